@@ -31,12 +31,14 @@ from kanserve.formula.constants.uncertainty_report import (
     to_json,
 )
 from kanserve.formula.from_network.stored_formulas import stored_formulas
+from kanserve.network.encoding import encode
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
 from kanserve.network.rounding_error import rounding, scale, steady_rows
 from kanserve.network.training_range import breaking_point, ranges
 from kanserve.runtime import c_backend, load_backend
+from kanserve.train.common.encoded_data import in_codes_of
 from kanserve.train.common.scoring import score
 from kanserve_exporters import c_source
 
@@ -119,7 +121,7 @@ def _compiled(
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """As `compile`; with `derivatives`, C has them although the options do not ask for them, where they cost little."""
-    rows = None if data is None else dataset(data, classes=kan.classes)
+    rows = None if data is None else in_codes_of(kan, dataset(data, classes=kan.classes, tables=True))
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
     parts, notes = _exported(kan, exporters, options, derivatives, targets)
@@ -128,7 +130,7 @@ def _compiled(
         kan,
         parts,
         formulas=formula.to_json(written),
-        evidence=_evidence(written, rows, others, golden),
+        evidence=_evidence(kan, written, rows, others, golden),
         golden=golden,
         name=options.name,
         precision=options.precision,
@@ -152,7 +154,11 @@ def _exported(
 
 
 def _evidence(
-    written: Sequence[Formula], rows: Dataset | None, candidates: Sequence[Candidate], golden: tuple[Array, Array]
+    kan: Kan,
+    written: Sequence[Formula],
+    rows: Dataset | None,
+    candidates: Sequence[Candidate],
+    golden: tuple[Array, Array],
 ) -> list[Any]:
     """The evidence for each output's formula as JSON data; empty if there is none."""
     if candidates and len(written) > 1:
@@ -162,12 +168,14 @@ def _evidence(
     if rows is None or rows.classes or not all(formula.tree for formula in written):
         found = [evidence(one, candidates=candidates) for one in written]
     else:
-        found = [evidence(one, rows.x, rows.y[:, q], candidates, rows.weights) for q, one in enumerate(written)]
+        x = encode(kan, rows.x)
+        found = [evidence(one, x, rows.y[:, q], candidates, rows.weights) for q, one in enumerate(written)]
     return [to_json(item) for item in found] if any(item != Evidence() for item in found) else []
 
 
 def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
-    """The golden rows x and outputs y: `count` rows of the training range, one just outside and one with a NaN.
+    """The golden rows x and outputs y: `count` rows of the training range, one just outside and one with a NaN,
+    and where inputs may be missing, one without any of these.
 
     The rows inside are chosen by `steady_rows`. The one outside is left out if rounding changes it much or decides
     whether it is finite.
@@ -184,6 +192,10 @@ def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
             outside = outside[:0]
     missing = x[:1].copy()
     missing[0, 0] = np.nan
+    filled = [i for i, one in enumerate(kan.inputs) if one.fill_value is not None]
+    if filled:
+        missing = np.concatenate([missing, x[:1]])
+        missing[1, filled] = np.nan
     x = np.concatenate([x, outside, missing])
     return x, evaluate(kan, x)
 

@@ -1,4 +1,4 @@
-"""The artifact format, version 1: one trained model as a folder of verified files.
+"""The artifact format, versions 1 and 2: one trained model as a folder of verified files.
 
     <repository>/<name>/<version>/
         manifest.json         what the model is; SHA-256 and size of every other file except the signature
@@ -25,11 +25,12 @@ manifest.json
   or Infinity, a newline at the end.
 - Its second line is the SHA-256 of all bytes after that line (`tail -n +3 manifest.json | sha256sum`), so that a
   flipped bit is found before JSON is parsed. ("checksum" sorts before every other key.)
-- `format` is 1. A reader refuses other versions and unknown keys.
+- `format` is 1, or 2 if an input has a fill value or categories. A reader refuses other versions and unknown keys.
 - `name` matches `[a-z0-9][a-z0-9_-]{0,62}`: the name that the model was compiled with. The model is served under the
   name of the repository's folder; the two may differ, so a model can be published under a second name.
 - `precision`: "double" or "float", the type that the backends compute in.
-- `inputs`, `outputs`: name, unit, low and high of each; null for an unknown range. `classes`: empty, or the outputs of
+- `inputs`, `outputs`: name, unit, low and high of each; null for an unknown range; in format 2 of inputs also
+  `fill_value`, `categories` and `category_values`, where they have them. `classes`: empty, or the outputs of
   a classifier. They repeat kan.safetensors for programs that read only JSON, and must agree with it.
 - `metrics`: null, or rows, r2, rmse, max_error per output and accuracy; null for a number that is not finite.
 - `provenance`: text to text, for people: versions, data, notes. No code depends on it.
@@ -120,6 +121,11 @@ class Artifact:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Artifact, (self.manifest, dict(self.files), self.signature)  # which checks the checksums again
+
+    def _repr_html_(self) -> str:
+        from kanserve.plot.notebook import artifact_page  # only notebooks need it
+
+        return artifact_page(self.manifest, self.files, self.kan())
 
     @property
     def backends(self) -> tuple[str, ...]:

@@ -11,11 +11,12 @@ from typing import Any, NoReturn, get_args
 
 from kanserve.artifact.naming_rules import MANIFEST, REQUIRED, check_name, check_path, folders_of
 from kanserve.errors import FormatError, IntegrityError, reason
+from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Variable
 from kanserve.network.serialization import variable_in, variable_out
 
-FORMAT = 1
+FORMAT, ENCODED = 1, 2  # 2: inputs with a fill value or categories
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 256
 MAX_FILE_BYTES = 2**28
@@ -86,9 +87,11 @@ def loads(data: bytes) -> Manifest:
     if hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
         raise IntegrityError(f"{MANIFEST} differs from its checksum: it is damaged. Publish the model again.")
     value = read_json(data, MANIFEST)
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if not isinstance(value, dict) or value.get("format") not in (FORMAT, ENCODED):
         version = value.get("format") if isinstance(value, dict) else None
-        raise FormatError(f"{MANIFEST} has format {str(version)[:20]}; this kanserve reads format {FORMAT}.")
+        raise FormatError(
+            f"{MANIFEST} has format {str(version)[:20]}; this kanserve reads formats {FORMAT} and {ENCODED}."
+        )
     try:
         manifest = _from_json(value)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -142,7 +145,7 @@ def _check_manifest(manifest: Manifest) -> None:
     if manifest.classes and len(manifest.classes) != len(manifest.outputs):
         raise FormatError(f"{len(manifest.outputs)} outputs need as many classes, got {len(manifest.classes)}.")
     variables = (*manifest.inputs, *manifest.outputs)
-    texts = [text for variable in variables for text in (variable.name, variable.unit)]
+    texts = [text for variable in variables for text in (variable.name, variable.unit, *variable.categories)]
     _check_texts([*texts, *manifest.classes, *manifest.provenance, *manifest.provenance.values()])
     if any(
         math.isnan(variable.low) or math.isnan(variable.high) or variable.low > variable.high for variable in variables
@@ -195,7 +198,7 @@ def canonical(value: Any, what: str, indent: int | None = 1) -> bytes:
 
 def _to_json(manifest: Manifest) -> dict[str, Any]:
     return {
-        "format": FORMAT,
+        "format": ENCODED if any(map(is_encoded, manifest.inputs)) else FORMAT,
         "name": manifest.name,
         "precision": manifest.precision,
         "inputs": [variable_out(variable) for variable in manifest.inputs],

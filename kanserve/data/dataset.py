@@ -1,13 +1,23 @@
 """Data sets: samples as named arrays, from arrays, (x, y) pairs or DataFrames."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.frames import DataFrame, column_names, is_categorical, is_frame, split_frame
+from kanserve.data.frames import (
+    NONE,
+    Categories,
+    DataFrame,
+    column_names,
+    frame_numbers,
+    is_categorical,
+    is_frame,
+    split_frame,
+)
 from kanserve.data.labels import is_text, is_whole, label_column, one_hot
 from kanserve.errors import DataError
 
@@ -41,11 +51,17 @@ class Dataset:
         name, its index. "auto" takes the sorted distinct labels, which is the default for text labels.
     weights : array_like of shape (n_samples,), optional
         Sample weights of 0 or more; only their ratios matter, and a sample of weight 2 counts as two.
+    categories : mapping of str to sequence of str, optional
+        The categories of each categorical input, by its name. Its values in x are their codes: 0, 1, and so on.
 
     Raises
     ------
     DataError
-        Shapes or names do not fit together, or a number is not finite.
+        Shapes or names do not fit together, a number is infinite, or a target is missing.
+
+    Notes
+    -----
+    NaN in x is a missing value, which `fit` and `simplify` accept.
 
     Examples
     --------
@@ -62,6 +78,7 @@ class Dataset:
     outputs: tuple[str, ...] = ()
     classes: Sequence[str] = ()
     weights: Array | None = None
+    categories: Categories = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         labels, classes = label_column(self.y), self.classes
@@ -82,8 +99,9 @@ class Dataset:
             raise DataError(f"x {x.shape} and y {y.shape} need as many names, got {len(names)} and {len(targets)}.")
         _check_names("inputs", names)
         _check_names("outputs", targets)
-        _check_finite(x, "input", names)
+        _check_finite(x, "input", names, missing=True)
         _check_finite(y, "output", targets)
+        object.__setattr__(self, "categories", _checked_categories(self.categories, x, names))
         weights = None if self.weights is None else _row_weights(self.weights, len(x))
         for name, value in (("x", x), ("y", y), ("inputs", names), ("outputs", targets), ("weights", weights)):
             object.__setattr__(self, name, value)
@@ -94,6 +112,18 @@ class Dataset:
     def __repr__(self) -> str:
         weighted = "" if self.weights is None else "weighted "
         return f"Dataset({len(self)} {weighted}rows, {len(self.inputs)} inputs, outputs {', '.join(self.outputs)})"
+
+    def _repr_html_(self) -> str:
+        shown: str = import_module("kanserve.plot.notebook").dataset_page(self)  # which is above this package
+        return shown
+
+    def check_numbers(self) -> None:
+        """DataError unless all inputs are numbers, none of them missing."""
+        for name in self.categories:
+            raise DataError(
+                f"Input {name!r} has categories; numbers are needed here. Leave it out, or encode it first."
+            )
+        _check_finite(self.x, "input", self.inputs)
 
     @property
     def shares(self) -> Array:
@@ -113,6 +143,10 @@ class Dataset:
         """These rows, in this order."""
         weights = None if self.weights is None else self.weights[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], weights=weights)
+
+    def without(self, rows: NDArray[np.int64]) -> "Dataset":
+        """All rows but these."""
+        return self.take(np.delete(np.arange(len(self)), rows))
 
     def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
         """Training and held-out rows: a random `share` is held out, the same for the same seed.
@@ -165,21 +199,31 @@ def dataset(
     classes: Sequence[str] = (),
     outputs: int | None = None,
     labels: bool = False,
+    tables: bool = False,
 ) -> Dataset:
     """A Dataset from a caller's data: a Dataset, (x, y), or a DataFrame and its `target` columns.
 
     A single column of text holds class labels. So does a single column of integers if `labels` is true, or if several
     `outputs` are expected. `classes` are those of the network that the data are for.
+    Only with `tables` inputs may be categorical or missing.
     """
+    made = _dataset(data, target, classes, outputs, labels)
+    if not tables:
+        made.check_numbers()
+    return made
+
+
+def _dataset(data: object, target: Target, classes: Sequence[str], outputs: int | None, labels: bool) -> Dataset:
     if not is_frame(data) and target is not None:
         raise DataError(f"target names columns of a DataFrame; the data given are {_described(data)}.")
     if isinstance(data, Dataset):
         return data
     names: tuple[str, ...]
     if is_frame(data):
-        x, inputs, names, y = split_frame(data, target)
+        x, inputs, names, y, categories = split_frame(data, target)
     elif isinstance(data, tuple) and len(data) == 2:
-        x, y = _numbers(data[0], "x"), data[1]
+        x, categories = frame_numbers(data[0]) if is_frame(data[0]) else (_numbers(data[0], "x"), NONE)
+        y = data[1]
         inputs = column_names(data[0], x.shape[-1]) if x.ndim == 2 else ()
         names = column_names(y, 1)
     else:
@@ -190,12 +234,12 @@ def dataset(
     column = label_column(y)
     if column is None:
         y = _numbers(y, "y")
-        return Dataset(x, y, inputs, names if len(names) == y.shape[-1] else ())
+        return Dataset(x, y, inputs, names if len(names) == y.shape[-1] else (), categories=categories)
     several = outputs is not None and outputs > 1 and is_whole(column)
     if len(classes) > 1 or labels or several or is_text(column) or is_categorical(y):
         values, known = one_hot(column, classes)
-        return Dataset(x, values, inputs, known, known)
-    return Dataset(x, _numbers(column, "y"), inputs, names)
+        return Dataset(x, values, inputs, known, known, categories=categories)
+    return Dataset(x, _numbers(column, "y"), inputs, names, categories=categories)
 
 
 def _described(data: object) -> str:
@@ -219,11 +263,25 @@ def _check_names(kind: str, names: Sequence[str]) -> None:
         raise DataError(f"The names of the {kind} must differ and not be empty, got {list(names)}.")
 
 
-def _check_finite(values: Array, kind: str, labels: Sequence[str]) -> None:
+def _checked_categories(given: Categories, x: Array, names: Sequence[str]) -> Categories:
+    """The categories as texts; DataError unless their inputs hold codes of theirs."""
+    for name, known in given.items():
+        if name not in names:
+            raise DataError(f"There are categories of {name!r}, which is no input; the inputs are {', '.join(names)}.")
+        column = x[:, names.index(name)]
+        bad = np.flatnonzero(~np.isnan(column) & ~((column >= 0) & (column == np.floor(column))))
+        if len(bad) or not len(known) or len(set(known)) != len(known):
+            example = f"; row {bad[0] + 1} is {column[bad[0]]}" if len(bad) else ""
+            raise DataError(f"The categorical input {name!r} needs categories that differ, and their codes{example}.")
+    return {name: tuple(map(str, known)) for name, known in given.items()}
+
+
+def _check_finite(values: Array, kind: str, labels: Sequence[str], missing: bool = False) -> None:
     """DataError for the first number that is not finite; checked in blocks, since a file of rows may exceed memory."""
     found, first = 0, (0, 0)
     for start in range(0, len(values), CHECKED_AT_ONCE):
-        bad = np.argwhere(~np.isfinite(values[start : start + CHECKED_AT_ONCE]))
+        block = values[start : start + CHECKED_AT_ONCE]
+        bad = np.argwhere(np.isinf(block) if missing else ~np.isfinite(block))
         if len(bad) and not found:
             first = (start + int(bad[0, 0]), int(bad[0, 1]))
         found += len(bad)

@@ -1,6 +1,7 @@
 """Read columns of a pandas or polars DataFrame, or of a pyarrow table, without importing these packages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
@@ -10,6 +11,9 @@ from kanserve.data.labels import is_text
 from kanserve.errors import DataError
 
 Array = NDArray[np.float64]
+Categories = Mapping[str, tuple[str, ...]]
+"""The categories of each categorical input, by its name."""
+NONE: Categories = MappingProxyType({})
 
 
 class DataFrame(Protocol):
@@ -31,8 +35,8 @@ def is_frame(data: object) -> TypeGuard[DataFrame]:
 
 def split_frame(
     frame: DataFrame, target: str | Sequence[str] | None
-) -> tuple[Array, tuple[str, ...], tuple[str, ...], Any]:
-    """x, the names of inputs and targets, and y: numbers (N, targets) or a column of labels."""
+) -> tuple[Array, tuple[str, ...], tuple[str, ...], Any, Categories]:
+    """x, the names of inputs and targets, y: numbers (N, targets) or a column of labels, and the inputs' categories."""
     names = list(getattr(frame, "column_names", frame.columns))
     shown = ", ".join(str(name) for name in names[:30])
     if target is None:
@@ -47,13 +51,92 @@ def split_frame(
     inputs = [name for name in names if name not in targets]
     if not targets or not inputs:
         raise DataError("Choose at least one target column and leave at least one input column.")
-    x = np.column_stack([_numbers(frame[name], name) for name in inputs])
+    x, categories = coded(frame, inputs)
     y: Any
     if len(targets) == 1 and is_categorical(frame[targets[0]]):
         y = frame[targets[0]]
     else:
         y = np.column_stack([_numbers(frame[name], name) for name in targets])
-    return x, tuple(str(name) for name in inputs), tuple(str(name) for name in targets), y
+    return x, tuple(str(name) for name in inputs), tuple(str(name) for name in targets), y, categories
+
+
+def coded(frame: DataFrame, names: Sequence[Any], known: Categories = NONE) -> tuple[Array, Categories]:
+    """The columns of these names as numbers (N, names), NaN where missing, and the categories of categorical ones.
+
+    A categorical column has the codes of its categories: those in `known`, else its own. A category that is not in
+    `known` has the code behind the last one. A column of text is categorical; one of truth values is 0 and 1.
+    """
+    columns, found = [], dict[str, tuple[str, ...]]()
+    for name in names:
+        column, own = _coded(frame[name], name, known.get(str(name)))
+        columns.append(column)
+        if own:
+            found[str(name)] = own
+    return np.column_stack(columns), found
+
+
+def frame_numbers(frame: DataFrame, known: Categories = NONE) -> tuple[Array, Categories]:
+    """All columns of a frame, as `coded` has them."""
+    names = list(getattr(frame, "column_names", frame.columns))
+    if len(set(names)) == len(names):
+        return coded(frame, names, known)
+    return _numbers(np.asarray(frame), "x"), NONE
+
+
+def _coded(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:
+    """A column as numbers, and its categories, none if it is not categorical."""
+    labels = _labels(column)
+    if labels is None:
+        if known is None:
+            return _numbers(column, name), ()
+        values = np.asarray(_numbers(column, name))  # whose categories are written as numbers
+        whole = np.isfinite(values) & (values == np.floor(np.where(np.isfinite(values), values, 0)))
+        texts = [str(int(value)) if is_whole else str(value) for value, is_whole in zip(values, whole, strict=True)]
+        labels = [None if np.isnan(value) else text for value, text in zip(values, texts, strict=True)], ()
+    given, own = labels
+    if known is None:
+        numeric = [text for text in {text for text in given if text is not None} if not own and is_number(text)]
+        if numeric:
+            row = next(row for row, text in enumerate(given) if text is not None and not is_number(text))
+            raise DataError(f"Column {name!r} must be numbers, or categories; row {row + 1} is {given[row]!r:.80}.")
+        known = own or tuple(sorted({text for text in given if text is not None}))
+    return codes(given, known), known
+
+
+def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
+    """The codes of texts (N,): NaN for None, and the number of categories for what is none of them."""
+    found: dict[str | None, float] = {text: float(code) for code, text in enumerate(known)}
+    found[None] = np.nan
+    return np.array([found.get(text, float(len(known))) for text in texts], np.float64)
+
+
+def _labels(column: Any) -> tuple[list[str | None], tuple[str, ...]] | None:
+    """The texts of a categorical column, None where missing, and its categories if its type has them; or None."""
+    kind: Any = getattr(column, "dtype", getattr(column, "type", None))
+    own: tuple[str, ...] = ()
+    if getattr(kind, "name", "") == "category":  # pandas
+        own = tuple(map(str, kind.categories))
+    elif str(kind).startswith(("Enum", "Categorical")):  # polars
+        own = tuple(map(str, kind.categories)) if str(kind).startswith("Enum") else ()
+    elif not (str(kind).startswith("dictionary") or is_text(np.asarray(column))):
+        return None
+    reader = getattr(column, "to_pylist", getattr(column, "to_list", None))
+    listed = np.asarray(column).tolist() if reader is None else reader()
+    return [None if value is None or value != value else str(value) for value in map(_plain, listed)], own
+
+
+def _plain(value: Any) -> Any:
+    """None for pandas' missing value, whose comparison with itself is no truth value."""
+    return None if type(value).__name__ in ("NAType", "NaTType") else value
+
+
+def is_number(text: str | None) -> bool:
+    """Whether a text is a number."""
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
 
 
 def is_categorical(column: Any) -> bool:
@@ -63,7 +146,7 @@ def is_categorical(column: Any) -> bool:
 
 def column_names(table: object, count: int) -> tuple[str, ...]:
     """The names of a frame's or a series' `count` columns; empty if they are not strings or not all different."""
-    found = getattr(table, "columns", None)
+    found = getattr(table, "column_names", getattr(table, "columns", None))
     if found is None:
         found = [getattr(table, "name", None)]
     names = tuple(found)
@@ -72,6 +155,8 @@ def column_names(table: object, count: int) -> tuple[str, ...]:
 
 
 def _numbers(column: Any, name: object) -> Array:
+    if getattr(column, "hasnans", False):  # of pandas; its nullable types would be objects
+        column = column.to_numpy(na_value=np.nan)
     values = np.asarray(column)
     if values.dtype.kind not in "mMc":
         try:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.frames import NONE, Categories, codes, is_number
 from kanserve.data.labels import one_hot
 from kanserve.errors import DataError, MissingDependencyError, NotFoundError
 
@@ -26,7 +27,7 @@ def read_table(
     """Read a CSV or Parquet file: `target` columns to learn, from `inputs` (default: every other column).
 
     A single target of text, or any single target with kind="classification", makes a classifier whose classes are
-    the sorted distinct values.
+    the sorted distinct values. Inputs of text are categorical, and empty fields of inputs are missing values.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def read_table(
     NotFoundError
         There is no such file.
     DataError
-        A column is missing, or not numbers.
+        A column is missing, or is neither numbers nor text.
 
     Examples
     --------
@@ -70,22 +71,25 @@ def read_table(
         raise DataError(f"Column {sorted(set(target) & set(wanted))[0]!r} is both an input and a target.")
     if table.num_rows == 0:
         raise DataError(f"{path} has a header but no rows.")
-    x = np.column_stack([_column(table, name, path) for name in wanted])
+    x, categories = _coded(table, wanted, path)
     if kind == "classification" or (kind == "auto" and len(target) == 1 and _is_text(table, target[0])):
         y, classes = _one_hot(table, target, path)
-        return Dataset(x, y, tuple(wanted), classes, classes)
+        return Dataset(x, y, tuple(wanted), classes, classes, categories=categories)
     y = np.column_stack([_column(table, name, path) for name in target])
-    return Dataset(x, y, tuple(wanted), tuple(target))
+    return Dataset(x, y, tuple(wanted), tuple(target), categories=categories)
 
 
 def read_rows(
-    path: str | os.PathLike[str], inputs: Sequence[str], absent: Mapping[str, float] = MappingProxyType({})
+    path: str | os.PathLike[str],
+    inputs: Sequence[str],
+    absent: Mapping[str, float] = MappingProxyType({}),
+    categories: Categories = NONE,
 ) -> Array:
     """Read rows (N, inputs) for prediction from a CSV or Parquet file; missing values become NaN.
 
-    A missing column gets its value in `absent` in every row.
+    A missing column gets its value in `absent` in every row; the `categories` of an input become their codes.
     """
-    return _inputs(_read(Path(path)), path, inputs, absent)
+    return _inputs(_read(Path(path)), path, inputs, absent, categories)
 
 
 def read_samples(
@@ -94,27 +98,54 @@ def read_samples(
     inputs: Sequence[str],
     classes: Sequence[str] = (),
     absent: Mapping[str, float] = MappingProxyType({}),
+    categories: Categories = NONE,
 ) -> Dataset:
     """Read samples to score a network on; the target's labels must be among its `classes`."""
     table = _read(Path(path))
     _check_columns(path, table, target)
-    x = _inputs(table, path, inputs, absent)
+    x = _inputs(table, path, inputs, absent, categories)
     if not len(x):
         raise DataError(f"{path} has a header but no rows.")
     if classes:
         y, names = _one_hot(table, target, path, classes)
-        return Dataset(x, y, tuple(inputs), (), names)
-    return Dataset(x, np.column_stack([_column(table, name, path) for name in target]), tuple(inputs), tuple(target))
+        return Dataset(x, y, tuple(inputs), (), names, categories=categories)
+    y = np.column_stack([_column(table, name, path) for name in target])
+    return Dataset(x, y, tuple(inputs), tuple(target), categories=categories)
 
 
-def _inputs(table: "pyarrow.Table", path: object, inputs: Sequence[str], absent: Mapping[str, float]) -> Array:
+def _inputs(
+    table: "pyarrow.Table", path: object, inputs: Sequence[str], absent: Mapping[str, float], categories: Categories
+) -> Array:
     """The columns (N, inputs); missing ones have their values in `absent`."""
     present = set(table.column_names)
     _check_columns(path, table, [name for name in inputs if name in present or name not in absent])
     columns = [
-        _column(table, name, path) if name in present else np.full(table.num_rows, absent[name]) for name in inputs
+        _coded(table, [name], path, categories)[0] if name in present else np.full((table.num_rows, 1), absent[name])
+        for name in inputs
     ]
-    return np.column_stack(columns).reshape(table.num_rows, len(inputs))
+    return np.concatenate(columns, axis=1)
+
+
+def _coded(
+    table: "pyarrow.Table", names: Sequence[str], path: object, known: Categories = NONE
+) -> tuple[Array, Categories]:
+    """The columns (N, names), and the categories of those that are categorical: in `known`, or else all text.
+
+    Text of which some is a number is not categorical, but an error.
+    """
+    columns, found = [], dict[str, tuple[str, ...]]()
+    for name in names:
+        texts: list[str | None] = []
+        if name in known or _is_text(table, name):
+            listed = table.column(name).to_pylist()
+            texts = [None if value is None or value == "" else str(value) for value in listed]
+        there = {text for text in texts if text is not None}
+        if there and (name in known or not any(map(is_number, there))):
+            found[name] = known.get(name) or tuple(sorted(there))
+            columns.append(codes(texts, found[name]))
+        else:
+            columns.append(_column(table, name, path))
+    return np.column_stack(columns), found
 
 
 def _check_columns(path: object, table: "pyarrow.Table", wanted: Sequence[str]) -> None:

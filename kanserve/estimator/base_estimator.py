@@ -16,11 +16,13 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
 from kanserve.estimator.estimator_parameters import Hidden, grids_of, hidden_of, layers_of, seed_of
 from kanserve.estimator.sample_weights import some
+from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
 from kanserve.network.evaluate import evaluate
 from kanserve.network.importance import importance
 from kanserve.network.kan import Kan
+from kanserve.plot.notebook import network_page
 from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
 from kanserve.train import create, fit
@@ -31,6 +33,7 @@ from kanserve.train.fitting import GRIDS
 Array = NDArray[np.float64]
 MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
 IMPORTANCE_ROWS = 10_000
+PAGE_BYTES = 12_000  # of the picture below the diagram of scikit-learn, which has 35 kB
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
@@ -82,6 +85,11 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         given = {name: getattr(self, name) for name in self.options}
         return fit(begin, data, grid="auto" if automatic else grids, seed=seed, progress=bool(self.verbose), **given)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.categorical = not self.symbolic
+        return tags
+
     def _hidden(self) -> Hidden:
         hidden: Hidden = self.hidden
         return hidden
@@ -89,9 +97,24 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network, computed in blocks of rows."""
         check_is_fitted(self)
-        x = validate_data(self, X, reset=False, dtype=np.float64)
+        X, _ = coded(X, self.kan_)
+        x = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        check_missing(self.kan_, x)
         rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in self.kan_.layers))
         return np.concatenate([evaluate(self.kan_, x[start : start + rows]) for start in range(0, len(x), rows)])
+
+    def _repr_html_inner(self) -> str:
+        """scikit-learn's diagram of the parameters; below it the fitted network."""
+        return f"{super()._repr_html_inner()}{self._network_page()}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._network_page()
+        return bundle
+
+    def _network_page(self) -> str:
+        return network_page(self.kan_, PAGE_BYTES) if hasattr(self, "kan_") else ""
 
     @property
     def formula_(self) -> Any:

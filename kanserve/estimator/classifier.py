@@ -15,6 +15,7 @@ from kanserve.errors import DataError, InputError
 from kanserve.estimator.base_estimator import NetworkEstimator
 from kanserve.estimator.estimator_parameters import Hidden
 from kanserve.estimator.sample_weights import checked_weights, class_names, distinct
+from kanserve.estimator.table_columns import coded
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan
 
@@ -83,7 +84,8 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     Notes
     -----
     Equal rows are merged and their weights added: a weight is the same as repetitions, and the order of the rows does
-    not matter. Values must be finite and X dense.
+    not matter. X is dense. Columns of text and of the types category, Categorical and Enum are categorical, and values
+    may be missing (NaN), as docs/training.md says, but not with hidden=None.
 
     Examples
     --------
@@ -154,7 +156,8 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on samples X (n_samples, n_features) and labels y (n_samples,) of any sortable type."""
-        x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        X, categories = coded(X)
+        x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
         labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
         weights = checked_weights(sample_weight, x)
@@ -169,7 +172,8 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         x, chosen, weights = distinct(x, np.eye(len(classes))[index], weights)
         names = column_names(X, x.shape[1])
         self.classes_ = classes
-        self._learn(Dataset(x, chosen, names, classes=class_names(classes), weights=weights))
+        known = class_names(classes)
+        self._learn(Dataset(x, chosen, names, classes=known, weights=weights, categories=categories))
         return self
 
     def decision_function(self, X: ArrayLike) -> Array:

@@ -14,6 +14,7 @@ from kanserve.errors import InputError
 from kanserve.estimator.base_estimator import NetworkEstimator
 from kanserve.estimator.estimator_parameters import Hidden
 from kanserve.estimator.sample_weights import checked_weights, distinct
+from kanserve.estimator.table_columns import coded
 from kanserve.network.kan import Kan
 from kanserve.search import FindingsByOutput, find_formulas
 from kanserve.train.common.events import Event
@@ -97,7 +98,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     Notes
     -----
     Equal rows are merged and their weights added: a weight is the same as repetitions, and the order of the rows does
-    not matter. Values must be finite and X dense.
+    not matter. X is dense. Columns of text and of the types category, Categorical and Enum are categorical, and values
+    may be missing (NaN), as docs/training.md says, but not with hidden=None or symbolic=True.
 
     Examples
     --------
@@ -184,15 +186,24 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on samples X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
+        X, categories = coded(X)
         x, answers = validate_data(
-            self, X, y, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
+            self,
+            X,
+            y,
+            dtype=np.float64,
+            multi_output=True,
+            y_numeric=True,
+            ensure_min_samples=2,
+            ensure_all_finite="allow-nan",
         )
         if answers.ndim == 2 and answers.shape[1] == 1:
             answers = column_or_1d(answers, warn=True)
         weights = checked_weights(sample_weight, x)
         x, answers, weights = distinct(x, answers.reshape(len(x), -1).astype(np.float64), weights)
         names = column_names(X, x.shape[1])
-        self._learn(Dataset(x, answers, names, column_names(y, answers.shape[1]), weights=weights))
+        outputs = column_names(y, answers.shape[1])
+        self._learn(Dataset(x, answers, names, outputs, weights=weights, categories=categories))
         return self
 
     def _symbolic(self, data: Dataset, seed: int, report: Callable[[Event], None] | None) -> Kan:

@@ -33,7 +33,8 @@ def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, A
     # Sorted by the weights too, since a sum of floats depends on the order.
     order = np.lexsort((weights[kept], *rows.T[::-1]))
     rows, weights = rows[order], weights[kept][order]
-    first = np.flatnonzero(np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)])
+    differ = (rows[1:] != rows[:-1]) & ~(np.isnan(rows[1:]) & np.isnan(rows[:-1]))
+    first = np.flatnonzero(np.r_[True, differ.any(axis=1)])
     total = np.add.reduceat(weights, first)
     if len(first) == 1:  # a fit needs two rows
         first, total = np.repeat(first, 2), np.repeat(total, 2)

@@ -25,7 +25,8 @@ def derivatives(kan: Kan, x: ArrayLike, order: int = 1) -> Array:
     """The exact derivatives of this order of the outputs by the inputs, at rows x (N, inputs) of raw features.
 
     Order 1 gives (N, outputs, inputs), order 2 (N, outputs, inputs, inputs) with the mixed ones, order 3 one axis more;
-    in units of the output per units of the inputs. A classifier's outputs are its scores.
+    in units of the output per units of the inputs. A classifier's outputs are its scores. Derivatives with respect to
+    an input that is categorical, or missing in that row, are 0.
 
     Rows are NaN where `evaluate` gives NaN; where a function has a value but no finite slope, such as a root at 0,
     entries are infinite or NaN. A spline of order k has k - 1 continuous derivatives; on a knot, the k-th is that of
@@ -79,7 +80,7 @@ def _highest(kan: Kan, rows: Array, order: int) -> Array:
     values = evaluate.activations(kan, rows)
     n, inputs = rows.shape
     with np.errstate(all="ignore"):
-        first = np.broadcast_to(np.diag(1 / kan.input_scale), (n, inputs, inputs))
+        first = evaluate.input_slopes(kan, rows)
         jet: Jet = (values[0], first, *(np.zeros((n, inputs, *[inputs] * r)) for r in range(2, order + 1)))
         for layer, v in zip(kan.layers, values, strict=False):
             jet = _nodes(layer, _subnodes(layer, (v, *jet[1:])))

@@ -1,9 +1,10 @@
 """The reference evaluation of a network: slow, plain NumPy in float64. Everything else is tested against it.
 
-Three rules hold in every backend:
+Inputs are encoded first (`network.encoding`): a missing value becomes the input's fill value, if it has one, and the
+code of a category becomes its number. Three rules hold in every backend:
 
 - outside its range a spline is extrapolated as the layer's `extrapolation` says;
-- a row in which anything is not finite (an input, a node, an output) is NaN in all of its outputs;
+- a row in which anything is not finite (an encoded input, a node, an output) is NaN in all of its outputs;
 - a row never affects another, and nothing raises or warns.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError
+from kanserve.network.encoding import encode, encodes, has_no_slope
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import design
@@ -96,7 +98,7 @@ def softmax(scores: Array) -> Array:
 
 def activations(kan: Kan, x: ArrayLike) -> tuple[Array, ...]:
     """All intermediate values: the normalised inputs, the nodes of each layer but the last, the raw outputs."""
-    rows = as_rows(kan, x)
+    rows = encode(kan, as_rows(kan, x))
     with np.errstate(all="ignore"):
         values = [(rows - kan.input_shift) / kan.input_scale]
         for layer in kan.layers:
@@ -194,7 +196,8 @@ def jacobian(kan: Kan, x: ArrayLike) -> Array:
     Returns
     -------
     ndarray of shape (n_samples, n_outputs, n_inputs)
-        dy/dx in units of the output per units of the input. A sample where `evaluate` gives NaN is NaN.
+        dy/dx in units of the output per units of the input; 0 where that input is missing or categorical. A sample
+        where `evaluate` gives NaN is NaN.
 
     Raises
     ------
@@ -210,7 +213,7 @@ def jacobian(kan: Kan, x: ArrayLike) -> Array:
     """
     values = activations(kan, x)
     with np.errstate(all="ignore"):
-        jacobian = np.broadcast_to(np.diag(1 / kan.input_scale), (len(values[0]), *[len(kan.inputs)] * 2))
+        jacobian = input_slopes(kan, as_rows(kan, x))
         for layer, v in zip(kan.layers, values, strict=False):
             z = subnodes(layer, edges(layer, v))
             slopes = layer.subnode_scale[:, None] * edge_slopes(layer, v)
@@ -231,6 +234,14 @@ def jacobian(kan: Kan, x: ArrayLike) -> Array:
         jacobian = kan.output_scale[:, None] * jacobian
         jacobian[np.isnan(values[-1]).any(axis=1)] = np.nan
     return jacobian
+
+
+def input_slopes(kan: Kan, rows: Array) -> Array:
+    """The derivatives (N, inputs, inputs) of the normalised inputs by the raw ones."""
+    if not encodes(kan):
+        return np.broadcast_to(np.diag(1 / kan.input_scale), (len(rows), *[len(kan.inputs)] * 2))
+    slopes = np.where(has_no_slope(kan, rows), 0.0, 1 / kan.input_scale)
+    return slopes[:, :, None] * np.eye(len(kan.inputs))
 
 
 def as_rows(kan: Kan, x: ArrayLike) -> Array:

@@ -29,12 +29,12 @@ from kanserve.network.layer import make_layer as make_layer
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Variable:
-    """An input or an output of a network: its name, its unit and its training range.
+    """An input or an output of a network: its name, its unit and its training range; of an input also its categories.
 
-    `Kan` checks names and ranges: it raises NetworkError if two inputs or two outputs have one name, or a name is
-    empty, or a range has low > high.
+    `Kan` checks names, ranges and categories: it raises NetworkError if two inputs or two outputs have one name, or a
+    name is empty, or a range has low > high.
 
     Parameters
     ----------
@@ -43,23 +43,46 @@ class Variable:
     unit : str, default=""
         The unit of its values, such as "m/s". It is shown and exported; no number is converted.
     low, high : float, default=-inf and inf
-        The training range, in that unit; infinite if unknown.
+        The training range, in that unit; infinite if unknown. Of a categorical input the range of its codes, 0 to the
+        number of categories - 1, which is set if it is not given.
+    fill_value : float, optional
+        The number that the network sees where this input is missing (NaN) or no known category; learned in training,
+        in the unit of the numbers that it sees. By default a missing value makes the outputs NaN.
+    categories : sequence of str, optional
+        The categories of a categorical input. Its raw value is the code of a category: 0, 1, and so on.
+    category_values : sequence of float, optional
+        The number that the network sees for each category, learned in training.
 
     Examples
     --------
     >>> import kanserve
     >>> kanserve.Variable("speed", "m/s", 0.0, 30.0)
     Variable(name='speed', unit='m/s', low=0.0, high=30.0)
+    >>> kanserve.Variable("colour", categories=("red", "blue"), category_values=(0.3, -1.2)).high
+    1.0
     """
 
     name: str
     unit: str = ""
     low: float = -np.inf
     high: float = np.inf
+    fill_value: float | None = None
+    categories: tuple[str, ...] = ()
+    category_values: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for part in fields(self):
             object.__setattr__(self, part.name, _plain(getattr(self, part.name)))
+        for name in ("categories", "category_values"):
+            object.__setattr__(self, name, tuple(map(_plain, getattr(self, name))))
+        if self.categories and (self.low, self.high) == (-np.inf, np.inf):
+            object.__setattr__(self, "low", 0.0)
+            object.__setattr__(self, "high", len(self.categories) - 1.0)
+
+    def __repr__(self) -> str:
+        optional = ("fill_value", "categories", "category_values")
+        parts = [part for part in fields(self) if part.name not in optional or getattr(self, part.name) != part.default]
+        return f"Variable({', '.join(f'{part.name}={getattr(self, part.name)!r}' for part in parts)})"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Base = Literal["silu", "identity", "zero"]
 
+MOST_CATEGORIES = 2**16  # of an input: codes that every type of number holds exactly, but for half precision
+
 
 def check_layer(one: "Layer") -> None:
     """NetworkError unless the arrays of a layer fit together."""
@@ -98,3 +100,29 @@ def _check_variables(kind: str, variables: "Iterable[Variable]", count: int) -> 
             raise NetworkError(
                 f"The range of {variable.name!r} must have low ≤ high, got {variable.low} and {variable.high}."
             )
+        _check_encoding(kind, variable)
+
+
+def _check_encoding(kind: str, one: "Variable") -> None:
+    """NetworkError unless a fill value and categories fit together."""
+    if one.fill_value is None and not one.categories and not one.category_values:
+        return
+    name = f"The {kind} {one.name!r:.80}"
+    if kind != "input":
+        raise NetworkError(f"{name} has a fill value or categories, which only inputs can have.")
+    if len(one.categories) != len(one.category_values):
+        raise NetworkError(
+            f"{name} needs as many numbers as categories, got {len(one.category_values)} and {len(one.categories)}."
+        )
+    if len(one.categories) > MOST_CATEGORIES or len(set(one.categories)) != len(one.categories):
+        raise NetworkError(f"{name} may have at most {MOST_CATEGORIES} categories, whose names must differ.")
+    if not all(isinstance(category, str) for category in one.categories):
+        raise NetworkError(f"The categories of {one.name!r:.80} must be text.")
+    numbers = (*one.category_values, *(() if one.fill_value is None else (one.fill_value,)))
+    if not all(type(number) in (int, float) and np.isfinite(number) for number in numbers):
+        raise NetworkError(f"{name} needs finite numbers as its fill value and for its categories.")
+    if one.categories and (one.low, one.high) != (0, len(one.categories) - 1):
+        raise NetworkError(
+            f"{name} has {len(one.categories)} categories, so its range is 0 to {len(one.categories) - 1}, the range "
+            f"of their codes; got {one.low} to {one.high}."
+        )

@@ -93,8 +93,11 @@ class KanMethods:
     def plot(
         self,
         x: ArrayLike | None = None,
-        kind: Literal["auto", "flow", "matrix"] = "auto",
+        kind: Literal["auto", "flow", "matrix", "heatmap"] = "auto",
         ax: "Axes | None" = None,
+        *,
+        theme: Literal["auto", "light", "dark"] = "auto",
+        width: float | str | None = None,
     ) -> "Axes":
         """Draw the network; the same as `kanserve.plot_network(kan, x)`. It needs the extra `plot`.
 
@@ -102,10 +105,14 @@ class KanMethods:
         ----------
         x : array_like of shape (n_samples, n_inputs), optional
             Samples on which the edges' shares of the signal are computed; by default samples of the training range.
-        kind : {"auto", "flow", "matrix"}, default="auto"
-            A graph with a curve on each edge, or a table of curves; "auto" takes the table for wide networks.
+        kind : {"auto", "flow", "matrix", "heatmap"}, default="auto"
+            A graph with a curve on each edge, a table of curves, or heat maps; "auto" takes what can be read.
         ax : matplotlib Axes, optional
             Where to draw; by default a new figure.
+        theme : {"auto", "light", "dark"}, default="auto"
+            The colours and the ground; "auto" shows on both.
+        width : {"column", "page"} or float, optional
+            One or two columns of a journal, or inches.
 
         Returns
         -------
@@ -123,8 +130,12 @@ class KanMethods:
         >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
         >>> kan.plot().figure.savefig("line.png")  # doctest: +SKIP
         """
-        axes: Axes = _public("plot_network")(self, x, kind, ax)
+        axes: Axes = _public("plot_network")(self, x, kind, ax, theme=theme, width=width)
         return axes
+
+    def _repr_html_(self) -> str:
+        shown: str = import_module("kanserve.plot.notebook").network_page(self)
+        return shown
 
     @overload
     def formula(self) -> Any: ...

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network import evaluate
+from kanserve.network.encoding import encode
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.training_range import finite_rows
@@ -101,7 +102,7 @@ def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, in
         return np.where(np.abs(result) > largest, np.copysign(np.inf, result), result)
 
     with np.errstate(all="ignore"):
-        raw = moved(np.tile(x, (len(moves), 1)))
+        raw = moved(encode(kan, np.tile(x, (len(moves), 1))))
         shift = moved(np.tile(kan.input_shift, (len(moves), 1)))
         v = moved((raw - np.repeat(shift, len(x), axis=0)) / kan.input_scale)
         for layer in kan.layers:

@@ -7,6 +7,8 @@ version, variables, classes, and per layer its order, base, extrapolation and th
 damaged file from loading as another network.
 
 Version 1 has every tensor. In version 2 layers lack `affine` where it is `neutral_affine`, as it is without functions.
+In version 3, which only networks with them have, inputs may have a `fill_value`, `categories` and `category_values`,
+and layers may lack `affine` too.
 """
 
 import hashlib
@@ -25,10 +27,11 @@ from safetensors.numpy import load as _load_tensors
 from safetensors.numpy import save as _save_tensors
 
 from kanserve.errors import FormatError, NetworkError, NotFoundError, reason
+from kanserve.network.encoding import encodes
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.layer import neutral_affine
 
-VERSION, COMPACT = 1, 2
+VERSION, COMPACT, ENCODED = 1, 2, 3
 _LONGEST_NAME = 10_000
 _LARGEST = sys.float_info.max
 _ARRAYS = (
@@ -67,7 +70,7 @@ def dumps(kan: Kan, *, compact: bool = False) -> bytes:
         )
     whole = all(f"layers.{number}.affine" in tensors for number in range(len(layers)))
     header = {
-        "version": VERSION if whole else COMPACT,
+        "version": ENCODED if encodes(kan) else VERSION if whole else COMPACT,
         "inputs": [variable_out(variable) for variable in kan.inputs],
         "outputs": [variable_out(output) for output in kan.outputs],
         "classes": list(kan.classes),
@@ -99,21 +102,24 @@ def loads(data: bytes) -> Kan:
             raise FormatError("The network's file differs from its checksum: it is damaged. Make it again.")
         header = json.loads(text)
         version = header["version"]
-        if version not in (VERSION, COMPACT):
+        if version not in (VERSION, COMPACT, ENCODED):
             raise FormatError(
-                f"The network has format version {version!r}; this kanserve reads versions {VERSION} and {COMPACT}."
+                f"The network has format version {version!r}; this kanserve reads versions {VERSION} to {ENCODED}."
             )
-        for number in range(len(header["layers"]) if version == COMPACT else 0):
+        for number in range(len(header["layers"]) if version != VERSION else 0):
             neutral = neutral_affine(*tensors[f"layers.{number}.functions"].shape)
             tensors.setdefault(f"layers.{number}.affine", neutral)
         layers = tuple(_layer_in(number, fields, tensors) for number, fields in enumerate(header["layers"]))
-        return Kan(
+        kan = Kan(
             layers=layers,
             inputs=tuple(variable_in(variable) for variable in header["inputs"]),
             outputs=tuple(variable_in(variable) for variable in header["outputs"]),
             classes=tuple(str(name) for name in header["classes"]),
             **{name: tensors[name] for name in _AFFINES},
         )
+        if encodes(kan) is not (version == ENCODED):
+            raise FormatError(f"Format version {ENCODED} is of networks with fill values or categories, and only that.")
+        return kan
     except FormatError:
         raise
     except NetworkError as error:
@@ -218,7 +224,12 @@ def _layer_in(number: int, header: dict[str, Any], tensors: dict[str, np.ndarray
 def variable_out(one: Variable) -> dict[str, Any]:
     """A variable as JSON data, here and in the other files of an artifact; infinite ends of its range are null."""
     low, high = (float(end) if math.isfinite(end) else None for end in (one.low, one.high))
-    return {"name": one.name, "unit": one.unit, "low": low, "high": high}
+    entry: dict[str, Any] = {"name": one.name, "unit": one.unit, "low": low, "high": high}
+    if one.fill_value is not None:
+        entry["fill_value"] = float(one.fill_value)
+    if one.categories:
+        entry |= {"categories": list(one.categories), "category_values": list(map(float, one.category_values))}
+    return entry
 
 
 def variable_in(entry: Any) -> Variable:
@@ -226,8 +237,26 @@ def variable_in(entry: Any) -> Variable:
     name, unit = entry["name"], entry["unit"]
     if not (isinstance(name, str) and isinstance(unit, str) and len(name) + len(unit) <= _LONGEST_NAME):
         raise FormatError(f"The name and unit of a variable are texts of at most {_LONGEST_NAME} characters together.")
-    ends = (entry["low"], entry["high"])
-    if not all(end is None or (type(end) in (int, float) and abs(end) <= _LARGEST) for end in ends):
+    if not all(end is None or _is_number(end) for end in (entry["low"], entry["high"])):
         raise FormatError("The range of a variable must be finite numbers or null.")
-    low, high = ends
-    return Variable(name, unit, -math.inf if low is None else float(low), math.inf if high is None else float(high))
+    low, high = (None if entry[end] is None else float(entry[end]) for end in ("low", "high"))
+    fill, categories, numbers = (entry.get(part) for part in ("fill_value", "categories", "category_values"))
+    if not all(part is None or (isinstance(part, list) and part) for part in (categories, numbers)):
+        raise FormatError("The categories of a variable, and their numbers, are lists that are not empty.")
+    if not (fill is None or _is_number(fill)) or not all(map(_is_number, numbers or ())):
+        raise FormatError("The fill value of a variable, and those of its categories, must be finite numbers.")
+    if not all(isinstance(category, str) and len(category) <= _LONGEST_NAME for category in categories or ()):
+        raise FormatError(f"The categories of a variable are texts of at most {_LONGEST_NAME} characters each.")
+    return Variable(
+        name,
+        unit,
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+        None if fill is None else float(fill),
+        tuple(categories or ()),
+        tuple(map(float, numbers or ())),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= _LARGEST

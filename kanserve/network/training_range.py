@@ -1,8 +1,12 @@
-"""The training range of a network: the range of each input, rows drawn from it, and rows outside it."""
+"""The training range of a network: the range of each input, rows drawn from it, and rows outside it.
+
+All are of raw values: of a categorical input the codes of its categories.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import activations, edges, evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.splines import span
@@ -40,9 +44,14 @@ def corners(kan: Kan, most: int = 256) -> Array:
 
 
 def sample(kan: Kan, count: int, seed: int = 0) -> Array:
-    """`count` raw feature rows, uniform in the ranges."""
+    """`count` raw feature rows, uniform in the ranges and among the categories."""
     low, high = ranges(kan).T
-    return np.random.default_rng(seed).uniform(low, high, (count, len(low)))
+    rows = np.random.default_rng(seed).uniform(low, high, (count, len(low)))
+    for i, one in enumerate(kan.inputs):
+        if one.categories:
+            codes = np.floor(rows[:, i] * len(one.categories) / max(len(one.categories) - 1, 1))
+            rows[:, i] = np.minimum(codes, len(one.categories) - 1)
+    return rows
 
 
 def finite_rows(kan: Kan, count: int, seed: int = 0) -> Array:
@@ -76,7 +85,8 @@ def breaking_point(kan: Kan) -> str:
 
 
 def outside(kan: Kan, x: Array) -> NDArray[np.bool_]:
-    """Which rows (N,) have an input outside the training range; NaN counts as outside."""
-    low, high = ranges(kan).T
-    within: NDArray[np.bool_] = ((x >= low) & (x <= high)).all(axis=1)
-    return ~within
+    """Which rows (N,) have an input outside the training range; see `encoding.is_outside`."""
+    columns = zip(kan.inputs, x.T, *ranges(kan).T, strict=True)
+    every = [is_outside(one, column, low, high) for one, column, low, high in columns]
+    rows: NDArray[np.bool_] = np.any(every, axis=0)
+    return rows

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import GoldenError, NotFoundError
 from kanserve.network import evaluate, rounding_error
+from kanserve.network.encoding import has_no_slope
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import ranges
@@ -181,6 +182,7 @@ def _steps(kan: Kan, x: Array) -> Array:
     """Small steps for differences, another direction for each row."""
     low, high = ranges(kan).T
     signs = np.sign(np.cos(1.0 + np.arange(x.size))).reshape(x.shape)
+    signs[has_no_slope(kan, x)] = 0.0
     steps: Array = np.where(high > low, high - low, 1.0) * _STEP * signs
     return steps
 

@@ -1,5 +1,6 @@
 """Simplify a network towards a formula: prune edges, then replace splines by named functions."""
 
+from dataclasses import replace
 from typing import Literal
 
 from kanserve.data.dataset import Target, TrainingData, dataset
@@ -9,6 +10,7 @@ from kanserve.simplification.pruning import prune
 from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolification import symbolify
 from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refitted_on_all_rows
+from kanserve.train.common.encoded_data import in_numbers
 from kanserve.train.common.scoped_settings import scoped
 
 __all__ = ["SimplificationSettings", "SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
@@ -70,9 +72,10 @@ def simplify(
     >>> kanserve.simplify(kan, data).formula().text
     'x1^2'
     """
-    data = dataset(data, target, classes=kan.classes)
+    inputs = kan.inputs
+    kan, data = in_numbers(kan, dataset(data, target, classes=kan.classes, tables=True))
     kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)
     kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=report)
     if kan.symbolic:
         kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible_error, seed=seed, report=report)
-    return refitted_on_all_rows(kan, data, seed)
+    return replace(refitted_on_all_rows(kan, data, seed), inputs=inputs)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network import evaluate
+from kanserve.network.encoding import encode
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
 from kanserve.simplification.simplification_settings import SIMPLIFICATION
@@ -36,7 +37,7 @@ def answers(kan: Kan, x: Array) -> Array:
 
 def values(kan: Kan, x: Array) -> tuple[Array, ...]:
     """As `network.evaluate.activations`, for rows x (N, inputs) of finite numbers, up to rounding."""
-    found = [((x - kan.input_shift) / kan.input_scale).T]
+    found = [((encode(kan, x) - kan.input_shift) / kan.input_scale).T]
     with np.errstate(all="ignore"):
         for layer in kan.layers:
             found.append(_nodes(layer, _sums(layer, found[-1])))

@@ -35,6 +35,7 @@ from kanserve.simplification.validation import (
     refit,
     smoothed,
 )
+from kanserve.train.common.encoded_data import in_numbers
 from kanserve.train.common.grids import regrid
 from kanserve.train.common.scoped_settings import scoped
 
@@ -138,8 +139,10 @@ def prune(
     >>> kan.edges, kanserve.prune(kan, data).edges
     (2, 1)
     """
-    one = judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed)
-    return pruned(kan, one, found=tolerance == "auto", seed=seed, report=report)[0]
+    plain, rows = in_numbers(kan, dataset(data, target, classes=kan.classes, tables=True))
+    one = judge(plain, rows, tolerance, seed)
+    result = pruned(plain, one, found=tolerance == "auto", seed=seed, report=report)[0]
+    return replace(result, inputs=kan.inputs)
 
 
 def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:

@@ -28,6 +28,7 @@ from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolic_edges import domains_hold, price, splines
 from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit, smoothed
+from kanserve.train.common.encoded_data import in_numbers
 from kanserve.train.common.scoped_settings import scoped
 
 OFFERS = (5, 3)
@@ -141,7 +142,9 @@ def symbolify(
         raise InputError(f"functions must be a list of names, as in ['sin', 'exp']; got {functions!r:.80}.")
     for name in functions:
         function(name)
-    _, one = smoothed(kan, judge(kan, dataset(data, target, classes=kan.classes), tolerance, seed))
+    inputs = kan.inputs
+    kan, rows = in_numbers(kan, dataset(data, target, classes=kan.classes, tables=True))
+    _, one = smoothed(kan, judge(kan, rows, tolerance, seed))
     straight = without_chains(straightened(refit(kan, one, settings.symbolification_refit_steps), one), one)
     one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them
     error = one.error_of(activations.answers(straight, one.learn.x))
@@ -163,7 +166,7 @@ def symbolify(
     if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
         chosen = _some_named(search, start)
     _tell(report, "refitted", chosen)
-    return chosen.kan
+    return replace(chosen.kan, inputs=inputs)
 
 
 def _as_good(chosen: _State, error: float, one: Judge) -> bool:

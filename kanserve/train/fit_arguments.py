@@ -11,6 +11,7 @@ from kanserve.data.frames import is_frame
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.kan import Kan
 from kanserve.train.common.argument_checks import increasing, is_number, not_negative, whole
+from kanserve.train.common.encoded_data import recoded
 from kanserve.train.common.fit_settings import Method
 from kanserve.train.common.losses import LossFunction, LossName, loss_function
 from kanserve.train.common.training_settings import TRAINING
@@ -48,9 +49,15 @@ def validation_rows(given: float | TrainingData, target: Target, data: Dataset) 
     if not isinstance(given, Dataset | tuple) and not is_frame(given):
         return cast(float, given)  # `_check` refuses what is no share
     outputs = len(data.classes) or data.y.shape[1]
-    return dataset(
-        given, target if is_frame(given) else None, classes=data.classes, outputs=outputs, labels=bool(data.classes)
+    rows = dataset(
+        given,
+        target if is_frame(given) else None,
+        classes=data.classes,
+        outputs=outputs,
+        labels=bool(data.classes),
+        tables=True,
     )
+    return recoded(rows, data.categories) if rows.inputs == data.inputs else rows
 
 
 def held_out(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:

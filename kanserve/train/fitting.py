@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
 from kanserve.errors import DataError, TrainingError
+from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.renamed_names import renamed_keyword
@@ -19,6 +20,7 @@ from kanserve.train.common.argument_checks import grid_sequence
 from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, fingerprint
 from kanserve.train.common.constant_guard import no_worse_than_a_constant
 from kanserve.train.common.creation import create
+from kanserve.train.common.encoded_data import is_encoded, with_categories
 from kanserve.train.common.fit_progress import FitReport, Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.fit_warnings import Fitted, warn_of
@@ -46,6 +48,7 @@ from kanserve.train.fit_arguments import (
 )
 from kanserve.train.lm import schedule
 from kanserve.train.lm.telling_inputs import telling_inputs
+from kanserve.train.table_fit import fit_table
 
 GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
 STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
@@ -118,6 +121,10 @@ def fit(
     something about the answers alone: the edges of the others are pruned. `report` and the logger "kanserve" (INFO) say
     which are left out.
 
+    Inputs may be missing (NaN) and categorical: columns of text, or of the types category, Categorical and Enum, of a
+    DataFrame. A fit learns a number for each category and one that stands for a missing value or an unknown category,
+    which the network then has (`Variable`); the first network that it trains chooses them, and the second is returned.
+
     With validation=0 nothing is held out: every grid is used, and smooth="auto" means 0 for least squares. An output
     never fits worse than its mean, a classifier never worse than the class frequencies, and a constant answer gives a
     constant output.
@@ -178,7 +185,7 @@ def fit(
     Raises
     ------
     DataError
-        The data do not fit the shape, or are not finite.
+        The data do not fit the shape, a number is infinite, an answer is missing, or an input in all rows.
     TrainingError
         An option cannot be used, or no finite network was found.
 
@@ -194,7 +201,10 @@ def fit(
     if isinstance(kan, Kan):
         kan = without_clipped_inputs(without_exponential(kan) if loss in ("poisson", "tweedie") else kan)
     classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), output_count(kan))
-    data = dataset(data, target, classes=classes, outputs=outputs, labels=loss == "cross_entropy").counted()
+    labels = loss == "cross_entropy"
+    data = dataset(data, target, classes=classes, outputs=outputs, labels=labels, tables=True).counted()
+    if isinstance(kan, Kan):
+        kan, data = without_encoding(kan), with_categories(data, kan)
     finer: tuple[int, ...] = FINER if isinstance(grid, str) and grid == "auto" else ()
     grids: Sequence[int] = GRIDS if finer else grid_sequence(grid)
     if len(data) < 2:
@@ -202,6 +212,39 @@ def fit(
     validation = validation_rows(validation, target, data)
     check_arguments(seed, grids, validation, smooth, (loss, optimizer, extrapolation), data)
     of = chosen_loss(loss, quantile, power, data)
+    if is_encoded(data):
+
+        def on_numbers(rows: Dataset, judges: float | Dataset, *, last: bool) -> Kan:
+            return fit(
+                kan,
+                rows,
+                loss=loss,
+                quantile=quantile,
+                power=power,
+                extrapolation=extrapolation,
+                optimizer=optimizer,
+                grid=grid,
+                starts=starts,
+                steps=steps,
+                smooth=smooth,
+                noise_free=noise_free,
+                screen=screen,
+                l1=l1,
+                entropy=entropy,
+                validation=judges,
+                learning_rate=learning_rate,
+                patience=patience,
+                batch=batch,
+                seed=seed,
+                progress=progress,
+                device=device,
+                report=report,
+                checkpoint=checkpoint if last else None,
+            )
+
+        return fit_table(on_numbers, data, validation, of, max(JUDGED_BY.values()), seed)
+    if isinstance(validation, Dataset):
+        validation.check_numbers()
     wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
     template = normalised(wanted, data, of)
     whole, kept_inputs = template, np.ones(len(template.inputs), bool)

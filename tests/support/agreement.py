@@ -16,6 +16,7 @@ Rows of NaN must be the same rows, exactly.
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.network.encoding import encode
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
 
@@ -62,7 +63,7 @@ def error(got: NDArray[np.floating], want: Array) -> float:
 def eager_float32(kan: Kan, x: Array) -> Array32:
     """The network computed plainly in float32 from weights and rows rounded to float32, as torch would."""
     with np.errstate(all="ignore"):
-        v = (_single(x) - _single(kan.input_shift)) / _single(kan.input_scale)
+        v = (_single(encode(kan, x)) - _single(kan.input_shift)) / _single(kan.input_scale)
         bad = ~np.isfinite(v).all(axis=1)
         for layer in kan.layers:
             v = _nodes(layer, v)

@@ -4,11 +4,13 @@ Every exporter, backend, importer and formula is compared with `network.evaluate
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from kanserve.network.encoding import has_no_slope
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
 from kanserve.train.common.outer_layers import with_clipped_inputs, with_exponential
@@ -242,6 +244,33 @@ def clipped_inputs() -> Kan:
     return with_clipped_inputs(Kan(layers, input_shift=np.array([1.0, -2.0]), input_scale=np.array([2.0, 0.5])))
 
 
+def missing_values() -> Kan:
+    """Two of three inputs may be missing, of which one has a fill value outside its training range."""
+    inputs = (Variable("a", "m", -2.0, 2.0, fill_value=2.3), Variable("b"), Variable("c", fill_value=-0.4))
+    kan = Kan((_random(100, 3, 3), _random(101, 2, 3)), inputs, classes=("no", "yes"))
+    return replace(kan, input_scale=np.array([2.0, 1.0, 1.0]), input_shift=np.array([0.0, 0.5, 0.0]))
+
+
+def categories() -> Kan:
+    """Categorical inputs with and without a number for what is unknown, one category, and an input of numbers."""
+    inputs = (
+        Variable("colour", categories=("red", "green", "blue"), category_values=(0.4, -0.9, 0.1), fill_value=0.05),
+        Variable("size", "cm"),
+        Variable("kind", categories=('a "b"\n*/', "é"), category_values=(-0.2, 0.7)),
+        Variable("only", categories=("one",), category_values=(0.3,), fill_value=-0.6),
+    )
+    return Kan((_random(102, 3, 4, arity=[1, 2]), _random(103, 1, 2)), inputs)
+
+
+def named_categories() -> Kan:
+    """The same with named functions alone, whose C source has a form of its own for batches."""
+    first = _symbolic([["sin", "x^2"], ["exp", "x"]], [[[1.5, 0.2, 0.7, -0.1], [1.2, -0.4, -0.6, 0.2]]] * 2)
+    second = _symbolic([["tanh", "x"]], [[[1.0, 0.1, 1.3, 0.0], [1.0, 0.0, 0.5, 0.0]]])
+    kind = Variable("kind", categories=("p", "q", "r"), category_values=(0.5, 1.5, -0.25), fill_value=0.75)
+    kan = Kan((first, second), (kind, Variable("y", low=-2.0, high=2.0, fill_value=0.5)))
+    return replace(kan, input_scale=np.array([0.5, 2.0]), output_shift=np.array([1.0]))
+
+
 ZOO: dict[str, Callable[[], Kan]] = {
     make.__name__: make
     for make in (
@@ -270,6 +299,9 @@ ZOO: dict[str, Callable[[], Kan]] = {
         powers,
         log_link,
         clipped_inputs,
+        missing_values,
+        categories,
+        named_categories,
     )
 }
 
@@ -289,7 +321,30 @@ def rows(kan: Kan, count: int = 40) -> Array:
     far = np.stack([low - 5, high + 5])
     broken = rng.uniform(low, high, (4, first.inputs))
     broken[0, 0], broken[1, -1], broken[2, 0] = np.nan, np.inf, -np.inf
-    return np.concatenate([inside, on_knots, just_outside, far, broken]) * kan.input_scale + kan.input_shift
+    values = np.concatenate([inside, on_knots, just_outside, far, broken]) * kan.input_scale + kan.input_shift
+    return with_codes(kan, values)
+
+
+def small_steps(kan: Kan, x: Array) -> list[tuple[Array, float]]:
+    """For each input a small step of it alone from each row, for differences, and its size; 0 where it has no slope."""
+    sizes = 1e-6 * kan.input_scale
+    flat = has_no_slope(kan, x)
+    return [(np.where(flat, 0.0, step), float(step.sum())) for step in np.diag(sizes)]
+
+
+def with_codes(kan: Kan, x: Array) -> Array:
+    """The rows with values missing here and there where they may be, and of categorical inputs with codes: all known
+    ones, unknown ones, what is no whole number, and infinities."""
+    result = x.copy()
+    for i, one in enumerate(kan.inputs):
+        if one.categories:
+            count = len(one.categories)
+            odd = [count, -1.0, 0.5, np.nan, np.inf, -0.0, 1e30, 1 - 1e-3, -np.inf]
+            turn = np.arange(len(x)) + 2 * i
+            result[:, i] = np.where(turn % 4 == 0, np.array(odd)[turn // 4 % len(odd)], turn % count)
+        elif one.fill_value is not None:
+            result[1 + i :: 5, i] = np.nan
+    return result
 
 
 def small() -> Kan:

@@ -18,7 +18,7 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
 from tests.support.generated_networks import KINDS, REACHES, named_affine, scaled
-from tests.support.kans import ZOO
+from tests.support.kans import ZOO, with_codes
 
 Array = NDArray[np.float64]
 
@@ -209,4 +209,4 @@ def rows(kan: Kan, count: int = 80, seed: int = 0) -> Array:
     values = np.concatenate([inside, odd, broken])
     # A value that has no shift stays the very number it is: -0.0 + 0.0 would be 0.0.
     raw: Array = np.where(kan.input_shift == 0, values * kan.input_scale, values * kan.input_scale + kan.input_shift)
-    return raw
+    return with_codes(kan, raw)

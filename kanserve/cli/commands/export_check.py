@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kanserve import runtime
 from kanserve.errors import FormatError, MissingDependencyError, NotFoundError
+from kanserve.network.encoding import encodes
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
@@ -29,7 +30,8 @@ _TICK = 1e-3  # seconds of a timed group of calls: far above the clock's resolut
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows from the training ranges, their corners and one with a NaN; the reference outputs; the allowed errors."""
+    """Rows of the training ranges and their corners, some with NaN, the last without a finite output; the reference
+    outputs; the allowed errors."""
 
     x: Array
     y: Array
@@ -58,7 +60,10 @@ def sample_of(kan: Kan, precision: Precision) -> Sample:
     widest = max(layer.subnodes * layer.inputs for layer in kan.layers)
     count = max(_LEAST_ROWS, min(ROWS, _EDGE_VALUES // widest))
     x = np.concatenate([sample(kan, count), corners(kan, max(_LEAST_ROWS, count // 4))])
-    x = np.concatenate([x, np.where(np.arange(x.shape[1]) == 0, np.nan, x[:1])])
+    if encodes(kan):
+        x = np.concatenate([x, np.where(np.eye(x.shape[1], dtype=bool), np.nan, x[:1])])
+    broken = np.inf if encodes(kan) else np.nan
+    x = np.concatenate([x, np.where(np.arange(x.shape[1]) == 0, broken, x[:1])])
     y = evaluate(kan, x)
     # Where rounding decides whether an output is finite, nothing is compared.
     steady = np.isfinite(rounding(kan, x, precision))
@@ -68,7 +73,7 @@ def sample_of(kan: Kan, precision: Precision) -> Sample:
 def agreement(given: Sample, got: NDArray[Any]) -> Agreement:
     """How far outputs (N, outputs) are from the reference's."""
     rows = given.judged
-    # Of the rows without a finite output, only the last, with its NaN input, certainly has none.
+    # Of the rows without a finite output, only the last, with its NaN or infinity, certainly has none.
     agrees = got.shape == given.y.shape and bool(np.isnan(got[-1]).all())
     if not agrees or not rows.any():
         return Agreement(np.nan, np.nan, np.nan, agrees)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError, NetworkError
 from kanserve.network import evaluate
+from kanserve.network.encoding import encode
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import design, extended_knots, fit_coefficients, pieces, span
 from kanserve.train.common.training_settings import TRAINING
@@ -45,7 +46,7 @@ def _along(kan: Kan, x: ArrayLike, intervals: int | None) -> Kan:
     rows = evaluate.as_rows(kan, x)
     layers: list[Layer] = []
     with np.errstate(all="ignore"):
-        v = (rows - kan.input_shift) / kan.input_scale
+        v = (encode(kan, rows) - kan.input_shift) / kan.input_scale
         for index, layer in enumerate(kan.layers):
             v = v[np.isfinite(v).all(axis=1)]
             if len(v) == 0:

@@ -9,6 +9,7 @@ from kanserve.data.dataset import Target, TrainingData, dataset
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan
+from kanserve.train.common.encoded_data import in_codes_of
 
 Array = NDArray[np.float64]
 
@@ -59,7 +60,7 @@ def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:
     >>> kanserve.score(kan, ([[0.0], [1.0]], [1.0, 3.0])).r2
     (1.0,)
     """
-    data = dataset(data, target, classes=kan.classes).counted()
+    data = in_codes_of(kan, dataset(data, target, classes=kan.classes, tables=True).counted())
     if data.y.shape[1] != len(kan.outputs):
         raise DataError(f"The network has {len(kan.outputs)} outputs, the data have {data.y.shape[1]}.")
     if kan.classes and data.classes and kan.classes != data.classes:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve import native
+from kanserve.network.encoding import encode
 from kanserve.network.kan import Kan
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.blas_threads import threads_worth
@@ -166,7 +167,7 @@ def _problem(
     scale = np.where(kan.output_scale == 0, 1.0, np.abs(kan.output_scale))
     sign = np.sign(kan.output_scale)
     with np.errstate(all="ignore"):
-        inputs = (x - kan.input_shift) / kan.input_scale
+        inputs = (encode(kan, x) - kan.input_shift) / kan.input_scale
         wanted = np.ascontiguousarray((y - kan.output_shift) / scale * sign)
     roots = np.repeat(np.sqrt(share)[:, None], y.shape[1], axis=1)
     lengths = [record[4] for record in group]

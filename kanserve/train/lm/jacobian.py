@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network import evaluate
+from kanserve.network.encoding import encode
 from kanserve.network.functions import FUNCTIONS, finite_slope
 from kanserve.network.kan import Kan, Layer
 from kanserve.train.common.training_settings import TRAINING
@@ -102,7 +103,7 @@ def problem(
     scale = np.where(kan.output_scale == 0, 1.0, np.abs(kan.output_scale))
     sign = np.sign(kan.output_scale)
     with np.errstate(all="ignore"):
-        v = np.ascontiguousarray(((x - kan.input_shift) / kan.input_scale).T)
+        v = np.ascontiguousarray(((encode(kan, x) - kan.input_shift) / kan.input_scale).T)
         wanted = np.ascontiguousarray(((y - kan.output_shift) / scale).T) * sign[:, None]
     numbers = len(x) * sum(layer.inputs * layer.coefficients.shape[2] for layer in kan.layers)
     keep = numbers <= TRAINING.jacobian_memory

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError, MissingDependencyError
+from kanserve.network.encoding import is_encoded
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.own_functions import by_values
 from kanserve.train.torch import basis_tensor, operators, own_gradients
 from kanserve.train.torch.kernels import compiled
+from kanserve.train.torch.torch_network import encoded
 
 try:
     import torch
@@ -64,6 +66,11 @@ class KanModule(nn.Module):
         for name in ("input_shift", "input_scale", "output_shift", "output_scale"):
             values = torch.tensor(getattr(kan, name)[:, None], dtype=dtype, device=device)
             self.register_buffer(name, values, persistent=False)
+        self._encodings = {
+            i: (one.fill_value, one.categories, one.category_values)
+            for i, one in enumerate(kan.inputs)
+            if is_encoded(one)
+        }
         self._shifts_inputs = bool(kan.input_shift.any() or (kan.input_scale != 1).any())
         self._shifts_outputs = bool(kan.output_shift.any() or (kan.output_scale != 1).any())
 
@@ -87,7 +94,7 @@ class KanModule(nn.Module):
         inputs = len(self.input_shift)
         if x.ndim == 0 or x.shape[-1] != inputs:
             raise DataError(f"Rows must have shape (..., {inputs}), got {tuple(x.shape)}.")
-        v = x.reshape(-1, inputs).to(self.input_shift.dtype)
+        v = encoded(x.reshape(-1, inputs).to(self.input_shift.dtype), self._encodings)
         if self._shifts_inputs:
             v = (v - self.input_shift.T) / self.input_scale.T
         if edges is None and compiled(v):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError, ExportError, MissingDependencyError, NetworkError
+from kanserve.network.encoding import is_encoded
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.own_functions import own_functions
 from kanserve.network.powers import NAMES
@@ -145,8 +146,8 @@ def _slopes(layer: Layer) -> Array:
 def _structure(kan: Kan) -> dict[str, object]:
     """The network without its arrays, for JSON."""
     return {
-        "inputs": [[variable.name, variable.unit, variable.low, variable.high] for variable in kan.inputs],
-        "outputs": [[output.name, output.unit, output.low, output.high] for output in kan.outputs],
+        "inputs": [_said(variable) for variable in kan.inputs],
+        "outputs": [_said(output) for output in kan.outputs],
         "classes": kan.classes,
         "layers": [
             {
@@ -160,6 +161,11 @@ def _structure(kan: Kan) -> dict[str, object]:
             for layer in kan.layers
         ],
     }
+
+
+def _said(one: Variable) -> list[object]:
+    encoding = [one.fill_value, one.categories, one.category_values] if is_encoded(one) else []
+    return [one.name, one.unit, one.low, one.high, *encoding]
 
 
 def _layer(said: Mapping[str, Any], state: Mapping[str, NDArray[Any]]) -> Layer:

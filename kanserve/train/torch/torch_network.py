@@ -9,6 +9,7 @@ A layer has I inputs, O subnodes, Q nodes and splines of order k on G intervals 
     z_j = subnode_scale_j·Σ_i edge(j,i)(x_i) + subnode_bias_j
     node_q = node_scale_q·Π_{j in group q} z_j + node_bias_q
 
+Before that, the code of a category (0, 1, ..) becomes its number, and NaN the fill value, for inputs that have these.
 An edge has one of the two parts, both or none. A row in which anything is not finite is NaN in all outputs and passes
 no gradient back; nor does a function where its slope is infinite, such as a root at 0. Part of kanserve, Apache-2.0.
 """
@@ -144,6 +145,7 @@ class KanNetwork(nn.Module):
         super().__init__()
         said = json.loads(bytes(state["structure"].tolist()))
         self.inputs = tuple(name for name, *_ in said["inputs"])
+        self.encodings = {i: tuple(more) for i, (_, _, _, _, *more) in enumerate(said["inputs"]) if more}
         self.outputs = tuple(name for name, *_ in said["outputs"])
         for name in ("structure", *ENDS):
             self.register_buffer(name, state[name].detach().clone())
@@ -157,7 +159,7 @@ class KanNetwork(nn.Module):
         if x.ndim == 0 or x.shape[-1] != len(self.inputs):
             raise ValueError(f"Rows must have shape (..., {len(self.inputs)}), got {tuple(x.shape)}.")
         shift, scale, output_shift, output_scale = (self.get_buffer(name) for name in ENDS)
-        v = (x.reshape(-1, len(self.inputs)).to(shift.dtype) - shift) / scale
+        v = (encoded(x.reshape(-1, len(self.inputs)).to(shift.dtype), self.encodings) - shift) / scale
         fine = torch.isfinite(v).all(dim=1, keepdim=True)
         for layer in self.layers:
             # 0 in place of values that are not finite, so that no gradient of such a row is 0·infinity.
@@ -166,6 +168,26 @@ class KanNetwork(nn.Module):
         y = output_scale * v + output_shift
         y = torch.where(fine & torch.isfinite(y).all(dim=1, keepdim=True), y, torch.nan)
         return y.reshape(*x.shape[:-1], len(self.outputs))
+
+
+def encoded(x: Tensor, encodings: Mapping[int, tuple[Any, ...]]) -> Tensor:
+    """Raw rows (N, inputs) in which the codes of categories are their numbers, and fill values stand for NaN.
+
+    `encodings` has for some inputs the fill value, or None, the categories and their numbers. No gradient goes through.
+    """
+    if not encodings:
+        return x
+    columns = list(x.unbind(dim=1))
+    for i, (fill, _, numbers) in encodings.items():
+        raw, fill_value = columns[i], math.nan if fill is None else fill
+        if numbers:
+            raw = raw.detach()
+            known = (raw >= 0) & (raw < len(numbers)) & (raw == raw.floor())
+            found = x.new_tensor(numbers)[torch.where(known, raw, 0.0).long()]
+            columns[i] = torch.where(known, found, torch.where(raw.isinf(), raw, fill_value))
+        else:
+            columns[i] = torch.where(raw.isnan(), fill_value, raw)
+    return torch.stack(columns, dim=1)
 
 
 class KanLayer(nn.Module):

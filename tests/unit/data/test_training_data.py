@@ -35,7 +35,7 @@ def test_a_frame_gives_names_numbers_and_labels(library):
     labels = dataset(frame, "side")
     assert labels.inputs == ("a", "count", "y") and labels.classes == ("left", "right")
     assert np.array_equal(labels.y.argmax(axis=1), SIDES == "right")
-    with pytest.raises(DataError, match="'side' must be numbers"):
+    with pytest.raises(DataError, match="'side' has categories; numbers are needed"):
         dataset(frame, "y")
     with pytest.raises(DataError, match=r"as target='name'. Its columns: a, side, count, y"):
         dataset(frame)

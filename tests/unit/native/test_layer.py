@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from kanserve import native
+from kanserve.network.encoding import encodes
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
 from kanserve.runtime import _onnx_chain as chains
@@ -38,7 +39,7 @@ def test_a_chain_gives_the_numbers_of_its_session_to_the_last_bit(name, precisio
     backend = loaded(network, precision)
     alone = replace(backend, chain=None)
     if backend.native:
-        assert backend.chain is not None
+        assert (backend.chain is not None) is not encodes(network)  # which has operators before the layers
     x = np.resize(rows(network), (600, len(network.inputs))).astype(backend.dtype)
     x[7] = np.nan
     for count in (0, 1, 2, 255, 256, 257, 600):

@@ -79,7 +79,9 @@ def _with(change):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda header, _: header.update(version=3),
+        lambda header, _: header.update(version=3),  # which only networks with an encoding have
+        lambda header, _: header.update(version=4),
+        lambda header, _: header["inputs"][0].update(fill_value=1.0),  # which only files of version 3 may have
         lambda header, _: header.pop("layers"),
         lambda header, _: header.update(layers=[]),
         lambda header, _: header.update(layers=3),

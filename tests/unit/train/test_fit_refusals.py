@@ -62,7 +62,7 @@ def test_only_the_ratios_of_weights_matter_however_huge_they_are(optimizer: str,
     ("x", "y", "message"),
     [
         (np.zeros((1, 2)), np.zeros(1), "at least 2 rows"),
-        (np.array([[0.0, np.nan], [1, 1]]), np.zeros(2), "'x2' is nan in row 1"),
+        (np.array([[0.0, np.inf], [1, 1]]), np.zeros(2), "'x2' is inf in row 1"),
         (np.zeros((3, 2)), np.array([0, 1, np.inf]), "'y' is inf in row 3"),
         (np.zeros((3, 3)), np.zeros(3), "cannot learn data with 3"),
     ],

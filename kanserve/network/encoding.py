@@ -1,0 +1,98 @@
+"""The encoding of raw inputs as numbers, before the first layer: what stands in for a missing value, and categories.
+
+The raw value of a categorical input is the code of its category, 0, 1, ..; the network sees the category's number. NaN
+is a missing value: the network sees the input's `fill_value`, as it does for a code that is no category. Infinities are
+never missing. Without a fill value such a number stays, or becomes, NaN, and so do the outputs of the row.
+
+Derivatives with respect to a categorical input, or to one that is missing in the row, are 0.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.kan import Kan, Variable
+
+Array = NDArray[np.float64]
+
+
+def encodes(kan: Kan) -> bool:
+    """Whether any input has a fill value or categories."""
+    return any(map(is_encoded, kan.inputs))
+
+
+def is_encoded(one: Variable) -> bool:
+    """Whether an input has a fill value or categories."""
+    return one.fill_value is not None or bool(one.categories)
+
+
+def encode(kan: Kan, x: Array) -> Array:
+    """The numbers (N, inputs) that the network sees for raw rows x (N, inputs); x itself if nothing is encoded."""
+    if not encodes(kan):
+        return x
+    return encode_columns(x, kan.inputs, range(len(kan.inputs)))
+
+
+def encode_columns(x: Array, variables: Sequence[Variable], columns: Iterable[int]) -> Array:
+    """Rows x (N, inputs) in which the columns of these variables, some of the inputs, are encoded."""
+    result = x.copy()
+    for one, i in zip(variables, columns, strict=True):
+        if is_encoded(one):
+            result[:, i] = encode_column(one, x[:, i])
+    return result
+
+
+def encode_column(one: Variable, raw: Array) -> Array:
+    """The numbers (N,) that the network sees for raw values (N,) of this input."""
+    fill = np.nan if one.fill_value is None else one.fill_value
+    if not one.categories:
+        return np.where(np.isnan(raw), fill, raw)
+    known = is_category(one, raw)
+    numbers = np.array(one.category_values)[np.where(known, raw, 0).astype(np.intp)]
+    return np.where(known, numbers, np.where(np.isinf(raw), raw, fill))
+
+
+def is_category(one: Variable, raw: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which raw values (N,) of a categorical input are codes of its categories."""
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.bool_] = (raw >= 0) & (raw < len(one.categories)) & (raw == np.floor(raw))
+    return found
+
+
+def is_outside(one: Variable, raw: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
+    """Which raw values (N,) of an input are outside its range.
+
+    So are codes that are no category, and NaN unless the input has a fill value.
+    """
+    within = is_category(one, raw) if one.categories else (raw >= low) & (raw <= high)
+    if one.fill_value is not None:
+        within |= np.isnan(raw)
+    result: NDArray[np.bool_] = ~within
+    return result
+
+
+def has_no_slope(kan: Kan, x: Array) -> NDArray[np.bool_]:
+    """(N, inputs): where derivatives with respect to the raw input are 0: categories, and values that are missing."""
+    categorical = np.array([bool(one.categories) for one in kan.inputs])
+    fills = np.array([one.fill_value is not None for one in kan.inputs])
+    result: NDArray[np.bool_] = categorical | (fills & np.isnan(x))
+    return result
+
+
+def without_encoding(kan: Kan) -> Kan:
+    """The network that takes the numbers which `kan` sees: of a categorical input, the number of the category."""
+    return replace(kan, inputs=tuple(map(encoded_variable, kan.inputs)))
+
+
+def encoded_variable(one: Variable) -> Variable:
+    """The variable of the numbers that the network sees; their range is that of the categories' numbers, or as it was.
+
+    A fill value may lie outside a range of numbers, but not outside that of categories.
+    """
+    if not one.categories:
+        return replace(one, fill_value=None)
+    numbers = [*one.category_values, *([] if one.fill_value is None else [one.fill_value])]
+    return Variable(one.name, one.unit, min(numbers), max(numbers))

@@ -1,0 +1,108 @@
+"""The first numbers for categories and missing values, from the means of the answers: what a fit starts from.
+
+A category's number is, up to a factor, the mean answer of its rows, shrunk towards that of all rows by an empirical
+Bayes estimate (as scikit-learn's TargetEncoder has it): m / (n + m) of the way, where m is the variance within the
+categories divided by that between them. Of several answers, or classes, the mean is that of their first principal
+component. Missing values of a categorical input are a category more. A missing number gets the value of the input at
+which the mean answer is most like that of the rows where it is missing, or one beyond the range where no value has such
+an answer.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import DataError
+from kanserve.network.kan import Variable
+from kanserve.train.common.training_settings import TRAINING
+
+Array = NDArray[np.float64]
+
+
+def check_inputs(data: Dataset) -> None:
+    """DataError for an input that is missing in all rows, or whose categories are nearly as many as the rows."""
+    for i, name in enumerate(data.inputs):
+        there = data.x[~np.isnan(data.x[:, i]), i]
+        if not len(there):
+            raise DataError(f"Input {name!r} is missing in all {len(data)} rows. Leave it out.")
+        found = len(np.unique(there)) if name in data.categories else 0
+        if found > max(TRAINING.target_means_fewest_names, TRAINING.target_means_names * len(data)):
+            raise DataError(f"Input {name!r} has {found} categories in {len(data)} rows, like a name. Leave it out.")
+
+
+def first_encoding(data: Dataset, filled: NDArray[np.bool_], ranks: bool) -> tuple[Variable, ...]:
+    """The inputs with the first numbers, a fill value for those `filled` (I,) and for categorical ones.
+
+    With `ranks`, answers count by their ranks, so that outliers do not.
+    """
+    t, weights = _component(data, ranks), len(data) * data.shares
+    return tuple(_first(data, i, name, bool(filled[i]), t, weights) for i, name in enumerate(data.inputs))
+
+
+def _component(data: Dataset, ranks: bool) -> Array:
+    """The first principal component (N,) of the answers, with mean 0 and variance 1."""
+    y = data.y
+    if ranks:
+        y = np.argsort(np.argsort(y, axis=0, kind="stable"), axis=0, kind="stable").astype(np.float64)
+    largest = np.maximum(np.abs(y).max(axis=0), np.finfo(np.float64).tiny)  # whose squares do not overflow
+    y = y / largest
+    y = y - data.mean(y)
+    if y.shape[1] > 1:
+        if not data.classes:
+            spread = np.sqrt(data.mean(y**2))
+            y = y / np.where(spread > 0, spread, 1.0)
+        direction = np.linalg.eigh(y.T @ (y * data.shares[:, None]))[1][:, -1]
+        y = (y @ direction * np.sign(direction[np.abs(direction).argmax()]))[:, None]
+    size = float(np.sqrt(data.mean(y**2))[0])
+    result: Array = y[:, 0] / size if size > 0 else y[:, 0]
+    return result
+
+
+def _first(data: Dataset, i: int, name: str, filled: bool, t: Array, weights: Array) -> Variable:
+    x, known = data.x[:, i], data.categories.get(name, ())
+    missing = np.isnan(x)
+    if not known:
+        there = x[~missing] if not missing.all() else np.zeros(1)  # of the rows that are not held out
+        low, high = float(there.min()), float(there.max())
+        fill = _fill_value(x, missing, t, weights) if filled else None
+        return Variable(name, "", low, high, fill)
+    group = np.where(missing | (x >= len(known)), len(known), x).astype(np.intp)
+    numbers = _shrunk(group, len(known) + 1, t, weights)
+    size = np.sqrt(np.average(numbers[group] ** 2, weights=weights))
+    numbers = numbers / size if size > 0 else numbers
+    return Variable(name, "", 0.0, len(known) - 1.0, float(numbers[-1]), known, tuple(numbers[:-1].tolist()))
+
+
+def _shrunk(group: NDArray[np.intp], count: int, t: Array, weights: Array) -> Array:
+    """The means (count,) of t in each group, shrunk towards 0, which is that of all rows."""
+    rows = np.bincount(group, weights, count)
+    means = np.bincount(group, weights * t, count) / np.where(rows > 0, rows, 1.0)
+    groups, total = int((rows > 0).sum()), rows.sum()
+    within = float(weights @ (t - means[group]) ** 2) / max(total - groups, 1.0)
+    room = max(total - float((rows**2).sum() / total), np.finfo(np.float64).tiny)
+    between = max(float(rows @ means**2 - (groups - 1) * within) / room, np.finfo(np.float64).tiny)
+    rows_of_prior = np.clip(within / between, TRAINING.target_means_least_prior, TRAINING.target_means_most_prior)
+    result: Array = means * rows / (rows + rows_of_prior)
+    return result
+
+
+def _fill_value(x: Array, missing: NDArray[np.bool_], t: Array, weights: Array) -> float:
+    """The number that stands for a missing one at first."""
+    known, own = x[~missing], t[~missing]
+    if not len(known) or not missing.any():
+        return float(np.median(known)) if len(known) else 0.0
+    shares = weights[~missing]
+    bins = max(1, min(TRAINING.target_means_bins, len(known) // TRAINING.target_means_rows_of_a_bin))
+    edges = np.unique(np.quantile(known, np.arange(1, bins) / bins))
+    place = np.searchsorted(edges, known, side="right")
+    rows = np.bincount(place, shares, len(edges) + 1)
+    filled = np.flatnonzero(rows > 0)
+    means = (np.bincount(place, shares * own, len(edges) + 1)[filled]) / rows[filled]
+    middles = np.array([np.median(known[place == n]) for n in filled])
+    wanted = float(np.average(t[missing], weights=weights[missing])) if weights[missing].any() else 0.0
+    error = TRAINING.target_means_certain / np.sqrt(missing.sum())
+    if means.min() - error <= wanted <= means.max() + error:
+        return float(middles[np.abs(means - wanted).argmin()])
+    low, high = known.min(), known.max()
+    beyond = TRAINING.target_means_beyond * (high - low)
+    return float(high + beyond if abs(means[-1] - wanted) <= abs(means[0] - wanted) else low - beyond)

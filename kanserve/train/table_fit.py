@@ -1,0 +1,72 @@
+"""A fit on samples with categories and missing values: it learns a number for each, and then the network on numbers.
+
+The numbers begin as means of the answers (`target_means`). A network that is fitted on them without the held-out rows
+says where other numbers would fit better (`encoding_search`), and another is fitted on those. Those with the least loss
+on the held-out rows are taken. The last fit is on all rows.
+"""
+
+import warnings
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.network.kan import Kan, Variable
+from kanserve.train.common.constant_guard import errors
+from kanserve.train.common.encoding_search import improved, in_numbers
+from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.common.losses import LossFunction
+from kanserve.train.common.target_means import check_inputs, first_encoding
+from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.fit_arguments import held_out
+
+Array = NDArray[np.float64]
+
+
+class Fit(Protocol):
+    """A fit on numbers; `last` says whether its result is the one that is wanted."""
+
+    def __call__(self, rows: Dataset, judges: float | Dataset, *, last: bool) -> Kan: ...
+
+
+def fit_table(fit: Fit, data: Dataset, validation: float | Dataset, loss: LossFunction, most: int, seed: int) -> Kan:
+    """The network on raw samples, which has the numbers; `most` rows are held out, at most."""
+    inputs = _chosen(fit, data, validation, loss, most, seed)
+    judges = in_numbers(validation, inputs) if isinstance(validation, Dataset) else validation
+    kan = fit(in_numbers(data, inputs), judges, last=True)
+    described = [_described(*each) for each in zip(inputs, kan.inputs, data.x.T, strict=True)]
+    return replace(kan, inputs=tuple(described))
+
+
+def _chosen(
+    fit: Fit, data: Dataset, validation: float | Dataset, loss: LossFunction, most: int, seed: int
+) -> tuple[Variable, ...]:
+    """The inputs with their numbers: the best of those that were tried, by the loss on the held-out rows."""
+    check_inputs(data)
+    filled: NDArray[np.bool_] = np.asarray(np.isnan(data.x).any(axis=0))
+    out, held = held_out(data, validation, most, seed)
+    if held is None:
+        return first_encoding(data, filled, loss.robust)
+    train = data if out is None else data.without(out)
+    inputs = first_encoding(train, filled, loss.robust)
+    best, least = inputs, np.inf
+    for _ in range(TRAINING.table_fit_rounds):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingWarning)
+            pilot = fit(in_numbers(train, inputs), in_numbers(held, inputs), last=False)
+        before, inputs = inputs, improved(pilot, train, inputs, loss, seed)
+        for tried in (before, inputs):
+            error = float(held.mean(errors(pilot, in_numbers(held, tried), loss)))
+            if error < least:
+                best, least = tried, error
+    return best
+
+
+def _described(one: Variable, fitted: Variable, raw: Array) -> Variable:
+    """The input with its unit, and the range of all rows."""
+    if one.categories:
+        return replace(one, unit=fitted.unit)
+    there = raw[~np.isnan(raw)]
+    return replace(one, unit=fitted.unit, low=float(there.min()), high=float(there.max()))
