@@ -33,10 +33,11 @@ from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
 from kanserve.network import serialization
+from kanserve.network.encoding import encodes
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import function
-from kanserve.network.kan import Kan, Variable
+from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
 from kanserve_exporters._c import (
@@ -49,6 +50,7 @@ from kanserve_exporters._c import (
 )
 from kanserve_exporters._c import c_template as template
 from kanserve_exporters._c import c_tiles as tiles
+from kanserve_exporters._c.c_encoding import encoded, encoding, prepares
 from kanserve_exporters._c.c_forms import formed
 from kanserve_exporters._c.c_grids import rows
 from kanserve_exporters._c.c_layers import has_domain, is_affine, layer_code, table
@@ -130,10 +132,11 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, derivatives: int, col
     blocks += spline_functions(splines, dialect, derivatives=derivatives)
     blocks += tiles.kernels_of(found, layers, dialect) if splines else []
     for number, (layer, part, own) in enumerate(zip(kan.layers, layers, found, strict=True)):
-        raw = number == 0 and not is_affine(kan.input_shift, kan.input_scale)
+        raw = number == 0 and not prepares(kan)
         fast = tiles.fast_layer(number, layer, part, own, dialect, raw) if own else ""
         blocks += layer_code(number, layer, part, own, dialect, fast, gradient)
     blocks.append(_affine_tables(kan, dialect))
+    blocks += encoding(kan, dialect, gradient)
     predict = _predict(kan, layers, dialect)
     blocks += (
         ["\n#ifdef @FAST", tiles.tile(kan, layers, dialect), "#else", predict, "#endif\n"] if splines else [predict]
@@ -198,14 +201,18 @@ def _predict(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
         f"@real a[{room}], b[{room}];",
         f"int {'outside = 0, ' if outside else ''}i;",
         "if (!x || !y) return @ERROR_NULL;",
-        "if (!@finite(x, @N_IN)) return @fail(y, @ERROR_INPUT);",
     ]
+    value = "x"
+    if encodes(kan):
+        lines.append(f"for (i = 0; i < @N_IN; i++) a[i] = {encoded(kan, 'x[i]')};")
+        value = "a"
+    lines.append(f"if (!@finite({value}, @N_IN)) return @fail(y, @ERROR_INPUT);")
     if is_affine(kan.input_shift, kan.input_scale):
         lines += [
-            "for (i = 0; i < @N_IN; i++) a[i] = (x[i] - @input_shift[i])/@input_scale[i];",
+            f"for (i = 0; i < @N_IN; i++) a[i] = ({value}[i] - @input_shift[i])/@input_scale[i];",
             "if (!@finite(a, @N_IN)) return @fail(y, @ERROR_RESULT);",
         ]
-    else:
+    elif not encodes(kan):
         lines.append("for (i = 0; i < @N_IN; i++) a[i] = x[i];")
     source, target = "a", "b"
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
@@ -258,20 +265,18 @@ def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
         table("golden_allowed", largest, dialect),
     ]
     test = template.SELFTEST.replace("{fabs}", "fabsf" if dialect.single else "fabs")
+    if encodes(kan):  # a NaN may be an input
+        test = test.replace("x[i] = (@real)NAN", "x[i] = (@real)INFINITY")
     return [f"\n#define @GOLDEN_ROWS {rows}u\n", *tables, test]
 
 
 def _information(kan: Kan, options: ExportOptions, formula: list[str]) -> str:
-    def described(one: Variable) -> dict[str, object]:
-        low, high = (float(end) if np.isfinite(end) else None for end in (one.low, one.high))
-        return {"name": one.name, "unit": one.unit, "low": low, "high": high}
-
     return template.information(
         {
             "name": options.name,
             "precision": options.precision,
-            "inputs": [described(variable) for variable in kan.inputs],
-            "outputs": [described(output) for output in kan.outputs],
+            "inputs": [serialization.variable_out(variable) for variable in kan.inputs],
+            "outputs": [serialization.variable_out(output) for output in kan.outputs],
             "classes": list(kan.classes),
             "shape": list(kan.shape),
             "formula": formula

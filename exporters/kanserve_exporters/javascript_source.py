@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
 from kanserve.network import special
+from kanserve.network.encoding import encodes
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import SPECIAL
-from kanserve.network.kan import Kan, Layer, Variable
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.serialization import variable_out
 from kanserve_exporters._c.c_layers import is_affine, nodes
 from kanserve_exporters._shared.expressions import (
     Dialect,
@@ -85,15 +87,11 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 def _information(kan: Kan, name: str) -> str:
     """What the network is, as JSON, in which no text can end the script of a page either."""
 
-    def described(one: Variable) -> dict[str, object]:
-        low, high = (float(end) if np.isfinite(end) else None for end in (one.low, one.high))
-        return {"name": one.name, "unit": one.unit, "low": low, "high": high}
-
     values = {
         "name": name,
         "shape": list(kan.shape),
-        "inputs": [described(variable) for variable in kan.inputs],
-        "outputs": [described(output) for output in kan.outputs],
+        "inputs": [variable_out(variable) for variable in kan.inputs],
+        "outputs": [variable_out(output) for output in kan.outputs],
         "classes": list(kan.classes),
         "formula": formula_lines(kan),
     }
@@ -106,15 +104,29 @@ def _information(kan: Kan, name: str) -> str:
 def _row(kan: Kan) -> str:
     """The function of one row, and the tables of the ends of the network."""
     tables, first, last = [], "", ""
+    if encodes(kan):
+        tables.append(_encoding(kan))
+        first = ".map(encoded)"
     if is_affine(kan.input_shift, kan.input_scale):
         tables += [_table("inputShift", kan.input_shift), _table("inputScale", kan.input_scale)]
-        first = ".map((x, i) => (x - inputShift[i])/inputScale[i])"
+        first += ".map((x, i) => (x - inputShift[i])/inputScale[i])"
     if is_affine(kan.output_shift, kan.output_scale):
         tables += [_table("outputShift", kan.output_shift), _table("outputScale", kan.output_scale)]
         last = ".map((x, q) => outputScale[q]*x + outputShift[q])"
     layers = ", ".join(f"layer{number}" for number in range(len(kan.layers)))
     text = _ROW.replace("$LAYERS$", layers).replace("$FIRST$", first).replace("$LAST$", last)
     return "\n".join([*tables, text.replace("$INPUTS$", str(kan.shape[0])).replace("$OUTPUTS$", str(kan.shape[-1]))])
+
+
+def _encoding(kan: Kan) -> str:
+    """The function of what stands in for a missing value, and of the numbers of categories."""
+    fills = ", ".join("NaN" if one.fill_value is None else _number(one.fill_value) for one in kan.inputs)
+    numbers = ", ".join(f"[{', '.join(map(_number, one.category_values))}]" for one in kan.inputs)
+    return f"const fills = [{fills}], categoryValues = [{numbers}];\n{_ENCODED}"
+
+
+def _number(value: float) -> str:
+    return decimals(np.array([value]), "double")[0]
 
 
 def _functions(layers: list[Parts]) -> list[str]:
@@ -208,6 +220,16 @@ function check(row, n) {
             throw new TypeError(`Row ${n} must hold numbers, and NaN where one is missing; number ${i} is ${row[i]}.`);
         }
     }
+}
+"""
+
+_ENCODED = """
+/* The number that the network sees for a raw value of input i. The code of a category becomes its number. What is
+ * missing (NaN) or no category becomes the fill value, or NaN if there is none. */
+function encoded(x, i) {
+    const numbers = categoryValues[i];
+    if (x >= 0 && x < numbers.length && Number.isInteger(x)) return numbers[x];
+    return Number.isNaN(x) || (numbers.length > 0 && Number.isFinite(x)) ? fills[i] : x;
 }
 """
 

@@ -18,11 +18,13 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from kanserve.errors import ExportError
+from kanserve.network.encoding import encodes
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import by_values, modules
 from kanserve_exporters._numpy import numpy_template as template
+from kanserve_exporters._numpy.numpy_encoding import encoding
 from kanserve_exporters._numpy.numpy_layers import layer_code, row_size
 from kanserve_exporters._numpy.numpy_row import is_small, row_code
 from kanserve_exporters._numpy.numpy_splines import Plan, array, plan, tabulated, units
@@ -54,6 +56,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     one_row = row_code(kan, layers, plans, dialect) if small else ""
     blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, one_row)]
     blocks += [template.PREDICT_PROBA] if kan.classes else []
+    blocks += [encoding(kan, dialect)] if encodes(kan) else []
     blocks.append(_predict(kan, dialect))
     blocks += [template.POWERS] if forms & {"dense", "sparse"} else []
     blocks += [text for form, text in template.SPLINES.items() if form in forms]
@@ -108,7 +111,7 @@ def _modules(layers: list[Parts], row: str) -> list[str]:
 
 
 def _predict(kan: Kan, dialect: Dialect) -> str:
-    lines = ["def _predict(v):"]
+    lines = ["def _predict(v):", *(["    v = _encoded(v)"] if encodes(kan) else [])]
     tables = ""
     for end, shift, scale in (
         ("INPUT", kan.input_shift, kan.input_scale),

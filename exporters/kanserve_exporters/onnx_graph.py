@@ -19,7 +19,6 @@ A row with a non-finite value becomes NaN: no layer can hide such a value (`onnx
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,10 +26,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kanserve.errors import ExportError, MissingDependencyError
+from kanserve.network.encoding import encodes
 from kanserve.network.export_options import ExportOptions, Precision
-from kanserve.network.kan import Kan, Layer, Variable
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.serialization import variable_out
 from kanserve_exporters._onnx.onnx_body import Body, Constant, Operation
 from kanserve_exporters._onnx.onnx_costs import How
+from kanserve_exporters._onnx.onnx_encoding import encode
 from kanserve_exporters._onnx.onnx_layers import LayerBody, layer_body
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.underflow import refuse_underflow
@@ -127,7 +129,7 @@ def _with_output_affine(kan: Kan) -> tuple[Layer, ...]:
 def _network(kan: Kan, layers: list[LayerBody], names: list[str], options: ExportOptions) -> Body:
     """The graph from "x" to "y"."""
     body = Body(options.precision)
-    value = "x"
+    value = encode(body, "x", kan.inputs) if encodes(kan) else "x"
     for number, (layer, name) in enumerate(zip(layers, names, strict=True), 1):
         prefix = f"layer{number}_"
         if options.onnx_form == "operators":
@@ -189,15 +191,10 @@ def _shape(kan: Kan) -> str:
 
 def _metadata(kan: Kan, layers: list[LayerBody], itemsize: int, formula: list[str]) -> dict[str, str]:
     values = {
-        "inputs": [_variable(variable) for variable in kan.inputs],
-        "outputs": [_variable(output) for output in kan.outputs],
+        "inputs": [variable_out(variable) for variable in kan.inputs],
+        "outputs": [variable_out(output) for output in kan.outputs],
         "classes": list(kan.classes),
         "formula": formula,
         "batch": max(1, LARGEST // (itemsize * max(layer.width for layer in layers))),
     }
     return {key: json.dumps(value, allow_nan=False) for key, value in values.items()}
-
-
-def _variable(one: Variable) -> dict[str, str | float | None]:
-    low, high = (limit if math.isfinite(limit) else None for limit in (one.low, one.high))
-    return {"name": one.name, "unit": one.unit, "low": low, "high": high}

@@ -28,9 +28,9 @@ FILE = "model.onnx"
 _STANDARD, _OURS = (b"", b"ai.onnx"), (b"ai.kanserve",)
 _TYPES: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
 # Exactly the operators that the exporter writes; a test compares the two.
-_NAMES = """Abs Acos Add ArgMax Asin Asinh Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Erf Exp Flatten Floor
-Gather Gemm GreaterOrEqual HardSigmoid IsNaN Less Log MatMul Mul Neg Pow Reciprocal ReduceSum
-Reshape Round Sigmoid Sign Sin Sinh Softmax Split Sqrt Squeeze Sub Tan Tanh Unsqueeze Where"""
+_NAMES = """Abs Acos Add And ArgMax Asin Asinh Atan Atanh Cast Clip Concat Constant Cos Cosh Div Equal Erf Exp Flatten
+Floor Gather Gemm Greater GreaterOrEqual HardSigmoid IsInf IsNaN Less Log MatMul Min Mul Neg Not Or Pow Reciprocal
+ReduceSum Reshape Round Sigmoid Sign Sin Sinh Softmax Split Sqrt Squeeze Sub Tan Tanh Unsqueeze Where"""
 OPERATORS = frozenset(_NAMES.split())
 _QUIET = 4  # onnxruntime's log level "fatal": errors are raised as exceptions anyway
 

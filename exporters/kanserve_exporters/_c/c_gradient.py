@@ -17,9 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kanserve.network.encoding import encodes
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve_exporters._c import c_derivatives as derivatives
 from kanserve_exporters._c import c_gradient_template as template
+from kanserve_exporters._c.c_encoding import encoded, flattened
 from kanserve_exporters._c.c_gradient_splines import spline_slopes, spline_sums
 from kanserve_exporters._c.c_layers import EDGES_OF_A_FUNCTION, has_domain, is_affine, table
 from kanserve_exporters._shared.expressions import Dialect, total, wrap
@@ -233,6 +235,7 @@ def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
         *steps,
         *raw_units(kan, "dy_dx"),
         "if (!@finite(dy_dx, @N_OUT*@N_IN)) return @fail_gradient(0, dy_dx, @ERROR_RESULT);",
+        *flattened(kan, "dy_dx", 1),
         "return @OK;",
     ]
     return f"\nstatic int @gradient_row(const @real *x, @real *y, @real *dy_dx)\n{{\n{indented(lines)}}}\n"
@@ -246,10 +249,15 @@ def node_values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Diale
         return f"if (!@finite({at('v', start)}, {count})) return {fail.format(code)};"
 
     shifted, scaled = is_affine(kan.input_shift, kan.input_scale), is_affine(kan.output_shift, kan.output_scale)
-    value = "(x[i] - @input_shift[i])/@input_scale[i]" if shifted else "x[i]"
-    lines = [
-        checked(0, "@N_IN", "@ERROR_INPUT").replace("(v,", "(x,"),
-        f"for (i = 0; i < @N_IN; i++) v[i] = {value};",
+    lines = []
+    source = "x"
+    if encodes(kan):
+        lines.append(f"for (i = 0; i < @N_IN; i++) v[i] = {encoded(kan, 'x[i]')};")
+        source = "v"
+    value = f"({source}[i] - @input_shift[i])/@input_scale[i]" if shifted else f"{source}[i]"
+    lines += [
+        checked(0, "@N_IN", "@ERROR_INPUT").replace("(v,", f"({source},"),
+        *([] if value == "v[i]" else [f"for (i = 0; i < @N_IN; i++) v[i] = {value};"]),
         *([checked(0, "@N_IN", "@ERROR_RESULT")] if shifted else []),
     ]
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):

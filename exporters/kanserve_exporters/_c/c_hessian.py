@@ -23,6 +23,7 @@ from kanserve.errors import ExportError
 from kanserve.network.kan import Kan, Layer
 from kanserve_exporters._c import c_derivatives as derivatives
 from kanserve_exporters._c import c_hessian_template as template
+from kanserve_exporters._c.c_encoding import flattened
 from kanserve_exporters._c.c_gradient import (
     at,
     derivative_helpers,
@@ -177,10 +178,12 @@ def _row(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
         *back,
         *raw_units(kan, source),
         f"if (!@finite({source}, @N_OUT*@N_IN)) return @fail_hessian(0, dy_dx, d2y_dx2, @ERROR_RESULT);",
+        *flattened(kan, source, 1),
         f"if (dy_dx) for (i = 0; i < @N_OUT*@N_IN; i++) dy_dx[i] = {source}[i];",
         *_forward(kan),
         "@mirror(d2y_dx2);",
         "if (!@finite(d2y_dx2, @N_OUT*@N_IN*@N_IN)) return @fail_hessian(0, 0, d2y_dx2, @ERROR_RESULT);",
+        *flattened(kan, "d2y_dx2", 2),
         "return @OK;",
     ]
     head = "\nstatic int @hessian_row(const @real *x, @real *y, @real *dy_dx, @real *d2y_dx2)\n"

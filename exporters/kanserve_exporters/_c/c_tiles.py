@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from kanserve.network.encoding import encodes
 from kanserve.network.kan import Kan, Layer
 from kanserve_exporters._c import c_kernels as kernels
 from kanserve_exporters._c import c_vectors as vectors
+from kanserve_exporters._c.c_encoding import prepares
 from kanserve_exporters._c.c_grids import Rows
 from kanserve_exporters._c.c_layers import EDGES_OF_A_FUNCTION, has_domain, is_affine, nodes
 from kanserve_exporters._shared.expressions import Dialect
@@ -25,7 +27,7 @@ int @predict(const @real x[@N_IN], @real y[@N_OUT])
 
 def begin(kan: Kan, every: Sequence[Rows | None], dialect: Dialect) -> str:
     """The types of the fast form; must come before everything that tests @FAST."""
-    return vectors.begin(dialect, _tile_rows(kan.layers, every, _shifts(kan), dialect))
+    return vectors.begin(dialect, _tile_rows(kan.layers, every, prepares(kan), dialect))
 
 
 def kernels_of(every: Sequence[Rows | None], parts: Sequence[Parts], dialect: Dialect) -> list[str]:
@@ -100,31 +102,43 @@ def fast_layer(number: int, layer: Layer, part: Parts, found: Rows, dialect: Dia
 
 def tile(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> str:
     """`@tile(x, x_stride, rows, y, y_stride)`, and `@predict`, which calls it."""
-    room = max(*(layer.subnodes for layer in kan.layers), kan.shape[0] if _shifts(kan) or not parts[0].splines else 1)
+    room = max(*(layer.subnodes for layer in kan.layers), kan.shape[0] if prepares(kan) or not parts[0].splines else 1)
     outside = any(has_domain(part, dialect) for part in parts)
-    buffers = "ab" if len(parts) > 1 or _shifts(kan) else "a"
+    buffers = "ab" if len(parts) > 1 or prepares(kan) else "a"
     lines = [
         f"@real {', '.join(f'{buffer}[@TILE*@PADDED({room}) + @LANES]' for buffer in buffers)};",
         f"int status[@TILE], {'outside[@TILE], ' if outside else ''}first = @OK, n, q;",
         "for (n = 0; n < rows; n++) status[n] = @OK;",
         *(["for (n = 0; n < rows; n++) outside[n] = 0;"] if outside else []),
-        "if (@broken(x, rows, x_stride, @N_IN)) {",
-        "    for (n = 0; n < rows; n++) if (!@finite(x + (size_t)n*x_stride, @N_IN)) status[n] = @ERROR_INPUT;",
-        "}",
     ]
     source, stride = "x", "x_stride"
-    if _shifts(kan):
+    if encodes(kan):
         stride = f"@PADDED({kan.shape[0]})"
         source = "b"
         lines += [
             "b[0] = 0; /* compilers fear that there may be no rows */",
-            "for (n = 0; n < rows; n++) {",
-            f"    for (q = 0; q < {stride}; q++)",
-            f"        b[n*{stride} + q] = q < @N_IN ? (x[q] - @input_shift[q])/@input_scale[q] : 0;",
-            "    x += x_stride;",
-            "}",
-            _refused("b", stride, kan.shape[0], "NULL", whole=True),
+            f"for (n = 0; n < rows; n++) for (q = 0; q < {stride}; q++)",
+            f"    b[n*{stride} + q] = q < @N_IN ? @encoded(q, x[(size_t)n*x_stride + q]) : 0;",
         ]
+    lines += [
+        f"if (@broken({source}, rows, {stride}, @N_IN)) {{",
+        f"    for (n = 0; n < rows; n++) if (!@finite({source} + (size_t)n*{stride}, @N_IN)) status[n] = @ERROR_INPUT;",
+        "}",
+    ]
+    if is_affine(kan.input_shift, kan.input_scale):
+        padded = f"@PADDED({kan.shape[0]})"
+        value = f"b[n*{padded} + q]" if encodes(kan) else "x[q]"
+        lines += [
+            *([] if encodes(kan) else ["b[0] = 0; /* compilers fear that there may be no rows */"]),
+            "for (n = 0; n < rows; n++) {",
+            f"    for (q = 0; q < {padded}; q++)",
+            f"        b[n*{padded} + q] = q < @N_IN ? ({value} - @input_shift[q])/@input_scale[q] : 0;",
+            *([] if encodes(kan) else ["    x += x_stride;"]),
+            "}",
+        ]
+        source, stride = "b", padded
+    if prepares(kan):
+        lines.append(_refused("b", stride, kan.shape[0], "NULL", whole=True))
     for number, (layer, part) in enumerate(zip(kan.layers, parts, strict=True)):
         own = has_domain(part, dialect)
         target = "b" if source == "a" else "a"
@@ -162,10 +176,6 @@ def tile(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> str:
     text = "".join(f"    {line}\n" for line in lines)
     head = "\n/* Some rows at once; the first code that is not OK. */\nstatic int @tile("
     return f"{head}const @real *x, size_t x_stride, int rows, @real *y, size_t y_stride)\n{{\n{text}}}\n{PREDICT}"
-
-
-def _shifts(kan: Kan) -> bool:
-    return is_affine(kan.input_shift, kan.input_scale)
 
 
 def _refused(buffer: str, stride: str, count: int, outside: str, whole: bool) -> str:

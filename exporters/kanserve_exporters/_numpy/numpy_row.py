@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.own_functions import by_values
+from kanserve_exporters._numpy.numpy_encoding import row_encoding
 from kanserve_exporters._numpy.numpy_splines import Plan
 from kanserve_exporters._shared.expressions import Dialect, body, call, helper, needs_helper, term, total
 from kanserve_exporters._shared.layer_tables import Parts, Splines
@@ -47,6 +48,7 @@ def row_code(kan: Kan, layers: Sequence[Parts], plans: Sequence[Plan | None], pr
         if part.splines:
             blocks.append(f"_PIECES_{number} = _pieces(*_SPLINES_{number})\n")
     lines = [f"{', '.join(f'x{i}' for i in range(kan.shape[0]))}, = v"]
+    lines += row_encoding(kan, dialect)
     for i, (shift, scale) in enumerate(zip(kan.input_shift.tolist(), kan.input_scale.tolist(), strict=True)):
         if shift != 0 or scale != 1:
             lines.append(f"x{i} = (x{i} - ({dialect.literal(shift)}))/({dialect.literal(scale)})")

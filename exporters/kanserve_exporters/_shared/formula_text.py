@@ -29,7 +29,8 @@ def _written(kan: Kan) -> list[str]:
     splines = (
         [] if all(law.closed_form for law in found) else ["(s_l_j_i is the spline from input i to sum j of layer l)"]
     )
-    return lines + splines
+    definitions = sorted({line for law in found for line in law.definitions})
+    return [*lines, *map(_ascii, definitions), *splines]
 
 
 def _ascii(text: str) -> str:
