@@ -113,8 +113,8 @@ def _print(one: Shown, style: str) -> None:
         print("  (no closed form: s_l_j_i(x) is the spline from input i to sum j of layer l; exports hold its table)")
     if style != "text":
         return
-    for condition in one.domain:
-        print(f"  where {condition}")
+    for line in (*one.definitions, *one.domain):
+        print(f"  where {line}")
     estimated = [constant for constant in one.constants if constant.standard_error != 0]
     for constant in estimated:
         error = f"± {constant.standard_error:.2g}" if math.isfinite(constant.standard_error) else "(not determined)"

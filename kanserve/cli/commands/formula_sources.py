@@ -12,7 +12,9 @@ from kanserve.formula import from_json as formulas_from
 from kanserve.formula.constants.constants import Constant
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence, evidence
 from kanserve.formula.constants.uncertainty_report import from_json as evidence_from
+from kanserve.formula.expressions.formula import definition
 from kanserve.network import serialization
+from kanserve.network.encoding import encode, is_encoded
 from kanserve.network.kan import Kan
 
 
@@ -34,6 +36,7 @@ class Shown:
     styles: Mapping[str, str]
     closed_form: bool
     domain: tuple[str, ...]
+    definitions: tuple[str, ...]
     constants: tuple[Constant, ...]
     sigma: float | None
     degrees: int | None
@@ -45,7 +48,8 @@ class Shown:
         known = known or Evidence()
         others = tuple(_other(alternative) for alternative in known.alternatives)
         styles = _styles(one)
-        return cls(one.name, styles, one.closed_form, one.domain, known.constants, known.sigma, known.degrees, others)
+        known_of = (known.constants, known.sigma, known.degrees, others)
+        return cls(one.name, styles, one.closed_form, one.domain, one.definitions, *known_of)
 
     def facts(self, style: str) -> dict[str, Any]:
         """As a dictionary for JSON, with the formula in one style."""
@@ -54,6 +58,7 @@ class Shown:
             "formula": self.styles[style],
             "closed_form": self.closed_form,
             "domain": self.domain,
+            "definitions": self.definitions,
             "constants": [
                 {"value": constant.value, "text": constant.text, "standard_error": constant.standard_error}
                 for constant in self.constants
@@ -116,7 +121,7 @@ def _with_rows(kan: Kan, found: Sequence[Formula], table: Path | None, target: l
     if table is None or kan.classes:
         return [Shown.of(law) for law in found]
     rows = arguments.data_of(kan, table, target)
-    return [Shown.of(law, evidence(law, rows.x, rows.y[:, q])) for q, law in enumerate(found)]
+    return [Shown.of(law, evidence(law, encode(kan, rows.x), rows.y[:, q])) for q, law in enumerate(found)]
 
 
 def _served(address: str, name: str, version: str) -> list[Shown]:
@@ -129,6 +134,7 @@ def _served(address: str, name: str, version: str) -> list[Shown]:
                 _styles(law),
                 law.closed_form,
                 law.domain,
+                tuple(map(definition, filter(is_encoded, law.variables))),
                 law.constants,
                 law.sigma,
                 law.degrees,

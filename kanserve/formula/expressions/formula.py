@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
 from kanserve.formula.expressions.tree import Table, Tree
+from kanserve.network.encoding import is_encoded
 from kanserve.network.kan import Variable
 
 
@@ -25,7 +27,8 @@ class Formula:
     closed_form : bool
         Whether the formula has no splines.
     variables : tuple of Variable
-        The inputs that occur, in the order of the columns of x, with their units and training ranges.
+        The inputs that occur, in the order of the columns of x, with their units and training ranges. The range of a
+        categorical input is that of the categories' numbers.
     identifiers : tuple of str
         The names of the variables in `python` and `c`.
     tree : tuple of tuple
@@ -64,10 +67,27 @@ class Formula:
     shortened: bool
     domain: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        shown: str = import_module("kanserve.plot.notebook").formula_page(self)  # which is above this package
+        return shown
+
     @property
     def columns(self) -> tuple[int, ...]:
         """The column of each variable in the rows x."""
         return tuple(sorted({int(step[1]) for step in self.tree if step[0] == "var"}))
+
+    @property
+    def definitions(self) -> tuple[str, ...]:
+        """What the variables of categorical inputs, and of those that may be missing, are: a line for each."""
+        return tuple(map(definition, filter(is_encoded, self.variables)))
+
+
+def definition(one: Variable) -> str:
+    """The numbers that stand for the categories of an input and for a missing value, to read."""
+    parts = [f"{number:.6g} for {name!r}" for name, number in zip(one.categories, one.category_values, strict=True)]
+    if one.fill_value is not None:
+        parts.append(f"{one.fill_value:.6g} where {'missing or unknown' if one.categories else 'missing'}")
+    return f"{one.name} = {', '.join(parts)}"
 
 
 @dataclass(frozen=True)

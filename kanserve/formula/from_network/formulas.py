@@ -1,6 +1,7 @@
 """From a network to its formulas: build trees, compare them with the network, print them, compare the Python code."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from kanserve.formula.from_network.rounding_noise import fitted
 from kanserve.formula.printing.half_powers import with_half_powers
 from kanserve.formula.printing.notations import C99, Latex, Python, Text, name_of
 from kanserve.formula.printing.printing import Dialect, Unfolded, in_descending_powers, print_tree, unfold
+from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.rounding_error import scale
 from kanserve.network.training_range import corners, known, ranges, sample
@@ -47,6 +49,9 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     Rounding noise in the constants of a fitted network is removed where it can be recognised: 1e-17 beside x,
     0.9999999999999 for 1. All removals together change at most 1e-10 of the output's scale. A network made from a
     formula (`from_formula`) keeps its constants as they are.
+
+    A formula is in the numbers that the network sees: `Formula.definitions` says which these are of an input that is
+    categorical or may be missing.
 
     A formula has only what its output depends on. If only a node that leads to no output is not finite (log of a
     negative number, say), the network gives NaN and the formula a number.
@@ -79,11 +84,12 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     >>> kanserve.formulas(kan)[0].text
     '2*x + 1'
     """
+    given, kan = kan.inputs, without_encoding(kan)
     wanted = expected(kan)
     built = _agreeing(kan, wanted)
     texts = [in_descending_powers(_readable(kan, tree, built.tables, limit, named)) for tree in built.trees]
     result = tuple(
-        _formula(kan, q, tree, text, built.tables, limit, named)
+        _with_encoding(_formula(kan, q, tree, text, built.tables, limit, named), given)
         for q, (tree, text) in enumerate(zip(built.trees, texts, strict=True))
     )
     for q, formula in enumerate(result):
@@ -208,6 +214,16 @@ def _formula(
         shortened=not (text_whole and latex_whole and python and c),
         domain=domain(tree, tables, names, [(low, high) for low, high in told], text_tree),
     )
+
+
+def _with_encoding(formula: Formula, inputs: Sequence[Variable]) -> Formula:
+    """The formula whose variables have the fill values and categories of the network's inputs."""
+    encoding = ("fill_value", "categories", "category_values")
+    variables = [
+        replace(one, **{name: getattr(inputs[column], name) for name in encoding})
+        for one, column in zip(formula.variables, formula.columns, strict=True)
+    ]
+    return replace(formula, variables=tuple(variables))
 
 
 def _shown(tree: Tree, limit: int, dialect: Dialect, longest: int) -> tuple[str, bool]:

@@ -16,6 +16,7 @@ from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.codegen import Law, coded, free_names, words_of
 from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.formula.printing.lowering import lowered
+from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Variable
 
@@ -51,6 +52,11 @@ def law(
 ) -> str:
     """As `source`, from the formulas of all outputs, and the inputs and outputs of the network."""
     language = _known(language)
+    if encoded := [one.name for one in inputs if is_encoded(one)]:
+        raise FormulaError(
+            f"A function of the formula alone has no categories and no missing values, as {encoded[0]!r:.80} has. "
+            "The formats c_source, numpy_source, onnx_graph and javascript_source have them."
+        )
     if not all(formula.closed_form for formula in found):
         raise _splines()
     if language == "latex":
