@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.artifact.format import Artifact
 from kanserve.errors import DataError
+from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import jacobian, softmax
 from kanserve.network.importance import used_inputs
 from kanserve.network.training_range import ranges
@@ -57,6 +58,8 @@ class BatchModel:
         low, high = self.limits
         middle = low / 2 + high / 2
         values = np.where(np.isfinite(middle), middle, kan.input_shift)
+        categorical = np.array([bool(one.categories) for one in kan.inputs])
+        values = np.where(categorical, np.floor(values), values)  # a code of a category
         return {self.inputs[i]: float(values[i]) for i in np.flatnonzero(~used_inputs(kan))}
 
     def check_inputs(self, names: Sequence[str], table: str = "The table") -> None:
@@ -127,13 +130,12 @@ class BatchModel:
         return y.T, slopes.T
 
     def outside(self, columns: Sequence[Column | None], rows: int) -> NDArray[np.bool_]:
-        """Which rows have an input outside the training range; NaN counts as outside."""
-        within = np.ones(rows, np.bool_)
-        for column, low, high in zip(columns, *self.limits, strict=True):
+        """Which rows have an input outside the training range; see `encoding.is_outside`."""
+        beyond = np.zeros(rows, np.bool_)
+        for one, column, low, high in zip(self.artifact.manifest.inputs, columns, *self.limits, strict=True):
             if column is not None:
-                within &= column >= low
-                within &= column <= high
-        return ~within
+                beyond |= is_outside(one, column, low, high)
+        return beyond
 
     def _answers(self, values: Column) -> list[Column]:
         """The outputs; of a classifier the number of the likeliest class, and the probabilities."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.frames import NONE, Categories, coded
 from kanserve.errors import DataError
 
 _SHOWN = 12  # names listed in an error
@@ -35,8 +36,11 @@ def _package(x: object) -> Any:
     return None
 
 
-def select(frame: Any, names: Sequence[str], dtype: type[Any] = np.float64) -> NDArray[Any]:
-    """The columns with these names as rows (N, names), in this order; missing values become NaN."""
+def select(
+    frame: Any, names: Sequence[str], dtype: type[Any] = np.float64, categories: Categories = NONE
+) -> NDArray[Any]:
+    """The columns with these names as rows (N, names), in this order; missing values become NaN, the `categories` of an
+    input their codes, and others the code behind the last."""
     columns = list(frame.columns)
     missing = [name for name in names if name not in columns]
     if missing:
@@ -50,7 +54,8 @@ def select(frame: Any, names: Sequence[str], dtype: type[Any] = np.float64) -> N
     rows = np.empty((len(frame), len(names)), dtype)
     for column, name in enumerate(names):
         try:
-            rows[:, column] = _column(frame[name])
+            known = name in categories
+            rows[:, column] = coded(frame, [name], categories)[0][:, 0] if known else _column(frame[name])
         except (TypeError, ValueError, OverflowError):
             raise DataError(f"The column {name!r} must hold numbers; its type is {frame[name].dtype}.") from None
     return rows

@@ -67,6 +67,8 @@ def metadata(name: str, version: str) -> Steps[ModelInfo]:
         classes=tuple(json.loads(facts["classes"])),
         precision=facts["precision"],
         backend=facts["backend"],
+        categories={name: tuple(known) for name, known in json.loads(facts.get("categories", "{}")).items()},
+        may_be_missing=tuple(json.loads(facts.get("may_be_missing", "[]"))),
     )
 
 
@@ -194,4 +196,12 @@ def _layer(message: formula_pb2.NetworkLayer) -> NetworkLayer:
 
 
 def _variable(message: formula_pb2.Variable) -> Variable:
-    return Variable(message.name, message.unit, message.low, message.high)
+    return Variable(
+        message.name,
+        message.unit,
+        message.low,
+        message.high,
+        message.fill_value if message.HasField("fill_value") else None,
+        tuple(message.categories),
+        tuple(message.category_values),
+    )

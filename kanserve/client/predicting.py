@@ -104,13 +104,13 @@ def _for_frame(
     info = memory.infos.get((name, version))
     if info is None:
         info = yield from _asked(memory, name, version)
-    rows = dataframes.select(frame, info.inputs, np.dtype(dtype).type)
+    rows = dataframes.select(frame, info.inputs, np.dtype(dtype).type, info.categories)
     answer, answered = yield from ask(rows, version)
     if answered != info.version:
         known, info = info, (yield from _asked(memory, name, str(answered)))
         memory.infos[name, version] = info
-        if info.inputs != known.inputs:
-            rows = dataframes.select(frame, info.inputs, np.dtype(dtype).type)
+        if (info.inputs, info.categories) != (known.inputs, known.categories):
+            rows = dataframes.select(frame, info.inputs, np.dtype(dtype).type, info.categories)
             answer, _ = yield from ask(rows, str(answered))
     return info, answer
 

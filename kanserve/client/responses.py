@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.formula.expressions.formula import Constant
 from kanserve.formula.expressions.tree import Table, evaluate_tree
+from kanserve.network.encoding import encode_columns, is_encoded
 from kanserve.network.kan import Variable
 
 Array = NDArray[np.float64]
@@ -43,7 +44,11 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The metadata of a model: names of its features, outputs and classes, versions, and its backend."""
+    """The metadata of a model: names of its features, outputs and classes, versions, and its backend.
+
+    `categories` has those of each categorical input, whose value in a row is the code of one: 0, 1, and so on.
+    `may_be_missing` names the inputs that may be NaN.
+    """
 
     name: str
     version: int
@@ -53,6 +58,8 @@ class ModelInfo:
     classes: tuple[str, ...]
     precision: str
     backend: str
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    may_be_missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,11 @@ class ServedFormula:
     functions: Mapping[str, str] = field(default_factory=dict)
 
     def evaluate(self, x: ArrayLike) -> Array:
-        """The values (N,) of the formula at raw features x (N, all inputs of the model)."""
+        """The values (N,) of the formula at raw features x (N, all inputs of the model), codes of categories among
+        them."""
+        if any(map(is_encoded, self.variables)):
+            columns = sorted({int(step[1]) for step in self.tree if step[0] == "var"})
+            x = encode_columns(np.asarray(x, np.float64), self.variables, columns)
         return evaluate_tree(self.tree, self.tables, x)
 
 

@@ -26,7 +26,7 @@ from kanserve.serve.models import catalog as models
 from kanserve.serve.models.catalog import Catalog, Limits, Model
 from kanserve.serve.rpc import inference_service
 from kanserve.serve.rpc.formula_service import TEXTS, formula_answer
-from kanserve.serve.rpc.range_violations import bounds
+from kanserve.serve.rpc.range_violations import bounds, encodings
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call, ServerState
 
@@ -146,7 +146,7 @@ def _answers(model: Model) -> list[tuple[str, str, bytes]]:
 def _edge_model(model: Model, prefix: str, gradient: bool) -> str:
     kan = model.kan
     answers = _answers(model)
-    double, single = bounds(model, "FP64"), bounds(model, "FP32")
+    double, single, known = bounds(model, "FP64"), bounds(model, "FP32"), encodings(model)
     words = {
         "prefix": prefix,
         "name": model.name,
@@ -157,6 +157,8 @@ def _edge_model(model: Model, prefix: str, gradient: bool) -> str:
         "single": str(int(model.manifest.precision == "float")),
         "classes": str(len(kan.classes)),
         "labels": _string(b"".join(label + b"\0" for label in model.labels[:-1])),
+        "encodings": f"static const uint8_t encodings[] = {{{', '.join(map(str, known))}}};\n\n" if known else "",
+        "named_encodings": "encodings" if known else "NULL",
         "low": _numbers(double.low.tolist()),
         "high": _numbers(double.high.tolist()),
         "low_single": _numbers(single.low.tolist()),
@@ -209,7 +211,7 @@ _MODEL = """\
 static const double low[] = {@low@}, high[] = {@high@};
 static const float low_single[] = {@low_single@}, high_single[] = {@high_single@};
 
-@arrays@
+@encodings@@arrays@
 
 static const edge_answer answers[] = {
 @answers@};
@@ -240,6 +242,7 @@ const edge_model kanserve_edge_model = {
     .high = high,
     .low_single = low_single,
     .high_single = high_single,
+    .encodings = @named_encodings@,
     .max_rows = @max_rows@,
     .max_gradient_rows = @max_gradient_rows@,
     .predict = predict,

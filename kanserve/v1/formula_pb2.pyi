@@ -365,12 +365,29 @@ class Variable(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     LOW_FIELD_NUMBER: _builtins.int
     HIGH_FIELD_NUMBER: _builtins.int
+    FILL_VALUE_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    CATEGORY_VALUES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     unit: _builtins.str
     """Empty: none, or not known."""
     low: _builtins.float
     """The range in the training data; infinite where it is not known."""
     high: _builtins.float
+    fill_value: _builtins.float
+    """The number that the network sees where this input is missing (NaN), or no known category. Absent: a missing value
+    makes the outputs NaN.
+    """
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The categories of a categorical input, whose value in a request is the code of a category: 0, 1, and so on. Then
+        low and high are those of the codes; of a formula's variable, those of the numbers.
+        """
+
+    @_builtins.property
+    def category_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The number that the network sees for each category, in the same order. Formulas are in these numbers."""
+
     def __init__(
         self,
         *,
@@ -378,12 +395,17 @@ class Variable(_message.Message):
         unit: _builtins.str = ...,
         low: _builtins.float = ...,
         high: _builtins.float = ...,
+        fill_value: _builtins.float | None = ...,
+        categories: _abc.Iterable[_builtins.str] | None = ...,
+        category_values: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fill_value", b"_fill_value", "fill_value", b"fill_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "name", b"name", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fill_value", b"_fill_value", "categories", b"categories", "category_values", b"category_values", "fill_value", b"fill_value", "high", b"high", "low", b"low", "name", b"name", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__fill_value: _TypeAlias = _typing.Literal["fill_value"]  # noqa: Y015
+    _WhichOneofArgType__fill_value: _TypeAlias = _typing.Literal["_fill_value", b"_fill_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fill_value) -> _WhichOneofReturnType__fill_value | None: ...
 
 Global___Variable: _TypeAlias = Variable  # noqa: Y015
 

@@ -36,6 +36,7 @@ KANS = {
     "graph": kans.symbolic,  # as ONNX only
     "wide": wide,
     "mixed": kans.mixed,
+    "table": kans.categories,
 }
 WAIT, BREAK = 1234.5, 4321.5  # first value of the first row
 

@@ -77,7 +77,7 @@ static int is_outside(const served_model *model, const double *row)
 {
     const double *low = model->low[0], *high = model->high[0];
     for (int i = 0; i < model->inputs; i++)
-        if (!(row[i] >= low[i] && row[i] <= high[i])) return 1;
+        if (!input_is_inside(model, i, row[i], low[i], high[i])) return 1;
     return 0;
 }
 

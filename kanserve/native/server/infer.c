@@ -200,11 +200,13 @@ static int is_inside(const infer_request *request, const uint8_t *at, int input)
     if (request->single) {
         float value;
         memcpy(&value, at, sizeof value);
-        return value >= ((const float *)model->low[1])[input] && value <= ((const float *)model->high[1])[input];
+        const float *low = model->low[1], *high = model->high[1];
+        return input_is_inside(model, input, (double)value, (double)low[input], (double)high[input]);
     }
     double value;
     memcpy(&value, at, sizeof value);
-    return value >= ((const double *)model->low[0])[input] && value <= ((const double *)model->high[0])[input];
+    const double *low = model->low[0], *high = model->high[0];
+    return input_is_inside(model, input, value, low[input], high[input]);
 }
 
 int64_t infer_outside(const infer_request *request, byte_buffer *indices, int64_t *outside)

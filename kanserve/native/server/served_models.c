@@ -1,5 +1,6 @@
 #include "served_models.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,13 @@ static void insert(model_table *table, served_model *model, int64_t version)
     table->entries[at] = (entry){model, (uint32_t)length, version};
 }
 
+int input_is_inside(const served_model *model, int input, double value, double low, double high)
+{
+    if (!model->encodings) return value >= low && value <= high;
+    if (isnan(value)) return model->encodings[input] & INPUT_MAY_BE_MISSING;
+    return value >= low && value <= high && (!(model->encodings[input] & INPUT_IS_CATEGORICAL) || value == floor(value));
+}
+
 /* Copy the training range of a model, for rows of both types; returns the end of the copy. */
 static double *copy_ranges(served_model *model, double *to)
 {
@@ -64,6 +72,7 @@ model_table *table_new(const served_model *models, size_t count)
     while (entries < 4 * count) entries *= 2; /* two for each model, half of them free */
     for (size_t i = 0; i < count; i++) {
         texts += strlen(models[i].name) + 1 + labels_length(&models[i]);
+        texts += models[i].encodings ? (size_t)models[i].inputs : 0;
         ranges += 4 * (size_t)models[i].inputs;
     }
     atomic_init(&table->references, 1);
@@ -87,6 +96,10 @@ model_table *table_new(const served_model *models, size_t count)
         text += name;
         if (labels) model->labels = memcpy(text, models[i].labels, labels);
         text += labels;
+        if (model->encodings) {
+            model->encodings = memcpy(text, models[i].encodings, (size_t)model->inputs);
+            text += model->inputs;
+        }
         range = copy_ranges(model, range);
         insert(table, model, model->version);
         if (model->newest) insert(table, model, 0);

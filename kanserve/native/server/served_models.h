@@ -40,6 +40,7 @@ typedef struct {
     int64_t max_rows, max_gradient_rows;
     const char *labels;        /* of the classes, one after another, each ended by 0 */
     const void *low[2], *high[2]; /* the training range of each input, for rows of double [0] and float [1] */
+    const uint8_t *encodings;  /* of each input, INPUT_MAY_BE_MISSING and INPUT_IS_CATEGORICAL; NULL: none has any */
     int64_t *counters;         /* of answered requests */
     int64_t *computing;        /* how many handed out requests of models of this name compute, which only the library
                                 * changes; and how many may: more are refused */
@@ -48,6 +49,12 @@ typedef struct {
 } served_model;
 
 typedef struct model_table model_table;
+
+enum { INPUT_MAY_BE_MISSING = 1, INPUT_IS_CATEGORICAL = 2 };
+
+/* Whether a value of an input is inside its training range, from low to high: so is NaN where it may be missing, and of
+ * a categorical input only the codes of categories, which are whole. */
+int input_is_inside(const served_model *model, int input, double value, double low, double high);
 
 /* A copy of the models with their texts and ranges, and one reference to it; NULL without memory. */
 model_table *table_new(const served_model *models, size_t count);

@@ -125,11 +125,13 @@ class Model:
     @cached_property
     def spans(self) -> tuple[Array, ...]:
         """For each layer, the range (inputs, 2) of its inputs for rows in the training range."""
+        from kanserve.network.encoding import without_encoding
         from kanserve.network.evaluate import activations
         from kanserve.network.training_range import finite_rows, ranges
 
         kan = self.kan
-        first = np.sort((ranges(kan) - kan.input_shift[:, None]) / kan.input_scale[:, None], axis=1)
+        raw = ranges(without_encoding(kan))
+        first = np.sort((raw - kan.input_shift[:, None]) / kan.input_scale[:, None], axis=1)
         rows = finite_rows(kan, self._samples)
         if len(rows) == 0:
             return (first, *(np.tile([-1.0, 1.0], (layer.inputs, 1)) for layer in kan.layers[1:]))

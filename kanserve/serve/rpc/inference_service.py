@@ -78,6 +78,10 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
         "max_differentiated_rows": str(model.max_differentiated_rows),
         "max_hessian_rows": str(model.max_hessian_rows),
     }
+    categories = {one.name: one.categories for one in model.kan.inputs if one.categories}
+    may_be_missing = [one.name for one in model.kan.inputs if one.fill_value is not None]
+    properties |= {"categories": json.dumps(categories)} if categories else {}
+    properties |= {"may_be_missing": json.dumps(may_be_missing)} if may_be_missing else {}
     return pb.ModelMetadataResponse(
         name=model.name,
         versions=[str(version) for version in catalog.models[model.name]],

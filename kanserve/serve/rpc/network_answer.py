@@ -34,7 +34,15 @@ def network_answer(model: Model, points: int | None, most: int) -> bytes:
 
 
 def variable(one: Variable) -> pb.Variable:
-    return pb.Variable(name=one.name, unit=one.unit, low=one.low, high=one.high)
+    return pb.Variable(
+        name=one.name,
+        unit=one.unit,
+        low=one.low,
+        high=one.high,
+        fill_value=one.fill_value,
+        categories=one.categories,
+        category_values=one.category_values,
+    )
 
 
 def _curve_points(model: Model, wanted: int | None, most: int) -> int:

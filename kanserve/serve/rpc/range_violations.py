@@ -7,6 +7,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.network.encoding import is_encoded, is_outside
+from kanserve.network.kan import Variable
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.rpc import bfloat16
 from kanserve.serve.rpc.tensors import FLOATS
@@ -16,7 +18,7 @@ _FEW = 32  # numbers; comparing up to this many in a Python loop is faster than 
 
 @dataclass(frozen=True, eq=False)
 class RangeViolations:
-    """The rows outside, ascending, and for each feature the number of rows outside; NaN counts as outside."""
+    """The rows outside, ascending, and for each feature the number of rows outside; see `is_outside`."""
 
     rows: NDArray[np.intp]
     features: NDArray[np.intp]
@@ -29,6 +31,7 @@ class Bounds:
     low: NDArray[Any]
     high: NDArray[Any]
     pairs: list[tuple[float, float]]
+    encoded: tuple[tuple[int, Variable], ...] = ()  # the features with a fill value or categories
 
 
 _bounds: WeakKeyDictionary[Model, dict[str, Bounds]] = WeakKeyDictionary()
@@ -36,9 +39,11 @@ _bounds: WeakKeyDictionary[Model, dict[str, Bounds]] = WeakKeyDictionary()
 
 def find_violations(bounds: Bounds, x: NDArray[Any]) -> RangeViolations | None:
     """The violations of `bounds` by rows (N, inputs); None if all are inside."""
-    if x.size <= _FEW and _all_inside(x.tolist(), bounds.pairs):
+    if not bounds.encoded and x.size <= _FEW and _all_inside(x.tolist(), bounds.pairs):
         return None
     within = (x >= bounds.low) & (x <= bounds.high)
+    for i, one in bounds.encoded:
+        within[:, i] = ~is_outside(one, x[:, i], bounds.low[i], bounds.high[i])
     if within.all():
         return None
     return RangeViolations(np.flatnonzero(~within.all(axis=1)), len(x) - within.sum(axis=0))
@@ -68,7 +73,16 @@ def _rounded(model: Model, datatype: str) -> Bounds:
     from kanserve.network.training_range import ranges  # imported at the first request
 
     low, high = (_in(end[None], datatype)[0] for end in ranges(model.kan).T)
-    return Bounds(low, high, list(zip(low.tolist(), high.tolist(), strict=True)))
+    encoded = tuple((i, one) for i, one in enumerate(model.kan.inputs) if is_encoded(one))
+    return Bounds(low, high, list(zip(low.tolist(), high.tolist(), strict=True)), encoded)
+
+
+def encodings(model: Model) -> bytes | None:
+    """For the server in C: a byte for each feature, 1 if it may be missing plus 2 if it is categorical; None if none
+    is either."""
+    inputs = model.kan.inputs
+    known = bytes((one.fill_value is not None) + 2 * bool(one.categories) for one in inputs)
+    return known if any(known) else None
 
 
 def _in(values: NDArray[np.float64], datatype: str) -> NDArray[Any]:

@@ -50,6 +50,7 @@ class ServedModel(Structure):
         ("labels", c_char_p),
         ("low", c_void_p * 2),
         ("high", c_void_p * 2),
+        ("encodings", c_char_p),
         ("counters", c_void_p),
         ("computing", c_void_p),
         ("concurrency", c_int64),

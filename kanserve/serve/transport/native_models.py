@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kanserve.serve.models.catalog import Catalog, Model
 from kanserve.serve.rpc.inference_service import at_once
-from kanserve.serve.rpc.range_violations import bounds
+from kanserve.serve.rpc.range_violations import bounds, encodings
 from kanserve.serve.settings import Settings
 from kanserve.serve.transport.native_library import (
     BUCKETS,
@@ -181,6 +181,7 @@ class NativeModels:
                 array = np.ascontiguousarray(values)
                 arrays.append(array)
                 field[place] = array.ctypes.data
+        entry.encodings = known = encodings(model)
         entry.counters = counted.counters.ctypes.data
         entry.computing = self._computing.setdefault(model.name, np.zeros(1, np.int64)).ctypes.data
         entry.concurrency = at_once(self._settings, model.name)
@@ -189,7 +190,7 @@ class NativeModels:
         if getattr(model.backend, "differentiates", False):
             entry.gradient = model.backend.gradient_address  # type: ignore[attr-defined]  # it has derivatives
         entry.max_gradient_rows = model.max_differentiated_rows
-        return labels, arrays
+        return labels, arrays, known
 
 
 def _first_guess(model: Model) -> float:

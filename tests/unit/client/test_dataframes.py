@@ -13,6 +13,7 @@ from kanserve import repository
 from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client
 from kanserve.errors import DataError
+from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import sample
 from kanserve.serve.server import start
@@ -167,3 +168,25 @@ def test_what_a_mask_hides_is_missing(client):
     got = client.predict("raw", hidden)
     assert np.isnan(got[1]).all()
     np.testing.assert_array_equal(got[[0, 2]], client.predict("raw", x)[[0, 2]])
+
+
+@pytest.mark.parametrize("package", [pandas, polars])
+def test_categories_of_a_table_are_sent_as_their_codes(client, package):
+    kan = serving.kan("table")
+    kind = kan.inputs[2].categories
+    columns = {
+        "colour": ["blue", "violet", None, "red"],
+        "size": [0.1, 0.2, 0.3, 0.4],
+        "kind": [kind[1], kind[0], kind[0], "new"],
+        "only": ["one"] * 4,
+    }
+    frame = package.DataFrame(columns)
+    info = client.metadata("table")
+    assert info.categories == {one.name: one.categories for one in kan.inputs if one.categories}
+    assert info.may_be_missing == ("colour", "only")
+    rows = np.array([[2, 0.1, 1, 0], [3, 0.2, 0, 0], [np.nan, 0.3, 0, 0], [0, 0.4, 2, 0]])
+    got = np.asarray(client.predict("table", frame))
+    np.testing.assert_allclose(got, evaluate(kan, rows), rtol=1e-12)
+    assert np.isnan(got[3]).all() and np.isfinite(got[:3]).all()
+    formula = client.formula("table")[0]
+    np.testing.assert_allclose(formula.evaluate(rows[:3]), evaluate(kan, rows[:3])[:, 0], rtol=1e-9)

@@ -24,6 +24,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, jacobian, softmax
+from kanserve.network.training_range import outside
 from kanserve.serve.edge_server import edge_server
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
@@ -36,7 +37,13 @@ from tests.support.server_process import until
 FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
 WARNINGS = ("-Wall", "-Wextra", "-Wvla", "-Wshadow", "-Werror")
 LINK = ("-Wl,--gc-sections", "-lnghttp2", "-lz", "-lm", "-pthread")
-MODELS = {"iris": lambda: serving.kan("iris"), "raw": kans.raw_features, "symbolic": kans.symbolic}
+MODELS = {
+    "iris": lambda: serving.kan("iris"),
+    "raw": kans.raw_features,
+    "symbolic": kans.symbolic,
+    "table": kans.categories,
+    "missing": kans.missing_values,
+}
 
 pytestmark = [pytest.mark.slow]
 
@@ -100,7 +107,7 @@ def rows(name: str) -> np.ndarray:
     kan = MODELS[name]()
     x = np.random.default_rng(0).uniform(-2, 2, (9, len(kan.inputs)))
     x[3, 0], x[5, -1], x[7] = np.nan, np.inf, 1e6
-    return x
+    return kans.with_codes(kan, x)
 
 
 def test_predictions_probabilities_and_labels_are_those_of_the_network(edge):
@@ -110,7 +117,7 @@ def test_predictions_probabilities_and_labels_are_those_of_the_network(edge):
         got = client.infer(name, x)
     scores = evaluate(kan, x)
     np.testing.assert_allclose(got.values, scores, rtol=1e-9, atol=1e-9)
-    assert got.version == 3 and {3, 5, 7} <= {*got.outside_rows}
+    assert got.version == 3 and [*got.outside_rows] == np.flatnonzero(outside(kan, x)).tolist()
     if kan.classes:
         assert got.probabilities is not None and got.labels is not None
         np.testing.assert_allclose(got.probabilities, softmax(scores), rtol=1e-9)

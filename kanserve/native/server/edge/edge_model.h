@@ -22,6 +22,7 @@ typedef struct {
     const char *labels; /* as those of `served_model` */
     const double *low, *high;
     const float *low_single, *high_single;
+    const uint8_t *encodings; /* as those of `served_model` */
     int64_t max_rows, max_gradient_rows;
     predict_function predict;
     gradient_function gradient;

@@ -16,6 +16,7 @@ from kanserve.network.training_range import sample
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests.support import serving
+from tests.support.kans import with_codes
 from tests.support.loop_server import needs_native
 
 TYPES = {"FP64": np.float64, "FP32": np.float32}
@@ -41,7 +42,7 @@ def rows(name: str) -> np.ndarray:
     network = serving.kan(name)
     x = sample(network, 9, seed=3)
     x[1, 0], x[3, -1], x[5], x[6, 0] = np.nan, np.inf, 1e6, 1e300
-    return x
+    return with_codes(network, x)
 
 
 def request(name: str, x: np.ndarray, datatype: str, raw: bool, outputs=(), **more) -> pb.ModelInferRequest:
