@@ -54,7 +54,10 @@ if TYPE_CHECKING:
     from kanserve.network.serialization import load as load
     from kanserve.network.serialization import save as save
     from kanserve.plot import plot_edge as plot_edge
+    from kanserve.plot import plot_losses as plot_losses
     from kanserve.plot import plot_network as plot_network
+    from kanserve.plot import plot_pareto as plot_pareto
+    from kanserve.plot import plot_residuals as plot_residuals
     from kanserve.repository import publish as publish
     from kanserve.runtime.model import LoadedModel as LoadedModel
     from kanserve.runtime.model import load_model as load_model
@@ -91,7 +94,7 @@ _HOMES = {
     ),
     "network.kan": ("Kan", "Layer", "Variable", "equal", "make_layer"),
     "network.derivatives": ("derivatives",),
-    "plot": ("plot_edge", "plot_network"),
+    "plot": ("plot_edge", "plot_losses", "plot_network", "plot_pareto", "plot_residuals"),
     "analysis": ("interactions", "meaning", "separability", "symmetry"),
     "network.evaluate": ("evaluate", "jacobian", "probabilities"),
     "repository": ("publish",),

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.figures import draw_against
 from kanserve.analysis.samples import Asked, Data, asked, names_of, rows_of
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula import Formula, formulas
+from kanserve.network.edge_names import node_name
 from kanserve.network.kan import Kan, Variable
+from kanserve.plot.result_charts import draw_against
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from kanserve.plot.matplotlib_scene import Width
+    from kanserve.plot.palette import Theme
 
 Array = NDArray[np.float64]
 
@@ -66,14 +70,14 @@ class Meaning:
         lines += [f"  it is like {expression.text} (R² {expression.r2:.4f})" for expression in self.expressions]
         return "\n".join(lines)
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def plot(self, ax: "Axes | None" = None, *, theme: "Theme" = "auto", width: "Width" = None) -> "Axes":
         """The unit plotted against the best expression."""
         if not self.expressions:
             guess, label, title = self.values, self.unit, f"{self.unit} is constant"
         else:
             best = self.expressions[0]
             guess, label, title = best.values, f"{best.text}, scaled", f"{self.unit}: R² {best.r2:.4f}"
-        return draw_against(guess, self.values, (label, self.unit), title, ax)
+        return draw_against(guess, self.values, (label, self.unit), title, ax, theme=theme, width=width)
 
 
 def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
@@ -117,7 +121,7 @@ def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
     if not 1 <= layer <= len(kan.layers) or not 0 <= node < kan.layers[layer - 1].nodes:
         counts = ", ".join(str(layer.nodes) for layer in kan.layers)
         raise InputError(f"The layers 1 to {len(kan.layers)} have {counts} nodes; got layer {layer}, node {node}.")
-    name = f"h{layer}.{node + 1}" if layer < len(kan.layers) else kan.outputs[node].name
+    name = node_name(kan, layer, node)
     part = _up_to(kan, layer, node, name)
     one = asked(part, rows_of(kan, data), name)
     order = np.argsort(one.y, kind="stable")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, InputError
 from kanserve.network.derivatives import derivatives
+from kanserve.network.encoding import encode, without_encoding
 from kanserve.network.evaluate import as_rows, evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import finite_rows
@@ -82,7 +83,8 @@ def asked(kan: Kan, data: Data, output: int | str = 0) -> Asked:
     InputError if there is no such output, DataError if fewer than 10 rows are left.
     """
     q = output_of(kan, output)
-    x = rows_of(kan, data)
+    x = encode(kan, rows_of(kan, data))
+    kan = without_encoding(kan)  # a category has a slope only by its number
     fine = np.isfinite(derivatives(kan, x, 2)[:, q]).all(axis=(1, 2)) & np.isfinite(derivatives(kan, x, 1)[:, q]).all(
         axis=1
     )

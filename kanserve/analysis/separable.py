@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.figures import draw_matrix
 from kanserve.analysis.samples import Data, asked, checked_tolerance, names_of
 from kanserve.network.kan import Kan
+from kanserve.plot.page import page, text, tinted
+from kanserve.plot.result_charts import draw_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from kanserve.plot.matplotlib_scene import Width
+    from kanserve.plot.palette import Theme
 
 Array = NDArray[np.float64]
 
@@ -74,12 +78,33 @@ class Separability:
         unused = [name for name, out in zip(self.inputs, neither, strict=True) if out]
         return "\n".join([*lines, *([f"it does not depend on {', '.join(unused)}"] if unused else [])])
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """The shares of all pairs: of the sum above the diagonal, of the product below."""
+    def plot(self, ax: "Axes | None" = None, *, theme: "Theme" = "auto", width: "Width" = None) -> "Axes":
+        """The shares of all pairs: of the sum above the diagonal, of the product below; framed if they do not separate.
+
+        `theme` and `width` are as in `kanserve.plot_network`.
+        """
         values = np.triu(self.additive, 1) + np.tril(self.multiplicative, -1)
         np.fill_diagonal(values, np.nan)
-        title = f"{self.output}: no sum (above),\nno product (below)"
-        return draw_matrix(values, self.inputs, self.inputs, title, ax)
+        title = f"{self._form()}\nabove: deviation from a sum, below: from a product"
+        framed = np.nan_to_num(values) > self.tolerance
+        return draw_matrix(values, self.inputs, self.inputs, title, ax, theme=theme, width=width, framed=framed)
+
+    def _repr_html_(self) -> str:
+        values = np.triu(self.additive, 1) + np.tril(self.multiplicative, -1)
+        np.fill_diagonal(values, np.nan)
+        framed = np.nan_to_num(values) > self.tolerance
+        what = "above the diagonal: deviation from a sum, below: from a product; framed pairs do not separate"
+        lines = text(str(self)) if len(str(self)) < 5000 else text(f"{str(self)[:5000]}…")
+        return page(lines, tinted(values, self.inputs, self.inputs, framed), text(what, second=True))
+
+    def _form(self) -> str:
+        """The sum or the product that was found, as an equation; or that there is neither."""
+        for parts, sign in ((self.terms, " + "), (self.factors, "·")):
+            if len(parts) > 1:
+                return f"{self.output} = " + sign.join(
+                    f"f{n}({', '.join(part)})" for n, part in enumerate(parts, start=1)
+                )
+        return f"{self.output} is neither a sum nor a product"
 
     def _parts(self, shares: Array) -> tuple[tuple[str, ...], ...]:
         """The connected components of the used inputs, in the graph of pairs that do not separate."""

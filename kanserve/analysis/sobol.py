@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.figures import draw_matrix
 from kanserve.analysis.samples import Data, names_of, output_of, rows_of
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
+from kanserve.plot.result_charts import draw_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from kanserve.plot.matplotlib_scene import Width
+    from kanserve.plot.palette import Theme
 
 Array = NDArray[np.float64]
 
@@ -59,11 +62,12 @@ class Interactions:
         ]
         return "\n".join(lines)
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def plot(self, ax: "Axes | None" = None, *, theme: "Theme" = "auto", width: "Width" = None) -> "Axes":
         """A matrix with each input's first-order share on the diagonal, and the pairs' shares elsewhere."""
         values = self.pairs.copy()
         np.fill_diagonal(values, self.first)
-        return draw_matrix(values, self.inputs, self.inputs, f"{self.output}: shares of the variance", ax)
+        title = f"{self.output}: shares of the variance\ndiagonal: one input alone"
+        return draw_matrix(values, self.inputs, self.inputs, title, ax, theme=theme, width=width)
 
 
 def interactions(

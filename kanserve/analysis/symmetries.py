@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.figures import draw_matrix
 from kanserve.analysis.samples import Asked, Data, asked, checked_tolerance, names_of
 from kanserve.network.kan import Kan
+from kanserve.plot.result_charts import draw_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from kanserve.plot.matplotlib_scene import Width
+    from kanserve.plot.palette import Theme
 
 Array = NDArray[np.float64]
 
@@ -70,17 +73,36 @@ class Symmetry:
         lines = [f"{self.output} depends on {text} (score {score:.5g})" for text, score in self.found]
         return "\n".join(lines or [f"{self.output} has none of these symmetries"])
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """A matrix of scores: a row per pair of inputs that the output depends on, a column per kind of h."""
+    def plot(self, ax: "Axes | None" = None, *, theme: "Theme" = "auto", width: "Width" = None) -> "Axes":
+        """A matrix of scores: a row per pair of inputs that the output depends on, a column per kind of h.
+
+        Framed cells reach the tolerance. Scores of different kinds have different scales, so the tints of a column are
+        relative to its own scores. `theme` and `width` are as in `kanserve.plot_network`.
+        """
         pairs = [(i, j) for i in range(len(self.inputs)) for j in range(i + 1, len(self.inputs))]
         pairs = [pair for pair in pairs if np.isfinite(self.scores[KINDS[0]][pair])]
         values = np.array([[self.scores[kind][pair] for kind in KINDS] for pair in pairs]).reshape(-1, len(KINDS))
         rows = [f"{self.inputs[i]}, {self.inputs[j]}" for i, j in pairs]
         columns = [kind.format(u="u", v="v") for kind in KINDS]
-        return draw_matrix(values, rows, columns, f"{self.output} depends on two inputs through", ax)
+        title = f"{self.output} depends on two inputs through {self._found()}\neach column has its own scale"
+        framed = np.nan_to_num(values) >= self.tolerance
+        tints = np.where(framed, 0.75, 0.35 * _by_column(values))
+        return draw_matrix(values, rows, columns, title, ax, theme=theme, width=width, tints=tints, framed=framed)
+
+    def _found(self) -> str:
+        texts = [text for text, _ in self.found]
+        return ", ".join(texts[:2]) + (", …" if len(texts) > 2 else "") if texts else "none of these"
 
     def _simplest(self, i: int, j: int) -> str:
         return next((kind for kind in KINDS if self.scores[kind][i, j] >= self.tolerance), "")
+
+
+def _by_column(values: Array) -> Array:
+    """Each column scaled to 0 at its least score and 1 at its largest; 0 where all are equal."""
+    low = np.fmin.reduce(values, initial=1.0)
+    extent = np.fmax.reduce(values, initial=0.0) - low
+    result: Array = np.divide(values - low, extent, out=np.zeros_like(values), where=extent > 1e-9)
+    return result
 
 
 def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: float = 0.999) -> Symmetry:

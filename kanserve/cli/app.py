@@ -40,6 +40,7 @@ from kanserve.cli.commands.formula_command import show_formula
 from kanserve.cli.commands.import_command import import_network
 from kanserve.cli.commands.score_command import score_network
 from kanserve.cli.commands.sign_command import sign_version
+from kanserve.cli.commands.studio_command import open_studio
 from kanserve.cli.terminal import finite, free, show, tell, warn, write_whole
 
 app = typer.Typer(
@@ -196,7 +197,11 @@ def plot(
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf file.")] = Path("kan.png"),
     data: Annotated[Path | None, typer.Option(help="Rows from which edge importance is measured.")] = None,
     kind: Annotated[
-        Literal["auto", "flow", "matrix"], typer.Option(help="A graph with curves, or tables of curves; auto chooses.")
+        Literal["auto", "flow", "matrix", "heatmap"],
+        typer.Option(help="A graph with curves, tables of curves, or heat maps; auto chooses."),
+    ] = "auto",
+    theme: Annotated[
+        Literal["auto", "light", "dark"], typer.Option(help="Of the ground; auto has none, an SVG follows its reader.")
     ] = "auto",
     force: Force = False,
 ) -> None:
@@ -210,9 +215,10 @@ def plot(
 
     suffix = arguments.one_of("the ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
     kan = serialization.load(kan_file)
-    rows = None if data is None else tables.read_rows(data, [variable.name for variable in kan.inputs])
+    names = [variable.name for variable in kan.inputs]
+    rows = None if data is None else tables.read_rows(data, names, categories=arguments.categories_of(kan.inputs))
     free(out, force)
-    axes = plot_network(kan, rows, kind=kind)
+    axes = plot_network(kan, rows, kind=kind, theme=theme)
     figure: Any = axes.figure
     write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
 
@@ -299,7 +305,7 @@ def predict(
     from kanserve.data import table_files as tables
 
     predictor = arguments.predictor(model)
-    rows = tables.read_rows(table, predictor.inputs, predictor.unused)
+    rows = tables.read_rows(table, predictor.inputs, predictor.unused, predictor.categories)
     if out is not None:
         free(out, force, reads=[table, Path(model)])
     columns, outside = predictor.predict(rows)
@@ -319,6 +325,7 @@ def predict(
 app.command("score")(score_network)
 app.command("formula")(show_formula)
 app.command("sign")(sign_version)
+app.command("studio")(open_studio)
 
 
 @app.command()

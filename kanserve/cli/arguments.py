@@ -17,7 +17,7 @@ from kanserve.errors import DataError, InputError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.importance import used_inputs
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, Variable
 from kanserve.network.kan_methods import likeliest
 from kanserve.network.training_range import outside, ranges
 from kanserve.runtime import load_backend
@@ -77,7 +77,13 @@ def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
 def held_out(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
     """Samples to score a network on: unused columns may be missing, and so may classes."""
     columns = required(target) if kan.classes else target or [output.name for output in kan.outputs]
-    return read_samples(table, columns, [variable.name for variable in kan.inputs], kan.classes, unused_inputs(kan))
+    names = [variable.name for variable in kan.inputs]
+    return read_samples(table, columns, names, kan.classes, unused_inputs(kan), categories_of(kan.inputs))
+
+
+def categories_of(inputs: Iterable[Variable]) -> dict[str, tuple[str, ...]]:
+    """The categories of each categorical input."""
+    return {one.name: one.categories for one in inputs if one.categories}
 
 
 def scores(score: "Score") -> dict[str, Any]:
@@ -97,11 +103,13 @@ class Predictor:
     """A model that predicts: the names of its inputs, and a function of rows (N, inputs) that returns the columns of
     the result and the number of rows outside the training range.
 
-    `unused` has the inputs on which no output depends, each with a value in the training range.
+    `unused` has the inputs on which no output depends, each with a value in the training range; `categories` those of
+    each categorical input.
     """
 
     inputs: list[str]
     unused: dict[str, float]
+    categories: dict[str, tuple[str, ...]]
     predict: Callable[[Array], tuple[dict[str, list[Any]], int]]
 
 
@@ -143,7 +151,8 @@ def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
         best = likeliest(kan.classes, values)
         return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, count
 
-    return Predictor([variable.name for variable in kan.inputs], unused_inputs(kan), predict)
+    names = [variable.name for variable in kan.inputs]
+    return Predictor(names, unused_inputs(kan), categories_of(kan.inputs), predict)
 
 
 def _remote(address: str, name: str, version: str) -> Predictor:
@@ -163,17 +172,17 @@ def _remote(address: str, name: str, version: str) -> Predictor:
         sums = {number for node in used for number in layer.nodes[node].subnodes}
         used = {edge.source for edge in layer.edges if edge.kind != "zero" and edge.target in sums}
     unused = {
-        variable.name: _inside(variable.low, variable.high, float(shift))
+        variable.name: _inside(variable, variable.low, variable.high, float(shift))
         for i, (variable, shift) in enumerate(zip(network.input_variables, network.input_affine[0], strict=True))
         if i not in used
     }
-    return Predictor(list(network.inputs), unused, predict)
+    return Predictor(list(network.inputs), unused, categories_of(network.input_variables), predict)
 
 
 def unused_inputs(kan: Kan) -> dict[str, float]:
     """The inputs on which no output depends, each with a value in the training range."""
     return {
-        variable.name: _inside(low, high, float(shift))
+        variable.name: _inside(variable, low, high, float(shift))
         for variable, (low, high), shift, used in zip(
             kan.inputs, ranges(kan).tolist(), kan.input_shift, used_inputs(kan), strict=True
         )
@@ -181,9 +190,10 @@ def unused_inputs(kan: Kan) -> dict[str, float]:
     }
 
 
-def _inside(low: float, high: float, otherwise: float) -> float:
-    """The middle of a range if it is finite, else `otherwise`."""
+def _inside(one: Variable, low: float, high: float, otherwise: float) -> float:
+    """The middle of a range if it is finite, else `otherwise`; a code of a categorical input."""
     middle = low / 2 + high / 2
+    middle = float(np.floor(middle)) if one.categories else middle
     return middle if np.isfinite(middle) else otherwise
 
 

@@ -1,0 +1,299 @@
+"""Pictures of results: formulas by complexity and error, residuals, and losses along the way."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.data.dataset import TrainingData, dataset
+from kanserve.errors import DataError, InputError
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
+from kanserve.network.training_range import known, ranges
+from kanserve.plot.chart_axes import log_scale, plain_axes, word
+from kanserve.plot.matplotlib_scene import Width, colours, inches, new_axes, shade
+from kanserve.plot.palette import Theme
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+ROWS = 2000
+NAMED = 12  # formulas that are written beside their points
+BINS = 31
+
+
+class Named(Protocol):
+    """A formula's name and text."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class Scored(Protocol):
+    """A formula with its complexity and its validation error."""
+
+    @property
+    def formula(self) -> Named: ...
+    @property
+    def complexity(self) -> float: ...
+    @property
+    def validation(self) -> float: ...
+
+
+class Front(Protocol):
+    """What `kanserve.find_formulas` returns."""
+
+    @property
+    def candidates(self) -> Sequence[Scored]: ...
+    @property
+    def best(self) -> Scored: ...
+
+
+class Done(Protocol):
+    """A step of a session, or an event of a long call: something with a loss."""
+
+    @property
+    def loss(self) -> float: ...
+
+
+def plot_pareto(findings: Front, ax: "Axes | None" = None, *, theme: Theme = "auto", width: Width = None) -> "Axes":
+    """Draw the formulas that a search found: their error over their complexity, as a staircase.
+
+    Parameters
+    ----------
+    findings : Findings
+        What `find_formulas` returned.
+    ax, theme, width
+        As in `plot_network`.
+
+    Returns
+    -------
+    matplotlib Axes
+        The recommended formula is a filled point.
+
+    Raises
+    ------
+    InputError
+        There is no such theme or width.
+    MissingDependencyError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+    >>> kanserve.plot_pareto(found).get_xlabel()
+    'complexity'
+    """
+    one = colours(theme, ax)
+    wide = inches(width) or 5.4
+    axes = new_axes(ax, (wide, max(0.62 * wide, 2.3)), one)
+    plain_axes(axes, one)
+    complexity = np.array([candidate.complexity for candidate in findings.candidates], float)
+    errors = np.array([candidate.validation for candidate in findings.candidates], float)
+    # An exact law has an error of rounding, or 0, which has no logarithm.
+    floor = max(float(errors[errors > 0].min(initial=1.0)) * 0.5, 1e-16)
+    shown = np.maximum(errors, floor)
+    log_scale(axes, float(shown.min()), float(shown.max()))
+    last = float(complexity.max()) * 1.25 + 1
+    axes.step([*complexity, last], [*shown, shown[-1]], where="post", color=one.of("snapped"), linewidth=1.6)
+    best = [candidate is findings.best for candidate in findings.candidates].index(True)
+    ring: dict[str, Any] = {"markeredgecolor": one.of("snapped"), "markeredgewidth": 1.5, "zorder": 4}
+    axes.plot(complexity, shown, "o", markersize=6, markerfacecolor=one.paper or "none", linestyle="", **ring)
+    axes.plot(complexity[best], shown[best], "o", markersize=7, color=one.of("snapped"), zorder=5)
+    for n, candidate in enumerate(findings.candidates[-NAMED:], start=max(0, len(findings.candidates) - NAMED)):
+        axes.annotate(
+            word(candidate.formula.text, 30),
+            (complexity[n], shown[n]),
+            # Right of the middle there is room below the stairs, at the left of the point.
+            (-6, -6) if complexity[n] > 0.55 * last else (5, 5),
+            ha="right" if complexity[n] > 0.55 * last else "left",
+            va="top" if complexity[n] > 0.55 * last else "bottom",
+            textcoords="offset points",
+            fontsize=8,
+            color=one.of("ink" if n == best else "second"),
+            weight="bold" if n == best else "normal",
+            parse_math=False,
+        )
+    axes.set_xlim(max(0.0, float(complexity.min()) - 1), last)
+    axes.set_ylim(float(shown.min()) / (shown.max() / shown.min()) ** 0.12 / 1.1, None)  # room below the last
+    axes.set_xlabel("complexity")
+    axes.set_ylabel("validation error")
+    axes.set_title(f"{word(findings.best.formula.name)}: {len(complexity)} formulas", fontsize=10, parse_math=False)
+    return axes
+
+
+def plot_residuals(
+    kan: Kan,
+    data: TrainingData,
+    ax: "Axes | None" = None,
+    *,
+    output: int | str = 0,
+    theme: Theme = "auto",
+    width: Width = None,
+) -> "Axes":
+    """Draw the residuals of an output against its prediction, with their distribution at the right.
+
+    The band is two standard deviations wide on each side. Triangles are samples outside the training range.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset or (x, y)
+        Samples; of more than 2000, that many at even distances.
+    ax, theme, width
+        As in `plot_network`.
+    output : int or str, default=0
+        The index or the name of the output.
+
+    Returns
+    -------
+    matplotlib Axes
+        The points are y minus the prediction, in the units of y.
+
+    Raises
+    ------
+    InputError
+        There is no such output, theme or width.
+    DataError
+        The data are not those of such a network, or it is finite on none of them.
+    MissingDependencyError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x", ranges={"x": (0, 1)})
+    >>> kanserve.plot_residuals(kan, ([[0.1], [0.4], [0.8]], [0.2, 0.9, 1.6])).get_xlabel()
+    'predicted y'
+    """
+    rows = dataset(data, classes=kan.classes)
+    names = [variable.name for variable in kan.outputs]
+    q = names.index(output) if output in names else output
+    if isinstance(q, str) or not -len(names) <= q < len(names):
+        raise InputError(f"The outputs are {', '.join(names[:20])}; got {output!r:.60}.")
+    if rows.y.shape[1] != len(names):
+        raise DataError(f"The network has {len(names)} outputs, the data {rows.y.shape[1]}.")
+    picked = np.unique(np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int))
+    x, y = rows.x[picked], rows.y[picked, q]
+    guess = evaluate(kan, x)[:, q]
+    finite = np.isfinite(guess)
+    if not finite.any():
+        raise DataError("The network is finite on none of the rows.")
+    x, residual, guess = x[finite], (y - guess)[finite], guess[finite]
+    outside = _outside(kan, x)
+    one = colours(theme, ax)
+    wide = inches(width) or 5.0
+    axes = new_axes(ax, (wide, max(0.62 * wide, 2.3)), one)
+    plain_axes(axes, one)
+    deviation = float(residual.std())
+    axes.axhspan(-2 * deviation, 2 * deviation, color=shade(one, "snapped", 0.1), linewidth=0, zorder=0)
+    axes.axhline(0, color=one.of("third"), linewidth=0.8, zorder=1)
+    dot: dict[str, Any] = {"linestyle": "", "zorder": 2}
+    axes.plot(guess[~outside], residual[~outside], ".", markersize=3.5, color=one.of("ink"), alpha=0.55, **dot)
+    axes.plot(
+        guess[outside],
+        residual[outside],
+        "^",
+        markersize=5,
+        markerfacecolor="none",
+        markeredgecolor=one.of("outside"),
+        **dot,
+    )
+    inset = axes.inset_axes((1.01, 0.0, 0.09, 1.0), sharey=axes)
+    inset.hist(residual, BINS, orientation="horizontal", color=shade(one, "density"))
+    inset.set_axis_off()
+    name = word(names[q])
+    unit = f" ({word(kan.outputs[q].unit)})" if kan.outputs[q].unit else ""
+    axes.set_xlabel(f"predicted {name}{unit}", parse_math=False)
+    axes.set_ylabel("residual", parse_math=False)
+    said = f"{len(guess):,} samples"
+    beyond = int(outside.sum())
+    axes.set_title(f"{said}, {beyond:,} outside the training range" if beyond else said, fontsize=10)
+    return axes
+
+
+def plot_losses(
+    history: Sequence[Done], ax: "Axes | None" = None, *, theme: Theme = "auto", width: Width = None
+) -> "Axes":
+    """Draw the loss over the steps of a session or over the events of a long call.
+
+    Parameters
+    ----------
+    history : sequence
+        `session.history`, or the events that a call such as `simplify` gave to `report`.
+    ax, theme, width
+        As in `plot_network`.
+
+    Returns
+    -------
+    matplotlib Axes
+        The lowest loss is a diamond. Losses that are not finite are left out.
+
+    Raises
+    ------
+    InputError
+        No loss is finite, or there is no such theme or width.
+    MissingDependencyError
+        matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 1))
+    >>> events = []
+    >>> kan = kanserve.fit([1, 1], (x, np.sin(3 * x)), starts=1, report=events.append)
+    >>> kanserve.plot_losses(events).get_ylabel()
+    'loss'
+    """
+    losses = np.array([done.loss for done in history], float)
+    finite = np.isfinite(losses)
+    if not finite.any():
+        raise InputError(f"None of the {len(losses)} losses is finite.")
+    one = colours(theme, ax)
+    wide = inches(width) or 5.0
+    axes = new_axes(ax, (wide, max(0.5 * wide, 2.1)), one)
+    plain_axes(axes, one)
+    steps, losses = np.flatnonzero(finite) + 1, losses[finite]
+    if losses.min() > 0 and losses.max() > 20 * losses.min():
+        log_scale(axes, float(losses.min()), float(losses.max()))
+    axes.step(steps, losses, where="mid", color=one.of("spline"), linewidth=1.4)
+    if len(steps) <= 60:
+        ring: dict[str, Any] = {
+            "markerfacecolor": one.paper or "none",
+            "markeredgecolor": one.of("spline"),
+            "linestyle": "",
+        }
+        axes.plot(steps, losses, "o", markersize=4, **ring)
+    best = int(losses.argmin())
+    axes.plot(steps[best], losses[best], "D", markersize=6, color=one.of("good"), zorder=5)
+    axes.annotate(
+        f"lowest: {losses[best]:.3g}",
+        (steps[best], losses[best]),
+        (0, 7),
+        textcoords="offset points",
+        ha="right" if best > len(steps) / 2 else "left",
+        fontsize=8,
+        color=one.of("good"),
+    )
+    named = [str(getattr(done, "step", "")) for done in history]
+    if len(steps) <= 12 and all(named):
+        labels = [word(named[step - 1], 24) for step in steps.tolist()]
+        axes.set_xticks(steps, labels=labels, rotation=35, ha="right", parse_math=False)
+    axes.set_xlabel("" if len(steps) <= 12 and all(named) else "step")
+    axes.set_ylabel("loss")
+    axes.set_title(f"{len(history)} steps, loss {losses[0]:.3g} to {losses[-1]:.3g}", fontsize=10)
+    return axes
+
+
+def _outside(kan: Kan, x: ArrayLike) -> NDArray[np.bool_]:
+    """(N,): which rows are outside the training range of an input."""
+    spans, rows = ranges(kan)[known(kan)], np.asarray(x)[:, known(kan)]
+    return np.array(((rows < spans[:, 0]) | (rows > spans[:, 1])).any(axis=1))
