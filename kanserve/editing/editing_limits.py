@@ -35,6 +35,14 @@ class EditingLimits:
     """Pixels of a curve in the page."""
     html_page_height: int = 26
     """Pixels of a curve in the page."""
+    html_page_most_steps: int = 20
+    """Steps in the page of a notebook, the last ones."""
+    html_page_row_bytes: int = 120
+    """Of a row of its table, beside the texts in it."""
+    html_page_table_bytes: int = 24_000
+    """Of the table of edges, so that the page has less than 60,000."""
+    html_page_picture_bytes: int = 20_000
+    """Of the picture of the network in it."""
 
     # session
     session_top: int = 8
@@ -53,6 +61,8 @@ class EditingLimits:
     """Points of an edge's curve."""
     snapshot_operations: int = 200
     """Longer formulas are shortened."""
+    snapshot_formula_edges: int = 1000
+    """Of a network with more edges no formula is written, which would take minutes."""
 
     # step_fields
     step_fields_longest: int = 30_000
@@ -65,6 +75,8 @@ class EditingLimits:
     """Iterations of the refit after a function replaces an edge."""
     steps_most_steps: int = 10_000
     """Steps of a refit."""
+    steps_most_edges: int = 10_000_000
+    """Edges that a network can be asked to keep."""
 
 
 EDITING = EditingLimits()

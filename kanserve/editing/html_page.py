@@ -1,52 +1,62 @@
-"""A snapshot as HTML for a notebook: a table with a small curve for each edge, without scripts or external files."""
+"""A snapshot as HTML for a notebook: formulas, losses, and a table with a small curve for each edge.
 
-from html import escape
+A session adds what needs its network: typeset formulas and the picture.
+"""
+
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kanserve.editing.editing_limits import EDITING
+from kanserve.plot.page import Html, cut, folded, formula_list, page, picture, table, text
+from kanserve.plot.scene import Scene, number, percent
+from kanserve.plot.tiles import curve, state_of
 
 if TYPE_CHECKING:
     from kanserve.editing.snapshot import EdgeView, Snapshot
 
-BLUE, INK = "#1f5fbf", "#20242c"
 
-
-def html(one: "Snapshot") -> str:
-    """The formulas, the losses and at most 60 edges, those with the largest share first."""
+def html(one: "Snapshot", formulas: str = "", network: str = "") -> str:
+    """The page, with at most 60 edges, those with the largest share first."""
+    written = formulas or formula_list((view.name, "", view.text or view.trouble) for view in one.formulas)
     shown = sorted(one.edges, key=lambda edge: -edge.share)[: EDITING.html_page_most_edges]
-    rest = len(one.edges) - len(shown)
-    written = "".join(
-        f"<p><code>{escape(formula.name)} = {escape(formula.text or formula.trouble)}</code></p>"
-        for formula in one.formulas
-    )
-    r2 = ", ".join(f"{value:.6g}" for value in one.r2)
-    facts = f"<p>held-out loss {one.loss:.4g}, R² {r2}, {len(one.history)} steps done, {one.undone} undone</p>"
-    head = "<tr><th>edge</th><th>share</th><th></th><th>function</th><th>a</th><th>b</th><th>c</th><th>d</th></tr>"
-    more = f"<p>and {rest} more edges</p>" if rest else ""
-    return f"{written}{facts}<table>{head}{''.join(map(_row, shown))}</table>{more}"
+    r2 = ", ".join(f"{value:.6g}" for value in one.r2[:12])
+    facts = f"held-out loss {one.loss:.4g}, R² {r2}, {len(one.history)} steps done, {one.undone} undone"
+    titles = ("edge", "share", "", "function", "a", "b", "c", "d")
+    rows = [_row(edge) for edge in shown]
+    sizes = np.cumsum([sum(map(len, row)) + EDITING.html_page_row_bytes for row in rows])
+    rows = rows[: int((sizes <= EDITING.html_page_table_bytes).sum())]
+    rest = len(one.edges) - len(rows)
+    edges = table(titles, rows, numbers=(1, 4, 5, 6, 7))
+    if rest:
+        edges = Html(edges + text(f"and {rest} more edges", second=True))
+    if network:
+        edges = folded("edges", edges)
+    return page(written, text(facts), network, edges, _steps(one) if one.history else "")
 
 
-def _row(edge: "EdgeView") -> str:
-    function = edge.function + (" + spline" if edge.spline and edge.function else "") or "spline"
-    numbers = edge.constants or ("",) * 4
-    cells = [escape(edge.name), f"{edge.share:.1%}", _curve(edge), escape(function)]
-    cells += [f"{value:.5g}" if isinstance(value, float) else "" for value in numbers]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+def _steps(one: "Snapshot") -> Html:
+    last = one.history[-EDITING.html_page_most_steps :]
+    rows = [(cut(done.step, 60), str(done.edges), f"{done.loss:.4g}") for done in last]
+    said = "steps" if len(last) == len(one.history) else f"the last {len(last)} of {len(one.history)} steps"
+    return folded(said, table(("step", "edges", "loss"), rows, numbers=(1, 2)))
+
+
+def _row(edge: "EdgeView") -> tuple[str, ...]:
+    function = edge.function + (" + spline" if edge.spline and edge.function else "") or "s(x)"
+    numbers = [f"{value:.5g}" for value in edge.constants] or [""] * 4
+    return cut(edge.name, 40), percent(edge.share), _curve(edge), function, *numbers
 
 
 def _curve(edge: "EdgeView") -> str:
     """The edge's curve; blue if it has a named function, as the next column says too."""
-    finite = [value for value in edge.curve if value is not None]
-    if not finite:
+    y = np.array([np.nan if value is None else value for value in edge.curve])
+    if not np.isfinite(y).any():
         return ""
+    low, extent = np.nanmin(y), np.nanmax(y) - np.nanmin(y)
+    unit = (y - low) / extent if extent else np.where(np.isnan(y), y, 0.5)
     width, height = EDITING.html_page_width, EDITING.html_page_height
-    low, extent = min(finite), max(finite) - min(finite)
-    across = width / (len(edge.curve) - 1)
-    places = [
-        f"{n * across:.1f},{2 + (height - 4) * (1 - ((value - low) / extent if extent else 0.5)):.1f}"
-        for n, value in enumerate(edge.curve)
-        if value is not None
-    ]
-    colour = BLUE if edge.function else INK
-    line = f'<polyline points="{" ".join(places)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-    return f'<svg width="{width}" height="{height}" role="img" aria-label="{escape(edge.name)}">{line}</svg>'
+    scene = Scene(f"{cut(edge.name, 40)} from {number(edge.low)} to {number(edge.high)}", width, height)
+    points = np.stack([np.linspace(0, 1, len(unit)), unit])
+    curve(scene, points, 2, 3, width - 4, height - 6, state_of(edge.function), 1.5)
+    return picture(scene)

@@ -1,7 +1,6 @@
-"""Tables of the formulas that a search found: for LaTeX, and for a notebook."""
+"""Tables of the formulas that a search found: for LaTeX."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from kanserve.errors import InputError
 
@@ -40,10 +39,3 @@ def _latex_cell(value: object, precision: int) -> str:
     if mantissa == "inf":
         return r"$\infty$"
     return f"${mantissa}$" if not exponent else rf"${mantissa} \cdot 10^{{{int(exponent)}}}$"
-
-
-def html_table(heading: str, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a notebook, under a heading."""
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<p>{escape(heading)}</p><table><tr>{head}</tr>{body}</table>"

@@ -15,7 +15,8 @@ from kanserve.errors import FormatError, InputError, MissingDependencyError
 from kanserve.formula.constants.robust_fit import FitLoss
 from kanserve.search.driver.explained_share import Explained, overall_error
 from kanserve.search.driver.findings_file import StoredFindings, read_findings, write_findings
-from kanserve.search.driver.findings_table import html_table, latex_table
+from kanserve.search.driver.findings_page import findings_page
+from kanserve.search.driver.findings_table import latex_table
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.search_settings import SEARCH
 
@@ -334,21 +335,7 @@ class Findings(Sequence[ScoredFormula]):
         return [f"{'*' if candidate is self.best else ' '} {candidate}" for candidate in self.candidates]
 
     def _repr_html_(self) -> str:
-        titles = ("", "formula", "complexity", "error", "validation", "score", "exact", "where")
-        rows = [
-            (
-                "→" if candidate is self.best else "",
-                f"{candidate.formula.name} = {candidate.formula.text}",
-                f"{candidate.complexity:g}",
-                f"{candidate.error:.3g}",
-                f"{candidate.validation:.3g}",
-                f"{score:.3g}",
-                "yes" if candidate.exact else "no",
-                ", ".join(candidate.formula.domain),
-            )
-            for candidate, score in zip(self.candidates, self.scores, strict=True)
-        ]
-        return html_table(self.meaning, titles, rows)
+        return findings_page(self)
 
 
 _MEANING: dict[Status, str] = {

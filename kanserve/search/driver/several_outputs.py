@@ -53,7 +53,7 @@ class FindingsByOutput(Mapping[str, Findings]):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return "".join(f"<p>{name}</p>{findings._repr_html_()}" for name, findings in self.found.items())
+        return "".join(findings._repr_html_() for findings in self.found.values())
 
 
 def by_output(

@@ -64,10 +64,10 @@ def test_a_snapshot_has_all_that_a_view_needs_as_plain_data():
 def test_the_page_of_a_notebook_has_a_curve_for_each_edge_and_names_stay_text():
     session = Session(*law()).rename("x", "<script>").snap("L/D->h1", "x^2")
     page = session._repr_html_()
-    assert page.count("<svg") == 3 and "<script" not in page and "&lt;script&gt;-&gt;h1" in page and "x^2" in page
+    assert page.count("<svg") == 4 and "<script" not in page and "&lt;script&gt;-&gt;h1" in page and "x^2" in page
     wide = kans.wide()
     page = Session(wide, rows_of(wide, 30))._repr_html_()
-    assert page.count("<svg") == 60 and "828 more edges" in page
+    assert page.count("<svg") > 40 and "more edges" in page and len(page) < 60_000
 
 
 def test_an_edge_is_drawn_with_functions_their_r2_and_what_they_do_to_the_loss():

@@ -102,7 +102,7 @@ def test_the_list_goes_from_simple_to_exact_and_every_step_is_worth_it():
     assert str(found).startswith("within noise: ") and found.status == "within noise"
     assert str(found).count("\n") == len(listed) and str(found).count("*  ") <= 1
     html = found._repr_html_()
-    assert html.count("<tr>") == len(listed) + 1 and found.best.formula.text.replace("<", "&lt;") in html
+    assert html.count("<tr") == len(listed) + 1 and html.index("<math") < html.index("within noise")
 
 
 def test_an_interval_holds_as_many_new_answers_as_it_says():

@@ -26,7 +26,7 @@ def test_each_output_has_its_findings_by_name():
     np.testing.assert_allclose(found.predict(TABLE), TABLE[["sum", "area"]])
     assert [variable.name for variable in found.kan.outputs] == ["sum", "area"]
     np.testing.assert_allclose(found.kan(X), TABLE[["sum", "area"]])
-    assert "<p>area</p>" in found._repr_html_()
+    assert "<mi>area</mi>" in found._repr_html_()
     with pytest.raises(KeyError, match="there are sum, area"):
         found["total"]
 
