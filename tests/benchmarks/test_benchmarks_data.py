@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from benchmarks import against_mlp, real_data
+from benchmarks import accuracy_for_time, against_mlp, real_data
 from benchmarks._perceptron import Perceptron, Squares, trained
 from benchmarks._timing import installed
 from benchmarks.real_data import Data, Result
@@ -102,3 +102,26 @@ def test_a_lost_data_set_is_printed_as_lost():
 def test_within_one_standard_error_is_level():
     results = {"ours": [Result(0.93, 1.0), Result(0.96, 1.0)], "peer": [Result(0.94, 1.0), Result(0.96, 1.0)]}
     assert real_data.standing(results).level
+
+
+def test_of_the_states_up_to_a_time_the_best_on_held_out_rows_counts():
+    trace = accuracy_for_time.Trace([(0.1, 0.5, 0.6), (0.2, 0.4, 0.9), (0.3, 0.8, 0.1), (0.4, np.nan, 0.0)])
+    assert np.isnan(trace.at(0.05))
+    assert [trace.at(seconds) for seconds in (0.1, 0.25, 1.0)] == [0.6, 0.9, 0.9]
+
+
+def test_a_peer_that_is_more_accurate_for_a_given_time_is_told():
+    trace = accuracy_for_time.Trace
+    found = {"kanserve": [trace([(1.0, 0.1, 0.1)])], "peer": [trace([(0.5, 0.2, 0.2)])]}
+    text = accuracy_for_time.report({"a product": found}, (0.5, 1.0))
+    assert text.splitlines()[-1] == "MISSED: ours is the most accurate in 1 of 2 cells (a product at 0.5 s)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kanserve", "torch", "MLP by LBFGS", "MLP by LM"])
+def test_more_time_makes_each_method_more_accurate(method):
+    rows = accuracy_for_time.Rows.of(against_mlp.PROBLEMS[4], 0)
+    trace = accuracy_for_time.METHODS[method](rows, 0, (0.05, 1.0))
+    first = min(point[0] for point in trace.points)
+    assert trace.at(np.inf) < min(0.5, trace.at(first))
+    assert len(trace.points) > 1
