@@ -207,7 +207,8 @@ def _finalists_of(kan: Kan, now: Run) -> list[Candidate]:
     runs.sort(key=_error)
     finalists = runs[: 1 if wide else _finalists(kan, plan)]
     enough = _enough(plan.train, finalists[0].kan, plan)
-    settled = [now.fitted(one.kan, enough, one.smooth, TRAINING.schedule_settle_steps) for one in finalists]
+    settling = TRAINING.schedule_start_steps if wide else TRAINING.schedule_settle_steps
+    settled = [now.fitted(one.kan, enough, one.smooth, settling) for one in finalists]
     return sorted(settled, key=_error)
 
 
@@ -215,9 +216,11 @@ def _smoothed(best: Candidate, now: Run) -> Candidate:
     """The candidate with the smoothing strength that the validation rows choose."""
     plan = now.plan
     enough = _enough(plan.train, best.kan, plan)
+    wide = parameters(best.kan) > TRAINING.schedule_wide
+    steps = TRAINING.schedule_ahead_steps if wide else TRAINING.schedule_settle_steps
     tried = [best]
     for smooth in plan.settings.strengths[1:]:
-        tried.append(now.fitted(best.kan, enough, smooth, TRAINING.schedule_settle_steps))
+        tried.append(now.fitted(_best(tried).kan if wide else best.kan, enough, smooth, steps))
         if _falls_off(tried):
             break
     chosen = smoothest(tried)
@@ -244,7 +247,8 @@ def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
         moved = regrid(best.kan, plan.train.x, intervals)
         if parameters(moved) > min(most, MOST_PARAMETERS):
             break
-        finer = _ahead(moved, best, now) if without_gain else None
+        wide = parameters(moved) > TRAINING.schedule_wide
+        finer = _ahead(moved, best, now) if without_gain or wide else None
         if finer is None or finer.error < best.error:
             finer = _on_finer(moved, best.smooth, now)
         now.tell(f"grid {intervals}", finer.error)
