@@ -31,6 +31,7 @@ from kanserve.formula.constants.uncertainty_report import (
     to_json,
 )
 from kanserve.formula.from_network.stored_formulas import stored_formulas
+from kanserve.network.conformal_intervals import ConformalInterval, conformal_intervals
 from kanserve.network.encoding import encode
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.export_options import ExportOptions, Precision
@@ -66,11 +67,12 @@ def compile(
     `options` are the exporters' options; `name` ("model") and `precision` ("double") override theirs. `targets` are
     other machines, such as "aarch64-linux-gnu", for which libraries are added beside the C source.
 
-    `data` are rows that the network has not seen: the artifact then records how well it fits them, and for closed forms
-    the standard errors of the constants on these rows (not for a classifier or weighted rows, where the theory does not
-    apply). `candidates` are the formulas that `find_formulas` found for the single output; InputError if none of them
-    equals the network. C source has the derivatives of the outputs where they cost little. Without a C compiler the C
-    source has no library; the provenance notes this, and any backend that could not be run.
+    `data` are rows that the network has not seen: the artifact then records how well it fits them, prediction intervals
+    of 80, 90 and 95 % (`kanserve.network.conformal_intervals`), and for closed forms the standard errors of the
+    constants on these rows (the last two not for a classifier or weighted rows, where the theory does not apply).
+    `candidates` are the formulas that `find_formulas` found for the single output; InputError if none of them equals
+    the network. C source has the derivatives of the outputs where they cost little. Without a C compiler the C source
+    has no library; the provenance notes this, and any backend that could not be run.
 
     Parameters
     ----------
@@ -122,6 +124,8 @@ def _compiled(
 ) -> Artifact:
     """As `compile`; with `derivatives`, C has them although the options do not ask for them, where they cost little."""
     rows = None if data is None else in_codes_of(kan, dataset(data, classes=kan.classes, tables=True))
+    intervals = options.intervals if rows is None or options.intervals else _intervals(kan, rows)
+    options = replace(options, intervals=intervals)
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
     parts, notes = _exported(kan, exporters, options, derivatives, targets)
@@ -136,6 +140,7 @@ def _compiled(
         precision=options.precision,
         metrics=fit,
         provenance=_made_with(rows) | dict(provenance or {}) | notes,
+        intervals=intervals,
     )
     return _checked(artifact, exporters)
 
@@ -214,6 +219,13 @@ def metrics(kan: Kan, data: Dataset) -> Metrics:
         max_error=_finite(largest.tolist()),
         accuracy=None if fit.accuracy is None else _finite([fit.accuracy])[0],
     )
+
+
+def _intervals(kan: Kan, data: Dataset) -> tuple[ConformalInterval, ...]:
+    """Prediction intervals by unseen samples; none for a classifier or weighted rows, where they have no meaning."""
+    if kan.classes or data.weights is not None:
+        return ()
+    return conformal_intervals(evaluate(kan, data.x), data.y)
 
 
 def _options(options: ExportOptions, name: str | None, precision: Precision | None) -> ExportOptions:

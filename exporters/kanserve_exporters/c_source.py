@@ -53,6 +53,7 @@ from kanserve_exporters._c import c_tiles as tiles
 from kanserve_exporters._c.c_encoding import encoded, encoding, prepares
 from kanserve_exporters._c.c_forms import formed
 from kanserve_exporters._c.c_grids import rows
+from kanserve_exporters._c.c_intervals import declarations, definitions
 from kanserve_exporters._c.c_layers import has_domain, is_affine, layer_code, table
 from kanserve_exporters._c.c_package import package
 from kanserve_exporters._c.c_splines import spline_functions
@@ -93,7 +94,8 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     files = {
         f"{prefix}.h": template.HEADER.format(
             probabilities=(template.HEADER_PROBABILITIES if kan.classes else "")
-            + "".join([c_gradient_template.HEADER, c_hessian_template.HEADER][:derivatives]),
+            + "".join([c_gradient_template.HEADER, c_hessian_template.HEADER][:derivatives])
+            + declarations(options.intervals),
             **words,
         ),
         f"{prefix}.c": _code(
@@ -102,7 +104,8 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
             dialect,
             derivatives,
             options.vector_math and c_columns.has_columns(kan, layers),
-        ),
+        )
+        + definitions(options.intervals, dialect),
         f"{prefix}_test.c": template.TEST.replace("{digits}", "9" if dialect.single else "17"),
     }
     texts = {path: template.fill(text, prefix) for path, text in files.items()}

@@ -54,8 +54,10 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         plans.append(plan(in_units, part.splines, unit, small=small) if part.splines else None)
     forms = {layer_plan.form for layer_plan in plans if layer_plan}
     one_row = row_code(kan, layers, plans, dialect) if small else ""
-    blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, one_row)]
+    blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, one_row, bool(options.intervals))]
     blocks += [template.PREDICT_PROBA] if kan.classes else []
+    intervals = {one.level: one.half_widths for one in options.intervals}
+    blocks += [template.INTERVALS.format(intervals=intervals)] if intervals else []
     blocks += [encoding(kan, dialect)] if encodes(kan) else []
     blocks.append(_predict(kan, dialect))
     blocks += [template.POWERS] if forms & {"dense", "sparse"} else []
@@ -69,7 +71,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     return {f"{module_name(options.name)}.py": text.encode("ascii")}
 
 
-def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, row: str) -> str:
+def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, row: str, intervals: bool) -> str:
     numbers = [kan.shape[0] + kan.shape[-1]]
     numbers += [max(chosen.row if chosen else 0, row_size(part)) for part, chosen in zip(layers, plans, strict=True)]
     foreign = _modules(layers, row)
@@ -83,7 +85,8 @@ def _begin(kan: Kan, layers: list[Parts], plans: list[Plan | None], dtype: str, 
         needs=" and ".join(["NumPy", *foreign]) if foreign else "NumPy only",
         one_row=template.ONE_ROW.format(inputs=kan.shape[0]) if row else "",
         what="scores" if kan.classes else "outputs",
-        probabilities=template.PROBABILITIES.format(outputs=kan.shape[-1]) if kan.classes else "",
+        probabilities=(template.PROBABILITIES.format(outputs=kan.shape[-1]) if kan.classes else "")
+        + (template.INTERVALS_HELP if intervals else ""),
         input_names=_texts(variable.name for variable in kan.inputs),
         input_units=_texts(variable.unit for variable in kan.inputs),
         input_ranges=_tuple(f"({_end(variable.low)}, {_end(variable.high)})" for variable in kan.inputs),

@@ -12,8 +12,8 @@ model-local functions, such as OpenVINO, the form "operators" has the bodies in 
 Input "x" (batch, inputs), output "y" (batch, outputs), of the chosen type. A classifier's y are its scores; it also has
 "probabilities" (batch, classes) and "label" (batch,), int64: the index of the class in the metadata, or -1 where the
 row is NaN. The metadata have `inputs` and `outputs` (name, unit, training range; null where it is not known),
-`classes`, `formula`, its lines, and `batch`: the number of rows whose intermediate values fit into the cache. The shape
-and the formula are the model's doc_string too.
+`classes`, `formula`, its lines, and `batch`: the number of rows whose intermediate values fit into the cache; and
+`intervals`, if there are any: their levels and half widths. The shape and the formula are the model's doc_string too.
 
 A row with a non-finite value becomes NaN: no layer can hide such a value (`onnx_layers.py`).
 """
@@ -89,7 +89,7 @@ def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes
         opset_imports=[onnx.helper.make_opsetid("", options.opset), *([onnx.helper.make_opsetid(DOMAIN, 1)] * own)],
         functions=[_function(name, distinct[name], options.opset) for name in sorted(distinct)] if own else [],
     )
-    onnx.helper.set_model_props(model, _metadata(kan, layers, body.dtype.itemsize, formula))
+    onnx.helper.set_model_props(model, _metadata(kan, layers, body.dtype.itemsize, formula, options))
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -189,12 +189,16 @@ def _shape(kan: Kan) -> str:
     return f"A Kolmogorov-Arnold network of shape {nodes}."
 
 
-def _metadata(kan: Kan, layers: list[LayerBody], itemsize: int, formula: list[str]) -> dict[str, str]:
-    values = {
+def _metadata(
+    kan: Kan, layers: list[LayerBody], itemsize: int, formula: list[str], options: ExportOptions
+) -> dict[str, str]:
+    values: dict[str, Any] = {
         "inputs": [variable_out(variable) for variable in kan.inputs],
         "outputs": [variable_out(output) for output in kan.outputs],
         "classes": list(kan.classes),
         "formula": formula,
         "batch": max(1, LARGEST // (itemsize * max(layer.width for layer in layers))),
     }
+    if options.intervals:
+        values["intervals"] = [{"level": one.level, "half_widths": one.half_widths} for one in options.intervals]
     return {key: json.dumps(value, allow_nan=False) for key, value in values.items()}

@@ -25,7 +25,8 @@ manifest.json
   or Infinity, a newline at the end.
 - Its second line is the SHA-256 of all bytes after that line (`tail -n +3 manifest.json | sha256sum`), so that a
   flipped bit is found before JSON is parsed. ("checksum" sorts before every other key.)
-- `format` is 1, or 2 if an input has a fill value or categories. A reader refuses other versions and unknown keys.
+- `format` is 1, or 2 if an input has a fill value or categories, or there are `intervals`. A reader refuses other
+  versions and unknown keys.
 - `name` matches `[a-z0-9][a-z0-9_-]{0,62}`: the name that the model was compiled with. The model is served under the
   name of the repository's folder; the two may differ, so a model can be published under a second name.
 - `precision`: "double" or "float", the type that the backends compute in.
@@ -33,6 +34,8 @@ manifest.json
   `fill_value`, `categories` and `category_values`, where they have them. `classes`: empty, or the outputs of
   a classifier. They repeat kan.safetensors for programs that read only JSON, and must agree with it.
 - `metrics`: null, or rows, r2, rmse, max_error per output and accuracy; null for a number that is not finite.
+- `intervals`, only if there are any: level (a probability) and half_widths, one for each output; a new value is within
+  answer ± half width with that probability.
 - `provenance`: text to text, for people: versions, data, notes. No code depends on it.
 - `files`: path to sha256 (64 lower-case hexadecimal digits) and size in bytes.
 
@@ -81,6 +84,7 @@ from kanserve.artifact.manifest import (
 from kanserve.artifact.naming_rules import FORMULA, GOLDEN, KAN, SIGNATURE, SIGNATURE_BYTES
 from kanserve.errors import FormatError, NotFoundError, reason
 from kanserve.network import serialization
+from kanserve.network.conformal_intervals import ConformalInterval
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
 
@@ -196,6 +200,7 @@ def assemble(
     precision: Precision = "double",
     metrics: Metrics | None = None,
     provenance: Mapping[str, str] | None = None,
+    intervals: Sequence[ConformalInterval] = (),
 ) -> Artifact:
     """The artifact of a network; `parts` are the exporters' files, with paths that begin with the kind's folder."""
     written = {"formulas": formulas, "metrics": metrics_out(metrics), "evidence": evidence}
@@ -217,5 +222,6 @@ def assemble(
         metrics=metrics,
         provenance=provenance or {},
         files={path: Entry(hashlib.sha256(data).hexdigest(), len(data)) for path, data in files.items()},
+        intervals=tuple(intervals),
     )
     return Artifact(manifest, files)

@@ -11,12 +11,13 @@ from typing import Any, NoReturn, get_args
 
 from kanserve.artifact.naming_rules import MANIFEST, REQUIRED, check_name, check_path, folders_of
 from kanserve.errors import FormatError, IntegrityError, reason
+from kanserve.network.conformal_intervals import ConformalInterval
 from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Variable
 from kanserve.network.serialization import variable_in, variable_out
 
-FORMAT, ENCODED = 1, 2  # 2: inputs with a fill value or categories
+FORMAT, EXTENDED = 1, 2  # 2: inputs with a fill value or categories, or prediction intervals
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 256
 MAX_FILE_BYTES = 2**28
@@ -59,6 +60,7 @@ class Manifest:
     classes: tuple[str, ...] = ()
     metrics: Metrics | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+    intervals: tuple[ConformalInterval, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", MappingProxyType(dict(self.files)))
@@ -87,10 +89,10 @@ def loads(data: bytes) -> Manifest:
     if hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
         raise IntegrityError(f"{MANIFEST} differs from its checksum: it is damaged. Publish the model again.")
     value = read_json(data, MANIFEST)
-    if not isinstance(value, dict) or value.get("format") not in (FORMAT, ENCODED):
+    if not isinstance(value, dict) or value.get("format") not in (FORMAT, EXTENDED):
         version = value.get("format") if isinstance(value, dict) else None
         raise FormatError(
-            f"{MANIFEST} has format {str(version)[:20]}; this kanserve reads formats {FORMAT} and {ENCODED}."
+            f"{MANIFEST} has format {str(version)[:20]}; this kanserve reads formats {FORMAT} and {EXTENDED}."
         )
     try:
         manifest = _from_json(value)
@@ -155,6 +157,8 @@ def _check_manifest(manifest: Manifest) -> None:
         lengths = {len(metrics.r2), len(metrics.rmse), len(metrics.max_error)}
         if metrics.rows < 1 or lengths != {len(manifest.outputs)}:
             raise FormatError(f"Metrics need rows ≥ 1 and one number for each output, got {metrics}.")
+    if any(len(one.half_widths) != len(manifest.outputs) for one in manifest.intervals):
+        raise FormatError("A prediction interval has one half width for each output.")
     _check_files(manifest.files)
 
 
@@ -197,8 +201,10 @@ def canonical(value: Any, what: str, indent: int | None = 1) -> bytes:
 
 
 def _to_json(manifest: Manifest) -> dict[str, Any]:
+    extended = any(map(is_encoded, manifest.inputs)) or bool(manifest.intervals)
+    intervals = [{"level": one.level, "half_widths": list(one.half_widths)} for one in manifest.intervals]
     return {
-        "format": ENCODED if any(map(is_encoded, manifest.inputs)) else FORMAT,
+        "format": EXTENDED if extended else FORMAT,
         "name": manifest.name,
         "precision": manifest.precision,
         "inputs": [variable_out(variable) for variable in manifest.inputs],
@@ -207,6 +213,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "metrics": metrics_out(manifest.metrics),
         "provenance": dict(manifest.provenance),
         "files": {path: {"sha256": file.sha256, "size": file.size} for path, file in manifest.files.items()},
+        **({"intervals": intervals} if intervals else {}),
     }
 
 
@@ -230,6 +237,9 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         ),
         provenance=value["provenance"],
         files={path: Entry(entry["sha256"], _integer(entry["size"])) for path, entry in value["files"].items()},
+        intervals=tuple(
+            ConformalInterval(one["level"], tuple(one["half_widths"])) for one in value.get("intervals", [])
+        ),
     )
 
 

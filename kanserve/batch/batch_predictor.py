@@ -52,6 +52,9 @@ class BatchPredictor:
         Add the column "outside": whether an input of the row is outside the range of the training data.
     gradient : bool, default=False
         Add the derivative of each output (of a classifier's scores) by each input, in columns "dy_dx".
+    interval : float, optional
+        The level of prediction intervals, such as 0.9: adds the columns "y_low" and "y_high" for each output y. For
+        models that were compiled with unseen samples.
     keep : bool or sequence of str, default=False
         Which columns of a table stay beside the results: all, none, or these.
     prefix : str, default=""
@@ -79,6 +82,7 @@ class BatchPredictor:
         backend: str | None = None,
         outside: bool = False,
         gradient: bool = False,
+        interval: float | None = None,
         keep: bool | Sequence[str] = False,
         prefix: str = "",
     ) -> None:
@@ -94,7 +98,7 @@ class BatchPredictor:
             self._path = (place, name, version)
         self._checksum = ""
         self._backend = backend
-        self._options = ResultOptions(outside, gradient, prefix)
+        self._options = ResultOptions(outside, gradient, prefix, interval)
         self._keep = keep if isinstance(keep, bool) else (keep,) if isinstance(keep, str) else tuple(keep)
         self._loaded: BatchModel | None = None
         self._schema: dict[str, np.dtype[Any]] | None = None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.artifact.format import Artifact
 from kanserve.errors import DataError
+from kanserve.network.conformal_intervals import ConformalInterval, interval_of
 from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import jacobian, softmax
 from kanserve.network.importance import used_inputs
@@ -31,6 +32,7 @@ class ResultOptions:
     outside: bool = False
     gradient: bool = False
     prefix: str = ""
+    interval: float | None = None  # the level of prediction intervals
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class BatchModel:
         outputs = classes or tuple(output.name for output in self.artifact.manifest.outputs)
         fields: list[tuple[str, Any]] = [("class", np.str_)] if classes else []
         fields += [(name, self.backend.dtype) for name in outputs]
+        if options.interval is not None:
+            self.interval(options.interval)
+            fields += [(f"{name}_{end}", self.backend.dtype) for name in outputs for end in ("low", "high")]
         if options.outside:
             fields.append(("outside", np.bool_))
         if options.gradient:
@@ -116,8 +121,17 @@ class BatchModel:
                     values[:, part], slopes[:, part] = self._differentiate(x)
                 else:
                     values[:, part] = self.backend.predict(x).T
+        ends: list[Column] = []
+        if options.interval is not None:
+            widths = np.array(self.interval(options.interval).half_widths, self.backend.dtype)
+            ends = [end for own, half in zip(values, widths, strict=True) for end in (own - half, own + half)]
         beyond = [self.outside(columns, rows)] if options.outside else []
-        return [*self._answers(values), *beyond, *slopes]
+        return [*self._answers(values), *ends, *beyond, *slopes]
+
+    def interval(self, level: float) -> ConformalInterval:
+        """The prediction interval of this level; NotFoundError if the model has none."""
+        manifest = self.artifact.manifest
+        return interval_of(manifest.intervals, level, f"The model {manifest.name!r}")
 
     def _differentiate(self, x: Column) -> tuple[Column, Column]:
         """The outputs (outputs, N) and the derivatives (outputs * inputs, N) at rows x, float64."""

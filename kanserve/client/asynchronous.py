@@ -126,6 +126,18 @@ class AsyncClient:
         """The outputs (N, outputs) at raw features x (N, inputs), as `Client.predict`."""
         return await self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
 
+    async def predict_interval(
+        self,
+        name: str,
+        x: ArrayLike | Frame,
+        version: int | str = "",
+        *,
+        level: float = 0.9,
+        dtype: DTypeLike = np.float64,
+    ) -> tuple[Any, Any]:
+        """The ends (low, high) of prediction intervals at raw features x, as `Client.predict_interval`."""
+        return await self._run(predicting.predict_interval(self._memory, name, x, str(version), level, dtype))
+
     async def infer(
         self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
     ) -> Prediction:

@@ -22,6 +22,7 @@ from kanserve.client.responses import (
 from kanserve.formula.expressions.formula import Constant
 from kanserve.formula.expressions.tree import Table
 from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.network.conformal_intervals import ConformalInterval
 from kanserve.network.kan import Variable
 from kanserve.v1 import formula_pb2
 
@@ -69,6 +70,10 @@ def metadata(name: str, version: str) -> Steps[ModelInfo]:
         backend=facts["backend"],
         categories={name: tuple(known) for name, known in json.loads(facts.get("categories", "{}")).items()},
         may_be_missing=tuple(json.loads(facts.get("may_be_missing", "[]"))),
+        intervals=tuple(
+            ConformalInterval(float(one["level"]), tuple(map(float, one["half_widths"])))
+            for one in json.loads(facts.get("intervals", "[]"))
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from kanserve.client.responses import ModelInfo, Prediction
 from kanserve.errors import DataError, KanserveError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
+from kanserve.network.conformal_intervals import interval_of
 from kanserve.v1 import formula_pb2
 
 Array = NDArray[np.float64]
@@ -62,6 +63,32 @@ def predict(
             return dataframes.like(x, values, info.classes)
         case _:
             return dataframes.like(x, values, info.outputs)
+
+
+def predict_interval(
+    memory: Memory, name: str, x: ArrayLike | Frame, version: str, level: float, dtype: DTypeLike
+) -> Steps[tuple[Any, Any]]:
+    """The ends (low, high) of the prediction intervals: arrays for an array, DataFrames for a DataFrame."""
+    if dataframes.is_frame(x):
+        info, answered = yield from _for_frame(
+            memory, name, x, version, dtype, lambda rows, pinned: _answered(memory, name, rows, pinned)
+        )
+    else:
+        answered, _ = yield from _answered(memory, name, _rows(x, dtype), version)
+    values, number = answered
+    info = memory.infos.get((name, str(number))) or (yield from _asked(memory, name, str(number)))
+    low, high = interval_of(info.intervals, level, f"Version {number} of the model {name!r}").around(values)
+    if dataframes.is_frame(x):
+        return dataframes.like(x, low, info.outputs), dataframes.like(x, high, info.outputs)
+    return low, high
+
+
+def _answered(
+    memory: Memory, name: str, rows: NDArray[Any], version: str
+) -> Steps[tuple[tuple[NDArray[Any], int], int]]:
+    """The outputs with the version that answered."""
+    values, number = yield from _predicted(memory, name, rows, version, "y")
+    return (values, number), number
 
 
 def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: DTypeLike) -> Steps[Prediction]:

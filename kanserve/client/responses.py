@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.formula.expressions.formula import Constant
 from kanserve.formula.expressions.tree import Table, evaluate_tree
+from kanserve.network.conformal_intervals import ConformalInterval
 from kanserve.network.encoding import encode_columns, is_encoded
 from kanserve.network.kan import Variable
 
@@ -47,7 +48,7 @@ class ModelInfo:
     """The metadata of a model: names of its features, outputs and classes, versions, and its backend.
 
     `categories` has those of each categorical input, whose value in a row is the code of one: 0, 1, and so on.
-    `may_be_missing` names the inputs that may be NaN.
+    `may_be_missing` names the inputs that may be NaN. `intervals` has the half widths of the prediction intervals.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ModelInfo:
     backend: str
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     may_be_missing: tuple[str, ...] = ()
+    intervals: tuple[ConformalInterval, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,23 @@ class Client:
         """
         return self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
 
+    def predict_interval(
+        self,
+        name: str,
+        x: ArrayLike | Frame,
+        version: int | str = "",
+        *,
+        level: float = 0.9,
+        dtype: DTypeLike = np.float64,
+    ) -> tuple[Any, Any]:
+        """The ends (low, high) of prediction intervals at raw features x, each as `predict` gives the outputs.
+
+        A new value is between them with at least the probability `level`, if its row is drawn as those were with which
+        the model was compiled (`kanserve.compile(data=)`). NotFoundError if the model has no intervals of this level:
+        `metadata(name).intervals` has them. Other errors are those of `predict`.
+        """
+        return self._run(predicting.predict_interval(self._memory, name, x, str(version), level, dtype))
+
     def infer(
         self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
     ) -> Prediction:

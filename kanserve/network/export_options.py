@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from kanserve.errors import InputError
+from kanserve.network.conformal_intervals import ConformalInterval
 
 Precision = Literal["float", "double"]
 CForm = Literal["files", "single_file", "header_only"]
@@ -22,7 +23,8 @@ class ExportOptions:
     named functions only, with batches that call the C library's vector functions (`vector_math`). ONNX: for runtimes
     with other versions of the operators and of the file (`opset`, `ir_version`), and for runtimes that do not support
     functions defined in the file (OpenVINO), with standard operators only (`onnx_form`), which our compiled operators
-    cannot replace. InputError for an invalid value; the exporter checks the versions.
+    cannot replace. `intervals` are written beside the outputs of C,
+    NumPy and ONNX. InputError for an invalid value; the exporter checks the versions.
     """
 
     name: str = "model"
@@ -34,6 +36,7 @@ class ExportOptions:
     opset: int = 18
     ir_version: int = 9
     hessian: bool = False
+    intervals: tuple[ConformalInterval, ...] = ()
 
     def __post_init__(self) -> None:
         for name, words in _WORDS.items():

@@ -15,6 +15,7 @@ from kanserve.artifact.format import Artifact
 from kanserve.artifact.manifest import Manifest
 from kanserve.artifact.signing import Verifier
 from kanserve.errors import InputError, NotFoundError
+from kanserve.network.conformal_intervals import interval_of
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
 from kanserve.network.kan_methods import likeliest
@@ -117,6 +118,42 @@ class LoadedModel:
         """
         values = self._run(x if type(x) is np.ndarray else as_rows(self.kan, x))
         return likeliest(self._classes, values) if self._classes else values
+
+    def predict_interval(self, x: ArrayLike, level: float = 0.9) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Prediction intervals: a new value is within them with at least the probability `level`.
+
+        They hold for rows drawn as those were with which the model was compiled (`kanserve.compile(data=)`).
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs)
+            Samples in raw units.
+        level : float, default=0.9
+            One of `manifest.intervals`.
+
+        Returns
+        -------
+        low, high : ndarray of shape (n_samples, n_outputs)
+            The ends; NaN where the output is.
+
+        Raises
+        ------
+        NotFoundError
+            The model has no intervals of this level, as a classifier has none.
+        DataError
+            x is not numbers, or has another number of columns.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> unseen = [[n / 20] for n in range(20)], [[n / 10 + 1.25] for n in range(20)]
+        >>> model = kanserve.LoadedModel(kanserve.compile(kan, ["numpy_source"], data=unseen))
+        >>> [end.round(3).tolist() for end in model.predict_interval([[0.5]])]
+        [[[1.75]], [[2.25]]]
+        """
+        interval = interval_of(self.manifest.intervals, level, f"The model {self.manifest.name!r}")
+        return interval.around(self(x))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LoadedModel, (self.artifact, *self._arguments)

@@ -166,7 +166,11 @@ def _short(decimal: str) -> str:
 
 def table(name: str, values: Array, dialect: Dialect, slack: str = "") -> str:
     """A constant table, with room for `slack` more numbers behind it."""
-    suffix = dialect.suffix
-    numbers = wrap([_short(text) + suffix for text in decimals(values, dialect.precision)]).replace(", ", ",")
     size = f"{values.size}{slack and ' + ' + slack}"
-    return f"static @TABLE const @real @{name}[{size}] = {{{numbers}}};\n"
+    return f"static @TABLE const @real @{name}[{size}] = {{{decimal_list(values, dialect)}}};\n"
+
+
+def decimal_list(values: Array, dialect: Dialect) -> str:
+    """The numbers, separated by commas."""
+    texts = [_short(text) + dialect.suffix for text in decimals(values, dialect.precision)]
+    return wrap(texts).replace(", ", ",")

@@ -67,6 +67,23 @@ def predict_proba(x):
 
 """
 
+INTERVALS = """
+INTERVALS = {intervals}
+
+
+def predict_interval(x, level=0.9):
+    if level not in INTERVALS:
+        raise ValueError(f"there are intervals of {{sorted(INTERVALS)}}, not of {{level}}")
+    y, half = predict(x), numpy.array(INTERVALS[level], DTYPE)
+    return y - half, y + half
+
+"""
+
+INTERVALS_HELP = """
+    predict_interval(x, level=0.9)
+                         (low, high): a new value is between them with at least this probability, of those in INTERVALS,
+                         if its row is drawn as those were on which this was measured"""
+
 PROBABILITIES = """
     predict_proba(x)     probabilities (N, {outputs}) of the classes"""
 

@@ -45,6 +45,10 @@ def score_network(
     gradient: Annotated[
         bool, typer.Option("--gradient", help="With --model: columns of the outputs' derivatives by the inputs.")
     ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option("--interval", help="With --model: columns of prediction intervals of this level."),
+    ] = None,
     prefix: Annotated[str, typer.Option(help="With --model: what the names of the new columns begin with.")] = "",
     force: Force = False,
     quiet: Quiet = False,
@@ -67,6 +71,7 @@ def score_network(
             "--keep-all": keep_all,
             "--outside": outside,
             "--gradient": gradient,
+            "--interval": interval is not None,
             "--prefix": prefix,
         }
         if wrong := [name for name, value in given.items() if value]:
@@ -84,7 +89,9 @@ def score_network(
     from kanserve.batch import BatchPredictor
 
     columns: bool | Sequence[str] = True if keep_all else keep or False
-    predictor = BatchPredictor(model, outside=outside, gradient=gradient, keep=columns, prefix=prefix)
+    predictor = BatchPredictor(
+        model, outside=outside, gradient=gradient, interval=interval, keep=columns, prefix=prefix
+    )
     _predict(predictor, files[0], out, force=force, quiet=quiet, as_json=as_json)
 
 

@@ -10,6 +10,7 @@ are any, the first hundred of them (`outside_rows`, as in "0,3,17"): there the m
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from time import perf_counter_ns
 from types import MappingProxyType
 from typing import Any
@@ -82,6 +83,8 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
     may_be_missing = [one.name for one in model.kan.inputs if one.fill_value is not None]
     properties |= {"categories": json.dumps(categories)} if categories else {}
     properties |= {"may_be_missing": json.dumps(may_be_missing)} if may_be_missing else {}
+    if intervals := model.manifest.intervals:
+        properties["intervals"] = json.dumps([asdict(one) for one in intervals])
     return pb.ModelMetadataResponse(
         name=model.name,
         versions=[str(version) for version in catalog.models[model.name]],

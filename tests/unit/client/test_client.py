@@ -5,8 +5,10 @@ import sys
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
+import kanserve
 from kanserve import formula, repository
 from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client, Counted
@@ -187,6 +189,34 @@ def test_a_client_asks_what_was_answered_and_how_long_it_took(client):
     assert after.failed.count - before["wide"].failed.count == 1
     assert after.last is not None and after.last > 1.6e9 and 0 < after.computed.mean < 10
     assert Counted(0, 0.0).mean == 0.0
+
+
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+def test_prediction_intervals_are_served(tmp_path, transport):
+    kan = kanserve.from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
+    x = np.random.default_rng(0).uniform(0, 1, (100, 2))
+    unseen = x, 2 * x[:, 0] + x[:, 1] + np.linspace(-1, 1, 100)
+    artifact = kanserve.compile(kan, ["numpy_source"], data=unseen)
+    kanserve.publish(tmp_path, "law", artifact)
+    kanserve.publish(tmp_path, "plain", kanserve.compile(kan, ["numpy_source"]))
+    frame = pandas.DataFrame({"b": x[:3, 1], "a": x[:3, 0]})
+    with start(Settings(tmp_path, port=0, transport=transport)) as server, Client(server.address) as client:
+        assert client.metadata("law").intervals == artifact.manifest.intervals
+        low, high = client.predict_interval("law", x[:3], level=0.95)
+        np.testing.assert_allclose(high - low, 2 * artifact.manifest.intervals[2].half_widths[0])
+        np.testing.assert_allclose((low + high) / 2, client.predict("law", x[:3]))
+        tables = client.predict_interval("law", frame)
+        assert [list(table.columns) for table in tables] == [["y"], ["y"]]
+        np.testing.assert_allclose(tables[0].to_numpy(), client.predict_interval("law", x[:3])[0])
+        with pytest.raises(NotFoundError, match="Version 1 of the model 'plain' has no prediction interval"):
+            client.predict_interval("plain", x)
+
+        async def ask() -> Any:
+            async with AsyncClient(server.address) as one:
+                return await one.predict_interval("law", x[:3], level=0.8)
+
+        expected = artifact.manifest.intervals[0].around(kan(x[:3]))
+        np.testing.assert_allclose(np.stack(asyncio.run(ask())), np.stack(expected))
 
 
 def test_what_is_served_is_told(client):

@@ -1,0 +1,135 @@
+"""Prediction intervals: what they cover, and that every form of a model says the same."""
+
+import ctypes
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import kanserve
+from kanserve.artifact.manifest import dumps, loads
+from kanserve.batch import BatchPredictor
+from kanserve.data.dataset import Dataset
+from kanserve.errors import FormatError, InputError, NotFoundError
+from kanserve.network.conformal_intervals import ConformalInterval, conformal_intervals
+from kanserve.network.export_options import ExportOptions
+from kanserve.runtime import c_backend
+
+
+def line():
+    return kanserve.from_formula("2*a - b", ranges={"a": (0, 1), "b": (0, 1)})
+
+
+def samples(count, seed=0):
+    random = np.random.default_rng(seed)
+    x = random.uniform(0, 1, (count, 2))
+    return Dataset(x, 2 * x[:, :1] - x[:, 1:] + random.standard_t(3, (count, 1)), ("a", "b"))
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
+def test_an_interval_covers_as_often_as_it_says_whatever_the_noise(level):
+    covered = []
+    for seed in range(200):
+        unseen, fresh = samples(99, seed), samples(50, 1000 + seed)
+        (interval,) = conformal_intervals(line()(unseen.x), unseen.y, [level])
+        low, high = interval.around(line()(fresh.x))
+        covered.append(((low <= fresh.y) & (fresh.y <= high)).mean())
+    assert np.mean(covered) == pytest.approx(level, abs=0.01)  # exactly level on average with 99 samples
+
+
+def test_there_is_no_interval_for_which_there_are_too_few_samples():
+    ones = {count: np.ones((count, 1)) for count in (3, 4, 9, 19)}
+    levels = {count: [one.level for one in conformal_intervals(y, y)] for count, y in ones.items()}
+    assert levels == {3: [], 4: [0.8], 9: [0.8, 0.9], 19: [0.8, 0.9, 0.95]}
+
+
+def test_an_answer_that_is_not_finite_counts_as_infinitely_wrong():
+    answers = np.zeros((20, 1))
+    answers[:3] = np.nan
+    assert [one.level for one in conformal_intervals(answers, np.ones((20, 1)))] == [0.8]
+
+
+@pytest.mark.parametrize(("level", "widths"), [(1.0, (1.0,)), (0.0, (1.0,)), (0.9, (-1.0,)), (0.9, (np.inf,)), (1, ())])
+def test_impossible_intervals_are_refused(level, widths):
+    with pytest.raises(InputError):
+        ConformalInterval(level, widths)
+
+
+def executed(source):
+    names: dict[str, Any] = {}
+    exec(source, names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def artifact():
+    return kanserve.compile(line(), ["c_source", "numpy_source", "onnx_graph"], data=samples(200))
+
+
+def test_every_form_of_a_model_has_the_intervals_of_its_unseen_samples(artifact, tmp_path):
+    unseen = samples(200)
+    expected = conformal_intervals(line()(unseen.x), unseen.y)
+    assert artifact.manifest.intervals == expected and [one.level for one in expected] == [0.8, 0.9, 0.95]
+    module = executed(artifact.files["numpy_source/model.py"].decode())
+    assert module["INTERVALS"] == {one.level: one.half_widths for one in expected}
+    x = unseen.x[:5]
+    ends = expected[1].around(line()(x))
+    np.testing.assert_allclose(module["predict_interval"](x), np.stack(ends), rtol=1e-12)
+    np.testing.assert_allclose(kanserve.LoadedModel(artifact).predict_interval(x), np.stack(ends), rtol=1e-12)
+    library = tmp_path / "model.so"
+    library.write_bytes(artifact.files[f"c_source/{c_backend.library_name()}"])
+    loaded = ctypes.CDLL(str(library))
+    for one in expected:
+        numbers = (ctypes.c_double * 1).in_dll(loaded, f"model_interval_{one.percent}")
+        assert tuple(numbers) == one.half_widths
+    graph = onnx.load_from_string(artifact.files["onnx_graph/model.onnx"])
+    told = json.loads({one.key: one.value for one in graph.metadata_props}["intervals"])
+    assert [(one["level"], tuple(one["half_widths"])) for one in told] == [(o.level, o.half_widths) for o in expected]
+
+
+def test_an_artifact_with_intervals_is_read_as_it_was_written(artifact):
+    manifest = artifact.manifest
+    assert json.loads(dumps(manifest))["format"] == 2
+    assert loads(dumps(manifest)) == manifest
+    assert json.loads(dumps(replace(manifest, intervals=())))["format"] == 1
+
+
+def test_intervals_of_another_number_of_outputs_are_refused(artifact):
+    with pytest.raises(FormatError, match="one half width for each output"):
+        replace(artifact.manifest, intervals=(ConformalInterval(0.9, (1.0, 2.0)),))
+
+
+def test_batches_have_the_ends_as_columns(artifact):
+    x = samples(4).x
+    result = BatchPredictor(artifact, interval=0.9, outside=True)({"a": x[:, 0], "b": x[:, 1]})
+    assert list(result) == ["y", "y_low", "y_high", "outside"]
+    low, high = artifact.manifest.intervals[1].around(line()(x))
+    np.testing.assert_allclose(result["y_low"], low[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(result["y_high"], high[:, 0], rtol=1e-12)
+    with pytest.raises(NotFoundError, match=r"It has those of 0\.8, 0\.9, 0\.95"):
+        BatchPredictor(artifact, interval=0.99)({"a": x[:, 0], "b": x[:, 1]})
+
+
+def test_a_model_that_was_compiled_without_samples_says_how_it_gets_intervals():
+    model = kanserve.LoadedModel(kanserve.compile(line(), ["numpy_source"]))
+    with pytest.raises(NotFoundError, match="Compile it with samples that it was not trained on: data="):
+        model.predict_interval([[0.5, 0.5]])
+
+
+def test_an_export_has_the_intervals_of_its_options(tmp_path):
+    options = ExportOptions(intervals=(ConformalInterval(0.9, (0.5,)),))
+    (path,) = kanserve.export(line(), tmp_path / "out", ["numpy_source"], options=options)
+    module = executed(path.read_text())
+    low, high = module["predict_interval"]([[0.5, 0.5]])
+    assert (low.tolist(), high.tolist()) == ([[0.0]], [[1.0]])
+    with pytest.raises(ValueError, match=r"intervals of \[0.9\]"):
+        module["predict_interval"]([[0.5, 0.5]], level=0.8)
+
+
+def test_weighted_samples_and_classes_have_no_intervals():
+    unseen = samples(50)
+    weighted = replace(unseen, weights=np.linspace(1, 2, 50))
+    assert kanserve.compile(line(), ["numpy_source"], data=weighted).manifest.intervals == ()
