@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import pandas
 import pytest
 
 from benchmarks import accuracy_for_time, against_mlp, real_data
@@ -90,6 +91,26 @@ def test_every_method_knows_more_than_the_mean():
         if every or name != real_data.PYKAN or installed("pykan"):
             assert every[0].score > 0.3 and every[0].seconds > 0, name
     assert set(os.listdir()) == before
+
+
+@pytest.mark.slow
+def test_every_method_takes_a_table_with_categories_and_missing_values():
+    random = np.random.default_rng(0)
+    frame = pandas.DataFrame({"kind": random.choice(["a", "b"], 200), "size": random.normal(size=200)})
+    y = np.where(frame["kind"] == "a", 3.0, 0.0) + frame["size"].to_numpy()
+    frame.loc[::20, "size"] = np.nan
+    frame.loc[1::20, "kind"] = None
+    data = Data(frame.astype({"kind": "category"}), y, classifies=False)
+    for name, every in real_data.measure(data, range(1)).items():
+        if every or name != real_data.PYKAN or installed("pykan"):
+            assert every[0].score > 0.3, name
+    assert real_data.covered(data, range(2)) == pytest.approx(0.9, abs=0.1)
+    assert real_data.covered(Data(data.x, y > 1, classifies=True), range(1)) is None
+
+
+def test_intervals_that_cover_too_little_are_told():
+    text = real_data.coverage({"good": 0.9, "narrow": 0.8, "classes": None})
+    assert text.splitlines()[-1] == "MISSED: intervals of 0.9 cover 0.88 to 0.92 on 1 of 2 (narrow)"
 
 
 def test_a_lost_data_set_is_printed_as_lost():
