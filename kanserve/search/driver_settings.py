@@ -63,7 +63,7 @@ class DriverSettings:
     """Inputs up to which a search that has found no law also names the curves of an additive network."""
     simplified_fit_rows: int = 5000
     """Rows that it is fitted to, at most."""
-    simplified_fit_share: float = 0.15
+    simplified_fit_share: float = 0.03
     """Share of the time limit that is reserved for it."""
     simplified_fit_seconds: float = 3.0
     """Most seconds that are reserved for it."""
