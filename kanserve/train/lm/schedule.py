@@ -165,13 +165,10 @@ def _work(kan: Kan, rows: Dataset, steps: int) -> float:
 def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
     """The work of all stages if none ends early."""
     first = fresh(kan, plan.settings.grids[0], (plan.settings.seed,))
-    total = plan.settings.starts * _work(
-        first, plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed), TRAINING.schedule_start_steps
-    )
-    enough = _enough(plan.train, first, plan)
-    total += (_finalists(kan, plan) + len(plan.settings.strengths) - 1) * _work(
-        first, enough, TRAINING.schedule_settle_steps
-    )
+    few = plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed)
+    total = plan.settings.starts * _work(first, few, TRAINING.schedule_start_steps)
+    settled = _finalists(kan, plan) + len(plan.settings.strengths) - 1
+    total += settled * _work(first, _enough(plan.train, first, plan), TRAINING.schedule_settle_steps)
     finer = first
     for intervals in plan.settings.grids[1:]:
         finer = fresh(kan, intervals, (plan.settings.seed,))
@@ -198,7 +195,8 @@ def _finalists_of(kan: Kan, now: Run) -> list[Candidate]:
     few = plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed)
     count, smooth = plan.settings.starts, plan.settings.strengths[0]
     wide = count > 1 and parameters(kan) > TRAINING.schedule_wide
-    steps = TRAINING.schedule_ahead_steps if wide else TRAINING.schedule_start_steps
+    each = TRAINING.schedule_ahead_steps, TRAINING.schedule_start_steps, TRAINING.schedule_settle_steps
+    steps, settling = each[:2] if wide else each[1:]
     runs: list[Candidate] = []
     for start in range(count):
         begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start))
@@ -207,9 +205,7 @@ def _finalists_of(kan: Kan, now: Run) -> list[Candidate]:
     runs.sort(key=_error)
     finalists = runs[: 1 if wide else _finalists(kan, plan)]
     enough = _enough(plan.train, finalists[0].kan, plan)
-    settling = TRAINING.schedule_start_steps if wide else TRAINING.schedule_settle_steps
-    settled = [now.fitted(one.kan, enough, one.smooth, settling) for one in finalists]
-    return sorted(settled, key=_error)
+    return sorted((now.fitted(one.kan, enough, one.smooth, settling) for one in finalists), key=_error)
 
 
 def _smoothed(best: Candidate, now: Run) -> Candidate:
@@ -247,8 +243,8 @@ def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
         moved = regrid(best.kan, plan.train.x, intervals)
         if parameters(moved) > min(most, MOST_PARAMETERS):
             break
-        wide = parameters(moved) > TRAINING.schedule_wide
-        finer = _ahead(moved, best, now) if without_gain or wide else None
+        unsure = without_gain > 0 or parameters(moved) > TRAINING.schedule_wide
+        finer = _ahead(moved, best, now) if unsure else None
         if finer is None or finer.error < best.error:
             finer = _on_finer(moved, best.smooth, now)
         now.tell(f"grid {intervals}", finer.error)
