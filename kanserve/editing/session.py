@@ -11,7 +11,7 @@ from kanserve.data.dataset import Dataset, dataset
 from kanserve.editing import html_page, session_storage, snapshot, steps
 from kanserve.editing.edge_fits import closest, points, require_alive
 from kanserve.editing.editing_limits import EDITING
-from kanserve.editing.session_data import rows_for
+from kanserve.editing.session_data import SessionData, rows_for
 from kanserve.editing.snapshot import Done, Snapshot
 from kanserve.editing.step_fields import Tolerance, truth, whole_number
 from kanserve.editing.steps import Refit, Step
@@ -21,6 +21,9 @@ from kanserve.network.edge_names import edge_names, place_of
 from kanserve.network.kan import Kan, Symbolic
 from kanserve.network.renamed_names import renamed_keyword
 from kanserve.plot import plot_edge
+from kanserve.plot.matplotlib_scene import Width
+from kanserve.plot.notebook import network_formulas, network_part
+from kanserve.plot.palette import Theme
 from kanserve.simplification.edge_candidates import LIBRARY
 
 if TYPE_CHECKING:
@@ -91,7 +94,9 @@ class Session:
         return f"Session({self.kan!r}, {len(self._done)} steps, held-out loss {self.loss:.4g})"
 
     def _repr_html_(self) -> str:
-        return html_page.html(self.snapshot())
+        kan = self.kan
+        drawn = network_part(kan, self._rows.judge.x, EDITING.html_page_picture_bytes)
+        return html_page.html(self.snapshot(), network_formulas(kan), drawn)
 
     @property
     def kan(self) -> Kan:
@@ -114,9 +119,15 @@ class Session:
         """The steps so far, each with the number of edges and the loss after it."""
         return tuple(Done(session_storage.call(done.step), done.kan.edges, done.loss) for done in self._done)
 
-    def snapshot(self) -> Snapshot:
-        """The session as plain data for a view."""
-        return snapshot.snapshot(self.kan, self._rows, self.history, len(self._undone))
+    @property
+    def rows(self) -> SessionData:
+        """The data, and which rows are held out."""
+        return self._rows
+
+    def snapshot(self, points: int = EDITING.snapshot_curve, most_edges: int | None = None) -> Snapshot:
+        """The session as plain data for a view: curves of so many points, and only the edges of the largest share."""
+        whole_number(points, "points", 2, 10_000)
+        return snapshot.snapshot(self.kan, self._rows, self.history, len(self._undone), points, most_edges)
 
     def suggest(
         self, edge: str, top: int = EDITING.session_top, functions: Sequence[str] = LIBRARY
@@ -130,7 +141,14 @@ class Session:
 
     @np.errstate(all="ignore")
     def plot_edge(
-        self, edge: str, candidates: int | Sequence[str] = 3, data: object = None, ax: "Axes | None" = None
+        self,
+        edge: str,
+        candidates: int | Sequence[str] = 3,
+        data: object = None,
+        ax: "Axes | None" = None,
+        *,
+        theme: Theme = "auto",
+        width: Width = None,
     ) -> "Axes":
         """Draw an edge with candidate functions, named or the best ones of `suggest`; see `kanserve.plot_edge`.
 
@@ -150,7 +168,7 @@ class Session:
             fit = closest(found, step.function, error)
             if fit is not None:
                 fits[_label(step, self.loss)] = fit.symbolic
-        return plot_edge(self.kan, *place, data=self._rows.judge.x, ax=ax, fits=fits)
+        return plot_edge(self.kan, *place, data=self._rows.judge.x, ax=ax, fits=fits, theme=theme, width=width)
 
     def do(self, step: Step) -> "Session":
         """Take a step (`kanserve.editing.steps`); undone steps can no longer be redone. InputError after 1000 steps."""
@@ -180,6 +198,17 @@ class Session:
     def zero(self, edge: str) -> "Session":
         """Remove an edge; its mean stays as a constant."""
         return self.do(steps.Zero(self._called(edge)))
+
+    def keep(self, edges: int, refit: int = EDITING.steps_short) -> "Session":
+        """Keep so many edges, those with the largest share of the signal, then refit for `refit` iterations."""
+        return self.do(steps.Keep(edges, refit))
+
+    def take(self, formula: str) -> "Session":
+        """Replace the network by a formula of its inputs, such as one that `find_formulas` found.
+
+        InputError if it is not a formula of these inputs, or if the network has several outputs.
+        """
+        return self.do(steps.Take(formula))
 
     def set(
         self,
@@ -273,8 +302,12 @@ class Session:
         """A Python module whose `replay(kan, data)` repeats the steps and gives the equal network."""
         return session_storage.script(self._stored())
 
+    def _taken(self, step: Step) -> Kan:
+        """The network after a step; a subclass may compute it elsewhere."""
+        return steps.taken(step, self.kan, self._rows)
+
     def _take(self, step: Step) -> None:
-        kan = steps.taken(step, self.kan, self._rows)
+        kan = self._taken(step)
         self._done.append(_State(step, kan, self._rows.loss(kan)))
 
     def _called(self, edge: str) -> str:

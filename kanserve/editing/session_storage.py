@@ -22,6 +22,7 @@ from kanserve.editing.steps import KIND_OF, KINDS, Step
 from kanserve.errors import FormatError, InputError
 from kanserve.network import serialization
 from kanserve.network.kan import Kan
+from kanserve.network.own_functions import OWN
 
 VERSION = 1
 _KEYS = {"session", "network", "data", "seed", "held_out", "steps", "undone"}
@@ -90,11 +91,22 @@ def script(stored: Stored) -> str:
         "",
         "",
         "def replay(kan, data):",
+        *(f"    kanserve.register_function({own})" for own in _own_functions(stored.steps)),
         f"    session = kanserve.Session(kan, data, seed={stored.seed}{more})",
         *(f"    session.{call(step)}" for step in stored.steps),
         "    return session.kan",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _own_functions(steps: Sequence[Step]) -> list[str]:
+    """The arguments that register the functions of the user's that the steps name; those by their values are left."""
+    named = [getattr(step, "function", "") for step in steps] + [n for s in steps for n in getattr(s, "functions", ())]
+    return [
+        f"{own.name!r}, {own.formula!r}" + (f", domain={own.domain!r}" if own.domain else "")
+        for own in (OWN[name] for name in dict.fromkeys(named) if name in OWN)
+        if own.formula is not None
+    ]
 
 
 def call(step: Step) -> str:
@@ -135,10 +147,11 @@ def data_checksum(data: Dataset) -> str:
 def _steps_in(name: str, value: Any) -> tuple[Step, ...]:
     if not isinstance(value, list) or len(value) > EDITING.session_storage_most_steps:
         _refuse(name, f"must be a list of at most {EDITING.session_storage_most_steps} steps", value)
-    return tuple(_step_in(f"{name}[{number}]", item) for number, item in enumerate(value))
+    return tuple(step_in(f"{name}[{number}]", item) for number, item in enumerate(value))
 
 
-def _step_in(place: str, value: Any) -> Step:
+def step_in(place: str, value: Any) -> Step:
+    """The step of JSON data; FormatError, with its place, if it is not one."""
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         _refuse(place, "must be an object with the key 'kind'", value)
     if value["kind"] not in KINDS:

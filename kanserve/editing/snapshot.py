@@ -1,6 +1,6 @@
 """A session as plain data for a view: edges with names, functions and shares; losses; formulas."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,24 +9,24 @@ from kanserve.editing import edge_constants
 from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.html_page import html
 from kanserve.editing.session_data import SessionData
-from kanserve.errors import DataError, KanserveError
+from kanserve.errors import KanserveError
 from kanserve.formula import formulas
 from kanserve.network.edge_names import edge_names
 from kanserve.network.evaluate import edges
-from kanserve.network.importance import Importance, importance
+from kanserve.network.importance import pushed_back
 from kanserve.network.kan import Kan, Layer, Spline, Sum
-from kanserve.simplification.activations import Array, values
+from kanserve.simplification.activations import Array, signals, values
 from kanserve.train import score
 
 
 @dataclass(frozen=True)
 class EdgeView:
-    """An edge that is not zero.
+    """An edge that is not zero; `place` is its layer, sum and input, from 0.
 
     `function` is "" for a free spline; `spline` says whether it has one, alone or beside a function. `constants` are
     a, b, c, d in the user's units (`edge_constants`), empty without a function. `share` is its share of the signal
     (`kanserve.network.importance`). `low` and `high` are the range of its input on the rows, in the user's units, and
-    `curve` its values at 33 evenly spaced points of that range; None where not finite.
+    `curve` its values at evenly spaced points of that range, 33 unless asked for others; None where not finite.
     """
 
     name: str
@@ -37,6 +37,7 @@ class EdgeView:
     low: float
     high: float
     curve: tuple[float | None, ...]
+    place: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class FormulaView:
     closed_form: bool
     domain: tuple[str, ...] = ()
     trouble: str = ""
+    latex: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,20 @@ class Snapshot:
 
 
 @np.errstate(all="ignore")
-def snapshot(kan: Kan, rows: SessionData, history: tuple[Done, ...], undone: int) -> Snapshot:
-    """The snapshot of a network."""
+def snapshot(
+    kan: Kan,
+    rows: SessionData,
+    history: tuple[Done, ...],
+    undone: int,
+    points: int = EDITING.snapshot_curve,
+    most_edges: int | None = None,
+) -> Snapshot:
+    """The snapshot of a network, with all edges or the `most_edges` of the largest share."""
     return Snapshot(
         shape=kan.shape,
         inputs=tuple(variable.name for variable in kan.inputs),
         outputs=tuple(output.name for output in kan.outputs),
-        edges=_edges(kan, rows),
+        edges=_edges(kan, rows, points, most_edges),
         loss=rows.loss(kan),
         fit_loss=rows.error(kan) ** 2,
         r2=score(kan, rows.held).r2,
@@ -103,23 +112,41 @@ def snapshot(kan: Kan, rows: SessionData, history: tuple[Done, ...], undone: int
     )
 
 
-def _edges(kan: Kan, rows: SessionData) -> tuple[EdgeView, ...]:
+def _edges(kan: Kan, rows: SessionData, points: int, most: int | None) -> tuple[EdgeView, ...]:
     x = rows.judge.x
-    shares = _shares(kan, x)
-    names, found = edge_names(kan), []
+    shares = shares_of(kan, x)
+    alive = [(depth, j, i) for depth, layer in enumerate(kan.layers) for j, i in np.argwhere(layer.alive).tolist()]
+    if most is not None and len(alive) > most:
+        alive = sorted(sorted(alive, key=lambda place: -shares[place[0]][place[1:]])[:most])
+    names = edge_names(kan)
+    found = []
     for depth, (layer, v) in enumerate(zip(kan.layers, values(kan, x), strict=False)):
         v = v[np.isfinite(v).all(axis=1)]
-        u = (
-            np.linspace(v.min(axis=0), v.max(axis=0), EDITING.snapshot_curve)
-            if len(v)
-            else np.zeros((EDITING.snapshot_curve, layer.inputs))
-        )
-        given = edges(layer, u)
-        for j, i in np.argwhere(layer.alive).tolist():
-            share = float(shares.edges[depth][j, i]) if shares else 0.0
-            place = (depth, j, i)
-            found.append(_edge(names[place], layer, place, kan, u[:, i], given[:, j, i], share))
+        nowhere = np.zeros(layer.inputs)
+        low, high = (v.min(axis=0), v.max(axis=0)) if len(v) else (nowhere, nowhere)
+        u = np.linspace(low, high, points)
+        own = [place for place in alive if place[0] == depth]
+        if not own:
+            continue
+        columns = sorted({place[2] for place in own})
+        given = edges(_of_inputs(layer, columns), u[:, columns])
+        for place in own:
+            _, j, i = place
+            curve = given[:, j, columns.index(i)]
+            found.append(_edge(names[place], layer, place, kan, u[:, i], curve, float(shares[depth][j, i])))
     return tuple(found)
+
+
+def _of_inputs(layer: Layer, columns: list[int]) -> Layer:
+    """The layer with only these inputs, whose edges are the same."""
+    return replace(
+        layer,
+        knots=layer.knots[columns],
+        coefficients=layer.coefficients[:, columns],
+        base_weight=layer.base_weight[:, columns],
+        functions=layer.functions[:, columns],
+        affine=layer.affine[:, columns],
+    )
 
 
 def _edge(
@@ -136,19 +163,23 @@ def _edge(
         low=float(ends.min()),
         high=float(ends.max()),
         curve=tuple(float(y) if np.isfinite(y) else None for y in (given if units.scale > 0 else given[::-1])),
+        place=place,
     )
 
 
-def _shares(kan: Kan, x: Array) -> Importance | None:
-    try:
-        return importance(kan, x)
-    except DataError:  # finite on none of the rows
-        return None
+def shares_of(kan: Kan, x: Array) -> tuple[Array, ...]:
+    """The share of each edge (O, I) on the rows, or on some of them for a large network; 0 if it is finite on none."""
+    return pushed_back(kan, signals(kan, x).spreads).edges
 
 
 def _formulas(kan: Kan) -> tuple[FormulaView, ...]:
+    if kan.edges > EDITING.snapshot_formula_edges:
+        trouble = f"A formula of {kan.edges:,} edges would fill pages; keep fewer edges first."
+        return tuple(FormulaView(output.name, "", kan.symbolic, trouble=trouble) for output in kan.outputs)
     try:
         found = formulas(kan, limit=EDITING.snapshot_operations, strict=False)
-        return tuple(FormulaView(view.name, view.text, view.closed_form, tuple(view.domain)) for view in found)
+        return tuple(
+            FormulaView(view.name, view.text, view.closed_form, tuple(view.domain), latex=view.latex) for view in found
+        )
     except KanserveError as error:  # not finite anywhere, or with splines that overflow
         return tuple(FormulaView(output.name, "", kan.symbolic, trouble=str(error)) for output in kan.outputs)

@@ -13,8 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from kanserve.editing import edge_constants
+from kanserve.editing.edge_choice import kept
 from kanserve.editing.edge_fits import closest, freed, points, require_alive
 from kanserve.editing.editing_limits import EDITING
+from kanserve.editing.formula_network import network_of
 from kanserve.editing.session_data import SessionData, require_sound
 from kanserve.editing.step_fields import Tolerance, number, text, texts, to, tolerance, truth, whole_number
 from kanserve.errors import InputError, NotFoundError
@@ -108,6 +110,38 @@ class Zero:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Keep the `edges` edges with the largest share of the signal, then refit everything for `refit` iterations.
+
+    The others are removed as by `Zero`, the smallest first.
+    """
+
+    edges: int
+    refit: int = EDITING.steps_short
+
+    def __post_init__(self) -> None:
+        to(self, edges=whole_number(self.edges, "edges", 1, EDITING.steps_most_edges))
+        to(self, refit=whole_number(self.refit, "refit", 0, EDITING.steps_most_steps))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        fewer = kept(kan, self.edges, rows.judge.learn.x)
+        return refit(fewer, rows.judge, self.refit) if self.refit and fewer is not kan else fewer
+
+
+@dataclass(frozen=True)
+class Take:
+    """Replace the whole network, which has one output, by a formula of its inputs."""
+
+    formula: str
+
+    def __post_init__(self) -> None:
+        to(self, formula=text(self.formula, "formula"))
+
+    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+        return network_of(self.formula, kan)
+
+
+@dataclass(frozen=True)
 class SetConstant:
     """Set constants of a named function, in the user's units (`edge_constants`); the others stay."""
 
@@ -180,7 +214,7 @@ class Rename:
         return replace(kan, inputs=changed) if found[0] == "input" else replace(kan, outputs=changed)
 
     def _renamed(self, one: Variable) -> Variable:
-        return Variable(self.new, one.unit, one.low, one.high) if one.name == self.old else one
+        return replace(one, name=self.new) if one.name == self.old else one
 
 
 @dataclass(frozen=True)
@@ -248,6 +282,8 @@ KINDS: Mapping[str, type[Step]] = MappingProxyType(
         "snap": Snap,
         "free": Free,
         "zero": Zero,
+        "keep": Keep,
+        "take": Take,
         "set": SetConstant,
         "round": RoundConstants,
         "rename": Rename,

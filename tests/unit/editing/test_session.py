@@ -103,7 +103,7 @@ def test_a_session_with_every_kind_of_step_is_replayed(monkeypatch):
     session = Session(kan, data, seed=3)
     session.snap("x->h1", "sin").zero("L/D->h1").undo().refit(5).free("x->h1").prune().symbolify()
     session.set("x->h1", a=3.14).round(3).rename("L/D", "lift over drag").rename("z", 'quo"te\n')
-    assert {record.step.split("(")[0] for record in session.history} == set(KINDS) - {"zero"}
+    assert {record.step.split("(")[0] for record in session.history} == set(KINDS) - {"zero", "keep", "take"}
     assert equal(replayed(session, kan, data), session.kan)
     assert equal(Session.from_json(session.to_json(), kan, data).kan, session.kan)
 
@@ -302,3 +302,12 @@ def test_constant_inputs_and_a_classifier_are_edited_too():
 
 
 # Views
+
+
+def test_a_renamed_input_keeps_its_categories_and_fill_value():
+    kan = kans.named_categories()
+    x = np.array([[code, number] for code in (0.0, 1.0, 2.0) for number in (-1.5, -0.5, 0.5, 1.5)])
+    named = Session(kan, (x, kan(x))).rename("kind", "sort").rename("y", "z", of="input").kan
+    assert [one.name for one in named.inputs] == ["sort", "z"]
+    raw = [[2.0, np.nan], [np.nan, 1.0], [7.0, 1.0]]
+    assert np.array_equal(named(raw), kan(raw)) and np.isfinite(named(raw)).all()
