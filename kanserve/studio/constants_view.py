@@ -1,0 +1,116 @@
+"""The constants of named functions: values, standard errors, and simpler numbers with what each would cost."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from kanserve.editing import Session
+from kanserve.editing.edge_constants import NAMES, shown, with_constants
+from kanserve.errors import InputError
+from kanserve.network.edge_names import EdgeIndex, edge_names
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan, Sum
+from kanserve.simplification.activations import Array, answers
+from kanserve.studio.studio_limits import STUDIO
+
+_STEP = 1e-5  # of a constant, for its derivative: the middle between rounding and curvature
+_FLAT = 1e-7  # singular values below this part of the largest are directions that the rows say nothing of
+
+
+@dataclass(frozen=True)
+class ConstantView:
+    """A constant a, b, c or d of an edge. `error` is its standard error on the training rows with the splines as they
+    are; None where the rows do not determine it, as where two edges could share it out otherwise.
+
+    `nice` is a simpler number near it as text, `nice_value` its value, and `nice_change` the relative change of the
+    held-out RMSE with it, without a refit.
+    """
+
+    edge: str
+    constant: str
+    value: float
+    error: float | None
+    nice: str = ""
+    nice_value: float | None = None
+    nice_change: float | None = None
+
+
+def constants_view(session: Session) -> tuple[ConstantView, ...]:
+    """The constants that are not neutral, at most 40."""
+    kan, rows = session.kan, session.rows
+    names = edge_names(kan)
+    found: list[tuple[EdgeIndex, str, float]] = []
+    masks = [layer.symbolic_mask for layer in kan.layers]
+    for place in [place for place in names if masks[place[0]][place[1:]]]:
+        one = shown(kan, place)
+        if one is None or isinstance(kan.layers[place[0]].edge(*place[1:]), Sum):
+            continue
+        neutral = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 0.0} if one.function != "x" else {"a": 1.0, "b": 0.0, "d": 0.0}
+        # a of a power or a logarithm is 1 or -1 by convention: the factor c has the rest
+        found += [
+            (place, name, getattr(one, name))
+            for name in NAMES
+            if getattr(one, name) != neutral.get(name)
+            and not (name == "a" and abs(one.a) == 1 and one.function in _SIGNED)
+        ]
+    found = found[: STUDIO.most_constants]
+    errors = _errors(kan, found, rows.judge.learn.x, rows.judge.goal)
+    now = session.loss
+    views = []
+    for (place, name, value), error in zip(found, errors, strict=True):
+        text, nice = nice_number(value)
+        change = None
+        if text:
+            try:
+                after = rows.loss(with_constants(kan, place, {name: nice}))
+                change = float(np.sqrt(after / now) - 1) if now > 0 else None
+            except InputError:
+                text = ""
+        known = None if not np.isfinite(error) else float(error)
+        views.append(ConstantView(names[place], name, value, known, text, nice if text else None, change))
+    return tuple(views)
+
+
+_SIGNED = {name for name in FUNCTIONS if name in ("log", "sqrt", "1/x", "1/sqrt", "abs") or name.startswith("x^")}
+
+
+def nice_number(value: float) -> tuple[str, float]:
+    """A simple number near a constant, as text and value; "" where there is none that is simpler."""
+    if not np.isfinite(value) or value == 0:
+        return "", value
+    fraction = Fraction(value).limit_denominator(STUDIO.largest_denominator)
+    if fraction and abs(float(fraction) - value) <= STUDIO.nice_within * abs(value) and abs(fraction) < 100:
+        text, near = str(fraction), float(fraction)
+    else:
+        near = float(f"{value:.2g}")
+        text = f"{near:g}"
+    return ("", value) if near == value else (text, near)
+
+
+def _errors(kan: Kan, found: list[tuple[EdgeIndex, str, float]], x: Array, y: Array) -> Array:
+    """The standard errors (P,) by least squares in these constants; infinite where the rows do not determine one."""
+    if not found:
+        return np.zeros(0)
+    given = answers(kan, x)
+    columns = []
+    with np.errstate(all="ignore"):
+        for place, name, value in found:
+            step = _STEP * max(abs(value), 1e-3)
+            try:
+                ends = [answers(with_constants(kan, place, {name: value + sign * step}), x) for sign in (1, -1)]
+            except InputError:
+                return np.full(len(found), np.inf)
+            columns.append(((ends[0] - ends[1]) / (2 * step)).ravel())
+    slopes, missed = np.array(columns).T, (given - y).ravel()
+    fine = np.isfinite(slopes).all(axis=1) & np.isfinite(missed)
+    degrees = int(fine.sum()) - len(found)
+    size = np.sqrt((slopes[fine] ** 2).sum(axis=0))
+    if degrees < 1 or not (size > 0).all():
+        return np.full(len(found), np.inf)
+    _, singular, right = np.linalg.svd(slopes[fine] / size, full_matrices=False)
+    told = singular > _FLAT * singular[0]
+    sigma = np.sqrt((missed[fine] ** 2).sum() / degrees)
+    result: Array = sigma * np.sqrt(((right[told].T / singular[told]) ** 2).sum(axis=1)) / size
+    result[(np.abs(right[~told]) > 1e-3).any(axis=0)] = np.inf
+    return result

@@ -1,0 +1,330 @@
+"""What the page draws, as plain data: nodes with their densities, edges, measures, the map of a large network."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.editing import Session, Snapshot
+from kanserve.editing.edge_constants import units
+from kanserve.editing.snapshot import shares_of
+from kanserve.errors import KanserveError
+from kanserve.formula import formulas
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.expressions.names import latex_name
+from kanserve.network.edge_names import node_name, place_of, subnode_names
+from kanserve.network.evaluate import activations, edge, jacobian, softmax
+from kanserve.network.kan import Kan, Spline, Sum
+from kanserve.network.splines import span
+from kanserve.network.training_range import outside, ranges
+from kanserve.simplification.activations import values
+from kanserve.studio.studio_limits import STUDIO
+from kanserve.train import score
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """An input, a hidden node or an output. `density` is a histogram between `low` and `high`, the largest bin 1.
+
+    `knots` are the breaks of the splines that read it, in its units; `trained` the training range of an input, or None
+    if it is unknown; `middle` its median on the rows.
+    """
+
+    name: str
+    latex: str
+    unit: str
+    low: float
+    high: float
+    middle: float
+    density: tuple[float, ...]
+    knots: tuple[float, ...] = ()
+    trained: tuple[float, float] | None = None
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How well a network fits the held-out rows: "RMSE" in the unit of the output, or "cross-entropy"; R² of each
+    output, and the accuracy of a classifier."""
+
+    kind: str
+    value: float
+    r2: tuple[float, ...]
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """The largest share of the edges in each cell of a map of a layer: rows are sums, columns inputs."""
+
+    inputs: int
+    sums: int
+    cells: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class PageView:
+    """The state of a session as the page shows it; `revision` is the base of the next step."""
+
+    revision: int
+    snapshot: Snapshot
+    nodes: tuple[tuple[NodeView, ...], ...]
+    arity: tuple[tuple[int, ...], ...]
+    measure: Measure
+    first: Measure
+    interval: tuple[float, ...]
+    edges: int
+    possible_edges: int
+    shown_share: float
+    complexity: float | None
+    maps: tuple[LayerMap, ...]
+    python: str
+
+
+def page_view(session: Session, first: Kan, revision: int) -> PageView:
+    """The page's view of a session that began with the network `first`."""
+    kan, rows = session.kan, session.rows
+    now = measure(kan, rows.held)
+    snapshot = session.snapshot(STUDIO.curve_points, None if kan.edges <= STUDIO.all_tiles else STUDIO.most_tiles)
+    shares = shares_of(kan, rows.judge.x)
+    every = sum(float(share.sum()) for share in shares)
+    seen = {(view.place[0], view.place[2]) for view in snapshot.edges}
+    return PageView(
+        revision=revision,
+        snapshot=snapshot,
+        nodes=_nodes(kan, rows.judge.x, shares, seen),
+        arity=tuple(tuple(layer.arity.tolist()) for layer in kan.layers),
+        measure=now,
+        first=now if kan is first else measure(first, rows.held),
+        interval=_interval(kan, rows.held),
+        edges=kan.edges,
+        possible_edges=sum(layer.subnodes * layer.inputs for layer in kan.layers),
+        shown_share=sum(view.share for view in snapshot.edges) / every if every else 0.0,
+        complexity=_complexity(kan),
+        maps=tuple(map(_map, shares)) if len(snapshot.edges) < kan.edges else (),
+        python=session.as_python(),
+    )
+
+
+def measure(kan: Kan, held: Dataset) -> Measure:
+    """How well a network fits rows."""
+    found = score(kan, held)
+    if kan.classes:
+        return Measure("cross-entropy", found.loss, found.r2, found.accuracy)
+    return Measure("RMSE", math.sqrt(sum(value**2 for value in found.rmse) / len(found.rmse)), found.r2)
+
+
+def _complexity(kan: Kan) -> float | None:
+    """The complexity of the one formula of a small network."""
+    if kan.edges > STUDIO.most_tiles or len(kan.outputs) > 1:
+        return None
+    try:
+        return complexity(formulas(kan, limit=1, strict=False)[0].tree)
+    except KanserveError:
+        return None
+
+
+def _nodes(
+    kan: Kan, x: Array, shares: tuple[Array, ...], seen: set[tuple[int, int]]
+) -> tuple[tuple[NodeView, ...], ...]:
+    """The nodes of each depth; those of a large network that no shown edge reads have no density and no knots."""
+    found, trained = [], ranges(kan)
+    for depth, v in enumerate(values(kan, x)):
+        layer = kan.layers[depth] if depth < len(kan.layers) else None
+        v = x if depth == 0 else v
+        v = v[np.isfinite(v).all(axis=1)]
+        given = np.full(len(kan.outputs), 1 / len(kan.outputs)) if layer is None else shares[depth].sum(axis=0)
+        bent = np.array(False if layer is None else layer.spline_mask.any(axis=0))
+        variables = kan.inputs if depth == 0 else kan.outputs if layer is None else ()
+        nodes = []
+        for i in range(v.shape[1]):
+            shown = layer is None or (depth, i) in seen or v.shape[1] <= STUDIO.density_bins
+            low, high, middle, density = _density(v[:, i] if shown else v[:0, i])
+            nodes.append(
+                NodeView(
+                    name=node_name(kan, depth, i),
+                    latex=latex_name(node_name(kan, depth, i)) if shown else "",
+                    unit=variables[i].unit if variables else "",
+                    low=low,
+                    high=high,
+                    middle=middle if shown or not len(v) else float(v[len(v) // 2, i]),
+                    density=density,
+                    knots=_knots(kan, depth, i) if shown and layer is not None and bent[i] else (),
+                    trained=_finite(trained[i]) if depth == 0 else None,
+                    share=float(given[i]),
+                )
+            )
+        found.append(tuple(nodes))
+    return tuple(found)
+
+
+def _density(v: Array) -> tuple[float, float, float, tuple[float, ...]]:
+    """The least, the largest and the middle value, and a histogram whose largest bin is 1; empty without values."""
+    if not len(v):
+        return 0.0, 1.0, 0.0, ()
+    low, high = float(v.min()), float(v.max())
+    counts = np.histogram(v, STUDIO.density_bins, (low, high if high > low else low + 1))[0]
+    return low, high, float(np.median(v)), tuple((counts / max(counts.max(), 1)).round(3).tolist())
+
+
+def _knots(kan: Kan, depth: int, i: int) -> tuple[float, ...]:
+    """The breaks of the splines of an input of a layer, within their range, in the units of the node."""
+    layer = kan.layers[depth]
+    low, high = span(layer.knots[i], layer.order)
+    inner = np.unique(layer.knots[i][(layer.knots[i] >= low) & (layer.knots[i] <= high)])
+    scale, shift = (kan.input_scale[i], kan.input_shift[i]) if depth == 0 else (1.0, 0.0)
+    return tuple(sorted((inner * scale + shift).tolist()))
+
+
+def _finite(span: Array) -> tuple[float, float] | None:
+    low, high = span.tolist()
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _interval(kan: Kan, held: Dataset) -> tuple[float, ...]:
+    """For each output of a regression, the absolute error that `STUDIO.coverage` of the held-out rows are within."""
+    if kan.classes:
+        return ()
+    missed = np.abs(activations(kan, held.x)[-1] - held.y)
+    missed = missed[np.isfinite(missed).all(axis=1)]
+    return tuple(np.quantile(missed, STUDIO.coverage, axis=0).tolist()) if len(missed) else ()
+
+
+def _map(share: Array) -> LayerMap:
+    rows, columns = (
+        np.array_split(np.arange(count), min(count, STUDIO.map_cells)) for count in (share.shape[0], share.shape[1])
+    )
+    cells = tuple(tuple(round(float(share[np.ix_(r, c)].max()), 6) for c in columns) for r in rows)
+    return LayerMap(share.shape[1], share.shape[0], cells)
+
+
+@dataclass(frozen=True)
+class EdgeCurve:
+    """An edge at `u`, in the units of its input, which go beyond `low` to `high`, its range on the rows.
+
+    `values` are the network's own; a candidate's c·f(a·u + b) + d is divided by `factor` to compare with them.
+    """
+
+    name: str
+    source: str
+    source_latex: str
+    target_latex: str
+    unit: str
+    u: tuple[float, ...]
+    values: tuple[float, ...]
+    low: float
+    high: float
+    knots: tuple[float, ...]
+    knot_values: tuple[float, ...]
+    intervals: int
+    density: tuple[float, ...]
+    factor: float
+    function: str
+
+
+def edge_curve(session: Session, name: str) -> EdgeCurve:
+    """An edge over its range and a little beyond. NotFoundError for an unknown name."""
+    kan, x = session.kan, session.rows.judge.x
+    depth, j, i = place = place_of(kan, name)
+    layer, own = kan.layers[depth], units(kan, place)
+    v = values(kan, x)[depth][:, i]
+    low, high, _, density = _density(v[np.isfinite(v)])
+    more = STUDIO.beyond * ((high - low) or 1.0)
+    u = np.linspace(low - more, high + more, STUDIO.curve_points)
+    knots = np.array(_knots(kan, depth, i) if isinstance(layer.edge(j, i), Spline | Sum) else ())
+    node = node_name(kan, depth, i)
+    kind = layer.edge(j, i)
+    return EdgeCurve(
+        name=name,
+        source=node,
+        source_latex=latex_name(node),
+        target_latex=latex_name(subnode_names(kan, depth)[j]),
+        unit=kan.inputs[i].unit if depth == 0 else "",
+        u=tuple((u * own.scale + own.shift).tolist()),
+        values=tuple(edge(layer, j, i, u).tolist()),
+        low=low * own.scale + own.shift,
+        high=high * own.scale + own.shift,
+        knots=tuple(knots.tolist()),
+        knot_values=tuple(edge(layer, j, i, (knots - own.shift) / own.scale).tolist()),
+        intervals=layer.intervals,
+        density=density,
+        factor=own.factor,
+        function=getattr(kind, "function", "") or getattr(getattr(kind, "symbolic", None), "function", ""),
+    )
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A prediction: the outputs (a classifier's probabilities), their exact slopes by each input, which inputs are
+    inside the training range, and the values of all nodes. None where not finite."""
+
+    value: tuple[float, ...]
+    gradient: tuple[tuple[float, ...], ...]
+    inside: tuple[bool, ...]
+    nodes: tuple[tuple[float, ...], ...]
+
+
+def predicted(kan: Kan, x: Array) -> Predicted:
+    """The prediction at one row (inputs,)."""
+    row = x[None]
+    every = activations(kan, row)
+    value, slopes = every[-1], jacobian(kan, row)[0]
+    if kan.classes:
+        value = softmax(value)
+        chances = value[0]
+        slopes = (np.diag(chances) - np.outer(chances, chances)) @ slopes
+    low, high = ranges(kan).T
+    return Predicted(
+        value=tuple(value[0].tolist()),
+        gradient=tuple(tuple(line) for line in slopes.tolist()),
+        inside=tuple(((x >= low) & (x <= high)).tolist()),
+        nodes=tuple(tuple(v[0].tolist()) for v in (row, *every[1:])),
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """At most 2000 of the rows, drawn by `seed`: inputs, answers, predictions, and which rows are outside the range."""
+
+    seed: int
+    total: int
+    x: tuple[tuple[float, ...], ...]
+    y: tuple[tuple[float, ...], ...]
+    prediction: tuple[tuple[float, ...], ...]
+    outside: tuple[bool, ...]
+
+
+def rows_view(kan: Kan, data: Dataset) -> Rows:
+    """Rows and what the network predicts for them; the classes of a classifier as probabilities."""
+    some = data.sample(STUDIO.most_rows, STUDIO.rows_seed)
+    given = activations(kan, some.x)[-1]
+    given = softmax(given) if kan.classes else given
+    return Rows(
+        seed=STUDIO.rows_seed,
+        total=len(data),
+        x=tuple(map(tuple, some.x.tolist())),
+        y=tuple(map(tuple, some.y.tolist())),
+        prediction=tuple(map(tuple, given.tolist())),
+        outside=tuple(outside(kan, some.x).tolist()),
+    )
+
+
+def plain(value: Any) -> Any:
+    """Data for JSON: dataclasses as objects, what is not finite as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        if len(value) >= STUDIO.curve_points and isinstance(value[0], float):  # drawn, so seven digits are enough
+            return [float(f"{v:.7g}") if v is not None and math.isfinite(v) else None for v in value]
+        return [plain(item) for item in value]
+    return value

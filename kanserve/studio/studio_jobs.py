@@ -1,0 +1,144 @@
+"""What workers compute: the network after a step, candidates, the loss over edges kept, exports, searches and fits.
+
+Each function is the whole of a call of `Worker.run`: its first argument is the session's rows (None before there are
+any).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kanserve import repository, train
+from kanserve.artifact_compiler import checked_files, compile, golden_rows
+from kanserve.data.dataset import Dataset
+from kanserve.editing import steps
+from kanserve.editing.formula_network import exact_text
+from kanserve.editing.session_data import SessionData
+from kanserve.editing.steps import Keep, Step
+from kanserve.editing.suggestions import Suggestion, suggestions
+from kanserve.errors import ExportError, InputError, KanserveError
+from kanserve.network.edge_names import place_of
+from kanserve.network.export_options import ExportOptions
+from kanserve.network.kan import Kan
+from kanserve.runtime import get, names
+from kanserve.search import find_formulas
+from kanserve.simplification.edge_candidates import LIBRARY
+from kanserve.studio.studio_limits import STUDIO
+
+Report = Callable[[Any], None]
+_TIMED_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class RulerPoint:
+    """So many edges kept, and the held-out loss then; None where the network is not finite."""
+
+    edges: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class FoundFormula:
+    """A formula of a search: as text and LaTeX, its complexity and held-out RMSE, and the exact text of a step."""
+
+    text: str
+    latex: str
+    complexity: float
+    rmse: float
+    take: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A format's files, and how it compares with the network on the golden rows; `note` says why it does not."""
+
+    format: str
+    files: dict[str, bytes]
+    largest_gap: float | None
+    microseconds: float | None
+    note: str = ""
+
+
+def taken(rows: SessionData, step: Step, kan: Kan) -> Kan:
+    """The network after a step."""
+    return steps.taken(step, kan, rows)
+
+
+def candidates(rows: SessionData, kan: Kan, edge: str, functions: Sequence[str]) -> tuple[Suggestion, ...]:
+    """The suggestions for an edge, and for functions of the user's whatever their rank."""
+    place = place_of(kan, edge)
+    found = suggestions(kan, place, rows, LIBRARY, STUDIO.candidates)
+    if not functions:
+        return found
+    return (*found, *suggestions(kan, place, rows, tuple(functions), len(functions)))
+
+
+def ruler(rows: SessionData, kan: Kan) -> tuple[RulerPoint, ...]:
+    """The held-out loss after `Keep`, for numbers of edges from all to one."""
+    counts = np.unique(np.linspace(1, kan.edges, min(kan.edges, STUDIO.ruler_points)).round().astype(int))
+    found = []
+    for count in counts[::-1].tolist():
+        try:
+            after = kan if count == kan.edges else steps.taken(Keep(count), kan, rows)
+        except KanserveError:  # a function would leave its domain
+            found.append(RulerPoint(count, float("nan")))
+            continue
+        found.append(RulerPoint(count, rows.loss(after)))
+    return tuple(found)
+
+
+def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> tuple[FoundFormula, ...]:
+    """Formulas for the data, from the simplest to the most exact."""
+    found = find_formulas(data, seconds=seconds, report=lambda event: report(str(event)))
+    every = []
+    for one in found:
+        try:
+            text = exact_text(one.formula, data.inputs)
+        except InputError:
+            continue
+        every.append(
+            FoundFormula(one.formula.text, one.formula.latex, one.complexity, one.validation, text, one is found.best)
+        )
+    return tuple(every)
+
+
+def fit(rows: None, data: Dataset, hidden: Sequence[int], seed: int, report: Report) -> Kan:
+    """A network of a table; interrupted, the best so far."""
+    shape = [data.x.shape[1], *hidden, data.y.shape[1]]
+    return train.fit(shape, data, seed=seed, report=lambda now: report((str(now), now.share, now.loss, now.error)))
+
+
+def exported(rows: SessionData, kan: Kan, name: str, kind: str) -> Exported:
+    """The files of one format, with the largest gap to the network and the microseconds of a row."""
+    files, notes = checked_files(kan, [kind], ExportOptions(name=name))
+    own = {path.split("/", 1)[1]: data for path, data in files.items()}
+    if kind not in names():
+        return Exported(kind, own, None, None, "no backend here runs it")
+    try:
+        backend = get(kind).load(own)
+    except KanserveError as error:
+        return Exported(kind, own, None, None, notes.get(kind) or notes.get(f"{kind} not checked") or str(error))
+    x, y = golden_rows(kan)
+    got, finite = backend.predict(x.astype(backend.dtype)), np.isfinite(y).all(axis=1)
+    size = np.maximum(np.abs(y[finite]).max(axis=0), np.finfo(float).tiny)
+    gap = float((np.abs(got[finite] - y[finite]) / size).max())
+    many = np.resize(x[finite], (_TIMED_ROWS, x.shape[1])).astype(backend.dtype)
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        backend.predict(many)
+        times.append(time.perf_counter() - begun)
+    return Exported(kind, own, gap, min(times) / _TIMED_ROWS * 1e6)
+
+
+def published(rows: SessionData, kan: Kan, root: str, name: str, formats: Sequence[str], data: Dataset | None) -> int:
+    """Compile the network and publish it; its version."""
+    try:
+        artifact = compile(kan, formats, name=name, data=data)
+    except ExportError as error:
+        raise ExportError(f"{error} Publish with other formats, or undo the step that made it so.") from None
+    return repository.publish(root, name, artifact)

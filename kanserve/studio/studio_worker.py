@@ -1,0 +1,172 @@
+"""A process that computes one thing at a time within a limit of time, and can be interrupted.
+
+What takes long runs here, so that the page stays alive, a refit that never ends can be ended, and a fit or a search
+that is interrupted gives the best it has.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from time import monotonic
+from typing import Any
+
+from kanserve import errors
+from kanserve.errors import BusyError, DeadlineError, DrainingError, KanserveError
+from kanserve.formula import register_function
+from kanserve.network.own_functions import OWN
+from kanserve.studio.studio_limits import STUDIO
+
+Report = Callable[[Any], None]
+
+
+class Worker:
+    """The process; it starts with the first call or `start`, and again after it was ended. `given` goes to each
+    function as its first argument; it is sent once."""
+
+    def __init__(self, given: Any = None) -> None:
+        self._given = given
+        self._turn = threading.Lock()
+        self._starting = threading.Lock()
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+
+    def give(self, given: Any) -> None:
+        """What functions get as their first argument, before the process has started."""
+        self._given = given
+
+    def start(self) -> None:
+        """Start the process, so that the first call need not wait for it."""
+        with self._starting:
+            if self._process is not None and self._process.is_alive():
+                return
+            context = get_context("spawn")  # a fork of a process with threads may hang
+            self._pipe, theirs = context.Pipe()
+            given = (theirs, self._given)
+            self._process = context.Process(target=_work, args=given, daemon=True, name="kanserve studio worker")
+            self._process.start()
+            theirs.close()
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        seconds: float,
+        report: Report | None = None,
+        wait: bool = True,
+    ) -> Any:
+        """function(given, *arguments), and with a report=callable if `report` is given.
+
+        KanserveErrors are raised here. DeadlineError after `seconds`, when the process is ended; BusyError without
+        `wait` while something else runs.
+        """
+        if not self._turn.acquire(blocking=wait):
+            raise BusyError("A step is being computed. Wait until it is done, then try again.")
+        try:
+            self.start()
+            return self._answer(function, arguments, monotonic() + seconds, seconds, report)
+        finally:
+            self._turn.release()
+
+    def _answer(
+        self, function: Callable[..., Any], arguments: Any, deadline: float, seconds: float, report: Report | None
+    ) -> Any:
+        pipe = self._pipe
+        if pipe is None:
+            raise DrainingError("The studio is ending.")
+        own = [(one.name, one.formula, one.domain) for one in OWN.values() if one.formula is not None]
+        try:
+            pipe.send((function, arguments, report is not None, own))
+            while pipe.poll(max(deadline - monotonic(), 0.0)):
+                kind, value = pipe.recv()
+                if kind == "event" and report is not None:
+                    report(value)
+                elif kind == "error":
+                    raise _error(*value)
+                elif kind == "answer":
+                    return value
+        except (EOFError, OSError):
+            self.end()
+            raise errors.TrainingError(
+                "The process that computed this has ended, perhaps for want of memory."
+            ) from None
+        self.end()
+        raise DeadlineError(f"This took more than {seconds:g} seconds and was stopped; nothing has changed.")
+
+    def interrupt(self) -> None:
+        """Ask what runs to end now with the best it has."""
+        process = self._process
+        if process is not None and process.pid is not None and process.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGINT)
+
+    def end(self) -> None:
+        """End the process; the next call starts another."""
+        with self._starting:
+            process, self._process = self._process, None
+            self._pipe = None  # closed once nothing sends to it any more
+            if process is not None:
+                process.kill()
+                process.join()
+
+
+def _error(name: str, message: str) -> KanserveError:
+    """The error of that name in this process."""
+    kind = getattr(errors, name, KanserveError)
+    error: KanserveError = kind.__new__(kind)
+    error.args = (message,)
+    return error
+
+
+def _work(pipe: Connection, given: Any) -> None:
+    """The process: answer calls until the other end is closed."""
+    os.setsid()  # Ctrl-C in the terminal is for the server, which then ends this process
+    os.nice(5)  # the page comes first
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    interruptible = False
+
+    def interrupted(number: int, frame: Any) -> None:
+        nonlocal interruptible
+        if interruptible:
+            interruptible = False  # a second interrupt would end what makes the best so far
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupted)
+    with suppress(EOFError, OSError):
+        while True:
+            function, arguments, reports, own = pipe.recv()
+            for name, formula, domain in own:
+                register_function(name, formula, domain=domain)
+            more = {"report": _sender(pipe)} if reports else {}
+            interruptible = True
+            try:
+                answer = ("answer", function(given, *arguments, **more))
+            except KanserveError as error:
+                answer = ("error", (type(error).__name__, str(error)))
+            except KeyboardInterrupt:
+                answer = ("error", ("InputError", "This was cancelled; nothing has changed."))
+            except (ArithmeticError, MemoryError, ValueError) as error:
+                answer = ("error", ("TrainingError", f"This could not be computed: {type(error).__name__}: {error}."))
+            finally:
+                interruptible = False
+            pipe.send(answer)
+
+
+def _sender(pipe: Connection) -> Report:
+    return lambda event: pipe.send(("event", event))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(0)
+
+
+def seconds_of(wanted: float) -> float:
+    """The seconds of a search that a page asks for, within the limits."""
+    return min(max(float(wanted), 1.0), STUDIO.longest_search_seconds)

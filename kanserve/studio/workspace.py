@@ -1,0 +1,346 @@
+"""What the page's calls do: a session whose steps are computed by worker processes, one step at a time."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from kanserve import repository
+from kanserve.artifact.naming_rules import check_name
+from kanserve.artifact_compiler import EXPORTERS
+from kanserve.data.dataset import Dataset
+from kanserve.editing import Session, Step, Suggestion
+from kanserve.editing.session_storage import step_in
+from kanserve.errors import BusyError, ConflictError, InputError, KanserveError, NotFoundError
+from kanserve.formula import formulas, register_function
+from kanserve.network import serialization
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.kan import Kan
+from kanserve.network.own_functions import OWN
+from kanserve.studio import studio_jobs as jobs
+from kanserve.studio.constants_view import ConstantView, constants_view
+from kanserve.studio.opened_model import Opened
+from kanserve.studio.page_views import EdgeCurve, PageView, Predicted, Rows, edge_curve, page_view, predicted, rows_view
+from kanserve.studio.studio_events import Events
+from kanserve.studio.studio_limits import STUDIO
+from kanserve.studio.studio_worker import Worker, seconds_of
+
+
+class WorkedSession(Session):
+    """A session whose steps are computed by a worker, within a limit of time."""
+
+    def __init__(self, kan: Kan, data: Dataset, worker: Worker, seed: int = 0) -> None:
+        super().__init__(kan, data, seed=seed)
+        self._worker = worker
+
+    def _taken(self, step: Step) -> Kan:
+        kan: Kan = self._worker.run(jobs.taken, step, self.kan, seconds=STUDIO.step_seconds)
+        return kan
+
+
+@dataclass(frozen=True)
+class CandidateView:
+    """A suggestion with its complexity, its values along the curve of the edge (in the network's own unit), and the
+    relative change of the held-out RMSE, or of a classifier's cross-entropy."""
+
+    suggestion: Suggestion
+    complexity: float
+    change: float | None
+    curve: tuple[float, ...]
+    formula: str = ""
+
+
+class Workspace:
+    """The state of one studio. Methods may be called from several threads.
+
+    Every change has a revision; a step names the revision that it was made on, and is refused with a ConflictError
+    where that is not the present one. A step that is made while another is computed is refused with a BusyError.
+    """
+
+    def __init__(self, opened: Opened, seed: int = 0) -> None:
+        self.opened = opened.with_rows()
+        self.events = Events()
+        self._seed = seed
+        self._turn = threading.Lock()
+        self._state = threading.Lock()
+        self._session: WorkedSession | None = None
+        self._first: Kan | None = None
+        self._workers: dict[str, Worker] = {}
+        self._view: PageView | None = None
+        self._seen: dict[tuple[str, str], Any] = {}
+        self._trouble = ""
+        self._fit_has_one = self._fit_is_to_end = False
+        self.revision = 0
+        self.published = self.opened.version
+        self.served = 0
+        self._saved: list[str] = []
+        self.formulas: tuple[jobs.FoundFormula, ...] = ()
+        self.searching = False
+        if self.opened.kan is not None:
+            self._begin(self.opened.kan)
+
+    def _begin(self, kan: Kan) -> None:
+        assert self.opened.data is not None
+        step = Worker()
+        session = WorkedSession(kan, self.opened.data, step, self._seed)
+        step.give(session.rows)
+        self._workers = {"step": step, "look": Worker(session.rows), "search": Worker(session.rows)}
+        self._first, self._session = kan, session
+
+    @property
+    def session(self) -> WorkedSession:
+        """The session; BusyError while the first fit runs."""
+        if self._session is None:
+            raise BusyError(self._trouble or "The first fit is still running. Wait until it is done, or cancel it.")
+        return self._session
+
+    @property
+    def fitting(self) -> bool:
+        return self._session is None
+
+    def close(self) -> None:
+        """End the workers and all listening."""
+        self.events.close()
+        for worker in self._workers.values():
+            worker.end()
+
+    # The first fit of a table.
+
+    def fit(self) -> None:
+        """Fit a network to the table and begin a session with it, telling the progress."""
+        worker = self._workers["fit"] = Worker()
+        assert self.opened.data is not None
+
+        def report(now: tuple[str, float, float, float]) -> None:
+            line, share, loss, error = now
+            self._fit_has_one = True
+            if self._fit_is_to_end:
+                worker.interrupt()
+            self.events.tell("fit", line=line, share=share, loss=loss, error=error)
+
+        try:
+            shape = (self.opened.data, self.opened.hidden, self._seed)
+            kan = worker.run(jobs.fit, *shape, seconds=STUDIO.fit_seconds, report=report)
+        except KanserveError as error:
+            self._trouble = str(error)
+            self.events.tell("fit_failed", error=str(error))
+            return
+        worker.end()
+        self._begin(kan)
+        self.revision += 1
+        self.events.tell("changed", revision=self.revision)
+
+    def cancel_fit(self) -> None:
+        """End the fit now with the best network so far, or as soon as there is one."""
+        self._fit_is_to_end = True
+        if (worker := self._workers.get("fit")) is not None and self.fitting and self._fit_has_one:
+            worker.interrupt()
+
+    @property
+    def trouble(self) -> str:
+        """Why the first fit has failed; "" if it has not."""
+        return self._trouble
+
+    @property
+    def unsaved(self) -> int:
+        """Steps that are not in the version published last, or opened."""
+        calls = [done.step for done in self.session.history]
+        same = calls[: len(self._saved)] == self._saved
+        return len(calls) - len(self._saved) if same else max(len(calls), 1)
+
+    # Looking.
+
+    def view(self) -> PageView:
+        """The state as the page shows it."""
+        session = self.session
+        with self._state:
+            if self._view is None or self._view.revision != self.revision:
+                assert self._first is not None
+                first, self._view = self._view is None, page_view(session, self._first, self.revision)
+                if first:  # only now, so that they take nothing from what the page waits for
+                    for name in ("step", "look"):
+                        threading.Thread(target=self._workers[name].start, daemon=True).start()
+            return self._view
+
+    def edge(self, name: str) -> EdgeCurve:
+        return edge_curve(self.session, name)
+
+    def constants(self) -> tuple[ConstantView, ...]:
+        return constants_view(self.session)
+
+    def predict(self, x: Sequence[float]) -> Predicted:
+        """The prediction at one row; InputError unless it has a finite number for each input."""
+        kan = self.session.kan
+        if len(x) != len(kan.inputs):
+            raise InputError(f"x has a number for each of the {len(kan.inputs)} inputs, got {len(x)}.")
+        row = np.array(x, dtype=np.float64)
+        if not np.isfinite(row).all():
+            raise InputError("x has only finite numbers.")
+        return predicted(kan, row)
+
+    def rows(self) -> Rows:
+        return rows_view(self.session.kan, self.opened.unseen or self.session.rows.data)
+
+    def candidates(self, name: str) -> tuple[CandidateView, ...]:
+        """Functions for an edge, best first, with what each would cost."""
+        session = self.session
+        own = [one.name for one in OWN.values() if one.formula is not None]
+        found: tuple[Suggestion, ...] = self._looked(("candidates", f"{name}\0{own}"), jobs.candidates, name, own)
+        curve, now = edge_curve(session, name), session.loss
+        views = []
+        for one in found:
+            (a, b, c, d), row = one.constants, FUNCTIONS[one.function]
+            with np.errstate(all="ignore"):
+                values = (c * row.numpy(a * np.array(curve.u) + b) + d) / curve.factor
+                root = 1.0 if session.kan.classes else 0.5
+                change = float((one.loss / now) ** root - 1) if now > 0 else None
+            formula = OWN[one.function].formula if one.function in OWN else ""
+            views.append(CandidateView(one, row.complexity, change, tuple(values.tolist()), formula or ""))
+        return tuple(views)
+
+    def ruler(self) -> tuple[jobs.RulerPoint, ...]:
+        found: tuple[jobs.RulerPoint, ...] = self._looked(("ruler", ""), jobs.ruler)
+        return found
+
+    def _looked(self, key: tuple[str, str], job: Callable[..., Any], *more: Any) -> Any:
+        """What a job of looking gives for the present network, computed once."""
+        kan, revision = self.session.kan, self.revision
+        with self._state:
+            if key in self._seen:
+                return self._seen[key]
+        found = self._workers["look"].run(job, kan, *more, seconds=STUDIO.look_seconds)
+        with self._state:
+            if revision == self.revision:
+                self._seen[key] = found
+        return found
+
+    # Steps.
+
+    def step(self, base: int, step: Any) -> PageView:
+        """Take the step of this JSON data on the revision `base`."""
+        return self._change(base, lambda session: session.do(step_in("step", step)))
+
+    def undo(self, base: int, steps: int = 1) -> PageView:
+        return self._change(base, lambda session: [session.undo() for _ in range(steps)])
+
+    def redo(self, base: int) -> PageView:
+        return self._change(base, lambda session: session.redo())
+
+    def _change(self, base: int, change: Callable[[WorkedSession], Any]) -> PageView:
+        session = self.session
+        if not self._turn.acquire(blocking=False):
+            raise BusyError("A step is being computed. Wait until it is done, then try again.")
+        try:
+            if base != self.revision:
+                raise ConflictError(
+                    f"The network has changed since: this was for revision {base}, now it is {self.revision}. Look at "
+                    "it again, then repeat the step."
+                )
+            before = session.kan
+            try:
+                change(session)
+            finally:
+                if session.kan is not before:
+                    with self._state:
+                        self.revision += 1
+                        self._seen.clear()
+                    self.events.tell("changed", revision=self.revision)
+        finally:
+            self._turn.release()
+        return self.view()
+
+    def write_function(self, name: str, formula: str) -> None:
+        """A function of the user's, in the grammar of formulas, for candidates and steps of this run."""
+        if len(OWN) >= STUDIO.most_own_functions:
+            raise InputError(f"A studio has at most {STUDIO.most_own_functions} own functions; restart it for others.")
+        register_function(name, formula)
+        with self._state:
+            self._seen = {key: found for key, found in self._seen.items() if key[0] != "candidates"}
+
+    # Searching for formulas.
+
+    def search(self, seconds: float) -> None:
+        """Begin a search for simpler formulas, which tells each improvement and keeps them at its end.
+
+        BusyError while one runs, InputError where none is possible.
+        """
+        kan = self.session.kan
+        if kan.classes or len(kan.outputs) > 1:
+            raise InputError("Formulas are searched for networks with one numeric output.")
+        with self._state:
+            if self.searching:
+                raise BusyError("A search is running. Wait until it is done, or cancel it.")
+            self.searching = True
+        threading.Thread(target=self._search, args=(seconds_of(seconds),), daemon=True).start()
+
+    def _search(self, seconds: float) -> None:
+        self.events.tell("search", running=True, seconds=seconds)
+        trouble = {}
+        try:
+            self.formulas = self._workers["search"].run(
+                jobs.search,
+                self.session.rows.data,
+                seconds,
+                seconds=2 * seconds + STUDIO.grace_seconds,
+                report=lambda line: self.events.tell("search", running=True, line=line),
+            )
+        except KanserveError as error:
+            trouble = {"error": str(error)}
+        self.searching = False
+        self.events.tell("search", running=False, **trouble)
+
+    def cancel_search(self) -> None:
+        if self.searching:
+            self._workers["search"].interrupt()
+
+    # Exporting and publishing.
+
+    def export(self, kind: str) -> jobs.Exported:
+        """The files of a format; "python" are the steps, "network" the network's own file, "latex" the formulas."""
+        session, name = self.session, self.model_name
+        match kind:
+            case "python":
+                return jobs.Exported(kind, {"steps.py": self.script().encode()}, None, None)
+            case "network":
+                return jobs.Exported(kind, {f"{name}.safetensors": serialization.dumps(session.kan)}, None, None)
+            case "latex":
+                lines = [f"{one.name} = {one.latex}" for one in formulas(session.kan, strict=False)]
+                return jobs.Exported(kind, {f"{name}.tex": "\n".join(lines).encode()}, None, None)
+        found: jobs.Exported = self._looked(("export", kind), jobs.exported, name, kind)
+        return found
+
+    @property
+    def model_name(self) -> str:
+        return self.opened.name or "model"
+
+    def script(self) -> str:
+        """The steps as a Python module."""
+        return self.session.as_python()
+
+    def publish(self, base: int, root: str, name: str) -> int:
+        """Publish the network as the next version of a model; where the studio has opened one, of that."""
+        session = self.session
+        if base != self.revision:
+            raise ConflictError("The network has changed since you looked at it. Look again, then publish.")
+        root, name = self.opened.repository or root, self.opened.name or name
+        if not root:
+            raise InputError("Say where to publish: start the studio with --repository FOLDER.")
+        check_name(name)
+        rows = self.opened.unseen or (None if self.opened.drawn else session.rows.held)
+        worker, more = self._workers["look"], (root, name, EXPORTERS, rows)
+        version: int = worker.run(jobs.published, session.kan, *more, seconds=STUDIO.publish_seconds)
+        self.published, self._saved = version, [done.step for done in session.history]
+        self.opened = replace(self.opened, repository=root, name=name)
+        self.events.tell("published", version=version)
+        return version
+
+    def next_version(self) -> int:
+        """The version that publishing would make."""
+        if not self.opened.repository:
+            return 1
+        try:
+            return repository.versions(self.opened.repository, self.model_name)[-1] + 1
+        except NotFoundError:
+            return 1

@@ -1,0 +1,259 @@
+"""The studio's calls: a session over HTTP, one step at a time, and everything the page draws."""
+
+import base64
+import threading
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve import repository
+from kanserve.artifact_compiler import compile
+from kanserve.data.dataset import Dataset
+from kanserve.editing import Session
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate, jacobian
+from kanserve.network.kan import equal
+from kanserve.studio.opened_model import Opened, open_network, open_table
+from kanserve.studio.studio_limits import STUDIO
+from tests.support.sessions import law, replayed
+from tests.support.studios import Running, opened_law, running
+
+pytestmark = pytest.mark.slow  # each starts a studio and its workers
+
+
+@pytest.fixture
+def studio():
+    with running(opened_law()) as found:
+        yield found
+
+
+def network(studio: Running) -> kanserve.Kan:
+    """The network as the page downloads it."""
+    (file,) = studio.get("export/network")["files"]
+    return serialization.loads(base64.b64decode(file["base64"]))
+
+
+def test_the_snapshot_is_that_of_the_session_with_curves_of_97_points(studio: Running):
+    kan, data = law()
+    found, session = studio.get("snapshot"), Session(kan, data)
+    view = found["view"]["snapshot"]
+    assert view["inputs"] == ["x", "L/D"] and view["outputs"] == ["z"]
+    assert [edge["name"] for edge in view["edges"]] == list(session.edges)
+    assert view["loss"] == session.loss and {len(edge["curve"]) for edge in view["edges"]} == {97}
+    np.testing.assert_allclose(
+        [edge["curve"] for edge in view["edges"]],
+        np.array([edge.curve for edge in session.snapshot(97).edges], float),
+        rtol=1e-6,
+    )
+    assert found["unsaved"] == 0 and found["view"]["measure"]["kind"] == "RMSE"
+
+
+def test_steps_give_the_network_that_the_session_gives_and_undo_the_equal_one(studio: Running):
+    kan, data = law()
+    now = studio.step("snap", edge="x->h1", function="sin")
+    wanted = Session(kan, data).snap("x->h1", "sin")
+    assert equal(network(studio), wanted.kan) and now["unsaved"] == 1
+    assert now["view"]["snapshot"]["history"][0]["step"] == "snap('x->h1', 'sin')"
+    assert now["view"]["python"] == wanted.as_python()
+    studio.post("undo", {"base": now["view"]["revision"]})
+    assert equal(network(studio), kan)
+    studio.post("redo", {"base": now["view"]["revision"] + 1})
+    assert equal(network(studio), wanted.kan)
+    assert equal(replayed(wanted, kan, data), wanted.kan)
+
+
+def test_a_step_on_a_state_that_has_passed_is_409_and_changes_nothing(studio: Running):
+    studio.step("snap", edge="x->h1", function="sin")
+    before = network(studio)
+    answer = studio.ask("/api/steps", {"base": 0, "step": {"kind": "zero", "edge": "x->h1"}})
+    assert answer.status == 409 and "revision 0" in answer.data["error"]
+    assert equal(network(studio), before)
+
+
+@pytest.mark.parametrize(
+    ("step", "status"),
+    [
+        ({"kind": "snap", "edge": "x->h9", "function": "sin"}, 404),
+        ({"kind": "snap", "edge": "x->h1", "function": "sine"}, 404),
+        ({"kind": "snap", "edge": "x->h1", "function": "sin", "refit": -1}, 400),
+        ({"kind": "eval", "code": "1"}, 400),
+        ({"kind": "keep", "edges": "all"}, 400),
+        ({"kind": "take", "formula": "1/("}, 422),
+        ("zero", 400),
+    ],
+)
+def test_a_step_that_fails_says_why_and_changes_nothing(studio: Running, step: object, status: int):
+    answer = studio.ask("/api/steps", {"base": 0, "step": step})
+    assert answer.status == status and len(answer.data["error"]) > 20
+    assert studio.get("snapshot")["view"]["revision"] == 0
+
+
+def test_of_steps_made_at_once_one_is_taken(studio: Running):
+    answers = []
+
+    def step() -> None:
+        answers.append(studio.ask("/api/steps", {"base": 0, "step": {"kind": "refit", "steps": 30}}).status)
+
+    threads = [threading.Thread(target=step) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers)[0] == 200 and set(answers[1:] + answers[:1]) <= {200, 409, 503} and answers.count(200) == 1
+    assert len(studio.get("snapshot")["view"]["snapshot"]["history"]) == 1
+
+
+def test_candidates_are_the_suggestions_with_their_curves_in_the_units_of_the_edge(studio: Running):
+    kan, data = law()
+    found = studio.candidates("x->h1")
+    wanted = Session(kan, data).suggest("x->h1", STUDIO.candidates)
+    assert [one["suggestion"]["function"] for one in found] == [one.function for one in wanted]
+    assert found[0]["suggestion"]["function"] == "sin"
+    np.testing.assert_allclose([one["suggestion"]["loss"] for one in found], [one.loss for one in wanted], rtol=1e-9)
+    for name in ("x->h1", "h1->z"):
+        best, curve = studio.candidates(name)[0], studio.get(f"edges/{name.replace('>', '%3E')}")
+        inside = [n for n, u in enumerate(curve["u"]) if curve["low"] <= u <= curve["high"]]
+        own, other = (np.array(values)[inside] for values in (curve["values"], best["curve"]))
+        assert 1 - ((own - other) ** 2).mean() / own.var() > 0.99
+
+
+def test_a_function_of_the_user_is_a_candidate_and_a_step_and_in_the_script(studio: Running):
+    studio.post("functions", {"name": "bell", "formula": "1/(1 + x^2)"})
+    found = {one["suggestion"]["function"]: one for one in studio.candidates("L/D->h1")}
+    assert found["bell"]["formula"] == "1/(1 + x^2)"
+    now = studio.step("snap", edge="L/D->h1", function="bell")
+    assert "register_function('bell', '1/(1 + x^2)')" in now["view"]["python"]
+
+
+def test_the_ruler_is_what_keeping_so_many_edges_gives(studio: Running):
+    kan, data = law()
+    points = studio.get("ruler")["points"]
+    assert [point["edges"] for point in points] == [3, 2, 1]
+    for point in points[1:]:
+        np.testing.assert_allclose(point["loss"], Session(kan, data).keep(point["edges"]).loss, rtol=1e-9)
+    now = studio.step("keep", edges=2)
+    np.testing.assert_allclose(now["view"]["snapshot"]["loss"], points[1]["loss"], rtol=1e-9)
+
+
+def test_a_prediction_has_its_slopes_and_says_which_inputs_are_outside(studio: Running):
+    kan, _ = law()
+    row = [0.25, 5.0]
+    found = studio.post("predict", {"x": row})
+    np.testing.assert_allclose(found["value"], evaluate(kan, [row])[0], rtol=1e-12)
+    np.testing.assert_allclose(found["gradient"], jacobian(kan, [row])[0], rtol=1e-12)
+    assert found["inside"] == [True, False] and [len(values) for values in found["nodes"]] == [2, 1, 1]
+    for x in ([1.0], [1.0, "2"], [1.0, None], "1", [True, False]):
+        assert studio.ask("/api/predict", {"x": x}).status == 422
+
+
+def test_rows_are_at_most_2000_and_drawn_by_a_seed_that_is_told():
+    kan, _ = law()
+    x = np.random.default_rng(0).uniform(-1, 1, (3000, 2))
+    with running(Opened(kan, "law", Dataset(x, kan(x), ("x", "L/D"), ("z",)))) as studio:
+        first, again = studio.get("rows"), studio.get("rows")
+    assert first == again and first["total"] == 3000 and len(first["x"]) == 2000 and first["seed"] == 0
+    np.testing.assert_allclose(first["prediction"], kan(np.array(first["x"])), rtol=1e-12)
+
+
+def test_without_data_it_opens_with_rows_of_its_own_answers():
+    kan, _ = law()
+    with running(Opened(kan, "law")) as studio:
+        found = studio.get("snapshot")
+        assert found["model"]["drawn"] and found["view"]["snapshot"]["loss"] < 1e-20
+        assert found["view"]["measure"]["r2"][0] > 0.999999
+
+
+def test_constants_have_errors_and_the_price_of_a_simpler_number(studio: Running):
+    kan, data = law()
+    session = Session(kan, data)
+    for edge, function in (("x->h1", "sin"), ("L/D->h1", "x^2"), ("h1->z", "exp")):
+        studio.step("snap", edge=edge, function=function)
+        session.snap(edge, function)
+    found = {(one["edge"], one["constant"]): one for one in studio.get("constants")["constants"]}
+    rate = found["x->h1", "a"]
+    assert abs(rate["value"] - np.pi) < 0.05 and rate["error"] < 0.05
+    assert rate["nice"] in ("22/7", "25/8", "3.1", "16/5", "19/6")
+    loss = session.set("x->h1", a=rate["nice_value"]).loss
+    before = session.undo().loss
+    np.testing.assert_allclose(rate["nice_change"], np.sqrt(loss / before) - 1, rtol=1e-6)
+
+
+def test_a_search_is_told_of_and_its_formula_is_taken_as_a_step(studio: Running):
+    studio.post("search", {"seconds": 300})  # it ends with the law, long before
+    assert studio.ask("/api/search", {"seconds": 20}).status == 503
+    done = threading.Event()
+    while studio.get("pareto")["running"]:
+        done.wait(0.2)
+    found = studio.get("pareto")["formulas"]
+    assert [one["complexity"] for one in found] == sorted(one["complexity"] for one in found)
+    best = next(one for one in found if one["best"])
+    now = studio.step("take", formula=best["take"])
+    np.testing.assert_allclose(now["view"]["measure"]["r2"][0], 1, atol=1e-6)
+    assert equal(network(studio), replayed(Session(*law()).take(best["take"]), *law()))
+
+
+def test_exports_are_what_the_exporters_write_and_agree_with_the_network(studio: Running):
+    for kind in ("onnx_graph", "numpy_source", "c_source", "javascript_source"):
+        found = studio.get(f"export/{kind}")
+        assert found["files"] and (found["largest_gap"] is None or found["largest_gap"] < 1e-9)
+    assert studio.ask("/api/export/../x").status == 404
+    latex = studio.get("export/latex")["files"][0]["text"]
+    assert latex.startswith("z = ")
+
+
+def test_publishing_writes_the_next_version_of_the_model_that_was_opened(tmp_path):
+    kan, data = law()
+    repository.publish(tmp_path, "law", compile(kan, ["numpy_source"], name="law"))
+    with running(Opened(kan, "law", data, repository=str(tmp_path), name="law", version=1)) as studio:
+        now = studio.step("snap", edge="x->h1", function="sin")
+        assert studio.ask("/api/publish", {"base": 0}).status == 409
+        assert studio.post("publish", {"base": now["view"]["revision"]}) == {"version": 2}
+        after = studio.get("snapshot")
+        assert after["model"]["published"] == 2 and after["unsaved"] == 0
+        assert equal(repository.read(tmp_path, "law").kan(), network(studio))
+
+
+def test_a_table_is_fitted_first_and_a_cancelled_fit_keeps_its_best():
+    x = np.random.default_rng(3).uniform(-1, 1, (2000, 3))
+    data = Dataset(x, np.sin(4 * x[:, 0]) * x[:, 1] + x[:, 2] ** 3)
+    with running(open_table(data, "rows", [8])) as studio:
+        first = studio.get("snapshot")
+        assert first["phase"] == "fitting" and first["model"]["total_rows"] == 2000
+        assert studio.ask("/api/steps", {"base": 0, "step": {"kind": "refit"}}).status == 503
+        pause = threading.Event()
+        pause.wait(2)
+        while studio.get("snapshot")["phase"] == "fitting":
+            studio.post("fit/cancel", {})
+            pause.wait(0.3)
+        assert studio.get("snapshot")["view"]["snapshot"]["shape"] == [3, 8, 1]
+
+
+def test_a_large_network_is_sent_as_its_largest_edges_and_a_map():
+    kan = kanserve.create([60, 20, 2])
+    with running(Opened(kan, "large")) as studio:
+        view = studio.get("snapshot")["view"]
+    assert view["edges"] == 1240 and len(view["snapshot"]["edges"]) == STUDIO.most_tiles
+    assert [(one["inputs"], one["sums"]) for one in view["maps"]] == [(60, 20), (20, 2)]
+    assert max(max(map(max, one["cells"])) for one in view["maps"]) == pytest.approx(
+        max(edge["share"] for edge in view["snapshot"]["edges"]), rel=1e-3
+    )
+
+
+def test_a_repository_a_model_a_version_and_a_file_are_opened(tmp_path):
+    kan, _ = law()
+    for name in ("law", "law", "other"):
+        repository.publish(tmp_path / "models", name, compile(kan, ["numpy_source"], name=name))
+    kan.save(tmp_path / "one.safetensors")
+    found = [
+        open_network(str(tmp_path / "models"), "law"),
+        open_network(str(tmp_path / "models" / "law")),
+        open_network(str(tmp_path / "models" / "law" / "1")),
+        open_network(str(tmp_path / "one.safetensors")),
+    ]
+    assert [one.version for one in found] == [2, 2, 1, 0] and all(equal(one.kan, kan) for one in found if one.kan)
+    assert {one.repository for one in found[:3]} == {str(tmp_path / "models")}
+    with pytest.raises(kanserve.errors.InputError, match="law, other"):
+        open_network(str(tmp_path / "models"))
+    with pytest.raises(kanserve.errors.NotFoundError):
+        open_network(str(tmp_path / "none"))
