@@ -19,6 +19,7 @@ TRITON := .venv/.peers-triton
 ENGINES := .venv/.peers-engines
 ENGINES_NEED := numpy joblib safetensors scikit-learn threadpoolctl sympy onnx pyarrow 'dask[distributed]' ray
 CROSS := .venv/.cross
+SITE := .venv/.docs
 SOURCES := $(wildcard .ci kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
 
@@ -179,8 +180,34 @@ $(RELEASE): pyproject.toml
 		rm -rf $@; exit 1; }
 	touch $@
 
+# The page of `kanserve studio`, into kanserve/studio/static; wants node and npm. What is published has it built.
+.PHONY: studio check-studio
+studio: studio/node_modules
+	cd studio && npm run --silent build
+	@echo 'The page is built: kanserve studio MODEL opens it.'
+
+check-studio: studio/node_modules
+	cd studio && npm run --silent check
+
+studio/node_modules: studio/package-lock.json
+	cd studio && npm ci --no-audit --no-fund
+	@touch $@
+
+# The documentation site, into docs/_build/html. Tutorials are run again only if they or kanserve have changed.
+.PHONY: docs docs-serve
+docs: $(SITE)
+	python -m sphinx -W -q -d .venv/cache/doctrees docs docs/_build/html
+	@echo 'The site is built: `make docs-serve` shows it, or open docs/_build/html/index.html.'
+
+docs-serve: docs
+	python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000
+
+$(SITE): $(INSTALLED)
+	$(install) --no-build-isolation -e '.[dev,test-s3,docs]'
+	touch $@
+
 clean:
-	rm -rf .venv dist kanserve/native/*.so .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv dist docs/_build studio/node_modules kanserve/studio/static kanserve/native/*.so .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find kanserve exporters tests -name __pycache__ -prune -exec rm -rf {} +
 
 # What an editable install is made of: when one of these changes, it is made again.

@@ -1,8 +1,10 @@
-"""What the build adds to the files: kernels, where there is a C compiler, and the README's links as full addresses."""
+"""What the build adds to the files: kernels, where there is a C compiler, the page of the studio, where there is node,
+and the README's links as full addresses."""
 
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -17,15 +19,35 @@ LINK = re.compile(
 )
 
 
-class Kernels(BuildHookInterface):  # type: ignore[type-arg]  # hatchling finds it only without arguments
-    """Puts the compiled library into wheels and editable installs. KANSERVE_NATIVE=0 leaves it out.
+class BuiltFiles(BuildHookInterface):  # type: ignore[type-arg]  # hatchling finds it only without arguments
+    """Puts the compiled library into wheels and editable installs, and the page of the studio into wheels and the
+    source distribution. KANSERVE_NATIVE=0 leaves out the library, KANSERVE_STUDIO=0 builds no page.
 
     KANSERVE_PLATFORM=manylinux_2_17_x86_64 builds the wheel for that platform, and fails where it cannot be compiled.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if os.environ.get("KANSERVE_NATIVE") == "0":
+        if version != "editable":
+            self._add_page(build_data)
+        if self.target_name == "wheel" and os.environ.get("KANSERVE_NATIVE") != "0":
+            self._add_kernels(version, build_data)
+
+    def _add_page(self, build_data: dict[str, Any]) -> None:
+        """The page as it was built, or built now; a wheel from a source distribution has it from there."""
+        sources, page = Path(self.root, "studio"), Path(self.root, "kanserve", "studio", "static")
+        if not (page / "index.html").is_file() and os.environ.get("KANSERVE_STUDIO") != "0":
+            npm = shutil.which("npm") if (sources / "package-lock.json").is_file() else None
+            try:
+                for command in (["ci", "--no-audit", "--no-fund"], ["run", "build"]) if npm else ():
+                    subprocess.run([str(npm), *command], cwd=sources, check=True, capture_output=True, text=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                self._go_without("Without its page, 'kanserve studio' does not start.", error, None)
+        if not (page / "index.html").is_file():
+            self.app.display_warning("There is no page of the studio: 'make studio' builds it, with node.")
             return
+        build_data["artifacts"].append("/kanserve/studio/static/**")
+
+    def _add_kernels(self, version: str, build_data: dict[str, Any]) -> None:
         module = _build_module()
         wanted = module.wanted_platform()
         try:

@@ -1,0 +1,163 @@
+/** Dialogs: publish a version, write a function, and the list of keys. */
+
+import type { ComponentChildren } from "preact";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { number, plural, spoken } from "./format";
+import { busy, dialog, model, publish, selected, snapshot, view, writeOwn } from "./store";
+
+function Dialog({ title, children }: { title: string; children: ComponentChildren }) {
+  const place = useRef<HTMLDialogElement>(null);
+  useLayoutEffect(() => {
+    const before = document.activeElement as HTMLElement | null;
+    place.current!.showModal();
+    return () => before?.focus();
+  }, []);
+  return (
+    <dialog ref={place} aria-labelledby="dialog-title" onClose={() => (dialog.value = "")} onKeyDown={(event) => event.stopPropagation()}>
+      <h2 id="dialog-title">{title}</h2>
+      {children}
+    </dialog>
+  );
+}
+
+const close = () => (dialog.value = "");
+
+export function Dialogs() {
+  switch (dialog.value) {
+    case "publish":
+      return <Publish />;
+    case "own":
+      return <Own />;
+    case "keys":
+      return <Keys />;
+    default:
+      return null;
+  }
+}
+
+function Publish() {
+  const source = model.value!;
+  const now = view.value!;
+  const [fault, setFault] = useState("");
+  const [name, setName] = useState(source.name || "model");
+  const measured = source.drawn ? "without data, its fit is not measured" : `validation ${now.measure.kind} ${number(now.measure.value)}`;
+  const send = async (event: Event) => {
+    event.preventDefault();
+    setFault("");
+    const failed = await publish(source.name ? "" : name);
+    if (failed) setFault(failed);
+    else close();
+  };
+  return (
+    <Dialog title={`Publish version ${source.next_version}`}>
+      <form onSubmit={send}>
+        {source.name ? (
+          <p>
+            {source.name}, {plural(now.edges, "edge")}, {measured}. It becomes the next version of the repository; versions that are there never change.
+          </p>
+        ) : (
+          <label>
+            The model's name: lower case, digits, - and _
+            <input value={name} onInput={(event) => setName(event.currentTarget.value)} required />
+          </label>
+        )}
+        <p>ONNX, C and NumPy are written and each is compared with the network first.</p>
+        {!source.can_publish && <p class="fault">Start the studio with --repository FOLDER to publish.</p>}
+        <p class="fault" role="alert">
+          {fault}
+        </p>
+        <div class="row">
+          <button type="button" class="button" onClick={close}>
+            Cancel
+          </button>
+          <button type="submit" class="button main" disabled={!source.can_publish || !!busy.value}>
+            {busy.value ? "Publishing" : `Publish v${source.next_version}`}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+function Own() {
+  const [fault, setFault] = useState("");
+  const [name, setName] = useState("own1");
+  const [formula, setFormula] = useState("");
+  const [waiting, setWaiting] = useState(false);
+  const send = async (event: Event) => {
+    event.preventDefault();
+    setFault("");
+    setWaiting(true);
+    const failed = await writeOwn(name, formula);
+    setWaiting(false);
+    if (failed) setFault(failed);
+    else close();
+  };
+  return (
+    <Dialog title={`A function for ${spoken(selected.value)}`}>
+      <form onSubmit={send}>
+        <p>Write f in x; the edge becomes the closest c·f(a·x + b) + d. Powers are x^2; sin, cos, tan, exp, log, sqrt, tanh, abs and more have their names.</p>
+        <label>
+          f(x) =
+          <input class="mono" value={formula} placeholder="x/(1 + x^2)" required autoFocus onInput={(event) => setFormula(event.currentTarget.value)} />
+        </label>
+        <label>
+          Its name, up to 12 letters and digits
+          <input class="mono" value={name} required maxLength={12} onInput={(event) => setName(event.currentTarget.value)} />
+        </label>
+        <p class="fault" role="alert" style={{ whiteSpace: "pre-wrap" }}>
+          {fault}
+        </p>
+        <div class="row">
+          <button type="button" class="button" onClick={close}>
+            Cancel
+          </button>
+          <button type="submit" class="button main" disabled={waiting}>
+            {waiting ? "≈ trying it" : "Try it"}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}
+
+const KEYS: [string, string][] = [
+  ["J, K", "the next edge, the edge before, by share of the signal"],
+  ["↑, ↓", "preview the candidate before, the next one"],
+  ["Enter", "snap the edge to the previewed candidate"],
+  ["Backspace", "free a snapped edge: a spline that equals it"],
+  ["0", "set the edge to zero"],
+  ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
+  ["arrows, Page Up, Page Down, Home, End", "on a slider: its value"],
+  ["?", "this list"],
+];
+
+function Keys() {
+  return (
+    <Dialog title="Keys">
+      <table>
+        <tbody>
+          {KEYS.map(([key, what]) => (
+            <tr>
+              <th scope="row" style={{ whiteSpace: "normal", width: "40%" }}>
+                {key.split(", ").map((one, n) => (
+                  <>
+                    {n > 0 && " "}
+                    <kbd>{one}</kbd>
+                  </>
+                ))}
+              </th>
+              <td>{what}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <p class="quiet">kanserve {snapshot.value?.model.kanserve}</p>
+      <div class="row">
+        <button type="button" class="button" onClick={close}>
+          Close
+        </button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,238 @@
+/** The network as a flow from the inputs, which are sliders, through the edges to the prediction. */
+
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { number, percent, plural, state } from "./format";
+import { layout, type Layout } from "./layout";
+import { area, clamp, linear, link } from "./shapes";
+import { Slider } from "./slider";
+import { byShare, model, most, predicted, predicting, selected, setInput, view, x } from "./store";
+import { Tex } from "./tex";
+import { Tile } from "./tile";
+import type { Edge, View } from "./types";
+
+/** The size of an element, followed without measuring in loops. */
+export function useSize<T extends HTMLElement>() {
+  const place = useRef<T>(null);
+  const [size, setSize] = useState<[number, number]>([0, 0]);
+  useLayoutEffect(() => {
+    const element = place.current!;
+    const observer = new ResizeObserver(() => setSize([element.clientWidth, element.clientHeight]));
+    observer.observe(element);
+    setSize([element.clientWidth, element.clientHeight]);
+    return () => observer.disconnect();
+  }, []);
+  return [place, size] as const;
+}
+
+export function Flow() {
+  const [place, [width, height]] = useSize<HTMLDivElement>();
+  const now = view.value!;
+  const edges = byShare.value.slice(0, most.flow);
+  const plan = useMemo(() => (width ? layout(now, edges, width, height - 8) : null), [now, width, height]);
+  return (
+    <>
+      {now.edges > edges.length && (
+        <p class="note">
+          Showing the {edges.length} largest of {now.edges.toLocaleString("en")} edges,{" "}
+          {percent(edges.reduce((sum, edge) => sum + edge.share, 0) / now.arity.length)} of the signal.
+        </p>
+      )}
+      <div class="canvas" ref={place} tabIndex={-1}>
+        {plan && (
+          <div class="stage" style={{ width: `${plan.width}px`, height: `${plan.height}px` }}>
+            <Links plan={plan} view={now} edges={edges} />
+            {plan.inputs.map((one) => (
+              <Input key={now.nodes[0][one.i].name} plan={plan} i={one.i} y={one.y} height={one.height} />
+            ))}
+            {edges.map((edge) => {
+              const box = plan.tiles.get(edge.name)!;
+              return (
+                <Tile
+                  key={edge.name}
+                  edge={edge}
+                  source={now.nodes[edge.place[0]][edge.place[2]]}
+                  width={box.width}
+                  height={box.height}
+                  style={{ left: `${box.x}px`, top: `${box.y - box.height / 2}px` }}
+                />
+              );
+            })}
+            {plan.nodes.map((node) => (
+              <Hidden key={`${node.depth}.${node.q}`} {...node} view={now} />
+            ))}
+            {plan.outputs.map((one) => (
+              <Output key={one.q} plan={plan} {...one} />
+            ))}
+          </div>
+        )}
+      </div>
+    </>
+  );
+}
+
+const offsetsOf = (arity: number[]) => arity.reduce<number[]>((sums, count) => [...sums, sums[sums.length - 1] + count], [0]);
+export const nodeOf = (arity: number[], j: number) => offsetsOf(arity).findIndex((_, q, all) => j >= all[q] && j < (all[q + 1] ?? Infinity));
+
+function Links({ plan, view: now, edges }: { plan: Layout; view: View; edges: Edge[] }) {
+  const source = (edge: Edge): [number, number] | null => {
+    const [depth, , i] = edge.place;
+    if (depth === 0) {
+      const input = plan.inputs.find((one) => one.i === i);
+      return input ? [16 + plan.inputWidth, input.y] : null;
+    }
+    const node = plan.nodes.find((one) => one.depth === depth && one.q === i);
+    return node ? [node.x + 14, node.y] : null;
+  };
+  const target = (edge: Edge): [number, number] | null => {
+    const [depth, j] = edge.place;
+    const q = nodeOf(now.arity[depth], j);
+    if (depth === now.arity.length - 1) {
+      const output = plan.outputs.find((one) => one.q === q);
+      return output ? [plan.outputX, output.y] : null;
+    }
+    const node = plan.nodes.find((one) => one.depth === depth + 1 && one.q === q);
+    return node ? [node.x - 14, node.y] : null;
+  };
+  const few = now.possible_edges <= 120;
+  const alive = new Set(edges.map((edge) => edge.place.join(".")));
+  const gone: [number, number, number, number][] = [];
+  if (few)
+    now.arity.forEach((arity, depth) => {
+      const sums = arity.reduce((sum, count) => sum + count, 0);
+      for (let j = 0; j < sums; j++)
+        for (let i = 0; i < now.nodes[depth].length; i++) {
+          if (alive.has(`${depth}.${j}.${i}`)) continue;
+          const dead = { place: [depth, j, i] } as Edge;
+          const [a, b] = [source(dead), target(dead)];
+          if (a && b) gone.push([...a, ...b]);
+        }
+    });
+  return (
+    <svg width={plan.width} height={plan.height} aria-hidden="true">
+      {gone.map((ends) => (
+        <path class="link" d={link(...ends)} stroke="var(--ghost)" stroke-dasharray="1.5 4" />
+      ))}
+      {edges.map((edge) => {
+        const box = plan.tiles.get(edge.name)!;
+        const [a, b] = [source(edge), target(edge)];
+        const strong = Math.sqrt(edge.share);
+        const color =
+          selected.value === edge.name ? "var(--candidate)" : state(edge) === "snapped" ? "var(--snapped)" : "var(--spline)";
+        const paint = { stroke: color, "stroke-width": 1.2 + 8 * strong, opacity: 0.22 + 0.32 * strong };
+        return (
+          <g key={edge.name}>
+            {a && <path class="link" d={link(a[0], a[1], box.x, box.y)} {...paint} />}
+            {b && <path class="link" d={link(box.x + box.width, box.y, b[0], b[1])} {...paint} />}
+          </g>
+        );
+      })}
+    </svg>
+  );
+}
+
+function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; height: number }) {
+  const now = view.value!;
+  const node = now.nodes[0][i];
+  const dead = !now.snapshot.edges.some((edge) => edge.place[0] === 0 && edge.place[2] === i);
+  const slope = predicted.value?.gradient[0]?.[i];
+  const output = now.nodes[now.arity.length][0].name;
+  const bar = (height - 8) * Math.sqrt(node.share);
+  return (
+    <div
+      class={`input ${dead ? "dead" : ""}`}
+      role="group"
+      aria-label={`Input ${node.name}, ${dead ? "pruned, without effect" : `${percent(node.share)} of the signal`}`}
+      style={{ left: "16px", top: `${y - height / 2}px`, width: `${plan.inputWidth}px`, height: `${height}px` }}
+    >
+      <span class="name">
+        <Tex tex={node.latex || "x"} />
+      </span>
+      <span class="value">
+        {number(x.value[i])}
+        {node.unit && <small>{node.unit}</small>}
+      </span>
+      {height >= 44 && <Slider node={node} value={x.value[i] ?? node.middle} width={plan.inputWidth - 22} change={(to) => setInput(i, to)} />}
+      {height >= 62 && (
+        <>
+          <span class="slope" title={`The slope of ${output} here`}>
+            {dead ? "pruned, no effect" : `∂${output.slice(0, 8)}/∂x ${slope === undefined ? "–" : number(slope, 3)}`}
+          </span>
+          <span class="share">{dead ? "" : percent(node.share)}</span>
+        </>
+      )}
+      {!dead && <span class="bar" style={{ height: `${bar}px`, top: `${(height - bar) / 2 - 1}px` }} />}
+    </div>
+  );
+}
+
+function Hidden({ depth, q, x: left, y, view: now }: { depth: number; q: number; x: number; y: number; view: View }) {
+  const node = now.nodes[depth][q];
+  const product = now.arity[depth - 1][q] > 1;
+  const dead = !now.snapshot.edges.some((edge) => edge.place[0] === depth && edge.place[2] === q);
+  const name = /^h(\d+)\.(\d+)$/.exec(node.name);
+  const tex = name ? `h_{${name[1]}.${name[2]}}` : node.name.replace(/^h(\d+)$/, "h_{$1}");
+  return (
+    <>
+      <span class={`node ${dead ? "dead" : ""}`} style={{ left: `${left - 14}px`, top: `${y - 14}px` }} title={`${node.name}, ${percent(node.share)} of the signal`}>
+        {product ? "Π" : "Σ"}
+      </span>
+      <span class="node-name" style={{ left: `${left - 30}px`, top: `${y + 14}px` }}>
+        <Tex tex={tex} />
+      </span>
+    </>
+  );
+}
+
+function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; height: number }) {
+  const now = view.value!;
+  const node = now.nodes[now.arity.length][q];
+  const value = predicted.value?.value[q] ?? null;
+  const classes = model.value!.classes;
+  const interval = now.interval[q];
+  const waiting = predicting.value;
+  const away = (predicted.value?.inside ?? []).map((inside, i) => (inside ? -1 : i)).filter((i) => i >= 0);
+  const box = { left: `${plan.outputX}px`, top: `${y - height / 2}px`, width: `${plan.outputWidth}px`, height: `${height}px` };
+  if (plan.outputs.length > 1)
+    return (
+      <div class="output small" style={box}>
+        <Tex tex={node.latex} label={node.name} />
+        <b class={waiting ? "waiting" : ""}>{classes.length ? percent(value ?? 0) : number(value)}</b>
+      </div>
+    );
+  const width = plan.outputWidth - 30;
+  const scale = linear([node.low, node.high], [0, width]);
+  const mark = value === null ? null : clamp(scale(value), 0, width);
+  return (
+    <>
+      <div class="output" style={box} role="group" aria-label={`Prediction of ${node.name}`}>
+        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">at this point</span>
+        <div class={`big ${waiting ? "waiting" : ""}`} data-testid="prediction">
+          {number(value)}
+          {node.unit && <small>{node.unit}</small>}
+          {interval > 0 && plan.outputWidth > 160 && (
+            <small title="19 of 20 held-out rows are within this of their prediction">± {number(interval, 2)} (95%)</small>
+          )}
+        </div>
+        <svg width={width} height="26" aria-hidden="true">
+          <path d={area(node.density, width, 17)} fill="var(--density)" />
+          <line x2={width} y1="17.5" y2="17.5" stroke="var(--frame)" />
+          {mark !== null && <path d={`M${mark} 0V17M${mark - 4} 23l4 -5l4 5z`} stroke="var(--ink)" stroke-width="1.3" fill="var(--ink)" />}
+        </svg>
+      </div>
+      <div class="inside" style={{ left: `${plan.outputX}px`, top: `${y + height / 2 + 8}px`, width: `${plan.outputWidth}px` }}>
+        {away.length ? (
+          <svg width="12" height="12" style={{ flex: "none" }} aria-hidden="true">
+            <path d="M1 11l5 -9l5 9z" fill="none" stroke="var(--outside)" stroke-width="1.7" />
+          </svg>
+        ) : (
+          <span class="dot" style={{ marginTop: "4px" }} />
+        )}
+        <span>
+          {away.length
+            ? `outside the trained range: ${away.slice(0, 3).map((i) => now.nodes[0][i].name).join(", ")}${away.length > 3 ? ` and ${plural(away.length - 3, "more")}` : ""}`
+            : "inside the trained range on all inputs"}
+        </span>
+      </div>
+    </>
+  );
+}

@@ -1,0 +1,136 @@
+/** The edge inspector: the selected edge, the functions that may replace it, and what each would cost. */
+
+import { useEffect, useRef } from "preact/hooks";
+import { EdgeChart } from "./edge_chart";
+import { candidateSentence, change, changeMark, fullTex, number, percent, plural, spoken } from "./format";
+import {
+  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, neighbour, preview, previewBy, previewed, selected, snap, view, zero,
+} from "./store";
+import { Tex } from "./tex";
+
+export function Inspector() {
+  const one = edge.value;
+  const now = curve.value;
+  const at = byShare.value.findIndex((other) => other.name === selected.value);
+  if (!one)
+    return (
+      <section aria-label="Edge inspector">
+        <div class="head">
+          <h2>Edge</h2>
+        </div>
+        <p class="empty">No edge is left to inspect. Undo brings the last ones back.</p>
+      </section>
+    );
+  const kind = one.function ? `${one.function}${one.spline ? " + spline" : ""}` : `free spline${now ? `, ${plural(now.intervals, "interval")}` : ""}`;
+  const name = previewed.value?.suggestion.function;
+  return (
+    <section aria-label="Edge inspector">
+      <div class="head">
+        <h2>Edge</h2>
+        <span class="edge-name" title={one.name}>
+          {now ? <Tex tex={`${now.source_latex} \\to ${now.target_latex}`} label={spoken(one.name)} /> : one.name.replace("->", " → ")}
+        </span>
+        <span class="pill">{kind}</span>
+        <span class="grow" />
+        <span class="quiet whole">
+          {at + 1} of {byShare.value.length}
+        </span>
+        <button type="button" class="icon" title="Next edge (J)" onClick={() => neighbour(1)}>
+          <span class="hidden">Next edge</span>
+          <kbd aria-hidden="true">J</kbd>
+        </button>
+        <button type="button" class="icon" title="Edge before (K)" style={{ marginLeft: "-8px" }} onClick={() => neighbour(-1)}>
+          <span class="hidden">Edge before</span>
+          <kbd aria-hidden="true">K</kbd>
+        </button>
+      </div>
+      <EdgeChart />
+      <Choices />
+      <div class="row">
+        <button type="button" class="button take" disabled={!name || !!busy.value} onClick={() => snap()}>
+          {name ? `Snap to ${name}` : "Snap"} <span aria-hidden="true">↵</span>
+        </button>
+        {one.function && (
+          <button type="button" class="button" disabled={!!busy.value} onClick={() => free()} title="Backspace">
+            Free
+          </button>
+        )}
+        <button type="button" class="button" disabled={!!busy.value} onClick={() => zero()} title="0">
+          Zero
+        </button>
+        <button type="button" class="button" onClick={() => (dialog.value = "own")}>
+          Own…
+        </button>
+      </div>
+    </section>
+  );
+}
+
+function Choices() {
+  const all = candidates.value;
+  const measure = view.value!.measure;
+  const list = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    list.current?.querySelector(".on")?.scrollIntoView({ block: "nearest" });
+  }, [preview.value, all]);
+  const key = (event: KeyboardEvent) => {
+    if (event.key === "ArrowDown") previewBy(1);
+    else if (event.key === "ArrowUp") previewBy(-1);
+    else if (event.key === "Enter") void snap();
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  if (!all?.length)
+    return (
+      <p class="empty" role="status">
+        {all === null ? "≈ trying functions, each with a short refit" : candidatesTrouble.value || "No function of the library can stand for this edge. Write your own, or set it to zero."}
+      </p>
+    );
+  return (
+    <>
+      <div class="choice-head" aria-hidden="true">
+        <span>candidate</span>
+        <span>R²</span>
+        <span class="right">Δ val {measure.kind === "RMSE" ? "RMSE" : "loss"}</span>
+        <span class="right">size</span>
+      </div>
+      <div
+        ref={list}
+        class="choices"
+        role="listbox"
+        tabIndex={0}
+        aria-label={`Candidate functions for the edge ${spoken(selected.value)}`}
+        aria-activedescendant={preview.value >= 0 ? `choice-${preview.value}` : undefined}
+        onKeyDown={key}
+      >
+        {all.map((one, n) => (
+          <div
+            key={one.suggestion.function}
+            id={`choice-${n}`}
+            class={`choice ${n === preview.value ? "on" : ""}`}
+            role="option"
+            aria-selected={n === preview.value}
+            onClick={() => (preview.value = n)}
+            onDblClick={() => snap(one.suggestion.function)}
+          >
+            <span class="hidden">{candidateSentence(one, measure)}</span>
+            <span class="fn" aria-hidden="true" title={one.formula || one.suggestion.function}>
+              {one.formula ? `${one.suggestion.function}: ${one.formula}` : <Tex tex={fullTex(one.suggestion.function)} />}
+            </span>
+            <span aria-hidden="true">
+              {one.suggestion.r2.toFixed(4)}
+              <span class="meter">
+                <i style={{ width: percent(Math.max(0.03, (one.suggestion.r2 - 0.9) / 0.1)) }} />
+              </span>
+            </span>
+            <span aria-hidden="true" class={`right ${changeMark(one.change)}`}>{one.change === null ? number(one.suggestion.loss, 3) : change(one.change)}</span>
+            <span aria-hidden="true" class="right">
+              {one.complexity}
+            </span>
+          </div>
+        ))}
+      </div>
+    </>
+  );
+}

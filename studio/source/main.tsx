@@ -1,0 +1,113 @@
+/** The page: one screen, made of panes that each show the same state. */
+
+import { render } from "preact";
+import { useEffect } from "preact/hooks";
+import { Dialogs } from "./dialogs";
+import { ExportCheck } from "./export_check";
+import { FirstFit } from "./first_fit";
+import { Flow } from "./flow";
+import { FormulaPanel } from "./formula_panel";
+import { Inspector } from "./inspector";
+import { listenForKeys } from "./keys";
+import { Matrix } from "./matrix";
+import { NetworkTable } from "./network_table";
+import { Residuals } from "./residuals";
+import { Ruler } from "./ruler";
+import { Staircase } from "./staircase";
+import { Steps } from "./steps";
+import { chosenMode, mode, said, snapshot, start, trouble, view } from "./store";
+import { TopBar } from "./top_bar";
+
+function Network() {
+  const shown = chosenMode.value;
+  return (
+    <section class="net" aria-label="Network" id="main">
+      <div class="head">
+        <h2>Network</h2>
+        <div class="segments" role="group" aria-label="View of the network">
+          {(["flow", "matrix", "table"] as const).map((one) => (
+            <button type="button" key={one} aria-pressed={shown === one} onClick={() => (mode.value = one)}>
+              {one[0].toUpperCase() + one.slice(1)}
+            </button>
+          ))}
+        </div>
+        <span class="grow" />
+        <span class="legend" aria-hidden="true">
+          <span>
+            <i style={{ borderTop: "3px solid var(--snapped)" }} />
+            snapped
+          </span>
+          <span>
+            <i style={{ borderTop: "3px solid var(--spline)" }} />
+            free spline
+          </span>
+          <span>
+            <i style={{ borderTop: "1.5px dotted var(--third)" }} />
+            pruned
+          </span>
+          <span>width = share of the signal</span>
+        </span>
+      </div>
+      {shown === "flow" ? <Flow /> : shown === "matrix" ? <Matrix /> : <NetworkTable />}
+    </section>
+  );
+}
+
+function Page() {
+  useEffect(() => {
+    if (!trouble.value) return;
+    const timer = setTimeout(() => (trouble.value = ""), 12_000);
+    return () => clearTimeout(timer);
+  }, [trouble.value]);
+  const ready = view.value;
+  return (
+    <>
+      <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), document.querySelector<HTMLElement>("#main button, #main [tabindex]")?.focus())}>
+        Skip to the network
+      </a>
+      <div class="hidden" aria-live="polite" role="status" data-testid="said">
+        {said.value}
+      </div>
+      {!snapshot.value ? (
+        <main class="empty">{trouble.value || "≈ opening the network"}</main>
+      ) : !ready ? (
+        <>
+          <TopBar />
+          <FirstFit />
+        </>
+      ) : (
+        <div class="app">
+          <TopBar />
+          <main style={{ display: "contents" }}>
+            <Network />
+            <Ruler />
+            <aside class="side" aria-label="Inspector, steps and export check" tabIndex={-1}>
+              <Inspector />
+              <Steps />
+              <span class="grow" />
+              <ExportCheck />
+            </aside>
+            <div class="dock">
+              <FormulaPanel />
+              <Staircase />
+              <Residuals />
+            </div>
+          </main>
+        </div>
+      )}
+      {trouble.value && snapshot.value && (
+        <div class="notice" role="alert">
+          <span>{trouble.value}</span>
+          <button type="button" class="button small" onClick={() => (trouble.value = "")}>
+            Close
+          </button>
+        </div>
+      )}
+      {ready && <Dialogs />}
+    </>
+  );
+}
+
+render(<Page />, document.getElementById("studio")!);
+listenForKeys();
+start();

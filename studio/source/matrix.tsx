@@ -1,0 +1,135 @@
+/** The edges as a grid of tiles, sorted by share; of a large network, a map of each layer and the largest edges. */
+
+import { signal } from "@preact/signals";
+import { useLayoutEffect, useRef } from "preact/hooks";
+import { percent } from "./format";
+import { byShare, view } from "./store";
+import { Tile } from "./tile";
+import type { Edge, LayerMap, View } from "./types";
+
+const wanted = signal("");
+
+export function Matrix() {
+  const now = view.value!;
+  const all = now.snapshot.edges.length === now.edges;
+  return (
+    <div class="canvas" tabIndex={-1}>
+      {all && now.edges <= 250 ? now.arity.map((_, depth) => <Grid key={depth} view={now} depth={depth} />) : <Wall view={now} />}
+    </div>
+  );
+}
+
+function Grid({ view: now, depth }: { view: View; depth: number }) {
+  const edges = now.snapshot.edges.filter((edge) => edge.place[0] === depth);
+  const byPlace = new Map(edges.map((edge) => [`${edge.place[1]}.${edge.place[2]}`, edge]));
+  const total = (key: (edge: Edge) => number) => {
+    const sums = new Map<number, number>();
+    for (const edge of edges) sums.set(key(edge), (sums.get(key(edge)) ?? 0) + edge.share);
+    return [...sums].sort((a, b) => b[1] - a[1]).map(([n]) => n);
+  };
+  const columns = total((edge) => edge.place[2]);
+  const rows = total((edge) => edge.place[1]);
+  const sums = now.arity[depth].flatMap((count, q) => {
+    const name = now.nodes[depth + 1][q].name;
+    return count === 1 ? [name] : Array.from({ length: count }, (_, n) => `${name}:${n + 1}`);
+  });
+  return (
+    <div role="group" aria-label={`Layer ${depth + 1}`}>
+      <p class="note">
+        Layer {depth + 1}: {edges.length} edges, inputs across, sums down, the largest share first
+      </p>
+      <div class="matrix" style={{ gridTemplateColumns: `64px repeat(${columns.length}, 96px)` }}>
+        <span />
+        {columns.map((i) => (
+          <span class="colhead" title={now.nodes[depth][i].name}>
+            {now.nodes[depth][i].name}
+          </span>
+        ))}
+        {rows.map((j) => (
+          <>
+            <span class="rowhead" title={sums[j]}>
+              {sums[j]}
+            </span>
+            {columns.map((i) => {
+              const edge = byPlace.get(`${j}.${i}`);
+              return edge ? (
+                <Tile key={edge.name} edge={edge} source={now.nodes[depth][i]} width={96} height={48} />
+              ) : (
+                <span class="gone" style={{ width: "96px", height: "48px" }} />
+              );
+            })}
+          </>
+        ))}
+      </div>
+    </div>
+  );
+}
+
+function Wall({ view: now }: { view: View }) {
+  const text = wanted.value.trim().toLowerCase();
+  const edges = byShare.value.filter((edge) => edge.name.toLowerCase().includes(text));
+  return (
+    <>
+      <p class="note">
+        Showing {byShare.value.length} of {now.edges.toLocaleString("en")} edges, {percent(now.shown_share)} of the signal.{" "}
+        <input
+          class="find"
+          type="search"
+          placeholder="edge by name"
+          aria-label="Show only edges whose name has this text"
+          value={wanted.value}
+          onInput={(event) => (wanted.value = event.currentTarget.value)}
+        />
+      </p>
+      {now.maps.length > 0 && (
+        <div class="heat">
+          {now.maps.map((map, depth) => (
+            <Heat key={depth} map={map} depth={depth} />
+          ))}
+        </div>
+      )}
+      <div class="wall">
+        {edges.map((edge) => (
+          <div class="cell" key={edge.name}>
+            <Tile edge={edge} source={now.nodes[edge.place[0]][edge.place[2]]} width={96} height={48} />
+            <p title={edge.name}>{edge.name.replace("->", " → ")}</p>
+          </div>
+        ))}
+      </div>
+    </>
+  );
+}
+
+/** The share of the signal of a layer's edges: darker is more, by the square root. */
+function Heat({ map, depth }: { map: LayerMap; depth: number }) {
+  const place = useRef<HTMLCanvasElement>(null);
+  const rows = map.cells.length;
+  const columns = map.cells[0]?.length ?? 0;
+  useLayoutEffect(() => {
+    const context = place.current?.getContext("2d");
+    if (!context) return;
+    const largest = Math.max(...map.cells.flat(), 1e-300);
+    context.clearRect(0, 0, columns, rows);
+    context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--spline");
+    map.cells.forEach((cells, r) =>
+      cells.forEach((share, c) => {
+        context.globalAlpha = Math.sqrt(share / largest);
+        context.fillRect(c, r, 1, 1);
+      }),
+    );
+  });
+  return (
+    <figure>
+      <canvas
+        ref={place}
+        width={columns}
+        height={rows}
+        role="img"
+        aria-label={`The share of the signal of the ${map.inputs * map.sums} possible edges of layer ${depth + 1}, darker is more.`}
+      />
+      <figcaption class="quiet">
+        layer {depth + 1}: {map.inputs} inputs across, {map.sums} sums down
+      </figcaption>
+    </figure>
+  );
+}

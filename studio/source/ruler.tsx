@@ -1,0 +1,141 @@
+/** The prune ruler: the track of the slider is the curve of validation loss over edges kept. */
+
+import { signal } from "@preact/signals";
+import { useRef } from "preact/hooks";
+import { useSize } from "./flow";
+import { change, changeMark, number, plural } from "./format";
+import { clamp, linear } from "./shapes";
+import { busy, keep, model, ruler, view } from "./store";
+
+const wanted = signal<number | null>(null);
+
+export function Ruler() {
+  const [place, [width]] = useSize<HTMLDivElement>();
+  const dragging = useRef(false);
+  const now = view.value!;
+  const points = (ruler.value ?? []).filter((point): point is { edges: number; loss: number } => point.loss !== null);
+  const kept = clamp(wanted.value ?? now.edges, 1, now.edges);
+  const root = (loss: number) => (model.value!.classes.length ? loss : Math.sqrt(loss));
+  const start = points.find((point) => point.edges === now.edges);
+  const best = points.reduce<(typeof points)[0] | null>((a, b) => (!a || b.loss <= a.loss ? b : a), null);
+  const shown = points.reduce<(typeof points)[0] | null>((a, b) => (!a || Math.abs(b.edges - kept) < Math.abs(a.edges - kept) ? b : a), null);
+  const relative = start && shown && start.loss > 0 ? root(shown.loss) / root(start.loss) - 1 : null;
+  const value = now.measure.value !== null && relative !== null ? now.measure.value * (1 + relative) : now.measure.value;
+
+  const pad = 12;
+  const height = 44;
+  const sx = linear([now.edges, 1], [pad, Math.max(width - pad, pad + 1)]);
+  const losses = points.map((point) => Math.log(Math.max(root(point.loss), 1e-300)));
+  const low = Math.min(...losses);
+  const sy = linear([low, Math.max(...losses, low + 0.5)], [height - 4, 8]);
+  const path = points.map((point, n) => `${n ? "L" : "M"}${sx(point.edges).toFixed(1)} ${sy(losses[n]).toFixed(1)}`).join("");
+
+  const commit = () => {
+    const edges = wanted.value;
+    wanted.value = null;
+    if (edges !== null && edges < now.edges) void keep(edges);
+  };
+  const at = (event: PointerEvent) => {
+    const box = place.current!.getBoundingClientRect();
+    const part = clamp((event.clientX - box.left - pad) / (box.width - 2 * pad), 0, 1);
+    wanted.value = Math.round(now.edges - part * (now.edges - 1));
+  };
+  const key = (event: KeyboardEvent) => {
+    const jump = Math.max(1, Math.round(now.edges / 10));
+    const moves: Record<string, number> = {
+      ArrowRight: kept - 1, ArrowDown: kept - 1, ArrowLeft: kept + 1, ArrowUp: kept + 1,
+      PageDown: kept - jump, PageUp: kept + jump, Home: now.edges, End: 1,
+    };
+    if (event.key in moves) wanted.value = clamp(moves[event.key], 1, now.edges);
+    else if (event.key === "Enter") commit();
+    else if (event.key === "Escape") wanted.value = null;
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  const live = points.length > 1 && !busy.value;
+  const text = `${plural(kept, "edge")} kept of ${now.edges}, validation ${now.measure.kind} about ${number(value)}${kept < now.edges ? ", press Enter to keep these" : ""}`;
+  return (
+    <section class="ruler" aria-label="Prune">
+      <div>
+        <h2>Prune</h2>
+        <span class="quiet">
+          <b style={{ color: "var(--ink)" }}>{kept}</b> of {now.edges} edges kept
+        </span>
+      </div>
+      <div
+        ref={place}
+        class={`ruler-track ${live ? "" : "off"}`}
+        role="slider"
+        tabIndex={0}
+        aria-label="Edges kept, the largest shares of the signal"
+        aria-valuemin={1}
+        aria-valuemax={now.edges}
+        aria-valuenow={kept}
+        aria-valuetext={text}
+        aria-disabled={!live}
+        onKeyDown={(event) => live && key(event)}
+        onPointerDown={(event) => {
+          if (!live) return;
+          dragging.current = true;
+          place.current!.setPointerCapture(event.pointerId);
+          at(event);
+        }}
+        onPointerMove={(event) => dragging.current && at(event)}
+        onPointerUp={() => {
+          if (dragging.current) commit();
+          dragging.current = false;
+        }}
+        onPointerCancel={() => {
+          dragging.current = false;
+          wanted.value = null;
+        }}
+      >
+        {points.length > 1 ? (
+          <svg width={width} height="66" aria-hidden="true">
+            <path d={`${path}L${sx(points[points.length - 1].edges)} ${height}L${sx(now.edges)} ${height}Z`} fill="var(--density)" opacity=".6" />
+            <path d={path} fill="none" stroke="var(--second)" stroke-width="1.6" />
+            <line x1={pad} x2={width - pad} y1={height} y2={height} stroke="var(--frame)" />
+            {points.length < 70 && points.map((point) => <line x1={sx(point.edges)} x2={sx(point.edges)} y1={height} y2={height + 3} stroke="var(--frame)" />)}
+            {[...new Set([now.edges, Math.round(now.edges * 0.75), Math.round(now.edges / 2), Math.round(now.edges / 4), 1])].map((count) => (
+              <text x={sx(count)} y={height + 16} text-anchor="middle">
+                {count}
+              </text>
+            ))}
+            {best && (
+              <g transform={`translate(${sx(best.edges)} ${sy(Math.log(Math.max(root(best.loss), 1e-300)))})`}>
+                <path d="M0 -5l4.500 5l-4.500 5l-4.500 -5z" fill="var(--good)" />
+                <text
+                  x={sx(best.edges) < 90 ? 10 : 0}
+                  y="-8"
+                  text-anchor={sx(best.edges) < 90 ? "start" : sx(best.edges) > width - 90 ? "end" : "middle"}
+                  style="fill: var(--good); font-weight: 560"
+                >
+                  best: {plural(best.edges, "edge")}
+                </text>
+              </g>
+            )}
+            <line x1={sx(kept)} x2={sx(kept)} y1="4" y2={height} stroke="var(--ink)" stroke-width="1.4" />
+            <rect x={sx(kept) - 6} y={height - 8} width="12" height="16" rx="4" fill="var(--ink)" />
+          </svg>
+        ) : (
+          <p class="quiet" style={{ paddingTop: "22px" }}>
+            {now.edges < 2
+              ? "One edge is left."
+              : now.edges > 2000 && ruler.value === null
+                ? "Too many edges to measure each number of them: “kanserve simplify” prunes such a network."
+                : "≈ measuring what each number of edges costs"}
+          </p>
+        )}
+      </div>
+      <div class="metric">
+        <span>validation {now.measure.kind}</span>
+        <b>
+          {kept < now.edges && "≈ "}
+          {number(value)} {relative !== null && kept < now.edges && <small class={changeMark(relative)}>{change(relative)}</small>}
+        </b>
+        <span>{model.value!.drawn ? "against the opened network" : `on ${plural(model.value!.held_out, "held-out row")}`}</span>
+      </div>
+    </section>
+  );
+}

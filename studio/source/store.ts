@@ -1,0 +1,315 @@
+/** The state of the page as signals, and what the user does as functions. */
+
+import { batch, computed, effect, signal } from "@preact/signals";
+import { CallError, call, edgePath, listen } from "./api";
+import { change, number, plural, spoken } from "./format";
+import type { Candidate, Constant, Curve, Edge, Found, Predicted, Rows, Snapshot, StudioEvent } from "./types";
+
+export const snapshot = signal<Snapshot | null>(null);
+export const trouble = signal("");
+export const busy = signal("");
+export const said = signal("");
+export const connected = signal(true);
+export const mode = signal<"flow" | "matrix" | "table" | null>(null);
+export const selected = signal("");
+export const curve = signal<Curve | null>(null);
+export const candidates = signal<Candidate[] | null>(null);
+export const candidatesTrouble = signal("");
+export const preview = signal(-1);
+export const x = signal<number[]>([]);
+export const predicted = signal<Predicted | null>(null);
+export const predicting = signal(false);
+export const ruler = signal<{ edges: number; loss: number | null }[] | null>(null);
+export const constants = signal<Constant[] | null>(null);
+export const rows = signal<Rows | null>(null);
+export const found = signal<Found[]>([]);
+export const searching = signal("");
+export const fitting = signal<{ line: string; share: number; trace: number[] } | null>(null);
+export const served = signal<{ version: number; server: string; error?: string } | null>(null);
+export const dialog = signal<"" | "publish" | "own" | "keys">("");
+export const theme = signal(localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+
+export const view = computed(() => (snapshot.value?.phase === "ready" ? snapshot.value.view : null));
+export const model = computed(() => snapshot.value?.model ?? null);
+export const byShare = computed(() => [...(view.value?.snapshot.edges ?? [])].sort((a, b) => b.share - a.share));
+export const edge = computed(() => view.value?.snapshot.edges.find((one) => one.name === selected.value) ?? null);
+export const previewed = computed(() => candidates.value?.[preview.value] ?? null);
+export const most = { flow: 60, matrix: 500 };
+export const chosenMode = computed(() => mode.value ?? ((view.value?.edges ?? 0) > most.flow ? "matrix" : "flow"));
+
+effect(() => {
+  document.documentElement.dataset.theme = theme.value;
+});
+
+export function toggleTheme() {
+  theme.value = theme.value === "dark" ? "light" : "dark";
+  localStorage.setItem("theme", theme.value);
+}
+
+/** Tell a screen reader, politely; the same text again is said again. */
+export function say(text: string) {
+  said.value = text === said.value ? `${text} ` : text;
+}
+
+function fail(error: unknown) {
+  if (error instanceof DOMException && error.name === "AbortError") return;
+  trouble.value = error instanceof Error ? error.message : String(error);
+  say(trouble.value);
+  if (error instanceof CallError && error.code === "ConflictError") void refresh();
+}
+
+export async function refresh() {
+  try {
+    take(await call<Snapshot>("snapshot"));
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/** A new state: what was computed for the old one goes, and the selection stays where its edge is still there. */
+function take(next: Snapshot) {
+  const before = view.value;
+  batch(() => {
+    snapshot.value = next;
+    if (next.phase !== "ready") return;
+    fitting.value = null;
+    const { view: now } = next;
+    if (before && before.revision === now.revision) return;
+    ruler.value = constants.value = rows.value = null;
+    if (!now.snapshot.edges.some((one) => one.name === selected.value))
+      selected.value = [...now.snapshot.edges].sort((a, b) => b.share - a.share)[0]?.name ?? "";
+    if (x.value.length !== now.nodes[0].length) x.value = now.nodes[0].map((node) => node.middle);
+  });
+  if (next.phase === "ready" && before?.revision !== next.view.revision) {
+    void look();
+    void predict();
+    void load();
+  }
+}
+
+/** What a step costs is seen in the panels: they are filled one after another. */
+async function load() {
+  const revision = view.value?.revision;
+  const current = () => view.value?.revision === revision;
+  const fill = async <T>(path: string, put: (found: T) => void) => {
+    try {
+      const got = await call<T>(path);
+      if (current()) put(got);
+    } catch (error) {
+      if (current()) fail(error);
+    }
+  };
+  await Promise.all([
+    fill<Rows>("rows", (got) => (rows.value = got)),
+    fill<{ constants: Constant[] }>("constants", (got) => (constants.value = got.constants)),
+  ]);
+  if (current() && (view.value?.edges ?? 0) <= 2000)
+    await fill<{ points: { edges: number; loss: number | null }[] }>("ruler", (got) => (ruler.value = got.points));
+}
+
+let looking: AbortController | null = null;
+
+/** The selected edge's curve, then its candidates, which take a moment. */
+export async function look() {
+  looking?.abort();
+  const name = selected.value;
+  const own = (looking = new AbortController());
+  batch(() => {
+    candidates.value = null;
+    candidatesTrouble.value = "";
+    preview.value = -1;
+    if (curve.value?.name !== name) curve.value = null;
+  });
+  if (!name) return;
+  try {
+    curve.value = await call<Curve>(edgePath(name), undefined, own.signal);
+    const got = await call<{ candidates: Candidate[] }>(`${edgePath(name)}/candidates`, undefined, own.signal);
+    if (own.signal.aborted) return;
+    batch(() => {
+      candidates.value = got.candidates;
+      const now = edge.value?.function;
+      const first = got.candidates.findIndex((one) => one.suggestion.function !== now || edge.value?.spline);
+      preview.value = first;
+    });
+  } catch (error) {
+    if (own.signal.aborted) return;
+    candidates.value = [];
+    candidatesTrouble.value = error instanceof Error ? error.message : String(error);
+  }
+}
+
+export function select(name: string) {
+  if (name === selected.value) return;
+  selected.value = name;
+  void look();
+}
+
+export function neighbour(by: number) {
+  const order = byShare.value;
+  if (!order.length) return;
+  const at = order.findIndex((one) => one.name === selected.value);
+  const next = order[(at + by + order.length) % order.length];
+  select(next.name);
+  say(`Edge ${spoken(next.name)}, ${next.function || "free spline"}.`);
+}
+
+export function previewBy(by: number) {
+  const all = candidates.value;
+  if (!all?.length) return;
+  preview.value = (preview.value + by + all.length) % all.length;
+}
+
+async function act(what: string, path: string, body: object, told: (before: Snapshot, now: Snapshot) => string) {
+  const before = snapshot.value;
+  if (!before || before.phase !== "ready" || busy.value) return;
+  busy.value = what;
+  trouble.value = "";
+  try {
+    const now = await call<Snapshot>(path, { base: before.view.revision, ...body });
+    take(now);
+    say(told(before, now));
+  } catch (error) {
+    fail(error);
+  } finally {
+    busy.value = "";
+  }
+}
+
+const effectOf = (before: Snapshot, now: Snapshot): string => {
+  const [was, is] = [before.view.measure.value, now.view.measure.value];
+  const by = was && is ? ` (${change(is / was - 1)})` : "";
+  return `Validation ${now.view.measure.kind} is now ${number(is)}${by}, ${plural(now.view.edges, "edge")}.`;
+};
+
+export function step(what: string, fields: object) {
+  return act(what, "steps", { step: fields }, (before, now) => `${what}. ${effectOf(before, now)}`);
+}
+export const undo = (steps = 1) => act("Undoing", "undo", { steps }, (before, now) => `Undone. ${effectOf(before, now)}`);
+export const redo = () => act("Redoing", "redo", {}, (before, now) => `Redone. ${effectOf(before, now)}`);
+export const snap = (name = previewed.value?.suggestion.function) =>
+  name && edge.value ? step(`Snapped ${spoken(selected.value)} to ${name}`, { kind: "snap", edge: selected.value, function: name }) : undefined;
+export const free = () =>
+  edge.value?.function ? step(`Freed ${spoken(selected.value)}`, { kind: "free", edge: selected.value }) : say("This edge is a free spline already.");
+export const zero = () => edge.value && step(`Removed ${spoken(selected.value)}`, { kind: "zero", edge: selected.value });
+export const keep = (edges: number) => step(`Kept ${plural(edges, "edge")}`, { kind: "keep", edges });
+export const setConstant = (name: string, constant: string, value: number) =>
+  step(`Set ${constant} of ${spoken(name)} to ${number(value)}`, { kind: "set", edge: name, [constant]: value });
+export const takeFormula = (formula: string) => step("Took the formula", { kind: "take", formula });
+export const refit = () => step("Refitted", { kind: "refit" });
+
+export async function writeOwn(name: string, formula: string): Promise<string> {
+  try {
+    await call("functions", { name, formula });
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  await look();
+  const at = candidates.value?.findIndex((one) => one.suggestion.function === name) ?? -1;
+  if (at < 0) return `${name} cannot stand for this edge: it would leave its domain on the rows.`;
+  preview.value = at;
+  return "";
+}
+
+let asked = false;
+
+/** The prediction at x; while one is asked for, only the last x waits. */
+export async function predict() {
+  if (predicting.value) {
+    asked = true;
+    return;
+  }
+  predicting.value = true;
+  do {
+    asked = false;
+    try {
+      predicted.value = await call<Predicted>("predict", { x: x.value });
+    } catch (error) {
+      fail(error);
+    }
+  } while (asked);
+  predicting.value = false;
+}
+
+export function setInput(i: number, value: number) {
+  x.value = x.value.map((old, n) => (n === i ? value : old));
+  void predict();
+}
+
+export function setRow(row: number[]) {
+  x.value = [...row];
+  void predict();
+}
+
+export async function search(seconds: number) {
+  try {
+    searching.value = "starting";
+    found.value = [];
+    await call("search", { seconds });
+  } catch (error) {
+    searching.value = "";
+    fail(error);
+  }
+}
+export const cancelSearch = () => call("search/cancel", {}).catch(fail);
+export const cancelFit = () => call("fit/cancel", {}).catch(fail);
+
+async function formulasFound() {
+  found.value = (await call<{ formulas: Found[] }>("pareto")).formulas;
+  say(`The search has found ${plural(found.value.length, "formula")}.`);
+}
+
+export async function publish(name: string): Promise<string> {
+  busy.value = "Publishing";
+  try {
+    const got = await call<{ version: number }>("publish", { base: view.value?.revision, ...(name ? { name } : {}) });
+    await refresh();
+    say(`Published version ${got.version}.`);
+    return "";
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  } finally {
+    busy.value = "";
+  }
+}
+
+function hear(event: StudioEvent | null) {
+  if (event === null) {
+    connected.value = false;
+    return;
+  }
+  const again = !connected.value;
+  connected.value = true;
+  switch (event.kind) {
+    case "connected":
+      if (again && !busy.value) void refresh();
+      break;
+    case "changed":
+      if (!busy.value && event.revision !== view.value?.revision) void refresh();
+      break;
+    case "fit": {
+      const trace = [...(fitting.value?.trace ?? []), event.loss as number].filter((loss) => loss !== null);
+      fitting.value = { line: String(event.line), share: Number(event.share), trace };
+      break;
+    }
+    case "fit_failed":
+      trouble.value = String(event.error);
+      break;
+    case "search":
+      searching.value = event.running ? String(event.line ?? "starting") : "";
+      if (event.error) trouble.value = String(event.error);
+      else if (!event.running) void formulasFound().catch(fail);
+      break;
+    case "served":
+      served.value = { version: Number(event.version), server: String(event.server), error: event.error as string | undefined };
+      if (served.value.version) say(`The server answers with version ${served.value.version}.`);
+      break;
+  }
+}
+
+export function start() {
+  void refresh().then(() => void call<{ formulas: Found[] }>("pareto").then((got) => (found.value = got.formulas), () => undefined));
+  void listen(hear);
+}
+
+export const edgeAt = (l: number, j: number, i: number): Edge | undefined =>
+  view.value?.snapshot.edges.find(({ place }) => place[0] === l && place[1] === j && place[2] === i);

@@ -1,0 +1,189 @@
+/** The data of the server's answers, as `kanserve.studio.page_views` and `workspace` make them. */
+
+export type Num = number | null;
+export type Place = [number, number, number];
+
+export interface Edge {
+  name: string;
+  function: string;
+  spline: boolean;
+  constants: number[];
+  share: number;
+  low: number;
+  high: number;
+  curve: Num[];
+  place: Place;
+}
+
+export interface Node {
+  name: string;
+  latex: string;
+  unit: string;
+  low: number;
+  high: number;
+  middle: number;
+  density: number[];
+  knots: number[];
+  trained: [number, number] | null;
+  share: number;
+}
+
+export interface Formula {
+  name: string;
+  text: string;
+  latex: string;
+  closed_form: boolean;
+  domain: string[];
+  trouble: string;
+}
+
+export interface Done {
+  step: string;
+  edges: number;
+  loss: Num;
+}
+
+export interface Measure {
+  kind: string;
+  value: Num;
+  r2: Num[];
+  accuracy: number | null;
+}
+
+export interface LayerMap {
+  inputs: number;
+  sums: number;
+  cells: number[][];
+}
+
+export interface View {
+  revision: number;
+  snapshot: {
+    shape: number[];
+    inputs: string[];
+    outputs: string[];
+    edges: Edge[];
+    loss: Num;
+    formulas: Formula[];
+    history: Done[];
+    undone: number;
+  };
+  nodes: Node[][];
+  arity: number[][];
+  measure: Measure;
+  first: Measure;
+  interval: number[];
+  edges: number;
+  possible_edges: number;
+  shown_share: number;
+  complexity: number | null;
+  maps: LayerMap[];
+  python: string;
+}
+
+export interface Model {
+  title: string;
+  name: string;
+  version: number;
+  next_version: number;
+  published: number;
+  served: number;
+  can_publish: boolean;
+  drawn: boolean;
+  held_out: number;
+  total_rows: number;
+  unseen_rows: number;
+  classes: string[];
+  formats: string[];
+  load: string;
+  kanserve: string;
+}
+
+export interface Snapshot {
+  phase: "fitting" | "ready";
+  model: Model;
+  unsaved: number;
+  trouble?: string;
+  view: View;
+}
+
+export interface Curve {
+  name: string;
+  source: string;
+  source_latex: string;
+  target_latex: string;
+  unit: string;
+  u: number[];
+  values: Num[];
+  low: number;
+  high: number;
+  knots: number[];
+  knot_values: Num[];
+  intervals: number;
+  density: number[];
+  factor: number;
+  function: string;
+}
+
+export interface Candidate {
+  suggestion: { function: string; r2: number; loss: number; change: number; constants: number[] };
+  complexity: number;
+  change: Num;
+  curve: Num[];
+  formula: string;
+}
+
+export interface Constant {
+  edge: string;
+  constant: string;
+  value: number;
+  error: Num;
+  nice: string;
+  nice_value: Num;
+  nice_change: Num;
+}
+
+export interface Predicted {
+  value: Num[];
+  gradient: Num[][];
+  inside: boolean[];
+  nodes: Num[][];
+}
+
+export interface Rows {
+  seed: number;
+  total: number;
+  x: number[][];
+  y: number[][];
+  prediction: Num[][];
+  outside: boolean[];
+}
+
+export interface Found {
+  text: string;
+  latex: string;
+  complexity: number;
+  rmse: number;
+  take: string;
+  best: boolean;
+}
+
+export interface ExportFile {
+  path: string;
+  bytes: number;
+  text: string | null;
+  base64?: string;
+}
+
+export interface Exported {
+  format: string;
+  files: ExportFile[];
+  largest_gap: Num;
+  microseconds: Num;
+  note: string;
+}
+
+export interface StudioEvent {
+  kind: string;
+  [key: string]: unknown;
+}

@@ -1,0 +1,275 @@
+"""The studio's page in the machine's Chromium: the whole road with a mouse and with keys alone, and who it talks to."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve import repository
+from kanserve.artifact_compiler import compile
+from kanserve.client import Client
+from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import equal
+from kanserve.serve.settings import Settings
+from kanserve.studio.built_page import STATIC
+from kanserve.studio.opened_model import Opened
+from tests.support import server_process
+from tests.support.paths import ROOT
+from tests.support.sessions import law
+from tests.support.studios import CHROMIUM, Running, needs_browser, running
+
+pytestmark = [pytest.mark.slow, pytest.mark.extended]
+
+AXE = ROOT / "studio" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = needs_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=CHROMIUM)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    kan, data = law()
+    repository.publish(tmp_path / "models", "law", compile(kan, name="law", data=data))
+    return tmp_path / "models"
+
+
+@contextmanager
+def page_of(browser: Any, root: Path, theme: str = "light", server: str = "", width: int = 1400) -> Iterator[Any]:
+    """The page of a studio on the newest version, and the studio; nothing may fail in its console."""
+    kan, data = law()
+    opened = Opened(kan, "law", data, repository=str(root), name="law", version=1)
+    with running(opened, None, server) as studio:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        page = context.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.extend([message.text] if message.type == "error" else []))
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".choice")
+        yield page, studio
+        context.close()
+    assert faults == []
+
+
+def saved(studio: Running) -> kanserve.Kan:
+    kan: kanserve.Kan = studio.studio.workspace.session.kan
+    return kan
+
+
+def settled(page: Any, steps: int) -> None:
+    """Wait until the page shows so many steps, and the candidates of the network after them."""
+    until(page, f"document.querySelectorAll('.steps li:not(.first):not(.now) code').length === {steps}")
+    page.wait_for_selector(".choice")
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition in the page, whose policy allows no eval, by which playwright itself would wait."""
+    for _ in range(600):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
+def test_a_tile_is_clicked_snapped_and_undone(browser: Any, root: Path):
+    with page_of(browser, root) as (page, studio):
+        before, formula = saved(studio), page.inner_text("[data-testid=formula]")
+        page.click(".tile[data-edge='x->h1']")
+        page.wait_for_selector(".choice >> nth=2")
+        assert "sin" in page.inner_text(".choice >> nth=0")
+        page.click("text=Snap to sin")
+        settled(page, 1)
+        assert "snapped to the function sin" in page.inner_text(".tile[data-edge='x->h1']")
+        assert page.inner_text("[data-testid=formula]") != formula
+        assert page.inner_text(".top").count("1 unsaved step") == 1
+        after = saved(studio)
+        assert not equal(before, after)
+        page.click("button[aria-label=Undo]")
+        settled(page, 0)
+        assert equal(saved(studio), before)
+        page.click("button[aria-label=Redo]")
+        settled(page, 1)
+        assert equal(saved(studio), after)
+
+
+def test_the_python_of_the_steps_gives_the_equal_network_in_a_new_process(browser: Any, root: Path, tmp_path: Path):
+    with page_of(browser, root) as (page, studio):
+        for edge, function in (("x->h1", "sin"), ("h1->z", "exp")):
+            page.click(f".tile[data-edge='{edge}']")
+            page.wait_for_selector(f".choice:has-text('{function}: R squared')")
+            page.click(f".choice:has-text('{function}: R squared')")
+            page.click(f"text=Snap to {function}")
+            page.wait_for_selector(f".tile.snapped[data-edge='{edge}']")
+        settled(page, 2)
+        script, wanted = studio.get("export/python")["files"][0]["text"], saved(studio)
+    kan, data = law()
+    (tmp_path / "steps.py").write_text(script)
+    np.savez(tmp_path / "rows.npz", x=data.x, y=data.y)
+    kan.save(tmp_path / "kan.safetensors")
+    code = (
+        "import steps, kanserve, numpy as np; r = np.load('rows.npz');"
+        "d = kanserve.Dataset(r['x'], r['y'], ('x', 'L/D'), ('z',));"
+        "steps.replay(kanserve.load('kan.safetensors'), d).save('after.safetensors')"
+    )
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'exporters'}:{tmp_path}", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
+    assert equal(kanserve.load(tmp_path / "after.safetensors"), wanted)
+
+
+def test_a_published_version_is_what_a_running_server_answers_with(browser: Any, root: Path):
+    with (
+        server_process.served(Settings(str(root), port=0, model_control="poll", poll_seconds=0.1)) as (_, address),
+        Client(address) as client,
+        page_of(browser, root, server=address) as (page, studio),
+    ):
+        page.wait_for_selector("text=serving v1")
+        page.click(".tile[data-edge='L/D->h1']")
+        page.wait_for_selector(".choice")
+        page.click(".button.take")
+        settled(page, 1)
+        page.click("text=Publish v2 >> nth=0")
+        page.click("dialog .button.main")
+        page.wait_for_selector("text=serving v2", timeout=60_000)
+        assert "unsaved" not in page.inner_text(".top")
+        rows = law()[1].x[:20]
+        np.testing.assert_allclose(client.infer("law", rows).values, evaluate(saved(studio), rows), rtol=1e-9)
+
+
+def test_the_page_asks_nobody_but_its_own_server(browser: Any, root: Path):
+    asked: list[str] = []
+    with page_of(browser, root) as (page, studio):
+        page.on("request", lambda request: asked.append(request.url))
+        page.reload()
+        page.wait_for_selector(".choice")
+        page.click("#tab-latex")
+        page.click("text=Matrix")
+        page.wait_for_selector(".matrix .tile")
+        page.evaluate("document.fonts.ready.then(() => true)")
+    assert len(asked) > 8
+    assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {studio.host}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Any, root: Path, theme: str):
+    if not AXE.is_file():
+        pytest.skip("needs npm: 'make studio' has not installed axe-core")
+    with page_of(browser, root, theme) as (page, _):
+        until(page, "!document.body.innerText.includes('≈')")
+        for view in ("flow", "matrix", "table", "latex", "publish", "own", "keys"):
+            match view:
+                case "matrix" | "table":
+                    page.click(f".net .segments >> text={view.title()}")
+                case "latex":
+                    page.click("#tab-latex")
+                    page.wait_for_selector("pre.code")
+                case "publish":
+                    page.click("text=Publish v2 >> nth=0")
+                case "own":
+                    page.keyboard.press("Escape")
+                    page.click("text=Own…")
+                case "keys":
+                    page.keyboard.press("Escape")
+                    page.click("button[title='Keys (?)']")
+            page.evaluate(AXE.read_text("utf-8"))
+            found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations)")
+            short = [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found]
+            assert short == [], (view, json.dumps(short, indent=1))
+
+
+def test_keys_alone_go_the_whole_road(browser: Any, root: Path):
+    with page_of(browser, root) as (page, studio):
+        page.evaluate("document.activeElement.blur()")
+        first = page.get_attribute(".tile.chosen", "data-edge")
+        page.keyboard.press("j")
+        assert page.get_attribute(".tile.chosen", "data-edge") != first
+        page.keyboard.press("k")
+        assert page.get_attribute(".tile.chosen", "data-edge") == first
+        page.wait_for_selector(".choice")
+        shown = page.get_attribute(".choice.on", "id")
+        page.keyboard.press("ArrowDown")
+        assert page.get_attribute(".choice.on", "id") != shown
+        page.keyboard.press("Enter")
+        settled(page, 1)
+        assert "Validation RMSE is now" in page.inner_text("[data-testid=said]")
+        page.keyboard.press("Backspace")
+        settled(page, 2)
+        page.keyboard.press("Control+z")
+        settled(page, 1)
+        page.keyboard.press("j")
+        page.wait_for_selector(".choice")
+        page.keyboard.press("0")
+        settled(page, 2)
+        assert saved(studio).edges == 2
+        page.keyboard.press("Control+z")
+        settled(page, 1)
+
+        # a slider moves the prediction
+        before = page.inner_text("[data-testid=prediction]")
+        page.focus(".slider >> nth=0")
+        for _ in range(3):
+            page.keyboard.press("PageUp")
+        until(page, f"document.querySelector('[data-testid=prediction]').innerText !== {json.dumps(before)}")
+
+        # the ruler makes a step with Enter
+        page.wait_for_selector(".ruler-track:not(.off)")
+        page.focus(".ruler-track")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        settled(page, 2)
+        assert saved(studio).edges == 2
+
+        # publish
+        page.focus("text=Publish v2 >> nth=0")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog[open]")
+        for _ in range(6):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.type") == "submit":
+                break
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog", state="detached", timeout=60_000)
+        assert repository.versions(root, "law") == (1, 2)
+        assert equal(repository.read(root, "law").kan(), saved(studio))
+
+
+def test_at_200_percent_nothing_is_cut_off_sideways_and_targets_are_24_pixels(browser: Any, root: Path):
+    with page_of(browser, root, width=700) as (page, _):  # 1400 pixels at 200 %
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0
+        small = page.evaluate(
+            "[...document.querySelectorAll('button, input, select, [role=slider], [role=option]')]"
+            ".map((e) => [e.getBoundingClientRect(), e.outerHTML.slice(0, 90)])"
+            ".filter(([b]) => b.width > 0 && (b.width < 23.5 || b.height < 23.5)).map(([b, html]) => html)"
+        )
+        assert small == []
+
+
+def test_no_motion_is_made_for_who_wants_none(browser: Any, root: Path):
+    with page_of(browser, root) as (page, _):
+        page.emulate_media(reduced_motion="reduce")
+        assert page.evaluate("getComputedStyle(document.querySelector('.tile')).transitionDuration") == "0s"
+
+
+def test_the_built_page_is_small_and_carries_the_licenses_of_what_is_in_it():
+    needs_browser()
+    sizes = {path.name: path.stat().st_size for path in STATIC.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) <= 1_500_000
+    notes = (STATIC / "THIRD_PARTY_LICENSES.txt").read_text("utf-8")
+    for name in ("preact", "@preact/signals", "katex", "inter", "jetbrains-mono"):
+        assert name in notes
