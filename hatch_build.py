@@ -18,6 +18,8 @@ LINK = re.compile(
     r"^```.*?^```|(?P<picture>!?)\[(?P<text>[^\]]*)\]\((?![a-z]+:|#)(?P<path>[^)\s]+)\)", re.MULTILINE | re.DOTALL
 )
 
+PICTURE = re.compile(r'(?P<name>src|srcset)="(?![a-z]+:)(?P<path>[^"]+)"')
+
 
 class BuiltFiles(BuildHookInterface):  # type: ignore[type-arg]  # hatchling finds it only without arguments
     """Puts the compiled library into wheels and editable installs, and the page of the studio into wheels and the
@@ -101,8 +103,11 @@ class Readme(MetadataHookInterface):
             kind = "raw" if link["picture"] else "blob"
             return f"{link['picture']}[{link['text']}]({repository}/{kind}/{release}/{link['path']})"
 
+        def picture(source: re.Match[str]) -> str:
+            return f'{source["name"]}="{repository}/raw/{release}/{source["path"]}"'
+
         text = Path(self.root, "README.md").read_text("utf-8")
-        metadata["readme"] = {"content-type": "text/markdown", "text": LINK.sub(full, text)}
+        metadata["readme"] = {"content-type": "text/markdown", "text": PICTURE.sub(picture, LINK.sub(full, text))}
 
 
 def _build_module() -> Any:

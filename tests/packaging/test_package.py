@@ -111,6 +111,11 @@ def test_every_link_of_the_readme_is_a_full_address_of_a_file_in_the_repository(
         start = f"{addresses['Repository']}/{'raw' if mark else 'blob'}/v{metadata['Version']}/"
         assert link.startswith(start) and (ROOT / link.removeprefix(start)).is_file(), link
     assert _without_links(text) == _without_links(README)
+    pictures = re.findall(r' (?:src|srcset)="([^"]+)"', text)
+    assert len(pictures) == 2
+    for picture in pictures:
+        start = f"{addresses['Repository']}/raw/v{metadata['Version']}/"
+        assert picture.startswith(start) and (ROOT / picture.removeprefix(start)).is_file(), picture
 
 
 @pytest.mark.extended
@@ -250,4 +255,5 @@ def _links(text: str) -> list[tuple[str, str]]:
 
 
 def _without_links(text: str) -> str:
+    text = re.sub(r' (src|srcset)="[^"]*"', r" \1", text)
     return re.sub(r"\]\([^)]*\)", "]", text).strip()
