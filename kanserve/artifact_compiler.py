@@ -18,7 +18,7 @@ from kanserve import formula
 from kanserve.artifact.directory import write_files
 from kanserve.artifact.format import Artifact, Metrics, assemble
 from kanserve.artifact.naming_rules import check_name
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Dataset
 from kanserve.errors import ConflictError, ExportError, InputError, MissingDependencyError, NotFoundError
 from kanserve.formula import Formula
 from kanserve.formula.constants.uncertainty_report import (
@@ -39,7 +39,7 @@ from kanserve.network.kan import Kan
 from kanserve.network.rounding_error import rounding, scale, steady_rows
 from kanserve.network.training_range import breaking_point, ranges
 from kanserve.runtime import c_backend, load_backend
-from kanserve.train.common.encoded_data import in_codes_of
+from kanserve.train.common.encoded_data import samples_for
 from kanserve.train.common.scoring import score
 from kanserve_exporters import c_source
 
@@ -123,7 +123,7 @@ def _compiled(
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """As `compile`; with `derivatives`, C has them although the options do not ask for them, where they cost little."""
-    rows = None if data is None else in_codes_of(kan, dataset(data, classes=kan.classes, tables=True))
+    rows = None if data is None else samples_for(kan, data)
     intervals = options.intervals if rows is None or options.intervals else _intervals(kan, rows)
     options = replace(options, intervals=intervals)
     others = listed(candidates)

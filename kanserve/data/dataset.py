@@ -200,29 +200,32 @@ def dataset(
     outputs: int | None = None,
     labels: bool = False,
     tables: bool = False,
+    known: Categories = NONE,
 ) -> Dataset:
     """A Dataset from a caller's data: a Dataset, (x, y), or a DataFrame and its `target` columns.
 
     A single column of text holds class labels. So does a single column of integers if `labels` is true, or if several
     `outputs` are expected. `classes` are those of the network that the data are for.
-    Only with `tables` inputs may be categorical or missing.
+    Only with `tables` inputs may be categorical or missing; a DataFrame's columns in `known` have these categories.
     """
-    made = _dataset(data, target, classes, outputs, labels)
+    made = _dataset(data, target, classes, outputs, labels, known)
     if not tables:
         made.check_numbers()
     return made
 
 
-def _dataset(data: object, target: Target, classes: Sequence[str], outputs: int | None, labels: bool) -> Dataset:
+def _dataset(
+    data: object, target: Target, classes: Sequence[str], outputs: int | None, labels: bool, known: Categories
+) -> Dataset:
     if not is_frame(data) and target is not None:
         raise DataError(f"target names columns of a DataFrame; the data given are {_described(data)}.")
     if isinstance(data, Dataset):
         return data
     names: tuple[str, ...]
     if is_frame(data):
-        x, inputs, names, y, categories = split_frame(data, target)
+        x, inputs, names, y, categories = split_frame(data, target, known)
     elif isinstance(data, tuple) and len(data) == 2:
-        x, categories = frame_numbers(data[0]) if is_frame(data[0]) else (_numbers(data[0], "x"), NONE)
+        x, categories = frame_numbers(data[0], known) if is_frame(data[0]) else (_numbers(data[0], "x"), NONE)
         y = data[1]
         inputs = column_names(data[0], x.shape[-1]) if x.ndim == 2 else ()
         names = column_names(y, 1)
@@ -237,8 +240,8 @@ def _dataset(data: object, target: Target, classes: Sequence[str], outputs: int 
         return Dataset(x, y, inputs, names if len(names) == y.shape[-1] else (), categories=categories)
     several = outputs is not None and outputs > 1 and is_whole(column)
     if len(classes) > 1 or labels or several or is_text(column) or is_categorical(y):
-        values, known = one_hot(column, classes)
-        return Dataset(x, values, inputs, known, known, categories=categories)
+        values, labelled = one_hot(column, classes)
+        return Dataset(x, values, inputs, labelled, labelled, categories=categories)
     return Dataset(x, _numbers(column, "y"), inputs, names, categories=categories)
 
 

@@ -34,9 +34,12 @@ def is_frame(data: object) -> TypeGuard[DataFrame]:
 
 
 def split_frame(
-    frame: DataFrame, target: str | Sequence[str] | None
+    frame: DataFrame, target: str | Sequence[str] | None, known: Categories = NONE
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...], Any, Categories]:
-    """x, the names of inputs and targets, y: numbers (N, targets) or a column of labels, and the inputs' categories."""
+    """x, the names of inputs and targets, y: numbers (N, targets) or a column of labels, and the inputs' categories.
+
+    Those of the inputs in `known` are the ones there.
+    """
     names = list(getattr(frame, "column_names", frame.columns))
     shown = ", ".join(str(name) for name in names[:30])
     if target is None:
@@ -51,7 +54,7 @@ def split_frame(
     inputs = [name for name in names if name not in targets]
     if not targets or not inputs:
         raise DataError("Choose at least one target column and leave at least one input column.")
-    x, categories = coded(frame, inputs)
+    x, categories = coded(frame, inputs, known)
     y: Any
     if len(targets) == 1 and is_categorical(frame[targets[0]]):
         y = frame[targets[0]]
@@ -85,22 +88,22 @@ def frame_numbers(frame: DataFrame, known: Categories = NONE) -> tuple[Array, Ca
 
 def _coded(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:
     """A column as numbers, and its categories, none if it is not categorical."""
-    labels = _labels(column)
-    if labels is None:
-        if known is None:
-            return _numbers(column, name), ()
-        values = np.asarray(_numbers(column, name))  # whose categories are written as numbers
-        whole = np.isfinite(values) & (values == np.floor(np.where(np.isfinite(values), values, 0)))
-        texts = [str(int(value)) if is_whole else str(value) for value, is_whole in zip(values, whole, strict=True)]
-        labels = [None if np.isnan(value) else text for value, text in zip(values, texts, strict=True)], ()
-    given, own = labels
-    if known is None:
-        numeric = [text for text in {text for text in given if text is not None} if not own and is_number(text)]
-        if numeric:
-            row = next(row for row, text in enumerate(given) if text is not None and not is_number(text))
-            raise DataError(f"Column {name!r} must be numbers, or categories; row {row + 1} is {given[row]!r:.80}.")
-        known = own or tuple(sorted({text for text in given if text is not None}))
-    return codes(given, known), known
+    own = _own_categories(column)
+    if known is not None or own is not None:
+        given = _texts(column)
+        known = known or own or tuple(sorted({text for text in given if text is not None}))
+        return codes(given, known), known
+    if not is_text(np.asarray(column)):
+        return _numbers(column, name), ()
+    given = _texts(column)
+    there = {text for text in given if text is not None}
+    numeric = {text for text in there if is_number(text)}
+    if not numeric:
+        return codes(given, tuple(sorted(there))), tuple(sorted(there))
+    if numeric < there:
+        row = next(row for row, text in enumerate(given) if text in there - numeric)
+        raise DataError(f"Column {name!r} must be numbers, or categories; row {row + 1} is {given[row]!r:.80}.")
+    return np.array([np.nan if text is None else float(text) for text in given]), ()
 
 
 def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
@@ -110,19 +113,24 @@ def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
     return np.array([found.get(text, float(len(known))) for text in texts], np.float64)
 
 
-def _labels(column: Any) -> tuple[list[str | None], tuple[str, ...]] | None:
-    """The texts of a categorical column, None where missing, and its categories if its type has them; or None."""
+def _own_categories(column: Any) -> tuple[str, ...] | None:
+    """The categories of a column's type, none if it does not list them; None if its type is no categorical one."""
     kind: Any = getattr(column, "dtype", getattr(column, "type", None))
-    own: tuple[str, ...] = ()
-    if getattr(kind, "name", "") == "category":  # pandas
-        own = tuple(map(str, kind.categories))
-    elif str(kind).startswith(("Enum", "Categorical")):  # polars
-        own = tuple(map(str, kind.categories)) if str(kind).startswith("Enum") else ()
-    elif not (str(kind).startswith("dictionary") or is_text(np.asarray(column))):
-        return None
+    if getattr(kind, "name", "") == "category" or str(kind).startswith("Enum"):  # pandas, polars
+        return tuple(map(category_text, kind.categories))
+    return () if str(kind).startswith(("Categorical", "dictionary")) else None  # polars, pyarrow
+
+
+def _texts(column: Any) -> list[str | None]:
+    """The values of a column as texts, None where missing."""
     reader = getattr(column, "to_pylist", getattr(column, "to_list", None))
     listed = np.asarray(column).tolist() if reader is None else reader()
-    return [None if value is None or value != value else str(value) for value in map(_plain, listed)], own
+    return [None if value is None or value != value else category_text(value) for value in map(_plain, listed)]
+
+
+def category_text(value: object) -> str:
+    """The text of a category; a whole number has the same in every type: "1" for 1.0."""
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
 
 
 def _plain(value: Any) -> Any:

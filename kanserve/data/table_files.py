@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.frames import NONE, Categories, codes, is_number
+from kanserve.data.frames import NONE, Categories, category_text, codes, is_number
 from kanserve.data.labels import one_hot
 from kanserve.errors import DataError, MissingDependencyError, NotFoundError
 
@@ -138,7 +138,7 @@ def _coded(
         texts: list[str | None] = []
         if name in known or _is_text(table, name):
             listed = table.column(name).to_pylist()
-            texts = [None if value is None or value == "" else str(value) for value in listed]
+            texts = [None if value is None or value == "" else category_text(value) for value in listed]
         there = {text for text in texts if text is not None}
         if there and (name in known or not any(map(is_number, there))):
             found[name] = known.get(name) or tuple(sorted(there))

@@ -24,17 +24,15 @@ def coded(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]:
     known = {name: categories for name, categories in known.items() if categories}
     if len(set(columns)) < len(columns):
         return X, {}
-    try:
-        numbers, found = frame_numbers(X, known)
-    except DataError:
-        if any(getattr(kind, "name", "") == "category" for kind in getattr(X, "dtypes", ())):
-            raise
-        return X, {}  # scikit-learn says what is wrong with it
+    numbers, found = frame_numbers(X, known)
     if not found:
         return X, {}
+    names = column_names(X, len(columns)) or tuple(f"x{i + 1}" for i in range(len(columns)))
+    if kan is not None and names == tuple(one.name for one in kan.inputs):  # else scikit-learn refuses the names
+        for name in found.keys() - known.keys():
+            raise DataError(f"Column {name!r} has categories, and is a number in the network.")
     package: Any = type(X)
     made = package(numbers, columns=columns, index=X.index) if hasattr(X, "index") else package(numbers, schema=columns)
-    names = column_names(X, len(columns)) or tuple(f"x{i + 1}" for i in range(len(columns)))
     return made, {names[i]: found[str(c)] for i, c in enumerate(columns) if str(c) in found}
 
 

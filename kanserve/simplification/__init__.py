@@ -3,14 +3,14 @@
 from dataclasses import replace
 from typing import Literal
 
-from kanserve.data.dataset import Target, TrainingData, dataset
+from kanserve.data.dataset import Target, TrainingData
 from kanserve.network.kan import Kan
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
 from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolification import symbolify
 from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refitted_on_all_rows
-from kanserve.train.common.encoded_data import in_numbers
+from kanserve.train.common.encoded_data import in_numbers, samples_for
 from kanserve.train.common.scoped_settings import scoped
 
 __all__ = ["SimplificationSettings", "SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
@@ -73,7 +73,7 @@ def simplify(
     'x1^2'
     """
     inputs = kan.inputs
-    kan, data = in_numbers(kan, dataset(data, target, classes=kan.classes, tables=True))
+    kan, data = in_numbers(kan, samples_for(kan, data, target))
     kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)
     kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=report)
     if kan.symbolic:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from kanserve.data.dataset import Target, TrainingData, dataset
+from kanserve.data.dataset import Target, TrainingData
 from kanserve.network.kan import Kan
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
@@ -35,7 +35,7 @@ from kanserve.simplification.validation import (
     refit,
     smoothed,
 )
-from kanserve.train.common.encoded_data import in_numbers
+from kanserve.train.common.encoded_data import in_numbers, samples_for
 from kanserve.train.common.grids import regrid
 from kanserve.train.common.scoped_settings import scoped
 
@@ -139,7 +139,7 @@ def prune(
     >>> kan.edges, kanserve.prune(kan, data).edges
     (2, 1)
     """
-    plain, rows = in_numbers(kan, dataset(data, target, classes=kan.classes, tables=True))
+    plain, rows = in_numbers(kan, samples_for(kan, data, target))
     one = judge(plain, rows, tolerance, seed)
     result = pruned(plain, one, found=tolerance == "auto", seed=seed, report=report)[0]
     return replace(result, inputs=kan.inputs)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from kanserve.data.dataset import Target, TrainingData, dataset
+from kanserve.data.dataset import Target, TrainingData
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.functions import function
@@ -28,7 +28,7 @@ from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolic_edges import domains_hold, price, splines
 from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit, smoothed
-from kanserve.train.common.encoded_data import in_numbers
+from kanserve.train.common.encoded_data import in_numbers, samples_for
 from kanserve.train.common.scoped_settings import scoped
 
 OFFERS = (5, 3)
@@ -143,7 +143,7 @@ def symbolify(
     for name in functions:
         function(name)
     inputs = kan.inputs
-    kan, rows = in_numbers(kan, dataset(data, target, classes=kan.classes, tables=True))
+    kan, rows = in_numbers(kan, samples_for(kan, data, target))
     _, one = smoothed(kan, judge(kan, rows, tolerance, seed))
     straight = without_chains(straightened(refit(kan, one, settings.symbolification_refit_steps), one), one)
     one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them

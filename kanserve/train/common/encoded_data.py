@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset
+from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.data.frames import Categories
 from kanserve.errors import DataError
 from kanserve.network.encoding import encode, without_encoding
@@ -17,6 +17,12 @@ Array = NDArray[np.float64]
 def is_encoded(data: Dataset) -> bool:
     """Whether an input of the samples is categorical, or missing in some row."""
     return bool(data.categories) or bool(np.isnan(data.x.min()))  # without an array of all rows
+
+
+def samples_for(kan: Kan, data: TrainingData, target: Target = None) -> Dataset:
+    """The samples of a caller for a network; a DataFrame's categories by their names, whatever the column's type."""
+    known = {one.name: one.categories for one in kan.inputs if one.categories}
+    return in_codes_of(kan, dataset(data, target, classes=kan.classes, tables=True, known=known))
 
 
 def in_numbers(kan: Kan, data: Dataset) -> tuple[Kan, Dataset]:

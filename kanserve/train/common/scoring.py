@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Target, TrainingData, dataset
+from kanserve.data.dataset import Target, TrainingData
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan
-from kanserve.train.common.encoded_data import in_codes_of
+from kanserve.train.common.encoded_data import samples_for
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:
     >>> kanserve.score(kan, ([[0.0], [1.0]], [1.0, 3.0])).r2
     (1.0,)
     """
-    data = in_codes_of(kan, dataset(data, target, classes=kan.classes, tables=True).counted())
+    data = samples_for(kan, data, target).counted()
     if data.y.shape[1] != len(kan.outputs):
         raise DataError(f"The network has {len(kan.outputs)} outputs, the data have {data.y.shape[1]}.")
     if kan.classes and data.classes and kan.classes != data.classes:

@@ -164,3 +164,15 @@ def test_validation_data_are_given_as_the_training_data_are():
     labels = np.where(frame["a"] > 0, "up", "down")
     kan = kanserve.fit([1, 2], (frame[["a"]], labels), validation=(frame[["a"]], labels), starts=1, steps=3, grid=(3,))
     assert kan.classes == ("down", "up")
+
+
+def test_a_categorical_column_of_polars_is_categorical_although_its_categories_look_like_numbers():
+    frame = polars.DataFrame({"x": polars.Series(["10", "9", None], dtype=polars.Categorical), "y": [1.0, 2.0, 3.0]})
+    data = dataset(frame, "y", tables=True)
+    assert data.categories == {"x": ("10", "9")}
+    assert np.array_equal(data.x[:, 0], [0, 1, np.nan], equal_nan=True)
+
+
+def test_a_column_of_text_that_is_numbers_is_numbers():
+    frame = pandas.DataFrame({"x": ["1", "2.5", None], "y": [1.0, 2.0, 3.0]})
+    assert np.array_equal(dataset(frame, "y", tables=True).x[:, 0], [1, 2.5, np.nan], equal_nan=True)

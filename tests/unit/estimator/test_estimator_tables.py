@@ -98,3 +98,34 @@ def test_a_search_for_formulas_refuses_a_table():
     frame, y = _table()
     with pytest.raises(ValueError, match="'kind' has categories; numbers are needed here"):
         KANRegressor(symbolic=True).fit(frame, y)
+
+
+def test_numbers_written_as_text_are_numbers():
+    frame, _ = _table()
+    y = frame["a"] ** 2
+    numbers = KANRegressor(**FAST).fit(frame[["a"]], y)
+    texts = KANRegressor(**FAST).fit(frame[["a"]].astype(str), y)
+    assert not texts.kan_.inputs[0].categories
+    assert np.array_equal(numbers.predict(frame[["a"]]), texts.predict(frame[["a"]].astype(str)))
+
+
+def test_text_in_a_column_of_numbers_is_refused_at_prediction():
+    frame, y = _table()
+    model = KANRegressor(**FAST).fit(frame, y)
+    with pytest.raises(ValueError, match="Column 'a' has categories, and is a number in the network"):
+        model.predict(frame.assign(a="low"))
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0, 2.5], [False, True], [3, 4, 5]])
+def test_categories_that_are_numbers_are_known_without_their_type(values):
+    frame, y = _table()
+    kind = np.random.default_rng(1).choice(values, len(frame))
+    model = KANRegressor(**FAST).fit(frame.assign(kind=pandas.Categorical(kind)), y + 3 * (kind == values[0]))
+    typed, plain = frame.assign(kind=pandas.Categorical(kind)), frame.assign(kind=kind)
+    assert np.array_equal(model.predict(typed), model.predict(plain))
+
+
+def test_the_column_of_a_table_that_cannot_be_read_is_named():
+    frame, y = _table()
+    with pytest.raises(ValueError, match="Column 'day' must be numbers, got datetime64"):
+        KANRegressor(**FAST).fit(frame.assign(day=pandas.date_range("2020", periods=len(frame))), y)

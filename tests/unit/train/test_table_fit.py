@@ -243,3 +243,12 @@ def test_warnings_come_from_the_last_fit_alone():
         warnings.simplefilter("always")
         kanserve.fit([1, 3, 1], (x, y), **FAST)
     assert len(told) <= 1
+
+
+def test_categories_that_are_numbers_are_known_by_their_names_without_their_type():
+    ages = np.random.default_rng(0).choice([30, 40, 50], 120)
+    typed = pandas.DataFrame({"age": pandas.Categorical(ages), "y": np.where(ages == 40, 2.0, ages / 50)})
+    kan = kanserve.fit([1, 1], typed, target="y", starts=1)
+    plain = typed.assign(age=ages)
+    assert kanserve.score(kan, plain, target="y") == kanserve.score(kan, typed, target="y")
+    assert equal(kanserve.prune(kan, plain, target="y"), kanserve.prune(kan, typed, target="y"))
