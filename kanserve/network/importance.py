@@ -16,6 +16,7 @@ from kanserve.network.evaluate import activations, edges
 from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
+_LARGE = 1e150  # whose square could overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,8 @@ def importance(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> Impo
     spreads = []
     for layer, v in zip(kan.layers, values, strict=False):
         given = edges(layer, v[counted])
+        size = np.abs(given).max(axis=(0, 2), keepdims=True)  # only ratios of a subnode's edges count
+        given /= np.where(size > _LARGE, size, 1.0)
         centred = given - np.tensordot(relative, given, axes=1)
         spreads.append(np.sqrt(np.tensordot(relative, centred**2, axes=1)))
     return pushed_back(kan, spreads)

@@ -9,13 +9,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import InputError
 from kanserve.network.edge_names import node_name, subnode_names
+from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import activations, as_rows, edge
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Sum, Symbolic
 from kanserve.network.training_range import finite_rows, known, ranges
 from kanserve.plot.chart_axes import plain_axes, word
 from kanserve.plot.matplotlib_scene import DASHES, Width, colours, inches, new_axes, shade
-from kanserve.plot.network_view import sample_size
+from kanserve.plot.network_view import limits_of, sample_size
 from kanserve.plot.palette import Palette, Role, Theme
 from kanserve.plot.tiles import state_of
 
@@ -103,7 +104,7 @@ def plot_edge(
     drawn.beyond(fits)
     drawn.density()
     if layer == 0 and known(kan)[i]:
-        drawn.training_range(ranges(kan)[i])
+        drawn.training_range(ranges(without_encoding(kan))[i])
     if fits:
         axes.legend(
             fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, labelcolor=one.of("second")
@@ -134,8 +135,8 @@ class _Edge:
             else ""
         )
         self.role: Role = state_of(self.name)
-        low, high = (float(v.min()), float(v.max())) if len(v) else (-1.0, 1.0)
-        self.x = np.linspace(low, high if high > low else low + 1, CURVE_POINTS)
+        low, high = limits_of(v[:, None])[:, 0].tolist()
+        self.x = np.linspace(low, high, CURVE_POINTS)
         self.y = edge(layer, j, i, self.x)
         finite = self.y[np.isfinite(self.y)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (-1.0, 1.0)

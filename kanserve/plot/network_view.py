@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.network.edge_names import node_name, subnode_names
+from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import activations, as_rows, edges
 from kanserve.network.importance import importance
 from kanserve.network.kan import Kan
@@ -68,7 +69,7 @@ class NetworkView:
     @cached_property
     def limits(self) -> tuple[Array, ...]:
         """The least and the largest value of each layer's inputs, (2, I) each; never equal."""
-        return tuple(_limits(v) for v in self.values)
+        return tuple(limits_of(v) for v in self.values)
 
     @cached_property
     def curves(self) -> tuple[Array, ...]:
@@ -90,8 +91,9 @@ class NetworkView:
 
     @cached_property
     def trained(self) -> tuple[Array, NDArray[np.bool_]]:
-        """The training range of each input, (I, 2), and whether it is known."""
-        return ranges(self.kan), known(self.kan)
+        """The training range of each input, (I, 2), and whether it is known: in the numbers that the network sees."""
+        kan = without_encoding(self.kan)
+        return ranges(kan), known(kan)
 
     def edge(self, layer: int, j: int, i: int) -> EdgeView:
         own, (low, high) = self.kan.layers[layer], self.limits[layer][:, i]
@@ -131,7 +133,7 @@ class NetworkView:
         return sum(float(self.importance.edges[layer][j, i]) for layer, j, i in places) / len(self.kan.layers)
 
     def input_range(self, i: int) -> tuple[float, float] | None:
-        """The training range of an input in its own units; None if unknown."""
+        """The training range of an input in its own units, or of its categories' numbers; None if unknown."""
         spans, is_known = self.trained
         return (float(spans[i, 0]), float(spans[i, 1])) if is_known[i] else None
 
@@ -155,19 +157,22 @@ def sample_size(kan: Kan) -> int:
     return int(min(MOST_ROWS, max(FEWEST_ROWS, MOST_VALUES // 4 // largest)))
 
 
-def _limits(values: Array) -> Array:
+def limits_of(values: Array) -> Array:
+    """The least and the largest of values (N, I), (2, I); never equal up to rounding."""
     if not len(values):
         return np.tile([[-1.0], [1.0]], (1, values.shape[1]))
     low, high = values.min(axis=0), values.max(axis=0)
     wide = high - low > 1e-12 * np.maximum(np.abs(low), np.abs(high))
-    return np.stack([np.where(wide, low, low - 0.5), np.where(wide, high, low + 0.5)])
+    around = np.maximum(0.5, 1e-6 * np.abs(low))
+    return np.stack([np.where(wide, low, low - around), np.where(wide, high, low + around)])
 
 
 def _density(values: Array, limits: Array) -> Array:
     """Counts in bins, smoothed a little, at most 1."""
     rows, inputs = values.shape
     with np.errstate(all="ignore"):
-        bins = np.clip((values - limits[0]) / (limits[1] - limits[0]) * DENSITY_BINS, 0, DENSITY_BINS - 1).astype(int)
+        places = np.nan_to_num((values - limits[0]) / (limits[1] - limits[0]))  # NaN of a range that overflows
+        bins = np.clip(places * DENSITY_BINS, 0, DENSITY_BINS - 1).astype(int)
     flat = bins + DENSITY_BINS * np.arange(inputs)
     counts = np.bincount(flat.ravel(), minlength=DENSITY_BINS * inputs).reshape(inputs, DENSITY_BINS).T.astype(float)
     padded = np.pad(counts, ((1, 1), (0, 0)), mode="edge")

@@ -3,7 +3,7 @@
 Those of packages below this one look it up when they are shown; others import it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,13 @@ def network_formulas(kan: Kan) -> Html:
         found = formulas(kan, limit=OPERATIONS, strict=False)
     except KanserveError as error:
         return text(cut(str(error), 500), second=True)
-    return formula_list((one.name, one.latex, one.text) for one in found)
+    return Html(formula_list((one.name, one.latex, one.text) for one in found) + definitions(found))
+
+
+def definitions(found: Iterable[Formula]) -> Html:
+    """What the variables of categorical inputs, and of those that may be missing, are."""
+    lines = list(dict.fromkeys(line for one in found for line in one.definitions))
+    return Html("".join(text("where " + cut(line, 300), second=True) for line in lines[:NAMES]))
 
 
 def network_part(kan: Kan, data: ArrayLike | None = None, most: int = PICTURE_BYTES) -> Html:
@@ -133,7 +139,7 @@ def dataset_page(data: Dataset) -> str:
 
 def formula_page(one: Formula) -> str:
     """A formula: typeset, its conditions, its variables and its Python code."""
-    parts = [formula(one.name, one.latex, one.text)]
+    parts = [formula(one.name, one.latex, one.text), definitions([one])]
     if one.shortened:
         parts.append(text("shortened: the tree is complete", second=True))
     if one.domain:

@@ -46,7 +46,7 @@ def _style() -> str:
         ".kanserve{color:var(--ink);font:13px/1.45 Inter,system-ui,sans-serif;font-variant-numeric:tabular-nums}",
         ".kanserve svg{display:block;max-width:100%;height:auto;font-family:Inter,system-ui,sans-serif}",
         ".kanserve p{margin:.4em 0}.kanserve .second{color:var(--second)}",
-        ".kanserve math{font-size:1.15em;}",
+        ".kanserve math{font-size:1.15em}.kanserve .formula{overflow-x:auto}",
         ".kanserve summary{cursor:pointer;color:var(--second);padding:.2em 0}",
         ".kanserve code{font:12px/1.5 'JetBrains Mono',ui-monospace,monospace;overflow-wrap:anywhere;color:var(--ink);"
         "background:none}",
@@ -91,7 +91,7 @@ def code(said: str) -> Html:
 def formula(name: str, latex: str, said: str) -> Html:
     """A formula, typeset unless it is very long, and folded if it is long."""
     typeset = latex and len(latex) <= TYPESET
-    written = Html(f"<p>{mathml(latex, name)}</p>") if typeset else code(f"{name} = {said}")
+    written = Html(f'<p class="formula">{mathml(latex, name)}</p>') if typeset else code(f"{name} = {said}")
     if len(latex or said) <= FOLDED:
         return written
     splines = said.count("s_")

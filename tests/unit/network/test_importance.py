@@ -43,3 +43,9 @@ def test_the_subnodes_of_a_multiplication_node_share_alike():
 def test_rows_on_which_nothing_is_finite_are_refused():
     with pytest.raises(DataError, match="not finite on any"):
         importance(domains(), [[np.nan], [-3.0]])
+
+
+def test_values_whose_squares_overflow_have_shares():
+    kan = Kan((make_layer(functions=[["x", "x"]], affine=[[[1.0, 0.0, 3.0, 0.0], [1.0, 0.0, 1.0, 0.0]]]),))
+    x = np.array([[1e300, -1e300], [-1e300, 1e300]])
+    assert importance(kan, x).nodes[0] == pytest.approx([0.75, 0.25])

@@ -115,6 +115,13 @@ def test_a_formula_shows_its_conditions_its_variables_and_its_code():
     assert "np.log(" in page
 
 
+def test_formulas_say_which_numbers_stand_for_categories_and_missing_values():
+    kan = ZOO["named_categories"]()
+    for one in (kan, formulas(kan)[0]):
+        page = checked(one._repr_html_())
+        assert "where kind = 0.5 for &#x27;p&#x27;" in page and "where y = 0.5 where missing" in page
+
+
 @pytest.mark.slow
 def test_findings_show_the_recommended_formula_first_and_all_of_them_in_a_table():
     found = kanserve.find_formulas((X, X[:, 0] ** 2 + np.sin(3 * X[:, 1]) + 0.3 * X[:, 2]), max_fits=400)

@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from kanserve.errors import DataError, InputError
 from kanserve.formula import from_formula
 from kanserve.network.kan import Kan, Variable
-from kanserve.plot import plot_network
+from kanserve.plot import plot_edge, plot_network
 from kanserve.plot.network_picture import FLOW_EDGES, MATRIX_EDGES
 from kanserve.train import create
 from tests.support.kans import ZOO, classifier, domains, hostile_names, multiplication, pruned, rows, symbolic
@@ -123,6 +123,16 @@ def test_what_is_outside_the_training_range_is_hatched():
     assert drawn[0] == 0 < drawn[1]
 
 
+def test_the_numbers_of_categories_are_inside_the_training_range():
+    kan = ZOO["named_categories"]()
+    low, high = min(kan.inputs[0].category_values), max(kan.inputs[0].category_values)
+    data = np.array([[code, 0.0] for code in range(3)])
+    assert curves(plot_network(kan, data, theme="light"), "#E69F00") == 0
+    axes = plot_edge(kan, 0, 0, 0, data)
+    ends = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]
+    assert ends == pytest.approx([low, high])
+
+
 def test_hostile_names_are_printed_and_never_interpreted(tmp_path):
     save(plot_network(hostile_names()), tmp_path / "n.svg")
     assert "__import__" in (tmp_path / "n.svg").read_text()
@@ -152,3 +162,11 @@ def test_what_cannot_be_drawn_is_refused():
             plot_network(classifier(), width=width)
     with pytest.raises(DataError):
         plot_network(symbolic(), [["a"], ["b"]])
+
+
+@pytest.mark.parametrize("data", [[1e300] * 3, [0.3, 0.1 + 0.2], [-1e300, 1e300], [1.0, 1e20]])
+def test_data_of_any_size_and_columns_that_are_constant_up_to_rounding_are_drawn(data, tmp_path):
+    kan = ZOO["one_edge"]()
+    rows_of_data = np.array(data)[:, None]
+    save(plot_network(kan, rows_of_data), tmp_path / "network.png")
+    save(plot_edge(kan, 0, 0, 0, rows_of_data), tmp_path / "edge.png")
