@@ -7,7 +7,6 @@ error), 130 interrupted.
 import json
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -350,8 +349,8 @@ def inspect(
         "shape": list(kan.shape),
         "edges": kan.edges,
         "symbolic": kan.symbolic,
-        "inputs": [asdict(variable) for variable in kan.inputs],
-        "outputs": [asdict(output) for output in kan.outputs],
+        "inputs": [serialization.variable_out(variable) for variable in kan.inputs],
+        "outputs": [serialization.variable_out(output) for output in kan.outputs],
         "classes": list(kan.classes),
         "layers": [
             {
