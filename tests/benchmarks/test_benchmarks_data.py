@@ -6,10 +6,11 @@ import numpy as np
 import pandas
 import pytest
 
-from benchmarks import accuracy_for_time, against_mlp, real_data
+from benchmarks import _real_tables, accuracy_for_time, against_mlp, real_data
 from benchmarks._perceptron import Perceptron, Squares, trained
+from benchmarks._real_tables import Data
 from benchmarks._timing import installed
-from benchmarks.real_data import Data, Result
+from benchmarks.real_data import Result
 
 pytestmark = pytest.mark.extended
 
@@ -73,7 +74,7 @@ def test_a_better_perceptron_is_told():
 
 @pytest.mark.slow
 def test_no_one_is_both_in_the_test_and_outside():
-    visits = real_data.SETS["doctor's visits"]()
+    visits = _real_tables.SETS["doctor's visits"]()
     assert len(visits.x) == 20_190
     for seed in range(2):
         rest, test = visits.split(seed)
