@@ -53,7 +53,8 @@ TABLE = (
         "kanserve_rows_outside_training_range_total",
         "counter",
         (*_VERSION, "feature"),
-        "Rows in which this feature was outside its training range, NaN included.",
+        "Rows in which this feature was outside its training range: also NaN, unless it may be missing, and unknown "
+        "categories.",
     ),
     Row("kanserve_model_loads_total", "counter", ("model", "result"), "Versions loaded: success or failure."),
     Row("kanserve_model_load_seconds_total", "counter", ("model",), "Time that loading took, failures included."),
