@@ -244,7 +244,8 @@ BAD = {
     "fit an empty file": (("fit", "empty.csv", "-t", "z"), "empty"),
     "fit a header only": (("fit", "header.csv", "-t", "z"), "no rows"),
     "fit text among numbers": (("fit", "text.csv", "-t", "z"), "'x' must be numbers; row 2 is 'abc'"),
-    "fit NaN": (("fit", "nan.csv", "-t", "z"), "'x' is nan in row 1"),
+    "fit infinity": (("fit", "infinite.csv", "-t", "z"), "'x' is inf in row 1"),
+    "fit a missing answer": (("fit", "nan.csv", "-t", "x"), "'x' is nan in row 1"),
     "fit a wrong target": (("fit", "good.csv", "-t", "w"), "no column 'w'. Its columns: x, y, z"),
     "fit no target": (("fit", "good.csv"), "--target"),
     "fit one row": (("fit", "one.csv", "-t", "z"), "row"),
@@ -327,6 +328,7 @@ def _bad_files(folder):
     (folder / "empty.csv").write_text("")
     (folder / "header.csv").write_text("x,y,z\n")
     (folder / "text.csv").write_text("x,y,z\n1,2,3\nabc,2,3\n")
+    (folder / "infinite.csv").write_text("x,y,z\ninf,2,3\n1,2,3\n")
     (folder / "nan.csv").write_text("x,y,z\nnan,2,3\n1,2,3\n")
     (folder / "twice.csv").write_text("x,x,z\n1,2,3\n")
     (folder / "one.csv").write_text("x,y,z\n1,2,3\n")

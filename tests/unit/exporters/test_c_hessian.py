@@ -57,7 +57,8 @@ def moved(kan: Kan, grain: float) -> Kan:
 def assert_right(kan: Kan, x: NDArray[Any], got: NDArray[Any]) -> None:
     """Fail unless got are the reference's second derivatives at x, and rows that have some not finite are NaN.
 
-    An error may be `part` of an element's size or its median, or 64 times what moving every edge by one rounding
+    An error may be `part` of an element's size, of its median, or of the size of a mixed derivative's terms, which may
+    cancel: the geometric mean of the medians of both plain ones. Or 64 times what moving every edge by one rounding
     changes: as `kanserve.network.rounding_error.allowed` has it for values.
     """
     rows64 = x.astype(np.float64)
@@ -68,7 +69,10 @@ def assert_right(kan: Kan, x: NDArray[Any], got: NDArray[Any]) -> None:
     part, grain, measured = (1e-12, 2.0**-53, 2.0**-44) if x.dtype == np.float64 else (1e-5, 2.0**-24, 2.0**-24)
     changes = [np.abs(derivatives(moved(kan, side * measured), rows64, order=2) - want)[fine] for side in (1, -1)]
     size = np.abs(want[fine])
-    plain = part * np.maximum(size, np.median(size, axis=0))
+    median = np.median(size, axis=0)
+    plain_ones = np.sqrt(np.diagonal(median, axis1=1, axis2=2))
+    terms = plain_ones[:, :, None] * plain_ones[:, None, :]
+    plain = part * np.maximum(size, np.maximum(median, terms))
     allowed = np.maximum(plain, 64 * grain / measured * np.nan_to_num(np.maximum(*changes)))
     assert (np.abs(got[fine] - want[fine]) <= allowed).all()
 
