@@ -191,8 +191,7 @@ def test_a_client_asks_what_was_answered_and_how_long_it_took(client):
     assert Counted(0, 0.0).mean == 0.0
 
 
-@pytest.mark.parametrize("transport", ["native", "grpcio"])
-def test_prediction_intervals_are_served(tmp_path, transport):
+def test_prediction_intervals_are_served(tmp_path):
     kan = kanserve.from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
     x = np.random.default_rng(0).uniform(0, 1, (100, 2))
     unseen = x, 2 * x[:, 0] + x[:, 1] + np.linspace(-1, 1, 100)
@@ -200,7 +199,7 @@ def test_prediction_intervals_are_served(tmp_path, transport):
     kanserve.publish(tmp_path, "law", artifact)
     kanserve.publish(tmp_path, "plain", kanserve.compile(kan, ["numpy_source"]))
     frame = pandas.DataFrame({"b": x[:3, 1], "a": x[:3, 0]})
-    with start(Settings(tmp_path, port=0, transport=transport)) as server, Client(server.address) as client:
+    with start(tmp_path, port=0) as server, Client(server.address) as client:
         assert client.metadata("law").intervals == artifact.manifest.intervals
         low, high = client.predict_interval("law", x[:3], level=0.95)
         np.testing.assert_allclose(high - low, 2 * artifact.manifest.intervals[2].half_widths[0])
