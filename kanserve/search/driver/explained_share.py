@@ -30,8 +30,10 @@ class Explained:
         return cls(squares[0], min(squares), rows)
 
     def more(self, error: float, than: float) -> bool:
-        """Whether the formula with the first error explains a larger share than that with the second, and not by
-        chance: its fall is more than some times the error over the samples."""
+        """Whether a formula with the first error explains a larger share than one with the second, and not by chance.
+
+        By chance the squared error falls by about one part in `rows`; `explained_evidence` such parts are asked for.
+        """
         settings = SEARCH.get().driver
         gain = than**2 - error**2
         enough = gain > settings.explained_share * (self.mean - self.least)

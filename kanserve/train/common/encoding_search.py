@@ -22,7 +22,8 @@ Array = NDArray[np.float64]
 
 
 def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunction, seed: int) -> tuple[Variable, ...]:
-    """The inputs with better numbers for a network of numbers, on raw samples: one pass over all of them, or two."""
+    """The inputs with better numbers for a fitted network, by raw samples; all are searched `encoding_search_passes`
+    times."""
     raw = raw.sample(TRAINING.encoding_search_rows, seed)
     found = list(inputs)
     for _ in range(TRAINING.encoding_search_passes):

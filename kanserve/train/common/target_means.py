@@ -4,8 +4,8 @@ A category's number is, up to a factor, the mean answer of its rows, shrunk towa
 Bayes estimate (as scikit-learn's TargetEncoder has it): m / (n + m) of the way, where m is the variance within the
 categories divided by that between them. Of several answers, or classes, the mean is that of their first principal
 component. Missing values of a categorical input are a category more. A missing number gets the value of the input at
-which the mean answer is most like that of the rows where it is missing, or one beyond the range where no value has such
-an answer.
+which the mean answer is most like that of the rows where it is missing; where no value has such an answer, a value
+outside the range.
 """
 
 import numpy as np

@@ -57,9 +57,9 @@ def moved(kan: Kan, grain: float) -> Kan:
 def assert_right(kan: Kan, x: NDArray[Any], got: NDArray[Any]) -> None:
     """Fail unless got are the reference's second derivatives at x, and rows that have some not finite are NaN.
 
-    An error may be `part` of an element's size, of its median, or of the size of a mixed derivative's terms, which may
-    cancel: the geometric mean of the medians of both plain ones. Or 64 times what moving every edge by one rounding
-    changes: as `kanserve.network.rounding_error.allowed` has it for values.
+    An error may be `part` of an element's size or its median; in float also of the size of a mixed derivative's terms,
+    which cancel: the geometric mean of the medians of both plain ones. Or 64 times what moving every edge by one
+    rounding changes: as `kanserve.network.rounding_error.allowed` has it for values.
     """
     rows64 = x.astype(np.float64)
     want = derivatives(kan, rows64, order=2)
@@ -72,7 +72,7 @@ def assert_right(kan: Kan, x: NDArray[Any], got: NDArray[Any]) -> None:
     median = np.median(size, axis=0)
     plain_ones = np.sqrt(np.diagonal(median, axis1=1, axis2=2))
     terms = plain_ones[:, :, None] * plain_ones[:, None, :]
-    plain = part * np.maximum(size, np.maximum(median, terms))
+    plain = part * np.maximum(size, median if x.dtype == np.float64 else np.maximum(median, terms))
     allowed = np.maximum(plain, 64 * grain / measured * np.nan_to_num(np.maximum(*changes)))
     assert (np.abs(got[fine] - want[fine]) <= allowed).all()
 
