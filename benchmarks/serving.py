@@ -33,6 +33,7 @@ from benchmarks._serving_report import (
     DIFFERENTIATE,
     EMPTY,
     FORMULA,
+    FORMULA_BY_GZIP,
     FORMULA_OF_SPLINES,
     INFER,
     NUMPY,
@@ -210,6 +211,10 @@ def _calls(server: Server, kan: Kan, rounds: int, seconds: float, beside: set[in
         DIFFERENTIATE: _load(server, differentiate, (1, 64), path=f"{service}/Differentiate"),
         FORMULA: _load(server, law, (1, 64), path=f"{service}/GetFormula"),
         FORMULA_OF_SPLINES: _load(server, splines, (1, 64), path=f"{service}/GetFormula"),
+        FORMULA_BY_GZIP: replace(
+            _load(server, splines, (1, 64), path=f"{service}/GetFormula"),
+            headers=("grpc-accept-encoding: identity, deflate, gzip",),
+        ),
     }
     measured = {name: Measured() for name in loads}
     _measure(dict.fromkeys(loads, server), loads, measured, rounds, seconds, beside)
@@ -240,7 +245,7 @@ def _measure(
     """Every round sends each load for about `seconds`, in turn."""
     # A server is slower at first: this says how many requests these are, and does not count.
     rates = {name: h2load.run(replace(load, seconds=seconds / 4), beside).rate for name, load in loads.items()}
-    sizes = {name: _size(servers[name], load) for name, load in loads.items()}
+    sizes = {name: _size(servers[name], load, beside) for name, load in loads.items()}
     for _ in range(rounds):
         for name, load in loads.items():
             before = servers[name].cpu_seconds()
@@ -252,11 +257,12 @@ def _measure(
             into[name].add(answered, cpu)
 
 
-def _size(server: Server, load: Load) -> int:
-    """The bytes of one answer, as they are in a response of HTTP."""
+def _size(server: Server, load: Load, beside: set[int]) -> int:
+    """The bytes of one answer, as they are in a response of HTTP; an exception if it is an error."""
     with server.channel() as channel:
         ask = channel.unary_unary(load.path, request_serializer=None, response_deserializer=None)
-        return h2load.PREFIX_BYTES + len(ask(load.request, timeout=60))
+        size = h2load.PREFIX_BYTES + len(ask(load.request, timeout=60))
+    return h2load.run(replace(load, in_flight=1, count=1), beside).data if load.headers else size
 
 
 def _error(server: Server, kan: Kan) -> float:

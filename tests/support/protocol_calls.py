@@ -12,6 +12,7 @@ from tests.support.serving import infer_request
 SERVICE = "/inference.GRPCInferenceService/"
 LIVE, INFER, READY = f"{SERVICE}ServerLive", f"{SERVICE}ModelInfer", f"{SERVICE}ModelReady"
 STREAM = f"{SERVICE}ModelStreamInfer"
+GET_FORMULA = "/kanserve.v1.FormulaService/GetFormula"
 OK, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND = 0, 3, 4, 5
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 8, 12, 13, 14
 WRAPPED: dict[str, Callable[[bytes], bytes]] = {  # compressors of what grpc-encoding names

@@ -175,7 +175,11 @@ static int get_formula(stream *one, const uint8_t *message, size_t length)
     int64_t begun = now_ns();
     served_model *model = read_model(server->table, message, length, &format, &formats);
     if (!model || !model->formula || formats) return 0;
-    frame_message(&one->out, model->formula, (size_t)model->formula_length);
+    one->gzipped = one->takes_gzip && model->formula_gzip;
+    if (one->gzipped)
+        frame_message(&one->out, 1, model->formula_gzip, (size_t)model->formula_gzip_length);
+    else
+        frame_message(&one->out, 0, model->formula, (size_t)model->formula_length);
     if (send_message(one, 0)) count_call(server, one, model, COUNTED_FORMULA, 0, begun, begun, begun);
     return 1;
 }

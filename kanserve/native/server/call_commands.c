@@ -32,7 +32,7 @@ static void tell(kanserve_call *call, int kind, const void *data, size_t length,
     if (kind == COMMAND_ROWS)
         encode_rows(call, data, length, made);
     else if (kind == COMMAND_ANSWER || kind == COMMAND_SEND)
-        frame_message(&made->data, data, length);
+        frame_message(&made->data, 0, data, length);
     /* Here, since giving much memory back takes time. */
     if (kind == COMMAND_ANSWER || kind == COMMAND_ROWS || kind == COMMAND_FINISH) call_free_message(call);
     buffer_add(&made->text, text, text_length);

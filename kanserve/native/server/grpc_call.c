@@ -5,9 +5,9 @@
 
 #define COUNTED (240 * SECOND) /* in which rows of a replaced model are counted: their counters live somewhat longer */
 
-void frame_message(byte_buffer *to, const void *data, size_t length)
+void frame_message(byte_buffer *to, int compressed, const void *data, size_t length)
 {
-    uint8_t prefix[5] = {0, (uint8_t)(length >> 24), (uint8_t)(length >> 16), (uint8_t)(length >> 8), (uint8_t)length};
+    uint8_t prefix[5] = {(uint8_t)compressed, (uint8_t)(length >> 24), (uint8_t)(length >> 16), (uint8_t)(length >> 8), (uint8_t)length};
     buffer_add(to, prefix, sizeof prefix);
     buffer_add(to, data, length);
 }
@@ -57,6 +57,22 @@ static int64_t read_timeout(const uint8_t *text, size_t length)
     return value > INT64_MAX / 4 / unit ? INT64_MAX / 4 : value * unit;
 }
 
+/* Whether a list with commas has the name. */
+static int lists(const uint8_t *list, size_t length, const char *name)
+{
+    const uint8_t *end = list + length;
+    while (list < end) {
+        const uint8_t *comma = memchr(list, ',', (size_t)(end - list));
+        const uint8_t *last = comma ? comma : end;
+        while (list < last && *list == ' ') list++;
+        const uint8_t *after = last;
+        while (after > list && after[-1] == ' ') after--;
+        if (same(list, (size_t)(after - list), name)) return 1;
+        list = last + 1;
+    }
+    return 0;
+}
+
 static int find_path(const kanserve_server *server, const uint8_t *text, size_t length)
 {
     for (int i = 0; i < server->path_count; i++)
@@ -85,7 +101,11 @@ void call_header(stream *one, const uint8_t *name, size_t name_length, const uin
                     (value_length == 16 || value[16] == '+' || value[16] == ';');
         return;
     }
-    if (same(name, name_length, "te") || same(name, name_length, "grpc-accept-encoding")) return;
+    if (same(name, name_length, "te")) return;
+    if (same(name, name_length, "grpc-accept-encoding")) {
+        one->takes_gzip = one->options && one->options->answers == ANSWERS_FORMULA && lists(value, value_length, "gzip");
+        return;
+    }
     if (same(name, name_length, "grpc-timeout")) {
         int64_t timeout = read_timeout(value, value_length);
         one->bad_timeout = timeout < 0;

@@ -15,6 +15,7 @@ enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 
     { (uint8_t *)name, (uint8_t *)value, sizeof name - 1, sizeof value - 1, NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE }
 
 static const nghttp2_nv STATUS_OK = TEXT(":status", "200"), CONTENT_TYPE = TEXT("content-type", "application/grpc"),
+                        ENCODED_GZIP = TEXT("grpc-encoding", "gzip"),
                         TRAILER_OK = TEXT("grpc-status", "0"), TRAILER_FULL = TEXT("grpc-status", "8");
 
 static nghttp2_nv pair(const void *name, size_t name_length, const void *value, size_t value_length)
@@ -80,8 +81,8 @@ static void http2_send(stream *to)
         return;
     }
     nghttp2_data_provider2 provider = {{.ptr = to}, read_out};
-    nghttp2_nv fields[] = {STATUS_OK, CONTENT_TYPE};
-    respond(to, fields, 2, &provider);
+    nghttp2_nv fields[] = {STATUS_OK, CONTENT_TYPE, ENCODED_GZIP};
+    respond(to, fields, to->gzipped ? 3 : 2, &provider);
 }
 
 static void add_message(byte_buffer *trailers, const char *text)

@@ -34,6 +34,8 @@ typedef struct {
     gradient_function gradient; /* or NULL */
     const void *formula;       /* the answer to GetFormula without formats, which belongs to the caller; or NULL */
     int64_t formula_length;
+    const void *formula_gzip;  /* the same, compressed; or NULL */
+    int64_t formula_gzip_length;
     int32_t inputs, outputs;
     int32_t single;            /* whether x and y are float */
     int32_t classes;           /* 0: not a classifier */

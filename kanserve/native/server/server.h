@@ -113,6 +113,7 @@ struct stream {
     kanserve_call *call;
     uint8_t prefix[5];
     uint8_t compressed, encoding;
+    unsigned takes_gzip : 1, gzipped : 1; /* whether the peer takes such a message; whether `out` holds one */
     unsigned post : 1, grpc : 1, bad_timeout : 1, large : 1, headers_sent : 1, finished : 1, ended : 1;
     int prefix_length, messages;
     uint32_t expected;    /* bytes of the message under way */
@@ -337,7 +338,7 @@ void call_take(stream *one);
 int call_read_rows(stream *one, const uint8_t *message, size_t length, infer_request *request);
 void call_write_rows(const infer_request *request, const void *y, int64_t outside, const byte_buffer *indices, byte_buffer *to);
 void call_seal(stream *one);
-void frame_message(byte_buffer *to, const void *data, size_t length);
+void frame_message(byte_buffer *to, int compressed, const void *data, size_t length);
 
 /* answers.c */
 int answer_call(stream *one, const uint8_t *message, size_t length);

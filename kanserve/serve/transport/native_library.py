@@ -41,6 +41,8 @@ class ServedModel(Structure):
         ("gradient", c_void_p),
         ("formula", c_char_p),
         ("formula_length", c_int64),
+        ("formula_gzip", c_char_p),
+        ("formula_gzip_length", c_int64),
         ("inputs", c_int32),
         ("outputs", c_int32),
         ("single", c_int32),

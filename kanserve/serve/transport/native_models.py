@@ -1,5 +1,6 @@
 """The loaded models as the native transport has them: which it answers for itself, and what it has counted."""
 
+import gzip
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from kanserve.serve.transport.native_library import (
     ServedModel,
 )
 
+_GZIP_FROM = 1024  # bytes of an answer, from which it is kept compressed as well
 _IN_USE = 300.0  # seconds in which a call may still count towards a model that was replaced
 
 Counters = NDArray[np.int64]
@@ -50,7 +52,8 @@ class NativeModels:
         self._replaced: dict[int, Model] = {}  # whose rows may still be in the queue
         self._counted: dict[int, _Counted] = {}  # by the number of a load
         self._computing: dict[str, Counters] = {}  # by name, of all versions
-        self._formulas: dict[int, bytes] = {}  # answers to GetFormula, by the number of a load
+        # Answers to GetFormula, and the same compressed if that is worth it, by the number of a load.
+        self._formulas: dict[int, tuple[bytes, bytes | None]] = {}
         self._before: dict[Key, Counters] = {}  # of loads that nothing uses any more
         self._entries: dict[int, tuple[ServedModel, Any]] = {}  # by the number of a load; what must live as long
         # The loads in the loop's table, each with whether its version is the newest; None: it needs another.
@@ -107,10 +110,11 @@ class NativeModels:
 
     def keep_formula(self, catalog: Catalog, model: Model, answer: bytes) -> None:
         """Let the loop give this answer to GetFormula from now on, if the model is still the one of this catalog."""
+        smaller = gzip.compress(answer, mtime=0) if len(answer) >= _GZIP_FROM else None
         with self._lock:
             if model.number in self._formulas or self._by_number.get(model.number) is not model:
                 return
-            self._formulas[model.number] = answer
+            self._formulas[model.number] = answer, smaller
             self._shown = None
         self.publish(catalog)
 
@@ -149,9 +153,11 @@ class NativeModels:
             self._entries[model.number] = described, self._describe(described, model)
         entry, _ = self._entries[model.number]
         entry.newest = newest
-        formula = self._formulas.get(model.number)
-        if formula is not None:
+        if model.number in self._formulas:
+            formula, smaller = self._formulas[model.number]
             entry.formula, entry.formula_length = formula, len(formula)
+            if smaller is not None:
+                entry.formula_gzip, entry.formula_gzip_length = smaller, len(smaller)
         return entry
 
     def _describe(self, entry: ServedModel, model: Model) -> tuple[Any, ...]:

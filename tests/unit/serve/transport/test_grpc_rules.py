@@ -5,14 +5,17 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 import gzip
 import struct
+import time
 
 import pytest
 
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.settings import Settings
-from tests.support.http2_peer import DATA, END_STREAM, NO_ERROR, Peer
+from kanserve.v1 import formula_pb2
+from tests.support.http2_peer import DATA, END_STREAM, NO_ERROR, Answer, Peer
 from tests.support.loop_server import needs_native
 from tests.support.protocol_calls import (
+    GET_FORMULA,
     INFER,
     INTERNAL,
     INVALID_ARGUMENT,
@@ -182,3 +185,42 @@ def test_a_client_that_leaves_is_forgotten(server):
             peer.message(peer.call(STREAM), row(), end=False)
     with Peer(server.address) as peer:
         assert is_answered(peer)
+
+
+def ask_formula(peer: Peer, **fields: str) -> Answer:
+    stream = peer.call(GET_FORMULA, **fields)
+    peer.open(stream)
+    peer.message(stream, formula_pb2.GetFormulaRequest(model_name="iris").SerializeToString())
+    return peer.answer(stream)
+
+
+def unpacked(answer: Answer) -> bytes:
+    (message,) = answer.messages
+    assert answer.headers.get("grpc-encoding", "identity") == ("gzip" if answer.data[0] else "identity")
+    return gzip.decompress(message) if answer.data[0] else message
+
+
+@pytest.mark.parametrize(
+    ("accepts", "compressed"),
+    [
+        ("identity, deflate, gzip", True),
+        ("gzip", True),
+        ("identity,gzip ,br", True),
+        ("identity", False),
+        ("xgzip, gzipped", False),
+        ("", False),
+        (", ,", False),
+        (None, False),
+    ],
+)
+def test_a_formula_that_is_known_is_compressed_for_those_who_take_it(peer, native, accepts, compressed):
+    fields = {} if accepts is None else {"grpc_accept_encoding": accepts}
+    peer.open()
+    first = ask_formula(peer)
+    while native and not ask_formula(peer, grpc_accept_encoding="gzip").data[0]:
+        time.sleep(0.01)  # the loop learns of an answer after it was given
+    answer = ask_formula(peer, **fields)
+    assert (first.status, answer.status) == (OK, OK)
+    assert unpacked(first) == unpacked(answer)
+    assert bool(answer.data[0]) == (compressed and native)
+    assert not compressed or len(unpacked(answer)) > 1024  # what is smaller is sent as it is
