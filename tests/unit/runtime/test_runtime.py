@@ -15,6 +15,7 @@ from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.rounding_error import rounding
 from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
+from kanserve.train import create
 from tests.support.kans import ZOO, mixed, one_edge, rows
 
 
@@ -139,11 +140,11 @@ def test_the_golden_check_still_means_something_for_every_network(name):
 class Answers:
     """A backend with fixed answers."""
 
-    inputs = outputs = 1
+    outputs = 1
     dtype = np.dtype(np.float32)
 
-    def __init__(self, y):
-        self.y = y
+    def __init__(self, y, inputs=1):
+        self.y, self.inputs = y, inputs
 
     def predict(self, x):
         return self.y
@@ -182,6 +183,18 @@ def test_more_golden_rows_than_any_compiler_writes_are_refused():
     check(Answers(y[1:]), kan, (x[1:], y[1:]), "double")
     with pytest.raises(GoldenError, match="At most 1000 golden rows"):
         check(Answers(y), kan, (x, y), "double")
+
+
+def test_of_a_large_network_the_last_golden_rows_are_compared():
+    kan = create([200, 100, 1], seed=0)
+    x, y = golden_rows(kan)
+    check(Answers(y, 200), kan, (x, y), "double")
+    for row, who in ((0, "The backend"), (len(y) - 2, "The network")):
+        assert np.isfinite(y[row]).all()
+        wrong = y.copy()
+        wrong[row] += 1
+        with pytest.raises(GoldenError, match=f"{who} disagrees with golden row {row}"):
+            check(Answers(y, 200), kan, (x, wrong), "double")
 
 
 BARE = """
