@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
-from benchmarks._servers import on_cores
+from benchmarks._servers import on_cores, short_slices
 
 PATH = "/inference.GRPCInferenceService/ModelInfer"
 MISSING = "h2load: not installed here (Debian: nghttp2-client), so no load is measured"
@@ -43,6 +43,7 @@ class Load:
     tls: bool = False
     rest: bool = False  # the request is a body of REST, over HTTP/1.1, where a connection has one in flight
     headers: tuple[str, ...] = ()  # further ones
+    prompt: bool = False  # have the core soon after waking, though others want it, as on a machine of its own
     waits: bool = False  # note how long each request takes, which costs h2load a line of a file
 
 
@@ -98,7 +99,7 @@ def _started(load: Load, where: set[int], folder: Path) -> "subprocess.Popen[str
     command += ["-n", str(load.count)] if load.count else ["-D", f"{max(1, round(1e3 * load.seconds))}ms"]
     command += ["--rps", f"{load.rate / load.connections:g}"] * bool(load.rate)
     command += ["--log-file", str(folder / "waits")] * load.waits
-    with on_cores(where):
+    with on_cores(where), short_slices(load.prompt):
         return subprocess.Popen(
             [*command, f"http{'s' * load.tls}://{load.address}{load.path}"],
             stdout=subprocess.PIPE,

@@ -109,17 +109,20 @@ def test_goals_that_are_missed_say_so():
 @needs("h2load")
 def test_neighbours_do_what_they_are_called_and_the_fast_model_answers_beside_each():
     found = isolation.measure(workers=1, one_core=True, small=True)
-    assert list(found) == ["alone", "sleeping", "broken", "computing", "busy", "huge", "loaded"]
+    names = ["sleeping", "broken", "computing", "busy", "huge", "loaded"]
+    assert list(found) == [("alone", True), *((name, same) for name in names for same in (True, False))]
     assert all(len(result.p50) == 1 and 0 < result.p50[0] <= result.p99[0] for result in found.values())
     text = isolation.report({"one worker": found})
-    assert text.count("one worker: p99 beside a model that is") == 6
+    assert text.count("one worker: p99 beside a model that is") == 12
 
 
 def test_a_neighbour_that_is_noticed_is_a_goal_that_is_missed():
-    waits = {"alone": isolation.Waits([1e-3], [2e-3]), "huge": isolation.Waits([1e-3], [5e-3])}
-    assert "MISSED: two workers: p99 beside a model that is huge < 2x: 2.50x" in isolation.report(
-        {"two workers": waits}
+    p99 = {("alone", True): 2e-3, ("huge", True): 5e-3, ("huge", False): 3.6e-3}
+    text = isolation.report(
+        {"two workers": {place: isolation.Waits([1e-3], [seconds]) for place, seconds in p99.items()}}
     )
+    assert "MISSED: two workers: p99 beside a model that is huge < 2x: 2.50x" in text
+    assert "MISSED: two workers: p99 beside a model that is huge <= 1.25x of that beside another server: 1.39x" in text
 
 
 @pytest.mark.skipif(not h2load.there(), reason="needs h2load")
