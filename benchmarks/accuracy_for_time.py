@@ -11,6 +11,7 @@ compiles before its first step is not counted, nor is the computation of errors.
 """
 
 import copy
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,9 +90,12 @@ def main(arguments: list[str]) -> None:
     small = "--small" in arguments
     problems, seeds = [PROBLEMS[n] for n in CHOSEN][: 1 if small else None], range(1 if small else 3)
     times = SMALL_TIMES if small else TIMES
-    print(f"Accuracy for a given time\n{machine('flashkan', 'inkan', 'jaxkan', 'pykan', 'torch', 'numpy')}\n")
-    results = {problem.name: measure(problem, seeds, times) for problem in problems}
-    print(report(results, times))
+    print(f"Accuracy for a given time\n{machine('flashkan', 'inkan', 'jaxkan', 'pykan', 'torch', 'numpy')}", flush=True)
+    results = {}
+    for problem in problems:
+        results[problem.name] = measure(problem, seeds, times)
+        print(f"\n{report_of(problem.name, results[problem.name], times)}", flush=True)
+    print(f"\n{verdict(results, times)}")
     if "--picture" in arguments:
         draw(results, times, Path(arguments[arguments.index("--picture") + 1]))
 
@@ -183,29 +187,48 @@ def by_torch(make: Callable[[Rows, int], Any], methods: Sequence[str] = ("Adam",
 
 
 def jaxkan(rows: Rows, seed: int, times: Sequence[float]) -> Trace:
-    jax, nnx, optax = (import_module(name) for name in ("jax", "flax.nnx", "optax"))
+    jax, nnx = import_module("jax"), import_module("flax.nnx")
     jax.config.update("jax_enable_x64", True)
     x, y = jax.numpy.asarray(rows.train.x), jax.numpy.asarray(rows.train.y)
-    shape = [rows.inputs, HIDDEN, 1]
-    model = import_module("jaxkan.models.KAN").KAN(shape, "spline", {"k": _steps.ORDER, "G": GRID}, seed=seed)
-    optimizer = nnx.Optimizer(model, optax.adam(RATE), wrt=nnx.Param)
+    step, values = _compiled(rows.inputs)
 
-    @nnx.jit  # type: ignore[untyped-decorator]  # of a module imported by name
-    def step(model: Any, optimizer: Any) -> Any:
-        loss, gradient = nnx.value_and_grad(lambda own: ((own(x) - y) ** 2).mean())(model)
-        optimizer.update(model, gradient)
-        return loss
-
-    @nnx.jit  # type: ignore[untyped-decorator]
-    def values(model: Any, new: Any) -> Any:
-        return model(new)
+    def run(state: Any, new: Array) -> Array:
+        return np.asarray(values(state, new))[:, 0]
 
     def steps() -> Iterator[Run]:
+        _, state = nnx.split(_in_jax(rows.inputs, seed))
         while True:
-            step(model, optimizer).block_until_ready()
-            yield lambda new: np.asarray(values(model, new))[:, 0]
+            state = jax.block_until_ready(step(state, x, y))
+            yield functools.partial(run, state)
 
     return traced(rows, steps(), times)
+
+
+def _in_jax(inputs: int, seed: int) -> tuple[Any, Any]:
+    """A network of jaxkan, and Adam for it."""
+    nnx, optax = import_module("flax.nnx"), import_module("optax")
+    model = import_module("jaxkan.models.KAN").KAN(
+        [inputs, HIDDEN, 1], "spline", {"k": _steps.ORDER, "G": GRID}, seed=seed
+    )
+    return model, nnx.Optimizer(model, optax.adam(RATE), wrt=nnx.Param)
+
+
+@functools.cache
+def _compiled(inputs: int) -> tuple[Callable[[Any, Any, Any], Any], Callable[[Any, Any], Any]]:
+    """A step of Adam, and the network's values, by the state of both: compiled once for all seeds and functions."""
+    jax, nnx = import_module("jax"), import_module("flax.nnx")
+    graph, _ = nnx.split(_in_jax(inputs, 0))
+
+    def step(state: Any, x: Any, y: Any) -> Any:
+        model, optimizer = nnx.merge(graph, state)
+        gradient = nnx.grad(lambda own: ((own(x) - y) ** 2).mean())(model)
+        optimizer.update(model, gradient)
+        return nnx.state((model, optimizer))
+
+    def values(state: Any, new: Any) -> Any:
+        return nnx.merge(graph, state)[0](new)
+
+    return jax.jit(step), jax.jit(values)
 
 
 def pykan(rows: Rows, seed: int, times: Sequence[float]) -> Trace:
@@ -274,21 +297,22 @@ METHODS: dict[str, Method] = {
 Results = Mapping[str, Mapping[str, Sequence[Trace]]]  # by problem and library, one trace a seed
 
 
-def report(results: Results, times: Sequence[float]) -> str:
-    """For each function the median errors of the seeds after each time, and where ours has the least."""
-    parts, first, misses = [], 0, []
+def report_of(problem: str, traces: Mapping[str, Sequence[Trace]], times: Sequence[float]) -> str:
+    """The median errors of the seeds after each time."""
+    head = [problem, *(f"{seconds:g} s" for seconds in times)]
+    return table(head, [[name, *(_cell(median(of, seconds)) for seconds in times)] for name, of in traces.items()])
+
+
+def verdict(results: Results, times: Sequence[float]) -> str:
+    """In how many cells ours has the least error, and where it has not."""
+    misses = []
     for problem, traces in results.items():
-        cells = {name: [median(of, seconds) for seconds in times] for name, of in traces.items()}
-        head = [problem, *(f"{seconds:g} s" for seconds in times)]
-        parts.append(table(head, [[name, *map(_cell, row)] for name, row in cells.items()]))
-        for n, seconds in enumerate(times):
-            best = min(row[n] for name, row in cells.items() if name != OURS and not np.isnan(row[n]))
-            if cells[OURS][n] <= best:
-                first += 1
-            else:
+        for seconds in times:
+            others = [median(of, seconds) for name, of in traces.items() if name != OURS]
+            if not median(traces[OURS], seconds) <= min(error for error in others if not np.isnan(error)):
                 misses.append(f"{problem} at {seconds:g} s")
     whole = len(results) * len(times)
-    return "\n\n".join([*parts, goal(not misses, f"ours is the most accurate in {first} of {whole} cells", misses)])
+    return goal(not misses, f"ours is the most accurate in {whole - len(misses)} of {whole} cells", misses)
 
 
 def median(traces: Sequence[Trace], seconds: float) -> float:

