@@ -12,6 +12,7 @@ Importing this package is fast: each name below is imported when it is first use
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kanserve import displays
 from kanserve.network import renamed_names
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from kanserve.network.kan import make_layer as make_layer
     from kanserve.network.serialization import load as load
     from kanserve.network.serialization import save as save
+    from kanserve.plot import LiveProgress as LiveProgress
     from kanserve.plot import plot_edge as plot_edge
     from kanserve.plot import plot_losses as plot_losses
     from kanserve.plot import plot_network as plot_network
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from kanserve.repository import publish as publish
     from kanserve.runtime.model import LoadedModel as LoadedModel
     from kanserve.runtime.model import load_model as load_model
+    from kanserve.runtime.model import model_card as model_card
     from kanserve.search import Findings as Findings
     from kanserve.search import find_formulas as find_formulas
     from kanserve.simplification import discover as discover
@@ -94,11 +97,11 @@ _HOMES = {
     ),
     "network.kan": ("Kan", "Layer", "Variable", "equal", "make_layer"),
     "network.derivatives": ("derivatives",),
-    "plot": ("plot_edge", "plot_losses", "plot_network", "plot_pareto", "plot_residuals"),
+    "plot": ("LiveProgress", "plot_edge", "plot_losses", "plot_network", "plot_pareto", "plot_residuals"),
     "analysis": ("interactions", "meaning", "separability", "symmetry"),
     "network.evaluate": ("evaluate", "jacobian", "probabilities"),
     "repository": ("publish",),
-    "runtime.model": ("LoadedModel", "load_model"),
+    "runtime.model": ("LoadedModel", "load_model", "model_card"),
     "search": ("Findings", "find_formulas"),
     "network.serialization": ("load", "save"),
     "editing": ("Session",),
@@ -108,6 +111,14 @@ _HOMES = {
     "train": ("create", "fit", "score"),
     "train.torch.torch_export": ("from_torch", "to_torch"),
 }
+displays.register(
+    {
+        **{f"{what}_page": f"kanserve.plot.notebook:{what}_page" for what in ("dataset", "formula", "network")},
+        **{name: f"kanserve.plot.live_progress:{name}" for name in ("live_in_notebook", "live_report")},
+        "session_widget": "kanserve.studio.notebook_view:session_widget",
+        "show_network": "kanserve.studio.notebook_view:show_network",
+    }
+)
 renamed_names.install()
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,5 @@
-// Builds the page of kanserve studio into kanserve/studio/static: one script, one style sheet, fonts and licenses.
+// Builds the studio into kanserve/studio/static: the bundle, which is the page's and the notebook widget's, style sheets,
+// fonts and licenses.
 
 import { cpSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -18,18 +19,23 @@ const BUNDLED = ["preact", "@preact/signals", "@preact/signals-core", "katex", "
 rmSync(out, { recursive: true, force: true });
 mkdirSync(join(out, "fonts"), { recursive: true });
 
-await build({
-  entryPoints: [join(here, "source", "main.tsx")],
-  outfile: join(out, "studio.js"),
-  bundle: true,
-  minify: true,
-  format: "esm",
-  target: "es2022",
+const common = { bundle: true, minify: true, target: "es2022", legalComments: "none", logLevel: "warning", write: false };
+const bundle = await build({
+  ...common,
+  entryPoints: [join(here, "source", "studio.tsx")],
+  format: "iife",
+  globalName: "studio",
   jsx: "automatic",
   jsxImportSource: "preact",
-  legalComments: "none",
-  logLevel: "warning",
 });
+// Each studio of a page has a state of its own, so the bundle is a function that makes one. anywidget calls `render`.
+writeFileSync(
+  join(out, "studio.js"),
+  `export const make = () => {\n${bundle.outputFiles[0].text}return studio;\n};\n` +
+    "export default { render: (context) => make().openWidget(context) };\n",
+);
+const page = await build({ ...common, entryPoints: [join(here, "source", "page.ts")], format: "esm", external: ["./studio.js"] });
+writeFileSync(join(out, "page.js"), page.outputFiles[0].text);
 
 const katexFonts = join(modules, "katex", "dist", "fonts");
 for (const name of readdirSync(katexFonts).filter((name) => name.endsWith(".woff2")))
@@ -41,12 +47,9 @@ const katex = readFileSync(join(modules, "katex", "dist", "katex.min.css"), "utf
   /,url\(fonts\/[^)]*\.(woff|ttf)\) format\("[^"]*"\)/g,
   "",
 );
-const own = await build({
-  stdin: { contents: readFileSync(join(here, "source", "page.css"), "utf8"), loader: "css" },
-  minify: true,
-  write: false,
-});
-writeFileSync(join(out, "studio.css"), `${katex}\n${own.outputFiles[0].text}`);
+const own = await build({ stdin: { contents: readFileSync(join(here, "source", "page.css"), "utf8"), loader: "css" }, minify: true, write: false });
+writeFileSync(join(out, "katex.css"), katex);
+writeFileSync(join(out, "studio.css"), own.outputFiles[0].text);
 cpSync(join(here, "source", "index.html"), join(out, "index.html"));
 
 const notes = BUNDLED.map((name) => {

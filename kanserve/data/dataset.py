@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from kanserve.data.frames import (
     split_frame,
 )
 from kanserve.data.labels import is_text, is_whole, label_column, one_hot
+from kanserve.displays import display
 from kanserve.errors import DataError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Dataset:
         return f"Dataset({len(self)} {weighted}rows, {len(self.inputs)} inputs, outputs {', '.join(self.outputs)})"
 
     def _repr_html_(self) -> str:
-        shown: str = import_module("kanserve.plot.notebook").dataset_page(self)  # which is above this package
+        shown: str = display("dataset_page")(self)
         return shown
 
     def check_numbers(self) -> None:

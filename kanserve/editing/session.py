@@ -1,13 +1,14 @@
 """Interactive editing of a network in steps that can be undone, saved and replayed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kanserve.data.dataset import Dataset, dataset
+from kanserve.displays import display
 from kanserve.editing import html_page, session_storage, snapshot, steps
 from kanserve.editing.edge_fits import closest, points, require_alive
 from kanserve.editing.editing_limits import EDITING
@@ -89,6 +90,7 @@ class Session:
         self._first = kan
         self._done: list[_State] = []
         self._undone: list[Step] = []
+        self._watchers: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
         return f"Session({self.kan!r}, {len(self._done)} steps, held-out loss {self.loss:.4g})"
@@ -102,6 +104,11 @@ class Session:
     def kan(self) -> Kan:
         """The network after all steps that are done."""
         return self._done[-1].kan if self._done else self._first
+
+    @property
+    def first(self) -> Kan:
+        """The network before all steps."""
+        return self._first
 
     @property
     def loss(self) -> float:
@@ -118,6 +125,11 @@ class Session:
     def history(self) -> tuple[Done, ...]:
         """The steps so far, each with the number of edges and the loss after it."""
         return tuple(Done(session_storage.call(done.step), done.kan.edges, done.loss) for done in self._done)
+
+    @property
+    def undone(self) -> tuple[Step, ...]:
+        """The steps that can be redone, the next one last."""
+        return tuple(self._undone)
 
     @property
     def rows(self) -> SessionData:
@@ -172,13 +184,27 @@ class Session:
 
     def do(self, step: Step) -> "Session":
         """Take a step (`kanserve.editing.steps`); undone steps can no longer be redone. InputError after 1000 steps."""
-        if len(self._done) == EDITING.session_storage_most_steps:
-            raise InputError(
-                f"A session has {EDITING.session_storage_most_steps} steps at most; begin another from its network."
-            )
-        self._take(step)
-        self._undone.clear()
+        self._require_room()
+        return self.accept(step, steps.taken(step, self.kan, self._rows))
+
+    def accept(self, step: Step, kan: Kan, *, redone: bool = False) -> "Session":
+        """Take a step whose network was computed elsewhere, as `steps.taken(step, session.kan, session.rows)`.
+
+        `redone` says that it is the step that was undone last, so that those undone before it can still be redone.
+        """
+        self._require_room()
+        self._done.append(_State(step, kan, self._rows.loss(kan)))
+        if redone:
+            self._undone.pop()
+        else:
+            self._undone.clear()
+        self._changed()
         return self
+
+    def watch(self, told: Callable[[], None]) -> Callable[[], None]:
+        """Call `told` after each change of the network, until what this returns is called."""
+        self._watchers.append(told)
+        return lambda: self._watchers.remove(told)
 
     def snap(self, edge: str, function: str, refit: int = EDITING.steps_short) -> "Session":
         """Replace an edge by the closest c·f(a·x + b) + d, then refit everything for `refit` iterations.
@@ -259,20 +285,42 @@ class Session:
         """
         return self.do(steps.Symbolify(functions, all_edges, tolerance))  # type: ignore[arg-type]  # it makes a tuple
 
+    def widget(self, *, height: int | None = None, repository: str = "", name: str = "") -> Any:
+        """The session as an interactive widget for a notebook, the studio's page in a cell; edits are steps of it.
+
+        Parameters
+        ----------
+        height : int, optional
+            In pixels, 720 by default.
+        repository, name : str
+            Where "Publish" writes the next version of a model, and what that is called.
+
+        Returns
+        -------
+        anywidget.AnyWidget
+            As the last line of a cell it is shown. It needs a running kernel, and no port.
+
+        Raises
+        ------
+        MissingDependencyError
+            anywidget is not installed; it is in the extra `notebook`.
+        """
+        return display("session_widget")(self, height, repository, name)
+
     def undo(self) -> "Session":
         """Undo the last step; InputError if there is none."""
         if not self._done:
             raise InputError("There is no step to undo.")
         self._undone.append(self._done.pop().step)
+        self._changed()
         return self
 
     def redo(self) -> "Session":
         """Redo the step that was undone last; InputError if there is none."""
         if not self._undone:
             raise InputError("There is no step to redo.")
-        self._take(self._undone[-1])
-        self._undone.pop()
-        return self
+        step = self._undone[-1]
+        return self.accept(step, steps.taken(step, self.kan, self._rows), redone=True)
 
     def to_json(self) -> str:
         """The steps, done and undone, as JSON, with checksums of the initial network and the data."""
@@ -292,7 +340,7 @@ class Session:
         session = cls(kan, data, seed=stored.seed, held_out=stored.held_out)
         for number, step in enumerate(stored.steps):
             try:
-                session._take(step)
+                session.do(step)
             except KanserveError as error:
                 raise FormatError(f"steps[{number}], {session_storage.call(step):.200}: {error}") from None
         session._undone = list(stored.undone)
@@ -302,13 +350,15 @@ class Session:
         """A Python module whose `replay(kan, data)` repeats the steps and gives the equal network."""
         return session_storage.script(self._stored())
 
-    def _taken(self, step: Step) -> Kan:
-        """The network after a step; a subclass may compute it elsewhere."""
-        return steps.taken(step, self.kan, self._rows)
+    def _require_room(self) -> None:
+        if len(self._done) == EDITING.session_storage_most_steps:
+            raise InputError(
+                f"A session has {EDITING.session_storage_most_steps} steps at most; begin another from its network."
+            )
 
-    def _take(self, step: Step) -> None:
-        kan = self._taken(step)
-        self._done.append(_State(step, kan, self._rows.loss(kan)))
+    def _changed(self) -> None:
+        for told in list(self._watchers):
+            told()
 
     def _called(self, edge: str) -> str:
         """The canonical name of an edge."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kanserve.displays import display
 from kanserve.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,8 +134,30 @@ class KanMethods:
         axes: Axes = _public("plot_network")(self, x, kind, ax, theme=theme, width=width)
         return axes
 
+    def show(self, data: Any = None, *, height: int | None = None) -> None:
+        """Show the network: in a notebook as a widget to look at and edit, elsewhere as its formulas.
+
+        Without anywidget, which is in the extra `notebook`, a notebook shows its picture. To go on with the edited
+        network, make a session and show that: `session = kanserve.Session(kan, data)`, then `session.widget()`.
+
+        Parameters
+        ----------
+        data : Dataset or (x, y), optional
+            Samples on which it is judged and refitted; by default rows of its training range, with its own answers.
+        height : int, optional
+            Of the widget in pixels, 720 by default.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)}).show()
+        Kan(1-1, 1 edges, inputs x)
+        y = 2*x + 1
+        """
+        display("show_network")(self, data, height)
+
     def _repr_html_(self) -> str:
-        shown: str = import_module("kanserve.plot.notebook").network_page(self)
+        shown: str = display("network_page")(self)
         return shown
 
     @overload

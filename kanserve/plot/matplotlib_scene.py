@@ -56,14 +56,14 @@ def new_axes(ax: "Axes | None", size: tuple[float, float], one: Palette, *, whol
     if ax is not None:
         return ax
     try:
-        from kanserve.plot.picture import Picture
+        from kanserve.plot.picture import Picture, PictureAxes
     except ImportError:
         raise MissingDependencyError("matplotlib", "plot") from None
     figure = Picture(one, size)
     if whole:
-        return figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        return figure.add_axes((0.0, 0.0, 1.0, 1.0), axes_class=PictureAxes)
     figure.set_layout_engine("constrained", w_pad=0.07, h_pad=0.07)
-    return figure.add_subplot()
+    return figure.add_subplot(axes_class=PictureAxes)
 
 
 def draw(scene: Scene, one: Palette, ax: "Axes | None", width: Width = None) -> "Axes":

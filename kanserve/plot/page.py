@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.plot.mathml import mathml
-from kanserve.plot.palette import AUTO, DARK, LIGHT, Palette
+from kanserve.plot.palette import AUTO, DARK, FORCED_DARK, FORCED_LIGHT, LIGHT, Palette
 from kanserve.plot.scene import Scene
 from kanserve.plot.svg import svg
 
@@ -25,8 +25,7 @@ FORMULA_BYTES = 9_000
 BARS = 24
 
 _ROLES = [role for role, colour in AUTO.roles.items() if colour]
-_FORCED_LIGHT = '[data-jp-theme-light="true"] .kanserve,.vscode-light .kanserve'
-_FORCED_DARK = '[data-jp-theme-light="false"] .kanserve,.vscode-dark .kanserve,html[theme="dark"] .kanserve'
+_ON_LIGHT, _ON_DARK = (",".join(f"{theme} .kanserve" for theme in forced) for forced in (FORCED_LIGHT, FORCED_DARK))
 
 
 class Html(str):
@@ -41,8 +40,8 @@ def _style() -> str:
     rules = [
         f".kanserve{{{_variables(LIGHT)}}}",
         f"@media (prefers-color-scheme:dark){{.kanserve{{{_variables(DARK)}}}}}",
-        f"{_FORCED_LIGHT}{{{_variables(LIGHT)}}}",
-        f"{_FORCED_DARK}{{{_variables(DARK)}}}",
+        f"{_ON_LIGHT}{{{_variables(LIGHT)}}}",
+        f"{_ON_DARK}{{{_variables(DARK)}}}",
         ".kanserve{color:var(--ink);font:13px/1.45 Inter,system-ui,sans-serif;font-variant-numeric:tabular-nums}",
         ".kanserve svg{display:block;max-width:100%;height:auto;font-family:Inter,system-ui,sans-serif}",
         ".kanserve p{margin:.4em 0}.kanserve .second{color:var(--second)}",

@@ -63,6 +63,10 @@ class Palette:
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[misc]  # names are roles
 
 
+# The ancestors by which notebooks and the documentation's site say that their ground is light or dark.
+FORCED_LIGHT = ('[data-jp-theme-light="true"]', ".vscode-light")
+FORCED_DARK = ('[data-jp-theme-light="false"]', ".vscode-dark", 'html[theme="dark"]')
+
 LIGHT = Palette(
     paper="#FFFFFF",
     ink="#171B20",

@@ -5,19 +5,21 @@ import re
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kanserve.plot.palette import AUTO, DARK, LIGHT, Palette
+from kanserve.plot.palette import AUTO, DARK, FORCED_DARK, FORCED_LIGHT, LIGHT, Palette
 
 RESOLUTION = 144.0  # dots per inch
+_CLASS = "kanserve-picture"
 
 
 class Picture(Figure):
     """A matplotlib Figure that pyplot does not know, so that it need not be closed.
 
     `savefig` keeps the text of an SVG as text. The colours of theme="auto" become those of the light or the dark theme
-    in an SVG, by the reader's prefers-color-scheme. In a notebook, `axes.figure` shows it.
+    in an SVG, by the reader's prefers-color-scheme. In a notebook, the Axes as the last line of a cell show it.
     """
 
     def __init__(self, palette: Palette, size: tuple[float, float]) -> None:
@@ -48,25 +50,47 @@ class Picture(Figure):
 
     def _repr_html_(self) -> str:
         buffer = io.StringIO()
-        self.savefig(buffer, format="svg")
-        return re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), count=1, flags=re.DOTALL)
+        with rc_context({"svg.fonttype": "none"}):
+            super().savefig(buffer, format="svg")
+        svg = re.sub(r"^.*?(?=<svg)", "", buffer.getvalue(), count=1, flags=re.DOTALL)
+        return f'<div class="{_CLASS}">{adaptive(svg, notebook=True) if self._palette is AUTO else svg}</div>'
 
 
-def adaptive(svg: str) -> str:
-    """An SVG of `AUTO` with rules that replace its colours by those of `LIGHT` and `DARK`."""
+class PictureAxes(Axes):
+    """The Axes of a `Picture`, which a notebook shows as that picture."""
+
+    def _repr_html_(self) -> str:
+        whole = self.get_figure()
+        assert isinstance(whole, Picture)
+        return whole._repr_html_()
+
+
+def adaptive(svg: str, *, notebook: bool = False) -> str:
+    """An SVG of `AUTO` with rules that replace its colours by those of `LIGHT` and `DARK`.
+
+    In a notebook its own theme comes before the reader's setting, and the rules are for this picture alone.
+    """
+    scope = f".{_CLASS} " if notebook else ""
     rules = "".join(
-        f"@media (prefers-color-scheme: {scheme}){{{_rules(palette)}}}"
+        f"@media (prefers-color-scheme: {scheme}){{{_rules(palette, (scope,))}}}"
         for scheme, palette in (("light", LIGHT), ("dark", DARK))
     )
+    if notebook:
+        for forced, palette in ((FORCED_LIGHT, LIGHT), (FORCED_DARK, DARK)):
+            rules += _rules(palette, tuple(f"{theme} {scope}" for theme in forced))
     return re.sub(r"(<svg\b[^>]*>)", rf"\1<style>{rules}</style>", svg, count=1)
 
 
-def _rules(palette: Palette) -> str:
+def _rules(palette: Palette, scopes: tuple[str, ...]) -> str:
     rules = []
+
+    def rule(style: str, declaration: str) -> str:
+        return ",".join(f'{scope}[style*="{style}"]' for scope in scopes) + f"{{{declaration} !important}}"
+
     for role, colour in AUTO.roles.items():
         if colour:
             for kind in ("fill", "stroke"):
-                rules.append(f'[style*="{kind}: {colour.lower()}"]{{{kind}:{palette.of(role)} !important}}')
+                rules.append(rule(f"{kind}: {colour.lower()}", f"{kind}:{palette.of(role)}"))
     # Areas, which are translucent on an unknown ground, are opaque on a known one.
-    rules.append(f'[style*="fill: {AUTO.density.lower()}"]{{fill-opacity:1 !important}}')
+    rules.append(rule(f"fill: {AUTO.density.lower()}", "fill-opacity:1"))
     return "".join(rules)

@@ -87,9 +87,9 @@ class PageView:
     python: str
 
 
-def page_view(session: Session, first: Kan, revision: int) -> PageView:
-    """The page's view of a session that began with the network `first`."""
-    kan, rows = session.kan, session.rows
+def page_view(session: Session, revision: int) -> PageView:
+    """The page's view of a session."""
+    kan, first, rows = session.kan, session.first, session.rows
     now = measure(kan, rows.held)
     snapshot = session.snapshot(STUDIO.curve_points, None if kan.edges <= STUDIO.all_tiles else STUDIO.most_tiles)
     shares = shares_of(kan, rows.judge.x)

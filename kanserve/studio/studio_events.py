@@ -2,21 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from kanserve.studio.page_views import plain
 from kanserve.studio.studio_limits import STUDIO
 
 Event = dict[str, Any]
+Listener = Callable[[Event | None], None]
 
 
 class Events:
-    """Tells every listener each event; `tell` may be called from any thread."""
+    """Tells every listener each event, and None at the end; `tell` may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._listeners: dict[asyncio.Queue[Event | None], asyncio.AbstractEventLoop] = {}
+        self._listeners: list[Listener] = []
         self._closed = False
 
     def tell(self, kind: str, **more: Any) -> None:
@@ -28,24 +29,42 @@ class Events:
         self._closed = True
         self._send(None)
 
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with each event from now on, on the thread that tells it; what this returns ends that."""
+        with self._lock:
+            self._listeners.append(listener)
+        return lambda: self._leave(listener)
+
+    @property
+    def heard(self) -> bool:
+        """Whether anyone listens."""
+        return bool(self._listeners)
+
+    def _leave(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners.remove(listener)
+
     def _send(self, event: Event | None) -> None:
         with self._lock:
-            listeners = list(self._listeners.items())
-        for queue, loop in listeners:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(_put, queue, event)
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener(event)
 
     async def listen(self) -> AsyncIterator[Event]:
         """The events from now on."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue(STUDIO.events_kept)
-        with self._lock:
-            self._listeners[queue] = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+
+        def hear(event: Event | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_put, queue, event)
+
+        leave = self.subscribe(hear)
         try:
             while not self._closed and (event := await queue.get()) is not None:
                 yield event
         finally:
-            with self._lock:
-                del self._listeners[queue]
+            leave()
 
 
 def _put(queue: "asyncio.Queue[Event | None]", event: Event | None) -> None:

@@ -56,8 +56,15 @@ class StudioLimits:
     """For the first fit of a table, which can be cancelled."""
     grace_seconds: float = 30.0
     """Between an interrupt, after which a fit or a search gives its best so far, and the end of its process."""
+    widget_height: int = 720
+    """Of the studio in a cell of a notebook, in pixels."""
+    widget_threads: int = 4
+    """That answer the calls of such a widget."""
+    text_operations: int = 200
+    """Of the formulas that `kan.show()` prints outside of notebooks."""
     events_kept: int = 100
     """That a slow listener may have waiting before older ones are dropped."""
 
 
 STUDIO = StudioLimits()
+TOO_LARGE = f"A request has at most {STUDIO.body_bytes} bytes."

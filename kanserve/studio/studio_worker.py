@@ -35,10 +35,6 @@ class Worker:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
 
-    def give(self, given: Any) -> None:
-        """What functions get as their first argument, before the process has started."""
-        self._given = given
-
     def start(self) -> None:
         """Start the process, so that the first call need not wait for it."""
         with self._starting:

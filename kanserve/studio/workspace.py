@@ -10,7 +10,6 @@ import numpy as np
 from kanserve import repository
 from kanserve.artifact.naming_rules import check_name
 from kanserve.artifact_compiler import EXPORTERS
-from kanserve.data.dataset import Dataset
 from kanserve.editing import Session, Step, Suggestion
 from kanserve.editing.session_storage import step_in
 from kanserve.errors import BusyError, ConflictError, InputError, KanserveError, NotFoundError
@@ -28,18 +27,6 @@ from kanserve.studio.studio_limits import STUDIO
 from kanserve.studio.studio_worker import Worker, seconds_of
 
 
-class WorkedSession(Session):
-    """A session whose steps are computed by a worker, within a limit of time."""
-
-    def __init__(self, kan: Kan, data: Dataset, worker: Worker, seed: int = 0) -> None:
-        super().__init__(kan, data, seed=seed)
-        self._worker = worker
-
-    def _taken(self, step: Step) -> Kan:
-        kan: Kan = self._worker.run(jobs.taken, step, self.kan, seconds=STUDIO.step_seconds)
-        return kan
-
-
 @dataclass(frozen=True)
 class CandidateView:
     """A suggestion with its complexity, its values along the curve of the edge (in the network's own unit), and the
@@ -53,20 +40,20 @@ class CandidateView:
 
 
 class Workspace:
-    """The state of one studio. Methods may be called from several threads.
+    """The state of one studio, on a session of its own or on `session`. Methods may be called from several threads.
 
-    Every change has a revision; a step names the revision that it was made on, and is refused with a ConflictError
-    where that is not the present one. A step that is made while another is computed is refused with a BusyError.
+    Every change has a revision, also one that others make to the session; a step names the revision that it was made
+    on, and is refused with a ConflictError where that is not the present one. A step that is made while another is
+    computed is refused with a BusyError.
     """
 
-    def __init__(self, opened: Opened, seed: int = 0) -> None:
+    def __init__(self, opened: Opened, seed: int = 0, session: Session | None = None) -> None:
         self.opened = opened.with_rows()
         self.events = Events()
         self._seed = seed
         self._turn = threading.Lock()
         self._state = threading.Lock()
-        self._session: WorkedSession | None = None
-        self._first: Kan | None = None
+        self._session: Session | None = None
         self._workers: dict[str, Worker] = {}
         self._view: PageView | None = None
         self._seen: dict[tuple[str, str], Any] = {}
@@ -78,19 +65,29 @@ class Workspace:
         self._saved: list[str] = []
         self.formulas: tuple[jobs.FoundFormula, ...] = ()
         self.searching = False
-        if self.opened.kan is not None:
-            self._begin(self.opened.kan)
+        self._unwatch: Callable[[], None] = lambda: None
+        if session is not None:
+            self._begin(session)
+        elif self.opened.kan is not None:
+            self._begin(self._session_of(self.opened.kan))
 
-    def _begin(self, kan: Kan) -> None:
+    def _session_of(self, kan: Kan) -> Session:
         assert self.opened.data is not None
-        step = Worker()
-        session = WorkedSession(kan, self.opened.data, step, self._seed)
-        step.give(session.rows)
-        self._workers = {"step": step, "look": Worker(session.rows), "search": Worker(session.rows)}
-        self._first, self._session = kan, session
+        return Session(kan, self.opened.data, seed=self._seed)
+
+    def _begin(self, session: Session) -> None:
+        self._workers = {name: Worker(session.rows) for name in ("step", "look", "search")}
+        self._unwatch = session.watch(self._changed)
+        self._session = session
+
+    def _changed(self) -> None:
+        with self._state:
+            self.revision += 1
+            self._seen.clear()
+        self.events.tell("changed", revision=self.revision)
 
     @property
-    def session(self) -> WorkedSession:
+    def session(self) -> Session:
         """The session; BusyError while the first fit runs."""
         if self._session is None:
             raise BusyError(self._trouble or "The first fit is still running. Wait until it is done, or cancel it.")
@@ -102,6 +99,8 @@ class Workspace:
 
     def close(self) -> None:
         """End the workers and all listening."""
+        self._unwatch()
+        self._unwatch = lambda: None
         self.events.close()
         for worker in self._workers.values():
             worker.end()
@@ -128,7 +127,7 @@ class Workspace:
             self.events.tell("fit_failed", error=str(error))
             return
         worker.end()
-        self._begin(kan)
+        self._begin(self._session_of(kan))
         self.revision += 1
         self.events.tell("changed", revision=self.revision)
 
@@ -157,8 +156,7 @@ class Workspace:
         session = self.session
         with self._state:
             if self._view is None or self._view.revision != self.revision:
-                assert self._first is not None
-                first, self._view = self._view is None, page_view(session, self._first, self.revision)
+                first, self._view = self._view is None, page_view(session, self.revision)
                 if first:  # only now, so that they take nothing from what the page waits for
                     for name in ("step", "look"):
                         threading.Thread(target=self._workers[name].start, daemon=True).start()
@@ -220,15 +218,32 @@ class Workspace:
 
     def step(self, base: int, step: Any) -> PageView:
         """Take the step of this JSON data on the revision `base`."""
-        return self._change(base, lambda session: session.do(step_in("step", step)))
+        one = step_in("step", step)
+        return self._change(base, lambda session: session.accept(one, self._taken(session, one)))
 
     def undo(self, base: int, steps: int = 1) -> PageView:
         return self._change(base, lambda session: [session.undo() for _ in range(steps)])
 
     def redo(self, base: int) -> PageView:
-        return self._change(base, lambda session: session.redo())
+        def again(session: Session) -> None:
+            if not session.undone:
+                session.redo()  # which says so
+            one = session.undone[-1]
+            session.accept(one, self._taken(session, one), redone=True)
 
-    def _change(self, base: int, change: Callable[[WorkedSession], Any]) -> PageView:
+        return self._change(base, again)
+
+    def _taken(self, session: Session, step: Step) -> Kan:
+        """The network after a step, computed by a worker within a limit of time."""
+        before = session.kan
+        kan: Kan = self._workers["step"].run(jobs.taken, step, before, seconds=STUDIO.step_seconds)
+        if session.kan is not before:
+            raise ConflictError(
+                "The network has changed while this step was computed. Look at it again, then repeat it."
+            )
+        return kan
+
+    def _change(self, base: int, change: Callable[[Session], Any]) -> PageView:
         session = self.session
         if not self._turn.acquire(blocking=False):
             raise BusyError("A step is being computed. Wait until it is done, then try again.")
@@ -238,15 +253,7 @@ class Workspace:
                     f"The network has changed since: this was for revision {base}, now it is {self.revision}. Look at "
                     "it again, then repeat the step."
                 )
-            before = session.kan
-            try:
-                change(session)
-            finally:
-                if session.kan is not before:
-                    with self._state:
-                        self.revision += 1
-                        self._seen.clear()
-                    self.events.tell("changed", revision=self.revision)
+            change(session)
         finally:
             self._turn.release()
         return self.view()

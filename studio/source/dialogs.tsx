@@ -4,11 +4,12 @@ import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { number, plural, spoken } from "./format";
 import { busy, dialog, model, publish, selected, snapshot, view, writeOwn } from "./store";
+import { focused, inNotebook } from "./surroundings";
 
 function Dialog({ title, children }: { title: string; children: ComponentChildren }) {
   const place = useRef<HTMLDialogElement>(null);
   useLayoutEffect(() => {
-    const before = document.activeElement as HTMLElement | null;
+    const before = focused();
     place.current!.showModal();
     return () => before?.focus();
   }, []);
@@ -62,7 +63,11 @@ function Publish() {
           </label>
         )}
         <p>ONNX, C and NumPy are written and each is compared with the network first.</p>
-        {!source.can_publish && <p class="fault">Start the studio with --repository FOLDER to publish.</p>}
+        {!source.can_publish && (
+          <p class="fault">
+            To publish, {inNotebook() ? 'show session.widget(repository="FOLDER")' : "start the studio with --repository FOLDER"}.
+          </p>
+        )}
         <p class="fault" role="alert">
           {fault}
         </p>

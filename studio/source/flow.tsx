@@ -210,7 +210,10 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
           {number(value)}
           {node.unit && <small>{node.unit}</small>}
           {interval > 0 && plan.outputWidth > 160 && (
-            <small title="19 of 20 held-out rows are within this of their prediction">± {number(interval, 2)} (95%)</small>
+            <small title="19 of 20 held-out rows are within this of their prediction">
+              ± {number(interval, 2)}
+              {number(value).length + number(interval, 2).length < 11 && " (95%)"}
+            </small>
           )}
         </div>
         <svg width={width} height="26" aria-hidden="true">

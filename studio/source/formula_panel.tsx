@@ -5,7 +5,8 @@ import { CodeView } from "./code_view";
 import { FORMS, tab } from "./exports";
 import { plural, shortTex } from "./format";
 import { edgeAt, select, selected, view } from "./store";
-import { Tex } from "./tex";
+import { byId, inNotebook } from "./surroundings";
+import { mark, Tex } from "./tex";
 import type { Formula, View } from "./types";
 
 const LONGEST = 700; // characters of LaTeX that are read at a glance; of a longer formula its structure is shown
@@ -33,7 +34,7 @@ export function FormulaPanel() {
                 if (!by) return;
                 event.preventDefault();
                 tab.value = all[(n + by + all.length) % all.length][0];
-                document.getElementById(`tab-${tab.value}`)?.focus();
+                byId(`tab-${tab.value}`)?.focus();
               }}
             >
               {name}
@@ -75,18 +76,18 @@ function Written({ one, q }: { one: Formula; q: number }) {
   if (!one.latex) return q === 0 ? <p class="quiet">{one.trouble || "There is no formula."}</p> : null;
   if (one.latex.length <= LONGEST)
     return (
-      <div class="line" data-testid="formula">
+      <div class="line" data-testid="formula" tabIndex={inNotebook() ? 0 : undefined}>
         <Tex marked tex={`\\widehat{${name}} = ${marked(one.latex)}`} label={`${one.name} = ${one.text}`} />
       </div>
     );
   return (
     <>
       {q === 0 && structure(now).map((line) => (
-        <div class="line">
+        <div class="line" tabIndex={inNotebook() ? 0 : undefined}>
           <Tex marked tex={line} label="" />
         </div>
       ))}
-      <div class="line" data-testid="formula">
+      <div class="line" data-testid="formula" tabIndex={inNotebook() ? 0 : undefined}>
         <span class="hidden">{`${one.name} = ${one.text}`}</span>
         <Tex marked tex={sum(now, now.arity.length, q)} />
       </div>
@@ -99,13 +100,12 @@ function Written({ one, q }: { one: Formula; q: number }) {
 function marked(latex: string): string {
   return latex.replace(/\\text\{(?:[^{}]|\{\})*\}|s_\{(\d+),(\d+),(\d+)\}|\d+\.\d+/g, (all, l, j, i) => {
     if (l !== undefined) return spline(Number(l) - 1, Number(j) - 1, Number(i) - 1);
-    return all.startsWith("\\text") ? all : `\\htmlClass{k}{${all}}`;
+    return all.startsWith("\\text") ? all : mark("k", "", all);
   });
 }
 
 function spline(l: number, j: number, i: number, inner = `s_{${l + 1},${j + 1},${i + 1}}`): string {
-  const chosen = edgeAt(l, j, i)?.name === selected.value ? " chosen" : "";
-  return `\\htmlData{edge=${l}-${j}-${i}}{\\htmlClass{s${chosen}}{${inner}}}`;
+  return mark(edgeAt(l, j, i)?.name === selected.value ? "s chosen" : "s", `${l}-${j}-${i}`, inner);
 }
 
 const hidden = (name: string) => name.replace(/^h(\d+)$/, "h_{$1}").replace(/^h(\d+)\.(\d+)$/, "h_{$1.$2}");
@@ -127,7 +127,7 @@ function sum(now: View, depth: number, q: number): string {
         const argument = layer ? hidden(source.name) : source.latex;
         if (edge.function && !edge.spline) {
           const tex = shortTex(edge.function).replace(/(?<![A-Za-z\\])x(?![A-Za-z])/, `(${argument})`);
-          return `\\htmlData{edge=${edge.place.join("-")}}{\\htmlClass{k}{${tex}}}`;
+          return mark("k", edge.place.join("-"), tex);
         }
         return `${spline(...edge.place, "s")}(${argument})`;
       });

@@ -1,6 +1,5 @@
 /** The page: one screen, made of panes that each show the same state. */
 
-import { render } from "preact";
 import { useEffect } from "preact/hooks";
 import { Dialogs } from "./dialogs";
 import { ExportCheck } from "./export_check";
@@ -8,14 +7,14 @@ import { FirstFit } from "./first_fit";
 import { Flow } from "./flow";
 import { FormulaPanel } from "./formula_panel";
 import { Inspector } from "./inspector";
-import { listenForKeys } from "./keys";
 import { Matrix } from "./matrix";
 import { NetworkTable } from "./network_table";
 import { Residuals } from "./residuals";
 import { Ruler } from "./ruler";
 import { Staircase } from "./staircase";
 import { Steps } from "./steps";
-import { chosenMode, mode, said, snapshot, start, trouble, view } from "./store";
+import { chosenMode, mode, said, snapshot, trouble, view } from "./store";
+import { first, inNotebook } from "./surroundings";
 import { TopBar } from "./top_bar";
 
 function Network() {
@@ -53,46 +52,49 @@ function Network() {
   );
 }
 
-function Page() {
+export function Page() {
   useEffect(() => {
     if (!trouble.value) return;
     const timer = setTimeout(() => (trouble.value = ""), 12_000);
     return () => clearTimeout(timer);
   }, [trouble.value]);
   const ready = view.value;
+  const Main = inNotebook() ? "div" : "main"; // a notebook has a main of its own
   return (
     <>
-      <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), document.querySelector<HTMLElement>("#main button, #main [tabindex]")?.focus())}>
+      <button type="button" class="skip" onClick={() => first("#main button, #main [tabindex]")?.focus()}>
         Skip to the network
-      </a>
+      </button>
       <div class="hidden" aria-live="polite" role="status" data-testid="said">
         {said.value}
       </div>
       {!snapshot.value ? (
-        <main class="empty">{trouble.value || "≈ opening the network"}</main>
+        <Main class="empty">{trouble.value || "≈ opening the network"}</Main>
       ) : !ready ? (
         <>
           <TopBar />
           <FirstFit />
         </>
       ) : (
-        <div class="app">
-          <TopBar />
-          <main style={{ display: "contents" }}>
-            <Network />
-            <Ruler />
-            <aside class="side" aria-label="Inspector, steps and export check" tabIndex={-1}>
-              <Inspector />
-              <Steps />
-              <span class="grow" />
-              <ExportCheck />
-            </aside>
-            <div class="dock">
-              <FormulaPanel />
-              <Staircase />
-              <Residuals />
-            </div>
-          </main>
+        <div class="frame">
+          <div class="app">
+            <TopBar />
+            <Main class="content" style={{ display: "contents" }}>
+              <Network />
+              <Ruler />
+              <aside class="side" aria-label="Inspector, steps and export check" tabIndex={-1}>
+                <Inspector />
+                <Steps />
+                <span class="grow" />
+                <ExportCheck />
+              </aside>
+              <div class="dock">
+                <FormulaPanel />
+                <Staircase />
+                <Residuals />
+              </div>
+            </Main>
+          </div>
         </div>
       )}
       {trouble.value && snapshot.value && (
@@ -107,7 +109,3 @@ function Page() {
     </>
   );
 }
-
-render(<Page />, document.getElementById("studio")!);
-listenForKeys();
-start();

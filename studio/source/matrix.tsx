@@ -4,6 +4,7 @@ import { signal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { percent } from "./format";
 import { byShare, view } from "./store";
+import { colour } from "./surroundings";
 import { Tile } from "./tile";
 import type { Edge, LayerMap, View } from "./types";
 
@@ -110,7 +111,7 @@ function Heat({ map, depth }: { map: LayerMap; depth: number }) {
     if (!context) return;
     const largest = Math.max(...map.cells.flat(), 1e-300);
     context.clearRect(0, 0, columns, rows);
-    context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--spline");
+    context.fillStyle = colour("--spline");
     map.cells.forEach((cells, r) =>
       cells.forEach((share, c) => {
         context.globalAlpha = Math.sqrt(share / largest);

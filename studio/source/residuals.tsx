@@ -6,6 +6,7 @@ import { useSize } from "./flow";
 import { number, plural, tick } from "./format";
 import { linear, ticks } from "./shapes";
 import { model, rows, say, setRow, theme, view } from "./store";
+import { colour } from "./surroundings";
 
 const output = signal(0);
 const chosen = signal(-1);
@@ -68,8 +69,7 @@ function Points({ width, height, q }: { width: number; height: number; q: number
     board.height = height * scale;
     const context = board.getContext("2d")!;
     context.scale(scale, scale);
-    const style = getComputedStyle(document.documentElement);
-    context.fillStyle = style.getPropertyValue("--spline");
+    context.fillStyle = colour("--spline");
     context.globalAlpha = 0.42;
     for (const point of points) {
       if (point.away) continue;
@@ -79,7 +79,7 @@ function Points({ width, height, q }: { width: number; height: number; q: number
     }
     context.globalAlpha = 1;
     context.lineWidth = 1.5;
-    context.strokeStyle = style.getPropertyValue("--outside");
+    context.strokeStyle = colour("--outside");
     for (const point of points) {
       if (!point.away) continue;
       const [px, py] = [sx(point.at), sy(Math.max(-reach, Math.min(reach, point.missed)))];

@@ -1,8 +1,9 @@
 /** The state of the page as signals, and what the user does as functions. */
 
-import { batch, computed, effect, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import { CallError, call, edgePath, listen } from "./api";
 import { change, number, plural, spoken } from "./format";
+import { focused, keepFocus } from "./surroundings";
 import type { Candidate, Constant, Curve, Edge, Found, Predicted, Rows, Snapshot, StudioEvent } from "./types";
 
 export const snapshot = signal<Snapshot | null>(null);
@@ -27,7 +28,7 @@ export const searching = signal("");
 export const fitting = signal<{ line: string; share: number; trace: number[] } | null>(null);
 export const served = signal<{ version: number; server: string; error?: string } | null>(null);
 export const dialog = signal<"" | "publish" | "own" | "keys">("");
-export const theme = signal(localStorage.getItem("theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+export const theme = signal(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 
 export const view = computed(() => (snapshot.value?.phase === "ready" ? snapshot.value.view : null));
 export const model = computed(() => snapshot.value?.model ?? null);
@@ -37,14 +38,7 @@ export const previewed = computed(() => candidates.value?.[preview.value] ?? nul
 export const most = { flow: 60, matrix: 500 };
 export const chosenMode = computed(() => mode.value ?? ((view.value?.edges ?? 0) > most.flow ? "matrix" : "flow"));
 
-effect(() => {
-  document.documentElement.dataset.theme = theme.value;
-});
-
-export function toggleTheme() {
-  theme.value = theme.value === "dark" ? "light" : "dark";
-  localStorage.setItem("theme", theme.value);
-}
+export const toggleTheme = () => (theme.value = theme.value === "dark" ? "light" : "dark");
 
 /** Tell a screen reader, politely; the same text again is said again. */
 export function say(text: string) {
@@ -165,9 +159,11 @@ async function act(what: string, path: string, body: object, told: (before: Snap
   busy.value = what;
   trouble.value = "";
   try {
+    const had = focused();
     const now = await call<Snapshot>(path, { base: before.view.revision, ...body });
     take(now);
     say(told(before, now));
+    if (had) requestAnimationFrame(keepFocus);
   } catch (error) {
     fail(error);
   } finally {
@@ -306,9 +302,10 @@ function hear(event: StudioEvent | null) {
   }
 }
 
-export function start() {
+/** Read the state and listen; what it returns ends that. */
+export function start(): () => void {
   void refresh().then(() => void call<{ formulas: Found[] }>("pareto").then((got) => (found.value = got.formulas), () => undefined));
-  void listen(hear);
+  return listen(hear);
 }
 
 export const edgeAt = (l: number, j: number, i: number): Edge | undefined =>

@@ -2,29 +2,50 @@
 
 import katex from "katex";
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { inNotebook } from "./surroundings";
 
 const ALLOWED = new Set(["\\htmlClass", "\\htmlData"]);
+const MARK = /^#mark,([ks](?: chosen)?),([\d-]*)$/;
 
 interface Props {
   tex: string;
   block?: boolean;
-  /** Whether parts may be marked by \htmlClass and \htmlData, as only our own code does. */
+  /** Whether parts may be marked by `mark`, as only our own code does. */
   marked?: boolean;
   label?: string;
 }
 
-export function Tex({ tex, block = false, marked = false, label }: Props) {
+/** LaTeX with a class and, if it leads to an edge, its place. In MathML only a link keeps such marks. */
+export function mark(kind: string, edge: string, tex: string): string {
+  if (inNotebook()) return `\\href{\\#mark,${kind},${edge}}{${tex}}`;
+  return edge ? `\\htmlData{edge=${edge}}{\\htmlClass{${kind}}{${tex}}}` : `\\htmlClass{${kind}}{${tex}}`;
+}
+
+/** A notebook has no fonts of ours, and the browser typesets MathML with its own. */
+function typeset(place: HTMLElement, { tex, block, marked }: Props) {
+  const plain = inNotebook();
+  katex.render(tex, place, {
+    throwOnError: false,
+    displayMode: block,
+    strict: false,
+    maxExpand: 1000,
+    output: plain ? "mathml" : "html",
+    trust: (context) => !!marked && (ALLOWED.has(context.command) || (context.command === "\\href" && MARK.test(context.url))),
+  });
+  if (!plain) return;
+  for (const one of place.querySelectorAll<MathMLElement>("[href]")) {
+    const [, kind, edge] = MARK.exec(one.getAttribute("href") ?? "") ?? [];
+    one.removeAttribute("href");
+    if (kind) one.setAttribute("class", kind);
+    if (edge) one.dataset.edge = edge;
+  }
+}
+
+export function Tex(props: Props) {
+  const { tex, block = false, marked = false, label } = props;
   const place = useRef<HTMLSpanElement>(null);
   useLayoutEffect(() => {
-    if (place.current)
-      katex.render(tex, place.current, {
-        throwOnError: false,
-        displayMode: block,
-        strict: false,
-        maxExpand: 1000,
-        output: "html",
-        trust: (context) => marked && ALLOWED.has(context.command),
-      });
+    if (place.current) typeset(place.current, props);
   }, [tex, block, marked]);
   return label === undefined ? (
     <span ref={place} aria-hidden="true" />

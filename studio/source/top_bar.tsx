@@ -3,6 +3,7 @@
 import { tab } from "./exports";
 import { number, plural } from "./format";
 import { busy, connected, dialog, model, redo, served, snapshot, theme, toggleTheme, undo, view } from "./store";
+import { byId } from "./surroundings";
 
 const icon = (path: string) => (
   <svg width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.6" aria-hidden="true">
@@ -83,7 +84,7 @@ export function TopBar() {
             class="button"
             onClick={() => {
               tab.value = "numpy_source";
-              document.getElementById("tab-numpy_source")?.focus();
+              byId("tab-numpy_source")?.focus();
             }}
           >
             Export

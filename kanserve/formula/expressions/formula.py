@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 
+from kanserve.displays import display
 from kanserve.formula.expressions.tree import Table, Tree
 from kanserve.network.encoding import is_encoded
 from kanserve.network.kan import Variable
@@ -68,7 +68,7 @@ class Formula:
     domain: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
-        shown: str = import_module("kanserve.plot.notebook").formula_page(self)  # which is above this package
+        shown: str = display("formula_page")(self)
         return shown
 
     @property

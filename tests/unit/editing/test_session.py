@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kanserve.data.dataset import Dataset
 from kanserve.editing import KINDS, Session
 from kanserve.editing.editing_limits import EDITING
+from kanserve.editing.steps import Zero, taken
 from kanserve.errors import InputError, KanserveError, NotFoundError
 from kanserve.formula import from_formula
 from kanserve.network.edge_names import place_of
@@ -311,3 +312,29 @@ def test_a_renamed_input_keeps_its_categories_and_fill_value():
     assert [one.name for one in named.inputs] == ["sort", "z"]
     raw = [[2.0, np.nan], [np.nan, 1.0], [7.0, 1.0]]
     assert np.array_equal(named(raw), kan(raw)) and np.isfinite(named(raw)).all()
+
+
+def test_a_step_that_was_computed_elsewhere_is_taken_as_if_it_was_computed_here():
+    session, here = Session(*law()), Session(*law())
+    for edge in ("x->h1", "L/D->h1"):
+        step = Zero(edge)
+        session.accept(step, taken(step, session.kan, session.rows))
+        here.zero(edge)
+    assert equal(session.kan, here.kan) and session.as_python() == here.as_python()
+    session.undo().undo()
+    assert list(session.undone) == [Zero("L/D->h1"), Zero("x->h1")]
+    session.accept(session.undone[-1], here.undo().kan, redone=True)
+    assert list(session.undone) == [Zero("L/D->h1")] and equal(session.kan, here.kan)
+    assert equal(session.redo().kan, here.redo().kan)
+    assert equal(session.first, law()[0])
+
+
+def test_who_watches_a_session_is_told_of_every_change_until_it_leaves():
+    session, told = Session(*law()), []
+    leave = session.watch(lambda: told.append(len(session.history)))
+    session.zero("x->h1").undo().redo()
+    with pytest.raises(NotFoundError):
+        session.zero("x->h9")
+    leave()
+    session.undo()
+    assert told == [1, 0, 1]

@@ -1,5 +1,7 @@
 """Edges, Pareto fronts, residuals, losses and matrices: what their scales, titles and points say."""
 
+import re
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -8,7 +10,8 @@ import kanserve
 from kanserve.errors import DataError, InputError
 from kanserve.network.kan import Symbolic
 from kanserve.plot import plot_edge, plot_losses, plot_pareto, plot_residuals
-from kanserve.plot.palette import LIGHT
+from kanserve.plot.palette import AUTO, DARK, LIGHT
+from kanserve.plot.picture import PictureAxes
 from kanserve.train.common.events import Event
 from tests.support.kans import classifier, mixed, symbolic
 
@@ -126,3 +129,23 @@ def test_scores_of_different_symmetries_share_no_scale_and_those_that_count_are_
     assert len(axes.patches) == counted > 0
     for column in cells.transpose(1, 0, 2):  # in each column the least score that is not framed has no tint
         assert column.max() == 1.0
+
+
+def test_axes_as_the_last_line_of_a_cell_are_the_picture_in_the_theme_of_the_notebook():
+    kan = symbolic()
+    for axes in (kan.plot(), plot_edge(kan, 0, 0, 0), plot_residuals(kan, (X[:, :2], X[:, :1]))):
+        assert isinstance(axes, PictureAxes)
+        page = axes._repr_html_()
+        assert page.startswith('<div class="kanserve-picture"><svg') and page.count("<text") > 2
+        for theme, palette in (('[data-jp-theme-light="true"]', LIGHT), ('[data-jp-theme-light="false"]', DARK)):
+            assert f'{theme} .kanserve-picture [style*="fill: {AUTO.ink.lower()}"]' in page
+            assert f"fill:{palette.ink} !important" in page
+        outside = [one for one in re.findall(r"([^{},]*)\[style", page) if ".kanserve-picture" not in one]
+        assert outside == []  # the rules are for this picture alone
+    dark = kan.plot(theme="dark")
+    assert isinstance(dark, PictureAxes) and "[style" not in dark._repr_html_()
+
+
+def test_axes_of_the_callers_are_given_back_as_they_are():
+    axes = Figure().add_subplot()
+    assert symbolic().plot(ax=axes) is axes and not hasattr(axes, "_repr_html_")

@@ -1,0 +1,54 @@
+"""`session.widget()` and `kan.show()`: a network in a notebook, to edit where anywidget is installed."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from kanserve.editing import Session
+from kanserve.editing.step_fields import whole_number
+from kanserve.errors import KanserveError, MissingDependencyError, NotFoundError
+from kanserve.formula import formulas
+from kanserve.network.kan import Kan
+from kanserve.plot.notebook import network_page
+from kanserve.plot.notebook_output import display, in_notebook, show_html
+from kanserve.studio.opened_model import Opened, drawn_rows
+from kanserve.studio.studio_limits import STUDIO
+
+if TYPE_CHECKING:
+    from kanserve.studio.notebook_widget import StudioWidget
+
+
+def session_widget(
+    session: Session, height: int | None = None, repository: str = "", name: str = "", drawn: bool = False
+) -> "StudioWidget":
+    """The studio on a session; `drawn` says that its data are drawn rows with the network's own answers."""
+    tall = whole_number(STUDIO.widget_height if height is None else height, "height", 300, 4000)
+    try:
+        from kanserve.studio.notebook_widget import StudioWidget
+    except ImportError as error:
+        raise MissingDependencyError(error.name or "anywidget", "notebook") from None
+    title = name or "network"
+    opened = Opened(session.first, title, session.rows.data, drawn=drawn, repository=repository, name=name)
+    return StudioWidget(session, opened, tall)
+
+
+def show_network(kan: Kan, data: Any = None, height: int | None = None) -> None:
+    """Show a network where this runs: as a widget, as its picture, or outside of notebooks as text."""
+    if not in_notebook():
+        print(_text(kan))
+        return
+    try:
+        session = Session(kan, drawn_rows(kan) if data is None else data)
+        widget = session_widget(session, height, drawn=data is None)
+    except (MissingDependencyError, NotFoundError) as error:  # no anywidget, or a checkout whose page is not built
+        print(f"{error} Until then, this is its picture.", file=sys.stderr)
+        show_html(network_page(kan))
+        return
+    display(widget)
+
+
+def _text(kan: Kan) -> str:
+    try:
+        found = [f"{one.name} = {one.text}" for one in formulas(kan, limit=STUDIO.text_operations, strict=False)]
+    except KanserveError as error:
+        found = [str(error)]
+    return "\n".join([repr(kan), *found])
