@@ -127,12 +127,18 @@ def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bo
     folder = Path(path)
     if not replace and os.path.lexists(folder / SIGNATURE):
         raise ConflictError(f"{os.fspath(folder)!r} is signed already. Replace the signature with --force.")
-    part = folder.absolute().parent / f".{secrets.token_hex(8)}{PART}"
+    put_files(folder, {SIGNATURE: signature}, folder.absolute().parent)
+
+
+def put_files(folder: Path, files: Mapping[str, bytes], staging: Path) -> None:
+    """Put files into a folder, each atomically and in place of one of that name, by a temporary folder in `staging`."""
+    part = staging / f".{secrets.token_hex(8)}{PART}"
     try:
         part.mkdir()
-        _write_file(part / SIGNATURE, signature)
-        share(part / SIGNATURE, folder)
-        os.replace(part / SIGNATURE, folder / SIGNATURE)
+        for name, data in files.items():
+            _write_file(part / name, data)
+            share(part / name, folder)
+            os.replace(part / name, folder / name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     sync_folder(folder)

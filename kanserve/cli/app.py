@@ -21,6 +21,7 @@ except ImportError:  # the base installation has no command line
 
 from kanserve.cli import arguments
 from kanserve.cli.commands import session_command
+from kanserve.cli.commands.card_command import notes, write_card
 from kanserve.cli.commands.export_command import export_network, refuse_unused, warn_not_compared
 from kanserve.cli.commands.flag_types import (
     DEFAULT_FORMATS,
@@ -237,6 +238,10 @@ def publish(
     precision: Precision = "double",
     hessian: Hessian = False,
     sign: Annotated[Path | None, typer.Option(help="Sign it with this private Ed25519 key, a PEM file.")] = None,
+    note: Annotated[
+        list[str] | None, typer.Option(help="Provenance for people, as 'intended use=prices of houses'; repeatable.")
+    ] = None,
+    card: Annotated[bool, typer.Option(help="Write a model card beside the version.")] = True,
     as_json: Json = False,
 ) -> None:
     """Compile a network and publish it atomically as the next version of a model.
@@ -251,21 +256,29 @@ def publish(
     from kanserve.network.export_options import ExportOptions
 
     check_name(name)
-    wanted, options = arguments.names(formats), ExportOptions(hessian=hessian)
+    wanted, options, provenance = arguments.names(formats), ExportOptions(hessian=hessian), notes(note)
     refuse_unused(options, wanted)
     key = None if sign is None else signing.private_key(sign)
     kan = serialization.load(kan_file)
     rows = None if data is None else arguments.data_of(kan, data, target)
-    artifact = compile_kan(kan, wanted, name=name, precision=precision, options=options, data=rows)
-    version = repositories.publish(repository, name, artifact, key=key)
+    artifact = compile_kan(
+        kan, wanted, name=name, precision=precision, options=options, data=rows, provenance=provenance
+    )
+    version = repositories.publish(repository, name, artifact, key=key, card=card)
     warn_not_compared(wanted, artifact.manifest.provenance)
     after = ["kanserve", "serve", repository]
     if key is not None:
         after += ["--require-signature", "public.pem"]
     elif repositories.is_remote(repository):
         after += ["--trust-remote-code"]
+    model = f"{repository.rstrip('/')}/{name}"
     show(
-        {"model": name, "version": version, "folder": f"{repository.rstrip('/')}/{name}/{version}"},
+        {
+            "model": name,
+            "version": version,
+            "folder": f"{model}/{version}",
+            **({"card": f"{model}/card-{version}.md"} if card else {}),
+        },
         as_json,
         after=after,
     )
@@ -324,6 +337,7 @@ def predict(
 app.command("score")(score_network)
 app.command("formula")(show_formula)
 app.command("sign")(sign_version)
+app.command("card")(write_card)
 app.command("studio")(open_studio)
 
 

@@ -1,18 +1,22 @@
 """A model repository: models, each with numbered versions, each an artifact.
 
     <root>/<name>/<version>/manifest.json ...
+    <root>/<name>/card-<version>.md            what people want to know of it (`model_cards`)
 
 The root is a folder (`local`) or an fsspec URL, as s3://bucket/models (`remote`). Versions are published atomically and
 never changed. Anything that is not named like a model or a version is ignored.
 """
 
+import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.artifact.signing import Verifier
+from kanserve.errors import KanserveError
 from kanserve.repository import local
 from kanserve.repository.local import Folder, OneModel, OneVersion
 from kanserve.repository.remote import Remote, is_remote
@@ -27,13 +31,23 @@ Root = str | os.PathLike[str]
 
 
 def publish(
-    root: Root, name: str, artifact: Artifact, version: int | None = None, key: "Ed25519PrivateKey | None" = None
+    root: Root,
+    name: str,
+    artifact: Artifact,
+    version: int | None = None,
+    key: "Ed25519PrivateKey | None" = None,
+    *,
+    card: bool = True,
 ) -> int:
     """Add a version of a model, by default the next, and return its number; ConflictError when it is there already.
 
     Concurrent publishers each get a different next version. A missing root is created. For URLs see
     `remote.Remote.publish`. With a `key` the version is signed for its name and number. Without one, an existing
     signature is copied, which is only valid here if it was made for every name and number.
+
+    Beside the version, its model card is written, as card-1.md with the picture card-1.svg (`kanserve.model_card`):
+    formula, ranges, metrics and provenance, with the intended use left to fill in. A card that cannot be written is a
+    warning; the version is there then.
 
     Parameters
     ----------
@@ -47,6 +61,8 @@ def publish(
         By default the next one.
     key : Ed25519PrivateKey, optional
         Signs the version.
+    card : bool, default=True
+        Whether to write the model card.
 
     Returns
     -------
@@ -70,9 +86,28 @@ def publish(
     check_name(name)
     if version is not None:
         check_version(version)
-    if is_remote(root):
-        return Remote(str(root)).publish(name, artifact, version, key)
-    return local.publish(local.path(root), name, artifact, version, key)
+    remote = Remote(str(root)) if is_remote(root) else None
+    if remote is not None:
+        number = remote.publish(name, artifact, version, key)
+    else:
+        number = local.publish(local.path(root), name, artifact, version, key)
+    if card:
+        _write_card(remote or local.path(root), name, artifact, number, signed=key is not None)
+    return number
+
+
+def _write_card(place: "Remote | Path", name: str, artifact: Artifact, version: int, *, signed: bool) -> None:
+    """Write the card of a version that is published, which it stays if the card cannot be written."""
+    from kanserve.repository.model_cards import card_of  # formulas and pictures: a server needs neither
+
+    try:
+        made = card_of(artifact, name, version, signed=signed)
+        if isinstance(place, Remote):
+            place.add_card(name, made.files())
+        else:
+            made.save(place / name)
+    except (KanserveError, OSError) as error:
+        logging.getLogger("kanserve").warning("Version %d of %r has no model card: %s", version, name, error)
 
 
 def names(root: Root) -> tuple[str, ...]:

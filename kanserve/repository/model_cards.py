@@ -1,0 +1,254 @@
+"""Model cards: what a person wants to know of a published model, as Markdown with a picture beside it.
+
+    <root>/<name>/card-<version>.md
+    <root>/<name>/card-<version>.svg
+
+A card lies beside the version, not in it: a version holds only files that its manifest lists, and people fill in what
+a card leaves open. Nothing reads a card, and it can be made again from the artifact at any time. Names, units and notes
+come from tables and are escaped: they show as they are and never become Markdown or HTML.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kanserve import formula
+from kanserve.artifact import directory, format
+from kanserve.artifact.format import Artifact
+from kanserve.artifact.manifest import Manifest
+from kanserve.errors import FormatError, KanserveError
+from kanserve.formula import Formula
+from kanserve.formula.constants import uncertainty_report
+from kanserve.network.kan import Kan, Variable
+from kanserve.plot.network_picture import scene_of
+from kanserve.plot.network_view import NetworkView
+from kanserve.plot.svg import svg
+
+INTENDED_USE = "intended use"  # a note of the provenance that fills this section
+LIMITS = "limits"  # another
+# What Markdown reads as a mark anywhere, at the start of a line, and in an address.
+_SPECIAL = re.compile(r"[\\`*_\[\]#|<>&~$]|^[-+=](?=[-+= ]|$)|^\d{1,9}(?=[.)] )|:(?=//)|(?<=www)\.")
+_CHARACTERS = 120  # of a name or note in a table
+_FORMULA_CHARACTERS = 5000
+_ROWS = 40  # of a table
+_WIDTH = 760.0  # of the picture, in pixels
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model card: `text` is Markdown that shows `picture`, an SVG, as the file `stem`.svg.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> card = kanserve.model_card(kanserve.compile(kan, ["numpy_source"], name="line"))
+    >>> card.text.splitlines()[0]
+    '# line'
+    """
+
+    text: str
+    picture: str
+    stem: str = "card"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_markdown_(self) -> str:
+        return self.text.replace(_shown(self.stem), self.picture)
+
+    def files(self) -> dict[str, bytes]:
+        """The names and bytes of its two files, the picture first."""
+        made = {f"{self.stem}.svg": self.picture.encode()} if self.picture else {}
+        return {**made, f"{self.stem}.md": self.text.encode()}
+
+    def save(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+        """Write its files into a folder, each whole or not at all; a card that is there is replaced."""
+        directory.put_files(Path(folder), self.files(), Path(folder))
+        return tuple(Path(folder, name) for name in self.files())
+
+
+def card_of(artifact: Artifact, name: str = "", version: int | None = None, *, signed: bool = False) -> ModelCard:
+    """The card of an artifact, published under this name (by default its own) as this version, and signed there."""
+    stem = "card" if version is None else f"card-{version}"
+    picture = _picture(artifact.kan())
+    signed = signed or artifact.signature is not None
+    parts = _parts(artifact, name or artifact.manifest.name, version, _shown(stem) if picture else "", signed)
+    return ModelCard("\n\n".join(part for part in parts if part) + "\n", picture, stem)
+
+
+def _shown(stem: str) -> str:
+    return f"![The network: each edge with its curve]({stem}.svg)"
+
+
+def _picture(kan: Kan) -> str:
+    """The network as SVG; empty if it is finite nowhere."""
+    try:
+        return svg(scene_of(NetworkView(kan), width=_WIDTH)) + "\n"
+    except KanserveError:
+        return ""
+
+
+def _parts(artifact: Artifact, name: str, version: int | None, picture: str, signed: bool) -> Iterator[str]:
+    manifest, kan = artifact.manifest, artifact.kan()
+    yield f"# {_plain(name)}" + (f", version {version}" if version is not None else "")
+    yield _summary(artifact, kan)
+    yield "## Formula"
+    yield from _formulas(artifact)
+    yield picture
+    yield "## Inputs and outputs"
+    yield _variables(manifest)
+    yield (
+        "Outside the training range the network extrapolates, and the server flags such rows. A row in which an input "
+        "is missing that may not be (NaN) gets no answer."
+    )
+    yield "## Metrics"
+    yield from _metrics(manifest)
+    yield "## Intended use"
+    yield _note(
+        manifest, INTENDED_USE, "*To fill in: what the model is for, who may rely on it, and what it is not for.*"
+    )
+    yield "## Limits"
+    yield _note(manifest, LIMITS, "*To fill in: where the data are thin, and what was never measured.*")
+    yield "## Provenance"
+    yield from _provenance(artifact, signed)
+    yield "## Use"
+    where = f'"models", "{name}"' + (f", {version}" if version is not None else "")
+    yield (
+        f"```python\nimport kanserve\n\nmodel = kanserve.load_model({where})\n"
+        f"model.predict(x)  # x: {_columns(kan)}\n```"
+    )
+
+
+def _summary(artifact: Artifact, kan: Kan) -> str:
+    if kan.symbolic:
+        kind = "every edge is a named function, so that the formula is the network"
+    else:
+        splines = sum(int(layer.spline_mask.sum()) for layer in kan.layers)
+        kind = f"{splines} {'edge is a spline' if splines == 1 else 'edges are splines'}"
+    task = f"It chooses one of {len(kan.classes)} classes. " if kan.classes else ""
+    shape = "-".join(map(str, kan.shape))
+    return (
+        f"A Kolmogorov-Arnold network of shape {shape} with {kan.edges} {'edge' if kan.edges == 1 else 'edges'}: "
+        f"{kind}. {task}It computes in {artifact.manifest.precision} precision, and is here as: "
+        f"{', '.join(artifact.backends) or 'the network alone'}."
+    )
+
+
+def _formulas(artifact: Artifact) -> Iterator[str]:
+    try:
+        written = [one for one in formula.from_json(artifact.formulas) if one.text]
+    except FormatError:  # of another maker
+        written = list(formula.formulas(artifact.kan(), limit=_FORMULA_CHARACTERS, strict=False))
+    if not written:
+        yield "The formula of this network is too long to be read; `kanserve formula` writes it."
+    for one in written:
+        yield _indented(_cut(f"{one.name} = {one.text}", _FORMULA_CHARACTERS))
+        lines = [f"- where {_plain(line)}" for line in one.definitions]
+        lines += [f"- finite where {_plain(line)}" for line in one.domain]
+        yield "\n".join(lines[:_ROWS])
+    if not all(one.closed_form for one in written):
+        yield "`s_l_j_i(u)` is the spline on the edge from input i to sum j of layer l."
+    yield from _constants(written, artifact)
+
+
+def _constants(written: Sequence[Formula], artifact: Artifact) -> Iterator[str]:
+    """The standard errors of the constants, where the rows determined them."""
+    found = [uncertainty_report.from_json(one) for one in artifact.evidence]
+    rows = [
+        (_plain(one.name), _plain(constant.text), _figure(constant.standard_error, "not determined"))
+        for one, evidence in zip(written, found, strict=False)
+        for constant in evidence.constants
+        if constant.standard_error
+    ]
+    if rows:
+        yield _table(("output", "constant", "standard error"), rows)
+
+
+def _variables(manifest: Manifest) -> str:
+    def line(kind: str, one: Variable) -> tuple[str, ...]:
+        allowed = ", ".join(one.categories) if one.categories else ""
+        span = allowed or f"{_figure(one.low)} to {_figure(one.high)}"
+        missing = "" if kind == "output" else "no" if one.fill_value is None else "yes"
+        return kind, _plain(one.name), _plain(one.unit), _plain(span), missing
+
+    rows = [line("input", one) for one in manifest.inputs] + [line("output", one) for one in manifest.outputs]
+    return _table(("", "name", "unit", "training range", "may be missing"), rows)
+
+
+def _metrics(manifest: Manifest) -> Iterator[str]:
+    if (found := manifest.metrics) is None:
+        yield "Not measured: compile or publish the model with data that it has not seen (`data=`, `--data`)."
+        return
+    yield f"Measured on the {found.rows} rows with which it was compiled."
+    rows = [
+        (_plain(one.name), *map(_figure, values))
+        for one, *values in zip(manifest.outputs, found.r2, found.rmse, found.max_error, strict=True)
+    ]
+    yield _table(("output", "R²", "RMSE", "largest error"), rows)
+    if found.accuracy is not None:
+        yield f"Accuracy: {found.accuracy:.4f}."
+    if manifest.intervals:
+        yield "A new value is within the answer ± half width with at least this probability:"
+        widths = [
+            (f"{one.percent} %", _plain(output.name), _figure(width))
+            for one in manifest.intervals
+            for output, width in zip(manifest.outputs, one.half_widths, strict=True)
+        ]
+        yield _table(("probability", "output", "half width"), widths)
+
+
+def _provenance(artifact: Artifact, signed: bool) -> Iterator[str]:
+    notes = {key: text for key, text in artifact.manifest.provenance.items() if key not in (INTENDED_USE, LIMITS)}
+    rows = [(_plain(key), _plain(text)) for key, text in sorted(notes.items())]
+    yield _table(
+        ("", ""), [*rows, ("compiled as", _plain(artifact.manifest.name)), ("signed", "yes" if signed else "no")]
+    )
+    checksum = format.dumps(artifact.manifest).split(b'"', 4)[3].decode()
+    yield f"SHA-256 of its manifest, which has that of every file:\n\n{_indented(checksum)}"
+    files = sorted(artifact.manifest.files.items())
+    yield _table(("file", "bytes"), [(_plain(path), f"{entry.size:,}") for path, entry in files])
+
+
+def _note(manifest: Manifest, key: str, otherwise: str) -> str:
+    text = manifest.provenance.get(key, "")
+    return "\n\n".join(_plain(line, len(line)) for line in text.splitlines() if line.strip()) or otherwise
+
+
+def _columns(kan: Kan) -> str:
+    names = [re.sub(r"[^\w .-]", "?", one.name) for one in kan.inputs]
+    return _cut(f"{len(names)} {'column' if len(names) == 1 else 'columns'}, {', '.join(names)}", _CHARACTERS)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines: Iterable[Sequence[str]] = (head, ["---"] * len(head), *rows[:_ROWS])
+    rest = f"\n\nand {len(rows) - _ROWS} more" if len(rows) > _ROWS else ""
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + rest
+
+
+def _indented(text: str) -> str:
+    """A block of code of one line: nothing in it can end it."""
+    return "    " + " ".join(text.split())
+
+
+def _plain(text: str, longest: int = _CHARACTERS) -> str:
+    """Text of others on one line, with every character that Markdown or HTML would read escaped."""
+    line = _cut(" ".join(text.split()), longest)
+    return _SPECIAL.sub(_escaped, line)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    if found[0].isdigit():  # of a list
+        return found[0] + "\\"
+    return {"<": "&lt;", "&": "&amp;"}.get(found[0], "\\" + found[0])
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _figure(value: float | None, otherwise: str = "unknown") -> str:
+    return otherwise if value is None or not math.isfinite(value) else f"{value:.5g}"
