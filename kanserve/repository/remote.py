@@ -59,6 +59,19 @@ def is_remote(root: object) -> bool:
     return found is not None and found[1].lower() not in _LOCAL
 
 
+def model_in(url: str) -> tuple[str, str, int | None] | None:
+    """The repository, the name and the version of a URL that leads to a model or a version; None if it cannot.
+
+    What the URL leads to is not looked at: s3://bucket/models/2 may also be a repository.
+    """
+    root, _, last = url.rstrip("/").rpartition("/")
+    if source.is_version(last) and is_name((parts := root.rpartition("/"))[2]):
+        root, last, version = parts[0], parts[2], int(last)
+    else:
+        version = None
+    return (root, last, version) if is_name(last) and not root.endswith("/") else None
+
+
 class Remote(Source):
     """A repository behind a URL. `options` are passed to its file system; others come from the environment."""
 
@@ -111,6 +124,11 @@ class Remote(Source):
                     raise ConflictError(f"Another publisher wrote into version {number} of {name!r}. Publish another.")
             return number
         raise source.too_many(name)
+
+    def add_card(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Put the files of a model card beside the versions, in place of those of that name."""
+        for file, data in files.items():
+            self._ask(self._files.pipe_file, f"{check_name(name)}/{file}", data, size=len(data))
 
     def clean(self, older_than: float) -> int:
         """Remove versions without a manifest that are untouched for `older_than` seconds; returns how many."""

@@ -10,20 +10,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve import repository
-from kanserve.artifact import directory
+from kanserve.artifact import directory, signing
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.manifest import Manifest
-from kanserve.artifact.signing import Verifier
+from kanserve.artifact.signing import ModelVersion, Verifier
 from kanserve.errors import InputError, NotFoundError
 from kanserve.network.conformal_intervals import interval_of
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
 from kanserve.network.kan_methods import likeliest
 from kanserve.repository import local
+from kanserve.repository.remote import model_in
 from kanserve.runtime import Backend, load_backend, load_preferred
 
 if TYPE_CHECKING:
     from kanserve.formula import Formula
+    from kanserve.repository.model_cards import ModelCard
 
 
 class LoadedModel:
@@ -177,8 +179,8 @@ def load_model(
     Parameters
     ----------
     path : str or path
-        The folder of a version (models/houses/3), the folder of a model (models/houses), or a repository (a folder or
-        a URL such as s3://bucket/models).
+        The folder of a version (models/houses/3), the folder of a model (models/houses), or a repository (models); or
+        the URL of one of these, such as s3://bucket/models or hf://user/repository/houses.
     name : str, optional
         The model in a repository; not needed if there is only one.
     version : int, optional
@@ -222,25 +224,89 @@ def load_model(
     return LoadedModel(read_artifact(path, name, version, trusted), backend, threads)
 
 
+def model_card(
+    model: "str | os.PathLike[str] | Artifact | LoadedModel", name: str | None = None, version: int | None = None
+) -> "ModelCard":
+    """The model card of a published model or of an artifact: Markdown, with a picture of the network.
+
+    It has the formula, the ranges of inputs and outputs, the metrics, the intended use and the provenance. The sections
+    on intended use and limits are the notes "intended use" and "limits" of the provenance (`kanserve.compile`), or left
+    to fill in. `kanserve.publish` writes the card beside the version; this makes it anew.
+
+    Parameters
+    ----------
+    model : str, path, Artifact or LoadedModel
+        A path or URL as `kanserve.load_model` takes it, or what `kanserve.compile` made.
+    name : str, optional
+        The model in a repository; of an artifact the name that the card gives it.
+    version : int, optional
+        Its version; by default the newest.
+
+    Returns
+    -------
+    ModelCard
+        With `text`, `picture` and `save(folder)`.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such folder, model or version.
+    InputError
+        The path holds several models and no name says which.
+    ArtifactError
+        A file is damaged.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> models = tempfile.mkdtemp()
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> card = kanserve.model_card(models)
+    >>> card.text.splitlines()[0]
+    '# line, version 1'
+    >>> [path.name for path in card.save(tempfile.mkdtemp())]
+    ['card-1.svg', 'card-1.md']
+    """
+    from kanserve.repository.model_cards import card_of
+
+    if isinstance(model, Artifact | LoadedModel):
+        return card_of(model if isinstance(model, Artifact) else model.artifact, name or "", version)
+    artifact, place = _read(model, name, version, None)
+    return card_of(artifact, *(place or ()))
+
+
 def read_artifact(
     path: str | os.PathLike[str], name: str | None = None, version: int | None = None, trusted: Verifier | None = None
 ) -> Artifact:
     """The verified files of a published model, which `load_model` loads; errors as there."""
+    return _read(path, name, version, trusted)[0]
+
+
+def _read(
+    path: str | os.PathLike[str], name: str | None, version: int | None, trusted: Verifier | None
+) -> tuple[Artifact, ModelVersion | None]:
+    """The verified files of a published model, and its name and version where they are known."""
     if not repository.is_remote(path):
         place = local.path(path)
         if place.is_file():
             raise InputError(f"{os.fspath(path)!r} is a file, and a model is a folder. kanserve.load reads a network.")
         if local.is_version(place):
-            return _one_version(place, name, version, trusted)
+            return _one_version(place, name, version, trusted), signing.place_of(place)
     source = repository.open(path, trusted=trusted)
     if name is None:
         there = source.names()
+        inside = model_in(str(path)) if not there and repository.is_remote(path) else None
+        if inside and (inside[2] is None or version in (None, inside[2])):
+            return _read(*inside[:2], version if inside[2] is None else inside[2], trusted)
         if not there:
             raise NotFoundError(f"There is no model in {os.fspath(path)!r}.")
         if len(there) > 1:
             raise InputError(f"{os.fspath(path)!r} has {len(there)} models; say which one by name: {', '.join(there)}.")
         (name,) = there
-    return source.read(name, source.versions(name)[-1] if version is None else version)
+    version = source.versions(name)[-1] if version is None else version
+    return source.read(name, version), (name, version)
 
 
 def _one_version(place: Path, name: str | None, version: int | None, trusted: Verifier | None) -> Artifact:
