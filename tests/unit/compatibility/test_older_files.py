@@ -1,0 +1,80 @@
+"""Files that earlier versions wrote are read, and mean what they meant (docs/project/compatibility.md).
+
+`files` was written by checkouts of earlier commits: network_1 and artifact_1 by the first with a server, network_2 by
+the first with the compact form, network_3 and artifact_2_missing with missing values, artifact_2_intervals with
+prediction intervals. The JSON beside a network has rows, and the outputs that the version of then computed.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+import kanserve
+from kanserve.artifact import directory, format
+from kanserve.errors import FormatError
+from kanserve.network import serialization
+from kanserve.network.evaluate import evaluate
+from kanserve.runtime import load_backend
+
+FILES = Path(__file__).parent / "files"
+NETWORKS = sorted(FILES.glob("network_*.safetensors"))
+ARTIFACTS = sorted(FILES.glob("artifact_*"))
+
+
+def test_there_is_a_file_of_each_version_of_each_format():
+    assert {path.stem.split("_")[1] for path in NETWORKS} == {
+        str(version) for version in (serialization.VERSION, serialization.COMPACT, serialization.ENCODED)
+    }
+    formats = {json.loads((path / "manifest.json").read_text())["format"] for path in ARTIFACTS}
+    assert formats == {1, 2}
+    assert sum(path.stat().st_size for path in FILES.rglob("*") if path.is_file()) < 120_000
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
+def test_a_network_of_each_version_computes_what_it_did(path):
+    kan = kanserve.load(path)
+    wanted = json.loads(path.with_suffix(".json").read_text())
+    x, y = (np.array(wanted[name], np.float64) for name in ("x", "y"))
+    np.testing.assert_allclose(evaluate(kan, x), y, rtol=1e-13, atol=1e-13)
+    assert kanserve.equal(serialization.loads(serialization.dumps(kan)), kan)
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
+def test_a_network_is_written_in_the_oldest_version_that_can_hold_it(path):
+    version = int(path.stem.split("_")[1])
+    data = serialization.dumps(kanserve.load(path), compact=version == serialization.COMPACT)
+    assert f'"version": {version}'.encode() in data.replace(b"\\", b"")
+    assert data == path.read_bytes()
+
+
+@pytest.mark.parametrize("path", ARTIFACTS, ids=lambda path: path.name)
+def test_an_artifact_of_each_version_is_verified_and_runs(path, tmp_path):
+    artifact = directory.read(path)
+    x, y = artifact.golden()
+    np.testing.assert_allclose(load_backend(artifact, "numpy_source").predict(x), y, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(evaluate(artifact.kan(), x), y, rtol=1e-13, atol=1e-13)
+    assert format.dumps(artifact.manifest) == (path / "manifest.json").read_bytes()
+    model = kanserve.load_model(path)
+    assert model.formulas[0].text and kanserve.model_card(path).text.startswith("# ")
+    assert bool(artifact.manifest.intervals) == ("intervals" in path.name)
+    kanserve.publish(tmp_path, "again", artifact)
+    assert kanserve.load_model(tmp_path, "again").artifact.files == artifact.files
+
+
+def test_a_version_that_is_not_known_yet_is_said_to_be_one(tmp_path):
+    data = NETWORKS[0].read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    newer = header["__metadata__"]["kan"].partition(" ")[2].replace('"version": 1', '"version": 4')
+    tensors = load(data)
+    sealed = save(tensors, metadata={"kan": f"{serialization.checksum(newer, tensors)} {newer}"})
+    with pytest.raises(FormatError, match=r"version 4; this kanserve reads versions 1 to 3"):
+        serialization.loads(sealed)
+    copy = tmp_path / "artifact"
+    shutil.copytree(ARTIFACTS[0], copy)
+    (copy / "added").write_text("x")
+    with pytest.raises(FormatError, match="does not list"):
+        directory.read(copy)
