@@ -24,6 +24,7 @@ def _object(properties: _Json, required: tuple[str, ...] = (), **more: Any) -> _
 _TEXT: _Json = {"type": "string"}
 _FLAG: _Json = {"type": "boolean"}
 _COUNT: _Json = {"type": "integer", "minimum": 0}
+_GIVEN: _Json = {"type": ["number", "null"]}
 _NUMBER: _Json = {"type": ["number", "null"], "description": "null for NaN and infinities, which JSON lacks."}
 _DATATYPE: _Json = {"type": "string", "enum": ["FP64", "FP32", "FP16", "BF16", "BYTES"]}
 _PARAMETERS: _Json = {"type": "object", "additionalProperties": {"type": ["boolean", "integer", "number", "string"]}}
@@ -75,8 +76,8 @@ _SCHEMAS: _Json = {
             "shape": _array(_COUNT, description="Rows, and inputs of the model."),
             "parameters": {**_PARAMETERS, "description": "binary_data_size: the bytes of this input in binary."},
             "data": {
-                "description": "The numbers, row after row, flat or as rows.",
-                "oneOf": [_array({"type": "number"}), _array(_array({"type": "number"}), minItems=1)],
+                "description": "The numbers, row after row, flat or as rows; null for a missing value.",
+                "oneOf": [_array(_GIVEN), _array(_array(_GIVEN), minItems=1)],
             },
         },
         ("name", "datatype", "shape"),

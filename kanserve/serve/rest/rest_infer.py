@@ -168,7 +168,7 @@ def _json_data(tensor: dict[str, Any], datatype: str, shape: Sequence[int], pars
         raise TensorError(f"{where}shape {list(shape)} needs rows of {shape[1]} numbers, got {length}.")
     with np.errstate(over="ignore"):
         made = numbers.astype(FLOATS[datatype], copy=False)
-    if datatype == "FP32" and not np.isfinite(made).all():
+    if datatype == "FP32" and np.isinf(made).any():
         raise TensorError(f"{where}data has a number beyond the range of {datatype}.")
     return made.tobytes()
 

@@ -20,10 +20,10 @@ from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 Array = NDArray[np.float64]
 
 _PIECE = 2**16  # bytes of an array that are parsed at once
-_LONG = re.compile(rb"[-+0-9.eE,\[\]\x20\t\r\n]{256,}")  # what may be an array of numbers, and what surrounds it
+_LONG = re.compile(rb"[-+0-9.eE,nul\[\]\x20\t\r\n]{256,}")  # what may be an array of numbers, and what surrounds it
 _ROW_END = re.compile(rb"\][\x20\t\r\n]*,")
 _NESTED = re.compile(rb"\[[\x20\t\r\n]*\[")
-_NUMBERS = frozenset((int, float))
+_NUMBERS = frozenset((int, float, type(None)))
 
 
 class Body:
@@ -51,8 +51,8 @@ class Body:
         self.fields: dict[str, Any] = fields
 
     def numbers(self, value: Any, what: str) -> tuple[Array, int | None]:
-        """An array of numbers, flat or as rows of equal length: its numbers in their order, and the length of a row
-        (None: flat). TensorError for anything else."""
+        """An array of numbers, flat or as rows of equal length: its numbers in their order, NaN for null, and the length
+        of a row (None: flat). TensorError for anything else."""
         if type(value) is str and value in self._arrays:
             text = self._arrays[value]
             pieces = [_flat(values, what) for values in _pieces(text, what)]
@@ -65,7 +65,7 @@ class Body:
             raise TensorError(f"{what} must have rows of equal length.")
         arrays = [numbers for numbers, _ in pieces]
         made = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        if not np.isfinite(made).all():  # 1e999
+        if np.isinf(made).any():  # 1e999
             raise TensorError(f"{what} has a number beyond the range of float64.")
         return made, lengths.pop()
 
@@ -87,7 +87,7 @@ class Body:
         if sum(map(len, rest)) > MAX_DESCRIPTION_BYTES:
             raise InputError(
                 f"A body may have {MAX_DESCRIPTION_BYTES} bytes apart from its arrays of numbers; this one has more. "
-                "Strings, null and NaN are no numbers; the binary extension carries what JSON does not."
+                "Strings and NaN are no numbers; a missing value is null."
             )
         return b"".join(rest)
 
@@ -134,7 +134,6 @@ def _flat(values: list[Any], what: str) -> tuple[Array, int | None]:
 
 
 _HINTS = {
-    type(None): " NaN has no JSON: send it by the binary extension.",
     str: " Leave the quotes out.",
     list: " Nest it once, as rows, or not at all.",
 }

@@ -68,19 +68,20 @@ static int read_shape(yyjson_val *shape, const served_model *model, int64_t *row
     return 1;
 }
 
-/* Add numbers, at most `most` of them in all: whether they are such. */
+/* Add numbers, at most `most` of them in all: whether they are such, or null for NaN. */
 static int add_numbers(yyjson_val *data, int single, size_t most, byte_buffer *to, size_t *count)
 {
     size_t index, number;
     yyjson_val *value;
     yyjson_arr_foreach(data, index, number, value) {
-        if (!yyjson_is_num(value) || ++*count > most) return 0;
-        double read = yyjson_is_uint(value)   ? (double)yyjson_get_uint(value)
+        if (!(yyjson_is_num(value) || yyjson_is_null(value)) || ++*count > most) return 0;
+        double read = yyjson_is_null(value)   ? NAN
+                      : yyjson_is_uint(value) ? (double)yyjson_get_uint(value)
                       : yyjson_is_sint(value) ? (double)yyjson_get_sint(value)
                                               : yyjson_get_real(value);
         if (single) {
             float rounded = (float)read;
-            if (!isfinite(rounded)) return 0;
+            if (isinf(rounded)) return 0;
             buffer_add(to, &rounded, sizeof rounded);
         } else {
             buffer_add(to, &read, sizeof read);

@@ -13,7 +13,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import serving
+from tests.support import kans, serving
 from tests.support.rest_port import TRANSPORTS, Answer, call, infer, output
 
 TYPES = {"FP64": np.float64, "FP32": np.float32, "FP16": np.float16}
@@ -130,6 +130,20 @@ def test_rows_without_a_prediction_are_null_in_json_and_nan_in_binary(at):
     body, headers = binary(x, "FP64", binary_data_output=True)
     y = np.frombuffer(parts(call(at, "/v2/models/raw/infer", body, **headers))["y"]).reshape(3, 2)
     assert np.isnan(y[1]).all() and np.isfinite(y[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("datatype", ["FP64", "FP32"])
+@pytest.mark.parametrize("rows", [4, 40_000])
+def test_null_is_a_missing_value(at, rows, datatype):
+    x = np.resize(kans.rows(serving.kan("table"), 40), (rows, len(serving.kan("table").inputs)))
+    x[0] = np.nan
+    x[~np.isfinite(x)] = np.nan
+    body = infer(x, datatype)
+    body["inputs"][0]["data"] = np.where(np.isnan(x), None, x).tolist()
+    found = np.array(output(call(at, "/v2/models/table/infer", body)), np.float64)
+    answer = call(at, "/v2/models/table/infer", *binary(x, datatype)[:1], **binary(x, datatype)[1])
+    np.testing.assert_array_equal(found, np.array(output(answer), np.float64))
+    assert np.isfinite(found).any()
 
 
 def test_no_rows_have_no_outputs(at):

@@ -68,7 +68,6 @@ BODIES: dict[str, tuple[Any, str]] = {  # and what the error says
     "a leading zero": (text("[01, 1]"), "JSON"),
     "a plus": (text("[+1, 1]"), "JSON"),
     "a trailing comma": (text("[1, 2,]"), "JSON"),
-    "null in data": (tensor(data=[None, 1.0]), "null"),
     "true in data": (tensor(data=[True, 1.0]), "boolean"),
     "a text in data": (tensor(data=["300.0", 1.0]), "quotes"),
     "an object in data": (tensor(data=[{}, 1.0]), "object"),
@@ -136,7 +135,8 @@ def test_a_body_that_is_none_is_refused_with_what_to_change(at, case):
 
 LARGE = {
     "a text among the numbers": ("1," * 50_000 + '"a",' + "1," * 50_000 + "1", "bytes apart"),
-    "null among the numbers": ("1," * 50_000 + "null,1", "bytes apart|null"),
+    "half of null among the numbers": ("1," * 50_000 + "nul,1", "array of numbers"),
+    "letters of null": ("null" * 50_000, "array of numbers"),
     "empty places": ("1," * 50_000 + ",1", "array of numbers"),
     "many empty places": ("," * 100_000, "array of numbers"),
     "many dots": ("." * 100_000, "array of numbers"),
@@ -276,7 +276,6 @@ def test_no_content_type_is_taken_but_from_a_browser(at):
         {"rows": [1.0, 2.0]},
         {"rows": [[1.0]]},
         {"rows": [[1.0, 2.0], [3.0]]},
-        {"rows": [[None, 2.0]]},
         {"rows": []},
         {"rows": [[]]},
         {"rows": [[[1.0, 2.0]]]},
