@@ -28,7 +28,10 @@ from tests.support.file_faults import IS_DIR, FileFaults, Operation
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 ERRORS = (errno.EACCES, errno.EIO, errno.ESTALE)
-HARMLESS = ((IS_DIR, "fox"), (IS_DIR, "fox/1"), ("stat", "fox/1/manifest.json"))  # what is read next tells it too
+HARMLESS = (  # what is read next tells it too, and nobody reads a card
+    *((IS_DIR, path) for path in ("fox", "fox/1", "fox/card-1.md", "fox/card-1.svg")),
+    ("stat", "fox/1/manifest.json"),
+)
 
 
 def small() -> Any:
