@@ -51,8 +51,8 @@ class Body:
         self.fields: dict[str, Any] = fields
 
     def numbers(self, value: Any, what: str) -> tuple[Array, int | None]:
-        """An array of numbers, flat or as rows of equal length: its numbers in their order, NaN for null, and the length
-        of a row (None: flat). TensorError for anything else."""
+        """An array of numbers, flat or as rows of equal length: its numbers in order, NaN for null, and the length of a
+        row (None: flat). TensorError for anything else."""
         if type(value) is str and value in self._arrays:
             text = self._arrays[value]
             pieces = [_flat(values, what) for values in _pieces(text, what)]
@@ -133,7 +133,7 @@ def _flat(values: list[Any], what: str) -> tuple[Array, int | None]:
         raise TensorError(f"{what} has a number beyond the range of float64.") from None
 
 
-_HINTS = {
+_HINTS: dict[type, str] = {
     str: " Leave the quotes out.",
     list: " Nest it once, as rows, or not at all.",
 }
