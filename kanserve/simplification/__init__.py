@@ -1,9 +1,11 @@
 """Simplify a network towards a formula: prune edges, then replace splines by named functions."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
 from kanserve.data.dataset import Target, TrainingData
+from kanserve.displays import display
 from kanserve.network.kan import Kan
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
@@ -25,6 +27,7 @@ def simplify(
     tolerance: float | Literal["auto"] = "auto",
     all_edges: bool = False,
     seed: int = 0,
+    progress: bool = False,
     report: SimplifyReport | None = None,
     settings: SimplificationSettings | None = None,
 ) -> Kan:
@@ -48,6 +51,8 @@ def simplify(
         Name every edge for which there is a function, regardless of the error.
     seed : int, default=0
         Equal seeds give bit-identical networks.
+    progress : bool
+        Show the progress: in a notebook as a picture, elsewhere as lines on the standard error.
     report : callable, optional
         Called with each step that is kept.
     settings : SimplificationSettings, optional
@@ -74,8 +79,9 @@ def simplify(
     """
     inputs = kan.inputs
     kan, data = in_numbers(kan, samples_for(kan, data, target))
-    kan = prune(kan, data, tolerance=tolerance, seed=seed, report=report)
-    kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=report)
-    if kan.symbolic:
-        kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible_error, seed=seed, report=report)
+    with display("live_report")(report) if progress else nullcontext(report) as told:
+        kan = prune(kan, data, tolerance=tolerance, seed=seed, report=told)
+        kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=told)
+        if kan.symbolic:
+            kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible_error, seed=seed, report=told)
     return replace(refitted_on_all_rows(kan, data, seed), inputs=inputs)

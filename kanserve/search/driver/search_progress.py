@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from math import nan
 
 import numpy as np
 
 from kanserve.data.row_weights import deviation
 from kanserve.errors import FormulaError
 from kanserve.formula import formulas
+from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.kan import Variable
@@ -37,6 +39,8 @@ class Improvement(Event):
     tried: int
     """Formulas so far."""
     text: str
+    complexity: float = nan
+    """That of the formula; NaN where a double cannot hold it."""
 
     def __str__(self) -> str:
         return f"{self.seconds:.1f} s, error {self.loss:.3g}: {self.text}"
@@ -119,23 +123,26 @@ class ProgressSearch(Search):
         return Hit(found, self.ready.raw(found.tree, self.columns))
 
     def _improved(self, found: FittedNetwork) -> None:
-        if self.report is None and not self.watch.show:
+        if self.report is None and not self.watch.show and self.watch.live is None:
             return
-        text = self._text(found.tree)
+        text, size = self._text(found.tree)
         self.stage = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
         self._tell()
-        if self.report is not None:
-            seconds = time.perf_counter() - self.began
-            error = found.held * deviation(self.ready.y, self.ready.weights) * self.ready.scale
-            self.report(Improvement("better formula", error, seconds, self.tried, text))
+        seconds = time.perf_counter() - self.began
+        error = found.held * deviation(self.ready.y, self.ready.weights) * self.ready.scale
+        for report in (self.report, self.watch.live):
+            if report is not None:
+                report(Improvement("better formula", error, seconds, self.tried, text, size))
 
-    def _text(self, node: Node) -> str:
+    def _text(self, node: Node) -> tuple[str, float]:
+        """The formula as text, and its complexity."""
         variables = tuple(Variable(name) for name in self.names)
         kan = network(self.ready.raw(node, self.columns), len(self.names)).kan
         try:
-            return formulas(replace(kan, inputs=variables), strict=False, named=True)[0].text
+            found = formulas(replace(kan, inputs=variables), strict=False, named=True)[0]
         except FormulaError:
-            return "a formula that a double cannot hold"
+            return "a formula that a double cannot hold", nan
+        return found.text, complexity(found.tree)
 
     def _tell(self) -> None:
         time_share = (time.perf_counter() - self.began) / self.seconds

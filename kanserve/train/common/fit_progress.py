@@ -5,10 +5,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite, nan
+from typing import TYPE_CHECKING
 
+from kanserve.displays import display
 from kanserve.network.kan import Kan
 from kanserve.train.common.events import Event
 from kanserve.train.common.training_settings import TRAINING
+
+if TYPE_CHECKING:
+    from kanserve.plot.live_progress import LiveProgress
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ Best = tuple[float, Callable[[], Kan]]
 
 @dataclass
 class Watch:
-    """Reports a fit's progress to `report`, and with `show` as a line on the standard error."""
+    """Reports a fit's progress to `report`, and with `show` as a picture in a notebook, elsewhere as a line."""
 
     show: bool = False
     report: FitReport | None = None
@@ -48,10 +53,16 @@ class Watch:
     shown: float = 0.0
     best: "Best | None" = None
     """The best network so far and its error: the result of an interrupted fit."""
+    live: "LiveProgress | None" = None
+
+    def __post_init__(self) -> None:
+        if self.show:
+            self.live = display("live_in_notebook")()
+            self.show = self.live is None
 
     def tell(self, stage: str, error: float, loss: float, share: float) -> None:
         """Call `report`; show a line at each new stage, and from time to time during a long one."""
-        if not self.show and self.report is None:
+        if not self.show and self.report is None and self.live is None:
             return
         clock = time.monotonic()
         share = self.before + (1 - self.before) * share
@@ -69,11 +80,15 @@ class Watch:
                 self.stage, self.shown = stage, clock
                 sys.stderr.write(f"\r\x1b[K{line(now)}" if rewrites else f"{line(now)}\n")
                 sys.stderr.flush()
+        if self.live is not None:
+            self.live(now)
         if self.report is not None:
             self.report(now)
 
     def finish(self) -> None:
-        """End the progress line in a terminal."""
+        """End the progress line in a terminal, or show the end in a notebook."""
+        if self.live is not None:
+            self.live.close()
         if self.stage and sys.stderr.isatty():
             sys.stderr.write("\n")
 

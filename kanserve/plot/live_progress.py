@@ -1,0 +1,124 @@
+"""Live progress of long calls: a picture in the cell of a notebook, lines of text elsewhere."""
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from kanserve.plot.notebook_output import Shown, display, in_notebook
+from kanserve.plot.progress_layout import Trace, progress_page
+
+EVERY = 0.25
+"""Seconds between two updates, at least."""
+LINE_EVERY = 5.0
+"""Seconds between two lines of text of one stage."""
+COST = 0.01
+"""Of the time of a call, at most this share is spent on its picture."""
+
+
+class Reported(Protocol):
+    """An event, as `kanserve.train.common.events.Event`."""
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def loss(self) -> float: ...
+
+
+Report = Callable[[Any], None]
+
+
+def live_in_notebook() -> "LiveProgress | None":
+    """One in a notebook, elsewhere None: a fit and a search have lines of their own."""
+    return LiveProgress() if in_notebook() else None
+
+
+@contextmanager
+def live_report(report: Report | None) -> Iterator[Report]:
+    """A `report` that shows the progress and calls another."""
+    live = LiveProgress()
+
+    def both(event: Reported) -> None:
+        live(event)
+        if report is not None:
+            report(event)
+
+    try:
+        yield both
+    finally:
+        live.close()
+
+
+class LiveProgress:
+    """A `report` that shows how far a call is: `kanserve.simplify(kan, data, report=kanserve.LiveProgress())`.
+
+    In a notebook it is a picture in the cell: the loss of a fit or of a simplification over time, the Pareto front of
+    a search as it grows. Elsewhere it is a line on the standard error for each stage. There are at most four updates a
+    second, which take at most a hundredth of the time. `progress=True` of `fit` and `find_formulas` shows the same.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 1))
+    >>> kan = kanserve.fit([1, 1], (x, np.sin(3 * x)), starts=1, report=kanserve.LiveProgress())
+    """
+
+    def __init__(self) -> None:
+        self._trace = Trace()
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._next = -math.inf
+        self._waiting: threading.Timer | None = None
+        self._handle: Any = None
+        self._rich = in_notebook()
+        self._said = ("", -math.inf)
+
+    def __call__(self, event: Reported) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._trace.add(event, now - self._began)
+            if now >= self._next:
+                self._show()
+            elif self._waiting is None:  # the last event of a call must be seen too
+                self._waiting = threading.Timer(self._next - now, self._later)
+                self._waiting.daemon = True
+                self._waiting.start()
+
+    def close(self) -> None:
+        """Show the last event now."""
+        with self._lock:
+            if self._waiting is not None:
+                self._show()
+
+    def _later(self) -> None:
+        with self._lock:
+            if self._waiting is threading.current_thread():
+                self._show()
+
+    def _show(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        begun = time.monotonic()
+        if self._rich:
+            shown = Shown(progress_page(self._trace), str(self._trace.last))
+            if self._handle is None:
+                self._handle = display(shown, display_id=True)
+            else:
+                self._handle.update(shown)
+        else:
+            self._say(begun)
+        now = time.monotonic()
+        self._next = now + max(EVERY, (now - begun) / COST)
+
+    def _say(self, now: float) -> None:
+        """A line of a new stage, or of a stage that lasts."""
+        event = self._trace.last
+        about = getattr(event, "text", event.stage)
+        if about != self._said[0] or now - self._said[1] >= LINE_EVERY:
+            self._said = (about, now)
+            print(event, file=sys.stderr, flush=True)
