@@ -14,15 +14,20 @@ import pytest
 from safetensors.numpy import load, save
 
 import kanserve
+from kanserve import formula
 from kanserve.artifact import directory, format
+from kanserve.artifact.naming_rules import FORMULA
 from kanserve.errors import FormatError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.runtime import load_backend
+from kanserve.serve.models import loader
+from tests.support import kans
 
 FILES = Path(__file__).parent / "files"
 NETWORKS = sorted(FILES.glob("network_*.safetensors"))
 ARTIFACTS = sorted(FILES.glob("artifact_*"))
+TREES = FILES / "artifact_1"  # of a version that wrote the expression trees of all networks, whatever their size
 
 
 def test_there_is_a_file_of_each_version_of_each_format():
@@ -78,3 +83,23 @@ def test_a_version_that_is_not_known_yet_is_said_to_be_one(tmp_path):
     (copy / "added").write_text("x")
     with pytest.raises(FormatError, match="does not list"):
         directory.read(copy)
+
+
+def test_an_artifact_with_all_trees_is_read_and_served():
+    artifact = directory.read(TREES)
+    assert artifact.files[FORMULA].startswith(b"{\n")  # as it was written then
+    kan = artifact.kan()
+    assert formula.from_json(artifact.formulas) == formula.formulas(kans.mixed(), strict=False)
+    x, y = artifact.golden()
+    np.testing.assert_array_equal(y, evaluate(kan, x))
+    np.testing.assert_allclose(load_backend(artifact).predict(x), y, rtol=1e-12)
+    model = loader.load(TREES).find("mixed")
+    formulas, _ = model.words.read()
+    assert formulas == kanserve.load_model(TREES).formulas
+
+
+def test_the_formulas_of_an_artifact_are_one_line_of_json(tmp_path):
+    directory.write(tmp_path / "new", kanserve.compile(kans.mixed(), ("numpy_source",)))
+    data = (tmp_path / "new" / FORMULA).read_bytes()
+    assert data.count(b"\n") == 1 and len(data) < len((TREES / FORMULA).read_bytes())
+    assert json.loads(data) == json.loads((TREES / FORMULA).read_bytes())
