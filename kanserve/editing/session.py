@@ -25,6 +25,7 @@ from kanserve.plot import plot_edge
 from kanserve.plot.matplotlib_scene import Width
 from kanserve.plot.notebook import network_formulas, network_part
 from kanserve.plot.palette import Theme
+from kanserve.simplification.activations import Array
 from kanserve.simplification.edge_candidates import LIBRARY
 
 if TYPE_CHECKING:
@@ -136,10 +137,20 @@ class Session:
         """The data, and which rows are held out."""
         return self._rows
 
-    def snapshot(self, points: int = EDITING.snapshot_curve, most_edges: int | None = None) -> Snapshot:
-        """The session as plain data for a view: curves of so many points, and only the edges of the largest share."""
+    def snapshot(
+        self,
+        points: int = EDITING.snapshot_curve,
+        most_edges: int | None = None,
+        *,
+        shares: tuple[Array, ...] | None = None,
+    ) -> Snapshot:
+        """The session as plain data for a view: curves of so many points, and only the edges of the largest share.
+
+        `shares` are those of the edges, where they are known already (`editing.snapshot.shares_of`).
+        """
         whole_number(points, "points", 2, 10_000)
-        return snapshot.snapshot(self.kan, self._rows, self.history, len(self._undone), points, most_edges)
+        done = self.history, len(self._undone)
+        return snapshot.snapshot(self.kan, self._rows, *done, points, most_edges, shares)
 
     def suggest(
         self, edge: str, top: int = EDITING.session_top, functions: Sequence[str] = LIBRARY

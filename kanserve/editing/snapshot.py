@@ -96,13 +96,14 @@ def snapshot(
     undone: int,
     points: int = EDITING.snapshot_curve,
     most_edges: int | None = None,
+    shares: tuple[Array, ...] | None = None,
 ) -> Snapshot:
     """The snapshot of a network, with all edges or the `most_edges` of the largest share."""
     return Snapshot(
         shape=kan.shape,
         inputs=tuple(variable.name for variable in kan.inputs),
         outputs=tuple(output.name for output in kan.outputs),
-        edges=_edges(kan, rows, points, most_edges),
+        edges=_edges(kan, rows, points, most_edges, shares_of(kan, rows.judge.x) if shares is None else shares),
         loss=rows.loss(kan),
         fit_loss=rows.error(kan) ** 2,
         r2=score(kan, rows.held).r2,
@@ -112,9 +113,10 @@ def snapshot(
     )
 
 
-def _edges(kan: Kan, rows: SessionData, points: int, most: int | None) -> tuple[EdgeView, ...]:
+def _edges(
+    kan: Kan, rows: SessionData, points: int, most: int | None, shares: tuple[Array, ...]
+) -> tuple[EdgeView, ...]:
     x = rows.judge.x
-    shares = shares_of(kan, x)
     alive = [(depth, j, i) for depth, layer in enumerate(kan.layers) for j, i in np.argwhere(layer.alive).tolist()]
     if most is not None and len(alive) > most:
         alive = sorted(sorted(alive, key=lambda place: -shares[place[0]][place[1:]])[:most])

@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.plot.palette import AUTO, SHADE_ON_AUTO
+from kanserve.plot.palette import AUTO, SHADE_ON_AUTO, Palette
 from kanserve.plot.scene import BEHIND, EDGES, NODES, Area, Circle, Grid, Label, Scene, Stroke
 
 Array = NDArray[np.float64]
@@ -35,6 +35,23 @@ def svg(scene: Scene) -> str:
     size = f'width="{scene.width:.0f}" height="{scene.height:.0f}" viewBox="0 0 {scene.width:.0f} {scene.height:.0f}"'
     title = escape(scene.title)
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{title}">{"".join(parts)}</svg>'
+
+
+def svg_file(scene: Scene, palette: Palette, margin: float = 12.0) -> str:
+    """The scene as a whole SVG file on the ground of a palette, with its colours and text as text."""
+    wide, tall = scene.width + 2 * margin, scene.height + 2 * margin
+    rules = "".join(
+        f".s-{role}{{stroke:{palette.of(role)}}}.f-{role}{{fill:{palette.of(role)}}}"
+        for role, colour in palette.roles.items()
+        if colour
+    )
+    rules += ".f-density{fill-opacity:1}text{font-family:Inter,Helvetica,Arial,sans-serif}"
+    inner = svg(scene).replace("<svg ", f'<svg x="{margin:g}" y="{margin:g}" ', 1)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide:.0f}" height="{tall:.0f}" '
+        f'viewBox="0 0 {wide:.0f} {tall:.0f}"><style>{rules}</style>'
+        f'<rect width="100%" height="100%" fill="{palette.paper or "none"}"/>{inner}</svg>\n'
+    )
 
 
 def _strokes(strokes: Iterable[Stroke]) -> list[str]:

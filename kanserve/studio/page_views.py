@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -91,8 +91,10 @@ def page_view(session: Session, revision: int) -> PageView:
     """The page's view of a session."""
     kan, first, rows = session.kan, session.first, session.rows
     now = measure(kan, rows.held)
-    snapshot = session.snapshot(STUDIO.curve_points, None if kan.edges <= STUDIO.all_tiles else STUDIO.most_tiles)
     shares = shares_of(kan, rows.judge.x)
+    snapshot = session.snapshot(
+        STUDIO.curve_points, None if kan.edges <= STUDIO.all_tiles else STUDIO.most_tiles, shares=shares
+    )
     every = sum(float(share.sum()) for share in shares)
     seen = {(view.place[0], view.place[2]) for view in snapshot.edges}
     return PageView(
@@ -317,14 +319,18 @@ def rows_view(kan: Kan, data: Dataset) -> Rows:
 
 def plain(value: Any) -> Any:
     """Data for JSON: dataclasses as objects, what is not finite as null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         if len(value) >= STUDIO.curve_points and isinstance(value[0], float):  # drawn, so seven digits are enough
             return [float(f"{v:.7g}") if v is not None and math.isfinite(v) else None for v in value]
+        if value and type(value[0]) is float and all(map(math.isfinite, filter(None, value))):
+            return list(value)
         return [plain(item) for item in value]
     return value

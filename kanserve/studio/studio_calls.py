@@ -21,6 +21,7 @@ from kanserve.errors import (
     MissingDependencyError,
     NotFoundError,
 )
+from kanserve.network.own_functions import own_functions
 from kanserve.studio.page_views import plain
 from kanserve.studio.studio_jobs import Exported
 from kanserve.studio.studio_limits import STUDIO
@@ -62,6 +63,7 @@ class Calls:
                 ("POST", "fit/cancel", self._cancel_fit),
                 ("POST", "predict", self._predict),
                 ("GET", "rows", self._rows),
+                ("GET", "picture/([^/]+)", self._picture),
                 ("GET", "export/([^/]+)", self._export),
                 ("POST", "publish", self._publish),
             )
@@ -101,7 +103,8 @@ class Calls:
         }
         if space.fitting:
             return {"phase": "fitting", "model": model, "trouble": space.trouble}
-        return {"phase": "ready", "model": model, "unsaved": space.unsaved, "view": space.view()}
+        ready = {"unsaved": space.unsaved, "own_functions": own_functions(space.session.kan), "view": space.view()}
+        return {"phase": "ready", "model": model, **ready}
 
     def _step(self, given: Given) -> Any:
         self._space.step(_whole(given, "base"), given.get("step"))
@@ -157,6 +160,9 @@ class Calls:
 
     def _rows(self, given: Given) -> Any:
         return self._space.rows()
+
+    def _picture(self, given: Given, theme: str) -> Any:
+        return {"svg": self._space.picture(theme)}
 
     def _export(self, given: Given, kind: str) -> Any:
         if kind not in (*OWN_FORMS, *kanserve_exporters.names()):

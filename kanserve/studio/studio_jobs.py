@@ -24,7 +24,7 @@ from kanserve.network.edge_names import place_of
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
 from kanserve.runtime import get, names
-from kanserve.search import find_formulas
+from kanserve.search import Improvement, find_formulas
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.studio.studio_limits import STUDIO
 
@@ -92,8 +92,12 @@ def ruler(rows: SessionData, kan: Kan) -> tuple[RulerPoint, ...]:
 
 
 def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> tuple[FoundFormula, ...]:
-    """Formulas for the data, from the simplest to the most exact."""
-    found = find_formulas(data, seconds=seconds, report=lambda event: report(str(event)))
+    """Formulas for the data, from the simplest to the most exact; each better one is reported as it is found."""
+
+    def better(now: Improvement) -> None:
+        report({"line": str(now), "text": now.text, "complexity": now.complexity, "rmse": now.loss})
+
+    found = find_formulas(data, seconds=seconds, report=better)
     every = []
     for one in found:
         try:

@@ -5,6 +5,7 @@ that is interrupted gives the best it has.
 """
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Any
 from kanserve import errors
 from kanserve.errors import BusyError, DeadlineError, DrainingError, KanserveError
 from kanserve.formula import register_function
-from kanserve.network.own_functions import OWN
+from kanserve.network.own_functions import OWN, OwnFunction
 from kanserve.studio.studio_limits import STUDIO
 
 Report = Callable[[Any], None]
@@ -74,9 +75,9 @@ class Worker:
         pipe = self._pipe
         if pipe is None:
             raise DrainingError("The studio is ending.")
-        own = [(one.name, one.formula, one.domain) for one in OWN.values() if one.formula is not None]
         try:
-            pipe.send((function, arguments, report is not None, own))
+            pipe.send([own for one in OWN.values() if (own := _pickled(one)) is not None])  # a network may have them
+            pipe.send((function, arguments, report is not None))
             while pipe.poll(max(deadline - monotonic(), 0.0)):
                 kind, value = pipe.recv()
                 if kind == "event" and report is not None:
@@ -110,6 +111,14 @@ class Worker:
                 process.join()
 
 
+def _pickled(one: OwnFunction) -> bytes | None:
+    """A function of the user's for the process; None where it has a callable that no other process can import."""
+    try:
+        return pickle.dumps(one.arguments())
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+
+
 def _error(name: str, message: str) -> KanserveError:
     """The error of that name in this process."""
     kind = getattr(errors, name, KanserveError)
@@ -134,9 +143,9 @@ def _work(pipe: Connection, given: Any) -> None:
     signal.signal(signal.SIGINT, interrupted)
     with suppress(EOFError, OSError):
         while True:
-            function, arguments, reports, own = pipe.recv()
-            for name, formula, domain in own:
-                register_function(name, formula, domain=domain)
+            for own in pipe.recv():
+                register_function(**pickle.loads(own))
+            function, arguments, reports = pipe.recv()
             more = {"report": _sender(pipe)} if reports else {}
             interruptible = True
             try:

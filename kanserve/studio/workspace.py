@@ -18,6 +18,10 @@ from kanserve.network import serialization
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
+from kanserve.plot.network_picture import scene_of
+from kanserve.plot.network_view import NetworkView
+from kanserve.plot.palette import palette
+from kanserve.plot.svg import svg_file
 from kanserve.studio import studio_jobs as jobs
 from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.opened_model import Opened
@@ -181,6 +185,13 @@ class Workspace:
     def rows(self) -> Rows:
         return rows_view(self.session.kan, self.opened.unseen or self.session.rows.data)
 
+    def picture(self, theme: str) -> str:
+        """The network as an SVG file in a theme, "light" or "dark"."""
+        if theme not in ("light", "dark"):
+            raise NotFoundError(f"The themes are light and dark, got {theme!r:.60}.")
+        kan, rows = self.session.kan, self.session.rows
+        return svg_file(scene_of(NetworkView(kan, rows.judge.x)), palette("dark" if theme == "dark" else "light"))
+
     def candidates(self, name: str) -> tuple[CandidateView, ...]:
         """Functions for an edge, best first, with what each would cost."""
         session = self.session
@@ -291,7 +302,7 @@ class Workspace:
                 self.session.rows.data,
                 seconds,
                 seconds=2 * seconds + STUDIO.grace_seconds,
-                report=lambda line: self.events.tell("search", running=True, line=line),
+                report=lambda now: self.events.tell("search", running=True, **now),
             )
         except KanserveError as error:
             trouble = {"error": str(error)}

@@ -41,6 +41,7 @@ function Publish() {
   const now = view.value!;
   const [fault, setFault] = useState("");
   const [name, setName] = useState(source.name || "model");
+  const own = snapshot.value!.own_functions;
   const measured = source.drawn ? "without data, its fit is not measured" : `validation ${now.measure.kind} ${number(now.measure.value)}`;
   const send = async (event: Event) => {
     event.preventDefault();
@@ -63,6 +64,12 @@ function Publish() {
           </label>
         )}
         <p>ONNX, C and NumPy are written and each is compared with the network first.</p>
+        {own.length > 0 && (
+          <p>
+            It has {own.length === 1 ? "a function of your own" : "functions of your own"}, {own.join(", ")}: a server registers {own.length === 1 ? "it" : "them"} by
+            kanserve.register_function before it loads this version.
+          </p>
+        )}
         {!source.can_publish && (
           <p class="fault">
             To publish, {inNotebook() ? 'show session.widget(repository="FOLDER")' : "start the studio with --repository FOLDER"}.

@@ -56,9 +56,14 @@ export function mainFile(one: Exported): ExportFile | undefined {
 
 export function download(file: ExportFile) {
   const data = file.text ?? Uint8Array.from(atob(file.base64!), (letter) => letter.charCodeAt(0));
+  keep(new Blob([data]), file.path.split("/").pop()!);
+}
+
+/** Give a file to the browser to keep. */
+export function keep(data: Blob, name: string) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([data]));
-  link.download = file.path.split("/").pop()!;
+  link.href = URL.createObjectURL(data);
+  link.download = name;
   link.click();
   URL.revokeObjectURL(link.href);
 }

@@ -88,6 +88,9 @@ export function candidateSentence(one: Candidate, measure: Measure): string {
   );
 }
 
+/** A formula whose long numbers have five digits; what is taken has them all. */
+export const shorter = (latex: string): string => latex.replace(/\d+\.\d{5,}/g, (found) => String(Number(Number(found).toPrecision(5))));
+
 export const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 export function bytes(count: number): string {

@@ -13,6 +13,7 @@ import { Residuals } from "./residuals";
 import { Ruler } from "./ruler";
 import { Staircase } from "./staircase";
 import { Steps } from "./steps";
+import { savePicture } from "./pictures";
 import { chosenMode, mode, said, snapshot, trouble, view } from "./store";
 import { first, inNotebook } from "./surroundings";
 import { TopBar } from "./top_bar";
@@ -31,6 +32,14 @@ function Network() {
           ))}
         </div>
         <span class="grow" />
+        <span class="pictures" role="group" aria-label="Save the picture">
+          {(["svg", "png"] as const).map((kind) => (
+            <button type="button" key={kind} class="button small" title={`Save the picture as ${kind.toUpperCase()}`} onClick={() => savePicture(kind)}>
+              <span class="hidden">Save the picture as </span>
+              {kind.toUpperCase()}
+            </button>
+          ))}
+        </span>
         <span class="legend" aria-hidden="true">
           <span>
             <i style={{ borderTop: "3px solid var(--snapped)" }} />

@@ -98,7 +98,7 @@ export function Ruler() {
             <line x1={pad} x2={width - pad} y1={height} y2={height} stroke="var(--frame)" />
             {points.length < 70 && points.map((point) => <line x1={sx(point.edges)} x2={sx(point.edges)} y1={height} y2={height + 3} stroke="var(--frame)" />)}
             {[...new Set([now.edges, Math.round(now.edges * 0.75), Math.round(now.edges / 2), Math.round(now.edges / 4), 1])].map((count) => (
-              <text x={sx(count)} y={height + 16} text-anchor="middle">
+              <text x={sx(count)} y={height + 18} text-anchor="middle">
                 {count}
               </text>
             ))}
@@ -116,7 +116,7 @@ export function Ruler() {
               </g>
             )}
             <line x1={sx(kept)} x2={sx(kept)} y1="4" y2={height} stroke="var(--ink)" stroke-width="1.4" />
-            <rect x={sx(kept) - 6} y={height - 8} width="12" height="16" rx="4" fill="var(--ink)" />
+            <rect x={sx(kept) - 6} y={height - 8} width="12" height="14" rx="4" fill="var(--ink)" />
           </svg>
         ) : (
           <p class="quiet" style={{ paddingTop: "22px" }}>

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { useSize } from "./flow";
-import { number, plural, tick } from "./format";
+import { number, plural, shorter, tick } from "./format";
 import { linear, logTicks } from "./shapes";
 import { busy, cancelSearch, found, model, search, searching, takeFormula, view } from "./store";
 import { Tex } from "./tex";
@@ -58,9 +58,9 @@ export function Staircase() {
         {one && (
           <div class="row" style={{ padding: "2px 0 0", flexWrap: "nowrap" }}>
             <div class="grow" style={{ overflow: "auto", minWidth: 0, whiteSpace: "nowrap" }} tabIndex={0} role="group" aria-label="The chosen formula">
-              <Tex tex={one.latex} label={one.text} />
+              {one.take ? <Tex tex={shorter(one.latex)} label={one.text} /> : <code class="mono">{one.text}</code>}
             </div>
-            <button type="button" class="button small take" disabled={!!busy.value} onClick={() => takeFormula(one.take)}>
+            <button type="button" class="button small take" disabled={!!busy.value || !one.take} onClick={() => takeFormula(one.take)}>
               Take
             </button>
           </div>
@@ -138,7 +138,7 @@ function Stairs({ width, height }: { width: number; height: number }) {
             if (event.key !== "Enter" && event.key !== " ") return;
             event.preventDefault();
             event.stopPropagation();
-            if (chosen.value === n && event.key === "Enter") void takeFormula(one.take);
+            if (chosen.value === n && event.key === "Enter" && one.take) void takeFormula(one.take);
             else chosen.value = n;
           }}
         >

@@ -45,7 +45,7 @@ export function say(text: string) {
   said.value = text === said.value ? `${text} ` : text;
 }
 
-function fail(error: unknown) {
+export function fail(error: unknown) {
   if (error instanceof DOMException && error.name === "AbortError") return;
   trouble.value = error instanceof Error ? error.message : String(error);
   say(trouble.value);
@@ -292,6 +292,7 @@ function hear(event: StudioEvent | null) {
       break;
     case "search":
       searching.value = event.running ? String(event.line ?? "starting") : "";
+      if (typeof event.complexity === "number" && typeof event.rmse === "number") found.value = grown(found.value, event);
       if (event.error) trouble.value = String(event.error);
       else if (!event.running) void formulasFound().catch(fail);
       break;
@@ -300,6 +301,14 @@ function hear(event: StudioEvent | null) {
       if (served.value.version) say(`The server answers with version ${served.value.version}.`);
       break;
   }
+}
+
+/** The front with a formula more: those that a simpler one is as exact as go. It can be taken when the search has ended. */
+function grown(front: Found[], event: StudioEvent): Found[] {
+  const text = String(event.text);
+  const one: Found = { text, latex: "", complexity: Number(event.complexity), rmse: Number(event.rmse), take: "", best: false };
+  const all = [...front.filter((other) => !other.take), one].sort((a, b) => a.complexity - b.complexity || a.rmse - b.rmse);
+  return all.filter((other, n) => all.slice(0, n).every((simpler) => simpler.rmse > other.rmse));
 }
 
 /** Read the state and listen; what it returns ends that. */

@@ -21,8 +21,25 @@ export function mark(kind: string, edge: string, tex: string): string {
   return edge ? `\\htmlData{edge=${edge}}{\\htmlClass{${kind}}{${tex}}}` : `\\htmlClass{${kind}}{${tex}}`;
 }
 
+/** What was typeset, by its LaTeX: a network of 200 tiles has few different names. */
+const kept = new Map<string, DocumentFragment>();
+const KEPT = 500;
+
+function typeset(place: HTMLElement, props: Props) {
+  const key = JSON.stringify([props.tex, props.block, props.marked]);
+  let made = kept.get(key);
+  if (!made) {
+    const fresh = document.createElement("span");
+    write(fresh, props);
+    made = document.createDocumentFragment();
+    made.append(...fresh.childNodes);
+    if (kept.size < KEPT) kept.set(key, made);
+  }
+  place.replaceChildren(made.cloneNode(true));
+}
+
 /** A notebook has no fonts of ours, and the browser typesets MathML with its own. */
-function typeset(place: HTMLElement, { tex, block, marked }: Props) {
+function write(place: HTMLElement, { tex, block, marked }: Props) {
   const plain = inNotebook();
   katex.render(tex, place, {
     throwOnError: false,

@@ -103,6 +103,7 @@ export interface Snapshot {
   phase: "fitting" | "ready";
   model: Model;
   unsaved: number;
+  own_functions: string[];
   trouble?: string;
   view: View;
 }

@@ -1,6 +1,7 @@
 """The studio's page in the machine's Chromium: the whole road with a mouse and with keys alone, and who it talks to."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from kanserve.artifact_compiler import compile
 from kanserve.client import Client
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import equal
+from kanserve.plot.palette import DARK
 from kanserve.serve.settings import Settings
 from kanserve.studio.built_page import STATIC
 from kanserve.studio.opened_model import Opened
@@ -264,6 +267,32 @@ def test_no_motion_is_made_for_who_wants_none(browser: Any, root: Path):
     with page_of(browser, root) as (page, _):
         page.emulate_media(reduced_motion="reduce")
         assert page.evaluate("getComputedStyle(document.querySelector('.tile')).transitionDuration") == "0s"
+
+
+def test_the_picture_is_saved_as_svg_and_as_png(browser: Any, root: Path, tmp_path: Path):
+    with page_of(browser, root, "dark") as (page, _):
+        for kind in ("SVG", "PNG"):
+            with page.expect_download() as waiting:
+                page.click(f"button[title='Save the picture as {kind}']")
+            waiting.value.save_as(tmp_path / kind)
+            assert waiting.value.suggested_filename == f"law.{kind.lower()}"
+    svg, png = (tmp_path / "SVG").read_text("utf-8"), (tmp_path / "PNG").read_bytes()
+    names = [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"x", "L/D", "h1", "z"} <= set(names) and DARK.paper in svg
+    (wide, *_) = re.findall(r'width="(\d+)"', svg)
+    assert png.startswith(b"\x89PNG") and int.from_bytes(png[16:20]) == 2 * int(wide)
+
+
+def test_the_front_of_a_search_grows_while_it_runs(browser: Any, root: Path):
+    with page_of(browser, root) as (page, studio):
+        seen: list[int] = []
+        studio.studio.workspace.events.subscribe(lambda event: seen.append("complexity" in (event or {})))
+        page.click("section[aria-label='Simpler formulas'] >> text=Search")
+        page.wait_for_selector("section[aria-label='Simpler formulas'] button[aria-pressed]", timeout=60_000)
+        until(page, "!document.querySelector('section[aria-label=\"Simpler formulas\"] [role=status]')")
+        assert any(seen)
+        page.locator("section[aria-label='Simpler formulas'] button[aria-pressed] >> nth=0").press("Enter")
+        assert page.locator("section[aria-label='Simpler formulas'] .button.take:not(:disabled)").count() == 1
 
 
 def test_the_built_page_is_small_and_carries_the_licenses_of_what_is_in_it():

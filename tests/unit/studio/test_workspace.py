@@ -1,7 +1,11 @@
 """The studio's calls: a session over HTTP, one step at a time, and everything the page draws."""
 
 import base64
+import json
+import subprocess
+import sys
 import threading
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,8 +18,10 @@ from kanserve.editing import Session
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.kan import equal
+from kanserve.plot.palette import DARK, LIGHT
 from kanserve.studio.opened_model import Opened, open_network, open_table
 from kanserve.studio.studio_limits import STUDIO
+from tests.support.paths import ROOT
 from tests.support.sessions import law, replayed
 from tests.support.studios import Running, opened_law, running
 
@@ -212,6 +218,33 @@ def test_publishing_writes_the_next_version_of_the_model_that_was_opened(tmp_pat
         after = studio.get("snapshot")
         assert after["model"]["published"] == 2 and after["unsaved"] == 0
         assert equal(repository.read(tmp_path, "law").kan(), network(studio))
+
+
+def test_a_network_with_an_own_function_is_published_for_processes_that_register_it(tmp_path):
+    kan, data = law()
+    with running(Opened(kan, "law", data, repository=str(tmp_path), name="law")) as studio:
+        studio.post("functions", {"name": "bump", "formula": "1/(1 + x^2)"})
+        now = studio.step("snap", edge="L/D->h1", function="bump")
+        assert now["own_functions"] == ["bump"]
+        assert studio.post("publish", {"base": now["view"]["revision"]}) == {"version": 1}
+        wanted = network(studio)
+    np.save(tmp_path / "x.npy", data.x[:20])
+    code = (
+        "import sys, numpy as np, kanserve; folder = sys.argv[1];"
+        "kanserve.register_function('bump', '1/(1 + x^2)');"
+        "print(kanserve.load_model(folder + '/law/1').predict(np.load(folder + '/x.npy'))[:, 0].tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    np.testing.assert_allclose(json.loads(done.stdout), evaluate(wanted, data.x[:20])[:, 0], rtol=1e-9)
+
+
+def test_the_picture_is_an_svg_file_in_a_theme_and_no_other_is_made(studio: Running):
+    for theme, chosen in (("light", LIGHT), ("dark", DARK)):
+        svg = studio.get(f"picture/{theme}")["svg"]
+        assert svg.startswith("<svg") and f'fill="{chosen.paper}"' in svg and ElementTree.fromstring(svg) is not None
+    assert studio.ask("/api/picture/other").status == 404
 
 
 def test_a_table_is_fitted_first_and_a_cancelled_fit_keeps_its_best():
