@@ -117,6 +117,16 @@ def register_duckdb(predictor: "BatchPredictor", connection: "duckdb.DuckDBPyCon
         The connection that gets the function.
     name : str
         The function's name in SQL.
+
+    Examples
+    --------
+    >>> import duckdb, kanserve
+    >>> from kanserve.batch import BatchPredictor, register_duckdb
+    >>> kan = kanserve.from_formula("2*a", ranges={"a": (0, 1)})
+    >>> connection = duckdb.connect()
+    >>> register_duckdb(BatchPredictor(kanserve.compile(kan, ["numpy_source"])), connection, "twice")
+    >>> connection.sql("SELECT twice(0.5)").fetchall()
+    [(1.0,)]
     """
     pa = arrow_columns.arrow()
     types = {"f8": "DOUBLE", "f4": "FLOAT", "b1": "BOOLEAN"}

@@ -28,7 +28,19 @@ _CSV_LINE = re.compile(r"CSV parse error: Row #(\d+): (.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class FilePredictions:
-    """What `predict_file` has read: all rows, those outside the training range, and those without finite outputs."""
+    """What `predict_file` has read.
+
+    Parameters
+    ----------
+    rows, outside, not_finite : int
+        All rows, those outside the training range, and those without finite outputs.
+
+    Examples
+    --------
+    >>> from kanserve.batch import FilePredictions
+    >>> FilePredictions(1000, 3, 0).rows
+    1000
+    """
 
     rows: int = 0
     outside: int = 0
@@ -104,6 +116,18 @@ def predict_file(
         There is no such file.
     DataError
         The file cannot be read, or an input is missing or not a number: the message names row and column.
+
+    Examples
+    --------
+    >>> import kanserve, pathlib, tempfile
+    >>> from kanserve.batch import BatchPredictor, predict_file
+    >>> kan = kanserve.from_formula("2*a", ranges={"a": (0, 1)})
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "new.csv").write_text("a\\n0.5\\n7\\n")
+    >>> predictor = BatchPredictor(kanserve.compile(kan, ["numpy_source"]))
+    >>> done = predict_file(predictor, folder / "new.csv", folder / "out.csv")
+    >>> done.rows, done.outside
+    (2, 1)
     """
     path = Path(source)
     if not path.exists():

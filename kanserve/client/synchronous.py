@@ -1,31 +1,19 @@
 """The synchronous client."""
 
-import itertools
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from threading import Event
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
-import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from kanserve.client import describing, predicting, retrying
-from kanserve.client.connecting import Metadata, Names, Pem, calls, target
-from kanserve.client.dataframes import Frame
-from kanserve.client.exporting import Received, write
-from kanserve.client.predicting import Array, Memory, Output, Steps
-from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
+from kanserve.client import describing, retrying
+from kanserve.client.blocking_predictions import BlockingPredictions
+from kanserve.client.exporting import write
+from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Network, ServedFormula
 from kanserve.client.watch_events import Known, ModelEvent
-from kanserve.errors import InputError, KanserveError
 from kanserve.v1 import formula_pb2
 
-T = TypeVar("T")
 
-
-class Client:
+class Client(BlockingPredictions):
     """A client of a server; thread-safe.
 
     It connects at the first call. An error of the server is raised as the same class here, NotFoundError for an unknown
@@ -78,139 +66,68 @@ class Client:
     [[2.0]] 2*x + 1
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout: float = 30.0,
-        retries: int = 4,
-        channels: int = 1,
-        tls: bool | Pem = False,
-        certificate: Pem | None = None,
-        key: Pem | None = None,
-        server_name: str = "",
-        token: str | Callable[[], str] | None = None,
-        metadata: Metadata = (),
-    ) -> None:
-        to = target(
-            address,
-            channels=channels,
-            tls=tls,
-            certificate=certificate,
-            key=key,
-            server_name=server_name,
-            token=token,
-        )
-        self._address, self._timeout, self._retries = address, timeout, retries
-        self._channels = to.open()
-        self._turns = itertools.cycle([calls(channel) for channel in self._channels])
-        self._names = Names(token, metadata)
-        self._memory = Memory()
-        self._closed = Event()
-        self._retried = itertools.count()
-        self.retried = 0  # the number of retries
-
-    @overload
-    def predict(
-        self,
-        name: str,
-        x: Frame,
-        version: int | str = "",
-        *,
-        output: Output = "y",
-        dtype: DTypeLike = np.float64,
-    ) -> Any: ...
-    @overload
-    def predict(
-        self,
-        name: str,
-        x: ArrayLike,
-        version: int | str = "",
-        *,
-        output: Output = "y",
-        dtype: DTypeLike = np.float64,
-    ) -> NDArray[Any]: ...
-    def predict(
-        self,
-        name: str,
-        x: ArrayLike | Frame,
-        version: int | str = "",
-        *,
-        output: Output = "y",
-        dtype: DTypeLike = np.float64,
-    ) -> Any:
-        """The outputs (N, outputs) at raw features x (N, inputs), in raw units; for a classifier the scores.
-
-        `output` may also be a classifier's "probabilities" (N, classes) or "label" (N,). From a pandas or polars
-        DataFrame the model's inputs are taken by name, and the answer is a DataFrame too. With dtype float32, rows are
-        sent and answered in that. A row in which anything is not finite is NaN. DataError for x that is not rows of
-        numbers or lacks a column, TensorError for another number of columns, or for an output that the model does not
-        have.
-        """
-        return self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
-
-    def predict_interval(
-        self,
-        name: str,
-        x: ArrayLike | Frame,
-        version: int | str = "",
-        *,
-        level: float = 0.9,
-        dtype: DTypeLike = np.float64,
-    ) -> tuple[Any, Any]:
-        """The ends (low, high) of prediction intervals at raw features x, each as `predict` gives the outputs.
-
-        A new value is between them with at least the probability `level`, if its row is drawn as those were with which
-        the model was compiled (`kanserve.compile(data=)`). NotFoundError if the model has no intervals of this level:
-        `metadata(name).intervals` has them. Other errors are those of `predict`.
-        """
-        return self._run(predicting.predict_interval(self._memory, name, x, str(version), level, dtype))
-
-    def infer(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
-    ) -> Prediction:
-        """All outputs, in raw units, and which rows of x (N, inputs) are outside the training range.
-
-        Errors are those of `predict`.
-        """
-        return self._run(predicting.infer(self._memory, name, x, str(version), dtype))
-
-    @overload
-    def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[False] = False
-    ) -> tuple[Array, Array]: ...
-
-    @overload
-    def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[True]
-    ) -> tuple[Array, Array, Array]: ...
-
-    def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: bool = False
-    ) -> tuple[Array, ...]:
-        """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), both in raw units.
-
-        With `hessian` also the second derivatives (N, outputs, inputs, inputs). They take microseconds a row where the
-        model was compiled with `ExportOptions(hessian=True)`, otherwise milliseconds: see `kanserve.derivatives`. For a
-        classifier these are the scores. Errors are those of `predict`; TensorError also for a network whose second
-        derivatives are too many for a message.
-        """
-        return self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
-
     def formula(self, name: str, version: int | str = "", *, formats: Sequence[str] = ()) -> tuple[ServedFormula, ...]:
-        """One formula per output, in raw features.
+        """One formula for each output, in raw features.
 
-        `formats` selects among text, latex, python and c, which are the default, and c_function, fortran, julia,
-        matlab, numpy, octave, python_function and rust. InputError for another; FormulaError for one of the latter if
-        the network has splines.
+        Parameters
+        ----------
+        name : str
+            The model.
+        version : int or str, optional
+            By default the one that the server's version policy serves.
+        formats : sequence of str, optional
+            Some of text, latex, python and c, which are the default, and of c_function, fortran, julia, matlab, numpy,
+            octave, python_function and rust.
+
+        Returns
+        -------
+        tuple of ServedFormula
+            With `text`, `latex`, and `evaluate(x)`.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such model or version.
+        InputError
+            There is no such format.
+        FormulaError
+            A format is a function, and the network has splines.
+
+        Examples
+        --------
+        >>> client.formula("line")[0].text
+        '2*x + 1'
         """
         return self._run(describing.formula(name, str(version), formats))
 
     def network(self, name: str, version: int | str = "", *, curve_points: int | None = None) -> Network:
         """The nodes and edges, each edge with its curve in the units of its layer.
 
-        A curve has `curve_points` points (0: no curves); by default the server chooses. InputError for more than it can
-        send.
+        Parameters
+        ----------
+        name : str
+            The model.
+        version : int or str, optional
+            By default the one that the server's version policy serves.
+        curve_points : int, optional
+            The points of a curve, 0 for no curves; by default the server chooses.
+
+        Returns
+        -------
+        Network
+            With `layers`, and `edges` of all of them.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such model or version.
+        InputError
+            The points are more than the server can send.
+
+        Examples
+        --------
+        >>> [edge.function for edge in client.network("line").edges]
+        ['x']
         """
         return self._run(describing.network(name, str(version), curve_points))
 
@@ -223,10 +140,41 @@ class Client:
         format: str = "c_source",
         include_libraries: bool = False,
     ) -> Mapping[str, bytes]:
-        """The verified files of "c_source" or "numpy_source" by path; also written to a new folder if one is given.
+        """The verified files of a model as source; also written to a new folder if one is given.
 
-        NotFoundError if the model lacks that format, IntegrityError for a wrong checksum, FormatError or
-        InvalidNameError for a path that leaves the folder, ConflictError for a folder that is not empty.
+        Parameters
+        ----------
+        name : str
+            The model.
+        folder : str or path, optional
+            A folder that is empty or not there.
+        version : int or str, optional
+            By default the one that the server's version policy serves.
+        format : {"c_source", "numpy_source"}, default="c_source"
+            The format.
+        include_libraries : bool, default=False
+            Compiled libraries too.
+
+        Returns
+        -------
+        mapping of str to bytes
+            The files, by path.
+
+        Raises
+        ------
+        NotFoundError
+            The model lacks that format.
+        IntegrityError
+            A checksum is wrong.
+        FormatError, InvalidNameError
+            A path leads out of the folder.
+        ConflictError
+            The folder is not empty.
+
+        Examples
+        --------
+        >>> sorted(client.export_source("line", format="numpy_source"))
+        ['line.py']
         """
         request = formula_pb2.ExportSourceRequest(
             model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
@@ -239,8 +187,27 @@ class Client:
     def watch(self, name: str = "") -> Iterator[ModelEvent]:
         """Yield each version of a model, or of all models, and then each change, without end.
 
-        A lost connection is re-established, and only changes in between are yielded; UnreachableError if no server is
-        there at first.
+        A lost connection is made again, and only changes in between are yielded.
+
+        Parameters
+        ----------
+        name : str, optional
+            The model; by default all.
+
+        Yields
+        ------
+        ModelEvent
+            What changed.
+
+        Raises
+        ------
+        UnreachableError
+            No server is there at first.
+
+        Examples
+        --------
+        >>> next(client.watch("line")).version
+        1
         """
         request, known, failures = formula_pb2.WatchRequest(model_name=name), Known(), 0
         while not self._closed.is_set():
@@ -260,96 +227,147 @@ class Client:
             self._closed.wait(retrying.delay(failures))
 
     def metadata(self, name: str, version: int | str = "") -> ModelInfo:
-        """The names of a model's inputs, outputs and classes, its versions, precision and backend."""
+        """What a model is: the names of its inputs, outputs and classes, its versions, precision and backend.
+
+        Parameters
+        ----------
+        name : str
+            The model.
+        version : int or str, optional
+            By default the one that the server's version policy serves.
+
+        Returns
+        -------
+        ModelInfo
+            With `inputs`, `outputs`, `classes`, `versions` and `intervals`.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such model or version.
+
+        Examples
+        --------
+        >>> info = client.metadata("line")
+        >>> info.inputs, info.outputs, info.backend
+        (('x',), ('y',), 'numpy_source')
+        """
         return self._run(describing.metadata(name, str(version)))
 
     def models(self) -> tuple[ModelStatus, ...]:
-        """Every version that the server found, loaded or not."""
+        """Every version that the server found, loaded or not.
+
+        Returns
+        -------
+        tuple of ModelStatus
+            With `name`, `version`, `ready` and `reason`.
+
+        Examples
+        --------
+        >>> [(one.name, one.version, one.ready) for one in client.models()]
+        [('line', 1, True)]
+        """
         return self._run(describing.models())
 
     def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
-        """The statistics of all versions, or of one model or version, since the server started.
+        """The statistics of all versions, or of one model or version, since the server started; durations in seconds.
 
-        Durations are in seconds.
+        Parameters
+        ----------
+        name, version : str, optional
+            The model, and the version; by default all.
+
+        Returns
+        -------
+        tuple of ModelStatistics
+            One for each version.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such model or version.
+
+        Examples
+        --------
+        >>> client.statistics("line")[0].name
+        'line'
         """
         return self._run(describing.statistics(name, str(version)))
 
     def load(self, name: str) -> None:
         """Make the server load a model's versions from its repository; never retried.
 
-        AccessError if the caller may not.
+        Parameters
+        ----------
+        name : str
+            The model.
+
+        Raises
+        ------
+        AccessError
+            The caller may not.
+        NotFoundError
+            The repository has no such model.
+
+        Examples
+        --------
+        >>> client.load("line")
         """
         self._run(describing.load(name))
 
     def unload(self, name: str) -> None:
-        """Make the server unload a model; never retried. AccessError if the caller may not."""
+        """Make the server unload a model; never retried.
+
+        Parameters
+        ----------
+        name : str
+            The model.
+
+        Raises
+        ------
+        AccessError
+            The caller may not.
+
+        Examples
+        --------
+        >>> client.unload("line")
+        >>> client.ready("line")
+        False
+        >>> client.load("line")
+        """
         self._run(describing.unload(name))
 
     def live(self) -> bool:
-        """Whether the server answers."""
+        """Whether the server answers.
+
+        Returns
+        -------
+        bool
+            False if no server answers.
+
+        Examples
+        --------
+        >>> client.live()
+        True
+        """
         return self._run(describing.live())
 
     def ready(self, name: str = "", version: int | str = "") -> bool:
         """Whether the server, or one of its models, accepts requests.
 
-        False for an unknown model, and if no server answers.
+        Parameters
+        ----------
+        name, version : str, optional
+            A model, and a version of it; by default the server.
+
+        Returns
+        -------
+        bool
+            False for an unknown model, and if no server answers.
+
+        Examples
+        --------
+        >>> client.ready("line")
+        True
         """
         return self._run(describing.ready(name, str(version)))
-
-    def close(self) -> None:
-        """Close the connections. Later calls raise InputError, and `watch` ends."""
-        self._closed.set()
-        for channel in self._channels:
-            channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def _run(self, steps: Steps[T]) -> T:
-        try:
-            call, request = next(steps)
-            while True:
-                try:
-                    response = self._call(call, request)
-                except KanserveError as failed:
-                    call, request = steps.throw(failed)
-                else:
-                    call, request = steps.send(response)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-
-    def _call(self, call: str, request: Any) -> Any:
-        """The response, after as many attempts as it takes within the timeout."""
-        if self._closed.is_set():
-            raise InputError("The client is closed. Make another.")
-        name, metadata = self._names.next()
-        left, begun, failures = self._timeout, time.monotonic(), 0
-        while True:
-            method = next(self._turns)[call]
-            try:
-                if call == "ExportSource":
-                    return _received(method(request, timeout=left, metadata=metadata), request.format)
-                return method(request, timeout=left, metadata=metadata)
-            except grpc.RpcError as error:
-                failures += 1
-                pause = retrying.delay(failures)
-                left = self._timeout - (time.monotonic() - begun) - pause
-                again = retrying.is_passing(error) and call not in retrying.ONCE and failures <= self._retries
-                if not again or left <= 0 or self._closed.is_set():
-                    raise retrying.raised(error, self._address, self._timeout, name, failures) from None
-            self._closed.wait(pause)
-            self.retried = next(self._retried) + 1
-
-
-def _received(stream: Any, kind: str) -> Mapping[str, bytes]:
-    received = Received(kind)
-    try:
-        for part in stream:
-            received.add(part)
-        return received.files()
-    finally:
-        stream.cancel()

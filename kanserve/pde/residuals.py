@@ -16,12 +16,31 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """`function(x, u)` should be 0 at all `points` (N, inputs); the loss is ½·`weight`·its mean square.
+    """What should be 0 at all points: an equation, or a condition. Its loss is ½·weight·its mean square.
 
-    x is the array of points, u the network there: `u` or `u.value`, `u.d(i)` and `u.dd(i, j)`; with several outputs
-    `u[0].d(i)` and so on. The function returns one number per point, (N,), or a sequence of such arrays for several
-    equations. It may use NumPy's arithmetic and elementwise functions, and must use the same derivatives at each call.
-    `weight` is one number, or one per point.
+    Parameters
+    ----------
+    function : callable
+        `function(x, u)`: x is the array of points, u the network there: `u` or `u.value`, `u.d(i)` and `u.dd(i, j)`;
+        with several outputs `u[0].d(i)` and so on. It returns one number for each point, (n_points,), or a sequence of
+        such arrays for several equations. It may use NumPy's arithmetic and elementwise functions, and must use the
+        same derivatives at each call.
+    points : array_like of shape (n_points, n_inputs)
+        In raw units.
+    weight : float or array_like of shape (n_points,), default=1.0
+        Its share of the loss.
+
+    Raises
+    ------
+    DataError
+        The points or the weight are not finite numbers of such a shape.
+
+    Examples
+    --------
+    >>> import kanserve.pde as pde
+    >>> edge = pde.Residual(lambda x, u: u.value - 1, [[0.0]], weight=10.0)
+    >>> len(edge.points)
+    1
     """
 
     function: Callable[[Array, Any], Any]

@@ -47,17 +47,59 @@ def solve(
     scale: ArrayLike = 1.0,
     report: Report | None = None,
 ) -> Kan:
-    """Train a network of this shape to make the residuals small; equal seeds give equal networks.
+    """Train a network to make residuals small; equal seeds give equal networks.
 
-    `shape` is as in `create`: inputs first. Points and u are in raw units. The domain is the box of all points.
-    `starts` random networks are tried on the coarsest `grid`, with at most `START_POINTS` points of each residual. The
-    best goes on through all grids (numbers of intervals), with at most `steps` iterations on each. A single number is
-    the finest grid; coarser ones come before it. A grid that does not lower the loss is dropped. `inputs` and `outputs`
-    are names. `scale` is the expected size of u, one number or one per output. `report` is called with the stage and
-    the loss ½·Σ mean(weight·residual²).
+    Random networks are tried on the coarsest grid. The best goes on through all grids; one that does not lower the loss
+    is dropped. `defects` checks the result on points that it was not trained on.
 
-    Use `defects` to check the network on points that it was not trained on. DataError for residuals that cannot be
-    used, NetworkError for shapes, names and scales, TrainingError if no start gives finite residuals.
+    Parameters
+    ----------
+    shape : sequence of int
+        The nodes of each layer as in `kanserve.create`, inputs first.
+    residuals : Residual or iterable of Residual
+        Equations and conditions. Points and u are in raw units; the domain is the box of all points.
+    grid : int or sequence of int, default=(5, 10, 20)
+        Numbers of intervals. A single number is the finest grid; coarser ones come before it.
+    steps : int, default=40
+        The most iterations on each grid.
+    starts : int, default=2
+        How many random networks are tried.
+    seed : int, default=0
+        Of the random networks.
+    order : int, default=3
+        The degree of the splines.
+    base : {"silu", "identity", "zero"}, default="silu"
+        The function beside each spline.
+    inputs, outputs : sequence of str, optional
+        Names.
+    scale : float or array_like of shape (n_outputs,), default=1.0
+        The expected size of u.
+    report : callable, optional
+        Called with an event: the stage, and the loss ½·Σ mean(weight·residual²).
+
+    Returns
+    -------
+    Kan
+        A network like any other.
+
+    Raises
+    ------
+    DataError
+        A residual cannot be used.
+    NetworkError
+        The shape, a name or a scale cannot be used.
+    TrainingError
+        No start gives finite residuals.
+
+    Examples
+    --------
+    >>> import numpy as np, kanserve.pde as pde
+    >>> points = np.linspace(0, 1, 60)[:, None]
+    >>> inside = pde.Residual(lambda x, u: u.dd(0, 0) + np.pi**2 * np.sin(np.pi * x[:, 0]), points)
+    >>> edge = pde.Residual(lambda x, u: u.value, [[0.0], [1.0]], weight=100.0)
+    >>> kan = pde.solve([1, 1], [inside, edge])
+    >>> bool(abs(kan([[0.5]])[0, 0] - 1) < 1e-3)  # sin(pi/2)
+    True
     """
     grids: Sequence[int] = grid_sequence(grid)
     report = report and one_event(report, lambda event: (event.stage, event.loss))
@@ -103,8 +145,40 @@ def refine(
 ) -> Kan:
     """Reduce the residuals of a network by fitting its splines and the constants of its named functions.
 
-    The fit ends after `steps` iterations or when `patience` steps in a row gain less than a thousandth each, and never
-    with a higher loss than at the start. TrainingError if a residual is not finite at the start.
+    Parameters
+    ----------
+    kan : Kan
+        A network, of `solve` or after pruning and naming.
+    residuals : Residual or iterable of Residual
+        As in `solve`.
+    steps : int, default=40
+        The most iterations.
+    ridge : float, default=1e-13
+        Of the normal equations, relative to their diagonal.
+    patience : int, default=15
+        It ends when so many steps in a row gain less than a thousandth each.
+    report : callable, optional
+        As in `solve`.
+
+    Returns
+    -------
+    Kan
+        Never with a higher loss than at the start.
+
+    Raises
+    ------
+    TrainingError
+        A residual is not finite at the start.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.pde as pde
+    >>> kan = kanserve.from_formula("exp(-1.9*x)", ranges={"x": (0, 1)})
+    >>> decay = pde.Residual(lambda x, u: u.d(0) + 2 * u, [[n / 20] for n in range(21)])
+    >>> start = pde.Residual(lambda x, u: u.value - 1, [[0.0]])
+    >>> refined = pde.refine(kan, [decay, start])
+    >>> bool(abs(refined([[1.0]])[0, 0] - 0.135335) < 1e-6)  # exp(-2)
+    True
     """
     one = problem(kan, checked(residuals, len(kan.inputs)))
     report = report and one_event(report, step_and_loss)
@@ -115,7 +189,33 @@ def refine(
 
 
 def defects(kan: Kan, residual: Residual) -> Array:
-    """The values of a residual at its points, (equations, N); the points may differ from those trained on."""
+    """The values of a residual of a network, at points that may differ from those trained on.
+
+    Parameters
+    ----------
+    kan : Kan
+        A network.
+    residual : Residual
+        An equation or a condition, and its points.
+
+    Returns
+    -------
+    ndarray of shape (n_equations, n_points)
+        0 where the equation holds.
+
+    Raises
+    ------
+    DataError
+        The residual cannot be used.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.pde as pde
+    >>> kan = kanserve.from_formula("exp(-2*x)", ranges={"x": (0, 1)})
+    >>> decay = pde.Residual(lambda x, u: u.d(0) + 2 * u, [[0.25], [0.5]])
+    >>> pde.defects(kan, decay).round(9).tolist()
+    [[0.0, 0.0]]
+    """
     one = problem(kan, checked(residual, len(kan.inputs)))
     return one.values(gather(kan, one.free))[0]
 

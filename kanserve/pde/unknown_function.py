@@ -28,7 +28,27 @@ Read = Callable[[int, Derivative], Array]
 
 @dataclass(frozen=True, eq=False)
 class Field(Dual):
-    """One output at the points of a residual: a dual number with derivatives by the inputs."""
+    """One output at the points of a residual: a dual number with derivatives by the inputs.
+
+    A residual's function gets it as `u`, and computes with it as with an array.
+
+    Attributes
+    ----------
+    value : Dual
+        The output itself, (n_points,).
+    names : tuple of str
+        The inputs, by which `d` and `dd` derive.
+
+    Examples
+    --------
+    >>> import kanserve.pde as pde
+    >>> def decay(x, u):  # u' = -2u
+    ...     return u.d(0) + 2 * u
+    >>> start = pde.Residual(lambda x, u: u.value - 1, [[0.0]])
+    >>> kan = pde.solve([1, 1], [pde.Residual(decay, [[n / 50] for n in range(51)]), start])
+    >>> round(float(kan([[1.0]])[0, 0]), 3)
+    0.135
+    """
 
     output: int
     names: tuple[str, ...]
@@ -39,11 +59,43 @@ class Field(Dual):
         return Dual(self.primal, self.partials)
 
     def d(self, i: int | str) -> Dual:
-        """The first derivative by input i, a number from 0 or a name."""
+        """The first derivative, at each point.
+
+        Parameters
+        ----------
+        i : int or str
+            The input to derive by: its number from 0, or its name.
+
+        Returns
+        -------
+        Dual
+            Of shape (n_points,).
+
+        Raises
+        ------
+        DataError
+            There is no such input.
+        """
         return self._derivative((self._input(i),))
 
     def dd(self, i: int | str, j: int | str) -> Dual:
-        """The second derivative by inputs i and j."""
+        """The second derivative, at each point.
+
+        Parameters
+        ----------
+        i, j : int or str
+            The inputs to derive by, as in `d`.
+
+        Returns
+        -------
+        Dual
+            Of shape (n_points,).
+
+        Raises
+        ------
+        DataError
+            There is no such input.
+        """
         first, second = sorted((self._input(i), self._input(j)))
         return self._derivative((first, second))
 
@@ -64,7 +116,20 @@ class Field(Dual):
 
 @dataclass(frozen=True, eq=False)
 class Fields(np.lib.mixins.NDArrayOperatorsMixin):
-    """The outputs of a network that has several, each a `Field`."""
+    """The outputs of a network that has several, each a `Field`: `u[0]`, or `u, v = fields`.
+
+    Examples
+    --------
+    >>> import kanserve.pde as pde
+    >>> def oscillator(t, both):
+    ...     place, speed = both
+    ...     return [place.d(0) - speed, speed.d(0) + place]
+    >>> start = pde.Residual(lambda t, both: [both[0].value, both[1].value - 1], [[0.0]])
+    >>> times = [[n / 20] for n in range(41)]
+    >>> kan = pde.solve([1, 2], [pde.Residual(oscillator, times), start], outputs=["place", "speed"])
+    >>> bool(abs(kan([[1.0]])[0, 0] - 0.84147) < 1e-3)  # sin(1)
+    True
+    """
 
     each: tuple[Field, ...]
 

@@ -6,13 +6,18 @@ import inspect
 import pytest
 
 import kanserve
+import kanserve.batch
 import kanserve.nn
+import kanserve.pde
 
 METHODS = ("__call__", "predict", "plot", "formula", "save")
 OF_FINDINGS = ("select", "predict", "to_frame", "latex_table", "save", "load")
 PUBLIC = {name: getattr(kanserve, name) for name in kanserve.__all__}
 NAMES = [name for name, found in PUBLIC.items() if inspect.isroutine(found) or inspect.isclass(found)]
 NAMES += [*(f"nn.{name}" for name in kanserve.nn.__all__), "nn.KANLayer.set_grid"]
+NAMES += [f"pde.{name}" for name in kanserve.pde.__all__]
+GIVEN = ("pde.Field", "pde.Fields")  # what a function of the caller gets, and never makes
+NAMES += [f"batch.{name}" for name in kanserve.batch.__all__]
 
 
 def missing(found):
@@ -39,7 +44,7 @@ def test_a_public_name_has_its_sections(name):
     found = kanserve
     for part in name.split("."):
         found = getattr(found, part)
-    assert not missing(found)
+    assert not set(missing(found)) - ({"Parameters"} if name in GIVEN else set())
 
 
 @pytest.mark.parametrize(

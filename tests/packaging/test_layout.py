@@ -43,7 +43,7 @@ def test_no_source_file_is_longer_than_400_lines():
 
 def test_the_package_has_few_entries_at_its_top():
     entries = {path.parts[1] for path in files() if path.parts[0] == "kanserve"} - {"py.typed"}  # which holds nothing
-    assert len(entries) <= 28, sorted(entries)
+    assert len(entries) <= 30, sorted(entries)
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

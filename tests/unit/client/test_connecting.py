@@ -267,8 +267,8 @@ def test_both_clients_have_the_same_calls_with_the_same_arguments():
     def calls(kind: type) -> dict[str, inspect.Signature]:
         return {
             name: inspect.signature(member).replace(return_annotation=None)
-            for name, member in vars(kind).items()
-            if callable(member) and (not name.startswith("_") or name == "__init__")
+            for name, member in inspect.getmembers(kind, inspect.isfunction)
+            if not name.startswith("_") or name == "__init__"
         }
 
     assert calls(Client) == calls(AsyncClient)
