@@ -46,8 +46,9 @@ extensions = [
     "reference_targets",
     "llms_pages",
     "mathml",
+    "browser_runtime",
 ]
-exclude_patterns = ["_build", "_sphinx", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_sphinx", "_browser", "**/.ipynb_checkpoints"]
 root_doc = "index"
 nitpicky = True
 
@@ -81,6 +82,7 @@ html_math_renderer = "mathml"
 html_title = "kanserve"
 html_static_path = ["_static"]
 html_css_files = ["kanserve.css"]
+html_js_files = ["versions.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {

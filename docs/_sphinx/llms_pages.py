@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -44,7 +45,8 @@ def _write(app: Sphinx, exception: Exception | None) -> None:
         document = app.env.get_doctree(docname)
         for comment in list(document.findall(nodes.comment)):
             comment.parent.remove(comment)
-        translator = PageText(document, app.builder)  # type: ignore[arg-type]  # it reads the configuration only
+        builder: Any = app.builder  # of another kind than a writer of text expects, which reads its configuration only
+        translator = PageText(document, builder)
         document.walkabout(translator)
         page = Path(app.outdir, f"{docname}.txt")
         page.parent.mkdir(parents=True, exist_ok=True)

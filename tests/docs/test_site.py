@@ -4,13 +4,18 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import DOCS, ROOT
+from tests.support.programs import skip
 
 TYPED = (
     "bfloat16",
@@ -104,3 +109,27 @@ def test_programs_find_every_page_as_text(site):
     assert len(listed) > 50
     assert all((site / page).read_text("utf-8").strip() for page in listed)
     assert "kanserve.find_formulas" in (site / "llms-full.txt").read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+def test_the_tutorial_on_browsers_runs_its_network_in_the_page(site):
+    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    path = shutil.which("chromium") or skip("chromium")
+    if not (site / "_static" / "onnxruntime").is_dir():
+        skip("onnxruntime-web")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync.sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"http://127.0.0.1:{server.server_port}/tutorials/browser.html")
+        frame = page.frames[1]
+        frame.wait_for_function("window.ask && document.getElementById('said').textContent.includes('predictions')")
+        shares = frame.evaluate("ask([[0, 0], [1.9, -1.9]]).then((found) => [...found])")
+        browser.close()
+        server.shutdown()
+    assert shares[0] > 0.9 and shares[3] > 0.9  # flower, then meadow
+    assert all(url.startswith(("http://127.0.0.1", "data:", "blob:", "about:")) for url in asked), asked

@@ -13,19 +13,21 @@ from tests.support.paths import DOCS, ROOT
 from tests.support.programs import needs
 
 NEEDS = {
+    "browser": "onnxruntime",
     "classifier": "sklearn",
     "five-minutes": "pandas",
     "law-from-noisy-data": "pandas",
+    "missing-values": "sklearn",
     "onnx-runtime": "onnxruntime",
     "serve-and-update": "grpc",
 }
 LARGEST_CPU_SECONDS = 600
 
 
-def test_there_are_nine_tutorials_and_a_start():
+def test_there_are_eleven_tutorials_and_a_start():
     assert {page.stem for page in NOTEBOOKS} == {
-        *("classifier", "edit", "five-minutes", "hello-kan", "knots", "law-from-noisy-data"),
-        *("microcontroller", "onnx-runtime", "poisson", "serve-and-update"),
+        *("gallery", "browser", "classifier", "edit", "five-minutes", "hello-kan", "knots", "law-from-noisy-data"),
+        *("microcontroller", "missing-values", "onnx-runtime", "poisson", "serve-and-update"),
     }
 
 
