@@ -20,7 +20,8 @@ ENGINES := .venv/.peers-engines
 ENGINES_NEED := numpy joblib safetensors scikit-learn threadpoolctl sympy onnx pyarrow 'dask[distributed]' ray
 CROSS := .venv/.cross
 SITE := .venv/.docs
-SOURCES := $(wildcard .ci kanserve exporters/kanserve_exporters tests benchmarks examples hatch_build.py)
+BROWSER := .venv/.browser
+SOURCES := $(wildcard .ci kanserve exporters/kanserve_exporters tests benchmarks examples docs/conf.py docs/_sphinx hatch_build.py)
 PROTOS := $(shell find protos -name '*.proto' 2>/dev/null | sort)
 
 # The tools come from .venv, and only .venv itself from the machine's own python3.
@@ -173,6 +174,21 @@ wheels: $(RELEASE)
 			$(RELEASE)/bin/auditwheel show dist/*-$$platform.whl; exit 1; }; done
 	$(RELEASE)/bin/twine check --strict dist/*
 
+# `make version VERSION=0.2.0` gives every file that version, and the changelog its section; commit that. Then `make
+# release` checks, builds all that is published into dist/, tries the wheel, and writes checksums. SIGN=KEY signs them
+# with your private key: of OpenSSH, of minisign, or Ed25519 as a PEM file.
+.PHONY: version release
+version:
+	$(PYTHON) .ci/release.py version '$(VERSION)'
+
+release: $(INSTALLED)
+	python .ci/release.py check
+	$(MAKE) check
+	$(MAKE) wheels
+	$(MAKE) docs
+	$(RELEASE)/bin/python .ci/release.py assemble $(SIGN)
+	python .ci/release.py try
+
 $(RELEASE): pyproject.toml
 	rm -rf $@ && $(PYTHON) -m venv $@
 	$@/bin/pip install -c constraints.txt $$($@/bin/python -c 'import tomllib; \
@@ -193,14 +209,34 @@ studio/node_modules: studio/package-lock.json
 	cd studio && npm ci --no-audit --no-fund
 	@touch $@
 
+# The widget in JupyterLab, opened in the machine's Chromium. A hundred packages more, so it is not part of make test.
+NOTEBOOK := .venv/.notebook
+.PHONY: test-notebook
+test-notebook: $(NOTEBOOK) studio
+	OMP_NUM_THREADS=1 pytest tests/unit/studio/test_jupyterlab.py
+
+$(NOTEBOOK): $(INSTALLED)
+	$(install) --no-build-isolation -e '.[dev,test-s3,test-notebook]'
+	touch $@
+
 # The documentation site, into docs/_build/html. Tutorials are run again only if they or kanserve have changed.
-.PHONY: docs docs-serve
-docs: $(SITE)
+.PHONY: docs docs-serve docs-site
+docs: $(SITE) $(if $(shell command -v npm),$(BROWSER))
 	python -m sphinx -W -q -d .venv/cache/doctrees docs docs/_build/html
 	@echo 'The site is built: `make docs-serve` shows it, or open docs/_build/html/index.html.'
 
 docs-serve: docs
 	python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000
+
+# The documentation of several versions side by side: make docs-site SITE_FOLDER=FOLDER DOCS='kanserve-0.1.0-docs.zip ..'.
+docs-site:
+	$(PYTHON) .ci/docs_site.py '$(SITE_FOLDER)' $(DOCS)
+
+# The runtime of the tutorial on browsers, which the site carries; without npm its page says that it is not there.
+$(BROWSER): docs/_browser/package-lock.json
+	rm -rf $@ && mkdir -p $@ && cp docs/_browser/package*.json $@
+	cd $@ && npm ci --ignore-scripts --no-audit --no-fund || { rm -rf $(CURDIR)/$@; exit 1; }
+	@touch $@
 
 $(SITE): $(INSTALLED)
 	$(install) --no-build-isolation -e '.[dev,test-s3,docs]'
@@ -276,7 +312,7 @@ new-venv = $(PYTHON) -m venv .venv
 install = XDG_CACHE_HOME=$(DOWNLOADS) .venv/bin/python -m pip install --no-compile $(addprefix --constraint ,$(CONSTRAINTS))
 endif
 
-.PHONY: check-style check-types check-layers check-protos check-deploy check-constraints released-protos
+.PHONY: check-style check-types check-layers check-protos check-deploy check-constraints released released-protos
 
 check-style: $(INSTALLED)
 	ruff check
@@ -288,7 +324,10 @@ check-types: $(INSTALLED)
 check-layers: $(INSTALLED)
 	lint-imports --no-logo --cache-dir .venv/cache/import-linter
 
-# The protos as clients in the field know them: what breaks those is refused. After a release: make released-protos.
+# What callers in the field know, after a release: the protos, and the public names and options. What breaks these fails.
+released: released-protos
+	python -m tests.support.public_api
+
 RELEASED := protos/released.binpb
 released-protos: $(INSTALLED)
 	buf breaking --against $(RELEASED)
