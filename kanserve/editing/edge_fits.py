@@ -48,7 +48,7 @@ def points(kan: Kan, place: EdgeIndex, rows: SessionData) -> Samples:
     some = rows.judge.learn.sample(
         max(EDITING.edge_fits_fewest_rows, int(EDITING.edge_fits_most_numbers / largest)), rows.seed
     )
-    found = samples(bent, some.x, rows.judge.spread).get(place)
+    found = samples(bent, some.x, rows.judge.spread, place).get(place)
     if found is None:
         raise InputError(f"The edge {edge_names(kan)[place]} gives 0 on all of the rows; take it out with zero.")
     low, high = _reach(kan, place, rows)

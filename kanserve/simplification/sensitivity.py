@@ -8,8 +8,10 @@ from kanserve.simplification.edge_candidates import Array, Samples
 from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 
-def samples(kan: Kan, x: Array, spread: Array) -> dict[tuple[int, int, int], Samples]:
-    """Up to 160 points that represent each edge (layer, subnode, input) with a spline on the rows x.
+def samples(
+    kan: Kan, x: Array, spread: Array, only: tuple[int, int, int] | None = None
+) -> dict[tuple[int, int, int], Samples]:
+    """Up to 160 points that represent each edge (layer, subnode, input) with a spline on the rows x, or `only` one.
 
     The weight of a point is the mean square derivative of the outputs, in units of `spread`, so that a weighted
     error of an edge is an error of the outputs.
@@ -26,8 +28,13 @@ def samples(kan: Kan, x: Array, spread: Array) -> dict[tuple[int, int, int], Sam
     weights = _squared_sensitivities(kan, [v[chosen] for v in values], spread)
     for depth, layer in enumerate(kan.layers):
         v = values[depth]
+        wanted = np.argwhere(layer.spline_mask)
+        if only is not None:
+            wanted = wanted[(wanted == only[1:]).all(axis=1)] if depth == only[0] else wanted[:0]
+        if not len(wanted):
+            continue
         given = edges(layer, v[chosen])
-        for j, i in np.argwhere(layer.spline_mask):
+        for j, i in wanted:
             natural = -kan.input_shift[i] / kan.input_scale[i] if depth == 0 else 0.0
             # The range is that of all rows: a function must not leave its domain on a row that was not sampled.
             low, high = float(v[keep, i].min(initial=0.0)), float(v[keep, i].max(initial=0.0))
