@@ -228,6 +228,8 @@ class EdgeCurve:
     density: tuple[float, ...]
     factor: float
     function: str
+    spline: bool = True
+    place: tuple[int, int, int] = (0, 0, 0)
 
 
 def edge_curve(session: Session, name: str) -> EdgeCurve:
@@ -258,6 +260,8 @@ def edge_curve(session: Session, name: str) -> EdgeCurve:
         density=density,
         factor=own.factor,
         function=getattr(kind, "function", "") or getattr(getattr(kind, "symbolic", None), "function", ""),
+        spline=isinstance(kind, Spline | Sum),
+        place=place,
     )
 
 

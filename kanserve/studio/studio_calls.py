@@ -63,6 +63,7 @@ class Calls:
                 ("POST", "fit/cancel", self._cancel_fit),
                 ("POST", "predict", self._predict),
                 ("GET", "rows", self._rows),
+                ("GET", "tiles", self._tiles),
                 ("GET", "picture/([^/]+)", self._picture),
                 ("GET", "export/([^/]+)", self._export),
                 ("POST", "publish", self._publish),
@@ -160,6 +161,9 @@ class Calls:
 
     def _rows(self, given: Given) -> Any:
         return self._space.rows()
+
+    def _tiles(self, given: Given) -> Any:
+        return self._space.tiles()
 
     def _picture(self, given: Given, theme: str) -> Any:
         return {"svg": self._space.picture(theme)}

@@ -13,6 +13,10 @@ class StudioLimits:
     """A network with at most so many edges is sent whole."""
     most_tiles: int = 200
     """Edges of a larger one that are sent, those with the largest share; of the others there is a map of shares."""
+    most_small_tiles: int = 10_000
+    """A network with at most so many edges is drawn whole, as small tiles."""
+    small_tile_points: int = 17
+    """Of the curve of such a tile."""
     map_cells: int = 64
     """Rows and columns of such a map, each cell the largest share of its edges."""
     density_bins: int = 32

@@ -94,6 +94,11 @@ class Worker:
         self.end()
         raise DeadlineError(f"This took more than {seconds:g} seconds and was stopped; nothing has changed.")
 
+    @property
+    def busy(self) -> bool:
+        """Whether something runs or waits to run."""
+        return self._turn.locked()
+
     def interrupt(self) -> None:
         """Ask what runs to end now with the best it has."""
         process = self._process

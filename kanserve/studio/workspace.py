@@ -26,6 +26,7 @@ from kanserve.studio import studio_jobs as jobs
 from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import EdgeCurve, PageView, Predicted, Rows, edge_curve, page_view, predicted, rows_view
+from kanserve.studio.small_tiles import SmallTiles, small_tiles
 from kanserve.studio.studio_events import Events
 from kanserve.studio.studio_limits import STUDIO
 from kanserve.studio.studio_worker import Worker, seconds_of
@@ -80,11 +81,12 @@ class Workspace:
         return Session(kan, self.opened.data, seed=self._seed)
 
     def _begin(self, session: Session) -> None:
-        self._workers = {name: Worker(session.rows) for name in ("step", "look", "search")}
+        self._workers = {name: Worker(session.rows) for name in ("step", "look", "ruler", "search")}
         self._unwatch = session.watch(self._changed)
         self._session = session
 
     def _changed(self) -> None:
+        self._workers["ruler"].end()  # it measures a network that is no longer there
         with self._state:
             self.revision += 1
             self._seen.clear()
@@ -182,6 +184,9 @@ class Workspace:
             raise InputError("x has only finite numbers.")
         return predicted(kan, row)
 
+    def tiles(self) -> SmallTiles:
+        return small_tiles(self.session)
+
     def rows(self) -> Rows:
         return rows_view(self.session.kan, self.opened.unseen or self.session.rows.data)
 
@@ -210,16 +215,21 @@ class Workspace:
         return tuple(views)
 
     def ruler(self) -> tuple[jobs.RulerPoint, ...]:
-        found: tuple[jobs.RulerPoint, ...] = self._looked(("ruler", ""), jobs.ruler)
+        """The loss over edges kept, which takes long, so that it has a process of its own as long as it runs."""
+        try:
+            found: tuple[jobs.RulerPoint, ...] = self._looked(("ruler", ""), jobs.ruler, worker="ruler")
+        finally:
+            if not self._workers["ruler"].busy:
+                self._workers["ruler"].end()
         return found
 
-    def _looked(self, key: tuple[str, str], job: Callable[..., Any], *more: Any) -> Any:
+    def _looked(self, key: tuple[str, str], job: Callable[..., Any], *more: Any, worker: str = "look") -> Any:
         """What a job of looking gives for the present network, computed once."""
         kan, revision = self.session.kan, self.revision
         with self._state:
             if key in self._seen:
                 return self._seen[key]
-        found = self._workers["look"].run(job, kan, *more, seconds=STUDIO.look_seconds)
+        found = self._workers[worker].run(job, kan, *more, seconds=STUDIO.look_seconds)
         with self._state:
             if revision == self.revision:
                 self._seen[key] = found

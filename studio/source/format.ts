@@ -31,6 +31,7 @@ export function change(value: Num): string {
   if (value === null) return "–";
   const part = 100 * value;
   if (Math.abs(part) < 0.05) return "±0.0%";
+  if (part >= 1e5) return `×${(1 + value).toExponential(0).replace("e+", "e")}`;
   const digits = Math.abs(part) >= 100 ? 0 : 1;
   return `${part > 0 ? "+" : MINUS}${Math.abs(part).toFixed(digits)}%`;
 }

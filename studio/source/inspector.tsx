@@ -33,7 +33,7 @@ export function Inspector() {
         <span class="pill">{kind}</span>
         <span class="grow" />
         <span class="quiet whole">
-          {at + 1} of {byShare.value.length}
+          {at < 0 ? "" : `${at + 1} of ${byShare.value.length}`}
         </span>
         <button type="button" class="icon" title="Next edge (J)" onClick={() => neighbour(1)}>
           <span class="hidden">Next edge</span>

@@ -3,7 +3,8 @@
 import { signal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { percent } from "./format";
-import { byShare, view } from "./store";
+import { SmallGrid } from "./small_grid";
+import { byShare, select, tiles, view } from "./store";
 import { colour } from "./surroundings";
 import { Tile } from "./tile";
 import type { Edge, LayerMap, View } from "./types";
@@ -72,7 +73,9 @@ function Wall({ view: now }: { view: View }) {
   return (
     <>
       <p class="note">
-        Showing {byShare.value.length} of {now.edges.toLocaleString("en")} edges, {percent(now.shown_share)} of the signal.{" "}
+        {tiles.value
+          ? `All ${now.edges.toLocaleString("en")} edges, and below the ${byShare.value.length} largest, ${percent(now.shown_share)} of the signal.`
+          : `Showing ${byShare.value.length} of ${now.edges.toLocaleString("en")} edges, ${percent(now.shown_share)} of the signal.`}{" "}
         <input
           class="find"
           type="search"
@@ -80,9 +83,14 @@ function Wall({ view: now }: { view: View }) {
           aria-label="Show only edges whose name has this text"
           value={wanted.value}
           onInput={(event) => (wanted.value = event.currentTarget.value)}
+          onKeyDown={(event) => {
+            event.stopPropagation();
+            if (event.key === "Enter" && wanted.value.trim()) select(edges[0]?.name ?? wanted.value.trim().replace(" → ", "->"));
+          }}
         />
       </p>
-      {now.maps.length > 0 && (
+      {tiles.value && now.arity.map((_, depth) => <SmallGrid key={depth} depth={depth} all={tiles.value!} />)}
+      {now.maps.length > 0 && !tiles.value && (
         <div class="heat">
           {now.maps.map((map, depth) => (
             <Heat key={depth} map={map} depth={depth} />

@@ -4,7 +4,7 @@ import { batch, computed, signal } from "@preact/signals";
 import { CallError, call, edgePath, listen } from "./api";
 import { change, number, plural, spoken } from "./format";
 import { focused, keepFocus } from "./surroundings";
-import type { Candidate, Constant, Curve, Edge, Found, Predicted, Rows, Snapshot, StudioEvent } from "./types";
+import type { Candidate, Constant, Curve, Edge, Found, Place, Predicted, Rows, SmallTiles, Snapshot, StudioEvent } from "./types";
 
 export const snapshot = signal<Snapshot | null>(null);
 export const trouble = signal("");
@@ -33,9 +33,14 @@ export const theme = signal(matchMedia("(prefers-color-scheme: dark)").matches ?
 export const view = computed(() => (snapshot.value?.phase === "ready" ? snapshot.value.view : null));
 export const model = computed(() => snapshot.value?.model ?? null);
 export const byShare = computed(() => [...(view.value?.snapshot.edges ?? [])].sort((a, b) => b.share - a.share));
-export const edge = computed(() => view.value?.snapshot.edges.find((one) => one.name === selected.value) ?? null);
+/** A selected edge that is not among the largest, which alone the view has. */
+export const other = signal<Edge | null>(null);
+export const edge = computed(
+  () => view.value?.snapshot.edges.find((one) => one.name === selected.value) ?? (other.value?.name === selected.value ? other.value : null),
+);
+export const tiles = signal<SmallTiles | null>(null);
 export const previewed = computed(() => candidates.value?.[preview.value] ?? null);
-export const most = { flow: 60, matrix: 500 };
+export const most = { flow: 60, matrix: 500, canvas: 10_000 };
 export const chosenMode = computed(() => mode.value ?? ((view.value?.edges ?? 0) > most.flow ? "matrix" : "flow"));
 
 export const toggleTheme = () => (theme.value = theme.value === "dark" ? "light" : "dark");
@@ -69,7 +74,7 @@ function take(next: Snapshot) {
     fitting.value = null;
     const { view: now } = next;
     if (before && before.revision === now.revision) return;
-    ruler.value = constants.value = rows.value = null;
+    ruler.value = constants.value = rows.value = tiles.value = other.value = null;
     if (!now.snapshot.edges.some((one) => one.name === selected.value))
       selected.value = [...now.snapshot.edges].sort((a, b) => b.share - a.share)[0]?.name ?? "";
     if (x.value.length !== now.nodes[0].length) x.value = now.nodes[0].map((node) => node.middle);
@@ -97,7 +102,9 @@ async function load() {
     fill<Rows>("rows", (got) => (rows.value = got)),
     fill<{ constants: Constant[] }>("constants", (got) => (constants.value = got.constants)),
   ]);
-  if (current() && (view.value?.edges ?? 0) <= 2000)
+  const count = view.value?.edges ?? 0;
+  if (current() && count > view.value!.snapshot.edges.length && count <= most.canvas) await fill<SmallTiles>("tiles", (got) => (tiles.value = got));
+  if (current() && count <= 2000)
     await fill<{ points: { edges: number; loss: number | null }[] }>("ruler", (got) => (ruler.value = got.points));
 }
 
@@ -116,7 +123,12 @@ export async function look() {
   });
   if (!name) return;
   try {
-    curve.value = await call<Curve>(edgePath(name), undefined, own.signal);
+    const shown = (curve.value = await call<Curve>(edgePath(name), undefined, own.signal));
+    if (!edge.value) {
+      const { function: named, spline, low, high, values, place } = shown;
+      const n = tiles.value?.places.findIndex((other) => other.join() === place.join()) ?? -1;
+      other.value = { name, function: named, spline, constants: [], share: tiles.value?.shares[n] ?? 0, low, high, curve: values, place };
+    }
     const got = await call<{ candidates: Candidate[] }>(`${edgePath(name)}/candidates`, undefined, own.signal);
     if (own.signal.aborted) return;
     batch(() => {
@@ -137,6 +149,9 @@ export function select(name: string) {
   selected.value = name;
   void look();
 }
+
+/** Select an edge by where it is: by its name if the view has it, otherwise by its position, which names any edge. */
+export const selectPlace = ([l, j, i]: Place) => select(edgeAt(l, j, i)?.name ?? `s_${l + 1}_${j + 1}_${i + 1}`);
 
 export function neighbour(by: number) {
   const order = byShare.value;

@@ -124,6 +124,16 @@ export interface Curve {
   density: number[];
   factor: number;
   function: string;
+  spline: boolean;
+  place: Place;
+}
+
+export interface SmallTiles {
+  points: number;
+  places: Place[];
+  shares: number[];
+  snapped: boolean[];
+  curves: string;
 }
 
 export interface Candidate {

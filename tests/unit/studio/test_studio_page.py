@@ -295,6 +295,35 @@ def test_the_front_of_a_search_grows_while_it_runs(browser: Any, root: Path):
         assert page.locator("section[aria-label='Simpler formulas'] .button.take:not(:disabled)").count() == 1
 
 
+def test_an_edge_of_a_large_network_is_selected_on_the_canvas_and_zeroed(browser: Any):
+    kan = kanserve.create([60, 20, 2], seed=3)
+    with running(Opened(kan, "large"), None) as studio:
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".small-grid canvas >> nth=1")
+        page.wait_for_selector(".choice")
+        painted = page.evaluate(
+            "[...document.querySelectorAll('.small-grid canvas')].map((c) => c.getContext('2d')"
+            ".getImageData(0, 0, c.width, c.height).data.filter((v, n) => n % 4 === 3 && v > 60).length)"
+        )
+        assert painted[0] > 1200 * 5 and painted[1] > 40 * 5
+        canvas = page.locator(".small-grid canvas >> nth=0")
+        box = canvas.bounding_box()
+        canvas.click(position={"x": box["width"] - 5, "y": box["height"] - 5})  # the least of all
+        page.wait_for_selector(".choice")
+        assert "of 200" not in page.inner_text("section[aria-label='Edge inspector'] .head")
+        page.click("section[aria-label='Edge inspector'] >> text=Zero")
+        until(page, "document.querySelectorAll('.steps li:not(.first):not(.now) code').length === 1")
+        assert saved(studio).edges == kan.edges - 1
+        page.fill(".find", "s_1_3_4")
+        page.press(".find", "Enter")
+        until(page, "document.querySelector('.edge-name')?.title === 's_1_3_4'")
+        page.close()
+    assert faults == []
+
+
 def test_the_built_page_is_small_and_carries_the_licenses_of_what_is_in_it():
     needs_browser()
     sizes = {path.name: path.stat().st_size for path in STATIC.rglob("*") if path.is_file()}

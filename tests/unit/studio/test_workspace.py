@@ -16,7 +16,7 @@ from kanserve.artifact_compiler import compile
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
 from kanserve.network import serialization
-from kanserve.network.evaluate import evaluate, jacobian
+from kanserve.network.evaluate import edges, evaluate, jacobian
 from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK, LIGHT
 from kanserve.studio.opened_model import Opened, open_network, open_table
@@ -271,6 +271,33 @@ def test_a_large_network_is_sent_as_its_largest_edges_and_a_map():
     assert max(max(map(max, one["cells"])) for one in view["maps"]) == pytest.approx(
         max(edge["share"] for edge in view["snapshot"]["edges"]), rel=1e-3
     )
+
+
+def test_every_edge_of_a_large_network_is_sent_as_a_small_tile():
+    kan = kanserve.create([60, 20, 2], seed=3)
+    with running(Opened(kan, "large")) as studio:
+        found = studio.get("tiles")
+        rows = studio.studio.workspace.session.rows.judge.x
+        name = "s_1_7_12"
+        edge = studio.get(f"edges/{name}")
+    places = [tuple(place) for place in found["places"]]
+    assert len(places) == 1240 == len(set(places)) == len(found["shares"]) and not any(found["snapped"])
+    np.testing.assert_allclose([sum(found["shares"][:1200]), sum(found["shares"][1200:])], 1, atol=1e-3)
+    curves = np.frombuffer(base64.b64decode(found["curves"]), np.uint8).reshape(1240, found["points"]) / 254
+    u = np.linspace(rows[:, 11].min(), rows[:, 11].max(), found["points"])
+    scale, shift = kan.input_scale[11], kan.input_shift[11]
+    x = np.zeros((len(u), 60))
+    x[:, 11] = (u - shift) / scale
+    wanted = edges(kan.layers[0], x)[:, 6, 11]
+    wanted = (wanted - wanted.min()) / (wanted.max() - wanted.min())
+    np.testing.assert_allclose(curves[places.index((0, 6, 11))], wanted, atol=0.004)
+    assert edge["place"] == [0, 6, 11] and edge["spline"]
+
+
+def test_a_network_of_more_than_10000_edges_has_no_small_tiles():
+    with running(Opened(kanserve.create([101, 100, 1]), "huge")) as studio:
+        answer = studio.ask("/api/tiles")
+    assert answer.status == 422 and "10,000" in answer.data["error"]
 
 
 def test_a_repository_a_model_a_version_and_a_file_are_opened(tmp_path):
