@@ -11,6 +11,8 @@ from kanserve.data.frames import (
     NONE,
     Categories,
     DataFrame,
+    check_columns,
+    coded,
     column_names,
     frame_numbers,
     is_categorical,
@@ -201,21 +203,29 @@ def dataset(
     labels: bool = False,
     tables: bool = False,
     known: Categories = NONE,
+    wanted: Sequence[str] = (),
 ) -> Dataset:
     """A Dataset from a caller's data: a Dataset, (x, y), or a DataFrame and its `target` columns.
 
     A single column of text holds class labels. So does a single column of integers if `labels` is true, or if several
     `outputs` are expected. `classes` are those of the network that the data are for.
-    Only with `tables` inputs may be categorical or missing; a DataFrame's columns in `known` have these categories.
+    Only with `tables` inputs may be categorical or missing; a DataFrame's columns in `known` have these categories, and
+    its inputs are the columns `wanted`.
     """
-    made = _dataset(data, target, classes, outputs, labels, known)
+    made = _dataset(data, target, classes, outputs, labels, known, wanted)
     if not tables:
         made.check_numbers()
     return made
 
 
 def _dataset(
-    data: object, target: Target, classes: Sequence[str], outputs: int | None, labels: bool, known: Categories
+    data: object,
+    target: Target,
+    classes: Sequence[str],
+    outputs: int | None,
+    labels: bool,
+    known: Categories,
+    wanted: Sequence[str],
 ) -> Dataset:
     if not is_frame(data) and target is not None:
         raise DataError(f"target names columns of a DataFrame; the data given are {_described(data)}.")
@@ -223,11 +233,10 @@ def _dataset(
         return data
     names: tuple[str, ...]
     if is_frame(data):
-        x, inputs, names, y, categories = split_frame(data, target, known)
+        x, inputs, names, y, categories = split_frame(data, target, known, wanted)
     elif isinstance(data, tuple) and len(data) == 2:
-        x, categories = frame_numbers(data[0], known) if is_frame(data[0]) else (_numbers(data[0], "x"), NONE)
+        x, inputs, categories = _inputs(data[0], known, wanted)
         y = data[1]
-        inputs = column_names(data[0], x.shape[-1]) if x.ndim == 2 else ()
         names = column_names(y, 1)
     else:
         raise DataError(
@@ -243,6 +252,20 @@ def _dataset(
         values, labelled = one_hot(column, classes)
         return Dataset(x, values, inputs, labelled, labelled, categories=categories)
     return Dataset(x, _numbers(column, "y"), inputs, names, categories=categories)
+
+
+def _inputs(x: object, known: Categories, wanted: Sequence[str]) -> tuple[Array, tuple[str, ...], Categories]:
+    """The inputs of a pair (x, y), their names, and the categories."""
+    if not is_frame(x):
+        numbers = _numbers(x, "x")
+        return numbers, column_names(x, numbers.shape[-1]) if numbers.ndim == 2 else (), NONE
+    names = column_names(x, len(x.columns))
+    if set(wanted) & set(names):
+        check_columns(names, wanted)
+        numbers, categories = coded(x, wanted, known)
+        return numbers, tuple(wanted), categories
+    numbers, categories = frame_numbers(x, known)
+    return numbers, names, categories
 
 
 def _described(data: object) -> str:

@@ -34,11 +34,12 @@ def is_frame(data: object) -> TypeGuard[DataFrame]:
 
 
 def split_frame(
-    frame: DataFrame, target: str | Sequence[str] | None, known: Categories = NONE
+    frame: DataFrame, target: str | Sequence[str] | None, known: Categories = NONE, wanted: Sequence[str] = ()
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...], Any, Categories]:
     """x, the names of inputs and targets, y: numbers (N, targets) or a column of labels, and the inputs' categories.
 
-    Those of the inputs in `known` are the ones there.
+    Those of the inputs in `known` are the ones there. Of the columns that are no targets, those `wanted` are the
+    inputs, in this order, unless none of them is there.
     """
     names = list(getattr(frame, "column_names", frame.columns))
     shown = ", ".join(str(name) for name in names[:30])
@@ -52,6 +53,10 @@ def split_frame(
     if twice:
         raise DataError(f"The DataFrame has {names.count(twice[0])} columns called {twice[0]!r}; rename them.")
     inputs = [name for name in names if name not in targets]
+    texts = [str(name) for name in inputs]
+    if wanted and (set(wanted) & set(texts) or len(texts) != len(wanted)):
+        check_columns(texts, wanted)
+        inputs = [inputs[texts.index(name)] for name in wanted]
     if not targets or not inputs:
         raise DataError("Choose at least one target column and leave at least one input column.")
     x, categories = coded(frame, inputs, known)
@@ -176,11 +181,37 @@ def _numbers(column: Any, name: object) -> Array:
 
 def named_columns(frame: DataFrame, names: Sequence[str]) -> Array:
     """The columns with these names as rows (N, names), in this order; DataError for a column that is not there."""
-    columns = [str(name) for name in getattr(frame, "column_names", frame.columns)]
+    check_columns([str(name) for name in getattr(frame, "column_names", frame.columns)], names)
+    return np.column_stack([_numbers(frame[name], name) for name in names])
+
+
+def input_columns(frame: DataFrame, inputs: Categories) -> Array:
+    """The columns of a network's inputs (N, inputs), by their names and with these categories, () for a number.
+
+    Other columns of the frame are left out. Where none of the names is there and the frame has as many columns as there
+    are inputs, they count by position, since a network that was trained on an array has no names of columns.
+    """
+    columns = list(getattr(frame, "column_names", frame.columns))
+    texts = [str(name) for name in columns]
+    names = list(inputs)
+    if not set(names) & set(texts) and len(texts) == len(names):
+        chosen = columns
+    else:
+        check_columns(texts, names)
+        chosen = [columns[texts.index(name)] for name in names]
+    known = {str(column): inputs[name] for column, name in zip(chosen, names, strict=True) if inputs[name]}
+    numbers, found = coded(frame, chosen, known)
+    for column, name in zip(chosen, names, strict=True):
+        if str(column) in found and not inputs[name]:
+            raise DataError(f"Input {name!r} has categories in the data, and is a number in the network.")
+    return numbers
+
+
+def check_columns(columns: Sequence[str], names: Iterable[str]) -> None:
+    """DataError unless each of the names is that of one column."""
     missing = [name for name in names if name not in columns]
     if missing:
         raise DataError(f"The table lacks the column {missing[0]!r}. Its columns: {', '.join(columns[:30])}.")
     twice = [name for name in names if columns.count(name) > 1]
     if twice:
         raise DataError(f"The table has {columns.count(twice[0])} columns called {twice[0]!r}; rename them.")
-    return np.column_stack([_numbers(frame[name], name) for name in names])

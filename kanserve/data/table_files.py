@@ -138,6 +138,7 @@ def _coded(
         texts: list[str | None] = []
         if name in known or _is_text(table, name):
             listed = table.column(name).to_pylist()
+            listed = [_spelt(value, known.get(name, ())) for value in listed]
             texts = [None if value is None or value == "" else category_text(value) for value in listed]
         there = {text for text in texts if text is not None}
         if there and (name in known or not any(map(is_number, there))):
@@ -146,6 +147,12 @@ def _coded(
         else:
             columns.append(_column(table, name, path))
     return np.column_stack(columns), found
+
+
+def _spelt(value: object, known: Sequence[str]) -> object:
+    """A truth value as the network's categories spell it: a file's words true and false are read as truth values."""
+    small = str(value).lower()
+    return small if isinstance(value, bool) and str(value) not in known and small in known else value
 
 
 def _check_columns(path: object, table: "pyarrow.Table", wanted: Sequence[str]) -> None:
@@ -210,5 +217,5 @@ def _one_hot(
     """The class of each row as columns (N, classes), and the names of the classes."""
     if len(target) != 1:
         raise DataError(f"A classifier has one target column, got {len(target)}.")
-    labels = np.array(table.column(target[0]).to_pylist(), dtype=object)
+    labels = np.array([_spelt(value, classes) for value in table.column(target[0]).to_pylist()], dtype=object)
     return one_hot(labels, classes, what=f"{path}: column {target[0]!r}")

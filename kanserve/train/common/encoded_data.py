@@ -22,7 +22,8 @@ def is_encoded(data: Dataset) -> bool:
 def samples_for(kan: Kan, data: TrainingData, target: Target = None) -> Dataset:
     """The samples of a caller for a network; a DataFrame's categories by their names, whatever the column's type."""
     known = {one.name: one.categories for one in kan.inputs if one.categories}
-    return in_codes_of(kan, dataset(data, target, classes=kan.classes, tables=True, known=known))
+    wanted = [one.name for one in kan.inputs]
+    return in_codes_of(kan, dataset(data, target, classes=kan.classes, tables=True, known=known, wanted=wanted))
 
 
 def in_numbers(kan: Kan, data: Dataset) -> tuple[Kan, Dataset]:
