@@ -139,7 +139,7 @@ def test_null_is_a_missing_value(at, rows, datatype):
     x[0] = np.nan
     x[~np.isfinite(x)] = np.nan
     body = infer(x, datatype)
-    body["inputs"][0]["data"] = np.where(np.isnan(x), None, x).tolist()
+    body["inputs"][0]["data"] = [[None if np.isnan(value) else value for value in row] for row in x.tolist()]
     found = np.array(output(call(at, "/v2/models/table/infer", body)), np.float64)
     answer = call(at, "/v2/models/table/infer", *binary(x, datatype)[:1], **binary(x, datatype)[1])
     np.testing.assert_array_equal(found, np.array(output(answer), np.float64))
