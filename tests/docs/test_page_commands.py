@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,11 @@ import pandas as pd
 import pytest
 
 import kanserve
+from kanserve.errors import AccessError, UnreachableError
 from tests.support.page_commands import Command, commands
 from tests.support.paths import CHECKPOINTS, DOCS, ROOT
 from tests.support.programs import needs, want
+from tests.support.readme_blocks import write_tables
 
 EVERY = list(commands())
 
@@ -40,7 +43,7 @@ ELSEWHERE = {
 # Pages whose blocks of Python run here, one after the other, with what a reader of the page has by then.
 HERE = (
     *("docs/index.md", "docs/questions.md", "docs/session.md", "docs/training.md", "docs/how-to/travel.md"),
-    "examples/README.md",
+    *("docs/how-to/flagged.md", "examples/README.md"),
 )
 # Blocks of shell lines of these pages, and where they run.
 SHELL_BLOCKS = {
@@ -48,6 +51,7 @@ SHELL_BLOCKS = {
     "docs/rest.md": "test_rest_docs.py",
     "docs/from-pykan.md": "test_from_pykan_docs.py",
     "docs/session.md": "tests/unit/editing/test_session_commands.py",
+    "docs/how-to/secure.md": "here",
     "docs/how-to/travel.md": "here",
     "docs/index.md": "here: serving",
 }
@@ -91,6 +95,10 @@ RUN_HERE = {
     ("docs/c.md", "cmake -B build"),
     ("docs/export.md", "kanserve export law.safetensors"),
     ("docs/formulas.md", "kanserve formula rows.csv"),
+    ("docs/export.md", "kanserve fit houses.csv"),
+    ("docs/export.md", "kanserve export kan.safetensors"),
+    ("docs/how-to/secure.md", "kanserve serve"),
+    ("docs/how-to/secure.md", "from pathlib"),
     ("docs/from-pykan.md", "kanserve import"),  # test_from_pykan_docs.py
     ("docs/guide.md", "kanserve import"),
     ("docs/rest.md", "kanserve serve models --http-port 8002"),  # test_rest_docs.py
@@ -205,9 +213,11 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path, monkeypatc
         monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     for one in EVERY:
         if one.page == page and one.language == "python":
-            if "import mlflow" in one.text:
-                pytest.importorskip("mlflow", reason="needs mlflow")
-            exec(compile(one.text, page, "exec"), names)
+            with warnings.catch_warnings():
+                if "mlflow" in one.text:
+                    warnings.simplefilter("ignore")  # those of MLflow and of what it imports
+                    pytest.importorskip("mlflow", reason="needs mlflow")
+                exec(compile(one.text, page, "exec"), names)
         if page == "docs/how-to/travel.md" and one.page == page and one.language == "sh":
             names["kan"].save("kan.safetensors")
             run(one.text, tmp_path, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "exporters")]))
@@ -233,6 +243,32 @@ def test_the_lines_on_signatures_run(law, tmp_path):
         (tmp_path / name).write_bytes((version / name).read_bytes())
     run(signed, tmp_path)
     assert "Verified" in run(verify, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+@needs("openssl")
+def test_the_page_on_tls_and_tokens_serves_whom_it_says(law, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make, ask = (one.text for one in EVERY if one.page == "docs/how-to/secure.md" and one.language != "line")
+    run(make, tmp_path)
+    (settings,) = re.findall(r"```toml\n(.*?)```", (DOCS / "how-to" / "secure.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "kanserve.toml").write_text(settings)
+    check, serve = lines("docs/how-to/secure.md", "kanserve serve")
+    run(check, tmp_path)
+    ports = free_ports("8001")
+    with served(serve, tmp_path, ports):
+        names: dict[str, Any] = {}
+        exec(compile(ask.replace("8001", ports["8001"]), "docs/how-to/secure.md", "exec"), names)
+        address = f"localhost:{ports['8001']}"
+        for token, said in ((None, "needs a bearer token"), ("wrong", "authorization is not valid")):
+            with (
+                kanserve.Client(address, tls="tls.crt", token=token) as client,
+                pytest.raises(AccessError, match=said),
+            ):
+                client.predict("houses", [[1.0, 2.0]])
+        with kanserve.Client(address, retries=0, timeout=5) as client, pytest.raises(UnreachableError):
+            client.predict("houses", [[1.0, 2.0]])
 
 
 @pytest.mark.slow
@@ -264,6 +300,10 @@ def test_the_lines_that_serve_run_and_the_blocks_that_ask_are_answered(law, tmp_
 @pytest.mark.slow
 @pytest.mark.extended
 def test_the_lines_on_exports_and_c_run(law, tmp_path):
+    write_tables(tmp_path)
+    for line in (*lines("docs/export.md", "kanserve fit"), *lines("docs/export.md", "kanserve export kan")):
+        run(line, tmp_path)
+    assert (tmp_path / "houses_c" / "c_source" / "model.c").is_file()
     check, only = lines("docs/export.md", "kanserve export law.safetensors")
     assert "c_source" in run(check, tmp_path) and "numpy_source" in run(check, tmp_path)
     assert "pure subroutine law" in run(only, tmp_path)
