@@ -3,10 +3,14 @@
 `files` was written by checkouts of earlier commits: network_1 and artifact_1 by the first with a server, network_2 by
 the first with the compact form, network_3 and artifact_2_missing with missing values, artifact_2_intervals with
 prediction intervals. The JSON beside a network has rows, and the outputs that the version of then computed.
+session_1 and findings_1 are of the commits before format 3 of networks.
 """
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.runtime import load_backend
 from kanserve.serve.models import loader
 from tests.support import kans
+from tests.support.paths import ROOT
 
 FILES = Path(__file__).parent / "files"
 NETWORKS = sorted(FILES.glob("network_*.safetensors"))
@@ -68,6 +73,22 @@ def test_an_artifact_of_each_version_is_verified_and_runs(path, tmp_path):
     assert bool(artifact.manifest.intervals) == ("intervals" in path.name)
     kanserve.publish(tmp_path, "again", artifact)
     assert kanserve.load_model(tmp_path, "again").artifact.files == artifact.files
+
+
+def test_the_findings_of_a_search_are_read_and_predict():
+    found = kanserve.Findings.load(FILES / "findings_1.json")
+    assert found.best.formula.text == "a*b^2"
+    np.testing.assert_allclose(found.predict([[2.0, 3.0]]), [18.0], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_session_is_replayed(tmp_path):
+    shutil.copytree(FILES / "session_1", tmp_path / "session")
+    command = [sys.executable, "-m", "kanserve", "session", "show", "session_1.json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "exporters")])}
+    done = subprocess.run(command, cwd=tmp_path / "session", capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "snap('a->y', 'sin')" in done.stdout and "sin(a" in done.stdout
 
 
 def test_a_version_that_is_not_known_yet_is_said_to_be_one(tmp_path):
