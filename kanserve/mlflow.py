@@ -154,7 +154,7 @@ def log_model(
     from mlflow.models import Model as MlflowModel
 
     artifact = _artifact(model)  # before a run begins
-    return MlflowModel.log(
+    logged: ModelInfo = MlflowModel.log(
         name=name,
         artifact_path=None,
         flavor=sys.modules[__name__],
@@ -162,6 +162,7 @@ def log_model(
         model=artifact,
         **options,
     )
+    return logged
 
 
 def load_model(
@@ -222,11 +223,12 @@ def signature_of(artifact: Artifact) -> "ModelSignature":
         return ColSpec(kind, one.name, required=one.fill_value is None)
 
     manifest = artifact.manifest
-    outputs = [ColSpec(DataType.double, one.name) for one in manifest.outputs]
+    inputs: list[Any] = [column(one) for one in manifest.inputs]
+    outputs: list[Any] = [ColSpec(DataType.double, one.name) for one in manifest.outputs]
     if not manifest.classes:
-        return ModelSignature(Schema([column(one) for one in manifest.inputs]), Schema(outputs))
+        return ModelSignature(Schema(inputs), Schema(outputs))
     return ModelSignature(
-        Schema([column(one) for one in manifest.inputs]),
+        Schema(inputs),
         Schema([ColSpec(DataType.string, "label")]),
         ParamSchema([ParamSpec("probabilities", DataType.boolean, False)]),
     )
