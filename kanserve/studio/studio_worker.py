@@ -94,10 +94,13 @@ class Worker:
         self.end()
         raise DeadlineError(f"This took more than {seconds:g} seconds and was stopped; nothing has changed.")
 
-    @property
-    def busy(self) -> bool:
-        """Whether something runs or waits to run."""
-        return self._turn.locked()
+    def end_if_idle(self) -> None:
+        """End the process unless something runs."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self.end()
+            finally:
+                self._turn.release()
 
     def interrupt(self) -> None:
         """Ask what runs to end now with the best it has."""

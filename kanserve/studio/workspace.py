@@ -86,10 +86,10 @@ class Workspace:
         self._session = session
 
     def _changed(self) -> None:
-        self._workers["ruler"].end()  # it measures a network that is no longer there
         with self._state:
             self.revision += 1
             self._seen.clear()
+        self._workers["ruler"].end()  # it measures a network that is no longer there
         self.events.tell("changed", revision=self.revision)
 
     @property
@@ -215,12 +215,19 @@ class Workspace:
         return tuple(views)
 
     def ruler(self) -> tuple[jobs.RulerPoint, ...]:
-        """The loss over edges kept, which takes long, so that it has a process of its own as long as it runs."""
+        """The loss over edges kept, which takes long, so that it has a process of its own as long as it runs.
+
+        Empty where the network changes meanwhile.
+        """
+        revision = self.revision
         try:
             found: tuple[jobs.RulerPoint, ...] = self._looked(("ruler", ""), jobs.ruler, worker="ruler")
+        except KanserveError:
+            if revision == self.revision:
+                raise
+            found = ()
         finally:
-            if not self._workers["ruler"].busy:
-                self._workers["ruler"].end()
+            self._workers["ruler"].end_if_idle()
         return found
 
     def _looked(self, key: tuple[str, str], job: Callable[..., Any], *more: Any, worker: str = "look") -> Any:
