@@ -46,6 +46,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     grid: int | Sequence[int] | str
     order: int
     symbolic: bool
+    monotonic_cst: Any
     tolerance: Any
     random_state: Any
     verbose: bool
@@ -55,6 +56,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     def _learn(self, data: Dataset) -> None:
         """Train, or with symbolic=True find formulas; sets the fitted attributes."""
         seed = seed_of(self.random_state)
+        if self.monotonic_cst is not None and (self.symbolic or self.hidden is None):
+            raise InputError("monotonic_cst is for networks of splines: not with symbolic=True, nor with hidden=None.")
         report = _tell if self.verbose else None
         try:
             kan = self._symbolic(data, seed, report) if self.symbolic else self._trained(data, seed)
@@ -70,7 +73,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return simplify(self._trained(data, seed), data, tolerance=self.tolerance, seed=seed, report=report)
 
     def _trained(self, data: Dataset, seed: int) -> Kan:
-        hidden = self._hidden()
+        hidden = self._hidden(data, seed)
         if hidden is None:
             # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
             rows, report = replace(data, classes=()), _tell if self.verbose else None
@@ -82,15 +85,21 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         grids = GRIDS if automatic else grids_of(self.grid)
         shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
-        given = {name: getattr(self, name) for name in self.options}
-        return fit(begin, data, grid="auto" if automatic else grids, seed=seed, progress=bool(self.verbose), **given)
+        return fit(
+            begin, data, grid="auto" if automatic else grids, seed=seed, progress=bool(self.verbose), **self._given()
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.categorical = not self.symbolic
         return tags
 
-    def _hidden(self) -> Hidden:
+    def _given(self) -> dict[str, Any]:
+        """The arguments of `kanserve.fit`."""
+        return {name: getattr(self, name) for name in self.options}
+
+    def _hidden(self, data: Dataset, seed: int) -> Hidden:
+        """The nodes of each hidden layer."""
         hidden: Hidden = self.hidden
         return hidden
 

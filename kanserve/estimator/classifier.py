@@ -1,6 +1,6 @@
 """KANClassifier: classification."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -32,7 +32,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     ----------
     hidden : "auto", tuple of int or (int, int), int or None, default="auto"
         Nodes of each hidden layer; () is an additive model, a pair (sums, products) has nodes that multiply two sums.
-        None finds the least width that explains the data, "auto" is (32,), or (5,) where formulas are wanted.
+        None finds the least width that explains the data, "auto" is (32,), or (5,) for formulas and with monotonic_cst.
     grid : int or tuple of int, default=3
         Intervals of the splines; a tuple names every grid to take.
     order : int, default=3
@@ -45,6 +45,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         Share of the rows held out for early stopping, against overfitting.
     extrapolation : {"linear", "clip"}, default="linear"
         What happens where an input leaves its training range: "clip" goes on with the scores at the end of it.
+    monotonic_cst : mapping of str to int or sequence of int, default=None
+        As in HistGradientBoostingClassifier, for two classes: 1 for a column with which the probability of the second
+        may not fall, -1 where it may not rise.
     optimizer : {"auto", "lm", "lbfgs", "adam"}, default="auto"
         How to minimise the cross-entropy: "auto" takes Levenberg-Marquardt for up to 400 parameters, which needs no
         torch, then LBFGS, or Adam from 50,000 rows on.
@@ -100,6 +103,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     options = (
         "validation",
         "extrapolation",
+        "monotonic_cst",
         "optimizer",
         "starts",
         "steps",
@@ -120,6 +124,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         tolerance: float | Literal["auto"] = "auto",
         validation: float = 0.2,
         extrapolation: Literal["linear", "clip"] = "linear",
+        monotonic_cst: Mapping[str, int] | Sequence[int] | None = None,
         optimizer: Literal["auto", "lm", "lbfgs", "adam"] = "auto",
         starts: int | None = None,
         steps: int | None = None,
@@ -138,6 +143,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self.tolerance = tolerance
         self.validation = validation
         self.extrapolation = extrapolation
+        self.monotonic_cst = monotonic_cst
         self.optimizer = optimizer
         self.starts = starts
         self.steps = steps
@@ -149,10 +155,10 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self.random_state = random_state
         self.verbose = verbose
 
-    def _hidden(self) -> Hidden:
+    def _hidden(self, data: Dataset, seed: int) -> Hidden:
         if isinstance(self.hidden, str) and self.hidden == "auto":
-            return FEW_NODES if self.symbolic else MANY_NODES
-        return super()._hidden()
+            return FEW_NODES if self.symbolic or self.monotonic_cst is not None else MANY_NODES
+        return super()._hidden(data, seed)
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on samples X (n_samples, n_features) and labels y (n_samples,) of any sortable type."""

@@ -16,8 +16,8 @@ from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.validation import Array, Judge, no_worse, refit, smoothed
 from kanserve.train.common.creation import create
 from kanserve.train.common.normalising import normalised
+from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.levenberg_marquardt import refine
-from kanserve.train.lm.schedule import fresh
 
 WIDTHS = (1, 2, 3, 5)
 DEEP = (3, 5)

@@ -1,6 +1,6 @@
 """The arguments of a fit: checked, and "auto" decided."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -71,8 +71,25 @@ def held_out(data: Dataset, validation: float | Dataset, most: int, seed: int) -
         raise TrainingError(
             f"validation={validation} holds out {count} of {len(data)} rows; leave at least 2 to train on."
         )
-    out = some(len(data), count, seed)
+    out = _with_repeats(data, count, seed)
     return out, data.take(out)
+
+
+def _with_repeats(data: Dataset, count: int, seed: int) -> Places:
+    """The places of about so many random rows; where most rows have equal inputs, those of equal ones stay together.
+
+    Otherwise the error on them would show how well the others are learnt by heart.
+    """
+    if len(data) > TRAINING.fitting_many_rows:
+        return some(len(data), count, seed)
+    marks = (np.nan_to_num(data.x) * np.random.default_rng(seed).normal(size=data.x.shape[1])).sum(axis=1)
+    _, groups = np.unique(marks, return_inverse=True)
+    sizes = np.bincount(groups)
+    if len(sizes) < TRAINING.fitting_fewest_groups or 2 * len(sizes) > len(data):
+        return some(len(data), count, seed)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    chosen = order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), count)))]
+    return np.flatnonzero(np.isin(groups, chosen))
 
 
 def chosen_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> LossFunction:
@@ -97,18 +114,52 @@ def chosen_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> Los
     return found
 
 
-def chosen_method(optimizer: Optimizer, loss: str, penalised: bool, few_rows: bool, kan: Kan) -> Method:
+def chosen_method(
+    optimizer: Optimizer, loss: str, penalised: bool, few_rows: bool, kan: Kan, monotonic: Sequence[int]
+) -> Method:
     """The optimizer, "auto" decided."""
     if optimizer == "lm" and penalised:
         raise TrainingError(
             "Levenberg-Marquardt takes no l1 or entropy penalty, which are not smooth. Choose lbfgs or adam."
         )
+    if any(monotonic):
+        if optimizer in ("lbfgs", "adam") or penalised:
+            raise TrainingError(
+                "monotonic_cst is kept by Levenberg-Marquardt alone. Leave out optimizer, l1 and entropy."
+            )
+        return "lm"
     if optimizer != "auto":
         return optimizer
     most = TRAINING.fitting_classes_parameters if loss == "cross_entropy" else schedule.MOST_PARAMETERS
     if not penalised and schedule.parameters(kan) <= most and (few_rows or loss != "cross_entropy"):
         return "lm"
     return "lbfgs" if few_rows and not penalised else "adam"
+
+
+Monotonic = Mapping[str, int] | Sequence[int] | None
+
+
+def monotonic_signs(given: Monotonic, data: Dataset) -> tuple[int, ...]:
+    """The sign of each input, () without any; TrainingError if it is none, or cannot be kept."""
+    if given is None:
+        return ()
+    names = data.inputs
+    if isinstance(given, Mapping):
+        if unknown := [name for name in given if name not in names]:
+            raise TrainingError(f"monotonic_cst names {unknown[0]!r}, which is no input. Inputs: {', '.join(names)}.")
+        given = [given.get(name, 0) for name in names]
+    if len(given) != len(names):
+        raise TrainingError(f"monotonic_cst has {len(given)} numbers for {len(names)} inputs.")
+    if wrong := [sign for sign in given if sign not in (-1, 0, 1)]:
+        raise TrainingError(f"monotonic_cst is 1, 0 or -1 for each input, got {wrong[0]!r}.")
+    signs = tuple(int(sign) for sign in given)
+    if not any(signs):
+        return ()
+    if categorical := [name for name, sign in zip(names, signs, strict=True) if sign and name in data.categories]:
+        raise TrainingError(f"Input {categorical[0]!r} has categories, which have no order: it cannot be monotone.")
+    if len(data.classes) > 2:
+        raise TrainingError(f"monotonic_cst is for numbers and for 2 classes; these data have {len(data.classes)}.")
+    return signs
 
 
 def check_arguments(

@@ -21,6 +21,7 @@ from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, finger
 from kanserve.train.common.constant_guard import no_worse_than_a_constant
 from kanserve.train.common.creation import create
 from kanserve.train.common.encoded_data import is_encoded, with_categories
+from kanserve.train.common.first_knots import with_first_knots
 from kanserve.train.common.fit_progress import FitReport, Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.fit_warnings import Fitted, warn_of
@@ -36,17 +37,20 @@ from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.fit_arguments import (
     Extrapolation,
     Loss,
+    Monotonic,
     Optimizer,
     Places,
     check_arguments,
     chosen_loss,
     chosen_method,
     held_out,
+    monotonic_signs,
     output_count,
     smoothing_strengths,
     validation_rows,
 )
 from kanserve.train.lm import schedule
+from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.telling_inputs import telling_inputs
 from kanserve.train.table_fit import fit_table
 
@@ -66,6 +70,7 @@ def fit(
     quantile: float = 0.5,
     power: float = 1.5,
     extrapolation: Extrapolation = "linear",
+    monotonic_cst: Monotonic = None,
     optimizer: Optimizer = "auto",
     grid: int | Sequence[int] | Literal["auto"] = "auto",
     starts: int | None = None,
@@ -103,11 +108,10 @@ def fit(
     parameter, a random part of the rows makes the choices and the last steps take all.
 
     A classifier of up to 400 parameters is fitted in the same way. A larger one, or a regression of more than 1500
-    parameters, is trained by LBFGS, and by Adam from 50,000 rows on. `l1`
-    and `entropy` take Adam, since LBFGS gets stuck at the kinks of |φ|. Both also refine the grid as long as the
-    held-out loss falls, share their `steps` among the grids, and take a few last steps on all rows if there are up to
-    20,000. `learning_rate`, `batch` and `device` are for them. They smooth the first layer only; smooth="auto" smooths
-    that of a classifier by 0.005.
+    parameters, is trained by LBFGS, and by Adam from 50,000 rows on. `l1` and `entropy` take Adam, since LBFGS gets
+    stuck at the kinks of |φ|. Both also refine the grid as long as the held-out loss falls, share their `steps` among
+    the grids, and take a few last steps on all rows if there are up to 20,000. `learning_rate`, `batch` and `device`
+    are for them. They smooth the first layer only; smooth="auto" smooths that of a classifier by 0.005.
 
     The losses "poisson" and "tweedie" have a log link, as in scikit-learn: the network's last layer is an exponential,
     and its outputs are on the scale of y. "huber" bounds the pull of outliers, "quantile" predicts a quantile.
@@ -145,6 +149,8 @@ def fit(
         Of loss="tweedie": the variance grows with this power of the mean, above 1 and up to 2 (gamma).
     extrapolation : {"linear", "clip"}
         What is predicted where an input is outside its training range.
+    monotonic_cst : mapping of str to int or sequence of int, optional
+        For each input, or for those named, 1 where no output may fall with it, and -1 where none may rise.
     optimizer : {"auto", "lm", "lbfgs", "adam"}
         Levenberg-Marquardt, or LBFGS and Adam, which need torch.
     grid : int, sequence of int or "auto"
@@ -202,7 +208,8 @@ def fit(
         kan = without_clipped_inputs(without_exponential(kan) if loss in ("poisson", "tweedie") else kan)
     classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), output_count(kan))
     labels = loss == "cross_entropy"
-    data = dataset(data, target, classes=classes, outputs=outputs, labels=labels, tables=True).counted()
+    known = {one.name: one.categories for one in kan.inputs if one.categories} if isinstance(kan, Kan) else {}
+    data = dataset(data, target, classes=classes, outputs=outputs, labels=labels, tables=True, known=known).counted()
     if isinstance(kan, Kan):
         kan, data = without_encoding(kan), with_categories(data, kan)
     finer: tuple[int, ...] = FINER if isinstance(grid, str) and grid == "auto" else ()
@@ -211,7 +218,7 @@ def fit(
         raise DataError("A fit needs at least 2 rows, got 1.")
     validation = validation_rows(validation, target, data)
     check_arguments(seed, grids, validation, smooth, (loss, optimizer, extrapolation), data)
-    of = chosen_loss(loss, quantile, power, data)
+    of, signs = chosen_loss(loss, quantile, power, data), monotonic_signs(monotonic_cst, data)
     if is_encoded(data):
 
         def on_numbers(rows: Dataset, judges: float | Dataset, *, last: bool) -> Kan:
@@ -222,6 +229,7 @@ def fit(
                 quantile=quantile,
                 power=power,
                 extrapolation=extrapolation,
+                monotonic_cst=monotonic_cst,
                 optimizer=optimizer,
                 grid=grid,
                 starts=starts,
@@ -255,10 +263,12 @@ def fit(
         kept_inputs = telling_inputs(template, _left(data, left_out, len(data), seed), of, seed)
     if not kept_inputs.all():
         template, data = narrowed(template, kept_inputs), narrowed_data(data, kept_inputs)
+        signs = tuple(np.array(signs)[kept_inputs].tolist()) if signs else ()
         validation = narrowed_data(validation, kept_inputs) if isinstance(validation, Dataset) else validation
+    template = with_first_knots(template, data, grids[0], seed)
     few_rows = len(data) <= TRAINING.fitting_many_rows
     penalised = l1 != 0 or entropy != 0
-    method = chosen_method(optimizer, of.name, penalised, few_rows, schedule.fresh(template, grids[0], (seed,)))
+    method = chosen_method(optimizer, of.name, penalised, few_rows, fresh(template, grids[0], (seed,)), signs)
     out, held = held_out(data, validation, JUDGED_BY[method], seed)
     few = validation != 0 and held is None
     settings = Settings(
@@ -273,6 +283,7 @@ def fit(
         look_ahead=len(grids) if noise_free else 2,
         starts=_starts(method, of.name, penalised, template) if starts is None else starts,
         strengths=smoothing_strengths(smooth, few, noise_free, method == "lm" and held is not None, of.name),
+        monotonic=signs,
         learning_rate=learning_rate,
         batch=batch,
         l1=l1,
@@ -373,7 +384,7 @@ def _descent(
         result = kept.kan("chosen")
     else:
         seeds = ((settings.seed, *([number] if number else [])) for number in range(settings.starts))
-        starts = (schedule.fresh(template, settings.grids[0], one, TRAINING.fitting_hidden) for one in seeds)
+        starts = (fresh(template, settings.grids[0], one, TRAINING.fitting_hidden, True) for one in seeds)
         begun = settings.starts == 1 or kept.holds("structure")  # a checkpoint has what came after the starts
         start = next(starts) if begun else best_start(starts, data, held, settings, watch, out)
         result = descend(start, data, held, settings, without=out, watch=watch, checkpoint=kept)

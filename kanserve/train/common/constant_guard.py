@@ -26,10 +26,16 @@ def scores(kan: Kan, x: Array) -> Array:
 def errors(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Array:
     """The loss of each row (N,), infinite where it is not finite: by default the squared error relative to the output
     scales."""
-    if loss is not None and loss.name != "squared":
-        return loss.values(scores(kan, data.x), loss.answers(kan, data.y))
     with np.errstate(all="ignore"):
-        squares: Array = (((evaluate(kan, data.x) - data.y) / kan.output_scale) ** 2).mean(axis=1)
+        return errors_of_outputs(kan, evaluate(kan, data.x), data, loss)
+
+
+def errors_of_outputs(kan: Kan, outputs: Array, data: Dataset, loss: LossFunction | None = None) -> Array:
+    """The losses (N,), as of `errors`, of these outputs (N, Q)."""
+    with np.errstate(all="ignore"):
+        if loss is not None and loss.name != "squared":
+            return loss.values((outputs - kan.output_shift) / kan.output_scale, loss.answers(kan, data.y))
+        squares: Array = (((outputs - data.y) / kan.output_scale) ** 2).mean(axis=1)
     return np.where(np.isfinite(squares), squares, np.inf)
 
 

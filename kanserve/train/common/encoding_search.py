@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.encoding import encode_columns, is_category, is_encoded
+from kanserve.network.evaluate import edges, nodes, subnodes
 from kanserve.network.kan import Kan, Variable
-from kanserve.train.common.constant_guard import errors
+from kanserve.train.common.constant_guard import errors_of_outputs
 from kanserve.train.common.losses import LossFunction
 from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+OF_EDGES = ("coefficients", "base_weight", "functions", "affine")  # arrays (O, I, ..) of a layer
 
 
 def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunction, seed: int) -> tuple[Variable, ...]:
@@ -26,13 +29,59 @@ def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunct
     times."""
     raw = raw.sample(TRAINING.encoding_search_rows, seed)
     found = list(inputs)
+    numbers = in_numbers(raw, found)
+    one = EditedInputs(kan, numbers, loss)
     for _ in range(TRAINING.encoding_search_passes):
-        numbers = in_numbers(raw, found)
-        for i, one in enumerate(found):
-            if is_encoded(one):
-                found[i] = _improved(kan, raw.x[:, i], numbers, i, one, loss)
-                numbers = in_numbers(raw, found)
+        for i, variable in enumerate(found):
+            if is_encoded(variable):
+                found[i] = _improved(one, raw.x[:, i], numbers.x[:, i], i, variable)
+                numbers.x[:, i] = encode_columns(raw.x[:, i : i + 1], found[i : i + 1], [0])[:, 0]
+                one.set_input(i, numbers.x[:, i])
     return tuple(found)
+
+
+class EditedInputs:
+    """The losses of a network on samples whose inputs change one at a time.
+
+    The sums of the first layer are kept, so that a new number of one input costs that input's edges and the later
+    layers.
+    """
+
+    def __init__(self, kan: Kan, numbers: Dataset, loss: LossFunction) -> None:
+        self._kan, self._data, self._loss = kan, numbers, loss
+        self.weights = len(numbers) * numbers.shares
+        columns = [self._edges(i, numbers.x[:, i]) for i in range(numbers.x.shape[1])]
+        self._columns = columns  # (N, O) of each input
+        self._sums: Array = np.sum(columns, axis=0)
+
+    def set_input(self, i: int, numbers: Array) -> None:
+        """Give input i these numbers (N,)."""
+        new = self._edges(i, numbers)
+        self._sums += new - self._columns[i]
+        self._columns[i] = new
+
+    def losses(self, rows: NDArray[np.intp], i: int, number: float) -> Array:
+        """The losses of these rows if input i had this number in all of them."""
+        kan, first = self._kan, self._kan.layers[0]
+        with np.errstate(all="ignore"):
+            sums = self._sums[rows] - self._columns[i][rows] + self._edges(i, np.array([number]))
+            v = nodes(first, subnodes(first, sums[:, :, None]))
+            for layer in kan.layers[1:]:
+                v = nodes(layer, subnodes(layer, edges(layer, v)))
+            outputs = kan.output_scale * v + kan.output_shift
+        return errors_of_outputs(kan, outputs, self._data.take(rows), self._loss)
+
+    def _edges(self, i: int, numbers: Array) -> Array:
+        """The values (N, O) of the edges of input i."""
+        kan, first = self._kan, self._kan.layers[0]
+        own = replace(
+            first,
+            **{name: getattr(first, name)[:, i : i + 1] for name in OF_EDGES},
+            knots=first.knots[i : i + 1],
+        )
+        v = (numbers - kan.input_shift[i]) / kan.input_scale[i]
+        result: Array = edges(own, v[:, None])[:, :, 0]
+        return result
 
 
 def in_numbers(raw: Dataset, inputs: Sequence[Variable]) -> Dataset:
@@ -40,23 +89,21 @@ def in_numbers(raw: Dataset, inputs: Sequence[Variable]) -> Dataset:
     return replace(raw, x=encode_columns(raw.x, inputs, range(len(inputs))), categories={})
 
 
-def _improved(kan: Kan, raw: Array, numbers: Dataset, i: int, one: Variable, loss: LossFunction) -> Variable:
-    count = len(one.categories)
+def _improved(one: EditedInputs, raw: Array, column: Array, i: int, variable: Variable) -> Variable:
+    count = len(variable.categories)
     codes = np.zeros(len(raw), np.intp)
     if count:
-        codes[:] = np.where(is_category(one, raw), raw, count)
+        codes[:] = np.where(is_category(variable, raw), raw, count)
     rows = np.flatnonzero(np.isnan(raw)) if not count else np.arange(len(raw))
-    column = numbers.x[:, i]
     low, high = float(column.min()), float(column.max())
     if not len(rows) or not low < high:
-        return one
-    group, some = codes[rows], numbers.take(rows)
-    weights = len(numbers) * numbers.shares[rows]
+        return variable
+    group, weights = codes[rows], one.weights[rows]
     grid = np.linspace(low, high, TRAINING.encoding_search_numbers)
-    losses = np.stack([_losses(kan, some, i, number, loss) for number in grid], axis=1)
+    losses = np.stack([one.losses(rows, i, number) for number in grid], axis=1)
     sums = [np.bincount(group, weights * each, count + 1) for each in losses.T]
     totals = np.stack(sums, axis=1).astype(np.float64)
-    present = np.array([*one.category_values, one.fill_value], np.float64)
+    present = np.array([*variable.category_values, variable.fill_value], np.float64)
     spread = max(float(column.std()), np.finfo(np.float64).tiny)
     prior = TRAINING.encoding_search_prior * float(np.median(losses.min(axis=1)))
     totals = totals + prior * ((grid - present[:, None]) / spread) ** 2
@@ -65,14 +112,7 @@ def _improved(kan: Kan, raw: Array, numbers: Dataset, i: int, one: Variable, los
     new = np.where(there, new, present)
     if count and not there[-1]:  # what is unknown is like the categories on average
         new[-1] = np.average(new[:-1], weights=np.bincount(group, weights, count + 1)[:-1])
-    return replace(one, fill_value=float(new[-1]), category_values=tuple(new[:-1].tolist()))
-
-
-def _losses(kan: Kan, rows: Dataset, i: int, number: float, loss: LossFunction) -> Array:
-    """The losses (N,) of the rows if input i had this number in all of them."""
-    x = rows.x.copy()
-    x[:, i] = number
-    return errors(kan, replace(rows, x=x), loss)
+    return replace(variable, fill_value=float(new[-1]), category_values=tuple(new[:-1].tolist()))
 
 
 def _lowest(grid: Array, total: Array) -> float:

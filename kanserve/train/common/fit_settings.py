@@ -33,6 +33,8 @@ class Settings:
     """Grids to go on to where the held-out residuals have structure that the last of `grids` is too coarse for."""
     look_ahead: int = 2
     """Grids in a row that may gain nothing before finer ones are given up."""
+    monotonic: tuple[int, ...] = ()
+    """Of each input, 1 where the outputs may not fall with it, -1 where they may not rise, 0 where they are free."""
     # Of LBFGS and Adam:
     learning_rate: float | None = None
     batch: int | None = None

@@ -91,7 +91,7 @@ def _moved_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[A
     if np.allclose([start, end], [low, high], rtol=1e-12, atol=1e-12 * (high - low)):
         knots = extended_knots(interior, order)
         if intervals % layer.intervals == 0:
-            return knots, _inserted(layer, i, knots)
+            return knots, inserted(layer, i, knots)
     else:
         interior = start + (interior - low) / (high - low) * (end - start)
         interior[0], interior[-1] = start, end
@@ -101,7 +101,7 @@ def _moved_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[A
     return knots, fit_coefficients(points, values, knots, order, TRAINING.grids_ridge).T
 
 
-def _inserted(layer: Layer, i: int, knots: Array) -> Array:
+def inserted(layer: Layer, i: int, knots: Array) -> Array:
     """Knot insertion: the coefficients (O, G+k) of the splines of input i on knots that contain all old ones.
 
     Each is the blossom of the local polynomial of an interval under the basis function, at the function's inner knots

@@ -108,9 +108,20 @@ class TrainingSettings:
     normalising_constant: float = 1e-12
     """A smaller spread, relative to the largest absolute value, is rounding."""
 
+    # first_knots
+    first_knots_rows: int = 20_000
+    """Enough to place knots by."""
+    first_knots_crowded: float = 4.0
+    """Times the range of the middle nine tenths from which on an input has uneven knots: 1.1 for a uniform
+    distribution, 2 to 2.5 for a normal one, 2.4 to 3.5 for an exponential one, of 1000 to 20,000 rows."""
+    first_knots_share: float = 0.9
+    """Of the quantiles in the knots; the rest is an even grid, which keeps them apart."""
+
     # fitting
     fitting_fewest_rows: int = 10
     """With fewer, no rows are held out."""
+    fitting_fewest_groups: int = 100
+    """Different rows from which on equal ones are held out together: with fewer, all kinds of rows are in training."""
     fitting_few_rows_smooth: float = 1e-2
     """Smoothing where no rows are held out to choose it."""
     fitting_classes_smooth: float = 5e-3
@@ -178,6 +189,10 @@ class TrainingSettings:
     """Above it no step gains: the descent ends."""
     levenberg_marquardt_least_damping: float = 1e-15
     """Damping is not lowered further."""
+
+    # monotone_descent
+    monotone_solves: int = 4
+    """Of one step: between them the steps between coefficients that became negative are set to 0."""
 
     # parameter_layout
     parameter_layout_padding: int = 8

@@ -6,6 +6,7 @@ is finite and smaller, so a fit never ends worse than it began, nor in NaN. The 
 Nielsen, Tingleff, Methods for non-linear least squares problems, 2004).
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from kanserve.train.lm import jacobian
 from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.compiled_descent import Compiled
 from kanserve.train.lm.damped_solve import by_residuals, solve_damped
+from kanserve.train.lm.monotone_descent import MonotonePoint, Signs, Steps, edge_signs, monotone
 from kanserve.train.lm.parameter_vector import Constant, Free, Penalty, free_parameters, gather, penalty, scatter
 from kanserve.train.lm.reweighted_squares import CompiledReweighted, ReweightedProblem
 
@@ -59,6 +61,7 @@ def refine(
     proximal: float = 0.0,
     fixed: frozenset[Constant] = frozenset(),
     loss: LossFunction | None = None,
+    monotonic: Sequence[int] = (),
 ) -> Kan:
     """Fit a network to raw features x (N, inputs) and answers y (N, outputs) by least squares, from its weights.
 
@@ -66,7 +69,8 @@ def refine(
     The loss is ½·mean ‖(prediction - y)/output_scale‖², with rows weighted by `weights` (N,), plus ½·ridge·‖θ‖² and
     `smooth` times the splines' squared second differences. `proximal` adds ½·proximal·‖θ - θ0‖² around the initial
     parameters θ0: parameters that these rows do not determine stay as they were instead of going to 0. Another `loss`
-    takes the place of the squares, of scores in the network before the exponential of a log link.
+    takes the place of the squares, of scores in the network before the exponential of a log link. With `monotonic`, a
+    sign for each input as of `kanserve.fit`, the network is made monotone first and stays so.
 
     The fit ends after `steps` iterations, or when `patience` steps in a row gain less than a thousandth each. A network
     that is not finite on these rows is returned unchanged. `report` is called with an
@@ -86,6 +90,8 @@ def refine(
         if not not_negative(strength):
             raise TrainingError(f"{name} is a finite number of 0 or more, got {strength!r}.")
     rows, answers, shares = _checked(kan, x, y, weights)
+    signs = edge_signs(kan, monotonic) if any(monotonic) else None
+    kan = kan if signs is None else monotone(kan, signs)
     free = free_parameters(kan, fixed)
     size = sum(layer.size for layer in free)
     if size > MOST_PARAMETERS:
@@ -96,7 +102,7 @@ def refine(
     if size == 0:
         return kan
     with threads_for(answers.size * size**2):
-        point = _start(kan, free, penalty(kan, free, ridge, smooth, proximal), rows, answers, shares, loss)
+        point = _start(kan, free, penalty(kan, free, ridge, smooth, proximal), rows, answers, shares, loss, signs)
         before = point.error
         if not np.isfinite(before):
             return kan
@@ -114,12 +120,18 @@ def _start(
     y: Array,
     row_weights: Array | None,
     loss: LossFunction | None,
+    signs: Signs | None,
 ) -> "Descent":
+    other = None if loss is None or loss.name == "squared" else loss
+    if signs is not None:
+        many = ReweightedProblem(other, kan, free, x, y, row_weights) if other else None
+        problem = many or jacobian.problem(kan, x, y, row_weights, free)
+        return MonotonePoint(problem, cost, gather(kan, free), Steps.of(free, signs))
     compiled = native.library() is not None and not own_functions(kan)
-    if loss is not None and loss.name != "squared":
+    if other is not None:
         if compiled:
-            return CompiledReweighted(loss, kan, free, cost, x, y, row_weights)
-        return Point(ReweightedProblem(loss, kan, free, x, y, row_weights), cost, gather(kan, free))
+            return CompiledReweighted(other, kan, free, cost, x, y, row_weights)
+        return Point(ReweightedProblem(other, kan, free, x, y, row_weights), cost, gather(kan, free))
     if compiled:
         return Compiled(kan, free, cost, x, y, row_weights)
     one = jacobian.problem(kan, x, y, row_weights, free)

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.network.kan import Kan, Layer
-from kanserve.network.splines import uniform_knots
+from kanserve.network.kan import Kan
 from kanserve.train.common.checkpoints import Checkpoint
 from kanserve.train.common.constant_guard import errors, errors_of_constant, scores
 from kanserve.train.common.events import Event
@@ -21,8 +20,10 @@ from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import regrid
 from kanserve.train.common.losses import LossFunction, sharper
 from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import free_parameters
+from kanserve.train.lm.residual_bins import explained_by_bins
 
 Array = NDArray[np.float64]
 
@@ -114,6 +115,7 @@ class Run:
             patience=self.plan.settings.patience,
             report=report,
             loss=self.plan.loss,
+            monotonic=self.plan.settings.monotonic,
         )
 
 
@@ -124,7 +126,7 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
     """
     now = Run(plan, _whole_work(kan, data, plan))
     first, *others = _finalists_of(kan, now)
-    best, stalled = _grown(_smoothed(first, now), now)
+    best, stalled = _grown(first, now)
     for other in others:
         if not stalled:
             break
@@ -186,42 +188,69 @@ def _finalists(kan: Kan, plan: Schedule) -> int:
 
 
 def _finalists_of(kan: Kan, now: Run) -> list[Candidate]:
-    """The best of several random starts, best first: short runs on few rows, then longer ones of the finalists on more
-    rows.
+    """The best of several random starts, best first, each with its smoothing strength: short runs on few rows, then
+    longer ones of the finalists on more rows.
 
     Of a network with many parameters, most starts are given up after a few steps.
     """
     plan = now.plan
     few = plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed)
     count, smooth = plan.settings.starts, plan.settings.strengths[0]
-    wide = count > 1 and parameters(kan) > TRAINING.schedule_wide
-    each = TRAINING.schedule_ahead_steps, TRAINING.schedule_start_steps, TRAINING.schedule_settle_steps
-    steps, settling = each[:2] if wide else each[1:]
+    wide = _is_wide(kan, now)
+    steps = TRAINING.schedule_ahead_steps if wide and count > 1 else TRAINING.schedule_start_steps
     runs: list[Candidate] = []
     for start in range(count):
-        begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start))
+        begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start), own_knots=True)
         runs.append(now.fitted(begin, few, smooth, steps))
         now.tell(f"start {start + 1} of {count}", _best(runs).error)
     runs.sort(key=_error)
-    finalists = runs[: 1 if wide else _finalists(kan, plan)]
-    enough = _enough(plan.train, finalists[0].kan, plan)
-    return sorted((now.fitted(one.kan, enough, one.smooth, settling) for one in finalists), key=_error)
+    if wide:
+        return [_settled(runs[0], now)]
+    enough = _enough(plan.train, runs[0].kan, plan)
+    finalists = runs[: _finalists(kan, plan)]
+    settling = TRAINING.schedule_settle_steps
+    settled = sorted((now.fitted(one.kan, enough, one.smooth, settling) for one in finalists), key=_error)
+    return [_smoothed(settled[0], settled[0].kan, settling, now), *settled[1:]]
 
 
-def _smoothed(best: Candidate, now: Run) -> Candidate:
-    """The candidate with the smoothing strength that the validation rows choose."""
+def _is_wide(kan: Kan, now: Run) -> bool:
+    """Whether choices about this network are made by short runs: with more parameters than answers these would not
+    show how much noise a long run fits."""
+    return TRAINING.schedule_wide < parameters(kan) <= len(now.plan.train) * len(kan.outputs)
+
+
+def _settled(begun: Candidate, now: Run) -> Candidate:
+    """The candidate of many parameters on more rows: a few steps of each strength, all from the same network, choose
+    one; longer runs might fit noise before a strength that prevents it is tried."""
+    enough, steps = _enough(now.plan.train, begun.kan, now.plan), TRAINING.schedule_ahead_steps
+    chosen = _smoothed(now.fitted(begun.kan, enough, begun.smooth, steps), begun.kan, steps, now)
+    return now.fitted(chosen.kan, enough, chosen.smooth, TRAINING.schedule_start_steps)
+
+
+def _smoothed(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
+    """The candidate with the smoothing strength that the validation rows choose, of so many steps from `begin` each."""
     plan = now.plan
-    enough = _enough(plan.train, best.kan, plan)
-    wide = parameters(best.kan) > TRAINING.schedule_wide
-    steps = TRAINING.schedule_ahead_steps if wide else TRAINING.schedule_settle_steps
+    enough, wide = _enough(plan.train, best.kan, plan), _is_wide(best.kan, now)
     tried = [best]
     for smooth in plan.settings.strengths[1:]:
-        tried.append(now.fitted(_best(tried).kan if wide else best.kan, enough, smooth, steps))
-        if _falls_off(tried):
+        tried.append(now.fitted(begin, enough, smooth, steps))
+        if wide and _falls_off(tried):
             break
-    chosen = smoothest(tried)
+    chosen = smoothest(tried[_weakest(_best(tried), now) :])
     now.tell(f"grid {plan.settings.grids[0]}", chosen.error)
     return chosen
+
+
+def _weakest(best: Candidate, now: Run) -> int:
+    """The place of the weakest smoothing strength to take: of noisy data not 0, without which splines are wild in gaps
+    between the rows, which no held-out row may show."""
+    strengths = now.plan.settings.strengths
+    return 1 if len(strengths) > 1 and strengths[0] == 0 and not _is_good(best, now.plan) else 0
+
+
+def _is_good(best: Candidate, plan: Schedule) -> bool:
+    constant = errors_of_constant(best.kan, plan.train, plan.judges, plan.loss)
+    return best.error < TRAINING.schedule_good_share * float(plan.judges.shares @ constant)
 
 
 def _falls_off(tried: list[Candidate]) -> bool:
@@ -243,7 +272,7 @@ def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
         moved = regrid(best.kan, plan.train.x, intervals)
         if parameters(moved) > min(most, MOST_PARAMETERS):
             break
-        unsure = without_gain > 0 or parameters(moved) > TRAINING.schedule_wide
+        unsure = without_gain > 0 or _is_wide(moved, now)
         finer = _ahead(moved, best, now) if unsure else None
         if finer is None or finer.error < best.error:
             finer = _on_finer(moved, best.smooth, now)
@@ -279,7 +308,7 @@ def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
     tried = [now.fitted(moved, enough, smooth, TRAINING.schedule_grow_steps)]
     for way in (1, -1):
         near = at + way
-        while 0 <= near < len(strengths):
+        while _weakest(_best(tried), now) <= near < len(strengths):
             begun = now.fitted(_best(tried).kan, enough, strengths[near], TRAINING.schedule_ahead_steps)
             if not _as_good(begun, _best(tried)):
                 break
@@ -293,7 +322,7 @@ def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
 def _ahead(moved: Kan, best: Candidate, now: Run) -> Candidate:
     """A few steps on a grid after one that gained nothing: whether it deserves the others."""
     enough = _enough(now.plan.train, moved, now.plan)
-    strengths = dict.fromkeys((best.smooth, now.plan.settings.strengths[0]))
+    strengths = dict.fromkeys((best.smooth, now.plan.settings.strengths[_weakest(best, now)]))
     return _best([now.fitted(moved, enough, one, TRAINING.schedule_ahead_steps) for one in strengths])
 
 
@@ -302,8 +331,7 @@ def _finer(best: Candidate, plan: Schedule) -> list[int]:
     beyond = [size for size in plan.settings.finer if size > best.kan.layers[0].intervals]
     if plan.held is None or not beyond:
         return []
-    constant = errors_of_constant(best.kan, plan.train, plan.held, plan.loss)
-    if best.error < TRAINING.schedule_good_share * float(plan.held.shares @ constant):
+    if _is_good(best, plan):
         return []
     slopes = [
         plan.loss.slopes(scores(best.kan, rows.x), plan.loss.answers(best.kan, rows.y))[0]
@@ -311,26 +339,7 @@ def _finer(best: Candidate, plan: Schedule) -> list[int]:
     ]
     if not all(np.isfinite(slope).all() for slope in slopes):
         return []
-    return beyond if _explained_by_bins(plan.train, plan.held, *slopes) > TRAINING.schedule_bins_share else []
-
-
-def _explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
-    """The largest share of the validation rows' residuals that their means in narrow bins of one input explain."""
-    bins = min(TRAINING.schedule_bins, len(train) // TRAINING.schedule_rows_per_bin)
-    found = 0.0
-    if bins < 2:
-        return found
-    for i in range(train.x.shape[1]):
-        low, high = float(train.x[:, i].min()), float(train.x[:, i].max())
-        edges = np.linspace(low, high, bins + 1)[1:-1]
-        own, other = np.searchsorted(edges, train.x[:, i]), np.searchsorted(edges, held.x[:, i])
-        count = np.maximum(np.bincount(own, minlength=bins), 1)
-        for q in range(learned.shape[1]):
-            means = np.bincount(own, learned[:, q], bins) / count
-            total = float(np.square(judged[:, q]).sum())
-            if total > 0:
-                found = max(found, 1 - float(np.square(judged[:, q] - means[other]).sum()) / total)
-    return found
+    return beyond if explained_by_bins(plan.train, plan.held, *slopes) > TRAINING.schedule_bins_share else []
 
 
 def _best(candidates: list[Candidate]) -> Candidate:
@@ -375,26 +384,3 @@ def parameters(kan: Kan) -> int:
 def different_answers(data: Dataset) -> int:
     """The number of answers at distinct inputs: a repeated row determines no more parameters."""
     return len(np.unique(data.x, axis=0)) * int(data.y.shape[1])
-
-
-def fresh(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0) -> Kan:
-    """The same structure with random splines on grids over [-1, 1]; pruned and named edges stay as they are.
-
-    `hidden` is the half-width of the grids of all layers but the first.
-    """
-    generator = np.random.default_rng(seed)
-    widths = (1.0, *[hidden] * (len(kan.layers) - 1))
-    layers = zip(kan.layers, widths, strict=True)
-    return replace(kan, layers=tuple(_fresh(layer, intervals, width, generator) for layer, width in layers))
-
-
-def _fresh(one: Layer, intervals: int, width: float, generator: np.random.Generator) -> Layer:
-    spread = TRAINING.creation_spread / np.sqrt(one.inputs)
-    edges = one.base_weight.shape
-    coefficients = generator.normal(0, spread, (*edges, intervals + one.order))
-    return replace(
-        one,
-        knots=np.tile(uniform_knots(-width, width, intervals, one.order), (one.inputs, 1)),
-        coefficients=np.where(one.spline_mask[:, :, None], coefficients, 0.0),
-        base_weight=np.where(one.base_weight != 0, generator.normal(0, spread, edges), 0.0),
-    )

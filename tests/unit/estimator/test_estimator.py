@@ -276,4 +276,4 @@ def test_a_classifier_is_wide_unless_its_scores_shall_be_formulas(monkeypatch):
     monkeypatch.setattr("kanserve.estimator.base_estimator.simplify", lambda kan, data, **options: kan)
     assert KANClassifier(symbolic=True, steps=3, random_state=0).fit(x, y).kan_.shape == (2, 5, 2)
     with pytest.raises(ValueError, match="hidden is the nodes of each hidden layer"):
-        KANRegressor().set_params(hidden="auto").fit(x, y)
+        KANRegressor().set_params(hidden="some").fit(x, y)

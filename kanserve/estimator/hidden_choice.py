@@ -1,0 +1,115 @@
+"""The hidden nodes of hidden="auto": the fewest that predict unseen rows not clearly worse than the best number does.
+
+Each number is tried by short fits on three thirds of the rows in turn, or on a part of many rows. Few rows or much
+noise are often predicted best without hidden nodes, by a curve for each input.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.network.kan import Kan
+from kanserve.train import create, fit
+from kanserve.train.common.constant_guard import errors
+from kanserve.train.common.encoded_data import is_encoded
+from kanserve.train.common.encoding_search import in_numbers
+from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.common.target_means import check_inputs, first_encoding
+from kanserve.train.fit_arguments import chosen_loss, held_out
+
+Array = NDArray[np.float64]
+Widths = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ChoiceSettings:
+    """How hidden="auto" chooses."""
+
+    nodes: tuple[Widths, ...] = ((), (2,), (5,))
+    """That are tried, of fewer rows than `many_rows`."""
+    nodes_of_many: tuple[Widths, ...] = ((), (10,))
+    """Of many rows, whose interactions can be learnt: of 30 inputs 10 nodes are fitted by LBFGS, in less time than 5 by
+    Levenberg-Marquardt."""
+    many_rows: int = 10_000
+    few_rows: int = 5000
+    """Up to so many all rows are predicted, each by networks that have not seen it; of more, a part."""
+    folds: int = 3
+    most_inputs: int = 30
+    """With more inputs one fold is enough: a fit takes long."""
+    grid: tuple[int, ...] = (3, 5)
+    starts: int = 2
+    steps: int = 20
+    share: float = 0.5
+    """Of a standard error, by which fewer nodes may be worse."""
+
+
+CHOICE = ChoiceSettings()
+
+
+def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> Widths:
+    """The hidden nodes for these samples and options of `fit`."""
+    candidates = CHOICE.nodes_of_many if len(data) >= CHOICE.many_rows else CHOICE.nodes
+    if is_encoded(data):
+        check_inputs(data)
+        data = in_numbers(data, first_encoding(data, np.asarray(np.isnan(data.x).any(axis=0)), ranks=True))
+    folds = _folds(data, seed)
+    given = {**options, "steps": CHOICE.steps, "starts": CHOICE.starts}
+    found = [_errors(data, folds, nodes, order, given, seed) for nodes in candidates]
+    return candidates[_simplest(found)]
+
+
+def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
+    """Training rows, and rows to judge by."""
+    if len(data) > 2 * CHOICE.few_rows:
+        data = data.sample(2 * CHOICE.few_rows, seed)
+    count = CHOICE.folds if len(data) <= CHOICE.few_rows and data.x.shape[1] <= CHOICE.most_inputs else 1
+    left = np.arange(len(data))
+    folds: list[tuple[Dataset, Dataset]] = []
+    for fold in range(count):
+        part = 0.5 if len(data) > CHOICE.few_rows else 1 / (CHOICE.folds - fold)
+        out = None if part == 1 else held_out(data.take(left), part, len(left), seed)[0]
+        if out is None:  # all that are left, or too few rows
+            out = np.arange(len(left) if folds else 0)
+        if len(out) == 0:
+            break
+        folds.append((data.without(left[out]), data.take(left[out])))
+        left = np.delete(left, out)
+    return folds
+
+
+def _errors(
+    data: Dataset,
+    folds: Sequence[tuple[Dataset, Dataset]],
+    nodes: Widths,
+    order: int,
+    options: dict[str, Any],
+    seed: int,
+) -> Array:
+    """The loss of each row that a network of so many hidden nodes has not seen."""
+    of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
+    found = []
+    for train, judges in folds:
+        begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=CHOICE.grid[0], order=order, seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingWarning)
+            kan: Kan = fit(begin, train, grid=CHOICE.grid, seed=seed, **options)
+        found.append(errors(kan, judges, of) * len(judges) * judges.shares)
+    return np.concatenate(found) if found else np.zeros(1)
+
+
+def _simplest(found: Sequence[Array]) -> int:
+    """The first whose losses are not clearly worse, row by row, than those of the best."""
+    best = min(found, key=lambda losses: float(losses.mean()))
+    for number, losses in enumerate(found):
+        if not np.isfinite(losses).all():
+            continue
+        worse = losses - best
+        error = float(worse.std()) / np.sqrt(len(worse))
+        if float(worse.mean()) <= CHOICE.share * error:
+            return number
+    return 0

@@ -1,0 +1,66 @@
+"""hidden="auto" of a regression: as many hidden nodes as predict unseen rows well, and no more."""
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve.data.dataset import Dataset
+from kanserve.estimator import KANRegressor
+from kanserve.estimator.hidden_choice import CHOICE, _folds, _simplest
+
+
+def samples(rows: int = 300, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (rows, 6))
+    return x, np.sin(3 * x[:, 0]) + x[:, 1] + generator.normal(0, noise, rows)
+
+
+@pytest.mark.slow
+def test_a_sum_of_curves_in_noise_needs_no_hidden_nodes():
+    x, y = samples()
+    model = KANRegressor(random_state=0).fit(x, y)
+    assert model.kan_.shape == (6, 1)
+    fresh, exact = samples(2000, 0.0)
+    assert model.score(fresh, exact) > 0.95
+
+
+@pytest.mark.slow
+def test_a_product_gets_hidden_nodes():
+    x, _ = samples()
+    model = KANRegressor(random_state=0).fit(x[:, :2], x[:, 0] * x[:, 1])
+    assert len(model.kan_.shape) == 3
+    assert model.score(x[:, :2], x[:, 0] * x[:, 1]) > 0.99
+
+
+@pytest.mark.slow
+def test_tables_choose_their_hidden_nodes_too():
+    x, y = samples(120)
+    x[::5, 2] = np.nan
+    data = Dataset(np.column_stack([x[:, :3], np.arange(120) % 3]), y, categories={"x4": ["a", "b", "c"]})
+    model = KANRegressor(random_state=0, steps=5)
+    model._learn(data)
+    assert model.kan_.inputs[3].categories == ("a", "b", "c") and model.kan_.shape[0] == 4
+
+
+def test_every_row_is_predicted_once_by_networks_that_have_not_seen_it():
+    x, y = samples(100)
+    folds = _folds(kanserve.Dataset(x, y), 0)
+    assert len(folds) == CHOICE.folds
+    judged = np.concatenate([judges.y[:, 0] for _, judges in folds])
+    assert sorted(judged) == sorted(y)
+    for train, judges in folds:
+        assert len(train) + len(judges) == 100 and not set(train.y[:, 0]) & set(judges.y[:, 0])
+
+
+def test_of_many_rows_a_part_is_enough():
+    x, y = samples(12_000)
+    ((train, judges),) = _folds(kanserve.Dataset(x, y), 0)
+    assert len(train) == len(judges) == CHOICE.few_rows
+
+
+def test_fewer_nodes_are_taken_unless_they_are_clearly_worse():
+    losses = np.random.default_rng(0).uniform(0, 1, 400)
+    noise = np.random.default_rng(1).normal(0, 0.1, 400)
+    assert _simplest([losses + noise - noise.mean(), losses]) == 0
+    assert _simplest([losses + 0.1 + noise, losses]) == 1
+    assert _simplest([np.full(400, np.inf), losses]) == 1
