@@ -4,6 +4,8 @@
     KANClassifier().fit(X, y).predict_proba(X)
     KANRegressor(symbolic=True, random_state=0).fit(frame, y).formula_      a sympy expression in the columns' names
 
+    from_pipeline(pipeline).export(folder)                                  with scalers, encoders and imputers
+
 They follow scikit-learn's conventions. The fitted network is `kan_`, which all other functions take. This needs the
 extra `train`.
 """
@@ -16,6 +18,7 @@ except ImportError:
     raise MissingDependencyError("scikit-learn", "train") from None
 
 from kanserve.estimator.classifier import KANClassifier
+from kanserve.estimator.pipelines import export_pipeline, from_pipeline
 from kanserve.estimator.regressor import KANRegressor
 
-__all__ = ["KANClassifier", "KANRegressor"]
+__all__ = ["KANClassifier", "KANRegressor", "export_pipeline", "from_pipeline"]
