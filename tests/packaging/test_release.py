@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -174,6 +175,25 @@ def test_the_bill_has_packages_and_what_is_in_the_page_and_is_valid(tree):
     assert found["numpy"]["scope"] == "optional" and found["preact"]["purl"].startswith("pkg:npm/preact@")
     assert not {"esbuild", "typescript"} & found.keys()
     assert validator.validate_str(json.dumps(bill)) is None
+
+
+SAID = """
+const char *kanserve_library_versions(void) { return "nghttp2 1.64.0, zlib 1.3.1"; }
+const char *kanserve_tls_version(void) { return "OpenSSL 3.5.9 30 Sep 2026"; }
+"""
+
+
+def test_the_bill_has_the_libraries_that_a_wheel_is_linked_with(tree):
+    release, folder = tree
+    (folder / "said.c").write_text(SAID)
+    subprocess.run([want("cc"), "-shared", "-fPIC", "said.c", "-o", "said.so"], cwd=folder, check=True)
+    wheel = folder / f"kanserve-0.0.9-py3-none-manylinux_2_17_{platform.machine()}.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.write(folder / "said.so", "kanserve/native/libkanserve-server.so")
+    other = folder / "kanserve-0.0.9-py3-none-any.whl"
+    found = [(one["name"], one["version"]) for one in release._linked([other, wheel])]
+    assert sorted(found) == [("nghttp2", "1.64.0"), ("openssl", "3.5.9"), ("zlib", "1.3.1")]
+    assert list(release._linked([other])) == []
 
 
 def test_sites_of_versions_list_one_another_and_begin_with_the_newest_release(tree, tmp_path_factory, monkeypatch):
