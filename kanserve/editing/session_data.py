@@ -65,8 +65,8 @@ def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:
     trouble = _outside_domain(after, rows)
     if trouble and not _outside_domain(before, rows):
         raise InputError(trouble)
-    left, had = _finite(after, rows), _finite(before, rows)
-    if left < had:
+    left = _finite(after, rows)
+    if left < len(rows.judge.x) and left < (had := _finite(before, rows)):
         raise InputError(f"With that, the network is finite on {left} of the rows; it was on {had}.")
     return after
 

@@ -42,7 +42,7 @@ export function FormulaPanel() {
           ))}
         </div>
         <span class="grow" />
-        <span class="quiet whole optional">{splines ? `${plural(splines, "spline")} left` : "a closed form"}</span>
+        <span class="quiet whole optional">{now.snapshot.edges.length < now.edges ? "" : splines ? `${plural(splines, "spline")} left` : "a closed form"}</span>
       </div>
       <div id="form" role="tabpanel" aria-labelledby={`tab-${tab.value}`} class="pane scroll" tabIndex={0}>
         {tab.value === "formula" ? (
