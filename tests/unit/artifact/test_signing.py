@@ -320,7 +320,8 @@ def test_sign_vouches_for_a_version_and_replaces_only_when_told(tmp_path, key, t
     assert json.loads(out) == {"model": "law", "version": "1", "signature": str(folder / SIGNATURE)}
     read(folder, trusted)
     assert {path: path.read_bytes() for path in before} == before
-    assert stat.S_ISREG((folder / SIGNATURE).lstat().st_mode) and os.listdir(folder.parent) == ["1"]
+    assert stat.S_ISREG((folder / SIGNATURE).lstat().st_mode)
+    assert sorted(os.listdir(folder.parent)) == ["1", "card-1.md", "card-1.svg"]
 
     other, public = keys.signing_pair(tmp_path, "other")
     code, _, err = kanserve("sign", str(folder), "--key", str(other))
