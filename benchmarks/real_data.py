@@ -119,8 +119,11 @@ def main(arguments: list[str]) -> None:
     print(head(len(seeds)), flush=True)
     for name in names:
         data = SETS[name]()
-        scores[name], shares[name] = measure(data, seeds), covered(data, seeds)
+        scores[name] = measure(data, seeds)
         print(f"\n{report_of(name, scores[name])}", flush=True)
+        shares[name] = share = covered(data, seeds)
+        if share is not None:
+            print(f"intervals of {LEVEL:g} cover {share:.3f}", flush=True)
     if VISITS in names and not small:
         again = measure(visits(together=False), seeds, (OURS, HISTOGRAMS, "linear"))
         print("\n" + table([RECOGNISABLE, *COLUMNS], [_row(method, results) for method, results in again.items()]))
