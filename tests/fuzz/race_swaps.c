@@ -135,7 +135,7 @@ static void add_call(byte_buffer *to, uint32_t stream)
         proto_add_bytes(&message, 1, "\1\2", 2);
         proto_add_bytes(&message, 2, x, sizeof x);
     }
-    frame_message(&whole, buffer_begin(&message), buffer_length(&message));
+    frame_message(&whole, 0, buffer_begin(&message), buffer_length(&message));
     add_frame(to, 0, 1, stream, buffer_begin(&whole), buffer_length(&whole));
     buffer_free(&block);
     buffer_free(&message);
