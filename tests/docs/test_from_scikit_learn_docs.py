@@ -1,4 +1,4 @@
-"""docs/from-scikit-learn.md, to the letter: its block and each call of its table are run."""
+"""docs/from-scikit-learn.md, to the letter: its blocks and each call of its table are run."""
 
 import re
 from pathlib import Path
@@ -25,11 +25,15 @@ def calls() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.extended
-def test_the_block_of_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]):
+def test_the_blocks_of_the_page_run_and_the_first_prints_what_it_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     pytest.importorskip("sklearn")
-    (block,) = blocks("python", PAGE)
-    exec(compile(block, "from-scikit-learn.md", "exec"), {})
+    monkeypatch.chdir(tmp_path)
+    first, pipeline = blocks("python", PAGE)
+    exec(compile(first, "from-scikit-learn.md", "exec"), {})
     assert capsys.readouterr().out == blocks("text", PAGE)[0]
+    exec(compile(pipeline, "from-scikit-learn.md", "exec"), {})
 
 
 @pytest.mark.slow
