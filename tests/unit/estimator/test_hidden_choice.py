@@ -36,7 +36,7 @@ def test_a_product_gets_hidden_nodes():
 def test_tables_choose_their_hidden_nodes_too():
     x, y = samples(120)
     x[::5, 2] = np.nan
-    data = Dataset(np.column_stack([x[:, :3], np.arange(120) % 3]), y, categories={"x4": ["a", "b", "c"]})
+    data = Dataset(np.column_stack([x[:, :3], np.arange(120) % 3]), y, categories={"x4": ("a", "b", "c")})
     model = KANRegressor(random_state=0, steps=5)
     model._learn(data)
     assert model.kan_.inputs[3].categories == ("a", "b", "c") and model.kan_.shape[0] == 4

@@ -1,5 +1,7 @@
 """Pipelines as one network: the same predictions on missing values and unknown categories, in every exported format."""
 
+from typing import Any
+
 import numpy as np
 import pandas
 import pytest
@@ -26,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning"),  # some fits here are short
 ]
 CLOSE = 1e-9  # of predictions of about 1: a scaler's shift is folded, which rounds once more
-QUICK = {"hidden": (2,), "grid": 3, "starts": 1, "steps": 10, "random_state": 0}
+QUICK: dict[str, Any] = {"hidden": (2,), "grid": 3, "starts": 1, "steps": 10, "random_state": 0}
 
 
 def table(rows: int = 200) -> pandas.DataFrame:
@@ -47,7 +49,8 @@ def table(rows: int = 200) -> pandas.DataFrame:
 
 def answers(frame: pandas.DataFrame) -> np.ndarray:
     colour = frame["colour"].map({"red": 1.0, "green": -1.0, "blue": 0.3}).fillna(0.0)
-    return (colour * frame["size"].fillna(80) / 50 + np.sin(frame["age"] / 10) + frame["rooms"]).to_numpy()
+    found: np.ndarray = (colour * frame["size"].fillna(80) / 50 + np.sin(frame["age"] / 10) + frame["rooms"]).to_numpy()
+    return found
 
 
 def unseen() -> pandas.DataFrame:
