@@ -120,6 +120,17 @@ def export_pipeline(
     ------
     InputError
         A step cannot be part of a network; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from kanserve.estimator import KANRegressor, export_pipeline
+    >>> x = np.random.default_rng(0).uniform(10, 20, (100, 2))
+    >>> model = make_pipeline(StandardScaler(), KANRegressor(hidden=(), random_state=0)).fit(x, x[:, 0] ** 2)
+    >>> [path.suffix for path in export_pipeline(model, tempfile.mkdtemp() + "/out", ["numpy_source"])]
+    ['.py']
     """
     return from_pipeline(pipeline, unknown).export(folder, formats, **options)
 
