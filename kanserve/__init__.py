@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from kanserve.simplification import prune as prune
     from kanserve.simplification import simplify as simplify
     from kanserve.simplification import symbolify as symbolify
+    from kanserve.train import average as average
     from kanserve.train import create as create
     from kanserve.train import fit as fit
     from kanserve.train import score as score
@@ -108,7 +109,7 @@ _HOMES = {
     "simplification": ("discover", "prune", "simplify", "symbolify"),
     "data.dataset": ("Dataset",),
     "data.table_files": ("read_table",),
-    "train": ("create", "fit", "score"),
+    "train": ("average", "create", "fit", "score"),
     "train.torch.torch_export": ("from_torch", "to_torch"),
 }
 displays.register(

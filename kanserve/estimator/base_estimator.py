@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
-from kanserve.estimator.estimator_parameters import Hidden, grids_of, hidden_of, layers_of, seed_of
+from kanserve.estimator.estimator_parameters import Hidden, grids_of, hidden_of, layers_of, networks_of, seed_of
+from kanserve.estimator.mean_of_fits import mean_of_fits
 from kanserve.estimator.sample_weights import some
 from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
@@ -25,7 +26,7 @@ from kanserve.network.kan import Kan
 from kanserve.plot.notebook import network_page
 from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
-from kanserve.train import create, fit
+from kanserve.train import create
 from kanserve.train.common.events import Event
 from kanserve.train.common.outer_layers import without_clipped_inputs, without_exponential
 from kanserve.train.fitting import GRIDS
@@ -43,6 +44,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     """The parameters that are passed to `kanserve.fit` under the same name."""
 
     hidden: Any
+    n_networks: Any
     grid: int | Sequence[int] | str
     order: int
     symbolic: bool
@@ -73,7 +75,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return simplify(self._trained(data, seed), data, tolerance=self.tolerance, seed=seed, report=report)
 
     def _trained(self, data: Dataset, seed: int) -> Kan:
-        hidden = self._hidden(data, seed)
+        hidden, count = self._plan(data, seed)
         if hidden is None:
             # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
             rows, report = replace(data, classes=()), _tell if self.verbose else None
@@ -85,9 +87,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         grids = GRIDS if automatic else grids_of(self.grid)
         shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
-        return fit(
-            begin, data, grid="auto" if automatic else grids, seed=seed, progress=bool(self.verbose), **self._given()
-        )
+        options = {"grid": "auto" if automatic else grids, "progress": bool(self.verbose), **self._given()}
+        return mean_of_fits(begin, data, count, seed, options)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -98,10 +99,9 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         """The arguments of `kanserve.fit`."""
         return {name: getattr(self, name) for name in self.options}
 
-    def _hidden(self, data: Dataset, seed: int) -> Hidden:
-        """The nodes of each hidden layer."""
-        hidden: Hidden = self.hidden
-        return hidden
+    def _plan(self, data: Dataset, seed: int) -> tuple[Hidden, int]:
+        """The nodes of each hidden layer, and of how many networks the mean is taken."""
+        return self.hidden, networks_of(self.n_networks, 1)
 
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network, computed in blocks of rows."""

@@ -118,6 +118,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self,
         hidden: Hidden | Literal["auto"] = "auto",
         *,
+        n_networks: int | Literal["auto"] = "auto",
         grid: int | Sequence[int] = 3,
         order: int = 3,
         symbolic: bool = False,
@@ -137,6 +138,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         verbose: bool = False,
     ) -> None:
         self.hidden = hidden
+        self.n_networks = n_networks
         self.grid = grid
         self.order = order
         self.symbolic = symbolic
@@ -155,10 +157,11 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self.random_state = random_state
         self.verbose = verbose
 
-    def _hidden(self, data: Dataset, seed: int) -> Hidden:
+    def _plan(self, data: Dataset, seed: int) -> tuple[Hidden, int]:
+        hidden, count = super()._plan(data, seed)
         if isinstance(self.hidden, str) and self.hidden == "auto":
-            return FEW_NODES if self.symbolic or self.monotonic_cst is not None else MANY_NODES
-        return super()._hidden(data, seed)
+            hidden = FEW_NODES if self.symbolic or self.monotonic_cst is not None else MANY_NODES
+        return hidden, count
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on samples X (n_samples, n_features) and labels y (n_samples,) of any sortable type."""

@@ -8,7 +8,7 @@ from sklearn.utils import check_random_state
 
 from kanserve.errors import InputError
 from kanserve.network.kan import Kan
-from kanserve.train.common.argument_checks import grid_sequence
+from kanserve.train.common.argument_checks import grid_sequence, whole
 
 Hidden = int | Sequence[int | tuple[int, int]] | None
 
@@ -35,6 +35,15 @@ def grids_of(grid: Any) -> tuple[int, ...]:
     if not grids or not all(isinstance(grid, int | np.integer) for grid in grids):
         raise InputError(f"grid is a number of intervals, or several like (3, 5); got {grid!r}.")
     return grids
+
+
+def networks_of(given: Any, automatic: int) -> int:
+    """The number of networks of which the mean is taken."""
+    if isinstance(given, str) and given == "auto":
+        return automatic
+    if not whole(given, 1):
+        raise InputError(f"n_networks is a number of networks, from 1 on, or 'auto'; got {given!r}.")
+    return int(given)
 
 
 def hidden_of(kan: Kan) -> tuple[int | tuple[int, int], ...]:

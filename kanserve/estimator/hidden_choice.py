@@ -1,7 +1,8 @@
 """The hidden nodes of hidden="auto": the fewest that predict unseen rows not clearly worse than the best number does.
 
 Each number is tried by short fits on three thirds of the rows in turn, or on a part of many rows. Few rows or much
-noise are often predicted best without hidden nodes, by a curve for each input.
+noise are often predicted best without hidden nodes, by a curve for each input. The predictions also say whether there
+is noise, against which the mean of several networks is better than one.
 """
 
 import warnings
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit
-from kanserve.train.common.constant_guard import errors
+from kanserve.train.common.constant_guard import errors, errors_of_constant
 from kanserve.train.common.encoded_data import is_encoded
 from kanserve.train.common.encoding_search import in_numbers
 from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.common.normalising import normalised
 from kanserve.train.common.target_means import check_inputs, first_encoding
 from kanserve.train.fit_arguments import chosen_loss, held_out
 
@@ -46,13 +48,17 @@ class ChoiceSettings:
     steps: int = 20
     share: float = 0.5
     """Of a standard error, by which fewer nodes may be worse."""
+    networks: int = 5
+    """Of which the mean is taken, of fewer than `many_rows` with noise."""
+    noise: float = 0.01
+    """Of a constant's loss on unseen rows: with less, one network is enough."""
 
 
 CHOICE = ChoiceSettings()
 
 
-def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> Widths:
-    """The hidden nodes for these samples and options of `fit`."""
+def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> tuple[Widths, int]:
+    """The hidden nodes for these samples and options of `fit`, and of how many networks the mean is best taken."""
     candidates = CHOICE.nodes_of_many if len(data) >= CHOICE.many_rows else CHOICE.nodes
     if is_encoded(data):
         check_inputs(data)
@@ -60,7 +66,9 @@ def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: in
     folds = _folds(data, seed)
     given = {**options, "steps": CHOICE.steps, "starts": CHOICE.starts}
     found = [_errors(data, folds, nodes, order, given, seed) for nodes in candidates]
-    return candidates[_simplest(found)]
+    chosen = _simplest(found)
+    noisy = float(found[chosen].mean()) > CHOICE.noise * float(_of_constants(data, folds, options).mean())
+    return candidates[chosen], CHOICE.networks if noisy and len(data) < CHOICE.many_rows else 1
 
 
 def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
@@ -100,6 +108,17 @@ def _errors(
             kan: Kan = fit(begin, train, grid=CHOICE.grid, seed=seed, **options)
         found.append(errors(kan, judges, of) * len(judges) * judges.shares)
     return np.concatenate(found) if found else np.zeros(1)
+
+
+def _of_constants(data: Dataset, folds: Sequence[tuple[Dataset, Dataset]], options: Mapping[str, Any]) -> Array:
+    """The loss of each row if a constant were predicted."""
+    of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
+    shape = [data.x.shape[1], data.y.shape[1]]
+    found = []
+    for train, judges in folds:
+        plain = normalised(create(shape), train, of)
+        found.append(errors_of_constant(plain, train, judges, of) * len(judges) * judges.shares)
+    return np.concatenate(found) if found else np.ones(1)
 
 
 def _simplest(found: Sequence[Array]) -> int:

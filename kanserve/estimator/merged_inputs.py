@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from kanserve.errors import InputError
 from kanserve.network.evaluate import edges
 from kanserve.network.kan import Kan, Layer, Variable
-from kanserve.network.splines import design, extended_knots, uniform_knots
-from kanserve.train.common.grids import inserted
+from kanserve.network.splines import design, uniform_knots
+from kanserve.train.common.grids import with_interior_knots
 
 Array = NDArray[np.float64]
 
@@ -74,7 +74,6 @@ def with_inputs(kan: Kan, inputs: Sequence[Merged]) -> Kan:
 
 def _own(layer: Layer, i: int, intervals: int) -> Layer:
     """The edges of one input, on a grid of so many intervals that has all of its knots."""
-    order = layer.order
     part = replace(
         layer,
         knots=layer.knots[i : i + 1],
@@ -83,15 +82,7 @@ def _own(layer: Layer, i: int, intervals: int) -> Layer:
         functions=layer.functions[:, i : i + 1],
         affine=layer.affine[:, i : i + 1],
     )
-    interior = layer.knots[i][order:-order].tolist()
-    if len(interior) == intervals + 1:
-        return part
-    while len(interior) < intervals + 1:
-        widest = int(np.argmax(np.diff(interior)))
-        interior.insert(widest + 1, (interior[widest] + interior[widest + 1]) / 2)
-    knots = extended_knots(np.array(interior), order)
-    coefficients = inserted(part, 0, knots)
-    return replace(part, knots=knots[None], coefficients=coefficients[:, None, :])
+    return with_interior_knots(part, [layer.knots[i][layer.order : -layer.order]], intervals)
 
 
 def _through(layer: Layer, sums: Array, intervals: int) -> Layer:

@@ -1,5 +1,6 @@
 """Training: networks from data. NumPy alone fits by least squares; LBFGS and Adam need torch, and import it late."""
 
+from kanserve.train.averaging import average
 from kanserve.train.common.creation import create
 from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Progress
@@ -8,4 +9,4 @@ from kanserve.train.common.scoring import Score, score
 from kanserve.train.fitting import fit
 from kanserve.train.lm.levenberg_marquardt import refine
 
-__all__ = ["Event", "Progress", "Score", "TrainingWarning", "create", "fit", "refine", "score"]
+__all__ = ["Event", "Progress", "Score", "TrainingWarning", "average", "create", "fit", "refine", "score"]

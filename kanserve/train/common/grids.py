@@ -5,6 +5,7 @@ least-squares fit to the old one at points spread over the new range. Layers cha
 outputs of the changed layers before it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import comb
 
@@ -30,19 +31,41 @@ def set_ranges(kan: Kan, x: ArrayLike) -> Kan:
     return _along(kan, x, None)
 
 
-def regrid(kan: Kan, x: ArrayLike | None, intervals: int) -> Kan:
+def regrid(kan: Kan, x: ArrayLike | None, intervals: int, keep_first: bool = False) -> Kan:
     """The network on grids of so many intervals, with ranges set to the rows x, or unchanged if x is None.
 
-    An uneven grid stays as uneven as before. Fewer intervals than before lose detail.
+    With `keep_first` the ranges of the first layer are unchanged in any case. An uneven grid stays as uneven as before.
+    Fewer intervals than before lose detail.
     """
     if intervals < 1:
         raise NetworkError(f"A grid needs at least one interval, got {intervals}.")
     if x is None:
         return replace(kan, layers=tuple(_moved(layer, _spans(layer), intervals) for layer in kan.layers))
-    return _along(kan, x, intervals)
+    return _along(kan, x, intervals, keep_first)
 
 
-def _along(kan: Kan, x: ArrayLike, intervals: int | None) -> Kan:
+def with_interior_knots(layer: Layer, interiors: Sequence[Array], intervals: int) -> Layer:
+    """The layer, the same function, on grids of so many intervals with these interior knots, which contain its own.
+
+    Of fewer knots the widest intervals are halved.
+    """
+    grids, coefficients = [], np.empty((layer.subnodes, layer.inputs, intervals + layer.order))
+    for i, given in enumerate(interiors):
+        interior = given.tolist()
+        while len(interior) < intervals + 1:
+            widest = int(np.argmax(np.diff(interior)))
+            interior.insert(widest + 1, (interior[widest] + interior[widest + 1]) / 2)
+        knots = extended_knots(np.array(interior), layer.order)
+        same = len(knots) == layer.knots.shape[1] and np.array_equal(
+            interior, layer.knots[i][layer.order : -layer.order]
+        )
+        knots = layer.knots[i] if same else knots
+        coefficients[:, i] = layer.coefficients[:, i] if same else inserted(layer, i, knots)
+        grids.append(knots)
+    return replace(layer, knots=np.stack(grids), coefficients=coefficients)
+
+
+def _along(kan: Kan, x: ArrayLike, intervals: int | None, keep_first: bool = False) -> Kan:
     rows = evaluate.as_rows(kan, x)
     layers: list[Layer] = []
     with np.errstate(all="ignore"):
@@ -51,7 +74,9 @@ def _along(kan: Kan, x: ArrayLike, intervals: int | None) -> Kan:
             v = v[np.isfinite(v).all(axis=1)]
             if len(v) == 0:
                 raise DataError("Ranges need at least one row that the network is finite on; there is none.")
-            layers.append(_moved(layer, _ranges(v, TRAINING.grids_pad if index else 0.0), intervals or layer.intervals))
+            kept = keep_first and index == 0
+            ranges = _spans(layer) if kept else _ranges(v, TRAINING.grids_pad if index else 0.0)
+            layers.append(_moved(layer, ranges, intervals or layer.intervals))
             if index < len(kan.layers) - 1:
                 v = evaluate.nodes(layers[-1], evaluate.subnodes(layers[-1], evaluate.edges(layers[-1], v)))
     return replace(kan, layers=tuple(layers))

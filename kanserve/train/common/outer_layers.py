@@ -29,7 +29,8 @@ def without_exponential(kan: Kan) -> Kan:
     last = kan.layers[-1]
     if len(kan.layers) < 2 or not kan.layers[-2].spline_mask.any() or not _diagonal(last, "exp"):
         return kan
-    return replace(kan, layers=kan.layers[:-1])
+    scale, shift = np.diagonal(last.affine[..., 0]), np.diagonal(last.affine[..., 1])
+    return replace(kan, layers=kan.layers[:-1], output_scale=scale, output_shift=shift)
 
 
 def with_clipped_inputs(kan: Kan) -> Kan:

@@ -269,7 +269,7 @@ def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
     last = 0
     while grids or (grids := [size for size in _finer(best, plan) if size > last]):
         last = intervals = grids.pop(0)
-        moved = regrid(best.kan, plan.train.x, intervals)
+        moved = regrid(best.kan, plan.train.x, intervals, keep_first=True)
         if parameters(moved) > min(most, MOST_PARAMETERS):
             break
         unsure = without_gain > 0 or _is_wide(moved, now)

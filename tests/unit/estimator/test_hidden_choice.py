@@ -19,7 +19,7 @@ def samples(rows: int = 300, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray
 def test_a_sum_of_curves_in_noise_needs_no_hidden_nodes():
     x, y = samples()
     model = KANRegressor(random_state=0).fit(x, y)
-    assert model.kan_.shape == (6, 1)
+    assert model.kan_.shape == (6, 1)  # the mean of five networks
     fresh, exact = samples(2000, 0.0)
     assert model.score(fresh, exact) > 0.95
 
@@ -40,6 +40,34 @@ def test_tables_choose_their_hidden_nodes_too():
     model = KANRegressor(random_state=0, steps=5)
     model._learn(data)
     assert model.kan_.inputs[3].categories == ("a", "b", "c") and model.kan_.shape[0] == 4
+    model.set_params(hidden=(2,), n_networks=2)._learn(data)
+    both = [KANRegressor((2,), steps=5, random_state=0)]
+    both[0]._learn(data)
+    assert model.kan_.inputs == both[0].kan_.inputs and model.kan_.shape == (4, 4, 1)
+
+
+@pytest.mark.slow
+def test_the_mean_of_networks_predicts_noisy_answers_better_than_one():
+    x, y = samples(100)
+    fresh, exact = samples(2000, 0.0)
+    one, five = (KANRegressor((), n_networks=n, random_state=0).fit(x, y).score(fresh, exact) for n in (1, 5))
+    assert five > one
+
+
+@pytest.mark.slow
+def test_exact_answers_need_one_network():
+    x, _ = samples()
+    y = x[:, 0] * x[:, 1]
+    automatic = KANRegressor(random_state=0).fit(x[:, :2], y).kan_
+    nodes = automatic.shape[1:-1]
+    assert kanserve.equal(automatic, KANRegressor(nodes, random_state=0).fit(x[:, :2], y).kan_)
+
+
+def test_the_number_of_networks_is_checked():
+    x, y = samples(50)
+    for wrong in (0, 2.5, "many"):
+        with pytest.raises(ValueError, match="n_networks"):
+            KANRegressor((), n_networks=wrong).fit(x, y)
 
 
 def test_every_row_is_predicted_once_by_networks_that_have_not_seen_it():
