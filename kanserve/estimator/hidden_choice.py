@@ -42,14 +42,14 @@ class ChoiceSettings:
     """Up to so many all rows are predicted, each by networks that have not seen it; of more, a part."""
     folds: int = 3
     most_inputs: int = 30
-    """With more inputs one fold is enough: a fit takes long."""
+    """With more inputs one fold and one network are enough: a fit takes long."""
     grid: tuple[int, ...] = (3, 5)
     starts: int = 2
     steps: int = 20
     share: float = 0.5
     """Of a standard error, by which fewer nodes may be worse."""
     networks: int = 5
-    """Of which the mean is taken, of fewer than `many_rows` with noise."""
+    """Of which the mean is taken: of fewer than `many_rows` with noise, and up to `most_inputs`."""
     noise: float = 0.01
     """Of a constant's loss on unseen rows: with less, one network is enough."""
 
@@ -67,8 +67,9 @@ def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: in
     given = {**options, "steps": CHOICE.steps, "starts": CHOICE.starts}
     found = [_errors(data, folds, nodes, order, given, seed) for nodes in candidates]
     chosen = _simplest(found)
+    short = len(data) < CHOICE.many_rows and data.x.shape[1] <= CHOICE.most_inputs
     noisy = float(found[chosen].mean()) > CHOICE.noise * float(_of_constants(data, folds, options).mean())
-    return candidates[chosen], CHOICE.networks if noisy and len(data) < CHOICE.many_rows else 1
+    return candidates[chosen], CHOICE.networks if short and noisy else 1
 
 
 def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:

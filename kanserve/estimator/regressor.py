@@ -34,7 +34,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     n_networks : int or "auto", default="auto"
         Networks that are fitted, from other starts and held-out rows, and averaged: their mean is one network with the
         hidden nodes of all (`kanserve.average`). It predicts noisy y better than one of them. "auto" is 5 with
-        hidden="auto", on fewer than 10,000 rows with noise, else 1.
+        hidden="auto", on fewer than 10,000 noisy rows of up to 30 columns, else 1.
     grid : int, tuple of int or "auto", default="auto"
         Intervals of the finest splines. A fit begins with few and refines the grid while the held-out error falls; a
         tuple names every grid to take. "auto" is 10, and up to 100 where a poor fit leaves structure that asks for it.

@@ -255,7 +255,8 @@ def bending(layer: Layer, i: int) -> Array:
     """The matrix D'D (G+k, G+k) of the second differences of coefficients on the grid of input i.
 
     On a uniform grid they are c[m+1] - 2·c[m] + c[m-1]. On others they are differences of slopes between the Greville
-    abscissae, times the mean step, so that a straight line has no penalty.
+    abscissae, so that a straight line has no penalty, times the lesser of the two steps: where values are crowded, a
+    spline may change as much from interval to interval as it may elsewhere.
     """
     k = layer.order
     knots = layer.knots[i]
@@ -264,7 +265,7 @@ def bending(layer: Layer, i: int) -> Array:
     low, high = span(knots, k)
     mean = (high - low) / (count - k)
     steps = np.maximum(np.diff(places), 1e-3 * mean)
-    slopes = mean * np.diff(np.eye(count), axis=0) / steps[:, None]
-    second = np.diff(slopes, axis=0)
+    slopes = np.diff(np.eye(count), axis=0) / steps[:, None]
+    second = np.minimum(steps[1:], steps[:-1])[:, None] * np.diff(slopes, axis=0)
     result: Array = second.T @ second
     return result

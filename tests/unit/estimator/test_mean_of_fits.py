@@ -1,0 +1,50 @@
+"""A classifier of few rows is the mean of narrow networks; equal seeds give equal means."""
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve.estimator import KANClassifier, KANRegressor
+
+
+def flowers(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (rows, 3))
+    return x, np.floor((x[:, 0] + 1) / 2 * classes)
+
+
+@pytest.mark.slow
+def test_few_rows_are_classified_by_the_mean_of_four_narrow_networks():
+    x, y = flowers(60)
+    automatic = KANClassifier(random_state=0, steps=5).fit(x, y)
+    assert automatic.kan_.shape == (3, 32, 3)
+    narrow = KANClassifier((8,), n_networks=4, random_state=0, steps=5).fit(x, y)
+    assert kanserve.equal(automatic.kan_, narrow.kan_)
+    assert kanserve.equal(automatic.kan_, KANClassifier(random_state=0, steps=5).fit(x, y).kan_)
+
+
+@pytest.mark.slow
+def test_many_classes_or_rows_get_one_wide_network():
+    for x, y in (flowers(90, 9), flowers(1200)):
+        automatic = KANClassifier(random_state=0, steps=2).fit(x, y)
+        assert kanserve.equal(automatic.kan_, KANClassifier((32,), random_state=0, steps=2).fit(x, y).kan_)
+
+
+def test_the_scores_are_means():
+    x, y = flowers(60)
+    mean = KANClassifier((2,), n_networks=2, steps=2, starts=1, random_state=0).fit(x, y)
+    one = KANClassifier((2,), steps=2, starts=1, random_state=0).fit(x, y)
+    assert mean.kan_.shape == (3, 4, 3) and mean.kan_.classes == one.kan_.classes
+    half = mean.decision_function(x) - one.decision_function(x) / 2
+    other = KANClassifier.from_kan(mean.kan_).decision_function(x)
+    np.testing.assert_array_equal(other, mean.decision_function(x))
+    assert np.abs(half).max() > 0
+
+
+def test_a_monotone_mean_is_monotone():
+    x, _ = flowers(120)
+    y = x[:, 0] + np.random.default_rng(1).normal(0, 0.3, 120)
+    model = KANRegressor((2,), n_networks=2, grid=3, starts=1, steps=5, monotonic_cst=[1, 0, 0], random_state=0)
+    model.fit(x, y)
+    line = np.column_stack([np.linspace(-3, 3, 200), np.zeros((200, 2))])
+    assert model.kan_.shape == (3, 4, 1) and np.diff(model.predict(line)).min() >= -1e-12
