@@ -19,15 +19,16 @@ NEEDS = {
     "law-from-noisy-data": "pandas",
     "missing-values": "sklearn",
     "onnx-runtime": "onnxruntime",
+    "pendulum": "scipy",
     "serve-and-update": "grpc",
 }
 LARGEST_CPU_SECONDS = 600
 
 
-def test_there_are_eleven_tutorials_and_a_start():
+def test_there_are_twelve_tutorials_and_a_start():
     assert {page.stem for page in NOTEBOOKS} == {
         *("gallery", "browser", "classifier", "edit", "five-minutes", "hello-kan", "knots", "law-from-noisy-data"),
-        *("microcontroller", "missing-values", "onnx-runtime", "poisson", "serve-and-update"),
+        *("microcontroller", "missing-values", "onnx-runtime", "pendulum", "poisson", "serve-and-update"),
     }
 
 
