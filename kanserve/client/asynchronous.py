@@ -1,36 +1,24 @@
 """The asyncio client, with the same calls as the synchronous one."""
 
 import asyncio
-import itertools
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from threading import Event
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import grpc
-import grpc.aio
-import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from kanserve.client import describing, predicting, retrying
-from kanserve.client.connecting import Calls, Metadata, Names, Pem, calls, target
-from kanserve.client.dataframes import Frame
-from kanserve.client.exporting import Received, write
-from kanserve.client.predicting import Array, Memory, Output, Steps
-from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Network, Prediction, ServedFormula
+from kanserve.client import describing, retrying
+from kanserve.client.asyncio_predictions import AsyncPredictions
+from kanserve.client.exporting import write
+from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Network, ServedFormula
 from kanserve.client.watch_events import Known, ModelEvent
-from kanserve.errors import InputError, KanserveError
 from kanserve.v1 import formula_pb2
 
-T = TypeVar("T")
 
-
-class AsyncClient:
+class AsyncClient(AsyncPredictions):
     """As Client, for asyncio: the same calls, to be awaited, with the same errors.
 
-    It may be created anywhere, but is used in one event loop.
+    It may be created anywhere, but is used in one event loop. The examples of its methods can be typed in a
+    notebook or in `python -m asyncio`; their `client` is connected to the server below.
 
     Parameters
     ----------
@@ -63,111 +51,56 @@ class AsyncClient:
     [[2.0]]
     """
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout: float = 30.0,
-        retries: int = 4,
-        channels: int = 1,
-        tls: bool | Pem = False,
-        certificate: Pem | None = None,
-        key: Pem | None = None,
-        server_name: str = "",
-        token: str | Callable[[], str] | None = None,
-        metadata: Metadata = (),
-    ) -> None:
-        self._target = target(
-            address,
-            channels=channels,
-            tls=tls,
-            certificate=certificate,
-            key=key,
-            server_name=server_name,
-            token=token,
-        )
-        self._address, self._timeout, self._retries = address, timeout, retries
-        self._channels: list[grpc.aio.Channel] = []
-        self._turns: Iterator[Calls] = iter(())
-        self._names = Names(token, metadata)
-        self._memory = Memory()
-        self._closed = Event()
-        self.retried = 0  # the number of retries
-
-    @overload
-    async def predict(
-        self,
-        name: str,
-        x: Frame,
-        version: int | str = "",
-        *,
-        output: Output = "y",
-        dtype: DTypeLike = np.float64,
-    ) -> Any: ...
-    @overload
-    async def predict(
-        self,
-        name: str,
-        x: ArrayLike,
-        version: int | str = "",
-        *,
-        output: Output = "y",
-        dtype: DTypeLike = np.float64,
-    ) -> NDArray[Any]: ...
-    async def predict(
-        self,
-        name: str,
-        x: ArrayLike | Frame,
-        version: int | str = "",
-        *,
-        output: Output = "y",
-        dtype: DTypeLike = np.float64,
-    ) -> Any:
-        """The outputs (N, outputs) at raw features x (N, inputs), as `Client.predict`."""
-        return await self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
-
-    async def predict_interval(
-        self,
-        name: str,
-        x: ArrayLike | Frame,
-        version: int | str = "",
-        *,
-        level: float = 0.9,
-        dtype: DTypeLike = np.float64,
-    ) -> tuple[Any, Any]:
-        """The ends (low, high) of prediction intervals at raw features x, as `Client.predict_interval`."""
-        return await self._run(predicting.predict_interval(self._memory, name, x, str(version), level, dtype))
-
-    async def infer(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
-    ) -> Prediction:
-        """All outputs, in raw units, and which rows are outside the training range, as `Client.infer`."""
-        return await self._run(predicting.infer(self._memory, name, x, str(version), dtype))
-
-    @overload
-    async def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[False] = False
-    ) -> tuple[Array, Array]: ...
-
-    @overload
-    async def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[True]
-    ) -> tuple[Array, Array, Array]: ...
-
-    async def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: bool = False
-    ) -> tuple[Array, ...]:
-        """The outputs (N, outputs) and their exact derivatives (N, outputs, inputs), as `Client.differentiate`."""
-        return await self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
-
     async def formula(
         self, name: str, version: int | str = "", *, formats: Sequence[str] = ()
     ) -> tuple[ServedFormula, ...]:
-        """One formula per output, in raw features, as `Client.formula`."""
+        """One formula for each output, in raw features.
+
+        Parameters
+        ----------
+        name, version, formats
+            As in `Client.formula`.
+
+        Returns
+        -------
+        tuple of ServedFormula
+            With `text`, `latex`, and `evaluate(x)`.
+
+        Raises
+        ------
+        NotFoundError, InputError, FormulaError
+            As in `Client.formula`.
+
+        Examples
+        --------
+        >>> (await client.formula("line"))[0].text
+        '2*x + 1'
+        """
         return await self._run(describing.formula(name, str(version), formats))
 
     async def network(self, name: str, version: int | str = "", *, curve_points: int | None = None) -> Network:
-        """The nodes and edges, each edge with its curve, as `Client.network`."""
+        """The nodes and edges, each edge with its curve in the units of its layer.
+
+        Parameters
+        ----------
+        name, version, curve_points
+            As in `Client.network`.
+
+        Returns
+        -------
+        Network
+            With `layers`, and `edges` of all of them.
+
+        Raises
+        ------
+        NotFoundError, InputError
+            As in `Client.network`.
+
+        Examples
+        --------
+        >>> [edge.function for edge in (await client.network("line")).edges]
+        ['x']
+        """
         return await self._run(describing.network(name, str(version), curve_points))
 
     async def export_source(
@@ -179,7 +112,28 @@ class AsyncClient:
         format: str = "c_source",
         include_libraries: bool = False,
     ) -> Mapping[str, bytes]:
-        """The verified files of "c_source" or "numpy_source" by path, as `Client.export_source`."""
+        """The verified files of a model as source; also written to a new folder if one is given.
+
+        Parameters
+        ----------
+        name, folder, version, format, include_libraries
+            As in `Client.export_source`.
+
+        Returns
+        -------
+        mapping of str to bytes
+            The files, by path.
+
+        Raises
+        ------
+        NotFoundError, IntegrityError, FormatError, InvalidNameError, ConflictError
+            As in `Client.export_source`.
+
+        Examples
+        --------
+        >>> sorted(await client.export_source("line", format="numpy_source"))
+        ['line.py']
+        """
         request = formula_pb2.ExportSourceRequest(
             model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
         )
@@ -189,7 +143,32 @@ class AsyncClient:
         return files
 
     async def watch(self, name: str = "") -> AsyncIterator[ModelEvent]:
-        """Yield each version of a model, or of all models, and then each change, as `Client.watch`."""
+        """Yield each version of a model, or of all models, and then each change, without end.
+
+        It is iterated by `async for`. A lost connection is made again, and only changes in between are yielded.
+
+        Parameters
+        ----------
+        name
+            As in `Client.watch`.
+
+        Yields
+        ------
+        ModelEvent
+            What changed.
+
+        Raises
+        ------
+        UnreachableError
+            No server is there at first.
+
+        Examples
+        --------
+        >>> async for event in client.watch("line"):
+        ...     print(event.version, event.state)
+        ...     break
+        1 ready
+        """
         request, known, failures = formula_pb2.WatchRequest(model_name=name), Known(), 0
         while not self._closed.is_set():
             called, metadata = self._names.next()
@@ -213,95 +192,143 @@ class AsyncClient:
             await asyncio.sleep(retrying.delay(failures))
 
     async def metadata(self, name: str, version: int | str = "") -> ModelInfo:
-        """The names of a model's inputs, outputs and classes, its versions, precision and backend."""
+        """What a model is: the names of its inputs, outputs and classes, its versions, precision and backend.
+
+        Parameters
+        ----------
+        name, version
+            As in `Client.metadata`.
+
+        Returns
+        -------
+        ModelInfo
+            With `inputs`, `outputs`, `classes`, `versions` and `intervals`.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such model or version.
+
+        Examples
+        --------
+        >>> info = await client.metadata("line")
+        >>> info.inputs, info.outputs, info.backend
+        (('x',), ('y',), 'numpy_source')
+        """
         return await self._run(describing.metadata(name, str(version)))
 
     async def models(self) -> tuple[ModelStatus, ...]:
-        """Every version that the server found, loaded or not."""
+        """Every version that the server found, loaded or not.
+
+        Returns
+        -------
+        tuple of ModelStatus
+            With `name`, `version`, `ready` and `reason`.
+
+        Examples
+        --------
+        >>> [(one.name, one.version, one.ready) for one in await client.models()]
+        [('line', 1, True)]
+        """
         return await self._run(describing.models())
 
     async def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
-        """The statistics of all versions, or of one model or version, as `Client.statistics`."""
+        """The statistics of all versions, or of one model or version, since the server started; durations in seconds.
+
+        Parameters
+        ----------
+        name, version
+            As in `Client.statistics`.
+
+        Returns
+        -------
+        tuple of ModelStatistics
+            One for each version.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such model or version.
+
+        Examples
+        --------
+        >>> (await client.statistics("line"))[0].name
+        'line'
+        """
         return await self._run(describing.statistics(name, str(version)))
 
     async def load(self, name: str) -> None:
-        """Make the server load a model's versions from its repository, as `Client.load`."""
+        """Make the server load a model's versions from its repository; never retried.
+
+        Parameters
+        ----------
+        name
+            As in `Client.load`.
+
+        Raises
+        ------
+        AccessError, NotFoundError
+            As in `Client.load`.
+
+        Examples
+        --------
+        >>> await client.load("line")
+        """
         await self._run(describing.load(name))
 
     async def unload(self, name: str) -> None:
-        """Make the server unload a model, as `Client.unload`."""
+        """Make the server unload a model; never retried.
+
+        Parameters
+        ----------
+        name
+            As in `Client.unload`.
+
+        Raises
+        ------
+        AccessError
+            The caller may not.
+
+        Examples
+        --------
+        >>> await client.unload("line")
+        >>> await client.ready("line")
+        False
+        >>> await client.load("line")
+        """
         await self._run(describing.unload(name))
 
     async def live(self) -> bool:
-        """Whether the server answers."""
+        """Whether the server answers.
+
+        Returns
+        -------
+        bool
+            False if no server answers.
+
+        Examples
+        --------
+        >>> await client.live()
+        True
+        """
         return await self._run(describing.live())
 
     async def ready(self, name: str = "", version: int | str = "") -> bool:
-        """Whether the server, or one of its models, accepts requests, as `Client.ready`."""
+        """Whether the server, or one of its models, accepts requests.
+
+        Parameters
+        ----------
+        name, version
+            As in `Client.ready`.
+
+        Returns
+        -------
+        bool
+            False for an unknown model, and if no server answers.
+
+        Examples
+        --------
+        >>> await client.ready("line")
+        True
+        """
         return await self._run(describing.ready(name, str(version)))
-
-    async def close(self) -> None:
-        """Close the connections. Later calls raise InputError, and `watch` ends."""
-        self._closed.set()
-        for channel in self._channels:
-            await channel.close(None)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def _turn(self) -> Calls:
-        if not self._channels:  # created late: a channel belongs to the event loop that runs at its creation
-            self._channels = self._target.open_in_loop()
-            self._turns = itertools.cycle([calls(channel) for channel in self._channels])
-        return next(self._turns)
-
-    async def _run(self, steps: Steps[T]) -> T:
-        try:
-            call, request = next(steps)
-            while True:
-                try:
-                    response = await self._call(call, request)
-                except KanserveError as failed:
-                    call, request = steps.throw(failed)
-                else:
-                    call, request = steps.send(response)
-        except StopIteration as done:
-            result: T = done.value
-            return result
-
-    async def _call(self, call: str, request: Any) -> Any:
-        """The response, after as many attempts as it takes within the timeout."""
-        if self._closed.is_set():
-            raise InputError("The client is closed. Make another.")
-        name, metadata = self._names.next()
-        left, begun, failures = self._timeout, time.monotonic(), 0
-        while True:
-            method = self._turn()[call]
-            try:
-                if call == "ExportSource":
-                    return await _received(method(request, timeout=left, metadata=metadata), request.format)
-                return await method(request, timeout=left, metadata=metadata)
-            except grpc.RpcError as error:
-                failures += 1
-                pause = retrying.delay(failures)
-                left = self._timeout - (time.monotonic() - begun) - pause
-                again = retrying.is_passing(error) and call not in retrying.ONCE and failures <= self._retries
-                if not again or left <= 0 or self._closed.is_set():
-                    raise retrying.raised(error, self._address, self._timeout, name, failures) from None
-            await asyncio.sleep(pause)
-            self.retried += 1
-
-
-async def _received(stream: Any, kind: str) -> Mapping[str, bytes]:
-    received = Received(kind)
-    try:
-        async for part in stream:
-            received.add(part)
-        return received.files()
-    finally:
-        stream.cancel()

@@ -54,7 +54,14 @@ class BlockingConnection:
         self.retried = 0  # the number of retries
 
     def close(self) -> None:
-        """Close the connections. Later calls raise InputError, and `watch` ends."""
+        """Close the connections. Later calls raise InputError, and `watch` ends.
+
+        `with` does it at its end.
+
+        Examples
+        --------
+        >>> client.close()
+        """
         self._closed.set()
         for channel in self._channels:
             channel.close()

@@ -1,23 +1,38 @@
 """Every public function and class has NumPy sections, and its examples run."""
 
+import ast
+import asyncio
 import doctest
 import inspect
+from contextlib import redirect_stdout
+from io import StringIO
 
 import pytest
 
 import kanserve
 import kanserve.batch
+import kanserve.data.datasets
+import kanserve.formula
 import kanserve.nn
 import kanserve.pde
+import kanserve.repository
+from kanserve.serve.server import start
+from kanserve.serve.settings import Settings
 
 METHODS = ("__call__", "predict", "plot", "formula", "save")
 OF_FINDINGS = ("select", "predict", "to_frame", "latex_table", "save", "load")
+OF_ASYNC_CLIENT = [
+    name for name, _ in inspect.getmembers(kanserve.AsyncClient, inspect.isroutine) if not name.startswith("_")
+]
 PUBLIC = {name: getattr(kanserve, name) for name in kanserve.__all__}
 NAMES = [name for name, found in PUBLIC.items() if inspect.isroutine(found) or inspect.isclass(found)]
 NAMES += [*(f"nn.{name}" for name in kanserve.nn.__all__), "nn.KANLayer.set_grid"]
 NAMES += [f"pde.{name}" for name in kanserve.pde.__all__]
 GIVEN = ("pde.Field", "pde.Fields")  # what a function of the caller gets, and never makes
 NAMES += [f"batch.{name}" for name in kanserve.batch.__all__]
+NAMES += [f"formula.{name}" for name in ("evaluate_tree", "expression", "from_json", "source", "to_json", "verify")]
+NAMES += [f"repository.{name}" for name in ("clean", "names", "open", "read", "versions")]
+NAMES += [f"data.datasets.{name}" for name in ("knot_names", "load_equations", "load_knots")]
 
 
 def missing(found):
@@ -64,3 +79,50 @@ def test_its_examples_run(name):
     said: list[str] = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
     assert not said, "".join(said)
+
+
+@pytest.fixture(scope="module")
+def line_server(tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    line = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    unseen = [[n / 20] for n in range(20)], [[n / 10 + 1.25] for n in range(20)]
+    kanserve.publish(models, "line", kanserve.compile(line, ["numpy_source"], name="line", data=unseen))
+    with start(Settings(repository=str(models), port=0, anonymous=("predict", "read", "manage"))) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", OF_ASYNC_CLIENT)
+def test_an_awaited_call_has_the_sections_and_parameters_of_its_signature(name):
+    method = getattr(kanserve.AsyncClient, name)
+    signature, text = inspect.signature(method), inspect.getdoc(method) or ""
+    parameters = [one for one in signature.parameters if one != "self"]
+    wanted = ["Examples", *(["Parameters"] if parameters else [])]
+    if signature.return_annotation is not None:
+        wanted.append("Yields" if name == "watch" else "Returns")
+    assert [one for one in wanted if f"\n{one}\n{'-' * len(one)}\n" not in text] == []
+    if parameters:
+        said = text.partition("Parameters\n----------\n")[2].partition("\n    ")[0]
+        assert said.split(" : ")[0].split(", ") == parameters
+
+
+@pytest.mark.parametrize("name", OF_ASYNC_CLIENT)
+def test_the_example_of_an_awaited_call_runs(name, line_server):
+    text = inspect.getdoc(getattr(kanserve.AsyncClient, name)) or ""
+    test = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
+    assert test.examples
+    assert asyncio.run(typed(test.examples, line_server.address)) == [example.want for example in test.examples]
+
+
+async def typed(examples: list[doctest.Example], address: str) -> list[str]:
+    """What `python -m asyncio` prints for each example, where `client` is connected to a server."""
+    said = []
+    async with kanserve.AsyncClient(address) as client:
+        names = {"client": client}
+        for example in examples:
+            code = compile(example.source, "example", "single", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            with redirect_stdout(StringIO()) as printed:
+                done = eval(code, names)
+                if inspect.isawaitable(done):
+                    await done
+            said.append(printed.getvalue())
+    return said
