@@ -43,7 +43,7 @@ ELSEWHERE = {
 # Pages whose blocks of Python run here, one after the other, with what a reader of the page has by then.
 HERE = (
     *("docs/index.md", "docs/questions.md", "docs/session.md", "docs/training.md", "docs/how-to/travel.md"),
-    *("docs/how-to/flagged.md", "examples/README.md"),
+    *("docs/how-to/flagged.md", "docs/how-to/own-functions.md", "examples/README.md"),
 )
 # Blocks of shell lines of these pages, and where they run.
 SHELL_BLOCKS = {
