@@ -33,6 +33,11 @@ TYPED = (
     "rate limit",
     "thread pool",
     "test vector",
+    "confidence interval",
+    "custom function",
+    "missing values",
+    "overfitting",
+    "quantization",
 )
 
 
