@@ -33,7 +33,31 @@ KNOT_INVARIANTS = (
 
 
 def load_knots(target: str = "signature", inputs: Sequence[str] = KNOT_INVARIANTS) -> Dataset:
-    """1118 distinct hyperbolic knots: the hyperbolic invariants (N, 16), and the `target` to learn (N, 1)."""
+    """1118 distinct hyperbolic knots: the hyperbolic invariants (N, 16), and the `target` to learn (N, 1).
+
+    Parameters
+    ----------
+    target : str, default="signature"
+        A column of numbers.
+    inputs : sequence of str, default=KNOT_INVARIANTS
+        The columns that are inputs.
+
+    Returns
+    -------
+    Dataset
+        With the names of the columns.
+
+    Raises
+    ------
+    DataError
+        There is no such column, it holds no numbers, or the target is an input.
+
+    Examples
+    --------
+    >>> from kanserve.data.datasets import load_knots
+    >>> load_knots().x.shape
+    (1118, 16)
+    """
     columns = _columns("knots")
     for name in (target, *inputs):
         if name not in columns:
@@ -47,7 +71,19 @@ def load_knots(target: str = "signature", inputs: Sequence[str] = KNOT_INVARIANT
 
 
 def knot_names() -> tuple[str, ...]:
-    """The name of each knot, in the order of the rows of `load_knots`: K5a1 has 5 crossings and is alternating."""
+    """The name of each knot, in the order of the rows of `load_knots`: K5a1 has 5 crossings and is alternating.
+
+    Returns
+    -------
+    tuple of str
+        1118 names.
+
+    Examples
+    --------
+    >>> from kanserve.data.datasets import knot_names
+    >>> len(knot_names())
+    1118
+    """
     return _columns("knots")["name"]
 
 
@@ -65,7 +101,24 @@ def load_equations(
 ) -> tuple[Equation, ...]:
     """Laws of physics: 30 in dimensionless form with 2 to 4 inputs, or 62 in physical quantities with 1 to 6; 40
     laws of other fields with 1 to 6; 72 of the suites that the field judges searches by, with 1 to 5; 40 plain laws of
-    one input; or 30 sums of functions of one input each, with 3 to 6."""
+    one input; or 30 sums of functions of one input each, with 3 to 6.
+
+    Parameters
+    ----------
+    table : {"feynman", "feynman_dimensional", "sciences", "field_suites", "one_input", "additive"}, default="feynman"
+        Which of them, in the order above.
+
+    Returns
+    -------
+    tuple of Equation
+        Each with its name, its formula and the ranges of its inputs.
+
+    Examples
+    --------
+    >>> from kanserve.data.datasets import load_equations
+    >>> len(load_equations())
+    30
+    """
     columns = _columns(table)
     rows = zip(columns["id"], columns["formula"], columns["ranges"], strict=True)
     return tuple(Equation(name, formula, _ranges(ranges)) for name, formula, ranges in rows)

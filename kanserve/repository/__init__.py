@@ -111,18 +111,103 @@ def _write_card(place: "Remote | Path", name: str, artifact: Artifact, version: 
 
 
 def names(root: Root) -> tuple[str, ...]:
-    """The models that have a version, sorted."""
+    """The models that have a version, sorted.
+
+    Parameters
+    ----------
+    root : str or path
+        The repository: a folder, or a URL of a store.
+
+    Returns
+    -------
+    tuple of str
+        Their names.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.repository, tempfile
+    >>> models = tempfile.mkdtemp()
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> kanserve.repository.names(models)
+    ('line',)
+    """
     return _many(root).names()
 
 
 def versions(root: Root, name: str) -> tuple[int, ...]:
-    """The versions of a model, oldest first; NotFoundError when it has none."""
+    """The versions of a model, oldest first.
+
+    Parameters
+    ----------
+    root : str or path
+        The repository: a folder, or a URL of a store.
+    name : str
+        The model.
+
+    Returns
+    -------
+    tuple of int
+        Their numbers.
+
+    Raises
+    ------
+    NotFoundError
+        It has none.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.repository, tempfile
+    >>> models = tempfile.mkdtemp()
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> kanserve.repository.versions(models, "line")
+    (1,)
+    """
     check_name(name)
     return _many(root).versions(name)
 
 
 def read(root: Root, name: str, version: int | None = None, trusted: Verifier | None = None) -> Artifact:
-    """The artifact of a version, by default the newest, verified: NotFoundError, ArtifactError or UnreachableError."""
+    """The artifact of a version, verified by its checksums.
+
+    Parameters
+    ----------
+    root : str or path
+        The repository: a folder, or a URL of a store.
+    name : str
+        The model.
+    version : int, optional
+        By default the newest.
+    trusted : Verifier, optional
+        Refuses a version without a signature that it knows.
+
+    Returns
+    -------
+    Artifact
+        With the manifest and the files.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such model or version.
+    ArtifactError
+        Files are missing or changed, or a signature is.
+    UnreachableError
+        The store does not answer.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.repository, tempfile
+    >>> models = tempfile.mkdtemp()
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> kanserve.repository.read(models, "line").kan().formula().text
+    '2*x + 1'
+    """
     check_name(name)
     if version is not None:
         check_version(version)
@@ -134,6 +219,28 @@ def clean(root: Root, older_than: float = 3600.0) -> int:
     """Remove incomplete versions of killed publishers, untouched for `older_than` seconds; returns how many.
 
     The default is safe for running publishers: an artifact of the largest allowed size is written well within an hour.
+
+    Parameters
+    ----------
+    root : str or path
+        The repository: a folder, or a URL of a store.
+    older_than : float, default=3600.0
+        Seconds.
+
+    Returns
+    -------
+    int
+        How many were removed.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.repository, tempfile
+    >>> models = tempfile.mkdtemp()
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> kanserve.repository.clean(models)
+    0
     """
     return Remote(str(root)).clean(older_than) if is_remote(root) else local.clean(local.path(root), older_than)
 
@@ -144,7 +251,33 @@ def open(
     """Open a repository for reading. A folder with a manifest in its root is one version of one model: version 1 of
     `model_name`, or of the name in the manifest. A folder of versions is one model: `model_name`, or the folder's name.
 
-    `options` are passed to the file system of a URL. Models are not read yet.
+    Models are not read yet.
+
+    Parameters
+    ----------
+    root : str or path
+        The repository: a folder, or a URL of a store.
+    model_name : str, optional
+        The model's name, where the folder does not say it.
+    trusted : Verifier, optional
+        Reads only versions with a signature that it knows.
+    options : mapping, optional
+        Passed to the file system of a URL.
+
+    Returns
+    -------
+    Source
+        With `names()`, `versions(name)` and `read(name, version)`.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.repository, tempfile
+    >>> models = tempfile.mkdtemp()
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> tuple(kanserve.repository.open(models).names())
+    ('line',)
     """
     if is_remote(root):
         return Remote(str(root), trusted, options)

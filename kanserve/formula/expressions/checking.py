@@ -58,8 +58,25 @@ class Expected:
 def verify(kan: Kan, formulas: Sequence[Formula]) -> None:
     """Compare each formula, its tree and its Python code, with the network on up to 1000 rows of the training range.
 
-    FormulaError names the output and the row where they differ by more than `expected` allows. This runs the Python
-    code: use it for formulas made by `formulas`, never for formulas that were read from outside.
+    This runs the Python code: use it for formulas made by `formulas`, never for formulas that were read from outside.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    formulas : sequence of Formula
+        One for each output.
+
+    Raises
+    ------
+    FormulaError
+        They differ by more than `expected` allows; the message names the output and the row.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1")
+    >>> kanserve.formula.verify(kan, kanserve.formulas(kan))
     """
     wanted = expected(without_encoding(kan))
     if len(formulas) != len(kan.outputs):

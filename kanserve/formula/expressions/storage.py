@@ -13,7 +13,30 @@ VERSION = 1
 
 
 def to_json(formulas: Sequence[Formula]) -> dict[str, Any]:
-    """Data for `json.dumps`; spline tables that several outputs share are written once."""
+    """Data for `json.dumps`; spline tables that several outputs share are written once.
+
+    Parameters
+    ----------
+    formulas : sequence of Formula
+        Those of one network.
+
+    Returns
+    -------
+    dict
+        The data, which `from_json` reads.
+
+    Raises
+    ------
+    FormulaError
+        The formulas are of different networks.
+
+    Examples
+    --------
+    >>> import json, kanserve
+    >>> law = kanserve.from_formula("2*x + 1").formula()
+    >>> json.dumps(kanserve.formula.to_json([law])).startswith("{")
+    True
+    """
     tables: dict[str, Table] = {}
     for formula in formulas:
         for name, table in formula.tables.items():
@@ -27,7 +50,30 @@ def to_json(formulas: Sequence[Formula]) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> tuple[Formula, ...]:
-    """The formulas in parsed JSON; FormatError if they are invalid. Unknown entries are ignored."""
+    """The formulas in parsed JSON; unknown entries are ignored.
+
+    Parameters
+    ----------
+    data : dict
+        What `to_json` gave, as `json.loads` reads it.
+
+    Returns
+    -------
+    tuple of Formula
+        One for each output.
+
+    Raises
+    ------
+    FormatError
+        They are invalid.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> law = kanserve.from_formula("2*x + 1").formula()
+    >>> kanserve.formula.from_json(kanserve.formula.to_json([law]))[0].text
+    '2*x + 1'
+    """
     try:
         if data["version"] != VERSION:
             raise FormatError(f"The formulas have format version {data['version']!r:.40}, expected {VERSION}.")

@@ -76,8 +76,35 @@ class Table:
 def evaluate_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table], x: ArrayLike) -> Array:
     """The value (N,) of a tree at raw features x (N, inputs).
 
-    A row with any intermediate value that is not finite gives NaN, without a warning. FormatError for an invalid tree,
-    DataError for rows that do not fit it.
+    A row with any intermediate value that is not finite gives NaN, without a warning.
+
+    Parameters
+    ----------
+    tree : sequence
+        `Formula.tree`.
+    tables : mapping of str to Table
+        The splines that the tree names: `Formula.tables`.
+    x : array_like of shape (n_samples, n_inputs)
+        Raw features.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        The values.
+
+    Raises
+    ------
+    FormatError
+        The tree is invalid.
+    DataError
+        The rows do not fit it.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> law = kanserve.from_formula("2*x + 1").formula()
+    >>> kanserve.formula.evaluate_tree(law.tree, law.tables, [[0.5]]).tolist()
+    [2.0]
     """
     checked = check_tree(tree, tables)
     rows = _rows(checked, x)

@@ -27,9 +27,38 @@ def source(kan: Kan, language: str, *, name: str = "law", precision: Precision =
     """The formulas of all outputs as one function: c, fortran, julia, latex, matlab (or octave), numpy, python, rust.
 
     The function takes the raw features in the network's order and returns the outputs (a classifier's scores).
-    Constants have all of their digits, in LaTeX as many as in the text. FormulaError for a network with splines or one
-    that is too large, for a constant that the precision cannot hold, and for a function that the language lacks; each
-    says what to do.
+    Constants have all of their digits, in LaTeX as many as in the text.
+
+    Parameters
+    ----------
+    kan : Kan
+        A network without splines.
+    language : {"c", "fortran", "julia", "latex", "matlab", "octave", "numpy", "python", "rust"}
+        The language.
+    name : str, default="law"
+        The function's name.
+    precision : {"double", "float"}, default="double"
+        The type that it computes in.
+
+    Returns
+    -------
+    str
+        The source.
+
+    Raises
+    ------
+    FormulaError
+        The network has splines or is too large, the precision cannot hold a constant, or the language lacks a function;
+        the message says what to do.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1")
+    >>> names = {}
+    >>> exec(kanserve.formula.source(kan, "python", name="line"), names)
+    >>> names["line"]([0.5])
+    [2.0]
     """
     from kanserve.formula.from_network.formulas import formulas
 

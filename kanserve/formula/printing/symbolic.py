@@ -18,7 +18,29 @@ def expression(formula: Formula) -> Any:
     """The formula as a `sympy.Expr` in real symbols named by `identifiers`, with splines as undefined functions.
 
     It is built without sympy's automatic rewriting, which could change the domain (exp(log(x)) to x). Needs the extra
-    `export`. FormulaError if the formula is too large for sympy: use the tree.
+    `export`.
+
+    Parameters
+    ----------
+    formula : Formula
+        As `kanserve.formulas` or `Kan.formula` gives it.
+
+    Returns
+    -------
+    sympy.Expr
+        The expression. `kanserve.from_formula` takes it back: name the `inputs`, or their order is alphabetical.
+
+    Raises
+    ------
+    FormulaError
+        The formula is too large for sympy: use the tree.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> law = kanserve.from_formula("2*x^2 + 1").formula()
+    >>> kanserve.formula.expression(law)
+    2*x**2 + 1
     """
     sympy = _sympy()
     if not unfold(formula.tree, LIMITS.symbolic_most_operations).whole:
