@@ -1,13 +1,15 @@
 """Pictures of results: formulas by complexity and error, residuals, and losses along the way."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.data.dataset import TrainingData, dataset
+from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError, InputError
+from kanserve.network.encoding import encode, encodes
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import known, ranges
@@ -135,6 +137,7 @@ def plot_residuals(
     ax: "Axes | None" = None,
     *,
     output: int | str = 0,
+    target: Target = None,
     theme: Theme = "auto",
     width: Width = None,
 ) -> "Axes":
@@ -146,12 +149,15 @@ def plot_residuals(
     ----------
     kan : Kan
         The network.
-    data : Dataset or (x, y)
-        Samples; of more than 2000, that many at even distances.
+    data : Dataset, tuple of array_like or DataFrame
+        Samples: a Dataset, (x, y), or a pandas or polars table with `target`; categories and missing values as in the
+        fit. Of more than 2000, that many at even distances.
     ax, theme, width
         As in `plot_network`.
     output : int or str, default=0
         The index or the name of the output.
+    target : str or sequence of str, optional
+        The columns of a DataFrame that the network answers with.
 
     Returns
     -------
@@ -174,7 +180,7 @@ def plot_residuals(
     >>> kanserve.plot_residuals(kan, ([[0.1], [0.4], [0.8]], [0.2, 0.9, 1.6])).get_xlabel()
     'predicted y'
     """
-    rows = dataset(data, classes=kan.classes)
+    rows = _samples(kan, data, target)
     names = [variable.name for variable in kan.outputs]
     q = names.index(output) if output in names else output
     if isinstance(q, str) or not -len(names) <= q < len(names):
@@ -291,6 +297,23 @@ def plot_losses(
     axes.set_ylabel("loss")
     axes.set_title(f"{len(history)} steps, loss {losses[0]:.3g} to {losses[-1]:.3g}", fontsize=10)
     return axes
+
+
+def _samples(kan: Kan, data: TrainingData, target: Target) -> Dataset:
+    """The samples in the codes of the network's categories; DataError where it has no number for a value."""
+    known = {one.name: one.categories for one in kan.inputs if one.categories}
+    wanted = [one.name for one in kan.inputs]
+    rows = dataset(data, target, classes=kan.classes, tables=True, known=known, wanted=wanted)
+    if rows.x.shape[1] != len(wanted):
+        return rows
+    for name, own in rows.categories.items():
+        if own != known.get(name, ()):
+            raise DataError(
+                f"Input {name!r} has the categories {', '.join(own)[:200]} in the data, and "
+                f"{', '.join(known.get(name, ()))[:200] or 'none'} in the network. Give a DataFrame with those alone."
+            )
+    replace(rows, x=encode(kan, rows.x) if encodes(kan) else rows.x, categories={}).check_numbers()
+    return rows
 
 
 def _outside(kan: Kan, x: ArrayLike) -> NDArray[np.bool_]:

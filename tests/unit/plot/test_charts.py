@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pandas
 import pytest
 from matplotlib.figure import Figure
 
@@ -84,6 +85,28 @@ def test_residuals_are_what_the_network_lacks_with_triangles_outside_its_range()
     assert axes.get_title() == "4 samples, 1 outside the training range"
     with pytest.raises(InputError, match="outputs are y"):
         plot_residuals(kan, (x, x), output="z")
+
+
+def test_residuals_of_a_table_with_categories_and_missing_values_are_those_of_its_predictions():
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({"size": rng.uniform(0, 1, 60), "colour": rng.choice(["red", "green", "blue"], 60)})
+    frame["price"] = frame["size"] + frame["colour"].map({"red": 0.0, "green": 1.0, "blue": 2.0})
+    frame.loc[::7, "size"] = np.nan
+    kan = kanserve.fit([2, 1], frame, target="price", starts=1, steps=5)
+    axes = plot_residuals(kan, frame, target="price")
+    dots = next(line for line in axes.lines if line.get_marker() == ".")
+    wanted = frame["price"].to_numpy() - kanserve.evaluate(kan, frame)[:, 0]
+    np.testing.assert_allclose(np.asarray(dots.get_ydata(), float), wanted, rtol=1e-9, atol=1e-12)
+    assert axes.get_title() == "60 samples"
+    codes = np.array([[0.2, 0.0], [0.4, 1.0]])
+    other = kanserve.Dataset(
+        codes, np.array([0.5, 0.6]), ("size", "colour"), ("price",), categories={"colour": ("red", "violet")}
+    )
+    with pytest.raises(DataError, match="violet"):
+        plot_residuals(kan, other)
+    plain = kanserve.from_formula("2*x", ranges={"x": (0, 1)})
+    with pytest.raises(DataError, match="nan"):
+        plot_residuals(plain, ([[0.1], [np.nan]], [0.2, 0.4]))
 
 
 def test_losses_have_their_lowest_marked_and_those_that_are_not_finite_left_out():
