@@ -82,7 +82,8 @@ def _with_repeats(data: Dataset, count: int, seed: int) -> Places:
     """
     if len(data) > TRAINING.fitting_many_rows:
         return some(len(data), count, seed)
-    marks = (np.nan_to_num(data.x) * np.random.default_rng(seed).normal(size=data.x.shape[1])).sum(axis=1)
+    of_values, of_missing = np.random.default_rng(seed).normal(size=(2, data.x.shape[1]))
+    marks = (np.nan_to_num(data.x) * of_values + np.isnan(data.x) * of_missing).sum(axis=1)
     _, groups = np.unique(marks, return_inverse=True)
     sizes = np.bincount(groups)
     if len(sizes) < TRAINING.fitting_fewest_groups or 2 * len(sizes) > len(data):
