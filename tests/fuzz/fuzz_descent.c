@@ -215,8 +215,9 @@ static void make_penalty(descent *own)
         const int64_t functions = bend->functions;
         double *matrix = reals(own, functions * functions);
         for (int64_t n = 0; n < functions * functions; n++) {
-            const int64_t apart = n / functions - n % functions;
-            if (own->tame) matrix[n] = apart == 0 ? 6 : apart * apart == 1 ? -2 : apart * apart == 4 ? 1 : 0;
+            static const double near[] = {8, -2, 1, -0.5, 0.25};
+            const int64_t apart = llabs(n / functions - n % functions);
+            if (own->tame) matrix[n] = apart <= KANSERVE_BEND_REACH ? near[apart] : 0;
         }
         bend->matrix = matrix;
     }

@@ -11,11 +11,11 @@ suffers cancellation when the damping is weak. */
 #include "cholesky.h"
 #include "../common/vectors.h"
 
-/* The factors of Λ: L has ones on its diagonal, and `near` and `far` are its entries for the previous function of the
-spline and the one before, which are `count` and 2·`count` numbers earlier. */
+/* The factors of Λ: L has ones on its diagonal, and lower[d - 1] are its entries for the d-th function of the spline
+before, which is d·`count` numbers earlier. */
 typedef struct {
     double *root; /* D^(-½) */
-    double *near, *far;
+    double *lower[KANSERVE_BEND_REACH];
 } factors;
 
 /* The leading dimension of the rows of Z, each followed by a row of Z·Z'. */
@@ -27,8 +27,30 @@ static int64_t own_leading(const kanserve_problem *problem)
 int64_t kanserve_dual_work(const kanserve_problem *problem)
 {
     const int64_t count = kanserve_squares_height(problem);
-    return count * own_leading(problem) + 4 * problem->size + 3 * count + kanserve_cholesky_work(count)
-        + KANSERVE_PADDING;
+    return count * own_leading(problem) + (2 + KANSERVE_BEND_REACH) * problem->size + 3 * count
+        + kanserve_cholesky_work(count) + KANSERVE_PADDING;
+}
+
+static int64_t reach(int64_t m)
+{
+    return m < KANSERVE_BEND_REACH ? m : KANSERVE_BEND_REACH;
+}
+
+/* The row of L of the parameter p, of function m, and its pivot, which is in `root`. */
+static void factorise_row(factors one, const kanserve_bend *bend, int64_t m, int64_t p)
+{
+    const double *row = bend->matrix + m * bend->functions;
+    double *pivot = one.root;
+    double products[KANSERVE_BEND_REACH]; /* of the entries of L with their pivots */
+    pivot[p] += row[m];
+    for (int64_t d = reach(m); d >= 1; d--) {
+        double product = row[m - d];
+        for (int64_t e = d + 1; e <= reach(m); e++)
+            product -= products[e - 1] * one.lower[e - d - 1][p - d * bend->count];
+        products[d - 1] = product;
+        one.lower[d - 1][p] = product / pivot[p - d * bend->count];
+        pivot[p] -= product * one.lower[d - 1][p];
+    }
 }
 
 static int factorise(const kanserve_problem *problem, const double *added, factors one)
@@ -40,22 +62,9 @@ static int factorise(const kanserve_problem *problem, const double *added, facto
     for (int64_t b = 0; b < penalty->bends; b++) {
         const kanserve_bend *bend = &penalty->bend[b];
         const int64_t count = bend->count;
-        for (int64_t m = 0; m < bend->functions; m++) {
-            const double *row = bend->matrix + m * bend->functions;
-            for (int64_t p = bend->offset + m * count; p < bend->offset + (m + 1) * count; p++) {
-                double beside = m < 1 ? 0 : row[m - 1];
-                pivot[p] += row[m];
-                if (m >= 2) {
-                    one.far[p] = row[m - 2] / pivot[p - 2 * count];
-                    beside -= row[m - 2] * one.near[p - count];
-                    pivot[p] -= row[m - 2] * one.far[p];
-                }
-                if (m >= 1) {
-                    one.near[p] = beside / pivot[p - count];
-                    pivot[p] -= beside * one.near[p];
-                }
-            }
-        }
+        for (int64_t m = 0; m < bend->functions; m++)
+            for (int64_t p = bend->offset + m * count; p < bend->offset + (m + 1) * count; p++)
+                factorise_row(one, bend, m, p);
     }
     int failed = 0;
     for (int64_t p = 0; p < problem->size; p++) {
@@ -73,7 +82,8 @@ static void forwards(const kanserve_problem *problem, factors one, double *z)
         const int64_t count = bend->count;
         for (int64_t m = 1; m < bend->functions; m++)
             for (int64_t p = bend->offset + m * count; p < bend->offset + (m + 1) * count; p++)
-                z[p] -= one.near[p] * z[p - count] + (m < 2 ? 0 : one.far[p] * z[p - 2 * count]);
+                for (int64_t d = 1; d <= reach(m); d++)
+                    z[p] -= one.lower[d - 1][p] * z[p - d * count];
     }
     for (int64_t p = 0; p < problem->size; p++)
         z[p] *= one.root[p];
@@ -88,11 +98,9 @@ static void backwards(const kanserve_problem *problem, factors one, double *z)
         const kanserve_bend *bend = &problem->penalty.bend[b];
         const int64_t count = bend->count;
         for (int64_t m = bend->functions - 1; m >= 1; m--)
-            for (int64_t p = bend->offset + m * count; p < bend->offset + (m + 1) * count; p++) {
-                z[p - count] -= one.near[p] * z[p];
-                if (m >= 2)
-                    z[p - 2 * count] -= one.far[p] * z[p];
-            }
+            for (int64_t p = bend->offset + m * count; p < bend->offset + (m + 1) * count; p++)
+                for (int64_t d = 1; d <= reach(m); d++)
+                    z[p - d * count] -= one.lower[d - 1][p] * z[p];
     }
 }
 
@@ -102,8 +110,10 @@ int kanserve_dual_solve(const kanserve_problem *problem, const double *rows, con
     const int64_t size = problem->size, count = kanserve_squares_height(problem), depth = kanserve_padded(size);
     const int64_t leading = own_leading(problem), given = kanserve_squares_leading(size);
     double *z = work, *products = z + depth, *y = z + count * leading;
-    factors one = {y + size, y + 2 * size, y + 3 * size};
-    double *right = y + 4 * size, *ones = right + count, *w = ones + count;
+    factors one = {.root = y + size};
+    for (int64_t d = 0; d < KANSERVE_BEND_REACH; d++)
+        one.lower[d] = y + (2 + d) * size;
+    double *right = y + (2 + KANSERVE_BEND_REACH) * size, *ones = right + count, *w = ones + count;
     if (factorise(problem, added, one))
         return 1;
     memcpy(y, slope, (size_t)size * sizeof *y);

@@ -7,13 +7,19 @@
 #include "dual.h"
 #include "least_squares.h"
 
+/* The first function within reach of function m. */
+static int64_t reached(int64_t m)
+{
+    return m > KANSERVE_BEND_REACH ? m - KANSERVE_BEND_REACH : 0;
+}
+
 /* The smoothness penalty ½·c'·B·c of all splines of a bend; adds B·c to `gradient` unless it is NULL. */
 static double bent(const kanserve_bend *bend, const double *vector, double *gradient)
 {
     const int64_t count = bend->count, functions = bend->functions;
     double sum = 0;
     for (int64_t m = 0; m < functions; m++)
-        for (int64_t other = m > 2 ? m - 2 : 0; other < functions && other <= m + 2; other++) {
+        for (int64_t other = reached(m); other < functions && other <= m + KANSERVE_BEND_REACH; other++) {
             const double factor = bend->matrix[m * functions + other];
             const double *left = vector + bend->offset + m * count, *right = vector + bend->offset + other * count;
             for (int64_t o = 0; o < count; o++) {
@@ -49,7 +55,7 @@ static void add_penalty(const kanserve_problem *problem, double *matrix, int64_t
     for (int64_t b = 0; b < one->bends; b++) {
         const kanserve_bend *bend = &one->bend[b];
         for (int64_t m = 0; m < bend->functions; m++)
-            for (int64_t other = m > 2 ? m - 2 : 0; other <= m; other++)
+            for (int64_t other = reached(m); other <= m; other++)
                 for (int64_t o = 0; o < bend->count; o++)
                     matrix[(bend->offset + m * bend->count + o) * leading + bend->offset + other * bend->count + o]
                         += bend->matrix[m * bend->functions + other];

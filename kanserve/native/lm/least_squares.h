@@ -17,6 +17,9 @@ typedef struct {
     int64_t first_part, parts;
 } kanserve_group;
 
+/* Diagonals of a bend's matrix on either side of the main one; the numbers beyond are 0. */
+enum { KANSERVE_BEND_REACH = 4 };
+
 typedef struct {
     int64_t offset, functions, count;
     const double *matrix;     /* (functions, functions), applied to each of `count` subnodes */

@@ -62,19 +62,18 @@ def refine(
     fixed: frozenset[Constant] = frozenset(),
     loss: LossFunction | None = None,
     monotonic: Sequence[int] = (),
+    jumps: float = 0.0,
 ) -> Kan:
-    """Fit a network to raw features x (N, inputs) and answers y (N, outputs) by least squares, from its weights.
+    """Fit a network to samples by least squares, from its weights.
 
     The free parameters are those of `parameter_vector.free_parameters`, without the `fixed` constants of named edges.
     The loss is ½·mean ‖(prediction - y)/output_scale‖², with rows weighted by `weights` (N,), plus ½·ridge·‖θ‖² and
     `smooth` times the splines' squared second differences. `proximal` adds ½·proximal·‖θ - θ0‖² around the initial
     parameters θ0: parameters that these rows do not determine stay as they were instead of going to 0. Another `loss`
     takes the place of the squares, of scores in the network before the exponential of a log link. With `monotonic`, a
-    sign for each input as of `kanserve.fit`, the network is made monotone first and stays so.
-
-    The fit ends after `steps` iterations, or when `patience` steps in a row gain less than a thousandth each. A network
-    that is not finite on these rows is returned unchanged. `report` is called with an
-    event after each accepted step: its `stage` is "step 3", its `loss` the loss.
+    sign for each input as of `kanserve.fit`, the network is made monotone first and stays so. `jumps` times the squared
+    jumps of the splines' highest derivatives at the knots is for exact data: where few rows determine a spline, it goes
+    on as a polynomial.
 
     The same call gives the same network, bit for bit, on any number of threads. Another kind of processor, or NumPy in
     place of the compiled kernels, rounds differently.
@@ -83,10 +82,54 @@ def refine(
     earlier phases taught if the network has one layer, no base function (`create(.., base="zero")`; a base weight acts
     everywhere) and a fixed grid. Old rows are forgotten only within three intervals of new ones, so the grid must be
     fine. In two layers all rows share the edges of the second, and it forgets: see examples/continual.py.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network to begin with.
+    x : array_like of shape (n_samples, n_inputs)
+        Inputs, in raw units.
+    y : array_like of shape (n_samples, n_outputs)
+        The targets.
+    steps : int, default=100
+        The most iterations.
+    smooth, ridge, proximal, jumps : float
+        Strengths of the penalties above, 0 or more.
+    weights : array_like of shape (n_samples,), optional
+        Of the rows.
+    patience : int
+        The fit ends when so many steps in a row gain less than a thousandth each.
+    report : callable, optional
+        Called with an event after each accepted step: its `stage` is "step 3", its `loss` the loss.
+    fixed : frozenset, optional
+        Constants of named edges that stay.
+    loss : optional
+        In place of the squares.
+    monotonic : sequence of int, optional
+        A sign for each input.
+
+    Returns
+    -------
+    Kan
+        The network with the lowest loss found; the one given if it is not finite on these rows.
+
+    Raises
+    ------
+    TrainingError
+        An option is out of range, or the network has too many parameters.
+    DataError
+        The shapes of x, y or `weights` do not fit the network, or a number is not finite.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.train
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.train.refine(kan, [[0.0], [0.5], [1.0]], [[0.0], [2.0], [4.0]]).formula().text
+    '4*x'
     """
     if not (whole(steps, 0) and whole(patience, 1)):
         raise TrainingError(f"steps ≥ 0 and patience ≥ 1 are needed, whole numbers; got {steps!r} and {patience!r}.")
-    for name, strength in (("smooth", smooth), ("ridge", ridge), ("proximal", proximal)):
+    for name, strength in (("smooth", smooth), ("ridge", ridge), ("proximal", proximal), ("jumps", jumps)):
         if not not_negative(strength):
             raise TrainingError(f"{name} is a finite number of 0 or more, got {strength!r}.")
     rows, answers, shares = _checked(kan, x, y, weights)
@@ -102,7 +145,9 @@ def refine(
     if size == 0:
         return kan
     with threads_for(answers.size * size**2):
-        point = _start(kan, free, penalty(kan, free, ridge, smooth, proximal), rows, answers, shares, loss, signs)
+        point = _start(
+            kan, free, penalty(kan, free, ridge, smooth, proximal, jumps), rows, answers, shares, loss, signs
+        )
         before = point.error
         if not np.isfinite(before):
             return kan

@@ -182,7 +182,7 @@ class Bend:
     j: int
     i: int
     start: int
-    matrix: Array  # (G+k, G+k), with two diagonals on either side of the main one
+    matrix: Array  # (G+k, G+k), with up to four diagonals on either side of the main one
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,15 +236,18 @@ class Penalty:
             matrix[own, own] += bend.matrix
 
 
-def penalty(kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proximal: float = 0.0) -> Penalty:
+def penalty(
+    kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proximal: float = 0.0, jumps: float = 0.0
+) -> Penalty:
     """The penalty of a fit that begins at `kan`; the ridge is on coefficients and base weights, not on constants."""
     strengths = np.zeros(sum(layer.size for layer in free))
     bends = []
     start = 0
     for index, (layer, free_layer) in enumerate(zip(kan.layers, free, strict=True)):
         strengths[start : start + free_layer.splines + len(free_layer.base)] = ridge
-        if smooth > 0:
-            matrices = [smooth * bending(layer, i) for i in range(layer.inputs)]
+        if smooth > 0 or jumps > 0:
+            kinks = jumps * jumping(layer)
+            matrices = [(smooth * bending(layer, i) if smooth > 0 else 0.0) + kinks for i in range(layer.inputs)]
             for e, (j, i) in enumerate(free_layer.edges.tolist()):
                 bends.append(Bend(index, j, i, start + e * free_layer.functions, matrices[i]))
         start += free_layer.size
@@ -255,8 +258,8 @@ def bending(layer: Layer, i: int) -> Array:
     """The matrix D'D (G+k, G+k) of the second differences of coefficients on the grid of input i.
 
     On a uniform grid they are c[m+1] - 2·c[m] + c[m-1]. On others they are differences of slopes between the Greville
-    abscissae, so that a straight line has no penalty, times the lesser of the two steps: where values are crowded, a
-    spline may change as much from interval to interval as it may elsewhere.
+    abscissae, so that a straight line has no penalty, times a length between the lesser of the two steps and the mean
+    step: with the mean, splines could hardly bend where values are crowded; with the lesser, they would be wild there.
     """
     k = layer.order
     knots = layer.knots[i]
@@ -266,6 +269,17 @@ def bending(layer: Layer, i: int) -> Array:
     mean = (high - low) / (count - k)
     steps = np.maximum(np.diff(places), 1e-3 * mean)
     slopes = np.diff(np.eye(count), axis=0) / steps[:, None]
-    second = np.minimum(steps[1:], steps[:-1])[:, None] * np.diff(slopes, axis=0)
+    lengths = np.sqrt(mean * np.minimum(steps[1:], steps[:-1]))
+    second = lengths[:, None] * np.diff(slopes, axis=0)
     result: Array = second.T @ second
+    return result
+
+
+def jumping(layer: Layer) -> Array:
+    """The matrix D'D (G+k, G+k) of differences of order k + 1, at most 4, of the coefficients of a spline.
+
+    On a uniform grid they are the jumps of its k-th derivative at the knots: 0 for a polynomial.
+    """
+    jumps = np.diff(np.eye(layer.coefficients.shape[2]), min(layer.order + 1, 4), axis=0)
+    result: Array = jumps.T @ jumps
     return result

@@ -17,13 +17,14 @@ from kanserve.train.common.constant_guard import errors, errors_of_constant, sco
 from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.grids import regrid
+from kanserve.train.common.grids import regrid, set_ranges
 from kanserve.train.common.losses import LossFunction, sharper
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import free_parameters
 from kanserve.train.lm.residual_bins import explained_by_bins
+from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, smoothest
 
 Array = NDArray[np.float64]
 
@@ -50,20 +51,6 @@ class Schedule:
     @property
     def judges(self) -> Dataset:
         return self.train if self.held is None else self.held
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A network, its smoothing strength, and its loss on each validation row (N,)."""
-
-    kan: Kan
-    smooth: float
-    errors: Array
-    shares: Array  # (N,), the weights of the rows; they sum to 1
-
-    @property
-    def error(self) -> float:
-        return float(self.shares @ self.errors)
 
 
 @dataclass
@@ -103,14 +90,16 @@ class Run:
             squared = self.plan.loss.name == "squared"
             self.loss = np.sqrt(2 * event.loss / rows.y.shape[1]) if squared else event.loss
 
-        exact = TRAINING.schedule_exact_ridge if self.plan.loss.name in EXACT else TRAINING.schedule_scores_ridge
+        exact = self.plan.loss.name in EXACT
+        least = TRAINING.schedule_exact_ridge if exact else TRAINING.schedule_scores_ridge
         return refine(
             kan,
             rows.x,
             rows.y,
             steps=steps,
             smooth=smooth,
-            ridge=smooth / 10 if smooth > 0 else exact,
+            ridge=smooth / 10 if smooth > 0 else least,
+            jumps=TRAINING.schedule_exact_jumps if exact and smooth == 0 and _is_deep(kan) else 0.0,
             weights=rows.weights,
             patience=self.plan.settings.patience,
             report=report,
@@ -125,17 +114,19 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
     The second network is the one before these, which has not seen the validation rows.
     """
     now = Run(plan, _whole_work(kan, data, plan))
-    first, *others = _finalists_of(kan, now)
+    first, *others = _compared(_finalists_of(kan, now), now)
     best, stalled = _grown(first, now)
     for other in others:
         if not stalled:
             break
         found, stalled = _grown(other, now)
         stalled &= abs(found.error - best.error) > TRAINING.schedule_alike * best.error  # else noise is the limit
-        best = _best([best, found])
+        best = best_of([best, found])
     chosen = best.kan
     now.plan = plan = replace(plan, settings=_sharper(chosen, plan))
     steps = plan.settings.steps
+    if _is_deep(chosen) and best.smooth == 0 and _is_good(best, plan):  # hidden values have left their grids
+        best = replace(best, kan=set_ranges(chosen, data.x))
     few = _enough(data, best.kan, plan)
     if len(few) < len(data):
         best = now.fitted(best.kan, few, best.smooth, steps)
@@ -172,9 +163,10 @@ def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
     settled = _finalists(kan, plan) + len(plan.settings.strengths) - 1
     total += settled * _work(first, _enough(plan.train, first, plan), TRAINING.schedule_settle_steps)
     finer = first
-    for intervals in plan.settings.grids[1:]:
+    for n, intervals in enumerate(plan.settings.grids[1:]):
         finer = fresh(kan, intervals, (plan.settings.seed,))
-        total += min(3, len(plan.settings.strengths)) * _work(
+        compared = _finalists(kan, plan) - n if _is_deep(kan) and n < 2 else 1
+        total += max(compared, min(3, len(plan.settings.strengths))) * _work(
             finer, _enough(plan.train, finer, plan), TRAINING.schedule_grow_steps
         )
     few, steps = _enough(data, finer, plan), plan.settings.steps
@@ -184,7 +176,7 @@ def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
 
 
 def _finalists(kan: Kan, plan: Schedule) -> int:
-    return min(plan.settings.starts, 3 if len(kan.layers) > 2 else 2)
+    return min(plan.settings.starts, 3 if _is_deep(kan) else 2)
 
 
 def _finalists_of(kan: Kan, now: Run) -> list[Candidate]:
@@ -202,14 +194,14 @@ def _finalists_of(kan: Kan, now: Run) -> list[Candidate]:
     for start in range(count):
         begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start), own_knots=True)
         runs.append(now.fitted(begin, few, smooth, steps))
-        now.tell(f"start {start + 1} of {count}", _best(runs).error)
-    runs.sort(key=_error)
+        now.tell(f"start {start + 1} of {count}", best_of(runs).error)
+    runs.sort(key=error_of)
     if wide:
         return [_settled(runs[0], now)]
     enough = _enough(plan.train, runs[0].kan, plan)
     finalists = runs[: _finalists(kan, plan)]
     settling = TRAINING.schedule_settle_steps
-    settled = sorted((now.fitted(one.kan, enough, one.smooth, settling) for one in finalists), key=_error)
+    settled = sorted((now.fitted(one.kan, enough, one.smooth, settling) for one in finalists), key=error_of)
     return [_smoothed(settled[0], settled[0].kan, settling, now), *settled[1:]]
 
 
@@ -236,7 +228,7 @@ def _smoothed(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
         tried.append(now.fitted(begin, enough, smooth, steps))
         if wide and _falls_off(tried):
             break
-    chosen = smoothest(tried[_weakest(_best(tried), now) :])
+    chosen = smoothest(tried[_weakest(best_of(tried), now) :])
     now.tell(f"grid {plan.settings.grids[0]}", chosen.error)
     return chosen
 
@@ -255,8 +247,31 @@ def _is_good(best: Candidate, plan: Schedule) -> bool:
 
 def _falls_off(tried: list[Candidate]) -> bool:
     """Whether the last two strengths are both clearly worse than the best: stronger smoothing will not gain."""
-    best = _best(tried)
-    return len(tried) > 2 and not any(_as_good(one, best) for one in tried[-2:])
+    best = best_of(tried)
+    return len(tried) > 2 and not any(as_good(one, best) for one in tried[-2:])
+
+
+def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
+    """The finalists of a deep network on exact data, best first: the first three on the second grid, two of them on the
+    third. On the first grid the error of all splines hides how good a start is, and that they need not be smoothed."""
+    plan = now.plan
+    if not _is_deep(finalists[0].kan) or plan.settings.strengths[0] > 0 or not _is_good(finalists[0], plan):
+        return finalists
+    for count, intervals in zip((3, 2), plan.settings.grids[1:-1], strict=False):
+        moved = [regrid(one.kan, plan.train.x, intervals) for one in finalists[:count]]
+        if len(moved) < count or parameters(moved[0]) > min(different_answers(plan.train), MOST_PARAMETERS):
+            break
+        fitted = [now.fitted(kan, _enough(plan.train, kan, plan), 0.0, TRAINING.schedule_grow_steps) for kan in moved]
+        fitted.sort(key=error_of)
+        if fitted[0].error > finalists[0].error / TRAINING.schedule_exact_gain:
+            break
+        finalists = [*fitted, *finalists[count:]]
+        now.tell(f"grid {intervals}", finalists[0].error)
+    return finalists
+
+
+def _is_deep(kan: Kan) -> bool:
+    return len(kan.layers) > 2
 
 
 def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
@@ -264,7 +279,7 @@ def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
     whether it is stuck: see `_stuck`."""
     plan, before = now.plan, best
     most = different_answers(plan.train)
-    grids = list(plan.settings.grids[1:])
+    grids = [size for size in plan.settings.grids if size > best.kan.layers[0].intervals]
     without_gain = 0
     last = 0
     while grids or (grids := [size for size in _finer(best, plan) if size > last]):
@@ -292,8 +307,7 @@ def _stuck(best: Candidate, before: Candidate, plan: Schedule) -> bool:
 
     The error of splines that approximate a smooth function falls with the eighth power of the step, squared.
     """
-    deep = len(best.kan.layers) > 2
-    if not deep or plan.held is None or best.smooth > 0 or best.error < TRAINING.schedule_converged:
+    if not _is_deep(best.kan) or plan.held is None or best.smooth > 0 or best.error < TRAINING.schedule_converged:
         return False
     finer = best.kan.layers[-1].intervals / before.kan.layers[-1].intervals
     return bool(best.error >= before.error / max(finer, 1.0) ** TRAINING.schedule_rate)
@@ -308,12 +322,12 @@ def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
     tried = [now.fitted(moved, enough, smooth, TRAINING.schedule_grow_steps)]
     for way in (1, -1):
         near = at + way
-        while _weakest(_best(tried), now) <= near < len(strengths):
-            begun = now.fitted(_best(tried).kan, enough, strengths[near], TRAINING.schedule_ahead_steps)
-            if not _as_good(begun, _best(tried)):
+        while _weakest(best_of(tried), now) <= near < len(strengths):
+            begun = now.fitted(best_of(tried).kan, enough, strengths[near], TRAINING.schedule_ahead_steps)
+            if not as_good(begun, best_of(tried)):
                 break
             tried.append(now.fitted(begun.kan, enough, strengths[near], TRAINING.schedule_grow_steps))
-            if way > 0 or _best(tried) is not tried[-1]:
+            if way > 0 or best_of(tried) is not tried[-1]:
                 break
             near += way
     return smoothest(tried)
@@ -323,7 +337,7 @@ def _ahead(moved: Kan, best: Candidate, now: Run) -> Candidate:
     """A few steps on a grid after one that gained nothing: whether it deserves the others."""
     enough = _enough(now.plan.train, moved, now.plan)
     strengths = dict.fromkeys((best.smooth, now.plan.settings.strengths[_weakest(best, now)]))
-    return _best([now.fitted(moved, enough, one, TRAINING.schedule_ahead_steps) for one in strengths])
+    return best_of([now.fitted(moved, enough, one, TRAINING.schedule_ahead_steps) for one in strengths])
 
 
 def _finer(best: Candidate, plan: Schedule) -> list[int]:
@@ -340,40 +354,6 @@ def _finer(best: Candidate, plan: Schedule) -> list[int]:
     if not all(np.isfinite(slope).all() for slope in slopes):
         return []
     return beyond if explained_by_bins(plan.train, plan.held, *slopes) > TRAINING.schedule_bins_share else []
-
-
-def _best(candidates: list[Candidate]) -> Candidate:
-    return min(candidates, key=lambda run: run.error)
-
-
-def smoothest(candidates: list[Candidate]) -> Candidate:
-    """The smoothest candidate whose validation error is not clearly worse than the best one's."""
-    best = _best(candidates)
-    return max([best, *(one for one in candidates if one.smooth > best.smooth and _as_good(one, best))], key=_strength)
-
-
-def _error(candidate: Candidate) -> float:
-    return candidate.error
-
-
-def _strength(candidate: Candidate) -> float:
-    return candidate.smooth
-
-
-def _as_good(candidate: Candidate, best: Candidate) -> bool:
-    """Whether a candidate is not clearly worse than the best: by less than a share of the standard error of the
-    row-by-row difference.
-
-    On exact data errors differ by orders of magnitude and only the best qualifies; on noisy data the smoother one is
-    safer.
-    """
-    if candidate is best:
-        return True
-    if not np.isfinite(candidate.error):
-        return False
-    worse = candidate.errors - best.errors
-    mean = float(candidate.shares @ worse)
-    return mean <= TRAINING.schedule_share * float(np.linalg.norm(candidate.shares * (worse - mean)))
 
 
 def parameters(kan: Kan) -> int:

@@ -57,7 +57,7 @@ def _address(array: NDArray[Any] | None) -> ctypes.c_void_p:
 def _pair(kan: Kan, x: Array, y: Array, row_weights: Array | None = None, **cost: float) -> tuple[Compiled, Point]:
     """The same descent twice: by the kernels and in NumPy."""
     free = free_parameters(kan)
-    paid = penalty(kan, free, cost.get("ridge", 0.0), cost.get("smooth", 0.0), cost.get("proximal", 0.0))
+    paid = penalty(kan, free, *(cost.get(name, 0.0) for name in ("ridge", "smooth", "proximal", "jumps")))
     problem = jacobian.problem(kan, x, y, row_weights)
     kind = FewResiduals if by_residuals(y.size, problem.size) else Point
     pure = kind(problem, paid, gather(kan, free))
@@ -99,7 +99,7 @@ def test_a_damped_step_with_all_penalties_is_that_of_numpy(name: str) -> None:
     kan = ZOO[name]()
     x = finite_rows(kan, 100)  # not at the edge of a domain, where a slope may be infinite
     y, row_weights = evaluate(kan, x) + 1, np.tile([0.0, 1.0, 2.0], len(x))[: len(x)]
-    both = _pair(kan, x, y, row_weights, ridge=1e-3, smooth=1e-2, proximal=1e-3)
+    both = _pair(kan, x, y, row_weights, ridge=1e-3, smooth=1e-2, proximal=1e-3, jumps=1e-2)
     assert both[0].value == pytest.approx(both[1].value, rel=1e-12)
     for _ in range(2):  # the proximal ridge says something from the second step on only
         results = []

@@ -17,7 +17,7 @@ from kanserve.train.common.constant_guard import no_worse_than_the_shares
 from kanserve.train.common.normalising import normalised
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import schedule
-from kanserve.train.lm.schedule import Candidate, smoothest
+from kanserve.train.lm.schedule_candidates import Candidate, smoothest
 from tests.support.kans import symbolic
 from tests.support.training_rows import hello
 
@@ -37,6 +37,20 @@ def test_the_error_falls_with_the_fourth_power_of_the_grid() -> None:
     errors = [score(fit([2, 1, 1], data, grid=(3, 5, 10, 20, 50)[:n], noise_free=True), fresh).rmse[0] for n in (3, 5)]
     assert errors[0] < 4.7e-4 and errors[1] < 5e-6
     assert np.log(errors[1] / errors[0]) / np.log(5) < -3.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_deep_network_is_exact_at_the_ends_of_its_hidden_ranges_too(seed: int) -> None:
+    def squares(rows: int, of: int) -> Dataset:
+        x = np.random.default_rng(of).uniform(-1, 1, (rows, 4))
+        waves = np.sin(np.pi * (x[:, 0] ** 2 + x[:, 1] ** 2)) + np.sin(np.pi * (x[:, 2] ** 2 + x[:, 3] ** 2))
+        return Dataset(x, np.exp(waves / 2))
+
+    kan = fit([4, 4, 2, 1], squares(3000, 0), grid=20, validation=0.0, noise_free=True, seed=seed)
+    new = squares(10_000, 1)
+    assert score(kan, new).rmse[0] < 1e-5
+    assert np.abs(evaluate(kan, new.x) - new.y).max() < 1e-3  # in the corners, where few rows are
 
 
 def test_a_multiplication_node_learns_a_product() -> None:

@@ -256,6 +256,19 @@ def test_smoothness_straightens_the_splines() -> None:
 
 
 @either_way
+def test_a_spline_goes_on_as_a_cubic_where_few_rows_determine_it() -> None:
+    kan = create([1, 1], grid=10, seed=1)
+    x = np.linspace(-1, 1, 200)[:, None]
+    seen = x[:, 0] < 0.81  # one row or two in the last interval
+    y = x**3 - x
+    errors = []
+    for jumps in (0.0, 1e-7):
+        found = refine(kan, x[seen], y[seen], ridge=1e-13, jumps=jumps)
+        errors.append(np.abs(evaluate(found, x) - y).max())
+    assert errors[1] < 1e-3 < 0.1 * errors[0]
+
+
+@either_way
 def test_few_rows_for_many_parameters_are_met_by_straight_lines() -> None:
     kan = create([8, 4, 1], grid=10, seed=2)
     x = sample(kan, 6)
