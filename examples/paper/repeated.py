@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import robustness
+from benchmarks import _random_fits as random_fits
 from benchmarks._equations import EXACT, Law, Setting, by_tree, laws, relative_error, rows, wider
 from examples import continual, poisson
 from examples.paper._claims import Claim, Study, listed, median, spread
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 POISSON_SEEDS = (100, 101, 102)
 CONTINUAL = (continual.BEST, continual.TWO_LAYERS, continual.PERCEPTRON)
-FITS: dict[robustness.Method, int] = {"lm": 200, "lbfgs": 100, "adam": 100}
+FITS: dict[random_fits.Method, int] = {"lm": 200, "lbfgs": 100, "adam": 100}
 MOST_SECONDS = 30.0  # by the clock, which other work may hold up: a law takes 7 CPU seconds at most
 """Fits of a search for a formula, so that its result does not depend on the machine's speed."""
 
@@ -83,11 +83,11 @@ def continual_claims(errors: Mapping[str, Sequence[float]]) -> list[Claim]:
 
 
 def robustness_study(small: bool = False) -> Study:
-    tallies = robustness.measure(robustness.SMALL if small else FITS)
+    tallies = random_fits.measure(random_fits.SMALL if small else FITS)
     return Study(robustness_claims(tallies), partial(_fits, tallies))
 
 
-def robustness_claims(tallies: Mapping[robustness.Method, robustness.Tally]) -> list[Claim]:
+def robustness_claims(tallies: Mapping[random_fits.Method, random_fits.Tally]) -> list[Claim]:
     fits = sum(tally.fits for tally in tallies.values())
     exceptions = sum(len(tally.exceptions) for tally in tallies.values())
     infinite = sum(len(tally.not_finite) for tally in tallies.values())
@@ -161,7 +161,7 @@ def _peaks(found: Mapping[str, Sequence[continual.Predict]]) -> "Figure":
     return figure
 
 
-def _fits(tallies: Mapping[robustness.Method, robustness.Tally]) -> "Figure":
+def _fits(tallies: Mapping[random_fits.Method, random_fits.Tally]) -> "Figure":
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import robustness
+from benchmarks import _random_fits as random_fits
 from benchmarks._equations import EXACT
 from examples import anderson, continual, poisson
 from examples.paper import (
@@ -83,11 +83,11 @@ def test_a_wrong_solution_and_a_network_that_forgets_are_missed():
 
 
 def test_an_exception_a_nan_and_a_formula_that_is_not_exact_are_missed():
-    assert repeated.robustness_claims({"lm": robustness.Tally(3)})[0].met
-    failed = robustness.Tally(3, exceptions=["7: ValueError()"])
+    assert repeated.robustness_claims({"lm": random_fits.Tally(3)})[0].met
+    failed = random_fits.Tally(3, exceptions=["7: ValueError()"])
     (missed,) = repeated.robustness_claims({"lm": failed})
     assert not missed.met and "7: ValueError()" in missed.why
-    assert not repeated.robustness_claims({"lm": robustness.Tally(3, not_finite=[1])})[0].met
+    assert not repeated.robustness_claims({"lm": random_fits.Tally(3, not_finite=[1])})[0].met
     assert repeated.recovery_claims({"feynman": {"I.12.1": EXACT / 2}})[0].met
     (missed,) = repeated.recovery_claims({"feynman": {"I.12.1": EXACT}})
     assert not missed.met and "I.12.1" in missed.why

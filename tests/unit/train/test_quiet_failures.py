@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.quiet_failures import CASES, measure
+from benchmarks._named_fits import CASES, measure
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.train import TrainingWarning, create, fit, score

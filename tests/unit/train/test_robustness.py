@@ -1,10 +1,11 @@
-"""The first of the nasty fits of benchmarks/robustness.py: nothing may be wrong with any."""
+"""Some of the fits of benchmarks/robustness.py, and that it tells what goes wrong."""
 
 import os
 
 import pytest
 
-from benchmarks.robustness import FITS, SMALL, Method, measure, report
+from benchmarks import robustness
+from benchmarks._random_fits import FITS, SMALL, Method, measure, report
 
 
 @pytest.mark.slow
@@ -21,6 +22,17 @@ def test_what_goes_wrong_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         os.write(1, b"said\n")
         raise ValueError("on purpose")
 
-    monkeypatch.setattr("benchmarks.robustness.fit", fails)
+    monkeypatch.setattr("benchmarks._random_fits.fit", fails)
     found = report(measure({"lm": 2}))
     assert "MISSED" in found and "lm exception in 0: ValueError('on purpose')" in found and "lm 10 characters" in found
+
+
+@pytest.mark.slow
+def test_the_program_fails_where_a_fit_is_bad_and_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert robustness.main(["--small", "--named"]) == 0
+    assert "6 cases, none bad and silent" in capsys.readouterr().out
+    monkeypatch.setattr("benchmarks._named_fits.Result.good", False)
+    assert robustness.main(["--small", "--named"]) == 1
+    assert "MISSED: 6 cases, none bad and silent" in capsys.readouterr().out
