@@ -21,12 +21,35 @@ from kanserve.train import score
 
 @dataclass(frozen=True)
 class EdgeView:
-    """An edge that is not zero; `place` is its layer, sum and input, from 0.
+    """An edge that is not zero.
 
-    `function` is "" for a free spline; `spline` says whether it has one, alone or beside a function. `constants` are
-    a, b, c, d in the user's units (`edge_constants`), empty without a function. `share` is its share of the signal
-    (`kanserve.network.importance`). `low` and `high` are the range of its input on the rows, in the user's units, and
-    `curve` its values at evenly spaced points of that range, 33 unless asked for others; None where not finite.
+    Parameters
+    ----------
+    name : str
+        Such as "x->y".
+    function : str
+        The name of its function, "" for a free spline.
+    spline : bool
+        Whether it has a spline, alone or beside a function.
+    constants : tuple of float
+        a, b, c, d of c·f(a·x + b) + d in the user's units, empty without a function.
+    share : float
+        Its share of the signal.
+    low, high : float
+        The range of its input on the rows, in the user's units.
+    curve : tuple of float or None
+        Its values at evenly spaced points of that range, 33 unless asked for others; None where not finite.
+    place : (int, int, int)
+        Its layer, sum and input, from 0.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
+    >>> x = [[n / 10] for n in range(-10, 11)]
+    >>> session = kanserve.Session(kan, (x, kan(x)))
+    >>> session.snapshot().edges[0].name
+    'x->y'
     """
 
     name: str
@@ -42,7 +65,30 @@ class EdgeView:
 
 @dataclass(frozen=True)
 class FormulaView:
-    """An output as a formula, shortened if long, and its domain; or in `trouble` why there is none."""
+    """An output as a formula.
+
+    Parameters
+    ----------
+    name : str
+        The output.
+    text, latex : str
+        The formula, shortened if long.
+    closed_form : bool
+        Whether it has no splines.
+    domain : tuple of str
+        The conditions under which it is defined.
+    trouble : str
+        Why there is no formula, else "".
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
+    >>> x = [[n / 10] for n in range(-10, 11)]
+    >>> session = kanserve.Session(kan, (x, kan(x)))
+    >>> session.snapshot().formulas[0].text
+    '2*sin(3*x) + 1'
+    """
 
     name: str
     text: str
@@ -54,7 +100,26 @@ class FormulaView:
 
 @dataclass(frozen=True)
 class Done:
-    """A step as its method call, and the network's edges and loss after it."""
+    """A step that is done.
+
+    Parameters
+    ----------
+    step : str
+        Its method call.
+    edges : int
+        The network's edges after it.
+    loss : float
+        The network's held-out loss after it.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
+    >>> x = [[n / 10] for n in range(-10, 11)]
+    >>> session = kanserve.Session(kan, (x, kan(x)))
+    >>> session.zero("x->y").history[0].step
+    "zero('x->y')"
+    """
 
     step: str
     edges: int
@@ -63,10 +128,37 @@ class Done:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The edges in the order of the layers, and the network's losses.
+    """A session as plain data, as `Session.snapshot` makes it.
 
-    `loss` is on the held-out rows (a mean squared error relative to the variances, or a classifier's cross-entropy),
-    and so is `r2` of each output; `fit_loss` is the mean squared error on the training rows.
+    Parameters
+    ----------
+    shape : tuple of int
+        The nodes of each layer, inputs first.
+    inputs, outputs : tuple of str
+        Their names.
+    edges : tuple of EdgeView
+        In the order of the layers.
+    loss : float
+        On the held-out rows: the mean squared error relative to the variances, or a classifier's cross-entropy.
+    fit_loss : float
+        The mean squared error on the training rows.
+    r2 : tuple of float
+        Of each output, on the held-out rows.
+    formulas : tuple of FormulaView
+        One for each output.
+    history : tuple of Done
+        The steps so far.
+    undone : int
+        Steps that can be redone.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
+    >>> x = [[n / 10] for n in range(-10, 11)]
+    >>> session = kanserve.Session(kan, (x, kan(x)))
+    >>> session.snapshot().shape
+    (1, 1)
     """
 
     shape: tuple[int, ...]
@@ -81,7 +173,22 @@ class Snapshot:
     undone: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The snapshot as dictionaries, lists, strings and numbers; a loss may be infinite."""
+        """The snapshot as dictionaries, lists, strings and numbers.
+
+        Returns
+        -------
+        dict
+            By the names of the fields; a loss may be infinite, which JSON has not.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
+        >>> x = [[n / 10] for n in range(-10, 11)]
+        >>> session = kanserve.Session(kan, (x, kan(x)))
+        >>> session.snapshot().as_dict()["shape"]
+        (1, 1)
+        """
         return asdict(self)
 
     def _repr_html_(self) -> str:

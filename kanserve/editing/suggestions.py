@@ -23,11 +23,29 @@ from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A named function for an edge.
+    """A named function for an edge, as `Session.suggest` gives it.
 
-    `r2` compares it with the edge, weighted by the edge's effect on the outputs. `loss` is the held-out loss after
-    `Session.snap`, that is, with the function in place and a short refit; `change` is the difference to the present
-    loss. `constants` are a, b, c, d of c·f(a·x + b) + d in the user's units, before the refit.
+    Parameters
+    ----------
+    function : str
+        Its name.
+    r2 : float
+        Its R² to the edge, weighted by the edge's effect on the outputs.
+    loss : float
+        The held-out loss after `Session.snap`, that is, with the function in place and a short refit.
+    change : float
+        The difference to the present loss.
+    constants : (float, float, float, float)
+        a, b, c, d of c·f(a·x + b) + d in the user's units, before the refit.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
+    >>> x = [[n / 10] for n in range(-10, 11)]
+    >>> session = kanserve.Session(kan, (x, kan(x)))
+    >>> session.free("x->y").suggest("x->y")[0].function
+    'sin'
     """
 
     function: str
