@@ -185,6 +185,14 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
             The estimator is not fitted.
         ConflictError
             The folder is there already.
+
+        Examples
+        --------
+        >>> import kanserve, tempfile
+        >>> kan = kanserve.from_formula("2*x1 + 1", ranges={"x1": (0, 1)})
+        >>> estimator = kanserve.KANRegressor.from_kan(kan)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = estimator.export(f"{folder}/line", ["numpy_source"])
         """
         check_is_fitted(self)
         return self.kan_.export(folder, formats, **options)

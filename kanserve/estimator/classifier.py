@@ -172,7 +172,38 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         return MANY_NODES, networks_of(self.n_networks, 1)
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train on samples X (n_samples, n_features) and labels y (n_samples,) of any sortable type."""
+        """Train on samples.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame of shape (n_samples, n_features)
+            Samples; columns of text and categories of a DataFrame are categorical, NaN is a missing value.
+        y : array_like of shape (n_samples,)
+            The labels, of any sortable type.
+        sample_weight : array_like of shape (n_samples,), optional
+            Weights of 0 or more; a sample of weight 2 counts as two.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            X, y or a parameter of the estimator cannot be used; kanserve's own are `kanserve.errors.InputError`, such
+            as `DataError` where all rows that count are of one class.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANClassifier
+        >>> X = np.linspace(-1, 1, 40)[:, None]
+        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
+        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
+        >>> estimator.classes_.tolist()
+        ['high', 'low']
+        """
         X, categories = coded(X)
         x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
         labels = column_or_1d(labels, warn=True)
@@ -194,22 +225,134 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         return self
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """The scores (n_samples, n_classes); for two classes the second score minus the first, (n_samples,)."""
+        """The scores of the classes.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame of shape (n_samples, n_features)
+            Samples, with the columns of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes) or (n_samples,)
+            A score for each class in the order of `classes_`; for two classes the second score minus the first.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ValueError
+            X has other columns than in `fit`, or values that are not numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANClassifier
+        >>> X = np.linspace(-1, 1, 40)[:, None]
+        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
+        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
+        >>> estimator.decision_function([[-0.9], [0.9]]) > 0
+        array([ True, False])
+        """
         scores = self._evaluated(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable label of each sample, (n_samples,)."""
+        """The most probable label of each sample.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame of shape (n_samples, n_features)
+            Samples, with the columns of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels of `classes_`.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ValueError
+            X has other columns than in `fit`, or values that are not numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANClassifier
+        >>> X = np.linspace(-1, 1, 40)[:, None]
+        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
+        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
+        >>> estimator.predict([[-0.9], [0.9]]).tolist()
+        ['low', 'high']
+        """
         likeliest = self._evaluated(X).argmax(axis=1)
         found: NDArray[Any] = self.classes_[likeliest]
         return found
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """The probabilities (n_samples, n_classes), in the order of `classes_`."""
+        """The probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame of shape (n_samples, n_features)
+            Samples, with the columns of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`; each row adds up to 1.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ValueError
+            X has other columns than in `fit`, or values that are not numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANClassifier
+        >>> X = np.linspace(-1, 1, 40)[:, None]
+        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
+        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
+        >>> estimator.predict_proba([[-0.9], [0.9]]).round().tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
+        """
         return softmax(self._evaluated(X))
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
-        """The logarithms of the probabilities, finite even where a probability underflows."""
+        """The logarithms of the probabilities, finite even where a probability underflows.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame of shape (n_samples, n_features)
+            Samples, with the columns of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ValueError
+            X has other columns than in `fit`, or values that are not numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANClassifier
+        >>> X = np.linspace(-1, 1, 40)[:, None]
+        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
+        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
+        >>> estimator.predict_log_proba([[-0.9], [0.9]]).shape
+        (2, 2)
+        """
         scores = self._evaluated(X)
         shifted = scores - scores.max(axis=1, keepdims=True)
         found: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -219,7 +362,31 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     def from_kan(cls, kan: Kan, classes: ArrayLike | None = None) -> Self:
         """A fitted estimator from a network, for example a loaded one; it has no feature_importances_.
 
-        A network's classes are text: `classes` (n_classes,) are the labels to predict instead, in its order.
+        Parameters
+        ----------
+        kan : Kan
+            A network with classes.
+        classes : array_like of shape (n_classes,), optional
+            The labels to predict in place of the network's own, which are text, in its order.
+
+        Returns
+        -------
+        KANClassifier
+            Its scores are those of the network.
+
+        Raises
+        ------
+        InputError
+            The network has no classes, or another number of them.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> from dataclasses import replace
+        >>> kan = kanserve.from_formula(["x1", "1 - x1"], ranges={"x1": (0, 1)})
+        >>> kan = replace(kan, classes=("high", "low"))
+        >>> kanserve.KANClassifier.from_kan(kan, [1, 0]).predict([[0.9], [0.2]]).tolist()
+        [1, 0]
         """
         if not kan.classes:
             raise InputError("This network has no classes: use KANRegressor.from_kan.")

@@ -199,7 +199,35 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train on samples X (n_samples, n_features) and y (n_samples,) or (n_samples, n_outputs)."""
+        """Train on samples.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame of shape (n_samples, n_features)
+            Samples; columns of text and categories of a DataFrame are categorical, NaN is a missing value.
+        y : array_like of shape (n_samples,) or (n_samples, n_outputs)
+            The targets.
+        sample_weight : array_like of shape (n_samples,), optional
+            Weights of 0 or more; a sample of weight 2 counts as two.
+
+        Returns
+        -------
+        self
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            X, y or a parameter of the estimator cannot be used; kanserve's own are `kanserve.errors.InputError`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANRegressor
+        >>> X = np.linspace(-1, 1, 40)[:, None]
+        >>> KANRegressor(hidden=(), random_state=0).fit(X, X[:, 0] ** 2).kan_.shape
+        (1, 1)
+        """
         X, categories = coded(X)
         x, answers = validate_data(
             self,
@@ -233,13 +261,62 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         return kan
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The predictions, (n_samples,) or (n_samples, n_outputs)."""
+        """The predictions.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame of shape (n_samples, n_features)
+            Samples, with the columns of `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the units of y.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ValueError
+            X has other columns than in `fit`, or values that are not numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANRegressor
+        >>> X = np.linspace(-1, 1, 40)[:, None]
+        >>> KANRegressor(hidden=(), random_state=0).fit(X, X[:, 0] ** 2).predict([[0.5]]).round(3)
+        array([0.25])
+        """
         found = self._evaluated(X)
         return found[:, 0] if found.shape[1] == 1 else found
 
     @classmethod
     def from_kan(cls, kan: Kan) -> Self:
-        """A fitted estimator from a network, for example a loaded one; it has no feature_importances_."""
+        """A fitted estimator from a network, for example a loaded one; it has no feature_importances_.
+
+        Parameters
+        ----------
+        kan : Kan
+            A network without classes.
+
+        Returns
+        -------
+        KANRegressor
+            Its predictions are those of the network.
+
+        Raises
+        ------
+        InputError
+            The network is a classifier's.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x1 + 1", ranges={"x1": (0, 1)})
+        >>> kanserve.KANRegressor.from_kan(kan).predict([[0.5]]).tolist()
+        [2.0]
+        """
         if kan.classes:
             raise InputError("This network is a classifier's: use KANClassifier.from_kan.")
         return cls._of(kan)
