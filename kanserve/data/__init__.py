@@ -1,6 +1,6 @@
 """Tables of samples, and the data sets that come with the package."""
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.table_files import read_rows, read_table
+from kanserve.data.table_files import read_table
 
-__all__ = ["Dataset", "read_rows", "read_table"]
+__all__ = ["Dataset", "read_table"]

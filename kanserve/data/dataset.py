@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.dataset_checks import as_numbers, check_finite, check_names, checked_categories, row_weights
 from kanserve.data.frames import (
     NONE,
     Categories,
@@ -23,15 +24,11 @@ from kanserve.data.labels import is_text, is_whole, label_column, one_hot
 from kanserve.displays import display
 from kanserve.errors import DataError
 
-if TYPE_CHECKING:
-    pass
-
 Array = NDArray[np.float64]
 Kind = Literal["auto", "regression", "classification"]
 
 Target = str | Sequence[str] | None
 
-CHECKED_AT_ONCE = 2**16  # rows
 MANY = 2**22  # rows, above which no permutation of all rows is made
 
 
@@ -90,7 +87,7 @@ class Dataset:
         elif isinstance(classes, str):
             raise DataError(f"Class labels are one column (N,), got y of shape {np.shape(self.y)}.")
         object.__setattr__(self, "classes", tuple(str(name) for name in classes))
-        x, y = _numbers(self.x, "x"), _numbers(self.y, "y")
+        x, y = as_numbers(self.x, "x"), as_numbers(self.y, "y")
         y = y[:, None] if y.ndim == 1 else y
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or 0 in x.shape or 0 in y.shape:
             raise DataError(f"Data need x (N, inputs) and y (N, outputs) with N ≥ 1, got {x.shape} and {y.shape}.")
@@ -99,12 +96,12 @@ class Dataset:
         targets = targets or (("y",) if y.shape[1] == 1 else tuple(f"y{q + 1}" for q in range(y.shape[1])))
         if len(names) != x.shape[1] or len(targets) != y.shape[1]:
             raise DataError(f"x {x.shape} and y {y.shape} need as many names, got {len(names)} and {len(targets)}.")
-        _check_names("inputs", names)
-        _check_names("outputs", targets)
-        _check_finite(x, "input", names, missing=True)
-        _check_finite(y, "output", targets)
-        object.__setattr__(self, "categories", _checked_categories(self.categories, x, names))
-        weights = None if self.weights is None else _row_weights(self.weights, len(x))
+        check_names("inputs", names)
+        check_names("outputs", targets)
+        check_finite(x, "input", names, missing=True)
+        check_finite(y, "output", targets)
+        object.__setattr__(self, "categories", checked_categories(self.categories, x, names))
+        weights = None if self.weights is None else row_weights(self.weights, len(x))
         for name, value in (("x", x), ("y", y), ("inputs", names), ("outputs", targets), ("weights", weights)):
             object.__setattr__(self, name, value)
 
@@ -120,12 +117,24 @@ class Dataset:
         return shown
 
     def check_numbers(self) -> None:
-        """DataError unless all inputs are numbers, none of them missing."""
+        """Refuse categories and missing values among the inputs.
+
+        Raises
+        ------
+        DataError
+            An input has categories, or a value is missing; the message says which.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> data = kanserve.Dataset([[0.0], [1.0], [2.0], [3.0]], [0.0, 1.0, 4.0, 9.0])
+        >>> data.check_numbers()
+        """
         for name in self.categories:
             raise DataError(
                 f"Input {name!r} has categories; numbers are needed here. Leave it out, or encode it first."
             )
-        _check_finite(self.x, "input", self.inputs)
+        check_finite(self.x, "input", self.inputs)
 
     @property
     def shares(self) -> Array:
@@ -137,23 +146,99 @@ class Dataset:
         return result
 
     def mean(self, values: Array) -> Array:
-        """The weighted mean over the rows of values (N, ...)."""
+        """The weighted mean over the rows.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_samples, ...)
+            What to take the mean of.
+
+        Returns
+        -------
+        ndarray of shape (...)
+            The mean.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> data = kanserve.Dataset([[0.0], [1.0]], [0.0, 4.0], weights=[0.0, 2.0])
+        >>> data.mean(data.y).tolist()
+        [4.0]
+        """
         result: Array = values.mean(axis=0) if self.weights is None else self.shares @ values
         return result
 
     def take(self, rows: NDArray[np.int64]) -> "Dataset":
-        """These rows, in this order."""
+        """Some of the rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Their positions, in the order wanted.
+
+        Returns
+        -------
+        Dataset
+            Those rows, with their weights.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> data = kanserve.Dataset([[0.0], [1.0], [2.0], [3.0]], [0.0, 1.0, 4.0, 9.0])
+        >>> data.take([3, 1]).y.tolist()
+        [[9.0], [1.0]]
+        """
         weights = None if self.weights is None else self.weights[rows]
         return replace(self, x=self.x[rows], y=self.y[rows], weights=weights)
 
     def without(self, rows: NDArray[np.int64]) -> "Dataset":
-        """All rows but these."""
+        """All rows but some.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            The positions of those to leave out.
+
+        Returns
+        -------
+        Dataset
+            The others, in their order.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> data = kanserve.Dataset([[0.0], [1.0], [2.0], [3.0]], [0.0, 1.0, 4.0, 9.0])
+        >>> data.without([3, 1]).y.tolist()
+        [[0.0], [4.0]]
+        """
         return self.take(np.delete(np.arange(len(self)), rows))
 
     def split(self, share: float, seed: int = 0) -> tuple["Dataset", "Dataset"]:
-        """Training and held-out rows: a random `share` is held out, the same for the same seed.
+        """Part the rows at random into training and held-out rows; those of weight 0 are in neither.
 
-        Rows of weight 0 are in neither part.
+        Parameters
+        ----------
+        share : float
+            How much to hold out, between 0 and 1 of the rows.
+        seed : int, default=0
+            Equal seeds hold out the same rows.
+
+        Returns
+        -------
+        tuple of Dataset
+            The training rows and the held-out rows, both in their original order.
+
+        Raises
+        ------
+        DataError
+            A part would have no rows.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> data = kanserve.Dataset([[0.0], [1.0], [2.0], [3.0]], [0.0, 1.0, 4.0, 9.0])
+        >>> data.split(0.25)
+        (Dataset(3 rows, 1 inputs, outputs y), Dataset(1 rows, 1 inputs, outputs y))
         """
         data = self.counted()
         order = np.random.default_rng(seed).permutation(len(data))
@@ -161,11 +246,44 @@ class Dataset:
         return data.take(np.sort(order[held:])), data.take(np.sort(order[:held]))
 
     def sample(self, most: int, seed: int) -> "Dataset":
-        """At most `most` rows, drawn at random, in their original order."""
+        """A random sample of the rows.
+
+        Parameters
+        ----------
+        most : int
+            How many rows at most; fewer are returned as they are.
+        seed : int
+            Equal seeds draw the same rows.
+
+        Returns
+        -------
+        Dataset
+            The rows drawn, in their original order.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> data = kanserve.Dataset([[0.0], [1.0], [2.0], [3.0]], [0.0, 1.0, 4.0, 9.0])
+        >>> len(data.sample(2, seed=0))
+        2
+        """
         return self if len(self) <= most else self.take(some(len(self), most, seed))
 
     def counted(self) -> "Dataset":
-        """The rows whose weight is not 0."""
+        """The rows whose weight is not 0.
+
+        Returns
+        -------
+        Dataset
+            This one where all count.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> data = kanserve.Dataset([[0.0], [1.0]], [0.0, 4.0], weights=[0.0, 2.0])
+        >>> len(data.counted())
+        1
+        """
         if self.weights is None or self.weights.all():
             return self
         return self.take(np.flatnonzero(self.weights))
@@ -245,19 +363,19 @@ def _dataset(
         )
     column = label_column(y)
     if column is None:
-        y = _numbers(y, "y")
+        y = as_numbers(y, "y")
         return Dataset(x, y, inputs, names if len(names) == y.shape[-1] else (), categories=categories)
     several = outputs is not None and outputs > 1 and is_whole(column)
     if len(classes) > 1 or labels or several or is_text(column) or is_categorical(y):
         values, labelled = one_hot(column, classes)
         return Dataset(x, values, inputs, labelled, labelled, categories=categories)
-    return Dataset(x, _numbers(column, "y"), inputs, names, categories=categories)
+    return Dataset(x, as_numbers(column, "y"), inputs, names, categories=categories)
 
 
 def _inputs(x: object, known: Categories, wanted: Sequence[str]) -> tuple[Array, tuple[str, ...], Categories]:
     """The inputs of a pair (x, y), their names, and the categories."""
     if not is_frame(x):
-        numbers = _numbers(x, "x")
+        numbers = as_numbers(x, "x")
         return numbers, column_names(x, numbers.shape[-1]) if numbers.ndim == 2 else (), NONE
     names = column_names(x, len(x.columns))
     if set(wanted) & set(names):
@@ -274,58 +392,3 @@ def _described(data: object) -> str:
     if isinstance(data, tuple | list):
         return f"a {kind} of length {len(data)}"
     return f"an array of shape {data.shape}" if isinstance(data, np.ndarray) else f"a {kind}"
-
-
-def _numbers(values: object, name: str) -> Array:
-    try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"{name} must be numbers.") from None
-
-
-def _check_names(kind: str, names: Sequence[str]) -> None:
-    """DataError, with the message of the network's own check, for names that no network can have."""
-    if len(set(names)) != len(names) or not all(names):
-        raise DataError(f"The names of the {kind} must differ and not be empty, got {list(names)}.")
-
-
-def _checked_categories(given: Categories, x: Array, names: Sequence[str]) -> Categories:
-    """The categories as texts; DataError unless their inputs hold codes of theirs."""
-    for name, known in given.items():
-        if name not in names:
-            raise DataError(f"There are categories of {name!r}, which is no input; the inputs are {', '.join(names)}.")
-        column = x[:, names.index(name)]
-        bad = np.flatnonzero(~np.isnan(column) & ~((column >= 0) & (column == np.floor(column))))
-        if len(bad) or not len(known) or len(set(known)) != len(known):
-            example = f"; row {bad[0] + 1} is {column[bad[0]]}" if len(bad) else ""
-            raise DataError(f"The categorical input {name!r} needs categories that differ, and their codes{example}.")
-    return {name: tuple(map(str, known)) for name, known in given.items()}
-
-
-def _check_finite(values: Array, kind: str, labels: Sequence[str], missing: bool = False) -> None:
-    """DataError for the first number that is not finite; checked in blocks, since a file of rows may exceed memory."""
-    found, first = 0, (0, 0)
-    for start in range(0, len(values), CHECKED_AT_ONCE):
-        block = values[start : start + CHECKED_AT_ONCE]
-        bad = np.argwhere(np.isinf(block) if missing else ~np.isfinite(block))
-        if len(bad) and not found:
-            first = (start + int(bad[0, 0]), int(bad[0, 1]))
-        found += len(bad)
-    if found:
-        row, column = first
-        raise DataError(
-            f"Samples need finite numbers: {kind} {labels[column]!r} is {values[row, column]} "
-            f"in row {row + 1} ({found} such values). Drop or fill those rows."
-        )
-
-
-def _row_weights(values: object, rows: int) -> Array:
-    weights = _numbers(values, "weights")
-    if weights.shape != (rows,):
-        raise DataError(f"Weights are one number a row, ({rows},); got {weights.shape}.")
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-    if len(bad):
-        raise DataError(f"Weights are finite numbers from 0 on; that of row {bad[0] + 1} is {weights[bad[0]]}.")
-    if not weights.any():
-        raise DataError("All weights are 0, so no row counts. Give at least one row a weight above 0.")
-    return weights

@@ -89,7 +89,25 @@ def knot_names() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Equation:
-    """A law as text for `kanserve.from_formula`, and the ranges (low, high) of its inputs, in order."""
+    """A law as text for `kanserve.from_formula`.
+
+    Parameters
+    ----------
+    name : str
+        Its number or name in the table.
+    formula : str
+        In the names of the inputs.
+    ranges : mapping of str to (float, float)
+        The lowest and highest value of each input, in order.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> from kanserve.data.datasets import load_equations
+    >>> law = load_equations()[0]
+    >>> kanserve.from_formula(law.formula, ranges=law.ranges).formula().variables[0].name
+    't'
+    """
 
     name: str
     formula: str
