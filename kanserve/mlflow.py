@@ -214,7 +214,25 @@ def load_model(
 
 
 def signature_of(artifact: Artifact) -> "ModelSignature":
-    """MLflow's signature of a model: its inputs by name, and its outputs."""
+    """MLflow's signature of a model: its inputs by name, and its outputs.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        As `kanserve.compile` makes it.
+
+    Returns
+    -------
+    ModelSignature
+        Doubles, and text for categories; a classifier's output is the label, with the parameter `probabilities`.
+
+    Examples
+    --------
+    >>> import kanserve.mlflow
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.mlflow.signature_of(kanserve.compile(kan, ["numpy_source"])).inputs.input_names()
+    ['x']
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
@@ -235,7 +253,25 @@ def signature_of(artifact: Artifact) -> "ModelSignature":
 
 
 def example_of(artifact: Artifact) -> "DataFrame":
-    """A row that the model can answer, by the names of its inputs: the first of its golden rows."""
+    """A row that the model can answer.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        As `kanserve.compile` makes it.
+
+    Returns
+    -------
+    DataFrame
+        The first of its golden rows, by the names of its inputs.
+
+    Examples
+    --------
+    >>> import kanserve.mlflow
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> list(kanserve.mlflow.example_of(kanserve.compile(kan, ["numpy_source"])))
+    ['x']
+    """
     import pandas as pd
 
     def shown(one: Variable, value: float) -> float | str:
@@ -248,7 +284,24 @@ def example_of(artifact: Artifact) -> "DataFrame":
 
 
 def default_pip_requirements() -> list[str]:
-    """What an environment that runs a logged model needs: this version of kanserve and of MLflow."""
+    """What an environment that runs a logged model needs.
+
+    Returns
+    -------
+    list of str
+        Requirements of pip: this version of kanserve and of MLflow, and pandas.
+
+    Raises
+    ------
+    MissingDependencyError
+        MLflow is not installed.
+
+    Examples
+    --------
+    >>> import kanserve.mlflow
+    >>> kanserve.mlflow.default_pip_requirements()[-1]
+    'pandas'
+    """
     return [f"kanserve=={_version()}", f"mlflow-skinny=={_mlflow().__version__}", "pandas"]
 
 

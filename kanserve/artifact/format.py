@@ -137,14 +137,57 @@ class Artifact:
         return tuple(sorted({path.split("/")[0] for path in self.files if "/" in path}))
 
     def part(self, kind: str) -> Mapping[str, bytes]:
-        """The files of one kind, by their paths inside its folder; NotFoundError if there are none."""
+        """The files of one kind.
+
+        Parameters
+        ----------
+        kind : str
+            One of `backends`.
+
+        Returns
+        -------
+        mapping of str to bytes
+            The files by their paths inside its folder.
+
+        Raises
+        ------
+        NotFoundError
+            There are none.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"], name="line")
+        >>> list(artifact.part("numpy_source"))
+        ['line.py']
+        """
         files = {path[len(kind) + 1 :]: data for path, data in self.files.items() if path.startswith(f"{kind}/")}
         if not files:
             raise NotFoundError(f"The model has no {kind!r}; it has: {', '.join(self.backends) or 'no backend'}.")
         return files
 
     def kan(self) -> Kan:
-        """The network; FormatError if the manifest does not match it."""
+        """The network.
+
+        Returns
+        -------
+        Kan
+            As it was compiled.
+
+        Raises
+        ------
+        FormatError
+            The manifest does not match it.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"], name="line")
+        >>> artifact.kan().shape
+        (1, 1)
+        """
         return self._kan
 
     @cached_property
@@ -176,7 +219,27 @@ class Artifact:
         return value
 
     def golden(self) -> tuple[Array, Array]:
-        """The golden rows x (N, inputs) and the reference outputs y (N, outputs)."""
+        """The golden rows, by which backends are checked.
+
+        Returns
+        -------
+        tuple of ndarray
+            Rows x of shape (n, n_inputs), and the reference outputs y of shape (n, n_outputs).
+
+        Raises
+        ------
+        FormatError
+            They are not of this network.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"], name="line")
+        >>> x, y = artifact.golden()
+        >>> x.shape[1], y.shape[1]
+        (1, 1)
+        """
         try:
             tensors = _load_tensors(self.files[GOLDEN])
         except (SafetensorError, ValueError, KeyError, TypeError) as error:

@@ -32,12 +32,59 @@ _MAX_KEY_BYTES = 2**16
 
 @dataclass(frozen=True)
 class Verifier:
-    """The trusted public keys."""
+    """The trusted public keys; `trust` makes one of files.
+
+    Parameters
+    ----------
+    keys : tuple of Ed25519PublicKey
+        A signature of any of them is accepted.
+
+    Examples
+    --------
+    >>> import kanserve, tempfile
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from kanserve.artifact import signing
+    >>> key = Ed25519PrivateKey.generate()  # or signing.private_key("private.pem")
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> artifact = kanserve.compile(kan, ["numpy_source"], name="line")
+    >>> models = tempfile.mkdtemp()
+    >>> kanserve.publish(models, "line", artifact, key=key)
+    1
+    >>> kanserve.load_model(models, trusted=signing.Verifier((key.public_key(),))).predict([[0.5]]).tolist()
+    [[2.0]]
+    """
 
     keys: "tuple[Ed25519PublicKey, ...]"
 
     def check(self, manifest: bytes, signature: bytes | None, place: ModelVersion | None = None) -> None:
-        """SignatureError unless a trusted key made this signature of these bytes, for this place or for every one."""
+        """Refuse a signature that no trusted key made of these bytes.
+
+        Parameters
+        ----------
+        manifest : bytes
+            The content of manifest.json.
+        signature : bytes or None
+            The content of manifest.sig, None where there is none.
+        place : (str, int), optional
+            The name and version under which the model is served; a signature for every one is accepted too.
+
+        Raises
+        ------
+        SignatureError
+            There is no signature, it is another key's, for another name or version, or the model was changed since.
+
+        Examples
+        --------
+        >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        >>> from kanserve.artifact import signing
+        >>> key = Ed25519PrivateKey.generate()
+        >>> verifier = signing.Verifier((key.public_key(),))
+        >>> signature = signing.sign(b"manifest", key, ("houses", 1))
+        >>> verifier.check(b"manifest", signature, ("houses", 1))
+        >>> verifier.check(b"manifest", signature, ("houses", 2))
+        Traceback (most recent call last):
+        kanserve.errors.SignatureError: The model's signature is not by a trusted key, or ...
+        """
         from cryptography.exceptions import InvalidSignature
 
         if signature is None:
@@ -57,7 +104,40 @@ class Verifier:
 
 
 def trust(paths: Iterable[Path]) -> Verifier:
-    """A verifier for public keys in PEM files; InputError or NotFoundError if one cannot be used."""
+    """A verifier for the public keys in PEM files.
+
+    Parameters
+    ----------
+    paths : iterable of str or path
+        Files as openssl writes them, one key in each.
+
+    Returns
+    -------
+    Verifier
+        For `kanserve.load_model`, `kanserve.repository.read` and others.
+
+    Raises
+    ------
+    NotFoundError
+        A file is not there.
+    InputError
+        No file is given, or one cannot be read or holds no public Ed25519 key.
+    MissingDependencyError
+        cryptography is not installed; it is in the extra `sign`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from cryptography.hazmat.primitives import serialization as s
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from kanserve.artifact import signing
+    >>> key, folder = Ed25519PrivateKey.generate(), Path(tempfile.mkdtemp())
+    >>> text = key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo)
+    >>> size = (folder / "public.pem").write_bytes(text)  # openssl pkey -in private.pem -pubout -out public.pem
+    >>> len(signing.trust([folder / "public.pem"]).keys)
+    1
+    """
     keys = tuple(_public_key(path) for path in paths)
     if not keys:
         raise InputError("Requiring signatures needs at least one public key file.")
@@ -65,7 +145,40 @@ def trust(paths: Iterable[Path]) -> Verifier:
 
 
 def private_key(path: Path) -> "Ed25519PrivateKey":
-    """The private key of a PEM file as openssl writes it; InputError or NotFoundError if it cannot be used."""
+    """The private key of a PEM file.
+
+    Parameters
+    ----------
+    path : str or path
+        A file as openssl writes it, not encrypted.
+
+    Returns
+    -------
+    Ed25519PrivateKey
+        For `sign`, `signed` and `kanserve.publish`.
+
+    Raises
+    ------
+    NotFoundError
+        The file is not there.
+    InputError
+        It cannot be read, is encrypted, or holds no private Ed25519 key.
+    MissingDependencyError
+        cryptography is not installed; it is in the extra `sign`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from cryptography.hazmat.primitives import serialization as s
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from kanserve.artifact import signing
+    >>> key, folder = Ed25519PrivateKey.generate(), Path(tempfile.mkdtemp())
+    >>> text = key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+    >>> size = (folder / "private.pem").write_bytes(text)  # openssl genpkey -algorithm ed25519 -out private.pem
+    >>> len(signing.private_key(folder / "private.pem").sign(b"manifest"))
+    64
+    """
     serialization = _serialization()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -76,12 +189,60 @@ def private_key(path: Path) -> "Ed25519PrivateKey":
 
 
 def sign(manifest: bytes, key: "Ed25519PrivateKey", place: ModelVersion | None = None) -> bytes:
-    """The signature of a manifest's bytes, for a place or for every one: the content of manifest.sig."""
+    """The signature of a manifest's bytes.
+
+    Parameters
+    ----------
+    manifest : bytes
+        The content of manifest.json.
+    key : Ed25519PrivateKey
+        As `private_key` reads it.
+    place : (str, int), optional
+        The name and version to be valid for; by default every one.
+
+    Returns
+    -------
+    bytes
+        The content of manifest.sig: 64 bytes.
+
+    Examples
+    --------
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from kanserve.artifact import signing
+    >>> len(signing.sign(b"manifest", Ed25519PrivateKey.generate(), ("houses", 1)))
+    64
+    """
     return key.sign(statement(manifest, place))
 
 
 def signed(artifact: "Artifact", key: "Ed25519PrivateKey", place: ModelVersion | None = None) -> "Artifact":
-    """The artifact signed with this key; an existing signature is replaced."""
+    """The artifact with a signature, in place of one that it may have.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        As `kanserve.compile` makes it.
+    key : Ed25519PrivateKey
+        As `private_key` reads it.
+    place : (str, int), optional
+        The name and version to be valid for; by default every one.
+
+    Returns
+    -------
+    Artifact
+        The same files and the signature.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    >>> from kanserve.artifact import signing
+    >>> key = Ed25519PrivateKey.generate()  # or signing.private_key("private.pem")
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> artifact = kanserve.compile(kan, ["numpy_source"], name="line")
+    >>> len(signing.signed(artifact, key, ("line", 1)).signature)
+    64
+    """
     from kanserve.artifact import format
 
     return replace(artifact, signature=sign(format.dumps(artifact.manifest), key, place))

@@ -172,6 +172,15 @@ class BatchPredictor:
         ------
         DataError
             x is not numbers, or has another number of columns.
+
+        Examples
+        --------
+        >>> import kanserve, numpy
+        >>> kan = kanserve.from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"])
+        >>> predictor = kanserve.batch.BatchPredictor(artifact)
+        >>> predictor.predict([[0.5, 1.0]]).tolist()
+        [[2.0]]
         """
         model = self.model
         if type(x) is not np.ndarray or x.dtype.kind != "f":
@@ -197,6 +206,15 @@ class BatchPredictor:
         ------
         DataError
             A column is missing, or is not numbers.
+
+        Examples
+        --------
+        >>> import kanserve, numpy
+        >>> kan = kanserve.from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"])
+        >>> predictor = kanserve.batch.BatchPredictor(artifact, keep="id")
+        >>> predictor({"id": [7], "a": [0.5], "b": [1.0]})
+        {'id': array([7]), 'y': array([2.])}
         """
         if isinstance(batch, Mapping):
             return self._predict_mapping(batch)
@@ -212,9 +230,32 @@ class BatchPredictor:
         return self.predict(batch)
 
     def predict_arrow(self, table: "pyarrow.Table | pyarrow.RecordBatch") -> Any:
-        """The result for an Arrow Table or RecordBatch, in the same type; see `__call__`.
+        """The result for an Arrow table; columns of doubles without nulls are read where they are.
 
-        Columns of doubles without nulls are read where they are. A null is a NaN.
+        Parameters
+        ----------
+        table : pyarrow.Table or pyarrow.RecordBatch
+            Its columns may have any order; a null is a NaN.
+
+        Returns
+        -------
+        pyarrow.Table or pyarrow.RecordBatch
+            As of `__call__`, in the type of `table`.
+
+        Raises
+        ------
+        DataError
+            A column is missing, or is not numbers.
+
+        Examples
+        --------
+        >>> import kanserve, numpy
+        >>> kan = kanserve.from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"])
+        >>> predictor = kanserve.batch.BatchPredictor(artifact)
+        >>> import pyarrow
+        >>> predictor.predict_arrow(pyarrow.table({"a": [0.5], "b": [1.0]}))["y"].to_pylist()
+        [2.0]
         """
         from kanserve.batch import arrow_columns
 
@@ -238,15 +279,81 @@ class BatchPredictor:
         return np.array([*self.model.artifact.manifest.classes, ""])
 
     def kept(self, names: Sequence[str]) -> list[str]:
-        """Which of a table's columns stay beside the results."""
+        """Which of a table's columns stay beside the results.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The table's columns.
+
+        Returns
+        -------
+        list of str
+            Those that `keep` asks for.
+
+        Raises
+        ------
+        DataError
+            A column of `keep` is not there, or a result has the name of a kept one.
+
+        Examples
+        --------
+        >>> import kanserve, numpy
+        >>> kan = kanserve.from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"])
+        >>> kanserve.batch.BatchPredictor(artifact, keep=True).kept(["id", "a", "b"])
+        ['id', 'a', 'b']
+        """
         return kept_columns(names, list(self.schema), self._keep)
 
     def ordered(self, columns: Mapping[str, Column]) -> list[Column | None]:
-        """The inputs in the model's order, None for one that is absent."""
+        """The inputs in the model's order.
+
+        Parameters
+        ----------
+        columns : mapping of str to ndarray
+            Columns by their names.
+
+        Returns
+        -------
+        list of ndarray or None
+            A column for each input, None for one that is absent.
+
+        Examples
+        --------
+        >>> import kanserve, numpy
+        >>> kan = kanserve.from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"])
+        >>> predictor = kanserve.batch.BatchPredictor(artifact)
+        >>> predictor.ordered({"b": numpy.array([1.0])})
+        [None, array([1.])]
+        """
         return [columns.get(name) for name in self.inputs]
 
     def compute(self, columns: Mapping[str, Column], rows: int) -> dict[str, Column]:
-        """The results by their names for columns of numbers; a class by its number in `labels`, -1 for none."""
+        """The results for columns of numbers, without the checks and conversions of `__call__`.
+
+        Parameters
+        ----------
+        columns : mapping of str to ndarray of shape (rows,)
+            The inputs by their names.
+        rows : int
+            Their length.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (rows,)
+            By the names of `schema`; a class by its number in `labels`, -1 for none.
+
+        Examples
+        --------
+        >>> import kanserve, numpy
+        >>> kan = kanserve.from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"])
+        >>> predictor = kanserve.batch.BatchPredictor(artifact)
+        >>> predictor.compute({"a": numpy.array([0.5]), "b": numpy.array([1.0])}, 1)
+        {'y': array([2.])}
+        """
         return dict(zip(self.schema, self.model.compute(self.ordered(columns), rows, self._options), strict=True))
 
 

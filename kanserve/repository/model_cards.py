@@ -61,12 +61,45 @@ class ModelCard:
         return self.text.replace(_shown(self.stem), self.picture)
 
     def files(self) -> dict[str, bytes]:
-        """The names and bytes of its two files, the picture first."""
+        """The two files of the card.
+
+        Returns
+        -------
+        dict of str to bytes
+            By their names, the picture first; without one where the network is finite nowhere.
+
+        Examples
+        --------
+        >>> import kanserve, tempfile
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> card = kanserve.model_card(kanserve.compile(kan, ["numpy_source"], name="line"))
+        >>> list(card.files())
+        ['card.svg', 'card.md']
+        """
         made = {f"{self.stem}.svg": self.picture.encode()} if self.picture else {}
         return {**made, f"{self.stem}.md": self.text.encode()}
 
     def save(self, folder: str | os.PathLike[str]) -> tuple[Path, ...]:
-        """Write its files into a folder, each whole or not at all; a card that is there is replaced."""
+        """Write the files of the card, each whole or not at all.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where; a card that is there is replaced.
+
+        Returns
+        -------
+        tuple of Path
+            The files written.
+
+        Examples
+        --------
+        >>> import kanserve, tempfile
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> card = kanserve.model_card(kanserve.compile(kan, ["numpy_source"], name="line"))
+        >>> [path.name for path in card.save(tempfile.mkdtemp())]
+        ['card.svg', 'card.md']
+        """
         directory.put_files(Path(folder), self.files(), Path(folder))
         return tuple(Path(folder, name) for name in self.files())
 
