@@ -54,7 +54,24 @@ _EXTRAS = {"s3fs": "s3"}  # packages, and our extras that install them
 
 
 def is_remote(root: object) -> bool:
-    """Whether it is a URL for fsspec; file:// is not."""
+    """Whether a repository is a URL for fsspec, and not a folder.
+
+    Parameters
+    ----------
+    root : object
+        A path or a URL; file:// is a folder.
+
+    Returns
+    -------
+    bool
+        True for s3://, gs://, https:// and others.
+
+    Examples
+    --------
+    >>> import kanserve.repository
+    >>> kanserve.repository.is_remote("s3://bucket/models"), kanserve.repository.is_remote("models")
+    (True, False)
+    """
     found = _URL.match(root) if isinstance(root, str) else None
     return found is not None and found[1].lower() not in _LOCAL
 

@@ -19,7 +19,20 @@ class Fault(str):
 
 
 class Source(Protocol):
-    """A repository of models and versions. NotFoundError if it is missing, UnreachableError if it cannot be read."""
+    """A repository of models and versions, as `kanserve.repository.open` gives it.
+
+    Every method raises NotFoundError where the repository is missing, UnreachableError where it cannot be read.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.repository, tempfile
+    >>> models = tempfile.mkdtemp()
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    1
+    >>> kanserve.repository.open(models).versions("line")
+    (1,)
+    """
 
     def look(self) -> Mapping[str, Mapping[int, str]]:
         """Every model that has a version, sorted, with its versions, oldest first; in one scan.

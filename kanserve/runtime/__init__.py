@@ -21,10 +21,38 @@ __all__ = ["Backend", "get", "load_backend", "load_preferred", "names"]
 
 
 def load_backend(artifact: Artifact, name: str | None = None, threads: int = 1) -> Backend:
-    """A backend that agrees with the golden rows: the named one, or the first that this machine can load.
+    """Load a backend of an artifact, and check that it agrees with the golden rows.
 
-    NotFoundError if none can be loaded: a package is missing, or a library is for another machine or a newer system.
-    GoldenError if the backend disagrees; no other is tried then, because such an artifact is broken.
+    Parameters
+    ----------
+    artifact : Artifact
+        As `kanserve.compile` or `kanserve.repository.read` gives it.
+    name : str, optional
+        The backend; by default the first that this machine can load.
+    threads : int, default=1
+        Threads that a call may take.
+
+    Returns
+    -------
+    Backend
+        With `predict(x)`, `inputs`, `outputs` and `dtype`.
+
+    Raises
+    ------
+    NotFoundError
+        None can be loaded: the artifact lacks it, or a library is for another machine or a newer system.
+    MissingDependencyError
+        A package of the named one is not installed.
+    GoldenError
+        The backend disagrees; no other is tried then, because such an artifact is broken.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.runtime, numpy
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> artifact = kanserve.compile(kan, ["numpy_source"])
+    >>> kanserve.runtime.load_backend(artifact, "numpy_source").predict(numpy.array([[0.5]])).tolist()
+    [[2.0]]
     """
     if name is None:
         return load_preferred(artifact, threads)[1]
@@ -32,7 +60,35 @@ def load_backend(artifact: Artifact, name: str | None = None, threads: int = 1) 
 
 
 def load_preferred(artifact: Artifact, threads: int = 1) -> tuple[str, Backend]:
-    """The name of the first backend that this machine can load, and the backend; errors as `load_backend`."""
+    """Load the first backend that this machine can load, as `load_backend` does.
+
+    Parameters
+    ----------
+    artifact : Artifact
+        As `kanserve.compile` or `kanserve.repository.read` gives it.
+    threads : int, default=1
+        Threads that a call may take.
+
+    Returns
+    -------
+    tuple of str and Backend
+        Its name, and the backend.
+
+    Raises
+    ------
+    NotFoundError
+        None can be loaded.
+    GoldenError
+        The backend disagrees with the golden rows.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.runtime, numpy
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> artifact = kanserve.compile(kan, ["numpy_source"])
+    >>> kanserve.runtime.load_preferred(artifact)[0]
+    'numpy_source'
+    """
     reasons = []
     there = set(artifact.backends)
     # Third-party backends come after ours, and are looked up only if the artifact has one.

@@ -39,7 +39,17 @@ _PART = {"double": 1e-12, "float": 1e-5}  # of an output's scale
 
 
 class Backend(Protocol):
-    """A loaded model. A row in which anything is not finite gives NaN in all of its outputs; nothing raises."""
+    """A loaded model. A row in which anything is not finite gives NaN in all of its outputs; nothing raises.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.runtime, numpy
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> artifact = kanserve.compile(kan, ["numpy_source"])
+    >>> backend: kanserve.runtime.Backend = kanserve.runtime.load_backend(artifact)
+    >>> backend.inputs, backend.outputs, backend.dtype
+    (1, 1, dtype('float64'))
+    """
 
     @property
     def inputs(self) -> int: ...
@@ -52,7 +62,26 @@ class Backend(Protocol):
         """float32 or float64: the type it computes in and returns."""
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
-        """The outputs (N, outputs) of raw feature rows (N, inputs), float32 or float64. Thread-safe."""
+        """The outputs of rows of raw features. Thread-safe.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_samples, n_inputs)
+            Of float32 or float64.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+            In `dtype`.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.runtime, numpy
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> artifact = kanserve.compile(kan, ["numpy_source"])
+        >>> kanserve.runtime.load_backend(artifact).predict(numpy.array([[0.5]])).tolist()
+        [[2.0]]
+        """
 
 
 @runtime_checkable
@@ -110,7 +139,19 @@ class BackendModule(Protocol):
 
 
 def names() -> tuple[str, ...]:
-    """The backends of this installation, preferred ones first."""
+    """The backends of this installation.
+
+    Returns
+    -------
+    tuple of str
+        The preferred ones first; those of other packages, by the entry point `kanserve.backends`, last.
+
+    Examples
+    --------
+    >>> import kanserve.runtime
+    >>> kanserve.runtime.names()[:3]
+    ('c_source', 'onnx_graph', 'numpy_source')
+    """
     from importlib.metadata import entry_points  # slow to import, and needed only for third-party backends
 
     found = {*_MODULES, *(entry_point.name for entry_point in entry_points(group=GROUP))}
@@ -118,7 +159,32 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> BackendModule:
-    """The module of a backend; NotFoundError for an unknown name."""
+    """The module of a backend.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+
+    Returns
+    -------
+    module
+        Its `load(files, threads=1)` makes a `Backend` of an artifact's files, without a check against the golden rows.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such backend.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.runtime, numpy
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> artifact = kanserve.compile(kan, ["numpy_source"])
+    >>> backend = kanserve.runtime.get("numpy_source").load(artifact.part("numpy_source"))
+    >>> backend.predict(numpy.array([[0.5]])).tolist()
+    [[2.0]]
+    """
     if name in _MODULES:
         return cast(BackendModule, import_module(f"kanserve.runtime.{_MODULES[name]}"))  # tested against the protocol
     from importlib.metadata import entry_points
