@@ -16,11 +16,26 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Score:
-    """R² (1 is perfect, 0 as good as the mean) and root mean squared error in the output's unit, of each output.
+    """How well a network answers samples; all are NaN if it is not finite on a row.
 
-    `accuracy` is the share of rows whose class has the highest score, None for a regression. `loss` is the mean
-    cross-entropy of a classifier (nats), else the mean squared error. All are NaN if the network is not finite on a
-    row.
+    Parameters
+    ----------
+    r2 : tuple of float
+        R² of each output: 1 is perfect, 0 as good as the mean.
+    rmse : tuple of float
+        Root mean squared error of each output, in its unit.
+    accuracy : float or None
+        The share of rows whose class has the highest score; None for a regression.
+    loss : float
+        The mean cross-entropy of a classifier (nats), else the mean squared error.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> score = kanserve.score(kan, ([[0.0], [1.0]], [1.5, 3.0]))
+    >>> round(score.r2[0], 3), round(score.rmse[0], 3), score.accuracy, round(score.loss, 3)
+    (0.778, 0.354, None, 0.125)
     """
 
     r2: tuple[float, ...]

@@ -103,7 +103,7 @@ def refine(
         Called with an event after each accepted step: its `stage` is "step 3", its `loss` the loss.
     fixed : frozenset, optional
         Constants of named edges that stay.
-    loss : optional
+    loss : LossFunction, optional
         In place of the squares.
     monotonic : sequence of int, optional
         A sign for each input.
@@ -111,7 +111,7 @@ def refine(
     Returns
     -------
     Kan
-        The network with the lowest loss found; the one given if it is not finite on these rows.
+        The fitted network; the one given if that is not finite on these rows.
 
     Raises
     ------
@@ -124,8 +124,9 @@ def refine(
     --------
     >>> import kanserve, kanserve.train
     >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-    >>> kanserve.train.refine(kan, [[0.0], [0.5], [1.0]], [[0.0], [2.0], [4.0]]).formula().text
-    '4*x'
+    >>> refined = kanserve.train.refine(kan, [[0.0], [0.5], [1.0]], [[1.0], [3.0], [5.0]])
+    >>> refined([[0.25]]).round(6).tolist()
+    [[2.0]]
     """
     if not (whole(steps, 0) and whole(patience, 1)):
         raise TrainingError(f"steps ≥ 0 and patience ≥ 1 are needed, whole numbers; got {steps!r} and {patience!r}.")
