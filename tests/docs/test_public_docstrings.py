@@ -12,14 +12,30 @@ import pytest
 import kanserve
 import kanserve.batch
 import kanserve.data.datasets
+import kanserve.errors
 import kanserve.formula
 import kanserve.nn
 import kanserve.pde
 import kanserve.repository
+import kanserve.repository.model_cards
+import kanserve.runtime
+import kanserve.train
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 
 METHODS = ("__call__", "predict", "plot", "formula", "save")
+OF_SIGNING = ("Verifier", "Verifier.check", "private_key", "sign", "signed", "trust")
+
+
+def of_class(name):
+    """The public methods of a class of kanserve, with those of its bases that are kanserve's."""
+    bases = [base for base in getattr(kanserve, name).__mro__ if base.__module__.startswith("kanserve")]
+    found = sorted({method for base in bases for method in vars(base) if not method.startswith("_")})
+    methods = {one: getattr(getattr(kanserve, name), one) for one in found}
+    own = [one for one, method in methods.items() if inspect.isroutine(method) and "kanserve" in method.__module__]
+    return [f"{name}.{one}" for one in own]
+
+
 OF_FINDINGS = ("select", "predict", "to_frame", "latex_table", "save", "load")
 OF_ASYNC_CLIENT = [
     name for name, _ in inspect.getmembers(kanserve.AsyncClient, inspect.isroutine) if not name.startswith("_")
@@ -28,11 +44,23 @@ PUBLIC = {name: getattr(kanserve, name) for name in kanserve.__all__}
 NAMES = [name for name, found in PUBLIC.items() if inspect.isroutine(found) or inspect.isclass(found)]
 NAMES += [*(f"nn.{name}" for name in kanserve.nn.__all__), "nn.KANLayer.set_grid"]
 NAMES += [f"pde.{name}" for name in kanserve.pde.__all__]
-GIVEN = ("pde.Field", "pde.Fields")  # what a function of the caller gets, and never makes
+GIVEN = ("pde.Field", "pde.Fields", "runtime.Backend", "repository.Source")  # what a caller gets, and never makes
+NAMES += ["runtime.Backend", "repository.Source"]
 NAMES += [f"batch.{name}" for name in kanserve.batch.__all__]
 NAMES += [f"formula.{name}" for name in ("evaluate_tree", "expression", "from_json", "source", "to_json", "verify")]
-NAMES += [f"repository.{name}" for name in ("clean", "names", "open", "read", "versions")]
-NAMES += [f"data.datasets.{name}" for name in ("knot_names", "load_equations", "load_knots")]
+NAMES += [f"repository.{name}" for name in ("clean", "is_remote", "names", "open", "read", "versions")]
+NAMES += [f"data.datasets.{name}" for name in ("Equation", "knot_names", "load_equations", "load_knots")]
+NAMES += [name for kind in ("Session", "Dataset", "KANRegressor", "KANClassifier") for name in of_class(kind)]
+NAMES += [f"batch.BatchPredictor.{name}" for name in ("compute", "kept", "ordered", "predict", "predict_arrow")]
+NAMES += [f"artifact.signing.{name}" for name in OF_SIGNING]
+NAMES += [f"runtime.{name}" for name in ("get", "load_backend", "load_preferred", "names")]
+NAMES += ["train.Score", "train.refine"]
+NAMES += [f"errors.{name}" for name in vars(kanserve.errors) if name.endswith("Error")]
+NAMES += [
+    f"editing.{name}" for name in ("Done", "EdgeView", "FormulaView", "Snapshot", "Snapshot.as_dict", "Suggestion")
+]
+NAMES += [f"artifact.Artifact.{name}" for name in ("golden", "kan", "part")]
+NAMES += ["repository.model_cards.ModelCard.files", "repository.model_cards.ModelCard.save"]
 
 
 def missing(found):
