@@ -298,7 +298,7 @@ def serve(context: typer.Context) -> None:
 def predict(
     model: Annotated[
         str,
-        typer.Argument(help="A .safetensors file, a version's folder, or host:port/name[/version]."),
+        typer.Argument(help="A .safetensors file, a model's or a version's folder, or host:port/name[/version]."),
     ],
     table: TableFile,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; default: standard output.")] = None,
@@ -343,7 +343,7 @@ app.command("studio")(open_studio)
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A .safetensors file or a published version's folder.")],
+    path: Annotated[Path, typer.Argument(help="A .safetensors file, or the folder of a published model or version.")],
     as_json: Json = False,
 ) -> None:
     """Show what a file holds: shape, edges, inputs with units and ranges.

@@ -20,7 +20,9 @@ from kanserve.network.importance import used_inputs
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.kan_methods import likeliest
 from kanserve.network.training_range import outside, ranges
+from kanserve.repository import local
 from kanserve.runtime import load_backend
+from kanserve.runtime.model import read_artifact
 
 if TYPE_CHECKING:
     from kanserve.train.common.scoring import Score
@@ -114,7 +116,7 @@ class Predictor:
 
 
 def predictor(model: str) -> Predictor:
-    """The predictor of a network's file, a version's folder, or a served model, host:port/name[/version]."""
+    """The predictor of a network's file, a folder as `read_version` takes it, or host:port/name[/version]."""
     path = Path(model)
     if path.is_dir():
         artifact = read_version(path)
@@ -131,15 +133,17 @@ def served(model: str) -> tuple[str, str, str]:
     address, _, rest = model.removeprefix("grpc://").removeprefix("http://").partition("/")
     name, _, version = rest.partition("/")
     if not name or ":" not in address:
-        raise InputError(f"{model!r} is no .safetensors file, no version's folder and no host:port/name of a server.")
+        raise InputError(f"{model!r} is no .safetensors file, no model's folder and no host:port/name of a server.")
     return address, name, version
 
 
 def read_version(folder: Path) -> Artifact:
-    """The artifact in a version's folder."""
-    if not (folder / MANIFEST).exists():
-        raise NotFoundError(f"{folder} is no published version; give one, as in models/houses/1.")
-    return directory.read(folder)
+    """The artifact in a version's folder, or the newest version in a model's folder."""
+    if (folder / MANIFEST).exists():
+        return directory.read(folder)
+    if local.is_model(folder):
+        return read_artifact(folder)
+    raise NotFoundError(f"{folder} is no published model; give one, as models/houses or models/houses/1.")
 
 
 def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:

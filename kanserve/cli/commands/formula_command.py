@@ -29,7 +29,7 @@ def show_formula(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A .safetensors file, a version's folder, host:port/name[/version], or a table to search.",
+            help="A .safetensors file, a model's or version's folder, host:port/name[/version], or a table to search.",
         ),
     ],
     style: Annotated[Style, typer.Option("--as", "--format", help="How the formula is written.")] = "text",

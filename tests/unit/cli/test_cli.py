@@ -302,7 +302,7 @@ BAD = {
     "formula in an unknown style": (("formula", "law.safetensors", "--as", "word"), "latex"),
     "inspect a missing file": (("inspect", "none"), "no file"),
     "inspect a folder that is no version": (("inspect", "models"), "models/houses/1"),
-    "predict with a folder that is no version": (("predict", "models/law", "good.csv"), "models/houses/1"),
+    "predict with a folder that is no model": (("predict", "models", "good.csv"), "models/houses/1"),
     "demo into a file": (("demo", "--folder", "good.csv"), "is a file"),
     "demo into a folder with other things": (("demo", "--folder", "models"), "not empty"),
     "an unknown command": (("fly",), "fly"),
