@@ -44,7 +44,8 @@ def from_formula(
     parameters : mapping of str to float, optional
         Values of parameters; they need not occur.
     inputs : sequence of str, optional
-        The order of the inputs. By default that of first appearance; in a sympy expression, alphabetical.
+        The order of the inputs, which is that of the columns of rows. By default a text has them in the order of first
+        appearance, and a sympy expression, which keeps no order of its own, by the alphabet.
     ranges : mapping of str to (float, float), optional
         The ranges (low, high) in which inputs are used, and on which formulas and exports are checked, in raw units;
         (-1, 1) by default.
@@ -74,6 +75,11 @@ def from_formula(
     [[2.0]]
     >>> kan.formula().text
     '2*exp(-0.5*x^2)'
+    >>> kanserve.from_formula("v - a*t")
+    Kan(3-2-1, 5 edges, inputs v, a, t)
+    >>> import sympy
+    >>> kanserve.from_formula(sympy.sympify("v - a*t"))  # inputs=["v", "a", "t"] gives the order above
+    Kan(3-2-1, 5 edges, inputs a, t, v)
     """
     texts, outputs = _outputs(formula)
     expressions = [_read(text) for text in texts]

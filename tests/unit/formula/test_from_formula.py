@@ -44,6 +44,12 @@ def test_inputs_are_found_in_the_order_of_their_appearance():
     assert evaluate(kan, [[1.0, 2.0, 3.0]]).tolist() == [[0.5, 7.0]]
 
 
+def test_a_sympy_expression_has_its_inputs_by_the_alphabet():
+    kan = from_formula(sympy.sympify("v - a*t"))
+    assert [variable.name for variable in kan.inputs] == ["a", "t", "v"]
+    assert evaluate(kan, [[2.0, 3.0, 10.0]]).tolist() == [[4.0]]
+
+
 def test_named_inputs_have_the_order_and_the_columns_that_are_asked_for():
     kan = from_formula("x - y", inputs=["y", "unused", "x"])
     assert [variable.name for variable in kan.inputs] == ["y", "unused", "x"]
