@@ -28,7 +28,7 @@ from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.edge_removal import no_edges, without_edges
 from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import named
-from kanserve.simplification.validation import free_parameters, refit
+from kanserve.simplification.validation import SimplifyReport, free_parameters, refit
 
 MOST_DIGITS = 17
 
@@ -247,8 +247,8 @@ class Prune:
     def __post_init__(self) -> None:
         to(self, tolerance=tolerance(self.tolerance))
 
-    def apply(self, kan: Kan, rows: SessionData) -> Kan:
-        return prune(kan, rows.data, tolerance=self.tolerance, seed=rows.seed)
+    def apply(self, kan: Kan, rows: SessionData, report: SimplifyReport | None = None) -> Kan:
+        return prune(kan, rows.data, tolerance=self.tolerance, seed=rows.seed, report=report)
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class Symbolify:
         to(self, functions=texts(self.functions, "functions"), all_edges=truth(self.all_edges, "all_edges"))
         to(self, tolerance=tolerance(self.tolerance))
 
-    def apply(self, kan: Kan, rows: SessionData) -> Kan:
+    def apply(self, kan: Kan, rows: SessionData, report: SimplifyReport | None = None) -> Kan:
         for name in self.functions:
             row_of(name)
         chosen = self.functions or LIBRARY
@@ -274,6 +274,7 @@ class Symbolify:
             all_edges=self.all_edges,
             tolerance=self.tolerance,
             seed=rows.seed,
+            report=report,
         )
 
 

@@ -61,6 +61,8 @@ class Calls:
                 ("POST", "search", self._search),
                 ("POST", "search/cancel", self._cancel_search),
                 ("POST", "fit/cancel", self._cancel_fit),
+                ("POST", "simplify", self._simplify),
+                ("POST", "simplify/cancel", self._cancel_simplify),
                 ("POST", "predict", self._predict),
                 ("GET", "rows", self._rows),
                 ("GET", "tiles", self._tiles),
@@ -104,7 +106,12 @@ class Calls:
         }
         if space.fitting:
             return {"phase": "fitting", "model": model, "trouble": space.trouble}
-        ready = {"unsaved": space.unsaved, "own_functions": own_functions(space.session.kan), "view": space.view()}
+        ready = {
+            "unsaved": space.unsaved,
+            "simplifying": space.simplifying.running,
+            "own_functions": own_functions(space.session.kan),
+            "view": space.view(),
+        }
         return {"phase": "ready", "model": model, **ready}
 
     def _step(self, given: Given) -> Any:
@@ -136,7 +143,7 @@ class Calls:
         return {"points": self._space.ruler()}
 
     def _pareto(self, given: Given) -> Any:
-        return {"running": self._space.searching, "formulas": self._space.formulas}
+        return {"running": self._space.searching.running, "formulas": self._space.formulas}
 
     def _search(self, given: Given) -> Any:
         seconds = given.get("seconds", STUDIO.search_seconds)
@@ -146,11 +153,19 @@ class Calls:
         return {"running": True}
 
     def _cancel_search(self, given: Given) -> Any:
-        self._space.cancel_search()
+        self._space.searching.cancel()
         return {}
 
     def _cancel_fit(self, given: Given) -> Any:
         self._space.cancel_fit()
+        return {}
+
+    def _simplify(self, given: Given) -> Any:
+        self._space.simplify(_whole(given, "base"))
+        return {}
+
+    def _cancel_simplify(self, given: Given) -> Any:
+        self._space.simplifying.cancel()
         return {}
 
     def _predict(self, given: Given) -> Any:

@@ -6,6 +6,7 @@ any).
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +17,18 @@ from kanserve.artifact_compiler import checked_files, compile, golden_rows
 from kanserve.data.dataset import Dataset
 from kanserve.editing import steps
 from kanserve.editing.formula_network import exact_text
-from kanserve.editing.session_data import SessionData
-from kanserve.editing.steps import Keep, Step
+from kanserve.editing.session_data import SessionData, require_sound
+from kanserve.editing.steps import Keep, Prune, Step, Symbolify
 from kanserve.editing.suggestions import Suggestion, suggestions
 from kanserve.errors import ExportError, InputError, KanserveError
 from kanserve.network.edge_names import place_of
 from kanserve.network.export_options import ExportOptions
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, equal
 from kanserve.runtime import get, names
 from kanserve.search import Improvement, find_formulas
+from kanserve.simplification import SimplifyStep
 from kanserve.simplification.edge_candidates import LIBRARY
+from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.studio.studio_limits import STUDIO
 
 Report = Callable[[Any], None]
@@ -66,6 +69,30 @@ class Exported:
 def taken(rows: SessionData, step: Step, kan: Kan) -> Kan:
     """The network after a step."""
     return steps.taken(step, kan, rows)
+
+
+@np.errstate(all="ignore")
+def simplified(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[Step, Kan], ...]:
+    """The steps that `kanserve.simplify` makes, each with the network after it; each change that is kept is reported.
+
+    Interrupted, the steps that are whole. Steps that change nothing are left out.
+    """
+
+    def told(now: SimplifyStep) -> None:
+        named = sum(int(layer.symbolic_mask.sum()) for layer in now.kan.layers)
+        report({"line": str(now), "edges": now.edges, "loss": now.loss, "named": named})
+
+    negligible = SIMPLIFICATION.get().simplify_negligible_error
+    found: list[tuple[Step, Kan]] = []
+    with suppress(KeyboardInterrupt):
+        for step in (Prune(), Symbolify(), Prune(negligible)):
+            if step.tolerance == negligible and not kan.symbolic:
+                break
+            after = require_sound(kan, step.apply(kan, rows, told), rows)
+            if not equal(after, kan):
+                found.append((step, after))
+            kan = after
+    return tuple(found)
 
 
 def candidates(rows: SessionData, kan: Kan, edge: str, functions: Sequence[str]) -> tuple[Suggestion, ...]:

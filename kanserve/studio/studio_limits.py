@@ -41,6 +41,8 @@ class StudioLimits:
     """Of a fraction that is offered for a constant."""
     ruler_points: int = 60
     """Numbers of edges whose loss is measured for the prune ruler."""
+    least_loss: float = 1e-20
+    """A loss below it is rounding: what changes it by a factor says nothing."""
     candidates: int = 8
     """Functions that are tried for an edge."""
     most_own_functions: int = 50
@@ -58,6 +60,8 @@ class StudioLimits:
     longest_search_seconds: float = 3600.0
     fit_seconds: float = 24 * 3600.0
     """For the first fit of a table, which can be cancelled."""
+    simplify_seconds: float = 24 * 3600.0
+    """For simplifying the network, which can be cancelled."""
     grace_seconds: float = 30.0
     """Between an interrupt, after which a fit or a search gives its best so far, and the end of its process."""
     widget_height: int = 720

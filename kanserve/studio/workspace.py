@@ -23,6 +23,7 @@ from kanserve.plot.network_view import NetworkView
 from kanserve.plot.palette import palette
 from kanserve.plot.svg import svg_file
 from kanserve.studio import studio_jobs as jobs
+from kanserve.studio.background_job import BackgroundJob
 from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import EdgeCurve, PageView, Predicted, Rows, edge_curve, page_view, predicted, rows_view
@@ -35,7 +36,7 @@ from kanserve.studio.studio_worker import Worker, seconds_of
 @dataclass(frozen=True)
 class CandidateView:
     """A suggestion with its complexity, its values along the curve of the edge (in the network's own unit), and the
-    relative change of the held-out RMSE, or of a classifier's cross-entropy."""
+    relative change of the held-out RMSE, or of a classifier's cross-entropy; None where that is rounding."""
 
     suggestion: Suggestion
     complexity: float
@@ -69,7 +70,8 @@ class Workspace:
         self.served = 0
         self._saved: list[str] = []
         self.formulas: tuple[jobs.FoundFormula, ...] = ()
-        self.searching = False
+        self.searching = BackgroundJob("search", self.events)
+        self.simplifying = BackgroundJob("simplify", self.events)
         self._unwatch: Callable[[], None] = lambda: None
         if session is not None:
             self._begin(session)
@@ -209,7 +211,7 @@ class Workspace:
             with np.errstate(all="ignore"):
                 values = (c * row.numpy(a * np.array(curve.u) + b) + d) / curve.factor
                 root = 1.0 if session.kan.classes else 0.5
-                change = float((one.loss / now) ** root - 1) if now > 0 else None
+                change = float((one.loss / now) ** root - 1) if now > STUDIO.least_loss else None
             formula = OWN[one.function].formula if one.function in OWN else ""
             views.append(CandidateView(one, row.complexity, change, tuple(values.tolist()), formula or ""))
         return tuple(views)
@@ -272,19 +274,47 @@ class Workspace:
         return kan
 
     def _change(self, base: int, change: Callable[[Session], Any]) -> PageView:
-        session = self.session
-        if not self._turn.acquire(blocking=False):
-            raise BusyError("A step is being computed. Wait until it is done, then try again.")
+        session = self._in_turn(base)
         try:
-            if base != self.revision:
-                raise ConflictError(
-                    f"The network has changed since: this was for revision {base}, now it is {self.revision}. Look at "
-                    "it again, then repeat the step."
-                )
             change(session)
         finally:
             self._turn.release()
         return self.view()
+
+    def _in_turn(self, base: int) -> Session:
+        """The session for whoever changes it now and then releases the turn; BusyError or ConflictError if none may."""
+        session = self.session
+        if not self._turn.acquire(blocking=False):
+            if self.simplifying.running:
+                raise BusyError("The network is being simplified. Wait until it is done, or stop it.")
+            raise BusyError("A step is being computed. Wait until it is done, then try again.")
+        if base != self.revision:
+            self._turn.release()
+            raise ConflictError(
+                f"The network has changed since: this was for revision {base}, now it is {self.revision}. Look at "
+                "it again, then repeat the step."
+            )
+        return session
+
+    # Simplifying.
+
+    def simplify(self, base: int) -> None:
+        """Begin to prune the network and to name its edges, as `kanserve.simplify`; the steps are taken at the end.
+
+        Each change that is kept is told, and no other step is taken meanwhile.
+        """
+        session = self._in_turn(base)
+        before = session.kan
+
+        def take(found: tuple[tuple[Step, Kan], ...]) -> dict[str, int]:
+            if session.kan is not before:  # a cell of the notebook has changed it
+                raise ConflictError("The network has changed meanwhile. Look at it again, then simplify it.")
+            for step, kan in found:
+                session.accept(step, kan)
+            return {"steps": len(found)}
+
+        worker, seconds = self._workers["step"], STUDIO.simplify_seconds
+        self.simplifying.begin(worker, jobs.simplified, before, seconds=seconds, take=take, after=self._turn.release)
 
     def write_function(self, name: str, formula: str) -> None:
         """A function of the user's, in the grammar of formulas, for candidates and steps of this run."""
@@ -304,31 +334,15 @@ class Workspace:
         kan = self.session.kan
         if kan.classes or len(kan.outputs) > 1:
             raise InputError("Formulas are searched for networks with one numeric output.")
-        with self._state:
-            if self.searching:
-                raise BusyError("A search is running. Wait until it is done, or cancel it.")
-            self.searching = True
-        threading.Thread(target=self._search, args=(seconds_of(seconds),), daemon=True).start()
+        seconds = seconds_of(seconds)
 
-    def _search(self, seconds: float) -> None:
-        self.events.tell("search", running=True, seconds=seconds)
-        trouble = {}
-        try:
-            self.formulas = self._workers["search"].run(
-                jobs.search,
-                self.session.rows.data,
-                seconds,
-                seconds=2 * seconds + STUDIO.grace_seconds,
-                report=lambda now: self.events.tell("search", running=True, **now),
-            )
-        except KanserveError as error:
-            trouble = {"error": str(error)}
-        self.searching = False
-        self.events.tell("search", running=False, **trouble)
+        def take(found: tuple[jobs.FoundFormula, ...]) -> dict[str, int]:
+            self.formulas = found
+            return {}
 
-    def cancel_search(self) -> None:
-        if self.searching:
-            self._workers["search"].interrupt()
+        longest = 2 * seconds + STUDIO.grace_seconds
+        data, worker = self.session.rows.data, self._workers["search"]
+        self.searching.begin(worker, jobs.search, data, seconds, seconds=longest, take=take)
 
     # Exporting and publishing.
 

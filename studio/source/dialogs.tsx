@@ -117,7 +117,7 @@ function Own() {
           Its name, up to 12 letters and digits
           <input class="mono" value={name} required maxLength={12} onInput={(event) => setName(event.currentTarget.value)} />
         </label>
-        <p class="fault" role="alert" style={{ whiteSpace: "pre-wrap" }}>
+        <p class="fault mono" role="alert" style={{ whiteSpace: "pre-wrap" }}>
           {fault}
         </p>
         <div class="row">
@@ -140,7 +140,7 @@ const KEYS: [string, string][] = [
   ["Backspace", "free a snapped edge: a spline that equals it"],
   ["0", "set the edge to zero"],
   ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
-  ["arrows, Page Up, Page Down, Home, End", "on a slider: its value"],
+  ["arrows, Page Up, Page Down, Home, End", "on a slider its value; on a map of edges the edge, which Enter selects"],
   ["?", "this list"],
 ];
 
@@ -151,7 +151,7 @@ function Keys() {
         <tbody>
           {KEYS.map(([key, what]) => (
             <tr>
-              <th scope="row" style={{ whiteSpace: "normal", width: "40%" }}>
+              <th scope="row" style={{ whiteSpace: "normal", width: "46%", lineHeight: "20px", paddingRight: "14px" }}>
                 {key.split(", ").map((one, n) => (
                   <>
                     {n > 0 && " "}

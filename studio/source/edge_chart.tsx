@@ -34,6 +34,7 @@ function Drawing({ width }: { width: number }) {
   const sx = linear(ends, [LEFT, width - RIGHT]);
   const raw = linear([bottom, top], [GROUND - 4, 8]);
   const sy = (value: number) => Math.min(Math.max(raw(value), -20), GROUND + 20);
+  const falling = (own[0] ?? 0) > (own[own.length - 1] ?? 0);
   const gap = now.values.map((value, n) => {
     const other = candidate?.curve[n] ?? null;
     return value === null || other === null || !within[n] ? null : other - value;
@@ -97,6 +98,17 @@ function Drawing({ width }: { width: number }) {
       <text x={sx(high) - 5} y="13" text-anchor="end" style="fill: var(--outside-ink)">
         no training rows ▸
       </text>
+      {candidate && (
+        <g class="key" transform={falling ? `translate(${sx(high) - 8} 31)` : `translate(${sx(low) + 8} 17)`}>
+          <line x1={falling ? -18 : 0} x2={falling ? 0 : 18} y1="-4" y2="-4" stroke="var(--spline)" stroke-width="5" opacity=".32" />
+          <line x1={falling ? -18 : 0} x2={falling ? 0 : 18} y1="11" y2="11" stroke="var(--candidate)" stroke-width="2.2" stroke-dasharray="6 4" />
+          {["this edge", "candidate"].map((word, n) => (
+            <text x={falling ? -24 : 24} y={15 * n} text-anchor={falling ? "end" : "start"}>
+              {word}
+            </text>
+          ))}
+        </g>
+      )}
       {candidate && (
         <g transform={`translate(0 ${HEIGHT})`}>
           <text x={LEFT - 6} y="15" text-anchor="end">

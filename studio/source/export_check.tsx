@@ -9,7 +9,7 @@ export function ExportCheck() {
     <section class="section" aria-label="Export check">
       <div class="head">
         <h2>Export check</h2>
-        <span class="quiet">golden rows, against the network</span>
+        <span class="quiet">on the golden rows</span>
         <span class="grow" />
         <button type="button" class="button small" disabled={waiting} onClick={() => checkAll()}>
           {waiting ? "Checking" : "Check"}
@@ -29,10 +29,10 @@ export function ExportCheck() {
                   </th>
                   <td>{done ? bytes(done.files.reduce((sum, file) => sum + file.bytes, 0)) : kept === "waiting" ? "≈" : ""}</td>
                   <td>{done?.microseconds ? `${number(done.microseconds, 2)} µs a row` : ""}</td>
-                  <td class={`right ${done?.largest_gap !== null && done ? "ok" : ""}`}>
+                  <td class={`right ${done?.largest_gap !== null && done ? "ok" : "why"}`}>
                     {done
                       ? done.largest_gap !== null
-                        ? `largest gap ${done.largest_gap === 0 ? "0" : done.largest_gap.toExponential(0).replace("-", "−")} ✓`
+                        ? `gap ${done.largest_gap === 0 ? "0" : done.largest_gap.toExponential(0).replace("-", "−")} ✓`
                         : done.note || "not run here"
                       : kept && kept !== "waiting"
                         ? (kept as { error: string }).error

@@ -29,7 +29,7 @@ export function FirstFit() {
               <path d={logs.map((loss, n) => `${n ? "L" : "M"}${sx(n).toFixed(1)} ${sy(loss).toFixed(1)}`).join("")} fill="none" stroke="var(--snapped)" stroke-width="1.8" />
             </svg>
           )}
-          <p class="mono">{now?.line ?? "starting"}</p>
+          <p>{now ? now.line.replace(/\s*\[[#.]*\]\s*/, ": ").replace(/ +(validation|\d+ s left)/g, ", $1") : "≈ starting"}</p>
           <div>
             <button type="button" class="button" onClick={() => cancelFit()}>
               Stop, keep the best so far

@@ -1,7 +1,7 @@
 /** The network as a flow from the inputs, which are sliders, through the edges to the prediction. */
 
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { number, percent, plural, state } from "./format";
+import { number, percent, plural, state, whole } from "./format";
 import { layout, type Layout } from "./layout";
 import { area, clamp, linear, link } from "./shapes";
 import { Slider } from "./slider";
@@ -33,7 +33,7 @@ export function Flow() {
     <>
       {now.edges > edges.length && (
         <p class="note">
-          Showing the {edges.length} largest of {now.edges.toLocaleString("en")} edges,{" "}
+          Showing the {edges.length} largest of {whole(now.edges)} edges,{" "}
           {percent(edges.reduce((sum, edge) => sum + edge.share, 0) / now.arity.length)} of the signal.
         </p>
       )}
@@ -155,7 +155,7 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
       {height >= 62 && (
         <>
           <span class="slope" title={`The slope of ${output} here`}>
-            {dead ? "pruned, no effect" : `∂${output.slice(0, 8)}/∂x ${slope === undefined ? "–" : number(slope, 3)}`}
+            {dead ? "pruned, no effect" : `∂${output.slice(0, 8)}/∂x ${slope === undefined ? "–" : number(slope, plan.inputWidth < 200 ? 2 : 3)}`}
           </span>
           <span class="share">{dead ? "" : percent(node.share)}</span>
         </>
@@ -199,22 +199,24 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
         <b class={waiting ? "waiting" : ""}>{classes.length ? percent(value ?? 0) : number(value)}</b>
       </div>
     );
+  const roomy = plan.outputWidth > 160;
+  const within = interval > 0 && !model.value!.drawn && (
+    <small title="19 of 20 held-out rows are within this of their prediction">
+      ± {number(interval, 2)}
+      {(!roomy || number(value).length + number(interval, 2).length < 11) && " (95%)"}
+    </small>
+  );
   const width = plan.outputWidth - 30;
   const scale = linear([node.low, node.high], [0, width]);
   const mark = value === null ? null : clamp(scale(value), 0, width);
   return (
     <>
       <div class="output" style={box} role="group" aria-label={`Prediction of ${node.name}`}>
-        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">at this point</span>
+        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">{roomy || !within ? "at this point" : within}</span>
         <div class={`big ${waiting ? "waiting" : ""}`} data-testid="prediction">
           {number(value)}
           {node.unit && <small>{node.unit}</small>}
-          {interval > 0 && plan.outputWidth > 160 && (
-            <small title="19 of 20 held-out rows are within this of their prediction">
-              ± {number(interval, 2)}
-              {number(value).length + number(interval, 2).length < 11 && " (95%)"}
-            </small>
-          )}
+          {roomy && within}
         </div>
         <svg width={width} height="26" aria-hidden="true">
           <path d={area(node.density, width, 17)} fill="var(--density)" />

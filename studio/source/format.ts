@@ -14,8 +14,8 @@ export function number(value: Num | undefined, digits = 4): string {
   } else {
     const places = size === 0 ? 0 : Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
     text = value.toFixed(Math.min(places, 8));
-    const [whole, part] = text.split(".");
-    text = whole.replace(/\B(?=(\d{3})+$)/g, "\u2009") + (part ? `.${part}` : "");
+    const [before, after] = text.split(".");
+    text = before.replace(/\B(?=(\d{3})+$)/g, "\u2009") + (after ? `.${after}` : "");
   }
   return text.replace("-", MINUS).replace("e-", `e${MINUS}`);
 }
@@ -81,8 +81,11 @@ export function sentence(edge: Edge): string {
 
 export const spoken = (name: string): string => name.replace("->", " to ");
 
+/** The error after a candidate as a share of the spread, where the error before it is rounding. */
+export const share = (one: Candidate): string => percent(Math.sqrt(Math.max(one.suggestion.loss, 0)));
+
 export function candidateSentence(one: Candidate, measure: Measure): string {
-  const cost = one.change === null ? "unknown" : change(one.change).replace("±0.0%", "unchanged");
+  const cost = one.change === null ? `then ${share(one)} of the spread of the outputs` : change(one.change).replace("±0.0%", "unchanged");
   return (
     `${one.suggestion.function}: R squared to the edge ${one.suggestion.r2.toFixed(4)}, validation ${measure.kind} ` +
     `${cost}, complexity ${one.complexity}.`
@@ -92,7 +95,10 @@ export function candidateSentence(one: Candidate, measure: Measure): string {
 /** A formula whose long numbers have five digits; what is taken has them all. */
 export const shorter = (latex: string): string => latex.replace(/\d+\.\d{5,}/g, (found) => String(Number(Number(found).toPrecision(5))));
 
-export const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? "" : "s"}`;
+/** A whole number with a thin space between thousands. */
+export const whole = (count: number): string => String(count).replace(/\B(?=(\d{3})+$)/g, "\u2009");
+
+export const plural = (count: number, word: string): string => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
 
 export function bytes(count: number): string {
   return count < 1024 ? `${count} B` : count < 1e6 ? `${(count / 1024).toFixed(0)} KB` : `${(count / 1e6).toFixed(1)} MB`;

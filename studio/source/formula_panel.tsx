@@ -3,12 +3,13 @@
 import { ConstantsTable } from "./constants_table";
 import { CodeView } from "./code_view";
 import { FORMS, tab } from "./exports";
-import { plural, shortTex } from "./format";
+import { plural, shortTex, whole } from "./format";
 import { edgeAt, select, selected, view } from "./store";
-import { byId, inNotebook } from "./surroundings";
+import { byId } from "./surroundings";
 import { mark, Tex } from "./tex";
 import type { Formula, View } from "./types";
 
+const LONG = 160; // characters of LaTeX that are written smaller
 const LONGEST = 700; // characters of LaTeX that are read at a glance; of a longer formula its structure is shown
 
 export function FormulaPanel() {
@@ -76,22 +77,22 @@ function Written({ one, q }: { one: Formula; q: number }) {
   if (!one.latex) return q === 0 ? <p class="quiet">{one.trouble || "There is no formula."}</p> : null;
   if (one.latex.length <= LONGEST)
     return (
-      <div class="line" data-testid="formula" tabIndex={inNotebook() ? 0 : undefined}>
+      <div class={`line ${one.latex.length > LONG ? "long" : ""}`} data-testid="formula" tabIndex={0} role="group" aria-label={`Formula of ${one.name}`}>
         <Tex marked tex={`\\widehat{${name}} = ${marked(one.latex)}`} label={`${one.name} = ${one.text}`} />
       </div>
     );
   return (
     <>
       {q === 0 && structure(now).map((line) => (
-        <div class="line" tabIndex={inNotebook() ? 0 : undefined}>
+        <div class="line" tabIndex={0} role="group" aria-label="A hidden node">
           <Tex marked tex={line} label="" />
         </div>
       ))}
-      <div class="line" data-testid="formula" tabIndex={inNotebook() ? 0 : undefined}>
+      <div class="line" data-testid="formula" tabIndex={0} role="group" aria-label={`Formula of ${one.name}`}>
         <span class="hidden">{`${one.name} = ${one.text}`}</span>
         <Tex marked tex={sum(now, now.arity.length, q)} />
       </div>
-      {q === 0 && <p class="quiet">The structure; the whole formula has {one.latex.length.toLocaleString("en")} characters and is under LaTeX.</p>}
+      {q === 0 && <p class="quiet">The structure; the whole formula has {whole(one.latex.length)} characters and is under LaTeX.</p>}
     </>
   );
 }
@@ -100,7 +101,7 @@ function Written({ one, q }: { one: Formula; q: number }) {
 function marked(latex: string): string {
   return latex.replace(/\\text\{(?:[^{}]|\{\})*\}|s_\{(\d+),(\d+),(\d+)\}|\d+\.\d+/g, (all, l, j, i) => {
     if (l !== undefined) return spline(Number(l) - 1, Number(j) - 1, Number(i) - 1);
-    return all.startsWith("\\text") ? all : mark("k", "", all);
+    return all.startsWith("\\text") ? all : mark("k", "", Math.abs(Number(all)) < 1e-5 ? all : String(Number(Number(all).toPrecision(4))));
   });
 }
 

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef } from "preact/hooks";
 import { EdgeChart } from "./edge_chart";
-import { candidateSentence, change, changeMark, fullTex, number, percent, plural, spoken } from "./format";
+import { candidateSentence, change, changeMark, fullTex, percent, plural, share, spoken } from "./format";
 import {
   busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, neighbour, preview, previewBy, previewed, selected, snap, view, zero,
 } from "./store";
@@ -18,10 +18,10 @@ export function Inspector() {
         <div class="head">
           <h2>Edge</h2>
         </div>
-        <p class="empty">No edge is left to inspect. Undo brings the last ones back.</p>
+        <p class="empty">{view.value!.edges ? "≈ reading the edge" : "No edge is left to inspect. Undo brings the last ones back."}</p>
       </section>
     );
-  const kind = one.function ? `${one.function}${one.spline ? " + spline" : ""}` : `free spline${now ? `, ${plural(now.intervals, "interval")}` : ""}`;
+  const kind = one.function ? `${one.function}${one.spline ? " + spline" : ""}` : "spline";
   const name = previewed.value?.suggestion.function;
   return (
     <section aria-label="Edge inspector">
@@ -30,16 +30,19 @@ export function Inspector() {
         <span class="edge-name" title={one.name}>
           {now ? <Tex tex={`${now.source_latex} \\to ${now.target_latex}`} label={spoken(one.name)} /> : one.name.replace("->", " → ")}
         </span>
-        <span class="pill">{kind}</span>
+        <span class="pill">
+          {kind}
+          {!one.function && now && <span class="optional">, {plural(now.intervals, "interval")}</span>}
+        </span>
         <span class="grow" />
         <span class="quiet whole">
           {at < 0 ? "" : `${at + 1} of ${byShare.value.length}`}
         </span>
-        <button type="button" class="icon" title="Next edge (J)" onClick={() => neighbour(1)}>
+        <button type="button" class="icon" title="Next edge (J)" style={{ marginLeft: "-6px" }} onClick={() => neighbour(1)}>
           <span class="hidden">Next edge</span>
           <kbd aria-hidden="true">J</kbd>
         </button>
-        <button type="button" class="icon" title="Edge before (K)" style={{ marginLeft: "-8px" }} onClick={() => neighbour(-1)}>
+        <button type="button" class="icon" title="Edge before (K)" style={{ marginLeft: "-12px", marginRight: "-6px" }} onClick={() => neighbour(-1)}>
           <span class="hidden">Edge before</span>
           <kbd aria-hidden="true">K</kbd>
         </button>
@@ -92,7 +95,13 @@ function Choices() {
       <div class="choice-head" aria-hidden="true">
         <span>candidate</span>
         <span>R²</span>
-        <span class="right">Δ val {measure.kind === "RMSE" ? "RMSE" : "loss"}</span>
+        {all[0].change === null ? (
+          <span class="right" title="The error against the opened network, as a share of the spread of its outputs">
+            RMSE, of sd
+          </span>
+        ) : (
+          <span class="right">Δ val {measure.kind === "RMSE" ? "RMSE" : "loss"}</span>
+        )}
         <span class="right">size</span>
       </div>
       <div
@@ -124,7 +133,7 @@ function Choices() {
                 <i style={{ width: percent(Math.max(0.03, (one.suggestion.r2 - 0.9) / 0.1)) }} />
               </span>
             </span>
-            <span aria-hidden="true" class={`right ${changeMark(one.change)}`}>{one.change === null ? number(one.suggestion.loss, 3) : change(one.change)}</span>
+            <span aria-hidden="true" class={`right ${changeMark(one.change)}`}>{one.change === null ? share(one) : change(one.change)}</span>
             <span aria-hidden="true" class="right">
               {one.complexity}
             </span>

@@ -36,14 +36,15 @@ export function apart(wanted: number[], gap: number, low: number, high: number):
 
 export function layout(view: View, edges: Edge[], width: number, height: number): Layout {
   const depths = view.arity.length;
-  const inputWidth = width < 860 ? 164 : 206;
   const outputWidth = width < 860 ? 138 : 186;
   const sources = new Set(edges.filter((edge) => edge.place[0] === 0).map((edge) => edge.place[2]));
   const all = view.nodes[0].length <= 16;
+  const single = view.arity.filter((_, depth) => edges.some((edge) => edge.place[0] === depth)).length === 1;
   const shown = view.nodes[0].map((_, i) => i).filter((i) => all || sources.has(i));
+  const inputWidth = shown.length ? (width < 860 ? 164 : 206) : 0;
   const layers = view.arity.map((_, depth) => edges.filter((edge) => edge.place[0] === depth));
   const outputs = view.nodes[depths].map((_, q) => q).slice(0, 24);
-  const columns = layers.map((own) => Math.min(3, Math.max(1, Math.ceil((own.length * 54) / Math.max(height, 1)))));
+  const columns = layers.map((own) => Math.min(single && width > 860 ? 6 : 3, Math.max(1, Math.ceil((own.length * 54) / Math.max(height, 1)))));
   const tallest = Math.max(
     shown.length * 70,
     ...layers.map((own, depth) => (own.length * 54) / columns[depth]),
@@ -52,12 +53,15 @@ export function layout(view: View, edges: Edge[], width: number, height: number)
   const tall = Math.max(height, tallest + 8);
   const narrow = width < 860;
   const tileWidth = narrow ? 76 : Math.max(...columns) > 1 || width < 1000 ? 82 : 96;
-  const least = narrow ? 18 : 34;
-  const needed = columns.reduce((sum, count) => sum + count * (tileWidth + 10), 0) + (depths - 1) * NODE + depths * 2 * least;
+  const least = narrow ? 15 : 34;
+  const few = (depth: number) => depth + 1 < depths && view.nodes[depth + 1].length <= 12;
+  const drawn = layers.map((own, depth) => own.length > 0 || few(depth)); // a layer with nothing to show takes no room
+  const layersDrawn = drawn.filter(Boolean).length;
+  const needed = columns.reduce((sum, count, depth) => sum + (drawn[depth] ? count * (tileWidth + 10) + (depth + 1 < depths ? NODE : 0) : 0), 0) + layersDrawn * 2 * least;
   const wide = Math.max(width, inputWidth + outputWidth + 2 * PAD + needed);
   const left = PAD + inputWidth;
   const free = wide - left - outputWidth - PAD;
-  const gap = (free - needed + depths * 2 * least) / (2 * depths);
+  const gap = (free - needed + layersDrawn * 2 * least) / (2 * layersDrawn);
 
   const inputGap = Math.min(74, tall / Math.max(shown.length, 1));
   const inputTop = (tall - inputGap * shown.length) / 2;
@@ -67,6 +71,7 @@ export function layout(view: View, edges: Edge[], width: number, height: number)
   const nodes: Layout["nodes"] = [];
   let x = left;
   for (let depth = 0; depth < depths; depth++) {
+    if (!drawn[depth]) continue;
     const own = [...layers[depth]];
     const from = (edge: Edge) => at.get(`${depth}.${edge.place[2]}`) ?? tall / 2;
     own.sort((a, b) => from(a) - from(b) || a.place[1] - b.place[1]);
@@ -85,10 +90,9 @@ export function layout(view: View, edges: Edge[], width: number, height: number)
     x += columns[depth] * (tileWidth + 10) - 10 + gap;
     if (depth < depths - 1) {
       const offsets = view.arity[depth].reduce<number[]>((sums, count) => [...sums, sums[sums.length - 1] + count], [0]);
-      const many = view.nodes[depth + 1].length;
       const used = view.nodes[depth + 1]
         .map((_, q) => q)
-        .filter((q) => many <= 12 || own.some((edge) => edge.place[1] >= offsets[q] && edge.place[1] < offsets[q + 1]));
+        .filter((q) => few(depth) || own.some((edge) => edge.place[1] >= offsets[q] && edge.place[1] < offsets[q + 1]));
       const wanted = used.map((q) => {
         const into = own.filter((edge) => edge.place[1] >= offsets[q] && edge.place[1] < offsets[q + 1]);
         const weight = into.reduce((sum, edge) => sum + edge.share + 1e-6, 0);

@@ -2,7 +2,8 @@
 
 import { signal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
-import { percent } from "./format";
+import { useSize } from "./flow";
+import { percent, whole } from "./format";
 import { SmallGrid } from "./small_grid";
 import { byShare, select, tiles, view } from "./store";
 import { colour } from "./surroundings";
@@ -13,15 +14,20 @@ const wanted = signal("");
 
 export function Matrix() {
   const now = view.value!;
+  const [place, [width]] = useSize<HTMLDivElement>();
   const all = now.snapshot.edges.length === now.edges;
   return (
-    <div class="canvas" tabIndex={-1}>
-      {all && now.edges <= 250 ? now.arity.map((_, depth) => <Grid key={depth} view={now} depth={depth} />) : <Wall view={now} />}
+    <div class="canvas" tabIndex={-1} ref={place}>
+      {all && now.edges <= 250 ? now.arity.map((_, depth) => <Grid key={depth} view={now} depth={depth} room={width} />) : <Wall view={now} />}
     </div>
   );
 }
 
-function Grid({ view: now, depth }: { view: View; depth: number }) {
+/** Tiles as wide as the pane allows, within limits. */
+const LEAST = 96;
+const LARGEST = 152;
+
+function Grid({ view: now, depth, room }: { view: View; depth: number; room: number }) {
   const edges = now.snapshot.edges.filter((edge) => edge.place[0] === depth);
   const byPlace = new Map(edges.map((edge) => [`${edge.place[1]}.${edge.place[2]}`, edge]));
   const total = (key: (edge: Edge) => number) => {
@@ -31,6 +37,9 @@ function Grid({ view: now, depth }: { view: View; depth: number }) {
   };
   const columns = total((edge) => edge.place[2]);
   const rows = total((edge) => edge.place[1]);
+  const most = Math.max(...now.nodes.slice(0, -1).map((nodes) => nodes.length)); // one width for all layers
+  const wide = Math.floor(Math.min(LARGEST, Math.max(LEAST, (room - 100) / most - 4)));
+  const size = { width: wide, height: Math.round(wide / 2) };
   const sums = now.arity[depth].flatMap((count, q) => {
     const name = now.nodes[depth + 1][q].name;
     return count === 1 ? [name] : Array.from({ length: count }, (_, n) => `${name}:${n + 1}`);
@@ -40,7 +49,7 @@ function Grid({ view: now, depth }: { view: View; depth: number }) {
       <p class="note">
         Layer {depth + 1}: {edges.length} edges, inputs across, sums down, the largest share first
       </p>
-      <div class="matrix" style={{ gridTemplateColumns: `64px repeat(${columns.length}, 96px)` }}>
+      <div class="matrix" style={{ gridTemplateColumns: `64px repeat(${columns.length}, ${wide}px)` }}>
         <span />
         {columns.map((i) => (
           <span class="colhead" title={now.nodes[depth][i].name}>
@@ -55,9 +64,9 @@ function Grid({ view: now, depth }: { view: View; depth: number }) {
             {columns.map((i) => {
               const edge = byPlace.get(`${j}.${i}`);
               return edge ? (
-                <Tile key={edge.name} edge={edge} source={now.nodes[depth][i]} width={96} height={48} />
+                <Tile key={edge.name} edge={edge} source={now.nodes[depth][i]} {...size} />
               ) : (
-                <span class="gone" style={{ width: "96px", height: "48px" }} />
+                <span class="gone" style={{ width: `${size.width}px`, height: `${size.height}px` }} />
               );
             })}
           </>
@@ -74,8 +83,8 @@ function Wall({ view: now }: { view: View }) {
     <>
       <p class="note">
         {tiles.value
-          ? `All ${now.edges.toLocaleString("en")} edges, and below the ${byShare.value.length} largest, ${percent(now.shown_share)} of the signal.`
-          : `Showing ${byShare.value.length} of ${now.edges.toLocaleString("en")} edges, ${percent(now.shown_share)} of the signal.`}{" "}
+          ? `All ${whole(now.edges)} edges, and below the ${byShare.value.length} largest, ${percent(now.shown_share)} of the signal.`
+          : `Showing ${byShare.value.length} of ${whole(now.edges)} edges, ${percent(now.shown_share)} of the signal.`}{" "}
         <input
           class="find"
           type="search"
@@ -99,7 +108,7 @@ function Wall({ view: now }: { view: View }) {
       )}
       <div class="wall">
         {edges.map((edge) => (
-          <div class="cell" key={edge.name}>
+          <div class="item" key={edge.name}>
             <Tile edge={edge} source={now.nodes[edge.place[0]][edge.place[2]]} width={96} height={48} />
             <p title={edge.name}>{edge.name.replace("->", " → ")}</p>
           </div>

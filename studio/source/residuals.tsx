@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { useSize } from "./flow";
-import { number, plural, tick } from "./format";
+import { number, plural, tick, whole } from "./format";
 import { linear, ticks } from "./shapes";
 import { model, rows, say, setRow, theme, view } from "./store";
 import { colour } from "./surroundings";
@@ -21,6 +21,7 @@ export function Residuals() {
   const q = Math.min(output.value, names.length - 1);
   const away = now ? now.outside.filter(Boolean).length : 0;
   const source = model.value!;
+  const same = source.drawn && !view.value!.snapshot.history.length;
   return (
     <section class="pane" aria-label="Residuals">
       <div class="head">
@@ -32,15 +33,17 @@ export function Residuals() {
             ))}
           </select>
         )}
-        <span class="quiet">
+        <span class="quiet" title={now && !source.drawn ? `${plural(away, "row")} of ${whole(now.x.length)} outside the trained range` : undefined}>
           {now &&
+            !same &&
             (source.drawn
               ? `${plural(now.x.length, "drawn row")}, against the opened network`
-              : `${now.x.length < now.total ? `${now.x.length} of ${now.total} rows, seed ${now.seed}` : plural(now.total, "row")}, ${away} out of range`)}
+              : `${now.x.length < now.total ? `${whole(now.x.length)} of ${plural(now.total, "row")}, seed ${now.seed}` : plural(now.total, "row")}, ${away} outside`)}
         </span>
       </div>
+      {same && <p class="empty">There are no rows to compare with, so residuals are against the network as it was opened: they appear with the first step.</p>}
       <div class="plot" ref={place}>
-        {now && width > 60 && <Points width={width - 24} height={height - 8} q={q} />}
+        {now && !same && width > 60 && <Points width={width - 24} height={height - 8} q={q} />}
       </div>
     </section>
   );
@@ -57,6 +60,7 @@ function Points({ width, height, q }: { width: number; height: number; q: number
   const ats = points.map((point) => point.at);
   const [low, high] = [Math.min(...ats), Math.max(...ats)];
   const sx = linear([low, high], [LEFT + 4, width - SIDE - 6]);
+  const below = [4, 3, 2, 1].map((count) => ticks(low, high, count)).find((all) => all.length === 1 || sx(all[1]) - sx(all[0]) > 44) ?? [];
   const sy = linear([-reach, reach], [height - FOOT - 4, 6]);
   const interval = view.value!.interval[q] ?? 0;
   const bins = new Array<number>(25).fill(0);
@@ -140,7 +144,7 @@ function Points({ width, height, q }: { width: number; height: number; q: number
             </text>
           </g>
         ))}
-        {ticks(low, high, 4).map((value) => (
+        {below.map((value) => (
           <text x={sx(value)} y={height - 6} text-anchor="middle">
             {tick(value)}
           </text>

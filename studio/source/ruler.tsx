@@ -3,10 +3,12 @@
 import { signal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 import { useSize } from "./flow";
-import { change, changeMark, number, plural } from "./format";
+import { change, changeMark, number, plural, whole } from "./format";
 import { clamp, linear } from "./shapes";
-import { busy, keep, model, ruler, view } from "./store";
+import { Simplifying } from "./simplifying";
+import { busy, keep, model, ruler, simplify, simplifying, view } from "./store";
 
+const DECADES = 5; // of error below the largest that the ruler shows
 const wanted = signal<number | null>(null);
 
 export function Ruler() {
@@ -25,7 +27,9 @@ export function Ruler() {
   const pad = 12;
   const height = 44;
   const sx = linear([now.edges, 1], [pad, Math.max(width - pad, pad + 1)]);
-  const losses = points.map((point) => Math.log(Math.max(root(point.loss), 1e-300)));
+  const floor = Math.max(...points.map((point) => root(point.loss)), 1e-300) / 10 ** DECADES; // less is rounding
+  const logged = (loss: number) => Math.log(Math.max(root(loss), floor));
+  const losses = points.map((point) => logged(point.loss));
   const low = Math.min(...losses);
   const sy = linear([low, Math.max(...losses, low + 0.5)], [height - 4, 8]);
   const path = points.map((point, n) => `${n ? "L" : "M"}${sx(point.edges).toFixed(1)} ${sy(losses[n]).toFixed(1)}`).join("");
@@ -58,13 +62,26 @@ export function Ruler() {
   return (
     <section class="ruler" aria-label="Prune">
       <div>
-        <h2>Prune</h2>
-        <span class="quiet">
-          <b style={{ color: "var(--ink)" }}>{kept}</b> of {now.edges} edges kept
+        <div class="prune">
+          <h2>Prune</h2>
+          <button
+            type="button"
+            class="button small"
+            disabled={!!busy.value}
+            title="Prune the network and name its edges by functions, as far as the rows allow; it can be stopped, and undone"
+            onClick={() => simplify()}
+          >
+            Simplify
+          </button>
+        </div>
+        <span class="quiet whole">
+          <b style={{ color: "var(--ink)" }}>{whole(kept)}</b> of {now.edges < 1e4 ? plural(now.edges, "edge") : whole(now.edges)}
         </span>
       </div>
+      {simplifying.value && <Simplifying />}
       <div
         ref={place}
+        hidden={!!simplifying.value}
         class={`ruler-track ${live ? "" : "off"}`}
         role="slider"
         tabIndex={0}
@@ -102,8 +119,8 @@ export function Ruler() {
                 {count}
               </text>
             ))}
-            {best && (
-              <g transform={`translate(${sx(best.edges)} ${sy(Math.log(Math.max(root(best.loss), 1e-300)))})`}>
+            {best && !model.value!.drawn && (
+              <g transform={`translate(${sx(best.edges)} ${sy(logged(best.loss))})`}>
                 <path d="M0 -5l4.500 5l-4.500 5l-4.500 -5z" fill="var(--good)" />
                 <text
                   x={sx(best.edges) < 90 ? 10 : 0}
@@ -123,7 +140,7 @@ export function Ruler() {
             {now.edges < 2
               ? "One edge is left."
               : now.edges > 2000 && ruler.value === null
-                ? "Too many edges to measure each number of them: “kanserve simplify” prunes such a network."
+                ? "Too many edges to measure each number of them; “Simplify” prunes such a network."
                 : "≈ measuring what each number of edges costs"}
           </p>
         )}
@@ -134,7 +151,7 @@ export function Ruler() {
           {kept < now.edges && "≈ "}
           {number(value)} {relative !== null && kept < now.edges && <small class={changeMark(relative)}>{change(relative)}</small>}
         </b>
-        <span>{model.value!.drawn ? "against the opened network" : `on ${plural(model.value!.held_out, "held-out row")}`}</span>
+        <span>{model.value!.drawn ? "against the opened" : `on ${plural(model.value!.held_out, "held-out row")}`}</span>
       </div>
     </section>
   );

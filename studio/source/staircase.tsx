@@ -115,15 +115,16 @@ function Stairs({ width, height }: { width: number; height: number }) {
             {value}
           </text>
         ))}
+        <path d={steps} fill="none" stroke="var(--snapped)" stroke-width="1.7" />
         {own && (
           <g>
             <line x1={LEFT} x2={width - 6} y1={sy(safe(own))} y2={sy(safe(own))} stroke="var(--ink)" stroke-dasharray="1.5 3" stroke-width="1.5" />
-            <text x={LEFT + 4} y={sy(safe(own)) - 5} style="fill: var(--second)">
-              this network, {number(own, 3)}
+            <text x={width - 6} y={sy(safe(own)) + (sy(safe(own)) < 34 ? 16 : -8)} text-anchor="end" class="key">
+              {width < 220 ? "" : "this network, "}
+              {number(own, 3)}
             </text>
           </g>
         )}
-        <path d={steps} fill="none" stroke="var(--snapped)" stroke-width="1.7" />
         {now.complexity && own && <rect x={sx(Math.log2(now.complexity)) - 4} y={sy(safe(own)) - 4} width="8" height="8" fill="var(--ink)" />}
       </svg>
       {all.map((one, n) => (

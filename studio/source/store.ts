@@ -4,7 +4,7 @@ import { batch, computed, signal } from "@preact/signals";
 import { CallError, call, edgePath, listen } from "./api";
 import { change, number, plural, spoken } from "./format";
 import { focused, keepFocus } from "./surroundings";
-import type { Candidate, Constant, Curve, Edge, Found, Place, Predicted, Rows, SmallTiles, Snapshot, StudioEvent } from "./types";
+import type { Candidate, Constant, Curve, Edge, Found, Place, Predicted, Rows, Simplifying, SmallTiles, Snapshot, StudioEvent } from "./types";
 
 export const snapshot = signal<Snapshot | null>(null);
 export const trouble = signal("");
@@ -25,6 +25,7 @@ export const constants = signal<Constant[] | null>(null);
 export const rows = signal<Rows | null>(null);
 export const found = signal<Found[]>([]);
 export const searching = signal("");
+export const simplifying = signal<Simplifying | null>(null);
 export const fitting = signal<{ line: string; share: number; trace: number[] } | null>(null);
 export const served = signal<{ version: number; server: string; error?: string } | null>(null);
 export const dialog = signal<"" | "publish" | "own" | "keys">("");
@@ -72,6 +73,10 @@ function take(next: Snapshot) {
     snapshot.value = next;
     if (next.phase !== "ready") return;
     fitting.value = null;
+    if (next.simplifying) {
+      busy.value = "Simplifying";
+      simplifying.value ??= nothingYet;
+    }
     const { view: now } = next;
     if (before && before.revision === now.revision) return;
     ruler.value = constants.value = rows.value = tiles.value = other.value = null;
@@ -262,6 +267,39 @@ export async function search(seconds: number) {
   }
 }
 export const cancelSearch = () => call("search/cancel", {}).catch(fail);
+const nothingYet: Simplifying = { line: "", edges: 0, named: 0, losses: [] };
+
+/** Prune and name the edges; the steps are taken when it has ended. */
+export async function simplify() {
+  if (busy.value) return;
+  busy.value = "Simplifying";
+  trouble.value = "";
+  simplifying.value = nothingYet;
+  try {
+    await call("simplify", { base: view.value?.revision });
+    say("Simplifying the network.");
+  } catch (error) {
+    simplified();
+    fail(error);
+  }
+}
+export const cancelSimplify = () => call("simplify/cancel", {}).catch(fail);
+
+function simplified() {
+  simplifying.value = null;
+  busy.value = "";
+}
+
+async function takeSimplified(steps: number, error: string) {
+  const before = snapshot.value;
+  await refresh();
+  simplified();
+  const now = snapshot.value;
+  if (error) fail(new Error(error));
+  else if (!steps) trouble.value = "Nothing was found to simplify: each change would cost too much, or it was stopped before the first one.";
+  else if (before?.phase === "ready" && now?.phase === "ready") say(`Simplified. ${effectOf(before, now)}`);
+}
+
 export const cancelFit = () => call("fit/cancel", {}).catch(fail);
 
 async function formulasFound() {
@@ -310,6 +348,13 @@ function hear(event: StudioEvent | null) {
       if (typeof event.complexity === "number" && typeof event.rmse === "number") found.value = grown(found.value, event);
       if (event.error) trouble.value = String(event.error);
       else if (!event.running) void formulasFound().catch(fail);
+      break;
+    case "simplify":
+      if (!event.running) void takeSimplified(Number(event.steps ?? 0), String(event.error ?? ""));
+      else if (typeof event.line === "string") {
+        const losses = [...(simplifying.value?.losses ?? []), Number(event.loss)];
+        simplifying.value = { line: event.line, edges: Number(event.edges), named: Number(event.named), losses };
+      }
       break;
     case "served":
       served.value = { version: Number(event.version), server: String(event.server), error: event.error as string | undefined };

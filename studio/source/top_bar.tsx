@@ -24,7 +24,7 @@ export function TopBar() {
           <rect width="22" height="22" rx="6" fill="var(--ink)" />
           <path d="M4 15C8 15 7 6 11 6S14 15 18 8" fill="none" stroke="var(--paper)" stroke-width="2" stroke-linecap="round" />
         </svg>
-        kanserve studio
+        <span class="word">kanserve studio</span>
       </h1>
       <span class="rule" />
       <span class="title" title={source.title}>

@@ -103,6 +103,7 @@ export interface Snapshot {
   phase: "fitting" | "ready";
   model: Model;
   unsaved: number;
+  simplifying: boolean;
   own_functions: string[];
   trouble?: string;
   view: View;
@@ -192,6 +193,14 @@ export interface Exported {
   largest_gap: Num;
   microseconds: Num;
   note: string;
+}
+
+/** How far simplifying is: what it has kept last, and the losses after each change. */
+export interface Simplifying {
+  line: string;
+  edges: number;
+  named: number;
+  losses: number[];
 }
 
 export interface StudioEvent {

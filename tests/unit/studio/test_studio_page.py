@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,26 +22,19 @@ from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK
 from kanserve.serve.settings import Settings
 from kanserve.studio.built_page import STATIC
-from kanserve.studio.opened_model import Opened
 from tests.support import server_process
 from tests.support.paths import ROOT
 from tests.support.sessions import law
-from tests.support.studios import CHROMIUM, Running, needs_browser, running
+from tests.support.studio_pages import chromium, page_of, saved, settled, until, violations
+from tests.support.studios import needs_browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
-
-AXE = ROOT / "studio" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = needs_browser()
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=CHROMIUM)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
@@ -50,44 +42,6 @@ def root(tmp_path: Path) -> Path:
     kan, data = law()
     repository.publish(tmp_path / "models", "law", compile(kan, name="law", data=data))
     return tmp_path / "models"
-
-
-@contextmanager
-def page_of(browser: Any, root: Path, theme: str = "light", server: str = "", width: int = 1400) -> Iterator[Any]:
-    """The page of a studio on the newest version, and the studio; nothing may fail in its console."""
-    kan, data = law()
-    opened = Opened(kan, "law", data, repository=str(root), name="law", version=1)
-    with running(opened, None, server) as studio:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
-        page = context.new_page()
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.extend([message.text] if message.type == "error" else []))
-        page.goto(studio.studio.address)
-        page.wait_for_selector(".choice")
-        yield page, studio
-        context.close()
-    assert faults == []
-
-
-def saved(studio: Running) -> kanserve.Kan:
-    kan: kanserve.Kan = studio.studio.workspace.session.kan
-    return kan
-
-
-def settled(page: Any, steps: int) -> None:
-    """Wait until the page shows so many steps, and the candidates of the network after them."""
-    until(page, f"document.querySelectorAll('.steps li:not(.first):not(.now) code').length === {steps}")
-    page.wait_for_selector(".choice")
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait for a condition in the page, whose policy allows no eval, by which playwright itself would wait."""
-    for _ in range(600):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(condition)
 
 
 def test_a_tile_is_clicked_snapped_and_undone(browser: Any, root: Path):
@@ -148,7 +102,7 @@ def test_a_published_version_is_what_a_running_server_answers_with(browser: Any,
         settled(page, 1)
         page.click("text=Publish v2 >> nth=0")
         page.click("dialog .button.main")
-        page.wait_for_selector("text=serving v2", timeout=60_000)
+        page.wait_for_selector("text=serving v2")
         assert "unsaved" not in page.inner_text(".top")
         rows = law()[1].x[:20]
         np.testing.assert_allclose(client.infer("law", rows).values, evaluate(saved(studio), rows), rtol=1e-9)
@@ -170,8 +124,6 @@ def test_the_page_asks_nobody_but_its_own_server(browser: Any, root: Path):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing(browser: Any, root: Path, theme: str):
-    if not AXE.is_file():
-        pytest.skip("needs npm: 'make studio' has not installed axe-core")
     with page_of(browser, root, theme) as (page, _):
         until(page, "!document.body.innerText.includes('≈')")
         for view in ("flow", "matrix", "table", "latex", "publish", "own", "keys"):
@@ -189,10 +141,7 @@ def test_axe_finds_nothing(browser: Any, root: Path, theme: str):
                 case "keys":
                     page.keyboard.press("Escape")
                     page.click("button[title='Keys (?)']")
-            page.evaluate(AXE.read_text("utf-8"))
-            found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations)")
-            short = [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found]
-            assert short == [], (view, json.dumps(short, indent=1))
+            assert violations(page) == [], view
 
 
 def test_keys_alone_go_the_whole_road(browser: Any, root: Path):
@@ -246,7 +195,7 @@ def test_keys_alone_go_the_whole_road(browser: Any, root: Path):
             if page.evaluate("document.activeElement.type") == "submit":
                 break
         page.keyboard.press("Enter")
-        page.wait_for_selector("dialog", state="detached", timeout=60_000)
+        page.wait_for_selector("dialog", state="detached")
         assert repository.versions(root, "law") == (1, 2)
         assert equal(repository.read(root, "law").kan(), saved(studio))
 
@@ -288,40 +237,11 @@ def test_the_front_of_a_search_grows_while_it_runs(browser: Any, root: Path):
         seen: list[int] = []
         studio.studio.workspace.events.subscribe(lambda event: seen.append("complexity" in (event or {})))
         page.click("section[aria-label='Simpler formulas'] >> text=Search")
-        page.wait_for_selector("section[aria-label='Simpler formulas'] button[aria-pressed]", timeout=60_000)
+        page.wait_for_selector("section[aria-label='Simpler formulas'] button[aria-pressed]")
         until(page, "!document.querySelector('section[aria-label=\"Simpler formulas\"] [role=status]')")
         assert any(seen)
         page.locator("section[aria-label='Simpler formulas'] button[aria-pressed] >> nth=0").press("Enter")
         assert page.locator("section[aria-label='Simpler formulas'] .button.take:not(:disabled)").count() == 1
-
-
-def test_an_edge_of_a_large_network_is_selected_on_the_canvas_and_zeroed(browser: Any):
-    kan = kanserve.create([60, 20, 2], seed=3)
-    with running(Opened(kan, "large"), None) as studio:
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(studio.studio.address)
-        page.wait_for_selector(".small-grid canvas >> nth=1")
-        page.wait_for_selector(".choice")
-        painted = page.evaluate(
-            "[...document.querySelectorAll('.small-grid canvas')].map((c) => c.getContext('2d')"
-            ".getImageData(0, 0, c.width, c.height).data.filter((v, n) => n % 4 === 3 && v > 60).length)"
-        )
-        assert painted[0] > 1200 * 5 and painted[1] > 40 * 5
-        canvas = page.locator(".small-grid canvas >> nth=0")
-        box = canvas.bounding_box()
-        canvas.click(position={"x": box["width"] - 5, "y": box["height"] - 5})  # the least of all
-        page.wait_for_selector(".choice")
-        assert "of 200" not in page.inner_text("section[aria-label='Edge inspector'] .head")
-        page.click("section[aria-label='Edge inspector'] >> text=Zero")
-        until(page, "document.querySelectorAll('.steps li:not(.first):not(.now) code').length === 1")
-        assert saved(studio).edges == kan.edges - 1
-        page.fill(".find", "s_1_3_4")
-        page.press(".find", "Enter")
-        until(page, "document.querySelector('.edge-name')?.title === 's_1_3_4'")
-        page.close()
-    assert faults == []
 
 
 def test_the_built_page_is_small_and_carries_the_licenses_of_what_is_in_it():

@@ -199,6 +199,64 @@ def test_a_search_is_told_of_and_its_formula_is_taken_as_a_step(studio: Running)
     assert equal(network(studio), replayed(Session(*law()).take(best["take"]), *law()))
 
 
+def noisy() -> Opened:
+    """A network with an input that does not count."""
+    x = np.random.default_rng(4).uniform(-1, 1, (300, 3))
+    y = np.sin(3 * x[:, 0]) + x[:, 1] ** 2 + np.random.default_rng(5).normal(0, 0.01, 300)
+    data = Dataset(x, y, ("x", "y", "noise"), ("z",))
+    return Opened(kanserve.fit([3, 1], data, grid=(5,), starts=1), "noisy", data)
+
+
+def told_of(studio: Running, kind: str) -> tuple[list[dict[str, object]], threading.Event]:
+    """The events of a kind from now on, and whether the last one has come."""
+    heard: list[dict[str, object]] = []
+    ended = threading.Event()
+
+    def hear(event: dict[str, object] | None) -> None:
+        if event is not None and event["kind"] == kind:
+            heard.append(event)
+            if not event["running"]:
+                ended.set()
+
+    studio.studio.workspace.events.subscribe(hear)
+    return heard, ended
+
+
+def test_simplifying_tells_each_change_and_takes_the_steps_of_a_session():
+    opened = noisy()
+    assert opened.kan is not None and opened.data is not None
+    with running(opened) as studio:
+        heard, ended = told_of(studio, "simplify")
+        assert studio.ask("/api/simplify", {"base": 5}).status == 409
+        studio.post("simplify", {"base": 0})
+        assert studio.get("snapshot")["simplifying"]
+        answer = studio.ask("/api/steps", {"base": 0, "step": {"kind": "zero", "edge": "x->z"}})
+        assert answer.status == 503 and "being simplified" in answer.data["error"]
+        assert ended.wait(120)
+        now, after = studio.get("snapshot"), network(studio)
+        again = studio.step("zero", edge=now["view"]["snapshot"]["edges"][0]["name"])
+    changes = [one for one in heard if "line" in one]
+    assert heard[0]["running"] and len(changes) >= 3 and "from noise to" in str([one["line"] for one in changes])
+    assert changes[0]["edges"] == 3 and changes[-1]["edges"] == 2 and changes[-1]["named"] == 2
+    wanted = Session(opened.kan, opened.data).prune().symbolify()
+    assert equal(after, wanted.kan) and heard[-1]["steps"] == 2 and not now["simplifying"]
+    assert [one["step"] for one in now["view"]["snapshot"]["history"]] == ["prune()", "symbolify()"]
+    assert len(again["view"]["snapshot"]["history"]) == 3
+
+
+def test_simplifying_that_is_cancelled_takes_the_steps_that_are_whole():
+    with running(noisy()) as studio:
+        heard, ended = told_of(studio, "simplify")
+        pause = threading.Event()
+        studio.post("simplify", {"base": 0})
+        while not any("before named" in str(one.get("line")) for one in heard):
+            pause.wait(0.01)
+        studio.post("simplify/cancel", {})
+        assert ended.wait(60) and heard[-1]["steps"] == 1
+        steps = studio.get("snapshot")["view"]["snapshot"]["history"]
+    assert [one["step"] for one in steps] == ["prune()"]
+
+
 def test_exports_are_what_the_exporters_write_and_agree_with_the_network(studio: Running):
     for kind in ("onnx_graph", "numpy_source", "c_source", "javascript_source"):
         found = studio.get(f"export/{kind}")

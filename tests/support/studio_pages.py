@@ -1,0 +1,78 @@
+"""The studio's page in the machine's Chromium, and what tests of it wait for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import kanserve
+from kanserve.studio.opened_model import Opened
+from tests.support.paths import ROOT
+from tests.support.sessions import law
+from tests.support.studios import CHROMIUM, Running, needs_browser, running
+
+PATIENCE_SECONDS = 120
+"""For what the page waits for: a busy machine takes longer than the 30 that are playwright's own."""
+AXE = ROOT / "studio" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser; the test is skipped where there is none."""
+    path = needs_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=CHROMIUM)
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def page_of(browser: Any, root: Path, theme: str = "light", server: str = "", width: int = 1400) -> Iterator[Any]:
+    """The page of a studio on the newest version, and the studio; nothing may fail in its console."""
+    kan, data = law()
+    opened = Opened(kan, "law", data, repository=str(root), name="law", version=1)
+    with running(opened, None, server) as studio:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        context.set_default_timeout(PATIENCE_SECONDS * 1000)
+        page = context.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.extend([message.text] if message.type == "error" else []))
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".choice")
+        yield page, studio
+        context.close()
+    assert faults == []
+
+
+def saved(studio: Running) -> kanserve.Kan:
+    kan: kanserve.Kan = studio.studio.workspace.session.kan
+    return kan
+
+
+def settled(page: Any, steps: int) -> None:
+    """Wait until the page shows so many steps, and the candidates of the network after them."""
+    until(page, f"document.querySelectorAll('.steps li:not(.first):not(.now) code').length === {steps}")
+    page.wait_for_selector(".choice")
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition in the page, whose policy allows no eval, by which playwright itself would wait."""
+    for _ in range(PATIENCE_SECONDS * 20):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
+def violations(page: Any) -> list[tuple[str, list[str]]]:
+    """What axe-core finds in the page, by rule."""
+    if not AXE.is_file():
+        pytest.skip("needs npm: 'make studio' has not installed axe-core")
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations)")
+    return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found]
