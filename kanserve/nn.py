@@ -3,8 +3,8 @@
 They train in any torch loop, beside other layers, with the kernels that `kanserve.fit` uses.
 """
 
-from kanserve.train.torch.spline_layer import KAN as KAN
 from kanserve.train.torch.spline_layer import KANLayer as KANLayer
-from kanserve.train.torch.spline_layer import kan_of as kan_of
+from kanserve.train.torch.spline_network import KAN as KAN
+from kanserve.train.torch.spline_network import kan_of as kan_of
 
 __all__ = ["KAN", "KANLayer", "kan_of"]

@@ -23,11 +23,32 @@ class Progress(Event):
     A least-squares fit gives root mean squared errors in units of the answers' standard deviations (0 is perfect, 1 as
     good as the mean): `error` on the held-out rows, `loss` on the training rows. LBFGS and Adam give the loss that they
     minimise, on either. Without held-out rows both are on the training rows. Unknown values are NaN.
+
+    Parameters
+    ----------
+    stage : str
+        What was done, such as "grid 5".
+    loss : float
+        On the training rows.
+    error : float
+        On the held-out rows.
+    share : float
+        How much of the work is done, from 0 to 1: an estimate, since a fit may end early.
+    seconds_left : float
+        An estimate, too.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.linspace(0, 1, 100)[:, None]
+    >>> seen = []
+    >>> kan = kanserve.fit([1, 1], (x, np.sin(5 * x)), report=seen.append)
+    >>> type(seen[-1]).__name__, seen[-1].share
+    ('Progress', 1.0)
     """
 
     error: float = nan
     share: float = 0.0
-    """How much of the work is done, from 0 to 1: an estimate, since a fit may end early."""
     seconds_left: float = nan
 
     def __str__(self) -> str:

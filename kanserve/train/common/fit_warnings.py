@@ -16,7 +16,15 @@ Array = NDArray[np.float64]
 
 
 class TrainingWarning(UserWarning):
-    """A fit has ended, but its network may be of no use; the text says why and what to do."""
+    """A fit has ended, but its network may be of no use; the text says why and what to do.
+
+    Examples
+    --------
+    Turn it into an error where nobody reads the output, as in a nightly job:
+
+    >>> import kanserve, warnings
+    >>> warnings.simplefilter("error", kanserve.train.TrainingWarning)  # doctest: +SKIP
+    """
 
 
 @dataclass(frozen=True, eq=False)

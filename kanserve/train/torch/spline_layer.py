@@ -1,4 +1,4 @@
-"""`KANLayer` and `KAN`: layers of splines for torch's own training loops, on the kernels that `fit` uses.
+"""`KANLayer`: a layer of splines for torch's own training loops, on the kernels that `fit` uses.
 
 A layer of in_features I and out_features O has one spline, and one base function, on each of its O·I edges:
 
@@ -7,8 +7,7 @@ A layer of in_features I and out_features O has one spline, and one base functio
 which is Liu et al., "KAN: Kolmogorov-Arnold Networks" (arXiv:2404.19756), equation 2.10 without its redundant factor.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -122,10 +121,29 @@ class KANLayer(nn.Module):
     ) -> "KANLayer":
         """The layer of a network whose edges are all splines and whose nodes are all sums.
 
+        Parameters
+        ----------
+        layer : Layer
+            One of `Kan.layers`.
+        device, dtype : optional
+            As for `torch.nn.Linear`.
+
+        Returns
+        -------
+        KANLayer
+            It has copies of the layer's weights and knots.
+
         Raises
         ------
         NetworkError
             The layer has functions, products or pruned edges, or scales its nodes: `kanserve.to_torch` takes those.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.nn
+        >>> kan = kanserve.create([2, 5, 1], grid=5)
+        >>> kanserve.nn.KANLayer.from_layer(kan.layers[0])
+        KANLayer(2, 5, grid=5, order=3, base='silu')
         """
         plain = make_layer(
             layer.coefficients,
@@ -161,14 +179,17 @@ class KANLayer(nn.Module):
 
     @property
     def in_features(self) -> int:
+        """The inputs."""
         return int(self.base_weight.shape[1])
 
     @property
     def out_features(self) -> int:
+        """The outputs."""
         return int(self.base_weight.shape[0])
 
     @property
     def knots(self) -> Tensor:
+        """A copy of the grid, of shape (in_features, grid + 2*order + 1), in double on the CPU."""
         return torch.tensor(self._knots)
 
     @property
@@ -177,14 +198,47 @@ class KANLayer(nn.Module):
         return int(self.coefficients.shape[2]) - self.order
 
     def reset_parameters(self) -> None:
-        """Random weights from torch's generator: coefficients and base weights of deviation 0.3 / sqrt(in_features)."""
+        """Random weights from torch's generator: coefficients and base weights of deviation 0.3 / sqrt(in_features).
+
+        Examples
+        --------
+        >>> import torch, kanserve.nn
+        >>> layer = kanserve.nn.KANLayer(2, 1)
+        >>> before = layer.coefficients.clone()
+        >>> layer.reset_parameters()
+        >>> torch.equal(layer.coefficients, before)
+        False
+        """
         spread = TRAINING.creation_spread / self.in_features**0.5
         with torch.no_grad():
             self.coefficients.normal_(0.0, spread)
             self.base_weight.normal_(0.0, spread if self.base != "zero" else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (..., out_features) for inputs (..., in_features), in the type of the weights."""
+        """Outputs (..., out_features) for inputs (..., in_features), in the type of the weights.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., in_features)
+            Inputs, on the device of the weights.
+
+        Returns
+        -------
+        Tensor of shape (..., out_features)
+            A row in which anything is not finite is NaN.
+
+        Raises
+        ------
+        DataError
+            The last dimension of `x` is not in_features.
+
+        Examples
+        --------
+        >>> import torch, kanserve.nn
+        >>> layer = kanserve.nn.KANLayer(2, 3)
+        >>> layer(torch.zeros(7, 4, 2)).shape
+        torch.Size([7, 4, 3])
+        """
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise DataError(f"A layer of {self.in_features} inputs takes (..., {self.in_features}), got {(*x.shape,)}.")
         with torch.autocast(x.device.type, enabled=False):
@@ -232,7 +286,19 @@ class KANLayer(nn.Module):
         self.coefficients.requires_grad_(kept)
 
     def to_layer(self) -> Layer:
-        """The layer with its present weights, in double: one of a `kanserve.Kan`."""
+        """The layer with its present weights, in double: one of a `kanserve.Kan`.
+
+        Returns
+        -------
+        Layer
+            Copies of the weights and the knots.
+
+        Examples
+        --------
+        >>> import kanserve.nn
+        >>> kanserve.nn.KANLayer(2, 3).to_layer().coefficients.shape
+        (3, 2, 8)
+        """
 
         def array(values: Tensor) -> NDArray[np.float64]:
             return np.asarray(values.detach().to("cpu", torch.float64).numpy())
@@ -247,14 +313,58 @@ class KANLayer(nn.Module):
         )
 
     def extra_repr(self) -> str:
+        """What torch prints of the layer in brackets.
+
+        Returns
+        -------
+        str
+            Its sizes, grid, order and base.
+
+        Examples
+        --------
+        >>> import kanserve.nn
+        >>> kanserve.nn.KANLayer(2, 3).extra_repr()
+        "2, 3, grid=5, order=3, base='silu'"
+        """
         return f"{self.in_features}, {self.out_features}, grid={self.grid}, order={self.order}, base={self.base!r}"
 
     def get_extra_state(self) -> Tensor:
-        """The knots. torch calls it by this name, and the next."""
+        """The knots, which torch's `state_dict` stores: torch calls this method, and `set_extra_state`.
+
+        Returns
+        -------
+        Tensor of shape (in_features, grid + 2*order + 1)
+            A copy, in double.
+
+        Examples
+        --------
+        >>> import kanserve.nn
+        >>> kanserve.nn.KANLayer(2, 3).state_dict()["_extra_state"].shape
+        torch.Size([2, 12])
+        """
         return self.knots
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the knots of a state_dict."""
+        """Take the knots of a state_dict: torch's `load_state_dict` calls it.
+
+        Parameters
+        ----------
+        state : Tensor of shape (in_features, grid + 2*order + 1)
+            The knots, as `get_extra_state` gives them.
+
+        Raises
+        ------
+        NetworkError
+            The knots have another shape, as those of a layer of another grid.
+
+        Examples
+        --------
+        >>> import kanserve.nn
+        >>> wide, other = kanserve.nn.KANLayer(2, 3, grid_range=(0, 10)), kanserve.nn.KANLayer(2, 3)
+        >>> other.set_extra_state(wide.get_extra_state())
+        >>> other.knots[0, 3].item(), other.knots[0, 8].item()
+        (0.0, 10.0)
+        """
         if state.shape != self._knots.shape:
             raise NetworkError(
                 f"This layer's knots have shape {self._knots.shape}, those of the state {(*state.shape,)}."
@@ -272,97 +382,3 @@ class KANLayer(nn.Module):
         if self.table.dtype != before:  # a table in float has no digits to give to one in double
             self._set_table()
         return self
-
-
-class KAN(nn.Sequential):
-    """A network of `KANLayer`s, to train in a torch loop and to turn into a `kanserve.Kan`.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Inputs, then the nodes of each layer: [2, 5, 1].
-    **options
-        Those of each `KANLayer`: grid, order, base, grid_range, extrapolation, device, dtype.
-
-    Raises
-    ------
-    NetworkError
-        A width is not a whole number from 1 on, or there are fewer than two.
-
-    Examples
-    --------
-    >>> import torch, kanserve.nn
-    >>> model = kanserve.nn.KAN([2, 5, 1], grid=8)
-    >>> optimizer = torch.optim.Adam(model.parameters())
-    >>> model.to_kan().shape
-    (2, 5, 1)
-    """
-
-    def __init__(self, widths: Sequence[int], **options: Any) -> None:
-        if len(widths) < 2:
-            raise NetworkError(f"A network has inputs and at least one layer, such as [2, 5, 1]; got {widths!r}.")
-        super().__init__(*(KANLayer(inputs, outputs, **options) for inputs, outputs in pairwise(widths)))
-
-    @classmethod
-    def from_kan(cls, kan: Kan, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "KAN":
-        """A network all of splines and sums, as `kanserve.create` makes and `kanserve.fit` trains, as a module.
-
-        Raises
-        ------
-        NetworkError
-            It scales its inputs or outputs, or a layer is none that `KANLayer.from_layer` takes.
-        """
-        neutral = ((kan.input_shift, 0), (kan.input_scale, 1), (kan.output_shift, 0), (kan.output_scale, 1))
-        if any((values != value).any() for values, value in neutral):
-            raise NetworkError(
-                "This network scales its inputs or outputs, which a KAN of kanserve.nn does not. "
-                "kanserve.to_torch(kan) makes a module of any network."
-            )
-        made = cls.__new__(cls)
-        nn.Sequential.__init__(made, *(KANLayer.from_layer(layer, device=device, dtype=dtype) for layer in kan.layers))
-        return made
-
-    def to_kan(self) -> Kan:
-        """The network with its present weights, as everything else in kanserve takes it."""
-        return kan_of(self)
-
-    def set_grids(self, x: Tensor, grid: int | None = None) -> None:
-        """`KANLayer.set_grid` from the first layer to the last, each on the outputs of those before it."""
-        for layer in self.children():
-            assert isinstance(layer, KANLayer)
-            layer.set_grid(x, grid)
-            with torch.no_grad():
-                x = layer(x)
-
-
-def kan_of(layers: Iterable[nn.Module]) -> Kan:
-    """The network of a KAN, or of a torch.nn.Sequential of KANLayers alone.
-
-    Parameters
-    ----------
-    layers : iterable of KANLayer
-        The layers in their order, such as a KAN or a torch.nn.Sequential.
-
-    Returns
-    -------
-    Kan
-        The network with the present weights.
-
-    Raises
-    ------
-    NetworkError
-        A layer is no KANLayer.
-
-    Examples
-    --------
-    >>> import torch, kanserve.nn
-    >>> model = torch.nn.Sequential(kanserve.nn.KANLayer(2, 5), kanserve.nn.KANLayer(5, 1))
-    >>> kanserve.nn.kan_of(model).shape
-    (2, 5, 1)
-    """
-    found = []
-    for number, layer in enumerate(layers):
-        if not isinstance(layer, KANLayer):
-            raise NetworkError(f"Layer {number + 1} is a {type(layer).__name__}, no KANLayer: it is no part of a KAN.")
-        found.append(layer.to_layer())
-    return Kan(tuple(found))
