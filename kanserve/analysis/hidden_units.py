@@ -43,11 +43,35 @@ class Expression:
 
 @dataclass(frozen=True, eq=False)
 class Meaning:
-    """A unit on the rows x (N, I): its `values` (N,), its `formula`, and similar expressions.
+    """A unit on N rows: its values, its formula, the inputs that drive it, and similar expressions.
 
-    `shares` (I,) are the inputs' shares of its squared slopes, relative to the inputs' standard deviations; they add up
-    to 1. `highest` and `lowest` are the numbers of the rows with its largest and smallest values. `expressions` are
-    simple approximations, best first. `formula` is None if there is none.
+    Parameters
+    ----------
+    unit : str
+        The unit's name, such as "h1".
+    inputs : tuple of str
+        The names of the I inputs.
+    x : ndarray of shape (N, I)
+        The rows, in raw units.
+    values : ndarray of shape (N,)
+        The unit's values on them.
+    formula : Formula or None
+        The unit's formula; None if there is none.
+    shares : ndarray of shape (I,)
+        The inputs' shares of its squared slopes, relative to the inputs' standard deviations; they add up to 1.
+    highest, lowest : tuple of int
+        The numbers of the rows with its largest and its smallest values.
+    expressions : tuple of Expression
+        Simple approximations, best first, each with `text`, `r2` and its fitted `values` of shape (N,).
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> found = kanserve.meaning(kanserve.from_formula("sin(x + 2*y)"), 1, 0)
+    >>> found.formula.text, found.shares.round(1).tolist()
+    ('x + 2*y', [0.2, 0.8])
+    >>> found.expressions[0].text
+    '0.5*x + y'
     """
 
     unit: str
@@ -71,7 +95,32 @@ class Meaning:
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None, *, theme: "Theme" = "auto", width: "Width" = None) -> "Axes":
-        """The unit plotted against the best expression."""
+        """The unit plotted against the best expression.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; by default on a new figure.
+        theme, width : optional
+            As in `kanserve.plot_network`.
+
+        Returns
+        -------
+        Axes
+            Matplotlib's.
+
+        Raises
+        ------
+        MissingDependencyError
+            Matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> axes = kanserve.meaning(kanserve.from_formula("sin(x + 2*y)"), 1, 0).plot()
+        >>> axes.get_title()
+        'h1: R² 1.0000'
+        """
         if not self.expressions:
             guess, label, title = self.values, self.unit, f"{self.unit} is constant"
         else:

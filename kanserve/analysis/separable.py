@@ -33,10 +33,27 @@ Array = NDArray[np.float64]
 class Separability:
     """How far each pair of inputs is from separating as a sum and as a product, as shares of the output's variance.
 
-    `additive` and `multiplicative` (I, I) are symmetric and 0 where a pair separates exactly, with NaN on the diagonal.
-    `used` (I,): the inputs on which the output depends by its derivatives. `piecewise` (I,): the inputs on which it
-    depends although the derivatives are 0, like y in abs(x)*sign(y); they are in no part. A pair separates if its share
-    is at most `tolerance`.
+    Parameters
+    ----------
+    output : str
+        The output's name.
+    inputs : tuple of str
+        The names of the I inputs.
+    used : ndarray of bool, shape (I,)
+        The inputs on which the output depends by its derivatives.
+    piecewise : ndarray of bool, shape (I,)
+        The inputs on which it depends although the derivatives are 0, like y in abs(x)*sign(y); they are in no part.
+    additive, multiplicative : ndarray of shape (I, I)
+        The shares for sums and for products: symmetric, 0 where a pair separates exactly, NaN on the diagonal.
+    tolerance : float
+        A pair separates if its share is at most this.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> found = kanserve.separability(kanserve.from_formula("x*y + z"))
+    >>> found.terms, found.factors
+    ((('x', 'y'), ('z',)), (('x', 'y', 'z'),))
     """
 
     output: str
@@ -81,7 +98,29 @@ class Separability:
     def plot(self, ax: "Axes | None" = None, *, theme: "Theme" = "auto", width: "Width" = None) -> "Axes":
         """The shares of all pairs: of the sum above the diagonal, of the product below; framed if they do not separate.
 
-        `theme` and `width` are as in `kanserve.plot_network`.
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; by default on a new figure.
+        theme, width : optional
+            As in `kanserve.plot_network`.
+
+        Returns
+        -------
+        Axes
+            Matplotlib's.
+
+        Raises
+        ------
+        MissingDependencyError
+            Matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> axes = kanserve.separability(kanserve.from_formula("x*y + z")).plot()
+        >>> axes.get_title().splitlines()[0]
+        'y = f1(x, y) + f2(z)'
         """
         values = np.triu(self.additive, 1) + np.tril(self.multiplicative, -1)
         np.fill_diagonal(values, np.nan)

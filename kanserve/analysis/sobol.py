@@ -34,11 +34,35 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Sobol indices, shares of an output's variance: `first` and `total` (I,) of each input, `pairs` (I, I) of two.
+    """Sobol indices, shares of an output's variance: of each input, and of two inputs together.
 
-    They are means over draws: `errors` (I,) and `pair_errors` (I, I) are the standard errors of `total` and `pairs`;
-    the error of `first` is about 1/sqrt(draws). `pairs` is exactly 0 for inputs without interaction. Its diagonal is
-    NaN.
+    They are means over draws, with standard errors; the error of `first` is about 1/sqrt(draws).
+
+    Parameters
+    ----------
+    output : str
+        The output's name.
+    inputs : tuple of str
+        The names of the I inputs.
+    first : ndarray of shape (I,)
+        The share of each input alone.
+    total : ndarray of shape (I,)
+        The share of each input with all its interactions.
+    pairs : ndarray of shape (I, I)
+        The shares of two inputs together, exactly 0 for inputs without interaction. The diagonal is NaN.
+    errors, pair_errors : ndarray of shape (I,) and (I, I)
+        The standard errors of `total` and `pairs`.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> found = kanserve.interactions(kanserve.from_formula("x*y + z"))
+    >>> print(found)
+    y: shares of its variance (alone, and with all others)
+      z: 0.720, 0.720 ± 0.02
+      y: 0.000, 0.264 ± 0.01
+      x: 0.000, 0.256 ± 0.01
+      x with y: 0.283 ± 0.01
     """
 
     output: str
@@ -63,7 +87,32 @@ class Interactions:
         return "\n".join(lines)
 
     def plot(self, ax: "Axes | None" = None, *, theme: "Theme" = "auto", width: "Width" = None) -> "Axes":
-        """A matrix with each input's first-order share on the diagonal, and the pairs' shares elsewhere."""
+        """A matrix with each input's first-order share on the diagonal, and the pairs' shares elsewhere.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; by default on a new figure.
+        theme, width : optional
+            As in `kanserve.plot_network`.
+
+        Returns
+        -------
+        Axes
+            Matplotlib's.
+
+        Raises
+        ------
+        MissingDependencyError
+            Matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> axes = kanserve.interactions(kanserve.from_formula("x*y + z")).plot()
+        >>> axes.get_title()
+        'y: shares of the variance\\ndiagonal: one input alone'
+        """
         values = self.pairs.copy()
         np.fill_diagonal(values, self.first)
         title = f"{self.output}: shares of the variance\ndiagonal: one input alone"

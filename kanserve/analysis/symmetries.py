@@ -40,10 +40,30 @@ KINDS = (*_KNOWN, LINEAR, POWER, ANY)
 
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """How well the output is a function of h(x_i, x_j) and the other inputs: `scores[kind]` (I, I) from 0 to 1.
+    """How well an output is a function of h(x_i, x_j) and the other inputs, for several kinds of h.
 
-    NaN where the output does not depend on both inputs; `scores["h({u}, {v})"]` also if there is no third input.
-    `constants[kind]` (I, I) are b and p of "{u} + b*{v}" and "{u}*{v}^p". Scores of at least `tolerance` count.
+    Parameters
+    ----------
+    output : str
+        The output's name.
+    inputs : tuple of str
+        The names of the I inputs.
+    scores : mapping of str to ndarray of shape (I, I)
+        For each kind of h, such as "{u} - {v}", the scores of all pairs from 0 to 1. NaN where the output does not
+        depend on both inputs; `scores["h({u}, {v})"]`, any h, also if there is no third input.
+    constants : mapping of str to ndarray of shape (I, I)
+        b of "{u} + b*{v}" and p of "{u}*{v}^p".
+    tolerance : float
+        Scores of at least this count.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> found = kanserve.symmetry(kanserve.from_formula("(x - 2*y)^2 + sin(z)"))
+    >>> found.found
+    (('x - 2*y', 1.0),)
+    >>> found.scores["{u} + b*{v}"][0].round(2).tolist()
+    [nan, 1.0, 0.82]
     """
 
     output: str
@@ -60,7 +80,27 @@ class Symmetry:
         return tuple((self.text(kind, i, j), float(self.scores[kind][i, j])) for i, j, kind in best if kind)
 
     def text(self, kind: str, i: int, j: int) -> str:
-        """h of the inputs i and j as text: "x + 2*y"."""
+        """h of the inputs i and j as text: "x + 2*y".
+
+        Parameters
+        ----------
+        kind : str
+            A kind of h, one of the keys of `scores`.
+        i, j : int
+            The inputs, from 0.
+
+        Returns
+        -------
+        str
+            The kind with the names of the inputs, and with its constant to four digits.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> found = kanserve.symmetry(kanserve.from_formula("(x - 2*y)^2 + sin(z)"))
+        >>> found.text("{u} + b*{v}", 0, 1)
+        'x - 2*y'
+        """
         text = kind.format(u=self.inputs[i], v=self.inputs[j])
         if kind not in self.constants:
             return text
@@ -77,7 +117,31 @@ class Symmetry:
         """A matrix of scores: a row per pair of inputs that the output depends on, a column per kind of h.
 
         Framed cells reach the tolerance. Scores of different kinds have different scales, so the tints of a column are
-        relative to its own scores. `theme` and `width` are as in `kanserve.plot_network`.
+        relative to its own scores.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Where to draw; by default on a new figure.
+        theme, width : optional
+            As in `kanserve.plot_network`.
+
+        Returns
+        -------
+        Axes
+            Matplotlib's.
+
+        Raises
+        ------
+        MissingDependencyError
+            Matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> axes = kanserve.symmetry(kanserve.from_formula("(x - 2*y)^2 + sin(z)")).plot()
+        >>> axes.get_title().splitlines()[0]
+        'y depends on two inputs through x - 2*y'
         """
         pairs = [(i, j) for i in range(len(self.inputs)) for j in range(i + 1, len(self.inputs))]
         pairs = [pair for pair in pairs if np.isfinite(self.scores[KINDS[0]][pair])]
