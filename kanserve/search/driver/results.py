@@ -80,6 +80,7 @@ class Findings(Sequence[ScoredFormula]):
 
     @property
     def status(self) -> Status:
+        """What the samples tell of `best`, in a word or three."""
         if self.best.exact:
             return "exact"
         if not self.best.refuted:
@@ -154,7 +155,31 @@ class Findings(Sequence[ScoredFormula]):
         return self.candidates[-1] if self.ended == "settled" else simplest_good(self.candidates)
 
     def chosen(self, selection: Selection) -> "Findings":
-        """These findings with the best formula by a rule."""
+        """These findings with the best formula by a rule.
+
+        Parameters
+        ----------
+        selection : {"best", "accuracy", "score"}
+            The rule, as in `select`; "best" changes nothing.
+
+        Returns
+        -------
+        Findings
+            The same formulas, with another `best`.
+
+        Raises
+        ------
+        InputError
+            There is no such rule.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> found.chosen("score").best.formula.text
+        '3*x1/x2'
+        """
         return self if selection == "best" else replace(self, best=self.select(selection))
 
     def predict(self, x: ArrayLike | DataFrame, index: int | None = None) -> Array:

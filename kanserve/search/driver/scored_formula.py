@@ -39,19 +39,42 @@ _STORED: dict[str, Callable[[Any], Any]] = {
 class ScoredFormula:
     """One formula: its network, its complexity, its root mean square errors and whether it is exact.
 
-    `error` is on the rows that it was fitted to, `data`. `validation` is the error on the held-out fifth of the rows of
-    the same formula fitted to the others; the list of formulas is ordered by it. In the end the constants are fitted to
-    all rows. Both are in units of the output, on the rows where the formula is finite, whose share is `defined`.
+    Errors are in units of the output, on the rows where the formula is finite. In the end the constants are fitted to
+    all rows.
 
-    `refuted`: the residuals of all rows depend on the inputs, so the formula is not the law, and its constants have no
-    standard errors.
+    Parameters
+    ----------
+    kan : Kan
+        The network that computes it.
+    complexity : float
+        Its operations, inputs and constants, counted.
+    error : float
+        The error on the rows that it was fitted to, `data`.
+    validation : float
+        The error on the held-out fifth of the rows of the same formula fitted to the others; the list of formulas is
+        ordered by it.
+    exact : bool
+        Finite on all rows, with both errors at rounding level: up to 1e-9 of the output's standard deviation.
+    data : Dataset
+        The samples.
+    defined : float
+        The share of the rows where it is finite.
+    refuted : bool
+        The residuals of all rows depend on the inputs, so the formula is not the law, and its constants have no
+        standard errors.
+    parts : mapping of str to str
+        With a template, the formula of each unknown function, such as {"f(a)": "2*a^2"}.
+    loss : {"squared", "huber", "student_t"}
+        What its constants minimise. For "huber" and "student_t" the standard errors are those of robust estimates, and
+        prediction intervals follow the errors of the samples, whose tails may be heavy.
 
-    `loss`: what its constants minimise. For "huber" and "student_t" the standard errors are those of robust estimates,
-    and prediction intervals follow the errors of the samples, whose tails may be heavy.
-
-    `parts`: with a template, the formula of each unknown function, such as {"f(a)": "2*a^2"}.
-
-    `exact`: finite on all rows, with both errors at rounding level: up to 1e-9 of the output's standard deviation.
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> best = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000).best
+    >>> best.formula.text, best.complexity, best.exact
+    ('3*x1/x2', 5.0, True)
     """
 
     kan: Kan
@@ -67,6 +90,7 @@ class ScoredFormula:
 
     @cached_property
     def formula(self) -> Formula:
+        """The formula in its notations, with its tree."""
         return formulas(self.kan, strict=False, named=True)[0]
 
     @cached_property
@@ -89,18 +113,64 @@ class ScoredFormula:
         return uncertainty_beside_recognised(tree, x, y, weights, errors)
 
     def predict(self, x: ArrayLike | DataFrame) -> Array:
-        """The values (N,) of the formula at rows x (N, inputs), or at a table's rows, whose columns go by name.
+        """The values of the formula at rows, or at a table's rows, whose columns go by name.
 
-        NaN where the formula is not finite. DataError for rows of another width and for a missing column.
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs) or DataFrame
+            Samples in raw units.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The values; NaN where the formula is not finite.
+
+        Raises
+        ------
+        DataError
+            The rows have another width, or a column is missing.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> best = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000).best
+        >>> best.predict([[1.0, 2.0]]).tolist()
+        [1.5]
         """
         return evaluate(self.kan, self._inputs_of(x))[:, 0]
 
     __call__ = predict
 
     def interval(self, x: ArrayLike | DataFrame, level: float = 0.95) -> tuple[Array, Array]:
-        """Prediction interval (low, high), (N,) each: for a new measurement at rows x (N, inputs).
+        """The prediction interval for a new measurement at each row.
 
-        DataError for rows of another width, and if the data do not suffice, as for `uncertainty`.
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs) or DataFrame
+            Samples in raw units; the columns of a DataFrame go by name.
+        level : float, default=0.95
+            The probability that the interval holds the measurement.
+
+        Returns
+        -------
+        (ndarray, ndarray) of shape (n_samples,) each
+            The lower and the upper ends.
+
+        Raises
+        ------
+        DataError
+            The rows have another width, or the data do not suffice or refute the formula, as for `uncertainty`.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.uniform(1, 2, (100, 2))
+        >>> y = 3 * x[:, 0] / x[:, 1] + rng.normal(0, 0.1, 100)
+        >>> low, high = kanserve.find_formulas((x, y), max_fits=1000).best.interval([[1.0, 2.0]])
+        >>> bool(low[0] < 1.5 < high[0])
+        True
         """
         return self.uncertainty.interval(self._inputs_of(x), level)
 
@@ -123,12 +193,54 @@ class ScoredFormula:
         return rows.x, y, rows.weights
 
     def facts(self) -> dict[str, Any]:
-        """What a file holds of the formula, beside its network and its samples."""
+        """What a file holds of the formula, beside its network and its samples.
+
+        Returns
+        -------
+        dict
+            `parts`, `complexity`, `error`, `validation`, `exact`, `defined`, `refuted` and `loss`.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> best = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000).best
+        >>> best.facts()["complexity"]
+        5.0
+        """
         return {"parts": dict(self.parts), **{name: getattr(self, name) for name in _STORED}}
 
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any], kan: Kan, data: Dataset) -> "ScoredFormula":
-        """The formula of `facts`; KeyError, TypeError or ValueError if these are incomplete."""
+        """The formula of what `facts` gave.
+
+        Parameters
+        ----------
+        facts : mapping
+            As `ScoredFormula.facts` gives them.
+        kan : Kan
+            The network.
+        data : Dataset
+            The samples that it was fitted to.
+
+        Returns
+        -------
+        ScoredFormula
+            The formula as it was.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            The facts are incomplete, or of other types.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> best = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000).best
+        >>> kanserve.search.ScoredFormula.of_facts(best.facts(), best.kan, best.data).formula.text
+        '3*x1/x2'
+        """
         parts = {str(name): str(text) for name, text in dict(facts["parts"]).items()}
         known = {name: kind(facts[name]) for name, kind in _STORED.items()}
         if known["loss"] not in get_args(FitLoss):

@@ -29,18 +29,37 @@ LONGEST = 60  # characters of a formula on the progress line
 
 @dataclass(frozen=True)
 class Improvement(Event):
-    """A formula that is better than all before.
+    """A formula that is better than all before, as `find_formulas` gives it to `report`.
 
-    `loss` is its root mean square error on held-out rows, in units of the output.
+    Parameters
+    ----------
+    stage : str
+        "better formula".
+    loss : float
+        Its root mean square error on held-out rows, in units of the output.
+    seconds : float
+        Since the start of the search.
+    tried : int
+        Formulas so far.
+    text : str
+        The formula.
+    complexity : float
+        That of the formula; NaN where a double cannot hold it.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> seen = []
+    >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000, report=seen.append)
+    >>> seen[-1].text
+    '3*x1/x2'
     """
 
     seconds: float
-    """Since the start of the search."""
     tried: int
-    """Formulas so far."""
     text: str
     complexity: float = nan
-    """That of the formula; NaN where a double cannot hold it."""
 
     def __str__(self) -> str:
         return f"{self.seconds:.1f} s, error {self.loss:.3g}: {self.text}"

@@ -21,7 +21,22 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FindingsByOutput(Mapping[str, Findings]):
-    """The findings of each output, by its name."""
+    """The findings of each output, by its name: what `find_formulas` returns for several outputs.
+
+    Parameters
+    ----------
+    found : mapping of str to Findings
+        In the order of the outputs.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> y = np.stack([x[:, 0] * x[:, 1], x[:, 0] / x[:, 1]], axis=1)
+    >>> found = kanserve.find_formulas((x, y), max_fits=2000)
+    >>> {name: findings.best.formula.text for name, findings in found.items()}
+    {'y1': 'x1*x2', 'y2': 'x1/x2'}
+    """
 
     found: Mapping[str, Findings]
 
@@ -44,7 +59,31 @@ class FindingsByOutput(Mapping[str, Findings]):
         return kan_of([formula.formula.tree for formula in best], best[0].kan.inputs, outputs)
 
     def predict(self, x: ArrayLike | DataFrame) -> Array:
-        """The values (N, outputs) of the best formulas at rows x (N, inputs) or at a table's rows."""
+        """The values (N, outputs) of the best formulas at rows x (N, inputs) or at a table's rows.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs) or DataFrame
+            Samples in raw units; the columns of a DataFrame go by name.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+            The values; NaN where a formula is not finite.
+
+        Raises
+        ------
+        DataError
+            The rows have another width, or a column is missing.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> y = np.stack([x[:, 0] * x[:, 1], x[:, 0] / x[:, 1]], axis=1)
+        >>> kanserve.find_formulas((x, y), max_fits=2000).predict([[1.0, 2.0]]).tolist()
+        [[2.0, 0.5]]
+        """
         return np.stack([findings.predict(x) for findings in self.found.values()], axis=1)
 
     def __str__(self) -> str:
