@@ -21,15 +21,12 @@ except ModuleNotFoundError:
     raise MissingDependencyError("grpcio", "serve") from None
 
 from kanserve.client.asynchronous import AsyncClient
+from kanserve.client.network_responses import Edge, Network, NetworkLayer, Node
 from kanserve.client.responses import (
     Counted,
-    Edge,
     ModelInfo,
     ModelStatistics,
     ModelStatus,
-    Network,
-    NetworkLayer,
-    Node,
     Prediction,
     ServedAlternative,
     ServedFormula,

@@ -9,7 +9,8 @@ import grpc
 from kanserve.client import describing, retrying
 from kanserve.client.asyncio_predictions import AsyncPredictions
 from kanserve.client.exporting import write
-from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Network, ServedFormula
+from kanserve.client.network_responses import Network
+from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, ServedFormula
 from kanserve.client.watch_events import Known, ModelEvent
 from kanserve.v1 import formula_pb2
 

@@ -55,7 +55,7 @@ class AsyncConnection:
         self.retried = 0  # the number of retries
 
     async def close(self) -> None:
-        """Close the connections. Later calls raise InputError, and `watch` ends.
+        """Close the connections. Later calls end with InputError, and `watch` ends.
 
         `async with` does it at its end.
 

@@ -54,7 +54,7 @@ class BlockingConnection:
         self.retried = 0  # the number of retries
 
     def close(self) -> None:
-        """Close the connections. Later calls raise InputError, and `watch` ends.
+        """Close the connections. Later calls end with InputError, and `watch` ends.
 
         `with` does it at its end.
 

@@ -7,15 +7,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kanserve import errors
+from kanserve.client.network_responses import Edge, Network, NetworkLayer, Node
 from kanserve.client.responses import (
     Counted,
-    Edge,
     ModelInfo,
     ModelStatistics,
     ModelStatus,
-    Network,
-    NetworkLayer,
-    Node,
     ServedAlternative,
     ServedFormula,
 )

@@ -8,9 +8,26 @@ from kanserve.v1 import formula_pb2 as pb
 
 @dataclass(frozen=True)
 class ModelEvent:
-    """The new state of a version of a model: "ready", "unavailable", "loading", "unloading" or "removed".
+    """The new state of a version of a model, as `Client.watch` yields it.
 
-    `reason` says why it is unavailable; `newest`: whether it answers requests that name no version.
+    Parameters
+    ----------
+    name : str
+        The model's name.
+    version : int
+        Its version.
+    state : {"ready", "unavailable", "loading", "unloading", "removed"}
+        What it is now.
+    reason : str
+        Why it is unavailable.
+    newest : bool
+        Whether it answers requests that name no version.
+
+    Examples
+    --------
+    >>> event = next(client.watch("line"))
+    >>> event.name, event.state, event.newest
+    ('line', 'ready', True)
     """
 
     name: str
