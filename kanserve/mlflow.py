@@ -18,18 +18,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kanserve.artifact import directory
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.signing import Verifier
 from kanserve.artifact_compiler import compile as compile_kan
-from kanserve.data.frames import coded, is_frame
-from kanserve.errors import DataError, FormatError, InputError, MissingDependencyError
-from kanserve.network.evaluate import softmax
+from kanserve.errors import FormatError, InputError, MissingDependencyError
 from kanserve.network.kan import Kan, Variable
 from kanserve.runtime.model import LoadedModel, read_artifact
+from kanserve.runtime.pyfunc_model import PyfuncModel as PyfuncModel
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -305,51 +301,9 @@ def default_pip_requirements() -> list[str]:
     return [f"kanserve=={_version()}", f"mlflow-skinny=={_mlflow().__version__}", "pandas"]
 
 
-class PyfuncModel:
-    """A model as `mlflow.pyfunc` and `mlflow models serve` call it."""
-
-    def __init__(self, model: LoadedModel) -> None:
-        self.model = model
-
-    def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """The outputs as a DataFrame; of a classifier the labels, or with params={"probabilities": True} the
-        probabilities of the classes.
-
-        `data` is a DataFrame, whose columns are found by name and may be more than the inputs, or rows of numbers. A
-        column that may be missing may be left out.
-        """
-        import pandas as pd
-
-        kan, index = self.model.kan, getattr(data, "index", None)
-        rows = _rows(kan, data)
-        if kan.classes and not (params or {}).get("probabilities"):
-            return pd.DataFrame({"label": self.model.predict(rows)}, index=index)
-        values = self.model(rows)
-        names = kan.classes or [one.name for one in kan.outputs]
-        return pd.DataFrame(softmax(values) if kan.classes else values, index=index, columns=list(names))
-
-
 def _load_pyfunc(path: str) -> PyfuncModel:
     """Read by MLflow: the model in a folder, for `mlflow.pyfunc`."""
     return PyfuncModel(LoadedModel(_read(Path(path), None)))
-
-
-def _rows(kan: Kan, data: Any) -> NDArray[Any]:
-    names = [one.name for one in kan.inputs]
-    if not is_frame(data):
-        return np.asarray(data, np.float64)
-    there = list(data.columns)
-    if not set(names) & set(there) and len(there) == len(names):  # numbered columns, as MLflow makes of an array
-        return coded(data, there)[0]
-    missing = [one.name for one in kan.inputs if one.name not in there and one.fill_value is None]
-    if missing:
-        raise DataError(f"The columns {', '.join(missing[:30])} are missing; the model takes {', '.join(names[:30])}.")
-    rows = np.full((data.shape[0], len(names)), np.nan)
-    known = [i for i, name in enumerate(names) if name in there]
-    categories = {one.name: one.categories for one in kan.inputs if one.categories}
-    if known:
-        rows[:, known] = coded(data, [names[i] for i in known], categories)[0]
-    return rows
 
 
 def _artifact(model: Any) -> Artifact:
