@@ -39,7 +39,33 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
-    """Write the artifact as the folder `path`, which must not exist (ConflictError); its parent must."""
+    """Write an artifact as a new folder, whole or not at all.
+
+    `kanserve.publish` writes one as a version of a repository.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder, which must not exist; its parent must.
+    artifact : Artifact
+        As `kanserve.compile` makes it.
+
+    Raises
+    ------
+    NotFoundError
+        There is no folder to write into.
+    ConflictError
+        The folder is there already.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.artifact, pathlib, tempfile
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "line"
+    >>> kanserve.artifact.write(folder, kanserve.compile(kan, ["numpy_source"], name="line"))
+    >>> kanserve.artifact.read(folder).manifest.name
+    'line'
+    """
     target = Path(path)
     if not target.parent.is_dir():
         raise NotFoundError(f"There is no folder {os.fspath(target.parent)!r} to write into.")
@@ -147,8 +173,40 @@ def put_files(folder: Path, files: Mapping[str, bytes], staging: Path) -> None:
 def read(
     path: str | os.PathLike[str], trusted: Verifier | None = None, place: signing.ModelVersion | None = None
 ) -> Artifact:
-    """The artifact of the folder `path`, verified as by `read_at`; NotFoundError, ArtifactError, or UnreachableError if
-    it cannot be read now. Without `place`, it is taken from NAME/VERSION at the end of the path."""
+    """The artifact of a folder, with its checksums verified.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder.
+    trusted : Verifier, optional
+        One of its keys must have signed the manifest, for this place or for every place.
+    place : (str, int), optional
+        The model and the version that the signature is for; by default NAME/VERSION at the end of the path.
+
+    Returns
+    -------
+    Artifact
+        Its files, in memory.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such folder.
+    ArtifactError
+        It holds no artifact, is damaged (IntegrityError), or is not signed as it must be (SignatureError).
+    UnreachableError
+        It cannot be read now.
+
+    Examples
+    --------
+    >>> import kanserve, kanserve.artifact, pathlib, tempfile
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "line"
+    >>> kanserve.artifact.write(folder, kanserve.compile(kan, ["numpy_source"], name="line"))
+    >>> kanserve.artifact.read(folder).backends
+    ('numpy_source',)
+    """
     try:
         root = os.open(path, _FOLDER)
     except FileNotFoundError:

@@ -108,7 +108,31 @@ _COMPACT_BYTES = 2**20  # of affines, which a compact network of splines lacks
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """A manifest and the bytes of its files, which always agree with the manifest's checksums."""
+    """A manifest and the bytes of its files, which always agree with the manifest's checksums.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The description of the model.
+    files : mapping of str to bytes
+        By their paths, such as "kan.safetensors" and "numpy_source/line.py".
+    signature : bytes, optional
+        Of the manifest's bytes, unverified: `kanserve.artifact.signing` checks it.
+
+    Raises
+    ------
+    FormatError
+        The manifest and the files have different paths, or the signature has another length.
+    IntegrityError
+        A file differs from its checksum.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> list(kanserve.compile(kan, ["numpy_source"], name="line").files)
+    ['kan.safetensors', 'formula.json', 'golden.safetensors', 'numpy_source/line.py']
+    """
 
     manifest: Manifest
     files: Mapping[str, bytes]

@@ -31,7 +31,23 @@ _HEAD = re.compile(rb'\{\n "checksum": "([0-9a-f]{64})",\n')
 
 @dataclass(frozen=True)
 class Entry:
-    """The manifest's entry for a file."""
+    """The manifest's entry for a file.
+
+    Parameters
+    ----------
+    sha256 : str
+        The checksum, in 64 hexadecimal digits.
+    size : int
+        Bytes.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> artifact = kanserve.compile(kan, ["numpy_source"], name="line")
+    >>> artifact.manifest.files["numpy_source/line.py"].size == len(artifact.files["numpy_source/line.py"])
+    True
+    """
 
     sha256: str
     size: int
@@ -39,7 +55,25 @@ class Entry:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How well the network fits `rows` rows, per output (for a classifier, its probabilities); None if not finite."""
+    """How well the network fits the rows that it was compiled with; None where a number is not finite.
+
+    Parameters
+    ----------
+    rows : int
+        The rows.
+    r2, rmse, max_error : tuple of float or None
+        Per output; for a classifier those of its probabilities.
+    accuracy : float, optional
+        The share of the rows that a classifier gets right.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> x = [[n / 20] for n in range(20)]
+    >>> kanserve.compile(kan, ["numpy_source"], data=(x, kan(x))).manifest.metrics
+    Metrics(rows=20, r2=(1.0,), rmse=(0.0,), max_error=(0.0,), accuracy=None)
+    """
 
     rows: int
     r2: tuple[float | None, ...]
@@ -50,7 +84,40 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of a model, and the checksum and size of each of its files."""
+    """The description of a model, and the checksum and size of each of its files.
+
+    Parameters
+    ----------
+    name : str
+        The model's name.
+    inputs, outputs : tuple of Variable
+        With their units and ranges.
+    files : mapping of str to Entry
+        By their paths.
+    precision : {"double", "float"}
+        The type that the exports compute in.
+    classes : tuple of str
+        Of a classifier.
+    metrics : Metrics, optional
+        How well it fits the data that it was compiled with.
+    provenance : mapping of str to str
+        Notes, such as the version of kanserve.
+    intervals : tuple of ConformalInterval
+        The half widths of the prediction intervals.
+
+    Raises
+    ------
+    FormatError, InvalidNameError
+        Something breaks the rules of the format.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> manifest = kanserve.compile(kan, ["numpy_source"], name="line").manifest
+    >>> manifest.name, manifest.precision, manifest.inputs[0].name
+    ('line', 'double', 'x')
+    """
 
     name: str
     inputs: tuple[Variable, ...]

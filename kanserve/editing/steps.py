@@ -34,7 +34,16 @@ MOST_DIGITS = 17
 
 
 class Step(Protocol):
-    """One edit."""
+    """One edit of a session: a network from a network, the same for equal rows.
+
+    A step is made by a method of `Session`; `kanserve.editing.KINDS` has the class of each by the method's name.
+
+    Examples
+    --------
+    >>> from kanserve.editing import KINDS
+    >>> KINDS["snap"](edge="x -> y", function="sin").function
+    'sin'
+    """
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan: ...
 

@@ -16,15 +16,44 @@ _KINDS = {"name": str, "gradient": bool, "hessian": bool, "vector_math": bool, "
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The model's name, from which files and identifiers are named, and the type that the export computes in.
+    """What the exported files are named and compute in, and options of single formats.
 
-    The other options are for single formats. C: with the derivatives of the outputs (`gradient`), with the second ones
-    too (`hessian`, which has those of `gradient`), in one file or as a header only (`c_form`), and, for networks of
-    named functions only, with batches that call the C library's vector functions (`vector_math`). ONNX: for runtimes
-    with other versions of the operators and of the file (`opset`, `ir_version`), and for runtimes that do not support
-    functions defined in the file (OpenVINO), with standard operators only (`onnx_form`), which our compiled operators
-    cannot replace. `intervals` are written beside the outputs of C,
-    NumPy and ONNX. InputError for an invalid value; the exporter checks the versions.
+    Parameters
+    ----------
+    name : str
+        The model's name, from which files and identifiers are named.
+    precision : {"double", "float"}
+        The type that the export computes in.
+    gradient : bool
+        C: with the derivatives of the outputs.
+    c_form : {"files", "single_file", "header_only"}
+        C: in several files, in one, or as a header only.
+    vector_math : bool
+        C, for networks of named functions only: with batches that call the C library's vector functions.
+    onnx_form : {"functions", "operators"}
+        ONNX: "operators" has standard operators only, for runtimes that do not support functions defined in the file,
+        such as OpenVINO; our compiled operators cannot replace them.
+    opset, ir_version : int
+        ONNX: for runtimes with other versions of the operators and of the file; the exporter checks them.
+    hessian : bool
+        C: with the second derivatives and those of `gradient`.
+    intervals : tuple of ConformalInterval
+        Written beside the outputs of C, NumPy and ONNX.
+
+    Raises
+    ------
+    InputError
+        A value is of another type, or none of its words.
+
+    Examples
+    --------
+    >>> import kanserve, pathlib, tempfile
+    >>> from kanserve.network.export_options import ExportOptions
+    >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+    >>> folder = pathlib.Path(tempfile.mkdtemp()) / "line"
+    >>> files = kan.export(folder, ["numpy_source"], options=ExportOptions(name="line", precision="float"))
+    >>> [path.name for path in files]
+    ['line.py']
     """
 
     name: str = "model"

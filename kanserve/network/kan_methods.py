@@ -216,7 +216,22 @@ class KanMethods:
     ) -> tuple[Path, ...]:
         """Write the network as source, graph and library files: what `kanserve export` writes.
 
-        The parameters, results and errors are those of `kanserve.export`.
+        Parameters
+        ----------
+        folder : str or path
+            A new folder. Each format gets a folder of its own in it.
+        formats, name, precision, options, targets : optional
+            As in `kanserve.export`.
+
+        Returns
+        -------
+        tuple of Path
+            The files that were written, sorted.
+
+        Raises
+        ------
+        ConflictError, ExportError, InputError, MissingDependencyError, NotFoundError
+            As from `kanserve.export`.
 
         Examples
         --------

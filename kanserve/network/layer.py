@@ -180,7 +180,27 @@ class Layer:
         return self.spline_mask | self.symbolic_mask
 
     def edge(self, j: int, i: int) -> Edge:
-        """The edge from input i to subnode j."""
+        """The edge from input i to subnode j.
+
+        Parameters
+        ----------
+        j : int
+            The subnode, from 0.
+        i : int
+            The input of the layer, from 0.
+
+        Returns
+        -------
+        Spline, Symbolic, Sum or Zero
+            What the edge computes; a Sum has a spline and a function.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("exp(-2*t)", ranges={"t": (0, 1)})
+        >>> kan.layers[0].edge(0, 0)
+        Symbolic(function='exp', a=-2.0, b=0.0, c=1.0, d=0.0)
+        """
         spline = Spline(
             self.knots[i],
             self.coefficients[j, i],

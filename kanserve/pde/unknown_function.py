@@ -32,12 +32,16 @@ class Field(Dual):
 
     A residual's function gets it as `u`, and computes with it as with an array.
 
-    Attributes
+    Parameters
     ----------
-    value : Dual
-        The output itself, (n_points,).
+    primal, partials : ndarray, mapping
+        The values, of shape (n_points,), and their derivatives, which `Dual` has.
+    output : int
+        The number of the output.
     names : tuple of str
         The inputs, by which `d` and `dd` derive.
+    read : callable
+        Gives the derivatives.
 
     Examples
     --------
@@ -56,6 +60,7 @@ class Field(Dual):
 
     @property
     def value(self) -> Dual:
+        """The output itself, a Dual of shape (n_points,)."""
         return Dual(self.primal, self.partials)
 
     def d(self, i: int | str) -> Dual:
@@ -75,6 +80,14 @@ class Field(Dual):
         ------
         DataError
             There is no such input.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.pde as pde
+        >>> kan = kanserve.from_formula("exp(-2*t)", ranges={"t": (0, 1)})
+        >>> decay = pde.Residual(lambda t, u: u.d("t") + 2 * u, [[0.25], [0.5]])
+        >>> pde.defects(kan, decay).round(9).tolist()
+        [[0.0, 0.0]]
         """
         return self._derivative((self._input(i),))
 
@@ -95,6 +108,14 @@ class Field(Dual):
         ------
         DataError
             There is no such input.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.pde as pde
+        >>> kan = kanserve.from_formula("x*y^2", ranges={"x": (0, 1), "y": (0, 1)})
+        >>> mixed = pde.Residual(lambda x, u: u.dd("x", "y") - 2 * x[:, 1], [[0.25, 0.5], [0.5, 1.0]])
+        >>> pde.defects(kan, mixed).round(9).tolist()
+        [[0.0, 0.0]]
         """
         first, second = sorted((self._input(i), self._input(j)))
         return self._derivative((first, second))
@@ -117,6 +138,13 @@ class Field(Dual):
 @dataclass(frozen=True, eq=False)
 class Fields(np.lib.mixins.NDArrayOperatorsMixin):
     """The outputs of a network that has several, each a `Field`: `u[0]`, or `u, v = fields`.
+
+    Using it as one array, or its `value`, `d` or `dd`, raises DataError.
+
+    Parameters
+    ----------
+    each : tuple of Field
+        In the order of the outputs.
 
     Examples
     --------

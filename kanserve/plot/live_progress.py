@@ -89,7 +89,14 @@ class LiveProgress:
                 self._waiting.start()
 
     def close(self) -> None:
-        """Show the last event now."""
+        """Show the last event now, rather than up to a quarter of a second later.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> shown = kanserve.LiveProgress()
+        >>> shown.close()
+        """
         with self._lock:
             if self._waiting is not None:
                 self._show()

@@ -39,7 +39,16 @@ _WIDTH = 760.0  # of the picture, in pixels
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model card: `text` is Markdown that shows `picture`, an SVG, as the file `stem`.svg.
+    """A model card, as `kanserve.model_card` makes it.
+
+    Parameters
+    ----------
+    text : str
+        Markdown that shows the picture.
+    picture : str
+        An SVG; empty where the network is finite nowhere.
+    stem : str
+        The name of both files, without its end.
 
     Examples
     --------

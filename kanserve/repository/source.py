@@ -39,25 +39,180 @@ class Source(Protocol):
 
         The text (mark) of a version changes when its manifest is replaced; it is empty if the store cannot tell, and a
         Fault if that version cannot be read. A model whose folder cannot be listed has {ALL_VERSIONS: Fault}.
+
+        Returns
+        -------
+        mapping of str to mapping of int to str
+            The marks of the versions, by model and version.
+
+        Raises
+        ------
+        NotFoundError
+            The repository is missing.
+        UnreachableError
+            It cannot be read.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.repository, tempfile
+        >>> models = tempfile.mkdtemp()
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
+        1
+        >>> list(kanserve.repository.open(models).look()["line"])
+        [1]
         """
 
     def look_at(self, name: str) -> Mapping[int, str]:
-        """The versions of one model, likewise; NotFoundError when it has none, UnreachableError when they cannot be
-        listed."""
+        """The versions of one model and their marks, as `look` has them.
+
+        Parameters
+        ----------
+        name : str
+            The model's name.
+
+        Returns
+        -------
+        mapping of int to str
+            The mark of each version, oldest first.
+
+        Raises
+        ------
+        NotFoundError
+            The repository is missing, or has no version of the model.
+        UnreachableError
+            It cannot be read.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.repository, tempfile
+        >>> models = tempfile.mkdtemp()
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
+        1
+        >>> list(kanserve.repository.open(models).look_at("line"))
+        [1]
+        """
 
     def read(self, name: str, version: int) -> Artifact:
-        """The artifact of a version, verified: NotFoundError, ArtifactError, UnreachableError."""
+        """The artifact of a version, verified.
+
+        Parameters
+        ----------
+        name : str
+            The model's name.
+        version : int
+            Its version.
+
+        Returns
+        -------
+        Artifact
+            The version's files.
+
+        Raises
+        ------
+        NotFoundError
+            The repository is missing, or has no such version.
+        UnreachableError
+            It cannot be read.
+        ArtifactError
+            The version is damaged, or its signature is not trusted.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.repository, tempfile
+        >>> models = tempfile.mkdtemp()
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
+        1
+        >>> kanserve.repository.open(models).read("line", 1).manifest.name
+        'line'
+        """
 
     def index(self) -> Mapping[str, tuple[int, ...]]:
-        """The models and their versions, without marks, and without models that cannot be listed."""
+        """The models and their versions, without marks, and without models that cannot be listed.
+
+        Returns
+        -------
+        mapping of str to tuple of int
+            The versions of each model, oldest first.
+
+        Raises
+        ------
+        NotFoundError
+            The repository is missing.
+        UnreachableError
+            It cannot be read.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.repository, tempfile
+        >>> models = tempfile.mkdtemp()
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
+        1
+        >>> kanserve.repository.open(models).index()
+        {'line': (1,)}
+        """
         return {name: tuple(versions) for name, versions in self.look().items() if ALL_VERSIONS not in versions}
 
     def names(self) -> tuple[str, ...]:
-        """The models that have a version, sorted."""
+        """The models that have a version, sorted.
+
+        Returns
+        -------
+        tuple of str
+            Names.
+
+        Raises
+        ------
+        NotFoundError
+            The repository is missing.
+        UnreachableError
+            It cannot be read.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.repository, tempfile
+        >>> models = tempfile.mkdtemp()
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
+        1
+        >>> kanserve.repository.open(models).names()
+        ('line',)
+        """
         return tuple(self.index())
 
     def versions(self, name: str) -> tuple[int, ...]:
-        """The versions of a model, oldest first; NotFoundError when it has none."""
+        """The versions of a model, oldest first.
+
+        Parameters
+        ----------
+        name : str
+            The model's name.
+
+        Returns
+        -------
+        tuple of int
+            Version numbers.
+
+        Raises
+        ------
+        NotFoundError
+            The repository is missing, or has no version of the model.
+        UnreachableError
+            It cannot be read.
+
+        Examples
+        --------
+        >>> import kanserve, kanserve.repository, tempfile
+        >>> models = tempfile.mkdtemp()
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
+        1
+        >>> kanserve.repository.open(models).versions("line")
+        (1,)
+        """
         return tuple(self.look_at(name))
 
 

@@ -117,6 +117,14 @@ class LoadedModel:
         ------
         DataError
             x is not numbers, or has another number of columns.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
+        >>> model = kanserve.LoadedModel(kanserve.compile(kan, ["numpy_source"]))
+        >>> model.predict([[0.0], [0.5]]).tolist()
+        [[1.0], [2.0]]
         """
         values = self._run(x if type(x) is np.ndarray else as_rows(self.kan, x))
         return likeliest(self._classes, values) if self._classes else values

@@ -12,7 +12,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SimplificationSettings:
-    """Settings of `simplify`, `prune`, `symbolify` and `discover`, named after the module that uses them."""
+    """Settings of `simplify`, `prune`, `symbolify` and `discover`, named after the module that uses them.
+
+    Each is a number or a choice, with its meaning beside its default.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> from kanserve.simplification import SimplificationSettings
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    >>> data = x, x[:, 0] ** 2
+    >>> fewer = SimplificationSettings(validation_held_out_share=0.1)
+    >>> kanserve.prune(kanserve.fit([2, 1], data), data, settings=fewer).shape
+    (2, 1)
+    """
 
     # simplification
     simplify_negligible_error: float = 1e-6

@@ -29,15 +29,32 @@ SMOOTHNESS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 
 @dataclass(frozen=True)
 class SimplifyStep(Event):
-    """One step of a simplification, and its result.
+    """One step of a simplification, and its result, as `simplify` and its like give it to `report`.
 
-    `loss` is that on the validation rows: the mean squared error in units of the variances, or a classifier's
-    cross-entropy.
+    Parameters
+    ----------
+    stage : str
+        What was done.
+    loss : float
+        On the validation rows: the mean squared error in units of the variances, or a classifier's cross-entropy.
+    edges : int
+        The edges that are left.
+    kan : Kan
+        The network after the step: with `report=steps.append`, taking steps[n].kan undoes all later steps.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (200, 2))
+    >>> data = x, x[:, 0] ** 2
+    >>> steps = []
+    >>> kan = kanserve.prune(kanserve.fit([2, 1], data), data, report=steps.append)
+    >>> steps[-1].edges
+    1
     """
 
     edges: int
     kan: Kan = field(repr=False)
-    """The network after the step: with `report=steps.append`, taking steps[n].kan undoes all later steps."""
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.edges} edges, loss {self.loss:.3g}"
@@ -50,6 +67,7 @@ class SimplifyStep(Event):
 
 
 SimplifyReport = Callable[[SimplifyStep], None]
+"""What `report` is: it is called with each step."""
 
 
 @dataclass(frozen=True, eq=False)

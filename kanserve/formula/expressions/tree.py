@@ -38,7 +38,29 @@ SPLINE_NAME = re.compile(r"s_[1-9][0-9]{0,8}_[1-9][0-9]{0,8}_[1-9][0-9]{0,8}", r
 class Table:
     """A spline as local polynomials: at u it is Σ_r coefficients[p, r]·(u - origins[p])^r, p = number of breaks ≤ u.
 
-    `breaks` (P-1,) do not decrease; the first and the last piece extrapolate beyond the spline's range.
+    The first and the last piece extrapolate beyond the spline's range.
+
+    Parameters
+    ----------
+    breaks : array_like of shape (P - 1,)
+        Where the P pieces meet; they do not decrease.
+    origins : array_like of shape (P,)
+        Of each piece.
+    coefficients : array_like of shape (P, degree + 1)
+        Of each piece, from the constant on.
+
+    Raises
+    ------
+    FormatError
+        They are no finite numbers of these shapes, or the breaks decrease.
+
+    Examples
+    --------
+    >>> import kanserve.formula
+    >>> bend = kanserve.formula.Table([0.5], [0, 0.5], [[0, 1], [0.5, 3]])  # slope 1, then 3
+    >>> tree = (("var", 0), ("spline", "s_1_1_1", 0))
+    >>> kanserve.formula.evaluate_tree(tree, {"s_1_1_1": bend}, [[0.25], [1.0]]).tolist()
+    [0.25, 2.0]
     """
 
     breaks: Array
