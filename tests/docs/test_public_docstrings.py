@@ -10,7 +10,9 @@ from io import StringIO
 import pytest
 
 import kanserve
+import kanserve.analysis
 import kanserve.batch
+import kanserve.client
 import kanserve.data.datasets
 import kanserve.errors
 import kanserve.formula
@@ -19,11 +21,13 @@ import kanserve.pde
 import kanserve.repository
 import kanserve.repository.model_cards
 import kanserve.runtime
+import kanserve.search
+import kanserve.simplification
 import kanserve.train
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 
-METHODS = ("__call__", "predict", "plot", "formula", "save")
+METHODS = ("__call__", "predict", "plot", "formula", "save", "export")
 OF_SIGNING = ("Verifier", "Verifier.check", "private_key", "sign", "signed", "trust")
 
 
@@ -36,16 +40,36 @@ def of_class(name):
     return [f"{name}.{one}" for one in own]
 
 
-OF_FINDINGS = ("select", "predict", "to_frame", "latex_table", "save", "load")
+OF_KAN = ("from_kan", "to_kan", "set_grids")
+OF_LAYER = ["forward", "from_layer", "reset_parameters", "set_grid", "to_layer"]
+OF_LAYER += ["extra_repr", "get_extra_state", "set_extra_state"]
+OF_FINDINGS = ("select", "chosen", "predict", "to_frame", "latex_table", "save", "load")
 OF_ASYNC_CLIENT = [
     name for name, _ in inspect.getmembers(kanserve.AsyncClient, inspect.isroutine) if not name.startswith("_")
 ]
+OF_CLIENT = [
+    *(name for name in kanserve.client.__all__ if not name.endswith("Client")),
+    *("ServedFormula.evaluate", "ServedAlternative.evaluate"),
+]
 PUBLIC = {name: getattr(kanserve, name) for name in kanserve.__all__}
 NAMES = [name for name, found in PUBLIC.items() if inspect.isroutine(found) or inspect.isclass(found)]
-NAMES += [*(f"nn.{name}" for name in kanserve.nn.__all__), "nn.KANLayer.set_grid"]
+NAMES += [*(f"nn.{name}" for name in kanserve.nn.__all__), *(f"nn.KAN.{name}" for name in OF_KAN)]
+NAMES += [f"nn.KANLayer.{name}" for name in OF_LAYER]
 NAMES += [f"pde.{name}" for name in kanserve.pde.__all__]
-GIVEN = ("pde.Field", "pde.Fields", "runtime.Backend", "repository.Source")  # what a caller gets, and never makes
+NAMES += ["pde.Field.d", "pde.Field.dd"]
+RESULTS = [name for name in kanserve.analysis.__all__ if name[0].isupper()]
+NAMES += [*(f"analysis.{name}" for name in RESULTS), *(f"analysis.{name}.plot" for name in RESULTS)]
+NAMES += ["analysis.Symmetry.text"]
+NAMES += [f"search.{name}" for name in ("FindingsByOutput", "FindingsByOutput.predict", "Improvement")]
+NAMES += [f"search.ScoredFormula{name}" for name in ("", ".predict", ".interval", ".facts", ".of_facts")]
+# What a caller gets and never makes, or whose fields have their text beside them.
+GIVEN = ("editing.Step", "runtime.Backend", "repository.Source", "simplification.SimplificationSettings")
 NAMES += ["runtime.Backend", "repository.Source"]
+NAMES += [f"repository.Source.{name}" for name in ("look", "look_at", "read", "index", "names", "versions")]
+NAMES += ["Layer.edge", "LoadedModel.predict", "LiveProgress.close", "formula.Table"]
+NAMES += ["network.export_options.ExportOptions", "repository.model_cards.ModelCard"]
+NAMES += [f"simplification.{name}" for name in ("SimplificationSettings", "SimplifyStep")]
+NAMES += [f"artifact.{name}" for name in ("Artifact", "Manifest", "Entry", "Metrics", "read", "write")]
 NAMES += [f"batch.{name}" for name in kanserve.batch.__all__]
 NAMES += [f"formula.{name}" for name in ("evaluate_tree", "expression", "from_json", "source", "to_json", "verify")]
 NAMES += [f"repository.{name}" for name in ("clean", "is_remote", "names", "open", "read", "versions")]
@@ -54,10 +78,11 @@ NAMES += [name for kind in ("Session", "Dataset", "KANRegressor", "KANClassifier
 NAMES += [f"batch.BatchPredictor.{name}" for name in ("compute", "kept", "ordered", "predict", "predict_arrow")]
 NAMES += [f"artifact.signing.{name}" for name in OF_SIGNING]
 NAMES += [f"runtime.{name}" for name in ("get", "load_backend", "load_preferred", "names")]
-NAMES += ["train.Score", "train.refine"]
+NAMES += ["train.Progress", "train.Score", "train.TrainingWarning", "train.refine"]
 NAMES += [f"errors.{name}" for name in vars(kanserve.errors) if name.endswith("Error")]
 NAMES += [
-    f"editing.{name}" for name in ("Done", "EdgeView", "FormulaView", "Snapshot", "Snapshot.as_dict", "Suggestion")
+    f"editing.{name}"
+    for name in ("Step", "Done", "EdgeView", "FormulaView", "Snapshot", "Snapshot.as_dict", "Suggestion")
 ]
 NAMES += [f"artifact.Artifact.{name}" for name in ("golden", "kan", "part")]
 NAMES += ["repository.model_cards.ModelCard.files", "repository.model_cards.ModelCard.save"]
@@ -81,7 +106,13 @@ def missing(found):
 
 
 @pytest.mark.parametrize(
-    "name", [*NAMES, *(f"Kan.{method}" for method in METHODS), *(f"Findings.{method}" for method in OF_FINDINGS)]
+    "name",
+    [
+        *NAMES,
+        *(f"client.{name}" for name in OF_CLIENT),
+        *(f"Kan.{method}" for method in METHODS),
+        *(f"Findings.{method}" for method in OF_FINDINGS),
+    ],
 )
 def test_a_public_name_has_its_sections(name):
     found = kanserve
@@ -94,7 +125,7 @@ def test_a_public_name_has_its_sections(name):
     "name",
     [
         *NAMES,
-        *(f"Kan.{method}" for method in (*METHODS, "export")),
+        *(f"Kan.{method}" for method in METHODS),
         *(f"Findings.{method}" for method in OF_FINDINGS),
     ],
 )
@@ -139,6 +170,19 @@ def test_the_example_of_an_awaited_call_runs(name, line_server):
     test = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
     assert test.examples
     assert asyncio.run(typed(test.examples, line_server.address)) == [example.want for example in test.examples]
+
+
+@pytest.mark.parametrize("name", OF_CLIENT)
+def test_the_example_of_an_answer_runs(name, line_server):
+    found = kanserve.client
+    for part in name.split("."):
+        found = getattr(found, part)
+    with kanserve.Client(line_server.address) as client:
+        test = doctest.DocTestParser().get_doctest(inspect.getdoc(found) or "", {"client": client}, name, None, 0)
+        said: list[str] = []
+        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=said.append)
+    assert test.examples
+    assert not said, "".join(said)
 
 
 async def typed(examples: list[doctest.Example], address: str) -> list[str]:
