@@ -1,5 +1,7 @@
 """hidden="auto" of a regression: as many hidden nodes as predict unseen rows well, and no more."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,7 @@ def test_exact_answers_need_one_network():
 
 def test_the_number_of_networks_is_checked():
     x, y = samples(50)
+    wrong: Any
     for wrong in (0, 2.5, "many"):
         with pytest.raises(ValueError, match="n_networks"):
             KANRegressor((), n_networks=wrong).fit(x, y)

@@ -1,6 +1,7 @@
 """The mean of networks is a network that computes their mean, everywhere."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from kanserve.network.layer import make_layer
 from kanserve.train.common.grids import regrid
 
 
-def fits(shape: list[int | tuple[int, int]], *, count: int = 3, positive: bool = False, **options: object) -> list[Kan]:
+def fits(shape: list[int | tuple[int, int]], *, count: int = 3, positive: bool = False, **options: Any) -> list[Kan]:
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (80, 3))
     y = np.sin(3 * x[:, 0]) + x[:, 1] * x[:, 2] + generator.normal(0, 0.1, 80)
@@ -77,7 +78,8 @@ def test_pruned_edges_stay_pruned_and_named_ones_named():
 
 def test_equal_named_functions_on_one_edge_are_added():
     one, other = (
-        Kan((make_layer(functions=[["sin", "x^2"]], affine=[[[2, 1, scale, 0.5], [1, 0, 3, 0]]]),)) for scale in (1, 4)
+        Kan((make_layer(functions=[["sin", "x^2"]], affine=np.array([[[2, 1, scale, 0.5], [1, 0, 3, 0]]])),))
+        for scale in (1, 4)
     )
     both = kanserve.average([one, other])
     assert both.layers[0].functions.tolist() == [["sin", "x^2"]]
