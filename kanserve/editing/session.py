@@ -68,6 +68,12 @@ class Session(SessionEdits):
     >>> session.undo().edges
     ('x1->y',)
     >>> script = session.as_python()  # gives the equal network
+
+    The examples of its methods begin with this session, whose network has one edge:
+
+    >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
+    >>> x = [[n / 10] for n in range(-10, 11)]
+    >>> session = kanserve.Session(kan, (x, kan(x)))
     """
 
     def __repr__(self) -> str:
@@ -108,10 +114,6 @@ class Session(SessionEdits):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.snapshot(points=3).edges[0].function
         'sin'
         """
@@ -147,10 +149,6 @@ class Session(SessionEdits):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.free("x->y").suggest("x->y")[0].function
         'sin'
         """
@@ -197,10 +195,6 @@ class Session(SessionEdits):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> axes = session.free("x->y").plot_edge("x->y", ["sin"])
         """
         place = place_of(self.kan, edge)
@@ -240,10 +234,6 @@ class Session(SessionEdits):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> widget = session.widget(height=480)
         """
         return display("session_widget")(self, height, repository, name)
@@ -258,10 +248,6 @@ class Session(SessionEdits):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> text = session.zero("x->y").to_json()
         >>> kanserve.Session.from_json(text, kan, (x, kan(x))).edges
         ()
@@ -293,10 +279,6 @@ class Session(SessionEdits):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> text = session.zero("x->y").to_json()
         >>> len(kanserve.Session.from_json(text, kan, (x, kan(x))).history)
         1
@@ -325,10 +307,6 @@ class Session(SessionEdits):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> print(session.zero("x->y").as_python().partition("def ")[2])
         replay(kan, data):
             session = kanserve.Session(kan, data, seed=0)

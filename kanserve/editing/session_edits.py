@@ -41,10 +41,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.free("x->y").snap("x->y", "sin").kan.formula().text
         '2*sin(3*x) + 1'
         """
@@ -75,10 +71,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.free("x->y").kan.formula().closed_form
         False
         """
@@ -106,10 +98,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.zero("x->y").edges
         ()
         """
@@ -137,10 +125,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> kan = kanserve.from_formula("sin(x) + y/100", ranges={"x": (-1, 1), "y": (-1, 1)})
         >>> x = [[n / 10, (n * n % 7) / 7] for n in range(-10, 11)]
         >>> kanserve.Session(kan, (x, kan(x))).keep(1, refit=0).edges
@@ -168,10 +152,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.take("x**2").kan.formula().text
         'x^2'
         """
@@ -208,10 +188,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.set("x->y", a=2.5).kan.formula().text
         '2*sin(2.5*x) + 1'
         """
@@ -241,10 +217,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.set("x->y", a=2.9871).round(2).kan.formula().text
         '2*sin(3*x) + 1'
         """
@@ -277,10 +249,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.rename("x", "time").edges
         ('time->y',)
         """
@@ -308,10 +276,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.set("x->y", a=2.9).refit().kan.formula().text
         '2*sin(3*x) + 1'
         """
@@ -337,10 +301,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> kan = kanserve.from_formula("sin(x) + y/1e6", ranges={"x": (-1, 1), "y": (-1, 1)})
         >>> x = [[n / 10, (n * n % 7) / 7] for n in range(-10, 11)]
         >>> kanserve.Session(kan, (x, kan(x))).prune(tolerance=0.001).edges
@@ -374,10 +334,6 @@ class SessionEdits(SessionHistory):
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.free("x->y").symbolify().kan.formula().text
         '2*sin(3*x) + 1'
         """

@@ -99,10 +99,6 @@ class SessionHistory:
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.do(kanserve.editing.KINDS["zero"]("x->y")).edges
         ()
         """
@@ -133,10 +129,6 @@ class SessionHistory:
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> from kanserve.editing import steps
         >>> zero = steps.Zero("x->y")
         >>> session.accept(zero, steps.taken(zero, session.kan, session.rows)).edges
@@ -166,10 +158,6 @@ class SessionHistory:
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.zero("x->y").undo().edges
         ('x->y',)
         """
@@ -194,10 +182,6 @@ class SessionHistory:
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> session.zero("x->y").undo().redo().edges
         ()
         """
@@ -221,10 +205,6 @@ class SessionHistory:
 
         Examples
         --------
-        >>> import kanserve
-        >>> kan = kanserve.from_formula("2*sin(3*x) + 1", ranges={"x": (-1, 1)})
-        >>> x = [[n / 10] for n in range(-10, 11)]
-        >>> session = kanserve.Session(kan, (x, kan(x)))
         >>> end = session.watch(lambda: print(len(session.history), "steps"))
         >>> session = session.zero("x->y")
         1 steps

@@ -103,6 +103,12 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     >>> y = np.where((X**2).sum(axis=1) < 0.5, "inside", "outside")
     >>> KANClassifier(random_state=0).fit(X, y).score(X, y) > 0.95
     True
+
+    The examples of its methods have this one:
+
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> y = np.where(X[:, 0] > 0.3, "high", "low")
+    >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
     """
 
     options = (
@@ -196,12 +202,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from kanserve import KANClassifier
-        >>> X = np.linspace(-1, 1, 40)[:, None]
-        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
-        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
-        >>> estimator.classes_.tolist()
+        >>> KANClassifier(hidden=(), random_state=0).fit(X, y).classes_.tolist()
         ['high', 'low']
         """
         X, categories = coded(X)
@@ -229,8 +230,8 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
         Parameters
         ----------
-        X : array_like or DataFrame of shape (n_samples, n_features)
-            Samples, with the columns of `fit`.
+        X
+            As in `predict`.
 
         Returns
         -------
@@ -239,18 +240,11 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
         Raises
         ------
-        NotFittedError
-            The estimator is not fitted.
-        ValueError
-            X has other columns than in `fit`, or values that are not numbers.
+        NotFittedError, ValueError
+            As in `predict`.
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from kanserve import KANClassifier
-        >>> X = np.linspace(-1, 1, 40)[:, None]
-        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
-        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
         >>> estimator.decision_function([[-0.9], [0.9]]) > 0
         array([ True, False])
         """
@@ -279,11 +273,6 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from kanserve import KANClassifier
-        >>> X = np.linspace(-1, 1, 40)[:, None]
-        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
-        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
         >>> estimator.predict([[-0.9], [0.9]]).tolist()
         ['low', 'high']
         """
@@ -296,8 +285,8 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
         Parameters
         ----------
-        X : array_like or DataFrame of shape (n_samples, n_features)
-            Samples, with the columns of `fit`.
+        X
+            As in `predict`.
 
         Returns
         -------
@@ -306,18 +295,11 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
         Raises
         ------
-        NotFittedError
-            The estimator is not fitted.
-        ValueError
-            X has other columns than in `fit`, or values that are not numbers.
+        NotFittedError, ValueError
+            As in `predict`.
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from kanserve import KANClassifier
-        >>> X = np.linspace(-1, 1, 40)[:, None]
-        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
-        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
         >>> estimator.predict_proba([[-0.9], [0.9]]).round().tolist()
         [[0.0, 1.0], [1.0, 0.0]]
         """
@@ -328,8 +310,8 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
         Parameters
         ----------
-        X : array_like or DataFrame of shape (n_samples, n_features)
-            Samples, with the columns of `fit`.
+        X
+            As in `predict`.
 
         Returns
         -------
@@ -338,18 +320,11 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
         Raises
         ------
-        NotFittedError
-            The estimator is not fitted.
-        ValueError
-            X has other columns than in `fit`, or values that are not numbers.
+        NotFittedError, ValueError
+            As in `predict`.
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from kanserve import KANClassifier
-        >>> X = np.linspace(-1, 1, 40)[:, None]
-        >>> y = np.where(X[:, 0] > 0.3, "high", "low")
-        >>> estimator = KANClassifier(hidden=(), random_state=0).fit(X, y)
         >>> estimator.predict_log_proba([[-0.9], [0.9]]).shape
         (2, 2)
         """

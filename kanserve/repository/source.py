@@ -28,10 +28,13 @@ class Source(Protocol):
     >>> import kanserve, kanserve.repository, tempfile
     >>> models = tempfile.mkdtemp()
     >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"]))
+    >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
     1
-    >>> kanserve.repository.open(models).versions("line")
+    >>> source = kanserve.repository.open(models)
+    >>> source.versions("line")
     (1,)
+
+    The examples of its methods go on with it.
     """
 
     def look(self) -> Mapping[str, Mapping[int, str]]:
@@ -54,12 +57,7 @@ class Source(Protocol):
 
         Examples
         --------
-        >>> import kanserve, kanserve.repository, tempfile
-        >>> models = tempfile.mkdtemp()
-        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
-        1
-        >>> list(kanserve.repository.open(models).look()["line"])
+        >>> list(source.look()["line"])
         [1]
         """
 
@@ -85,12 +83,7 @@ class Source(Protocol):
 
         Examples
         --------
-        >>> import kanserve, kanserve.repository, tempfile
-        >>> models = tempfile.mkdtemp()
-        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
-        1
-        >>> list(kanserve.repository.open(models).look_at("line"))
+        >>> list(source.look_at("line"))
         [1]
         """
 
@@ -120,12 +113,7 @@ class Source(Protocol):
 
         Examples
         --------
-        >>> import kanserve, kanserve.repository, tempfile
-        >>> models = tempfile.mkdtemp()
-        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
-        1
-        >>> kanserve.repository.open(models).read("line", 1).manifest.name
+        >>> source.read("line", 1).manifest.name
         'line'
         """
 
@@ -146,12 +134,7 @@ class Source(Protocol):
 
         Examples
         --------
-        >>> import kanserve, kanserve.repository, tempfile
-        >>> models = tempfile.mkdtemp()
-        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
-        1
-        >>> kanserve.repository.open(models).index()
+        >>> source.index()
         {'line': (1,)}
         """
         return {name: tuple(versions) for name, versions in self.look().items() if ALL_VERSIONS not in versions}
@@ -173,12 +156,7 @@ class Source(Protocol):
 
         Examples
         --------
-        >>> import kanserve, kanserve.repository, tempfile
-        >>> models = tempfile.mkdtemp()
-        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
-        1
-        >>> kanserve.repository.open(models).names()
+        >>> source.names()
         ('line',)
         """
         return tuple(self.index())
@@ -205,12 +183,7 @@ class Source(Protocol):
 
         Examples
         --------
-        >>> import kanserve, kanserve.repository, tempfile
-        >>> models = tempfile.mkdtemp()
-        >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-        >>> kanserve.publish(models, "line", kanserve.compile(kan, ["numpy_source"], name="line"))
-        1
-        >>> kanserve.repository.open(models).versions("line")
+        >>> source.versions("line")
         (1,)
         """
         return tuple(self.look_at(name))

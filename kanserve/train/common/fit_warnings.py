@@ -22,8 +22,13 @@ class TrainingWarning(UserWarning):
     --------
     Turn it into an error where nobody reads the output, as in a nightly job:
 
-    >>> import kanserve, warnings
-    >>> warnings.simplefilter("error", kanserve.train.TrainingWarning)  # doctest: +SKIP
+    >>> import kanserve, numpy as np, warnings
+    >>> x, noise = np.random.default_rng(0).normal(size=(2, 100, 1))
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", kanserve.train.TrainingWarning)
+    ...     kan = kanserve.fit([1, 1], (x, noise), starts=1)
+    Traceback (most recent call last):
+    kanserve.train.common.fit_warnings.TrainingWarning: The network predicts no better than a constant...
     """
 
 
