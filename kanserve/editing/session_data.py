@@ -1,8 +1,10 @@
 """The data of a session: training rows, held-out rows, and the loss of a network on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, InputError
@@ -11,6 +13,8 @@ from kanserve.network.kan import Kan
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.edge_candidates import within_domain
 from kanserve.simplification.validation import Judge, judge
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,22 +66,24 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
 
 def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:
     """The network after an edit; InputError if a function leaves its domain, or fewer rows are finite than before."""
-    trouble = _outside_domain(after, rows)
-    if trouble and not _outside_domain(before, rows):
+    found = values(after, rows.judge.x)
+    trouble = _outside_domain(after, found)
+    if trouble and not _outside_domain(before, values(before, rows.judge.x)):
         raise InputError(trouble)
-    left = _finite(after, rows)
-    if left < len(rows.judge.x) and left < (had := _finite(before, rows)):
+    left = _finite(found[-1])
+    if left < len(rows.judge.x) and left < (had := _finite(answers(before, rows.judge.x))):
         raise InputError(f"With that, the network is finite on {left} of the rows; it was on {had}.")
     return after
 
 
-def _finite(kan: Kan, rows: SessionData) -> int:
-    return int(np.isfinite(answers(kan, rows.judge.x)).all(axis=1).sum())
+def _finite(outputs: Array) -> int:
+    return int(np.isfinite(outputs).all(axis=1).sum())
 
 
-def _outside_domain(kan: Kan, rows: SessionData) -> str:
-    """An error message for a named function that leaves its domain on the data; "" if all stay inside."""
-    for depth, (layer, v) in enumerate(zip(kan.layers, values(kan, rows.judge.x), strict=False)):
+def _outside_domain(kan: Kan, found: Sequence[Array]) -> str:
+    """An error message for a named function that leaves its domain at these inputs of each layer; "" if all stay
+    inside."""
+    for depth, (layer, v) in enumerate(zip(kan.layers, found, strict=False)):
         v = v[np.isfinite(v).all(axis=1)]
         for j, i in np.argwhere(layer.symbolic_mask) if len(v) else ():
             function, (a, b) = str(layer.functions[j, i]), layer.affine[j, i, :2]
