@@ -22,7 +22,7 @@ from kanserve.train.common.outer_layers import (
 )
 
 Array = NDArray[np.float64]
-SAME = ("name", "unit", "fill_value", "categories", "category_values")  # of an input of all networks
+COMPARED = ("name", "unit", "fill_value", "categories", "category_values")  # of an input of all networks
 SAME_KNOT = 1e-9  # of the range, by which knots that are equal may differ
 
 
@@ -66,16 +66,16 @@ def average(kans: Sequence[Kan]) -> Kan:
         raise NetworkError("An average needs at least one network, got none.")
     if len(kans) == 1:
         return kans[0]
-    inner = [without_exponential(without_clipped_inputs(kan)) for kan in kans]
+    unclipped = [without_clipped_inputs(kan) for kan in kans]
+    inner = [without_exponential(kan) for kan in unclipped]
     for other in inner[1:]:
         _check(inner[0], other)
-    taken = {len(kan.layers) - len(one.layers) for kan, one in zip(kans, inner, strict=True)}
-    if len(taken) > 1:
+    if len({(len(kan.layers), len(one.layers)) for kan, one in zip(kans, unclipped, strict=True)}) > 1:
         raise NetworkError("Some of these networks have layers that clip inputs or take exponentials, and some do not.")
     result = _mean(inner)
-    if len(without_exponential(kans[0]).layers) < len(kans[0].layers):
+    if inner[0] is not unclipped[0]:
         result = with_exponential(result)
-    return with_clipped_inputs(result) if len(without_clipped_inputs(kans[0]).layers) < len(kans[0].layers) else result
+    return with_clipped_inputs(result) if unclipped[0] is not kans[0] else result
 
 
 def _check(one: Kan, other: Kan) -> None:
@@ -84,13 +84,7 @@ def _check(one: Kan, other: Kan) -> None:
         same = same and [_known(each) for each in a] == [_known(each) for each in b]
     same = same and np.array_equal(one.input_shift, other.input_shift)
     same = same and np.array_equal(one.input_scale, other.input_scale)
-    for first, second in zip(one.layers, other.layers, strict=False):
-        same = same and (first.order, first.base, first.extrapolation) == (
-            second.order,
-            second.base,
-            second.extrapolation,
-        )
-    if not same:
+    if not same or [_kind(layer) for layer in one.layers] != [_kind(layer) for layer in other.layers]:
         raise NetworkError(
             "An average takes networks of equal depth and order, with the same inputs, outputs and classes, fitted to "
             f"the same rows; {one!r} and {other!r} differ."
@@ -98,7 +92,11 @@ def _check(one: Kan, other: Kan) -> None:
 
 
 def _known(variable: Variable) -> list[object]:
-    return [getattr(variable, name) for name in SAME]
+    return [getattr(variable, name) for name in COMPARED]
+
+
+def _kind(layer: Layer) -> tuple[int, str, str]:
+    return layer.order, layer.base, layer.extrapolation
 
 
 def _mean(kans: Sequence[Kan]) -> Kan:

@@ -22,13 +22,14 @@ from kanserve.train.common.training_settings import TRAINING
 Array = NDArray[np.float64]
 
 
-def set_ranges(kan: Kan, x: ArrayLike) -> Kan:
+def set_ranges(kan: Kan, x: ArrayLike, keep_first: bool = False) -> Kan:
     """The network with every grid set to the range of its input on the rows x (N, inputs), raw features.
 
-    Hidden ranges get 2 % more on either side. A constant input gets a range around it of half-width 1, or of a
-    millionth of its value if that is more.
+    With `keep_first` those of the first layer stay as they are: in a fit, they have the range of all rows. Hidden
+    ranges get 2 % more on either side. A constant input gets a range around it of half-width 1, or of a millionth of
+    its value if that is more.
     """
-    return _along(kan, x, None)
+    return _along(kan, x, None, keep_first)
 
 
 def regrid(kan: Kan, x: ArrayLike | None, intervals: int, keep_first: bool = False) -> Kan:
@@ -65,7 +66,7 @@ def with_interior_knots(layer: Layer, interiors: Sequence[Array], intervals: int
     return replace(layer, knots=np.stack(grids), coefficients=coefficients)
 
 
-def _along(kan: Kan, x: ArrayLike, intervals: int | None, keep_first: bool = False) -> Kan:
+def _along(kan: Kan, x: ArrayLike, intervals: int | None, keep_first: bool) -> Kan:
     rows = evaluate.as_rows(kan, x)
     layers: list[Layer] = []
     with np.errstate(all="ignore"):

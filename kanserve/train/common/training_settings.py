@@ -203,7 +203,8 @@ class TrainingSettings:
     """The lowest error on exact data is about 1e5 times its square root."""
     schedule_exact_jumps: float = 1e-7
     """Of fits of deep networks to exact data, on the jumps of the splines' highest derivatives: at the ends of hidden
-    ranges, where few rows are, splines go on as polynomials instead of falling to 0."""
+    ranges, where few rows are, splines go on as polynomials instead of falling to 0. Of 1e-11 to 1e-6 it is best on
+    [4,4,2,1]."""
     schedule_exact_gain: float = 4.0
     """By which a squared error falls from one grid to the next, at least, where data are exact."""
     schedule_start_rows: int = 2000

@@ -126,7 +126,7 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
     now.plan = plan = replace(plan, settings=_sharper(chosen, plan))
     steps = plan.settings.steps
     if _is_deep(chosen) and best.smooth == 0 and _is_good(best, plan):  # hidden values have left their grids
-        best = replace(best, kan=set_ranges(chosen, data.x))
+        best = replace(best, kan=set_ranges(chosen, data.x, keep_first=True))
     few = _enough(data, best.kan, plan)
     if len(few) < len(data):
         best = now.fitted(best.kan, few, best.smooth, steps)
@@ -258,7 +258,7 @@ def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
     if not _is_deep(finalists[0].kan) or plan.settings.strengths[0] > 0 or not _is_good(finalists[0], plan):
         return finalists
     for count, intervals in zip((3, 2), plan.settings.grids[1:-1], strict=False):
-        moved = [regrid(one.kan, plan.train.x, intervals) for one in finalists[:count]]
+        moved = [regrid(one.kan, plan.train.x, intervals, keep_first=True) for one in finalists[:count]]
         if len(moved) < count or parameters(moved[0]) > min(different_answers(plan.train), MOST_PARAMETERS):
             break
         fitted = [now.fitted(kan, _enough(plan.train, kan, plan), 0.0, TRAINING.schedule_grow_steps) for kan in moved]

@@ -307,8 +307,7 @@ class _Run:
         if not isfinite(now):
             return
         kan = from_module(self.model.write(vector))
-        moved = set_ranges(kan, sample.x)
-        moved = replace(moved, layers=(kan.layers[0], *moved.layers[1:]))
+        moved = set_ranges(kan, sample.x, keep_first=True)
         if any(_has_left(before, after) for before, after in zip(kan.layers, moved.layers, strict=True)):
             other = model(moved, self.settings.device)
             if cost(other, other.vector()) <= TRAINING.gradient_fit_worse * now:

@@ -36,6 +36,14 @@ def test_the_outputs_are_the_means(shape, extrapolation):
     np.testing.assert_allclose(kanserve.average(every)(rows()), wanted, rtol=1e-10, atol=1e-12)
 
 
+def test_a_fit_ends_on_the_range_of_all_rows_whatever_was_held_out():
+    x = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    for seed in range(3):  # the held-out rows of some have the least or the largest value of an input
+        kan = kanserve.fit([2, 1], (x, np.sin(5 * x[:, 0]) + x[:, 1]), seed=seed, starts=1, steps=5, grid=(3, 5, 10))
+        assert kan.layers[0].intervals > 3
+        np.testing.assert_array_equal(kan.layers[0].knots[:, [3, -4]], [[-1, 1], [-1, 1]])
+
+
 def test_networks_without_hidden_nodes_keep_their_shape():
     assert kanserve.average(fits([3, 1])).shape == (3, 1)
     assert kanserve.average(fits([3, 2, 2, 1])).shape == (3, 6, 6, 1)
