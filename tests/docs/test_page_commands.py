@@ -303,7 +303,7 @@ def test_the_lines_on_exports_and_c_run(law, tmp_path):
     write_tables(tmp_path)
     for line in (*lines("docs/export.md", "kanserve fit"), *lines("docs/export.md", "kanserve export kan")):
         run(line, tmp_path)
-    assert (tmp_path / "houses_c" / "c_source" / "model.c").is_file()
+    assert {"houses.c", "houses.h"} <= {path.name for path in (tmp_path / "houses_c" / "c_source").iterdir()}
     check, only = lines("docs/export.md", "kanserve export law.safetensors")
     assert "c_source" in run(check, tmp_path) and "numpy_source" in run(check, tmp_path)
     assert "pure subroutine law" in run(only, tmp_path)
