@@ -31,6 +31,10 @@ class SessionData:
         assert self.judge.held is not None  # ensured by `rows_for`
         return self.judge.held
 
+    def work(self, kan: Kan) -> float:
+        """The multiply-adds of all rows through a network's splines."""
+        return float(len(self.judge.x) * sum(layer.coefficients.size for layer in kan.layers))
+
     def loss(self, kan: Kan) -> float:
         """The loss on the held-out rows: the mean squared error relative to the variances, or the cross-entropy."""
         with np.errstate(over="ignore"):

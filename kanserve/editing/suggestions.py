@@ -19,6 +19,7 @@ from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic
 from kanserve.simplification.simplification_settings import SIMPLIFICATION
+from kanserve.train.lm.blas_threads import threads_for
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,16 @@ def suggestions(
     They are sorted by the loss after the refit and by complexity, weighed as in `edge_candidates.candidates`. Functions
     that leave their domain, or make another function leave its domain, are not suggested.
     """
-    found, error, now = points(kan, place, rows), rows.error(kan), rows.loss(kan)
-    fits = [fit for name in functions if (fit := closest(found, name, error)) is not None]
-    offered = []
-    for fit in sorted(fits, key=lambda fit: fit.rank)[:top]:
-        try:
-            after = require_sound(kan, put_in(kan, place, fit.symbolic, rows, refit), rows)
-        except InputError:
-            continue
-        offered.append(_suggestion(kan, place, fit, rows.loss(after), now))
+    with threads_for(rows.work(kan)):
+        found, error, now = points(kan, place, rows), rows.error(kan), rows.loss(kan)
+        fits = [fit for name in functions if (fit := closest(found, name, error)) is not None]
+        offered = []
+        for fit in sorted(fits, key=lambda fit: fit.rank)[:top]:
+            try:
+                after = require_sound(kan, put_in(kan, place, fit.symbolic, rows, refit), rows)
+            except InputError:
+                continue
+            offered.append(_suggestion(kan, place, fit, rows.loss(after), now))
     floor = 1e-9 + 0.1 * float(np.sqrt(now)) if np.isfinite(now) else 1e-9
     return tuple(sorted(offered, key=lambda step: _price(step, floor)))
 

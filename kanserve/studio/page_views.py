@@ -24,6 +24,7 @@ from kanserve.network.training_range import outside, ranges
 from kanserve.simplification.activations import values
 from kanserve.studio.studio_limits import STUDIO
 from kanserve.train import score
+from kanserve.train.lm.blas_threads import threads_for
 
 Array = NDArray[np.float64]
 
@@ -89,6 +90,11 @@ class PageView:
 
 def page_view(session: Session, revision: int) -> PageView:
     """The page's view of a session."""
+    with threads_for(session.rows.work(session.kan)):
+        return _page_view(session, revision)
+
+
+def _page_view(session: Session, revision: int) -> PageView:
     kan, first, rows = session.kan, session.first, session.rows
     now = measure(kan, rows.held)
     shares = shares_of(kan, rows.judge.x)
