@@ -66,6 +66,11 @@ class Exported:
     note: str = ""
 
 
+def prepared(rows: SessionData, kan: Kan) -> None:
+    """Nothing but what the first look would wait for: imports, and what one evaluation of the network leaves cached."""
+    rows.error(kan)
+
+
 def taken(rows: SessionData, step: Step, kan: Kan) -> Kan:
     """The network after a step."""
     return steps.taken(step, kan, rows)

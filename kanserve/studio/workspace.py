@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,12 +164,16 @@ class Workspace:
         """The state as the page shows it."""
         session = self.session
         with self._state:
+            if self._view is None:  # the page asks for candidates next
+                threading.Thread(target=self._prepare, daemon=True).start()
             if self._view is None or self._view.revision != self.revision:
-                first, self._view = self._view is None, page_view(session, self.revision)
-                if first:  # only now, so that they take nothing from what the page waits for
-                    for name in ("step", "look"):
-                        threading.Thread(target=self._workers[name].start, daemon=True).start()
+                self._view = page_view(session, self.revision)
             return self._view
+
+    def _prepare(self) -> None:
+        """Bring up the process of looks, while the first view is made."""
+        with suppress(KanserveError):  # the studio may end meanwhile
+            self._workers["look"].run(jobs.prepared, self.session.kan, seconds=STUDIO.look_seconds)
 
     def edge(self, name: str) -> EdgeCurve:
         return edge_curve(self.session, name)
@@ -204,6 +209,8 @@ class Workspace:
         session = self.session
         own = [one.name for one in OWN.values() if one.formula is not None]
         found: tuple[Suggestion, ...] = self._looked(("candidates", f"{name}\0{own}"), jobs.candidates, name, own)
+        # A step comes next. Its process starts only now, so that it took nothing from the first candidates.
+        threading.Thread(target=self._workers["step"].start, daemon=True).start()
         curve, now = edge_curve(session, name), session.loss
         views = []
         for one in found:

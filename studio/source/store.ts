@@ -115,11 +115,16 @@ async function load() {
 
 let looking: AbortController | null = null;
 
-/** The selected edge's curve, then its candidates, which take a moment. */
+/**
+ * The selected edge's curve, and its candidates, which take a moment. Both are asked for at once, unless an earlier edge
+ * is still looked at: then candidates come after the curve, and whoever passes many edges asks for none of theirs.
+ */
 export async function look() {
+  const passing = looking !== null;
   looking?.abort();
   const name = selected.value;
-  const own = (looking = new AbortController());
+  const own = new AbortController();
+  looking = name ? own : null;
   batch(() => {
     candidates.value = null;
     candidatesTrouble.value = "";
@@ -127,6 +132,9 @@ export async function look() {
     if (curve.value?.name !== name) curve.value = null;
   });
   if (!name) return;
+  const ask = () => call<{ candidates: Candidate[] }>(`${edgePath(name)}/candidates`, undefined, own.signal);
+  const asked = passing ? null : ask();
+  asked?.catch(() => {}); // what fails here is told below
   try {
     const shown = (curve.value = await call<Curve>(edgePath(name), undefined, own.signal));
     if (!edge.value) {
@@ -134,7 +142,7 @@ export async function look() {
       const n = tiles.value?.places.findIndex((other) => other.join() === place.join()) ?? -1;
       other.value = { name, function: named, spline, constants: [], share: tiles.value?.shares[n] ?? 0, low, high, curve: values, place };
     }
-    const got = await call<{ candidates: Candidate[] }>(`${edgePath(name)}/candidates`, undefined, own.signal);
+    const got = await (asked ?? ask());
     if (own.signal.aborted) return;
     batch(() => {
       candidates.value = got.candidates;
@@ -146,6 +154,8 @@ export async function look() {
     if (own.signal.aborted) return;
     candidates.value = [];
     candidatesTrouble.value = error instanceof Error ? error.message : String(error);
+  } finally {
+    if (looking === own) looking = null;
   }
 }
 

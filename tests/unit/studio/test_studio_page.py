@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
 import numpy as np
@@ -63,6 +63,22 @@ def test_a_tile_is_clicked_snapped_and_undone(browser: Any, root: Path):
         page.click("button[aria-label=Redo]")
         settled(page, 1)
         assert equal(saved(studio), after)
+
+
+def test_candidates_are_asked_for_with_the_curve_but_not_those_of_edges_that_are_passed_by(browser: Any, root: Path):
+    with page_of(browser, root) as (page, _):
+        held: list[Any] = []
+        asked: list[str] = []
+        page.route(re.compile("/api/edges/[^/]+$"), lambda route: held.append(route))  # a curve takes long
+        page.on("request", lambda request: asked.append(unquote(urlsplit(request.url).path)))
+        edges = page.eval_on_selector_all(".tile:not(.chosen)", "found => found.map((one) => one.dataset.edge)")
+        for edge in edges:
+            page.click(f".tile[data-edge='{edge}']")
+        first, last = (f"/api/edges/{edge}" for edge in (edges[0], edges[-1]))
+        assert asked == [f"{first}/candidates", first, last]
+        held[-1].continue_()
+        page.wait_for_selector(".choice")
+        assert asked == [f"{first}/candidates", first, last, f"{last}/candidates"]
 
 
 def test_the_python_of_the_steps_gives_the_equal_network_in_a_new_process(browser: Any, root: Path, tmp_path: Path):

@@ -9,19 +9,26 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 import kanserve
 from kanserve import repository
 from kanserve.artifact_compiler import compile
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
+from kanserve.editing.snapshot import shares_of
 from kanserve.network import serialization
 from kanserve.network.evaluate import edges, evaluate, jacobian
 from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK, LIGHT
 from kanserve.studio.opened_model import Opened, open_network, open_table
+from kanserve.studio.page_views import page_view
 from kanserve.studio.studio_limits import STUDIO
+from kanserve.studio.studio_worker import Worker
+from kanserve.studio.workspace import Workspace
+from kanserve.train.lm.blas_threads import _controller
 from tests.support.paths import ROOT
+from tests.support.reload_checks import eventually
 from tests.support.sessions import law, replayed
 from tests.support.studios import Running, opened_law, running
 
@@ -122,6 +129,50 @@ def test_candidates_are_the_suggestions_with_their_curves_in_the_units_of_the_ed
         inside = [n for n, u in enumerate(curve["u"]) if curve["low"] <= u <= curve["high"]]
         own, other = (np.array(values)[inside] for values in (curve["values"], best["curve"]))
         assert 1 - ((own - other) ** 2).mean() / own.var() > 0.99
+
+
+def test_the_process_of_looks_is_up_while_the_first_view_is_made_and_that_of_steps_after_candidates(monkeypatch):
+    asked: list[tuple[Worker, str]] = []
+    begun = threading.Event()
+    run, view = Worker.run, page_view
+
+    def noted(worker, function, *arguments, **options):
+        asked.append((worker, function.__name__))
+        begun.set()
+        return run(worker, function, *arguments, **options)
+
+    def waited(session, revision):
+        assert begun.wait(30)
+        return view(session, revision)
+
+    monkeypatch.setattr(Worker, "run", noted)
+    monkeypatch.setattr("kanserve.studio.workspace.page_view", waited)
+    space = Workspace(opened_law())
+    look, step = (space._workers[name] for name in ("look", "step"))
+    try:
+        space.view()
+        space.view()
+        assert asked == [(look, "prepared")] and step._process is None
+        space.candidates("x->h1")
+        assert asked == [(look, "prepared"), (look, "candidates")]
+        eventually(lambda: step._process is not None)
+    finally:
+        space.close()
+
+
+def test_the_view_keeps_linear_algebra_on_one_thread(monkeypatch):
+    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+    _controller.cache_clear()  # another test may have loaded a library of linear algebra since
+    threads: set[int] = set()
+
+    def seen(*given):
+        threads.update(one.num_threads for one in blas.lib_controllers)
+        return shares_of(*given)
+
+    monkeypatch.setattr("kanserve.studio.page_views.shares_of", seen)
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        page_view(Session(*law()), 0)
+    assert threads == {1}
 
 
 def test_a_function_of_the_user_is_a_candidate_and_a_step_and_in_the_script(studio: Running):
