@@ -41,6 +41,10 @@ class ChoiceSettings:
     few_rows: int = 5000
     """Up to so many all rows are predicted, each by networks that have not seen it; of more, a part."""
     folds: int = 3
+    clear: float = 4.0
+    """Standard errors from which on a number is too far behind the best to be tried on a further fold."""
+    clear_rows: int = 200
+    """Unseen rows that this takes, at least."""
     most_inputs: int = 30
     """With more inputs one fold and one network are enough: a fit takes long."""
     grid: tuple[int, ...] = (3, 5)
@@ -65,11 +69,19 @@ def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: in
         data = in_numbers(data, first_encoding(data, np.asarray(np.isnan(data.x).any(axis=0)), ranks=True))
     folds = _folds(data, seed)
     given = {**options, "steps": CHOICE.steps, "starts": CHOICE.starts}
-    found = [_errors(data, folds, nodes, order, given, seed) for nodes in candidates]
-    chosen = _simplest(found)
+    left = {nodes: np.empty(0) for nodes in candidates}
+    for count in range(1, len(folds) + 1):
+        for nodes, before in left.items():
+            left[nodes] = np.concatenate([before, _errors(data, *folds[count - 1], nodes, order, given, seed)])
+        left = _not_far_behind(left)
+        if len(left) == 1:
+            folds = folds[:count]
+            break
+    chosen = _simplest(left)
+    losses = left[chosen]
     short = len(data) < CHOICE.many_rows and data.x.shape[1] <= CHOICE.most_inputs
-    noisy = float(found[chosen].mean()) > CHOICE.noise * float(_of_constants(data, folds, options).mean())
-    return candidates[chosen], CHOICE.networks if short and noisy else 1
+    noisy = len(losses) > 0 and float(losses.mean()) > CHOICE.noise * float(_of_constants(data, folds, options).mean())
+    return chosen, CHOICE.networks if short and noisy else 1
 
 
 def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
@@ -92,23 +104,15 @@ def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
 
 
 def _errors(
-    data: Dataset,
-    folds: Sequence[tuple[Dataset, Dataset]],
-    nodes: Widths,
-    order: int,
-    options: dict[str, Any],
-    seed: int,
+    data: Dataset, train: Dataset, judges: Dataset, nodes: Widths, order: int, options: Mapping[str, Any], seed: int
 ) -> Array:
-    """The loss of each row that a network of so many hidden nodes has not seen."""
+    """The loss of each row of `judges` for a network of so many hidden nodes that has not seen it."""
     of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
-    found = []
-    for train, judges in folds:
-        begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=CHOICE.grid[0], order=order, seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TrainingWarning)
-            kan: Kan = fit(begin, train, grid=CHOICE.grid, seed=seed, **options)
-        found.append(errors(kan, judges, of) * len(judges) * judges.shares)
-    return np.concatenate(found) if found else np.zeros(1)
+    begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=CHOICE.grid[0], order=order, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingWarning)
+        kan: Kan = fit(begin, train, grid=CHOICE.grid, seed=seed, **options)
+    return errors(kan, judges, of) * len(judges) * judges.shares
 
 
 def _of_constants(data: Dataset, folds: Sequence[tuple[Dataset, Dataset]], options: Mapping[str, Any]) -> Array:
@@ -119,17 +123,32 @@ def _of_constants(data: Dataset, folds: Sequence[tuple[Dataset, Dataset]], optio
     for train, judges in folds:
         plain = normalised(create(shape), train, of)
         found.append(errors_of_constant(plain, train, judges, of) * len(judges) * judges.shares)
-    return np.concatenate(found) if found else np.ones(1)
+    return np.concatenate(found)
 
 
-def _simplest(found: Sequence[Array]) -> int:
+def _not_far_behind(found: Mapping[Widths, Array]) -> dict[Widths, Array]:
+    """Those numbers of nodes that further folds may still choose."""
+    best = found[_best(found)]
+    if len(best) < CHOICE.clear_rows or not np.isfinite(best).all():
+        return {**found}
+    return {nodes: losses for nodes, losses in found.items() if not _is_worse(losses, best, CHOICE.clear)}
+
+
+def _best(found: Mapping[Widths, Array]) -> Widths:
+    return min(found, key=lambda nodes: float(np.where(np.isfinite(found[nodes]), found[nodes], np.inf).mean()))
+
+
+def _is_worse(losses: Array, best: Array, times: float) -> bool:
+    """Whether losses are not finite, or on average above the best by so many standard errors of the difference."""
+    if not np.isfinite(losses).all():
+        return True
+    worse = losses - best
+    return bool(worse.mean() > times * worse.std() / np.sqrt(len(worse)))
+
+
+def _simplest(found: Mapping[Widths, Array]) -> Widths:
     """The first whose losses are not clearly worse, row by row, than those of the best."""
-    best = min(found, key=lambda losses: float(losses.mean()))
-    for number, losses in enumerate(found):
-        if not np.isfinite(losses).all():
-            continue
-        worse = losses - best
-        error = float(worse.std()) / np.sqrt(len(worse))
-        if float(worse.mean()) <= CHOICE.share * error:
-            return number
-    return 0
+    first, *_ = found
+    best = found[_best(found)] if len(found[first]) else found[first]
+    good = (nodes for nodes, losses in found.items() if len(best) and not _is_worse(losses, best, CHOICE.share))
+    return next(good, first)

@@ -8,7 +8,7 @@ import pytest
 import kanserve
 from kanserve.data.dataset import Dataset
 from kanserve.estimator import KANRegressor
-from kanserve.estimator.hidden_choice import CHOICE, _folds, _simplest
+from kanserve.estimator.hidden_choice import CHOICE, _folds, _not_far_behind, _simplest, chosen_nodes
 
 
 def samples(rows: int = 300, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +92,37 @@ def test_of_many_rows_a_part_is_enough():
 def test_fewer_nodes_are_taken_unless_they_are_clearly_worse():
     losses = np.random.default_rng(0).uniform(0, 1, 400)
     noise = np.random.default_rng(1).normal(0, 0.1, 400)
-    assert _simplest([losses + noise - noise.mean(), losses]) == 0
-    assert _simplest([losses + 0.1 + noise, losses]) == 1
-    assert _simplest([np.full(400, np.inf), losses]) == 1
+    assert _simplest({(): losses + noise - noise.mean(), (2,): losses}) == ()
+    assert _simplest({(): losses + 0.1 + noise, (2,): losses}) == (2,)
+    assert _simplest({(): np.full(400, np.inf), (2,): losses}) == (2,)
+    assert _simplest({(): np.full(400, np.nan), (2,): losses}) == (2,)
+    assert _simplest({(): np.full(400, np.inf), (2,): np.full(400, np.nan)}) == ()
+    assert _simplest({(): np.empty(0), (2,): np.empty(0)}) == ()
+
+
+def test_what_is_far_behind_on_many_rows_is_not_tried_again():
+    losses = np.random.default_rng(0).uniform(0, 1, 400)
+    noise = np.random.default_rng(1).normal(0, 0.1, 400)
+    found = {(): losses + 0.1 + noise, (2,): losses + 0.01 + noise, (5,): losses}
+    assert list(_not_far_behind(found)) == [(2,), (5,)]
+    assert list(_not_far_behind({(): np.full(400, np.inf), (2,): losses})) == [(2,)]
+    assert list(_not_far_behind({(): np.full(400, np.inf), (2,): np.full(400, np.inf)})) == [(), (2,)]
+    few = CHOICE.clear_rows - 1
+    assert list(_not_far_behind({nodes: one[:few] for nodes, one in found.items()})) == list(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "tried"), [(900, 1), (300, 2), (150, CHOICE.folds)])
+def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatch, rows, tried):
+    seen: list[tuple[int, ...]] = []
+
+    def fit(begin: kanserve.Kan, *arguments: Any, **options: Any) -> kanserve.Kan:
+        seen.append(begin.shape)
+        return kanserve.fit(begin, *arguments, **options)
+
+    monkeypatch.setattr("kanserve.estimator.hidden_choice.fit", fit)
+    x = np.random.default_rng(0).uniform(-1, 1, (rows, 2))
+    options = {"loss": "squared", "quantile": 0.5, "power": 1.5}
+    y = x[:, 0] * x[:, 1] + np.random.default_rng(1).normal(0, 0.05, rows)
+    nodes, _ = chosen_nodes(Dataset(x, y), 3, options, 0)
+    assert nodes != () and seen.count((2, 1)) == tried
