@@ -283,7 +283,7 @@ def shares_of(kan: Kan, x: Array) -> tuple[Array, ...]:
 
 def _formulas(kan: Kan) -> tuple[FormulaView, ...]:
     if kan.edges > EDITING.snapshot_formula_edges:
-        trouble = f"A formula of {kan.edges:,} edges would fill pages; keep fewer edges first."
+        trouble = f"A formula of {kan.edges:,} edges would fill pages. Keep fewer edges first."
         return tuple(FormulaView(output.name, "", kan.symbolic, trouble=trouble) for output in kan.outputs)
     try:
         found = formulas(kan, limit=EDITING.snapshot_operations, strict=False)

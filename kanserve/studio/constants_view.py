@@ -1,5 +1,6 @@
 """The constants of named functions: values, standard errors, and simpler numbers with what each would cost."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -84,7 +85,7 @@ def nice_number(value: float) -> tuple[str, float]:
         text, near = str(fraction), float(fraction)
     else:
         near = float(f"{value:.2g}")
-        text = f"{near:g}"
+        text = re.sub("e([-+])0*", lambda found: "e" + found[1].strip("+"), f"{near:g}")
     return ("", value) if near == value else (text, near)
 
 

@@ -97,6 +97,7 @@ class Calls:
             "can_publish": bool(opened.repository),
             "drawn": opened.drawn,
             "held_out": 0 if space.fitting else len(space.session.rows.held),
+            "held_apart": not space.fitting and space.session.rows.held is not space.session.rows.judge.learn,
             "total_rows": len(opened.data) if opened.data is not None else 0,
             "unseen_rows": len(opened.unseen) if opened.unseen is not None else 0,
             "classes": [] if space.fitting else list(space.session.kan.classes),

@@ -3,6 +3,12 @@
 import { change, changeMark, number, spoken } from "./format";
 import { busy, constants, select, setConstant } from "./store";
 
+/** A constant as its field shows it: at most ten characters, which fit. */
+function typed(value: number): string {
+  const text = String(Number(value.toPrecision(6)));
+  return text.length > 10 ? Number(value.toPrecision(5)).toExponential().replace("e+", "e") : text;
+}
+
 export function ConstantsTable() {
   const all = constants.value;
   if (!all) return <p class="empty">≈ reading the constants</p>;
@@ -37,16 +43,16 @@ export function ConstantsTable() {
                   key={one.value}
                   aria-label={`${one.constant} of ${spoken(one.edge)}`}
                   inputMode="decimal"
-                  defaultValue={String(Number(one.value.toPrecision(6)))}
+                  defaultValue={typed(one.value)}
                   disabled={!!busy.value}
                   onKeyDown={(event) => {
                     event.stopPropagation();
                     if (event.key === "Enter") event.currentTarget.blur();
-                    if (event.key === "Escape") event.currentTarget.value = String(Number(one.value.toPrecision(6)));
+                    if (event.key === "Escape") event.currentTarget.value = typed(one.value);
                   }}
                   onBlur={(event) => {
                     const value = Number(event.currentTarget.value.replace(",", ".").replace("−", "-"));
-                    if (Number.isFinite(value) && value !== Number(one.value.toPrecision(6))) void setConstant(one.edge, one.constant, value);
+                    if (Number.isFinite(value) && value !== Number(typed(one.value))) void setConstant(one.edge, one.constant, value);
                   }}
                 />
               </td>
@@ -62,7 +68,7 @@ export function ConstantsTable() {
                     onClick={() => setConstant(one.edge, one.constant, one.nice_value!)}
                   >
                     <span class="hidden">{`Round ${one.constant} of ${spoken(one.edge)} to `}</span>
-                    {one.nice.replace("-", "−")}
+                    {one.nice.replace(/-/g, "−")}
                   </button>
                 ) : (
                   <span class="quiet">–</span>

@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { number, plural, spoken } from "./format";
-import { busy, dialog, model, publish, selected, snapshot, view, writeOwn } from "./store";
+import { busy, dialog, judged, model, publish, selected, snapshot, view, writeOwn } from "./store";
 import { focused, inNotebook } from "./surroundings";
 
 function Dialog({ title, children }: { title: string; children: ComponentChildren }) {
@@ -42,7 +42,7 @@ function Publish() {
   const [fault, setFault] = useState("");
   const [name, setName] = useState(source.name || "model");
   const own = snapshot.value!.own_functions;
-  const measured = source.drawn ? "without data, its fit is not measured" : `validation ${now.measure.kind} ${number(now.measure.value)}`;
+  const measured = source.drawn ? "without data, its fit is not measured" : `${judged.value} ${now.measure.kind} ${number(now.measure.value)}`;
   const send = async (event: Event) => {
     event.preventDefault();
     setFault("");
@@ -55,11 +55,11 @@ function Publish() {
       <form onSubmit={send}>
         {source.name ? (
           <p>
-            {source.name}, {plural(now.edges, "edge")}, {measured}. It becomes the next version of the repository; versions that are there never change.
+            {source.name}, {plural(now.edges, "edge")}, {measured}. It becomes the next version in the repository. Published versions never change.
           </p>
         ) : (
           <label>
-            The model's name: lower case, digits, - and _
+            The model's name: lower-case letters, digits, - and _
             <input value={name} onInput={(event) => setName(event.currentTarget.value)} required />
           </label>
         )}
@@ -108,7 +108,7 @@ function Own() {
   return (
     <Dialog title={`A function for ${spoken(selected.value)}`}>
       <form onSubmit={send}>
-        <p>Write f in x; the edge becomes the closest c·f(a·x + b) + d. Powers are x^2; sin, cos, tan, exp, log, sqrt, tanh, abs and more have their names.</p>
+        <p>Write f in x. The edge becomes the closest c·f(a·x + b) + d. A power is x^2. There are sin, cos, tan, exp, log, sqrt, tanh, abs and more.</p>
         <label>
           f(x) =
           <input class="mono" value={formula} placeholder="x/(1 + x^2)" required autoFocus onInput={(event) => setFormula(event.currentTarget.value)} />
@@ -137,10 +137,10 @@ const KEYS: [string, string][] = [
   ["J, K", "the next edge, the edge before, by share of the signal"],
   ["↑, ↓", "preview the candidate before, the next one"],
   ["Enter", "snap the edge to the previewed candidate"],
-  ["Backspace", "free a snapped edge: a spline that equals it"],
+  ["Backspace", "replace the function of a snapped edge by a spline that equals it"],
   ["0", "set the edge to zero"],
   ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
-  ["arrows, Page Up, Page Down, Home, End", "on a slider its value; on a map of edges the edge, which Enter selects"],
+  ["arrows, Page Up, Page Down, Home, End", "change the value of a slider, or move over a map of edges, where Enter selects"],
   ["?", "this list"],
 ];
 

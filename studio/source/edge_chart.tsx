@@ -1,7 +1,7 @@
 /** The selected edge: its curve with knots, the candidate under it, where rows are, and the gap between the two. */
 
 import { useSize } from "./flow";
-import { number, tick } from "./format";
+import { number, percent, tick } from "./format";
 import { area, line, linear, ticks } from "./shapes";
 import { curve, previewed } from "./store";
 
@@ -117,7 +117,7 @@ function Drawing({ width }: { width: number }) {
           <line x1={sx(low)} x2={sx(high)} y1="11" y2="11" stroke="var(--frame)" />
           <path d={line(now.u, gap, sx, gy)} fill="none" stroke="var(--candidate)" stroke-width="1.3" />
           <text x={width - RIGHT} y="38" text-anchor="end">
-            largest gap {number(largest, 2)}, {((100 * largest) / extent).toFixed(1)}% of the edge's range
+            largest gap {number(largest, 2)}, {percent(largest / extent)} of the edge's range
           </text>
         </g>
       )}

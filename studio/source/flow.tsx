@@ -5,7 +5,7 @@ import { number, percent, plural, state, whole } from "./format";
 import { layout, type Layout } from "./layout";
 import { area, clamp, linear, link } from "./shapes";
 import { Slider } from "./slider";
-import { byShare, model, most, predicted, predicting, selected, setInput, view, x } from "./store";
+import { byShare, judged, model, most, predicted, predicting, selected, setInput, view, x } from "./store";
 import { Tex } from "./tex";
 import { Tile } from "./tile";
 import type { Edge, View } from "./types";
@@ -155,7 +155,14 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
       {height >= 62 && (
         <>
           <span class="slope" title={`The slope of ${output} here`}>
-            {dead ? "pruned, no effect" : `∂${output.slice(0, 8)}/∂x ${slope === undefined ? "–" : number(slope, plan.inputWidth < 200 ? 2 : 3)}`}
+            {dead ? (
+              "pruned, no effect"
+            ) : (
+              <>
+                <span>∂{output.slice(0, 8)}/∂x</span>
+                <span>{slope === undefined ? "–" : number(slope, plan.inputWidth < 200 ? 2 : 3)}</span>
+              </>
+            )}
           </span>
           <span class="share">{dead ? "" : percent(node.share)}</span>
         </>
@@ -201,7 +208,7 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
     );
   const roomy = plan.outputWidth > 160;
   const within = interval > 0 && !model.value!.drawn && (
-    <small title="19 of 20 held-out rows are within this of their prediction">
+    <small title={`19 of 20 ${judged.value === "training" ? "training" : "held-out"} rows are within this of their prediction`}>
       ± {number(interval, 2)}
       {(!roomy || number(value).length + number(interval, 2).length < 11) && " (95%)"}
     </small>

@@ -84,10 +84,10 @@ export const spoken = (name: string): string => name.replace("->", " to ");
 /** The error after a candidate as a share of the spread, where the error before it is rounding. */
 export const share = (one: Candidate): string => percent(Math.sqrt(Math.max(one.suggestion.loss, 0)));
 
-export function candidateSentence(one: Candidate, measure: Measure): string {
+export function candidateSentence(one: Candidate, measure: Measure, judged: string): string {
   const cost = one.change === null ? `then ${share(one)} of the spread of the outputs` : change(one.change).replace("±0.0%", "unchanged");
   return (
-    `${one.suggestion.function}: R squared to the edge ${one.suggestion.r2.toFixed(4)}, validation ${measure.kind} ` +
+    `${one.suggestion.function}: R squared to the edge ${one.suggestion.r2.toFixed(4)}, ${judged} ${measure.kind} ` +
     `${cost}, complexity ${one.complexity}.`
   );
 }

@@ -59,6 +59,7 @@ export function FormulaPanel() {
               {now.snapshot.formulas.slice(0, 12).map((one, q) => (
                 <Written key={one.name} one={one} q={q} />
               ))}
+              <Note />
               {now.snapshot.formulas.length > 12 && <p class="quiet">and {plural(now.snapshot.formulas.length - 12, "more formula")}</p>}
             </div>
             <ConstantsTable />
@@ -92,9 +93,14 @@ function Written({ one, q }: { one: Formula; q: number }) {
         <span class="hidden">{`${one.name} = ${one.text}`}</span>
         <Tex marked tex={sum(now, now.arity.length, q)} />
       </div>
-      {q === 0 && <p class="quiet">The structure; the whole formula has {whole(one.latex.length)} characters and is under LaTeX.</p>}
     </>
   );
+}
+
+/** What is not said above of the formulas whose structure alone is shown. */
+function Note() {
+  const length = Math.max(0, ...view.value!.snapshot.formulas.map((one) => one.latex.length));
+  return length > LONGEST ? <p class="quiet">This is the structure. The whole formula has {whole(length)} characters and is under LaTeX.</p> : null;
 }
 
 /** The LaTeX with its constants tinted and its splines leading to their edges; what is in \text is left alone. */

@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { EdgeChart } from "./edge_chart";
 import { candidateSentence, change, changeMark, fullTex, percent, plural, share, spoken } from "./format";
 import {
-  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, neighbour, preview, previewBy, previewed, selected, snap, view, zero,
+  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, judged, neighbour, preview, previewBy, previewed, selected, snap, view, zero,
 } from "./store";
 import { Tex } from "./tex";
 
@@ -22,6 +22,7 @@ export function Inspector() {
       </section>
     );
   const kind = one.function ? `${one.function}${one.spline ? " + spline" : ""}` : "spline";
+  const roomy = one.name.length + String(byShare.value.length).length <= 10;
   const name = previewed.value?.suggestion.function;
   return (
     <section aria-label="Edge inspector">
@@ -32,7 +33,7 @@ export function Inspector() {
         </span>
         <span class="pill">
           {kind}
-          {!one.function && now && <span class="optional">, {plural(now.intervals, "interval")}</span>}
+          {!one.function && now && roomy && <span class="optional">, {plural(now.intervals, "interval")}</span>}
         </span>
         <span class="grow" />
         <span class="quiet whole">
@@ -96,11 +97,11 @@ function Choices() {
         <span>candidate</span>
         <span>R²</span>
         {all[0].change === null ? (
-          <span class="right" title="The error against the opened network, as a share of the spread of its outputs">
+          <span class="right" title="The error against the original network, as a share of the spread of its outputs">
             RMSE, of sd
           </span>
         ) : (
-          <span class="right">Δ val {measure.kind === "RMSE" ? "RMSE" : "loss"}</span>
+          <span class="right">Δ {judged.value === "training" ? "" : "val "}{measure.kind === "RMSE" ? "RMSE" : "loss"}</span>
         )}
         <span class="right">size</span>
       </div>
@@ -123,7 +124,7 @@ function Choices() {
             onClick={() => (preview.value = n)}
             onDblClick={() => snap(one.suggestion.function)}
           >
-            <span class="hidden">{candidateSentence(one, measure)}</span>
+            <span class="hidden">{candidateSentence(one, measure, judged.value)}</span>
             <span class="fn" aria-hidden="true" title={one.formula || one.suggestion.function}>
               {one.formula ? `${one.suggestion.function}: ${one.formula}` : <Tex tex={fullTex(one.suggestion.function)} />}
             </span>

@@ -83,7 +83,7 @@ function Wall({ view: now }: { view: View }) {
     <>
       <p class="note">
         {tiles.value
-          ? `All ${whole(now.edges)} edges, and below the ${byShare.value.length} largest, ${percent(now.shown_share)} of the signal.`
+          ? `All ${whole(now.edges)} edges. Below: the ${byShare.value.length} largest, ${percent(now.shown_share)} of the signal.`
           : `Showing ${byShare.value.length} of ${whole(now.edges)} edges, ${percent(now.shown_share)} of the signal.`}{" "}
         <input
           class="find"

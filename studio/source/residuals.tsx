@@ -33,11 +33,11 @@ export function Residuals() {
             ))}
           </select>
         )}
-        <span class="quiet" title={now && !source.drawn ? `${plural(away, "row")} of ${whole(now.x.length)} outside the trained range` : undefined}>
+        <span class={`quiet ${names.length > 1 ? "optional" : ""}`} title={now && !source.drawn ? `${plural(away, "row")} of ${whole(now.x.length)} outside the trained range` : undefined}>
           {now &&
             !same &&
             (source.drawn
-              ? `${plural(now.x.length, "drawn row")}, against the opened network`
+              ? `${plural(now.x.length, "drawn row")}, against the original network`
               : `${now.x.length < now.total ? `${whole(now.x.length)} of ${plural(now.total, "row")}, seed ${now.seed}` : plural(now.total, "row")}, ${away} outside`)}
         </span>
       </div>

@@ -6,7 +6,7 @@ import { useSize } from "./flow";
 import { change, changeMark, number, plural, whole } from "./format";
 import { clamp, linear } from "./shapes";
 import { Simplifying } from "./simplifying";
-import { busy, keep, model, ruler, simplify, simplifying, view } from "./store";
+import { busy, judged, keep, model, ruler, simplify, simplifying, view } from "./store";
 
 const DECADES = 5; // of error below the largest that the ruler shows
 const wanted = signal<number | null>(null);
@@ -58,7 +58,7 @@ export function Ruler() {
     event.stopPropagation();
   };
   const live = points.length > 1 && !busy.value;
-  const text = `${plural(kept, "edge")} kept of ${now.edges}, validation ${now.measure.kind} about ${number(value)}${kept < now.edges ? ", press Enter to keep these" : ""}`;
+  const text = `${plural(kept, "edge")} kept of ${now.edges}, ${judged.value} ${now.measure.kind} about ${number(value)}${kept < now.edges ? ", press Enter to keep these" : ""}`;
   return (
     <section class="ruler" aria-label="Prune">
       <div>
@@ -140,18 +140,20 @@ export function Ruler() {
             {now.edges < 2
               ? "One edge is left."
               : now.edges > 2000 && ruler.value === null
-                ? "Too many edges to measure each number of them; “Simplify” prunes such a network."
+                ? "Too many edges to measure every number of them. “Simplify” prunes such a network."
                 : "≈ measuring what each number of edges costs"}
           </p>
         )}
       </div>
       <div class="metric">
-        <span>validation {now.measure.kind}</span>
+        <span>
+          {judged.value} {now.measure.kind}
+        </span>
         <b>
           {kept < now.edges && "≈ "}
           {number(value)} {relative !== null && kept < now.edges && <small class={changeMark(relative)}>{change(relative)}</small>}
         </b>
-        <span>{model.value!.drawn ? "against the opened" : `on ${plural(model.value!.held_out, "held-out row")}`}</span>
+        <span>{model.value!.drawn ? "against the original" : `on ${plural(model.value!.held_out, judged.value === "training" ? "training row" : "held-out row")}`}</span>
       </div>
     </section>
   );

@@ -56,8 +56,8 @@ export function Staircase() {
       <div class="plot" ref={place} style={all.length ? {} : { display: "none" }}>
         {all.length > 0 && width > 60 && <Stairs width={width - 24} height={height - (one ? 74 : 8)} />}
         {one && (
-          <div class="row" style={{ padding: "2px 0 0", flexWrap: "nowrap" }}>
-            <div class="grow" style={{ overflow: "auto", minWidth: 0, whiteSpace: "nowrap" }} tabIndex={0} role="group" aria-label="The chosen formula">
+          <div class="row" style={{ padding: "2px 4px 0", rowGap: "2px" }}>
+            <div style={{ flex: "1 1 160px", overflow: "auto hidden", minWidth: 0 }} tabIndex={0} role="group" aria-label="The chosen formula">
               {one.take ? <Tex tex={shorter(one.latex)} label={one.text} /> : <code class="mono">{one.text}</code>}
             </div>
             <button type="button" class="button small take" disabled={!!busy.value || !one.take} onClick={() => takeFormula(one.take)}>

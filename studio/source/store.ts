@@ -33,6 +33,8 @@ export const theme = signal(matchMedia("(prefers-color-scheme: dark)").matches ?
 
 export const view = computed(() => (snapshot.value?.phase === "ready" ? snapshot.value.view : null));
 export const model = computed(() => snapshot.value?.model ?? null);
+/** Whether losses are on held-out rows. A classifier with few rows is judged on those it was trained on. */
+export const judged = computed(() => (model.value?.held_apart === false && !model.value.drawn ? "training" : "validation"));
 export const byShare = computed(() => [...(view.value?.snapshot.edges ?? [])].sort((a, b) => b.share - a.share));
 /** A selected edge that is not among the largest, which alone the view has. */
 export const other = signal<Edge | null>(null);
@@ -204,7 +206,7 @@ async function act(what: string, path: string, body: object, told: (before: Snap
 const effectOf = (before: Snapshot, now: Snapshot): string => {
   const [was, is] = [before.view.measure.value, now.view.measure.value];
   const by = was && is ? ` (${change(is / was - 1)})` : "";
-  return `Validation ${now.view.measure.kind} is now ${number(is)}${by}, ${plural(now.view.edges, "edge")}.`;
+  return `${judged.value === "training" ? "Training" : "Validation"} ${now.view.measure.kind} is now ${number(is)}${by}, ${plural(now.view.edges, "edge")}.`;
 };
 
 export function step(what: string, fields: object) {
@@ -285,6 +287,7 @@ export async function simplify() {
   busy.value = "Simplifying";
   trouble.value = "";
   simplifying.value = nothingYet;
+  stopping = false;
   try {
     await call("simplify", { base: view.value?.revision });
     say("Simplifying the network.");
@@ -293,7 +296,12 @@ export async function simplify() {
     fail(error);
   }
 }
-export const cancelSimplify = () => call("simplify/cancel", {}).catch(fail);
+let stopping = false;
+
+export const cancelSimplify = () => {
+  stopping = true;
+  return call("simplify/cancel", {}).catch(fail);
+};
 
 function simplified() {
   simplifying.value = null;
@@ -301,12 +309,16 @@ function simplified() {
 }
 
 async function takeSimplified(steps: number, error: string) {
+  const stopped = stopping;
+  stopping = false;
   const before = snapshot.value;
   await refresh();
   simplified();
   const now = snapshot.value;
   if (error) fail(new Error(error));
-  else if (!steps) trouble.value = "Nothing was found to simplify: each change would cost too much, or it was stopped before the first one.";
+  else if (!steps) trouble.value = stopped
+      ? "The network is unchanged: it was stopped before the first step was complete."
+      : "Nothing was found to simplify: each change would cost too much.";
   else if (before?.phase === "ready" && now?.phase === "ready") say(`Simplified. ${effectOf(before, now)}`);
 }
 

@@ -2,7 +2,7 @@
 
 import { tab } from "./exports";
 import { number, plural } from "./format";
-import { busy, connected, dialog, model, redo, served, snapshot, theme, toggleTheme, undo, view } from "./store";
+import { busy, connected, dialog, judged, model, redo, served, snapshot, theme, toggleTheme, undo, view } from "./store";
 import { byId } from "./surroundings";
 
 const icon = (path: string) => (
@@ -58,7 +58,7 @@ export function TopBar() {
       {now && (
         <>
           <div class={`metric optional ${busy.value ? "waiting" : ""}`}>
-            <span>{now.measure.accuracy !== null ? "accuracy" : source.drawn ? "agrees with the opened, R²" : "validation R²"}</span>
+            <span>{now.measure.accuracy !== null ? "accuracy" : source.drawn ? "R² against the original" : `${judged.value} R²`}</span>
             <b data-testid="r2">{r2(now.measure.accuracy ?? mean(now.measure.r2))}</b>
           </div>
           <span class="rule optional" />

@@ -91,6 +91,7 @@ export interface Model {
   can_publish: boolean;
   drawn: boolean;
   held_out: number;
+  held_apart: boolean;
   total_rows: number;
   unseen_rows: number;
   classes: string[];

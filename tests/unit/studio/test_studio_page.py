@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,11 +23,12 @@ from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK
 from kanserve.serve.settings import Settings
 from kanserve.studio.built_page import STATIC
+from kanserve.studio.opened_model import Opened
 from tests.support import server_process
 from tests.support.paths import ROOT
 from tests.support.sessions import law
 from tests.support.studio_pages import chromium, page_of, saved, settled, until, violations
-from tests.support.studios import needs_browser
+from tests.support.studios import needs_browser, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 
@@ -226,6 +228,44 @@ def test_at_200_percent_nothing_is_cut_off_sideways_and_targets_are_24_pixels(br
             ".filter(([b]) => b.width > 0 && (b.width < 23.5 || b.height < 23.5)).map(([b, html]) => html)"
         )
         assert small == []
+
+
+def test_the_slope_of_an_input_is_read_whole_beside_a_long_name(browser: Any):
+    kan = replace(
+        kanserve.create([2, 2, 2], seed=1), outputs=tuple(map(kanserve.Variable, ("temperature", "pressure")))
+    )
+    with running(Opened(kan, "names"), None) as studio:
+        page = browser.new_page(viewport={"width": 1100, "height": 900})
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".slope span >> nth=3")
+        within = page.evaluate(
+            "[...document.querySelectorAll('.slope span:last-child')].map((e) => e.getBoundingClientRect().right"
+            " <= e.parentElement.getBoundingClientRect().right + 0.5)"
+        )
+        page.close()
+    assert within == [True, True]
+
+
+def test_a_small_constant_fits_into_its_field(browser: Any, root: Path):
+    with page_of(browser, root, width=1100) as (page, studio):
+        studio.step("snap", edge="x->h1", function="sin")
+        studio.step("set", edge="x->h1", b=-2.1351234e-5)
+        field = page.wait_for_selector(".constants input[aria-label='b of x to h1']")
+        assert field.input_value() == "-2.1351e-5"
+        assert field.evaluate("(e) => e.scrollWidth - e.clientWidth") <= 0
+
+
+def test_dragging_the_ruler_selects_no_text(browser: Any, root: Path):
+    with page_of(browser, root) as (page, studio):
+        page.wait_for_selector(".ruler-track:not(.off)")
+        box = page.locator(".ruler-track").bounding_box()
+        page.mouse.move(box["x"] + 20, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 60, steps=5)
+        assert page.evaluate("getSelection().toString()") == ""
+        page.mouse.up()
+        until(page, "document.querySelectorAll('.steps li:not(.first):not(.now) code').length === 1")
+        assert saved(studio).edges == 1
 
 
 def test_no_motion_is_made_for_who_wants_none(browser: Any, root: Path):

@@ -21,6 +21,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import edges, evaluate, jacobian
 from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK, LIGHT
+from kanserve.studio.constants_view import nice_number
 from kanserve.studio.opened_model import Opened, open_network, open_table
 from kanserve.studio.page_views import page_view
 from kanserve.studio.studio_limits import STUDIO
@@ -234,6 +235,30 @@ def test_constants_have_errors_and_the_price_of_a_simpler_number(studio: Running
     loss = session.set("x->h1", a=rate["nice_value"]).loss
     before = session.undo().loss
     np.testing.assert_allclose(rate["nice_change"], np.sqrt(loss / before) - 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "near"),
+    [
+        (-0.8669, "-7/8", -0.875),
+        (12345.6, "12000", 12000.0),
+        (6.2433e-7, "6.2e-7", 6.2e-7),
+        (-3.456e21, "-3.5e21", -3.5e21),
+        (0.5, "", 0.5),
+    ],
+)
+def test_a_simpler_number_is_a_fraction_or_two_digits(value: float, text: str, near: float):
+    assert nice_number(value) == (text, near)
+
+
+def test_a_classifier_with_few_rows_is_said_to_be_judged_on_its_training_rows(studio: Running):
+    assert studio.get("snapshot")["model"]["held_apart"]
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    data = Dataset(x, np.where(x[:, 0] > 0, "yes", "no"), classes=("no", "yes"))
+    kan = kanserve.fit([2, 2], data, grid=(3,), starts=1)
+    with running(Opened(kan, "classes", data)) as few:
+        model = few.get("snapshot")["model"]
+        assert model["held_apart"] is False and model["held_out"] == 60
 
 
 def test_a_search_is_told_of_and_its_formula_is_taken_as_a_step(studio: Running):
