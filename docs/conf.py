@@ -44,6 +44,8 @@ extensions = [
     "repository_pages",
     "reference_pages",
     "reference_targets",
+    "search_words",
+    "flags",
     "llms_pages",
     "mathml",
     "browser_runtime",
@@ -82,19 +84,21 @@ html_math_renderer = "mathml"
 html_title = "kanserve"
 html_static_path = ["_static"]
 html_css_files = ["kanserve.css"]
-html_js_files = ["versions.js"]
+html_js_files = ["versions.js", "tables.js"]
+html_search_scorer = str(HERE / "_static" / "search_order.js")
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
     "light_css_variables": {
         "color-brand-primary": "#0b5fa5",
         "color-brand-content": "#0b5fa5",
+        "color-code-background": "#f5f7fa",
         "font-stack": "-apple-system, BlinkMacSystemFont, 'Segoe UI', Inter, Roboto, Helvetica, Arial, sans-serif",
         "font-stack--monospace": "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace",
     },
     "dark_css_variables": {"color-brand-primary": "#7db8ec", "color-brand-content": "#7db8ec"},
 }
-pygments_style = "friendly"
+pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "github-dark"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -97,7 +97,9 @@ def calls(proto: str) -> Callable[[], Iterator[str]]:
                 name = ".".join([*filter(None, inside), opened[2]])
                 yield f"{'##' if opened[1] == 'service' else '###'} {name}\n"
                 yield said or {"service": "", "message": "", "enum": "One of:"}[opened[1]]
-                if not opened[3]:
+                if opened[3]:
+                    yield "It has no fields."
+                else:
                     head = {"service": "| call | takes | gives | |\n|---|---|---|---|"}
                     yield head.get(opened[1], "| field | type | |\n|---|---|---|").join(["\n", ""])
                     inside.append(opened[2])
