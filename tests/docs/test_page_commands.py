@@ -1,9 +1,11 @@
 """Every block of code and every shell line of the README and the pages is run, or is an exception with a reason."""
 
+import importlib.util
 import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -99,6 +101,7 @@ RUN_HERE = {
     ("docs/export.md", "kanserve export kan.safetensors"),
     ("docs/how-to/secure.md", "kanserve serve"),
     ("docs/how-to/secure.md", "from pathlib"),
+    ("docs/how-to/secure.md", "import tritonclient"),
     ("docs/from-pykan.md", "kanserve import"),  # test_from_pykan_docs.py
     ("docs/guide.md", "kanserve import"),
     ("docs/rest.md", "kanserve serve models --http-port 8002"),  # test_rest_docs.py
@@ -250,16 +253,24 @@ def test_the_lines_on_signatures_run(law, tmp_path):
 @needs("openssl")
 def test_the_page_on_tls_and_tokens_serves_whom_it_says(law, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make, ask = (one.text for one in EVERY if one.page == "docs/how-to/secure.md" and one.language != "line")
+    make, ask, tritonclient, curl = (
+        one.text for one in EVERY if one.page == "docs/how-to/secure.md" and one.language != "line"
+    )
     run(make, tmp_path)
     (settings,) = re.findall(r"```toml\n(.*?)```", (DOCS / "how-to" / "secure.md").read_text("utf-8"), re.DOTALL)
     (tmp_path / "kanserve.toml").write_text(settings)
     check, serve = lines("docs/how-to/secure.md", "kanserve serve")
     run(check, tmp_path)
-    ports = free_ports("8001")
+    ports = free_ports("8001", "8002")
     with served(serve, tmp_path, ports):
         names: dict[str, Any] = {}
         exec(compile(ask.replace("8001", ports["8001"]), "docs/how-to/secure.md", "exec"), names)
+        if importlib.util.find_spec("tritonclient"):
+            exec(compile(tritonclient.replace("8001", ports["8001"]), "docs/how-to/secure.md", "exec"), names)
+        if shutil.which("curl"):
+            assert '"name": "houses"' in run("NO_PROXY=localhost " + curl.replace("8002", ports["8002"]), tmp_path)
+            plain = curl.replace("8002", ports["8002"]).replace("https", "http")
+            assert "use https" in run("NO_PROXY=localhost " + plain, tmp_path)
         address = f"localhost:{ports['8001']}"
         for token, said in ((None, "needs a bearer token"), ("wrong", "authorization is not valid")):
             with (
