@@ -72,7 +72,9 @@ def escaped(lines: Sequence[str]) -> list[str]:
 
 
 def _keep(app: Sphinx, kind: str, name: str, found: object, options: object, lines: list[str]) -> None:
-    if kind in ("attribute", "data"):  # of "Least |y|: less is noise", napoleon would take "Least |y|" for a type
+    # Of "Least |y|: less is noise", napoleon would take "Least |y|" for a type.
+    has_sections = any(set(line.strip()) == {"-"} for line in lines)
+    if kind in ("attribute", "data") or (kind == "property" and not has_sections):
         _ATTRIBUTES[name] = list(lines)
 
 

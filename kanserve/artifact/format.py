@@ -130,8 +130,11 @@ class Artifact:
     --------
     >>> import kanserve
     >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-    >>> list(kanserve.compile(kan, ["numpy_source"], name="line").files)
+    >>> artifact = kanserve.compile(kan, ["numpy_source"], name="line")
+    >>> list(artifact.files)
     ['kan.safetensors', 'formula.json', 'golden.safetensors', 'numpy_source/line.py']
+    >>> artifact.backends, artifact.formulas["formulas"][0]["text"], artifact.evidence
+    (('numpy_source',), '2*x + 1', [])
     """
 
     manifest: Manifest
@@ -224,12 +227,18 @@ class Artifact:
 
     @cached_property
     def formulas(self) -> Any:
-        """The formulas as data, one per output: `formula.from_json` makes formulas of them."""
+        """The formulas as data, with one for each output in "formulas": `formula.from_json` makes formulas of them."""
         return self._formula["formulas"]
 
     @property
     def evidence(self) -> list[Any]:
-        """The evidence for each output's formula, for `uncertainty_report.from_json`; empty if there is none."""
+        """The evidence for each output's formula, for `uncertainty_report.from_json`; empty if there is none.
+
+        Raises
+        ------
+        FormatError
+            There is another number of entries than of outputs.
+        """
         value = self._formula.get("evidence", [])
         if not isinstance(value, list) or len(value) not in (0, len(self.manifest.outputs)):
             raise FormatError(f"The evidence of {FORMULA} must have one entry for each output.")

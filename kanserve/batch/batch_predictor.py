@@ -71,6 +71,10 @@ class BatchPredictor:
     >>> result = predictor({"b": numpy.array([1.0, 0.0]), "a": numpy.array([0.5, 3.0]), "id": numpy.array([7, 8])})
     >>> {name: column.tolist() for name, column in result.items()}
     {'y': [2.0, 6.0], 'outside': [False, True]}
+    >>> predictor.inputs, predictor.schema, predictor.labels.tolist()
+    (('a', 'b'), {'y': dtype('float64'), 'outside': dtype('bool')}, [''])
+    >>> predictor.model.artifact.backends
+    ('numpy_source',)
     """
 
     def __init__(

@@ -122,6 +122,8 @@ class Network:
     >>> network = client.network("line")
     >>> network.inputs, network.outputs, len(network.layers)
     (('x',), ('y',), 1)
+    >>> [(edge.source, edge.target, edge.function) for edge in network.edges]
+    [(0, 0, 'x')]
     """
 
     name: str

@@ -69,6 +69,8 @@ class Dataset:
     ('high', 'low')
     >>> kanserve.Dataset([[0.0], [1.0], [2.0]], [0, 0, 1], classes=["low", "high"]).y.tolist()
     [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+    >>> kanserve.Dataset([[0.0], [1.0]], [0.0, 1.0], weights=[1.0, 3.0]).shares.tolist()
+    [0.25, 0.75]
     """
 
     x: Array

@@ -67,6 +67,10 @@ class Session(SessionEdits):
     'sin(3*x1) + 5'
     >>> session.undo().edges
     ('x1->y',)
+    >>> len(session.history), len(session.undone), session.first.symbolic
+    (2, 1, False)
+    >>> session.loss < 1e-6, len(session.rows.data)
+    (True, 100)
     >>> script = session.as_python()  # gives the equal network
 
     The examples of its methods begin with this session, whose network has one edge:

@@ -131,6 +131,19 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
         Its symbols are the columns passed to `fit`, from `feature_names_in_` or x1, x2, ...: after a scaler in a
         pipeline they are in the scaler's units, and have names with set_output(transform="pandas").
+
+        Raises
+        ------
+        AttributeError
+            There is no formula: `symbolic=False`, a formula that is too large, or no sympy.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANRegressor
+        >>> X = np.linspace(1, 2, 50)[:, None]
+        >>> KANRegressor(symbolic=True, random_state=0, max_fits=50).fit(X, 3 * X[:, 0] ** 2).formula_
+        3*x1**2
         """
         found = self._formulas()
         try:
@@ -141,7 +154,16 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     @property
     def closed_form_(self) -> bool:
-        """Whether `formula_` has no splines left; each would be an undefined function s_layer_subnode_input."""
+        """Whether `formula_` has no splines left; each would be an undefined function s_layer_subnode_input.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANRegressor
+        >>> X = np.linspace(1, 2, 50)[:, None]
+        >>> KANRegressor(symbolic=True, random_state=0, max_fits=50).fit(X, 3 * X[:, 0] ** 2).closed_form_
+        True
+        """
         return all(formula.closed_form for formula in self._formulas())
 
     def _formulas(self) -> tuple[Formula, ...]:

@@ -120,6 +120,8 @@ class Kan(KanMethods):
     Kan(2-1, 2 edges, inputs a, b)
     >>> kan([[0.0, 3.0]]).tolist()
     [[9.0]]
+    >>> kan.shape, kan.edges, kan.symbolic
+    ((2, 1), 2, True)
     """
 
     layers: tuple[Layer, ...]

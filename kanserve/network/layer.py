@@ -110,6 +110,10 @@ class Layer:
     ((1, 5), 2)
     >>> kanserve.make_layer(functions=[["sin"]]).edge(0, 0)
     Symbolic(function='sin', a=1.0, b=0.0, c=1.0, d=0.0)
+    >>> layer.alive.tolist(), layer.spline_mask.tolist(), layer.symbolic_mask.tolist()
+    ([[True]], [[True]], [[False]])
+    >>> layer.groups  # of each node the numbers of its subnodes
+    (range(0, 1),)
     """
 
     knots: Array

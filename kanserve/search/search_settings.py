@@ -16,7 +16,19 @@ from kanserve.search.screening_settings import ScreeningSettings
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """Settings of `find_formulas`, named after the module that uses them."""
+    """Settings of `find_formulas`, named after the module that uses them.
+
+    Each is a number or a choice, with its meaning beside its default.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> from kanserve.search import SearchSettings
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> shallow = SearchSettings(decompose_max_depth=2)
+    >>> kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=100, settings=shallow).best.formula.text
+    '3*x1/x2'
+    """
 
     closed_forms: ClosedFormSettings = field(default_factory=ClosedFormSettings)
     """Those of laws that linear algebra finds at once."""

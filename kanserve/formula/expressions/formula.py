@@ -52,6 +52,8 @@ class Formula:
     ('1.4142*x^2', '1.4142135623730951*x**2')
     >>> kanserve.formulas(kanserve.from_formula("log(3*x + 1)"), strict=False)[0].domain
     ('log: 3*x + 1 > 0',)
+    >>> formula.columns, formula.definitions
+    ((0,), ())
     """
 
     name: str

@@ -59,6 +59,12 @@ class Findings(Sequence[ScoredFormula]):
     >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
     >>> found.status, found[-1] is found.best
     ('exact', True)
+    >>> found.meaning
+    'exact: the formula agrees with all samples to rounding.'
+    >>> found.loss, len(found.scores) == len(found), found.scores[0]
+    ('squared', True, 0.0)
+    >>> [(before.formula.text, after.formula.text) for before, after in found.gaps]
+    [('3.162483', '4.6863/x2')]
     """
 
     candidates: tuple[ScoredFormula, ...]

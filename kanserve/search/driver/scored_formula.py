@@ -75,6 +75,8 @@ class ScoredFormula:
     >>> best = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000).best
     >>> best.formula.text, best.complexity, best.exact
     ('3*x1/x2', 5.0, True)
+    >>> [(constant.text, constant.standard_error) for constant in best.constants]
+    [('3', 0.0)]
     """
 
     kan: Kan
@@ -101,8 +103,23 @@ class ScoredFormula:
 
     @cached_property
     def uncertainty(self) -> Uncertainty:
-        """The uncertainty of the constants; DataError if the rows do not suffice, as with no more than constants, or if
-        they refute the formula."""
+        """The uncertainty of the constants.
+
+        Raises
+        ------
+        DataError
+            There are no more rows than constants, or the residuals refute the formula.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> generator = np.random.default_rng(0)
+        >>> x = generator.uniform(1, 2, (100, 1))
+        >>> y = 1.234 * x[:, 0] + generator.normal(0, 0.1, 100)
+        >>> best = kanserve.find_formulas((x, y), max_fits=100).best
+        >>> 0.08 < best.uncertainty.sigma < 0.12
+        True
+        """
         if self.refuted:
             raise DataError("The residuals depend on the inputs: a formula that is refuted has no standard errors.")
         tree = self.formula.tree

@@ -36,6 +36,8 @@ class FindingsByOutput(Mapping[str, Findings]):
     >>> found = kanserve.find_formulas((x, y), max_fits=2000)
     >>> {name: findings.best.formula.text for name, findings in found.items()}
     {'y1': 'x1*x2', 'y2': 'x1/x2'}
+    >>> [formula.text for formula in kanserve.formulas(found.kan)]
+    ['x1*x2', 'x1/x2']
     """
 
     found: Mapping[str, Findings]

@@ -74,6 +74,9 @@ class KANLayer(nn.Module):
     >>> model = torch.nn.Sequential(kanserve.nn.KANLayer(784, 64), kanserve.nn.KANLayer(64, 10))
     >>> model(torch.zeros(32, 784)).shape
     torch.Size([32, 10])
+    >>> layer = kanserve.nn.KANLayer(2, 3, grid=5, order=3)
+    >>> layer.in_features, layer.out_features, layer.grid, tuple(layer.knots.shape)
+    (2, 3, 5, (2, 12))
     """
 
     coefficients: nn.Parameter
