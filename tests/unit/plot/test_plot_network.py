@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.text import Text
 
 from kanserve.errors import DataError, InputError
@@ -15,8 +16,8 @@ from kanserve.train import create
 from tests.support.kans import ZOO, classifier, domains, hostile_names, multiplication, pruned, rows, symbolic
 
 
-def save(axes, path):
-    axes.figure.savefig(path, dpi=40)
+def save(axes, path, **options):
+    axes.figure.savefig(path, dpi=40, **options)
 
 
 def texts(axes):
@@ -55,6 +56,16 @@ def test_every_network_is_drawn_to_png_and_svg(name, suffix, tmp_path):
     path = tmp_path / f"network.{suffix}"
     save(plot_network(ZOO[name]()), path)
     assert path.stat().st_size > 1000
+
+
+def test_a_png_is_compressed_fast_with_the_same_pixels_unless_told_otherwise(tmp_path):
+    axes, levels = plot_network(symbolic()), {}
+    for name, options in {"own": {}, "usual": {"compress_level": 6}}.items():
+        save(axes, tmp_path / f"{name}.png", pil_kwargs=options or None)
+        written = (tmp_path / f"{name}.png").read_bytes()
+        levels[name] = written[written.index(b"IDAT") + 5] >> 6  # of zlib: 1 for levels 2 to 5, 2 for level 6
+    assert levels == {"own": 1, "usual": 2}
+    assert np.array_equal(imread(tmp_path / "own.png"), imread(tmp_path / "usual.png"))
 
 
 def test_the_flow_names_inputs_outputs_functions_and_shares():
