@@ -1,5 +1,6 @@
 """The studio's page in Chromium: large networks on a canvas, by mouse, keys and touch, and simplifying, seen live."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import kanserve
 from kanserve import repository
 from kanserve.artifact_compiler import compile
 from kanserve.network.kan import equal
-from kanserve.studio.opened_model import Opened
+from kanserve.studio.opened_model import Opened, open_table
+from kanserve.studio.workspace import Workspace
 from tests.support.sessions import law
 from tests.support.studio_pages import chromium, page_of, saved, settled, until, violations
 from tests.support.studios import running
@@ -112,6 +114,30 @@ def test_axe_finds_nothing_on_a_large_network(browser: Any, theme: str):
         page.wait_for_selector(".small-grid canvas >> nth=1")
         page.wait_for_selector(".choice")
         assert violations(page) == []
+        page.close()
+
+
+def test_a_table_is_fitted_live_then_a_tile_is_snapped_and_undone(browser: Any, monkeypatch: pytest.MonkeyPatch):
+    shown, fit = threading.Event(), Workspace.fit
+    monkeypatch.setattr(Workspace, "fit", lambda space: shown.wait(120) and fit(space))  # not before the page is there
+    with running(open_table(law()[1], "law", [1]), None) as studio:
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(120_000)
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".first-fit .progress")
+        shown.set()
+        page.wait_for_selector(".choice")
+        assert page.locator(".first-fit").count() == 0
+        before, formula = saved(studio), page.inner_text("[data-testid=formula]")
+        page.click(".tile[data-edge='x->h1']")
+        page.wait_for_selector(".choice:has-text('sin: R squared')")
+        page.click(".choice:has-text('sin: R squared')")
+        page.click("text=Snap to sin")
+        settled(page, 1)
+        assert page.inner_text("[data-testid=formula]") != formula and not equal(saved(studio), before)
+        page.click("button[aria-label=Undo]")
+        settled(page, 0)
+        assert page.inner_text("[data-testid=formula]") == formula and equal(saved(studio), before)
         page.close()
 
 

@@ -136,8 +136,27 @@ def test_the_page_asks_nobody_but_its_own_server(browser: Any, root: Path):
         page.click("text=Matrix")
         page.wait_for_selector(".matrix .tile")
         page.evaluate("document.fonts.ready.then(() => true)")
+        kept = page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+        assert studio.studio.token not in kept
     assert len(asked) > 8
+    assert not [url for url in asked if studio.studio.token in url]
     assert {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {studio.host}
+
+
+def test_hostile_names_are_text_in_the_page(browser: Any):
+    names = ('<img src=x onerror="document.title = 1">', "$\\href{javascript:alert(1)}{x}$")
+    kan = replace(kanserve.create([2, 1, 1], seed=1), inputs=tuple(map(kanserve.Variable, names)))
+    with running(Opened(kan, "<script>document.title = 1</script>"), None) as studio:
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".choice")
+        page.click(".net .segments >> text=Table")
+        page.wait_for_selector(".plain-table")
+        shown, found = page.inner_text("body"), page.locator("img, script:not([src]), a[href^='javascript']").count()
+        title = page.title()
+        page.close()
+    assert all(name in shown for name in names) and "<script>" in shown
+    assert found == 0 and title != "1"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

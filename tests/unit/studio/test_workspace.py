@@ -63,6 +63,14 @@ def test_the_snapshot_is_that_of_the_session_with_curves_of_97_points(studio: Ru
     assert found["unsaved"] == 0 and found["view"]["measure"]["kind"] == "RMSE"
 
 
+def test_the_token_is_written_nowhere(capfd: pytest.CaptureFixture[str]):
+    with running(opened_law()) as studio:
+        studio.get("snapshot")
+        studio.ask(f"/api/none?token={studio.studio.token}", X_Kanserve_Token="wrong")
+        studio.ask("/api/steps", b"[")
+    assert studio.studio.token not in "".join(capfd.readouterr())
+
+
 def test_steps_give_the_network_that_the_session_gives_and_undo_the_equal_one(studio: Running):
     kan, data = law()
     now = studio.step("snap", edge="x->h1", function="sin")
