@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
-from benchmarks import _real_tables, accuracy_for_time, against_mlp, real_data
+from benchmarks import _real_tables, accuracy_for_time, against_mlp, many_rows, real_data
 from benchmarks._perceptron import Perceptron, Squares, trained
 from benchmarks._real_tables import Data
 from benchmarks._timing import installed
@@ -126,6 +126,29 @@ def test_only_the_named_tables_are_measured():
     assert len(real_data.chosen([])) == 12
     with pytest.raises(SystemExit, match=r"no table .beer.\. Choose from: diabetes, "):
         real_data.chosen(["--only", "wine,beer"])
+
+
+def test_ours_and_boosting_learn_the_same_rows_of_a_function():
+    scores, seconds = many_rows.measured("Friedman's function", small=True)
+    assert min(scores.values()) > 0.5 and min(seconds.values()) > 0
+
+
+@pytest.mark.parametrize("name", many_rows.FUNCTIONS)
+def test_the_noise_of_many_rows_leaves_most_to_be_learnt(name):
+    x, y = many_rows.rows(name, 5000, np.random.default_rng(0))
+    function, noise = many_rows.FUNCTIONS[name]
+    assert x.shape == (5000, many_rows.INPUTS)
+    assert np.std(y - function(x)) == pytest.approx(noise, rel=0.1)
+    assert noise**2 < 0.3 * np.var(y)
+
+
+def test_a_slow_or_inaccurate_fit_of_many_rows_is_printed_as_missed():
+    good = {"ours": 0.9, "boosting": 0.8}, {"ours": 10.0, "boosting": 1.0}
+    bad = {"ours": 0.7, "boosting": 0.8}, {"ours": 20.0, "boosting": 1.0}
+    assert many_rows.verdict({"a": good}).count("met: ") == 2
+    text = many_rows.verdict({"a": good, "b": bad})
+    assert text.count("MISSED: ") == 2 and text.count("(b)") == 2
+    assert "20.0x" in many_rows.report({"a": good, "b": bad})
 
 
 def test_within_one_standard_error_is_level():
