@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kanserve.network.evaluate import activations, edge_slopes, edges, subnodes
+from kanserve.network.evaluate import activations, edge, edge_slopes, edges, subnodes
 from kanserve.network.kan import Kan
 from kanserve.simplification.edge_candidates import Array, Samples
 from kanserve.simplification.simplification_settings import SIMPLIFICATION
@@ -25,7 +25,8 @@ def samples(
         if len(chosen)
         else chosen
     )
-    weights = _squared_sensitivities(kan, [v[chosen] for v in values], spread)
+    first = 0 if only is None else only[0]
+    weights = _squared_sensitivities(kan, [v[chosen] for v in values], spread, first)
     for depth, layer in enumerate(kan.layers):
         v = values[depth]
         wanted = np.argwhere(layer.spline_mask)
@@ -33,14 +34,15 @@ def samples(
             wanted = wanted[(wanted == only[1:]).all(axis=1)] if depth == only[0] else wanted[:0]
         if not len(wanted):
             continue
-        given = edges(layer, v[chosen])
+        given = edges(layer, v[chosen]) if only is None else None
         for j, i in wanted:
             natural = -kan.input_shift[i] / kan.input_scale[i] if depth == 0 else 0.0
             # The range is that of all rows: a function must not leave its domain on a row that was not sampled.
             low, high = float(v[keep, i].min(initial=0.0)), float(v[keep, i].max(initial=0.0))
             if keep.any():
                 low, high = float(v[keep, i].min()), float(v[keep, i].max())
-            points = _quantiles(v[chosen, i], given[:, j, i], weights[depth][:, j])
+            own = edge(layer, j, i, v[chosen, i]) if given is None else given[:, j, i]
+            points = _quantiles(v[chosen, i], own, weights[depth - first][:, j])
             found[depth, int(j), int(i)] = Samples(*points, low, high, float(natural))
     return found
 
@@ -60,13 +62,15 @@ def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, A
     return z[middle], values[middle], np.maximum(weight, floor)
 
 
-def _squared_sensitivities(kan: Kan, values: list[Array], spread: Array) -> list[Array]:
-    """Σ over the outputs of (dy/dedge / spread)² for each layer, (N, O): equal for all edges into a subnode."""
+def _squared_sensitivities(kan: Kan, values: list[Array], spread: Array, first: int) -> list[Array]:
+    """Σ over the outputs of (dy/dedge / spread)² for each layer from `first` on, (N, O): equal for all edges into a
+    subnode."""
     rows = len(values[0])
     # (N, outputs, nodes): the derivatives of the outputs with respect to the nodes of the current layer.
     backward = np.broadcast_to(np.diag(kan.output_scale / spread), (rows, len(spread), len(spread)))
     found: list[Array] = []
-    for layer, v in zip(reversed(kan.layers), reversed(values[: len(kan.layers)]), strict=True):
+    for depth in reversed(range(first, len(kan.layers))):
+        layer, v = kan.layers[depth], values[depth]
         z = subnodes(layer, edges(layer, v))
         others = np.empty_like(z)
         for q, group in enumerate(layer.groups):
@@ -74,5 +78,6 @@ def _squared_sensitivities(kan: Kan, values: list[Array], spread: Array) -> list
                 others[:, j] = layer.node_scale[q] * np.prod(np.delete(z[:, list(group)], n, axis=1), axis=1)
         of_subnodes = np.repeat(backward, layer.arity, axis=2) * (others * layer.subnode_scale)[:, None, :]
         found.append((of_subnodes**2).sum(axis=1))
-        backward = of_subnodes @ edge_slopes(layer, v)
+        if depth > first:
+            backward = of_subnodes @ edge_slopes(layer, v)
     return found[::-1]
