@@ -5,9 +5,11 @@ import pytest
 
 from kanserve.errors import DataError
 from kanserve.network.encoding import encode, encodes
-from kanserve.network.evaluate import evaluate, jacobian, probabilities
+from kanserve.network.evaluate import edge, edges, evaluate, jacobian, probabilities
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, make_layer
+from kanserve.network.splines import design
+from kanserve.train import create
 from tests.support.kans import (
     ZOO,
     classifier,
@@ -118,3 +120,25 @@ def test_inputs_that_are_computed_together_give_the_bits_of_each_alone(name, mon
     assert evaluate(kan, x).tobytes() == together.tobytes()
     assert jacobian(kan, x).tobytes() == slopes.tobytes()
     assert evaluate(kan, x[:0]).shape == (0, together.shape[1])
+
+
+@pytest.mark.parametrize("name", sorted(set(ZOO) - {"wide"}))
+def test_an_edge_has_the_bits_that_it_has_among_all_edges_of_its_layer(name):
+    u = np.linspace(-1.7, 1.3, 23)
+    for layer in ZOO[name]().layers:
+        for j, i in np.ndindex(layer.subnodes, layer.inputs):
+            v = np.zeros((len(u), layer.inputs))
+            v[:, i] = u
+            assert np.array_equal(edge(layer, j, i, u), edges(layer, v)[:, j, i], equal_nan=True)
+
+
+def test_the_basis_of_other_inputs_is_not_computed_for_an_edge(monkeypatch):
+    computed: list[int] = []
+
+    def counted(v, *given):
+        computed.append(len(v))
+        return design(v, *given)
+
+    monkeypatch.setattr("kanserve.network.evaluate.design", counted)
+    edge(create([50, 3], seed=0).layers[0], 2, 7, np.zeros(11))
+    assert computed == [11]
