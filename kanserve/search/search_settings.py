@@ -18,8 +18,6 @@ from kanserve.search.screening_settings import ScreeningSettings
 class SearchSettings:
     """Settings of `find_formulas`, named after the module that uses them.
 
-    Each is a number or a choice, with its meaning beside its default.
-
     Examples
     --------
     >>> import kanserve, numpy as np
@@ -39,7 +37,6 @@ class SearchSettings:
     driver: DriverSettings = field(default_factory=DriverSettings)
     """Those of constraints and templates."""
 
-    # baselines
     baselines_most_inputs: int = 3
     """Number of one-input formulas among the baselines: of the inputs that explain most on their own."""
     baselines_rows: int = 160
@@ -49,7 +46,6 @@ class SearchSettings:
     baselines_error_floor: float = 1e-9
     """Error, relative to the outputs' spread, below which functions of one input count as equally good."""
 
-    # decompose
     decompose_max_depth: int = 6
     """Depth of a part from which it is not decomposed further; the whole law has depth 0."""
     decompose_constant_range: float = 1e-13
@@ -73,7 +69,6 @@ class SearchSettings:
     decompose_merge_by_trial_error: float = 2e-2
     """Relative error of the best surrogate above which merges are found by trial if it suggests none."""
 
-    # find_formulas
     find_formulas_default_seconds: float = 60.0
     """Time limit in seconds of a search for which no limit is given."""
     find_formulas_most_rows: int = 1000
@@ -95,7 +90,6 @@ class SearchSettings:
     find_formulas_pareto_error_ratio: float = 0.9
     """A formula is postprocessed if its error is below this times that of all simpler ones."""
 
-    # postprocess
     postprocess_finite_share: float = 0.98
     """Share of finite rows above which the others are left out: rounding alone may leave a function's domain."""
     postprocess_recognition_rows: int = 20_000
@@ -105,11 +99,9 @@ class SearchSettings:
     postprocess_rows_per_constant: int = 2
     """Fewest rows per constant: with fewer, a formula may pass through all rows by chance, and is dropped."""
 
-    # preprocess
     preprocess_largest_scale: float = 1e4
     """Largest root mean square of a column, and 1 over it the smallest: beyond, the column is scaled."""
 
-    # results
     results_most_listed: int = 12
     """Number of formulas in the Pareto front, at most: those that improve least on the one before are dropped."""
     results_pareto_error_ratio: float = 0.95
@@ -117,7 +109,6 @@ class SearchSettings:
     results_best_error_ratio: float = 1.1
     """If no formula settles the search, the best is the simplest with an error up to this times the least."""
 
-    # beam
     beam_width: int = 3
     """States kept after each step, and laws kept of noisy rows. Prototype's value; greedy search lost 1 law of 30."""
     beam_refit_steps: int = 12
@@ -129,7 +120,6 @@ class SearchSettings:
     beam_hopeless_error: float = 0.2
     """The beam search stops if the errors of all unfinished states, relative to the spread, are above this."""
 
-    # by_shape
     by_shape_starts: int = 3
     """Random starts of a shape without a curve of a node. On one seed, the prototype needed 1 to 3."""
     by_shape_curve_starts: int = 6
@@ -159,21 +149,17 @@ class SearchSettings:
     by_shape_complexity_penalty: float = 2.0
     """Penalty for a unit of complexity in the information criterion, in nats."""
 
-    # candidates
     candidates_rank_margin: float = 1.3
     """Offers whose rank, in powers of ten of the error, is worse than the best by more than this are dropped."""
 
-    # overfit_test
     overfit_test_fewest_values: int = 3
     """Fewest distinct values of an input that a formula could memorise; with one or two, nothing can be tested."""
     overfit_test_most_values: int = 12
     """Most distinct values of an input that a formula could memorise."""
 
-    # problem
     problem_refit_steps: int = 60
     """Steps of the joint refit of a law of named functions."""
 
-    # residual_test
     residual_test_least_error: float = 1e-6
     """Least error that may be noise, relative to the outputs' spread: less is rounding or approximation."""
     residual_test_largest_error: float = 0.7
@@ -183,7 +169,6 @@ class SearchSettings:
     residual_test_correlation_limit: float = 3.5
     """Largest correlation of neighbours' residuals for noise, in standard errors, 1/sqrt(rows)."""
 
-    # training
     training_exact_error: float = 1e-9
     """Error, relative to the outputs' spread, of a law that is exact up to rounding. Prototype's value."""
     training_start_rows: int = 240
@@ -209,11 +194,9 @@ class SearchSettings:
     training_hopeless_error_ratio: float = 10.0
     """Error of the best start, relative to a promising error, above which a shape is given up."""
 
-    # bases
     bases_least_logarithm_ratio: float = 1.5
     """Ratio of an input's largest to its smallest size below which its logarithm is nearly a straight line."""
 
-    # interactions
     interactions_row_pairs: int = 120
     """Pairs of rows, at most, whose coordinates are exchanged."""
     interactions_weak_ratio: float = 30.0
@@ -227,7 +210,6 @@ class SearchSettings:
     interactions_lines: int = 50
     """Rows, at most, through which lines are taken."""
 
-    # least_squares
     least_squares_ridge: float = 1e-13
     """Ridge per column, relative to the column's square: allows equal columns; the refinement removes its bias."""
     least_squares_highest_leverage: float = 0.98
@@ -235,7 +217,6 @@ class SearchSettings:
     least_squares_refinements: int = 2
     """Steps of iterative refinement, which restores the digits that the normal equations lose."""
 
-    # link_functions
     link_functions_linear_correlation: float = 0.9995
     """Correlation with y from which a link is nearly linear and adds nothing. Prototype's value."""
     link_functions_least_output: float = 1e-3
@@ -249,7 +230,6 @@ class SearchSettings:
     link_functions_atanh_limit: float = 1 - 1e-12
     """Largest |y| for the link atanh(y), which is infinite at 1."""
 
-    # surrogates
     surrogates_exact_error: float = 1e-11
     """Error, relative to the outputs' root mean square, below which a fit is exact up to rounding."""
     surrogates_most_terms: int = 220
@@ -265,7 +245,6 @@ class SearchSettings:
     surrogates_early_stopping_error: float = 0.1
     """Relative error from which there is no early stopping: many periods need many terms before any gain."""
 
-    # affine
     affine_largest_exponent: float = 20.0
     """Largest exponent with which exp(x) and exp(-x) of an input are tried."""
     affine_rounding: float = 1e-9
@@ -283,11 +262,9 @@ class SearchSettings:
     affine_negligible_constant: float = 1e-3
     """Root mean square, relative to link(y), below which a constant P counts as 0."""
 
-    # dimensions
     dimensions_most_scales: int = 4
     """Number of products of powers in the output's unit to try, at most, the simplest first."""
 
-    # factors
     factors_largest_power: float = 6.5
     """Upper bound of |p| for a power x^p that is a factor."""
     factors_least_power: float = 0.1
@@ -307,7 +284,6 @@ class SearchSettings:
     factors_rounding: float = 1e-11
     """Relative error below which there is no structure left to test."""
 
-    # form_test
     form_test_as_good_ratio: float = 1.3
     """Largest error of a form, relative to the full surrogate's; a larger one refutes it. Prototype's value."""
     form_test_noise_error: float = 1e-3
@@ -325,7 +301,6 @@ class SearchSettings:
     form_test_degree: int = 5
     """Degree of the polynomial in an input that a form leaves out, in the test whether it is missing."""
 
-    # input_merges
     input_merges_largest_angle: float = 0.3
     """Largest angle between the gradients of y and z (`_angle`) with which z is tried. Prototype's value."""
     input_merges_exact_angle: float = 0.03
@@ -363,7 +338,6 @@ class SearchSettings:
     input_merges_largest_power: float = 8.0
     """Upper bound of |beta| in z = x_i·x_j^beta."""
 
-    # scaling
     scaling_largest_residual: float = 0.1
     """Largest residual of a null vector, relative to y; above it, there is no such symmetry."""
     scaling_exact_residual: float = 1e-3
@@ -379,7 +353,6 @@ class SearchSettings:
     scaling_rounding_distance: float = 0.04
     """Largest distance of a power from its fraction; also the smallest pivot when null vectors are solved."""
 
-    # separation
     separation_most_links: int = 3
     """Links to try, at most, besides the identity."""
     separation_link_error_ratio: float = 3.0

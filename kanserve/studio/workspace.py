@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from kanserve.editing.session_storage import step_in
 from kanserve.errors import BusyError, ConflictError, InputError, KanserveError, NotFoundError
 from kanserve.formula import formulas, register_function
 from kanserve.network import serialization
-from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
 from kanserve.plot.network_picture import scene_of
@@ -25,6 +24,7 @@ from kanserve.plot.palette import palette
 from kanserve.plot.svg import svg_file
 from kanserve.studio import studio_jobs as jobs
 from kanserve.studio.background_job import BackgroundJob
+from kanserve.studio.candidate_views import CandidateView, candidate_views
 from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import EdgeCurve, PageView, Predicted, Rows, edge_curve, page_view, predicted, rows_view
@@ -32,18 +32,6 @@ from kanserve.studio.small_tiles import SmallTiles, small_tiles
 from kanserve.studio.studio_events import Events
 from kanserve.studio.studio_limits import STUDIO
 from kanserve.studio.studio_worker import Worker, seconds_of
-
-
-@dataclass(frozen=True)
-class CandidateView:
-    """A suggestion with its complexity, its values along the curve of the edge (in the network's own unit), and the
-    relative change of the held-out RMSE, or of a classifier's cross-entropy; None where that is rounding."""
-
-    suggestion: Suggestion
-    complexity: float
-    change: float | None
-    curve: tuple[float, ...]
-    formula: str = ""
 
 
 class Workspace:
@@ -211,17 +199,7 @@ class Workspace:
         found: tuple[Suggestion, ...] = self._looked(("candidates", f"{name}\0{own}"), jobs.candidates, name, own)
         # A step comes next. Its process starts only now, so that it took nothing from the first candidates.
         threading.Thread(target=self._workers["step"].start, daemon=True).start()
-        curve, now = edge_curve(session, name), session.loss
-        views = []
-        for one in found:
-            (a, b, c, d), row = one.constants, FUNCTIONS[one.function]
-            with np.errstate(all="ignore"):
-                values = (c * row.numpy(a * np.array(curve.u) + b) + d) / curve.factor
-                root = 1.0 if session.kan.classes else 0.5
-                change = float((one.loss / now) ** root - 1) if now > STUDIO.least_loss else None
-            formula = OWN[one.function].formula if one.function in OWN else ""
-            views.append(CandidateView(one, row.complexity, change, tuple(values.tolist()), formula or ""))
-        return tuple(views)
+        return candidate_views(session, name, found)
 
     def ruler(self) -> tuple[jobs.RulerPoint, ...]:
         """The loss over edges kept, which takes long, so that it has a process of its own as long as it runs.

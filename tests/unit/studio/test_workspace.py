@@ -22,7 +22,7 @@ from kanserve.network.evaluate import edges, evaluate, jacobian
 from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK, LIGHT
 from kanserve.studio.constants_view import nice_number
-from kanserve.studio.opened_model import Opened, open_network, open_table
+from kanserve.studio.opened_model import Opened, open_network
 from kanserve.studio.page_views import page_view
 from kanserve.studio.studio_limits import STUDIO
 from kanserve.studio.studio_worker import Worker
@@ -269,78 +269,6 @@ def test_a_classifier_with_few_rows_is_said_to_be_judged_on_its_training_rows(st
         assert model["held_apart"] is False and model["held_out"] == 60
 
 
-def test_a_search_is_told_of_and_its_formula_is_taken_as_a_step(studio: Running):
-    studio.post("search", {"seconds": 300})  # it ends with the law, long before
-    assert studio.ask("/api/search", {"seconds": 20}).status == 503
-    done = threading.Event()
-    while studio.get("pareto")["running"]:
-        done.wait(0.2)
-    found = studio.get("pareto")["formulas"]
-    assert [one["complexity"] for one in found] == sorted(one["complexity"] for one in found)
-    best = next(one for one in found if one["best"])
-    now = studio.step("take", formula=best["take"])
-    np.testing.assert_allclose(now["view"]["measure"]["r2"][0], 1, atol=1e-6)
-    assert equal(network(studio), replayed(Session(*law()).take(best["take"]), *law()))
-
-
-def noisy() -> Opened:
-    """A network with an input that does not count."""
-    x = np.random.default_rng(4).uniform(-1, 1, (300, 3))
-    y = np.sin(3 * x[:, 0]) + x[:, 1] ** 2 + np.random.default_rng(5).normal(0, 0.01, 300)
-    data = Dataset(x, y, ("x", "y", "noise"), ("z",))
-    return Opened(kanserve.fit([3, 1], data, grid=(5,), starts=1), "noisy", data)
-
-
-def told_of(studio: Running, kind: str) -> tuple[list[dict[str, object]], threading.Event]:
-    """The events of a kind from now on, and whether the last one has come."""
-    heard: list[dict[str, object]] = []
-    ended = threading.Event()
-
-    def hear(event: dict[str, object] | None) -> None:
-        if event is not None and event["kind"] == kind:
-            heard.append(event)
-            if not event["running"]:
-                ended.set()
-
-    studio.studio.workspace.events.subscribe(hear)
-    return heard, ended
-
-
-def test_simplifying_tells_each_change_and_takes_the_steps_of_a_session():
-    opened = noisy()
-    assert opened.kan is not None and opened.data is not None
-    with running(opened) as studio:
-        heard, ended = told_of(studio, "simplify")
-        assert studio.ask("/api/simplify", {"base": 5}).status == 409
-        studio.post("simplify", {"base": 0})
-        assert studio.get("snapshot")["simplifying"]
-        answer = studio.ask("/api/steps", {"base": 0, "step": {"kind": "zero", "edge": "x->z"}})
-        assert answer.status == 503 and "being simplified" in answer.data["error"]
-        assert ended.wait(120)
-        now, after = studio.get("snapshot"), network(studio)
-        again = studio.step("zero", edge=now["view"]["snapshot"]["edges"][0]["name"])
-    changes = [one for one in heard if "line" in one]
-    assert heard[0]["running"] and len(changes) >= 3 and "from noise to" in str([one["line"] for one in changes])
-    assert changes[0]["edges"] == 3 and changes[-1]["edges"] == 2 and changes[-1]["named"] == 2
-    wanted = Session(opened.kan, opened.data).prune().symbolify()
-    assert equal(after, wanted.kan) and heard[-1]["steps"] == 2 and not now["simplifying"]
-    assert [one["step"] for one in now["view"]["snapshot"]["history"]] == ["prune()", "symbolify()"]
-    assert len(again["view"]["snapshot"]["history"]) == 3
-
-
-def test_simplifying_that_is_cancelled_takes_the_steps_that_are_whole():
-    with running(noisy()) as studio:
-        heard, ended = told_of(studio, "simplify")
-        pause = threading.Event()
-        studio.post("simplify", {"base": 0})
-        while not any("before named" in str(one.get("line")) for one in heard):
-            pause.wait(0.01)
-        studio.post("simplify/cancel", {})
-        assert ended.wait(60) and heard[-1]["steps"] == 1
-        steps = studio.get("snapshot")["view"]["snapshot"]["history"]
-    assert [one["step"] for one in steps] == ["prune()"]
-
-
 def test_exports_are_what_the_exporters_write_and_agree_with_the_network(studio: Running):
     for kind in ("onnx_graph", "numpy_source", "c_source", "javascript_source"):
         found = studio.get(f"export/{kind}")
@@ -387,21 +315,6 @@ def test_the_picture_is_an_svg_file_in_a_theme_and_no_other_is_made(studio: Runn
         svg = studio.get(f"picture/{theme}")["svg"]
         assert svg.startswith("<svg") and f'fill="{chosen.paper}"' in svg and ElementTree.fromstring(svg) is not None
     assert studio.ask("/api/picture/other").status == 404
-
-
-def test_a_table_is_fitted_first_and_a_cancelled_fit_keeps_its_best():
-    x = np.random.default_rng(3).uniform(-1, 1, (2000, 3))
-    data = Dataset(x, np.sin(4 * x[:, 0]) * x[:, 1] + x[:, 2] ** 3)
-    with running(open_table(data, "rows", [8])) as studio:
-        first = studio.get("snapshot")
-        assert first["phase"] == "fitting" and first["model"]["total_rows"] == 2000
-        assert studio.ask("/api/steps", {"base": 0, "step": {"kind": "refit"}}).status == 503
-        pause = threading.Event()
-        pause.wait(2)
-        while studio.get("snapshot")["phase"] == "fitting":
-            studio.post("fit/cancel", {})
-            pause.wait(0.3)
-        assert studio.get("snapshot")["view"]["snapshot"]["shape"] == [3, 8, 1]
 
 
 def test_a_large_network_is_sent_as_its_largest_edges_and_a_map():
