@@ -1,44 +1,69 @@
 """The site: it builds without a warning, every tutorial runs, and its search finds what a newcomer types."""
 
-import importlib
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tests.support.paths import DOCS, ROOT
 from tests.support.programs import skip
 
-TYPED = (
-    "bfloat16",
-    "request cache",
-    "Pareto front",
-    "leave-one-out",
-    "simplify an expression",
-    "information criterion",
-    "degree",
-    "order",
-    "n_init",
-    "learning rate",
-    "early stopping",
-    "back-pressure",
-    "rate limit",
-    "thread pool",
-    "test vector",
-    "confidence interval",
-    "custom function",
-    "missing values",
-    "overfitting",
-    "quantization",
-)
+# What newcomers type, and a page that the first three hits must have.
+TYPED = {
+    "bfloat16": "serving",
+    "request cache": "serving",
+    "Pareto front": "formulas",
+    "leave-one-out": "formulas",
+    "simplify an expression": "formulas",
+    "information criterion": "formulas",
+    "degree": "glossary",
+    "order": "glossary",
+    "sample": "reference/api/data",
+    "importance": "glossary",
+    "n_init": "from-scikit-learn",
+    "learning rate": "from-scikit-learn",
+    "early stopping": "from-scikit-learn",
+    "back-pressure": "serving",
+    "rate limit": "serving",
+    "thread pool": "serving",
+    "test vector": "glossary",
+    "confidence interval": "training",
+    "prediction interval": "training",
+    "custom function": "how-to/own-functions",
+    "missing values": "tutorials/missing-values",
+    "categorical": "tutorials/missing-values",
+    "overfitting": "training",
+    "quantization": "glossary",
+    "extrapolation": "training",
+    "hyperparameters": "training",
+    "regularization": "training",
+    "random seed": "training",
+    "loss function": "training",
+    "monotonic": "training",
+    "symbolic regression": "formulas",
+    "install": "installation",
+    "TLS": "how-to/secure",
+    "token": "how-to/secure",
+    "docker": "how-to/deploy",
+    "latency": "runbook",
+    "drift": "how-to/flagged",
+    "Arduino": "tutorials/microcontroller",
+    "export to C": "c",
+    "save model": "export",
+    "pykan": "from-pykan",
+    "differential equation": "tutorials/poisson",
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,29 +89,50 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
-def index(site: Path) -> dict[str, dict[str, int | list[int]]]:
-    """The terms of the index that the search reads, with the pages that have them."""
-    text = (site / "searchindex.js").read_text("utf-8")
-    found = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
-    return {"terms": found["terms"], "titles": found["titleterms"]}
+@contextmanager
+def opened(site: Path) -> Iterator[tuple[Any, str]]:
+    """A page of Chromium, and the address at which a server has the site."""
+    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    path = shutil.which("chromium") or skip("chromium")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync.sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser.new_page(), f"http://127.0.0.1:{server.server_port}"
+        browser.close()
+        server.shutdown()
 
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("words", TYPED)
-def test_the_search_finds_what_a_newcomer_types(site, words):
-    language = importlib.import_module("sphinx.search.en").SearchEnglish({})
-    pages = None
-    for word in language.split(words):
-        if len(word) < 3 or word.lower() in language.stopwords:
-            continue
-        stem = language.stem(word.lower())
-        having: set[int] = set()
-        for terms in index(site).values():
-            found = terms.get(stem, terms.get(word.lower(), []))
-            having |= {found} if isinstance(found, int) else set(found)
-        pages = having if pages is None else pages & having
-    assert pages
+def test_the_search_lists_the_right_page_among_the_first_three(site):
+    missed = {}
+    with opened(site) as (page, address):
+        for words, wanted in TYPED.items():
+            page.goto(f"{address}/search.html?q={quote(words)}")
+            page.wait_for_function(
+                "document.querySelector('#search-results .search-summary')?.innerText.includes('inish')"
+            )
+            links = page.eval_on_selector_all("ul.search > li > a", "links => links.map((one) => one.pathname)")
+            pages = [link.removeprefix("/").removesuffix(".html") for link in links[:3]]
+            if wanted not in pages:
+                missed[words] = pages
+    assert missed == {}
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+def test_on_a_phone_no_page_is_wider_than_the_screen_and_tables_of_words_are_lists(site):
+    with opened(site) as (page, address):
+        page.set_viewport_size({"width": 400, "height": 900})
+        for path in ("reference/metrics", "reference/settings", "from-pykan", "genindex", "serving"):
+            page.goto(f"{address}/{path}.html")
+            assert page.evaluate("document.scrollingElement.scrollWidth") <= 400, path
+            hidden = "tables => tables.filter((one) => one.offsetWidth > one.parentElement.clientWidth + 1).length"
+            words = "article table.docutils:not(:has(td.text-right))"
+            assert page.eval_on_selector_all(words, hidden) == 0, path
+        page.goto(f"{address}/reference/metrics.html")
+        assert page.locator("table.kan-stacked").count() > 0
 
 
 @pytest.mark.slow
@@ -119,22 +165,14 @@ def test_programs_find_every_page_as_text(site):
 @pytest.mark.slow
 @pytest.mark.extended
 def test_the_tutorial_on_browsers_runs_its_network_in_the_page(site):
-    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    path = shutil.which("chromium") or skip("chromium")
     if not (site / "_static" / "onnxruntime").is_dir():
         skip("onnxruntime-web")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync.sync_playwright() as playwright:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page()
-        asked: list[str] = []
+    asked: list[str] = []
+    with opened(site) as (page, address):
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"http://127.0.0.1:{server.server_port}/tutorials/browser.html")
+        page.goto(f"{address}/tutorials/browser.html")
         frame = page.frames[1]
         frame.wait_for_function("window.ask && document.getElementById('said').textContent.includes('predictions')")
         shares = frame.evaluate("ask([[0, 0], [1.9, -1.9]]).then((found) => [...found])")
-        browser.close()
-        server.shutdown()
     assert shares[0] > 0.9 and shares[3] > 0.9  # flower, then meadow
     assert all(url.startswith(("http://127.0.0.1", "data:", "blob:", "about:")) for url in asked), asked
