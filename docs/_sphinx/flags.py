@@ -1,15 +1,24 @@
-"""Words of code that begin with a hyphen, such as --check: pages keep each on one line."""
+"""Where words of code may break: options such as --check nowhere, long names and calls after a dot or a bracket."""
 
 import re
 
 from sphinx.application import Sphinx
 
-FLAG = re.compile(r'<span class="pre">(?=-[^<]{1,28}</span>)')
+WORD = re.compile(r'<span class="pre">([^<]+)</span>')
+
+
+def _broken(match: re.Match[str]) -> str:
+    word = match[1]
+    if re.match(r"-.{1,28}$", word):
+        return f'<span class="pre kan-flag">{word}</span>'
+    if len(word) > 14:
+        word = re.sub(r"(?<=\w[.(=/,\[])(?=\w|&quot;)|(?<=\w_)(?=\w)", "<wbr>", word)
+    return f'<span class="pre">{word}</span>'
 
 
 def _mark(app: Sphinx, page: str, template: str, context: dict[str, str], doctree: object) -> None:
     if "body" in context:
-        context["body"] = FLAG.sub('<span class="pre kan-flag">', context["body"])
+        context["body"] = WORD.sub(_broken, context["body"])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
