@@ -45,7 +45,13 @@ class Active:
 
 def active_basis(layer: Layer) -> ActiveBasis:
     """The active basis of a layer's grids."""
-    tables = [_table(row.tobytes(), layer.order, layer.extrapolation) for row in layer.knots]
+    return _basis(layer.knots.tobytes(), layer.inputs, layer.order, layer.extrapolation, layer.coefficients.shape[2])
+
+
+@lru_cache(maxsize=8)  # a table of a wide layer on a fine grid has megabytes
+def _basis(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapolation, functions: int) -> ActiveBasis:
+    rows = np.frombuffer(knots_bytes).reshape(inputs, -1)
+    tables = [_table(row.tobytes(), order, extrapolation) for row in rows]
     most = max(len(table[1]) for table in tables)
 
     def padded(array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -58,7 +64,7 @@ def active_basis(layer: Layer) -> ActiveBasis:
         polynomials=np.ascontiguousarray(
             np.concatenate([padded(table[3]) for table in tables]).astype(np.float64).transpose(2, 1, 0)
         ),
-        functions=layer.coefficients.shape[2],
+        functions=functions,
     )
 
 
