@@ -59,10 +59,14 @@ def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveE
         case grpc.StatusCode.CANCELLED:
             return errors.UnreachableError(f"The server at {address} ended before it answered.")
         case grpc.StatusCode.UNAVAILABLE:
-            return errors.UnreachableError(f"No server answers at {address}: {_readable(text)}.")
+            return errors.UnreachableError(f"No server answers at {address}: {_readable(text)}.{_hint(text)}")
         case _:
             named_there = "" if request and request in text else f" (request {request})"  # our server includes it
             return KanserveError(f"The server at {address} failed: {code.name}: {text}{named_there}.")
+
+
+def _hint(text: str) -> str:
+    return " A server with TLS closes connections without it: give the client tls=." if "Socket closed" in text else ""
 
 
 def _readable(text: str) -> str:

@@ -127,6 +127,12 @@ def test_metadata_that_cannot_travel_is_refused(pair):
         client.live()
 
 
+def test_a_client_without_tls_is_told_of_it(secured):
+    client = Client(secured.address, retries=0)
+    with client, pytest.raises(UnreachableError, match=r"Socket closed\. A server with TLS .*: give the client tls=\."):
+        client.predict("fox", X)
+
+
 @pytest.mark.parametrize("kind", ["bytes", "text", "path"])
 def test_a_server_is_known_by_its_authority_and_its_name(secured, tmp_path, kind):
     given = keys.authority().certificate
