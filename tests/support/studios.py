@@ -1,5 +1,6 @@
 """A studio in a thread of this process, its calls over HTTP, and the machine's Chromium to open its page."""
 
+import base64
 import http.client
 import json
 import threading
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from kanserve.network import serialization
+from kanserve.network.kan import Kan
 from kanserve.studio import built_page
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.studio_process import Studio, StudioSettings
@@ -44,6 +47,11 @@ class Running:
     @property
     def host(self) -> str:
         return self.studio.origin.partition("//")[2]
+
+    def network(self) -> Kan:
+        """The network as the page downloads it."""
+        (file,) = self.get("export/network")["files"]
+        return serialization.loads(base64.b64decode(file["base64"]))
 
     def ask(self, path: str, body: Any = None, method: str = "", **headers: str | None) -> Answer:
         """A request as the page makes it; a header that is None is left out, others replace what the page sends."""

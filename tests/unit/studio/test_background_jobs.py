@@ -1,6 +1,5 @@
 """What the studio does while it answers: a search, simplifying and a first fit are told of and can be cancelled."""
 
-import base64
 import threading
 
 import numpy as np
@@ -9,25 +8,12 @@ import pytest
 import kanserve
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
-from kanserve.network import serialization
 from kanserve.network.kan import equal
 from kanserve.studio.opened_model import Opened, open_table
 from tests.support.sessions import law, replayed
-from tests.support.studios import Running, opened_law, running
+from tests.support.studios import Running, running
 
 pytestmark = pytest.mark.slow  # each starts a studio and its workers
-
-
-@pytest.fixture
-def studio():
-    with running(opened_law()) as found:
-        yield found
-
-
-def network(studio: Running) -> kanserve.Kan:
-    """The network as the page downloads it."""
-    (file,) = studio.get("export/network")["files"]
-    return serialization.loads(base64.b64decode(file["base64"]))
 
 
 def test_a_search_is_told_of_and_its_formula_is_taken_as_a_step(studio: Running):
@@ -41,7 +27,7 @@ def test_a_search_is_told_of_and_its_formula_is_taken_as_a_step(studio: Running)
     best = next(one for one in found if one["best"])
     now = studio.step("take", formula=best["take"])
     np.testing.assert_allclose(now["view"]["measure"]["r2"][0], 1, atol=1e-6)
-    assert equal(network(studio), replayed(Session(*law()).take(best["take"]), *law()))
+    assert equal(studio.network(), replayed(Session(*law()).take(best["take"]), *law()))
 
 
 def noisy() -> Opened:
@@ -78,7 +64,7 @@ def test_simplifying_tells_each_change_and_takes_the_steps_of_a_session():
         answer = studio.ask("/api/steps", {"base": 0, "step": {"kind": "zero", "edge": "x->z"}})
         assert answer.status == 503 and "being simplified" in answer.data["error"]
         assert ended.wait(120)
-        now, after = studio.get("snapshot"), network(studio)
+        now, after = studio.get("snapshot"), studio.network()
         again = studio.step("zero", edge=now["view"]["snapshot"]["edges"][0]["name"])
     changes = [one for one in heard if "line" in one]
     assert heard[0]["running"] and len(changes) >= 3 and "from noise to" in str([one["line"] for one in changes])

@@ -17,7 +17,6 @@ from kanserve.artifact_compiler import compile
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
 from kanserve.editing.snapshot import shares_of
-from kanserve.network import serialization
 from kanserve.network.evaluate import edges, evaluate, jacobian
 from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK, LIGHT
@@ -34,18 +33,6 @@ from tests.support.sessions import law, replayed
 from tests.support.studios import Running, opened_law, running
 
 pytestmark = pytest.mark.slow  # each starts a studio and its workers
-
-
-@pytest.fixture
-def studio():
-    with running(opened_law()) as found:
-        yield found
-
-
-def network(studio: Running) -> kanserve.Kan:
-    """The network as the page downloads it."""
-    (file,) = studio.get("export/network")["files"]
-    return serialization.loads(base64.b64decode(file["base64"]))
 
 
 def test_the_snapshot_is_that_of_the_session_with_curves_of_97_points(studio: Running):
@@ -75,22 +62,22 @@ def test_steps_give_the_network_that_the_session_gives_and_undo_the_equal_one(st
     kan, data = law()
     now = studio.step("snap", edge="x->h1", function="sin")
     wanted = Session(kan, data).snap("x->h1", "sin")
-    assert equal(network(studio), wanted.kan) and now["unsaved"] == 1
+    assert equal(studio.network(), wanted.kan) and now["unsaved"] == 1
     assert now["view"]["snapshot"]["history"][0]["step"] == "snap('x->h1', 'sin')"
     assert now["view"]["python"] == wanted.as_python()
     studio.post("undo", {"base": now["view"]["revision"]})
-    assert equal(network(studio), kan)
+    assert equal(studio.network(), kan)
     studio.post("redo", {"base": now["view"]["revision"] + 1})
-    assert equal(network(studio), wanted.kan)
+    assert equal(studio.network(), wanted.kan)
     assert equal(replayed(wanted, kan, data), wanted.kan)
 
 
 def test_a_step_on_a_state_that_has_passed_is_409_and_changes_nothing(studio: Running):
     studio.step("snap", edge="x->h1", function="sin")
-    before = network(studio)
+    before = studio.network()
     answer = studio.ask("/api/steps", {"base": 0, "step": {"kind": "zero", "edge": "x->h1"}})
     assert answer.status == 409 and "revision 0" in answer.data["error"]
-    assert equal(network(studio), before)
+    assert equal(studio.network(), before)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +274,7 @@ def test_publishing_writes_the_next_version_of_the_model_that_was_opened(tmp_pat
         assert studio.post("publish", {"base": now["view"]["revision"]}) == {"version": 2}
         after = studio.get("snapshot")
         assert after["model"]["published"] == 2 and after["unsaved"] == 0
-        assert equal(repository.read(tmp_path, "law").kan(), network(studio))
+        assert equal(repository.read(tmp_path, "law").kan(), studio.network())
 
 
 def test_a_network_with_an_own_function_is_published_for_processes_that_register_it(tmp_path):
@@ -297,7 +284,7 @@ def test_a_network_with_an_own_function_is_published_for_processes_that_register
         now = studio.step("snap", edge="L/D->h1", function="bump")
         assert now["own_functions"] == ["bump"]
         assert studio.post("publish", {"base": now["view"]["revision"]}) == {"version": 1}
-        wanted = network(studio)
+        wanted = studio.network()
     np.save(tmp_path / "x.npy", data.x[:20])
     code = (
         "import sys, numpy as np, kanserve; folder = sys.argv[1];"
