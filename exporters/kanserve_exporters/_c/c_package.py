@@ -149,7 +149,7 @@ _WITHOUT_BOTH = "- `-D@NO_GRADIENT` leaves out `@gradient`, `@hessian` and their
 _README = """\
 # @@: a Kolmogorov-Arnold network as C
 
-Shape {shape}: {inputs} raw features in, {outputs} {what} out, computed in `{real}`. C99, needs libm only, usable from
+Shape {shape}. Raw features in: {inputs}, {what} out: {outputs}, computed in `{real}`. C99, needs libm only, usable from
 C++, re-entrant, allocates nothing. `@info()` returns the names, units and training ranges, the formula and the SHA-256
 of the network as JSON.
 
@@ -163,8 +163,8 @@ $FORMULA$
     @real x[@N_IN] = {{ ... }}, y[@N_OUT];
     int code = @predict(x, y);      /* or @predict_batch for many rows */
 {gradient}
-Codes: 0 fine; -1 a null pointer; -2 an input that is NaN or infinite; -3 a function outside its domain; -4 a result
-that is not finite; -5 a stride that is too small. After -2, -3 and -4 every output of that row is NaN.
+Codes: 0 fine; -1 a null pointer; -2 an input that is infinite, NaN where none may be missing, or no number of a
+category; -3 a function outside its domain; -4 a result that is not finite; -5 a stride that is too small. After -2, -3 and -4 every output of that row is NaN.
 
 ## Switches
 
