@@ -164,7 +164,8 @@ $FORMULA$
     int code = @predict(x, y);      /* or @predict_batch for many rows */
 {gradient}
 Codes: 0 fine; -1 a null pointer; -2 an input that is infinite, NaN where none may be missing, or no number of a
-category; -3 a function outside its domain; -4 a result that is not finite; -5 a stride that is too small. After -2, -3 and -4 every output of that row is NaN.
+category; -3 a function outside its domain; -4 a result that is not finite; -5 a stride that is too small. After -2, -3
+and -4 every output of that row is NaN.
 
 ## Switches
 
