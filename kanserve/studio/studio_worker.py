@@ -135,28 +135,47 @@ def _error(name: str, message: str) -> KanserveError:
     return error
 
 
+class _Interrupts:
+    """SIGINT as a KeyboardInterrupt, once for each call, and never in the middle of a message."""
+
+    def __init__(self) -> None:
+        self.awaited = False
+        self._sending = False
+        self._waits = False
+        signal.signal(signal.SIGINT, self._came)
+
+    def _came(self, number: int, frame: Any) -> None:
+        if self._sending:
+            self._waits = True
+        elif self.awaited:
+            self.awaited = False  # a second interrupt would end what makes the best so far
+            raise KeyboardInterrupt
+
+    def send(self, pipe: Connection, message: Any) -> None:
+        """Send all of a message, then end what runs if that was asked for meanwhile."""
+        self._waits, self._sending = False, True
+        try:
+            pipe.send(message)
+        finally:
+            self._sending = False
+        if self._waits:
+            self._came(signal.SIGINT, None)
+
+
 def _work(pipe: Connection, given: Any) -> None:
     """The process: answer calls until the other end is closed."""
     os.setsid()  # Ctrl-C in the terminal is for the server, which then ends this process
     os.nice(5)  # the page comes first
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    interruptible = False
-
-    def interrupted(number: int, frame: Any) -> None:
-        nonlocal interruptible
-        if interruptible:
-            interruptible = False  # a second interrupt would end what makes the best so far
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupted)
+    interrupts = _Interrupts()
     with suppress(EOFError, OSError):
         while True:
             for own in pipe.recv():
                 register_function(**pickle.loads(own))
             function, arguments, reports = pipe.recv()
-            more = {"report": _sender(pipe)} if reports else {}
-            interruptible = True
+            more = {"report": lambda event: interrupts.send(pipe, ("event", event))} if reports else {}
             try:
+                interrupts.awaited = True
                 answer = ("answer", function(given, *arguments, **more))
             except KanserveError as error:
                 answer = ("error", (type(error).__name__, str(error)))
@@ -165,12 +184,8 @@ def _work(pipe: Connection, given: Any) -> None:
             except (ArithmeticError, MemoryError, ValueError) as error:
                 answer = ("error", ("TrainingError", f"This could not be computed: {type(error).__name__}: {error}."))
             finally:
-                interruptible = False
+                interrupts.awaited = False
             pipe.send(answer)
-
-
-def _sender(pipe: Connection) -> Report:
-    return lambda event: pipe.send(("event", event))
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,7 @@ import base64
 import http.client
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -133,3 +133,15 @@ def needs_browser() -> str:
     path = shutil.which(want("chromium"))
     assert path is not None
     return path
+
+
+def told_until_interrupted(given: object, report: Callable[[Any], None]) -> int:
+    """How many long messages were sent before an interrupt: a job of a worker."""
+    sent = 0
+    try:
+        while sent < 100_000:
+            report("x" * 300_000)  # longer than a pipe holds, so that most of the time is spent in sending
+            sent += 1
+    except KeyboardInterrupt:
+        return sent
+    raise AssertionError("nobody interrupted it")

@@ -10,8 +10,9 @@ from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
 from kanserve.network.kan import equal
 from kanserve.studio.opened_model import Opened, open_table
+from kanserve.studio.studio_worker import Worker
 from tests.support.sessions import law, replayed
-from tests.support.studios import Running, running
+from tests.support.studios import Running, running, told_until_interrupted
 
 pytestmark = pytest.mark.slow  # each starts a studio and its workers
 
@@ -101,3 +102,19 @@ def test_a_table_is_fitted_first_and_a_cancelled_fit_keeps_its_best():
             studio.post("fit/cancel", {})
             pause.wait(0.3)
         assert studio.get("snapshot")["view"]["snapshot"]["shape"] == [3, 8, 1]
+
+
+def test_an_interrupt_in_the_middle_of_a_message_waits_for_its_end():
+    worker = Worker()
+    for _ in range(10):
+        heard: list[str] = []
+
+        def hear(message: str, heard: list[str] = heard) -> None:
+            heard.append(message)
+            if len(heard) >= 5:
+                worker.interrupt()
+
+        sent = worker.run(told_until_interrupted, seconds=60, report=hear)
+        assert 5 <= len(heard) == sent or len(heard) == sent + 1
+        assert set(heard) == {"x" * 300_000}
+    worker.end()
