@@ -82,9 +82,12 @@ class Dialect(ABC):
         """base^exponent for an exponent > 0."""
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
-        """base^exponent for a real exponent; NaN for a base < 0. Only lowered formulas have it, and texts with
-        half-integer powers."""
-        raise NotImplementedError
+        """base^exponent for a real exponent; NaN for a base < 0.
+
+        Only lowered formulas have it, and texts with half-integer powers. A dialect without it prints exact trees,
+        whose exponents are integers (`check_tree`).
+        """
+        raise AssertionError(f"{type(self).__name__} only has integer powers, got {exponent}.")
 
     def bracketed(self, text: str) -> str:
         return f"({text})"
