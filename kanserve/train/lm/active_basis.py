@@ -1,6 +1,7 @@
 """The active basis: the k + 1 B-splines of an input that are not zero at a point, and their slopes.
 
-Arrays have the rows as their last axis, (inputs, rows), so that every operation is one long pass over memory.
+Arrays have the rows as their last axis, (inputs, rows), so that every operation is one long pass over memory. The
+tables are cached and shared by their callers, so their arrays are read-only.
 """
 
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def _basis(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapola
     def padded(array: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.concatenate([array, np.repeat(array[-1:], most - len(array), axis=0)])
 
-    return ActiveBasis(
+    basis = ActiveBasis(
         breaks=tuple(table[0] for table in tables),
         origins=np.concatenate([padded(table[1]) for table in tables]).astype(np.float64),
         first=np.concatenate([padded(table[2]) for table in tables]).astype(np.intp),
@@ -66,6 +67,14 @@ def _basis(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapola
         ),
         functions=functions,
     )
+    _protect(basis.origins, basis.first, basis.polynomials)
+    return basis
+
+
+def _protect(*arrays: NDArray[np.generic]) -> None:
+    """Make the arrays of a cached table read-only."""
+    for array in arrays:
+        array.setflags(write=False)
 
 
 @lru_cache(maxsize=4096)
@@ -92,12 +101,14 @@ def _table(knots_bytes: bytes, order: int, extrapolation: Extrapolation) -> tupl
         outer[0, :, :2] = inner[0, :, :2]
         outer[1, :, 0] = inner[-1] @ powers
         outer[1, :, 1] = inner[-1, :, 1:] @ (np.arange(1, order + 1) * powers[:-1])
-    return (
+    table = (
         np.append(starts, end),
         np.concatenate([starts[:1], starts, [end]]),
         np.concatenate([first[:1], first, first[-1:]]),
         np.concatenate([outer[:1], inner, outer[1:]]),
     )
+    _protect(*table)
+    return table
 
 
 def _active_polynomials(knots: Array, order: int, intervals: Indices) -> Array:
@@ -172,6 +183,7 @@ def _tables(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapol
         step = (breaks[-1] - breaks[0]) / (count - 2)
         uniform = count == most and np.abs(breaks - breaks[0] - step * np.arange(count - 1)).max() < 1e-3 * step
         made.guesses[i] = breaks[0], 1 / step if uniform else 0.0
+    _protect(made.breaks, made.guesses, made.origins, made.first, made.polynomials)
     return made
 
 
