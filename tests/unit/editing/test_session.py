@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kanserve.data.dataset import Dataset
 from kanserve.editing import KINDS, Session
 from kanserve.editing.editing_limits import EDITING
-from kanserve.editing.steps import Zero, put_in, taken
+from kanserve.editing.steps import Zero, taken
 from kanserve.errors import InputError, KanserveError, NotFoundError
 from kanserve.formula import from_formula
 from kanserve.network.edge_names import place_of
@@ -22,8 +21,8 @@ from kanserve.network.evaluate import edges, evaluate, subnodes
 from kanserve.network.kan import Kan, Variable, equal, make_layer
 from kanserve.simplification.validation import refit
 from kanserve.train import create, fit
-from kanserve.train.lm.blas_threads import _controller
 from tests.support import kans
+from tests.support.blas_threads import threads_at
 from tests.support.sessions import law, replayed, rows_of
 
 FUNCTIONS = ("sin", "x^2", "exp", "log", "1/x", "tanh", "sign", "no such function")
@@ -188,17 +187,8 @@ def test_suggestions_refit_the_network_for_the_closest_functions_only(monkeypatc
 
 def test_suggestions_keep_linear_algebra_on_one_thread(monkeypatch):
     # On busy cores, threads that wait for one another made the candidates of an edge take three times as long.
-    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
-    _controller.cache_clear()  # another test may have loaded a library of linear algebra since
-    threads: set[int] = set()
-
-    def seen(*given):
-        threads.update(one.num_threads for one in blas.lib_controllers)
-        return put_in(*given)
-
-    monkeypatch.setattr("kanserve.editing.suggestions.put_in", seen)
     kan, data = law()
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+    with threads_at(monkeypatch, "kanserve.editing.suggestions.put_in") as threads:
         Session(kan, data).suggest("x->h1", top=1)
     assert threads == {1}
 

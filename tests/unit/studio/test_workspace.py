@@ -9,14 +9,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import threadpoolctl
 
 import kanserve
 from kanserve import repository
 from kanserve.artifact_compiler import compile
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
-from kanserve.editing.snapshot import shares_of
 from kanserve.network.evaluate import edges, evaluate, jacobian
 from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK, LIGHT
@@ -26,7 +24,7 @@ from kanserve.studio.page_views import page_view
 from kanserve.studio.studio_limits import STUDIO
 from kanserve.studio.studio_worker import Worker
 from kanserve.studio.workspace import Workspace
-from kanserve.train.lm.blas_threads import _controller
+from tests.support.blas_threads import threads_at
 from tests.support.paths import ROOT
 from tests.support.reload_checks import eventually
 from tests.support.sessions import law, replayed
@@ -157,16 +155,7 @@ def test_the_process_of_looks_is_up_while_the_first_view_is_made_and_that_of_ste
 
 
 def test_the_view_keeps_linear_algebra_on_one_thread(monkeypatch):
-    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
-    _controller.cache_clear()  # another test may have loaded a library of linear algebra since
-    threads: set[int] = set()
-
-    def seen(*given):
-        threads.update(one.num_threads for one in blas.lib_controllers)
-        return shares_of(*given)
-
-    monkeypatch.setattr("kanserve.studio.page_views.shares_of", seen)
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+    with threads_at(monkeypatch, "kanserve.studio.page_views.shares_of") as threads:
         page_view(Session(*law()), 0)
     assert threads == {1}
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import threadpoolctl
 from numpy.typing import NDArray
 
 from kanserve import native
@@ -20,9 +19,10 @@ from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.network.training_range import finite_rows, sample
 from kanserve.train import Event, create, refine, score
 from kanserve.train.common.training_settings import TRAINING
-from kanserve.train.lm.blas_threads import _controller, threads_for
+from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.jacobian import LeastSquaresProblem, jacobian, loss, normal_equations, problem
 from kanserve.train.lm.parameter_vector import bending, free_parameters, gather, scatter
+from tests.support.blas_threads import two_threads
 from tests.support.kans import ZOO, mixed, multiplication, pruned, raw_features, symbolic, wide
 from tests.support.powers import POWERS
 
@@ -322,20 +322,14 @@ def test_rows_that_cannot_be_fitted_are_refused(x: object, y: object, weights: o
 
 
 def test_fits_in_two_threads_give_the_threads_of_linear_algebra_back() -> None:
-    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
-    _controller.cache_clear()  # another test may have loaded a library of linear algebra since the first fit
-
-    def threads() -> list[int]:
-        return [lib_controller.num_threads for lib_controller in blas.lib_controllers]
-
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+    with two_threads() as threads:
         one, other = threads_for(0), threads_for(0)
         one.__enter__()
         other.__enter__()
         one.__exit__(None, None, None)
-        assert set(threads()) == {1}
+        assert threads() == {1}
         other.__exit__(None, None, None)
-        assert set(threads()) == {2}
+        assert threads() == {2}
 
 
 @pytest.mark.parametrize(
