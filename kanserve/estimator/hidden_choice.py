@@ -20,9 +20,11 @@ from kanserve.train.common.constant_guard import errors, errors_of_constant
 from kanserve.train.common.encoded_data import is_encoded
 from kanserve.train.common.encoding_search import in_numbers
 from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.common.input_screening import narrowed_data
 from kanserve.train.common.normalising import normalised
 from kanserve.train.common.target_means import check_inputs, first_encoding
 from kanserve.train.fit_arguments import chosen_loss, held_out
+from kanserve.train.lm.telling_inputs import telling_inputs
 
 Array = NDArray[np.float64]
 Widths = tuple[int, ...]
@@ -67,8 +69,13 @@ def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: in
     if is_encoded(data):
         check_inputs(data)
         data = in_numbers(data, first_encoding(data, np.asarray(np.isnan(data.x).any(axis=0)), ranks=True))
-    folds = _folds(data, seed)
     given = {**options, "steps": CHOICE.steps, "starts": CHOICE.starts}
+    inputs = data.x.shape[1]
+    if candidates is CHOICE.nodes_of_many and options["screen"] and options["monotonic_cst"] is None:
+        data = _narrowed(data, options, seed)
+        if data.x.shape[1] < inputs and options["optimizer"] == "auto":
+            given["optimizer"] = "lbfgs"  # as of a network of all inputs
+    folds = _folds(data, seed)
     left = {nodes: np.empty(0) for nodes in candidates}
     for count in range(1, len(folds) + 1):
         for nodes, before in left.items():
@@ -79,9 +86,17 @@ def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: in
             break
     chosen = _simplest(left)
     losses = left[chosen]
-    short = len(data) < CHOICE.many_rows and data.x.shape[1] <= CHOICE.most_inputs
+    short = candidates is CHOICE.nodes and inputs <= CHOICE.most_inputs
     noisy = len(losses) > 0 and float(losses.mean()) > CHOICE.noise * float(_of_constants(data, folds, options).mean())
     return chosen, CHOICE.networks if short and noisy else 1
+
+
+def _narrowed(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
+    """The samples with the inputs alone that tell something about the answers of a part."""
+    rows = data.sample(2 * CHOICE.few_rows, seed)
+    of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
+    template = normalised(create([data.x.shape[1], data.y.shape[1]]), rows, of)
+    return narrowed_data(data, telling_inputs(template, rows, of, seed))
 
 
 def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
@@ -109,6 +124,8 @@ def _errors(
     """The loss of each row of `judges` for a network of so many hidden nodes that has not seen it."""
     of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
     begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=CHOICE.grid[0], order=order, seed=seed)
+    if not nodes:
+        options = {**options, "optimizer": "auto"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingWarning)
         kan: Kan = fit(begin, train, grid=CHOICE.grid, seed=seed, **options)

@@ -4,11 +4,9 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from math import nan
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
 from kanserve.errors import DataError, TrainingError
@@ -51,7 +49,7 @@ from kanserve.train.fit_arguments import (
 )
 from kanserve.train.lm import schedule
 from kanserve.train.lm.fresh_weights import fresh
-from kanserve.train.lm.telling_inputs import telling_inputs
+from kanserve.train.lm.telling_inputs import tell_of_inputs, telling_inputs
 from kanserve.train.table_fit import fit_table
 
 GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
@@ -99,7 +97,8 @@ def fit(
 
     `grid` is the number of intervals of the finest splines, reached through coarser ones (10 after 3 and 5), or the
     list of all grids from coarse to fine. "auto" is (3, 5, 10), and goes on to 20, 50 and 100 where a poor fit leaves
-    structure on the held-out rows that 10 intervals are too coarse for.
+    structure on the held-out rows that 10 intervals are too coarse for. Where the answers jump along an input, "auto"
+    puts knots close together, if the held-out rows gain by it.
 
     A regression is fitted by Levenberg-Marquardt, without torch: `starts` random starts on the first grid, then finer
     grids until three in a row have not lowered the error on held-out rows (`validation`: a share, or other rows; with
@@ -121,9 +120,9 @@ def fit(
     A `TrainingWarning` says when the result is no better than a constant or than a line, and when inputs or answers
     have tails so heavy that few rows decide the fit; docs/training.md has what to do.
 
-    With `screen`, a regression of 20 or more inputs with more parameters than answers is fitted on the inputs that tell
-    something about the answers alone: the edges of the others are pruned. `report` and the logger "kanserve" (INFO) say
-    which are left out.
+    With `screen`, a regression of 20 or more inputs, with more parameters than answers or from 10,000 rows on, is fitted
+    on the inputs that tell something about the answers alone: the edges of the others are pruned. `report` and the
+    logger "kanserve" (INFO) say which are left out.
 
     Inputs may be missing (NaN) and categorical: columns of text, or of the types category, Categorical and Enum, of a
     DataFrame. A fit learns a number for each category and one that stands for a missing value or an unknown category,
@@ -165,7 +164,7 @@ def fit(
     noise_free : bool
         Whether y is exact.
     screen : bool
-        Whether inputs that tell nothing may be left out, where there are more parameters than answers.
+        Whether inputs that tell nothing may be left out, where there are many rows or more parameters than answers.
     l1, entropy : float
         Penalties on the size of edges, and on the entropy of their sizes.
     validation : float, Dataset, tuple of array_like or DataFrame, default=0.2
@@ -258,7 +257,8 @@ def fit(
     whole, kept_inputs = template, np.ones(len(template.inputs), bool)
     size = schedule.parameters(template)
     enough = data.sample(TRAINING.screening_samples + 4 * size, seed)  # distinct rows of all may not fit in memory
-    if screen and validation != 0 and size > schedule.different_answers(enough):
+    many = len(data) >= TRAINING.screening_many_rows
+    if screen and validation != 0 and (many or size > schedule.different_answers(enough)):
         left_out = held_out(data, validation, max(JUDGED_BY.values()), seed)[0]
         kept_inputs = telling_inputs(template, _left(data, left_out, len(data), seed), of, seed)
     if not kept_inputs.all():
@@ -268,7 +268,8 @@ def fit(
     template = with_first_knots(template, data, grids[0], seed)
     few_rows = len(data) <= TRAINING.fitting_many_rows
     penalised = l1 != 0 or entropy != 0
-    method = chosen_method(optimizer, of.name, penalised, few_rows, fresh(template, grids[0], (seed,)), signs)
+    sized = fresh(whole if many else template, grids[0], (seed,))
+    method = chosen_method(optimizer, of.name, penalised, few_rows, sized, signs)
     out, held = held_out(data, validation, JUDGED_BY[method], seed)
     few = validation != 0 and held is None
     settings = Settings(
@@ -292,7 +293,7 @@ def fit(
     )
     watch = Watch(progress, report)
     if not kept_inputs.all():
-        _tell_screening(whole, kept_inputs, watch)
+        tell_of_inputs(whole, kept_inputs, watch)
     kept = Checkpoint()
     if checkpoint is not None:
         kept = begun_or_begin(checkpoint, fingerprint(wanted, data, validation, settings))
@@ -323,19 +324,6 @@ def fit(
         result = finished(best())
     watch.finish()
     return result
-
-
-def _tell_screening(kan: Kan, kept: NDArray[np.bool_], watch: Watch) -> None:
-    """Say which inputs are left out."""
-    names = [", ".join(kan.inputs[i].name for i in np.flatnonzero(some)) for some in (kept, ~kept)]
-    watch.tell(f"{int(kept.sum())} of {len(kept)} inputs", nan, nan, 0.0)
-    logging.getLogger("kanserve").info(
-        "Fitting on %d of %d inputs, %s: with more parameters than answers, the others are left out, since they tell "
-        "nothing (%s). screen=False keeps all.",
-        int(kept.sum()),
-        len(kept),
-        *names,
-    )
 
 
 def _starts(method: str, loss: str, penalised: bool, kan: Kan) -> int:
@@ -378,7 +366,8 @@ def _descent(
     kept: Checkpoint,
 ) -> tuple[Kan, Kan]:
     """The network trained by LBFGS or Adam, and the one that has not seen the validation rows; this imports torch."""
-    from kanserve.train.torch.gradient_fit import best_start, descend
+    from kanserve.train.torch.descent_starts import best_start
+    from kanserve.train.torch.gradient_fit import descend
 
     if kept.holds("chosen"):
         result = kept.kan("chosen")
@@ -392,7 +381,12 @@ def _descent(
     if out is not None and len(data) <= TRAINING.fitting_settled_rows and not settings.penalised:
         kept.keep({"chosen": result}, {})
         last = replace(
-            settings, method="lbfgs", steps=TRAINING.fitting_settle_steps, grids=settings.grids[:1], learning_rate=None
+            settings,
+            method="lbfgs",
+            steps=TRAINING.fitting_settle_steps,
+            grids=settings.grids[:1],
+            finer=(),
+            learning_rate=None,
         )
         result = descend(result, data, None, last)
     if not np.isfinite(evaluate(result, data.sample(JUDGED_BY[settings.method], settings.seed).x)).all():

@@ -75,6 +75,8 @@ class TrainingSettings:
     """And four per parameter: of so many, those that differ are counted."""
     screening_inputs: int = 20
     """With fewer inputs none is left out."""
+    screening_many_rows: int = 10_000
+    """From here on inputs that tell nothing are left out of any regression: so many rows show it."""
     screening_groups: int = 8
     """Of an input's values, of equal size."""
     screening_certain: float = 4.0
@@ -116,6 +118,27 @@ class TrainingSettings:
     distribution, 2 to 2.5 for a normal one, 2.4 to 3.5 for an exponential one, of 1000 to 20,000 rows."""
     first_knots_share: float = 0.9
     """Of the quantiles in the knots; the rest is an even grid, which keeps them apart."""
+
+    # jumps
+    jumps_rows: int = 50_000
+    """Enough to look for jumps."""
+    jumps_least_window: int = 50
+    """Rows on either side of a place; the windows double."""
+    jumps_most_window: float = 0.05
+    """Share of the rows."""
+    jumps_certain: float = 8.0
+    """Standard errors by which the means on both sides differ: 4 to 5 is the largest of all places without a jump."""
+    jumps_sharp: float = 0.6
+    """Of the difference in a window that is left in a quarter of it: 1 at a jump, a quarter of a smooth curve."""
+    jumps_of_an_input: int = 5
+    """Places that are looked at, at most."""
+    jumps_rounding: float = 1e-12
+    """Of the sum of squares: less is rounding."""
+    jumps_share_beside: int = 4000
+    """One of so many rows on either side of a jump is between its knots."""
+    jumps_least_width: float = 1e-6
+    """Of the range of an input, between the outermost of the knots at a jump."""
+    jumps_most_width: float = 1e-3
 
     # fitting
     fitting_fewest_rows: int = 10

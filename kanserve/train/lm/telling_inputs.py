@@ -1,6 +1,8 @@
-"""Prune the inputs that tell nothing, before a regression with more parameters than answers."""
+"""Prune the inputs that tell nothing, before a regression of many rows, or with more parameters than answers."""
 
+import logging
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
 from kanserve.train.common.creation import create
+from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.input_screening import (
     all_predict_better,
     paired_inputs,
@@ -43,6 +46,19 @@ def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> ND
     if count == 0 or all_predict_better(rows.x, t, chosen, seed):
         return every
     return np.asarray(chosen)
+
+
+def tell_of_inputs(kan: Kan, kept: NDArray[np.bool_], watch: Watch) -> None:
+    """Say which inputs are left out."""
+    names = [", ".join(kan.inputs[i].name for i in np.flatnonzero(some)) for some in (kept, ~kept)]
+    watch.tell(f"{int(kept.sum())} of {len(kept)} inputs", nan, nan, 0.0)
+    logging.getLogger("kanserve").info(
+        "Fitting on %d of %d inputs, %s: the others are left out, since they tell nothing "
+        "(%s). screen=False keeps all.",
+        int(kept.sum()),
+        len(kept),
+        *names,
+    )
 
 
 def _residuals(kan: Kan, rows: Dataset, t: Array, chosen: NDArray[np.bool_], seed: int) -> Array:

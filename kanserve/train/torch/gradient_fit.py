@@ -1,23 +1,22 @@
 """Training by LBFGS or Adam: for classifiers, sparsity penalties and networks too large for least squares."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from math import cos, inf, isfinite, pi
+from math import cos, inf, isfinite, isinf, pi
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset, past, some
+from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, MissingDependencyError, TrainingError
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span
 from kanserve.train.common.checkpoints import Checkpoint
-from kanserve.train.common.constant_guard import errors
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.grids import regrid, set_ranges
+from kanserve.train.common.grids import set_ranges
+from kanserve.train.common.jumps import regrid_with_jumps, with_jumps
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.torch.batch_positions import (
     batch_positions,
@@ -67,7 +66,8 @@ def descend(
     with a `learning_rate` (0.01) that falls to 0 along a cosine, and is validated 50 times. Early in the run, the grids
     of hidden layers are updated where the data have left them. Of several `grids` each gets its share of the steps, and
     starts from the best network so far with the full learning rate. A grid that is not better than the ones before by
-    two standard errors on the held-out rows is given up; more than `look_ahead` of them in a row end the run. Equal
+    two standard errors on the held-out rows is given up; more than `look_ahead` of them in a row end the run. Where the
+    residuals jump and `finer` asks for it, a grid with knots at the jumps is tried in the same way (`jumps`). Equal
     arguments give equal networks; torch's global generator is neither used nor set.
     """
     _check(kan, (train, held), settings)
@@ -80,40 +80,6 @@ def descend(
         return run.best.kan()
 
 
-def best_start(
-    starts: Iterable[Kan],
-    train: Dataset,
-    held: Dataset | None,
-    settings: Settings,
-    watch: Watch,
-    without: Places | None = None,
-) -> Kan:
-    """The start to go on from: each takes a few steps, and the one of the lowest validation loss is the result."""
-    longer = 1 if settings.method == "lbfgs" else TRAINING.fitting_adam_start_factor
-    steps = min(settings.steps, longer * TRAINING.fitting_descent_start_steps)
-    short = replace(settings, steps=steps, grids=settings.grids[:1])
-    gone = np.zeros(0, np.int64) if without is None else without
-    left = len(train) - len(gone)
-    rows = train.take(past(gone, some(left, min(left, TRAINING.schedule_start_rows), settings.seed)))
-    judges = rows if held is None else held.sample(TRAINING.schedule_start_rows, settings.seed)
-    best, least = None, inf
-    whole = settings.starts * steps + settings.steps
-    for number, start in enumerate(starts):
-        found = descend(start, rows, None, short)
-        loss = float(judges.mean(errors(found, judges, settings.function)))
-        if best is None or loss < least:
-            best, least = found, loss
-            watch.best = loss, partial(_itself, found)
-        watch.tell(f"start {number + 1} of {settings.starts}", least, least, (number + 1) * steps / max(whole, 1))
-    assert best is not None
-    watch.before = settings.starts * steps / max(whole, 1)
-    return best
-
-
-def _itself(kan: Kan) -> Kan:
-    return kan
-
-
 @dataclass(frozen=True, eq=False)
 class _Best:
     """The best network so far."""
@@ -121,6 +87,8 @@ class _Best:
     structure: Kan
     vector: Tensor
     loss: float
+    more: int = 0
+    """Intervals that the first layer has more than the others, between knots at jumps."""
 
     def kan(self) -> Kan:
         return from_module(model(self.structure, str(self.vector.device)).write(self.vector))
@@ -136,6 +104,10 @@ class _Run:
     waited: int
     ahead: int
     """Grids in a row that have gained nothing."""
+    looked: bool
+    """Whether knots at jumps have been tried."""
+    more: int
+    """Intervals that the first layer has more than the others, between the knots at jumps."""
     rate: float
     mark: float
 
@@ -165,7 +137,8 @@ class _Run:
         self.positions = batch_positions(len(rows), settings)
         self.every = validation_interval(settings)
         self.told_every = max(1, self.every // 10)
-        self.step = self.grid = self.ahead = 0
+        self.step = self.grid = self.ahead = self.more = 0
+        self.looked = not settings.finer
         self._begin(kan)
         self.updates = {max(1, round(share * self.end)) for share in GRID_UPDATES}
         vector = self.model.vector()
@@ -220,17 +193,30 @@ class _Run:
         self._structure(kan)
 
     def _refined(self) -> bool:
-        """Start on the next finer grid with the best network, unless too many grids in a row have gained nothing."""
-        if self.grid + 1 == len(self.settings.grids):
+        """Start on the next grid with the best network: once on one with knots at jumps, if there are any, else on a
+        finer one; not if too many in a row have gained nothing."""
+        last = self.grid + 1 == len(self.settings.grids)
+        if last and self.looked:
             return False
-        self.ahead = 0 if self._gained() else self.ahead + 1
+        gained = self._gained()
+        self.ahead = 0 if gained else self.ahead + 1
         if self.ahead > self.settings.look_ahead:
             return False
-        if self.ahead:
+        if not gained:
             self._keep_best(self.coarser)
-        self.grid += 1
+        kan, self.more = self.best.kan(), self.best.more
+        jumping = (
+            None if self.looked else with_jumps(kan, self.rows.sample(TRAINING.jumps_rows), self.settings.function)
+        )
+        if jumping is not None:
+            self.looked, self.more = True, jumping.layers[0].intervals - kan.layers[0].intervals
+        elif last:
+            return False
+        else:
+            self.grid += 1
+        intervals = self.settings.grids[self.grid]
         self.coarser = self.best
-        self._begin(regrid(self.best.kan(), None, self.settings.grids[self.grid]))
+        self._begin(regrid_with_jumps(kan, intervals, self.more) if jumping is None else jumping)
         self._follow(self.model.vector())
         return True
 
@@ -238,15 +224,17 @@ class _Run:
         """Go on with this network and a new optimizer state."""
         self.kan, self.model = kan, model(kan, self.settings.device)
         # So that a curve has the same penalty on each grid: squared second differences fall with the third power.
-        finer = kan.layers[0].intervals / self.settings.grids[0]
+        finer = kan.layers[-1].intervals / self.settings.grids[0]
         self.goal = replace(self.goal, smooth=self.settings.strengths[0] * finer**3)
         self.decay = TRAINING.gradient_fit_decay * self.model.shrinks
         self.state = None
 
     def _gained(self) -> bool:
         """Whether this grid is better than the one before, by more than chance on the held-out rows."""
-        if self.grid == 0 or not self.best.loss < self.coarser.loss * (1 - TRAINING.gradient_fit_small_gain):
-            return self.grid == 0
+        if isinf(self.coarser.loss):
+            return True
+        if not self.best.loss < self.coarser.loss * (1 - TRAINING.gradient_fit_small_gain):
+            return False
         if self.same_rows:
             return True
         before, after = (
@@ -281,7 +269,7 @@ class _Run:
         known = isinstance(state, Lbfgs) and self.same_rows and len(self.judges) == len(self.rows)
         self.found = found = state.loss if known else self._judged(state.vector)
         if found < self.best.loss:
-            self._keep_best(_Best(self.kan, state.vector.clone(), found))
+            self._keep_best(_Best(self.kan, state.vector.clone(), found, self.more))
         if found < self.mark * (1 - TRAINING.gradient_fit_small_gain):
             self.mark, self.waited = found, 0
         else:
@@ -316,7 +304,8 @@ class _Run:
     def _write(self) -> None:
         """Write everything that the run needs to resume exactly."""
         whole = (self.step, self.failures, self.waited, self.grid, self.ahead, self.begun, self.end)
-        numbers = (*whole, self.rate, self.mark, self.coarser.loss, self.best.loss)
+        jumps = (self.looked, self.more, self.coarser.more, self.best.more)
+        numbers = (*whole, *jumps, self.rate, self.mark, self.coarser.loss, self.best.loss)
         arrays = {"numbers": np.array(numbers, np.float64), "best": _array(self.best.vector)}
         match self.state:
             case Lbfgs(vector, loss, gradient, pairs):
@@ -333,11 +322,12 @@ class _Run:
             name: torch.tensor(array, device=self.settings.device) for name, array in self.checkpoint.arrays.items()
         }
         *whole, self.rate, self.mark, before, least = arrays["numbers"].tolist()
-        self.step, self.failures, self.waited, self.grid, self.ahead, self.begun, self.end = map(int, whole)
+        self.step, self.failures, self.waited, self.grid, self.ahead, self.begun, self.end = map(int, whole[:7])
+        self.looked, self.more, coarser_more, best_more = bool(whole[7]), *map(int, whole[8:])
         self._structure(self.checkpoint.kan("structure"))
         coarser = self.checkpoint.kan("coarser")
-        self.coarser = _Best(coarser, model(coarser, self.settings.device).vector(), before)
-        self._keep_best(_Best(self.checkpoint.kan("best"), arrays["best"], least))
+        self.coarser = _Best(coarser, model(coarser, self.settings.device).vector(), before, coarser_more)
+        self._keep_best(_Best(self.checkpoint.kan("best"), arrays["best"], least, best_more))
         if "gradient" in arrays:
             # Clones, since sums over memory with another alignment may round differently.
             pairs = tuple((array[0].clone(), array[1].clone()) for array in arrays["pairs"])

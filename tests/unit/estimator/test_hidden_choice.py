@@ -126,3 +126,15 @@ def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatc
     y = x[:, 0] * x[:, 1] + np.random.default_rng(1).normal(0, 0.05, rows)
     nodes, _ = chosen_nodes(Dataset(x, y), 3, options, 0)
     assert nodes != () and seen.count((2, 1)) == tried
+
+
+@pytest.mark.slow
+def test_of_many_rows_inputs_that_tell_nothing_are_left_out():
+    generator = np.random.default_rng(0)
+    x = generator.uniform(size=(CHOICE.many_rows, 30))
+    y = x[:, 3] * x[:, 7] + np.sin(5 * x[:, 11]) + 0.2 * generator.normal(size=len(x))
+    model = KANRegressor(random_state=0, steps=20).fit(x, y)
+    kept = set(np.flatnonzero(model.feature_importances_))
+    assert len(model.kan_.shape) == 3 and {3, 7, 11} <= kept and len(kept) < 10  # some of the other 27 by chance
+    whole = KANRegressor((), random_state=0, steps=1, starts=1, grid=3, screen=False).fit(x, y)
+    assert whole.feature_importances_.all()

@@ -101,7 +101,7 @@ def test_inputs_that_act_only_as_a_product_are_kept_and_the_log_names_those_left
     assert told[0] == f"{len(kept)} of 30 inputs"
     text = "".join(caplog.messages)
     assert text.count("screen=False keeps all") == 1
-    assert ", ".join(f"x{i + 1}" for i in kept) + ": with more parameters" in text
+    assert ", ".join(f"x{i + 1}" for i in kept) + ": the others are left out" in text
     assert ", ".join(f"x{i + 1}" for i in range(30) if i not in kept) + ")" in text
 
 
