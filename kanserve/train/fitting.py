@@ -120,9 +120,9 @@ def fit(
     A `TrainingWarning` says when the result is no better than a constant or than a line, and when inputs or answers
     have tails so heavy that few rows decide the fit; docs/training.md has what to do.
 
-    With `screen`, a regression of 20 or more inputs, with more parameters than answers or from 10,000 rows on, is fitted
-    on the inputs that tell something about the answers alone: the edges of the others are pruned. `report` and the
-    logger "kanserve" (INFO) say which are left out.
+    With `screen`, a regression of 20 or more inputs with 10,000 rows, or more parameters than answers, is fitted on the
+    inputs that tell something about the answers alone: the edges of the others are pruned. `report` and the logger
+    "kanserve" (INFO) say which are left out.
 
     Inputs may be missing (NaN) and categorical: columns of text, or of the types category, Categorical and Enum, of a
     DataFrame. A fit learns a number for each category and one that stands for a missing value or an unknown category,
