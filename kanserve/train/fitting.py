@@ -257,10 +257,10 @@ def fit(
     whole, kept_inputs = template, np.ones(len(template.inputs), bool)
     size = schedule.parameters(template)
     enough = data.sample(TRAINING.screening_samples + 4 * size, seed)  # distinct rows of all may not fit in memory
-    many = len(data) >= TRAINING.screening_many_rows
+    many = len(data) >= TRAINING.screening_many_rows and data.x.size <= TRAINING.batches_kept
     if screen and validation != 0 and (many or size > schedule.different_answers(enough)):
         left_out = held_out(data, validation, max(JUDGED_BY.values()), seed)[0]
-        kept_inputs = telling_inputs(template, _left(data, left_out, len(data), seed), of, seed)
+        kept_inputs = telling_inputs(template, _left(data, left_out, TRAINING.screening_rows, seed), of, seed)
     if not kept_inputs.all():
         template, data = narrowed(template, kept_inputs), narrowed_data(data, kept_inputs)
         signs = tuple(np.array(signs)[kept_inputs].tolist()) if signs else ()

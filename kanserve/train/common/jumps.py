@@ -39,13 +39,14 @@ def with_jumps(kan: Kan, rows: Dataset, loss: LossFunction) -> Kan | None:
     return replace(kan, layers=(wider, *kan.layers[1:]))
 
 
-def regrid_with_jumps(kan: Kan, intervals: int, more: int) -> Kan:
-    """The network on grids of so many intervals; the first layer has `more`, and none of its knots moves if it has."""
+def regrid_with_jumps(kan: Kan, intervals: int, more: int, x: Array | None = None) -> Kan:
+    """The network on grids of so many intervals, as of `regrid` with the ranges of the first layer kept; that layer has
+    `more`, and none of its knots moves if it has."""
+    finer = regrid(kan, x, intervals, keep_first=True)
     if more == 0:
-        return regrid(kan, None, intervals)
+        return finer
     first = kan.layers[0]
-    finer = with_interior_knots(first, _interiors(first), intervals + more)
-    return replace(kan, layers=(finer, *regrid(kan, None, intervals).layers[1:]))
+    return replace(finer, layers=(with_interior_knots(first, _interiors(first), intervals + more), *finer.layers[1:]))
 
 
 def jumps_of(values: Array, slopes: Array) -> Iterator[tuple[float, float]]:

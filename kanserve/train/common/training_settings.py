@@ -76,7 +76,8 @@ class TrainingSettings:
     screening_inputs: int = 20
     """With fewer inputs none is left out."""
     screening_many_rows: int = 10_000
-    """From here on inputs that tell nothing are left out of any regression: so many rows show it."""
+    """From here on inputs that tell nothing are left out of any regression whose rows are few enough to be copied
+    (`batches_kept`): so many rows show it."""
     screening_groups: int = 8
     """Of an input's values, of equal size."""
     screening_certain: float = 4.0

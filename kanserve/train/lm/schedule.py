@@ -18,6 +18,7 @@ from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import regrid, set_ranges
+from kanserve.train.common.jumps import regrid_with_jumps, with_jumps
 from kanserve.train.common.losses import LossFunction, sharper
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.fresh_weights import fresh
@@ -275,22 +276,25 @@ def _is_deep(kan: Kan) -> bool:
 
 
 def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
-    """The candidate on finer grids, until several in a row gain nothing or there are more parameters than answers; and
-    whether it is stuck: see `_stuck`."""
+    """The candidate on finer grids, until several in a row gain nothing or there are more parameters than answers, and
+    with knots at jumps; and whether it is stuck: see `_stuck`."""
     plan, before = now.plan, best
     most = different_answers(plan.train)
     grids = [size for size in plan.settings.grids if size > best.kan.layers[0].intervals]
-    without_gain = 0
-    last = 0
-    while grids or (grids := [size for size in _finer(best, plan) if size > last]):
+    without_gain = last = more = 0
+    looked = not plan.settings.finer or plan.held is None
+    while True:
+        if not grids and not looked:
+            best, more = _with_jumps(best, now)
+            looked = True
+        if not grids and not (grids := [size for size in _finer(best, plan) if size > last]):
+            break
         last = intervals = grids.pop(0)
-        moved = regrid(best.kan, plan.train.x, intervals, keep_first=True)
+        moved = regrid_with_jumps(best.kan, intervals, more, plan.train.x)
         if parameters(moved) > min(most, MOST_PARAMETERS):
             break
         unsure = without_gain > 0 or _is_wide(moved, now)
-        finer = _ahead(moved, best, now) if unsure else None
-        if finer is None or finer.error < best.error:
-            finer = _on_finer(moved, best.smooth, now)
+        finer = _tried(moved, best, unsure, now)
         now.tell(f"grid {intervals}", finer.error)
         if plan.held is None or finer.error < best.error:
             best, before, without_gain = finer, best, 0
@@ -300,6 +304,26 @@ def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
         if without_gain > plan.settings.look_ahead and intervals in plan.settings.grids:
             grids = []
     return best, _stuck(best, before, plan)
+
+
+def _tried(moved: Kan, best: Candidate, unsure: bool, now: Run) -> Candidate:
+    """The network fitted on its new grid; only a few steps if these gain nothing on an unsure one."""
+    finer = _ahead(moved, best, now) if unsure else None
+    return _on_finer(moved, best.smooth, now) if finer is None or finer.error < best.error else finer
+
+
+def _with_jumps(best: Candidate, now: Run) -> tuple[Candidate, int]:
+    """The candidate with knots where its residuals jump, if there are such places and the validation rows gain; and how
+    many intervals these knots add."""
+    if _is_good(best, now.plan):
+        return best, 0
+    moved = with_jumps(best.kan, now.plan.train.sample(TRAINING.jumps_rows, now.plan.settings.seed), now.plan.loss)
+    if moved is None or parameters(moved) > min(different_answers(now.plan.train), MOST_PARAMETERS):
+        return best, 0
+    found = _tried(moved, best, _is_wide(moved, now), now)
+    now.tell("jumps", found.error)
+    added = moved.layers[0].intervals - best.kan.layers[0].intervals
+    return (found, added) if found.error < best.error else (best, 0)
 
 
 def _stuck(best: Candidate, before: Candidate, plan: Schedule) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -97,10 +98,11 @@ def test_without_jumps_or_with_infinite_residuals_there_is_no_such_network() -> 
 
 
 @pytest.mark.slow
-def test_a_fit_learns_a_jump_by_lbfgs_nearly_without_error() -> None:
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_a_fit_learns_a_jump_nearly_without_error(optimizer: Literal["lm", "lbfgs"]) -> None:
     data, exact = steps(4000), steps(4000, 1)
     exact = Dataset(exact.x, np.where(exact.x[:, 0] > 0.3, 2.0, 0.0) + np.sin(3 * exact.x[:, 1]))
-    jumping, even = (fit([2, 1], data, optimizer="lbfgs", grid=grid) for grid in ("auto", (3, 5, 10)))
+    jumping, even = (fit([2, 1], data, optimizer=optimizer, grid=grid) for grid in ("auto", (3, 5, 10)))
     assert score(jumping, exact).rmse[0] < 0.5 * score(even, exact).rmse[0]
     assert even.layers[0].intervals in (3, 5, 10)
 
