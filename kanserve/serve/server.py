@@ -134,6 +134,16 @@ class Server:
         """The address of REST, metrics and health; empty without an HTTP port."""
         return sockets.address(self.settings.host_of_http(), self._http.port) if self._http is not None else ""
 
+    @property
+    def urls(self) -> dict[str, str]:
+        """What the HTTP port serves, and its URL; empty without an HTTP port."""
+        if self._http is None:
+            return {}
+        metrics = {"metrics": f"http://{self.http_address}/metrics"}  # with TLS too, for Prometheus
+        if not self.settings.tls_certificate:
+            return {"REST": f"http://{self.http_address}/v2"} | metrics
+        return ({"REST": f"https://{self.http_address}/v2"} if self._http.takes_tls else {}) | metrics
+
     def reopen(self) -> None:
         """Reopen log files after a rotation."""
         for observer in self._observers:

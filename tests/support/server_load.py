@@ -186,7 +186,7 @@ def endure(seconds: float) -> Endurance:
     wanted = Settings(str(serving.folder()), port=0, http_port=0)
     with server_process.started(wanted) as running:
         line = server_process.said(running, "serving")
-        address, http = line.split()[-1], line.split("http://")[1].split()[0]
+        address, http = line.split()[-1], line.split("http://")[1].split("/")[0]
         process, calls = psutil.Process(running.pid), 0
         held: list[Held] = []
         begun = time.monotonic()
@@ -234,7 +234,7 @@ def _all_kinds(address: str, http: str) -> int:
             formulas.GetFormula(formula_pb2.GetFormulaRequest(model_name="graph"), timeout=60)
             count += 4
     for path in ("/metrics", "/v2/health/ready"):
-        with urllib.request.urlopen(f"http://{http.removesuffix('/metrics')}{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://{http}{path}", timeout=60) as answer:
             answer.read()
     return count + 2
 

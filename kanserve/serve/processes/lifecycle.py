@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -63,8 +63,8 @@ def summary(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def announce(summary: dict[str, Any], address: str, http_address: str, processes: int = 1) -> None:
-    """Log what is served, and what cannot be."""
+def announce(summary: dict[str, Any], address: str, urls: Mapping[str, str], processes: int = 1) -> None:
+    """Log what is served and where, and what cannot be; `address` is gRPC's, which programs read as the last word."""
     served = {name for name, _ in summary["loaded"]}
     for name, version, reason in summary["reasons"]:
         if reason in (NOT_ASKED, UNLOADED):  # deliberately not loaded
@@ -76,8 +76,8 @@ def announce(summary: dict[str, Any], address: str, http_address: str, processes
         say(f"{which} is {'served as it was' if kept else 'not served'}: {reason}")
     models = len(served)
     by = f" by {processes} processes" if processes > 1 else ""
-    metrics = f", metrics at http://{http_address}/metrics" if http_address else ""
-    serving = f"serving {models} model{'' if models == 1 else 's'}{by}{metrics} on {address}"
+    over_http = "".join(f"{what} at {url}, " for what, url in urls.items())
+    serving = f"serving {models} model{'' if models == 1 else 's'}{by}: {over_http}gRPC on {address}"
     say(serving)
     tell_systemd(f"READY=1\nSTATUS={serving}")
 

@@ -282,8 +282,8 @@ class _Supervisor:
                 one.loading, one.ending = None, True
             case {"tell": "counts", "snapshot": counts}:
                 one.counts = counts
-            case {"tell": "ready", "address": address, "http_address": http_address, **summary}:
-                one.since, one.http_address, self._address, self._new = time.monotonic(), http_address, address, True
+            case {"tell": "ready", "address": address, "urls": urls, **summary}:
+                one.since, one.urls, self._address, self._new = time.monotonic(), urls, address, True
                 place.breaker.ready()
                 self._loaded(one, summary)
                 self._changing.born(one, place.number)
@@ -352,7 +352,7 @@ class _Supervisor:
 
     def _announce(self) -> None:
         for first in self._ready()[:1]:
-            lifecycle.announce(first.summary, self._address, first.http_address, len(self._ready()))
+            lifecycle.announce(first.summary, self._address, first.urls, len(self._ready()))
 
     def _count(self, asker: Worker, question: int) -> None:
         number = next(self._numbers)

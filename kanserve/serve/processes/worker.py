@@ -95,7 +95,7 @@ class _Worker:
         self._tell(
             "ready",
             address=self._server.address,
-            http_address=self._server.http_address,
+            urls=self._server.urls,
             **lifecycle.summary(self._server.models.catalog),
         )
         threading.Thread(target=self._push, name="kanserve-counts", daemon=True).start()

@@ -23,7 +23,7 @@ class Worker:
     loading: tuple[str, int] | None = None
     counts: Snapshot | None = None
     summary: dict[str, Any] = field(default_factory=dict)
-    http_address: str = ""
+    urls: dict[str, str] = field(default_factory=dict)
     silent: int = 0  # the number of checks since its last message
     ending: bool = False  # it is draining, and sends nothing meanwhile
 

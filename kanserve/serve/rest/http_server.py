@@ -55,6 +55,8 @@ def serve(settings: Settings, api: RestApi, submit: Callable[..., Any], reuse_po
 class Http:
     """A running port; `close` ends it."""
 
+    takes_tls = False
+
     def __init__(self, listener: socket.socket, api: RestApi, submit: Callable[..., Any]) -> None:
         self._listener, self._api, self._submit = listener, api, submit
         self.port: int = listener.getsockname()[1]

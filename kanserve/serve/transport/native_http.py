@@ -25,6 +25,8 @@ _logger = logging.getLogger(__name__)
 class NativeHttp:
     """Answers the requests that the loop hands out."""
 
+    takes_tls = True
+
     def __init__(self, library: Any, state: ServerState, api: RestApi, watched: dict[int, NativeContext]) -> None:
         self._library, self._state, self._api, self._watched = library, state, api, watched
         self._aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="kanserve-http")

@@ -135,7 +135,9 @@ def test_the_http_port_is_told_and_says_ready_until_the_server_stops():
     import urllib.request
 
     with start(Settings(repository=str(serving.folder()), port=0, http_port=0)) as server:
-        with urllib.request.urlopen(f"http://{server.http_address}/v2/health/ready", timeout=60) as answer:
-            assert answer.status == 200
-        with urllib.request.urlopen(f"http://{server.http_address}/metrics", timeout=60) as answer:
-            assert b"kanserve_model_ready" in answer.read()
+        at = f"http://{server.http_address}"
+        assert server.urls == {"REST": f"{at}/v2", "metrics": f"{at}/metrics"}
+        contents = {f"{at}/v2/health/ready": b"", f"{at}/v2": b"extensions", f"{at}/metrics": b"kanserve_model_ready"}
+        for url, text in contents.items():
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                assert answer.status == 200 and text in answer.read()

@@ -53,10 +53,10 @@ def call(**known: Any) -> Call:
 def test_text_says_when_how_bad_what_and_about_which_call(configured, capsys):
     configured()
     logger = logging.getLogger("kanserve.serve.rpc.routes")
-    logger.info("serving 3 models on 127.0.0.1:8001")
+    logger.info("serving 3 models: gRPC on 127.0.0.1:8001")
     logger.error("a call failed", extra=logs.of(call()))
     first, second = capsys.readouterr().err.splitlines()
-    assert first.endswith("Z kanserve: serving 3 models on 127.0.0.1:8001")
+    assert first.endswith("Z kanserve: serving 3 models: gRPC on 127.0.0.1:8001")
     assert second.endswith("Z kanserve: error: a call failed [request_id=7f3a model=plant]")
     assert abs(datetime.fromisoformat(first.split()[0]).timestamp() - datetime.now().timestamp()) < 60
 

@@ -69,7 +69,7 @@ def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
         repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
         repository.publish(tmp_path, "more", serving.artifact("mixed"))
         running.send_signal(signal.SIGHUP)
-        assert server_process.errors_of(running).readline() == f"kanserve: serving 2 models on {address}\n"
+        assert server_process.errors_of(running).readline() == f"kanserve: serving 2 models: gRPC on {address}\n"
         assert client.metadata("mixed").versions == (1, 2)
         assert client.metadata("mixed").version == 2
         running.send_signal(signal.SIGINT)
@@ -89,7 +89,7 @@ def test_systemd_is_told_when_it_serves_what_and_when_it_stops(tmp_path, monkeyp
         monkeypatch.setitem(server_process.ENVIRONMENT, "NOTIFY_SOCKET", f"@{name}" if abstract else name)
         with server_process.served(Settings(repository=str(tmp_path), port=0, workers=workers)) as (running, address):
             by = " by 2 processes" if workers == 2 else ""
-            assert told.recv(1000).decode() == f"READY=1\nSTATUS=serving 1 model{by} on {address}"
+            assert told.recv(1000).decode() == f"READY=1\nSTATUS=serving 1 model{by}: gRPC on {address}"
             running.send_signal(signal.SIGTERM)
             assert told.recv(1000) == b"STOPPING=1"
             assert running.wait(60) == 0

@@ -1,6 +1,7 @@
 """Several processes on one port: they share the calls, change together, are replaced, and end together."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -119,7 +120,7 @@ def test_sighup_and_polling_reach_all(models):
     with server_process.served(settings(models)) as (running, address):
         publish(models, "hen")
         running.send_signal(signal.SIGHUP)
-        assert "serving 2 models by 2 processes on" in server_process.said(running, "serving")
+        assert "serving 2 models by 2 processes: gRPC on" in server_process.said(running, "serving")
         assert versions(address, "hen") == {("1",)}
     with server_process.served(settings(models, model_control="poll", poll_seconds=0.05)) as (running, address):
         publish(models, "hen")
@@ -300,9 +301,9 @@ def test_another_server_does_not_take_the_port_of_several_processes(models):
 @pytest.mark.slow
 def test_the_metrics_are_those_of_all_whichever_process_is_asked(models):
     with server_process.started(settings(models, http_port=0)) as running:
-        (url,) = (
-            word.rstrip(",") for word in server_process.said(running, "serving").split() if word.startswith("http://")
-        )
+        said = server_process.said(running, "serving")
+        (url,) = re.findall(r"metrics at (\S+),", said)
+        assert f"REST at {url.removesuffix('metrics')}v2, " in said
         for _ in range(4):
             with urllib.request.urlopen(url, timeout=60) as answer:
                 lines = answer.read().decode().splitlines()

@@ -154,6 +154,10 @@ def test_with_tls_a_plain_connection_gets_health_and_metrics_only(repository, ce
         for path, body in (("/v2", None), ("/v2/models/raw/infer", asked), ("/openapi.json", None)):
             refused = call(at, path, body)
             assert refused.status == 403 and "https" in refused.error
+        urls = {"metrics": f"http://{at}/metrics"}
+        if not isinstance(server._http, http_server.Http):
+            urls = {"REST": f"https://{at}/v2"} | urls
+        assert server.urls == urls
 
 
 def test_calls_are_answered_over_tls_where_http_is_served_in_c(repository, certificate, asked, tmp_path):
