@@ -14,6 +14,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.rounding_error import rounding
+from kanserve.network.splines import extended_knots
 from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
 from kanserve.train import create
 from tests.support.kans import ZOO, mixed, one_edge, rows
@@ -47,6 +48,22 @@ def test_a_name_that_is_no_backend_imports_nothing(name):
     with pytest.raises(NotFoundError, match="no backend"):
         get(name)
     assert set(sys.modules) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1e-6, 1e-3])
+def test_networks_that_jump_at_close_knots_agree_in_all_formats_and_between_the_knots(width):
+    close = 0.3 + width * np.linspace(-0.5, 0.5, 4)
+    knots = extended_knots(np.union1d(np.linspace(-1, 1, 5), close), 3)
+    coefficients = np.random.default_rng(0).normal(size=(1, 1, len(knots) - 4))
+    kan = Kan((make_layer(coefficients, knots=knots[None]),))
+    x = np.concatenate([np.linspace(-1.5, 1.5, 100), 0.3 + width * np.linspace(-1, 1, 100)])[:, None]
+    artifact, want = compile(kan, name="jump"), evaluate(kan, x)
+    for name in EXPORTERS:
+        found = runtime.load_backend(artifact, name).predict(x)
+        np.testing.assert_allclose(found, want, rtol=0, atol=1e-14 / width)  # rounded x times the slope
+    rounded = runtime.load_backend(compile(kan, name="jump", precision="float"))
+    np.testing.assert_allclose(rounded.predict(x[:100]), want[:100], rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
