@@ -1,11 +1,15 @@
 """`kanserve` and `python -m kanserve` are the command line."""
 
 import gc
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until a command has its own handler: a KeyboardInterrupt while modules are imported would be a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if sys.argv[1:2] != ["serve"]:
         from kanserve.cli import app
 

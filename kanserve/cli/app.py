@@ -1,17 +1,17 @@
 """The command line: each command reads files, calls one function and writes files or a table.
 
 Exit codes: 0 done, 1 a bug in kanserve (with its traceback), 2 an error that the user can fix (one line on standard
-error), 130 interrupted.
+error), 130 interrupted, 141 nobody reads the output any more, as after `| head -1`.
 """
 
-import json
+import itertools
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 from kanserve import __version__
-from kanserve.errors import InputError, KanserveError, MissingDependencyError
+from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError
 
 try:
     import typer
@@ -19,7 +19,7 @@ except ImportError:  # the base installation has no command line
     print(f"kanserve: {MissingDependencyError('typer', 'all')}", file=sys.stderr)
     sys.exit(2)
 
-from kanserve.cli import arguments
+from kanserve.cli import arguments, standard_streams
 from kanserve.cli.commands import session_command
 from kanserve.cli.commands.card_command import notes, write_card
 from kanserve.cli.commands.export_command import export_network, refuse_unused, warn_not_compared
@@ -38,10 +38,11 @@ from kanserve.cli.commands.flag_types import (
 )
 from kanserve.cli.commands.formula_command import show_formula
 from kanserve.cli.commands.import_command import import_network
+from kanserve.cli.commands.predict_command import predict_rows
 from kanserve.cli.commands.score_command import score_network
 from kanserve.cli.commands.sign_command import sign_version
 from kanserve.cli.commands.studio_command import open_studio
-from kanserve.cli.terminal import finite, free, show, tell, warn, write_whole
+from kanserve.cli.terminal import free, show, tell, warn, write_whole
 
 app = typer.Typer(
     name="kanserve",
@@ -52,24 +53,41 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-app.add_typer(session_command.app, name="session")
+app.add_typer(session_command.app, name="session", short_help="Edit a network step by step, with undo and a replay.")
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    standard_streams.open_closed()
     # So that commands clean up; the server has its own handlers. For SIGINT too, since train.fit answers a
     # KeyboardInterrupt with its best network so far, which is not wanted on the command line.
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda number, frame: sys.exit(128 + number))
     try:
         code = app(prog_name="kanserve", standalone_mode=False)
+        sys.stdout.flush()  # at the exit, an error would be neither a line nor an exit code
         sys.exit(code if isinstance(code, int) else 0)  # the parser turns Ctrl-C into 130
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # which the parser turns into 1
+            _end_unread()
+        raise
     except KanserveError as error:
         _fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except BrokenPipeError:
+        _end_unread()
+    except UnicodeDecodeError as error:
+        _fail(f"A file that should be UTF-8 has the byte {error.object[error.start]:#x}. Save it as UTF-8.")
+    except FileNotFoundError as error:
+        _fail(f"There is no file or folder {str(error.filename)!r}." if error.filename else str(error))
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+        if error.filename is not None:
+            _fail(f"{error.filename}: {error.strerror}.")
+        if error.errno in standard_streams.NO_SPACE:
+            standard_streams.drop_output()
+            _fail(f"The output cannot be written: {error.strerror}.")
+        _fail(str(error))
     except Exception as error:  # where the parser's error classes are depends on the version of typer
         # Only usage errors have these methods; all others are raised again. No arguments at all show the help.
         if not hasattr(error, "show") or not hasattr(error, "format_message"):
@@ -79,7 +97,19 @@ def main() -> None:
             sys.exit(2)
         context = getattr(error, "ctx", None)
         message = error.format_message().replace("Value error, ", "").rstrip(".")
-        _fail(f"{message}. See '{context.command_path if context else 'kanserve'} --help'.")
+        _fail(f"{message}. See '{context.command_path if context else _command()} --help'.")
+
+
+def _command() -> str:
+    """The command that was asked for, where the parser's error does not have it."""
+    words = itertools.takewhile(str.isalpha, sys.argv[1:3] if sys.argv[1:2] == ["session"] else sys.argv[1:2])
+    return " ".join(["kanserve", *words])
+
+
+def _end_unread() -> NoReturn:
+    """End as a program that SIGPIPE ends."""
+    standard_streams.drop_output()
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _fail(message: str) -> NoReturn:
@@ -98,7 +128,7 @@ def kanserve(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command()
+@app.command(short_help="Train a network on a table.")
 def fit(
     table: TableFile,
     target: Target = None,
@@ -150,10 +180,10 @@ def fit(
     show(result, as_json, after=["kanserve", "simplify", str(out), str(table), *arguments.repeated(kan, target)])
 
 
-app.command("import")(import_network)
+app.command("import", short_help="Convert a network that another library has trained.")(import_network)
 
 
-@app.command()
+@app.command(short_help="Prune a network and replace its splines by named functions.")
 def simplify(
     kan_file: KanFile,
     table: TableFile,
@@ -172,7 +202,7 @@ def simplify(
     from kanserve.network import serialization
     from kanserve.simplification import simplify as simplify_kan
 
-    kan = serialization.load(kan_file)
+    kan = arguments.network(kan_file)
     data = arguments.data_of(kan, table, target)
     free(out, force, reads=[kan_file, table])
     simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
@@ -191,7 +221,7 @@ def simplify(
     show(result, as_json, after=[*words, *arguments.repeated(kan, target)])
 
 
-@app.command()
+@app.command(short_help="Draw a network.")
 def plot(
     kan_file: KanFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf file.")] = Path("kan.png"),
@@ -201,7 +231,8 @@ def plot(
         typer.Option(help="A graph with curves, tables of curves, or heat maps; auto chooses."),
     ] = "auto",
     theme: Annotated[
-        Literal["auto", "light", "dark"], typer.Option(help="Of the ground; auto has none, an SVG follows its reader.")
+        Literal["auto", "light", "dark"],
+        typer.Option(help="The background; auto: none, or as the SVG's reader has it."),
     ] = "auto",
     force: Force = False,
 ) -> None:
@@ -210,11 +241,10 @@ def plot(
     Example: kanserve plot simple.safetensors --out simple.svg
     """
     from kanserve.data import table_files as tables
-    from kanserve.network import serialization
     from kanserve.plot import plot_network
 
-    suffix = arguments.one_of("the ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
-    kan = serialization.load(kan_file)
+    suffix = arguments.one_of("The ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
+    kan = arguments.network(kan_file)
     names = [variable.name for variable in kan.inputs]
     rows = None if data is None else tables.read_rows(data, names, categories=arguments.categories_of(kan.inputs))
     free(out, force)
@@ -223,10 +253,10 @@ def plot(
     write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
 
 
-app.command("export")(export_network)
+app.command("export", short_help="Write a network as ONNX, C, NumPy or other source.")(export_network)
 
 
-@app.command()
+@app.command(short_help="Publish a network as the next version of a model.")
 def publish(
     kan_file: KanFile,
     # A str, because a Path would turn s3://bucket into s3:/bucket.
@@ -252,14 +282,15 @@ def publish(
     from kanserve.artifact import signing
     from kanserve.artifact.naming_rules import check_name
     from kanserve.artifact_compiler import compile as compile_kan
-    from kanserve.network import serialization
     from kanserve.network.export_options import ExportOptions
 
     check_name(name)
     wanted, options, provenance = arguments.names(formats), ExportOptions(hessian=hessian), notes(note)
     refuse_unused(options, wanted)
+    if not repositories.is_remote(repository) and Path(repository).exists() and not Path(repository).is_dir():
+        raise ConflictError(f"{repository} is there already and is no folder; a repository is one.")
     key = None if sign is None else signing.private_key(sign)
-    kan = serialization.load(kan_file)
+    kan = arguments.network(kan_file)
     rows = None if data is None else arguments.data_of(kan, data, target)
     artifact = compile_kan(
         kan, wanted, name=name, precision=precision, options=options, data=rows, provenance=provenance
@@ -285,6 +316,7 @@ def publish(
 
 
 @app.command(
+    short_help="Serve all models of a repository.",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def serve(context: typer.Context) -> None:
@@ -294,54 +326,15 @@ def serve(context: typer.Context) -> None:
     raise typer.Exit(serve_command.main(context.args))
 
 
-@app.command()
-def predict(
-    model: Annotated[
-        str,
-        typer.Argument(help="A .safetensors file, a model's or a version's folder, or host:port/name[/version]."),
-    ],
-    table: TableFile,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; default: standard output.")] = None,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Predict the rows of a table with a network, a published model or a running server.
-
-    The table needs the columns that the model uses; others are ignored.
-
-    For a classifier, the output is the class and the probability of each class. Rows outside the range of the training
-    data are counted on standard error.
-
-    Example: kanserve predict localhost:8001/houses new.csv --out prices.csv
-    """
-    from kanserve.data import table_files as tables
-
-    predictor = arguments.predictor(model)
-    rows = tables.read_rows(table, predictor.inputs, predictor.unused, predictor.categories)
-    if out is not None:
-        free(out, force, reads=[table, Path(model)])
-    columns, outside = predictor.predict(rows)
-    if outside:
-        warn(f"{outside} of {len(next(iter(columns.values())))} rows are outside the range of the training data")
-    if as_json:
-        print(json.dumps(finite(columns)))  # JSON has no NaN: a row without an answer is null
-        return
-    lines = [columns, *zip(*columns.values(), strict=True)]
-    text = "".join(",".join(arguments.field(value) for value in line) + "\n" for line in lines)
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        write_whole(out, lambda part: part.write_text(text))
+app.command("predict", short_help="Predict the rows of a table.")(predict_rows)
+app.command("score", short_help="Score a network on new samples, or predict a large file.")(score_network)
+app.command("formula", short_help="Print the formulas of a network, or search a table for one.")(show_formula)
+app.command("sign", short_help="Sign a published version.")(sign_version)
+app.command("card", short_help="Write the model card of a published model.")(write_card)
+app.command("studio", short_help="Open a page to see, edit, export and publish a network.")(open_studio)
 
 
-app.command("score")(score_network)
-app.command("formula")(show_formula)
-app.command("sign")(sign_version)
-app.command("card")(write_card)
-app.command("studio")(open_studio)
-
-
-@app.command()
+@app.command(short_help="Show what a file or a published version holds.")
 def inspect(
     path: Annotated[Path, typer.Argument(help="A .safetensors file, or the folder of a published model or version.")],
     as_json: Json = False,
@@ -358,7 +351,7 @@ def inspect(
         kan = artifact.kan()
         facts["files"] = {name: len(data) for name, data in sorted(artifact.files.items())}
     else:
-        kan = serialization.load(path)
+        kan = arguments.network(path)
     facts = {
         "shape": list(kan.shape),
         "edges": kan.edges,
@@ -382,7 +375,7 @@ def inspect(
     show(facts, as_json)
 
 
-@app.command()
+@app.command(short_help="Run the whole pipeline on real data, from fit to server.")
 def demo(
     folder: Annotated[
         Path, typer.Option(help="Where pictures, exports and the repository go; replaced at each run.")

@@ -13,7 +13,7 @@ from kanserve.artifact import Artifact, directory
 from kanserve.artifact.naming_rules import MANIFEST
 from kanserve.data.dataset import Dataset
 from kanserve.data.table_files import read_samples, read_table
-from kanserve.errors import DataError, InputError, NotFoundError
+from kanserve.errors import AccessError, DataError, FormatError, InputError, KanserveError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.importance import used_inputs
@@ -25,6 +25,7 @@ from kanserve.runtime import load_backend
 from kanserve.runtime.model import read_artifact
 
 if TYPE_CHECKING:
+    from kanserve.cli.commands.server_access import ServerAccess
     from kanserve.train.common.scoring import Score
 
 Array = NDArray[np.float64]
@@ -63,6 +64,14 @@ def hidden(text: str) -> list[int]:
     if any(not 1 <= node <= 10_000 for node in nodes):
         raise InputError(f"A hidden layer has 1 to 10000 nodes; got {text!r}.")
     return nodes
+
+
+def network(path: Path) -> Kan:
+    """The network of a file; an error says which file it is, since a command may have several."""
+    try:
+        return serialization.load(path)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
 
 
 def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
@@ -115,26 +124,43 @@ class Predictor:
     predict: Callable[[Array], tuple[dict[str, list[Any]], int]]
 
 
-def predictor(model: str) -> Predictor:
+def predictor(model: str, access: "ServerAccess") -> Predictor:
     """The predictor of a network's file, a folder as `read_version` takes it, or host:port/name[/version]."""
     path = Path(model)
     if path.is_dir():
+        access.refuse(model)
         artifact = read_version(path)
         kan = artifact.kan()
         return _local(kan, load_backend(artifact).predict)
     if path.suffix == ".safetensors" or path.exists():
-        kan = serialization.load(path)
+        access.refuse(model)
+        kan = network(path)
         return _local(kan, lambda rows: evaluate(kan, rows))
-    return _remote(*served(model))
+    return _remote(access, *served(model))
 
 
 def served(model: str) -> tuple[str, str, str]:
-    """Address, name and version ("" for the newest) of "host:port/name/version"."""
+    """Address, name and version ("" for the newest) of "host:port/name/version" or "unix:path/name/version"."""
+    if model.startswith("unix:"):
+        return _on_socket(model)
+    if model.startswith(("https://", "grpcs://")):
+        raise InputError(f"For a server with TLS give host:port/name and --tls or --tls-ca; got {model!r}.")
     address, _, rest = model.removeprefix("grpc://").removeprefix("http://").partition("/")
     name, _, version = rest.partition("/")
     if not name or ":" not in address:
         raise InputError(f"{model!r} is no .safetensors file, no model's folder and no host:port/name of a server.")
+    port = address.rpartition(":")[2]
+    if not (port.isdecimal() and 1 <= int(port) <= 65_535):  # gRPC would take a larger one modulo 65536
+        raise InputError(f"The port of a server is a number from 1 to 65535; got {port!r:.80} in {model!r:.80}.")
     return address, name, version
+
+
+def _on_socket(model: str) -> tuple[str, str, str]:
+    path = Path(model.removeprefix("unix:"))
+    for parent in path.parents:
+        if parent.is_socket() and len(rest := path.relative_to(parent).parts) <= 2:
+            return f"unix:{parent}", rest[0], rest[1] if len(rest) == 2 else ""
+    raise InputError(f"{model!r} is no socket file of a server and a model, as unix:/run/kanserve.sock/houses.")
 
 
 def read_version(folder: Path) -> Artifact:
@@ -159,18 +185,26 @@ def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
     return Predictor(names, unused_inputs(kan), categories_of(kan.inputs), predict)
 
 
-def _remote(address: str, name: str, version: str) -> Predictor:
-    from kanserve.client import Client
-
-    client = Client(address)
-    network = client.network(name, version)
+def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Predictor:
+    client = access.client(address)
+    outputs: tuple[str, ...] = ()
 
     def predict(rows: Array) -> tuple[dict[str, list[Any]], int]:
         answer = client.infer(name, rows, version)
         if answer.labels is None or answer.probabilities is None:
-            return _columns(network.outputs, answer.values), answer.outside
-        return {"class": answer.labels.tolist(), **_columns(network.outputs, answer.probabilities)}, answer.outside
+            return _columns(outputs, answer.values), answer.outside
+        return {"class": answer.labels.tolist(), **_columns(outputs, answer.probabilities)}, answer.outside
 
+    try:
+        network = client.network(name, version, curve_points=0)
+    except KanserveError as error:
+        # A caller who may only predict, or a server without this call: then all inputs count as used.
+        if not isinstance(error, AccessError) and "UNIMPLEMENTED" not in str(error):
+            raise
+        info = client.metadata(name, version)
+        outputs = info.classes or info.outputs
+        return Predictor(list(info.inputs), {}, dict(info.categories), predict)
+    outputs = network.outputs
     used = set(range(len(network.outputs)))
     for layer in reversed(network.layers):
         sums = {number for node in used for number in layer.nodes[node].subnodes}

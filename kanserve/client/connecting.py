@@ -91,12 +91,14 @@ def target(
         options = (*options, ("grpc.use_local_subchannel_pool", 1))  # otherwise the channels share a connection
     if server_name:
         options = (*options, ("grpc.ssl_target_name_override", server_name))
+    if isinstance(token, str):
+        _checked_token(token)
     credentials = None
     if tls is not False:
-        roots = None if tls is True else _pem(tls)
-        credentials = grpc.ssl_channel_credentials(
-            roots, None if key is None else _pem(key), None if certificate is None else _pem(certificate)
-        )
+        roots = None if tls is True else _pem(tls, "The CA certificate", "CERTIFICATE")
+        own = None if key is None else _pem(key, "The key", "PRIVATE KEY")
+        chain = None if certificate is None else _pem(certificate, "The certificate", "CERTIFICATE")
+        credentials = grpc.ssl_channel_credentials(roots, own, chain)
     return Target(address, channels, options, credentials, token)
 
 
@@ -115,15 +117,26 @@ def is_local(address: str) -> bool:
         return False
 
 
-def _pem(given: Pem) -> bytes:
-    if isinstance(given, bytes):
-        return given
-    if isinstance(given, str) and given.lstrip().startswith("-----BEGIN "):
-        return given.encode()
-    try:
-        return Path(given).read_bytes()
-    except OSError as error:
-        raise InputError(f"{os.fspath(given)} cannot be read: {error.strerror}.") from None
+def _pem(given: Pem, what: str, kind: str) -> bytes:
+    """The PEM itself, which has a block of this kind: InputError, since gRPC's own error names no file."""
+    if isinstance(given, bytes) or (isinstance(given, str) and given.lstrip().startswith("-----BEGIN ")):
+        pem = given if isinstance(given, bytes) else given.encode()
+    else:
+        what = f"{what} {os.fspath(given)}"
+        try:
+            pem = Path(given).read_bytes()
+        except OSError as error:
+            raise InputError(f"{what} cannot be read: {error.strerror}.") from None
+    if not re.search(rf"-----BEGIN [A-Z0-9 ]*{kind}-----".encode(), pem):
+        raise InputError(f"{what} is not PEM: it must have a line '-----BEGIN {kind}-----'.")
+    return pem
+
+
+def _checked_token(token: str) -> str:
+    """The token; InputError if HTTP/2 cannot carry it, since grpc's own error would not say what is wrong."""
+    if not (_TEXT.fullmatch(token) and token.strip()):
+        raise InputError("A token must be printable ASCII on one line, and not empty.")
+    return token
 
 
 @dataclass(frozen=True)
@@ -184,7 +197,7 @@ class Names:
             more = ((_NAME, name), *more)
         if self._token is None:
             return name, more
-        token = self._token if isinstance(self._token, str) else self._token()
+        token = self._token if isinstance(self._token, str) else _checked_token(self._token())
         return name, (*more, (_AUTHORIZATION, f"Bearer {token}"))
 
 

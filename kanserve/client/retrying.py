@@ -12,6 +12,15 @@ from kanserve.errors import KanserveError, MissingDependencyError
 
 ONCE = frozenset({"RepositoryModelLoad", "RepositoryModelUnload", "ServerLive", "ServerReady", "ModelReady"})
 _FIRST, _LONGEST = 0.1, 5.0  # seconds
+# What to do, by words of gRPC's reason why there is no connection.
+_HINTS = {
+    "Socket closed": "A server with TLS closes connections without it: give tls= (--tls or --tls-ca in a command).",
+    "CERTIFICATE_VERIFY_FAILED": "The authority of its certificate is not trusted: give that as tls= (--tls-ca).",
+    "Hostname Verification": "Its certificate has another name than the address: give server_name= (--server-name).",
+    "WRONG_VERSION_NUMBER": "The server has no TLS: leave out tls= (--tls and --tls-ca).",
+    "http1.x server": "That port is for HTTP, as REST and metrics are: give gRPC's.",
+    "security handshaker": "The certificates or the key cannot be used: they must be PEM, and belong together.",
+}
 
 
 def delay(failures: int) -> float:
@@ -66,9 +75,9 @@ def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveE
 
 
 def _hint(text: str) -> str:
-    return " A server with TLS closes connections without it: give the client tls=." if "Socket closed" in text else ""
+    return next((f" {hint}" for words, hint in _HINTS.items() if words in text), "")
 
 
 def _readable(text: str) -> str:
-    """gRPC's text with readable addresses: [::1]:8001 for ipv6:%5B::1%5D:8001."""
-    return re.sub(r"\bipv[46]:(?=[\[\d])", "", unquote(text))
+    """gRPC's text without its full stop and with readable addresses: [::1]:8001 for ipv6:%5B::1%5D:8001."""
+    return re.sub(r"\bipv[46]:(?=[\[\d])", "", unquote(text)).rstrip(".")

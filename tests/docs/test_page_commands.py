@@ -253,7 +253,7 @@ def test_the_lines_on_signatures_run(law, tmp_path):
 @needs("openssl")
 def test_the_page_on_tls_and_tokens_serves_whom_it_says(law, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make, ask, tritonclient, curl = (
+    make, ask, tritonclient, curl, predict = (
         one.text for one in EVERY if one.page == "docs/how-to/secure.md" and one.language != "line"
     )
     run(make, tmp_path)
@@ -271,6 +271,12 @@ def test_the_page_on_tls_and_tokens_serves_whom_it_says(law, tmp_path, monkeypat
             assert '"name": "houses"' in run("NO_PROXY=localhost " + curl.replace("8002", ports["8002"]), tmp_path)
             plain = curl.replace("8002", ports["8002"]).replace("https", "http")
             assert "use https" in run("NO_PROXY=localhost " + plain, tmp_path)
+        (tmp_path / "new.csv").write_text("m,v\n1.0,2.0\n")
+        predict = predict.replace("8001", ports["8001"])
+        assert run(predict, tmp_path) == "y\n2.0\n"
+        without, option, _ = predict.partition(" --token-file")
+        token = (tmp_path / "planner.token").read_text()
+        assert option and run(without, tmp_path, KANSERVE_TOKEN=token) == "y\n2.0\n"
         address = f"localhost:{ports['8001']}"
         for token, said in ((None, "needs a bearer token"), ("wrong", "authorization is not valid")):
             with (

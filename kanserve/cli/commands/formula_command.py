@@ -11,6 +11,7 @@ import typer
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Force, Json, Quiet, Seed, Target
 from kanserve.cli.commands.formula_sources import Shown, alternatives, of_model
+from kanserve.cli.commands.server_access import ServerAccess, ServerName, Tls, TlsCa, TlsCertificate, TlsKey, TokenFile
 from kanserve.cli.terminal import finite, free, listed, show, write_whole
 from kanserve.data.dataset import Dataset
 from kanserve.data.table_files import read_table
@@ -52,10 +53,16 @@ def show_formula(
     max_fits: Annotated[
         int | None, typer.Option(min=1, help="The number of fits in the search; gives the same result on any machine.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Worker processes of the search; -1: one per core.")] = 1,
+    jobs: Annotated[int, typer.Option(min=-1, help="Worker processes of the search; -1: one per core.")] = 1,
     pick: Annotated[int | None, typer.Option(min=1, help="The number of the formula to write to --out.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file for the found formula's network.")] = None,
     seed: Seed = 0,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    server_name: ServerName = "",
+    token_file: TokenFile = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -68,7 +75,9 @@ def show_formula(
     """
     as_json = as_json or style == "json"
     style = "text" if style == "json" else style
+    access = ServerAccess(tls, tls_ca, tls_certificate, tls_key, server_name, token_file)
     if Path(source).suffix.lower() in TABLES:
+        access.refuse(source)
         if data is not None:
             raise InputError("--data is for the formula of a network; a search uses the rows of its table.")
         if pick is not None and out is None:
@@ -94,7 +103,7 @@ def show_formula(
         return
     if inputs or units or pick is not None or out is not None:
         raise InputError("--input, --units, --pick and --out are for a search: give a .csv or .parquet file first.")
-    shown = of_model(source, data, target, strict)
+    shown = of_model(source, data, target, strict, access)
     if pareto:
         listed([row for law in shown for row in alternatives(law, style)], as_json)
     elif as_json:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kanserve.cli import arguments
+from kanserve.cli.commands.server_access import ServerAccess
 from kanserve.errors import InputError, NotFoundError
 from kanserve.formula import Formula, formulas
 from kanserve.formula import from_json as formulas_from
@@ -13,7 +14,6 @@ from kanserve.formula.constants.constants import Constant
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence, evidence
 from kanserve.formula.constants.uncertainty_report import from_json as evidence_from
 from kanserve.formula.expressions.formula import definition
-from kanserve.network import serialization
 from kanserve.network.encoding import encode, is_encoded
 from kanserve.network.kan import Kan
 
@@ -68,7 +68,9 @@ class Shown:
         }
 
 
-def of_model(source: str, data: Path | None, target: list[str] | None, strict: bool) -> list[Shown]:
+def of_model(
+    source: str, data: Path | None, target: list[str] | None, strict: bool, access: ServerAccess
+) -> list[Shown]:
     """The formulas of a network's file, of a published version, or of a model of a server.
 
     With `strict`, a formula of a file or folder that is not finite on 1000 rows of its range and its corners is
@@ -76,6 +78,7 @@ def of_model(source: str, data: Path | None, target: list[str] | None, strict: b
     """
     path = Path(source)
     if path.is_dir():
+        access.refuse(source)
         artifact = arguments.read_version(path)
         if strict:
             formulas(artifact.kan())
@@ -87,7 +90,8 @@ def of_model(source: str, data: Path | None, target: list[str] | None, strict: b
             return _with_rows(artifact.kan(), found, data, target)
         return [Shown.of(law, known[q] if known else None) for q, law in enumerate(found)]
     if path.suffix == ".safetensors" or path.exists() or "/" not in source:
-        kan = serialization.load(path)
+        access.refuse(source)
+        kan = arguments.network(path)
         return _with_rows(kan, formulas(kan, strict=strict), data, target)
     if data is not None:
         raise InputError("--data is for a network's file or a version's folder, not for a served model.")
@@ -95,7 +99,7 @@ def of_model(source: str, data: Path | None, target: list[str] | None, strict: b
         raise InputError(
             "--strict is for a network's file or a version's folder; a served formula shows its conditions."
         )
-    return _served(*arguments.served(source))
+    return _served(access, *arguments.served(source))
 
 
 def alternatives(one: Shown, style: str) -> list[dict[str, Any]]:
@@ -124,10 +128,8 @@ def _with_rows(kan: Kan, found: Sequence[Formula], table: Path | None, target: l
     return [Shown.of(law, evidence(law, encode(kan, rows.x), rows.y[:, q])) for q, law in enumerate(found)]
 
 
-def _served(address: str, name: str, version: str) -> list[Shown]:
-    from kanserve.client import Client
-
-    with Client(address) as client:
+def _served(access: ServerAccess, address: str, name: str, version: str) -> list[Shown]:
+    with access.client(address) as client:
         return [
             Shown(
                 law.name,

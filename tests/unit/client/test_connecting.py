@@ -129,8 +129,23 @@ def test_metadata_that_cannot_travel_is_refused(pair):
 
 def test_a_client_without_tls_is_told_of_it(secured):
     client = Client(secured.address, retries=0)
-    with client, pytest.raises(UnreachableError, match=r"Socket closed\. A server with TLS .*: give the client tls=\."):
+    with client, pytest.raises(UnreachableError, match=r"Socket closed\. A server with TLS .*: give tls="):
         client.predict("fox", X)
+
+
+def test_a_client_is_told_of_a_server_without_tls_and_of_the_port_for_http(plain):
+    with start(replace(plain, http_port=0)) as server:
+        authority = keys.authority().certificate
+        with (
+            Client(server.address, tls=authority, retries=0) as client,
+            pytest.raises(UnreachableError, match="has no TLS: leave out tls="),
+        ):
+            client.predict("fox", X)
+        with (
+            Client(server.http_address, retries=0) as client,
+            pytest.raises(UnreachableError, match="give gRPC's"),
+        ):
+            client.predict("fox", X)
 
 
 @pytest.mark.parametrize("kind", ["bytes", "text", "path"])
@@ -141,12 +156,17 @@ def test_a_server_is_known_by_its_authority_and_its_name(secured, tmp_path, kind
         assert client.predict("fox", X).shape == (1, 1)
     with Client(secured.address, tls=authority, token=TOKEN, server_name="models.example") as client:
         assert client.predict("fox", X).shape == (1, 1)
-    for wrong in (
-        {"tls": keys.authority("another").certificate},
-        {"tls": authority, "server_name": "other.example"},
-        {},
+    one, other = keys.authority().pair("one"), keys.authority().pair("other")
+    for wrong, says in (
+        ({"tls": keys.authority("another").certificate}, "authority of its certificate is not trusted"),
+        ({"tls": authority, "server_name": "other.example"}, "another name"),
+        ({"tls": authority, "certificate": one.certificate, "key": other.key}, "belong together"),
+        ({}, "closes connections without it"),
     ):
-        with Client(secured.address, retries=0, timeout=60.0, **wrong) as client, pytest.raises(UnreachableError):
+        with (
+            Client(secured.address, retries=0, timeout=60.0, **wrong) as client,
+            pytest.raises(UnreachableError, match=says),
+        ):
             client.predict("fox", X)
 
 
@@ -163,6 +183,8 @@ def test_a_token_says_who_asks_and_may_change(secured):
         with pytest.raises(UnauthenticatedError):
             changing.predict("fox", X)
         assert changing.predict("fox", X).shape == (1, 1)
+    with Client(secured.address, tls=authority, token=lambda: "") as silent, pytest.raises(InputError, match="empty"):
+        silent.predict("fox", X)
 
     async def ask() -> tuple[int, ...]:
         async with AsyncClient(secured.address, tls=authority, token=TOKEN) as client:
@@ -245,6 +267,12 @@ def test_a_unix_socket_is_an_address(plain, tmp_path):
         ({"tls": True, "key": b"x"}, "give both, or neither"),
         ({"certificate": b"x", "key": b"x"}, "needs TLS"),
         ({"tls": "/nowhere/ca.pem"}, "/nowhere/ca.pem cannot be read"),
+        ({"tls": b"junk"}, "The CA certificate is not PEM"),
+        ({"tls": keys.__file__}, "keys.py is not PEM: it must have a line '-----BEGIN CERTIFICATE-----'"),
+        ({"tls": True, "certificate": b"x", "key": keys.authority().certificate}, "The key is not PEM"),
+        ({"token": ""}, "not empty"),
+        ({"token": "two\nlines"}, "on one line"),
+        ({"token": "schlüssel"}, "printable ASCII"),
     ],
 )
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

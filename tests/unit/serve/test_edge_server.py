@@ -1,5 +1,7 @@
 """An edge server as users build and run it: one line of cc, then clients as they are."""
 
+import csv
+import json
 import os
 import re
 import select
@@ -122,6 +124,25 @@ def test_predictions_probabilities_and_labels_are_those_of_the_network(edge):
         assert got.probabilities is not None and got.labels is not None
         np.testing.assert_allclose(got.probabilities, softmax(scores), rtol=1e-9)
         assert list(got.labels) == ["" if np.isnan(row[0]) else kan.classes[row.argmax()] for row in scores]
+
+
+def test_the_command_line_predicts_with_it(edge, tmp_path, kanserve):
+    def field(one, cell):
+        return one.categories[int(cell) % len(one.categories)] if one.categories else cell
+
+    name, server = edge
+    kan = MODELS[name]()
+    serialization.save(kan, tmp_path / "network.safetensors")
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        lines = [map(field, kan.inputs, row) for row in rows(name)[:3].tolist()]
+        csv.writer(file).writerows([[one.name for one in kan.inputs], *lines])
+    got, wanted = (
+        json.loads(kanserve("predict", model, str(tmp_path / "rows.csv"), "--json")[1])
+        for model in (f"{server.address}/{name}", str(tmp_path / "network.safetensors"))
+    )
+    assert list(got) == list(wanted)
+    for column, values in got.items():
+        assert values == wanted[column] if column == "class" else values == pytest.approx(wanted[column], rel=1e-9)
 
 
 def test_derivatives_and_formula_are_those_of_the_server_in_python(edge, tmp_path):
