@@ -6,13 +6,14 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from kanserve.errors import ConflictError, InputError, NotFoundError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kanserve.simplification import SimplifyStep
 
 WIDTH = 100
+LEAST = 24  # characters of the last column, unless it has fewer
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -29,11 +31,18 @@ def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> 
         print(json.dumps(finite(facts), ensure_ascii=False))
         return
     console = Console(highlight=False)
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in facts.items():
-        table.add_row(plain(name), plain(_text(value)))
-    console.print(table)
+    console.print(_pairs((name, _text(value)) for name, value in facts.items()))
     _next(console, after)
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Names and values; a long value is continued on the next line, and never cut."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(plain(name), plain(value))
+    return table
 
 
 def _next(console: Console, after: Sequence[str]) -> None:
@@ -43,17 +52,27 @@ def _next(console: Console, after: Sequence[str]) -> None:
 
 
 def listed(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str] = ()) -> None:
-    """Print rows with the same keys as a table with a header, or as JSON; tab-separated when piped."""
+    """Print rows with the same keys as a table with a header, or as JSON; tab-separated when piped.
+
+    Nothing is cut: where the table is wider than the terminal, its last column is continued on the next line, or each
+    row is printed by itself.
+    """
     if as_json:
         print(json.dumps(finite(rows), ensure_ascii=False))
         return
     console = Console(highlight=False)
     lines = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)] if rows else []
-    if console.is_terminal:
-        table = Table(*map(plain, lines[0] if lines else ()), box=None, pad_edge=False)
-        for line in lines[1:]:
-            table.add_row(*map(plain, line))
-        console.print(table)
+    if console.is_terminal and lines:
+        *widths, last = (max(map(cell_len, column)) for column in zip(*lines, strict=True))
+        if sum(widths) + 2 * len(widths) + min(last, LEAST) > console.width:
+            cells = (zip(lines[0], line, strict=True) for line in lines[1:])
+            console.print(_pairs(("-", ", ".join(f"{name}: {text}" for name, text in row if text)) for row in cells))
+        else:
+            headers = [Column(plain(name), no_wrap=True) for name in lines[0][:-1]]
+            table = Table(*headers, Column(plain(lines[0][-1]), overflow="fold"), box=None, pad_edge=False)
+            for line in lines[1:]:
+                table.add_row(*map(plain, line))
+            console.print(table)
     else:
         for line in lines:
             print("\t".join(_printable(cell).replace("\n", " ") for cell in line))
@@ -95,7 +114,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return "\n".join(f"{name} = {_text(item)}" for name, item in value.items())
+        return "\n".join(f"{name} = {_text(item)}" for name, item in value.items() if item not in ("", (), []))
     if isinstance(value, list | tuple):
         parts = [_text(item).replace("\n", ", ") for item in value]
         return ("\n" if any(isinstance(item, Mapping) for item in value) else ", ").join(parts)
@@ -138,7 +157,8 @@ def _check_writable(path: Path) -> None:
 
 
 def _not_writable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} cannot be written: {error.strerror or error}.")
+    reason = os.strerror(error.errno) if error.errno else str(error)  # other libraries have their own texts
+    return InputError(f"{path} cannot be written: {reason}.")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -148,7 +168,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     target = path.resolve()
     if target.exists() and not target.is_file():
-        write(target)
+        try:
+            write(target)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _not_writable(path, error) from None
         return
     part = target.with_name(f".{target.stem}.part{target.suffix}")
     try:
@@ -162,10 +187,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def tell(step: "SimplifyStep") -> None:
     """One line of a simplification's progress on standard error, shortened to WIDTH characters."""
-    line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {plain(step.stage)}"
+    line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {_printable(step.stage)}"
     print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", file=sys.stderr)
 
 
 def warn(text: str) -> None:
-    """One line on standard error."""
-    print(f"kanserve: {' '.join(text.split())}", file=sys.stderr)
+    """One line on standard error, without the control characters that a file's contents may have."""
+    print(f"kanserve: {_printable(' '.join(text.split()))}", file=sys.stderr)

@@ -180,9 +180,13 @@ def _read(path: Path) -> "pyarrow.Table":
         table = pyarrow.parquet.read_table(path) if parquet else pyarrow.csv.read_csv(path)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
-    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+    try:
+        names = table.column_names
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8: its header has other characters. Save it as UTF-8.") from None
+    twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise DataError(f"{path} has {table.column_names.count(twice[0])} columns called {twice[0]!r}; rename them.")
+        raise DataError(f"{path} has {names.count(twice[0])} columns called {twice[0]!r}; rename them.")
     return table
 
 
@@ -208,7 +212,9 @@ def _column(table: "pyarrow.Table", name: str, path: object) -> Array:
     try:
         return np.array([np.nan if v is None else float(v) for v in values.to_pylist()])
     except (TypeError, ValueError):
-        raise DataError(f"{path}: column {name!r} must be numbers, got {table.schema.field(name).type}.") from None
+        kind = str(table.schema.field(name).type)
+        got = "text that is not UTF-8. Save the file as UTF-8" if kind == "binary" else kind
+        raise DataError(f"{path}: column {name!r} must be numbers, got {got}.") from None
 
 
 def _one_hot(

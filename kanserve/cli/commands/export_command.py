@@ -75,7 +75,6 @@ def export_network(
     from kanserve.artifact.directory import write_files
     from kanserve.artifact.naming_rules import check_name
     from kanserve.artifact_compiler import checked_files, export_files
-    from kanserve.network import serialization
 
     options = ExportOptions(
         name=name,
@@ -106,7 +105,7 @@ def export_network(
         plain = options == ExportOptions(name, options.precision) and not targets
         if check or as_json or not plain or formats != DEFAULT_FORMATS:
             raise InputError("--formula-only takes --name, --precision, --out and --force, and no other option.")
-        _write_law(serialization.load(kan_file), formula_only, options, kan_file, out, force)
+        _write_law(arguments.network(kan_file), formula_only, options, kan_file, out, force)
         return
     wanted = arguments.names(formats)
     if force:
@@ -117,7 +116,7 @@ def export_network(
         raise ConflictError(f"{out} is there already; choose another folder.")
     refuse_unused(options, wanted)
     check_name(name)
-    kan = serialization.load(kan_file)
+    kan = arguments.network(kan_file)
     if not check:
         files, notes = checked_files(kan, wanted, options, targets)
         rows = []
@@ -142,14 +141,13 @@ def _write_edge_server(
 ) -> None:
     """Write the folder of an edge server."""
     from kanserve.artifact.directory import write_files
-    from kanserve.network import serialization
     from kanserve.serve.edge_server import edge_server
 
     if out is None:
         raise InputError("Give an output folder with --out.")
     if out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
-    files = edge_server(serialization.load(kan_file), options.name, precision=options.precision, target=target)
+    files = edge_server(arguments.network(kan_file), options.name, precision=options.precision, target=target)
     write_files(out, files)
     _show(files, [], as_json)
 

@@ -25,7 +25,9 @@ def import_network(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", "-i", help="The name of an input; repeat for all, in order.")
     ] = None,
-    outputs: Annotated[list[str] | None, typer.Option("--output", help="The name of an output; likewise.")] = None,
+    outputs: Annotated[
+        list[str] | None, typer.Option("--output", help="The name of an output; repeat for all, in order.")
+    ] = None,
     base: Annotated[
         Base | None, typer.Option(help="The base function beside the splines, if the file does not have it.")
     ] = None,

@@ -97,10 +97,9 @@ def score_network(
 
 def _score(kan_file: Path, table: Path, target: list[str] | None, as_json: bool) -> None:
     from kanserve import train
-    from kanserve.network import serialization
     from kanserve.network.training_range import outside
 
-    kan = serialization.load(kan_file)
+    kan = arguments.network(kan_file)
     data = arguments.held_out(kan, table, target)
     found = train.score(kan, data)
     if beyond := int(outside(kan, data.x).sum()):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import kanserve
+from kanserve.cli import standard_streams
 from kanserve.errors import KanserveError
 from kanserve.serve import settings, sockets
 from kanserve.serve.configuration import flags
@@ -25,8 +26,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 def main(arguments: Sequence[str]) -> int:
     """Serve, which does not return; else the exit code."""
     if flags.asks(arguments, "--help", "-h"):
-        _print(flags.text())
-        return 0
+        return _print(flags.text())
     try:
         from kanserve.serve.configuration.checks import warnings
         from kanserve.serve.configuration.settings_sources import configuration
@@ -38,8 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         if checks:
             for warning in warnings(found.settings):  # otherwise the server logs them when it starts
                 _say(warning)
-            _print("\n".join(shown(found.settings, found.origins)))
-            return 0
+            return _print("\n".join(shown(found.settings, found.origins)))
         check_free(found.settings)
     except KanserveError as error:
         for line in str(error).splitlines():
@@ -57,15 +56,8 @@ def become(found: Settings) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None: it was closed when this process started
             stream.flush()
-    _open_the_first_three()
+    standard_streams.open_closed()
     os.execv(sys.executable, [sys.executable, *path, "-m", "kanserve.serve", str(handed_over(found))])
-
-
-def _open_the_first_three() -> None:
-    """Open /dev/null for closed standard streams: else another file would get their descriptor, and their output."""
-    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
-        os.set_inheritable(number, True)
-    os.close(number)
 
 
 def handed_over(found: Settings) -> int:
@@ -122,11 +114,17 @@ def _toml(value: Any) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-def _print(text: str) -> None:
+def _print(text: str) -> int:
+    """Print a text; the exit code."""
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter reports it at exit
+        standard_streams.drop_output()
+    except OSError as error:
+        standard_streams.drop_output()
+        _say(f"The output cannot be written: {error.strerror}.")
+        return 2
+    return 0
 
 
 def _say(text: str) -> None:

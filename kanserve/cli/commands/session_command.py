@@ -29,7 +29,7 @@ Constant = Annotated[float | None, typer.Option(help="A constant of c·f(a·x + 
 Tolerance = Annotated[float | None, typer.Option(help="The allowed loss, in standard deviations; default: automatic.")]
 
 
-@app.command()
+@app.command(short_help="Begin a session.")
 def new(
     kan_file: KanFile,
     table: TableFile,
@@ -52,7 +52,7 @@ def new(
     show(facts, as_json, after=["kanserve", "session", "show", str(out)])
 
 
-@app.command("show")
+@app.command("show", short_help="List the edges, the formula, the losses and the steps.")
 def show_session(file: SessionFile, as_json: Json = False) -> None:
     """List the edges, with their functions, importance and constants, then the formula, the losses and the steps.
 
@@ -75,7 +75,7 @@ def show_session(file: SessionFile, as_json: Json = False) -> None:
     show(facts, False, after=["kanserve", "session", *words])
 
 
-@app.command()
+@app.command(short_help="Suggest functions for an edge.")
 def suggest(
     file: SessionFile,
     edge: Edge,
@@ -102,7 +102,7 @@ def suggest(
     listed(rows, as_json, after)
 
 
-@app.command()
+@app.command(short_help="Replace an edge by a named function.")
 def snap(
     file: SessionFile,
     edge: Edge,
@@ -117,7 +117,7 @@ def snap(
     _edit(file, lambda session: session.snap(edge, function, refit), as_json)
 
 
-@app.command()
+@app.command(short_help="Replace a named function by an equal spline.")
 def free(
     file: SessionFile,
     edge: Edge,
@@ -188,7 +188,7 @@ def rename(
     _edit(file, lambda session: session.rename(old, new_name, of or ""), as_json)
 
 
-@app.command()
+@app.command(short_help="Fit all constants and splines again.")
 def refit(
     file: SessionFile,
     steps: Annotated[int, typer.Option(help="Iterations.")] = 100,
@@ -256,14 +256,14 @@ def plot(
 
     Example: kanserve session plot houses.json 'area->h1' --out area.svg
     """
-    suffix = arguments.one_of("the ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
+    suffix = arguments.one_of("The ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
     opened = _read(file)
     free_file(out, force, reads=[file])
     figure: Any = opened.session.plot_edge(edge, candidates).figure
     write_whole(out, lambda part: figure.savefig(part, dpi=150, format=suffix[1:]))
 
 
-@app.command()
+@app.command(short_help="Print a Python program that replays the session.")
 def python(file: SessionFile) -> None:
     """Print a Python program that replays the session and writes the same network.
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from kanserve.artifact.format import read_json
 from kanserve.cli.arguments import data_of
+from kanserve.cli.arguments import network as network_of
 from kanserve.cli.terminal import write_whole
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
 from kanserve.errors import FormatError, NotFoundError
-from kanserve.network import serialization
 from kanserve.network.kan import Kan
 
 MOST_BYTES = 5_000_000
@@ -72,7 +72,7 @@ def read(file: Path) -> Opened:
 
 def script(opened: Opened) -> str:
     """A program that reads the two files, replays the steps and writes the network."""
-    kan = serialization.load(opened.kan)
+    kan = network_of(opened.kan)
     targets, kind = ([output.name for output in kan.outputs], "auto") if not kan.classes else ([], "classification")
     arguments = f"{list(opened.target) or targets!r}, {[variable.name for variable in kan.inputs]!r}, {kind!r}"
     lines = [
@@ -87,5 +87,5 @@ def script(opened: Opened) -> str:
 
 
 def _loaded(kan: Path, table: Path, target: list[str] | None) -> tuple[Kan, Dataset]:
-    network = serialization.load(kan)
+    network = network_of(kan)
     return network, data_of(network, table, target or None)

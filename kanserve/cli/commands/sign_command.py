@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from kanserve.artifact import directory, format, signing
-from kanserve.artifact.naming_rules import SIGNATURE
+from kanserve.artifact.naming_rules import MANIFEST, SIGNATURE
 from kanserve.cli.commands.flag_types import Force, Json
 from kanserve.cli.terminal import show
-from kanserve.errors import InputError
+from kanserve.errors import InputError, NotFoundError
 
 
 def sign_version(
@@ -29,6 +29,8 @@ def sign_version(
     Example: kanserve sign models/houses/1 --key private.pem
     """
     secret = signing.private_key(key)
+    if folder.is_dir() and not (folder / MANIFEST).exists():
+        raise NotFoundError(f"{folder} is no version's folder: it has no {MANIFEST}. Give one, as models/houses/1.")
     artifact = directory.read(folder)
     place = None if anywhere else signing.place_of(folder)
     if place is None and not anywhere:
