@@ -28,7 +28,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train import fit, refine
-from kanserve.train.lm.schedule import parameters
+from kanserve.train.lm.parameter_vector import parameters
 
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]

@@ -19,7 +19,7 @@ from examples.paper._baselines import Baseline, by_gradient, by_levenberg, perce
 from examples.paper._claims import Claim, Study, listed, median
 from kanserve import Dataset, discover, evaluate, fit, from_formula
 from kanserve.data.datasets import Equation, load_equations
-from kanserve.train.lm.schedule import parameters
+from kanserve.train.lm.parameter_vector import parameters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -26,7 +26,7 @@ from kanserve import Dataset, evaluate, fit, prune
 from kanserve.cli.demo import cross_validate
 from kanserve.data.datasets import load_knots
 from kanserve.network.importance import importance
-from kanserve.train.lm.schedule import parameters
+from kanserve.train.lm.parameter_vector import parameters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from scipy import special
 from examples.paper._baselines import Baseline, by_gradient, by_levenberg, perceptrons
 from examples.paper._claims import Claim, Study, listed, median
 from kanserve import Dataset, evaluate, fit
-from kanserve.train.lm.schedule import parameters
+from kanserve.train.lm.parameter_vector import parameters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

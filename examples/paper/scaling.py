@@ -22,7 +22,7 @@ from benchmarks._training_goals import slope
 from examples.paper._baselines import Baseline, by_gradient, by_levenberg, perceptrons
 from examples.paper._claims import Claim, Study, median, spread
 from kanserve import Dataset, evaluate, fit
-from kanserve.train.lm.schedule import parameters
+from kanserve.train.lm.parameter_vector import parameters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,6 +16,7 @@ from kanserve.train.common.fit_settings import Method
 from kanserve.train.common.losses import LossFunction, LossName, loss_function
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import schedule
+from kanserve.train.lm.parameter_vector import parameters
 
 Loss = Literal["auto", "squared", "huber", "quantile", "poisson", "tweedie", "cross_entropy"]
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
@@ -132,7 +133,7 @@ def chosen_method(
     if optimizer != "auto":
         return optimizer
     most = TRAINING.fitting_classes_parameters if loss == "cross_entropy" else schedule.MOST_PARAMETERS
-    if not penalised and schedule.parameters(kan) <= most and (few_rows or loss != "cross_entropy"):
+    if not penalised and parameters(kan) <= most and (few_rows or loss != "cross_entropy"):
         return "lm"
     return "lbfgs" if few_rows and not penalised else "adam"
 

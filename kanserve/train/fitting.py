@@ -49,6 +49,8 @@ from kanserve.train.fit_arguments import (
 )
 from kanserve.train.lm import schedule
 from kanserve.train.lm.fresh_weights import fresh
+from kanserve.train.lm.parameter_vector import parameters
+from kanserve.train.lm.schedule_run import Schedule, different_answers
 from kanserve.train.lm.telling_inputs import tell_of_inputs, telling_inputs
 from kanserve.train.table_fit import fit_table
 
@@ -255,10 +257,10 @@ def fit(
     wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
     template = normalised(wanted, data, of)
     whole, kept_inputs = template, np.ones(len(template.inputs), bool)
-    size = schedule.parameters(template)
+    size = parameters(template)
     enough = data.sample(TRAINING.screening_samples + 4 * size, seed)  # distinct rows of all may not fit in memory
     many = len(data) >= TRAINING.screening_many_rows and data.x.size <= TRAINING.batches_kept
-    if screen and validation != 0 and (many or size > schedule.different_answers(enough)):
+    if screen and validation != 0 and (many or size > different_answers(enough)):
         left_out = held_out(data, validation, max(JUDGED_BY.values()), seed)[0]
         kept_inputs = telling_inputs(template, _left(data, left_out, TRAINING.screening_rows, seed), of, seed)
     if not kept_inputs.all():
@@ -345,7 +347,7 @@ def _least_squares(
     """The network, and the one that has not seen the validation rows."""
     every = data.sample(TRAINING.fitting_most_rows, settings.seed)
     train = _left(data, out, TRAINING.fitting_most_rows, settings.seed)
-    return schedule.run(template, every, schedule.Schedule(train, held, settings, watch, kept))
+    return schedule.run(template, every, Schedule(train, held, settings, watch, kept))
 
 
 def _left(data: Dataset, out: Places | None, most: int, seed: int) -> Dataset:

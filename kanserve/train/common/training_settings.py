@@ -231,6 +231,17 @@ class TrainingSettings:
     [4,4,2,1]."""
     schedule_exact_gain: float = 4.0
     """By which a squared error falls from one grid to the next, at least, where data are exact."""
+    schedule_extreme_values: int = 33
+    """Of each input, among which the one is found that makes a hidden value lowest or highest."""
+    schedule_extreme_passes: int = 2
+    """Over all inputs, to find them."""
+    schedule_extreme_share: float = 0.1
+    """Of a hidden range, by how much extreme rows may be outside it."""
+    schedule_most_excess: float = 20.0
+    """By which share extreme rows may raise the squared error of a deep network on exact data; with more, another start
+    is tried: up to 17 in good fits of [4,4,2,1], from 50 on in poor ones."""
+    schedule_tries: int = 3
+    """Of the starts of a deep network on exact data, at most, if its error falls too slowly."""
     schedule_start_rows: int = 2000
     """Enough to compare starts."""
     schedule_enough_rows: int = 5000
@@ -249,7 +260,7 @@ class TrainingSettings:
     """On a grid after one that gained nothing, before it is known to gain."""
     schedule_wide: int = 300
     """Parameters from which on starts take few steps, and only the best is continued."""
-    schedule_rate: float = 5.0
+    schedule_rate: float = 6.0
     """The squared error of a deep network falls at least with this power of the step, or it is stuck: 8 in theory, from
     6 on in good fits on grids as coarse as 5 and 10."""
     schedule_alike: float = 0.1

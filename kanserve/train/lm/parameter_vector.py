@@ -283,3 +283,8 @@ def jumping(layer: Layer) -> Array:
     jumps = np.diff(np.eye(layer.coefficients.shape[2]), min(layer.order + 1, 4), axis=0)
     result: Array = jumps.T @ jumps
     return result
+
+
+def parameters(kan: Kan) -> int:
+    """The number of free parameters."""
+    return sum(parameter.size for parameter in free_parameters(kan))

@@ -1,0 +1,83 @@
+"""Rows at which a hidden value is lower or higher than in all rows of the data, and how uncertain a network is there.
+
+Such rows are in corners of the inputs' ranges, where the data have few rows. New rows come nearer, and beyond a hidden
+grid a spline goes on as a line: of an exact fit, one new row in 10,000 may have a larger error than all the others.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.network.evaluate import activations
+from kanserve.network.kan import Kan
+from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.lm.jacobian import linearised, problem
+from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
+
+Array = NDArray[np.float64]
+
+
+def extreme_rows(kan: Kan, x: Array) -> Array:
+    """For each hidden node two rows, at which its value is highest and lowest, (2·nodes, inputs); x are the rows
+    (N, inputs) of the data.
+
+    From the row with the highest value, one input after the other is set to the best of its values in the data. Where
+    the node would leave its range on the data by too much, the row is on the way there.
+    """
+    x = x[np.isfinite(_hidden(kan, x)).all(axis=1)]
+    if len(x) == 0:
+        return x
+    hidden = _hidden(kan, x)
+    nodes = hidden.shape[1]
+    node, sign = np.tile(np.arange(nodes), 2), np.repeat([1.0, -1.0], nodes)
+
+    def heights(rows: Array) -> Array:
+        """How high the values (2·nodes, T) of each node are in its T rows, (2·nodes, T, inputs)."""
+        values = _hidden(kan, rows.reshape(-1, rows.shape[2])).reshape(len(node), -1, nodes)
+        own = values[np.arange(len(node)), :, node] * sign[:, None]
+        return np.where(np.isfinite(own), own, -np.inf)
+
+    begin = x[np.concatenate([hidden.argmax(axis=0), hidden.argmin(axis=0)])]
+    end = begin
+    choices = np.quantile(x, np.linspace(0, 1, TRAINING.schedule_extreme_values), axis=0, method="nearest")
+    for _ in range(TRAINING.schedule_extreme_passes):
+        for i in range(x.shape[1]):
+            tried = np.repeat(end[:, None], len(choices) + 1, axis=1)
+            tried[:, 1:, i] = choices[:, i]
+            end = tried[np.arange(len(end)), heights(tried).argmax(axis=1)]
+    highest = heights(begin[:, None])[:, 0] + TRAINING.schedule_extreme_share * np.ptp(hidden, axis=0)[node]
+    shares = np.linspace(0, 1, TRAINING.schedule_extreme_values)
+    ways = begin[:, None] + shares[:, None] * (end - begin)[:, None]
+    last = len(shares) - 1 - (heights(ways) <= highest[:, None])[:, ::-1].argmax(axis=1)
+    found: Array = ways[np.arange(len(ways)), last]
+    return found
+
+
+def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
+    """By which share the extreme rows raise the squared error on new rows of a network that was fitted to these rows.
+
+    A leverage is the variance of a prediction, relative to that of the residuals, as in linear regression. Of N new
+    rows about one is as far out as each extreme row.
+    """
+    extremes = extreme_rows(kan, rows.x)
+    free = free_parameters(kan)
+    vector = gather(kan, free)
+    fitted = problem(kan, rows.x, rows.y, rows.weights, free)
+    loss, state = fitted.loss(vector)
+    if not np.isfinite(loss) or len(extremes) == 0:
+        return np.inf
+    normal, gradient = fitted.normal_equations(vector, state)
+    penalty(kan, free, ridge, 0.0, jumps=jumps).add_to(normal, gradient, vector)
+    unseen = problem(kan, extremes, np.zeros((len(extremes), len(kan.outputs))), None, free)
+    slopes = linearised(unseen, vector)[0] * np.sqrt(len(extremes))
+    try:
+        leverages = np.einsum("np,pn->n", slopes, np.linalg.solve(normal, slopes.T)) / len(rows)
+    except np.linalg.LinAlgError:
+        return np.inf
+    share = float(leverages.sum()) / len(kan.outputs) / len(rows)
+    return share if share >= 0 else np.inf  # NaN, or negative by rounding: the rows do not determine the network
+
+
+def _hidden(kan: Kan, x: Array) -> Array:
+    """The values of all hidden nodes, (N, nodes)."""
+    return np.concatenate(activations(kan, x)[1:-1], axis=1)
