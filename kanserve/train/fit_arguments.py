@@ -17,6 +17,7 @@ from kanserve.train.common.losses import LossFunction, LossName, loss_function
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import schedule
 from kanserve.train.lm.parameter_vector import parameters
+from kanserve.train.lm.schedule_run import is_narrow
 
 Loss = Literal["auto", "squared", "huber", "quantile", "poisson", "tweedie", "cross_entropy"]
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
@@ -136,6 +137,13 @@ def chosen_method(
     if not penalised and parameters(kan) <= most and (few_rows or loss != "cross_entropy"):
         return "lm"
     return "lbfgs" if few_rows and not penalised else "adam"
+
+
+def start_count(method: str, loss: str, penalised: bool, kan: Kan) -> int:
+    """The number of random starts, by default."""
+    if method == "lm":
+        return TRAINING.fitting_class_starts if loss == "cross_entropy" else TRAINING.fitting_starts
+    return TRAINING.fitting_descent_starts if is_narrow(kan) and not penalised else 1
 
 
 Monotonic = Mapping[str, int] | Sequence[int] | None

@@ -45,16 +45,18 @@ from kanserve.train.fit_arguments import (
     monotonic_signs,
     output_count,
     smoothing_strengths,
+    start_count,
     validation_rows,
 )
 from kanserve.train.lm import schedule
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.parameter_vector import parameters
-from kanserve.train.lm.schedule_run import Schedule, different_answers
+from kanserve.train.lm.schedule_run import Schedule, different_answers, is_narrow
 from kanserve.train.lm.telling_inputs import tell_of_inputs, telling_inputs
 from kanserve.train.table_fit import fit_table
 
 GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
+NARROW_CLASS_GRID = 10  # of a narrow classifier: from 3 intervals most starts end in poor minima
 STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
 PATIENCE = {"lm": TRAINING.levenberg_marquardt_patience, "lbfgs": 20, "adam": 20}
 JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at most
@@ -158,7 +160,8 @@ def fit(
         Intervals of the finest grid, or of all grids from coarse to fine.
     starts : int, optional
         Random starts, of which the best is continued: by default 8 of Levenberg-Marquardt, 24 of a classifier; of LBFGS
-        and Adam 4 for a network with a layer of up to 3 nodes, else 1.
+        and Adam 4 for a network with a layer of up to 3 nodes, else 1. A deep network on exact data may get three times
+        as many.
     steps : int, optional
         The most steps; for Levenberg-Marquardt, those on all samples at the end.
     smooth : float or "auto"
@@ -274,6 +277,12 @@ def fit(
     method = chosen_method(optimizer, of.name, penalised, few_rows, sized, signs)
     out, held = held_out(data, validation, JUDGED_BY[method], seed)
     few = validation != 0 and held is None
+    strengths = smoothing_strengths(smooth, few, noise_free, method == "lm" and held is not None, of.name)
+    if finer and method == "lm" and of.name == "cross_entropy" and held is not None and is_narrow(template):
+        fine = with_first_knots(template, data, NARROW_CLASS_GRID, seed)
+        if parameters(fresh(fine, NARROW_CLASS_GRID, (seed,))) <= different_answers(enough):
+            template, grids = fine, (NARROW_CLASS_GRID,)
+            strengths = strengths[1:] or strengths  # more intervals need more smoothing
     settings = Settings(
         method=method,
         loss=of.name,
@@ -284,8 +293,8 @@ def fit(
         grids=tuple(grids[:1] if few else grids),
         finer=() if few else finer,
         look_ahead=len(grids) if noise_free else 2,
-        starts=_starts(method, of.name, penalised, template) if starts is None else starts,
-        strengths=smoothing_strengths(smooth, few, noise_free, method == "lm" and held is not None, of.name),
+        starts=start_count(method, of.name, penalised, template) if starts is None else starts,
+        strengths=strengths,
         monotonic=signs,
         learning_rate=learning_rate,
         batch=batch,
@@ -326,13 +335,6 @@ def fit(
         result = finished(best())
     watch.finish()
     return result
-
-
-def _starts(method: str, loss: str, penalised: bool, kan: Kan) -> int:
-    if method == "lm":
-        return TRAINING.fitting_class_starts if loss == "cross_entropy" else TRAINING.fitting_starts
-    narrow = len(kan.layers) > 1 and min(layer.nodes for layer in kan.layers[:-1]) <= TRAINING.fitting_narrow
-    return TRAINING.fitting_descent_starts if narrow and not penalised else 1
 
 
 def _least_squares(

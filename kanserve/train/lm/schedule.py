@@ -31,6 +31,7 @@ from kanserve.train.lm.schedule_run import (
     enough_rows,
     is_deep,
     is_good,
+    is_narrow,
     work_of,
 )
 
@@ -127,7 +128,9 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
 
 def _is_wide(kan: Kan, now: Run) -> bool:
     """Whether choices about this network are made by short runs: with more parameters than answers these would not
-    show how much noise a long run fits."""
+    show how much noise a long run fits, and never which start of a narrow classifier is good."""
+    if now.plan.loss.name == "cross_entropy" and is_narrow(kan):
+        return False
     return TRAINING.schedule_wide < parameters(kan) <= len(now.plan.train) * len(kan.outputs)
 
 

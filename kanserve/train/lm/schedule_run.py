@@ -112,6 +112,11 @@ def is_good(best: Candidate, plan: Schedule) -> bool:
     return best.error < TRAINING.schedule_good_share * float(plan.judges.shares @ constant)
 
 
+def is_narrow(kan: Kan) -> bool:
+    """Whether a hidden layer has few nodes."""
+    return len(kan.layers) > 1 and min(layer.nodes for layer in kan.layers[:-1]) <= TRAINING.fitting_narrow
+
+
 def is_deep(kan: Kan) -> bool:
     return len(kan.layers) > 2
 
