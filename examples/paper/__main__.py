@@ -45,9 +45,9 @@ parameters comes to 80 % on its knots; others find MLPs better at equal paramete
 
 The claims are this project's reading of the papers. Some were chosen after a first result: xy is judged by its error,
 since splines represent it and no slope is left; x/y has x from 0.1 to 1, as on [-1, 1] its shape was [2,2,1]; MAAM
-has λ from 1 to 3; knots are a regression read as the nearest even number, as a classifier [16,1,9] had 53 to 77 %;
-their pruning tolerance was chosen on four of the five seeds. The edges of the shapes of table 2 were written down by
-hand. Most studies have five seeds; special functions, Feynman's laws, recovery and 100 dimensions have one.
+has λ from 1 to 3; knots are also a regression read as the nearest even number; their pruning tolerance was chosen on
+four of the five seeds. The edges of the shapes of table 2 were written down by hand. Most studies have five seeds;
+special functions, Feynman's laws, recovery and 100 dimensions have one.
 """
 
 

@@ -109,9 +109,9 @@ def test_a_free_variable_in_a_relation_is_missed():
 
 def test_a_knot_network_that_is_too_large_or_needs_other_inputs_is_missed():
     shares = dict.fromkeys(knot_signatures.TRANSLATIONS, 0.3) | {"volume": 0.1}
-    good = knot_signatures.Run(0.9, 150, 0.8, shares, 0.85, 0.85, 150)
+    good = knot_signatures.Run(0.9, 150, 0.8, shares, 0.85, 0.85, 150, 0.81)
     assert all(claim.met for claim in knot_signatures.claims([good], [0.95], []))
-    wrong = replace(good, parameters=400, shares=shares | {"volume": 0.9})
+    wrong = replace(good, parameters=400, shares=shares | {"volume": 0.9}, one_node=0.79)
     assert not any(claim.met for claim in knot_signatures.claims([wrong], [0.9], []))
 
 
