@@ -157,9 +157,13 @@ def _spelt(value: object, known: Sequence[str]) -> object:
 
 def _check_columns(path: object, table: "pyarrow.Table", wanted: Sequence[str]) -> None:
     """DataError for the first column that the table lacks."""
+    names = table.column_names
     for name in wanted:
-        if name not in table.column_names:
-            raise DataError(f"{path} has no column {name!r}. Its columns: {', '.join(table.column_names)}.")
+        if name in names:
+            continue
+        other = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+        hint = f" Its columns are separated by {other!r}: write it with commas." if other else ""
+        raise DataError(f"{path} has no column {name!r}. Its columns: {', '.join(names)}.{hint}")
 
 
 def _read(path: Path) -> "pyarrow.Table":
