@@ -1,5 +1,7 @@
 """Progress of a running fit: callbacks, a progress line, and the best network so far in case of an interrupt."""
 
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -91,7 +93,7 @@ class Watch:
         left = (clock - self.began) * (1 - share) / done if done > 0 else nan
         now = Progress(stage, float(loss), float(error), share, left)
         if self.show:
-            rewrites = sys.stderr.isatty()
+            rewrites = _rewrites()
             if (
                 stage != self.stage
                 or share == 1
@@ -99,7 +101,8 @@ class Watch:
                 >= (TRAINING.fit_progress_rewritten_every if rewrites else TRAINING.fit_progress_added_every)
             ):
                 self.stage, self.shown = stage, clock
-                sys.stderr.write(f"\r\x1b[K{line(now)}" if rewrites else f"{line(now)}\n")
+                width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be rewritten
+                sys.stderr.write(f"\r\x1b[K{line(now)[:width]}" if rewrites else f"{line(now)}\n")
                 sys.stderr.flush()
         if self.live is not None:
             self.live(now)
@@ -110,8 +113,13 @@ class Watch:
         """End the progress line in a terminal, or show the end in a notebook."""
         if self.live is not None:
             self.live.close()
-        if self.stage and sys.stderr.isatty():
+        if self.stage and _rewrites():
             sys.stderr.write("\n")
+
+
+def _rewrites() -> bool:
+    """Whether standard error is a terminal that can rewrite a line."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def line(now: Progress) -> str:

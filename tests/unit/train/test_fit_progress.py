@@ -47,9 +47,30 @@ def test_a_line_says_stage_losses_and_time_left() -> None:
     assert line(Progress("adam", nan, 0.5, 0.1, 1e4)).endswith("3 h left")
 
 
+def test_a_terminal_that_cannot_rewrite_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "dumb")
+    watch = Watch(show=True)
+    for stage in ("grid 3", "grid 5"):
+        watch.tell(stage, 1.0, 1.0, 0.5)
+    watch.finish()
+    assert terminal.getvalue().count("\n") == 2 and "\x1b" not in terminal.getvalue()
+
+
+def test_a_line_in_a_narrow_terminal_does_not_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    Watch(show=True).tell("grid 3", 1.0, 1.0, 0.5)
+    assert len(terminal.getvalue().removeprefix("\r\x1b[K")) == 39
+
+
 def test_a_terminal_has_one_line_that_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
     watch = Watch(show=True)
     for share in (0.1, 0.5, 1.0):
         watch.tell("adam", 1.0, 1.0, share)
