@@ -70,16 +70,17 @@ def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: in
         check_inputs(data)
         data = in_numbers(data, first_encoding(data, np.asarray(np.isnan(data.x).any(axis=0)), ranks=True))
     given = {**options, "steps": CHOICE.steps, "starts": CHOICE.starts}
-    inputs = data.x.shape[1]
+    inputs, optimizer = data.x.shape[1], options["optimizer"]
     if candidates is CHOICE.nodes_of_many and options["screen"] and options["monotonic_cst"] is None:
         data = _narrowed(data, options, seed)
-        if data.x.shape[1] < inputs and options["optimizer"] == "auto":
-            given["optimizer"] = "lbfgs"  # as of a network of all inputs
+        if data.x.shape[1] < inputs and optimizer == "auto":
+            optimizer = "lbfgs"  # as of a network of all inputs
     folds = _folds(data, seed)
     left = {nodes: np.empty(0) for nodes in candidates}
     for count in range(1, len(folds) + 1):
         for nodes, before in left.items():
-            left[nodes] = np.concatenate([before, _errors(data, *folds[count - 1], nodes, order, given, seed)])
+            own = {**given, "optimizer": optimizer} if nodes else given
+            left[nodes] = np.concatenate([before, _errors(data, *folds[count - 1], nodes, order, own, seed)])
         left = _not_far_behind(left)
         if len(left) == 1:
             folds = folds[:count]
@@ -124,8 +125,6 @@ def _errors(
     """The loss of each row of `judges` for a network of so many hidden nodes that has not seen it."""
     of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
     begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=CHOICE.grid[0], order=order, seed=seed)
-    if not nodes:
-        options = {**options, "optimizer": "auto"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingWarning)
         kan: Kan = fit(begin, train, grid=CHOICE.grid, seed=seed, **options)

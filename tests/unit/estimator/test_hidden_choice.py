@@ -7,7 +7,7 @@ import pytest
 
 import kanserve
 from kanserve.data.dataset import Dataset
-from kanserve.estimator import KANRegressor
+from kanserve.estimator import KANRegressor, hidden_choice
 from kanserve.estimator.hidden_choice import CHOICE, _folds, _not_far_behind, _simplest, chosen_nodes
 
 
@@ -138,3 +138,19 @@ def test_of_many_rows_inputs_that_tell_nothing_are_left_out():
     assert len(model.kan_.shape) == 3 and {3, 7, 11} <= kept and len(kept) < 10  # some of the other 27 by chance
     whole = KANRegressor((), random_state=0, steps=1, starts=1, grid=3, screen=False).fit(x, y)
     assert whole.feature_importances_.all()
+
+
+@pytest.mark.parametrize("given", ["adam", "auto"])
+def test_the_optimizer_of_the_choice_is_the_one_that_was_given(given, monkeypatch):
+    x = np.random.default_rng(0).uniform(size=(CHOICE.many_rows, 30))
+    y = np.sin(9 * x[:, 3])
+    seen = []
+
+    def fit(begin, data, **options):
+        seen.append((len(begin.shape), options["optimizer"]))
+        return begin
+
+    monkeypatch.setattr(hidden_choice, "fit", fit)
+    options = {**KANRegressor()._given(), "optimizer": given}
+    chosen_nodes(kanserve.Dataset(x, y), 3, options, 0)
+    assert seen == [(2, given), (3, "lbfgs" if given == "auto" else given)]
