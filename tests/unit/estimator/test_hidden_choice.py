@@ -122,7 +122,7 @@ def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatc
 
     monkeypatch.setattr("kanserve.estimator.hidden_choice.fit", fit)
     x = np.random.default_rng(0).uniform(-1, 1, (rows, 2))
-    options = {"loss": "squared", "quantile": 0.5, "power": 1.5}
+    options = KANRegressor()._given()
     y = x[:, 0] * x[:, 1] + np.random.default_rng(1).normal(0, 0.05, rows)
     nodes, _ = chosen_nodes(Dataset(x, y), 3, options, 0)
     assert nodes != () and seen.count((2, 1)) == tried
