@@ -65,7 +65,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     noise_free : bool, default=False
         Whether y is exact, so that "auto" need not choose a smoothness.
     screen : bool, default=True
-        Whether to leave out inputs that tell nothing about y, of 20 or more with more parameters than answers.
+        Whether to leave out inputs that tell nothing about y, of 20 or more with 10,000 rows, or with more parameters
+        than answers.
     validation : float, default=0.2
         Share of the rows held out for choices; the last steps take all rows. With 0 every grid is used.
     optimizer : {"auto", "lm", "lbfgs", "adam"}, default="auto"

@@ -1,7 +1,6 @@
 import json
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,23 +17,9 @@ from kanserve.network.evaluate import probabilities
 from kanserve.network.kan import Kan, make_layer
 from kanserve.serve.server import start
 from kanserve.serve.transport import native_library
-from tests.support import command_folder
 from tests.support.kans import classifier, hostile_names, mixed
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    return command_folder.made(tmp_path_factory.mktemp("cli"))
-
-
-@pytest.fixture
-def folder(published, tmp_path, monkeypatch):
-    """The same folder, copied: what a command does to it is seen by nobody else."""
-    shutil.copytree(published, tmp_path / "work")
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
 
 
 @pytest.mark.slow

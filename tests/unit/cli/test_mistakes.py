@@ -5,21 +5,7 @@ import shutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.support import command_folder, keys
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    return command_folder.made(tmp_path_factory.mktemp("cli"))
-
-
-@pytest.fixture
-def folder(published, tmp_path, monkeypatch):
-    """The same folder, copied: what a command does to it is seen by nobody else."""
-    shutil.copytree(published, tmp_path / "work")
-    monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
-
+from tests.support import keys
 
 TOO_LONG = "n" * 243 + ".safetensors"  # a name of 255 bytes, which leaves no room for that of the unfinished file
 

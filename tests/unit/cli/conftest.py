@@ -1,8 +1,9 @@
-"""The files of the tests of the command line."""
+"""The folder in which the commands of these tests run."""
 
-from pathlib import Path
+import shutil
 
 import numpy as np
+import pytest
 
 from kanserve import repository
 from kanserve.artifact_compiler import compile as compile_kan
@@ -11,8 +12,10 @@ from kanserve.network.evaluate import evaluate
 from tests.support.kans import classifier, symbolic
 
 
-def made(folder: Path) -> Path:
-    """The folder with a table, a network that fits it, that network published in a repository, and a classifier."""
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A table, a network that fits it, that network published in a repository, and a classifier."""
+    folder = tmp_path_factory.mktemp("cli")
     kan = symbolic()
     x = np.random.default_rng(0).uniform(-1, 1, (80, 2))
     lines = ["x,y,z", *(",".join(map(repr, row)) for row in np.column_stack([x, evaluate(kan, x)]).tolist())]
@@ -21,3 +24,11 @@ def made(folder: Path) -> Path:
     serialization.save(classifier(), folder / "classifier.safetensors")
     repository.publish(folder / "models", "law", compile_kan(kan, ["numpy_source"], name="law"))
     return folder
+
+
+@pytest.fixture
+def folder(published, tmp_path, monkeypatch):
+    """The same folder, copied: what a command does to it is seen by nobody else."""
+    shutil.copytree(published, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
