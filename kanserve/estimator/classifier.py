@@ -69,7 +69,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     device : str, default="cpu"
         The torch device.
     random_state : int, RandomState or None, default=None
-        An integer makes fits equal, bit for bit.
+        An integer makes fits equal.
     verbose : bool, default=False
         Whether to show the progress on the standard error.
 

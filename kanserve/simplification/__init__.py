@@ -35,7 +35,7 @@ def simplify(
 
     Each step is validated on a held-out fifth of the rows, or by 5-fold cross-validation for a classifier with few
     rows; only the last refit uses all rows. The options are those of `prune` and `symbolify`. Equal arguments give
-    bit-identical networks.
+    equal networks, bit for bit on one kind of processor.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def simplify(
     all_edges : bool
         Name every edge for which there is a function, regardless of the error.
     seed : int, default=0
-        Equal seeds give bit-identical networks.
+        Equal seeds give equal networks.
     progress : bool
         Show the progress: in a notebook as a picture, elsewhere as lines on the standard error.
     report : callable, optional

@@ -42,7 +42,7 @@ def discover(
     trained and pruned.
 
     The search stops early if two shapes in a row are no better, or if it would take more than about ten seconds of one
-    core (counted in multiplications, so that equal arguments give bit-identical networks on any machine).
+    core (counted in multiplications, so that equal arguments give the same choice on any machine).
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def discover(
     tolerance : float or "auto", default="auto"
         The error that a simpler network may have or add, in standard deviations of each output.
     seed : int, default=0
-        Equal seeds give bit-identical networks.
+        Equal seeds give equal networks.
     report : callable, optional
         Called with each step that is kept.
     settings : SimplificationSettings, optional

@@ -114,7 +114,7 @@ def prune(
     tolerance : float or "auto", default="auto"
         The error that a simpler network may add, in standard deviations of each output.
     seed : int, default=0
-        Equal seeds give bit-identical networks.
+        Equal seeds give equal networks.
     report : callable, optional
         Called with each step that is kept.
     settings : SimplificationSettings, optional

@@ -97,7 +97,7 @@ def fit(
     `kan` is a shape, [2, 5, 1], or a network whose structure is used: pruned edges stay pruned, named edges stay named,
     weights are drawn anew. `data` is a Dataset, (x, y), or a DataFrame with `target`, in raw features and units, whose
     rows count by their weights. The result takes and returns raw values too, and carries names, training ranges and
-    classes. Equal arguments give equal networks, bit for bit.
+    classes. Equal arguments give equal networks, bit for bit on one kind of processor.
 
     `grid` is the number of intervals of the finest splines, reached through coarser ones (10 after 3 and 5), or the
     list of all grids from coarse to fine. "auto" is (3, 5, 10), and goes on to 20, 50 and 100 where a poor fit leaves
@@ -179,7 +179,7 @@ def fit(
     patience : int, optional
         Steps without a gain before early stopping.
     seed : int, default=0
-        Equal seeds give equal networks, bit for bit.
+        Equal seeds give equal networks.
     progress : bool
         Show a progress line on the standard error.
     report : callable, optional

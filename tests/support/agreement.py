@@ -50,6 +50,23 @@ def assert_same_rows_are_nan(got: NDArray[np.floating], want: Array) -> None:
     assert np.isnan(got[~fine]).all(), f"rows {np.flatnonzero(~fine & ~np.isnan(got).all(axis=1))} not NaN"
 
 
+def assert_grouped_rows_agree(got: Array, want: Array) -> None:
+    """Fail unless got (N, ...) is want but for how rows were grouped: what is not finite is the same, and every other
+    number within 1e-12 of the largest of its row or, if that is larger, of the typical row's.
+
+    A product of one row, of a few and of many is computed by other kernels, which add in another order.
+    """
+    assert got.shape == want.shape, f"shape {got.shape}, wanted {want.shape}"
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(got[~finite], want[~finite])
+    if not finite.any():
+        return
+    rows = (len(want), -1)
+    size = np.where(finite, np.abs(want), 0.0).reshape(rows).max(axis=1)
+    wrong = np.abs(np.subtract(got, want, out=np.zeros_like(want), where=finite)).reshape(rows).max(axis=1)
+    assert (wrong <= DOUBLE * np.maximum(size, np.median(size))).all(), f"off by {wrong.max():.3g} of {size.max():.3g}"
+
+
 def error(got: NDArray[np.floating], want: Array) -> float:
     """The largest error on the finite rows, in units of scale; 0 without such rows."""
     fine = np.isfinite(want).all(axis=1)

@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
@@ -26,6 +27,20 @@ def replayed(session: Session, kan: Kan, data: Dataset) -> Kan:
     network = names["replay"](kan, data)
     assert isinstance(network, Kan)
     return network
+
+
+def assert_same_structure(got: Kan, wanted: Kan, x: NDArray[np.float64]) -> None:
+    """Fail unless two networks have the same edges and functions and, at rows x, outputs within 1e-6 of their spread.
+
+    For a network that another process made: its linear algebra may have another number of threads and so round
+    otherwise. A fit ends where its loss no longer falls, in a valley so flat that a change of the loss in its last
+    digits, some 1e-16 of it, moves constants by some 1e-8, the root of that; a few refits add to it.
+    """
+    for one, other in zip(got.layers, wanted.layers, strict=True):
+        np.testing.assert_array_equal(one.alive, other.alive)
+        np.testing.assert_array_equal(one.functions, other.functions)
+    y = evaluate(wanted, x)
+    np.testing.assert_allclose(evaluate(got, x), y, rtol=0, atol=1e-6 * float(y.std()))
 
 
 def rows_of(kan: Kan, rows: int = 90, noise: float = 0.01) -> Dataset:

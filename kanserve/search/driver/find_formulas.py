@@ -133,8 +133,8 @@ def find_formulas(
     -------
     Findings or FindingsByOutput
         The formulas, the best of them, and in `ended` why the search ended; for several outputs a mapping from their
-        names to these, which share `seconds` and `max_fits`. Equal arguments give bit-identical findings, unless
-        `seconds` ended the search.
+        names to these, which share `seconds` and `max_fits`. Equal arguments give equal findings, unless `seconds`
+        ended the search.
 
     Raises
     ------

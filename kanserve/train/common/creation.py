@@ -37,7 +37,7 @@ def create(
     base : {"silu", "identity", "zero"}
         What is added to each spline.
     seed : int, default=0
-        Equal seeds give equal networks, bit for bit.
+        Equal seeds give equal networks.
     arity : int, default=2
         How many sums a product multiplies.
 

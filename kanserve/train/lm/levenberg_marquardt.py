@@ -75,8 +75,8 @@ def refine(
     jumps of the splines' highest derivatives at the knots is for exact data: where few rows determine a spline, it goes
     on as a polynomial.
 
-    The same call gives the same network, bit for bit, on any number of threads. Another kind of processor, or NumPy in
-    place of the compiled kernels, rounds differently.
+    The same call gives the same network, bit for bit, on one kind of processor; the compiled kernels give it on any
+    number of threads. Another kind of processor, or NumPy in place of these kernels, rounds differently.
 
     Continual learning: call `kan = refine(kan, x, y, ridge=0, proximal=1e-10)` for each phase of rows. It keeps what
     earlier phases taught if the network has one layer, no base function (`create(.., base="zero")`; a base weight acts

@@ -103,12 +103,12 @@ def test_an_artifact_comes_back_from_disk_as_it_was(make, tmp_path):
     write(tmp_path / "1", artifact)
     again = read(tmp_path / "1")
     assert again.manifest == artifact.manifest and again.files == artifact.files
-    assert equal(again.kan(), make())
+    assert equal(again.kan(), make())  # same bits: written and read
     assert again.backends == ("numpy_source", "other")
     assert again.part("numpy_source") == {"model.py": b"print('hello')\n"}
     assert again.formulas == [{"text": "y"}]
     x, y = again.golden()
-    np.testing.assert_array_equal(y, evaluate(make(), x))
+    np.testing.assert_array_equal(y, evaluate(make(), x))  # same bits: the same call on the same rows, twice here
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
