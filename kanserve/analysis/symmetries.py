@@ -60,8 +60,8 @@ class Symmetry:
     --------
     >>> import kanserve
     >>> found = kanserve.symmetry(kanserve.from_formula("(x - 2*y)^2 + sin(z)"))
-    >>> found.found
-    (('x - 2*y', 1.0),)
+    >>> [(form, round(score, 6)) for form, score in found.found]
+    [('x - 2*y', 1.0)]
     >>> found.scores["{u} + b*{v}"][0].round(2).tolist()
     [nan, 1.0, 0.82]
     """

@@ -235,6 +235,8 @@ class Session(SessionEdits):
         ------
         MissingDependencyError
             anywidget is not installed; it is in the extra `notebook`.
+        NotFoundError
+            This is a checkout whose page is not built: `make studio` builds it, with node.
 
         Examples
         --------

@@ -10,10 +10,15 @@ They follow scikit-learn's conventions. The fitted network is `kan_`, which all 
 extra `train`.
 """
 
+import warnings
+
 from kanserve.errors import MissingDependencyError
 
 try:
-    import sklearn  # noqa: F401  (for a clear error)
+    with warnings.catch_warnings():
+        # Of joblib, which scikit-learn imports: nothing is parallel here unless `n_jobs` asks for it, which says so.
+        warnings.filterwarnings("ignore", ".*joblib will operate in serial mode")
+        import sklearn.utils  # noqa: F401  (for a clear error)
 except ImportError:
     raise MissingDependencyError("scikit-learn", "train") from None
 

@@ -21,6 +21,7 @@ import kanserve
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests.support.paths import DOCS
+from tests.support.studios import needs_page
 
 ENTRY = re.compile(r"^\.\. auto(?!summary)\w+:: (kanserve\.\S+)\n((?:   :.*\n)*)", re.MULTILINE)
 
@@ -132,6 +133,8 @@ def test_its_examples_run(name, monkeypatch, tmp_path):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
         monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    if name == "kanserve.Session.widget":
+        needs_page()
     module, last = kanserve, name.rpartition(".")[2]
     names: dict[str, Any] = {last: ENTRIES[name], "kanserve": module}
     if (owner := name.rpartition(".")[0]) in GO_ON:

@@ -121,6 +121,12 @@ def opened_law() -> Opened:
     return Opened(kan, "law", data)
 
 
+def needs_page() -> None:
+    """Skip the test where the page is not built: only `make studio` builds it, with npm."""
+    if not (built_page.STATIC / "index.html").is_file():
+        skip("npm: 'make studio' has not built the page")
+
+
 def needs_browser() -> str:
     """The path of Chromium; the test is skipped where it, playwright or the built page is missing."""
     import shutil
@@ -128,8 +134,7 @@ def needs_browser() -> str:
     import pytest
 
     pytest.importorskip("playwright")
-    if not (built_page.STATIC / "index.html").is_file():
-        skip("npm: 'make studio' has not built the page")
+    needs_page()
     path = shutil.which(want("chromium"))
     assert path is not None
     return path

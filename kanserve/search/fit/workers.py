@@ -49,9 +49,15 @@ def worker_count(n_jobs: int | None) -> int:
     if n_jobs == 1 or (n_jobs is None and "joblib" not in sys.modules):
         return 1
     try:
-        from joblib import effective_n_jobs
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*joblib will operate in serial mode")  # said below, in one line
+            from joblib import effective_n_jobs, parallel
     except ImportError:
         raise MissingDependencyError("joblib", "parallel") from None
+    if parallel.mp is None:
+        logging.getLogger("kanserve").warning(
+            "Processes cannot share memory here (/dev/shm is missing or read-only): the search runs in one process."
+        )
     return int(effective_n_jobs(n_jobs))
 
 
