@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import debian_root
 from tests.support.paths import ROOT
 from tests.support.programs import runs
 from tests.support.server_process import said, workers
 
 PROGRAMS = ("buildah", "mmdebstrap", "unshare", "nsenter")
 _BASE = ("python3", "python3-venv", "python3-pip", "ca-certificates")
-_CERTIFICATES = "/etc/ssl/certs"
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 # In a mount namespace of its own: $1 is the root, $2 how often a pair of folders follows, and the rest the command.
 _SET_UP = f"""
@@ -173,19 +173,16 @@ class _Builder:
         store = ["--root", str(self._folder / "store"), "--runroot", str(self._folder / "run")]
         store += ["--storage-driver", self._driver]
         environment = os.environ | {"CONTAINERS_CONF": str(self._settings)}
-        return _said(["buildah", *store, *arguments], environment, check)
+        return debian_root.output(["buildah", *store, *arguments], environment, check)
 
     def make_base(self) -> None:
         container = self.run("from", "scratch")
-        suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
-        options = ["--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={','.join(_BASE)}"]
-        options += [f"--aptopt={line}" for line in _apt_settings()]
-        _said(["mmdebstrap", *options, suite, self.run("mount", container), *_apt_sources()])
+        debian_root.make(self.run("mount", container), _BASE)
         self.run("commit", "--rm", container, "localhost/base")
 
     def make_image(self) -> Image:
         options = ["--isolation", "chroot", "--network", "host", "--build-arg", "BASE=localhost/base"]
-        for here, there in _mounts(self._folder).items():
+        for here, there in debian_root.installer_files(self._folder).items():
             options += ["--volume", f"{here}:{there}:ro"]
         source = _clone(self._folder / "source")
         self.run("build", *options, "--file", f"{source}/deploy/Dockerfile", "--tag", "kanserve", str(source))
@@ -193,48 +190,6 @@ class _Builder:
         environment = dict(line.split("=", 1) for line in config["Env"])
         root = Path(self.run("mount", self.run("from", "kanserve")))
         return Image(root, environment, config["User"], config["Entrypoint"])
-
-
-def _said(command: Sequence[str], environment: Mapping[str, str] | None = None, check: bool = True) -> str:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command[:8])} ... failed:\n{(done.stdout + done.stderr)[-6000:]}")
-    return done.stdout.strip()
-
-
-def _apt_sources() -> list[str]:
-    """The machine's sources of Debian, a line for each."""
-    wanted = "$(SIGNED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)"
-    lines = set(_said(["apt-get", "indextargets", "--format", wanted, "Origin: Debian"]).splitlines())
-    found = [line.split(" ", 1) for line in sorted(lines)]
-    return [f"deb [signed-by={key}] {rest}" if key.startswith("/") else f"deb {rest}" for key, rest in found]
-
-
-def _apt_settings() -> list[str]:
-    """The machine's proxies, and whether it compares the age of an index with its clock."""
-    pattern = r'Acquire::(?:https?::Proxy|Check-Valid-Until|Check-Date) ".+";'
-    return re.findall(rf"(?m)^{pattern}$", _said(["apt-config", "dump"]))
-
-
-def _mounts(folder: Path) -> dict[str, str]:
-    """What the environment names that the build needs: where it is here, and where the build finds it.
-
-    pip's settings become a file, because an argument of the build would have to be declared in the Dockerfile.
-    """
-    found = {}
-    if certificates := os.environ.get("SSL_CERT_DIR"):
-        found[certificates] = _CERTIFICATES
-    elif bundle := os.environ.get("SSL_CERT_FILE"):
-        found[bundle] = f"{_CERTIFICATES}/ca-certificates.crt"
-    lines = ["[global]"]
-    for name, value in os.environ.items():
-        if name.startswith("PIP_") and name != "PIP_CONFIG_FILE":
-            setting, words = name[4:].lower().replace("_", "-"), value.split()
-            inside = {word: f"/run/pip/{setting}{n}" for n, word in enumerate(words) if Path(word).exists()}
-            found |= inside
-            lines.append(f"{setting} = {' '.join(inside.get(word, word) for word in words)}")
-    (folder / "pip.conf").write_text("\n".join([*lines, ""]))
-    return found | {str(folder / "pip.conf"): "/etc/pip.conf"}
 
 
 def _clone(folder: Path) -> Path:

@@ -1,0 +1,115 @@
+"""The tests that compute, here as other processors compute: `make test-processors`, or for some of them
+`python -m tests.support.processors tests/unit/network`.
+
+Another processor takes other kernels, which round differently. OpenBLAS takes those that an environment variable names,
+NumPy does without the instructions that another one names, and so does torch. A second thread divides products, which
+rounds differently, too. Each setting that this processor can run is one run of pytest; the last lines say which there
+were, and how each ended.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+# Of the server, the command line and what is published only what computes: the rest is the same on every processor.
+TESTS = (
+    "tests/agreement",
+    "tests/docs/test_public_docstrings.py",
+    *(
+        f"tests/unit/{name}"
+        for name in (
+            *("analysis", "artifact", "batch", "client", "compatibility", "data", "editing", "estimator", "formula"),
+            *("importers", "native", "network", "pde", "runtime", "search", "serve/rpc", "simplification", "train"),
+            "test_artifact_compiler.py",
+        )
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """OpenBLAS's name of a processor, the flags of /proc/cpuinfo without which its kernels do not run, how many threads
+    linear algebra has, and whether NumPy and torch do without what came after SSE4."""
+
+    core: str
+    flags: frozenset[str]
+    threads: int
+    old: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it is printed."""
+        threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.core}, {threads}{', NumPy and torch without AVX' if self.old else ''}"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of this process with that setting."""
+        found = {"OPENBLAS_CORETYPE": self.core, "OMP_NUM_THREADS": str(self.threads)}
+        if self.old:
+            found |= {"NPY_DISABLE_CPU_FEATURES": " ".join(_optional_features()), "ATEN_CPU_CAPABILITY": "default"}
+        return os.environ | found
+
+
+SETTINGS = (
+    Setting("Prescott", frozenset({"pni"}), 1),  # the flag of SSE3
+    Setting("Nehalem", frozenset({"sse4_2"}), 1, old=True),
+    Setting("Haswell", frozenset({"avx2", "fma"}), 2),
+    Setting("Zen", frozenset({"avx2", "fma"}), 1),
+    Setting("SkylakeX", frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"}), 2),
+)
+
+
+def main() -> None:
+    """Run the tests of the arguments, or those that compute, in each setting; ends with 1 if any fails."""
+    flags = _processor_flags()
+    print(_processor(), flush=True)
+    ends = {}
+    for setting in SETTINGS:
+        print(f"\n{setting.name}:", flush=True)
+        lacking = sorted(setting.flags - flags)
+        ends[setting.name] = f"not run: this processor lacks {', '.join(lacking)}" if lacking else _run(setting)
+    print("", _processor(), *(f"{name}: {end}" for name, end in ends.items()), sep="\n")
+    sys.exit(any("failed" in end for end in ends.values()))
+
+
+def _run(setting: Setting) -> str:
+    tests: Sequence[str] = sys.argv[1:] or TESTS
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests]
+    begun = time.monotonic()
+    done = subprocess.run(
+        [*command, "-m", "not slow and not extended and not timing"], cwd=ROOT, env=setting.environment()
+    )
+    taken = f"{time.monotonic() - begun:.0f} s"
+    return f"passed, {taken}" if done.returncode == 0 else f"failed (pytest ended with {done.returncode}), {taken}"
+
+
+def _optional_features() -> list[str]:
+    """What NumPy would use of this processor, beyond what it was compiled for."""
+    compiled = import_module("numpy._core._multiarray_umath")  # which has no types
+    return [name for name in compiled.__cpu_dispatch__ if compiled.__cpu_features__[name]]
+
+
+def _processor_flags() -> set[str]:
+    return {flag for line in _cpuinfo("flags") for flag in line.split()}
+
+
+def _processor() -> str:
+    return f"{next(iter(_cpuinfo('model name')), 'an unknown processor')}, {os.cpu_count()} cores"
+
+
+def _cpuinfo(field: str) -> list[str]:
+    """What /proc/cpuinfo says of the first core; nothing where there is no such file or line."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().split("\n\n")[0].splitlines() if path.is_file() else []
+    return [line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field]
+
+
+if __name__ == "__main__":
+    main()
