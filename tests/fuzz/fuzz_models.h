@@ -61,7 +61,7 @@ static model_table *fuzz_table(void)
         models[i].number = i;
         models[i].max_rows = 64;
         models[i].max_gradient_rows = 16;
-        models[i].cost = models[i].gradient_cost = 100;
+        models[i].cost.nanoseconds = models[i].gradient_cost.nanoseconds = 100;
         if (!models[i].single) models[i].gradient = differentiate_double;
         if (i < 2) models[i].formula = "\12\3raw";
         models[i].formula_length = 5;

@@ -65,7 +65,7 @@ static void publish(int version)
                                    .predict = i ? NULL : version == 1 ? ones : twos, .gradient = slopes,
                                    .formula = formula, .formula_length = 9, .counters = counters[i][version - 1],
                                    .computing = &computing[i], .low = {low, low_single}, .high = {high, high_single},
-                                   .cost = 10, .gradient_cost = 10};
+                                   .cost = {.nanoseconds = 10}, .gradient_cost = {.nanoseconds = 10}};
     check(kanserve_publish(server, models, 2) == 0, "no memory");
     free(before);
     before = formula;

@@ -1,4 +1,4 @@
-"""The event loop of the native transport alone, with a test's own handlers and times: no models, no pipeline."""
+"""The event loop of the native transport alone, with a test's own handlers, times and models: no pipeline."""
 
 import ctypes
 import socket
@@ -11,16 +11,19 @@ import grpc
 
 from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_context import NativeContext, message_bytes
+from kanserve.serve.transport.native_queue import ANSWERED, INFER
 from tests.support import programs
 from tests.support.http2_peer import Peer
 from tests.support.server_process import until
 
 ECHO, STREAM, ASIDE = "/test/Echo", "/test/Stream", "/test/Aside"
+DIFFERENTIATE = next(path for path in ANSWERED if path.endswith("/Differentiate"))
 SECOND = 1_000_000_000
 TLS = tuple[str, str, str | None]  # the files of a certificate, its key, and the authorities of clients
 
 Handler = Callable[[bytes, NativeContext], None]
 Streaming = Callable[[Iterator[bytes], NativeContext], None]
+Rows = Callable[[native.Event], tuple[bytes, int]]  # the outputs, and how many nanoseconds they took
 
 
 def needs_native() -> Any:
@@ -42,19 +45,27 @@ def echo_stream(messages: Iterator[bytes], context: NativeContext) -> None:
     context.finish()
 
 
+def no_rows(event: native.Event) -> tuple[bytes, int]:
+    raise AssertionError("rows came, but no model was published")
+
+
 class LoopServer:
-    """Answers ECHO and ASIDE by `unary`, and STREAM by `stream`, each call on a thread of its own."""
+    """Answers ECHO and ASIDE by `unary`, and STREAM by `stream`, each call on a thread of its own. INFER and
+    DIFFERENTIATE are answered by the loop, for models that `publish` was given; what it hands out, by `rows` and
+    `unary`.
+    """
 
     def __init__(
         self,
         unary: Handler = echo,
         stream: Streaming = echo_stream,
+        rows: Rows = no_rows,
         *,
         patience: float = 60.0,
         tls: TLS | None = None,
         **config: int,
     ) -> None:
-        self.library, self._unary, self._stream = needs_native(), unary, stream
+        self.library, self._unary, self._stream, self._rows = needs_native(), unary, stream, rows
         usual = {
             **{"max_message": 2**24, "max_held": 2**28, "inline_budget": 200_000, "max_streams": 1000},
             **{"max_metadata": 8192, "queue": 256, "hand_out_rows": 1, "keepalive": 60 * SECOND},
@@ -66,6 +77,10 @@ class LoopServer:
             ECHO: native.Path(native.PATH_UNARY, 0, 1, 0, round(patience * SECOND)),
             STREAM: native.Path(native.PATH_STREAM, 0, 1, 1, 0),
             ASIDE: native.Path(native.PATH_UNARY, 0, 0, 1, round(patience * SECOND)),
+            **{
+                path: native.Path(native.PATH_UNARY, ANSWERED[path], 1, 0, round(patience * SECOND))
+                for path in (INFER, DIFFERENTIATE)
+            },
         }
         self._paths = list(paths)
         names = (ctypes.c_char_p * len(paths))(*(path.encode() for path in paths))
@@ -93,6 +108,10 @@ class LoopServer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def publish(self, *models: native.ServedModel) -> None:
+        """Let the loop answer for these models, whose functions and arrays must live as long as the server."""
+        assert self.library.publish(self.server, (native.ServedModel * len(models))(*models), len(models)) == 0
 
     def close(self) -> None:
         """Stop; wait for all threads; free all."""
@@ -136,6 +155,10 @@ class LoopServer:
                 continue
             if which == native.QUEUE_MAIN:
                 self.library.taken(self.server)
+            if kind == native.EVENT_ROWS:
+                made, took = self._rows(event)
+                self.library.answer_rows(event.call, made, len(made), took)
+                continue
             context = NativeContext(self.library, event, self._watched)
             if self._paths[event.path] == STREAM:
                 self._begin(self._run, self._stream, context.requests(), context)

@@ -84,7 +84,8 @@ static int infer(stream *one, const uint8_t *message, size_t length)
     if (!one->owner->protocol->read_rows(one, message, length, &request)) return 0;
     served_model *model = request.model;
     int chained = !model->predict && model->chain && request.rows <= model->chained;
-    if (!(model->predict || chained) || (double)request.rows * (model->cost + request.writing) > (double)server->config.inline_budget) {
+    double budget = (double)server->config.inline_budget;
+    if (!(model->predict || chained) || !row_time_allows(&model->cost, request.rows, request.writing, budget, begun)) {
         if (!server->config.hand_out_rows) return 0;
         /* Where all threads are busy the call waits for one, by when another of this model may have ended. */
         if (model->concurrency && atomic_load((_Atomic int64_t *)model->computing) >= model->concurrency &&
@@ -106,7 +107,7 @@ static int infer(stream *one, const uint8_t *message, size_t length)
     else if (model->chain(model->kernels, model->kernel_count, request.rows, x, y))
         return 0;
     int64_t computed = now_ns();
-    model->cost += ((double)(computed - decoded) / (double)request.rows - model->cost) / 8;
+    row_time_note_inline(&model->cost, request.rows, computed - decoded, budget, computed);
     atomic_store_explicit(&server->computed, computed, memory_order_relaxed);
     answer_rows(one, &request, y, begun, decoded, computed);
     return 1;
@@ -137,7 +138,7 @@ void call_rows(kanserve_call *call, const int64_t *outside, int64_t computed)
     int64_t now = now_ns(), begun = one->arrived, decoded = now - computed > begun ? now - computed : begun;
     /* The counters of a model that was replaced are kept for longer than this. */
     int counts = call->table == call->server->table || now - begun < 60 * SECOND;
-    model->cost += ((double)computed / (double)request->rows - model->cost) / 8;
+    row_time_note(&model->cost, request->rows, computed, (double)call->server->config.inline_budget);
     if (!send_message(one, 0) || !counts) return;
     count_call(call->server, one, model, COUNTED_INFER, request->rows, begun, decoded, now);
     for (int i = 0; i < model->inputs; i++) model->counters[COUNT_OUTSIDE + i] += outside[i];
@@ -151,15 +152,17 @@ static int differentiate(stream *one, const uint8_t *message, size_t length)
     int64_t begun = now_ns();
     if (!gradient_read(server->table, message, length, &request)) return 0;
     served_model *model = request.model;
-    if ((double)request.rows * model->gradient_cost > (double)server->config.inline_budget) return 0;
+    double budget = (double)server->config.inline_budget;
+    if (!row_time_allows(&model->gradient_cost, request.rows, 0, budget, begun)) return 0;
     int64_t decoded = now_ns();
     buffer_add(&one->out, "\0\0\0\0", 5);
-    if (gradient_write(&request, !server->local, &server->rows, &one->out) <= 0) {
+    int written = gradient_write(&request, !server->local, &server->rows, &one->out);
+    int64_t computed = now_ns();
+    row_time_note_inline(&model->gradient_cost, request.rows, computed - decoded, budget, computed);
+    if (written <= 0) {
         buffer_free(&one->out);
         return 0;
     }
-    int64_t computed = now_ns();
-    model->gradient_cost += ((double)(computed - decoded) / (double)request.rows - model->gradient_cost) / 8;
     atomic_store_explicit(&server->computed, computed, memory_order_relaxed);
     if (send_message(one, 0))
         count_call(server, one, model, COUNTED_DIFFERENTIATE, request.rows, begun, decoded, computed);

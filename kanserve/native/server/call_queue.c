@@ -156,7 +156,7 @@ int queue_call(stream *one, int kind, int late, const infer_request *rows)
         size_t size = request->single ? sizeof(float) : sizeof(double);
         event->model = request->model->number;
         event->single = request->single;
-        event->cheap = (double)request->rows * request->model->cost < CHEAP;
+        event->cheap = (double)request->rows * request->model->cost.nanoseconds < CHEAP;
         event->rows = request->rows;
         event->message = request->values;
         event->length = request->rows * request->model->inputs * (int64_t)size;

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "row_time.h"
+
 /* Counters of one version of a model: 64-bit integers, written by the loop alone and read by others while it runs. They
  * belong to the caller and survive a replacement of the table. BUCKETS are those of the metrics' histograms. */
 enum { STAGES = 5, BUCKETS = 16 };
@@ -47,7 +49,7 @@ typedef struct {
     int64_t *computing;        /* how many handed out requests of models of this name compute, which only the library
                                 * changes; and how many may: more are refused */
     int64_t concurrency;
-    double cost, gradient_cost; /* nanoseconds for a row: moving averages */
+    row_time cost, gradient_cost; /* of a prediction, and of the derivatives */
 } served_model;
 
 typedef struct model_table model_table;

@@ -27,6 +27,17 @@ REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE = range(3)
 NO_MORE, GONE = -1, -2  # of `kanserve_receive`
 
 
+class RowTime(Structure):
+    """How long a row takes: a guess of ours, which the loop then corrects."""
+
+    _fields_ = (
+        ("nanoseconds", c_double),
+        ("shortest", c_double),
+        ("longer", c_int32),
+        ("next_trial", c_int64),
+    )
+
+
 class ServedModel(Structure):
     _fields_ = (
         ("name", c_char_p),
@@ -56,8 +67,8 @@ class ServedModel(Structure):
         ("counters", c_void_p),
         ("computing", c_void_p),
         ("concurrency", c_int64),
-        ("cost", c_double),
-        ("gradient_cost", c_double),
+        ("cost", RowTime),
+        ("gradient_cost", RowTime),
     )
 
 

@@ -191,8 +191,8 @@ class NativeModels:
         entry.counters = counted.counters.ctypes.data
         entry.computing = self._computing.setdefault(model.name, np.zeros(1, np.int64)).ctypes.data
         entry.concurrency = at_once(self._settings, model.name)
-        entry.cost = _first_guess(model)
-        entry.gradient_cost = 4 * entry.cost
+        entry.cost.nanoseconds = _first_guess(model)
+        entry.gradient_cost.nanoseconds = 4 * entry.cost.nanoseconds
         if getattr(model.backend, "differentiates", False):
             entry.gradient = model.backend.gradient_address  # type: ignore[attr-defined]  # it has derivatives
         entry.max_gradient_rows = model.max_differentiated_rows

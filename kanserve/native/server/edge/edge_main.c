@@ -152,7 +152,7 @@ static int64_t *describe(served_model *to)
                          .max_gradient_rows = model->max_gradient_rows, .labels = model->labels,
                          .low = {model->low, model->low_single}, .high = {model->high, model->high_single},
                          .encodings = model->encodings,
-                         .counters = counters, .cost = 1};
+                         .counters = counters, .cost = {.nanoseconds = 1}};
     return counters;
 }
 
