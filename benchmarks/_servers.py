@@ -49,6 +49,20 @@ class Server:
         """The CPU time of it and its children so far, to a hundredth of a second for each."""
         return sum(map(cpu_seconds, family(self.process)))
 
+    def stall(self, seconds: float) -> None:
+        """Keep it and its children from every core for so long, as a busy machine does; it begins when a thread runs,
+        or after a second."""
+        members, until = family(self.process), time.monotonic() + 1
+        while not (running := [thread for member in members for thread in _running(member)]):
+            if time.monotonic() > until:
+                break
+        # To a process the signal goes by its main thread, which gets the core only once the running one waits.
+        for thread in (*running, *members):
+            os.kill(thread, signal.SIGSTOP)
+        time.sleep(seconds)
+        for member in members:
+            os.kill(member, signal.SIGCONT)
+
     def resident(self) -> int:
         """The resident memory of it and its children, in bytes."""
         return sum(map(resident, family(self.process)))
@@ -186,6 +200,19 @@ def cpu_seconds(process: int) -> float:
     """The CPU time of a process so far, all threads together, to a hundredth of a second."""
     fields = _stat(process)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _running(process: int) -> list[int]:
+    """The threads of the process that run, or wait for a core."""
+    return [int(path.name) for path in Path(f"/proc/{process}/task").iterdir() if _state(path) == "R"]
+
+
+def _state(thread: Path) -> str:
+    """The letter of proc_pid_stat(5), after the name, which may contain anything and ends at the last bracket."""
+    try:
+        return (thread / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:  # ended meanwhile
+        return ""
 
 
 def _stat(process: int) -> list[str]:

@@ -4,15 +4,19 @@ Each server is a process on one core, the load generator (h2load) one on another
 and returns the same messages; that in C++ echoes bytes. Triton has the same C model in a backend of ours, MLServer and
 KServe the same ONNX file in the same onnxruntime, each from an environment of its own (`make bench-serving` makes them
 in .venv). A peer that cannot be installed or built is skipped, with a line. Rounds alternate between servers for each
-kind of load; medians are shown. Calls of the C model besides ModelInfer have a table of their own. Two workers are
-compared with one on a large network, so that the workers and not the generator limit the throughput.
+kind of load; medians are shown. Calls of the C model besides ModelInfer have a table of their own. Before it the server
+is stalled again and again while it answers ModelInfer and Differentiate: it must not be slower afterwards. Two workers
+are compared with one on a large network, so that the workers and not the generator limit the throughput.
 
     OMP_NUM_THREADS=1 python benchmarks/serving.py [--small] [--only NAME,..]
+
+`--only C` measures the C model alone, without any peer.
 """
 
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -58,6 +62,10 @@ from kanserve.v1 import formula_pb2
 
 ERROR_ROWS = 256
 HEAVY_ROWS, HEAVY_IN_FLIGHT = 1024, 16
+# A busy machine hardly ever takes a core away for 50 ms. The server can only take a stall for the model's own time if
+# the model computes just then: of 40 stalls under requests of 16 rows about 6 did, under single rows often none. With
+# more rows a stall would add too little to the time of a row.
+STALL_SECONDS, STALLS, STALLED_ROWS = 0.05, 40, 16
 LAW = "exp(sin(pi*x) + y^2)"
 WITHOUT = {"onnx", "onnxruntime", "sympy", "torch"}  # packages that a server with a C model must not import
 
@@ -199,16 +207,19 @@ def request(kan: Kan, rows: int) -> bytes:
     return pb.ModelInferRequest(model_name="kan", inputs=[tensor], raw_input_contents=[x.tobytes()]).SerializeToString()
 
 
+def _differentiate(kan: Kan, rows: int) -> bytes:
+    x = np.random.default_rng(0).uniform(-1, 1, (rows, len(kan.inputs)))
+    array = formula_pb2.Float64Array(shape=x.shape, values=x.tobytes())
+    return formula_pb2.DifferentiateRequest(model_name="kan", rows=array).SerializeToString()
+
+
 def _calls(server: Server, kan: Kan, rounds: int, seconds: float, beside: set[int]) -> dict[str, Measured]:
     """The calls that need no other thread, in turn: those of the C model, and the formula of a law in closed form."""
-    x = np.random.default_rng(0).uniform(-1, 1, (1, len(kan.inputs)))
-    rows = formula_pb2.Float64Array(shape=x.shape, values=x.tobytes())
     service = f"/{wire.FORMULA_SERVICE_NAME}"
-    differentiate = formula_pb2.DifferentiateRequest(model_name="kan", rows=rows).SerializeToString()
     law, splines = (formula_pb2.GetFormulaRequest(model_name=name).SerializeToString() for name in ("law", "kan"))
     loads = {
         INFER: _load(server, request(kan, 1), (1, 64)),
-        DIFFERENTIATE: _load(server, differentiate, (1, 64), path=f"{service}/Differentiate"),
+        DIFFERENTIATE: _load(server, _differentiate(kan, 1), (1, 64), path=f"{service}/Differentiate"),
         FORMULA: _load(server, law, (1, 64), path=f"{service}/GetFormula"),
         FORMULA_OF_SPLINES: _load(server, splines, (1, 64), path=f"{service}/GetFormula"),
         FORMULA_BY_GZIP: replace(
@@ -216,9 +227,21 @@ def _calls(server: Server, kan: Kan, rounds: int, seconds: float, beside: set[in
             headers=("grpc-accept-encoding: identity, deflate, gzip",),
         ),
     }
+    for load in loads.values():  # after a first GetFormula the server forgets what it has measured
+        _size(server, load, beside)
+    for name, body in ((INFER, request(kan, STALLED_ROWS)), (DIFFERENTIATE, _differentiate(kan, STALLED_ROWS))):
+        _stall(server, replace(loads[name], request=body), STALLS if rounds > 1 else 1, beside)
     measured = {name: Measured() for name in loads}
     _measure(dict.fromkeys(loads, server), loads, measured, rounds, seconds, beside)
     return measured
+
+
+def _stall(server: Server, load: Load, times: int, beside: set[int]) -> None:
+    """Stall the server under a load."""
+    with h2load.under_way(replace(load, seconds=60.0), beside):
+        for _ in range(times):
+            time.sleep(STALL_SECONDS / 5)  # in which it answers thousands of calls
+            server.stall(STALL_SECONDS)
 
 
 def _load(server: Server, request: bytes, cell: Cell, path: str = PATH, connections: int = 1) -> Load:
