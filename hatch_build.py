@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,12 @@ class BuiltFiles(BuildHookInterface):  # type: ignore[type-arg]  # hatchling fin
                 licenses = f"{self.build_config.builder.project_id}.dist-info/licenses"
                 for name, path in module.carried_licenses().items():
                     build_data["force_include"][str(path)] = f"{licenses}/{name}.txt"
-        elif wanted:
-            packages = ", ".join(module.CARRIED.values())
-            self.app.display_warning(
-                f"The wheel for {wanted} has no native transport, and grpcio will serve: for it Debian's {packages} of "
-                "that processor are needed, libnghttp2-dev 1.62 or newer."
-            )
+        if wanted or sys.platform.startswith("linux"):
+            lacking = ", ".join(module.missing_for_wheel(wanted) if wanted else module.missing())
+            what = "REST by the native transport" if module.server_headers() else "native transport: grpcio will serve"
+            if lacking:
+                where = f"The wheel for {wanted}" if wanted else "This install"
+                self.app.display_warning(f"{where} has no {what}. It needs Debian's {lacking}.")
         build_data["artifacts"] += [str(path.relative_to(self.root)) for path in made]
         build_data["pure_python"] = False
         platform = wanted or sysconfig.get_platform().replace("-", "_").replace(".", "_")

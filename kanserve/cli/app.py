@@ -5,6 +5,7 @@ error), 130 interrupted, 141 nobody reads the output any more, as after `| head 
 """
 
 import itertools
+import os
 import signal
 import sys
 from pathlib import Path
@@ -120,11 +121,12 @@ def _fail(message: str) -> NoReturn:
 @app.callback(invoke_without_command=True)
 def kanserve(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
-        from kanserve.serve.transport.native_library import versions
+        from kanserve.serve.transport.native_library import running, versions
 
         print(f"kanserve {__version__}")
-        if libraries := versions():
-            print(f"native transport: {libraries}")
+        transport, _, reason = running(os.environ.get("KANSERVE_TRANSPORT", "auto"), rest=True).partition("; ")
+        words = [*([versions()] if transport == "native" else []), *([reason] if reason else [])]
+        print(f"{transport} transport: {'; '.join(words)}")
         raise typer.Exit
 
 

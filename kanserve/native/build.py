@@ -6,7 +6,7 @@ run. `here=True` (`--here` in the shell, and an editable install) compiles only 
 
 If the headers of nghttp2, OpenSSL and zlib are found (Debian's libnghttp2-dev, libssl-dev and zlib1g-dev), server/ is
 built too: the server's native transport, which is the same for all processors. It serves the HTTP port too if those of
-llhttp and yyjson are found (libllhttp-dev and libyyjson-dev).
+llhttp and yyjson are found (libllhttp-dev and libyyjson-dev). `missing()` says which of the five are not there.
 
 If onnxruntime's C header is found too (Debian's libonnxruntime-dev, or the folder in the environment variable
 KANSERVE_ONNXRUNTIME_HEADERS), the operators in onnxruntime/ are built in the same way.
@@ -44,11 +44,25 @@ SERVER_FLAGS = ("-std=c11", "-O2", "-fPIC", "-shared", "-pthread", "-fno-semanti
 SERVER_LIBRARIES = ("-lnghttp2", "-lz", "-lm")
 TLS_LIBRARIES = ("-lssl", "-lcrypto")
 HTTP1_LIBRARIES = ("-lllhttp", "-lyyjson")
-SERVER_HEADERS = ("nghttp2/nghttp2.h", "openssl/ssl.h", "zlib.h")
-HTTP1_HEADERS = ("llhttp.h", "yyjson.h")
+# Debian's packages that server/ and server/http1 are compiled with, and a header of each.
+SERVER_PACKAGES = {"libnghttp2-dev": "nghttp2/nghttp2.h", "libssl-dev": "openssl/ssl.h", "zlib1g-dev": "zlib.h"}
+HTTP1_PACKAGES = {"libllhttp-dev": "llhttp.h", "libyyjson-dev": "yyjson.h"}
+SERVER_HEADERS = tuple(SERVER_PACKAGES.values())
+HTTP1_HEADERS = tuple(HTTP1_PACKAGES.values())
+INCLUDES = ("/usr/local/include", "/usr/include")  # where compilers look, after the folders in CPATH
+# server/ calls nghttp2_submit_response2 and nghttp2_session_mem_recv2, which are new in 1.62. Debian 12 has 1.52.
+NGHTTP2 = (1, 62)
 # Each of Debian's packages whose archives a wheel's server is linked with; zstd compresses certificates for OpenSSL.
 CARRIED = {"nghttp2": "libnghttp2-dev", "openssl": "libssl-dev", "zlib": "zlib1g-dev", "zstd": "libzstd-dev"}
 CARRIED_FOR_HTTP1 = {"llhttp": "libllhttp-dev", "yyjson": "libyyjson-dev"}
+ARCHIVES = {  # what a wheel's server is linked with of each package
+    "libnghttp2-dev": ("nghttp2",),
+    "libssl-dev": ("ssl", "crypto"),
+    "zlib1g-dev": ("z",),
+    "libzstd-dev": ("zstd",),
+    "libllhttp-dev": ("llhttp",),
+    "libyyjson-dev": ("yyjson",),
+}
 # Only our own symbols, so that a Python with another OpenSSL in it does not mix the two.
 EXPORTS = "{ global: kanserve_*; local: *; };"
 NOT_KERNELS = ("onnxruntime", "server", "edge", "http1", "wheel")  # folders
@@ -119,9 +133,50 @@ def build_server(folder: Path = FOLDER) -> tuple[Path, ...]:
         return made + _compile_all(command, {"server-tls": ()}, tls, folder, "libkanserve", tools.tls_libraries)
 
 
+def missing() -> list[str]:
+    """The packages that this machine lacks to build the whole native transport, by Debian's names.
+
+    It only looks for files, so that a server can say it when it starts.
+    """
+    folders = [Path(name) for name in os.environ.get("CPATH", "").split(":") if name]
+    folders += [Path(name) for name in INCLUDES]
+    found = {
+        package: next((folder for folder in folders if (folder / header).is_file()), None)
+        for package, header in (SERVER_PACKAGES | HTTP1_PACKAGES).items()
+    }
+    lacking = [package for package, folder in found.items() if folder is None]
+    lacking += _too_old(found["libnghttp2-dev"])
+    return lacking if compiler() else ["gcc", *lacking]
+
+
+def missing_for_wheel(wanted: str) -> list[str]:
+    """Like `missing`, what a wheel for a platform tag is to carry: packages of that processor, with the archives."""
+    machine, usr = _machine(wanted), _debian() / "usr"
+    debian = {"x86_64": "amd64", "aarch64": "arm64"}[machine]
+
+    def there(name: str) -> bool:
+        path = usr / "lib" / f"{machine}-linux-gnu" / f"lib{name}.a"
+        return path.is_file()
+
+    lacking = [
+        f"{package}:{debian}"
+        for package, archives in ARCHIVES.items()
+        if not ((usr / "share/doc" / package / "copyright").is_file() and all(there(name) for name in archives))
+    ]
+    return lacking if f"libnghttp2-dev:{debian}" in lacking else [*lacking, *_too_old(usr / "include", f":{debian}")]
+
+
+def _too_old(folder: Path | None, processor: str = "") -> list[str]:
+    """nghttp2 with the version that is needed, if the one in this folder of headers is older."""
+    header = folder / "nghttp2" / "nghttp2ver.h" if folder else None
+    version = re.search(r'NGHTTP2_VERSION "(\d+)\.(\d+)', header.read_text()) if header and header.is_file() else None
+    if version is None or (int(version[1]), int(version[2])) >= NGHTTP2:
+        return []
+    return [f"libnghttp2-dev{processor} {NGHTTP2[0]}.{NGHTTP2[1]} or newer (not {version[1]}.{version[2]})"]
+
+
 def server_headers() -> bool:
     """Whether the libraries that server/ needs can be compiled against and linked."""
-    # Two functions of nghttp2 1.62, without which server/ does not compile.
     calls = "!nghttp2_submit_response2 || !nghttp2_session_mem_recv2 || !SSL_new || !zlibVersion()"
     return _has_carried(CARRIED) and _links(
         SERVER_HEADERS, calls, lambda tools: (*tools.libraries, *tools.tls_libraries)
@@ -292,6 +347,9 @@ if __name__ == "__main__":
         here = "--here" in sys.argv[1:]
         made = [*build(here=here), *(build_operators(here=here) if headers() else ())]
         print(*made, *(build_server() if server_headers() else ()), sep="\n")
+        wanted = wanted_platform()
+        if lacking := missing_for_wheel(wanted) if wanted else missing():
+            print(f"The whole native transport of the server needs {', '.join(lacking)}.")
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     except subprocess.CalledProcessError as error:

@@ -24,6 +24,7 @@ from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES, ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Control, LocalControl, ServerState
 from kanserve.serve.transport.grpcio_transport import GrpcioTransport
+from kanserve.serve.transport.native_library import running
 from kanserve.serve.transport.native_queue import count_refusals, native_queue
 from kanserve.serve.transport.native_transport import NativeTransport
 
@@ -143,6 +144,11 @@ class Server:
         if not self.settings.tls_certificate:
             return {"REST": f"http://{self.http_address}/v2"} | metrics
         return ({"REST": f"https://{self.http_address}/v2"} if self._http.takes_tls else {}) | metrics
+
+    @property
+    def transport(self) -> str:
+        """Which transport serves, and what is missing if it is grpcio: see `native_library.running`."""
+        return running(self.settings.transport, rest=self._http is not None)
 
     def reopen(self) -> None:
         """Reopen log files after a rotation."""

@@ -63,8 +63,13 @@ def summary(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def announce(summary: dict[str, Any], address: str, urls: Mapping[str, str], processes: int = 1) -> None:
-    """Log what is served and where, and what cannot be; `address` is gRPC's, which programs read as the last word."""
+def announce(
+    summary: dict[str, Any], address: str, urls: Mapping[str, str], transport: str, processes: int = 1
+) -> None:
+    """Log what is served, where and by which transport, and what cannot be served.
+
+    `address` is gRPC's, which programs read as the last word.
+    """
     served = {name for name, _ in summary["loaded"]}
     for name, version, reason in summary["reasons"]:
         if reason in (NOT_ASKED, UNLOADED):  # deliberately not loaded
@@ -77,7 +82,7 @@ def announce(summary: dict[str, Any], address: str, urls: Mapping[str, str], pro
     models = len(served)
     by = f" by {processes} processes" if processes > 1 else ""
     over_http = "".join(f"{what} at {url}, " for what, url in urls.items())
-    serving = f"serving {models} model{'' if models == 1 else 's'}{by}: {over_http}gRPC on {address}"
+    serving = f"serving {models} model{'' if models == 1 else 's'}{by}: {over_http}gRPC ({transport}) on {address}"
     say(serving)
     tell_systemd(f"READY=1\nSTATUS={serving}")
 

@@ -107,5 +107,5 @@ class _Alone:
     def _announce(self, server: Server, quiet: bool) -> None:
         summary = lifecycle.summary(self._models.catalog)
         if not quiet or summary != self._said:
-            lifecycle.announce(summary, server.address, server.urls)
+            lifecycle.announce(summary, server.address, server.urls, server.transport)
         self._said = summary

@@ -282,8 +282,9 @@ class _Supervisor:
                 one.loading, one.ending = None, True
             case {"tell": "counts", "snapshot": counts}:
                 one.counts = counts
-            case {"tell": "ready", "address": address, "urls": urls, **summary}:
-                one.since, one.urls, self._address, self._new = time.monotonic(), urls, address, True
+            case {"tell": "ready", "address": address, "urls": urls, "transport": transport, **summary}:
+                one.since, one.urls, one.transport = time.monotonic(), urls, transport
+                self._address, self._new = address, True
                 place.breaker.ready()
                 self._loaded(one, summary)
                 self._changing.born(one, place.number)
@@ -352,7 +353,7 @@ class _Supervisor:
 
     def _announce(self) -> None:
         for first in self._ready()[:1]:
-            lifecycle.announce(first.summary, self._address, first.urls, len(self._ready()))
+            lifecycle.announce(first.summary, self._address, first.urls, first.transport, len(self._ready()))
 
     def _count(self, asker: Worker, question: int) -> None:
         number = next(self._numbers)

@@ -96,6 +96,7 @@ class _Worker:
             "ready",
             address=self._server.address,
             urls=self._server.urls,
+            transport=self._server.transport,
             **lifecycle.summary(self._server.models.catalog),
         )
         threading.Thread(target=self._push, name="kanserve-counts", daemon=True).start()

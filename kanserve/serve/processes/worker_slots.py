@@ -24,6 +24,7 @@ class Worker:
     counts: Snapshot | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
+    transport: str = ""
     silent: int = 0  # the number of checks since its last message
     ending: bool = False  # it is draining, and sends nothing meanwhile
 

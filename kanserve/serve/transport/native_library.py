@@ -2,7 +2,9 @@
 
 import ctypes
 import logging
+import os
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_void_p
 from functools import cache
@@ -174,14 +176,59 @@ _logger = logging.getLogger(__name__)
 @cache
 def library() -> Any:
     """Its functions by their names without the prefix; None where it was not built."""
+    loaded, error = _loaded()
+    if error:
+        _logger.warning("The native transport cannot be loaded, grpcio serves: %s", error)
+    return loaded
+
+
+@cache
+def _loaded() -> tuple[Any, str]:
+    """The library, and why it cannot be loaded if it is there; one of them at most."""
     path = native.FOLDER / "libkanserve-server.so"
     if not path.exists():
-        return None
+        return None, ""
     try:
-        return _Library(str(path))
+        return _Library(str(path)), ""
     except (OSError, AttributeError) as error:  # one of its libraries is gone, or it is of another version
-        _logger.warning("The native transport cannot be loaded, grpcio serves: %s", error)
-        return None
+        return None, str(error)
+
+
+def running(transport: str = "auto", *, rest: bool = False) -> str:
+    """Which transport serves under a setting, and what is missing: "native", or "grpcio" and the reason.
+
+    With `rest`, "native" too is followed by a reason if Python answers REST because the install had not all libraries.
+    """
+    if reason := why_not_native(transport):
+        return f"grpcio; {reason}"
+    if rest and not library().serves_http:
+        return f"native; Python serves REST, {_not_built('native REST', rest=True)}"
+    return "native"
+
+
+def why_not_native(transport: str = "auto") -> str:
+    """Why grpcio serves under this setting, as the end of a sentence; empty if the native transport does."""
+    if transport == "grpcio":
+        return "the setting 'transport' chose it"
+    if transport == "auto" and os.environ.get("KANSERVE_NATIVE") == "0":
+        return "KANSERVE_NATIVE=0 turns the native transport off"
+    if library() is not None:
+        return ""
+    if not sys.platform.startswith("linux"):
+        return "the native transport is for Linux"
+    if error := _loaded()[1]:
+        return f"the native transport cannot be loaded: {error}"
+    return _not_built("the native transport")
+
+
+def _not_built(what: str, rest: bool = False) -> str:
+    """Which packages the install needs to build it, or that all of them are here now; `rest`: those of REST alone."""
+    from kanserve.native import build  # not in servers that have all
+
+    packages = [name for name in build.missing() if not rest or name.split()[0] not in build.SERVER_PACKAGES]
+    if packages:
+        return f"{what} needs {', '.join(packages)} at the install"
+    return f"{what} was not built, and all that it needs is here now: install kanserve again from a clone"
 
 
 def versions() -> str:

@@ -1,7 +1,6 @@
 """The queue of the native transport: what the thread pool takes its work from, and what the loop answers by itself."""
 
 import ctypes
-import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -104,17 +103,13 @@ class NativeQueue:
 
 def native_queue(settings: Settings, held: int) -> NativeQueue | None:
     """The queue of the native transport, if the settings want it; InputError if it is wanted and was not built."""
-    if settings.transport == "grpcio" or (settings.transport == "auto" and os.environ.get("KANSERVE_NATIVE") == "0"):
-        return None
-    library = native.library()
-    if library is None:
+    if reason := native.why_not_native(settings.transport):
         if settings.transport == "native":
             raise InputError(
-                "The native transport was not built: install a C compiler and the headers of nghttp2, OpenSSL and zlib "
-                "(on Debian gcc, libnghttp2-dev, libssl-dev, zlib1g-dev), then kanserve again. Or serve with grpcio."
+                f"--transport native is not possible here: {reason}. Or serve with grpcio, by --transport auto."
             )
         return None
-    return NativeQueue(library, settings, held)
+    return NativeQueue(native.library(), settings, held)
 
 
 def http_paths(settings: Settings) -> Any:

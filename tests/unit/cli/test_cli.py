@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shlex
 import signal
@@ -261,7 +262,18 @@ def test_the_version_names_the_libraries_that_the_native_transport_is_made_of(ka
     code, out, err = kanserve("--version")
     first, *rest = out.splitlines()
     assert (code, err) == (0, "") and re.fullmatch(r"kanserve \d+\.\d+\.\S+", first)
-    if (library := native_library.library()) is not None:
-        (text,) = rest
-        names = ["nghttp2", "zlib", *(["llhttp", "yyjson"] if library.serves_http else []), "OpenSSL"]
+    (text,) = rest
+    if native_library.why_not_native(os.environ.get("KANSERVE_TRANSPORT", "auto")):
+        assert text.startswith("grpcio transport: ")
+    else:
+        rest_too = native_library.library().serves_http
+        names = ["nghttp2", "zlib", *(["llhttp", "yyjson"] if rest_too else []), "OpenSSL"]
+        assert text.startswith("native transport: ")
         assert re.findall(r"(\w+) \d+\.\d+\.\d+", text) == names
+
+
+def test_the_version_says_that_grpcio_serves_where_the_native_transport_is_turned_off(kanserve, monkeypatch):
+    monkeypatch.delenv("KANSERVE_TRANSPORT", raising=False)
+    monkeypatch.setenv("KANSERVE_NATIVE", "0")
+    _, out, _ = kanserve("--version")
+    assert out.splitlines()[1:] == ["grpcio transport: KANSERVE_NATIVE=0 turns the native transport off"]

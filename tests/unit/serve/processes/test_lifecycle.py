@@ -10,7 +10,7 @@ ADDRESS = "127.0.0.1:8001"
 def said(caplog, *reasons: tuple[str, int, str]) -> list[str]:
     summary = {"loaded": [["iris", 2]], "reasons": [list(reason) for reason in reasons]}
     with caplog.at_level(logging.INFO, logger="kanserve.process"):
-        lifecycle.announce(summary, ADDRESS, {})
+        lifecycle.announce(summary, ADDRESS, {}, "native")
     return [record.getMessage() for record in caplog.records]
 
 
@@ -18,17 +18,18 @@ def test_it_says_what_is_not_served_and_why(caplog):
     assert said(caplog, ("iris", 1, "the file is gone"), ("iris", 2, "the new file is broken")) == [
         "version 1 of 'iris' is not served: the file is gone",
         "version 2 of 'iris' is served as it was: the new file is broken",
-        f"serving 1 model: gRPC on {ADDRESS}",
+        f"serving 1 model: gRPC (native) on {ADDRESS}",
     ]
 
 
-def test_it_says_what_is_at_which_url_and_the_address_of_grpc_last(caplog):
+def test_it_says_what_is_at_which_url_by_which_transport_and_the_address_of_grpc_last(caplog):
     urls = {"REST": "http://127.0.0.1:8002/v2", "metrics": "http://127.0.0.1:8002/metrics"}
     with caplog.at_level(logging.INFO, logger="kanserve.process"):
-        lifecycle.announce({"loaded": [["iris", 1], ["rose", 1]], "reasons": []}, ADDRESS, urls, 2)
+        summary = {"loaded": [["iris", 1], ["rose", 1]], "reasons": []}
+        lifecycle.announce(summary, ADDRESS, urls, "grpcio; KANSERVE_NATIVE=0", 2)
     assert caplog.messages == [
         "serving 2 models by 2 processes: REST at http://127.0.0.1:8002/v2, "
-        f"metrics at http://127.0.0.1:8002/metrics, gRPC on {ADDRESS}"
+        f"metrics at http://127.0.0.1:8002/metrics, gRPC (grpcio; KANSERVE_NATIVE=0) on {ADDRESS}"
     ]
 
 

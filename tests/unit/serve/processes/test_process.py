@@ -1,6 +1,7 @@
 """The server as a process of its own: the signals that it hears, how it ends, what it imports and weighs."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -69,7 +70,8 @@ def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
         repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
         repository.publish(tmp_path, "more", serving.artifact("mixed"))
         running.send_signal(signal.SIGHUP)
-        assert server_process.errors_of(running).readline() == f"kanserve: serving 2 models: gRPC on {address}\n"
+        line = server_process.errors_of(running).readline()
+        assert re.fullmatch(rf"kanserve: serving 2 models: gRPC \((native|grpcio; .+)\) on {address}\n", line)
         assert client.metadata("mixed").versions == (1, 2)
         assert client.metadata("mixed").version == 2
         running.send_signal(signal.SIGINT)
@@ -89,7 +91,8 @@ def test_systemd_is_told_when_it_serves_what_and_when_it_stops(tmp_path, monkeyp
         monkeypatch.setitem(server_process.ENVIRONMENT, "NOTIFY_SOCKET", f"@{name}" if abstract else name)
         with server_process.served(Settings(repository=str(tmp_path), port=0, workers=workers)) as (running, address):
             by = " by 2 processes" if workers == 2 else ""
-            assert told.recv(1000).decode() == f"READY=1\nSTATUS=serving 1 model{by}: gRPC on {address}"
+            status = rf"READY=1\nSTATUS=serving 1 model{by}: gRPC \((native|grpcio; .+)\) on {address}"
+            assert re.fullmatch(status, told.recv(1000).decode())
             running.send_signal(signal.SIGTERM)
             assert told.recv(1000) == b"STOPPING=1"
             assert running.wait(60) == 0
@@ -267,3 +270,13 @@ server.stop()
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_its_first_line_says_the_transport_and_what_chose_it(tmp_path, workers):
+    repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
+    wanted = Settings(repository=str(tmp_path), port=0, workers=workers, transport="grpcio")
+    with server_process.started(wanted) as running:
+        line = server_process.said(running, "serving")
+    assert "gRPC (grpcio; the setting 'transport' chose it) on 127.0.0.1:" in line
