@@ -258,16 +258,28 @@ clean:
 BUILT_FROM := pyproject.toml hatch_build.py $(wildcard constraints.txt kanserve/native/build.py \
 	kanserve/native/*.c kanserve/native/*/*.[ch])
 
+# It is also made again when libraries of the native transport have come or gone since: a header's date does not tell,
+# since it is the package's.
+LIBRARIES := $(wildcard $(addprefix /usr/include/,nghttp2/nghttp2.h openssl/ssl.h zlib.h llhttp.h yyjson.h))
+COMPILED_WITH := .venv/.libraries
+ifneq ($(strip $(LIBRARIES)),$(strip $(shell cat $(COMPILED_WITH) 2> /dev/null)))
+$(DEMO) $(INSTALLED): changed-libraries
+.PHONY: changed-libraries
+changed-libraries:
+endif
+
 $(DEMO): $(BUILT_FROM)
 	@echo 'Installing what the demo needs into .venv: 377 MB, which usually takes 22 seconds.'
 	$(make-venv)
 	@$(install) $(QUIET) --no-build-isolation -e '.[demo]'
+	$(say-transport)
 	@touch $@
 
 $(INSTALLED): $(BUILT_FROM)
 	@echo 'Installing everything into .venv, which usually takes 56 seconds: 2.0 GB, or 6.9 GB where torch comes with CUDA.'
 	$(make-venv)
 	$(install) --no-build-isolation -e '.[dev,test-s3]'
+	$(say-transport)
 	@touch $(DEMO) $@
 
 $(PEERS): $(INSTALLED)
@@ -301,6 +313,12 @@ $(CROSS): $(INSTALLED)
 	$(install) $$(python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cross"])')
 	touch $@
+
+# Installers hide what a build says, so this line says by which transport the server will serve.
+define say-transport
+@echo '$(LIBRARIES)' > $(COMPILED_WITH)
+@.venv/bin/kanserve --version | tail -n 1
+endef
 
 # .venv with what builds kanserve, so that no build fetches a backend of its own, and with a new pip: an older Python's
 # takes twice as long.
