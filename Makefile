@@ -165,12 +165,14 @@ cross: $(CROSS)
 # The files for an index, in dist/: the source distribution and, built from it, wheels for Linux with the kernels and a
 # pure wheel for other systems. ziglang compiles the kernels against glibc 2.17, and auditwheel checks that no library
 # needs more than the tag says. The operators are built where onnxruntime's C header is found, and the server's native
-# transport where Debian's libnghttp2-dev, libssl-dev, libzstd-dev and zlib1g-dev of that processor are; the build says
-# what a wheel goes without. The tools have an environment of their own. The first run takes minutes: ziglang compiles
-# parts of two C libraries.
+# transport where Debian 13's libnghttp2-dev, libssl-dev, zlib1g-dev, libzstd-dev, libllhttp-dev and libyyjson-dev of that
+# processor are. The last lines say what each wheel has; without all of the transport in each, the command fails after it
+# has built them, unless PARTIAL=1 asks for such wheels. The tools have an environment of their own. The first run takes
+# minutes: ziglang compiles parts of two C libraries.
 RELEASE := .venv/.release
 PLATFORMS := manylinux_2_17_x86_64 manylinux_2_17_aarch64
 .PHONY: wheels
+wheels: export KANSERVE_SERVER_LIBRARIES := $(abspath $(KANSERVE_SERVER_LIBRARIES))
 wheels: $(RELEASE)
 	rm -rf dist
 	$(RELEASE)/bin/python -m build --no-isolation --sdist --outdir dist
@@ -181,6 +183,7 @@ wheels: $(RELEASE)
 		$(RELEASE)/bin/auditwheel show --json dist/*-$$platform.whl | grep '"overall_tag": "'$$platform'"' || { \
 			$(RELEASE)/bin/auditwheel show dist/*-$$platform.whl; exit 1; }; done
 	$(RELEASE)/bin/twine check --strict dist/*
+	$(RELEASE)/bin/python .ci/release.py wheels $(if $(PARTIAL),partial)
 
 # `make version VERSION=0.2.0` gives every file that version, and the changelog its section; commit that. Then `make
 # release` checks, builds all that is published into dist/, tries the wheel, and writes checksums. SIGN=KEY signs them

@@ -3,12 +3,14 @@
     python .ci/release.py version 0.2.0      set the version, and give the changelog its section
     python .ci/release.py check              nothing to commit, and every file says the same version
     python .ci/release.py assemble [KEY]     in dist/, beside what `make wheels` made: docs, bill, notes, checksums
+    python .ci/release.py wheels [partial]   what each wheel in dist/ has; fails if a server in one is not whole
     python .ci/release.py try                the wheel for this machine, in an environment of its own, runs the README
 
 KEY is your private key: of OpenSSH, of minisign, or Ed25519 as a PEM file. `make release` runs these in their order.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -44,6 +46,7 @@ for path in sys.argv[1:]:
         said.restype = ctypes.c_char_p
         print(said().decode())
 """
+SERVER_PARTS = re.compile(r"/(libkanserve-server|libyyjson)[^/]*$")
 # What an index takes; the rest is for the page of the release.
 FOR_AN_INDEX = (".whl", ".tar.gz")
 
@@ -114,6 +117,57 @@ def assemble(key: Path | None) -> None:
     print(f"             git tag -a v{number} -m 'kanserve {number}'; then `make released`")
 
 
+def wheels(partial: bool) -> None:
+    """Print what each wheel has. SystemExit if one for Linux lacks part of the native transport, unless `partial`."""
+    lacking = []
+    for path in sorted(DIST.glob("*.whl")):
+        has, lacks = _contents(path)
+        print(f"{path.stat().st_size / 1e6:6.1f} MB  {path.name}: {has}")
+        if lacks:
+            lacking.append(f"{path.name} has no {lacks}")
+    if lacking and not partial:
+        raise SystemExit(
+            "\n".join(
+                [
+                    "",
+                    "THE SERVER IN THESE WHEELS IS NOT WHOLE:",
+                    *lacking,
+                    "Install these packages of Debian 13, or unpack them into a folder and name it in the variable",
+                    "KANSERVE_SERVER_LIBRARIES. Debian 12 has none that are new enough: there, take the folder.",
+                    "docs/installation.md, section From a wheel, has the command. `make wheels PARTIAL=1` accepts",
+                    "these wheels, and `make wheels PLATFORMS=manylinux_2_17_x86_64` builds for one processor.",
+                ]
+            )
+        )
+
+
+def _contents(wheel: Path) -> tuple[str, str]:
+    """What a wheel has, and what a wheel for Linux lacks of the native transport, with the packages for it."""
+    with zipfile.ZipFile(wheel) as archive:
+        compiled = {name.rsplit("/", 1)[1]: archive.read(name) for name in archive.namelist() if name.endswith(".so")}
+    if not compiled:
+        return "pure Python; grpcio serves", ""
+    build = _build_module()
+    tag = build.PLATFORM.search(wheel.name)
+    packages = f", which needs {', '.join(build.missing_for_wheel(tag[0]))}" if tag else ""
+    kernels = "kernels, operators" if any("-onnx-" in name for name in compiled) else "kernels, no operators"
+    server = compiled.get("libkanserve-server.so")
+    if server is None:
+        return f"{kernels}, no native transport; grpcio serves", f"native transport{packages}"
+    if b"\0kanserve_listen_http\0" not in server:
+        return f"{kernels}, native transport; Python serves REST", f"native REST{packages}"
+    return f"{kernels}, native transport with REST", ""
+
+
+def _build_module() -> Any:
+    """kanserve/native/build.py by its path: kanserve is not installed beside the tools of a release."""
+    spec = importlib.util.spec_from_file_location("kanserve_build", ROOT / "kanserve" / "native" / "build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def bill(wheels: list[Path]) -> dict[str, Any]:
     """What the wheels hold and what they install, as CycloneDX: packages, linked libraries, and those of the page."""
     made = subprocess.run(
@@ -148,7 +202,7 @@ def _linked(wheels: list[Path]) -> Iterator[dict[str, Any]]:
     native = [path for path in wheels if path.name.endswith(f"_{os.uname().machine}.whl")]
     for path in native[:1]:
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as wheel:
-            made = [wheel.extract(name, folder) for name in wheel.namelist() if "/libkanserve-server" in name]
+            made = [wheel.extract(name, folder) for name in wheel.namelist() if SERVER_PARTS.search(name)]
             # In a process of its own: the libraries stay loaded.
             asked = subprocess.run([sys.executable, "-c", SAYS, *made], capture_output=True, text=True, check=True)
         for name, number in re.findall(r"([A-Za-z0-9]+) v?(\d+\.[\w.]+)", asked.stdout):
@@ -256,6 +310,8 @@ def main(arguments: list[str]) -> int:
         ("assemble", 0): lambda: assemble(None),
         ("assemble", 1): lambda: assemble(Path(arguments[1])),
         ("try", 0): try_wheel,
+        ("wheels", 0): lambda: wheels(partial=False),
+        ("wheels", 1): lambda: wheels(partial=arguments[1] == "partial"),
     }
     action = actions.get((arguments[0], len(arguments) - 1)) if arguments else None
     if action is None:

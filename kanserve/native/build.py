@@ -14,7 +14,8 @@ KANSERVE_ONNXRUNTIME_HEADERS), the operators in onnxruntime/ are built in the sa
 Published wheels are built for a platform tag instead of for this machine: with the environment variable
 KANSERVE_PLATFORM=manylinux_2_17_aarch64, ziglang compiles for that processor and against that version of glibc. The
 libraries of server/ are then linked into it, from Debian's archives for that processor, which are read from / or from
-the folder in the environment variable KANSERVE_SERVER_LIBRARIES.
+the folder in the environment variable KANSERVE_SERVER_LIBRARIES. Debian 13 has no archive of yyjson: a copy of its
+shared library is put beside ours.
 """
 
 import ctypes
@@ -63,6 +64,9 @@ ARCHIVES = {  # what a wheel's server is linked with of each package
     "libllhttp-dev": ("llhttp",),
     "libyyjson-dev": ("yyjson",),
 }
+# The name of yyjson's shared library, and that of the copy in a wheel. The two are equally long, since the name in the
+# file is replaced where it stands. Under its old name, another library of the process would get our copy for its own.
+YYJSON, YYJSON_COPY = b"libyyjson.so.0", b"libyyjson-k.so"
 # Only our own symbols, so that a Python with another OpenSSL in it does not mix the two.
 EXPORTS = "{ global: kanserve_*; local: *; };"
 NOT_KERNELS = ("onnxruntime", "server", "edge", "http1", "wheel")  # folders
@@ -126,10 +130,14 @@ def build_server(folder: Path = FOLDER) -> tuple[Path, ...]:
     with tempfile.TemporaryDirectory() as temporary:
         tools = _server_tools(Path(temporary))
         command, libraries = [*tools.command, *SERVER_FLAGS], tools.libraries
+        copies: list[Path] = []
         if http1_headers():
             sources |= {path.name: path for path in (folder / "server" / "http1").glob("*.c")}
             command, libraries = [*command, f"-I{folder / 'server'}"], (*tools.http1_libraries, *libraries)
-        made = _compile_all(command, {"server": ()}, sources.values(), folder, "libkanserve", libraries)
+            copies = [Path(name) for name in tools.http1_libraries if name.endswith(YYJSON_COPY.decode())]
+        rpath = ("-Wl,-rpath,$ORIGIN",) if copies else ()
+        made = _compile_all(command, {"server": rpath}, sources.values(), folder, "libkanserve", libraries)
+        made += tuple(Path(shutil.copy(path, folder)) for path in copies)
         return made + _compile_all(command, {"server-tls": ()}, tls, folder, "libkanserve", tools.tls_libraries)
 
 
@@ -156,7 +164,7 @@ def missing_for_wheel(wanted: str) -> list[str]:
 
     def there(name: str) -> bool:
         path = usr / "lib" / f"{machine}-linux-gnu" / f"lib{name}.a"
-        return path.is_file()
+        return path.is_file() or (name == "yyjson" and path.with_suffix(".so").is_file())
 
     lacking = [
         f"{package}:{debian}"
@@ -267,8 +275,21 @@ def _server_tools(temporary: Path) -> _ServerTools:
         [*_cross_compiler(wanted), *includes, f"-Wl,--version-script={exports}"],
         (older, library("nghttp2"), library("z"), "-ldl", "-lm"),
         (older, library("ssl"), library("crypto"), library("zstd"), library("z"), "-ldl"),
-        (library("llhttp"), library("yyjson")),
+        (library("llhttp"), _yyjson(library("yyjson"), temporary)),
     )
+
+
+def _yyjson(archive: str, temporary: Path) -> str:
+    """Debian's archive of yyjson if there is one, else a copy of its shared library under our name in this folder."""
+    shared = Path(archive).with_suffix(".so")
+    if Path(archive).is_file() or not shared.is_file():
+        return archive
+    content = shared.read_bytes()
+    if content.count(b"\0" + YYJSON + b"\0") != 1:
+        raise OSError(f"{shared} has not the name {YYJSON.decode()} in it.")
+    copy = temporary / YYJSON_COPY.decode()
+    copy.write_bytes(content.replace(b"\0" + YYJSON + b"\0", b"\0" + YYJSON_COPY + b"\0"))
+    return str(copy)
 
 
 def _compile_all(

@@ -1,7 +1,9 @@
 """What an index serves: the source distribution and the wheels, what is in them, and what they say of themselves."""
 
 import email
+import hashlib
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -13,6 +15,7 @@ import tarfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +27,7 @@ from kanserve.network.training_range import sample
 from tests.support import serving
 from tests.support.keys import authority
 from tests.support.paths import ROOT
+from tests.support.programs import skip, want
 from tests.support.readme_blocks import README, blocks, write_tables
 from tests.support.server_process import said
 
@@ -175,35 +179,82 @@ def test_a_wheel_serves_by_the_libraries_it_carries_where_there_is_no_compiler(
     small_tree: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ziglang", reason="needs ziglang")
-    monkeypatch.setenv("KANSERVE_PLATFORM", f"manylinux_2_17_{platform.machine()}")
-    if not build.server_headers():
-        pytest.skip("needs libnghttp2-dev: or libssl-dev, zlib1g-dev, libzstd-dev")
+    tag = f"manylinux_2_17_{platform.machine()}"
+    if lacking := build.missing_for_wheel(tag):
+        skip(lacking[0].partition(":")[0])
+    monkeypatch.setenv("KANSERVE_PLATFORM", tag)
+    monkeypatch.delenv("CPATH", raising=False)  # folders for this machine's compiler, not for ziglang
     built = _build(["--wheel"], small_tree, tmp_path)
     assert built.returncode == 0, built.stdout + built.stderr
     with zipfile.ZipFile(_wheel(tmp_path)) as archive:
         texts = {name.split("/")[-1]: archive.read(name) for name in archive.namelist() if "/licenses/" in name}
-        transport = [archive.read(name) for name in archive.namelist() if "libkanserve-server" in name]
-    assert texts.keys() == {"LICENSE", *(f"{name}.txt" for name in build.CARRIED)} and all(texts.values())
-    assert len(transport) == 2 and max(map(_newest_glibc, transport)) <= (2, 17)
+    carried = build.CARRIED | build.CARRIED_FOR_HTTP1
+    assert texts.keys() == {"LICENSE", *(f"{name}.txt" for name in carried)} and all(texts.values())
 
     python, installed = _install(_wheel(tmp_path), tmp_path)
+    native = installed / "kanserve" / "native"
+    transport = {path.name for path in native.glob("*.so")} - {"libkanserve-processor.so", "libkanserve-generic.so"}
+    transport -= {f"libkanserve-{name}.so" for name in build.X86_BUILDS.values()}
+    assert {"libkanserve-server.so", "libkanserve-server-tls.so"} <= transport
+    for name in transport:
+        assert _needed(native / name) <= GLIBC | transport
+        assert _newest_glibc((native / name).read_bytes()) <= (2, 17)
+
     certificate, key = authority().pair("localhost").write(tmp_path, "server")
-    command = [str(python), "-P", "-m", "kanserve", "serve", str(repository), "--port", "0"]
+    trusted = tmp_path / "authority.pem"
+    trusted.write_bytes(authority().certificate)
+    grant = f'[[access]]\nroles = ["predict"]\ntoken_sha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"\n'
+    (tmp_path / "kanserve.toml").write_text(grant)
+    kanserve = [str(python), "-P", "-m", "kanserve"]
+    command = [*kanserve, "serve", str(repository), "--port", "0", "--http-port", "0", "--config", "kanserve.toml"]
     command += ["--tls-certificate", certificate, "--tls-key", key]
     environment = {"PATH": str(python.parent), "HOME": str(tmp_path)}
+    x = sample(serving.kan("raw"), 20)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as running:
         try:
-            address = said(running, "serving").split()[-1]
-            loaded = {line.split()[-1] for line in Path(f"/proc/{running.pid}/maps").read_text().splitlines()}
-            x = sample(serving.kan("raw"), 20)
-            with Client(address, tls=authority().certificate) as client:
+            line = said(running, "serving")
+            loaded = {entry.split()[-1] for entry in Path(f"/proc/{running.pid}/maps").read_text().splitlines()}
+            with Client(line.split()[-1], tls=authority().certificate, token=TOKEN) as client:
                 answer = client.predict("raw", x)
+            (port,) = re.findall(r"REST at https://[^/]*:(\d+)/v2", line)
+            answers = [_by_curl(port, trusted, x, token) for token in (TOKEN, "another")]
         finally:
             running.terminate()
-    np.testing.assert_allclose(answer, evaluate(serving.kan("raw"), x), rtol=1e-12, atol=1e-12)
-    native = installed / "kanserve" / "native"
-    assert {str(native / "libkanserve-server.so"), str(native / "libkanserve-server-tls.so")} <= loaded
-    assert not any("nghttp2" in path for path in loaded)
+    assert "gRPC (native) on " in line
+    assert {str(native / name) for name in transport} <= loaded
+    assert not any(re.search("nghttp2|llhttp|libyyjson.so", path) for path in loaded)
+    wanted = evaluate(serving.kan("raw"), x)
+    np.testing.assert_allclose(answer, wanted, rtol=1e-12, atol=1e-12)
+    assert [code for code, _ in answers] == [200, 401]
+    by_rest = answers[0][1]
+    np.testing.assert_allclose(by_rest["outputs"][0]["data"], wanted.ravel(), rtol=1e-12, atol=1e-12)
+    done = subprocess.run([*kanserve, "--version"], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert re.search("^native transport: nghttp2 .* llhttp .* yyjson .* OpenSSL ", done.stdout, re.MULTILINE)
+
+
+# What every Linux of the tag has.
+GLIBC = {f"lib{name}.so.{number}" for name, number in (("c", 6), ("m", 6), ("dl", 2), ("pthread", 0))}
+GLIBC |= {"ld-linux-aarch64.so.1"}
+TOKEN = "a-token-of-more-than-16-characters"
+
+
+def _needed(library: Path) -> set[str]:
+    """The libraries that the loader looks for when it loads this one."""
+    done = subprocess.run([want("readelf"), "-d", library], check=True, capture_output=True, text=True)
+    return set(re.findall(r"\(NEEDED\).*\[(.*)\]", done.stdout))
+
+
+def _by_curl(port: str, trusted: Path, x: "np.ndarray[Any, Any]", token: str) -> tuple[int, Any]:
+    """The code and the content with which REST over TLS answers a caller with this token."""
+    rows = {"name": "x", "datatype": "FP64", "shape": x.shape, "data": x.ravel().tolist()}
+    command = [want("curl"), "--silent", "--cacert", str(trusted), "--write-out", "\n%{http_code}"]
+    for header in (f"Authorization: Bearer {token}", "Content-Type: application/json"):
+        command += ["--header", header]
+    command += ["--data", json.dumps({"inputs": [rows]})]
+    address = f"https://localhost:{port}/v2/models/raw/infer"
+    done = subprocess.run([*command, address], check=True, capture_output=True, text=True)
+    content, _, code = done.stdout.rpartition("\n")
+    return int(code), json.loads(content)
 
 
 @pytest.mark.slow

@@ -196,6 +196,33 @@ def test_the_bill_has_the_libraries_that_a_wheel_is_linked_with(tree):
     assert list(release._linked([other])) == []
 
 
+@pytest.mark.parametrize("has", ["all", "no REST", "no transport"])
+def test_a_wheel_for_linux_whose_server_is_not_whole_fails_and_says_what_is_missing(tree, monkeypatch, capsys, has):
+    release, folder = tree
+    monkeypatch.setattr(release, "DIST", folder)
+    monkeypatch.setattr(release, "ROOT", ROOT)  # its list of packages
+    monkeypatch.setenv("KANSERVE_SERVER_LIBRARIES", str(folder))  # where none is
+    files = {"libkanserve-generic.so": b""}
+    if has != "no transport":
+        files["libkanserve-server.so"] = b"\0kanserve_listen_http\0" if has == "all" else b""
+    for tag in ("any", "manylinux_2_17_aarch64"):
+        with zipfile.ZipFile(folder / f"kanserve-0.0.9-py3-none-{tag}.whl", "w") as archive:
+            for name, content in files.items() if tag != "any" else ():
+                archive.writestr(f"kanserve/native/{name}", content)
+    release.wheels(partial=True)
+    assert "any.whl: pure Python; grpcio serves" in capsys.readouterr().out
+    if has == "all":
+        release.wheels(partial=False)
+        assert "aarch64.whl: kernels, no operators, native transport with REST" in capsys.readouterr().out
+        return
+    with pytest.raises(SystemExit, match="NOT WHOLE") as failed:
+        release.wheels(partial=False)
+    needed = "libnghttp2-dev:arm64, libssl-dev:arm64, zlib1g-dev:arm64, libzstd-dev:arm64, libllhttp-dev:arm64, "
+    what = "native REST" if has == "no REST" else "native transport"
+    assert f"aarch64.whl has no {what}, which needs {needed}libyyjson-dev:arm64" in str(failed.value)
+    assert "PARTIAL=1" in str(failed.value)
+
+
 def test_sites_of_versions_list_one_another_and_begin_with_the_newest_release(tree, tmp_path_factory, monkeypatch):
     release, folder = tree
     site, docs = tmp_path_factory.mktemp("site"), module("docs_site")
