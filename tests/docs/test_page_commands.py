@@ -72,6 +72,7 @@ EXCEPTIONS = {
     ("docs/serving.md", "curl localhost:8002"): "the port of a server that runs; the same call runs here",
     ("docs/c.md", "gcc -std=c99 -DP_VECTOR_MATH"): "wants source of another option, which tests/unit/exporters build",
     ("docs/start/five-minutes.md", "pip install"): "a package index",
+    ("docs/installation.md", "mkdir libraries"): "packages of Debian; test_package.py builds a wheel where they are",
     ("docs/how-to/travel.md", "mlflow models serve"): "test_mlflow.py runs it, on a free port",
     ("docs/tutorials/browser.md", ""): "npm; test_site.py opens the page with these files",
     (

@@ -5,8 +5,18 @@ from collections.abc import Collection
 
 import pytest
 
+from kanserve.native import build
 from tests.support.paths import ROOT
 
+# Pages that tell readers what to install.
+NAMING = [
+    *("README.md", "CONTRIBUTING.md", "docs/installation.md", "docs/serving.md", "deploy/README.md"),
+    *("deploy/Dockerfile", "Makefile", "kanserve/native/build.py"),
+]
+PAGES = [
+    *NAMING,
+    *(name for path in sorted((ROOT / "docs").rglob("*.md")) if (name := str(path.relative_to(ROOT))) not in NAMING),
+]
 PAGE = (ROOT / "docs" / "installation.md").read_text("utf-8")
 MEASURED = PAGE.split("<!-- measured by benchmarks/installation.py -->")[1].split("<!-- end -->")[0]
 # Of each row the seconds and, where something was installed, the MB.
@@ -47,6 +57,16 @@ def test_each_size_and_time_of_an_installation_is_a_measured_one(file, begin, en
     # A command's own number, such as a time that can be set, is no measurement.
     said = claims(re.sub(r"`[^`]*`[^.]*kills after 10 seconds|terminationGracePeriodSeconds.*", "", text))
     assert said and not [line for line in said if not measured(*line)]
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_where_the_packages_of_the_native_transport_are_named_all_five_are(file):
+    # The edge server needs fewer, and not libssl-dev.
+    paragraphs = re.split(r"\n[\s#]*\n", (ROOT / file).read_text("utf-8"))
+    naming = [text for text in paragraphs if "libnghttp2-dev" in text and "libssl-dev" in text]
+    assert naming or file not in NAMING
+    for text in naming:
+        assert not [name for name in build.SERVER_PACKAGES | build.HTTP1_PACKAGES if name not in text], text
 
 
 def test_each_table_says_when_and_where_it_was_measured():
