@@ -43,7 +43,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test test-fast test-extended test-all test-processors fresh check protos bench bench-inference bench-train bench-formulas bench-serving
+.PHONY: run test test-fast test-slow test-extended test-grpcio test-all test-processors fresh check protos bench bench-inference bench-train bench-formulas bench-serving
 .PHONY: bench-installation clients engines importers soak cross clean
 
 run: $(DEMO)
@@ -61,16 +61,24 @@ test: $(INSTALLED)
 	$(PYTEST) -m 'not extended and not timing'
 	$(TIMED) -m 'not extended'
 
-# Further cases of what the others test, the benchmarks' own tests, what is published, and the server's tests by grpcio.
+# Further cases of what the others test, the benchmarks' own tests, and what is published.
 test-extended: $(INSTALLED)
 	$(PYTEST) -m 'extended and not timing'
-	$(PYTEST) -m 'not extended and not timing' --transport grpcio tests/unit/serve tests/unit/client
 	$(TIMED) -m 'extended'
 
-test-all: test test-extended
+# The server's tests by grpcio, where the native transport is there too.
+test-grpcio: $(INSTALLED)
+	$(PYTEST) -m 'not extended and not timing' --transport grpcio tests/unit/serve tests/unit/client
+
+test-all: test test-extended test-grpcio
 
 test-fast: $(INSTALLED)
 	$(PYTEST) -m 'not slow and not extended and not timing'
+
+# What `make test` runs besides.
+test-slow: $(INSTALLED)
+	$(PYTEST) -m 'slow and not extended and not timing'
+	$(TIMED) -m 'not extended'
 
 # The tests that compute, with the linear algebra of older and newer processors and on one and two threads.
 test-processors: $(INSTALLED)

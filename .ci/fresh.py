@@ -5,7 +5,8 @@ HOME, and nothing prepared.
     python3 .ci/fresh.py debian run test-fast    in a bare Debian with what the README asks for
     python3 .ci/fresh.py here test --busy 6      beside processes that compute all the time
 
-It needs Python alone; a bare Debian wants root and mmdebstrap. Each command is a target of make; its output is shown if it fails, and its time is printed.
+It needs Python alone; a bare Debian wants root and mmdebstrap. Each command is a target of make; its output is shown if
+it fails, and its time is printed.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # as a script in .ci, which is not a package
 
-from tests.support import debian_root  # noqa: E402
+from tests.support import debian_root, processors  # noqa: E402
 
 # What the README asks for, under Debian's names, and the certificates and git that a clone came by.
 NEEDED = ("python3", "python3-venv", "gcc", "libc6-dev", "make", "git", "ca-certificates")
@@ -68,6 +69,7 @@ def main() -> None:
     if chosen.place == "debian" and (os.geteuid() or not shutil.which("mmdebstrap")):
         sys.exit("A bare Debian wants root and mmdebstrap.")
     make_place = _here if chosen.place == "here" else _debian
+    print(processors.description(), flush=True)
     with tempfile.TemporaryDirectory(prefix="kanserve-") as folder, _busy(chosen.busy):
         place = make_place(Path(folder))
         for target in chosen.targets:

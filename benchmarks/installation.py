@@ -85,7 +85,6 @@ def _rows(python: str, *, tests: bool) -> Iterator[str]:
         torch = re.search(r"Successfully installed.* torch-(\S+)", installed.output)
         yield _row(f"`make test`: install by pip, torch {torch[1] if torch else 'there'}", installed, clone)
         if tests:
-            yield _row("`make test-fast`", _run([*command, "test-fast"], clone, environment))
             ran = _run([*command, "test"], clone, environment)
             yield _row(f"`make test`: {', '.join(re.findall(r'[0-9]+ (?:passed|skipped)', ran.output))}", ran)
     for extras in SERVERS:

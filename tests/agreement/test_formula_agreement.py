@@ -8,6 +8,7 @@ from tests.support.generated_networks import networks
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_the_formula_of_any_network_is_the_network(kan):

@@ -6,6 +6,7 @@ from tests.support.kans import LARGE_LAST, ZOO
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", LARGE_LAST)
 def test_the_formula_of_each_network_of_the_zoo_is_the_network(name):
     kan = ZOO[name]()

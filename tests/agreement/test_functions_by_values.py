@@ -140,6 +140,7 @@ def test_the_sympy_form_is_the_given_one_or_an_undefined_function():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["c_source", "numpy_source"])
 @pytest.mark.parametrize("precision", ["double", "float"])
 def test_exported_files_give_the_same_values(name, precision, tmp_path):
@@ -278,6 +279,7 @@ def test_torch_has_the_values_and_both_derivatives():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_search_finds_a_law_again():
     x = X[:, :1]
     y = 2 * lambert(3 * x[:, 0]) + 1
@@ -294,6 +296,7 @@ class Asked:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_callable_without_a_name_reaches_the_workers_of_a_search():
     kanserve.register_function("shifted", numpy=lambda x: np.tanh(x) + 3, derivative=lambda x: 1 - np.tanh(x) ** 2)
     token = SEARCH.set(SearchSettings(driver=DriverSettings(workers_after_seconds=0)))

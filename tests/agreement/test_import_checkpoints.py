@@ -28,6 +28,7 @@ def test_each_recipe_says_why_it_is_there():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", IMPORTED)
 def test_a_checkpoint_is_known_for_what_it_is_and_gives_what_its_library_gave(name):
     found = conversion(name)

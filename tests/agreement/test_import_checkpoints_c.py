@@ -20,6 +20,7 @@ def _without_formulas(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("which", [*PORTIONS[:2], *(pytest.param(n, marks=pytest.mark.extended) for n in PORTIONS[2:])])
 def test_c_of_an_imported_network_is_the_network(which, tmp_path):
     precision: Precision = "double" if which % 2 else "float"

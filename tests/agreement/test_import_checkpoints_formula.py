@@ -13,6 +13,7 @@ NAMES = [name for name in IMPORTED if name not in FINER]
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "name", [*NAMES[::2], *(pytest.param(name, marks=pytest.mark.extended) for name in NAMES[1::2])]
 )

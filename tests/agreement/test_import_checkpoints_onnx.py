@@ -17,6 +17,7 @@ def _without_formulas(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("which", PORTIONS)
 def test_onnx_of_an_imported_network_is_the_network(which):
     precision: Precision = "float" if which % 2 else "double"  # of C the other one

@@ -70,6 +70,7 @@ def size_of_picture(axes, path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", SERVED)
 def test_an_imported_network_is_drawn_and_kept(name, tmp_path):
     kan = conversion(name).kan
@@ -81,6 +82,7 @@ def test_an_imported_network_is_drawn_and_kept(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_imported_networks_are_served_with_their_formulas(tmp_path):
     names = {name: name.replace("/", "-").replace("_", "-") for name in SERVED}
     for name, kind in SERVED.items():

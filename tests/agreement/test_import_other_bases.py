@@ -27,6 +27,7 @@ NETWORKS = {
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_backend_gives_what_the_reference_gives(name: str, tmp_path) -> None:
     torch.manual_seed(0)

@@ -22,6 +22,7 @@ def test_equal_numbers_make_equal_networks():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_portions_are_all_of_them():
     assert sorted(name for which in range(4) for name in portion(which)) == sorted(f"n{n}" for n in range(200))
     assert len(portion("zoo")) == len(ZOO)

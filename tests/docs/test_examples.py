@@ -12,6 +12,7 @@ pytestmark = pytest.mark.usefixtures("torch_threads")
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_each_equation_is_solved_and_all_who_tried_are_printed():
     _mlp.warm_up()
     for equation in poisson.equations(small=True):
@@ -52,6 +53,7 @@ def test_losses_and_misses_are_printed_as_such():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_only_the_documented_setting_forgets_nothing():
     results = continual.study(small=True)
     assert max(results[continual.BEST].errors) <= 1e-5
@@ -77,6 +79,7 @@ def test_the_perceptrons_derivatives_are_those_of_torch(activation):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_both_trainers_of_perceptrons_descend():
     mlp = _mlp.Mlp((1, 6, 1), "tanh")
     x = np.linspace(-1, 1, 40)[:, None]
@@ -89,6 +92,7 @@ def test_both_trainers_of_perceptrons_descend():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_an_example_is_one_command_that_prints_a_table(capsys):
     continual.main(["--small"])
     printed = capsys.readouterr().out

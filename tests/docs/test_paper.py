@@ -116,6 +116,7 @@ def test_a_knot_network_that_is_too_large_or_needs_other_inputs_is_missed():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_perceptrons_learn_within_their_parameters():
     x = np.random.default_rng(0).uniform(-1, 1, (200, 2))
     data = Dataset(x, x[:, 0] * x[:, 1])
@@ -127,6 +128,7 @@ def test_the_perceptrons_learn_within_their_parameters():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("number", ["1", "4", "5", "6", "7", "9", "12"])
 def test_a_small_study_is_one_command_that_prints_claims_and_saves_its_picture(number, tmp_path, capsys):
     kept, page = tmp_path / "rows.json", tmp_path / "paper.md"

@@ -15,6 +15,7 @@ from tests.support.readme_blocks import GUIDE, blocks, write_tables
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_every_block_of_the_readme_and_the_guide_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_tables(tmp_path)

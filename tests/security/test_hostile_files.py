@@ -9,6 +9,7 @@ from tests.support import artifact_mutations
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("make", "count"),
     [

@@ -17,6 +17,7 @@ ALL = pytest.mark.parametrize("library", importers.LIBRARIES)
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_each_hostile_file_is_read_or_refused_in_one_line(outcomes):
     assert len(outcomes) > 1000
     for outcome in outcomes:
@@ -41,6 +42,7 @@ def test_only_what_is_whole_becomes_a_network(outcomes):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_hook_hears_what_a_payload_does(tmp_path):
     """The test of the test: the same pickle, loaded as it should not be, is heard and leaves its mark."""
     script = (
@@ -62,6 +64,7 @@ def test_the_hook_hears_what_a_payload_does(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_settings_are_as_safe_without_the_library_of_yaml(monkeypatch):
     import yaml
 

@@ -17,6 +17,7 @@ def test_thousands_of_hostile_requests_are_answered_or_refused_and_leave_nothing
     print(soak_security.hostile_requests(2500))
 
 
+@pytest.mark.extended
 def test_hostile_names_open_no_file_outside_of_the_repository():
     print(soak_security.hostile_names(120))
 

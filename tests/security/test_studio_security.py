@@ -182,6 +182,7 @@ def _twice(rows: object, number: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_takes_longer_than_its_limit_is_ended_and_the_next_call_is_answered():
     worker = Worker()
     try:

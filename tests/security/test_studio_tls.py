@@ -91,6 +91,7 @@ def test_without_tls_nothing_is_said(studio: Reached):
         connection.getresponse()
 
 
+@pytest.mark.extended
 def test_another_address_without_tls_is_refused(tmp_path: Path):
     law()[0].save(tmp_path / "law.safetensors")
     command = [sys.executable, "-m", "kanserve", "studio", str(tmp_path / "law.safetensors"), "--no-browser"]

@@ -69,13 +69,13 @@ SETTINGS = (
 def main() -> None:
     """Run the tests of the arguments, or those that compute, in each setting; ends with 1 if any fails."""
     flags = _processor_flags()
-    print(_processor(), flush=True)
+    print(description(), flush=True)
     ends = {}
     for setting in SETTINGS:
         print(f"\n{setting.name}:", flush=True)
         lacking = sorted(setting.flags - flags)
         ends[setting.name] = f"not run: this processor lacks {', '.join(lacking)}" if lacking else _run(setting)
-    print("", _processor(), *(f"{name}: {end}" for name, end in ends.items()), sep="\n")
+    print("", description(), *(f"{name}: {end}" for name, end in ends.items()), sep="\n")
     sys.exit(any("failed" in end for end in ends.values()))
 
 
@@ -100,7 +100,8 @@ def _processor_flags() -> set[str]:
     return {flag for line in _cpuinfo("flags") for flag in line.split()}
 
 
-def _processor() -> str:
+def description() -> str:
+    """The processor of this machine, and its cores."""
     return f"{next(iter(_cpuinfo('model name')), 'an unknown processor')}, {os.cpu_count()} cores"
 
 

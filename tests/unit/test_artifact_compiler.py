@@ -34,6 +34,7 @@ def test_every_backend_of_a_compiled_network_agrees_with_its_golden_rows(name, p
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_is_compiled_is_what_is_read_from_the_repository(tmp_path):
     artifact = compile(multiplication(), name="m", provenance={"who": "a test"})
     repository.publish(tmp_path, "m", artifact)
@@ -49,6 +50,7 @@ def test_what_is_compiled_is_what_is_read_from_the_repository(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_equal_networks_give_equal_bytes():
     one, other = compile(mixed()), compile(mixed())
     assert one.files == other.files
@@ -81,6 +83,7 @@ def test_a_network_that_is_finite_nowhere_is_not_compiled():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", ["double", "float"])
 @pytest.mark.parametrize("size", [1e9, 1e12])
 def test_a_network_that_multiplies_rounding_is_compiled(size, precision):

@@ -61,6 +61,7 @@ def encoded():
     return kanserve.Kan((layer,), inputs=(colour, kanserve.Variable("size", "", 0, 1, fill_value=0.25)))
 
 
+@pytest.mark.extended
 def test_what_is_logged_comes_back_with_the_same_bits():
     artifact = kanserve.compile(KAN, FORMATS, name="energy")
     with mlflow.start_run():
@@ -76,6 +77,7 @@ def test_what_is_logged_comes_back_with_the_same_bits():
     np.testing.assert_allclose(again.predict(x), evaluate(KAN, x), rtol=1e-12)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("form", ["network", "artifact", "loaded", "published", "estimator"])
 def test_every_form_of_a_model_can_be_saved(form, tmp_path):
     artifact = kanserve.compile(KAN, FORMATS)
@@ -94,6 +96,7 @@ def test_every_form_of_a_model_can_be_saved(form, tmp_path):
         flavour.save_model(3, tmp_path / "other")
 
 
+@pytest.mark.extended
 def test_the_signature_has_the_inputs_and_outputs(tmp_path):
     flavour.save_model(kanserve.compile(encoded(), FORMATS), tmp_path / "saved")
     signature = mlflow.models.get_model_info(str(tmp_path / "saved")).signature
@@ -135,6 +138,7 @@ def test_rows_without_names_are_taken_by_position(tmp_path):
     assert np.array_equal(model.predict(pd.DataFrame(x)).to_numpy(), model.predict(x).to_numpy())
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("file", ["manifest.json", "kan.safetensors", "numpy_source/model.py"])
 @pytest.mark.parametrize("damage", ["cut", "lost", "changed"])
 def test_what_did_not_arrive_whole_is_refused(file, damage, tmp_path):

@@ -151,10 +151,12 @@ def function(goal: Goal, one: Model, rows: Batches, positions: Places | None = N
     def loss_and_gradient(vector: Tensor) -> tuple[float, Tensor]:
         module = one.write(vector)
         total, gradient = shrinkage(goal, one, vector)
-        for part in rows.parts(goal.at_once, positions):
-            loss = _mean(goal, module, part) * (len(part) / count)
-            total += loss.item()
-            gradient += one.gradient(loss)
+        # The caller may have turned gradients off, and so may a Ctrl-C that ended an earlier fit within no_grad().
+        with torch.enable_grad():
+            for part in rows.parts(goal.at_once, positions):
+                loss = _mean(goal, module, part) * (len(part) / count)
+                total += loss.item()
+                gradient += one.gradient(loss)
         return total, gradient
 
     return loss_and_gradient

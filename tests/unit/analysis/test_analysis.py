@@ -198,6 +198,7 @@ def save(axes, path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_every_answer_has_a_picture_with_its_numbers(tmp_path):
     kan, _ = trained()
     shares = kanserve.interactions(kan)

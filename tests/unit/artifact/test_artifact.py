@@ -159,6 +159,7 @@ def _files(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_flipped_bit_in_any_byte_is_refused(tmp_path):
     write(tmp_path / "1", small())
     choose = random.Random(0)

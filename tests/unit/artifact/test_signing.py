@@ -105,6 +105,7 @@ def test_every_flipped_bit_and_truncation_of_a_signature_is_refused(version, tru
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_every_flipped_bit_of_a_signed_manifest_is_refused_by_the_signature(version, trusted):
     file = version / "manifest.json"
     data = file.read_bytes()
@@ -376,6 +377,8 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 """
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_a_signature_is_put_into_place_while_others_read(tmp_path, key):
     repository.publish(tmp_path / "models", "law", small())
     folder = tmp_path / "models" / "law" / "1"

@@ -114,6 +114,7 @@ def test_rows_outside_the_training_range_are_counted_on_standard_error(folder, k
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_classifiers_next_command_names_its_target_and_quotes_its_paths(folder, kanserve):
     rows = [f"{a!r},{'left' if a < 0 else 'right'}" for a in RNG.uniform(-1, 1, 60).tolist()]
     (folder / "two sides.csv").write_text("\n".join(["a,side", *rows]) + "\n")
@@ -133,6 +134,7 @@ def test_a_pipe_or_a_device_is_written_to_and_a_link_is_followed(folder, kanserv
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
     rows = RNG.uniform(-1, 1, (20_000, 4))
     np.savetxt(folder / "big.csv", rows, delimiter=",", header="a,b,c,z", comments="")
@@ -196,6 +198,7 @@ def test_inspect_shows_a_network_and_a_version(folder, kanserve):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_formula_is_printed_in_every_style_or_refused_where_it_is_too_long(folder, kanserve):
     for style, wanted in {"text": "exp(sin(", "latex": "e^{", "python": "np.exp(", "c": "exp(sin("}.items():
         code, out, _ = kanserve("formula", "law.safetensors", "--as", style)
@@ -253,6 +256,7 @@ def test_help_teaches_each_command_with_an_example(kanserve):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_module_runs_as_a_command():
     done = subprocess.run([sys.executable, "-m", "kanserve", "inspect", "none"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "kanserve: There is no file 'none'.\n")

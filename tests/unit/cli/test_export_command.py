@@ -36,6 +36,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("name", "precision"), [("mixed", "double"), ("domains", "float"), ("classifier", "double")])
 def test_check_measures_every_format_that_runs_here(name, precision, folder, kanserve):
     words = ("export", f"{name}.safetensors", "--check", "--json", "--precision", precision)
@@ -59,6 +60,7 @@ def test_check_shows_a_table_and_writes_what_it_has_checked(folder, kanserve):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_format_that_disagrees_ends_the_check_with_1_and_nothing_is_written(folder, kanserve, monkeypatch):
     load = numpy_backend.load
 
@@ -121,6 +123,7 @@ def test_a_form_of_c_is_written_as_source_alone(form, there, gone, folder, kanse
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_options_reach_their_exporters(folder, kanserve):
     onnx = pytest.importorskip("onnx")
     words = ("--opset", "17", "--ir-version", "8", "--gradient", "--format", "c_source,onnx_graph")
@@ -135,6 +138,7 @@ def test_options_reach_their_exporters(folder, kanserve):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_an_artifact_is_compiled_with_options_whose_name_and_precision_may_be_replaced():
     options = ExportOptions("law", "float", gradient=True)
     made = artifact_compiler.compile(mixed(), ["c_source"], options=options)
@@ -178,6 +182,7 @@ def test_publishing_says_what_was_not_compared(folder, kanserve, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_model_is_published_with_second_derivatives_if_they_are_asked_for(folder, kanserve):
     words = ("publish", "mixed.safetensors", "models", "--name", "law", "--format")
     assert kanserve(*words, "c_source", "--hessian")[0] == 0 and kanserve(*words, "c_source")[0] == 0

@@ -99,6 +99,7 @@ def test_a_search_tells_where_its_formulas_are_defined(kanserve, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("words", "message"),
     [

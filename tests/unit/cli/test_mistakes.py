@@ -117,6 +117,7 @@ BAD = {
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_line_exit_code_2_and_nothing_half_written(case, folder, kanserve):
     _bad_files(folder)

@@ -67,6 +67,7 @@ def test_a_pipe_is_refused_since_it_can_be_read_only_once(folder, kanserve):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_run_that_is_stopped_leaves_no_file(folder):
     rows = pa.table({"a": np.zeros(2_000_000), "b": np.zeros(2_000_000), "text": ["x" * 40] * 2_000_000})
     pyarrow.parquet.write_table(rows, folder / "many.parquet")

@@ -28,6 +28,7 @@ def running(*arguments: str, cwd: Path = ROOT) -> Iterator[tuple[subprocess.Pope
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_command_becomes_the_server_and_drains(repository):
     with running(str(repository), "--port", "0", "--threads", "2") as (process, address):
         command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
@@ -39,6 +40,7 @@ def test_the_command_becomes_the_server_and_drains(repository):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_settings_are_read_and_nothing_is_left_of_them(repository):
     with running(str(repository), "--port", "0") as (process, _):
         links = [
@@ -48,6 +50,7 @@ def test_the_settings_are_read_and_nothing_is_left_of_them(repository):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_lies_in_the_working_folder_is_not_imported(repository, tmp_path):
     for name in ("numpy", "grpc", "json", "kanserve_exporters"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
@@ -63,6 +66,7 @@ def test_what_lies_in_the_working_folder_is_not_imported(repository, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_path):
     from kanserve import repository
 
@@ -99,6 +103,7 @@ def test_the_collector_does_not_visit_the_modules_of_a_server(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_server_whose_standard_streams_are_closed_serves(repository, tmp_path):
     socket = str(tmp_path / "socket")
     command = [sys.executable, "-m", "kanserve", "serve", str(repository), "--unix-socket", socket, "--access-log", "-"]

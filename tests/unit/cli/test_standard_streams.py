@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("words", "code"),
     [(WORDS, 141), (["predict", "law.safetensors", "rows.csv"], 141), (["--help"], 141), (["serve", "--help"], 0)],
@@ -42,6 +43,7 @@ def test_a_reader_that_has_gone_is_no_error_to_report(folder, words, code):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 @pytest.mark.parametrize("words", [WORDS, ["--help"], ["serve", "--help"]], ids=" ".join)
 def test_an_output_without_space_is_one_line(folder, words):
@@ -52,6 +54,7 @@ def test_an_output_without_space_is_one_line(folder, words):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("words", [WORDS, ["predict", "law.safetensors", "rows.csv"]], ids=" ".join)
 def test_a_closed_output_is_no_output(folder, words):
     command = ["sh", "-c", 'exec "$@" >&-', "sh", *RUN, *words]

@@ -252,6 +252,7 @@ def test_rows_that_are_none_are_not_sent(client):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_server_that_does_not_answer_is_said_with_its_address():
     with Client("127.0.0.1:1") as nobody:
         assert not nobody.live() and not nobody.ready() and not nobody.ready("raw")

@@ -34,6 +34,7 @@ def draining(request: bytes, context: grpc.ServicerContext) -> pb.ModelInferResp
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_call_that_finds_no_server_is_made_again_under_the_same_name(asynchronous):
     failing = Failing(3, Y)
@@ -66,6 +67,7 @@ def test_each_attempt_has_what_is_left_of_the_time():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_attempts_end_with_the_time_that_a_call_has():
     failing = Failing(1000, Y)
     with (
@@ -162,6 +164,7 @@ def test_who_asks_whether_a_server_is_ready_wants_to_know_now():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_server_that_comes_back_on_its_port_is_found_again():
     with Client("127.0.0.1:1", timeout=60.0) as nobody, pytest.raises(UnreachableError):
         nobody.predict("fox", [[1.0]])

@@ -92,6 +92,7 @@ def test_a_server_that_comes_back_is_watched_again_and_only_what_changed_is_told
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_stream_that_breaks_is_made_again_with_longer_and_longer_pauses(asynchronous):
     times: list[float] = []

@@ -72,6 +72,7 @@ def random_edit(session: Session, draw: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.data(), st.sampled_from(STARTS))
 def test_a_replayed_session_gives_the_equal_network_bit_for_bit(data, name):
@@ -100,6 +101,7 @@ def test_a_replayed_session_gives_the_equal_network_bit_for_bit(data, name):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_session_with_every_kind_of_step_is_replayed(monkeypatch):
     kan, data = law()
     session = Session(kan, data, seed=3)

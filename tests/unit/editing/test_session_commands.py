@@ -59,6 +59,7 @@ def facts(answer):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_network_becomes_a_formula_edit_by_edit_and_a_program_that_replays_it(session):
     before = facts(session("new", "kan.safetensors", "rows.csv", "--json"))
     assert before["file"] == "session.json" and before["edges"] == 3
@@ -183,6 +184,7 @@ def test_a_sparkline_is_low_where_the_curve_is_and_empty_where_it_is_not():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_page_on_sessions_does_what_it_shows(tmp_path, monkeypatch, capsys):
     page = (DOCS / "session.md").read_text("utf-8")
     monkeypatch.chdir(tmp_path)

@@ -61,6 +61,7 @@ def test_a_snapshot_has_all_that_a_view_needs_as_plain_data():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_page_of_a_notebook_has_a_curve_for_each_edge_and_names_stay_text():
     session = Session(*law()).rename("x", "<script>").snap("L/D->h1", "x^2")
     page = session._repr_html_()

@@ -76,6 +76,7 @@ def test_importances_add_up_to_one_and_a_column_of_noise_has_least():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("names", [(0, 7), (False, True), (1.0, 3.0), ("no", "yes")])
 def test_labels_of_any_kind_come_back_with_their_probabilities(names):
     x, y = labelled(names=names)
@@ -90,6 +91,7 @@ def test_labels_of_any_kind_come_back_with_their_probabilities(names):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_of_three_classes_each_has_a_score_and_the_highest_is_predicted():
     x, y = rows(120)
     labels = np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))
@@ -107,6 +109,7 @@ def test_logarithms_of_probabilities_are_finite_where_the_probabilities_are_zero
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("make", [KANRegressor, KANClassifier])
 def test_a_weight_is_a_repetition_and_the_order_of_rows_does_not_matter_bit_for_bit(make):
     x, y = labelled(40) if make is KANClassifier else rows(40)
@@ -269,6 +272,7 @@ def test_a_pickle_of_an_unfitted_estimator_is_unfitted():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_classifier_is_wide_unless_its_scores_shall_be_formulas(monkeypatch):
     x = np.random.default_rng(0).uniform(-1, 1, (60, 2))
     y = (x.sum(axis=1) > 0).astype(int)

@@ -28,6 +28,7 @@ print(len(statuses), "checks")
 
 # Small and soon trained: the checks fit each a hundred times and more, and ask how it behaves, not how well it fits.
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "estimator",
     [

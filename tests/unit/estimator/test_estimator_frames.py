@@ -51,6 +51,7 @@ def test_the_names_of_a_frame_are_those_of_the_network(frames):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("frames", [pd, pl], ids=["pandas", "polars"])
 def test_answers_may_be_a_frame_and_labels_a_series(frames):
     x = columns(40)
@@ -116,6 +117,7 @@ def test_several_outputs_have_a_list_of_formulas():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_classifier_has_a_formula_for_each_score():
     x = columns()
     table = pd.DataFrame(x)

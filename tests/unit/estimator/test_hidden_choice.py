@@ -18,6 +18,7 @@ def samples(rows: int = 300, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_sum_of_curves_in_noise_needs_no_hidden_nodes():
     x, y = samples()
     model = KANRegressor(random_state=0).fit(x, y)
@@ -35,6 +36,7 @@ def test_a_product_gets_hidden_nodes():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_tables_choose_their_hidden_nodes_too():
     x, y = samples(120)
     x[::5, 2] = np.nan
@@ -57,6 +59,7 @@ def test_the_mean_of_networks_predicts_noisy_answers_better_than_one():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_exact_answers_need_one_network():
     x, _ = samples()
     y = x[:, 0] * x[:, 1]
@@ -112,6 +115,7 @@ def test_what_is_far_behind_on_many_rows_is_not_tried_again():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("rows", "tried"), [(900, 1), (300, 2), (150, CHOICE.folds)])
 def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatch, rows, tried):
     seen: list[tuple[int, ...]] = []
@@ -129,6 +133,7 @@ def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_of_many_rows_inputs_that_tell_nothing_are_left_out():
     generator = np.random.default_rng(0)
     x = generator.uniform(size=(CHOICE.many_rows, 30))

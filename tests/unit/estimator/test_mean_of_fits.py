@@ -15,6 +15,7 @@ def flowers(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_few_rows_are_classified_by_the_mean_of_four_narrow_networks():
     x, y = flowers(60)
     automatic = KANClassifier(random_state=0, steps=5).fit(x, y)
@@ -25,6 +26,7 @@ def test_few_rows_are_classified_by_the_mean_of_four_narrow_networks():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_many_classes_or_rows_get_one_wide_network():
     for x, y in (flowers(90, 9), flowers(1200)):
         automatic = KANClassifier(random_state=0, steps=2).fit(x, y)

@@ -84,6 +84,7 @@ ENCODERS = {
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_a_network_predicts_what_the_pipeline_does(kind):
     frame = table()
@@ -96,6 +97,7 @@ def test_a_network_predicts_what_the_pipeline_does(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_exported_files_predict_what_the_pipeline_does(tmp_path):
     frame = table()
     encoder = ENCODERS["one hot"]

@@ -23,6 +23,7 @@ def test_each_form_has_its_files_and_no_others(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @LANGUAGES
 @pytest.mark.parametrize("form", ["single_file", "header_only"])
 def test_the_test_program_needs_one_file_only(tmp_path, compiler, form):
@@ -82,6 +83,7 @@ def test_two_networks_in_one_unit_do_not_meet(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_forms_compute_the_same_bits(tmp_path):
     """The same rows by the same code: the test programs print 17 digits."""
     printed = []
@@ -107,6 +109,7 @@ def test_names_that_look_like_the_forms_own_marks_stay_text(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_readme_of_each_form_builds(tmp_path):
     """The commands it gives, as they stand there, but for the make tool's and those that write to the system."""
     for form in ("files", "single_file", "header_only"):

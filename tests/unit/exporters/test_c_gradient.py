@@ -95,6 +95,7 @@ def zoo(request, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_derivatives_are_the_references_on_the_zoo(zoo):
     precision, kans, library = zoo
     for name, kan in kans.items():
@@ -106,6 +107,7 @@ def test_derivatives_are_the_references_on_the_zoo(zoo):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_codes_are_those_of_predict(zoo):
     precision, kans, library = zoo
     for name, kan in kans.items():
@@ -114,6 +116,7 @@ def test_codes_are_those_of_predict(zoo):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_many_rows_give_what_each_alone_gives_with_the_outputs_of_predict(zoo):
     precision, kans, library = zoo
     for name, kan in kans.items():
@@ -127,6 +130,7 @@ def test_many_rows_give_what_each_alone_gives_with_the_outputs_of_predict(zoo):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_derivatives_are_what_small_steps_of_predict_say(tmp_path):
     names = ("multiplication", "raw_features", "every_function", "orders", "uneven_knots", "classifier")
     kans = {name: ZOO[name]() for name in names}
@@ -193,6 +197,7 @@ def test_products_scales_and_both_ways_through_the_layers_agree(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_every_function_has_its_derivative_far_out_and_close_in(tmp_path):
     kans, places = each_function(), FAR_OUT_AND_CLOSE_IN
     library = compiled(tmp_path, kans)

@@ -78,6 +78,7 @@ def assert_right(kan: Kan, x: NDArray[Any], got: NDArray[Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_second_derivatives_are_the_references_on_the_zoo(tmp_path):
     """On its rows: on knots, outside of the grid, with NaN and infinity."""
     kans = {f"zoo_{name}": make() for name, make in ZOO.items()}
@@ -97,6 +98,7 @@ def test_second_derivatives_are_the_references_on_the_zoo(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_in_float_they_are_the_references_but_for_the_ends_of_the_range(tmp_path):
     """At an end the second derivative of a spline jumps to 0, and an input rounded to float may be on either side."""
     kans = {f"zoo_{name}": make() for name, make in ZOO.items()}
@@ -125,6 +127,7 @@ def shaped(seed: int, o: int, i: int, arity: list[int] | None = None) -> Layer:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_products_and_scales_agree_in_every_layer(tmp_path):
     kans = {
         "first": Kan((shaped(1, 5, 3, [1, 2, 2]), shaped(2, 1, 3))),
@@ -166,6 +169,7 @@ def test_on_knots_and_at_the_ends_of_the_range_the_interval_is_the_references(tm
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_every_function_has_its_second_derivative_far_out_and_close_in(tmp_path):
     kans, places = each_function(), FAR_OUT_AND_CLOSE_IN
     library = compiled(tmp_path, kans)
@@ -243,6 +247,7 @@ def test_outputs_and_derivatives_may_be_left_out_and_strides_are_checked(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_they_are_there_only_when_asked_for_and_can_be_left_out(tmp_path):
     files = exporter.export(mixed(), ExportOptions("net", gradient=True))
     assert not any(b"hessian" in data or b"_second" in data for data in files.values())

@@ -123,6 +123,7 @@ def everything(request, tmp_path_factory):
     return precision, kans, built(tmp_path_factory.mktemp("built"), kans, precision, level)
 
 
+@pytest.mark.extended
 def test_each_form_agrees_with_the_reference(everything):
     precision, kans, library = everything
     for name in kans:
@@ -134,6 +135,7 @@ def test_each_form_agrees_with_the_reference(everything):
             raise AssertionError(f"{name}: {error}") from None
 
 
+@pytest.mark.extended
 def test_one_row_is_a_batch_of_one_and_self_tests_pass(everything):
     precision, kans, library = everything
     kind, number = TYPES[precision]
@@ -147,6 +149,7 @@ def test_one_row_is_a_batch_of_one_and_self_tests_pass(everything):
             assert np.allclose(y, wanted, rtol=0, atol=1e-5 if precision == "float" else 1e-12, equal_nan=True), name
 
 
+@pytest.mark.extended
 def test_batches_end_anywhere_and_strides_may_be_longer_than_rows(everything):
     precision, _, library = everything
     kind = TYPES[precision][0]

@@ -32,6 +32,7 @@ def files():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_backend_agrees_with_the_reference_for_any_rows_given(files):
     backend, x = runtime.load(files), rows(mixed())
     want = evaluate(mixed(), x)
@@ -46,6 +47,7 @@ def test_the_backend_agrees_with_the_reference_for_any_rows_given(files):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_backend_of_a_float_model_answers_in_float_and_stays_quiet():
     made = exporter.export(mixed(), ExportOptions("net", "float"))
     backend = runtime.load({**made, **runtime.build(made)})
@@ -65,6 +67,7 @@ def test_older_processors_of_which_this_is_none_get_the_numbers_of_the_reference
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_large_tables_are_in_a_library_once(monkeypatch):
     rng = np.random.default_rng(0)
     kan = Kan((make_layer(rng.normal(size=(60, 50, 8)), knots=uniform_knots(-1, 1, 5, 3)),))
@@ -79,6 +82,8 @@ def size(library):
     return len(library[runtime.library_name()])
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_a_compiler_that_knows_no_levels_builds_the_plain_source(files, monkeypatch, tmp_path):
     compiler = tmp_path / "old"
     compiler.write_text('#!/bin/sh\ncase "$*" in *march*|*FAST*) exit 1;; esac\nexec cc "$@"\n')
@@ -89,6 +94,7 @@ def test_a_compiler_that_knows_no_levels_builds_the_plain_source(files, monkeypa
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the levels are those of x86-64")
 def test_all_public_functions_go_to_the_level_of_the_processor(monkeypatch):
     made = exporter.export(ZOO["classifier"](), ExportOptions("net"))
@@ -103,6 +109,7 @@ FUNCTIONS = ["symbolic", "every_function", "special", "domains"]
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", ["double", "float"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_vector_math_agrees_with_the_reference_row_by_row(name, precision):
@@ -186,6 +193,7 @@ def together(work):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_library_loaded_after_another_was_dropped_is_not_the_old_one(files):
     # The loader takes libraries of one path for the same, and memory files have paths that come again.
     other = exporter.export(one_edge(), ExportOptions("net"))
@@ -263,6 +271,7 @@ def test_without_a_compiler_the_message_says_what_to_do(files, monkeypatch, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.skipif(os.name != "posix", reason="the compilers are shell scripts")
 def test_a_compiler_is_what_a_shell_would_run(files, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -326,6 +335,7 @@ def test_source_that_does_not_compile_is_an_export_error_with_the_compilers_word
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_compiler_that_does_not_end_is_stopped_with_all_that_it_started(files, monkeypatch, tmp_path):
     compiler = tmp_path / "slow"
     compiler.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! > {tmp_path}/child\nwait\n")

@@ -41,6 +41,7 @@ def information(folder: Path, kan: Kan, name: str = "net") -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @needs_cmake
 @pytest.mark.parametrize("fast", ["OFF", "ON"])
 def test_cmake_builds_tests_installs_and_is_found_again(tmp_path, fast):
@@ -60,6 +61,7 @@ def test_cmake_builds_tests_installs_and_is_found_again(tmp_path, fast):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @needs_cmake
 @needs_pkg_config
 def test_pkg_config_gives_the_flags_of_what_is_installed(tmp_path):
@@ -77,6 +79,7 @@ def test_pkg_config_gives_the_flags_of_what_is_installed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @needs_cmake
 def test_models_named_like_targets_libraries_and_macros_build(tmp_path):
     for name in ("test", "m", "linux"):
@@ -107,6 +110,7 @@ def test_the_readme_has_the_formula_and_the_builds(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_information_names_all_that_the_network_is(tmp_path):
     for name in ("raw_features", "classifier", "symbolic"):
         kan = ZOO[name]()

@@ -44,6 +44,8 @@ def test_compiled_c_agrees_with_the_reference_on_the_zoo(zoo):
             raise AssertionError(f"{name}: {error}") from None
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_self_tests_pass_and_measure_an_error(zoo):
     precision, kans, library = zoo
     for name in kans:
@@ -166,6 +168,7 @@ def test_self_tests_allow_what_rounding_does_to_a_row_and_no_more(tmp_path, prec
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_cmake_builds_and_tests_it(tmp_path):
     for path, data in exporter.export(multiplication(), ExportOptions("net", "float")).items():
         (tmp_path / path).write_bytes(data)
@@ -178,6 +181,7 @@ def test_cmake_builds_and_tests_it(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_it_builds_as_cpp_as_well(tmp_path, precision):
     kans = {
@@ -217,6 +221,7 @@ int main(void)
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_undefined_behaviour_does_not_happen_on_nasty_rows(tmp_path):
     for name in ("uneven_knots", "fine", "outside_zero", "hostile_names"):
         for path, data in exporter.export(ZOO[name](), ExportOptions(name)).items():
@@ -283,6 +288,7 @@ def test_inner_loops_can_be_compiled_for_several_processors(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_names_of_models_and_features_never_become_code(tmp_path):
     names = (
         "*/ int main",

@@ -16,6 +16,7 @@ from tests.support.sized_networks import all_symbolic
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", TYPES)
 def test_ten_layers_of_named_edges_work_in_every_format(precision, tmp_path: Path):
     kan = all_symbolic(*[5] * 11)

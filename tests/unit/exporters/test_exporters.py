@@ -53,6 +53,7 @@ def test_an_entry_point_adds_an_exporter_but_does_not_replace_ours(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("exporter", SOURCES)
 def test_equal_networks_give_equal_bytes_in_every_process(exporter):
     program = (
@@ -84,6 +85,7 @@ def test_a_constant_that_float_cannot_hold_is_refused(exporter):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("exporter", SOURCES)
 @pytest.mark.parametrize("name", list(ZOO))
 def test_source_is_ascii_and_names_no_path(exporter, name):

@@ -94,6 +94,7 @@ def assert_law(kan: Kan, language: str, folder, precision="double") -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("language", ["c", "numpy", "python"])
 def test_a_law_is_the_network(language, name, tmp_path):
@@ -104,6 +105,7 @@ def test_a_law_is_the_network(language, name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["domains", "constant", "every_function", "many_edges"])
 @pytest.mark.parametrize("language", ["fortran", "matlab", "rust"])
 def test_a_law_in_a_language_of_its_own_tools_is_the_network(language, name, tmp_path):
@@ -114,6 +116,7 @@ def test_a_law_in_a_language_of_its_own_tools_is_the_network(language, name, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", ["double", "float"])
 @pytest.mark.parametrize("language", law_programs.COMPILERS)
 def test_random_laws_compile_without_a_warning(language, precision, tmp_path):
@@ -137,6 +140,7 @@ def one_of_each(language: str) -> Kan:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("language", ["c", "fortran", "matlab", "numpy", "rust"])
 def test_a_law_in_float_has_no_double_in_it(language, tmp_path):
     kan = without(ZOO["every_function"](), *LANGUAGES[language].lacking)
@@ -151,6 +155,7 @@ def without(kan: Kan, *names: str) -> Kan:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", [*FUNCTIONS, *POWERS])
 def test_every_language_spells_a_function_or_says_that_it_has_none(name):
     kan = Kan((make_layer(functions=[[name]], affine=[[[0.25, 0.5, 1.5, 0.0]]]),))
@@ -198,6 +203,7 @@ def scaled(value: float) -> Kan:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("language", ["c", "fortran", "matlab", "numpy", "python", "rust"])
 def test_names_are_never_code(language, tmp_path):
     names = HOSTILE
@@ -211,6 +217,7 @@ def test_names_are_never_code(language, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["sin", "powf", "printf", "2 laws", "", "*/", "end", "Größe", "fn", "y1"])
 def test_the_function_has_a_name_that_the_language_allows(name, tmp_path):
     text = formula.source(symbolic(), "c", name=name)

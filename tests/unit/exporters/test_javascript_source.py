@@ -114,6 +114,7 @@ def numbers(texts: list[list[str]]) -> Array:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", NETWORKS)
 def test_node_gives_the_numbers_of_the_reference(name, answers):
     kan, x = NETWORKS[name]
@@ -123,6 +124,7 @@ def test_node_gives_the_numbers_of_the_reference(name, answers):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_probabilities_are_those_of_the_reference_and_of_classifiers_alone(answers):
     kan, x = NETWORKS["classifier"]
     assert_agrees(numbers(said(answers, "classifier")["chances"]), probabilities(kan, x))
@@ -132,6 +134,7 @@ def test_probabilities_are_those_of_the_reference_and_of_classifiers_alone(answe
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_rows_of_another_length_or_of_no_numbers_are_refused_with_what_is_wanted(answers):
     given = said(answers, "raw_features")["refused"]
     wanted = "2 numbers (temperature, pressure)"

@@ -30,6 +30,7 @@ def module(kan: Kan, options: ExportOptions = DOUBLE):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", list(ZOO))
 def test_the_module_agrees_with_the_reference(name):
     kan = ZOO[name]()
@@ -40,6 +41,7 @@ def test_the_module_agrees_with_the_reference(name):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", list(ZOO))
 def test_the_module_in_float_computes_in_float_and_agrees(name):
     kan = ZOO[name]()
@@ -105,6 +107,7 @@ def test_origins_that_float_rounds_leave_the_splines_where_they_were():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
 @pytest.mark.parametrize("outputs", [1, 40])
 @pytest.mark.parametrize(("options", "powers"), [(DOUBLE, (-200, -110, 110, 200, 306)), (FLOAT, (-30, -12, 12, 30))])
@@ -148,6 +151,7 @@ def test_splines_that_no_table_holds_are_refused_with_what_to_do():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("options", [DOUBLE, FLOAT])
 @pytest.mark.parametrize("name", list(ZOO))
 def test_one_row_is_computed_as_it_is_among_others(name, options):

@@ -72,6 +72,7 @@ def _run(kan: Kan, x: NDArray[np.float64], precision: Precision, how: How) -> ND
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_way_agrees_with_evaluate(how: How, precision: Precision) -> None:

@@ -97,6 +97,7 @@ def test_a_function_keeps_its_last_digits_in_double(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["deep", "uneven_knots", "uneven_zero", "LocalBasis", "LocalBasis, zero", "symbolic"])
 def test_a_row_that_is_not_finite_is_nan_and_nobody_elses_trouble(name: str, precision: Precision) -> None:
@@ -252,6 +253,8 @@ def test_a_row_too_large_for_float_is_nan() -> None:
     assert np.isnan(backend.predict(np.array([[1e200, 0.0], [0.0, 0.0]]))).tolist() == [[True], [False]]
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_what_is_exported_and_what_is_allowed_are_the_same_operators() -> None:
     single = {name: Kan((make_layer(functions=[[name]]),)) for name in FUNCTIONS}
     files = [model_bytes(name, precision) for name in ALL for precision in PRECISIONS]

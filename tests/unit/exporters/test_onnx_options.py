@@ -21,6 +21,7 @@ NAMES = ("classifier", "multiplication", "mixed", "uneven_knots", "orders", "raw
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("opset", "ir_version"), [(15, 8), (17, 8), (18, 9), (21, 10), (22, 10), (23, 11)])
 def test_every_version_that_can_be_asked_for_is_valid_and_runs(opset: int, ir_version: int) -> None:
     for name in NAMES:
@@ -49,6 +50,7 @@ def test_other_versions_are_refused_with_those_that_there_are(options: dict[str,
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ZOO)
 def test_standard_operators_alone_compute_the_same(name: str) -> None:
     kan = ZOO[name]()

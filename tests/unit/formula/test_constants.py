@@ -46,6 +46,7 @@ def _exact(tree, x, y):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("table", TABLES)
 def test_a_disguised_law_comes_back_as_simple_as_it_was_with_exact_constants(table):
     for law in load_equations(table):

@@ -115,6 +115,7 @@ def test_conditions_are_bounded_in_length_and_number():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_no_step_of_a_tree_leaves_its_interval(kan):
@@ -133,6 +134,7 @@ def test_no_step_of_a_tree_leaves_its_interval(kan):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(networks())
 def test_a_formula_with_no_condition_is_finite_in_all_of_its_range(kan):

@@ -20,6 +20,7 @@ CLOSED = {"constant", "symbolic", "every_function", "special", "domains", "power
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", LARGE_LAST)
 def test_every_formula_is_its_network(name):
     kan = ZOO[name]()

@@ -169,6 +169,7 @@ def test_the_c_builds_with_all_warnings_and_is_the_network(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_network_of_600_edges_has_a_bounded_formula():
     """What it costs is in test_formula_large."""
     kan = random_symbolic((20, 20, 10), seed=0)

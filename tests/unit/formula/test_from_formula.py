@@ -215,6 +215,7 @@ def test_the_132_equations_are_what_sympy_says(wanted):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_132_equations_exported_as_numpy_are_what_sympy_says(wanted):
     for n, (x, y) in enumerate(wanted):
         module = numpy_runtime.load(numpy_source.export(LAWS[n], ExportOptions("law", "double"))).module
@@ -222,6 +223,7 @@ def test_the_132_equations_exported_as_numpy_are_what_sympy_says(wanted):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_132_equations_exported_as_onnx_are_what_sympy_says(wanted):
     for n, (x, y) in enumerate(wanted):
         backend = onnx_runtime.load(onnx_graph.export(LAWS[n], ExportOptions("law", "double")))
@@ -239,6 +241,7 @@ def test_the_132_equations_exported_as_c_are_what_sympy_says(wanted, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_formula_of_each_equations_network_reads_back_as_the_equation(wanted):
     for n, (x, y) in enumerate(wanted):
         (formula,) = formulas(LAWS[n])

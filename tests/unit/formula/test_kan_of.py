@@ -23,6 +23,7 @@ def _agree(tree, kan, x):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("table", TABLES)
 def test_the_network_of_a_law_gives_the_numbers_of_its_tree(table):
     rng = np.random.default_rng(0)
@@ -33,6 +34,7 @@ def test_the_network_of_a_law_gives_the_numbers_of_its_tree(table):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", list(ZOO))
 def test_the_network_of_a_closed_form_of_the_zoo_gives_its_numbers(name):
     kan = without_encoding(ZOO[name]())

@@ -159,6 +159,7 @@ def truth(tree, row: dict[str, mpmath.mpf], jitter: Callable[[], float] = lambda
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(TREES)
 def test_a_network_is_its_formula_and_undefined_where_that_is(tree):

@@ -136,6 +136,7 @@ def test_random_formulas_are_printed_within_the_tolerance():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_more_random_formulas_are_printed_within_the_tolerance():
     assert_printed_within_the_tolerance(range(40, 340), fewest=150)
 

@@ -95,6 +95,7 @@ def test_of_many_residuals_some_tell_the_noise():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("loss", ROBUST)
 def test_robust_standard_errors_are_smaller_and_cover_the_truth(loss):
     """Under a t with 2.5 degrees of freedom, whose least-squares estimates vary twice as much or more."""

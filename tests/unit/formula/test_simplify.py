@@ -179,6 +179,7 @@ def test_a_formula_is_equal_wherever_it_was_finite_also_at_zero():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_simplifying_a_law_takes_few_steps_and_a_hopeless_formula_a_bounded_number():
     """In calls of functions: a law takes some 30,000, and twice as long a sum no more than one that is hopeless too."""
     x = rows_of({name: SIGNED for name in "abcdef"}, 1000, 0)

@@ -22,6 +22,7 @@ def test_the_formulas_of_a_small_network_are_stored_as_they_are(name: str) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "kan", [sized_networks.splines(10, 10, 5), sized_networks.network((20, 20, 10)), sized_networks.splines(40, 8, 1)]
 )

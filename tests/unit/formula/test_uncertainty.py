@@ -75,6 +75,7 @@ def test_standard_errors_are_the_scatter_of_repeated_fits():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_of_a_hundred_further_measurements_95_lie_in_the_interval():
     inside = mean_inside = 0
     for seed in range(200):

@@ -37,6 +37,7 @@ def difference(got: Array, want: Array) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("kind", "tolerance", "allowed"), [(np.float32, 1e-6, 1e-5), (np.float64, 1e-11, 1e-10)])
 @pytest.mark.parametrize(
     ("base", "count", "low", "high"),
@@ -174,6 +175,7 @@ def test_trained_centres_and_a_single_one_need_the_denominator():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_large_network_is_imported_and_its_size_is_said():
     state = state_of([784, 64, 10], kind=np.float32)
     conversion = converted(state)
@@ -183,6 +185,7 @@ def test_a_large_network_is_imported_and_its_size_is_said():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("stem", ["module.layers.", "layers.", "", "kan"])
 def test_layers_are_found_behind_any_prefix(stem):
     state = {stem + name.removeprefix("layers."): array for name, array in small().items()}

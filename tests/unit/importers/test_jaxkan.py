@@ -268,6 +268,7 @@ def uneven(rng, inputs):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-10])
 @pytest.mark.parametrize("centres", [even, uneven])
 @pytest.mark.parametrize("more", [{}, {"c_ext": np.ones(1), "std": np.array(0.4)}])

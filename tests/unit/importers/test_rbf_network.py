@@ -32,6 +32,7 @@ def deep(scale: float) -> State:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_later_layers_amplify_is_within_the_tolerance_too():
     conversion = converted(deep(3.0), denominator=0.15)
     x = np.linspace(-2.5, 2.5, 3001)[:, None]
@@ -42,6 +43,7 @@ def test_what_later_layers_amplify_is_within_the_tolerance_too():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_network_that_amplifies_rounding_beyond_the_tolerance_is_refused_with_what_can_be_met():
     with pytest.raises(CheckpointError, match="later layers amplify") as caught:
         converted(deep(300.0), denominator=0.15, tolerance=1e-9)
@@ -79,6 +81,7 @@ def rows(inputs: int) -> tuple[Array, ...]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("base", [True, False])
 @pytest.mark.parametrize("widths", [[3, 4, 2], [2, 1, 1], [12, 5, 1]])
 def test_a_layer_norm_is_kept_exactly(widths, base):

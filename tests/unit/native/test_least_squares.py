@@ -93,6 +93,7 @@ def test_loss_and_normal_equations_are_those_of_numpy(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @either_system
 @pytest.mark.parametrize("name", SMALL)
 def test_a_damped_step_with_all_penalties_is_that_of_numpy(name: str) -> None:
@@ -142,6 +143,7 @@ def test_bases_that_are_not_kept_are_found_again(name: str, monkeypatch: pytest.
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", LARGE)
 def test_any_number_of_threads_gives_the_same_bits(name: str, system: str) -> None:
     kan, x, y = _large(name)

@@ -150,6 +150,7 @@ def test_operators_that_do_not_compile_say_why(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_without_a_compiler_the_package_is_pure_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("kanserve", "exporters", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
         source = ROOT / name

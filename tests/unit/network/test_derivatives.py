@@ -54,6 +54,7 @@ def test_higher_derivatives_of_named_functions_are_those_of_sympy(name):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("order", [2, 3])
 def test_derivatives_agree_with_differences_of_those_one_order_lower(name, order):

@@ -133,6 +133,7 @@ def test_poisson_is_solved_on_points_that_the_network_was_not_made_with():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_nonlinear_equation_is_solved():
     viscosity = 0.05
 

@@ -59,6 +59,7 @@ def test_an_edge_that_does_not_exist_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_front_is_a_staircase_that_falls_with_the_recommended_formula_filled(found):
     axes = plot_pareto(found, theme="light")
     errors = np.asarray(axes.lines[1].get_ydata(), float)

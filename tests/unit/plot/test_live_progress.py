@@ -88,6 +88,7 @@ def test_the_report_of_the_caller_hears_every_event(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_calls_are_quiet_unless_progress_is_asked_for(capsys: pytest.CaptureFixture[str]):
     kan = kanserve.fit([2, 2, 1], DATA, starts=1)
     small = kanserve.simplify(kan, DATA)

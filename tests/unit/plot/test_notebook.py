@@ -73,6 +73,7 @@ def test_every_network_has_a_page(name):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("shape", [[10, 5, 2], [8, 8, 4], [100, 20, 1], [784, 64, 10]])
 def test_a_network_of_any_size_has_a_small_page(shape):
     page = checked(kanserve.create(shape, seed=1)._repr_html_())
@@ -95,6 +96,7 @@ def test_data_of_a_thousand_columns_show_some_and_say_so():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_names_are_text_in_every_page():
     kan = law(HOSTILE)
     kan = replace(kan, outputs=(Variable(HOSTILE[0]),))
@@ -123,6 +125,7 @@ def test_formulas_say_which_numbers_stand_for_categories_and_missing_values():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_findings_show_the_recommended_formula_first_and_all_of_them_in_a_table():
     found = kanserve.find_formulas((X, X[:, 0] ** 2 + np.sin(3 * X[:, 1]) + 0.3 * X[:, 2]), max_fits=400)
     page = checked(found._repr_html_())
@@ -131,6 +134,7 @@ def test_findings_show_the_recommended_formula_first_and_all_of_them_in_a_table(
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_session_folds_its_spline_formulas_and_draws_its_network_and_its_edges():
     kan = kanserve.create([5, 4, 1], seed=1)
     session = kanserve.Session(kan, (X, X[:, 0]))

@@ -62,6 +62,7 @@ def pictures(theme):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("theme", ["light", "dark", "auto"])
 def test_no_text_of_any_picture_is_dark_on_dark_or_light_on_light(theme):
     grounds = {"light": ["#FFFFFF"], "dark": ["#14191E"], "auto": ["#FFFFFF", "#14191E"]}[theme]

@@ -50,6 +50,7 @@ def cells(axes):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", sorted(set(ZOO) - {"wide"}))
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_every_network_is_drawn_to_png_and_svg(name, suffix, tmp_path):
@@ -108,6 +109,7 @@ def test_heat_maps_say_how_much_of_the_network_they_show():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_fifty_thousand_edges_are_a_few_collections_and_as_many_texts_as_tiles():
     kan = create([784, 64, 10], seed=1)
     axes = plot_network(kan)

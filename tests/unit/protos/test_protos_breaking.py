@@ -40,6 +40,7 @@ def test_the_protos_are_compatible_with_what_was_released():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("path", "before", "after"),
     [

@@ -20,7 +20,7 @@ def compiled() -> Artifact:
     return kanserve.compile(LINE, ["numpy_source"], name="line")
 
 
-@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.fixture(params=["memory", pytest.param("s3", marks=[pytest.mark.slow, pytest.mark.extended])])
 def root(request: pytest.FixtureRequest) -> str:
     if request.param == "s3":
         request.getfixturevalue("store")
@@ -64,6 +64,7 @@ def test_a_url_is_parted_into_repository_model_and_version(url: str, parts: obje
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_an_upload_that_ends_at_any_file_is_not_a_version(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, asked = compiled(), Remote._ask
     sent = len(artifact.files) + 1
@@ -92,6 +93,7 @@ def test_an_upload_that_ends_at_any_file_is_not_a_version(root: str, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_download_that_is_cut_or_changed_is_not_a_model(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, asked = compiled(), Remote._ask
     kanserve.publish(root, "line", artifact)

@@ -124,6 +124,7 @@ def test_an_artifact_whose_formulas_another_maker_wrote_has_a_card():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_large_network_and_one_of_splines_have_cards():
     large = kanserve.model_card(compiled(kanserve.create([40, 30, 3])))
     assert len(large.picture) < 500_000 and len(large.text) < 30_000
@@ -162,6 +163,7 @@ print(killed)
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_publisher_killed_at_any_point_leaves_whole_versions_and_whole_cards(tmp_path):
     write(tmp_path / "source", small())
     root = Path(repository.__file__).parents[2]

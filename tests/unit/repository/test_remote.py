@@ -24,7 +24,7 @@ from tests.support.artifacts import small
 _numbers = itertools.count()
 
 
-@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.fixture(params=["memory", pytest.param("s3", marks=[pytest.mark.slow, pytest.mark.extended])])
 def scheme(request: pytest.FixtureRequest) -> str:
     if request.param == "s3":
         request.getfixturevalue("store")

@@ -21,6 +21,7 @@ _numbers = itertools.count()
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_empty_files_in_place_of_folders_are_no_files(store: str) -> None:
     """Tools with a picture of folders make them in S3."""
     root = f"s3://bucket/models{next(_numbers)}"
@@ -32,6 +33,7 @@ def test_empty_files_in_place_of_folders_are_no_files(store: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_file_larger_than_it_may_be_is_not_fetched(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     root = f"s3://bucket/models{next(_numbers)}"
     repository.publish(root, "model", small())
@@ -73,6 +75,7 @@ Mortal(sys.argv[2]).publish("model", read(sys.argv[1]))
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_publisher_killed_before_any_file_leaves_no_partial_version(store: str, tmp_path: Path) -> None:
     write(tmp_path / "source", small())
     root = f"s3://bucket/models{next(_numbers)}"
@@ -89,6 +92,7 @@ def test_a_publisher_killed_before_any_file_leaves_no_partial_version(store: str
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_store_that_is_not_there_or_silent_is_an_error_of_ours_without_secrets(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

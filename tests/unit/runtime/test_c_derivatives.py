@@ -39,6 +39,7 @@ def moved(kan: Kan, side: float) -> Kan:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", kans.ZOO)
 def test_every_network_of_the_zoo_has_the_references_derivatives(name: str) -> None:
     """On its rows: on knots, outside the grid, with NaN and infinity. The library is the fast form of the source."""
@@ -58,6 +59,8 @@ def test_every_network_of_the_zoo_has_the_references_derivatives(name: str) -> N
     assert (np.abs(got[fine] - slopes[fine]) <= allowed).all()
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_one_row_and_many_rows_give_the_same() -> None:
     kan = kans.multiplication()
     backend: Any = load_backend(compile(kan, ("c_source",)), "c_source")
@@ -71,6 +74,8 @@ def test_one_row_and_many_rows_give_the_same() -> None:
         backend.differentiate(b"", 1)
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_an_artifact_has_derivatives_where_they_cost_little_and_an_export_where_they_are_asked_for() -> None:
     kan = kans.mixed()
     assert c_source.has_cheap_gradient(kan) and c_source.has_cheap_gradient(sized_networks.splines(784, 64, 10))
@@ -84,6 +89,7 @@ def test_an_artifact_has_derivatives_where_they_cost_little_and_an_export_where_
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_library_whose_derivatives_are_wrong_predicts_and_does_not_differentiate(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

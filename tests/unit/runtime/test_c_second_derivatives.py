@@ -20,6 +20,7 @@ HESSIAN = ExportOptions(hessian=True)
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", kans.ZOO)
 def test_every_network_of_the_zoo_has_the_references_second_derivatives(name: str) -> None:
     """On its rows: on knots, outside the grid, with NaN and infinity. The library is the fast form of the source."""
@@ -37,6 +38,8 @@ def test_every_network_of_the_zoo_has_the_references_second_derivatives(name: st
     assert (np.abs(got[fine] - wanted[fine]) <= 1e-11 * np.maximum(size, np.median(size, axis=0))).all()
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_rows_are_counted_and_only_an_export_that_asks_has_second_derivatives() -> None:
     kan = kans.mixed()
     backend: Any = load_backend(compile(kan, ("c_source",), options=HESSIAN), "c_source")
@@ -61,6 +64,7 @@ def changed(good: Artifact, before: bytes, wrong: bytes) -> Artifact:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_library_whose_second_derivatives_are_wrong_still_has_the_first_ones(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_name_that_is_no_backend_imports_nothing(name):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("width", [1e-6, 1e-3])
 def test_networks_that_jump_at_close_knots_agree_in_all_formats_and_between_the_knots(width):
     close = 0.3 + width * np.linspace(-0.5, 0.5, 4)
@@ -67,6 +68,7 @@ def test_networks_that_jump_at_close_knots_agree_in_all_formats_and_between_the_
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_loaded_backend_answers_like_the_network(name, model):
     kan, x = model.kan(), rows(model.kan())
@@ -120,6 +122,7 @@ def test_a_tampered_golden_row_is_found(name, model):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", EXPORTERS)
 def test_a_backend_of_another_network_is_found(name, model):
     first = mixed().layers[0]

@@ -42,6 +42,7 @@ def layers_of(one):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 @pytest.mark.parametrize("setting", [{}, {"factor": True}, {"deep": True}], ids=str)
 def test_each_offer_is_as_far_off_as_it_says(law, setting):
@@ -58,6 +59,7 @@ def test_each_offer_is_as_far_off_as_it_says(law, setting):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", [law for law in LAWS if "line" not in law and law != "none of these"])
 def test_a_law_that_is_in_reach_is_what_a_fit_makes_of_one_of_the_first_offers(name):
     samples = sampled(LAWS[name])

@@ -104,6 +104,7 @@ def test_a_sum_of_known_terms_is_found_and_is_a_network(law):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("law", "inputs"),
     [
@@ -121,6 +122,8 @@ def test_waves_are_found_by_their_frequencies(law, inputs):
     assert np.allclose(evaluate(found.best.kan, wide)[:, 0], law(*wide.T), atol=1e-8)
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_sums_of_scaled_functions_are_found_and_have_no_idle_terms():
     x = 2 * X
     for law, text in (
@@ -172,6 +175,8 @@ def test_values_of_a_part_that_are_not_exact_are_not_asked():
         assert ("polynomial" in log) is asked
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_only_the_functions_that_are_given_are_used():
     x = XY[:, :1]
     for law in (np.sin(x[:, 0]) + np.sin(x[:, 0] + x[:, 0] ** 2), np.tanh(3 * x[:, 0]) + x[:, 0] / 2):

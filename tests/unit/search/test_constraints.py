@@ -63,6 +63,7 @@ CASES: list[Any] = [
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("y", "options", "missing"), CASES)
 def test_every_formula_keeps_to_the_constraints(y, options, missing):
     limits = options.get("nested_constraints"), options.get("max_complexity")

@@ -26,6 +26,7 @@ def search_of(budget=None):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("count", "y", "reduction"),
     [
@@ -65,6 +66,7 @@ def test_the_rows_of_a_divided_law_weigh_what_the_noise_of_their_outputs_says():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_noise_of_a_product_does_not_hide_its_other_factor():
     generator = np.random.default_rng(0)
     x = generator.uniform((1, 3, 0, 0.2), (4, 5, 2.5, 1), (600, 4))
@@ -83,6 +85,7 @@ def test_a_constant_is_its_own_law():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_was_found_for_a_part_is_not_offered_for_the_whole():
     search, _ = search_of()
     y = np.exp(A) + np.sin(2 * B) * C
@@ -111,6 +114,7 @@ def test_a_search_that_is_over_looks_at_nothing():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("limit", ["time", "fits"])
 def test_a_step_that_would_take_long_is_left_when_there_is_nothing_left_to_spend(limit, monkeypatch):
     x = np.random.default_rng(1).uniform(0.5, 1.5, (800, 20))

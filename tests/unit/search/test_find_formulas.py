@@ -37,6 +37,7 @@ def data(*columns, y, names="abcdef"):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("columns", "y", "law"),
     [
@@ -67,6 +68,7 @@ def test_the_network_of_a_formula_gives_the_answers():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_noise_hides_neither_the_law_nor_its_constants_and_is_never_exact():
     y = 2.5 * A * np.exp(-0.5 * B)
     found = find_formulas(data(A, B, C, y=y + 0.01 * NORMAL), max_fits=MANY)
@@ -91,6 +93,7 @@ def test_equal_arguments_give_equal_findings():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_list_goes_from_simple_to_exact_and_every_step_is_worth_it():
     found = find_formulas(data(A, B, C, y=A * B**2 * (1 + C) + 0.01 * NORMAL), max_fits=MANY)
     listed = found.candidates
@@ -235,6 +238,7 @@ def clock_of(monkeypatch, tick):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_result_of_a_limit_of_fits_does_not_depend_on_the_clock(monkeypatch):
     found = []
     for tick in (0.0, 1e6):
@@ -246,6 +250,7 @@ def test_the_result_of_a_limit_of_fits_does_not_depend_on_the_clock(monkeypatch)
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("limit", [1, 40, 500])
 def test_no_more_fits_are_made_than_the_limit_allows(limit, monkeypatch):
     budget = Budget(max_fits=limit)
@@ -255,6 +260,7 @@ def test_no_more_fits_are_made_than_the_limit_allows(limit, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("limits", "tick", "ended"),
     [
@@ -275,6 +281,8 @@ def test_a_search_that_a_law_or_the_last_shape_ends_says_so():
     assert find_formulas((np.ones((400, 2)), A), max_fits=MANY).ended == "exhausted"
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_all_rows_decide_on_the_constants():
     generator = np.random.default_rng(4)
     x = generator.uniform(0.5, 1.5, (20_000, 2))

@@ -84,6 +84,7 @@ def test_the_simpler_quotients_have_fewer_terms_and_are_listed():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_workers_change_no_quotient():
     law = A * np.sin(B)
     y = law + 0.1 * law.std() * NOISE
@@ -108,6 +109,7 @@ def test_the_polynomials_that_show_noise_are_fitted_once_for_all_attempts():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_rival_with_surer_constants_beats_a_quotient_that_leaves_only_noise():
     law = np.arcsin(0.45 * A * np.sin(B))
     y = law + 0.1 * law.std() * NOISE
@@ -119,6 +121,7 @@ def test_a_rival_with_surer_constants_beats_a_quotient_that_leaves_only_noise():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("law", "text"),
     [
@@ -136,6 +139,7 @@ def test_laws_are_found_in_a_tenth_of_noise(law, text):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_polynomial_is_not_taken_for_a_quotient_with_a_common_factor():
     """Left out one by one, the terms of (x + y)(1 - a*x)/(1 - a*x) do not become those of x + y."""
     for seed in range(6):

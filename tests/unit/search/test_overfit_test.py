@@ -33,6 +33,7 @@ def test_an_input_of_many_values_is_not_known_by_heart():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_table_of_four_numbers_is_not_announced_as_exact():
     table = np.array([0.0, 3.1, -0.7, 2.2, 5.9])
     found = kanserve.find_formulas((ROWS, ROWS[:, 0] ** 2 * table[ROWS[:, 1].astype(int)]), max_fits=200)

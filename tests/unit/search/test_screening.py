@@ -50,6 +50,7 @@ def test_of_fewer_rows_than_columns_none_follows_from_others_by_that_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_law_of_three_inputs_of_many_is_exact():
     x = np.random.default_rng(1).uniform(0.5, 3, (1000, 200))
     found = find_formulas((x, x[:, 5] * x[:, 100] / x[:, 150]), max_fits=2000)

@@ -75,6 +75,8 @@ def test_a_law_of_few_exact_samples_is_exact(rows):
     assert found.best.formula.text == "3*x1^2" and found.status == "exact"
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 def test_a_line_through_five_samples_is_a_line():
     found = find_formulas(([[1.0], [2.0], [3.0], [4.0], [5.0]], [2.1, 3.9, 6.2, 7.8, 10.1]), max_fits=100)
     assert found.best.formula.text in ("2*x1", "1.98*x1 + 0.06")

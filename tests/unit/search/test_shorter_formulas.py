@@ -93,6 +93,7 @@ def test_linear_bilinear_and_quadratic_models_and_additive_splines_are_always_ca
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_long_law_with_noise_has_formulas_before_it_of_at_most_twice_the_complexity_of_each_other():
     y = evaluate_tree(law(SUM)[0], {}, X)
     found = find_formulas(rows_of(y + 0.04 * y.std() * GENERATOR.normal(size=300)), max_fits=1000)
@@ -115,6 +116,7 @@ def test_a_simpler_formula_that_is_no_worse_than_the_law_is_the_law():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_law_that_many_samples_refute_becomes_the_shorter_one_that_it_nearly_is():
     x = GENERATOR.uniform(1, 3, (200_000, 3))
     y = x[:, 0] * np.sin(2 * x[:, 1]) + x[:, 2] ** 2

@@ -39,6 +39,7 @@ def test_inputs_of_few_values_are_binned_by_value():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_formula_is_within_noise_or_exact_on_all_samples():
     found = find_formulas((X, LAW + 0.01 * LAW.std() * NOISE), max_fits=2000)
     assert found.status == "within noise" and not found.best.refuted and "exp(" in found.best.formula.text

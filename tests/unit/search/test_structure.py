@@ -138,6 +138,7 @@ def test_a_power_that_is_no_simple_number_is_itself():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_sums_fall_apart_through_their_link_into_all_their_parts():
     x = rows((1, 3), (3, 6), (1, 4), (2, 5), (0, 2), (1, 4))
     parts = [x[:, 0] - x[:, 1], x[:, 2] - x[:, 3], x[:, 4] - x[:, 5]]
@@ -191,6 +192,7 @@ def test_overlapping_sums_are_affine_in_the_input_that_they_do_not_share():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("inner", list(INNER))
 def test_an_input_may_enter_by_any_function_of_the_table(inner):
     x = rows((0.4, 3), (0.5, 2), (-1, 1))
@@ -228,6 +230,7 @@ def test_a_form_affine_in_one_of_two_inputs_is_read_off_quotients_that_leave_cor
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_inputs_that_enter_by_a_sum_or_a_product_are_merged():
     x = rows((1, 3), (1, 3), (1, 3), (1, 4))
     y = np.exp(-(((x[:, 0] - 2 * x[:, 1]) / x[:, 2]) ** 2)) * x[:, 3]

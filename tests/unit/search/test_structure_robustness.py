@@ -53,6 +53,7 @@ def hard_rows():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", list(hard_rows()))
 def test_every_question_has_an_answer(name):
     x, y = hard_rows()[name]

@@ -54,6 +54,7 @@ def test_several_unknown_functions_are_found_where_the_template_is_linear_in_the
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_with_noise_the_constants_are_fitted_together():
     y = (A**2 + 1) * np.exp(-0.7 * T) + 0.01 * NOISE
     found = search(y, "f(a)*exp(-b*t)", max_fits=60)

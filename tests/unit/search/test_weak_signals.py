@@ -17,6 +17,7 @@ def deviations(rows: int, inputs: int, seed: int = 0):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_an_input_that_explains_a_tenth_of_the_variance_is_in_the_best_formula():
     x, random = deviations(4000, 3)
     y = 0.6 * x[:, 0] + random.normal(size=len(x))
@@ -26,6 +27,7 @@ def test_an_input_that_explains_a_tenth_of_the_variance_is_in_the_best_formula()
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("rows", [60, 300])
 def test_noise_alone_is_explained_by_its_mean(rows):
     for seed in range(3):
@@ -34,6 +36,7 @@ def test_noise_alone_is_explained_by_its_mean(rows):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_search_that_ends_early_still_has_the_formula_of_fit_and_simplify():
     x, random = deviations(1000, 3)
     y = np.sin(6 * x[:, 0]) + np.exp(2 * x[:, 1]) + 0.2 * random.normal(size=len(x))

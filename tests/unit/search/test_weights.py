@@ -173,6 +173,7 @@ def test_helpers_of_weights():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("law", ["2.3*x1 + 0.7", "1.9*exp(0.37*x1)"])
 def test_standard_errors_under_unequal_noise_cover_the_truth(law):
     x = np.linspace(0, 3, 100)[:, None]

@@ -67,6 +67,7 @@ def law_rows(name: str, noise: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name, noise", [("ratio", 0.05), ("wave", 0.05), ("root", 0.05), ("nothing", 0.0)])
 @pytest.mark.parametrize("max_fits", [60, pytest.param(250, marks=pytest.mark.extended)])
 def test_two_workers_find_what_one_finds_bit_for_bit(name: str, noise: float, max_fits: int):
@@ -76,6 +77,7 @@ def test_two_workers_find_what_one_finds_bit_for_bit(name: str, noise: float, ma
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_threads_of_joblib_find_the_same_where_its_configuration_asks_for_them():
     import joblib
 
@@ -247,6 +249,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_ctrl_c_gives_the_formulas_so_far_and_leaves_no_process(tmp_path):
     (tmp_path / "search.py").write_text(INTERRUPTED)
     command = [sys.executable, str(tmp_path / "search.py")]

@@ -35,6 +35,7 @@ def at() -> Iterator[clients.Addresses]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "name", [client for client in clients.CLIENTS if client != "perf_analyzer"]
 )  # test_serve_load has that

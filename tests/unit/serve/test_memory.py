@@ -15,6 +15,7 @@ HEAP = 64 * 2**20  # bytes of addresses that glibc sets aside for an arena
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.skipif("MALLOC_ARENA_MAX" in os.environ, reason="whoever sets that knows better")
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="only glibc has arenas, seen in /proc only"

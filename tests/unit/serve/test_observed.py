@@ -121,6 +121,7 @@ def test_the_spans_belong_to_the_trace_of_the_caller(watched):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
 def test_metrics_are_at_an_address_of_their_own_where_one_is_set(workers):
     settings = Settings(str(serving.folder()), port=0, http_port=0, http_host="127.0.0.2", workers=workers)

@@ -30,6 +30,7 @@ def _hello(x: Array) -> Array:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("function", "shape", "edges"),
     [
@@ -46,6 +47,7 @@ def test_the_smallest_shape_is_found(function: Callable[[Array], Array], shape: 
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_two_layers_are_found_where_one_does_not_do() -> None:
     def distance(x: Array) -> Array:
         return np.asarray(np.hypot(x[:, 0] - x[:, 1], x[:, 2] - x[:, 3]))
@@ -88,6 +90,7 @@ def test_a_tolerance_ends_the_search_at_the_first_shape_that_meets_it() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_equal_arguments_give_equal_networks_and_every_step_can_be_gone_back_to() -> None:
     data, steps = _data(lambda x: x[:, 0] * x[:, 1]), list[SimplifyStep]()
     assert equal(discover(data, seed=7, report=steps.append), discover(data, seed=7))
@@ -98,6 +101,7 @@ def test_equal_arguments_give_equal_networks_and_every_step_can_be_gone_back_to(
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_classes_are_told_apart_by_the_inputs_that_they_depend_on() -> None:
     pytest.importorskip("torch")
     x = np.random.default_rng(4).uniform(-1, 1, (300, 3))

@@ -72,6 +72,7 @@ PRODUCTS: dict[str, tuple[Law, Ranges, Shape]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_a_law_comes_out_exact_from_a_trained_network(name: str) -> None:
     law, ranges, shape = PRODUCTS[name]
@@ -88,6 +89,7 @@ TRADED: dict[str, tuple[Law, Ranges]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", TRADED)
 def test_a_constant_may_be_either_terms(name: str) -> None:
     law, ranges = TRADED[name]
@@ -105,6 +107,7 @@ def test_three_factors_are_found_in_one_product() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("law", "ranges"),
     [
@@ -120,6 +123,7 @@ def test_what_discover_finds_comes_out_exact(law: Law, ranges: Ranges) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_network_as_others_make_them_comes_out_exact() -> None:
     """With base functions, scales and biases on its sums, and splines that are 0 outside their grids."""
     law: Law = lambda x, y: 3 * np.exp(np.sin(np.pi * x) + y**2) - 2  # noqa: E731  # as the laws above
@@ -144,6 +148,7 @@ def test_a_network_as_others_make_them_comes_out_exact() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_simplify_keeps_a_function_of_a_function() -> None:
     law, ranges, shape = PRODUCTS["(1 - a)/sqrt(1 - b²)"]
     data = _data(law, ranges)

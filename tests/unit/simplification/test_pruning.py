@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_classifier_of_few_rows_is_as_good_on_new_ones_with_fewer_edges() -> None:
     pytest.importorskip("torch")
     wine = load_wine()

@@ -54,6 +54,7 @@ def _names(kan: Kan) -> list[list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "shape", "edges"),
     [("exp(sin πx + y²)", (2, 1, 1), 3), ("xy", (2, 2, 1), 6), ("x/y", (2, 1, 1), 3)],
@@ -65,6 +66,7 @@ def test_a_network_shrinks_to_the_shape_of_its_function(name: str, shape: tuple[
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "functions"),
     [
@@ -80,6 +82,7 @@ def test_splines_become_the_exact_formula(name: str, functions: list[list[str]])
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_simplify_finds_a_product_and_drops_the_idle_input() -> None:
     name = "xy by multiplication"
     simple = simplify(_fitted(name), _data(name))
@@ -89,6 +92,7 @@ def test_simplify_finds_a_product_and_drops_the_idle_input() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_simplify_is_deterministic_and_reports_each_step() -> None:
     name = "xy by multiplication"
     steps: list[SimplifyStep] = []
@@ -142,6 +146,7 @@ def test_nothing_is_left_of_a_network_that_knows_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "name", ["on_a_knot", "outside_zero", "uneven_knots", "pruned", "constant", "mixed", "domains"]
 )
@@ -247,6 +252,7 @@ def test_a_spline_that_is_no_function_stays_one_unless_all_must_go() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_only_functions_that_are_allowed_are_used() -> None:
     name = "exp(sin πx + y²)"
     simple = symbolify(_pruned(name), _data(name), functions=("x", "cosh"), all_edges=True)

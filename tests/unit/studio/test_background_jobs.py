@@ -16,6 +16,7 @@ from tests.support.studios import Running, running, told_until_interrupted
 pytestmark = pytest.mark.slow  # each starts a studio and its workers
 
 
+@pytest.mark.extended
 def test_a_search_is_told_of_and_its_formula_is_taken_as_a_step(studio: Running):
     studio.post("search", {"seconds": 300})  # it ends with the law, long before
     assert studio.ask("/api/search", {"seconds": 20}).status == 503
@@ -53,6 +54,7 @@ def told_of(studio: Running, kind: str) -> tuple[list[dict[str, object]], thread
     return heard, ended
 
 
+@pytest.mark.extended
 def test_simplifying_tells_each_change_and_takes_the_steps_of_a_session():
     opened = noisy()
     assert opened.kan is not None and opened.data is not None
@@ -76,6 +78,7 @@ def test_simplifying_tells_each_change_and_takes_the_steps_of_a_session():
     assert len(again["view"]["snapshot"]["history"]) == 3
 
 
+@pytest.mark.extended
 def test_simplifying_that_is_cancelled_takes_the_steps_that_are_whole():
     with running(noisy()) as studio:
         heard, ended = told_of(studio, "simplify")
@@ -89,6 +92,7 @@ def test_simplifying_that_is_cancelled_takes_the_steps_that_are_whole():
     assert [one["step"] for one in steps] == ["prune()"]
 
 
+@pytest.mark.extended
 def test_a_table_is_fitted_first_and_a_cancelled_fit_keeps_its_best():
     x = np.random.default_rng(3).uniform(-1, 1, (2000, 3))
     data = Dataset(x, np.sin(4 * x[:, 0]) * x[:, 1] + x[:, 2] ** 3)

@@ -56,6 +56,7 @@ def test_the_token_is_written_nowhere(capfd: pytest.CaptureFixture[str]):
     assert studio.studio.token not in "".join(capfd.readouterr())
 
 
+@pytest.mark.extended
 def test_steps_give_the_network_that_the_session_gives_and_undo_the_equal_one(studio: Running):
     kan, data = law()
     now = studio.step("snap", edge="x->h1", function="sin")
@@ -70,6 +71,7 @@ def test_steps_give_the_network_that_the_session_gives_and_undo_the_equal_one(st
     assert equal(replayed(wanted, kan, data), wanted.kan)
 
 
+@pytest.mark.extended
 def test_a_step_on_a_state_that_has_passed_is_409_and_changes_nothing(studio: Running):
     studio.step("snap", edge="x->h1", function="sin")
     before = studio.network()
@@ -78,6 +80,7 @@ def test_a_step_on_a_state_that_has_passed_is_409_and_changes_nothing(studio: Ru
     assert equal(studio.network(), before)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("step", "status"),
     [
@@ -96,6 +99,7 @@ def test_a_step_that_fails_says_why_and_changes_nothing(studio: Running, step: o
     assert studio.get("snapshot")["view"]["revision"] == 0
 
 
+@pytest.mark.extended
 def test_of_steps_made_at_once_one_is_taken(studio: Running):
     answers = []
 
@@ -111,6 +115,7 @@ def test_of_steps_made_at_once_one_is_taken(studio: Running):
     assert len(studio.get("snapshot")["view"]["snapshot"]["history"]) == 1
 
 
+@pytest.mark.extended
 def test_candidates_are_the_suggestions_with_their_curves_in_the_units_of_the_edge(studio: Running):
     kan, data = law()
     found = studio.candidates("x->h1")
@@ -125,6 +130,7 @@ def test_candidates_are_the_suggestions_with_their_curves_in_the_units_of_the_ed
         assert 1 - ((own - other) ** 2).mean() / own.var() > 0.99
 
 
+@pytest.mark.extended
 def test_the_process_of_looks_is_up_while_the_first_view_is_made_and_that_of_steps_after_candidates(monkeypatch):
     asked: list[tuple[Worker, str]] = []
     begun = threading.Event()
@@ -160,6 +166,7 @@ def test_the_view_keeps_linear_algebra_on_one_thread(monkeypatch):
     assert threads == {1}
 
 
+@pytest.mark.extended
 def test_a_function_of_the_user_is_a_candidate_and_a_step_and_in_the_script(studio: Running):
     studio.post("functions", {"name": "bell", "formula": "1/(1 + x^2)"})
     found = {one["suggestion"]["function"]: one for one in studio.candidates("L/D->h1")}
@@ -168,6 +175,7 @@ def test_a_function_of_the_user_is_a_candidate_and_a_step_and_in_the_script(stud
     assert "register_function('bell', '1/(1 + x^2)')" in now["view"]["python"]
 
 
+@pytest.mark.extended
 def test_the_ruler_is_what_keeping_so_many_edges_gives(studio: Running):
     kan, data = law()
     points = studio.get("ruler")["points"]
@@ -206,6 +214,7 @@ def test_without_data_it_opens_with_rows_of_its_own_answers():
         assert found["view"]["measure"]["r2"][0] > 0.999999
 
 
+@pytest.mark.extended
 def test_constants_have_errors_and_the_price_of_a_simpler_number(studio: Running):
     kan, data = law()
     session = Session(kan, data)
@@ -245,6 +254,7 @@ def test_a_classifier_with_few_rows_is_said_to_be_judged_on_its_training_rows(st
         assert model["held_apart"] is False and model["held_out"] == 60
 
 
+@pytest.mark.extended
 def test_exports_are_what_the_exporters_write_and_agree_with_the_network(studio: Running):
     for kind in ("onnx_graph", "numpy_source", "c_source", "javascript_source"):
         found = studio.get(f"export/{kind}")
@@ -254,6 +264,7 @@ def test_exports_are_what_the_exporters_write_and_agree_with_the_network(studio:
     assert latex.startswith("z = ")
 
 
+@pytest.mark.extended
 def test_publishing_writes_the_next_version_of_the_model_that_was_opened(tmp_path):
     kan, data = law()
     repository.publish(tmp_path, "law", compile(kan, ["numpy_source"], name="law"))
@@ -266,6 +277,7 @@ def test_publishing_writes_the_next_version_of_the_model_that_was_opened(tmp_pat
         assert equal(repository.read(tmp_path, "law").kan(), studio.network())
 
 
+@pytest.mark.extended
 def test_a_network_with_an_own_function_is_published_for_processes_that_register_it(tmp_path):
     kan, data = law()
     with running(Opened(kan, "law", data, repository=str(tmp_path), name="law")) as studio:

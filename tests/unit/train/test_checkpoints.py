@@ -61,11 +61,15 @@ def test_an_interrupt_at_any_moment_gives_a_network_and_harms_no_checkpoint(
     assert killed[method]["resumed"]
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 @METHODS
 def test_a_signal_of_another_process_ends_a_fit_with_its_best_network(killed: dict[str, Any], method: str) -> None:
     assert killed[method]["finite"]
 
 
+@pytest.mark.slow
+@pytest.mark.extended
 @METHODS
 def test_nothing_is_left_half_written(killed: dict[str, Any], method: str) -> None:
     names = {"fit.checkpoint", "interrupted.checkpoint", "killed", "long.checkpoint", "short"}

@@ -38,6 +38,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", CALLS)
 def test_every_long_call_reports_events_that_are_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[Event] = []

@@ -23,6 +23,7 @@ def rows() -> Dataset:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("optimizer", ["lm", "adam", "lbfgs"])
 def test_progress_holds_both_losses_and_the_share_that_is_done(optimizer: str) -> None:
     told: list[Progress] = []

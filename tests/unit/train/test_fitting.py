@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_first_example_is_learnt_to_a_part_in_ten_thousand(seed: int) -> None:
     kan = fit([2, 5, 1], hello(1000, seed), seed=seed)
@@ -40,6 +41,7 @@ def test_the_error_falls_with_the_fourth_power_of_the_grid() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_deep_network_is_exact_at_the_ends_of_its_hidden_ranges_too(seed: int) -> None:
     def squares(rows: int, of: int) -> Dataset:
@@ -159,6 +161,7 @@ def _nasty(seed: int) -> tuple[Array, Array, list[int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
 @pytest.mark.parametrize("seed", range(60))
 def test_nasty_data_give_a_finite_network_no_worse_than_the_mean(seed: int) -> None:
@@ -207,6 +210,7 @@ def test_choices_are_made_on_some_of_many_rows_and_the_last_steps_take_all(monke
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("shape", "rows", "options", "method"),
     [

@@ -16,6 +16,7 @@ from kanserve.network.evaluate import activations, evaluate
 from kanserve.network.importance import importance
 from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.network.splines import span
+from kanserve.train import fit
 from kanserve.train.common.creation import create
 from kanserve.train.common.fit_progress import FitReport, Watch
 from kanserve.train.common.fit_settings import Method, Settings
@@ -57,6 +58,7 @@ def trained(
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("method", "steps"), [("lbfgs", 200), ("adam", 1000)])
 def test_it_learns_a_composition_to_a_hundredth(method: Method, steps: int):
     train, held = toy(0).split(0.2)
@@ -83,6 +85,7 @@ def test_classes_that_can_be_told_apart_do_not_drive_the_weights_to_infinity():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @BOTH
 def test_equal_seeds_give_equal_networks_and_no_global_seed_is_touched(method: Method):
     train, held = toy(0, 700).split(0.2)
@@ -97,6 +100,7 @@ def test_equal_seeds_give_equal_networks_and_no_global_seed_is_touched(method: M
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @BOTH
 @pytest.mark.parametrize(
     "answers",
@@ -123,6 +127,7 @@ def test_nasty_data_give_finite_networks(answers: Callable[[Array], Array], meth
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @BOTH
 def test_a_logarithm_that_could_leave_its_domain_does_not(method: Method):
     x = np.linspace(0.01, 1, 80)[:, None]
@@ -134,6 +139,7 @@ def test_a_logarithm_that_could_leave_its_domain_does_not(method: Method):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_l1_and_entropy_leave_fewer_edges_that_matter():
     train, held = toy(0, 600).split(0.2)
     kan = start(train, [2, 4, 1])
@@ -184,6 +190,7 @@ def test_hidden_grids_follow_their_data():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("method", "steps"), [("lbfgs", 200), ("adam", 1000)])
 def test_finer_grids_are_better_than_the_first_one_alone(method: Method, steps: int):
     train, held = toy(0).split(0.2)
@@ -274,3 +281,14 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], messa
 def test_data_of_another_shape_are_refused():
     with pytest.raises(DataError, match="from 3 inputs to 1 outputs cannot learn data with 2 and 1"):
         trained(create([3, 1]), toy(0, 20), None)
+
+
+@pytest.mark.parametrize("method", ["adam", "lbfgs"])
+@pytest.mark.filterwarnings("ignore:The network predicts worse")  # after so few steps
+def test_a_fit_trains_where_gradients_are_turned_off(method):
+    """As a Ctrl-C leaves them that comes at an unlucky moment of an earlier fit."""
+    x = np.random.default_rng(0).uniform(-1, 1, (50, 2))
+    options = {"grid": (3,), "starts": 2, "steps": 5, "optimizer": method}
+    wanted = fit([2, 1], (x, x[:, 0]), **options)
+    with torch.no_grad():
+        assert equal(fit([2, 1], (x, x[:, 0]), **options), wanted)

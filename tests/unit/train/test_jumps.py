@@ -98,6 +98,7 @@ def test_without_jumps_or_with_infinite_residuals_there_is_no_such_network() -> 
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
 def test_a_fit_learns_a_jump_nearly_without_error(optimizer: Literal["lm", "lbfgs"]) -> None:
     data, exact = steps(4000), steps(4000, 1)
@@ -108,6 +109,7 @@ def test_a_fit_learns_a_jump_nearly_without_error(optimizer: Literal["lm", "lbfg
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("moment", [0.3, 0.6, 0.9])
 def test_a_fit_with_jumps_goes_on_from_a_checkpoint_to_the_same_network(
     moment: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -61,6 +61,7 @@ def test_the_loss_is_half_the_mean_squared_error_of_the_reference(name: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ZOO)
 def test_the_jacobian_is_the_derivative_of_the_residuals(name: str) -> None:
     kan = ZOO[name]()
@@ -132,6 +133,7 @@ def test_constants_of_a_formula_are_found_to_the_last_digits() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @either_way
 @pytest.mark.parametrize("name", sorted(set(ZOO) - {"wide", "constant", "deep"}))
 def test_a_fit_is_finite_and_no_worse_than_its_beginning(name: str) -> None:

@@ -63,6 +63,7 @@ def test_gradients_of_inputs_are_the_derivative(name: str):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @EVERY
 def test_rows_that_are_not_finite_poison_no_parameter(name: str):
     kan = kans.ZOO[name]()
@@ -113,6 +114,7 @@ def test_a_function_without_a_finite_slope_passes_no_gradient():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_is_pruned_stays_pruned_under_any_optimizer():
     kan = kans.pruned()
     module = to_module(kan)
@@ -170,6 +172,7 @@ def test_a_module_can_change_its_precision_later():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("module", ["modules", "module_conversion", "gradient_fit", "objective", "optimizers"])
 def test_without_torch_an_import_says_what_to_install(module: str):
     program = (

@@ -42,6 +42,7 @@ def along(kan: kanserve.Kan, i: int, seed: int, reach: float = 4.0) -> np.ndarra
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("shape", [[3, 1], [3, 4, 1], [3, 3, 2, 1]])
 @pytest.mark.parametrize("loss", ["squared", "quantile"])
 def test_predictions_are_monotone_everywhere(shape, loss):
@@ -70,6 +71,7 @@ def test_the_logarithm_of_a_rate_is_monotone():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_probability_of_the_second_class_follows_the_sign():
     x, y = noisy()
     kan = fit([3, 3, 2], (x, np.where(y > 0.5, "yes", "no")), monotonic_cst=[1, -1, 0], grid=3, starts=2)

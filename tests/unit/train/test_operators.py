@@ -94,6 +94,7 @@ def test_the_kernels_are_there():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
@@ -145,6 +146,7 @@ def test_the_three_operators_are_those_of_plain_torch_at_every_derivative(grid: 
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @WAYS
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
@@ -167,6 +169,7 @@ def test_gradients_are_right_on_knots_and_outside(way: str, grid: str, extrapola
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @WAYS
 def test_the_three_operators_have_each_others_derivatives(way: str):
     one = some_layer("uneven")
@@ -182,6 +185,7 @@ def test_the_three_operators_have_each_others_derivatives(way: str):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's check looks there
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_torch_accepts_the_operators(dtype: torch.dtype):
@@ -196,6 +200,7 @@ def test_torch_accepts_the_operators(dtype: torch.dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:Guards may run slower")  # torch says so of Python 3.13.0
 def test_a_compiled_module_is_the_same_under_torch_compile():
     kan = kans.ZOO["raw_features"]()

@@ -21,6 +21,7 @@ NAMES = ("sin(60 x)", "2 % outliers", "2 % outliers, huber", "noise alone", "one
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", NAMES)
 def test_no_case_is_bad_and_silent(name: str) -> None:
     found = measure(next(one for one in CASES if one.name == name))
@@ -146,6 +147,7 @@ def test_a_classifier_of_one_hidden_node_is_fitted_by_least_squares_and_starts()
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_starts_of_lbfgs_are_repeatable_and_gain() -> None:
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (300, 2))

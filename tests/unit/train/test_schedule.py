@@ -55,6 +55,7 @@ def test_a_lower_error_counts_less_than_certainty_about_new_rows() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("validation", "seed"), [(0.0, 5), (0.2, 3)])
 def test_new_rows_in_corners_are_as_exact_as_all_others(validation: float, seed: int) -> None:
     def squares(rows: int, of: int) -> Dataset:

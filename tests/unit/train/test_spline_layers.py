@@ -114,6 +114,7 @@ def test_on_other_devices_a_layer_computes_in_plain_torch(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_torch_compile_gives_the_same_outputs_and_gradients():
     torch.manual_seed(0)
     model = KAN([3, 4, 1], dtype=DOUBLE)

@@ -101,6 +101,7 @@ def test_categories_of_other_rows_follow_the_network(fitted):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("loss", ["huber", "quantile", "poisson"])
 def test_every_loss_takes_tables(loss):
     frame, y = _table()
@@ -110,6 +111,7 @@ def test_every_loss_takes_tables(loss):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_classifier_of_three_classes_takes_tables():
     frame, y = _table()
     labels = np.array(["low", "middle", "high"])[np.digitize(y, [-1.0, 1.0])]

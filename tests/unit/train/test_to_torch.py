@@ -93,6 +93,7 @@ def test_a_complex_tensor_is_refused_by_its_name():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_another_library_trained_in_double_goes_out_as_it_came_in():
     chosen = {name: ALL[name] for name in IMPORTED if ALL[name].y.dtype == np.float64}
     assert len(chosen) > 15
@@ -267,6 +268,7 @@ def test_a_module_can_change_its_precision_later():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, at its first forward derivative
 @pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # on Python 3.13.0
 def test_torch_can_transform_and_trace_the_module():
@@ -299,6 +301,7 @@ torch.save(answers, "answers.pt")
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_copied_file_and_weights_are_all_that_a_program_without_kanserve_needs(tmp_path: Path):
     chosen = {name: kans.ZOO[name]() for name in ("outside_linear", "every_function")} | {"small": small()}
     rows = {name: torch.from_numpy(kans.rows(kan)) for name, kan in chosen.items()}

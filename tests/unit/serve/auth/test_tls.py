@@ -103,6 +103,7 @@ def _swap(pair: keys.Pair, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_twenty_rotations_under_load_fail_no_call(tmp_path):
     authorities = [keys.Authority(f"authority {n}") for n in range(21)]
     # A client trusts all of them and says whose certificate it saw by which of them alone it could have trusted.

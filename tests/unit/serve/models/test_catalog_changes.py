@@ -54,6 +54,7 @@ def test_no_catalog_that_a_subscriber_sees_has_half_of_a_change(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("seed", range(4))
 def test_after_any_changes_the_catalog_is_that_of_a_server_that_starts_now(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

@@ -51,6 +51,7 @@ def named(models: Models) -> dict[tuple[str, int], str]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_every_fault_of_a_file_at_the_start_is_named_stops_no_other_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +77,7 @@ def test_every_fault_of_a_file_at_the_start_is_named_stops_no_other_and_passes(
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_every_fault_of_a_file_at_a_reload_leaves_what_is_served_and_refreshes_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +194,7 @@ def test_a_folder_of_one_model_goes_on_as_it_was_too(
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_root_that_is_a_link_to_itself_for_a_while_changes_nothing_and_the_log_says_so(
     tmp_path: Path, workers: int

@@ -69,6 +69,7 @@ def test_new_versions_come_those_that_are_gone_go_and_the_rest_stays_as_it_is(tm
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("policy", "served"),
     [

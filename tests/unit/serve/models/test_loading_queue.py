@@ -215,6 +215,7 @@ def test_a_slow_look_does_not_undo_what_a_later_one_has_found(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
 def test_who_loads_another_model_is_answered_by_a_server(tmp_path: Path, workers: int) -> None:
     root = tmp_path / "models"
@@ -244,6 +245,7 @@ def test_who_loads_another_model_is_answered_by_a_server(tmp_path: Path, workers
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_server_that_polls_finds_a_model_while_another_is_loaded(tmp_path: Path) -> None:
     root = tmp_path / "models"
     publish(root)

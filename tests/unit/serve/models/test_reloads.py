@@ -27,6 +27,7 @@ def test_reloads_under_load_lose_no_answer_and_mix_no_versions_and_hold_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_corrupt_version_that_is_published_under_load_changes_nothing(tmp_path: Path) -> None:
     found, reason = reload_checks.corrupted(tmp_path, 0.5)
     assert "differs from its checksum" in reason
@@ -65,6 +66,7 @@ def test_the_library_of_a_model_is_unloaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_disk_that_is_full_at_any_moment_shows_no_partial_version(tmp_path: Path) -> None:
     points = full_disks.limited(tmp_path / "limited", small(), 30)
     try:

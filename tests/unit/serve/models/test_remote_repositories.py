@@ -28,6 +28,7 @@ def test_models_from_elsewhere_need_a_signature_or_a_word(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_models_are_served_from_s3_and_go_on_serving_when_it_is_gone() -> None:
     url = "s3://bucket/models"
     with s3_store.s3() as address, s3_store.environment(address):

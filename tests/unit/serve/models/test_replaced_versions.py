@@ -151,6 +151,7 @@ def test_a_folder_that_is_mounted_is_looked_at_too(tmp_path: Path, place: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_in_a_store_too() -> None:
     with s3_store.s3() as address, s3_store.environment(address):
         for url in ("s3://bucket/replaced", "memory://replaced/models"):
@@ -215,6 +216,7 @@ def test_rows_outside_the_range_are_those_of_what_is_there_now(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_that_polls_serves_what_replaced_a_version(tmp_path: Path, workers: int) -> None:
     put(tmp_path, shifted(1.0))

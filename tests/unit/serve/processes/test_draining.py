@@ -27,6 +27,7 @@ from tests.support.serving import WAIT
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("place", ["port", "file", "workers"])
 def test_calls_that_come_while_a_server_ends_are_told_unavailable_and_nothing_else(tmp_path, place):
     repository.publish(tmp_path / "models", "mixed", serving.artifact("mixed"))
@@ -63,6 +64,7 @@ def test_calls_that_come_while_a_server_ends_are_told_unavailable_and_nothing_el
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_stream_that_says_nothing_is_told_unavailable_when_the_server_ends(tmp_path):
     repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
     with (
@@ -106,6 +108,7 @@ def test_sighup_does_not_end_a_server_that_drains(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_signal_that_the_system_gives_to_another_thread_is_heard():
     came: SimpleQueue[int] = SimpleQueue()
     with lifecycle.heard(came.put, signal.SIGUSR1):

@@ -36,6 +36,7 @@ def settings(root: Path) -> Settings:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_sigterm_finishes_what_was_accepted_refuses_what_comes_and_exits_with_0(slow):
     root, fifo = slow
     with (
@@ -80,6 +81,7 @@ def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("abstract", [False, True])
 def test_systemd_is_told_when_it_serves_what_and_when_it_stops(tmp_path, monkeypatch, workers, abstract):
@@ -108,6 +110,7 @@ def test_who_does_not_listen_to_what_systemd_is_told_harms_nothing(tmp_path, mon
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("stopping", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_server_while_it_looks_for_new_versions(tmp_path, stopping):
     os.mkfifo(tmp_path / "fifo")
@@ -122,6 +125,7 @@ def test_a_signal_ends_the_server_while_it_looks_for_new_versions(tmp_path, stop
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_signal_ends_the_server_before_it_has_loaded_its_first_model(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     repository.publish(tmp_path / "models", "late", serving.loading(tmp_path / "fifo"))
@@ -144,6 +148,7 @@ def test_a_repository_that_is_gone_changes_nothing_that_is_served(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_polling_finds_new_versions_and_explicit_control_loads_what_is_named(tmp_path):
     for name in ("fox", "hen"):
         repository.publish(tmp_path, name, serving.artifact("mixed"))
@@ -214,6 +219,7 @@ def test_a_server_of_c_models_imports_the_packages_of_a_bare_one_and_safetensors
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_server_of_a_c_model_takes_little_more_memory_than_a_bare_one(tmp_path):
     repository.publish(tmp_path, "iris", serving.artifact("iris"))
     with bare() as running:
@@ -246,6 +252,7 @@ def test_c_and_numpy_models_are_served_where_nothing_else_can_be_imported(tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_onnx_is_served_without_torch_sympy_onnx_or_matplotlib_and_only_then_imported():
     code = f"""
 import sys

@@ -116,6 +116,7 @@ def test_loading_and_unloading_by_one_worker_is_done_by_all_before_it_is_answere
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_sighup_and_polling_reach_all(models):
     with server_process.served(settings(models)) as (running, address):
         publish(models, "hen")
@@ -130,6 +131,7 @@ def test_sighup_and_polling_reach_all(models):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_worker_that_is_killed_is_replaced_at_once_and_the_new_one_has_what_was_loaded_by_hand(models):
     publish(models, "hen")
     with server_process.served(settings(models, model_control="explicit", load=("hen",))) as (running, address):
@@ -172,6 +174,7 @@ def test_a_version_that_ends_two_workers_is_not_loaded_again_and_the_index_says_
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize(("code", "how"), [("os.abort()", "SIGABRT"), ("os._exit(0)", "exit code 0")])
 def test_a_version_that_is_fatal_at_the_start_is_left_out(models, code, how):
     repository.publish(models, "hen", serving.doing(f"import os\n{code}\n"))
@@ -197,6 +200,7 @@ def test_a_worker_that_hangs_is_replaced_and_the_change_that_it_kept_waiting_is_
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_workers_that_end_in_a_loop_are_started_seldom_until_they_live_and_the_rest_serves_meanwhile(tmp_path, models):
     flag = tmp_path / "flag"
     repository.publish(models, "hen", serving.fatal(flag))  # which all have loaded once, so that it is not to blame
@@ -212,6 +216,7 @@ def test_workers_that_end_in_a_loop_are_started_seldom_until_they_live_and_the_r
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_keeps_every_worker_from_starting_ends_the_server(tmp_path, models):
     for wanted, text in (
         (settings(tmp_path / "none"), "There is no folder"),
@@ -223,6 +228,7 @@ def test_what_keeps_every_worker_from_starting_ends_the_server(tmp_path, models)
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_workers_end_when_their_supervisor_is_gone(models):
     with server_process.served(settings(models)) as (running, _):
         both = server_process.workers(running.pid)
@@ -241,6 +247,7 @@ def test_a_worker_that_is_told_to_end_is_replaced_too(models):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_counts_are_those_of_all_workers_and_of_those_that_are_gone(tmp_path, models):
     (tmp_path / "sitecustomize.py").write_text(
         "from kanserve.serve.processes import worker\nworker.PUSH_SECONDS = 0.1\n"
@@ -277,6 +284,7 @@ def test_several_processes_do_not_listen_on_one_socket_file(tmp_path, models):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("stopping", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_all_while_they_load(tmp_path, stopping):
     os.mkfifo(tmp_path / "fifo")
@@ -289,6 +297,7 @@ def test_a_signal_ends_all_while_they_load(tmp_path, stopping):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_another_server_does_not_take_the_port_of_several_processes(models):
     with server_process.served(settings(models)) as (_, address), connected(address) as stub:
         port = int(address.rsplit(":", 1)[1])
@@ -316,6 +325,7 @@ def test_the_metrics_are_those_of_all_whichever_process_is_asked(models):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_repository_that_is_gone_is_said_once_and_changes_nothing_that_is_served(models, workers):
     polling = settings(models, workers=workers, model_control="poll", poll_seconds=0.05)
@@ -344,6 +354,7 @@ def test_sighup_goes_on_in_a_new_access_log(tmp_path, models, workers):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_model_that_was_named_at_the_start_and_is_gone_keeps_no_worker_from_being_replaced(models):
     publish(models, "hen")
     with server_process.served(settings(models, model_control="explicit", load=("fox", "hen"))) as (running, address):

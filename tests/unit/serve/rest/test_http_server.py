@@ -240,6 +240,7 @@ def test_connections_that_have_asked_and_do_not_read_make_room_too(catalog):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_client_that_is_silent_or_does_not_read_is_left(catalog, monkeypatch):
     monkeypatch.setattr(port, "READ_SECONDS", 0.2)
     monkeypatch.setattr(port, "WRITE_SECONDS", 0.3)

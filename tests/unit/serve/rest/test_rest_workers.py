@@ -11,6 +11,7 @@ from tests.support.rest_port import TRANSPORTS, call, infer
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_workers_share_the_http_port_their_counts_and_their_changes(repository, transport):
     wanted = Settings(

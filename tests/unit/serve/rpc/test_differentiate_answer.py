@@ -96,6 +96,7 @@ def test_second_derivatives_are_those_of_the_reference_beside_the_first(state, n
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_the_zoo_has_second_derivatives_with_nan_where_the_reference_has_it(tmp_path, name):
     kan = ZOO[name]()

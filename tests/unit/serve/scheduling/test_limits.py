@@ -110,6 +110,7 @@ def test_idle_streams_leave_the_threads_to_others(slow):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_idle_reflection_neither_holds_a_thread_nor_the_end(slow):
     root, _ = slow
     gate = threading.Event()
@@ -171,6 +172,7 @@ def test_reflection_beyond_its_streams_is_refused_and_idle_ones_leave_room_for_c
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_what_waits_in_the_queue_holds_little_of_its_message(slow, tmp_path):
     """48 calls of 12 MiB, of which the server may hold only what fits the windows: a ninth of it."""
     root, fifo = slow

@@ -112,6 +112,7 @@ def test_what_uses_a_processor_is_heavy_and_what_waits_is_not():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody says how long a thread has waited for a core")
 def test_what_has_to_wait_for_a_core_is_as_heavy_as_before():
     core = min(os.sched_getaffinity(0))

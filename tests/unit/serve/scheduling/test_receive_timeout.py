@@ -68,6 +68,7 @@ def settings(repository: Path) -> Settings:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_callers_who_send_nothing_lose_their_threads_to_those_who_do(server):
     x, many = sample(raw_features(), 3), 20  # more than there are threads for
     with silent(server, INFER, server.settings.threads + SPARE + many) as calls, Client(server.address) as client:
@@ -82,6 +83,7 @@ def test_callers_who_send_nothing_lose_their_threads_to_those_who_do(server):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_caller_who_is_slow_is_left_alone_while_there_are_threads(server):
     with silent(server, INFER, 5) as calls, Client(server.address) as client:
         assert not threading.Event().wait(1.5)
@@ -96,6 +98,7 @@ def test_health_is_told_beside_checks_that_ask_nothing(server):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("path", [LOAD, EXPORT])
 def test_a_silent_caller_leaves_the_few_threads_of_rare_calls_to_the_next(server, path):
     with silent(server, path, 2) as calls:
