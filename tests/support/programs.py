@@ -4,6 +4,7 @@ A reason "needs NAME" or "needs NAME: why" is counted by name in the last line o
 """
 
 import functools
+import multiprocessing
 import re
 import subprocess
 from collections import Counter
@@ -38,6 +39,16 @@ def runs(program: str) -> bool:
 def needs(program: str) -> pytest.MarkDecorator:
     """Skip the test where a program does not run."""
     return pytest.mark.skipif(not runs(program), reason=f"needs {program}")
+
+
+@functools.cache
+def shares_memory() -> bool:
+    """Whether processes can wait for one another by a semaphore, which some sandboxes without /dev/shm lack."""
+    try:
+        multiprocessing.Semaphore()
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def want(program: str) -> str:

@@ -33,8 +33,8 @@ def assert_same_structure(got: Kan, wanted: Kan, x: NDArray[np.float64]) -> None
     """Fail unless two networks have the same edges and functions and, at rows x, outputs within 1e-6 of their spread.
 
     For a network that another process made: its linear algebra may have another number of threads and so round
-    otherwise. A fit ends where its loss no longer falls, in a valley so flat that a change of the loss in its last
-    digits, some 1e-16 of it, moves constants by some 1e-8, the root of that; a few refits add to it.
+    otherwise. A fit ends in a valley so flat that a change of the loss in its last digits, some 1e-16 of it, moves
+    constants by some 1e-8, the root of that; a few refits add to it. Many steps of LBFGS would add far more.
     """
     for one, other in zip(got.layers, wanted.layers, strict=True):
         np.testing.assert_array_equal(one.alive, other.alive)

@@ -54,7 +54,7 @@ def worker_count(n_jobs: int | None) -> int:
             from joblib import effective_n_jobs, parallel
     except ImportError:
         raise MissingDependencyError("joblib", "parallel") from None
-    if parallel.mp is None:
+    if n_jobs is not None and parallel.mp is None:
         logging.getLogger("kanserve").warning(
             "Processes cannot share memory here (/dev/shm is missing or read-only): the search runs in one process."
         )

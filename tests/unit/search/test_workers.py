@@ -23,7 +23,10 @@ from kanserve.search.fit.workers import Workers, ahead, worker_count
 from kanserve.search.regression import budget
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
 from kanserve.search.search_settings import SEARCH
+from tests.support.programs import shares_memory
 
+# Without it a search has no workers, which the last test is about.
+needs_shared_memory = pytest.mark.skipif(not shares_memory(), reason="needs /dev/shm")
 AT_ONCE = SearchSettings(driver=DriverSettings(workers_after_seconds=0))
 
 
@@ -66,6 +69,7 @@ def law_rows(name: str, noise: float) -> tuple[np.ndarray, np.ndarray]:
     return x, y + noise * y.std() * generator.normal(size=len(y))
 
 
+@needs_shared_memory
 @pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("name, noise", [("ratio", 0.05), ("wave", 0.05), ("root", 0.05), ("nothing", 0.0)])
@@ -76,6 +80,7 @@ def test_two_workers_find_what_one_finds_bit_for_bit(name: str, noise: float, ma
     assert facts(shared) == facts(alone)
 
 
+@needs_shared_memory
 @pytest.mark.slow
 @pytest.mark.extended
 def test_threads_of_joblib_find_the_same_where_its_configuration_asks_for_them():
@@ -89,6 +94,7 @@ def test_threads_of_joblib_find_the_same_where_its_configuration_asks_for_them()
     assert facts(shared) == facts(alone)
 
 
+@needs_shared_memory
 def test_a_backend_without_single_results_leaves_the_search_in_one_process(caplog: pytest.LogCaptureFixture):
     import joblib
 
@@ -100,6 +106,7 @@ def test_a_backend_without_single_results_leaves_the_search_in_one_process(caplo
     assert caplog.text.count("the search runs in one process") == 1
 
 
+@needs_shared_memory
 def test_steps_run_here_and_in_workers_and_their_fits_count_where_they_are_taken(two_workers: Workers):
     spent = Budget()
     ran = []
@@ -109,6 +116,7 @@ def test_steps_run_here_and_in_workers_and_their_fits_count_where_they_are_taken
     assert os.getpid() in ran and len(set(ran)) > 1
 
 
+@needs_shared_memory
 def test_a_step_that_would_reach_a_limit_of_fits_is_run_where_it_is_taken(two_workers: Workers):
     spent = Budget(max_fits=4)
     ran = []
@@ -118,6 +126,7 @@ def test_a_step_that_would_reach_a_limit_of_fits_is_run_where_it_is_taken(two_wo
     assert len(ran) == 1 and spent.fits == 4
 
 
+@needs_shared_memory
 def test_steps_that_are_passed_over_do_not_count(two_workers: Workers):
     spent = Budget()
     for place, taken in enumerate(two_workers.ahead([Process(5), Process(1), Process(7)], spent)):
@@ -133,6 +142,7 @@ class Nested(Process):
         return os.getpid(), [step() for step in ahead([Process() for _ in range(5)])]
 
 
+@needs_shared_memory
 def test_the_workers_turn_to_the_steps_of_the_step_that_the_search_runs_and_back(two_workers: Workers):
     steps: list[Callable[[], Any]] = [Process(), Nested(), Nested(), Process(), Process()]
     ran = [taken() for taken in two_workers.ahead(steps, Budget())]
@@ -148,6 +158,7 @@ class Surroundings(Process):
         return super().__call__(), "hump" in FUNCTIONS, SEARCH.get().baselines_rows
 
 
+@needs_shared_memory
 def test_a_users_function_and_the_settings_reach_the_workers(two_workers: Workers):
     register_function("hump", "1/(1 + x^2)")
     token = SEARCH.set(replace(AT_ONCE, baselines_rows=123))
@@ -157,6 +168,7 @@ def test_a_users_function_and_the_settings_reach_the_workers(two_workers: Worker
     assert {tuple(rest) for _, *rest in ran} == {(True, 123)}
 
 
+@needs_shared_memory
 def test_an_error_of_a_step_is_raised_where_it_is_taken(two_workers: Workers):
     with pytest.raises(ZeroDivisionError):
         for taken in two_workers.ahead([Process(), Divided()], Budget()):
@@ -181,6 +193,7 @@ class Killed(Process):
         return self.maker
 
 
+@needs_shared_memory
 def test_a_killed_worker_costs_no_result(two_workers: Workers, caplog: pytest.LogCaptureFixture):
     ran = [taken() for taken in two_workers.ahead([Killed() for _ in range(4)], Budget())]
     assert ran == [os.getpid()] * 4
@@ -203,6 +216,7 @@ class Sleeping(Killed):
         return 0
 
 
+@needs_shared_memory
 def test_steps_that_nobody_takes_are_stopped_at_the_end(tmp_path: Path):
     begun = tmp_path / "begun"
     with Workers(2, _began=-1.0) as two_workers:
@@ -248,6 +262,7 @@ if __name__ == "__main__":
 """
 
 
+@needs_shared_memory
 @pytest.mark.slow
 @pytest.mark.extended
 def test_ctrl_c_gives_the_formulas_so_far_and_leaves_no_process(tmp_path):
@@ -266,3 +281,12 @@ def test_ctrl_c_gives_the_formulas_so_far_and_leaves_no_process(tmp_path):
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
+
+
+def test_where_processes_cannot_share_memory_a_search_says_so_and_has_one_process(monkeypatch, caplog):
+    for module in ("joblib.parallel", "joblib._parallel_backends"):  # as joblib is imported there
+        monkeypatch.setattr(f"{module}.mp", None)
+    rows = law_rows("ratio", 0.0)
+    found = find_formulas(rows, max_fits=20, n_jobs=2, settings=AT_ONCE)
+    assert facts(found) == facts(find_formulas(rows, max_fits=20, settings=AT_ONCE))
+    assert caplog.text.count("Processes cannot share memory here") == 1
