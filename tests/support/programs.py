@@ -51,6 +51,9 @@ def shares_memory() -> bool:
     return True
 
 
+needs_shared_memory = pytest.mark.skipif(not shares_memory(), reason="needs shm: /dev/shm is missing or read-only")
+
+
 def want(program: str) -> str:
     """The program's name, once it is known to run; otherwise the test is skipped from here on."""
     if not runs(program):

@@ -15,6 +15,7 @@ from kanserve.runtime import load_backend
 from kanserve.runtime.backend import forget_files
 from tests.support.artifacts import small
 from tests.support.kans import ZOO, mixed
+from tests.support.programs import needs_shared_memory
 
 KINDS = ("c_source", "onnx_graph", "numpy_source")
 WAYS: dict[str, Any] = {
@@ -91,6 +92,7 @@ def test_a_server_keeps_no_files_of_a_backend(artifact):
         pickle.dumps(catalog.read(artifact, "mixed", 1).backend)
 
 
+@needs_shared_memory
 def test_all_of_them_are_carried_to_another_process(artifact):
     from joblib import Parallel, delayed
 

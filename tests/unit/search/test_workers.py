@@ -23,10 +23,8 @@ from kanserve.search.fit.workers import Workers, ahead, worker_count
 from kanserve.search.regression import budget
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
 from kanserve.search.search_settings import SEARCH
-from tests.support.programs import shares_memory
+from tests.support.programs import needs_shared_memory
 
-# Without it a search has no workers, which the last test is about.
-needs_shared_memory = pytest.mark.skipif(not shares_memory(), reason="needs /dev/shm")
 AT_ONCE = SearchSettings(driver=DriverSettings(workers_after_seconds=0))
 
 
