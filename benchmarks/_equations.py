@@ -104,10 +104,11 @@ def laws(setting: Setting, only: Sequence[str] = ()) -> list[Law]:
     unknown = set(only) - {equation.name for equation in equations}
     if unknown:
         raise ValueError(f"{setting.table} has no {sorted(unknown)[0]}.")
-    return [_law(equation, setting.extra) for equation in equations if not only or equation.name in only]
+    return [law_of(equation, setting.extra) for equation in equations if not only or equation.name in only]
 
 
-def _law(equation: Equation, extra: int) -> Law:
+def law_of(equation: Equation, extra: int = 0) -> Law:
+    """The law of an equation, with inputs that have no effect added."""
     ranges = dict(equation.ranges) | {f"unused{i + 1}": (-1.0, 1.0) for i in range(extra)}
     kan = kanserve.from_formula(equation.formula, inputs=list(ranges), ranges=ranges)
     return Law(equation.name, equation.formula, tuple(ranges), np.array(list(ranges.values())), kan)

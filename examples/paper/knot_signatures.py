@@ -25,7 +25,7 @@ from examples.paper.unsupervised import network
 from kanserve import Dataset, evaluate, fit, prune, score
 from kanserve.cli.demo import cross_validate
 from kanserve.data.datasets import load_knots
-from kanserve.network.importance import importance
+from kanserve.network.signal_shares import signal_shares
 from kanserve.train.lm.parameter_vector import parameters
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def measure(data: Dataset, seed: int) -> Run:
     rest, held = data.split(0.2, seed)
     whole = fit([16, (1, 1), 1], rest, grid=(3,), seed=seed)
     kan, few = prune(whole, rest, seed=seed), prune(whole, rest, tolerance=FEW, seed=seed)
-    shares = dict(zip(data.inputs, importance(few, rest.x).nodes[0], strict=True))
+    shares = dict(zip(data.inputs, signal_shares(few, rest.x).nodes[0], strict=True))
     size = parameters(kan)
     hidden = max(1, round((size - 9) / (16 + 1 + 9)))
     large, equal = (_perceptron(widths, rest, held, seed) for widths in ((300, 300, 300), (hidden,)))
@@ -115,7 +115,7 @@ def relations(data: Dataset, count: int) -> list[dict[str, float]]:
         truth = np.repeat([1.0, 0.0], len(columns))
         rows = Dataset(np.concatenate([columns, wrong]), truth, tuple(names), ("true",))
         kan = fit(network(len(names), 3, 0), rows, grid=(3, 5), starts=4, validation=0.0, seed=seed)
-        shares = dict(zip(names, importance(kan, columns).nodes[0], strict=True))
+        shares = dict(zip(names, signal_shares(kan, columns).nodes[0], strict=True))
         found.append(shares)
         gone = names.index(max(shares, key=lambda name: shares[name]))
         names, columns = names[:gone] + names[gone + 1 :], np.delete(columns, gone, axis=1)
@@ -200,7 +200,7 @@ def _draw(runs: Sequence[Run]) -> "Figure":
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     names = sorted(runs[0].shares, key=lambda name: np.mean([run.shares[name] for run in runs]))
     left.barh(names, [float(np.mean([run.shares[name] for run in runs])) for name in names])
-    left.set_xlabel("importance after pruning to few inputs")
+    left.set_xlabel("share of the signal after pruning to few inputs")
     left.tick_params(labelsize=8)
     kinds = {
         "ours": "accuracy",

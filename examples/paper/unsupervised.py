@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from examples.paper._claims import Claim, Study
 from kanserve import Dataset, Kan, create, fit
-from kanserve.network.importance import importance
+from kanserve.network.signal_shares import signal_shares
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def network(inputs: int, grid: int, seed: int) -> Kan:
 
 def measure(data: Dataset, seed: int) -> Found:
     kan = fit(network(6, 5, seed), data, grid=(3, 5), starts=1, noise_free=True, validation=0.0, seed=seed)
-    return Found(importance(kan, data.x).nodes[0])
+    return Found(signal_shares(kan, data.x).nodes[0])
 
 
 def study(small: bool = False) -> Study:

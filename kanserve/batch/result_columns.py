@@ -15,7 +15,7 @@ from kanserve.errors import DataError
 from kanserve.network.conformal_intervals import ConformalInterval, interval_of
 from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import jacobian, softmax
-from kanserve.network.importance import used_inputs
+from kanserve.network.signal_shares import used_inputs
 from kanserve.network.training_range import ranges
 from kanserve.runtime.backend import Backend, Differentiating
 

@@ -227,7 +227,9 @@ def simplify(
 def plot(
     kan_file: KanFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="A .png, .svg or .pdf file.")] = Path("kan.png"),
-    data: Annotated[Path | None, typer.Option(help="Rows from which edge importance is measured.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Rows on which the edges' shares of the signal are measured.")
+    ] = None,
     kind: Annotated[
         Literal["auto", "flow", "matrix", "heatmap"],
         typer.Option(help="A graph with curves, tables of curves, or heat maps; auto chooses."),
@@ -238,7 +240,7 @@ def plot(
     ] = "auto",
     force: Force = False,
 ) -> None:
-    """Draw a network: nodes, and the curve on each edge, with a thickness by its importance.
+    """Draw a network: nodes, and the curve on each edge, with a thickness by its share of the signal.
 
     Example: kanserve plot simple.safetensors --out simple.svg
     """

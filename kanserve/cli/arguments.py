@@ -16,9 +16,9 @@ from kanserve.data.table_files import read_samples, read_table
 from kanserve.errors import AccessError, DataError, FormatError, InputError, KanserveError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
-from kanserve.network.importance import used_inputs
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.kan_methods import likeliest
+from kanserve.network.signal_shares import used_inputs
 from kanserve.network.training_range import outside, ranges
 from kanserve.repository import local
 from kanserve.runtime import load_backend

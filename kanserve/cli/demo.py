@@ -31,8 +31,8 @@ from kanserve.data.datasets import knot_names, load_knots
 from kanserve.errors import ConflictError, KanserveError, MissingDependencyError
 from kanserve.formula import evaluate_tree, formulas
 from kanserve.network import evaluate, serialization
-from kanserve.network.importance import used_inputs
 from kanserve.network.kan import Kan
+from kanserve.network.signal_shares import used_inputs
 from kanserve.plot import plot_network
 from kanserve.simplification import simplify
 from kanserve.train import fit, score

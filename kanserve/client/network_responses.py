@@ -25,7 +25,7 @@ class Edge:
     affine : tuple of 4 float
         a, b, c, d of c·function(a·x + b) + d.
     share : float
-        Its importance.
+        Its share of the signal.
     x, y : ndarray
         Points of the curve.
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kanserve.network.importance import pushed_back
 from kanserve.network.kan import Kan
+from kanserve.network.signal_shares import pushed_back
 from kanserve.simplification.activations import Array, signals
 from kanserve.simplification.edge_removal import emptied, no_edges
 

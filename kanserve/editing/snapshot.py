@@ -13,8 +13,8 @@ from kanserve.errors import KanserveError
 from kanserve.formula import formulas
 from kanserve.network.edge_names import edge_names
 from kanserve.network.evaluate import edges
-from kanserve.network.importance import pushed_back
 from kanserve.network.kan import Kan, Layer, Spline, Sum
+from kanserve.network.signal_shares import pushed_back
 from kanserve.simplification.activations import Array, signals, values
 from kanserve.train import score
 

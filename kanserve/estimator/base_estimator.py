@@ -16,12 +16,11 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
 from kanserve.estimator.estimator_parameters import Hidden, grids_of, hidden_of, layers_of, networks_of, seed_of
 from kanserve.estimator.mean_of_fits import mean_of_fits
-from kanserve.estimator.sample_weights import some
 from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
 from kanserve.network.evaluate import evaluate
-from kanserve.network.importance import importance
+from kanserve.network.importances import input_importances
 from kanserve.network.kan import Kan
 from kanserve.plot.notebook import network_page
 from kanserve.simplification import simplify
@@ -33,7 +32,6 @@ from kanserve.train.fitting import GRIDS
 
 Array = NDArray[np.float64]
 MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
-IMPORTANCE_ROWS = 10_000
 PAGE_BYTES = 12_000  # of the picture below the diagram of scikit-learn, which has 35 kB
 
 
@@ -66,9 +64,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         except TrainingError as error:  # scikit-learn's convention is ValueError
             raise InputError(str(error)) from error
         self.kan_ = kan
-        shares = importance(kan, some(data.x, IMPORTANCE_ROWS)).nodes[0]
-        total = shares.sum()
-        self.feature_importances_ = shares / total if total > 0 else shares
+        self.feature_importances_ = input_importances(kan, data.x, data.weights)
 
     def _symbolic(self, data: Dataset, seed: int, report: Callable[[Event], None] | None) -> Kan:
         """A network without splines, as far as the data allow."""

@@ -85,7 +85,8 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     closed_form_ : bool
         With symbolic=True, whether `formula_` has no splines left (functions s_layer_subnode_input).
     feature_importances_ : ndarray of shape (n_features,)
-        The share of the signal from each column; they add up to 1 (all are 0 in a constant network).
+        How much the probabilities change when a column of the training rows is shuffled, as of scikit-learn's
+        `permutation_importance`; they add up to 1 (all are 0 if the probabilities are constant).
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 

@@ -101,7 +101,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     closed_form_ : bool
         With symbolic=True, whether `formula_` has no splines: only a network from elsewhere (`from_kan`) has some.
     feature_importances_ : ndarray of shape (n_features,)
-        The share of the signal from each column; they add up to 1 (all are 0 in a constant network).
+        How much the predictions change when a column of the training rows is shuffled, as of scikit-learn's
+        `permutation_importance`; they add up to 1 (all are 0 if the predictions are constant).
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 

@@ -48,8 +48,3 @@ def class_names(classes: Iterable[object]) -> tuple[str, ...]:
     if all(names) and len(set(names)) == len(names):
         return names
     return tuple(f"{number}: {name}" for number, name in enumerate(names))
-
-
-def some(x: Array, most: int) -> Array:
-    """At most `most` rows, evenly spaced."""
-    return x if len(x) <= most else x[np.linspace(0, len(x) - 1, most).astype(np.int64)]

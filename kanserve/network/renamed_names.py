@@ -22,7 +22,7 @@ RENAMED = {
     "kanserve.datasets": "kanserve.data.datasets",
     "kanserve.duals": "kanserve.network.dual_numbers",
     "kanserve.functions": "kanserve.network.functions",
-    "kanserve.importance": "kanserve.network.importance",
+    "kanserve.importance": "kanserve.network.signal_shares",
     "kanserve.ir": "kanserve.network.kan",
     "kanserve.jets": "kanserve.network.derivatives",
     "kanserve.physics": "kanserve.pde",

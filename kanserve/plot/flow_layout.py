@@ -118,7 +118,7 @@ class _Flow:
         kan, right = view.kan, x + sizes.input
         for i in shown.tolist():
             y, variable = float(self.nodes[0][i]), kan.inputs[i]
-            share = float(view.importance.nodes[0][i])
+            share = float(view.shares.nodes[0][i])
             wide = sizes.input - 12
             name = variable.name if not variable.unit else f"{variable.name} ({variable.unit})"
             if sizes.compact:
@@ -235,7 +235,7 @@ class _Flow:
         snapped = any((s & a).any() for s, a in zip(view.snapped, view.alive, strict=True))
         free = any((~s & a).any() for s, a in zip(view.snapped, view.alive, strict=True))
         gone = any(stroke.dash == "dotted" for stroke in scene.strokes)
-        legend(scene, snapped, free, gone, "" if self.sizes.compact else "width: share of the signal")
+        legend(scene, snapped, free, gone, "" if self.sizes.compact else "width and %: share of the signal")
 
     def _unused(self) -> None:
         unused = np.flatnonzero(~np.isfinite(self.nodes[0]))

@@ -46,7 +46,7 @@ def _tiles(scene: Scene, view: NetworkView, places: list[tuple[int, int, int]], 
     """Draw a layer's largest edges; returns where they end."""
     across = max(1, int((width - 2 * MARGIN + GAP) / (TILE[0] + GAP)))
     step = (width - 2 * MARGIN + GAP) / across
-    peak = max((float(view.importance.edges[depth][j, i]) for depth, j, i in places), default=1.0) or 1.0
+    peak = max((float(view.shares.edges[depth][j, i]) for depth, j, i in places), default=1.0) or 1.0
     for number, (depth, j, i) in enumerate(places):
         left, top = MARGIN + number % across * step, y + number // across * (TILE[1] + NAME + GAP)
         edge = view.edge(depth, j, i)
@@ -59,7 +59,7 @@ def _tiles(scene: Scene, view: NetworkView, places: list[tuple[int, int, int]], 
 def _map(scene: Scene, view: NetworkView, depth: int, y: float, width: float, most: tuple[int, int]) -> float:
     """Draw one layer; returns where it ends."""
     kan, layer = view.kan, view.kan.layers[depth]
-    shares = view.importance.edges[depth]
+    shares = view.shares.edges[depth]
     sources, targets = (f"{layer.inputs} inputs" if depth == 0 else _range(kan, depth)), subnode_names(kan, depth)
     known = f"{layer.subnodes} sums, {targets[0]} to {targets[-1]}" if layer.subnodes > 1 else targets[0]
     scene.label(MARGIN, y + 2, short(f"{sources} across, {known} down", width - 160, 11), size=11.0, role="second")

@@ -42,7 +42,7 @@ def matrix(view: NetworkView, width: float | None = None) -> Scene:
 
 def _rows(view: NetworkView, depth: int) -> list[int]:
     """The inputs of a layer by their shares, largest first."""
-    return [int(i) for i in np.argsort(-view.importance.nodes[depth], kind="stable")]
+    return [int(i) for i in np.argsort(-view.shares.nodes[depth], kind="stable")]
 
 
 def _table(
@@ -50,14 +50,14 @@ def _table(
 ) -> None:
     kan, (x, y), (wide, tall) = view.kan, place, size
     left, top = x + NAMES, y + HEAD
-    peak = float(view.importance.edges[depth].max()) or 1.0
+    peak = float(view.shares.edges[depth].max()) or 1.0
     for j, name in enumerate(subnode_names(kan, depth)):
         if wide > 40 or j % max(1, int(40 / wide)) == 0:
             text = short(name, max(wide, 40.0) - 2, 11)
             scene.label(left + (j + 0.5) * wide, y + HEAD - 9, text, size=11.0, role="second", anchor="middle")
     for row, i in enumerate(rows):
         at = top + row * tall
-        share = percent(float(view.importance.nodes[depth][i]))
+        share = percent(float(view.shares.nodes[depth][i]))
         name = short(node_name(kan, depth, i), NAMES - 8, 11)
         if tall >= 30:
             scene.label(left - 7, at + tall / 2 - 6, name, size=11.0, anchor="end")

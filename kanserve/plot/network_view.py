@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.network.edge_names import node_name, subnode_names
 from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import activations, as_rows, edges
-from kanserve.network.importance import importance
 from kanserve.network.kan import Kan
+from kanserve.network.signal_shares import signal_shares
 from kanserve.network.training_range import finite_rows, known, ranges
 
 Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ class EdgeView:
 
 
 class NetworkView:
-    """A network on samples: `importance` are shares of the signal, `values` the inputs (N, I) of each layer."""
+    """A network on samples: `shares` are those of the signal, `values` the inputs (N, I) of each layer."""
 
     def __init__(self, kan: Kan, data: ArrayLike | None = None) -> None:
         self.kan = kan
@@ -58,7 +58,7 @@ class NetworkView:
         most = min(max(size, FEWEST_ROWS), ROWS)
         if len(rows) > most:
             rows = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
-        self.importance = importance(kan, rows)
+        self.shares = signal_shares(kan, rows)
         with np.errstate(all="ignore"):
             values = activations(kan, rows)[:-1]
         finite = np.isfinite(values[-1]).all(axis=1)
@@ -108,7 +108,7 @@ class NetworkView:
             source=node_name(self.kan, layer, i),
             target=self._targets[layer][j],
             function=f"{place}+s(x)" if place and spline else str(place),
-            share=float(self.importance.edges[layer][j, i]),
+            share=float(self.shares.edges[layer][j, i]),
             curve=np.stack([np.linspace(0, 1, CURVE_POINTS), self.curves[layer][:, j, i]]),
             density=self.densities[layer][:, i],
             knots=knots[(knots > -1e-9) & (knots < 1 + 1e-9)],
@@ -123,14 +123,14 @@ class NetworkView:
             quota[layer] = min(sizes[layer], left // (len(sizes) - position))
             left -= quota[layer]
         found = []
-        for layer, (shares, alive) in enumerate(zip(self.importance.edges, self.alive, strict=True)):
+        for layer, (shares, alive) in enumerate(zip(self.shares.edges, self.alive, strict=True)):
             order = np.argsort(-np.where(alive, shares, -1.0), axis=None, kind="stable")[: quota[layer]]
             found.append([(layer, int(j), int(i)) for j, i in zip(*np.unravel_index(order, alive.shape), strict=True)])
         return found
 
     def signal(self, places: list[tuple[int, int, int]]) -> float:
         """The share of the signal that goes through these edges, averaged over the layers."""
-        return sum(float(self.importance.edges[layer][j, i]) for layer, j, i in places) / len(self.kan.layers)
+        return sum(float(self.shares.edges[layer][j, i]) for layer, j, i in places) / len(self.kan.layers)
 
     def input_range(self, i: int) -> tuple[float, float] | None:
         """The training range of an input in its own units, or of its categories' numbers; None if unknown."""

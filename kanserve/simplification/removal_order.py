@@ -1,10 +1,10 @@
-"""Candidates for removal from a network: hidden nodes, inputs and edges, those of the least importance first."""
+"""Candidates for removal from a network: hidden nodes, inputs and edges, the least share of the signal first."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kanserve.network.importance import pushed_back
 from kanserve.network.kan import Kan
+from kanserve.network.signal_shares import pushed_back
 from kanserve.simplification.activations import Array, Signals
 from kanserve.simplification.edge_removal import emptied, no_edges, without_dead_nodes
 

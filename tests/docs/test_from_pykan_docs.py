@@ -19,7 +19,7 @@ import torch
 
 import kanserve
 from kanserve.network.evaluate import activations, edge
-from kanserve.network.importance import importance
+from kanserve.network.signal_shares import signal_shares
 from kanserve.train.common.grids import regrid, set_ranges
 from tests.support.paths import CHECKPOINTS, ROOT
 
@@ -126,7 +126,7 @@ def test_every_call_of_the_table_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     np.savetxt("rows.csv", np.column_stack([x, data.y]), delimiter=",", header="a,b,y", comments="")
     kan = kanserve.fit([2, 2, 1], data)
     names: dict[str, Any] = {"kanserve": kanserve, "np": np, "x": x, "f": f, "data": data, "kan": kan}
-    names |= {"session": kanserve.Session(kan, data), "importance": importance, "activations": activations}
+    names |= {"session": kanserve.Session(kan, data), "signal_shares": signal_shares, "activations": activations}
     names |= {"edge": edge, "regrid": regrid, "set_ranges": set_ranges}
     run = calls()
     assert len(run) > 40

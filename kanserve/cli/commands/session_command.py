@@ -54,7 +54,7 @@ def new(
 
 @app.command("show", short_help="List the edges, the formula, the losses and the steps.")
 def show_session(file: SessionFile, as_json: Json = False) -> None:
-    """List the edges, with their functions, importance and constants, then the formula, the losses and the steps.
+    """List the edges, with their functions, shares and constants, then the formula, the losses and the steps.
 
     Example: kanserve session show houses.json
     """

@@ -25,7 +25,7 @@ from kanserve.serve.models.prepared_answers import PreparedAnswers
 from kanserve.serve.settings import Settings
 
 if TYPE_CHECKING:
-    from kanserve.network.importance import Importance
+    from kanserve.network.signal_shares import SignalShares
 
 Array = NDArray[np.float64]
 State = Literal["READY", "LOADING", "UNAVAILABLE", "UNLOADING"]
@@ -34,7 +34,7 @@ Key = tuple[str, int]  # a model's name and a version
 MAX_DIFFERENTIATED_ROWS = 8192
 VALUES_AT_A_TIME = 2**22  # of the reference evaluation, which holds a number for each row and edge of a layer
 
-_SAMPLES = 500  # rows from which the importance of the edges and the ranges of the nodes are estimated
+_SAMPLES = 500  # rows from which the shares of the edges and the ranges of the nodes are estimated
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ class Model:
         return min(_SAMPLES, max(1, self.rows_at_a_time // 4))  # `finite_rows` tries four times as many
 
     @cached_property
-    def shares(self) -> "Importance | None":
-        """The importance of edges and nodes in the training range; None where the network is finite nowhere in it."""
-        from kanserve.network.importance import importance
+    def shares(self) -> "SignalShares | None":
+        """The shares of edges and nodes in the training range; None if the network is finite nowhere in it."""
+        from kanserve.network.signal_shares import signal_shares
         from kanserve.network.training_range import finite_rows
 
         with suppress(DataError):
-            return importance(self.kan, finite_rows(self.kan, self._samples))
+            return signal_shares(self.kan, finite_rows(self.kan, self._samples))
         return None
 
     @cached_property

@@ -8,15 +8,15 @@ from kanserve.editing import Session
 from kanserve.editing.formula_network import exact_text
 from kanserve.errors import InputError
 from kanserve.formula import formulas
-from kanserve.network.importance import importance
 from kanserve.network.kan import equal
+from kanserve.network.signal_shares import signal_shares
 from tests.support.sessions import law, replayed
 
 
 def test_kept_edges_have_the_largest_share_and_their_names():
     kan, data = law()
     session = Session(kan, data).keep(2, refit=0)
-    shares = importance(kan, session.rows.judge.learn.x)
+    shares = signal_shares(kan, session.rows.judge.learn.x)
     smallest = "x->h1" if shares.edges[0][0, 0] < shares.edges[0][0, 1] else "L/D->h1"
     assert kan.edges == 3 and set(session.edges) == {"x->h1", "L/D->h1", "h1->z"} - {smallest}
     assert session.loss > Session(kan, data).loss

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
+from sklearn.inspection import permutation_importance
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -73,6 +74,31 @@ def test_importances_add_up_to_one_and_a_column_of_noise_has_least():
     fitted = KANRegressor(**QUICK).fit(np.hstack([x, noise]), y)
     assert fitted.feature_importances_.sum() == pytest.approx(1)
     assert fitted.feature_importances_.argmin() == 2 and fitted.feature_importances_[2] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("law", "low", "high"),
+    [
+        (lambda a, b: a * b, (-1.0, 0.9), (1.0, 1.1)),
+        (lambda area, rooms, year: area**0.75 * rooms**0.12 * year**4.5, (40.0, 1.0, 1900.0), (200.0, 7.0, 2020.0)),
+    ],
+)
+def test_importances_of_a_product_are_those_of_permutation(law, low, high):
+    x = np.random.default_rng(0).uniform(low, high, (300, len(low)))
+    y = law(*x.T)
+    fitted = KANRegressor(**QUICK).fit(x, y)
+    permuted = permutation_importance(fitted, x, y, n_repeats=10, random_state=0).importances_mean
+    assert fitted.feature_importances_ == pytest.approx(permuted / permuted.sum(), abs=0.05)
+
+
+def test_importances_of_a_classifier_are_of_its_probabilities_and_count_the_weights():
+    x = np.random.default_rng(0).uniform(-1, 1, (300, 2))
+    labels = np.where(x[:, 0] > 0, "a", np.where(x[:, 1] > 0, "b", "c"))
+    weights = np.where(x[:, 0] > 0, 1e-3, 1.0)
+    options = {"hidden": (), "grid": 3, "starts": 1, "random_state": 0}
+    plain = KANClassifier(**options).fit(x, labels).feature_importances_
+    weighted = KANClassifier(**options).fit(x, labels, weights).feature_importances_
+    assert plain[0] > plain[1] and weighted[1] > 0.9
 
 
 @pytest.mark.slow

@@ -211,5 +211,5 @@ def test_the_shares_of_the_largest_edges_are_counted_by_layer():
     groups = view.largest(24)
     assert [len(group) for group in groups] == [14, 10]
     assert view.signal([place for group in view.largest(40) for place in group]) == pytest.approx(1)
-    shares = [view.importance.edges[0][j, i] for _, j, i in groups[0]]
+    shares = [view.shares.edges[0][j, i] for _, j, i in groups[0]]
     assert (np.diff(shares) <= 0).all()

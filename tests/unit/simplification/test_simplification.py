@@ -12,8 +12,8 @@ from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import load_knots
 from kanserve.errors import DataError, InputError, NotFoundError
 from kanserve.network.evaluate import activations, evaluate
-from kanserve.network.importance import importance
 from kanserve.network.kan import Kan, Symbolic, equal, make_layer
+from kanserve.network.signal_shares import signal_shares
 from kanserve.simplification import SimplifyStep, prune, simplify, symbolify
 from kanserve.simplification.edge_candidates import LIBRARY, Samples, candidates, within_domain
 from kanserve.simplification.edge_removal import no_edges, without_dead_nodes, without_edges
@@ -186,7 +186,7 @@ def test_a_removed_edge_leaves_its_mean() -> None:
 
 def test_shares_add_up_to_one() -> None:
     kan = kans.deep()
-    shares = importance(kan, kans.rows(kan)[:40])
+    shares = signal_shares(kan, kans.rows(kan)[:40])
     for part in (*shares.edges, *shares.nodes, *shares.subnodes):
         assert part.sum() == pytest.approx(1) and (part >= 0).all()
 

@@ -13,8 +13,8 @@ from sklearn.datasets import load_iris
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import activations, evaluate
-from kanserve.network.importance import importance
 from kanserve.network.kan import Kan, equal, make_layer
+from kanserve.network.signal_shares import signal_shares
 from kanserve.network.splines import span
 from kanserve.train import fit
 from kanserve.train.common.creation import create
@@ -145,7 +145,7 @@ def test_l1_and_entropy_leave_fewer_edges_that_matter():
     kan = start(train, [2, 4, 1])
 
     def spread(one: Kan) -> float:
-        shares = np.concatenate([edges.ravel() for edges in importance(one, train.x).edges]) / 2
+        shares = np.concatenate([edges.ravel() for edges in signal_shares(one, train.x).edges]) / 2
         return float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
 
     free = trained(kan, train, held, "adam", steps=600)

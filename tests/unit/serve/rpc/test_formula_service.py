@@ -18,8 +18,8 @@ from kanserve.errors import FormulaError, InputError, InvalidNameError, NotFound
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence
 from kanserve.formula.from_network.sources import law
 from kanserve.network.evaluate import activations, edges
-from kanserve.network.importance import importance
 from kanserve.network.kan import Kan, make_layer
+from kanserve.network.signal_shares import signal_shares
 from kanserve.network.training_range import finite_rows, ranges, sample
 from kanserve.serve.models import catalog as models
 from kanserve.serve.models.lazy_formulas import LazyFormulas
@@ -205,7 +205,7 @@ def test_the_nodes_and_edges_are_those_of_the_network(zoo, name):
     assert [variable.name for variable in response.inputs] == [variable.name for variable in kan.inputs]
     values = activations(kan, finite_rows(kan, 500))
     for told, meant, shares, reach in zip(
-        response.layers, kan.layers, importance(kan, finite_rows(kan, 500)).edges, values, strict=False
+        response.layers, kan.layers, signal_shares(kan, finite_rows(kan, 500)).edges, values, strict=False
     ):
         assert [tuple(node.subnodes) for node in told.nodes] == [tuple(group) for group in meant.groups]
         assert [(node.scale, node.bias) for node in told.nodes] == list(

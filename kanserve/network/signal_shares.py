@@ -1,4 +1,4 @@
-"""Importance scores: the share of the signal that goes through each node and edge, propagated back from the outputs.
+"""Shares of the signal: how much of it goes through each node and edge, propagated back from the outputs.
 
 The output nodes share 1 equally. A node passes its share to its subnodes in equal parts, a subnode to its edges in
 proportion to the standard deviation of their values on the data, and an edge to the node that it comes from. So the
@@ -20,7 +20,7 @@ _LARGE = 1e150  # whose square could overflow
 
 
 @dataclass(frozen=True, eq=False)
-class Importance:
+class SignalShares:
     """Shares of the signal: of the edges (O, I) and subnodes (O,) of each layer, and of all nodes, inputs first."""
 
     edges: tuple[Array, ...]
@@ -28,13 +28,13 @@ class Importance:
     nodes: tuple[Array, ...]
 
 
-def importance(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> Importance:
+def signal_shares(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> SignalShares:
     """The shares on the rows x (N, inputs), with optional weights (N,).
 
     Rows on which the network is NaN do not count. `nodes[0]` are the shares of the inputs.
     """
     values = activations(kan, x)
-    shares = _row_shares(weights, len(values[-1])) * np.isfinite(values[-1]).all(axis=1)
+    shares = row_shares(weights, len(values[-1])) * np.isfinite(values[-1]).all(axis=1)
     counted = shares > 0
     if not counted.any():
         raise DataError("The network is not finite on any of these rows, so its edges have no shares.")
@@ -49,7 +49,7 @@ def importance(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> Impo
     return pushed_back(kan, spreads)
 
 
-def pushed_back(kan: Kan, spreads: Sequence[Array]) -> Importance:
+def pushed_back(kan: Kan, spreads: Sequence[Array]) -> SignalShares:
     """The shares, from the standard deviations (O, I) of the edges' values in each layer."""
     nodes = [np.full(len(kan.outputs), 1 / len(kan.outputs))]
     subnodes, shares = [], []
@@ -59,7 +59,7 @@ def pushed_back(kan: Kan, spreads: Sequence[Array]) -> Importance:
         subnodes.append(np.repeat(nodes[-1] / layer.arity, layer.arity))
         shares.append(subnodes[-1][:, None] * relative)
         nodes.append(shares[-1].sum(axis=0))
-    return Importance(tuple(reversed(shares)), tuple(reversed(subnodes)), tuple(reversed(nodes)))
+    return SignalShares(tuple(reversed(shares)), tuple(reversed(subnodes)), tuple(reversed(nodes)))
 
 
 def used_inputs(kan: Kan) -> NDArray[np.bool_]:
@@ -70,7 +70,8 @@ def used_inputs(kan: Kan) -> NDArray[np.bool_]:
     return used
 
 
-def _row_shares(weights: ArrayLike | None, rows: int) -> Array:
+def row_shares(weights: ArrayLike | None, rows: int) -> Array:
+    """The weights (rows,) divided by the largest, 1 without weights; DataError for what are no weights."""
     if weights is None:
         return np.full(rows, 1.0)
     try:
