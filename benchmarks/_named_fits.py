@@ -1,4 +1,4 @@
-"""Fits that could fail quietly, for `robustness.py`: 42 kinds of data, with default settings or those a warning names.
+"""Fits that could fail quietly, for `robustness.py`: 46 kinds of data, with default settings or those a warning names.
 
 A fit is good if its score on fresh samples is near what the noise allows (R² or accuracy), or near the better one of a
 linear model and gradient boosting of scikit-learn. A fit that is not good must have warned (`TrainingWarning`) or have
@@ -175,6 +175,10 @@ CASES = (
     Case("sin(300 x)", _box(1), lambda x: np.sin(300 * x[:, 0]), rows=2000),
     Case("few rows: 8", _box(1), lambda x: np.sin(3 * x[:, 0]), rows=8, hidden=()),
     Case("few rows: 15 of 3 columns", _box(3), lambda x: x[:, 0] + x[:, 1] ** 2, rows=15),
+    Case("2 rows of 3 columns", _box(3), lambda x: x[:, 0] + x[:, 1] ** 2, rows=2),
+    Case("5 rows of 200 columns", _many(200), lambda x: x[:, 0] - x[:, 1], rows=5),
+    Case("12 rows of 8 columns", _many(8), lambda x: x[:, 0] * x[:, 1], _gaussian(0.5), rows=12),
+    Case("60 rows of a smooth law", _box(2), _hello, rows=60),
     Case("30 rows of 10 columns", _many(10), lambda x: x[:, 0] - x[:, 1], _gaussian(0.3), rows=30),
     Case("all rows five times", lambda g, n: np.repeat(_box(2)(g, n // 5), 5, axis=0), _hello),
     Case("a constant column", _constant_column, _hello),

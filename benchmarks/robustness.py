@@ -1,6 +1,6 @@
 """Robustness: fits that may not go wrong, and may not be bad without a word.
 
-42 kinds of data that could fail quietly (`_named_fits.py`), such as units of 1e12, outliers, steps and few rows: each
+46 kinds of data that could fail quietly (`_named_fits.py`), such as units of 1e12, outliers, steps and few rows: each
 fit is good, warns or refuses. Then 400 random fits of nasty data (`_random_fits.py`): no exception, nothing that is not
 finite, nothing worse than the mean, equal networks when repeated. It exits with 1 if anything is wrong.
 

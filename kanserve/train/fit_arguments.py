@@ -6,7 +6,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, some
+from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
 from kanserve.data.frames import is_frame
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.kan import Kan
@@ -75,6 +75,14 @@ def held_out(data: Dataset, validation: float | Dataset, most: int, seed: int) -
         )
     out = _with_repeats(data, count, seed)
     return out, data.take(out)
+
+
+def training_rows(data: Dataset, out: Places | None, most: int, seed: int) -> Dataset:
+    """At most `most` of the rows that are not held out."""
+    if out is None:
+        return data.sample(most, seed)
+    left = len(data) - len(out)
+    return data.take(past(out, some(left, min(left, most), seed)))
 
 
 def _with_repeats(data: Dataset, count: int, seed: int) -> Places:

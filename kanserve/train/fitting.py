@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
+from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import evaluate
@@ -22,7 +22,7 @@ from kanserve.train.common.encoded_data import is_encoded, with_categories
 from kanserve.train.common.first_knots import with_first_knots
 from kanserve.train.common.fit_progress import FitReport, Watch
 from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.fit_warnings import Fitted, warn_of
+from kanserve.train.common.fit_warnings import STARTS_OF_LEFT_OUT, Fitted, warn_of
 from kanserve.train.common.input_screening import narrowed, narrowed_data, widened
 from kanserve.train.common.normalising import normalised
 from kanserve.train.common.outer_layers import (
@@ -46,6 +46,7 @@ from kanserve.train.fit_arguments import (
     output_count,
     smoothing_strengths,
     start_count,
+    training_rows,
     validation_rows,
 )
 from kanserve.train.lm import schedule
@@ -121,8 +122,8 @@ def fit(
     extrapolation="clip" adds two layers that keep each input in the range of the training data; "linear" goes on along
     the last slope.
 
-    A `TrainingWarning` says when the result is no better than a constant or than a line, and when inputs or answers
-    have tails so heavy that few rows decide the fit; docs/training.md has what to do.
+    A `TrainingWarning` says when the result is no better than a constant or than a line, when the rows are too few to
+    tell, and when heavy tails let few rows decide the fit; docs/training.md has what to do.
 
     With `screen`, a regression of 20 or more inputs with 10,000 rows, or more parameters than answers, is fitted on the
     inputs that tell something about the answers alone: the edges of the others are pruned. `report` and the logger
@@ -265,7 +266,7 @@ def fit(
     many = len(data) >= TRAINING.screening_many_rows and data.x.size <= TRAINING.batches_kept
     if screen and validation != 0 and (many or size > different_answers(enough)):
         left_out = held_out(data, validation, max(JUDGED_BY.values()), seed)[0]
-        kept_inputs = telling_inputs(template, _left(data, left_out, TRAINING.screening_rows, seed), of, seed)
+        kept_inputs = telling_inputs(template, training_rows(data, left_out, TRAINING.screening_rows, seed), of, seed)
     if not kept_inputs.all():
         template, data = narrowed(template, kept_inputs), narrowed_data(data, kept_inputs)
         signs = tuple(np.array(signs)[kept_inputs].tolist()) if signs else ()
@@ -325,8 +326,14 @@ def fit(
         last, judged = train(template, data, out, held, settings, watch, kept)
         result = finished(last)
         kept.finish(result)
-        learned = _left(data, out, TRAINING.warnings_rows, seed)
-        warn_of(Fitted(judged, learned, held, of, extrapolation == "clip"), stacklevel=3)
+        learned = training_rows(data, out, TRAINING.warnings_rows, seed)
+        alone = replace(settings, starts=min(settings.starts, STARTS_OF_LEFT_OUT))
+
+        def refit(rows: Dataset) -> Kan:
+            return train(template, rows, None, None, alone, Watch(False, None), Checkpoint())[0]
+
+        seen = Fitted(judged, learned, held, of, extrapolation == "clip", few, refit if kept_inputs.all() else None)
+        warn_of(seen, stacklevel=3)
     except KeyboardInterrupt:
         if watch.best is None:
             raise
@@ -348,16 +355,8 @@ def _least_squares(
 ) -> tuple[Kan, Kan]:
     """The network, and the one that has not seen the validation rows."""
     every = data.sample(TRAINING.fitting_most_rows, settings.seed)
-    train = _left(data, out, TRAINING.fitting_most_rows, settings.seed)
+    train = training_rows(data, out, TRAINING.fitting_most_rows, settings.seed)
     return schedule.run(template, every, Schedule(train, held, settings, watch, kept))
-
-
-def _left(data: Dataset, out: Places | None, most: int, seed: int) -> Dataset:
-    """At most `most` of the rows that are not held out."""
-    if out is None:
-        return data.sample(most, seed)
-    left = len(data) - len(out)
-    return data.take(past(out, some(left, min(left, most), seed)))
 
 
 def _descent(

@@ -143,6 +143,7 @@ def test_the_right_function_is_suggested_first_with_what_snapping_it_does():
             session.undo()
 
 
+@pytest.mark.filterwarnings("ignore:Too few rows:kanserve.train.TrainingWarning")
 def test_a_good_fit_of_an_edge_may_cost_more_than_a_poor_one():
     # In few rows a spline wiggles: 1/x is no closer to it than arctan is, and yet it is the law.
     x = np.sort(1000 + 5000 * np.random.default_rng(0).beta(1, 4, (14, 1)), axis=0)

@@ -66,6 +66,66 @@ def test_heavy_tails_are_named_with_what_to_do() -> None:
     assert "Answers with heavy tails: y. " in str(heard[0].message) and "loss='huber'" in str(heard[0].message)
 
 
+def _product_of_noise(rows: int, columns: int) -> tuple[Array, Array]:
+    generator = np.random.default_rng(rows)
+    x = generator.normal(size=(rows, columns))
+    return x, x[:, 0] * x[:, 1] + generator.normal(size=rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "hidden", "match"),
+    [
+        (2, 3, (5,), "^2 rows of 3 inputs cannot tell.*validation=.*no hidden nodes \\(.3, 1.\\)"),
+        (5, 200, (), "cannot tell|5 rows, each left out in turn,.*that of a constant"),
+        (8, 3, (5,), "8 rows, each left out in turn,.*that of a constant"),
+        (24, 4, (5,), "5 held-out rows.*Rows that the fit has not seen can tell"),
+    ],
+)
+def test_rows_that_cannot_tell_are_called_too_few(rows: int, columns: int, hidden: tuple[int, ...], match: str) -> None:
+    with pytest.warns(TrainingWarning, match=match):
+        fit([columns, *hidden, 1], _product_of_noise(rows, columns), starts=2)
+
+
+def test_rows_that_are_repeated_are_left_out_together() -> None:
+    x, y = _product_of_noise(3, 2)
+    with pytest.warns(TrainingWarning, match="9 rows, each left out in turn,"):
+        fit([2, 1], (np.repeat(x, 3, axis=0), np.repeat(y, 3)), starts=2)
+    with pytest.warns(TrainingWarning, match="^8 rows of 2 inputs cannot tell"):
+        fit([2, 1], (np.repeat(x[:2], 4, axis=0), np.repeat(y[:2], 4)), starts=2)
+
+
+def test_classes_of_few_rows_are_judged_too() -> None:
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    with pytest.warns(TrainingWarning, match="Too few rows"):
+        fit([3, 2, 2], (x, np.array(["a", "b"] * 4)), starts=2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "hidden", "law"),
+    [
+        (60, 2, (5,), lambda x: np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2)),
+        (30, 3, (), lambda x: x[:, 0] + x[:, 1] ** 2),
+        (5, 1, (5,), lambda x: 2 * x[:, 0] + 1),
+        (9, 1, (5,), lambda x: np.sin(3 * x[:, 0])),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_few_rows_that_generalise_say_nothing(
+    rows: int, columns: int, hidden: tuple[int, ...], law: Callable[[Array], Array], seed: int
+) -> None:
+    x = np.random.default_rng(seed).uniform(-1, 1, (rows, columns))
+    x[: min(rows, 2)] = np.array([[-1.0], [1.0]])  # the ends of the range: no other row is outside
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit([columns, *hidden, 1], (x, law(x)), seed=seed)
+
+
+def test_without_validation_nobody_asks() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit([3, 1], _product_of_noise(8, 3), validation=0)
+
+
 @pytest.mark.slow
 def test_good_fits_say_nothing() -> None:
     x = np.random.default_rng(0).normal(size=(500, 2))
