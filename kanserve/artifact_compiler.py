@@ -17,6 +17,7 @@ import kanserve_exporters
 from kanserve import formula
 from kanserve.artifact.directory import write_files
 from kanserve.artifact.format import Artifact, Metrics, assemble
+from kanserve.artifact.manifest import INTERVALS
 from kanserve.artifact.naming_rules import check_name
 from kanserve.data.dataset import Dataset
 from kanserve.errors import ConflictError, ExportError, InputError, MissingDependencyError, NotFoundError
@@ -35,6 +36,7 @@ from kanserve.network.conformal_intervals import ConformalInterval, conformal_in
 from kanserve.network.encoding import encode
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.export_options import ExportOptions, Precision
+from kanserve.network.fitted_rows import MOST_SEEN, seen_share
 from kanserve.network.kan import Kan
 from kanserve.network.rounding_error import rounding, scale, steady_rows
 from kanserve.network.training_range import breaking_point, ranges
@@ -69,7 +71,10 @@ def compile(
 
     `data` are rows that the network has not seen: the artifact then records how well it fits them, prediction intervals
     of 80, 90 and 95 % (`kanserve.network.conformal_intervals`), and for closed forms the standard errors of the
-    constants on these rows (the last two not for a classifier or weighted rows, where the theory does not apply).
+    constants on these rows (the last two not for a classifier or weighted rows, where the theory does not apply). There
+    are no intervals if the network was fitted to these rows, of which it has a record: its errors on them are smaller
+    than on new rows. The note "intervals" of the provenance, the model card and a warning of the logger "kanserve" say
+    so.
     `candidates` are the formulas that `find_formulas` found for the single output; InputError if none of them equals
     the network. C source has the derivatives of the outputs where they cost little. Without a C compiler the C source
     has no library; the provenance notes this, and any backend that could not be run.
@@ -124,7 +129,7 @@ def _compiled(
 ) -> Artifact:
     """As `compile`; with `derivatives`, C has them although the options do not ask for them, where they cost little."""
     rows = None if data is None else samples_for(kan, data)
-    intervals = options.intervals if rows is None or options.intervals else _intervals(kan, rows)
+    intervals, origin = (options.intervals, {}) if rows is None or options.intervals else _intervals(kan, rows)
     options = replace(options, intervals=intervals)
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
@@ -139,7 +144,7 @@ def _compiled(
         name=options.name,
         precision=options.precision,
         metrics=fit,
-        provenance=_made_with(rows) | dict(provenance or {}) | notes,
+        provenance=_made_with(rows) | dict(provenance or {}) | origin | notes,
         intervals=intervals,
     )
     return _checked(artifact, exporters)
@@ -221,11 +226,33 @@ def metrics(kan: Kan, data: Dataset) -> Metrics:
     )
 
 
-def _intervals(kan: Kan, data: Dataset) -> tuple[ConformalInterval, ...]:
-    """Prediction intervals by unseen samples; none for a classifier or weighted rows, where they have no meaning."""
+def _intervals(kan: Kan, data: Dataset) -> tuple[tuple[ConformalInterval, ...], dict[str, str]]:
+    """Prediction intervals by unseen samples, and the note that says where they come from, or why there are none.
+
+    None for a classifier or weighted rows, where they have no meaning, and none if the network was fitted to the rows.
+    """
     if kan.classes or data.weights is not None:
-        return ()
-    return conformal_intervals(evaluate(kan, data.x), data.y)
+        return (), {}
+    seen = seen_share(kan, data)
+    if seen > MOST_SEEN:
+        note = (
+            f"none: the network was fitted to {_percent(seen)} of these {len(data)} rows, and its errors on them are "
+            "smaller than on new rows. Hold rows out of the fit, and compile with those: fitted, unseen = "
+            "data.split(0.25)"
+        )
+        logging.getLogger("kanserve").warning("Prediction intervals: %s.", note)
+        return (), {INTERVALS: note}
+    note = f"by the errors on {len(data)} rows that the network was not fitted to (split conformal prediction)"
+    if len(kan.fitted_rows) == 0:
+        note = (
+            f"by the errors on {len(data)} rows (split conformal prediction); the network has no record of the rows "
+            "that it was fitted to, so make sure that these are others"
+        )
+    return conformal_intervals(evaluate(kan, data.x), data.y), {INTERVALS: note}
+
+
+def _percent(share: float) -> str:
+    return "all" if share == 1 else f"{100 * share:.0f} %"
 
 
 def _options(options: ExportOptions, name: str | None, precision: Precision | None) -> ExportOptions:

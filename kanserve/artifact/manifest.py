@@ -23,6 +23,7 @@ MAX_FILES = 256
 MAX_FILE_BYTES = 2**28
 MAX_TOTAL_BYTES = 2**30
 MAX_TEXT = 1000
+INTERVALS = "intervals"  # the note of the provenance that says where the prediction intervals come from
 
 _HASHED_AT_ONCE = 2**15  # bytes: a tenth of a millisecond
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -219,8 +219,8 @@ def simplify(
     }
     if not simple.symbolic and not as_json:
         result["splines"] = "s_l_j_i(x) in the formula is the spline from input i to sum j of layer l"
-    words = ["kanserve", "publish", str(out), "models", "--name", "model", "--data", str(table)]
-    show(result, as_json, after=[*words, *arguments.repeated(kan, target)])
+    # Without --data: this table's rows are no longer new to the network, so they say too little about its errors.
+    show(result, as_json, after=["kanserve", "publish", str(out), "models", "--name", "model"])
 
 
 @app.command(short_help="Draw a network.")
@@ -284,6 +284,7 @@ def publish(
     """
     from kanserve import repository as repositories
     from kanserve.artifact import signing
+    from kanserve.artifact.manifest import INTERVALS
     from kanserve.artifact.naming_rules import check_name
     from kanserve.artifact_compiler import compile as compile_kan
     from kanserve.network.export_options import ExportOptions
@@ -313,6 +314,7 @@ def publish(
             "version": version,
             "folder": f"{model}/{version}",
             **({"card": f"{model}/card-{version}.md"} if card else {}),
+            **{key: text for key, text in artifact.manifest.provenance.items() if key == INTERVALS},
         },
         as_json,
         after=after,

@@ -15,6 +15,7 @@ from kanserve.editing.step_fields import truth, whole_number
 from kanserve.editing.steps import Step
 from kanserve.errors import InputError
 from kanserve.network.edge_names import edge_names
+from kanserve.network.fitted_rows import hash_rows, record_rows, smallest_hashes
 from kanserve.network.kan import Kan
 
 
@@ -37,6 +38,7 @@ class SessionHistory:
         self._held_out = truth(held_out, "held_out")
         self._rows = rows_for(kan, dataset(data, classes=kan.classes), self._seed, self._held_out)
         self._first = kan
+        self._fitted_rows = smallest_hashes(kan.fitted_rows, hash_rows(self._rows.data))
         self._done: list[_State] = []
         self._undone: list[Step] = []
         self._watchers: list[Callable[[], None]] = []
@@ -135,6 +137,7 @@ class SessionHistory:
         ()
         """
         self._require_room()
+        kan = record_rows(kan, self._fitted_rows)
         self._done.append(_State(step, kan, self._rows.loss(kan)))
         if redone:
             self._undone.pop()

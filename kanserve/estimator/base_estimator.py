@@ -20,6 +20,7 @@ from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
 from kanserve.network.evaluate import evaluate
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.importances import input_importances
 from kanserve.network.kan import Kan
 from kanserve.plot.notebook import network_page
@@ -63,7 +64,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
             kan = self._symbolic(data, seed, report) if self.symbolic else self._trained(data, seed)
         except TrainingError as error:  # scikit-learn's convention is ValueError
             raise InputError(str(error)) from error
-        self.kan_ = kan
+        self.kan_ = record_rows(kan, hash_rows(data))
         self.feature_importances_ = input_importances(kan, data.x, data.weights)
 
     def _symbolic(self, data: Dataset, seed: int, report: Callable[[Event], None] | None) -> Kan:

@@ -29,4 +29,4 @@ def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapp
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrainingWarning)  # the first has said it
             fits.append(fit(begin, numbers, seed=other, **options))
-    return replace(average(fits), inputs=first.inputs)
+    return replace(average(fits), inputs=first.inputs, fitted_rows=first.fitted_rows)

@@ -105,6 +105,10 @@ class Kan(KanMethods):
         In the raw units of the outputs; 0 and 1 by default.
     classes : sequence of str, optional
         The names of a classifier's outputs, which are then scores before the softmax.
+    fitted_rows : array_like of int, optional
+        Hashes of the rows that the network was fitted to, sorted, at most 4096 (`kanserve.network.fitted_rows`).
+        `compile` asks them whether its rows are new to the network. They are no part of what the network computes, and
+        `equal` passes them over.
 
     Raises
     ------
@@ -132,6 +136,7 @@ class Kan(KanMethods):
     output_shift: Array = field(default_factory=lambda: np.empty(0))
     output_scale: Array = field(default_factory=lambda: np.empty(0))
     classes: tuple[str, ...] = ()
+    fitted_rows: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -146,6 +151,7 @@ class Kan(KanMethods):
                 if np.size(getattr(self, part)) == 0:
                     object.__setattr__(self, part, np.full(size, default))
                 freeze(self, part, np.float64)
+        freeze(self, "fitted_rows", np.uint64)
         check_kan(self)
 
     def __repr__(self) -> str:
@@ -201,7 +207,7 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple):
         return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, Kan | Layer | Variable):
-        return all(_same(getattr(a, part.name), getattr(b, part.name)) for part in fields(a))
+        return all(_same(getattr(a, part.name), getattr(b, part.name)) for part in fields(a) if part.compare)
     return bool(a == b)
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Base = Literal["silu", "identity", "zero"]
 
+# Hashes of the rows that a network was fitted to: 32 kB of its file. All rows of a table up to this size, and of a
+# million rows still 4 of 1000: fewer would let more calibration rows of large tables pass as new ones.
+MOST_FITTED_ROWS = 2**12
 MOST_CATEGORIES = 2**16  # of an input: codes that every type of number holds exactly, but for half precision
 
 
@@ -87,6 +90,9 @@ def check_kan(kan: "Kan") -> None:
         raise NetworkError(f"{len(kan.classes)} classes need as many outputs, got {kan.layers[-1].nodes}.")
     if len(set(kan.classes)) != len(kan.classes):
         raise NetworkError("The names of the classes must differ.")
+    hashes = kan.fitted_rows
+    if hashes.ndim != 1 or len(hashes) > MOST_FITTED_ROWS or (hashes[1:] <= hashes[:-1]).any():
+        raise NetworkError(f"fitted_rows must be at most {MOST_FITTED_ROWS} different hashes in ascending order.")
 
 
 def _check_variables(kind: str, variables: "Iterable[Variable]", count: int) -> None:

@@ -8,7 +8,8 @@ damaged file from loading as another network.
 
 Version 1 has every tensor. In version 2 layers lack `affine` where it is `neutral_affine`, as it is without functions.
 In version 3, which only networks with them have, inputs may have a `fill_value`, `categories` and `category_values`,
-and layers may lack `affine` too.
+and layers may lack `affine` too. A network that knows which rows it was fitted to has their hashes in the tensor
+`fitted_rows`, in every version: readers that do not know the tensor pass it over.
 """
 
 import hashlib
@@ -49,8 +50,10 @@ _AFFINES = ("input_shift", "input_scale", "output_shift", "output_scale")
 
 
 def dumps(kan: Kan, *, compact: bool = False) -> bytes:
-    """The network's bytes; equal networks give equal bytes. `compact`: without neutral affines, a third of a network of
-    splines; earlier versions of kanserve cannot read them."""
+    """The network's bytes; equal networks that were fitted to the same rows give equal bytes.
+
+    `compact`: without neutral affines, a third of a network of splines; earlier versions of kanserve cannot read them.
+    """
     tensors: dict[str, np.ndarray[Any, Any]] = {name: getattr(kan, name) for name in _AFFINES}
     layers = []
     for number, layer in enumerate(kan.layers):
@@ -68,6 +71,8 @@ def dumps(kan: Kan, *, compact: bool = False) -> bytes:
                 "functions": names,
             }
         )
+    if len(kan.fitted_rows):
+        tensors["fitted_rows"] = kan.fitted_rows
     whole = all(f"layers.{number}.affine" in tensors for number in range(len(layers)))
     header = {
         "version": ENCODED if encodes(kan) else VERSION if whole else COMPACT,
@@ -115,6 +120,7 @@ def loads(data: bytes) -> Kan:
             inputs=tuple(variable_in(variable) for variable in header["inputs"]),
             outputs=tuple(variable_in(variable) for variable in header["outputs"]),
             classes=tuple(str(name) for name in header["classes"]),
+            fitted_rows=_hashes_in(tensors),
             **{name: tensors[name] for name in _AFFINES},
         )
         if encodes(kan) is not (version == ENCODED):
@@ -219,6 +225,13 @@ def _layer_in(number: int, header: dict[str, Any], tensors: dict[str, np.ndarray
         extrapolation=header["extrapolation"],
         **{name: tensors[f"layers.{number}.{name}"] for name in _ARRAYS},
     )
+
+
+def _hashes_in(tensors: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    hashes = tensors.get("fitted_rows", np.empty(0, np.uint64))
+    if hashes.dtype != np.uint64:
+        raise FormatError("The hashes of the fitted rows must be whole numbers of 64 bits.")
+    return hashes
 
 
 def variable_out(one: Variable) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from kanserve import formula
 from kanserve.artifact import directory, format
 from kanserve.artifact.format import Artifact
-from kanserve.artifact.manifest import Manifest
+from kanserve.artifact.manifest import INTERVALS, Manifest
 from kanserve.errors import FormatError, KanserveError
 from kanserve.formula import Formula
 from kanserve.formula.constants import uncertainty_report
@@ -29,6 +29,7 @@ from kanserve.plot.svg import svg
 
 INTENDED_USE = "intended use"  # a note of the provenance that fills this section
 LIMITS = "limits"  # another
+_NOTE_CHARACTERS = 1000  # of a note that is a paragraph of its own: all of the longest that a manifest may have
 # What Markdown reads as a mark anywhere, at the start of a line, and in an address.
 _SPECIAL = re.compile(r"[\\`*_\[\]#|<>&~$]|^[-+=](?=[-+= ]|$)|^\d{1,9}(?=[.)] )|:(?=//)|(?<=www)\.")
 _CHARACTERS = 120  # of a name or note in a table
@@ -233,6 +234,8 @@ def _metrics(manifest: Manifest) -> Iterator[str]:
     yield _table(("output", "R²", "RMSE", "largest error"), rows)
     if found.accuracy is not None:
         yield f"Accuracy: {found.accuracy:.4f}."
+    if INTERVALS in manifest.provenance:
+        yield f"Prediction intervals: {_plain(manifest.provenance[INTERVALS], _NOTE_CHARACTERS)}."
     if manifest.intervals:
         yield "A new value is within the answer ± half width with at least this probability:"
         widths = [
@@ -244,7 +247,8 @@ def _metrics(manifest: Manifest) -> Iterator[str]:
 
 
 def _provenance(artifact: Artifact, signed: bool) -> Iterator[str]:
-    notes = {key: text for key, text in artifact.manifest.provenance.items() if key not in (INTENDED_USE, LIMITS)}
+    shown_above = (INTENDED_USE, LIMITS, INTERVALS)
+    notes = {key: text for key, text in artifact.manifest.provenance.items() if key not in shown_above}
     rows = [(_plain(key), _plain(text)) for key, text in sorted(notes.items())]
     yield _table(
         ("", ""), [*rows, ("compiled as", _plain(artifact.manifest.name)), ("signed", "yes" if signed else "no")]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from kanserve.data.dataset import Target, TrainingData
 from kanserve.displays import display
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
@@ -77,11 +78,12 @@ def simplify(
     >>> kanserve.simplify(kan, data).formula().text
     'x1^2'
     """
-    inputs = kan.inputs
-    kan, data = in_numbers(kan, samples_for(kan, data, target))
+    first, rows = kan, samples_for(kan, data, target)
+    kan, data = in_numbers(kan, rows)
     with display("live_report")(report) if progress else nullcontext(report) as told:
         kan = prune(kan, data, tolerance=tolerance, seed=seed, report=told)
         kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=told)
         if kan.symbolic:
             kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible_error, seed=seed, report=told)
-    return replace(refitted_on_all_rows(kan, data, seed), inputs=inputs)
+    simple = replace(refitted_on_all_rows(kan, data, seed), inputs=first.inputs)
+    return record_rows(simple, first.fitted_rows, hash_rows(rows))

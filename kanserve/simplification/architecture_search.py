@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.simplification import architectures
 from kanserve.simplification.architectures import Rung, clearly_better
@@ -89,7 +90,8 @@ def discover(
     rung = _climbed(rows, few, None if tolerance == "auto" else tolerance, seed, report)
     kan, smoother = _pruned(rung, rows, one, few, tolerance == "auto", seed, report)
     every = replace(smoother, learn=rows, held=rows, goal=rows.y)
-    return no_worse_than_the_mean(refit(kan, every, settings.validation_last_steps), rows)
+    found = no_worse_than_the_mean(refit(kan, every, settings.validation_last_steps), rows)
+    return record_rows(found, hash_rows(rows))
 
 
 def _of_few(one: Judge, seed: int) -> Judge:

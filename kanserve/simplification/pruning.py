@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from kanserve.data.dataset import Target, TrainingData
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
@@ -139,10 +140,11 @@ def prune(
     >>> kan.edges, kanserve.prune(kan, data).edges
     (2, 1)
     """
-    plain, rows = in_numbers(kan, samples_for(kan, data, target))
+    samples = samples_for(kan, data, target)
+    plain, rows = in_numbers(kan, samples)
     one = judge(plain, rows, tolerance, seed)
     result = pruned(plain, one, found=tolerance == "auto", seed=seed, report=report)[0]
-    return replace(result, inputs=kan.inputs)
+    return record_rows(replace(result, inputs=kan.inputs), kan.fitted_rows, hash_rows(samples))
 
 
 def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:

@@ -17,6 +17,7 @@ import numpy as np
 from kanserve.data.dataset import Target, TrainingData
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan
 from kanserve.simplification import activations
@@ -142,8 +143,8 @@ def symbolify(
         raise InputError(f"functions must be a list of names, as in ['sin', 'exp']; got {functions!r:.80}.")
     for name in functions:
         function(name)
-    inputs = kan.inputs
-    kan, rows = in_numbers(kan, samples_for(kan, data, target))
+    first, samples = kan, samples_for(kan, data, target)
+    kan, rows = in_numbers(kan, samples)
     _, one = smoothed(kan, judge(kan, rows, tolerance, seed))
     straight = without_chains(straightened(refit(kan, one, settings.symbolification_refit_steps), one), one)
     one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them
@@ -166,7 +167,7 @@ def symbolify(
     if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
         chosen = _some_named(search, start)
     _tell(report, "refitted", chosen)
-    return replace(chosen.kan, inputs=inputs)
+    return record_rows(replace(chosen.kan, inputs=first.inputs), first.fitted_rows, hash_rows(samples))
 
 
 def _as_good(chosen: _State, error: float, one: Judge) -> bool:

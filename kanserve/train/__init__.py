@@ -7,6 +7,6 @@ from kanserve.train.common.fit_progress import Progress
 from kanserve.train.common.fit_warnings import TrainingWarning
 from kanserve.train.common.scoring import Score, score
 from kanserve.train.fitting import fit
-from kanserve.train.lm.levenberg_marquardt import refine
+from kanserve.train.refining import refine
 
 __all__ = ["Event", "Progress", "Score", "TrainingWarning", "average", "create", "fit", "refine", "score"]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import NetworkError
+from kanserve.network.fitted_rows import record_rows
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.layer import make_layer, neutral_affine
 from kanserve.train.common.grids import with_interior_knots
@@ -72,7 +73,7 @@ def average(kans: Sequence[Kan]) -> Kan:
         _check(inner[0], other)
     if len({(len(kan.layers), len(one.layers)) for kan, one in zip(kans, unclipped, strict=True)}) > 1:
         raise NetworkError("Some of these networks have layers that clip inputs or take exponentials, and some do not.")
-    result = _mean(inner)
+    result = record_rows(_mean(inner), *(kan.fitted_rows for kan in kans))
     if inner[0] is not unclipped[0]:
         result = with_exponential(result)
     return with_clipped_inputs(result) if unclipped[0] is not kans[0] else result

@@ -12,6 +12,7 @@ from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import evaluate
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.network.renamed_names import renamed_keyword
 from kanserve.train.common.argument_checks import grid_sequence
@@ -222,6 +223,7 @@ def fit(
     if len(data) < 2:
         raise DataError("A fit needs at least 2 rows, got 1.")
     validation = validation_rows(validation, target, data)
+    seen = hash_rows(data), *([hash_rows(validation)] if isinstance(validation, Dataset) else [])
     check_arguments(seed, grids, validation, smooth, (loss, optimizer, extrapolation), data)
     of, signs = chosen_loss(loss, quantile, power, data), monotonic_signs(monotonic_cst, data)
     if is_encoded(data):
@@ -255,7 +257,7 @@ def fit(
                 checkpoint=checkpoint if last else None,
             )
 
-        return fit_table(on_numbers, data, validation, of, max(JUDGED_BY.values()), seed)
+        return record_rows(fit_table(on_numbers, data, validation, of, max(JUDGED_BY.values()), seed), *seen)
     if isinstance(validation, Dataset):
         validation.check_numbers()
     wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
@@ -319,7 +321,7 @@ def fit(
             result = with_exponential(result)
         if not kept_inputs.all():
             result = widened(result, whole, kept_inputs)
-        return with_clipped_inputs(result) if extrapolation == "clip" else result
+        return record_rows(with_clipped_inputs(result) if extrapolation == "clip" else result, *seen)
 
     train = _least_squares if method == "lm" else _descent
     try:

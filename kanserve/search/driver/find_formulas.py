@@ -27,7 +27,7 @@ from kanserve.search.driver.robust_loss import fitted_by_loss
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
-from kanserve.search.driver.search_rows import Loss, informative, search_rows
+from kanserve.search.driver.search_rows import Loss, informative, record_search_rows, search_rows
 from kanserve.search.driver.several_outputs import by_output
 from kanserve.search.driver.shorter_formulas import without_gaps
 from kanserve.search.driver.simplified_fit import reserved_seconds, with_simplified_fit
@@ -184,7 +184,8 @@ def find_formulas(
         search = partial(find_formulas, seed=seed, nested_constraints=nested_constraints, **options)
         few, limits = telling.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
         composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
-        return samples.judged(by_template(template, composed, search, functions, seconds, max_fits).chosen(selection))
+        by_form = by_template(template, composed, search, functions, seconds, max_fits)
+        return record_search_rows(samples.judged(by_form.chosen(selection)), rows)
     saved = SearchCheckpoint(checkpoint)
     starts = starting_trees(saved.started(start), rows.inputs)
     watch = Watch(progress)
@@ -196,7 +197,7 @@ def find_formulas(
     def finished(found: Findings) -> Findings:
         finisher = plan.finisher(learn, held, learn, began + seconds)
         judged = fitted_to_all(fitted_by_loss(found, finisher, loss), finisher)
-        return saved.finish(samples.judged(judged), selection)
+        return saved.finish(record_search_rows(samples.judged(judged), rows), selection)
 
     if begun.settled is not None:
         return finished(begun.alone())

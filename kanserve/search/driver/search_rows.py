@@ -8,6 +8,7 @@ import numpy as np
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import deviation
 from kanserve.errors import InputError
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.search.driver.results import Findings
 from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.outliers import outliers
@@ -39,6 +40,15 @@ class SearchRows:
             settings.training_exact_error * deviation(self.learn.y[:, 0], self.learn.weights),
         )
         return replace(found, outliers=int(np.sum(~(off <= limit))))
+
+
+def record_search_rows(found: Findings, rows: Dataset) -> Findings:
+    """The findings, whose networks say that they were fitted to these rows."""
+    hashes = hash_rows(rows)
+    recorded = {id(one): replace(one, kan=record_rows(one.kan, hashes)) for one in (*found.candidates, found.best)}
+    return replace(
+        found, candidates=tuple(recorded[id(one)] for one in found.candidates), best=recorded[id(found.best)]
+    )
 
 
 def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.data.frames import DataFrame
 from kanserve.errors import InputError
 from kanserve.formula.to_network.from_formula import kan_of
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.search.driver.results import Findings
 from kanserve.search.search_settings import SEARCH
@@ -27,6 +28,8 @@ class FindingsByOutput(Mapping[str, Findings]):
     ----------
     found : mapping of str to Findings
         In the order of the outputs.
+    fitted_rows : array_like of int, optional
+        Hashes of the rows, with all outputs, that the formulas were fitted to.
 
     Examples
     --------
@@ -41,6 +44,7 @@ class FindingsByOutput(Mapping[str, Findings]):
     """
 
     found: Mapping[str, Findings]
+    fitted_rows: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
 
     def __getitem__(self, name: str) -> Findings:
         if name not in self.found:
@@ -58,7 +62,8 @@ class FindingsByOutput(Mapping[str, Findings]):
         """One network that computes the best formula of each output."""
         best = [findings.best for findings in self.found.values()]
         outputs = [formula.kan.outputs[0] for formula in best]
-        return kan_of([formula.formula.tree for formula in best], best[0].kan.inputs, outputs)
+        kan = kan_of([formula.formula.tree for formula in best], best[0].kan.inputs, outputs)
+        return record_rows(kan, self.fitted_rows)
 
     def predict(self, x: ArrayLike | DataFrame) -> Array:
         """The values (N, outputs) of the best formulas at rows x (N, inputs) or at a table's rows.
@@ -126,7 +131,7 @@ def by_output(
         column = replace(rows, y=rows.y[:, number], outputs=(name,))
         own_start = None if start is None else start.get(name)
         found[name] = search(column, units=_units_of(units, rows, name), start=own_start, **limits)
-    return FindingsByOutput(found)
+    return FindingsByOutput(found, hash_rows(rows))
 
 
 def _units_of(units: Mapping[str, str] | None, rows: Dataset, name: str) -> Any:

@@ -133,3 +133,39 @@ def test_weighted_samples_and_classes_have_no_intervals():
     unseen = samples(50)
     weighted = replace(unseen, weights=np.linspace(1, 2, 50))
     assert kanserve.compile(line(), ["numpy_source"], data=weighted).manifest.intervals == ()
+
+
+def noisy(count, seed):
+    generator = np.random.default_rng(seed)
+    x = generator.uniform(-1, 1, (count, 4))
+    return Dataset(x, np.sin(3 * x[:, 0]) + x[:, 1] * x[:, 2] + generator.normal(0, 0.3, count))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return kanserve.fit([4, 5, 1], noisy(60, 0), starts=2)
+
+
+def test_rows_of_the_fit_make_no_intervals_and_the_card_says_so(fitted, caplog):
+    rows = noisy(60, 0)
+    artifact = kanserve.compile(fitted, ["numpy_source"], data=rows)
+    assert artifact.manifest.intervals == ()
+    sentence = "none: the network was fitted to all of these 60 rows"
+    assert sentence in artifact.manifest.provenance["intervals"]
+    assert sentence in kanserve.model_card(artifact).text
+    assert [sentence in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_few_rows_of_the_fit_among_unseen_ones_do_no_harm(fitted):
+    seen, unseen = noisy(60, 0), noisy(200, 1)
+    for count, has_intervals in ((5, True), (60, False)):
+        mixed = Dataset(np.vstack([seen.x[:count], unseen.x]), np.vstack([seen.y[:count], unseen.y]))
+        manifest = kanserve.compile(fitted, ["numpy_source"], data=mixed).manifest
+        assert bool(manifest.intervals) is has_intervals
+    assert "23 % of these 260 rows" in manifest.provenance["intervals"]
+
+
+def test_an_artifact_says_by_which_rows_its_intervals_are_made(fitted, artifact):
+    note = kanserve.compile(fitted, ["numpy_source"], data=noisy(50, 1)).manifest.provenance["intervals"]
+    assert note == "by the errors on 50 rows that the network was not fitted to (split conformal prediction)"
+    assert "no record of the rows that it was fitted to" in artifact.manifest.provenance["intervals"]

@@ -1,0 +1,72 @@
+"""Which rows a network was fitted to: hashes of them travel with the network.
+
+The errors of a network on these rows are smaller than on new ones, so they say too little about new ones. A table of
+any size is kept as its smallest hashes (a bottom-k sketch, Broder 1997): these are a random sample of its rows, and
+another table that shares rows with it has the same share of them among its own smallest hashes.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.network.kan import Kan
+from kanserve.network.kan_checks import MOST_FITTED_ROWS
+
+Array = NDArray[np.float64]
+Hashes = NDArray[np.uint64]
+
+# If this share of the rows has no error at all, the quantile .9 of all errors is .895 of those of the unseen rows: the
+# promise is off by half a percent, which is less than what the choice of 200 calibration rows changes (2 %).
+MOST_SEEN = 0.05
+_ROWS_AT_ONCE = 2**16  # so that the hashes of a table larger than memory fit into it
+
+
+def hash_rows(data: Dataset) -> Hashes:
+    """A hash of each row, inputs and targets, (N,). Equal numbers give equal hashes on every machine."""
+    result = np.zeros(len(data), np.uint64)
+    for start in range(0, len(data), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        for column in (*data.x[rows].T, *data.y[rows].T):
+            result[rows] = _mix(result[rows] ^ _bits(column))
+    return result
+
+
+def smallest_hashes(*tables: Hashes) -> Hashes:
+    """The smallest hashes of all tables together, sorted and without repeats: what a network keeps."""
+    return np.unique(np.concatenate(tables))[:MOST_FITTED_ROWS]
+
+
+def record_rows(kan: Kan, *tables: Hashes) -> Kan:
+    """The network, fitted to the rows of these hashes and to no others."""
+    return replace(kan, fitted_rows=smallest_hashes(*tables))
+
+
+def seen_share(kan: Kan, data: Dataset) -> float:
+    """The share of the rows that the network was fitted to, from 0 to 1; 0 if the network has no record.
+
+    It is exact up to `MOST_FITTED_ROWS` fitted rows. Beyond, it is an estimate by the rows whose hash is as small as
+    those that are kept, and 0 if there is no such row: 60 rows of a million that were fitted go unnoticed.
+    """
+    kept = kan.fitted_rows
+    if len(kept) == 0:
+        return 0.0
+    hashes = hash_rows(data)
+    if len(kept) == MOST_FITTED_ROWS:
+        hashes = hashes[hashes <= kept[-1]]
+    return float(np.isin(hashes, kept).mean()) if len(hashes) else 0.0
+
+
+def _bits(column: Array) -> Hashes:
+    """The bits of numbers, equal for -0 and 0 and for all kinds of NaN."""
+    plain = np.where(np.isnan(column), np.nan, column + 0.0)
+    return plain.astype(np.float64).view(np.uint64)
+
+
+def _mix(values: Hashes) -> Hashes:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014), by which every bit depends on all bits."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
