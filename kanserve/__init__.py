@@ -1,9 +1,10 @@
 """Train Kolmogorov-Arnold networks, turn them into formulas, export and serve them.
 
+    data, unseen = data.split(0.25)                           # unseen rows show the errors on new ones
     kan = kanserve.fit([4, 3, 1], data)                       # train, or load one
     kan = kanserve.simplify(kan, data)                        # fewer edges, then named functions
     print(kanserve.formulas(kan)[0].text)                     # the formula is the network
-    model = kanserve.compile(kan, data=data)                  # ONNX, C and NumPy, checked against each other
+    model = kanserve.compile(kan, data=unseen)                # ONNX, C and NumPy, checked against each other
     kanserve.publish("models", "knots", model)                # a version that `kanserve serve models` picks up
 
 Importing this package is fast: each name below is imported when it is first used.

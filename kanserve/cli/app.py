@@ -29,6 +29,7 @@ from kanserve.cli.commands.flag_types import (
     Force,
     Formats,
     Hessian,
+    HoldOut,
     Json,
     KanFile,
     Precision,
@@ -146,6 +147,7 @@ def fit(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Save progress in this file; the same command resumes from it.")
     ] = None,
+    hold_out: HoldOut = 0.0,
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
@@ -165,7 +167,10 @@ def fit(
             "--hidden auto cannot be combined with --optimizer or --checkpoint: leave them out, or give the nodes."
         )
     nodes = [] if hidden == "auto" else arguments.hidden(hidden)
-    data = tables.read_table(table, arguments.required(target), inputs or (), "classification" if classify else "auto")
+    table_rows = tables.read_table(
+        table, arguments.required(target), inputs or (), "classification" if classify else "auto"
+    )
+    data = arguments.fitted_rows(table_rows, hold_out)
     free(out, force, reads=[table])
     if hidden == "auto":
         kan = discover(data, seed=seed, report=None if quiet else tell)
@@ -179,7 +184,8 @@ def fit(
         "edges": kan.edges,
         **arguments.scores(train.score(kan, data)),
     }
-    show(result, as_json, after=["kanserve", "simplify", str(out), str(table), *arguments.repeated(kan, target)])
+    words = ["kanserve", "simplify", str(out), str(table), *arguments.holding_out(hold_out)]
+    show(result, as_json, after=[*words, *arguments.repeated(kan, target)])
 
 
 app.command("import", short_help="Convert a network that another library has trained.")(import_network)
@@ -191,6 +197,7 @@ def simplify(
     table: TableFile,
     target: Target = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of the result.")] = Path("simple.safetensors"),
+    hold_out: HoldOut = 0.0,
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
@@ -205,7 +212,7 @@ def simplify(
     from kanserve.simplification import simplify as simplify_kan
 
     kan = arguments.network(kan_file)
-    data = arguments.data_of(kan, table, target)
+    data = arguments.fitted_rows(arguments.data_of(kan, table, target), hold_out)
     free(out, force, reads=[kan_file, table])
     simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(simple)))
@@ -219,8 +226,10 @@ def simplify(
     }
     if not simple.symbolic and not as_json:
         result["splines"] = "s_l_j_i(x) in the formula is the spline from input i to sum j of layer l"
-    # Without --data: this table's rows are no longer new to the network, so they say too little about its errors.
-    show(result, as_json, after=["kanserve", "publish", str(out), "models", "--name", "model"])
+    words = ["kanserve", "publish", str(out), "models", "--name", "model"]
+    if hold_out:  # else no row of the table is new to the network, so its errors on them say too little
+        words += ["--data", str(table), *arguments.holding_out(hold_out), *arguments.repeated(kan, target)]
+    show(result, as_json, after=words)
 
 
 @app.command(short_help="Draw a network.")
@@ -266,8 +275,11 @@ def publish(
     # A str, because a Path would turn s3://bucket into s3:/bucket.
     repository: Annotated[str, typer.Argument(help="The folder or URL that 'kanserve serve' serves; made if missing.")],
     name: Annotated[str, typer.Option(help="The model's name: lower case, digits, - and _.")],
-    data: Annotated[Path | None, typer.Option(help="A table on which r² and errors are measured.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A table of unseen rows, for r², errors and prediction intervals.")
+    ] = None,
     target: Target = None,
+    hold_out: HoldOut = 0.0,
     formats: Formats = DEFAULT_FORMATS,
     precision: Precision = "double",
     hessian: Hessian = False,
@@ -280,7 +292,7 @@ def publish(
 ) -> None:
     """Compile a network and publish it atomically as the next version of a model.
 
-    Example: kanserve publish simple.safetensors models --name houses --data houses.csv
+    Example: kanserve publish simple.safetensors models --name houses --data held_out.csv
     """
     from kanserve import repository as repositories
     from kanserve.artifact import signing
@@ -296,7 +308,9 @@ def publish(
         raise ConflictError(f"{repository} is there already and is no folder; a repository is one.")
     key = None if sign is None else signing.private_key(sign)
     kan = arguments.network(kan_file)
-    rows = None if data is None else arguments.data_of(kan, data, target)
+    if hold_out and data is None:
+        raise InputError("--hold-out says which rows of --data are unseen: give --data too.")
+    rows = None if data is None else arguments.unseen_rows(arguments.data_of(kan, data, target), hold_out)
     artifact = compile_kan(
         kan, wanted, name=name, precision=precision, options=options, data=rows, provenance=provenance
     )

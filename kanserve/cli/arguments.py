@@ -104,6 +104,21 @@ def scores(score: "Score") -> dict[str, Any]:
     return {"r2": list(score.r2), "rmse": list(score.rmse), "scored on": "the rows it was trained on"}
 
 
+def fitted_rows(data: Dataset, hold_out: float) -> Dataset:
+    """The rows that `--hold-out` leaves for the fit."""
+    return data.split(hold_out)[0] if hold_out else data
+
+
+def unseen_rows(data: Dataset, hold_out: float) -> Dataset:
+    """The rows that `--hold-out` kept out of the fit of the same table; all of a table without it."""
+    return data.split(hold_out)[1] if hold_out else data
+
+
+def holding_out(hold_out: float) -> list[str]:
+    """The --hold-out option for the next command."""
+    return ["--hold-out", f"{hold_out:g}"] if hold_out else []
+
+
 def repeated(kan: Kan, target: list[str] | None) -> list[str]:
     """The --target options for the next command, needed for a classifier, whose file does not name its target."""
     return [word for name in target or () for word in ("--target", name)] if kan.classes else []

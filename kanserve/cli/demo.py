@@ -23,6 +23,7 @@ from rich.table import Table
 
 from kanserve import repository
 from kanserve.artifact.directory import write_files
+from kanserve.artifact.manifest import INTERVALS
 from kanserve.artifact_compiler import compile as compile_kan
 from kanserve.cli.terminal import tell
 from kanserve.client import Client
@@ -31,6 +32,8 @@ from kanserve.data.datasets import knot_names, load_knots
 from kanserve.errors import ConflictError, KanserveError, MissingDependencyError
 from kanserve.formula import evaluate_tree, formulas
 from kanserve.network import evaluate, serialization
+from kanserve.network.conformal_intervals import conformal_intervals
+from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
 from kanserve.network.signal_shares import used_inputs
 from kanserve.plot import plot_network
@@ -42,6 +45,8 @@ Array = NDArray[np.float64]
 MODELS = {"knots-onnx": "onnx_graph", "knots-c": "c_source", "knots-numpy": "numpy_source"}
 FOLDS = 5
 MARK = ".kanserve-demo"
+# All rows are in the fit, so the intervals come from the cross-validation, in which each row is predicted unseen.
+NOTES = {INTERVALS: f"by the errors on all rows in {FOLDS}-fold cross-validation of the whole procedure"}
 # One multiplication node: the signature is a product of two sums, each over all invariants.
 PRODUCT = (0, 1)
 
@@ -67,14 +72,18 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
         console.print(f"  {folder / 'network.png'}\n  formula ({kind}):")
         console.print(f"  {data.outputs[0]} = {law.text}", style="bold", soft_wrap=True)
     with _step(console, f"{count}-fold cross-validation: everything above again, each time with one fold held out"):
-        scores = list(cross_validate(data, count))
+        predicted = list(predict_folds(data, count))
+        scores = [r_squared(answers, held) for answers, held in predicted]
+        answers = np.concatenate([answers for answers, _ in predicted])
+        intervals = conformal_intervals(answers[:, None], np.concatenate([held.y for _, held in predicted]))
         listed = ", ".join(f"{r2:.4f}" for r2 in scores)
         console.print(f"  r² of the formula on the held-out folds: {listed}", soft_wrap=True)
         console.print(f"  mean r² {np.mean(scores):.4f}", style="bold")
     with _step(console, "export and publish ONNX, C and NumPy, each checked against the network"):
         models = folder / "models"
         for name, kind in MODELS.items():
-            artifact = compile_kan(simple, [kind], name=name, data=data)
+            options = ExportOptions(intervals=intervals)
+            artifact = compile_kan(simple, [kind], name=name, data=data, options=options, provenance=NOTES)
             version = repository.publish(models, name, artifact)
             write_files(folder / "exported" / kind, artifact.part(kind))
             size = sum(len(content) for content in artifact.part(kind).values())
@@ -95,10 +104,16 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
 
 def cross_validate(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator[float]:
     """For each fold, the R² on it of the formula that the whole procedure finds on the other folds."""
+    for answers, held in predict_folds(data, count, seed):
+        yield r_squared(answers, held)
+
+
+def predict_folds(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator[tuple[Array, Dataset]]:
+    """For each fold, the predictions (N,) of the formula that the whole procedure finds on the other folds; and it."""
     for rest, held in folds(data, count, seed):
         kan = simplify(fit([len(data.inputs), PRODUCT], rest, seed=seed), rest, all_edges=True, seed=seed)
         law = formulas(kan)[0]
-        yield r_squared(evaluate_tree(law.tree, law.tables, held.x), held)
+        yield evaluate_tree(law.tree, law.tables, held.x), held
 
 
 def folds(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator[tuple[Dataset, Dataset]]:

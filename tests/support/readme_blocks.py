@@ -17,11 +17,11 @@ def blocks(language: str, text: str = README) -> list[str]:
 
 
 def write_tables(folder: Path) -> None:
-    """houses.csv to train on, held_out.csv to score on and new.csv to predict for."""
+    """houses.csv to train on, held_out.csv with other rows to score on, and new.csv to predict for."""
     rng = np.random.default_rng(0)
     x = np.column_stack([rng.uniform(40, 220, 300), rng.integers(1, 7, 300), rng.integers(1950, 2025, 300)])
     price = 2000 * x[:, 0] + 10_000 * np.sqrt(x[:, 1]) + 300 * (x[:, 2] - 1950) + rng.normal(0, 3000, 300)
     head, form = "area,rooms,year,price", ["%.3f", "%d", "%d", "%.2f"]
-    for name, rows in (("houses", 300), ("held_out", 60)):
-        np.savetxt(folder / f"{name}.csv", np.column_stack([x, price])[-rows:], form, ",", header=head, comments="")
+    for name, rows in (("houses", slice(240)), ("held_out", slice(240, None))):
+        np.savetxt(folder / f"{name}.csv", np.column_stack([x, price])[rows], form, ",", header=head, comments="")
     np.savetxt(folder / "new.csv", x[:3], form[:3], ",", header="area,rooms,year", comments="")

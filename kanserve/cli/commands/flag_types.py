@@ -13,6 +13,14 @@ DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
 KanFile = Annotated[Path, typer.Argument(help="A network: the .safetensors file that 'kanserve fit' wrote.")]
 TableFile = Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")]
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="The column to learn; repeat for several.")]
+HoldOut = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=0.9,
+        help="Keep this share of the table's rows unseen; give 'fit', 'simplify' and 'publish' the same.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of tables.")]
 Seed = Annotated[int, typer.Option(min=0, help="Equal seeds give equal networks.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on standard error.")]

@@ -125,6 +125,33 @@ def test_a_classifiers_next_command_names_its_target_and_quotes_its_paths(folder
     assert (code, err) == (0, "")
 
 
+@pytest.mark.slow
+def test_the_next_commands_give_a_model_with_intervals_from_the_rows_that_were_held_out(folder, kanserve):
+    rows = [f"{a!r},{a + RNG.normal(0, 0.1)!r}" for a in RNG.uniform(-1, 1, 80).tolist()]
+    (folder / "noisy.csv").write_text("\n".join(["a,b", *rows]) + "\n")
+    words = ["fit", "noisy.csv", "-t", "b", "--hidden", "", "--hold-out", "0.25", "-o", "h.safetensors", "-q"]
+    for ending in (["-q"], ["--json"]):
+        out = kanserve(*words)[1]
+        words = shlex.split(out.splitlines()[-1].removeprefix("next: kanserve ")) + ending
+    code, out, err = kanserve(*words)
+    assert (code, err, words[0]) == (0, "", "publish")
+    assert json.loads(out)["intervals"].startswith("by the errors on 20 rows that the network was not fitted to")
+
+
+@pytest.mark.slow
+def test_publishing_with_rows_of_the_fit_says_that_there_are_no_intervals(folder, kanserve):
+    rows = [f"{a!r},{a + RNG.normal(0, 0.1)!r}" for a in RNG.uniform(-1, 1, 60).tolist()]
+    (folder / "all.csv").write_text("\n".join(["a,b", *rows]) + "\n")
+    assert kanserve("fit", "all.csv", "-t", "b", "--hidden", "", "-o", "all.safetensors", "-q")[0] == 0
+    out = kanserve("simplify", "all.safetensors", "all.csv", "-o", "simple.safetensors", "-q")[1]
+    assert out.splitlines()[-1] == "next: kanserve publish simple.safetensors models --name model"
+    publish = ("publish", "simple.safetensors", "models", "--name", "all", "--format", "numpy_source")
+    out = kanserve(*publish, "--data", "all.csv")[1]
+    assert "none: the network was fitted to all of these 60 rows" in " ".join(out.split())
+    code, _, err = kanserve(*publish, "--hold-out", "0.2")
+    assert code == 2 and "give --data too" in err
+
+
 def test_a_pipe_or_a_device_is_written_to_and_a_link_is_followed(folder, kanserve):
     assert kanserve("predict", "law.safetensors", "good.csv", "-f", "-o", "/dev/null")[0] == 0
     assert not Path("/dev/null").is_file()
