@@ -234,7 +234,7 @@ def _intervals(kan: Kan, data: Dataset) -> tuple[tuple[ConformalInterval, ...], 
     if kan.classes or data.weights is not None:
         return (), {}
     seen = seen_share(kan, data)
-    if seen > MOST_SEEN:
+    if seen is not None and seen > MOST_SEEN:
         note = (
             f"none: the network was fitted to {_percent(seen)} of these {len(data)} rows, and its errors on them are "
             "smaller than on new rows. Hold rows out of the fit, and compile with those: fitted, unseen = "
@@ -243,12 +243,15 @@ def _intervals(kan: Kan, data: Dataset) -> tuple[tuple[ConformalInterval, ...], 
         logging.getLogger("kanserve").warning("Prediction intervals: %s.", note)
         return (), {INTERVALS: note}
     note = f"by the errors on {len(data)} rows that the network was not fitted to (split conformal prediction)"
-    if len(kan.fitted_rows) == 0:
+    if seen is None:
         note = (
-            f"by the errors on {len(data)} rows (split conformal prediction); the network has no record of the rows "
-            "that it was fitted to, so make sure that these are others"
+            f"by the errors on {len(data)} rows (split conformal prediction); the network has no record that tells "
+            "whether it was fitted to them, so make sure that it was not"
         )
-    return conformal_intervals(evaluate(kan, data.x), data.y), {INTERVALS: note}
+    intervals = conformal_intervals(evaluate(kan, data.x), data.y)
+    if not intervals:
+        note = f"none: {len(data)} rows are too few, or the network is not finite on them; 90 % take at least 9 rows"
+    return intervals, {INTERVALS: note}
 
 
 def _percent(share: float) -> str:

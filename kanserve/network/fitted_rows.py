@@ -43,19 +43,19 @@ def record_rows(kan: Kan, *tables: Hashes) -> Kan:
     return replace(kan, fitted_rows=smallest_hashes(*tables))
 
 
-def seen_share(kan: Kan, data: Dataset) -> float:
-    """The share of the rows that the network was fitted to, from 0 to 1; 0 if the network has no record.
+def seen_share(kan: Kan, data: Dataset) -> float | None:
+    """The share of the rows that the network was fitted to, from 0 to 1; None if its record cannot tell.
 
-    It is exact up to `MOST_FITTED_ROWS` fitted rows. Beyond, it is an estimate by the rows whose hash is as small as
-    those that are kept, and 0 if there is no such row: 60 rows of a million that were fitted go unnoticed.
+    It is exact up to `MOST_FITTED_ROWS` fitted rows. Beyond, it is an estimate by those rows whose hash is as small as
+    the ones that are kept: of 60 rows there may be none, where a million were fitted.
     """
     kept = kan.fitted_rows
     if len(kept) == 0:
-        return 0.0
+        return None
     hashes = hash_rows(data)
     if len(kept) == MOST_FITTED_ROWS:
         hashes = hashes[hashes <= kept[-1]]
-    return float(np.isin(hashes, kept).mean()) if len(hashes) else 0.0
+    return float(np.isin(hashes, kept).mean()) if len(hashes) else None
 
 
 def _bits(column: Array) -> Hashes:

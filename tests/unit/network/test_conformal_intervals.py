@@ -168,4 +168,4 @@ def test_a_few_rows_of_the_fit_among_unseen_ones_do_no_harm(fitted):
 def test_an_artifact_says_by_which_rows_its_intervals_are_made(fitted, artifact):
     note = kanserve.compile(fitted, ["numpy_source"], data=noisy(50, 1)).manifest.provenance["intervals"]
     assert note == "by the errors on 50 rows that the network was not fitted to (split conformal prediction)"
-    assert "no record of the rows that it was fitted to" in artifact.manifest.provenance["intervals"]
+    assert "no record that tells whether it was fitted to them" in artifact.manifest.provenance["intervals"]

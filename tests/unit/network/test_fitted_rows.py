@@ -91,6 +91,11 @@ def test_the_share_of_rows_is_estimated_from_a_bounded_record():
     half = Dataset(np.vstack([many.x[:5000], 9 + many.x[:5000]]), np.vstack([many.y[:5000]] * 2))
     assert seen_share(kan, half) == pytest.approx(0.5, abs=0.06)  # 820 rows can be compared: 3 standard errors
     assert seen_share(kan, many) == 1
+    assert seen_share(kan, many.take(np.argsort(hash_rows(many))[-60:])) is None  # none of these 60 can be compared
+
+
+def test_a_network_without_a_record_cannot_tell():
+    assert seen_share(kanserve.from_formula("x1 + x2"), ROWS) is None
 
 
 def test_the_record_is_no_part_of_what_a_network_is_and_old_readers_pass_it_over():

@@ -1,0 +1,51 @@
+"""The benchmark of prediction intervals, small: it measures every way, and tells of those that cover too little."""
+
+import numpy as np
+import pytest
+
+from benchmarks import interval_coverage
+from benchmarks.interval_coverage import FITTED, Coverage
+
+pytestmark = pytest.mark.extended
+
+
+@pytest.mark.slow
+def test_every_way_has_an_interval_but_rows_of_the_fit():
+    found = interval_coverage.measure(["sine and product"], 40, 1)
+    assert [one.way for one in found if one.share is None] == [f"compile, {FITTED}"]
+    shares = {one.way: one.share for one in found if one.share is not None}
+    assert set(shares) == {"README", "publish", "estimator", FITTED}
+    assert shares[FITTED] < 0.8 < np.mean([shares["README"], shares["publish"], shares["estimator"]])
+
+
+@pytest.mark.parametrize("name", interval_coverage.TABLES)
+def test_a_table_has_new_rows_beside_the_given_ones(name):
+    rows = interval_coverage.TABLES[name](np.random.default_rng(0), 150)
+    assert len(rows) == 150 and len(np.unique(np.hstack([rows.x, rows.y]), axis=0)) > 140
+
+
+def test_a_table_that_is_too_small_is_passed_over():
+    assert interval_coverage.measure(["diabetes"], 400, 1) == []
+
+
+def test_the_exact_coverage_is_that_of_the_held_out_rows():
+    exact = [interval_coverage.exact_coverage(rows) for rows in (40, 60, 396)]
+    assert exact == pytest.approx([10 / 11, 15 / 16, 0.9])
+
+
+def test_a_way_that_covers_too_little_and_intervals_from_rows_of_the_fit_are_told():
+    found = [
+        Coverage("README", "a", 396, 0.8),
+        Coverage("README", "b", 396, 0.7),
+        Coverage("publish", "a", 396, 0.89),
+        Coverage("estimator", "a", 396, None),
+        Coverage(f"compile, {FITTED}", "b", 396, 0.5),
+        Coverage(FITTED, "b", 396, 0.5),
+    ]
+    assert interval_coverage.verdict(found).splitlines() == [
+        "MISSED: each way covers the exact share within 0.03 (README 396: 0.750)",
+        "MISSED: compile makes no interval from rows of the fit (b)",
+    ]
+    lines = interval_coverage.report(found).splitlines()
+    assert lines[2].split() == ["396", "README", "0.900", "0.750", "0.050", "2", "of", "2"]
+    assert lines[4].split()[-5:] == ["-", "-", "0", "of", "1"]
