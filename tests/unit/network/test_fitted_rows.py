@@ -8,11 +8,13 @@ import pytest
 from safetensors.numpy import load
 
 import kanserve
+import kanserve.search
 import kanserve.train
 from kanserve.data.dataset import Dataset
 from kanserve.errors import NetworkError
 from kanserve.network import serialization
-from kanserve.network.fitted_rows import MOST_FITTED_ROWS, hash_rows, record_rows, seen_share, smallest_hashes
+from kanserve.network.fitted_rows import hash_rows, record_rows, seen_share, smallest_hashes
+from kanserve.network.kan_checks import MOST_FITTED_ROWS
 from tests.support.kans import mixed
 
 
@@ -71,16 +73,21 @@ def test_a_table_is_recognised_by_its_raw_values_with_categories_and_gaps():
 
 def test_several_outputs_of_a_search_are_recognised_together():
     both = Dataset(ROWS.x, np.hstack([ROWS.y, NEW.y]))
-    assert seen_share(kanserve.find_formulas(both, max_fits=20).kan, both) == 1
+    found = kanserve.find_formulas(both, max_fits=20)
+    assert isinstance(found, kanserve.search.FindingsByOutput) and seen_share(found.kan, both) == 1
+
+
+def row(*numbers):
+    *x, y = numbers
+    return Dataset(np.array([x]), np.array([y]))
 
 
 def test_equal_numbers_give_equal_hashes():
-    rows = Dataset([[0.0, np.nan], [1.0, 2.0]], [[1.0], [0.0]])
-    same = Dataset([[-0.0, -np.nan], [1.0, 2.0]], [[1.0], [-0.0]])
-    assert hash_rows(rows).tolist() == hash_rows(same).tolist()
-    assert hash_rows(Dataset([[1.0, 2.0]], [3.0])) != hash_rows(Dataset([[2.0, 1.0]], [3.0]))
+    assert hash_rows(row(0.0, np.nan, 1.0)) == hash_rows(row(-0.0, -np.nan, 1.0))
+    assert hash_rows(row(1.0, 2.0, -0.0)) == hash_rows(row(1.0, 2.0, 0.0))
+    assert hash_rows(row(1.0, 2.0, 3.0)) != hash_rows(row(2.0, 1.0, 3.0))
     # Another number here means that files of earlier versions no longer recognise their rows.
-    assert hash_rows(Dataset([[1.0, 2.0]], [3.0])).tolist() == [9437219498724654922]
+    assert hash_rows(row(1.0, 2.0, 3.0)).tolist() == [9437219498724654922]
 
 
 def test_the_share_of_rows_is_estimated_from_a_bounded_record():
@@ -100,12 +107,12 @@ def test_a_network_without_a_record_cannot_tell():
 
 def test_the_record_is_no_part_of_what_a_network_is_and_old_readers_pass_it_over():
     kan = mixed()
-    known = replace(kan, fitted_rows=[3, 5])
+    known = replace(kan, fitted_rows=np.array([3, 5], np.uint64))
     assert kanserve.equal(kan, known)
     without, with_rows = serialization.dumps(kan), serialization.dumps(known)
     assert set(load(with_rows)) - set(load(without)) == {"fitted_rows"}
     assert serialization.dumps(serialization.loads(with_rows)) == with_rows
-    assert serialization.dumps(replace(known, fitted_rows=())) == without
+    assert serialization.dumps(replace(known, fitted_rows=kan.fitted_rows)) == without
 
 
 @pytest.mark.parametrize("hashes", [[2, 1], [1, 1], [[1]], range(MOST_FITTED_ROWS + 1)])
