@@ -92,7 +92,8 @@ def measure(names: Sequence[str], rows: int, draws: int) -> list[Coverage]:
     found = []
     for name in names:
         for draw in range(draws):
-            generator = np.random.default_rng((rows, draw))
+            # A stream of its own for each table: with one for all, the draws of a size would be lucky together.
+            generator = np.random.default_rng((rows, draw, *name.encode()))
             every = TABLES[name](generator, rows + NEW_ROWS)
             if len(every) < rows + FEWEST_NEW_ROWS:
                 continue
