@@ -334,8 +334,9 @@ def fit(
         def refit(rows: Dataset) -> Kan:
             return train(template, rows, None, None, alone, Watch(False, None), Checkpoint())[0]
 
-        seen = Fitted(judged, learned, held, of, extrapolation == "clip", few, refit if kept_inputs.all() else None)
-        warn_of(seen, stacklevel=3)
+        again = refit if kept_inputs.all() else None
+        fitted = Fitted(judged, learned, held, of, extrapolation == "clip", few, again)
+        warn_of(fitted, stacklevel=3)
     except KeyboardInterrupt:
         if watch.best is None:
             raise

@@ -123,6 +123,7 @@ def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
             raise CheckpointError(f"The tensor {name[:60]!r} has the type {array.dtype.name}; wanted real numbers.")
     try:
         said = json.loads(state["structure"].tobytes())
+        ends: dict[str, Any] = {name: state[name].astype(np.float64) for name in ENDS}
         return Kan(
             tuple(
                 _layer(layer, {name: state[f"layers.{n}.{name}"] for name in (*ARRAYS, "spline_mask", "base_mask")})
@@ -131,7 +132,7 @@ def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
             inputs=tuple(Variable(*variable) for variable in said["inputs"]),
             outputs=tuple(Variable(*variable) for variable in said["outputs"]),
             classes=tuple(said["classes"]),
-            **{name: state[name].astype(np.float64) for name in ENDS},
+            **ends,
         )
     except KeyError as missing:
         raise NetworkError(f"The state_dict of a module of to_torch has {missing}; this one has not.") from None

@@ -95,7 +95,7 @@ def test_importances_of_a_classifier_are_of_its_probabilities_and_count_the_weig
     x = np.random.default_rng(0).uniform(-1, 1, (300, 2))
     labels = np.where(x[:, 0] > 0, "a", np.where(x[:, 1] > 0, "b", "c"))
     weights = np.where(x[:, 0] > 0, 1e-3, 1.0)
-    options = {"hidden": (), "grid": 3, "starts": 1, "random_state": 0}
+    options: dict[str, Any] = {"hidden": (), "grid": 3, "starts": 1, "random_state": 0}
     plain = KANClassifier(**options).fit(x, labels).feature_importances_
     weighted = KANClassifier(**options).fit(x, labels, weights).feature_importances_
     assert plain[0] > plain[1] and weighted[1] > 0.9
