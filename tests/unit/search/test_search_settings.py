@@ -48,7 +48,7 @@ def test_settings_of_another_kind_are_refused():
     with pytest.raises(InputError, match=r"settings must be SearchSettings\(...\), got dict"):
         kanserve.find_formulas((X, X[:, 0]), settings={"results_most_listed": 2})  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"settings must be SimplificationSettings\(...\), got SearchSettings"):
-        kanserve.prune(kanserve.fit([2, 1], (X, X[:, 0]), starts=1), (X, X[:, 0]), settings=SearchSettings())  # type: ignore[arg-type]
+        kanserve.prune(kanserve.create([2, 1]), (X, X[:, 0]), settings=SearchSettings())  # type: ignore[arg-type]
 
 
 def test_settings_do_not_change():
