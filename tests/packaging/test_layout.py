@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.paths import ROOT, TESTS
 
-LONGEST = 400
+LONGEST = 600  # a file has one subject, and as many lines as that takes
 SOURCES = ("kanserve", "exporters", "tests", "benchmarks", "examples")
 GENERATED = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 REPEATED = {"__init__.py", "__main__.py", "py.typed", "README.md"}
@@ -31,7 +31,7 @@ def test_no_file_name_occurs_twice():
     assert [name for name, count in names.items() if count > 1 and name not in REPEATED] == []
 
 
-def test_no_source_file_is_longer_than_400_lines():
+def test_no_source_file_is_longer_than_600_lines():
     sources = [
         path
         for path in files("kanserve", "exporters", "tests", "benchmarks", "examples")

@@ -151,7 +151,7 @@ def test_a_separable_output_says_into_what_it_separates():
 
 @pytest.mark.slow
 def test_an_estimator_shows_the_diagram_of_scikit_learn_and_below_it_what_it_fitted():
-    for estimator, y in ((KANRegressor(hidden=2), X[:, 0]), (KANClassifier(hidden=2), X[:, 0] > 1)):
+    for estimator, y in ((KANRegressor(hidden=2), np.sin(X[:, 0])), (KANClassifier(hidden=2), X[:, 0] > 1)):
         assert '<div class="kanserve">' not in estimator._repr_html_()
         estimator.fit(X, y)
         page = estimator._repr_html_()
