@@ -3,6 +3,7 @@
     python benchmarks/installation.py                                          one table, for this Python
     python benchmarks/installation.py --python python3.11 --python python3.13  one for each
     python benchmarks/installation.py --tests                                  runs the tests too
+    python benchmarks/installation.py --tests --only test                      the rows of `make test` alone
     python benchmarks/installation.py --write                                  into docs/installation.md too
 
 Each row starts from a clone of the last commit with an empty HOME, so that nothing is cached, and installs from the
@@ -34,6 +35,7 @@ BEGIN, END = "<!-- measured by benchmarks/installation.py -->\n", "<!-- end -->"
 KEPT = re.compile(
     r"PATH|LANG|(PIP|UV)_(?!CACHE_DIR|NO_CACHE).*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|https?_proxy|no_proxy", re.I
 )
+HEADING = ("| | seconds | CPU seconds | MB |", "|---|---:|---:|---:|")
 SERVERS = ("serve", "serve,onnx", "serve,onnx,sign,s3,tracing")
 
 
@@ -50,11 +52,13 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--python", action="append", help="an interpreter; default: the one that runs this")
     options.add_argument("--tests", action="store_true", help="run the tests, too")
+    options.add_argument("--only", choices=tuple(PARTS), action="append", help="of the rows only these")
     options.add_argument("--write", action="store_true", help=f"into {PAGE.relative_to(ROOT)}, too")
     chosen = options.parse_args()
     lines = []
     for python in chosen.python or [f"python{sys.version_info[0]}.{sys.version_info[1]}"]:
-        for line in itertools.chain(_head(python), [""], _rows(python, tests=chosen.tests), [""]):
+        rows = itertools.chain.from_iterable(PARTS[part](python, chosen.tests) for part in chosen.only or PARTS)
+        for line in itertools.chain(_head(python), [""], HEADING, rows, [""]):
             print(line, flush=True)
             lines.append(line)
     if chosen.write:
@@ -68,9 +72,7 @@ def _head(python: str) -> Iterator[str]:
     yield f"{datetime.now(UTC):%Y-%m-%d}, {processor}, {version.stdout.strip()}:"
 
 
-def _rows(python: str, *, tests: bool) -> Iterator[str]:
-    yield "| | seconds | CPU seconds | MB |"
-    yield "|---|---:|---:|---:|"
+def _rows_of_run(python: str, tests: bool) -> Iterator[str]:
     uv = shutil.which("uv")
     for installer, program in (("pip", ""), *((("uv", uv),) if uv else ())):
         with _fresh() as (clone, environment):
@@ -79,6 +81,9 @@ def _rows(python: str, *, tests: bool) -> Iterator[str]:
                 f"`make run`: install by {installer}", _run([*command, ".venv/.demo"], clone, environment), clone
             )
             yield _row("`make run`: the demo", _run([*command, "run"], clone, environment))
+
+
+def _rows_of_test(python: str, tests: bool) -> Iterator[str]:
     with _fresh() as (clone, environment):
         command = ["make", f"PYTHON={python}", "UV="]
         installed = _run([*command, ".venv/.installed"], clone, environment)
@@ -87,6 +92,9 @@ def _rows(python: str, *, tests: bool) -> Iterator[str]:
         if tests:
             ran = _run([*command, "test"], clone, environment)
             yield _row(f"`make test`: {', '.join(re.findall(r'[0-9]+ (?:passed|skipped)', ran.output))}", ran)
+
+
+def _rows_of_servers(python: str, tests: bool) -> Iterator[str]:
     for extras in SERVERS:
         with _fresh() as (clone, environment):
             _run([python, "-m", "venv", ".venv"], clone, environment)
@@ -95,6 +103,10 @@ def _rows(python: str, *, tests: bool) -> Iterator[str]:
             cost = _run([".venv/bin/python", "-m", "pip", *wanted], clone, environment)
             _run([".venv/bin/python", "-m", "pip", "uninstall", "-y", "pip", "setuptools"], clone, environment)
             yield _row(f"a server, `.[{extras}]`", cost, clone)
+
+
+# The rows by what they are about: each takes the interpreter, and whether to run the tests.
+PARTS = {"run": _rows_of_run, "test": _rows_of_test, "server": _rows_of_servers}
 
 
 def _row(name: str, cost: Cost, clone: Path | None = None) -> str:
