@@ -15,6 +15,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 DAY = datetime.timedelta(days=1)
+# That an authority signs certificates, and nothing else.
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=False,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 def pem(key: PrivateKeyTypes) -> bytes:
@@ -53,8 +65,9 @@ class Authority:
         self._name = _name(name)
         constraints = x509.BasicConstraints(ca=True, path_length=0)
         self._certificate = (
-            _builder(self._name, self._name, self._key, expired=False)
+            _builder(self._name, self._name, self._key, self._key, expired=False)
             .add_extension(constraints, critical=True)
+            .add_extension(_SIGNS, critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.certificate = self._certificate.public_bytes(Encoding.PEM)
@@ -68,7 +81,7 @@ class Authority:
         names += [x509.DNSName(name) for name in ("localhost", *dns)]
         names += [x509.UniformResourceIdentifier(uri) for uri in uris]
         made = (
-            _builder(_name(common_name), self._name, key, expired)
+            _builder(_name(common_name), self._name, key, self._key, expired)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -86,8 +99,13 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, expired: bool
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    expired: bool,
 ) -> x509.CertificateBuilder:
+    """With the identifiers of both keys, without which Python 3.13 refuses a certificate."""
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -97,4 +115,6 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 3 * DAY)
         .not_valid_after(now - DAY if expired else now + DAY)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
