@@ -125,7 +125,7 @@ def test_every_call_of_the_table_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     data = kanserve.Dataset(x, f(x), inputs=("a", "b"), outputs=("y",))
     np.savetxt("rows.csv", np.column_stack([x, data.y]), delimiter=",", header="a,b,y", comments="")
     kan = kanserve.fit([2, 2, 1], data)
-    names: dict[str, Any] = {"kanserve": kanserve, "np": np, "x": x, "f": f, "data": data, "kan": kan}
+    names: dict[str, Any] = {"kanserve": kanserve, "np": np, "x": x, "f": f, "data": data, "unseen": data, "kan": kan}
     names |= {"session": kanserve.Session(kan, data), "signal_shares": signal_shares, "activations": activations}
     names |= {"edge": edge, "regrid": regrid, "set_ranges": set_ranges}
     run = calls()
