@@ -1,10 +1,10 @@
-"""The tests that compute, here as other processors compute: `make test-processors`, or for some of them
+"""Run the tests that compute as on other processors: `make test-processors`, or only some of them by
 `python -m tests.support.processors tests/unit/network`.
 
-Another processor takes other kernels, which round differently. OpenBLAS takes those that an environment variable names,
-NumPy does without the instructions that another one names, and so does torch. A second thread divides products, which
-rounds differently, too. Each setting that this processor can run is one run of pytest; the last lines say which there
-were, and how each ended.
+Other processors run other kernels, which round differently. Environment variables make OpenBLAS use the kernels of a
+named processor, and NumPy and torch leave out newer instructions. A second thread divides products, which also rounds
+differently. Each setting that this processor can run is one run of pytest; the last lines list the settings and how
+each ended.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 
-# Of the server, the command line and what is published only what computes: the rest is the same on every processor.
+# The tests of the server's transport, the command line and the packages are left out: they compute next to nothing.
 TESTS = (
     "tests/agreement",
     "tests/docs/test_public_docstrings.py",
