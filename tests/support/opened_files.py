@@ -43,7 +43,7 @@ _OPENED = {
     "os.link",
 }
 # What a process asks of the system about itself.
-_OWN = ("/proc/self/", "/proc/stat", "/proc/meminfo", "/sys/fs/cgroup/", "/proc/cpuinfo")
+_OWN = ("/proc/self/", "/proc/thread-self/", "/proc/stat", "/proc/meminfo", "/sys/fs/cgroup/", "/proc/cpuinfo")
 
 
 def hostile_names(count: int, root: Path, good: str) -> list[str]:
