@@ -82,8 +82,9 @@ class Settings:
     keepalive_seconds: float = _set(60.0, "A client that has been silent for this long is pinged.", 1)
 
     model_control: Control = _set(  # noqa: RUF009  # it is dataclasses.field
-        "signal",
-        "signal: look for new versions at SIGHUP; poll: also every poll_seconds; explicit: load only what is named.",
+        "poll",
+        "poll: look for new versions every poll_seconds, and at SIGHUP; signal: only at SIGHUP; explicit: load only what "
+        "is named.",
     )
     poll_seconds: float = _set(5.0, "How often to look for new versions, with poll.", 0.05)
     load: tuple[str, ...] = _set((), "The models to load at the start, with explicit.")

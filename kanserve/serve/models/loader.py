@@ -91,16 +91,17 @@ class Models:
         self._ending: Counter[Key] = Counter()
         self._stale = set[str]()  # models of which the catalog may not say all that is known
 
-    def refresh(self) -> None:
+    def refresh(self, retry: bool = True) -> None:
         """Look for new, replaced and removed versions, and return once all are loaded; NotFoundError or
-        UnreachableError, with nothing changed, when the repository cannot be read."""
-        for change in self.look().result():
+        UnreachableError, with nothing changed, when the repository cannot be read. `retry`: try at once what could not
+        be loaded, however long its pause."""
+        for change in self.look(retry).result():
             change.result()
         self._begin()
 
-    def look(self) -> "Future[list[Future[None]]]":
+    def look(self, retry: bool = True) -> "Future[list[Future[None]]]":
         """As `refresh`, without waiting: the result is a future of each change that was started, one per model."""
-        return self._background.begin(self._look, shared="look")
+        return self._background.begin(partial(self._look, retry), shared=f"look {retry}")
 
     def load(self, name: str) -> None:
         """Load the versions of a model that the policy asks for, and retry failed ones. NotFoundError without any;
@@ -140,14 +141,14 @@ class Models:
 
     # On the background threads
 
-    def _look(self) -> list[Future[None]]:
+    def _look(self, retry: bool) -> list[Future[None]]:
         when = time.monotonic()
         there = dict(self.source.look())
         if not self._begun:
             for name in self._settings.load:
                 if name not in there:
                     raise NotFoundError(f"There is no model {name!r:.80} in the repository, and it is to be loaded.")
-        again = not self._begun or self._settings.model_control != "poll"
+        again = retry or not self._begun
         with self._table:
             later = {name for name, then in self._looked_at.items() if then > when}
             # What is known of a model whose folder cannot be listed stays.

@@ -63,8 +63,25 @@ def summary(catalog: Catalog) -> dict[str, Any]:
     }
 
 
+def tell_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Log which versions were loaded and unloaded between two summaries; nothing if the first one is empty."""
+    if not before:
+        return
+    for name, version in now["loaded"]:
+        if [name, version] not in before["loaded"]:
+            say(f"version {version} of {name!r} is loaded")
+    for name, version in before["loaded"]:
+        if [name, version] not in now["loaded"]:
+            say(f"version {version} of {name!r} is unloaded")
+
+
 def announce(
-    summary: dict[str, Any], address: str, urls: Mapping[str, str], transport: str, processes: int = 1
+    summary: dict[str, Any],
+    settings: Settings,
+    address: str,
+    urls: Mapping[str, str],
+    transport: str,
+    processes: int = 1,
 ) -> None:
     """Log what is served, where and by which transport, and what cannot be served.
 
@@ -82,7 +99,10 @@ def announce(
     models = len(served)
     by = f" by {processes} processes" if processes > 1 else ""
     over_http = "".join(f"{what} at {url}, " for what, url in urls.items())
-    serving = f"serving {models} model{'' if models == 1 else 's'}{by}: {over_http}gRPC ({transport}) on {address}"
+    polls = settings.model_control == "poll"
+    looking = f", looking for new versions every {settings.poll_seconds:g} s" if polls else ""
+    what = f"{models} model{'' if models == 1 else 's'}{by}{looking}"
+    serving = f"serving {what}: {over_http}gRPC ({transport}) on {address}"
     say(serving)
     tell_systemd(f"READY=1\nSTATUS={serving}")
 

@@ -169,7 +169,7 @@ class Changing:
 
     def _tell(self, stage: _Stage, workers: Sequence[Worker]) -> None:
         refused = [[name, version, reason] for (name, version), reason in self._refused.items()]
-        said = {"ask": stage.change.what, "name": stage.change.name, "reopen": not stage.change.quiet}
+        said = {"ask": stage.change.what, "name": stage.change.name, "quiet": stage.change.quiet}
         for worker in workers:
             stage.waiting.add(worker.pid)
             worker.ears.send({**said, "id": stage.number, "refused": refused})

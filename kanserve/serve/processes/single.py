@@ -102,10 +102,11 @@ class _Alone:
             changes = [] if error or quiet else look.result()
             when_done(changes, lambda: self._events.put(Looked(error, quiet)))
 
-        self._models.look().add_done_callback(looked)
+        self._models.look(retry=not quiet).add_done_callback(looked)
 
     def _announce(self, server: Server, quiet: bool) -> None:
         summary = lifecycle.summary(self._models.catalog)
         if not quiet or summary != self._said:
-            lifecycle.announce(summary, server.address, server.urls, server.transport)
+            lifecycle.tell_changes(self._said, summary)
+            lifecycle.announce(summary, self._settings, server.address, server.urls, server.transport)
         self._said = summary

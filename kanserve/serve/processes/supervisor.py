@@ -66,6 +66,7 @@ class _Supervisor:
         self._stopping = 0  # how many stop signals have arrived
         self._deadline = float("inf")  # when draining workers are killed
         self._next_poll = float("inf")
+        self._said: dict[str, Any] = {}
         self._next_look = time.monotonic() + LOOK_SECONDS
         self._error: KanserveError | None = None
 
@@ -353,7 +354,10 @@ class _Supervisor:
 
     def _announce(self) -> None:
         for first in self._ready()[:1]:
-            lifecycle.announce(first.summary, self._address, first.urls, first.transport, len(self._ready()))
+            lifecycle.tell_changes(self._said, first.summary)
+            self._said = first.summary
+            processes = len(self._ready())
+            lifecycle.announce(first.summary, self._settings, self._address, first.urls, first.transport, processes)
 
     def _count(self, asker: Worker, question: int) -> None:
         number = next(self._numbers)

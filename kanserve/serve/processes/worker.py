@@ -148,9 +148,9 @@ class _Worker:
                 case "unload":
                     self._models.unload(message["name"])
                 case "refresh":
-                    if message["reopen"] and self._server is not None:
+                    if not message["quiet"] and self._server is not None:
                         self._server.reopen()
-                    self._models.refresh()
+                    self._models.refresh(retry=not message["quiet"])
         except Exception as error:
             if not isinstance(error, KanserveError | OSError):
                 traceback.print_exception(error)

@@ -78,7 +78,7 @@ def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_pat
     try:
         for line in server_process.errors_of(process):
             modules.add(line.rsplit("|", 1)[-1].strip())
-            if "serving 1 model:" in line:
+            if "serving 1 model" in line:
                 break
             if line.rsplit("|", 1)[-1].strip() == "kanserve.serve.configuration.settings_sources":
                 launcher, modules = modules, set()

@@ -84,7 +84,7 @@ def test_every_fault_of_a_file_at_a_reload_leaves_what_is_served_and_refreshes_t
     for name in ("fox", "owl"):
         publish(tmp_path, name)
     faults, operations = fox_operations(tmp_path, monkeypatch)
-    with loaded(tmp_path, model_control="poll", poll_seconds=0.001) as models:
+    with loaded(tmp_path, poll_seconds=0.001) as models:
         for count, operation in enumerate(operations):
             for number in ERRORS:
                 before = models.catalog.find("fox")

@@ -145,8 +145,8 @@ def test_a_version_that_was_refused_is_seldom_tried_again_unless_somebody_asks(
     publish(tmp_path)
     damage(tmp_path, "fox", 1)
     counted = Counted()
-    with loaded(tmp_path, counted, model_control="poll", poll_seconds=1000.0) as models:
-        models.refresh()
+    with loaded(tmp_path, counted, poll_seconds=1000.0) as models:
+        models.refresh(retry=False)
         assert len(counted.loads) == 1 and "checksum" in models.catalog.reasons["fox", 1]
         shutil.rmtree(tmp_path / "fox")
         publish(tmp_path)

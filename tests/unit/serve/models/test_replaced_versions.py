@@ -47,7 +47,7 @@ def test_what_replaced_a_version_is_served_once_it_is_loaded_and_the_old_one_end
     put(tmp_path, shifted(1.0))
     publish(tmp_path, "owl")
     counted = Counted()
-    with loaded(tmp_path, counted, model_control="poll") as models:
+    with loaded(tmp_path, counted) as models:
         before, owl = answer(models), models.catalog.find("owl")
         call = models.catalog.find("fox")  # under way
         old = weakref.ref(call)
@@ -102,41 +102,41 @@ def test_what_cannot_be_loaded_replaces_nothing_and_it_is_said_why(
     tmp_path: Path, spoil: Any, says: str, kind: type[Exception]
 ) -> None:
     put(tmp_path, shifted(1.0))
-    with loaded(tmp_path, model_control="poll", poll_seconds=1000.0) as models:
+    with loaded(tmp_path, poll_seconds=1000.0) as models:
         before, was = models.catalog.find("fox"), answer(models)
         spoil(tmp_path)
-        models.refresh()
+        models.refresh(retry=False)
         assert models.catalog.find("fox") is before and answer(models) == was
         assert models.catalog.states == {("fox", 1): "READY"}
         assert "goes on as it was" in models.catalog.reasons["fox", 1]
         with pytest.raises(kind, match=f"What replaced version 1 of 'fox' is not loaded: .*({says})"):
             models.load("fox")
         put(tmp_path, shifted(5.0))  # which is seen at once, however long the pause after a failure
-        models.refresh()
+        models.refresh(retry=False)
         assert answer(models) == pytest.approx(was + 4.0) and models.catalog.reasons == {}
 
 
 def test_a_failure_is_forgotten_when_what_is_served_is_back(tmp_path: Path) -> None:
     put(tmp_path, shifted(1.0))
     shutil.copytree(tmp_path / "fox" / "1", tmp_path / "kept")
-    with loaded(tmp_path, model_control="poll", poll_seconds=1000.0) as models:
+    with loaded(tmp_path, poll_seconds=1000.0) as models:
         before = models.catalog.find("fox")
         half(tmp_path)
-        models.refresh()
+        models.refresh(retry=False)
         assert models.catalog.reasons
         shutil.rmtree(tmp_path / "fox" / "1")
         shutil.copytree(tmp_path / "kept", tmp_path / "fox" / "1")
-        models.refresh()
+        models.refresh(retry=False)
         assert models.catalog.reasons == {} and models.catalog.find("fox") is before
 
 
 def test_a_version_that_was_refused_is_tried_at_once_when_it_was_replaced(tmp_path: Path) -> None:
     publish(tmp_path)
     damage(tmp_path, "fox", 1)
-    with loaded(tmp_path, model_control="poll", poll_seconds=1000.0) as models:
+    with loaded(tmp_path, poll_seconds=1000.0) as models:
         assert versions(models) == []
         put(tmp_path, shifted(1.0))
-        models.refresh()
+        models.refresh(retry=False)
         assert versions(models) == [1] and models.catalog.reasons == {}
 
 
@@ -157,7 +157,7 @@ def test_in_a_store_too() -> None:
         for url in ("s3://bucket/replaced", "memory://replaced/models"):
             repository.publish(url, "fox", shifted(1.0), 1)
             repository.publish(f"{url}-other", "fox", shifted(3.0), 1)
-            with loaded(url, trust_remote_code=True, model_control="poll") as models:
+            with loaded(url, trust_remote_code=True) as models:
                 was, before = answer(models), models.catalog.find("fox")
                 models.refresh()
                 assert models.catalog.find("fox") is before
@@ -220,7 +220,7 @@ def test_rows_outside_the_range_are_those_of_what_is_there_now(tmp_path: Path) -
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_that_polls_serves_what_replaced_a_version(tmp_path: Path, workers: int) -> None:
     put(tmp_path, shifted(1.0))
-    settings = Settings(str(tmp_path), port=0, workers=workers, model_control="poll", poll_seconds=0.1)
+    settings = Settings(str(tmp_path), port=0, workers=workers, poll_seconds=0.1)
     with server_process.served(settings) as (running, address), Client(address, channels=2) as client:
         was = client.predict("fox", [[0.0]])[0, 0]
         put(tmp_path / "other", shifted(3.0))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 
 def settings(root: Path) -> Settings:
-    return Settings(repository=str(root), port=0)
+    return Settings(repository=str(root), port=0, model_control="signal")
 
 
 @pytest.mark.slow
@@ -71,6 +72,8 @@ def test_sigint_ends_it_too_and_sighup_finds_new_versions(tmp_path):
         repository.publish(tmp_path, "mixed", serving.artifact("mixed"))
         repository.publish(tmp_path, "more", serving.artifact("mixed"))
         running.send_signal(signal.SIGHUP)
+        news = [server_process.errors_of(running).readline() for _ in range(2)]
+        assert news == [f"kanserve: version {n} of '{name}' is loaded\n" for name, n in (("mixed", 2), ("more", 1))]
         line = server_process.errors_of(running).readline()
         assert re.fullmatch(rf"kanserve: serving 2 models: gRPC \((native|grpcio; .+)\) on {address}\n", line)
         assert client.metadata("mixed").versions == (1, 2)
@@ -91,7 +94,7 @@ def test_systemd_is_told_when_it_serves_what_and_when_it_stops(tmp_path, monkeyp
         told.bind(f"\0{name}" if abstract else name)
         told.settimeout(60)
         monkeypatch.setitem(server_process.ENVIRONMENT, "NOTIFY_SOCKET", f"@{name}" if abstract else name)
-        with server_process.served(Settings(repository=str(tmp_path), port=0, workers=workers)) as (running, address):
+        with server_process.served(replace(settings(tmp_path), workers=workers)) as (running, address):
             by = " by 2 processes" if workers == 2 else ""
             status = rf"READY=1\nSTATUS=serving 1 model{by}: gRPC \((native|grpcio; .+)\) on {address}"
             assert re.fullmatch(status, told.recv(1000).decode())
@@ -152,10 +155,11 @@ def test_a_repository_that_is_gone_changes_nothing_that_is_served(tmp_path):
 def test_polling_finds_new_versions_and_explicit_control_loads_what_is_named(tmp_path):
     for name in ("fox", "hen"):
         repository.publish(tmp_path, name, serving.artifact("mixed"))
-    polling = Settings(repository=str(tmp_path), port=0, model_control="poll", poll_seconds=0.05)
+    polling = Settings(repository=str(tmp_path), port=0, poll_seconds=0.05)  # by default
     with server_process.served(polling) as (running, address), Client(address) as client:
         repository.publish(tmp_path, "fox", serving.artifact("mixed"))
-        server_process.said(running, "serving 2 models")
+        server_process.said(running, "version 2 of 'fox' is loaded")
+        server_process.said(running, "serving 2 models, looking for new versions every 0.05 s")
         assert client.metadata("fox").versions == (1, 2)
     explicit = Settings(repository=str(tmp_path), port=0, model_control="explicit", load=("hen",))
     with server_process.served(explicit) as (_, address), Client(address) as client:

@@ -160,7 +160,7 @@ def test_to_look_for_new_versions_once_is_enough_and_is_said_where_anybody_asked
     fleet.go_on()
     fleet.answer(fleet.ready[0])
     assert [change.what for change in fleet.changing.finished()] == ["load", "refresh"]
-    assert fleet.changing.idle and fleet.ready[0].ears.heard[-1]["reopen"]
+    assert fleet.changing.idle and not fleet.ready[0].ears.heard[-1]["quiet"]
 
 
 def test_a_worker_that_never_answers_ends_the_change_and_not_those_after_it():

@@ -37,7 +37,8 @@ def publish(root: Path, name: str, kind: str = "mixed") -> None:
 
 
 def settings(models: Path, **changed: Any) -> Settings:
-    two = Settings(repository=str(models), port=0, workers=2, anonymous=("predict", "read", "manage"))
+    anonymous = ("predict", "read", "manage")
+    two = Settings(repository=str(models), port=0, workers=2, anonymous=anonymous, model_control="signal")
     return replace(two, **changed)
 
 
@@ -126,7 +127,8 @@ def test_sighup_and_polling_reach_all(models):
         assert versions(address, "hen") == {("1",)}
     with server_process.served(settings(models, model_control="poll", poll_seconds=0.05)) as (running, address):
         publish(models, "hen")
-        server_process.said(running, "serving 2 models")
+        server_process.said(running, "version 2 of 'hen' is loaded")
+        server_process.said(running, "serving 2 models by 2 processes, looking for new versions every 0.05 s")
         assert versions(address, "hen") == {("1", "2")}
 
 
