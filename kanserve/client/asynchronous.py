@@ -182,7 +182,7 @@ class AsyncClient(AsyncPredictions):
             except grpc.RpcError as error:
                 passing = retrying.is_passing(error) and (known.heard or failures < self._retries)
                 if not passing and not self._closed.is_set():
-                    raise retrying.raised(error, self._address, self._timeout, called, failures + 1) from None
+                    raise (await self._error(error, called, failures + 1)) from None
             except asyncio.CancelledError:
                 if not self._closed.is_set():
                     raise

@@ -113,9 +113,13 @@ class AsyncConnection:
                 left = self._timeout - (time.monotonic() - begun) - pause
                 again = retrying.is_passing(error) and call not in retrying.ONCE and failures <= self._retries
                 if not again or left <= 0 or self._closed.is_set():
-                    raise retrying.raised(error, self._address, self._timeout, name, failures) from None
+                    raise (await self._error(error, name, failures)) from None
             await asyncio.sleep(pause)
             self.retried += 1
+
+    async def _error(self, error: Any, request: str, attempts: int) -> KanserveError:
+        cause = await asyncio.to_thread(self._target.cause, error)
+        return retrying.raised(cause, self._address, self._timeout, request, attempts)
 
 
 async def _received(stream: Any, kind: str) -> Mapping[str, bytes]:

@@ -35,7 +35,7 @@ class BlockingConnection:
         token: str | Callable[[], str] | None = None,
         metadata: Metadata = (),
     ) -> None:
-        to = target(
+        self._target = target(
             address,
             channels=channels,
             tls=tls,
@@ -45,7 +45,7 @@ class BlockingConnection:
             token=token,
         )
         self._address, self._timeout, self._retries = address, timeout, retries
-        self._channels = to.open()
+        self._channels = self._target.open()
         self._turns = itertools.cycle([calls(channel) for channel in self._channels])
         self._names = Names(token, metadata)
         self._memory = Memory()
@@ -104,9 +104,12 @@ class BlockingConnection:
                 left = self._timeout - (time.monotonic() - begun) - pause
                 again = retrying.is_passing(error) and call not in retrying.ONCE and failures <= self._retries
                 if not again or left <= 0 or self._closed.is_set():
-                    raise retrying.raised(error, self._address, self._timeout, name, failures) from None
+                    raise self._error(error, name, failures) from None
             self._closed.wait(pause)
             self.retried = next(self._retried) + 1
+
+    def _error(self, error: Any, request: str, attempts: int) -> KanserveError:
+        return retrying.raised(self._target.cause(error), self._address, self._timeout, request, attempts)
 
 
 def _received(stream: Any, kind: str) -> Mapping[str, bytes]:

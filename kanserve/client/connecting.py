@@ -8,8 +8,9 @@ import ipaddress
 import itertools
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +19,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
 
+from kanserve.client import retrying
 from kanserve.errors import InputError
+from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.v1 import formula_pb2
 
@@ -60,6 +63,33 @@ class Target:
         if self.credentials is None:
             return [grpc.aio.insecure_channel(self.address, self.options) for _ in range(self.channels)]
         return [grpc.aio.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
+
+    def cause(self, error: Any) -> Any:
+        """The error to report of a call without a connection: `error`, or that of another address of the same name.
+
+        gRPC names one of the addresses of localhost: mostly ::1, where nothing listens, and not 127.0.0.1, where the
+        server may want TLS. It takes at most a second for each address.
+        """
+        if error.code() is not grpc.StatusCode.UNAVAILABLE or "Connection refused" not in (error.details() or ""):
+            return error
+        host, _, port = self.address.removeprefix("dns:").rpartition("/")[-1].rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except (OSError, ValueError):  # no name of a host
+            return error
+        options = (*self.options, ("grpc.use_local_subchannel_pool", 1))  # no pause since earlier attempts
+        if self.credentials is not None:
+            options = (("grpc.ssl_target_name_override", host), *options)
+        for family, *_, place in found if len(found) > 1 else ():
+            name = f"ipv6:[{place[0]}]" if family == socket.AF_INET6 else f"ipv4:{place[0]}"
+            (channel,) = replace(self, address=f"{name}:{port}", channels=1, options=options).open()
+            with channel:
+                try:
+                    calls(channel)["ServerLive"](pb.ServerLiveRequest(), timeout=1.0)
+                except grpc.RpcError as other:
+                    if retrying.hint(other):
+                        return other
+        return error
 
 
 def target(

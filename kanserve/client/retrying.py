@@ -68,13 +68,15 @@ def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveE
         case grpc.StatusCode.CANCELLED:
             return errors.UnreachableError(f"The server at {address} ended before it answered.")
         case grpc.StatusCode.UNAVAILABLE:
-            return errors.UnreachableError(f"No server answers at {address}: {_readable(text)}.{_hint(text)}")
+            return errors.UnreachableError(f"No server answers at {address}: {_readable(text)}.{hint(error)}")
         case _:
             named_there = "" if request and request in text else f" (request {request})"  # our server includes it
             return KanserveError(f"The server at {address} failed: {code.name}: {text}{named_there}.")
 
 
-def _hint(text: str) -> str:
+def hint(error: Any) -> str:
+    """What to do about a connection that could not be made; empty where that is not known."""
+    text = error.details() or ""
     return next((f" {hint}" for words, hint in _HINTS.items() if words in text), "")
 
 

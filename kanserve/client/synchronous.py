@@ -221,7 +221,7 @@ class Client(BlockingPredictions):
             except grpc.RpcError as error:
                 passing = retrying.is_passing(error) and (known.heard or failures < self._retries)
                 if not passing and not self._closed.is_set():
-                    raise retrying.raised(error, self._address, self._timeout, called, failures + 1) from None
+                    raise self._error(error, called, failures + 1) from None
             finally:
                 stream.cancel()
             failures += 1

@@ -64,6 +64,9 @@ class Settings:
         -1, "A port for REST, /metrics and health over HTTP; 0 takes a free one, -1: none.", -1, 65_535
     )
     http_host: str = _set("", "The address to listen on for that port; default: host.")
+    cors_origin: tuple[str, ...] = _set(
+        (), "Web pages of these origins may call REST, as in https://app.example; * for all."
+    )
 
     transport: Transport = _set(  # noqa: RUF009  # it is dataclasses.field
         "auto", "native: an event loop in C; grpcio: that package's; auto: native where it was built."
@@ -83,8 +86,8 @@ class Settings:
 
     model_control: Control = _set(  # noqa: RUF009  # it is dataclasses.field
         "poll",
-        "poll: look for new versions every poll_seconds, and at SIGHUP; signal: only at SIGHUP; explicit: load only what "
-        "is named.",
+        "poll: look for new versions every poll_seconds, and at SIGHUP; signal: only at SIGHUP; explicit: load only "
+        "what is named.",
     )
     poll_seconds: float = _set(5.0, "How often to look for new versions, with poll.", 0.05)
     load: tuple[str, ...] = _set((), "The models to load at the start, with explicit.")

@@ -60,6 +60,9 @@ def _places(settings: Settings, named: Named) -> Iterator[str]:
             yield f"{named('unix_socket')}: {settings.unix_socket} is there already and is no socket"
     elif settings.http_port > 0 and settings.http_port == settings.port:
         yield f"{named('http_port')}: {settings.port} is the gRPC port already"
+    for origin in settings.cors_origin:
+        if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
+            yield f"{named('cors_origin')}: wanted * or an origin such as https://app.example, got {origin!r:.80}"
     if settings.access_log not in ("", "-"):
         yield from _folder_of(settings.access_log, named("access_log"))
     if settings.traces and not re.match(r"https?://[^/]", settings.traces):

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from kanserve.errors import InputError, InvalidNameError, KanserveError, NotFoundError
 from kanserve.serve.observability import prometheus
+from kanserve.serve.rest.cross_origin import CrossOrigin
+from kanserve.serve.rest.rest_categories import Coded, coder
 from kanserve.serve.rest.rest_context import RefusedError, RestContext
 from kanserve.serve.rest.rest_errors import JSON, HttpError, refusal
 from kanserve.serve.rest.rest_messages import RestRequest, RestResponse
@@ -49,9 +51,15 @@ class RestApi:
         self._needs_tls = bool(state.settings.tls_certificate)
         self.most = state.settings.max_message_bytes  # bytes of a body, and of the message of an answer
         self._pages = _Pages(state)
+        self._cross_origin = CrossOrigin(state.settings.cors_origin)
 
     def answer(self, request: RestRequest) -> RestResponse:
         """Answer a request; it may block, and never raises. On a thread of the server's pool, unless it is `aside`."""
+        response = self._cross_origin.preflight(request) or self._answer(request)
+        response.headers.extend(self._cross_origin.headers(request))
+        return response
+
+    def _answer(self, request: RestRequest) -> RestResponse:
         try:
             route = self._route(request)
             if route.operation.aside:
@@ -67,6 +75,8 @@ class RestApi:
         """Whether a request will be refused whatever its body (left empty here) is: for its path, its method, its
         length, its content type or its caller. Then call `answer` with the empty body at once, and close the connection
         after that. A framing asks when a head is complete and the body is not."""
+        if self._cross_origin.preflight(request) is not None:
+            return True
         try:
             route = self._route(request)
             if not route.operation.aside:
@@ -103,7 +113,11 @@ class RestApi:
             raise HttpError(413, f"A request may have {self.most} bytes, and this one has more. Send it in parts.")
         kind = request.header("content-type").partition(";")[0].strip().lower()
         if kind not in _BODIES and (kind or request.header("origin")):  # some clients say none, but no browser may
-            raise HttpError(415, f"The content type must be {' or '.join(_BODIES)}, got {kind or 'none':.80}.")
+            raise HttpError(
+                415,
+                f"The content type must be {' or '.join(_BODIES)}, got {kind or 'none':.80}. Add the header "
+                "'Content-Type: application/json'; in curl that is -H 'Content-Type: application/json'.",
+            )
         if request.header("content-encoding").strip().lower() not in _ENCODINGS:
             raise HttpError(415, "The content encoding must be gzip or deflate.", ("Accept-Encoding", "gzip, deflate"))
         return route
@@ -115,7 +129,8 @@ class RestApi:
         if handler is None:
             raise HttpError(501, "The server has no such call.")
         codec = operation.codec(route.model, route.version)
-        behavior, messages = handler.stream_unary, self._messages(codec, request, context)
+        coded = coder(self._state.catalog, route.model, route.version)
+        behavior, messages = handler.stream_unary, self._messages(codec, request, context, coded)
         executor = getattr(behavior, "experimental_thread_pool", None)
         try:
             if executor is None or isinstance(executor, InlineExecutor):
@@ -131,7 +146,7 @@ class RestApi:
             )
         return response
 
-    def _messages(self, codec: Codec, request: RestRequest, context: RestContext) -> Iterator[bytes]:
+    def _messages(self, codec: Codec, request: RestRequest, context: RestContext, coded: Coded) -> Iterator[bytes]:
         """The one message of a call, once it is asked for."""
         body = request.body
         if request.header("content-encoding").strip().lower() not in ("", "identity"):
@@ -140,7 +155,7 @@ class RestApi:
                 context.status = 413
                 raise InputError(f"A request may have {self.most} bytes, and this one has more once it is inflated.")
             body = inflated
-        yield codec.decode(request, body)
+        yield codec.decode(request, body, coded)
 
     def _aside(self, route: Route, request: RestRequest) -> RestResponse:
         match route.operation.aside:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from kanserve.errors import InputError
 from kanserve.inference import grpc_service_pb2 as pb
+from kanserve.serve.rest.rest_categories import Coded
 from kanserve.serve.rest.rest_errors import JSON
 from kanserve.serve.rest.rest_infer import as_numbers, set_parameters
 from kanserve.serve.rest.rest_messages import RestRequest, RestResponse
@@ -23,7 +24,8 @@ from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 from kanserve.serve.rpc.tensors import encode_array
 from kanserve.v1 import formula_pb2
 
-Write = Callable[[Any, RestRequest, bytes | memoryview], None]  # fills in a request message (Any: of its own type)
+# Fills in a request message (Any: of its own type); the last parameter codes names of categories.
+Write = Callable[[Any, RestRequest, bytes | memoryview, Coded | None], None]
 
 
 class MessageCodec:
@@ -33,11 +35,11 @@ class MessageCodec:
     def __init__(self, request: Message, response: type[Message], write: "Write | None" = None, part: str = "") -> None:
         self._request, self._response, self._write, self._part = request, response, write, part
 
-    def decode(self, request: RestRequest, body: bytes | memoryview) -> bytes:
+    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> bytes:
         """The bytes of the request message. InputError for a body that is none."""
         try:
             if self._write is not None:
-                self._write(self._request, request, body)
+                self._write(self._request, request, body, coded)
             return self._request.SerializeToString()
         except (UnicodeEncodeError, OverflowError) as error:
             raise InputError(f"The body has a text or a number that no message can hold: {error}"[:300]) from None
@@ -48,15 +50,21 @@ class MessageCodec:
         return RestResponse(200, [JSON], json.dumps(made[self._part] if self._part else made).encode())
 
 
-def write_index(message: pb.RepositoryIndexRequest, request: RestRequest, body: bytes | memoryview) -> None:
+def write_index(
+    message: pb.RepositoryIndexRequest, request: RestRequest, body: bytes | memoryview, coded: Coded | None
+) -> None:
     message.ready = field(_small(body), "ready", bool, "", False)
 
 
-def write_load(message: pb.RepositoryModelLoadRequest, request: RestRequest, body: bytes | memoryview) -> None:
+def write_load(
+    message: pb.RepositoryModelLoadRequest, request: RestRequest, body: bytes | memoryview, coded: Coded | None
+) -> None:
     set_parameters(message.parameters, field(_small(body), "parameters", dict, "", {}))
 
 
-def write_formats(message: formula_pb2.GetFormulaRequest, request: RestRequest, body: bytes | memoryview) -> None:
+def write_formats(
+    message: formula_pb2.GetFormulaRequest, request: RestRequest, body: bytes | memoryview, coded: Coded | None
+) -> None:
     """The formats of a formula, from a query such as `formats=text,latex`."""
     try:
         query = parse_qsl(request.target.partition("?")[2], keep_blank_values=True, max_num_fields=64)
@@ -67,12 +75,14 @@ def write_formats(message: formula_pb2.GetFormulaRequest, request: RestRequest, 
             message.formats.extend(filter(None, value.split(",")))
 
 
-def write_rows(message: formula_pb2.DifferentiateRequest, request: RestRequest, body: bytes | memoryview) -> None:
+def write_rows(
+    message: formula_pb2.DifferentiateRequest, request: RestRequest, body: bytes | memoryview, coded: Coded | None
+) -> None:
     """The rows, and the message's options, each by its name."""
     parsed = Body(body)
     if "rows" not in parsed.fields:
         raise InputError('The body needs "rows": an array of rows, each an array of numbers.')
-    numbers, length = parsed.numbers(parsed.fields["rows"], "rows")
+    numbers, length = parsed.numbers(parsed.fields["rows"], "rows", coded)
     if length is None and len(numbers):
         raise InputError('"rows" must be an array of rows, each an array of numbers; got numbers.')
     message.rows.CopyFrom(encode_array(numbers.reshape(len(numbers) // length if length else 0, length or 0)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kanserve.errors import InputError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference.wire import varint
+from kanserve.serve.rest.rest_categories import Coded
 from kanserve.serve.rest.rest_errors import JSON
 from kanserve.serve.rest.rest_messages import RestRequest, RestResponse
 from kanserve.serve.rest.strict_json import Body, field
@@ -42,12 +43,12 @@ class InferCodec:
         self._binary: dict[str, bool] = {}  # by output, whether it is wanted in binary
         self._all_binary = False
 
-    def decode(self, request: RestRequest, body: bytes | memoryview) -> bytes:
+    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> bytes:
         """The bytes of a ModelInferRequest. InputError, TensorError for what is none."""
         head, binary = _parted(request, body)
         parsed = Body(head)
         try:
-            return self._message(parsed, binary)
+            return self._message(parsed, binary, coded)
         except (UnicodeEncodeError, OverflowError) as error:  # of a text or a number that a message cannot hold
             raise InputError(f"The body has a text or a number that no message can hold: {error}"[:300]) from None
 
@@ -75,7 +76,7 @@ class InferCodec:
         headers = [_BINARY, ("Inference-Header-Content-Length", str(len(body)))]
         return RestResponse(200, headers, b"".join((body, *binary)))
 
-    def _message(self, parsed: Body, binary: memoryview) -> bytes:
+    def _message(self, parsed: Body, binary: memoryview, coded: Coded | None) -> bytes:
         fields = parsed.fields
         message = pb.ModelInferRequest(model_name=self._model, model_version=self._version)
         message.id = field(fields, "id", str, "", "")
@@ -87,7 +88,7 @@ class InferCodec:
         if not inputs:
             raise InputError('The body needs "inputs": an array of one object with name, datatype, shape and data.')
         for tensor in inputs:
-            data, binary = _add_input(message, tensor, parsed, binary)
+            data, binary = _add_input(message, tensor, parsed, binary, coded)
             buffers.append(data)
         if len(binary):
             raise InputError(f"{len(binary)} bytes of binary data follow those of the inputs. Correct {_SIZE}.")
@@ -125,7 +126,7 @@ def _parted(request: RestRequest, body: bytes | memoryview) -> tuple[memoryview,
 
 
 def _add_input(
-    message: pb.ModelInferRequest, tensor: Any, parsed: Body, binary: memoryview
+    message: pb.ModelInferRequest, tensor: Any, parsed: Body, binary: memoryview, coded: Coded | None
 ) -> tuple[bytes | memoryview, memoryview]:
     """Add an input without its numbers; returns these, raw, and the binary data that are left."""
     if type(tensor) is not dict:
@@ -142,7 +143,7 @@ def _add_input(
     set_parameters(made.parameters, parameters, (_SIZE,))
     size = field(parameters, _SIZE, int, f"{where}the parameter ")
     if size is None:
-        return _json_data(tensor, datatype, shape, parsed, where), binary
+        return _json_data(tensor, datatype, shape, parsed, where, coded), binary
     if "data" in tensor:
         raise InputError(f"{where}its numbers must come in data or in binary, got both.")
     if not 0 <= size <= len(binary):
@@ -153,7 +154,9 @@ def _add_input(
     return binary[:size], binary[size:]
 
 
-def _json_data(tensor: dict[str, Any], datatype: str, shape: Sequence[int], parsed: Body, where: str) -> bytes:
+def _json_data(
+    tensor: dict[str, Any], datatype: str, shape: Sequence[int], parsed: Body, where: str, coded: Coded | None
+) -> bytes:
     """The numbers of an input as they are in a message."""
     if datatype in _BINARY_TYPES:
         raise TensorError(f"{where}{datatype} has no JSON. Send FP64 or FP32, or its bytes by the binary extension.")
@@ -161,7 +164,7 @@ def _json_data(tensor: dict[str, Any], datatype: str, shape: Sequence[int], pars
         return b""  # the handler refuses it by its type or its shape, as it does over gRPC
     if "data" not in tensor:
         raise TensorError(f"{where}it has no data.")
-    numbers, length = parsed.numbers(tensor["data"], f"{where}data")
+    numbers, length = parsed.numbers(tensor["data"], f"{where}data", coded)
     if len(numbers) != shape[0] * shape[1]:
         raise TensorError(f"{where}shape {list(shape)} needs {shape[0] * shape[1]} numbers, got {len(numbers)}.")
     if length is not None and length != shape[1] and len(numbers):

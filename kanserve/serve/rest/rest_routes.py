@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve.rest import rest_codecs as codecs
+from kanserve.serve.rest.rest_categories import Coded
 from kanserve.serve.rest.rest_codecs import MessageCodec
 from kanserve.serve.rest.rest_errors import HttpError
 from kanserve.serve.rest.rest_infer import InferCodec
@@ -22,7 +23,7 @@ _MODEL, _VERSION = "{model}", "{version}"
 class Codec(Protocol):
     """One call between HTTP and gRPC: `decode` its body, then `encode` the answer."""
 
-    def decode(self, request: RestRequest, body: bytes | memoryview) -> bytes: ...
+    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> bytes: ...
     def encode(self, answer: bytes) -> RestResponse: ...
 
 

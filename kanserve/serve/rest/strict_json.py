@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import InputError, TensorError
+from kanserve.serve.rest.rest_categories import Coded
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 
 Array = NDArray[np.float64]
@@ -50,14 +51,14 @@ class Body:
             raise InputError(f'The body must be a JSON object, as {{"inputs": [...]}}; got {_kind(fields)}.')
         self.fields: dict[str, Any] = fields
 
-    def numbers(self, value: Any, what: str) -> tuple[Array, int | None]:
+    def numbers(self, value: Any, what: str, coded: Coded | None = None) -> tuple[Array, int | None]:
         """An array of numbers, flat or as rows of equal length: its numbers in order, NaN for null, and the length of a
-        row (None: flat). TensorError for anything else."""
+        row (None: flat). `coded` puts numbers in the place of texts. TensorError for anything else."""
         if type(value) is str and value in self._arrays:
             text = self._arrays[value]
             pieces = [_flat(values, what) for values in _pieces(text, what)]
         elif type(value) is list:
-            pieces = [_flat(value, what)]
+            pieces = [_flat(value, what, coded)]
         else:
             raise TensorError(f"{what} must be an array of numbers, got {_kind(value)}.")
         lengths = {length for _, length in pieces}
@@ -115,7 +116,7 @@ def _pieces(text: bytes | memoryview, what: str) -> Iterator[list[Any]]:
         start = after
 
 
-def _flat(values: list[Any], what: str) -> tuple[Array, int | None]:
+def _flat(values: list[Any], what: str, coded: Coded | None = None) -> tuple[Array, int | None]:
     """Numbers, or rows of numbers, and the length of a row."""
     length = None
     if values and type(values[0]) is list:
@@ -124,8 +125,12 @@ def _flat(values: list[Any], what: str) -> tuple[Array, int | None]:
             if type(row) is not list or len(row) != length:
                 raise TensorError(f"{what} must have rows of equal length.")
         values = list(chain.from_iterable(values))
-    if not _NUMBERS.issuperset(map(type, values)):
-        wrong = next(value for value in values if type(value) not in _NUMBERS)
+    kinds = set(map(type, values))
+    if coded is not None and kinds <= _NUMBERS | {str} and str in kinds:
+        values = coded(values, what)
+    elif not kinds <= _NUMBERS:
+        allowed = _NUMBERS | {str} if coded is not None and kinds - _NUMBERS != {str} else _NUMBERS
+        wrong = next(value for value in values if type(value) not in allowed)
         raise TensorError(f"{what} must have numbers only, got {_kind(wrong)}.{_HINTS.get(type(wrong), '')}")
     try:
         return np.array(values, np.float64), length

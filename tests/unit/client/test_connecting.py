@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import inspect
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import pytest
 from kanserve import repository
 from kanserve.artifact_compiler import compile
 from kanserve.client import AsyncClient, Client
-from kanserve.client.connecting import is_local
+from kanserve.client.connecting import is_local, target
 from kanserve.errors import AccessError, InputError, UnauthenticatedError, UnreachableError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.server import Server, start
@@ -25,7 +26,18 @@ from kanserve.serve.settings import Grant, Settings
 from tests.support import kans, keys, scripted_server
 
 X = [[0.5]]
+NOBODY = "failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:1: Connection refused"
 TOKEN = "a-token-of-the-tests"
+
+
+class Refused(grpc.RpcError):
+    """As grpc raises it where nothing listens at the last address that was tried."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return NOBODY
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +158,36 @@ def test_a_client_is_told_of_a_server_without_tls_and_of_the_port_for_http(plain
             pytest.raises(UnreachableError, match="give gRPC's"),
         ):
             client.predict("fox", X)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_name_of_two_addresses_is_told_of_the_server_at_either(plain, monkeypatch, asynchronous):
+    found = socket.getaddrinfo
+
+    def both(host, port, *arguments, **options):
+        """As resolvers have localhost where the machine has IPv6."""
+        if host != "localhost":
+            return found(host, port, *arguments, **options)
+        return [(socket.AF_INET6, 1, 6, "", ("::1", port, 0, 0)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    nobody = Refused()
+    with start(replace(plain, http_port=0)) as server:
+        port, address = server.http_address.rpartition(":")[2], server.address.replace("127.0.0.1", "localhost")
+        assert "http1.x server" in target(f"localhost:{port}").cause(nobody).details()
+        assert "WRONG_VERSION" in target(address, tls=True).cause(nobody).details()
+        assert target(address).cause(nobody) is nobody, "the server there answers"
+        assert target(f"127.0.0.1:{port}").cause(nobody) is nobody
+
+        async def ask() -> None:
+            async with AsyncClient(f"localhost:{port}", retries=1) as client:
+                await client.metadata("fox")
+
+        with pytest.raises(UnreachableError, match="give gRPC's"):
+            if asynchronous:
+                asyncio.run(ask())
+            else:
+                Client(f"localhost:{port}", retries=1).metadata("fox")
 
 
 @pytest.mark.parametrize("kind", ["bytes", "text", "path"])

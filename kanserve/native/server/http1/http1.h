@@ -41,7 +41,7 @@ typedef struct http1 {
     const char *reason;
     model_path model;
     unsigned head_done : 1, complete : 1, keep : 1, over : 1, hosts : 2, chunked : 1, continues : 1, infers : 1, unusual : 1;
-    unsigned typed : 1, browser : 1; /* whether it has a Content-Type, and an Origin */
+    unsigned browser : 1; /* whether it has an Origin */
 } http1;
 
 /* What all connections of a server share. */

@@ -28,7 +28,7 @@ void http1_reset(http1 *state)
     state->refused = 0;
     state->reason = NULL;
     state->head_done = state->complete = state->hosts = state->chunked = state->continues = state->infers = state->unusual = 0;
-    state->typed = state->browser = 0;
+    state->browser = 0;
     state->keep = 1;
 }
 
@@ -127,7 +127,6 @@ static int read_header(llhttp_t *parser, http1 *state)
                                                                                : ENCODING_UNKNOWN;
         return one->encoding == ENCODING_UNKNOWN ? refuse(parser, 415, "The body may be compressed by gzip or deflate.") : 1;
     } else if (is_text(name, "content-type")) {
-        state->typed = 1;
         state->unusual |= !is_type(value, "application/json") && !is_type(value, "application/octet-stream");
     } else if (is_text(name, "origin")) {
         state->browser = 1;
@@ -218,7 +217,7 @@ static int on_head(llhttp_t *parser)
     const uint8_t *target = buffer_begin(&state->target);
     size_t length = buffer_length(&state->target);
     int secure = owner->tls != NULL, hidden = server->tls && !secure;
-    int usual = !state->unusual && (state->typed || !state->browser); /* any page can send what has no type */
+    int usual = !state->unusual && !state->browser; /* which pages may call is decided elsewhere */
     state->infers = !hidden && usual && llhttp_get_method(parser) == HTTP_POST && rest_path(target, length, &state->model);
     int aside = hidden || rest_is_aside(target, length);
     one->options = &server->http1->options[aside ? HTTP_ASIDE : HTTP_MAIN];
