@@ -81,8 +81,9 @@ test-slow: $(INSTALLED)
 	$(TIMED) -m 'not extended'
 
 # The tests that compute, with the linear algebra of older and newer processors and on one and two threads.
+# ONLY='Haswell Zen' are some of them.
 test-processors: $(INSTALLED)
-	python -m tests.support.processors
+	python -m tests.support.processors $(if $(ONLY),--only $(ONLY))
 
 # What a newcomer sees: `make run` and `make test` from a new clone of the last commit, as an ordinary user with an empty
 # HOME; then in a bare Debian, which wants root and mmdebstrap. BUSY=6 runs beside six processes that compute.

@@ -1,5 +1,6 @@
-"""Run the tests that compute as on other processors: `make test-processors`, or only some of them by
-`python -m tests.support.processors tests/unit/network`.
+"""Run the tests that compute as on other processors: `make test-processors`, or some of them and of the processors by
+`python -m tests.support.processors --only Haswell Zen -- tests/unit/network`. With `--environment Nehalem` it prints the
+variables with which other commands compute so.
 
 Other processors run other kernels, which round differently. Environment variables make OpenBLAS use the kernels of a
 named processor, and NumPy and torch leave out newer instructions. A second thread divides products, which also rounds
@@ -7,6 +8,7 @@ differently. Each setting that this processor can run is one run of pytest; the 
 each ended.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -49,12 +51,12 @@ class Setting:
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
         return f"{self.core}, {threads}{', NumPy and torch without AVX' if self.old else ''}"
 
-    def environment(self) -> dict[str, str]:
-        """The environment of this process with that setting."""
+    def variables(self) -> dict[str, str]:
+        """The environment variables that make it so."""
         found = {"OPENBLAS_CORETYPE": self.core, "OMP_NUM_THREADS": str(self.threads)}
         if self.old:
-            found |= {"NPY_DISABLE_CPU_FEATURES": " ".join(_optional_features()), "ATEN_CPU_CAPABILITY": "default"}
-        return os.environ | found
+            found |= {"NPY_DISABLE_CPU_FEATURES": ",".join(_optional_features()), "ATEN_CPU_CAPABILITY": "default"}
+        return found
 
 
 SETTINGS = (
@@ -68,23 +70,31 @@ SETTINGS = (
 
 def main() -> None:
     """Run the tests of the arguments, or those that compute, in each setting; ends with 1 if any fails."""
+    cores = {setting.core: setting for setting in SETTINGS}
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--only", nargs="+", choices=cores, default=[*cores], help="the processors; default: all")
+    options.add_argument("--environment", choices=cores, help="print the variables of this one, and run nothing")
+    options.add_argument("tests", nargs="*", default=TESTS, help="what pytest runs; default: what computes")
+    chosen = options.parse_args()
+    if chosen.environment:
+        print(*(f"{name}={value}" for name, value in cores[chosen.environment].variables().items()))
+        return
     flags = _processor_flags()
     print(description(), flush=True)
     ends = {}
-    for setting in SETTINGS:
+    for setting in (cores[name] for name in chosen.only):
         print(f"\n{setting.name}:", flush=True)
         lacking = sorted(setting.flags - flags)
-        ends[setting.name] = f"not run: this processor lacks {', '.join(lacking)}" if lacking else _run(setting)
+        ends[setting.name] = f"not run: this processor lacks {', '.join(lacking)}" if lacking else _run(setting, chosen.tests)
     print("", description(), *(f"{name}: {end}" for name, end in ends.items()), sep="\n")
     sys.exit(any("failed" in end for end in ends.values()))
 
 
-def _run(setting: Setting) -> str:
-    tests: Sequence[str] = sys.argv[1:] or TESTS
+def _run(setting: Setting, tests: Sequence[str]) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests]
     begun = time.monotonic()
     done = subprocess.run(
-        [*command, "-m", "not slow and not extended and not timing"], cwd=ROOT, env=setting.environment()
+        [*command, "-m", "not slow and not extended and not timing"], cwd=ROOT, env=os.environ | setting.variables()
     )
     taken = f"{time.monotonic() - begun:.0f} s"
     return f"passed, {taken}" if done.returncode == 0 else f"failed (pytest ended with {done.returncode}), {taken}"

@@ -143,8 +143,8 @@ def test_more_random_formulas_are_printed_within_the_tolerance():
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("first", range(1000, 17_000, 1000))
-def test_ten_thousand_random_formulas_are_printed_within_the_tolerance(first):
+@pytest.mark.parametrize("first", [1000, 2000])
+def test_a_thousand_random_formulas_are_printed_within_the_tolerance(first):
     assert_printed_within_the_tolerance(range(first, first + 1000), fewest=600)
 
 
