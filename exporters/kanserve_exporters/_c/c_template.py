@@ -101,7 +101,7 @@ int @predict_proba(const @real x[@N_IN], @real p[@N_OUT]);
 """
 
 BEGIN = """\
-/* Written by kanserve; see @@.h. Do not change by hand: export the network again. */
+/* Written by kanserve. Do not change by hand: export the network again. */
 #include "@@.h"
 
 #include <math.h>
