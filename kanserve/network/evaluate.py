@@ -18,7 +18,7 @@ from kanserve.data.frames import input_columns, is_frame
 from kanserve.errors import DataError
 from kanserve.network.encoding import encode, encodes, has_no_slope
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Layer
+from kanserve.network.kan import Kan, Layer, require_kan
 from kanserve.network.splines import design
 
 Array = NDArray[np.float64]
@@ -258,6 +258,7 @@ def input_slopes(kan: Kan, rows: Array) -> Array:
 
 def as_rows(kan: Kan, x: ArrayLike) -> Array:
     """x as float64 (N, inputs); DataError if it is not such an array. Columns of a DataFrame count by their names."""
+    require_kan(kan)
     if is_frame(x):
         return input_columns(x, {one.name: one.categories for one in kan.inputs})
     try:

@@ -7,13 +7,14 @@ network takes and returns raw values.
 `network.evaluate.evaluate` defines what a network computes, including outside its ranges and for NaN.
 """
 
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import NetworkError
+from kanserve.errors import InputError, NetworkError
 from kanserve.network.kan_checks import Base as Base
 from kanserve.network.kan_checks import check_kan
 from kanserve.network.kan_methods import KanMethods
@@ -175,6 +176,15 @@ class Kan(KanMethods):
     def symbolic(self) -> bool:
         """Whether no edge has a spline part."""
         return not any(layer.spline_mask.any() for layer in self.layers)
+
+
+def require_kan(kan: object) -> None:
+    """InputError, with the way to a network, for what is none."""
+    if isinstance(kan, Kan):
+        return
+    hint = " kanserve.load reads one from a file." if isinstance(kan, str | os.PathLike) else ""
+    hint = " The network of an estimator is its kan_." if hasattr(kan, "get_params") else hint
+    raise InputError(f"This takes a network, a Kan, and got {type(kan).__name__} {kan!r:.60}.{hint}")
 
 
 def equal(a: Kan, b: Kan) -> bool:

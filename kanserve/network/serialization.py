@@ -29,7 +29,7 @@ from safetensors.numpy import save as _save_tensors
 
 from kanserve.errors import FormatError, NetworkError, NotFoundError, reason
 from kanserve.network.encoding import encodes
-from kanserve.network.kan import Kan, Layer, Variable
+from kanserve.network.kan import Kan, Layer, Variable, require_kan
 from kanserve.network.layer import neutral_affine
 
 VERSION, COMPACT, ENCODED = 1, 2, 3
@@ -161,6 +161,7 @@ def save(kan: Kan, path: str | os.PathLike[str]) -> None:
     >>> kanserve.load(path).shape
     (2, 1)
     """
+    require_kan(kan)
     write_atomically(Path(path), dumps(kan))
 
 

@@ -20,7 +20,7 @@ from kanserve.formula.printing.half_powers import with_half_powers
 from kanserve.formula.printing.notations import C99, Latex, Python, Text, name_of
 from kanserve.formula.printing.printing import Dialect, Unfolded, in_descending_powers, print_tree, unfold
 from kanserve.network.encoding import without_encoding
-from kanserve.network.kan import Kan, Variable
+from kanserve.network.kan import Kan, Variable, require_kan
 from kanserve.network.rounding_error import scale
 from kanserve.network.training_range import corners, known, ranges, sample
 
@@ -84,6 +84,7 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     >>> kanserve.formulas(kan)[0].text
     '2*x + 1'
     """
+    require_kan(kan)
     given, kan = kan.inputs, without_encoding(kan)
     wanted = expected(kan)
     built = _agreeing(kan, wanted)
