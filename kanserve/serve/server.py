@@ -25,7 +25,7 @@ from kanserve.serve.settings import Settings
 from kanserve.serve.state import Control, LocalControl, ServerState
 from kanserve.serve.transport.grpcio_transport import GrpcioTransport
 from kanserve.serve.transport.native_library import running
-from kanserve.serve.transport.native_queue import count_refusals, native_queue
+from kanserve.serve.transport.native_queue import NativeQueue, count_refusals, native_queue
 from kanserve.serve.transport.native_transport import NativeTransport
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Server:
         self.settings = settings
         counted = counted or ServingRuntime(settings)
         self.models = models or loaded(settings, counted)
-        counted.meters.gauges = partial(_gauges, counted.threads, self.models)
+        counted.meters.gauges = partial(_gauges, counted.threads, self.models, *filter(None, [counted.queue]))
         self._observers = _observers(settings)
         self.state = ServerState(
             settings,
@@ -239,5 +239,5 @@ def _observers(settings: Settings) -> tuple[Any, ...]:
     return tuple(observers)
 
 
-def _gauges(*parts: ThreadPool | Models) -> dict[str, float]:
+def _gauges(*parts: ThreadPool | Models | NativeQueue) -> dict[str, float]:
     return {name: value for part in parts for name, value in part.gauges().items()}

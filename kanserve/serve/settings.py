@@ -79,6 +79,9 @@ class Settings:
 
     queue: int = _set(256, "Requests that may wait for a thread; more are refused.", 0)
     streams: int = _set(32, "Streams that may be open at once; each holds a thread of its own.", 1, 4096)
+    max_connections: int = _set(
+        4096, "Connections of the native transport at once; at more, the oldest that waits for its client is closed.", 8
+    )
     max_message_bytes: int = _set(16 * 2**20, "The largest request or response.", 1024, 2**31 - 1)
     max_rows: int = _set(65_536, "The most rows of one request.", 1)
     grace_seconds: float = _set(25.0, "How long a stopping server may take to finish accepted calls.", 0)

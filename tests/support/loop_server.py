@@ -70,7 +70,7 @@ class LoopServer:
             **{"max_message": 2**24, "max_held": 2**28, "inline_budget": 200_000, "max_streams": 1000},
             **{"max_metadata": 8192, "queue": 256, "hand_out_rows": 1, "keepalive": 60 * SECOND},
             **{"greeting_time": 10 * SECOND, "write_time": 60 * SECOND, "ping_time": 20 * SECOND},
-            **{"linger_time": SECOND},
+            **{"linger_time": SECOND, "max_connections": 4096},
         }
         made = native.Config(**(usual | config))
         paths = {

@@ -85,7 +85,9 @@ def main() -> None:
     for setting in (cores[name] for name in chosen.only):
         print(f"\n{setting.name}:", flush=True)
         lacking = sorted(setting.flags - flags)
-        ends[setting.name] = f"not run: this processor lacks {', '.join(lacking)}" if lacking else _run(setting, chosen.tests)
+        ends[setting.name] = (
+            f"not run: this processor lacks {', '.join(lacking)}" if lacking else _run(setting, chosen.tests)
+        )
     print("", description(), *(f"{name}: {end}" for name, end in ends.items()), sep="\n")
     sys.exit(any("failed" in end for end in ends.values()))
 

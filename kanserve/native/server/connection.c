@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { OUTPUT = 1 << 17, TLS_HANDSHAKE = 0x16 };
+enum { OUTPUT = 1 << 17, TLS_HANDSHAKE = 0x16, MOST_LOOKS = 1 << 10 };
 
 connection *connection_new(kanserve_server *server, const protocol *speaks, int fd, int unix_socket, const char *peer)
 {
@@ -36,7 +36,10 @@ connection *connection_new(kanserve_server *server, const protocol *speaks, int 
     owner->account->server = server;
     atomic_init(&owner->account->references, 1);
     owner->next = server->connections;
-    if (owner->next) owner->next->previous = owner;
+    if (owner->next)
+        owner->next->previous = owner;
+    else
+        server->oldest = owner;
     server->connections = owner;
     server->connection_count++;
     return owner;
@@ -54,7 +57,10 @@ void connection_close(connection *owner)
         owner->previous->next = owner->next;
     else
         server->connections = owner->next;
-    if (owner->next) owner->next->previous = owner->previous;
+    if (owner->next)
+        owner->next->previous = owner->previous;
+    else
+        server->oldest = owner->previous;
     server->connection_count--;
     owner->next_dead = server->dead;
     server->dead = owner;
@@ -63,6 +69,27 @@ void connection_close(connection *owner)
     if (owner->tls) server->tls_functions->end(owner->tls);
     owner->tls = NULL;
     descriptor_close(owner->fd);
+}
+
+/* Whether nothing that it has asked for is under way here: all that it holds waits for its peer. */
+static int waits_for_peer(const connection *owner)
+{
+    for (const stream *one = owner->streams; one; one = one->next)
+        if (one->ended || one->answered || (one->call && one->messages)) return 0;
+    return 1;
+}
+
+/* Close the oldest connection that waits for its peer: whether there was one among the oldest. */
+int connections_make_room(kanserve_server *server)
+{
+    int looks = MOST_LOOKS;
+    for (connection *owner = server->oldest; owner && looks--; owner = owner->previous) {
+        if (owner->dead || !waits_for_peer(owner)) continue;
+        atomic_fetch_add(&server->closed[CLOSED_CROWDED], 1);
+        connection_close(owner);
+        return 1;
+    }
+    return 0;
 }
 
 void connection_free(connection *owner)

@@ -90,6 +90,7 @@ static void accept_some(kanserve_server *server, int which, int most)
         socklen_t size = sizeof from;
         int fd = accept4(server->listeners[which], (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
+            if (errno == EMFILE && connections_make_room(server)) continue;
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
                 server->accepting = 0; /* until some are closed */
                 server->accept_again = now_ns() + SECOND / 10;
@@ -101,6 +102,12 @@ static void accept_some(kanserve_server *server, int which, int most)
             return;
         }
         descriptor_opened(fd);
+        if ((int64_t)atomic_load(&server->connection_count) >= server->config.max_connections &&
+            !connections_make_room(server)) { /* all others are at work */
+            atomic_fetch_add(&server->closed[CLOSED_CROWDED], 1);
+            descriptor_close(fd);
+            continue;
+        }
         int on = 1, unix_socket = from.ss_family == AF_UNIX;
         if (!unix_socket) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         char peer[80];

@@ -3,6 +3,8 @@
 
 #include "server.h"
 
+enum { STREAM_BYTES = 1 << 10 }; /* that a stream takes itself, here and in nghttp2 */
+
 #define COUNTED (240 * SECOND) /* in which rows of a replaced model are counted: their counters live somewhat longer */
 
 void frame_message(byte_buffer *to, int compressed, const void *data, size_t length)
@@ -145,6 +147,22 @@ int call_refuse_early(stream *one)
     return 1;
 }
 
+/* Count what a stream and its metadata take until it ends, as its messages are counted: whether there is room. A call
+ * that is answered while all else waits is counted, and never refused. */
+int call_describe(stream *one)
+{
+    size_t bytes = STREAM_BYTES + buffer_length(&one->metadata);
+    if (!one->options->aside && !is_room(one->owner->account, bytes)) {
+        buffer_free(&one->metadata);
+        atomic_fetch_add(&one->owner->server->refused[REFUSED_MEMORY], 1);
+        stream_fail_full(one);
+        return 0;
+    }
+    one->described = bytes;
+    hold(one->owner->account, bytes);
+    return 1;
+}
+
 /* All headers are there. */
 void call_begin(stream *one, int ended)
 {
@@ -165,7 +183,7 @@ void call_begin(stream *one, int ended)
         stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
         return;
     }
-    if (call_refuse_early(one)) return;
+    if (call_refuse_early(one) || !call_describe(one)) return;
     if (one->options->kind == PATH_STREAM) {
         if (queue_call(one, EVENT_CALL, is_late(one), NULL)) call_refuse_full(one);
         return;

@@ -117,16 +117,6 @@ static void http2_refuse(stream *to, int status, const char *text, const byte_bu
     respond(to, fields, 2 + trailers(to, fields + 2), NULL);
 }
 
-/* An answer to what is no gRPC. */
-void http2_http_error(stream *to, const char *status)
-{
-    nghttp2_nv field = pair(":status", 7, status, 3);
-    to->finished = 1;
-    to->moved = to->answered = now_ns();
-    loop_check_by(to->owner->server, to->moved + to->owner->server->config.write_time);
-    respond(to, &field, 1, NULL);
-}
-
 static void fill(connection *owner, double amount)
 {
     int64_t now = now_ns();
@@ -134,7 +124,20 @@ static void fill(connection *owner, double amount)
     owner->flood_at = now;
     if (owner->flood < 0) owner->flood = 0;
     owner->flood += amount;
-    if (owner->flood > BUCKET) connection_fail(owner, NGHTTP2_ENHANCE_YOUR_CALM);
+    if (owner->flood <= BUCKET || owner->closing) return;
+    atomic_fetch_add(&owner->server->closed[CLOSED_FLOODING], 1);
+    connection_fail(owner, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+/* An answer to what is no gRPC. */
+void http2_http_error(stream *to, const char *status)
+{
+    nghttp2_nv field = pair(":status", 7, status, 3);
+    fill(to->owner, 1);
+    to->finished = 1;
+    to->moved = to->answered = now_ns();
+    loop_check_by(to->owner->server, to->moved + to->owner->server->config.write_time);
+    respond(to, &field, 1, NULL);
 }
 
 static stream *stream_of(nghttp2_session *session, int32_t id)
@@ -238,6 +241,9 @@ static void http2_open_window(stream *one)
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *data)
 {
     if (frame->hd.type == NGHTTP2_GOAWAY) http2_goaway_sent(data);
+    if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR &&
+        frame->rst_stream.error_code != NGHTTP2_CANCEL)
+        fill(data, 1); /* what the peer did is not allowed, or it is more than it was told that it may */
     /* An answer before the call's end: the rest of the call is not wanted. */
     if (frame->hd.type == NGHTTP2_HEADERS && frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
         !nghttp2_session_get_stream_remote_close(session, frame->hd.stream_id))

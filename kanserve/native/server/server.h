@@ -125,6 +125,7 @@ struct stream {
     byte_buffer later;
     byte_buffer metadata; /* key and value pairs, see `buffer_add_pair` */
     size_t metadata_bytes;
+    size_t described; /* bytes of the connection's account that the stream and its metadata take */
     byte_buffer out; /* messages to send, framed */
     int status;
     byte_buffer trailers; /* key and value pairs */
@@ -211,7 +212,7 @@ struct kanserve_server {
     int64_t next_check, accept_again;
     pthread_t thread;
     int started;
-    connection *connections, *dead;
+    connection *connections, *oldest, *dead; /* the newest one, which leads to older ones; the other end of that list */
     struct {
         connection *first, **end;
     } waiting[WAITING];
@@ -230,7 +231,7 @@ struct kanserve_server {
     atomic_int state; /* RUNNING and on */
     atomic_int inviting; /* connections on which calls may begin though the server drains; 1 before the loop knows */
     int64_t notice_time, drained_by, next_look; /* that such connections have; until when; when to look at them again */
-    atomic_llong refused[KANSERVE_REFUSALS];
+    atomic_llong refused[KANSERVE_REFUSALS], closed[KANSERVE_CLOSURES];
     atomic_llong computed; /* when a model last computed on the loop's thread */
 
     pthread_mutex_t lock;
@@ -296,6 +297,7 @@ connection *waiting_take(kanserve_server *server, int list);
 void waiting_drop(connection *owner, int list);
 void connection_write(connection *owner);
 void connection_fail(connection *owner, uint32_t error);
+int connections_make_room(kanserve_server *server);
 void connection_linger(connection *owner);
 void connection_close(connection *owner);
 void connection_free(connection *owner);
@@ -333,6 +335,7 @@ void call_reserve(const stream *one, byte_buffer *message);
 void call_gone(stream *one);
 void call_refuse_full(stream *one);
 int call_refuse_early(stream *one);
+int call_describe(stream *one);
 int call_store(stream *one, byte_buffer *where, const uint8_t *data, size_t length);
 void call_take(stream *one);
 int call_read_rows(stream *one, const uint8_t *message, size_t length, infer_request *request);

@@ -180,6 +180,11 @@ int64_t kanserve_refused(kanserve_server *server, int why)
     return atomic_load(&server->refused[why]);
 }
 
+int64_t kanserve_closed(kanserve_server *server, int why)
+{
+    return atomic_load(&server->closed[why]);
+}
+
 int64_t kanserve_held(kanserve_server *server)
 {
     return (int64_t)atomic_load(&server->held);

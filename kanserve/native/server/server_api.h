@@ -25,6 +25,7 @@ typedef struct {
     int32_t max_metadata;     /* bytes */
     int32_t queue;            /* calls that may wait for a thread */
     int32_t hand_out_rows;    /* whether rows of models without a C function are decoded here */
+    int32_t max_connections;  /* open at once: at more, the oldest one that waits for its peer gives way */
     int64_t bounds[BUCKETS - 1]; /* the upper ends of the metrics' buckets, inclusive, in nanoseconds */
 } kanserve_config;
 
@@ -50,7 +51,9 @@ enum {
     EVENT_HTTP_EARLY, /* one whose body is under way: that is received as the message of a stream */
 };
 
-enum { REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE, KANSERVE_REFUSALS };
+enum { REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE, REFUSED_MEMORY, KANSERVE_REFUSALS };
+/* Why connections were closed: others needed the room; what they sent cost much and carried nothing. */
+enum { CLOSED_CROWDED, CLOSED_FLOODING, KANSERVE_CLOSURES };
 
 typedef struct {
     int32_t kind;
@@ -112,6 +115,7 @@ int kanserve_more_rows(kanserve_server *server, const kanserve_event *first, kan
 /* The calls in the main queue or just taken from it. */
 int kanserve_queued(kanserve_server *server);
 int64_t kanserve_refused(kanserve_server *server, int why);
+int64_t kanserve_closed(kanserve_server *server, int why);
 /* The bytes of all messages under way, and the open connections. */
 int64_t kanserve_held(kanserve_server *server);
 int64_t kanserve_connections(kanserve_server *server);

@@ -50,7 +50,8 @@ void stream_free(stream *one)
     owner->protocol->forget(one);
     if (owner->viewing == one) owner->viewing = NULL;
     inflate_drop(one);
-    let_go(owner->account, buffer_length(&one->body) + buffer_length(&one->later) + buffer_length(&one->out));
+    let_go(owner->account,
+           one->described + buffer_length(&one->body) + buffer_length(&one->later) + buffer_length(&one->out));
     buffer_free(&one->trailers);
     buffer_free(&one->later);
     empty(server, &one->body);

@@ -3,14 +3,21 @@
 #define _GNU_SOURCE
 #include "tls.h"
 
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 
-enum { FILES = 3 };
+enum {
+    FILES = 3,
+    MOST_READ = 1 << 17, /* bytes that one call of `tls_read` takes from the socket, whatever they are */
+    MOST_CONTROLS = 32   /* messages of TLS itself that a peer may send without data between them */
+};
 
 typedef struct {
     int64_t seconds, nanoseconds, size, number;
@@ -22,6 +29,15 @@ struct tls_context {
     int64_t again; /* the second in which files that could not be used are tried again; 0: not */
     SSL_CTX *context;
 };
+
+/* A socket as OpenSSL reads it. It takes records until there is data, so a peer that sends others, such as demands for new
+ * keys, would keep it for ever: of them there may be few, and of all bytes some at a time. */
+typedef struct {
+    int fd;
+    int agreed; /* whether the handshake is done */
+    int controls;
+    size_t left;
+} tls_socket;
 
 static int64_t now_seconds(void)
 {
@@ -65,9 +81,22 @@ static int choose(SSL *tls, const unsigned char **chosen, unsigned char *length,
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/* Whether the files are regular ones: another kind, such as a pipe, could keep the loop waiting for ever. */
+static int are_regular(const tls_context *files)
+{
+    struct stat found;
+    for (int i = 0; i < FILES; i++)
+        if (files->paths[i] && (stat(files->paths[i], &found) || !S_ISREG(found.st_mode))) return 0;
+    return 1;
+}
+
 static SSL_CTX *load(const tls_context *files, char *error, size_t size)
 {
     const char *what = "The certificate";
+    if (!are_regular(files)) {
+        snprintf(error, size, "The files of TLS cannot be used: one is not there, or is no regular file");
+        return NULL;
+    }
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     if (!context) goto failed;
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
@@ -140,14 +169,96 @@ static void look(tls_context *context)
     context->context = loaded;
 }
 
+static int socket_read(BIO *bio, char *to, int length)
+{
+    tls_socket *from = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (from->controls > MOST_CONTROLS) return -1;
+    if ((size_t)length > from->left) length = (int)from->left;
+    ssize_t got = length ? recv(from->fd, to, (size_t)length, 0) : -1;
+    if (got > 0) from->left -= (size_t)got;
+    if (got < 0 && (!length || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) BIO_set_retry_read(bio);
+    return (int)got;
+}
+
+static int socket_write(BIO *bio, const char *data, int length)
+{
+    const tls_socket *to = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    ssize_t sent = send(to->fd, data, (size_t)length, MSG_NOSIGNAL);
+    if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) BIO_set_retry_write(bio);
+    return (int)sent;
+}
+
+static long socket_control(BIO *bio, int command, long number, void *data)
+{
+    (void)bio;
+    (void)number;
+    (void)data;
+    return command == BIO_CTRL_FLUSH;
+}
+
+static int socket_end(BIO *bio)
+{
+    free(BIO_get_data(bio));
+    return 1;
+}
+
+static BIO_METHOD *socket_method;
+
+static void make_socket_method(void)
+{
+    BIO_METHOD *made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "kanserve socket");
+    if (!made || !BIO_meth_set_read(made, socket_read) || !BIO_meth_set_write(made, socket_write) ||
+        !BIO_meth_set_ctrl(made, socket_control) || !BIO_meth_set_destroy(made, socket_end))
+        return;
+    socket_method = made;
+}
+
+static BIO *socket_new(int fd)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_socket_method);
+    tls_socket *made = calloc(1, sizeof *made);
+    BIO *bio = made && socket_method ? BIO_new(socket_method) : NULL;
+    if (!bio) {
+        free(made);
+        return NULL;
+    }
+    *made = (tls_socket){.fd = fd, .left = MOST_READ};
+    BIO_set_data(bio, made);
+    BIO_set_init(bio, 1);
+    return bio;
+}
+
+static tls_socket *socket_of(const SSL *tls)
+{
+    return BIO_get_data(SSL_get_rbio(tls));
+}
+
+/* Count what a peer sends of TLS itself once TLS is agreed on. */
+static void on_message(int written, int version, int type, const void *data, size_t length, SSL *tls, void *argument)
+{
+    (void)version;
+    (void)data;
+    (void)length;
+    (void)argument;
+    tls_socket *from = socket_of(tls);
+    if (!written && from->agreed && (type == SSL3_RT_HANDSHAKE || type == SSL3_RT_ALERT)) from->controls++;
+}
+
 static void *tls_accept(tls_context *context, int fd, int http1)
 {
     look(context);
     SSL *tls = SSL_new(context->context);
-    if (!tls || SSL_set_fd(tls, fd) != 1 || SSL_set_app_data(tls, (char *)(http1 ? HTTP1 : H2)) != 1) {
+    BIO *bio = tls ? socket_new(fd) : NULL;
+    if (!bio || SSL_set_app_data(tls, (char *)(http1 ? HTTP1 : H2)) != 1) {
+        BIO_free(bio);
         SSL_free(tls);
         return NULL;
     }
+    SSL_set_bio(tls, bio, bio);
+    SSL_set_msg_callback(tls, on_message);
     SSL_set_accept_state(tls);
     return tls;
 }
@@ -184,6 +295,7 @@ static void add_names(X509 *certificate, byte_buffer *to)
 static int tls_handshake(void *tls, int *wants_write, byte_buffer *identity)
 {
     ERR_clear_error(); /* what another connection left would count as ours */
+    socket_of(tls)->left = MOST_READ;
     int result = SSL_do_handshake(tls);
     if (result == 1) {
         const unsigned char *protocol;
@@ -194,6 +306,7 @@ static int tls_handshake(void *tls, int *wants_write, byte_buffer *identity)
         if (certificate) add_names(certificate, identity);
         X509_free(certificate);
         *wants_write = 0;
+        socket_of(tls)->agreed = 1;
         return 1;
     }
     int why = SSL_get_error(tls, result);
@@ -213,8 +326,12 @@ static long outcome(SSL *tls, int result, int *wants_write)
 
 static long tls_read(void *tls, void *to, size_t length, int *wants_write)
 {
+    tls_socket *from = socket_of(tls);
     ERR_clear_error();
-    return outcome(tls, SSL_read(tls, to, (int)length), wants_write);
+    from->left = MOST_READ;
+    long got = outcome(tls, SSL_read(tls, to, (int)length), wants_write);
+    if (got > 0) from->controls = 0;
+    return got;
 }
 
 static long tls_write(void *tls, const void *from, size_t length, int *wants_write)

@@ -25,7 +25,8 @@ COUNT_OUTSIDE = len(COUNTED) * COUNT_BLOCK
 PATH_UNARY, PATH_STREAM = range(2)
 EVENT_NONE, EVENT_CALL, EVENT_ROWS, EVENT_GONE, EVENT_POSTED, EVENT_END, EVENT_HTTP, EVENT_HTTP_EARLY = range(8)
 QUEUE_MAIN, QUEUE_ASIDE = range(2)
-REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE = range(3)
+REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE, REFUSED_MEMORY = range(4)
+CLOSED_CROWDED, CLOSED_FLOODING = range(2)
 NO_MORE, GONE = -1, -2  # of `kanserve_receive`
 
 
@@ -88,6 +89,7 @@ class Config(Structure):
         ("max_metadata", c_int32),
         ("queue", c_int32),
         ("hand_out_rows", c_int32),
+        ("max_connections", c_int32),
         ("bounds", c_int64 * (BUCKETS - 1)),
     )
 
@@ -138,6 +140,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "end_threads": (None, (c_void_p,)),
     "queued": (c_int, (c_void_p,)),
     "refused": (c_int64, (c_void_p, c_int)),
+    "closed": (c_int64, (c_void_p, c_int)),
     "held": (c_int64, (c_void_p,)),
     "connections": (c_int64, (c_void_p,)),
     "computed": (c_int64, (c_void_p,)),
@@ -166,7 +169,7 @@ _HTTP_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 # These never block, and take less time than releasing the GIL and taking it again.
 _KEEP_GIL = (
-    *("taken", "more_rows", "post", "queued", "refused", "held", "connections"),
+    *("taken", "more_rows", "post", "queued", "refused", "closed", "held", "connections"),
     *("computed", "gone", "notify", "retain"),
 )
 

@@ -1,6 +1,7 @@
 """The queue of the native transport: what the thread pool takes its work from, and what the loop answers by itself."""
 
 import ctypes
+import resource
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -33,6 +34,10 @@ _ASIDE = (*_STREAMS, "ExportSource", "Watch", *routes.CHANGES)  # and health: th
 _PATIENT = ("ModelInfer", "Differentiate")  # large messages may take a while
 
 
+KEPT_DESCRIPTORS = 48  # of the process: for its files, libraries, listeners and reloads
+FEWEST = 8  # connections
+
+
 class NativeQueue:
     """The queue from which the thread pool takes its work: calls that the loop hands over, and jobs of Python."""
 
@@ -52,6 +57,7 @@ class NativeQueue:
             max_metadata=routes.METADATA_BYTES,
             queue=settings.queue,
             hand_out_rows=1,
+            max_connections=most_connections(settings.max_connections),
             bounds=(ctypes.c_int64 * len(BOUNDS))(*BOUNDS),
         )
         names = (ctypes.c_char_p * len(self.paths))(*(path.encode() for path in self.paths))
@@ -96,9 +102,24 @@ class NativeQueue:
         """The calls that the thread pool has not counted yet."""
         return int(self.library.queued(self.server))
 
+    def gauges(self) -> dict[str, float]:
+        """Current values, by the names of the metrics."""
+        closed = [int(self.library.closed(self.server, why)) for why in range(2)]
+        return {
+            "connections": int(self.library.connections(self.server)),
+            "connections_crowded_out_total": closed[native.CLOSED_CROWDED],
+            "connections_flooding_total": closed[native.CLOSED_FLOODING],
+        }
+
     def computed(self) -> int:
         """When a model last computed on the loop's thread, in nanoseconds of the clock of `perf_counter_ns`."""
         return int(self.library.computed(self.server))
+
+
+def most_connections(wanted: int) -> int:
+    """The connections that the process has descriptors for, at most as many as wanted: some stay for files."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if most == resource.RLIM_INFINITY else max(FEWEST, min(wanted, most - KEPT_DESCRIPTORS))
 
 
 def native_queue(settings: Settings, held: int) -> NativeQueue | None:
@@ -126,9 +147,9 @@ def http_paths(settings: Settings) -> Any:
 def count_refusals(queue: NativeQueue, meters: Metrics) -> None:
     """Let the metrics know of the calls that the loop refuses."""
     meters.refusals = lambda: {
-        code: int(queue.library.refused(queue.server, why))
-        for code, why in (
-            ("RESOURCE_EXHAUSTED", native.REFUSED_QUEUE),
+        code: sum(int(queue.library.refused(queue.server, why)) for why in reasons)
+        for code, *reasons in (
+            ("RESOURCE_EXHAUSTED", native.REFUSED_QUEUE, native.REFUSED_MEMORY),
             ("UNAVAILABLE", native.REFUSED_DRAINING),
             ("DEADLINE_EXCEEDED", native.REFUSED_DEADLINE),
         )

@@ -163,7 +163,8 @@ static kanserve_server *made(const options *given, edge_state *state)
     kanserve_config config = {.max_message = given->max_message, .max_held = 4 * given->max_message,
                               .inline_budget = INT64_MAX, .keepalive = 60 * SECOND,
                               .greeting_time = 10 * SECOND, .write_time = 60 * SECOND, .ping_time = 20 * SECOND,
-                              .linger_time = SECOND, .max_streams = 512, .max_metadata = 8192, .queue = 1};
+                              .linger_time = SECOND, .max_streams = 512, .max_metadata = 8192, .queue = 1,
+                              .max_connections = 1024};
     kanserve_path paths[EDGE_PATHS];
     served_model model;
     for (int i = 0; i < BUCKETS - 1; i++) config.bounds[i] = 1000 * MICROSECONDS[i];

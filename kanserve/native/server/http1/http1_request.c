@@ -227,7 +227,7 @@ static int on_head(llhttp_t *parser)
         buffer_add_pair(&one->metadata, "content-encoding", 16, name, strlen(name));
         one->encoding = ENCODING_IDENTITY;
     }
-    if (call_refuse_early(one)) return 0;
+    if (call_refuse_early(one) || !call_describe(one)) return 0;
     if (state->length > 0 || state->chunked) {
         one->message_deadline = one->arrived + one->options->patience;
         loop_check_by(server, one->message_deadline);

@@ -63,6 +63,9 @@ def counted(*features: str, worker: int = 0) -> Any:
         "streams_open": 1,
         "calls_displaced": 1,
         "model_changes_waiting": 2,
+        "connections": 9,
+        "connections_crowded_out_total": 3,
+        "connections_flooding_total": 1,
     }
     counting.computing = lambda: {"plant": 3}
     counting.ended(call())

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from kanserve.serve.transport.native_library import CLOSED_CROWDED, CLOSED_FLOODING
 from tests.support import server_process
 from tests.support.http2_peer import (
     CONTINUATION,
@@ -285,3 +286,68 @@ def test_a_call_may_be_ended_by_its_caller_while_threads_use_it():
                     peer.frame(RST_STREAM, 0, one, struct.pack(">I", 8))
                     peer.round_trip()
         server.wait_idle()
+
+
+def test_metadata_of_calls_without_messages_is_counted_before_anything_is_known_of_the_caller():
+    with LoopServer(max_held=2**21) as server:
+        with Peer(server.address) as one, Peer(server.address) as other:
+            for peer in (one, other):
+                streams = [peer.call(ECHO, big="x" * 8000) for _ in range(400)]
+                peer.round_trip()
+                answers = [peer.answer(stream) for stream in streams[-100:]]
+                assert {answer.status for answer in answers} == {RESOURCE_EXHAUSTED}
+                assert 2**19 < server.held <= 2**21
+            with Peer(server.address) as neighbour:
+                neighbour.round_trip()
+        until(lambda: server.held == 0)
+
+
+def test_at_too_many_connections_the_oldest_that_waits_for_its_peer_gives_way():
+    with LoopServer(max_connections=20) as server, Peer(server.address) as busy:
+        stream = busy.call(STREAM)
+        busy.message(stream, b"under way", end=False)
+        busy.round_trip()
+        idle = [Peer(server.address) for _ in range(19)]
+        for peer in idle:
+            peer.round_trip()
+        half = []
+        for _ in range(30):
+            half.append(peer := Peer(server.address))
+            peer.message(peer.call(ECHO), b"the begin", end=False, size=1000)
+        with Peer(server.address) as neighbour:
+            neighbour.round_trip()
+            until(lambda: server.connections == 20)
+        assert server.library.closed(server.server, CLOSED_CROWDED) == 31
+        busy.round_trip()
+        for peer in (*idle, *half):
+            peer.socket.close()
+
+
+def overflow(peer: Peer) -> None:
+    """Windows of streams that are overrun, each by a byte: the server resets each."""
+    for _ in range(MANY):
+        stream = peer.call(STREAM)
+        peer.send(frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 2**31 - 1)))
+
+
+def pages(peer: Peer) -> None:
+    """Requests of a browser, which no gRPC answers."""
+    for stream in range(1, 2 * MANY, 2):
+        peer.send(frame(HEADERS, END_HEADERS | 1, stream, request_headers("/", {"method": "GET"})))
+
+
+@pytest.mark.parametrize("attack", [overflow, pages])
+def test_what_the_server_has_to_reset_or_to_refuse_is_charged_to_its_connection(attack):
+    def flooding(peer: Peer) -> None:
+        with suppress(OSError):
+            attack(peer)
+
+    with LoopServer() as server, Peer(server.address) as neighbour:
+        with Peer(server.address) as peer:
+            thread = threading.Thread(target=flooding, args=(peer,))
+            thread.start()
+            for _ in range(20):
+                assert neighbour.ask(ECHO, b"hello").messages == [b"hello"]
+            assert ENHANCE_YOUR_CALM in peer.end()
+            thread.join()
+        assert server.library.closed(server.server, CLOSED_FLOODING) == 1

@@ -4,17 +4,20 @@ import ast
 import os
 import socket
 import ssl
+import subprocess
 import threading
 from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.support import keys
+from tests.support import keys, programs
 from tests.support.http2_peer import Peer
 from tests.support.loop_server import ECHO, LoopServer
+from tests.support.server_process import until
 
 CA = keys.authority()
+SUPPORT = Path(keys.__file__).parent
 
 
 def context(alpn: tuple[str, ...] = ("h2",), client: tuple[str, str] | None = None, *, authority=CA) -> ssl.SSLContext:
@@ -137,3 +140,28 @@ def test_certificates_rotate_without_a_lost_call_and_a_bad_one_keeps_the_old(fil
         for caller in callers:
             caller.join()
     assert failed == []
+
+
+def test_a_client_that_demands_new_keys_for_ever_is_cut_off_and_others_are_answered(files, tmp_path):
+    compiler = programs.want("gcc")
+    source, program = SUPPORT / "key_updates.c", tmp_path / "key_updates"
+    subprocess.run([compiler, source, "-o", program, "-lssl", "-lcrypto"], check=True)
+    with LoopServer(tls=(*files, None)) as server, Peer(server.address, tls=context()) as neighbour:
+        port = server.address.rpartition(":")[2]
+        done = subprocess.run([program, port, "200000"], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and int(done.stdout) < 100_000
+        neighbour.round_trip()
+        until(lambda: server.connections == 1)
+        for _ in range(3):
+            few = subprocess.run([program, port, "20"], capture_output=True, text=True, timeout=60)
+            assert few.stdout == "20\n", "few are no attack"
+
+
+def test_a_key_file_that_becomes_a_pipe_keeps_nobody_waiting(files):
+    with LoopServer(tls=(*files, None)) as server:
+        with Peer(server.address, tls=context()) as peer:
+            peer.round_trip()
+        os.unlink(files[1])
+        os.mkfifo(files[1])
+        with Peer(server.address, tls=context()) as peer:
+            peer.round_trip()
