@@ -1,6 +1,6 @@
-"""Run the tests that compute as on other processors: `make test-processors`, or some of them and of the processors by
-`python -m tests.support.processors --only Haswell Zen -- tests/unit/network`. With `--environment Nehalem` it prints the
-variables with which other commands compute so.
+"""Run the tests that compute as on other processors: `make test-processors`, or some tests for some processors by
+`python -m tests.support.processors --only Haswell Zen -- tests/unit/network`. With `--environment Nehalem` it prints
+the variables with which other commands compute so.
 
 Other processors run other kernels, which round differently. Environment variables make OpenBLAS use the kernels of a
 named processor, and NumPy and torch leave out newer instructions. A second thread divides products, which also rounds

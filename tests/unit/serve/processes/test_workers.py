@@ -37,9 +37,8 @@ def publish(root: Path, name: str, kind: str = "mixed") -> None:
 
 
 def settings(models: Path, **changed: Any) -> Settings:
-    anonymous = ("predict", "read", "manage")
-    two = Settings(repository=str(models), port=0, workers=2, anonymous=anonymous, model_control="signal")
-    return replace(two, **changed)
+    two = Settings(repository=str(models), port=0, workers=2, anonymous=("predict", "read", "manage"))
+    return replace(two, **({"model_control": "signal"} | changed))
 
 
 @contextmanager
