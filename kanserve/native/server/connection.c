@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { OUTPUT = 1 << 17, TLS_HANDSHAKE = 0x16, MOST_LOOKS = 1 << 10 };
+enum { OUTPUT = 1 << 17, TLS_HANDSHAKE = 0x16 };
 
 connection *connection_new(kanserve_server *server, const protocol *speaks, int fd, int unix_socket, const char *peer)
 {
@@ -79,12 +79,11 @@ static int waits_for_peer(const connection *owner)
     return 1;
 }
 
-/* Close the oldest connection that waits for its peer: whether there was one among the oldest. */
-int connections_make_room(kanserve_server *server)
+/* Close the oldest connection of a protocol, or of all, that waits for its peer: whether there was one. */
+int connections_make_room(kanserve_server *server, const protocol *speaks)
 {
-    int looks = MOST_LOOKS;
-    for (connection *owner = server->oldest; owner && looks--; owner = owner->previous) {
-        if (owner->dead || !waits_for_peer(owner)) continue;
+    for (connection *owner = server->oldest; owner; owner = owner->previous) {
+        if ((speaks && owner->protocol != speaks) || !waits_for_peer(owner)) continue;
         atomic_fetch_add(&server->closed[CLOSED_CROWDED], 1);
         connection_close(owner);
         return 1;

@@ -90,7 +90,7 @@ static void accept_some(kanserve_server *server, int which, int most)
         socklen_t size = sizeof from;
         int fd = accept4(server->listeners[which], (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
-            if (errno == EMFILE && connections_make_room(server)) continue;
+            if (errno == EMFILE && connections_make_room(server, NULL)) continue;
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
                 server->accepting = 0; /* until some are closed */
                 server->accept_again = now_ns() + SECOND / 10;
@@ -103,7 +103,7 @@ static void accept_some(kanserve_server *server, int which, int most)
         }
         descriptor_opened(fd);
         if ((int64_t)atomic_load(&server->connection_count) >= server->config.max_connections &&
-            !connections_make_room(server)) { /* all others are at work */
+            !connections_make_room(server, NULL)) { /* all others are at work */
             atomic_fetch_add(&server->closed[CLOSED_CROWDED], 1);
             descriptor_close(fd);
             continue;

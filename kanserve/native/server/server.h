@@ -297,7 +297,7 @@ connection *waiting_take(kanserve_server *server, int list);
 void waiting_drop(connection *owner, int list);
 void connection_write(connection *owner);
 void connection_fail(connection *owner, uint32_t error);
-int connections_make_room(kanserve_server *server);
+int connections_make_room(kanserve_server *server, const protocol *speaks);
 void connection_linger(connection *owner);
 void connection_close(connection *owner);
 void connection_free(connection *owner);

@@ -18,16 +18,7 @@ static int begin(connection *owner)
     http1_reset(state);
     owner->http1 = state;
     all->connections++;
-    if (all->connections <= MOST_CONNECTIONS) return 0;
-    connection *oldest = NULL;
-    for (connection *one = owner->server->connections; one; one = one->next) {
-        if (one->protocol != &HTTP1 || one->http1->request || one->lingering) continue;
-        if (!oldest || one->http1->since < oldest->http1->since) oldest = one;
-    }
-    if (oldest) {
-        connection_close(oldest);
-        return 0;
-    }
+    if (all->connections <= MOST_CONNECTIONS || connections_make_room(owner->server, &HTTP1)) return 0;
     all->connections--; /* all are at work: it is refused */
     free(state);
     owner->http1 = NULL;

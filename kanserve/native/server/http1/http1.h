@@ -15,7 +15,7 @@
 
 enum {
     MOST_HEAD = 1 << 14,        /* bytes of a request's line and headers, or of trailers and the like */
-    MOST_CONNECTIONS = 1000,    /* beyond which the one that has been idle for longest is closed */
+    MOST_CONNECTIONS = 1000,    /* beyond which the oldest one that waits for its client is closed */
     MOST_JSON = 1 << 16,        /* bytes that are read here: more takes too long */
     HEAD_ROOM = 320,            /* before the body of an answer */
 };

@@ -140,6 +140,17 @@ def test_many_connections_are_as_many_as_may_be_and_the_idle_ones_make_room():
         server.wait_idle()
 
 
+@pytest.mark.parametrize("half", [b"GET /v2 HTTP/1.1\r\nHo", request(method="POST", Content_Length="1000") + b"x"])
+def test_half_requests_make_room_for_whole_ones(half):
+    with Http1Server() as server, ExitStack() as stack:
+        for _ in range(1000):
+            stack.enter_context(Http1Peer(server.http_address)).send(half)
+        for _ in range(5):
+            with Http1Peer(server.http_address) as peer:
+                assert peer.ask(request()).status == 200
+        assert server.connections <= 1000
+
+
 def test_what_is_under_way_is_answered_when_the_server_stops_and_the_rest_is_closed():
     started, go = threading.Event(), threading.Event()
 
