@@ -78,7 +78,12 @@ class Settings:
     threads: int = _set(8, "Requests that a process answers at once; models that are slow get more.", 1, 1024)
 
     queue: int = _set(256, "Requests that may wait for a thread; more are refused.", 0)
-    streams: int = _set(32, "Streams that may be open at once; each holds a thread of its own.", 1, 4096)
+    streams: int = _set(
+        64,
+        "Streams that may be open at once; each holds a thread of its own. One connection has at most half.",
+        1,
+        4096,
+    )
     max_connections: int = _set(
         4096, "Connections of the native transport at once; at more, the oldest that waits for its client is closed.", 8
     )

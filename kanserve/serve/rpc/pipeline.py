@@ -6,6 +6,7 @@ A message is only received (`receive_timeout`) once access is granted. grpc gets
 would report their errors in a way that a client should not see.
 """
 
+import itertools
 import logging
 import re
 import secrets
@@ -182,24 +183,28 @@ class Pipeline:
 
         def stream(requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             arrival = Arrival(perf_counter_ns(), threads.draining)
-            call = Call(method.service, method.name, arrival.at)
+            call, opened = Call(method.service, method.name, arrival.at), False
             try:
                 allowed = self._enter(call, context, self._state.access.check(method.path, context))
                 _admit(arrival, context)
-                threads.open_stream(self._state.settings.streams)
+                threads.open_stream(self._state.settings.streams, context.peer())
+                opened = True
+                first = threads.first_message(requests, context)
             except BaseException as error:
+                if opened:
+                    threads.close_stream(context.peer())
                 failed = self._failed(call, error, context.invocation_metadata())
                 self._end(call)
                 status.abort(context, failed)
             try:
-                for data in requests:
+                for data in itertools.chain(first, requests):
                     with threads.counted() as arrival:
                         answer = self._streamed(method, data, arrival, allowed, context)
                         if isinstance(answer, status.Failure):
                             status.abort(context, answer)
                         yield answer
             finally:
-                threads.close_stream()
+                threads.close_stream(context.peer())
 
         return on_threads_of_its_own(stream, self._stream_threads)
 
@@ -244,7 +249,7 @@ class Pipeline:
             try:
                 allowed = self._enter(call, context, state.access.check(path, context))
                 _admit(arrival, context)
-                state.threads.open_stream(state.settings.streams)
+                state.threads.open_stream(state.settings.streams, context.peer())
                 taken = True
                 request = read(method.parse, {}, state.threads.message(requests, context, BRIEF))
                 if allowed is not None:
@@ -261,7 +266,7 @@ class Pipeline:
                 return
             finally:
                 if taken:
-                    state.threads.close_stream()
+                    state.threads.close_stream(context.peer())
                 self._end(call)
             status.abort(context, failed)
 

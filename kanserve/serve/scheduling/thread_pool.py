@@ -9,7 +9,7 @@ model may have more of them than are still free, so that some are always left fo
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import grpc
 
-from kanserve.errors import BusyError
+from kanserve.errors import BusyError, InputError
 from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.scheduling.cost import MEASURED, Cost
 from kanserve.serve.scheduling.jobs import Arrival, Job, JobQueue
@@ -62,7 +62,8 @@ class ThreadPool(Executor):
         self._left_to_hold = held  # bytes
         self._here = threading.local()
         self._lock = threading.Lock()
-        self._accepted = self._streams = 0
+        self._accepted = 0
+        self._streams = Counter[str]()  # by connection
         self._idle = threading.Event()  # set once draining and all accepted calls have ended
         self._jobs: JobQueue = SimpleQueue() if jobs is None else jobs
         self._uncounted: Callable[[], int] = getattr(jobs, "uncounted", int)  # calls that wait in the queue
@@ -148,6 +149,13 @@ class ThreadPool(Executor):
             self._hold(len(data))
         return data
 
+    def first_message(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> list[bytes]:
+        """The first message of a stream, or none if it has ended: DeadlineError after PATIENCE."""
+        try:
+            return [self.message(requests, context)]
+        except InputError:
+            return []
+
     def _hold(self, size: int) -> None:
         """Count a large message until the call of this thread ends; messages of streams, which are few, are not."""
         if (worker := getattr(self._here, "worker", None)) is None:
@@ -158,16 +166,21 @@ class ThreadPool(Executor):
             self._left_to_hold -= size
             worker.holds += size
 
-    def open_stream(self, most: int) -> None:
-        """Count a new stream; BusyError if `most` are open."""
+    def open_stream(self, most: int, peer: str) -> None:
+        """Count a new stream; BusyError if `most` are open, or if its connection, `peer`, has as many as are left for
+        others: one alone has half. Connections to a socket file have one name, so they share all of them."""
+        share = "" if peer.startswith("unix:") else peer
         with self._lock:
-            if self._streams >= most:
+            left = most - self._streams.total()
+            if left <= 0:
                 raise BusyError(f"{most} streams are open. Try again later.")
-            self._streams += 1
+            if share and self._streams[share] >= left:
+                raise BusyError(f"This connection has {self._streams[share]} of {most} streams. Try again later.")
+            self._streams[share] += 1
 
-    def close_stream(self) -> None:
+    def close_stream(self, peer: str) -> None:
         with self._lock:
-            self._streams -= 1
+            self._streams -= Counter(["" if peer.startswith("unix:") else peer])
 
     def gauges(self) -> dict[str, float]:
         """Current values, by the names of the metrics."""
@@ -177,7 +190,7 @@ class ThreadPool(Executor):
             "threads_busy": sum(worker.job is not None for worker in workers),
             "queue_length": self._jobs.qsize(),
             "calls_in_flight": self.accepted,
-            "streams_open": self._streams,
+            "streams_open": self._streams.total(),
             "calls_displaced": self._displaced,
         }
 

@@ -32,8 +32,8 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 @contextmanager
 def connected(server: Server) -> Iterator[Any]:
-    """A stub, typed as Any because the stubs of a stream are those of either kind of channel."""
-    with grpc.insecure_channel(server.address) as channel:
+    """A stub with a connection of its own, typed as Any: the stubs of a stream are those of either kind of channel."""
+    with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         yield wire.stub(channel)
 
 
@@ -127,21 +127,22 @@ def test_idle_reflection_neither_holds_a_thread_nor_the_end(slow):
         gate.set()
 
 
-def test_more_streams_than_there_are_threads_for_are_refused(slow):
+def test_more_streams_than_a_connections_share_are_refused_and_others_have_theirs(slow):
     root, _ = slow
-    with start(root, port=0) as server, connected(server) as stub:
+    with start(root, port=0) as server, connected(server) as stub, connected(server) as other:
         gate = threading.Event()
 
         def requests() -> Iterator[pb.ModelInferRequest]:
             yield request(0.5)
             gate.wait(60)
 
-        streams = [stub.ModelStreamInfer(requests()) for _ in range(Settings.streams)]
+        streams = [stub.ModelStreamInfer(requests()) for _ in range(Settings.streams // 2)]
         for stream in streams:
             assert next(stream).infer_response.model_name == "slow"
         with pytest.raises(grpc.RpcError) as refused:
             next(stub.ModelStreamInfer(requests()))
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert next(other.ModelStreamInfer(requests())).infer_response.model_name == "slow"
         gate.set()
         for stream in streams:
             assert list(stream) == []

@@ -244,12 +244,25 @@ def test_a_model_that_is_known_to_be_slow_gives_its_place_away_at_once(monkeypat
 
 def test_streams_are_counted_and_bounded():
     with running() as pool:
-        pool.open_stream(1)
+        pool.open_stream(1, "unix:")
         with pytest.raises(BusyError, match="1 streams are open"):
-            pool.open_stream(1)
+            pool.open_stream(1, "ipv4:127.0.0.1:1")
         assert pool.gauges()["streams_open"] == 1
-        pool.close_stream()
-        pool.open_stream(1)
+        pool.close_stream("unix:")
+        pool.open_stream(1, "ipv4:127.0.0.1:1")
+
+
+def test_one_connection_leaves_as_many_streams_as_it_has():
+    with running() as pool:
+        for _ in range(5):
+            pool.open_stream(10, "ipv4:127.0.0.1:1")
+        with pytest.raises(BusyError, match="This connection has 5 of 10 streams"):
+            pool.open_stream(10, "ipv4:127.0.0.1:1")
+        for _ in range(2):
+            pool.open_stream(10, "ipv4:127.0.0.1:2")
+        pool.close_stream("ipv4:127.0.0.1:1")
+        pool.open_stream(10, "unix:")
+        assert pool.gauges()["streams_open"] == 7
 
 
 def test_many_at_once_are_all_answered():
