@@ -3,6 +3,7 @@
 import functools
 import re
 import sqlite3
+import textwrap
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import sample
 from tests.support import databases
 from tests.support.kans import ZOO, mixed, named_categories, rows
+from tests.support.paths import DOCS
 
 NAMES = (
     "area m²",
@@ -154,6 +156,24 @@ def test_a_formula_of_a_cell_is_the_network(model, tmp_path):
 @functools.cache
 def wave() -> Kan:
     return from_formula("2*exp(-t^2/2)*cos(3*t + p)")
+
+
+def fuel() -> Kan:
+    kind = Variable("fuel", categories=("diesel", "petrol"), category_values=(-0.4, 1.2), fill_value=0.3)
+    return Kan((make_layer(functions=[["x", "x^2"]]),), (kind, Variable("weight", "t")))
+
+
+def test_the_page_shows_what_is_written():
+    page = (DOCS / "export.md").read_text("utf-8")
+    category = re.search(r" *CAST\(CASE.*?\"fuel\"", formula.source(fuel(), "postgresql"), re.DOTALL)
+    assert category is not None
+    for text in (
+        formula.source(wave(), "postgresql", name="points"),
+        formula.source(wave(), "excel"),
+        textwrap.dedent(category[0]),
+    ):
+        assert textwrap.indent(text, "    ") in page
+    assert re.findall(r"XLOOKUP\([^`]*?\},[^,]*\)", formula.source(fuel(), "excel"))[0] in page
 
 
 def test_a_query_keeps_the_columns_of_its_table_and_reads_integers_as_doubles():
