@@ -288,7 +288,8 @@ def coded(
         value = combined(step, below)
         if step[0] == "var":
             value = _Printed(value.printed, frozenset({value.printed.text}))
-        if below and (uses[place] > 1 or len(value.printed.text) > LIMITS.codegen_longest):
+        is_long = len(value.printed.text) > LIMITS.codegen_longest and place not in roots
+        if below and (uses[place] > 1 or is_long):
             value = named(value)
         values.append(value)
     return statements, [Value(signed(values[root].printed), values[root].words) for root in roots]

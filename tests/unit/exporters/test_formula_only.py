@@ -121,7 +121,7 @@ def test_a_law_in_a_language_of_its_own_tools_is_the_network(language, name, tmp
 @pytest.mark.parametrize("language", law_programs.COMPILERS)
 def test_random_laws_compile_without_a_warning(language, precision, tmp_path):
     written = "c" if language == "c++" else language
-    laws = [one_of_each(written), many_edges(), powers()]
+    laws = [one_of_each(written), many_edges(), powers(), encoded()]
     for seed in range(30):
         text, ranges = random_formula(np.random.default_rng(seed))
         law = from_formula(text, ranges=ranges)
