@@ -251,9 +251,9 @@ def test_a_law_goes_to_standard_output_or_to_a_file(folder, kanserve):
     code, _, err = kanserve(*words)
     assert code == 2 and "--force" in err
     assert kanserve(*words, "--force")[0] == 0
-    words = ("export", "symbolic.safetensors", "--formula-only")
-    assert 'FROM "houses" AS samples;' in kanserve(*words, "postgresql", "--name", "houses")[1]
-    assert kanserve(*words, "excel", "--cells", "y=C7")[1].startswith(
+    only = ("export", "symbolic.safetensors", "--formula-only")
+    assert 'FROM "houses" AS samples;' in kanserve(*only, "postgresql", "--name", "houses")[1]
+    assert kanserve(*only, "excel", "--cells", "y=C7")[1].startswith(
         "=LET(x,IF(ISNUMBER(A2),A2,NA()),y,IF(ISNUMBER(C7),C7,NA()),"
     )
 
