@@ -55,6 +55,14 @@ def names(formats: str) -> tuple[str, ...]:
     return wanted
 
 
+def pairs(option: str, text: str, example: str) -> dict[str, str]:
+    """The names and their values in a text such as "m=kg,v=m/s"."""
+    words = [word.partition("=") for word in text.split(",") if word.strip()]
+    if any(not equals or not name.strip() for name, equals, _ in words):
+        raise InputError(f"{option} are pairs name=value, as in {example!r}; got {text!r}.")
+    return {name.strip(): value.strip() for name, _, value in words}
+
+
 def hidden(text: str) -> list[int]:
     """The sizes of the hidden layers in a text such as "4,2"."""
     try:

@@ -78,7 +78,7 @@ class Client(BlockingPredictions):
             By default the one that the server's version policy serves.
         formats : sequence of str, optional
             Some of text, latex, python and c, which are the default, and of c_function, fortran, julia, matlab, numpy,
-            octave, python_function and rust.
+            octave, python_function, rust, sql, postgresql, sqlite, duckdb, bigquery and excel.
 
         Returns
         -------

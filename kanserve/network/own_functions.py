@@ -19,7 +19,7 @@ from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 
-LANGUAGES = ("c", "fortran", "javascript", "julia", "matlab", "numpy", "onnx", "python", "rust")
+LANGUAGES = ("c", "excel", "fortran", "javascript", "julia", "matlab", "numpy", "onnx", "python", "rust", "sql")
 """In which a function of the user's may be spelled; "matlab" is Octave too."""
 
 _WITHIN: Mapping[str, Callable[[Array], NDArray[np.bool_]]] = {

@@ -84,7 +84,7 @@ class GetFormulaRequest(_message.Message):
     def formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The spellings that are wanted; none: text, latex, python and c. Of each output: text, latex, python, c. Of all
         outputs together, as a function for GetFormulaResponse.functions: c_function, fortran, julia, matlab, numpy,
-        octave, python_function, rust.
+        octave, python_function, rust; as a query: sql, postgresql, sqlite, duckdb, bigquery; as formulas of cells: excel.
         """
 
     def __init__(

@@ -17,6 +17,7 @@ import kanserve
 from kanserve.errors import DataError, ExportError, FormulaError, InputError
 from kanserve.formula import expression, source
 from kanserve.formula.printing.languages import LANGUAGES
+from kanserve.formula.printing.sql import DIALECTS
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OWN
@@ -219,7 +220,7 @@ def test_a_module_of_a_spelling_is_imported():
 
 @pytest.mark.parametrize("language", sorted({*LANGUAGES} - {"c", "numpy", "python", "julia"}))
 def test_a_language_without_a_spelling_says_what_to_give(language):
-    key = "matlab" if language == "octave" else language
+    key = "matlab" if language == "octave" else "sql" if language in DIALECTS else language
     message = rf"The function 'wlam' has no spelling for {key}.*kanserve.register_function spellings={{\"{key}\": "
     with pytest.raises(FormulaError, match=message):
         source(law(), language)

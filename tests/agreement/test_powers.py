@@ -9,7 +9,6 @@ import pytest
 import kanserve
 from kanserve.formula import evaluate_tree, source
 from kanserve.formula.from_network.formulas import formulas
-from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
@@ -110,7 +109,7 @@ def test_the_formula_its_python_code_and_its_network_are_the_power():
     "language",
     [
         pytest.param(language, marks=[] if language in ("numpy", "python") else pytest.mark.slow)
-        for language in sorted(set(LANGUAGES) - {"octave", "julia"})
+        for language in sorted(law_programs.RUNNERS)
     ],
 )
 def test_a_formula_in_every_language_is_the_power(language, tmp_path):

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 import tomllib
 import urllib.request
 import warnings
@@ -324,9 +325,13 @@ def test_the_lines_on_exports_and_c_run(law, tmp_path):
     for line in (*lines("docs/export.md", "kanserve fit"), *lines("docs/export.md", "kanserve export kan")):
         run(line, tmp_path)
     assert {"houses.c", "houses.h"} <= {path.name for path in (tmp_path / "houses_c" / "c_source").iterdir()}
-    check, only = lines("docs/export.md", "kanserve export law.safetensors")
+    check, only, query, cell, cells = lines("docs/export.md", "kanserve export law.safetensors")
     assert "c_source" in run(check, tmp_path) and "numpy_source" in run(check, tmp_path)
     assert "pure subroutine law" in run(only, tmp_path)
+    kanserve.from_formula("2*exp(-t^2/2)*cos(3*t + p)").save(tmp_path / "law.safetensors")
+    page = (DOCS / "export.md").read_text("utf-8")
+    assert all(textwrap.indent(run(line, tmp_path), "    ") in page for line in (query, cell))
+    assert "IF(ISNUMBER(Points[@phase])" in run(cells, tmp_path)
     want("cc")
     kanserve.export(law, tmp_path / "made", ["c_source"], name="p")
     folder = next((tmp_path / "made").rglob("p.c")).parent

@@ -26,7 +26,10 @@ _PROTOCOL, _FORMULAS = f"/{wire.SERVICE_NAME}/", f"/{wire.FORMULA_SERVICE_NAME}/
 _SIZES = (0, 1, 2, 3, 4, 7, -1, -2, 2**16, 65_537, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1, -(2**63))
 _WRONG_TYPES = ("FP16", "BF16", "BYTES", "BOOL", "INT8", "INT64", "UINT8", "", "fp64", "X" * 99)
 _NUMBERS = (0.0, -0.0, 0.5, 1e308, -1e308, 5e-324, float("nan"), float("inf"), float("-inf"))
-_FORMATS = ("text", "latex", "python", "c", "fortran", "c_function", "rust", "julia", "", "TEXT", "../c", "x" * 1000)
+_FORMATS = (
+    *("text", "latex", "python", "c", "fortran", "c_function", "rust", "julia", "sql", "excel"),
+    *("", "TEXT", "../c", "x" * 1000),
+)
 
 
 class Maker:

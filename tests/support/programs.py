@@ -17,7 +17,14 @@ _ASKED_BY = {"openssl": "version"}  # others by --version
 # What this module says, and what pytest.importorskip says.
 _MISSING = re.compile(r"(?:Skipped: )?(?:needs |could not import ')([\w.+-]+)")
 # What to install for a program or module whose package has another name.
-_INSTALLED_AS = {"kan": "pykan", "octave-cli": "octave", "cc": "gcc", "torch": "kanserve[train]"}
+_INSTALLED_AS = {
+    "kan": "pykan",
+    "octave-cli": "octave",
+    "cc": "gcc",
+    "torch": "kanserve[train]",
+    "psql": "postgresql",
+    "soffice": "libreoffice-calc-nogui",
+}
 
 
 @functools.cache

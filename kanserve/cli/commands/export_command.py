@@ -13,7 +13,23 @@ from kanserve.errors import ConflictError, InputError
 from kanserve.network.export_options import CForm, ExportOptions, OnnxForm
 from kanserve.network.kan import Kan
 
-Language = Literal["c", "fortran", "julia", "latex", "matlab", "numpy", "octave", "python", "rust"]
+Language = Literal[
+    "bigquery",
+    "c",
+    "duckdb",
+    "excel",
+    "fortran",
+    "julia",
+    "latex",
+    "matlab",
+    "numpy",
+    "octave",
+    "postgresql",
+    "python",
+    "rust",
+    "sql",
+    "sqlite",
+]
 _OF_ONE_FORMAT = {
     **dict.fromkeys(("gradient", "hessian", "c_form", "vector_math"), "c_source"),
     **dict.fromkeys(("onnx_form", "opset", "ir_version"), "onnx_graph"),
@@ -36,8 +52,12 @@ def export_network(
         bool, typer.Option("--check", help="Measure size, errors and speed of each format; needs no --out.")
     ] = False,
     formula_only: Annotated[
-        Language | None, typer.Option(help="Only the formulas, as one function in this language.")
+        Language | None,
+        typer.Option(help="Only the formulas: a function in this language, an SQL query, or formulas of cells."),
     ] = None,
+    cells: Annotated[
+        str, typer.Option(help="Excel: the cells of inputs, as in 'area=C2,rooms=[@rooms]'; else A2, B2, and so on.")
+    ] = "",
     gradient: Annotated[bool, typer.Option("--gradient", help="C: also the derivatives of the outputs.")] = False,
     hessian: Hessian = False,
     c_form: Annotated[CForm, typer.Option(help="C: how the source is divided into files.")] = "files",
@@ -70,6 +90,8 @@ def export_network(
 
     Example: kanserve export simple.safetensors --formula-only fortran --name law
 
+    Example: kanserve export simple.safetensors --formula-only postgresql --name houses
+
     Example: kanserve export simple.safetensors --to edge-server --name law --out law-server
     """
     from kanserve.artifact.directory import write_files
@@ -88,12 +110,13 @@ def export_network(
         ir_version=ir_version,
     )
     if to is not None:
-        if (options, formats, check, formula_only, force) != (
+        if (options, formats, check, formula_only, force, cells) != (
             ExportOptions(name, precision),
             DEFAULT_FORMATS,
             False,
             None,
             False,
+            "",
         ):
             raise InputError("--to edge-server takes --name, --precision, --target and --out, and no other option.")
         if target is not None and len(target) != 1:
@@ -104,9 +127,14 @@ def export_network(
     if formula_only is not None:
         plain = options == ExportOptions(name, options.precision) and not targets
         if check or as_json or not plain or formats != DEFAULT_FORMATS:
-            raise InputError("--formula-only takes --name, --precision, --out and --force, and no other option.")
-        _write_law(arguments.network(kan_file), formula_only, options, kan_file, out, force)
+            raise InputError(
+                "--formula-only takes --name, --precision, --cells, --out and --force, and no other option."
+            )
+        of_inputs = arguments.pairs("--cells", cells, "area=C2,rooms=D2")
+        _write_law(arguments.network(kan_file), formula_only, options, kan_file, out, force, of_inputs)
         return
+    if cells:
+        raise InputError("--cells is for --formula-only excel.")
     wanted = arguments.names(formats)
     if force:
         raise InputError("--force is only for --formula-only: an existing folder is never replaced.")
@@ -167,7 +195,15 @@ def refuse_unused(options: ExportOptions, formats: Sequence[str]) -> None:
             raise InputError(f"--{name.replace('_', '-')} is for {needed}, which is not among the formats.")
 
 
-def _write_law(kan: Kan, language: str, options: ExportOptions, source: Path, out: Path | None, force: bool) -> None:
+def _write_law(
+    kan: Kan,
+    language: str,
+    options: ExportOptions,
+    source: Path,
+    out: Path | None,
+    force: bool,
+    cells: Mapping[str, str],
+) -> None:
     """Write the formulas as a function to a file or to standard output."""
     from kanserve import formula
     from kanserve.artifact.naming_rules import check_name
@@ -175,7 +211,7 @@ def _write_law(kan: Kan, language: str, options: ExportOptions, source: Path, ou
     check_name(options.name)
     if out is not None:
         free(out, force, reads=[source])
-    text = formula.source(kan, language, name=options.name, precision=options.precision)
+    text = formula.source(kan, language, name=options.name, precision=options.precision, cells=cells)
     if out is None:
         print(text, end="")
     else:

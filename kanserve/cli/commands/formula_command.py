@@ -84,7 +84,7 @@ def show_formula(
             raise InputError("--pick chooses the formula to write to a file; name the file with --out.")
         table = Path(source)
         rows = read_table(table, arguments.required(target), inputs or (), "regression")
-        known_units = _units(units)
+        known_units = arguments.pairs("--units", units, "m=kg,v=m/s") or None
         if out is not None:
             free(out, force, reads=[table])
         if len(rows.outputs) > 1:
@@ -120,10 +120,10 @@ def _print(one: Shown, style: str) -> None:
     print(f"{one.name} = {text}")
     if not one.closed_form:
         print("  (no closed form: s_l_j_i(x) is the spline from input i to sum j of layer l; exports hold its table)")
+    for line in (*one.definitions, *(one.domain if style == "text" else ())):
+        print(f"  where {line}")
     if style != "text":
         return
-    for line in (*one.definitions, *one.domain):
-        print(f"  where {line}")
     estimated = [constant for constant in one.constants if constant.standard_error != 0]
     for constant in estimated:
         error = f"± {constant.standard_error:.2g}" if math.isfinite(constant.standard_error) else "(not determined)"
@@ -215,11 +215,3 @@ def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, paret
         _print(Shown.of(one.formula), style)
         if one.defined < 1 and style == "text":
             print(f"  finite on {one.defined:.1%} of the rows")
-
-
-def _units(text: str) -> dict[str, str] | None:
-    """The units in a text such as "m=kg,v=m/s"; None if there are none."""
-    pairs = [word.partition("=") for word in text.split(",") if word.strip()]
-    if any(not equals or not name.strip() for name, equals, _ in pairs):
-        raise InputError(f"--units are pairs name=unit, as in 'm=kg,v=m/s'; got {text!r}.")
-    return {name.strip(): unit.strip() for name, _, unit in pairs} or None

@@ -83,11 +83,16 @@ def latex_name(name: str) -> str:
     """A letter, a Greek letter or a word, with trailing digits as its index; anything else as escaped text."""
     parts = re.fullmatch(r"([A-Za-z]+)_?([0-9]*)", name)
     if parts is None or len(name) > LIMITS.names_longest:
-        shown = (character if character.isprintable() else " " for character in _shown(name))
-        return r"\text{" + "".join(_LATEX.get(character, character) for character in shown) + "}"
+        return latex_text(name)
     letters, index = parts.groups()
     word = letters if len(letters) == 1 else "\\" + letters if letters in _GREEK else rf"\mathrm{{{letters}}}"
     return f"{word}_{{{index}}}" if index else word
+
+
+def latex_text(text: str) -> str:
+    """Any text as LaTeX's text, escaped, and cut where it is long."""
+    shown = (character if character.isprintable() else " " for character in _shown(text))
+    return r"\text{" + "".join(_LATEX.get(character, character) for character in shown) + "}"
 
 
 def _is_plain(name: str) -> bool:

@@ -6,16 +6,18 @@ gives a subroutine law(inputs, outputs). Names of inputs never become code: iden
 names themselves appear in comments that they cannot end. For deployment use the exports, which have range checks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula.expressions.formula import Formula
-from kanserve.formula.expressions.names import latex_name
+from kanserve.formula.expressions.names import latex_name, latex_text
 from kanserve.formula.expressions.tree import Step
 from kanserve.formula.formula_limits import LIMITS
-from kanserve.formula.printing.codegen import Law, coded, free_names, words_of
+from kanserve.formula.printing.codegen import Input, Law, coded, free_names
+from kanserve.formula.printing.excel import Excel, check_cells
 from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.formula.printing.lowering import lowered
+from kanserve.formula.printing.notations import Latex
 from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Variable
@@ -23,22 +25,33 @@ from kanserve.network.kan import Kan, Variable
 ALL_LANGUAGES = ("latex", *LANGUAGES)
 
 
-def source(kan: Kan, language: str, *, name: str = "law", precision: Precision = "double") -> str:
-    """The formulas of all outputs as one function: c, fortran, julia, latex, matlab (or octave), numpy, python, rust.
+def source(
+    kan: Kan,
+    language: str,
+    *,
+    name: str = "law",
+    precision: Precision = "double",
+    cells: Mapping[str, str] | None = None,
+) -> str:
+    """The formulas of all outputs as one function of a programming language, an SQL query, or formulas of Excel.
 
-    The function takes the raw features in the network's order and returns the outputs (a classifier's scores).
-    Constants have all of their digits, in LaTeX as many as in the text.
+    A function takes the raw features in the network's order, of a categorical input the code of its category, and
+    returns the outputs (a classifier's scores). A query and a cell take the texts of categories. Constants have all of
+    their digits, in LaTeX as many as in the text.
 
     Parameters
     ----------
     kan : Kan
         A network without splines.
     language : {"c", "fortran", "julia", "latex", "matlab", "octave", "numpy", "python", "rust"}
-        The language.
+        The language; or "sql" (ANSI), "postgresql", "sqlite", "duckdb", "bigquery", "excel".
     name : str, default="law"
-        The function's name.
+        The function's name; of SQL the table's.
     precision : {"double", "float"}, default="double"
-        The type that it computes in.
+        The type that it computes in. Python, SQL and Excel have only double.
+    cells : mapping of str to str, optional
+        For Excel: the cells of inputs, by name, such as "C2" or "[@area]". The others are in A2, B2, ..., each in the
+        column of its place among the network's inputs.
 
     Returns
     -------
@@ -50,6 +63,8 @@ def source(kan: Kan, language: str, *, name: str = "law", precision: Precision =
     FormulaError
         The network has splines or is too large, the precision cannot hold a constant, or the language lacks a function;
         the message says what to do.
+    InputError
+        There is no such language, or a cell is none.
 
     Examples
     --------
@@ -59,6 +74,8 @@ def source(kan: Kan, language: str, *, name: str = "law", precision: Precision =
     >>> exec(kanserve.formula.source(kan, "python", name="line"), names)
     >>> names["line"]([0.5])
     [2.0]
+    >>> print(kanserve.formula.source(kan, "excel", cells={"x": "C7"}), end="")
+    =LET(x,IF(ISNUMBER(C7),C7,NA()),2*x+1)
     """
     from kanserve.formula.from_network.formulas import formulas
 
@@ -67,7 +84,8 @@ def source(kan: Kan, language: str, *, name: str = "law", precision: Precision =
         raise _splines()
     if kan.edges > LIMITS.sources_most_edges:
         raise _too_large(f"{kan.edges} edges", LIMITS.sources_most_edges)
-    return law(formulas(kan, strict=False), kan.inputs, kan.outputs, language, name=name, precision=precision)
+    found = formulas(kan, strict=False)
+    return law(found, kan.inputs, kan.outputs, language, name=name, precision=precision, cells=cells)
 
 
 def law(
@@ -78,14 +96,12 @@ def law(
     *,
     name: str = "law",
     precision: Precision = "double",
+    cells: Mapping[str, str] | None = None,
 ) -> str:
     """As `source`, from the formulas of all outputs, and the inputs and outputs of the network."""
     language = _known(language)
-    if encoded := [one.name for one in inputs if is_encoded(one)]:
-        raise FormulaError(
-            f"A function of the formula alone has no categories and no missing values, as {encoded[0]!r:.80} has. "
-            "The formats c_source, numpy_source, onnx_graph and javascript_source have them."
-        )
+    if cells and language != "excel":
+        raise InputError(f"Only a formula of Excel has cells; got {language!r}.")
     if not all(formula.closed_form for formula in found):
         raise _splines()
     if language == "latex":
@@ -96,16 +112,20 @@ def law(
     operations = sum(step[0] not in ("const", "var") for step in steps)
     if operations > LIMITS.sources_most_steps:
         raise _too_large(f"{operations} operations", LIMITS.sources_most_steps)
-    words, called = words_of([variable.name for variable in inputs], name)
+    names = [variable.name for variable in inputs]
+    words, called = LANGUAGES[language].words_of(names, name)
     writer = LANGUAGES[language](called, words, precision)
-    statements, results = coded(steps, roots, writer, free_names([*words, called]))
+    if isinstance(writer, Excel) and cells:
+        check_cells(names, cells)
+        writer.cells = cells
+    statements, results = coded(steps, roots, writer, free_names([*words, *names, called], writer.temporaries))
     made = Law(
         name=called,
         columns=len(inputs),
-        notes=_notes(found),
-        inputs=tuple((words[i], i, _described(inputs[i], words[i])) for i in _columns(steps)),
+        notes=_notes(found, writer.takes),
+        inputs=tuple(Input(words[i], i, _described(inputs[i], words[i]), inputs[i]) for i in _columns(steps)),
         statements=tuple(statements),
-        outputs=tuple((expression, _described(output)) for expression, output in zip(results, outputs, strict=True)),
+        outputs=tuple((value, _described(output), output.name) for value, output in zip(results, outputs, strict=True)),
     )
     return writer.write(made)
 
@@ -128,12 +148,12 @@ def _columns(steps: tuple[Step, ...]) -> list[int]:
     return sorted(int(step[1]) for step in steps if step[0] == "var")
 
 
-def _notes(found: Sequence[Formula]) -> tuple[str, ...]:
+def _notes(found: Sequence[Formula], takes: str) -> tuple[str, ...]:
     """The comments above the function. The first two lines are fixed, since Python looks there for an encoding."""
-    lines = ["The law of a Kolmogorov-Arnold network, written by kanserve.", "It takes raw features, in their order."]
+    lines = ["The law of a Kolmogorov-Arnold network, written by kanserve.", takes]
     for formula in found:
         lines.append(_cut(f"{formula.name} = {formula.text}"))
-        lines += [_cut(f"  where {condition}") for condition in formula.domain]
+        lines += [_cut(f"  where {condition}") for condition in (*formula.definitions, *formula.domain)]
     return tuple(lines)
 
 
@@ -152,7 +172,25 @@ def _latex(found: Sequence[Formula]) -> str:
     if any(formula.shortened for formula in found):
         raise FormulaError("The formulas have over 2000 operations, too many to typeset. Use c, or export c_source.")
     lines = [rf"  {latex_name(formula.name)} &= {formula.latex}" for formula in found]
+    encoded = {one.name: one for formula in found for one in formula.variables if is_encoded(one)}
+    lines += [rf"  {latex_name(name)} &= {_latex_cases(one)}" for name, one in encoded.items()]
     return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}", ""])
+
+
+def _latex_cases(one: Variable) -> str:
+    """The numbers that stand for the categories of an input and for a missing value."""
+    cases = [(value, latex_text(name)) for name, value in zip(one.categories, one.category_values, strict=True)]
+    if not cases:
+        return rf"{_latex_number(one.fill_value or 0.0)} \text{{ where missing}}"
+    if one.fill_value is not None:
+        cases.append((one.fill_value, r"\text{missing or unknown}"))
+    rows = " \\\\\n".join(rf"    {_latex_number(value)} & {text}" for value, text in cases)
+    return f"\\begin{{cases}}\n{rows}\n  \\end{{cases}}"
+
+
+def _latex_number(value: float) -> str:
+    rounded = float(f"{value:.{LIMITS.notations_digits}g}")
+    return f"{'-' if rounded < 0 else ''}{Latex(()).number(abs(rounded))}"
 
 
 def _too_large(what: str, most: int) -> FormulaError:

@@ -20,7 +20,9 @@ from kanserve.formula.expressions.tree import Step, references
 from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, print_step, signed
+from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
+from kanserve.network.kan import Variable
 from kanserve.network.own_functions import OWN, modules
 
 # Reserved words of the languages, in lower case: an input with such a name gets an underscore. Those of C and Python
@@ -50,15 +52,41 @@ _FUNCTIONS_OF_C = frozenset(_OF_C.split())
 
 
 @dataclass(frozen=True)
+class Input:
+    """An input that the outputs depend on: its identifier, its column, a note, and what it is."""
+
+    word: str
+    column: int
+    note: str
+    variable: Variable
+
+
+@dataclass(frozen=True)
+class Value:
+    """An expression, and the identifiers of inputs and statements in it."""
+
+    expression: str
+    words: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Law:
     """A function to be written: outputs[q] from inputs[column], by statements in order."""
 
     name: str
     columns: int
     notes: tuple[str, ...]  # comments above the function: untrusted text, to be escaped
-    inputs: tuple[tuple[str, int, str], ...]  # an identifier, its column and a note
-    statements: tuple[tuple[str, str], ...]  # an identifier and an expression
-    outputs: tuple[tuple[str, str], ...]  # an expression and a note
+    inputs: tuple[Input, ...]
+    statements: tuple[tuple[str, Value], ...]  # an identifier and its value
+    outputs: tuple[tuple[Value, str, str], ...]  # a value, a note and the output's name: untrusted text
+
+    def needed(self, value: Value) -> set[str]:
+        """The identifiers of all inputs and statements that a value depends on."""
+        words = set(value.words)
+        for word, statement in reversed(self.statements):
+            if word in words:
+                words |= statement.words
+        return words
 
 
 class Language(Dialect):
@@ -70,6 +98,17 @@ class Language(Dialect):
     comment: ClassVar[tuple[str, str]]
     spelled_as: ClassVar[str]  # its name among `own_functions.LANGUAGES`
     continued: ClassVar[str] = ""  # at the end of a continued line
+    only_double: ClassVar[str] = ""  # the language's name, if its numbers are doubles and nothing else
+    takes: ClassVar[str] = "It takes raw features, in their order."
+    temporaries: ClassVar[str] = "t"  # how the names of statements begin
+    first_index: ClassVar[int] = 0
+    declared: ClassVar[tuple[str, str]] = ("", "")  # before a variable that is set once, and before one that changes
+    # How an encoded input gets its numbers: conditions on the raw value @, NaN, and a replacement under a condition.
+    equals: ClassVar[str] = "@ == #"
+    is_missing: ClassVar[str] = "isnan(@)"
+    is_no_infinity: ClassVar[str] = "!isinf(@)"
+    nan: str = "NaN"
+    replacement: ClassVar[str] = "if ({condition}) {word} = {value};"
 
     def __init__(self, name: str, identifiers: Sequence[str], precision: Precision) -> None:
         self.name = name
@@ -77,15 +116,82 @@ class Language(Dialect):
         self.used: set[str] = set()  # functions, some of which need a helper or an import
         self._identifiers = identifiers
 
+    @classmethod
+    def words_of(cls, names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
+        """The identifiers of the inputs and of the function."""
+        (called,) = identifiers([name], RESERVED)
+        if {called.lower(), called.lower()[:-1]} & _FUNCTIONS_OF_C:  # also as powf and powl
+            called = f"{called}_law"
+        helpers = {f"{called}_{function}".lower() for function in (*ELEMENTARY, *OWN, "pow")}
+        return identifiers(names, RESERVED | helpers | {called.lower()}), called
+
     @abstractmethod
     def write(self, law: Law) -> str:
         """The text of the function."""
+
+    def repeats(self, step: Step) -> bool:
+        """Whether a step's text has its operand more than once, so that the operand needs a name."""
+        match step:
+            case ("call", name, _):
+                return name not in OWN and self.functions.get(name, "").count("@") > 1
+            case ("pow", _, float()):
+                return self.real_power_template.count("@") > 1
+        return False
+
+    def read(self, law: Law, statement: str, raw: str, indent: str = "    ") -> list[str]:
+        """The statements that read the inputs, with their notes.
+
+        In `statement` {declared}, {word} and {raw} are replaced, and in `raw`, the raw value, {column}.
+        """
+        lines = []
+        for one in law.inputs:
+            place = raw.format(column=one.column + self.first_index)
+            declared = self.declared[is_encoded(one.variable)]
+            lines += self.notes(one.note, indent=indent)
+            lines.append(f"{indent}{statement.format(declared=declared, word=one.word, raw=place)}")
+            lines += self.encoded(one, place, indent)
+        return lines
+
+    def encoded(self, one: Input, raw: str, indent: str) -> list[str]:
+        """The statements that put the numbers which the network sees in place of codes and missing values."""
+        variable = one.variable
+        if not is_encoded(variable):
+            return []
+        fill = self.nan if variable.fill_value is None else self.signed_number(variable.fill_value)
+        if not variable.categories:
+            replaced = [(self.is_missing, fill, "missing")]
+        else:
+            other = "unknown" if variable.fill_value is None else "missing or unknown"
+            replaced = [(self.is_no_infinity, fill, other)]
+        for code, (name, value) in enumerate(zip(variable.categories, variable.category_values, strict=True)):
+            condition = self.equals.replace("#", self.number(float(code)))
+            replaced.append((condition, self.signed_number(value), f'"{name}"'))
+        lines = []
+        for condition, number, note in replaced:
+            statement = self.replacement.format(
+                condition=condition.replace("@", raw), word=one.word, value=number.replace("@", raw)
+            )
+            lines += self.noted(f"{indent}{statement}", note, indent)
+        return lines
+
+    def signed_number(self, value: float) -> str:
+        """A number of either sign."""
+        return f"-{self.number(-value)}" if value < 0 else self.number(value)
+
+    def noted(self, line: str, note: str, indent: str) -> list[str]:
+        """A line with a comment behind it, or above it where both are too long for a line."""
+        notes = self.notes(note)
+        if len(notes) == 1 and len(line) + len(notes[0]) < LIMITS.codegen_width:
+            return [f"{line} {notes[0]}"]
+        return [*self.notes(note, indent=indent), line]
 
     def number(self, value: float) -> str:
         return self.decimal(value)
 
     def decimal(self, value: float) -> str:
         """The shortest decimal that reads back as this number ≥ 0; FormulaError if the type cannot hold it."""
+        if self.single and self.only_double:
+            raise FormulaError(f"{self.only_double}'s numbers are doubles. Use numpy for the precision float.")
         with np.errstate(over="ignore"):
             held = np.float32(value) if self.single else np.float64(value)
         if not np.isfinite(held):
@@ -98,8 +204,8 @@ class Language(Dialect):
     def call(self, name: str, argument: Printed) -> Printed:
         if name in self.lacking:
             raise FormulaError(
-                f"{type(self).__name__} has no function {name}. Use another language, or export c_source or "
-                "numpy_source, which include it."
+                f"{self.only_double or type(self).__name__} has no function {name}. Use another language, or export "
+                "c_source or numpy_source, which include it."
             )
         self.used.add(name)
         if name in OWN:
@@ -155,44 +261,57 @@ class Language(Dialect):
 
 def coded(
     steps: Sequence[Step], roots: Sequence[int], language: Language, free: Iterator[str]
-) -> tuple[list[tuple[str, str]], list[str]]:
-    """The statements, and the expression of each root; variables get their names from `free`."""
+) -> tuple[list[tuple[str, Value]], list[Value]]:
+    """The statements, and the value of each root; variables get their names from `free`."""
     uses = Counter(roots)
     for step in steps:
         for reference in references(step):
             uses[reference] += step[2] if step[0] == "pow" and isinstance(step[2], int) else 1
-    statements: list[tuple[str, str]] = []
+    statements: list[tuple[str, Value]] = []
 
-    def named(value: Printed) -> Printed:
-        statements.append((next(free), signed(value)))
-        return Printed(statements[-1][0])
+    def named(value: _Printed) -> _Printed:
+        word = next(free)
+        statements.append((word, Value(signed(value.printed), value.words)))
+        return _Printed(Printed(word), frozenset({word}))
 
-    printed: list[Printed] = []
+    def combined(step: Step, below: Sequence[_Printed]) -> _Printed:
+        words = frozenset[str]().union(*(one.words for one in below))
+        return _Printed(print_step(step, [one.printed for one in below], language), words)
+
+    values: list[_Printed] = []
     for place, step in enumerate(steps):
-        below = [printed[reference] for reference in references(step)]
+        below = [values[reference] for reference in references(step)]
+        if language.repeats(step):
+            below = [one if one.is_word else named(one) for one in below]
         while len(below) > LIMITS.codegen_operands:
-            below[: LIMITS.codegen_operands] = [named(print_step(step, below[: LIMITS.codegen_operands], language))]
-        value = print_step(step, below, language)
-        if below and (uses[place] > 1 or len(value.text) > LIMITS.codegen_longest):
+            below[: LIMITS.codegen_operands] = [named(combined(step, below[: LIMITS.codegen_operands]))]
+        value = combined(step, below)
+        if step[0] == "var":
+            value = _Printed(value.printed, frozenset({value.printed.text}))
+        is_long = len(value.printed.text) > LIMITS.codegen_longest and place not in roots
+        if below and (uses[place] > 1 or is_long):
             value = named(value)
-        printed.append(value)
-    return statements, [signed(printed[root]) for root in roots]
+        values.append(value)
+    return statements, [Value(signed(values[root].printed), values[root].words) for root in roots]
 
 
-def free_names(taken: Sequence[str]) -> Iterator[str]:
-    """t1, t2, ..., without names that are taken, in upper or lower case."""
+@dataclass(frozen=True)
+class _Printed:
+    """A printed expression, and the identifiers in it."""
+
+    printed: Printed
+    words: frozenset[str]
+
+    @property
+    def is_word(self) -> bool:
+        return self.words == {self.printed.text}
+
+
+def free_names(taken: Sequence[str], prefix: str) -> Iterator[str]:
+    """t1, t2, ... with the prefix t, without names that are taken, in upper or lower case."""
     folded = {name.lower() for name in taken}
     number = 0
     while True:
         number += 1
-        if f"t{number}" not in folded:
-            yield f"t{number}"
-
-
-def words_of(names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
-    """The identifiers of the inputs and of the function."""
-    (called,) = identifiers([name], RESERVED)
-    if {called.lower(), called.lower()[:-1]} & _FUNCTIONS_OF_C:  # also as powf and powl
-        called = f"{called}_law"
-    helpers = {f"{called}_{function}".lower() for function in (*ELEMENTARY, *OWN, "pow")}
-    return identifiers(names, RESERVED | helpers | {called.lower()}), called
+        if f"{prefix}{number}" not in folded:
+            yield f"{prefix}{number}"

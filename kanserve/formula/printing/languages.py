@@ -11,7 +11,9 @@ from typing import ClassVar
 
 from kanserve.errors import FormulaError
 from kanserve.formula.printing.codegen import Language, Law
+from kanserve.formula.printing.excel import Excel
 from kanserve.formula.printing.printing import Precedence, Printed, signed
+from kanserve.formula.printing.sql import DIALECTS
 from kanserve.network.own_functions import OWN
 
 # Where these hold, Julia raises and MATLAB becomes complex.
@@ -23,6 +25,8 @@ class C(Language):
 
     spelled_as = "c"
     comment = ("/*", " */")
+    declared = ("const ", "")
+    nan = "NAN"
     functions: ClassVar = {"Abs": "fabs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)"}
     _HELPERS: ClassVar = {
         "sign": "static real $sign(real x)\n{\n    return (real)((x > 0) - (x < 0)) + 0*x;\n}\n",
@@ -60,13 +64,12 @@ class C(Language):
         for name in sorted(self.used & {*OWN}):
             lines.append(OWN[name].c_function(f"{law.name}_{name}", FormulaError))
         lines += [f"void {law.name}(const {real} inputs[{law.columns}], {real} outputs[{len(law.outputs)}])", "{"]
-        for word, column, note in law.inputs:
-            lines += [*self.notes(note, indent="    "), f"    const {real} {word} = inputs[{column}];"]
-        for word, expression in law.statements:
-            lines += self.assigned(f"const {real} {word}", expression, end=";")
+        lines += self.read(law, f"{{declared}}{real} {{word}} = {{raw}};", "inputs[{column}]")
+        for word, value in law.statements:
+            lines += self.assigned(f"const {real} {word}", value.expression, end=";")
         lines += [] if law.inputs else ["    (void)inputs;"]
-        for number, (expression, note) in enumerate(law.outputs):
-            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number}]", expression, end=";")]
+        for number, (value, note, _) in enumerate(law.outputs):
+            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number}]", value.expression, end=";")]
         return "\n".join([*lines, "}", ""])
 
 
@@ -76,6 +79,13 @@ class Fortran(Language):
     spelled_as = "fortran"
     comment = ("!", "")
     continued = " &"
+    first_index = 1
+    # Compilers warn of reals that are compared by ==.
+    equals = "abs(@ - #) <= 0"
+    is_missing = ".not. abs(@) >= 0"
+    is_no_infinity = ".not. abs(@) > huge(@)"
+    nan = "sqrt(-1 - 0*@)"
+    replacement = "if ({condition}) {word} = {value}"
     functions: ClassVar = {"Abs": "abs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)", "j0": "bessel_j0(@)"}
     real_power_template = "(@)**(#)"
     _HELPERS: ClassVar = {
@@ -92,15 +102,15 @@ class Fortran(Language):
         lines = [*self.notes(*law.notes), f"pure subroutine {law.name}(inputs, outputs)", "    implicit none"]
         lines += [f"    {real}, intent(in) :: inputs({law.columns})"]
         lines += [f"    {real}, intent(out) :: outputs({len(law.outputs)})"]
-        lines += [f"    {real} :: {word}" for word, *_ in (*law.inputs, *law.statements)]
+        words = [*(one.word for one in law.inputs), *(word for word, _ in law.statements)]
+        lines += [f"    {real} :: {word}" for word in words]
         # Otherwise compilers warn about unused inputs of a constant formula.
         lines += [] if law.inputs else ["    if (size(inputs) < 0) return"]
-        for word, column, note in law.inputs:
-            lines += [*self.notes(note, indent="    "), f"    {word} = inputs({column + 1})"]
-        for word, expression in law.statements:
-            lines += self.assigned(word, expression)
-        for number, (expression, note) in enumerate(law.outputs):
-            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs({number + 1})", expression)]
+        lines += self.read(law, "{word} = {raw}", "inputs({column})")
+        for word, value in law.statements:
+            lines += self.assigned(word, value.expression)
+        for number, (value, note, _) in enumerate(law.outputs):
+            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs({number + 1})", value.expression)]
         helpers = sorted(self.used & {*self._HELPERS})
         lines += ["contains"] if helpers else []
         for name in helpers:
@@ -119,6 +129,10 @@ class Rust(Language):
     spelled_as = "rust"
     comment = ("//", "")
     lacking = ("erf", "gamma", "j0")
+    declared = ("let ", "let mut ")
+    is_missing = "@.is_nan()"
+    is_no_infinity = "!@.is_infinite()"
+    replacement = "if {condition} {{ {word} = {value}; }}"
     real_power_template = "@.powf(#)"
     functions: ClassVar = {
         "log": "@.ln()",
@@ -146,6 +160,7 @@ class Rust(Language):
 
     def write(self, law: Law) -> str:
         real = "f32" if self.single else "f64"
+        self.nan = f"{real}::NAN"
         lines = self.notes(*law.notes)
         if "sign" in self.used:
             lines += ["#[allow(non_snake_case)]", f"fn {law.name}_sign(x: {real}) -> {real} {{"]
@@ -153,13 +168,12 @@ class Rust(Language):
         given = "inputs" if law.inputs else "_inputs"
         lines += ["#[allow(non_snake_case)]"]
         lines += [f"pub fn {law.name}({given}: &[{real}; {law.columns}]) -> [{real}; {len(law.outputs)}] {{"]
-        for word, column, note in law.inputs:
-            lines += [*self.notes(note, indent="    "), f"    let {word}: {real} = inputs[{column}];"]
-        for word, expression in law.statements:
-            lines += self.assigned(f"let {word}: {real}", expression, end=";")
+        lines += self.read(law, f"{{declared}}{{word}}: {real} = {{raw}};", "inputs[{column}]")
+        for word, value in law.statements:
+            lines += self.assigned(f"let {word}: {real}", value.expression, end=";")
         lines.append(f"    let mut outputs: [{real}; {len(law.outputs)}] = [0.0; {len(law.outputs)}];")
-        for number, (expression, note) in enumerate(law.outputs):
-            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number}]", expression, end=";")]
+        for number, (value, note, _) in enumerate(law.outputs):
+            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number}]", value.expression, end=";")]
         return "\n".join([*lines, "    outputs", "}", ""])
 
 
@@ -168,6 +182,8 @@ class Julia(Language):
 
     spelled_as = "julia"
     comment = ("#", "")
+    first_index = 1
+    replacement = "if {condition}; {word} = {value}; end"
     real_power_template = "$pow(@, #)"
     functions: ClassVar = {
         "Abs": "abs(@)",
@@ -182,6 +198,7 @@ class Julia(Language):
 
     def write(self, law: Law) -> str:
         real = "Float32" if self.single else "Float64"
+        self.nan = f"{real}(NaN)"
         lines = self.notes(*law.notes)
         special = [word for name, word in (("erf", "erf"), ("gamma", "gamma"), ("j0", "besselj0")) if name in self.used]
         lines += [f"using SpecialFunctions: {', '.join(special)}", ""] if special else []
@@ -191,13 +208,12 @@ class Julia(Language):
         if "pow" in self.used:
             lines.append(f"{law.name}_pow(x, p) = x < 0 ? oftype(x, NaN) : x^p")
         lines += ["", f"function {law.name}(inputs)"]
-        for word, column, note in law.inputs:
-            lines += [*self.notes(note, indent="    "), f"    {word} = {real}(inputs[{column + 1}])"]
-        for word, expression in law.statements:
-            lines += self.assigned(word, expression)
+        lines += self.read(law, f"{{word}} = {real}({{raw}})", "inputs[{column}]")
+        for word, value in law.statements:
+            lines += self.assigned(word, value.expression)
         lines.append(f"    outputs = zeros({real}, {len(law.outputs)})")
-        for number, (expression, note) in enumerate(law.outputs):
-            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number + 1}]", expression)]
+        for number, (value, note, _) in enumerate(law.outputs):
+            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number + 1}]", value.expression)]
         return "\n".join([*lines, "    return outputs", "end", ""])
 
 
@@ -208,6 +224,9 @@ class Matlab(Language):
     times = ".*"
     comment = ("%", "")
     continued = " ..."
+    first_index = 1
+    is_no_infinity = "~isinf(@)"
+    replacement = "{word}({condition}) = {value};"
     real_power_template = "$pow(@, #)"
     functions: ClassVar = {
         "Abs": "abs(@)",
@@ -226,15 +245,14 @@ class Matlab(Language):
     def write(self, law: Law) -> str:
         real = "single" if self.single else "double"
         lines = [f"function outputs = {law.name}(inputs)", *self.notes(*law.notes)]
-        for word, column, note in law.inputs:
-            lines += [*self.notes(note, indent="    "), f"    {word} = {real}(inputs(:, {column + 1}));"]
-        for word, expression in law.statements:
-            lines += self.assigned(word, expression, end=";")
+        lines += self.read(law, f"{{word}} = {real}({{raw}});", "inputs(:, {column})")
+        for word, value in law.statements:
+            lines += self.assigned(word, value.expression, end=";")
         lines.append(f"    outputs = zeros(size(inputs, 1), {len(law.outputs)}, '{real}');")
-        for number, (expression, note) in enumerate(law.outputs):
+        for number, (value, note, _) in enumerate(law.outputs):
             lines += [
                 *self.notes(note, indent="    "),
-                *self.assigned(f"outputs(:, {number + 1})", expression, end=";"),
+                *self.assigned(f"outputs(:, {number + 1})", value.expression, end=";"),
             ]
         lines += ["end"]
         for name in sorted(self.used & {*self._OUTSIDE}):
@@ -257,6 +275,10 @@ class Numpy(_InPython):
     """Python with NumPy, from rows (N, inputs) to rows (N, outputs). erf, gamma and j0 are SciPy's."""
 
     spelled_as = "numpy"
+    is_missing = "numpy.isnan(@)"
+    is_no_infinity = "~numpy.isinf(@)"
+    nan = "numpy.nan"
+    replacement = "{word} = numpy.where({condition}, {value}, {word})"
     real_power_template = "numpy.power(@, #)"
     functions: ClassVar = {
         **{name: f"numpy.{name}(@)" for name in ("sqrt", "exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
@@ -281,14 +303,13 @@ class Numpy(_InPython):
             ]
         lines += ["", "", f"def {law.name}(inputs):", f"    inputs = numpy.asarray(inputs, {real})"]
         lines += [f"    outputs = numpy.empty((*inputs.shape[:-1], {len(law.outputs)}), {real})"]
-        for word, column, note in law.inputs:
-            lines += [*self.notes(note, indent="    "), f"    {word} = inputs[..., {column}]"]
+        lines += self.read(law, "{word} = {raw}", "inputs[..., {column}]")
         lines.append('    with numpy.errstate(all="ignore"):')
-        for word, expression in law.statements:
-            lines += self.assigned(word, expression, " " * 8)
-        for number, (expression, note) in enumerate(law.outputs):
+        for word, value in law.statements:
+            lines += self.assigned(word, value.expression, " " * 8)
+        for number, (value, note, _) in enumerate(law.outputs):
             lines += self.notes(note, indent=" " * 8)
-            lines += self.assigned(f"outputs[..., {number}]", expression, " " * 8)
+            lines += self.assigned(f"outputs[..., {number}]", value.expression, " " * 8)
         return "\n".join([*lines, "    return outputs", ""])
 
 
@@ -297,6 +318,11 @@ class Python(_InPython):
 
     spelled_as = "python"
     lacking = ("j0",)
+    only_double = "Python"
+    is_missing = "math.isnan(@)"
+    is_no_infinity = "not math.isinf(@)"
+    nan = "math.nan"
+    replacement = "{word} = {value} if {condition} else {word}"
     real_power_template = "math.pow(@, #)"
     functions: ClassVar = {
         **{
@@ -315,24 +341,18 @@ class Python(_InPython):
         "gamma": ["    return math.gamma(x) if x > 0 else math.nan"],
     }
 
-    def decimal(self, value: float) -> str:
-        if self.single:
-            raise FormulaError("Python's numbers are doubles. Use numpy for the precision float.")
-        return super().decimal(value)
-
     def write(self, law: Law) -> str:
         lines = [*self.notes(*law.notes), "import math", *(f"import {module}" for module in self.modules()), "", ""]
         for name in sorted(self.used & {*self._HELPERS}):
             lines += [f"def {law.name}_{name}(x):", *self._HELPERS[name], "", ""]
         lines.append(f"def {law.name}(inputs):")
-        for word, column, note in law.inputs:
-            lines += [*self.notes(note, indent="    "), f"    {word} = float(inputs[{column}])"]
+        lines += self.read(law, "{word} = float({raw})", "inputs[{column}]")
         lines += [f"    outputs = [math.nan] * {len(law.outputs)}", "    try:"]
-        for word, expression in law.statements:
-            lines += self.assigned(word, expression, " " * 8)
-        for number, (expression, note) in enumerate(law.outputs):
+        for word, value in law.statements:
+            lines += self.assigned(word, value.expression, " " * 8)
+        for number, (value, note, _) in enumerate(law.outputs):
             lines += self.notes(note, indent=" " * 8)
-            lines += self.assigned(f"outputs[{number}]", expression, " " * 8)
+            lines += self.assigned(f"outputs[{number}]", value.expression, " " * 8)
         lines += ["    except (ValueError, OverflowError, ZeroDivisionError):"]
         lines += [f"        return [math.nan] * {len(law.outputs)}", "    return outputs", ""]
         return "\n".join(lines)
@@ -340,6 +360,7 @@ class Python(_InPython):
 
 LANGUAGES: dict[str, type[Language]] = {
     "c": C,
+    "excel": Excel,
     "fortran": Fortran,
     "julia": Julia,
     "matlab": Matlab,
@@ -347,4 +368,5 @@ LANGUAGES: dict[str, type[Language]] = {
     "octave": Matlab,
     "python": Python,
     "rust": Rust,
+    **DIALECTS,
 }

@@ -215,8 +215,9 @@ _FORMATS: _Json = {
     "name": "formats",
     "in": "query",
     "schema": _TEXT,
-    "description": "Of text, latex, python, c, c_function, python_function, numpy, fortran, julia, matlab, octave and "
-    "rust; several are separated by commas. Absent: text, latex, python and c.",
+    "description": "Of text, latex, python, c, c_function, python_function, numpy, fortran, julia, matlab, octave, "
+    "rust, sql, postgresql, sqlite, duckdb, bigquery and excel; several are separated by commas. Absent: text, latex, "
+    "python and c.",
 }
 _INFERRED: _Json = {
     "description": "The outputs; those in binary follow the JSON, whose length Inference-Header-Content-Length is.",

@@ -24,6 +24,7 @@ TEXTS = ("text", "latex", "python", "c")  # of each output
 # Of all outputs together, and their names in `kanserve.formula.from_network.sources`.
 FUNCTIONS = {
     **{language: language for language in ("fortran", "julia", "matlab", "numpy", "octave", "rust")},
+    **{language: language for language in ("sql", "postgresql", "sqlite", "duckdb", "bigquery", "excel")},
     **{f"{language}_function": language for language in ("c", "python")},
 }
 

@@ -18,7 +18,7 @@ from kanserve.network.evaluate import probabilities
 from kanserve.network.kan import Kan, make_layer
 from kanserve.serve.server import start
 from kanserve.serve.transport import native_library
-from tests.support.kans import classifier, hostile_names, mixed
+from tests.support.kans import classifier, hostile_names, mixed, named_categories
 
 RNG = np.random.default_rng(0)
 
@@ -222,6 +222,13 @@ def test_inspect_shows_a_network_and_a_version(folder, kanserve):
     serialization.save(mixed(), folder / "mixed.safetensors")
     plain = kanserve("inspect", "mixed.safetensors")[1]
     assert "sin" in plain and "fill_value" not in plain and "categories" not in plain
+
+
+def test_a_formula_says_in_every_style_which_numbers_stand_for_categories(folder, kanserve):
+    serialization.save(named_categories(), folder / "categories.safetensors")
+    for style in ("text", "latex", "python", "c"):
+        out = kanserve("formula", "categories.safetensors", "--as", style)[1]
+        assert "  where kind = 0.5 for 'p', 1.5 for 'q', -0.25 for 'r', 0.75 where missing or unknown\n" in out
 
 
 @pytest.mark.slow

@@ -251,6 +251,11 @@ def test_a_law_goes_to_standard_output_or_to_a_file(folder, kanserve):
     code, _, err = kanserve(*words)
     assert code == 2 and "--force" in err
     assert kanserve(*words, "--force")[0] == 0
+    only = ("export", "symbolic.safetensors", "--formula-only")
+    assert 'FROM "houses" AS samples;' in kanserve(*only, "postgresql", "--name", "houses")[1]
+    assert kanserve(*only, "excel", "--cells", "y=C7")[1].startswith(
+        "=LET(x,IF(ISNUMBER(A2),A2,NA()),y,IF(ISNUMBER(C7),C7,NA()),"
+    )
 
 
 BAD = {
@@ -267,6 +272,10 @@ BAD = {
     "an unknown target": (("mixed.safetensors", "-o", "out", "--target", "pdp11"), "aarch64-linux-gnu"),
     "a law of splines": (("mixed.safetensors", "--formula-only", "c"), "c_source"),
     "a law in an unknown language": (("symbolic.safetensors", "--formula-only", "cobol"), "fortran"),
+    "cells without a cell": (("symbolic.safetensors", "--formula-only", "excel", "--cells", "x"), "name=value"),
+    "cells of no input": (("symbolic.safetensors", "--formula-only", "excel", "--cells", "z=A2"), "inputs are x, y"),
+    "cells without Excel": (("symbolic.safetensors", "--formula-only", "sql", "--cells", "x=A2"), "Only a formula"),
+    "cells of files": (("symbolic.safetensors", "-o", "out", "--cells", "x=A2"), "--formula-only excel"),
     "a law with formats": (("symbolic.safetensors", "--formula-only", "c", "--check"), "--formula-only"),
     "a law over its network": (
         ("symbolic.safetensors", "--formula-only", "c", "-f", "-o", "symbolic.safetensors"),

@@ -15,7 +15,7 @@ from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import finite_rows, sample
 from tests.support import law_programs
 from tests.support.agreement import assert_agrees, eager_float32
-from tests.support.kans import ZOO, mixed, one_edge, symbolic
+from tests.support.kans import ZOO, mixed, one_edge, rows, symbolic
 from tests.support.powers import POWERS
 from tests.support.random_formulas import random_formula
 
@@ -121,7 +121,7 @@ def test_a_law_in_a_language_of_its_own_tools_is_the_network(language, name, tmp
 @pytest.mark.parametrize("language", law_programs.COMPILERS)
 def test_random_laws_compile_without_a_warning(language, precision, tmp_path):
     written = "c" if language == "c++" else language
-    laws = [one_of_each(written), many_edges(), powers()]
+    laws = [one_of_each(written), many_edges(), powers(), encoded()]
     for seed in range(30):
         text, ranges = random_formula(np.random.default_rng(seed))
         law = from_formula(text, ranges=ranges)
@@ -129,6 +129,46 @@ def test_random_laws_compile_without_a_warning(language, precision, tmp_path):
     assert len(laws) > 20
     texts = [formula.source(law, written, name=f"law_{n}", precision=precision) for n, law in enumerate(laws)]
     law_programs.compiles(language, "\n".join(texts), tmp_path)
+
+
+def encoded() -> Kan:
+    """Categories with and without a number for what is unknown, missing numbers, and names that would end a comment."""
+    inputs = (
+        Variable("kind", categories=("p", '*/ "q"', "é\n"), category_values=(0.5, 1.5, -0.25), fill_value=0.75),
+        Variable("size", "cm", fill_value=-0.5),
+        Variable("shape", categories=("round", "square"), category_values=(0.2, -0.7)),
+    )
+    return Kan((make_layer(functions=[["sin", "x^2", "exp"], ["x", "", "x^3"]]),), inputs)
+
+
+@pytest.mark.parametrize("precision", ["double", "float"])
+@pytest.mark.parametrize(
+    "language",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("c", "fortran", "matlab", "rust")),
+        *("numpy", "python"),
+    ],
+)
+def test_a_law_takes_codes_of_categories_and_missing_values_as_the_network_does(language, precision, tmp_path):
+    if language == "python" and precision == "float":
+        return
+    x = rows(encoded())
+    x = x[~np.isinf(x[:, 1])] if language == "fortran" else x
+    want = evaluate(encoded(), x)
+    text = formula.source(encoded(), language, precision=precision)
+    got = law_programs.run(language, text, "law", x, 2, tmp_path)
+    fine = np.isfinite(want).all(axis=1)
+    assert 20 < fine.sum() < len(want)
+    np.testing.assert_allclose(got[fine], want[fine], rtol=1e-12 if precision == "double" else 1e-5)
+    assert not np.isfinite(got[~fine]).all(axis=1).any()
+
+
+def test_latex_has_the_numbers_of_categories_and_missing_values_as_cases():
+    text = formula.source(encoded(), "latex")
+    assert r"\mathrm{kind} &= \begin{cases}" in text and r"""1.5 & \text{*/ "q"} \\""" in text
+    assert r"0.75 & \text{missing or unknown}" in text and r"\mathrm{size} &= -0.5 \text{ where missing}" in text
+    assert text.count(r"\begin{cases}") == text.count(r"\end{cases}") == 2
+    assert "cases" not in formula.source(symbolic(), "latex")
 
 
 def one_of_each(language: str) -> Kan:
@@ -231,7 +271,7 @@ def test_what_is_no_law_is_refused_with_what_to_do():
         for language in ("c", "latex"):
             with pytest.raises(FormulaError, match=r"splines.*simplify.*c_source"):
                 formula.source(kan, language)
-    with pytest.raises(InputError, match=r"one of c, fortran, julia, latex.*'cobol'"):
+    with pytest.raises(InputError, match=r"one of bigquery, c, .*latex.*'cobol'"):
         formula.source(symbolic(), "cobol")
     with pytest.raises(FormulaError, match=r"finite in float.*double"):
         formula.source(scaled(1e300), "fortran", precision="float")

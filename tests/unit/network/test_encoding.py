@@ -5,10 +5,9 @@ import pytest
 
 from kanserve.artifact import manifest
 from kanserve.artifact_compiler import compile
-from kanserve.errors import FormatError, FormulaError, NetworkError
+from kanserve.errors import FormatError, NetworkError
 from kanserve.formula import formulas
 from kanserve.formula.expressions.tree import evaluate_tree
-from kanserve.formula.from_network.sources import source
 from kanserve.network import serialization
 from kanserve.network.derivatives import derivatives
 from kanserve.network.encoding import encode, without_encoding
@@ -132,8 +131,3 @@ def test_a_formula_is_in_the_numbers_that_its_definitions_give():
     x = x[np.isfinite(evaluate(kan, x)).all(axis=1)]
     got = evaluate_tree(formula.tree, formula.tables, encode(kan, x))
     np.testing.assert_allclose(got, evaluate(kan, x)[:, 0], rtol=1e-9)
-
-
-def test_a_function_of_the_formula_alone_is_refused():
-    with pytest.raises(FormulaError, match="no categories and no missing values, as 'kind' has"):
-        source(named_categories(), "python")

@@ -1,0 +1,247 @@
+"""A formula as a query, in ANSI SQL and in the dialects of PostgreSQL, SQLite, DuckDB and BigQuery.
+
+The query gives all columns of a table and one for each output. An output is one scalar subquery, so that it can be
+pasted into any other query over the same table. Within it steps are columns of nested subqueries: the innermost one
+reads the inputs as doubles, and each around it names what is used more than once.
+
+NULL in an input, or a value outside a function's domain, gives NULL, where some systems would end the query.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from kanserve.errors import FormulaError
+from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.printing.codegen import Input, Language, Law, Value
+from kanserve.formula.printing.printing import Precedence, Printed
+from kanserve.network.encoding import is_encoded
+
+# Up to here a number without an exponent is exact as a DECIMAL, so that it becomes the same double.
+_MOST_DECIMAL_DIGITS = 15
+
+
+class Sql(Language):
+    """ANSI SQL:2016, which has no infinity: EXP above 700 is 1E304."""
+
+    spelled_as = "sql"
+    comment = ("--", "")
+    takes = "It takes a table's columns by the names of the inputs; put your table after the last FROM."
+    only_double = "SQL"
+    lacking: ClassVar[tuple[str, ...]] = ("erf", "gamma", "j0")
+    double: ClassVar[str] = "DOUBLE PRECISION"
+    text: ClassVar[str] = "@"  # a column as text, whatever type it has
+    without_nan: ClassVar[str] = "@"  # NULL in place of NaN
+    folds_case: ClassVar[bool] = False  # also of quoted names
+    fence: ClassVar[str] = ""  # keeps a subquery from being copied into each place that uses its columns
+    # A CASE, because arguments outside the domain end the query in PostgreSQL and BigQuery.
+    functions: ClassVar = {
+        "sqrt": "CASE WHEN @ >= 0 THEN SQRT(@) END",
+        "log": "CASE WHEN @ > 0 THEN LN(@) END",
+        "exp": "CASE WHEN @ > 700 THEN 1E304 ELSE EXP(@) END",
+        "asin": "CASE WHEN ABS(@) <= 1 THEN ASIN(@) END",
+        "acos": "CASE WHEN ABS(@) <= 1 THEN ACOS(@) END",
+        "atanh": "CASE WHEN ABS(@) < 1 THEN 0.5*LN((1 + @)/(1 - @)) END",
+        "asinh": "CASE WHEN @ < 0 THEN -LN(SQRT((@)*(@) + 1) - @) ELSE LN(SQRT((@)*(@) + 1) + @) END",
+        "sign": "CASE WHEN @ > 0 THEN 1E0 WHEN @ < 0 THEN -1E0 WHEN @ = 0 THEN 0E0 END",
+        "Abs": "ABS(@)",
+        **{name: f"{name.upper()}(@)" for name in ("sin", "cos", "tan", "atan", "sinh", "cosh", "tanh")},
+    }
+    _PIECE: ClassVar = re.compile(r'(?:"(?:[^"]|"")*"|`(?:\\.|[^`\\])*`|[^"`])+?(?:[*/]|\(| [-+] |$)', re.DOTALL)
+
+    @classmethod
+    def words_of(cls, names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
+        """The names themselves, quoted; FormulaError if no table can have them all as columns."""
+        folded = [name.lower() if cls.folds_case else name for name in names]
+        if twice := [name for place, name in enumerate(folded) if name in folded[:place]]:
+            raise FormulaError(
+                f"The names of two inputs are {twice[0]!r:.80} but for upper and lower case, and {cls.only_double} has "
+                "no two such columns. Rename one of them."
+            )
+        return tuple(map(cls.quoted, names)), cls.quoted(name)
+
+    @classmethod
+    def quoted(cls, name: str) -> str:
+        """The name of a column or table."""
+        return '"' + name.replace('"', '""') + '"'
+
+    def literal(self, text: str) -> str:
+        """A text."""
+        return "'" + text.replace("'", "''") + "'"
+
+    def number(self, value: float) -> str:
+        text = self.decimal(value)
+        if "e" in text or len(text.replace(".", "").lstrip("0")) <= _MOST_DECIMAL_DIGITS:
+            return text
+        return f"{text}E0"
+
+    def repeats(self, step: tuple[object, ...]) -> bool:
+        return super().repeats(step) or (step[0] == "pow" and isinstance(step[2], float))
+
+    def real_power(self, base: Printed, exponent: float) -> Printed:
+        least = ">=" if exponent > 0 else ">"
+        return self._filled(f"CASE WHEN @ {least} 0 THEN POWER(@, {self.signed_number(exponent)}) END", base)
+
+    def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
+        text = super().quotient(above, ())
+        if not below:
+            return text
+        least = Precedence.SUM if len(below) == 1 else Precedence.POWER
+        return f"{text}/NULLIF({self.times.join(self.wrapped(factor, least) for factor in below)}, 0)"
+
+    def write(self, law: Law) -> str:
+        columns = []
+        for value, _, name in law.outputs:
+            columns.append(f"    {self._subquery(law, value)} AS {self.quoted(name)}")
+        lines = [*self.notes(*law.notes), "SELECT", "    samples.*,", ",\n".join(columns)]
+        return "\n".join([*lines, f"FROM {law.name} AS samples;", ""])
+
+    def _subquery(self, law: Law, value: Value) -> str:
+        """The scalar subquery of an output, with the inputs and statements that it depends on."""
+        if not value.words:
+            return f"CAST({value.expression} AS {self.double})"
+        needed = law.needed(value)
+        read = ",\n".join(self._read(one) for one in law.inputs if one.word in needed)
+        source = f"SELECT\n{read}"
+        levels = dict.fromkeys((one.word for one in law.inputs), 0)
+        columns: list[list[str]] = []
+        for word, statement in law.statements:
+            level = max((levels[used] for used in statement.words), default=0) + 1
+            levels[word] = level
+            if word in needed:
+                columns += [[] for _ in range(level - len(columns))]
+                columns[level - 1].append(self._wrapped(statement.expression, word))
+        name = "inputs"
+        for number, of_level in enumerate(columns, start=1):
+            steps = ",\n".join(of_level)
+            source = f"SELECT *,\n{steps}\n    FROM ({source}) AS {name}{self.fence}"
+            name = f"steps{number}"
+        fence = self.fence if columns else ""
+        return f"(SELECT\n{self._wrapped(value.expression)}\n    FROM ({source}) AS {name}{fence})"
+
+    def _wrapped(self, expression: str, word: str = "") -> str:
+        """An expression in lines of at most about WIDTH characters."""
+        lines = [" " * 8]
+        for piece in self._PIECE.findall(expression):
+            if len(lines[-1]) + len(piece) > LIMITS.codegen_width and lines[-1].strip():
+                lines.append(" " * 12)
+            lines[-1] += piece
+        return "\n".join(map(str.rstrip, lines)) + (f" AS {word}" if word else "")
+
+    def _read(self, one: Input) -> str:
+        """An input as a number, with the numbers of categories and missing values."""
+        variable, column = one.variable, f"samples.{one.word}"
+        if not variable.categories:
+            number = f"CAST({column} AS {self.double})"
+            if is_encoded(variable):
+                fill = self.signed_number(variable.fill_value or 0.0)
+                number = f"COALESCE({self.without_nan.replace('@', number)}, {fill})"
+            return f"        {number} AS {one.word}"
+        cases = [
+            f"            WHEN {self.literal(name)} THEN {self.signed_number(value)}\n"
+            for name, value in zip(variable.categories, variable.category_values, strict=True)
+        ]
+        if variable.fill_value is not None:
+            cases.append(f"            ELSE {self.signed_number(variable.fill_value)}\n")
+        return (
+            f"        CAST(CASE {self.text.replace('@', column)}\n{''.join(cases)}"
+            f"        END AS {self.double}) AS {one.word}"
+        )
+
+
+class PostgreSql(Sql):
+    """PostgreSQL, whose numbers may overflow and underflow only by an error. erf from version 16 on, gamma from 18."""
+
+    only_double = "PostgreSQL"
+    lacking = ("j0",)
+    text = "CAST(@ AS TEXT)"
+    without_nan = "NULLIF(@, 'NaN')"
+    fence = " OFFSET 0"
+    functions: ClassVar = Sql.functions | {
+        "exp": "CASE WHEN @ > 709 THEN 'Infinity' WHEN @ < -745 THEN 0 ELSE EXP(@) END",
+        "atanh": "CASE WHEN ABS(@) < 1 THEN ATANH(@) END",
+        "asinh": "ASINH(@)",
+        "sign": "SIGN(@)",
+        "erf": "ERF(@)",
+        "gamma": "CASE WHEN @ > 0 THEN GAMMA(@) END",
+    }
+
+
+class Sqlite(Sql):
+    """SQLite with its mathematical functions, which some builds lack. What is not defined is NULL by itself."""
+
+    only_double = "SQLite"
+    folds_case = True
+    double = "REAL"
+    text = "CAST(@ AS TEXT)"
+    fence = " LIMIT 1"
+    functions: ClassVar = Sql.functions | {
+        "sqrt": "SQRT(@)",
+        "log": "LN(@)",
+        "exp": "EXP(@)",
+        "asin": "ASIN(@)",
+        "acos": "ACOS(@)",
+        "atanh": "ATANH(@)",
+        "asinh": "ASINH(@)",
+    }
+
+
+class DuckDb(Sql):
+    """DuckDB."""
+
+    only_double = "DuckDB"
+    folds_case = True
+    lacking = ("erf", "j0")
+    double = "DOUBLE"
+    text = "CAST(@ AS VARCHAR)"
+    without_nan = "NULLIF(@, 'NaN')"
+    functions: ClassVar = Sql.functions | {
+        "exp": "EXP(@)",
+        "atanh": "CASE WHEN ABS(@) < 1 THEN ATANH(@) END",
+        "asinh": "ASINH(@)",
+        "gamma": "CASE WHEN @ > 0 THEN GAMMA(@) END",
+    }
+
+
+class BigQuery(Sql):
+    """BigQuery, where a function under SAFE gives NULL in place of an error."""
+
+    only_double = "BigQuery"
+    folds_case = True
+    double = "FLOAT64"
+    text = "CAST(@ AS STRING)"
+    without_nan = "IF(IS_NAN(@), NULL, @)"
+    functions: ClassVar = Sql.functions | {
+        "sqrt": "SAFE.SQRT(@)",
+        "log": "SAFE.LN(@)",
+        "exp": "CASE WHEN @ > 709 THEN CAST('inf' AS FLOAT64) ELSE EXP(@) END",
+        "asin": "SAFE.ASIN(@)",
+        "acos": "SAFE.ACOS(@)",
+        "atanh": "SAFE.ATANH(@)",
+        "asinh": "ASINH(@)",
+        "sign": "SIGN(@)",
+        "sinh": "SAFE.SINH(@)",
+        "cosh": "SAFE.COSH(@)",
+    }
+
+    @classmethod
+    def quoted(cls, name: str) -> str:
+        return f"`{_escaped(name, '`')}`"
+
+    def literal(self, text: str) -> str:
+        return f"'{_escaped(text, chr(39))}'"
+
+
+def _escaped(text: str, quote: str) -> str:
+    """A text within quotes of BigQuery, which have escapes as in C."""
+    escapes = {"\\": "\\\\", quote: f"\\{quote}", "\n": "\\n", "\r": "\\r"}
+    return "".join(escapes.get(character, character) for character in text)
+
+
+DIALECTS: dict[str, type[Language]] = {
+    "sql": Sql,
+    "postgresql": PostgreSql,
+    "sqlite": Sqlite,
+    "duckdb": DuckDb,
+    "bigquery": BigQuery,
+}
