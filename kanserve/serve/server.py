@@ -150,6 +150,15 @@ class Server:
         """Which transport serves, and what is missing if it is grpcio: see `native_library.running`."""
         return running(self.settings.transport, rest=self._http is not None)
 
+    def turns(self) -> int | None:
+        """How often the native transport's loop has turned; None for grpcio, which has none."""
+        return self._transport.turns() if isinstance(self._transport, NativeTransport) else None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it could not be stopped, since a model computes without end: then only the process's end ends it."""
+        return isinstance(self._transport, NativeTransport) and self._transport.stuck
+
     def reopen(self) -> None:
         """Reopen log files after a rotation."""
         for observer in self._observers:

@@ -5,6 +5,7 @@ An artifact's NumPy module is code, so that a slow or a faulty model needs no se
 
 import functools
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import sample
-from tests.support import kans
+from tests.support import kans, programs
 
 Array = NDArray[np.float64]
 
@@ -38,7 +39,7 @@ KANS = {
     "mixed": kans.mixed,
     "table": kans.categories,
 }
-WAIT, BREAK = 1234.5, 4321.5  # first value of the first row
+WAIT, BREAK, ENDLESS = 1234.5, 4321.5, 54321.5  # first value of the first row
 
 
 def kan(name: str) -> Kan:
@@ -179,3 +180,20 @@ def _with_code(addition: str) -> Artifact:
 def infer_request(model: str, x: np.ndarray) -> pb.ModelInferRequest:
     tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP64", shape=x.shape)
     return pb.ModelInferRequest(model_name=model, inputs=[tensor], raw_input_contents=[x.tobytes()])
+
+
+def endless(folder: Path) -> Artifact:
+    """The model "raw" in C, which computes without end at a first input of ENDLESS; `folder` is for its compilation."""
+    good = artifact("raw")
+    files = {path: data for path, data in good.files.items() if path.startswith("c_source/")}
+    begin = b"raw_predict(const raw_real x[raw_N_IN], raw_real y[raw_N_OUT])\n{\n"
+    loop = f"    for (volatile double at = x[0]; at == {ENDLESS};) continue;\n".encode()
+    assert begin in files["c_source/raw.c"]
+    files["c_source/raw.c"] = files["c_source/raw.c"].replace(begin, begin + loop)
+    for path in ("c_source/raw.c", "c_source/raw.h"):
+        (folder / Path(path).name).write_bytes(files[path])
+    library = next(path for path in files if path.endswith(".so"))
+    command = [programs.want("gcc"), "-O2", "-shared", "-fPIC", "raw.c", "-lm", "-o", "raw.so"]
+    subprocess.run(command, cwd=folder, check=True)
+    files[library] = (folder / "raw.so").read_bytes()
+    return assemble(good.kan(), files, formulas=good.formulas, golden=good.golden())

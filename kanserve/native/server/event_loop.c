@@ -329,6 +329,7 @@ static void *run(void *argument)
         if (buffer_kept() && wait > KEEP_TIME) wait = KEEP_TIME; /* of the pages */
         int timeout = wait > 3600 * SECOND ? 3600 * 1000 : (int)((wait + 999999) / 1000000);
         int count = epoll_wait(server->epoll, events, EVENTS, timeout);
+        atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
         for (int i = 0; i < count; i++) handle(server, &events[i]);
         connection *paused = waiting_take(server, WAIT_PAUSED);
         if (paused) connection_resume(paused);

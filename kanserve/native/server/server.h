@@ -33,6 +33,7 @@ typedef struct inflation inflation;
 #define QUEUE_TIME (SECOND / 1000) /* that a call may wait for a thread that takes cheap rows */
 #define KEEP_TIME (10 * SECOND) /* of pages that nobody needs */
 #define INPUT_BYTES (1 << 16) /* of one read */
+#define LAST_TURN (2 * SECOND) /* that the loop may take to end */
 #define NOTICE_TIME SECOND /* that a peer has to acknowledge the notice of an end */
 #define TURN (SECOND / 5000) /* that one connection may take before the others have their turn */
 
@@ -232,6 +233,7 @@ struct kanserve_server {
     atomic_int inviting; /* connections on which calls may begin though the server drains; 1 before the loop knows */
     int64_t notice_time, drained_by, next_look; /* that such connections have; until when; when to look at them again */
     atomic_llong refused[KANSERVE_REFUSALS], closed[KANSERVE_CLOSURES];
+    atomic_llong turns;    /* of the loop */
     atomic_llong computed; /* when a model last computed on the loop's thread */
 
     pthread_mutex_t lock;

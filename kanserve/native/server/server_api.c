@@ -123,11 +123,13 @@ static void advance(kanserve_server *server, int state)
 void kanserve_drain(kanserve_server *server, int64_t nanoseconds)
 {
     struct timespec pause = {0, 2000000};
+    int64_t until = now_ns() + NOTICE_TIME + LAST_TURN;
     if (atomic_load(&server->state) == RUNNING) server->notice_time = nanoseconds < NOTICE_TIME ? nanoseconds : NOTICE_TIME;
     advance(server, DRAINING);
     if (!server->started) return;
     wake(server);
-    while (atomic_load(&server->state) == DRAINING && atomic_load(&server->inviting) > 0) nanosleep(&pause, NULL);
+    while (atomic_load(&server->state) == DRAINING && atomic_load(&server->inviting) > 0 && now_ns() < until)
+        nanosleep(&pause, NULL);
 }
 
 int kanserve_hang_up(kanserve_server *server, int64_t nanoseconds)
@@ -144,12 +146,18 @@ int kanserve_hang_up(kanserve_server *server, int64_t nanoseconds)
     return 0;
 }
 
-void kanserve_stop(kanserve_server *server)
+int kanserve_stop(kanserve_server *server)
 {
     advance(server, STOPPED);
     if (server->started) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += LAST_TURN / SECOND;
         wake(server);
-        pthread_join(server->thread, NULL);
+        if (pthread_timedjoin_np(server->thread, NULL, &until)) {
+            kanserve_end_threads(server);
+            return -1;
+        }
         server->started = 0;
     }
     for (int k = 0; k < server->listener_count; k++) descriptor_close(server->listeners[k]);
@@ -162,6 +170,7 @@ void kanserve_stop(kanserve_server *server)
     run_commands(server); /* all their calls are gone */
     kanserve_end_threads(server);
     free_loop(server);
+    return 0;
 }
 
 /* After `kanserve_stop`, once no thread uses the server or one of its calls. */
@@ -178,6 +187,12 @@ void kanserve_free(kanserve_server *server)
 int64_t kanserve_refused(kanserve_server *server, int why)
 {
     return atomic_load(&server->refused[why]);
+}
+
+int64_t kanserve_turns(kanserve_server *server)
+{
+    if (server->started) wake(server);
+    return atomic_load_explicit(&server->turns, memory_order_relaxed);
 }
 
 int64_t kanserve_closed(kanserve_server *server, int why)

@@ -121,6 +121,8 @@ int64_t kanserve_held(kanserve_server *server);
 int64_t kanserve_connections(kanserve_server *server);
 /* When a model last computed on the loop's thread, in nanoseconds of CLOCK_MONOTONIC; 0: never. */
 int64_t kanserve_computed(kanserve_server *server);
+/* Wake the loop, and how many turns it has made: the number grows soon, unless a model never ends. */
+int64_t kanserve_turns(kanserve_server *server);
 
 /* Answer a unary call, and give it back. */
 void kanserve_answer(kanserve_call *call, const void *data, size_t length);
@@ -144,10 +146,11 @@ void kanserve_release(kanserve_call *call);
 int kanserve_notify(kanserve_call *call);
 
 /* Take no new work: connections of HTTP/2 hear that they should end, and calls begin on them until their peers know, for
- * at most so long. Then end all connections: wait at most so long for what is being sent; then the thread. */
+ * at most so long. Then end all connections: wait at most so long for what is being sent; then the thread: 0, or -1 if it
+ * does not end, since a model computes for ever: nothing may be freed then, and the process should end. */
 void kanserve_drain(kanserve_server *server, int64_t nanoseconds);
 int kanserve_hang_up(kanserve_server *server, int64_t nanoseconds);
-void kanserve_stop(kanserve_server *server);
+int kanserve_stop(kanserve_server *server);
 void kanserve_free(kanserve_server *server);
 
 #endif

@@ -1,6 +1,7 @@
 """A server that is one process, from start to drain."""
 
 import math
+import os
 import signal
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -38,6 +39,8 @@ def run(settings: Settings) -> int:
             models.close()
         if server is not None and not server.stop(last=True):
             lifecycle.cut_off(settings)
+        if server is not None and server.stuck:
+            os._exit(0)  # the interpreter's end would take from the loop's thread what that uses
     return 0
 
 

@@ -22,6 +22,7 @@ from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.server import Server, ServingRuntime
 from kanserve.serve.settings import Settings
 
+_STUCK = 3  # pushes without a turn of the loop, not seconds, as the machine may have been suspended
 PUSH_SECONDS = 1.0  # between unrequested metrics, so that few are lost if this process is killed
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)  # that a supervisor handles
 _END = 0
@@ -162,9 +163,16 @@ class _Worker:
         )
 
     def _push(self) -> None:
+        before, silent = None, 0
         while self._ended.empty():
             self._tell("counts", snapshot=self._meters.snapshot())
             time.sleep(PUSH_SECONDS)
+            turns = self._server.turns() if self._server is not None else None
+            silent = silent + 1 if turns is not None and turns == before else 0
+            before = turns
+            if silent >= _STUCK:
+                lifecycle.say("the loop has not turned for some seconds, a model computes without end: it is killed")
+                os.kill(os.getpid(), signal.SIGKILL)  # another takes its place; nothing less ends the loop's thread
 
     def _tell(self, what: str, **fields: Any) -> None:
         try:

@@ -157,7 +157,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "notify": (c_int, (c_void_p,)),
     "drain": (None, (c_void_p, c_int64)),
     "hang_up": (c_int, (c_void_p, c_int64)),
-    "stop": (None, (c_void_p,)),
+    "stop": (c_int, (c_void_p,)),
+    "turns": (c_int64, (c_void_p,)),
     "free": (None, (c_void_p,)),
 }
 

@@ -68,6 +68,7 @@ class NativeTransport:
         self._threads: ThreadPool = state.threads
         self._pipeline: Pipeline = handlers.pipeline
         self._models = NativeModels(self._library, self._server, state.settings)
+        self.stuck = False
         self._watched: dict[int, NativeContext] = {}
         self._unsubscribe: Callable[[], None] = lambda: None
         self._socket_file = ""
@@ -109,6 +110,10 @@ class NativeTransport:
         if self._library.start(self._server):
             raise ConflictError("The server's thread cannot be started.")
 
+    def turns(self) -> int:
+        """How often the loop has turned; the number grows from one call to a later one, unless a model never ends."""
+        return int(self._library.turns(self._server))
+
     def announce_end(self) -> None:
         """Let readiness say no. Work is still taken, until `drain` has told the clients."""
         self._threads.ready = False
@@ -134,7 +139,9 @@ class NativeTransport:
         """End the loop; after the thread pool's threads have ended."""
         self._unsubscribe()
         self._models.end()
-        self._library.stop(self._server)
+        if self._library.stop(self._server):
+            self.stuck = True
+            _logger.error("a model computes without end on the loop's thread, which therefore does not end")
         if self._socket_file:
             with suppress(OSError):
                 os.unlink(self._socket_file)

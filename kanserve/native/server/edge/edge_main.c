@@ -223,7 +223,7 @@ static int serve(const options *given, edge_state *state)
     state->draining = 1;
     kanserve_drain(server, given->grace * SECOND);
     kanserve_hang_up(server, given->grace * SECOND);
-    kanserve_stop(server);
+    if (kanserve_stop(server)) _exit(1);
     kanserve_free(server);
     free(state->counters);
     return 0;

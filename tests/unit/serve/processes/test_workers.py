@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from kanserve import repository
@@ -23,6 +24,7 @@ from kanserve.inference import wire
 from kanserve.serve.processes import launch
 from kanserve.serve.settings import Settings
 from tests.support import server_process, serving
+from tests.support.loop_server import needs_native
 
 
 @pytest.fixture
@@ -366,3 +368,25 @@ def test_a_model_that_was_named_at_the_start_and_is_gone_keeps_no_worker_from_be
         server_process.until(lambda: versions(address, "hen") == {()})
         assert len(server_process.workers(running.pid)) == 2
         assert versions(address, "fox") == {("1",)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_never_ends_keeps_neither_a_worker_nor_the_end(tmp_path, workers):
+    needs_native()
+    repository.publish(tmp_path / "models", "endless", serving.endless(tmp_path))
+    ends = settings(tmp_path / "models", workers=workers, grace_seconds=1.0)
+    with server_process.served(ends) as (running, address), grpc.insecure_channel(address) as channel:
+        row = np.array([[serving.ENDLESS, 1e5]])
+        asked = wire.stub(channel).ModelInfer.future(serving.infer_request("endless", row))
+        if workers == 2:
+            begun = time.monotonic()
+            server_process.said(running, "a model computes without end")
+            server_process.said(running, "another takes its place")
+            assert time.monotonic() - begun < 10
+            server_process.until(lambda: reachable(address))
+        else:
+            before = server_process.busy(running.pid)
+            server_process.until(lambda: server_process.busy(running.pid) > before + 1)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(30) == 0 and asked.exception() is not None
