@@ -39,10 +39,11 @@ class TableWarning(UserWarning):
     Turn it into an error where every column should hold plain numbers:
 
     >>> import kanserve, pathlib, tempfile, warnings
+    >>> from kanserve.data import TableWarning
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "rows.csv"
     >>> _ = path.write_text("size,price\\n1,$175\\n2,$1200\\n")
     >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", kanserve.data.TableWarning)
+    ...     warnings.simplefilter("error", TableWarning)
     ...     data = kanserve.read_table(path, "price")
     Traceback (most recent call last):
     kanserve.data.number_texts.TableWarning: column 'price': '$175' is read as 175

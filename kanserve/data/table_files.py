@@ -70,7 +70,7 @@ def read_table(
     --------
     >>> import kanserve, tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "rows.csv"
-    >>> _ = path.write_text("x,y\n0,1\n1,3\n")
+    >>> _ = path.write_text("x,y\\n0,1\\n1,3\\n")
     >>> kanserve.read_table(path, "y")
     Dataset(2 rows, 1 inputs, outputs y)
     """
