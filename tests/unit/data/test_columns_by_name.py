@@ -1,5 +1,7 @@
 """DataFrames by the names of their columns: in calls, scores and simplification, and files with true and false."""
 
+from typing import Any
+
 import numpy as np
 import pandas
 import polars
@@ -102,18 +104,20 @@ def test_two_columns_of_one_name_are_refused_and_numbers_are_names_as_texts():
 
 
 def test_a_dict_of_columns_is_a_table():
-    given = columns()
+    given: Any = columns()
     del given["other"]
     assert np.abs(KAN(given)[:, 0] - WANTED).max() < 1e-12
     assert kanserve.score(KAN, given, target="y").r2[0] == pytest.approx(1)
     kan = kanserve.fit([2, 1], given, target="y", starts=1)
     assert [one.name for one in kan.inputs] == ["b", "a"]
-    lists = {name: column.tolist() for name, column in given.items()}
+    lists: Any = {name: column.tolist() for name, column in given.items()}
     assert kanserve.equal(kan, kanserve.fit([2, 1], lists, target="y", starts=1))
-    model = kanserve.KANRegressor(hidden=(), starts=1).fit({"a": lists["a"], "b": lists["b"]}, WANTED)
+    inputs: Any = {"a": lists["a"], "b": lists["b"]}
+    model = kanserve.KANRegressor(hidden=(), starts=1).fit(inputs, WANTED)
     assert list(model.feature_names_in_) == ["a", "b"]
-    assert np.abs(model.predict({"a": X[:3, 0], "b": X[:3, 1]}) - WANTED[:3]).max() < 1e-6
+    few: Any = {"a": X[:3, 0], "b": X[:3, 1]}
+    assert np.abs(model.predict(few) - WANTED[:3]).max() < 1e-6
     with pytest.raises(DataError, match=r"equally long; got 'a' \(80,\), 'b' \(1,\)"):
-        KAN({"a": X[:, 0], "b": [1.0]})
+        KAN(inputs | {"b": [1.0]})
     texts = dataset({"kind": ["p", None, "q"], "size": [1, None, 3], "y": [1.0, 2.0, 3.0]}, "y", tables=True)
     assert texts.categories == {"kind": ("p", "q")} and np.isnan(texts.x[1]).all()

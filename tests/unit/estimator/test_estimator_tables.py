@@ -138,9 +138,11 @@ def test_rows_of_text_by_position_are_the_columns_of_the_fit():
     wanted = model.predict(frame)
     names = model.feature_names_in_
     del model.feature_names_in_  # scikit-learn warns of rows without names
-    assert np.array_equal(model.predict(frame.to_numpy(object)), wanted)
-    assert np.array_equal(model.predict(frame.to_numpy(object)[:9].tolist()), model.predict(frame.to_numpy(object)[:9]))
+    rows: Any = frame.to_numpy(object)
+    assert np.array_equal(model.predict(rows), wanted)
+    assert np.array_equal(model.predict(rows[:9].tolist()), model.predict(rows[:9]))
     assert np.array_equal(model.predict(frame.astype(str).to_numpy(str)), wanted)
+    low: Any = [["p", "low", 0.5]]
     with pytest.raises(ValueError, match="Column 'a' has categories, and is a number in the network"):
-        model.predict([["p", "low", 0.5]])
+        model.predict(low)
     assert list(names) == ["kind", "a", "b"]
