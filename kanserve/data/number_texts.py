@@ -115,39 +115,56 @@ def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
     """
     readings: dict[Decimal, Array] = {".": np.full(len(texts), np.nan), ",": np.full(len(texts), np.nan)}
     thousands: dict[Decimal, set[str]] = {".": set(), ",": set()}
-    currencies, percents, marks = set[str](), set[bool](), dict[str, None]()
-    written, english = list[int](), False
+    units, marks, written = set[tuple[str, bool]](), dict[str, None](), list[int]()
+    leading = False
     for row, text in enumerate(texts):
-        stripped = "" if text is None else _SPACE.sub(" ", text.strip()).replace("’", "'")
-        if stripped.lower() in MISSING:
-            marks |= {} if stripped.lower() in UNSAID else {stripped: None}
+        plain = "" if text is None else _SPACE.sub(" ", text.strip()).replace("’", "'")
+        if plain.lower() in MISSING:
+            marks |= {} if plain.lower() in UNSAID else {plain: None}
             continue
-        found = _TEXT.fullmatch(stripped)
-        if found is None or (found["sign"] and found["sign2"]):
+        found = _parsed(plain)
+        if found is None:
             return None
-        currencies |= {sign for sign in (found["before"], found["after"]) if sign}
-        percents.add(bool(found["percent"]))
-        if len(currencies) > 1 or len(percents) > 1:
-            return None
-        negative = found["bracket"] or (found["sign"] or found["sign2"]) in ("-", "−")
+        units.add((found.currency, found.percent))
         for decimal in tuple(readings):
-            value = _value(found["digits"], decimal, thousands[decimal])
+            value = _value(found.digits, decimal, thousands[decimal])
             if value is None or len(thousands[decimal]) > 1:
                 del readings[decimal]
             else:
-                readings[decimal][row] = (-1 if negative else 1) * value / (100 if found["percent"] else 1)
+                readings[decimal][row] = (-value if found.negative else value) / (100 if found.percent else 1)
         if not readings:
             return None
-        if not is_number(stripped):
-            written.append(row)
-        english = english or bool(found["before"])
-    if not percents:
+        leading = leading or found.leading
+        written += [] if is_number(plain) else [row]
+    currencies = {currency for currency, _ in units if currency}
+    if not units or len(currencies) > 1 or len({percent for _, percent in units}) > 1:
         return None
-    if english and len(readings) == 2 and thousands["."] == {","}:
+    if leading and len(readings) == 2 and thousands["."] == {","}:
         # Money has no three decimals, and where its sign is before the number, the decimal mark is mostly a point.
         del readings[","]
     differ = [row for row in written if len(readings) == 2 and readings["."][row] != readings[","][row]]
     return NumberTexts(readings, (differ or written or [-1])[0], not written, tuple(marks))
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A number as it is written; `leading` says whether its currency is before it."""
+
+    digits: str
+    negative: bool
+    percent: bool
+    currency: str
+    leading: bool
+
+
+def _parsed(text: str) -> _Written | None:
+    """The parts of a number; None if the text is none."""
+    found = _TEXT.fullmatch(text)
+    if found is None or (found["sign"] and found["sign2"]) or (found["before"] and found["after"]):
+        return None
+    negative = bool(found["bracket"]) or (found["sign"] or found["sign2"]) in ("-", "−")
+    currency = found["before"] or found["after"] or ""
+    return _Written(found["digits"], negative, bool(found["percent"]), currency, bool(found["before"]))
 
 
 def _value(digits: str, decimal: Decimal, thousands: set[str]) -> float | None:

@@ -223,7 +223,9 @@ def _column(table: Table, name: str, said: list[str]) -> Array:
         return np.full(len(table), np.nan)
     marks = table.marks(name)
     if marks:
-        said.append(f"column {name!r}: {', '.join(map(repr, marks))} {'is' if len(marks) == 1 else 'are'} missing")
+        said.append(
+            f"column {name!r}: {', '.join(map(repr, marks))} {'is' if len(marks) == 1 else 'are'} read as missing"
+        )
     try:
         return np.array([np.nan if v is None else float(v) for v in values])
     except (TypeError, ValueError):

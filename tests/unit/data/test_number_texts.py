@@ -121,7 +121,7 @@ def test_rows_and_samples_are_read_in_the_same_spelling(csv):
 
 
 def test_marks_of_missing_values_among_numbers_are_said(csv):
-    with pytest.warns(TableWarning, match="'a': 'NA', 'null' are missing; column 'b': '-' is read as missing"):
+    with pytest.warns(TableWarning, match="'a': 'NA', 'null' are read as missing; column 'b': '-' is read as missing"):
         data = read_table(csv("a,b,y\nNA,1,1\n3,-,2\nnull,5.5,3\n,6,4\n"), "y")
     assert np.isnan(data.x).tolist() == [[True, False], [False, True], [True, False], [True, False]]
     assert np.isnan(read_table(csv("a,y\n,1\n2,2\n"), "y").x[0, 0])  # an empty field needs no word
