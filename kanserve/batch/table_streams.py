@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from kanserve.batch import arrow_columns
+from kanserve.data.csv_files import LOOKED_AT, check_start, separator_of
 from kanserve.errors import DataError, NotFoundError, reason
 
 if TYPE_CHECKING:
@@ -236,13 +237,17 @@ def _csv(predictor: "BatchPredictor", path: Path, file: Any, as_text: bool) -> t
 
     size = max(file.size(), 1)
     names: list[str] = []
+    with path.open("rb") as opened:
+        start = opened.read(LOOKED_AT)
+    check_start(path, start)
+    separator = separator_of(start)
     try:
         with pyarrow.OSFile(str(path)) as head:
-            names = _csv_reader(head, [], {}).schema.names
+            names = _csv_reader(head, separator, [], {}).schema.names
         wanted = _wanted(predictor, path, names)
         types = {name: pyarrow.string() for name in wanted if as_text}
         types |= {name: pyarrow.float64() for name in wanted if name in predictor.inputs}
-        reader = _csv_reader(file, wanted, types)
+        reader = _csv_reader(file, separator, wanted, types)
     except pyarrow.ArrowInvalid as error:
         raise _csv_error(path, names, error) from None
 
@@ -256,12 +261,13 @@ def _csv(predictor: "BatchPredictor", path: Path, file: Any, as_text: bool) -> t
     return reader.schema, batches()
 
 
-def _csv_reader(file: Any, wanted: list[str], types: dict[str, Any]) -> Any:
+def _csv_reader(file: Any, separator: str, wanted: list[str], types: dict[str, Any]) -> Any:
     """A reader of these columns, or of all. On one thread, since only then do errors have row numbers."""
     import pyarrow.csv as csv
 
     convert = csv.ConvertOptions(column_types=types, include_columns=wanted)
-    return csv.open_csv(file, csv.ReadOptions(use_threads=False, block_size=_READ_BYTES), convert_options=convert)
+    read, parse = csv.ReadOptions(use_threads=False, block_size=_READ_BYTES), csv.ParseOptions(delimiter=separator)
+    return csv.open_csv(file, read, parse, convert)
 
 
 def _csv_error(path: Path, names: list[str], error: Exception) -> DataError:

@@ -8,8 +8,11 @@ import itertools
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
+
+import numpy as np
 
 from kanserve import __version__
 from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError
@@ -26,6 +29,7 @@ from kanserve.cli.commands.card_command import notes, write_card
 from kanserve.cli.commands.export_command import export_network, refuse_unused, warn_not_compared
 from kanserve.cli.commands.flag_types import (
     DEFAULT_FORMATS,
+    Decimal,
     Force,
     Formats,
     Hessian,
@@ -63,6 +67,7 @@ def main() -> None:
     standard_streams.open_closed()
     # So that commands clean up; the server has its own handlers. For SIGINT too, since train.fit answers a
     # KeyboardInterrupt with its best network so far, which is not wanted on the command line.
+    warnings.showwarning = _show_warning
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda number, frame: sys.exit(128 + number))
     try:
@@ -100,6 +105,11 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         _fail(f"{message}. See '{context.command_path if context else _command()} --help'.")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """A warning as one line; whose code it comes from tells the user of a command nothing."""
+    warn(str(message))
 
 
 def _command() -> str:
@@ -148,6 +158,7 @@ def fit(
         Path | None, typer.Option(help="Save progress in this file; the same command resumes from it.")
     ] = None,
     hold_out: HoldOut = 0.0,
+    decimal: Decimal = None,
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
@@ -167,10 +178,11 @@ def fit(
             "--hidden auto cannot be combined with --optimizer or --checkpoint: leave them out, or give the nodes."
         )
     nodes = [] if hidden == "auto" else arguments.hidden(hidden)
-    table_rows = tables.read_table(
-        table, arguments.required(target), inputs or (), "classification" if classify else "auto"
-    )
+    kind: tables.Kind = "classification" if classify else "auto"
+    table_rows = tables.read_table(table, arguments.required(target), inputs or (), kind, decimal=decimal)
     data = arguments.fitted_rows(table_rows, hold_out)
+    if not data.classes and set(np.unique(data.y)) == {0.0, 1.0}:
+        warn(f"{' and '.join(map(repr, data.outputs))}: all values are 0 or 1; --classify learns them as classes")
     free(out, force, reads=[table])
     if hidden == "auto":
         kan = discover(data, seed=seed, report=None if quiet else tell)
@@ -185,6 +197,7 @@ def fit(
         **arguments.scores(train.score(kan, data)),
     }
     words = ["kanserve", "simplify", str(out), str(table), *arguments.holding_out(hold_out)]
+    words += arguments.marked(decimal)
     show(result, as_json, after=[*words, *arguments.repeated(kan, target)])
 
 
@@ -198,6 +211,7 @@ def simplify(
     target: Target = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of the result.")] = Path("simple.safetensors"),
     hold_out: HoldOut = 0.0,
+    decimal: Decimal = None,
     seed: Seed = 0,
     force: Force = False,
     quiet: Quiet = False,
@@ -212,7 +226,7 @@ def simplify(
     from kanserve.simplification import simplify as simplify_kan
 
     kan = arguments.network(kan_file)
-    data = arguments.fitted_rows(arguments.data_of(kan, table, target), hold_out)
+    data = arguments.fitted_rows(arguments.data_of(kan, table, target, decimal), hold_out)
     free(out, force, reads=[kan_file, table])
     simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(simple)))
@@ -229,6 +243,7 @@ def simplify(
     words = ["kanserve", "publish", str(out), "models", "--name", "model"]
     if hold_out:  # else no row of the table is new to the network, so its errors on them say too little
         words += ["--data", str(table), *arguments.holding_out(hold_out), *arguments.repeated(kan, target)]
+        words += arguments.marked(decimal)
     show(result, as_json, after=words)
 
 
@@ -247,6 +262,7 @@ def plot(
         Literal["auto", "light", "dark"],
         typer.Option(help="The background; auto: none, or as the SVG's reader has it."),
     ] = "auto",
+    decimal: Decimal = None,
     force: Force = False,
 ) -> None:
     """Draw a network: nodes, and the curve on each edge, with a thickness by its share of the signal.
@@ -259,7 +275,8 @@ def plot(
     suffix = arguments.one_of("The ending of the picture", out.suffix.lower(), (".png", ".svg", ".pdf"))
     kan = arguments.network(kan_file)
     names = [variable.name for variable in kan.inputs]
-    rows = None if data is None else tables.read_rows(data, names, categories=arguments.categories_of(kan.inputs))
+    known = arguments.categories_of(kan.inputs)
+    rows = None if data is None else tables.read_rows(data, names, categories=known, decimal=decimal)
     free(out, force)
     axes = plot_network(kan, rows, kind=kind, theme=theme)
     figure: Any = axes.figure
@@ -280,6 +297,7 @@ def publish(
     ] = None,
     target: Target = None,
     hold_out: HoldOut = 0.0,
+    decimal: Decimal = None,
     formats: Formats = DEFAULT_FORMATS,
     precision: Precision = "double",
     hessian: Hessian = False,
@@ -310,7 +328,7 @@ def publish(
     kan = arguments.network(kan_file)
     if hold_out and data is None:
         raise InputError("--hold-out says which rows of --data are unseen: give --data too.")
-    rows = None if data is None else arguments.unseen_rows(arguments.data_of(kan, data, target), hold_out)
+    rows = None if data is None else arguments.unseen_rows(arguments.data_of(kan, data, target, decimal), hold_out)
     artifact = compile_kan(
         kan, wanted, name=name, precision=precision, options=options, data=rows, provenance=provenance
     )

@@ -12,6 +12,8 @@ import kanserve_exporters
 from kanserve.artifact import Artifact, directory
 from kanserve.artifact.naming_rules import MANIFEST
 from kanserve.data.dataset import Dataset
+from kanserve.data.near_names import near
+from kanserve.data.number_texts import Decimal
 from kanserve.data.table_files import read_samples, read_table
 from kanserve.errors import AccessError, DataError, FormatError, InputError, KanserveError, NotFoundError
 from kanserve.network import serialization
@@ -82,22 +84,23 @@ def network(path: Path) -> Kan:
         raise FormatError(f"{path}: {error}") from None
 
 
-def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
+def data_of(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
     """The columns of a table that a network was trained on; a classifier does not know its target's name."""
     names = [variable.name for variable in kan.inputs]
     if not kan.classes:
-        return read_table(table, target or [output.name for output in kan.outputs], names)
-    data = read_table(table, required(target), names, "classification")
+        return read_table(table, target or [output.name for output in kan.outputs], names, decimal=decimal)
+    data = read_table(table, required(target), names, "classification", decimal=decimal)
     if data.classes != kan.classes:
         raise DataError(f"The network has the classes {', '.join(kan.classes)}; {table} has {', '.join(data.classes)}.")
     return data
 
 
-def held_out(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
+def held_out(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
     """Samples to score a network on: unused columns may be missing, and so may classes."""
     columns = required(target) if kan.classes else target or [output.name for output in kan.outputs]
     names = [variable.name for variable in kan.inputs]
-    return read_samples(table, columns, names, kan.classes, unused_inputs(kan), categories_of(kan.inputs))
+    known = categories_of(kan.inputs)
+    return read_samples(table, columns, names, kan.classes, unused_inputs(kan), known, decimal=decimal)
 
 
 def categories_of(inputs: Iterable[Variable]) -> dict[str, tuple[str, ...]]:
@@ -125,6 +128,11 @@ def unseen_rows(data: Dataset, hold_out: float) -> Dataset:
 def holding_out(hold_out: float) -> list[str]:
     """The --hold-out option for the next command."""
     return ["--hold-out", f"{hold_out:g}"] if hold_out else []
+
+
+def marked(decimal: Decimal | None) -> list[str]:
+    """The --decimal option for the next command."""
+    return ["--decimal", decimal] if decimal else []
 
 
 def repeated(kan: Kan, target: list[str] | None) -> list[str]:
@@ -159,6 +167,8 @@ def predictor(model: str, access: "ServerAccess") -> Predictor:
         access.refuse(model)
         kan = network(path)
         return _local(kan, lambda rows: evaluate(kan, rows))
+    if path.parent.is_dir() and (hint := near(path.name, (entry.name for entry in path.parent.iterdir()))):
+        raise NotFoundError(f"There is no file or folder {model!r}. {hint}".rstrip())
     return _remote(access, *served(model))
 
 

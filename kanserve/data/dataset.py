@@ -1,8 +1,8 @@
 """Data sets: samples as named arrays, from arrays, (x, y) pairs or DataFrames."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from kanserve.data.frames import (
     NONE,
     Categories,
     DataFrame,
+    as_table,
     check_columns,
     coded,
     column_names,
@@ -20,7 +21,7 @@ from kanserve.data.frames import (
     is_frame,
     split_frame,
 )
-from kanserve.data.labels import is_text, is_whole, label_column, one_hot
+from kanserve.data.labels import check_learnable, is_text, is_whole, label_column, one_hot
 from kanserve.displays import display
 from kanserve.errors import DataError
 
@@ -84,7 +85,10 @@ class Dataset:
     def __post_init__(self) -> None:
         labels, classes = label_column(self.y), self.classes
         if labels is not None and (isinstance(classes, str) or len(classes) > 1 or is_text(labels)):
+            guessed = not isinstance(classes, str) and len(classes) == 0
             values, classes = one_hot(labels, () if isinstance(classes, str) else classes)
+            if guessed:
+                check_learnable(classes, len(values))
             object.__setattr__(self, "y", values)
         elif isinstance(classes, str):
             raise DataError(f"Class labels are one column (N,), got y of shape {np.shape(self.y)}.")
@@ -291,8 +295,9 @@ class Dataset:
         return self.take(np.flatnonzero(self.weights))
 
 
-TrainingData = Dataset | tuple[object, object] | DataFrame
-"""The types of `data` for training and simplification; a DataFrame needs `target`, the columns to learn."""
+TrainingData = Dataset | tuple[object, object] | DataFrame | Mapping[str, Any]
+"""The types of `data` for training and simplification; a DataFrame or a dict of columns needs `target`, the columns to
+learn."""
 
 
 def scaled(weights: Array) -> Array:
@@ -332,7 +337,7 @@ def dataset(
     Only with `tables` inputs may be categorical or missing; a DataFrame's columns in `known` have these categories, and
     its inputs are the columns `wanted`.
     """
-    made = _dataset(data, target, classes, outputs, labels, known, wanted)
+    made = _dataset(as_table(data), target, classes, outputs, labels, known, wanted)
     if not tables:
         made.check_numbers()
     return made
@@ -355,12 +360,12 @@ def _dataset(
     if is_frame(data):
         x, inputs, names, y, categories = split_frame(data, target, known, wanted)
     elif isinstance(data, tuple) and len(data) == 2:
-        x, inputs, categories = _inputs(data[0], known, wanted)
+        x, inputs, categories = _inputs(as_table(data[0]), known, wanted)
         y = data[1]
         names = column_names(y, 1)
     else:
         raise DataError(
-            "Data are a Dataset, a pair (x, y), or a DataFrame of pandas or polars with target=...; "
+            "Data are a Dataset, a pair (x, y), or a DataFrame or dict of columns with target=...; "
             f"got {_described(data)}."
         )
     column = label_column(y)
@@ -370,6 +375,8 @@ def _dataset(
     several = outputs is not None and outputs > 1 and is_whole(column)
     if len(classes) > 1 or labels or several or is_text(column) or is_categorical(y):
         values, labelled = one_hot(column, classes)
+        if not (classes or labels or several):
+            check_learnable(labelled, len(values), names[0] if names else "y")
         return Dataset(x, values, inputs, labelled, labelled, categories=categories)
     return Dataset(x, as_numbers(column, "y"), inputs, names, categories=categories)
 

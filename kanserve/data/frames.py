@@ -1,13 +1,19 @@
-"""Read columns of a pandas or polars DataFrame, or of a pyarrow table, without importing these packages."""
+"""Read columns of a pandas or polars DataFrame, a pyarrow table or a dict, without importing these packages."""
 
+import datetime
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.dates import date_refusal, is_dates
 from kanserve.data.labels import is_text
+from kanserve.data.near_names import near
+from kanserve.data.number_texts import TableWarning, looks_numeric, mostly_numbers, number_texts
 from kanserve.errors import DataError
 
 Array = NDArray[np.float64]
@@ -26,6 +32,50 @@ class DataFrame(Protocol):
     def shape(self) -> Any: ...
 
     def __getitem__(self, name: Any, /) -> Any: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A dict of columns as a table with named columns; DataError unless they are equally long."""
+
+    given: Mapping[Any, Any]
+
+    def __post_init__(self) -> None:
+        shapes = {str(name): np.shape(column) for name, column in self.given.items()}
+        if not shapes or any(len(shape) != 1 for shape in shapes.values()) or len(set(shapes.values())) != 1:
+            shown = ", ".join(f"{name!r} {shape}" for name, shape in list(shapes.items())[:30])
+            raise DataError(
+                f"A dict of columns has a list of values for each name, equally long; got {shown or 'none'}."
+            )
+
+    @property
+    def columns(self) -> list[Any]:
+        return list(self.given)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(next(iter(self.given.values()))), len(self.given)
+
+    def __getitem__(self, name: Any, /) -> Any:
+        column = self.given[name]
+        return (
+            column if hasattr(column, "dtype") or hasattr(column, "type") else np.asarray(column, dtype=_kind(column))
+        )
+
+
+def _kind(column: Sequence[Any]) -> Any:
+    """object for a list with text, whose numbers NumPy would turn into text."""
+    return object if any(isinstance(value, str) or value is None for value in column) else None
+
+
+def is_columns(data: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Whether this is a dict of columns; a sparse matrix of SciPy's may be a dict too."""
+    return isinstance(data, Mapping) and not hasattr(data, "shape")
+
+
+def as_table(data: Any) -> Any:
+    """A dict of columns as a table; anything else as it is."""
+    return Columns(data) if is_columns(data) else data
 
 
 def is_frame(data: object) -> TypeGuard[DataFrame]:
@@ -48,7 +98,8 @@ def split_frame(
     targets = [target] if isinstance(target, str) else list(target)
     for name in targets:
         if name not in names:
-            raise DataError(f"The DataFrame has no column {name!r}. Its columns: {shown}.")
+            hint = near(str(name), map(str, names))
+            raise DataError(f"The DataFrame has no column {name!r}. {hint}Its columns: {shown}.")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(f"The DataFrame has {names.count(twice[0])} columns called {twice[0]!r}; rename them.")
@@ -61,7 +112,7 @@ def split_frame(
         raise DataError("Choose at least one target column and leave at least one input column.")
     x, categories = coded(frame, inputs, known)
     y: Any
-    if len(targets) == 1 and is_categorical(frame[targets[0]]):
+    if len(targets) == 1 and _is_label(frame[targets[0]], targets[0]):
         y = frame[targets[0]]
     else:
         y = np.column_stack([_numbers(frame[name], name) for name in targets])
@@ -102,13 +153,42 @@ def _coded(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Ar
         return _numbers(column, name), ()
     given = _texts(column)
     there = {text for text in given if text is not None}
-    numeric = {text for text in there if is_number(text)}
-    if not numeric:
+    if is_dates(there):
+        raise date_refusal(name)
+    numbers = _written(given, name)
+    if numbers is not None:
+        return numbers, ()
+    if not mostly_numbers(there):
         return codes(given, tuple(sorted(there))), tuple(sorted(there))
-    if numeric < there:
-        row = next(row for row, text in enumerate(given) if text in there - numeric)
-        raise DataError(f"Column {name!r} must be numbers, or categories; row {row + 1} is {given[row]!r:.80}.")
-    return np.array([np.nan if text is None else float(text) for text in given]), ()
+    row = next((row for row, text in enumerate(given) if text is not None and not looks_numeric(text)), None)
+    if row is None:
+        raise DataError(f"Column {name!r} has numbers in several notations or units. Write all in one.")
+    raise DataError(f"Column {name!r} must be numbers, or categories; row {row + 1} is {given[row]!r:.80}.")
+
+
+def _written(texts: Sequence[str | None], name: object) -> Array | None:
+    """The numbers of a column of text, with a warning of what was read; None if it is none of numbers."""
+    found = number_texts(texts)
+    if found is None:
+        return None
+    numbers = found.chosen(None)
+    if numbers is None:
+        raise DataError(
+            f"Column {name!r} is in doubt: {found.doubt(texts)}. Make it numbers first; kanserve.read_table(file, .., "
+            "decimal=',') reads a file with decimal commas, and decimal='.' one with commas between thousands."
+        )
+    if said := found.described(texts, numbers):
+        warnings.warn(f"column {name!r}: {said}", TableWarning, stacklevel=2)
+    return numbers
+
+
+def _is_label(column: Any, name: object) -> bool:
+    """Whether a target holds class labels: categories, or text that is not of numbers, but for whole ones."""
+    if not is_categorical(column) or _own_categories(column) is not None:
+        return is_categorical(column)
+    texts = _texts(column)
+    found = number_texts(texts)
+    return found is None or (found.plain and found.same)
 
 
 def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
@@ -143,28 +223,26 @@ def _plain(value: Any) -> Any:
     return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 
-def is_number(text: str | None) -> bool:
-    """Whether a text is a number."""
-    try:
-        float(text or "")
-    except ValueError:
-        return False
-    return True
-
-
 def is_categorical(column: Any) -> bool:
     """Whether a column holds text or is of the type category."""
     return getattr(getattr(column, "dtype", None), "name", "") == "category" or is_text(np.asarray(column))
 
 
 def column_names(table: object, count: int) -> tuple[str, ...]:
-    """The names of a frame's or a series' `count` columns; empty if they are not strings or not all different."""
+    """The names of a frame's or a series' `count` columns, numbers as their texts; empty if it has none.
+
+    Columns that are numbered 0, 1, .., as pandas numbers those of an array, have no names. DataError for two columns of
+    one name.
+    """
     found = getattr(table, "column_names", getattr(table, "columns", None))
     if found is None:
-        found = [getattr(table, "name", None)]
-    names = tuple(found)
-    usable = all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names) == count
-    return names if usable else ()
+        name = getattr(table, "name", None)
+        return (name,) if isinstance(name, str) and name and count == 1 else ()
+    names = tuple(str(name) for name in found)
+    if len(names) != count or list(found) == list(range(count)) or not all(names):
+        return ()
+    check_columns(names, names)
+    return names
 
 
 def _numbers(column: Any, name: object) -> Array:
@@ -176,6 +254,15 @@ def _numbers(column: Any, name: object) -> Array:
             return values.astype(np.float64)
         except (TypeError, ValueError):
             pass
+    if values.dtype.kind in "OUT" and is_text(values):
+        numbers = _written(_texts(column), name)
+        if numbers is not None:
+            return numbers
+    times = (datetime.date, datetime.time, datetime.timedelta)
+    if values.dtype.kind in "mM" or (
+        values.dtype.kind == "O" and any(isinstance(value, times) for value in values.flat)
+    ):
+        raise date_refusal(name)
     raise DataError(f"Column {name!r} must be numbers, got {getattr(column, 'dtype', values.dtype)}.")
 
 
@@ -211,7 +298,8 @@ def check_columns(columns: Sequence[str], names: Iterable[str]) -> None:
     """DataError unless each of the names is that of one column."""
     missing = [name for name in names if name not in columns]
     if missing:
-        raise DataError(f"The table lacks the column {missing[0]!r}. Its columns: {', '.join(columns[:30])}.")
+        hint = near(missing[0], columns)
+        raise DataError(f"The table lacks the column {missing[0]!r}. {hint}Its columns: {', '.join(columns[:30])}.")
     twice = [name for name in names if columns.count(name) > 1]
     if twice:
         raise DataError(f"The table has {columns.count(twice[0])} columns called {twice[0]!r}; rename them.")

@@ -63,6 +63,24 @@ def one_hot(column: NDArray[Any], classes: Sequence[object] = (), what: str = "y
     return np.eye(len(names))[[numbers[label] for label in given]], names
 
 
+MANY_CLASSES = 20
+"""Of up to so many classes a few rows are a fair, if small, table: each of three rows may have its own label."""
+
+
+def check_learnable(classes: Sequence[str], rows: int, what: str = "y") -> None:
+    """DataError for text that is different in nearly every row, if nobody has said that it is of classes.
+
+    With more classes than half of the rows, most are there once: held out, they were never learned, and learned, they
+    are never checked. Such text is names, or numbers that were not recognised.
+    """
+    if len(classes) > max(MANY_CLASSES, rows / 2):
+        raise DataError(
+            f"{what} has {len(classes)} different texts in {rows} rows, as {classes[0]!r:.40} and {classes[1]!r:.40}: "
+            "too many for classes. If they are numbers, write all in one notation; decimal=',' reads a decimal comma. "
+            "If they are classes, say so: kind='classification' of read_table, --classify, or loss='cross_entropy'."
+        )
+
+
 def _numbers(labels: set[Any], names: tuple[str, ...]) -> dict[Any, int]:
     """The index of each label's class: by name or, if no label is a name, by index."""
     by_name = {label: names.index(str(label)) for label in labels if str(label) in names}

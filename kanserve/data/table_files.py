@@ -1,33 +1,44 @@
 """Read data sets from CSV and Parquet files."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.csv_files import Table, read_file
 from kanserve.data.dataset import Dataset
-from kanserve.data.frames import NONE, Categories, category_text, codes, is_number
-from kanserve.data.labels import one_hot
-from kanserve.errors import DataError, MissingDependencyError, NotFoundError
-
-if TYPE_CHECKING:
-    import pyarrow
+from kanserve.data.dates import date_refusal, is_dates
+from kanserve.data.frames import NONE, Categories, category_text, codes
+from kanserve.data.labels import check_learnable, one_hot
+from kanserve.data.near_names import near
+from kanserve.data.number_texts import Decimal, TableWarning, looks_numeric, mostly_numbers
+from kanserve.errors import DataError
 
 Array = NDArray[np.float64]
 Kind = Literal["auto", "regression", "classification"]
+MOST_SAID = 5  # columns in a warning: more are not read
 
 
 def read_table(
-    path: str | os.PathLike[str], target: str | Sequence[str], inputs: Sequence[str] = (), kind: Kind = "auto"
+    path: str | os.PathLike[str],
+    target: str | Sequence[str],
+    inputs: Sequence[str] = (),
+    kind: Kind = "auto",
+    *,
+    decimal: Decimal | None = None,
 ) -> Dataset:
     """Read a CSV or Parquet file: `target` columns to learn, from `inputs` (default: every other column).
 
     A single target of text, or any single target with kind="classification", makes a classifier whose classes are
     the sorted distinct values. Inputs of text are categorical, and empty fields of inputs are missing values.
+
+    The separator of a CSV file (comma, semicolon, tab or |) is looked for. Text is numbers where one convention fits
+    every value of a column: "$175,349", "12 %" (0.12), "1.234,5", "1 234"; NA, N/A, null, - and ? among numbers are
+    missing values. A `TableWarning` says what was read so.
 
     Parameters
     ----------
@@ -39,6 +50,8 @@ def read_table(
         By default every other column.
     kind : {"auto", "regression", "classification"}
         "auto" makes a classifier of a single column of text.
+    decimal : {".", ","}, optional
+        The decimal mark of numbers that may be read in two ways: "1,234" alone is 1234 with "." and 1.234 with ",".
 
     Returns
     -------
@@ -50,7 +63,8 @@ def read_table(
     NotFoundError
         There is no such file.
     DataError
-        A column is missing, or is neither numbers nor text.
+        A column is missing, is neither numbers nor text, holds dates or has numbers in doubt; or a target of text is
+        different in nearly every row.
 
     Examples
     --------
@@ -61,21 +75,27 @@ def read_table(
     Dataset(2 rows, 1 inputs, outputs y)
     """
     target = [target] if isinstance(target, str) else target
-    table = _read(Path(path))
-    names = list(table.column_names)
-    wanted = list(inputs) or [name for name in names if name not in target]
-    _check_columns(path, table, [*target, *wanted])
+    table = read_file(path, decimal)
+    wanted = list(inputs) or [name for name in table.names if name not in target]
+    _check_columns(table, [*target, *wanted])
     if not target or not wanted:
         raise DataError("Choose at least one target column and leave at least one input column.")
     if set(target) & set(wanted):
         raise DataError(f"Column {sorted(set(target) & set(wanted))[0]!r} is both an input and a target.")
-    if table.num_rows == 0:
+    if len(table) == 0:
         raise DataError(f"{path} has a header but no rows.")
-    x, categories = _coded(table, wanted, path)
-    if kind == "classification" or (kind == "auto" and len(target) == 1 and _is_text(table, target[0])):
-        y, classes = _one_hot(table, target, path)
+    said: list[str] = []
+    x, categories = _coded(table, wanted, said)
+    if kind == "classification" or (kind == "auto" and len(target) == 1 and table.is_text(target[0])):
+        y, classes = _one_hot(table, target)
+        if kind == "auto":
+            if all(map(looks_numeric, classes)):
+                _column(table, target[0], said)  # which says why these are no numbers
+            check_learnable(classes, len(table), f"{path}: column {target[0]!r}")
+        _say(said)
         return Dataset(x, y, tuple(wanted), classes, classes, categories=categories)
-    y = np.column_stack([_column(table, name, path) for name in target])
+    y = np.column_stack([_column(table, name, said) for name in target])
+    _say(said)
     return Dataset(x, y, tuple(wanted), tuple(target), categories=categories)
 
 
@@ -84,12 +104,17 @@ def read_rows(
     inputs: Sequence[str],
     absent: Mapping[str, float] = MappingProxyType({}),
     categories: Categories = NONE,
+    *,
+    decimal: Decimal | None = None,
 ) -> Array:
     """Read rows (N, inputs) for prediction from a CSV or Parquet file; missing values become NaN.
 
     A missing column gets its value in `absent` in every row; the `categories` of an input become their codes.
     """
-    return _inputs(_read(Path(path)), path, inputs, absent, categories)
+    said: list[str] = []
+    x = _inputs(read_file(path, decimal), inputs, absent, categories, said)
+    _say(said)
+    return x
 
 
 def read_samples(
@@ -99,36 +124,49 @@ def read_samples(
     classes: Sequence[str] = (),
     absent: Mapping[str, float] = MappingProxyType({}),
     categories: Categories = NONE,
+    *,
+    decimal: Decimal | None = None,
 ) -> Dataset:
     """Read samples to score a network on; the target's labels must be among its `classes`."""
-    table = _read(Path(path))
-    _check_columns(path, table, target)
-    x = _inputs(table, path, inputs, absent, categories)
+    table, said = read_file(path, decimal), list[str]()
+    _check_columns(table, target)
+    x = _inputs(table, inputs, absent, categories, said)
     if not len(x):
         raise DataError(f"{path} has a header but no rows.")
     if classes:
-        y, names = _one_hot(table, target, path, classes)
+        y, names = _one_hot(table, target, classes)
+        _say(said)
         return Dataset(x, y, tuple(inputs), (), names, categories=categories)
-    y = np.column_stack([_column(table, name, path) for name in target])
+    y = np.column_stack([_column(table, name, said) for name in target])
+    _say(said)
     return Dataset(x, y, tuple(inputs), tuple(target), categories=categories)
 
 
+def _say(said: Sequence[str]) -> None:
+    """One warning of what was read, with the first columns."""
+    if said:
+        more = f"; and {len(said) - MOST_SAID} more columns" if len(said) > MOST_SAID else ""
+        warnings.warn("; ".join(said[:MOST_SAID]) + more, TableWarning, stacklevel=3)
+
+
 def _inputs(
-    table: "pyarrow.Table", path: object, inputs: Sequence[str], absent: Mapping[str, float], categories: Categories
+    table: Table, inputs: Sequence[str], absent: Mapping[str, float], categories: Categories, said: list[str]
 ) -> Array:
     """The columns (N, inputs); missing ones have their values in `absent`."""
-    present = set(table.column_names)
-    _check_columns(path, table, [name for name in inputs if name in present or name not in absent])
+    present = set(table.names)
+    _check_columns(table, [name for name in inputs if name in present or name not in absent])
     columns = [
-        _coded(table, [name], path, categories)[0] if name in present else np.full((table.num_rows, 1), absent[name])
+        np.full((len(table), 1), absent[name])
+        if name not in present
+        else _coded(table, [name], said, categories)[0]
+        if name in categories
+        else _column(table, name, said)[:, None]
         for name in inputs
     ]
     return np.concatenate(columns, axis=1)
 
 
-def _coded(
-    table: "pyarrow.Table", names: Sequence[str], path: object, known: Categories = NONE
-) -> tuple[Array, Categories]:
+def _coded(table: Table, names: Sequence[str], said: list[str], known: Categories = NONE) -> tuple[Array, Categories]:
     """The columns (N, names), and the categories of those that are categorical: in `known`, or else all text.
 
     Text of which some is a number is not categorical, but an error.
@@ -136,16 +174,17 @@ def _coded(
     columns, found = [], dict[str, tuple[str, ...]]()
     for name in names:
         texts: list[str | None] = []
-        if name in known or _is_text(table, name):
-            listed = table.column(name).to_pylist()
-            listed = [_spelt(value, known.get(name, ())) for value in listed]
+        if name in known or table.is_text(name):
+            listed = [_spelt(value, known.get(name, ())) for value in table.values(name)]
             texts = [None if value is None or value == "" else category_text(value) for value in listed]
         there = {text for text in texts if text is not None}
-        if there and (name in known or not any(map(is_number, there))):
+        if name not in known and is_dates(there):
+            raise date_refusal(name, f"{table.path}: column")
+        if there and (name in known or not mostly_numbers(there)):
             found[name] = known.get(name) or tuple(sorted(there))
             columns.append(codes(texts, found[name]))
         else:
-            columns.append(_column(table, name, path))
+            columns.append(_column(table, name, said))
     return np.column_stack(columns), found
 
 
@@ -155,77 +194,56 @@ def _spelt(value: object, known: Sequence[str]) -> object:
     return small if isinstance(value, bool) and str(value) not in known and small in known else value
 
 
-def _check_columns(path: object, table: "pyarrow.Table", wanted: Sequence[str]) -> None:
+def _check_columns(table: Table, wanted: Sequence[str]) -> None:
     """DataError for the first column that the table lacks."""
-    names = table.column_names
     for name in wanted:
-        if name in names:
-            continue
-        other = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
-        hint = f" Its columns are separated by {other!r}: write it with commas." if other else ""
-        raise DataError(f"{path} has no column {name!r}. Its columns: {', '.join(names)}.{hint}")
+        if name not in table.names:
+            raise DataError(
+                f"{table.path} has no column {name!r}. {near(name, table.names)}Its columns: {', '.join(table.names)}."
+            )
 
 
-def _read(path: Path) -> "pyarrow.Table":
+def _column(table: Table, name: str, said: list[str]) -> Array:
+    """One column as float64, missing values as NaN; what is to be said of it is added to `said`."""
+    written = table.numbers(name)
+    if written is not None:
+        numbers, described = written
+        said += [f"column {name!r}: {described}"] if described else []
+        return numbers
+    values = table.values(name)
+    if table.is_text(name):
+        for row, value in enumerate(values):
+            if value is not None and value != "" and not looks_numeric(value):
+                raise DataError(f"{table.path}: column {name!r} must be numbers; row {row + 1} is {value!r:.80}.")
+        if any(values):
+            raise DataError(
+                f"{table.path}: column {name!r} has numbers in several notations or units, as {_examples(values)}. "
+                "Write all in one."
+            )
+        return np.full(len(table), np.nan)
+    marks = table.marks(name)
+    if marks:
+        said.append(
+            f"column {name!r}: {', '.join(map(repr, marks))} {'is' if len(marks) == 1 else 'are'} read as missing"
+        )
     try:
-        import pyarrow
-        import pyarrow.csv
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingDependencyError("pyarrow", "tables") from None
-    if not path.exists():
-        raise NotFoundError(f"There is no file {os.fspath(path)!r}.")
-    if path.is_dir():
-        raise DataError(f"{os.fspath(path)!r} is a folder; give a CSV or Parquet file.")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty.")
-    try:
-        parquet = path.suffix.lower() in (".parquet", ".pq")
-        table = pyarrow.parquet.read_table(path) if parquet else pyarrow.csv.read_csv(path)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
-    try:
-        names = table.column_names
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8: its header has other characters. Save it as UTF-8.") from None
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError(f"{path} has {names.count(twice[0])} columns called {twice[0]!r}; rename them.")
-    return table
-
-
-def _is_text(table: "pyarrow.Table", name: str) -> bool:
-    import pyarrow
-
-    kind = table.schema.field(name).type
-    return bool(
-        pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_dictionary(kind)
-    )
-
-
-def _column(table: "pyarrow.Table", name: str, path: object) -> Array:
-    """One column as float64, missing values as NaN."""
-    values = table.column(name)
-    if _is_text(table, name):
-        for row, value in enumerate(values.to_pylist()):
-            try:
-                float(value)
-            except (TypeError, ValueError):
-                raise DataError(f"{path}: column {name!r} must be numbers; row {row + 1} is {value!r}.") from None
-        return np.array([float(value) for value in values.to_pylist()])
-    try:
-        return np.array([np.nan if v is None else float(v) for v in values.to_pylist()])
+        return np.array([np.nan if v is None else float(v) for v in values])
     except (TypeError, ValueError):
-        kind = str(table.schema.field(name).type)
+        kind = str(table.columns.schema.field(name).type)
+        if kind.startswith(("date", "time", "duration")):
+            raise date_refusal(name, f"{table.path}: column") from None
         got = "text that is not UTF-8. Save the file as UTF-8" if kind == "binary" else kind
-        raise DataError(f"{path}: column {name!r} must be numbers, got {got}.") from None
+        raise DataError(f"{table.path}: column {name!r} must be numbers, got {got}.") from None
 
 
-def _one_hot(
-    table: "pyarrow.Table", target: Sequence[str], path: object, classes: Sequence[str] = ()
-) -> tuple[Array, tuple[str, ...]]:
+def _examples(values: Sequence[str | None]) -> str:
+    there = sorted({value for value in values if value}, key=lambda value: (len(value), value))
+    return f"{there[0]!r:.40} and {there[-1]!r:.40}"
+
+
+def _one_hot(table: Table, target: Sequence[str], classes: Sequence[str] = ()) -> tuple[Array, tuple[str, ...]]:
     """The class of each row as columns (N, classes), and the names of the classes."""
     if len(target) != 1:
         raise DataError(f"A classifier has one target column, got {len(target)}.")
-    labels = np.array([_spelt(value, classes) for value in table.column(target[0]).to_pylist()], dtype=object)
-    return one_hot(labels, classes, what=f"{path}: column {target[0]!r}")
+    labels = np.array([_spelt(value, classes) for value in table.values(target[0])], dtype=object)
+    return one_hot(labels, classes, what=f"{table.path}: column {target[0]!r}")

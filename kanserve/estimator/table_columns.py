@@ -1,11 +1,22 @@
 """Columns of DataFrames with categories and missing values as the numbers that scikit-learn checks."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.data.frames import Categories, column_names, frame_numbers, is_frame
+from kanserve.data.frames import (
+    Categories,
+    Columns,
+    check_columns,
+    column_names,
+    frame_numbers,
+    is_categorical,
+    is_columns,
+    is_frame,
+)
+from kanserve.data.labels import is_text
 from kanserve.errors import DataError
 from kanserve.network.kan import Kan
 
@@ -15,17 +26,22 @@ Array = NDArray[np.float64]
 def coded(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]:
     """X, a frame's categories as codes: those of a fitted network, or else X's own; and the categories of each column.
 
-    Another frame of the same package is returned if there are any; anything else stays as it is.
+    Another frame of the same package is returned if there are any, or numbers that are written as text; of a dict of
+    columns one of pandas or polars, whose names scikit-learn reads. Rows of text for a network with categories become
+    its codes. Anything else stays as it is.
     """
+    if is_columns(X):
+        X = _frame(X)
+    elif kan is not None and any(one.categories for one in kan.inputs):
+        X = _rows_by_position(X, kan)
     if not is_frame(X) or len(X.columns) == 0:
         return X, {}
     columns = list(X.columns)
     known = {} if kan is None else {str(c): one.categories for c, one in zip(columns, kan.inputs, strict=False)}
     known = {name: categories for name, categories in known.items() if categories}
-    if len(set(columns)) < len(columns):
-        return X, {}
+    check_columns([str(name) for name in columns], [str(name) for name in columns])
     numbers, found = frame_numbers(X, known)
-    if not found:
+    if not found and not any(is_categorical(X[name]) for name in columns):
         return X, {}
     names = column_names(X, len(columns)) or tuple(f"x{i + 1}" for i in range(len(columns)))
     if kan is not None and names == tuple(one.name for one in kan.inputs):  # else scikit-learn refuses the names
@@ -34,6 +50,35 @@ def coded(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]:
     package: Any = type(X)
     made = package(numbers, columns=columns, index=X.index) if hasattr(X, "index") else package(numbers, schema=columns)
     return made, {names[i]: found[str(c)] for i, c in enumerate(columns) if str(c) in found}
+
+
+def _frame(columns: Mapping[Any, Any]) -> Any:
+    """A dict of columns as a DataFrame of pandas or polars; as an array, without names, where neither is installed."""
+    Columns(columns)  # which checks it
+    for package in ("pandas", "polars"):
+        try:
+            return __import__(package).DataFrame(dict(columns))
+        except ImportError:
+            continue
+    return np.column_stack([np.asarray(column) for column in columns.values()])
+
+
+def _rows_by_position(X: Any, kan: Kan) -> Any:
+    """Rows that hold text, in the codes of the categories at their positions; anything else as it is."""
+    if is_frame(X):
+        return X
+    try:
+        rows = np.asarray(X, dtype=None if isinstance(X, np.ndarray) else object)
+    except ValueError:  # rows of different lengths: scikit-learn's error says so
+        return X
+    if rows.ndim != 2 or rows.shape[1] != len(kan.inputs) or not is_text(rows.ravel()):
+        return X
+    table = Columns({one.name: rows[:, i] for i, one in enumerate(kan.inputs)})
+    known = {one.name: one.categories for one in kan.inputs if one.categories}
+    numbers, found = frame_numbers(table, known)
+    for name in found.keys() - known.keys():
+        raise DataError(f"Column {name!r} has categories, and is a number in the network.")
+    return numbers
 
 
 def check_missing(kan: Kan, x: Array) -> None:

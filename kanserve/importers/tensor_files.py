@@ -49,6 +49,11 @@ def parse(data: bytes, name: str) -> dict[str, NDArray[Any]]:
         raise CheckpointError(f"{name} is one array without a name; save all of them with numpy.savez.")
     if data[:8] == b"\x89HDF\r\n\x1a\n":
         raise CheckpointError(f"{name} is HDF5, which is not read; save the arrays with numpy.savez.")
+    if b"\0" not in data[:1000]:
+        raise CheckpointError(
+            f"{name} is text, such as a table, and no checkpoint: give a torch file, .safetensors, .npz or pykan's "
+            "checkpoint; kanserve.read_table and 'kanserve fit' read tables."
+        )
     raise CheckpointError(
         f"{name} is damaged or of no kind that is read: a torch file, .safetensors, .npz or pykan's checkpoint."
     )

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.data.frames import input_columns, is_frame
+from kanserve.data.frames import as_table, input_columns, is_frame
 from kanserve.errors import DataError
 from kanserve.network.encoding import encode, encodes, has_no_slope
 from kanserve.network.functions import FUNCTIONS
@@ -257,8 +257,9 @@ def input_slopes(kan: Kan, rows: Array) -> Array:
 
 
 def as_rows(kan: Kan, x: ArrayLike) -> Array:
-    """x as float64 (N, inputs); DataError if it is not such an array. Columns of a DataFrame count by their names."""
+    """x as float64 (N, inputs); DataError if it is not such an array. Columns of a table count by their names."""
     require_kan(kan)
+    x = as_table(x)
     if is_frame(x):
         return input_columns(x, {one.name: one.categories for one in kan.inputs})
     try:

@@ -34,6 +34,7 @@ from kanserve.network.layer import neutral_affine
 
 VERSION, COMPACT, ENCODED = 1, 2, 3
 _LONGEST_NAME = 10_000
+_LOOKED_AT = 8  # bytes
 _LARGEST = sys.float_info.max
 _ARRAYS = (
     "knots",
@@ -140,6 +141,11 @@ def loads(data: bytes) -> Kan:
         struct.error,
         RecursionError,
     ) as error:
+        if data and b"\0" not in data[:_LOOKED_AT]:  # a header of safetensors begins with its length
+            raise FormatError(
+                "This is not a kanserve network but text, such as a table: give the .safetensors file that "
+                "'kanserve fit' or kanserve.save wrote."
+            ) from None
         raise FormatError(f"This is not a kanserve network (a 'kan' header in safetensors): {reason(error)}.") from None
 
 

@@ -14,6 +14,7 @@ from kanserve.artifact import directory, signing
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.manifest import Manifest
 from kanserve.artifact.signing import ModelVersion, Verifier
+from kanserve.data.near_names import near
 from kanserve.errors import InputError, NotFoundError
 from kanserve.network.conformal_intervals import interval_of
 from kanserve.network.evaluate import as_rows
@@ -313,7 +314,10 @@ def _read(
         if len(there) > 1:
             raise InputError(f"{os.fspath(path)!r} has {len(there)} models; say which one by name: {', '.join(there)}.")
         (name,) = there
-    version = source.versions(name)[-1] if version is None else version
+    try:
+        version = source.versions(name)[-1] if version is None else version
+    except NotFoundError as error:
+        raise NotFoundError(f"{error} {near(name, source.names())}".strip()) from None
     return source.read(name, version), (name, version)
 
 

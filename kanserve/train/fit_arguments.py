@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, some
-from kanserve.data.frames import is_frame
+from kanserve.data.frames import as_table, is_frame
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.kan import Kan
 from kanserve.train.common.argument_checks import increasing, is_number, not_negative, whole
@@ -48,6 +48,7 @@ def smoothing_strengths(
 
 def validation_rows(given: float | TrainingData, target: Target, data: Dataset) -> float | Dataset:
     """The share to hold out, or the validation rows as a Dataset."""
+    given = as_table(given)
     if not isinstance(given, Dataset | tuple) and not is_frame(given):
         return cast(float, given)  # `_check` refuses what is no share
     outputs = len(data.classes) or data.y.shape[1]
@@ -145,6 +146,18 @@ def chosen_method(
     if not penalised and parameters(kan) <= most and (few_rows or loss != "cross_entropy"):
         return "lm"
     return "lbfgs" if few_rows and not penalised else "adam"
+
+
+def unused_arguments(method: Method, device: str, learning_rate: float | None, batch: int | None) -> tuple[str, ...]:
+    """What to say of arguments that Levenberg-Marquardt does not use."""
+    given = {"device": device if device != "cpu" else None, "learning_rate": learning_rate, "batch": batch}
+    names = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    if method != "lm" or not names:
+        return ()
+    return (
+        f"Not used: {', '.join(names)}. This fit is by Levenberg-Marquardt, on the processor and with all rows at each "
+        "step. Pass optimizer='adam', or 'lbfgs', which uses device and learning_rate.",
+    )
 
 
 def start_count(method: str, loss: str, penalised: bool, kan: Kan) -> int:

@@ -48,6 +48,7 @@ from kanserve.train.fit_arguments import (
     smoothing_strengths,
     start_count,
     training_rows,
+    unused_arguments,
     validation_rows,
 )
 from kanserve.train.lm import schedule
@@ -335,7 +336,8 @@ def fit(
             return train(template, rows, None, None, alone, Watch(False, None), Checkpoint())[0]
 
         again = refit if kept_inputs.all() else None
-        fitted = Fitted(judged, learned, held, of, extrapolation == "clip", few, again)
+        unused = unused_arguments(method, device, learning_rate, batch)
+        fitted = Fitted(judged, learned, held, of, extrapolation == "clip", few, unused, again)
         warn_of(fitted, stacklevel=3)
     except KeyboardInterrupt:
         if watch.best is None:

@@ -51,6 +51,8 @@ def _chosen(
         return first_encoding(data, filled, loss.robust)
     train = data if out is None else data.without(out)
     inputs = first_encoding(train, filled, loss.robust)
+    if int(filled.sum()) + sum(map(len, data.categories.values())) > len(train):
+        return inputs  # a search of more numbers than answers learns these by heart, and takes minutes
     best, least = inputs, np.inf
     for _ in range(TRAINING.table_fit_rounds):
         with warnings.catch_warnings():

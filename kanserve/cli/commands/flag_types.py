@@ -1,7 +1,7 @@
 """Arguments and options shared by several commands."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,10 @@ DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
 KanFile = Annotated[Path, typer.Argument(help="A network: the .safetensors file that 'kanserve fit' wrote.")]
 TableFile = Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")]
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="The column to learn; repeat for several.")]
+Decimal = Annotated[
+    Literal[".", ","] | None,
+    typer.Option(help="The decimal mark of numbers in a CSV file that may be read in two ways, such as 1,234 alone."),
+]
 HoldOut = Annotated[
     float,
     typer.Option(

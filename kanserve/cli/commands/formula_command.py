@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Force, Json, Quiet, Seed, Target
+from kanserve.cli.commands.flag_types import Decimal, Force, Json, Quiet, Seed, Target
 from kanserve.cli.commands.formula_sources import Shown, alternatives, of_model
 from kanserve.cli.commands.server_access import ServerAccess, ServerName, Tls, TlsCa, TlsCertificate, TlsKey, TokenFile
 from kanserve.cli.terminal import finite, free, listed, show, write_whole
@@ -56,6 +56,7 @@ def show_formula(
     jobs: Annotated[int, typer.Option(min=-1, help="Worker processes of the search; -1: one per core.")] = 1,
     pick: Annotated[int | None, typer.Option(min=1, help="The number of the formula to write to --out.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file for the found formula's network.")] = None,
+    decimal: Decimal = None,
     seed: Seed = 0,
     tls: Tls = False,
     tls_ca: TlsCa = None,
@@ -83,7 +84,7 @@ def show_formula(
         if pick is not None and out is None:
             raise InputError("--pick chooses the formula to write to a file; name the file with --out.")
         table = Path(source)
-        rows = read_table(table, arguments.required(target), inputs or (), "regression")
+        rows = read_table(table, arguments.required(target), inputs or (), "regression", decimal=decimal)
         known_units = arguments.pairs("--units", units, "m=kg,v=m/s") or None
         if out is not None:
             free(out, force, reads=[table])
@@ -103,7 +104,7 @@ def show_formula(
         return
     if inputs or units or pick is not None or out is not None:
         raise InputError("--input, --units, --pick and --out are for a search: give a .csv or .parquet file first.")
-    shown = of_model(source, data, target, strict, access)
+    shown = of_model(source, data, target, strict, access, decimal)
     if pareto:
         listed([row for law in shown for row in alternatives(law, style)], as_json)
     elif as_json:

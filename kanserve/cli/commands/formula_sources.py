@@ -7,6 +7,7 @@ from typing import Any
 
 from kanserve.cli import arguments
 from kanserve.cli.commands.server_access import ServerAccess
+from kanserve.data.number_texts import Decimal
 from kanserve.errors import InputError, NotFoundError
 from kanserve.formula import Formula, formulas
 from kanserve.formula import from_json as formulas_from
@@ -69,7 +70,12 @@ class Shown:
 
 
 def of_model(
-    source: str, data: Path | None, target: list[str] | None, strict: bool, access: ServerAccess
+    source: str,
+    data: Path | None,
+    target: list[str] | None,
+    strict: bool,
+    access: ServerAccess,
+    decimal: Decimal | None,
 ) -> list[Shown]:
     """The formulas of a network's file, of a published version, or of a model of a server.
 
@@ -87,12 +93,12 @@ def of_model(
         if not all(law.tree for law in found):  # of a large network, which are not stored
             found = formulas(artifact.kan(), strict=False)
         if data is not None:
-            return _with_rows(artifact.kan(), found, data, target)
+            return _with_rows(artifact.kan(), found, data, target, decimal)
         return [Shown.of(law, known[q] if known else None) for q, law in enumerate(found)]
     if path.suffix == ".safetensors" or path.exists() or "/" not in source:
         access.refuse(source)
         kan = arguments.network(path)
-        return _with_rows(kan, formulas(kan, strict=strict), data, target)
+        return _with_rows(kan, formulas(kan, strict=strict), data, target, decimal)
     if data is not None:
         raise InputError("--data is for a network's file or a version's folder, not for a served model.")
     if strict:
@@ -121,10 +127,12 @@ def alternatives(one: Shown, style: str) -> list[dict[str, Any]]:
     ]
 
 
-def _with_rows(kan: Kan, found: Sequence[Formula], table: Path | None, target: list[str] | None) -> list[Shown]:
+def _with_rows(
+    kan: Kan, found: Sequence[Formula], table: Path | None, target: list[str] | None, decimal: Decimal | None
+) -> list[Shown]:
     if table is None or kan.classes:
         return [Shown.of(law) for law in found]
-    rows = arguments.data_of(kan, table, target)
+    rows = arguments.data_of(kan, table, target, decimal)
     return [Shown.of(law, evidence(law, encode(kan, rows.x), rows.y[:, q])) for q, law in enumerate(found)]
 
 

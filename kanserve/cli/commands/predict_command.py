@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Force, Json, TableFile
+from kanserve.cli.commands.flag_types import Decimal, Force, Json, TableFile
 from kanserve.cli.commands.server_access import ServerAccess, ServerName, Tls, TlsCa, TlsCertificate, TlsKey, TokenFile
 from kanserve.cli.terminal import finite, free, warn, write_whole
 
@@ -20,6 +20,7 @@ def predict_rows(
     ],
     table: TableFile,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A CSV file; default: standard output.")] = None,
+    decimal: Decimal = None,
     tls: Tls = False,
     tls_ca: TlsCa = None,
     tls_certificate: TlsCertificate = None,
@@ -44,7 +45,7 @@ def predict_rows(
 
     access = ServerAccess(tls, tls_ca, tls_certificate, tls_key, server_name, token_file)
     predictor = arguments.predictor(model, access)
-    rows = tables.read_rows(table, predictor.inputs, predictor.unused, predictor.categories)
+    rows = tables.read_rows(table, predictor.inputs, predictor.unused, predictor.categories, decimal=decimal)
     if out is not None:
         free(out, force, reads=[table, Path(model)])
     columns, outside = predictor.predict(rows)

@@ -4,12 +4,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Force, Json, Quiet, Target
+from kanserve.cli.commands.flag_types import Decimal, Force, Json, Quiet, Target
 from kanserve.cli.terminal import free, listed, show, warn, write_whole
 from kanserve.errors import InputError
 
@@ -50,6 +50,7 @@ def score_network(
         typer.Option("--interval", help="With --model: columns of prediction intervals of this level."),
     ] = None,
     prefix: Annotated[str, typer.Option(help="With --model: what the names of the new columns begin with.")] = "",
+    decimal: Decimal = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -78,12 +79,14 @@ def score_network(
             raise InputError(f"{wrong[0]} needs --model, the model that predicts the file.")
         if len(files) != 2:
             raise InputError(f"Give a network and a table, or a table and --model; got {len(files)} files.")
-        _score(files[0], files[1], target, as_json)
+        _score(files[0], files[1], target, decimal, as_json)
         return
     if len(files) != 1:
         raise InputError(f"With --model, give one file to predict; got {len(files)}.")
     if target:
         raise InputError("--target is for scoring a network; with --model nothing is compared.")
+    if decimal:
+        raise InputError("--decimal is for scoring a network; --model reads numbers with a decimal point.")
     if as_json and out is None:
         raise InputError("--json needs --out: without it the rows go to standard output.")
     from kanserve.batch import BatchPredictor
@@ -95,12 +98,14 @@ def score_network(
     _predict(predictor, files[0], out, force=force, quiet=quiet, as_json=as_json)
 
 
-def _score(kan_file: Path, table: Path, target: list[str] | None, as_json: bool) -> None:
+def _score(
+    kan_file: Path, table: Path, target: list[str] | None, decimal: Literal[".", ","] | None, as_json: bool
+) -> None:
     from kanserve import train
     from kanserve.network.training_range import outside
 
     kan = arguments.network(kan_file)
-    data = arguments.held_out(kan, table, target)
+    data = arguments.held_out(kan, table, target, decimal)
     found = train.score(kan, data)
     if beyond := int(outside(kan, data.x).sum()):
         warn(f"{beyond} of {len(data)} rows are outside the range of the training data")

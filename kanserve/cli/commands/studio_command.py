@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Seed, Target
+from kanserve.cli.commands.flag_types import Decimal, Seed, Target
 from kanserve.errors import InputError
 
 _TABLES = (".csv", ".parquet", ".pq")
@@ -32,6 +32,7 @@ def open_studio(
     tls_certificate: Annotated[Path | None, typer.Option(help="A PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, a PEM file.")] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    decimal: Decimal = None,
     seed: Seed = 0,
 ) -> None:
     """Open a page on this machine to see, prune, snap, compare, export and publish a network, until Ctrl-C.
@@ -53,16 +54,19 @@ def open_studio(
     if Path(model).suffix.lower() in _TABLES:
         table = Path(model)
         wanted = arguments.required(target)
-        opened = open_table(tables.read_table(table, wanted), table.stem, arguments.hidden(hidden))
+        opened = open_table(tables.read_table(table, wanted, decimal=decimal), table.stem, arguments.hidden(hidden))
         if data is not None:
             assert opened.data is not None
-            unseen = tables.read_samples(data, wanted, opened.data.inputs, opened.data.classes)
+            known = opened.data
+            unseen = tables.read_samples(
+                data, wanted, known.inputs, known.classes, categories=known.categories, decimal=decimal
+            )
             opened = replace(opened, unseen=unseen)
     else:
         opened = open_network(model, name)
         assert opened.kan is not None
         if data is not None:
-            opened = replace(opened, data=arguments.data_of(opened.kan, data, target))
+            opened = replace(opened, data=arguments.data_of(opened.kan, data, target, decimal))
         elif target:
             raise InputError("--target names a column of a table: give the table with --data.")
     if repository:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.frames import DataFrame, is_frame, named_columns
+from kanserve.data.frames import DataFrame, as_table, is_frame, named_columns
 from kanserve.data.row_weights import weighted
 from kanserve.errors import DataError
 from kanserve.formula import evaluate_tree, formulas
@@ -192,6 +192,7 @@ class ScoredFormula:
         return self.uncertainty.interval(self._inputs_of(x), level)
 
     def _inputs_of(self, x: ArrayLike | DataFrame) -> Array:
+        x = as_table(x)
         rows: Any = named_columns(x, [variable.name for variable in self.kan.inputs]) if is_frame(x) else x
         return as_rows(self.kan, rows)
 

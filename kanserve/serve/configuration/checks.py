@@ -40,6 +40,11 @@ def _places(settings: Settings, named: Named) -> Iterator[str]:
     url = "://" in settings.repository
     if not settings.repository:
         yield f"{named('repository')}: wanted a folder or a URL, got nothing"
+    elif not url and Path(settings.repository).is_file():
+        yield (
+            f"{named('repository')}: {settings.repository!r} is a file, and a repository is a folder: 'kanserve "
+            "publish kan.safetensors models --name NAME' makes one of a network"
+        )
     elif not url and not Path(settings.repository).is_dir():
         yield f"{named('repository')}: there is no folder {settings.repository!r}"
     if url and not settings.require_signature and not settings.trust_remote_code:

@@ -11,6 +11,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import TrainingError
 from kanserve.network.kan import Kan
 from kanserve.train.common.constant_guard import errors, errors_of_constant
+from kanserve.train.common.input_warnings import describe_inputs
 from kanserve.train.common.losses import LossFunction
 from kanserve.train.common.training_settings import TRAINING
 
@@ -54,13 +55,15 @@ class Fitted:
     clips: bool
     few: bool = False
     """Whether there are no validation rows because there are too few rows."""
+    unused: tuple[str, ...] = ()
+    """What to say of arguments that were given and had no effect."""
     refit: Callable[[Dataset], Kan] | None = None
     """Fits the same network to other rows; None if the choice of its inputs has seen all rows."""
 
 
 def warn_of(one: Fitted, stacklevel: int) -> None:
     """One `TrainingWarning` for each thing to say; none of a good fit."""
-    for text in (*_tails(one), *_no_better(one)):
+    for text in (*one.unused, *describe_inputs(one.train), *_tails(one), *_no_better(one)):
         warnings.warn(text, TrainingWarning, stacklevel=stacklevel + 1)
 
 

@@ -71,6 +71,17 @@ def test_a_csv_is_written_to_an_open_file_in_the_digits_that_give_the_same_numbe
     assert np.array_equal(np.array(lines, float), BatchPredictor(law).predict(ROWS)[:, 0])
 
 
+def test_the_separator_of_a_csv_file_is_looked_for_and_another_file_is_said(law, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a;b\n0.5;1\n0.25;0\n")
+    sink = io.BytesIO()
+    assert predict_file(BatchPredictor(law), path, sink).rows == 2
+    assert float(sink.getvalue().decode().split()[1]) == pytest.approx(np.exp(0.5) * np.sin(1))
+    path.write_bytes("a,b\n1,2\n".encode("utf-16"))
+    with pytest.raises(DataError, match="is UTF-16"):
+        predict_file(BatchPredictor(law), path, sink)
+
+
 def test_rows_without_finite_outputs_are_counted(law, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n0.5,0.5\n,1\nnan,1\ninf,1\n1e400,1\n0.5,0.5\n")

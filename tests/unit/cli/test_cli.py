@@ -315,3 +315,44 @@ def test_the_version_says_that_grpcio_serves_where_the_native_transport_is_turne
     monkeypatch.setenv("KANSERVE_NATIVE", "0")
     _, out, _ = kanserve("--version")
     assert out.splitlines()[1:] == ["grpcio transport: KANSERVE_NATIVE=0 turns the native transport off"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::kanserve.data.TableWarning")
+def test_a_table_of_another_spelling_is_fitted_and_predicted_with_a_line_that_says_so(folder, kanserve):
+    rows = [f"{x / 8:.3f}".replace(".", ",") + f";{1000 + 250 * x:,}".replace(",", ".") for x in range(40)]
+    (folder / "preise.csv").write_text("Maß;Preis\n" + "\n".join(rows) + "\n", "utf-8")
+    words = ("preise.csv", "--target", "Preis", "--hidden", "", "--out", "preise.safetensors", "--quiet")
+    code, _, err = kanserve("fit", *words)
+    assert code == 0
+    assert err == "kanserve: column 'Maß': '0,000' is read as 0; column 'Preis': '1.000' is read as 1000\n"
+    code, out, err = kanserve("predict", "preise.safetensors", "preise.csv")
+    assert code == 0 and "'0,000' is read as 0" in err
+    assert float(out.splitlines()[3]) == pytest.approx(1500, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::kanserve.data.TableWarning")
+def test_the_decimal_mark_of_numbers_in_doubt_is_an_option_of_each_command(folder, kanserve):
+    rows = "".join(f"1.{100 + n};{2 + n / 1000:.3f}\n" for n in range(60))
+    (folder / "doubt.csv").write_text("x;y\n" + rows)
+    for decimal, unit in ((".", 1.0), (",", 1000.0)):
+        out = f"{int(unit)}.safetensors"
+        code, printed, _ = kanserve(
+            "fit", "doubt.csv", "-t", "y", "--hidden", "", "-o", out, "-q", "--decimal", decimal
+        )
+        assert code == 0 and f"--decimal {decimal}" in printed
+        kan = serialization.load(folder / out)
+        assert kan.inputs[0].low == 1.1 * unit
+        assert kanserve("score", out, "doubt.csv", "--decimal", decimal)[0] == 0
+        code, printed, _ = kanserve("predict", out, "doubt.csv", "--decimal", decimal)
+        assert code == 0 and float(printed.splitlines()[1]) == pytest.approx(2 * unit, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_answers_of_0_and_1_get_a_hint_of_classify(folder, kanserve):
+    (folder / "bits.csv").write_text("x,y\n" + "".join(f"{n},{int(n > 20)}\n" for n in range(40)))
+    code, _, err = kanserve("fit", "bits.csv", "-t", "y", "--hidden", "", "-o", "bits.safetensors", "-q")
+    assert code == 0 and "'y': all values are 0 or 1; --classify learns them as classes" in err
+    code, _, err = kanserve("fit", "bits.csv", "-t", "y", "--hidden", "", "-o", "c.safetensors", "-q", "--classify")
+    assert code == 0 and "--classify" not in err

@@ -56,6 +56,16 @@ BAD = {
     "serve a missing repository": (("serve", "none"), "none"),
     "serve with an unknown backend": (("serve", "models", "--backend", "fortran"), "c_source"),
     "predict with nothing": (("predict", "nothing", "good.csv"), "host:port/name"),
+    "predict with a near name": (("predict", "models/lew", "good.csv"), "Did you mean 'law'?"),
+    "predict with the files in another order": (
+        ("predict", "good.csv", "law.safetensors"),
+        "good.csv: This is not a kanserve network but text, such as a table: give the .safetensors file",
+    ),
+    "predict a network": (("predict", "law.safetensors", "law.safetensors"), "is a network or another file of arrays"),
+    "serve a network": (("serve", "law.safetensors"), "'law.safetensors' is a file, and a repository is a folder"),
+    "import a table": (("import", "good.csv"), "good.csv is text, such as a table, and no checkpoint"),
+    "fit a near target": (("fit", "good.csv", "-t", "Z"), "no column 'Z'. Did you mean 'z'?"),
+    "fit numbers in doubt": (("fit", "doubt.csv", "-t", "z"), "'x' is in doubt: '1.234' may be 1.234 or 1234"),
     "predict other columns": (("predict", "law.safetensors", "other.csv"), "no column 'y'"),
     "predict from a flipped artifact": (("predict", "flipped", "good.csv"), "checksum"),
     "predict from a truncated artifact": (("predict", "truncated", "good.csv"), "bytes"),
@@ -139,6 +149,7 @@ def _bad_files(folder):
     (folder / "twice.csv").write_text("x,x,z\n1,2,3\n")
     (folder / "controls.csv").write_text("x,y,z\n\x1b[31mred\n")
     (folder / "header_latin.csv").write_text("größe,y,z\n1,2,3\n", "latin-1")
+    (folder / "doubt.csv").write_text("x;y;z\n1.234;2;3\n2.345;3;4\n")
     (folder / "latin.csv").write_text("x,y,z\ngroß,2,3\n", "latin-1")
     (folder / "key.pem").write_bytes(keys.pem(Ed25519PrivateKey.generate()))
     (folder / "one.csv").write_text("x,y,z\n1,2,3\n")

@@ -1,5 +1,7 @@
 """DataFrames by the names of their columns: in calls, scores and simplification, and files with true and false."""
 
+from typing import Any
+
 import numpy as np
 import pandas
 import polars
@@ -7,6 +9,7 @@ import pyarrow
 import pytest
 
 import kanserve
+from kanserve.data.dataset import dataset
 from kanserve.data.table_files import read_rows, read_samples, read_table
 from kanserve.errors import DataError
 
@@ -85,3 +88,36 @@ def test_true_and_false_of_a_file_are_numbers_or_the_categories_of_these_names(t
     assert read_rows(path, ["open"], categories={"open": ("False", "True")})[:, 0].tolist() == [1.0, 0.0]
     assert read_samples(path, ["open"], ["x"], classes=("false", "true")).y.tolist() == [[0.0, 1.0], [1.0, 0.0]]
     assert read_table(path, ["y"]).x[:, 0].tolist() == [1.0, 0.0]
+
+
+def test_two_columns_of_one_name_are_refused_and_numbers_are_names_as_texts():
+    twice = pandas.DataFrame(X, columns=["a", "a"])
+    with pytest.raises(DataError, match="2 columns called 'a'; rename them"):
+        kanserve.fit([2, 1], (twice, WANTED), starts=1)
+    with pytest.raises(DataError, match="2 columns called 'a'; rename them"):
+        kanserve.KANRegressor(hidden=()).fit(twice, WANTED)
+    years = pandas.DataFrame(X, columns=[2019, 2020])
+    kan = kanserve.fit([2, 1], (years, WANTED), starts=1)
+    assert [one.name for one in kan.inputs] == ["2019", "2020"]
+    assert (kan(years[[2020, 2019]]) == kan(X)).all()
+    assert [one.name for one in kanserve.fit([2, 1], (pandas.DataFrame(X), WANTED), starts=1).inputs] == ["x1", "x2"]
+
+
+def test_a_dict_of_columns_is_a_table():
+    given: Any = columns()
+    del given["other"]
+    assert np.abs(KAN(given)[:, 0] - WANTED).max() < 1e-12
+    assert kanserve.score(KAN, given, target="y").r2[0] == pytest.approx(1)
+    kan = kanserve.fit([2, 1], given, target="y", starts=1)
+    assert [one.name for one in kan.inputs] == ["b", "a"]
+    lists: Any = {name: column.tolist() for name, column in given.items()}
+    assert kanserve.equal(kan, kanserve.fit([2, 1], lists, target="y", starts=1))
+    inputs: Any = {"a": lists["a"], "b": lists["b"]}
+    model = kanserve.KANRegressor(hidden=(), starts=1).fit(inputs, WANTED)
+    assert list(model.feature_names_in_) == ["a", "b"]
+    few: Any = {"a": X[:3, 0], "b": X[:3, 1]}
+    assert np.abs(model.predict(few) - WANTED[:3]).max() < 1e-6
+    with pytest.raises(DataError, match=r"equally long; got 'a' \(80,\), 'b' \(1,\)"):
+        KAN(inputs | {"b": [1.0]})
+    texts = dataset({"kind": ["p", None, "q"], "size": [1, None, 3], "y": [1.0, 2.0, 3.0]}, "y", tables=True)
+    assert texts.categories == {"kind": ("p", "q")} and np.isnan(texts.x[1]).all()

@@ -128,5 +128,21 @@ def test_categories_that_are_numbers_are_known_without_their_type(values):
 
 def test_the_column_of_a_table_that_cannot_be_read_is_named():
     frame, y = _table()
-    with pytest.raises(ValueError, match="Column 'day' must be numbers, got datetime64"):
+    with pytest.raises(ValueError, match="Column 'day' holds dates or times"):
         KANRegressor(**FAST).fit(frame.assign(day=pandas.date_range("2020", periods=len(frame))), y)
+
+
+def test_rows_of_text_by_position_are_the_columns_of_the_fit():
+    frame, y = _table()
+    model = KANRegressor(**FAST).fit(frame.to_dict("list"), y)
+    wanted = model.predict(frame)
+    names = model.feature_names_in_
+    del model.feature_names_in_  # scikit-learn warns of rows without names
+    rows: Any = frame.to_numpy(object)
+    assert np.array_equal(model.predict(rows), wanted)
+    assert np.array_equal(model.predict(rows[:9].tolist()), model.predict(rows[:9]))
+    assert np.array_equal(model.predict(frame.astype(str).to_numpy(str)), wanted)
+    low: Any = [["p", "low", 0.5]]
+    with pytest.raises(ValueError, match="Column 'a' has categories, and is a number in the network"):
+        model.predict(low)
+    assert list(names) == ["kind", "a", "b"]

@@ -234,6 +234,7 @@ def test_the_optimizer_is_chosen_by_size_and_loss(
     assert told[0].startswith({"lm": "start 1"}.get(method, method))
 
 
+@pytest.mark.filterwarnings("ignore:Inputs that are the answers:kanserve.train.TrainingWarning")
 def test_a_constant_answer_gives_a_constant_network() -> None:
     x = np.random.default_rng(0).normal(size=(30, 2))
     kan = fit([2, 3, 2], (x, np.stack([np.full(30, 5e21), x[:, 0]], axis=1)), starts=2)

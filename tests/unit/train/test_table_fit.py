@@ -15,6 +15,7 @@ from kanserve.data.table_files import read_rows, read_table
 from kanserve.errors import DataError
 from kanserve.network.encoding import encode
 from kanserve.network.kan import equal
+from kanserve.train import table_fit
 from kanserve.train.common.target_means import first_encoding
 
 FAST: dict[str, Any] = {"grid": (3, 5), "starts": 2, "steps": 20}
@@ -254,3 +255,13 @@ def test_categories_that_are_numbers_are_known_by_their_names_without_their_type
     plain = typed.assign(age=ages)
     assert kanserve.score(kan, plain, target="y") == kanserve.score(kan, typed, target="y")
     assert equal(kanserve.prune(kan, plain, target="y"), kanserve.prune(kan, typed, target="y"))
+
+
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
+def test_more_numbers_of_categories_than_rows_are_not_searched(monkeypatch):
+    generator = np.random.default_rng(0)
+    monkeypatch.setattr(table_fit, "improved", lambda *given: pytest.fail("they were searched"))
+    codes = generator.integers(0, 4, (40, 12)).astype(float)
+    data = Dataset(codes, generator.normal(size=40), categories={f"x{n + 1}": tuple("abcd") for n in range(12)})
+    kan = kanserve.fit([12, 1], data, starts=1, grid=3)
+    assert len(set(kan.inputs[0].category_values)) == 4

@@ -1,0 +1,198 @@
+"""Numbers as people write them: "$175,349", "12 %", "1.234,5", "1 234", and marks for missing values such as "?"."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Decimal = Literal[".", ","]
+"""The decimal mark of numbers that are written as text."""
+
+UNSAID = frozenset({"", "nan", "-nan"})
+"""What every reader of tables takes as missing."""
+MISSING = UNSAID | {"-", "--", "–", "—", "?", "na", "n/a", "#n/a", "#n/a n/a", "#na", "none", "null", "<na>"}
+"""What files write among numbers where a value is missing, in lower case."""
+CURRENCY = "[$€£¥₹₽₩₺₪₫₴₦]|EUR|USD|GBP|CHF|JPY"
+_SPACE = re.compile(r"\s")  # no-break and thin spaces too
+_TEXT = re.compile(
+    rf"(?P<bracket>\()?(?P<sign>[+\-−])?(?P<before>{CURRENCY})?\s*(?P<sign2>[+\-−])?"
+    rf"(?P<digits>[0-9.,][0-9.,' ]*?(?:[eE][+-]?[0-9]+)?)\s*(?P<percent>%)?\s*(?P<after>{CURRENCY})?(?(bracket)\))"
+)
+_DIGITS = {
+    decimal: re.compile(
+        rf"(?P<whole>[0-9]+|[1-9][0-9]{{0,2}}(?P<thousands>[{group}' ])[0-9]{{3}}(?:(?P=thousands)[0-9]{{3}})*|)"
+        rf"(?:{re.escape(decimal)}(?P<fraction>[0-9]*))?(?P<power>[eE][+-]?[0-9]+)?"
+    )
+    for decimal, group in ((".", ","), (",", "."))
+}
+
+
+class TableWarning(UserWarning):
+    """Texts of a table were read as numbers or as missing values; the text says which, with an example.
+
+    Examples
+    --------
+    Turn it into an error where every column should hold plain numbers:
+
+    >>> import kanserve, pathlib, tempfile, warnings
+    >>> from kanserve.data import TableWarning
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "rows.csv"
+    >>> _ = path.write_text("size,price\\n1,$175\\n2,$1200\\n")
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", TableWarning)
+    ...     data = kanserve.read_table(path, "price")
+    Traceback (most recent call last):
+    kanserve.data.number_texts.TableWarning: column 'price': '$175' is read as 175
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class NumberTexts:
+    """The numbers that a column of texts may stand for, NaN where missing."""
+
+    readings: Mapping[Decimal, Array]
+    """By the decimal mark; both if every text allows both."""
+    example: int
+    """The row to show: the first that is no plain number, if there is one where the readings differ; -1 of none."""
+    plain: bool
+    """Whether all are plain numbers with a decimal point, such as 1.234 or 1e-3."""
+    marks: tuple[str, ...]
+    """What stands for missing values, apart from empty fields and Python's nan."""
+
+    @property
+    def same(self) -> bool:
+        """Whether both decimal marks fit and give the same numbers, as of whole numbers."""
+        return self.certain is None and np.array_equal(self.readings["."], self.readings[","], equal_nan=True)
+
+    @property
+    def certain(self) -> Decimal | None:
+        """The only decimal mark that fits; None if both do."""
+        return next(iter(self.readings)) if len(self.readings) == 1 else None
+
+    def chosen(self, decimal: Decimal | None, points: bool = True) -> Array | None:
+        """The numbers: of the only reading, or with this decimal mark; None if in doubt.
+
+        Plain numbers are in doubt only if they need not have decimal `points`.
+        """
+        if self.certain or self.same:
+            return next(iter(self.readings.values()))
+        if decimal is None and not (self.plain and points):
+            return None
+        return self.readings[decimal or "."]
+
+    def described(self, texts: Sequence[str | None], numbers: Array) -> str:
+        """What was read, with an example: "'12 %' is read as 0.12"; empty for plain numbers as Python reads them."""
+        said, row = [], self.example
+        if row < 0 and "." in self.readings and numbers is not self.readings["."] and not self.same:
+            row = self._difference()
+        if row >= 0:
+            said.append(f"{texts[row]!r:.80} is read as {numbers[row]:.15g}")
+        if self.marks:
+            shown = ", ".join(map(repr, self.marks))
+            said.append(f"{shown} {'is' if len(self.marks) == 1 else 'are'} read as missing")
+        return ", ".join(said)
+
+    def doubt(self, texts: Sequence[str | None]) -> str:
+        """An example with both of its numbers."""
+        row = self._difference()
+        values = " or ".join(f"{numbers[row]:.15g}" for numbers in self.readings.values())
+        return f"{texts[row]!r:.80} may be {values}"
+
+    def _difference(self) -> int:
+        point, comma = self.readings["."], self.readings[","]
+        return int(np.flatnonzero((point != comma) & ~np.isnan(point))[0])
+
+
+def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
+    """The numbers in a column of texts; None if a text is no number, or if none is.
+
+    One convention must fit all texts: one decimal mark, one mark of thousands, one currency, and a per cent sign behind
+    each or none. A column of marks for missing values has no number.
+    """
+    readings: dict[Decimal, Array] = {".": np.full(len(texts), np.nan), ",": np.full(len(texts), np.nan)}
+    thousands: dict[Decimal, set[str]] = {".": set(), ",": set()}
+    units, marks, written = set[tuple[str, bool]](), dict[str, None](), list[int]()
+    leading = False
+    for row, text in enumerate(texts):
+        plain = "" if text is None else _SPACE.sub(" ", text.strip()).replace("’", "'")
+        if plain.lower() in MISSING:
+            marks |= {} if plain.lower() in UNSAID else {plain: None}
+            continue
+        found = _parsed(plain)
+        if found is None:
+            return None
+        units.add((found.currency, found.percent))
+        for decimal in tuple(readings):
+            value = _value(found.digits, decimal, thousands[decimal])
+            if value is None or len(thousands[decimal]) > 1:
+                del readings[decimal]
+            else:
+                readings[decimal][row] = (-value if found.negative else value) / (100 if found.percent else 1)
+        if not readings:
+            return None
+        leading = leading or found.leading
+        written += [] if is_number(plain) else [row]
+    currencies = {currency for currency, _ in units if currency}
+    if not units or len(currencies) > 1 or len({percent for _, percent in units}) > 1:
+        return None
+    if leading and len(readings) == 2 and thousands["."] == {","}:
+        # Money has no three decimals, and where its sign is before the number, the decimal mark is mostly a point.
+        del readings[","]
+    differ = [row for row in written if len(readings) == 2 and readings["."][row] != readings[","][row]]
+    return NumberTexts(readings, (differ or written or [-1])[0], not written, tuple(marks))
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A number as it is written; `leading` says whether its currency is before it."""
+
+    digits: str
+    negative: bool
+    percent: bool
+    currency: str
+    leading: bool
+
+
+def _parsed(text: str) -> _Written | None:
+    """The parts of a number; None if the text is none."""
+    found = _TEXT.fullmatch(text)
+    if found is None or (found["sign"] and found["sign2"]) or (found["before"] and found["after"]):
+        return None
+    negative = bool(found["bracket"]) or (found["sign"] or found["sign2"]) in ("-", "−")
+    currency = found["before"] or found["after"] or ""
+    return _Written(found["digits"], negative, bool(found["percent"]), currency, bool(found["before"]))
+
+
+def _value(digits: str, decimal: Decimal, thousands: set[str]) -> float | None:
+    """The number that digits and marks stand for; None if they do not fit. The mark of thousands is added."""
+    found = _DIGITS[decimal].fullmatch(digits)
+    if found is None or not (found["whole"] or found["fraction"]):
+        return None
+    whole = found["whole"]
+    if found["thousands"]:
+        thousands.add(found["thousands"])
+        whole = re.sub(r"[^0-9]", "", whole)
+    return float(f"{whole or 0}.{found['fraction'] or 0}{found['power'] or ''}")
+
+
+def is_number(text: str | None) -> bool:
+    """Whether a text is a number as Python writes it."""
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
+
+
+def looks_numeric(text: str) -> bool:
+    """Whether a text is a number in some convention."""
+    return is_number(text) or number_texts([text]) is not None
+
+
+def mostly_numbers(texts: Collection[str]) -> bool:
+    """Whether different texts are numbers with mistakes rather than categories: one is plain, or over half are some."""
+    return any(map(is_number, texts)) or 2 * sum(map(looks_numeric, texts)) > len(texts)

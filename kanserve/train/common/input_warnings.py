@@ -1,0 +1,90 @@
+"""Inputs that deserve a word: copies of one another, copies of the answers, and numbers of the rows."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+
+Array = NDArray[np.float64]
+
+FEWEST_ROWS = 20
+"""Of fewer, columns are equal, consecutive or all different by chance."""
+ROWS = 2000
+"""That are compared: with 500 inputs all of 20,000 rows would take seconds, and columns that agree in so many agree."""
+SPAN = 2
+"""Times the number of rows, from the least to the largest number: held-out rows leave gaps in those of the others."""
+SHOWN = 5
+"""Names, or pairs of names, in a warning: more are not read."""
+
+
+def describe_inputs(data: Dataset) -> list[str]:
+    """A sentence and a remedy for each kind of these inputs, with their names, given categories as numbers.
+
+    Copies are exact: a column in other units says nothing new either, but tables that people learn from have such pairs
+    (a length and its half), and their networks are right.
+    """
+    if len(data) < FEWEST_ROWS or len(data.inputs) < 2:
+        return []
+    rows = data.sample(ROWS, 0)
+    found = []
+    if copies := _copies(rows):
+        found.append(
+            f"Inputs with the values of other inputs: {_listed(copies)}. They add nothing, and the importance is "
+            "shared between them in any way. Leave out one of each."
+        )
+    if leaks := _leaks(rows):
+        found.append(
+            f"Inputs that are the answers: {_listed(leaks)}. The network copies them and learns nothing else. Leave "
+            "them out, unless they are there when predictions are made."
+        )
+    if numbers := [name for name, column in zip(rows.inputs, data.x.T, strict=True) if _numbers_rows(column)]:
+        found.append(
+            f"Inputs that number the rows: {_listed(list(map(repr, numbers)))}. Their values are whole, each is there "
+            "once, and few between are missing. New rows have other numbers, so leave out what is an identifier; of a "
+            "time, predictions for later rows are extrapolated."
+        )
+    return found
+
+
+def _copies(rows: Dataset) -> list[str]:
+    """The pairs of inputs that are equal in every row, and not constant."""
+    first, found = dict[bytes, str](), []
+    for name, column in zip(rows.inputs, rows.x.T, strict=True):
+        if np.ptp(column) > 0:
+            other = first.setdefault((column + 0.0).tobytes(), name)  # -0.0 + 0.0 is 0.0
+            found += [f"{name!r} is {other!r}"] if other != name else []
+    return found
+
+
+def _leaks(rows: Dataset) -> list[str]:
+    """The inputs that equal an answer in every row, or have one number for each class."""
+    if rows.classes:
+        labels = rows.y.argmax(axis=1)
+        most = len(np.unique(labels))
+        named = zip(rows.inputs, rows.x.T, strict=True)
+        return [f"{name!r} is the class" for name, column in named if _renames(column, labels, most)]
+    answers = {(answer + 0.0).tobytes(): name for answer, name in zip(rows.y.T, rows.outputs, strict=True)}
+    equal = {
+        name: answers.get((column + 0.0).tobytes())
+        for name, column in zip(rows.inputs, rows.x.T, strict=True)
+        if np.ptp(column) > 0
+    }
+    return [f"{name!r} is {answer!r}" for name, answer in equal.items() if answer is not None]
+
+
+def _renames(column: Array, labels: NDArray[np.int64], most: int) -> bool:
+    """Whether each value of the column is there with one label only, and each label with one value."""
+    if len(np.unique(column)) != most:
+        return False
+    return len(np.unique(np.column_stack([column, labels]), axis=0)) == most
+
+
+def _numbers_rows(column: Array) -> bool:
+    """Whether the values are whole numbers that differ, with few left out."""
+    if not (np.isfinite(column).all() and (column == np.floor(column)).all()):
+        return False
+    return bool(np.ptp(column) < SPAN * len(column) and len(np.unique(column)) == len(column))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
