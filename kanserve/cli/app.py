@@ -173,7 +173,7 @@ def fit(
     data = arguments.fitted_rows(table_rows, hold_out)
     free(out, force, reads=[table])
     if hidden == "auto":
-        kan = discover(data, seed=seed, report=None if quiet else tell)
+        kan = discover(data, seed=seed, progress=False if quiet else tell)
     else:
         shape = [len(data.inputs), *nodes, data.y.shape[1]]
         kan = train.fit(shape, data, optimizer=optimizer, seed=seed, progress=not quiet, checkpoint=checkpoint)
@@ -214,7 +214,7 @@ def simplify(
     kan = arguments.network(kan_file)
     data = arguments.fitted_rows(arguments.data_of(kan, table, target), hold_out)
     free(out, force, reads=[kan_file, table])
-    simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
+    simple = simplify_kan(kan, data, seed=seed, progress=False if quiet else tell)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(simple)))
     result = {
         "file": str(out),

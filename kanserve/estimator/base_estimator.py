@@ -1,7 +1,6 @@
 """The base class of both estimators: training, simplification, formula and export."""
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,6 @@ from kanserve.plot.notebook import network_page
 from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
 from kanserve.train import create
-from kanserve.train.common.events import Event
 from kanserve.train.common.outer_layers import without_clipped_inputs, without_exponential
 from kanserve.train.fitting import GRIDS
 
@@ -50,7 +48,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     monotonic_cst: Any
     tolerance: Any
     random_state: Any
-    verbose: bool
+    progress: bool | Callable[[Any], None]
     kan_: Kan
     feature_importances_: Array
 
@@ -59,24 +57,24 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         seed = seed_of(self.random_state)
         if self.monotonic_cst is not None and (self.symbolic or self.hidden is None):
             raise InputError("monotonic_cst is for networks of splines: not with symbolic=True, nor with hidden=None.")
-        report = _tell if self.verbose else None
         try:
-            kan = self._symbolic(data, seed, report) if self.symbolic else self._trained(data, seed)
+            kan = self._symbolic(data, seed) if self.symbolic else self._trained(data, seed)
         except TrainingError as error:  # scikit-learn's convention is ValueError
             raise InputError(str(error)) from error
         self.kan_ = record_rows(kan, hash_rows(data))
         self.feature_importances_ = input_importances(kan, data.x, data.weights)
 
-    def _symbolic(self, data: Dataset, seed: int, report: Callable[[Event], None] | None) -> Kan:
+    def _symbolic(self, data: Dataset, seed: int) -> Kan:
         """A network without splines, as far as the data allow."""
-        return simplify(self._trained(data, seed), data, tolerance=self.tolerance, seed=seed, report=report)
+        kan = self._trained(data, seed)
+        return simplify(kan, data, tolerance=self.tolerance, seed=seed, progress=self.progress)
 
     def _trained(self, data: Dataset, seed: int) -> Kan:
         hidden, count = self._plan(data, seed)
         if hidden is None:
             # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
-            rows, report = replace(data, classes=()), _tell if self.verbose else None
-            found = discover(rows, tolerance=self.tolerance, seed=seed, report=report)
+            rows = replace(data, classes=())
+            found = discover(rows, tolerance=self.tolerance, seed=seed, progress=self.progress)
             if not data.classes:
                 return found
             hidden = hidden_of(found)
@@ -84,7 +82,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         grids = GRIDS if automatic else grids_of(self.grid)
         shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
-        options = {"grid": "auto" if automatic else grids, "progress": bool(self.verbose), **self._given()}
+        options = {"grid": "auto" if automatic else grids, "progress": self.progress, **self._given()}
         return mean_of_fits(begin, data, count, seed, options)
 
     def __sklearn_tags__(self) -> Any:
@@ -233,7 +231,3 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         if names != [f"x{number + 1}" for number in range(len(names))]:
             result.feature_names_in_ = np.array(names, dtype=object)
         return result
-
-
-def _tell(step: Event) -> None:
-    sys.stderr.write(f"{step}\n")

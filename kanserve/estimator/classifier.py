@@ -1,6 +1,6 @@
 """KANClassifier: classification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -70,8 +70,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         The torch device.
     random_state : int, RandomState or None, default=None
         An integer makes fits equal.
-    verbose : bool, default=False
-        Whether to show the progress on the standard error.
+    progress : bool or callable, default=False
+        Whether to show the progress: in a notebook as a picture, elsewhere on the standard error. A callable is called
+        with an event for each step.
 
     Attributes
     ----------
@@ -147,7 +148,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         batch: int | None = None,
         device: str = "cpu",
         random_state: Any = None,
-        verbose: bool = False,
+        progress: bool | Callable[[Any], None] = False,
     ) -> None:
         self.hidden = hidden
         self.n_networks = n_networks
@@ -167,7 +168,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self.batch = batch
         self.device = device
         self.random_state = random_state
-        self.verbose = verbose
+        self.progress = progress
 
     def _plan(self, data: Dataset, seed: int) -> tuple[Hidden, int]:
         if not (isinstance(self.hidden, str) and self.hidden == "auto"):

@@ -18,7 +18,6 @@ from kanserve.estimator.sample_weights import checked_weights, distinct
 from kanserve.estimator.table_columns import coded
 from kanserve.network.kan import Kan
 from kanserve.search import FindingsByOutput, find_formulas
-from kanserve.train.common.events import Event
 
 
 class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type: ignore[misc]  # no types in there
@@ -42,7 +41,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         Order of the splines.
     symbolic : bool, default=False
         Whether to search for a formula instead of training a network of this shape, by `kanserve.find_formulas`. Then
-        only max_fits, search, random_state and verbose have an effect.
+        only max_fits, search, random_state and progress have an effect.
     max_fits : int, default=1000
         With symbolic=True, the limit of fits in the search.
     search : mapping, default=None
@@ -86,8 +85,9 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         The torch device.
     random_state : int, RandomState or None, default=None
         An integer makes fits equal.
-    verbose : bool, default=False
-        Whether to show the progress on the standard error.
+    progress : bool or callable, default=False
+        Whether to show the progress: in a notebook as a picture, elsewhere on the standard error. A callable is called
+        with an event for each step.
 
     Attributes
     ----------
@@ -170,7 +170,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         batch: int | None = None,
         device: str = "cpu",
         random_state: Any = None,
-        verbose: bool = False,
+        progress: bool | Callable[[Any], None] = False,
     ) -> None:
         self.hidden = hidden
         self.n_networks = n_networks
@@ -198,7 +198,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         self.batch = batch
         self.device = device
         self.random_state = random_state
-        self.verbose = verbose
+        self.progress = progress
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on samples.
@@ -256,8 +256,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
             return nodes, networks_of(self.n_networks, count)
         return super()._plan(data, seed)
 
-    def _symbolic(self, data: Dataset, seed: int, report: Callable[[Event], None] | None) -> Kan:
-        options = {"max_fits": self.max_fits, "seed": seed, "report": report, **(self.search or {})}
+    def _symbolic(self, data: Dataset, seed: int) -> Kan:
+        options = {"max_fits": self.max_fits, "seed": seed, "progress": self.progress, **(self.search or {})}
         self.findings_ = find_formulas(data, **options)
         kan: Kan = self.findings_.kan if isinstance(self.findings_, FindingsByOutput) else self.findings_.best.kan
         return kan

@@ -252,7 +252,7 @@ def test_nothing_is_told_unless_asked(capfd):
     x, y = rows(30)
     KANRegressor(**QUICK).fit(x, y)
     assert capfd.readouterr() == ("", "")
-    KANRegressor(**{**QUICK, "symbolic": True, "verbose": True, "max_fits": 50}).fit(x, y)
+    KANRegressor(**{**QUICK, "symbolic": True, "progress": True, "max_fits": 50}).fit(x, y)
     out, told = capfd.readouterr()
     assert out == "" and "s, error " in told
 
