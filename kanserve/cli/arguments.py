@@ -12,7 +12,7 @@ import kanserve_exporters
 from kanserve.artifact import Artifact, directory
 from kanserve.artifact.naming_rules import MANIFEST
 from kanserve.data.dataset import Dataset
-from kanserve.data.table_files import read_samples, read_table
+from kanserve.data.table_files import column_names, read_samples, read_table
 from kanserve.errors import AccessError, DataError, FormatError, InputError, KanserveError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
@@ -49,7 +49,7 @@ def names(formats: str) -> tuple[str, ...]:
     """The formats in "c_source,onnx_graph"."""
     wanted = tuple(name.strip() for name in formats.split(",") if name.strip())
     for name in wanted:
-        one_of("--format", name, kanserve_exporters.names())
+        one_of("--formats", name, kanserve_exporters.names())
     if not wanted:
         raise InputError(f"Choose at least one format of {', '.join(kanserve_exporters.names())}.")
     return wanted
@@ -75,11 +75,11 @@ def network(path: Path) -> Kan:
 
 
 def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
-    """The columns of a table that a network was trained on; a classifier does not know its target's name."""
+    """The columns of a table that a network was trained on; those of a classifier's target are found by its classes."""
     names = [variable.name for variable in kan.inputs]
     if not kan.classes:
         return read_table(table, target or [output.name for output in kan.outputs], names)
-    data = read_table(table, required(target), names, "classification")
+    data = read_table(table, target or [class_column(kan, table)], names, "classification")
     if data.classes != kan.classes:
         raise DataError(f"The network has the classes {', '.join(kan.classes)}; {table} has {', '.join(data.classes)}.")
     return data
@@ -87,9 +87,32 @@ def data_of(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
 
 def held_out(kan: Kan, table: Path, target: list[str] | None) -> Dataset:
     """Samples to score a network on: unused columns may be missing, and so may classes."""
-    columns = required(target) if kan.classes else target or [output.name for output in kan.outputs]
+    columns = target or ([class_column(kan, table)] if kan.classes else [output.name for output in kan.outputs])
     names = [variable.name for variable in kan.inputs]
     return read_samples(table, columns, names, kan.classes, unused_inputs(kan), categories_of(kan.inputs))
+
+
+def class_column(kan: Kan, table: Path) -> str:
+    """The one column of a table that is no input of a classifier and has only its classes."""
+    inputs = {variable.name for variable in kan.inputs}
+    others = [name for name in column_names(table) if name not in inputs]
+    fitting = [name for name in others if _has_classes(kan, table, name)]
+    if len(fitting) != 1:
+        columns = ", ".join(fitting[:30]) or "no column"
+        raise InputError(
+            f"Say which column has the classes with --target: {columns} of {table} could, "
+            f"by the classes {', '.join(kan.classes[:10])}."
+        )
+    return fitting[0]
+
+
+def _has_classes(kan: Kan, table: Path, name: str) -> bool:
+    names = [variable.name for variable in kan.inputs]
+    try:
+        read_samples(table, [name], names, kan.classes, unused_inputs(kan), categories_of(kan.inputs))
+    except DataError:
+        return False
+    return True
 
 
 def categories_of(inputs: Iterable[Variable]) -> dict[str, tuple[str, ...]]:

@@ -92,6 +92,12 @@ def read_rows(
     return _inputs(_read(Path(path)), path, inputs, absent, categories)
 
 
+def column_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of a table's columns."""
+    names: list[str] = _read(Path(path)).column_names
+    return names
+
+
 def read_samples(
     path: str | os.PathLike[str],
     target: Sequence[str],

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
 from kanserve.estimator.estimator_parameters import Hidden, grids_of, hidden_of, layers_of, networks_of, seed_of
+from kanserve.estimator.hidden_choice import automatic_nodes
 from kanserve.estimator.mean_of_fits import mean_of_fits
 from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
@@ -30,6 +31,8 @@ from kanserve.train.common.outer_layers import without_clipped_inputs, without_e
 from kanserve.train.fitting import GRIDS
 
 Array = NDArray[np.float64]
+Plan = tuple[Hidden, int]
+"""The hidden nodes, and the number of networks to average."""
 MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
 PAGE_BYTES = 12_000  # of the picture below the diagram of scikit-learn, which has 35 kB
 
@@ -55,10 +58,17 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     def _learn(self, data: Dataset) -> None:
         """Train, or with symbolic=True find formulas; sets the fitted attributes."""
         seed = seed_of(self.random_state)
-        if self.monotonic_cst is not None and (self.symbolic or self.hidden is None):
-            raise InputError("monotonic_cst is for networks of splines: not with symbolic=True, nor with hidden=None.")
+        if self.monotonic_cst is not None and (self.symbolic or _is(self.hidden, "fewest")):
+            raise InputError(
+                "monotonic_cst is for networks of splines: not with symbolic=True, nor with hidden='fewest'."
+            )
         try:
-            kan = self._symbolic(data, seed) if self.symbolic else self._trained(data, seed)
+            if self.symbolic:
+                kan = self._symbolic(data, seed)
+            else:
+                plan = self._plan(data, seed)
+                kan = self._network(data, seed, plan)
+                self._after_fit(data, seed, plan)
         except TrainingError as error:  # scikit-learn's convention is ValueError
             raise InputError(str(error)) from error
         self.kan_ = record_rows(kan, hash_rows(data))
@@ -66,12 +76,16 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     def _symbolic(self, data: Dataset, seed: int) -> Kan:
         """A network without splines, as far as the data allow."""
-        kan = self._trained(data, seed)
+        kan = self._network(data, seed, self._plan(data, seed))
         return simplify(kan, data, tolerance=self.tolerance, seed=seed, progress=self.progress)
 
-    def _trained(self, data: Dataset, seed: int) -> Kan:
-        hidden, count = self._plan(data, seed)
-        if hidden is None:
+    def _after_fit(self, data: Dataset, seed: int, plan: Plan) -> None:
+        """What an estimator does with the samples beside the network."""
+
+    def _network(self, data: Dataset, seed: int, plan: Plan) -> Kan:
+        """The mean of networks of these hidden nodes, as many as the plan says."""
+        hidden, count = plan
+        if _is(hidden, "fewest"):
             # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
             rows = replace(data, classes=())
             found = discover(rows, tolerance=self.tolerance, seed=seed, progress=self.progress)
@@ -94,9 +108,12 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         """The arguments of `kanserve.fit`."""
         return {name: getattr(self, name) for name in self.options}
 
-    def _plan(self, data: Dataset, seed: int) -> tuple[Hidden, int]:
+    def _plan(self, data: Dataset, seed: int) -> Plan:
         """The nodes of each hidden layer, and of how many networks the mean is taken."""
-        return self.hidden, networks_of(self.n_networks, 1)
+        if not _is(self.hidden, "auto"):
+            return self.hidden, networks_of(self.n_networks, 1)
+        nodes, count = automatic_nodes(data, self.order, self._given(), seed, formulas=self.symbolic)
+        return nodes, networks_of(self.n_networks, count)
 
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network, computed in blocks of rows."""
@@ -231,3 +248,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         if names != [f"x{number + 1}" for number in range(len(names))]:
             result.feature_names_in_ = np.array(names, dtype=object)
         return result
+
+
+def _is(hidden: Any, word: str) -> bool:
+    """Whether `hidden` is this word; it may be an array, whose comparison with a text is no truth value."""
+    return isinstance(hidden, str) and hidden == word

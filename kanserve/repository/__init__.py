@@ -10,13 +10,16 @@ never changed. Anything that is not named like a model or a version is ignored.
 import logging
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.artifact.signing import Verifier
-from kanserve.errors import KanserveError
+from kanserve.errors import InputError, KanserveError
+from kanserve.network.kan import Kan
+from kanserve.network.parameter_names import names_parameters
 from kanserve.repository import local
 from kanserve.repository.local import Folder, OneModel, OneVersion
 from kanserve.repository.remote import Remote, is_remote
@@ -30,10 +33,11 @@ __all__ = ["Source", "clean", "is_remote", "names", "open", "publish", "read", "
 Root = str | os.PathLike[str]
 
 
+@names_parameters(data="Compile with these rows: publish(repository, name, kanserve.compile(kan, data=...)).")
 def publish(
-    root: Root,
+    repository: Root,
     name: str,
-    artifact: Artifact,
+    model: Kan | Artifact,
     version: int | None = None,
     key: "Ed25519PrivateKey | None" = None,
     *,
@@ -51,12 +55,13 @@ def publish(
 
     Parameters
     ----------
-    root : str or path
+    repository : str or path
         A folder, made where it is missing, or a URL such as s3://bucket/models.
     name : str
         The model's name.
-    artifact : Artifact
-        The result of `kanserve.compile`.
+    model : Kan or Artifact
+        A network, which is compiled with the defaults of `kanserve.compile`; or the result of that call, which takes
+        formats, and unseen rows for errors and prediction intervals.
     version : int, optional
         By default the next one.
     key : Ed25519PrivateKey, optional
@@ -80,19 +85,32 @@ def publish(
     --------
     >>> import kanserve, tempfile
     >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-    >>> kanserve.publish(tempfile.mkdtemp(), "line", kanserve.compile(kan, ["numpy_source"]))
+    >>> folder = tempfile.mkdtemp()
+    >>> kanserve.publish(folder, "line", kanserve.compile(kan, ["numpy_source"]))
     1
+    >>> kanserve.publish(folder, "line", kan)
+    2
     """
     check_name(name)
     if version is not None:
         check_version(version)
-    remote = Remote(str(root)) if is_remote(root) else None
+    if isinstance(model, Kan):
+        # By name, since the compiler is built on repositories.
+        artifact = import_module("kanserve.artifact_compiler").compile(model, name=name)
+    elif isinstance(model, Artifact):
+        artifact = model
+    else:
+        raise InputError(
+            f"publish takes a network or the result of kanserve.compile(kan), got a {type(model).__name__}: "
+            'publish("models", "houses", kan).'
+        )
+    remote = Remote(str(repository)) if is_remote(repository) else None
     if remote is not None:
         number = remote.publish(name, artifact, version, key)
     else:
-        number = local.publish(local.path(root), name, artifact, version, key)
+        number = local.publish(local.path(repository), name, artifact, version, key)
     if card:
-        _write_card(remote or local.path(root), name, artifact, number, signed=key is not None)
+        _write_card(remote or local.path(repository), name, artifact, number, signed=key is not None)
     return number
 
 

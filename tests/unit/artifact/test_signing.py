@@ -361,7 +361,7 @@ def test_a_damaged_version_is_not_signed(tmp_path, key, kanserve):
 def test_publish_signs_what_it_publishes(tmp_path, key, trusted, kanserve, monkeypatch):
     monkeypatch.chdir(tmp_path)
     serialization.save(one_edge(), tmp_path / "kan.safetensors")
-    words = ["publish", "kan.safetensors", "models", "--name", "law", "--format", "numpy_source", "--sign"]
+    words = ["publish", "kan.safetensors", "models", "--name", "law", "--formats", "numpy_source", "--sign"]
     assert kanserve(*words, "none.pem")[0] == 2
     assert not (tmp_path / "models").exists()
     assert kanserve(*words, str(key[0]))[0] == 0

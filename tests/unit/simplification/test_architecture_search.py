@@ -120,7 +120,7 @@ def test_the_command_line_finds_the_nodes_by_itself(
     rows = np.column_stack([data.x, data.y])
     np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header="a,b,z", comments="")
     monkeypatch.chdir(tmp_path)
-    command = ["kanserve", "fit", "rows.csv", "--target", "z", "--hidden", "auto"]
+    command = ["kanserve", "fit", "rows.csv", "--target", "z", "--hidden", "fewest"]
     for more, code in ((["--json", "-q"], 0), (["--optimizer", "adam", "--force"], 2)):
         monkeypatch.setattr("sys.argv", [*command, *more])
         with pytest.raises(SystemExit) as stop:
