@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+from public_calls import parameter_table
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +132,7 @@ def module_text(name: str) -> Callable[[], Iterator[str]]:
 
 
 TEXTS: dict[str, Callable[[], Iterator[str]]] = {
+    "the public calls": parameter_table,
     "the command line": command_line,
     "formula.proto": calls("kanserve/v1/formula.proto"),
     "grpc_service.proto": calls("kanserve/inference/grpc_service.proto"),

@@ -26,8 +26,11 @@ from kanserve.train.common.fit_warnings import TrainingWarning
 FOLDS = 5
 """Of the rows that `intervals` leaves out in turn: with a fifth fewer rows the errors are hardly larger than those of
 the network of all rows, and a tenth would take twice as long."""
-SEARCH_OPTIONS = ("checkpoint", "functions", "max_complexity", "n_jobs", "nested_constraints", "selection", "start")
-SEARCH_OPTIONS += ("template", "units")
+SEARCH_OPTIONS = (
+    *("checkpoint", "functions", "max_complexity", "n_jobs", "nested_constraints"),
+    *("selection", "start", "template", "units"),
+)
+"""Arguments of `find_formulas` that people give to the estimator."""
 
 
 class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type: ignore[misc]  # no types in there
@@ -291,7 +294,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
 
     def _after_fit(self, data: Dataset, seed: int, plan: Plan) -> None:
         """With `intervals`, the errors (N, outputs) on rows that networks of the same plan have not seen."""
-        vars(self).pop("unseen_errors_", None)
+        self.__dict__.pop("unseen_errors_", None)
         if not self.intervals:
             return
         order = np.random.default_rng(seed).permutation(len(data))

@@ -41,7 +41,7 @@ def export_network(
     gradient: Annotated[bool, typer.Option("--gradient", help="C: also the derivatives of the outputs.")] = False,
     hessian: Hessian = False,
     c_form: Annotated[CForm, typer.Option(help="C: how the source is divided into files.")] = "files",
-    processor: Annotated[
+    processors: Annotated[
         list[str] | None,
         typer.Option(
             help="C: also a library for this processor, as in 'aarch64-linux-gnu'; repeat, or use commas. edge-server: "
@@ -95,14 +95,14 @@ def export_network(
             None,
             False,
         ):
-            raise InputError("--to edge-server takes --name, --precision, --processor and --out, and no other option.")
-        if processor is not None and len(processor) != 1:
-            raise InputError("--to edge-server takes one --processor.")
-        _write_edge_server(kan_file, out, options, processor[0] if processor else None, as_json)
+            raise InputError("--to edge-server takes --name, --precision, --processors and --out, and no other option.")
+        if processors is not None and len(processors) != 1:
+            raise InputError("--to edge-server takes one of --processors.")
+        _write_edge_server(kan_file, out, options, processors[0] if processors else None, as_json)
         return
-    processors = [word.strip() for option in processor or () for word in option.split(",") if word.strip()]
+    others = [word.strip() for option in processors or () for word in option.split(",") if word.strip()]
     if formula_only is not None:
-        plain = options == ExportOptions(name, options.precision) and not processors
+        plain = options == ExportOptions(name, options.precision) and not others
         if check or as_json or not plain or formats != DEFAULT_FORMATS:
             raise InputError("--formula-only takes --name, --precision, --out and --force, and no other option.")
         _write_law(arguments.network(kan_file), formula_only, options, kan_file, out, force)
@@ -118,12 +118,12 @@ def export_network(
     check_name(name)
     kan = arguments.network(kan_file)
     if not check:
-        files, notes = checked_files(kan, wanted, options, processors)
+        files, notes = checked_files(kan, wanted, options, others)
         rows = []
     else:
         from kanserve.cli.commands.export_check import check as measured
 
-        files, notes = export_files(kan, wanted, options, processors)
+        files, notes = export_files(kan, wanted, options, others)
         rows = measured(kan, files, wanted, options.precision)
         notes = {row["format"]: row["note"] for row in rows if row["agrees"] is None} | notes
     agrees = all(row["agrees"] is not False for row in rows)

@@ -237,9 +237,9 @@ def test_libraries_for_targets_lie_beside_the_source(folder, kanserve, monkeypat
 
     monkeypatch.setattr("kanserve.runtime.c_backend.build", build)
     words = (
-        "--processor",
+        "--processors",
         "aarch64-linux-gnu, riscv64-linux-musl",
-        "--processor",
+        "--processors",
         "x86_64-linux-musl",
         "--vector-math",
     )
@@ -263,14 +263,14 @@ BAD = {
     "nothing to do": (("mixed.safetensors",), "--out"),
     "an unknown form": (("mixed.safetensors", "-o", "out", "--c-form", "zip"), "header_only"),
     "a target without C": (
-        ("mixed.safetensors", "-o", "out", "--formats", "numpy_source", "--processor", "aarch64-linux-gnu"),
+        ("mixed.safetensors", "-o", "out", "--formats", "numpy_source", "--processors", "aarch64-linux-gnu"),
         "c_source",
     ),
     "a target of a form": (
-        ("mixed.safetensors", "-o", "out", "--c-form", "single_file", "--processor", "aarch64-linux-gnu"),
+        ("mixed.safetensors", "-o", "out", "--c-form", "single_file", "--processors", "aarch64-linux-gnu"),
         "files",
     ),
-    "an unknown target": (("mixed.safetensors", "-o", "out", "--processor", "pdp11"), "aarch64-linux-gnu"),
+    "an unknown target": (("mixed.safetensors", "-o", "out", "--processors", "pdp11"), "aarch64-linux-gnu"),
     "a law of splines": (("mixed.safetensors", "--formula-only", "c"), "c_source"),
     "a law in an unknown language": (("symbolic.safetensors", "--formula-only", "cobol"), "fortran"),
     "a law with formats": (("symbolic.safetensors", "--formula-only", "c", "--check"), "--formula-only"),
