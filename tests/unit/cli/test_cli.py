@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kanserve import from_formula, repository
+from kanserve import KANRegressor, from_formula, repository
 from kanserve.artifact_compiler import compile as compile_kan
 from kanserve.network import serialization
 from kanserve.network.evaluate import probabilities
@@ -178,6 +178,21 @@ def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in err
     assert sorted(str(path) for path in folder.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_hidden_nodes_are_chosen_as_the_estimators_choose_them(folder, kanserve):
+    pandas = pytest.importorskip("pandas", reason="needs pandas")
+    a, kind = np.round(RNG.uniform(-1, 1, 80), 3), RNG.choice(["up", "down"], 80)
+    table = pandas.DataFrame(
+        {"a": a, "kind": kind, "y": a**2 + 3 * (kind == "up") + np.round(RNG.normal(0, 0.05, 80), 3)}
+    )
+    table.to_csv(folder / "kinds.csv", index=False)
+    code, out, _ = kanserve("fit", "kinds.csv", "-t", "y", "-o", "kinds.safetensors", "-q", "--json")
+    model = KANRegressor(n_networks=1, random_state=0).fit(table[["a", "kind"]], table["y"])
+    kan = serialization.load(folder / "kinds.safetensors")
+    assert code == 0 and json.loads(out)["shape"] == list(kan.shape) == list(model.kan_.shape)
+    assert [one.categories for one in kan.inputs] == [one.categories for one in model.kan_.inputs]
 
 
 def test_a_fit_goes_on_from_the_file_that_it_kept(folder, kanserve):
