@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from public_calls import parameter_table
 from sphinx.application import Sphinx
+
+from docs._sphinx.public_calls import parameter_table
 
 ROOT = Path(__file__).parents[2]
 MADE = re.compile(r"^<!-- made of (.+) -->$", re.MULTILINE)

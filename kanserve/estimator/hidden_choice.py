@@ -7,13 +7,14 @@ is noise, against which the mean of several networks is better than one.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.estimator.sample_weights import distinct
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit
 from kanserve.train.common.constant_guard import errors, errors_of_constant
@@ -78,7 +79,8 @@ def automatic_nodes(
     `options` are arguments of `fit`. With `formulas` a classifier has few nodes, since its scores become formulas.
     """
     if not data.classes:
-        return chosen_nodes(data, order, options, seed)
+        x, y, weights = distinct(data.x, data.y, data.weights)  # so that the order of the rows does not matter
+        return chosen_nodes(replace(data, x=x, y=y, weights=weights), order, options, seed)
     if formulas or options.get("monotonic_cst") is not None:
         return NODES_OF_FORMULAS, 1
     if len(data) < FEW_ROWS and len(data.classes) <= FEW_NODES[0]:

@@ -33,6 +33,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("opt", "solver"),
     "order": ("degree", "k", "spline_order"),
     "patience": ("n_iter_no_change",),
+    "processors": ("architectures", "targets"),
     "progress": ("callback", "report", "show_progress", "verbose", "verbosity"),
     "random_state": ("random_seed", "rng", "seed"),
     "repository": ("registry", "root"),

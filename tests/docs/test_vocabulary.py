@@ -1,16 +1,11 @@
 """Equal ideas have equal names: each parameter of a public call is a term of this vocabulary."""
 
-import sys
-
 import pytest
 
+from docs._sphinx.public_calls import parameter_table, parameters, public_calls
 from kanserve.network.parameter_names import SYNONYMS
 from tests.support.paths import DOCS
 from tests.support.public_api import commands
-
-sys.path.insert(0, str(DOCS / "_sphinx"))
-
-from public_calls import parameter_table, parameters, public_calls
 
 # A name that a new parameter needs is added here, with its meaning, after a look whether the idea has a name already.
 TERMS = {

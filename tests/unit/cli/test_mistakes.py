@@ -113,6 +113,7 @@ BAD = {
     "an unknown command": (("fly",), "fly"),
     "a negative seed": (("fit", "good.csv", "-t", "z", "--seed", "-1"), "--seed"),
     "an unknown option": (("fit", "good.csv", "--fly"), "--fly"),
+    "the formats by one format's name": (("export", "law.safetensors", "--format", "c_source"), "--formats"),
 }
 
 

@@ -1,5 +1,7 @@
 """`class_weight` of KANClassifier."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::kanserve.train.common.fit_warni
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (60, 1))
 Y = np.where(X[:, 0] + RNG.normal(0, 0.5, 60) > 0.8, "rare", "usual")
-QUICK = {"hidden": (), "starts": 1, "steps": 20, "random_state": 0}
+QUICK: dict[str, Any] = {"hidden": (), "starts": 1, "steps": 20, "random_state": 0}
 
 
 def test_weights_of_classes_are_weights_of_their_rows() -> None:
@@ -29,5 +31,6 @@ def test_balanced_classes_count_as_much_in_all() -> None:
 
 
 def test_a_weight_of_no_class_is_refused() -> None:
+    wrong: Any = "heavy"
     with pytest.raises(ValueError, match="class_weight"):
-        KANClassifier(class_weight="heavy", **QUICK).fit(X, Y)
+        KANClassifier(class_weight=wrong, **QUICK).fit(X, Y)

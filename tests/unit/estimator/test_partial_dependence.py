@@ -1,5 +1,7 @@
 """scikit-learn's partial dependence takes both estimators."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.inspection import PartialDependenceDisplay, partial_dependence
@@ -7,7 +9,7 @@ from sklearn.inspection import PartialDependenceDisplay, partial_dependence
 from kanserve import KANClassifier, KANRegressor
 
 X = np.random.default_rng(0).uniform(-1, 1, (80, 2))
-QUICK = {"hidden": (), "starts": 1, "random_state": 0}
+QUICK: dict[str, Any] = {"hidden": (), "starts": 1, "random_state": 0}
 
 
 def test_the_partial_dependence_of_a_sum_is_its_term() -> None:

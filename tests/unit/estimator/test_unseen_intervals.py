@@ -1,5 +1,7 @@
 """`predict_interval` of KANRegressor: intervals by the errors on rows that networks have not seen."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,8 +18,15 @@ def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x, x[:, 0] + RNG.normal(0, 0.2, count)
 
 
-def line(**options: object) -> KANRegressor:
-    chosen = {"hidden": (), "grid": (3,), "starts": 1, "steps": 10, "random_state": 0, "intervals": True}
+def line(**options: Any) -> KANRegressor:
+    chosen: dict[str, Any] = {
+        "hidden": (),
+        "grid": (3,),
+        "starts": 1,
+        "steps": 10,
+        "random_state": 0,
+        "intervals": True,
+    }
     return KANRegressor(**{**chosen, **options})
 
 
@@ -70,7 +79,7 @@ def test_too_few_rows_for_a_level_are_an_error() -> None:
         ({"intervals": False, "seconds": 3}, None, "needs symbolic=True"),
     ],
 )
-def test_what_does_not_go_together_is_refused(options: dict[str, object], weights: object, told: str) -> None:
+def test_what_does_not_go_together_is_refused(options: dict[str, Any], weights: Any, told: str) -> None:
     with pytest.raises(InputError, match=told):
         line(**options).fit(*rows(20), weights)
 
