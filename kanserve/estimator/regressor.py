@@ -355,8 +355,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
 
         They are the predictions plus and minus a quantile of the errors that networks make on rows which they have not
         seen: five times, a fifth of the rows is left out (cross-conformal prediction; Vovk 2015). New rows must be like
-        those of `fit`. On ten tables, intervals of 90 % held .91 of the new values after a fit to 40 rows, and .92 after 100
-        and 300 (benchmarks/interval_coverage.py).
+        those of `fit`. On ten tables, intervals of 90 % held .91 of the new values after a fit to 40 rows, and .92
+        after 100 and 300 (benchmarks/interval_coverage.py).
 
         Parameters
         ----------
