@@ -11,7 +11,7 @@ Importing this package is fast: each name below is imported when it is first use
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kanserve import displays
 from kanserve.network import renamed_names
@@ -124,17 +124,24 @@ displays.register(
 renamed_names.install()
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+# `from kanserve import *` leaves Python's own compile in place; kanserve.compile is public all the same.
+__all__ = sorted(_HOME_OF.keys() - {"compile"})  # pyright: ignore[reportUnsupportedDunderAll]
 
+if not TYPE_CHECKING:  # for a type checker with this function, every name would be there
 
-def __getattr__(name: str) -> Any:
-    if name in renamed_names.NAMES:
-        return __getattr__(renamed_names.new_name(name))
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'kanserve' has no attribute {name!r}")
-    value = getattr(import_module(f"kanserve.{_HOME_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name):
+        if name in renamed_names.NAMES:
+            return __getattr__(renamed_names.new_name(name))
+        if name not in _HOME_OF:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, _HOME_OF, 1)
+            raise AttributeError(
+                f"module 'kanserve' has no attribute {name!r}" + (f". Do you mean {near[0]!r}?" if near else "")
+            )
+        value = getattr(import_module(f"kanserve.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ from kanserve.artifact.directory import write_files
 from kanserve.artifact.format import Artifact, Metrics, assemble
 from kanserve.artifact.manifest import INTERVALS
 from kanserve.artifact.naming_rules import check_name
-from kanserve.data.dataset import Dataset
+from kanserve.data.dataset import Dataset, Target, TrainingData
 from kanserve.errors import ConflictError, ExportError, InputError, MissingDependencyError, NotFoundError
 from kanserve.formula import Formula
 from kanserve.formula.constants.uncertainty_report import (
@@ -38,6 +38,7 @@ from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.fitted_rows import MOST_SEEN, seen_share
 from kanserve.network.kan import Kan
+from kanserve.network.parameter_names import names_parameters
 from kanserve.network.rounding_error import rounding, scale, steady_rows
 from kanserve.network.training_range import breaking_point, ranges
 from kanserve.runtime import c_backend, load_backend
@@ -52,21 +53,23 @@ GOLDEN_ROWS = 32
 _STEADY = 1e-2  # of its scale: a row that changes by more when rounded to float cannot test a float backend
 
 
+@names_parameters()
 def compile(
     kan: Kan,
-    exporters: Sequence[str] = EXPORTERS,
+    formats: Sequence[str] = EXPORTERS,
     *,
     name: str | None = None,
     precision: Precision | None = None,
     options: ExportOptions | None = None,
-    targets: Sequence[str] = (),
-    data: Dataset | tuple[object, object] | None = None,
+    processors: Sequence[str] = (),
+    data: TrainingData | None = None,
+    target: Target = None,
     candidates: Candidates | Sequence[Candidate] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """The artifact of a network, with every backend that this machine can run checked against the golden rows.
 
-    `options` are the exporters' options; `name` ("model") and `precision` ("double") override theirs. `targets` are
+    `options` are the exporters' options; `name` ("model") and `precision` ("double") override theirs. `processors` are
     other machines, such as "aarch64-linux-gnu", for which libraries are added beside the C source.
 
     `data` are rows that the network has not seen: the artifact then records how well it fits them, prediction intervals
@@ -83,12 +86,14 @@ def compile(
     ----------
     kan : Kan
         The network.
-    exporters : sequence of str
+    formats : sequence of str or str
         The formats that the artifact holds.
-    name, precision, options, targets
+    name, precision, options, processors
         As `kanserve.export` takes them.
-    data : Dataset or tuple of array_like, optional
+    data : Dataset, tuple of array_like or DataFrame, optional
         Samples that the network has not seen.
+    target : str or sequence of str, optional
+        The columns of a DataFrame that are the targets.
     candidates : sequence, optional
         Formulas that `find_formulas` found.
     provenance : mapping of str to str, optional
@@ -114,26 +119,34 @@ def compile(
     ('numpy_source',)
     """
     options = _options(options or ExportOptions(), name, precision)
-    return _compiled(kan, exporters, options, True, targets, data, candidates, provenance)
+    rows = None if data is None else samples_for(kan, data, target)
+    return _compiled(kan, _listed(formats), options, True, processors, rows, candidates, provenance)
+
+
+def _listed(formats: Sequence[str]) -> list[str]:
+    """The formats as a list; InputError for what is no list of names."""
+    names = [formats] if isinstance(formats, str) else list(formats)
+    if not all(isinstance(name, str) for name in names):
+        raise InputError("formats are names such as 'onnx_graph'; give samples as data=.")
+    return names
 
 
 def _compiled(
     kan: Kan,
-    exporters: Sequence[str],
+    formats: Sequence[str],
     options: ExportOptions,
     derivatives: bool,
-    targets: Sequence[str] = (),
-    data: Dataset | tuple[object, object] | None = None,
+    processors: Sequence[str] = (),
+    rows: Dataset | None = None,
     candidates: Candidates | Sequence[Candidate] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
     """As `compile`; with `derivatives`, C has them although the options do not ask for them, where they cost little."""
-    rows = None if data is None else samples_for(kan, data)
     intervals, origin = (options.intervals, {}) if rows is None or options.intervals else _intervals(kan, rows)
     options = replace(options, intervals=intervals)
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
-    parts, notes = _exported(kan, exporters, options, derivatives, targets)
+    parts, notes = _exported(kan, formats, options, derivatives, processors)
     written = stored_formulas(kan)
     artifact = assemble(
         kan,
@@ -147,20 +160,20 @@ def _compiled(
         provenance=_made_with(rows) | dict(provenance or {}) | origin | notes,
         intervals=intervals,
     )
-    return _checked(artifact, exporters)
+    return _checked(artifact, formats)
 
 
 def _exported(
-    kan: Kan, exporters: Sequence[str], options: ExportOptions, derivatives: bool, targets: Sequence[str]
+    kan: Kan, formats: Sequence[str], options: ExportOptions, derivatives: bool, processors: Sequence[str]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """As `export_files`, with derivatives in C if they are asked for, or wanted, cheap and possible."""
-    added = derivatives and not options.gradient and "c_source" in exporters and c_source.has_cheap_gradient(kan)
+    added = derivatives and not options.gradient and "c_source" in formats and c_source.has_cheap_gradient(kan)
     if added and options.precision == "double":
         try:
-            return export_files(kan, exporters, replace(options, gradient=True), targets)
+            return export_files(kan, formats, replace(options, gradient=True), processors)
         except ExportError:  # a function that has no derivative in C
             pass
-    return export_files(kan, exporters, options, targets)
+    return export_files(kan, formats, options, processors)
 
 
 def _evidence(
@@ -270,6 +283,7 @@ def _options(options: ExportOptions, name: str | None, precision: Precision | No
     return options
 
 
+@names_parameters()
 def export(
     kan: Kan,
     folder: str | os.PathLike[str],
@@ -278,7 +292,7 @@ def export(
     name: str | None = None,
     precision: Precision | None = None,
     options: ExportOptions | None = None,
-    targets: Sequence[str] = (),
+    processors: Sequence[str] = (),
 ) -> tuple[Path, ...]:
     """Write a network as source, graph and library files, like `kanserve export`.
 
@@ -300,7 +314,7 @@ def export(
         The type that the exported files compute in.
     options : ExportOptions, optional
         Further options of single formats; `name` and `precision` override those in it.
-    targets : sequence of str
+    processors : sequence of str
         Other machines for which a C library is built, such as "aarch64-linux-gnu".
 
     Returns
@@ -327,12 +341,12 @@ def export(
     >>> [path.name for path in kanserve.export(kan, place / "line", ["numpy_source"], name="line")]
     ['line.py']
     """
-    formats = [formats] if isinstance(formats, str) else list(formats)
+    formats = _listed(formats)
     options = options or ExportOptions()
     options = replace(options, name=name or options.name, precision=precision or options.precision)
     if os.path.lexists(folder):
         raise ConflictError(f"{os.fspath(folder)} is there already; choose another folder.")
-    files, notes = checked_files(kan, formats, options, targets)
+    files, notes = checked_files(kan, formats, options, processors)
     write_files(Path(folder), files)
     for line in not_compared(formats, notes):
         logging.getLogger("kanserve").warning("%s", line)
@@ -340,15 +354,15 @@ def export(
 
 
 def checked_files(
-    kan: Kan, formats: Sequence[str], options: ExportOptions, targets: Sequence[str] = ()
+    kan: Kan, formats: Sequence[str], options: ExportOptions, processors: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """The files of the formats, checked against the golden rows where they run here; and why others were not run."""
     check_name(options.name)
     alone = [name for name in formats if name == "c_source" and options.c_form != "files"]
-    files, notes = export_files(kan, alone, options, targets) if alone else ({}, {})
+    files, notes = export_files(kan, alone, options, processors) if alone else ({}, {})
     checked = [name for name in formats if name not in alone]
     if checked:
-        artifact = _compiled(kan, checked, _options(replace(options, c_form="files"), None, None), False, targets)
+        artifact = _compiled(kan, checked, _options(replace(options, c_form="files"), None, None), False, processors)
         files |= {path: data for path, data in artifact.files.items() if path.split("/")[0] in checked}
         notes = {**artifact.manifest.provenance, **notes}
     return files, notes
@@ -361,24 +375,24 @@ def not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> list[str]:
 
 
 def export_files(
-    kan: Kan, exporters: Sequence[str], options: ExportOptions, targets: Sequence[str] = ()
+    kan: Kan, formats: Sequence[str], options: ExportOptions, processors: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files of all exporters, each in its folder, with libraries of the C source; and notes.
+    """The files of all formats, each in its folder, with libraries of the C source; and notes.
 
-    Without a compiler the library for this machine is left out with a note; without the tools for `targets` this is
+    Without a compiler the library for this machine is left out with a note; without the tools for `processors` this is
     MissingDependencyError.
     """
-    if targets and ("c_source" not in exporters or options.c_form != "files"):
-        raise InputError('Libraries for targets are built from the format c_source in the form "files".')
+    if processors and ("c_source" not in formats or options.c_form != "files"):
+        raise InputError('Libraries for other processors are built from the format c_source in the form "files".')
     files: dict[str, bytes] = {}
     notes: dict[str, str] = {}
-    for kind in exporters:
+    for kind in formats:
         made = dict(kanserve_exporters.get(kind).export(kan, options))
         if kind == "c_source" and options.c_form == "files":
-            for target in targets:
-                made |= c_backend.build(made, target=target)
+            for processor in processors:
+                made |= c_backend.build(made, target=processor)
             try:
-                # A target may be this machine: then its library is there already.
+                # One of them may be this machine: then its library is there already.
                 if c_backend.library_name() not in made:
                     made |= c_backend.build(made, vector_math=options.vector_math)
             except (MissingDependencyError, NotFoundError) as error:
@@ -389,10 +403,10 @@ def export_files(
     return files, notes
 
 
-def _checked(artifact: Artifact, exporters: Sequence[str]) -> Artifact:
+def _checked(artifact: Artifact, formats: Sequence[str]) -> Artifact:
     """The artifact, after every backend that runs here was checked against the golden rows; GoldenError on failure."""
     notes = {}
-    for kind in exporters:
+    for kind in formats:
         try:
             load_backend(artifact, kind)
         except (MissingDependencyError, NotFoundError) as error:

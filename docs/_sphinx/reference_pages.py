@@ -11,6 +11,8 @@ from typing import Any, get_args
 
 from sphinx.application import Sphinx
 
+from docs._sphinx.public_calls import parameter_table
+
 ROOT = Path(__file__).parents[2]
 MADE = re.compile(r"^<!-- made of (.+) -->$", re.MULTILINE)
 
@@ -131,6 +133,7 @@ def module_text(name: str) -> Callable[[], Iterator[str]]:
 
 
 TEXTS: dict[str, Callable[[], Iterator[str]]] = {
+    "the public calls": parameter_table,
     "the command line": command_line,
     "formula.proto": calls("kanserve/v1/formula.proto"),
     "grpc_service.proto": calls("kanserve/inference/grpc_service.proto"),

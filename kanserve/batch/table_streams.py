@@ -90,7 +90,7 @@ def predict_file(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | BinaryIO,
     *,
-    report: Callable[[float, FilePredictions], None] | None = None,
+    progress: Callable[[float, FilePredictions], None] | None = None,
 ) -> FilePredictions:
     """Predict a CSV or Parquet file in constant memory, and write the results as they come.
 
@@ -103,7 +103,7 @@ def predict_file(
     out : str, path or binary file
         A file that ends in .parquet or .pq, else CSV. An error on the way leaves it incomplete; `kanserve score` writes
         to a temporary name first.
-    report : callable, optional
+    progress : callable, optional
         Called after each batch with the share of the file that was read, and what was found so far.
 
     Returns
@@ -147,8 +147,8 @@ def predict_file(
                 results, found = _predicted(predictor, path, batch, found)
                 columns = [*(batch.column(name) for name in kept), *results]
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=wanted))
-                if report is not None:
-                    report(share, found)
+                if progress is not None:
+                    progress(share, found)
     return found
 
 

@@ -148,8 +148,12 @@ def fit(
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of the network.")] = Path("kan.safetensors"),
     hidden: Annotated[
-        str, typer.Option(help="Nodes of the hidden layers, as in '5' or '4,2'; '' for none, 'auto' for the fewest.")
-    ] = "5",
+        str,
+        typer.Option(
+            help="Nodes of the hidden layers, as in '5' or '4,2'; '' for none, 'auto' for those that KANRegressor and "
+            "KANClassifier choose, 'fewest' for the smallest network that explains the rows."
+        ),
+    ] = "auto",
     classify: Annotated[bool, typer.Option(help="The target's distinct values are classes.")] = False,
     optimizer: Annotated[
         Literal["auto", "lm", "lbfgs", "adam"], typer.Option(help="lm is Levenberg-Marquardt; auto chooses.")
@@ -166,6 +170,8 @@ def fit(
 ) -> None:
     """Train a network on a table and write it to one file.
 
+    Example: kanserve fit houses.csv --target price --out houses.safetensors
+
     Example: kanserve fit houses.csv --target price --hidden 5 --out houses.safetensors
     """
     from kanserve import train
@@ -173,20 +179,24 @@ def fit(
     from kanserve.network import serialization
     from kanserve.simplification import discover
 
-    if hidden == "auto" and (optimizer != "auto" or checkpoint is not None):
+    if hidden == "fewest" and (optimizer != "auto" or checkpoint is not None):
         raise InputError(
-            "--hidden auto cannot be combined with --optimizer or --checkpoint: leave them out, or give the nodes."
+            "--hidden fewest cannot be combined with --optimizer or --checkpoint: leave them out, or give the nodes."
         )
-    nodes = [] if hidden == "auto" else arguments.hidden(hidden)
+    nodes = [] if hidden in ("auto", "fewest") else arguments.hidden(hidden)
     kind: tables.Kind = "classification" if classify else "auto"
     table_rows = tables.read_table(table, arguments.required(target), inputs or (), kind, decimal=decimal)
     data = arguments.fitted_rows(table_rows, hold_out)
     if not data.classes and set(np.unique(data.y)) == {0.0, 1.0}:
         warn(f"{' and '.join(map(repr, data.outputs))}: all values are 0 or 1; --classify learns them as classes")
     free(out, force, reads=[table])
-    if hidden == "auto":
-        kan = discover(data, seed=seed, report=None if quiet else tell)
+    if hidden == "fewest":
+        kan = discover(data, seed=seed, progress=False if quiet else tell)
     else:
+        if hidden == "auto":
+            from kanserve.estimator.hidden_choice import automatic_nodes
+
+            nodes = list(automatic_nodes(data, 3, {"optimizer": optimizer}, seed)[0])
         shape = [len(data.inputs), *nodes, data.y.shape[1]]
         kan = train.fit(shape, data, optimizer=optimizer, seed=seed, progress=not quiet, checkpoint=checkpoint)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
@@ -228,7 +238,7 @@ def simplify(
     kan = arguments.network(kan_file)
     data = arguments.fitted_rows(arguments.data_of(kan, table, target, decimal), hold_out)
     free(out, force, reads=[kan_file, table])
-    simple = simplify_kan(kan, data, seed=seed, report=None if quiet else tell)
+    simple = simplify_kan(kan, data, seed=seed, progress=False if quiet else tell)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(simple)))
     result = {
         "file": str(out),

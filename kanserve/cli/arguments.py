@@ -14,7 +14,7 @@ from kanserve.artifact.naming_rules import MANIFEST
 from kanserve.data.dataset import Dataset
 from kanserve.data.near_names import near
 from kanserve.data.number_texts import Decimal
-from kanserve.data.table_files import read_samples, read_table
+from kanserve.data.table_files import column_names, read_samples, read_table
 from kanserve.errors import AccessError, DataError, FormatError, InputError, KanserveError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
@@ -51,7 +51,7 @@ def names(formats: str) -> tuple[str, ...]:
     """The formats in "c_source,onnx_graph"."""
     wanted = tuple(name.strip() for name in formats.split(",") if name.strip())
     for name in wanted:
-        one_of("--format", name, kanserve_exporters.names())
+        one_of("--formats", name, kanserve_exporters.names())
     if not wanted:
         raise InputError(f"Choose at least one format of {', '.join(kanserve_exporters.names())}.")
     return wanted
@@ -85,11 +85,11 @@ def network(path: Path) -> Kan:
 
 
 def data_of(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
-    """The columns of a table that a network was trained on; a classifier does not know its target's name."""
+    """The columns of a table that a network was trained on; those of a classifier's target are found by its classes."""
     names = [variable.name for variable in kan.inputs]
     if not kan.classes:
         return read_table(table, target or [output.name for output in kan.outputs], names, decimal=decimal)
-    data = read_table(table, required(target), names, "classification", decimal=decimal)
+    data = read_table(table, target or [class_column(kan, table, decimal)], names, "classification", decimal=decimal)
     if data.classes != kan.classes:
         raise DataError(f"The network has the classes {', '.join(kan.classes)}; {table} has {', '.join(data.classes)}.")
     return data
@@ -97,10 +97,35 @@ def data_of(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | 
 
 def held_out(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
     """Samples to score a network on: unused columns may be missing, and so may classes."""
-    columns = required(target) if kan.classes else target or [output.name for output in kan.outputs]
+    columns = target or [output.name for output in kan.outputs]
+    if kan.classes and not target:
+        columns = [class_column(kan, table, decimal)]
     names = [variable.name for variable in kan.inputs]
     known = categories_of(kan.inputs)
     return read_samples(table, columns, names, kan.classes, unused_inputs(kan), known, decimal=decimal)
+
+
+def class_column(kan: Kan, table: Path, decimal: Decimal | None = None) -> str:
+    """The one column of a table that is no input of a classifier and has only its classes."""
+    inputs = {variable.name for variable in kan.inputs}
+    others = [name for name in column_names(table) if name not in inputs]
+    fitting = [name for name in others if _has_classes(kan, table, name, decimal)]
+    if len(fitting) != 1:
+        columns = ", ".join(fitting[:30]) or "no column"
+        raise InputError(
+            f"Say which column has the classes with --target: {columns} of {table} could, "
+            f"by the classes {', '.join(kan.classes[:10])}."
+        )
+    return fitting[0]
+
+
+def _has_classes(kan: Kan, table: Path, name: str, decimal: Decimal | None) -> bool:
+    names = [variable.name for variable in kan.inputs]
+    try:
+        read_samples(table, [name], names, kan.classes, unused_inputs(kan), categories_of(kan.inputs), decimal=decimal)
+    except DataError:
+        return False
+    return True
 
 
 def categories_of(inputs: Iterable[Variable]) -> dict[str, tuple[str, ...]]:

@@ -61,7 +61,7 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
         trained = fit([len(data.inputs), PRODUCT], data, seed=0, progress=True)
         console.print(f"  {trained.edges} edges, r² {score(trained, data).r2[0]:.4f} on all rows")
     with _step(console, "simplify: prune, then name the functions"):
-        simple = simplify(trained, data, all_edges=True, seed=0, report=tell)
+        simple = simplify(trained, data, all_edges=True, seed=0, progress=tell)
         used = [variable.name for variable, needed in zip(simple.inputs, used_inputs(simple), strict=True) if needed]
         console.print(f"  {simple.edges} edges remain, and {len(used)} inputs: {', '.join(used)}", soft_wrap=True)
     with _step(console, "picture, network and formula"):

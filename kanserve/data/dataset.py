@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.dataset_checks import as_numbers, check_finite, check_names, checked_categories, row_weights
 from kanserve.data.frames import (
@@ -81,6 +81,19 @@ class Dataset:
     classes: Sequence[str] = ()
     weights: Array | None = None
     categories: Categories = field(default_factory=dict)
+
+    if TYPE_CHECKING:  # the fields have what becomes of these
+
+        def __init__(
+            self,
+            x: ArrayLike | DataFrame,
+            y: ArrayLike,
+            inputs: Sequence[str] = (),
+            outputs: Sequence[str] = (),
+            classes: Sequence[object] = (),
+            weights: ArrayLike | None = None,
+            categories: Categories = NONE,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         labels, classes = label_column(self.y), self.classes

@@ -117,6 +117,11 @@ def read_rows(
     return x
 
 
+def column_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of a table's columns."""
+    return read_file(path).names
+
+
 def read_samples(
     path: str | os.PathLike[str],
     target: Sequence[str],

@@ -9,7 +9,7 @@ from kanserve.editing.session_history import SessionHistory
 from kanserve.editing.step_fields import Tolerance
 from kanserve.editing.steps import Refit
 from kanserve.network.edge_names import edge_names, place_of
-from kanserve.network.renamed_names import renamed_keyword
+from kanserve.network.parameter_names import names_parameters
 
 
 class SessionEdits(SessionHistory):
@@ -46,7 +46,7 @@ class SessionEdits(SessionHistory):
         """
         return self.do(steps.Snap(self._called(edge), function, refit))
 
-    @renamed_keyword("intervals", "grid")
+    @names_parameters()
     def free(self, edge: str, grid: int | None = None) -> Self:
         """Replace a named function by a spline that equals it to a ten-thousandth and can then be refined.
 

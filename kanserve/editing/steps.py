@@ -257,7 +257,7 @@ class Prune:
         to(self, tolerance=tolerance(self.tolerance))
 
     def apply(self, kan: Kan, rows: SessionData, report: SimplifyReport | None = None) -> Kan:
-        return prune(kan, rows.data, tolerance=self.tolerance, seed=rows.seed, report=report)
+        return prune(kan, rows.data, tolerance=self.tolerance, seed=rows.seed, progress=report or False)
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ class Symbolify:
             all_edges=self.all_edges,
             tolerance=self.tolerance,
             seed=rows.seed,
-            report=report,
+            progress=report or False,
         )
 
 

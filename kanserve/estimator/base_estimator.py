@@ -1,7 +1,6 @@
 """The base class of both estimators: training, simplification, formula and export."""
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
 from kanserve.estimator.estimator_parameters import Hidden, grids_of, hidden_of, layers_of, networks_of, seed_of
+from kanserve.estimator.hidden_choice import automatic_nodes
 from kanserve.estimator.mean_of_fits import mean_of_fits
 from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
@@ -27,11 +27,12 @@ from kanserve.plot.notebook import network_page
 from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
 from kanserve.train import create
-from kanserve.train.common.events import Event
 from kanserve.train.common.outer_layers import without_clipped_inputs, without_exponential
 from kanserve.train.fitting import GRIDS
 
 Array = NDArray[np.float64]
+Plan = tuple[Hidden, int]
+"""The hidden nodes, and the number of networks to average."""
 MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
 PAGE_BYTES = 12_000  # of the picture below the diagram of scikit-learn, which has 35 kB
 
@@ -50,33 +51,44 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     monotonic_cst: Any
     tolerance: Any
     random_state: Any
-    verbose: bool
+    progress: bool | Callable[[Any], None]
     kan_: Kan
     feature_importances_: Array
 
     def _learn(self, data: Dataset) -> None:
         """Train, or with symbolic=True find formulas; sets the fitted attributes."""
         seed = seed_of(self.random_state)
-        if self.monotonic_cst is not None and (self.symbolic or self.hidden is None):
-            raise InputError("monotonic_cst is for networks of splines: not with symbolic=True, nor with hidden=None.")
-        report = _tell if self.verbose else None
+        if self.monotonic_cst is not None and (self.symbolic or _is(self.hidden, "fewest")):
+            raise InputError(
+                "monotonic_cst is for networks of splines: not with symbolic=True, nor with hidden='fewest'."
+            )
         try:
-            kan = self._symbolic(data, seed, report) if self.symbolic else self._trained(data, seed)
+            if self.symbolic:
+                kan = self._symbolic(data, seed)
+            else:
+                plan = self._plan(data, seed)
+                kan = self._network(data, seed, plan)
+                self._after_fit(data, seed, plan)
         except TrainingError as error:  # scikit-learn's convention is ValueError
             raise InputError(str(error)) from error
         self.kan_ = record_rows(kan, hash_rows(data))
         self.feature_importances_ = input_importances(kan, data.x, data.weights)
 
-    def _symbolic(self, data: Dataset, seed: int, report: Callable[[Event], None] | None) -> Kan:
+    def _symbolic(self, data: Dataset, seed: int) -> Kan:
         """A network without splines, as far as the data allow."""
-        return simplify(self._trained(data, seed), data, tolerance=self.tolerance, seed=seed, report=report)
+        kan = self._network(data, seed, self._plan(data, seed))
+        return simplify(kan, data, tolerance=self.tolerance, seed=seed, progress=self.progress)
 
-    def _trained(self, data: Dataset, seed: int) -> Kan:
-        hidden, count = self._plan(data, seed)
-        if hidden is None:
+    def _after_fit(self, data: Dataset, seed: int, plan: Plan) -> None:
+        """What an estimator does with the samples beside the network."""
+
+    def _network(self, data: Dataset, seed: int, plan: Plan) -> Kan:
+        """The mean of networks of these hidden nodes, as many as the plan says."""
+        hidden, count = plan
+        if _is(hidden, "fewest"):
             # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
-            rows, report = replace(data, classes=()), _tell if self.verbose else None
-            found = discover(rows, tolerance=self.tolerance, seed=seed, report=report)
+            rows = replace(data, classes=())
+            found = discover(rows, tolerance=self.tolerance, seed=seed, progress=self.progress)
             if not data.classes:
                 return found
             hidden = hidden_of(found)
@@ -84,7 +96,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         grids = GRIDS if automatic else grids_of(self.grid)
         shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
-        options = {"grid": "auto" if automatic else grids, "progress": bool(self.verbose), **self._given()}
+        options = {"grid": "auto" if automatic else grids, "progress": self.progress, **self._given()}
         return mean_of_fits(begin, data, count, seed, options)
 
     def __sklearn_tags__(self) -> Any:
@@ -96,9 +108,12 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         """The arguments of `kanserve.fit`."""
         return {name: getattr(self, name) for name in self.options}
 
-    def _plan(self, data: Dataset, seed: int) -> tuple[Hidden, int]:
+    def _plan(self, data: Dataset, seed: int) -> Plan:
         """The nodes of each hidden layer, and of how many networks the mean is taken."""
-        return self.hidden, networks_of(self.n_networks, 1)
+        if not _is(self.hidden, "auto"):
+            return self.hidden, networks_of(self.n_networks, 1)
+        nodes, count = automatic_nodes(data, self.order, self._given(), seed, formulas=self.symbolic)
+        return nodes, networks_of(self.n_networks, count)
 
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network, computed in blocks of rows."""
@@ -235,5 +250,6 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return result
 
 
-def _tell(step: Event) -> None:
-    sys.stderr.write(f"{step}\n")
+def _is(hidden: Any, word: str) -> bool:
+    """Whether `hidden` is this word; it may be an array, whose comparison with a text is no truth value."""
+    return isinstance(hidden, str) and hidden == word

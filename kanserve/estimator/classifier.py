@@ -1,11 +1,12 @@
 """KANClassifier: classification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
@@ -13,17 +14,14 @@ from kanserve.data.dataset import Dataset
 from kanserve.data.frames import column_names
 from kanserve.errors import DataError, InputError
 from kanserve.estimator.base_estimator import NetworkEstimator
-from kanserve.estimator.estimator_parameters import Hidden, networks_of
+from kanserve.estimator.estimator_parameters import Hidden
 from kanserve.estimator.sample_weights import checked_weights, class_names, distinct
 from kanserve.estimator.table_columns import coded
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan
+from kanserve.network.parameter_names import names_parameters
 
 Array = NDArray[np.float64]
-
-# hidden="auto": many nodes classify better, or the mean of networks with few of few rows; formulas need few.
-MANY_NODES, FEW_NODES, NODES_OF_FORMULAS = (32,), (8,), (5,)
-FEW_ROWS = 1000
 
 
 class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # no types in there
@@ -31,10 +29,10 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
     Parameters
     ----------
-    hidden : "auto", tuple of int or (int, int), int or None, default="auto"
+    hidden : "auto", "fewest", tuple of int or (int, int), or int, default="auto"
         Nodes of each hidden layer; () is an additive model, a pair (sums, products) has nodes that multiply two sums.
-        None finds the least width that explains the data. "auto" is (32,); on fewer than 1000 rows of up to 8 classes
-        it is the mean of four networks of (8,), and (5,) for formulas and with monotonic_cst.
+        "fewest" finds the least width that explains the data. "auto" is (32,); on fewer than 1000 rows of up to 8
+        classes it is the mean of four networks of (8,), and (5,) for formulas and with monotonic_cst.
     n_networks : int or "auto", default="auto"
         Networks that are fitted, from other starts and held-out rows, and averaged: the mean of their scores is one
         network with the hidden nodes of all (`kanserve.average`). "auto" is 4 where `hidden` says so, else 1.
@@ -44,8 +42,11 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         Order of the splines.
     symbolic : bool, default=False
         Whether to prune the network and name its functions, so that its scores are formulas.
+    class_weight : mapping of label to float, "balanced" or None, default=None
+        Weights of the classes, 1 where the mapping has none, by which those of the rows are multiplied. "balanced"
+        gives rare classes the weight of frequent ones; the probabilities are then those of equally frequent classes.
     tolerance : float or "auto", default="auto"
-        How much loss a simpler network may cost with symbolic=True or hidden=None.
+        How much loss a simpler network may cost with symbolic=True or hidden="fewest".
     validation : float, default=0.2
         Share of the rows held out for early stopping, against overfitting.
     extrapolation : {"linear", "clip"}, default="linear"
@@ -70,8 +71,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         The torch device.
     random_state : int, RandomState or None, default=None
         An integer makes fits equal.
-    verbose : bool, default=False
-        Whether to show the progress on the standard error.
+    progress : bool or callable, default=False
+        Whether to show the progress: in a notebook as a picture, elsewhere on the standard error. A callable is called
+        with an event for each step.
 
     Attributes
     ----------
@@ -94,7 +96,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     -----
     Equal rows are merged and their weights added: a weight is the same as repetitions, and the order of the rows does
     not matter. X is dense. Columns of text and of the types category, Categorical and Enum are categorical, and values
-    may be missing (NaN), as docs/training.md says, but not with hidden=None.
+    may be missing (NaN), as docs/training.md says, but not with hidden="fewest".
 
     Examples
     --------
@@ -126,14 +128,21 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         "device",
     )
 
+    @names_parameters(
+        weights="Give them to fit, as sample_weight=; weights of classes are class_weight=.",
+        sample_weight="Give it to fit: fit(X, y, sample_weight=...).",
+        max_fits="The formulas of a classifier come from kanserve.simplify, which has no limit of fits.",
+        seconds="The formulas of a classifier come from kanserve.simplify, which has no limit of time.",
+    )
     def __init__(
         self,
-        hidden: Hidden | Literal["auto"] = "auto",
+        hidden: Hidden = "auto",
         *,
         n_networks: int | Literal["auto"] = "auto",
         grid: int | Sequence[int] = 3,
         order: int = 3,
         symbolic: bool = False,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
         tolerance: float | Literal["auto"] = "auto",
         validation: float = 0.2,
         extrapolation: Literal["linear", "clip"] = "linear",
@@ -147,13 +156,14 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         batch: int | None = None,
         device: str = "cpu",
         random_state: Any = None,
-        verbose: bool = False,
+        progress: bool | Callable[[Any], None] = False,
     ) -> None:
         self.hidden = hidden
         self.n_networks = n_networks
         self.grid = grid
         self.order = order
         self.symbolic = symbolic
+        self.class_weight = class_weight
         self.tolerance = tolerance
         self.validation = validation
         self.extrapolation = extrapolation
@@ -167,17 +177,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self.batch = batch
         self.device = device
         self.random_state = random_state
-        self.verbose = verbose
+        self.progress = progress
 
-    def _plan(self, data: Dataset, seed: int) -> tuple[Hidden, int]:
-        if not (isinstance(self.hidden, str) and self.hidden == "auto"):
-            return super()._plan(data, seed)
-        if self.symbolic or self.monotonic_cst is not None:
-            return NODES_OF_FORMULAS, networks_of(self.n_networks, 1)
-        if len(data) < FEW_ROWS and len(data.classes) <= FEW_NODES[0]:
-            return FEW_NODES, networks_of(self.n_networks, MANY_NODES[0] // FEW_NODES[0])
-        return MANY_NODES, networks_of(self.n_networks, 1)
-
+    @names_parameters()
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train on samples.
 
@@ -214,6 +216,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         if weights is not None:
             # Before the classes are determined: rows of weight 0 add none.
             x, labels, weights = (array[weights > 0] for array in (x, labels, weights))
+        if self.class_weight is not None:
+            of_classes = compute_sample_weight(self.class_weight, labels)
+            weights = of_classes if weights is None else weights * of_classes
         classes, index = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise DataError(

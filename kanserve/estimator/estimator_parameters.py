@@ -1,7 +1,7 @@
 """Convert the estimators' parameters to arguments of `kanserve.fit`; ValueError for invalid ones."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -10,7 +10,7 @@ from kanserve.errors import InputError
 from kanserve.network.kan import Kan
 from kanserve.train.common.argument_checks import grid_sequence, whole
 
-Hidden = int | Sequence[int | tuple[int, int]] | None
+Hidden = int | Sequence[int | tuple[int, int]] | Literal["auto", "fewest"]
 
 
 def seed_of(random_state: Any) -> int:
@@ -24,7 +24,7 @@ def layers_of(hidden: Any) -> list[Any]:
     if isinstance(hidden, int | np.integer):
         return [int(hidden)]
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
-        raise InputError(f"hidden is the nodes of each hidden layer, like (5,), or None; got {hidden!r}.")
+        raise InputError(f"hidden is the nodes of each hidden layer, like (5,), or 'auto' or 'fewest'; got {hidden!r}.")
     return list(hidden)
 
 

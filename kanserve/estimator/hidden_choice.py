@@ -7,13 +7,14 @@ is noise, against which the mean of several networks is better than one.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.estimator.sample_weights import distinct
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit
 from kanserve.train.common.constant_guard import errors, errors_of_constant
@@ -62,9 +63,34 @@ class ChoiceSettings:
 
 CHOICE = ChoiceSettings()
 
+DEFAULTS = {"loss": "auto", "quantile": 0.5, "power": 1.5, "optimizer": "auto", "screen": True, "monotonic_cst": None}
+"""Of the options of `fit` that the choice reads."""
+
+# Of a classifier: many nodes classify better, or the mean of networks with few of few rows; formulas need few.
+MANY_NODES, FEW_NODES, NODES_OF_FORMULAS = (32,), (8,), (5,)
+FEW_ROWS = 1000
+
+
+def automatic_nodes(
+    data: Dataset, order: int, options: Mapping[str, Any], seed: int, *, formulas: bool = False
+) -> tuple[Widths, int]:
+    """The hidden nodes of hidden="auto", of estimators and of `kanserve fit`; and the number of networks to average.
+
+    `options` are arguments of `fit`. With `formulas` a classifier has few nodes, since its scores become formulas.
+    """
+    if not data.classes:
+        x, y, weights = distinct(data.x, data.y, data.weights)  # so that the order of the rows does not matter
+        return chosen_nodes(replace(data, x=x, y=y, weights=weights), order, options, seed)
+    if formulas or options.get("monotonic_cst") is not None:
+        return NODES_OF_FORMULAS, 1
+    if len(data) < FEW_ROWS and len(data.classes) <= FEW_NODES[0]:
+        return FEW_NODES, MANY_NODES[0] // FEW_NODES[0]
+    return MANY_NODES, 1
+
 
 def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> tuple[Widths, int]:
     """The hidden nodes for these samples and options of `fit`, and of how many networks the mean is best taken."""
+    options = {**DEFAULTS, **options}
     candidates = CHOICE.nodes_of_many if len(data) >= CHOICE.many_rows else CHOICE.nodes
     if is_encoded(data):
         check_inputs(data)

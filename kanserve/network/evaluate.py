@@ -14,19 +14,23 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kanserve.data.dataset import Dataset
 from kanserve.data.frames import as_table, input_columns, is_frame
 from kanserve.errors import DataError
+from kanserve.network.data_codes import in_codes_of
 from kanserve.network.encoding import encode, encodes, has_no_slope
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, require_kan
 from kanserve.network.splines import design
 
 Array = NDArray[np.float64]
+Rows = ArrayLike | Dataset
+"""The types of rows to evaluate: an array or a DataFrame, or samples, of which the inputs count."""
 
 _VALUES_AT_ONCE = 2**14
 
 
-def evaluate(kan: Kan, x: ArrayLike) -> Array:
+def evaluate(kan: Kan, x: Rows) -> Array:
     """The outputs of a network by the reference evaluation, which is plain and slow.
 
     `kan(x)` is the same. For fast predictions, publish the network and run it with `kanserve.load_model`, whose
@@ -36,7 +40,7 @@ def evaluate(kan: Kan, x: ArrayLike) -> Array:
     ----------
     kan : Kan
         The network.
-    x : array_like of shape (n_samples, n_inputs)
+    x : array_like of shape (n_samples, n_inputs), DataFrame or Dataset
         Samples in raw units.
 
     Returns
@@ -60,14 +64,14 @@ def evaluate(kan: Kan, x: ArrayLike) -> Array:
     return activations(kan, x)[-1]
 
 
-def probabilities(kan: Kan, x: ArrayLike) -> Array:
+def probabilities(kan: Kan, x: Rows) -> Array:
     """The probabilities (N, classes) of a classifier: the softmax of its scores.
 
     Parameters
     ----------
     kan : Kan
         A classifier.
-    x : array_like of shape (n_samples, n_inputs)
+    x : array_like of shape (n_samples, n_inputs), DataFrame or Dataset
         Samples in raw units.
 
     Returns
@@ -98,7 +102,7 @@ def softmax(scores: Array) -> Array:
     return result
 
 
-def activations(kan: Kan, x: ArrayLike) -> tuple[Array, ...]:
+def activations(kan: Kan, x: Rows) -> tuple[Array, ...]:
     """All intermediate values: the normalised inputs, the nodes of each layer but the last, the raw outputs."""
     rows = encode(kan, as_rows(kan, x))
     with np.errstate(all="ignore"):
@@ -195,14 +199,14 @@ def nodes(layer: Layer, z: Array) -> Array:
     return result
 
 
-def jacobian(kan: Kan, x: ArrayLike) -> Array:
+def jacobian(kan: Kan, x: Rows) -> Array:
     """The exact first derivatives of the outputs by the inputs; see `derivatives` for higher orders.
 
     Parameters
     ----------
     kan : Kan
         The network.
-    x : array_like of shape (n_samples, n_inputs)
+    x : array_like of shape (n_samples, n_inputs), DataFrame or Dataset
         Samples in raw units.
 
     Returns
@@ -256,9 +260,16 @@ def input_slopes(kan: Kan, rows: Array) -> Array:
     return slopes[:, :, None] * np.eye(len(kan.inputs))
 
 
-def as_rows(kan: Kan, x: ArrayLike) -> Array:
-    """x as float64 (N, inputs); DataError if it is not such an array. Columns of a table count by their names."""
+def as_rows(kan: Kan, x: Rows) -> Array:
+    """x as float64 (N, inputs); DataError if it is not such an array. Columns of a table count by their names.
+
+    Of samples, which are a Dataset or a pair (x, y), the inputs count.
+    """
     require_kan(kan)
+    if isinstance(x, Dataset):
+        return as_rows(kan, in_codes_of(kan, x).x)
+    if isinstance(x, tuple) and len(x) == 2 and (is_frame(x[0]) or np.ndim(x[0]) == 2):
+        x = x[0]
     x = as_table(x)
     if is_frame(x):
         return input_columns(x, {one.name: one.categories for one in kan.inputs})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kanserve.displays import display
 from kanserve.errors import InputError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from kanserve.formula import Formula
+    from kanserve.network.evaluate import Rows
     from kanserve.network.export_options import ExportOptions, Precision
     from kanserve.network.kan import Variable
 
@@ -32,12 +33,12 @@ class KanMethods:
     outputs: "tuple[Variable, ...]"
     classes: tuple[str, ...]
 
-    def __call__(self, x: ArrayLike) -> Array:
+    def __call__(self, x: "Rows") -> Array:
         """The outputs of the network; the same as `kanserve.evaluate(kan, x)`.
 
         Parameters
         ----------
-        x : array_like of shape (n_samples, n_inputs)
+        x : array_like of shape (n_samples, n_inputs), DataFrame or Dataset
             Samples in raw units.
 
         Returns
@@ -60,14 +61,14 @@ class KanMethods:
         result: Array = _public("evaluate")(self, x)
         return result
 
-    def predict(self, x: ArrayLike) -> NDArray[Any]:
+    def predict(self, x: "Rows") -> NDArray[Any]:
         """The class labels of a classifier, or the outputs of any other network.
 
         This is the reference evaluation. `kanserve.load_model` runs a published model many times faster.
 
         Parameters
         ----------
-        x : array_like of shape (n_samples, n_inputs)
+        x : array_like of shape (n_samples, n_inputs), DataFrame or Dataset
             Samples in raw units.
 
         Returns
@@ -93,18 +94,18 @@ class KanMethods:
 
     def plot(
         self,
-        x: ArrayLike | None = None,
+        data: "Rows | None" = None,
         kind: Literal["auto", "flow", "matrix", "heatmap"] = "auto",
         ax: "Axes | None" = None,
         *,
         theme: Literal["auto", "light", "dark"] = "auto",
         width: float | str | None = None,
     ) -> "Axes":
-        """Draw the network; the same as `kanserve.plot_network(kan, x)`. It needs the extra `plot`.
+        """Draw the network; the same as `kanserve.plot_network(kan, data)`. It needs the extra `plot`.
 
         Parameters
         ----------
-        x : array_like of shape (n_samples, n_inputs), optional
+        data : array_like of shape (n_samples, n_inputs), DataFrame, Dataset or pair (x, y), optional
             Samples on which the edges' shares of the signal are computed; by default samples of the training range.
         kind : {"auto", "flow", "matrix", "heatmap"}, default="auto"
             A graph with a curve on each edge, a table of curves, or heat maps; "auto" takes what can be read.
@@ -131,7 +132,7 @@ class KanMethods:
         >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
         >>> kan.plot().figure.savefig("line.png")  # doctest: +SKIP
         """
-        axes: Axes = _public("plot_network")(self, x, kind, ax, theme=theme, width=width)
+        axes: Axes = _public("plot_network")(self, data, kind, ax, theme=theme, width=width)
         return axes
 
     def show(self, data: Any = None, *, height: int | None = None) -> None:
@@ -212,7 +213,7 @@ class KanMethods:
         name: str | None = None,
         precision: "Precision | None" = None,
         options: "ExportOptions | None" = None,
-        targets: Sequence[str] = (),
+        processors: Sequence[str] = (),
     ) -> tuple[Path, ...]:
         """Write the network as source, graph and library files: what `kanserve export` writes.
 
@@ -220,7 +221,7 @@ class KanMethods:
         ----------
         folder : str or path
             A new folder. Each format gets a folder of its own in it.
-        formats, name, precision, options, targets : optional
+        formats, name, precision, options, processors : optional
             As in `kanserve.export`.
 
         Returns
@@ -242,7 +243,7 @@ class KanMethods:
         ['model.py']
         """
         written: tuple[Path, ...] = _public("export")(
-            self, folder, formats, name=name, precision=precision, options=options, targets=targets
+            self, folder, formats, name=name, precision=precision, options=options, processors=processors
         )
         return written
 

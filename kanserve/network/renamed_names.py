@@ -1,20 +1,15 @@
 """Renamed names of 0.1. The old ones work until 0.3, with a DeprecationWarning that gives the new one."""
 
-import inspect
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from importlib.abc import Loader
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 RENAMED = {
     "kanserve.compiler": "kanserve.artifact_compiler",
@@ -65,38 +60,6 @@ def new_name(old: str) -> str:
 def warn_renamed(old: str, new: str) -> None:
     """Warn whoever uses an old name, two calls up."""
     warnings.warn(f"{old} is now {new}; the old name goes with 0.3.", DeprecationWarning, stacklevel=3)
-
-
-def renamed_keyword(old: str, new: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: the function also accepts the keyword `old` for `new`, with a DeprecationWarning."""
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if old in kwargs:
-                if new in kwargs:
-                    raise TypeError(f"{function.__name__}() got {new} and {old}, its old name; give {new} alone.")
-                text = f"{old}= of {function.__name__} is now {new}=; the old name goes with 0.3."
-                warnings.warn(text, DeprecationWarning, stacklevel=2)
-                kwargs[new] = kwargs.pop(old)
-            return function(*args, **kwargs)
-
-        return call
-
-    return decorate
-
-
-def one_event(report: Callable[..., None], parts: Callable[[Any], tuple[Any, ...]]) -> Callable[[Any], None]:
-    """A callback for events; one that still takes `parts` of an event as arguments is warned about and gets these."""
-    try:
-        inspect.signature(report).bind(None)
-        return report
-    except ValueError:  # a builtin without a signature
-        return report
-    except TypeError:
-        text = "report is called with one event now; a callback with several arguments works until 0.3."
-        warnings.warn(text, DeprecationWarning, stacklevel=3)
-        return lambda event: report(*parts(event))
 
 
 class _Renamed:

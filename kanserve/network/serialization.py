@@ -159,6 +159,11 @@ def save(kan: Kan, path: str | os.PathLike[str]) -> None:
     path : str or path
         The file, by convention *.safetensors; an existing file is replaced.
 
+    Raises
+    ------
+    NotFoundError
+        The folder of the file is not there.
+
     Examples
     --------
     >>> import kanserve, tempfile, pathlib
@@ -173,6 +178,8 @@ def save(kan: Kan, path: str | os.PathLike[str]) -> None:
 
 def write_atomically(target: Path, data: bytes) -> None:
     """Write a file to a temporary one beside it, which then takes its name."""
+    if not target.parent.is_dir():
+        raise NotFoundError(f"There is no folder {str(target.parent)!r}. Make it first, or choose another.")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(data)

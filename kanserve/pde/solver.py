@@ -12,16 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import NetworkError, TrainingError
 from kanserve.network.kan import Base, Kan, Variable
-from kanserve.network.renamed_names import one_event, renamed_keyword
+from kanserve.network.parameter_names import names_parameters
 from kanserve.network.splines import uniform_knots
 from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.pde.residuals import Residual, checked
 from kanserve.train.common.argument_checks import grid_sequence, increasing, whole
 from kanserve.train.common.creation import create
-from kanserve.train.common.events import Event, Report
+from kanserve.train.common.events import Event, Report, reporting
 from kanserve.train.common.grids import regrid
 from kanserve.train.lm.blas_threads import threads_for
-from kanserve.train.lm.levenberg_marquardt import MOST_PARAMETERS, minimise, step_and_loss
+from kanserve.train.lm.levenberg_marquardt import MOST_PARAMETERS, minimise
 from kanserve.train.lm.parameter_vector import gather, penalty, scatter
 
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ PATIENCE = 15  # a differential equation has long plateaus
 START_POINTS, START_STEPS = 1000, 25
 
 
-@renamed_keyword("grids", "grid")
+@names_parameters()
 def solve(
     shape: Sequence[int | tuple[int, int]],
     residuals: Residual | Iterable[Residual],
@@ -45,7 +45,7 @@ def solve(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     scale: ArrayLike = 1.0,
-    report: Report | None = None,
+    progress: bool | Report = False,
 ) -> Kan:
     """Train a network to make residuals small; equal seeds give equal networks.
 
@@ -74,8 +74,9 @@ def solve(
         Names.
     scale : float or array_like of shape (n_outputs,), default=1.0
         The expected size of u.
-    report : callable, optional
-        Called with an event: the stage, and the loss ½·Σ mean(weight·residual²).
+    progress : bool or callable, default=False
+        True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
+        called with an event: the stage, and the loss ½·Σ mean(weight·residual²).
 
     Returns
     -------
@@ -102,7 +103,6 @@ def solve(
     True
     """
     grids: Sequence[int] = grid_sequence(grid)
-    report = report and one_event(report, lambda event: (event.stage, event.loss))
     if not (increasing(grids) and whole(starts, 1) and whole(steps, 1) and whole(seed, 0)):
         raise TrainingError(
             "A fit needs grids that get finer, starts ≥ 1, steps ≥ 1 and a seed ≥ 0, whole numbers; "
@@ -115,25 +115,29 @@ def solve(
 
     every = checked(residuals, begin(0).layers[0].inputs)
     points = np.concatenate([np.asarray(residual.points) for residual in every])
-    runs = []
-    for number in range(starts):
-        kan = _on_domain(begin(number), points, inputs, outputs, scale)
-        stage = f"start {number + 1} of {starts}"
-        few = problem(kan, every, most=START_POINTS, seed=seed)
-        runs.append(_refined(kan, few, START_STEPS, RIDGE, PATIENCE, _at(stage, report)))
-    begun = min(runs, key=lambda run: run[1])[0]
-    complete = problem(begun, every)
-    kan, loss = _refined(begun, complete, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
-    if not np.isfinite(loss):
-        raise TrainingError(_not_finite(complete, kan))
-    for intervals in grids[1:]:
-        finer = regrid(kan, points, intervals)
-        finer, least = _refined(finer, problem(finer, every), steps, RIDGE, PATIENCE, _at(f"grid {intervals}", report))
-        if least < loss:  # new ranges may raise the loss by more than the steps win back
-            kan, loss = finer, least
+    with reporting(progress) as report:
+        runs = []
+        for number in range(starts):
+            kan = _on_domain(begin(number), points, inputs, outputs, scale)
+            stage = f"start {number + 1} of {starts}"
+            few = problem(kan, every, most=START_POINTS, seed=seed)
+            runs.append(_refined(kan, few, START_STEPS, RIDGE, PATIENCE, _at(stage, report)))
+        begun = min(runs, key=lambda run: run[1])[0]
+        complete = problem(begun, every)
+        kan, loss = _refined(begun, complete, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
+        if not np.isfinite(loss):
+            raise TrainingError(_not_finite(complete, kan))
+        for intervals in grids[1:]:
+            finer = regrid(kan, points, intervals)
+            finer, least = _refined(
+                finer, problem(finer, every), steps, RIDGE, PATIENCE, _at(f"grid {intervals}", report)
+            )
+            if least < loss:  # new ranges may raise the loss by more than the steps win back
+                kan, loss = finer, least
     return kan
 
 
+@names_parameters()
 def refine(
     kan: Kan,
     residuals: Residual | Iterable[Residual],
@@ -141,7 +145,7 @@ def refine(
     steps: int = 40,
     ridge: float = RIDGE,
     patience: int = PATIENCE,
-    report: Report | None = None,
+    progress: bool | Report = False,
 ) -> Kan:
     """Reduce the residuals of a network by fitting its splines and the constants of its named functions.
 
@@ -157,7 +161,7 @@ def refine(
         Of the normal equations, relative to their diagonal.
     patience : int, default=15
         It ends when so many steps in a row gain less than a thousandth each.
-    report : callable, optional
+    progress : bool or callable, default=False
         As in `solve`.
 
     Returns
@@ -181,8 +185,8 @@ def refine(
     True
     """
     one = problem(kan, checked(residuals, len(kan.inputs)))
-    report = report and one_event(report, step_and_loss)
-    better, loss = _refined(kan, one, steps, ridge, patience, report)
+    with reporting(progress) as report:
+        better, loss = _refined(kan, one, steps, ridge, patience, report)
     if not np.isfinite(loss):
         raise TrainingError(_not_finite(one, kan))
     return better

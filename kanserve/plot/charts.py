@@ -255,7 +255,7 @@ def plot_losses(
     >>> import kanserve, numpy as np
     >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 1))
     >>> events = []
-    >>> kan = kanserve.fit([1, 1], (x, np.sin(3 * x)), starts=1, report=events.append)
+    >>> kan = kanserve.fit([1, 1], (x, np.sin(3 * x)), starts=1, progress=events.append)
     >>> kanserve.plot_losses(events).get_ylabel()
     'loss'
     """

@@ -5,12 +5,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kanserve.errors import InputError
 from kanserve.network.edge_names import node_name, subnode_names
 from kanserve.network.encoding import without_encoding
-from kanserve.network.evaluate import activations, as_rows, edge
+from kanserve.network.evaluate import Rows, activations, as_rows, edge
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Sum, Symbolic
 from kanserve.network.training_range import finite_rows, known, ranges
@@ -42,7 +42,7 @@ def plot_edge(
     layer: int,
     j: int,
     i: int,
-    data: ArrayLike | None = None,
+    data: Rows | None = None,
     ax: "Axes | None" = None,
     fits: Mapping[str, Symbolic] = MappingProxyType({}),
     *,

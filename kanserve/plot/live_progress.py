@@ -4,7 +4,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -29,42 +29,33 @@ class Reported(Protocol):
     def loss(self) -> float: ...
 
 
-Report = Callable[[Any], None]
-
-
 def live_in_notebook() -> "LiveProgress | None":
     """One in a notebook, elsewhere None: a fit and a search have lines of their own."""
     return LiveProgress() if in_notebook() else None
 
 
 @contextmanager
-def live_report(report: Report | None) -> Iterator[Report]:
-    """A `report` that shows the progress and calls another."""
+def live_report() -> "Iterator[LiveProgress]":
+    """What shows the progress of a call, until it ends."""
     live = LiveProgress()
-
-    def both(event: Reported) -> None:
-        live(event)
-        if report is not None:
-            report(event)
-
     try:
-        yield both
+        yield live
     finally:
         live.close()
 
 
 class LiveProgress:
-    """A `report` that shows how far a call is: `kanserve.simplify(kan, data, report=kanserve.LiveProgress())`.
+    """A `progress` that shows how far a call is: `kanserve.simplify(kan, data, progress=kanserve.LiveProgress())`.
 
     In a notebook it is a picture in the cell: the loss of a fit or of a simplification over time, the Pareto front of
     a search as it grows. Elsewhere it is a line on the standard error for each stage. There are at most four updates a
-    second, which take at most a hundredth of the time. `progress=True` of `fit` and `find_formulas` shows the same.
+    second, which take at most a hundredth of the time. `progress=True` shows the same.
 
     Examples
     --------
     >>> import kanserve, numpy as np
     >>> x = np.random.default_rng(0).uniform(-1, 1, (100, 1))
-    >>> kan = kanserve.fit([1, 1], (x, np.sin(3 * x)), starts=1, report=kanserve.LiveProgress())
+    >>> kan = kanserve.fit([1, 1], (x, np.sin(3 * x)), starts=1, progress=kanserve.LiveProgress())
     """
 
     def __init__(self) -> None:

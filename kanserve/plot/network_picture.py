@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from numpy.typing import ArrayLike
-
 from kanserve.errors import InputError
+from kanserve.network.evaluate import Rows
 from kanserve.network.kan import Kan
 from kanserve.plot.flow_layout import flow
 from kanserve.plot.heat_map_layout import heat_maps
@@ -25,7 +24,7 @@ MATRIX_EDGES = 500
 
 def plot_network(
     kan: Kan,
-    data: ArrayLike | None = None,
+    data: Rows | None = None,
     kind: Kind = "auto",
     ax: "Axes | None" = None,
     *,
@@ -42,7 +41,7 @@ def plot_network(
     ----------
     kan : Kan
         The network.
-    data : array_like of shape (n_samples, n_inputs), optional
+    data : array_like of shape (n_samples, n_inputs), DataFrame, Dataset or pair (x, y), optional
         Samples in raw units, on which the shares are computed, of many 10,000 at even distances; by default up to 500
         of the training range.
     kind : {"auto", "flow", "matrix", "heatmap"}, default="auto"

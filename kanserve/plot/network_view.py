@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kanserve.network.edge_names import node_name, subnode_names
 from kanserve.network.encoding import without_encoding
-from kanserve.network.evaluate import activations, as_rows, edges
+from kanserve.network.evaluate import Rows, activations, as_rows, edges
 from kanserve.network.kan import Kan
 from kanserve.network.signal_shares import signal_shares
 from kanserve.network.training_range import finite_rows, known, ranges
@@ -51,7 +51,7 @@ class EdgeView:
 class NetworkView:
     """A network on samples: `shares` are those of the signal, `values` the inputs (N, I) of each layer."""
 
-    def __init__(self, kan: Kan, data: ArrayLike | None = None) -> None:
+    def __init__(self, kan: Kan, data: Rows | None = None) -> None:
         self.kan = kan
         rows = finite_rows(kan, sample_size(kan)) if data is None else as_rows(kan, data)
         size = MOST_VALUES // max(layer.subnodes * layer.inputs for layer in kan.layers)

@@ -10,13 +10,16 @@ never changed. Anything that is not named like a model or a version is ignored.
 import logging
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kanserve.artifact.format import Artifact
 from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.artifact.signing import Verifier
-from kanserve.errors import KanserveError
+from kanserve.errors import InputError, KanserveError
+from kanserve.network.kan import Kan
+from kanserve.network.parameter_names import names_parameters
 from kanserve.repository import local
 from kanserve.repository.local import Folder, OneModel, OneVersion
 from kanserve.repository.remote import Remote, is_remote
@@ -30,10 +33,11 @@ __all__ = ["Source", "clean", "is_remote", "names", "open", "publish", "read", "
 Root = str | os.PathLike[str]
 
 
+@names_parameters(data="Compile with these rows: publish(repository, name, kanserve.compile(kan, data=...)).")
 def publish(
-    root: Root,
+    repository: Root,
     name: str,
-    artifact: Artifact,
+    model: Kan | Artifact,
     version: int | None = None,
     key: "Ed25519PrivateKey | None" = None,
     *,
@@ -51,12 +55,13 @@ def publish(
 
     Parameters
     ----------
-    root : str or path
+    repository : str or path
         A folder, made where it is missing, or a URL such as s3://bucket/models.
     name : str
         The model's name.
-    artifact : Artifact
-        The result of `kanserve.compile`.
+    model : Kan or Artifact
+        A network, which is compiled with the defaults of `kanserve.compile`; or the result of that call, which takes
+        formats, and unseen rows for errors and prediction intervals.
     version : int, optional
         By default the next one.
     key : Ed25519PrivateKey, optional
@@ -80,19 +85,32 @@ def publish(
     --------
     >>> import kanserve, tempfile
     >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
-    >>> kanserve.publish(tempfile.mkdtemp(), "line", kanserve.compile(kan, ["numpy_source"]))
+    >>> folder = tempfile.mkdtemp()
+    >>> kanserve.publish(folder, "line", kanserve.compile(kan, ["numpy_source"]))
     1
+    >>> kanserve.publish(folder, "line", kan)
+    2
     """
     check_name(name)
     if version is not None:
         check_version(version)
-    remote = Remote(str(root)) if is_remote(root) else None
+    if isinstance(model, Kan):
+        # By name, since the compiler is built on repositories.
+        artifact = import_module("kanserve.artifact_compiler").compile(model, name=name)
+    elif isinstance(model, Artifact):
+        artifact = model
+    else:
+        raise InputError(
+            f"publish takes a network or the result of kanserve.compile(kan), got a {type(model).__name__}: "
+            'publish("models", "houses", kan).'
+        )
+    remote = Remote(str(repository)) if is_remote(repository) else None
     if remote is not None:
         number = remote.publish(name, artifact, version, key)
     else:
-        number = local.publish(local.path(root), name, artifact, version, key)
+        number = local.publish(local.path(repository), name, artifact, version, key)
     if card:
-        _write_card(remote or local.path(root), name, artifact, number, signed=key is not None)
+        _write_card(remote or local.path(repository), name, artifact, number, signed=key is not None)
     return number
 
 
@@ -110,12 +128,12 @@ def _write_card(place: "Remote | Path", name: str, artifact: Artifact, version: 
         logging.getLogger("kanserve").warning("Version %d of %r has no model card: %s", version, name, error)
 
 
-def names(root: Root) -> tuple[str, ...]:
+def names(repository: Root) -> tuple[str, ...]:
     """The models that have a version, sorted.
 
     Parameters
     ----------
-    root : str or path
+    repository : str or path
         The repository: a folder, or a URL of a store.
 
     Returns
@@ -133,15 +151,15 @@ def names(root: Root) -> tuple[str, ...]:
     >>> kanserve.repository.names(models)
     ('line',)
     """
-    return _many(root).names()
+    return _many(repository).names()
 
 
-def versions(root: Root, name: str) -> tuple[int, ...]:
+def versions(repository: Root, name: str) -> tuple[int, ...]:
     """The versions of a model, oldest first.
 
     Parameters
     ----------
-    root : str or path
+    repository : str or path
         The repository: a folder, or a URL of a store.
     name : str
         The model.
@@ -167,15 +185,15 @@ def versions(root: Root, name: str) -> tuple[int, ...]:
     (1,)
     """
     check_name(name)
-    return _many(root).versions(name)
+    return _many(repository).versions(name)
 
 
-def read(root: Root, name: str, version: int | None = None, trusted: Verifier | None = None) -> Artifact:
+def read(repository: Root, name: str, version: int | None = None, trusted: Verifier | None = None) -> Artifact:
     """The artifact of a version, verified by its checksums.
 
     Parameters
     ----------
-    root : str or path
+    repository : str or path
         The repository: a folder, or a URL of a store.
     name : str
         The model.
@@ -211,18 +229,18 @@ def read(root: Root, name: str, version: int | None = None, trusted: Verifier | 
     check_name(name)
     if version is not None:
         check_version(version)
-    source = _many(root, trusted)
+    source = _many(repository, trusted)
     return source.read(name, source.versions(name)[-1] if version is None else version)
 
 
-def clean(root: Root, older_than: float = 3600.0) -> int:
+def clean(repository: Root, older_than: float = 3600.0) -> int:
     """Remove incomplete versions of killed publishers, untouched for `older_than` seconds; returns how many.
 
     The default is safe for running publishers: an artifact of the largest allowed size is written well within an hour.
 
     Parameters
     ----------
-    root : str or path
+    repository : str or path
         The repository: a folder, or a URL of a store.
     older_than : float, default=3600.0
         Seconds.
@@ -242,22 +260,26 @@ def clean(root: Root, older_than: float = 3600.0) -> int:
     >>> kanserve.repository.clean(models)
     0
     """
-    return Remote(str(root)).clean(older_than) if is_remote(root) else local.clean(local.path(root), older_than)
+    return (
+        Remote(str(repository)).clean(older_than)
+        if is_remote(repository)
+        else local.clean(local.path(repository), older_than)
+    )
 
 
 def open(
-    root: Root, *, model_name: str = "", trusted: Verifier | None = None, options: Mapping[str, Any] | None = None
+    repository: Root, *, name: str = "", trusted: Verifier | None = None, options: Mapping[str, Any] | None = None
 ) -> Source:
     """Open a repository for reading. A folder with a manifest in its root is one version of one model: version 1 of
-    `model_name`, or of the name in the manifest. A folder of versions is one model: `model_name`, or the folder's name.
+    `name`, or of the name in the manifest. A folder of versions is one model: `name`, or the folder's name.
 
     Models are not read yet.
 
     Parameters
     ----------
-    root : str or path
+    repository : str or path
         The repository: a folder, or a URL of a store.
-    model_name : str, optional
+    name : str, optional
         The model's name, where the folder does not say it.
     trusted : Verifier, optional
         Reads only versions with a signature that it knows.
@@ -279,13 +301,13 @@ def open(
     >>> tuple(kanserve.repository.open(models).names())
     ('line',)
     """
-    if is_remote(root):
-        return Remote(str(root), trusted, options)
-    place = local.path(root)
+    if is_remote(repository):
+        return Remote(str(repository), trusted, options)
+    place = local.path(repository)
     if local.is_version(place):
-        return OneVersion(place, model_name, trusted)
-    return OneModel(place, model_name, trusted) if local.is_model(place) else Folder(place, trusted)
+        return OneVersion(place, name, trusted)
+    return OneModel(place, name, trusted) if local.is_model(place) else Folder(place, trusted)
 
 
-def _many(root: Root, trusted: Verifier | None = None) -> Source:
-    return Remote(str(root), trusted) if is_remote(root) else Folder(local.path(root), trusted)
+def _many(repository: Root, trusted: Verifier | None = None) -> Source:
+    return Remote(str(repository), trusted) if is_remote(repository) else Folder(local.path(repository), trusted)

@@ -53,12 +53,12 @@ _MARKS = ("etag", "md5hash", "generation", "checksum", "mtime", "lastmodified", 
 _EXTRAS = {"s3fs": "s3"}  # packages, and our extras that install them
 
 
-def is_remote(root: object) -> bool:
+def is_remote(repository: object) -> bool:
     """Whether a repository is a URL for fsspec, and not a folder.
 
     Parameters
     ----------
-    root : object
+    repository : object
         A path or a URL; file:// is a folder.
 
     Returns
@@ -72,7 +72,7 @@ def is_remote(root: object) -> bool:
     >>> kanserve.repository.is_remote("s3://bucket/models"), kanserve.repository.is_remote("models")
     (True, False)
     """
-    found = _URL.match(root) if isinstance(root, str) else None
+    found = _URL.match(repository) if isinstance(repository, str) else None
     return found is not None and found[1].lower() not in _LOCAL
 
 

@@ -15,7 +15,7 @@ COMMON = ("-std=c99", "-O3", "-fPIC")
 PORTABLE = ("-ffp-contract=off",)
 # Nothing reads errno or the floating-point flags after a call, so they need not be set as C requires.
 FAST = ("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
-ADVICE = "Set CC to a compiler that works, or leave c_source out: --format onnx_graph,numpy_source"
+ADVICE = "Set CC to a compiler that works, or leave c_source out: --formats onnx_graph,numpy_source"
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,25 @@
 """Simplify a network towards a formula: prune edges, then replace splines by named functions."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Literal
 
 from kanserve.data.dataset import Target, TrainingData
-from kanserve.displays import display
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
+from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
 from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolification import symbolify
 from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refitted_on_all_rows
 from kanserve.train.common.encoded_data import in_numbers, samples_for
+from kanserve.train.common.events import reporting
 from kanserve.train.common.scoped_settings import scoped
 
 __all__ = ["SimplificationSettings", "SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
 
 
+@names_parameters()
 @scoped(SIMPLIFICATION)
 def simplify(
     kan: Kan,
@@ -28,8 +29,7 @@ def simplify(
     tolerance: float | Literal["auto"] = "auto",
     all_edges: bool = False,
     seed: int = 0,
-    progress: bool = False,
-    report: SimplifyReport | None = None,
+    progress: bool | SimplifyReport = False,
     settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The whole pipeline: prune, replace splines by named functions, prune again, refit on all rows.
@@ -52,10 +52,9 @@ def simplify(
         Name every edge for which there is a function, regardless of the error.
     seed : int, default=0
         Equal seeds give equal networks.
-    progress : bool
-        Show the progress: in a notebook as a picture, elsewhere as lines on the standard error.
-    report : callable, optional
-        Called with each step that is kept.
+    progress : bool or callable, default=False
+        True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
+        called with each step that is kept, a `SimplifyStep`.
     settings : SimplificationSettings, optional
         The numbers that decide what is tried, believed and kept; the defaults if left out.
 
@@ -80,10 +79,11 @@ def simplify(
     """
     first, rows = kan, samples_for(kan, data, target)
     kan, data = in_numbers(kan, rows)
-    with display("live_report")(report) if progress else nullcontext(report) as told:
-        kan = prune(kan, data, tolerance=tolerance, seed=seed, report=told)
-        kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, report=told)
+    with reporting(progress) as report:
+        told = report or False
+        kan = prune(kan, data, tolerance=tolerance, seed=seed, progress=told)
+        kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, progress=told)
         if kan.symbolic:
-            kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible_error, seed=seed, report=told)
+            kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible_error, seed=seed, progress=told)
     simple = replace(refitted_on_all_rows(kan, data, seed), inputs=first.inputs)
     return record_rows(simple, first.fitted_rows, hash_rows(rows))

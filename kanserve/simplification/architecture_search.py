@@ -7,6 +7,7 @@ from typing import Literal
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
+from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import architectures
 from kanserve.simplification.architectures import Rung, clearly_better
 from kanserve.simplification.pruning import prune, pruned
@@ -14,12 +15,14 @@ from kanserve.simplification.simplification_settings import SIMPLIFICATION, Simp
 from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit
 from kanserve.train.common.constant_guard import no_worse_than_the_mean
 from kanserve.train.common.creation import create
+from kanserve.train.common.events import reporting
 from kanserve.train.common.normalising import normalised
 from kanserve.train.common.scoped_settings import scoped
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.fitting import fit
 
 
+@names_parameters()
 @scoped(SIMPLIFICATION)
 def discover(
     data: TrainingData,
@@ -27,7 +30,7 @@ def discover(
     target: Target = None,
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
-    report: SimplifyReport | None = None,
+    progress: bool | SimplifyReport = False,
     settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The smallest network of splines found that explains the data; `symbolify` can continue from it.
@@ -55,8 +58,9 @@ def discover(
         The error that a simpler network may have or add, in standard deviations of each output.
     seed : int, default=0
         Equal seeds give equal networks.
-    report : callable, optional
-        Called with each step that is kept.
+    progress : bool or callable, default=False
+        True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
+        called with each step that is kept, a `SimplifyStep`.
     settings : SimplificationSettings, optional
         The numbers that decide what is tried, believed and kept; the defaults if left out.
 
@@ -77,11 +81,17 @@ def discover(
     >>> kanserve.discover((x, x[:, 0] ** 2)).shape
     (2, 1)
     """
-    settings = SIMPLIFICATION.get()
     rows = dataset(data, target).counted()
+    with reporting(progress) as report:
+        return _discovered(rows, tolerance, seed, report)
+
+
+def _discovered(rows: Dataset, tolerance: float | Literal["auto"], seed: int, report: SimplifyReport | None) -> Kan:
+    """As `discover`, of rows that count."""
+    settings = SIMPLIFICATION.get()
     if rows.classes:
-        found = discover(replace(rows, classes=()), tolerance=tolerance, seed=seed, report=report)
-        return prune(fit(found.shape, rows, seed=seed), rows, tolerance=tolerance, seed=seed, report=report)
+        found = _discovered(replace(rows, classes=()), tolerance, seed, report)
+        return prune(fit(found.shape, rows, seed=seed), rows, tolerance=tolerance, seed=seed, progress=report or False)
     shape = rows.x.shape[1], rows.y.shape[1]
     if len(rows) < TRAINING.fitting_fewest_rows:
         return fit(shape, rows, seed=seed)

@@ -19,6 +19,7 @@ import numpy as np
 from kanserve.data.dataset import Target, TrainingData
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
+from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
 from kanserve.simplification.grid_refinement import refined
@@ -37,6 +38,7 @@ from kanserve.simplification.validation import (
     smoothed,
 )
 from kanserve.train.common.encoded_data import in_numbers, samples_for
+from kanserve.train.common.events import reporting
 from kanserve.train.common.grids import regrid
 from kanserve.train.common.scoped_settings import scoped
 
@@ -78,6 +80,7 @@ class _State:
     """The network on grids on which the strict rule holds, if that was tested."""
 
 
+@names_parameters()
 @scoped(SIMPLIFICATION)
 def prune(
     kan: Kan,
@@ -86,7 +89,7 @@ def prune(
     target: Target = None,
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
-    report: SimplifyReport | None = None,
+    progress: bool | SimplifyReport = False,
     settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The network without the nodes, inputs and edges that the data do not need, refitted on four fifths of the rows.
@@ -101,8 +104,8 @@ def prune(
     to 1000 rows. With more than 1500 parameters there is no refit, only validation. Inputs keep their positions: an
     input that is not needed has no edges left.
 
-    `report` is called with each step and the network after it, so `report=steps.append` collects what was removed in a
-    list, and any `steps[n].kan` is a network to go back to. A step may also restore what was removed before.
+    A callable `progress` gets each step and the network after it, so `progress=steps.append` collects what was removed
+    in a list, and any `steps[n].kan` is a network to go back to. A step may also restore what was removed before.
 
     Parameters
     ----------
@@ -116,8 +119,9 @@ def prune(
         The error that a simpler network may add, in standard deviations of each output.
     seed : int, default=0
         Equal seeds give equal networks.
-    report : callable, optional
-        Called with each step that is kept.
+    progress : bool or callable, default=False
+        True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
+        called with each step that is kept, a `SimplifyStep`.
     settings : SimplificationSettings, optional
         The numbers that decide what is tried, believed and kept; the defaults if left out.
 
@@ -143,7 +147,8 @@ def prune(
     samples = samples_for(kan, data, target)
     plain, rows = in_numbers(kan, samples)
     one = judge(plain, rows, tolerance, seed)
-    result = pruned(plain, one, found=tolerance == "auto", seed=seed, report=report)[0]
+    with reporting(progress) as report:
+        result = pruned(plain, one, found=tolerance == "auto", seed=seed, report=report)[0]
     return record_rows(replace(result, inputs=kan.inputs), kan.fitted_rows, hash_rows(samples))
 
 

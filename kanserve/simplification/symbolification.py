@@ -20,6 +20,7 @@ from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan
+from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import activations
 from kanserve.simplification.edge_candidates import LIBRARY, Array
 from kanserve.simplification.gauge_fixing import straightened
@@ -30,6 +31,7 @@ from kanserve.simplification.simplification_settings import SIMPLIFICATION, Simp
 from kanserve.simplification.symbolic_edges import domains_hold, price, splines
 from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit, smoothed
 from kanserve.train.common.encoded_data import in_numbers, samples_for
+from kanserve.train.common.events import reporting
 from kanserve.train.common.scoped_settings import scoped
 
 OFFERS = (5, 3)
@@ -74,6 +76,7 @@ class _Search:
     """Whether to try functions of functions, and variants that a product allows."""
 
 
+@names_parameters()
 @scoped(SIMPLIFICATION)
 def symbolify(
     kan: Kan,
@@ -85,7 +88,7 @@ def symbolify(
     all_edges: bool = False,
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
-    report: SimplifyReport | None = None,
+    progress: bool | SimplifyReport = False,
     settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The network with splines replaced by named functions, refitted on four fifths of the rows.
@@ -112,8 +115,9 @@ def symbolify(
         The error that a simpler network may add, in standard deviations of each output.
     seed : int, default=0
         Equal seeds give equal networks.
-    report : callable, optional
-        Called with each step that is kept.
+    progress : bool or callable, default=False
+        True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
+        called with each step that is kept, a `SimplifyStep`.
     settings : SimplificationSettings, optional
         The numbers that decide what is tried, believed and kept; the defaults if left out.
 
@@ -149,24 +153,25 @@ def symbolify(
     straight = without_chains(straightened(refit(kan, one, settings.symbolification_refit_steps), one), one)
     one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them
     error = one.error_of(activations.answers(straight, one.learn.x))
-    search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
-    start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
-    _tell(report, "before named functions", start)
-    astray = settings.symbolification_hopeless_error_ratio**2 * max(one.tolerance**2, float(start.losses.mean()))
-    chosen = _all_named(search, start, np.inf if all_edges else astray)
-    if (
-        chosen is not None
-        and not _as_good(chosen, error, one)
-        and len(splines(straight)) <= settings.symbolification_many_edges
-    ):
-        most = settings.symbolification_deep_error_ratio**2 * max(
-            float(state.losses.mean()) for state in (chosen, start)
-        )
-        deeper = _all_named(replace(search, deep=True), start, most)
-        chosen = min((state for state in (chosen, deeper) if state), key=lambda state: state.score)
-    if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
-        chosen = _some_named(search, start)
-    _tell(report, "refitted", chosen)
+    with reporting(progress) as report:
+        search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
+        start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
+        _tell(report, "before named functions", start)
+        astray = settings.symbolification_hopeless_error_ratio**2 * max(one.tolerance**2, float(start.losses.mean()))
+        chosen = _all_named(search, start, np.inf if all_edges else astray)
+        if (
+            chosen is not None
+            and not _as_good(chosen, error, one)
+            and len(splines(straight)) <= settings.symbolification_many_edges
+        ):
+            most = settings.symbolification_deep_error_ratio**2 * max(
+                float(state.losses.mean()) for state in (chosen, start)
+            )
+            deeper = _all_named(replace(search, deep=True), start, most)
+            chosen = min((state for state in (chosen, deeper) if state), key=lambda state: state.score)
+        if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
+            chosen = _some_named(search, start)
+        _tell(report, "refitted", chosen)
     return record_rows(replace(chosen.kan, inputs=first.inputs), first.fitted_rows, hash_rows(samples))
 
 

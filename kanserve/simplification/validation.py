@@ -40,7 +40,7 @@ class SimplifyStep(Event):
     edges : int
         The edges that are left.
     kan : Kan
-        The network after the step: with `report=steps.append`, taking steps[n].kan undoes all later steps.
+        The network after the step: with `progress=steps.append`, taking steps[n].kan undoes all later steps.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class SimplifyStep(Event):
     >>> x = np.random.default_rng(0).uniform(-1, 1, (200, 2))
     >>> data = x, x[:, 0] ** 2
     >>> steps = []
-    >>> kan = kanserve.prune(kanserve.fit([2, 1], data), data, report=steps.append)
+    >>> kan = kanserve.prune(kanserve.fit([2, 1], data), data, progress=steps.append)
     >>> steps[-1].edges
     1
     """
@@ -67,7 +67,7 @@ class SimplifyStep(Event):
 
 
 SimplifyReport = Callable[[SimplifyStep], None]
-"""What `report` is: it is called with each step."""
+"""What a callable `progress` is: it is called with each step."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,7 +129,7 @@ def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> 
     def better(now: Improvement) -> None:
         report({"line": str(now), "text": now.text, "complexity": now.complexity, "rmse": now.loss})
 
-    found = find_formulas(data, seconds=seconds, report=better)
+    found = find_formulas(data, seconds=seconds, progress=better)
     every = []
     for one in found:
         try:
@@ -145,7 +145,7 @@ def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> 
 def fit(rows: None, data: Dataset, hidden: Sequence[int], seed: int, report: Report) -> Kan:
     """A network of a table; interrupted, the best so far."""
     shape = [data.x.shape[1], *hidden, data.y.shape[1]]
-    return train.fit(shape, data, seed=seed, report=lambda now: report((str(now), now.share, now.loss, now.error)))
+    return train.fit(shape, data, seed=seed, progress=lambda now: report((str(now), now.share, now.loss, now.error)))
 
 
 def exported(rows: SessionData, kan: Kan, name: str, kind: str) -> Exported:

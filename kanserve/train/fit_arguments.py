@@ -25,6 +25,33 @@ Extrapolation = Literal["linear", "clip"]
 Places = NDArray[np.int64]
 
 
+def check_order(shape: object, data: object) -> None:
+    """TrainingError where the data are given before the shape."""
+    if not _is_shape(shape) and (_is_shape(data) or isinstance(shape, Dataset) or is_frame(shape)):
+        raise TrainingError("The shape comes first, then the data: fit([2, 5, 1], data).")
+
+
+def _is_shape(value: object) -> bool:
+    if isinstance(value, Kan):
+        return True
+    whole_numbers = int | np.integer
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(isinstance(part, whole_numbers | tuple) for part in value)
+        and all(isinstance(part, whole_numbers) for pair in value if isinstance(pair, tuple) for part in pair)
+    )
+
+
+def samples(data: object, y: object) -> object:
+    """The samples of the arguments `data` and `y`: the pair of them where `data` are the inputs alone."""
+    if y is None:
+        return data
+    if isinstance(data, Dataset | tuple):
+        raise DataError("y is for fit(shape, x, y); these data have their targets already: leave out y.")
+    return data, y
+
+
 def output_count(shape: Sequence[int | tuple[int, int]]) -> int | None:
     """How many outputs a network of this shape has; None where `create` refuses it."""
     last = shape[-1] if len(shape) else None

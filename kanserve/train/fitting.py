@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError, TrainingError
@@ -14,7 +15,7 @@ from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import evaluate
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
-from kanserve.network.renamed_names import renamed_keyword
+from kanserve.network.parameter_names import names_parameters
 from kanserve.train.common.argument_checks import grid_sequence
 from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, fingerprint
 from kanserve.train.common.constant_guard import no_worse_than_a_constant
@@ -40,11 +41,13 @@ from kanserve.train.fit_arguments import (
     Optimizer,
     Places,
     check_arguments,
+    check_order,
     chosen_loss,
     chosen_method,
     held_out,
     monotonic_signs,
     output_count,
+    samples,
     smoothing_strengths,
     start_count,
     training_rows,
@@ -65,10 +68,18 @@ PATIENCE = {"lm": TRAINING.levenberg_marquardt_patience, "lbfgs": 20, "adam": 20
 JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at most
 
 
-@renamed_keyword("grids", "grid")
+@names_parameters(
+    hidden="It is part of the shape: [inputs, hidden nodes, outputs].",
+    weights="Weights belong to the data: kanserve.Dataset(x, y, weights=...).",
+    sample_weight="Weights belong to the data: kanserve.Dataset(x, y, weights=...).",
+    X="Give it by position: fit(shape, X, y).",
+    x="Give it by position: fit(shape, x, y).",
+    symbolic="Call kanserve.simplify(kan, data) after the fit, or kanserve.find_formulas(data).",
+)
 def fit(
-    kan: Kan | Sequence[int | tuple[int, int]],
-    data: TrainingData,
+    shape: Kan | Sequence[int | tuple[int, int]],
+    data: TrainingData | ArrayLike,
+    y: object = None,
     *,
     target: Target = None,
     loss: Loss = "auto",
@@ -90,17 +101,17 @@ def fit(
     patience: int | None = None,
     batch: int | None = None,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool | FitReport = False,
     device: str = "cpu",
-    report: FitReport | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Kan:
     """Train a network of this structure on data, from scratch; `refine` goes on from a trained network.
 
-    `kan` is a shape, [2, 5, 1], or a network whose structure is used: pruned edges stay pruned, named edges stay named,
+    `shape` is [2, 5, 1], or a network whose structure is used: pruned edges stay pruned, named edges stay named,
     weights are drawn anew. `data` is a Dataset, (x, y), or a DataFrame with `target`, in raw features and units, whose
-    rows count by their weights. The result takes and returns raw values too, and carries names, training ranges and
-    classes. Equal arguments give equal networks, bit for bit on one kind of processor.
+    rows count by their weights; fit(shape, x, y) is fit(shape, (x, y)). The result takes and returns raw values too,
+    and carries names, training ranges and classes. Equal arguments give equal networks, bit for bit on one kind of
+    processor.
 
     `grid` is the number of intervals of the finest splines, reached through coarser ones (10 after 3 and 5), or the
     list of all grids from coarse to fine. "auto" is (3, 5, 10), and goes on to 20, 50 and 100 where a poor fit leaves
@@ -128,8 +139,8 @@ def fit(
     tell, and when heavy tails let few rows decide the fit; docs/training.md has what to do.
 
     With `screen`, a regression of 20 or more inputs with 10,000 rows, or more parameters than answers, is fitted on the
-    inputs that tell something about the answers alone: the edges of the others are pruned. `report` and the logger
-    "kanserve" (INFO) say which are left out.
+    inputs that tell something about the answers alone: the edges of the others are pruned. A callable `progress` and
+    the logger "kanserve" (INFO) say which are left out.
 
     Inputs may be missing (NaN) and categorical: columns of text, or of the types category, Categorical and Enum, of a
     DataFrame. A fit learns a number for each category and one that stands for a missing value or an unknown category,
@@ -141,10 +152,12 @@ def fit(
 
     Parameters
     ----------
-    kan : Kan or sequence
-        A shape, such as [2, 5, 1], or a network whose structure is used.
-    data : Dataset, tuple of array_like or DataFrame
-        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+    shape : Kan or sequence
+        The nodes of each layer, such as [2, 5, 1], or a network whose structure is used.
+    data : Dataset, tuple of array_like, DataFrame or array_like
+        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`. With `y`, the inputs alone.
+    y : array_like of shape (n_samples,) or (n_samples, n_outputs), optional
+        The targets or class labels, where `data` are the inputs alone.
     target : str or sequence of str, optional
         Of a DataFrame, the columns to learn.
     loss : {"auto", "squared", "huber", "quantile", "poisson", "tweedie", "cross_entropy"}
@@ -183,10 +196,9 @@ def fit(
         Steps without a gain before early stopping.
     seed : int, default=0
         Equal seeds give equal networks.
-    progress : bool
-        Show a progress line on the standard error.
-    report : callable, optional
-        Called with a `Progress`.
+    progress : bool or callable, default=False
+        True shows the progress: in a notebook as a picture, elsewhere as a line on the standard error. A callable is
+        called with a `Progress`.
     checkpoint : path, optional
         A file from which a killed fit resumes.
 
@@ -211,12 +223,16 @@ def fit(
     >>> kanserve.score(kan, data).r2[0] > 0.999
     True
     """
+    check_order(shape, data)
+    kan = shape
     if isinstance(kan, Kan):
         kan = without_clipped_inputs(without_exponential(kan) if loss in ("poisson", "tweedie") else kan)
     classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), output_count(kan))
     labels = loss == "cross_entropy"
     known = {one.name: one.categories for one in kan.inputs if one.categories} if isinstance(kan, Kan) else {}
-    data = dataset(data, target, classes=classes, outputs=outputs, labels=labels, tables=True, known=known).counted()
+    data = dataset(
+        samples(data, y), target, classes=classes, outputs=outputs, labels=labels, tables=True, known=known
+    ).counted()
     if isinstance(kan, Kan):
         kan, data = without_encoding(kan), with_categories(data, kan)
     finer: tuple[int, ...] = FINER if isinstance(grid, str) and grid == "auto" else ()
@@ -254,7 +270,6 @@ def fit(
                 seed=seed,
                 progress=progress,
                 device=device,
-                report=report,
                 checkpoint=checkpoint if last else None,
             )
 
@@ -306,7 +321,7 @@ def fit(
         entropy=entropy,
         device=device,
     )
-    watch = Watch(progress, report)
+    watch = Watch(progress is True, progress if callable(progress) else None)
     if not kept_inputs.all():
         tell_of_inputs(whole, kept_inputs, watch)
     kept = Checkpoint()

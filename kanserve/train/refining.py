@@ -24,7 +24,7 @@ def _recording(refit: Refit) -> Refit:
         result = refit(kan, x, y, **options)
         if result is kan:
             return kan
-        rows = Dataset(x, y)  # type: ignore[arg-type]  # a Dataset makes arrays of them
+        rows = Dataset(x, y)
         return record_rows(result, kan.fitted_rows, hash_rows(rows))
 
     return cast(Refit, recorded)  # it has the same signature

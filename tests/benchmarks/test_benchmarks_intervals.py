@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 
 from benchmarks import interval_coverage
-from benchmarks.interval_coverage import FITTED, Coverage
+from benchmarks.interval_coverage import FITTED, FOLDS, Coverage
 
 pytestmark = pytest.mark.extended
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:Too few rows")  # a small run has few
 def test_every_way_has_an_interval_but_rows_of_the_fit():
     found = interval_coverage.measure(["sine and product"], 40, 1)
     assert [one.way for one in found if one.share is None] == [f"compile, {FITTED}"]
     shares = {one.way: one.share for one in found if one.share is not None}
-    assert set(shares) == {"README", "publish", "estimator", FITTED}
-    assert shares[FITTED] < 0.8 < np.mean([shares["README"], shares["publish"], shares["estimator"]])
+    assert set(shares) == {"README", "publish", "estimator", FOLDS, FITTED}
+    assert shares[FITTED] < 0.8 < np.mean([shares["README"], shares["publish"], shares["estimator"], shares[FOLDS]])
 
 
 @pytest.mark.parametrize("name", interval_coverage.TABLES)
@@ -32,6 +33,7 @@ def test_a_table_that_is_too_small_is_passed_over():
 def test_the_exact_coverage_is_that_of_the_held_out_rows():
     exact = [interval_coverage.exact_coverage(rows) for rows in (40, 60, 396)]
     assert exact == pytest.approx([10 / 11, 15 / 16, 0.9])
+    assert interval_coverage.exact_coverage(40, FOLDS) == pytest.approx(37 / 41)
 
 
 def test_a_way_that_covers_too_little_and_intervals_from_rows_of_the_fit_are_told():

@@ -69,7 +69,7 @@ def interrupted_at_random(folder: Path, options: dict[str, Any], seconds: float)
             path.unlink(missing_ok=True)
         try:
             signal.setitimer(signal.ITIMER_REAL, generator.uniform(0, seconds))
-            kan = fit(SHAPE, rows(), checkpoint=path, report=told.append, **options)
+            kan = fit(SHAPE, rows(), checkpoint=path, progress=told.append, **options)
             signal.setitimer(signal.ITIMER_REAL, 0)
         except KeyboardInterrupt:
             found.append("none" if not told else "lost")
@@ -98,7 +98,7 @@ def interrupted(folder: Path, options: dict[str, Any]) -> Kan:
             os.write(writer, b".")
 
         long = options | {"steps": 10**5, "starts": 10**5, "patience": 10**5}
-        save(fit(SHAPE, rows(), checkpoint=folder / "long.checkpoint", report=report, **long), folder / "short")
+        save(fit(SHAPE, rows(), checkpoint=folder / "long.checkpoint", progress=report, **long), folder / "short")
         os._exit(0)
     os.close(writer)
     os.read(reader, 1)

@@ -19,7 +19,7 @@ OPEN = "**"  # in a list of parameters: any other name is taken too
 def names() -> dict[str, list[str]]:
     """The parameters of each public function and class, and of the public methods of classes."""
     found: dict[str, list[str]] = {}
-    for name in kanserve.__all__:
+    for name in sorted({*kanserve.__all__, "compile"}):
         value = getattr(kanserve, name)
         found[name] = parameters(value) if callable(value) else []
         if inspect.isclass(value) and not issubclass(value, Exception):

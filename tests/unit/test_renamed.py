@@ -5,13 +5,10 @@ import subprocess
 import sys
 import warnings
 from importlib import import_module
-from typing import Any
 
-import numpy as np
 import pytest
 
 import kanserve
-from kanserve import pde
 from kanserve.network.kan import equal
 from kanserve.network.renamed_names import NAMES, RENAMED
 from tests.support.kans import mixed
@@ -43,28 +40,6 @@ def test_an_old_public_name_is_the_new_one_and_says_so(old, monkeypatch):
         found = getattr(kanserve, old)
     assert found is getattr(kanserve, NAMES[old]) and old not in kanserve.__all__
     assert [warning.filename for warning in told] == [__file__]
-
-
-def test_the_old_keyword_of_a_grid_warns_and_is_the_new_one():
-    data = np.linspace(-1, 1, 12)[:, None], np.linspace(-1, 1, 12)
-    fit: Any = kanserve.fit  # whose types know the new keyword only
-    solve: Any = pde.solve
-    options: dict[str, Any] = {"starts": 1, "steps": 2}
-    with pytest.warns(DeprecationWarning, match="grids= of fit is now grid=;") as told:
-        old = fit([1, 1], data, grids=(3, 5), **options)
-    assert [warning.filename for warning in told] == [__file__]
-    assert equal(old, kanserve.fit([1, 1], data, grid=5, **options))
-    with pytest.raises(TypeError, match="give grid alone"):
-        fit([1, 1], data, grid=5, grids=(3, 5), **options)
-    line = kanserve.from_formula("2*x", ranges={"x": (-1, 1)})
-    free: Any = kanserve.Session(line, data).free
-    with pytest.warns(DeprecationWarning, match="intervals= of free is now grid=;"):
-        freed = free("x->y", intervals=8)
-    assert "free('x->y', grid=8)" in freed.as_python()
-    residual = pde.Residual(lambda x, u: u - x[:, 0], data[0])
-    with pytest.warns(DeprecationWarning, match="grids= of solve is now grid=;"):
-        old = solve([1, 1], residual, grids=(3, 5), **options)
-    assert equal(old, pde.solve([1, 1], residual, grid=5, **options))
 
 
 def test_nothing_of_ours_uses_an_old_name():

@@ -61,10 +61,10 @@ def export_network(
     gradient: Annotated[bool, typer.Option("--gradient", help="C: also the derivatives of the outputs.")] = False,
     hessian: Hessian = False,
     c_form: Annotated[CForm, typer.Option(help="C: how the source is divided into files.")] = "files",
-    target: Annotated[
+    processors: Annotated[
         list[str] | None,
         typer.Option(
-            help="C: also a library for this target, as in 'aarch64-linux-gnu'; repeat, or use commas. edge-server: "
+            help="C: also a library for this processor, as in 'aarch64-linux-gnu'; repeat, or use commas. edge-server: "
             "what its README and CMake build for."
         ),
     ] = None,
@@ -84,7 +84,7 @@ def export_network(
     Formats that can run here are compared with the network first; others are written too, with a note on standard
     error.
 
-    Example: kanserve export simple.safetensors --out exported --format c_source --precision float
+    Example: kanserve export simple.safetensors --out exported --formats c_source --precision float
 
     Example: kanserve export simple.safetensors --check
 
@@ -118,14 +118,14 @@ def export_network(
             False,
             "",
         ):
-            raise InputError("--to edge-server takes --name, --precision, --target and --out, and no other option.")
-        if target is not None and len(target) != 1:
-            raise InputError("--to edge-server takes one --target.")
-        _write_edge_server(kan_file, out, options, target[0] if target else None, as_json)
+            raise InputError("--to edge-server takes --name, --precision, --processors and --out, and no other option.")
+        if processors is not None and len(processors) != 1:
+            raise InputError("--to edge-server takes one of --processors.")
+        _write_edge_server(kan_file, out, options, processors[0] if processors else None, as_json)
         return
-    targets = [word.strip() for option in target or () for word in option.split(",") if word.strip()]
+    others = [word.strip() for option in processors or () for word in option.split(",") if word.strip()]
     if formula_only is not None:
-        plain = options == ExportOptions(name, options.precision) and not targets
+        plain = options == ExportOptions(name, options.precision) and not others
         if check or as_json or not plain or formats != DEFAULT_FORMATS:
             raise InputError(
                 "--formula-only takes --name, --precision, --cells, --out and --force, and no other option."
@@ -146,12 +146,12 @@ def export_network(
     check_name(name)
     kan = arguments.network(kan_file)
     if not check:
-        files, notes = checked_files(kan, wanted, options, targets)
+        files, notes = checked_files(kan, wanted, options, others)
         rows = []
     else:
         from kanserve.cli.commands.export_check import check as measured
 
-        files, notes = export_files(kan, wanted, options, targets)
+        files, notes = export_files(kan, wanted, options, others)
         rows = measured(kan, files, wanted, options.precision)
         notes = {row["format"]: row["note"] for row in rows if row["agrees"] is None} | notes
     agrees = all(row["agrees"] is not False for row in rows)
@@ -165,7 +165,7 @@ def export_network(
 
 
 def _write_edge_server(
-    kan_file: Path, out: Path | None, options: ExportOptions, target: str | None, as_json: bool
+    kan_file: Path, out: Path | None, options: ExportOptions, processor: str | None, as_json: bool
 ) -> None:
     """Write the folder of an edge server."""
     from kanserve.artifact.directory import write_files
@@ -175,7 +175,7 @@ def _write_edge_server(
         raise InputError("Give an output folder with --out.")
     if out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
-    files = edge_server(arguments.network(kan_file), options.name, precision=options.precision, target=target)
+    files = edge_server(arguments.network(kan_file), options.name, precision=options.precision, target=processor)
     write_files(out, files)
     _show(files, [], as_json)
 

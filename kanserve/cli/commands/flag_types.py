@@ -43,7 +43,7 @@ def complete_formats(incomplete: str) -> list[str]:
 Formats = Annotated[
     str,
     typer.Option(
-        "--format",
+        "--formats",
         metavar="FORMAT,...",
         help=f"Formats, comma-separated, of {', '.join(kanserve_exporters.names())}.",
         autocompletion=complete_formats,

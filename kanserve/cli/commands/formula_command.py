@@ -33,7 +33,7 @@ def show_formula(
             help="A .safetensors file, a model's or version's folder, host:port/name[/version], or a table to search.",
         ),
     ],
-    style: Annotated[Style, typer.Option("--as", "--format", help="How the formula is written.")] = "text",
+    style: Annotated[Style, typer.Option("--as", help="How the formula is written.")] = "text",
     strict: Annotated[
         bool,
         typer.Option(
@@ -53,7 +53,7 @@ def show_formula(
     max_fits: Annotated[
         int | None, typer.Option(min=1, help="The number of fits in the search; gives the same result on any machine.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=-1, help="Worker processes of the search; -1: one per core.")] = 1,
+    n_jobs: Annotated[int, typer.Option(min=-1, help="Worker processes of the search; -1: one per core.")] = 1,
     pick: Annotated[int | None, typer.Option(min=1, help="The number of the formula to write to --out.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file for the found formula's network.")] = None,
     decimal: Decimal = None,
@@ -91,12 +91,12 @@ def show_formula(
         if len(rows.outputs) > 1:
             if pick is not None:
                 raise InputError("--pick is for one --target; with several, --out writes the best formula of each.")
-            several = _search(rows, known_units, seconds, max_fits, seed, jobs, quiet)
+            several = _search(rows, known_units, seconds, max_fits, seed, n_jobs, quiet)
             if out is not None:
                 _write(out, several.kan)
             _show_several(several, style, as_json, pareto, out)
             return
-        found: Findings = _search(rows, known_units, seconds, max_fits, seed, jobs, quiet)
+        found: Findings = _search(rows, known_units, seconds, max_fits, seed, n_jobs, quiet)
         chosen = _picked(found, pick)
         if out is not None:
             _write(out, found[chosen].kan)
@@ -139,7 +139,7 @@ def _search(
     seconds: float | None,
     max_fits: int | None,
     seed: int,
-    jobs: int,
+    n_jobs: int,
     quiet: bool,
 ) -> Any:
     """Findings, or FindingsByOutput for several outputs."""
@@ -148,7 +148,7 @@ def _search(
     options: dict[str, Any] = {"units": units} if units else {}
     if not quiet:
         options["progress"] = True
-    return find_formulas(rows, seconds=seconds, max_fits=max_fits, seed=seed, n_jobs=jobs, **options)
+    return find_formulas(rows, seconds=seconds, max_fits=max_fits, seed=seed, n_jobs=n_jobs, **options)
 
 
 def _picked(found: "Findings", pick: int | None) -> int:

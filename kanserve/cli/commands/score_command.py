@@ -130,13 +130,13 @@ def _predict(
     assert predictor.schema  # an error of the model or its columns comes before one of the file
     if out is None:
         with _progress(quiet) as report:
-            found = predict_file(predictor, table, sys.stdout.buffer, report=report)
+            found = predict_file(predictor, table, sys.stdout.buffer, progress=report)
         sys.stdout.flush()
     else:
         free(out, force, reads=[table])
         results: list[FilePredictions] = []
         with _progress(quiet) as report:
-            write_whole(out, lambda part: results.append(predict_file(predictor, table, part, report=report)))
+            write_whole(out, lambda part: results.append(predict_file(predictor, table, part, progress=report)))
         (found,) = results
         facts = {"file": str(out), "rows": found.rows, "outside": found.outside, "not finite": found.not_finite}
         show(facts, as_json)

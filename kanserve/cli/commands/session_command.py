@@ -121,14 +121,14 @@ def snap(
 def free(
     file: SessionFile,
     edge: Edge,
-    intervals: Annotated[int | None, typer.Option(help="The least number of the spline's grid intervals.")] = None,
+    grid: Annotated[int | None, typer.Option(help="The least number of the spline's grid intervals.")] = None,
     as_json: Json = False,
 ) -> None:
     """Replace a named function by an equal spline, which can be refined.
 
     Example: kanserve session free houses.json 'area->h1'
     """
-    _edit(file, lambda session: session.free(edge, intervals), as_json)
+    _edit(file, lambda session: session.free(edge, grid), as_json)
 
 
 @app.command()

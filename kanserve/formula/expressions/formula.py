@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 from kanserve.displays import display
 from kanserve.formula.expressions.tree import Table, Tree
@@ -72,6 +74,30 @@ class Formula:
     def _repr_html_(self) -> str:
         shown: str = display("formula_page")(self)
         return shown
+
+    def sympy(self) -> Any:
+        """The formula as a sympy expression; the same as `kanserve.formula.expression(formula)`.
+
+        Returns
+        -------
+        sympy.Expr
+            In real symbols named by `identifiers`, with splines as undefined functions.
+
+        Raises
+        ------
+        FormulaError
+            The formula is too large for sympy: use the tree.
+        MissingDependencyError
+            sympy is not installed.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kanserve.from_formula("2*x^2 + 1").formula().sympy()
+        2*x**2 + 1
+        """
+        # By name, since the printing of formulas is built on this file.
+        return import_module("kanserve.formula").expression(self)
 
     @property
     def columns(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError, InputError
+from kanserve.network.parameter_names import names_parameters
 from kanserve.search.driver.all_samples import fitted_to_all
 from kanserve.search.driver.baselines import baselines
 from kanserve.search.driver.constraints import Constraints, checked_constraints
@@ -45,6 +46,7 @@ from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.scoped_settings import scoped
 
 
+@names_parameters()
 @scoped(SEARCH)
 def find_formulas(
     data: TrainingData,
@@ -63,8 +65,7 @@ def find_formulas(
     loss: Loss = "auto",
     start: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    progress: bool = False,
-    report: SearchReport | None = None,
+    progress: bool | SearchReport = False,
     settings: SearchSettings | None = None,
 ) -> Findings | Any:  # Any is FindingsByOutput: a union would refuse `found.best` for one output, by far the most
     """Symbolic regression: formulas of each output, from the simplest to the most exact.
@@ -122,10 +123,9 @@ def find_formulas(
     checkpoint : str or path, optional
         A file to which each improvement is written, as by `Findings.save`, and at last the result. If it is there
         already, as after a search that was killed, the search starts from its formulas too.
-    progress : bool
-        Show a progress line on standard error.
-    report : callable, optional
-        Called with an `Improvement` for each formula that is better than all before.
+    progress : bool or callable, default=False
+        True shows the progress: in a notebook as a picture, elsewhere as a line on the standard error. A callable is
+        called with an `Improvement` for each formula that is better than all before.
     settings : SearchSettings, optional
         The numbers that decide what is tried, believed and kept; the defaults if left out.
 
@@ -164,7 +164,7 @@ def find_formulas(
     if len(rows.outputs) > 1:
         if template is not None or checkpoint is not None:
             raise InputError("template and checkpoint are for one output; search several one at a time.")
-        options = {"progress": progress, "report": report, "settings": settings, "n_jobs": n_jobs}
+        options = {"progress": progress, "settings": settings, "n_jobs": n_jobs}
         options |= {"nested_constraints": nested_constraints, "max_complexity": max_complexity, "loss": loss}
         search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
         return by_output(rows, search, units, start, seconds, max_fits)
@@ -180,7 +180,7 @@ def find_formulas(
         if loss not in ("auto", "squared"):
             raise InputError(f"A search with a template has the loss 'auto' or 'squared', got {loss!r}.")
         by_squares = replace(settings, evidence=replace(settings.evidence, tail_evidence=math.inf))
-        options = {"progress": progress, "report": report, "settings": by_squares, "n_jobs": n_jobs}
+        options = {"progress": progress, "settings": by_squares, "n_jobs": n_jobs}
         search = partial(find_formulas, seed=seed, nested_constraints=nested_constraints, **options)
         few, limits = telling.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
         composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
@@ -188,7 +188,7 @@ def find_formulas(
         return record_search_rows(samples.judged(by_form.chosen(selection)), rows)
     saved = SearchCheckpoint(checkpoint)
     starts = starting_trees(saved.started(start), rows.inputs)
-    watch = Watch(progress)
+    watch, report = Watch(progress is True), progress if callable(progress) else None
     plan = _Plan(learn, held, known, began, seconds, seed, constraints, rows.inputs, watch, report, saved, workers)
     fits_left = math.inf if max_fits is None else max_fits
     most = settings.find_formulas_most_rows

@@ -244,7 +244,7 @@ class Findings(Sequence[ScoredFormula]):
         return pd.DataFrame(rows)
 
     def latex_table(
-        self, columns: Sequence[str] = ("formula", "complexity", "validation", "score"), precision: int = 3
+        self, columns: Sequence[str] = ("formula", "complexity", "validation", "score"), digits: int = 3
     ) -> str:
         """The formulas as a table for LaTeX with the package booktabs.
 
@@ -252,8 +252,8 @@ class Findings(Sequence[ScoredFormula]):
         ----------
         columns : sequence of str
             Some of "formula", "complexity", "error", "validation" and "score".
-        precision : int
-            Digits of the numbers beside the formulas.
+        digits : int, default=3
+            Of the numbers beside the formulas.
 
         Returns
         -------
@@ -273,7 +273,7 @@ class Findings(Sequence[ScoredFormula]):
         >>> print(found.latex_table(["formula", "complexity"]).splitlines()[2])
         Formula & Complexity \\\\
         """
-        return latex_table(self._rows("latex"), columns, precision)
+        return latex_table(self._rows("latex"), columns, digits)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the formulas, and the samples that they were fitted to, to one file, which `Findings.load` reads.

@@ -29,7 +29,7 @@ LONGEST = 60  # characters of a formula on the progress line
 
 @dataclass(frozen=True)
 class Improvement(Event):
-    """A formula that is better than all before, as `find_formulas` gives it to `report`.
+    """A formula that is better than all before, as `find_formulas` gives it to a callable `progress`.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Improvement(Event):
     >>> import kanserve, numpy as np
     >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
     >>> seen = []
-    >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000, report=seen.append)
+    >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000, progress=seen.append)
     >>> seen[-1].text
     '3*x1/x2'
     """

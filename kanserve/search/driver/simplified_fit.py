@@ -52,10 +52,10 @@ def _simplified(rows: Dataset, finisher: Finisher, seed: int) -> list[Tree]:
         in_time(None)
         with warnings.catch_warnings():  # that it is no better than a straight line, as the list of formulas shows too
             warnings.simplefilter("ignore", TrainingWarning)
-            kan = fit([len(rows.inputs), 1], some, seed=seed, report=in_time)
-        kan = simplify(kan, some, seed=seed, report=in_time)
+            kan = fit([len(rows.inputs), 1], some, seed=seed, progress=in_time)
+        kan = simplify(kan, some, seed=seed, progress=in_time)
         if not kan.symbolic:
-            kan = simplify(kan, some, all_edges=True, seed=seed, report=in_time)
+            kan = simplify(kan, some, all_edges=True, seed=seed, progress=in_time)
         return list(trees(kan).trees) if kan.symbolic else []
     except _OutOfTimeError:
         return []

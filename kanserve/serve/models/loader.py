@@ -382,7 +382,7 @@ def _source(settings: Settings) -> Source:
             "trust everybody who can write there (trust_remote_code)."
         )
     trusted = signing.trust(settings.require_signature) if settings.require_signature else None
-    return repository.open(where, model_name=settings.model_name, trusted=trusted)
+    return repository.open(where, name=settings.model_name, trusted=trusted)
 
 
 def load(root: str | os.PathLike[str], *, backend: str | None = None) -> Catalog:

@@ -3,15 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
-from kanserve.data.frames import Categories
-from kanserve.errors import DataError
+from kanserve.network.data_codes import in_codes_of, recoded
 from kanserve.network.encoding import encode, without_encoding
 from kanserve.network.kan import Kan
 
-Array = NDArray[np.float64]
+__all__ = ["in_codes_of", "in_numbers", "is_encoded", "recoded", "samples_for", "with_categories"]
 
 
 def is_encoded(data: Dataset) -> bool:
@@ -43,29 +41,3 @@ def with_categories(data: Dataset, kan: Kan) -> Dataset:
         return data
     known = {name: one.categories for name, one in zip(data.inputs, kan.inputs, strict=True) if one.categories}
     return replace(data, categories={**known, **data.categories}) if known else data
-
-
-def in_codes_of(kan: Kan, data: Dataset) -> Dataset:
-    """The samples with the codes of the network's categories; a category that it does not know has the next code."""
-    if len(data.inputs) != len(kan.inputs):
-        return data
-    known = {name: one.categories for name, one in zip(data.inputs, kan.inputs, strict=True)}
-    for name in data.categories:
-        if not known[name]:
-            raise DataError(f"Input {name!r} has categories in the data, and is a number in the network.")
-    return recoded(data, known)
-
-
-def recoded(data: Dataset, known: Categories) -> Dataset:
-    """The samples with the codes of these categories instead of their own."""
-    changed = {name: own for name, own in data.categories.items() if own != known[name]}
-    if not changed:
-        return data
-    x = data.x.copy()
-    for name, own in changed.items():
-        i = data.inputs.index(name)
-        place = {category: code for code, category in enumerate(known[name])}
-        codes = np.array([place.get(category, len(known[name])) for category in own], np.float64)
-        given = ~np.isnan(x[:, i])
-        x[given, i] = np.append(codes, len(known[name]))[np.minimum(x[given, i], len(own)).astype(np.intp)]
-    return replace(data, x=x, categories={name: known[name] for name in data.categories})

@@ -44,7 +44,7 @@ class Progress(Event):
     >>> import kanserve, numpy as np
     >>> x = np.linspace(0, 1, 100)[:, None]
     >>> seen = []
-    >>> kan = kanserve.fit([1, 1], (x, np.sin(5 * x)), report=seen.append)
+    >>> kan = kanserve.fit([1, 1], (x, np.sin(5 * x)), progress=seen.append)
     >>> type(seen[-1]).__name__, seen[-1].share
     ('Progress', 1.0)
     """

@@ -18,9 +18,8 @@ from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import own_functions
-from kanserve.network.renamed_names import one_event
 from kanserve.train.common.argument_checks import not_negative, whole
-from kanserve.train.common.events import Event, Report
+from kanserve.train.common.events import Event, Report, reporting
 from kanserve.train.common.losses import LossFunction
 from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import jacobian
@@ -57,11 +56,11 @@ def refine(
     ridge: float = 1e-12,
     weights: ArrayLike | None = None,
     patience: int = TRAINING.levenberg_marquardt_patience,
-    report: Report | None = None,
+    progress: bool | Report = False,
     proximal: float = 0.0,
     fixed: frozenset[Constant] = frozenset(),
     loss: LossFunction | None = None,
-    monotonic: Sequence[int] = (),
+    monotonic_cst: Sequence[int] = (),
     jumps: float = 0.0,
 ) -> Kan:
     """Fit a network to samples by least squares, from its weights.
@@ -70,10 +69,10 @@ def refine(
     The loss is ½·mean ‖(prediction - y)/output_scale‖², with rows weighted by `weights` (N,), plus ½·ridge·‖θ‖² and
     `smooth` times the splines' squared second differences. `proximal` adds ½·proximal·‖θ - θ0‖² around the initial
     parameters θ0: parameters that these rows do not determine stay as they were instead of going to 0. Another `loss`
-    takes the place of the squares, of scores in the network before the exponential of a log link. With `monotonic`, a
-    sign for each input as of `kanserve.fit`, the network is made monotone first and stays so. `jumps` times the squared
-    jumps of the splines' highest derivatives at the knots is for exact data: where few rows determine a spline, it goes
-    on as a polynomial.
+    takes the place of the squares, of scores in the network before the exponential of a log link. With `monotonic_cst`,
+    a sign for each input as of `kanserve.fit`, the network is made monotone first and stays so. `jumps` times the
+    squared jumps of the splines' highest derivatives at the knots is for exact data: where few rows determine a spline,
+    it goes on as a polynomial.
 
     The same call gives the same network, bit for bit, on one kind of processor; the compiled kernels give it on any
     number of threads. Another kind of processor, or NumPy in place of these kernels, rounds differently.
@@ -99,13 +98,14 @@ def refine(
         Of the rows.
     patience : int
         The fit ends when so many steps in a row gain less than a thousandth each.
-    report : callable, optional
-        Called with an event after each accepted step: its `stage` is "step 3", its `loss` the loss.
+    progress : bool or callable, default=False
+        True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
+        called with an event after each accepted step: its `stage` is "step 3", its `loss` the loss.
     fixed : frozenset, optional
         Constants of named edges that stay.
     loss : LossFunction, optional
         In place of the squares.
-    monotonic : sequence of int, optional
+    monotonic_cst : sequence of int, optional
         A sign for each input.
 
     Returns
@@ -134,7 +134,7 @@ def refine(
         if not not_negative(strength):
             raise TrainingError(f"{name} is a finite number of 0 or more, got {strength!r}.")
     rows, answers, shares = _checked(kan, x, y, weights)
-    signs = edge_signs(kan, monotonic) if any(monotonic) else None
+    signs = edge_signs(kan, monotonic_cst) if any(monotonic_cst) else None
     kan = kan if signs is None else monotone(kan, signs)
     free = free_parameters(kan, fixed)
     size = sum(layer.size for layer in free)
@@ -152,7 +152,8 @@ def refine(
         before = point.error
         if not np.isfinite(before):
             return kan
-        descend(point, steps, patience, report and one_event(report, step_and_loss))
+        with reporting(progress) as report:
+            descend(point, steps, patience, report)
     if point.error > before and smooth == 0:  # the ridge alone must not make the fit worse
         return kan
     return scatter(kan, free, point.vector)
@@ -192,11 +193,6 @@ def minimise(
     point = Point(one, penalty, start)
     descend(point, steps, patience, report)
     return point.vector
-
-
-def step_and_loss(event: Event) -> tuple[int, float]:
-    """What a callback of two arguments was given before there were events."""
-    return int(event.stage.split()[-1]), event.loss
 
 
 def descend(point: "Descent", steps: int, patience: int, report: Report | None) -> None:

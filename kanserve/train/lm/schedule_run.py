@@ -88,9 +88,9 @@ class Run:
             jumps=TRAINING.schedule_exact_jumps if exact and smooth == 0 and is_deep(kan) else 0.0,
             weights=rows.weights,
             patience=self.plan.settings.patience,
-            report=report,
+            progress=report,
             loss=self.plan.loss,
-            monotonic=self.plan.settings.monotonic,
+            monotonic_cst=self.plan.settings.monotonic,
         )
 
 

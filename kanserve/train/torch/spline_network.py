@@ -21,7 +21,7 @@ class KAN(nn.Sequential):
 
     Parameters
     ----------
-    widths : sequence of int
+    shape : sequence of int
         Inputs, then the nodes of each layer: [2, 5, 1].
     **options
         Those of each `KANLayer`: grid, order, base, grid_range, extrapolation, device, dtype.
@@ -40,10 +40,10 @@ class KAN(nn.Sequential):
     (2, 5, 1)
     """
 
-    def __init__(self, widths: Sequence[int], **options: Any) -> None:
-        if len(widths) < 2:
-            raise NetworkError(f"A network has inputs and at least one layer, such as [2, 5, 1]; got {widths!r}.")
-        super().__init__(*(KANLayer(inputs, outputs, **options) for inputs, outputs in pairwise(widths)))
+    def __init__(self, shape: Sequence[int], **options: Any) -> None:
+        if len(shape) < 2:
+            raise NetworkError(f"A network has inputs and at least one layer, such as [2, 5, 1]; got {shape!r}.")
+        super().__init__(*(KANLayer(inputs, outputs, **options) for inputs, outputs in pairwise(shape)))
 
     @classmethod
     def from_kan(cls, kan: Kan, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "KAN":

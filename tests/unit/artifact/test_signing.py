@@ -201,16 +201,16 @@ def test_what_is_mounted_is_what_it_is_served_as(tmp_path, key, trusted):
     repository.publish(root, "law", small(), key=secret)
     repository.publish(root, "law", small(), key=secret)
     assert repository.open(root / "law", trusted=trusted).read("law", 2).manifest == small().manifest
-    assert repository.open(root / "law" / "2", model_name="x", trusted=trusted).read("x", 1).manifest.name
+    assert repository.open(root / "law" / "2", name="x", trusted=trusted).read("x", 1).manifest.name
     first, second = (shutil.copytree(root / "law" / number, tmp_path / f"mounted-{number}") for number in ("1", "2"))
-    assert repository.open(first, model_name="law", trusted=trusted).read("law", 1).manifest == small().manifest
+    assert repository.open(first, name="law", trusted=trusted).read("law", 1).manifest == small().manifest
     for folder, name in ((first, "owl"), (second, "law")):
         with pytest.raises(SignatureError):
-            repository.open(folder, model_name=name, trusted=trusted).read(name, 1)
+            repository.open(folder, name=name, trusted=trusted).read(name, 1)
     with pytest.raises(SignatureError, match="for a name and version only"):
         repository.open(first, trusted=trusted)
     write(tmp_path / "anywhere", signing.signed(small(), secret))
-    repository.open(tmp_path / "anywhere", model_name="owl", trusted=trusted).read("owl", 1)
+    repository.open(tmp_path / "anywhere", name="owl", trusted=trusted).read("owl", 1)
 
 
 def test_of_publishers_who_race_each_signs_for_the_number_that_it_gets(tmp_path, key, trusted):
@@ -361,7 +361,7 @@ def test_a_damaged_version_is_not_signed(tmp_path, key, kanserve):
 def test_publish_signs_what_it_publishes(tmp_path, key, trusted, kanserve, monkeypatch):
     monkeypatch.chdir(tmp_path)
     serialization.save(one_edge(), tmp_path / "kan.safetensors")
-    words = ["publish", "kan.safetensors", "models", "--name", "law", "--format", "numpy_source", "--sign"]
+    words = ["publish", "kan.safetensors", "models", "--name", "law", "--formats", "numpy_source", "--sign"]
     assert kanserve(*words, "none.pem")[0] == 2
     assert not (tmp_path / "models").exists()
     assert kanserve(*words, str(key[0]))[0] == 0

@@ -50,7 +50,7 @@ def test_parquet_and_csv_files_become_each_other(law, rows, tmp_path, source, in
     heard = []
     out = tmp_path / f"out.{into}"
     predictor = BatchPredictor(law, keep=["id"], outside=True)
-    found = predict_file(predictor, rows / f"rows.{source}", out, report=lambda *event: heard.append(event))
+    found = predict_file(predictor, rows / f"rows.{source}", out, progress=lambda *event: heard.append(event))
     beyond = outside(KAN, ROWS)
     assert found == FilePredictions(len(ROWS), int(beyond.sum()), 0) == heard[-1][1]
     result = read(out)

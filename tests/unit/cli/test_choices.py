@@ -32,7 +32,7 @@ def test_help_lists_the_choices_of_an_option(command, kanserve):
     ("words", "wanted"),
     [
         (("fit", "a.csv", "--optimizer", "l"), ["lm", "lbfgs"]),
-        (("export", "a.safetensors", "--format", "c_source,num"), ["c_source,numpy_source"]),
+        (("export", "a.safetensors", "--formats", "c_source,num"), ["c_source,numpy_source"]),
         (("sco",), ["score"]),
     ],
 )

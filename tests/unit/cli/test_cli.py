@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kanserve import from_formula, repository
+from kanserve import KANRegressor, from_formula, repository
 from kanserve.artifact_compiler import compile as compile_kan
 from kanserve.network import serialization
 from kanserve.network.evaluate import probabilities
@@ -101,7 +101,11 @@ def test_a_classifier_is_scored_on_samples_of_some_of_its_classes(folder, kanser
     assert code == 0 and told["accuracy"] == pytest.approx(2 / 3)
     taken = [chances[0, classifier().classes.index(other)], *chances[1:].max(axis=1)]
     assert told["cross_entropy"] == pytest.approx(-np.log(taken).mean())
+    (folder / "ids.csv").write_text("\n".join(["id,x1,x2,kind", *(f"7,{row}" for row in rows)]) + "\n")
+    assert json.loads(kanserve("score", "classifier.safetensors", "ids.csv", "--json")[1]) == told
     (folder / "new.csv").write_text("x1,x2,kind\n0.5,0.5,daisy\n")
+    code, _, err = kanserve("score", "classifier.safetensors", "new.csv")
+    assert code == 2 and "Say which column has the classes with --target: no column" in err
     code, _, err = kanserve("score", "classifier.safetensors", "new.csv", "--target", "kind")
     assert code == 2 and "has the label 'daisy' in row 1" in err
 
@@ -145,7 +149,7 @@ def test_publishing_with_rows_of_the_fit_says_that_there_are_no_intervals(folder
     assert kanserve("fit", "all.csv", "-t", "b", "--hidden", "", "-o", "all.safetensors", "-q")[0] == 0
     out = kanserve("simplify", "all.safetensors", "all.csv", "-o", "simple.safetensors", "-q")[1]
     assert out.splitlines()[-1] == "next: kanserve publish simple.safetensors models --name model"
-    publish = ("publish", "simple.safetensors", "models", "--name", "all", "--format", "numpy_source")
+    publish = ("publish", "simple.safetensors", "models", "--name", "all", "--formats", "numpy_source")
     out = kanserve(*publish, "--data", "all.csv")[1]
     assert "none: the network was fitted to all of these 60 rows" in " ".join(out.split())
     code, _, err = kanserve(*publish, "--hold-out", "0.2")
@@ -176,6 +180,21 @@ def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
     assert sorted(str(path) for path in folder.rglob("*")) == before
 
 
+@pytest.mark.slow
+def test_hidden_nodes_are_chosen_as_the_estimators_choose_them(folder, kanserve):
+    pandas = pytest.importorskip("pandas", reason="needs pandas")
+    a, kind = np.round(RNG.uniform(-1, 1, 80), 3), RNG.choice(["up", "down"], 80)
+    table = pandas.DataFrame(
+        {"a": a, "kind": kind, "y": a**2 + 3 * (kind == "up") + np.round(RNG.normal(0, 0.05, 80), 3)}
+    )
+    table.to_csv(folder / "kinds.csv", index=False)
+    code, out, _ = kanserve("fit", "kinds.csv", "-t", "y", "-o", "kinds.safetensors", "-q", "--json")
+    model = KANRegressor(n_networks=1, random_state=0).fit(table[["a", "kind"]], table["y"])
+    kan = serialization.load(folder / "kinds.safetensors")
+    assert code == 0 and json.loads(out)["shape"] == list(kan.shape) == list(model.kan_.shape)
+    assert [one.categories for one in kan.inputs] == [one.categories for one in model.kan_.inputs]
+
+
 def test_a_fit_goes_on_from_the_file_that_it_kept(folder, kanserve):
     words = ("fit", "good.csv", "-t", "z", "--hidden", "2", "--checkpoint", "fit.ckpt", "-f", "-q")
     assert kanserve(*words, "-o", "once.safetensors")[0] == 0
@@ -183,33 +202,33 @@ def test_a_fit_goes_on_from_the_file_that_it_kept(folder, kanserve):
     assert (folder / "once.safetensors").read_bytes() == (folder / "again.safetensors").read_bytes()
     code, _, err = kanserve(*words, "-o", "other.safetensors", "--seed", "1")
     assert code == 2 and "fit.ckpt" in err
-    code, _, err = kanserve("fit", "good.csv", "-t", "z", "--hidden", "auto", "--checkpoint", "fit.ckpt")
+    code, _, err = kanserve("fit", "good.csv", "-t", "z", "--hidden", "fewest", "--checkpoint", "fit.ckpt")
     assert code == 2 and "--checkpoint" in err
 
 
 def test_an_export_is_a_folder_a_format_that_is_whole_or_not_there(folder, kanserve):
-    assert kanserve("export", "law.safetensors", "--out", "out", "--format", "numpy_source,c_source")[0] == 0
+    assert kanserve("export", "law.safetensors", "--out", "out", "--formats", "numpy_source,c_source")[0] == 0
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["c_source", "numpy_source"]
     code, _, err = kanserve("export", "law.safetensors", "--out", "out")
     assert code == 2 and "there already" in err
 
 
 def test_publishing_twice_makes_the_next_version(folder, kanserve):
-    words = ("publish", "law.safetensors", "models", "--name", "law", "--format", "numpy_source", "--json")
+    words = ("publish", "law.safetensors", "models", "--name", "law", "--formats", "numpy_source", "--json")
     assert json.loads(kanserve(*words)[1])["version"] == 2
     assert repository.versions(folder / "models", "law") == (1, 2)
 
 
 def test_a_url_is_published_to_as_it_is_written(folder, kanserve):
     url = f"file://{folder}/elsewhere"
-    code, out, err = kanserve("publish", "law.safetensors", url, "--name", "law", "--format", "numpy_source", "--json")
+    code, out, err = kanserve("publish", "law.safetensors", url, "--name", "law", "--formats", "numpy_source", "--json")
     assert (code, err) == (0, "") and json.loads(out)["folder"] == f"{url}/law/1"
     assert repository.versions(folder / "elsewhere", "law") == (1,) and not (folder / "file:").exists()
 
 
 def test_what_is_published_to_a_store_is_served_by_the_command_that_is_shown(folder, kanserve):
     url = "memory://published/models"
-    code, out, err = kanserve("publish", "law.safetensors", url, "--name", "law", "--format", "numpy_source")
+    code, out, err = kanserve("publish", "law.safetensors", url, "--name", "law", "--formats", "numpy_source")
     assert (code, err) == (0, "") and f"{url}/law/1" in out
     assert f"next: kanserve serve {url} --trust-remote-code" in out
     assert repository.versions(url, "law") == (1,)

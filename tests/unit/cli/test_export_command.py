@@ -52,7 +52,7 @@ def test_check_measures_every_format_that_runs_here(name, precision, folder, kan
 
 
 def test_check_shows_a_table_and_writes_what_it_has_checked(folder, kanserve):
-    code, out, _ = kanserve("export", "mixed.safetensors", "--check", "--format", "numpy_source", "-o", "out")
+    code, out, _ = kanserve("export", "mixed.safetensors", "--check", "--formats", "numpy_source", "-o", "out")
     head, row = out.splitlines()
     assert code == 0 and head.split("\t")[:3] == ["format", "bytes", "largest error"]
     assert row.split("\t")[0] == "numpy_source" and row.split("\t")[5] == "yes"
@@ -110,7 +110,7 @@ def test_rows_that_rounding_may_push_over_a_domains_end_are_not_judged():
     ("form", "there", "gone"), [("single_file", "law.c", "law.h"), ("header_only", "law.h", "law.c")]
 )
 def test_a_form_of_c_is_written_as_source_alone(form, there, gone, folder, kanserve):
-    words = ("export", "mixed.safetensors", "--format", "c_source,numpy_source", "--name", "law", "--c-form", form)
+    words = ("export", "mixed.safetensors", "--formats", "c_source,numpy_source", "--name", "law", "--c-form", form)
     code, _, err = kanserve(*words, "-o", "out")
     assert code == 0 and NOT_COMPARED in err and f'"{form}"' in err and err.count("\n") == 1
     paths = {path.name for path in (folder / "out/c_source").iterdir()}
@@ -126,13 +126,13 @@ def test_a_form_of_c_is_written_as_source_alone(form, there, gone, folder, kanse
 @pytest.mark.extended
 def test_options_reach_their_exporters(folder, kanserve):
     onnx = pytest.importorskip("onnx")
-    words = ("--opset", "17", "--ir-version", "8", "--gradient", "--format", "c_source,onnx_graph")
+    words = ("--opset", "17", "--ir-version", "8", "--gradient", "--formats", "c_source,onnx_graph")
     assert kanserve("export", "mixed.safetensors", "-o", "out", *words)[0] == 0
     (path,) = (folder / "out/onnx_graph").glob("*.onnx")
     model = onnx.load(path)
     assert (model.opset_import[0].version, model.ir_version) == (17, 8)
     assert "model_gradient" in (header := (folder / "out/c_source/model.h").read_text()) and "hessian" not in header
-    assert kanserve("export", "mixed.safetensors", "-o", "second", "--hessian", "--format", "c_source")[0] == 0
+    assert kanserve("export", "mixed.safetensors", "-o", "second", "--hessian", "--formats", "c_source")[0] == 0
     header = (folder / "second/c_source/model.h").read_text()
     assert "model_gradient" in header and "model_hessian" in header
 
@@ -151,7 +151,7 @@ def test_an_artifact_is_compiled_with_options_whose_name_and_precision_may_be_re
     with pytest.raises(InputError, match=r'as "files", got "header_only".*--c-form'):
         artifact_compiler.compile(mixed(), options=ExportOptions(c_form="header_only"))
     with pytest.raises(InputError, match="c_source"):
-        artifact_compiler.compile(mixed(), ["numpy_source"], targets=["aarch64-linux-gnu"])
+        artifact_compiler.compile(mixed(), ["numpy_source"], processors=["aarch64-linux-gnu"])
 
 
 @pytest.mark.parametrize("check", [(), ("--check",)])
@@ -159,7 +159,7 @@ def test_without_a_compiler_one_line_says_which_was_looked_for_and_the_source_is
     check, folder, kanserve, monkeypatch
 ):
     monkeypatch.setenv("CC", "nosuch")
-    code, _, err = kanserve("export", "mixed.safetensors", "-o", "out", "--format", "c_source,numpy_source", *check)
+    code, _, err = kanserve("export", "mixed.safetensors", "-o", "out", "--formats", "c_source,numpy_source", *check)
     assert code == 0 and err.count("\n") == 1 and NOT_COMPARED in err and "tried nosuch" in err
     assert not list(folder.glob("out/c_source/*.so")) and (folder / "out/c_source/model.c").exists()
 
@@ -169,14 +169,14 @@ def test_without_onnxruntime_the_graph_is_written_and_one_line_says_that_it_was_
     check, folder, kanserve, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    code, _, err = kanserve("export", "mixed.safetensors", "-o", "out", "--format", "onnx_graph,numpy_source", *check)
+    code, _, err = kanserve("export", "mixed.safetensors", "-o", "out", "--formats", "onnx_graph,numpy_source", *check)
     assert code == 0 and err.count("\n") == 1 and (folder / "out/onnx_graph/model.onnx").exists()
     assert "onnx_graph is not compared with the network" in err and "onnxruntime" in err
 
 
 def test_publishing_says_what_was_not_compared(folder, kanserve, monkeypatch):
     monkeypatch.setenv("CC", "nosuch")
-    words = ("publish", "symbolic.safetensors", "models", "--name", "law", "--format", "c_source,numpy_source")
+    words = ("publish", "symbolic.safetensors", "models", "--name", "law", "--formats", "c_source,numpy_source")
     code, _, err = kanserve(*words)
     assert code == 0 and err.count("\n") == 1 and NOT_COMPARED in err and "tried nosuch" in err
 
@@ -184,7 +184,7 @@ def test_publishing_says_what_was_not_compared(folder, kanserve, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.extended
 def test_a_model_is_published_with_second_derivatives_if_they_are_asked_for(folder, kanserve):
-    words = ("publish", "mixed.safetensors", "models", "--name", "law", "--format")
+    words = ("publish", "mixed.safetensors", "models", "--name", "law", "--formats")
     assert kanserve(*words, "c_source", "--hessian")[0] == 0 and kanserve(*words, "c_source")[0] == 0
     loaded = [runtime.load_backend(repository.read("models", "law", version)) for version in (1, 2)]
     assert [isinstance(one, TwiceDifferentiating) and one.differentiates_twice for one in loaded] == [True, False]
@@ -196,7 +196,7 @@ def test_a_model_is_published_with_second_derivatives_if_they_are_asked_for(fold
 def test_a_compiler_that_fails_ends_the_export_with_what_to_do(folder, kanserve, monkeypatch):
     monkeypatch.setenv("CC", "false")
     code, out, err = kanserve("export", "mixed.safetensors", "-o", "out")
-    assert (code, out) == (2, "") and "Set CC" in err and "--format onnx_graph,numpy_source" in err
+    assert (code, out) == (2, "") and "Set CC" in err and "--formats onnx_graph,numpy_source" in err
     assert not (folder / "out").exists()
 
 
@@ -236,8 +236,14 @@ def test_libraries_for_targets_lie_beside_the_source(folder, kanserve, monkeypat
         return {f"{target}.so": b"library"} if target else {}
 
     monkeypatch.setattr("kanserve.runtime.c_backend.build", build)
-    words = ("--target", "aarch64-linux-gnu, riscv64-linux-musl", "--target", "x86_64-linux-musl", "--vector-math")
-    code, _, _ = kanserve("export", "symbolic.safetensors", "-o", "out", "--format", "c_source", *words)
+    words = (
+        "--processors",
+        "aarch64-linux-gnu, riscv64-linux-musl",
+        "--processors",
+        "x86_64-linux-musl",
+        "--vector-math",
+    )
+    code, _, _ = kanserve("export", "symbolic.safetensors", "-o", "out", "--formats", "c_source", *words)
     targets = ["aarch64-linux-gnu", "riscv64-linux-musl", "x86_64-linux-musl"]
     assert code == 0 and built == [*((target_name, False) for target_name in targets), (None, True)]
     assert all((folder / f"out/c_source/{target_name}.so").exists() for target_name in targets)
@@ -262,14 +268,14 @@ BAD = {
     "nothing to do": (("mixed.safetensors",), "--out"),
     "an unknown form": (("mixed.safetensors", "-o", "out", "--c-form", "zip"), "header_only"),
     "a target without C": (
-        ("mixed.safetensors", "-o", "out", "--format", "numpy_source", "--target", "aarch64-linux-gnu"),
+        ("mixed.safetensors", "-o", "out", "--formats", "numpy_source", "--processors", "aarch64-linux-gnu"),
         "c_source",
     ),
     "a target of a form": (
-        ("mixed.safetensors", "-o", "out", "--c-form", "single_file", "--target", "aarch64-linux-gnu"),
+        ("mixed.safetensors", "-o", "out", "--c-form", "single_file", "--processors", "aarch64-linux-gnu"),
         "files",
     ),
-    "an unknown target": (("mixed.safetensors", "-o", "out", "--target", "pdp11"), "aarch64-linux-gnu"),
+    "an unknown target": (("mixed.safetensors", "-o", "out", "--processors", "pdp11"), "aarch64-linux-gnu"),
     "a law of splines": (("mixed.safetensors", "--formula-only", "c"), "c_source"),
     "a law in an unknown language": (("symbolic.safetensors", "--formula-only", "cobol"), "fortran"),
     "cells without a cell": (("symbolic.safetensors", "--formula-only", "excel", "--cells", "x"), "name=value"),
@@ -283,11 +289,11 @@ BAD = {
     ),
     "a folder by force": (("mixed.safetensors", "-o", "out", "--force"), "--force"),
     "a version of ONNX without it": (
-        ("mixed.safetensors", "-o", "out", "--format", "numpy_source", "--opset", "3"),
+        ("mixed.safetensors", "-o", "out", "--formats", "numpy_source", "--opset", "3"),
         "--opset is for onnx_graph",
     ),
     "a form of C without it": (
-        ("mixed.safetensors", "--check", "--format", "numpy_source", "--c-form", "header_only"),
+        ("mixed.safetensors", "--check", "--formats", "numpy_source", "--c-form", "header_only"),
         "--c-form is for c_source",
     ),
     "a law with a path for a name": (("symbolic.safetensors", "--formula-only", "c", "--name", "../evil"), "name"),

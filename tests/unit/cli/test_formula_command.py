@@ -57,7 +57,7 @@ def test_rows_tell_how_sure_the_constants_of_a_network_are(kanserve):
 
 
 def test_a_style_is_that_of_the_json_too(kanserve):
-    (told,) = json.loads(kanserve("formula", "law.safetensors", "--format", "python", "--json")[1])
+    (told,) = json.loads(kanserve("formula", "law.safetensors", "--as", "python", "--json")[1])
     assert told["formula"] == formulas(LAW)[0].python and told["closed_form"] is True
 
 

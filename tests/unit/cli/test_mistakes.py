@@ -35,7 +35,7 @@ BAD = {
     "fit an unknown optimizer": (("fit", "good.csv", "-t", "z", "--optimizer", "sgd"), "'auto', 'lm'"),
     "simplify a missing file": (("simplify", "none", "good.csv"), "no file"),
     "simplify with other columns": (("simplify", "law.safetensors", "other.csv"), "no column 'y'"),
-    "simplify a classifier without its target": (("simplify", "classifier.safetensors", "good.csv"), "--target"),
+    "simplify a classifier without its classes": (("simplify", "classifier.safetensors", "good.csv"), "--target"),
     "simplify a truncated network": (("simplify", "cut.safetensors", "good.csv"), "not a kanserve network"),
     "simplify other columns over a file": (
         ("simplify", "law.safetensors", "other.csv", "-o", "good.csv"),
@@ -46,7 +46,7 @@ BAD = {
     "plot to an unknown ending": (("plot", "law.safetensors", "-o", "n.txt"), ".png"),
     "plot a table": (("plot", "good.csv"), "not a kanserve network"),
     "export a truncated network": (("export", "cut.safetensors", "-o", "out"), "not a kanserve network"),
-    "export an unknown format": (("export", "law.safetensors", "-o", "out", "--format", "cobol"), "c_source"),
+    "export an unknown format": (("export", "law.safetensors", "-o", "out", "--formats", "cobol"), "c_source"),
     "export a name that climbs": (("export", "law.safetensors", "-o", "out", "--name", "../x"), "name"),
     "publish a name that climbs": (("publish", "law.safetensors", "models", "--name", "../x"), "name"),
     "publish with a wrong table": (
@@ -101,7 +101,7 @@ BAD = {
         ("session", "suggest", "s", "e", "--top"),
         "'kanserve session suggest -",
     ),
-    "formula with too few processes": (("formula", "good.csv", "-t", "z", "--jobs", "-7"), "--jobs"),
+    "formula with too few processes": (("formula", "good.csv", "-t", "z", "--n-jobs", "-7"), "--n-jobs"),
     "import a missing file": (("import", "none"), "There is no file or folder 'none'"),
     "publish into a file": (("publish", "law.safetensors", "good.csv", "--name", "a"), "good.csv is there already and"),
     "sign the folder of a model": (("sign", "models/law", "--key", "key.pem"), "Give one, as models/houses/1"),
@@ -123,6 +123,7 @@ BAD = {
     "an unknown command": (("fly",), "fly"),
     "a negative seed": (("fit", "good.csv", "-t", "z", "--seed", "-1"), "--seed"),
     "an unknown option": (("fit", "good.csv", "--fly"), "--fly"),
+    "the formats by one format's name": (("export", "law.safetensors", "--format", "c_source"), "--formats"),
 }
 
 

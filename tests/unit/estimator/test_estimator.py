@@ -238,12 +238,12 @@ def test_hidden_may_be_a_number_or_nothing_and_have_nodes_that_multiply():
 @pytest.mark.slow
 def test_without_a_width_the_smallest_network_is_found():
     x, y = rows(200)
-    found = KANRegressor(hidden=None, random_state=0).fit(x, y)
+    found = KANRegressor(hidden="fewest", random_state=0).fit(x, y)
     order = np.lexsort(x.T[::-1])
     assert kanserve.equal(found.kan_, discover((x[order], y[order])))
     assert found.kan_.shape == (2, 1) and found.score(*rows(seed=1)) > 0.999
     labels = (x[:, 0] ** 2 + (x[:, 1] / 20 - 1) ** 2 < 0.3).astype(int)
-    classifier = KANClassifier(hidden=None, random_state=0).fit(x, labels)
+    classifier = KANClassifier(hidden="fewest", random_state=0).fit(x, labels)
     assert classifier.kan_.shape[-1] == 2 and classifier.score(x, labels) > 0.95
 
 
@@ -252,9 +252,9 @@ def test_nothing_is_told_unless_asked(capfd):
     x, y = rows(30)
     KANRegressor(**QUICK).fit(x, y)
     assert capfd.readouterr() == ("", "")
-    KANRegressor(**{**QUICK, "symbolic": True, "verbose": True, "max_fits": 50}).fit(x, y)
+    KANRegressor(**{**QUICK, "symbolic": True, "progress": True, "max_fits": 50}).fit(x, y)
     out, told = capfd.readouterr()
-    assert out == "" and "s, error " in told
+    assert out == "" and "validation" in told
 
 
 def test_what_cannot_be_is_refused_as_scikit_learn_does():

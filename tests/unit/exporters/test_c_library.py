@@ -295,7 +295,7 @@ def test_a_compiler_is_what_a_shell_would_run(files, monkeypatch, tmp_path):
 )
 def test_a_compiler_that_is_there_and_fails_is_an_error_that_says_what_to_do(text, words, files, tmp_path):
     script(tmp_path / "broken", text)
-    with pytest.raises(ExportError, match=f"{words}.*Set CC .*--format onnx_graph,numpy_source"):
+    with pytest.raises(ExportError, match=f"{words}.*Set CC .*--formats onnx_graph,numpy_source"):
         runtime.build(files, str(tmp_path / "broken"))
 
 

@@ -292,7 +292,7 @@ def test_a_whole_fit_is_that_of_numpy(name: str) -> None:
 
     def fitted() -> tuple[list[float], Array]:
         told: list[float] = []
-        found = refine(kan, x, y, steps=10, ridge=1e-6, smooth=1e-4, report=lambda event: told.append(event.loss))
+        found = refine(kan, x, y, steps=10, ridge=1e-6, smooth=1e-4, progress=lambda event: told.append(event.loss))
         return told, evaluate(found, x)
 
     losses, values = fitted()

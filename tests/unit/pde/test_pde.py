@@ -252,7 +252,7 @@ def test_starts_use_few_points_of_residuals_that_hold_data_for_all(monkeypatch):
     x = np.linspace(-1, 1, 200)[:, None]
     measured = np.sin(3 * x[:, 0])
     told: list[Event] = []
-    kan = solve([1, 1], Residual(lambda x, u: u - measured, x), grid=(8,), report=told.append)
+    kan = solve([1, 1], Residual(lambda x, u: u - measured, x), grid=(8,), progress=told.append)
     assert np.abs(evaluate(kan, x)[:, 0] - measured).max() <= 1e-2
     assert [*dict.fromkeys(event.stage for event in told)] == ["start 1 of 2", "start 2 of 2", "grid 8"]
     few = problem(kan, (Residual(lambda x, u: u - measured, x),), most=20)

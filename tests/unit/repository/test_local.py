@@ -67,13 +67,13 @@ def test_a_folder_that_is_one_version_is_one_model(tmp_path: Path) -> None:
     source = repository.open(tmp_path / "mounted")
     assert source.index() == {"inside": (1,)} and source.names() == ("inside",) and source.versions("inside") == (1,)
     assert source.read("inside", 1).files == small().files
-    named = repository.open(tmp_path / "mounted", model_name="outside")
+    named = repository.open(tmp_path / "mounted", name="outside")
     assert named.names() == ("outside",)
     for name, version in (("inside", 1), ("outside", 2)):
         with pytest.raises(NotFoundError):
             named.read(name, version)
     with pytest.raises(InvalidNameError):
-        repository.open(tmp_path / "mounted", model_name="../x")
+        repository.open(tmp_path / "mounted", name="../x")
     (tmp_path / "mounted" / "more").touch()
     with pytest.raises(ArtifactError, match="does not list"):
         named.read("outside", 1)
@@ -85,7 +85,7 @@ def test_a_folder_of_versions_is_one_model(tmp_path: Path) -> None:
     source = repository.open(tmp_path / "inside")
     assert source.index() == {"inside": (1, 3)} and source.names() == ("inside",)
     assert source.read("inside", 3).files == small().files
-    named = repository.open(tmp_path / "inside", model_name="outside")
+    named = repository.open(tmp_path / "inside", name="outside")
     assert named.versions("outside") == (1, 3)
     for name, version in (("inside", 1), ("outside", 2)):
         with pytest.raises(NotFoundError):
@@ -98,4 +98,4 @@ def test_a_folder_of_versions_is_one_model(tmp_path: Path) -> None:
 
 def test_a_folder_of_models_is_one_also_where_a_name_is_given(tmp_path: Path) -> None:
     repository.publish(tmp_path, "model", small())
-    assert repository.open(tmp_path, model_name="other").names() == ("model",)
+    assert repository.open(tmp_path, name="other").names() == ("model",)

@@ -190,7 +190,7 @@ def run(capsys, *words):
 def test_the_command_line_publishes_with_notes_and_writes_cards(tmp_path, capsys):
     KAN.save(tmp_path / "kan.safetensors")
     publish = ["publish", tmp_path / "kan.safetensors", tmp_path / "models", "--name", "energy", "--json"]
-    publish += ["--format", "numpy_source"]
+    publish += ["--formats", "numpy_source"]
     shown = json.loads(run(capsys, *publish, "--note", "intended use=Lectures."))
     assert "Lectures." in Path(shown["card"]).read_text()
     assert "card" not in json.loads(run(capsys, *publish, "--no-card"))

@@ -339,7 +339,7 @@ def test_nothing_is_printed_unless_asked_and_then_a_line_on_the_standard_error()
 @pytest.mark.slow
 def test_each_better_formula_is_reported_with_its_error_in_units_of_the_answers():
     told: list[Improvement] = []
-    found = find_formulas(data(A, B, C, y=1e6 * A * np.exp(-B / C)), max_fits=MANY, report=told.append)
+    found = find_formulas(data(A, B, C, y=1e6 * A * np.exp(-B / C)), max_fits=MANY, progress=told.append)
     assert told and all(isinstance(improvement, Improvement) for improvement in told)
     errors = [improvement.loss for improvement in told]
     assert errors == sorted(errors, reverse=True)
@@ -358,7 +358,7 @@ def test_an_interrupted_search_gives_what_it_has():
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the command line, if it ran here, has its own
     try:
-        found = find_formulas(data(A, B, C, y=A * np.exp(-B / C)), max_fits=MANY, report=interrupt)
+        found = find_formulas(data(A, B, C, y=A * np.exp(-B / C)), max_fits=MANY, progress=interrupt)
     finally:
         signal.signal(signal.SIGINT, before)
     assert found.ended == "interrupted" and len(told) == 1 and found.candidates[0].complexity == 1

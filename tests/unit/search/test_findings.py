@@ -89,8 +89,8 @@ def test_the_latex_table_has_a_line_for_each_formula(found):
     assert len(lines) == len(found) + 6 and lines[0] == r"\begin{tabular}{lrrr}"
     for line, formula in zip(lines[4:-2], found, strict=True):
         assert line.startswith(f"${formula.formula.latex}$ & ") and line.endswith(r" \\")
-    assert r"\cdot 10^{-2}" in found.latex_table(["error"], precision=2) or "0.0" in found.latex_table(["error"])
-    wrong: list[dict[str, Any]] = [{"columns": ["loss"]}, {"columns": "formula"}, {"columns": []}, {"precision": 0}]
+    assert r"\cdot 10^{-2}" in found.latex_table(["error"], digits=2) or "0.0" in found.latex_table(["error"])
+    wrong: list[dict[str, Any]] = [{"columns": ["loss"]}, {"columns": "formula"}, {"columns": []}, {"digits": 0}]
     for options in wrong:
         with pytest.raises(InputError, match=next(iter(options))):
             found.latex_table(**options)

@@ -39,7 +39,10 @@ def test_settings_are_in_force_for_one_call():
     kan = kanserve.fit([2, 2, 1], (X, X[:, 0] * X[:, 1]), starts=1)
     for step in (kanserve.simplify, kanserve.prune, kanserve.symbolify):
         step(
-            kan, (X, X[:, 0]), settings=own, report=lambda _: seen.append(simplification_settings.SIMPLIFICATION.get())
+            kan,
+            (X, X[:, 0]),
+            settings=own,
+            progress=lambda _: seen.append(simplification_settings.SIMPLIFICATION.get()),
         )
     assert set(seen) == {own} and simplification_settings.SIMPLIFICATION.get() == SimplificationSettings()
 

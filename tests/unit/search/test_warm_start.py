@@ -108,7 +108,7 @@ def test_a_search_that_is_killed_leaves_its_formulas_and_the_next_one_starts_fro
             raise KilledError
 
     with pytest.raises(KilledError):
-        find_formulas(rows, max_fits=30, report=kill, checkpoint=path)
+        find_formulas(rows, max_fits=30, progress=kill, checkpoint=path)
     left = Findings.load(path)
     assert left.ended == "interrupted"
     held = search_rows(Dataset(*rows), 0, "auto").held

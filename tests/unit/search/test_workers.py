@@ -255,7 +255,7 @@ def report(event):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts with &
     at_once = SearchSettings(driver=DriverSettings(workers_after_seconds=0))
-    found = find_formulas((x, y), seconds=300, n_jobs=2, settings=at_once, report=report)
+    found = find_formulas((x, y), seconds=300, n_jobs=2, settings=at_once, progress=report)
     print("ended", found.ended, flush=True)
 """
 

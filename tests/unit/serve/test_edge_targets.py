@@ -89,9 +89,9 @@ def test_a_folder_names_the_compiler_and_the_packages_of_its_target_and_has_the_
 def test_the_command_takes_one_target(kanserve, tmp_path) -> None:
     serialization.save(kans.symbolic(), tmp_path / "law.safetensors")
     arguments = ("export", str(tmp_path / "law.safetensors"), "--to", "edge-server", "--out", str(tmp_path / "server"))
-    code, _, error = kanserve(*arguments, "--target", "aarch64", "--target", "riscv64")
-    assert code != 0 and "takes one --target" in error
-    code, said, _ = kanserve(*arguments, "--target", "aarch64")
+    code, _, error = kanserve(*arguments, "--processors", "aarch64", "--processors", "riscv64")
+    assert code != 0 and "takes one of --processors" in error
+    code, said, _ = kanserve(*arguments, "--processors", "aarch64")
     assert code == 0 and "toolchain.cmake" in said
 
 

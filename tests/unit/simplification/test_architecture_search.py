@@ -93,7 +93,7 @@ def test_a_tolerance_ends_the_search_at_the_first_shape_that_meets_it() -> None:
 @pytest.mark.extended
 def test_equal_arguments_give_equal_networks_and_every_step_can_be_gone_back_to() -> None:
     data, steps = _data(lambda x: x[:, 0] * x[:, 1]), list[SimplifyStep]()
-    assert equal(discover(data, seed=7, report=steps.append), discover(data, seed=7))
+    assert equal(discover(data, seed=7, progress=steps.append), discover(data, seed=7))
     tried = [step.stage for step in steps if step.stage.startswith("tried")]
     assert tried == ["tried [2, 1]", "tried [2, 1, 1]", "tried [2, 2, 1]"]
     for step in steps:
@@ -120,7 +120,7 @@ def test_the_command_line_finds_the_nodes_by_itself(
     rows = np.column_stack([data.x, data.y])
     np.savetxt(tmp_path / "rows.csv", rows, delimiter=",", header="a,b,z", comments="")
     monkeypatch.chdir(tmp_path)
-    command = ["kanserve", "fit", "rows.csv", "--target", "z", "--hidden", "auto"]
+    command = ["kanserve", "fit", "rows.csv", "--target", "z", "--hidden", "fewest"]
     for more, code in ((["--json", "-q"], 0), (["--optimizer", "adam", "--force"], 2)):
         monkeypatch.setattr("sys.argv", [*command, *more])
         with pytest.raises(SystemExit) as stop:

@@ -68,7 +68,7 @@ def test_a_row_left_out_errs_as_its_leverage_says() -> None:
 def test_what_was_removed_is_listed_and_can_be_undone() -> None:
     x = np.random.default_rng(2).uniform(-1, 1, (400, 3))
     data, steps = Dataset(x, np.exp(np.sin(np.pi * x[:, 0]) + x[:, 1] ** 2)), list[SimplifyStep]()
-    pruned = prune(fit([3, 4, 1], data, grid=(3, 5), starts=2, noise_free=True), data, report=steps.append)
+    pruned = prune(fit([3, 4, 1], data, grid=(3, 5), starts=2, noise_free=True), data, progress=steps.append)
     assert pruned.shape == (3, 1, 1) and pruned.edges == 3
     assert steps[0].stage == "before pruning" and steps[0].kan.edges == 16
     assert all(step.stage.startswith(("removed ", "merged ", "put back ")) for step in steps[1:])

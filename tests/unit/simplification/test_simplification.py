@@ -96,7 +96,7 @@ def test_simplify_finds_a_product_and_drops_the_idle_input() -> None:
 def test_simplify_is_deterministic_and_reports_each_step() -> None:
     name = "xy by multiplication"
     steps: list[SimplifyStep] = []
-    first = simplify(_fitted(name), _data(name), report=steps.append)
+    first = simplify(_fitted(name), _data(name), progress=steps.append)
     assert equal(first, simplify(_fitted(name), _data(name)))
     assert len(steps) > 3 and all(np.isfinite(step.loss) for step in steps)
     assert [step.edges for step in steps] == sorted((step.edges for step in steps), reverse=True)
@@ -290,7 +290,7 @@ def test_the_signature_of_a_knot_has_a_short_formula_in_its_translations() -> No
 def test_an_unknown_function_is_refused_with_the_nearest_names_before_anything_is_fitted():
     steps: list[SimplifyStep] = []
     with pytest.raises(NotFoundError, match=r"No function is called 'sinn'\. Nearest: sin"):
-        symbolify(kans.deep(), _data("xy"), functions=["sin", "sinn"], report=steps.append)
+        symbolify(kans.deep(), _data("xy"), functions=["sin", "sinn"], progress=steps.append)
     with pytest.raises(InputError, match=r"list of names"):
-        symbolify(kans.deep(), _data("xy"), functions="sin", report=steps.append)
+        symbolify(kans.deep(), _data("xy"), functions="sin", progress=steps.append)
     assert not steps

@@ -82,7 +82,7 @@ def test_a_finished_fit_gives_its_result_at_once(tmp_path: Path, method: str) ->
     told: list[Progress] = []
     first = short(checkpoint=path, optimizer=method)
     assert equal(first, short(optimizer=method))
-    assert equal(first, short(checkpoint=path, optimizer=method, report=told.append))
+    assert equal(first, short(checkpoint=path, optimizer=method, progress=told.append))
     assert not told
     assert [file.name for file in tmp_path.iterdir()] == ["fit"]
 
@@ -171,7 +171,7 @@ def test_an_interrupt_from_the_callback_gives_the_best_network_so_far(
             raise KeyboardInterrupt
 
     data = rows()
-    kan = short(data, optimizer=method, starts=100, steps=100, report=report)
+    kan = short(data, optimizer=method, starts=100, steps=100, progress=report)
     assert np.isfinite(evaluate(kan, data.x)).all()
     assert len(told) == 3
     assert [record.message[:12] for record in caplog.records] == ["Interrupted:"]
@@ -189,6 +189,6 @@ def test_a_second_interrupt_goes_through(caplog: pytest.LogCaptureFixture) -> No
     logging.getLogger("kanserve").addHandler(handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            short(report=report)
+            short(progress=report)
     finally:
         logging.getLogger("kanserve").removeHandler(handler)

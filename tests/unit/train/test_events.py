@@ -1,4 +1,4 @@
-"""One protocol for the progress of every long call: `report(event)`."""
+"""One protocol for the progress of every long call: `progress(event)`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,15 +25,15 @@ def start() -> Kan:
 
 
 CALLS: dict[str, Callable[[Any], object]] = {
-    "fit": lambda report: kanserve.fit([2, 1, 1], (X, Y), starts=1, steps=5, report=report),
-    "refine": lambda report: refine(small(), X, Y, steps=3, report=report),
-    "simplify": lambda report: kanserve.simplify(small(), (X, Y), report=report),
-    "prune": lambda report: kanserve.prune(small(), (X, Y), report=report),
-    "symbolify": lambda report: kanserve.symbolify(small(), (X, Y), report=report),
-    "discover": lambda report: kanserve.discover((X, Y), report=report),
-    "find_formulas": lambda report: kanserve.find_formulas((X, Y), max_fits=50, report=report),
-    "pde.solve": lambda report: pde.solve([1, 1], RESIDUAL, grid=(5,), starts=1, steps=3, report=report),
-    "pde.refine": lambda report: pde.refine(start(), RESIDUAL, steps=3, report=report),
+    "fit": lambda told: kanserve.fit([2, 1, 1], (X, Y), starts=1, steps=5, progress=told),
+    "refine": lambda told: refine(small(), X, Y, steps=3, progress=told),
+    "simplify": lambda told: kanserve.simplify(small(), (X, Y), progress=told),
+    "prune": lambda told: kanserve.prune(small(), (X, Y), progress=told),
+    "symbolify": lambda told: kanserve.symbolify(small(), (X, Y), progress=told),
+    "discover": lambda told: kanserve.discover((X, Y), progress=told),
+    "find_formulas": lambda told: kanserve.find_formulas((X, Y), max_fits=50, progress=told),
+    "pde.solve": lambda told: pde.solve([1, 1], RESIDUAL, grid=(5,), starts=1, steps=3, progress=told),
+    "pde.refine": lambda told: pde.refine(start(), RESIDUAL, steps=3, progress=told),
 }
 
 
@@ -48,10 +48,23 @@ def test_every_long_call_reports_events_that_are_one_line(name: str, capsys: pyt
     assert len(capsys.readouterr().out.splitlines()) == len(told)
 
 
-@pytest.mark.parametrize("name", ["refine", "pde.solve", "pde.refine"])
-def test_callbacks_of_two_arguments_work_for_one_release(name: str) -> None:
-    told: list[tuple[object, float]] = []
-    with pytest.warns(DeprecationWarning, match="report is called with one event now"):
-        CALLS[name](lambda stage, loss: told.append((stage, loss)))
-    kind = str if name == "pde.solve" else int
-    assert told and all(isinstance(stage, kind) and loss > 0 for stage, loss in told)
+@pytest.mark.parametrize("name", ["refine", "prune", "pde.refine"])
+def test_progress_is_shown_as_lines_outside_notebooks(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    CALLS[name](False)
+    assert capsys.readouterr().err == ""
+    CALLS[name](True)
+    assert ": " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+@pytest.mark.parametrize("name", CALLS)
+def test_every_long_call_shows_its_progress(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    CALLS[name](True)
+    assert len(capsys.readouterr().err.splitlines()) > 0
+
+
+def test_the_word_of_other_libraries_for_progress_is_an_error_that_names_it() -> None:
+    call: Any = kanserve.prune
+    with pytest.raises(TypeError, match=r"prune has no parameter 'verbose'. It is called 'progress' here."):
+        call(start(), (X[:, :1], Y), verbose=1)

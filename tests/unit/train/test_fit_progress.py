@@ -27,7 +27,7 @@ def rows() -> Dataset:
 @pytest.mark.parametrize("optimizer", ["lm", "adam", "lbfgs"])
 def test_progress_holds_both_losses_and_the_share_that_is_done(optimizer: str) -> None:
     told: list[Progress] = []
-    fit([2, 2, 1], rows(), starts=3, optimizer=optimizer, steps=40, report=told.append)  # type: ignore[arg-type]
+    fit([2, 2, 1], rows(), starts=3, optimizer=optimizer, steps=40, progress=told.append)  # type: ignore[arg-type]
     shares = [event.share for event in told]
     assert shares == sorted(shares) and shares[0] > 0 and shares[-1] <= 1
     assert all(isfinite(event.error) and isfinite(event.loss) and isfinite(event.seconds_left) for event in told)

@@ -230,7 +230,7 @@ def test_the_optimizer_is_chosen_by_size_and_loss(
         told.append(now.stage)
         raise KeyboardInterrupt
 
-    fit(shape, hello(rows, 0), starts=1, steps=10, report=stop, **options)  # type: ignore[arg-type]
+    fit(shape, hello(rows, 0), starts=1, steps=10, progress=stop, **options)  # type: ignore[arg-type]
     assert told[0].startswith({"lm": "start 1"}.get(method, method))
 
 
@@ -273,7 +273,7 @@ def test_rows_for_validation_are_only_judged_by() -> None:
 
 def test_a_fit_prints_only_when_asked_and_reports(capsys: pytest.CaptureFixture[str]) -> None:
     told: list[Progress] = []
-    fit([2, 1, 1], hello(100, 0), starts=2, report=told.append)
+    fit([2, 1, 1], hello(100, 0), starts=2, progress=told.append)
     assert capsys.readouterr() == ("", "")
     assert [event.stage for event in told][:3] == ["start 1 of 2", "start 2 of 2", "grid 3"]
     assert told[-1].stage == "all rows" and told[-1].error < 0.1

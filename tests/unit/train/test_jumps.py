@@ -125,7 +125,7 @@ def test_a_fit_with_jumps_goes_on_from_a_checkpoint_to_the_same_network(
 
     data, path = steps(2000), tmp_path / "fit"
     with pytest.raises(Killed):
-        fit([2, 1], data, optimizer="lbfgs", steps=60, starts=1, checkpoint=path, report=end)
+        fit([2, 1], data, optimizer="lbfgs", steps=60, starts=1, checkpoint=path, progress=end)
     resumed = fit([2, 1], data, optimizer="lbfgs", steps=60, starts=1, checkpoint=path)
     whole = fit([2, 1], data, optimizer="lbfgs", steps=60, starts=1)
     assert equal(resumed, whole) and whole.layers[0].intervals not in (3, 5, 10)

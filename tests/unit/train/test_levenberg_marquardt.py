@@ -300,7 +300,7 @@ def test_reports_and_stops_at_the_steps_it_is_given() -> None:
     told: list[Event] = []
     kan = create([2, 2, 1], seed=3)
     x = sample(kan, 50)
-    refine(kan, x, np.sin(4 * x[:, 0]), steps=7, report=told.append)
+    refine(kan, x, np.sin(4 * x[:, 0]), steps=7, progress=told.append)
     assert 1 <= len(told) <= 7
     values = [event.loss for event in told]
     assert values == sorted(values, reverse=True)

@@ -94,16 +94,16 @@ def test_inputs_with_missing_values_may_be_monotone_and_categories_not():
 
 def test_refining_keeps_the_signs_and_makes_them_first():
     x, y = noisy()
-    kan = refine(create([3, 3, 1], seed=1), x, y[:, None], steps=5, monotonic=(0, -1, 0))
+    kan = refine(create([3, 3, 1], seed=1), x, y[:, None], steps=5, monotonic_cst=(0, -1, 0))
     assert lowest_step(-along(kan, 1, 1)) >= -ROUNDING
     assert (kan.layers[0].base_weight[:, 1] == 0).all() and (kan.layers[0].base_weight[:, 0] != 0).all()
 
 
 def test_the_compiled_and_the_plain_path_agree(monkeypatch):
     x, y = noisy(100)
-    found = refine(create([3, 2, 1], seed=1), x, y[:, None], steps=5, monotonic=(1, 0, 0))
+    found = refine(create([3, 2, 1], seed=1), x, y[:, None], steps=5, monotonic_cst=(1, 0, 0))
     monkeypatch.setattr(native, "library", lambda: None)
-    plain = refine(create([3, 2, 1], seed=1), x, y[:, None], steps=5, monotonic=(1, 0, 0))
+    plain = refine(create([3, 2, 1], seed=1), x, y[:, None], steps=5, monotonic_cst=(1, 0, 0))
     assert np.abs(evaluate(found, x) - evaluate(plain, x)).max() < 1e-6
 
 
@@ -143,12 +143,12 @@ def test_what_cannot_be_monotone_is_refused():
         fit([3, 1], (x, y), monotonic_cst=[1, 0, 0], optimizer="adam")
     named = kanserve.Kan((kanserve.make_layer(functions=[["sin", "x", "x"]]),))
     with pytest.raises(TrainingError, match="Edge 'x1->y' is a named function"):
-        refine(named, x, y[:, None], monotonic=(1, 0, 0))
+        refine(named, x, y[:, None], monotonic_cst=(1, 0, 0))
     falling = kanserve.Kan(
         (kanserve.make_layer(np.zeros((1, 3, 6)), extrapolation="zero", base_weight=np.ones((1, 3))),)
     )
     with pytest.raises(TrainingError, match="fall to 0 outside their grid"):
-        refine(falling, x, y[:, None], monotonic=(1, 0, 0))
+        refine(falling, x, y[:, None], monotonic_cst=(1, 0, 0))
 
 
 def test_a_product_of_free_inputs_beside_a_monotone_one_is_fitted():

@@ -28,5 +28,5 @@ def test_a_wide_classifier_starts_on_a_coarse_grid() -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (60, 4))
     labels = (x[:, 0] > 0).astype(int) + 3 * (x[:, 1] > 0)
     stages: list[str] = []
-    fit([4, 4, 4], (x, labels), starts=1, report=lambda progress: stages.append(progress.stage))
+    fit([4, 4, 4], (x, labels), starts=1, progress=lambda progress: stages.append(progress.stage))
     assert "grid 3" in stages

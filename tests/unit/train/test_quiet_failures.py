@@ -156,7 +156,7 @@ def test_inputs_that_act_only_as_a_product_are_kept_and_the_log_names_those_left
     y = alone * x[:, 5] + x[:, 1] * x[:, 2]
     told: list[str] = []
     with caplog.at_level(logging.INFO, "kanserve"):
-        found = fit([30, 5, 1], (x, y), starts=1, report=lambda event: told.append(event.stage))
+        found = fit([30, 5, 1], (x, y), starts=1, progress=lambda event: told.append(event.stage))
     kept = np.flatnonzero(found.layers[0].alive.any(axis=0)).tolist()
     assert {1, 2} | ({5} if alone else set()) <= set(kept) and len(kept) < 10
     assert told[0] == f"{len(kept)} of 30 inputs"

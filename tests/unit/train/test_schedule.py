@@ -21,7 +21,7 @@ def stages(shape: list[int], data: tuple[Array, Array], **options: Any) -> list[
     def report(progress: Progress) -> None:
         found.append(progress.stage)
 
-    fit(shape, data, noise_free=True, grid=(3, 5, 10), report=report, **options)
+    fit(shape, data, noise_free=True, grid=(3, 5, 10), progress=report, **options)
     return found
 
 
