@@ -11,6 +11,7 @@ Importing this package is fast: each name below is imported when it is first use
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from kanserve import displays
@@ -133,6 +134,8 @@ if not TYPE_CHECKING:  # for a type checker with this function, every name would
         if name in renamed_names.NAMES:
             return __getattr__(renamed_names.new_name(name))
         if name not in _HOME_OF:
+            if not name.startswith("_") and find_spec(f"kanserve.{name}") is not None:
+                return import_module(f"kanserve.{name}")  # as in kanserve.formula.source
             from difflib import get_close_matches
 
             near = get_close_matches(name, _HOME_OF, 1)

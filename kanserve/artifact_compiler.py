@@ -37,7 +37,7 @@ from kanserve.network.encoding import encode
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.fitted_rows import MOST_SEEN, seen_share
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.network.rounding_error import rounding, scale, steady_rows
 from kanserve.network.training_range import breaking_point, ranges
@@ -118,6 +118,7 @@ def compile(
     >>> kanserve.compile(kan, ["numpy_source"]).backends
     ('numpy_source',)
     """
+    require_kan(kan)
     options = _options(options or ExportOptions(), name, precision)
     rows = None if data is None else samples_for(kan, data, target)
     return _compiled(kan, _listed(formats), options, True, processors, rows, candidates, provenance)
@@ -342,6 +343,7 @@ def export(
     ['line.py']
     """
     formats = _listed(formats)
+    require_kan(kan)
     options = options or ExportOptions()
     options = replace(options, name=name or options.name, precision=precision or options.precision)
     if os.path.lexists(folder):

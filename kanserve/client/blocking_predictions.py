@@ -50,8 +50,8 @@ class BlockingPredictions(BlockingConnection):
         ----------
         name : str
             The model.
-        x : array_like of shape (n_samples, n_inputs) or DataFrame
-            Raw features. From a pandas or polars DataFrame the inputs are taken by name.
+        x : array_like of shape (n_samples, n_inputs), DataFrame or dict of columns
+            Raw features. From a pandas or polars DataFrame, or a dict, the inputs are taken by name.
         version : int or str, optional
             By default the one that the server's version policy serves.
         output : {"y", "probabilities", "label"}, default="y"

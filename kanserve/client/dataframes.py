@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.frames import NONE, Categories, coded
+from kanserve.data.frames import NONE, Categories, Columns, coded
 from kanserve.errors import DataError
 
 _SHOWN = 12  # names listed in an error
@@ -24,7 +24,8 @@ class Frame(Protocol):
 
 
 def is_frame(x: object) -> bool:
-    return _package(x) is not None
+    """Whether its columns have names: a DataFrame, or a dict of columns as `data.frames.as_table` makes one."""
+    return isinstance(x, Columns) or _package(x) is not None
 
 
 def _package(x: object) -> Any:
@@ -51,10 +52,10 @@ def select(
     twice = [name for name in names if columns.count(name) > 1]
     if twice:
         raise DataError(f"The table has more than one column {_listed(sorted(set(twice)))}. Rename the others.")
-    rows = np.empty((len(frame), len(names)), dtype)
+    rows = np.empty((frame.shape[0], len(names)), dtype)
     for column, name in enumerate(names):
         try:
-            known = name in categories
+            known = name in categories or isinstance(frame, Columns)
             rows[:, column] = coded(frame, [name], categories)[0][:, 0] if known else _column(frame[name])
         except (TypeError, ValueError, OverflowError):
             raise DataError(f"The column {name!r} must hold numbers; its type is {frame[name].dtype}.") from None
@@ -74,7 +75,10 @@ def _column(column: Any) -> NDArray[Any]:
 
 
 def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
-    """A DataFrame of values (N, names), of the frame's package and with its index, if it has one."""
+    """A DataFrame of values (N, names), of the frame's package and with its index, if it has one; the values themselves
+    for a dict of columns."""
+    if isinstance(frame, Columns):
+        return values
     package = _package(frame)
     if package.__name__ == "polars":
         return package.DataFrame(values, schema=list(names))
@@ -83,6 +87,8 @@ def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
 
 def series(frame: Any, values: NDArray[Any], name: str) -> Any:
     """A Series of values (N,), likewise."""
+    if isinstance(frame, Columns):
+        return values
     package = _package(frame)
     if package.__name__ == "polars":
         return package.Series(name, values.tolist(), dtype=package.String)

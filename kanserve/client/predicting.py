@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from kanserve.client import dataframes, describing
 from kanserve.client.dataframes import Frame
 from kanserve.client.responses import ModelInfo, Prediction
+from kanserve.data.frames import as_table
 from kanserve.errors import DataError, KanserveError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
@@ -49,6 +50,7 @@ def predict(
     memory: Memory, name: str, x: ArrayLike | Frame, version: str, output: Output, dtype: DTypeLike
 ) -> Steps[Any]:
     """One output: an array for an array, a DataFrame for a DataFrame."""
+    x = as_table(x)
     if not dataframes.is_frame(x):
         rows = _rows(x, dtype)
         values, _ = yield from _predicted(memory, name, rows, version, output)
@@ -69,6 +71,7 @@ def predict_interval(
     memory: Memory, name: str, x: ArrayLike | Frame, version: str, level: float, dtype: DTypeLike
 ) -> Steps[tuple[Any, Any]]:
     """The ends (low, high) of the prediction intervals: arrays for an array, DataFrames for a DataFrame."""
+    x = as_table(x)
     if dataframes.is_frame(x):
         info, answered = yield from _for_frame(
             memory, name, x, version, dtype, lambda rows, pinned: _answered(memory, name, rows, pinned)
@@ -93,6 +96,7 @@ def _answered(
 
 def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: DTypeLike) -> Steps[Prediction]:
     """All outputs, as arrays, and which rows are outside the training range."""
+    x = as_table(x)
     if not dataframes.is_frame(x):
         prediction, _ = yield from _inferred(memory, name, _rows(x, dtype), version)
         return prediction
@@ -106,6 +110,7 @@ def differentiate(
     memory: Memory, name: str, x: ArrayLike | Frame, version: str, hessian: bool = False
 ) -> Steps[tuple[Array, ...]]:
     """The outputs (N, outputs), their derivatives (N, outputs, inputs) and perhaps the second derivatives."""
+    x = as_table(x)
     if not dataframes.is_frame(x):
         arrays, _ = yield from _differentiated(name, _rows(x, np.float64), version, hessian)
         return arrays

@@ -259,6 +259,8 @@ class Dataset:
         >>> data.split(0.25)
         (Dataset(3 rows, 1 inputs, outputs y), Dataset(1 rows, 1 inputs, outputs y))
         """
+        if not 0 < share < 1:
+            raise DataError(f"A split holds out a share of the rows, between 0 and 1; got {share!r:.80}.")
         data = self.counted()
         order = np.random.default_rng(seed).permutation(len(data))
         held = round(share * len(data))

@@ -16,9 +16,14 @@ CHECKED_AT_ONCE = 2**16  # rows
 def as_numbers(values: object, name: str) -> Array:
     """An array of float64; DataError for what is not numbers."""
     try:
-        return np.asarray(values, dtype=np.float64)
+        given = np.asarray(values)
+        if given.dtype.kind == "c":  # NumPy would drop the imaginary parts
+            raise TypeError
+        return np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
-        raise DataError(f"{name} must be numbers.") from None
+        lengths = {np.shape(row)[:1] for row in values} if isinstance(values, list | tuple) else set()
+        ragged = " Its rows have different lengths." if len(lengths) > 1 else ""
+        raise DataError(f"{name} must be numbers.{ragged}") from None
 
 
 def check_names(kind: str, names: Sequence[str]) -> None:

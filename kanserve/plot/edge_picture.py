@@ -12,7 +12,7 @@ from kanserve.network.edge_names import node_name, subnode_names
 from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import Rows, activations, as_rows, edge
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import Kan, Layer, Sum, Symbolic
+from kanserve.network.kan import Kan, Layer, Sum, Symbolic, require_kan
 from kanserve.network.training_range import finite_rows, known, ranges
 from kanserve.plot.chart_axes import plain_axes, word
 from kanserve.plot.matplotlib_scene import DASHES, Width, colours, inches, new_axes, shade
@@ -86,6 +86,7 @@ def plot_edge(
     >>> axes.get_title(), axes.get_xlabel()
     ('sin', 'x')
     """
+    require_kan(kan)
     if not 0 <= layer < len(kan.layers):
         raise InputError(f"The network has layers 0 to {len(kan.layers) - 1}, got {layer}.")
     own = kan.layers[layer]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from kanserve.errors import InputError
 from kanserve.network.evaluate import Rows
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, require_kan
 from kanserve.plot.flow_layout import flow
 from kanserve.plot.heat_map_layout import heat_maps
 from kanserve.plot.matplotlib_scene import Width, colours, draw, pixels
@@ -75,6 +75,7 @@ def plot_network(
     >>> axes = kanserve.plot_network(kanserve.from_formula("sin(x) + y^2"), theme="light", width="column")
     >>> axes.figure.savefig(tempfile.mkdtemp() + "/kan.svg")
     """
+    require_kan(kan)
     if kind not in get_args(Kind):
         raise InputError(f"kind is 'auto', 'flow', 'matrix' or 'heatmap', got {kind!r:.60}.")
     one = colours(theme, ax)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from kanserve.data.dataset import Target, TrainingData
 from kanserve.network.fitted_rows import hash_rows, record_rows
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
@@ -77,6 +77,7 @@ def simplify(
     >>> kanserve.simplify(kan, data).formula().text
     'x1^2'
     """
+    require_kan(kan)
     first, rows = kan, samples_for(kan, data, target)
     kan, data = in_numbers(kan, rows)
     with reporting(progress) as report:

@@ -18,7 +18,7 @@ import numpy as np
 
 from kanserve.data.dataset import Target, TrainingData
 from kanserve.network.fitted_rows import hash_rows, record_rows
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
@@ -144,6 +144,7 @@ def prune(
     >>> kan.edges, kanserve.prune(kan, data).edges
     (2, 1)
     """
+    require_kan(kan)
     samples = samples_for(kan, data, target)
     plain, rows = in_numbers(kan, samples)
     one = judge(plain, rows, tolerance, seed)

@@ -19,7 +19,7 @@ from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.functions import function
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import activations
 from kanserve.simplification.edge_candidates import LIBRARY, Array
@@ -142,6 +142,7 @@ def symbolify(
     >>> kanserve.symbolify(kanserve.prune(kan, data), data).symbolic
     True
     """
+    require_kan(kan)
     settings = SIMPLIFICATION.get()
     if isinstance(functions, str):
         raise InputError(f"functions must be a list of names, as in ['sin', 'exp']; got {functions!r:.80}.")

@@ -40,3 +40,9 @@ def test_an_unknown_name_is_an_attribute_error_and_dir_lists_the_known_ones():
     with pytest.raises(AttributeError, match="fitt"):
         getattr(kanserve, "fitt")  # noqa: B009  (a type checker knows that it is not there)
     assert set(kanserve.__all__) <= set(dir(kanserve))
+
+
+def test_a_module_is_an_attribute_without_an_import_of_its_own():
+    script = "import kanserve; print(kanserve.formula.source.__name__, kanserve.repository.open.__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "source open\n"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Target, TrainingData
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, require_kan
 from kanserve.train.common.encoded_data import samples_for
 
 Array = NDArray[np.float64]
@@ -75,6 +75,7 @@ def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:
     >>> kanserve.score(kan, ([[0.0], [1.0]], [1.0, 3.0])).r2
     (1.0,)
     """
+    require_kan(kan)
     data = samples_for(kan, data, target).counted()
     if data.y.shape[1] != len(kan.outputs):
         raise DataError(f"The network has {len(kan.outputs)} outputs, the data have {data.y.shape[1]}.")

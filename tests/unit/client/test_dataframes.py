@@ -190,3 +190,14 @@ def test_categories_of_a_table_are_sent_as_their_codes(client, package):
     assert np.isnan(got[3]).all() and np.isfinite(got[:3]).all()
     formula = client.formula("table")[0]
     np.testing.assert_allclose(formula.evaluate(rows[:3]), evaluate(kan, rows[:3])[:, 0], rtol=1e-9)
+
+
+def test_a_dict_of_columns_is_taken_by_name_and_answered_by_an_array(client):
+    x = sample(serving.kan("raw"), 6)
+    columns = {name: x[:, place].tolist() for place, name in reversed([*enumerate(names("raw"))])}
+    np.testing.assert_array_equal(client.predict("raw", columns), client.predict("raw", x))
+    assert client.infer("raw", columns).y.shape == (6, 1)
+    with pytest.raises(DataError, match="equally long"):
+        client.predict("raw", columns | {names("raw")[0]: [1.0]})
+    with pytest.raises(DataError, match="lacks"):
+        client.predict("raw", {"other": [1.0]})
