@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from kanserve.errors import CheckpointError
+from kanserve.errors import CheckpointError, NotFoundError
 from kanserve.importers import pykan_yaml, tensor_files
 from kanserve.importers.conversion import Checkpoint
 
@@ -50,7 +50,10 @@ def _file(prefix: Path, ending: str) -> Path:
 def contents(path: Path, largest: int) -> bytes:
     """The bytes of a regular file; CheckpointError if it has more than `largest`."""
     # Non-blocking: opening a pipe without a writer would wait forever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no file {os.fspath(path)!r}.") from None
     try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):

@@ -74,6 +74,7 @@ JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at m
     sample_weight="Weights belong to the data: kanserve.Dataset(x, y, weights=...).",
     X="Give it by position: fit(shape, X, y).",
     x="Give it by position: fit(shape, x, y).",
+    order="Give a network in place of the shape: fit(kanserve.create([2, 1], order=4), data).",
     symbolic="Call kanserve.simplify(kan, data) after the fit, or kanserve.find_formulas(data).",
 )
 def fit(

@@ -88,7 +88,7 @@ def _random(
 
 def _nodes(shape: Sequence[int | tuple[int, int]]) -> tuple[list[int], list[int]]:
     """Sum and multiplication nodes of each layer, inputs first."""
-    if not isinstance(shape, Iterable):
+    if not isinstance(shape, Iterable) or isinstance(shape, str):
         raise NetworkError(f"A shape is [inputs, nodes, .., outputs], at least two numbers; got {shape!r}.")
     sums, products = [], []
     for entry in shape:
