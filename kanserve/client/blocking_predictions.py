@@ -3,11 +3,11 @@
 from typing import Any, Literal, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from kanserve.client import predicting
 from kanserve.client.blocking_connection import BlockingConnection
-from kanserve.client.dataframes import Frame
+from kanserve.client.dataframes import Frame, Rows
 from kanserve.client.predicting import Array, Output
 from kanserve.client.responses import Prediction
 
@@ -29,7 +29,7 @@ class BlockingPredictions(BlockingConnection):
     def predict(
         self,
         name: str,
-        x: ArrayLike,
+        x: Rows,
         version: int | str = "",
         *,
         output: Output = "y",
@@ -38,7 +38,7 @@ class BlockingPredictions(BlockingConnection):
     def predict(
         self,
         name: str,
-        x: ArrayLike | Frame,
+        x: Rows | Frame,
         version: int | str = "",
         *,
         output: Output = "y",
@@ -83,7 +83,7 @@ class BlockingPredictions(BlockingConnection):
     def predict_interval(
         self,
         name: str,
-        x: ArrayLike | Frame,
+        x: Rows | Frame,
         version: int | str = "",
         *,
         level: float = 0.9,
@@ -122,7 +122,7 @@ class BlockingPredictions(BlockingConnection):
         return self._run(predicting.predict_interval(self._memory, name, x, str(version), level, dtype))
 
     def infer(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
+        self, name: str, x: Rows | Frame, version: int | str = "", *, dtype: DTypeLike = np.float64
     ) -> Prediction:
         """All outputs, in raw units, and which rows are outside the training range.
 
@@ -151,16 +151,16 @@ class BlockingPredictions(BlockingConnection):
 
     @overload
     def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[False] = False
+        self, name: str, x: Rows | Frame, version: int | str = "", *, hessian: Literal[False] = False
     ) -> tuple[Array, Array]: ...
 
     @overload
     def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: Literal[True]
+        self, name: str, x: Rows | Frame, version: int | str = "", *, hessian: Literal[True]
     ) -> tuple[Array, Array, Array]: ...
 
     def differentiate(
-        self, name: str, x: ArrayLike | Frame, version: int | str = "", *, hessian: bool = False
+        self, name: str, x: Rows | Frame, version: int | str = "", *, hessian: bool = False
     ) -> tuple[Array, ...]:
         """The outputs and their exact derivatives, both in raw units; for a classifier those of the scores.
 

@@ -1,14 +1,16 @@
 """pandas and polars DataFrames as rows, and answers as DataFrames. Neither is imported here: the caller has done so."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.frames import NONE, Categories, Columns, coded
 from kanserve.errors import DataError
+
+Rows = ArrayLike | Mapping[str, Sequence[Any] | NDArray[Any]]  # an array, or a dict of columns
 
 _SHOWN = 12  # names listed in an error
 

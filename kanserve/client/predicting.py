@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from kanserve.client import dataframes, describing
-from kanserve.client.dataframes import Frame
+from kanserve.client.dataframes import Frame, Rows
 from kanserve.client.responses import ModelInfo, Prediction
 from kanserve.data.frames import as_table
 from kanserve.errors import DataError, KanserveError, TensorError
@@ -46,9 +46,7 @@ class Memory:
     beginnings: dict[tuple[Any, ...], bytes] = field(default_factory=dict)
 
 
-def predict(
-    memory: Memory, name: str, x: ArrayLike | Frame, version: str, output: Output, dtype: DTypeLike
-) -> Steps[Any]:
+def predict(memory: Memory, name: str, x: Rows | Frame, version: str, output: Output, dtype: DTypeLike) -> Steps[Any]:
     """One output: an array for an array, a DataFrame for a DataFrame."""
     x = as_table(x)
     if not dataframes.is_frame(x):
@@ -68,7 +66,7 @@ def predict(
 
 
 def predict_interval(
-    memory: Memory, name: str, x: ArrayLike | Frame, version: str, level: float, dtype: DTypeLike
+    memory: Memory, name: str, x: Rows | Frame, version: str, level: float, dtype: DTypeLike
 ) -> Steps[tuple[Any, Any]]:
     """The ends (low, high) of the prediction intervals: arrays for an array, DataFrames for a DataFrame."""
     x = as_table(x)
@@ -94,7 +92,7 @@ def _answered(
     return (values, number), number
 
 
-def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: DTypeLike) -> Steps[Prediction]:
+def infer(memory: Memory, name: str, x: Rows | Frame, version: str, dtype: DTypeLike) -> Steps[Prediction]:
     """All outputs, as arrays, and which rows are outside the training range."""
     x = as_table(x)
     if not dataframes.is_frame(x):
@@ -107,7 +105,7 @@ def infer(memory: Memory, name: str, x: ArrayLike | Frame, version: str, dtype: 
 
 
 def differentiate(
-    memory: Memory, name: str, x: ArrayLike | Frame, version: str, hessian: bool = False
+    memory: Memory, name: str, x: Rows | Frame, version: str, hessian: bool = False
 ) -> Steps[tuple[Array, ...]]:
     """The outputs (N, outputs), their derivatives (N, outputs, inputs) and perhaps the second derivatives."""
     x = as_table(x)

@@ -54,7 +54,7 @@ def samples(data: object, y: object) -> object:
 
 def output_count(shape: Sequence[int | tuple[int, int]]) -> int | None:
     """How many outputs a network of this shape has; None where `create` refuses it."""
-    last = shape[-1] if isinstance(shape, Sequence) and shape else None
+    last = shape[-1] if hasattr(shape, "__len__") and len(shape) else None
     return int(last) if isinstance(last, int | np.integer) else None
 
 

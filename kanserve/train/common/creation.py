@@ -1,6 +1,7 @@
 """Initial networks: a shape and random weights."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -86,8 +87,8 @@ def _random(
     )
 
 
-def _nodes(shape: Sequence[int | tuple[int, int]]) -> tuple[list[int], list[int]]:
-    """Sum and multiplication nodes of each layer, inputs first."""
+def _nodes(shape: Any) -> tuple[list[int], list[int]]:
+    """Sum and multiplication nodes of each layer, inputs first, of what a caller gives as a shape."""
     if not isinstance(shape, Iterable) or isinstance(shape, str):
         raise NetworkError(f"A shape is [inputs, nodes, .., outputs], at least two numbers; got {shape!r}.")
     sums, products = [], []
