@@ -35,6 +35,8 @@ class Worker:
         self._starting = threading.Lock()
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._asks: Connection | None = None
+        self._call = 0  # the number of the last call
 
     def start(self) -> None:
         """Start the process, so that the first call need not wait for it."""
@@ -43,10 +45,12 @@ class Worker:
                 return
             context = get_context("spawn")  # a fork of a process with threads may hang
             self._pipe, theirs = context.Pipe()
-            given = (theirs, self._given)
+            asked, self._asks = context.Pipe(duplex=False)
+            given = (theirs, asked, self._given)
             self._process = context.Process(target=_work, args=given, daemon=True, name="kanserve studio worker")
             self._process.start()
             theirs.close()
+            asked.close()
 
     def run(
         self,
@@ -77,7 +81,8 @@ class Worker:
             raise DrainingError("The studio is ending.")
         try:
             pipe.send([own for one in OWN.values() if (own := _pickled(one)) is not None])  # a network may have them
-            pipe.send((function, arguments, report is not None))
+            self._call += 1
+            pipe.send((self._call, function, arguments, report is not None))
             while pipe.poll(max(deadline - monotonic(), 0.0)):
                 kind, value = pipe.recv()
                 if kind == "event" and report is not None:
@@ -104,16 +109,17 @@ class Worker:
 
     def interrupt(self) -> None:
         """Ask what runs to end now with the best it has."""
-        process = self._process
-        if process is not None and process.pid is not None and process.is_alive():
-            with suppress(ProcessLookupError):
+        process, asks = self._process, self._asks
+        if process is not None and asks is not None and process.pid is not None and process.is_alive():
+            with suppress(OSError):  # it has ended since
+                asks.send_bytes(self._call.to_bytes(8))
                 os.kill(process.pid, signal.SIGINT)
 
     def end(self) -> None:
         """End the process; the next call starts another."""
         with self._starting:
             process, self._process = self._process, None
-            self._pipe = None  # closed once nothing sends to it any more
+            self._pipe = self._asks = None  # closed once nothing sends to it any more
             if process is not None:
                 process.kill()
                 process.join()
@@ -136,15 +142,30 @@ def _error(name: str, message: str) -> KanserveError:
 
 
 class _Interrupts:
-    """SIGINT as a KeyboardInterrupt, once for each call, and never in the middle of a message."""
+    """SIGINT as a KeyboardInterrupt, once for each call, and never in the middle of a message.
 
-    def __init__(self) -> None:
+    A signal may come late, to a thread that waits for a processor, or before its call has come. So a pipe has the
+    number of the call that is to end.
+    """
+
+    def __init__(self, asked: Connection) -> None:
         self.awaited = False
+        self._asked = asked
+        self._call = self._ended = 0  # the number of this call, and of the last one that was to end
         self._sending = False
         self._waits = False
         signal.signal(signal.SIGINT, self._came)
 
+    def begin(self, call: int) -> None:
+        """A call begins, which ends at once if that was asked for before."""
+        self._call, self.awaited = call, True
+        self._came(signal.SIGINT, None)
+
     def _came(self, number: int, frame: Any) -> None:
+        while self._asked.poll():
+            self._ended = int.from_bytes(self._asked.recv_bytes())
+        if self._ended != self._call:
+            return
         if self._sending:
             self._waits = True
         elif self.awaited:
@@ -162,20 +183,20 @@ class _Interrupts:
             self._came(signal.SIGINT, None)
 
 
-def _work(pipe: Connection, given: Any) -> None:
+def _work(pipe: Connection, asked: Connection, given: Any) -> None:
     """The process: answer calls until the other end is closed."""
     os.setsid()  # Ctrl-C in the terminal is for the server, which then ends this process
     os.nice(5)  # the page comes first
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    interrupts = _Interrupts()
+    interrupts = _Interrupts(asked)
     with suppress(EOFError, OSError):
         while True:
             for own in pipe.recv():
                 register_function(**pickle.loads(own))
-            function, arguments, reports = pipe.recv()
+            call, function, arguments, reports = pipe.recv()
             more = {"report": lambda event: interrupts.send(pipe, ("event", event))} if reports else {}
             try:
-                interrupts.awaited = True
+                interrupts.begin(call)
                 answer = ("answer", function(given, *arguments, **more))
             except KanserveError as error:
                 answer = ("error", (type(error).__name__, str(error)))

@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,6 +139,12 @@ def needs_browser() -> str:
     path = shutil.which(want("chromium"))
     assert path is not None
     return path
+
+
+def idle(given: object) -> str:
+    """A job of a worker that takes a moment."""
+    time.sleep(0.2)
+    return "done"
 
 
 def told_until_interrupted(given: object, report: Callable[[Any], None]) -> int:

@@ -1,5 +1,7 @@
 """What the studio does while it answers: a search, simplifying and a first fit are told of and can be cancelled."""
 
+import os
+import signal
 import threading
 
 import numpy as np
@@ -11,7 +13,7 @@ from kanserve.editing import Session
 from kanserve.studio.opened_model import Opened, open_table
 from kanserve.studio.studio_worker import Worker
 from tests.support.sessions import assert_same_structure, law, replayed
-from tests.support.studios import Running, running, told_until_interrupted
+from tests.support.studios import Running, idle, running, told_until_interrupted
 
 pytestmark = pytest.mark.slow  # each starts a studio and its workers
 
@@ -121,4 +123,13 @@ def test_an_interrupt_in_the_middle_of_a_message_waits_for_its_end():
         sent = worker.run(told_until_interrupted, seconds=60, report=hear)
         assert 5 <= len(heard) == sent or len(heard) == sent + 1
         assert set(heard) == {"x" * 300_000}
+    worker.end()
+
+
+def test_an_interrupt_ends_the_call_that_it_was_meant_for_and_no_later_one():
+    worker = Worker()
+    worker.run(told_until_interrupted, seconds=60, report=lambda message: worker.interrupt())
+    assert worker._process is not None and worker._process.pid is not None
+    os.kill(worker._process.pid, signal.SIGINT)  # one that comes late
+    assert worker.run(idle, seconds=60) == "done"
     worker.end()
