@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,26 +79,27 @@ def _outputs(kan: Kan, rows: Sequence[Sequence[Any]]) -> Array:
 
 def sqlite_has_mathematics() -> bool:
     """Whether this build of SQLite has LN and the like."""
-    try:
-        sqlite3.connect(":memory:").execute("SELECT LN(2)")
-    except sqlite3.OperationalError:
-        return False
+    with closing(sqlite3.connect(":memory:")) as database:
+        try:
+            database.execute("SELECT LN(2)")
+        except sqlite3.OperationalError:
+            return False
     return True
 
 
 def _sqlite(kan: Kan, rows: Sequence[Sequence[Cell]], folder: Path) -> Array:
     if not sqlite_has_mathematics():
         skip("sqlite: its mathematical functions")
-    database = sqlite3.connect(":memory:")
-    _filled(database.execute, kan, rows, "REAL", "TEXT")
-    return _outputs(kan, database.execute(source(kan, "sqlite")).fetchall())
+    with closing(sqlite3.connect(":memory:")) as database:
+        _filled(database.execute, kan, rows, "REAL", "TEXT")
+        return _outputs(kan, database.execute(source(kan, "sqlite")).fetchall())
 
 
 def _duckdb(kan: Kan, rows: Sequence[Sequence[Cell]], folder: Path, language: str = "duckdb") -> Array:
     duckdb = pytest.importorskip("duckdb")
-    database = duckdb.connect()
-    _filled(database.execute, kan, rows, "DOUBLE", "VARCHAR")
-    return _outputs(kan, database.execute(source(kan, language)).fetchall())
+    with duckdb.connect() as database:
+        _filled(database.execute, kan, rows, "DOUBLE", "VARCHAR")
+        return _outputs(kan, database.execute(source(kan, language)).fetchall())
 
 
 def _ansi(kan: Kan, rows: Sequence[Sequence[Cell]], folder: Path) -> Array:

@@ -11,6 +11,7 @@ from kanserve.serve.rest.rest_errors import HttpError
 _REQUEST = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/(\d)\.(\d)")
 _HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\0\r\n]*?)[ \t]*")
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\0\r\n]*)?")
+_HOST = re.compile(r"[0-9A-Za-z\-._~%!$&'()*+,;=\[\]:]*")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 MOST_HEADERS = 100
 END = b"\r\n\r\n"  # of a head
@@ -45,6 +46,9 @@ def parse_head(data: bytes) -> Head:
         if found is None:
             raise HttpError(400, "A header of the request is not valid.")
         headers.append((found[1].decode("ascii").lower(), found[2].decode("latin-1")))
+    hosts = [value for name, value in headers if name == "host"]
+    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
+        raise HttpError(400, "A request has one header Host, which is a host.")
     values = [value for name, value in headers if name == "connection"]
     words = {word.strip().lower() for value in values for word in value.split(",")}
     keep = "close" not in words and (line[4] != b"0" or "keep-alive" in words)

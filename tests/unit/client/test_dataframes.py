@@ -196,7 +196,7 @@ def test_a_dict_of_columns_is_taken_by_name_and_answered_by_an_array(client):
     x = sample(serving.kan("raw"), 6)
     columns = {name: x[:, place].tolist() for place, name in reversed([*enumerate(names("raw"))])}
     np.testing.assert_array_equal(client.predict("raw", columns), client.predict("raw", x))
-    assert client.infer("raw", columns).y.shape == (6, 1)
+    assert client.infer("raw", columns).values.shape == (6, 2)
     with pytest.raises(DataError, match="equally long"):
         client.predict("raw", columns | {names("raw")[0]: [1.0]})
     with pytest.raises(DataError, match="lacks"):

@@ -4,6 +4,9 @@ import functools
 import re
 import sqlite3
 import textwrap
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,22 +193,26 @@ def test_a_query_keeps_the_columns_of_its_table_and_reads_integers_as_doubles():
 def test_one_row_that_is_not_defined_does_not_end_a_query():
     duckdb = pytest.importorskip("duckdb")
     kan = from_formula("log(a) + sqrt(b) + 1/c + a^0.3 + asin(d)")
-    for program, database in (("duckdb", duckdb.connect()), ("sqlite", sqlite3.connect(":memory:"))):
-        if program == "sqlite" and not databases.sqlite_has_mathematics():
-            continue
-        database.execute("CREATE TABLE law (a REAL, b REAL, c REAL, d REAL)")
-        for row in (
-            "1, 1, 1, 0.5",
-            "-1, 1, 1, 0",
-            "0, 1, 1, 0",
-            "1, -1, 1, 0",
-            "1, 1, 0, 0",
-            "1, 1, 1, 2",
-            "NULL, 1, 1, 0",
-        ):
-            database.execute(f"INSERT INTO law VALUES ({row})")
-        found = [row[-1] for row in database.execute(formula.source(kan, program)).fetchall()]
-        assert found[0] == pytest.approx(3.5235987755982987) and found[1:] == [None] * 6, program
+    with duckdb.connect() as ducks, closing(sqlite3.connect(":memory:")) as lite:
+        assert_undefined_rows_are_null(kan, "duckdb", ducks.execute)
+        if databases.sqlite_has_mathematics():
+            assert_undefined_rows_are_null(kan, "sqlite", lite.execute)
+
+
+def assert_undefined_rows_are_null(kan: Kan, program: str, execute: Callable[[str], Any]) -> None:
+    execute("CREATE TABLE law (a REAL, b REAL, c REAL, d REAL)")
+    for row in (
+        "1, 1, 1, 0.5",
+        "-1, 1, 1, 0",
+        "0, 1, 1, 0",
+        "1, -1, 1, 0",
+        "1, 1, 0, 0",
+        "1, 1, 1, 2",
+        "NULL, 1, 1, 0",
+    ):
+        execute(f"INSERT INTO law VALUES ({row})")
+    found = [row[-1] for row in execute(formula.source(kan, program)).fetchall()]
+    assert found[0] == pytest.approx(3.5235987755982987) and found[1:] == [None] * 6, program
 
 
 @pytest.mark.slow

@@ -203,7 +203,7 @@ def test_notes_go_to_standard_error_and_into_the_json(tmp_path, command):
         ("a.pt --out a.pt --force", "a.pt is an input of this command"),
         ("model --out model_state --force", "model_state is an input of this command"),
         ("a.pt --out there", "there is there already; choose another name or give --force"),
-        ("absent", "There is no file or folder"),
+        ("absent", "There is no file"),
         (".", "'.' is a folder; give a file"),
     ],
 )

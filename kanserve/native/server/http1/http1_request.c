@@ -100,6 +100,18 @@ static int64_t read_number(const byte_buffer *value)
     return number;
 }
 
+/* Whether a header Host has only what a host and a port have: another reader might take a/b@c for another host. */
+static int is_host(const byte_buffer *value)
+{
+    const char *text = (const char *)buffer_begin(value);
+    for (size_t i = 0; i < buffer_length(value); i++) {
+        char letter = text[i];
+        int alphanumeric = (letter >= '0' && letter <= '9') || (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z');
+        if (!alphanumeric && !memchr("-._~%!$&'()*+,;=[]:", letter, 19)) return 0;
+    }
+    return 1;
+}
+
 /* 1 for a header that nobody else is to see, 0 for others, or how it is refused. */
 static int read_header(llhttp_t *parser, http1 *state)
 {
@@ -107,6 +119,7 @@ static int read_header(llhttp_t *parser, http1 *state)
     if (!(OF_OURS >> (buffer_length(name) & 31) & 1)) return 0;
     if (is_text(name, "host")) {
         if (state->hosts) return refuse(parser, 400, "The request has more than one header Host.");
+        if (!is_host(value)) return refuse(parser, 400, "The header Host is no host.");
         state->hosts = 1;
     } else if (is_text(name, "content-length")) {
         if (state->length >= 0 || (state->length = read_number(value)) < 0)
@@ -256,6 +269,15 @@ static int on_body(llhttp_t *parser, const char *at, size_t length)
     return 0;
 }
 
+static int on_chunk(llhttp_t *parser)
+{
+    connection *owner = owner_of(parser);
+    size_t most = (size_t)owner->server->config.max_message, taken = owner->http1->data;
+    if (taken > most || parser->content_length > most - taken)
+        return refuse(parser, 413, "The body is larger than the server takes.");
+    return 0;
+}
+
 static int on_complete(llhttp_t *parser)
 {
     http1 *state = owner_of(parser)->http1;
@@ -273,6 +295,7 @@ void http1_settings(llhttp_settings_t *settings)
     settings->on_header_value = on_value;
     settings->on_header_value_complete = on_value_complete;
     settings->on_headers_complete = on_head;
+    settings->on_chunk_header = on_chunk;
     settings->on_body = on_body;
     settings->on_message_complete = on_complete;
 }

@@ -163,6 +163,11 @@ REFUSED = {
         400,
         b"POST /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
     ),
+    "a host with a path": (400, b"GET /v2 HTTP/1.1\r\nHost: a/b@c\r\n\r\n"),
+    "a chunk of half of all numbers": (
+        413,
+        b"POST /v2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\nx",
+    ),
     "two lengths": (400, b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc"),
     "a list of lengths": (400, b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 3, 3\r\n\r\nabc"),
     "a length with a sign": (400, b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\nabc"),
