@@ -206,7 +206,7 @@ int main(int count, char **words)
 {
     kanserve_config config = {.max_message = 1 << 14, .max_held = 1 << 20, .inline_budget = SECOND, .keepalive = SECOND * 60,
                               .greeting_time = SECOND * 60, .write_time = SECOND * 60, .ping_time = SECOND * 60,
-                              .linger_time = SECOND / 10, .max_streams = 64, .max_metadata = 512, .queue = 64,
+                              .linger_time = SECOND / 10, .max_streams = 64, .max_metadata = 512, .max_connections = 64, .queue = 64,
                               .hand_out_rows = 1};
     kanserve_path paths[] = {{PATH_UNARY, ANSWERS_INFER, 1, 0, SECOND * 60}, {PATH_UNARY, ANSWERS_FORMULA, 1, 0, SECOND * 60},
                              {PATH_UNARY, ANSWERS_DIFFERENTIATE, 1, 0, SECOND * 60}};

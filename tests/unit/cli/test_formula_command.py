@@ -110,7 +110,7 @@ def test_a_search_tells_where_its_formulas_are_defined(kanserve, monkeypatch):
         (("rows.csv",), "--target"),
         (("rows.csv", "--target", "y", "--pick", "1"), "--out"),
         (("rows.csv", "--target", "y", "--data", "rows.csv"), "the rows of its table"),
-        (("rows.csv", "--target", "y", "--units", "kg"), "name=unit"),
+        (("rows.csv", "--target", "y", "--units", "kg"), "pairs name=value"),
         (("rows.csv", "--target", "y", "--out", "law.safetensors"), "there already"),
         (("none.csv", "--target", "y"), "no file"),
         (("none.safetensors",), "no file"),
