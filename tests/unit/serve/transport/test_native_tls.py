@@ -11,9 +11,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from kanserve.native import build
 from tests.support import keys, programs
 from tests.support.http2_peer import Peer
-from tests.support.loop_server import ECHO, LoopServer
+from tests.support.loop_server import ECHO, LoopServer, needs_native
 from tests.support.server_process import until
 
 CA = keys.authority()
@@ -143,7 +144,10 @@ def test_certificates_rotate_without_a_lost_call_and_a_bad_one_keeps_the_old(fil
 
 
 def test_a_client_that_demands_new_keys_for_ever_is_cut_off_and_others_are_answered(files, tmp_path):
+    needs_native()
     compiler = programs.want("gcc")
+    if not build.server_headers():
+        programs.skip("libssl-dev")
     source, program = SUPPORT / "key_updates.c", tmp_path / "key_updates"
     subprocess.run([compiler, source, "-o", program, "-lssl", "-lcrypto"], check=True)
     with LoopServer(tls=(*files, None)) as server, Peer(server.address, tls=context()) as neighbour:
