@@ -85,6 +85,12 @@ test-slow: $(INSTALLED)
 test-processors: $(INSTALLED)
 	python -m tests.support.processors $(if $(ONLY),--only $(ONLY))
 
+# Whether a change leaves the results of training, the search, simplification and exports as they were at a commit.
+SINCE ?= HEAD
+.PHONY: same-results
+same-results: $(INSTALLED)
+	OMP_NUM_THREADS=1 python -m tests.support.result_digests --since $(SINCE)
+
 # What a newcomer sees: `make run` and `make test` from a new clone of the last commit, as an ordinary user with an empty
 # HOME; then in a bare Debian, which wants root and mmdebstrap. BUSY=6 runs beside six processes that compute.
 BUSY ?= 0
@@ -92,7 +98,7 @@ fresh:
 	$(PYTHON) .ci/fresh.py here run test --busy $(BUSY)
 	$(PYTHON) .ci/fresh.py debian run test --busy $(BUSY)
 
-check: check-style check-types check-layers check-protos check-deploy check-constraints check-coverage
+check: check-style check-types check-layers check-ratchets check-protos check-deploy check-constraints check-coverage
 
 # The newest version of every package. Once a week: CHANGELOG.md gets a line that says what changed.
 .PHONY: constraints
@@ -350,7 +356,7 @@ new-venv = $(PYTHON) -m venv .venv
 install = XDG_CACHE_HOME=$(DOWNLOADS) .venv/bin/python -m pip install --no-compile $(addprefix --constraint ,$(CONSTRAINTS))
 endif
 
-.PHONY: check-style check-types check-layers check-protos check-deploy check-constraints check-coverage released released-protos
+.PHONY: check-style check-types check-layers check-ratchets check-protos check-deploy check-constraints check-coverage released released-protos
 
 check-style: $(INSTALLED)
 	ruff check
@@ -361,6 +367,10 @@ check-types: $(INSTALLED)
 
 check-layers: $(INSTALLED)
 	lint-imports --no-logo --cache-dir .venv/cache/import-linter
+
+# The lines, rules and branches of each package; tests/packaging/test_ratchets.py holds what may only fall.
+check-ratchets: $(INSTALLED)
+	python -m tests.support.ratchets
 
 # What callers in the field know, after a release: the protos, and the public names and options. What breaks these fails.
 released: released-protos
