@@ -13,12 +13,13 @@ from math import exp, isfinite
 
 import numpy as np
 
-from kanserve.editing.editing_limits import EDITING
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex, edge_names
 from kanserve.network.kan import Kan, Sum, Symbolic, Zero
 from kanserve.simplification.edge_candidates import homogeneous
 from kanserve.simplification.symbolic_edges import named
+
+MOST_EXPONENT = 30.0  # largest exponent of a constant that is set by hand
 
 NAMES = ("a", "b", "c", "d")
 
@@ -58,7 +59,7 @@ def _neutral(one: Symbolic) -> Symbolic:
     if a != 0 and (scaling := homogeneous(name)):
         factor, offset = scaling(abs(a))
         return Symbolic(name, a / abs(a), b / abs(a), c * factor, d + c * offset)
-    if name == "exp" and abs(b) < EDITING.edge_constants_most_exponent:
+    if name == "exp" and abs(b) < MOST_EXPONENT:
         return Symbolic(name, a, 0.0, c * exp(b), d)
     return one
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_data import SessionData
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex, edge_names
@@ -19,6 +18,13 @@ from kanserve.simplification.sensitivity import samples
 from kanserve.train.common.grids import regrid
 
 Array = NDArray[np.float64]
+
+EQUAL = 1e-4  # largest error of a spline that replaces a function, relative to the edge's range of values
+ROUNDING = 1e-9  # error of such a spline that rounding explains, relative to the largest value
+EDGE_FITS_MOST_INTERVALS = 64  # of a spline that replaces a function, or that a user asks for
+POINTS = 8  # per coefficient of such a spline
+MOST_NUMBERS = 1e7  # edge values of a layer on the rows that an edge is sampled from
+FEWEST_ROWS = 200  # of such a sample, whatever MOST_NUMBERS says
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,7 @@ def points(kan: Kan, place: EdgeIndex, rows: SessionData) -> Samples:
     # Only edges with a spline are sampled, so a named function is replaced by a spline, and its own values put back.
     bent = kan if layer.spline_mask[j, i] else freed(kan, place, rows)
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
-    some = rows.judge.learn.sample(
-        max(EDITING.edge_fits_fewest_rows, int(EDITING.edge_fits_most_numbers / largest)), rows.seed
-    )
+    some = rows.judge.learn.sample(max(FEWEST_ROWS, int(MOST_NUMBERS / largest)), rows.seed)
     found = samples(bent, some.x, rows.judge.spread, place).get(place)
     if found is None:
         raise InputError(f"The edge {edge_names(kan)[place]} gives 0 on all of the rows; take it out with zero.")
@@ -96,16 +100,16 @@ def freed(kan: Kan, place: EdgeIndex, rows: SessionData, intervals: int | None =
     while True:
         finer = regrid(Kan((layer,)), None, count).layers[0]
         knots = finer.knots[i] if others else uniform_knots(*ends, count, layer.order)
-        u = np.linspace(max(low, ends[0]), min(high, ends[1]), EDITING.edge_fits_points * (count + layer.order))
+        u = np.linspace(max(low, ends[0]), min(high, ends[1]), POINTS * (count + layer.order))
         wanted = edge(layer, j, i, u)
         u, wanted = u[np.isfinite(wanted)], wanted[np.isfinite(wanted)]
         if not len(u):
             raise InputError(f"The edge {edge_names(kan)[place]} is finite nowhere on the data.")
         changed = _with_spline(finer, j, i, knots, fit_coefficients(u, wanted, knots, layer.order))
         missed = np.abs(edge(changed, j, i, u) - wanted).max()
-        enough = EDITING.edge_fits_equal * np.ptp(wanted) + EDITING.edge_fits_rounding * np.abs(wanted).max()
+        enough = EQUAL * np.ptp(wanted) + ROUNDING * np.abs(wanted).max()
         good = missed <= enough if intervals is None else count >= intervals
-        if good or 2 * count > max(EDITING.edge_fits_most_intervals, layer.intervals):
+        if good or 2 * count > max(EDGE_FITS_MOST_INTERVALS, layer.intervals):
             return replace(kan, layers=(*kan.layers[:depth], changed, *kan.layers[depth + 1 :]))
         count *= 2
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kanserve.editing.editing_limits import EDITING
 from kanserve.plot.page import Html, cut, folded, formula_list, page, picture, table, text
 from kanserve.plot.scene import Scene, number, percent
 from kanserve.plot.tiles import curve, state_of
@@ -15,17 +14,24 @@ from kanserve.plot.tiles import curve, state_of
 if TYPE_CHECKING:
     from kanserve.editing.snapshot import EdgeView, Snapshot
 
+MOST_EDGES = 60  # edges in the page of a notebook, those with the largest share first
+WIDTH = 90  # pixels of a curve in the page
+HEIGHT = 26  # pixels of a curve in the page
+MOST_STEPS = 20  # steps in the page of a notebook, the last ones
+ROW_BYTES = 120  # of a row of its table, beside the texts in it
+TABLE_BYTES = 24_000  # of the table of edges, so that the page has less than 60,000
+
 
 def html(one: "Snapshot", formulas: str = "", network: str = "") -> str:
     """The page, with at most 60 edges, those with the largest share first."""
     written = formulas or formula_list((view.name, "", view.text or view.trouble) for view in one.formulas)
-    shown = sorted(one.edges, key=lambda edge: -edge.share)[: EDITING.html_page_most_edges]
+    shown = sorted(one.edges, key=lambda edge: -edge.share)[:MOST_EDGES]
     r2 = ", ".join(f"{value:.6g}" for value in one.r2[:12])
     facts = f"held-out loss {one.loss:.4g}, R² {r2}, {len(one.history)} steps done, {one.undone} undone"
     titles = ("edge", "share", "", "function", "a", "b", "c", "d")
     rows = [_row(edge) for edge in shown]
-    sizes = np.cumsum([sum(map(len, row)) + EDITING.html_page_row_bytes for row in rows])
-    rows = rows[: int((sizes <= EDITING.html_page_table_bytes).sum())]
+    sizes = np.cumsum([sum(map(len, row)) + ROW_BYTES for row in rows])
+    rows = rows[: int((sizes <= TABLE_BYTES).sum())]
     rest = len(one.edges) - len(rows)
     edges = table(titles, rows, numbers=(1, 4, 5, 6, 7))
     if rest:
@@ -36,7 +42,7 @@ def html(one: "Snapshot", formulas: str = "", network: str = "") -> str:
 
 
 def _steps(one: "Snapshot") -> Html:
-    last = one.history[-EDITING.html_page_most_steps :]
+    last = one.history[-MOST_STEPS:]
     rows = [(cut(done.step, 60), str(done.edges), f"{done.loss:.4g}") for done in last]
     said = "steps" if len(last) == len(one.history) else f"the last {len(last)} of {len(one.history)} steps"
     return folded(said, table(("step", "edges", "loss"), rows, numbers=(1, 2)))
@@ -55,7 +61,7 @@ def _curve(edge: "EdgeView") -> str:
         return ""
     low, extent = np.nanmin(y), np.nanmax(y) - np.nanmin(y)
     unit = (y - low) / extent if extent else np.where(np.isnan(y), y, 0.5)
-    width, height = EDITING.html_page_width, EDITING.html_page_height
+    width, height = WIDTH, HEIGHT
     scene = Scene(f"{cut(edge.name, 40)} from {number(edge.low)} to {number(edge.high)}", width, height)
     points = np.stack([np.linspace(0, 1, len(unit)), unit])
     curve(scene, points, 2, 3, width - 4, height - 6, state_of(edge.function), 1.5)

@@ -10,7 +10,6 @@ from kanserve.data.dataset import Dataset, dataset
 from kanserve.displays import display
 from kanserve.editing import html_page, session_storage, snapshot
 from kanserve.editing.edge_fits import closest, points, require_alive
-from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_edits import SessionEdits
 from kanserve.editing.snapshot import Snapshot
 from kanserve.editing.step_fields import whole_number
@@ -27,6 +26,10 @@ from kanserve.simplification.edge_candidates import LIBRARY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+from kanserve.editing.snapshot import SNAPSHOT_CURVE
+
+HTML_PAGE_PICTURE_BYTES = 20_000  # of the picture of the network in it
+TOP = 8  # suggestions for an edge
 
 
 class Session(SessionEdits):
@@ -85,12 +88,12 @@ class Session(SessionEdits):
 
     def _repr_html_(self) -> str:
         kan = self.kan
-        drawn = network_part(kan, self._rows.judge.x, EDITING.html_page_picture_bytes)
+        drawn = network_part(kan, self._rows.judge.x, HTML_PAGE_PICTURE_BYTES)
         return html_page.html(self.snapshot(), network_formulas(kan), drawn)
 
     def snapshot(
         self,
-        points: int = EDITING.snapshot_curve,
+        points: int = SNAPSHOT_CURVE,
         most_edges: int | None = None,
         *,
         shares: tuple[Array, ...] | None = None,
@@ -125,9 +128,7 @@ class Session(SessionEdits):
         done = self.history, len(self._undone)
         return snapshot.snapshot(self.kan, self._rows, *done, points, most_edges, shares)
 
-    def suggest(
-        self, edge: str, top: int = EDITING.session_top, functions: Sequence[str] = LIBRARY
-    ) -> tuple[Suggestion, ...]:
+    def suggest(self, edge: str, top: int = TOP, functions: Sequence[str] = LIBRARY) -> tuple[Suggestion, ...]:
         """Candidate functions for an edge: how well they fit it, and what `snap` would cost.
 
         Parameters
@@ -205,7 +206,7 @@ class Session(SessionEdits):
         require_alive(self.kan, place)
         if isinstance(candidates, int):
             count = whole_number(candidates, "candidates", 0, len(LIBRARY))
-            offered = self.suggest(edge, max(count, EDITING.session_top))[:count] if count else ()
+            offered = self.suggest(edge, max(count, TOP))[:count] if count else ()
         else:
             offered = self.suggest(edge, max(len(candidates), 1), tuple(candidates))
         found, error = points(self.kan, place, self._rows), self._rows.error(self.kan)

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Self
 
 from kanserve.editing import steps
-from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_history import SessionHistory
 from kanserve.editing.step_fields import Tolerance
-from kanserve.editing.steps import Refit
+from kanserve.editing.steps import STEPS_SHORT, Refit
 from kanserve.network.edge_names import edge_names, place_of
 from kanserve.network.parameter_names import names_parameters
 
@@ -15,7 +14,7 @@ from kanserve.network.parameter_names import names_parameters
 class SessionEdits(SessionHistory):
     """The edits; any of them that fails raises and changes nothing."""
 
-    def snap(self, edge: str, function: str, refit: int = EDITING.steps_short) -> Self:
+    def snap(self, edge: str, function: str, refit: int = STEPS_SHORT) -> Self:
         """Replace an edge by the closest c·f(a·x + b) + d, then refit everything.
 
         Parameters
@@ -103,7 +102,7 @@ class SessionEdits(SessionHistory):
         """
         return self.do(steps.Zero(self._called(edge)))
 
-    def keep(self, edges: int, refit: int = EDITING.steps_short) -> Self:
+    def keep(self, edges: int, refit: int = STEPS_SHORT) -> Self:
         """Keep the edges with the largest share of the signal, then refit everything.
 
         Parameters

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 
 from kanserve.data.dataset import Dataset, dataset
 from kanserve.editing import session_storage, steps
-from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_data import SessionData, rows_for
+from kanserve.editing.session_storage import SESSION_STORAGE_MOST_SEED, SESSION_STORAGE_MOST_STEPS
 from kanserve.editing.snapshot import Done
 from kanserve.editing.step_fields import truth, whole_number
 from kanserve.editing.steps import Step
@@ -34,7 +34,7 @@ class SessionHistory:
     def __init__(
         self, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike], *, seed: int = 0, held_out: bool = True
     ) -> None:
-        self._seed = whole_number(seed, "seed", 0, EDITING.session_storage_most_seed)
+        self._seed = whole_number(seed, "seed", 0, SESSION_STORAGE_MOST_SEED)
         self._held_out = truth(held_out, "held_out")
         self._rows = rows_for(kan, dataset(data, classes=kan.classes), self._seed, self._held_out)
         self._first = kan
@@ -217,9 +217,9 @@ class SessionHistory:
         return lambda: self._watchers.remove(told)
 
     def _require_room(self) -> None:
-        if len(self._done) == EDITING.session_storage_most_steps:
+        if len(self._done) == SESSION_STORAGE_MOST_STEPS:
             raise InputError(
-                f"A session has {EDITING.session_storage_most_steps} steps at most; begin another from its network."
+                f"A session has {SESSION_STORAGE_MOST_STEPS} steps at most; begin another from its network."
             )
 
     def _changed(self) -> None:

@@ -17,12 +17,15 @@ import numpy as np
 
 from kanserve.artifact.format import read_json
 from kanserve.data.dataset import Dataset
-from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.steps import KIND_OF, KINDS, Step
 from kanserve.errors import FormatError, InputError
 from kanserve.network import serialization
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
+
+SESSION_STORAGE_MOST_SEED = 2**63 - 1  # largest seed of a stored session
+SESSION_STORAGE_MOST_STEPS = 1000  # steps of a session, undone ones included
+MOST_BYTES = 4_000_000  # bytes of a stored session
 
 VERSION = 1
 _KEYS = {"session", "network", "data", "seed", "held_out", "steps", "undone"}
@@ -60,8 +63,8 @@ def loads(text: str) -> Stored:
     if not isinstance(text, str):
         _refuse("a session", "is the text that to_json gave", text)
     data = text.encode("utf-8", "surrogatepass")
-    if len(data) > EDITING.session_storage_most_bytes:
-        raise FormatError(f"A session may have {EDITING.session_storage_most_bytes} bytes, got {len(data)}.")
+    if len(data) > MOST_BYTES:
+        raise FormatError(f"A session may have {MOST_BYTES} bytes, got {len(data)}.")
     value = read_json(data, "The session")
     if not isinstance(value, dict) or "session" not in value:
         raise FormatError("This is not a session: it must be an object with the key 'session'.")
@@ -71,13 +74,11 @@ def loads(text: str) -> Stored:
     for name, kind in (("network", str), ("data", str), ("seed", int), ("held_out", bool)):
         if type(value[name]) is not kind:
             _refuse(name, f"must be of type {kind.__name__}", value[name])
-    if not 0 <= value["seed"] <= EDITING.session_storage_most_seed:
-        _refuse("seed", f"must be from 0 to {EDITING.session_storage_most_seed}", value["seed"])
+    if not 0 <= value["seed"] <= SESSION_STORAGE_MOST_SEED:
+        _refuse("seed", f"must be from 0 to {SESSION_STORAGE_MOST_SEED}", value["seed"])
     steps, undone = (_steps_in(name, value[name]) for name in ("steps", "undone"))
-    if len(steps) + len(undone) > EDITING.session_storage_most_steps:
-        raise FormatError(
-            f"A session has at most {EDITING.session_storage_most_steps} steps, got {len(steps) + len(undone)}."
-        )
+    if len(steps) + len(undone) > SESSION_STORAGE_MOST_STEPS:
+        raise FormatError(f"A session has at most {SESSION_STORAGE_MOST_STEPS} steps, got {len(steps) + len(undone)}.")
     return Stored(value["network"], value["data"], value["seed"], value["held_out"], steps, undone)
 
 
@@ -145,8 +146,8 @@ def data_checksum(data: Dataset) -> str:
 
 
 def _steps_in(name: str, value: Any) -> tuple[Step, ...]:
-    if not isinstance(value, list) or len(value) > EDITING.session_storage_most_steps:
-        _refuse(name, f"must be a list of at most {EDITING.session_storage_most_steps} steps", value)
+    if not isinstance(value, list) or len(value) > SESSION_STORAGE_MOST_STEPS:
+        _refuse(name, f"must be a list of at most {SESSION_STORAGE_MOST_STEPS} steps", value)
     return tuple(step_in(f"{name}[{number}]", item) for number, item in enumerate(value))
 
 

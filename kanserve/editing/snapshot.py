@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from kanserve.editing import edge_constants
-from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.html_page import html
 from kanserve.editing.session_data import SessionData
 from kanserve.errors import KanserveError
@@ -17,6 +16,10 @@ from kanserve.network.kan import Kan, Layer, Spline, Sum
 from kanserve.network.signal_shares import pushed_back
 from kanserve.simplification.activations import Array, signals, values
 from kanserve.train import score
+
+SNAPSHOT_CURVE = 33  # points of an edge's curve
+OPERATIONS = 200  # longer formulas are shortened
+FORMULA_EDGES = 1000  # of a network with more edges no formula is written, which would take minutes
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ def snapshot(
     rows: SessionData,
     history: tuple[Done, ...],
     undone: int,
-    points: int = EDITING.snapshot_curve,
+    points: int = SNAPSHOT_CURVE,
     most_edges: int | None = None,
     shares: tuple[Array, ...] | None = None,
 ) -> Snapshot:
@@ -282,11 +285,11 @@ def shares_of(kan: Kan, x: Array) -> tuple[Array, ...]:
 
 
 def _formulas(kan: Kan) -> tuple[FormulaView, ...]:
-    if kan.edges > EDITING.snapshot_formula_edges:
+    if kan.edges > FORMULA_EDGES:
         trouble = f"A formula of {kan.edges:,} edges would fill pages. Keep fewer edges first."
         return tuple(FormulaView(output.name, "", kan.symbolic, trouble=trouble) for output in kan.outputs)
     try:
-        found = formulas(kan, limit=EDITING.snapshot_operations, strict=False)
+        found = formulas(kan, limit=OPERATIONS, strict=False)
         return tuple(
             FormulaView(view.name, view.text, view.closed_form, tuple(view.domain), latex=view.latex) for view in found
         )

@@ -6,10 +6,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kanserve.editing.editing_limits import EDITING
 from kanserve.errors import InputError
 
 Tolerance = float | Literal["auto"]
+
+LONGEST = 30_000  # characters of a string, enough for an edge name made of two variables
+MOST_TEXTS = 100_000  # strings in one field of a step
 
 
 def to(step: object, **values: Any) -> None:
@@ -20,8 +22,8 @@ def to(step: object, **values: Any) -> None:
 
 def text(value: Any, what: str) -> str:
     """Unicode text."""
-    if not isinstance(value, str) or len(value) > EDITING.step_fields_longest:
-        raise InputError(f"{what} is a text of at most {EDITING.step_fields_longest} characters, got {value!r:.80}.")
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise InputError(f"{what} is a text of at most {LONGEST} characters, got {value!r:.80}.")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -31,10 +33,8 @@ def text(value: Any, what: str) -> str:
 
 def texts(value: Any, what: str) -> tuple[str, ...]:
     """A sequence of strings; a single string is refused."""
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > EDITING.step_fields_most_texts:
-        raise InputError(
-            f"{what} are texts in a tuple or a list, {EDITING.step_fields_most_texts} at most, got {value!r:.80}."
-        )
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MOST_TEXTS:
+        raise InputError(f"{what} are texts in a tuple or a list, {MOST_TEXTS} at most, got {value!r:.80}.")
     return tuple(text(item, what) for item in value)
 
 

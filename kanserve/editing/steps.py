@@ -14,8 +14,7 @@ import numpy as np
 
 from kanserve.editing import edge_constants
 from kanserve.editing.edge_choice import kept
-from kanserve.editing.edge_fits import closest, freed, points, require_alive
-from kanserve.editing.editing_limits import EDITING
+from kanserve.editing.edge_fits import EDGE_FITS_MOST_INTERVALS, closest, freed, points, require_alive
 from kanserve.editing.formula_network import network_of
 from kanserve.editing.session_data import SessionData, require_sound
 from kanserve.editing.step_fields import Tolerance, number, text, texts, to, tolerance, truth, whole_number
@@ -26,9 +25,12 @@ from kanserve.network.kan import Kan, Symbolic, Variable
 from kanserve.simplification import prune, symbolify
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.edge_removal import no_edges, without_edges
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import named
-from kanserve.simplification.validation import SimplifyReport, free_parameters, refit
+from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, SimplifyReport, free_parameters, refit
+
+STEPS_SHORT = 12  # iterations of the refit after a function replaces an edge
+MOST_STEPS = 10_000  # steps of a refit
+MOST_EDGES = 10_000_000  # edges that a network can be asked to keep
 
 MOST_DIGITS = 17
 
@@ -60,11 +62,11 @@ class Snap:
 
     edge: str
     function: str
-    refit: int = EDITING.steps_short
+    refit: int = STEPS_SHORT
 
     def __post_init__(self) -> None:
         to(self, edge=text(self.edge, "edge"), function=text(self.function, "function"))
-        to(self, refit=whole_number(self.refit, "refit", 0, EDITING.steps_most_steps))
+        to(self, refit=whole_number(self.refit, "refit", 0, MOST_STEPS))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         row_of(self.function)
@@ -95,7 +97,7 @@ class Free:
     def __post_init__(self) -> None:
         to(self, edge=text(self.edge, "edge"))
         if self.intervals is not None:
-            to(self, intervals=whole_number(self.intervals, "grid", 1, EDITING.edge_fits_most_intervals))
+            to(self, intervals=whole_number(self.intervals, "grid", 1, EDGE_FITS_MOST_INTERVALS))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         return freed(kan, place_of(kan, self.edge), rows, self.intervals)
@@ -126,11 +128,11 @@ class Keep:
     """
 
     edges: int
-    refit: int = EDITING.steps_short
+    refit: int = STEPS_SHORT
 
     def __post_init__(self) -> None:
-        to(self, edges=whole_number(self.edges, "edges", 1, EDITING.steps_most_edges))
-        to(self, refit=whole_number(self.refit, "refit", 0, EDITING.steps_most_steps))
+        to(self, edges=whole_number(self.edges, "edges", 1, MOST_EDGES))
+        to(self, refit=whole_number(self.refit, "refit", 0, MOST_STEPS))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         fewer = kept(kan, self.edges, rows.judge.learn.x)
@@ -236,12 +238,12 @@ class Refit:
     def __post_init__(self) -> None:
         to(
             self,
-            steps=whole_number(self.steps, "steps", 1, EDITING.steps_most_steps),
+            steps=whole_number(self.steps, "steps", 1, MOST_STEPS),
             smooth=number(self.smooth, "smooth", 0.0),
         )
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
-        most, count = SIMPLIFICATION.get().validation_most_parameters, free_parameters(kan)
+        most, count = VALIDATION_MOST_PARAMETERS, free_parameters(kan)
         if count > most:
             raise InputError(f"A refit takes {most} parameters at most, this network has {count}. Prune it.")
         return refit(kan, replace(rows.judge, smooth=self.smooth), self.steps)

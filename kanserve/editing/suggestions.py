@@ -11,14 +11,13 @@ import numpy as np
 
 from kanserve.editing.edge_constants import units
 from kanserve.editing.edge_fits import Fit, closest, points
-from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_data import SessionData, require_sound
-from kanserve.editing.steps import put_in
+from kanserve.editing.steps import STEPS_SHORT, put_in
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
+from kanserve.simplification.edge_candidates import EDGE_CANDIDATES_COMPLEXITY_WEIGHT
 from kanserve.train.lm.blas_threads import threads_for
 
 
@@ -58,7 +57,7 @@ class Suggestion:
 
 @np.errstate(all="ignore")
 def suggestions(
-    kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int, refit: int = EDITING.steps_short
+    kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int, refit: int = STEPS_SHORT
 ) -> tuple[Suggestion, ...]:
     """Suggestions for the `top` functions that fit the edge best for their complexity.
 
@@ -88,5 +87,5 @@ def _price(one: Suggestion, floor: float) -> float:
     """The logarithm (base 10) of the error plus a penalty for complexity; errors below the floor count as equal."""
     return (
         float(np.log10(np.sqrt(one.loss) + floor))
-        + SIMPLIFICATION.get().edge_candidates_complexity_weight * FUNCTIONS[one.function].complexity
+        + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * FUNCTIONS[one.function].complexity
     )

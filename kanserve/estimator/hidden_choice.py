@@ -7,7 +7,7 @@ is noise, against which the mean of several networks is better than one.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,37 +31,23 @@ Array = NDArray[np.float64]
 Widths = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class ChoiceSettings:
-    """How hidden="auto" chooses."""
-
-    nodes: tuple[Widths, ...] = ((), (2,), (5,))
-    """That are tried, of fewer rows than `many_rows`."""
-    nodes_of_many: tuple[Widths, ...] = ((), (10,))
-    """Of many rows, whose interactions can be learnt: of 30 inputs 10 nodes are fitted by LBFGS, in less time than 5 by
-    Levenberg-Marquardt."""
-    many_rows: int = 10_000
-    few_rows: int = 5000
-    """Up to so many all rows are predicted, each by networks that have not seen it; of more, a part."""
-    folds: int = 3
-    clear: float = 4.0
-    """Standard errors from which on a number is too far behind the best to be tried on a further fold."""
-    clear_rows: int = 200
-    """Unseen rows that this takes, at least."""
-    most_inputs: int = 30
-    """With more inputs one fold and one network are enough: a fit takes long."""
-    grid: tuple[int, ...] = (3, 5)
-    starts: int = 2
-    steps: int = 20
-    share: float = 0.5
-    """Of a standard error, by which fewer nodes may be worse."""
-    networks: int = 5
-    """Of which the mean is taken: of fewer than `many_rows` with noise, and up to `most_inputs`."""
-    noise: float = 0.01
-    """Of a constant's loss on unseen rows: with less, one network is enough."""
-
-
-CHOICE = ChoiceSettings()
+# Hidden nodes that hidden="auto" tries: with fewer rows than MANY_ROWS, and with more, whose interactions can be
+# learnt: of 30 inputs 10 nodes are fitted by LBFGS, in less time than 5 by Levenberg-Marquardt.
+NODES: tuple[Widths, ...] = ((), (2,), (5,))
+NODES_OF_MANY: tuple[Widths, ...] = ((), (10,))
+MANY_ROWS = 10_000
+# Up to so many all rows are predicted, each by networks that have not seen it; of more, a part.
+FEW_ROWS = 5000
+FOLDS = 3
+CLEAR = 4.0  # standard errors from which on a number is too far behind the best to be tried on a further fold
+CLEAR_ROWS = 200  # unseen rows that this takes, at least
+MOST_INPUTS = 30  # with more inputs one fold and one network are enough: a fit takes long
+GRID = (3, 5)
+STARTS = 2
+STEPS = 20
+SHARE = 0.5  # of a standard error, by which fewer nodes may be worse
+NETWORKS = 5  # of which the mean is taken: of fewer than MANY_ROWS with noise, and up to MOST_INPUTS
+NOISE = 0.01  # of a constant's loss on unseen rows: with less, one network is enough
 
 DEFAULTS = {"loss": "auto", "quantile": 0.5, "power": 1.5, "optimizer": "auto", "screen": True, "monotonic_cst": None}
 """Of the options of `fit` that the choice reads."""
@@ -91,13 +77,13 @@ def automatic_nodes(
 def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> tuple[Widths, int]:
     """The hidden nodes for these samples and options of `fit`, and of how many networks the mean is best taken."""
     options = {**DEFAULTS, **options}
-    candidates = CHOICE.nodes_of_many if len(data) >= CHOICE.many_rows else CHOICE.nodes
+    candidates = NODES_OF_MANY if len(data) >= MANY_ROWS else NODES
     if is_encoded(data):
         check_inputs(data)
         data = in_numbers(data, first_encoding(data, np.asarray(np.isnan(data.x).any(axis=0)), ranks=True))
-    given = {**options, "steps": CHOICE.steps, "starts": CHOICE.starts}
+    given = {**options, "steps": STEPS, "starts": STARTS}
     inputs, optimizer = data.x.shape[1], options["optimizer"]
-    if candidates is CHOICE.nodes_of_many and options["screen"] and options["monotonic_cst"] is None:
+    if candidates is NODES_OF_MANY and options["screen"] and options["monotonic_cst"] is None:
         data = _narrowed(data, options, seed)
         if data.x.shape[1] < inputs and optimizer == "auto":
             optimizer = "lbfgs"  # as of a network of all inputs
@@ -113,14 +99,14 @@ def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: in
             break
     chosen = _simplest(left)
     losses = left[chosen]
-    short = candidates is CHOICE.nodes and inputs <= CHOICE.most_inputs
-    noisy = len(losses) > 0 and float(losses.mean()) > CHOICE.noise * float(_of_constants(data, folds, options).mean())
-    return chosen, CHOICE.networks if short and noisy else 1
+    short = candidates is NODES and inputs <= MOST_INPUTS
+    noisy = len(losses) > 0 and float(losses.mean()) > NOISE * float(_of_constants(data, folds, options).mean())
+    return chosen, NETWORKS if short and noisy else 1
 
 
 def _narrowed(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
     """The samples with the inputs alone that tell something about the answers of a part."""
-    rows = data.sample(2 * CHOICE.few_rows, seed)
+    rows = data.sample(2 * FEW_ROWS, seed)
     of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
     template = normalised(create([data.x.shape[1], data.y.shape[1]]), rows, of)
     return narrowed_data(data, telling_inputs(template, rows, of, seed))
@@ -128,13 +114,13 @@ def _narrowed(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
 
 def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
     """Training rows, and rows to judge by."""
-    if len(data) > 2 * CHOICE.few_rows:
-        data = data.sample(2 * CHOICE.few_rows, seed)
-    count = CHOICE.folds if len(data) <= CHOICE.few_rows and data.x.shape[1] <= CHOICE.most_inputs else 1
+    if len(data) > 2 * FEW_ROWS:
+        data = data.sample(2 * FEW_ROWS, seed)
+    count = FOLDS if len(data) <= FEW_ROWS and data.x.shape[1] <= MOST_INPUTS else 1
     left = np.arange(len(data))
     folds: list[tuple[Dataset, Dataset]] = []
     for fold in range(count):
-        part = 0.5 if len(data) > CHOICE.few_rows else 1 / (CHOICE.folds - fold)
+        part = 0.5 if len(data) > FEW_ROWS else 1 / (FOLDS - fold)
         out = None if part == 1 else held_out(data.take(left), part, len(left), seed)[0]
         if out is None:  # all that are left, or too few rows
             out = np.arange(len(left) if folds else 0)
@@ -150,10 +136,10 @@ def _errors(
 ) -> Array:
     """The loss of each row of `judges` for a network of so many hidden nodes that has not seen it."""
     of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
-    begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=CHOICE.grid[0], order=order, seed=seed)
+    begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=GRID[0], order=order, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingWarning)
-        kan: Kan = fit(begin, train, grid=CHOICE.grid, seed=seed, **options)
+        kan: Kan = fit(begin, train, grid=GRID, seed=seed, **options)
     return errors(kan, judges, of) * len(judges) * judges.shares
 
 
@@ -171,9 +157,9 @@ def _of_constants(data: Dataset, folds: Sequence[tuple[Dataset, Dataset]], optio
 def _not_far_behind(found: Mapping[Widths, Array]) -> dict[Widths, Array]:
     """Those numbers of nodes that further folds may still choose."""
     best = found[_best(found)]
-    if len(best) < CHOICE.clear_rows or not np.isfinite(best).all():
+    if len(best) < CLEAR_ROWS or not np.isfinite(best).all():
         return {**found}
-    return {nodes: losses for nodes, losses in found.items() if not _is_worse(losses, best, CHOICE.clear)}
+    return {nodes: losses for nodes, losses in found.items() if not _is_worse(losses, best, CLEAR)}
 
 
 def _best(found: Mapping[Widths, Array]) -> Widths:
@@ -192,5 +178,5 @@ def _simplest(found: Mapping[Widths, Array]) -> Widths:
     """The first whose losses are not clearly worse, row by row, than those of the best."""
     first, *_ = found
     best = found[_best(found)] if len(found[first]) else found[first]
-    good = (nodes for nodes, losses in found.items() if len(best) and not _is_worse(losses, best, CHOICE.share))
+    good = (nodes for nodes, losses in found.items() if len(best) and not _is_worse(losses, best, SHARE))
     return next(good, first)

@@ -7,11 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import InputError, reason
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import Function
 from kanserve.network.own_functions import Elementwise, OwnFunction
 
 Array = NDArray[np.float64]
+
+ROWS = 101  # numbers of its domain on which a function that a user registers is tried
+STEP = 1e-5  # of the central differences that its derivative is compared with
+SLOPE = 1e-4  # how far, relative to its size, a derivative may be from them
+KINKS = 0.05  # of the numbers may lie at a kink, where central differences mean nothing
+SAME = 1e-9  # how far values may be apart, relative, that are computed together and one by one
 
 DOMAINS = {
     "": (-3.0, 3.0),
@@ -47,7 +52,7 @@ def check_values(own: OwnFunction) -> None:
         x = _inside(own.domain)
         whole = _called(function, x, argument)
         parts = np.concatenate([_called(function, x[:1], argument), _called(function, x[1:], argument)])
-        if not np.allclose(parts, whole, rtol=LIMITS.function_checks_same, atol=0, equal_nan=True):
+        if not np.allclose(parts, whole, rtol=SAME, atol=0, equal_nan=True):
             raise InputError(
                 f"{argument}= gives other values where it is called with fewer numbers; each value must depend on its "
                 "own x alone."
@@ -58,14 +63,14 @@ def check_slope(own: OwnFunction, slope: Callable[[Array], Array]) -> None:
     """InputError where a derivative differs from central differences of the values, kinks aside."""
     assert own.numpy is not None
     x = _inside(own.domain)
-    step = LIMITS.function_checks_step * np.maximum(1.0, np.abs(x))
+    step = STEP * np.maximum(1.0, np.abs(x))
     values = Elementwise(own.name, own.numpy, own.domain)
     with np.errstate(all="ignore"):
         wanted = (values(x + step) - values(x - step)) / (2 * step)
         got = np.asarray(slope(x), np.float64)
-        size = np.abs(wanted) + np.median(np.abs(wanted)) + np.abs(values(x)).max() * LIMITS.function_checks_same
-        wrong = ~(np.abs(got - wanted) <= LIMITS.function_checks_slope * size)
-    if wrong.mean() > LIMITS.function_checks_kinks:
+        size = np.abs(wanted) + np.median(np.abs(wanted)) + np.abs(values(x)).max() * SAME
+        wrong = ~(np.abs(got - wanted) <= SLOPE * size)
+    if wrong.mean() > KINKS:
         at = int(np.argmax(wrong))
         raise InputError(
             f"The derivative of {own.name!r} differs from its values: at x = {x[at]:.6g} it is {got[at]:.6g}, and "
@@ -88,7 +93,7 @@ def same_values(one: OwnFunction, other: OwnFunction) -> bool:
 def _inside(domain: str) -> Array:
     """Numbers within the domain, at no round ones, where piecewise functions have their kinks."""
     low, high = DOMAINS[domain]
-    count = LIMITS.function_checks_rows
+    count = ROWS
     return low + (high - low) * (np.arange(count) + 0.41421) / count
 
 

@@ -5,6 +5,5 @@ from kanserve.search.driver.results import Findings
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_progress import Improvement
 from kanserve.search.driver.several_outputs import FindingsByOutput
-from kanserve.search.search_settings import SearchSettings
 
-__all__ = ["Findings", "FindingsByOutput", "Improvement", "ScoredFormula", "SearchSettings", "find_formulas"]
+__all__ = ["Findings", "FindingsByOutput", "Improvement", "ScoredFormula", "find_formulas"]

@@ -9,18 +9,18 @@ from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
-from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolification import symbolify
 from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refitted_on_all_rows
 from kanserve.train.common.encoded_data import in_numbers, samples_for
 from kanserve.train.common.events import reporting
-from kanserve.train.common.scoped_settings import scoped
 
-__all__ = ["SimplificationSettings", "SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
+# Error that pruning may add once all edges have names, in standard deviations of an output.
+SIMPLIFY_NEGLIGIBLE_ERROR = 1e-6
+
+__all__ = ["SimplifyReport", "SimplifyStep", "discover", "prune", "simplify", "symbolify"]
 
 
 @names_parameters()
-@scoped(SIMPLIFICATION)
 def simplify(
     kan: Kan,
     data: TrainingData,
@@ -30,7 +30,6 @@ def simplify(
     all_edges: bool = False,
     seed: int = 0,
     progress: bool | SimplifyReport = False,
-    settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The whole pipeline: prune, replace splines by named functions, prune again, refit on all rows.
 
@@ -55,8 +54,6 @@ def simplify(
     progress : bool or callable, default=False
         True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
         called with each step that is kept, a `SimplifyStep`.
-    settings : SimplificationSettings, optional
-        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -85,6 +82,6 @@ def simplify(
         kan = prune(kan, data, tolerance=tolerance, seed=seed, progress=told)
         kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, progress=told)
         if kan.symbolic:
-            kan = prune(kan, data, tolerance=SIMPLIFICATION.get().simplify_negligible_error, seed=seed, progress=told)
+            kan = prune(kan, data, tolerance=SIMPLIFY_NEGLIGIBLE_ERROR, seed=seed, progress=told)
     simple = replace(refitted_on_all_rows(kan, data, seed), inputs=first.inputs)
     return record_rows(simple, first.fitted_rows, hash_rows(rows))

@@ -14,10 +14,13 @@ from kanserve.network import evaluate
 from kanserve.network.encoding import encode
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.train.lm import active_basis as bases
 
 Array = NDArray[np.float64]
+
+# Values of all edges of a layer together, at most, for statistics of edges; for more, fewer rows are used.
+MOST_VALUES = 1e7
+FEWEST_ROWS = 200  # rows that are used even for larger layers, if there are as many
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +52,10 @@ def values(kan: Kan, x: Array) -> tuple[Array, ...]:
 
 def signals(kan: Kan, x: Array, shares: Array | None = None) -> Signals:
     """The signals on the rows x (N, inputs), weighted by `shares` (N,); means and deviations are over finite rows."""
-    settings = SIMPLIFICATION.get()
     every = values(kan, x)
     finite = np.flatnonzero(np.isfinite(every[-1]).all(axis=1))
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
-    most = max(settings.activations_fewest_rows, int(settings.activations_most_values / largest))
+    most = max(FEWEST_ROWS, int(MOST_VALUES / largest))
     if len(finite) > most:
         finite = finite[np.linspace(0, len(finite) - 1, most).astype(int)]
     if len(finite) == 0:

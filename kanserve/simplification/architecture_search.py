@@ -9,21 +9,29 @@ from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import architectures
-from kanserve.simplification.architectures import Rung, clearly_better
+from kanserve.simplification.architectures import ARCHITECTURES_COARSEST_GRID, Rung, clearly_better
 from kanserve.simplification.pruning import prune, pruned
-from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
-from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit
+from kanserve.simplification.validation import VALIDATION_LAST_STEPS, Judge, SimplifyReport, SimplifyStep, judge, refit
 from kanserve.train.common.constant_guard import no_worse_than_the_mean
 from kanserve.train.common.creation import create
 from kanserve.train.common.events import reporting
 from kanserve.train.common.normalising import normalised
-from kanserve.train.common.scoped_settings import scoped
-from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.fit_arguments import FITTING_FEWEST_ROWS
 from kanserve.train.fitting import fit
+
+ROWS = 1000  # training rows, and likewise held-out rows, that the search uses, at most
+MOST_WORK = 1e11  # multiplications that the search may take: about ten seconds of one core
+# Fitting steps that one architecture takes, roughly, by which its multiplications are estimated.
+STEPS_PER_ARCHITECTURE = 200
+PATIENCE = 2  # architectures in a row without improvement before early stopping
+# Early stopping applies only once the best error, in standard deviations of the outputs, is below this.
+LEARNED_ERROR = 0.9
+# Starts of a deep network to prune, at most. In the prototype, up to three solved 9 of 10 runs, one start 6.
+DEEP_STARTS = 3
+START_LOSS_RATIO = 4.0  # a further start is pruned only if its loss is at most this times that of the first
 
 
 @names_parameters()
-@scoped(SIMPLIFICATION)
 def discover(
     data: TrainingData,
     *,
@@ -31,7 +39,6 @@ def discover(
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
     progress: bool | SimplifyReport = False,
-    settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The smallest network of splines found that explains the data; `symbolify` can continue from it.
 
@@ -61,8 +68,6 @@ def discover(
     progress : bool or callable, default=False
         True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
         called with each step that is kept, a `SimplifyStep`.
-    settings : SimplificationSettings, optional
-        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -88,41 +93,34 @@ def discover(
 
 def _discovered(rows: Dataset, tolerance: float | Literal["auto"], seed: int, report: SimplifyReport | None) -> Kan:
     """As `discover`, of rows that count."""
-    settings = SIMPLIFICATION.get()
     if rows.classes:
         found = _discovered(replace(rows, classes=()), tolerance, seed, report)
         return prune(fit(found.shape, rows, seed=seed), rows, tolerance=tolerance, seed=seed, progress=report or False)
     shape = rows.x.shape[1], rows.y.shape[1]
-    if len(rows) < TRAINING.fitting_fewest_rows:
+    if len(rows) < FITTING_FEWEST_ROWS:
         return fit(shape, rows, seed=seed)
-    one = judge(normalised(create(shape, grid=settings.architectures_coarsest_grid), rows), rows, tolerance, seed)
+    one = judge(normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), rows), rows, tolerance, seed)
     few = _of_few(one, seed)
     rung = _climbed(rows, few, None if tolerance == "auto" else tolerance, seed, report)
     kan, smoother = _pruned(rung, rows, one, few, tolerance == "auto", seed, report)
     every = replace(smoother, learn=rows, held=rows, goal=rows.y)
-    found = no_worse_than_the_mean(refit(kan, every, settings.validation_last_steps), rows)
+    found = no_worse_than_the_mean(refit(kan, every, VALIDATION_LAST_STEPS), rows)
     return record_rows(found, hash_rows(rows))
 
 
 def _of_few(one: Judge, seed: int) -> Judge:
     """The judge on at most `architecture_search_rows` rows, enough for the search."""
-    settings = SIMPLIFICATION.get()
-    learn = one.learn.sample(settings.architecture_search_rows, seed)
-    return replace(
-        one, learn=learn, goal=learn.y, held=(one.held or learn).sample(settings.architecture_search_rows, seed)
-    )
+    learn = one.learn.sample(ROWS, seed)
+    return replace(one, learn=learn, goal=learn.y, held=(one.held or learn).sample(ROWS, seed))
 
 
 def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
     """The first architecture that explains the data, or the smallest that is as good as the best."""
-    settings = SIMPLIFICATION.get()
     rungs: list[Rung] = []
     spent, stale = 0.0, 0
     for shape in architectures.shapes(data.x.shape[1], data.y.shape[1]):
-        needed = settings.architecture_search_steps_per_architecture * architectures.work(shape, len(one.learn))
-        if rungs and (
-            spent + needed > settings.architecture_search_most_work or architectures.parameters(shape) > one.goal.size
-        ):
+        needed = STEPS_PER_ARCHITECTURE * architectures.work(shape, len(one.learn))
+        if rungs and (spent + needed > MOST_WORK or architectures.parameters(shape) > one.goal.size):
             continue
         rung = architectures.trained(shape, data, one, seed)
         spent += needed
@@ -132,10 +130,7 @@ def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report:
             return rung
         stale = 0 if not rungs or clearly_better(rung, _best(rungs)) else stale + 1
         rungs.append(rung)
-        if (
-            stale >= settings.architecture_search_patience
-            and _best(rungs).error < settings.architecture_search_learned_error
-        ):
+        if stale >= PATIENCE and _best(rungs).error < LEARNED_ERROR:
             break
     best = _best(rungs)
     return min((rung for rung in rungs if not clearly_better(best, rung)), key=lambda rung: rung.kan.edges)
@@ -149,13 +144,12 @@ def _pruned(
     rung: Rung, data: Dataset, one: Judge, few: Judge, found: bool, seed: int, report: SimplifyReport | None
 ) -> tuple[Kan, Judge]:
     """The pruned network; of a deep one, the smallest of several starts, unless one is a tree, which cannot shrink."""
-    settings = SIMPLIFICATION.get()
     best = pruned(rung.kan, one, found=found, seed=seed, report=report)
-    for start in range(1, settings.architecture_search_deep_starts if len(rung.kan.layers) > 2 else 1):
+    for start in range(1, DEEP_STARTS if len(rung.kan.layers) > 2 else 1):
         if _is_tree(best[0]):
             break
         other = architectures.trained(rung.kan.shape, data, few, seed + start)
-        if other.losses.mean() <= settings.architecture_search_start_loss_ratio * rung.losses.mean():
+        if other.losses.mean() <= START_LOSS_RATIO * rung.losses.mean():
             smaller = pruned(other.kan, one, found=found, seed=seed, report=report)
             best = min(best, smaller, key=lambda candidate: candidate[0].edges)
     return best

@@ -11,13 +11,25 @@ import numpy as np
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
-from kanserve.simplification.grid_refinement import refined
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
-from kanserve.simplification.validation import Array, Judge, no_worse, refit, smoothed
+from kanserve.simplification.grid_refinement import GRID_REFINEMENT_EXPLAINED_ERROR, refined
+from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, Array, Judge, no_worse, refit, smoothed
 from kanserve.train.common.creation import create
 from kanserve.train.common.normalising import normalised
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.levenberg_marquardt import refine
+
+ARCHITECTURES_COARSEST_GRID = 3  # intervals of the coarsest grid
+FINER_GRIDS = (5, 10, 20, 40)  # intervals of the finer grids, tried in this order
+# Random starts of an architecture, at most. The prototype had 4 to 8.
+MOST_STARTS = 6
+FEWEST_STARTS = 2  # random starts of an architecture with hidden layers, at least, however large it is
+# Steps of a random start. The prototype had 20 to 25.
+START_STEPS = 20
+REFIT_STEPS = 30  # steps of the refit of the best start
+START_WORK = 4e9  # multiplications for the starts of one architecture: large networks get fewer starts
+# Rows, counted once per output, per parameter of a finer grid: with fewer, the network may memorise noise.
+ROWS_PER_PARAMETER = 2
+GRID_REFINEMENT_NEGLIGIBLE_ERROR = 1e-4  # error that is negligible, in standard deviations of the outputs
 
 WIDTHS = (1, 2, 3, 5)
 DEEP = (3, 5)
@@ -45,9 +57,8 @@ class Rung:
     @property
     def explains(self) -> bool:
         """Whether only the grid limits this network: its error is negligible, or small and still falling."""
-        settings = SIMPLIFICATION.get()
-        return self.error <= settings.grid_refinement_negligible_error or (
-            self.error <= settings.grid_refinement_explained_error and self.falling
+        return self.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR or (
+            self.error <= GRID_REFINEMENT_EXPLAINED_ERROR and self.falling
         )
 
 
@@ -66,43 +77,40 @@ def work(shape: tuple[int, ...], rows: int) -> float:
 
 def parameters(shape: tuple[int, ...]) -> int:
     """The number of parameters of a network on the coarsest grid."""
-    return (SIMPLIFICATION.get().architectures_coarsest_grid + 4) * sum(a * b for a, b in pairwise(shape))
+    return (ARCHITECTURES_COARSEST_GRID + 4) * sum(a * b for a, b in pairwise(shape))
 
 
 def trained(shape: tuple[int, ...], data: Dataset, one: Judge, seed: int) -> Rung:
     """The best of a few starts of a shape on the rows of `one`, on the grids that are best for the held-out rows."""
-    settings = SIMPLIFICATION.get()
-    begin = normalised(create(shape, grid=settings.architectures_coarsest_grid), data)
+    begin = normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), data)
     starts = int(
         np.clip(
-            settings.architectures_start_work / (settings.architectures_start_steps * work(shape, len(one.learn))),
-            settings.architectures_fewest_starts,
-            settings.architectures_most_starts,
+            START_WORK / (START_STEPS * work(shape, len(one.learn))),
+            FEWEST_STARTS,
+            MOST_STARTS,
         )
     )
     runs = [_started(begin, one, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
     best = min(runs, key=lambda run: float(one.losses(run).mean()))
-    kan, smoother = smoothed(refit(best, one, settings.architectures_refit_steps), one)
+    kan, smoother = smoothed(refit(best, one, REFIT_STEPS), one)
     return _grown(Rung(kan, smoother.losses(kan)), smoother)
 
 
 def _started(begin: Kan, one: Judge, seed: tuple[int, ...]) -> Kan:
-    settings = SIMPLIFICATION.get()
-    kan = fresh(begin, settings.architectures_coarsest_grid, seed)
-    return refine(kan, one.learn.x, one.goal, steps=settings.architectures_start_steps, weights=one.learn.weights)
+    kan = fresh(begin, ARCHITECTURES_COARSEST_GRID, seed)
+    return refine(kan, one.learn.x, one.goal, steps=START_STEPS, weights=one.learn.weights)
 
 
 def _grown(rung: Rung, one: Judge) -> Rung:
     """The network on the best of the finer grids."""
-    settings = SIMPLIFICATION.get()
-    most = int(min(one.goal.size / settings.architectures_rows_per_parameter, settings.validation_most_parameters))
+    most = int(min(one.goal.size / ROWS_PER_PARAMETER, VALIDATION_MOST_PARAMETERS))
     falling = False
-    for finer in refined(rung.kan, one, settings.architectures_finer_grids, most):
+    for finer in refined(rung.kan, one, FINER_GRIDS, most):
         falling = finer.falling
         losses = one.losses(finer.kan)
         if losses.mean() < rung.losses.mean():
             rung = replace(rung, kan=finer.kan, losses=losses)
-        if rung.error <= settings.grid_refinement_negligible_error:
+        if rung.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR:
             break
     return replace(rung, falling=falling)
 

@@ -13,13 +13,18 @@ import numpy as np
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.simplification.edge_candidates import (
+    EDGE_CANDIDATES_COMPLEXITY_WEIGHT,
     Array,
     Samples,
     candidates,
     candidates_of_each,
     within_domain,
 )
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
+
+COMPOSITES_LAYER_COMPLEXITY = 0.5  # complexity of the second layer of a composite, in units of the table of functions
+# Least weight of a point, and least size of a power that is a factor, each relative to its largest.
+LEAST_WEIGHT = 1e-12
+CANDIDATES_EACH = 2  # candidates to keep for each outer function, inner function or power
 
 INNER = ("x^2", "sin", "cosh", "exp", "log", "1/x", "1/x^2", "sqrt", "1/sqrt")
 POWERS = ("x", "x^2", "x^3", "1/x", "1/x^2")
@@ -76,7 +81,6 @@ def composites(
 
 
 def _outer_undone(samples: Samples, floor: float, library: Sequence[str], level: float) -> Iterator[Composite]:
-    settings = SIMPLIFICATION.get()
     outer, values, weights = [], [], []
     for name, (inverse, slope) in _UNDONE.items():
         for sign in (1.0, -1.0) if name in library else ():
@@ -87,23 +91,20 @@ def _outer_undone(samples: Samples, floor: float, library: Sequence[str], level:
             if np.isfinite(t).all() and np.isfinite(weight).all() and (weight > 0).any():
                 outer.append((name, sign))
                 values.append(t)
-                weights.append(np.maximum(weight, settings.composites_least_weight * weight.max()))
+                weights.append(np.maximum(weight, LEAST_WEIGHT * weight.max()))
     if not outer:
         return
     inner = tuple(name for name in INNER if name in library)
     offered = candidates_of_each(samples, np.array(values), np.array(weights), floor, inner)
     for (name, sign), best in zip(outer, offered, strict=True):
-        for candidate in best[: settings.composites_candidates_each]:
-            price = settings.edge_candidates_complexity_weight * (
-                FUNCTIONS[name].complexity + settings.composites_layer_complexity
-            )
+        for candidate in best[:CANDIDATES_EACH]:
+            price = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + COMPOSITES_LAYER_COMPLEXITY)
             outside = Symbolic(name, 1.0, 0.0, sign, level)
             held = (0, 1) if name == "log" else (0, 1, 2)
             yield Composite(outside, (candidate.symbolic,), held, ((),), candidate.error, candidate.rank + price)
 
 
 def _inner_known(samples: Samples, floor: float, library: Sequence[str], rates: Sequence[float]) -> Iterator[Composite]:
-    settings = SIMPLIFICATION.get()
     inner = [Symbolic("x^2", 1.0, -samples.natural, 1.0, 0.0)] if "x^2" in library else []
     inner += [Symbolic("exp", rate, 0.0, 1.0, 0.0) for rate in rates if "exp" in library]
     for inside in inner:
@@ -124,22 +125,19 @@ def _inner_known(samples: Samples, floor: float, library: Sequence[str], rates: 
             high=float(reach.max()),
             natural=0.0,
         )
-        price = settings.edge_candidates_complexity_weight * (
-            FUNCTIONS[inside.function].complexity + settings.composites_layer_complexity
+        price = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * (
+            FUNCTIONS[inside.function].complexity + COMPOSITES_LAYER_COMPLEXITY
         )
-        for candidate in candidates(moved, floor, library)[: settings.composites_candidates_each]:
+        for candidate in candidates(moved, floor, library)[:CANDIDATES_EACH]:
             if candidate.symbolic.function != "x":
                 yield Composite(candidate.symbolic, (inside,), (), ((2, 3),), candidate.error, candidate.rank + price)
 
 
 def _times_a_power(samples: Samples, floor: float, library: Sequence[str], level: float) -> Iterator[Composite]:
-    settings = SIMPLIFICATION.get()
     t = samples.z - samples.natural
     powers = [name for name in POWERS if name in library and within_domain(name, *(t[:1], t[-1:]))[0]]
     shapes = np.array([FUNCTIONS[name].numpy(t) for name in powers]).reshape(-1, len(t))
-    far = (
-        np.abs(shapes) > settings.composites_least_weight * np.abs(shapes).max(axis=1, initial=0.0, keepdims=True)
-    ).all(axis=1)
+    far = (np.abs(shapes) > LEAST_WEIGHT * np.abs(shapes).max(axis=1, initial=0.0, keepdims=True)).all(axis=1)
     powers, shapes = [name for name, kept in zip(powers, far, strict=True) if kept], shapes[far]
     if not powers:
         return
@@ -148,10 +146,8 @@ def _times_a_power(samples: Samples, floor: float, library: Sequence[str], level
         samples, (samples.values - level) / shapes, samples.weights * shapes**2, floor, others
     )
     for name, offered in zip(powers, offered_each, strict=True):
-        price = settings.edge_candidates_complexity_weight * (
-            FUNCTIONS[name].complexity + settings.composites_layer_complexity
-        )
-        for candidate in offered[: settings.composites_candidates_each]:
+        price = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + COMPOSITES_LAYER_COMPLEXITY)
+        for candidate in offered[:CANDIDATES_EACH]:
             inner = Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), candidate.symbolic
             outside = Symbolic("x", 1.0, 0.0, 1.0, level)
             yield Composite(outside, inner, (2,), ((1, 2, 3), ()), candidate.error, candidate.rank + price)

@@ -14,10 +14,19 @@ from numpy.typing import NDArray
 from kanserve.network.functions import FUNCTIONS, finite_slope
 from kanserve.network.kan import Symbolic
 from kanserve.network.powers import exponent_of
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+STEPS_PER_ROUND = 6  # damped Gauss-Newton steps of a round
+# Rounds of refinement; between them, functions that no longer improve or are far behind are dropped.
+REFINEMENT_ROUNDS = 5
+# Loss on the coarse grid of constants, relative to the least, above which a function is not refined.
+HOPELESS_LOSS_RATIO = 1e3
+REFINEMENT_LOSS_RATIO = 1e2  # loss after a round, relative to the least, above which a function is refined no further
+ROUNDING = 1e-15  # rounding error of any fit, relative to a curve's largest value
+EDGE_CANDIDATES_COMPLEXITY_WEIGHT = 0.12  # penalty for a unit of complexity, in powers of ten of the error
+EDGE_CANDIDATES_OFFSET_COMPLEXITY = 0.3  # complexity of an offset d that is not 0, in units of the table of functions
 
 
 LIBRARY = (
@@ -80,7 +89,6 @@ def candidates_of_each(
 
     A degenerate curve has no candidates: over a single point, not finite, or without any weight.
     """
-    settings = SIMPLIFICATION.get()
     offered: list[dict[str, Candidate]] = [{} for _ in values]
     if not 0 < samples.half < np.inf:
         return tuple(() for _ in values)
@@ -91,7 +99,7 @@ def candidates_of_each(
         heights, totals = np.where(heights > 0, heights, 1.0)[told], totals[told]
         units = heights * np.sqrt(totals)
         curves, shares = values[told] / heights[:, None], weights[told] / totals[:, None]
-        floors = np.maximum(floor, settings.edge_candidates_rounding * units)
+        floors = np.maximum(floor, ROUNDING * units)
         starts = _begun(samples, curves, shares, floors / units, library)
         theta, losses = _polished(starts, samples.u, curves, shares)
     for start, at, loss in zip(starts, theta, losses, strict=True):
@@ -100,8 +108,8 @@ def candidates_of_each(
             symbolic = _canonical(start.name, at * (height, height, 1.0, 1.0), samples)
         if symbolic is None or not np.isfinite([loss, symbolic.a, symbolic.b, symbolic.c, symbolic.d]).all():
             continue
-        offset = settings.edge_candidates_offset_complexity if abs(symbolic.d) > 1e-9 * height else 0.0
-        worth = settings.edge_candidates_complexity_weight * (FUNCTIONS[start.name].complexity + offset)
+        offset = EDGE_CANDIDATES_OFFSET_COMPLEXITY if abs(symbolic.d) > 1e-9 * height else 0.0
+        worth = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * (FUNCTIONS[start.name].complexity + offset)
         error = float(np.sqrt(loss) * units[start.curve])
         candidate = Candidate(symbolic, error, float(np.log10(error + floors[start.curve])) + worth)
         own = offered[told[start.curve]]
@@ -161,11 +169,7 @@ def _begun(samples: Samples, values: Array, weights: Array, floor: Array, librar
             ]
     for k, ranked in enumerate(found):
         best = min((loss for loss, _ in ranked), default=0.0)
-        kept += [
-            start
-            for loss, start in ranked
-            if loss <= SIMPLIFICATION.get().edge_candidates_hopeless_loss_ratio * (best + floor[k] ** 2)
-        ]
+        kept += [start for loss, start in ranked if loss <= HOPELESS_LOSS_RATIO * (best + floor[k] ** 2)]
     return sorted(kept, key=lambda start: library.index(start.name))
 
 
@@ -224,13 +228,12 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
     All take the first steps together; then those continue that still improve and are not far behind the best of their
     curve.
     """
-    settings = SIMPLIFICATION.get()
     theta = np.array([start.theta for start in starts]).reshape(-1, 4)
     losses = np.full(len(starts), np.inf)
     damping = np.full(len(starts), 1e-3)
     curve = np.array([start.curve for start in starts], np.int64)
     going = np.arange(len(starts))
-    for _ in range(settings.edge_candidates_refinement_rounds):
+    for _ in range(REFINEMENT_ROUNDS):
         if len(going) == 0:
             break
         own = curve[going]
@@ -239,7 +242,7 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
             [starts[int(n)].name for n in going], theta[going], damping[going], u, values[own], root
         )
         best = np.array([losses[curve == k].min(initial=np.inf) for k in range(len(values))])
-        going = going[still & (losses[going] <= settings.edge_candidates_refinement_loss_ratio * best[own])]
+        going = going[still & (losses[going] <= REFINEMENT_LOSS_RATIO * best[own])]
     return theta, losses
 
 
@@ -253,7 +256,7 @@ def _descended(
         residual = _residuals(groups, theta, u, values, root)
         losses = (residual**2).sum(axis=1)
         going = np.isfinite(losses)
-        for _ in range(SIMPLIFICATION.get().edge_candidates_steps_per_round):
+        for _ in range(STEPS_PER_ROUND):
             trial = theta + _step(groups, theta, free, u, root, residual, damping)
             new = _residuals(groups, trial, u, values, root)
             reached = (new**2).sum(axis=1)

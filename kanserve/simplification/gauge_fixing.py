@@ -12,27 +12,27 @@ import numpy as np
 from kanserve.network.evaluate import base
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import design, fit_coefficients, span
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
-from kanserve.simplification.validation import Array, Judge, free_parameters, refit
+from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, Array, Judge, free_parameters, refit
+
+REFIT_STEPS = 30  # steps of the refit at each strength of smoothing, and of the last refit without the added smoothing
 
 STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def straightened(kan: Kan, one: Judge) -> Kan:
     """The network with straightened splines, or unchanged if that costs more than `one` accepts."""
-    settings = SIMPLIFICATION.get()
-    if kan.symbolic or free_parameters(kan) > settings.validation_most_parameters:
+    if kan.symbolic or free_parameters(kan) > VALIDATION_MOST_PARAMETERS:
         return kan
     best = one.losses(kan)
     straight = without_base(kan)
     for strength in STRENGTHS:
         if strength <= one.smooth:
             continue
-        straighter = refit(straight, replace(one, smooth=strength), settings.gauge_fixing_refit_steps)
+        straighter = refit(straight, replace(one, smooth=strength), REFIT_STEPS)
         if not one.accepts(one.losses(straighter), best):
             break
         straight = straighter
-    straight = refit(straight, one, settings.gauge_fixing_refit_steps)
+    straight = refit(straight, one, REFIT_STEPS)
     return straight if one.accepts(one.losses(straight), best) else kan
 
 

@@ -10,9 +10,15 @@ from dataclasses import dataclass
 
 from kanserve.network.kan import Kan
 from kanserve.simplification.activations import answers
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.validation import Judge, free_parameters, refit
 from kanserve.train.common.grids import regrid
+
+REFIT_STEPS = 30  # steps of the refit on each finer grid
+# Error that is small enough if it is still falling, in standard deviations of the outputs.
+GRID_REFINEMENT_EXPLAINED_ERROR = 1e-2
+# An error falls if it is at most this times that on the grid before; the right shape often gets far below.
+FALLING_RATIO = 0.7
+PATIENCE = 2  # grids on which the error does not fall before early stopping: one grid may have unfavourable knots
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +32,15 @@ class Finer:
 
 def refined(kan: Kan, one: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
     """The network on each of ever finer grids, as long as that helps and it has at most `most` parameters."""
-    settings = SIMPLIFICATION.get()
     error = one.error_of(answers(kan, one.learn.x))
     strikes = 0
     for intervals in grids:
         moved = regrid(kan, one.x, intervals)
         if free_parameters(moved) > most:
             return
-        before, kan = error, refit(moved, one, settings.grid_refinement_refit_steps)
+        before, kan = error, refit(moved, one, REFIT_STEPS)
         error = one.error_of(answers(kan, one.learn.x))
-        yield Finer(kan, error, error <= settings.grid_refinement_falling_ratio * before)
-        strikes += error > settings.grid_refinement_falling_ratio * before
-        if strikes == settings.grid_refinement_patience or (
-            strikes and error > settings.grid_refinement_explained_error
-        ):
+        yield Finer(kan, error, error <= FALLING_RATIO * before)
+        strikes += error > FALLING_RATIO * before
+        if strikes == PATIENCE or (strikes and error > GRID_REFINEMENT_EXPLAINED_ERROR):
             return

@@ -12,9 +12,11 @@ from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.network.splines import fit_coefficients, span
 from kanserve.simplification.activations import values
 from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import Judge, refit
+
+REFIT_STEPS = 20  # steps of the refit after all chains are merged
+POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted anew
 
 
 def without_chains(kan: Kan, one: Judge) -> Kan:
@@ -26,7 +28,7 @@ def without_chains(kan: Kan, one: Judge) -> Kan:
     for first, second in pairs:
         joined = _joined(changed, first, second)
         changed = changed if joined is None else joined
-    changed = refit(changed, one, SIMPLIFICATION.get().merge_1d_chains_refit_steps)
+    changed = refit(changed, one, REFIT_STEPS)
     sound = np.isfinite(values(changed, one.x)[-1]).all()
     return changed if sound and one.accepts(one.losses(changed), one.losses(kan)) else kan
 
@@ -58,7 +60,7 @@ def _joined(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     u = np.linspace(
         *span(layer.knots[i], layer.order),
-        SIMPLIFICATION.get().merge_1d_chains_points_per_coefficient * layer.coefficients.shape[2],
+        POINTS_PER_COEFFICIENT * layer.coefficients.shape[2],
     )
     given = layer.subnode_scale[j] * spline(layer, j, i, u) + layer.subnode_bias[j]
     wanted = spline(after, o, q, layer.node_scale[q] * given + layer.node_bias[q])

@@ -14,14 +14,17 @@ import numpy as np
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span, uniform_knots
 from kanserve.simplification.edge_removal import no_edges, without_dead_nodes, without_edges
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.validation import Array, Judge
+
+RESTARTS = 12  # restarts of merged nodes, at most
+NOISE = 0.02  # standard deviation of the noise in the coefficients of a restarted node's lines
+OUTGOING_SPREAD = 0.1  # standard deviation of the coefficients of its outgoing edges
 
 
 def merged(kan: Kan, one: Judge, seed: int) -> Iterator[Kan]:
     """Up to 12 networks with one hidden node less, to be refitted; none if no node has all inputs of another."""
     pairs = [(depth, *pair) for depth in range(len(kan.layers) - 1) for pair in _mergeable(kan.layers[depth])]
-    for attempt in range(SIMPLIFICATION.get().merge_nodes_restarts if pairs else 0):
+    for attempt in range(RESTARTS if pairs else 0):
         depth, kept, dropped = pairs[attempt % len(pairs)]
         generator = np.random.default_rng([seed, attempt])
         gone = no_edges(kan)
@@ -47,20 +50,17 @@ def _mergeable(layer: Layer) -> list[tuple[int, int]]:
 
 def _begun_anew(kan: Kan, depth: int, node: int, generator: np.random.Generator) -> Kan:
     """The network with one node restarted as a sum of random lines, on [-1, 1], with small random outgoing edges."""
-    settings = SIMPLIFICATION.get()
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)
     inputs = np.flatnonzero(layer.alive[node])
     for i in inputs:
         line = generator.choice([-1.0, 1.0]) * _line(layer, int(i)) / len(inputs)
-        coefficients[node, i] = line + generator.normal(0, settings.merge_nodes_noise, len(line))
+        coefficients[node, i] = line + generator.normal(0, NOISE, len(line))
     base_weight[node] = 0.0
     bias = np.array(layer.subnode_bias)
     bias[node] = 0.0
     out, out_base, knots = np.array(after.coefficients), np.array(after.base_weight), np.array(after.knots)
-    out[:, node] = np.where(
-        after.alive[:, node, None], generator.normal(0, settings.merge_nodes_outgoing_spread, out[:, node].shape), 0.0
-    )
+    out[:, node] = np.where(after.alive[:, node, None], generator.normal(0, OUTGOING_SPREAD, out[:, node].shape), 0.0)
     out_base[:, node] = 0.0
     knots[node] = uniform_knots(-1, 1, after.intervals, after.order)
     first = replace(layer, coefficients=coefficients, base_weight=base_weight, subnode_bias=bias)

@@ -14,7 +14,11 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import fit_coefficients, span, uniform_knots
 from kanserve.simplification.edge_candidates import Array, Samples
 from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
+
+GRID_MARGIN = 0.02  # width by which the grid exceeds a product's values on each side, relative to their range
+LEAST_POWER = 0.05  # lower bound of |p|: below it, the factor is not a power but some other curve
+LARGEST_POWER = 20.0  # upper bound of |p|, for the same reason
+POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted anew
 
 
 def may_take_powers(kan: Kan, place: EdgeIndex) -> bool:
@@ -40,7 +44,6 @@ def as_factor(kan: Kan, place: EdgeIndex, samples: Samples) -> Samples:
 def power_of(samples: Samples) -> tuple[float, float, float] | None:
     """k, p and the weighted error of the best k·|z - natural|^p; None if z - natural or the values change sign, or p is
     out of bounds."""
-    settings = SIMPLIFICATION.get()
     t, s = samples.z - samples.natural, samples.values
     if not (samples.low > samples.natural or samples.high < samples.natural) or not (s.min() > 0 or s.max() < 0):
         return None
@@ -52,12 +55,7 @@ def power_of(samples: Samples) -> tuple[float, float, float] | None:
         p = float((shares * along) @ log_s / ((shares * along) @ along))
         k = float(np.sign(s[0]) * np.exp(shares @ (log_s - p * log_t)))
         error = float(np.sqrt(np.mean(samples.weights * (k * np.abs(t) ** p - s) ** 2)))
-    return (
-        (k, p, error)
-        if settings.product_powers_least_power < abs(p) < settings.product_powers_largest_power
-        and np.isfinite([k, error]).all()
-        else None
-    )
+    return (k, p, error) if LEAST_POWER < abs(p) < LARGEST_POWER and np.isfinite([k, error]).all() else None
 
 
 def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float, values: Sequence[Array]) -> Kan | None:
@@ -100,14 +98,13 @@ def _neutral(layer: Layer, group: range, node: int) -> Layer:
 
 def _following(after: Layer, node: int, product: Array, before: Callable[[Array], Array]) -> Layer | None:
     """The layer with the splines of one node refitted to take the `product` (N,), of which the node was `before`."""
-    settings = SIMPLIFICATION.get()
     low, high = float(product.min()), float(product.max())
     if not np.isfinite([low, high]).all() or low == high:
         return None
-    pad = settings.product_powers_grid_margin * (high - low)
+    pad = GRID_MARGIN * (high - low)
     knots, coefficients = np.array(after.knots), np.array(after.coefficients)
     knots[node] = uniform_knots(low - pad, high + pad, after.intervals, after.order)
-    u = np.linspace(low, high, settings.product_powers_points_per_coefficient * coefficients.shape[2])
+    u = np.linspace(low, high, POINTS_PER_COEFFICIENT * coefficients.shape[2])
     reached = before(u)
     for o in np.flatnonzero(after.spline_mask[:, node]).tolist():
         told = spline(after, o, node, reached)
@@ -121,7 +118,7 @@ def _powered_spline(layer: Layer, j: int, i: int, p: float) -> Array:
     """The coefficients of a power of a spline of the layer, on the same grid; NaN if it is not finite."""
     points = np.linspace(
         *span(layer.knots[i], layer.order),
-        SIMPLIFICATION.get().product_powers_points_per_coefficient * layer.coefficients.shape[2],
+        POINTS_PER_COEFFICIENT * layer.coefficients.shape[2],
     )
     wanted = _powered(spline(layer, j, i, points), p)
     if not np.isfinite(wanted).all():

@@ -22,12 +22,13 @@ from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
-from kanserve.simplification.grid_refinement import refined
+from kanserve.simplification.grid_refinement import GRID_REFINEMENT_EXPLAINED_ERROR, refined
 from kanserve.simplification.merge_nodes import merged
 from kanserve.simplification.removal_order import Removal
-from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.simplification.validation import (
+    VALIDATION_DEFAULT_TOLERANCE,
+    VALIDATION_MOST_PARAMETERS,
     Array,
     Judge,
     SimplifyReport,
@@ -40,7 +41,16 @@ from kanserve.simplification.validation import (
 from kanserve.train.common.encoded_data import in_numbers, samples_for
 from kanserve.train.common.events import reporting
 from kanserve.train.common.grids import regrid
-from kanserve.train.common.scoped_settings import scoped
+
+# A removal is given up if its error exceeds this times the tolerance or the best error, whichever is larger.
+HOPELESS_ERROR_RATIO = 20.0
+PATIENCE = 6  # single removals to try, the least important first, before there is nothing to remove
+# Error, relative to the tolerance, up to which the grid may be the cause, so that a finer one is tried.
+NEAR_ERROR_RATIO = 3.0
+NOISY_ERROR = 0.05  # error, in standard deviations of the outputs, above which the data count as noisy
+ROWS_PER_PARAMETER = 2  # rows, counted once per output, per parameter that leave-one-out validation needs
+# Intervals during the search, at most. The prototype had 5 to 10.
+COARSE_INTERVALS = 5
 
 STEPS = (10, 20)
 """Steps of a refit; after the first ten, good results are accepted and hopeless ones given up."""
@@ -81,7 +91,6 @@ class _State:
 
 
 @names_parameters()
-@scoped(SIMPLIFICATION)
 def prune(
     kan: Kan,
     data: TrainingData,
@@ -90,7 +99,6 @@ def prune(
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
     progress: bool | SimplifyReport = False,
-    settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The network without the nodes, inputs and edges that the data do not need, refitted on four fifths of the rows.
 
@@ -122,8 +130,6 @@ def prune(
     progress : bool or callable, default=False
         True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
         called with each step that is kept, a `SimplifyStep`.
-    settings : SimplificationSettings, optional
-        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -155,22 +161,19 @@ def prune(
 
 def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
     """As `prune`, by a judge, whose tolerance is found from the data if `found`; also returns the updated judge."""
-    settings = SIMPLIFICATION.get()
     # Refitted first without the held-out rows, which its training may have seen, for a fair comparison.
     whole, one = smoothed(kan, _judging_best(kan, one))
     losses = one.losses(whole)
-    coarse = _coarser(
-        whole, one, min(settings.pruning_coarse_intervals, max(layer.intervals for layer in whole.layers) // 2)
-    )
+    coarse = _coarser(whole, one, min(COARSE_INTERVALS, max(layer.intervals for layer in whole.layers) // 2))
     if found:
         one = replace(one, tolerance=_allowance(losses, coarse, one))
-    loose = replace(one, tolerance=max(one.tolerance, settings.validation_default_tolerance))
+    loose = replace(one, tolerance=max(one.tolerance, VALIDATION_DEFAULT_TOLERANCE))
     run = _Run(one, loose, whole, losses, found, report)
     _tell(report, "before pruning", whole, losses)
     start = _state(run, whole, losses, losses)
     if (
         coarse is not None
-        and coarse.layers[0].intervals == settings.pruning_coarse_intervals
+        and coarse.layers[0].intervals == COARSE_INTERVALS
         and _near(loose, one.losses(coarse), losses)
     ):
         start = _state(run, coarse, one.losses(coarse), one.losses(coarse))
@@ -182,11 +185,10 @@ def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyRepo
 
 def _judging_best(kan: Kan, one: Judge) -> Judge:
     """The judge with leave-one-out validation if the data are noisy, so that chance matters least."""
-    settings = SIMPLIFICATION.get()
     few = free_parameters(kan) <= min(
-        settings.validation_most_parameters, one.x.shape[0] * len(kan.outputs) / settings.pruning_rows_per_parameter
+        VALIDATION_MOST_PARAMETERS, one.x.shape[0] * len(kan.outputs) / ROWS_PER_PARAMETER
     )
-    noisy = not kan.classes and one.losses(kan).mean() > settings.pruning_noisy_error**2
+    noisy = not kan.classes and one.losses(kan).mean() > NOISY_ERROR**2
     return one.leaving_out() if few and noisy else one
 
 
@@ -195,20 +197,15 @@ def _coarser(kan: Kan, one: Judge, intervals: int) -> Kan | None:
     if kan.symbolic or not 1 <= intervals < min(layer.intervals for layer in kan.layers):
         return None
     moved = regrid(kan, one.x, intervals)
-    return (
-        None
-        if free_parameters(moved) > SIMPLIFICATION.get().validation_most_parameters
-        else refit(moved, one, sum(STEPS))
-    )
+    return None if free_parameters(moved) > VALIDATION_MOST_PARAMETERS else refit(moved, one, sum(STEPS))
 
 
 def _allowance(losses: Array, coarse: Kan | None, one: Judge) -> float:
     """The root mean square error that the network would gain on a grid half as fine, at most 1 %."""
-    settings = SIMPLIFICATION.get()
     if coarse is None:
-        return settings.validation_default_tolerance
+        return VALIDATION_DEFAULT_TOLERANCE
     lost = float(one.losses(coarse).mean() - losses.mean())
-    return float(np.sqrt(np.clip(lost, 0.0, settings.validation_default_tolerance**2)))
+    return float(np.sqrt(np.clip(lost, 0.0, VALIDATION_DEFAULT_TOLERANCE**2)))
 
 
 def _settled(run: _Run, start: _State) -> _State | None:
@@ -249,11 +246,7 @@ def _eliminated(
     handful = max(1, len(candidates(state.kan, state.seen)) // 4)
     while True:
         found = candidates(state.kan, state.seen)
-        attempts = (
-            [found[:handful]]
-            if handful > 1
-            else [[single] for single in found[: SIMPLIFICATION.get().pruning_patience]]
-        )
+        attempts = [found[:handful]] if handful > 1 else [[single] for single in found[:PATIENCE]]
         smaller = next((after for attempt in attempts if (after := _without(run, state, attempt, accepted))), None)
         if smaller is not None:
             state = smaller
@@ -287,9 +280,8 @@ def _refitted(
     run: _Run, state: _State, smaller: Kan, action: str, accepted: Rule, steps: tuple[int, ...] = STEPS
 ) -> _State | None:
     """The state with the smaller network refitted, if it is accepted on its grids or on finer ones."""
-    settings = SIMPLIFICATION.get()
     one = run.loose
-    large = free_parameters(smaller) > settings.validation_most_parameters
+    large = free_parameters(smaller) > VALIDATION_MOST_PARAMETERS
     best = float(np.sqrt(state.best.mean()))
     losses = state.losses
     for some in steps[:1] if large else steps:
@@ -297,9 +289,9 @@ def _refitted(
         losses = one.losses(smaller)
         if one.accepts(losses, state.best) and (after := _accepted(run, state, smaller, losses, action, accepted)):
             return after
-        if losses.mean() > (settings.pruning_hopeless_error_ratio * max(one.tolerance, best)) ** 2:
+        if losses.mean() > (HOPELESS_ERROR_RATIO * max(one.tolerance, best)) ** 2:
             return None
-    if large or smaller.symbolic or losses.mean() > (settings.pruning_near_error_ratio * one.tolerance) ** 2:
+    if large or smaller.symbolic or losses.mean() > (NEAR_ERROR_RATIO * one.tolerance) ** 2:
         return None
     intervals = 2 * max(layer.intervals for layer in smaller.layers)
     for finer in refined(smaller, one, (intervals,), free_parameters(run.whole)):
@@ -337,11 +329,7 @@ def _held(run: _Run, state: _State) -> _State | None:
         kan, error, falling, losses = finer.kan, finer.error, finer.falling, one.losses(finer.kan)
         if one.accepts(losses, best):
             return replace(state, held=kan)
-    if (
-        run.found
-        and falling
-        and max(error, np.sqrt(losses.mean())) <= SIMPLIFICATION.get().grid_refinement_explained_error
-    ):
+    if run.found and falling and max(error, np.sqrt(losses.mean())) <= GRID_REFINEMENT_EXPLAINED_ERROR:
         return replace(state, held=kan)
     return None
 
@@ -360,7 +348,7 @@ def _state(run: _Run, kan: Kan, losses: Array, best: Array) -> _State:
 
 def _near(one: Judge, losses: Array, best: Array) -> bool:
     """Whether losses exceed the best by so little that a finer grid may make up for it."""
-    return bool(losses.mean() <= best.mean() + (SIMPLIFICATION.get().pruning_near_error_ratio * one.tolerance) ** 2)
+    return bool(losses.mean() <= best.mean() + (NEAR_ERROR_RATIO * one.tolerance) ** 2)
 
 
 def _tell(report: SimplifyReport | None, action: str, kan: Kan, losses: Array) -> None:

@@ -16,6 +16,8 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.simplification.composites import Composite, composites
 from kanserve.simplification.edge_candidates import (
+    EDGE_CANDIDATES_COMPLEXITY_WEIGHT,
+    EDGE_CANDIDATES_OFFSET_COMPLEXITY,
     Array,
     Candidate,
     Samples,
@@ -25,9 +27,11 @@ from kanserve.simplification.edge_candidates import (
 )
 from kanserve.simplification.insert_composite import with_inner
 from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import named
 from kanserve.train.lm.parameter_vector import Constant
+
+# Composites are tried if every single function's error is above this times the error floor.
+COMPOSITE_ERROR_RATIO = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +101,7 @@ def further_offers(
     if role.alone:
         found += [_dropped(offer, role.level, samples.natural) for offer in plain]
         found += [_held(place, candidate) for candidate in _without_constant(samples, role.level, floor, library)]
-    if found and min(offer.error for offer in found) > SIMPLIFICATION.get().replacements_composite_error_ratio * floor:
+    if found and min(offer.error for offer in found) > COMPOSITE_ERROR_RATIO * floor:
         composed = composites(samples, floor, library, level=role.level, rates=role.rates)
         found += [_of_two(place, composite, role.traded) for composite in composed]
     found += _powers(kan, place, samples, values, floor)
@@ -125,13 +129,12 @@ def _held(place: EdgeIndex, one: Candidate) -> Offer:
 
 def _dropped(one: Offer, level: float, natural: float) -> Offer:
     """The offer with its constant left to another term; a line becomes the feature itself."""
-    settings = SIMPLIFICATION.get()
     symbolic = replace(one.symbolic, d=level, b=-natural if one.symbolic.function == "x" else one.symbolic.b)
     return replace(
         one,
         symbolic=symbolic,
         held=(3,),
-        rank=one.rank - settings.edge_candidates_complexity_weight * settings.edge_candidates_offset_complexity,
+        rank=one.rank - EDGE_CANDIDATES_COMPLEXITY_WEIGHT * EDGE_CANDIDATES_OFFSET_COMPLEXITY,
     )
 
 
@@ -150,10 +153,7 @@ def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array
         depth, j, i = place
         symbolic = changed.layers[depth].edge(j, i)
         assert isinstance(symbolic, Symbolic)
-        rank = (
-            float(np.log10(error + floor))
-            + SIMPLIFICATION.get().edge_candidates_complexity_weight * FUNCTIONS["x"].complexity
-        )
+        rank = float(np.log10(error + floor)) + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * FUNCTIONS["x"].complexity
         yield Offer(place, symbolic, error, rank, held=(3,), changed=changed)
 
 
@@ -172,10 +172,7 @@ def _without_constant(samples: Samples, level: float, floor: float, library: Seq
             error = float(np.sqrt(np.mean(weights * (c * shape - values) ** 2)))
         if np.isfinite([c, error]).all():
             symbolic = Symbolic(name, 1.0, b, c, level)
-            rank = (
-                float(np.log10(error + floor))
-                + SIMPLIFICATION.get().edge_candidates_complexity_weight * FUNCTIONS[name].complexity
-            )
+            rank = float(np.log10(error + floor)) + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * FUNCTIONS[name].complexity
             yield Candidate(symbolic, error, rank)
 
 

@@ -5,7 +5,10 @@ import numpy as np
 from kanserve.network.evaluate import activations, edge, edge_slopes, edges, subnodes
 from kanserve.network.kan import Kan
 from kanserve.simplification.edge_candidates import Array, Samples
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
+
+EDGE_CANDIDATES_POINTS = 160  # points, at most, that represent an edge
+ROWS = 2000  # rows, at most, on which sensitivities are computed
+LEAST_WEIGHT = 1e-6  # least weight of a point, relative to the largest weight of its edge
 
 
 def samples(
@@ -20,11 +23,7 @@ def samples(
     keep = np.isfinite(values[-1]).all(axis=1)
     found = {}
     chosen = np.flatnonzero(keep)
-    chosen = (
-        chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), SIMPLIFICATION.get().sensitivity_rows)).astype(int)]
-        if len(chosen)
-        else chosen
-    )
+    chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), ROWS)).astype(int)] if len(chosen) else chosen
     first = 0 if only is None else only[0]
     weights = _squared_sensitivities(kan, [v[chosen] for v in values], spread, first)
     for depth, layer in enumerate(kan.layers):
@@ -49,16 +48,13 @@ def samples(
 
 def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
     """The points sorted by z and reduced to 160: the middle point of each group, with the group's mean weight."""
-    settings = SIMPLIFICATION.get()
     order = np.argsort(z, kind="stable")
-    groups = [
-        group for group in np.array_split(order, min(settings.edge_candidates_points, max(len(order), 1))) if len(group)
-    ]
+    groups = [group for group in np.array_split(order, min(EDGE_CANDIDATES_POINTS, max(len(order), 1))) if len(group)]
     middle = np.array([group[len(group) // 2] for group in groups], np.int64)
     if len(middle) > 1:
         middle[0], middle[-1] = order[0], order[-1]
     weight = np.array([weights[group].mean() for group in groups])
-    floor = settings.sensitivity_least_weight * weight.max(initial=0.0) + np.finfo(np.float64).tiny
+    floor = LEAST_WEIGHT * weight.max(initial=0.0) + np.finfo(np.float64).tiny
     return z[middle], values[middle], np.maximum(weight, floor)
 
 

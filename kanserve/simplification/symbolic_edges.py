@@ -8,9 +8,10 @@ import numpy as np
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic
-from kanserve.simplification.edge_candidates import Array, within_domain
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
+from kanserve.simplification.edge_candidates import EDGE_CANDIDATES_OFFSET_COMPLEXITY, Array, within_domain
 from kanserve.train.lm.parameter_vector import carriers
+
+SYMBOLIC_EDGES_SPLINE_COMPLEXITY = 5.0  # complexity of a spline, in units of the table of functions
 
 
 def named(kan: Kan, names: Mapping[EdgeIndex, Symbolic]) -> Kan:
@@ -54,13 +55,12 @@ def domains_hold(kan: Kan, values: Sequence[Array]) -> bool:
 
 def price(kan: Kan) -> float:
     """The complexity of all edges together, except those that only carry a value from layer to layer."""
-    settings = SIMPLIFICATION.get()
     total = 0.0
     for depth, layer in enumerate(kan.layers):
-        total += settings.symbolic_edges_spline_complexity * float(layer.spline_mask.sum())
+        total += SYMBOLIC_EDGES_SPLINE_COMPLEXITY * float(layer.spline_mask.sum())
         costs = layer.symbolic_mask & ~carriers(layer)[:, None] if depth + 1 < len(kan.layers) else layer.symbolic_mask
         for j, i in np.argwhere(costs):
-            total += FUNCTIONS[
-                str(layer.functions[j, i])
-            ].complexity + settings.edge_candidates_offset_complexity * float(layer.affine[j, i, 3] != 0)
+            total += FUNCTIONS[str(layer.functions[j, i])].complexity + EDGE_CANDIDATES_OFFSET_COMPLEXITY * float(
+                layer.affine[j, i, 3] != 0
+            )
     return total

@@ -27,12 +27,37 @@ from kanserve.simplification.gauge_fixing import straightened
 from kanserve.simplification.merge_1d_chains import without_chains
 from kanserve.simplification.replacements import Named, Offer, Role, further_offers, offers, put_in, roles
 from kanserve.simplification.sensitivity import samples
-from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.simplification.symbolic_edges import domains_hold, price, splines
-from kanserve.simplification.validation import Judge, SimplifyReport, SimplifyStep, judge, refit, smoothed
+from kanserve.simplification.validation import (
+    VALIDATION_LAST_STEPS,
+    Judge,
+    SimplifyReport,
+    SimplifyStep,
+    judge,
+    refit,
+    smoothed,
+)
 from kanserve.train.common.encoded_data import in_numbers, samples_for
 from kanserve.train.common.events import reporting
-from kanserve.train.common.scoped_settings import scoped
+
+# States kept after each step of the beam search. Prototype's value; greedy search lost one law of 30.
+BEAM_WIDTH = 3
+MANY_EDGES = 12  # number of splines above which the most certain quarter is named at once, and composites are not tried
+# A straight line whose error is below this times the network's error is accepted without a search.
+LINE_ERROR_RATIO = 0.3
+# Largest error of a function to try edge by edge, relative to the tolerance or the current error, if larger.
+NEAR_ERROR_RATIO = 3.0
+# Error, relative to the tolerance or the splines' error, if larger, above which naming all edges is given up.
+HOPELESS_ERROR_RATIO = 10.0
+EXACT_ERROR = 1e-10  # error, in standard deviations of the outputs, up to which named functions are exact
+LEAST_NOISE_RATIO = 0.7  # least error of named functions, relative to the splines' error, if both errors are noise
+LARGEST_NOISE_RATIO = 1.3  # largest error of named functions, relative to the splines' error, if both errors are noise
+# The search with composites stops above this times the error of the splines or of single functions, if larger.
+DEEP_ERROR_RATIO = 3.0
+DEEP_EDGES = 3  # number of edges on which composites and variants are tried, the most certain first
+DEEP_OFFERS = 2  # composites and variants to try on each of these edges, in addition to single functions
+# Steps of the joint refit after each name. Prototype's value; a single step lost two laws of 30.
+REFIT_STEPS = 12
 
 OFFERS = (5, 3)
 """Functions tried on a state's most certain edge, and on its second."""
@@ -77,7 +102,6 @@ class _Search:
 
 
 @names_parameters()
-@scoped(SIMPLIFICATION)
 def symbolify(
     kan: Kan,
     data: TrainingData,
@@ -89,7 +113,6 @@ def symbolify(
     tolerance: float | Literal["auto"] = "auto",
     seed: int = 0,
     progress: bool | SimplifyReport = False,
-    settings: SimplificationSettings | None = None,
 ) -> Kan:
     """The network with splines replaced by named functions, refitted on four fifths of the rows.
 
@@ -118,8 +141,6 @@ def symbolify(
     progress : bool or callable, default=False
         True shows the progress: in a notebook as a picture, elsewhere as lines on the standard error. A callable is
         called with each step that is kept, a `SimplifyStep`.
-    settings : SimplificationSettings, optional
-        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -143,7 +164,6 @@ def symbolify(
     True
     """
     require_kan(kan)
-    settings = SIMPLIFICATION.get()
     if isinstance(functions, str):
         raise InputError(f"functions must be a list of names, as in ['sin', 'exp']; got {functions!r:.80}.")
     for name in functions:
@@ -151,23 +171,17 @@ def symbolify(
     first, samples = kan, samples_for(kan, data, target)
     kan, rows = in_numbers(kan, samples)
     _, one = smoothed(kan, judge(kan, rows, tolerance, seed))
-    straight = without_chains(straightened(refit(kan, one, settings.symbolification_refit_steps), one), one)
+    straight = without_chains(straightened(refit(kan, one, REFIT_STEPS), one), one)
     one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them
     error = one.error_of(activations.answers(straight, one.learn.x))
     with reporting(progress) as report:
         search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
         start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
         _tell(report, "before named functions", start)
-        astray = settings.symbolification_hopeless_error_ratio**2 * max(one.tolerance**2, float(start.losses.mean()))
+        astray = HOPELESS_ERROR_RATIO**2 * max(one.tolerance**2, float(start.losses.mean()))
         chosen = _all_named(search, start, np.inf if all_edges else astray)
-        if (
-            chosen is not None
-            and not _as_good(chosen, error, one)
-            and len(splines(straight)) <= settings.symbolification_many_edges
-        ):
-            most = settings.symbolification_deep_error_ratio**2 * max(
-                float(state.losses.mean()) for state in (chosen, start)
-            )
+        if chosen is not None and not _as_good(chosen, error, one) and len(splines(straight)) <= MANY_EDGES:
+            most = DEEP_ERROR_RATIO**2 * max(float(state.losses.mean()) for state in (chosen, start))
             deeper = _all_named(replace(search, deep=True), start, most)
             chosen = min((state for state in (chosen, deeper) if state), key=lambda state: state.score)
         if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
@@ -181,14 +195,8 @@ def _as_good(chosen: _State, error: float, one: Judge) -> bool:
 
     If their error is far less, that of the splines was not noise, and the data have none.
     """
-    settings = SIMPLIFICATION.get()
     left = one.error_of(activations.answers(chosen.kan, one.learn.x))
-    return (
-        left <= settings.symbolification_exact_error
-        or settings.symbolification_least_noise_ratio * error
-        <= left
-        <= settings.symbolification_largest_noise_ratio * error
-    )
+    return left <= EXACT_ERROR or LEAST_NOISE_RATIO * error <= left <= LARGEST_NOISE_RATIO * error
 
 
 def _all_named(search: _Search, start: _State, astray: float) -> _State | None:
@@ -220,8 +228,7 @@ def _some_named(search: _Search, start: _State) -> _State:
             near = [
                 offer
                 for offer in choice.offers[place]
-                if offer.error
-                <= SIMPLIFICATION.get().symbolification_near_error_ratio * max(one.tolerance, choice.error)
+                if offer.error <= NEAR_ERROR_RATIO * max(one.tolerance, choice.error)
             ]
             children = _judged_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
             accepted = [child for child in children if one.accepts(child.losses, best)]
@@ -264,7 +271,7 @@ def _choice(search: _Search, state: _State) -> _Choice:
 
     surest = sorted(found, key=rank)
     if search.deep:
-        for place in surest[: SIMPLIFICATION.get().symbolification_deep_edges]:
+        for place in surest[:DEEP_EDGES]:
             more = further_offers(state.kan, parts[place], points[place], found[place], values, floor, search.functions)
             found[place] = more
         surest = sorted(found, key=rank)
@@ -276,17 +283,16 @@ def _together(choice: _Choice, deep: bool) -> list[Offer]:
 
     In a deep search, a line whose constant may belong to another term is searched too.
     """
-    settings = SIMPLIFICATION.get()
     best = [choice.offers[place][0] for place in choice.surest if choice.offers[place]]
     lines = [
         offer
         for offer in best
         if offer.symbolic.function == "x"
         and offer.plain
-        and offer.error < settings.symbolification_line_error_ratio * choice.error
+        and offer.error < LINE_ERROR_RATIO * choice.error
         and not (deep and choice.roles[offer.place].traded)
     ]
-    if lines or len(choice.surest) <= settings.symbolification_many_edges:
+    if lines or len(choice.surest) <= MANY_EDGES:
         return lines
     return [offer for offer in best[: len(choice.surest) // 4] if offer.plain]
 
@@ -298,7 +304,7 @@ def _tried(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]])
         plain = [offer for offer in offered[place] if offer.plain]
         special = [offer for offer in offered[place] if not offer.plain]
         lines = [offer for offer in plain[count:] if offer.symbolic.function == "x"]
-        chosen += [*plain[:count], *lines, *special[: SIMPLIFICATION.get().symbolification_deep_offers]]
+        chosen += [*plain[:count], *lines, *special[:DEEP_OFFERS]]
     return chosen
 
 
@@ -316,7 +322,7 @@ def _judged_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offe
 def _judged(search: _Search, net: Named, floor: float, steps: int | None = None) -> _State | None:
     """The network after a joint refit; None if it is not finite on every row or leaves a domain."""
     one = search.judge
-    steps = SIMPLIFICATION.get().symbolification_refit_steps if steps is None else steps
+    steps = REFIT_STEPS if steps is None else steps
     refitted = refit(net.kan, one, steps, net.fixed)
     values = activations.values(refitted, one.x)
     answers = values[-1]
@@ -330,7 +336,7 @@ def _judged(search: _Search, net: Named, floor: float, steps: int | None = None)
 
 def _finished(search: _Search, state: _State) -> _State:
     """The state after a long refit, unless that leaves a domain."""
-    return _judged(search, state.net, 0.0, SIMPLIFICATION.get().validation_last_steps) or state
+    return _judged(search, state.net, 0.0, VALIDATION_LAST_STEPS) or state
 
 
 def _fittest(states: list[_State]) -> list[_State]:
@@ -339,7 +345,7 @@ def _fittest(states: list[_State]) -> list[_State]:
     for state in sorted(states, key=lambda state: state.score):
         key = tuple(layer.functions.tobytes() for layer in state.kan.layers)
         by_names.setdefault(key, state)
-    return list(by_names.values())[: SIMPLIFICATION.get().symbolification_beam_width]
+    return list(by_names.values())[:BEAM_WIDTH]
 
 
 def _names(kan: Kan) -> list[str]:

@@ -14,7 +14,6 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.renamed_names import warn_renamed
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.leave_one_out import loo_factor
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.events import Event
@@ -23,6 +22,27 @@ from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant
 
 Array = NDArray[np.float64]
+
+HELD_OUT_SHARE = 0.2  # share of the rows that is held out for validation
+MOST_ROWS = 5000  # training rows, and likewise held-out rows, that are used, at most
+# Tolerance, in standard deviations of the outputs: of "auto" at first and at most, and the least of the loose rule of
+# pruning.
+VALIDATION_DEFAULT_TOLERANCE = 1e-2
+# Least ridge penalty. Prototype's value: from 1e-8 on, the penalty limited the accuracy.
+LEAST_RIDGE = 1e-12
+RIDGE_PER_SMOOTHING = 0.1  # ridge penalty, relative to the strength of smoothing
+SMOOTHING_STEPS = 15  # steps of the refit at each strength of smoothing
+VALIDATION_LAST_STEPS = 100  # steps of the last refit
+LARGEST_LOSS_INCREASE = 0.2  # largest increase of the loss that chance may explain, relative to the best loss
+CROSS_VALIDATION_ROWS = 1000  # rows up to which a classifier is validated by cross-validation
+FOLDS = 5  # folds of this cross-validation
+FOLD_STEPS = 8  # steps of the refit of a fold, which continues from the given network
+SMOOTHING_LOSS_RATIO = 2.0  # smoothing is not increased further when the loss exceeds this times the least one
+REGRID_ERROR_RATIO = 1.1  # grids that move may increase the error to this times the error before
+REGRID_ERROR_MARGIN = 1e-3  # increase of the error that is allowed in addition, in standard deviations of the outputs
+GRID_MARGIN = 0.02  # distance, relative to a grid's width, by which values may exceed it before it moves
+LEAST_GRID_USE = 0.6  # share of a grid that values must use, or it moves
+VALIDATION_MOST_PARAMETERS = 1500  # number of parameters above which a network is not refitted
 
 SMOOTHNESS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
 
@@ -100,15 +120,14 @@ class Judge:
     @property
     def ridge(self) -> float:
         """The ridge penalty on all coefficients, which grows with the smoothing."""
-        settings = SIMPLIFICATION.get()
-        return max(settings.validation_least_ridge, settings.validation_ridge_per_smoothing * self.smooth)
+        return max(LEAST_RIDGE, RIDGE_PER_SMOOTHING * self.smooth)
 
     def losses(self, kan: Kan) -> Array:
         """The loss of each validation row (N,), infinite where the network is not finite.
 
         Weights of rows are included, so that the plain mean of the losses is the weighted mean.
         """
-        if self.folds and free_parameters(kan) <= SIMPLIFICATION.get().validation_most_parameters:
+        if self.folds and free_parameters(kan) <= VALIDATION_MOST_PARAMETERS:
             return self._crossed(kan)
         if self.held is not None:
             return self.losses_of(answers(kan, self.held.x), bool(kan.classes))
@@ -136,9 +155,7 @@ class Judge:
         for fold in range(self.folds):
             rest = np.flatnonzero(np.arange(len(self.learn)) % self.folds != fold)
             others = replace(self, learn=self.learn.take(rest), goal=self.goal[rest])
-            given[fold :: self.folds] = answers(
-                _refined(kan, others, SIMPLIFICATION.get().validation_fold_steps), self.learn.x[fold :: self.folds]
-            )
+            given[fold :: self.folds] = answers(_refined(kan, others, FOLD_STEPS), self.learn.x[fold :: self.folds])
         return self.losses_of(given, bool(kan.classes))
 
     def losses_at(self, kan: Kan, given: Array) -> Array:
@@ -183,14 +200,11 @@ def no_worse(losses: Array, best: Array) -> bool:
         return True
     worse = losses - best
     standard_error = worse.std() / np.sqrt(len(worse))
-    return bool(
-        worse.mean() <= min(standard_error, SIMPLIFICATION.get().validation_largest_loss_increase * best.mean())
-    )
+    return bool(worse.mean() <= min(standard_error, LARGEST_LOSS_INCREASE * best.mean()))
 
 
 def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
     """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
-    settings = SIMPLIFICATION.get()
     if data.x.shape[1] != len(kan.inputs) or data.y.shape[1] != len(kan.outputs):
         raise DataError(
             f"A network of {len(kan.inputs)} inputs and {len(kan.outputs)} outputs needs data of that width, "
@@ -201,9 +215,9 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     if not whole(seed, 0):
         raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
     data = data.counted()
-    learn, held = data.split(settings.validation_held_out_share, seed) if len(data) >= 10 else (data, data)
-    learn, held = (part.sample(settings.validation_most_rows, seed) for part in (learn, held))
-    few = bool(kan.classes) and len(data) <= settings.validation_cross_validation_rows
+    learn, held = data.split(HELD_OUT_SHARE, seed) if len(data) >= 10 else (data, data)
+    learn, held = (part.sample(MOST_ROWS, seed) for part in (learn, held))
+    few = bool(kan.classes) and len(data) <= CROSS_VALIDATION_ROWS
     if few:
         # Shuffled, so that folds do not follow the order of the table.
         learn = data.take(np.random.default_rng(seed).permutation(len(data)))
@@ -219,14 +233,14 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
         held=learn if alone else held,
         goal=goal,
         spread=np.where(spread > 0, spread, 1.0),
-        tolerance=settings.validation_default_tolerance if tolerance == "auto" else tolerance,
-        folds=settings.validation_folds if few and len(learn) >= 2 * settings.validation_folds else 0,
+        tolerance=VALIDATION_DEFAULT_TOLERANCE if tolerance == "auto" else tolerance,
+        folds=FOLDS if few and len(learn) >= 2 * FOLDS else 0,
     )
 
 
 def refit(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
     """The network refitted from its current parameters; unchanged if it has too many parameters for that."""
-    if free_parameters(kan) > SIMPLIFICATION.get().validation_most_parameters:
+    if free_parameters(kan) > VALIDATION_MOST_PARAMETERS:
         return kan
     return _refined(_ranged(kan, one), one, steps, fixed)
 
@@ -246,7 +260,6 @@ def _refined(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = froz
 
 def _ranged(kan: Kan, one: Judge) -> Kan:
     """The network with its grids moved to the signals; unchanged if they fit already or the move costs too much."""
-    settings = SIMPLIFICATION.get()
     if kan.symbolic:
         return kan
     every = values(kan, one.x)
@@ -255,21 +268,16 @@ def _ranged(kan: Kan, one: Judge) -> Kan:
     moved = set_ranges(kan, one.x)
     # Moving a grid is a fit of its own, and a poor one on rows far outside.
     before, after = one.error_of(every[-1][: len(one.learn)]), one.error_of(answers(moved, one.learn.x))
-    return (
-        moved
-        if after <= settings.validation_regrid_error_ratio * before + settings.validation_regrid_error_margin
-        else kan
-    )
+    return moved if after <= REGRID_ERROR_RATIO * before + REGRID_ERROR_MARGIN else kan
 
 
 def _fits(layer: Layer, v: Array) -> bool:
     """Whether the grids of a layer fit the values v (N, I) of its inputs, for inputs with splines."""
-    settings = SIMPLIFICATION.get()
     low, high = layer.knots[:, layer.order], layer.knots[:, -layer.order - 1]
     least, most = v.min(axis=0), v.max(axis=0)
-    margin = settings.validation_grid_margin * (high - low)
+    margin = GRID_MARGIN * (high - low)
     inside = (least >= low - margin) & (most <= high + margin)
-    filled = (most - least >= settings.validation_least_grid_use * (high - low)) | (least == most)
+    filled = (most - least >= LEAST_GRID_USE * (high - low)) | (least == most)
     return bool((inside & filled | ~layer.spline_mask.any(axis=0)).all())
 
 
@@ -283,18 +291,15 @@ def free_parameters(kan: Kan) -> int:
 
 def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
     """The network after a short refit, and the judge with the strongest smoothing that is no worse than the best."""
-    settings = SIMPLIFICATION.get()
-    if kan.symbolic or free_parameters(kan) > settings.validation_most_parameters:
-        return refit(kan, one, settings.validation_smoothing_steps), one
+    if kan.symbolic or free_parameters(kan) > VALIDATION_MOST_PARAMETERS:
+        return refit(kan, one, SMOOTHING_STEPS), one
     tried: list[tuple[Kan, Judge, Array]] = []
     # Without smoothing, a network with more parameters than samples fits them all, and folds change nothing.
     for strength in SMOOTHNESS[1:] if one.folds else SMOOTHNESS:
         smoother = replace(one, smooth=strength)
-        fitted = refit(kan, smoother, settings.validation_smoothing_steps)
+        fitted = refit(kan, smoother, SMOOTHING_STEPS)
         losses = smoother.losses(fitted)
-        if tried and losses.mean() > settings.validation_smoothing_loss_ratio * min(
-            earlier.mean() for _, _, earlier in tried
-        ):
+        if tried and losses.mean() > SMOOTHING_LOSS_RATIO * min(earlier.mean() for _, _, earlier in tried):
             break
         tried.append((fitted, smoother, losses))
     best = min((losses for _, _, losses in tried), key=lambda losses: float(losses.mean()))
@@ -309,5 +314,5 @@ def refitted_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
     goal = answers(kan, data.x) if kan.classes else data.y
     finite = np.flatnonzero(np.isfinite(goal).all(axis=1))
     every = replace(smoothed(kan, one)[1], learn=data.take(finite), goal=goal[finite])
-    result = refit(kan, every, SIMPLIFICATION.get().validation_last_steps)
+    result = refit(kan, every, VALIDATION_LAST_STEPS)
     return result if domains_hold(result, values(result, every.learn.x)) else kan

@@ -9,7 +9,8 @@ from kanserve.editing import Session, Suggestion
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OWN
 from kanserve.studio.page_views import edge_curve
-from kanserve.studio.studio_limits import STUDIO
+
+LEAST_LOSS = 1e-20  # a loss below it is rounding: what changes it by a factor says nothing
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def candidate_views(session: Session, name: str, found: Sequence[Suggestion]) ->
         with np.errstate(all="ignore"):
             values = (c * row.numpy(a * np.array(curve.u) + b) + d) / curve.factor
             root = 1.0 if session.kan.classes else 0.5
-            change = float((one.loss / now) ** root - 1) if now > STUDIO.least_loss else None
+            change = float((one.loss / now) ** root - 1) if now > LEAST_LOSS else None
         formula = OWN[one.function].formula if one.function in OWN else ""
         views.append(CandidateView(one, row.complexity, change, tuple(values.tolist()), formula or ""))
     return tuple(views)

@@ -13,7 +13,10 @@ from kanserve.network.edge_names import EdgeIndex, edge_names
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Sum
 from kanserve.simplification.activations import Array, answers
-from kanserve.studio.studio_limits import STUDIO
+
+MOST_CONSTANTS = 40  # in the table of constants; more are not listed
+NICE_WITHIN = 0.05  # how far a simple number may be from a constant to be offered for it, relative to the constant
+LARGEST_DENOMINATOR = 8  # of a fraction that is offered for a constant
 
 _STEP = 1e-5  # of a constant, for its derivative: the middle between rounding and curvature
 _FLAT = 1e-7  # singular values below this part of the largest are directions that the rows say nothing of
@@ -55,7 +58,7 @@ def constants_view(session: Session) -> tuple[ConstantView, ...]:
             if getattr(one, name) != neutral.get(name)
             and not (name == "a" and abs(one.a) == 1 and one.function in _SIGNED)
         ]
-    found = found[: STUDIO.most_constants]
+    found = found[:MOST_CONSTANTS]
     errors = _errors(kan, found, rows.judge.learn.x, rows.judge.goal)
     now = session.loss
     views = []
@@ -80,8 +83,8 @@ def nice_number(value: float) -> tuple[str, float]:
     """A simple number near a constant, as text and value; "" where there is none that is simpler."""
     if not np.isfinite(value) or value == 0:
         return "", value
-    fraction = Fraction(value).limit_denominator(STUDIO.largest_denominator)
-    if fraction and abs(float(fraction) - value) <= STUDIO.nice_within * abs(value) and abs(fraction) < 100:
+    fraction = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)
+    if fraction and abs(float(fraction) - value) <= NICE_WITHIN * abs(value) and abs(fraction) < 100:
         text, near = str(fraction), float(fraction)
     else:
         near = float(f"{value:.2g}")

@@ -11,17 +11,19 @@ from kanserve.network.kan import Kan
 from kanserve.plot.notebook import network_page
 from kanserve.plot.notebook_output import display, in_notebook, show_html
 from kanserve.studio.opened_model import Opened, drawn_rows
-from kanserve.studio.studio_limits import STUDIO
 
 if TYPE_CHECKING:
     from kanserve.studio.notebook_widget import StudioWidget
+
+WIDGET_HEIGHT = 720  # of the studio in a cell of a notebook, in pixels
+TEXT_OPERATIONS = 200  # of the formulas that `kan.show()` prints outside of notebooks
 
 
 def session_widget(
     session: Session, height: int | None = None, repository: str = "", name: str = "", drawn: bool = False
 ) -> "StudioWidget":
     """The studio on a session; `drawn` says that its data are drawn rows with the network's own answers."""
-    tall = whole_number(STUDIO.widget_height if height is None else height, "height", 300, 4000)
+    tall = whole_number(WIDGET_HEIGHT if height is None else height, "height", 300, 4000)
     try:
         from kanserve.studio.notebook_widget import StudioWidget
     except ImportError as error:
@@ -48,7 +50,7 @@ def show_network(kan: Kan, data: Any = None, height: int | None = None) -> None:
 
 def _text(kan: Kan) -> str:
     try:
-        found = [f"{one.name} = {one.text}" for one in formulas(kan, limit=STUDIO.text_operations, strict=False)]
+        found = [f"{one.name} = {one.text}" for one in formulas(kan, limit=TEXT_OPERATIONS, strict=False)]
     except KanserveError as error:
         found = [str(error)]
     return "\n".join([repr(kan), *found])

@@ -13,10 +13,12 @@ import traitlets
 from kanserve.editing import Session
 from kanserve.studio import built_page
 from kanserve.studio.opened_model import Opened
+from kanserve.studio.request_guards import BODY_BYTES, TOO_LARGE
 from kanserve.studio.studio_calls import Calls
 from kanserve.studio.studio_events import Event
-from kanserve.studio.studio_limits import STUDIO, TOO_LARGE
 from kanserve.studio.workspace import Workspace
+
+WIDGET_THREADS = 4  # that answer the calls of such a widget
 
 _SPACES: "WeakValueDictionary[int, Workspace]" = WeakValueDictionary()
 """By the id of their session: widgets of one session share its workers and what they computed."""
@@ -41,7 +43,7 @@ class StudioWidget(anywidget.AnyWidget):
         self._space = _SPACES.get(id(session)) or Workspace(opened, session=session)
         _SPACES[id(session)] = self._space
         self._calls = Calls(self._space)
-        self._pool = ThreadPoolExecutor(STUDIO.widget_threads, "kanserve studio widget")
+        self._pool = ThreadPoolExecutor(WIDGET_THREADS, "kanserve studio widget")
         self._posting = threading.Lock()
         font = files["/fonts/inter-latin.woff2"][0]
         super().__init__(styles=files["/studio.css"][0].decode(), font=font, height=height)
@@ -81,7 +83,7 @@ class StudioWidget(anywidget.AnyWidget):
     def _answered(self, method: Any, path: Any, body: Any) -> tuple[int, Any]:
         if method not in ("GET", "POST") or not isinstance(path, str) or not isinstance(body, dict):
             return 422, {"error": "A call has a method, a path and an object.", "code": "InputError"}
-        if len(json.dumps(body)) > STUDIO.body_bytes:
+        if len(json.dumps(body)) > BODY_BYTES:
             return 413, {"error": TOO_LARGE, "code": "refused"}
         return self._calls.answer(method, unquote(path), body)
 

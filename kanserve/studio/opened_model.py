@@ -16,7 +16,10 @@ from kanserve.network.kan import Kan
 from kanserve.network.kan_methods import likeliest
 from kanserve.network.training_range import sample
 from kanserve.simplification.activations import answers
-from kanserve.studio.studio_limits import STUDIO
+
+DRAWN_ROWS = 1000  # rows drawn from the training range where there are no data
+FEWEST_DRAWN_ROWS = 64
+DRAWN_VALUES = 5_000_000  # edge values of a layer on these rows: fewer rows are drawn for a large network
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +93,7 @@ def open_table(data: Dataset, title: str, hidden: Sequence[int]) -> Opened:
 def drawn_rows(kan: Kan) -> Dataset:
     """Rows from the training range, with the network's own answers. InputError if it is finite nowhere there."""
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
-    x = sample(kan, max(STUDIO.fewest_drawn_rows, min(STUDIO.drawn_rows, STUDIO.drawn_values // largest)))
+    x = sample(kan, max(FEWEST_DRAWN_ROWS, min(DRAWN_ROWS, DRAWN_VALUES // largest)))
     given = answers(kan, x)
     fine = np.isfinite(given).all(axis=1)
     x, given = x[fine], given[fine]

@@ -22,11 +22,21 @@ from kanserve.network.kan import Kan, Spline, Sum
 from kanserve.network.splines import span
 from kanserve.network.training_range import outside, ranges
 from kanserve.simplification.activations import values
-from kanserve.studio.studio_limits import STUDIO
 from kanserve.train import score
 from kanserve.train.lm.blas_threads import threads_for
 
 Array = NDArray[np.float64]
+
+CURVE_POINTS = 97  # of each edge's curve: about 1 KB
+ALL_TILES = 500  # a network with at most so many edges is sent whole
+# Edges of a larger one that are sent, those with the largest share; of the others there is a map of shares.
+MOST_TILES = 200
+MAP_CELLS = 64  # rows and columns of such a map, each cell the largest share of its edges
+DENSITY_BINS = 32  # of the histogram of a variable
+MOST_ROWS = 2000  # rows that are sent, sampled by ROWS_SEED
+ROWS_SEED = 0
+BEYOND = 0.15  # how far an edge is drawn beyond its range on either side, as a share of the range
+COVERAGE = 0.95  # of the interval around a prediction: this share of the held-out rows is within it
 
 
 @dataclass(frozen=True)
@@ -98,9 +108,7 @@ def _page_view(session: Session, revision: int) -> PageView:
     kan, first, rows = session.kan, session.first, session.rows
     now = measure(kan, rows.held)
     shares = shares_of(kan, rows.judge.x)
-    snapshot = session.snapshot(
-        STUDIO.curve_points, None if kan.edges <= STUDIO.all_tiles else STUDIO.most_tiles, shares=shares
-    )
+    snapshot = session.snapshot(CURVE_POINTS, None if kan.edges <= ALL_TILES else MOST_TILES, shares=shares)
     every = sum(float(share.sum()) for share in shares)
     seen = {(view.place[0], view.place[2]) for view in snapshot.edges}
     return PageView(
@@ -130,7 +138,7 @@ def measure(kan: Kan, held: Dataset) -> Measure:
 
 def _complexity(kan: Kan) -> float | None:
     """The complexity of the one formula of a small network."""
-    if kan.edges > STUDIO.most_tiles or len(kan.outputs) > 1:
+    if kan.edges > MOST_TILES or len(kan.outputs) > 1:
         return None
     try:
         return complexity(formulas(kan, limit=1, strict=False)[0].tree)
@@ -152,7 +160,7 @@ def _nodes(
         variables = kan.inputs if depth == 0 else kan.outputs if layer is None else ()
         nodes = []
         for i in range(v.shape[1]):
-            shown = layer is None or (depth, i) in seen or v.shape[1] <= STUDIO.density_bins
+            shown = layer is None or (depth, i) in seen or v.shape[1] <= DENSITY_BINS
             low, high, middle, density = _density(v[:, i] if shown else v[:0, i])
             nodes.append(
                 NodeView(
@@ -177,7 +185,7 @@ def _density(v: Array) -> tuple[float, float, float, tuple[float, ...]]:
     if not len(v):
         return 0.0, 1.0, 0.0, ()
     low, high = float(v.min()), float(v.max())
-    counts = np.histogram(v, STUDIO.density_bins, (low, high if high > low else low + 1))[0]
+    counts = np.histogram(v, DENSITY_BINS, (low, high if high > low else low + 1))[0]
     return low, high, float(np.median(v)), tuple((counts / max(counts.max(), 1)).round(3).tolist())
 
 
@@ -201,12 +209,12 @@ def _interval(kan: Kan, held: Dataset) -> tuple[float, ...]:
         return ()
     missed = np.abs(activations(kan, held.x)[-1] - held.y)
     missed = missed[np.isfinite(missed).all(axis=1)]
-    return tuple(np.quantile(missed, STUDIO.coverage, axis=0).tolist()) if len(missed) else ()
+    return tuple(np.quantile(missed, COVERAGE, axis=0).tolist()) if len(missed) else ()
 
 
 def _map(share: Array) -> LayerMap:
     rows, columns = (
-        np.array_split(np.arange(count), min(count, STUDIO.map_cells)) for count in (share.shape[0], share.shape[1])
+        np.array_split(np.arange(count), min(count, MAP_CELLS)) for count in (share.shape[0], share.shape[1])
     )
     cells = tuple(tuple(round(float(share[np.ix_(r, c)].max()), 6) for c in columns) for r in rows)
     return LayerMap(share.shape[1], share.shape[0], cells)
@@ -245,8 +253,8 @@ def edge_curve(session: Session, name: str) -> EdgeCurve:
     layer, own = kan.layers[depth], units(kan, place)
     v = values(kan, x)[depth][:, i]
     low, high, _, density = _density(v[np.isfinite(v)])
-    more = STUDIO.beyond * ((high - low) or 1.0)
-    u = np.linspace(low - more, high + more, STUDIO.curve_points)
+    more = BEYOND * ((high - low) or 1.0)
+    u = np.linspace(low - more, high + more, CURVE_POINTS)
     knots = np.array(_knots(kan, depth, i) if isinstance(layer.edge(j, i), Spline | Sum) else ())
     node = node_name(kan, depth, i)
     kind = layer.edge(j, i)
@@ -314,11 +322,11 @@ class Rows:
 
 def rows_view(kan: Kan, data: Dataset) -> Rows:
     """Rows and what the network predicts for them; the classes of a classifier as probabilities."""
-    some = data.sample(STUDIO.most_rows, STUDIO.rows_seed)
+    some = data.sample(MOST_ROWS, ROWS_SEED)
     given = activations(kan, some.x)[-1]
     given = softmax(given) if kan.classes else given
     return Rows(
-        seed=STUDIO.rows_seed,
+        seed=ROWS_SEED,
         total=len(data),
         x=tuple(map(tuple, some.x.tolist())),
         y=tuple(map(tuple, some.y.tolist())),
@@ -338,7 +346,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        if len(value) >= STUDIO.curve_points and isinstance(value[0], float):  # drawn, so seven digits are enough
+        if len(value) >= CURVE_POINTS and isinstance(value[0], float):  # drawn, so seven digits are enough
             return [float(f"{v:.7g}") if v is not None and math.isfinite(v) else None for v in value]
         if value and type(value[0]) is float and all(map(math.isfinite, filter(None, value))):
             return list(value)

@@ -12,12 +12,13 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from kanserve.studio.studio_limits import STUDIO, TOO_LARGE
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_BYTES = 8 * 2**20  # the largest body of a request
+TOO_LARGE = f"A request has at most {BODY_BYTES} bytes."
 
 TOKEN_HEADER = b"x-kanserve-token"
 POLICY = (
@@ -71,7 +72,7 @@ class Guard:
         if origins and origins != [f"{self.scheme}://{self.authority}".encode()]:
             return 403, "Another page may not call the studio."
         sizes = _values(headers, b"content-length")
-        if sizes and not (len(sizes) == 1 and sizes[0].isdigit() and int(sizes[0]) <= STUDIO.body_bytes):
+        if sizes and not (len(sizes) == 1 and sizes[0].isdigit() and int(sizes[0]) <= BODY_BYTES):
             return 413, TOO_LARGE
         if not scope["path"].startswith("/api"):
             return None if scope["method"] in ("GET", "HEAD") else (405, "A page is only read.")
@@ -99,7 +100,7 @@ def _limited(receive: Receive) -> Receive:
         nonlocal total
         message = await receive()
         total += len(message.get("body", b""))
-        if total > STUDIO.body_bytes:
+        if total > BODY_BYTES:
             raise TooLargeError
         return message
 

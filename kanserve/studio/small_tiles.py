@@ -10,7 +10,9 @@ from kanserve.editing.snapshot import shares_of
 from kanserve.errors import InputError
 from kanserve.network.evaluate import edges
 from kanserve.simplification.activations import values
-from kanserve.studio.studio_limits import STUDIO
+
+MOST_SMALL_TILES = 10_000  # a network with at most so many edges is drawn whole, as small tiles
+SMALL_TILE_POINTS = 17  # of the curve of such a tile
 
 MISSING = 255
 
@@ -34,15 +36,15 @@ class SmallTiles:
 def small_tiles(session: Session) -> SmallTiles:
     """The tiles of a session's network; InputError above `STUDIO.most_small_tiles` edges."""
     kan, x = session.kan, session.rows.judge.x
-    if kan.edges > STUDIO.most_small_tiles:
-        raise InputError(f"At most {STUDIO.most_small_tiles:,} edges are drawn at once, the network has {kan.edges:,}.")
+    if kan.edges > MOST_SMALL_TILES:
+        raise InputError(f"At most {MOST_SMALL_TILES:,} edges are drawn at once, the network has {kan.edges:,}.")
     places, shares, snapped, curves = [], [], [], []
     for depth, (layer, v, share) in enumerate(zip(kan.layers, values(kan, x), shares_of(kan, x), strict=False)):
         v = v[np.isfinite(v).all(axis=1)]
         low, high = (v.min(axis=0), v.max(axis=0)) if len(v) else (np.zeros(layer.inputs),) * 2
         if depth == 0:  # from left to right in the user's units
             low, high = np.where(kan.input_scale > 0, low, high), np.where(kan.input_scale > 0, high, low)
-        given = edges(layer, np.linspace(low, high, STUDIO.small_tile_points))
+        given = edges(layer, np.linspace(low, high, SMALL_TILE_POINTS))
         j, i = np.nonzero(layer.alive)
         own = given[:, j, i].T
         fine = np.isfinite(own)
@@ -54,4 +56,4 @@ def small_tiles(session: Session) -> SmallTiles:
         shares += share[j, i].round(6).tolist()
         snapped += (layer.symbolic_mask & ~layer.spline_mask)[j, i].tolist()
     encoded = base64.b64encode(np.concatenate(curves).tobytes()).decode()
-    return SmallTiles(STUDIO.small_tile_points, tuple(places), tuple(shares), tuple(snapped), encoded)
+    return SmallTiles(SMALL_TILE_POINTS, tuple(places), tuple(shares), tuple(snapped), encoded)

@@ -12,9 +12,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from kanserve.errors import InputError
-from kanserve.studio.request_guards import App, Guard, TooLargeError
+from kanserve.studio.request_guards import TOO_LARGE, App, Guard, TooLargeError
 from kanserve.studio.studio_calls import Calls
-from kanserve.studio.studio_limits import TOO_LARGE
 from kanserve.studio.workspace import Workspace
 
 

@@ -24,8 +24,9 @@ from kanserve.errors import (
 from kanserve.network.own_functions import own_functions
 from kanserve.studio.page_views import plain
 from kanserve.studio.studio_jobs import Exported
-from kanserve.studio.studio_limits import STUDIO
 from kanserve.studio.workspace import Workspace
+
+SEARCH_SECONDS = 60.0  # for a search for simpler formulas, unless the page asks for another limit
 
 _STATUS: Mapping[type[KanserveError], int] = {
     ConflictError: 409,
@@ -147,7 +148,7 @@ class Calls:
         return {"running": self._space.searching.running, "formulas": self._space.formulas}
 
     def _search(self, given: Given) -> Any:
-        seconds = given.get("seconds", STUDIO.search_seconds)
+        seconds = given.get("seconds", SEARCH_SECONDS)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise InputError("seconds must be a number.")
         self._space.search(seconds)

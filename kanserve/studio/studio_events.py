@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from kanserve.studio.page_views import plain
-from kanserve.studio.studio_limits import STUDIO
 
 Event = dict[str, Any]
 Listener = Callable[[Event | None], None]
+
+KEPT = 100  # that a slow listener may have waiting before older ones are dropped
 
 
 class Events:
@@ -52,7 +53,7 @@ class Events:
 
     async def listen(self) -> AsyncIterator[Event]:
         """The events from now on."""
-        queue: asyncio.Queue[Event | None] = asyncio.Queue(STUDIO.events_kept)
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(KEPT)
         loop = asyncio.get_running_loop()
 
         def hear(event: Event | None) -> None:

@@ -26,12 +26,13 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, equal
 from kanserve.runtime import get, names
 from kanserve.search import Improvement, find_formulas
-from kanserve.simplification import SimplifyStep
+from kanserve.simplification import SIMPLIFY_NEGLIGIBLE_ERROR, SimplifyStep
 from kanserve.simplification.edge_candidates import LIBRARY
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
-from kanserve.studio.studio_limits import STUDIO
 
 Report = Callable[[Any], None]
+
+RULER_POINTS = 60  # numbers of edges whose loss is measured for the prune ruler
+CANDIDATES = 8  # functions that are tried for an edge
 _TIMED_ROWS = 1000
 
 
@@ -87,7 +88,7 @@ def simplified(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[Step,
         named = sum(int(layer.symbolic_mask.sum()) for layer in now.kan.layers)
         report({"line": str(now), "edges": now.edges, "loss": now.loss, "named": named})
 
-    negligible = SIMPLIFICATION.get().simplify_negligible_error
+    negligible = SIMPLIFY_NEGLIGIBLE_ERROR
     found: list[tuple[Step, Kan]] = []
     with suppress(KeyboardInterrupt):
         for step in (Prune(), Symbolify(), Prune(negligible)):
@@ -103,7 +104,7 @@ def simplified(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[Step,
 def candidates(rows: SessionData, kan: Kan, edge: str, functions: Sequence[str]) -> tuple[Suggestion, ...]:
     """The suggestions for an edge, and for functions of the user's whatever their rank."""
     place = place_of(kan, edge)
-    found = suggestions(kan, place, rows, LIBRARY, STUDIO.candidates)
+    found = suggestions(kan, place, rows, LIBRARY, CANDIDATES)
     if not functions:
         return found
     return (*found, *suggestions(kan, place, rows, tuple(functions), len(functions)))
@@ -111,7 +112,7 @@ def candidates(rows: SessionData, kan: Kan, edge: str, functions: Sequence[str])
 
 def ruler(rows: SessionData, kan: Kan) -> tuple[RulerPoint, ...]:
     """The held-out loss after `Keep`, for numbers of edges from all to one."""
-    counts = np.unique(np.linspace(1, kan.edges, min(kan.edges, STUDIO.ruler_points)).round().astype(int))
+    counts = np.unique(np.linspace(1, kan.edges, min(kan.edges, RULER_POINTS)).round().astype(int))
     found = []
     for count in counts[::-1].tolist():
         try:

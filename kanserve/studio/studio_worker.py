@@ -20,9 +20,10 @@ from kanserve import errors
 from kanserve.errors import BusyError, DeadlineError, DrainingError, KanserveError
 from kanserve.formula import register_function
 from kanserve.network.own_functions import OWN, OwnFunction
-from kanserve.studio.studio_limits import STUDIO
 
 Report = Callable[[Any], None]
+
+LONGEST_SEARCH_SECONDS = 3600.0
 
 
 class Worker:
@@ -218,4 +219,4 @@ def _end_with_parent() -> None:
 
 def seconds_of(wanted: float) -> float:
     """The seconds of a search that a page asks for, within the limits."""
-    return min(max(float(wanted), 1.0), STUDIO.longest_search_seconds)
+    return min(max(float(wanted), 1.0), LONGEST_SEARCH_SECONDS)

@@ -30,8 +30,16 @@ from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import EdgeCurve, PageView, Predicted, Rows, edge_curve, page_view, predicted, rows_view
 from kanserve.studio.small_tiles import SmallTiles, small_tiles
 from kanserve.studio.studio_events import Events
-from kanserve.studio.studio_limits import STUDIO
 from kanserve.studio.studio_worker import Worker, seconds_of
+
+MOST_OWN_FUNCTIONS = 50  # that a user may write in one run
+STEP_SECONDS = 120.0  # for a step, with its refit
+LOOK_SECONDS = 60.0  # for what a look computes: candidates, the ruler, an export
+PUBLISH_SECONDS = 300.0  # for compiling, checking and writing a version
+FIT_SECONDS = 24 * 3600.0  # for the first fit of a table, which can be cancelled
+SIMPLIFY_SECONDS = 24 * 3600.0  # for simplifying the network, which can be cancelled
+# Between an interrupt, after which a fit or a search gives its best so far, and the end of its process.
+GRACE_SECONDS = 30.0
 
 
 class Workspace:
@@ -118,7 +126,7 @@ class Workspace:
 
         try:
             shape = (self.opened.data, self.opened.hidden, self._seed)
-            kan = worker.run(jobs.fit, *shape, seconds=STUDIO.fit_seconds, report=report)
+            kan = worker.run(jobs.fit, *shape, seconds=FIT_SECONDS, report=report)
         except KanserveError as error:
             self._trouble = str(error)
             self.events.tell("fit_failed", error=str(error))
@@ -161,7 +169,7 @@ class Workspace:
     def _prepare(self) -> None:
         """Bring up the process of looks, while the first view is made."""
         with suppress(KanserveError):  # the studio may end meanwhile
-            self._workers["look"].run(jobs.prepared, self.session.kan, seconds=STUDIO.look_seconds)
+            self._workers["look"].run(jobs.prepared, self.session.kan, seconds=LOOK_SECONDS)
 
     def edge(self, name: str) -> EdgeCurve:
         return edge_curve(self.session, name)
@@ -223,7 +231,7 @@ class Workspace:
         with self._state:
             if key in self._seen:
                 return self._seen[key]
-        found = self._workers[worker].run(job, kan, *more, seconds=STUDIO.look_seconds)
+        found = self._workers[worker].run(job, kan, *more, seconds=LOOK_SECONDS)
         with self._state:
             if revision == self.revision:
                 self._seen[key] = found
@@ -251,7 +259,7 @@ class Workspace:
     def _taken(self, session: Session, step: Step) -> Kan:
         """The network after a step, computed by a worker within a limit of time."""
         before = session.kan
-        kan: Kan = self._workers["step"].run(jobs.taken, step, before, seconds=STUDIO.step_seconds)
+        kan: Kan = self._workers["step"].run(jobs.taken, step, before, seconds=STEP_SECONDS)
         if session.kan is not before:
             raise ConflictError(
                 "The network has changed while this step was computed. Look at it again, then repeat it."
@@ -298,13 +306,13 @@ class Workspace:
                 session.accept(step, kan)
             return {"steps": len(found)}
 
-        worker, seconds = self._workers["step"], STUDIO.simplify_seconds
+        worker, seconds = self._workers["step"], SIMPLIFY_SECONDS
         self.simplifying.begin(worker, jobs.simplified, before, seconds=seconds, take=take, after=self._turn.release)
 
     def write_function(self, name: str, formula: str) -> None:
         """A function of the user's, in the grammar of formulas, for candidates and steps of this run."""
-        if len(OWN) >= STUDIO.most_own_functions:
-            raise InputError(f"A studio has at most {STUDIO.most_own_functions} own functions; restart it for others.")
+        if len(OWN) >= MOST_OWN_FUNCTIONS:
+            raise InputError(f"A studio has at most {MOST_OWN_FUNCTIONS} own functions; restart it for others.")
         register_function(name, formula)
         with self._state:
             self._seen = {key: found for key, found in self._seen.items() if key[0] != "candidates"}
@@ -325,7 +333,7 @@ class Workspace:
             self.formulas = found
             return {}
 
-        longest = 2 * seconds + STUDIO.grace_seconds
+        longest = 2 * seconds + GRACE_SECONDS
         data, worker = self.session.rows.data, self._workers["search"]
         self.searching.begin(worker, jobs.search, data, seconds, seconds=longest, take=take)
 
@@ -364,7 +372,7 @@ class Workspace:
         check_name(name)
         rows = self.opened.unseen or (None if self.opened.drawn else session.rows.held)
         worker, more = self._workers["look"], (root, name, EXPORTERS, rows)
-        version: int = worker.run(jobs.published, session.kan, *more, seconds=STUDIO.publish_seconds)
+        version: int = worker.run(jobs.published, session.kan, *more, seconds=PUBLISH_SECONDS)
         self.published, self._saved = version, [done.step for done in session.history]
         self.opened = replace(self.opened, repository=root, name=name)
         self.events.tell("published", version=version)

@@ -14,7 +14,6 @@ from kanserve.train.common.argument_checks import increasing, is_number, not_neg
 from kanserve.train.common.encoded_data import recoded
 from kanserve.train.common.fit_settings import Method
 from kanserve.train.common.losses import LossFunction, LossName, loss_function
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import schedule
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_run import is_narrow
@@ -23,6 +22,19 @@ Loss = Literal["auto", "squared", "huber", "quantile", "poisson", "tweedie", "cr
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
 Extrapolation = Literal["linear", "clip"]
 Places = NDArray[np.int64]
+
+FITTING_FEWEST_ROWS = 10  # with fewer, no rows are held out
+# Different rows from which on equal ones are held out together: with fewer, all kinds of rows are in training.
+FITTING_FEWEST_GROUPS = 100
+FITTING_FEW_ROWS_SMOOTH = 1e-2  # smoothing where no rows are held out to choose it
+FITTING_CLASSES_SMOOTH = 5e-3  # of a classifier's splines: better than 0, and than a choice by 20 held-out rows
+# Up to so many a classifier is fitted by Levenberg-Marquardt: narrow ones have poor minima, where LBFGS ends.
+FITTING_CLASSES_PARAMETERS = 400
+FITTING_STARTS = 8  # of Levenberg-Marquardt for a regression
+# Of Levenberg-Marquardt for a classifier: about one in five of a narrow one finds a good minimum.
+FITTING_CLASS_STARTS = 24
+FITTING_DESCENT_STARTS = 4  # of LBFGS and Adam for a network with a narrow layer
+FITTING_MANY_ROWS = 50_000  # from here on Adam: LBFGS would take all rows at every step
 
 
 def check_order(shape: object, data: object) -> None:
@@ -65,11 +77,11 @@ def smoothing_strengths(
     if smooth != "auto":
         return (float(smooth),)
     if few:
-        return (TRAINING.fitting_few_rows_smooth,)
+        return (FITTING_FEW_ROWS_SMOOTH,)
     if exact:
         return (0.0,)
     if loss == "cross_entropy":
-        return schedule.CLASS_STRENGTHS if choosing else (TRAINING.fitting_classes_smooth,)
+        return schedule.CLASS_STRENGTHS if choosing else (FITTING_CLASSES_SMOOTH,)
     return schedule.STRENGTHS if choosing else (0.0,)
 
 
@@ -95,7 +107,7 @@ def held_out(data: Dataset, validation: float | Dataset, most: int, seed: int) -
     if isinstance(validation, Dataset):
         return None, validation.counted()
     count = min(round(validation * len(data)), most)
-    if len(data) < TRAINING.fitting_fewest_rows or count == 0:
+    if len(data) < FITTING_FEWEST_ROWS or count == 0:
         return None, None
     if len(data) - count < 2:
         raise TrainingError(
@@ -118,13 +130,13 @@ def _with_repeats(data: Dataset, count: int, seed: int) -> Places:
 
     Otherwise the error on them would show how well the others are learnt by heart.
     """
-    if len(data) > TRAINING.fitting_many_rows:
+    if len(data) > FITTING_MANY_ROWS:
         return some(len(data), count, seed)
     of_values, of_missing = np.random.default_rng(seed).normal(size=(2, data.x.shape[1]))
     marks = (np.nan_to_num(data.x) * of_values + np.isnan(data.x) * of_missing).sum(axis=1)
     _, groups = np.unique(marks, return_inverse=True)
     sizes = np.bincount(groups)
-    if len(sizes) < TRAINING.fitting_fewest_groups or 2 * len(sizes) > len(data):
+    if len(sizes) < FITTING_FEWEST_GROUPS or 2 * len(sizes) > len(data):
         return some(len(data), count, seed)
     order = np.random.default_rng(seed).permutation(len(sizes))
     chosen = order[: max(1, int(np.searchsorted(np.cumsum(sizes[order]), count)))]
@@ -169,7 +181,7 @@ def chosen_method(
         return "lm"
     if optimizer != "auto":
         return optimizer
-    most = TRAINING.fitting_classes_parameters if loss == "cross_entropy" else schedule.MOST_PARAMETERS
+    most = FITTING_CLASSES_PARAMETERS if loss == "cross_entropy" else schedule.MOST_PARAMETERS
     if not penalised and parameters(kan) <= most and (few_rows or loss != "cross_entropy"):
         return "lm"
     return "lbfgs" if few_rows and not penalised else "adam"
@@ -190,8 +202,8 @@ def unused_arguments(method: Method, device: str, learning_rate: float | None, b
 def start_count(method: str, loss: str, penalised: bool, kan: Kan) -> int:
     """The number of random starts, by default."""
     if method == "lm":
-        return TRAINING.fitting_class_starts if loss == "cross_entropy" else TRAINING.fitting_starts
-    return TRAINING.fitting_descent_starts if is_narrow(kan) and not penalised else 1
+        return FITTING_CLASS_STARTS if loss == "cross_entropy" else FITTING_STARTS
+    return FITTING_DESCENT_STARTS if is_narrow(kan) and not penalised else 1
 
 
 Monotonic = Mapping[str, int] | Sequence[int] | None

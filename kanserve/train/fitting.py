@@ -24,8 +24,8 @@ from kanserve.train.common.encoded_data import is_encoded, with_categories
 from kanserve.train.common.first_knots import with_first_knots
 from kanserve.train.common.fit_progress import FitReport, Watch
 from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.fit_warnings import STARTS_OF_LEFT_OUT, Fitted, warn_of
-from kanserve.train.common.input_screening import narrowed, narrowed_data, widened
+from kanserve.train.common.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warn_of
+from kanserve.train.common.input_screening import BATCHES_KEPT, narrowed, narrowed_data, widened
 from kanserve.train.common.normalising import normalised
 from kanserve.train.common.outer_layers import (
     with_clipped_inputs,
@@ -33,8 +33,8 @@ from kanserve.train.common.outer_layers import (
     without_clipped_inputs,
     without_exponential,
 )
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.fit_arguments import (
+    FITTING_MANY_ROWS,
     Extrapolation,
     Loss,
     Monotonic,
@@ -56,15 +56,25 @@ from kanserve.train.fit_arguments import (
 )
 from kanserve.train.lm import schedule
 from kanserve.train.lm.fresh_weights import fresh
+from kanserve.train.lm.levenberg_marquardt import LEVENBERG_MARQUARDT_PATIENCE
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_run import Schedule, different_answers, is_narrow
-from kanserve.train.lm.telling_inputs import tell_of_inputs, telling_inputs
+from kanserve.train.lm.telling_inputs import SCREENING_ROWS, tell_of_inputs, telling_inputs
 from kanserve.train.table_fit import fit_table
+
+SCREENING_SAMPLES = 1000  # and four per parameter: of so many, those that differ are counted
+# From here on inputs that tell nothing are left out of any regression whose rows are few enough to be copied
+# (BATCHES_KEPT): so many rows show it.
+SCREENING_MANY_ROWS = 10_000
+HIDDEN = 0.5  # half-width of hidden grids: about the range of random splines' sums; if wider, splines stay straight
+SETTLED_ROWS = 20_000  # last steps of LBFGS and Adam, held-out rows included: up to so many rows
+SETTLE_STEPS = 20  # of the last descent
+MOST_ROWS = 200_000  # of a least-squares fit, whose few parameters gain nothing from more
 
 GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
 NARROW_CLASS_GRID = 10  # of a narrow classifier: from 3 intervals most starts end in poor minima
 STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
-PATIENCE = {"lm": TRAINING.levenberg_marquardt_patience, "lbfgs": 20, "adam": 20}
+PATIENCE = {"lm": LEVENBERG_MARQUARDT_PATIENCE, "lbfgs": 20, "adam": 20}
 JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at most
 
 
@@ -281,17 +291,17 @@ def fit(
     template = normalised(wanted, data, of)
     whole, kept_inputs = template, np.ones(len(template.inputs), bool)
     size = parameters(template)
-    enough = data.sample(TRAINING.screening_samples + 4 * size, seed)  # distinct rows of all may not fit in memory
-    many = len(data) >= TRAINING.screening_many_rows and data.x.size <= TRAINING.batches_kept
+    enough = data.sample(SCREENING_SAMPLES + 4 * size, seed)  # distinct rows of all may not fit in memory
+    many = len(data) >= SCREENING_MANY_ROWS and data.x.size <= BATCHES_KEPT
     if screen and validation != 0 and (many or size > different_answers(enough)):
         left_out = held_out(data, validation, max(JUDGED_BY.values()), seed)[0]
-        kept_inputs = telling_inputs(template, training_rows(data, left_out, TRAINING.screening_rows, seed), of, seed)
+        kept_inputs = telling_inputs(template, training_rows(data, left_out, SCREENING_ROWS, seed), of, seed)
     if not kept_inputs.all():
         template, data = narrowed(template, kept_inputs), narrowed_data(data, kept_inputs)
         signs = tuple(np.array(signs)[kept_inputs].tolist()) if signs else ()
         validation = narrowed_data(validation, kept_inputs) if isinstance(validation, Dataset) else validation
     template = with_first_knots(template, data, grids[0], seed)
-    few_rows = len(data) <= TRAINING.fitting_many_rows
+    few_rows = len(data) <= FITTING_MANY_ROWS
     penalised = l1 != 0 or entropy != 0
     sized = fresh(whole if many else template, grids[0], (seed,))
     method = chosen_method(optimizer, of.name, penalised, few_rows, sized, signs)
@@ -345,7 +355,7 @@ def fit(
         last, judged = train(template, data, out, held, settings, watch, kept)
         result = finished(last)
         kept.finish(result)
-        learned = training_rows(data, out, TRAINING.warnings_rows, seed)
+        learned = training_rows(data, out, WARNINGS_ROWS, seed)
         alone = replace(settings, starts=min(settings.starts, STARTS_OF_LEFT_OUT))
 
         def refit(rows: Dataset) -> Kan:
@@ -375,8 +385,8 @@ def _least_squares(
     kept: Checkpoint,
 ) -> tuple[Kan, Kan]:
     """The network, and the one that has not seen the validation rows."""
-    every = data.sample(TRAINING.fitting_most_rows, settings.seed)
-    train = training_rows(data, out, TRAINING.fitting_most_rows, settings.seed)
+    every = data.sample(MOST_ROWS, settings.seed)
+    train = training_rows(data, out, MOST_ROWS, settings.seed)
     return schedule.run(template, every, Schedule(train, held, settings, watch, kept))
 
 
@@ -397,17 +407,17 @@ def _descent(
         result = kept.kan("chosen")
     else:
         seeds = ((settings.seed, *([number] if number else [])) for number in range(settings.starts))
-        starts = (fresh(template, settings.grids[0], one, TRAINING.fitting_hidden, True) for one in seeds)
+        starts = (fresh(template, settings.grids[0], one, HIDDEN, True) for one in seeds)
         begun = settings.starts == 1 or kept.holds("structure")  # a checkpoint has what came after the starts
         start = next(starts) if begun else best_start(starts, data, held, settings, watch, out)
         result = descend(start, data, held, settings, without=out, watch=watch, checkpoint=kept)
     chosen = result
-    if out is not None and len(data) <= TRAINING.fitting_settled_rows and not settings.penalised:
+    if out is not None and len(data) <= SETTLED_ROWS and not settings.penalised:
         kept.keep({"chosen": result}, {})
         last = replace(
             settings,
             method="lbfgs",
-            steps=TRAINING.fitting_settle_steps,
+            steps=SETTLE_STEPS,
             grids=settings.grids[:1],
             finer=(),
             learning_rate=None,

@@ -19,10 +19,13 @@ from kanserve.train.common.encoding_search import improved, in_numbers
 from kanserve.train.common.fit_warnings import TrainingWarning
 from kanserve.train.common.losses import LossFunction
 from kanserve.train.common.target_means import check_inputs, first_encoding
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.fit_arguments import held_out
 
 Array = NDArray[np.float64]
+
+# Networks that are fitted to choose the numbers: on three small tables the second gained 0.002, 0.0005 and 0.46 of
+# R², a third 0.001 to 0.003.
+ROUNDS = 2
 
 
 class Fit(Protocol):
@@ -54,7 +57,7 @@ def _chosen(
     if int(filled.sum()) + sum(map(len, data.categories.values())) > len(train):
         return inputs  # a search of more numbers than answers learns these by heart, and takes minutes
     best, least = inputs, np.inf
-    for _ in range(TRAINING.table_fit_rounds):
+    for _ in range(ROUNDS):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrainingWarning)
             pilot = fit(in_numbers(train, inputs), in_numbers(held, inputs), last=False)

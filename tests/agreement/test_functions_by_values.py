@@ -21,11 +21,9 @@ from kanserve.formula.printing.sql import DIALECTS
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OWN
-from kanserve.search import SearchSettings
-from kanserve.search.driver_settings import DriverSettings
+from kanserve.search.fit import workers as workers_module
 from kanserve.search.fit.workers import Workers
 from kanserve.search.regression.budget import Budget
-from kanserve.search.search_settings import SEARCH
 from kanserve.train import refine
 from kanserve_exporters import c_source, javascript_source
 from tests.support import law_programs
@@ -298,12 +296,11 @@ class Asked:
 
 @pytest.mark.slow
 @pytest.mark.extended
-def test_a_callable_without_a_name_reaches_the_workers_of_a_search():
+def test_a_callable_without_a_name_reaches_the_workers_of_a_search(monkeypatch):
     kanserve.register_function("shifted", numpy=lambda x: np.tanh(x) + 3, derivative=lambda x: 1 - np.tanh(x) ** 2)
-    token = SEARCH.set(SearchSettings(driver=DriverSettings(workers_after_seconds=0)))
+    monkeypatch.setattr(workers_module, "AFTER_SECONDS", 0)
     with Workers(2) as workers:
         ran = [taken() for taken in workers.ahead([Asked() for _ in range(6)], Budget())]
-    SEARCH.reset(token)
     assert len({process for process, _ in ran}) > 1
     assert {value for _, value in ran} == {np.tanh(1.0) + 3}
 

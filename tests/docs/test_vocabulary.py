@@ -159,7 +159,6 @@ TERMS = {
     "seed": "equal seeds give equal results",
     "selection": "how the best formula is chosen",
     "server_name": "that a certificate must have",
-    "settings": "numbers that decide what is tried and kept",
     "shape": "the nodes of each layer",
     "share": "of the rows",
     "shares": "whether the shares of the signal are computed",

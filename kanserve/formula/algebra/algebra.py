@@ -17,13 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import FormulaError
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.powers import real_power, takes_negative
 
 Array = NDArray[np.float64]
 Product = tuple[tuple[int, float], ...]  # (atom, exponent), in the order of the atoms; () is 1
 Polynomial = dict[Product, float]  # not changed once it is made; {} is 0
+
+MOST_TERMS = 60  # of a polynomial that is multiplied out
+MOST_WORK = 200_000  # products of terms in all
+CANCELS = 1e-12  # relative to the larger: two coefficients whose sum is below this cancel
+ALGEBRA_VANISHES = 1e-11  # relative to a sum: a term below this on every row is dropped
+WHOLE = 1e-9  # an exponent this close to a multiple of 1/12 is rounded to it
+KEY_DIGITS = 10  # significant digits of coefficients when polynomials are compared
 
 ONE: Product = ()
 
@@ -61,7 +67,7 @@ class Algebra:
 
     def spend(self, work: int) -> None:
         self._work += work
-        if self._work > LIMITS.algebra_most_work:
+        if self._work > MOST_WORK:
             raise TooLargeError("This formula is too large to simplify.")
 
     def variable(self, column: int) -> Polynomial:
@@ -159,7 +165,7 @@ class Algebra:
         exponents = dict(p)
         for number, exponent in q:
             before = exponents.get(number, 0.0)
-            cancels = abs(before + exponent) <= LIMITS.algebra_cancels * abs(before)
+            cancels = abs(before + exponent) <= CANCELS * abs(before)
             exponents[number] = 0.0 if cancels else self._exponent(number, before + exponent)
         return tuple(sorted((number, e) for number, e in exponents.items() if e != 0))
 
@@ -167,7 +173,7 @@ class Algebra:
         twelfth = round(12 * exponent) / 12
         if twelfth == 0 and number >= 0 and self.atoms[number].exponential:
             return exponent  # the exponent of exp(P) is a factor of P, of any size
-        return twelfth if abs(exponent - twelfth) < LIMITS.algebra_whole else exponent
+        return twelfth if abs(exponent - twelfth) < WHOLE else exponent
 
     def single(self, coefficient: float, product: Product) -> Polynomial:
         """coefficient·product; a single bracket is expanded."""
@@ -279,10 +285,10 @@ class Algebra:
         parts: list[Polynomial] = []
         for product, coefficient in polynomial.items():
             parts.append(self._opened(product, coefficient))
-            if sum(len(part) for part in parts) > LIMITS.algebra_most_terms:
+            if sum(len(part) for part in parts) > MOST_TERMS:
                 return polynomial
         result = added(parts)
-        return result if len(result) <= LIMITS.algebra_most_terms else polynomial
+        return result if len(result) <= MOST_TERMS else polynomial
 
     def _opened(self, product: Product, coefficient: float) -> Polynomial:
         kept: list[tuple[int, float]] = []
@@ -303,7 +309,7 @@ class Algebra:
             return {product: coefficient}
         result: Polynomial = {tuple(kept): coefficient}
         for factor, times in factors:
-            if len(factor) ** times * len(result) > LIMITS.algebra_most_terms:
+            if len(factor) ** times * len(result) > MOST_TERMS:
                 return {product: coefficient}
             for _ in range(times):
                 result = self.distributed(result, factor)
@@ -321,7 +327,7 @@ class Algebra:
         if len(polynomial) < 2:
             return polynomial
         largest = [abs(c) * self._peak(product) for product, c in polynomial.items()]
-        if min(largest) >= LIMITS.algebra_vanishes * sum(largest):  # never of an infinite sum, or of NaN
+        if min(largest) >= ALGEBRA_VANISHES * sum(largest):  # never of an infinite sum, or of NaN
             return polynomial
         with np.errstate(all="ignore"):
             values = np.array([c * self.product_value(product) for product, c in polynomial.items()])
@@ -330,7 +336,7 @@ class Algebra:
             if not finite.any():
                 return polynomial
             scale = float(np.median(np.abs(whole[finite])))  # not the mean, which a pole would dominate
-            small = np.abs(values[:, finite]).max(axis=1) < LIMITS.algebra_vanishes * scale
+            small = np.abs(values[:, finite]).max(axis=1) < ALGEBRA_VANISHES * scale
         if not small.any():
             return polynomial
         return {product: c for (product, c), vanishes in zip(polynomial.items(), small, strict=True) if not vanishes}
@@ -343,7 +349,7 @@ def added(polynomials: Iterable[Polynomial]) -> Polynomial:
         for product, coefficient in polynomial.items():
             before = result.get(product, 0.0)
             total = before + coefficient
-            if abs(total) <= LIMITS.algebra_cancels * max(abs(before), abs(coefficient)):
+            if abs(total) <= CANCELS * max(abs(before), abs(coefficient)):
                 result.pop(product, None)
             else:
                 result[product] = total
@@ -371,14 +377,14 @@ def number_of(polynomial: Polynomial) -> float:
 def _lead(polynomial: Polynomial) -> float:
     """The coefficient to divide by: the most frequent size among the non-constant terms, as first met."""
     terms = [polynomial[product] for product in sorted(polynomial) if product != ONE]
-    counts = Counter(f"{abs(c):.{LIMITS.algebra_key_digits - 1}e}" for c in terms)
+    counts = Counter(f"{abs(c):.{KEY_DIGITS - 1}e}" for c in terms)
     most = max(counts.values())
-    return next(c for c in terms if counts[f"{abs(c):.{LIMITS.algebra_key_digits - 1}e}"] == most)
+    return next(c for c in terms if counts[f"{abs(c):.{KEY_DIGITS - 1}e}"] == most)
 
 
 def _key(polynomial: Polynomial) -> object:
     """A key that is equal for polynomials that differ only by rounding."""
-    return frozenset((product, float(f"{c:.{LIMITS.algebra_key_digits - 1}e}")) for product, c in polynomial.items())
+    return frozenset((product, float(f"{c:.{KEY_DIGITS - 1}e}")) for product, c in polynomial.items())
 
 
 def _sign(values: Array) -> int:

@@ -20,9 +20,18 @@ from kanserve.formula.algebra.algebra import (
     number_of,
 )
 from kanserve.formula.algebra.products import Products
-from kanserve.formula.algebra.rewrites import Node, Nodes, simplest
+from kanserve.formula.algebra.rewrites import REWRITES_SAME, Node, Nodes, simplest
 from kanserve.formula.expressions.tree import Tree
-from kanserve.formula.formula_limits import LIMITS
+
+MOST_VARIANTS = 12  # ways to write one polynomial that are compared
+MOST_TRIED = 100  # polynomials; later ones are written as they are
+DEEPEST = 12  # levels of nested polynomials that are simplified; deeper ones are written as they are
+LONGEST_SCALED = 6  # terms of a bracket that is simplified again for each way to scale it
+MOST_COLLECTED = 3  # factors to collect, the most frequent first
+# Times the cost of the simplest form: a polynomial in one input is written as a sum of powers up to this.
+SUM_OF_POWERS = 1.15
+LARGEST_RATIO = 4  # of the factors of logarithms that are merged
+LARGEST_LOGARITHM = 600.0  # of a factor; a double overflows above 709
 
 
 class Shaper:
@@ -56,7 +65,7 @@ class Shaper:
             found = simplest(list(self._candidates(polynomial)))
         finally:
             self._open.discard(key)
-        if not self._open or self._tried <= LIMITS.extract_most_tried:
+        if not self._open or self._tried <= MOST_TRIED:
             found = self._sum_of_powers(polynomial, found)
         self._best[key] = found
         return found
@@ -71,10 +80,10 @@ class Shaper:
         if not all(exponent > 0 and exponent.is_integer() for exponent in powers):
             return found
         plain = self._plain(expanded)
-        return plain if plain.cost <= LIMITS.extract_sum_of_powers * found.cost else found
+        return plain if plain.cost <= SUM_OF_POWERS * found.cost else found
 
     def _candidates(self, polynomial: Polynomial) -> Iterator[Node]:
-        if self._tried > LIMITS.extract_most_tried or len(self._open) > LIMITS.extract_deepest:
+        if self._tried > MOST_TRIED or len(self._open) > DEEPEST:
             yield self._plain(polynomial)
             return
         for variant in self._variants(polynomial):
@@ -97,7 +106,7 @@ class Shaper:
                 raise
             except (FormulaError, ZeroDivisionError, OverflowError):
                 return
-            if variant not in result and len(result) < LIMITS.extract_most_variants:
+            if variant not in result and len(result) < MOST_VARIANTS:
                 result.append(variant)
 
         add(lambda: algebra.expanded(polynomial))
@@ -132,7 +141,7 @@ class Shaper:
         if len(parts) > 1 and any(len(part) > 2 for part in parts):
             yield self._nodes.total([self.best(part) for part in parts])
         collections = [collection for collection in factoring.collections(polynomial) if collection[2]]
-        for factor, inside, rest in collections[: LIMITS.extract_most_collected]:
+        for factor, inside, rest in collections[:MOST_COLLECTED]:
             collected = self._product_of([{factor: 1.0}, inside])
             yield self._nodes.total([collected, self.best(rest)])
 
@@ -181,10 +190,7 @@ class Shaper:
             unit = min(abs(c) for _, c in group)
             unit = unit if any(c > 0 for _, c in group) else -unit
             ratios = [c / unit for _, c in group]
-            if any(
-                abs(ratio - round(ratio)) > LIMITS.rewrites_same or abs(ratio) > LIMITS.extract_largest_ratio
-                for ratio in ratios
-            ):
+            if any(abs(ratio - round(ratio)) > REWRITES_SAME or abs(ratio) > LARGEST_RATIO for ratio in ratios):
                 continue
             inside, scale = ONE, 1.0
             for (number, _), ratio in zip(group, ratios, strict=True):
@@ -202,7 +208,7 @@ class Shaper:
 
     def _logarithm(self, coefficient: float, rest: Product, inside: Product, constant: float) -> Node:
         """coefficient·rest·log(inside) + constant, with the constant moved into the logarithm."""
-        if abs(constant / coefficient) > LIMITS.extract_largest_logarithm:
+        if abs(constant / coefficient) > LARGEST_LOGARITHM:
             raise FormulaError("A constant is outside the range of a double.")
         argument = self._products.best(math.exp(constant / coefficient), inside)
         return self._nodes.times(1.0, [self._products.best(coefficient, rest), self._nodes.call("log", argument)])
@@ -214,7 +220,7 @@ class Shaper:
         key = (frozenset(polynomial.items()), "parts")
         if key not in self._best:
             shapes = [self._plain(polynomial)]
-            if self._tried <= LIMITS.extract_most_tried and len(polynomial) <= LIMITS.extract_longest_scaled:
+            if self._tried <= MOST_TRIED and len(polynomial) <= LONGEST_SCALED:
                 shapes += self._divided(polynomial)
             self._best[key] = simplest(shapes)
         return self._best[key]

@@ -10,15 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, inverse, scaled
-from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
+
+AGREES = 1e-9  # relative difference up to which a product is the polynomial that it was split from
+MOST_ATOMS = 7  # of a polynomial that is split by its atoms: 63 ways
+MOST_TERMS = 30  # of a polynomial that is split; longer ones stay sums
+MOST_STEPS = 40  # of a polynomial division or square root
 
 
 def splits(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[Polynomial, Polynomial, float]]:
     """(p, q, c) with p·q + c the polynomial, p and q in different atoms; c is 0 where that is possible."""
     atoms = atoms_of(polynomial)
-    if not 2 <= len(atoms) <= LIMITS.factoring_most_atoms or not 3 <= len(polynomial) <= LIMITS.factoring_most_terms:
+    if not 2 <= len(atoms) <= MOST_ATOMS or not 3 <= len(polynomial) <= MOST_TERMS:
         return
     for mask in range(1, 2 ** (len(atoms) - 1)):
         first = {atom for n, atom in enumerate(atoms) if mask >> n & 1}
@@ -56,12 +60,12 @@ def _split(polynomial: Polynomial, first: set[int]) -> tuple[Polynomial, Polynom
     if kept_rows[0] == 0 and kept_columns[0] == 0:
         constant, difference[0, 0] = float(difference[0, 0]), 0.0
     size = float(np.abs(small).max())
-    if float(np.abs(difference).max()) > LIMITS.factoring_agrees * size:
+    if float(np.abs(difference).max()) > AGREES * size:
         return None
     names, others = list(rows), list(columns)
     p = {names[row]: float(c) for row, c in zip(kept_rows, small[:, j], strict=True)}
     q = {others[column]: float(c) for column, c in zip(kept_columns, small[i] / small[i, j], strict=True)}
-    return p, q, constant if abs(constant) > LIMITS.factoring_agrees * size else 0.0
+    return p, q, constant if abs(constant) > AGREES * size else 0.0
 
 
 def _without_corner(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
@@ -74,7 +78,7 @@ def _without_corner(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.
 
 def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, Polynomial, Polynomial]]:
     """Completing the square: (c, s, r) with c·s² + r the polynomial and r at least two terms shorter."""
-    if not 3 <= len(polynomial) <= LIMITS.factoring_most_terms:
+    if not 3 <= len(polynomial) <= MOST_TERMS:
         return
     for square, coefficient in polynomial.items():
         if square == ONE or any(not (exponent / 2).is_integer() for _, exponent in square):
@@ -97,7 +101,7 @@ def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, P
 
 def quadratic(algebra: Algebra, polynomial: Polynomial) -> tuple[Polynomial, Polynomial] | None:
     """Two factors, where the polynomial is quadratic in an atom and its discriminant is a square."""
-    if not 3 <= len(polynomial) <= LIMITS.factoring_most_terms:
+    if not 3 <= len(polynomial) <= MOST_TERMS:
         return None
     for atom in atoms_of(polynomial):
         parts = by_exponent(polynomial, atom)
@@ -106,7 +110,7 @@ def quadratic(algebra: Algebra, polynomial: Polynomial) -> tuple[Polynomial, Pol
         a, b, c = parts[2.0], parts.get(1.0, {}), parts[0.0]
         if not algebra.divides(next(iter(a))):
             continue
-        if len(b) ** 2 + len(a) * len(c) > LIMITS.factoring_most_terms:
+        if len(b) ** 2 + len(a) * len(c) > MOST_TERMS:
             continue
         square = added([algebra.distributed(b, b), scaled(algebra.distributed(a, c), -4.0)])
         root = square_root(algebra, square)
@@ -121,7 +125,7 @@ def quadratic(algebra: Algebra, polynomial: Polynomial) -> tuple[Polynomial, Pol
 
 def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
     """The polynomial whose square this is."""
-    if not polynomial or len(polynomial) > LIMITS.factoring_most_terms:
+    if not polynomial or len(polynomial) > MOST_TERMS:
         return None
     atoms = atoms_of(polynomial)
     lead = max(polynomial, key=lambda product: _degrees(product, atoms))
@@ -131,7 +135,7 @@ def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
     root: Polynomial = {first: float(np.sqrt(polynomial[lead]))}
     rest = dict(polynomial)
     del rest[lead]
-    for _ in range(LIMITS.factoring_most_steps):
+    for _ in range(MOST_STEPS):
         if not rest:
             return root
         highest = max(rest, key=lambda product: _degrees(product, atoms))
@@ -149,13 +153,13 @@ def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
 
 def quotient(algebra: Algebra, polynomial: Polynomial, divisor: Polynomial) -> Polynomial | None:
     """The polynomial divided by one of several terms, if the remainder is 0."""
-    if len(divisor) < 2 or max(len(polynomial), len(divisor)) > LIMITS.factoring_most_terms:
+    if len(divisor) < 2 or max(len(polynomial), len(divisor)) > MOST_TERMS:
         return None
     atoms = atoms_of({**polynomial, **divisor})
     lead = max(divisor, key=lambda product: _degrees(product, atoms))
     result: Polynomial = {}
     rest = polynomial
-    for _ in range(LIMITS.factoring_most_steps):
+    for _ in range(MOST_STEPS):
         if not rest:
             return result
         highest = max(rest, key=lambda product: _degrees(product, atoms))
@@ -232,4 +236,4 @@ def _degrees(product: Product, atoms: Sequence[int]) -> tuple[float, ...]:
 def _clean(polynomial: Polynomial, original: Polynomial) -> Polynomial:
     """Without terms that only rounding left."""
     size = max(abs(c) for c in original.values())
-    return {product: c for product, c in polynomial.items() if abs(c) > LIMITS.factoring_agrees * size}
+    return {product: c for product, c in polynomial.items() if abs(c) > AGREES * size}

@@ -7,9 +7,11 @@ import numpy as np
 
 from kanserve.errors import FormulaError
 from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, is_number, number_of, scaled
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.powers import exponent_of
+
+PHASE = 1e-12  # a phase this close to a multiple of pi/2 is rounded to it
+LARGEST_EXPONENT = 600.0  # of exp as a factor; larger ones could overflow
 
 _ODD = {"arcsin", "arctan", "arctanh", "arcsinh", "sinh", "sin", "sign"}
 _EVEN = {"cos", "cosh"}
@@ -71,7 +73,7 @@ def _only_call(algebra: Algebra, argument: Polynomial) -> tuple[str, Polynomial]
 def _exponential(algebra: Algebra, argument: Polynomial) -> Polynomial:
     """exp(a + b·P + c·log(u)) as a factor e^a, the atom exp(P) to the power b, and u^c."""
     constant = argument.get(ONE, 0.0)
-    if abs(constant) > LIMITS.identities_largest_exponent:
+    if abs(constant) > LARGEST_EXPONENT:
         raise FormulaError("A constant factor is outside the range of a double.")
     result: Polynomial = {ONE: math.exp(constant)}
     product: Product = ONE
@@ -135,9 +137,9 @@ def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
         rest = phase - turns * math.pi
         sign = -1.0 if turns % 2 else 1.0
         kind = name
-        if abs(rest) <= LIMITS.identities_phase * max(1.0, abs(phase)):
+        if abs(rest) <= PHASE * max(1.0, abs(phase)):
             rest = 0.0
-        elif abs(abs(rest) - math.pi / 2) <= LIMITS.identities_phase * max(1.0, abs(phase)):
+        elif abs(abs(rest) - math.pi / 2) <= PHASE * max(1.0, abs(phase)):
             sign *= math.copysign(1.0, rest if name == "sin" else -rest)
             kind, rest = ("cos" if name == "sin" else "sin"), 0.0
         others = {product: c for product, c in argument.items() if product != ONE}

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, scaled
 from kanserve.formula.algebra.identities import applied
 from kanserve.formula.algebra.quotients import in_other_words, quotients
-from kanserve.formula.algebra.rewrites import Node, Nodes, simplest
+from kanserve.formula.algebra.rewrites import REWRITES_SAME, Node, Nodes, simplest
 from kanserve.formula.expressions.numbers import named
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.powers import is_short, power_name
 
 
@@ -49,7 +48,7 @@ class Products:
             for c, p, node in self._absorbed(coefficient, product, number):
                 nodes = {**inside, number: node}
                 other = self._written(c, p, nodes)
-                if other.cost < found.cost - LIMITS.rewrites_same:
+                if other.cost < found.cost - REWRITES_SAME:
                     found, better = other, (c, p, nodes)
             if better is not None:
                 coefficient, product, inside = better

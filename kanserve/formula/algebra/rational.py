@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, inverse, scaled
 from kanserve.formula.algebra.factoring import quotient
 from kanserve.formula.algebra.identities import applied
-from kanserve.formula.formula_limits import LIMITS
+
+SAME = 1e-9  # coefficients this close, relatively, are equal
 
 # f² = constant + factor·g²
 _SQUARES = (
@@ -100,7 +101,7 @@ def _joined(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Ite
     left, right = algebra.merged(p, inverse(common)), algebra.merged(q, inverse(common))
     rest: Polynomial = algebra.single(1.0, common)
     yield from (algebra.multiplied(rest, term) for term in _with_phase(algebra, left, a, right, b))
-    if abs(abs(a) - abs(b)) <= LIMITS.rational_same * abs(a):
+    if abs(abs(a) - abs(b)) <= SAME * abs(a):
         yield from (algebra.multiplied(rest, term) for term in _of_sums(algebra, left, a, right, b))
         yield from (algebra.multiplied(rest, term) for term in _hyperbolic(algebra, left, a, right, b))
         yield from (algebra.multiplied(rest, term) for term in _half_angle(algebra, left, a, right, b))
@@ -169,7 +170,7 @@ def _double_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) 
     """a - 2·a·sin²(u) = a·cos(2·u), and a - 2·a·cos²(u) = -a·cos(2·u)."""
     if p != ONE:
         p, a, q, b = q, b, p, a
-    if p != ONE or len(q) != 1 or q[0][1] != 2 or abs(b + 2 * a) > LIMITS.rational_same * abs(b):
+    if p != ONE or len(q) != 1 or q[0][1] != 2 or abs(b + 2 * a) > SAME * abs(b):
         return
     atom = algebra.atoms[q[0][0]]
     if atom.name in ("sin", "cos"):

@@ -8,9 +8,14 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.complexity import weight
 from kanserve.formula.expressions.linear_forms import Steps
 from kanserve.formula.expressions.numbers import named
-from kanserve.formula.expressions.tree import Step, Tree
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.expressions.tree import TREE_MAX_POWER, Step, Tree
 from kanserve.network.powers import exponent_of, power_name
+
+REWRITES_SAME = 1e-12  # coefficients this close, relatively, and costs this close differ by rounding
+NAMELESS = 60.0  # bits of a number without a name
+OF_BITS = 0.01  # cost of a bit, where an operation costs 1
+OF_A_VARIABLE = 0.03  # extra cost, where an operation costs 1: n*(1 + a) is simpler than n + n*a
+SIGN = 0.005  # cost of a sign, where an operation costs 1: b - a is simpler than -(a - b)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +41,11 @@ class Nodes:
     def number(self, value: float) -> Node:
         if value not in self._bits:
             found = named(value)
-            self._bits[value] = found.bits if found is not None else LIMITS.rewrites_nameless
-        return Node(("const", value), (), 1 + LIMITS.rewrites_of_bits * self._bits[value])
+            self._bits[value] = found.bits if found is not None else NAMELESS
+        return Node(("const", value), (), 1 + OF_BITS * self._bits[value])
 
     def variable(self, column: int) -> Node:
-        return Node(("var", column), (), 1 + LIMITS.rewrites_of_a_variable)
+        return Node(("var", column), (), 1 + OF_A_VARIABLE)
 
     def call(self, name: str, argument: Node) -> Node:
         return self._made(("call", name), argument)
@@ -50,7 +55,7 @@ class Nodes:
             exponent, node = exponent * node.head[2], node.below[0]
         if exponent == 1:
             return node
-        if abs(exponent) > LIMITS.tree_max_power:
+        if abs(exponent) > TREE_MAX_POWER:
             raise FormulaError("A power is larger than a formula may have.")
         return self._made(("pow", 0, exponent), node)
 
@@ -61,9 +66,7 @@ class Nodes:
             return parts[0]
         negative = sum(part.head[0] == "mul" and part.below[0].head == ("const", -1.0) for part in parts)
         whole = self._made(("add",), *parts)
-        return Node(
-            whole.head, whole.below, whole.cost - LIMITS.rewrites_sign * (negative - 2 * (negative == len(parts)))
-        )
+        return Node(whole.head, whole.below, whole.cost - SIGN * (negative - 2 * (negative == len(parts))))
 
     def times(self, coefficient: float, above: Sequence[Node], under: Sequence[Node] = ()) -> Node:
         """coefficient·above/under, with one number in front."""
@@ -73,12 +76,12 @@ class Nodes:
         coefficient *= math.prod(part.head[1] for part in parts if part.head[0] == "const")
         if not factors:
             return self.number(coefficient)
-        if abs(coefficient - 1) <= LIMITS.rewrites_same:
+        if abs(coefficient - 1) <= REWRITES_SAME:
             return factors[0] if len(factors) == 1 else self._made(("mul",), *factors)
-        if abs(coefficient + 1) > LIMITS.rewrites_same:
+        if abs(coefficient + 1) > REWRITES_SAME:
             return self._made(("mul",), self.number(coefficient), *factors)
         whole = self._made(("mul",), self.number(-1.0), *factors)
-        return Node(whole.head, whole.below, whole.cost + LIMITS.rewrites_sign)
+        return Node(whole.head, whole.below, whole.cost + SIGN)
 
     def _under(self, node: Node) -> list[Node]:
         """The factors of 1/node."""

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from kanserve.formula.expressions.numbers import shortest_between
 from kanserve.formula.expressions.tree import Step, Tree, evaluate_tree
-from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
+
+ARGUMENT = 3.0  # size of the argument from which a tanh is nearly 1 or -1
+SHARE = 0.98  # share of the rows with such an argument for which it is a step
 
 
 def without_saturation(tree: Tree, x: Array) -> Tree:
@@ -59,7 +61,7 @@ def _is_step(argument: Array) -> bool:
     known = argument[np.isfinite(argument)]
     if len(known) < len(argument) or known.min() > 0 or known.max() < 0:
         return False
-    return float(np.mean(np.abs(known) > LIMITS.saturation_argument)) >= LIMITS.saturation_share
+    return float(np.mean(np.abs(known) > ARGUMENT)) >= SHARE
 
 
 def _linear(tree: Tree, place: int) -> tuple[float, int, float]:

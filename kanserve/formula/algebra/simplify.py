@@ -20,9 +20,13 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.linear_forms import Steps, step_of
 from kanserve.formula.expressions.tree import Step, Tree, check_tree, evaluate_tree
 from kanserve.formula.expressions.tree_to_forms import form_of_tree
-from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
+
+MOST_ROWS = 128  # on which signs and sizes are evaluated
+MOST_STEPS = 300  # a longer tree is only folded
+WORTH = 0.5  # complexity that a result may add, so that equal formulas get one form: 1/sqrt(u^3), exp(-1.5*log(u))
+DIFFERS = 1e-9  # relative to the root mean square of the values
 
 
 def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
@@ -40,9 +44,9 @@ def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
     wanted = evaluate_tree(given, {}, rows)
     finite = rows[np.isfinite(wanted)]
     agreeing = [folded for folded in _folded(given) if _agrees(folded, rows, wanted)]
-    most = max(complexity(tree) for tree in (*agreeing, given)) + LIMITS.simplify_worth
-    if len(finite) and len(given) <= LIMITS.simplify_most_steps:
-        for shaped in _shaped(given, finite[:: -(-len(finite) // LIMITS.simplify_most_rows)]):
+    most = max(complexity(tree) for tree in (*agreeing, given)) + WORTH
+    if len(finite) and len(given) <= MOST_STEPS:
+        for shaped in _shaped(given, finite[:: -(-len(finite) // MOST_ROWS)]):
             if complexity(shaped) <= most and _agrees(shaped, rows, wanted):
                 return shaped
     return min([*agreeing, given], key=complexity)
@@ -102,6 +106,4 @@ def _agrees(tree: Tree, rows: Array, wanted: Array) -> bool:
     if not finite.any():
         return True
     size = float(np.sqrt(np.mean(wanted[finite] ** 2)))
-    return bool(
-        (np.abs(got - wanted)[finite] <= LIMITS.simplify_differs * np.maximum(np.abs(wanted[finite]), size)).all()
-    )
+    return bool((np.abs(got - wanted)[finite] <= DIFFERS * np.maximum(np.abs(wanted[finite]), size)).all())

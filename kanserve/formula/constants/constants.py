@@ -25,7 +25,9 @@ from kanserve.formula.constants.recognised_numbers import known_constants, uncer
 from kanserve.formula.expressions.formula import Constant
 from kanserve.formula.expressions.numbers import named
 from kanserve.formula.expressions.tree import Tree
-from kanserve.formula.formula_limits import LIMITS
+
+MOST_ROUNDS = 4  # of recognising and simplifying
+DIGITS = 6  # shown of a number without a name
 
 __all__ = [
     "Constant",
@@ -58,9 +60,7 @@ def constants_of(
     except DataError:
         pass
     return tuple(
-        Constant(
-            value, errors.get(place, math.inf), f"{value:.{LIMITS.constants_digits}g}" if name is None else name.text
-        )
+        Constant(value, errors.get(place, math.inf), f"{value:.{DIGITS}g}" if name is None else name.text)
         for place, value, name in zip(constants.places, values, names, strict=True)
     )
 
@@ -103,7 +103,7 @@ def _form(
     """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
     found = refit(tree, x, y, weights=weights)
     found = found if over() else simplified(found, x)
-    for _ in range(LIMITS.constants_most_rounds):
+    for _ in range(MOST_ROUNDS):
         if over():
             break
         fitted = rule(found, x, y)

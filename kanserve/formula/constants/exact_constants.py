@@ -11,7 +11,11 @@ from kanserve.formula.constants.nonlinear_fit import Constants, FitData, Fitted,
 from kanserve.formula.constants.uncertainty import uncertainty_of
 from kanserve.formula.expressions.numbers import near
 from kanserve.formula.expressions.tree import Tree
-from kanserve.formula.formula_limits import LIMITS
+
+EXACT = 1e-8  # relative to the size of y: a larger error is not an exact fit
+RISE = 3.0  # times the previous error: the rise that rounding may cause in an exact fit
+ROUNDING = 1e-14  # relative to the size of y: an error that is always allowed
+MOST_TRIED = 4  # names per constant
 
 
 def recognise_constants(
@@ -31,9 +35,9 @@ def recognise_constants(
     data = checked_data(x, y, weights)
     state = all_fitted(Constants(tree).tree, data)
     large = size(data.weighted(data.y))
-    if not state.error <= LIMITS.exact_constants_exact * large:
+    if not state.error <= EXACT * large:
         return state.tree
-    limit = max(LIMITS.exact_constants_rise * state.error, LIMITS.exact_constants_rounding * large)
+    limit = max(RISE * state.error, ROUNDING * large)
     together = state.settle(_simplest(state, tolerance), data)
     if together.error <= limit:
         return together.tree
@@ -70,10 +74,7 @@ def _choices(
             # 0 before ±1: it removes a summand that another constant can absorb, as b in c + b.
             numbers = [(-1.0, place, 0.0), (0.0, place, math.copysign(1.0, value))]
         else:
-            numbers = [
-                (simple.bits, place, simple.value)
-                for simple in near(value, tolerance * abs(value), LIMITS.exact_constants_most_tried)
-            ]
+            numbers = [(simple.bits, place, simple.value) for simple in near(value, tolerance * abs(value), MOST_TRIED)]
         result += [number for number in numbers if (place, number[2]) not in refused][:1]
     return result
 

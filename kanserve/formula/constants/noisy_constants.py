@@ -17,7 +17,16 @@ from kanserve.formula.constants.nonlinear_fit import Constants, FitData, Fitted,
 from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty_of
 from kanserve.formula.expressions.numbers import Named, near
 from kanserve.formula.expressions.tree import Tree
-from kanserve.formula.formula_limits import LIMITS
+
+DEVIATIONS = 3.5  # standard errors within which simple numbers are considered
+MOST_COMPARED = 12  # names per constant
+PRIOR = -1.0  # bits added to a number without a name: negative, so that it is the more probable one a priori
+NOISY_CONSTANTS_BELIEVED = 0.6  # of the probability
+RARE = 3.0  # extra bits of numbers that are rare in laws; 1/log(10) is not, being in decimal logarithms
+# Rows for which the limits of chi-squared are meant; fewer allow less, in proportion to their logarithm.
+FULL_ROWS = 1000
+FIRST = -3000.0  # ranks of what is tried before everything else
+SECOND = -1000.0  # rank of what is tried next
 
 _RISE_OF_ONE = (6.0, 12.0)  # bounds of the rise of chi-squared that the saved bits of one number allow
 _RISE_OF_ALL = (8.0, 3.0)  # the rise for k numbers together: the first plus k times the second
@@ -59,7 +68,7 @@ def recognise_noisy_constants(
         return state.tree
     first, scale, replaced = state.error, len(data.y) / found.sigma**2, 0
     # A constant costs half the logarithm of the rows.
-    scale /= min(1.0, math.log(len(data.y)) / math.log(LIMITS.noisy_constants_full_rows))
+    scale /= min(1.0, math.log(len(data.y)) / math.log(FULL_ROWS))
     refused: set[tuple[int, float]] = set()
     while found is not None:
         choices = [choice for choice in _choices(found, names) if (choice.place, choice.number) not in refused]
@@ -81,8 +90,8 @@ def _choices(found: Uncertainty, names: bool) -> Iterator[_Choice]:
         if not math.isfinite(error):  # undetermined by the data: take the simplest
             yield _Choice(0.0, place, math.copysign(1.0, value), _RISE_OF_ONE[0])
             continue
-        if abs(value) <= LIMITS.noisy_constants_deviations * error:
-            yield _Choice(LIMITS.noisy_constants_first, place, 0.0, _RISE_OF_ONE[1])
+        if abs(value) <= DEVIATIONS * error:
+            yield _Choice(FIRST, place, 0.0, _RISE_OF_ONE[1])
         if not names or value == 0 or error == 0:
             continue
         yield from _named_choices(place, value, error)
@@ -92,10 +101,10 @@ def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
     """The most probable simple number for an estimate, if its probability is above `noisy_constants_believed`."""
     given = math.log2(abs(value) / error)
     for number, weight, share in _weighed(value, error):
-        if share > LIMITS.noisy_constants_believed:
+        if share > NOISY_CONSTANTS_BELIEVED:
             limit = min(max(_BIT * (given - number.bits), _RISE_OF_ONE[0]), _RISE_OF_ONE[1])
             yield _Choice(
-                -math.log2(weight) - given + LIMITS.noisy_constants_second * (number.bits == 0),
+                -math.log2(weight) - given + SECOND * (number.bits == 0),
                 place,
                 number.value,
                 limit,
@@ -111,19 +120,16 @@ def probabilities(value: float, error: float) -> Iterator[tuple[Named, float]]:
 def _weighed(value: float, error: float) -> list[tuple[Named, float, float]]:
     """The simple numbers near an estimate, their weights, and their shares of these and that of one without a name."""
     given = math.log2(abs(value) / error)
-    numbers = [
-        _as_expected(simple)
-        for simple in near(value, LIMITS.noisy_constants_deviations * error, LIMITS.noisy_constants_most_compared)
-    ]
+    numbers = [_as_expected(simple) for simple in near(value, DEVIATIONS * error, MOST_COMPARED)]
     misfits = [((number.value - value) / error) ** 2 for number in numbers]
     weights = [2.0 ** -(number.bits + misfit / _BIT) for number, misfit in zip(numbers, misfits, strict=True)]
-    total = sum(weights) + 2.0 ** -(given + LIMITS.noisy_constants_prior)
+    total = sum(weights) + 2.0 ** -(given + PRIOR)
     return [(number, weight, weight / total) for number, weight in zip(numbers, weights, strict=True)]
 
 
 def _as_expected(number: Named) -> Named:
     """The number with extra bits if it is rare in laws: in noisy data a value may be near log(10) by chance."""
-    return replace(number, bits=number.bits + LIMITS.noisy_constants_rare * bool(_UNUSUAL.search(number.text)))
+    return replace(number, bits=number.bits + RARE * bool(_UNUSUAL.search(number.text)))
 
 
 def _found(state: Fitted, data: FitData) -> Uncertainty | None:

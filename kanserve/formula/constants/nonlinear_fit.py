@@ -20,10 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.data.row_weights import square_roots
 from kanserve.errors import DataError, FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, check_tree, integer_power, references
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS, finite_slope
 
 Array = NDArray[np.float64]
+
+MOST_ITERATIONS = 60  # of Levenberg-Marquardt on the constants of a formula
+DIRECTIONS = 1e-10  # relative to the largest singular value: directions below this are not followed
+FIRST_DAMPING = 1e-3  # damping that a fit of constants begins with
+MOST_DAMPING = 1e3  # damping at which a fit of constants ends
+SETTLED = 1e-15  # relative to the size of y: an error at rounding level
 
 
 class Constants:
@@ -165,31 +170,31 @@ def fitted(constants: Constants, data: FitData) -> Fit:
     got, jacobian = constants.derivatives(values, x)
     residual = data.weighted(y - got)
     error = size(residual)
-    floor = LIMITS.nonlinear_fit_settled * size(data.weighted(y))
+    floor = SETTLED * size(data.weighted(y))
     damping = 0.0
     slow = 0
     if not len(values) or not math.isfinite(error):
         return Fit(values, error)
-    for _ in range(LIMITS.nonlinear_fit_most_iterations):
+    for _ in range(MOST_ITERATIONS):
         if error <= floor or not np.isfinite(jacobian).all():
             break
         step = _Directions(data.weighted(jacobian), residual)
         better = None
-        while damping <= LIMITS.nonlinear_fit_most_damping:
+        while damping <= MOST_DAMPING:
             trial = values + step(damping)
             got = constants.value(trial, x)
             trial_error = size(data.weighted(y - got))
             if trial_error < error:
                 better = trial
                 break
-            damping = max(10 * damping, LIMITS.nonlinear_fit_first_damping)
+            damping = max(10 * damping, FIRST_DAMPING)
             if step.gain < 1e-9 * error:
                 break  # any gain would be below rounding
         if better is None:
             break
         slow = slow + 1 if trial_error > 0.999 * error else 0
         values, error = better, trial_error
-        damping = damping / 10 if damping > LIMITS.nonlinear_fit_first_damping else 0.0
+        damping = damping / 10 if damping > FIRST_DAMPING else 0.0
         if slow == 3:
             break
         got, jacobian = constants.derivatives(values, x)
@@ -227,7 +232,7 @@ class _Directions:
         q, r = np.linalg.qr(jacobian * self._scale)
         u, self._s, self._vt = np.linalg.svd(r, full_matrices=False)
         along = u.T @ (q.T @ residual)
-        self._kept = self._s > LIMITS.nonlinear_fit_directions * self._s[0]
+        self._kept = self._s > DIRECTIONS * self._s[0]
         self._along = np.where(self._kept, along, 0.0)
         # The predicted decrease of the error (RMSE), exact for a linear problem.
         total = float(residual @ residual)

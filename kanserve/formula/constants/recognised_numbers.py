@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.formula.constants.noisy_constants import probabilities
+from kanserve.formula.constants.noisy_constants import NOISY_CONSTANTS_BELIEVED, probabilities
 from kanserve.formula.constants.nonlinear_fit import Constants, FitData, checked_data
-from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty
+from kanserve.formula.constants.uncertainty import UNCERTAINTY_UNDETERMINED, Uncertainty, uncertainty
 from kanserve.formula.expressions.numbers import named
-from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
 
@@ -62,7 +61,7 @@ def believable_constants(
     doubted = {
         constants.sources[number.place]
         for number in (_recognised(found, data) if found.sigma > 0 else ())
-        if number.doubt > LIMITS.noisy_constants_believed
+        if number.doubt > NOISY_CONSTANTS_BELIEVED
     }
     return known - doubted
 
@@ -94,10 +93,10 @@ def _recognised(found: Uncertainty, data: FitData) -> Iterator[_Recognised]:
         if n in free:
             continue
         column = slopes[:, n]
-        moves = np.linalg.lstsq(own / sizes, -column, rcond=LIMITS.uncertainty_undetermined)[0] / sizes
+        moves = np.linalg.lstsq(own / sizes, -column, rcond=UNCERTAINTY_UNDETERMINED)[0] / sizes
         rest = column + own @ moves  # what the others cannot make up for
         information = float(rest @ rest)
-        if information <= LIMITS.uncertainty_undetermined * float(column @ column):
+        if information <= UNCERTAINTY_UNDETERMINED * float(column @ column):
             continue
         distance, error = float(rest @ residuals) / information, found.sigma / math.sqrt(information)
         if value + distance != 0:

@@ -21,10 +21,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.formula.constants.nonlinear_fit import Constants, FitData, all_fitted, checked_data, size
 from kanserve.formula.expressions.tree import Tree, evaluate_tree
-from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
 FitLoss = Literal["squared", "huber", "student_t"]
+
+HUBER = 1.345  # deviations up to which residuals count as in least squares: 95% as efficient if they are normal (Huber)
+DEGREES = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0)  # degrees of freedom that a t may have
+MOST_STEPS = 50  # of the iteratively reweighted least squares of a loss
+SCALE_STEPS = 100  # of the iteration for the scale of a t
+SETTLED = 1e-3  # a smaller move, relative to the standard error of a mean, ends the iteration
+SCALE_SETTLED = 1e-6  # a smaller relative change ends the iteration for the scale
+MOST_ROWS = 20_000  # residuals by which their distribution is known well enough
+LEAST_SCALE = 1e-15  # relative to the outputs: residuals below are rounding
+LEAST_SLOPE = 0.1  # least mean derivative of the influence of a residual, by which its pseudo-value is divided
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Noise:
         """The weights (N,) of residuals in least squares, ψ(z)/z with z = r/s."""
         z = np.abs(residuals) / self.scale
         if self.loss == "huber":
-            return np.minimum(1.0, LIMITS.robust_fit_huber / np.maximum(z, LIMITS.robust_fit_huber))
+            return np.minimum(1.0, HUBER / np.maximum(z, HUBER))
         return np.asarray((self.degrees + 1) / (self.degrees + z**2))
 
     def pseudo_residuals(self, residuals: Array) -> Array:
@@ -54,10 +63,10 @@ class Noise:
             return residuals
         z = residuals / self.scale
         if self.loss == "huber":
-            slopes = np.where(np.abs(z) < LIMITS.robust_fit_huber, 1.0, 0.0)
+            slopes = np.where(np.abs(z) < HUBER, 1.0, 0.0)
         else:
             slopes = (self.degrees + 1) * (self.degrees - z**2) / (self.degrees + z**2) ** 2
-        return self.influence(residuals) / max(float(slopes.mean()), LIMITS.robust_fit_least_slope)
+        return self.influence(residuals) / max(float(slopes.mean()), LEAST_SLOPE)
 
 
 def robust_refit(
@@ -81,14 +90,14 @@ def robust_refit(
         return state.tree
     # The likelihood of a t may have several maxima: Huber's fit leads to the right one.
     for step_loss in dict.fromkeys(("huber", loss)):
-        for _ in range(LIMITS.robust_fit_most_steps):
+        for _ in range(MOST_STEPS):
             residuals = data.weighted(data.y - evaluate_tree(state.tree, {}, data.x))
             noise = noise_of(residuals, step_loss, size(data.weighted(data.y)))
             roots = np.sqrt(noise.shares(residuals))
             own = FitData(data.x, data.y, roots if data.roots is None else roots * data.roots)
             before, state = state.tree, all_fitted(state.tree, own, settled)
             moved = evaluate_tree(state.tree, {}, data.x) - evaluate_tree(before, {}, data.x)
-            if not size(data.weighted(moved)) > LIMITS.robust_fit_settled * noise.scale / math.sqrt(len(data.y)):
+            if not size(data.weighted(moved)) > SETTLED * noise.scale / math.sqrt(len(data.y)):
                 break
     return state.tree
 
@@ -98,15 +107,15 @@ def noise_of(residuals: Array, loss: FitLoss, large: float = 0.0) -> Noise:
 
     It is that of some of them if they are many.
     """
-    residuals = residuals[:: -(-len(residuals) // LIMITS.robust_fit_most_rows)]
-    least = LIMITS.robust_fit_least_scale * max(large, float(np.abs(residuals).max())) or 1.0
+    residuals = residuals[:: -(-len(residuals) // MOST_ROWS)]
+    least = LEAST_SCALE * max(large, float(np.abs(residuals).max())) or 1.0
     if loss == "squared":
         return Noise(loss, max(size(residuals), least))
     found = Noise("huber", max(1.4826 * float(np.median(np.abs(residuals))), least))
     if loss == "huber":
         return found
     best = -math.inf
-    for degrees in LIMITS.robust_fit_degrees:
+    for degrees in DEGREES:
         noise = _student(residuals, degrees, found.scale, least)
         likelihood = log_likelihood(residuals, noise)
         if likelihood < best:  # it has one maximum
@@ -153,10 +162,10 @@ def pseudo_values(
 def _student(residuals: Array, degrees: float, scale: float, least: float) -> Noise:
     """The t with these degrees of freedom and the scale of maximum likelihood, by iteration from another scale."""
     squares, variance = residuals**2, scale**2
-    for _ in range(LIMITS.robust_fit_scale_steps):
+    for _ in range(SCALE_STEPS):
         # By the sum of the weights, not by their number: the solution is the same, and is reached sooner.
         shares = (degrees + 1) / (degrees + squares / variance)
         before, variance = variance, max(float((shares * squares).sum() / shares.sum()), least**2)
-        if abs(variance - before) <= LIMITS.robust_fit_scale_settled * variance:
+        if abs(variance - before) <= SCALE_SETTLED * variance:
             break
     return Noise("student_t", math.sqrt(variance), degrees)

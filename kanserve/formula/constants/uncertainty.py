@@ -22,9 +22,12 @@ from kanserve.formula.constants.nonlinear_fit import Constants, FitData, checked
 from kanserve.formula.constants.student_t import student_quantile
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import Tree
-from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
+
+# Relative to the largest singular value: the data do not determine a direction below this.
+UNCERTAINTY_UNDETERMINED = 1e-10
+TAKES_PART = 1e-6  # in a unit vector: a constant with a smaller component is not affected by the direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +120,8 @@ def _inverse(jacobian: Array) -> tuple[Array, NDArray[np.bool_], int]:
     scale = 1 / np.where(sizes > 0, sizes, 1.0)
     _, s, vt = np.linalg.svd(np.linalg.qr(jacobian * scale, mode="r"))
     kept = np.zeros(count, np.bool_)
-    kept[: len(s)] = s > LIMITS.uncertainty_undetermined * s[0]
+    kept[: len(s)] = s > UNCERTAINTY_UNDETERMINED * s[0]
     along = vt[kept] * scale / s[kept[: len(s)], None]
-    free = np.abs(vt[~kept]).max(axis=0, initial=0.0) > LIMITS.uncertainty_takes_part
+    free = np.abs(vt[~kept]).max(axis=0, initial=0.0) > TAKES_PART
     with np.errstate(over="ignore"):
         return along.T @ along, ~free, int(kept.sum())

@@ -15,10 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.errors import DataError, FormatError, InputError
 from kanserve.formula.expressions import storage
 from kanserve.formula.expressions.formula import Constant, Formula
-from kanserve.formula.expressions.tree import evaluate_tree
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.expressions.tree import TREE_MAX_STEPS, evaluate_tree
 
 Array = NDArray[np.float64]
+
+MOST_CONSTANTS = 300  # beyond, nobody reads the errors, and their covariance takes long
+MOST_ALTERNATIVES = 1000  # formulas that are listed beside the chosen one
+MOST_DERIVATIVES = 50_000_000  # constants × rows, 400 MB
+LONGEST_CONSTANT = 100  # characters
+AGREEMENT = 1e-6  # relative to the outputs: far above rounding, far below the difference of two alternatives
 
 
 @runtime_checkable
@@ -94,10 +99,7 @@ def evidence(
     if x is None or y is None or not formula.closed_form:
         return Evidence(alternatives=others)
     numbers = Constants(formula.tree)
-    if (
-        len(numbers.places) > LIMITS.uncertainty_report_most_constants
-        or len(numbers.places) * len(np.asarray(y)) > LIMITS.uncertainty_report_most_derivatives
-    ):
+    if len(numbers.places) > MOST_CONSTANTS or len(numbers.places) * len(np.asarray(y)) > MOST_DERIVATIVES:
         return Evidence(alternatives=others)
     try:
         constants = constants_of(formula.tree, x, y, weights)
@@ -129,9 +131,7 @@ def agrees(formula: Formula, x: Array, y: Array) -> bool:
     with np.errstate(all="ignore"):
         got = evaluate_tree(formula.tree, formula.tables, x)
     both = np.isfinite(got) & np.isfinite(y)
-    return bool(both.any()) and bool(
-        (np.abs(got - y)[both] <= LIMITS.uncertainty_report_agreement * np.abs(y[both]).max()).all()
-    )
+    return bool(both.any()) and bool((np.abs(got - y)[both] <= AGREEMENT * np.abs(y[both]).max()).all())
 
 
 def to_json(one: Evidence) -> dict[str, Any]:
@@ -158,8 +158,8 @@ def to_json(one: Evidence) -> dict[str, Any]:
 def from_json(data: Any) -> Evidence:
     """The evidence in parsed JSON, validated; FormatError if it is invalid. Unknown entries are ignored."""
     try:
-        constants = _list(data["constants"], LIMITS.tree_max_steps)
-        alternatives = _list(data["alternatives"], LIMITS.uncertainty_report_most_alternatives)
+        constants = _list(data["constants"], TREE_MAX_STEPS)
+        alternatives = _list(data["alternatives"], MOST_ALTERNATIVES)
         degrees = data["degrees"]
         if degrees is not None and (type(degrees) is not int or not 1 <= degrees < 2**63):
             raise FormatError("Degrees of freedom must be an integer of at least 1.")
@@ -175,10 +175,8 @@ def from_json(data: Any) -> Evidence:
 
 def _constant_in(entry: Any) -> Constant:
     error, text = entry["standard_error"], entry["text"]
-    if not isinstance(text, str) or len(text) > LIMITS.uncertainty_report_longest_constant:
-        raise FormatError(
-            f"The text of a constant may have at most {LIMITS.uncertainty_report_longest_constant} characters."
-        )
+    if not isinstance(text, str) or len(text) > LONGEST_CONSTANT:
+        raise FormatError(f"The text of a constant may have at most {LONGEST_CONSTANT} characters.")
     return Constant(_number(entry["value"]), math.inf if error is None else _size(error), text)
 
 

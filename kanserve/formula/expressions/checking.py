@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import evaluate_tree
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import activations
 from kanserve.network.functions import FUNCTIONS, SPECIAL
@@ -20,6 +19,12 @@ from kanserve.network.rounding_error import allowed, rounding, scale
 from kanserve.network.training_range import breaking_point, corners, finite_rows, sample
 
 Array = NDArray[np.float64]
+
+CHECKING_TOLERANCE = 1e-9  # of the scale of an output
+OVERFLOWING = 1e290  # values beyond this are close to overflow: their rows are not compared
+MOST_ROWS = 1000  # rows on which a formula is compared with its network
+FEWEST_ROWS = 16  # rows on which a formula is compared with its network, at least
+MOST_VALUES = 10_000_000  # edges × outputs × rows; a very wide network is compared on fewer rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +42,12 @@ class Expected:
     @cached_property
     def close(self) -> Array:
         """1e-9 of the outputs' scale, (N, outputs)."""
-        return LIMITS.checking_tolerance * scale(self.wanted)
+        return CHECKING_TOLERANCE * scale(self.wanted)
 
     @cached_property
     def allowed(self) -> Array:
         """How far a formula may be from the network: `close`, or the bound of the rounding error on that row."""
-        return allowed(self.kan, self.x, self.wanted, "double", LIMITS.checking_tolerance)
+        return allowed(self.kan, self.x, self.wanted, "double", CHECKING_TOLERANCE)
 
     @cached_property
     def noise(self) -> NDArray[np.bool_]:
@@ -93,7 +98,7 @@ def expected(kan: Kan) -> Expected:
     FormulaError when the network is finite on none of them, since nothing could then be compared.
     """
     numbers = len(kan.outputs) * sum(layer.subnodes * layer.inputs for layer in kan.layers)
-    count = min(LIMITS.checking_most_rows, max(LIMITS.checking_most_values // numbers, LIMITS.checking_fewest_rows))
+    count = min(MOST_ROWS, max(MOST_VALUES // numbers, FEWEST_ROWS))
     x = np.concatenate([sample(kan, count), corners(kan)[:count]])
     values = activations(kan, x)
     undefined = x[~np.isfinite(values[-1]).all(axis=1)]
@@ -113,9 +118,7 @@ def expected(kan: Kan) -> Expected:
 
 def _comparable(values: Sequence[Array]) -> NDArray[np.bool_]:
     """Rows on which a network's values are finite and far from overflow; near it, the order of factors matters."""
-    fine: NDArray[np.bool_] = np.all(
-        [(np.abs(value) < LIMITS.checking_overflowing).all(axis=1) for value in values], axis=0
-    )
+    fine: NDArray[np.bool_] = np.all([(np.abs(value) < OVERFLOWING).all(axis=1) for value in values], axis=0)
     return fine
 
 

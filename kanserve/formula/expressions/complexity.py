@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from kanserve.formula.expressions.tree import Step, Table, check_tree, references
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
+
+ONE_OVER = 2.0  # the number and the sign of what is printed as 1/x
+SPLINE = 20.0  # a table of numbers
 
 _POWERS = {1: 0.0, 2: 1.0, 3: 1.5, 4: 2.0}
 _A_TABLE = Table(np.zeros(0), np.zeros(1), np.zeros((1, 1)))
@@ -43,7 +45,7 @@ def weight(step: Step, operands: Sequence[Step]) -> float:
             signs = sum(operand == ("const", -1) for operand in operands)
             factors = len(operands) - signs
             below = factors > 0 and sum(is_reciprocal(operand) for operand in operands) == factors
-            return max(factors - 1.0, 0.0) - signs + LIMITS.complexity_one_over * below
+            return max(factors - 1.0, 0.0) - signs + ONE_OVER * below
         case "add":
             own = len(operands) - 1.0
         case "pow":
@@ -52,13 +54,13 @@ def weight(step: Step, operands: Sequence[Step]) -> float:
         case "call":
             own = float(FUNCTIONS[str(step[1]).removeprefix("1/")].complexity) - 1
         case _:
-            own = LIMITS.complexity_spline
+            own = SPLINE
     return own + sum(whole(operand) for operand in operands)
 
 
 def whole(step: Step) -> float:
     """The extra cost of a step that is not a factor of a product."""
-    return LIMITS.complexity_one_over if is_reciprocal(step) else 0.0
+    return ONE_OVER if is_reciprocal(step) else 0.0
 
 
 def is_reciprocal(step: Step) -> bool:

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from kanserve.errors import FormulaError
-from kanserve.formula.expressions.tree import Step, Tree, references
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.expressions.tree import TREE_MAX_POWER, Step, Tree, references
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.powers import exponent_of, is_odd, real_power, takes_negative
+
+SAME = 1e-14  # two constants this close, relatively, differ only by rounding
+PHASE = 1e-12  # a phase this close to a multiple of pi/2 is rounded to it
+LINEAR_FORMS_LONGEST_SPLICED = 8  # longer sums stay shared steps
+LARGEST_EXPONENT = 20.0  # exp(x + b) becomes e^b·exp(x) up to this b; beyond, e^b reads worse and could overflow
 
 _POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "x^5": 5, "1/x": -1, "1/x^2": -2, "1/x^3": -3, "1/x^4": -4, "1/x^5": -5}
 _EVEN = {"cos", "cosh", "gaussian", "j0"}
@@ -77,7 +81,7 @@ class Steps:
     def summands(self, atom: int) -> tuple[int, ...]:
         """The summands of an atom, if few and without a constant that a larger term would absorb; else itself."""
         step = self.steps[atom]
-        if not self.fold or step[0] != "add" or len(step) > LIMITS.linear_forms_longest_spliced:
+        if not self.fold or step[0] != "add" or len(step) > LINEAR_FORMS_LONGEST_SPLICED:
             return (atom,)
         return (atom,) if any(self.steps[summand][0] == "const" for summand in step[1:]) else step[1:]
 
@@ -168,7 +172,7 @@ def powered(steps: Steps, form: Form, exponent: int) -> Form:
     lead, rest = leading(form)
     whole = step_of(steps, rest)
     base, inner = _base(steps, whole)
-    merges = abs(inner * exponent) <= LIMITS.tree_max_power
+    merges = abs(inner * exponent) <= TREE_MAX_POWER
     atom = _power_step(steps, base, inner * exponent) if merges else steps.add("pow", whole, exponent)
     factor = lead**exponent
     if factor == 0:
@@ -219,7 +223,7 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
         return _logarithm(steps, form)
     if exponent_of(name) is not None:
         return _real_power(steps, name, form)
-    if name == "exp" and 0 < abs(form.constant) <= LIMITS.linear_forms_largest_exponent:
+    if name == "exp" and 0 < abs(form.constant) <= LARGEST_EXPONENT:
         return scaled(steps, called(steps, "exp", Form(0.0, form.terms)), math.exp(form.constant))
     sign = 1.0
     if name in _EVEN | _ODD and form.terms[0][1] < 0:
@@ -248,7 +252,7 @@ def leading(form: Form) -> tuple[float, Form]:
     sizes = [abs(c) for _, c in form.terms] + ([abs(form.constant)] if form.constant else [])
     if first == 0 or not math.isfinite(1 / first):
         return 1.0, form
-    if max(sizes) - min(sizes) > LIMITS.linear_forms_same * max(sizes):
+    if max(sizes) - min(sizes) > SAME * max(sizes):
         first = math.copysign(1.0, first)
         return first, Form(first * form.constant, tuple((atom, first * c) for atom, c in form.terms))
     terms = tuple((atom, math.copysign(1.0, c) * math.copysign(1.0, first)) for atom, c in form.terms)
@@ -265,7 +269,7 @@ def _power(steps: Steps, form: Form, exponent: int) -> Form:
     if outer == 0 or not math.isfinite(outer):
         return called(steps, {value: key for key, value in _POWERS.items()}[exponent], form)
     base, inner = _base(steps, step_of(steps, rest))
-    merges = not (inner < 0 and exponent < 0) and abs(inner * exponent) <= LIMITS.tree_max_power
+    merges = not (inner < 0 and exponent < 0) and abs(inner * exponent) <= TREE_MAX_POWER
     atom = _power_step(steps, base, inner * exponent) if merges else steps.add("pow", step_of(steps, rest), exponent)
     return scaled(steps, one_atom(atom), outer)
 
@@ -278,11 +282,11 @@ def _base(steps: Steps, atom: int) -> tuple[int, int]:
 def _power_step(steps: Steps, base: int, exponent: int) -> int:
     if exponent == 1:
         return base
-    if abs(exponent) <= LIMITS.tree_max_power:
+    if abs(exponent) <= TREE_MAX_POWER:
         return steps.add("pow", base, exponent)
     sign = 1 if exponent > 0 else -1
-    whole, part = divmod(abs(exponent), LIMITS.tree_max_power)
-    factors = [steps.add("pow", base, sign * LIMITS.tree_max_power)] * whole
+    whole, part = divmod(abs(exponent), TREE_MAX_POWER)
+    factors = [steps.add("pow", base, sign * TREE_MAX_POWER)] * whole
     return steps.add("mul", *factors, *([_power_step(steps, base, sign * part)] if part else []))
 
 
@@ -340,14 +344,12 @@ def _wave(steps: Steps, name: str, form: Form) -> Form:
     """sin and cos with the phase reduced modulo pi; a phase of pi/2 swaps sin and cos."""
     turns = round(form.constant / math.pi)
     phase = form.constant - turns * math.pi
-    if abs(form.constant) > 100 or (
-        turns == 0 and LIMITS.linear_forms_phase < abs(phase) < math.pi / 2 - LIMITS.linear_forms_phase
-    ):
+    if abs(form.constant) > 100 or (turns == 0 and PHASE < abs(phase) < math.pi / 2 - PHASE):
         return called(steps, name, form)
     sign = -1.0 if turns % 2 else 1.0
-    if abs(phase) <= LIMITS.linear_forms_phase:
+    if abs(phase) <= PHASE:
         phase = 0.0
-    elif abs(abs(phase) - math.pi / 2) <= LIMITS.linear_forms_phase:
+    elif abs(abs(phase) - math.pi / 2) <= PHASE:
         # sin(u ± pi/2) = ± cos(u), cos(u ± pi/2) = ∓ sin(u)
         sign *= math.copysign(1.0, phase if name == "sin" else -phase)
         name, phase = ("cos" if name == "sin" else "sin"), 0.0

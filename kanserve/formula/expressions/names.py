@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterable
 
 from kanserve.formula.expressions.tree import SPLINE_NAME
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS, SPECIAL
+
+LONGEST = 60  # characters of a name that are shown; C99 distinguishes the first 63
 
 _GREEK = {
     *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"),
@@ -55,7 +56,7 @@ def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, 
     kept: list[str] = []
     for position, name in enumerate(names, start=1):
         # No leading underscore, which C reserves.
-        word = re.sub(r"[^A-Za-z0-9]+", "_", name)[: LIMITS.names_longest].strip("_") if name != "_" else ""
+        word = re.sub(r"[^A-Za-z0-9]+", "_", name)[:LONGEST].strip("_") if name != "_" else ""
         if _is_plain(name):
             word = name
         if not word or word[0].isdigit():
@@ -73,7 +74,7 @@ def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, 
 def text_name(name: str) -> str:
     """The name itself if it is a single word, else quoted and escaped."""
     word = re.fullmatch(r"[^\W\d]\w*", name)
-    if word and len(name) <= LIMITS.names_longest and name not in _TEXT_RESERVED and not SPLINE_NAME.fullmatch(name):
+    if word and len(name) <= LONGEST and name not in _TEXT_RESERVED and not SPLINE_NAME.fullmatch(name):
         return name
     # Printable characters stay; line breaks and bidirectional control characters are escaped.
     return json.dumps(_shown(name), ensure_ascii=not name.isprintable())
@@ -82,7 +83,7 @@ def text_name(name: str) -> str:
 def latex_name(name: str) -> str:
     """A letter, a Greek letter or a word, with trailing digits as its index; anything else as escaped text."""
     parts = re.fullmatch(r"([A-Za-z]+)_?([0-9]*)", name)
-    if parts is None or len(name) > LIMITS.names_longest:
+    if parts is None or len(name) > LONGEST:
         return latex_text(name)
     letters, index = parts.groups()
     word = letters if len(letters) == 1 else "\\" + letters if letters in _GREEK else rf"\mathrm{{{letters}}}"
@@ -96,8 +97,8 @@ def latex_text(text: str) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    return len(name) <= LIMITS.names_longest and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None
+    return len(name) <= LONGEST and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None
 
 
 def _shown(name: str) -> str:
-    return name if len(name) <= LIMITS.names_longest else name[: LIMITS.names_longest - 1] + "…"
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"

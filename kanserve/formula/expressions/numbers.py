@@ -13,9 +13,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.formula.formula_limits import LIMITS
-
 Array = NDArray[np.float64]
+
+LARGEST = 199  # numerator or denominator
+LARGEST_OF_BOTH = 12  # the smaller of numerator and denominator
+FIRST_RARE = 7  # the first prime that costs more bits
+DIGITS = 10  # of a decimal
+DECIMAL = 2.0  # bits for being a decimal; those for the position of its point are extra
+SAME = 4e-16  # two doubles this close, relatively, are the same number computed in two ways
+MOST_BITS = 28.0  # of a number that is recognised by name: 7 digits and the point
 
 
 # (numerator, denominator, value, bits): 3/4 of the last is 3/(4*sqrt(2*pi)).
@@ -78,7 +84,7 @@ def near(value: float, distance: float, most: int = 6) -> list[Named]:
     found.sort(key=lambda number: number.bits)
     unique: list[Named] = []
     for number in found:
-        if all(abs(number.value - known.value) > LIMITS.numbers_same * number.value for known in unique):
+        if all(abs(number.value - known.value) > SAME * number.value for known in unique):
             unique.append(number)
     return [replace(number, value=math.copysign(number.value, value)) for number in unique[:most]]
 
@@ -99,8 +105,8 @@ def named(value: float) -> Named | None:
     """The simple number that equals this one up to rounding; None if there is none."""
     if value == 0:
         return Named(0.0, 0.0, ("0",))
-    found = near(value, LIMITS.numbers_same * abs(value), most=1)
-    return found[0] if found and found[0].bits <= LIMITS.numbers_most_bits else None
+    found = near(value, SAME * abs(value), most=1)
+    return found[0] if found and found[0].bits <= MOST_BITS else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +124,11 @@ class _Table:
 
 @cache
 def _table() -> _Table:
-    numerators, denominators = np.meshgrid(
-        np.arange(1, LIMITS.numbers_largest + 1), np.arange(1, LIMITS.numbers_largest + 1), indexing="ij"
-    )
+    numerators, denominators = np.meshgrid(np.arange(1, LARGEST + 1), np.arange(1, LARGEST + 1), indexing="ij")
     p, q = numerators.ravel(), denominators.ravel()
-    kept = (np.gcd(p, q) == 1) & (np.minimum(p, q) <= LIMITS.numbers_largest_of_both)
+    kept = (np.gcd(p, q) == 1) & (np.minimum(p, q) <= LARGEST_OF_BOTH)
     p, q = p[kept], q[kept]
-    bits = np.array([0.0, *(_bits(n) for n in range(1, LIMITS.numbers_largest + 1))])
+    bits = np.array([0.0, *(_bits(n) for n in range(1, LARGEST + 1))])
     fractions = bits[p] + bits[q] + (q > 1)
     values = np.concatenate([p * base / q for _, _, base, _ in _BASES])
     total = np.concatenate([fractions + more for _, _, _, more in _BASES])
@@ -138,7 +142,7 @@ def _bits(n: int) -> float:
     bits, prime = 0.0, 2
     while n > 1:
         while n % prime == 0:
-            bits += math.log2(prime) * (1.0 if prime < LIMITS.numbers_first_rare else 1.5)
+            bits += math.log2(prime) * (1.0 if prime < FIRST_RARE else 1.5)
             n //= prime
         prime += 1
     return bits
@@ -163,15 +167,15 @@ def _least(bits: Array, most: int) -> NDArray[np.int64]:
 def _decimals(size: float, distance: float) -> list[Named]:
     """The shortest decimal near a value, and the next longer one."""
     found: list[Named] = []
-    for digits in range(1, LIMITS.numbers_digits + 1):
+    for digits in range(1, DIGITS + 1):
         text = f"{size:.{digits - 1}e}"
         value = float(text)
         if abs(value - size) <= distance:
             mantissa, exponent = text.split("e")
             whole = int(mantissa.replace(".", ""))
             shift = int(exponent) - digits + 1
-            bits = math.log2(whole) + (LIMITS.numbers_decimal + math.log2(1 + abs(shift)) if shift else 0.0)
-            found.append(Named(value, bits, (f"{value:.{LIMITS.numbers_digits}g}",)))
+            bits = math.log2(whole) + (DECIMAL + math.log2(1 + abs(shift)) if shift else 0.0)
+            found.append(Named(value, bits, (f"{value:.{DIGITS}g}",)))
             if len(found) == 2:
                 break
     return found

@@ -21,8 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kanserve.errors import InputError
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS, SPECIAL
+
+MAX_LENGTH = 10_000  # characters
+PARSING_MAX_NESTING = 50  # signs, powers, brackets and functions within one another
+MOST_COMPARED = 50  # arguments of max and min, in all, each beyond the first: each adds a layer to a network
+SHOWN = 60  # characters of the text around an error
 
 # Functions whose name is not an identifier are written with operators: x^2, 1/x.
 _OTHER_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "atanh": "arctanh", "artanh": "arctanh"}
@@ -120,8 +124,8 @@ class _Token:
 
 def parse(text: str) -> Expression:
     """Parse a text of this module's grammar; InputError with the position otherwise."""
-    if len(text) > LIMITS.parsing_max_length:
-        raise InputError(f"A formula may have at most {LIMITS.parsing_max_length} characters, got {len(text)}.")
+    if len(text) > MAX_LENGTH:
+        raise InputError(f"A formula may have at most {MAX_LENGTH} characters, got {len(text)}.")
     return _Parser(text).whole()
 
 
@@ -129,11 +133,9 @@ def mistake(text: str, at: int, message: str) -> InputError:
     """An error that shows the position: the line of the text, and a caret below the character."""
     start = text.rfind("\n", 0, at) + 1
     line, column = text[start:].partition("\n")[0], at - start
-    cut = max(0, column - LIMITS.parsing_shown // 2)
+    cut = max(0, column - SHOWN // 2)
     # A control character would move the caret, or the cursor of a terminal.
-    shown = "".join(
-        character if character.isprintable() else " " for character in line[cut : cut + LIMITS.parsing_shown]
-    )
+    shown = "".join(character if character.isprintable() else " " for character in line[cut : cut + SHOWN])
     line_number = text.count("\n", 0, at) + 1
     place = f"line {line_number}, character {column + 1}" if "\n" in text else f"character {column + 1}"
     return InputError(f"{message} At {place}:\n  {shown}\n  {' ' * (column - cut)}^")
@@ -192,8 +194,8 @@ class _Parser:
 
     def _nested(self, inner: Callable[[], Expression]) -> Expression:
         self._nesting += 1
-        if self._nesting > LIMITS.parsing_max_nesting:
-            raise self._mistake(f"A formula may be nested at most {LIMITS.parsing_max_nesting} deep.")
+        if self._nesting > PARSING_MAX_NESTING:
+            raise self._mistake(f"A formula may be nested at most {PARSING_MAX_NESTING} deep.")
         result = inner()
         self._nesting -= 1
         return result
@@ -277,8 +279,8 @@ class _Parser:
         arguments = [self._nested(self._sum)]
         while comma := self._take(","):
             self._compared += 1
-            if self._compared > LIMITS.parsing_most_compared:
-                most = LIMITS.parsing_most_compared
+            if self._compared > MOST_COMPARED:
+                most = MOST_COMPARED
                 raise self._mistake(f"The max and min of a formula may compare at most {most} arguments.", comma.at)
             arguments.append(self._nested(self._sum))
         self._close(opened, "an operator, ',' or ')'")

@@ -5,9 +5,10 @@ from typing import Any
 
 from kanserve.errors import FormatError, FormulaError
 from kanserve.formula.expressions.formula import Formula
-from kanserve.formula.expressions.tree import SPLINE_NAME, Table, Tree, check_tree
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.expressions.tree import SPLINE_NAME, TREE_MAX_STEPS, Table, Tree, check_tree
 from kanserve.network.serialization import variable_in, variable_out
+
+LONGEST_TEXT = 16_000_000  # characters of a stored formula
 
 VERSION = 1
 
@@ -135,8 +136,8 @@ def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > LIMITS.storage_longest_text:
-        raise FormatError(f"Expected a text of at most {LIMITS.storage_longest_text} characters.")
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        raise FormatError(f"Expected a text of at most {LONGEST_TEXT} characters.")
     return value
 
 
@@ -168,6 +169,6 @@ def _numbers(entry: Any) -> Any:
     # NumPy would silently convert bool and text to numbers.
     if not isinstance(entry, list | tuple) or not all(type(number) in (int, float) for number in entry):
         raise FormatError("Expected a list of numbers.")
-    if len(entry) > LIMITS.tree_max_steps:
-        raise FormatError(f"Expected a list of at most {LIMITS.tree_max_steps} numbers.")
+    if len(entry) > TREE_MAX_STEPS:
+        raise FormatError(f"Expected a list of at most {TREE_MAX_STEPS} numbers.")
     return list(entry)

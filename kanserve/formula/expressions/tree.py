@@ -24,12 +24,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError, FormatError
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS
 
 Array = NDArray[np.float64]
 Step = tuple[Any, ...]
 Tree = tuple[Step, ...]
+
+TREE_MAX_STEPS = 1_000_000  # steps of one tree
+MAX_REFERENCES = 4_000_000  # references between the steps of one tree
+MAX_DEPTH = 10_000  # steps on the longest path through a tree
+TREE_MAX_POWER = 64  # largest exponent of a power step
+MAX_COLUMN = 1_000_000  # number of the last input
+MAX_PIECES = 100_000  # intervals of one table
+MAX_ORDER = 32  # order of the splines of a table
 
 SPLINE_NAME = re.compile(r"s_[1-9][0-9]{0,8}_[1-9][0-9]{0,8}_[1-9][0-9]{0,8}", re.ASCII)
 
@@ -165,8 +172,8 @@ def references(step: Step) -> Step:
 
 def check_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table]) -> Tree:
     """The tree as tuples, validated; FormatError says which step is not allowed and why."""
-    if not isinstance(tree, list | tuple) or not 1 <= len(tree) <= LIMITS.tree_max_steps:
-        raise FormatError(f"A tree is a list of 1 to {LIMITS.tree_max_steps} steps.")
+    if not isinstance(tree, list | tuple) or not 1 <= len(tree) <= TREE_MAX_STEPS:
+        raise FormatError(f"A tree is a list of 1 to {TREE_MAX_STEPS} steps.")
     depths: list[int] = []
     steps: list[Step] = []
     count = 0
@@ -180,8 +187,8 @@ def check_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table]) -> Tr
             if type(reference) is not int or not 0 <= reference < position:
                 raise _refused(position, "it must refer to earlier steps")
         depths.append(1 + max((depths[reference] for reference in arguments), default=0))
-        if depths[-1] > LIMITS.tree_max_depth or count > LIMITS.tree_max_references:
-            raise _refused(position, f"over {LIMITS.tree_max_depth} levels or {LIMITS.tree_max_references} references")
+        if depths[-1] > MAX_DEPTH or count > MAX_REFERENCES:
+            raise _refused(position, f"over {MAX_DEPTH} levels or {MAX_REFERENCES} references")
         steps.append(checked)
     return tuple(steps)
 
@@ -238,11 +245,11 @@ def _checked(position: int, step: Sequence[Any], tables: Mapping[str, Table]) ->
     match list(step):
         case ["const", value]:
             return ("const", _number(position, value))
-        case ["var", int(column)] if type(column) is int and 0 <= column < LIMITS.tree_max_column:
+        case ["var", int(column)] if type(column) is int and 0 <= column < MAX_COLUMN:
             return ("var", column)
         case ["add" | "mul", _, _, *_]:
             return tuple(step)
-        case ["pow", _, int(exponent)] if type(exponent) is int and 1 <= abs(exponent) <= LIMITS.tree_max_power:
+        case ["pow", _, int(exponent)] if type(exponent) is int and 1 <= abs(exponent) <= TREE_MAX_POWER:
             return tuple(step)
         case ["call", str(name), _] if name in FUNCTIONS:
             return tuple(step)
@@ -270,9 +277,9 @@ def _refused(position: int, reason: str) -> FormatError:
 def _check_table(table: Table) -> None:
     count = len(table.origins) if table.origins.ndim == 1 else 0
     shape = table.coefficients.shape
-    if not (1 <= count <= LIMITS.tree_max_pieces and table.breaks.shape == (count - 1,)):
+    if not (1 <= count <= MAX_PIECES and table.breaks.shape == (count - 1,)):
         raise FormatError("A spline of P pieces needs P origins and P-1 breaks.")
-    if len(shape) != 2 or shape[0] != count or not 1 <= shape[1] <= LIMITS.tree_max_order + 1:
+    if len(shape) != 2 or shape[0] != count or not 1 <= shape[1] <= MAX_ORDER + 1:
         raise FormatError(f"A spline of {count} pieces needs coefficients ({count}, order + 1), got {shape}.")
     if not all(np.isfinite(array).all() for array in (table.breaks, table.origins, table.coefficients)):
         raise FormatError("A spline's table must be finite.")

@@ -12,6 +12,7 @@ import numpy as np
 
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula.expressions.linear_forms import (
+    LINEAR_FORMS_LONGEST_SPLICED,
     Form,
     Steps,
     UnfoldableError,
@@ -40,8 +41,7 @@ from kanserve.formula.expressions.parsing import (
     Power,
     parse,
 )
-from kanserve.formula.expressions.tree import Step, Tree, references
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.expressions.tree import TREE_MAX_POWER, Step, Tree, references
 from kanserve.network.powers import exponent_of, power_name, real_power, takes_negative
 
 _SMALLEST = 2.0**-1022  # the smallest normal double
@@ -204,8 +204,7 @@ def _extreme(steps: Steps, sign: float, forms: Sequence[Form]) -> Form:
     halves = (_extreme(steps, sign, half) for half in (forms[:middle], forms[middle:]))
     # Long sums stay shared steps: their terms would double at each level.
     first, second = (
-        form if len(form.terms) <= LIMITS.linear_forms_longest_spliced else one_atom(step_of(steps, form))
-        for form in halves
+        form if len(form.terms) <= LINEAR_FORMS_LONGEST_SPLICED else one_atom(step_of(steps, form)) for form in halves
     )
     difference = applied(steps, "abs", summed(steps, [first, scaled(steps, second, -1.0)]))
     return scaled(steps, summed(steps, [first, second, scaled(steps, difference, sign)]), 0.5)
@@ -225,12 +224,12 @@ def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) 
         except ValueError:
             raise mistake(at, f"{base.constant!r} to the power {p!r} is not a finite real number.") from None
     if p.is_integer():
-        if abs(p) > LIMITS.tree_max_power:
+        if abs(p) > TREE_MAX_POWER:
             raise mistake(
-                at, f"An integer exponent may be at most {LIMITS.tree_max_power}, got {p:.17g}; write it as (x^50)^2."
+                at, f"An integer exponent may be at most {TREE_MAX_POWER}, got {p:.17g}; write it as (x^50)^2."
             )
         return _whole_power(steps, base, int(p))
-    if not (2 * p).is_integer() or abs(p) > LIMITS.tree_max_power:
+    if not (2 * p).is_integer() or abs(p) > TREE_MAX_POWER:
         name = power_name(p)
         if name is not None:
             return applied(steps, name, base)

@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 
 from kanserve.formula.constants.nonlinear_fit import Constants
 from kanserve.formula.expressions.tree import Tree
-from kanserve.formula.formula_limits import LIMITS
 
 Array = NDArray[np.float64]
+
+# Of those on which a constant matters most, and arguments of functions whose zeros are searched.
+READABLE_DIGITS_MOST_STARTS = 24
 
 MOST_DIGITS = 17  # with these, each decimal reads back as the same double
 
@@ -36,7 +38,7 @@ class Sensitivity:
 
     def steepest_rows(self) -> NDArray[np.int64]:
         """For each constant, the row on which it matters most; of the first constants, if there are many."""
-        rows: NDArray[np.int64] = np.abs(self._slopes[:, : LIMITS.readable_digits_most_starts]).argmax(axis=0)
+        rows: NDArray[np.int64] = np.abs(self._slopes[:, :READABLE_DIGITS_MOST_STARTS]).argmax(axis=0)
         return rows
 
     def digits(self, tolerance: float) -> NDArray[np.int64]:

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from kanserve.formula.expressions.intervals import Interval, intervals
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.notations import Text
 from kanserve.formula.printing.printing import print_tree, unfold
 from kanserve.network.functions import FUNCTIONS
 
 Array = NDArray[np.float64]
+
+MOST = 100  # conditions that are listed
+OPERATIONS = 25  # of an expression within a condition; longer ones have "…"
+CHARACTERS = 2000  # of a printed condition
 
 
 def domain(
@@ -40,8 +43,8 @@ def domain(
             before, after = re.split(r"\bx\b", condition)
             found[f"{kind}: {before}{shown(text or tree, argument, names)}{after}"] = None
     listed = list(found)
-    if len(listed) > LIMITS.domains_most:
-        listed[LIMITS.domains_most :] = [f"… and {len(listed) - LIMITS.domains_most} more"]
+    if len(listed) > MOST:
+        listed[MOST:] = [f"… and {len(listed) - MOST} more"]
     return tuple(listed)
 
 
@@ -63,9 +66,9 @@ def breaks(tree: Tree, tables: Mapping[str, Table], x: Array) -> tuple[int, int]
 
 def shown(tree: Tree, position: int, names: Sequence[str]) -> str:
     """A step as text, shortened if it is long."""
-    limit = LIMITS.domains_operations
+    limit = OPERATIONS
     while True:
-        text = print_tree(unfold(tree[: position + 1], limit), Text(names), LIMITS.domains_characters)
+        text = print_tree(unfold(tree[: position + 1], limit), Text(names), CHARACTERS)
         if text is not None:
             return text
         limit //= 2

@@ -21,13 +21,16 @@ from kanserve.formula.expressions.linear_forms import (
     summed,
 )
 from kanserve.formula.expressions.tree import Table, Tree
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.from_network.rounding_noise import RoundingNoise
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import pieces
 
 Array = NDArray[np.float64]
 Settle = Callable[[Form], Form]  # see `RoundingNoise.settled`
+
+# A shift of more than this many scales would lose digits if expanded; x - shift is kept instead.
+LARGEST_OFFSET = 1000.0
+LONGEST_FOLDED = 8  # longer sums are not expanded into the next layer
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def _input(kan: Kan, steps: Steps, i: int) -> Form:
     if not math.isfinite(factor):
         centred = step_of(steps, Form(-shift, ((column, 1.0),)))
         return one_atom(steps.add("mul", centred, steps.add("pow", steps.constant(scale), -1)))
-    if abs(shift) <= LIMITS.expression_trees_largest_offset * abs(scale) and steps.fold:
+    if abs(shift) <= LARGEST_OFFSET * abs(scale) and steps.fold:
         return Form(-shift * factor, ((column, factor),))
     centred = step_of(steps, Form(-shift, ((column, 1.0),)))
     return scaled(steps, one_atom(centred), factor)
@@ -124,7 +127,7 @@ def _argument(steps: Steps, form: Form, uses: int) -> Form:
     """A node as the argument of edges: expanded into each if that is short, else one shared atom."""
     if not steps.fold or not form.terms:
         return _computed(steps, form)
-    if len(form.terms) <= (LIMITS.expression_trees_longest_folded if uses == 1 else 2):
+    if len(form.terms) <= (LONGEST_FOLDED if uses == 1 else 2):
         return form
     lead, rest = leading(Form(0.0, form.terms))
     atom = step_of(steps, scaled(steps, rest, math.copysign(1.0, lead)))

@@ -7,17 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import FormulaError
-from kanserve.formula.expressions.checking import Expected, differs, expected, require, run
+from kanserve.formula.expressions.checking import CHECKING_TOLERANCE, Expected, differs, expected, require, run
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.from_network.domains import breaks, domain, shown
 from kanserve.formula.from_network.expression_trees import Trees, trees
 from kanserve.formula.from_network.readable_digits import readable, rounded
 from kanserve.formula.from_network.rounding_noise import fitted
 from kanserve.formula.printing.half_powers import with_half_powers
-from kanserve.formula.printing.notations import C99, Latex, Python, Text, name_of
+from kanserve.formula.printing.notations import C99, NOTATIONS_DIGITS, Latex, Python, Text, name_of
 from kanserve.formula.printing.printing import Dialect, Unfolded, in_descending_powers, print_tree, unfold
 from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Kan, Variable, require_kan
@@ -25,6 +24,14 @@ from kanserve.network.rounding_error import scale
 from kanserve.network.training_range import corners, known, ranges, sample
 
 Array = NDArray[np.float64]
+
+CHARACTERS = 25  # of a printed formula, per operation of its limit
+SETTLED_ON = 128  # rows on which rounding noise is measured
+MOST_VALUES = 10_000_000  # edges × rows; the constants of a larger network are not cleaned of rounding noise
+LEFT_OUT = 0.1  # share of the tolerance that removing rounding noise may use in all
+DEEPEST = 150  # nested brackets: Python's parser rejects 200, a C compiler may reject 256
+# Of the training range, on which a rounded formula is compared with the exact one; its corners are extra.
+READABLE_DIGITS_ROWS = 1000
 
 _FURTHER_OUT = (1.0, 10.0, 100.0, 1000.0)  # factors on range and tolerance, where the range is only a guess
 
@@ -104,11 +111,11 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
 def _readable(kan: Kan, tree: Tree, tables: Mapping[str, Table], limit: int, named: bool) -> Tree:
     """The tree with the digits of its text: few where the training range is known, at least six where it is a guess."""
     if not unfold(tree, limit).whole:
-        return rounded(tree, LIMITS.notations_digits)  # its text is shortened, and cannot be evaluated
+        return rounded(tree, NOTATIONS_DIGITS)  # its text is shortened, and cannot be evaluated
     columns = [int(step[1]) for step in tree if step[0] == "var"]
-    fewest = 1 if known(kan)[columns].all() else LIMITS.notations_digits
+    fewest = 1 if known(kan)[columns].all() else NOTATIONS_DIGITS
     exact = {n for n, step in enumerate(tree) if named and step[0] == "const" and name_of(abs(step[1])) is not None}
-    x = sample(kan, LIMITS.readable_digits_rows)
+    x = sample(kan, READABLE_DIGITS_ROWS)
     return readable(tree, tables, x, corners(kan), fewest=fewest, exact=exact)
 
 
@@ -155,11 +162,8 @@ def _agreeing(kan: Kan, wanted: Expected) -> Trees:
 def _settled(kan: Kan, wanted: Expected) -> Trees:
     """The trees in canonical form, with rounding noise of a fitted network removed where that changes nothing."""
     plain = trees(kan)
-    rows = wanted.x[:: -(-len(wanted.x) // LIMITS.formulas_settled_on)]
-    if (
-        not fitted(kan)
-        or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > LIMITS.formulas_most_values
-    ):
+    rows = wanted.x[:: -(-len(wanted.x) // SETTLED_ON)]
+    if not fitted(kan) or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > MOST_VALUES:
         return plain
     settled = trees(kan, x=rows)
     chosen = [
@@ -177,7 +181,7 @@ def _same(kan: Kan, x: Array, before: Tree, after: Tree, tables: Mapping[str, Ta
         rows = np.where(told, x, middle + factor * (x - middle))
         wanted, got = (evaluate_tree(tree, tables, rows) for tree in (before, after))
         finite = np.isfinite(wanted)
-        close = factor * LIMITS.formulas_left_out * LIMITS.checking_tolerance * scale(wanted[finite, None])[:, 0]
+        close = factor * LEFT_OUT * CHECKING_TOLERANCE * scale(wanted[finite, None])[:, 0]
         if not (np.abs(got - wanted)[finite] <= close).all():
             return False
     return True
@@ -192,7 +196,7 @@ def _formula(
     columns = sorted({int(step[1]) for step in tree if step[0] == "var"})
     splines = sorted({str(step[1]) for step in tree if step[0] == "spline"})
     unfolded = unfold(tree, limit)
-    longest = max(LIMITS.formulas_characters * limit, 1000)
+    longest = max(CHARACTERS * limit, 1000)
     read = with_half_powers(text_tree)
     text, text_whole = _shown(read, limit, Text(names, named=named), longest)
     latex, latex_whole = _shown(read, limit, Latex(names, named=named), 2 * longest)
@@ -240,7 +244,7 @@ def _shown(tree: Tree, limit: int, dialect: Dialect, longest: int) -> tuple[str,
 def _code(unfolded: Unfolded, dialect: Dialect, longest: int) -> str:
     """The complete expression, or an empty text: shortened code would be wrong."""
     text = print_tree(unfolded, dialect, longest) if unfolded.whole else None
-    return text if text is not None and _depth(text) <= LIMITS.formulas_deepest else ""
+    return text if text is not None and _depth(text) <= DEEPEST else ""
 
 
 def _python(text: str) -> str:

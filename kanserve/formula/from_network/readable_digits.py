@@ -13,11 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.from_network.constant_sensitivity import MOST_DIGITS, Sensitivity, slopes_of, to_digits
 from kanserve.formula.from_network.turning_rows import turning_rows
+from kanserve.formula.printing.notations import NOTATIONS_DIGITS
 
 Array = NDArray[np.float64]
+
+# Of the standard deviation of y over the training range: what rounding the constants of a text may change.
+TOLERANCE = 1e-4
+SHARE = 0.5  # of the tolerance that is used on the rows that are checked; between them the change may be larger
+PARTS = 8  # into which the rows are divided for the deviation of y, which is the least of theirs
+ROUNDING = 1e-14  # of the size of y: a smaller deviation is that of rounding
+FARTHEST = 100.0  # deviations from the median: a value further away may change in proportion to its distance
+SEARCHED_FROM = 8  # rows from which the largest error is searched, beside those on which a constant matters most
+# Of the training range, on which the text that has been found is compared too; fewer for a long formula.
+FURTHER_ROWS = 8000
+TRIALS = 16  # rows that are tried around each, for each size of a box
+BOXES = (0.05, 0.01, 0.002, 4e-4, 8e-5)  # half the sides of the boxes in which they are drawn, relative to the range
+MOST_ROUNDS = 40  # of adding digits; then all constants get all of them
+OF_A_CONSTANT = 1e-6  # of the size of y: the tolerance where y does not vary
+# Steps × rows of a formula whose constants get digits by their sensitivity; in a larger one all get the same.
+MOST_VALUES = 1_000_000
 
 
 def readable(
@@ -50,16 +66,16 @@ def readable(
 def _shortest(
     tree: Tree, tables: Mapping[str, Table], places: Sequence[int], x: Array, ends: Array, fewest: int
 ) -> Tree:
-    small = len(tree) * len(x) <= LIMITS.readable_digits_most_values and all(step[0] != "spline" for step in tree)
+    small = len(tree) * len(x) <= MOST_VALUES and all(step[0] != "spline" for step in tree)
     turning, on_the_way = turning_rows(tree, x) if small else (x[:0], x[:0])
-    drawn = _drawn(ends, min(LIMITS.readable_digits_further_rows, LIMITS.readable_digits_most_values // len(tree)))
+    drawn = _drawn(ends, min(FURTHER_ROWS, MOST_VALUES // len(tree)))
     target = _Target(tree, tables, places, x, np.concatenate([ends, turning]), drawn if small else x[:0])
     if not (target.varies and small):
-        return target.alike(max(fewest, LIMITS.notations_digits))
+        return target.alike(max(fewest, NOTATIONS_DIGITS))
     target.try_on(on_the_way)
     tolerance = 1.0
     sensitivity = target.sensitivity(fewest)
-    for _ in range(LIMITS.readable_digits_most_rounds):
+    for _ in range(MOST_ROUNDS):
         shorter = target.rounded(sensitivity.digits(tolerance))
         if not target.met_by(shorter):
             tolerance /= 4
@@ -97,10 +113,8 @@ class _Target:
         deviation = _deviation(within) if len(self._y) else 0.0
         size = float(np.abs(self._y).max(initial=0.0))
         self.varies = deviation > 0
-        tolerance = LIMITS.readable_digits_tolerance * deviation
-        self._tolerance = LIMITS.readable_digits_share * (
-            tolerance if self.varies else LIMITS.readable_digits_of_a_constant * size
-        )
+        tolerance = TOLERANCE * deviation
+        self._tolerance = SHARE * (tolerance if self.varies else OF_A_CONSTANT * size)
         self._median = float(np.median(self._y)) if len(self._y) else 0.0
 
     def try_on(self, rows: Array) -> None:
@@ -125,8 +139,8 @@ class _Target:
 
         No value of 10,000 is more than 100 standard deviations from the mean.
         """
-        far = LIMITS.readable_digits_tolerance * np.abs(y - self._median) / LIMITS.readable_digits_farthest
-        return np.maximum(self._tolerance, LIMITS.readable_digits_share * far)
+        far = TOLERANCE * np.abs(y - self._median) / FARTHEST
+        return np.maximum(self._tolerance, SHARE * far)
 
     def _errors(self, tree: Tree, x: Array, y: Array | None = None) -> Array:
         """How far a tree is from the exact one, in units of what it may be.
@@ -144,14 +158,14 @@ class _Target:
         A local search for the largest error, from these rows, from those with the largest errors and from the further
         rows with the largest, in ever smaller boxes around them.
         """
-        count, trials = LIMITS.readable_digits_searched_from, LIMITS.readable_digits_trials
+        count, trials = SEARCHED_FROM, TRIALS
         errors, further = self._errors(tree, self._x, self._y), self._errors(tree, self._further, self._further_y)
         starts = np.unique(np.concatenate([starts, np.argsort(errors)[-count:]]))
         others = np.argsort(further)[-count:]
         best = np.concatenate([self._x[starts], self._further[others]])
         largest = np.concatenate([errors[starts], further[others]])
         rng = np.random.default_rng(0)
-        for box in LIMITS.readable_digits_boxes:
+        for box in BOXES:
             steps = rng.uniform(-box, box, (trials, *best.shape)) * (self._high - self._low)
             near = np.clip(best + steps, self._low, self._high)
             found = self._errors(tree, near.reshape(-1, near.shape[-1])).reshape(trials, -1)
@@ -185,7 +199,7 @@ def _deviation(y: Array) -> float:
 
     Parts that are constant do not count; 0 if all are.
     """
-    parts = [y, *np.array_split(y, LIMITS.readable_digits_parts)]
+    parts = [y, *np.array_split(y, PARTS)]
     return min((deviation for part in parts if (deviation := _varying(part))), default=0.0)
 
 
@@ -193,8 +207,8 @@ def _varying(y: Array) -> float:
     """The standard deviation; 0 if it is but rounding."""
     size = float(np.abs(y).max(initial=0.0))
     deviation = float((y / size).std()) if size else 0.0  # the squares of y could overflow
-    return deviation * size if deviation > LIMITS.readable_digits_rounding else 0.0
+    return deviation * size if deviation > ROUNDING else 0.0
 
 
 def _is_short_decimal(value: float) -> bool:
-    return to_digits(value, LIMITS.notations_digits) == value
+    return to_digits(value, NOTATIONS_DIGITS) == value

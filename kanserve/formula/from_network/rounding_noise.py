@@ -10,12 +10,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.formula.algebra.algebra import ALGEBRA_VANISHES
 from kanserve.formula.expressions.linear_forms import Form, Steps
 from kanserve.formula.expressions.tree import Table, references, value_of
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
+
+TOLD = 12  # digits: a number with no more was set by a person; a fit gives 16 or 17
+SHORT = 6  # digits of a decimal to round to, as many as are shown: one within 1e-11 is no coincidence
 
 
 def fitted(kan: Kan) -> bool:
@@ -51,7 +54,7 @@ class RoundingNoise:
                 sizes.append(float(np.abs(values[np.isfinite(values)]).max(initial=0.0)))
                 whole = whole + values
         finite = np.abs(whole[np.isfinite(whole)])
-        least = LIMITS.algebra_vanishes * float(np.median(finite)) if len(finite) else 0.0
+        least = ALGEBRA_VANISHES * float(np.median(finite)) if len(finite) else 0.0
         terms = [
             (atom, _simple(coefficient))
             for (atom, coefficient), size in zip(form.terms, sizes, strict=True)
@@ -69,13 +72,13 @@ class RoundingNoise:
 
 
 def _is_short_decimal(number: float) -> bool:
-    return float(f"{number:.{LIMITS.rounding_noise_told - 1}e}") == number
+    return float(f"{number:.{TOLD - 1}e}") == number
 
 
 def _simple(number: float) -> float:
     """The nearest short decimal, if it is within 1e-11 (relative); else the number."""
-    short = float(f"{number:.{LIMITS.rounding_noise_short - 1}e}")
-    return short if abs(short - number) <= LIMITS.algebra_vanishes * abs(number) else number
+    short = float(f"{number:.{SHORT - 1}e}")
+    return short if abs(short - number) <= ALGEBRA_VANISHES * abs(number) else number
 
 
 def _alike(form: Form) -> Form:
@@ -85,6 +88,6 @@ def _alike(form: Form) -> Form:
     size = abs(form.terms[0][1])
 
     def alike(number: float) -> float:
-        return math.copysign(size, number) if abs(abs(number) - size) <= LIMITS.algebra_vanishes * size else number
+        return math.copysign(size, number) if abs(abs(number) - size) <= ALGEBRA_VANISHES * size else number
 
     return Form(alike(form.constant), tuple((atom, alike(coefficient)) for atom, coefficient in form.terms))

@@ -12,15 +12,18 @@ from kanserve.errors import FormulaError, InputError
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.names import latex_name, latex_text
 from kanserve.formula.expressions.tree import Step
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.codegen import Input, Law, coded, free_names
 from kanserve.formula.printing.excel import Excel, check_cells
 from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.formula.printing.lowering import lowered
-from kanserve.formula.printing.notations import Latex
+from kanserve.formula.printing.notations import NOTATIONS_DIGITS, Latex
 from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Variable
+
+MOST_EDGES = 1000  # of a network whose formulas are built at all
+MOST_STEPS = 5000  # operations of one function; compile time grows faster than linearly
+LONGEST_NOTE = 400  # characters of a note in a source
 
 ALL_LANGUAGES = ("latex", *LANGUAGES)
 
@@ -82,8 +85,8 @@ def source(
     language = _known(language)
     if not kan.symbolic:
         raise _splines()
-    if kan.edges > LIMITS.sources_most_edges:
-        raise _too_large(f"{kan.edges} edges", LIMITS.sources_most_edges)
+    if kan.edges > MOST_EDGES:
+        raise _too_large(f"{kan.edges} edges", MOST_EDGES)
     found = formulas(kan, strict=False)
     return law(found, kan.inputs, kan.outputs, language, name=name, precision=precision, cells=cells)
 
@@ -106,12 +109,12 @@ def law(
         raise _splines()
     if language == "latex":
         return _latex(found)
-    if sum(len(formula.tree) for formula in found) > 20 * LIMITS.sources_most_steps:  # before each step is processed
-        raise _too_large(f"more than {20 * LIMITS.sources_most_steps} steps", LIMITS.sources_most_steps)
+    if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
+        raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
     steps, roots = lowered([formula.tree for formula in found])
     operations = sum(step[0] not in ("const", "var") for step in steps)
-    if operations > LIMITS.sources_most_steps:
-        raise _too_large(f"{operations} operations", LIMITS.sources_most_steps)
+    if operations > MOST_STEPS:
+        raise _too_large(f"{operations} operations", MOST_STEPS)
     names = [variable.name for variable in inputs]
     words, called = LANGUAGES[language].words_of(names, name)
     writer = LANGUAGES[language](called, words, precision)
@@ -165,7 +168,7 @@ def _described(variable: Variable, word: str = "") -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LIMITS.sources_longest_note else f"{text[: LIMITS.sources_longest_note]}..."
+    return text if len(text) <= LONGEST_NOTE else f"{text[:LONGEST_NOTE]}..."
 
 
 def _latex(found: Sequence[Formula]) -> str:
@@ -189,7 +192,7 @@ def _latex_cases(one: Variable) -> str:
 
 
 def _latex_number(value: float) -> str:
-    rounded = float(f"{value:.{LIMITS.notations_digits}g}")
+    rounded = float(f"{value:.{NOTATIONS_DIGITS}g}")
     return f"{'-' if rounded < 0 else ''}{Latex(()).number(abs(rounded))}"
 
 

@@ -4,18 +4,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.formula.expressions.formula import Formula
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.from_network.formulas import formulas
 from kanserve.network.kan import Kan, Layer
 
 Reached = NDArray[np.bool_]  # (outputs, nodes of a layer): which nodes each output depends on
+
+MOST_BYTES = 2_000_000  # of all formulas of an artifact, estimated; those of a larger network are not written
+BYTES_AN_EDGE = 300  # for each output, of an edge that leads to it: in its texts and in its tree
+BYTES_A_NUMBER = 20  # of a spline's table
 
 
 def stored_formulas(kan: Kan) -> tuple[Formula, ...]:
     """One formula per output, as `formulas(kan, strict=False)`; of a network that is too large only the name, and
     whether it is in closed form: then the tree and all texts are empty, and `shortened` is true.
     """
-    if estimated_bytes(kan) <= LIMITS.stored_formulas_most_bytes:
+    if estimated_bytes(kan) <= MOST_BYTES:
         return formulas(kan, strict=False)
     return tuple(
         Formula(output.name, "", "", "", "", not spline, (), (), (), {}, shortened=True)
@@ -32,7 +35,7 @@ def estimated_bytes(kan: Kan) -> int:
     numbers: int = sum(
         int(layer.spline_mask.sum()) * layer.coefficients.shape[2] * (layer.order + 2) for layer in kan.layers
     )
-    return edges * LIMITS.stored_formulas_bytes_an_edge + numbers * LIMITS.stored_formulas_bytes_a_number
+    return edges * BYTES_AN_EDGE + numbers * BYTES_A_NUMBER
 
 
 def _reached(kan: Kan) -> list[Reached]:

@@ -4,9 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.formula.expressions.tree import Tree, references, value_of
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.from_network.constant_sensitivity import READABLE_DIGITS_MOST_STARTS
 
 Array = NDArray[np.float64]
+
+READABLE_DIGITS_TURNING_PAIRS = 16  # of rows where such an argument has other signs: between each, a zero is searched
+READABLE_DIGITS_BISECTIONS = 25  # to a row where the argument of a function is 0
 
 
 def turning_rows(tree: Tree, x: Array) -> tuple[Array, Array]:
@@ -16,13 +19,13 @@ def turning_rows(tree: Tree, x: Array) -> tuple[Array, Array]:
     array has two places of each argument. The second has further places, and the rows on the way to all of them, each
     half as far away as the one before: exp(1/u) is finite and large only on some of these.
     """
-    pairs, inputs = LIMITS.readable_digits_turning_pairs, x.shape[1]
+    pairs, inputs = READABLE_DIGITS_TURNING_PAIRS, x.shape[1]
     below: list[Array] = []
     above: list[Array] = []
     found: list[int] = []
     for place, values in _arguments(tree, x).items():
         negative, positive = np.flatnonzero(values < 0), np.flatnonzero(values > 0)
-        if len(negative) and len(positive) and len(found) < LIMITS.readable_digits_most_starts:
+        if len(negative) and len(positive) and len(found) < READABLE_DIGITS_MOST_STARTS:
             found.append(place)
             below.append(x[negative[np.linspace(0, len(negative) - 1, pairs).astype(np.int64)]])
             above.append(x[positive[np.linspace(0, len(positive) - 1, pairs).astype(np.int64)]])
@@ -30,7 +33,7 @@ def turning_rows(tree: Tree, x: Array) -> tuple[Array, Array]:
         return x[:0], x[:0]
     low, high = np.array(below), np.array(above)  # (arguments, pairs, inputs)
     way: list[Array] = []
-    for _ in range(LIMITS.readable_digits_bisections):
+    for _ in range(READABLE_DIGITS_BISECTIONS):
         middle = (low + high) / 2
         arguments = _arguments(tree, middle.reshape(-1, inputs))
         own = [arguments[place].reshape(len(found), pairs)[n] for n, place in enumerate(found)]

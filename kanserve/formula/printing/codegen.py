@@ -17,13 +17,16 @@ import numpy as np
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.expressions.tree import Step, references
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, print_step, signed
 from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Variable
 from kanserve.network.own_functions import OWN, modules
+
+CODEGEN_WIDTH = 100  # characters of a line; Fortran allows 132
+LONGEST = 160  # characters of an expression without a variable of its own
+OPERANDS = 12  # of a statement: with the above, it stays within Fortran's 39 continuation lines
 
 # Reserved words of the languages, in lower case: an input with such a name gets an underscore. Those of C and Python
 # are handled by `identifiers` itself.
@@ -181,7 +184,7 @@ class Language(Dialect):
     def noted(self, line: str, note: str, indent: str) -> list[str]:
         """A line with a comment behind it, or above it where both are too long for a line."""
         notes = self.notes(note)
-        if len(notes) == 1 and len(line) + len(notes[0]) < LIMITS.codegen_width:
+        if len(notes) == 1 and len(line) + len(notes[0]) < CODEGEN_WIDTH:
             return [f"{line} {notes[0]}"]
         return [*self.notes(note, indent=indent), line]
 
@@ -245,7 +248,7 @@ class Language(Dialect):
             plain = plain.replace("*/", "*\\/").replace("/*", "/\\*")
             lines += [
                 f"{indent}{before} {line}{after}"
-                for line in textwrap.wrap(plain, LIMITS.codegen_width, subsequent_indent="  ")
+                for line in textwrap.wrap(plain, CODEGEN_WIDTH, subsequent_indent="  ")
             ]
         return lines
 
@@ -253,7 +256,7 @@ class Language(Dialect):
         """An assignment, wrapped at about WIDTH characters, after operators and opening brackets."""
         lines = [f"{indent}{target} = "]
         for piece in re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression):
-            if len(lines[-1]) + len(piece) > LIMITS.codegen_width and lines[-1].strip():
+            if len(lines[-1]) + len(piece) > CODEGEN_WIDTH and lines[-1].strip():
                 lines.append(f"{indent}    ")
             lines[-1] += piece
         return [f"{line.rstrip()}{self.continued}" for line in lines[:-1]] + [lines[-1] + end]
@@ -283,12 +286,12 @@ def coded(
         below = [values[reference] for reference in references(step)]
         if language.repeats(step):
             below = [one if one.is_word else named(one) for one in below]
-        while len(below) > LIMITS.codegen_operands:
-            below[: LIMITS.codegen_operands] = [named(combined(step, below[: LIMITS.codegen_operands]))]
+        while len(below) > OPERANDS:
+            below[:OPERANDS] = [named(combined(step, below[:OPERANDS]))]
         value = combined(step, below)
         if step[0] == "var":
             value = _Printed(value.printed, frozenset({value.printed.text}))
-        is_long = len(value.printed.text) > LIMITS.codegen_longest and place not in roots
+        is_long = len(value.printed.text) > LONGEST and place not in roots
         if below and (uses[place] > 1 or is_long):
             value = named(value)
         values.append(value)

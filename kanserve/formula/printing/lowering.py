@@ -15,9 +15,10 @@ import numpy as np
 
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, integer_power
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 from kanserve.network.own_functions import by_values
+
+LARGEST_PRODUCT = 4  # larger powers are products of squares
 
 ELEMENTARY = (
     *("sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "asinh", "sinh", "cosh", "tanh"),
@@ -88,7 +89,7 @@ class Lowering:
             return self._added(("pow", self._power(base, -exponent), -1))
         if exponent == 1:
             return base
-        if exponent <= LIMITS.lowering_largest_product:
+        if exponent <= LARGEST_PRODUCT:
             return self._added(("pow", base, exponent))
         square = self._power(self._power(base, exponent // 2), 2)
         return self._joined("mul", [square, base]) if exponent % 2 else square

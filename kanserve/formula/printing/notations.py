@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 
 from kanserve.formula.expressions.names import latex_name, text_name
 from kanserve.formula.expressions.numbers import Named, named
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.printing import Dialect, Precedence, Printed, reciprocal, signed
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 from kanserve.network.own_functions import OWN, by_values
 from kanserve.network.powers import EXPONENTS, as_fraction, exponent_of
+
+NOTATIONS_DIGITS = 6  # decimals of up to this many digits are written as they are in text and LaTeX
+LONGEST_PRODUCT = 8  # X^8 in C is seven products
+LONGEST_REPEATED = 40  # characters of a base that C repeats instead of calling pow
 
 _NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
 _NUMPY_NAMES = {
@@ -205,7 +208,7 @@ class C99(Dialect):
 
     def power(self, base: Printed, exponent: int) -> Printed:
         factor = self.wrapped(base, Precedence.ATOM)
-        if exponent <= LIMITS.notations_longest_product and len(factor) <= LIMITS.notations_longest_repeated:
+        if exponent <= LONGEST_PRODUCT and len(factor) <= LONGEST_REPEATED:
             return Printed("*".join([factor] * exponent), Precedence.PRODUCT)
         return Printed(f"pow({signed(base)}, {float(exponent)!r})")
 
@@ -223,12 +226,12 @@ def _written_with_exponent(name: str) -> float | None:
 def _decimal(value: float) -> str:
     """The shortest decimal that reads back as this number, without an exponent from 0.0001 to a million."""
     digits = len(f"{value!r}".partition("e")[0].replace(".", "").strip("0"))
-    return f"{value:.{max(digits, LIMITS.notations_digits)}g}"
+    return f"{value:.{max(digits, NOTATIONS_DIGITS)}g}"
 
 
 def name_of(value: float) -> Named | None:
     """The name of a number, if six digits are not exact and the name is not just a decimal."""
-    found = named(value) if float(f"{value:.{LIMITS.notations_digits}g}") != value else None
+    found = named(value) if float(f"{value:.{NOTATIONS_DIGITS}g}") != value else None
     if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
         return None
     return found

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from kanserve.formula.expressions.tree import Step, Tree, references
-from kanserve.formula.formula_limits import LIMITS
+
+OPERANDS = 4  # unfolded steps per operation of the limit, variables and constants included
 
 ELISION = -1
 
@@ -123,7 +124,7 @@ def unfold(tree: Tree, limit: int) -> Unfolded:
     for step in steps:  # the list grows during the loop
         arguments = references(step)
         operations += bool(arguments)
-        room = max(LIMITS.printing_operands * limit - len(steps), 0) if operations <= limit else 0
+        room = max(OPERANDS * limit - len(steps), 0) if operations <= limit else 0
         taken = arguments[:room]
         below = tuple(range(len(steps), len(steps) + len(taken)))
         if len(taken) < len(arguments):

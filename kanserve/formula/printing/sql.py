@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from kanserve.errors import FormulaError
-from kanserve.formula.formula_limits import LIMITS
-from kanserve.formula.printing.codegen import Input, Language, Law, Value
+from kanserve.formula.printing.codegen import CODEGEN_WIDTH, Input, Language, Law, Value
 from kanserve.formula.printing.printing import Precedence, Printed
 from kanserve.network.encoding import is_encoded
 
@@ -123,7 +122,7 @@ class Sql(Language):
         """An expression in lines of at most about WIDTH characters."""
         lines = [" " * 8]
         for piece in self._PIECE.findall(expression):
-            if len(lines[-1]) + len(piece) > LIMITS.codegen_width and lines[-1].strip():
+            if len(lines[-1]) + len(piece) > CODEGEN_WIDTH and lines[-1].strip():
                 lines.append(" " * 12)
             lines[-1] += piece
         return "\n".join(map(str.rstrip, lines)) + (f" AS {word}" if word else "")

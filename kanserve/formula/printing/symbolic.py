@@ -7,11 +7,12 @@ from typing import Any
 from kanserve.errors import FormulaError, MissingDependencyError
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import Step
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.formula.printing.printing import unfold
 from kanserve.formula.printing.sympy_spelling import spelled
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OwnFunction, by_values
+
+MOST_OPERATIONS = 20_000  # of the unfolded formula; beyond, sympy's own algorithms take minutes
 
 
 def expression(formula: Formula) -> Any:
@@ -43,10 +44,9 @@ def expression(formula: Formula) -> Any:
     2*x**2 + 1
     """
     sympy = _sympy()
-    if not unfold(formula.tree, LIMITS.symbolic_most_operations).whole:
+    if not unfold(formula.tree, MOST_OPERATIONS).whole:
         raise FormulaError(
-            f"sympy can take formulas of up to {LIMITS.symbolic_most_operations} operations; "
-            f"{formula.name!r} is larger. Use its tree."
+            f"sympy can take formulas of up to {MOST_OPERATIONS} operations; {formula.name!r} is larger. Use its tree."
         )
     symbols = {
         column: sympy.Symbol(name, real=True) for column, name in zip(formula.columns, formula.identifiers, strict=True)

@@ -13,8 +13,9 @@ import numpy as np
 
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.linear_forms import Form, Steps, form_of, leading, step_of
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.kan import Layer, make_layer
+
+MAX_EDGES = 1_000_000  # of all layers, zero edges included: arrays have an element for each
 
 _POWER_NAMES = {1: "x", 2: "x^2", 3: "x^3", 4: "x^4", -1: "1/x", -2: "1/x^2"}
 
@@ -78,10 +79,10 @@ class _Layering:
         held = self._held(last, count)
         made = [self._made(n, held, last) for n in range(1, count + 1)]
         sizes = [sum(len(node.subnodes) for node in nodes) * len(held[n]) for n, nodes in enumerate(made)]
-        if sum(sizes) > LIMITS.layering_max_edges:
+        if sum(sizes) > MAX_EDGES:
             raise FormulaError(
                 f"This formula needs a network of {sum(sizes)} edges, zero edges included; at most "
-                f"{LIMITS.layering_max_edges} are allowed. Make a network of each part."
+                f"{MAX_EDGES} are allowed. Make a network of each part."
             )
         return tuple(_layer(sources, nodes) for sources, nodes in zip(held, made, strict=True))
 

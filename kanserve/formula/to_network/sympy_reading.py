@@ -7,6 +7,7 @@ from kanserve.errors import InputError
 from kanserve.formula.expressions.parsing import (
     EXTREMES,
     FUNCTION_NAMES,
+    PARSING_MAX_NESTING,
     Add,
     Call,
     Expression,
@@ -17,7 +18,8 @@ from kanserve.formula.expressions.parsing import (
     Power,
     function_list,
 )
-from kanserve.formula.formula_limits import LIMITS
+
+MAX_PARTS = 10_000  # of an expression: as many as the longest text
 
 
 def is_sympy(value: object) -> bool:
@@ -37,10 +39,9 @@ class _Reader:
 
     def read(self, one: Any, depth: int) -> Expression:
         self._parts += 1
-        if depth > LIMITS.parsing_max_nesting or self._parts > LIMITS.sympy_reading_max_parts:
+        if depth > PARSING_MAX_NESTING or self._parts > MAX_PARTS:
             raise InputError(
-                f"An expression may be nested at most {LIMITS.parsing_max_nesting} deep and have "
-                f"{LIMITS.sympy_reading_max_parts} parts."
+                f"An expression may be nested at most {PARSING_MAX_NESTING} deep and have {MAX_PARTS} parts."
             )
         if one.is_Symbol:
             return Name(one.name)

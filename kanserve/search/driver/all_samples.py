@@ -16,10 +16,11 @@ from kanserve.formula.constants.robust_fit import pseudo_values, robust_refit
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Step, Tree
 from kanserve.formula.to_network.from_formula import kan_of
-from kanserve.search.driver.postprocess import Finisher, finite_rows, tree_error
+from kanserve.search.driver.postprocess import POSTPROCESS_RECOGNITION_ROWS, Finisher, finite_rows, tree_error
 from kanserve.search.driver.results import Findings
 from kanserve.search.driver.scored_formula import ScoredFormula
-from kanserve.search.search_settings import SEARCH
+
+BESIDE_ONE = 1e-9  # what a factor of -1 is more than that, from which it is fitted: -1 itself is a sign, no constant
 
 
 def fitted_to_all(found: Findings, finisher: Finisher) -> Findings:
@@ -50,7 +51,7 @@ def _recognised_anew(one: ScoredFormula, every: Dataset, finisher: Finisher) -> 
     """
     if finisher.over():
         return one
-    many = finite_rows(one.formula.tree, every.sample(SEARCH.get().postprocess_recognition_rows, 0))
+    many = finite_rows(one.formula.tree, every.sample(POSTPROCESS_RECOGNITION_ROWS, 0))
     x, y, weights = many.x, many.y[:, 0], many.weights
     try:
         tree = simplified(recognise_noisy_constants(_with_factors(one.formula.tree), x, y, weights=weights), x)
@@ -83,7 +84,7 @@ def _with_factors(tree: Tree) -> Tree:
             terms.append(operand)
             continue
         if ("const", -1.0) in factors:  # -1 is a sign, which stays as it is
-            number = -1.0 - SEARCH.get().driver.beside_one
+            number = -1.0 - BESIDE_ONE
             operand = _product(steps, [n for n in step[1:] if tree[n] != ("const", -1.0)])
         steps.append(("const", number))
         terms.append(_product(steps, [operand, len(steps) - 1]))

@@ -11,8 +11,8 @@ from kanserve.data.row_weights import weighted
 from kanserve.network.kan import Symbolic
 from kanserve.search.driver.preprocess import Prepared
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
+from kanserve.search.regression.noisy_quotients import GROWING_SIZES
 from kanserve.search.regression.sparse_polynomial import determined, monomials, powers_of
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import powered
 from kanserve.search.trees import compose
 from kanserve.search.trees.to_network import network
@@ -20,6 +20,17 @@ from kanserve.search.trees.trees import Curve, Node, Sum
 from kanserve.simplification.edge_candidates import Samples, candidates
 
 Array = NDArray[np.float64]
+
+MOST_INPUTS = 3  # number of one-input formulas among the baselines: of the inputs that explain most on their own
+ROWS = 160  # training rows, at most, on which the functions of one input are compared
+REFIT_STEPS = 20  # Levenberg-Marquardt steps of the refit of a function of one input or of a power law
+ERROR_FLOOR = 1e-9  # error, relative to the outputs' spread, below which functions of one input count as equally good
+BASELINE_STANDARD_ERRORS = 3.0  # least size of a term of a polynomial that is listed, in its standard errors
+# Quantiles of the values of an input at which a piecewise linear function of it may bend.
+GROWING_KNOTS = (0.2, 0.4, 0.6, 0.8)
+GROWING_TERMS = 600  # terms that are tried, at most
+GROWING_ROWS = 3  # rows for each term of a sum, at least
+GROWING_ROUNDING = 1e-10  # relative: less of a term beside the others is rounding
 
 
 def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[FittedNetwork]:
@@ -33,7 +44,7 @@ def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[Fitted
     )
     found = [judged(network(node, ready.x.shape[1]), rows) for node in plain]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
-        found.append(judged(refined(network(node, ready.x.shape[1]), rows, SEARCH.get().baselines_refit_steps), rows))
+        found.append(judged(refined(network(node, ready.x.shape[1]), rows, REFIT_STEPS), rows))
     return found
 
 
@@ -55,7 +66,7 @@ def _least_squares(design: Array, rows: SearchSamples) -> Array:
 def _growing_products(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
     """Sums of a constant and the products of up to two inputs that explain most, one after the other."""
     x, powers = rows.x[:, columns], powers_of(len(columns), 2)
-    if not columns or len(powers) > SEARCH.get().evidence.growing_terms:
+    if not columns or len(powers) > GROWING_TERMS:
         return
     terms = [partial(compose.monomial, columns, [float(power) for power in own]) for own in powers]
     yield from _growing(rows, monomials(x, powers), terms)
@@ -63,17 +74,16 @@ def _growing_products(rows: SearchSamples, columns: Sequence[int]) -> Iterator[N
 
 def _growing_splines(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
     """The same of lines and bends |x_i - k|, whose sum is an additive model of splines of degree 1."""
-    settings = SEARCH.get().evidence
     design, terms = [np.ones(len(rows.x))], [partial(compose.monomial, columns, [0.0] * len(columns))]
     for i in columns:
         z = rows.x[:, i]
         design.append(z)
         terms.append(partial(compose.monomial, [i], [1.0]))
-        for knot in np.unique(np.quantile(np.unique(z), settings.growing_knots)):
+        for knot in np.unique(np.quantile(np.unique(z), GROWING_KNOTS)):
             if z.min() < knot < z.max():
                 design.append(np.abs(z - knot))
                 terms.append(partial(_bend, i, float(knot)))
-    if columns and len(terms) <= settings.growing_terms:
+    if columns and len(terms) <= GROWING_TERMS:
         yield from _growing(rows, np.stack(design, axis=1), terms)
 
 
@@ -86,17 +96,14 @@ def _growing(rows: SearchSamples, design: Array, terms: Sequence[Callable[[float
 
     `design` (N, terms) has their values, and each is made of its coefficient.
     """
-    settings = SEARCH.get().evidence
     centred: Array = weighted(design - np.average(design, axis=0, weights=rows.weights), rows.weights)
     sizes = np.sqrt(np.sum(centred**2, axis=0))
-    usable = sizes > settings.growing_rounding * np.sqrt(np.sum(weighted(design, rows.weights) ** 2, axis=0))
+    usable = sizes > GROWING_ROUNDING * np.sqrt(np.sum(weighted(design, rows.weights) ** 2, axis=0))
     centred[:, ~usable] = 0.0
     rest, kept = weighted(rows.y - np.average(rows.y, weights=rows.weights), rows.weights), [0]
-    for count in range(1, min(settings.growing_sizes[-1], len(rows.y) // settings.growing_rows) + 1):
+    for count in range(1, min(GROWING_SIZES[-1], len(rows.y) // GROWING_ROWS) + 1):
         left = np.sum(centred**2, axis=0)
-        gains = np.where(
-            left > settings.growing_rounding * sizes**2, (centred.T @ rest) ** 2 / np.maximum(left, 1e-300), 0
-        )
+        gains = np.where(left > GROWING_ROUNDING * sizes**2, (centred.T @ rest) ** 2 / np.maximum(left, 1e-300), 0)
         best = int(np.argmax(gains))
         if not gains[best] > 0:
             return
@@ -104,7 +111,7 @@ def _growing(rows: SearchSamples, design: Array, terms: Sequence[Callable[[float
         rest = rest - unit * (unit @ rest)
         centred = centred - np.outer(unit, unit @ centred)
         kept.append(best)
-        if count in settings.growing_sizes:
+        if count in GROWING_SIZES:
             coefficients = _least_squares(design[:, kept], rows)
             yield compose.total([terms[k](float(value)) for k, value in zip(kept, coefficients, strict=True)])
 
@@ -125,7 +132,7 @@ def _polynomials(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
             residuals = weighted(rows.y - design[:, kept] @ coefficients, rows.weights)
             variance = float(residuals @ residuals) / max(1, len(x) - len(kept))
             errors = np.sqrt(variance * np.sum(np.linalg.pinv(triangle) ** 2, axis=1))
-            weak = np.abs(coefficients) < SEARCH.get().evidence.baseline_standard_errors * errors
+            weak = np.abs(coefficients) < BASELINE_STANDARD_ERRORS * errors
             if not weak.any() or len(kept) == 1:
                 break
             order = np.argsort(np.abs(coefficients) / np.maximum(errors, 1e-300))
@@ -140,8 +147,7 @@ def _polynomials(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
 
 
 def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence[str]) -> list[Node]:
-    settings = SEARCH.get()
-    chosen = np.linspace(0, len(rows.y) - 1, min(len(rows.y), settings.baselines_rows)).astype(int)
+    chosen = np.linspace(0, len(rows.y) - 1, min(len(rows.y), ROWS)).astype(int)
     y = rows.y[chosen]
     found = []
     for i in columns:
@@ -150,11 +156,9 @@ def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence
         weights = np.ones(len(rows.y)) if rows.weights is None else rows.weights / rows.weights.mean()
         weights = weights[chosen][order] / rows.spread**2
         low, high = float(rows.x[:, i].min()), float(rows.x[:, i].max())
-        for candidate in candidates(
-            Samples(z, y[order], weights, low, high, 0.0), settings.baselines_error_floor, tuple(library)
-        )[:1]:
+        for candidate in candidates(Samples(z, y[order], weights, low, high, 0.0), ERROR_FLOOR, tuple(library))[:1]:
             found.append((candidate.error, i, candidate.symbolic))
-    best = sorted(found, key=lambda entry: entry[:2])[: settings.baselines_most_inputs]
+    best = sorted(found, key=lambda entry: entry[:2])[:MOST_INPUTS]
     return [Sum((Curve(i, symbolic),)) for _, i, symbolic in best]
 
 

@@ -13,11 +13,13 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Tree, references
 from kanserve.network.functions import function
 from kanserve.network.powers import exponent_of
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.compose import POWERS
 from kanserve.simplification.edge_candidates import LIBRARY
 
 Array = NDArray[np.float64]
+
+# Complexity of a candidate, relative to `max_complexity`, up to which it is kept: it is not simplified yet.
+UNSIMPLIFIED_COMPLEXITY_RATIO = 2.0
 
 _WAVES = frozenset({"sin", "cos"})
 
@@ -50,7 +52,7 @@ class Constraints:
 
     def may_allow(self, tree: Tree) -> bool:
         """Whether a candidate may become an allowed formula once it is simplified."""
-        ratio = SEARCH.get().driver.unsimplified_complexity_ratio
+        ratio = UNSIMPLIFIED_COMPLEXITY_RATIO
         return self.allow_functions(tree) and complexity(tree) <= ratio * self.max_complexity
 
     def allow_law(self, tree: Tree, x: Array, y: Array) -> bool:

@@ -16,6 +16,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.search.fit import closed_forms, wave_forms
 from kanserve.search.fit.additive import additive
 from kanserve.search.fit.by_shape import by_shapes, unlinked
+from kanserve.search.fit.closed_forms import EXPONENT_DEGREES
 from kanserve.search.fit.description_length import most_informative
 from kanserve.search.fit.noisy_forms import linked_quotient
 from kanserve.search.fit.overfit_test import few_values
@@ -23,8 +24,7 @@ from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, s
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.budget import OutOfBudgetError
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
-from kanserve.search.search_settings import SEARCH
-from kanserve.search.structure.affine import AffineIn, affine_in_one_of_two, affine_inputs
+from kanserve.search.structure.affine import LARGEST_TOLERANCE, AffineIn, affine_in_one_of_two, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors, powered
 from kanserve.search.structure.input_merges import Merge, merges
 from kanserve.search.structure.power_laws import monomial
@@ -37,6 +37,28 @@ from kanserve.search.trees.trees import Node, renamed, text
 
 Attempt = Callable[[], FittedNetwork | None]
 
+MAX_DEPTH = 6  # depth of a part from which it is not decomposed further; the whole law has depth 0
+CONSTANT_RANGE = 1e-13  # range of the outputs, relative to their largest size, up to which they count as constant
+PART_TOLERANCE = 3.0  # error of a part's law that counts as exact, relative to the error of the part's values
+LEAST_PART_TOLERANCE = 1e-8  # least such error, relative to the spread of the part's values
+# Largest error of a part that is joined, relative to its spread, unless ten of its tolerances are more.
+LARGEST_PART_ERROR = 1e-2
+BUDGET_SHARE = 0.5  # largest share of the remaining time and fits that one hypothesis may take
+# Least factor by which rows are divided, relative to its 0.9 quantile: division by less amplifies their noise.
+LEAST_WEIGHT = 0.5
+MOST_LEFT_OUT = 0.6  # largest share of the rows that are left out because their factor is smaller
+SHAPES_FIRST_INPUTS = 3  # most inputs with which shapes are tried before affine forms, the least certain hypotheses
+MOST_AFFINE = 6  # number of affine forms to try, at most
+# Relative error of the best surrogate above which merges are found by trial if it suggests none.
+MERGE_BY_TRIAL_ERROR = 2e-2
+POWER_LAW_MOST_ZEROS = 0.05  # share of rows with an input of 0, at most, without which any law is tried first
+TERM_INPUTS = 2  # inputs up to which sums of terms are tried: the number of terms grows with their square
+WAVE_INPUTS = 8  # inputs up to which products of two sines are tried: for every pair
+BILINEAR_INPUTS = 3  # inputs up to which sines of bilinear forms are tried: for every pair
+NOISY_INPUTS = 10  # inputs up to which such quotients are tried
+NOISY_RIVAL_FITS = 1000  # fits in which another law is looked for after a quotient that is not sure
+ADDITIVE_INPUTS = 10  # inputs up to which an additive model is named
+
 
 def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law of a problem: the first that settles it, else the best one found.
@@ -45,7 +67,7 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """
     if search.over():
         return None
-    if np.ptp(one.y) <= SEARCH.get().decompose_constant_range * np.abs(one.y).max():
+    if np.ptp(one.y) <= CONSTANT_RANGE * np.abs(one.y).max():
         return search.judge(compose.constant(float(one.y.mean()), 0), one, steps=0)
     best: FittedNetwork | None = None
     first: FittedNetwork | None = None
@@ -66,8 +88,8 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
                     return found
                 else:
                     first = found
-                    limits.enter_context(search.within(SEARCH.get().decompose_budget_share))
-                    limits.enter_context(search.within_fits(SEARCH.get().closed_forms.noisy_rival_fits))
+                    limits.enter_context(search.within(BUDGET_SHARE))
+                    limits.enter_context(search.within_fits(NOISY_RIVAL_FITS))
         except OutOfBudgetError:
             if first is None:
                 raise
@@ -78,10 +100,10 @@ def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, 
     """The law found without the few rows where an input is 0 at the end of its range: logarithms need that."""
     at_end = (one.x == 0) & ((one.x.min(axis=0) == 0) | (one.x.max(axis=0) == 0))
     usable = ~at_end.any(axis=1)
-    if 0 < np.count_nonzero(~usable) <= SEARCH.get().closed_forms.power_law_most_zeros * len(usable):
+    if 0 < np.count_nonzero(~usable) <= POWER_LAW_MOST_ZEROS * len(usable):
 
         def attempt() -> FittedNetwork | None:
-            with search.within(SEARCH.get().decompose_budget_share):
+            with search.within(BUDGET_SHARE):
                 found = solved(one.on(usable), search)
             return None if found is None else search.judge(found.tree, one, steps=0)
 
@@ -90,49 +112,48 @@ def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, 
 
 def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
     """The attempts in order, with names for the log."""
-    settings = SEARCH.get()
     x = one.x
     power_law = monomial(x, one.y)
     if power_law is not None:
         yield "power law", partial(_power_law, one, search, *power_law)
-    if one.exact <= settings.closed_forms.largest_tolerance:
+    if one.exact <= LARGEST_TOLERANCE:
         yield from _closed_forms(one, search)
     elif not one.measured:
         yield "function of a low polynomial", partial(closed_forms.near_low_polynomial, one, search)
-    if one.measured and one.inputs <= settings.closed_forms.noisy_inputs:
+    if one.measured and one.inputs <= NOISY_INPUTS:
         yield "quotient under a function", partial(linked_quotient, one, search)
     if one.inputs == 1:
         one_signed = bool((x > 0).all() or (x < 0).all())
-        if one_signed and one.exact <= settings.closed_forms.largest_tolerance:
+        if one_signed and one.exact <= LARGEST_TOLERANCE:
             yield "function of a closed form of 1/x", partial(_of_reciprocal, one, search, closed_forms.linked)
         yield "shapes", partial(by_shapes, one, search)
         if one_signed:
             yield "shapes of 1/x", partial(_of_reciprocal, one, search, by_shapes)
         return
-    if one.measured and one.inputs <= settings.evidence.additive_inputs:
+    if one.measured and one.inputs <= ADDITIVE_INPUTS:
         yield "sum of functions of one input", partial(additive, one, search)
-    if one.depth < settings.decompose_max_depth:
+    if one.depth < MAX_DEPTH:
         yield from _reductions(one, search, one.surrogates)
-    if not (one.depth < settings.decompose_max_depth and 2 < one.inputs <= settings.decompose_shapes_first_inputs):
+    if not (one.depth < MAX_DEPTH and 2 < one.inputs <= SHAPES_FIRST_INPUTS):
         yield "shapes", partial(by_shapes, one, search)
 
 
 def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
-    settings, few = SEARCH.get().closed_forms, bool(few_values(one.x))
+    few = bool(few_values(one.x))
     attempts: dict[str, ProblemAttempt] = {"polynomial": closed_forms.polynomial}
     attempts["power law times an exponential"] = closed_forms.powers_times_exponential
     if one.inputs == 1 and not few:
         attempts["power of a sum"] = closed_forms.shifted_power
         attempts["piecewise polynomial"] = closed_forms.piecewise
         attempts["power of |x|"] = closed_forms.power_of_size
-    if one.inputs <= settings.term_inputs and not few:
+    if one.inputs <= TERM_INPUTS and not few:
         attempts["sum of terms"] = closed_forms.sum_of_terms
     attempts["rational function"] = closed_forms.rational
-    if one.inputs <= settings.term_inputs:
+    if one.inputs <= TERM_INPUTS:
         attempts |= closed_forms.functions_of_a_closed_form(one, search)
-    if one.inputs in settings.exponent_degrees:
+    if one.inputs in EXPONENT_DEGREES:
         attempts["inputs as exponents"] = closed_forms.inputs_as_exponents
-    if 1 < one.inputs <= settings.wave_inputs:
+    if 1 < one.inputs <= WAVE_INPUTS:
         attempts["product of waves"] = wave_forms.product_of_waves
     if one.inputs == 1 and not few:
         attempts |= closed_forms.sums_of_scaled_terms()
@@ -140,7 +161,6 @@ def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Att
 
 
 def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) -> Iterator[tuple[str, Attempt]]:
-    settings = SEARCH.get()
     x, y = one.x, one.y
     idle = irrelevant(x, y, known)
     if 0 < len(idle) < one.inputs:
@@ -163,17 +183,16 @@ def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) 
                 partial(_separated, one, search, separation),
             )
     found = [merge for merge in merges(x, y, known) if one.inputs > 2 or merge.kind != "general"]
-    if not found and known[0].error > settings.decompose_merge_by_trial_error:
+    if not found and known[0].error > MERGE_BY_TRIAL_ERROR:
         found = list(merged_by_trial(x, y, known[0].error))
     for merge in found:
         yield f"merged {merge.kind} {merge.inputs} {merge.beta}", partial(_merged, one, search, merge)
-    closed = settings.closed_forms
-    if one.inputs <= closed.bilinear_inputs and one.exact <= closed.largest_tolerance:
+    if one.inputs <= BILINEAR_INPUTS and one.exact <= LARGEST_TOLERANCE:
         yield "sine of a bilinear form", partial(wave_forms.sine_of_bilinear_form, one, search)
-    if 2 < one.inputs <= settings.decompose_shapes_first_inputs:
+    if 2 < one.inputs <= SHAPES_FIRST_INPUTS:
         yield "shapes", partial(by_shapes, one, search)
     if one.inputs > 2:
-        yield from _affine_forms(one, search, affine_inputs(one.x, one.y, known)[: settings.decompose_most_affine])
+        yield from _affine_forms(one, search, affine_inputs(one.x, one.y, known)[:MOST_AFFINE])
 
 
 def _affine_forms(one: SearchProblem, search: Search, forms: Iterable[AffineIn]) -> Iterator[tuple[str, Attempt]]:
@@ -196,7 +215,7 @@ def _of_reciprocal(
 
 
 def _of_fewer(one: SearchProblem, search: Search, kept: tuple[int, ...]) -> FittedNetwork | None:
-    with search.within(SEARCH.get().decompose_budget_share):
+    with search.within(BUDGET_SHARE):
         found = solved(one.part(one.x[:, kept], one.y), search)
     return None if found is None else search.judge(renamed(found.tree, kept), one, steps=0)
 
@@ -205,7 +224,7 @@ def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> Fi
     weight = np.prod([powered(one.x[:, i], p) for i, p in powers.items()], axis=0)
     usable = _usable(weight)
     kept = tuple(i for i in range(one.inputs) if i not in powers)
-    with search.within(SEARCH.get().decompose_budget_share):
+    with search.within(BUDGET_SHARE):
         found = solved(one.divided(one.x[:, kept], weight, usable), search)
     if found is None:
         return None
@@ -222,7 +241,7 @@ def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwo
     count = scaling.values.shape[1]
     signs = _turned(scaling.values[usable], rest, range(count) if count > 1 else [])
     values = np.stack([powered(column, p) for column, p in zip(scaling.values.T, signs, strict=True)], axis=1)
-    with search.within(SEARCH.get().decompose_budget_share):
+    with search.within(BUDGET_SHARE):
         found = solved(one.divided(values, weight, usable), search)
     if found is None:
         return None
@@ -261,15 +280,14 @@ def solved_with(one: SearchProblem, search: Search, scaling: Scaling) -> FittedN
 
 def _usable(weight: Array) -> NDArray[np.bool_]:
     """The rows whose noise grows little when they are divided by their weight."""
-    settings = SEARCH.get()
     sizes = np.abs(weight)
-    most, large = np.quantile(sizes, (settings.decompose_most_left_out, 0.9))
-    usable: NDArray[np.bool_] = sizes >= min(settings.decompose_least_weight * large, most)
+    most, large = np.quantile(sizes, (MOST_LEFT_OUT, 0.9))
+    usable: NDArray[np.bool_] = sizes >= min(LEAST_WEIGHT * large, most)
     return usable
 
 
 def _single(one: SearchProblem, search: Search, single: Single) -> FittedNetwork | None:
-    with search.within(SEARCH.get().decompose_budget_share):
+    with search.within(BUDGET_SHARE):
         found = solved(one.part(single.values[:, None], one.y), search)
     if found is None:
         return None
@@ -282,7 +300,7 @@ def _single(one: SearchProblem, search: Search, single: Single) -> FittedNetwork
 
 def _separated(one: SearchProblem, search: Search, separation: Separation) -> FittedNetwork | None:
     trees = []
-    with search.within(SEARCH.get().decompose_budget_share):
+    with search.within(BUDGET_SHARE):
         for k, part in enumerate(separation.parts):
             values = separation.values[:, k]
             gain = 1.0
@@ -299,14 +317,13 @@ def _separated(one: SearchProblem, search: Search, separation: Separation) -> Fi
 
 def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork | None:
     """Replaces the inputs of a merge by one variable z; a general z is solved first, as a problem of its own."""
-    settings = SEARCH.get()
     i, *others = merge.inputs
     exact = one.exact
     if merge.kind == "general" or merge.beta is None:
         found = _part(one, search, merge.values, merge.inputs, merge.error)
         if found is None:
             return None
-        node, exact = found, max(exact, settings.decompose_part_tolerance * merge.error)
+        node, exact = found, max(exact, PART_TOLERANCE * merge.error)
         merged = evaluate(network(node, one.inputs).kan, one.x)[:, 0]
     elif merge.kind == "sum":
         node = compose.linear(merge.inputs, (1.0, merge.beta))
@@ -321,7 +338,7 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
         return None
     kept = [k for k in range(one.inputs) if k not in merge.inputs]
     smaller = np.column_stack([one.x[:, kept], merged])
-    with search.within(settings.decompose_budget_share):
+    with search.within(BUDGET_SHARE):
         found_rest = solved(one.part(smaller, one.y, exact, merge.kind != "general"), search)
     if found_rest is None:
         return None
@@ -331,7 +348,7 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
 def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwork | None:
     """P + g(x_i)·Q; Q is solved first, since it usually has fewer inputs."""
     terms: list[Node] = []
-    with search.within(SEARCH.get().decompose_budget_share):
+    with search.within(BUDGET_SHARE):
         slope = _part(one, search, affine.values[:, 1], affine.Q_inputs, affine.errors[1])
         if slope is None:
             return None
@@ -345,11 +362,10 @@ def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwo
 
 def _part(one: SearchProblem, search: Search, values: Array, columns: Sequence[int], error: float) -> Node | None:
     """The tree of a part whose values are known up to an error."""
-    settings = SEARCH.get()
     if not np.isfinite(values).all():
         return None
-    tolerance = max(settings.decompose_part_tolerance * error, settings.decompose_least_part_tolerance)
+    tolerance = max(PART_TOLERANCE * error, LEAST_PART_TOLERANCE)
     found = solved(one.part(one.x[:, list(columns)], values, tolerance, measured=False), search)
-    if found is None or found.error > max(10 * tolerance, settings.decompose_largest_part_error):
+    if found is None or found.error > max(10 * tolerance, LARGEST_PART_ERROR):
         return None
     return renamed(found.tree, tuple(columns))

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kanserve.search.driver.scored_formula import ScoredFormula
-from kanserve.search.search_settings import SEARCH
+
+FIND_FORMULAS_HELD_OUT_SHARE = 0.2  # share of the rows that is held out for validation
+# Share of what the best formula explains that a formula explains beyond a simpler one, and is listed for.
+EXPLAINED_SHARE = 0.1
+EXPLAINED_EVIDENCE = 12.0  # by how much its mean squared error is below the simpler one's, times the samples, at least
 
 T = TypeVar("T")
 
@@ -34,10 +38,9 @@ class Explained:
 
         By chance the squared error falls by about one part in `rows`; `explained_evidence` such parts are asked for.
         """
-        settings = SEARCH.get().driver
         gain = than**2 - error**2
-        enough = gain > settings.explained_share * (self.mean - self.least)
-        return enough and self.rows * gain > settings.explained_evidence * error**2
+        enough = gain > EXPLAINED_SHARE * (self.mean - self.least)
+        return enough and self.rows * gain > EXPLAINED_EVIDENCE * error**2
 
     def more_by(self, error: Callable[[T], float]) -> Callable[[T, T], bool]:
         """The same of two formulas by their errors."""
@@ -54,5 +57,5 @@ def overall_error(found: ScoredFormula) -> float:
 
 def held_rows(learnt: int) -> int:
     """How many samples are held out beside so many that are learnt from."""
-    share = SEARCH.get().find_formulas_held_out_share
+    share = FIND_FORMULAS_HELD_OUT_SHARE
     return round(learnt * share / (1 - share))

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,25 +29,36 @@ from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.search_checkpoint import SearchCheckpoint
 from kanserve.search.driver.search_progress import Hit, ProgressSearch, SearchReport
 from kanserve.search.driver.search_rows import Loss, informative, record_search_rows, search_rows
-from kanserve.search.driver.several_outputs import by_output
+from kanserve.search.driver.several_outputs import FIND_FORMULAS_DEFAULT_SECONDS, by_output
 from kanserve.search.driver.shorter_formulas import without_gaps
 from kanserve.search.driver.simplified_fit import reserved_seconds, with_simplified_fit
-from kanserve.search.driver.template_search import by_template
+from kanserve.search.driver.template_search import FIND_FORMULAS_FEWEST_ROWS, by_template
 from kanserve.search.driver.units import Units, checked_units
 from kanserve.search.driver.warm_start import refitted, starting_trees
 from kanserve.search.fit.problem import SearchProblem, anything, settles
 from kanserve.search.fit.workers import Workers, worker_count
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
-from kanserve.search.search_settings import SEARCH, SearchSettings
 from kanserve.search.trees.trees import Node, price
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.fit_progress import Watch
-from kanserve.train.common.scoped_settings import scoped
+
+MOST_ROWS = 1000  # training rows that the search uses, at most; the formulas are then fitted to all training rows
+# Largest output, and 1 over it the smallest: beyond, squared errors overflow or underflow a double.
+LARGEST_OUTPUT = 1e150
+MOST_POSTPROCESSED = 14  # number of formulas to postprocess, at most: those of the Pareto front with the least errors
+POSTPROCESS_SHARE = 0.2  # share of the time limit that is reserved for postprocessing
+POSTPROCESS_SECONDS = 2.0  # most seconds that are reserved for postprocessing
+UNITS_SHARE = 0.6  # share of the time and fits for laws that the units suggest
+PARETO_ERROR_RATIO = 0.9  # a formula is postprocessed if its error is below this times that of all simpler ones
+MORE_ROWS = 10_000  # rows on which a law that leaves only noise of those of the search must do so too
+ROW_GROWTH = 10  # times as many rows for the next search, after one that settled on a refuted formula
+LARGEST_SEARCH_ROWS = 10_000  # rows of the largest search
+SHARE = 0.8  # share of the budget for the inputs that matter; the rest is for all of them
+LEAST_LISTED = 6  # formulas that are listed even without that time
 
 
 @names_parameters()
-@scoped(SEARCH)
 def find_formulas(
     data: TrainingData,
     *,
@@ -66,7 +77,6 @@ def find_formulas(
     start: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | SearchReport = False,
-    settings: SearchSettings | None = None,
 ) -> Findings | Any:  # Any is FindingsByOutput: a union would refuse `found.best` for one output, by far the most
     """Symbolic regression: formulas of each output, from the simplest to the most exact.
 
@@ -126,8 +136,6 @@ def find_formulas(
     progress : bool or callable, default=False
         True shows the progress: in a notebook as a picture, elsewhere as a line on the standard error. A callable is
         called with an `Improvement` for each formula that is better than all before.
-    settings : SearchSettings, optional
-        The numbers that decide what is tried, believed and kept; the defaults if left out.
 
     Returns
     -------
@@ -153,7 +161,6 @@ def find_formulas(
     >>> found.best.formula.text, found.ended
     ('3*x1/x2', 'settled')
     """
-    settings = SEARCH.get()
     began = time.perf_counter()
     if not whole(seed, 0):
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
@@ -164,7 +171,7 @@ def find_formulas(
     if len(rows.outputs) > 1:
         if template is not None or checkpoint is not None:
             raise InputError("template and checkpoint are for one output; search several one at a time.")
-        options = {"progress": progress, "settings": settings, "n_jobs": n_jobs}
+        options = {"progress": progress, "n_jobs": n_jobs}
         options |= {"nested_constraints": nested_constraints, "max_complexity": max_complexity, "loss": loss}
         search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
         return by_output(rows, search, units, start, seconds, max_fits)
@@ -173,16 +180,15 @@ def find_formulas(
     samples = search_rows(rows, seed, loss)
     learn, held, telling = samples.learn, samples.held, informative(samples.learn)
     if seconds is None:
-        seconds = settings.find_formulas_default_seconds if max_fits is None else math.inf
+        seconds = FIND_FORMULAS_DEFAULT_SECONDS if max_fits is None else math.inf
     if template is not None:
         if not (units is None and start is None and checkpoint is None):
             raise InputError("A search with a template takes no units, start or checkpoint.")
         if loss not in ("auto", "squared"):
             raise InputError(f"A search with a template has the loss 'auto' or 'squared', got {loss!r}.")
-        by_squares = replace(settings, evidence=replace(settings.evidence, tail_evidence=math.inf))
-        options = {"progress": progress, "settings": by_squares, "n_jobs": n_jobs}
+        options = {"progress": progress, "loss": "squared", "n_jobs": n_jobs}
         search = partial(find_formulas, seed=seed, nested_constraints=nested_constraints, **options)
-        few, limits = telling.sample(settings.find_formulas_most_rows, seed), constraints.of_complexity()
+        few, limits = telling.sample(MOST_ROWS, seed), constraints.of_complexity()
         composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
         by_form = by_template(template, composed, search, functions, seconds, max_fits)
         return record_search_rows(samples.judged(by_form.chosen(selection)), rows)
@@ -191,7 +197,7 @@ def find_formulas(
     watch, report = Watch(progress is True), progress if callable(progress) else None
     plan = _Plan(learn, held, known, began, seconds, seed, constraints, rows.inputs, watch, report, saved, workers)
     fits_left = math.inf if max_fits is None else max_fits
-    most = settings.find_formulas_most_rows
+    most = MOST_ROWS
     begun = refitted(starts, plan.finisher(learn, held, telling.sample(most, seed), began + seconds))
 
     def finished(found: Findings) -> Findings:
@@ -210,10 +216,10 @@ def find_formulas(
             found = now if found is None or now.best.validation < found.best.validation else found
             fits_left -= fits
             refuted = now.best.refuted and now.ended in ("settled", "exhausted")
-            if not refuted or few is telling or most >= settings.evidence.most_rows or fits_left <= 0 or plan.over():
+            if not refuted or few is telling or most >= LARGEST_SEARCH_ROWS or fits_left <= 0 or plan.over():
                 finisher = plan.finisher(learn, held, few, began + seconds)
                 return finished(with_simplified_fit(begun.joined(found), telling, finisher, seed))
-            most *= settings.evidence.row_growth
+            most *= ROW_GROWTH
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +244,7 @@ class _Plan:
 
     def _more(self, few: Dataset) -> Dataset | None:
         """The samples on which a law that settles the search is tested again, if there are more than it looks at."""
-        more = self.learn.sample(SEARCH.get().evidence.more_rows, self.seed + 1)
+        more = self.learn.sample(MORE_ROWS, self.seed + 1)
         return more if len(more) > len(few) else None
 
     def finisher(self, learn: Dataset, held: Dataset, few: Dataset, deadline: float) -> Finisher:
@@ -246,11 +252,10 @@ class _Plan:
 
     def search(self, few: Dataset, most_fits: float) -> tuple[Findings, int]:
         """The formulas of a search on a few rows, and the fits that it took."""
-        settings = SEARCH.get()
         ready = prepared(few, self._more(few))
-        share = settings.find_formulas_postprocess_share * self.seconds
+        share = POSTPROCESS_SHARE * self.seconds
         deadline = self.began + self.seconds - reserved_seconds(self.seconds)
-        budget = Budget(deadline - min(share, settings.find_formulas_postprocess_seconds), most_fits)
+        budget = Budget(deadline - min(share, POSTPROCESS_SECONDS), most_fits)
         search = ProgressSearch(
             budget,
             self.seed,
@@ -285,18 +290,15 @@ def _checked(
     seconds: float | None,
     max_fits: int | None,
 ) -> Dataset:
-    settings = SEARCH.get()
     rows = dataset(data, target)
     if rows.classes:
         raise DataError(
             "Formulas are found for numeric outputs, but these rows have classes. Fit a KANClassifier and simplify it."
         )
-    if len(rows) < settings.find_formulas_fewest_rows:
-        raise DataError(
-            f"At least {settings.find_formulas_fewest_rows} rows are needed to find a formula, got {len(rows)}."
-        )
+    if len(rows) < FIND_FORMULAS_FEWEST_ROWS:
+        raise DataError(f"At least {FIND_FORMULAS_FEWEST_ROWS} rows are needed to find a formula, got {len(rows)}.")
     for size in np.abs(rows.y).max(axis=0).tolist():
-        if size > settings.find_formulas_largest_output or 0 < size < 1 / settings.find_formulas_largest_output:
+        if size > LARGEST_OUTPUT or 0 < size < 1 / LARGEST_OUTPUT:
             raise DataError(
                 f"The outputs, up to {size:.3g}, are too large or too small to be squared: give them in other units."
             )
@@ -328,7 +330,7 @@ def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> H
         return None
     problem = SearchProblem(ready.x, ready.y, weights=ready.weights, allowed=_allowed(search))
     search.columns = tuple(range(problem.inputs))
-    with search.within(SEARCH.get().find_formulas_units_share):
+    with search.within(UNITS_SHARE):
         for scaling in units.scalings(ready.x):
             found = solved_with(problem, search, scaling)
             if found is not None and settles(found, problem):
@@ -338,7 +340,7 @@ def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> H
 
 def _by_rows(search: ProgressSearch, ready: Prepared) -> Hit | None:
     if ready.columns != ready.every:
-        with search.within(SEARCH.get().screening.share):
+        with search.within(SHARE):
             settled = _in_columns(search, ready, ready.columns)
         if settled is not None:
             return settled
@@ -379,7 +381,7 @@ def _finished(
             best = taken()
             found += [] if best is None else [best]
             continue
-        if len(found) > SEARCH.get().driver.least_listed and finisher.listing_over():
+        if len(found) > LEAST_LISTED and finisher.listing_over():
             break
         if best is None or hit is mean or price(hit.node) < best.complexity:
             made = taken()
@@ -389,12 +391,11 @@ def _finished(
 
 def _promising(mean: Hit, kept: Sequence[Hit], rows: int) -> list[Hit]:
     """The Pareto front, without the mean: the last `find_formulas_most_postprocessed`."""
-    settings = SEARCH.get()
     ordered = [mean, *sorted(kept, key=lambda hit: (price(hit.node), hit.found.held))]
-    ratio = settings.find_formulas_pareto_error_ratio
+    ratio = PARETO_ERROR_RATIO
     explained = Explained.of(map(_held_error, ordered), rows)
     better = front(ordered, lambda hit: price(hit.node), _held_error, ratio, explained.more_by(_held_error))
-    return better[1:][-settings.find_formulas_most_postprocessed :]
+    return better[1:][-MOST_POSTPROCESSED:]
 
 
 def _held_error(hit: Hit) -> float:

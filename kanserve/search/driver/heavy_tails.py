@@ -12,26 +12,29 @@ import numpy as np
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import deviation, square_roots
 from kanserve.formula.constants.robust_fit import noise_of, tail_evidence
-from kanserve.search.fit.residual_test import adequate, lack_of_fit
-from kanserve.search.search_settings import SEARCH
-from kanserve.search.structure.outliers import RobustFit
+from kanserve.search.fit.residual_test import DEVIATION_LIMIT, adequate, lack_of_fit
+from kanserve.search.structure.outliers import OUTLIER_ROWS, RobustFit
+
+# Twice the logarithm of how much more likely the residuals are under a t than normal, from which their tails are
+# heavy: for normal residuals once in twenty thousand searches.
+TAIL_EVIDENCE = 15.0
+TAIL_DEVIATIONS = 2.0  # deviations beyond which errors with heavy tails are cut off while structure is looked for
 
 
 def winsorised(rows: Dataset) -> Dataset:
     """The samples of one output with the large errors cut off, if their noise has heavy tails; else as they are."""
-    settings = SEARCH.get().evidence
     y = rows.y[:, 0]
     varying = np.ptp(rows.x, axis=0) > 0
-    if not varying.any() or len(rows) < settings.outlier_rows or y.min() == y.max():
+    if not varying.any() or len(rows) < OUTLIER_ROWS or y.min() == y.max():
         return rows
     x = rows.x[:, varying]
     roots = np.ones(len(y)) if rows.weights is None else square_roots(rows.weights)
     residuals = roots * RobustFit(x, y, roots).residuals
-    if tail_evidence(residuals) <= settings.tail_evidence:
+    if tail_evidence(residuals) <= TAIL_EVIDENCE:
         return rows
-    limit = settings.tail_deviations * noise_of(residuals, "huber").scale
+    limit = TAIL_DEVIATIONS * noise_of(residuals, "huber").scale
     large = np.where(np.abs(residuals) > limit, 1.0, 0.0)
-    if max(lack_of_fit(large, some) for some in (x, *x.T[:, :, None])) > settings.deviation_limit:
+    if max(lack_of_fit(large, some) for some in (x, *x.T[:, :, None])) > DEVIATION_LIMIT:
         return rows  # they are large in one region, as near a pole or a kink, which the polynomial does not follow
     cut = np.clip(residuals, -limit, limit)
     if not adequate(cut, x, deviation(y, rows.weights)):

@@ -6,9 +6,17 @@ from typing import TypeVar
 
 from kanserve.errors import DataError
 from kanserve.search.driver.explained_share import Explained, overall_error
-from kanserve.search.driver.results import Ending, Findings, simplest_good
+from kanserve.search.driver.results import GAP_RATIO, Ending, Findings, simplest_good
 from kanserve.search.driver.scored_formula import ScoredFormula
-from kanserve.search.search_settings import SEARCH
+
+# Number of formulas in the Pareto front, at most: those that improve least on the one before are dropped.
+RESULTS_MOST_LISTED = 12
+# A more complex formula is listed if its held-out error is below this times that of the simpler ones.
+RESULTS_PARETO_ERROR_RATIO = 0.95
+GAP_ERROR_RATIO = 0.99  # error of these, relative to the simpler one's, at most
+# Complexity of a formula, relative to that of the law that settled the search, up to which it may replace it.
+AS_GOOD_COMPLEXITY = 0.75
+AS_GOOD_ERROR = 1.005  # its error, relative to that of the law, at most
 
 T = TypeVar("T")
 
@@ -24,7 +32,7 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
     settled = _as_good(settled, ordered)
     last = next((n for n, one in enumerate(ordered) if one is settled or one.exact), len(ordered) - 1)
-    ratio = SEARCH.get().results_pareto_error_ratio
+    ratio = RESULTS_PARETO_ERROR_RATIO
     explains_more = Explained.of(map(overall_error, ordered), len(ordered[0].data)).more_by(overall_error)
     listed = front(ordered[: last + 1], lambda one: one.complexity, lambda one: one.validation, ratio, explains_more)
     if settled is not None and settled is ordered[last] and settled not in listed:
@@ -39,8 +47,7 @@ def _as_good(settled: ScoredFormula | None, ordered: Sequence[ScoredFormula]) ->
     law."""
     if settled is None or settled.exact:
         return settled
-    settings = SEARCH.get().driver
-    most, largest = settings.as_good_error * settled.error, settings.as_good_complexity * settled.complexity
+    most, largest = AS_GOOD_ERROR * settled.error, AS_GOOD_COMPLEXITY * settled.complexity
 
     def as_good(one: ScoredFormula) -> bool:
         simpler = one.complexity < largest and not one.refuted
@@ -61,7 +68,6 @@ def front(
     Between two of which the second is over `gap_ratio` times as large, also some that are a little better than the
     first, so that the gap is as small as possible.
     """
-    settings = SEARCH.get().driver
     kept: list[T] = []
     for one in ordered:
         if not kept or error(one) < ratio * error(kept[-1]) or explains_more(one, kept[-1]):
@@ -69,9 +75,9 @@ def front(
     n = 0
     while n + 1 < len(kept):
         low, high = size(kept[n]), size(kept[n + 1])
-        limit = settings.gap_error_ratio * error(kept[n])
+        limit = GAP_ERROR_RATIO * error(kept[n])
         inside = [one for one in ordered if low < size(one) < high and error(one) < limit]
-        if high > settings.gap_ratio * low and inside:
+        if high > GAP_RATIO * low and inside:
             kept.insert(n + 1, min(inside, key=lambda one: (max(size(one) / low, high / size(one)), error(one))))
         else:
             n += 1
@@ -80,8 +86,8 @@ def front(
 
 def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
     """At most `results_most_listed` formulas: drops those that improve least on the one before, and open no gap."""
-    kept, settings = list(listed), SEARCH.get()
-    while len(kept) > settings.results_most_listed:
+    kept = list(listed)
+    while len(kept) > RESULTS_MOST_LISTED:
         gains = [(after.validation / before.validation, n) for n, (before, after) in enumerate(pairwise(kept), 1)]
         allowed = [(gain, n) for gain, n in gains if kept[n] is not best]
         closed = [(gain, n) for gain, n in allowed if n + 1 == len(kept) or _close(kept[n - 1], kept[n + 1])]
@@ -90,4 +96,4 @@ def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[Sco
 
 
 def _close(one: ScoredFormula, other: ScoredFormula) -> bool:
-    return other.complexity <= SEARCH.get().driver.gap_ratio * one.complexity
+    return other.complexity <= GAP_RATIO * one.complexity

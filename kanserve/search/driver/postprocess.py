@@ -31,14 +31,26 @@ from kanserve.search.driver.constraints import Constraints
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.units import Units
 from kanserve.search.fit.overfit_test import memorises
+from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
 from kanserve.search.fit.residual_test import refutes
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Node
 
 Array = NDArray[np.float64]
 
 Recognise = Callable[..., Tree]
+
+# Share of finite rows above which the others are left out: rounding alone may leave a function's domain.
+FINITE_SHARE = 0.98
+POSTPROCESS_RECOGNITION_ROWS = 20_000  # rows, at most, on which constants are compared with simple numbers
+ROUNDING = 4e-15  # rounding error, relative to the largest output, of an exact formula whose outputs vary little
+# Fewest rows per constant: with fewer, a formula may pass through all rows by chance, and is dropped.
+ROWS_PER_CONSTANT = 2
+UNDETERMINED = 1e-9  # singular values of the derivatives by the constants, relative to the largest, that are rounding
+STEP_ERROR = 1.01  # error of a step, relative to that of the steep curve that it replaces, at most
+# Of a sum that the samples refute; a longer one, such as a cubic polynomial, is listed as it was fitted.
+MOST_SIMPLIFIED_TERMS = 6
+LISTING_SECONDS = 0.5  # seconds beyond the limit of time in which simple formulas are still listed, as they were fitted
 
 
 class Finisher:
@@ -69,7 +81,7 @@ class Finisher:
 
     def listing_over(self) -> bool:
         """Whether there is not even time to list a formula as it is."""
-        return time.perf_counter() > self.deadline + SEARCH.get().driver.listing_seconds
+        return time.perf_counter() > self.deadline + LISTING_SECONDS
 
     def finished(self, node: Node, *, law: bool = False) -> ScoredFormula | None:
         """The tree in its simplest form with its constants recognised; unchanged if no time is left.
@@ -111,11 +123,11 @@ class Finisher:
         if stepped == tree:
             return tree
         before, after = tree_error(tree, few)[0], tree_error(stepped, few)[0]
-        limit = max(SEARCH.get().driver.step_error * before, _exact(few.y[:, 0], few.weights))
+        limit = max(STEP_ERROR * before, _exact(few.y[:, 0], few.weights))
         return stepped if after <= limit else tree
 
     def _settled(self, tree: Tree, law: bool) -> Tree:
-        few, share = self.few, SEARCH.get().postprocess_finite_share
+        few, share = self.few, FINITE_SHARE
         limit = _exact(few.y[:, 0], few.weights)
         exact = tree_error(tree, few)[0] < limit
         few = finite_rows(tree, few, share)  # rounding alone takes arcsin(1 + 1e-16) out of range
@@ -139,7 +151,7 @@ class Finisher:
         """The constants refitted to all rows, which may no longer support a number that few rows allowed."""
         if self.over():
             return tree
-        many = self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0)
+        many = self.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0)
         found = recognise(tree, many.x, many.y[:, 0], weights=many.weights)
         return found if many is self.learn else self._fitted_to_all(found, known_constants(found))
 
@@ -149,7 +161,7 @@ class Finisher:
 
     def _without_names(self, tree: Tree, rows: Dataset) -> Tree:
         """A refuted formula without the terms that the data do not need. A long sum stays as it is, which is quick."""
-        if len(references(tree[-1])) <= SEARCH.get().driver.most_simplified_terms:
+        if len(references(tree[-1])) <= MOST_SIMPLIFIED_TERMS:
             y, weights = rows.y[:, 0], rows.weights
             tree = simplified(recognise_noisy_constants(tree, rows.x, y, names=False, weights=weights), rows.x)
         return tree if self.few is self.learn else self._fitted_to_all(tree)
@@ -163,7 +175,7 @@ class Finisher:
         return found if made is None else made
 
     def _by_loss(self, tree: Tree, loss: FitLoss) -> ScoredFormula | None:
-        many = finite_rows(tree, self.learn.sample(SEARCH.get().postprocess_recognition_rows, 0))
+        many = finite_rows(tree, self.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0))
         x, y, weights = many.x, many.y[:, 0], many.weights
         tree = robust_refit(tree, x, y, loss, weights=weights)
         made = self._found(tree, loss)
@@ -183,7 +195,7 @@ class Finisher:
         validation, judged = tree_error(tree, held)
         if held is learn:
             validation = left_out_error(tree, learn)
-        enough = SEARCH.get().postprocess_rows_per_constant * len(Constants(tree).places) <= len(learn)
+        enough = ROWS_PER_CONSTANT * len(Constants(tree).places) <= len(learn)
         if not (enough and math.isfinite(error) and math.isfinite(validation)):
             return None
         defined = (fitted * len(learn) + judged * len(held)) / (len(learn) + len(held))
@@ -215,7 +227,7 @@ def left_out_error(tree: Tree, rows: Dataset) -> float:
     if not np.isfinite(jacobian).all():
         return math.inf
     u, sizes, _ = np.linalg.svd(weighted(jacobian, rows.weights), full_matrices=False)
-    u = u[:, sizes > SEARCH.get().evidence.undetermined * sizes.max(initial=0.0)]
+    u = u[:, sizes > UNDETERMINED * sizes.max(initial=0.0)]
     rest = 1 - np.sum(u**2, axis=1)
     with np.errstate(all="ignore"):
         residuals = np.where(y == got, 0.0, (y - got) / np.maximum(rest, 0.0))
@@ -237,10 +249,9 @@ def _estimated(tree: Tree) -> int:
 
 def _exact(y: Array, weights: Array | None) -> float:
     """The error up to which a formula of these outputs is exact."""
-    settings = SEARCH.get()
     return max(
-        settings.training_exact_error * deviation(y, weights),
-        settings.postprocess_rounding * float(np.abs(y).max()),
+        TRAINING_EXACT_ERROR * deviation(y, weights),
+        ROUNDING * float(np.abs(y).max()),
     )
 
 

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.search.fit.training import SearchSamples
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.screening import independent_columns, influential
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, mapped
 
 Array = NDArray[np.float64]
+
+LARGEST_SCALE = 1e4  # largest root mean square of a column, and 1 over it the smallest: beyond, the column is scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +71,8 @@ def prepared(rows: Dataset, more: Dataset | None = None) -> Prepared:
 
 
 def _unit(values: Array) -> float:
-    settings = SEARCH.get()
     largest = float(np.abs(values).max())
     if largest == 0:
         return 1.0
     size = largest * float(np.sqrt(np.mean((values / largest) ** 2)))
-    return (
-        1.0
-        if 1 / settings.preprocess_largest_scale <= size <= settings.preprocess_largest_scale
-        else float(2.0 ** np.round(np.log2(size)))
-    )
+    return 1.0 if 1 / LARGEST_SCALE <= size <= LARGEST_SCALE else float(2.0 ** np.round(np.log2(size)))

@@ -18,13 +18,17 @@ from kanserve.search.driver.findings_file import StoredFindings, read_findings, 
 from kanserve.search.driver.findings_page import findings_page
 from kanserve.search.driver.findings_table import latex_table
 from kanserve.search.driver.scored_formula import ScoredFormula
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 
 Status = Literal["exact", "within noise", "refuted", "out of time"]
 Ending = Literal["settled", "exhausted", "seconds", "max_fits", "interrupted"]
 Selection = Literal["best", "accuracy", "score"]
+
+# If no formula settles the search, the best is the simplest with an error up to this times the least.
+BEST_ERROR_RATIO = 1.1
+# Complexity of a formula of the list, relative to the one before, above which others between them are listed.
+GAP_RATIO = 2.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,7 +125,7 @@ class Findings(Sequence[ScoredFormula]):
         Of the formulas that were tried, baselines and shorter forms of the second among them, none in between was
         better than the first by 1%, as between the mean and x1*x2.
         """
-        ratio = SEARCH.get().driver.gap_ratio
+        ratio = GAP_RATIO
         return tuple(pair for pair in pairwise(self.candidates) if pair[1].complexity > ratio * pair[0].complexity)
 
     def select(self, selection: Selection) -> ScoredFormula:
@@ -392,7 +396,7 @@ def checked_selection(selection: str) -> None:
 def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
     """The simplest within `results_best_error_ratio` of the least error than which the best does not explain more."""
     least = min(candidate.validation for candidate in listed)
-    limit = SEARCH.get().results_best_error_ratio * least
+    limit = BEST_ERROR_RATIO * least
     errors = {candidate: overall_error(candidate) for candidate in listed}
     explained = Explained.of(errors.values(), len(listed[0].data))
     good = [candidate for candidate in listed if candidate.validation <= limit]

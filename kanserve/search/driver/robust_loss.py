@@ -4,11 +4,11 @@ import numpy as np
 
 from kanserve.data.row_weights import weighted
 from kanserve.formula.constants.robust_fit import FitLoss, tail_evidence
+from kanserve.search.driver.heavy_tails import TAIL_EVIDENCE
 from kanserve.search.driver.pareto_front import pareto_front
-from kanserve.search.driver.postprocess import Finisher
+from kanserve.search.driver.postprocess import POSTPROCESS_RECOGNITION_ROWS, Finisher
 from kanserve.search.driver.results import Findings
 from kanserve.search.driver.search_rows import Loss
-from kanserve.search.search_settings import SEARCH
 
 
 def fitted_by_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
@@ -23,10 +23,10 @@ def fitted_by_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
 
 
 def _chosen(found: Findings, finisher: Finisher) -> FitLoss:
-    settings, best = SEARCH.get(), found.best
+    best = found.best
     if best.exact or best.refuted:
         return "squared"
-    rows = finisher.learn.sample(settings.postprocess_recognition_rows, 0)
+    rows = finisher.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0)
     residuals = weighted(rows.y[:, 0] - best(rows.x), rows.weights)
-    heavy = tail_evidence(residuals[np.isfinite(residuals)]) > settings.evidence.tail_evidence
+    heavy = tail_evidence(residuals[np.isfinite(residuals)]) > TAIL_EVIDENCE
     return "student_t" if heavy else "squared"

@@ -9,11 +9,17 @@ from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import deviation
 from kanserve.errors import InputError
 from kanserve.network.fitted_rows import hash_rows, record_rows
+from kanserve.search.driver.explained_share import FIND_FORMULAS_HELD_OUT_SHARE
 from kanserve.search.driver.results import Findings
-from kanserve.search.search_settings import SEARCH
-from kanserve.search.structure.outliers import outliers
+from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
+from kanserve.search.fit.training import HELD_OUT_ROWS
+from kanserve.search.structure.outliers import OUTLIER_DEVIATIONS, outliers
 
 Loss = Literal["auto", "squared", "huber", "student_t"]
+
+# Share of all weights that the samples have, at least, on which laws are looked for: the heaviest that do.
+INFORMATIVE_SHARE = 0.99
+INFORMATIVE_ROWS = 100  # samples that these are, at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +37,13 @@ class SearchRows:
         """The findings with the number of outliers: the samples left out that the best formula does not explain."""
         if self.left_out is None:
             return found
-        settings, best = SEARCH.get(), found.best
+        best = found.best
         off = np.abs(self.left_out.y[:, 0] - best(self.left_out.x))
         if self.left_out.weights is not None and self.learn.weights is not None:
             off *= np.sqrt(self.left_out.weights / self.learn.weights.mean())
         limit = max(
-            settings.evidence.outlier_deviations * best.error,
-            settings.training_exact_error * deviation(self.learn.y[:, 0], self.learn.weights),
+            OUTLIER_DEVIATIONS * best.error,
+            TRAINING_EXACT_ERROR * deviation(self.learn.y[:, 0], self.learn.weights),
         )
         return replace(found, outliers=int(np.sum(~(off <= limit))))
 
@@ -59,7 +65,6 @@ def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:
     InputError
         There is no such loss.
     """
-    settings = SEARCH.get()
     if loss not in get_args(Loss):
         raise InputError(f"loss is one of {', '.join(map(repr, get_args(Loss)))}, got {loss!r:.40}.")
     rows = rows.counted()
@@ -70,17 +75,16 @@ def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:
         off = outliers(rows.x, rows.y[:, 0], seed, rows.weights)
     left_out = rows.take(np.flatnonzero(off)) if off.any() else None
     kept = rows.take(np.flatnonzero(~off))
-    if len(kept) < settings.evidence.held_out_rows:
+    if len(kept) < HELD_OUT_ROWS:
         return SearchRows(kept, kept, left_out)
-    return SearchRows(*kept.split(settings.find_formulas_held_out_share, seed), left_out)
+    return SearchRows(*kept.split(FIND_FORMULAS_HELD_OUT_SHARE, seed), left_out)
 
 
 def informative(rows: Dataset) -> Dataset:
     """The samples without those of little weight, which would hide the law where all count alike."""
-    settings = SEARCH.get().evidence
     if rows.weights is None:
         return rows
     order = np.argsort(-rows.weights, kind="stable")
     held = np.cumsum(rows.shares[order])
-    count = max(int(np.searchsorted(held, settings.informative_share)) + 1, settings.informative_rows)
+    count = max(int(np.searchsorted(held, INFORMATIVE_SHARE)) + 1, INFORMATIVE_ROWS)
     return rows if count >= len(rows) else rows.take(np.sort(order[:count]))

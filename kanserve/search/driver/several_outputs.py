@@ -15,9 +15,10 @@ from kanserve.formula.to_network.from_formula import kan_of
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.search.driver.results import Findings
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+FIND_FORMULAS_DEFAULT_SECONDS = 60.0  # time limit in seconds of a search for which no limit is given
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,7 +120,7 @@ def by_output(
         names = ", ".join(rows.outputs)
         raise InputError(f"start maps outputs to formulas, with the names {names}; got {start!r:.100}.")
     if seconds is None and max_fits is None:
-        seconds = SEARCH.get().find_formulas_default_seconds
+        seconds = FIND_FORMULAS_DEFAULT_SECONDS
     found: dict[str, Findings] = {}
     for number, name in enumerate(rows.outputs):
         limits: dict[str, Any] = {}

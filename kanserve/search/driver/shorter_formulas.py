@@ -20,13 +20,19 @@ from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.linear_forms import renumbered
 from kanserve.formula.expressions.tree import Step, Tree, references
-from kanserve.search.driver.pareto_front import pareto_front
+from kanserve.search.driver.pareto_front import GAP_ERROR_RATIO, pareto_front
 from kanserve.search.driver.postprocess import Finisher, tree_error
 from kanserve.search.driver.results import Ending, Findings
 from kanserve.search.driver.scored_formula import ScoredFormula
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+# Complexity of a formula, at most, of which shorter forms are looked for; larger ones are long sums.
+SHORTER_MOST_COMPLEXITY = 80.0
+SHORTER_ROWS = 200  # rows, at most, on which shorter forms of a formula are compared before the best is fitted to all
+SHORTER_STEP = 0.8  # largest complexity of a shorter form, relative to the one before, if there is any such form
+SHORTER_ERROR = 1.02  # error of a shorter form of a refuted law on few samples, relative to the law's, at most
+SHORTER_TRIED = 3  # shorter forms, at most, of which the first that is still shorter with its constants fitted is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +74,7 @@ def _unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
 
     A law with a part too much may be the right one only in a limit, as c*(x - sin(x)/c) is for small c.
     """
-    most = SEARCH.get().driver.shorter_error * tree_error(law.formula.tree, finisher.few)[0]
+    most = SHORTER_ERROR * tree_error(law.formula.tree, finisher.few)[0]
     for tree in shorter_formulas(law.formula.tree, finisher.few, 0.0, largest=1.0):
         if finisher.over():
             break
@@ -93,9 +99,9 @@ def _unit_lines(rows: Dataset) -> list[Tree]:
 
 def _shorter_than(one: ScoredFormula, least: float, listed: Findings, finisher: Finisher) -> Iterator[ScoredFormula]:
     """The shorter forms of a formula that may be listed too."""
-    if one.complexity > SEARCH.get().driver.shorter_most_complexity:
+    if one.complexity > SHORTER_MOST_COMPLEXITY:
         return
-    largest = SEARCH.get().driver.shorter_step  # steps of a few per cent would fill no gap, and each costs a fit
+    largest = SHORTER_STEP  # steps of a few per cent would fill no gap, and each costs a fit
     for tree in shorter_formulas(one.formula.tree, finisher.few, least, largest):
         size, error = complexity(tree), tree_error(tree, finisher.held)[0]
         if all(error < other.validation for other in listed if other.complexity <= size):
@@ -109,13 +115,12 @@ def _shorter_than(one: ScoredFormula, least: float, listed: Findings, finisher: 
 def shorter_formulas(tree: Tree, rows: Dataset, least: float, largest: float) -> Iterator[Tree]:
     """Shorter and shorter forms of a formula, each fitted to the rows, for as long as their complexity is above
     `least`; each, where there is such a form, at most `largest` times as complex as the one before."""
-    settings = SEARCH.get().driver
-    few = rows.sample(settings.shorter_rows, 0)
+    few = rows.sample(SHORTER_ROWS, 0)
     own = complexity(tree)
     while True:
         forms = [form for form in _shorter(tree, few, own) if form.size > least and math.isfinite(form.error)]
         large = [form for form in forms if form.size <= largest * own] or forms
-        for form in sorted(large, key=lambda form: (form.error, form.size))[: settings.shorter_tried]:
+        for form in sorted(large, key=lambda form: (form.error, form.size))[:SHORTER_TRIED]:
             made = _fitted(form, rows)
             size = math.inf if made is None else complexity(made)
             if made is not None and least < size < own:
@@ -147,7 +152,7 @@ def _shorter(tree: Tree, rows: Dataset, own: float) -> Iterator[_Shorter]:
             error, least = root_mean_square(y - values), root_mean_square(y - factor * values)
         if _has_factor(form):
             yield _Shorter(form, size, least, simple)
-        elif size + 2.0 < own and least < SEARCH.get().driver.gap_error_ratio * error:
+        elif size + 2.0 < own and least < GAP_ERROR_RATIO * error:
             last = len(form)
             yield _Shorter((*form, ("const", factor), ("mul", last - 1, last)), size + 2.0, least, False)
         else:

@@ -14,10 +14,14 @@ from kanserve.formula.from_network.expression_trees import trees
 from kanserve.search.driver.postprocess import Finisher
 from kanserve.search.driver.results import Findings
 from kanserve.search.driver.warm_start import refitted
-from kanserve.search.search_settings import SEARCH
 from kanserve.simplification import simplify
 from kanserve.train.common.fit_warnings import TrainingWarning
 from kanserve.train.fitting import fit
+
+INPUTS = 20  # inputs up to which a search that has found no law also names the curves of an additive network
+ROWS = 5000  # rows that it is fitted to, at most
+SHARE = 0.03  # share of the time limit that is reserved for it
+SECONDS = 3.0  # most seconds that are reserved for it
 
 
 class _OutOfTimeError(Exception):
@@ -26,14 +30,13 @@ class _OutOfTimeError(Exception):
 
 def reserved_seconds(seconds: float) -> float:
     """How much of a limit of time is left for it."""
-    settings = SEARCH.get().driver
-    return min(settings.simplified_fit_share * seconds, settings.simplified_fit_seconds)
+    return min(SHARE * seconds, SECONDS)
 
 
 def with_simplified_fit(found: Findings, rows: Dataset, finisher: Finisher, seed: int) -> Findings:
     """The front of the findings and of the formula that `fit` and `simplify` make of the rows; the findings alone if
     they have a law or were interrupted, if there are many inputs, and without time."""
-    few_inputs = len(rows.inputs) <= SEARCH.get().driver.simplified_fit_inputs
+    few_inputs = len(rows.inputs) <= INPUTS
     if found.status in ("exact", "within noise") or found.ended == "interrupted" or not few_inputs:
         return found
     return refitted(_simplified(rows, finisher, seed), finisher).joined(found)
@@ -41,13 +44,12 @@ def with_simplified_fit(found: Findings, rows: Dataset, finisher: Finisher, seed
 
 def _simplified(rows: Dataset, finisher: Finisher, seed: int) -> list[Tree]:
     """The tree of the simplified additive network of these rows, if there is one in time."""
-    settings = SEARCH.get().driver
 
     def in_time(_: object) -> None:
         if finisher.over():
             raise _OutOfTimeError
 
-    some = rows.sample(settings.simplified_fit_rows, seed)
+    some = rows.sample(ROWS, seed)
     try:
         in_time(None)
         with warnings.catch_warnings():  # that it is no better than a straight line, as the list of formulas shows too

@@ -22,9 +22,10 @@ from kanserve.formula.expressions.parsing import EXTREMES, FUNCTION_NAMES
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.to_network.from_formula import from_formula
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+TEMPLATE_DIFFERENCE = 1e-6  # relative step of the difference quotient of a template by an unknown function
 
 _CALL = re.compile(r"([^\W\d]\w*)\s*\(([^()]*)\)")
 _NAME = re.compile(r'"(?:[^"\\]|\\.)*"|[^\W\d]\w*')
@@ -74,7 +75,7 @@ class Template:
 
     def sensitivity(self, unknown: int, x: Array, parts: Array, constants: Array) -> Array:
         """The slope (N,) of the template by an unknown function, as a difference quotient."""
-        step = SEARCH.get().driver.template_difference * np.maximum(np.abs(parts[:, unknown]), 1e-3)
+        step = TEMPLATE_DIFFERENCE * np.maximum(np.abs(parts[:, unknown]), 1e-3)
         above, below = parts.copy(), parts.copy()
         above[:, unknown] += step
         below[:, unknown] -= step

@@ -9,12 +9,17 @@ from itertools import islice, product
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.driver.template import Template
+from kanserve.search.driver.template import TEMPLATE_DIFFERENCE, Template
 from kanserve.search.fit.residual_test import DEGREES
 from kanserve.search.regression.bases import Basis, coordinate, terms_up_to, total_degree
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+# Values from which each unknown constant of a template is fitted. None is 1, which would vanish in a product.
+TEMPLATE_STARTS = (1.1, -1.1, 0.3, -0.3, 3.1, -3.1)
+TEMPLATE_MOST_STARTS = 36  # combinations of these, at most
+TEMPLATE_REFINED = 4  # combinations that are refined, those of the least error
+TEMPLATE_STEPS = 40  # steps of Levenberg-Marquardt of the unknown constants
 
 
 class Smooth:
@@ -26,11 +31,10 @@ class Smooth:
 
     def fitted(self) -> tuple[Array, Array]:
         """The constants (C,), and the values (N, U) of the unknown functions."""
-        settings = SEARCH.get().driver
         count = len(self.template.constants)
-        starts = islice(product(settings.template_starts, repeat=count), settings.template_most_starts)
+        starts = islice(product(TEMPLATE_STARTS, repeat=count), TEMPLATE_MOST_STARTS)
         scored = sorted(((self._error(np.array(start)), start) for start in starts), key=lambda trial: trial[0])
-        ends = [self._descended(np.array(start)) for _, start in scored[: settings.template_refined if count else 1]]
+        ends = [self._descended(np.array(start)) for _, start in scored[: TEMPLATE_REFINED if count else 1]]
         constants = min(ends, key=self._error)
         return constants, self._parts(constants)[0]
 
@@ -82,8 +86,8 @@ class Smooth:
     def _descended(self, constants: Array) -> Array:
         """Levenberg-Marquardt with difference quotients."""
         error, damping = self._error(constants), 1e-3
-        step = SEARCH.get().driver.template_difference
-        for _ in range(SEARCH.get().driver.template_steps if len(constants) else 0):
+        step = TEMPLATE_DIFFERENCE
+        for _ in range(TEMPLATE_STEPS if len(constants) else 0):
             if not np.isfinite(error) or error == 0:
                 break
             residuals = self._parts(constants)[1]

@@ -19,9 +19,15 @@ from kanserve.search.driver.results import Ending, Findings
 from kanserve.search.driver.scored_formula import ScoredFormula
 from kanserve.search.driver.template import Filled, Template, read_template
 from kanserve.search.driver.template_constants import Smooth
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+FIND_FORMULAS_FEWEST_ROWS = 5  # fewest rows with which a search starts; fewer are a DataError
+# Least slope of the template by an unknown function, relative to its 0.9 quantile: less amplifies the noise.
+TEMPLATE_LEAST_SENSITIVITY = 0.1
+TEMPLATE_MOST_LEFT_OUT = 0.5  # largest share of the rows that are left out because their slope is smaller
+# Rounds of searches for the unknown functions, at most, where there are several of them, or unknown constants.
+TEMPLATE_ROUNDS = 3
 
 
 def by_template(
@@ -55,7 +61,7 @@ class _TemplateSearch:
         self.functions, self.names = functions, finisher.few.inputs
         self.x, self.y = finisher.few.x, finisher.few.y[:, 0]
         several = len(template.unknowns) > 1 or bool(template.constants)
-        self.rounds = SEARCH.get().driver.template_rounds if several else 1
+        self.rounds = TEMPLATE_ROUNDS if several else 1
         self.joint = several
         self.left = self.rounds * len(template.unknowns)
         self.fits = None if max_fits is None else max(1, max_fits // self.left)
@@ -96,7 +102,6 @@ class _TemplateSearch:
 
     def _searched(self, unknown: int) -> None:
         """Searches for one unknown function, given the others."""
-        settings = SEARCH.get()
         template = self.template
         wanted = template.solved(unknown, self.x, self.y, self.parts, self.constants)
         solved = self.parts.copy()
@@ -104,13 +109,13 @@ class _TemplateSearch:
         sensitivity = np.nan_to_num(template.sensitivity(unknown, self.x, solved, self.constants))
         usable = np.isfinite(wanted) & (sensitivity > 0)
         if usable.any():
-            least, large = np.quantile(sensitivity[usable], (settings.driver.template_most_left_out, 0.9))
-            usable &= sensitivity >= min(settings.driver.template_least_sensitivity * large, least)
-        if usable.sum() < settings.find_formulas_fewest_rows:
+            least, large = np.quantile(sensitivity[usable], (TEMPLATE_MOST_LEFT_OUT, 0.9))
+            usable &= sensitivity >= min(TEMPLATE_LEAST_SENSITIVITY * large, least)
+        if usable.sum() < FIND_FORMULAS_FEWEST_ROWS:
             label = list(template.unknowns)[unknown]
             raise DataError(
                 f"The template {template.text!r} determines {label} on {usable.sum()} of {len(usable)} rows only; at "
-                f"least {settings.find_formulas_fewest_rows} are needed. Look at the signs of the output and of the "
+                f"least {FIND_FORMULAS_FEWEST_ROWS} are needed. Look at the signs of the output and of the "
                 "known parts."
             )
         columns = list(template.unknowns.values())[unknown]

@@ -15,16 +15,20 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.network.splines import design, uniform_knots
 from kanserve.search.fit.closed_forms import scaled_terms
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
 from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.fit.residual_test import adequate
-from kanserve.search.fit.training import Array, FittedNetwork, SearchSamples
+from kanserve.search.fit.training import TRAINING_ROWS_PER_COEFFICIENT, Array, FittedNetwork, SearchSamples
 from kanserve.search.regression import budget
 from kanserve.search.regression.scaled_terms import scaled_sum_of
 from kanserve.search.regression.variable_projection import Constant, Scaled, projected
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees import compose
 from kanserve.search.trees.to_network import ORDER
 from kanserve.simplification.edge_candidates import Samples, candidates, within_domain
+
+INTERVALS = (5, 10, 20)  # intervals of the splines of an additive model, until they leave only noise
+NAMES = 4  # names that are tried for each input
+MARGIN = 12.0  # names whose information criterion is higher than the best by more are not tried
 
 _CENTRED = (*sorted(compose.POWERS - {"x"}), "log", "abs")
 """Functions whose factor only multiplies them or adds to them, tried with a shift of 0 too."""
@@ -71,16 +75,15 @@ def _fitted(terms: Sequence[Scaled], rows: SearchSamples, y: Array) -> tuple[Seq
 
 def _parts(rows: SearchSamples) -> Array | None:
     """The splines (N, d) of the inputs that together leave only noise of y, the fewest intervals first, or None."""
-    settings = SEARCH.get()
     x, centred = rows.x, rows.y - np.average(rows.y, weights=rows.weights)
-    for intervals in settings.evidence.additive_intervals:
+    for intervals in INTERVALS:
         columns = []
         for values in x.T:
             knots = uniform_knots(float(values.min()), float(values.max()), intervals, ORDER)
             basis = design(values, knots, ORDER, "linear")
             columns.append(basis - np.average(basis, axis=0, weights=rows.weights))
         matrix = np.concatenate(columns, axis=1)
-        if matrix.shape[1] * settings.training_rows_per_coefficient > len(x):
+        if matrix.shape[1] * TRAINING_ROWS_PER_COEFFICIENT > len(x):
             return None
         # The basis functions of each input add up to 1, so the solution of least length is taken.
         design_and_y = weighted(matrix, rows.weights), weighted(centred, rows.weights)
@@ -93,7 +96,7 @@ def _parts(rows: SearchSamples) -> Array | None:
 
 def _offered(rows: SearchSamples, i: int, values: Array, library: Sequence[str]) -> list[_Named]:
     """The functions for a part by its samples (N,), best first."""
-    settings, x = SEARCH.get(), rows.x
+    x = rows.x
     order = np.argsort(x[:, i], kind="stable")
     z, sorted_values = x[order, i], values[order]
     low, high = float(z[0]), float(z[-1])
@@ -109,13 +112,13 @@ def _offered(rows: SearchSamples, i: int, values: Array, library: Sequence[str])
     for term in terms:
         constants = 2 + len(term.free) + (term.function == "sin")
         price = 0.5 * float(np.log(len(z))) * constants
-        price += settings.by_shape_complexity_penalty * FUNCTIONS[term.function].complexity
+        price += BY_SHAPE_COMPLEXITY_PENALTY * FUNCTIONS[term.function].complexity
         _, _, error = _fitted([term], rows, values)
         if np.isfinite(error):
             found.append(_Named(term, len(z) * _logarithm(error) + price, price))
     found.sort(key=lambda name: name.criterion)
-    limit = found[0].criterion + settings.evidence.additive_margin if found else 0.0
-    return [name for name in found if name.criterion <= limit][: settings.evidence.additive_names]
+    limit = found[0].criterion + MARGIN if found else 0.0
+    return [name for name in found if name.criterion <= limit][:NAMES]
 
 
 def _term(i: int, symbolic: Symbolic) -> Scaled:

@@ -11,13 +11,24 @@ from functools import partial
 import numpy as np
 
 from kanserve.search.fit.candidates import Offer, offers
+from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined
 from kanserve.search.fit.workers import ahead
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Curve, Node, Product, Sum, exchanged, is_symbolic, price, text
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.sensitivity import samples
+
+# States kept after each step, and laws kept of noisy rows. Prototype's value; greedy search lost 1 law of 30.
+BEAM_WIDTH = 3
+# Steps of the joint refit after each name. Prototype's value; a single step lost two laws of 30.
+REFIT_STEPS = 12
+LAST_STEPS = 60  # steps of the last refit, when every curve has a name
+COMPLEXITY_WEIGHT = 0.012  # penalty for a unit of complexity, in powers of ten of the error
+# The beam search stops if the errors of all unfinished states, relative to the spread, are above this.
+HOPELESS_ERROR = 0.2
+# Offers whose rank, in powers of ten of the error, is worse than the best by more than this are dropped.
+CANDIDATES_RANK_MARGIN = 1.3
 
 OFFERS = (5, 3)
 
@@ -36,7 +47,6 @@ def named(
     `noisy`: whether the error of the splines is the noise of the rows, not that of their grids, so that they are closer
     to the law than to the rows.
     """
-    settings = SEARCH.get()
     states = [BeamState(start, 0.0)]
     done: list[BeamState] = []
     while states:
@@ -45,25 +55,21 @@ def named(
         offered = ahead([step for steps in splines for step in steps.values()])
         for state, steps in zip(states, splines, strict=True):
             grown = _children(state.fitted, {curve: next(offered)() for curve in steps})
-            for taken in ahead([partial(_fitted, tree, rows, settings.beam_refit_steps) for tree in grown]):
+            for taken in ahead([partial(_fitted, tree, rows, REFIT_STEPS) for tree in grown]):
                 child = taken()
                 if child is None:
                     continue
                 key = text(child.fitted.tree)
                 if key not in children or child.score < children[key].score:
                     children[key] = child
-                if is_symbolic(child.fitted.tree) and child.fitted.error < settings.training_exact_error:
+                if is_symbolic(child.fitted.tree) and child.fitted.error < TRAINING_EXACT_ERROR:
                     return [child.fitted]
-        fittest = sorted(children.values(), key=lambda state: state.score)[: settings.beam_width]
+        fittest = sorted(children.values(), key=lambda state: state.score)[:BEAM_WIDTH]
         done += [state for state in fittest if is_symbolic(state.fitted.tree)]
         states = [state for state in fittest if not is_symbolic(state.fitted.tree)]
-        if states and min(state.fitted.error for state in states) > settings.beam_hopeless_error:
+        if states and min(state.fitted.error for state in states) > HOPELESS_ERROR:
             break
-    last = [
-        state
-        for state in (_fitted(state.fitted.tree, rows, settings.beam_last_steps) for state in done)
-        if state is not None
-    ]
+    last = [state for state in (_fitted(state.fitted.tree, rows, LAST_STEPS) for state in done) if state is not None]
     return [state.fitted for state in sorted(last, key=lambda state: state.score)]
 
 
@@ -74,7 +80,7 @@ def _fitted(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
         return None
     return BeamState(
         candidate,
-        float(np.log10(candidate.error + 1e-13)) + SEARCH.get().beam_complexity_weight * price(candidate.tree),
+        float(np.log10(candidate.error + 1e-13)) + COMPLEXITY_WEIGHT * price(candidate.tree),
     )
 
 
@@ -108,7 +114,7 @@ def _children(one: FittedNetwork, offered: Mapping[Curve, list[Offer]]) -> Itera
     for (curve, curve_offers), count in zip(ranked, OFFERS, strict=False):
         best = curve_offers[0].rank
         for offer in curve_offers[:count]:
-            if offer.rank <= best + SEARCH.get().candidates_rank_margin:
+            if offer.rank <= best + CANDIDATES_RANK_MARGIN:
                 yield exchanged(one.tree, curve, offer.curve)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from kanserve.data.row_weights import root_mean_square
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Symbolic
-from kanserve.search.fit.beam import named
+from kanserve.search.fit.beam import BEAM_WIDTH, named
 from kanserve.search.fit.description_length import most_informative
-from kanserve.search.fit.problem import Search, SearchProblem, noise_alone, settles
+from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, Search, SearchProblem, noise_alone, settles
 from kanserve.search.fit.training import (
     OF_ONE_INPUT,
     SMOOTH_LAW,
@@ -28,12 +28,29 @@ from kanserve.search.fit.training import (
 )
 from kanserve.search.regression.link_functions import Link
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.compose import scaled
 from kanserve.search.trees.enumeration import levels
 from kanserve.search.trees.shapes import Shape, tree
 from kanserve.search.trees.to_network import network, taken_back
 from kanserve.search.trees.trees import Curve, Node, Sum, price, text
+
+# Random starts of a shape without a curve of a node. On one seed, the prototype needed 1 to 3.
+STARTS = 3
+CURVE_STARTS = 6  # random starts of a shape with a curve of a node, which has local minima
+# Error of a low-degree polynomial, relative to the outputs' spread, above which the law needs finer grids.
+WAVY_ERROR = 0.1
+# Held-out error on the coarse grid, relative to the spread, up to which a shape gets a finer grid.
+PROMISING_ERROR = 2e-2
+PROMISING_RATIO = 1.3  # the same limit relative to the best surrogate's error; the larger limit counts
+# With one input, a training error, relative to the spread, below which a finer grid is tried in any case.
+LEARNED_ERROR = 0.1
+CERTAIN_ERROR = 1e-4  # held-out error, relative to the spread, below which a shape is named at once
+CONVERGING_ERROR = 1e-2  # held-out error, relative to the spread, below which a converging shape is named
+CLOSE_ERROR = 2e-3  # held-out error, relative to the spread, below which a shape need not converge
+CONVERGING_RATIO = 0.4  # a shape converges if its error on the fine grid is below this times the coarse one's
+TRIED_AFTER_LEVEL = 4  # number of uncertain shapes to name after each level, the simplest first
+OTHER_LINKS = 2  # links to try besides the identity; with one input, all are tried
+AS_GOOD_RATIO = 1.15  # among laws within this factor of the least held-out error, the information criterion decides
 
 LOW_DEGREES = {1: 8, 2: 6, 3: 5}
 INVERSES = {
@@ -56,11 +73,10 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
     An exact law ends the search at once. A law that leaves only noise ends it after its level, so that the best of the
     level by the information criterion is taken.
     """
-    settings = SEARCH.get()
     rows = search.rows(one)
     known = one.surrogates
     least = known[0].error * float(np.sqrt(np.mean(one.y**2))) / rows.spread
-    promising = max(settings.by_shape_promising_error, settings.by_shape_promising_ratio * least)
+    promising = max(PROMISING_ERROR, PROMISING_RATIO * least)
     plan = _Plan(rows, _links(known, one.inputs), promising, search)
     every: list[FittedNetwork] = []
     for number, level in enumerate(levels(one.inputs)):
@@ -77,7 +93,7 @@ def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
         if search.over():
             break
     least = min((found.held for found in every), default=np.inf)
-    as_good = [found for found in every if found.held <= settings.by_shape_as_good_ratio * least]
+    as_good = [found for found in every if found.held <= AS_GOOD_RATIO * least]
     return most_informative(as_good, one, search)
 
 
@@ -92,7 +108,6 @@ class _Plan:
 
     def named_of(self, number: int, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
         """The fitting shapes of a level, with names: the certain ones at once, then the most promising."""
-        settings = SEARCH.get()
         waiting: list[_Promising] = []
         for shape in self._fitting(number, level):
             if shape.names is not None:
@@ -103,7 +118,7 @@ class _Plan:
                 waiting.append(shape)
         # Errors under different links are in different units: among equal shapes, the identity link goes first.
         waiting.sort(key=lambda shape: (price(shape.fitted.tree), shape.link.name != "identity", shape.fitted.held))
-        yield from self._named(waiting[: settings.by_shape_tried_after_level])
+        yield from self._named(waiting[:TRIED_AFTER_LEVEL])
 
     def _fitting(self, number: int, level: Sequence[Shape]) -> Iterator["_Promising"]:
         """Shapes with fitted splines that may be right, for each link function; those of one input with names."""
@@ -156,7 +171,7 @@ class _Promising:
 
     @property
     def certain(self) -> bool:
-        return self.fitted.held < SEARCH.get().by_shape_certain_error
+        return self.fitted.held < CERTAIN_ERROR
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,16 +204,13 @@ def _shape_fitted(
 
     Its place in the search seeds its random starts, which so do not depend on what is fitted before it.
     """
-    settings = SEARCH.get()
     coarse = trained(tree(shape), rows, grid[0], _starts(shape), promising, np.random.default_rng(place))
     if not _worth_refining(coarse, rows, promising):
         return None
     coarse = replace(coarse, net=taken_back(coarse.net, coarse.net.kan))
     fine = finer(coarse, rows, grid[1])
-    converging = (
-        fine.held < settings.by_shape_converging_error and fine.held < settings.by_shape_converging_ratio * coarse.held
-    )
-    if converging or fine.held < settings.by_shape_close_error or rows.x.shape[1] == 1:
+    converging = fine.held < CONVERGING_ERROR and fine.held < CONVERGING_RATIO * coarse.held
+    if converging or fine.held < CLOSE_ERROR or rows.x.shape[1] == 1:
         return _Fitted(coarse, fine, fine, noise_alone(fine, rows.x, rows.y, rows.weights))
     noisy = next((fit for fit in (coarse, fine) if noise_alone(fit, rows.x, rows.y, rows.weights)), None)
     return _Fitted(coarse, fine, noisy, noisy is not None)
@@ -208,9 +220,7 @@ def _worth_refining(coarse: FittedNetwork, rows: SearchSamples, promising: float
     """With one input, also if only the training error is small (held-out waves missed), or only noise remains."""
     if coarse.held <= promising:
         return True
-    return rows.x.shape[1] == 1 and (
-        coarse.error < SEARCH.get().by_shape_learned_error or noise_alone(coarse, rows.x, rows.y, rows.weights)
-    )
+    return rows.x.shape[1] == 1 and (coarse.error < LEARNED_ERROR or noise_alone(coarse, rows.x, rows.y, rows.weights))
 
 
 def _names(
@@ -219,7 +229,7 @@ def _names(
     """The trees with names for a shape that is fitted to linked outputs, as laws of the outputs themselves."""
     laws = []
     every = named(shape.fitted, linked, library, noisy=shape.noisy)
-    for found in every[: SEARCH.get().beam_width if shape.noisy else 1]:
+    for found in every[: BEAM_WIDTH if shape.noisy else 1]:
         found = replace(found, net=network(scaled(found.tree, linked.scale), rows.x.shape[1]))
         laws.append(found if shape.link.name == "identity" else _of_outputs(found, shape.link, rows))
     return laws
@@ -238,7 +248,7 @@ def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNe
     with np.errstate(all="ignore"):
         held = error(rows.held_x, rows.held_y, rows.held_weights)
         found = FittedNetwork(net, error(rows.x, rows.y, rows.weights), held)
-    if found.error < SEARCH.get().training_exact_error:
+    if found.error < TRAINING_EXACT_ERROR:
         return found
     return min(found, judged(refined(net, rows, 40), rows), key=lambda candidate: candidate.error)
 
@@ -252,16 +262,13 @@ def unlinked(node: Node, link: Link) -> Node:
 
 def _starts(shape: Shape) -> int:
     """More starts for a curve of a node, which has local minima."""
-    settings = SEARCH.get()
-    return settings.by_shape_curve_starts if "curve" in repr(shape) else settings.by_shape_starts
+    return CURVE_STARTS if "curve" in repr(shape) else STARTS
 
 
 def _grid(rows: SearchSamples) -> Grid:
     """Finer grids for a law with waves or sharp bends."""
     inputs = rows.x.shape[1]
-    wavy = (
-        far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > SEARCH.get().by_shape_wavy_error * rows.spread
-    )
+    wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > WAVY_ERROR * rows.spread
     if inputs == 1:
         return WAVY_OF_ONE_INPUT if wavy else OF_ONE_INPUT
     return WAVY_LAW if wavy else SMOOTH_LAW
@@ -277,4 +284,4 @@ def _links(known: Sequence[Surrogate], inputs: int) -> list[Link]:
         for surrogate in known
         if surrogate.link.name != "identity" and surrogate.error < 1.5 * plain.error + 1e-12
     ]
-    return [plain.link, *others[: SEARCH.get().by_shape_other_links]]
+    return [plain.link, *others[:OTHER_LINKS]]

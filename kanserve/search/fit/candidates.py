@@ -13,18 +13,22 @@ import numpy as np
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.network.powers import power_name
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import snapped
 from kanserve.search.structure.shifted_power import power_and_constant
 from kanserve.search.trees.trees import IDENTITY, Curve, Product, Sum
-from kanserve.simplification.composites import POWERS, TIMES, Composite, composites
+from kanserve.simplification.composites import COMPOSITES_LAYER_COMPLEXITY, POWERS, TIMES, Composite, composites
 from kanserve.simplification.edge_candidates import (
+    EDGE_CANDIDATES_COMPLEXITY_WEIGHT,
+    EDGE_CANDIDATES_OFFSET_COMPLEXITY,
     Candidate,
     Samples,
     candidates,
     within_domain,
 )
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
+
+# Distances within which the exponent of a power that a spline may be is rounded: to a fraction of a denominator up to
+# 4, and to a longer number. The exact exponent is tried as well.
+POWER_OF_SPLINE_SNAP = (2e-2, 5e-3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,16 +78,14 @@ def _offer(curve: Curve, one: Candidate) -> Offer:
 
 
 def _constant_dropped(one: Offer) -> Offer:
-    settings = SIMPLIFICATION.get()
     assert one.curve.symbolic is not None
     symbolic = replace(one.curve.symbolic, d=0.0)
-    gained = settings.edge_candidates_complexity_weight * settings.edge_candidates_offset_complexity
+    gained = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * EDGE_CANDIDATES_OFFSET_COMPLEXITY
     return replace(one, curve=replace(one.curve, symbolic=symbolic, without_constant=True), rank=one.rank - gained)
 
 
 def _without_constant(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
     """c·f(z + b) with d = 0: each function at its natural place, fitted without a constant."""
-    settings = SIMPLIFICATION.get()
     for name in library:
         for b in _natural_places(name, samples):
             with np.errstate(all="ignore"):
@@ -100,8 +102,8 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
             c = float(weights @ (shape * samples.values)) / norm
             error = float(np.sqrt(np.mean(weights * (c * shape - samples.values) ** 2)))
             symbolic = Symbolic(name, 1.0, b, c, 0.0)
-            rank = float(np.log10(error + floor)) + settings.edge_candidates_complexity_weight * (
-                FUNCTIONS[name].complexity - settings.edge_candidates_offset_complexity
+            rank = float(np.log10(error + floor)) + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * (
+                FUNCTIONS[name].complexity - EDGE_CANDIDATES_OFFSET_COMPLEXITY
             )
             new = replace(curve, symbolic=symbolic, knots=None, coefficients=None, without_constant=True)
             yield Offer(new, error, rank)
@@ -109,7 +111,6 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
 
 def _powers(curve: Curve, samples: Samples, floor: float, *, constant: bool) -> Iterator[Offer]:
     """c·t^p + d with a real exponent, where t is the distance from the natural place, on one side of it."""
-    settings, closed = SIMPLIFICATION.get(), SEARCH.get().closed_forms
     sign = 1.0 if samples.low >= samples.natural else -1.0
     if samples.low < samples.natural < samples.high:
         return
@@ -118,7 +119,7 @@ def _powers(curve: Curve, samples: Samples, floor: float, *, constant: bool) -> 
     if fitted is None:
         return
     exponent = fitted[0]
-    for simple in dict.fromkeys((snapped(exponent, *closed.power_of_spline_snap), exponent)):
+    for simple in dict.fromkeys((snapped(exponent, *POWER_OF_SPLINE_SNAP), exponent)):
         name = power_name(simple)
         if name is None or simple == round(simple):
             continue
@@ -131,8 +132,8 @@ def _powers(curve: Curve, samples: Samples, floor: float, *, constant: bool) -> 
         symbolic = Symbolic(name, sign, -sign * samples.natural, float(c), float(sum(d)))
         misses = columns @ (c, *d) - samples.values
         error = float(np.sqrt(np.mean(samples.weights * misses**2)))
-        price = FUNCTIONS[name].complexity - settings.edge_candidates_offset_complexity * (not constant)
-        rank = float(np.log10(error + floor)) + settings.edge_candidates_complexity_weight * price
+        price = FUNCTIONS[name].complexity - EDGE_CANDIDATES_OFFSET_COMPLEXITY * (not constant)
+        rank = float(np.log10(error + floor)) + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * price
         new = replace(curve, symbolic=symbolic, knots=None, coefficients=None, without_constant=not constant)
         yield Offer(new, error, rank)
 
@@ -149,7 +150,6 @@ def _composed(curve: Curve, one: Composite) -> Offer:
 
 def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
     """z^p·f(g(z)), as in x^3/(e^x - 1)."""
-    settings = SIMPLIFICATION.get()
     t = samples.z - samples.natural
     for name in POWERS:
         if name not in library or (t == 0).any():
@@ -158,9 +158,7 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
         rest = replace(samples, values=samples.values / shape, weights=samples.weights * shape**2)
         factor = replace(curve, symbolic=Symbolic(name, 1.0, -samples.natural, 1.0, 0.0), knots=None, coefficients=None)
         first = Sum((replace(factor, without_constant=True),))
-        price = settings.edge_candidates_complexity_weight * (
-            FUNCTIONS[name].complexity + settings.composites_layer_complexity
-        )
+        price = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + COMPOSITES_LAYER_COMPLEXITY)
         for composite in composites(rest, floor, library):
             composed = _composed(curve, composite)
             yield Offer(
@@ -170,7 +168,6 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
 
 def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> list[Offer]:
     """g(z) + s·z: the residual of the curve's best line, by functions that are then fitted together with the line."""
-    settings = SIMPLIFICATION.get()
     shares = samples.weights / samples.weights.sum()
     u = samples.u - shares @ samples.u
     line = samples.values @ (shares * u) / (shares @ u**2)
@@ -184,8 +181,6 @@ def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[st
         error = float(np.sqrt(np.mean(samples.weights * (columns @ (c, slope, d) - samples.values) ** 2)))
         terms = (Symbolic(name, a, b, float(c), float(d)), Symbolic("x", 1.0, 0.0, float(slope), 0.0))
         parts = tuple(replace(curve, symbolic=term, knots=None, coefficients=None) for term in terms)
-        price = settings.edge_candidates_complexity_weight * (
-            FUNCTIONS[name].complexity + 1 + settings.composites_layer_complexity
-        )
+        price = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + 1 + COMPOSITES_LAYER_COMPLEXITY)
         best.append(Offer(Curve(Sum(parts), IDENTITY), error, float(np.log10(error + floor)) + price))
     return best

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,6 @@ from kanserve.search.regression.sparse_polynomial import (
 from kanserve.search.regression.surrogates import answer_units
 from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
 from kanserve.search.regression.variable_projection import Scaled
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure import power_laws
 from kanserve.search.structure.power_laws import monomial
 from kanserve.search.structure.shifted_power import power_of_a_sum
@@ -37,6 +37,14 @@ from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, Sum, curves
 
 Array = NDArray[np.float64]
+
+NEAR_DEGREES = (3, 2)  # degree of the polynomials that a function of an inexact part may have, in one input and in more
+LINKED_DEGREE = 4  # highest total degree under a function: a high one, of few rows, comes close to any smooth law
+LINKED_QUOTIENTS = ("square", "log")  # links under which quotients are tried: of roots and of exponentials
+LINKED_QUOTIENT_DEGREES = 4  # largest sum of the degrees of such a quotient
+# Highest total degree of the inputs and their logarithms in an exponent, by the number of inputs.
+EXPONENT_DEGREES = MappingProxyType({2: 4, 3: 2, 4: 2})
+SCALED_DEGREES = (0, 1, 3)  # degrees of the polynomial beside the terms
 
 _OUTER = {"exp(-x)": ("exp", -1.0, 0.0), "log(1+x)": ("log", 1.0, 1.0)}
 """Function, a and b of f(a·u + b)."""
@@ -116,7 +124,7 @@ def sums_of_scaled_terms() -> dict[str, ProblemAttempt]:
     """Attempts, by name, at the law as a sum of one or two functions f(a·x + b) and a low polynomial."""
     return {
         f"sum of {count} scaled terms and degree {degree}": partial(_sum_of_scaled_terms, count=count, degree=degree)
-        for count, degree in product((1, 2), SEARCH.get().closed_forms.scaled_degrees)
+        for count, degree in product((1, 2), SCALED_DEGREES)
     }
 
 
@@ -182,7 +190,7 @@ def inputs_as_exponents(one: SearchProblem, search: Search) -> FittedNetwork | N
         return None
     targets = [(first, False)] + ([(np.log(np.abs(first)), True)] if (first > 0).all() or (first < 0).all() else [])
     for values, twice in targets:
-        found = sparse_polynomial(columns, values, SEARCH.get().closed_forms.exponent_degrees[one.inputs])
+        found = sparse_polynomial(columns, values, EXPONENT_DEGREES[one.inputs])
         if found is None:
             continue
         node = _exponential(found, float(np.sign(first[0])) if twice else sign)
@@ -256,8 +264,8 @@ def _linked_by(one: SearchProblem, search: Search, *, link: Link) -> FittedNetwo
 
 def _closed_form(one: SearchProblem, search: Search, link: Link) -> Iterator[Node]:
     """What the linked outputs are, the first of the forms of `linked` that they have."""
-    settings, values = SEARCH.get().closed_forms, link.forward(one.y)
-    found = sparse_polynomial(one.x, values, settings.linked_degree)
+    values = link.forward(one.y)
+    found = sparse_polynomial(one.x, values, LINKED_DEGREE)
     if found is not None:
         yield _of_polynomial(found)
         return
@@ -274,8 +282,8 @@ def _closed_form(one: SearchProblem, search: Search, link: Link) -> Iterator[Nod
             if _allowed(terms, search):
                 yield compose.total(terms)
                 return
-    if link.name in settings.linked_quotients:
-        quotient = rational_function(one.x, values, settings.linked_quotient_degrees)
+    if link.name in LINKED_QUOTIENTS:
+        quotient = rational_function(one.x, values, LINKED_QUOTIENT_DEGREES)
         if quotient is not None:
             yield _of_quotient(quotient)
 
@@ -283,7 +291,7 @@ def _closed_form(one: SearchProblem, search: Search, link: Link) -> Iterator[Nod
 def near_low_polynomial(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a function of a low polynomial, where its values are known up to `one.exact`, as those of a part."""
     known = {*search.library, *compose.POWERS}
-    degree = SEARCH.get().closed_forms.near_degrees[min(one.inputs, 2) - 1]
+    degree = NEAR_DEGREES[min(one.inputs, 2) - 1]
     for link in applicable(one.y):
         if link.name in INVERSES and INVERSES[link.name] not in known:
             continue

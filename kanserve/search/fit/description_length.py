@@ -16,9 +16,10 @@ from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.fit.training import FittedNetwork
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+BY_SHAPE_COMPLEXITY_PENALTY = 2.0  # penalty for a unit of complexity in the information criterion, in nats
 
 
 def information_criterion(found: FittedNetwork, x: Array, y: Array, weights: Array | None = None) -> float:
@@ -37,7 +38,7 @@ def information_criterion(found: FittedNetwork, x: Array, y: Array, weights: Arr
     return (
         len(y) * float(np.log(error))
         + 0.5 * float(np.log(len(y))) * _estimates(tree)
-        + SEARCH.get().by_shape_complexity_penalty * complexity(tree)
+        + BY_SHAPE_COMPLEXITY_PENALTY * complexity(tree)
     )
 
 

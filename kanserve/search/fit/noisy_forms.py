@@ -11,9 +11,17 @@ from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression.link_functions import IDENTITY
 from kanserve.search.regression.noisy_quotients import LinkedQuotient, best_first, noisy_quotient, possible_links
 from kanserve.search.regression.sparse_polynomial import Polynomial
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees import compose
 from kanserve.search.trees.trees import Curve, Node, Sum
+
+NOISY_JUDGED = 3  # links whose quotients are fitted as networks, at most
+NOISY_MARGIN = 12.0  # quotients whose information criterion is higher than the best by more are not
+# Largest relative standard error of the numbers of a quotient, relative to the error of the outputs, up to which it
+# is sure if they are also simple: of 1000 samples, laws have up to 0.25, approximations mostly 1 and more.
+NOISY_SURE = 0.3
+# Error of the outputs, relative to their spread, up to which this holds; with more, the numbers must be as exact as
+# with this.
+NOISY_SURE_ERROR = 0.1
 
 
 def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
@@ -21,7 +29,6 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
     Nothing is tried where a polynomial shows that the outputs have no noise.
     """
-    settings = SEARCH.get().closed_forms
     if not one.noisy:
         return None
     (smooth,) = (known.value(one.x) for known in one.surrogates if known.link.name == IDENTITY.name)
@@ -35,12 +42,12 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
     found = best_first(taken() for taken in search.ahead(steps))
     for simpler in found[0].simpler if found else ():
         search.judge(_of_law(simpler), one, steps=0)  # for the list of formulas
-    for law in found[: settings.noisy_judged]:
-        if search.over() or law.criterion > found[0].criterion + settings.noisy_margin:
+    for law in found[:NOISY_JUDGED]:
+        if search.over() or law.criterion > found[0].criterion + NOISY_MARGIN:
             break
         judged = search.judge(_of_law(law), one, steps=0)  # a fit of the network would give each curve a shift
         if settles(judged, one):
-            limit = settings.noisy_sure * min(judged.error, settings.noisy_sure_error)
+            limit = NOISY_SURE * min(judged.error, NOISY_SURE_ERROR)
             sure = law.doubt < limit and all_recognised(judged, one.x, one.y, one.weights)
             return replace(judged, sure=sure)
         best = judged if best is None or judged.held < best.held else best

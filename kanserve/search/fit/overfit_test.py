@@ -9,20 +9,18 @@ from numpy.typing import NDArray
 from kanserve.formula.constants.constants import known_constants
 from kanserve.formula.constants.nonlinear_fit import Constants
 from kanserve.formula.expressions.tree import references
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+# Fewest distinct values of an input that a formula could memorise; with one or two, nothing can be tested.
+FEWEST_VALUES = 3
+MOST_VALUES = 12  # most distinct values of an input that a formula could memorise
 
 
 def few_values(x: Array) -> dict[int, int]:
     """The inputs of rows x (N, d) with few distinct values, and how many; with one or two, nothing can be tested."""
-    settings = SEARCH.get()
     counts = {i: len(np.unique(column)) for i, column in enumerate(x.T)}
-    return {
-        i: count
-        for i, count in counts.items()
-        if settings.overfit_test_fewest_values <= count <= settings.overfit_test_most_values
-    }
+    return {i: count for i, count in counts.items() if FEWEST_VALUES <= count <= MOST_VALUES}
 
 
 def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
@@ -45,6 +43,6 @@ def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
         if step[:2] == ("call", "sign") and inputs[place] & few.keys():
             return True
     return any(
-        len(own) == 1 and len(numbers) >= few.get(next(iter(own)), SEARCH.get().overfit_test_most_values + 1) - 1
+        len(own) == 1 and len(numbers) >= few.get(next(iter(own)), MOST_VALUES + 1) - 1
         for own, numbers in zip(inputs, below, strict=True)
     )

@@ -15,17 +15,23 @@ from kanserve.formula.constants.constants import exact_form
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit.overfit_test import few_values, memorises
-from kanserve.search.fit.residual_test import adequate, refutes
+from kanserve.search.fit.residual_test import RESIDUAL_TEST_LARGEST_ERROR, adequate, refutes
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
 from kanserve.search.fit.workers import Taken, Workers, alone
 from kanserve.search.regression.budget import Budget, Limit, enforced_budget
 from kanserve.search.regression.surrogates import Surrogate, surrogates
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.trees import Node
 from kanserve.simplification.edge_candidates import LIBRARY
 
 Array = NDArray[np.float64]
+
+PROBLEM_REFIT_STEPS = 60  # steps of the joint refit of a law of named functions
+TRAINING_EXACT_ERROR = 1e-9  # error, relative to the outputs' spread, of a law that is exact up to rounding
+# Error of a polynomial, relative to the outputs' spread, from which noise is looked for even if the polynomial leaves
+# more than noise.
+NOISY_LEAST_ERROR = 0.03
+REFIT_STEPS = 20  # steps of the fit to them
 T = TypeVar("T")
 
 
@@ -44,7 +50,7 @@ class SearchProblem:
 
     x: Array
     y: Array
-    exact: float = field(default_factory=lambda: SEARCH.get().training_exact_error)
+    exact: float = field(default_factory=lambda: TRAINING_EXACT_ERROR)
     measured: bool = True
     depth: int = 0
     weights: Array | None = None
@@ -81,7 +87,7 @@ class SearchProblem:
         residuals = self.y - smooth
         if adequate(weighted(residuals, self.weights), self.x, self.spread):
             return True
-        return float(residuals.std()) >= SEARCH.get().closed_forms.noisy_least_error * self.spread
+        return float(residuals.std()) >= NOISY_LEAST_ERROR * self.spread
 
     def part(
         self,
@@ -161,7 +167,7 @@ class Search:
     def judge(self, tree: Node, one: SearchProblem, steps: int | None = None) -> FittedNetwork:
         """A tree of named functions with its errors on a problem's rows, refitted to them unless it is exact."""
         rows = self.rows(one)
-        steps = SEARCH.get().problem_refit_steps if steps is None else steps
+        steps = PROBLEM_REFIT_STEPS if steps is None else steps
         found = judged(network(tree, one.inputs), rows)
         if steps and not found.error < 1e-13:
             found = min(found, judged(refined(found.net, rows, steps), rows), key=lambda candidate: candidate.error)
@@ -231,7 +237,7 @@ def _explains(found: FittedNetwork, one: SearchProblem) -> bool:
         return not (suspect and _by_heart(found, one))
     return (
         one.measured
-        and max(found.error, found.held) < SEARCH.get().residual_test_largest_error
+        and max(found.error, found.held) < RESIDUAL_TEST_LARGEST_ERROR
         and noise_alone(found, one.x, one.y, one.weights)
         and (one.more is None or _noise_on_more(found, one.more))
     )
@@ -239,7 +245,7 @@ def _explains(found: FittedNetwork, one: SearchProblem) -> bool:
 
 def _noise_on_more(found: FittedNetwork, more: SearchSamples) -> bool:
     """Whether the law leaves only noise of further samples, with its constants fitted to them."""
-    net = refined(network(found.tree, more.x.shape[1]), more, SEARCH.get().evidence.refit_steps)
+    net = refined(network(found.tree, more.x.shape[1]), more, REFIT_STEPS)
     with np.errstate(all="ignore"):
         residuals = more.y - evaluate(net.kan, more.x)[:, 0]
     return bool(np.isfinite(residuals).all()) and not refutes(weighted(residuals, more.weights), more.x)

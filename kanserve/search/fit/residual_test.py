@@ -12,9 +12,20 @@ from numpy.typing import NDArray
 from kanserve.search.regression.bases import Basis, coordinate, total_degree
 from kanserve.search.regression.least_squares import fit
 from kanserve.search.regression.neighbours import neighbours
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+LEAST_ERROR = 1e-6  # least error that may be noise, relative to the outputs' spread: less is rounding or approximation
+# Largest error that may be noise, relative to the outputs' spread: more explains too little.
+RESIDUAL_TEST_LARGEST_ERROR = 0.7
+LACK_OF_FIT_LIMIT = 3.0  # standard errors by which the F statistic of a polynomial may exceed 1, its value for noise
+CORRELATION_LIMIT = 3.5  # largest correlation of neighbours' residuals for noise, in standard errors, 1/sqrt(rows)
+BINS = 30  # bins of one input
+ROWS_PER_BIN = 30  # rows that a bin needs: with fewer, there are fewer bins
+PAIR_INPUTS = 10  # inputs up to which pairs of inputs are binned too
+# Standard errors by which the binned residuals of a formula may deviate from noise before they refute it.
+DEVIATION_LIMIT = 5.0
+NEIGHBOUR_ROWS = 4000  # rows on which neighbours are compared
 
 DEGREES = {1: 12, 2: 6, 3: 4, 4: 3}
 
@@ -24,24 +35,22 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
 
     Here and below, residuals of rows with weights are times the square roots of these, so that their noise is equal.
     """
-    settings = SEARCH.get()
     error = float(np.sqrt(np.mean(residuals**2))) / spread
-    if not settings.residual_test_least_error < error < settings.residual_test_largest_error:
+    if not LEAST_ERROR < error < RESIDUAL_TEST_LARGEST_ERROR:
         return False
-    return lack_of_fit(residuals, x) < settings.residual_test_lack_of_fit_limit and _likeness(
-        residuals, x
-    ) < settings.residual_test_correlation_limit / np.sqrt(len(x))
+    return lack_of_fit(residuals, x) < LACK_OF_FIT_LIMIT and _likeness(residuals, x) < CORRELATION_LIMIT / np.sqrt(
+        len(x)
+    )
 
 
 def refutes(residuals: Array, x: Array) -> bool:
     """Whether residuals (N,) at all rows x (N, d) depend on the inputs beyond chance."""
-    settings = SEARCH.get()
-    limit = settings.evidence.deviation_limit
+    limit = DEVIATION_LIMIT
     if not residuals.any():
         return False
     if binned_deviation(residuals, x) > limit:
         return True
-    return bool(_likeness(residuals, x) > limit / np.sqrt(min(len(x), settings.evidence.neighbour_rows)))
+    return bool(_likeness(residuals, x) > limit / np.sqrt(min(len(x), NEIGHBOUR_ROWS)))
 
 
 def lack_of_fit(residuals: Array, x: Array) -> float:
@@ -64,7 +73,7 @@ def lack_of_fit(residuals: Array, x: Array) -> float:
 
 def _likeness(residuals: Array, x: Array) -> float:
     """The correlation between the residuals of nearest neighbours, of some of the rows if there are many."""
-    most = SEARCH.get().evidence.neighbour_rows
+    most = NEIGHBOUR_ROWS
     if len(x) > most:
         some = np.linspace(0, len(x) - 1, most).astype(int)
         residuals, x = residuals[some], x[some]
@@ -81,15 +90,14 @@ def binned_deviation(residuals: Array, x: Array) -> float:
     noise of unequal size refutes nothing. The result is in standard deviations of noise. Any number of
     rows is looked at, in time and memory in proportion to it.
     """
-    settings = SEARCH.get().evidence
-    bins = min(settings.bins, len(x) // settings.rows_per_bin)
+    bins = min(BINS, len(x) // ROWS_PER_BIN)
     if bins < 2:
         return 0.0
     coarse = max(2, int(bins**0.5))
     varying = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
     fine_bins = {i: _bins(x[:, i], bins) for i in varying}
     deviations = [_deviation(residuals, own) for own in fine_bins.values()]
-    if len(varying) <= settings.pair_inputs:
+    if len(varying) <= PAIR_INPUTS:
         coarse_bins = {i: _bins(x[:, i], coarse) for i in varying}
         deviations += [
             _deviation(residuals, coarse_bins[i] * coarse + coarse_bins[j]) for i, j in combinations(varying, 2)
@@ -106,7 +114,7 @@ def _bins(values: Array, count: int) -> NDArray[np.int64]:
 def _deviation(residuals: Array, bins: NDArray[np.int64]) -> float:
     rows = np.bincount(bins).astype(float)
     sums, squares = np.bincount(bins, residuals), np.bincount(bins, residuals**2)
-    kept = rows >= SEARCH.get().evidence.rows_per_bin // 2
+    kept = rows >= ROWS_PER_BIN // 2
     rows, sums, squares = rows[kept], sums[kept], squares[kept]
     if len(rows) < 2:
         return 0.0

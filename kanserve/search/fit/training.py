@@ -14,7 +14,6 @@ from kanserve.network.evaluate import edges, evaluate, nodes, subnodes
 from kanserve.network.kan import Kan
 from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.search.regression import budget
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.to_network import ORDER, Network, network, taken_back
 from kanserve.search.trees.trees import Node
 from kanserve.train.common.grids import regrid, set_ranges
@@ -24,6 +23,20 @@ from kanserve.train.lm.parameter_vector import Constant
 Array = NDArray[np.float64]
 
 Grid = tuple[int, int]
+
+START_ROWS = 240  # rows for random starts, at most, unless the number of coefficients requires more
+TRAINING_ROWS_PER_COEFFICIENT = 5  # rows per spline coefficient for random starts
+START_STEPS = 8  # steps of a random start, before and again after its grids move
+BEST_STEPS = 30  # steps of the best start on all training rows, twice, each after its grids move
+FINE_STEPS = 40  # steps on the fine grid
+SMOOTHING = 1e-8  # weight of the penalty on squared second differences of coefficients, on coarse grids
+FINE_SMOOTHING = 1e-10  # the same on fine grids
+START_NOISE = 0.15  # standard deviation of the noise in a random start's coefficients
+# Distance of quantiles from an even grid, relative to the range, above which the knots move halfway there.
+CROWDED_DISTANCE = 0.15
+TRUSTED_SHARE = 0.97  # share of the held-out rows that count; the worst few measure how splines extrapolate
+HOPELESS_ERROR_RATIO = 10.0  # error of the best start, relative to a promising error, above which a shape is given up
+HELD_OUT_ROWS = 40  # samples of which some are held out; with fewer, formulas are validated by leave-one-out errors
 """Intervals of the coarse and of the fine grid."""
 SMOOTH_LAW: Grid = 5, 12
 WAVY_LAW: Grid = 12, 30
@@ -62,7 +75,7 @@ class SearchSamples:
 
 def split(x: Array, y: Array, seed: int, weights: Array | None = None) -> SearchSamples:
     """Hold out a fifth of the rows, chosen by the seed; of few rows none."""
-    if len(x) < SEARCH.get().evidence.held_out_rows:
+    if len(x) < HELD_OUT_ROWS:
         return SearchSamples(x, y, x, y, weights, weights)
     order = np.random.default_rng(seed).permutation(len(x))
     held, learn = np.split(order, [len(x) // 5])
@@ -89,7 +102,7 @@ def judged(net: Network, rows: SearchSamples) -> FittedNetwork:
     """The errors of a network. The held-out error omits the worst few rows, which measure how splines extrapolate."""
     error = _error(net.kan, rows)
     squares = _squares(net.kan, rows.held_x, rows.held_y)
-    least = np.argsort(squares, kind="stable")[: max(1, int(len(squares) * SEARCH.get().training_trusted_share))]
+    least = np.argsort(squares, kind="stable")[: max(1, int(len(squares) * TRUSTED_SHARE))]
     weights = None if rows.held_weights is None else rows.held_weights[least]
     held = float(np.sqrt(np.average(squares[least], weights=weights)))
     return FittedNetwork(net, error / rows.spread, held / rows.spread)
@@ -132,36 +145,30 @@ def trained(
 
     If even the best start is far above a promising error, the errors are infinite and the fit stops there.
     """
-    settings = SEARCH.get()
     net = network(tree, rows.x.shape[1], intervals, rows.scale)
-    count = max(
-        settings.training_start_rows, settings.training_rows_per_coefficient * (intervals + ORDER) * len(net.places)
-    )
+    count = max(START_ROWS, TRAINING_ROWS_PER_COEFFICIENT * (intervals + ORDER) * len(net.places))
     few = rows.first(count)
     runs = []
     for _ in range(starts):
         budget.count_fit()
         kan = _begun(net, few.x, generator)
-        kan = _refined(kan, few, settings.training_start_steps, settings.training_smoothing)
-        kan = _refined(set_ranges(kan, few.x), few, settings.training_start_steps, settings.training_smoothing)
+        kan = _refined(kan, few, START_STEPS, SMOOTHING)
+        kan = _refined(set_ranges(kan, few.x), few, START_STEPS, SMOOTHING)
         runs.append((_error(kan, few), kan))
     error, best = min(runs, key=lambda run: run[0])
-    if error > settings.training_hopeless_error_ratio * promising * rows.spread:
+    if error > HOPELESS_ERROR_RATIO * promising * rows.spread:
         return FittedNetwork(net, np.inf, np.inf)
     for _ in range(2):
         ranged = set_ranges(best, rows.x)
-        best = _refined(ranged, rows, settings.training_best_steps, settings.training_smoothing)
+        best = _refined(ranged, rows, BEST_STEPS, SMOOTHING)
     return judged(replace(net, kan=best), rows)
 
 
 def finer(one: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetwork:
     """The network refitted on a finer grid, with its parameters put back into the tree."""
-    settings = SEARCH.get()
     budget.count_fit()
     kan = regrid(one.net.kan, rows.x, intervals)
-    kan = _refined(
-        kan, rows, settings.training_fine_steps, settings.training_fine_smoothing, ridge=1e-14, fixed=one.net.fixed
-    )
+    kan = _refined(kan, rows, FINE_STEPS, FINE_SMOOTHING, ridge=1e-14, fixed=one.net.fixed)
     return judged(taken_back(one.net, kan), rows)
 
 
@@ -200,7 +207,7 @@ def _knots(values: Array, intervals: int) -> Array:
         return uniform_knots(float(even[0] - pad), float(even[-1] + pad), intervals, ORDER)
     crowded = np.quantile(values, np.linspace(0, 1, intervals + 1))
     near, far = sorted(np.abs(even[[0, -1]]))
-    if np.abs(crowded - even).max() > SEARCH.get().training_crowded_distance * width:
+    if np.abs(crowded - even).max() > CROWDED_DISTANCE * width:
         even = (even + crowded) / 2
     elif even[0] * even[-1] > 0 and FAR[0] < far / near < FAR[1]:
         even = (even + even[0] * (even[-1] / even[0]) ** np.linspace(0, 1, intervals + 1)) / 2
@@ -217,9 +224,7 @@ def _random_spline(count: int, factor: bool, generator: np.random.Generator) -> 
         case _:
             line, bend = generator.normal(size=2)
     scale = generator.uniform(0.5, 1.2) * generator.choice([-1.0, 1.0])
-    values: Array = scale * (
-        line * t + bend * (1.5 * t * t - 0.5)
-    ) + SEARCH.get().training_start_noise * generator.normal(size=count)
+    values: Array = scale * (line * t + bend * (1.5 * t * t - 0.5)) + START_NOISE * generator.normal(size=count)
     if factor:
         values += generator.uniform(-1, 1) + (generator.random() < 0.4)
     return values

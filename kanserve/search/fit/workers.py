@@ -22,10 +22,11 @@ from kanserve.errors import InputError, MissingDependencyError, reason
 from kanserve.formula import register_function
 from kanserve.network.own_functions import OWN, OwnFunction
 from kanserve.search.regression.budget import Budget, enforced_budget
-from kanserve.search.search_settings import SEARCH, SearchSettings
-from kanserve.simplification.simplification_settings import SIMPLIFICATION, SimplificationSettings
 from kanserve.train.common.argument_checks import whole
 from kanserve.train.lm.blas_threads import threads_for
+
+# Seconds after which a search of several jobs starts its workers. With 0 it waits for them, as in tests.
+AFTER_SECONDS = 0.2
 
 T = TypeVar("T")
 
@@ -121,7 +122,7 @@ class Workers:
             )
             self.jobs = 1
             return False
-        after = SEARCH.get().driver.workers_after_seconds
+        after = AFTER_SECONDS
         if self._start is None and time.perf_counter() - self._began >= after:
             self._start = self._begun([_nothing] * (self.jobs - 1), Budget())
             if after == 0:
@@ -256,13 +257,11 @@ class _Batch(Generic[T]):
 
 @dataclass(frozen=True)
 class _Scene:
-    """What a step finds around it: the limits of the search, the settings in force, and the user's functions."""
+    """What a step finds around it: the limits of the search, and the user's functions."""
 
     deadline: float
     """In seconds of `time.time`, which all processes share."""
     most_fits: float
-    search: SearchSettings
-    simplification: SimplificationSettings
     kernels: bool
     functions: tuple[OwnFunction, ...]
 
@@ -271,7 +270,7 @@ class _Scene:
         deadline = budget.deadline - time.perf_counter() + time.time()
         kernels = native.library() is not None
         most_fits = budget.max_fits - budget.fits
-        return _Scene(deadline, most_fits, SEARCH.get(), SIMPLIFICATION.get(), kernels, tuple(OWN.values()))
+        return _Scene(deadline, most_fits, kernels, tuple(OWN.values()))
 
 
 def _run_at(place: int, step: Callable[[], T], scene: _Scene) -> tuple[int, Outcome[T] | None]:
@@ -284,8 +283,6 @@ def _run(step: Callable[[], T], scene: _Scene) -> Outcome[T] | None:
 
 
 def _run_in(step: Callable[[], T], scene: _Scene) -> Outcome[T] | None:
-    SEARCH.set(scene.search)
-    SIMPLIFICATION.set(scene.simplification)
     budget = Budget(scene.deadline - time.time() + time.perf_counter(), scene.most_fits)
     try:
         for own in scene.functions:

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression import budget
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+# Ratio of an input's largest to its smallest size below which its logarithm is nearly a straight line.
+LEAST_LOGARITHM_RATIO = 1.5
 
 _STEPS_OF_CROSS = (4, 6, 8, 12, 16, 24, 32)  # hyperbolic crosses for three inputs or more
 _STEPS_OF_NARROW_CROSS = (24, 36, 48)  # for two inputs: many periods along one of them
@@ -49,7 +51,7 @@ def has_logarithm(values: Array) -> bool:
     if low <= 0 <= high:
         return False
     ends = sorted((abs(low), abs(high)))
-    return ends[1] >= SEARCH.get().bases_least_logarithm_ratio * ends[0]
+    return ends[1] >= LEAST_LOGARITHM_RATIO * ends[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,16 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 Parts = tuple[tuple[int, ...], ...]
+
+ROW_PAIRS = 120  # pairs of rows, at most, whose coordinates are exchanged
+WEAK_RATIO = 30.0  # difference, relative to the surrogate's error, up to which that error may be its cause
+ROUNDING = 1e-9  # lower bound of that error, relative to the outputs' root mean square
+INTERIOR_SHARE = 0.9  # share of each input's range, around its middle, where gradients are used
+LINE_POINTS = 12  # values of one input along a line, at Chebyshev nodes
+LINES = 50  # rows, at most, through which lines are taken
 
 
 def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
@@ -34,7 +40,7 @@ def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
     Multiplicative: v(both)·v(none) - v(i)·v(j), relative to the mean square.
     """
     inputs = x.shape[1]
-    rows = np.linspace(0, len(x) - 1, min(SEARCH.get().interactions_row_pairs, len(x))).astype(int)
+    rows = np.linspace(0, len(x) - 1, min(ROW_PAIRS, len(x))).astype(int)
     base, other = x[rows], x[np.roll(rows, len(rows) // 2 + 1)]
     changes = [(), *((i,) for i in range(inputs)), *combinations(range(inputs), 2)]
     exchanged = np.repeat(base[None], len(changes), axis=0)
@@ -77,8 +83,7 @@ def _components(inputs: int, bonds: Sequence[tuple[int, int]]) -> Parts:
 
 def weak(full: Surrogate) -> float:
     """The difference of exchanged values up to which it may be just the surrogate's error."""
-    settings = SEARCH.get()
-    return settings.interactions_weak_ratio * max(full.error, settings.interactions_rounding)
+    return WEAK_RATIO * max(full.error, ROUNDING)
 
 
 def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
@@ -87,15 +92,12 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
     By a singular value decomposition of the changes along lines in x_i: if there is only one shape g, then
     link(y) = P + g(x_i)·Q. The last number is the remainder relative to y, about the surrogate's error in that case.
     """
-    settings = SEARCH.get()
     low, high = float(x[:, i].min()), float(x[:, i].max())
-    nodes = (low + high) / 2 + (high - low) / 2 * np.cos(
-        np.pi * (np.arange(settings.interactions_line_points) + 0.5) / settings.interactions_line_points
-    )
-    rows = x[np.linspace(0, len(x) - 1, min(settings.interactions_lines, len(x))).astype(int)]
-    lines = np.repeat(rows[:, None], settings.interactions_line_points, axis=1)
+    nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(LINE_POINTS) + 0.5) / LINE_POINTS)
+    rows = x[np.linspace(0, len(x) - 1, min(LINES, len(x))).astype(int)]
+    lines = np.repeat(rows[:, None], LINE_POINTS, axis=1)
     lines[:, :, i] = nodes
-    values = full.linked(lines.reshape(-1, x.shape[1])).reshape(len(rows), settings.interactions_line_points)
+    values = full.linked(lines.reshape(-1, x.shape[1])).reshape(len(rows), LINE_POINTS)
     moves = values - values.mean(axis=1, keepdims=True)
     _, sizes, shapes = np.linalg.svd(moves, full_matrices=False)
     beyond = float(np.sqrt(np.sum(sizes[1:] ** 2) / moves.size) * np.median(answer_units(full.link, full.value(rows))))
@@ -105,5 +107,5 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
 def interior(x: Array, full: Surrogate) -> NDArray[np.bool_]:
     """Rows away from the ends of every input's range, where a polynomial's gradient is least accurate."""
     scaled = np.stack([coordinate.of(x[:, i]) for i, coordinate in enumerate(full.coordinates)], axis=1)
-    inner = np.all(np.abs(scaled) < SEARCH.get().interactions_interior_share, axis=1)
+    inner = np.all(np.abs(scaled) < INTERIOR_SHARE, axis=1)
     return inner if inner.mean() > 0.2 else np.ones(len(x), np.bool_)

@@ -6,9 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression import budget
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+# Ridge per column, relative to the column's square: allows equal columns; the refinement removes its bias.
+RIDGE = 1e-13
+# Upper bound of leverages: above it, a row determines its own fit, and its leave-one-out error nears 0/0.
+HIGHEST_LEVERAGE = 0.98
+REFINEMENTS = 2  # steps of iterative refinement, which restores the digits that the normal equations lose
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,23 +32,20 @@ class Fit:
 
 def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
     """Fit by normal equations; `gram` is designᵀ·design, if it is known already."""
-    settings = SEARCH.get()
     budget.count_fit()
     gram = design.T @ design if gram is None else gram
     scale = np.sqrt(np.diagonal(gram))
     scale = np.where(scale > 0, scale, 1.0)
     scaled = gram / scale / scale[:, None]
-    scaled[np.diag_indices_from(scaled)] += settings.least_squares_ridge * len(gram)
+    scaled[np.diag_indices_from(scaled)] += RIDGE * len(gram)
     inverse = np.linalg.inv(scaled) / scale / scale[:, None]
     influence = design @ inverse
     coefficients = influence.T @ targets
     residuals = targets - design @ coefficients
-    for _ in range(
-        settings.least_squares_refinements
-    ):  # the normal equations square the condition number; refinement restores the digits
+    for _ in range(REFINEMENTS):  # the normal equations square the condition number; refinement restores the digits
         coefficients = coefficients + influence.T @ residuals
         residuals = targets - design @ coefficients
-    leverages = np.clip(np.einsum("np,np->n", influence, design), 0, settings.least_squares_highest_leverage)
+    leverages = np.clip(np.einsum("np,np->n", influence, design), 0, HIGHEST_LEVERAGE)
     return Fit(coefficients, residuals, leverages)
 
 

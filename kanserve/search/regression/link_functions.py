@@ -10,10 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.search_settings import SEARCH
-
 Array = NDArray[np.float64]
 Elementwise = Callable[[Array], Array]
+
+LINEAR_CORRELATION = 0.9995  # correlation with y from which a link is nearly linear and adds nothing
+LEAST_OUTPUT = 1e-3  # least |y| for 1/y, relative to the median of |y|: smaller outputs would dominate the fit
+LEAST_SIGNED_OUTPUT = 0.05  # the same where y changes sign: outputs that pass through 0 come closer than that
+LARGEST_EXPONENT = 8.0  # largest |y| for the link exp(y)
+LARGEST_ANGLE = 1.5  # largest |y| for the link tan(y), in radians
+ATANH_LIMIT = 1 - 1e-12  # largest |y| for the link atanh(y), which is infinite at 1
+NOISY_OUTSIDE_SHARE = 0.02  # share of the values at either end that may be anywhere, when links are chosen
+NOISY_OUTSIDE = 0.05  # standard deviations by which others may be out of a link's domain
+NOISY_INSIDE = 0.02  # standard deviations from its ends to which they are moved
 
 _HALF_TURN = math.pi / 2
 
@@ -55,21 +63,20 @@ def of_smooth_values(values: Array) -> Iterator[tuple[Link, Array]]:
 
     Noise takes a few values out of it, as below 0. Those of 1/y and 1/y² are left out: quotients have them.
     """
-    settings = SEARCH.get().closed_forms
-    few, spread = settings.noisy_outside_share, float(values.std())
+    few, spread = NOISY_OUTSIDE_SHARE, float(values.std())
     low, high = np.quantile(values, (few, 1 - few))
     for link in _LINKS:
         if link.name in ("reciprocal", "reciprocal square"):
             continue
         one_signed = link.name in _ONE_SIGNED
         candidate = _mirrored(link) if one_signed and values.mean() < 0 else link
-        largest = SEARCH.get().link_functions_largest_exponent
+        largest = LARGEST_EXPONENT
         bounds = (-largest, largest) if link.name == "exp" else _BOUNDS.get(link.name, (0.0, np.inf))
         least, most = bounds if candidate.sign == 1 else (-bounds[1], -bounds[0])
-        room = settings.noisy_outside * spread
+        room = NOISY_OUTSIDE * spread
         if low < least - room or high > most + room:
             continue
-        within = settings.noisy_inside * spread
+        within = NOISY_INSIDE * spread
         moved = np.clip(values, least + within, most - within)
         if _bends(candidate, moved):
             yield candidate, moved
@@ -79,7 +86,7 @@ def _bends(link: Link, y: Array) -> bool:
     values = link.forward(y)
     if not np.all(np.isfinite(values)) or values.max() == values.min():
         return False
-    return bool(abs(np.corrcoef(values, y)[0, 1]) < SEARCH.get().link_functions_linear_correlation)
+    return bool(abs(np.corrcoef(values, y)[0, 1]) < LINEAR_CORRELATION)
 
 
 def _mirrored(link: Link) -> Link:
@@ -107,10 +114,7 @@ def _positive(y: Array) -> bool:
 
 
 def _far_from_zero(y: Array) -> bool:
-    settings = SEARCH.get()
-    least = (
-        settings.link_functions_least_signed_output if y.min() < 0 < y.max() else settings.link_functions_least_output
-    )
+    least = LEAST_SIGNED_OUTPUT if y.min() < 0 < y.max() else LEAST_OUTPUT
     return bool(np.abs(y).min() > least * np.median(np.abs(y)))
 
 
@@ -138,14 +142,14 @@ _LINKS = (
         np.tan,
         np.arctan,
         lambda y: 1 + np.tan(y) ** 2,
-        lambda y: _within(y, SEARCH.get().link_functions_largest_angle),
+        lambda y: _within(y, LARGEST_ANGLE),
     ),
     Link(
         "exp",
         np.exp,
         lambda v: np.log(np.maximum(v, 1e-300)),
         np.exp,
-        lambda y: _within(y, SEARCH.get().link_functions_largest_exponent),
+        lambda y: _within(y, LARGEST_EXPONENT),
     ),
     Link("asin", np.arcsin, np.sin, lambda y: 1 / np.sqrt(np.maximum(1 - y * y, 1e-24)), lambda y: _within(y, 1.0)),
     Link(
@@ -153,7 +157,7 @@ _LINKS = (
         np.arctanh,
         np.tanh,
         lambda y: 1 / (1 - y * y),
-        lambda y: _within(y, SEARCH.get().link_functions_atanh_limit),
+        lambda y: _within(y, ATANH_LIMIT),
     ),
 )
 _ONE_SIGNED = ("square", "sqrt", "log", "reciprocal square")

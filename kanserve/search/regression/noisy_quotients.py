@@ -11,6 +11,7 @@ It is of errors in y, so that links can be compared.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,25 @@ from kanserve.data.row_weights import square_roots
 from kanserve.search.regression import budget
 from kanserve.search.regression.link_functions import IDENTITY, Link, of_smooth_values
 from kanserve.search.regression.sparse_polynomial import Polynomial, Powers, Rational, monomials, powers_of
-from kanserve.search.search_settings import SEARCH
+from kanserve.search.regression.variable_projection import SCALED_DAMPING, SCALED_MOST_DAMPING, SCALED_STEPS
 
 Array = NDArray[np.float64]
+
+# Degrees of P and Q by the number of inputs, for outputs with noise.
+NOISY_DEGREES = MappingProxyType(
+    {1: ((1, 1), (2, 2), (3, 3)), 2: ((1, 1), (2, 2)), 3: ((1, 1), (2, 2)), 4: ((2, 0), (1, 1), (2, 1))}
+)
+NOISY_OTHER_DEGREES = ((2, 0), (1, 1))  # those with more inputs
+NOISY_ROWS_PER_TERM = 10  # rows for each term of P and Q, at least
+NOISY_ITERATIONS = 3  # linear problems, each with the weights of the one before
+NOISY_RIDGE = 1e-9  # added to the normal equations, relative to their diagonal: P and Q may have a factor in common
+NOISY_LEAST_SLOPE = 1e-3  # least slope of a link, relative to its median slope
+NOISY_LEAST_DIVISOR = 0.05  # least divisor in a weight, relative to their mean
+NOISY_LEAST_GAIN = 1e-6  # relative: a smaller gain of a step ends the fit
+# Terms that are tried, the least significant first, until the quotient without one is finite on all rows.
+NOISY_TRIED_TERMS = 3
+NOISY_DEVIATIONS = 3.0  # standard errors within which numbers are rounded to halves
+GROWING_SIZES = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of terms of the sums that are listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +77,10 @@ def best_first(found: Iterable[LinkedQuotient | None]) -> list[LinkedQuotient]:
 
 def noisy_quotient(x: Array, y: Array, link: Link, near: Array, weights: Array | None) -> LinkedQuotient | None:
     """The best quotient for a link."""
-    settings = SEARCH.get().closed_forms
     found: list[LinkedQuotient] = []
-    for top, bottom in settings.noisy_degrees.get(x.shape[1], settings.noisy_other_degrees):
+    for top, bottom in NOISY_DEGREES.get(x.shape[1], NOISY_OTHER_DEGREES):
         model = _Model.of(x, y, link, top, bottom, weights)
-        if model.terms * settings.noisy_rows_per_term <= len(y):
+        if model.terms * NOISY_ROWS_PER_TERM <= len(y):
             budget.count_fit()
             with np.errstate(all="ignore"):
                 found += _sparse(model, near)
@@ -149,7 +165,7 @@ class _Model:
 def _slope(link: Link, values: Array) -> Array:
     """The slope of link⁻¹ where it has these values (N,), bounded where it is infinite."""
     slopes = link.slope(values)
-    least = SEARCH.get().closed_forms.noisy_least_slope * float(np.median(np.abs(slopes)))
+    least = NOISY_LEAST_SLOPE * float(np.median(np.abs(slopes)))
     return np.asarray(np.where(slopes < 0, -1.0, 1.0) / np.maximum(np.abs(slopes), least or 1e-300))
 
 
@@ -191,7 +207,7 @@ def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
         rivals = [] if fitted is None else list(_fewer_and_fewer(model, fitted, polynomial))
         path = min(path, rivals, key=lambda one: min((entry[0] for entry in one), default=math.inf))
         _, state, kept = min(path, key=lambda entry: entry[0])
-    sizes = SEARCH.get().evidence.growing_sizes
+    sizes = GROWING_SIZES
     simpler = tuple(
         model.found(other.constants, own, criterion, math.inf)
         for criterion, other, own in path
@@ -216,7 +232,6 @@ def _starts(model: _Model, smooth: Array) -> Iterator[Array]:
 
     The link of y is not finite everywhere, or far off: it is that of the smooth values, with the rest along its slope.
     """
-    settings = SEARCH.get().closed_forms
     linked = model.link.forward(smooth)
     weight = _slope(model.link, smooth)
     target = linked + (model.y - smooth) / weight
@@ -226,7 +241,7 @@ def _starts(model: _Model, smooth: Array) -> Iterator[Array]:
     # Q is 1 on average, so the coefficient of its constant follows from the others.
     centred = (model.bottom - means)[:, 1:]
     divisor = np.ones(len(smooth))
-    for _ in range(settings.noisy_iterations):
+    for _ in range(NOISY_ITERATIONS):
         columns = [model.top, -linked[:, None] * centred, model.logs * divisor[:, None]]
         design = np.concatenate(columns, axis=1) * (weight / divisor)[:, None]
         solved = _least_squares(design, target * weight / divisor)
@@ -234,7 +249,7 @@ def _starts(model: _Model, smooth: Array) -> Iterator[Array]:
         q = np.concatenate([[1 - means[1:] @ own], own])
         yield np.concatenate([solved[: below.start], q, solved[below.stop - 1 :]])
         divisor = model.bottom @ q
-        size = settings.noisy_least_divisor * float(np.abs(divisor).mean())
+        size = NOISY_LEAST_DIVISOR * float(np.abs(divisor).mean())
         divisor = np.where(np.abs(divisor) > size, divisor, size)
     design = np.concatenate([model.top, model.logs], axis=1) * weight[:, None]
     solved = _least_squares(design, target * weight)
@@ -248,27 +263,26 @@ def _least_squares(design: Array, target: Array) -> Array:
     sizes = np.where(sizes > 0, sizes, 1.0)
     scaled = design / sizes
     normal = scaled.T @ scaled
-    normal[np.diag_indices_from(normal)] += SEARCH.get().closed_forms.noisy_ridge
+    normal[np.diag_indices_from(normal)] += NOISY_RIDGE
     return np.asarray(np.linalg.solve(normal, scaled.T @ target) / sizes)
 
 
 def _descended(model: _Model, start: Array, kept: Sequence[int]) -> _State | None:
     """Levenberg-Marquardt of the constants that are kept; the others stay. None where the start is not finite."""
-    settings = SEARCH.get().closed_forms
     constants = start
     residuals, slopes = model.residuals(constants)
     squares = _squares(residuals)
     if not (math.isfinite(squares) and _usable(slopes)):
         return None
-    damping = settings.scaled_damping
-    for _ in range(settings.scaled_steps):
+    damping = SCALED_DAMPING
+    for _ in range(SCALED_STEPS):
         own = slopes[:, kept]
         sizes = np.sqrt(np.sum(own**2, axis=0))
         sizes = np.where(sizes > 0, sizes, 1.0)
         scaled = own / sizes
         normal, gradient = scaled.T @ scaled, scaled.T @ residuals
         before = squares
-        while damping <= settings.scaled_most_damping:
+        while damping <= SCALED_MOST_DAMPING:
             step = np.linalg.solve(normal + damping * np.eye(len(kept)), gradient) / sizes
             moved = constants.copy()
             moved[kept] += step
@@ -279,7 +293,7 @@ def _descended(model: _Model, start: Array, kept: Sequence[int]) -> _State | Non
                 damping = max(damping / 10, 1e-9)
                 break
             damping *= 10
-        if before - squares <= settings.noisy_least_gain * before:
+        if before - squares <= NOISY_LEAST_GAIN * before:
             break
     return _State(constants, squares, slopes)
 
@@ -309,7 +323,7 @@ def _without_one(model: _Model, state: _State, kept: Sequence[int]) -> tuple[_St
         scales = np.where(scales > 0, scales, 1.0)
         scaled = own / scales
         normal = scaled.T @ scaled
-        normal[np.diag_indices_from(normal)] += SEARCH.get().closed_forms.noisy_ridge
+        normal[np.diag_indices_from(normal)] += NOISY_RIDGE
         inverse = np.linalg.inv(normal)
         for k in places:
             n = free.index(k)
@@ -319,7 +333,7 @@ def _without_one(model: _Model, state: _State, kept: Sequence[int]) -> tuple[_St
             moved[k] = 0.0
             if k not in needed and np.isfinite(moved).all():
                 losses.append((float(value**2 / inverse[n, n]), k, moved))
-    for _, k, moved in sorted(losses, key=lambda entry: entry[:2])[: SEARCH.get().closed_forms.noisy_tried_terms]:
+    for _, k, moved in sorted(losses, key=lambda entry: entry[:2])[:NOISY_TRIED_TERMS]:
         rest = [other for other in kept if other != k]
         plain = state.constants.copy()
         plain[k] = 0.0
@@ -350,12 +364,12 @@ def _with_simple_numbers(model: _Model, state: _State, kept: Sequence[int]) -> t
     own = state.slopes[:, free] * units[free]
     scales = np.sqrt(np.sum(own**2, axis=0))
     normal = (own / scales).T @ (own / scales)
-    normal[np.diag_indices_from(normal)] += SEARCH.get().closed_forms.noisy_ridge
+    normal[np.diag_indices_from(normal)] += NOISY_RIDGE
     variances = np.diag(np.linalg.inv(normal)) / scales**2 * state.squares / max(1, len(model.y) - len(free))
     numbers, errors = (state.constants / units)[free], np.sqrt(np.maximum(variances, 0.0))
     doubts = errors / np.maximum(np.abs(numbers), 1e-300)
     halves = np.round(2 * numbers) / 2
-    near = np.abs(halves - numbers) < SEARCH.get().closed_forms.noisy_deviations * errors
+    near = np.abs(halves - numbers) < NOISY_DEVIATIONS * errors
     rounded = {k: float(half) for k, half, close in zip(free, halves, near, strict=True) if close}
     criterion = _criterion(model, state, kept)
     for places in (set(rounded), set(rounded).intersection(logs)):

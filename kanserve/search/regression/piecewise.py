@@ -13,9 +13,15 @@ from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 from kanserve.formula.expressions.numbers import shortest_between
-from kanserve.search.search_settings import SEARCH
+from kanserve.search.regression.sparse_polynomial import POLYNOMIAL_EXACT_ERROR
 
 Array = NDArray[np.float64]
+
+PIECES = 6  # pieces at most
+PIECE_DEGREE = 3  # degree of a piece, at most
+PIECE_ROWS = 8  # rows of a piece, at least
+PIECE_SHARE = 0.02  # share of the rows in a piece, at least: any smooth law is a polynomial on few neighbours
+PIECE_ROUNDING = 1e-14  # relative error of a polynomial at the ends of the rows of its fit
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,14 @@ class Piecewise:
 
 def piecewise_polynomial(x: Array, y: Array) -> Piecewise | None:
     """The piecewise polynomial that y (N,) is at x (N,), but for rounding; None where it is none, or a single one."""
-    settings = SEARCH.get().closed_forms
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
-    limit = settings.polynomial_exact_error * float(np.abs(y - y.mean()).max())
-    fewest = max(settings.piece_rows, math.ceil(settings.piece_share * len(x)))
+    limit = POLYNOMIAL_EXACT_ERROR * float(np.abs(y - y.mean()).max())
+    fewest = max(PIECE_ROWS, math.ceil(PIECE_SHARE * len(x)))
     pieces: list[Polynomial] = []
     starts: list[int] = []
     start = 0
-    while len(x) - start >= fewest and len(pieces) < settings.pieces:
+    while len(x) - start >= fewest and len(pieces) < PIECES:
         found = _piece(x[start:], y[start:], fewest, limit)
         if found is None:
             return None
@@ -66,7 +71,7 @@ def piecewise_polynomial(x: Array, y: Array) -> Piecewise | None:
 
 def _piece(x: Array, y: Array, fewest: int, limit: float) -> tuple[Polynomial, int] | None:
     """The polynomial of the lowest degree that fits the first rows exactly, and how many rows it fits."""
-    for degree in range(SEARCH.get().closed_forms.piece_degree + 1):
+    for degree in range(PIECE_DEGREE + 1):
         polynomial = _fitted(x[:fewest], y[:fewest], degree)
         if np.abs(polynomial(x[:fewest]) - y[:fewest]).max() > limit:
             continue
@@ -90,11 +95,10 @@ def _fitted(x: Array, y: Array, degree: int) -> Polynomial:
 
 def _rounding(polynomial: Polynomial, x: Array) -> Array:
     """The error of a polynomial beyond the rows of its fit, which grows with the powers of its own variable."""
-    settings = SEARCH.get().closed_forms
     low, high = polynomial.domain
     t = np.abs(2 * (x - low) / (high - low) - 1) if high > low else np.ones_like(x)
     size = float(np.abs(polynomial.coef).sum())
-    grown: Array = settings.piece_rounding * size * np.maximum(t, 1.0) ** polynomial.degree()
+    grown: Array = PIECE_ROUNDING * size * np.maximum(t, 1.0) ** polynomial.degree()
     return grown
 
 

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.bases import Basis, Indices, coordinate, terms_up_to, total_degree
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+RIVALS_FALL = 1e-5  # ratio of the error of a law to that of the polynomials that are its rivals, at most
+ROUNDING = 1e-15  # errors relative to the largest output that are rounding
 
 
 def chebyshev_columns(x: Array, indices: Indices) -> Array:
@@ -22,24 +24,22 @@ def chebyshev_columns(x: Array, indices: Indices) -> Array:
 
 def falls_at_once(x: Array, y: Array, degree: int) -> bool:
     """Whether polynomials of this total degree fit y (N,) to rounding, and those of one degree less not nearly."""
-    settings = SEARCH.get().closed_forms
     if degree < 1:
         return True
     here = _error(x, y, total_degree(x.shape[1], degree))
     before = _error(x, y, total_degree(x.shape[1], degree - 1))
-    rounding = settings.rivals_rounding * float(np.abs(y).max())
-    return here < settings.rivals_fall * before or before < rounding
+    rounding = ROUNDING * float(np.abs(y).max())
+    return here < RIVALS_FALL * before or before < rounding
 
 
 def outdoes_polynomials(x: Array, y: Array, constants: int, error: float) -> bool:
     """Whether the root mean square error of a form is far below that of a polynomial with as many constants."""
-    settings = SEARCH.get().closed_forms
     inputs, degree = x.shape[1], 0
     while terms_up_to(inputs, degree + 1) <= constants:
         degree += 1
     rival = _error(x, y, total_degree(inputs, degree))
-    floor = settings.rivals_rounding * float(np.abs(y).max())
-    return max(error, floor) < settings.rivals_fall * rival
+    floor = ROUNDING * float(np.abs(y).max())
+    return max(error, floor) < RIVALS_FALL * rival
 
 
 def _error(x: Array, y: Array, indices: Indices) -> float:

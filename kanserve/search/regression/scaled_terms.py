@@ -15,10 +15,20 @@ from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.search.regression.rivals import outdoes_polynomials
+from kanserve.search.regression.term_sums import TERM_EXACT_ERROR, TERM_LARGEST_VALUE, TERM_ROUNDING, TERM_ROWS
 from kanserve.search.regression.variable_projection import Constant, Scaled, projected
-from kanserve.search.search_settings import SEARCH
+from kanserve.search.regression.waves import SCALED_CANDIDATES, SCALED_WAVE_STEP, SCALED_WAVES
 
 Array = NDArray[np.float64]
+
+SCALED_FACTORS = (0.3, 20.0)  # factors of other functions on the grid, over half of the input's range
+SCALED_COUNT = 16  # factors on the grid
+SCALED_FIRST = 24  # terms for which every second term is tried, the best alone
+# Candidates of the same functions, with factors of the same signs: a law off the grid looks like many of them.
+SCALED_ALIKE = 3
+# Coefficients over the spread of the outputs, at most: close functions that cancel are a derivative.
+SCALED_LARGEST_TERM = 1e4
+SCALED_LEAST = 1e-12  # least square of a column beside the others, relative: what is left of a smaller one is rounding
 
 NAMES = ("exp", "tanh", "arctan", "gaussian")
 _FREE: Mapping[str, tuple[Constant, ...]] = MappingProxyType(
@@ -41,8 +51,7 @@ Group = tuple[Scaled, tuple[int, ...]]
 
 def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
     """The sum of one or two terms and a polynomial of a degree that y (N,) is at rows x (N, d), or None."""
-    settings = SEARCH.get().closed_forms
-    some = np.linspace(0, len(x) - 1, min(settings.term_rows, len(x))).astype(int)
+    some = np.linspace(0, len(x) - 1, min(TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some]
     groups, values = _columns(x)
     powers = [(i, power) for power in range(1, degree + 1) for i in range(x.shape[1])]
@@ -53,8 +62,8 @@ def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
         sizes = [abs(c) for c in coefficients[beside.shape[1] :].tolist()]
         constants = len(coefficients) + sum(len(term.free) for term in fitted)
         if (
-            error < settings.term_exact_error * spread
-            and max(sizes) < settings.scaled_largest_term * spread
+            error < TERM_EXACT_ERROR * spread
+            and max(sizes) < SCALED_LARGEST_TERM * spread
             and outdoes_polynomials(x, y, constants, error)
         ):
             return scaled_sum_of([_without_rate(term, x) for term in fitted], coefficients, powers)
@@ -63,7 +72,7 @@ def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
 
 def _without_rate(term: Scaled, x: Array) -> Scaled:
     """The term with a rate of 0 where it is 0 but for rounding."""
-    rounding = SEARCH.get().closed_forms.term_rounding
+    rounding = TERM_ROUNDING
     return replace(term, rate=0.0) if abs(term.rate) * float(np.ptp(x[:, term.i])) < rounding else term
 
 
@@ -84,20 +93,19 @@ def scaled_sum_of(terms: Sequence[Scaled], coefficients: Array, powers: Sequence
 
 
 def _columns(x: Array) -> tuple[list[Group], Array]:
-    settings = SEARCH.get().closed_forms
     groups: list[Group] = []
     columns: list[Array] = []
     for i in range(x.shape[1]):
         half = float(np.ptp(x[:, i])) / 2 or 1.0
-        for factor in np.arange(1, settings.scaled_waves + 1) * settings.scaled_wave_step / half:
+        for factor in np.arange(1, SCALED_WAVES + 1) * SCALED_WAVE_STEP / half:
             groups.append((Scaled(i, "sin", float(factor), free=_FREE["sin"]), (len(columns), len(columns) + 1)))
             columns += [np.sin(factor * x[:, i]), np.cos(factor * x[:, i])]
         for name in NAMES:
-            for size in np.geomspace(*settings.scaled_factors, settings.scaled_count) / half:
+            for size in np.geomspace(*SCALED_FACTORS, SCALED_COUNT) / half:
                 for factor in (size, -size) if name == "exp" else (size,):
                     with np.errstate(all="ignore"):
                         column = FUNCTIONS[name].numpy(factor * x[:, i])
-                    if np.isfinite(column).all() and np.abs(column).max() < settings.term_largest_value:
+                    if np.isfinite(column).all() and np.abs(column).max() < TERM_LARGEST_VALUE:
                         groups.append((Scaled(i, name, float(factor), free=_FREE[name]), (len(columns),)))
                         columns.append(column)
     return groups, np.stack(columns, axis=1)
@@ -105,7 +113,6 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
 
 def _ranked(groups: list[Group], values: Array, y: Array, beside: Array, count: int) -> Iterator[tuple[Scaled, ...]]:
     """The single terms, or the pairs, that leave least of y, a few of each kind and neighbourhood of the grid."""
-    settings = SEARCH.get().closed_forms
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
     centred /= np.sqrt(np.sum(values**2, axis=0)) + 1e-300
@@ -115,7 +122,7 @@ def _ranked(groups: list[Group], values: Array, y: Array, beside: Array, count: 
         yield from _apart(groups, ((int(k),) for k in ranked))
         return
     pairs: list[tuple[float, int, int]] = []
-    for k in ranked[: settings.scaled_first]:  # the second term beside a first
+    for k in ranked[:SCALED_FIRST]:  # the second term beside a first
         basis = np.linalg.qr(centred[:, groups[k][1]])[0]
         rest = target - basis @ (basis.T @ target)
         own = _explained(groups, centred - basis @ (basis.T @ centred), rest)
@@ -138,22 +145,21 @@ def _explained(groups: list[Group], columns: Array, target: Array) -> Array:
         both = sizes[last] * dots[first] ** 2 - 2 * cross * dots[first] * dots[last] + sizes[first] * dots[last] ** 2
         gained: Array = np.where(first == last, alone, both / determinant)
         left = np.where(first == last, sizes[first], determinant / sizes[first])
-    told = left > SEARCH.get().closed_forms.scaled_least
+    told = left > SCALED_LEAST
     return np.where(told & np.isfinite(gained), gained, 0.0)
 
 
 def _apart(groups: list[Group], ranked: Iterator[tuple[int, ...]]) -> Iterator[tuple[Scaled, ...]]:
-    settings = SEARCH.get().closed_forms
     taken: list[tuple[int, ...]] = []
     alike: Counter[tuple[tuple[str, bool], ...]] = Counter()
     for chosen in ranked:
         terms = tuple(groups[k][0] for k in chosen)
         kind = tuple((term.function, term.factor > 0) for term in terms)
         near = any(all(abs(a - b) <= 1 for a, b in zip(chosen, known, strict=True)) for known in taken)
-        if near or alike[kind] == settings.scaled_alike:
+        if near or alike[kind] == SCALED_ALIKE:
             continue
         alike[kind] += 1
         taken.append(chosen)
         yield terms
-        if len(taken) == settings.scaled_candidates:
+        if len(taken) == SCALED_CANDIDATES:
             return

@@ -10,16 +10,34 @@ only when its error is far below its smallest term.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.bases import total_degree
-from kanserve.search.regression.rivals import chebyshev_columns, falls_at_once
-from kanserve.search.search_settings import SEARCH
+from kanserve.search.regression.rivals import RIVALS_FALL, chebyshev_columns, falls_at_once
 
 Array = NDArray[np.float64]
 Powers = tuple[int, ...]
+
+NEAR_TERMS = 3  # terms of these polynomials, at most
+RIVALS_SINGULAR = 3e-15  # largest singular value, for columns of length 1, that is rounding
+POLYNOMIAL_TERMS = 130  # terms before any is left out, at most; a fit takes time in proportion to their square
+POLYNOMIAL_DEGREES = MappingProxyType({1: 10, 2: 8, 3: 6, 4: 5})  # highest total degree by the number of inputs
+POLYNOMIAL_OTHER_DEGREE = 3  # highest total degree with more inputs than those
+POLYNOMIAL_ROWS_PER_TERM = 2  # rows needed per term: with fewer, any values are a polynomial
+# Relative error up to which a polynomial is exact: high powers lose digits to one another.
+POLYNOMIAL_EXACT_ERROR = 1e-10
+# Smallest term over the error, at least. A series that was cut off has less: its terms shrink step by step.
+POLYNOMIAL_GAP = 1e8
+# Largest sum of the degrees of P and Q by the number of inputs.
+QUOTIENT_DEGREES = MappingProxyType({1: 12, 2: 8, 3: 6})
+QUOTIENT_OTHER_DEGREES = 4  # largest sum of the degrees with more inputs than those
+# Relative error of P - y·Q up to which P/Q is exact: its many terms come close to any smooth function.
+QUOTIENT_EXACT_ERROR = 1e-13
+# Smallest term of P or y·Q over the largest: a Padé approximant, exact to rounding too, has far smaller ones.
+QUOTIENT_LEAST_TERM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +85,7 @@ def near_polynomial(x: Array, y: Array, units: Array, degree: int, worst: float)
     columns, targets = monomials(x, powers) * units[:, None], y * units
     if not (np.isfinite(columns).all() and np.isfinite(targets).all()):
         return None
-    for count in range(1, SEARCH.get().closed_forms.near_terms + 1):
+    for count in range(1, NEAR_TERMS + 1):
         best, least = None, worst
         for kept in combinations(range(len(powers)), count):
             own = columns[:, kept]
@@ -88,8 +106,8 @@ def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynom
     scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     if not scale:
         return None
-    settings, inputs, freedom = SEARCH.get().closed_forms, x.shape[1], _freedom(x)
-    most = settings.polynomial_degrees.get(inputs, settings.polynomial_other_degree) if highest is None else highest
+    inputs, freedom = x.shape[1], _freedom(x)
+    most = POLYNOMIAL_DEGREES.get(inputs, POLYNOMIAL_OTHER_DEGREE) if highest is None else highest
     for degree in range(1, most + 1):
         powers = _within(powers_of(inputs, degree), freedom)
         if not determined(len(powers), len(y)):
@@ -99,7 +117,7 @@ def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynom
         if not np.isfinite(columns).all():
             return None
         coefficients, error = _least_squares(columns, y)
-        if error < settings.polynomial_exact_error * scale:
+        if error < POLYNOMIAL_EXACT_ERROR * scale:
             if not falls_at_once(x, y, degree):
                 return None
             return _eliminated(columns, y, powers, coefficients, scale)
@@ -108,8 +126,7 @@ def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynom
 
 def determined(terms: int, rows: int) -> bool:
     """Whether there are rows for so many terms, and the terms are not too many."""
-    settings = SEARCH.get().closed_forms
-    return terms <= settings.polynomial_terms and settings.polynomial_rows_per_term * terms <= rows
+    return terms <= POLYNOMIAL_TERMS and POLYNOMIAL_ROWS_PER_TERM * terms <= rows
 
 
 def _least_squares(columns: Array, y: Array) -> tuple[Array, float]:
@@ -127,10 +144,9 @@ def _eliminated(
     columns: Array, y: Array, powers: Sequence[Powers], coefficients: Array, scale: float
 ) -> Polynomial | None:
     """Terms left out from the smallest on, for as long as the error stays that of an exact polynomial."""
-    settings = SEARCH.get().closed_forms
     kept = list(range(len(powers)))
     sizes = np.sqrt(np.mean(columns**2, axis=0))
-    limit = settings.polynomial_exact_error * scale
+    limit = POLYNOMIAL_EXACT_ERROR * scale
     _, error = _least_squares(columns, y)
     while len(kept) > 1:
         smallest = min(kept, key=lambda k: abs(coefficients[k]) * sizes[k])
@@ -142,7 +158,7 @@ def _eliminated(
         coefficients = np.zeros(len(powers))
         coefficients[kept] = found
     least = min(abs(coefficients[k]) * sizes[k] for k in kept)
-    if least < settings.polynomial_gap * error:
+    if least < POLYNOMIAL_GAP * error:
         return None
     return Polynomial(tuple(powers[k] for k in kept), tuple(float(coefficients[k]) for k in kept))
 
@@ -164,8 +180,7 @@ def rational_function(x: Array, y: Array, highest: int | None = None) -> Rationa
     if not scale:
         return None
     inputs, freedom = x.shape[1], _freedom(x)
-    settings = SEARCH.get().closed_forms
-    most = settings.quotient_degrees.get(inputs, settings.quotient_other_degrees) if highest is None else highest
+    most = QUOTIENT_DEGREES.get(inputs, QUOTIENT_OTHER_DEGREES) if highest is None else highest
     for top, bottom in _degrees(inputs, len(y), most):
         below = _within(powers_of(inputs, bottom), freedom)
         above = _within(powers_of(inputs, top), [max(0, most - min(bottom, most)) for most in freedom])
@@ -194,16 +209,14 @@ def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[P
     columns = np.concatenate([top, -y[:, None] * bottom], axis=1)
     columns = columns / np.sqrt(np.sum(columns**2, axis=0))
     values = np.linalg.svd(np.linalg.qr(columns, mode="r"), compute_uv=False)
-    settings = SEARCH.get().closed_forms
-    return bool(values[-1] < min(settings.rivals_singular, settings.rivals_fall * values[-2]))
+    return bool(values[-1] < min(RIVALS_SINGULAR, RIVALS_FALL * values[-2]))
 
 
 def _null_vector(
     columns: Array, split: int, x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers], scale: float
 ) -> Rational | None:
     """The sparsest null vector by elimination; None where there is none, or where the quotient is not y."""
-    settings = SEARCH.get().closed_forms
-    exact = settings.quotient_exact_error
+    exact = QUOTIENT_EXACT_ERROR
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     sizes[sizes == 0] = 1.0
     scaled = columns / sizes
@@ -227,7 +240,7 @@ def _null_vector(
                 break
         else:
             break
-    if np.abs(vector).min() < max(settings.quotient_least_term * np.abs(vector).max(), settings.polynomial_gap * size):
+    if np.abs(vector).min() < max(QUOTIENT_LEAST_TERM * np.abs(vector).max(), POLYNOMIAL_GAP * size):
         return None
     values = vector / sizes[kept]
     top = [(above[k], v) for k, v in zip(kept, values, strict=True) if k < split]
@@ -240,6 +253,6 @@ def _null_vector(
     with np.errstate(all="ignore"):
         divisor = denominator(x)
         error = float(np.sqrt(np.mean((numerator(x) / divisor - y) ** 2)))
-    if not error < settings.polynomial_exact_error * scale:
+    if not error < POLYNOMIAL_EXACT_ERROR * scale:
         return None
     return Rational(numerator, denominator)

@@ -18,9 +18,20 @@ from kanserve.search.regression.bases import (
 )
 from kanserve.search.regression.least_squares import Fit, fit, root_mean_square
 from kanserve.search.regression.link_functions import Link, applicable
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+# Error, relative to the outputs' root mean square, below which a fit is exact up to rounding.
+SURROGATES_EXACT_ERROR = 1e-11
+MOST_TERMS = 220  # terms of a surrogate, at most
+ROWS_PER_TERM = 3  # fewest rows per term of a surrogate
+LEAST_SLOPE = 0.02  # least slope of a link that converts errors to those of y, relative to its median slope
+# An input is switched to or from its logarithm if the error falls below this times the error before.
+LOGARITHM_ERROR_RATIO = 0.8
+PATIENCE = 2  # index sets without improvement before early stopping
+# Relative error from which there is no early stopping: many periods need many terms before any gain.
+EARLY_STOPPING_ERROR = 0.1
+AFFINE_NO_WORSE_RATIO = 1.1  # an input is left out of P or Q if the error stays below this times the error before
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +123,7 @@ def answer_units(link: Link, y: Array) -> Array:
     """The error in y, relative to its root mean square, that an error of 1 in link(y) means on each row: (N,)."""
     size = root_mean_square(y) or 1.0
     slope = np.abs(link.slope(y))
-    return 1 / (np.maximum(slope, SEARCH.get().surrogates_least_slope * float(np.median(slope)) or 1.0) * size)
+    return 1 / (np.maximum(slope, LEAST_SLOPE * float(np.median(slope)) or 1.0) * size)
 
 
 class _Grown:
@@ -147,7 +158,6 @@ class _Choice:
 
 def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> list[_Choice]:
     """The best index set for each link."""
-    settings = SEARCH.get()
     grown = _Grown(x, coordinates)
     best: list[_Choice] = []
     idle = 0
@@ -158,9 +168,7 @@ def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> 
         best = _better(best, step) if best else step
         idle = 0 if gained else idle + 1
         least = min(choice.error for choice in best)
-        if (
-            idle >= settings.surrogates_patience and least < settings.surrogates_early_stopping_error
-        ) or least < settings.surrogates_exact_error:
+        if (idle >= PATIENCE and least < EARLY_STOPPING_ERROR) or least < SURROGATES_EXACT_ERROR:
             break
     return best
 
@@ -179,16 +187,15 @@ def _better(ones: list[_Choice], others: list[_Choice]) -> list[_Choice]:
 
 def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
     """Switches inputs to or from their logarithms, where the best link improves by it."""
-    settings = SEARCH.get()
     for i in range(x.shape[1]):
         leader = min(best, key=lambda choice: choice.error)
-        if not has_logarithm(x[:, i]) or leader.error < settings.surrogates_exact_error:
+        if not has_logarithm(x[:, i]) or leader.error < SURROGATES_EXACT_ERROR:
             continue
         other = coordinate(x[:, i], not leader.basis.coordinates[i].logarithmic)
         coordinates = (*leader.basis.coordinates[:i], other, *leader.basis.coordinates[i + 1 :])
         basis = Basis(coordinates, leader.basis.indices)
         step = _choices(basis, fit(basis.design(x), targets.values), targets)
-        if min(choice.error for choice in step) < settings.surrogates_logarithm_error_ratio * leader.error:
+        if min(choice.error for choice in step) < LOGARITHM_ERROR_RATIO * leader.error:
             best = _better(best, step)
     return best
 
@@ -198,9 +205,9 @@ def sharpened(x: Array, y: Array, known: Surrogate) -> Surrogate:
 
     An input is straight if its higher powers can go without loss, as it is or as its logarithm.
     """
-    if known.error < SEARCH.get().surrogates_exact_error:
+    if known.error < SURROGATES_EXACT_ERROR:
         return known
-    targets, worst = _Targets.of(y, (known.link,)), SEARCH.get().affine_no_worse_ratio * known.error
+    targets, worst = _Targets.of(y, (known.link,)), AFFINE_NO_WORSE_RATIO * known.error
     axes, straight = list(known.coordinates), []
     for i in range(x.shape[1]):
         indices = known.basis.indices[known.basis.indices[:, i] <= 1]
@@ -216,7 +223,7 @@ def sharpened(x: Array, y: Array, known: Surrogate) -> Surrogate:
     for together in (1, 2)[: len(straight)]:
         for indices in ladder_in_others(x.shape[1], tuple(straight), together, most_terms(len(x))):
             (best,) = _better([best], [_fitted(x, targets, Basis(tuple(axes), indices))])
-            if best.error < SEARCH.get().surrogates_exact_error:
+            if best.error < SURROGATES_EXACT_ERROR:
                 break
     return Surrogate(known.link, best.basis, best.coefficients, best.error)
 
@@ -233,5 +240,4 @@ def far_from_polynomial(x: Array, y: Array, degree: int) -> float:
 
 
 def most_terms(rows: int) -> int:
-    settings = SEARCH.get()
-    return max(2, min(settings.surrogates_most_terms, rows // settings.surrogates_rows_per_term))
+    return max(2, min(MOST_TERMS, rows // ROWS_PER_TERM))

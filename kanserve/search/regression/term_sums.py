@@ -15,10 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.rivals import outdoes_polynomials
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
+
+TERMS = 2000  # terms that are tried alone, the simplest first
+TERMS_IN_PAIRS = 600  # terms of which all pairs are tried, the simplest: 50 ms
+TERM_CANDIDATES = 60  # terms and pairs that are fitted to all rows
+TERM_UNEXPLAINED = 1e-8  # share of the variance that a term or pair may leave on the ranked rows
+TERM_CHOICE = 1  # constants that the choice among all pairs of terms is worth
+TERM_ROUNDING = 1e-9  # relative: smaller differences of a term from a constant, or of two terms, are rounding
+TERM_EXACT_ERROR = 1e-10  # relative error up to which a sum is exact
+TERM_LARGEST_VALUE = 1e9  # terms with larger values are not tried: the others would be lost to rounding
+TERM_ROWS = 300  # rows on which terms are ranked
+TERM_DEGREE = 3  # degree of the polynomial beside the terms, at most
 
 INNER: Mapping[str, tuple[float, Function]] = MappingProxyType(
     {
@@ -98,19 +108,18 @@ class TermSum:
 def term_sums(x: Array, y: Array, pairs: bool = True) -> Iterator[TermSum]:
     """Sums that y (N,) is at rows x (N, d) but for rounding, the simplest first: of one or two terms, then with a
     polynomial. Without `pairs`, of one term."""
-    settings = SEARCH.get().closed_forms
     scale = float(y.std())
     if not scale:
         return
     inputs = x.shape[1]
     if inputs == 2:
         x = np.column_stack([x, x[:, 0] - x[:, 1], x[:, 0] + x[:, 1]])
-    some = np.linspace(0, len(x) - 1, min(settings.term_rows, len(x))).astype(int)
+    some = np.linspace(0, len(x) - 1, min(TERM_ROWS, len(x))).astype(int)
     known, values = _terms(x[some].tobytes(), inputs)
-    for degree in range(settings.term_degree + 1):
+    for degree in range(TERM_DEGREE + 1):
         found = []
         for chosen in _explaining(values, y[some], _polynomial(x[some, :inputs], degree), pairs):
-            made = _exact(x, y, [known[k] for k in chosen], inputs, degree, settings.term_exact_error * scale)
+            made = _exact(x, y, [known[k] for k in chosen], inputs, degree, TERM_EXACT_ERROR * scale)
             if made is not None:
                 found.append(made)
         yield from sorted(found, key=lambda one: one.price)[:3]
@@ -128,7 +137,6 @@ def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
 
     Kept for the last rows, which are those of a law under each of its links.
     """
-    settings = SEARCH.get().closed_forms
     x = np.frombuffer(rows).reshape(-1, inputs if inputs != 2 else 4)
     every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
     every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]
@@ -136,7 +144,7 @@ def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
     with np.errstate(all="ignore"):
         for factor in every:
             values = factor(x)
-            if np.isfinite(values).all() and np.abs(values).max() < settings.term_largest_value:
+            if np.isfinite(values).all() and np.abs(values).max() < TERM_LARGEST_VALUE:
                 usable.append(factor)
     usable.sort(key=lambda factor: factor.price)
     single = [Term((factor,)) for factor in usable]
@@ -150,7 +158,7 @@ def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
         column = table[term.factors[0]] if len(term.factors) == 1 else table[term.factors[0]] * table[term.factors[1]]
         centred = column - column.mean()
         size = float(np.sqrt(centred @ centred))
-        if size <= settings.term_rounding * float(np.abs(column).max()) * len(x) ** 0.5:
+        if size <= TERM_ROUNDING * float(np.abs(column).max()) * len(x) ** 0.5:
             continue
         unit = centred / size
         key = np.round(unit * np.sign(unit[np.argmax(np.abs(unit))]), 9).tobytes()
@@ -159,39 +167,38 @@ def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
         seen.add(key)
         kept.append(term)
         columns.append(column)
-        if len(kept) == settings.terms:
+        if len(kept) == TERMS:
             break
     return kept, np.stack(columns, axis=1)
 
 
 def _explaining(values: Array, y: Array, beside: Array, pairs: bool) -> Iterator[tuple[int, ...]]:
     """The terms and pairs of terms that explain all of y beside a polynomial, but for what a fit on all rows tells."""
-    settings = SEARCH.get().closed_forms
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
     target = y - q @ (q.T @ y)
     whole = float(np.sqrt(target @ target))
-    if whole <= settings.term_rounding * float(np.sqrt(y @ y)):
+    if whole <= TERM_ROUNDING * float(np.sqrt(y @ y)):
         return
     sizes = np.sqrt((centred**2).sum(axis=0))
     index = np.flatnonzero(sizes > 1e-7 * np.sqrt((values**2).sum(axis=0)))
     unit = centred[:, index] / sizes[index]
     t = unit.T @ target / whole
-    for k in np.flatnonzero(t**2 >= 1 - settings.term_unexplained)[: settings.term_candidates]:
+    for k in np.flatnonzero(t**2 >= 1 - TERM_UNEXPLAINED)[:TERM_CANDIDATES]:
         yield (int(index[k]),)
     if not pairs:
         return
-    t, unit = t[: settings.terms_in_pairs], unit[:, : settings.terms_in_pairs]
+    t, unit = t[:TERMS_IN_PAIRS], unit[:, :TERMS_IN_PAIRS]
     gram = unit.T @ unit
     with np.errstate(all="ignore"):
         explained = (t[:, None] ** 2 - 2 * gram * np.outer(t, t) + t**2) / (1 - gram**2)
     explained[1 - gram**2 < 1e-10] = 0
     first, second = np.triu_indices(len(t), 1)
     of_pair = explained[first, second]
-    count = min(settings.term_candidates, len(of_pair))
+    count = min(TERM_CANDIDATES, len(of_pair))
     best = np.argpartition(-of_pair, count - 1)[:count]
     for k in best[np.argsort(-of_pair[best])]:
-        if of_pair[k] < 1 - settings.term_unexplained:
+        if of_pair[k] < 1 - TERM_UNEXPLAINED:
             return
         yield int(index[first[k]]), int(index[second[k]])
 
@@ -207,7 +214,7 @@ def _exact(x: Array, y: Array, terms: list[Term], inputs: int, degree: int, limi
     kept = list(range(design.shape[1]))
     sizes = np.sqrt(np.mean(design**2, axis=0))
     coefficients, error = _solved(design, sizes, y, kept)
-    constants = design.shape[1] + SEARCH.get().closed_forms.term_choice
+    constants = design.shape[1] + TERM_CHOICE
     if error > limit or not outdoes_polynomials(x[:, :inputs], y, constants, error):
         return None
     while len(kept) > 1:

@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 
 from kanserve.data.row_weights import square_roots
 from kanserve.network.functions import FUNCTIONS
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
 Constant = Literal["factor", "shift", "rate"]
+
+SCALED_STEPS = 25  # steps of the fit
+SCALED_DAMPING = 1e-3  # of its first step, relative to the diagonal of the normal matrix
+SCALED_MOST_DAMPING = 1e4  # the fit ends when a step with more damping gains nothing
+SCALED_LEAST_GAIN = 1e-4  # relative: a smaller gain of a step ends the fit
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,10 @@ def projected(
 def _projected(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, roots: Array | None
 ) -> tuple[Sequence[Scaled], Array, float]:
-    settings = SEARCH.get().closed_forms
-    damping = settings.scaled_damping
+    damping = SCALED_DAMPING
     coefficients, residuals, basis = _solved(terms, x, y, beside, roots)
     error = float(residuals @ residuals)
-    for _ in range(settings.scaled_steps if any(term.free for term in terms) else 0):
+    for _ in range(SCALED_STEPS if any(term.free for term in terms) else 0):
         slopes = _slopes(terms, x, coefficients[beside.shape[1] :])
         slopes = slopes if roots is None else slopes * roots
         slopes = slopes - basis @ (basis.T @ slopes)
@@ -69,9 +72,9 @@ def _projected(
             gained = error - size
             terms, coefficients, residuals, basis, error = moved, found, left, other, size
             damping = max(damping / 10, 1e-12)
-            if gained < settings.scaled_least_gain * error:
+            if gained < SCALED_LEAST_GAIN * error:
                 break
-        elif damping > settings.scaled_most_damping:
+        elif damping > SCALED_MOST_DAMPING:
             break
         else:
             damping *= 10

@@ -11,10 +11,17 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.search.regression.term_sums import TERM_ROWS
 from kanserve.search.regression.variable_projection import Scaled
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+WAVE_SHARE = 0.3  # share of the variance that a wave on the grid must explain before its frequencies are fitted
+BILINEAR_WAVES = 20  # frequencies of either sign, of each part of a bilinear form
+SCALED_WAVES = 60  # frequencies of sines on the grid
+# Step of the frequencies, in radians over half of the input's range: a fit finds the phase from half a step.
+SCALED_WAVE_STEP = 0.5
+SCALED_CANDIDATES = 20  # terms alone, and pairs, whose constants are fitted
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,9 @@ def waves(x: Array, y: Array) -> Iterator[Wave]:
 
     The products of all frequencies of a pair of inputs are correlated with y by one multiplication of matrices.
     """
-    settings = SEARCH.get().closed_forms
-    some = np.linspace(0, len(x) - 1, min(2 * settings.term_rows, len(x))).astype(int)
+    some = np.linspace(0, len(x) - 1, min(2 * TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some] - y[some].mean()
-    frequencies = np.arange(1, settings.scaled_waves + 1) * settings.scaled_wave_step
+    frequencies = np.arange(1, SCALED_WAVES + 1) * SCALED_WAVE_STEP
     halves = np.maximum(np.ptp(x, axis=0) / 2, 1e-300)
     phases = [np.outer(column / half, frequencies) for column, half in zip(x.T, halves, strict=True)]
     tables = [np.concatenate([np.sin(phase), np.cos(phase)], axis=1) for phase in phases]
@@ -42,11 +48,11 @@ def waves(x: Array, y: Array) -> Iterator[Wave]:
     for i, j in combinations(range(x.shape[1]), 2):
         correlations = (tables[i] * y[:, None]).T @ tables[j]
         energies = (correlations**2).reshape(2, count, 2, count).sum(axis=(0, 2))
-        for k in np.argsort(-energies, axis=None)[: settings.scaled_candidates]:
+        for k in np.argsort(-energies, axis=None)[:SCALED_CANDIDATES]:
             share = 4 * float(energies.flat[k]) / (len(y) * max(float(y @ y), 1e-300))
-            if share > settings.wave_share:
+            if share > WAVE_SHARE:
                 ranked.append((-share, i, j, *divmod(int(k), count)))
-    for _, i, j, first, second in sorted(ranked)[: settings.scaled_candidates]:
+    for _, i, j, first, second in sorted(ranked)[:SCALED_CANDIDATES]:
         columns = np.column_stack(
             [tables[i][:, p] * tables[j][:, q] for p in (first, count + first) for q in (second, count + second)]
         )
@@ -76,10 +82,9 @@ class BilinearWave:
 
 def bilinear_waves(x: Array, y: Array) -> Iterator[BilinearWave]:
     """Sines of a bilinear form of two inputs, beside another bilinear form, that are close to y (N,)."""
-    settings = SEARCH.get().closed_forms
-    some = np.linspace(0, len(x) - 1, min(2 * settings.term_rows, len(x))).astype(int)
+    some = np.linspace(0, len(x) - 1, min(2 * TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some]
-    steps = np.arange(-settings.bilinear_waves, settings.bilinear_waves + 1) * settings.scaled_wave_step
+    steps = np.arange(-BILINEAR_WAVES, BILINEAR_WAVES + 1) * SCALED_WAVE_STEP
     middles = (x.max(axis=0) + x.min(axis=0)) / 2
     halves = np.maximum(np.ptp(x, axis=0) / 2, 1e-300)
     unit = (x - middles) / halves
@@ -91,12 +96,12 @@ def bilinear_waves(x: Array, y: Array) -> Iterator[BilinearWave]:
         across, along = np.exp(1j * np.outer(u, steps)), np.exp(1j * np.outer(v, steps))
         for rate in steps[steps >= 0]:  # a sine of minus the form is the same one
             energies = np.abs((across * (rest * np.exp(1j * rate * u * v))[:, None]).T @ along)
-            for k in np.argsort(-energies, axis=None)[: settings.scaled_candidates]:
+            for k in np.argsort(-energies, axis=None)[:SCALED_CANDIDATES]:
                 p, q = divmod(int(k), len(steps))
                 share = 2 * float(energies[p, q]) ** 2 / (len(y) * max(float(rest @ rest), 1e-300))
-                if share > settings.wave_share:
+                if share > WAVE_SHARE:
                     ranked.append((-share, i, j, float(rate), float(steps[p]), float(steps[q])))
-    for _, i, j, rate, along_u, along_v in sorted(ranked)[: settings.scaled_candidates]:
+    for _, i, j, rate, along_u, along_v in sorted(ranked)[:SCALED_CANDIDATES]:
         u, v = unit[:, i], unit[:, j]
         form = rate * u * v + along_u * u + along_v * v
         design = np.column_stack([np.ones(len(y)), x[:, i], x[:, j], x[:, i] * x[:, j], np.sin(form), np.cos(form)])

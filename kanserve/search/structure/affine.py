@@ -17,11 +17,24 @@ from kanserve.search.regression.interactions import along, four_point, weak
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.link_functions import IDENTITY, Link
 from kanserve.search.regression.sparse_polynomial import determined
-from kanserve.search.regression.surrogates import Surrogate, answer_units, sharpened, surrogates
-from kanserve.search.search_settings import SEARCH
+from kanserve.search.regression.surrogates import AFFINE_NO_WORSE_RATIO, Surrogate, answer_units, sharpened, surrogates
 from kanserve.search.structure.form_test import Block, Hypothesis, fitted, holds, of_input, of_size
 
 Array = NDArray[np.float64]
+
+LARGEST_EXPONENT = 20.0  # largest exponent with which exp(x) and exp(-x) of an input are tried
+# Relative size of rounding: a function that varies less is left out, and a smaller error counts as this.
+ROUNDING = 1e-9
+SHAPE_DISTANCE = 1e-5  # largest distance of a function from the shape along an input, as 1 - correlation
+# The same limit relative to the square of the surrogate's error; the larger limit counts.
+SHAPE_DISTANCE_PER_ERROR = 10.0
+PREFERENCE_RATIO = 2.0  # factor by which a function later in the table must be closer to be preferred
+# Error of P and Q, relative to that which the form's error means if it is the same in all of the box.
+ERROR_OF_PARTS = 3.0
+NEGLIGIBLE_CONSTANT = 1e-3  # root mean square, relative to link(y), below which a constant P counts as 0
+LARGEST_TOLERANCE = 1e-8  # problems whose law may be off by more than this are skipped: their values are not exact
+DEGREE = 20  # degree of P and Q in y = P(x_j) + g(x_i)*Q(x_j), where every function g is tried
+ERROR = 1e-11  # largest error of such a form, relative to the root mean square of y
 
 _OF_POSITIVE = ("sqrt", "log")
 _OF_NONZERO = ("reciprocal", "reciprocal square")
@@ -83,14 +96,13 @@ def affine_in_one_of_two(x: Array, y: Array) -> Iterator[AffineIn]:
     Each function is tried: two inputs that are quotients often leave corners of their box empty, where a surrogate
     cannot show how y depends on one of them. There P and Q are nearly dependent too, hence the factorization.
     """
-    settings = SEARCH.get().closed_forms
     size = root_mean_square(y)
     for i, name in product(range(2), INNER):
         with np.errstate(all="ignore"):
             inner = INNER[name](x[:, i])
         if not np.isfinite(inner).all() or not np.ptp(inner):
             continue
-        degree = min(settings.affine_degree, len(np.unique(x[:, 1 - i])) - 1)
+        degree = min(DEGREE, len(np.unique(x[:, 1 - i])) - 1)
         if not determined(2 * (degree + 1), len(y)):
             continue
         budget.count_fit()
@@ -98,13 +110,13 @@ def affine_in_one_of_two(x: Array, y: Array) -> Iterator[AffineIn]:
         factor, triangle = np.linalg.qr(np.concatenate([powers, powers * inner[:, None]], axis=1))
         values = factor.T @ y
         error = root_mean_square(y - factor @ values) / size
-        if error > settings.affine_error or not np.diag(triangle).all():
+        if error > ERROR or not np.diag(triangle).all():
             continue
         inverse = np.linalg.inv(triangle).reshape(2, powers.shape[1], -1)
         parts = [powers @ (part @ values) for part in inverse]
         doubts = [error * size * np.sqrt(len(y)) * root_mean_square(powers @ part) for part in inverse]
         errors = [float(doubt / (part.std() or size)) for doubt, part in zip(doubts, parts, strict=True)]
-        if max(errors) < settings.largest_tolerance:
+        if max(errors) < LARGEST_TOLERANCE:
             other, values = (1 - i,), np.stack(parts, axis=1)
             yield AffineIn(i, name, IDENTITY, other, other, values, error, (errors[0], errors[1]))
 
@@ -131,23 +143,21 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
     """The function that is most similar to a shape at the nodes; among equally similar ones, the simplest."""
-    settings = SEARCH.get()
     best, least = (
         None,
-        settings.affine_preference_ratio
-        * max(settings.affine_shape_distance, settings.affine_shape_distance_per_error * doubt),
+        PREFERENCE_RATIO * max(SHAPE_DISTANCE, SHAPE_DISTANCE_PER_ERROR * doubt),
     )
     low, high = float(values.min()), float(values.max())
     for name, function in INNER.items():
         if (name in _OF_POSITIVE and low <= 0) or (name in _OF_NONZERO and low <= 0 <= high):
             continue
-        if "exp" in name and max(-low, high) > settings.affine_largest_exponent:
+        if "exp" in name and max(-low, high) > LARGEST_EXPONENT:
             continue
         bent = function(nodes)
-        if not np.all(np.isfinite(bent)) or np.ptp(bent) <= settings.affine_rounding * np.abs(bent).max():
+        if not np.all(np.isfinite(bent)) or np.ptp(bent) <= ROUNDING * np.abs(bent).max():
             continue
         distance = 1 - abs(float(np.corrcoef(bent, shape)[0, 1]))
-        if distance < least / settings.affine_preference_ratio:
+        if distance < least / PREFERENCE_RATIO:
             best, least = name, max(distance, doubt, 1e-15)
     return best
 
@@ -197,7 +207,7 @@ class _Question:
     def errors(self, error: float, parts: Array) -> tuple[float, float]:
         """The errors of P and Q: the line's slope is as exact as `inner` varies, its level is where `inner` is 0."""
         size, deviation = root_mean_square(self.full.link.forward(self.y)), float(self.inner.std())
-        slope = SEARCH.get().affine_error_of_parts * error * size / deviation
+        slope = ERROR_OF_PARTS * error * size / deviation
         level = slope * root_mean_square(self.inner)
         deviations = [float(values.std()) or size for values in parts.T]
         return max(error, level / deviations[0]), max(error, slope / deviations[1])
@@ -207,7 +217,6 @@ def _narrowed(
     question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
 ) -> AffineIn | None:
     """P and Q on the inputs that they need: each input is dropped if the fit is no worse without. None if P is 0."""
-    settings = SEARCH.get()
     full, terms = question.full, form.design.shape[1]
     p_inputs = others
     for which in ("Q", "P"):
@@ -216,10 +225,10 @@ def _narrowed(
             if fewer == (p_inputs, q_inputs) or not fewer[1]:
                 continue
             leaner = question.form(*fewer, terms)
-            worst = settings.affine_no_worse_ratio * max(form.error, settings.affine_rounding)
+            worst = AFFINE_NO_WORSE_RATIO * max(form.error, ROUNDING)
             if leaner.error < worst and holds(leaner, full.error, question.missing(*fewer)):
                 (p_inputs, q_inputs), form = fewer, leaner
-    if not p_inputs and root_mean_square(form.values(0)) < settings.affine_negligible_constant * root_mean_square(
+    if not p_inputs and root_mean_square(form.values(0)) < NEGLIGIBLE_CONSTANT * root_mean_square(
         full.link.forward(question.y)
     ):
         return None

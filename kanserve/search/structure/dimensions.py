@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from kanserve.errors import InputError
 from kanserve.search.regression import budget
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import powered
 
 Array = NDArray[np.float64]
 Dimension = tuple[Fraction, ...]
+
+MOST_SCALES = 4  # number of products of powers in the output's unit to try, at most, the simplest first
 """Exponents of metre, kilogram, second, ampere, kelvin, mole, candela."""
 
 _BASE = ("m", "kg", "s", "A", "K", "mol", "cd")
@@ -169,7 +170,7 @@ def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple
             if powers is not None:
                 found.append(_placed(count, subset, powers))
         if found:
-            return tuple(sorted(dict.fromkeys(found), key=_cost)[: SEARCH.get().dimensions_most_scales])
+            return tuple(sorted(dict.fromkeys(found), key=_cost)[:MOST_SCALES])
     return ()
 
 

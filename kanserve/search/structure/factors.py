@@ -13,10 +13,29 @@ from kanserve.search.regression.bases import coordinate
 from kanserve.search.regression.least_squares import fit, lack_of_fit, root_mean_square
 from kanserve.search.regression.link_functions import IDENTITY
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
-from kanserve.search.search_settings import SEARCH
-from kanserve.search.structure.form_test import Block, Hypothesis, fitted, holds, of_input, plausible
+from kanserve.search.structure.form_test import (
+    FORM_TEST_LARGEST_ERROR,
+    Block,
+    Hypothesis,
+    fitted,
+    holds,
+    of_input,
+    plausible,
+)
 
 Array = NDArray[np.float64]
+
+LARGEST_POWER = 6.5  # upper bound of |p| for a power x^p that is a factor
+LEAST_POWER = 0.1  # lower bound of |p| for a power x^p that is a factor
+FACTORS_SNAP_STANDARD_ERRORS = 4.0  # standard errors within which a power is rounded to a simple fraction
+SNAP_DISTANCE = 1.5e-2  # distance within which a power of one input is rounded in any case, if the form still holds
+FACTORS_LARGEST_ERROR = 0.3  # relative error above which a power law, or the estimate of one power, is rejected
+POWER_LAW_ROUNDING = 1e-9  # distance from a number with few digits up to which an exponent equals it in any case
+REFINEMENT_TERMS = 80  # terms, at most, of the fits by which a power is refined
+ROUNDING = 1e-11  # relative error below which there is no structure left to test
+POWER_LAW_DIGITS = 3  # decimals of an exponent, at most, to which it is rounded within its error
+# Distance from such a number over that between two of them, at most: a larger one may be by chance.
+POWER_LAW_CHANCE = 0.05
 
 _DENOMINATORS = (1, 2, 3, 4)
 
@@ -55,8 +74,7 @@ def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> 
 
 def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
     """The input whose removal matters least, if it does not matter significantly."""
-    settings = SEARCH.get()
-    if full.error > settings.form_test_largest_error:
+    if full.error > FORM_TEST_LARGEST_ERROR:
         return None
     needs = []
     targets, units = full.link.forward(y), answer_units(full.link, y)
@@ -66,7 +84,7 @@ def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
         design = every[:, full.basis.indices[:, i] == 0]
         reduced = fit(design, targets[:, None])
         error = root_mean_square(reduced.left_out[:, 0] * units)
-        if error < settings.factors_rounding:
+        if error < ROUNDING:
             needs.append((0.0, i))
         elif plausible(error, full.error):
             missing = of_input(x, full.coordinates, i, others)
@@ -79,7 +97,7 @@ def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
 
 def _missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
     """Whether input i explains some of the residuals of the fit by the kept inputs."""
-    if full.error < SEARCH.get().factors_rounding:
+    if full.error < ROUNDING:
         return False
     columns = [*kept, i]
     design = full.basis.design(x[:, list(kept)])
@@ -119,7 +137,6 @@ def powered(values: Array, power: float) -> Array:
 
 def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[tuple[int, float]]:
     """Powers from x·dy/dx = p·y, best supported first."""
-    settings = SEARCH.get()
     slopes = full.linked_gradient(x)
     answers = full.linked(x)
     size = float(answers @ answers)
@@ -128,9 +145,9 @@ def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[t
         scaled = x[:, i] * slopes[:, i]
         power = float(scaled @ answers) / size
         spread = root_mean_square(scaled - power * answers) / np.sqrt(size / len(y))
-        if settings.factors_least_power < abs(power) < settings.factors_largest_power and spread < max(
-            settings.factors_largest_error, 30 * full.error
-        ) * max(1, abs(power)):
+        if LEAST_POWER < abs(power) < LARGEST_POWER and spread < max(FACTORS_LARGEST_ERROR, 30 * full.error) * max(
+            1, abs(power)
+        ):
             guesses.append((spread, i, power))
     return [(i, power) for _, i, power in sorted(guesses)]
 
@@ -138,7 +155,6 @@ def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[t
 def _with_power(
     x: Array, y: Array, full: Surrogate, weight: Array, i: int, power: float, others: Sequence[int]
 ) -> PowerFactor | None:
-    settings = SEARCH.get()
     signed = x[:, i].min() < 0 < x[:, i].max()
     if signed:
         power = float(round(power))
@@ -154,7 +170,7 @@ def _with_power(
         return fitted(x, y, [Block(tuple(others), coordinates, joint)], units, most)
 
     for candidate in (power,) if signed else _refined(x[:, i], power, form_of):
-        if settings.factors_least_power < abs(candidate) < settings.factors_largest_power:
+        if LEAST_POWER < abs(candidate) < LARGEST_POWER:
             form = form_of(candidate, len(y))
             missing = of_input(x, full.coordinates, i, others) * (weight * powered(x[:, i], candidate))[:, None]
             if holds(form, full.error, missing):
@@ -164,11 +180,10 @@ def _with_power(
 
 def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypothesis]) -> tuple[float, ...]:
     """The simple number that the power may be, then the power itself, by Gauss-Newton."""
-    settings = SEARCH.get()
     logarithms = np.log(np.maximum(np.abs(values), 1e-300))
     spread = 0.0
     for _ in range(5):
-        form = form_of(power, settings.factors_refinement_terms)
+        form = form_of(power, REFINEMENT_TERMS)
         trend = logarithms * (form.design @ form.fit.coefficients[:, 0])
         joint = fit(np.concatenate([form.design, trend[:, None]], axis=1), form.residuals[:, None])
         step = float(joint.coefficients[-1, 0])
@@ -186,8 +201,8 @@ def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypoth
             (
                 snapped(
                     power,
-                    max(settings.factors_snap_standard_errors * spread, settings.factors_snap_distance),
-                    settings.factors_snap_standard_errors * spread + settings.closed_forms.power_law_rounding,
+                    max(FACTORS_SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
+                    FACTORS_SNAP_STANDARD_ERRORS * spread + POWER_LAW_ROUNDING,
                 ),
                 power,
             )
@@ -201,15 +216,14 @@ def snapped(value: float, tolerance: float, sharp: float = 0.0) -> float:
     `sharp`: the distance within which longer numbers are taken, if so few are that near that it is not by chance: 0.7,
     2/7, 0.425.
     """
-    settings = SEARCH.get().closed_forms
     for denominator in _DENOMINATORS:
         candidate = round(value * denominator) / denominator
         if abs(candidate - value) <= min(tolerance, 0.2 / denominator):
             return candidate
     fraction = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)
-    longer = [(round(value, digits), 10.0**-digits) for digits in range(1, settings.power_law_digits + 1)]
+    longer = [(round(value, digits), 10.0**-digits) for digits in range(1, POWER_LAW_DIGITS + 1)]
     longer.insert(1, (float(fraction), 1 / fraction.denominator**2))
     for candidate, step in longer:
-        if abs(candidate - value) <= min(sharp, settings.power_law_chance * step):
+        if abs(candidate - value) <= min(sharp, POWER_LAW_CHANCE * step):
             return candidate
     return value

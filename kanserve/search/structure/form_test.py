@@ -16,10 +16,19 @@ from kanserve.search.regression.bases import (
     total_degree,
 )
 from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit
-from kanserve.search.regression.surrogates import most_terms
-from kanserve.search.search_settings import SEARCH
+from kanserve.search.regression.surrogates import SURROGATES_EXACT_ERROR, most_terms
 
 Array = NDArray[np.float64]
+
+AS_GOOD_RATIO = 1.3  # largest error of a form, relative to the full surrogate's; a larger one refutes it
+NOISE_ERROR = 1e-3  # relative error above which noise may hide a difference, so NOISE_RATIO applies
+NOISE_RATIO = 1.05  # largest error of a form, relative to the full surrogate's, where noise may hide a difference
+# Error relative to the full surrogate's, below which residuals may be structured, as smooth errors are.
+MUCH_BETTER_RATIO = 0.2
+STRUCTURE_LIMIT = 5.0  # lack of fit allowed below that error, where 1 is the 4-sigma limit of chance
+FORM_TEST_LARGEST_ERROR = 0.15  # relative error above which a fit is too inaccurate to test a form
+NEGLIGIBLE_ERROR = 1e-6  # relative error up to which a form is always accepted
+DEGREE = 5  # degree of the polynomial in an input that a form leaves out, in the test whether it is missing
 
 _BUDGETS = (8, 20, 40, 80, 130, 220)  # terms of all blocks together, tried in this order
 
@@ -66,7 +75,6 @@ class Hypothesis:
 
 def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most: int | None = None) -> Hypothesis:
     """The form with the best number of terms by leave-one-out; `units` (N,) convert errors of targets to those of y."""
-    settings = SEARCH.get()
     limit = min(most or len(x), most_terms(len(x)))
     best: Hypothesis | None = None
     idle = 0
@@ -74,7 +82,7 @@ def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most
         step = of_size(x, targets, blocks, units, budget)
         idle = 0 if best is None or step.error < 0.9 * best.error else idle + 1
         best = step if best is None or step.error < best.error else best
-        if best.error < settings.surrogates_exact_error or (idle > 1 and best.error < settings.form_test_largest_error):
+        if best.error < SURROGATES_EXACT_ERROR or (idle > 1 and best.error < FORM_TEST_LARGEST_ERROR):
             break
     assert best is not None
     return best
@@ -87,25 +95,24 @@ def holds(form: Hypothesis, full_error: float, missing: Array) -> bool:
 
 def unrefuted(error: float, residuals: Array, design: Array, full_error: float, missing: Array) -> bool:
     """As `holds`, for any fit."""
-    settings = SEARCH.get()
-    if error < settings.form_test_negligible_error:
+    if error < NEGLIGIBLE_ERROR:
         return True
-    if error > settings.form_test_as_good_ratio * full_error or error > settings.form_test_largest_error:
+    if error > AS_GOOD_RATIO * full_error or error > FORM_TEST_LARGEST_ERROR:
         return False
-    if error > settings.form_test_noise_error and error > settings.form_test_noise_ratio * full_error:
+    if error > NOISE_ERROR and error > NOISE_RATIO * full_error:
         return False
-    limit = settings.form_test_structure_limit if error < settings.form_test_much_better_ratio * full_error else 1.0
+    limit = STRUCTURE_LIMIT if error < MUCH_BETTER_RATIO * full_error else 1.0
     return lack_of_fit(residuals, design, missing) < limit
 
 
 def plausible(error: float, full_error: float) -> bool:
     """A quick first test: whether an error is not far above the full surrogate's."""
-    return error < 3 * max(full_error, SEARCH.get().form_test_negligible_error)
+    return error < 3 * max(full_error, NEGLIGIBLE_ERROR)
 
 
 def of_input(x: Array, coordinates: Sequence[Coordinate], i: int, others: Sequence[int]) -> Array:
     """Columns that test whether input i is missing: its powers, and its products with the others, (N, m)."""
-    own = chebyshev(coordinates[i].of(x[:, i]), SEARCH.get().form_test_degree)
+    own = chebyshev(coordinates[i].of(x[:, i]), DEGREE)
     crossed = [own[:, 1] * coordinates[j].of(x[:, j]) for j in others]
     return np.stack([*own[:, 1:].T, *crossed], axis=1)
 
@@ -131,7 +138,7 @@ def budgets(rows: int, most: int | None = None) -> list[int]:
 def of_size(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budget: int) -> Hypothesis:
     """The form with about `budget` terms in all: total degrees, or also crosses if a block has three inputs or more."""
     forms = [_form(x, targets, blocks, units, budget, False)]
-    if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > SEARCH.get().surrogates_exact_error:
+    if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > SURROGATES_EXACT_ERROR:
         forms.append(_form(x, targets, blocks, units, budget, True))
     return min(forms, key=lambda form: form.error)
 

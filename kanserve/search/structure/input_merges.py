@@ -18,13 +18,33 @@ from kanserve.search.regression.bases import Basis, Indices, coordinate, has_log
 from kanserve.search.regression.interactions import interior
 from kanserve.search.regression.least_squares import fit, root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.factors import powered, snapped
-from kanserve.search.structure.form_test import of_input, unrefuted
+from kanserve.search.structure.form_test import FORM_TEST_LARGEST_ERROR, of_input, unrefuted
 from kanserve.search.structure.separation import candidates
 
 Array = NDArray[np.float64]
 Kind = Literal["sum", "product", "general"]
+
+LARGEST_ANGLE = 0.3  # largest angle between the gradients of y and z (`_angle`) with which z is tried
+EXACT_ANGLE = 0.03  # that angle for an exact surrogate
+ANGLE_PER_ERROR = 6.0  # added to it for each unit of the surrogate's relative error
+# Least gradient by an input that is merged, relative to the largest; inputs in standard deviations.
+LEAST_GRADIENT = 1e-3
+MOST_REFUTED = 3  # refuted guesses of a kind, after which the rest are not tried
+SUM_DEGREE = 5  # degree of p and q in z = p(x_i) + q(x_j)
+TOTAL_DEGREE = 3  # total degree of another z of two inputs; one less for three inputs
+# Relative error of a surrogate above which its gradient is useless, and merges are tried without it.
+UNGUIDED_ERROR = 0.1
+UNGUIDED_RATIO = 0.3  # largest error of a merge that is tried without a gradient, relative to the error before
+MOST_UNGUIDED_INPUTS = 4  # most inputs for which merges are tried without a gradient: 4 have up to 24 such merges
+GAUSS_NEWTON_STEPS = 4  # Gauss-Newton steps of the coefficients of z
+HOPELESS_ERROR_RATIO = 100.0  # error, relative to the full surrogate's, above which z is not refined
+ROUNDING = 1e-9  # relative error below which z is not refined; also the lower bound of the surrogate's error there
+SNAP_STANDARD_ERRORS = 4.0  # standard errors within which beta is rounded to a simple fraction
+SNAP_DISTANCE = 1.5e-2  # distance within which beta is rounded in any case, if the fit is no worse for it
+NO_WORSE_RATIO = 1.1  # a rounded beta is kept if the error stays below this times the error before
+LEAST_POWER = 0.1  # lower bound of |beta| in z = x_i·x_j^beta
+LARGEST_POWER = 8.0  # upper bound of |beta| in z = x_i·x_j^beta
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +75,11 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
 
     `known`: surrogates of the rows, to save time.
     """
-    settings = SEARCH.get()
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
     found: dict[tuple[int, ...], Merge] = {}
-    if ranked[0].error > settings.input_merges_unguided_error:
+    if ranked[0].error > UNGUIDED_ERROR:
         for guess in _blind(x):
             merge = None if _follows(guess, found) else _unguided(x, y, ranked, guess)
             if merge is not None:
@@ -69,7 +88,7 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
         for guesses in _guesses(x, full):
             refuted = 0
             for guess in guesses:
-                if refuted < settings.input_merges_most_refuted and not _follows(guess, found):
+                if refuted < MOST_REFUTED and not _follows(guess, found):
                     merge = _settled(x, y, full, guess)
                     refuted += merge is None
                     if merge is not None:
@@ -107,16 +126,15 @@ class _Guess:
 
 def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
     """Sums and products, sorted by the angle of their gradient to that of y; and separately the general ones."""
-    settings = SEARCH.get()
     slopes = full.linked_gradient(x)
     limit = min(
-        settings.input_merges_largest_angle,
-        settings.input_merges_exact_angle + settings.input_merges_angle_per_error * full.error,
+        LARGEST_ANGLE,
+        EXACT_ANGLE + ANGLE_PER_ERROR * full.error,
     )
     felt = np.sqrt(np.mean((slopes * x.std(axis=0)) ** 2, axis=0))
     inner = interior(x, full)
-    alive = [i for i in range(x.shape[1]) if felt[i] > settings.input_merges_least_gradient * felt.max()]
-    if full.error > settings.input_merges_unguided_error:
+    alive = [i for i in range(x.shape[1]) if felt[i] > LEAST_GRADIENT * felt.max()]
+    if full.error > UNGUIDED_ERROR:
         return []
     simple, general = [], []
     for i, j in combinations(alive, 2):
@@ -139,9 +157,7 @@ def _blind(x: Array) -> list[_Guess]:
     A law with several periods often becomes simple in fewer inputs: cos(k·x - w·t).
     """
     found = []
-    for i, j in combinations(
-        range(x.shape[1]) if x.shape[1] <= SEARCH.get().input_merges_most_unguided_inputs else (), 2
-    ):
+    for i, j in combinations(range(x.shape[1]) if x.shape[1] <= MOST_UNGUIDED_INPUTS else (), 2):
         first, second = x[:, i], x[:, j]
         for sign in (-1.0, 1.0):
             at = _sum_of(first, second)
@@ -153,11 +169,10 @@ def _blind(x: Array) -> list[_Guess]:
 
 def _unguided(x: Array, y: Array, ranked: Sequence[Surrogate], guess: _Guess) -> Merge | None:
     """The merge with the best link for the merged inputs, which surrogates without the merge cannot show."""
-    settings = SEARCH.get()
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     merged = np.concatenate([guess.at(guess.start)[0][:, None], x[:, others]], axis=1)
     best = surrogates(merged, y, links=[surrogate.link for surrogate in ranked])[0]
-    if best.error > min(settings.input_merges_unguided_ratio * ranked[0].error, settings.form_test_largest_error):
+    if best.error > min(UNGUIDED_RATIO * ranked[0].error, FORM_TEST_LARGEST_ERROR):
         return None
     return _settled(x, y, next(surrogate for surrogate in ranked if surrogate.link.name == best.link.name), guess)
 
@@ -177,16 +192,13 @@ def _product_of(first: Array, second: Array) -> Callable[[Array], tuple[Array, A
 
 
 def _simple(x: Array, slopes: Array, inner: NDArray[np.bool_], i: int, j: int) -> list[_Guess]:
-    settings = SEARCH.get()
     first, second = x[:, i], x[:, j]
     angle, ratio = _angle(slopes[inner, i], slopes[inner, j])
     found = [_Guess((i, j), "sum", angle, np.array([ratio]), _sum_of(first, second))]
     angle, ratio = _angle((slopes[:, i] * first)[inner], (slopes[:, j] * second)[inner])
     signed = second.min() <= 0 <= second.max()
     power = float(round(ratio)) if signed else ratio
-    if settings.input_merges_least_power < abs(power) < settings.input_merges_largest_power and (
-        power > 0 or not signed
-    ):
+    if LEAST_POWER < abs(power) < LARGEST_POWER and (power > 0 or not signed):
         found.append(_Guess((i, j), "product", angle, np.array([power]), _product_of(first, second), not signed))
     return found
 
@@ -228,14 +240,9 @@ def _general(
 
 def _terms(inputs: int, additive: bool) -> Indices:
     """The index set of z, without the constant."""
-    settings = SEARCH.get()
     if additive:
-        return separate(
-            [(k,) for k in range(inputs)], inputs, [total_degree(1, settings.input_merges_sum_degree)] * inputs
-        )[1:]
-    return total_degree(
-        inputs, settings.input_merges_total_degree if inputs == 2 else settings.input_merges_total_degree - 1
-    )[1:]
+        return separate([(k,) for k in range(inputs)], inputs, [total_degree(1, SUM_DEGREE)] * inputs)[1:]
+    return total_degree(inputs, TOTAL_DEGREE if inputs == 2 else TOTAL_DEGREE - 1)[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,16 +258,12 @@ class _Trial:
 
 def _settled(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
     """z and F fitted together, if the rows do not refute the result."""
-    settings = SEARCH.get()
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     coefficients = guess.start
     best = _trial(x, y, full, guess, coefficients, others, None)
     spread = 0.0
-    for _ in range(settings.input_merges_gauss_newton_steps if guess.refinable else 0):
-        if (
-            best.error > settings.input_merges_hopeless_error_ratio * max(full.error, settings.input_merges_rounding)
-            or best.error < settings.input_merges_rounding
-        ):
+    for _ in range(GAUSS_NEWTON_STEPS if guess.refinable else 0):
+        if best.error > HOPELESS_ERROR_RATIO * max(full.error, ROUNDING) or best.error < ROUNDING:
             break
         step, spread = _step(best, guess.at(coefficients)[1])
         trial = _trial(x, y, full, guess, coefficients + step, others, best.surrogate)
@@ -291,7 +294,6 @@ def _fresh(
     spread: float,
 ) -> tuple[_Trial, Array]:
     """The surrogate chosen again for the final z, with beta rounded to a simple number within its standard errors."""
-    settings = SEARCH.get()
     again = _trial(x, y, full, guess, coefficients, others, None)
     best = again if again.error < best.error else best
     if guess.kind == "general":
@@ -300,16 +302,14 @@ def _fresh(
         [
             snapped(
                 float(coefficients[0]),
-                max(settings.input_merges_snap_standard_errors * spread, settings.input_merges_snap_distance),
+                max(SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
             )
         ]
     )
     if simple[0] == coefficients[0]:
         return best, coefficients
     rounded = _trial(x, y, full, guess, simple, others, None)
-    return (
-        (rounded, simple) if rounded.error < settings.input_merges_no_worse_ratio * best.error else (best, coefficients)
-    )
+    return (rounded, simple) if rounded.error < NO_WORSE_RATIO * best.error else (best, coefficients)
 
 
 def _trial(

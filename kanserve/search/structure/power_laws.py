@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 
 from kanserve.network.powers import takes_negative
 from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit, root_mean_square
-from kanserve.search.search_settings import SEARCH
-from kanserve.search.structure.factors import powered, snapped
+from kanserve.search.structure.factors import (
+    FACTORS_LARGEST_ERROR,
+    FACTORS_SNAP_STANDARD_ERRORS,
+    POWER_LAW_ROUNDING,
+    powered,
+    snapped,
+)
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+# Distance within which the powers of a power law of all inputs are rounded in any case.
+FACTORS_POWER_LAW_SNAP_DISTANCE = 1e-3
+FACTORS_EXACT_ERROR = 1e-9  # relative error below which a power law is exact and is not tested further
+POWER_LAW_ROWS = 0.5  # share of the rows, at least, on which no input and no output is 0, so that they have logarithms
+POWER_LAW_ZERO_ERRORS = 5.0  # residual of a row with a 0, at most, in standard deviations of those of the other rows
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,6 @@ def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
 
 def times_exponential(x: Array, y: Array) -> PowerLaw | None:
     """y as powers of the inputs times an exponential, if it is exactly one; None without any rate that matters."""
-    settings = SEARCH.get()
     usable = _with_logarithms(x, y)
     if usable is None or (x.min(axis=0) < 0).any():
         return None
@@ -56,7 +66,7 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
     if found is None or len(found[0].coefficients) != 1 + 2 * inputs:
         return None
     values, deviations = found[0].coefficients[1:, 0], found[2]
-    negligible = np.abs(values) <= settings.closed_forms.power_law_rounding
+    negligible = np.abs(values) <= POWER_LAW_ROUNDING
     values = np.where(negligible, 0.0, values)
     if negligible[inputs:].all():
         return None
@@ -67,7 +77,7 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
         product = _product(x, powers) * np.exp(x @ rates)
         scale = float(product @ y / (product @ product))
         error = root_mean_square(y - scale * product)
-    if not error < settings.closed_forms.power_law_rounding * root_mean_square(y):
+    if not error < POWER_LAW_ROUNDING * root_mean_square(y):
         return None
     return PowerLaw(_without_rounding(scale), tuple(powers), tuple(_without_rounding(rate) for rate in rates.tolist()))
 
@@ -80,7 +90,7 @@ def _without_rounding(value: float) -> float:
 def _with_logarithms(x: Array, y: Array) -> Mask | None:
     """The rows without a 0; None if they are too few."""
     usable: Mask = (x != 0).all(axis=1) & (y != 0)
-    return usable if usable.mean() >= SEARCH.get().closed_forms.power_law_rows else None
+    return usable if usable.mean() >= POWER_LAW_ROWS else None
 
 
 def _fitted(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
@@ -89,7 +99,7 @@ def _fitted(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
     varying: Mask = terms.max(axis=0) > terms.min(axis=0)
     design = np.concatenate([np.ones((len(y), 1)), terms[:, varying]], axis=1) * weight[:, None]
     log_fit = fit(design, (np.log(np.abs(y)) * weight)[:, None])
-    if root_mean_square(log_fit.left_out[:, 0]) > SEARCH.get().factors_largest_error:
+    if root_mean_square(log_fit.left_out[:, 0]) > FACTORS_LARGEST_ERROR:
         return None
     freedom = max(1, len(y) - design.shape[1])
     variance = float(log_fit.residuals[:, 0] @ log_fit.residuals[:, 0]) / freedom
@@ -97,11 +107,8 @@ def _fitted(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
 
 
 def _snapped(value: float, deviation: float) -> float:
-    settings = SEARCH.get()
-    error = settings.factors_snap_standard_errors * deviation
-    return snapped(
-        value, max(error, settings.factors_power_law_snap_distance), error + settings.closed_forms.power_law_rounding
-    )
+    error = FACTORS_SNAP_STANDARD_ERRORS * deviation
+    return snapped(value, max(error, FACTORS_POWER_LAW_SNAP_DISTANCE), error + POWER_LAW_ROUNDING)
 
 
 def _product(x: Array, powers: Array | list[float]) -> Array:
@@ -111,7 +118,6 @@ def _product(x: Array, powers: Array | list[float]) -> Array:
 
 def _checked(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tuple[float, ...]] | None:
     """The law if it holds on all rows."""
-    settings = SEARCH.get()
     if not all(takes_negative(float(power)) for power in powers[x.min(axis=0) < 0]):
         return None
     with np.errstate(all="ignore"):
@@ -120,11 +126,11 @@ def _checked(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tu
         residuals = y - coefficient * product
         error = root_mean_square(residuals)
     found = coefficient, tuple(float(power) for power in powers)
-    if error < settings.factors_exact_error * root_mean_square(y):
+    if error < FACTORS_EXACT_ERROR * root_mean_square(y):
         return found
-    if not error <= settings.factors_largest_error * root_mean_square(y):
+    if not error <= FACTORS_LARGEST_ERROR * root_mean_square(y):
         return None
-    largest = settings.closed_forms.power_law_zero_errors * root_mean_square(residuals[usable])
+    largest = POWER_LAW_ZERO_ERRORS * root_mean_square(residuals[usable])
     if np.abs(residuals[~usable]).max(initial=0.0) > largest:
         return None
     logarithms = np.log(np.abs(x[usable]))

@@ -16,11 +16,20 @@ from kanserve.search.regression.bases import coordinate, has_logarithm
 from kanserve.search.regression.interactions import interior
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.dimensions import Dimensionless, groups_of, scales_of
 from kanserve.search.structure.form_test import Block, across, fitted, holds
 
 Array = NDArray[np.float64]
+
+LARGEST_RESIDUAL = 0.1  # largest residual of a null vector, relative to y; above it, there is no such symmetry
+EXACT_RESIDUAL = 1e-3  # that residual for an exact surrogate
+# Added to it for each unit of the surrogate's error, whose gradient is less accurate than its value.
+RESIDUAL_PER_ERROR = 6.0
+MOST_FORMS = 2  # number of ways to write one symmetry that are kept, at most, those of least error
+LARGEST_DENOMINATOR = 4  # largest denominator of the fractions to which powers are rounded
+LARGEST_POWER = 8  # largest power, in size, of a symmetry
+# Largest distance of a power from its fraction; also the smallest pivot when null vectors are solved.
+ROUNDING_DISTANCE = 0.04
 
 _POWERS = {"log": 0.0, "identity": 1.0, "square": 2.0, "sqrt": 0.5, "reciprocal": -1.0, "reciprocal square": -2.0}
 
@@ -43,7 +52,6 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
 
     `known`: surrogates of the rows, to save time.
     """
-    settings = SEARCH.get()
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -52,14 +60,14 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
         return ()
     sizes, vectors = _null(x, y, plain)
     limit = min(
-        settings.scaling_largest_residual,
-        settings.scaling_exact_residual + settings.scaling_residual_per_error * plain.error,
+        LARGEST_RESIDUAL,
+        EXACT_RESIDUAL + RESIDUAL_PER_ERROR * plain.error,
     )
     for count in range(min(int(np.sum(sizes < limit)), x.shape[1] - 1), 0, -1):
         dimensions = _simple(vectors[:, :count])
         found = _verified(x, y, plain, dimensions) if dimensions is not None else []
         if found:
-            return tuple(sorted(found, key=lambda scaling: scaling.error)[: settings.scaling_most_forms])
+            return tuple(sorted(found, key=lambda scaling: scaling.error)[:MOST_FORMS])
     return ()
 
 
@@ -79,13 +87,12 @@ def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
 
 def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
     """A basis of the null vectors in fractions: the exponents of each input, and of -y; None if they are not simple."""
-    settings = SEARCH.get()
     rows = vectors.T.copy()
     pivots: list[int] = []
     for k in range(len(rows)):
         free = [c for c in range(rows.shape[1] - 1) if c not in pivots]
         r, c = max(((r, c) for r in range(k, len(rows)) for c in free), key=lambda at: abs(rows[at]))
-        if abs(rows[r, c]) < settings.scaling_rounding_distance:
+        if abs(rows[r, c]) < ROUNDING_DISTANCE:
             return None
         rows[[k, r]] = rows[[r, k]]
         rows[k] /= rows[k, c]
@@ -93,14 +100,8 @@ def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
             if number != k:
                 rows[number] -= rows[number, c] * rows[k]
         pivots.append(c)
-    simple = [
-        [Fraction(float(value)).limit_denominator(settings.scaling_largest_denominator) for value in row]
-        for row in rows
-    ]
-    if (
-        np.abs(np.array(simple, np.float64) - rows).max() > settings.scaling_rounding_distance
-        or np.abs(rows).max() > settings.scaling_largest_power
-    ):
+    simple = [[Fraction(float(value)).limit_denominator(LARGEST_DENOMINATOR) for value in row] for row in rows]
+    if np.abs(np.array(simple, np.float64) - rows).max() > ROUNDING_DISTANCE or np.abs(rows).max() > LARGEST_POWER:
         return None
     return list(zip(*simple, strict=True))
 

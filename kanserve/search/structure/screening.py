@@ -12,9 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.surrogates import surrogates
-from kanserve.search.search_settings import SEARCH
 
 Array = NDArray[np.float64]
+
+FEWEST_INPUTS = 4  # inputs up to which all are kept: the decomposition finds idle ones itself, and surer
+LONE_DEGREE = 8  # degree of the polynomials of each input alone
+DEGREE = 3  # degree of those whose products with others are tried
+DEVIATIONS = 5.0  # deviations from chance at which an input matters
+PAIR_DEVIATIONS = 1.0  # added to them for a pair of inputs, of which there are many more
+MOST_INPUTS = 12  # inputs that are kept before others are tried on what a polynomial in them leaves, at most
+DEPENDENT_ERROR = 1e-9  # what is left of a column that follows from others, relative to it, at most
 
 
 def independent_columns(x: Array) -> tuple[int, ...]:
@@ -31,7 +38,6 @@ def independent_columns(x: Array) -> tuple[int, ...]:
 
 def _independent(centred: Array) -> list[int]:
     """Gram-Schmidt, twice for rounding: the columns of which something is left beside the earlier ones."""
-    settings = SEARCH.get().screening
     basis = np.zeros((len(centred), 0))
     kept: list[int] = []
     for i, column in enumerate(centred.T):
@@ -43,7 +49,7 @@ def _independent(centred: Array) -> list[int]:
             continue
         rest = column - basis @ (basis.T @ column)
         rest = rest - basis @ (basis.T @ rest)
-        if np.linalg.norm(rest) > settings.dependent_error * size:
+        if np.linalg.norm(rest) > DEPENDENT_ERROR * size:
             kept.append(i)
             basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
     return kept
@@ -54,21 +60,21 @@ def influential(x: Array, y: Array) -> tuple[int, ...]:
 
     All of them if there are few, or none is found.
     """
-    settings, inputs = SEARCH.get().screening, x.shape[1]
-    if inputs <= settings.fewest_inputs:
+    inputs = x.shape[1]
+    if inputs <= FEWEST_INPUTS:
         return tuple(range(inputs))
-    lone, count = _legendre(x, settings.lone_degree), len(x)  # (N, d, degree)
+    lone, count = _legendre(x, LONE_DEGREE), len(x)  # (N, d, degree)
     score = np.zeros(inputs)
     for target in (_scores(y), _scores(np.abs(y - np.median(y)))):
         alone = (lone.reshape(count, -1).T @ target).reshape(inputs, -1) ** 2 / count
-        score = np.maximum(score, _excess(alone.sum(axis=1), settings.lone_degree))
-    kept = [int(i) for i in np.flatnonzero(score > settings.deviations)]
-    features = lone[:, :, : settings.degree]
+        score = np.maximum(score, _excess(alone.sum(axis=1), LONE_DEGREE))
+    kept = [int(i) for i in np.flatnonzero(score > DEVIATIONS)]
+    features = lone[:, :, :DEGREE]
     # What is explained by inputs alone would make noise of the products of others.
     rest = _scores(_unexplained(lone[:, kept].reshape(count, -1), y))
     kept += _pairs(features, [rest], [])
     found = sorted(set(kept))
-    while 0 < len(found) < min(inputs, settings.most_inputs):
+    while 0 < len(found) < min(inputs, MOST_INPUTS):
         further = _further(features, x, y, found)
         if not further:
             break
@@ -78,7 +84,6 @@ def influential(x: Array, y: Array) -> tuple[int, ...]:
 
 def _further(features: Array, x: Array, y: Array, found: list[int]) -> list[int]:
     """The inputs that explain, alone or with those found, what a polynomial in these leaves of y."""
-    settings = SEARCH.get().screening
     surrogate = surrogates(x[:, found], y)[0]
     left = y - surrogate.value(x[:, found])
     if not np.isfinite(left).all():
@@ -91,13 +96,12 @@ def _further(features: Array, x: Array, y: Array, found: list[int]) -> list[int]
     statistic = (gains**2 / count).reshape(beside.shape[1], inputs, degree).sum(axis=(0, 2))
     score = _excess(statistic, beside.shape[1] * degree)
     score[found] = 0.0
-    alone = [int(i) for i in np.flatnonzero(score > settings.deviations)]
+    alone = [int(i) for i in np.flatnonzero(score > DEVIATIONS)]
     return alone or _pairs(features, [rest * column for column in beside.T], found)
 
 
 def _pairs(features: Array, targets: Sequence[Array], known: Sequence[int]) -> list[int]:
     """The inputs of pairs whose products explain one of the targets (N,); without the known inputs."""
-    settings = SEARCH.get().screening
     count, inputs, degree = features.shape
     flat = features.reshape(count, -1)
     found: set[int] = set()
@@ -107,7 +111,7 @@ def _pairs(features: Array, targets: Sequence[Array], known: Sequence[int]) -> l
         np.fill_diagonal(statistic, 0.0)
         score = _excess(statistic, degree**2)
         score[known], score[:, known] = 0.0, 0.0
-        found |= set(np.argwhere(score > settings.deviations + settings.pair_deviations).ravel().tolist())
+        found |= set(np.argwhere(score > DEVIATIONS + PAIR_DEVIATIONS).ravel().tolist())
     return sorted(found)
 
 

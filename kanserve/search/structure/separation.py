@@ -13,11 +13,25 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.interactions import Parts, partitions
 from kanserve.search.regression.link_functions import IDENTITY, Link
-from kanserve.search.regression.surrogates import Surrogate, answer_units, most_terms, surrogates
-from kanserve.search.search_settings import SEARCH
+from kanserve.search.regression.surrogates import (
+    SURROGATES_EXACT_ERROR,
+    Surrogate,
+    answer_units,
+    most_terms,
+    surrogates,
+)
 from kanserve.search.structure.form_test import Block, Hypothesis, across, budgets, fitted, holds, of_size
 
 Array = NDArray[np.float64]
+
+MOST_LINKS = 3  # links to try, at most, besides the identity
+LINK_ERROR_RATIO = 3.0  # links whose surrogate's error reaches this times the least are not tried
+SUM_ERROR_RATIO = 10.0  # largest error of a sum, relative to the error of the best link's surrogate
+ROUNDING = 1e-9  # lower bound of the least error in these comparisons, relative to the outputs' root mean square
+SWEEPS = 3  # sweeps of alternating least squares for each number of terms
+GAUSS_NEWTON_STEPS = 2  # Gauss-Newton steps after these sweeps
+LEAST_TERMS = 4  # fewest terms per factor
+LEAST_VARIATION = 1e-4  # least variation of a part: in a sum relative to y, in a product to the part's mean size
 
 _KEEP_PRODUCTS = ("square", "sqrt", "reciprocal", "reciprocal square")  # links whose product is also a product in y
 
@@ -60,21 +74,17 @@ def separations(x: Array, y: Array, known: Sequence[Surrogate] | None = None) ->
 
 def candidates(ranked: Sequence[Surrogate]) -> list[Surrogate]:
     """The surrogates to test: the best few, and always that of y itself."""
-    settings = SEARCH.get()
-    least = max(ranked[0].error, settings.separation_rounding)
-    kept = [surrogate for surrogate in ranked if surrogate.error < settings.separation_link_error_ratio * least][
-        : settings.separation_most_links
-    ]
+    least = max(ranked[0].error, ROUNDING)
+    kept = [surrogate for surrogate in ranked if surrogate.error < LINK_ERROR_RATIO * least][:MOST_LINKS]
     return kept + [surrogate for surrogate in ranked if surrogate.link.name == "identity" and surrogate not in kept]
 
 
 def _sum(x: Array, y: Array, full: Surrogate, least: float, claimed: Sequence[Parts]) -> Separation | None:
-    settings = SEARCH.get()
     for parts in claimed:
         form, values = _summed(x, y, full, parts)
         moved = (values - values.mean(axis=0)) * answer_units(full.link, y)[:, None]
-        alive = bool(np.all(np.sqrt(np.mean(moved**2, axis=0)) > settings.separation_least_variation))
-        near = form.error < settings.separation_sum_error_ratio * max(least, settings.separation_rounding)
+        alive = bool(np.all(np.sqrt(np.mean(moved**2, axis=0)) > LEAST_VARIATION))
+        near = form.error < SUM_ERROR_RATIO * max(least, ROUNDING)
         if alive and near and holds(form, full.error, across(x, full.coordinates, parts)):
             return Separation(full.link, "sum", parts, values, form.error)
     return None
@@ -120,23 +130,22 @@ def _product_from(x: Array, y: Array, full: Surrogate, parts: Parts, values: Arr
 
 
 def _all_vary(values: Array) -> bool:
-    return bool(np.all(values.std(axis=0) > SEARCH.get().separation_least_variation * np.abs(values).mean(axis=0)))
+    return bool(np.all(values.std(axis=0) > LEAST_VARIATION * np.abs(values).mean(axis=0)))
 
 
 def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) -> tuple[Hypothesis, Array]:
     """link(y) as a product of functions of the parts, from a first guess of their values (N, parts)."""
-    settings = SEARCH.get()
     best: tuple[Hypothesis, Array] | None = None
     idle = 0
     for budget in budgets(len(x)):
-        if budget < settings.separation_least_terms * len(parts) and budget < most_terms(len(x)):
+        if budget < LEAST_TERMS * len(parts) and budget < most_terms(len(x)):
             continue
         form, refined = _alternated(x, y, full, parts, values, budget)
         better = best is None or form.error < 0.9 * best[0].error
         idle = 0 if better else idle + 1
         if better:
             best, values = (form, refined), refined
-        if form.error < settings.surrogates_exact_error or idle > 1:
+        if form.error < SURROGATES_EXACT_ERROR or idle > 1:
             break
     assert best is not None
     return best
@@ -146,17 +155,16 @@ def _alternated(
     x: Array, y: Array, full: Surrogate, parts: Parts, values: Array, budget: int
 ) -> tuple[Hypothesis, Array]:
     """Alternating least squares for each factor with the others fixed; then Gauss-Newton for all together."""
-    settings = SEARCH.get()
     targets, units = full.link.forward(y), answer_units(full.link, y)
     coordinates = [tuple(full.coordinates[i] for i in part) for part in parts]
-    for _ in range(settings.separation_sweeps):
+    for _ in range(SWEEPS):
         for k, part in enumerate(parts):
             weight = np.prod(np.delete(values, k, axis=1), axis=1)
             factor = of_size(x, targets, [Block(part, coordinates[k], weight)], units, budget // len(parts))
             values = np.concatenate([values[:, :k], factor.values(0)[:, None], values[:, k + 1 :]], axis=1)
         sizes = np.maximum(np.sqrt(np.mean(values**2, axis=0)), 1e-300)
         values = values / sizes * np.exp(np.mean(np.log(sizes)))  # equal scales, or they would diverge
-    for _ in range(settings.separation_gauss_newton_steps):
+    for _ in range(GAUSS_NEWTON_STEPS):
         blocks = [
             Block(part, coordinates[k], np.prod(np.delete(values, k, axis=1), axis=1)) for k, part in enumerate(parts)
         ]

@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.least_squares import root_mean_square
-from kanserve.search.search_settings import SEARCH
-from kanserve.search.structure.factors import snapped
+from kanserve.search.regression.term_sums import TERM_ROWS
+from kanserve.search.structure.factors import POWER_LAW_ROUNDING, snapped
 
 Array = NDArray[np.float64]
+
+PLACES = 14  # zeros of the base of c·(x + b)^p + d on the grid, on either side of the data
+EXPONENTS = (-3.4, -2.4, -1.6, -0.8, -0.3, 0.3, 0.7, 1.4, 1.7, 2.4, 3.3, 4.6)  # exponents on the grid
+STARTS = 4  # points of the grid from which the constants are fitted
+STEPS = 60  # steps of such a fit
+EXACT_ERROR = 1e-9  # relative error up to which it is exact
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,10 @@ class ShiftedPower:
 
 def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
     """y (N,) as a power of a shifted x (N,) with an exponent that is not whole, if it is exactly one."""
-    settings = SEARCH.get().closed_forms
     if len(y) < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    limit = settings.shifted_power_exact_error * float(y.std())
-    starts = sorted(_starts(x, y))[: settings.shifted_power_starts]
+    limit = EXACT_ERROR * float(y.std())
+    starts = sorted(_starts(x, y))[:STARTS]
     for _, sign, shift, exponent in starts:
         with np.errstate(all="ignore"):
             found = _refined(sign * x, y, shift, exponent)
@@ -43,7 +48,7 @@ def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
             shift, exponent, error = found
             if not error < limit:
                 continue
-            exponent = snapped(exponent, settings.power_law_rounding, settings.power_law_rounding)
+            exponent = snapped(exponent, POWER_LAW_ROUNDING, POWER_LAW_ROUNDING)
             if exponent == round(exponent):
                 continue
             c, d, _ = _linear(sign * x + shift, y, exponent)
@@ -53,15 +58,14 @@ def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
 
 def _starts(x: Array, y: Array) -> Iterator[tuple[float, float, float, float]]:
     """Error, sign, shift and exponent of the points of the grid."""
-    settings = SEARCH.get().closed_forms
-    step = max(1, len(x) // settings.term_rows)
+    step = max(1, len(x) // TERM_ROWS)
     x, y = x[::step], y[::step]
     half = float(np.ptp(x)) / 2
     for sign in (1.0, -1.0):
         least = float((sign * x).min())
-        shifts = half * np.geomspace(1e-3, 10, settings.shifted_power_places) - least
+        shifts = half * np.geomspace(1e-3, 10, PLACES) - least
         for shift in [*shifts.tolist(), *([0.0] if least >= 0 else []), -least]:
-            for exponent in settings.shifted_power_exponents:
+            for exponent in EXPONENTS:
                 with np.errstate(all="ignore"):
                     error = _linear(sign * x + shift, y, exponent)[2]
                 if np.isfinite(error):
@@ -70,9 +74,8 @@ def _starts(x: Array, y: Array) -> Iterator[tuple[float, float, float, float]]:
 
 def power_and_constant(t: Array, y: Array, constant: bool = True) -> tuple[float, float] | None:
     """The exponent p of the best c·t^p + d for t ≥ 0, or of c·t^p, and the error; None if there is none."""
-    settings = SEARCH.get().closed_forms
     with np.errstate(all="ignore"):
-        started = [(_linear(t, y, exponent, constant)[2], exponent) for exponent in settings.shifted_power_exponents]
+        started = [(_linear(t, y, exponent, constant)[2], exponent) for exponent in EXPONENTS]
         _, exponent = min(started)
         found = _refined(t, y, 0.0, exponent, moves=False, constant=constant)
     return None if found is None or not np.isfinite(found[2]) else found[1:]
@@ -94,10 +97,9 @@ def _refined(
     x: Array, y: Array, shift: float, exponent: float, *, moves: bool = True, constant: bool = True
 ) -> tuple[float, float, float] | None:
     """Shift and exponent after damped Gauss-Newton steps, and the error; the shift stays where the base is ≥ 0."""
-    settings = SEARCH.get().closed_forms
     least = float(x.min())
     error, damping = _linear(x + shift, y, exponent, constant)[2], 1e-3
-    for _ in range(settings.shifted_power_steps):
+    for _ in range(STEPS):
         base = x + shift
         c, d, _ = _linear(base, y, exponent, constant)
         positive = base > 0

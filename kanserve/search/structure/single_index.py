@@ -14,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.surrogates import surrogates
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.structure.input_merges import Merge
 
 Array = NDArray[np.float64]
+
+MOST_INPUTS = 5  # most inputs with which functions of one variable are tried
+LARGEST_ROUGHNESS = 0.02  # largest `roughness` of a curve, where noise has 1
+ROUGHNESS_RATIO = 2.0  # largest roughness of a further variable, relative to the smoothest
+MERGE_ERROR_RATIO = 0.3  # a merge is kept if its surrogate's error is below this times the error with all inputs
 
 POWERS = (0.0, 1.0, -1.0, 2.0, -2.0)
 MULTIPLES = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
@@ -35,20 +39,15 @@ class Single:
 
 def singles(x: Array, y: Array) -> tuple[Single, ...]:
     """The variables, smoothest first and up to three, in which y (N,) is a smooth curve."""
-    settings = SEARCH.get()
-    if not 2 <= x.shape[1] <= settings.single_index_most_inputs or y.min() == y.max():
+    if not 2 <= x.shape[1] <= MOST_INPUTS or y.min() == y.max():
         return ()
     found = []
     for kind, weights, values in _candidates(x):
         rough = roughness(values, y)
-        if rough < settings.single_index_largest_roughness:
+        if rough < LARGEST_ROUGHNESS:
             found.append(Single(kind, weights, values, rough))
     found.sort(key=lambda candidate: candidate.roughness)
-    return tuple(
-        candidate
-        for candidate in found
-        if candidate.roughness <= settings.single_index_roughness_ratio * found[0].roughness
-    )[:3]
+    return tuple(candidate for candidate in found if candidate.roughness <= ROUGHNESS_RATIO * found[0].roughness)[:3]
 
 
 def roughness(z: Array, y: Array) -> float:
@@ -87,7 +86,7 @@ def merged_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
         others = [k for k in range(x.shape[1]) if k not in (i, j)]
         for kind, beta, values in _pair_candidates(x[:, i], x[:, j]):
             smaller = surrogates(np.column_stack([x[:, others], values]), y)[0].error
-            if smaller < SEARCH.get().single_index_merge_error_ratio * error:
+            if smaller < MERGE_ERROR_RATIO * error:
                 found.append(Merge((i, j), kind, beta, values, smaller))
     return tuple(sorted(found, key=lambda merge: merge.error)[:2])
 

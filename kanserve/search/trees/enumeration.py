@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
-from kanserve.search.search_settings import SEARCH
 from kanserve.search.trees.shapes import Shape, shapes, size
+
+# Most inputs for which all shapes are listed; with more, only sums and products of all, and curves of these.
+MOST_INPUTS = 4
 
 MOST_SHAPES = {2: 400, 3: 500, 4: 700}
 REPEATS = {2: 2, 3: 1}
@@ -15,7 +17,7 @@ def levels(inputs: int) -> Iterator[list[Shape]]:
     if inputs == 1:
         yield [("in", 0)]
         return
-    if inputs > SEARCH.get().enumeration_most_inputs:
+    if inputs > MOST_INPUTS:
         yield [shape for shape in _simple(inputs)]
         return
     every = {shape for listed in _listed(inputs) for shape in shapes(listed)}

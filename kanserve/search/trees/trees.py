@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
-from kanserve.simplification.simplification_settings import SIMPLIFICATION
+from kanserve.simplification.edge_candidates import EDGE_CANDIDATES_OFFSET_COMPLEXITY
+from kanserve.simplification.symbolic_edges import SYMBOLIC_EDGES_SPLINE_COMPLEXITY
 
 Array = NDArray[np.float64]
 
@@ -90,13 +91,12 @@ def renamed(node: Node, columns: tuple[int, ...]) -> Node:
 
 def price(node: Node) -> float:
     """The complexity of the named functions, with their offsets, and of the splines."""
-    settings = SIMPLIFICATION.get()
     total = 0.0
     for curve in curves(node):
         if curve.symbolic is None:
-            total += settings.symbolic_edges_spline_complexity
+            total += SYMBOLIC_EDGES_SPLINE_COMPLEXITY
         else:
-            total += FUNCTIONS[curve.symbolic.function].complexity + settings.edge_candidates_offset_complexity * (
+            total += FUNCTIONS[curve.symbolic.function].complexity + EDGE_CANDIDATES_OFFSET_COMPLEXITY * (
                 curve.symbolic.d != 0
             )
     return total

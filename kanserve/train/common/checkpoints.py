@@ -32,9 +32,11 @@ from kanserve.errors import ConflictError, FormatError, NotFoundError
 from kanserve.network.kan import Kan
 from kanserve.network.serialization import checksum, dumps, loads
 from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+SHARE = 0.05  # of a fit's time that writing may take
+HASHED_AT_ONCE = 2**16  # rows
 
 VERSION = 1
 _KAN, _ARRAY = "kan.", "array."
@@ -55,7 +57,7 @@ class Checkpoint:
     @property
     def due(self) -> bool:
         """Whether it is time to write again."""
-        return self.path is not None and time.monotonic() - self.written >= self.took / TRAINING.checkpoints_share
+        return self.path is not None and time.monotonic() - self.written >= self.took / SHARE
 
     def holds(self, name: str) -> bool:
         return name in self.kans
@@ -139,8 +141,8 @@ def _digest(data: Dataset) -> str:
     for array in (data.x, data.y, data.weights):
         if array is not None:
             digest.update(repr(array.shape).encode())
-            for start in range(0, len(array), TRAINING.checkpoints_hashed_at_once):
-                digest.update(array[start : start + TRAINING.checkpoints_hashed_at_once].tobytes())
+            for start in range(0, len(array), HASHED_AT_ONCE):
+                digest.update(array[start : start + HASHED_AT_ONCE].tobytes())
     return digest.hexdigest()
 
 

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
-from kanserve.train.common.losses import LossFunction
+from kanserve.train.common.losses import SCHEDULE_LEAST_SHARE, LossFunction
 from kanserve.train.common.normalising import without_edges
 from kanserve.train.common.scoring import cross_entropies
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
 
@@ -74,7 +73,7 @@ def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
 
 def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
     """The classifier, or a constant one that gives the class frequencies if their cross-entropy is lower."""
-    scores = np.log(np.maximum(data.mean(data.y), TRAINING.schedule_least_share))
+    scores = np.log(np.maximum(data.mean(data.y), SCHEDULE_LEAST_SHARE))
     constant = data.mean(cross_entropies(np.broadcast_to(scores, data.y.shape), data.y))
     with np.errstate(all="ignore"):
         answers = evaluate(kan, data.x)

@@ -9,7 +9,9 @@ from kanserve.errors import NetworkError
 from kanserve.network.kan import Base, Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.train.common.argument_checks import whole
-from kanserve.train.common.training_settings import TRAINING
+
+# Standard deviation of random weights, times the root of a layer's inputs.
+CREATION_SPREAD = 0.1
 
 
 def create(
@@ -76,7 +78,7 @@ def create(
 def _random(
     generator: np.random.Generator, o: int, i: int, grid: int, order: int, base: Base, arities: list[int]
 ) -> Layer:
-    spread = TRAINING.creation_spread / np.sqrt(i)
+    spread = CREATION_SPREAD / np.sqrt(i)
     return make_layer(
         generator.normal(0, spread, (o, i, grid + order)),
         knots=uniform_knots(-1, 1, grid, order),

@@ -17,9 +17,13 @@ from kanserve.network.evaluate import edges, nodes, subnodes
 from kanserve.network.kan import Kan, Variable
 from kanserve.train.common.constant_guard import errors_of_outputs
 from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+ROWS = 5000  # at most
+NUMBERS = 21  # at which the loss is computed, over the range
+PASSES = 2  # over all inputs
+PRIOR = 10.0  # rows, of the median loss, that a number of one standard deviation away costs
 
 OF_EDGES = ("coefficients", "base_weight", "functions", "affine")  # arrays (O, I, ..) of a layer
 
@@ -27,11 +31,11 @@ OF_EDGES = ("coefficients", "base_weight", "functions", "affine")  # arrays (O, 
 def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunction, seed: int) -> tuple[Variable, ...]:
     """The inputs with better numbers for a fitted network, by raw samples; all are searched `encoding_search_passes`
     times."""
-    raw = raw.sample(TRAINING.encoding_search_rows, seed)
+    raw = raw.sample(ROWS, seed)
     found = list(inputs)
     numbers = in_numbers(raw, found)
     one = EditedInputs(kan, numbers, loss)
-    for _ in range(TRAINING.encoding_search_passes):
+    for _ in range(PASSES):
         for i, variable in enumerate(found):
             if is_encoded(variable):
                 found[i] = _improved(one, raw.x[:, i], numbers.x[:, i], i, variable)
@@ -99,13 +103,13 @@ def _improved(one: EditedInputs, raw: Array, column: Array, i: int, variable: Va
     if not len(rows) or not low < high:
         return variable
     group, weights = codes[rows], one.weights[rows]
-    grid = np.linspace(low, high, TRAINING.encoding_search_numbers)
+    grid = np.linspace(low, high, NUMBERS)
     losses = np.stack([one.losses(rows, i, number) for number in grid], axis=1)
     sums = [np.bincount(group, weights * each, count + 1) for each in losses.T]
     totals = np.stack(sums, axis=1).astype(np.float64)
     present = np.array([*variable.category_values, variable.fill_value], np.float64)
     spread = max(float(column.std()), np.finfo(np.float64).tiny)
-    prior = TRAINING.encoding_search_prior * float(np.median(losses.min(axis=1)))
+    prior = PRIOR * float(np.median(losses.min(axis=1)))
     totals = totals + prior * ((grid - present[:, None]) / spread) ** 2
     new = np.array([_lowest(grid, total) for total in totals])
     there = np.bincount(group, minlength=count + 1) > 0

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from kanserve.displays import display
 from kanserve.network.kan import Kan
 from kanserve.train.common.events import Event
-from kanserve.train.common.training_settings import TRAINING
 
 if TYPE_CHECKING:
     from kanserve.plot.live_progress import LiveProgress
+
+BAR = 20  # characters
+REWRITTEN_EVERY = 0.1  # seconds between lines about one stage: in a terminal, and in a log
+ADDED_EVERY = 5.0  # seconds between lines about one stage where they are not rewritten
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,7 @@ class Watch:
             if (
                 stage != self.stage
                 or share == 1
-                or clock - self.shown
-                >= (TRAINING.fit_progress_rewritten_every if rewrites else TRAINING.fit_progress_added_every)
+                or clock - self.shown >= (REWRITTEN_EVERY if rewrites else ADDED_EVERY)
             ):
                 self.stage, self.shown = stage, clock
                 width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be rewritten
@@ -124,8 +126,8 @@ def _rewrites() -> bool:
 
 def line(now: Progress) -> str:
     """Progress as one line of text."""
-    full = round(TRAINING.fit_progress_bar * min(max(now.share, 0.0), 1.0))
-    words = [f"{now.stage:<20}", f"[{'#' * full}{'.' * (TRAINING.fit_progress_bar - full)}]"]
+    full = round(BAR * min(max(now.share, 0.0), 1.0))
+    words = [f"{now.stage:<20}", f"[{'#' * full}{'.' * (BAR - full)}]"]
     words += [f"loss {now.loss:.3g}"] if isfinite(now.loss) else []
     words += [f"validation {now.error:.3g}"] if isfinite(now.error) else []
     words += [f"{_duration(now.seconds_left)} left"] if isfinite(now.seconds_left) and now.share < 1 else []

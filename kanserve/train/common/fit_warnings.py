@@ -13,9 +13,18 @@ from kanserve.network.kan import Kan
 from kanserve.train.common.constant_guard import errors, errors_of_constant
 from kanserve.train.common.input_warnings import describe_inputs
 from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+WARNINGS_ROWS = 20_000  # enough to judge a fit and its data by
+FEWEST_ROWS = 20  # with fewer rows tails are not judged, nor standard errors computed
+FEWEST_FOR_LINE = 5  # held-out rows with fewer of which a network is not compared with a line
+GOOD = 1e-3  # of the error of a constant: with less a fit is good, whatever a line does
+WORSE = 1.05  # factor to a line's error from which on a network is worse, however certain the difference is
+# Times the range of the middle nine tenths: 2 for a normal distribution, 300 for Cauchy's, of 1000 rows each.
+TAIL = 10.0
+CERTAIN = 2.0  # standard errors by which the network must be better than a constant, and no worse than a line
+ROWS_PER_INPUT = 2  # with fewer a line is no measure
 
 SHOWN = 0.2
 """Of a constant's error on unseen rows: with less, a fit has shown that it generalises, however few these rows are. In
@@ -68,8 +77,8 @@ def warn_of(one: Fitted, stacklevel: int) -> None:
 
 
 def _tails(one: Fitted) -> list[str]:
-    rows = one.train.sample(TRAINING.warnings_rows, 0)
-    if len(rows) < TRAINING.warnings_fewest_rows:
+    rows = one.train.sample(WARNINGS_ROWS, 0)
+    if len(rows) < FEWEST_ROWS:
         return []
     found = []
     inputs = [] if one.clips else heavy_tailed(rows.x, one.kan.inputs)
@@ -94,19 +103,19 @@ def heavy_tailed(values: Array, variables: tuple[object, ...]) -> list[str]:
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
     with np.errstate(over="ignore"):
         width, whole = high - low, values.max(axis=0) - values.min(axis=0)
-        far = (width > 0) & (whole > TRAINING.warnings_tail * width)
+        far = (width > 0) & (whole > TAIL * width)
     return [str(getattr(variables[i], "name", i)) for i in np.flatnonzero(far)]
 
 
 def _no_better(one: Fitted) -> list[str]:
-    train = one.train.sample(TRAINING.warnings_rows, 0)
-    judges = train if one.held is None else one.held.sample(TRAINING.warnings_rows, 0)
+    train = one.train.sample(WARNINGS_ROWS, 0)
+    judges = train if one.held is None else one.held.sample(WARNINGS_ROWS, 0)
     if (np.ptp(train.y, axis=0) == 0).all():
         return []
     own = errors(one.kan, judges, one.loss)
     constant = errors_of_constant(one.kan, train, judges, one.loss)
     where = "its own rows" if one.held is None else f"{len(judges)} held-out rows"
-    noise = 0.0 if one.held is None else TRAINING.warnings_certain
+    noise = 0.0 if one.held is None else CERTAIN
     if not _clearly_less(own, constant, judges.shares, noise):
         simple = "the class frequencies" if one.train.classes else "a constant"
         return [
@@ -114,12 +123,10 @@ def _no_better(one: Fitted) -> list[str]:
             f"{simple} {_mean(constant, judges):.3g}. The inputs may say nothing about the answers, or the splines are "
             "too coarse (grid=100), the starts too few (starts=32), the rows too few, or outliers rule (loss='huber')."
         ]
-    if one.held is not None and _mean(own, judges) <= TRAINING.warnings_good * _mean(constant, judges):
+    if one.held is not None and _mean(own, judges) <= GOOD * _mean(constant, judges):
         return []
     line = _line(one, train, judges)
-    if line is not None and _clearly_less(
-        TRAINING.warnings_worse * line, own, judges.shares, TRAINING.warnings_certain
-    ):
+    if line is not None and _clearly_less(WORSE * line, own, judges.shares, CERTAIN):
         shape = [len(one.kan.inputs), len(one.kan.outputs)]
         return [
             f"The network predicts worse than a straight line: its error on {where} is {_mean(own, judges):.3g}, that "
@@ -150,7 +157,7 @@ def _too_few(one: Fitted, own: Array, constant: Array, judges: Dataset) -> list[
         where = f"{rows} rows, each left out in turn,"
     else:
         where = f"{len(judges)} held-out rows"
-    if len(own) >= TRAINING.warnings_fewest_rows or _mean(own, judges) <= SHOWN * _mean(constant, judges):
+    if len(own) >= FEWEST_ROWS or _mean(own, judges) <= SHOWN * _mean(constant, judges):
         return []
     if one.held is not None and len(own) > 1:
         times = ONCE_IN_TEN[min(len(own) - 1, len(ONCE_IN_TEN)) - 1] * np.sqrt(len(own) / (len(own) - 1))
@@ -187,9 +194,7 @@ def _line(one: Fitted, train: Dataset, judges: Dataset) -> Array | None:
     """The errors of the least-squares line or plane, on the judging rows; None where there is no such thing."""
     if one.held is None or one.loss.log_link or one.loss.name == "cross_entropy":
         return None
-    if len(judges) < TRAINING.warnings_fewest_for_line or train.x.shape[1] * TRAINING.warnings_rows_per_input > len(
-        train
-    ):
+    if len(judges) < FEWEST_FOR_LINE or train.x.shape[1] * ROWS_PER_INPUT > len(train):
         return None
     rows, new = ((data.x - one.kan.input_shift) / one.kan.input_scale for data in (train, judges))
     weight = np.sqrt(train.shares)[:, None]
@@ -205,9 +210,7 @@ def _mean(values: Array, rows: Dataset) -> float:
     return float(rows.mean(values))
 
 
-def _clearly_less(
-    low: Array, high: Array, shares: Array, certain: float, fewest: int = TRAINING.warnings_fewest_rows
-) -> bool:
+def _clearly_less(low: Array, high: Array, shares: Array, certain: float, fewest: int = FEWEST_ROWS) -> bool:
     """Whether the mean of `low` is below that of `high` by so many standard errors of the difference.
 
     Of fewer than `fewest` rows no standard error is asked for.

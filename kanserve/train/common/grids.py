@@ -17,9 +17,14 @@ from kanserve.network import evaluate
 from kanserve.network.encoding import encode
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import design, extended_knots, fit_coefficients, pieces, span
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+PAD = 0.02  # of the width, added on either side of hidden ranges; the first layer's grid is exactly the data's range
+NARROW = 1e-9  # a range narrower than this, relative to its values, is a constant
+WIDE = 1e-6  # half-width of a constant's range, at least, relative to its value
+POINTS = 4  # of the refit, per coefficient
+RIDGE = 1e-22  # of the refit: just enough to solve it where a basis function of an uneven grid has no point
 
 
 def set_ranges(kan: Kan, x: ArrayLike, keep_first: bool = False) -> Kan:
@@ -76,7 +81,7 @@ def _along(kan: Kan, x: ArrayLike, intervals: int | None, keep_first: bool) -> K
             if len(v) == 0:
                 raise DataError("Ranges need at least one row that the network is finite on; there is none.")
             kept = keep_first and index == 0
-            ranges = _spans(layer) if kept else _ranges(v, TRAINING.grids_pad if index else 0.0)
+            ranges = _spans(layer) if kept else _ranges(v, PAD if index else 0.0)
             layers.append(_moved(layer, ranges, intervals or layer.intervals))
             if index < len(kan.layers) - 1:
                 v = evaluate.nodes(layers[-1], evaluate.subnodes(layers[-1], evaluate.edges(layers[-1], v)))
@@ -86,8 +91,8 @@ def _along(kan: Kan, x: ArrayLike, intervals: int | None, keep_first: bool) -> K
 def _ranges(v: Array, pad: float) -> Array:
     """Low and high (I, 2) of values v (N, I)."""
     low, high = v.min(axis=0), v.max(axis=0)
-    constant = high - low <= TRAINING.grids_narrow * np.maximum(np.abs(low), np.abs(high)) + np.finfo(np.float64).tiny
-    margin = np.where(constant, np.maximum(1.0, TRAINING.grids_wide * np.abs(low)), pad * (high - low))
+    constant = high - low <= NARROW * np.maximum(np.abs(low), np.abs(high)) + np.finfo(np.float64).tiny
+    margin = np.where(constant, np.maximum(1.0, WIDE * np.abs(low)), pad * (high - low))
     return np.stack([low - margin, high + margin], axis=1)
 
 
@@ -122,9 +127,9 @@ def _moved_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[A
         interior = start + (interior - low) / (high - low) * (end - start)
         interior[0], interior[-1] = start, end
         knots = extended_knots(interior, order)
-    points = np.linspace(knots[order], knots[-order - 1], TRAINING.grids_points * (intervals + order))
+    points = np.linspace(knots[order], knots[-order - 1], POINTS * (intervals + order))
     values = design(points, old, order, layer.extrapolation) @ layer.coefficients[:, i].T
-    return knots, fit_coefficients(points, values, knots, order, TRAINING.grids_ridge).T
+    return knots, fit_coefficients(points, values, knots, order, RIDGE).T
 
 
 def inserted(layer: Layer, i: int, knots: Array) -> Array:

@@ -16,20 +16,31 @@ from kanserve.network.kan import Kan
 from kanserve.network.splines import uniform_knots
 from kanserve.train.common.constant_guard import scores
 from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+INPUTS = 20  # with fewer inputs none is left out
+GROUPS = 8  # of an input's values, of equal size
+SCREENING_CERTAIN = 4.0  # standard deviations by which an input must tell more than chance does
+# Standard deviations by which a product of two inputs must tell more than the largest of all does by chance.
+PAIR_CERTAIN = 1.0
+POLYNOMIAL_ROWS = 5000  # enough to compare polynomials of all inputs with those of some
+POLYNOMIAL_RIDGES = (1e-3, 1e-2, 1e-1)  # of the polynomials' coefficients, of which the best counts
+POLYNOMIAL_GAIN = 0.1  # of the squared error with the inputs kept: if those of all have so much less, all are kept
+POLYNOMIAL_CERTAIN = 2.0  # standard errors by which they must be better
+REACH = 4.0  # median deviations from the median up to which answers count
+BATCHES_KEPT = 2**23  # numbers, 64 MiB: up to here all rows are kept as tensors
 
 
 def screenable(kan: Kan) -> bool:
     """Whether inputs may be pruned: there are many, and none is pruned already."""
-    return kan.layers[0].inputs >= TRAINING.screening_inputs and bool(kan.layers[0].alive.all())
+    return kan.layers[0].inputs >= INPUTS and bool(kan.layers[0].alive.all())
 
 
 def worth_of(x: Array, t: Array) -> Array:
     """By how many standard deviations the inputs (I,) tell more about the values t (N, Q) than chance does."""
     found = np.zeros(x.shape[1])
-    bins = TRAINING.screening_groups
+    bins = GROUPS
     chance, spread = bins - 1, np.sqrt(2.0 * (bins - 1))
     centred = t - t.mean(axis=0)
     total = np.maximum(np.square(centred).mean(axis=0), np.finfo(np.float64).tiny)
@@ -50,28 +61,28 @@ def paired_inputs(x: Array, r: Array) -> Array:
     count, inputs = x.shape
     z = np.sqrt(3) * (2 * _ranks(x) / count - 1)
     spread = np.sqrt((z**2).T @ z**2 / count - (z.T @ z / count) ** 2)
-    limit = np.sqrt(2 * np.log(max(inputs * (inputs - 1) / 2, 1))) + TRAINING.screening_pair_certain
+    limit = np.sqrt(2 * np.log(max(inputs * (inputs - 1) / 2, 1))) + PAIR_CERTAIN
     found = np.zeros(inputs)
     for values in (r - r.mean(axis=0)).T:
         size = max(float(np.sqrt(np.square(values).mean())), np.finfo(np.float64).tiny)
         by_pair = np.abs((z * (values / size)[:, None]).T @ z) / np.sqrt(count) / np.maximum(spread, 1e-3)
         np.fill_diagonal(by_pair, 0.0)
         found = np.maximum(found, by_pair.max(axis=1))
-    return np.asarray(TRAINING.screening_certain * (found / limit) ** 2)
+    return np.asarray(SCREENING_CERTAIN * (found / limit) ** 2)
 
 
 def all_predict_better(x: Array, t: Array, chosen: NDArray[np.bool_], seed: int) -> bool:
     """Whether cubic polynomials of all inputs (N, I), fitted to four fifths of the rows, clearly predict the values
     t (N, Q) of the other rows better than those of the chosen inputs (I,) do."""
-    order = np.random.default_rng(seed).permutation(len(x))[: TRAINING.screening_polynomial_rows]
+    order = np.random.default_rng(seed).permutation(len(x))[:POLYNOMIAL_ROWS]
     x, t = x[order], t[order]
     z = 2 * _ranks(x) / len(x) - 1
     every = np.stack([z, 1.5 * z**2 - 0.5, 2.5 * z**3 - 1.5 * z], axis=2)
     few, whole = (_held_out_errors(z.reshape(len(x), -1), t) for z in (every[:, chosen], every))
     gain = few - whole
     error = gain.std() / np.sqrt(len(gain))
-    certain = TRAINING.screening_polynomial_certain
-    return bool(gain.mean() > max(TRAINING.screening_polynomial_gain * few.mean(), certain * error))
+    certain = POLYNOMIAL_CERTAIN
+    return bool(gain.mean() > max(POLYNOMIAL_GAIN * few.mean(), certain * error))
 
 
 def _held_out_errors(features: Array, t: Array) -> Array:
@@ -82,7 +93,7 @@ def _held_out_errors(features: Array, t: Array) -> Array:
     u, size, v = np.linalg.svd(features[judged:] - middle, full_matrices=False)
     weights = u.T @ (t[judged:] - mean)
     found: list[Array] = []
-    for ridge in TRAINING.screening_polynomial_ridges:
+    for ridge in POLYNOMIAL_RIDGES:
         shrunk = (size / (size**2 + ridge * (len(t) - judged)))[:, None]
         predicted = mean + (features[:judged] - middle) @ (v.T @ (shrunk * weights))
         found.append(np.asarray(np.square(t[:judged] - predicted).sum(axis=1), np.float64))
@@ -153,7 +164,7 @@ def robust_answers(kan: Kan, data: Dataset, loss: LossFunction) -> Array:
     """The answers in the unit of the scores, limited to a few standard deviations around their median."""
     t = loss.answers(kan, data.y)
     middle = np.median(t, axis=0)
-    reach = TRAINING.screening_reach * np.maximum(np.median(np.abs(t - middle), axis=0), np.finfo(np.float64).tiny)
+    reach = REACH * np.maximum(np.median(np.abs(t - middle), axis=0), np.finfo(np.float64).tiny)
     return np.asarray(np.clip(t, middle - reach, middle + reach))
 
 

@@ -16,9 +16,20 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.train.common.constant_guard import scores
 from kanserve.train.common.grids import regrid, with_interior_knots
 from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+JUMPS_ROWS = 50_000  # enough to look for jumps
+LEAST_WINDOW = 50  # rows on either side of a place; the windows double
+MOST_WINDOW = 0.05  # share of the rows
+# Standard errors by which the means on both sides differ: 4 to 5 is the largest of all places without a jump.
+CERTAIN = 8.0
+SHARP = 0.6  # of the difference in a window that is left in a quarter of it: 1 at a jump, a quarter of a smooth curve
+OF_AN_INPUT = 5  # places that are looked at, at most
+ROUNDING = 1e-12  # of the sum of squares: less is rounding
+SHARE_BESIDE = 4000  # one of so many rows on either side of a jump is between its knots
+LEAST_WIDTH = 1e-6  # of the range of an input, between the outermost of the knots at a jump
+MOST_WIDTH = 1e-3
 
 
 def with_jumps(kan: Kan, rows: Dataset, loss: LossFunction) -> Kan | None:
@@ -59,17 +70,17 @@ def jumps_of(values: Array, slopes: Array) -> Iterator[tuple[float, float]]:
     sums, squares = (np.concatenate([none, power.cumsum(axis=0)]) for power in (r, r * r))
     between = np.concatenate([[False], v[1:] > v[:-1], [False]])
     certain, windows = np.zeros(len(sums)), np.zeros(len(sums), np.int64)
-    window = TRAINING.jumps_least_window
-    while window <= TRAINING.jumps_most_window * len(v):
+    window = LEAST_WINDOW
+    while window <= MOST_WINDOW * len(v):
         inner = slice(window, len(sums) - window)
         found = _standard_errors(sums, squares, window).max(axis=1) * between[inner]
         better = window + np.flatnonzero(found > certain[inner])
         certain[better], windows[better] = found[better - window], window
         window *= 2
-    beside = max(1, len(v) // TRAINING.jumps_share_beside)
-    for _ in range(TRAINING.jumps_of_an_input):
+    beside = max(1, len(v) // SHARE_BESIDE)
+    for _ in range(OF_AN_INPUT):
         place = int(certain.argmax())
-        if certain[place] < TRAINING.jumps_certain:
+        if certain[place] < CERTAIN:
             return
         window = int(windows[place])
         if _is_sharp(sums[place - window : place + window + 1]):
@@ -82,7 +93,7 @@ def _standard_errors(sums: Array, squares: Array, window: int) -> Array:
     """By how many standard errors (.., Q) the means of the rows before and after each place differ."""
     parts = sums[window:] - sums[:-window]
     within = squares[2 * window :] - squares[: -2 * window] - (parts[window:] ** 2 + parts[:-window] ** 2) / window
-    least = np.maximum(TRAINING.jumps_rounding * squares[-1], np.finfo(np.float64).tiny)
+    least = np.maximum(ROUNDING * squares[-1], np.finfo(np.float64).tiny)
     return np.asarray(np.abs(_differences(sums, window)) / np.sqrt(np.maximum(within, least)))
 
 
@@ -98,14 +109,14 @@ def _is_sharp(sums: Array) -> bool:
     wide = _differences(sums, window)[0] / window
     close = _differences(sums[window - narrow : window + narrow + 1], narrow)[0] / narrow
     at = int(np.abs(wide).argmax())
-    return bool(close[at] / wide[at] > TRAINING.jumps_sharp)
+    return bool(close[at] / wide[at] > SHARP)
 
 
 def _with_close_knots(interior: Array, jump: tuple[float, float], order: int) -> Array:
     """The interior knots with order + 1 more close together at a jump."""
     place, gap = jump
     low, high = interior[0], interior[-1]
-    width = float(np.clip(gap, TRAINING.jumps_least_width * (high - low), TRAINING.jumps_most_width * (high - low)))
+    width = float(np.clip(gap, LEAST_WIDTH * (high - low), MOST_WIDTH * (high - low)))
     close = [
         knot
         for knot in place + width * np.linspace(-0.5, 0.5, order + 1)

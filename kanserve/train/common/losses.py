@@ -18,10 +18,18 @@ from kanserve.errors import DataError
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan
 from kanserve.train.common.scoring import cross_entropies
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
 LossName = Literal["squared", "huber", "quantile", "poisson", "tweedie", "cross_entropy"]
+
+# Huber's threshold in robust standard deviations: 95 % efficient on normal noise (Huber, Robust Statistics).
+HUBER = 1.345
+HUBER_LEAST = 1e-4  # of the first threshold: the last steps take none below, however small the residuals are
+# Half-width, in robust standard deviations, of the parabola in place of the kink of the quantile loss.
+LOSSES_QUANTILE_ROUNDING = 1e-2
+MIDDLE_HALF = 1.349  # width of the middle half of a normal distribution, in standard deviations
+LEAST_CURVATURE = 1e-4  # of cross-entropy, Poisson and Tweedie at a score: less makes steps too long
+SCHEDULE_LEAST_SHARE = 1e-12  # frequency of a class without rows, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class LossFunction:
             size = np.abs(r)
             return np.where(size <= self.shape, 0.5 * r * r, self.shape * (size - 0.5 * self.shape))
         if self.name == "quantile":  # ½|r| + (½ - quantile)·r, with the kink rounded off
-            size, sharp, tilt = np.abs(r), TRAINING.losses_quantile_rounding, 2 * self.shape - 1
+            size, sharp, tilt = np.abs(r), LOSSES_QUANTILE_ROUNDING, 2 * self.shape - 1
             rounded = np.where(size <= sharp, r * r / (2 * sharp), size - sharp / 2)
             return np.asarray(0.5 * (rounded - tilt * r) + tilt * tilt * sharp / 4)
         if self.name == "squared":
@@ -87,29 +95,29 @@ class LossFunction:
         with np.errstate(all="ignore"):
             if self.name == "cross_entropy":
                 chances = softmax(u)
-                return chances - t, np.maximum(chances, TRAINING.losses_least_curvature)
+                return chances - t, np.maximum(chances, LEAST_CURVATURE)
             r = u - t
             if self.name == "huber":
                 return np.clip(r, -self.shape, self.shape), self.shape / np.maximum(np.abs(r), self.shape)
             if self.name == "quantile":
-                sharp = TRAINING.losses_quantile_rounding
+                sharp = LOSSES_QUANTILE_ROUNDING
                 slope = 0.5 * np.clip(r / sharp, -1, 1) + 0.5 - self.shape
                 return slope, 0.5 / np.maximum(np.abs(r), sharp)
             if self.name == "squared":
                 return r, np.ones_like(r)
             if self.name == "poisson":
                 mean = np.exp(u)
-                return mean - t, np.maximum(mean, TRAINING.losses_least_curvature)
+                return mean - t, np.maximum(mean, LEAST_CURVATURE)
             up, down = np.exp((2 - self.shape) * u), t * np.exp((1 - self.shape) * u)
             curvature = (2 - self.shape) * up + (self.shape - 1) * down
-            return up - down, np.maximum(curvature, TRAINING.losses_least_curvature)
+            return up - down, np.maximum(curvature, LEAST_CURVATURE)
 
     def constant(self, t: Array, weights: Array | None) -> Array:
         """The constant scores (Q,) of the least loss."""
         share = np.ones(len(t)) if weights is None else scaled(weights)
         if self.name == "cross_entropy":
             means = share @ t / share.sum()
-            return np.asarray(np.log(np.maximum(means, TRAINING.schedule_least_share)))
+            return np.asarray(np.log(np.maximum(means, SCHEDULE_LEAST_SHARE)))
         if self.log_link:
             return np.asarray(np.log(np.maximum(share @ t / share.sum(), np.finfo(np.float64).tiny)))
         if self.robust:
@@ -145,12 +153,12 @@ def robust_spread(values: Array, weights: Array | None = None) -> tuple[float, f
     0 where more than half of the values are equal.
     """
     low, middle, high = quantiles(values, weights, (0.25, 0.5, 0.75)).tolist()
-    return middle, (high - low) / TRAINING.losses_middle_half
+    return middle, (high - low) / MIDDLE_HALF
 
 
 def loss_function(name: LossName, quantile: float, power: float) -> LossFunction:
     """The loss of the arguments of `fit`; Huber's threshold is in robust standard deviations of the answers."""
-    shape = {"huber": TRAINING.losses_huber, "quantile": quantile, "tweedie": power}.get(name, nan)
+    shape = {"huber": HUBER, "quantile": quantile, "tweedie": power}.get(name, nan)
     return LossFunction(name, float(shape))
 
 
@@ -159,6 +167,6 @@ def sharper(loss: LossFunction, u: Array, t: Array) -> LossFunction:
     if loss.name != "huber":
         return loss
     sizes = np.abs(u - t)
-    spread = float(np.median(sizes)) * 2 / TRAINING.losses_middle_half if len(sizes) else inf
-    least = TRAINING.losses_huber_least * loss.shape
-    return LossFunction("huber", min(max(TRAINING.losses_huber * spread, least), loss.shape))
+    spread = float(np.median(sizes)) * 2 / MIDDLE_HALF if len(sizes) else inf
+    least = HUBER_LEAST * loss.shape
+    return LossFunction("huber", min(max(HUBER * spread, least), loss.shape))

@@ -15,9 +15,11 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.train.common.losses import LossFunction, robust_spread
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+AT_ONCE = 2**16  # rows
+CONSTANT = 1e-12  # a smaller spread, relative to the largest absolute value, is rounding
 
 
 def normalised(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan:
@@ -48,7 +50,7 @@ def normalised(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan
     if loss is not None and loss.log_link:
         mean, spread = np.log(mean), np.ones(len(mean))
     elif loss is not None and loss.robust:
-        rows = data.sample(TRAINING.normalising_at_once, 0)
+        rows = data.sample(AT_ONCE, 0)
         for q in np.flatnonzero(~constant):
             middle, deviation = robust_spread(rows.y[:, q], rows.weights)
             if deviation > 0:
@@ -76,7 +78,7 @@ def without_edges(kan: Kan, outputs: NDArray[np.bool_]) -> Kan:
 
 def _centre(low: Array, high: Array) -> tuple[Array, Array]:
     half = high / 2 - low / 2  # in this order, so that the largest floats do not overflow
-    constant = half <= TRAINING.normalising_constant * np.maximum(np.abs(low), np.abs(high))
+    constant = half <= CONSTANT * np.maximum(np.abs(low), np.abs(high))
     return low / 2 + high / 2, np.where(constant, 1.0, half)
 
 
@@ -84,10 +86,10 @@ def _spread(data: Dataset) -> tuple[Array, Array, NDArray[np.bool_]]:
     """The mean and the standard deviation of each column of answers, and whether it is constant."""
     low, high = data.y.min(axis=0), data.y.max(axis=0)
     largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
-    same: NDArray[np.bool_] = high / largest - low / largest <= TRAINING.normalising_constant
+    same: NDArray[np.bool_] = high / largest - low / largest <= CONSTANT
     mean = _mean(data, lambda y: y / largest)
     deviation = np.sqrt(_mean(data, lambda y: (y / largest - mean) ** 2))
-    constant = same | (deviation < TRAINING.normalising_constant**2)  # all but a few rows have a negligible weight
+    constant = same | (deviation < CONSTANT**2)  # all but a few rows have a negligible weight
     return np.where(same, data.y[0], mean * largest), np.where(constant, 1.0, deviation * largest), constant
 
 
@@ -95,12 +97,12 @@ def _mean(data: Dataset, of: Callable[[Array], Array]) -> Array:
     """The weighted mean of a function of the answers, block by block, since a file of rows may exceed memory."""
     total, weight = np.zeros(data.y.shape[1]), 0.0
     largest = 1.0 if data.weights is None else data.weights.max()  # so that a sum of huge weights does not overflow
-    for start in range(0, len(data), TRAINING.normalising_at_once):
-        block = of(data.y[start : start + TRAINING.normalising_at_once])
+    for start in range(0, len(data), AT_ONCE):
+        block = of(data.y[start : start + AT_ONCE])
         if data.weights is None:
             total, weight = total + block.sum(axis=0), weight + len(block)
         else:
-            weights = data.weights[start : start + TRAINING.normalising_at_once] / largest
+            weights = data.weights[start : start + AT_ONCE] / largest
             total, weight = total + weights @ block, weight + float(weights.sum())
     return total / weight
 

@@ -14,9 +14,19 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
 from kanserve.network.kan import Variable
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+# Rows of the overall mean that a category's mean counts at least, and at most: an input whose categories have equal
+# means may still matter beside others.
+LEAST_PRIOR = 1.0
+MOST_PRIOR = 50.0
+BINS = 16  # in which the mean answer is compared with that of the rows where the input is missing
+ROWS_OF_A_BIN = 10  # at least
+CERTAIN = 3.0  # standard errors by which no bin has such an answer: the fill value then lies beyond the range
+BEYOND = 0.2  # of the range, by how much
+NAMES = 0.5  # share of the rows: with more categories an input is a name, which says nothing about other rows
+FEWEST_NAMES = 20  # categories that are no names, however few rows there are
 
 
 def check_inputs(data: Dataset) -> None:
@@ -26,7 +36,7 @@ def check_inputs(data: Dataset) -> None:
         if not len(there):
             raise DataError(f"Input {name!r} is missing in all {len(data)} rows. Leave it out.")
         found = len(np.unique(there)) if name in data.categories else 0
-        if found > max(TRAINING.target_means_fewest_names, TRAINING.target_means_names * len(data)):
+        if found > max(FEWEST_NAMES, NAMES * len(data)):
             raise DataError(f"Input {name!r} has {found} categories in {len(data)} rows, like a name. Leave it out.")
 
 
@@ -81,7 +91,7 @@ def _shrunk(group: NDArray[np.intp], count: int, t: Array, weights: Array) -> Ar
     within = float(weights @ (t - means[group]) ** 2) / max(total - groups, 1.0)
     room = max(total - float((rows**2).sum() / total), np.finfo(np.float64).tiny)
     between = max(float(rows @ means**2 - (groups - 1) * within) / room, np.finfo(np.float64).tiny)
-    rows_of_prior = np.clip(within / between, TRAINING.target_means_least_prior, TRAINING.target_means_most_prior)
+    rows_of_prior = np.clip(within / between, LEAST_PRIOR, MOST_PRIOR)
     result: Array = means * rows / (rows + rows_of_prior)
     return result
 
@@ -92,7 +102,7 @@ def _fill_value(x: Array, missing: NDArray[np.bool_], t: Array, weights: Array) 
     if not len(known) or not missing.any():
         return float(np.median(known)) if len(known) else 0.0
     shares = weights[~missing]
-    bins = max(1, min(TRAINING.target_means_bins, len(known) // TRAINING.target_means_rows_of_a_bin))
+    bins = max(1, min(BINS, len(known) // ROWS_OF_A_BIN))
     edges = np.unique(np.quantile(known, np.arange(1, bins) / bins))
     place = np.searchsorted(edges, known, side="right")
     rows = np.bincount(place, shares, len(edges) + 1)
@@ -100,9 +110,9 @@ def _fill_value(x: Array, missing: NDArray[np.bool_], t: Array, weights: Array) 
     means = (np.bincount(place, shares * own, len(edges) + 1)[filled]) / rows[filled]
     middles = np.array([np.median(known[place == n]) for n in filled])
     wanted = float(np.average(t[missing], weights=weights[missing])) if weights[missing].any() else 0.0
-    error = TRAINING.target_means_certain / np.sqrt(missing.sum())
+    error = CERTAIN / np.sqrt(missing.sum())
     if means.min() - error <= wanted <= means.max() + error:
         return float(middles[np.abs(means - wanted).argmin()])
     low, high = known.min(), known.max()
-    beyond = TRAINING.target_means_beyond * (high - low)
+    beyond = BEYOND * (high - low)
     return float(high + beyond if abs(means[-1] - wanted) <= abs(means[0] - wanted) else low - beyond)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np  # noqa: F401 - loads the BLAS library that threadpoolctl looks for
 
-from kanserve.train.common.training_settings import TRAINING
+WORTH_SHARING = 5e9  # multiply-adds of one product: about half a second on one core
+WORTH_A_THREAD = 1e8  # multiply-adds of a pass of the compiled kernels: a few hundredths of a second
 
 
 def threads_worth(work: float) -> int:
@@ -25,7 +26,7 @@ def threads_worth(work: float) -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     most = int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores
-    return int(max(1, min(most, cores, work // TRAINING.blas_threads_worth_a_thread)))
+    return int(max(1, min(most, cores, work // WORTH_A_THREAD)))
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def threads_for(work: float) -> Iterator[None]:
     Without the package threadpoolctl nothing changes; OMP_NUM_THREADS=1 then has the same effect.
     """
     controller = _controller()
-    if controller is None or work >= TRAINING.blas_threads_worth_sharing:
+    if controller is None or work >= WORTH_SHARING:
         yield
         return
     _narrow.enter(controller)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from kanserve import native
 from kanserve.network.encoding import encode
 from kanserve.network.kan import Kan
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.blas_threads import threads_worth
 from kanserve.train.lm.damped_solve import by_residuals
 from kanserve.train.lm.parameter_layout import (
@@ -30,6 +29,11 @@ from kanserve.train.lm.parameter_vector import Free, Penalty
 
 Array = NDArray[np.float64]
 Kept = list[NDArray[np.generic]]
+
+MOST_ROWS = 1024  # of a block whose windows are in memory at once; fewer if the windows are longer
+WINDOW_MEMORY = 4_000_000  # numbers of all windows of a block
+LEAST_ROWS = 64  # of a block, however long its windows are
+MEMORY = 30_000_000  # numbers: up to here the first layer's basis values are kept
 
 
 _INT, _ADDRESS, _DOUBLE = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
@@ -179,8 +183,8 @@ def _problem(
         groups=len(group),
         threads=threads or threads_worth(0.5 * len(x) * len(kan.outputs) * float(sum(lengths)) ** 2),
         block=max(
-            TRAINING.compiled_descent_least_rows,
-            min(TRAINING.compiled_descent_most_rows, len(x), TRAINING.compiled_descent_window_memory // sum(lengths)),
+            LEAST_ROWS,
+            min(MOST_ROWS, len(x), WINDOW_MEMORY // sum(lengths)),
         ),
         proximal=penalty.proximal,
         dual=by_residuals(wanted.size, len(public)),
@@ -205,7 +209,7 @@ def _problem(
     first = every[0].tables
     if first is not None:
         functions = first.polynomials.shape[3]
-        if inputs.size * (functions + 2) <= TRAINING.compiled_descent_memory:
+        if inputs.size * (functions + 2) <= MEMORY:
             one.first = address(np.empty(inputs.size, np.int32), np.int32)
             one.base = address(np.empty(inputs.size), np.float64)
             one.basis = address(np.empty(inputs.size * functions), np.float64)

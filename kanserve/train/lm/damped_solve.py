@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve import native
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+MANY_PARAMETERS = 3  # per residual: from here on a system of the residuals is faster than one of the parameters
+SMALL = 150  # up to this size NumPy is as fast as SciPy, which is slow to load
 
 
 def by_residuals(residuals: int, parameters: int) -> bool:
     """Whether parameters outnumber residuals so much that a step solves a system of the size of the residuals."""
-    return residuals * TRAINING.damped_solve_many_parameters < parameters
+    return residuals * MANY_PARAMETERS < parameters
 
 
 def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
@@ -29,7 +31,7 @@ def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
         return _compiled(library, matrix, added, right)
     damped = matrix.copy()
     damped.flat[:: len(damped) + 1] += added
-    factorise = _lapack() if len(damped) > TRAINING.damped_solve_small else None
+    factorise = _lapack() if len(damped) > SMALL else None
     if factorise is not None:
         # LAPACK expects columns in memory, so it gets the transpose; its upper triangle is our lower one.
         _, x, failed = factorise(damped.T, right, lower=0, overwrite_a=1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import uniform_knots
-from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.common.creation import CREATION_SPREAD
 
 
 def fresh(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0, own_knots: bool = False) -> Kan:
@@ -24,7 +24,7 @@ def fresh(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0, 
 
 
 def _fresh(one: Layer, intervals: int, width: float, generator: np.random.Generator) -> Layer:
-    spread = TRAINING.creation_spread / np.sqrt(one.inputs)
+    spread = CREATION_SPREAD / np.sqrt(one.inputs)
     edges = one.base_weight.shape
     coefficients = generator.normal(0, spread, (*edges, intervals + one.order))
     return replace(

@@ -15,12 +15,14 @@ from kanserve.network import evaluate
 from kanserve.network.encoding import encode
 from kanserve.network.functions import FUNCTIONS, finite_slope
 from kanserve.network.kan import Kan, Layer
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import active_basis as bases
 from kanserve.train.lm.parameter_vector import Free, Weights, free_parameters, weights
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+
+ROWS = 4096  # at most in one block
+MEMORY = 3e7  # numbers that may be kept between the loss and the Jacobian
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +108,10 @@ def problem(
         v = np.ascontiguousarray(((encode(kan, x) - kan.input_shift) / kan.input_scale).T)
         wanted = np.ascontiguousarray(((y - kan.output_shift) / scale).T) * sign[:, None]
     numbers = len(x) * sum(layer.inputs * layer.coefficients.shape[2] for layer in kan.layers)
-    keep = numbers <= TRAINING.jacobian_memory
+    keep = numbers <= MEMORY
     blocks = []
-    for start in range(0, len(x), TRAINING.jacobian_rows):
-        rows = slice(start, start + TRAINING.jacobian_rows)
+    for start in range(0, len(x), ROWS):
+        rows = slice(start, start + ROWS)
         own = np.ascontiguousarray(v[:, rows])
         roots = np.tile(np.sqrt(share[rows]), (len(wanted), 1))
         blocks.append(Block(own, wanted[:, rows], roots, _bases(parts[0], own) if keep else None))

@@ -21,7 +21,6 @@ from kanserve.network.own_functions import own_functions
 from kanserve.train.common.argument_checks import not_negative, whole
 from kanserve.train.common.events import Event, Report, reporting
 from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import jacobian
 from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.compiled_descent import Compiled
@@ -31,6 +30,12 @@ from kanserve.train.lm.parameter_vector import Constant, Free, Penalty, free_par
 from kanserve.train.lm.reweighted_squares import CompiledReweighted, ReweightedProblem
 
 Array = NDArray[np.float64]
+
+LEVENBERG_MARQUARDT_PATIENCE = 4
+SMALL_GAIN = 1e-3  # relative: a step that gains less counts against the patience
+FLOOR = 1e-2  # least element of the damped diagonal, relative to its largest
+MOST_DAMPING = 1e12  # above it no step gains: the descent ends
+LEAST_DAMPING = 1e-15  # damping is not lowered further
 
 MOST_PARAMETERS = 8000  # a step holds three square matrices of this size: 1.5 GB
 
@@ -55,7 +60,7 @@ def refine(
     smooth: float = 0.0,
     ridge: float = 1e-12,
     weights: ArrayLike | None = None,
-    patience: int = TRAINING.levenberg_marquardt_patience,
+    patience: int = LEVENBERG_MARQUARDT_PATIENCE,
     progress: bool | Report = False,
     proximal: float = 0.0,
     fixed: frozenset[Constant] = frozenset(),
@@ -200,21 +205,21 @@ def descend(point: "Descent", steps: int, patience: int, report: Report | None) 
     damping, growth, small_gains = 1e-2, 2.0, 0
     moved = True
     for step in range(steps):
-        if moved and not point.linearise(TRAINING.levenberg_marquardt_floor):
+        if moved and not point.linearise(FLOOR):
             break
         new, predicted = point.attempt(damping)
         moved = new < point.value
         if not moved:
             damping *= growth
             growth *= 2
-            if damping > TRAINING.levenberg_marquardt_most_damping:
+            if damping > MOST_DAMPING:
                 break
             continue
         gain = point.value - new
         ratio = gain / predicted if predicted > 0 else 0.5
-        damping = max(damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), TRAINING.levenberg_marquardt_least_damping)
+        damping = max(damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), LEAST_DAMPING)
         growth = 2.0
-        small_gains = small_gains + 1 if gain < TRAINING.levenberg_marquardt_small_gain * point.value else 0
+        small_gains = small_gains + 1 if gain < SMALL_GAIN * point.value else 0
         point.accept()
         if report is not None:
             report(Event(f"step {step}", new))

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from kanserve.errors import TrainingError
 from kanserve.network.edge_names import edge_names
 from kanserve.network.kan import Kan, Layer
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.damped_solve import solve_damped
 from kanserve.train.lm.jacobian import LeastSquaresProblem
 from kanserve.train.lm.parameter_vector import Free, Penalty
@@ -28,6 +27,8 @@ from kanserve.train.lm.reweighted_squares import ReweightedProblem
 
 Array = NDArray[np.float64]
 Signs = tuple[NDArray[np.int64], ...]
+
+SOLVES = 4  # of one step: between them the steps between coefficients that became negative are set to 0
 """For each layer (O, I): 1 where an edge may not fall, -1 where it may not rise, 0 where it is free."""
 
 
@@ -184,7 +185,7 @@ class MonotonePoint:
         """The damped step; numbers that would become negative go to 0, and the others are solved again."""
         change = np.zeros(len(self._numbers))
         held = self._bounded & (self._numbers <= 0) & (self._gradient > 0)
-        for _ in range(TRAINING.monotone_solves):
+        for _ in range(SOLVES):
             free = np.flatnonzero(~held)
             right = -(self._gradient + self._normal @ np.where(held, change, 0.0))[free]
             change[free] = solve_damped(self._normal[np.ix_(free, free)], added[free], right)

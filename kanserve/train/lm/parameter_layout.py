@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.powers import exponent_of, is_odd, takes_negative
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.active_basis import Tables, tables
 from kanserve.train.lm.parameter_vector import Free
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+
+PADDING = 8  # doubles: rows of blocks begin at multiples of a vector register of AVX-512
 
 _NUMBERS = {name: number for number, name in enumerate(FUNCTIONS)}
 _POWER, _EVEN_POWER, _ODD_POWER = -1, -2, -3
@@ -74,16 +75,11 @@ def held(kan: Kan) -> tuple[LayerLayout, ...]:
     found = []
     start = 0
     for layer in kan.layers:
-        padded = (
-            1
-            if layer.subnodes == 1
-            else -(-layer.subnodes // TRAINING.parameter_layout_padding) * TRAINING.parameter_layout_padding
-        )
+        padded = 1 if layer.subnodes == 1 else -(-layer.subnodes // PADDING) * PADDING
         named = tuple((int(j), int(i)) for j, i in np.argwhere(layer.symbolic_mask))
         sizes = [
-            layer.inputs * layer.coefficients.shape[2] * padded
-            + TRAINING.parameter_layout_padding,  # SIMD may read beyond the last one
-            layer.inputs * padded + TRAINING.parameter_layout_padding,
+            layer.inputs * layer.coefficients.shape[2] * padded + PADDING,  # SIMD may read beyond the last one
+            layer.inputs * padded + PADDING,
             4 * len(named),
             layer.nodes,
         ]
@@ -99,13 +95,9 @@ def weights(every: tuple[LayerLayout, ...]) -> Array:
     result = np.zeros(every[-1].stop)
     for layout in every:
         layer, o = layout.layer, layout.layer.subnodes
-        edges = result[layout.coefficients : layout.base_weight - TRAINING.parameter_layout_padding].reshape(
-            layer.inputs, -1, layout.padded
-        )
+        edges = result[layout.coefficients : layout.base_weight - PADDING].reshape(layer.inputs, -1, layout.padded)
         edges[:, :, :o] = layer.coefficients.transpose(1, 2, 0)
-        straight = result[layout.base_weight : layout.affine - TRAINING.parameter_layout_padding].reshape(
-            layer.inputs, layout.padded
-        )
+        straight = result[layout.base_weight : layout.affine - PADDING].reshape(layer.inputs, layout.padded)
         straight[:, :o] = layer.base_weight.T
         for e, (j, i) in enumerate(layout.named):
             result[layout.affine + 4 * e : layout.affine + 4 * e + 4] = layer.affine[j, i]

@@ -4,14 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+SCHEDULE_BINS = 100  # of an input, to look for structure in the residuals that a grid is too coarse for
+SCHEDULE_ROWS_PER_BIN = 8  # at least; with fewer rows there are fewer bins
 
 
 def explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
     """The largest share of the validation rows' residuals that their means in narrow bins of one input explain."""
-    bins = min(TRAINING.schedule_bins, len(train) // TRAINING.schedule_rows_per_bin)
+    bins = min(SCHEDULE_BINS, len(train) // SCHEDULE_ROWS_PER_BIN)
     found = 0.0
     if bins < 2:
         return found

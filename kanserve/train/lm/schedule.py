@@ -15,9 +15,8 @@ from kanserve.network.kan import Kan
 from kanserve.train.common.constant_guard import scores
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import regrid, set_ranges
-from kanserve.train.common.jumps import regrid_with_jumps, with_jumps
+from kanserve.train.common.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.common.losses import sharper
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.extreme_rows import excess, extreme_rows
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.parameter_vector import parameters
@@ -25,6 +24,8 @@ from kanserve.train.lm.residual_bins import explained_by_bins
 from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, expected_error_of, smoothest
 from kanserve.train.lm.schedule_run import (
     EXACT,
+    SCHEDULE_EXACT_JUMPS,
+    SCHEDULE_EXACT_RIDGE,
     Run,
     Schedule,
     different_answers,
@@ -36,6 +37,25 @@ from kanserve.train.lm.schedule_run import (
 )
 
 Array = NDArray[np.float64]
+
+EXACT_GAIN = 4.0  # by which a squared error falls from one grid to the next, at least, where data are exact
+# By which share extreme rows may raise the squared error of a deep network on exact data; with more, another start is
+# tried: up to 17 in good fits of [4,4,2,1], from 50 on in poor ones.
+MOST_EXCESS = 20.0
+TRIES = 3  # of the starts of a deep network on exact data, at most, if its error falls too slowly
+SCHEDULE_START_ROWS = 2000  # enough to compare starts
+START_STEPS = 25  # of each start
+SETTLE_STEPS = 40  # of the best start
+GROW_STEPS = 60  # on each finer grid
+AHEAD_STEPS = 10  # on a grid after one that gained nothing, before it is known to gain
+WIDE = 300  # parameters from which on starts take few steps, and only the best is continued
+# The squared error of a deep network falls at least with this power of the step, or it is stuck: 8 in theory, from 6
+# on in good fits on grids as coarse as 5 and 10.
+RATE = 6.0
+ALIKE = 0.1  # two starts whose squared errors differ by less than this share are limited by the data, not by the start
+CONVERGED = 1e-11  # of the variance: a squared error that no further start need improve on
+BINS_SHARE = 0.1  # of the validation rows' residuals that bins must explain to ask for finer grids
+ALL_ROWS_STEPS = 10  # for a network that is fitted to enough of the rows already
 
 STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 CLASS_STRENGTHS = STRENGTHS[1:-1]  # separable classes have no finite best weights
@@ -54,7 +74,7 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
         if not stalled:
             break
         found, stalled = _grown(other, now)
-        stalled &= abs(found.error - best.error) > TRAINING.schedule_alike * best.error  # else noise is the limit
+        stalled &= abs(found.error - best.error) > ALIKE * best.error  # else noise is the limit
         best = min(best, found, key=expected_error_of)
     chosen = best.kan
     now.plan = plan = replace(plan, settings=_sharper(chosen, plan))
@@ -64,7 +84,7 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
     few = enough_rows(data, best.kan, plan)
     if len(few) < len(data):
         best = now.fitted(best.kan, few, best.smooth, steps)
-        steps = min(steps, TRAINING.schedule_all_rows_steps)
+        steps = min(steps, ALL_ROWS_STEPS)
     last = now.fitted(best.kan, data, best.smooth, steps)
     now.tell("all rows", last.error, 1.0)
     return last.kan, chosen
@@ -79,21 +99,21 @@ def _sharper(kan: Kan, plan: Schedule) -> Settings:
 def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
     """The work of all stages if none ends early."""
     first = fresh(kan, plan.settings.grids[0], (plan.settings.seed,))
-    few = plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed)
-    total = plan.settings.starts * work_of(first, few, TRAINING.schedule_start_steps)
+    few = plan.train.sample(SCHEDULE_START_ROWS, plan.settings.seed)
+    total = plan.settings.starts * work_of(first, few, START_STEPS)
     settled = _finalists(kan, plan) + len(plan.settings.strengths) - 1
-    total += settled * work_of(first, enough_rows(plan.train, first, plan), TRAINING.schedule_settle_steps)
+    total += settled * work_of(first, enough_rows(plan.train, first, plan), SETTLE_STEPS)
     finer = first
     for n, intervals in enumerate(plan.settings.grids[1:]):
         finer = fresh(kan, intervals, (plan.settings.seed,))
         compared = _finalists(kan, plan) - n if is_deep(kan) and n < 2 else 1
         total += max(compared, min(3, len(plan.settings.strengths))) * work_of(
-            finer, enough_rows(plan.train, finer, plan), TRAINING.schedule_grow_steps
+            finer, enough_rows(plan.train, finer, plan), GROW_STEPS
         )
     few, steps = enough_rows(data, finer, plan), plan.settings.steps
     if len(few) == len(data):
         return total + work_of(finer, data, steps)
-    return total + work_of(finer, few, steps) + work_of(finer, data, min(steps, TRAINING.schedule_all_rows_steps))
+    return total + work_of(finer, few, steps) + work_of(finer, data, min(steps, ALL_ROWS_STEPS))
 
 
 def _finalists(kan: Kan, plan: Schedule) -> int:
@@ -107,10 +127,10 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
     Of a network with many parameters, most starts are given up after a few steps.
     """
     plan = now.plan
-    few = plan.train.sample(TRAINING.schedule_start_rows, plan.settings.seed)
+    few = plan.train.sample(SCHEDULE_START_ROWS, plan.settings.seed)
     count, smooth = plan.settings.starts, plan.settings.strengths[0]
     wide = _is_wide(kan, now)
-    steps = TRAINING.schedule_ahead_steps if wide and count > 1 else TRAINING.schedule_start_steps
+    steps = AHEAD_STEPS if wide and count > 1 else START_STEPS
     runs: list[Candidate] = []
     for start in range(before, before + count):
         begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start), own_knots=True)
@@ -121,7 +141,7 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
         return [_settled(runs[0], now)]
     enough = enough_rows(plan.train, runs[0].kan, plan)
     finalists = runs[: _finalists(kan, plan)]
-    settling = TRAINING.schedule_settle_steps
+    settling = SETTLE_STEPS
     settled = sorted((now.fitted(one.kan, enough, one.smooth, settling) for one in finalists), key=error_of)
     return settled if before else [_smoothed(settled[0], settled[0].kan, settling, now), *settled[1:]]
 
@@ -131,15 +151,15 @@ def _is_wide(kan: Kan, now: Run) -> bool:
     show how much noise a long run fits, and never which start of a narrow classifier is good."""
     if now.plan.loss.name == "cross_entropy" and is_narrow(kan):
         return False
-    return TRAINING.schedule_wide < parameters(kan) <= len(now.plan.train) * len(kan.outputs)
+    return WIDE < parameters(kan) <= len(now.plan.train) * len(kan.outputs)
 
 
 def _settled(begun: Candidate, now: Run) -> Candidate:
     """The candidate of many parameters on more rows: a few steps of each strength, all from the same network, choose
     one; longer runs might fit noise before a strength that prevents it is tried."""
-    enough, steps = enough_rows(now.plan.train, begun.kan, now.plan), TRAINING.schedule_ahead_steps
+    enough, steps = enough_rows(now.plan.train, begun.kan, now.plan), AHEAD_STEPS
     chosen = _smoothed(now.fitted(begun.kan, enough, begun.smooth, steps), begun.kan, steps, now)
-    return now.fitted(chosen.kan, enough, chosen.smooth, TRAINING.schedule_start_steps)
+    return now.fitted(chosen.kan, enough, chosen.smooth, START_STEPS)
 
 
 def _smoothed(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
@@ -185,14 +205,14 @@ def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
         fitted = _on_finer_grid(finalists[:count], intervals, now)
         if len(fitted) < count:
             break
-        while tries < TRAINING.schedule_tries and _is_slow(fitted[0], coarse):
+        while tries < TRIES and _is_slow(fitted[0], coarse):
             more = _finalists_of(start, now, tries * plan.settings.starts)
             for few, size in grids[:at]:
                 more = _on_finer_grid(more[:few], size, now)
             coarse = best_of([coarse, more[0]])
             fitted = sorted([*fitted, *_on_finer_grid(more[:count], intervals, now)], key=error_of)
             tries += 1
-        if fitted[0].error > finalists[0].error / TRAINING.schedule_exact_gain:
+        if fitted[0].error > finalists[0].error / EXACT_GAIN:
             break
         fitted = sorted((_with_excess(one, plan) for one in fitted[:3]), key=expected_error_of)
         finalists = [*fitted, *finalists[count:]]
@@ -206,7 +226,7 @@ def _on_finer_grid(finalists: list[Candidate], intervals: int, now: Run) -> list
     moved = [regrid(one.kan, _with_extremes(one, plan.train.x, plan), intervals, keep_first=True) for one in finalists]
     if parameters(moved[0]) > min(different_answers(plan.train), MOST_PARAMETERS):
         return []
-    fitted = (now.fitted(kan, enough_rows(plan.train, kan, plan), 0.0, TRAINING.schedule_grow_steps) for kan in moved)
+    fitted = (now.fitted(kan, enough_rows(plan.train, kan, plan), 0.0, GROW_STEPS) for kan in moved)
     return sorted(fitted, key=error_of)
 
 
@@ -214,7 +234,7 @@ def _is_slow(finer: Candidate, coarse: Candidate) -> bool:
     """Whether the error falls more slowly to a finer grid than that of splines which approximate a smooth function: its
     square with the eighth power of the step."""
     ratio = finer.kan.layers[-1].intervals / coarse.kan.layers[-1].intervals
-    return bool(finer.error >= coarse.error / max(ratio, 1.0) ** TRAINING.schedule_rate)
+    return bool(finer.error >= coarse.error / max(ratio, 1.0) ** RATE)
 
 
 def _is_exact(one: Candidate, plan: Schedule) -> bool:
@@ -232,7 +252,7 @@ def _with_excess(one: Candidate, plan: Schedule) -> Candidate:
     if not _is_exact(one, plan):
         return one
     rows = enough_rows(plan.train, one.kan, plan)
-    return replace(one, excess=excess(one.kan, rows, TRAINING.schedule_exact_ridge, TRAINING.schedule_exact_jumps))
+    return replace(one, excess=excess(one.kan, rows, SCHEDULE_EXACT_RIDGE, SCHEDULE_EXACT_JUMPS))
 
 
 def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
@@ -278,7 +298,7 @@ def _with_jumps(best: Candidate, now: Run) -> tuple[Candidate, int]:
     many intervals these knots add."""
     if is_good(best, now.plan):
         return best, 0
-    moved = with_jumps(best.kan, now.plan.train.sample(TRAINING.jumps_rows, now.plan.settings.seed), now.plan.loss)
+    moved = with_jumps(best.kan, now.plan.train.sample(JUMPS_ROWS, now.plan.settings.seed), now.plan.loss)
     if moved is None or parameters(moved) > min(different_answers(now.plan.train), MOST_PARAMETERS):
         return best, 0
     found = _tried(moved, best, _is_wide(moved, now), now)
@@ -290,9 +310,9 @@ def _with_jumps(best: Candidate, now: Run) -> tuple[Candidate, int]:
 def _stuck(best: Candidate, before: Candidate, plan: Schedule) -> bool:
     """Whether a deep network on exact data is in a poor minimum: the last finer grid has gained too little, or new rows
     are expected to have a far larger error."""
-    if best.excess > TRAINING.schedule_most_excess:
+    if best.excess > MOST_EXCESS:
         return True
-    if not is_deep(best.kan) or plan.held is None or best.smooth > 0 or best.error < TRAINING.schedule_converged:
+    if not is_deep(best.kan) or plan.held is None or best.smooth > 0 or best.error < CONVERGED:
         return False
     return _is_slow(best, before)
 
@@ -303,14 +323,14 @@ def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
     plan, enough = now.plan, enough_rows(now.plan.train, moved, now.plan)
     strengths = plan.settings.strengths
     at = strengths.index(smooth)
-    tried = [now.fitted(moved, enough, smooth, TRAINING.schedule_grow_steps)]
+    tried = [now.fitted(moved, enough, smooth, GROW_STEPS)]
     for way in (1, -1):
         near = at + way
         while _weakest(best_of(tried), now) <= near < len(strengths):
-            begun = now.fitted(best_of(tried).kan, enough, strengths[near], TRAINING.schedule_ahead_steps)
+            begun = now.fitted(best_of(tried).kan, enough, strengths[near], AHEAD_STEPS)
             if not as_good(begun, best_of(tried)):
                 break
-            tried.append(now.fitted(begun.kan, enough, strengths[near], TRAINING.schedule_grow_steps))
+            tried.append(now.fitted(begun.kan, enough, strengths[near], GROW_STEPS))
             if way > 0 or best_of(tried) is not tried[-1]:
                 break
             near += way
@@ -321,7 +341,7 @@ def _ahead(moved: Kan, best: Candidate, now: Run) -> Candidate:
     """A few steps on a grid after one that gained nothing: whether it deserves the others."""
     enough = enough_rows(now.plan.train, moved, now.plan)
     strengths = dict.fromkeys((best.smooth, now.plan.settings.strengths[_weakest(best, now)]))
-    return best_of([now.fitted(moved, enough, one, TRAINING.schedule_ahead_steps) for one in strengths])
+    return best_of([now.fitted(moved, enough, one, AHEAD_STEPS) for one in strengths])
 
 
 def _finer(best: Candidate, plan: Schedule) -> list[int]:
@@ -337,4 +357,4 @@ def _finer(best: Candidate, plan: Schedule) -> list[int]:
     ]
     if not all(np.isfinite(slope).all() for slope in slopes):
         return []
-    return beyond if explained_by_bins(plan.train, plan.held, *slopes) > TRAINING.schedule_bins_share else []
+    return beyond if explained_by_bins(plan.train, plan.held, *slopes) > BINS_SHARE else []

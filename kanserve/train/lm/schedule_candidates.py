@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.kan import Kan
-from kanserve.train.common.training_settings import TRAINING
 
 Array = NDArray[np.float64]
+
+SHARE = 0.5  # of a standard error: by so much the smoother of two networks may be worse
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,4 +68,4 @@ def as_good(candidate: Candidate, best: Candidate) -> bool:
         return False
     worse = candidate.errors - best.errors
     mean = float(candidate.shares @ worse)
-    return mean <= TRAINING.schedule_share * float(np.linalg.norm(candidate.shares * (worse - mean)))
+    return mean <= SHARE * float(np.linalg.norm(candidate.shares * (worse - mean)))

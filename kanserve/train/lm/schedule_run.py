@@ -12,10 +12,21 @@ from kanserve.train.common.events import Event
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_candidates import Candidate
+
+FITTING_NARROW = 3  # nodes of a hidden layer up to which it is narrow
+SCHEDULE_EXACT_RIDGE = 1e-13  # the lowest error on exact data is about 1e5 times its square root
+# Of fits of deep networks to exact data, on the jumps of the splines' highest derivatives: at the ends of hidden
+# ranges, where few rows are, splines go on as polynomials instead of falling to 0. Of 1e-11 to 1e-6 it is best on
+# [4,4,2,1].
+SCHEDULE_EXACT_JUMPS = 1e-7
+ENOUGH_ROWS = 5000  # rows, and rows per parameter: more change less than the choices do
+ENOUGH_EACH = 50  # rows for each parameter that count as enough
+ENOUGH_WORK = 6e9  # the most rows times squared parameters, so that choices about wide networks take seconds
+GOOD_SHARE = 0.01  # of the error of a constant: a fit with less needs no finer grids than the default ones
+SCORES_RIDGE = 1e-6  # of losses that may have no finite best scores: classes that can be separated, counts of 0
 
 EXACT = ("squared", "huber", "quantile")  # losses with a best network on every data
 
@@ -77,7 +88,7 @@ class Run:
             self.loss = np.sqrt(2 * event.loss / rows.y.shape[1]) if squared else event.loss
 
         exact = self.plan.loss.name in EXACT
-        least = TRAINING.schedule_exact_ridge if exact else TRAINING.schedule_scores_ridge
+        least = SCHEDULE_EXACT_RIDGE if exact else SCORES_RIDGE
         return refine(
             kan,
             rows.x,
@@ -85,7 +96,7 @@ class Run:
             steps=steps,
             smooth=smooth,
             ridge=smooth / 10 if smooth > 0 else least,
-            jumps=TRAINING.schedule_exact_jumps if exact and smooth == 0 and is_deep(kan) else 0.0,
+            jumps=SCHEDULE_EXACT_JUMPS if exact and smooth == 0 and is_deep(kan) else 0.0,
             weights=rows.weights,
             patience=self.plan.settings.patience,
             progress=report,
@@ -97,8 +108,8 @@ class Run:
 def enough_rows(rows: Dataset, kan: Kan, plan: Schedule) -> Dataset:
     """A sample of the rows, large enough for choices about this network, and small enough for quick steps."""
     size = parameters(kan)
-    enough = min(TRAINING.schedule_enough_each * size, int(TRAINING.schedule_enough_work / max(size, 1) ** 2))
-    return rows.sample(max(TRAINING.schedule_enough_rows, enough), plan.settings.seed)
+    enough = min(ENOUGH_EACH * size, int(ENOUGH_WORK / max(size, 1) ** 2))
+    return rows.sample(max(ENOUGH_ROWS, enough), plan.settings.seed)
 
 
 def work_of(kan: Kan, rows: Dataset, steps: int) -> float:
@@ -109,12 +120,12 @@ def work_of(kan: Kan, rows: Dataset, steps: int) -> float:
 
 def is_good(best: Candidate, plan: Schedule) -> bool:
     constant = errors_of_constant(best.kan, plan.train, plan.judges, plan.loss)
-    return best.error < TRAINING.schedule_good_share * float(plan.judges.shares @ constant)
+    return best.error < GOOD_SHARE * float(plan.judges.shares @ constant)
 
 
 def is_narrow(kan: Kan) -> bool:
     """Whether a hidden layer has few nodes."""
-    return len(kan.layers) > 1 and min(layer.nodes for layer in kan.layers[:-1]) <= TRAINING.fitting_narrow
+    return len(kan.layers) > 1 and min(layer.nodes for layer in kan.layers[:-1]) <= FITTING_NARROW
 
 
 def is_deep(kan: Kan) -> bool:

@@ -12,6 +12,7 @@ from kanserve.network.kan import Kan
 from kanserve.train.common.creation import create
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.input_screening import (
+    SCREENING_CERTAIN,
     all_predict_better,
     paired_inputs,
     residuals,
@@ -20,10 +21,15 @@ from kanserve.train.common.input_screening import (
     worth_of,
 )
 from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.levenberg_marquardt import refine
 
 Array = NDArray[np.float64]
+
+SCREENING_ROUNDS = 4  # of inputs that tell something about what those before have left, at most
+SCREENING_ROWS = 20_000  # enough to choose inputs by
+SCREENING_STEPS = 10  # of the additive fit to the inputs kept
+SCREENING_RIDGE = 1e-3  # of the same fit
+SCREENING_LEAST = 4  # inputs that are kept, whatever they tell
 
 
 def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> NDArray[np.bool_]:
@@ -31,18 +37,18 @@ def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> ND
     every = np.ones(len(kan.inputs), bool)
     if data.classes or not screenable(kan):
         return every
-    rows = data.sample(TRAINING.screening_rows, seed)
+    rows = data.sample(SCREENING_ROWS, seed)
     t = robust_answers(kan, rows, loss)
     worth = worth_of(rows.x, t)
-    for _ in range(TRAINING.screening_rounds):
-        before = worth > TRAINING.screening_certain
+    for _ in range(SCREENING_ROUNDS):
+        before = worth > SCREENING_CERTAIN
         left = _residuals(kan, rows, t, before, seed)
         for more in (worth_of(rows.x, left), worth_of(rows.x, left**2), paired_inputs(rows.x, left)):
             worth = np.maximum(worth, more)
-        if ((worth > TRAINING.screening_certain) == before).all():
+        if ((worth > SCREENING_CERTAIN) == before).all():
             break
-    count = int((worth > TRAINING.screening_certain).sum())
-    chosen = worth >= np.sort(worth)[-max(count, TRAINING.screening_least)]
+    count = int((worth > SCREENING_CERTAIN).sum())
+    chosen = worth >= np.sort(worth)[-max(count, SCREENING_LEAST)]
     if count == 0 or all_predict_better(rows.x, t, chosen, seed):
         return every
     return np.asarray(chosen)
@@ -68,5 +74,5 @@ def _residuals(kan: Kan, rows: Dataset, t: Array, chosen: NDArray[np.bool_], see
     additive = create([int(chosen.sum()), t.shape[1]], seed=seed)
     additive = replace(additive, input_shift=kan.input_shift[chosen], input_scale=kan.input_scale[chosen])
     x = rows.x[:, chosen]
-    fitted = refine(additive, x, t, steps=TRAINING.screening_steps, ridge=TRAINING.screening_ridge)
+    fitted = refine(additive, x, t, steps=SCREENING_STEPS, ridge=SCREENING_RIDGE)
     return residuals(fitted, x, t)

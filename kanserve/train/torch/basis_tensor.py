@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from kanserve.errors import MissingDependencyError
 from kanserve.network.kan import Layer
 from kanserve.network.splines import span
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.active_basis import active_basis
+
+LEADING = 14  # leading bits of a step: a float holds their product with an interval's number exactly
+EQUAL = 1e-13  # of a step: tolerance for a knot of a uniform grid
 
 try:
     import torch
@@ -40,11 +42,11 @@ def _steps(layer: Layer, i: int) -> tuple[float, float, float, float]:
     low, high = span(layer.knots[i], layer.order)
     step = (high - low) / layer.intervals
     places = low + step * np.arange(-layer.order, layer.intervals + layer.order + 1)
-    equal = bool((np.abs(layer.knots[i] - places) <= TRAINING.basis_tensor_equal * step).all())
+    equal = bool((np.abs(layer.knots[i] - places) <= EQUAL * step).all())
     if not equal or layer.order != 3 or layer.extrapolation != "linear":
         return 0.0, 0.0, 0.0, 0.0
     mantissa, exponent = frexp(step)
-    leading = ldexp(round(mantissa * 2**TRAINING.basis_tensor_leading), exponent - TRAINING.basis_tensor_leading)
+    leading = ldexp(round(mantissa * 2**LEADING), exponent - LEADING)
     return low, leading, step - leading, 1 / step
 
 

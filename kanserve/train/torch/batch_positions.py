@@ -8,15 +8,19 @@ import numpy as np
 from kanserve.data.dataset import MANY
 from kanserve.network.kan import Kan
 from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.torch.batches import Places
+
+GRADIENT_FIT_VALIDATIONS = 50  # validations in an Adam run; LBFGS has one per step
+GRADIENT_FIT_FULL_BATCH = 512  # adam's batch: all rows up to the first number, else the second
+GRADIENT_FIT_BATCH = 256  # rows of a batch of Adam
+GRADIENT_FIT_NUMBERS_AT_ONCE = 2**20  # of the largest array of a pass
 
 JUDGED_BY = (2_000, 20_000)  # validation rows, fewest and most; see `judging_rows`
 
 
 def validation_interval(settings: Settings) -> int:
     """The number of steps between two validations."""
-    return 1 if settings.method == "lbfgs" else max(1, settings.steps // TRAINING.gradient_fit_validations)
+    return 1 if settings.method == "lbfgs" else max(1, settings.steps // GRADIENT_FIT_VALIDATIONS)
 
 
 def batch_size(count: int, settings: Settings) -> int:
@@ -28,8 +32,8 @@ def batch_size(count: int, settings: Settings) -> int:
         settings.batch
         if settings.batch is not None
         else count
-        if count <= TRAINING.gradient_fit_full_batch
-        else TRAINING.gradient_fit_batch,
+        if count <= GRADIENT_FIT_FULL_BATCH
+        else GRADIENT_FIT_BATCH,
     )
 
 
@@ -68,4 +72,4 @@ def rows_at_once(kan: Kan, penalised: bool) -> int:
     largest: int = max(
         layer.inputs * (layer.coefficients.shape[2] + penalised * layer.subnodes) for layer in kan.layers
     )
-    return max(1, TRAINING.gradient_fit_numbers_at_once // largest)
+    return max(1, GRADIENT_FIT_NUMBERS_AT_ONCE // largest)

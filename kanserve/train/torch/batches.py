@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, past, scaled
 from kanserve.errors import MissingDependencyError
-from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.common.input_screening import BATCHES_KEPT
 
 try:
     import torch
@@ -48,7 +48,7 @@ class Batches:
             total = relative.sum() - (0.0 if self.held is None else relative[self.held].sum())
             mean = np.ldexp(total / len(self), np.frexp(weights.max())[1])
             object.__setattr__(self, "mean_weight", float(mean))
-        if len(self) * (self.data.x.shape[1] + self.data.y.shape[1]) <= TRAINING.batches_kept:
+        if len(self) * (self.data.x.shape[1] + self.data.y.shape[1]) <= BATCHES_KEPT:
             object.__setattr__(self, "kept", self._made(slice(0, len(self))))
 
     def __len__(self) -> int:

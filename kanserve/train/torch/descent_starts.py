@@ -12,9 +12,12 @@ from kanserve.network.kan import Kan
 from kanserve.train.common.constant_guard import errors
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.lm.schedule import SCHEDULE_START_ROWS
 from kanserve.train.torch.batches import Places
 from kanserve.train.torch.gradient_fit import descend
+
+FITTING_DESCENT_START_STEPS = 20  # of each start of LBFGS
+FITTING_ADAM_START_FACTOR = 5  # times as many steps of each start of Adam
 
 
 def best_start(
@@ -26,13 +29,13 @@ def best_start(
     without: Places | None = None,
 ) -> Kan:
     """The start to go on from: each takes a few steps, and the one of the lowest validation loss is the result."""
-    longer = 1 if settings.method == "lbfgs" else TRAINING.fitting_adam_start_factor
-    steps = min(settings.steps, longer * TRAINING.fitting_descent_start_steps)
+    longer = 1 if settings.method == "lbfgs" else FITTING_ADAM_START_FACTOR
+    steps = min(settings.steps, longer * FITTING_DESCENT_START_STEPS)
     short = replace(settings, steps=steps, grids=settings.grids[:1], finer=())
     gone = np.zeros(0, np.int64) if without is None else without
     left = len(train) - len(gone)
-    rows = train.take(past(gone, some(left, min(left, TRAINING.schedule_start_rows), settings.seed)))
-    judges = rows if held is None else held.sample(TRAINING.schedule_start_rows, settings.seed)
+    rows = train.take(past(gone, some(left, min(left, SCHEDULE_START_ROWS), settings.seed)))
+    judges = rows if held is None else held.sample(SCHEDULE_START_ROWS, settings.seed)
     best, least = None, inf
     whole = settings.starts * steps + settings.steps
     for number, start in enumerate(starts):

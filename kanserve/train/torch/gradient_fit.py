@@ -16,8 +16,7 @@ from kanserve.train.common.checkpoints import Checkpoint
 from kanserve.train.common.fit_progress import Watch
 from kanserve.train.common.fit_settings import Settings
 from kanserve.train.common.grids import set_ranges
-from kanserve.train.common.jumps import regrid_with_jumps, with_jumps
-from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.common.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.torch.batch_positions import (
     batch_positions,
     batch_size,
@@ -29,6 +28,16 @@ from kanserve.train.torch.batches import Batches, Places
 from kanserve.train.torch.module_conversion import from_module
 from kanserve.train.torch.objective import Goal, Model, by_row, function, model, shrinkage, value
 from kanserve.train.torch.optimizers import Adam, Lbfgs, adam, adam_step, lbfgs, lbfgs_step
+
+DECAY = 1e-4  # weight decay of coefficients and base weights, Adam only
+SMALL_GAIN = 1e-3  # relative: less counts against the patience
+CERTAIN = 2.0  # standard errors by which a finer grid must be better
+MOST_FAILURES = 5  # steps in a row that may fail before a run ends
+WORTH_SHARING = 3e7  # rows times coefficients
+OUTSIDE = 0.02  # a grid is updated if its input leaves the range by so much, or uses less of it than this
+USED = 0.6  # share of its range below which a hidden node wants another one
+WORSE = 1.1  # factor by which a grid update may raise the loss
+RANGE_ROWS = 2000  # to set ranges by
 
 try:
     import torch
@@ -156,15 +165,13 @@ class _Run:
     def to_the_end(self) -> None:
         """Take all steps, on each grid until early stopping or failure."""
         while self.step < self.settings.steps:
-            over = self.step >= self.end or self.early_stopping or self.failures > TRAINING.gradient_fit_most_failures
+            over = self.step >= self.end or self.early_stopping or self.failures > MOST_FAILURES
             if over and not self._refined():
                 break
             self.state = self._next()
             if self.state is None:
                 # LBFGS found no lower loss, or Adam a value that is not finite: back to the best, at a lower rate.
-                self.failures = (
-                    self.failures + 1 if self.settings.method == "adam" else TRAINING.gradient_fit_most_failures + 1
-                )
+                self.failures = self.failures + 1 if self.settings.method == "adam" else MOST_FAILURES + 1
                 self.rate /= 4
                 self._structure(self.best.kan())
                 continue
@@ -205,9 +212,7 @@ class _Run:
         if not gained:
             self._keep_best(self.coarser)
         kan, self.more = self.best.kan(), self.best.more
-        jumping = (
-            None if self.looked else with_jumps(kan, self.rows.sample(TRAINING.jumps_rows), self.settings.function)
-        )
+        jumping = None if self.looked else with_jumps(kan, self.rows.sample(JUMPS_ROWS), self.settings.function)
         if jumping is not None:
             self.looked, self.more = True, jumping.layers[0].intervals - kan.layers[0].intervals
         elif last:
@@ -226,14 +231,14 @@ class _Run:
         # So that a curve has the same penalty on each grid: squared second differences fall with the third power.
         finer = kan.layers[-1].intervals / self.settings.grids[0]
         self.goal = replace(self.goal, smooth=self.settings.strengths[0] * finer**3)
-        self.decay = TRAINING.gradient_fit_decay * self.model.shrinks
+        self.decay = DECAY * self.model.shrinks
         self.state = None
 
     def _gained(self) -> bool:
         """Whether this grid is better than the one before, by more than chance on the held-out rows."""
         if isinf(self.coarser.loss):
             return True
-        if not self.best.loss < self.coarser.loss * (1 - TRAINING.gradient_fit_small_gain):
+        if not self.best.loss < self.coarser.loss * (1 - SMALL_GAIN):
             return False
         if self.same_rows:
             return True
@@ -242,10 +247,7 @@ class _Run:
             for found in (self.coarser, self.best)
         )
         gain = before - after
-        return bool(
-            gain.mean() * len(gain) ** 0.5
-            > TRAINING.gradient_fit_certain * (gain - gain.mean()).norm() / len(gain) ** 0.5
-        )
+        return bool(gain.mean() * len(gain) ** 0.5 > CERTAIN * (gain - gain.mean()).norm() / len(gain) ** 0.5)
 
     def _next(self) -> Lbfgs | Adam | None:
         """The state after a step; None if no step is possible."""
@@ -270,7 +272,7 @@ class _Run:
         self.found = found = state.loss if known else self._judged(state.vector)
         if found < self.best.loss:
             self._keep_best(_Best(self.kan, state.vector.clone(), found, self.more))
-        if found < self.mark * (1 - TRAINING.gradient_fit_small_gain):
+        if found < self.mark * (1 - SMALL_GAIN):
             self.mark, self.waited = found, 0
         else:
             self.waited += 1
@@ -285,7 +287,7 @@ class _Run:
 
         The first layer's grids already have the range of the data.
         """
-        sample = self.rows.sample(TRAINING.gradient_fit_range_rows)
+        sample = self.rows.sample(RANGE_ROWS)
         few = Batches(sample, self.settings.device)
 
         def cost(one: Model, vector: Tensor) -> float:
@@ -298,7 +300,7 @@ class _Run:
         moved = set_ranges(kan, sample.x, keep_first=True)
         if any(_has_left(before, after) for before, after in zip(kan.layers, moved.layers, strict=True)):
             other = model(moved, self.settings.device)
-            if cost(other, other.vector()) <= TRAINING.gradient_fit_worse * now:
+            if cost(other, other.vector()) <= WORSE * now:
                 self._structure(moved)
 
     def _write(self) -> None:
@@ -344,7 +346,7 @@ def _threads_for(kan: Kan, rows: int) -> Iterator[None]:
     at each of a thousand small operations took 150 times as long."""
     before = torch.get_num_threads()
     work = rows * sum(layer.coefficients.size for layer in kan.layers)
-    torch.set_num_threads(1 if work < TRAINING.gradient_fit_worth_sharing else before)
+    torch.set_num_threads(1 if work < WORTH_SHARING else before)
     try:
         yield
     finally:
@@ -356,9 +358,7 @@ def _has_left(before: Layer, after: Layer) -> bool:
     for i in np.flatnonzero(before.spline_mask.any(axis=0)):
         low, high = span(before.knots[i], before.order)
         least, most = span(after.knots[i], after.order)
-        if max(low - least, most - high) > TRAINING.gradient_fit_outside * (
-            high - low
-        ) or most - least < TRAINING.gradient_fit_used * (high - low):
+        if max(low - least, most - high) > OUTSIDE * (high - low) or most - least < USED * (high - low):
             return True
     return False
 

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import MissingDependencyError
 from kanserve.network.kan import Kan
-from kanserve.train.common.losses import LossName
-from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.common.losses import LOSSES_QUANTILE_ROUNDING, LossName
 from kanserve.train.lm.parameter_vector import bending, free_parameters
 from kanserve.train.torch.batches import Batch, Batches, Places
 from kanserve.train.torch.module_conversion import to_module
@@ -190,7 +189,7 @@ def _losses(goal: Goal, module: KanModule, outputs: Tensor, y: Tensor) -> Tensor
     if goal.loss == "huber":
         straight = goal.shape * (sizes - 0.5 * goal.shape)
         return torch.where(sizes <= goal.shape, 0.5 * residuals * residuals, straight).sum(dim=1)
-    sharp, tilt = TRAINING.losses_quantile_rounding, 2 * goal.shape - 1
+    sharp, tilt = LOSSES_QUANTILE_ROUNDING, 2 * goal.shape - 1
     rounded = torch.where(sizes <= sharp, residuals * residuals / (2 * sharp), sizes - sharp / 2)
     return (0.5 * (rounded - tilt * residuals) + tilt * tilt * sharp / 4).sum(dim=1)
 

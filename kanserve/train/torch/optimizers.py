@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from math import isfinite
 
 from kanserve.errors import MissingDependencyError
-from kanserve.train.common.training_settings import TRAINING
+
+MEMORY = 20  # pairs that LBFGS keeps
+DECREASE = 1e-4  # of the Wolfe conditions
+CURVATURE = 0.9  # wolfe's second condition
+MOST_TRIALS = 25  # of one line search
+EXPANSION = 4  # factor for a step that is too short
+LEAST_COSINE = 1e-10  # between step and gradient change; less is rounding
+ADAM_FLOOR = 1e-8  # added to the root of the second moment (epsilon of Adam)
 
 try:
     import torch
@@ -84,8 +91,8 @@ def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | N
             return None
         pairs = ()  # try again along the gradient
     step, change = found.t * direction, found.gradient - now.gradient
-    if float(step @ change) > TRAINING.optimizers_least_cosine * float(step.norm() * change.norm()):
-        pairs = (*pairs[-TRAINING.optimizers_memory + 1 :], (step, change))
+    if float(step @ change) > LEAST_COSINE * float(step.norm() * change.norm()):
+        pairs = (*pairs[-MEMORY + 1 :], (step, change))
     return Lbfgs(now.vector + step, found.loss, found.gradient, pairs)
 
 
@@ -106,7 +113,7 @@ def adam_step(function: Function, now: Adam, rate: float, decay: Tensor | float 
     now.loss = loss
     now.mean.lerp_(gradient, 1 - ADAM_MEANS[0])
     now.square.mul_(ADAM_MEANS[1]).addcmul_(gradient, gradient, value=1 - ADAM_MEANS[1])
-    size = (now.square / (1 - ADAM_MEANS[1] ** now.steps)).sqrt_().add_(TRAINING.optimizers_adam_floor)
+    size = (now.square / (1 - ADAM_MEANS[1] ** now.steps)).sqrt_().add_(ADAM_FLOOR)
     now.vector.sub_(rate * decay * now.vector)
     now.vector.addcdiv_(now.mean, size, value=-rate / (1 - ADAM_MEANS[0] ** now.steps))
     return True
@@ -138,24 +145,20 @@ def _line_search(function: Function, vector: Tensor, direction: Tensor, start: P
     A point that is not finite is too far away.
     """
     low, high = start, None
-    for _ in range(TRAINING.optimizers_most_trials):
+    for _ in range(MOST_TRIALS):
         loss, gradient = function(vector + t * direction)
         here = Point(t, loss, float(gradient @ direction), gradient)
         finite = isfinite(here.slope) and _finite(loss, gradient)
-        if (
-            not finite
-            or loss > start.loss + TRAINING.optimizers_decrease * t * start.slope
-            or (low.t > 0 and loss >= low.loss)
-        ):
+        if not finite or loss > start.loss + DECREASE * t * start.slope or (low.t > 0 and loss >= low.loss):
             high = here if finite else Point(t, float("inf"), float("nan"), gradient)
-        elif abs(here.slope) <= -TRAINING.optimizers_curvature * start.slope:
+        elif abs(here.slope) <= -CURVATURE * start.slope:
             return here
         else:
             ahead = high.t - low.t if high is not None else 1.0
             if here.slope * ahead >= 0:
                 high = low
             low = here
-        t = TRAINING.optimizers_expansion * low.t if high is None else _between(low, high)
+        t = EXPANSION * low.t if high is None else _between(low, high)
         if t in (low.t, start.t):  # no float is left in between
             break
     return low if low.t > 0 else None

@@ -18,7 +18,7 @@ from kanserve.network.kan import Base, Kan, Layer, make_layer
 from kanserve.network.splines import Extrapolation, uniform_knots
 from kanserve.train.common import grids
 from kanserve.train.common.argument_checks import whole
-from kanserve.train.common.training_settings import TRAINING
+from kanserve.train.common.creation import CREATION_SPREAD
 from kanserve.train.torch import operators
 from kanserve.train.torch.basis_tensor import table_of
 
@@ -212,7 +212,7 @@ class KANLayer(nn.Module):
         >>> torch.equal(layer.coefficients, before)
         False
         """
-        spread = TRAINING.creation_spread / self.in_features**0.5
+        spread = CREATION_SPREAD / self.in_features**0.5
         with torch.no_grad():
             self.coefficients.normal_(0.0, spread)
             self.base_weight.normal_(0.0, spread if self.base != "zero" else 0.0)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from kanserve.data.dataset import Dataset
 from kanserve.editing import KINDS, Session
-from kanserve.editing.editing_limits import EDITING
-from kanserve.editing.steps import Zero, taken
+from kanserve.editing.steps import STEPS_SHORT, Zero, taken
 from kanserve.errors import InputError, KanserveError, NotFoundError
 from kanserve.formula import from_formula
 from kanserve.network.edge_names import place_of
@@ -185,7 +184,7 @@ def test_suggestions_refit_the_network_for_the_closest_functions_only(monkeypatc
 
     monkeypatch.setattr("kanserve.editing.steps.refit", counted)
     assert len(session.suggest("x1->h1", top=8)) == 8
-    assert iterations == [EDITING.steps_short] * 8
+    assert iterations == [STEPS_SHORT] * 8
 
 
 def test_suggestions_keep_linear_algebra_on_one_thread(monkeypatch):

@@ -8,7 +8,16 @@ import pytest
 import kanserve
 from kanserve.data.dataset import Dataset
 from kanserve.estimator import KANRegressor, hidden_choice
-from kanserve.estimator.hidden_choice import CHOICE, _folds, _not_far_behind, _simplest, chosen_nodes
+from kanserve.estimator.hidden_choice import (
+    CLEAR_ROWS,
+    FEW_ROWS,
+    FOLDS,
+    MANY_ROWS,
+    _folds,
+    _not_far_behind,
+    _simplest,
+    chosen_nodes,
+)
 
 
 def samples(rows: int = 300, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +88,7 @@ def test_the_number_of_networks_is_checked():
 def test_every_row_is_predicted_once_by_networks_that_have_not_seen_it():
     x, y = samples(100)
     folds = _folds(kanserve.Dataset(x, y), 0)
-    assert len(folds) == CHOICE.folds
+    assert len(folds) == FOLDS
     judged = np.concatenate([judges.y[:, 0] for _, judges in folds])
     assert sorted(judged) == sorted(y)
     for train, judges in folds:
@@ -89,7 +98,7 @@ def test_every_row_is_predicted_once_by_networks_that_have_not_seen_it():
 def test_of_many_rows_a_part_is_enough():
     x, y = samples(12_000)
     ((train, judges),) = _folds(kanserve.Dataset(x, y), 0)
-    assert len(train) == len(judges) == CHOICE.few_rows
+    assert len(train) == len(judges) == FEW_ROWS
 
 
 def test_fewer_nodes_are_taken_unless_they_are_clearly_worse():
@@ -110,13 +119,13 @@ def test_what_is_far_behind_on_many_rows_is_not_tried_again():
     assert list(_not_far_behind(found)) == [(2,), (5,)]
     assert list(_not_far_behind({(): np.full(400, np.inf), (2,): losses})) == [(2,)]
     assert list(_not_far_behind({(): np.full(400, np.inf), (2,): np.full(400, np.inf)})) == [(), (2,)]
-    few = CHOICE.clear_rows - 1
+    few = CLEAR_ROWS - 1
     assert list(_not_far_behind({nodes: one[:few] for nodes, one in found.items()})) == list(found)
 
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize(("rows", "tried"), [(900, 1), (300, 2), (150, CHOICE.folds)])
+@pytest.mark.parametrize(("rows", "tried"), [(900, 1), (300, 2), (150, FOLDS)])
 def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatch, rows, tried):
     seen: list[tuple[int, ...]] = []
 
@@ -136,7 +145,7 @@ def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatc
 @pytest.mark.extended
 def test_of_many_rows_inputs_that_tell_nothing_are_left_out():
     generator = np.random.default_rng(0)
-    x = generator.uniform(size=(CHOICE.many_rows, 30))
+    x = generator.uniform(size=(MANY_ROWS, 30))
     y = x[:, 3] * x[:, 7] + np.sin(5 * x[:, 11]) + 0.2 * generator.normal(size=len(x))
     model = KANRegressor(random_state=0, steps=20).fit(x, y)
     kept = set(np.flatnonzero(model.feature_importances_))
@@ -147,7 +156,7 @@ def test_of_many_rows_inputs_that_tell_nothing_are_left_out():
 
 @pytest.mark.parametrize("given", ["adam", "auto"])
 def test_the_optimizer_of_the_choice_is_the_one_that_was_given(given, monkeypatch):
-    x = np.random.default_rng(0).uniform(size=(CHOICE.many_rows, 30))
+    x = np.random.default_rng(0).uniform(size=(MANY_ROWS, 30))
     y = np.sin(9 * x[:, 3])
     seen = []
 

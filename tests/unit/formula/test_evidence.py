@@ -19,13 +19,13 @@ from kanserve.formula import formulas
 from kanserve.formula import to_json as formulas_to_json
 from kanserve.formula.constants.constants import Constant, constants_of
 from kanserve.formula.constants.uncertainty_report import (
+    MOST_ALTERNATIVES,
     Alternative,
     Evidence,
     evidence,
     from_json,
     to_json,
 )
-from kanserve.formula.formula_limits import LIMITS
 from kanserve.network.kan import Kan
 from kanserve.serve.models import loader
 from kanserve.serve.rpc.formula_service import get_formula
@@ -219,9 +219,7 @@ HOSTILE = {
     "half a degree": lambda one: one | {"degrees": 0.5},
     "no degree": lambda one: one | {"degrees": 0},
     "too many degrees": lambda one: one | {"degrees": 2**63},
-    "too many alternatives": lambda one: (
-        one | {"alternatives": one["alternatives"] * (LIMITS.uncertainty_report_most_alternatives + 1)}
-    ),
+    "too many alternatives": lambda one: one | {"alternatives": one["alternatives"] * (MOST_ALTERNATIVES + 1)},
     "an alternative without a formula": lambda one: one | {"alternatives": [{"complexity": 1.0, "rmse": 1.0}]},
     "an alternative of two formulas": lambda one: one | {"alternatives": [_twice(one["alternatives"][0])]},
     "an alternative that runs code": lambda one: one | {"alternatives": [_running(one["alternatives"][0])]},

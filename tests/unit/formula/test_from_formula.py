@@ -13,7 +13,7 @@ import sympy
 from kanserve import equal, evaluate, formulas, from_formula
 from kanserve.data.datasets import load_equations
 from kanserve.errors import InputError
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.expressions.parsing import PARSING_MAX_NESTING
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.training_range import sample
 from kanserve.runtime import numpy_backend as numpy_runtime
@@ -272,7 +272,7 @@ def test_a_symbol_of_sympys_is_a_symbol_whatever_its_name():
 def test_a_sympy_expression_that_has_no_network_is_refused_by_its_name():
     x = sympy.Symbol("x")
     deep = x
-    for _ in range(LIMITS.parsing_max_nesting + 1):
+    for _ in range(PARSING_MAX_NESTING + 1):
         deep = sympy.sin(deep)
     for wrong, message in (
         (sympy.zeta(x), "'zeta'"),

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from kanserve import Kan, KanserveError, evaluate, from_formula
 from kanserve.errors import InputError
-from kanserve.formula.expressions.parsing import FUNCTION_NAMES
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.expressions.parsing import FUNCTION_NAMES, MAX_LENGTH, MOST_COMPARED, PARSING_MAX_NESTING
 from tests.support.agreement import DOUBLE
 
 
@@ -89,7 +88,7 @@ def test_every_function_is_what_its_name_says():
 
 
 def test_arguments_of_max_and_min_are_limited_in_all_since_each_adds_a_layer():
-    most = LIMITS.parsing_most_compared
+    most = MOST_COMPARED
     nested = "min(" * (most // 2) + "x" + ", x^2)" * (most // 2)
     assert evaluate(from_formula(f"max({nested}{', 1' * (most - most // 2)})"), [[0.5]]) == 1
     with pytest.raises(InputError, match=f"may compare at most {most} arguments"):
@@ -269,7 +268,7 @@ def test_a_mistake_in_a_long_text_of_several_lines_is_shown_in_its_line():
         "sin(" * 2000 + "x" + ")" * 2000,
         "9" * 9999 + "*x",
         '"' * 9999,
-        "x" * (LIMITS.parsing_max_length + 1),
+        "x" * (MAX_LENGTH + 1),
         "*".join(f"x{n}^64" for n in range(1000)),
         "+".join(f"x{n}*x{n + 1}" for n in range(800)),
         "\x00",
@@ -283,7 +282,7 @@ def test_a_hostile_text_is_refused(text):
 
 def test_what_is_nested_as_deep_as_may_be_becomes_a_network():
     for left, right in (("(", ")"), ("arcsinh(", ")"), ("(1/", "+x)"), ("(y*", "+x)^0.75"), ("1+2*sin(", ")^2")):
-        deep = left * (LIMITS.parsing_max_nesting - 1) + "x" + right * (LIMITS.parsing_max_nesting - 1)
+        deep = left * (PARSING_MAX_NESTING - 1) + "x" + right * (PARSING_MAX_NESTING - 1)
         assert isinstance(from_formula(deep), Kan)
 
 

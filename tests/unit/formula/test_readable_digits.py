@@ -8,8 +8,7 @@ import pytest
 
 from kanserve import formulas, from_formula
 from kanserve.formula.expressions.tree import evaluate_tree
-from kanserve.formula.formula_limits import LIMITS
-from kanserve.formula.from_network.readable_digits import readable
+from kanserve.formula.from_network.readable_digits import SHARE, TOLERANCE, readable
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import corners, sample
 from tests.support.kans import one_edge
@@ -49,7 +48,7 @@ def test_a_constant_has_the_digits_that_the_output_needs_over_the_range(law, spa
     ],
 )
 def test_steps_corners_poles_and_ends_of_domains_are_where_they_were(law, span):
-    assert error_of_text(law, {"x": span}) <= LIMITS.readable_digits_tolerance
+    assert error_of_text(law, {"x": span}) <= TOLERANCE
 
 
 def test_a_thin_step_between_the_rows_that_are_drawn_is_seen():
@@ -84,13 +83,13 @@ def test_the_digits_suffice_on_every_row_and_one_fewer_does_not():
     x = np.concatenate([sample(kan, 1000), corners(kan)])
     shorter = readable(tree, {}, sample(kan, 1000), corners(kan))
     wanted = evaluate_tree(tree, {}, x)
-    tolerance = LIMITS.readable_digits_tolerance * wanted.std()
+    tolerance = TOLERANCE * wanted.std()
     assert abs(evaluate_tree(shorter, {}, x) - wanted).max() <= tolerance
     for place, step in enumerate(shorter):
         if step[0] == "const" and step[1] != -1:
             digits = len(repr(abs(step[1])).replace(".", "").strip("0"))
             fewer = (*shorter[:place], ("const", float(f"{tree[place][1]:.{digits - 2}e}")), *shorter[place + 1 :])
-            assert abs(evaluate_tree(fewer, {}, x) - wanted).max() > LIMITS.readable_digits_share * tolerance
+            assert abs(evaluate_tree(fewer, {}, x) - wanted).max() > SHARE * tolerance
 
 
 def test_conditions_show_the_same_digits_as_the_text():
@@ -123,7 +122,7 @@ def test_a_text_is_the_same_each_time():
 )
 def test_formulas_that_matter_in_thin_regions_are_printed_within_the_tolerance(seed):
     law, ranges = random_formula(np.random.default_rng(seed))
-    assert error_of_text(law, ranges, seed=seed[1]) <= LIMITS.readable_digits_tolerance
+    assert error_of_text(law, ranges, seed=seed[1]) <= TOLERANCE
 
 
 def test_a_formula_without_a_finite_value_on_the_rows_that_are_drawn_first_has_a_text():
@@ -156,4 +155,4 @@ def assert_printed_within_the_tolerance(seeds, *, fewest):
         if error is not None:
             found[seed] = error
     assert len(found) >= fewest
-    assert {seed: error for seed, error in found.items() if not error <= LIMITS.readable_digits_tolerance} == {}
+    assert {seed: error for seed, error in found.items() if not error <= TOLERANCE} == {}

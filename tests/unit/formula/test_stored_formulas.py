@@ -7,8 +7,13 @@ import pytest
 
 from kanserve import formula
 from kanserve.errors import FormatError
-from kanserve.formula.formula_limits import LIMITS
-from kanserve.formula.from_network.stored_formulas import estimated_bytes, stored_formulas
+from kanserve.formula.from_network.stored_formulas import (
+    BYTES_A_NUMBER,
+    BYTES_AN_EDGE,
+    MOST_BYTES,
+    estimated_bytes,
+    stored_formulas,
+)
 from kanserve.network.kan import Kan, make_layer
 from tests.support import kans, sized_networks
 
@@ -33,7 +38,7 @@ def test_their_size_is_known_before_they_are_written(kan: Kan) -> None:
 
 def test_of_a_large_network_nothing_is_written_but_names() -> None:
     kan = sized_networks.splines(784, 64, 10)
-    assert estimated_bytes(kan) > 50 * LIMITS.stored_formulas_most_bytes
+    assert estimated_bytes(kan) > 50 * MOST_BYTES
     stored = stored_formulas(kan)
     assert [one.name for one in stored] == [output.name for output in kan.outputs]
     for one in stored:
@@ -43,23 +48,19 @@ def test_of_a_large_network_nothing_is_written_but_names() -> None:
     assert len(json.dumps(data)) < 3000 and formula.from_json(data) == stored
 
 
-def test_only_what_leads_to_an_output_counts() -> None:
+def test_only_what_leads_to_an_output_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Output 1 is a function of input 1, output 2 has splines of inputs 2 and 3."""
     coefficients = np.zeros((2, 3, 8))
     coefficients[1, 1:] = 1.0
     functions = np.array([["sin", "", ""], ["", "", ""]])
     kan = Kan((make_layer(coefficients, base="zero", functions=functions, affine=np.ones((2, 3, 4))),))
     plain = formula.formulas(kan, strict=False)
-    limits = LIMITS.stored_formulas_most_bytes
-    object.__setattr__(LIMITS, "stored_formulas_most_bytes", 0)
-    try:
-        stored = stored_formulas(kan)
-    finally:
-        object.__setattr__(LIMITS, "stored_formulas_most_bytes", limits)
+    monkeypatch.setattr("kanserve.formula.from_network.stored_formulas.MOST_BYTES", 0)
+    stored = stored_formulas(kan)
     for one, wanted in zip(stored, plain, strict=True):
         assert (one.name, one.closed_form) == (wanted.name, wanted.closed_form)
-    edges = 3 * LIMITS.stored_formulas_bytes_an_edge
-    assert estimated_bytes(kan) == edges + 2 * 8 * 5 * LIMITS.stored_formulas_bytes_a_number
+    edges = 3 * BYTES_AN_EDGE
+    assert estimated_bytes(kan) == edges + 2 * 8 * 5 * BYTES_A_NUMBER
 
 
 def test_a_formula_without_a_tree_has_no_text() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.errors import DataError, FormatError
 from kanserve.formula import Table, evaluate_tree, from_json
-from kanserve.formula.formula_limits import LIMITS
+from kanserve.formula.expressions.tree import MAX_DEPTH, TREE_MAX_STEPS
 
 STEP = Table(np.array([0.0, 1.0]), np.array([0.0, 0.0, 1.0]), np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0]]))
 
@@ -51,11 +51,11 @@ def test_a_row_in_which_anything_is_not_finite_is_nan_and_nothing_warns():
 
 
 def test_a_chain_of_thousands_of_steps_needs_no_recursion():
-    tree = [["var", 0], *(["call", "sin", n] for n in range(LIMITS.tree_max_depth - 1))]
+    tree = [["var", 0], *(["call", "sin", n] for n in range(MAX_DEPTH - 1))]
     got = evaluate_tree(tree, {}, [[1.0]])
     assert 0 < got[0] < 0.1
     with pytest.raises(FormatError, match="levels"):
-        evaluate_tree([*tree, ["call", "sin", LIMITS.tree_max_depth - 1]], {}, [[1.0]])
+        evaluate_tree([*tree, ["call", "sin", MAX_DEPTH - 1]], {}, [[1.0]])
 
 
 def test_shared_steps_are_computed_once():
@@ -71,7 +71,7 @@ def test_shared_steps_are_computed_once():
         {},
         "var",
         None,
-        [["var", 0]] * (LIMITS.tree_max_steps + 1),
+        [["var", 0]] * (TREE_MAX_STEPS + 1),
         [[]],
         ["const"],
         [["const"]],

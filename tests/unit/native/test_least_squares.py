@@ -16,11 +16,10 @@ from kanserve.network.functions import FUNCTIONS, finite_slope
 from kanserve.network.kan import Kan, equal
 from kanserve.network.training_range import finite_rows, sample
 from kanserve.train import create, refine, score
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import compiled_descent, jacobian
 from kanserve.train.lm.compiled_descent import Compiled
 from kanserve.train.lm.damped_solve import by_residuals, solve_damped
-from kanserve.train.lm.levenberg_marquardt import FewResiduals, Point
+from kanserve.train.lm.levenberg_marquardt import FLOOR, FewResiduals, Point
 from kanserve.train.lm.parameter_layout import function_number
 from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
 from tests.support.kans import ZOO, rows
@@ -36,8 +35,7 @@ LARGE = ("one output", "products", "wide")
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What the systems of a step are as large as: one for each, whatever the problem would choose."""
     many = math.inf if request.param == "parameters" else 0
-    settings = replace(TRAINING, damped_solve_many_parameters=many)
-    monkeypatch.setattr("kanserve.train.lm.damped_solve.TRAINING", settings)
+    monkeypatch.setattr("kanserve.train.lm.damped_solve.MANY_PARAMETERS", many)
     return str(request.param)
 
 
@@ -105,7 +103,7 @@ def test_a_damped_step_with_all_penalties_is_that_of_numpy(name: str) -> None:
     for _ in range(2):  # the proximal ridge says something from the second step on only
         results = []
         for problem in both:
-            assert problem.linearise(TRAINING.levenberg_marquardt_floor)
+            assert problem.linearise(FLOOR)
             results.append(problem.attempt(1.0))
         # A condition number of about 1e3 of the damped system leaves that many of the 16 digits.
         assert results[0] == pytest.approx(results[1], rel=1e-9)
@@ -135,8 +133,7 @@ def test_rows_in_several_blocks_make_one_sum(name: str) -> None:
 def test_bases_that_are_not_kept_are_found_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kan, x, y = _large(name)
     kept = _pair(kan, x, y)[0]
-    settings = replace(TRAINING, compiled_descent_memory=0)
-    monkeypatch.setattr("kanserve.train.lm.compiled_descent.TRAINING", settings)
+    monkeypatch.setattr("kanserve.train.lm.compiled_descent.MEMORY", 0)
     found = _pair(kan, x, y)[0]
     assert found.error == kept.error
     np.testing.assert_array_equal(found.normal_equations()[0], kept.normal_equations()[0])
@@ -154,7 +151,7 @@ def test_any_number_of_threads_gives_the_same_bits(name: str, system: str) -> No
     for threads in (1, 2, 3, 7):
         one = Compiled(kan, free, penalty(kan, free, 1e-12, 0.0), x, y, None, threads=threads)
         matrix, gradient = one.normal_equations()
-        assert one.linearise(TRAINING.levenberg_marquardt_floor)
+        assert one.linearise(FLOOR)
         ends.append((one.error, one.attempt(1e-2), matrix.tobytes(), gradient.tobytes()))
     assert all(end == ends[0] for end in ends)
 
@@ -163,7 +160,7 @@ def test_a_step_out_of_a_domain_has_an_infinite_value() -> None:
     kan = ZOO["domains"]()
     x, y, _ = _rows(kan)
     for problem in _pair(kan, x, y + 100 * np.arange(len(x))[:, None]):
-        assert problem.linearise(TRAINING.levenberg_marquardt_floor)
+        assert problem.linearise(FLOOR)
         assert math.isfinite(problem.value)
         assert problem.attempt(1e-9)[0] == math.inf
 

@@ -7,12 +7,10 @@ from kanserve import find_formulas
 from kanserve.data.dataset import Dataset
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.expressions.tree import evaluate_tree
-from kanserve.search.driver_settings import DriverSettings
 from kanserve.search.fit.noisy_forms import linked_quotient
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget
 from kanserve.search.regression.noisy_quotients import noisy_quotients
-from kanserve.search.search_settings import SearchSettings
 
 X = np.random.default_rng(0).uniform(0.5, 2, (800, 2))
 NOISE = np.random.default_rng(1).normal(size=800)
@@ -85,11 +83,11 @@ def test_the_simpler_quotients_have_fewer_terms_and_are_listed():
 
 @pytest.mark.slow
 @pytest.mark.extended
-def test_workers_change_no_quotient():
+def test_workers_change_no_quotient(monkeypatch):
     law = A * np.sin(B)
     y = law + 0.1 * law.std() * NOISE
-    at_once = SearchSettings(driver=DriverSettings(workers_after_seconds=0.0))
-    texts = [str(find_formulas((X, y), max_fits=200, n_jobs=jobs, settings=at_once)).splitlines() for jobs in (1, 2)]
+    monkeypatch.setattr("kanserve.search.fit.workers.AFTER_SECONDS", 0.0)
+    texts = [str(find_formulas((X, y), max_fits=200, n_jobs=jobs)).splitlines() for jobs in (1, 2)]
     assert texts[0] == texts[1]
 
 

@@ -5,8 +5,6 @@ import pytest
 
 from kanserve import Dataset, Findings, find_formulas
 from kanserve.errors import FormatError, InputError
-from kanserve.search import SearchSettings
-from kanserve.search.evidence_settings import EvidenceSettings
 
 X = np.random.default_rng(0).uniform(0.5, 3, (400, 2))
 A, B = X.T
@@ -47,9 +45,9 @@ def test_normal_noise_is_fitted_by_squares_unless_a_loss_is_given():
     assert 0.9 < slope(huber).standard_error / slope(found).standard_error < 1.2
 
 
-def test_what_counts_as_heavy_tails_is_a_setting():
-    never = SearchSettings(evidence=EvidenceSettings(tail_evidence=np.inf))
-    assert found_of(HEAVY, settings=never).loss == "squared"
+def test_without_enough_evidence_of_heavy_tails_errors_are_squared(monkeypatch):
+    monkeypatch.setattr("kanserve.search.driver.robust_loss.TAIL_EVIDENCE", np.inf)
+    assert found_of(HEAVY).loss == "squared"
 
 
 def test_exact_laws_need_no_robust_loss():

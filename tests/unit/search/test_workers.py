@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,24 @@ import pytest
 from kanserve.errors import InputError
 from kanserve.formula import register_function
 from kanserve.network.functions import FUNCTIONS
-from kanserve.search import Findings, SearchSettings, find_formulas
-from kanserve.search.driver_settings import DriverSettings
+from kanserve.search import Findings, find_formulas
 from kanserve.search.fit.workers import Workers, ahead, worker_count
 from kanserve.search.regression import budget
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
-from kanserve.search.search_settings import SEARCH
 from tests.support.programs import needs_shared_memory
 
-AT_ONCE = SearchSettings(driver=DriverSettings(workers_after_seconds=0))
+WAITING = "kanserve.search.fit.workers.AFTER_SECONDS"
+
+
+@pytest.fixture(autouse=True)
+def _workers_begin_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WAITING, 0)
 
 
 @pytest.fixture
 def two_workers() -> Iterator[Workers]:
-    token = SEARCH.set(AT_ONCE)
     with Workers(2) as workers:
         yield workers
-    SEARCH.reset(token)
 
 
 class Process:
@@ -74,7 +74,7 @@ def law_rows(name: str, noise: float) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("max_fits", [60, pytest.param(250, marks=pytest.mark.extended)])
 def test_two_workers_find_what_one_finds_bit_for_bit(name: str, noise: float, max_fits: int):
     rows = law_rows(name, noise)
-    alone, shared = (find_formulas(rows, max_fits=max_fits, n_jobs=jobs, settings=AT_ONCE, seed=1) for jobs in (1, 2))
+    alone, shared = (find_formulas(rows, max_fits=max_fits, n_jobs=jobs, seed=1) for jobs in (1, 2))
     assert facts(shared) == facts(alone)
 
 
@@ -88,7 +88,7 @@ def test_threads_of_joblib_find_the_same_where_its_configuration_asks_for_them()
     alone = find_formulas(rows, max_fits=60)
     with joblib.parallel_config(backend="threading", n_jobs=2):
         assert worker_count(None) == 2
-        shared = find_formulas(rows, max_fits=60, settings=AT_ONCE)
+        shared = find_formulas(rows, max_fits=60)
     assert facts(shared) == facts(alone)
 
 
@@ -97,9 +97,9 @@ def test_a_backend_without_single_results_leaves_the_search_in_one_process(caplo
     import joblib
 
     data = law_rows("ratio", 0.0)
-    alone = find_formulas(data, max_fits=60, seed=0, settings=AT_ONCE)
+    alone = find_formulas(data, max_fits=60, seed=0)
     with joblib.parallel_config(backend="multiprocessing", n_jobs=2):
-        found = find_formulas(data, max_fits=60, seed=0, settings=AT_ONCE)
+        found = find_formulas(data, max_fits=60, seed=0)
     assert facts(found) == facts(alone)
     assert caplog.text.count("the search runs in one process") == 1
 
@@ -150,20 +150,18 @@ def test_the_workers_turn_to_the_steps_of_the_step_that_the_search_runs_and_back
 
 
 class Surroundings(Process):
-    """A step that says where it runs, whether a user's function is there, and a setting."""
+    """A step that says where it runs and whether a user's function is there."""
 
-    def __call__(self) -> tuple[int, bool, int]:  # type: ignore[override]
-        return super().__call__(), "hump" in FUNCTIONS, SEARCH.get().baselines_rows
+    def __call__(self) -> tuple[int, bool]:  # type: ignore[override]
+        return super().__call__(), "hump" in FUNCTIONS
 
 
 @needs_shared_memory
-def test_a_users_function_and_the_settings_reach_the_workers(two_workers: Workers):
+def test_a_users_function_reaches_the_workers(two_workers: Workers):
     register_function("hump", "1/(1 + x^2)")
-    token = SEARCH.set(replace(AT_ONCE, baselines_rows=123))
     ran = [taken() for taken in two_workers.ahead([Surroundings() for _ in range(4)], Budget())]
-    SEARCH.reset(token)
-    assert len({process for process, *_ in ran}) > 1
-    assert {tuple(rest) for _, *rest in ran} == {(True, 123)}
+    assert len({process for process, _ in ran}) > 1
+    assert all(there for _, there in ran)
 
 
 @needs_shared_memory
@@ -231,7 +229,8 @@ def test_steps_that_nobody_takes_are_stopped_at_the_end(tmp_path: Path):
     assert not alive
 
 
-def test_no_workers_start_for_one_job_or_at_the_start_of_a_search():
+def test_no_workers_start_for_one_job_or_at_the_start_of_a_search(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(WAITING, 60)
     for workers in (Workers(1), Workers(2)):
         assert [taken() for taken in workers.ahead([Process(), Process()], Budget())] == [os.getpid()] * 2
 
@@ -246,16 +245,16 @@ def test_n_jobs_is_a_whole_number_but_0(n_jobs: object):
 INTERRUPTED = """
 import signal
 import numpy as np
-from kanserve.search import SearchSettings, find_formulas
-from kanserve.search.driver_settings import DriverSettings
+from kanserve.search import find_formulas
+from kanserve.search.fit import workers
 x = np.random.default_rng(0).uniform(0.5, 2, (500, 3))
 y = np.sin(3 * x[:, 0] ** 2) / (1 + np.exp(x[:, 0] * x[:, 1])) + np.sqrt(x[:, 2] + x[:, 0] ** 3)
 def report(event):
     print("found", flush=True)
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts with &
-    at_once = SearchSettings(driver=DriverSettings(workers_after_seconds=0))
-    found = find_formulas((x, y), seconds=300, n_jobs=2, settings=at_once, progress=report)
+    workers.AFTER_SECONDS = 0
+    found = find_formulas((x, y), seconds=300, n_jobs=2, progress=report)
     print("ended", found.ended, flush=True)
 """
 
@@ -285,6 +284,6 @@ def test_where_processes_cannot_share_memory_a_search_says_so_and_has_one_proces
     for module in ("joblib.parallel", "joblib._parallel_backends"):  # as joblib is imported there
         monkeypatch.setattr(f"{module}.mp", None)
     rows = law_rows("ratio", 0.0)
-    found = find_formulas(rows, max_fits=20, n_jobs=2, settings=AT_ONCE)
-    assert facts(found) == facts(find_formulas(rows, max_fits=20, settings=AT_ONCE))
+    found = find_formulas(rows, max_fits=20, n_jobs=2)
+    assert facts(found) == facts(find_formulas(rows, max_fits=20))
     assert caplog.text.count("Processes cannot share memory here") == 1

@@ -20,8 +20,8 @@ from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK, LIGHT
 from kanserve.studio.constants_view import nice_number
 from kanserve.studio.opened_model import Opened, open_network
-from kanserve.studio.page_views import page_view
-from kanserve.studio.studio_limits import STUDIO
+from kanserve.studio.page_views import MOST_TILES, page_view
+from kanserve.studio.studio_jobs import CANDIDATES
 from kanserve.studio.studio_worker import Worker
 from kanserve.studio.workspace import Workspace
 from tests.support.blas_threads import threads_at
@@ -119,7 +119,7 @@ def test_of_steps_made_at_once_one_is_taken(studio: Running):
 def test_candidates_are_the_suggestions_with_their_curves_in_the_units_of_the_edge(studio: Running):
     kan, data = law()
     found = studio.candidates("x->h1")
-    wanted = Session(kan, data).suggest("x->h1", STUDIO.candidates)
+    wanted = Session(kan, data).suggest("x->h1", CANDIDATES)
     assert [one["suggestion"]["function"] for one in found] == [one.function for one in wanted]
     assert found[0]["suggestion"]["function"] == "sin"
     np.testing.assert_allclose([one["suggestion"]["loss"] for one in found], [one.loss for one in wanted], rtol=1e-9)
@@ -309,7 +309,7 @@ def test_a_large_network_is_sent_as_its_largest_edges_and_a_map():
     kan = kanserve.create([60, 20, 2])
     with running(Opened(kan, "large")) as studio:
         view = studio.get("snapshot")["view"]
-    assert view["edges"] == 1240 and len(view["snapshot"]["edges"]) == STUDIO.most_tiles
+    assert view["edges"] == 1240 and len(view["snapshot"]["edges"]) == MOST_TILES
     assert [(one["inputs"], one["sums"]) for one in view["maps"]] == [(60, 20), (20, 2)]
     assert max(max(map(max, one["cells"])) for one in view["maps"]) == pytest.approx(
         max(edge["share"] for edge in view["snapshot"]["edges"]), rel=1e-3

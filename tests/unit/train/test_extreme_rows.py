@@ -11,9 +11,8 @@ from kanserve.network.evaluate import activations, evaluate
 from kanserve.network.kan import Kan
 from kanserve.train import create, refine, score
 from kanserve.train.common.grids import set_ranges
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm import extreme_rows as module
-from kanserve.train.lm.extreme_rows import excess, extreme_rows
+from kanserve.train.lm.extreme_rows import EXTREME_SHARE, excess, extreme_rows
 from kanserve.train.lm.jacobian import jacobian, problem
 from kanserve.train.lm.parameter_vector import free_parameters, gather
 from tests.support.kans import deep
@@ -30,7 +29,7 @@ def uniform(rows: int, seed: int, inputs: int = 2) -> Array:
 
 
 def test_extreme_rows_are_where_hidden_values_are_highest_and_lowest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TRAINING", replace(TRAINING, schedule_extreme_share=100.0))
+    monkeypatch.setattr(module, "EXTREME_SHARE", 100.0)
     kan = create([2, 2, 2, 1], grid=3, seed=1)
     x = uniform(300, 0)
     found = extreme_rows(kan, x)
@@ -52,7 +51,7 @@ def test_extreme_rows_leave_the_hidden_ranges_by_no_more_than_a_share() -> None:
     x = uniform(100, 1, 6)
     on_data, found = hidden(kan, x), hidden(kan, extreme_rows(kan, x))
     low, high, width = on_data.min(axis=0), on_data.max(axis=0), np.ptp(on_data, axis=0)
-    share = TRAINING.schedule_extreme_share
+    share = EXTREME_SHARE
     assert (found[:3].diagonal() <= high + share * width + 1e-12).all()
     assert (found[3:].diagonal() >= low - share * width - 1e-12).all()
     assert (found[:3].diagonal() > high + share * width / 2)[:2].all()  # 6 inputs reach far beyond 100 rows

@@ -15,8 +15,7 @@ from kanserve.network.kan import equal
 from kanserve.train import Progress, create, fit, score
 from kanserve.train.common.constant_guard import no_worse_than_the_shares
 from kanserve.train.common.normalising import normalised
-from kanserve.train.common.training_settings import TRAINING
-from kanserve.train.lm import schedule
+from kanserve.train.lm import schedule_run
 from kanserve.train.lm.schedule_candidates import Candidate, smoothest
 from tests.support.kans import symbolic
 from tests.support.training_rows import hello
@@ -202,8 +201,8 @@ def test_choices_are_made_on_some_of_many_rows_and_the_last_steps_take_all(monke
     noisy = y + 0.3 * np.random.default_rng(1).normal(size=2000)
     options: dict[str, Any] = {"grid": (3,), "starts": 2}
     slow = score(fit([2, 1, 1], (x, noisy), **options), hello(2000, 1)).rmse[0]
-    few_rows = replace(TRAINING, schedule_enough_rows=100, schedule_enough_each=0)
-    monkeypatch.setattr(schedule, "TRAINING", few_rows)
+    monkeypatch.setattr(schedule_run, "ENOUGH_ROWS", 100)
+    monkeypatch.setattr(schedule_run, "ENOUGH_EACH", 0)
     fast = score(fit([2, 1, 1], (x, noisy), **options), hello(2000, 1)).rmse[0]
     few = score(fit([2, 1, 1], (x[:100], noisy[:100]), **options), hello(2000, 1)).rmse[0]
     assert fast < 1.2 * slow < few

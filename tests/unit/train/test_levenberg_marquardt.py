@@ -18,9 +18,8 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.network.training_range import finite_rows, sample
 from kanserve.train import Event, create, refine, score
-from kanserve.train.common.training_settings import TRAINING
 from kanserve.train.lm.blas_threads import threads_for
-from kanserve.train.lm.jacobian import LeastSquaresProblem, jacobian, loss, normal_equations, problem
+from kanserve.train.lm.jacobian import ROWS, LeastSquaresProblem, jacobian, loss, normal_equations, problem
 from kanserve.train.lm.parameter_vector import bending, free_parameters, gather, scatter
 from tests.support.blas_threads import two_threads
 from tests.support.kans import ZOO, mixed, multiplication, pruned, raw_features, symbolic, wide
@@ -93,7 +92,7 @@ def test_the_normal_equations_are_the_jacobian_times_itself(name: str) -> None:
 
 def test_rows_in_several_blocks_make_one_sum() -> None:
     kan = multiplication()
-    x = sample(kan, TRAINING.jacobian_rows + 100)
+    x = sample(kan, ROWS + 100)
     y = evaluate(raw_features(), sample(raw_features(), len(x)))
     one = problem(kan, x, y)
     vector = gather(kan, one.free)
