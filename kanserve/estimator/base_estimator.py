@@ -28,7 +28,7 @@ from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
 from kanserve.train import create
 from kanserve.train.common.outer_layers import without_clipped_inputs, without_exponential
-from kanserve.train.fitting import GRIDS
+from kanserve.train.problem import GRIDS
 
 Array = NDArray[np.float64]
 Plan = tuple[Hidden, int]

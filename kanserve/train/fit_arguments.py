@@ -23,6 +23,7 @@ Optimizer = Literal["auto", "lm", "lbfgs", "adam"]
 Extrapolation = Literal["linear", "clip"]
 Places = NDArray[np.int64]
 
+JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at most
 FITTING_FEWEST_ROWS = 10  # with fewer, no rows are held out
 # Different rows from which on equal ones are held out together: with fewer, all kinds of rows are in training.
 FITTING_FEWEST_GROUPS = 100

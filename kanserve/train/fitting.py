@@ -1,81 +1,21 @@
-"""fit(shape, data) -> Kan: choose the loss and the optimizer, normalise, train."""
+"""fit(shape, data) -> Kan: a chain of stages around the optimizer."""
 
-import logging
 import os
+import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
-from kanserve.errors import DataError, TrainingError
-from kanserve.network.encoding import without_encoding
-from kanserve.network.evaluate import evaluate
-from kanserve.network.fitted_rows import hash_rows, record_rows
+from kanserve.data.dataset import Target, TrainingData
 from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
-from kanserve.train.common.argument_checks import grid_sequence
-from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, fingerprint
-from kanserve.train.common.constant_guard import no_worse_than_a_constant
-from kanserve.train.common.creation import create
-from kanserve.train.common.encoded_data import is_encoded, with_categories
-from kanserve.train.common.first_knots import with_first_knots
-from kanserve.train.common.fit_progress import FitReport, Watch
-from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warn_of
-from kanserve.train.common.input_screening import BATCHES_KEPT, narrowed, narrowed_data, widened
-from kanserve.train.common.normalising import normalised
-from kanserve.train.common.outer_layers import (
-    with_clipped_inputs,
-    with_exponential,
-    without_clipped_inputs,
-    without_exponential,
-)
-from kanserve.train.fit_arguments import (
-    FITTING_MANY_ROWS,
-    Extrapolation,
-    Loss,
-    Monotonic,
-    Optimizer,
-    Places,
-    check_arguments,
-    check_order,
-    chosen_loss,
-    chosen_method,
-    held_out,
-    monotonic_signs,
-    output_count,
-    samples,
-    smoothing_strengths,
-    start_count,
-    training_rows,
-    unused_arguments,
-    validation_rows,
-)
-from kanserve.train.lm import schedule
-from kanserve.train.lm.fresh_weights import fresh
-from kanserve.train.lm.levenberg_marquardt import LEVENBERG_MARQUARDT_PATIENCE
-from kanserve.train.lm.parameter_vector import parameters
-from kanserve.train.lm.schedule_run import Schedule, different_answers, is_narrow
-from kanserve.train.lm.telling_inputs import SCREENING_ROWS, tell_of_inputs, telling_inputs
-from kanserve.train.table_fit import fit_table
-
-SCREENING_SAMPLES = 1000  # and four per parameter: of so many, those that differ are counted
-# From here on inputs that tell nothing are left out of any regression whose rows are few enough to be copied
-# (BATCHES_KEPT): so many rows show it.
-SCREENING_MANY_ROWS = 10_000
-HIDDEN = 0.5  # half-width of hidden grids: about the range of random splines' sums; if wider, splines stay straight
-SETTLED_ROWS = 20_000  # last steps of LBFGS and Adam, held-out rows included: up to so many rows
-SETTLE_STEPS = 20  # of the last descent
-MOST_ROWS = 200_000  # of a least-squares fit, whose few parameters gain nothing from more
-
-GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
-NARROW_CLASS_GRID = 10  # of a narrow classifier: from 3 intervals most starts end in poor minima
-STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
-PATIENCE = {"lm": LEVENBERG_MARQUARDT_PATIENCE, "lbfgs": 20, "adam": 20}
-JUDGED_BY = {"lm": 5_000, "lbfgs": 20_000, "adam": 20_000}  # held-out rows at most
+from kanserve.train.common.fit_progress import FitReport
+from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.fit_arguments import Extrapolation, Loss, Monotonic, Optimizer, check_order, samples
+from kanserve.train.optimizers import climb
+from kanserve.train.problem import FitOptions, Problem
+from kanserve.train.stages import STAGES, through
 
 
 @names_parameters(
@@ -235,194 +175,34 @@ def fit(
     True
     """
     check_order(shape, data)
-    kan = shape
-    if isinstance(kan, Kan):
-        kan = without_clipped_inputs(without_exponential(kan) if loss in ("poisson", "tweedie") else kan)
-    classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), output_count(kan))
-    labels = loss == "cross_entropy"
-    known = {one.name: one.categories for one in kan.inputs if one.categories} if isinstance(kan, Kan) else {}
-    data = dataset(
-        samples(data, y), target, classes=classes, outputs=outputs, labels=labels, tables=True, known=known
-    ).counted()
-    if isinstance(kan, Kan):
-        kan, data = without_encoding(kan), with_categories(data, kan)
-    finer: tuple[int, ...] = FINER if isinstance(grid, str) and grid == "auto" else ()
-    grids: Sequence[int] = GRIDS if finer else grid_sequence(grid)
-    if len(data) < 2:
-        raise DataError("A fit needs at least 2 rows, got 1.")
-    validation = validation_rows(validation, target, data)
-    seen = hash_rows(data), *([hash_rows(validation)] if isinstance(validation, Dataset) else [])
-    check_arguments(seed, grids, validation, smooth, (loss, optimizer, extrapolation), data)
-    of, signs = chosen_loss(loss, quantile, power, data), monotonic_signs(monotonic_cst, data)
-    if is_encoded(data):
-
-        def on_numbers(rows: Dataset, judges: float | Dataset, *, last: bool) -> Kan:
-            return fit(
-                kan,
-                rows,
-                loss=loss,
-                quantile=quantile,
-                power=power,
-                extrapolation=extrapolation,
-                monotonic_cst=monotonic_cst,
-                optimizer=optimizer,
-                grid=grid,
-                starts=starts,
-                steps=steps,
-                smooth=smooth,
-                noise_free=noise_free,
-                screen=screen,
-                l1=l1,
-                entropy=entropy,
-                validation=judges,
-                learning_rate=learning_rate,
-                patience=patience,
-                batch=batch,
-                seed=seed,
-                progress=progress,
-                device=device,
-                checkpoint=checkpoint if last else None,
-            )
-
-        return record_rows(fit_table(on_numbers, data, validation, of, max(JUDGED_BY.values()), seed), *seen)
-    if isinstance(validation, Dataset):
-        validation.check_numbers()
-    wanted = kan if isinstance(kan, Kan) else create(kan, grid=grids[0], seed=seed)
-    template = normalised(wanted, data, of)
-    whole, kept_inputs = template, np.ones(len(template.inputs), bool)
-    size = parameters(template)
-    enough = data.sample(SCREENING_SAMPLES + 4 * size, seed)  # distinct rows of all may not fit in memory
-    many = len(data) >= SCREENING_MANY_ROWS and data.x.size <= BATCHES_KEPT
-    if screen and validation != 0 and (many or size > different_answers(enough)):
-        left_out = held_out(data, validation, max(JUDGED_BY.values()), seed)[0]
-        kept_inputs = telling_inputs(template, training_rows(data, left_out, SCREENING_ROWS, seed), of, seed)
-    if not kept_inputs.all():
-        template, data = narrowed(template, kept_inputs), narrowed_data(data, kept_inputs)
-        signs = tuple(np.array(signs)[kept_inputs].tolist()) if signs else ()
-        validation = narrowed_data(validation, kept_inputs) if isinstance(validation, Dataset) else validation
-    template = with_first_knots(template, data, grids[0], seed)
-    few_rows = len(data) <= FITTING_MANY_ROWS
-    penalised = l1 != 0 or entropy != 0
-    sized = fresh(whole if many else template, grids[0], (seed,))
-    method = chosen_method(optimizer, of.name, penalised, few_rows, sized, signs)
-    out, held = held_out(data, validation, JUDGED_BY[method], seed)
-    few = validation != 0 and held is None
-    strengths = smoothing_strengths(smooth, few, noise_free, method == "lm" and held is not None, of.name)
-    if finer and method == "lm" and of.name == "cross_entropy" and held is not None and is_narrow(template):
-        fine = with_first_knots(template, data, NARROW_CLASS_GRID, seed)
-        if parameters(fresh(fine, NARROW_CLASS_GRID, (seed,))) <= different_answers(enough):
-            template, grids = fine, (NARROW_CLASS_GRID,)
-            strengths = strengths[1:] or strengths  # more intervals need more smoothing
-    settings = Settings(
-        method=method,
-        loss=of.name,
-        shape=of.shape,
-        steps=STEPS[method] if steps is None else steps,
-        patience=PATIENCE[method] if patience is None else patience,
-        seed=seed,
-        grids=tuple(grids[:1] if few else grids),
-        finer=() if few else finer,
-        look_ahead=len(grids) if noise_free else 2,
-        starts=start_count(method, of.name, penalised, template) if starts is None else starts,
-        strengths=strengths,
-        monotonic=signs,
-        learning_rate=learning_rate,
-        batch=batch,
+    options = FitOptions(
+        target=target,
+        loss=loss,
+        quantile=quantile,
+        power=power,
+        extrapolation=extrapolation,
+        monotonic_cst=monotonic_cst,
+        optimizer=optimizer,
+        grid=grid,
+        starts=starts,
+        steps=steps,
+        smooth=smooth,
+        noise_free=noise_free,
+        screen=screen,
         l1=l1,
         entropy=entropy,
+        validation=validation,
+        learning_rate=learning_rate,
+        patience=patience,
+        batch=batch,
+        seed=seed,
+        progress=progress,
         device=device,
+        checkpoint=checkpoint,
     )
-    watch = Watch(progress is True, progress if callable(progress) else None)
-    if not kept_inputs.all():
-        tell_of_inputs(whole, kept_inputs, watch)
-    kept = Checkpoint()
-    if checkpoint is not None:
-        kept = begun_or_begin(checkpoint, fingerprint(wanted, data, validation, settings))
-        if kept.finished:
-            return kept.kan("result")
-
-    def finished(kan: Kan) -> Kan:
-        rows = data.sample(JUDGED_BY[method], seed)
-        result = no_worse_than_a_constant(kan, rows, of)
-        if of.log_link:
-            result = with_exponential(result)
-        if not kept_inputs.all():
-            result = widened(result, whole, kept_inputs)
-        return record_rows(with_clipped_inputs(result) if extrapolation == "clip" else result, *seen)
-
-    train = _least_squares if method == "lm" else _descent
-    try:
-        last, judged = train(template, data, out, held, settings, watch, kept)
-        result = finished(last)
-        kept.finish(result)
-        learned = training_rows(data, out, WARNINGS_ROWS, seed)
-        alone = replace(settings, starts=min(settings.starts, STARTS_OF_LEFT_OUT))
-
-        def refit(rows: Dataset) -> Kan:
-            return train(template, rows, None, None, alone, Watch(False, None), Checkpoint())[0]
-
-        again = refit if kept_inputs.all() else None
-        unused = unused_arguments(method, device, learning_rate, batch)
-        fitted = Fitted(judged, learned, held, of, extrapolation == "clip", few, unused, again)
-        warn_of(fitted, stacklevel=3)
-    except KeyboardInterrupt:
-        if watch.best is None:
-            raise
-        error, best = watch.best
-        logging.getLogger("kanserve").warning("Interrupted: the best network so far has an error of %.3g.", error)
-        result = finished(best())
-    watch.finish()
-    return result
-
-
-def _least_squares(
-    template: Kan,
-    data: Dataset,
-    out: Places | None,
-    held: Dataset | None,
-    settings: Settings,
-    watch: Watch,
-    kept: Checkpoint,
-) -> tuple[Kan, Kan]:
-    """The network, and the one that has not seen the validation rows."""
-    every = data.sample(MOST_ROWS, settings.seed)
-    train = training_rows(data, out, MOST_ROWS, settings.seed)
-    return schedule.run(template, every, Schedule(train, held, settings, watch, kept))
-
-
-def _descent(
-    template: Kan,
-    data: Dataset,
-    out: Places | None,
-    held: Dataset | None,
-    settings: Settings,
-    watch: Watch,
-    kept: Checkpoint,
-) -> tuple[Kan, Kan]:
-    """The network trained by LBFGS or Adam, and the one that has not seen the validation rows; this imports torch."""
-    from kanserve.train.torch.descent_starts import best_start
-    from kanserve.train.torch.gradient_fit import descend
-
-    if kept.holds("chosen"):
-        result = kept.kan("chosen")
-    else:
-        seeds = ((settings.seed, *([number] if number else [])) for number in range(settings.starts))
-        starts = (fresh(template, settings.grids[0], one, HIDDEN, True) for one in seeds)
-        begun = settings.starts == 1 or kept.holds("structure")  # a checkpoint has what came after the starts
-        start = next(starts) if begun else best_start(starts, data, held, settings, watch, out)
-        result = descend(start, data, held, settings, without=out, watch=watch, checkpoint=kept)
-    chosen = result
-    if out is not None and len(data) <= SETTLED_ROWS and not settings.penalised:
-        kept.keep({"chosen": result}, {})
-        last = replace(
-            settings,
-            method="lbfgs",
-            steps=SETTLE_STEPS,
-            grids=settings.grids[:1],
-            finer=(),
-            learning_rate=None,
-        )
-        result = descend(result, data, None, last)
-    if not np.isfinite(evaluate(result, data.sample(JUDGED_BY[settings.method], settings.seed).x)).all():
-        raise TrainingError(f"{settings.method} found no finite network. Try a smaller learning_rate.")
-    return result, chosen
+    problem = Problem.of(shape, samples(data, y), options)
+    kan = through(STAGES, problem, climb)
+    for text in problem.outcome.warnings:
+        warnings.warn(text, TrainingWarning, stacklevel=3)
+    problem.outcome.watch.finish()
+    return kan

@@ -5,7 +5,6 @@ says where other numbers would fit better (`encoding_search`), and another is fi
 on the held-out rows are taken. The last fit is on all rows.
 """
 
-import warnings
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,7 +15,6 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan, Variable
 from kanserve.train.common.constant_guard import errors
 from kanserve.train.common.encoding_search import improved, in_numbers
-from kanserve.train.common.fit_warnings import TrainingWarning
 from kanserve.train.common.losses import LossFunction
 from kanserve.train.common.target_means import check_inputs, first_encoding
 from kanserve.train.fit_arguments import held_out
@@ -58,9 +56,7 @@ def _chosen(
         return inputs  # a search of more numbers than answers learns these by heart, and takes minutes
     best, least = inputs, np.inf
     for _ in range(ROUNDS):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TrainingWarning)
-            pilot = fit(in_numbers(train, inputs), in_numbers(held, inputs), last=False)
+        pilot = fit(in_numbers(train, inputs), in_numbers(held, inputs), last=False)
         before, inputs = inputs, improved(pilot, train, inputs, loss, seed)
         for tried in (before, inputs):
             error = float(held.mean(errors(pilot, in_numbers(held, tried), loss)))

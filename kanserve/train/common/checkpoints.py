@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 SHARE = 0.05  # of a fit's time that writing may take
 HASHED_AT_ONCE = 2**16  # rows
 
-VERSION = 1
+VERSION = 2
 _KAN, _ARRAY = "kan.", "array."
 
 

@@ -1,6 +1,5 @@
 """Warn of a fit that predicts no better than something simpler, and of data that let few rows decide it."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -70,10 +69,9 @@ class Fitted:
     """Fits the same network to other rows; None if the choice of its inputs has seen all rows."""
 
 
-def warn_of(one: Fitted, stacklevel: int) -> None:
-    """One `TrainingWarning` for each thing to say; none of a good fit."""
-    for text in (*one.unused, *describe_inputs(one.train), *_tails(one), *_no_better(one)):
-        warnings.warn(text, TrainingWarning, stacklevel=stacklevel + 1)
+def warning_texts(one: Fitted) -> tuple[str, ...]:
+    """What to warn of; nothing after a good fit."""
+    return (*one.unused, *describe_inputs(one.train), *_tails(one), *_no_better(one))
 
 
 def _tails(one: Fitted) -> list[str]:

@@ -1,0 +1,226 @@
+"""The stages of a fit around the optimizer: each prepares the problem for the next, and completes what comes back.
+
+`STAGES` is their order, from outside in. A stage that has nothing to do hands on the problem as it is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kanserve.data.dataset import Dataset
+from kanserve.network.fitted_rows import hash_rows, record_rows
+from kanserve.network.kan import Kan
+from kanserve.train.common.checkpoints import Checkpoint
+from kanserve.train.common.constant_guard import no_worse_than_a_constant
+from kanserve.train.common.encoded_data import is_encoded
+from kanserve.train.common.first_knots import with_first_knots
+from kanserve.train.common.fit_progress import Watch
+from kanserve.train.common.fit_settings import Settings
+from kanserve.train.common.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warning_texts
+from kanserve.train.common.input_screening import BATCHES_KEPT, narrowed, narrowed_data, widened
+from kanserve.train.common.normalising import normalised as with_scales
+from kanserve.train.common.outer_layers import with_clipped_inputs, with_exponential
+from kanserve.train.fit_arguments import (
+    FITTING_MANY_ROWS,
+    JUDGED_BY,
+    chosen_method,
+    held_out,
+    smoothing_strengths,
+    start_count,
+    training_rows,
+    unused_arguments,
+)
+from kanserve.train.lm.fresh_weights import fresh
+from kanserve.train.lm.levenberg_marquardt import LEVENBERG_MARQUARDT_PATIENCE
+from kanserve.train.lm.parameter_vector import parameters
+from kanserve.train.lm.schedule_run import different_answers, is_narrow
+from kanserve.train.lm.telling_inputs import SCREENING_ROWS, tell_of_inputs, telling_inputs
+from kanserve.train.optimizers import train
+from kanserve.train.problem import Outcome, Plan, Problem
+from kanserve.train.table_fit import fit_table
+
+SCREENING_SAMPLES = 1000  # and four per parameter: of so many, those that differ are counted
+# From here on inputs that tell nothing are left out of any regression whose rows are few enough to be copied
+# (BATCHES_KEPT): so many rows show it.
+SCREENING_MANY_ROWS = 10_000
+NARROW_CLASS_GRID = 10  # of a narrow classifier: from 3 intervals most starts end in poor minima
+STEPS = {"lm": 100, "lbfgs": 200, "adam": 1000}
+PATIENCE = {"lm": LEVENBERG_MARQUARDT_PATIENCE, "lbfgs": 20, "adam": 20}
+
+Inner = Callable[[Problem], Kan]
+Stage = Callable[[Problem, Inner], Kan]
+
+
+def through(stages: Sequence[Stage], problem: Problem, last: Inner) -> Kan:
+    """The network of the first stage, which calls the second, and so on; the last one of all is `last`."""
+    if not stages:
+        return last(problem)
+    first, *others = stages
+    return first(problem, lambda inner: through(others, inner, last))
+
+
+def recorded(problem: Problem, inner: Inner) -> Kan:
+    """The network knows which rows it was fitted to and judged by."""
+    seen = [hash_rows(rows) for rows in (problem.data, problem.validation) if isinstance(rows, Dataset)]
+    return record_rows(inner(problem), *seen)
+
+
+def encoded(problem: Problem, inner: Inner) -> Kan:
+    """Categories and missing values become numbers, which pilot fits choose."""
+    if not is_encoded(problem.data):
+        return inner(problem)
+
+    def fit_numbers(rows: Dataset, judges: float | Dataset, *, last: bool) -> Kan:
+        outcome = problem.outcome if last else Outcome.of(problem.options, resumes=False)
+        kan = inner(replace(problem, data=rows.counted(), validation=judges, outcome=outcome))
+        if not last:
+            outcome.watch.finish()
+        return kan
+
+    seed = problem.options.seed
+    return fit_table(fit_numbers, problem.data, problem.validation, problem.loss, max(JUDGED_BY.values()), seed)
+
+
+def normalised(problem: Problem, inner: Inner) -> Kan:
+    """The network takes and gives raw values, the layers see normalised ones."""
+    if isinstance(problem.validation, Dataset):
+        problem.validation.check_numbers()
+    return inner(replace(problem, kan=with_scales(problem.kan, problem.data, problem.loss)))
+
+
+def clipped(problem: Problem, inner: Inner) -> Kan:
+    """extrapolation="clip": two layers keep each input in the range of the training data."""
+    kan = inner(problem)
+    return with_clipped_inputs(kan) if problem.options.extrapolation == "clip" else kan
+
+
+def screened(problem: Problem, inner: Inner) -> Kan:
+    """Inputs that tell nothing about the answers are left out where there are many rows, or more parameters than
+    answers; the network gets them back with pruned edges."""
+    kan, data, options = problem.kan, problem.data, problem.options
+    many = len(data) >= SCREENING_MANY_ROWS and data.x.size <= BATCHES_KEPT
+    problem = replace(problem, sizing=kan if many else None)
+    if (
+        not options.screen
+        or problem.validation == 0
+        or not (many or parameters(kan) > _answers(kan, data, options.seed))
+    ):
+        return inner(problem)
+    left_out = held_out(data, problem.validation, max(JUDGED_BY.values()), options.seed)[0]
+    rows = training_rows(data, left_out, SCREENING_ROWS, options.seed)
+    kept = telling_inputs(kan, rows, problem.loss, options.seed)
+    if kept.all():
+        return inner(problem)
+    tell_of_inputs(kan, kept, problem.outcome.watch)
+    judges = problem.validation
+    fewer = replace(
+        problem,
+        kan=narrowed(kan, kept),
+        data=narrowed_data(data, kept),
+        validation=narrowed_data(judges, kept) if isinstance(judges, Dataset) else judges,
+        monotonic=tuple(np.array(problem.monotonic)[kept].tolist()) if problem.monotonic else (),
+        screened=True,
+    )
+    return widened(inner(fewer), kan, kept)
+
+
+def _answers(kan: Kan, data: Dataset, seed: int) -> int:
+    """How many different answers there are, among enough rows for this network: all may not fit in memory."""
+    return different_answers(data.sample(SCREENING_SAMPLES + 4 * parameters(kan), seed))
+
+
+def planned(problem: Problem, inner: Inner) -> Kan:
+    """The optimizer, the grids, the smoothing and the rows that judge are chosen."""
+    data, options, loss = problem.data, problem.options, problem.loss
+    grids, finer, seed = options.grids, options.finer, options.seed
+    kan = with_first_knots(problem.kan, data, grids[0], seed)
+    few_rows = len(data) <= FITTING_MANY_ROWS
+    sized = fresh(problem.sizing or kan, grids[0], (seed,))
+    method = chosen_method(options.optimizer, loss.name, options.penalised, few_rows, sized, problem.monotonic)
+    out, held = held_out(data, problem.validation, JUDGED_BY[method], seed)
+    few = problem.validation != 0 and held is None
+    choosing = method == "lm" and held is not None
+    strengths = smoothing_strengths(options.smooth, few, options.noise_free, choosing, loss.name)
+    if finer and choosing and loss.name == "cross_entropy" and is_narrow(kan):
+        fine = with_first_knots(kan, data, NARROW_CLASS_GRID, seed)
+        if parameters(fresh(fine, NARROW_CLASS_GRID, (seed,))) <= _answers(problem.kan, data, seed):
+            kan, grids = fine, (NARROW_CLASS_GRID,)
+            strengths = strengths[1:] or strengths  # more intervals need more smoothing
+    starts = start_count(method, loss.name, options.penalised, kan) if options.starts is None else options.starts
+    settings = Settings(
+        method=method,
+        loss=loss.name,
+        shape=loss.shape,
+        steps=STEPS[method] if options.steps is None else options.steps,
+        patience=PATIENCE[method] if options.patience is None else options.patience,
+        seed=seed,
+        grids=tuple(grids[:1] if few else grids),
+        finer=() if few else finer,
+        look_ahead=len(grids) if options.noise_free else 2,
+        starts=starts,
+        strengths=strengths,
+        monotonic=problem.monotonic,
+        learning_rate=options.learning_rate,
+        batch=options.batch,
+        l1=options.l1,
+        entropy=options.entropy,
+        device=options.device,
+    )
+    return inner(replace(problem, kan=kan, plan=Plan(settings, out, held, few)))
+
+
+def log_linked(problem: Problem, inner: Inner) -> Kan:
+    """A loss with a log link: the last layer takes the exponential of what was trained."""
+    kan = inner(problem)
+    return with_exponential(kan) if problem.loss.log_link else kan
+
+
+def guarded(problem: Problem, inner: Inner) -> Kan:
+    """No output is worse than a constant."""
+    plan = _plan(problem)
+    rows = problem.data.sample(JUDGED_BY[plan.settings.method], plan.settings.seed)
+    return no_worse_than_a_constant(inner(problem), rows, problem.loss)
+
+
+def warned(problem: Problem, inner: Inner) -> Kan:
+    """Where the result is of no use, or the data let few rows decide, the outcome says so."""
+    kan = inner(problem)
+    if problem.outcome.judged is None:
+        return kan
+    plan, options = _plan(problem), problem.options
+    once = replace(plan.settings, starts=min(plan.settings.starts, STARTS_OF_LEFT_OUT))
+
+    def refit(rows: Dataset) -> Kan:
+        return train(problem.kan, rows, None, None, once, Watch(False, None), Checkpoint())[0]
+
+    fitted = Fitted(
+        problem.outcome.judged,
+        training_rows(problem.data, plan.out, WARNINGS_ROWS, plan.settings.seed),
+        plan.held,
+        problem.loss,
+        options.extrapolation == "clip",
+        plan.few,
+        unused_arguments(plan.settings.method, options.device, options.learning_rate, options.batch),
+        None if problem.screened else refit,
+    )
+    problem.outcome.warnings.extend(warning_texts(fitted))
+    return kan
+
+
+def _plan(problem: Problem) -> Plan:
+    assert problem.plan is not None, "the stage `planned` comes first"
+    return problem.plan
+
+
+STAGES: tuple[Stage, ...] = (
+    recorded,
+    encoded,
+    normalised,
+    clipped,
+    screened,
+    planned,
+    log_linked,
+    guarded,
+    warned,
+)
