@@ -43,7 +43,7 @@ export ORT_DISABLE_TELEMETRY := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := run
-.PHONY: run test test-fast test-slow test-extended test-grpcio test-all test-processors fresh check protos bench bench-inference bench-train bench-formulas bench-serving
+.PHONY: run test test-fast test-slow test-extended test-exhaustive test-grpcio test-all test-processors fresh check protos bench bench-inference bench-train bench-formulas bench-serving
 .PHONY: bench-installation clients engines importers soak cross clean
 
 run: $(DEMO)
@@ -63,14 +63,18 @@ test: $(INSTALLED)
 
 # Further cases of what the others test, the benchmarks' own tests, and what is published.
 test-extended: $(INSTALLED)
-	$(PYTEST) -m 'extended and not timing'
+	$(PYTEST) -m 'extended and not exhaustive and not timing'
 	$(TIMED) -m 'extended'
 
 # The server's tests by grpcio, where the native transport is there too.
 test-grpcio: $(INSTALLED)
 	$(PYTEST) -m 'not extended and not timing' --transport grpcio tests/unit/serve tests/unit/client
 
-test-all: test test-extended test-grpcio
+# What takes too long for each change; `make release` runs it.
+test-exhaustive: $(INSTALLED)
+	$(PYTEST) -m exhaustive
+
+test-all: test test-extended test-exhaustive test-grpcio
 
 test-fast: $(INSTALLED)
 	$(PYTEST) -m 'not slow and not extended and not timing'
@@ -209,7 +213,7 @@ version:
 
 release: $(INSTALLED)
 	python .ci/release.py check
-	$(MAKE) check
+	$(MAKE) check test-exhaustive
 	$(MAKE) wheels
 	$(MAKE) docs
 	$(RELEASE)/bin/python .ci/release.py assemble $(SIGN)

@@ -6,6 +6,7 @@ Of those that differ only in how close their knots are, one is taken: see `FINER
 import pytest
 
 from kanserve.formula import formulas
+from tests.support.cases import one_in
 from tests.support.formula_agreement import check
 from tests.support.imported_checkpoints import FINER, IMPORTED, conversion
 
@@ -14,9 +15,7 @@ NAMES = [name for name in IMPORTED if name not in FINER]
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize(
-    "name", [*NAMES[::2], *(pytest.param(name, marks=pytest.mark.extended) for name in NAMES[1::2])]
-)
+@pytest.mark.parametrize("name", one_in(3, NAMES))
 def test_the_formula_of_an_imported_network_is_the_network(name):
     kan = conversion(name).kan
     check(kan, formulas(kan, strict=False))

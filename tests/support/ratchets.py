@@ -2,8 +2,8 @@
 
     python -m tests.support.ratchets
 
-A rule is a comparison of sizes with a number other than 0 and 1, with a constant, or with a field of settings or limits.
-Blank lines, comments and docstrings are no code.
+A rule is a comparison of sizes with a number other than 0 and 1, with a constant, or with a field of settings or
+limits. Blank lines, comments and docstrings are no code.
 """
 
 import ast

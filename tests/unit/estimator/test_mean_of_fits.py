@@ -16,6 +16,7 @@ def flowers(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.extended
+@pytest.mark.exhaustive
 def test_few_rows_are_classified_by_the_mean_of_four_narrow_networks():
     x, y = flowers(60)
     automatic = KANClassifier(random_state=0, steps=5).fit(x, y)

@@ -18,6 +18,7 @@ from kanserve.runtime import c_backend, load_backend
 from kanserve.runtime.backend import Differentiating
 from kanserve_exporters import c_source
 from tests.support import kans, sized_networks
+from tests.support.cases import one_in
 
 Array = NDArray[np.float64]
 
@@ -40,7 +41,7 @@ def moved(kan: Kan, side: float) -> Kan:
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("name", kans.ZOO)
+@pytest.mark.parametrize("name", one_in(4, kans.ZOO))
 def test_every_network_of_the_zoo_has_the_references_derivatives(name: str) -> None:
     """On its rows: on knots, outside the grid, with NaN and infinity. The library is the fast form of the source."""
     kan = kans.ZOO[name]()

@@ -15,13 +15,14 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.runtime import c_backend, load_backend
 from kanserve.runtime.backend import TwiceDifferentiating
 from tests.support import kans
+from tests.support.cases import one_in
 
 HESSIAN = ExportOptions(hessian=True)
 
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("name", kans.ZOO)
+@pytest.mark.parametrize("name", one_in(4, kans.ZOO))
 def test_every_network_of_the_zoo_has_the_references_second_derivatives(name: str) -> None:
     """On its rows: on knots, outside the grid, with NaN and infinity. The library is the fast form of the source."""
     kan = kans.ZOO[name]()

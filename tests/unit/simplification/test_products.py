@@ -20,6 +20,7 @@ from kanserve.simplification.symbolic_edges import named, price, splines
 from kanserve.simplification.validation import judge
 from kanserve.train import create, fit
 from tests.support import kans
+from tests.support.cases import one_in
 
 Array = NDArray[np.float64]
 Law = Callable[..., Array]
@@ -73,7 +74,7 @@ PRODUCTS: dict[str, tuple[Law, Ranges, Shape]] = {
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.parametrize("name", one_in(3, PRODUCTS))
 def test_a_law_comes_out_exact_from_a_trained_network(name: str) -> None:
     law, ranges, shape = PRODUCTS[name]
     data = _data(law, ranges)

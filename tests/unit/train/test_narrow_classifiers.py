@@ -9,6 +9,7 @@ from kanserve.data.datasets import load_knots
 
 @pytest.mark.slow
 @pytest.mark.extended
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:Inputs that are straight lines")  # of the knots two are
 def test_one_hidden_node_tells_most_signatures_of_knots() -> None:
     """From starts on 3 intervals it has 76 % in the mean of ten splits, now 80.6 %."""
