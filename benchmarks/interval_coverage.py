@@ -41,7 +41,7 @@ from kanserve.data.datasets import load_knots
 from kanserve.estimator import KANRegressor
 from kanserve.network.conformal_intervals import conformal_intervals
 from kanserve.network.kan import Kan
-from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.fit_warnings import TrainingWarning
 
 Array = NDArray[np.float64]
 Key = TypeVar("Key")

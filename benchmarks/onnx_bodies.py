@@ -22,8 +22,8 @@ from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve.runtime import onnx_backend as runtime
 from kanserve_exporters import onnx_graph
-from kanserve_exporters._onnx.onnx_cardinal import FINE
-from kanserve_exporters._onnx.onnx_costs import CONSTANTS, ROWS, How, Shape, cheapest, microseconds, plain
+from kanserve_exporters._onnx.cardinal import FINE
+from kanserve_exporters._onnx.costs import CONSTANTS, ROWS, How, Shape, cheapest, microseconds, plain
 
 FITTED = [Shape(*sizes) for sizes in itertools.product((4, 24, 128), (1, 12, 64), (4, 16, 50), (3,))]
 FITTED += [Shape(*sizes) for sizes in itertools.product((6, 96), (3, 48), (5, 30), (1, 2, 5))]

@@ -49,7 +49,7 @@ from benchmarks._real_tables import SETS, Data, visits
 from benchmarks._timing import goal, installed, machine, table
 from kanserve.estimator import KANClassifier, KANRegressor
 from kanserve.network.conformal_intervals import conformal_intervals
-from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.fit_warnings import TrainingWarning
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Mapping[str, Sequence["Result"]]]  # of each data set, of each method, one a seed

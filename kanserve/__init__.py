@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from kanserve import displays
-from kanserve.network import renamed_names
 
 if TYPE_CHECKING:
     from kanserve.analysis import interactions as interactions
@@ -76,8 +75,8 @@ if TYPE_CHECKING:
     from kanserve.train import create as create
     from kanserve.train import fit as fit
     from kanserve.train import score as score
-    from kanserve.train.torch.torch_export import from_torch as from_torch
-    from kanserve.train.torch.torch_export import to_torch as to_torch
+    from kanserve.train.torch.export import from_torch as from_torch
+    from kanserve.train.torch.export import to_torch as to_torch
 
 __version__ = "0.1.0"
 
@@ -112,7 +111,7 @@ _HOMES = {
     "data.dataset": ("Dataset",),
     "data.table_files": ("read_table",),
     "train": ("average", "create", "fit", "score"),
-    "train.torch.torch_export": ("from_torch", "to_torch"),
+    "train.torch.export": ("from_torch", "to_torch"),
 }
 displays.register(
     {
@@ -122,7 +121,6 @@ displays.register(
         "show_network": "kanserve.studio.notebook_view:show_network",
     }
 )
-renamed_names.install()
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 # `from kanserve import *` leaves Python's own compile in place; kanserve.compile is public all the same.
@@ -131,8 +129,6 @@ __all__ = sorted(_HOME_OF.keys() - {"compile"})  # pyright: ignore[reportUnsuppo
 if not TYPE_CHECKING:  # for a type checker with this function, every name would be there
 
     def __getattr__(name):
-        if name in renamed_names.NAMES:
-            return __getattr__(renamed_names.new_name(name))
         if name not in _HOME_OF:
             if not name.startswith("_") and find_spec(f"kanserve.{name}") is not None:
                 return import_module(f"kanserve.{name}")  # as in kanserve.formula.source

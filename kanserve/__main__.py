@@ -20,7 +20,7 @@ def main() -> None:
     from kanserve.errors import KanserveError
 
     try:
-        from kanserve.cli.commands import serve_command
+        from kanserve.cli.commands import serve as serve_command
 
         sys.exit(serve_command.main(sys.argv[2:]))
     except KanserveError as error:  # a package is missing

@@ -42,8 +42,8 @@ from kanserve.network.parameter_names import names_parameters
 from kanserve.network.rounding_error import rounding, scale, steady_rows
 from kanserve.network.training_range import breaking_point, ranges
 from kanserve.runtime import c_backend, load_backend
-from kanserve.train.common.encoded_data import samples_for
-from kanserve.train.common.scoring import score
+from kanserve.train.encoded_data import samples_for
+from kanserve.train.scoring import score
 from kanserve_exporters import c_source
 
 Array = NDArray[np.float64]

@@ -40,23 +40,20 @@ from kanserve.network.functions import function
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
-from kanserve_exporters._c import (
-    c_columns,
-    c_derivatives,
-    c_gradient,
-    c_gradient_template,
-    c_hessian,
-    c_hessian_template,
-)
-from kanserve_exporters._c import c_template as template
-from kanserve_exporters._c import c_tiles as tiles
-from kanserve_exporters._c.c_encoding import encoded, encoding, prepares
-from kanserve_exporters._c.c_forms import formed
-from kanserve_exporters._c.c_grids import rows
-from kanserve_exporters._c.c_intervals import declarations, definitions
-from kanserve_exporters._c.c_layers import has_domain, is_affine, layer_code, table
-from kanserve_exporters._c.c_package import package
-from kanserve_exporters._c.c_splines import spline_functions
+from kanserve_exporters._c import columns as c_columns
+from kanserve_exporters._c import derivatives as c_derivatives
+from kanserve_exporters._c import gradient as c_gradient
+from kanserve_exporters._c import gradient_template as c_gradient_template
+from kanserve_exporters._c import hessian as c_hessian
+from kanserve_exporters._c import hessian_template as c_hessian_template
+from kanserve_exporters._c import template, tiles
+from kanserve_exporters._c.encoding import encoded, encoding, prepares
+from kanserve_exporters._c.forms import formed
+from kanserve_exporters._c.grids import rows
+from kanserve_exporters._c.intervals import declarations, definitions
+from kanserve_exporters._c.layers import has_domain, is_affine, layer_code, table
+from kanserve_exporters._c.package import package
+from kanserve_exporters._c.splines import spline_functions
 from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, needs_helper, own_name
 from kanserve_exporters._shared.formula_text import formula_lines

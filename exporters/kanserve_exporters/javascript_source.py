@@ -26,7 +26,7 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.serialization import variable_out
-from kanserve_exporters._c.c_layers import is_affine, nodes
+from kanserve_exporters._c.layers import is_affine, nodes
 from kanserve_exporters._shared.expressions import (
     Dialect,
     body,

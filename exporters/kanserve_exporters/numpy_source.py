@@ -23,11 +23,11 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import by_values, modules
-from kanserve_exporters._numpy import numpy_template as template
-from kanserve_exporters._numpy.numpy_encoding import encoding
-from kanserve_exporters._numpy.numpy_layers import layer_code, row_size
-from kanserve_exporters._numpy.numpy_row import is_small, row_code
-from kanserve_exporters._numpy.numpy_splines import Plan, array, plan, tabulated, units
+from kanserve_exporters._numpy import template
+from kanserve_exporters._numpy.encoding import encoding
+from kanserve_exporters._numpy.layers import layer_code, row_size
+from kanserve_exporters._numpy.row import is_small, row_code
+from kanserve_exporters._numpy.splines import Plan, array, plan, tabulated, units
 from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, body, helper, needs_helper
 from kanserve_exporters._shared.formula_text import formula_lines

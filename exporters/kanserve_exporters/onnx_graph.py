@@ -15,7 +15,7 @@ row is NaN. The metadata have `inputs` and `outputs` (name, unit, training range
 `classes`, `formula`, its lines, and `batch`: the number of rows whose intermediate values fit into the cache; and
 `intervals`, if there are any: their levels and half widths. The shape and the formula are the model's doc_string too.
 
-A row with a non-finite value becomes NaN: no layer can hide such a value (`onnx_layers.py`).
+A row with a non-finite value becomes NaN: no layer can hide such a value (`_onnx/layers.py`).
 """
 
 import json
@@ -30,10 +30,10 @@ from kanserve.network.encoding import encodes
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.serialization import variable_out
-from kanserve_exporters._onnx.onnx_body import Body, Constant, Operation
-from kanserve_exporters._onnx.onnx_costs import How
-from kanserve_exporters._onnx.onnx_encoding import encode
-from kanserve_exporters._onnx.onnx_layers import LayerBody, layer_body
+from kanserve_exporters._onnx.body import Body, Constant, Operation
+from kanserve_exporters._onnx.costs import How
+from kanserve_exporters._onnx.encoding import encode
+from kanserve_exporters._onnx.layers import LayerBody, layer_body
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.underflow import refuse_underflow
 

@@ -3,8 +3,8 @@
 `BatchPredictor` is one object for all of them. It pickles, so that Dask, Ray, Spark and joblib can send it to workers.
 """
 
-from kanserve.batch.batch_predictor import BatchPredictor
 from kanserve.batch.dataframe_engines import polars_expression, register_duckdb
+from kanserve.batch.predictor import BatchPredictor
 from kanserve.batch.table_streams import FilePredictions, predict_file, predict_reader
 
 __all__ = [

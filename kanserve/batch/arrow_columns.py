@@ -10,7 +10,7 @@ from kanserve.errors import DataError, MissingDependencyError, reason
 if TYPE_CHECKING:
     import pyarrow
 
-    from kanserve.batch.batch_predictor import BatchPredictor
+    from kanserve.batch.predictor import BatchPredictor
 
 
 def predict(predictor: "BatchPredictor", table: "pyarrow.Table | pyarrow.RecordBatch") -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import duckdb
     import polars
 
-    from kanserve.batch.batch_predictor import BatchPredictor
+    from kanserve.batch.predictor import BatchPredictor
 
 
 def predict_pandas(predictor: "BatchPredictor", frame: Any) -> Any:

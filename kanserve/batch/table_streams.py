@@ -18,7 +18,7 @@ from kanserve.errors import DataError, NotFoundError, reason
 if TYPE_CHECKING:
     import pyarrow
 
-    from kanserve.batch.batch_predictor import BatchPredictor
+    from kanserve.batch.predictor import BatchPredictor
 
 _MOST_ROWS = 2**17  # of a batch, and so of a row group that is written
 _BATCH_BYTES = 2**25  # of a batch's columns, which bounds memory for wide tables

@@ -24,9 +24,9 @@ except ImportError:  # the base installation has no command line
     sys.exit(2)
 
 from kanserve.cli import arguments, standard_streams
-from kanserve.cli.commands import session_command
-from kanserve.cli.commands.card_command import notes, write_card
-from kanserve.cli.commands.export_command import export_network, refuse_unused, warn_not_compared
+from kanserve.cli.commands import session as session_command
+from kanserve.cli.commands.card import notes, write_card
+from kanserve.cli.commands.export import export_network, refuse_unused, warn_not_compared
 from kanserve.cli.commands.flag_types import (
     DEFAULT_FORMATS,
     Decimal,
@@ -42,12 +42,12 @@ from kanserve.cli.commands.flag_types import (
     TableFile,
     Target,
 )
-from kanserve.cli.commands.formula_command import show_formula
-from kanserve.cli.commands.import_command import import_network
-from kanserve.cli.commands.predict_command import predict_rows
-from kanserve.cli.commands.score_command import score_network
-from kanserve.cli.commands.sign_command import sign_version
-from kanserve.cli.commands.studio_command import open_studio
+from kanserve.cli.commands.formula import show_formula
+from kanserve.cli.commands.import_network import import_network
+from kanserve.cli.commands.predict import predict_rows
+from kanserve.cli.commands.score import score_network
+from kanserve.cli.commands.sign import sign_version
+from kanserve.cli.commands.studio import open_studio
 from kanserve.cli.terminal import free, show, tell, warn, write_whole
 
 app = typer.Typer(
@@ -369,7 +369,7 @@ def publish(
 )
 def serve(context: typer.Context) -> None:
     """Serve all models of a repository over gRPC until SIGTERM or Ctrl-C; 'kanserve serve --help' has its flags."""
-    from kanserve.cli.commands import serve_command
+    from kanserve.cli.commands import serve as serve_command
 
     raise typer.Exit(serve_command.main(context.args))
 

@@ -28,7 +28,7 @@ from kanserve.runtime.model import read_artifact
 
 if TYPE_CHECKING:
     from kanserve.cli.commands.server_access import ServerAccess
-    from kanserve.train.common.scoring import Score
+    from kanserve.train.scoring import Score
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from kanserve.network.splines import fit_coefficients, span, uniform_knots
 from kanserve.simplification.activations import values
 from kanserve.simplification.edge_candidates import Samples, candidates
 from kanserve.simplification.sensitivity import samples
-from kanserve.train.common.grids import regrid
+from kanserve.train.grids import regrid
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from kanserve.errors import InputError
 from kanserve.formula import from_formula
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.printing.notations import Text
-from kanserve.formula.printing.printing import print_tree, unfold
+from kanserve.formula.printing.unfolding import print_tree, unfold
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import ranges
 

@@ -13,8 +13,8 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import column_names
 from kanserve.errors import DataError, InputError
-from kanserve.estimator.base_estimator import NetworkEstimator
-from kanserve.estimator.estimator_parameters import Hidden
+from kanserve.estimator.base import NetworkEstimator
+from kanserve.estimator.parameters import Hidden
 from kanserve.estimator.sample_weights import checked_weights, class_names, distinct
 from kanserve.estimator.table_columns import coded
 from kanserve.network.evaluate import softmax

@@ -17,15 +17,15 @@ from kanserve.data.dataset import Dataset
 from kanserve.estimator.sample_weights import distinct
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit
-from kanserve.train.common.constant_guard import errors, errors_of_constant
-from kanserve.train.common.encoded_data import is_encoded
-from kanserve.train.common.encoding_search import in_numbers
-from kanserve.train.common.fit_warnings import TrainingWarning
-from kanserve.train.common.input_screening import narrowed_data
-from kanserve.train.common.normalising import normalised
-from kanserve.train.common.target_means import check_inputs, first_encoding
+from kanserve.train.constant_guard import errors, errors_of_constant
+from kanserve.train.encoded_data import is_encoded
+from kanserve.train.encoding_search import in_numbers
 from kanserve.train.fit_arguments import chosen_loss, held_out
+from kanserve.train.fit_warnings import TrainingWarning
+from kanserve.train.input_screening import narrowed_data
 from kanserve.train.lm.telling_inputs import telling_inputs
+from kanserve.train.normalising import normalised
+from kanserve.train.target_means import check_inputs, first_encoding
 
 Array = NDArray[np.float64]
 Widths = tuple[int, ...]

@@ -11,9 +11,9 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Kan
 from kanserve.train import average, fit
-from kanserve.train.common.encoded_data import is_encoded
-from kanserve.train.common.encoding_search import in_numbers
-from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.encoded_data import is_encoded
+from kanserve.train.encoding_search import in_numbers
+from kanserve.train.fit_warnings import TrainingWarning
 
 SEEDS = 2**31
 

@@ -10,7 +10,7 @@ from kanserve.errors import InputError
 from kanserve.network.evaluate import edges
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.splines import design, uniform_knots
-from kanserve.train.common.grids import with_interior_knots
+from kanserve.train.grids import with_interior_knots
 
 Array = NDArray[np.float64]
 

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from kanserve.data.frames import category_text
 from kanserve.errors import InputError
-from kanserve.estimator.base_estimator import NetworkEstimator
+from kanserve.estimator.base import NetworkEstimator
 from kanserve.estimator.merged_inputs import Merged, with_inputs
 from kanserve.estimator.pipeline_columns import Column, Walk
 from kanserve.network.encoding import encode_column

@@ -12,8 +12,8 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import column_names
 from kanserve.errors import InputError
-from kanserve.estimator.base_estimator import NetworkEstimator, Plan
-from kanserve.estimator.estimator_parameters import Hidden
+from kanserve.estimator.base import NetworkEstimator, Plan
+from kanserve.estimator.parameters import Hidden
 from kanserve.estimator.sample_weights import checked_weights, distinct
 from kanserve.estimator.table_columns import coded
 from kanserve.network.conformal_intervals import conformal_intervals
@@ -21,7 +21,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.search import FindingsByOutput, find_formulas
-from kanserve.train.common.fit_warnings import TrainingWarning
+from kanserve.train.fit_warnings import TrainingWarning
 
 FOLDS = 5
 """Of the rows that `intervals` leaves out in turn: with a fifth fewer rows the errors are hardly larger than those of

@@ -16,10 +16,10 @@ from kanserve.network.parameter_names import names_parameters
 from kanserve.network.splines import uniform_knots
 from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.pde.residuals import Residual, checked
-from kanserve.train.common.argument_checks import grid_sequence, increasing, whole
-from kanserve.train.common.creation import create
-from kanserve.train.common.events import Event, Report, reporting
-from kanserve.train.common.grids import regrid
+from kanserve.train.argument_checks import grid_sequence, increasing, whole
+from kanserve.train.creation import create
+from kanserve.train.events import Event, Report, reporting
+from kanserve.train.grids import regrid
 from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.levenberg_marquardt import MOST_PARAMETERS, minimise
 from kanserve.train.lm.parameter_vector import gather, penalty, scatter

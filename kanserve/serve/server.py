@@ -23,10 +23,10 @@ from kanserve.serve.rpc import routes as calls
 from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES, ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Control, LocalControl, ServerState
-from kanserve.serve.transport.grpcio_transport import GrpcioTransport
+from kanserve.serve.transport.grpcio import GrpcioTransport
+from kanserve.serve.transport.native import NativeTransport
 from kanserve.serve.transport.native_library import running
 from kanserve.serve.transport.native_queue import NativeQueue, count_refusals, native_queue
-from kanserve.serve.transport.native_transport import NativeTransport
 
 if TYPE_CHECKING:
     from kanserve.serve.rest.http_server import Http
@@ -102,7 +102,7 @@ class Server:
         self._listens = False
         try:
             if settings.http_port >= 0:  # first, since grpc cannot release a port before the server has started
-                from kanserve.serve.rest.rest_api import RestApi
+                from kanserve.serve.rest.api import RestApi
 
                 api = RestApi(self.state, handlers, self._takes_calls)
                 if isinstance(self._transport, NativeTransport):

@@ -12,12 +12,12 @@ from kanserve.simplification import architectures
 from kanserve.simplification.architectures import ARCHITECTURES_COARSEST_GRID, Rung, clearly_better
 from kanserve.simplification.pruning import prune, pruned
 from kanserve.simplification.validation import VALIDATION_LAST_STEPS, Judge, SimplifyReport, SimplifyStep, judge, refit
-from kanserve.train.common.constant_guard import no_worse_than_the_mean
-from kanserve.train.common.creation import create
-from kanserve.train.common.events import reporting
-from kanserve.train.common.normalising import normalised
+from kanserve.train.constant_guard import no_worse_than_the_mean
+from kanserve.train.creation import create
+from kanserve.train.events import reporting
 from kanserve.train.fit_arguments import FITTING_FEWEST_ROWS
 from kanserve.train.fitting import fit
+from kanserve.train.normalising import normalised
 
 ROWS = 1000  # training rows, and likewise held-out rows, that the search uses, at most
 MOST_WORK = 1e11  # multiplications that the search may take: about ten seconds of one core

@@ -13,10 +13,10 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
 from kanserve.simplification.grid_refinement import GRID_REFINEMENT_EXPLAINED_ERROR, refined
 from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, Array, Judge, no_worse, refit, smoothed
-from kanserve.train.common.creation import create
-from kanserve.train.common.normalising import normalised
+from kanserve.train.creation import create
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.levenberg_marquardt import refine
+from kanserve.train.normalising import normalised
 
 ARCHITECTURES_COARSEST_GRID = 3  # intervals of the coarsest grid
 FINER_GRIDS = (5, 10, 20, 40)  # intervals of the finer grids, tried in this order

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from kanserve.network.kan import Kan
 from kanserve.simplification.activations import answers
 from kanserve.simplification.validation import Judge, free_parameters, refit
-from kanserve.train.common.grids import regrid
+from kanserve.train.grids import regrid
 
 REFIT_STEPS = 30  # steps of the refit on each finer grid
 # Error that is small enough if it is still falling, in standard deviations of the outputs.

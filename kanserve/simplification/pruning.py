@@ -38,9 +38,9 @@ from kanserve.simplification.validation import (
     refit,
     smoothed,
 )
-from kanserve.train.common.encoded_data import in_numbers, samples_for
-from kanserve.train.common.events import reporting
-from kanserve.train.common.grids import regrid
+from kanserve.train.encoded_data import in_numbers, samples_for
+from kanserve.train.events import reporting
+from kanserve.train.grids import regrid
 
 # A removal is given up if its error exceeds this times the tolerance or the best error, whichever is larger.
 HOPELESS_ERROR_RATIO = 20.0

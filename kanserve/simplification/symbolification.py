@@ -37,8 +37,8 @@ from kanserve.simplification.validation import (
     refit,
     smoothed,
 )
-from kanserve.train.common.encoded_data import in_numbers, samples_for
-from kanserve.train.common.events import reporting
+from kanserve.train.encoded_data import in_numbers, samples_for
+from kanserve.train.events import reporting
 
 # States kept after each step of the beam search. Prototype's value; greedy search lost one law of 30.
 BEAM_WIDTH = 3

@@ -11,13 +11,12 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan, Layer
-from kanserve.network.renamed_names import warn_renamed
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.leave_one_out import loo_factor
 from kanserve.simplification.symbolic_edges import domains_hold
-from kanserve.train.common.argument_checks import not_negative, whole
-from kanserve.train.common.events import Event
-from kanserve.train.common.grids import set_ranges
+from kanserve.train.argument_checks import not_negative, whole
+from kanserve.train.events import Event
+from kanserve.train.grids import set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant
 
@@ -78,12 +77,6 @@ class SimplifyStep(Event):
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.edges} edges, loss {self.loss:.3g}"
-
-    @property
-    def action(self) -> str:
-        """The old name of `stage`."""
-        warn_renamed("SimplifyStep.action", "SimplifyStep.stage")
-        return self.stage
 
 
 SimplifyReport = Callable[[SimplifyStep], None]

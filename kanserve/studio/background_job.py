@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kanserve.errors import BusyError, KanserveError
-from kanserve.studio.studio_events import Events
-from kanserve.studio.studio_worker import Worker
+from kanserve.studio.events import Events
+from kanserve.studio.worker import Worker
 
 
 class BackgroundJob:

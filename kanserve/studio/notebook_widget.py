@@ -12,10 +12,10 @@ import traitlets
 
 from kanserve.editing import Session
 from kanserve.studio import built_page
+from kanserve.studio.calls import Calls
+from kanserve.studio.events import Event
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.request_guards import BODY_BYTES, TOO_LARGE
-from kanserve.studio.studio_calls import Calls
-from kanserve.studio.studio_events import Event
 from kanserve.studio.workspace import Workspace
 
 WIDGET_THREADS = 4  # that answer the calls of such a widget

@@ -22,15 +22,15 @@ from kanserve.plot.network_picture import scene_of
 from kanserve.plot.network_view import NetworkView
 from kanserve.plot.palette import palette
 from kanserve.plot.svg import svg_file
-from kanserve.studio import studio_jobs as jobs
+from kanserve.studio import jobs
 from kanserve.studio.background_job import BackgroundJob
 from kanserve.studio.candidate_views import CandidateView, candidate_views
 from kanserve.studio.constants_view import ConstantView, constants_view
+from kanserve.studio.events import Events
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import EdgeCurve, PageView, Predicted, Rows, edge_curve, page_view, predicted, rows_view
 from kanserve.studio.small_tiles import SmallTiles, small_tiles
-from kanserve.studio.studio_events import Events
-from kanserve.studio.studio_worker import Worker, seconds_of
+from kanserve.studio.worker import Worker, seconds_of
 
 MOST_OWN_FUNCTIONS = 50  # that a user may write in one run
 STEP_SECONDS = 120.0  # for a step, with its refit

@@ -1,12 +1,12 @@
 """Training: networks from data. NumPy alone fits by least squares; LBFGS and Adam need torch, and import it late."""
 
 from kanserve.train.averaging import average
-from kanserve.train.common.creation import create
-from kanserve.train.common.events import Event
-from kanserve.train.common.fit_progress import Progress
-from kanserve.train.common.fit_warnings import TrainingWarning
-from kanserve.train.common.scoring import Score, score
+from kanserve.train.creation import create
+from kanserve.train.events import Event
+from kanserve.train.fit_progress import Progress
+from kanserve.train.fit_warnings import TrainingWarning
 from kanserve.train.fitting import fit
 from kanserve.train.refining import refine
+from kanserve.train.scoring import Score, score
 
 __all__ = ["Event", "Progress", "Score", "TrainingWarning", "average", "create", "fit", "refine", "score"]

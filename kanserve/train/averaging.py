@@ -14,8 +14,8 @@ from kanserve.errors import NetworkError
 from kanserve.network.fitted_rows import record_rows
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.layer import make_layer, neutral_affine
-from kanserve.train.common.grids import with_interior_knots
-from kanserve.train.common.outer_layers import (
+from kanserve.train.grids import with_interior_knots
+from kanserve.train.outer_layers import (
     with_clipped_inputs,
     with_exponential,
     without_clipped_inputs,

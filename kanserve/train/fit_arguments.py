@@ -10,13 +10,13 @@ from kanserve.data.dataset import Dataset, Target, TrainingData, dataset, past, 
 from kanserve.data.frames import as_table, is_frame
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.kan import Kan
-from kanserve.train.common.argument_checks import increasing, is_number, not_negative, whole
-from kanserve.train.common.encoded_data import recoded
-from kanserve.train.common.fit_settings import Method
-from kanserve.train.common.losses import LossFunction, LossName, loss_function
+from kanserve.train.argument_checks import increasing, is_number, not_negative, whole
+from kanserve.train.encoded_data import recoded
+from kanserve.train.fit_settings import Method
 from kanserve.train.lm import schedule
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_run import is_narrow
+from kanserve.train.losses import LossFunction, LossName, loss_function
 
 Loss = Literal["auto", "squared", "huber", "quantile", "poisson", "tweedie", "cross_entropy"]
 Optimizer = Literal["auto", "lm", "lbfgs", "adam"]

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from kanserve.data.dataset import Target, TrainingData
 from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
-from kanserve.train.common.fit_progress import FitReport
-from kanserve.train.common.fit_warnings import TrainingWarning
 from kanserve.train.fit_arguments import Extrapolation, Loss, Monotonic, Optimizer, check_order, samples
+from kanserve.train.fit_progress import FitReport
+from kanserve.train.fit_warnings import TrainingWarning
 from kanserve.train.optimizers import climb
 from kanserve.train.problem import FitOptions, Problem
 from kanserve.train.stages import STAGES, through

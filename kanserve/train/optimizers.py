@@ -9,10 +9,10 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
-from kanserve.train.common.checkpoints import Checkpoint, begun_or_begin, fingerprint
-from kanserve.train.common.fit_progress import Watch
-from kanserve.train.common.fit_settings import Settings
+from kanserve.train.checkpoints import Checkpoint, begun_or_begin, fingerprint
 from kanserve.train.fit_arguments import JUDGED_BY, Places, training_rows
+from kanserve.train.fit_progress import Watch
+from kanserve.train.fit_settings import Settings
 from kanserve.train.lm import schedule
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.schedule_run import Schedule

@@ -9,13 +9,9 @@ from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
 from kanserve.errors import DataError
 from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Kan
-from kanserve.train.common.argument_checks import grid_sequence
-from kanserve.train.common.creation import create
-from kanserve.train.common.encoded_data import with_categories
-from kanserve.train.common.fit_progress import FitReport, Watch
-from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.outer_layers import without_clipped_inputs, without_exponential
+from kanserve.train.argument_checks import grid_sequence
+from kanserve.train.creation import create
+from kanserve.train.encoded_data import with_categories
 from kanserve.train.fit_arguments import (
     Extrapolation,
     Loss,
@@ -28,6 +24,10 @@ from kanserve.train.fit_arguments import (
     output_count,
     validation_rows,
 )
+from kanserve.train.fit_progress import FitReport, Watch
+from kanserve.train.fit_settings import Settings
+from kanserve.train.losses import LossFunction
+from kanserve.train.outer_layers import without_clipped_inputs, without_exponential
 
 GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
 

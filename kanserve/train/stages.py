@@ -11,16 +11,10 @@ import numpy as np
 from kanserve.data.dataset import Dataset
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
-from kanserve.train.common.checkpoints import Checkpoint
-from kanserve.train.common.constant_guard import no_worse_than_a_constant
-from kanserve.train.common.encoded_data import is_encoded
-from kanserve.train.common.first_knots import with_first_knots
-from kanserve.train.common.fit_progress import Watch
-from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warning_texts
-from kanserve.train.common.input_screening import BATCHES_KEPT, narrowed, narrowed_data, widened
-from kanserve.train.common.normalising import normalised as with_scales
-from kanserve.train.common.outer_layers import with_clipped_inputs, with_exponential
+from kanserve.train.checkpoints import Checkpoint
+from kanserve.train.constant_guard import no_worse_than_a_constant
+from kanserve.train.encoded_data import is_encoded
+from kanserve.train.first_knots import with_first_knots
 from kanserve.train.fit_arguments import (
     FITTING_MANY_ROWS,
     JUDGED_BY,
@@ -31,12 +25,18 @@ from kanserve.train.fit_arguments import (
     training_rows,
     unused_arguments,
 )
+from kanserve.train.fit_progress import Watch
+from kanserve.train.fit_settings import Settings
+from kanserve.train.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warning_texts
+from kanserve.train.input_screening import BATCHES_KEPT, narrowed, narrowed_data, widened
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.levenberg_marquardt import LEVENBERG_MARQUARDT_PATIENCE
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_run import different_answers, is_narrow
 from kanserve.train.lm.telling_inputs import SCREENING_ROWS, tell_of_inputs, telling_inputs
+from kanserve.train.normalising import normalised as with_scales
 from kanserve.train.optimizers import train
+from kanserve.train.outer_layers import with_clipped_inputs, with_exponential
 from kanserve.train.problem import Outcome, Plan, Problem
 from kanserve.train.table_fit import fit_table
 
@@ -142,11 +142,9 @@ def planned(problem: Problem, inner: Inner) -> Kan:
     few = problem.validation != 0 and held is None
     choosing = method == "lm" and held is not None
     strengths = smoothing_strengths(options.smooth, few, options.noise_free, choosing, loss.name)
-    if finer and choosing and loss.name == "cross_entropy" and is_narrow(kan):
-        fine = with_first_knots(kan, data, NARROW_CLASS_GRID, seed)
-        if parameters(fresh(fine, NARROW_CLASS_GRID, (seed,))) <= _answers(problem.kan, data, seed):
-            kan, grids = fine, (NARROW_CLASS_GRID,)
-            strengths = strengths[1:] or strengths  # more intervals need more smoothing
+    if finer and choosing and (fine := _on_narrow_class_grid(problem, kan)) is not None:
+        kan, grids = fine, (NARROW_CLASS_GRID,)
+        strengths = strengths[1:] or strengths  # more intervals need more smoothing
     starts = start_count(method, loss.name, options.penalised, kan) if options.starts is None else options.starts
     settings = Settings(
         method=method,
@@ -168,6 +166,16 @@ def planned(problem: Problem, inner: Inner) -> Kan:
         device=options.device,
     )
     return inner(replace(problem, kan=kan, plan=Plan(settings, out, held, few)))
+
+
+def _on_narrow_class_grid(problem: Problem, kan: Kan) -> Kan | None:
+    """The network of a narrow classifier on the grid to begin with; None for others, and where the rows are too few."""
+    if problem.loss.name != "cross_entropy" or not is_narrow(kan):
+        return None
+    seed = problem.options.seed
+    fine = with_first_knots(kan, problem.data, NARROW_CLASS_GRID, seed)
+    enough = parameters(fresh(fine, NARROW_CLASS_GRID, (seed,))) <= _answers(problem.kan, problem.data, seed)
+    return fine if enough else None
 
 
 def log_linked(problem: Problem, inner: Inner) -> Kan:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan, Variable
-from kanserve.train.common.constant_guard import errors
-from kanserve.train.common.encoding_search import improved, in_numbers
-from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.target_means import check_inputs, first_encoding
+from kanserve.train.constant_guard import errors
+from kanserve.train.encoding_search import improved, in_numbers
 from kanserve.train.fit_arguments import held_out
+from kanserve.train.losses import LossFunction
+from kanserve.train.target_means import check_inputs, first_encoding
 
 Array = NDArray[np.float64]
 

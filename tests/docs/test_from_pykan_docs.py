@@ -20,7 +20,7 @@ import torch
 import kanserve
 from kanserve.network.evaluate import activations, edge
 from kanserve.network.signal_shares import signal_shares
-from kanserve.train.common.grids import regrid, set_ranges
+from kanserve.train.grids import regrid, set_ranges
 from tests.support.paths import CHECKPOINTS, ROOT
 
 pytestmark = pytest.mark.extended

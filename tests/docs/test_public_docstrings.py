@@ -73,8 +73,6 @@ GO_ON = ("kanserve.KANClassifier", "kanserve.Session", "kanserve.repository.Sour
 def missing(name: str) -> list[str]:
     """The sections that a docstring should have and has not."""
     found = ENTRIES[name]
-    if text_of(found).startswith("The old name of "):
-        return []
     if inspect.isclass(found):
         wanted = ["Examples"]
         parameters = set() if issubclass(found, Exception) else set(inspect.signature(found).parameters)

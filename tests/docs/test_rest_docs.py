@@ -12,8 +12,8 @@ import pytest
 
 import kanserve
 from kanserve.serve.rest import http_head, http_server
-from kanserve.serve.rest.rest_errors import STATUSES
-from kanserve.serve.rest.rest_routes import OPERATIONS
+from kanserve.serve.rest.errors import STATUSES
+from kanserve.serve.rest.routes import OPERATIONS
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings

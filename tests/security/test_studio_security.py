@@ -10,11 +10,11 @@ import pytest
 
 import kanserve
 from kanserve.errors import DeadlineError, InputError, NotFoundError
-from kanserve.studio import studio_jobs
+from kanserve.studio import jobs as studio_jobs
 from kanserve.studio.built_page import files
+from kanserve.studio.process import StudioSettings
 from kanserve.studio.request_guards import POLICY
-from kanserve.studio.studio_process import StudioSettings
-from kanserve.studio.studio_worker import Worker
+from kanserve.studio.worker import Worker
 from tests.support.studios import Running, opened_law, running
 
 CALLS = (
@@ -153,9 +153,7 @@ def test_an_own_function_is_only_what_the_grammar_has(studio: Running, formula: 
     assert answer.status == 422 and "evil" not in json.dumps(studio.candidates("x->h1"))
 
 
-@pytest.mark.parametrize(
-    "path", ["/../pyproject.toml", "/%2e%2e/studio_app.py", "/static/index.html", "//etc/passwd", "/api"]
-)
+@pytest.mark.parametrize("path", ["/../pyproject.toml", "/%2e%2e/app.py", "/static/index.html", "//etc/passwd", "/api"])
 def test_only_the_files_of_the_page_are_read(studio: Running, path: str):
     assert studio.ask(path).status in (401, 404)
 

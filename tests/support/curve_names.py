@@ -1,7 +1,7 @@
 """What tests ask of the curves of a tree."""
 
 from kanserve.network.kan import Symbolic
-from kanserve.search.trees.trees import Curve
+from kanserve.search.trees.nodes import Curve
 
 
 def name_of(curve: Curve) -> Symbolic:

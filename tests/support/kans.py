@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.network.encoding import has_no_slope
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
-from kanserve.train.common.outer_layers import with_clipped_inputs, with_exponential
+from kanserve.train.outer_layers import with_clipped_inputs, with_exponential
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from kanserve.network import serialization
 from kanserve.network.kan import Kan
 from kanserve.studio import built_page
 from kanserve.studio.opened_model import Opened
-from kanserve.studio.studio_process import Studio, StudioSettings
+from kanserve.studio.process import Studio, StudioSettings
 from tests.support.programs import skip, want
 from tests.support.sessions import law
 

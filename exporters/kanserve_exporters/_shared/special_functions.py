@@ -13,7 +13,7 @@ from kanserve.network import special
 from kanserve_exporters._shared.expressions import Dialect, decimals, wrap
 
 if TYPE_CHECKING:
-    from kanserve_exporters._onnx.onnx_body import Body
+    from kanserve_exporters._onnx.body import Body
 
 _C_J0 = """
 /* The sum of c[n]*T_n(t), by Clenshaw's rule. */

@@ -11,7 +11,7 @@ from kanserve.data.number_texts import Decimal
 from kanserve.errors import InputError, NotFoundError
 from kanserve.formula import Formula, formulas
 from kanserve.formula import from_json as formulas_from
-from kanserve.formula.constants.constants import Constant
+from kanserve.formula.constants.recognition import Constant
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence, evidence
 from kanserve.formula.constants.uncertainty_report import from_json as evidence_from
 from kanserve.formula.expressions.formula import definition

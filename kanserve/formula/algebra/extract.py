@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kanserve.errors import FormulaError
 from kanserve.formula.algebra import factoring, rational
-from kanserve.formula.algebra.algebra import (
+from kanserve.formula.algebra.polynomials import (
     ONE,
     Algebra,
     Polynomial,

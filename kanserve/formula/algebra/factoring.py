@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, inverse, scaled
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, inverse, scaled
 
 Array = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kanserve.errors import FormulaError
-from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, is_number, number_of, scaled
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, is_number, number_of, scaled
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.powers import exponent_of
 

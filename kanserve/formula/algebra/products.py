@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, scaled
 from kanserve.formula.algebra.identities import applied
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, scaled
 from kanserve.formula.algebra.quotients import in_other_words, quotients
 from kanserve.formula.algebra.rewrites import REWRITES_SAME, Node, Nodes, simplest
 from kanserve.formula.expressions.numbers import named

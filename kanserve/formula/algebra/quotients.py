@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, inverse, scaled
 from kanserve.formula.algebra.identities import applied
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, inverse, scaled
 
 _QUOTIENTS = (("sin", "cos", "tan"), ("sinh", "cosh", "tanh"))
 

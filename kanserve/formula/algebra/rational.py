@@ -6,9 +6,9 @@ Each function gives polynomials that are equal to its argument on the rows of th
 import math
 from collections.abc import Iterator
 
-from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, Product, added, inverse, scaled
 from kanserve.formula.algebra.factoring import quotient
 from kanserve.formula.algebra.identities import applied
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, inverse, scaled
 
 SAME = 1e-9  # coefficients this close, relatively, are equal
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import FormulaError
-from kanserve.formula.algebra.algebra import ONE, Algebra, Polynomial, added
 from kanserve.formula.algebra.extract import Shaper
 from kanserve.formula.algebra.identities import applied
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, added
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.linear_forms import Steps, step_of
 from kanserve.formula.expressions.tree import Step, Tree, check_tree, evaluate_tree

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.formula.constants.noisy_constants import NOISY_CONSTANTS_BELIEVED, probabilities
+from kanserve.formula.constants.noisy import NOISY_CONSTANTS_BELIEVED, probabilities
 from kanserve.formula.constants.nonlinear_fit import Constants, FitData, checked_data
 from kanserve.formula.constants.uncertainty import UNCERTAINTY_UNDETERMINED, Uncertainty, uncertainty
 from kanserve.formula.expressions.numbers import named

@@ -86,8 +86,8 @@ def evidence(
     them, if there are splines (whose coefficients are not constants of a formula), or if there are more than
     MOST_CONSTANTS constants or, times the rows, MOST_DERIVATIVES.
     """
-    from kanserve.formula.constants.constants import constants_of  # lazy: a server only reads evidence
     from kanserve.formula.constants.nonlinear_fit import Constants
+    from kanserve.formula.constants.recognition import constants_of  # lazy: a server only reads evidence
     from kanserve.formula.constants.uncertainty import uncertainty
 
     others = tuple(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.formula.expressions.intervals import Interval, intervals
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
 from kanserve.formula.printing.notations import Text
-from kanserve.formula.printing.printing import print_tree, unfold
+from kanserve.formula.printing.unfolding import print_tree, unfold
 from kanserve.network.functions import FUNCTIONS
 
 Array = NDArray[np.float64]

@@ -17,7 +17,7 @@ from kanserve.formula.from_network.readable_digits import readable, rounded
 from kanserve.formula.from_network.rounding_noise import fitted
 from kanserve.formula.printing.half_powers import with_half_powers
 from kanserve.formula.printing.notations import C99, NOTATIONS_DIGITS, Latex, Python, Text, name_of
-from kanserve.formula.printing.printing import Dialect, Unfolded, in_descending_powers, print_tree, unfold
+from kanserve.formula.printing.unfolding import Dialect, Unfolded, in_descending_powers, print_tree, unfold
 from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Kan, Variable, require_kan
 from kanserve.network.rounding_error import scale

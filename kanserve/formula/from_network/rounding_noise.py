@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.formula.algebra.algebra import ALGEBRA_VANISHES
+from kanserve.formula.algebra.polynomials import ALGEBRA_VANISHES
 from kanserve.formula.expressions.linear_forms import Form, Steps
 from kanserve.formula.expressions.tree import Table, references, value_of
 from kanserve.network.kan import Kan

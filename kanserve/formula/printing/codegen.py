@@ -18,7 +18,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.expressions.tree import Step, references
 from kanserve.formula.printing.lowering import ELEMENTARY
-from kanserve.formula.printing.printing import Dialect, Precedence, Printed, print_step, signed
+from kanserve.formula.printing.unfolding import Dialect, Precedence, Printed, print_step, signed
 from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Variable

@@ -12,8 +12,8 @@ from typing import ClassVar
 from kanserve.errors import FormulaError
 from kanserve.formula.printing.codegen import Language, Law
 from kanserve.formula.printing.excel import Excel
-from kanserve.formula.printing.printing import Precedence, Printed, signed
 from kanserve.formula.printing.sql import DIALECTS
+from kanserve.formula.printing.unfolding import Precedence, Printed, signed
 from kanserve.network.own_functions import OWN
 
 # Where these hold, Julia raises and MATLAB becomes complex.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from kanserve.formula.expressions.names import latex_name, text_name
 from kanserve.formula.expressions.numbers import Named, named
-from kanserve.formula.printing.printing import Dialect, Precedence, Printed, reciprocal, signed
+from kanserve.formula.printing.unfolding import Dialect, Precedence, Printed, reciprocal, signed
 from kanserve.network.functions import FUNCTIONS, SPECIAL
 from kanserve.network.own_functions import OWN, by_values
 from kanserve.network.powers import EXPONENTS, as_fraction, exponent_of

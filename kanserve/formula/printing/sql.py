@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from kanserve.errors import FormulaError
 from kanserve.formula.printing.codegen import CODEGEN_WIDTH, Input, Language, Law, Value
-from kanserve.formula.printing.printing import Precedence, Printed
+from kanserve.formula.printing.unfolding import Precedence, Printed
 from kanserve.network.encoding import is_encoded
 
 # Up to here a number without an exponent is exact as a DECIMAL, so that it becomes the same double.

@@ -7,8 +7,8 @@ from typing import Any
 from kanserve.errors import FormulaError, MissingDependencyError
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import Step
-from kanserve.formula.printing.printing import unfold
 from kanserve.formula.printing.sympy_spelling import spelled
+from kanserve.formula.printing.unfolding import unfold
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OwnFunction, by_values
 

@@ -1,7 +1,7 @@
 /* A layer of splines as described by a node of our ONNX files, prepared once and computed many times. See
 spline_layer.c.
 
-exporters/kanserve_exporters/_onnx/onnx_splines.py describes the tables of a node, and onnx_cardinal.py those of uniform
+exporters/kanserve_exporters/_onnx/splines.py describes the tables of a node, and onnx_cardinal.py those of uniform
 grids. A description comes from an untrusted file: preparing checks everything that computing relies on. */
 #ifndef KANSERVE_SPLINE_LAYER_H
 #define KANSERVE_SPLINE_LAYER_H

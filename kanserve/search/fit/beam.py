@@ -14,8 +14,8 @@ from kanserve.search.fit.candidates import Offer, offers
 from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined
 from kanserve.search.fit.workers import ahead
+from kanserve.search.trees.nodes import Curve, Node, Product, Sum, exchanged, is_symbolic, price, text
 from kanserve.search.trees.to_network import network
-from kanserve.search.trees.trees import Curve, Node, Product, Sum, exchanged, is_symbolic, price, text
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.sensitivity import samples
 

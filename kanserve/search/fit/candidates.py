@@ -15,7 +15,7 @@ from kanserve.network.kan import Symbolic
 from kanserve.network.powers import power_name
 from kanserve.search.structure.factors import snapped
 from kanserve.search.structure.shifted_power import power_and_constant
-from kanserve.search.trees.trees import IDENTITY, Curve, Product, Sum
+from kanserve.search.trees.nodes import IDENTITY, Curve, Product, Sum
 from kanserve.simplification.composites import COMPOSITES_LAYER_COMPLEXITY, POWERS, TIMES, Composite, composites
 from kanserve.simplification.edge_candidates import (
     EDGE_CANDIDATES_COMPLEXITY_WEIGHT,

@@ -34,7 +34,7 @@ from kanserve.search.structure import power_laws
 from kanserve.search.structure.power_laws import monomial
 from kanserve.search.structure.shifted_power import power_of_a_sum
 from kanserve.search.trees import compose
-from kanserve.search.trees.trees import Curve, Node, Sum, curves
+from kanserve.search.trees.nodes import Curve, Node, Sum, curves
 
 Array = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from kanserve.data.row_weights import root_mean_square
 from kanserve.errors import FormulaError
 from kanserve.formula import evaluate_tree
-from kanserve.formula.constants.constants import known_constants, noisy_form
 from kanserve.formula.constants.nonlinear_fit import Constants
+from kanserve.formula.constants.recognition import known_constants, noisy_form
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees

@@ -12,7 +12,7 @@ from kanserve.search.regression.link_functions import IDENTITY
 from kanserve.search.regression.noisy_quotients import LinkedQuotient, best_first, noisy_quotient, possible_links
 from kanserve.search.regression.sparse_polynomial import Polynomial
 from kanserve.search.trees import compose
-from kanserve.search.trees.trees import Curve, Node, Sum
+from kanserve.search.trees.nodes import Curve, Node, Sum
 
 NOISY_JUDGED = 3  # links whose quotients are fitted as networks, at most
 NOISY_MARGIN = 12.0  # quotients whose information criterion is higher than the best by more are not

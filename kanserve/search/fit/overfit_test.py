@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.formula.constants.constants import known_constants
 from kanserve.formula.constants.nonlinear_fit import Constants
+from kanserve.formula.constants.recognition import known_constants
 from kanserve.formula.expressions.tree import references
 
 Array = NDArray[np.float64]

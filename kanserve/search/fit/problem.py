@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.row_weights import deviation, weighted
 from kanserve.errors import FormulaError
-from kanserve.formula.constants.constants import exact_form
+from kanserve.formula.constants.recognition import exact_form
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit.overfit_test import few_values, memorises
@@ -20,8 +20,8 @@ from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, r
 from kanserve.search.fit.workers import Taken, Workers, alone
 from kanserve.search.regression.budget import Budget, Limit, enforced_budget
 from kanserve.search.regression.surrogates import Surrogate, surrogates
+from kanserve.search.trees.nodes import Node
 from kanserve.search.trees.to_network import network
-from kanserve.search.trees.trees import Node
 from kanserve.simplification.edge_candidates import LIBRARY
 
 Array = NDArray[np.float64]

@@ -14,9 +14,9 @@ from kanserve.network.evaluate import edges, evaluate, nodes, subnodes
 from kanserve.network.kan import Kan
 from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.search.regression import budget
+from kanserve.search.trees.nodes import Node
 from kanserve.search.trees.to_network import ORDER, Network, network, taken_back
-from kanserve.search.trees.trees import Node
-from kanserve.train.common.grids import regrid, set_ranges
+from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant
 

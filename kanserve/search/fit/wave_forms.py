@@ -8,7 +8,7 @@ from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.regression import budget
 from kanserve.search.regression.waves import bilinear_waves, waves
 from kanserve.search.trees import compose
-from kanserve.search.trees.trees import Curve, Node, Sum
+from kanserve.search.trees.nodes import Curve, Node, Sum
 
 
 def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None:

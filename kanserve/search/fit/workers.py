@@ -22,7 +22,7 @@ from kanserve.errors import InputError, MissingDependencyError, reason
 from kanserve.formula import register_function
 from kanserve.network.own_functions import OWN, OwnFunction
 from kanserve.search.regression.budget import Budget, enforced_budget
-from kanserve.train.common.argument_checks import whole
+from kanserve.train.argument_checks import whole
 from kanserve.train.lm.blas_threads import threads_for
 
 # Seconds after which a search of several jobs starts its workers. With 0 it waits for them, as in tests.

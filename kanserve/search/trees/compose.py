@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from kanserve.network.kan import Symbolic
 from kanserve.network.powers import power_name
-from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum, is_plain
+from kanserve.search.trees.nodes import IDENTITY, Curve, Node, Product, Sum, is_plain
 
 _POWERS = {1.0: "x", 2.0: "x^2", 3.0: "x^3", 4.0: "x^4", -1.0: "1/x", -2.0: "1/x^2", 0.5: "sqrt", -0.5: "1/sqrt"}
 

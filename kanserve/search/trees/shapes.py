@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum
+from kanserve.search.trees.nodes import IDENTITY, Curve, Node, Product, Sum
 
 Shape = tuple[Any, ...]
 """("in", i), ("sum", part, ..), ("mul", factor, ..), ("curve", node): sorted, so that equal shapes are equal."""

@@ -14,7 +14,7 @@ from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.network.powers import NAMES
 from kanserve.network.splines import uniform_knots
-from kanserve.search.trees.trees import IDENTITY, Curve, Node, Product, Sum, curves, mapped
+from kanserve.search.trees.nodes import IDENTITY, Curve, Node, Product, Sum, curves, mapped
 
 Array = NDArray[np.float64]
 Source = "int | Node"

@@ -6,9 +6,9 @@ by OPTIONS, without credentials. Other clients than browsers take no notice.
 
 from collections.abc import Sequence
 
-from kanserve.serve.rest.rest_errors import HttpError
-from kanserve.serve.rest.rest_messages import RestRequest, RestResponse
-from kanserve.serve.rest.rest_routes import find_route
+from kanserve.serve.rest.errors import HttpError
+from kanserve.serve.rest.messages import RestRequest, RestResponse
+from kanserve.serve.rest.routes import find_route
 
 _SENT = "Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, X-Request-Id"
 _SECONDS = "600"  # in which a browser need not ask again

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from kanserve.serve.rest.http_head import END, Chunks, Head
-from kanserve.serve.rest.rest_messages import RestRequest, RestResponse
+from kanserve.serve.rest.messages import RestRequest, RestResponse
 
 
 class Connection:

@@ -6,7 +6,7 @@ What is ambiguous is refused, since a proxy in front of the server might read it
 import re
 from dataclasses import dataclass
 
-from kanserve.serve.rest.rest_errors import HttpError
+from kanserve.serve.rest.errors import HttpError
 
 _REQUEST = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/(\d)\.(\d)")
 _HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\0\r\n]*?)[ \t]*")

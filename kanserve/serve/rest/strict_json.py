@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import InputError, TensorError
-from kanserve.serve.rest.rest_categories import Coded
+from kanserve.serve.rest.categories import Coded
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 
 Array = NDArray[np.float64]

@@ -10,8 +10,8 @@ import grpc
 
 from kanserve.errors import ConflictError
 from kanserve.serve import sockets
-from kanserve.serve.rest.rest_api import RestApi
-from kanserve.serve.rest.rest_messages import RestRequest, RestResponse
+from kanserve.serve.rest.api import RestApi
+from kanserve.serve.rest.messages import RestRequest, RestResponse
 from kanserve.serve.state import ServerState
 from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_context import NativeContext, message_bytes

@@ -6,7 +6,7 @@ import numpy as np
 
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import uniform_knots
-from kanserve.train.common.creation import CREATION_SPREAD
+from kanserve.train.creation import CREATION_SPREAD
 
 
 def fresh(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0, own_knots: bool = False) -> Kan:

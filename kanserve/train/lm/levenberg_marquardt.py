@@ -18,9 +18,8 @@ from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import own_functions
-from kanserve.train.common.argument_checks import not_negative, whole
-from kanserve.train.common.events import Event, Report, reporting
-from kanserve.train.common.losses import LossFunction
+from kanserve.train.argument_checks import not_negative, whole
+from kanserve.train.events import Event, Report, reporting
 from kanserve.train.lm import jacobian
 from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.compiled_descent import Compiled
@@ -28,6 +27,7 @@ from kanserve.train.lm.damped_solve import by_residuals, solve_damped
 from kanserve.train.lm.monotone_descent import MonotonePoint, Signs, Steps, edge_signs, monotone
 from kanserve.train.lm.parameter_vector import Constant, Free, Penalty, free_parameters, gather, penalty, scatter
 from kanserve.train.lm.reweighted_squares import CompiledReweighted, ReweightedProblem
+from kanserve.train.losses import LossFunction
 
 Array = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.kan import Kan
-from kanserve.train.common.losses import LossFunction
 from kanserve.train.lm import jacobian
 from kanserve.train.lm.compiled_descent import Compiled
 from kanserve.train.lm.parameter_vector import Free, Penalty
+from kanserve.train.losses import LossFunction
 
 Array = NDArray[np.float64]
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
-from kanserve.train.common.constant_guard import scores
-from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.grids import regrid, set_ranges
-from kanserve.train.common.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
-from kanserve.train.common.losses import sharper
+from kanserve.train.constant_guard import scores
+from kanserve.train.fit_settings import Settings
+from kanserve.train.grids import regrid, set_ranges
+from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.lm.extreme_rows import excess, extreme_rows
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.parameter_vector import parameters
@@ -35,6 +34,7 @@ from kanserve.train.lm.schedule_run import (
     is_narrow,
     work_of,
 )
+from kanserve.train.losses import sharper
 
 Array = NDArray[np.float64]
 

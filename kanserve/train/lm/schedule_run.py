@@ -6,15 +6,15 @@ import numpy as np
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
-from kanserve.train.common.checkpoints import Checkpoint
-from kanserve.train.common.constant_guard import errors, errors_of_constant
-from kanserve.train.common.events import Event
-from kanserve.train.common.fit_progress import Watch
-from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.losses import LossFunction
+from kanserve.train.checkpoints import Checkpoint
+from kanserve.train.constant_guard import errors, errors_of_constant
+from kanserve.train.events import Event
+from kanserve.train.fit_progress import Watch
+from kanserve.train.fit_settings import Settings
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_candidates import Candidate
+from kanserve.train.losses import LossFunction
 
 FITTING_NARROW = 3  # nodes of a hidden layer up to which it is narrow
 SCHEDULE_EXACT_RIDGE = 1e-13  # the lowest error on exact data is about 1e5 times its square root

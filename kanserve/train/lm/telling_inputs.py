@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
-from kanserve.train.common.creation import create
-from kanserve.train.common.fit_progress import Watch
-from kanserve.train.common.input_screening import (
+from kanserve.train.creation import create
+from kanserve.train.fit_progress import Watch
+from kanserve.train.input_screening import (
     SCREENING_CERTAIN,
     all_predict_better,
     paired_inputs,
@@ -20,8 +20,8 @@ from kanserve.train.common.input_screening import (
     screenable,
     worth_of,
 )
-from kanserve.train.common.losses import LossFunction
 from kanserve.train.lm.levenberg_marquardt import refine
+from kanserve.train.losses import LossFunction
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from kanserve.data.dataset import MANY
 from kanserve.network.kan import Kan
-from kanserve.train.common.fit_settings import Settings
+from kanserve.train.fit_settings import Settings
 from kanserve.train.torch.batches import Places
 
 GRADIENT_FIT_VALIDATIONS = 50  # validations in an Adam run; LBFGS has one per step

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, past, scaled
 from kanserve.errors import MissingDependencyError
-from kanserve.train.common.input_screening import BATCHES_KEPT
+from kanserve.train.input_screening import BATCHES_KEPT
 
 try:
     import torch

@@ -9,9 +9,9 @@ import numpy as np
 
 from kanserve.data.dataset import Dataset, past, some
 from kanserve.network.kan import Kan
-from kanserve.train.common.constant_guard import errors
-from kanserve.train.common.fit_progress import Watch
-from kanserve.train.common.fit_settings import Settings
+from kanserve.train.constant_guard import errors
+from kanserve.train.fit_progress import Watch
+from kanserve.train.fit_settings import Settings
 from kanserve.train.lm.schedule import SCHEDULE_START_ROWS
 from kanserve.train.torch.batches import Places
 from kanserve.train.torch.gradient_fit import descend

@@ -12,11 +12,11 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, MissingDependencyError, TrainingError
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span
-from kanserve.train.common.checkpoints import Checkpoint
-from kanserve.train.common.fit_progress import Watch
-from kanserve.train.common.fit_settings import Settings
-from kanserve.train.common.grids import set_ranges
-from kanserve.train.common.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
+from kanserve.train.checkpoints import Checkpoint
+from kanserve.train.fit_progress import Watch
+from kanserve.train.fit_settings import Settings
+from kanserve.train.grids import set_ranges
+from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.torch.batch_positions import (
     batch_positions,
     batch_size,

@@ -23,7 +23,7 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.own_functions import by_values
 from kanserve.train.torch import basis_tensor, operators, own_gradients
 from kanserve.train.torch.kernels import compiled
-from kanserve.train.torch.torch_network import encoded
+from kanserve.train.torch.network import encoded
 
 try:
     import torch

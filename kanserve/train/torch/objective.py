@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from kanserve.errors import MissingDependencyError
 from kanserve.network.kan import Kan
-from kanserve.train.common.losses import LOSSES_QUANTILE_ROUNDING, LossName
 from kanserve.train.lm.parameter_vector import bending, free_parameters
+from kanserve.train.losses import LOSSES_QUANTILE_ROUNDING, LossName
 from kanserve.train.torch.batches import Batch, Batches, Places
 from kanserve.train.torch.module_conversion import to_module
 from kanserve.train.torch.modules import KanModule

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from kanserve.errors import DataError, MissingDependencyError, NetworkError
 from kanserve.network.kan import Base, Kan, Layer, make_layer
 from kanserve.network.splines import Extrapolation, uniform_knots
-from kanserve.train.common import grids
-from kanserve.train.common.argument_checks import whole
-from kanserve.train.common.creation import CREATION_SPREAD
+from kanserve.train import grids
+from kanserve.train.argument_checks import whole
+from kanserve.train.creation import CREATION_SPREAD
 from kanserve.train.torch import operators
 from kanserve.train.torch.basis_tensor import table_of
 

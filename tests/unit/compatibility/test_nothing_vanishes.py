@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 
 import kanserve
 from kanserve.inference import grpc_service_pb2, model_config_pb2
-from kanserve.network import renamed_names
 from kanserve.v1 import formula_pb2
 from tests.support import public_api
 from tests.support.paths import ROOT
@@ -24,12 +23,11 @@ def now() -> dict[str, list[str]]:
     return public_api.names()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", RELEASED["names"])
 def test_a_public_name_is_there_and_takes_what_it_took(name, now):
     first, *rest = name.split(".")
-    value = reduce(getattr, rest, getattr(kanserve, first))  # which also finds names that were renamed
-    if first in renamed_names.NAMES or not callable(value):
+    value = reduce(getattr, rest, getattr(kanserve, first))
+    if not callable(value):
         return
     taken, released = public_api.parameters(value), RELEASED["names"][name]
     if public_api.OPEN not in taken:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kanserve.cli import app
-from kanserve.cli.commands import session_command
+from kanserve.cli.commands import session as session_command
 from kanserve.cli.terminal import sparkline
 from kanserve.data.dataset import Dataset
 from kanserve.network import serialization

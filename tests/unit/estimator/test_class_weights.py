@@ -8,7 +8,7 @@ import pytest
 from kanserve import KANClassifier
 from kanserve.network.kan import equal
 
-pytestmark = pytest.mark.filterwarnings("ignore::kanserve.train.common.fit_warnings.TrainingWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::kanserve.train.fit_warnings.TrainingWarning")
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, (60, 1))

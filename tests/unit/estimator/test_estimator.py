@@ -49,7 +49,7 @@ def test_a_long_table_is_predicted_in_parts_and_gives_the_same(monkeypatch):
     x, y = rows()
     fitted = KANRegressor(**QUICK).fit(x, y)
     whole = fitted.predict(x)
-    monkeypatch.setattr("kanserve.estimator.base_estimator.MOST_NUMBERS", 4 * 7)
+    monkeypatch.setattr("kanserve.estimator.base.MOST_NUMBERS", 4 * 7)
     np.testing.assert_allclose(fitted.predict(x), whole, rtol=1e-13)
 
 
@@ -303,7 +303,7 @@ def test_a_classifier_is_wide_unless_its_scores_shall_be_formulas(monkeypatch):
     x = np.random.default_rng(0).uniform(-1, 1, (60, 2))
     y = (x.sum(axis=1) > 0).astype(int)
     assert KANClassifier(steps=3, random_state=0).fit(x, y).kan_.shape == (2, 32, 2)
-    monkeypatch.setattr("kanserve.estimator.base_estimator.simplify", lambda kan, data, **options: kan)
+    monkeypatch.setattr("kanserve.estimator.base.simplify", lambda kan, data, **options: kan)
     assert KANClassifier(symbolic=True, steps=3, random_state=0).fit(x, y).kan_.shape == (2, 5, 2)
     with pytest.raises(ValueError, match="hidden is the nodes of each hidden layer"):
         KANRegressor().set_params(hidden="some").fit(x, y)

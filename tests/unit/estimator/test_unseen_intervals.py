@@ -8,7 +8,7 @@ import pytest
 from kanserve import KANRegressor
 from kanserve.errors import InputError
 
-pytestmark = pytest.mark.filterwarnings("ignore::kanserve.train.common.fit_warnings.TrainingWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::kanserve.train.fit_warnings.TrainingWarning")
 
 RNG = np.random.default_rng(0)
 

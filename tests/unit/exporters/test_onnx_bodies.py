@@ -15,8 +15,8 @@ from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import Extrapolation, uniform_knots
 from kanserve.runtime.onnx_backend import load
-from kanserve_exporters._onnx import onnx_cardinal
-from kanserve_exporters._onnx.onnx_costs import CONSTANTS, ROWS, How, Shape, cheapest
+from kanserve_exporters._onnx import cardinal as onnx_cardinal
+from kanserve_exporters._onnx.costs import CONSTANTS, ROWS, How, Shape, cheapest
 from kanserve_exporters.onnx_graph import export_as
 from tests.support.agreement import assert_agrees, eager_float32, error
 from tests.support.kans import rows

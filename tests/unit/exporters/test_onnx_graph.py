@@ -17,8 +17,8 @@ from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.runtime.onnx_backend import OPERATORS, load
-from kanserve_exporters._onnx import onnx_functions
-from kanserve_exporters._onnx.onnx_body import Body
+from kanserve_exporters._onnx import functions as onnx_functions
+from kanserve_exporters._onnx.body import Body
 from kanserve_exporters.onnx_graph import DOMAIN, export
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.kans import ZOO, rows

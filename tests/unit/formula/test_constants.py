@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kanserve.data.datasets import load_equations
-from kanserve.formula.constants.constants import (
+from kanserve.formula.constants.nonlinear_fit import Constants, refit
+from kanserve.formula.constants.recognition import (
     Constant,
     constants_of,
     exact_form,
@@ -15,7 +16,6 @@ from kanserve.formula.constants.constants import (
     recognise_constants,
     recognise_noisy_constants,
 )
-from kanserve.formula.constants.nonlinear_fit import Constants, refit
 from kanserve.formula.constants.uncertainty import uncertainty
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.numbers import named

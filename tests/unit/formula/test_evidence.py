@@ -17,7 +17,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import FormatError, InputError
 from kanserve.formula import formulas
 from kanserve.formula import to_json as formulas_to_json
-from kanserve.formula.constants.constants import Constant, constants_of
+from kanserve.formula.constants.recognition import Constant, constants_of
 from kanserve.formula.constants.uncertainty_report import (
     MOST_ALTERNATIVES,
     Alternative,

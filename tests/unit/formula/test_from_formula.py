@@ -19,7 +19,7 @@ from kanserve.network.training_range import sample
 from kanserve.runtime import numpy_backend as numpy_runtime
 from kanserve.runtime import onnx_backend as onnx_runtime
 from kanserve.train import refine
-from kanserve.train.common.grids import regrid
+from kanserve.train.grids import regrid
 from kanserve_exporters import numpy_source, onnx_graph
 from tests.support.agreement import DOUBLE, error
 from tests.support.c_libraries import compiled, predict

@@ -11,9 +11,9 @@ from kanserve.data.dataset import Dataset
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.constants.recognised_numbers import believable_constants, known_constants
 from kanserve.formula.expressions.tree import evaluate_tree
-from kanserve.search.driver.all_samples import fitted_to_all
-from kanserve.search.driver.postprocess import Finisher
-from kanserve.search.driver.results import Findings
+from kanserve.search.findings.all_samples import fitted_to_all
+from kanserve.search.findings.postprocess import Finisher
+from kanserve.search.findings.results import Findings
 
 X = np.random.default_rng(0).uniform(0.5, 1.5, (300, 2))
 NOISE = np.random.default_rng(1).normal(size=300)

@@ -8,8 +8,8 @@ from kanserve.search.fit.by_shape import by_shapes
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import finer, split, trained
 from kanserve.search.regression.budget import Budget
+from kanserve.search.trees.nodes import is_symbolic, price, text
 from kanserve.search.trees.shapes import tree
-from kanserve.search.trees.trees import is_symbolic, price, text
 
 X = np.random.default_rng(0).uniform(0.3, 2.0, (600, 3))
 A, B, C = X.T

@@ -8,8 +8,8 @@ import pytest
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit.candidates import offers
 from kanserve.search.fit.training import judged, refined, split
+from kanserve.search.trees.nodes import Curve, Sum, curves, is_symbolic, text
 from kanserve.search.trees.to_network import network
-from kanserve.search.trees.trees import Curve, Sum, curves, is_symbolic, text
 from kanserve.simplification.edge_candidates import LIBRARY, Samples
 from tests.support.curve_names import name_of
 

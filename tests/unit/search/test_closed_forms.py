@@ -7,7 +7,7 @@ import pytest
 
 from kanserve import find_formulas
 from kanserve.network.evaluate import evaluate
-from kanserve.search.driver.decompose import solved
+from kanserve.search.findings.decompose import solved
 from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.regression.budget import Budget
 from kanserve.search.regression.scaled_terms import scaled_sum

@@ -8,7 +8,7 @@ import pytest
 from kanserve import find_formulas, from_formula
 from kanserve.errors import KanserveError
 from kanserve.formula.from_network.expression_trees import trees
-from kanserve.search.driver.constraints import checked_constraints
+from kanserve.search.findings.constraints import checked_constraints
 from kanserve.simplification.edge_candidates import LIBRARY
 
 GENERATOR = np.random.default_rng(0)

@@ -9,12 +9,12 @@ import pytest
 import kanserve
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import refit
-from kanserve.search.driver.decompose import solved, solved_with
+from kanserve.search.findings.decompose import solved, solved_with
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget, OutOfBudgetError, check, count_fit
 from kanserve.search.structure.dimensions import dimensionless
 from kanserve.search.structure.scaling import Scaling
-from kanserve.search.trees.trees import inputs, text
+from kanserve.search.trees.nodes import inputs, text
 
 X = np.random.default_rng(0).uniform(0.3, 2.0, (500, 4))
 A, B, C, D = X.T

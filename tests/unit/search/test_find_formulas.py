@@ -17,11 +17,11 @@ from kanserve.errors import DataError, InputError, KanserveError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Symbolic
 from kanserve.search import Improvement
-from kanserve.search.driver import find_formulas as driver
-from kanserve.search.driver.pareto_front import pareto_front
-from kanserve.search.driver.postprocess import Finisher
+from kanserve.search.findings import find_formulas as driver
+from kanserve.search.findings.pareto_front import pareto_front
+from kanserve.search.findings.postprocess import Finisher
 from kanserve.search.regression.budget import Budget
-from kanserve.search.trees.trees import Curve, Sum
+from kanserve.search.trees.nodes import Curve, Sum
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.uniform(0.4, 1.8, (400, 3))

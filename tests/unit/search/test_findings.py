@@ -136,7 +136,7 @@ def test_files_that_hold_no_findings_are_refused_in_words(found, tmp_path):
 
 def test_a_later_version_of_the_format_is_named(found, tmp_path, monkeypatch):
     path = tmp_path / "found.safetensors"
-    monkeypatch.setattr("kanserve.search.driver.findings_file.VERSION", 2)
+    monkeypatch.setattr("kanserve.search.findings.file.VERSION", 2)
     found.save(path)
     monkeypatch.undo()
     with pytest.raises(FormatError, match="version 2; this kanserve reads 1"):

@@ -6,7 +6,7 @@ import pytest
 from kanserve import from_formula
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import load_equations
-from kanserve.search.driver.heavy_tails import winsorised
+from kanserve.search.findings.heavy_tails import winsorised
 from kanserve.search.fit.residual_test import adequate
 
 X = np.random.default_rng(0).uniform(-2, 2, (1000, 2))

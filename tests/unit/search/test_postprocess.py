@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kanserve.data.dataset import Dataset
-from kanserve.formula.constants.constants import known_constants
-from kanserve.search.driver.postprocess import Finisher
+from kanserve.formula.constants.recognition import known_constants
+from kanserve.search.findings.postprocess import Finisher
 from kanserve.search.trees import compose
 
 GENERATOR = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kanserve.data.dataset import Dataset
-from kanserve.search.driver.find_formulas import find_formulas
+from kanserve.search.findings.find_formulas import find_formulas
 from kanserve.search.structure.factors import powered, snapped
 from kanserve.search.structure.power_laws import monomial, times_exponential
 from kanserve.search.structure.shifted_power import power_and_constant, power_of_a_sum

@@ -6,8 +6,8 @@ import pytest
 from kanserve import Findings, find_formulas
 from kanserve.data.dataset import Dataset
 from kanserve.errors import InputError
-from kanserve.search.driver.postprocess import left_out_error
-from kanserve.search.driver.search_rows import search_rows
+from kanserve.search.findings.postprocess import left_out_error
+from kanserve.search.findings.rows import search_rows
 
 X = np.random.default_rng(0).uniform(0.5, 3, (400, 2))
 A, B = X.T

@@ -11,7 +11,7 @@ import pytest
 from kanserve import Findings, find_formulas
 from kanserve.errors import DataError, InputError
 from kanserve.search import FindingsByOutput
-from kanserve.search.driver.several_outputs import by_output
+from kanserve.search.findings.several_outputs import by_output
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.uniform(0.5, 2, (100, 2))

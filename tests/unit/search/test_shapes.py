@@ -3,8 +3,8 @@
 import pytest
 
 from kanserve.search.trees.enumeration import levels
+from kanserve.search.trees.nodes import curves, inputs, price, text
 from kanserve.search.trees.shapes import shapes, size, tree
-from kanserve.search.trees.trees import curves, inputs, price, text
 
 
 def leaves(shape):

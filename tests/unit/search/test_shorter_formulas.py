@@ -11,12 +11,12 @@ from kanserve import find_formulas
 from kanserve.data.dataset import Dataset
 from kanserve.formula import evaluate_tree
 from kanserve.formula.expressions.complexity import complexity
-from kanserve.search.driver.baselines import baselines
-from kanserve.search.driver.pareto_front import front, pareto_front
-from kanserve.search.driver.postprocess import Finisher, tree_error
-from kanserve.search.driver.preprocess import prepared
-from kanserve.search.driver.shorter_formulas import shorter_formulas, without_gaps
-from kanserve.search.trees.trees import text
+from kanserve.search.findings.baselines import baselines
+from kanserve.search.findings.pareto_front import front, pareto_front
+from kanserve.search.findings.postprocess import Finisher, tree_error
+from kanserve.search.findings.preprocess import prepared
+from kanserve.search.findings.shorter_formulas import shorter_formulas, without_gaps
+from kanserve.search.trees.nodes import text
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.uniform(0.5, 2, (300, 3))

@@ -53,7 +53,7 @@ def test_a_formula_is_within_noise_or_exact_on_all_samples():
 def test_more_samples_are_searched_where_few_settled_on_a_wrong_formula(monkeypatch):
     x = np.random.default_rng(7).uniform(-1, 1, (4000, 1))
     y = x[:, 0] + 0.25 * np.sin(6 * x[:, 0]) + 0.3 * np.random.default_rng(8).normal(size=4000)
-    monkeypatch.setattr("kanserve.search.driver.find_formulas.MOST_ROWS", 60)
+    monkeypatch.setattr("kanserve.search.findings.find_formulas.MOST_ROWS", 60)
     found = find_formulas((x, y), max_fits=800)
     assert found.status == "within noise" and found.best.validation < 1.05 * 0.3
     assert found.best.formula.text.count("x1") > 1

@@ -8,7 +8,7 @@ import pytest
 
 from kanserve import Findings, find_formulas
 from kanserve.errors import DataError, InputError
-from kanserve.search.driver.template import read_template
+from kanserve.search.findings.template import read_template
 
 GENERATOR = np.random.default_rng(0)
 A, C, T = GENERATOR.uniform(0.5, 2, (3, 300))

@@ -13,9 +13,7 @@ from kanserve.network.kan import Symbolic
 from kanserve.network.splines import design, uniform_knots
 from kanserve.search.fit.training import refined, split
 from kanserve.search.trees import compose
-from kanserve.search.trees.shapes import shapes, tree
-from kanserve.search.trees.to_network import ORDER, network, taken_back
-from kanserve.search.trees.trees import (
+from kanserve.search.trees.nodes import (
     IDENTITY,
     Curve,
     Node,
@@ -30,6 +28,8 @@ from kanserve.search.trees.trees import (
     renamed,
     text,
 )
+from kanserve.search.trees.shapes import shapes, tree
+from kanserve.search.trees.to_network import ORDER, network, taken_back
 from tests.support.curve_names import name_of
 
 X = np.random.default_rng(0).uniform(0.3, 1.7, (40, 3))

@@ -11,8 +11,8 @@ import kanserve
 from kanserve import Findings, find_formulas
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormatError, InputError, NotFoundError
-from kanserve.search.driver import find_formulas as driver
-from kanserve.search.driver.search_rows import search_rows
+from kanserve.search.findings import find_formulas as driver
+from kanserve.search.findings.rows import search_rows
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.uniform(0.5, 2, (300, 2))

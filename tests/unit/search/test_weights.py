@@ -6,16 +6,16 @@ import pytest
 from kanserve import Dataset, Findings, find_formulas
 from kanserve.data.row_weights import deviation, joined, root_mean_square, weighted
 from kanserve.errors import DataError
-from kanserve.formula.constants.constants import constants_of
-from kanserve.formula.constants.noisy_constants import recognise_noisy_constants
+from kanserve.formula.constants.noisy import recognise_noisy_constants
 from kanserve.formula.constants.nonlinear_fit import refit
+from kanserve.formula.constants.recognition import constants_of
 from kanserve.formula.constants.student_t import student_quantile
 from kanserve.formula.constants.uncertainty import uncertainty
 from kanserve.formula.to_network.from_formula import from_formula
-from kanserve.search.driver.baselines import baselines
-from kanserve.search.driver.postprocess import left_out_error
-from kanserve.search.driver.preprocess import prepared
-from kanserve.search.driver.search_rows import search_rows
+from kanserve.search.findings.baselines import baselines
+from kanserve.search.findings.postprocess import left_out_error
+from kanserve.search.findings.preprocess import prepared
+from kanserve.search.findings.rows import search_rows
 from kanserve.search.fit.residual_test import adequate, lack_of_fit
 from kanserve.search.fit.training import judged, split
 from kanserve.search.regression.variable_projection import Scaled, projected

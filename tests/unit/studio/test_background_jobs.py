@@ -11,7 +11,7 @@ import kanserve
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
 from kanserve.studio.opened_model import Opened, open_table
-from kanserve.studio.studio_worker import Worker
+from kanserve.studio.worker import Worker
 from tests.support.sessions import assert_same_structure, law, replayed
 from tests.support.studios import Running, idle, running, told_until_interrupted
 

@@ -19,10 +19,10 @@ from kanserve.network.evaluate import edges, evaluate, jacobian
 from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK, LIGHT
 from kanserve.studio.constants_view import nice_number
+from kanserve.studio.jobs import CANDIDATES
 from kanserve.studio.opened_model import Opened, open_network
 from kanserve.studio.page_views import MOST_TILES, page_view
-from kanserve.studio.studio_jobs import CANDIDATES
-from kanserve.studio.studio_worker import Worker
+from kanserve.studio.worker import Worker
 from kanserve.studio.workspace import Workspace
 from tests.support.blas_threads import threads_at
 from tests.support.paths import ROOT

@@ -10,7 +10,7 @@ import kanserve
 from kanserve.errors import NetworkError
 from kanserve.network.kan import Kan
 from kanserve.network.layer import make_layer
-from kanserve.train.common.grids import regrid
+from kanserve.train.grids import regrid
 
 # Five steps on 80 rows are no good fit, and it says so.
 pytestmark = pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")

@@ -18,7 +18,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, equal
 from kanserve.train import Progress, create, fit
-from kanserve.train.common.checkpoints import begun_or_begin
+from kanserve.train.checkpoints import begun_or_begin
 from tests.support.killed_fits import KILLS, OPTIONS
 
 METHODS = pytest.mark.parametrize("method", list(OPTIONS))

@@ -10,7 +10,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import activations, evaluate
 from kanserve.network.kan import Kan
 from kanserve.train import create, refine, score
-from kanserve.train.common.grids import set_ranges
+from kanserve.train.grids import set_ranges
 from kanserve.train.lm import extreme_rows as module
 from kanserve.train.lm.extreme_rows import EXTREME_SHARE, excess, extreme_rows
 from kanserve.train.lm.jacobian import jacobian, problem

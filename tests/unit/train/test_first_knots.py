@@ -5,11 +5,10 @@ import pytest
 
 import kanserve
 from kanserve.data.dataset import Dataset
-from kanserve.train import create, fit
-from kanserve.train.common import first_knots
-from kanserve.train.common.first_knots import is_crowded, with_first_knots
-from kanserve.train.common.normalising import normalised
+from kanserve.train import create, first_knots, fit
+from kanserve.train.first_knots import is_crowded, with_first_knots
 from kanserve.train.fit_arguments import held_out
+from kanserve.train.normalising import normalised
 
 
 def test_incomes_are_crowded_and_usual_distributions_are_not():

@@ -9,7 +9,7 @@ import pytest
 
 from kanserve.data.dataset import Dataset
 from kanserve.train import Progress, fit
-from kanserve.train.common.fit_progress import Watch, line
+from kanserve.train.fit_progress import Watch, line
 
 
 class Terminal(io.StringIO):

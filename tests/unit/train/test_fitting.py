@@ -13,10 +13,10 @@ from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import equal
 from kanserve.train import Progress, create, fit, score
-from kanserve.train.common.constant_guard import no_worse_than_the_shares
-from kanserve.train.common.normalising import normalised
+from kanserve.train.constant_guard import no_worse_than_the_shares
 from kanserve.train.lm import schedule_run
 from kanserve.train.lm.schedule_candidates import Candidate, smoothest
+from kanserve.train.normalising import normalised
 from tests.support.kans import symbolic
 from tests.support.training_rows import hello
 

@@ -17,12 +17,12 @@ from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.network.signal_shares import signal_shares
 from kanserve.network.splines import span
 from kanserve.train import fit
-from kanserve.train.common.creation import create
-from kanserve.train.common.fit_progress import FitReport, Watch
-from kanserve.train.common.fit_settings import Method, Settings
-from kanserve.train.common.normalising import normalised
-from kanserve.train.common.scoring import score
+from kanserve.train.creation import create
+from kanserve.train.fit_progress import FitReport, Watch
+from kanserve.train.fit_settings import Method, Settings
 from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
+from kanserve.train.normalising import normalised
+from kanserve.train.scoring import score
 from kanserve.train.torch.gradient_fit import descend
 from kanserve.train.torch.objective import Goal, model, shrinkage
 from tests.support import kans

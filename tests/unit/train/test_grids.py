@@ -14,8 +14,8 @@ from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import extended_knots, span
 from kanserve.network.training_range import finite_rows
 from kanserve.train import create
-from kanserve.train.common.grids import regrid, set_ranges
-from kanserve.train.common.normalising import normalised, without_edges
+from kanserve.train.grids import regrid, set_ranges
+from kanserve.train.normalising import normalised, without_edges
 from tests.support.kans import ZOO, deep, mixed, multiplication, pruned, raw_features, uneven_knots
 
 Array = NDArray[np.float64]

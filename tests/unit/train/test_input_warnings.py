@@ -8,7 +8,7 @@ import pytest
 from kanserve.data.dataset import Dataset
 from kanserve.estimator import KANRegressor
 from kanserve.train import TrainingWarning, fit
-from kanserve.train.common.input_warnings import FEWEST_ROWS, describe_inputs
+from kanserve.train.input_warnings import FEWEST_ROWS, describe_inputs
 
 X = np.random.default_rng(0).uniform(-1, 1, (60, 2))
 Y = X[:, 0] + X[:, 1] ** 2

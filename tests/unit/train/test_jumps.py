@@ -13,10 +13,10 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, equal
 from kanserve.train import Progress, create, fit, score
-from kanserve.train.common.checkpoints import Checkpoint
-from kanserve.train.common.jumps import jumps_of, regrid_with_jumps, with_jumps
-from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.normalising import normalised
+from kanserve.train.checkpoints import Checkpoint
+from kanserve.train.jumps import jumps_of, regrid_with_jumps, with_jumps
+from kanserve.train.losses import LossFunction
+from kanserve.train.normalising import normalised
 
 Array = NDArray[np.float64]
 

@@ -12,15 +12,15 @@ from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit, refine, score
-from kanserve.train.common.losses import LossFunction, loss_function
-from kanserve.train.common.normalising import normalised
-from kanserve.train.common.outer_layers import (
+from kanserve.train.fit_arguments import Loss
+from kanserve.train.losses import LossFunction, loss_function
+from kanserve.train.normalising import normalised
+from kanserve.train.outer_layers import (
     with_clipped_inputs,
     with_exponential,
     without_clipped_inputs,
     without_exponential,
 )
-from kanserve.train.fit_arguments import Loss
 from kanserve.train.torch.batches import Batches
 from kanserve.train.torch.objective import Goal, by_row, model
 

@@ -12,9 +12,9 @@ from benchmarks._named_fits import CASES, measure
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.train import TrainingWarning, create, fit, score
-from kanserve.train.common.losses import LossFunction
-from kanserve.train.common.normalising import normalised
 from kanserve.train.lm.telling_inputs import telling_inputs
+from kanserve.train.losses import LossFunction
+from kanserve.train.normalising import normalised
 
 Array = NDArray[np.float64]
 NAMES = ("sin(60 x)", "2 % outliers", "2 % outliers, huber", "noise alone", "one class", "Cauchy inputs, clip")

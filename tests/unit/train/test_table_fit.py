@@ -16,7 +16,7 @@ from kanserve.errors import DataError
 from kanserve.network.encoding import encode
 from kanserve.network.kan import equal
 from kanserve.train import table_fit
-from kanserve.train.common.target_means import first_encoding
+from kanserve.train.target_means import first_encoding
 
 FAST: dict[str, Any] = {"grid": (3, 5), "starts": 2, "steps": 20}
 EFFECTS = {"red": 1.0, "green": -1.0, "blue": 0.2}

@@ -20,9 +20,9 @@ from kanserve.errors import CheckpointError, NetworkError
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, equal, make_layer
-from kanserve.train.torch import torch_network
-from kanserve.train.torch.torch_export import from_torch, to_torch
-from kanserve.train.torch.torch_network import KanNetwork
+from kanserve.train.torch import network as torch_network
+from kanserve.train.torch.export import from_torch, to_torch
+from kanserve.train.torch.network import KanNetwork
 from tests.support import kans
 from tests.support.agreement import assert_agrees, assert_same_rows_are_nan, eager_float32
 from tests.support.imported_checkpoints import ALL, IMPORTED, conversion
@@ -326,7 +326,7 @@ def test_without_torch_it_says_what_to_install():
     program = (
         "import sys; sys.modules['torch'] = None\n"
         "from kanserve.errors import MissingDependencyError\n"
-        "from kanserve.train.torch.torch_export import to_torch\n"
+        "from kanserve.train.torch.export import to_torch\n"
         "try:\n    to_torch(None)\n"
         "except MissingDependencyError as error:\n    print(error)\n"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kanserve import repository
-from kanserve.cli.commands import serve_command
+from kanserve.cli.commands import serve as serve_command
 from kanserve.client import Client
 from kanserve.errors import InputError
 from kanserve.serve import settings

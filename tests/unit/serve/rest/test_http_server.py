@@ -20,7 +20,7 @@ from kanserve.errors import ConflictError, InputError
 from kanserve.serve.models import loader
 from kanserve.serve.observability.metrics import Metrics
 from kanserve.serve.rest import http_server as port
-from kanserve.serve.rest.rest_api import RestApi
+from kanserve.serve.rest.api import RestApi
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
 from tests.support import serving

@@ -8,8 +8,8 @@ import pytest
 
 from kanserve.network.training_range import sample
 from kanserve.serve.rest import openapi_document
-from kanserve.serve.rest.rest_errors import STATUSES
-from kanserve.serve.rest.rest_routes import OPERATIONS
+from kanserve.serve.rest.errors import STATUSES
+from kanserve.serve.rest.routes import OPERATIONS
 from kanserve.serve.settings import Settings
 from tests.support import serving
 from tests.support.rest_port import call, infer

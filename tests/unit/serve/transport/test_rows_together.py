@@ -18,7 +18,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.server import Server, ServingRuntime
 from kanserve.serve.settings import Settings
-from kanserve.serve.transport.native_transport import TOGETHER
+from kanserve.serve.transport.native import TOGETHER
 from tests.support import serving
 from tests.support.loop_server import needs_native
 from tests.support.server_process import until

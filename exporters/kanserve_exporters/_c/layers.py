@@ -1,0 +1,176 @@
+"""A layer in C: its tables, the functions for its symbolic edges and the one that calls them; `@` is the prefix."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.kan import Layer
+from kanserve_exporters._c.grids import Even, Rows, factorial
+from kanserve_exporters._c.splines import integers, located
+from kanserve_exporters._c.template import where_plain
+from kanserve_exporters._shared.expressions import Dialect, call, decimals, term, total, wrap
+from kanserve_exporters._shared.layer_tables import Parts, Splines
+
+Array = NDArray[np.float64]
+
+EDGES_OF_A_FUNCTION = 200  # compilers take more than linear time: 12 s for 3,000 edges in one function
+
+
+def layer_code(
+    number: int, layer: Layer, part: Parts, found: Rows | None, dialect: Dialect, fast: str, gradient: bool
+) -> list[str]:
+    """The tables and functions of one layer: `@layer_<number>(v, u[, bad])`, which the fast form only has if it has no
+    tile function for the layer, or if the gradient needs it."""
+    subnodes = layer.subnodes
+    title = f"\n/* Layer {number + 1}: {layer.inputs} inputs, {layer.nodes} nodes. */\n"
+    functions = _symbolic(number, part, dialect)
+    tables = [table(f"constants_{number}", part.constants, dialect)] if part.constants.any() else []
+    lines = [f"@real z[{subnodes}];", "int j;"]
+    plain_tables: list[str] = []
+    lines.append(f"for (j = 0; j < {subnodes}; j++) z[j] = {f'@constants_{number}[j]' if tables else '0'};")
+    if part.splines and found:
+        tables += _spline_tables(number, layer, part.splines, found, dialect)
+        plain_tables = _there(number, found, dialect)
+        lines += spline_loop(number, layer, part.splines, found, dialect)
+    outside = has_domain(part, dialect)
+    lines += [f"@layer_{number}_{n}(v, z{', bad' if outside else ''});" for n in range(len(functions))]
+    if not (part.splines or functions):
+        lines.insert(2, "(void)v;")
+    lines += nodes(layer, dialect) or [f"for (j = 0; j < {layer.nodes}; j++) u[j] = z[j];"]
+    head = f"\nstatic @HOT void @layer_{number}(const @real *v, @real *u{', int *bad' if outside else ''})\n"
+    plain = [*plain_tables, head, "{\n", *(f"    {line}\n" for line in lines), "}\n"]
+    either = [where_plain(gradient), *plain, "#endif\n", "\n#ifdef @FAST", fast, "#endif\n"] if fast else plain
+    return [title, *tables, *functions, *either]
+
+
+def _symbolic(number: int, part: Parts, dialect: Dialect) -> list[str]:
+    """Functions that add the symbolic edges to z, each a sum per subnode."""
+    outside = has_domain(part, dialect)
+    functions: list[str] = []
+    for start in range(0, len(part.terms), EDGES_OF_A_FUNCTION):
+        sums: dict[int, list[str]] = {}
+        chunk = part.terms[start : start + EDGES_OF_A_FUNCTION]
+        for j, i, edge in chunk:
+            sums.setdefault(j, []).append(term(edge, f"v[{i}]", dialect))
+        head = f"static void @layer_{number}_{len(functions)}"
+        lines = [f"    z[{j}] += {total(terms, tight=True)};\n" for j, terms in sums.items()]
+        if outside and not any(dialect.guarded(edge.function) for _, _, edge in chunk):
+            lines.append("    (void)e;\n")
+        functions.append(f"\n{head}(const @real *v, @real *z{', int *e' if outside else ''})\n{{\n{''.join(lines)}}}\n")
+    return functions
+
+
+def _spline_tables(number: int, layer: Layer, splines: Splines, rows: Rows, dialect: Dialect) -> list[str]:
+    grid = rows.grid
+    # Slack, since a vector of outputs that begins in the last row may end behind it.
+    tables = [table(f"splines_{number}", rows.table, dialect, "@SLACK")]
+    if isinstance(grid, Even):
+        tables.append(table(f"grid_{number}", grid.steps, dialect, "@SLACK"))
+    else:
+        tables += [
+            table(f"breaks_{number}", grid.breaks, dialect, "@SLACK"),
+            table(f"origins_{number}", grid.origins, dialect),
+            integers(f"first_{number}", grid.first.ravel()),
+            table(f"polynomials_{number}", grid.polynomials, dialect),
+        ]
+    for name, chosen, count in (("in", splines.inputs, layer.inputs), ("out", splines.subnodes, layer.subnodes)):
+        if len(chosen) < count:
+            tables.append(integers(f"{name}_{number}", chosen))
+    return tables
+
+
+def _there(number: int, rows: Rows, dialect: Dialect) -> list[str]:
+    """The factors of the `whole` weights: 1 / k!, or 0 for functions before the first and behind the last."""
+    if not rows.runs_out:
+        return []
+    factor = np.full(rows.functions, float(factorial(rows.order)))
+    return ["\n", table(f"there_{number}", np.pad(factor, (rows.order, rows.order + 1)), dialect)]
+
+
+def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect: Dialect) -> list[str]:
+    """Statements that add the splines to z; j is declared. `Rows` describes the tables."""
+    inputs, outputs, active = len(splines.inputs), len(splines.subnodes), rows.order + 1
+    every_output = outputs == layer.subnodes
+    target = "z" if every_output else "s"
+    each, find = "for (n = 0; n < count; n++)", located(number, rows)
+    base = splines.base if splines.base != "zero" else None
+    declared = [f"w[{active}*@BLOCK]", *(["b[@BLOCK]"] if base == "silu" else [])]
+    lines = [f"const int count = {inputs} - i < @BLOCK ? {inputs} - i : @BLOCK;", "int row[@BLOCK];"]
+    if inputs < layer.inputs:
+        lines += [f"@real x[@BLOCK] = {{0}}, {', '.join(declared)};", f"{each} x[n] = v[@in_{number}[i + n]];"]
+    else:
+        lines += ["const @real *x = &v[i];", f"@real {', '.join(declared)};"]
+    if base == "silu":
+        lines.append(f"{each} b[n] = {call('silu', 'x[n]', dialect)};")
+    own = [f"const @real *c = @splines_{number} + (size_t)((i + n)*{rows.each} + row[n])*{outputs};"]
+    if base:
+        own.append(f"const @real *d = @splines_{number} + (size_t)((i + n)*{rows.each} + {rows.base})*{outputs};")
+    places = [f"w[{active}*n{f' + {m}' if m else ''}]" for m in range(active)]
+    if isinstance(rows.grid, Even):
+        places = [f"w[{f'{m}*@BLOCK + ' if m else ''}n]" for m in range(active)]
+    if rows.runs_out:
+        own.append(f"const @real *there = @there_{number} + row[n];")
+        places = [f"there[{m}]*{place}" for m, place in enumerate(places)]
+    known = [f"w{m} = {place}" for m, place in enumerate(places)]
+    known += [f"own = {'b' if base == 'silu' else 'x'}[n]"] if base else []
+    own += [f"const @real {', '.join(known)};"]
+    own.append(f"for (j = 0; j < {outputs}; j++) {target}[j] += {_weighted(active, outputs, base)};")
+    lines += [*find, f"{each} {{", *(f"    {line}" for line in own), "}"]
+    block = [f"for (i = 0; i < {inputs}; i += @BLOCK) {{", *(f"    {line}" for line in lines), "}"]
+    if not every_output:
+        loop = f"for (j = 0; j < {outputs}; j++)"
+        block = [f"@real s[{outputs}];", f"{loop} s[j] = 0;", *block, f"{loop} z[@out_{number}[j]] += s[j];"]
+    return ["{", "    int i, n;", *(f"    {line}" for line in block), "}"]
+
+
+def _weighted(active: int, outputs: int, base: str | None) -> str:
+    """The sum of an input's rows at output j, in pairs that are independent of each other."""
+    terms = [f"w{m}*c[{f'{m * outputs} + ' if m else ''}j]" for m in range(active)] + (["own*d[j]"] if base else [])
+    pairs = [f"({' + '.join(terms[n : n + 2])})" if n + 1 < len(terms) else terms[n] for n in range(0, len(terms), 2)]
+    return " + ".join(pairs)
+
+
+def nodes(layer: Layer, dialect: Dialect) -> list[str]:
+    """Statements that compute the nodes u from the subnodes z, in order; none if they are the same."""
+    lines = []
+    for j, (scale, bias) in enumerate(zip(layer.subnode_scale.tolist(), layer.subnode_bias.tolist(), strict=True)):
+        if scale != 1 or bias != 0:
+            lines.append(f"z[{j}] = {scaled(f'z[{j}]', scale, bias, dialect)};")
+    sums = [layer.arity == 1, layer.node_scale == 1, layer.node_bias == 0]
+    if np.logical_and.reduce(sums).all():
+        return [*lines, f"for (j = 0; j < {layer.nodes}; j++) u[j] = z[j];"] if lines else []
+    for q, group in enumerate(layer.groups):
+        product = "*".join(f"z[{j}]" for j in group)
+        lines.append(f"u[{q}] = {scaled(product, layer.node_scale[q], layer.node_bias[q], dialect)};")
+    return lines
+
+
+def scaled(value: str, scale: float, bias: float, dialect: Dialect) -> str:
+    text = value if scale == 1 else f"{dialect.literal(scale)}*({value})"
+    return total([text] if bias == 0 else [text, dialect.literal(bias)])
+
+
+def has_domain(part: Parts, dialect: Dialect) -> bool:
+    """Whether a function of the layer can be called outside its domain."""
+    return any(dialect.guarded(edge.function) for _, _, edge in part.terms)
+
+
+def is_affine(shift: Array, scale: Array) -> bool:
+    """Whether the inputs or outputs are shifted or scaled, and so have tables of both."""
+    return bool((shift != 0).any() or (scale != 1).any())
+
+
+def _short(decimal: str) -> str:
+    """The number without a zero before the point: a large network has half a million."""
+    return decimal.replace("0.", ".", 1) if decimal.lstrip("-").startswith("0.") else decimal
+
+
+def table(name: str, values: Array, dialect: Dialect, slack: str = "") -> str:
+    """A constant table, with room for `slack` more numbers behind it."""
+    size = f"{values.size}{slack and ' + ' + slack}"
+    return f"static @TABLE const @real @{name}[{size}] = {{{decimal_list(values, dialect)}}};\n"
+
+
+def decimal_list(values: Array, dialect: Dialect) -> str:
+    """The numbers, separated by commas."""
+    texts = [_short(text) + dialect.suffix for text in decimals(values, dialect.precision)]
+    return wrap(texts).replace(", ", ",")

@@ -1,0 +1,118 @@
+"""A single row of a small network with Python floats: each NumPy call takes a microsecond, however small its arrays.
+
+    def _predict_row(v):
+        x0, x1 = v
+        z0 = math.sin(3.141592653589793*x0)
+        z0 += _r_x2(x1)
+        if not abs(z0) <= _LARGEST:
+            return None
+        ...
+
+The tables of splines are those for NumPy, as lists. A row with a non-finite value, or for which Python raises, is
+computed with arrays instead, so that it follows NumPy's rules.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from kanserve.network.kan import Kan, Layer
+from kanserve.network.own_functions import by_values
+from kanserve_exporters._numpy.encoding import row_encoding
+from kanserve_exporters._numpy.splines import Plan
+from kanserve_exporters._shared.expressions import Dialect, body, call, helper, needs_helper, term, total
+from kanserve_exporters._shared.layer_tables import Parts, Splines
+
+# Measured microseconds: an edge and a node with Python floats, a layer with arrays.
+_AN_EDGE, _A_NODE, _A_LAYER = 0.09, 0.2, 25.0
+_LACKING = "j0"  # not in Python's standard library
+
+
+def is_small(kan: Kan) -> bool:
+    """Whether a single row is faster with Python floats than with arrays."""
+    names = {str(name) for layer in kan.layers for name in layer.functions[layer.symbolic_mask]}
+    cost = sum(layer.alive.sum() * _AN_EDGE + (layer.inputs + layer.nodes) * _A_NODE for layer in kan.layers)
+    lacking = _LACKING in names or any(own and "python" not in own.spellings for own in map(by_values, names))
+    return not lacking and bool(cost < _A_LAYER * len(kan.layers))
+
+
+def row_code(kan: Kan, layers: Sequence[Parts], plans: Sequence[Plan | None], precision: Dialect) -> str:
+    """The single-row function, which returns a list of outputs, or None if arrays must be used."""
+    dialect = Dialect("python", precision.precision, "_r_")
+    used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
+    used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
+    blocks = [
+        f"def {helper(name, dialect)}(x):\n    return {body(name, dialect)}\n\n\n"
+        for name in sorted(used)
+        if needs_helper(name, dialect)
+    ]
+    for number, part in enumerate(layers):
+        if part.splines:
+            blocks.append(f"_PIECES_{number} = _pieces(*_SPLINES_{number})\n")
+    lines = [f"{', '.join(f'x{i}' for i in range(kan.shape[0]))}, = v"]
+    lines += row_encoding(kan, dialect)
+    for i, (shift, scale) in enumerate(zip(kan.input_shift.tolist(), kan.input_scale.tolist(), strict=True)):
+        if shift != 0 or scale != 1:
+            lines.append(f"x{i} = (x{i} - ({dialect.literal(shift)}))/({dialect.literal(scale)})")
+    lines += _bounded(f"x{i}" for i in range(kan.shape[0]))
+    for number, (layer, part, chosen) in enumerate(zip(kan.layers, layers, plans, strict=True)):
+        lines += _layer(number, layer, part, chosen, dialect)
+    outputs = [f"x{q}" for q in range(kan.shape[-1])]
+    affines = zip(outputs, kan.output_scale.tolist(), kan.output_shift.tolist(), strict=True)
+    last = [f"{x} = {_affine(x, scale, shift, dialect)}" for x, scale, shift in affines if (scale, shift) != (1, 0)]
+    lines += [*last, *_bounded(outputs)] if last else []
+    lines.append(f"return [{', '.join(outputs)}]")
+    blocks.append("\ndef _predict_row(v):\n" + "".join(f"    {line}\n" for line in lines))
+    return "".join(blocks)
+
+
+def _layer(number: int, layer: Layer, part: Parts, chosen: Plan | None, dialect: Dialect) -> list[str]:
+    """Statements that compute a layer's nodes x0, x1, ... from its inputs, which have the same names."""
+    lines = [f"z{j} = {dialect.literal(value)}" for j, value in enumerate(part.constants.tolist())]
+    if part.splines and chosen:
+        for place in range(len(part.splines.inputs)):
+            lines += _spline(number, place, part.splines, chosen, dialect)
+    sums: dict[int, list[str]] = {}
+    for j, i, edge in part.terms:
+        sums.setdefault(j, []).append(term(edge, f"x{i}", dialect))
+    for j, terms in sums.items():
+        lines += [f"z{j} += {line.strip().removeprefix('+ ')}" for line in total(terms).split("\n")]
+    for j, (scale, bias) in enumerate(zip(layer.subnode_scale.tolist(), layer.subnode_bias.tolist(), strict=True)):
+        if scale != 1 or bias != 0:
+            lines.append(f"z{j} = {_affine(f'z{j}', scale, bias, dialect)}")
+    for q, group in enumerate(layer.groups):
+        product = "*".join(f"z{j}" for j in group)
+        lines.append(f"x{q} = {_affine(product, float(layer.node_scale[q]), float(layer.node_bias[q]), dialect)}")
+    return lines + _bounded(f"x{q}" for q in range(layer.nodes))
+
+
+def _spline(number: int, place: int, splines: Splines, chosen: Plan, dialect: Dialect) -> list[str]:
+    """Statements that add the splines of one input to the subnodes: the polynomials of its piece, by Horner's rule."""
+    _, _, width, outputs = splines.coefficients.shape
+    x = f"x{splines.inputs[place]}"
+    names = [[f"c{r}_{j}" for j in range(outputs)] for r in range(width)]
+    lines = [] if chosen.units is None else [f"u = {dialect.literal(float(chosen.units[place]))}*{x}"]
+    v = "u" if lines else x
+    lines += [
+        f"breaks, pieces = _PIECES_{number}[{place}]",
+        f"origin, {', '.join(name for row in names for name in row)} = pieces[bisect_right(breaks, {v})]",
+        f"t = {v} - origin",
+    ]
+    if splines.base != "zero":
+        lines.append(f"b = {call('silu', x, dialect) if splines.base == 'silu' else x}")
+    for j, subnode in enumerate(splines.subnodes):
+        horner = names[-1][j]
+        for r in range(width - 2, -1, -1):
+            horner = f"{horner if r == width - 2 else f'({horner})'}*t + {names[r][j]}"
+        base = [f"{dialect.literal(splines.base_weight[place, j])}*b"] if splines.base != "zero" else []
+        lines.append(f"z{subnode} += {total([horner, *base])}")
+    return lines
+
+
+def _affine(value: str, scale: float, shift: float, dialect: Dialect) -> str:
+    text = value if scale == 1 else f"{dialect.literal(scale)}*{value}"
+    return total([text] if shift == 0 else [text, dialect.literal(shift)])
+
+
+def _bounded(names: Iterable[str]) -> list[str]:
+    """Statements that return None if a value is not finite in the module's type."""
+    sizes = " + ".join(f"abs({name})" for name in names)
+    return [f"if not {sizes} <= _LARGEST:", "    return None"]

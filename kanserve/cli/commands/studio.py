@@ -1,0 +1,79 @@
+"""kanserve studio: a page on this machine to see, prune, snap, compare, export and publish a network."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kanserve.cli import arguments
+from kanserve.cli.commands.flag_types import Decimal, Seed, Target
+from kanserve.errors import InputError
+
+_TABLES = (".csv", ".parquet", ".pq")
+
+
+def open_studio(
+    model: Annotated[
+        str,
+        typer.Argument(help="A .safetensors file, a repository or a version's folder in it, or a table to fit first."),
+    ],
+    target: Target = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A table: rows to judge and refit a network on, or rows that a fit does not see."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="The model of a repository, or what is published is called.")] = "",
+    repository: Annotated[str, typer.Option(help="Where to publish; default: the repository that was opened.")] = "",
+    server: Annotated[str, typer.Option(help="host:port of a server whose versions of the model are shown.")] = "",
+    hidden: Annotated[str, typer.Option(help="For a table: nodes of the hidden layers, as in '5' or '4,2'.")] = "5",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    allow_host: Annotated[str, typer.Option(help="Listen on this address instead of 127.0.0.1; needs TLS.")] = "",
+    tls_certificate: Annotated[Path | None, typer.Option(help="A PEM file.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, a PEM file.")] = None,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    decimal: Decimal = None,
+    seed: Seed = 0,
+) -> None:
+    """Open a page on this machine to see, prune, snap, compare, export and publish a network, until Ctrl-C.
+
+    Example: kanserve studio models --data houses.csv
+    """
+    from dataclasses import replace
+
+    from kanserve.artifact.naming_rules import check_name
+    from kanserve.data import table_files as tables
+    from kanserve.studio.opened_model import open_network, open_table
+    from kanserve.studio.process import Studio, StudioSettings
+
+    settings = StudioSettings(
+        allow_host or "127.0.0.1", port, tls_certificate, tls_key, server=server, browser=browser, seed=seed
+    )
+    if name:
+        check_name(name)
+    if Path(model).suffix.lower() in _TABLES:
+        table = Path(model)
+        wanted = arguments.required(target)
+        opened = open_table(tables.read_table(table, wanted, decimal=decimal), table.stem, arguments.hidden(hidden))
+        if data is not None:
+            assert opened.data is not None
+            known = opened.data
+            unseen = tables.read_samples(
+                data, wanted, known.inputs, known.classes, categories=known.categories, decimal=decimal
+            )
+            opened = replace(opened, unseen=unseen)
+    else:
+        opened = open_network(model, name)
+        assert opened.kan is not None
+        if data is not None:
+            opened = replace(opened, data=arguments.data_of(opened.kan, data, target, decimal))
+        elif target:
+            raise InputError("--target names a column of a table: give the table with --data.")
+    if repository:
+        opened = replace(opened, repository=repository, name=name or opened.name or "model")
+    Studio(opened, settings).run(_say)
+
+
+def _say(address: str) -> None:
+    print(f"The studio is at {address}\nThe address is its key: give it to nobody. Ctrl-C ends it.", flush=True)
+    sys.stdout.flush()

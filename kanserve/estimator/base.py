@@ -1,0 +1,255 @@
+"""The base class of both estimators: training, simplification, formula and export."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
+from kanserve.estimator.hidden_choice import automatic_nodes
+from kanserve.estimator.mean_of_fits import mean_of_fits
+from kanserve.estimator.parameters import Hidden, grids_of, hidden_of, layers_of, networks_of, seed_of
+from kanserve.estimator.table_columns import check_missing, coded
+from kanserve.formula import Formula, formulas
+from kanserve.formula.printing.symbolic import expression
+from kanserve.network.evaluate import evaluate
+from kanserve.network.fitted_rows import hash_rows, record_rows
+from kanserve.network.importances import input_importances
+from kanserve.network.kan import Kan
+from kanserve.plot.notebook import network_page
+from kanserve.simplification import simplify
+from kanserve.simplification.architecture_search import discover
+from kanserve.train import create
+from kanserve.train.outer_layers import without_clipped_inputs, without_exponential
+from kanserve.train.problem import GRIDS
+
+Array = NDArray[np.float64]
+Plan = tuple[Hidden, int]
+"""The hidden nodes, and the number of networks to average."""
+MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
+PAGE_BYTES = 12_000  # of the picture below the diagram of scikit-learn, which has 35 kB
+
+
+class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
+    """The base class; KANRegressor and KANClassifier describe the parameters."""
+
+    options: ClassVar[tuple[str, ...]] = ()
+    """The parameters that are passed to `kanserve.fit` under the same name."""
+
+    hidden: Any
+    n_networks: Any
+    grid: int | Sequence[int] | str
+    order: int
+    symbolic: bool
+    monotonic_cst: Any
+    tolerance: Any
+    random_state: Any
+    progress: bool | Callable[[Any], None]
+    kan_: Kan
+    feature_importances_: Array
+
+    def _learn(self, data: Dataset) -> None:
+        """Train, or with symbolic=True find formulas; sets the fitted attributes."""
+        seed = seed_of(self.random_state)
+        if self.monotonic_cst is not None and (self.symbolic or _is(self.hidden, "fewest")):
+            raise InputError(
+                "monotonic_cst is for networks of splines: not with symbolic=True, nor with hidden='fewest'."
+            )
+        try:
+            if self.symbolic:
+                kan = self._symbolic(data, seed)
+            else:
+                plan = self._plan(data, seed)
+                kan = self._network(data, seed, plan)
+                self._after_fit(data, seed, plan)
+        except TrainingError as error:  # scikit-learn's convention is ValueError
+            raise InputError(str(error)) from error
+        self.kan_ = record_rows(kan, hash_rows(data))
+        self.feature_importances_ = input_importances(kan, data.x, data.weights)
+
+    def _symbolic(self, data: Dataset, seed: int) -> Kan:
+        """A network without splines, as far as the data allow."""
+        kan = self._network(data, seed, self._plan(data, seed))
+        return simplify(kan, data, tolerance=self.tolerance, seed=seed, progress=self.progress)
+
+    def _after_fit(self, data: Dataset, seed: int, plan: Plan) -> None:
+        """What an estimator does with the samples beside the network."""
+
+    def _network(self, data: Dataset, seed: int, plan: Plan) -> Kan:
+        """The mean of networks of these hidden nodes, as many as the plan says."""
+        hidden, count = plan
+        if _is(hidden, "fewest"):
+            # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
+            rows = replace(data, classes=())
+            found = discover(rows, tolerance=self.tolerance, seed=seed, progress=self.progress)
+            if not data.classes:
+                return found
+            hidden = hidden_of(found)
+        automatic = isinstance(self.grid, str) and self.grid == "auto"
+        grids = GRIDS if automatic else grids_of(self.grid)
+        shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
+        begin = create(shape, grid=grids[0], order=self.order, seed=seed)
+        options = {"grid": "auto" if automatic else grids, "progress": self.progress, **self._given()}
+        return mean_of_fits(begin, data, count, seed, options)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.categorical = not self.symbolic
+        return tags
+
+    def _given(self) -> dict[str, Any]:
+        """The arguments of `kanserve.fit`."""
+        return {name: getattr(self, name) for name in self.options}
+
+    def _plan(self, data: Dataset, seed: int) -> Plan:
+        """The nodes of each hidden layer, and of how many networks the mean is taken."""
+        if not _is(self.hidden, "auto"):
+            return self.hidden, networks_of(self.n_networks, 1)
+        nodes, count = automatic_nodes(data, self.order, self._given(), seed, formulas=self.symbolic)
+        return nodes, networks_of(self.n_networks, count)
+
+    def _evaluated(self, X: ArrayLike) -> Array:
+        """The outputs (N, outputs) of the network, computed in blocks of rows."""
+        check_is_fitted(self)
+        X, _ = coded(X, self.kan_)
+        x = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        check_missing(self.kan_, x)
+        rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in self.kan_.layers))
+        return np.concatenate([evaluate(self.kan_, x[start : start + rows]) for start in range(0, len(x), rows)])
+
+    def _repr_html_inner(self) -> str:
+        """scikit-learn's diagram of the parameters; below it the fitted network."""
+        return f"{super()._repr_html_inner()}{self._network_page()}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:
+            bundle["text/html"] += self._network_page()
+        return bundle
+
+    def _network_page(self) -> str:
+        return network_page(self.kan_, PAGE_BYTES) if hasattr(self, "kan_") else ""
+
+    @property
+    def formula_(self) -> Any:
+        """The network as a sympy expression, or a list of them for several outputs or classes.
+
+        Its symbols are the columns passed to `fit`, from `feature_names_in_` or x1, x2, ...: after a scaler in a
+        pipeline they are in the scaler's units, and have names with set_output(transform="pandas").
+
+        Raises
+        ------
+        AttributeError
+            There is no formula: `symbolic=False`, a formula that is too large, or no sympy.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANRegressor
+        >>> X = np.linspace(1, 2, 50)[:, None]
+        >>> KANRegressor(symbolic=True, random_state=0, max_fits=50).fit(X, 3 * X[:, 0] ** 2).formula_
+        3*x1**2
+        """
+        found = self._formulas()
+        try:
+            expressions = [expression(formula) for formula in found]
+        except (FormulaError, MissingDependencyError) as error:
+            raise AttributeError(f"formula_ is not available: {error}") from error
+        return expressions[0] if len(expressions) == 1 else expressions
+
+    @property
+    def closed_form_(self) -> bool:
+        """Whether `formula_` has no splines left; each would be an undefined function s_layer_subnode_input.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from kanserve import KANRegressor
+        >>> X = np.linspace(1, 2, 50)[:, None]
+        >>> KANRegressor(symbolic=True, random_state=0, max_fits=50).fit(X, 3 * X[:, 0] ** 2).closed_form_
+        True
+        """
+        return all(formula.closed_form for formula in self._formulas())
+
+    def _formulas(self) -> tuple[Formula, ...]:
+        # Unavailable attributes must raise AttributeError: scikit-learn's displays read all of them.
+        check_is_fitted(self)
+        if not self.symbolic:
+            raise AttributeError(
+                "formula_ and closed_form_ come with symbolic=True; kanserve.formulas(estimator.kan_) also writes down "
+                "a network of splines."
+            )
+        try:
+            return formulas(self.kan_, strict=False)
+        except FormulaError as error:
+            raise AttributeError(f"formula_ is not available: {error}") from error
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        formats: Sequence[str] = ("onnx_graph", "c_source", "numpy_source"),
+        **options: Any,
+    ) -> tuple[Path, ...]:
+        """Write the fitted network as source, graph and library files, by `self.kan_.export(folder, formats, ...)`.
+
+        Parameters
+        ----------
+        folder : str or path
+            A new folder; each format gets a folder of its own in it.
+        formats : sequence of str
+            One or more of "onnx_graph", "c_source", "numpy_source", "javascript_source" and "wasm_module".
+        **options
+            name, precision, options and targets, as `kanserve.export` takes them.
+
+        Returns
+        -------
+        tuple of Path
+            The files that were written, sorted.
+
+        Raises
+        ------
+        NotFittedError
+            The estimator is not fitted.
+        ConflictError
+            The folder is there already.
+
+        Examples
+        --------
+        >>> import kanserve, tempfile
+        >>> kan = kanserve.from_formula("2*x1 + 1", ranges={"x1": (0, 1)})
+        >>> estimator = kanserve.KANRegressor.from_kan(kan)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = estimator.export(f"{folder}/line", ["numpy_source"])
+        """
+        check_is_fitted(self)
+        return self.kan_.export(folder, formats, **options)
+
+    @classmethod
+    def _of(cls, kan: Kan) -> Self:
+        """A fitted estimator around the network."""
+        result = cls()
+        core = without_clipped_inputs(without_exponential(kan))
+        result.set_params(
+            hidden=hidden_of(core),
+            grid=core.layers[0].intervals,
+            order=core.layers[0].order,
+            symbolic=kan.symbolic,
+        )
+        result.kan_ = kan
+        result.n_features_in_ = len(kan.inputs)
+        names = [variable.name for variable in kan.inputs]
+        if names != [f"x{number + 1}" for number in range(len(names))]:
+            result.feature_names_in_ = np.array(names, dtype=object)
+        return result
+
+
+def _is(hidden: Any, word: str) -> bool:
+    """Whether `hidden` is this word; it may be an array, whose comparison with a text is no truth value."""
+    return isinstance(hidden, str) and hidden == word

@@ -1,0 +1,123 @@
+"""Recognising the constants of a fitted formula, and simplifying the formula with them.
+
+    exact_form(tree, x, y)                    # y without noise: a constant must fit to the last digits
+    noisy_form(tree, x, y)                    # y with noise: a constant must fit the data and be simple enough
+    constants_of(tree, x, y)                  # value, standard error and name of each constant
+    uncertainty_beside_recognised(tree, x, y)
+
+The two rules share only the list of simple numbers: on noisy data, the rule for exact data would take 1 for
+13*log(2)/9.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from kanserve.errors import DataError
+from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.constants.exact import recognise_constants
+from kanserve.formula.constants.noisy import recognise_noisy_constants
+from kanserve.formula.constants.nonlinear_fit import Constants, refit
+from kanserve.formula.constants.recognised_numbers import known_constants, uncertainty_beside_recognised
+from kanserve.formula.expressions.formula import Constant
+from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.tree import Tree
+
+MOST_ROUNDS = 4  # of recognising and simplifying
+DIGITS = 6  # shown of a number without a name
+
+__all__ = [
+    "Constant",
+    "constants_of",
+    "exact_form",
+    "known_constants",
+    "noisy_form",
+    "recognise_constants",
+    "recognise_noisy_constants",
+]
+
+
+def constants_of(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[Constant, ...]:
+    """The constants of a closed form that was fitted to y (N,) at x (N, inputs), in the order of its steps.
+
+    A constant that equals a simple number up to rounding, as recognised ones do, counts as known. The others are
+    estimates, with an infinite standard error where the data do not determine them; their errors allow for recognised
+    numbers that may be wrong.
+    """
+    constants = Constants(tree)
+    values = constants.values.tolist()
+    names = [named(value) for value in values]
+    known = known_constants(constants.tree)
+    errors = dict.fromkeys(known, 0.0)
+    try:
+        found = uncertainty_beside_recognised(constants.tree, x, y, weights)
+        errors |= dict(zip(found.places, found.standard_errors.tolist(), strict=True))
+    except DataError:
+        pass
+    return tuple(
+        Constant(value, errors.get(place, math.inf), f"{value:.{DIGITS}g}" if name is None else name.text)
+        for place, value, name in zip(constants.places, values, names, strict=True)
+    )
+
+
+def exact_form(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    over: Callable[[], bool] = lambda: False,
+    weights: ArrayLike | None = None,
+) -> Tree:
+    """The simplest form of a closed form that fits y exactly, with its constants recognised.
+
+    `over` is asked before each of up to ten steps; when it returns True, the result so far is returned.
+    """
+    return _form(tree, x, y, partial(recognise_constants, weights=weights), over, weights, noisy=False)
+
+
+def noisy_form(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    over: Callable[[], bool] = lambda: False,
+    weights: ArrayLike | None = None,
+) -> Tree:
+    """The simplest form of a closed form that fits noisy y, with those constants recognised that the data allow."""
+    return _form(tree, x, y, partial(recognise_noisy_constants, weights=weights), over, weights, noisy=True)
+
+
+def _form(
+    tree: Sequence[Sequence[Any]],
+    x: ArrayLike,
+    y: ArrayLike,
+    rule: Callable[[Tree, ArrayLike, ArrayLike], Tree],
+    over: Callable[[], bool],
+    weights: ArrayLike | None,
+    *,
+    noisy: bool,
+) -> Tree:
+    """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
+    found = refit(tree, x, y, weights=weights)
+    found = found if over() else simplified(found, x)
+    for _ in range(MOST_ROUNDS):
+        if over():
+            break
+        fitted = rule(found, x, y)
+        if noisy and not _new_numbers(fitted, Constants(found).tree):
+            break  # on exact data the last digits of a fit decide what cancels
+        before, found = found, simplified(fitted, x)
+        if found == before:
+            break
+    return found
+
+
+def _new_numbers(fitted: Tree, before: Tree) -> bool:
+    """Whether a rule left out a step or recognised a number, and did not only fit constants again."""
+    if len(fitted) != len(before):
+        return True
+    changed = [(one, other) for one, other in zip(fitted, before, strict=True) if one != other]
+    return any(one[0] != "const" or other[0] != "const" or named(one[1]) is not None for one, other in changed)

@@ -1,0 +1,61 @@
+"""Whether a formula explains more than a simpler one, where most of what varies is noise.
+
+Elsewhere the ratio of two errors says that. But where the best formula has an error of .95 times that of the mean,
+nothing can be a tenth better than the mean. What counts there is the share of what can be explained at all.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kanserve.search.findings.scored_formula import ScoredFormula
+
+FIND_FORMULAS_HELD_OUT_SHARE = 0.2  # share of the rows that is held out for validation
+# Share of what the best formula explains that a formula explains beyond a simpler one, and is listed for.
+EXPLAINED_SHARE = 0.1
+EXPLAINED_EVIDENCE = 12.0  # by how much its mean squared error is below the simpler one's, times the samples, at least
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The mean squared errors of the mean and of the best formula on so many samples."""
+
+    mean: float
+    least: float
+    rows: int
+
+    @classmethod
+    def of(cls, errors: Iterable[float], rows: int) -> "Explained":
+        """By the errors of formulas, the mean first."""
+        squares = [error**2 for error in errors]
+        return cls(squares[0], min(squares), rows)
+
+    def more(self, error: float, than: float) -> bool:
+        """Whether a formula with the first error explains a larger share than one with the second, and not by chance.
+
+        By chance the squared error falls by about one part in `rows`; `explained_evidence` such parts are asked for.
+        """
+        gain = than**2 - error**2
+        enough = gain > EXPLAINED_SHARE * (self.mean - self.least)
+        return enough and self.rows * gain > EXPLAINED_EVIDENCE * error**2
+
+    def more_by(self, error: Callable[[T], float]) -> Callable[[T, T], bool]:
+        """The same of two formulas by their errors."""
+        return lambda one, than: self.more(error(one), error(than))
+
+
+def overall_error(found: ScoredFormula) -> float:
+    """The root mean square error that a formula would have on new samples, by all: the error on those that it was
+    fitted to, corrected by Akaike for the parts that it may have fitted to noise, and that on those held out."""
+    rows, held = len(found.data), held_rows(len(found.data))
+    fitted = found.error**2 * (1 + 2 * found.complexity / rows)
+    return math.sqrt((rows * fitted + held * found.validation**2) / (rows + held))
+
+
+def held_rows(learnt: int) -> int:
+    """How many samples are held out beside so many that are learnt from."""
+    share = FIND_FORMULAS_HELD_OUT_SHARE
+    return round(learnt * share / (1 - share))

@@ -1,0 +1,99 @@
+"""The Pareto front of the formulas that a search has found, with as few gaps as they allow."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+from kanserve.errors import DataError
+from kanserve.search.findings.explained_share import Explained, overall_error
+from kanserve.search.findings.results import GAP_RATIO, Ending, Findings, simplest_good
+from kanserve.search.findings.scored_formula import ScoredFormula
+
+# Number of formulas in the Pareto front, at most: those that improve least on the one before are dropped.
+RESULTS_MOST_LISTED = 12
+# A more complex formula is listed if its held-out error is below this times that of the simpler ones.
+RESULTS_PARETO_ERROR_RATIO = 0.95
+GAP_ERROR_RATIO = 0.99  # error of these, relative to the simpler one's, at most
+# Complexity of a formula, relative to that of the law that settled the search, up to which it may replace it.
+AS_GOOD_COMPLEXITY = 0.75
+AS_GOOD_ERROR = 1.005  # its error, relative to that of the law, at most
+
+T = TypeVar("T")
+
+
+def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
+    """The Pareto front, and its best formula: the exact one, or that which settled the search, or a simpler one that is
+    as good on all samples, else the simplest within `results_best_error_ratio` of the least error.
+
+    DataError without any formula, as when no error fits in a double.
+    """
+    if not found:
+        raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
+    ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
+    settled = _as_good(settled, ordered)
+    last = next((n for n, one in enumerate(ordered) if one is settled or one.exact), len(ordered) - 1)
+    ratio = RESULTS_PARETO_ERROR_RATIO
+    explains_more = Explained.of(map(overall_error, ordered), len(ordered[0].data)).more_by(overall_error)
+    listed = front(ordered[: last + 1], lambda one: one.complexity, lambda one: one.validation, ratio, explains_more)
+    if settled is not None and settled is ordered[last] and settled not in listed:
+        listed.append(settled)
+    exact = next((candidate for candidate in listed if candidate.exact), None)
+    best = exact or settled or simplest_good(listed)
+    return Findings(tuple(_shortened(listed, best)), best, ended)
+
+
+def _as_good(settled: ScoredFormula | None, ordered: Sequence[ScoredFormula]) -> ScoredFormula | None:
+    """The simplest formula that is far simpler than a law with noise, no worse, and leaves only noise too; else the
+    law."""
+    if settled is None or settled.exact:
+        return settled
+    most, largest = AS_GOOD_ERROR * settled.error, AS_GOOD_COMPLEXITY * settled.complexity
+
+    def as_good(one: ScoredFormula) -> bool:
+        simpler = one.complexity < largest and not one.refuted
+        return simpler and one.validation <= settled.validation and one.error <= most
+
+    return next(filter(as_good, ordered), settled)
+
+
+def front(
+    ordered: Sequence[T],
+    size: Callable[[T], float],
+    error: Callable[[T], float],
+    ratio: float,
+    explains_more: Callable[[T, T], bool],
+) -> list[T]:
+    """Those, in order of size, whose error is below `ratio` times that of all smaller ones, or that explain more.
+
+    Between two of which the second is over `gap_ratio` times as large, also some that are a little better than the
+    first, so that the gap is as small as possible.
+    """
+    kept: list[T] = []
+    for one in ordered:
+        if not kept or error(one) < ratio * error(kept[-1]) or explains_more(one, kept[-1]):
+            kept.append(one)
+    n = 0
+    while n + 1 < len(kept):
+        low, high = size(kept[n]), size(kept[n + 1])
+        limit = GAP_ERROR_RATIO * error(kept[n])
+        inside = [one for one in ordered if low < size(one) < high and error(one) < limit]
+        if high > GAP_RATIO * low and inside:
+            kept.insert(n + 1, min(inside, key=lambda one: (max(size(one) / low, high / size(one)), error(one))))
+        else:
+            n += 1
+    return kept
+
+
+def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
+    """At most `results_most_listed` formulas: drops those that improve least on the one before, and open no gap."""
+    kept = list(listed)
+    while len(kept) > RESULTS_MOST_LISTED:
+        gains = [(after.validation / before.validation, n) for n, (before, after) in enumerate(pairwise(kept), 1)]
+        allowed = [(gain, n) for gain, n in gains if kept[n] is not best]
+        closed = [(gain, n) for gain, n in allowed if n + 1 == len(kept) or _close(kept[n - 1], kept[n + 1])]
+        del kept[max(closed or allowed)[1]]
+    return kept
+
+
+def _close(one: ScoredFormula, other: ScoredFormula) -> bool:
+    return other.complexity <= GAP_RATIO * one.complexity

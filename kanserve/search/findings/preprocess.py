@@ -1,0 +1,78 @@
+"""Preprocess rows for a search: distinct columns, scaled so that their squares and cubes can be computed."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.search.fit.training import SearchSamples
+from kanserve.search.structure.screening import independent_columns, influential
+from kanserve.search.trees import compose
+from kanserve.search.trees.nodes import Curve, Node, mapped
+
+Array = NDArray[np.float64]
+
+LARGEST_SCALE = 1e4  # largest root mean square of a column, and 1 over it the smallest: beyond, the column is scaled
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """x (N, inputs) and y (N,), scaled by powers of two, which is exact, and the informative columns.
+
+    `every` leaves out constant columns and those that follow from earlier ones; `columns`, of these, are those that
+    the outputs depend on as far as a screening shows.
+    """
+
+    x: Array
+    y: Array
+    columns: tuple[int, ...]
+    every: tuple[int, ...]
+    scales: tuple[float, ...]
+    scale: float
+    more: Dataset | None = None
+    """Further samples, in the user's units."""
+    weights: Array | None = None
+
+    def more_in(self, columns: tuple[int, ...]) -> SearchSamples | None:
+        """The further samples in these columns, scaled."""
+        if self.more is None:
+            return None
+        x, y = self.more.x[:, columns] / np.array(self.scales)[list(columns)], self.more.y[:, 0] / self.scale
+        return SearchSamples(x, y, x[:0], y[:0], self.more.weights)
+
+    @property
+    def given(self) -> tuple[Array, Array]:
+        """The user's x and y."""
+        return self.x * np.array(self.scales), self.y * self.scale
+
+    def raw(self, node: Node, columns: tuple[int, ...]) -> Node:
+        """A tree over these columns of `x` as a tree over the user's inputs, in units of the user's output."""
+
+        def change(curve: Curve) -> Curve:
+            if not isinstance(curve.of, int):
+                return curve
+            column = columns[curve.of]
+            assert curve.symbolic is not None
+            symbolic = replace(curve.symbolic, a=curve.symbolic.a / self.scales[column])
+            return replace(curve, of=column, symbolic=symbolic)
+
+        return compose.scaled(mapped(node, change), self.scale)
+
+
+def prepared(rows: Dataset, more: Dataset | None = None) -> Prepared:
+    x, y = rows.x, rows.y[:, 0]
+    scales = tuple(_unit(column) for column in x.T)
+    scale = _unit(y)
+    small = x / np.array(scales)
+    every = independent_columns(small)
+    chosen = influential(small[:, every], y / scale) if every else ()
+    return Prepared(small, y / scale, tuple(every[k] for k in chosen), every, scales, scale, more, rows.weights)
+
+
+def _unit(values: Array) -> float:
+    largest = float(np.abs(values).max())
+    if largest == 0:
+        return 1.0
+    size = largest * float(np.sqrt(np.mean((values / largest) ** 2)))
+    return 1.0 if 1 / LARGEST_SCALE <= size <= LARGEST_SCALE else float(2.0 ** np.round(np.log2(size)))

@@ -1,0 +1,404 @@
+"""The results of a search, a Pareto front: formulas from the simplest to the most exact, with their errors."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal, get_args, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.data.frames import DataFrame
+from kanserve.errors import FormatError, InputError, MissingDependencyError
+from kanserve.formula.constants.robust_fit import FitLoss
+from kanserve.search.findings.explained_share import Explained, overall_error
+from kanserve.search.findings.file import StoredFindings, read_findings, write_findings
+from kanserve.search.findings.page import findings_page
+from kanserve.search.findings.scored_formula import ScoredFormula
+from kanserve.search.findings.table import latex_table
+
+Array = NDArray[np.float64]
+
+Status = Literal["exact", "within noise", "refuted", "out of time"]
+Ending = Literal["settled", "exhausted", "seconds", "max_fits", "interrupted"]
+Selection = Literal["best", "accuracy", "score"]
+
+# If no formula settles the search, the best is the simplest with an error up to this times the least.
+BEST_ERROR_RATIO = 1.1
+# Complexity of a formula of the list, relative to the one before, above which others between them are listed.
+GAP_RATIO = 2.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Findings(Sequence[ScoredFormula]):
+    """The Pareto front of a search, a sequence of formulas: `candidates`, the simplest first, each at least 5% better
+    on held-out rows than all simpler ones, or 1% where it fills a gap, or explaining a tenth more of what the best one
+    explains; and `best`, the recommended one.
+
+    There is a gap where a formula is over twice as complex as the one before; see `gaps` for those that nothing fills.
+
+    `status` says what the samples tell of `best`: "exact"; "within noise", its residuals on all samples are noise;
+    "refuted", they depend on the inputs, and everything was tried; "out of time", likewise, and something was not.
+
+    `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when
+    everything was tried, "seconds" or "max_fits" at that limit, "interrupted" by Ctrl-C.
+
+    Parameters
+    ----------
+    candidates : tuple of ScoredFormula
+        The formulas, the simplest first.
+    best : ScoredFormula
+        One of them.
+    ended : {"settled", "exhausted", "seconds", "max_fits", "interrupted"}
+        Why the search ended.
+    outliers : int
+        Samples that were left out as outliers, and that `best` does not explain.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+    >>> found.status, found[-1] is found.best
+    ('exact', True)
+    >>> found.meaning
+    'exact: the formula agrees with all samples to rounding.'
+    >>> found.loss, len(found.scores) == len(found), found.scores[0]
+    ('squared', True, 0.0)
+    >>> [(before.formula.text, after.formula.text) for before, after in found.gaps]
+    [('3.162483', '4.6863/x2')]
+    """
+
+    candidates: tuple[ScoredFormula, ...]
+    best: ScoredFormula
+    ended: Ending = "settled"
+    outliers: int = 0
+
+    @overload
+    def __getitem__(self, index: int) -> ScoredFormula: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ScoredFormula, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> ScoredFormula | tuple[ScoredFormula, ...]:
+        return self.candidates[index]
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    @property
+    def status(self) -> Status:
+        """What the samples tell of `best`, in a word or three."""
+        if self.best.exact:
+            return "exact"
+        if not self.best.refuted:
+            return "within noise"
+        return "refuted" if self.ended in ("settled", "exhausted") else "out of time"
+
+    @property
+    def loss(self) -> FitLoss:
+        """What the constants of the best formula minimise: "squared", "huber" or "student_t"."""
+        return self.best.loss
+
+    @property
+    def meaning(self) -> str:
+        """The status, and what it says."""
+        but = f" But for {self.outliers} outlier{'s' * (self.outliers > 1)}." if self.outliers else ""
+        return f"{self.status}: {_MEANING[self.status]}{_FITTED[self.loss]}{but}"
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The score of each formula: how much the logarithm of the mean squared validation error falls for each unit
+        of complexity that the formula has more than the one before; 0 for the first."""
+        found = [0.0]
+        for before, after in pairwise(self.candidates):
+            fall = math.log(before.validation / after.validation) if after.validation > 0 else math.inf
+            found.append(2 * fall / (after.complexity - before.complexity))
+        return tuple(found)
+
+    @property
+    def gaps(self) -> tuple[tuple[ScoredFormula, ScoredFormula], ...]:
+        """Neighbours in the list of which the second is over twice as complex as the first.
+
+        Of the formulas that were tried, baselines and shorter forms of the second among them, none in between was
+        better than the first by 1%, as between the mean and x1*x2.
+        """
+        ratio = GAP_RATIO
+        return tuple(pair for pair in pairwise(self.candidates) if pair[1].complexity > ratio * pair[0].complexity)
+
+    def select(self, selection: Selection) -> ScoredFormula:
+        """The formula that a rule chooses.
+
+        Parameters
+        ----------
+        selection : {"best", "accuracy", "score"}
+            "best" is the law that settled the search, else the simplest formula with a validation error within a
+            tenth of the least that explains nine tenths of what the best explains; "accuracy" has the least validation
+            error, "score" the highest score.
+
+        Returns
+        -------
+        ScoredFormula
+            One of the candidates.
+
+        Raises
+        ------
+        InputError
+            There is no such rule.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> found.select("score").formula.text
+        '3*x1/x2'
+        """
+        checked_selection(selection)
+        if selection == "accuracy":
+            return min(self.candidates, key=lambda candidate: candidate.validation)
+        if selection == "score":
+            scores = self.scores
+            return self.candidates[max(range(len(scores)), key=scores.__getitem__)]
+        return self.candidates[-1] if self.ended == "settled" else simplest_good(self.candidates)
+
+    def chosen(self, selection: Selection) -> "Findings":
+        """These findings with the best formula by a rule.
+
+        Parameters
+        ----------
+        selection : {"best", "accuracy", "score"}
+            The rule, as in `select`; "best" changes nothing.
+
+        Returns
+        -------
+        Findings
+            The same formulas, with another `best`.
+
+        Raises
+        ------
+        InputError
+            There is no such rule.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> found.chosen("score").best.formula.text
+        '3*x1/x2'
+        """
+        return self if selection == "best" else replace(self, best=self.select(selection))
+
+    def predict(self, x: ArrayLike | DataFrame, index: int | None = None) -> Array:
+        """The values (N,) of `best`, or of the formula with this index in the list, at rows x (N, inputs).
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs) or DataFrame
+            Samples in raw units; the columns of a DataFrame go by name.
+        index : int, optional
+            The formula's place in the list, from 0.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The values; NaN where the formula is not finite.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> found.predict([[1.0, 2.0]]).tolist()
+        [1.5]
+        """
+        return (self.best if index is None else self.candidates[index]).predict(x)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row for each formula.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns formula, complexity, error, validation, score, exact, refuted and best.
+
+        Raises
+        ------
+        MissingDependencyError
+            pandas is not installed.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> found.to_frame()["formula"].iloc[-1]
+        '3*x1/x2'
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingDependencyError("pandas") from None
+        rows = self._rows("text")
+        for row, candidate in zip(rows, self.candidates, strict=True):
+            row |= {"exact": candidate.exact, "refuted": candidate.refuted, "best": candidate is self.best}
+        return pd.DataFrame(rows)
+
+    def latex_table(
+        self, columns: Sequence[str] = ("formula", "complexity", "validation", "score"), digits: int = 3
+    ) -> str:
+        """The formulas as a table for LaTeX with the package booktabs.
+
+        Parameters
+        ----------
+        columns : sequence of str
+            Some of "formula", "complexity", "error", "validation" and "score".
+        digits : int, default=3
+            Of the numbers beside the formulas.
+
+        Returns
+        -------
+        str
+            An environment `tabular`.
+
+        Raises
+        ------
+        InputError
+            There is no such column.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> print(found.latex_table(["formula", "complexity"]).splitlines()[2])
+        Formula & Complexity \\\\
+        """
+        return latex_table(self._rows("latex"), columns, digits)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the formulas, and the samples that they were fitted to, to one file, which `Findings.load` reads.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, by convention *.safetensors; an existing file is replaced atomically.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such folder.
+        ConflictError
+            The path is a folder.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np, pathlib, tempfile
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> found = kanserve.find_formulas((x, 3 * x[:, 0] / x[:, 1]), max_fits=1000)
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "found.safetensors"
+        >>> found.save(path)
+        >>> kanserve.Findings.load(path).best.formula.text
+        '3*x1/x2'
+        """
+        best = [candidate is self.best for candidate in self.candidates].index(True)
+        facts = {"ended": self.ended, "best": best, "outliers": self.outliers}
+        formulas = [candidate.facts() for candidate in self.candidates]
+        kans = [candidate.kan for candidate in self.candidates]
+        write_findings(path, StoredFindings(facts, formulas, kans, self.candidates[0].data))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Findings":
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+
+        Returns
+        -------
+        Findings
+            The same formulas.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such file.
+        FormatError
+            It holds no findings, is damaged, or is of another version of the format.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> found = kanserve.Findings.load("found.safetensors")  # doctest: +SKIP
+        """
+        stored = read_findings(path)
+        try:
+            made = [
+                ScoredFormula.of_facts(facts, kan, stored.data)
+                for kan, facts in zip(stored.kans, stored.formulas, strict=True)
+            ]
+            ended = stored.facts["ended"]
+            if ended not in get_args(Ending):
+                raise ValueError(f"ended is {ended!r:.40}")
+            return cls(tuple(made), made[int(stored.facts["best"])], ended, int(stored.facts["outliers"]))
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            raise FormatError(f"The findings {os.fspath(path)!r} are incomplete: {error!r:.80}.") from None
+
+    def _rows(self, style: Literal["text", "latex"]) -> list[dict[str, Any]]:
+        return [
+            {
+                "formula": str(getattr(candidate.formula, style)),
+                "complexity": candidate.complexity,
+                "error": candidate.error,
+                "validation": candidate.validation,
+                "score": score,
+            }
+            for candidate, score in zip(self.candidates, self.scores, strict=True)
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join([self.meaning, *self._lines()])
+
+    __repr__ = __str__
+
+    def _lines(self) -> list[str]:
+        return [f"{'*' if candidate is self.best else ' '} {candidate}" for candidate in self.candidates]
+
+    def _repr_html_(self) -> str:
+        return findings_page(self)
+
+
+_MEANING: dict[Status, str] = {
+    "exact": "the formula agrees with all samples to rounding.",
+    "within noise": "what the formula leaves of the samples is noise.",
+    "refuted": "what the best formula leaves of the samples depends on the inputs.",
+    "out of time": "what the best formula so far leaves of the samples depends on the inputs.",
+}
+
+
+_FITTED: dict[FitLoss, str] = {
+    "squared": "",
+    "huber": " Its constants are fitted by Huber's loss.",
+    "student_t": " Its constants are fitted by the loss of Student's t.",
+}
+
+
+def checked_selection(selection: str) -> None:
+    if selection not in get_args(Selection):
+        raise InputError(f"selection is one of {', '.join(get_args(Selection))}; got {selection!r:.60}.")
+
+
+def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
+    """The simplest within `results_best_error_ratio` of the least error than which the best does not explain more."""
+    least = min(candidate.validation for candidate in listed)
+    limit = BEST_ERROR_RATIO * least
+    errors = {candidate: overall_error(candidate) for candidate in listed}
+    explained = Explained.of(errors.values(), len(listed[0].data))
+    good = [candidate for candidate in listed if candidate.validation <= limit]
+    best = min(errors[candidate] for candidate in good)
+    return next(candidate for candidate in good if not explained.more(best, errors[candidate]))

@@ -1,0 +1,90 @@
+"""The samples of a search: those that it learns from, those held out, and the outliers that it leaves out."""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+
+from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import deviation
+from kanserve.errors import InputError
+from kanserve.network.fitted_rows import hash_rows, record_rows
+from kanserve.search.findings.explained_share import FIND_FORMULAS_HELD_OUT_SHARE
+from kanserve.search.findings.results import Findings
+from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
+from kanserve.search.fit.training import HELD_OUT_ROWS
+from kanserve.search.structure.outliers import OUTLIER_DEVIATIONS, outliers
+
+Loss = Literal["auto", "squared", "huber", "student_t"]
+
+# Share of all weights that the samples have, at least, on which laws are looked for: the heaviest that do.
+INFORMATIVE_SHARE = 0.99
+INFORMATIVE_ROWS = 100  # samples that these are, at least
+
+
+@dataclass(frozen=True, eq=False)
+class SearchRows:
+    """Samples to learn from and to validate on, and the outliers.
+
+    Of few samples none is held out: `held` is then `learn`, and formulas are validated by leave-one-out errors.
+    """
+
+    learn: Dataset
+    held: Dataset
+    left_out: Dataset | None
+
+    def judged(self, found: Findings) -> Findings:
+        """The findings with the number of outliers: the samples left out that the best formula does not explain."""
+        if self.left_out is None:
+            return found
+        best = found.best
+        off = np.abs(self.left_out.y[:, 0] - best(self.left_out.x))
+        if self.left_out.weights is not None and self.learn.weights is not None:
+            off *= np.sqrt(self.left_out.weights / self.learn.weights.mean())
+        limit = max(
+            OUTLIER_DEVIATIONS * best.error,
+            TRAINING_EXACT_ERROR * deviation(self.learn.y[:, 0], self.learn.weights),
+        )
+        return replace(found, outliers=int(np.sum(~(off <= limit))))
+
+
+def record_search_rows(found: Findings, rows: Dataset) -> Findings:
+    """The findings, whose networks say that they were fitted to these rows."""
+    hashes = hash_rows(rows)
+    recorded = {id(one): replace(one, kan=record_rows(one.kan, hashes)) for one in (*found.candidates, found.best)}
+    return replace(
+        found, candidates=tuple(recorded[id(one)] for one in found.candidates), best=recorded[id(found.best)]
+    )
+
+
+def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:
+    """The samples of a search of one output; those of weight 0 are in no part.
+
+    Raises
+    ------
+    InputError
+        There is no such loss.
+    """
+    if loss not in get_args(Loss):
+        raise InputError(f"loss is one of {', '.join(map(repr, get_args(Loss)))}, got {loss!r:.40}.")
+    rows = rows.counted()
+    if rows.weights is not None and np.ptp(rows.weights) == 0:
+        rows = replace(rows, weights=None)
+    off = np.zeros(len(rows), np.bool_)
+    if loss != "squared":
+        off = outliers(rows.x, rows.y[:, 0], seed, rows.weights)
+    left_out = rows.take(np.flatnonzero(off)) if off.any() else None
+    kept = rows.take(np.flatnonzero(~off))
+    if len(kept) < HELD_OUT_ROWS:
+        return SearchRows(kept, kept, left_out)
+    return SearchRows(*kept.split(FIND_FORMULAS_HELD_OUT_SHARE, seed), left_out)
+
+
+def informative(rows: Dataset) -> Dataset:
+    """The samples without those of little weight, which would hide the law where all count alike."""
+    if rows.weights is None:
+        return rows
+    order = np.argsort(-rows.weights, kind="stable")
+    held = np.cumsum(rows.shares[order])
+    count = max(int(np.searchsorted(held, INFORMATIVE_SHARE)) + 1, INFORMATIVE_ROWS)
+    return rows if count >= len(rows) else rows.take(np.sort(order[:count]))

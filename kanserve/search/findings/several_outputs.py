@@ -1,0 +1,146 @@
+"""Searches for several outputs, one after another, which share the limits of time and of fits."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.data.frames import DataFrame
+from kanserve.errors import InputError
+from kanserve.formula.to_network.from_formula import kan_of
+from kanserve.network.fitted_rows import hash_rows, record_rows
+from kanserve.network.kan import Kan
+from kanserve.search.findings.results import Findings
+
+Array = NDArray[np.float64]
+
+FIND_FORMULAS_DEFAULT_SECONDS = 60.0  # time limit in seconds of a search for which no limit is given
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FindingsByOutput(Mapping[str, Findings]):
+    """The findings of each output, by its name: what `find_formulas` returns for several outputs.
+
+    Parameters
+    ----------
+    found : mapping of str to Findings
+        In the order of the outputs.
+    fitted_rows : array_like of int, optional
+        Hashes of the rows, with all outputs, that the formulas were fitted to.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+    >>> y = np.stack([x[:, 0] * x[:, 1], x[:, 0] / x[:, 1]], axis=1)
+    >>> found = kanserve.find_formulas((x, y), max_fits=2000)
+    >>> {name: findings.best.formula.text for name, findings in found.items()}
+    {'y1': 'x1*x2', 'y2': 'x1/x2'}
+    >>> [formula.text for formula in kanserve.formulas(found.kan)]
+    ['x1*x2', 'x1/x2']
+    """
+
+    found: Mapping[str, Findings]
+    fitted_rows: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+
+    def __getitem__(self, name: str) -> Findings:
+        if name not in self.found:
+            raise KeyError(f"There is no output {name!r:.60}; there are {', '.join(self.found)}.")
+        return self.found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.found)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    @property
+    def kan(self) -> Kan:
+        """One network that computes the best formula of each output."""
+        best = [findings.best for findings in self.found.values()]
+        outputs = [formula.kan.outputs[0] for formula in best]
+        kan = kan_of([formula.formula.tree for formula in best], best[0].kan.inputs, outputs)
+        return record_rows(kan, self.fitted_rows)
+
+    def predict(self, x: ArrayLike | DataFrame) -> Array:
+        """The values (N, outputs) of the best formulas at rows x (N, inputs) or at a table's rows.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs) or DataFrame
+            Samples in raw units; the columns of a DataFrame go by name.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+            The values; NaN where a formula is not finite.
+
+        Raises
+        ------
+        DataError
+            The rows have another width, or a column is missing.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> y = np.stack([x[:, 0] * x[:, 1], x[:, 0] / x[:, 1]], axis=1)
+        >>> kanserve.find_formulas((x, y), max_fits=2000).predict([[1.0, 2.0]]).tolist()
+        [[2.0, 0.5]]
+        """
+        return np.stack([findings.predict(x) for findings in self.found.values()], axis=1)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {findings}" for name, findings in self.found.items())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return "".join(findings._repr_html_() for findings in self.found.values())
+
+
+def by_output(
+    rows: Dataset,
+    search: Callable[..., Findings],
+    units: Mapping[str, str] | None,
+    start: Any,
+    seconds: float | None,
+    max_fits: int | None,
+) -> FindingsByOutput:
+    """The findings of each output by `search`, which has the arguments of `find_formulas`.
+
+    Each search has an equal share of the fits, and of the time that is left.
+    """
+    began = time.perf_counter()
+    if not (start is None or isinstance(start, Mapping)) or {*(start or ())} - {*rows.outputs}:
+        names = ", ".join(rows.outputs)
+        raise InputError(f"start maps outputs to formulas, with the names {names}; got {start!r:.100}.")
+    if seconds is None and max_fits is None:
+        seconds = FIND_FORMULAS_DEFAULT_SECONDS
+    found: dict[str, Findings] = {}
+    for number, name in enumerate(rows.outputs):
+        limits: dict[str, Any] = {}
+        left = len(rows.outputs) - number
+        if seconds is not None:
+            limits["seconds"] = max((began + seconds - time.perf_counter()) / left, 1e-3) if number else seconds / left
+        if max_fits is not None:
+            limits["max_fits"] = max(1, max_fits // len(rows.outputs))
+        column = replace(rows, y=rows.y[:, number], outputs=(name,))
+        own_start = None if start is None else start.get(name)
+        found[name] = search(column, units=_units_of(units, rows, name), start=own_start, **limits)
+    return FindingsByOutput(found, hash_rows(rows))
+
+
+def _units_of(units: Mapping[str, str] | None, rows: Dataset, name: str) -> Any:
+    """The units of the inputs and of this output."""
+    if not isinstance(units, Mapping):
+        return units
+    others = {output for output in rows.outputs if output != name}
+    missing = [output for output in rows.outputs if output not in units]
+    if missing:
+        raise InputError(f"units lacks {', '.join(missing)}: give all columns, with 1 for a dimensionless number.")
+    return {column: unit for column, unit in units.items() if column not in others}

@@ -1,0 +1,66 @@
+"""The formula of `fit` and `simplify`: a curve for each input, named, where a search has not found the law.
+
+Many tables follow no short law. There the additive model that `fit` and `simplify` make is often the best formula, and
+a search should not be worse than these two.
+"""
+
+import logging
+import warnings
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import KanserveError
+from kanserve.formula.expressions.tree import Tree
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.search.findings.postprocess import Finisher
+from kanserve.search.findings.results import Findings
+from kanserve.search.findings.warm_start import refitted
+from kanserve.simplification import simplify
+from kanserve.train.fit_warnings import TrainingWarning
+from kanserve.train.fitting import fit
+
+INPUTS = 20  # inputs up to which a search that has found no law also names the curves of an additive network
+ROWS = 5000  # rows that it is fitted to, at most
+SHARE = 0.03  # share of the time limit that is reserved for it
+SECONDS = 3.0  # most seconds that are reserved for it
+
+
+class _OutOfTimeError(Exception):
+    pass
+
+
+def reserved_seconds(seconds: float) -> float:
+    """How much of a limit of time is left for it."""
+    return min(SHARE * seconds, SECONDS)
+
+
+def with_simplified_fit(found: Findings, rows: Dataset, finisher: Finisher, seed: int) -> Findings:
+    """The front of the findings and of the formula that `fit` and `simplify` make of the rows; the findings alone if
+    they have a law or were interrupted, if there are many inputs, and without time."""
+    few_inputs = len(rows.inputs) <= INPUTS
+    if found.status in ("exact", "within noise") or found.ended == "interrupted" or not few_inputs:
+        return found
+    return refitted(_simplified(rows, finisher, seed), finisher).joined(found)
+
+
+def _simplified(rows: Dataset, finisher: Finisher, seed: int) -> list[Tree]:
+    """The tree of the simplified additive network of these rows, if there is one in time."""
+
+    def in_time(_: object) -> None:
+        if finisher.over():
+            raise _OutOfTimeError
+
+    some = rows.sample(ROWS, seed)
+    try:
+        in_time(None)
+        with warnings.catch_warnings():  # that it is no better than a straight line, as the list of formulas shows too
+            warnings.simplefilter("ignore", TrainingWarning)
+            kan = fit([len(rows.inputs), 1], some, seed=seed, progress=in_time)
+        kan = simplify(kan, some, seed=seed, progress=in_time)
+        if not kan.symbolic:
+            kan = simplify(kan, some, all_edges=True, seed=seed, progress=in_time)
+        return list(trees(kan).trees) if kan.symbolic else []
+    except _OutOfTimeError:
+        return []
+    except KanserveError as error:  # such as too few rows
+        logging.getLogger(__name__).debug("no simplified fit: %s", error)
+        return []

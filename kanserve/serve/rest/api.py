@@ -1,0 +1,219 @@
+"""REST: one request in, one response out, whatever the framing.
+
+A call becomes the message of the gRPC call and goes through its handler (`rpc.routes`): access, limits, back-pressure,
+drain, metrics, log and traces are those of gRPC. Its body is only decoded once the handler asks for the message, after
+the access check; so an error in it is counted as one of the call.
+"""
+
+import json
+import logging
+import zlib
+from collections.abc import Callable, Iterator
+from threading import Lock
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+from kanserve.errors import InputError, InvalidNameError, KanserveError, NotFoundError
+from kanserve.serve.observability import prometheus
+from kanserve.serve.rest.categories import Coded, coder
+from kanserve.serve.rest.context import RefusedError, RestContext
+from kanserve.serve.rest.cross_origin import CrossOrigin
+from kanserve.serve.rest.errors import JSON, HttpError, refusal
+from kanserve.serve.rest.messages import RestRequest, RestResponse
+from kanserve.serve.rest.routes import Codec, Route, find_route
+from kanserve.serve.rpc.routes import Handlers
+from kanserve.serve.scheduling.executors import InlineExecutor
+from kanserve.serve.state import ServerState
+
+_BODIES = ("application/json", "application/octet-stream")
+_ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
+_EITHER = zlib.MAX_WBITS | 32  # gzip or zlib, by the first bytes
+_OPEN_METRICS = "application/openmetrics-text"
+
+_logger = logging.getLogger(__name__)
+
+
+class _Details(NamedTuple):
+    """As grpc describes a call to find its handler."""
+
+    method: str
+    invocation_metadata: Any
+
+
+class RestApi:
+    """Answers HTTP requests by the handlers of the gRPC calls; thread-safe.
+
+    `ready`: whether the server takes calls now.
+    """
+
+    def __init__(self, state: ServerState, handlers: Handlers, ready: Callable[[], bool]) -> None:
+        self._state, self._handlers, self._ready = state, handlers, ready
+        self._needs_tls = bool(state.settings.tls_certificate)
+        self.most = state.settings.max_message_bytes  # bytes of a body, and of the message of an answer
+        self._pages = _Pages(state)
+        self._cross_origin = CrossOrigin(state.settings.cors_origin)
+
+    def answer(self, request: RestRequest) -> RestResponse:
+        """Answer a request; it may block, and never raises. On a thread of the server's pool, unless it is `aside`."""
+        response = self._cross_origin.preflight(request) or self._answer(request)
+        response.headers.extend(self._cross_origin.headers(request))
+        return response
+
+    def _answer(self, request: RestRequest) -> RestResponse:
+        try:
+            route = self._route(request)
+            if route.operation.aside:
+                return self._aside(route, request)
+            return self._call(route, request)
+        except HttpError as error:
+            return error.response()
+        except Exception:
+            _logger.exception("a request to the HTTP port failed")
+            return refusal(500, "internal error")
+
+    def early(self, request: RestRequest) -> bool:
+        """Whether a request will be refused whatever its body (left empty here) is: for its path, its method, its
+        length, its content type or its caller. Then call `answer` with the empty body at once, and close the connection
+        after that. A framing asks when a head is complete and the body is not."""
+        if self._cross_origin.preflight(request) is not None:
+            return True
+        try:
+            route = self._route(request)
+            if not route.operation.aside:
+                self._state.access.check(route.operation.call, RestContext(request))
+        except (HttpError, KanserveError):
+            return True
+        return False
+
+    @staticmethod
+    def aside(target: str) -> bool:
+        """Whether a request needs no thread of the pool, so that it is answered while all are busy and while the server
+        stops: health, metrics, the OpenAPI document, and what is not there."""
+        try:
+            return bool(find_route("GET", target).operation.aside)
+        except HttpError as error:
+            return error.status == 404
+
+    def _route(self, request: RestRequest) -> Route:
+        """The route of a request that has a right head; HttpError for another."""
+        route = find_route(request.method, request.target)
+        operation = route.operation
+        if self._needs_tls and not request.secure and operation.aside in ("", "openapi"):
+            raise HttpError(
+                403,
+                "This server has TLS, and this connection has not: use https. (With the transport grpcio, the HTTP "
+                "port has no TLS, and only answers health and metrics then.)",
+            )
+        length = request.header("content-length")
+        if operation.method == "GET":
+            if length.strip("0") or request.header("transfer-encoding") or request.body:
+                raise HttpError(400, "A GET request must have no body.")
+            return route
+        if len(request.body) > self.most or (length.isdecimal() and int(length[:20]) > self.most):
+            raise HttpError(413, f"A request may have {self.most} bytes, and this one has more. Send it in parts.")
+        kind = request.header("content-type").partition(";")[0].strip().lower()
+        if kind not in _BODIES and (kind or request.header("origin")):  # some clients say none, but no browser may
+            raise HttpError(
+                415,
+                f"The content type must be {' or '.join(_BODIES)}, got {kind or 'none':.80}. Add the header "
+                "'Content-Type: application/json'; in curl that is -H 'Content-Type: application/json'.",
+            )
+        if request.header("content-encoding").strip().lower() not in _ENCODINGS:
+            raise HttpError(415, "The content encoding must be gzip or deflate.", ("Accept-Encoding", "gzip, deflate"))
+        return route
+
+    def _call(self, route: Route, request: RestRequest) -> RestResponse:
+        operation, context = route.operation, RestContext(request)
+        assert operation.codec is not None
+        handler = self._handlers.service(_Details(operation.call, context.invocation_metadata()))
+        if handler is None:
+            raise HttpError(501, "The server has no such call.")
+        codec = operation.codec(route.model, route.version)
+        coded = coder(self._state.catalog, route.model, route.version)
+        behavior, messages = handler.stream_unary, self._messages(codec, request, context, coded)
+        executor = getattr(behavior, "experimental_thread_pool", None)
+        try:
+            if executor is None or isinstance(executor, InlineExecutor):
+                answer = behavior(messages, context)
+            else:  # loads and unloads, of which a few run at once
+                answer = executor.submit(behavior, messages, context).result()
+        except RefusedError:
+            return context.refused()
+        response = codec.encode(answer) if len(answer) <= self.most else None
+        if response is None or len(response.body) > self.most:
+            raise HttpError(
+                413, f"The answer would have more than {self.most} bytes. Ask for fewer rows at once, or for binary."
+            )
+        return response
+
+    def _messages(self, codec: Codec, request: RestRequest, context: RestContext, coded: Coded) -> Iterator[bytes]:
+        """The one message of a call, once it is asked for."""
+        body = request.body
+        if request.header("content-encoding").strip().lower() not in ("", "identity"):
+            inflated = _inflated(body, self.most)
+            if inflated is None:
+                context.status = 413
+                raise InputError(f"A request may have {self.most} bytes, and this one has more once it is inflated.")
+            body = inflated
+        yield codec.decode(request, body, coded)
+
+    def _aside(self, route: Route, request: RestRequest) -> RestResponse:
+        match route.operation.aside:
+            case "live":
+                return _json(200, {"live": True})
+            case "ready":
+                return self._readiness({})
+            case "model_ready":
+                try:
+                    found = self._state.catalog.find(route.model, route.version)
+                except (NotFoundError, InvalidNameError) as error:
+                    return refusal(404, str(error)[:500])
+                return self._readiness({"name": found.name})
+            case "metrics":
+                page, kind = self._pages.page(request)
+                return RestResponse(200, [("Content-Type", kind)], page)
+            case _:
+                from kanserve.serve.rest import openapi_document  # most servers are never asked
+
+                return RestResponse(200, [JSON], openapi_document.text())
+
+    def _readiness(self, about: dict[str, object]) -> RestResponse:
+        ready = self._ready()
+        return _json(200 if ready else 503, {**about, "ready": ready})
+
+
+class _Pages:
+    """The pages of metrics: written once for all requests that wait for them."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state, self._lock = state, Lock()
+        self._written: dict[str, tuple[int, tuple[bytes, str]]] = {}  # by format, when it was begun, and the page
+
+    def page(self, request: RestRequest) -> tuple[bytes, str]:
+        """The page, and its content type; OpenMetrics or the older format, by the Accept header."""
+        kind = _OPEN_METRICS if _OPEN_METRICS in request.header("accept") else ""
+        with self._lock:
+            begun, page = self._written.get(kind, (0, (b"", "")))
+            if begun < request.arrived:
+                begun = perf_counter_ns()
+                page = prometheus.page(self._state.control.snapshot(), kind)
+                self._written[kind] = begun, page
+            return page
+
+
+def _json(status: int, body: dict[str, Any]) -> RestResponse:
+    return RestResponse(status, [JSON], json.dumps(body).encode())
+
+
+def _inflated(body: bytes | memoryview, most: int) -> bytes | None:
+    """A body without its gzip or deflate coding; None if it has more bytes than `most`. InputError for a broken one."""
+    inflater = zlib.decompressobj(_EITHER)
+    try:
+        made = inflater.decompress(body, most + 1)
+    except zlib.error:
+        raise InputError("The body is not in the coding that its Content-Encoding names.") from None
+    if len(made) > most:
+        return None
+    if not inflater.eof or inflater.unused_data:
+        raise InputError("The body is not one whole stream of the coding that its Content-Encoding names.")
+    return made

@@ -1,0 +1,341 @@
+"""The native transport: an event loop in C accepts connections, speaks HTTP/2 and answers inferences of C models.
+
+All other calls are handed to the thread pool of the server, whose threads take them from the loop's queue as they take
+other work, and the same handlers answer them as under grpcio. Rows of models that are not C, or that take longer than
+`INLINE_BUDGET`, are handed over decoded.
+"""
+
+import ctypes
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import grpc
+import numpy as np
+
+from kanserve.errors import ConflictError, InputError, KanserveError
+from kanserve.inference import wire
+from kanserve.serve import sockets
+from kanserve.serve.models.catalog import Model
+from kanserve.serve.observability.metrics import Metrics
+from kanserve.serve.rpc import routes
+from kanserve.serve.rpc.inference_service import at_once
+from kanserve.serve.rpc.pipeline import Pipeline
+from kanserve.serve.scheduling.jobs import Job
+from kanserve.serve.scheduling.thread_pool import ThreadPool
+from kanserve.serve.settings import Settings
+from kanserve.serve.state import ServerState
+from kanserve.serve.transport import native_library as native
+from kanserve.serve.transport.native_context import AbortedError, NativeContext, message_bytes
+from kanserve.serve.transport.native_models import NativeModels, as_series
+from kanserve.serve.transport.native_queue import ANSWERED, FORMULA, NativeQueue, is_open
+from kanserve.v1 import formula_pb2
+
+if TYPE_CHECKING:
+    from kanserve.serve.rest.api import RestApi
+    from kanserve.serve.transport.native_http import NativeHttp
+
+TOGETHER = 16  # requests of one model that are computed in one call
+_SMALL = 2**16  # bytes of rows, which are copied: that takes less time than a view
+_TYPES = (np.dtype("<f8"), np.dtype("<f4"))
+_LOOK = 0.002  # seconds between checks for calls that are being taken from the queue
+
+_logger = logging.getLogger(__name__)
+
+
+class _Details(NamedTuple):
+    """As grpc describes a call to find its handler."""
+
+    method: str
+    invocation_metadata: Any
+
+
+class NativeTransport:
+    """Listens, and answers calls by the handlers of `routes`: ConflictError, InputError as `sockets.listen`."""
+
+    def __init__(
+        self, queue: NativeQueue, state: ServerState, meters: Metrics, handlers: routes.Handlers, shared: bool
+    ) -> None:
+        self._queue, self._library, self._server = queue, queue.library, queue.server
+        self._state, self._meters, self._handlers, self._shared = state, meters, handlers, shared
+        self._threads: ThreadPool = state.threads
+        self._pipeline: Pipeline = handlers.pipeline
+        self._models = NativeModels(self._library, self._server, state.settings)
+        self.stuck = False
+        self._watched: dict[int, NativeContext] = {}
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._socket_file = ""
+        self._http: NativeHttp | None = None
+        self._here = threading.local()
+        queue.dispatch = self._job
+
+    def listen(self) -> int:
+        """Bind the port, or the socket file, of the settings; returns the port."""
+        settings = self._state.settings
+        self._use_tls(settings)
+        if settings.unix_socket:
+            self._hand_over(sockets.bound_file(settings.unix_socket))
+            self._socket_file = settings.unix_socket
+            return 0
+        port = settings.port
+        for listener in sockets.bound(settings.host, port, self._shared):
+            port = port or listener.getsockname()[1]
+            self._hand_over(listener)
+        return port
+
+    def serve_http(self, api: "RestApi") -> "NativeHttp | None":
+        """Bind the HTTP port of the settings, which the loop serves; None where it was not built for that."""
+        if not self._library.serves_http:
+            return None
+        from kanserve.serve.transport.native_http import NativeHttp
+
+        self._http = NativeHttp(self._library, self._state, api, self._watched)
+        self._http.listen(self._server, self._shared)
+        return self._http
+
+    def start(self) -> None:
+        state = self._state
+        if any(is_open(path, state.settings) for path in ANSWERED):
+            self._meters.native = self._counts
+            self._unsubscribe = state.table.subscribe(self._models.publish)
+            self._models.publish(state.catalog)
+        threading.Thread(target=self._work_aside, name="kanserve-aside", daemon=True).start()
+        if self._library.start(self._server):
+            raise ConflictError("The server's thread cannot be started.")
+
+    def turns(self) -> int:
+        """How often the loop has turned; the number grows from one call to a later one, unless a model never ends."""
+        return int(self._library.turns(self._server))
+
+    def announce_end(self) -> None:
+        """Let readiness say no. Work is still taken, until `drain` has told the clients."""
+        self._threads.ready = False
+
+    def drain(self, grace: float) -> bool:
+        """Tell the clients to go elsewhere, then refuse new work, and wait for what was accepted; whether that ended in
+        time."""
+        until = time.monotonic() + grace
+        self._library.drain(self._server, round(grace * 1e9))
+        while True:
+            done = self._threads.drain(max(0.0, until - time.monotonic()))
+            if not done or self._threads.accepted == 0:
+                return done
+            if time.monotonic() >= until:  # a request came on a connection of HTTP/1.1 that was open before
+                return False
+            time.sleep(_LOOK)
+
+    def hang_up(self, seconds: float, last: bool) -> None:
+        """Send what is to be sent, and end the connections."""
+        self._library.hang_up(self._server, round(seconds * 1e9))
+
+    def close(self) -> None:
+        """End the loop; after the thread pool's threads have ended."""
+        self._unsubscribe()
+        self._models.end()
+        if self._library.stop(self._server):
+            self.stuck = True
+            _logger.error("a model computes without end on the loop's thread, which therefore does not end")
+        if self._socket_file:
+            with suppress(OSError):
+                os.unlink(self._socket_file)
+
+    def _use_tls(self, settings: Settings) -> None:
+        certificate, key, authorities = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+        if not (certificate or key or authorities):
+            return
+        from kanserve.serve.auth import tls
+
+        tls.check(settings)  # with better texts than OpenSSL's
+        error = ctypes.create_string_buffer(300)
+        files = (os.fsencode(certificate), os.fsencode(key), os.fsencode(authorities) if authorities else None)
+        if self._library.use_tls(self._server, native.tls_functions(), *files, error, len(error)):
+            raise InputError(error.value.decode(errors="replace"))
+
+    def _hand_over(self, listener: socket.socket) -> None:
+        listener.listen(socket.SOMAXCONN)
+        listener.setblocking(False)
+        self._library.listen(self._server, listener.detach())
+
+    def _job(self, event: native.Event) -> Job | None:
+        """The job of a call that was taken from the main queue, counted by the thread pool; None if it is done."""
+        late = bool(event.late)
+        if self._http is not None and event.kind in (native.EVENT_HTTP, native.EVENT_HTTP_EARLY):
+            self._threads.accept(late)
+            return Job(event.arrived, late, self._http.answer, self._http.request(event), {})
+        if event.kind == native.EVENT_ROWS:
+            self._threads.accept(late)
+            return Job(event.arrived, late, self._predict, (event, self._models.find(event.model)), {})
+        try:
+            found = self._found(event)
+            if found is None:
+                return None
+            behavior, arguments = found
+            executor: Executor | None = getattr(behavior, "experimental_thread_pool", None)
+            if executor is not None:  # a refusal
+                executor.submit(_answer, behavior, *arguments)
+                return None
+        except Exception:
+            self._give_up(event)
+            return None
+        self._threads.accept(late)
+        return Job(event.arrived, late, _answer, (behavior, *arguments), {})
+
+    def _work_aside(self) -> None:
+        """Begin the calls of the other queue, which have threads of their own."""
+        event = native.Event()
+        while self._library.next(self._server, native.QUEUE_ASIDE, ctypes.byref(event)) != native.EVENT_END:
+            try:
+                if event.kind == native.EVENT_GONE:
+                    context = self._watched.pop(event.call)
+                    self._library.release(event.call)
+                    context.leave()
+                elif self._http is not None and event.kind in (native.EVENT_HTTP, native.EVENT_HTTP_EARLY):
+                    self._http.answer_aside(event)
+                elif (found := self._found(event)) is not None:
+                    behavior, arguments = found
+                    executor = getattr(behavior, "experimental_thread_pool", None) or self._threads
+                    executor.submit(_answer, behavior, *arguments)
+            except Exception:
+                self._give_up(event)
+
+    def _give_up(self, event: native.Event) -> None:
+        _logger.exception("a call could not be begun")
+        text = b"internal error"
+        self._library.finish(event.call, grpc.StatusCode.INTERNAL.value[0], text, len(text), b"", 0)
+
+    def _found(self, event: native.Event) -> "tuple[Any, tuple[Any, Iterator[bytes], NativeContext]] | None":
+        """The behavior of a call, and the further arguments of `_answer`; None if there is none."""
+        context = NativeContext(self._library, event, self._watched)
+        details = _Details(self._queue.paths[event.path], context.invocation_metadata())
+        handler = self._handlers.service(details)
+        if handler is None:
+            context.finish(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            return None
+        requests: Iterator[bytes]
+        if self._queue.early[event.path]:
+            requests = context.requests()
+        else:
+            requests = iter((message_bytes(event.message or 0, event.length),))
+        if details.method == FORMULA and is_open(FORMULA, self._state.settings):
+            message = message_bytes(event.message or 0, event.length)
+            requests, context.answered = iter((message,)), partial(self._keep_formula, message)
+        behavior = handler.stream_stream if handler.response_streaming else handler.stream_unary
+        return behavior, (handler, requests, context)
+
+    def _keep_formula(self, message: bytes, answer: bytes) -> None:
+        """Let the loop answer such a call from now on."""
+        request, catalog = formula_pb2.GetFormulaRequest.FromString(message), self._state.catalog
+        with suppress(KanserveError):
+            if not request.formats:
+                model = catalog.find(request.model_name, request.model_version)
+                self._models.keep_formula(catalog, model, answer)
+
+    def _predict(self, event: native.Event, model: Model | None) -> None:
+        """Answer rows that the loop has decoded, and with them those that wait behind them for the same model."""
+        self._models.forget_replaced()
+        # A call of onnxruntime costs about as much for sixteen rows as for one, and no row can hold up another: a graph
+        # has no loops. NumPy modules are code, which may take long for one row.
+        more: list[native.Event] = []
+        if model is not None and model.kind == "onnx_graph" and event.cheap and not event.late:
+            more = self._more_rows(event, model)
+        if not more or not self._predict_together([event, *more], model):
+            for one in (event, *more):
+                self._predict_alone(one, model)
+        for _ in more:
+            self._library.taken(self._server)
+
+    def _more_rows(self, event: native.Event, model: Model) -> list[native.Event]:
+        most = min(TOGETHER, at_once(self._state.settings, model.name)) - 1
+        try:
+            more = self._here.more
+        except AttributeError:
+            more = self._here.more = (native.Event * (TOGETHER - 1))()
+        found: list[native.Event] = more[: self._library.more_rows(self._server, ctypes.byref(event), more, most)]
+        return found
+
+    def _predict_together(self, events: list[native.Event], model: Model | None) -> bool:
+        """Whether these requests were answered; False if one is faulty, or they are over the concurrency limit."""
+        try:
+            data = b"".join([ctypes.string_at(event.message, event.length) for event in events])
+            rows = sum([event.rows for event in events])
+            y, computed = self._pipeline.predict(model, data, _TYPES[events[0].single], rows, len(events))
+        except BaseException:  # each alone gets its own error
+            return False
+        made, end, width = y.tobytes(), 0, y.nbytes // rows
+        for event in events:
+            begin, end = end, end + event.rows * width
+            self._library.answer_rows(event.call, made[begin:end], end - begin, computed * event.rows // rows)
+        return True
+
+    def _predict_alone(self, event: native.Event, model: Model | None) -> None:
+        library, call = self._library, event.call
+        try:
+            if event.length <= _SMALL:
+                data: Any = ctypes.string_at(event.message, event.length)
+            else:  # the call keeps them until it is answered
+                data = (ctypes.c_char * event.length).from_address(event.message)
+            y, computed = self._pipeline.predict(model, data, _TYPES[event.single], event.rows)
+        except BaseException as error:
+            context = NativeContext(library, event, self._watched)
+            failed = self._pipeline.failed_rows(error, model, event, context.invocation_metadata())
+            context.set_trailing_metadata(failed.metadata)
+            context.finish(failed.code, failed.text)
+            return
+        size = y.nbytes
+        library.answer_rows(call, y.tobytes() if size <= _SMALL else y.ctypes.data, size, computed)
+
+    def _counts(self) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any], Any]]:
+        """What the loop has counted: call and version, series, and the rows outside of each input or None."""
+        names = {key: 0 for key in self._state.catalog.contents}
+        for key, counters, current in self._models.counts(names):
+            outside = counters[native.COUNT_OUTSIDE :]
+            for number, method in enumerate(native.COUNTED):
+                block = counters[number * native.COUNT_BLOCK : (number + 1) * native.COUNT_BLOCK]
+                service = wire.SERVICE_NAME if number == 0 else wire.FORMULA_SERVICE_NAME
+                seen = outside if number == 0 and current and outside.any() else None
+                yield (service, method, *key), as_series(block), seen
+
+
+def _answer(behavior: Any, handler: Any, requests: Iterator[bytes], context: NativeContext) -> None:
+    """Run a handler as grpc would."""
+    serialize = handler.response_serializer or bytes
+    try:
+        if not handler.response_streaming:
+            context.answer(serialize(behavior(requests, context)))
+        elif getattr(behavior, "experimental_non_blocking", False):
+            behavior(requests, context, lambda response: _send(context, serialize, response))
+        else:
+            _stream(behavior(requests, context), serialize, context)
+            context.finish()
+    except AbortedError:
+        context.finish()
+    except grpc.RpcError:  # the caller has left
+        context.finish(grpc.StatusCode.CANCELLED)
+    except BaseException:
+        _logger.exception("a handler failed")
+        context.finish(grpc.StatusCode.UNKNOWN, "internal error")
+
+
+def _send(context: NativeContext, serialize: Callable[[Any], bytes], response: Any) -> None:
+    if response is None:
+        context.finish()
+    else:
+        context.send(serialize(response))
+
+
+def _stream(responses: Iterator[Any], serialize: Callable[[Any], bytes], context: NativeContext) -> None:
+    try:
+        for response in responses:
+            if not context.send(serialize(response)):
+                return
+    finally:
+        close = getattr(responses, "close", None)
+        if close is not None:
+            close()

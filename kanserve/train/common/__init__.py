@@ -1,1 +1,0 @@
-"""Parts of every fit: settings, checkpoints, progress, scores, normalisation, initial weights and grids."""

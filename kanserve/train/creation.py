@@ -1,0 +1,116 @@
+"""Initial networks: a shape and random weights."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kanserve.errors import NetworkError
+from kanserve.network.kan import Base, Kan, Layer, make_layer
+from kanserve.network.splines import uniform_knots
+from kanserve.train.argument_checks import whole
+
+# Standard deviation of random weights, times the root of a layer's inputs.
+CREATION_SPREAD = 0.1
+
+
+def create(
+    shape: Sequence[int | tuple[int, int]],
+    *,
+    grid: int = 3,
+    order: int = 3,
+    base: Base = "silu",
+    seed: int = 0,
+    arity: int = 2,
+) -> Kan:
+    """A random network, the same for the same seed; its splines lie on [-1, 1].
+
+    `shape` begins with the number of inputs and has the nodes of each layer after it: [2, 5, 1]. A pair makes
+    multiplication nodes: in [2, (1, 3), 1] the hidden layer has one sum node and three nodes that multiply `arity`
+    subnodes each (KAN 2.0, arXiv:2408.10205).
+
+    Parameters
+    ----------
+    shape : sequence of int or (int, int)
+        Inputs, then the nodes of each layer; a pair is sums and products.
+    grid : int, default=3
+        Intervals of each spline.
+    order : int, default=3
+        Order of the splines; 3 is cubic.
+    base : {"silu", "identity", "zero"}
+        What is added to each spline.
+    seed : int, default=0
+        Equal seeds give equal networks.
+    arity : int, default=2
+        How many sums a product multiplies.
+
+    Returns
+    -------
+    Kan
+        A random network.
+
+    Raises
+    ------
+    NetworkError
+        No network has that shape, or an option is out of range.
+
+    Examples
+    --------
+    >>> import kanserve
+    >>> kanserve.create([2, 5, 1], grid=5).shape
+    (2, 5, 1)
+    """
+    sums, products = _nodes(shape)
+    if not (whole(grid, 1) and whole(order, 1) and whole(arity, 2)):
+        raise NetworkError(f"A network needs grid ≥ 1, order ≥ 1 and arity ≥ 2, got {grid!r}, {order!r} and {arity!r}.")
+    if not whole(seed, 0):
+        raise NetworkError(f"A seed is a whole number from 0 on, got {seed!r}.")
+    generator = np.random.default_rng(seed)
+    layers = []
+    inputs = sums[0]
+    for plain, multiplied in zip(sums[1:], products[1:], strict=True):
+        arities = [1] * plain + [arity] * multiplied
+        layers.append(_random(generator, sum(arities), inputs, grid, order, base, arities))
+        inputs = len(arities)
+    return Kan(tuple(layers))
+
+
+def _random(
+    generator: np.random.Generator, o: int, i: int, grid: int, order: int, base: Base, arities: list[int]
+) -> Layer:
+    spread = CREATION_SPREAD / np.sqrt(i)
+    return make_layer(
+        generator.normal(0, spread, (o, i, grid + order)),
+        knots=uniform_knots(-1, 1, grid, order),
+        order=order,
+        base=base,
+        base_weight=generator.normal(0, spread, (o, i)),
+        arity=arities,
+    )
+
+
+def _nodes(shape: Any) -> tuple[list[int], list[int]]:
+    """Sum and multiplication nodes of each layer, inputs first, of what a caller gives as a shape."""
+    if not isinstance(shape, Iterable) or isinstance(shape, str):
+        raise NetworkError(f"A shape is [inputs, nodes, .., outputs], at least two numbers; got {shape!r}.")
+    sums, products = [], []
+    for entry in shape:
+        plain, multiplied = _pair(entry)
+        if plain < 0 or multiplied < 0 or plain + multiplied < 1:
+            raise NetworkError(f"A layer is a number of nodes or a pair (sums, products), at least 1; got {entry!r}.")
+        sums.append(plain)
+        products.append(multiplied)
+    if len(sums) < 2 or products[0]:
+        raise NetworkError(f"A shape is [inputs, nodes, .., outputs], at least two numbers; got {list(shape)!r}.")
+    return sums, products
+
+
+def _pair(entry: object) -> tuple[int, int]:
+    """(sums, products), or (0, 0) for what is no description of a layer."""
+    match entry:
+        case int() | np.integer():
+            return int(entry), 0
+        case [int() | np.integer() as plain, int() | np.integer() as multiplied]:
+            return int(plain), int(multiplied)
+        case _:
+            return 0, 0

@@ -1,0 +1,222 @@
+"""Warn of a fit that predicts no better than something simpler, and of data that let few rows decide it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset
+from kanserve.errors import TrainingError
+from kanserve.network.kan import Kan
+from kanserve.train.constant_guard import errors, errors_of_constant
+from kanserve.train.input_warnings import describe_inputs
+from kanserve.train.losses import LossFunction
+
+Array = NDArray[np.float64]
+
+WARNINGS_ROWS = 20_000  # enough to judge a fit and its data by
+FEWEST_ROWS = 20  # with fewer rows tails are not judged, nor standard errors computed
+FEWEST_FOR_LINE = 5  # held-out rows with fewer of which a network is not compared with a line
+GOOD = 1e-3  # of the error of a constant: with less a fit is good, whatever a line does
+WORSE = 1.05  # factor to a line's error from which on a network is worse, however certain the difference is
+# Times the range of the middle nine tenths: 2 for a normal distribution, 300 for Cauchy's, of 1000 rows each.
+TAIL = 10.0
+CERTAIN = 2.0  # standard errors by which the network must be better than a constant, and no worse than a line
+ROWS_PER_INPUT = 2  # with fewer a line is no measure
+
+SHOWN = 0.2
+"""Of a constant's error on unseen rows: with less, a fit has shown that it generalises, however few these rows are. In
+5 to 8 rows of noise it was never below 0.3, in rows of smooth laws mostly below 0.1."""
+ONCE_IN_TEN = (3.08, 1.89, 1.64, 1.53, 1.48, 1.44, 1.41, 1.40, 1.38, 1.37)
+"""Standard errors that the mean of 2, 3, .. numbers exceeds by chance once in ten times (Student's t). A stricter limit
+warns of noisy laws that 60 rows do show."""
+STARTS_OF_LEFT_OUT = 2
+"""Random starts of each fit that leaves a row out: with the 8 of a fit, warning would take four times its seconds."""
+
+
+class TrainingWarning(UserWarning):
+    """A fit has ended, but its network may be of no use; the text says why and what to do.
+
+    Examples
+    --------
+    Turn it into an error where nobody reads the output, as in a nightly job:
+
+    >>> import kanserve, numpy as np, warnings
+    >>> x, noise = np.random.default_rng(0).normal(size=(2, 100, 1))
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", kanserve.train.TrainingWarning)
+    ...     kan = kanserve.fit([1, 1], (x, noise), starts=1)
+    Traceback (most recent call last):
+    kanserve.train.fit_warnings.TrainingWarning: The network predicts no better than a constant...
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A network that has not seen the validation rows (None: there are none), and what it was fitted to."""
+
+    kan: Kan
+    train: Dataset
+    held: Dataset | None
+    loss: LossFunction
+    clips: bool
+    few: bool = False
+    """Whether there are no validation rows because there are too few rows."""
+    unused: tuple[str, ...] = ()
+    """What to say of arguments that were given and had no effect."""
+    refit: Callable[[Dataset], Kan] | None = None
+    """Fits the same network to other rows; None if the choice of its inputs has seen all rows."""
+
+
+def warning_texts(one: Fitted) -> tuple[str, ...]:
+    """What to warn of; nothing after a good fit."""
+    return (*one.unused, *describe_inputs(one.train), *_tails(one), *_no_better(one))
+
+
+def _tails(one: Fitted) -> list[str]:
+    rows = one.train.sample(WARNINGS_ROWS, 0)
+    if len(rows) < FEWEST_ROWS:
+        return []
+    found = []
+    inputs = [] if one.clips else heavy_tailed(rows.x, one.kan.inputs)
+    if inputs:
+        found.append(
+            f"Inputs with heavy tails: {', '.join(inputs)}. Few rows are far from all others, where the splines are "
+            "determined by them alone and new rows may be further out. Transform these inputs (ranks, logarithm, "
+            "scikit-learn's QuantileTransformer), or pass extrapolation='clip'."
+        )
+    plain = one.loss.name == "squared" and not one.train.classes
+    answers = heavy_tailed(rows.y, one.kan.outputs) if plain else []
+    if answers:
+        found.append(
+            f"Answers with heavy tails: {', '.join(answers)}. Squared errors let few rows decide the fit. Pass "
+            "loss='huber' if these are outliers, transform the answers (logarithm), or drop those rows."
+        )
+    return found
+
+
+def heavy_tailed(values: Array, variables: tuple[object, ...]) -> list[str]:
+    """The names of the columns whose range is many times that of their middle nine tenths."""
+    low, high = np.quantile(values, (0.05, 0.95), axis=0)
+    with np.errstate(over="ignore"):
+        width, whole = high - low, values.max(axis=0) - values.min(axis=0)
+        far = (width > 0) & (whole > TAIL * width)
+    return [str(getattr(variables[i], "name", i)) for i in np.flatnonzero(far)]
+
+
+def _no_better(one: Fitted) -> list[str]:
+    train = one.train.sample(WARNINGS_ROWS, 0)
+    judges = train if one.held is None else one.held.sample(WARNINGS_ROWS, 0)
+    if (np.ptp(train.y, axis=0) == 0).all():
+        return []
+    own = errors(one.kan, judges, one.loss)
+    constant = errors_of_constant(one.kan, train, judges, one.loss)
+    where = "its own rows" if one.held is None else f"{len(judges)} held-out rows"
+    noise = 0.0 if one.held is None else CERTAIN
+    if not _clearly_less(own, constant, judges.shares, noise):
+        simple = "the class frequencies" if one.train.classes else "a constant"
+        return [
+            f"The network predicts no better than {simple}: its error on {where} is {_mean(own, judges):.3g}, that of "
+            f"{simple} {_mean(constant, judges):.3g}. The inputs may say nothing about the answers, or the splines are "
+            "too coarse (grid=100), the starts too few (starts=32), the rows too few, or outliers rule (loss='huber')."
+        ]
+    if one.held is not None and _mean(own, judges) <= GOOD * _mean(constant, judges):
+        return []
+    line = _line(one, train, judges)
+    if line is not None and _clearly_less(WORSE * line, own, judges.shares, CERTAIN):
+        shape = [len(one.kan.inputs), len(one.kan.outputs)]
+        return [
+            f"The network predicts worse than a straight line: its error on {where} is {_mean(own, judges):.3g}, that "
+            f"of the line {_mean(line, judges):.3g}. Use fewer or no hidden nodes ({shape}), "
+            "fewer inputs, more rows, or a larger smooth."
+        ]
+    return _too_few(one, own, constant, judges)
+
+
+def _too_few(one: Fitted, own: Array, constant: Array, judges: Dataset) -> list[str]:
+    """What to say if the rows cannot tell whether the network predicts others; nothing with validation=0."""
+    rows, shape = len(one.train), [len(one.kan.inputs), len(one.kan.outputs)]
+    simpler = ["fewer inputs"] * (shape[0] > 1) + [f"no hidden nodes ({shape})"] * (len(one.kan.layers) > 1)
+    advice = (
+        "Rows that the fit has not seen can tell (validation=(x, y), or kanserve.score). Without more rows, use "
+        f"{' or '.join(simpler) or 'a straight line'}."
+    )
+    if one.held is None:
+        if not one.few:
+            return []
+        left_out = _left_out(one)
+        if left_out is None:
+            return [
+                f"{rows} rows of {shape[0]} inputs cannot tell whether the network predicts others: none can be left "
+                f"out, and it may have learned its rows by heart. {advice}"
+            ]
+        own, constant = left_out
+        where = f"{rows} rows, each left out in turn,"
+    else:
+        where = f"{len(judges)} held-out rows"
+    if len(own) >= FEWEST_ROWS or _mean(own, judges) <= SHOWN * _mean(constant, judges):
+        return []
+    if one.held is not None and len(own) > 1:
+        times = ONCE_IN_TEN[min(len(own) - 1, len(ONCE_IN_TEN)) - 1] * np.sqrt(len(own) / (len(own) - 1))
+        if _clearly_less(own, constant, judges.shares, times, 0):
+            return []
+    return [
+        f"Too few rows to tell whether the network predicts others: its error on {where} is {_mean(own, judges):.3g}, "
+        f"that of a constant {_mean(constant, judges):.3g}. {advice}"
+    ]
+
+
+def _left_out(one: Fitted) -> tuple[Array, Array] | None:
+    """The errors of each row of a network and of a constant that have not seen it, nor its repetitions.
+
+    None if too few rows are left for that.
+    """
+    rows = one.train
+    groups = np.unique(rows.x, axis=0, return_inverse=True)[1].ravel()
+    if one.refit is None or groups.max() < 2:
+        return None
+    own, constant = np.empty(len(rows)), np.empty(len(rows))
+    for group in range(groups.max() + 1):
+        out = np.flatnonzero(groups == group)
+        rest, judges = rows.without(out), rows.take(out)
+        try:
+            own[out] = errors(one.refit(rest), judges, one.loss)
+        except TrainingError:  # no finite network: nothing is predicted
+            own[out] = np.inf
+        constant[out] = errors_of_constant(one.kan, rest, judges, one.loss)
+    return own, constant
+
+
+def _line(one: Fitted, train: Dataset, judges: Dataset) -> Array | None:
+    """The errors of the least-squares line or plane, on the judging rows; None where there is no such thing."""
+    if one.held is None or one.loss.log_link or one.loss.name == "cross_entropy":
+        return None
+    if len(judges) < FEWEST_FOR_LINE or train.x.shape[1] * ROWS_PER_INPUT > len(train):
+        return None
+    rows, new = ((data.x - one.kan.input_shift) / one.kan.input_scale for data in (train, judges))
+    weight = np.sqrt(train.shares)[:, None]
+    design = np.column_stack([np.ones(len(rows)), rows])
+    slopes = np.linalg.lstsq(design * weight, one.loss.answers(one.kan, train.y) * weight, rcond=1e-10)[0]
+    u = np.column_stack([np.ones(len(new)), new]) @ slopes
+    t = one.loss.answers(one.kan, judges.y)
+    result: Array = ((u - t) ** 2).mean(axis=1) if one.loss.name == "squared" else one.loss.values(u, t)
+    return result
+
+
+def _mean(values: Array, rows: Dataset) -> float:
+    return float(rows.mean(values))
+
+
+def _clearly_less(low: Array, high: Array, shares: Array, certain: float, fewest: int = FEWEST_ROWS) -> bool:
+    """Whether the mean of `low` is below that of `high` by so many standard errors of the difference.
+
+    Of fewer than `fewest` rows no standard error is asked for.
+    """
+    if not np.isfinite(low).all():
+        return False
+    gain = high - low
+    mean = float(shares @ gain)
+    if len(gain) < fewest:
+        certain = 0.0
+    return mean > certain * float(np.linalg.norm(shares * (gain - mean)))

@@ -1,0 +1,172 @@
+"""The losses of a fit: values, first derivatives and curvatures by the scores, for every optimizer.
+
+A score u is a network's output less its shift, divided by its scale; an answer t is in the same unit. With a log link
+(Poisson, Tweedie) the score is the logarithm of the prediction divided by the mean answer, and t the answer divided by
+that mean. Curvatures are at least the second derivative, or a bound of it that makes a step of reweighted least squares
+a descent (Huber and quantile: ψ(r)/r; cross-entropy: the probabilities, since diag(p) - pp' ≤ diag(p)).
+"""
+
+from dataclasses import dataclass
+from math import inf, nan
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.data.dataset import Dataset, scaled
+from kanserve.errors import DataError
+from kanserve.network.evaluate import softmax
+from kanserve.network.kan import Kan
+from kanserve.train.scoring import cross_entropies
+
+Array = NDArray[np.float64]
+LossName = Literal["squared", "huber", "quantile", "poisson", "tweedie", "cross_entropy"]
+
+# Huber's threshold in robust standard deviations: 95 % efficient on normal noise (Huber, Robust Statistics).
+HUBER = 1.345
+HUBER_LEAST = 1e-4  # of the first threshold: the last steps take none below, however small the residuals are
+# Half-width, in robust standard deviations, of the parabola in place of the kink of the quantile loss.
+LOSSES_QUANTILE_ROUNDING = 1e-2
+MIDDLE_HALF = 1.349  # width of the middle half of a normal distribution, in standard deviations
+LEAST_CURVATURE = 1e-4  # of cross-entropy, Poisson and Tweedie at a score: less makes steps too long
+SCHEDULE_LEAST_SHARE = 1e-12  # frequency of a class without rows, so that its logarithm is finite
+
+
+@dataclass(frozen=True)
+class LossFunction:
+    """A loss by its name, and the number that shapes it, if it has one."""
+
+    name: LossName = "squared"
+    shape: float = nan
+    """Of Huber the residual from which on the loss is linear, of quantile the quantile, of Tweedie the power."""
+
+    @property
+    def log_link(self) -> bool:
+        """Whether the network predicts the exponential of its scores."""
+        return self.name in ("poisson", "tweedie")
+
+    @property
+    def robust(self) -> bool:
+        """Whether single answers must not set the scale."""
+        return self.name in ("huber", "quantile")
+
+    def answers(self, kan: Kan, y: Array) -> Array:
+        """The answers (N, Q) in the unit of the scores."""
+        if self.name == "cross_entropy":
+            return y
+        if self.log_link:
+            result: Array = y / np.exp(kan.output_shift)
+            return result
+        scale = np.where(kan.output_scale == 0, 1.0, kan.output_scale)
+        result = (y - kan.output_shift) / scale
+        return result
+
+    def values(self, u: Array, t: Array) -> Array:
+        """The loss of each row (N,): half the deviance of Poisson and Tweedie; infinite where it is not finite."""
+        with np.errstate(all="ignore"):
+            found = cross_entropies(u, t) if self.name == "cross_entropy" else self._each(u, t).sum(axis=1)
+        return np.where(np.isfinite(found), found, np.inf)
+
+    def _each(self, u: Array, t: Array) -> Array:
+        r = u - t
+        if self.name == "huber":
+            size = np.abs(r)
+            return np.where(size <= self.shape, 0.5 * r * r, self.shape * (size - 0.5 * self.shape))
+        if self.name == "quantile":  # ½|r| + (½ - quantile)·r, with the kink rounded off
+            size, sharp, tilt = np.abs(r), LOSSES_QUANTILE_ROUNDING, 2 * self.shape - 1
+            rounded = np.where(size <= sharp, r * r / (2 * sharp), size - sharp / 2)
+            return np.asarray(0.5 * (rounded - tilt * r) + tilt * tilt * sharp / 4)
+        if self.name == "squared":
+            return np.asarray(0.5 * r * r)
+        logarithm = np.log(np.where(t > 0, t, 1.0))
+        if self.name == "poisson":
+            return np.asarray(t * (logarithm - u) - t + np.exp(u))
+        p = self.shape
+        if p == 2:
+            return np.asarray(t * np.exp(-u) + u - logarithm - 1)
+        return np.asarray(
+            np.where(t > 0, np.exp((2 - p) * logarithm), 0.0) / ((1 - p) * (2 - p))
+            - t * np.exp((1 - p) * u) / (1 - p)
+            + np.exp((2 - p) * u) / (2 - p)
+        )
+
+    def slopes(self, u: Array, t: Array) -> tuple[Array, Array]:
+        """The first derivatives and the curvatures (N, Q), which are positive."""
+        with np.errstate(all="ignore"):
+            if self.name == "cross_entropy":
+                chances = softmax(u)
+                return chances - t, np.maximum(chances, LEAST_CURVATURE)
+            r = u - t
+            if self.name == "huber":
+                return np.clip(r, -self.shape, self.shape), self.shape / np.maximum(np.abs(r), self.shape)
+            if self.name == "quantile":
+                sharp = LOSSES_QUANTILE_ROUNDING
+                slope = 0.5 * np.clip(r / sharp, -1, 1) + 0.5 - self.shape
+                return slope, 0.5 / np.maximum(np.abs(r), sharp)
+            if self.name == "squared":
+                return r, np.ones_like(r)
+            if self.name == "poisson":
+                mean = np.exp(u)
+                return mean - t, np.maximum(mean, LEAST_CURVATURE)
+            up, down = np.exp((2 - self.shape) * u), t * np.exp((1 - self.shape) * u)
+            curvature = (2 - self.shape) * up + (self.shape - 1) * down
+            return up - down, np.maximum(curvature, LEAST_CURVATURE)
+
+    def constant(self, t: Array, weights: Array | None) -> Array:
+        """The constant scores (Q,) of the least loss."""
+        share = np.ones(len(t)) if weights is None else scaled(weights)
+        if self.name == "cross_entropy":
+            means = share @ t / share.sum()
+            return np.asarray(np.log(np.maximum(means, SCHEDULE_LEAST_SHARE)))
+        if self.log_link:
+            return np.asarray(np.log(np.maximum(share @ t / share.sum(), np.finfo(np.float64).tiny)))
+        if self.robust:
+            at = self.shape if self.name == "quantile" else 0.5
+            return np.array([quantiles(column, share, (at,))[0] for column in t.T])
+        return np.asarray(share @ t / share.sum())
+
+    def check(self, data: Dataset) -> None:
+        """DataError for answers that this loss has no value at."""
+        if not self.log_link:
+            return
+        least = float(data.y.min())
+        wanted = "positive" if self.name == "tweedie" and self.shape == 2 else "of 0 or more"
+        if least < 0 or (wanted == "positive" and least == 0) or (data.y.max(axis=0) == 0).any():
+            raise DataError(
+                f"The loss {self.name} has a log link and needs answers {wanted}, not all 0 in a column; the least is "
+                f"{least:.6g}. Use loss='squared' or loss='huber' for others."
+            )
+
+
+def quantiles(values: Array, weights: Array | None, at: tuple[float, ...]) -> Array:
+    """Weighted quantiles of values (N,)."""
+    if weights is None or (weights == weights[0]).all():
+        return np.asarray(np.quantile(values, at))
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(scaled(weights)[order])
+    return np.asarray(values[order][np.searchsorted(total, np.array(at) * total[-1]).clip(0, len(values) - 1)])
+
+
+def robust_spread(values: Array, weights: Array | None = None) -> tuple[float, float]:
+    """The median, and the standard deviation that a normal distribution with the same middle half would have.
+
+    0 where more than half of the values are equal.
+    """
+    low, middle, high = quantiles(values, weights, (0.25, 0.5, 0.75)).tolist()
+    return middle, (high - low) / MIDDLE_HALF
+
+
+def loss_function(name: LossName, quantile: float, power: float) -> LossFunction:
+    """The loss of the arguments of `fit`; Huber's threshold is in robust standard deviations of the answers."""
+    shape = {"huber": HUBER, "quantile": quantile, "tweedie": power}.get(name, nan)
+    return LossFunction(name, float(shape))
+
+
+def sharper(loss: LossFunction, u: Array, t: Array) -> LossFunction:
+    """Huber's loss with the threshold that the residuals at these scores ask for; another loss unchanged."""
+    if loss.name != "huber":
+        return loss
+    sizes = np.abs(u - t)
+    spread = float(np.median(sizes)) * 2 / MIDDLE_HALF if len(sizes) else inf
+    least = HUBER_LEAST * loss.shape
+    return LossFunction("huber", min(max(HUBER * spread, least), loss.shape))
