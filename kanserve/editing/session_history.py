@@ -6,7 +6,7 @@ from typing import Self
 
 from numpy.typing import ArrayLike
 
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Dataset
 from kanserve.editing import session_storage, steps
 from kanserve.editing.editing_limits import EDITING
 from kanserve.editing.session_data import SessionData, rows_for
@@ -17,6 +17,7 @@ from kanserve.errors import InputError
 from kanserve.network.edge_names import edge_names
 from kanserve.network.fitted_rows import hash_rows, record_rows, smallest_hashes
 from kanserve.network.kan import Kan
+from kanserve.train.common.encoded_data import samples_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,9 @@ class SessionHistory:
     ) -> None:
         self._seed = whole_number(seed, "seed", 0, EDITING.session_storage_most_seed)
         self._held_out = truth(held_out, "held_out")
-        self._rows = rows_for(kan, dataset(data, classes=kan.classes), self._seed, self._held_out)
+        self._rows = rows_for(kan, samples_for(kan, data), self._seed, self._held_out)
         self._first = kan
-        self._fitted_rows = smallest_hashes(kan.fitted_rows, hash_rows(self._rows.data))
+        self._fitted_rows = smallest_hashes(kan.fitted_rows, hash_rows(self._rows.given))
         self._done: list[_State] = []
         self._undone: list[Step] = []
         self._watchers: list[Callable[[], None]] = []
@@ -229,7 +230,7 @@ class SessionHistory:
     def _stored(self) -> session_storage.Stored:
         return session_storage.Stored(
             session_storage.network_checksum(self._first),
-            session_storage.data_checksum(self._rows.data),
+            session_storage.data_checksum(self._rows.given),
             self._seed,
             self._held_out,
             tuple(done.step for done in self._done),

@@ -188,6 +188,16 @@ def no_worse(losses: Array, best: Array) -> bool:
     )
 
 
+def split_rows(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """The rows to learn from and the held-out fifth, the same for the same seed; fewer than ten rows are both."""
+    settings = SIMPLIFICATION.get()
+    if len(data) < 10:
+        learn = data.sample(settings.validation_most_rows, seed)
+        return learn, learn
+    learn, held = data.split(settings.validation_held_out_share, seed)
+    return learn.sample(settings.validation_most_rows, seed), held.sample(settings.validation_most_rows, seed)
+
+
 def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
     """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
     settings = SIMPLIFICATION.get()
@@ -201,8 +211,7 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     if not whole(seed, 0):
         raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
     data = data.counted()
-    learn, held = data.split(settings.validation_held_out_share, seed) if len(data) >= 10 else (data, data)
-    learn, held = (part.sample(settings.validation_most_rows, seed) for part in (learn, held))
+    learn, held = split_rows(data, seed)
     few = bool(kan.classes) and len(data) <= settings.validation_cross_validation_rows
     if few:
         # Shuffled, so that folds do not follow the order of the table.
