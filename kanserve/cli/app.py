@@ -34,6 +34,7 @@ from kanserve.cli.commands.flag_types import (
     Formats,
     Hessian,
     HoldOut,
+    Inputs,
     Json,
     KanFile,
     Precision,
@@ -145,7 +146,7 @@ def kanserve(version: Annotated[bool, typer.Option("--version", help="Print the 
 def fit(
     table: TableFile,
     target: Target = None,
-    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
+    inputs: Inputs = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of the network.")] = Path("kan.safetensors"),
     hidden: Annotated[
         str,
