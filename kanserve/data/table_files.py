@@ -187,10 +187,21 @@ def _coded(table: Table, names: Sequence[str], said: list[str], known: Categorie
             raise date_refusal(name, f"{table.path}: column")
         if there and (name in known or not mostly_numbers(there)):
             found[name] = known.get(name) or tuple(sorted(there))
+            said += _strangers(name, sorted(there.difference(found[name])), found[name])
             columns.append(codes(texts, found[name]))
         else:
             columns.append(_column(table, name, said))
     return np.column_stack(columns), found
+
+
+def _strangers(name: str, texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """What is to be said of texts that are no category of the network: a misspelt one is predicted all the same."""
+    if not texts:
+        return []
+    shown = ", ".join(map(repr, texts[:3])) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
+    categories = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
+    verb = "is not a category" if len(texts) == 1 else "are not categories"
+    return [f"column {name!r}: {shown} {verb} of the network ({categories}) and counted as unknown"]
 
 
 def _spelt(value: object, known: Sequence[str]) -> object:
