@@ -68,7 +68,7 @@ class Target:
         """The error to report of a call without a connection: `error`, or that of another address of the same name.
 
         gRPC names one of the addresses of localhost: mostly ::1, where nothing listens, and not 127.0.0.1, where the
-        server may want TLS. It takes at most a second for each address.
+        server may want TLS. An address that does not answer takes up to three seconds.
         """
         if error.code() is not grpc.StatusCode.UNAVAILABLE or "Connection refused" not in (error.details() or ""):
             return error
@@ -85,7 +85,7 @@ class Target:
             (channel,) = replace(self, address=f"{name}:{port}", channels=1, options=options).open()
             with channel:
                 try:
-                    calls(channel)["ServerLive"](pb.ServerLiveRequest(), timeout=1.0)
+                    calls(channel)["ServerLive"](pb.ServerLiveRequest(), timeout=3.0)
                 except grpc.RpcError as other:
                     if retrying.hint(other):
                         return other
