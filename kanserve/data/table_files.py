@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kanserve.data.csv_files import Table, read_file
 from kanserve.data.dataset import Dataset
 from kanserve.data.dates import date_refusal, is_dates
-from kanserve.data.frames import NONE, Categories, category_text, codes
+from kanserve.data.frames import NONE, Categories, category_text, codes, strangers
 from kanserve.data.labels import check_learnable, one_hot
 from kanserve.data.near_names import near
 from kanserve.data.number_texts import Decimal, TableWarning, looks_numeric, mostly_numbers
@@ -187,21 +187,11 @@ def _coded(table: Table, names: Sequence[str], said: list[str], known: Categorie
             raise date_refusal(name, f"{table.path}: column")
         if there and (name in known or not mostly_numbers(there)):
             found[name] = known.get(name) or tuple(sorted(there))
-            said += _strangers(name, sorted(there.difference(found[name])), found[name])
+            said += strangers(name, there, found[name])
             columns.append(codes(texts, found[name]))
         else:
             columns.append(_column(table, name, said))
     return np.column_stack(columns), found
-
-
-def _strangers(name: str, texts: Sequence[str], known: Sequence[str]) -> list[str]:
-    """What is to be said of texts that are no category of the network: a misspelt one is predicted all the same."""
-    if not texts:
-        return []
-    shown = ", ".join(map(repr, texts[:3])) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
-    categories = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
-    verb = "is not a category" if len(texts) == 1 else "are not categories"
-    return [f"column {name!r}: {shown} {verb} of the network ({categories}) and counted as unknown"]
 
 
 def _spelt(value: object, known: Sequence[str]) -> object:

@@ -16,7 +16,7 @@ from kanserve.editing.steps import Step
 from kanserve.errors import InputError
 from kanserve.network.edge_names import edge_names
 from kanserve.network.fitted_rows import hash_rows, record_rows, smallest_hashes
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, require_kan
 from kanserve.train.common.encoded_data import samples_for
 
 
@@ -35,6 +35,7 @@ class SessionHistory:
     def __init__(
         self, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike], *, seed: int = 0, held_out: bool = True
     ) -> None:
+        require_kan(kan)
         self._seed = whole_number(seed, "seed", 0, EDITING.session_storage_most_seed)
         self._held_out = truth(held_out, "held_out")
         self._rows = rows_for(kan, samples_for(kan, data), self._seed, self._held_out)
