@@ -17,15 +17,16 @@ m held-out rows promise a coverage of ⌈.9(m + 1)⌉/(m + 1) on average, which 
 allows `MARGIN` around it. Means are over tables and draws; the standard error is that of the mean over the draws, each
 of which has its own rows and its own fit.
 
-    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py [--small] [--draws N] [--sizes N,N]
+    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py [--small] [--draws N] [--sizes N,N] [--ways NAME,NAME]
 """
 
+import functools
 import logging
 import math
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,12 +77,13 @@ def main(arguments: Sequence[str]) -> None:
     small = "--small" in arguments
     draws = int(_option(arguments, "--draws", "1" if small else str(DRAWS)))
     sizes = _option(arguments, "--sizes", ",".join(map(str, SMALL_SIZES if small else SIZES)))
+    ways = _option(arguments, "--ways", ",".join(WAYS)).split(",")
     warnings.simplefilter("ignore", TrainingWarning)
     logging.getLogger("kanserve").setLevel(logging.ERROR)  # that rows of the fit make no intervals is counted instead
     print(f"Intervals of {LEVEL:g}, {draws} draws\n{machine('scikit-learn')}\n", flush=True)
     found: list[Coverage] = []
     for rows in map(int, sizes.split(",")):
-        found += measure(SMALL_TABLES if small else tuple(TABLES), rows, draws)
+        found += measure(SMALL_TABLES if small else tuple(TABLES), rows, draws, ways)
         print(f"{report([one for one in found if one.rows == rows])}\n", flush=True)
     print(f"{by_table(found)}\n\n{verdict(found)}")
 
@@ -90,7 +92,7 @@ def _option(arguments: Sequence[str], name: str, default: str) -> str:
     return arguments[arguments.index(name) + 1] if name in arguments else default
 
 
-def measure(names: Sequence[str], rows: int, draws: int) -> list[Coverage]:
+def measure(names: Sequence[str], rows: int, draws: int, ways: Sequence[str]) -> list[Coverage]:
     """What the intervals of each way cover on each table."""
     found = []
     for name in names:
@@ -101,28 +103,55 @@ def measure(names: Sequence[str], rows: int, draws: int) -> list[Coverage]:
             if len(every) < rows + FEWEST_NEW_ROWS:
                 continue
             given, new = every.take(np.arange(rows)), every.take(np.arange(rows, len(every)))
-            found += [Coverage(way, name, rows, share) for way, share in covered(given, new, draw)]
+            trial = Trial(given, new, draw)
+            found += [Coverage(way, name, rows, WAYS[way](trial)) for way in ways]
     return found
 
 
-def covered(given: Dataset, new: Dataset, seed: int) -> Iterator[tuple[str, float | None]]:
-    """For each way, the share of new values that are inside its intervals."""
-    data, unseen = given.split(HELD_OUT, seed)
-    kan = kanserve.fit([len(data.inputs), HIDDEN, 1], data, seed=seed)
-    simple = kanserve.simplify(kan, data, seed=seed)
-    yield "README", _inside(kanserve.LoadedModel(_compiled(simple, unseen)), new)
+class Trial:
+    """The rows of one draw, and the networks that more than one way takes."""
+
+    def __init__(self, given: Dataset, new: Dataset, seed: int) -> None:
+        self.given, self.new, self.seed = given, new, seed
+        self.data, self.unseen = given.split(HELD_OUT, seed)
+
+    @functools.cached_property
+    def kan(self) -> Kan:
+        return kanserve.fit([len(self.data.inputs), HIDDEN, 1], self.data, seed=self.seed)
+
+    @functools.cached_property
+    def simple(self) -> Kan:
+        return kanserve.simplify(self.kan, self.data, seed=self.seed)
+
+
+def by_readme(trial: Trial) -> float | None:
+    return _inside(kanserve.LoadedModel(_compiled(trial.simple, trial.unseen)), trial.new)
+
+
+def by_publish(trial: Trial) -> float | None:
     with tempfile.TemporaryDirectory() as folder:
-        kanserve.publish(folder, "model", _compiled(kan, unseen), card=False)
-        yield "publish", _inside(kanserve.load_model(folder, "model"), new)
-    model = KANRegressor(random_state=seed).fit(data.x, data.y[:, 0])
-    yield "estimator", _inside(kanserve.LoadedModel(_compiled(model.kan_, unseen)), new)
-    folded = KANRegressor(intervals=True, random_state=seed).fit(given.x, given.y[:, 0])
-    low, high = folded.predict_interval(new.x, LEVEL)
-    yield FOLDS, _share(low[:, None], high[:, None], new)
-    artifact = _compiled(simple, data)
-    yield f"compile, {FITTED}", _inside(kanserve.LoadedModel(artifact), new)
-    (before,) = conformal_intervals(simple(data.x), data.y, [LEVEL])
-    yield FITTED, _share(*before.around(simple(new.x)), new)
+        kanserve.publish(folder, "model", _compiled(trial.kan, trial.unseen), card=False)
+        return _inside(kanserve.load_model(folder, "model"), trial.new)
+
+
+def by_estimator(trial: Trial) -> float | None:
+    model = KANRegressor(random_state=trial.seed).fit(trial.data.x, trial.data.y[:, 0])
+    return _inside(kanserve.LoadedModel(_compiled(model.kan_, trial.unseen)), trial.new)
+
+
+def by_folds(trial: Trial) -> float | None:
+    model = KANRegressor(intervals=True, random_state=trial.seed).fit(trial.given.x, trial.given.y[:, 0])
+    low, high = model.predict_interval(trial.new.x, LEVEL)
+    return _share(low[:, None], high[:, None], trial.new)
+
+
+def from_fitted_rows_now(trial: Trial) -> float | None:
+    return _inside(kanserve.LoadedModel(_compiled(trial.simple, trial.data)), trial.new)
+
+
+def from_fitted_rows(trial: Trial) -> float | None:
+    (interval,) = conformal_intervals(trial.simple(trial.data.x), trial.data.y, [LEVEL])
+    return _share(*interval.around(trial.simple(trial.new.x)), trial.new)
 
 
 def _compiled(kan: Kan, rows: Dataset) -> Artifact:
@@ -236,6 +265,14 @@ def _knots() -> tuple[Array, Array]:
     return data.x[:, [data.inputs.index(name) for name in names]], data.y
 
 
+WAYS: dict[str, Callable[[Trial], float | None]] = {
+    "README": by_readme,
+    "publish": by_publish,
+    "estimator": by_estimator,
+    FOLDS: by_folds,
+    f"compile, {FITTED}": from_fitted_rows_now,
+    FITTED: from_fitted_rows,
+}
 TABLES: dict[str, Draw] = {
     "diabetes": _rows_of(lambda: datasets.load_diabetes(return_X_y=True)),
     "knots": _rows_of(_knots),

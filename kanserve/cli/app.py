@@ -34,6 +34,7 @@ from kanserve.cli.commands.flag_types import (
     Formats,
     Hessian,
     HoldOut,
+    Inputs,
     Json,
     KanFile,
     Precision,
@@ -145,7 +146,7 @@ def kanserve(version: Annotated[bool, typer.Option("--version", help="Print the 
 def fit(
     table: TableFile,
     target: Target = None,
-    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
+    inputs: Inputs = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of the network.")] = Path("kan.safetensors"),
     hidden: Annotated[
         str,
@@ -298,7 +299,10 @@ app.command("export", short_help="Write a network as ONNX, C, NumPy or other sou
 
 @app.command(short_help="Publish a network as the next version of a model.")
 def publish(
-    kan_file: KanFile,
+    kan_file: Annotated[
+        Path,
+        typer.Argument(help="A network's .safetensors file; or a version's folder, which is published again as it is."),
+    ],
     # A str, because a Path would turn s3://bucket into s3:/bucket.
     repository: Annotated[str, typer.Argument(help="The folder or URL that 'kanserve serve' serves; made if missing.")],
     name: Annotated[str, typer.Option(help="The model's name: lower case, digits, - and _.")],
@@ -321,11 +325,13 @@ def publish(
     """Compile a network and publish it atomically as the next version of a model.
 
     Example: kanserve publish simple.safetensors models --name houses --data held_out.csv
+
+    Example: kanserve publish models/houses/1 models --name houses
     """
     from kanserve import repository as repositories
-    from kanserve.artifact import signing
+    from kanserve.artifact import directory, signing
     from kanserve.artifact.manifest import INTERVALS
-    from kanserve.artifact.naming_rules import check_name
+    from kanserve.artifact.naming_rules import MANIFEST, check_name
     from kanserve.artifact_compiler import compile as compile_kan
     from kanserve.network.export_options import ExportOptions
 
@@ -335,13 +341,20 @@ def publish(
     if not repositories.is_remote(repository) and Path(repository).exists() and not Path(repository).is_dir():
         raise ConflictError(f"{repository} is there already and is no folder; a repository is one.")
     key = None if sign is None else signing.private_key(sign)
-    kan = arguments.network(kan_file)
     if hold_out and data is None:
         raise InputError("--hold-out says which rows of --data are unseen: give --data too.")
-    rows = None if data is None else arguments.unseen_rows(arguments.data_of(kan, data, target, decimal), hold_out)
-    artifact = compile_kan(
-        kan, wanted, name=name, precision=precision, options=options, data=rows, provenance=provenance
-    )
+    if (kan_file / MANIFEST).exists():
+        if data or provenance or (formats, precision, hessian) != (DEFAULT_FORMATS, "double", False):
+            raise InputError(
+                f"{kan_file} is a version, published again as it is: only --name, --sign and --card apply."
+            )
+        artifact, wanted = directory.read(kan_file), ()
+    else:
+        kan = arguments.network(kan_file)
+        rows = None if data is None else arguments.unseen_rows(arguments.data_of(kan, data, target, decimal), hold_out)
+        artifact = compile_kan(
+            kan, wanted, name=name, precision=precision, options=options, data=rows, provenance=provenance
+        )
     version = repositories.publish(repository, name, artifact, key=key, card=card)
     warn_not_compared(wanted, artifact.manifest.provenance)
     after = ["kanserve", "serve", repository]

@@ -67,8 +67,8 @@ class Target:
     def cause(self, error: Any) -> Any:
         """The error to report of a call without a connection: `error`, or that of another address of the same name.
 
-        gRPC names one of the addresses of localhost: mostly ::1, where nothing listens, and not 127.0.0.1, where the
-        server may want TLS. It takes at most a second for each address.
+        gRPC names one of the addresses of localhost: mostly ::1, where nothing listens and which the machine may not
+        have, and not 127.0.0.1, where the server may want TLS. An address that does not answer takes three seconds.
         """
         if error.code() is not grpc.StatusCode.UNAVAILABLE or "Connection refused" not in (error.details() or ""):
             return error
@@ -80,12 +80,14 @@ class Target:
         options = (*self.options, ("grpc.use_local_subchannel_pool", 1))  # no pause since earlier attempts
         if self.credentials is not None:
             options = (("grpc.ssl_target_name_override", host), *options)
-        for family, *_, place in found if len(found) > 1 else ():
+        for family, *_, place in found:
+            if place[0] == host.strip("[]"):  # no name: `error` is that of this address
+                continue
             name = f"ipv6:[{place[0]}]" if family == socket.AF_INET6 else f"ipv4:{place[0]}"
             (channel,) = replace(self, address=f"{name}:{port}", channels=1, options=options).open()
             with channel:
                 try:
-                    calls(channel)["ServerLive"](pb.ServerLiveRequest(), timeout=1.0)
+                    calls(channel)["ServerLive"](pb.ServerLiveRequest(), timeout=3.0)
                 except grpc.RpcError as other:
                     if retrying.hint(other):
                         return other

@@ -147,6 +147,8 @@ def _coded(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Ar
     own = _own_categories(column)
     if known is not None or own is not None:
         given = _texts(column)
+        for said in strangers(name, given, known) if known else ():
+            warnings.warn(said, TableWarning, stacklevel=2)
         known = known or own or tuple(sorted({text for text in given if text is not None}))
         return codes(given, known), known
     if not is_text(np.asarray(column)):
@@ -196,6 +198,17 @@ def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
     found: dict[str | None, float] = {text: float(code) for code, text in enumerate(known)}
     found[None] = np.nan
     return np.array([found.get(text, float(len(known))) for text in texts], np.float64)
+
+
+def strangers(name: object, texts: Iterable[str | None], known: Sequence[str]) -> list[str]:
+    """What is to be said of texts that are no category of the network: a misspelt one is predicted all the same."""
+    found = sorted({text for text in texts if text is not None}.difference(known))
+    if not found:
+        return []
+    shown = ", ".join(map(repr, found[:3])) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    categories = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
+    verb = "is not a category" if len(found) == 1 else "are not categories"
+    return [f"column {name!r}: {shown} {verb} of the network ({categories}) and counted as unknown"]
 
 
 def _own_categories(column: Any) -> tuple[str, ...] | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kanserve.data.csv_files import Table, read_file
 from kanserve.data.dataset import Dataset
 from kanserve.data.dates import date_refusal, is_dates
-from kanserve.data.frames import NONE, Categories, category_text, codes
+from kanserve.data.frames import NONE, Categories, category_text, codes, strangers
 from kanserve.data.labels import check_learnable, one_hot
 from kanserve.data.near_names import near
 from kanserve.data.number_texts import Decimal, TableWarning, looks_numeric, mostly_numbers
@@ -187,6 +187,7 @@ def _coded(table: Table, names: Sequence[str], said: list[str], known: Categorie
             raise date_refusal(name, f"{table.path}: column")
         if there and (name in known or not mostly_numbers(there)):
             found[name] = known.get(name) or tuple(sorted(there))
+            said += strangers(name, there, found[name])
             columns.append(codes(texts, found[name]))
         else:
             columns.append(_column(table, name, said))

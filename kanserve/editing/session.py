@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Dataset
 from kanserve.displays import display
 from kanserve.editing import html_page, session_storage, snapshot
 from kanserve.editing.edge_fits import closest, points, require_alive
+from kanserve.editing.session_data import of_numbers
 from kanserve.editing.session_edits import SessionEdits
 from kanserve.editing.snapshot import Snapshot
 from kanserve.editing.step_fields import whole_number
@@ -23,6 +24,7 @@ from kanserve.plot.notebook import network_formulas, network_part
 from kanserve.plot.palette import Theme
 from kanserve.simplification.activations import Array
 from kanserve.simplification.edge_candidates import LIBRARY
+from kanserve.train.encoded_data import samples_for
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +46,8 @@ class Session(SessionEdits):
     kan : Kan
         The network to begin with.
     data : Dataset or tuple of array_like
-        Samples: a Dataset, or (x, y), in raw units.
+        Samples: a Dataset, or (x, y), in raw units. Categories and missing values are edited as the numbers that the
+        network sees of them.
     seed : int, default=0
         Equal seeds hold out the same rows.
     held_out : bool, default=True
@@ -88,7 +91,7 @@ class Session(SessionEdits):
 
     def _repr_html_(self) -> str:
         kan = self.kan
-        drawn = network_part(kan, self._rows.judge.x, HTML_PAGE_PICTURE_BYTES)
+        drawn = network_part(of_numbers(kan), self._rows.judge.x, HTML_PAGE_PICTURE_BYTES)
         return html_page.html(self.snapshot(), network_formulas(kan), drawn)
 
     def snapshot(
@@ -209,13 +212,14 @@ class Session(SessionEdits):
             offered = self.suggest(edge, max(count, TOP))[:count] if count else ()
         else:
             offered = self.suggest(edge, max(len(candidates), 1), tuple(candidates))
-        found, error = points(self.kan, place, self._rows), self._rows.error(self.kan)
+        kan = of_numbers(self.kan)
+        found, error = points(kan, place, self._rows), self._rows.error(kan)
         fits: dict[str, Symbolic] = {}
         for step in offered:
             fit = closest(found, step.function, error)
             if fit is not None:
                 fits[_label(step, self.loss)] = fit.symbolic
-        return plot_edge(self.kan, *place, data=self._rows.judge.x, ax=ax, fits=fits, theme=theme, width=width)
+        return plot_edge(kan, *place, data=self._rows.judge.x, ax=ax, fits=fits, theme=theme, width=width)
 
     def widget(self, *, height: int | None = None, repository: str = "", name: str = "") -> Any:
         """The session as an interactive widget for a notebook, the studio's page in a cell; edits are steps of it.
@@ -293,7 +297,7 @@ class Session(SessionEdits):
         stored = session_storage.loads(text)
         if session_storage.network_checksum(kan) != stored.network:
             raise FormatError("The session began with another network than this one.")
-        if session_storage.data_checksum(dataset(data, classes=kan.classes)) != stored.data:
+        if session_storage.data_checksum(samples_for(kan, data)) != stored.data:
             raise FormatError("The session began with other data than these.")
         session = cls(kan, data, seed=stored.seed, held_out=stored.held_out)
         for number, step in enumerate(stored.steps):

@@ -9,27 +9,43 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, InputError
 from kanserve.network.edge_names import edge_names
+from kanserve.network.encoding import encodes, without_encoding
 from kanserve.network.kan import Kan
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.edge_candidates import within_domain
-from kanserve.simplification.validation import Judge, judge
+from kanserve.simplification.validation import Judge, judge, split_rows
+from kanserve.train.encoded_data import in_numbers
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class SessionData:
-    """All rows of a session's data, and the `Judge` with the training and the held-out rows."""
+    """All rows of a session's data, and the `Judge` with the training and the held-out rows.
+
+    `data` and `judge` have the numbers that the network sees; `given` has the codes of categories and missing values.
+    `loss` and `error` take a network of either, everything else that computes on these rows one of the numbers.
+    """
 
     data: Dataset
     judge: Judge
     seed: int
+    given: Dataset
 
     @property
     def held(self) -> Dataset:
         """The held-out rows."""
         assert self.judge.held is not None  # ensured by `rows_for`
         return self.judge.held
+
+    @property
+    def held_as_given(self) -> Dataset:
+        """The held-out rows with the codes of categories and missing values."""
+        if self.given is self.data:
+            return self.held
+        if self.judge.held is self.judge.learn:
+            return self.given
+        return split_rows(self.given.counted(), self.seed)[1]
 
     def work(self, kan: Kan) -> float:
         """The multiply-adds of all rows through a network's splines."""
@@ -38,12 +54,25 @@ class SessionData:
     def loss(self, kan: Kan) -> float:
         """The loss on the held-out rows: the mean squared error relative to the variances, or the cross-entropy."""
         with np.errstate(over="ignore"):
-            return float(self.judge.losses(kan).mean())
+            return float(self.judge.losses(of_numbers(kan)).mean())
 
     def error(self, kan: Kan) -> float:
         """The root mean squared error on the training rows, relative to the standard deviations."""
         with np.errstate(over="ignore"):
-            return self.judge.error_of(answers(kan, self.judge.learn.x))
+            return self.judge.error_of(answers(of_numbers(kan), self.judge.learn.x))
+
+
+def of_numbers(kan: Kan) -> Kan:
+    """The network that takes the numbers which `kan` sees of its inputs; `kan` itself without categories and fills."""
+    return without_encoding(kan) if encodes(kan) else kan
+
+
+def as_given(edited: Kan, before: Kan) -> Kan:
+    """The edit of a network of numbers, with the categories and fill values that the network before it has."""
+    if not encodes(before):
+        return edited
+    inputs = zip(before.inputs, edited.inputs, strict=True)
+    return replace(edited, inputs=tuple(replace(one, name=now.name) for one, now in inputs))
 
 
 def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
@@ -58,14 +87,18 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
             f"The columns are {', '.join(data.inputs)}; the network takes them in the order "
             f"{', '.join(variable.name for variable in kan.inputs)}."
         )
+    given = data
+    if len(data.inputs) == len(kan.inputs):
+        seen, numbers = in_numbers(kan, data)
+        kan, data = (seen, numbers) if encodes(kan) else (kan, given)
     one = replace(judge(kan, data, "auto", seed), folds=0)
     if held_out:
-        return SessionData(data, one, seed)
+        return SessionData(data, one, seed, given)
     counted = data.counted()
     goal = answers(kan, counted.x) if kan.classes else counted.y
     finite = np.flatnonzero(np.isfinite(goal).all(axis=1))
     learn = counted.take(finite)
-    return SessionData(data, replace(one, learn=learn, held=learn, goal=goal[finite]), seed)
+    return SessionData(data, replace(one, learn=learn, held=learn, goal=goal[finite]), seed, given)
 
 
 def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:

@@ -6,7 +6,7 @@ from typing import Self
 
 from numpy.typing import ArrayLike
 
-from kanserve.data.dataset import Dataset, dataset
+from kanserve.data.dataset import Dataset
 from kanserve.editing import session_storage, steps
 from kanserve.editing.session_data import SessionData, rows_for
 from kanserve.editing.session_storage import SESSION_STORAGE_MOST_SEED, SESSION_STORAGE_MOST_STEPS
@@ -16,7 +16,8 @@ from kanserve.editing.steps import Step
 from kanserve.errors import InputError
 from kanserve.network.edge_names import edge_names
 from kanserve.network.fitted_rows import hash_rows, record_rows, smallest_hashes
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, require_kan
+from kanserve.train.encoded_data import samples_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +35,12 @@ class SessionHistory:
     def __init__(
         self, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike], *, seed: int = 0, held_out: bool = True
     ) -> None:
+        require_kan(kan)
         self._seed = whole_number(seed, "seed", 0, SESSION_STORAGE_MOST_SEED)
         self._held_out = truth(held_out, "held_out")
-        self._rows = rows_for(kan, dataset(data, classes=kan.classes), self._seed, self._held_out)
+        self._rows = rows_for(kan, samples_for(kan, data), self._seed, self._held_out)
         self._first = kan
-        self._fitted_rows = smallest_hashes(kan.fitted_rows, hash_rows(self._rows.data))
+        self._fitted_rows = smallest_hashes(kan.fitted_rows, hash_rows(self._rows.given))
         self._done: list[_State] = []
         self._undone: list[Step] = []
         self._watchers: list[Callable[[], None]] = []
@@ -229,7 +231,7 @@ class SessionHistory:
     def _stored(self) -> session_storage.Stored:
         return session_storage.Stored(
             session_storage.network_checksum(self._first),
-            session_storage.data_checksum(self._rows.data),
+            session_storage.data_checksum(self._rows.given),
             self._seed,
             self._held_out,
             tuple(done.step for done in self._done),

@@ -7,7 +7,7 @@ import numpy as np
 
 from kanserve.editing import edge_constants
 from kanserve.editing.html_page import html
-from kanserve.editing.session_data import SessionData
+from kanserve.editing.session_data import SessionData, of_numbers
 from kanserve.errors import KanserveError
 from kanserve.formula import formulas
 from kanserve.network.edge_names import edge_names
@@ -209,6 +209,7 @@ def snapshot(
     shares: tuple[Array, ...] | None = None,
 ) -> Snapshot:
     """The snapshot of a network, with all edges or the `most_edges` of the largest share."""
+    kan = of_numbers(kan)
     return Snapshot(
         shape=kan.shape,
         inputs=tuple(variable.name for variable in kan.inputs),

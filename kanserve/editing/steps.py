@@ -16,7 +16,7 @@ from kanserve.editing import edge_constants
 from kanserve.editing.edge_choice import kept
 from kanserve.editing.edge_fits import EDGE_FITS_MOST_INTERVALS, closest, freed, points, require_alive
 from kanserve.editing.formula_network import network_of
-from kanserve.editing.session_data import SessionData, require_sound
+from kanserve.editing.session_data import SessionData, as_given, of_numbers, require_sound
 from kanserve.editing.step_fields import Tolerance, number, text, texts, to, tolerance, truth, whole_number
 from kanserve.errors import InputError, NotFoundError
 from kanserve.network.edge_names import EdgeIndex, edge_names, place_of
@@ -53,7 +53,8 @@ class Step(Protocol):
 @np.errstate(all="ignore")
 def taken(step: Step, kan: Kan, rows: SessionData) -> Kan:
     """The network after a step. InputError if a function leaves its domain, or fewer rows are finite."""
-    return require_sound(kan, step.apply(kan, rows), rows)
+    numbers = of_numbers(kan)
+    return as_given(require_sound(numbers, step.apply(numbers, rows), rows), kan)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from kanserve.editing.edge_constants import units
 from kanserve.editing.edge_fits import Fit, closest, points
-from kanserve.editing.session_data import SessionData, require_sound
+from kanserve.editing.session_data import SessionData, of_numbers, require_sound
 from kanserve.editing.steps import STEPS_SHORT, put_in
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex
@@ -64,6 +64,7 @@ def suggestions(
     They are sorted by the loss after the refit and by complexity, weighed as in `edge_candidates.candidates`. Functions
     that leave their domain, or make another function leave its domain, are not suggested.
     """
+    kan = of_numbers(kan)
     with threads_for(rows.work(kan)):
         found, error, now = points(kan, place, rows), rows.error(kan), rows.loss(kan)
         fits = [fit for name in functions if (fit := closest(found, name, error)) is not None]

@@ -53,12 +53,13 @@ def contents(path: Path, largest: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise NotFoundError(f"There is no file {os.fspath(path)!r}.") from None
+        raise NotFoundError(f"There is no file {os.fspath(path)!r}.{_checkpoints_in(path.parent)}") from None
     try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):
             raise CheckpointError(
                 f"{str(path)!r} is a folder; give a file: what torch saved, .safetensors, .npz or pykan's checkpoint."
+                + _checkpoints_in(path)
             )
         if not stat.S_ISREG(found.st_mode):
             raise CheckpointError(f"{path.name} is a pipe or a device; give a file.")
@@ -68,3 +69,15 @@ def contents(path: Path, largest: int) -> bytes:
             return file.read(found.st_size)
     finally:
         os.close(descriptor)
+
+
+def _checkpoints_in(folder: Path) -> str:
+    """A sentence with the newest of pykan's checkpoints in a folder; empty where there is none."""
+    try:
+        states = sorted(folder.glob(f"?*{STATE}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    except OSError:
+        return ""
+    names = [str(path.with_name(path.name.removesuffix(STATE))) for path in states]
+    if not names:
+        return ""
+    return f" Checkpoints of pykan there are {', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''}."

@@ -182,9 +182,14 @@ def require_kan(kan: object) -> None:
     """InputError, with the way to a network, for what is none."""
     if isinstance(kan, Kan):
         return
-    hint = " kanserve.load reads one from a file." if isinstance(kan, str | os.PathLike) else ""
-    hint = " The network of an estimator is its kan_." if hasattr(kan, "get_params") else hint
-    raise InputError(f"This takes a network, a Kan, and got {type(kan).__name__} {kan!r:.60}.{hint}")
+    raise InputError(f"This takes a network, a Kan, and got {type(kan).__name__} {kan!r:.60}.{way_to_kan(kan)}")
+
+
+def way_to_kan(value: object) -> str:
+    """For an error, a sentence that says how to get the network of a file or an estimator; else empty."""
+    if isinstance(value, str | os.PathLike):
+        return " kanserve.load reads one from a file."
+    return " The network of an estimator is its kan_." if hasattr(value, "get_params") else ""
 
 
 def equal(a: Kan, b: Kan) -> bool:

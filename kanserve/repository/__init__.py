@@ -18,7 +18,7 @@ from kanserve.artifact.format import Artifact
 from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.artifact.signing import Verifier
 from kanserve.errors import InputError, KanserveError
-from kanserve.network.kan import Kan
+from kanserve.network.kan import Kan, way_to_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.repository import local
 from kanserve.repository.local import Folder, OneModel, OneVersion
@@ -102,7 +102,7 @@ def publish(
     else:
         raise InputError(
             f"publish takes a network or the result of kanserve.compile(kan), got a {type(model).__name__}: "
-            'publish("models", "houses", kan).'
+            f'publish("models", "houses", kan).{way_to_kan(model)}'
         )
     remote = Remote(str(repository)) if is_remote(repository) else None
     if remote is not None:

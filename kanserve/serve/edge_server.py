@@ -276,7 +276,7 @@ or `cmake -B build@cmake@ && cmake --build build`. With TLS, Debian's packages `
         $(@pkg_config@pkg-config --static --libs openssl) -lz -lm -pthread -o @name@
 
 or `cmake -B build@cmake@ -DKANSERVE_TLS=ON && cmake --build build`.
-`kanserve export --to edge-server --target` writes this for another processor. Without `-static`
+`kanserve export --to edge-server --processors` writes this for another processor. Without `-static`
 (`-DKANSERVE_STATIC=OFF`) the binary takes the system's libraries.
 
 ## Run

@@ -196,6 +196,15 @@ def no_worse(losses: Array, best: Array) -> bool:
     return bool(worse.mean() <= min(standard_error, LARGEST_LOSS_INCREASE * best.mean()))
 
 
+def split_rows(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """The rows to learn from and the held-out fifth, the same for the same seed; fewer than ten rows are both."""
+    if len(data) < 10:
+        learn = data.sample(MOST_ROWS, seed)
+        return learn, learn
+    learn, held = data.split(HELD_OUT_SHARE, seed)
+    return learn.sample(MOST_ROWS, seed), held.sample(MOST_ROWS, seed)
+
+
 def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
     """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
     if data.x.shape[1] != len(kan.inputs) or data.y.shape[1] != len(kan.outputs):
@@ -208,8 +217,7 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     if not whole(seed, 0):
         raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
     data = data.counted()
-    learn, held = data.split(HELD_OUT_SHARE, seed) if len(data) >= 10 else (data, data)
-    learn, held = (part.sample(MOST_ROWS, seed) for part in (learn, held))
+    learn, held = split_rows(data, seed)
     few = bool(kan.classes) and len(data) <= CROSS_VALIDATION_ROWS
     if few:
         # Shuffled, so that folds do not follow the order of the table.

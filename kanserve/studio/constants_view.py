@@ -8,6 +8,7 @@ import numpy as np
 
 from kanserve.editing import Session
 from kanserve.editing.edge_constants import NAMES, shown, with_constants
+from kanserve.editing.session_data import of_numbers
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex, edge_names
 from kanserve.network.functions import FUNCTIONS
@@ -42,7 +43,7 @@ class ConstantView:
 
 def constants_view(session: Session) -> tuple[ConstantView, ...]:
     """The constants that are not neutral, at most 40."""
-    kan, rows = session.kan, session.rows
+    kan, rows = of_numbers(session.kan), session.rows
     names = edge_names(kan)
     found: list[tuple[EdgeIndex, str, float]] = []
     masks = [layer.symbolic_mask for layer in kan.layers]

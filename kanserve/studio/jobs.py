@@ -17,7 +17,7 @@ from kanserve.artifact_compiler import checked_files, compile, golden_rows
 from kanserve.data.dataset import Dataset
 from kanserve.editing import steps
 from kanserve.editing.formula_network import exact_text
-from kanserve.editing.session_data import SessionData, require_sound
+from kanserve.editing.session_data import SessionData, as_given, of_numbers, require_sound
 from kanserve.editing.steps import Keep, Prune, Step, Symbolify
 from kanserve.editing.suggestions import Suggestion, suggestions
 from kanserve.errors import ExportError, InputError, KanserveError
@@ -90,13 +90,14 @@ def simplified(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[Step,
 
     negligible = SIMPLIFY_NEGLIGIBLE_ERROR
     found: list[tuple[Step, Kan]] = []
+    first, kan = kan, of_numbers(kan)
     with suppress(KeyboardInterrupt):
         for step in (Prune(), Symbolify(), Prune(negligible)):
             if step.tolerance == negligible and not kan.symbolic:
                 break
             after = require_sound(kan, step.apply(kan, rows, told), rows)
             if not equal(after, kan):
-                found.append((step, after))
+                found.append((step, as_given(after, first)))
             kan = after
     return tuple(found)
 

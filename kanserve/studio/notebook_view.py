@@ -29,7 +29,7 @@ def session_widget(
     except ImportError as error:
         raise MissingDependencyError(error.name or "anywidget", "notebook") from None
     title = name or "network"
-    opened = Opened(session.first, title, session.rows.data, drawn=drawn, repository=repository, name=name)
+    opened = Opened(session.first, title, session.rows.given, drawn=drawn, repository=repository, name=name)
     return StudioWidget(session, opened, tall)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session, Snapshot
 from kanserve.editing.edge_constants import units
+from kanserve.editing.session_data import of_numbers
 from kanserve.editing.snapshot import shares_of
 from kanserve.errors import KanserveError
 from kanserve.formula import formulas
@@ -105,7 +106,8 @@ def page_view(session: Session, revision: int) -> PageView:
 
 
 def _page_view(session: Session, revision: int) -> PageView:
-    kan, first, rows = session.kan, session.first, session.rows
+    rows = session.rows
+    first, kan = of_numbers(session.first), of_numbers(session.kan)
     now = measure(kan, rows.held)
     shares = shares_of(kan, rows.judge.x)
     snapshot = session.snapshot(CURVE_POINTS, None if kan.edges <= ALL_TILES else MOST_TILES, shares=shares)
@@ -117,7 +119,7 @@ def _page_view(session: Session, revision: int) -> PageView:
         nodes=_nodes(kan, rows.judge.x, shares, seen),
         arity=tuple(tuple(layer.arity.tolist()) for layer in kan.layers),
         measure=now,
-        first=now if kan is first else measure(first, rows.held),
+        first=now if session.kan is session.first else measure(first, rows.held),
         interval=_interval(kan, rows.held),
         edges=kan.edges,
         possible_edges=sum(layer.subnodes * layer.inputs for layer in kan.layers),
@@ -248,7 +250,7 @@ class EdgeCurve:
 
 def edge_curve(session: Session, name: str) -> EdgeCurve:
     """An edge over its range and a little beyond. NotFoundError for an unknown name."""
-    kan, x = session.kan, session.rows.judge.x
+    kan, x = of_numbers(session.kan), session.rows.judge.x
     depth, j, i = place = place_of(kan, name)
     layer, own = kan.layers[depth], units(kan, place)
     v = values(kan, x)[depth][:, i]

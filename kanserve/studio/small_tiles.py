@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kanserve.editing import Session
+from kanserve.editing.session_data import of_numbers
 from kanserve.editing.snapshot import shares_of
 from kanserve.errors import InputError
 from kanserve.network.evaluate import edges
@@ -35,7 +36,7 @@ class SmallTiles:
 @np.errstate(all="ignore")
 def small_tiles(session: Session) -> SmallTiles:
     """The tiles of a session's network; InputError above `STUDIO.most_small_tiles` edges."""
-    kan, x = session.kan, session.rows.judge.x
+    kan, x = of_numbers(session.kan), session.rows.judge.x
     if kan.edges > MOST_SMALL_TILES:
         raise InputError(f"At most {MOST_SMALL_TILES:,} edges are drawn at once, the network has {kan.edges:,}.")
     places, shares, snapped, curves = [], [], [], []

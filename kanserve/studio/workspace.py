@@ -12,6 +12,7 @@ from kanserve import repository
 from kanserve.artifact.naming_rules import check_name
 from kanserve.artifact_compiler import EXPORTERS
 from kanserve.editing import Session, Step, Suggestion
+from kanserve.editing.session_data import of_numbers
 from kanserve.editing.session_storage import step_in
 from kanserve.errors import BusyError, ConflictError, InputError, KanserveError, NotFoundError
 from kanserve.formula import formulas, register_function
@@ -31,6 +32,7 @@ from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import EdgeCurve, PageView, Predicted, Rows, edge_curve, page_view, predicted, rows_view
 from kanserve.studio.small_tiles import SmallTiles, small_tiles
 from kanserve.studio.worker import Worker, seconds_of
+from kanserve.train.encoded_data import in_numbers
 
 MOST_OWN_FUNCTIONS = 50  # that a user may write in one run
 STEP_SECONDS = 120.0  # for a step, with its refit
@@ -127,12 +129,13 @@ class Workspace:
         try:
             shape = (self.opened.data, self.opened.hidden, self._seed)
             kan = worker.run(jobs.fit, *shape, seconds=FIT_SECONDS, report=report)
+            session = self._session_of(kan)
         except KanserveError as error:
             self._trouble = str(error)
             self.events.tell("fit_failed", error=str(error))
             return
         worker.end()
-        self._begin(self._session_of(kan))
+        self._begin(session)
         self.revision += 1
         self.events.tell("changed", revision=self.revision)
 
@@ -178,8 +181,8 @@ class Workspace:
         return constants_view(self.session)
 
     def predict(self, x: Sequence[float]) -> Predicted:
-        """The prediction at one row; InputError unless it has a finite number for each input."""
-        kan = self.session.kan
+        """The prediction at one row of the numbers that the network sees; InputError unless each is finite."""
+        kan = of_numbers(self.session.kan)
         if len(x) != len(kan.inputs):
             raise InputError(f"x has a number for each of the {len(kan.inputs)} inputs, got {len(x)}.")
         row = np.array(x, dtype=np.float64)
@@ -191,13 +194,15 @@ class Workspace:
         return small_tiles(self.session)
 
     def rows(self) -> Rows:
-        return rows_view(self.session.kan, self.opened.unseen or self.session.rows.data)
+        kan, unseen = self.session.kan, self.opened.unseen
+        data = self.session.rows.data if unseen is None else in_numbers(kan, unseen)[1]
+        return rows_view(of_numbers(kan), data)
 
     def picture(self, theme: str) -> str:
         """The network as an SVG file in a theme, "light" or "dark"."""
         if theme not in ("light", "dark"):
             raise NotFoundError(f"The themes are light and dark, got {theme!r:.60}.")
-        kan, rows = self.session.kan, self.session.rows
+        kan, rows = of_numbers(self.session.kan), self.session.rows
         return svg_file(scene_of(NetworkView(kan, rows.judge.x)), palette("dark" if theme == "dark" else "light"))
 
     def candidates(self, name: str) -> tuple[CandidateView, ...]:
@@ -370,7 +375,7 @@ class Workspace:
         if not root:
             raise InputError("Say where to publish: start the studio with --repository FOLDER.")
         check_name(name)
-        rows = self.opened.unseen or (None if self.opened.drawn else session.rows.held)
+        rows = self.opened.unseen or (None if self.opened.drawn else session.rows.held_as_given)
         worker, more = self._workers["look"], (root, name, EXPORTERS, rows)
         version: int = worker.run(jobs.published, session.kan, *more, seconds=PUBLISH_SECONDS)
         self.published, self._saved = version, [done.step for done in session.history]

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.extended
 @pytest.mark.extended
 @pytest.mark.filterwarnings("ignore:Too few rows")  # a small run has few
 def test_every_way_has_an_interval_but_rows_of_the_fit():
-    found = interval_coverage.measure(["sine and product"], 40, 1)
+    found = interval_coverage.measure(["sine and product"], 40, 1, list(interval_coverage.WAYS))
     assert [one.way for one in found if one.share is None] == [f"compile, {FITTED}"]
     shares = {one.way: one.share for one in found if one.share is not None}
     assert set(shares) == {"README", "publish", "estimator", FOLDS, FITTED}
@@ -27,7 +27,7 @@ def test_a_table_has_new_rows_beside_the_given_ones(name):
 
 
 def test_a_table_that_is_too_small_is_passed_over():
-    assert interval_coverage.measure(["diabetes"], 400, 1) == []
+    assert interval_coverage.measure(["diabetes"], 400, 1, ["README"]) == []
 
 
 def test_the_exact_coverage_is_that_of_the_held_out_rows():

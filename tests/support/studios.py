@@ -103,7 +103,13 @@ def running(
     opened: Opened, pages: Mapping[str, tuple[bytes, str]] | None = PAGE, server: str = ""
 ) -> Iterator[Running]:
     """A studio on a free port."""
-    studio = Studio(opened, StudioSettings(browser=False, server=server), pages)
+    with answering(Studio(opened, StudioSettings(browser=False, server=server), pages)) as found:
+        yield found
+
+
+@contextmanager
+def answering(studio: Studio) -> Iterator[Running]:
+    """The studio while it runs in a thread."""
     ready = threading.Event()
     thread = threading.Thread(target=studio.run, args=(lambda address: ready.set(),))
     thread.start()

@@ -5,6 +5,10 @@ Its German twin has semicolons, decimal commas and its own currency signs.
 """
 
 import csv
+import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +17,26 @@ import pytest
 from numpy.typing import NDArray
 
 import kanserve
+from kanserve.cli import app
+from kanserve.data.dataset import Dataset
+from kanserve.network.encoding import encode
 from kanserve.network.evaluate import evaluate
+from kanserve.network.kan import Kan
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import command_line
+from kanserve.serve.transport import native_library
+from kanserve.studio import built_page
+from kanserve.studio.process import Studio
+from tests.support.programs import skip, want
+from tests.support.reload_checks import eventually
 from tests.support.rest_port import call, output
+from tests.support.studios import PAGE, answering
 
 pytestmark = pytest.mark.filterwarnings("ignore::kanserve.data.TableWarning")
 ROWS = 900
 TARGET, AREA, ROOMS, TOWN = "price (€)", "living area (m²)", "rooms", "town"
 TOWNS = {"Essen": 0.0, "Köln": 60_000.0, "München": 210_000.0}
+SIMPLE = "simple.safetensors"
 INPUTS = ["-i", AREA, "-i", ROOMS, "-i", TOWN]
 
 
@@ -85,29 +99,43 @@ def test_the_german_twin_is_the_same_table(folder: Path) -> None:
     assert one.categories == twin.categories == {TOWN: tuple(TOWNS)}
 
 
+def run(*words: str) -> None:
+    """`kanserve words ..` in the folder of the walk, which must succeed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["kanserve", *words])
+        try:
+            app.main()
+        except SystemExit as stop:
+            assert not stop.code, words
+
+
+@pytest.fixture(scope="module")
+def kan(folder: Path) -> Kan:
+    """The network of the German file, fitted and simplified by the command line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run("fit", "haeuser.csv", "-t", TARGET, *INPUTS, "--hidden", "2", "--hold-out", "0.25", "-o", "kan.safetensors")
+        run("simplify", "kan.safetensors", "haeuser.csv", "-t", TARGET, "--hold-out", "0.25", "-o", SIMPLE)
+    return kanserve.load(folder / SIMPLE)
+
+
+@pytest.fixture
+def data(folder: Path, kan: Kan, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """The English file; its folder is the working folder."""
+    monkeypatch.chdir(folder)
+    return kanserve.read_table("houses.csv", TARGET, inputs=[AREA, ROOMS, TOWN])
+
+
 @pytest.mark.slow
 @pytest.mark.extended
-def test_a_table_goes_all_the_way(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(folder)
-
-    def run(*words: str) -> str:
-        code, out, err = command_line.run(monkeypatch, capsys, *words)
-        assert code == 0, err
-        return out
-
-    run("fit", "haeuser.csv", "-t", TARGET, *INPUTS, "--hidden", "2", "--hold-out", "0.25", "-o", "kan.safetensors")
-    run("simplify", "kan.safetensors", "haeuser.csv", "-t", TARGET, "--hold-out", "0.25", "-o", "simple.safetensors")
-    kan = kanserve.load("simple.safetensors")
-    data = kanserve.read_table("houses.csv", TARGET, inputs=[AREA, ROOMS, TOWN])
+def test_a_table_goes_all_the_way(folder: Path, kan: Kan, data: Dataset) -> None:
     assert kanserve.score(kan, data).r2[0] > 0.95
     wanted = evaluate(kan, data.x[:40])[:, 0]
 
     for language in ("c", "fortran", "numpy", "python", "sql", "excel", "latex"):
-        run("export", "simple.safetensors", "-o", f"law.{language}", "--formula-only", language)
+        run("export", SIMPLE, "-o", f"law.{language}", "--formula-only", language)
         assert "nchen" in Path(f"law.{language}").read_text("utf-8"), language  # ASCII in some
-    run("publish", "simple.safetensors", "models", "--name", "houses", "--data", "houses.csv", "--hold-out", "0.25")
+    run("publish", SIMPLE, "models", "--name", "houses", "--data", "houses.csv", "--hold-out", "0.25")
     run("predict", "models/houses", "new.csv", "-o", "by_artifact.csv")
     np.testing.assert_allclose(column("by_artifact.csv"), wanted, rtol=1e-6)
     for backend in ("c_source", "onnx_graph", "numpy_source"):
@@ -116,17 +144,92 @@ def test_a_table_goes_all_the_way(
     low, high = kanserve.load_model("models", "houses").predict_interval(data.x)
     assert 0.85 < ((low <= data.y) & (data.y <= high)).mean() < 0.95
 
-    texts = [[row[AREA], row[ROOMS], row[TOWN]] for row in rows()[:40]]
     with start(Settings(str(folder / "models"), port=0, http_port=0)) as server:
-        run("predict", f"{server.address}/houses", "new.csv", "-o", "by_server.csv")
-        np.testing.assert_allclose(column("by_server.csv"), wanted, rtol=1e-6)
-        with kanserve.Client(server.address) as client:
-            named = {AREA: [row[0] for row in texts], ROOMS: [row[1] for row in texts], TOWN: [row[2] for row in texts]}
-            np.testing.assert_allclose(client.predict("houses", named)[:, 0], wanted, rtol=1e-6)
-            assert client.formula("houses")[0].text == kanserve.formulas(kan)[0].text
-        tensor = {"name": "x", "datatype": "FP64", "shape": [40, 3], "data": texts}
+        answers_as(server.address, kan, wanted)
+        tensor = {
+            "name": "x",
+            "datatype": "FP64",
+            "shape": [40, 3],
+            "data": [list(row) for row in zip(*named().values(), strict=True)],
+        }
         answer = call(server.http_address, "/v2/models/houses/infer", {"inputs": [tensor]})
         np.testing.assert_allclose(output(answer), wanted, rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+def test_its_javascript_gives_the_same_numbers(kan: Kan, data: Dataset) -> None:
+    node = want("node")
+    run("export", SIMPLE, "-o", "javascript", "--formats", "javascript_source", "--name", "houses")
+    program = """
+        import { readFileSync } from "node:fs";
+        import { predict, information } from "./javascript/javascript_source/houses.mjs";
+        const rows = readFileSync("new.csv", "utf8").trim().split("\\n").slice(1).map((line) => line.split(","));
+        const codes = information.inputs[2].categories;
+        const number = (text) => text === "" ? NaN : Number(text);
+        const x = rows.map(([id, sold, town, area, rooms]) => [number(area), number(rooms), codes.indexOf(town)]);
+        console.log(JSON.stringify(predict(x)));
+    """
+    done = subprocess.run([node, "--input-type=module"], input=program, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), evaluate(kan, data.x[:40]), rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+def test_its_edge_server_gives_the_same_numbers(folder: Path, kan: Kan, data: Dataset) -> None:
+    if native_library.library() is None:
+        skip("libnghttp2-dev")
+    run("export", SIMPLE, "--to", "edge-server", "--name", "houses", "-o", "edge")
+    build = re.findall(r"(?m)^    (cc .*\\\n.*)$", Path("edge/README.md").read_text("utf-8"))[0]
+    subprocess.run(["sh", "-c", build.replace("-static", "")], cwd=folder / "edge", check=True, timeout=300)
+    with subprocess.Popen(["edge/houses", "--port", "0"], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            address = process.stderr.readline().rsplit(" on ", 1)[1].strip()
+            answers_as(address, kan, evaluate(kan, data.x[:40])[:, 0])
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+def test_the_studio_fits_simplifies_exports_and_publishes_it(folder: Path, data: Dataset) -> None:
+    opened: list[Studio] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(built_page, "files", lambda: PAGE)  # npm builds the page's own
+        patch.setattr(Studio, "run", lambda studio, ready: opened.append(studio))
+        publish = ("--repository", "of_studio", "--name", "houses")
+        run("studio", "haeuser.csv", "-t", TARGET, *INPUTS, "--hidden", "2", "--data", "new.csv", *publish)
+    with answering(opened[0]) as studio:
+        eventually(lambda: studio.get("snapshot")["phase"] == "ready", seconds=60)
+        studio.post("simplify", {"base": studio.get("snapshot")["view"]["revision"]})
+        eventually(lambda: not studio.get("snapshot")["simplifying"], seconds=60)
+        kan, view = studio.network(), studio.get("snapshot")["view"]
+        assert kanserve.score(kan, data).r2[0] > 0.95 and view["snapshot"]["history"]
+        wanted = evaluate(kan, data.x[:40])[:, 0]
+        seen = encode(kan, data.x[:1])[0].tolist()  # the sliders have the numbers that the network sees
+        np.testing.assert_allclose(studio.post("predict", {"x": seen})["value"], wanted[:1], rtol=1e-9)
+        for form in ("c_source", "numpy_source", "onnx_graph"):
+            assert studio.get(f"export/{form}")["largest_gap"] < 1e-5
+        assert studio.post("publish", {"base": view["revision"]}) == {"version": 1}
+    with start(Settings(str(folder / "of_studio"), port=0)) as server:
+        answers_as(server.address, kan, wanted)
+
+
+def answers_as(address: str, kan: Kan, wanted: NDArray[np.float64]) -> None:
+    """A server at this address answers the command line and the client by names and categories, and has the formula."""
+    run("predict", f"{address}/houses", "new.csv", "-f", "-o", "by_server.csv")
+    np.testing.assert_allclose(column("by_server.csv"), wanted, rtol=1e-6)
+    with kanserve.Client(address) as client:
+        np.testing.assert_allclose(client.predict("houses", named())[:, 0], wanted, rtol=1e-6)
+        assert client.formula("houses")[0].text == kanserve.formulas(kan)[0].text
+
+
+def named() -> dict[str, list[Any]]:
+    """The columns of the new rows."""
+    return {name: [row[name] for row in rows()[:40]] for name in (AREA, ROOMS, TOWN)}
 
 
 def column(file: str) -> NDArray[np.float64]:

@@ -97,7 +97,9 @@ CALLS = {
     "kanserve.compile('kan')": "network|Kan",
     "kanserve.compile(kan, data=other)": r"\(N, 2\), got \(60, 1\)",
     "kanserve.publish(folder / 'models', '../x', kanserve.compile(kan, ['numpy_source']))": "name",
-    "kanserve.publish(folder / 'models', 'x', 'kan')": "artifact|network|compile",
+    "kanserve.publish(folder / 'models', 'x', 'kan')": "kanserve.load reads one from a file",
+    "kanserve.publish(folder / 'models', 'x', estimator)": "The network of an estimator is its kan_",
+    "kanserve.Session(estimator, data)": "The network of an estimator is its kan_",
     "kanserve.publish(folder / 'models', 'x', kanserve.compile(kan, ['numpy_source']), version=-1)": "version",
     "kanserve.export(kan, folder / 'rows.csv', ['c_source'])": "rows.csv|there|folder",
     # Importers

@@ -6,6 +6,7 @@ from kanserve.formula import formulas
 from kanserve.network.kan import Kan
 
 MOST_EDGES = 200  # more give an unreadable text
+MOST_CHARACTERS = 4000  # so do more than two screens
 
 # Cached, since all formats have the same lines, and computing them takes half the time of an export.
 _known: WeakKeyDictionary[Kan, tuple[str, ...]] = WeakKeyDictionary()
@@ -25,6 +26,9 @@ def _written(kan: Kan) -> list[str]:
         found = formulas(kan, strict=False)
     except Exception as error:  # documentation must never make an export fail
         return [f"(not stated: {_ascii(str(error))})"]
+    longest = max(len(law.text) for law in found)
+    if longest > MOST_CHARACTERS:
+        return [f"(a formula of {kan.edges} edges and {longest} characters: 'kanserve formula' prints it)"]
     lines = [f"{_ascii(law.name)} = {_ascii(law.text)}" for law in found]
     splines = (
         [] if all(law.closed_form for law in found) else ["(s_l_j_i is the spline from input i to sum j of layer l)"]

@@ -13,6 +13,7 @@ DEFAULT_FORMATS = "onnx_graph,c_source,numpy_source"
 KanFile = Annotated[Path, typer.Argument(help="A network: the .safetensors file that 'kanserve fit' wrote.")]
 TableFile = Annotated[Path, typer.Argument(help="A CSV or Parquet file with a header.")]
 Target = Annotated[list[str] | None, typer.Option("--target", "-t", help="The column to learn; repeat for several.")]
+Inputs = Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")]
 Decimal = Annotated[
     Literal[".", ","] | None,
     typer.Option(help="The decimal mark of numbers in a CSV file that may be read in two ways, such as 1,234 alone."),

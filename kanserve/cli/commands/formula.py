@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Decimal, Force, Json, Quiet, Seed, Target
+from kanserve.cli.commands.flag_types import Decimal, Force, Inputs, Json, Quiet, Seed, Target
 from kanserve.cli.commands.formula_sources import Shown, alternatives, of_model
 from kanserve.cli.commands.server_access import ServerAccess, ServerName, Tls, TlsCa, TlsCertificate, TlsKey, TokenFile
 from kanserve.cli.terminal import finite, free, listed, show, write_whole
@@ -44,7 +44,7 @@ def show_formula(
     pareto: Annotated[bool, typer.Option("--pareto", help="List the formulas found, the simplest first.")] = False,
     data: Annotated[Path | None, typer.Option(help="Rows for the standard errors of a network's constants.")] = None,
     target: Target = None,
-    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="An input column; default: all.")] = None,
+    inputs: Inputs = None,
     units: Annotated[str, typer.Option(help="Units of the table's columns, as in 'm=kg,v=m/s'.")] = "",
     seconds: Annotated[
         float | None,

@@ -102,6 +102,7 @@ def _score(
     kan_file: Path, table: Path, target: list[str] | None, decimal: Literal[".", ","] | None, as_json: bool
 ) -> None:
     from kanserve import train
+    from kanserve.network.fitted_rows import MOST_SEEN, seen_share
     from kanserve.network.training_range import outside
 
     kan = arguments.network(kan_file)
@@ -109,6 +110,9 @@ def _score(
     found = train.score(kan, data)
     if beyond := int(outside(kan, data.x).sum()):
         warn(f"{beyond} of {len(data)} rows are outside the range of the training data")
+    seen = seen_share(kan, data)
+    if seen is not None and seen > MOST_SEEN:
+        warn(f"the network was fitted to {seen:.0%} of these rows, so expect a worse score on new ones")
     if found.accuracy is not None:
         show({"rows": len(data), "accuracy": found.accuracy, "cross_entropy": found.loss}, as_json)
         return

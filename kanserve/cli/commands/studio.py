@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Decimal, Seed, Target
+from kanserve.cli.commands.flag_types import Decimal, Inputs, Seed, Target
 from kanserve.errors import InputError
 
 _TABLES = (".csv", ".parquet", ".pq")
@@ -19,6 +19,7 @@ def open_studio(
         typer.Argument(help="A .safetensors file, a repository or a version's folder in it, or a table to fit first."),
     ],
     target: Target = None,
+    inputs: Inputs = None,
     data: Annotated[
         Path | None,
         typer.Option(help="A table: rows to judge and refit a network on, or rows that a fit does not see."),
@@ -54,7 +55,8 @@ def open_studio(
     if Path(model).suffix.lower() in _TABLES:
         table = Path(model)
         wanted = arguments.required(target)
-        opened = open_table(tables.read_table(table, wanted, decimal=decimal), table.stem, arguments.hidden(hidden))
+        rows = tables.read_table(table, wanted, inputs or (), decimal=decimal)
+        opened = open_table(rows, table.stem, arguments.hidden(hidden))
         if data is not None:
             assert opened.data is not None
             known = opened.data
@@ -63,6 +65,8 @@ def open_studio(
             )
             opened = replace(opened, unseen=unseen)
     else:
+        if inputs:
+            raise InputError("--input is for a table; a network has its inputs.")
         opened = open_network(model, name)
         assert opened.kan is not None
         if data is not None:

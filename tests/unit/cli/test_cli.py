@@ -13,12 +13,14 @@ import pytest
 
 from kanserve import KANRegressor, from_formula, repository
 from kanserve.artifact_compiler import compile as compile_kan
+from kanserve.data import read_table
 from kanserve.network import serialization
 from kanserve.network.evaluate import probabilities
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan, make_layer
 from kanserve.serve.server import start
 from kanserve.serve.transport import native_library
-from tests.support.kans import classifier, hostile_names, mixed, named_categories
+from tests.support.kans import classifier, hostile_names, mixed, named_categories, symbolic
 
 RNG = np.random.default_rng(0)
 
@@ -87,6 +89,13 @@ def test_a_network_is_scored_on_samples_that_it_was_not_trained_on(folder, kanse
     assert code == 0 and out.splitlines()[0].split() == ["output", "r2", "rmse"] and "1 of 2 rows" in err
     code, _, err = kanserve("score", "law.safetensors", "far.csv", "-t", "w")
     assert code == 2 and "no column 'w'" in err
+
+
+def test_a_score_on_rows_of_the_fit_says_so(folder, kanserve):
+    kan = symbolic()
+    serialization.save(record_rows(kan, hash_rows(read_table("good.csv", "z"))), folder / "law.safetensors")
+    code, _, err = kanserve("score", "law.safetensors", "good.csv", "-t", "z")
+    assert code == 0 and "fitted to 100% of these rows, so expect a worse score on new ones" in err
 
 
 def test_a_classifier_is_scored_on_samples_of_some_of_its_classes(folder, kanserve):

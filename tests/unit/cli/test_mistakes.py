@@ -41,6 +41,8 @@ BAD = {
         ("simplify", "law.safetensors", "other.csv", "-o", "good.csv"),
         "no column 'y'",
     ),
+    "open a studio on inputs of a network": (("studio", "law.safetensors", "-i", "x"), "--input is for a table"),
+    "open a studio on a column that is not there": (("studio", "good.csv", "-t", "z", "-i", "w"), "no column 'w'"),
     "plot a missing file over a file": (("plot", "none", "-o", "good.svg"), "no file"),
     "plot a missing file": (("plot", "none"), "no file"),
     "plot to an unknown ending": (("plot", "law.safetensors", "-o", "n.txt"), ".png"),

@@ -30,6 +30,14 @@ def test_other_commands_show_the_newest_version_of_a_model(folder, kanserve, com
         assert newest == kanserve(command, "models/law/2")
 
 
+def test_an_earlier_version_is_published_again_as_the_newest(folder, kanserve):
+    code, said, _ = kanserve("publish", "models/law/1", "models", "--name", "law")
+    assert code == 0 and "models/law/3" in said
+    assert kanserve("predict", "models/law", "one.csv") == (0, "y\n0.25\n", "")
+    code, _, said = kanserve("publish", "models/law/1", "models", "--name", "law", "--data", "one.csv")
+    assert code == 2 and "published again as it is" in said
+
+
 def test_a_folder_without_versions_is_refused_with_an_example(folder, kanserve):
     code, _, said = kanserve("predict", "models", "one.csv")
     assert code != 0 and "models/houses" in said

@@ -171,6 +171,7 @@ def test_what_a_mask_hides_is_missing(client):
 
 
 @pytest.mark.parametrize("package", [pandas, polars])
+@pytest.mark.filterwarnings("ignore:.*is not a category of the network:kanserve.data.TableWarning")
 def test_categories_of_a_table_are_sent_as_their_codes(client, package):
     kan = serving.kan("table")
     kind = kan.inputs[2].categories

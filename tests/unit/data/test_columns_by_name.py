@@ -9,9 +9,11 @@ import pyarrow
 import pytest
 
 import kanserve
+from kanserve.data import TableWarning
 from kanserve.data.dataset import dataset
 from kanserve.data.table_files import read_rows, read_samples, read_table
 from kanserve.errors import DataError
+from tests.support import kans
 
 FRAMES = {"pandas": pandas.DataFrame, "polars": polars.DataFrame, "pyarrow": pyarrow.table}
 X = np.random.default_rng(0).uniform(-1, 1, (80, 2))
@@ -121,3 +123,12 @@ def test_a_dict_of_columns_is_a_table():
         KAN(inputs | {"b": [1.0]})
     texts = dataset({"kind": ["p", None, "q"], "size": [1, None, 3], "y": [1.0, 2.0, 3.0]}, "y", tables=True)
     assert texts.categories == {"kind": ("p", "q")} and np.isnan(texts.x[1]).all()
+
+
+@pytest.mark.parametrize("library", FRAMES)
+def test_a_text_that_is_no_category_of_the_network_is_warned_of(library):
+    kan = kans.named_categories()
+    with pytest.warns(TableWarning, match=r"column 'kind': 'P' is not a category of the network \(p, q, r\)"):
+        found = kan(FRAMES[library]({"kind": ["p", "P"], "y": [0.5, 0.5]}))
+    assert (found == kan([[0.0, 0.5], [3.0, 0.5]])).all()
+    kan(FRAMES[library]({"kind": ["p", None], "y": [0.5, 0.5]}))  # says nothing

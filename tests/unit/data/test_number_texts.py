@@ -181,6 +181,20 @@ def test_a_near_name_is_offered(csv):
         as_rows(symbolic(), pandas.DataFrame({"X": [0.5], "y": [1.0], "z": [0.0]}))
 
 
+def test_a_text_that_is_no_category_of_the_network_is_said_with_those_that_are(csv):
+    known = {"town": ("Bonn", "Köln")}
+    for rows, words in (
+        (
+            "Bonn\nbonn\n",
+            r"column 'town': 'bonn' is not a category of the network \(Bonn, Köln\) and counted as unknown",
+        ),
+        ("a\nb\nc\nd\n", "'a', 'b', 'c' and 1 more are not categories"),
+    ):
+        with pytest.warns(TableWarning, match=words):
+            read_rows(csv("town\n" + rows), ["town"], {}, known)
+    read_rows(csv("town\nKöln\n\nBonn\n"), ["town"], {}, known)  # says nothing
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from kanserve.data.dataset import Dataset
 from kanserve.editing import KINDS, Session
 from kanserve.editing.steps import STEPS_SHORT, Zero, taken
-from kanserve.errors import InputError, KanserveError, NotFoundError
+from kanserve.errors import DataError, InputError, KanserveError, NotFoundError
 from kanserve.formula import from_formula
 from kanserve.network.edge_names import place_of
+from kanserve.network.encoding import encode
 from kanserve.network.evaluate import edges, evaluate, subnodes
 from kanserve.network.kan import Kan, Variable, equal, make_layer
 from kanserve.simplification.validation import refit
-from kanserve.train import create, fit
+from kanserve.train import create, fit, score
 from tests.support import kans
 from tests.support.blas_threads import threads_at
 from tests.support.sessions import law, replayed, rows_of
@@ -349,3 +350,41 @@ def test_who_watches_a_session_is_told_of_every_change_until_it_leaves():
     leave()
     session.undo()
     assert told == [1, 0, 1]
+
+
+def table_of_categories() -> tuple[Kan, Dataset]:
+    """A fitted network with a category and missing values, and its rows."""
+    generator = np.random.default_rng(0)
+    town, area = generator.integers(0, 3, 200), generator.uniform(-1, 1, 200)
+    y = area**2 + np.array([0.0, 1.0, 3.0])[town]
+    x = np.column_stack([town, np.where(np.arange(200) % 9 == 0, np.nan, area)])
+    data = Dataset(x, y, ("town", "area"), ("price",), categories={"town": ("Bonn", "Köln", "Ulm")})
+    return fit([2, 1], data, starts=1), data
+
+
+def test_a_network_of_categories_and_missing_values_is_edited_in_the_numbers_that_it_sees():
+    kan, data = table_of_categories()
+    session = Session(kan, data)
+    assert session.loss < 0.1 and session.suggest("area->price")[0].function == "x^2"
+    edited = session.snap("area->price", "x^2").rename("town", "place").prune().kan
+    assert [one.categories for one in edited.inputs] == [one.categories for one in kan.inputs]
+    assert [one.fill_value for one in edited.inputs] == [one.fill_value for one in kan.inputs]
+    assert edited.inputs[0].name == "place" and score(edited, data).r2[0] > 0.9
+    assert session.snapshot().r2[0] > 0.9 and "x^2" in edited.layers[0].functions
+    again = Session.from_json(session.to_json(), kan, data)
+    assert equal(again.kan, edited) and equal(replayed(session, kan, data), edited)
+
+
+def test_the_held_out_rows_of_a_session_are_had_as_they_were_given():
+    kan, data = table_of_categories()
+    rows = Session(kan, data).rows
+    np.testing.assert_array_equal(encode(kan, rows.held_as_given.x), rows.held.x)
+    np.testing.assert_array_equal(rows.held_as_given.y, rows.held.y)
+    assert np.isnan(rows.held_as_given.x).any() and rows.held_as_given.categories == data.categories
+
+
+def test_another_category_than_the_network_has_is_refused_with_its_input():
+    kan, data = law()
+    named = Dataset(np.zeros((20, 2)), np.zeros(20), data.inputs, ("z",), categories={"x": ("a",)})
+    with pytest.raises(DataError, match="Input 'x' has categories in the data, and is a number in the network"):
+        Session(kan, named)

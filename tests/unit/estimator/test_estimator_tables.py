@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kanserve import KANClassifier, KANRegressor
+from kanserve.data import TableWarning
 from kanserve.network.evaluate import evaluate
 
 FAST: dict[str, Any] = {"hidden": (3,), "grid": 3, "starts": 2, "random_state": 0}
@@ -47,7 +48,8 @@ def test_categories_at_prediction_are_those_of_the_fit_and_unknown_ones_are_like
     model = KANRegressor(**FAST).fit(frame, y)
     other = pandas.DataFrame({"kind": ["r", "new", None], "a": [0.5] * 3, "b": [0.1] * 3})
     few = pandas.DataFrame({"kind": pandas.Categorical(["r"]), "a": [0.5], "b": [0.1]})
-    known, unknown, missing = model.predict(other)
+    with pytest.warns(TableWarning, match=r"'new' is not a category of the network \(p, q, r\)"):
+        known, unknown, missing = model.predict(other)
     # A product of one row rounds otherwise than one of three.
     assert known == pytest.approx(model.predict(few)[0], rel=1e-12)
     assert unknown == pytest.approx(missing, rel=1e-12) and abs(known - unknown) > 1e-3

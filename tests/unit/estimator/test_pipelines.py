@@ -24,6 +24,7 @@ from kanserve.errors import InputError
 from kanserve.estimator import KANClassifier, KANRegressor, export_pipeline, from_pipeline
 
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is not a category of the network:kanserve.data.TableWarning"),
     pytest.mark.filterwarnings("ignore:Found unknown categories"),  # of scikit-learn's encoder
     pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning"),  # some fits here are short
 ]

@@ -14,6 +14,7 @@ from kanserve.errors import ExportError, NotFoundError
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic, make_layer
+from kanserve.train import create
 from kanserve_exporters._shared import formula_text, printers
 from kanserve_exporters._shared.expressions import Dialect, body, decimals, domain, helper, term
 from kanserve_exporters._shared.identifiers import c_identifier, module_name
@@ -233,6 +234,10 @@ def test_sources_state_the_formula_of_a_small_network_and_where_to_find_that_of_
     law = "y = exp(sin(3.14159*x) + y^2)"
     assert law in kanserve_exporters.get("numpy_source").export(symbolic(), ExportOptions("law"))["law.py"].decode()
     assert law in kanserve_exporters.get("c_source").export(symbolic(), ExportOptions("law"))["README.md"].decode()
+    deep = create([2, 2, 3, 2, 2, 1], seed=0)  # few edges, each of which is written many times
+    assert (
+        b"a formula of 22 edges and " in kanserve_exporters.get("c_source").export(deep, ExportOptions())["README.md"]
+    )
     assert b"888 edges" in kanserve_exporters.get("c_source").export(wide(), ExportOptions())["README.md"]
 
 

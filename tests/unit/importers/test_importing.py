@@ -205,6 +205,8 @@ def test_notes_go_to_standard_error_and_into_the_json(tmp_path, command):
         ("a.pt --out there", "there is there already; choose another name or give --force"),
         ("absent", "There is no file"),
         (".", "'.' is a folder; give a file"),
+        (".", "Checkpoints of pykan there are 'model'."),
+        ("modl", "There is no file 'modl'. Checkpoints of pykan there are 'model'."),
     ],
 )
 def test_what_the_command_cannot_do_is_one_line_and_exit_code_2(tmp_path, command, words, said):

@@ -93,6 +93,8 @@ def test_the_command_takes_one_target(kanserve, tmp_path) -> None:
     assert code != 0 and "takes one of --processors" in error
     code, said, _ = kanserve(*arguments, "--processors", "aarch64")
     assert code == 0 and "toolchain.cmake" in said
+    (option,) = re.findall(r"--to edge-server (--\S+)`", (tmp_path / "server" / "README.md").read_text("utf-8"))
+    assert option in kanserve("export", "--help")[1]
 
 
 @pytest.mark.slow
