@@ -69,6 +69,10 @@ _SIZES = {
     **{"a carriage return in an extension": _SIZE + b";a\rb", "a list": _SIZE + b"," + _SIZE},
 }
 _LINES = {
+    **{
+        "two spaces before the target": b"GET  /v2/health/live HTTP/1.1",
+        "two behind": b"GET /v2/health/live  HTTP/1.1",
+    },
     **{"a tab": b"GET\t/v2/health/live HTTP/1.1", "a tab behind": b"GET /v2/health/live\tHTTP/1.1"},
     **{"a space first": b" GET /v2/health/live HTTP/1.1", "a space last": b"GET /v2/health/live HTTP/1.1 "},
     **{"no version": b"GET /v2/health/live", "a version in small letters": b"GET /v2/health/live http/1.1"},
