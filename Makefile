@@ -168,6 +168,12 @@ soak: $(INSTALLED)
 	failed=0; for file in tests/soak/*.py; do \
 		echo "$$file"; SOAK_SECONDS=$(SOAK) python -m "tests.soak.$$(basename "$$file" .py)" || failed=1; done; exit $$failed
 
+# The attacks that a server must withstand, on every port: what an honest client notices, and what memory they take. Five
+# minutes. ONLY='idle pages' are some of them.
+.PHONY: attacks
+attacks: $(INSTALLED)
+	python -m tests.soak.soak_attacks $(ONLY)
+
 # What comes over a connection, requests, exported networks, and the kernels of training and of onnxruntime's operators,
 # by libFuzzer under ASan and UBSan: wants clang, and for the operators libonnxruntime-dev.
 # FUZZ=3600 runs each fuzzer for an hour.

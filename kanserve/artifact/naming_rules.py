@@ -9,8 +9,8 @@ SIGNATURE, SIGNATURE_BYTES = "manifest.sig", 64
 REQUIRED = (KAN, FORMULA, GOLDEN)
 MAX_VERSION = 999_999_999
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+NAME, VERSION = r"[a-z0-9][a-z0-9_-]{0,62}", r"[1-9][0-9]{0,8}"  # regular expressions, in the OpenAPI document too
+_NAME, _VERSION = re.compile(NAME), re.compile(VERSION)
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 

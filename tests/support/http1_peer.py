@@ -43,12 +43,12 @@ def request(
 class Http1Peer:
     """A connection to a server."""
 
-    def __init__(self, address: str, tls: ssl.SSLContext | None = None, receives: int = 0) -> None:
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None, receives: int = 0, seconds: float = 60) -> None:
         host, _, port = address.rpartition(":")
         self.socket = socket.socket()
         if receives:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receives)
-        self.socket.settimeout(60)
+        self.socket.settimeout(seconds)
         self.socket.connect((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:

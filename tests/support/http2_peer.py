@@ -22,7 +22,7 @@ NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 1, 7, 8
 LARGEST_FRAME = 16_384
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4  # settings
-SECONDS = 60.0  # after which a test fails that waits for a frame
+SECONDS = 60.0  # after which a wait for a frame ends in an error
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,16 @@ class Peer:
         greet: bool = True,
         tls: ssl.SSLContext | None = None,
         receive_buffer: int = 0,
+        seconds: float = SECONDS,
     ) -> None:
         if address.startswith("unix:"):
             self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.settimeout(SECONDS)
+            self.socket.settimeout(seconds)
             self.socket.connect(address[5:])
         else:
             host, _, port = address.rpartition(":")
             self.socket = socket.socket()
-            self.socket.settimeout(SECONDS)
+            self.socket.settimeout(seconds)
             if receive_buffer:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             self.socket.connect((host, int(port)))

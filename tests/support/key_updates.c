@@ -1,4 +1,5 @@
-/* A client of TLS that demands new keys again and again: key_updates PORT COUNT. Prints how many it could demand. */
+/* A client of TLS that demands new keys again and again: key_updates PORT COUNT [PROTOCOL], h2 or http/1.1. Prints how
+ * many it could demand. */
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -6,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 int main(int count, char **arguments)
@@ -14,9 +16,12 @@ int main(int count, char **arguments)
     int fd = socket(AF_INET, SOCK_STREAM, 0), sent = 0, most = count > 2 ? atoi(arguments[2]) : 0;
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     SSL *tls = SSL_new(context);
+    unsigned char protocols[20];
+    const char *protocol = count > 3 ? arguments[3] : "h2";
+    int length = snprintf((char *)protocols, sizeof protocols, "%c%s", (int)strlen(protocol), protocol);
     signal(SIGPIPE, SIG_IGN);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    SSL_set_alpn_protos(tls, (const unsigned char *)"\2h2", 3);
+    SSL_set_alpn_protos(tls, protocols, (unsigned)length);
     SSL_set_min_proto_version(tls, TLS1_3_VERSION);
     if (connect(fd, (struct sockaddr *)&to, sizeof to) || !SSL_set_fd(tls, fd) || SSL_connect(tls) != 1) return 1;
     while (sent < most && SSL_key_update(tls, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 && SSL_do_handshake(tls) == 1) sent++;

@@ -179,6 +179,11 @@ void call_begin(stream *one, int ended)
         stream_fail(one, GRPC_INTERNAL, "The header grpc-timeout is not valid.", NULL);
     }
     if (one->finished) return;
+    if (one->page) {
+        one->message_deadline = one->arrived + server->config.greeting_time;
+        loop_check_by(server, one->message_deadline);
+        return;
+    }
     if (one->metadata.failed) {
         stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The server is out of memory.", NULL);
         return;

@@ -59,7 +59,9 @@ static nghttp2_ssize read_out(nghttp2_session *session, int32_t id, uint8_t *to,
     if (one->call && !one->finished) queue_sent(one->call, count);
     if (buffer_length(&one->out) > 0) return (nghttp2_ssize)count;
     if (!one->finished) return count ? (nghttp2_ssize)count : NGHTTP2_ERR_DEFERRED;
-    *flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (one->page) return (nghttp2_ssize)count;
+    *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
     nghttp2_nv fields[MOST_TRAILERS];
     size_t number = trailers(one, fields);
     return nghttp2_submit_trailer(session, id, fields, number) ? NGHTTP2_ERR_CALLBACK_FAILURE : (nghttp2_ssize)count;
@@ -129,15 +131,25 @@ static void fill(connection *owner, double amount)
     connection_fail(owner, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
-/* An answer to what is no gRPC. */
+/* What is no gRPC is answered once it has come as a whole: an answer before would end the stream under what comes. */
 void http2_http_error(stream *to, const char *status)
 {
-    nghttp2_nv field = pair(":status", 7, status, 3);
+    to->page = status;
     fill(to->owner, 1);
+}
+
+static void http2_send_page(stream *to)
+{
+    static const char TEXT[] = "This port speaks gRPC.\n";
+    connection *owner = to->owner;
+    nghttp2_nv fields[] = {pair(":status", 7, to->page, 3), pair("content-type", 12, "text/plain", 10)};
+    nghttp2_data_provider2 provider = {{.ptr = to}, read_out};
+    if (is_room(owner->account, sizeof TEXT - 1)) buffer_add(&to->out, TEXT, sizeof TEXT - 1);
+    hold(owner->account, buffer_length(&to->out));
     to->finished = 1;
     to->moved = to->answered = now_ns();
-    loop_check_by(to->owner->server, to->moved + to->owner->server->config.write_time);
-    respond(to, &field, 1, NULL);
+    loop_check_by(owner->server, to->moved + owner->server->config.write_time);
+    respond(to, fields, 2, &provider);
 }
 
 static stream *stream_of(nghttp2_session *session, int32_t id)
@@ -177,6 +189,17 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return 0;
 }
 
+static void ends(stream *one)
+{
+    if (one->ended) return;
+    if (!one->page) {
+        call_end(one);
+        return;
+    }
+    one->ended = 1;
+    if (!one->finished) http2_send_page(one);
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *data)
 {
     connection *owner = data;
@@ -186,11 +209,11 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     case NGHTTP2_HEADERS:
         if (!(one = stream_of(session, frame->hd.stream_id))) return 0;
         if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) call_begin(one, ended);
-        if (ended && !one->ended) call_end(one);
+        if (ended) ends(one);
         return 0;
     case NGHTTP2_DATA:
         if (!ended && frame->hd.length == frame->data.padlen) fill(owner, 1); /* without content */
-        if (ended && (one = stream_of(session, frame->hd.stream_id)) && !one->ended) call_end(one);
+        if (ended && (one = stream_of(session, frame->hd.stream_id))) ends(one);
         return 0;
     case NGHTTP2_SETTINGS:
         owner->greeted = 1;
@@ -219,7 +242,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
         one->unconsumed += length;
     else
         nghttp2_session_consume_stream(session, id, length);
-    if (!one || one->finished) return 0;
+    if (!one || one->finished || one->page) return 0;
     /* The message may be read where it lies only if the stream ends before the next read. */
     if (flags & NGHTTP2_FLAG_END_STREAM && !one->call && !one->inflating && one->prefix_length == 0 && length >= 5)
         one->view = bytes;
@@ -289,6 +312,7 @@ static int http2_begin(connection *owner)
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HEADER_LIST},
     };
     owner->flood_at = owner->opened;
+    owner->within_frame = NGHTTP2_CLIENT_MAGIC_LEN;
     if (nghttp2_submit_settings(owner->session, NGHTTP2_FLAG_NONE, settings, sizeof settings / sizeof *settings) ||
         nghttp2_session_set_local_window_size(owner->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW)) {
         nghttp2_session_del(owner->session);
@@ -302,9 +326,46 @@ static void http2_end(connection *owner)
     nghttp2_session_del(owner->session);
 }
 
+static void look_at_frame(connection *owner)
+{
+    const uint8_t *head = owner->head;
+    uint32_t id = ((uint32_t)head[5] << 24 | (uint32_t)head[6] << 16 | (uint32_t)head[7] << 8 | head[8]) & 0x7fffffff;
+    int type = head[3], carries = type == NGHTTP2_DATA || type == NGHTTP2_HEADERS;
+    for (int i = 0; carries && i < ENDED_STREAMS; i++)
+        if (owner->ended[i] == id && id) connection_fail(owner, NGHTTP2_STREAM_CLOSED);
+    if (type == NGHTTP2_RST_STREAM || (carries && head[4] & NGHTTP2_FLAG_END_STREAM))
+        owner->ended[owner->next_ended++ % ENDED_STREAMS] = id;
+}
+
+/* Notice a peer that goes on with a stream that it has ended. nghttp2 would have to keep each closed stream to do so, and
+ * forgets them at once, as they are memory that a peer could make it hold. */
+static void look_at_frames(connection *owner, const uint8_t *at, size_t length)
+{
+    while (length) {
+        int within = owner->within_frame > 0;
+        size_t left = within ? owner->within_frame : sizeof owner->head - owner->head_length, part = left < length ? left : length;
+        if (within) {
+            owner->within_frame -= (uint32_t)part;
+        } else {
+            memcpy(owner->head + owner->head_length, at, part);
+            owner->head_length += (uint32_t)part;
+            if (part == left) {
+                owner->head_length = 0;
+                owner->within_frame = (uint32_t)owner->head[0] << 16 | (uint32_t)owner->head[1] << 8 | owner->head[2];
+                look_at_frame(owner);
+            }
+        }
+        at += part;
+        length -= part;
+    }
+}
+
 static void http2_feed(connection *owner, size_t length)
 {
     const uint8_t *input = owner->server->input;
+    size_t known = owner->looked_at < length ? owner->looked_at : length;
+    look_at_frames(owner, input + known, length - known);
+    owner->looked_at -= known;
     nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, input, length);
     if (owner->viewing) call_keep(owner->viewing);
     owner->viewing = NULL;
@@ -315,6 +376,7 @@ static void http2_feed(connection *owner, size_t length)
         else
             connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);
     } else if (owner->paused) { /* by `on_data` */
+        owner->looked_at += length - (size_t)taken;
         connection_pause(owner, input + taken, length - (size_t)taken);
     }
 }

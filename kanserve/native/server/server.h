@@ -116,6 +116,7 @@ struct stream {
     uint8_t compressed, encoding;
     unsigned takes_gzip : 1, gzipped : 1; /* whether the peer takes such a message; whether `out` holds one */
     unsigned post : 1, grpc : 1, bad_timeout : 1, large : 1, headers_sent : 1, finished : 1, ended : 1;
+    const char *page; /* the status of HTTP, where this is no call of gRPC */
     int prefix_length, messages;
     uint32_t expected;    /* bytes of the message under way */
     size_t taken;         /* of them have come */
@@ -137,6 +138,8 @@ struct stream {
  * answered. */
 enum { WAIT_PAUSED, WAIT_INFLATING, WAITING };
 enum { PAUSED = 1, PARKED, HELD };
+
+enum { ENDED_STREAMS = 16 };
 
 struct connection {
     kanserve_server *server;
@@ -162,6 +165,10 @@ struct connection {
     int64_t turn; /* when its turn began */
     int64_t opened, last_read, blocked, pinged, lingering; /* 0: not */
     stream *viewing; /* its message lies in the bytes just read */
+    uint32_t ended[ENDED_STREAMS], next_ended; /* HTTP/2: the last streams that the peer has ended */
+    uint8_t head[9];                           /* of a frame, so far */
+    uint32_t head_length, within_frame;        /* bytes of it; of the frame, that are still to come */
+    size_t looked_at;                          /* bytes of `unread` that were seen already */
     double flood;    /* a bucket that leaks, of frames that cost us and carry nothing */
     int64_t flood_at;
     char peer[80];

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from kanserve.serve.rest.errors import HttpError
 
-_REQUEST = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/(\d)\.(\d)")
-_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([^\0\r\n]*?)[ \t]*")
+_REQUEST = re.compile(rb"([A-Z-]{1,32}) (/[!-~]*|[Hh][Tt][Tt][Pp][Ss]?://[!-~]+) HTTP/(\d)\.(\d)")
+_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\0\r\n]*)?")
 _HOST = re.compile(r"[0-9A-Za-z\-._~%!$&'()*+,;=\[\]:]*")
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -47,13 +47,16 @@ def parse_head(data: bytes) -> Head:
             raise HttpError(400, "A header of the request is not valid.")
         headers.append((found[1].decode("ascii").lower(), found[2].decode("latin-1")))
     hosts = [value for name, value in headers if name == "host"]
-    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)):
+    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)) or (line[4] != b"0" and not hosts):
         raise HttpError(400, "A request has one header Host, which is a host.")
     values = [value for name, value in headers if name == "connection"]
     words = {word.strip().lower() for value in values for word in value.split(",")}
     keep = "close" not in words and (line[4] != b"0" or "keep-alive" in words)
     waits = line[4] != b"0" and any(name == "expect" and value.lower() == "100-continue" for name, value in headers)
-    return Head(line[1].decode(), line[2].decode(), tuple(headers), keep, _length(headers), waits)
+    length = _length(headers)
+    if length is None and line[4] == b"0":
+        raise HttpError(400, "HTTP/1.0 has no chunked bodies.")
+    return Head(line[1].decode(), line[2].decode(), tuple(headers), keep, length, waits)
 
 
 def _length(headers: list[tuple[str, str]]) -> int | None:

@@ -5,6 +5,8 @@ from functools import cache
 from typing import Any
 
 from kanserve import __version__
+from kanserve.artifact.naming_rules import NAME, VERSION
+from kanserve.serve.rpc.formula_service import FUNCTIONS, TEXTS
 
 _Json = dict[str, Any]
 
@@ -24,12 +26,20 @@ def _object(properties: _Json, required: tuple[str, ...] = (), **more: Any) -> _
 _TEXT: _Json = {"type": "string"}
 _FLAG: _Json = {"type": "boolean"}
 _COUNT: _Json = {"type": "integer", "minimum": 0}
-_GIVEN: _Json = {"type": ["number", "null"]}
+_GIVEN: _Json = {"type": ["number", "string", "null"], "description": "A text is the name of a category."}
 _NUMBER: _Json = {"type": ["number", "null"], "description": "null for NaN and infinities, which JSON lacks."}
 _DATATYPE: _Json = {"type": "string", "enum": ["FP64", "FP32", "FP16", "BF16", "BYTES"]}
 _PARAMETERS: _Json = {"type": "object", "additionalProperties": {"type": ["boolean", "integer", "number", "string"]}}
-_MODEL: _Json = {"name": "model", "in": "path", "required": True, "schema": _TEXT, "description": "The model's name."}
-_VERSION: _Json = {"name": "version", "in": "path", "required": True, "schema": _TEXT, "description": "Its version."}
+_NAMED: _Json = {"type": "string", "pattern": f"^{NAME}$"}
+_NUMBERED: _Json = {"type": "string", "pattern": f"^{VERSION}$"}
+_MODEL: _Json = {"name": "model", "in": "path", "required": True, "schema": _NAMED, "description": "The model's name."}
+_VERSION: _Json = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "schema": _NUMBERED,
+    "description": "Its version.",
+}
 
 _SCHEMAS: _Json = {
     "Error": _object({"error": _TEXT}, ("error",)),
@@ -73,7 +83,7 @@ _SCHEMAS: _Json = {
         {
             "name": _TEXT,
             "datatype": {**_DATATYPE, "description": "In JSON FP64 or FP32."},
-            "shape": _array(_COUNT, description="Rows, and inputs of the model."),
+            "shape": _array(_COUNT, minItems=2, maxItems=2, description="Rows, and inputs of the model."),
             "parameters": {**_PARAMETERS, "description": "binary_data_size: the bytes of this input in binary."},
             "data": {
                 "description": "The numbers, row after row, flat or as rows; null for a missing value.",
@@ -81,6 +91,10 @@ _SCHEMAS: _Json = {
             },
         },
         ("name", "datatype", "shape"),
+        anyOf=[
+            {"required": ["data"], "properties": {"datatype": {"enum": ["FP64", "FP32"]}}},
+            {"required": ["parameters"], "properties": {"parameters": {"required": ["binary_data_size"]}}},
+        ],
     ),
     "InferRequestedOutput": _object(
         {
@@ -133,7 +147,9 @@ _SCHEMAS: _Json = {
     ),
     "GradientRequest": _object(
         {
-            "rows": _array(_array({"type": "number"}), description="Raw features."),
+            "rows": _array(
+                _array({"type": "number"}, minItems=1), minItems=1, description="Raw features, as many in each row."
+            ),
             "hessian": {**_FLAG, "description": "Whether the second derivatives are wanted too."},
         },
         ("rows",),
@@ -167,7 +183,10 @@ _SCHEMAS: _Json = {
             ("name", "version", "state"),
         )
     ),
-    "Parameters": _object({"parameters": _PARAMETERS}),
+    "LoadRequest": _object({"parameters": {"type": "object", "maxProperties": 0, "description": "There are none."}}),
+    "UnloadRequest": _object(
+        {"parameters": {"type": "object", "additionalProperties": {"type": ["boolean", "string"]}}},
+    ),
     "Nothing": {"type": "object"},
 }
 
@@ -211,13 +230,13 @@ def _open(about: str, response: _Json, tag: str = "server") -> _Json:
     return {**made, "responses": {code: made["responses"][code] for code in ("200", "404", "503")}}
 
 
+_FORMAT = "|".join((*TEXTS, *sorted(FUNCTIONS)))
 _FORMATS: _Json = {
     "name": "formats",
     "in": "query",
-    "schema": _TEXT,
-    "description": "Of text, latex, python, c, c_function, python_function, numpy, fortran, julia, matlab, octave, "
-    "rust, sql, postgresql, sqlite, duckdb, bigquery and excel; several are separated by commas. Absent: text, latex, "
-    "python and c.",
+    "schema": {"type": "string", "pattern": f"^(({_FORMAT})?(,({_FORMAT})?)*)$"},
+    "description": f"Of {', '.join((*TEXTS, *sorted(FUNCTIONS)))}; several are separated by commas. Absent: "
+    f"{', '.join(TEXTS)}.",
 }
 _INFERRED: _Json = {
     "description": "The outputs; those in binary follow the JSON, whose length Inference-Header-Content-Length is.",
@@ -251,12 +270,12 @@ _PATHS: _Json = {
     },
     **{
         f"/v2/repository/models/{{model}}/{change}": {
-            "post": _operation(about, _ok("Nothing"), "Parameters", "repository"),
+            "post": _operation(about, _ok("Nothing"), body, "repository"),
             "parameters": [_MODEL],
         }
-        for change, about in (
-            ("load", "Load a model as the repository now has it"),
-            ("unload", "Unload all versions of a model"),
+        for change, about, body in (
+            ("load", "Load a model as the repository now has it", "LoadRequest"),
+            ("unload", "Unload all versions of a model", "UnloadRequest"),
         )
     },
     "/openapi.json": {

@@ -205,8 +205,10 @@ static void feed(connection *owner, size_t length)
             if (owner->unread.failed) connection_close(owner);
             return;
         }
+        state->parsed = at;
         llhttp_errno_t error = llhttp_execute(&state->parser, (const char *)at, (size_t)(end_of_input - at));
         const uint8_t *next = error == HPE_OK ? end_of_input : (const uint8_t *)llhttp_get_error_pos(&state->parser);
+        state->before += (size_t)(next - at);
         if (error == HPE_PAUSED) {
             llhttp_resume(&state->parser);
             take(state->request);

@@ -33,6 +33,8 @@ typedef struct http1 {
     stream *request;        /* under way, or NULL */
     byte_buffer target, name, value; /* of the request; of a header */
     size_t head;            /* bytes of the head so far */
+    const uint8_t *parsed;  /* what is being parsed, before which there were `before` bytes */
+    size_t before, part_end; /* where the last part of the request's line ended */
     size_t raw, data;       /* bytes of the body as it came, and of its content */
     int64_t since;          /* when it was opened, or the last answer went to `out` */
     int64_t length;         /* Content-Length, or -1 */

@@ -53,9 +53,36 @@ static int add_part(llhttp_t *parser, byte_buffer *to, const char *at, size_t le
     return to->failed ? refuse(parser, 503, "The server is out of memory.") : 0;
 }
 
+static size_t position(const http1 *state, const char *at)
+{
+    return state->before + (size_t)((const uint8_t *)at - state->parsed);
+}
+
+static int on_method(llhttp_t *parser, const char *at, size_t length)
+{
+    http1 *state = owner_of(parser)->http1;
+    state->part_end = position(state, at + length);
+    return 0;
+}
+
+/* llhttp takes any number of spaces for the one that is allowed. */
 static int on_url(llhttp_t *parser, const char *at, size_t length)
 {
+    http1 *state = owner_of(parser)->http1;
+    if (buffer_length(&state->target) == 0 && position(state, at) != state->part_end + 1)
+        return refuse(parser, 400, "The request's line has more than one space between its parts.");
+    state->part_end = position(state, at + length);
     return add_part(parser, &owner_of(parser)->http1->target, at, length);
+}
+
+static int on_version(llhttp_t *parser, const char *at, size_t length)
+{
+    http1 *state = owner_of(parser)->http1;
+    (void)length;
+    if (state->part_end && position(state, at) != state->part_end + strlen(" HTTP/"))
+        return refuse(parser, 400, "The request's line has more than one space between its parts.");
+    state->part_end = 0; /* the version may come in parts */
+    return 0;
 }
 
 static int on_field(llhttp_t *parser, const char *at, size_t length)
@@ -290,7 +317,9 @@ void http1_settings(llhttp_settings_t *settings)
 {
     llhttp_settings_init(settings);
     settings->on_message_begin = on_begin;
+    settings->on_method = on_method;
     settings->on_url = on_url;
+    settings->on_version = on_version;
     settings->on_header_field = on_field;
     settings->on_header_value = on_value;
     settings->on_header_value_complete = on_value_complete;

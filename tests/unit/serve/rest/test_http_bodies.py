@@ -83,7 +83,7 @@ def test_requests_with_bodies_that_come_together_are_answered_in_order(server, b
     one = head(f"Content-Length: {len(body)}") + body
     other = head("Transfer-Encoding: chunked") + chunked(body, 50)
     wrong = head("Content-Length: 1") + b"["
-    last = b"GET /v2/nothing HTTP/1.1\r\nConnection: close\r\n\r\n"
+    last = b"GET /v2/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with connected(server) as connection:
         connection.sendall((one + other + wrong) * 30 + last)
         assert statuses(ended(connection)) == [200, 200, 400] * 30 + [404]

@@ -166,8 +166,12 @@ def test_requests_share_a_connection(running):
 
 
 def test_requests_that_come_together_are_answered_in_order(running):
-    asked = b"GET /v2/health/live HTTP/1.1\r\n\r\nGET /metrics HTTP/1.1\r\n\r\nGET /none HTTP/1.1\r\n\r\n"
-    many = asked + b"GET /v2/health/ready HTTP/1.1\r\n\r\n" * 200 + b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"
+    asked = b"".join(b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % path for path in (b"v2/health/live", b"metrics", b"none"))
+    many = (
+        asked
+        + b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n" * 200
+        + b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
     codes = re.findall(rb"HTTP/1.1 (\d{3}) ", sent(running, many))
     assert codes == [b"200", b"200", b"404", *[b"200"] * 200, b"404"]
 
@@ -175,17 +179,17 @@ def test_requests_that_come_together_are_answered_in_order(running):
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"POST /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
-        (b"DELETE /metrics HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
-        (b"DELETE / HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
-        (b"GET /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\n", 400),
-        (b"GET /metrics HTTP/1.1\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", 400),
-        (b"GET /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
+        (b"DELETE /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
+        (b"DELETE / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
         (b"GET /metrics HTTP/9.9.9\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % i for i in range(150)) + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % i for i in range(150)) + b"\r\n", 431),
         (b"GET /" + b"a" * 17000 + b" HTTP/1.1\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\nX: " + b"a" * 17000, 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 17000, 431),
     ],
 )
 def test_what_is_no_request_is_refused_and_the_connection_ended(running, request_, status):
@@ -230,7 +234,7 @@ def test_connections_that_have_asked_and_do_not_read_make_room_too(catalog):
         control.meters.snapshot = slowly
         asking = [socket.create_connection(("127.0.0.1", running.port), timeout=60) for _ in range(port.MOST)]
         for connection in asking:
-            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         for _ in range(10):
             assert get(running, "/v2/health/live")[0] == 200
         held.set()
@@ -254,7 +258,7 @@ def test_a_client_that_is_silent_or_does_not_read_is_left(catalog, monkeypatch):
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.connect(("127.0.0.1", running.port))
-            deaf.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 20)
+            deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
             assert get(running, "/v2/health/live")[0] == 200
             until = time.monotonic() + 60
             with pytest.raises(OSError):  # what is sent to who has left
@@ -275,10 +279,10 @@ def test_scrapes_that_wait_together_are_one_snapshot(catalog):
 
         control.meters.snapshot = slowly
         clients = [socket.create_connection(("127.0.0.1", running.port), timeout=60) for _ in range(20)]
-        clients[0].sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        clients[0].sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         assert entered.wait(60)
         for client in clients[1:]:
-            client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         # Health is answered while the page waits.
         assert get(running, "/v2/health/live")[0] == 200
         held.set()

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from kanserve.serve.settings import Settings
-from tests.support.http2_peer import DATA, END_STREAM, Peer
+from tests.support.http2_peer import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Peer, frame, request_headers
 from tests.support.loop_server import needs_native
 from tests.support.protocol_calls import (
     DEADLINE_EXCEEDED,
@@ -20,6 +20,8 @@ from tests.support.protocol_calls import (
     is_answered,
     row,
 )
+
+STREAM_CLOSED = 5
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,50 @@ def test_only_post_is_a_call(peer):
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "application/grpcx", None])
 def test_other_content_types_are_refused(peer, kind):
     assert http_status(peer, peer.call(LIVE, end=True, content_type=kind)) == "415"
+    assert is_answered(peer)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_is_no_call_is_answered_in_words_once_it_has_come_as_a_whole(peer, method):
+    stream = peer.call("/", method=method, content_type="text/html")
+    peer.frame(DATA, 0, stream, b"a body")
+    assert is_answered(peer) and stream not in peer.answers
+    peer.frame(DATA, END_STREAM, stream)
+    assert http_status(peer, stream) == {"GET": "405", "POST": "415"}[method]
+    assert is_answered(peer)
+    assert b"gRPC" in peer.answers[stream].data
+
+
+ENDS = {"its end": frame(DATA, END_STREAM, 1, struct.pack(">BI", 0, 0)), "a reset": frame(RST_STREAM, 0, 1, bytes(4))}
+GOES_ON = {
+    "data": frame(DATA, END_STREAM, 1, b"test"),
+    "headers": frame(HEADERS, END_HEADERS | END_STREAM, 1, request_headers(LIVE, {})),
+}
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("later", GOES_ON)
+@pytest.mark.parametrize("end", ENDS)
+def test_a_peer_that_goes_on_with_a_stream_that_it_has_ended_loses_its_connection(server, end, later, pieces):
+    with Peer(server.address) as peer:
+        peer.round_trip()
+        begun = frame(HEADERS, END_HEADERS, 1, request_headers(LIVE, {})) + ENDS[end]
+        if pieces:
+            for byte in begun:
+                peer.send(bytes([byte]))
+            peer.round_trip()
+            peer.send(GOES_ON[later])
+        else:
+            peer.send(begun + GOES_ON[later])
+        assert STREAM_CLOSED in peer.end()
+
+
+def test_what_was_on_its_way_when_the_server_ended_a_stream_is_no_error(peer):
+    stream = peer.call("/no/method")
+    assert peer.answer(stream, reset=True).status == UNIMPLEMENTED
+    for _ in range(3):
+        peer.message(stream, bytes(1000), end=False)
+    peer.message(stream, bytes(1000))
     assert is_answered(peer)
 
 
