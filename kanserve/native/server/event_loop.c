@@ -327,6 +327,8 @@ static void *run(void *argument)
         for (int list = 0; list < WAITING; list++)
             if (server->waiting[list].first || server->discarded) wait = 0;
         if (buffer_kept() && wait > KEEP_TIME) wait = KEEP_TIME; /* of the pages */
+        int64_t trim = give_back_after_load(server, now);
+        if (trim != INT64_MAX && wait > trim - now) wait = trim - now;
         int timeout = wait > 3600 * SECOND ? 3600 * 1000 : (int)((wait + 999999) / 1000000);
         int count = epoll_wait(server->epoll, events, EVENTS, timeout);
         atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);

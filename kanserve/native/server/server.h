@@ -221,6 +221,8 @@ struct kanserve_server {
     int64_t inflated; /* of this turn of the loop */
     struct discarded *discarded;
     int64_t next_drop; /* of pages that are kept */
+    size_t highest_load; /* bytes, since malloc last gave back what it keeps */
+    int64_t next_trim;
     stream *free_streams;
     int free_count;
     nghttp2_session_callbacks *callbacks;
@@ -380,6 +382,7 @@ void give_answer(kanserve_call *call, byte_buffer *message, int status);
 void loop_discard(kanserve_server *server, byte_buffer *buffer);
 void discard_some(kanserve_server *server, int64_t now);
 void discard_rest(kanserve_server *server);
+int64_t give_back_after_load(kanserve_server *server, int64_t now);
 
 /* server_api.c */
 int listen_for(kanserve_server *server, int fd, const protocol *speaks);

@@ -8,7 +8,8 @@
 typedef struct tls_context tls_context;
 
 typedef struct {
-    /* NULL with the reason in `error`. The files are read again when they change. `authorities` may be NULL. */
+    /* NULL with the reason in `error`. The files are read again within a second of their change. `authorities` may be
+     * NULL. */
     tls_context *(*open)(const char *certificate, const char *key, const char *authorities, char *error, size_t size);
     void (*close)(tls_context *context);
     /* TLS for an accepted socket, for HTTP/2 or HTTP/1.1; or NULL. */
