@@ -162,9 +162,10 @@ static void check_connection(connection *owner, int64_t now)
 {
     kanserve_server *server = owner->server;
     const kanserve_config *config = &server->config;
-    if ((owner->lingering && now >= owner->lingering + config->linger_time) ||
-        (!owner->greeted && now >= owner->opened + config->greeting_time) ||
-        (owner->blocked && now >= owner->blocked + config->write_time) || owner->protocol->check(owner, now)) {
+    int slow = !owner->lingering && ((!owner->greeted && now >= owner->opened + config->greeting_time) ||
+                                     (owner->blocked && now >= owner->blocked + config->write_time));
+    if (slow) atomic_fetch_add(&server->closed[CLOSED_SLOW], 1);
+    if (slow || (owner->lingering && now >= owner->lingering + config->linger_time) || owner->protocol->check(owner, now)) {
         connection_close(owner);
         return;
     }

@@ -7,6 +7,8 @@
 
 typedef struct tls_context tls_context;
 
+enum { TLS_FLOODED = -2 };
+
 typedef struct {
     /* NULL with the reason in `error`. The files are read again within a second of their change. `authorities` may be
      * NULL. */
@@ -17,7 +19,7 @@ typedef struct {
     void (*end)(void *tls);
     /* 1: agreed, with the names in the client's certificate; 0: it goes on; -1: it failed. */
     int (*handshake)(void *tls, int *wants_write, byte_buffer *identity);
-    /* Bytes, 0 if it must be tried again, -1 at the end. */
+    /* Bytes, 0 if it must be tried again, -1 at the end, TLS_FLOODED: the peer sends much of TLS itself and no data. */
     long (*read)(void *tls, void *to, size_t length, int *wants_write);
     long (*write)(void *tls, const void *from, size_t length, int *wants_write);
 } tls_functions;

@@ -385,7 +385,7 @@ static long tls_read(void *tls, void *to, size_t length, int *wants_write)
     from->left = MOST_READ;
     long got = outcome(tls, SSL_read(tls, to, (int)length), wants_write);
     if (got > 0) from->controls = 0;
-    return got;
+    return got < 0 && from->controls > MOST_CONTROLS ? TLS_FLOODED : got;
 }
 
 static long tls_write(void *tls, const void *from, size_t length, int *wants_write)

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from kanserve.native import build
+from kanserve.serve.transport.native_library import CLOSED_FLOODING
 from tests.support import keys, programs
 from tests.support.http2_peer import Peer
 from tests.support.loop_server import ECHO, LoopServer, needs_native
@@ -167,6 +168,7 @@ def test_a_client_that_demands_new_keys_for_ever_is_cut_off_and_others_are_answe
         port = server.address.rpartition(":")[2]
         done = subprocess.run([program, port, "200000"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and int(done.stdout) < 100_000
+        until(lambda: server.library.closed(server.server, CLOSED_FLOODING) == 1)
         neighbour.round_trip()
         until(lambda: server.connections == 1)
         for _ in range(3):
