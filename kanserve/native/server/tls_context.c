@@ -62,23 +62,18 @@ static int no_password(char *buffer, int size, int writing, void *data)
     return 0;
 }
 
-/* What a connection speaks, which the application's data of its SSL is. */
-static const char H2[] = "h2", HTTP1[] = "http/1.1";
+/* What a connection speaks, as ALPN writes it, which the application's data of its SSL is. */
+static const char H2[] = "\2h2", HTTP1[] = "\10http/1.1";
 
 static int choose(SSL *tls, const unsigned char **chosen, unsigned char *length, const unsigned char *offered,
                   unsigned int offered_length, void *data)
 {
-    const char *wanted = SSL_get_app_data(tls);
-    size_t size = strlen(wanted);
+    const unsigned char *wanted = (const unsigned char *)SSL_get_app_data(tls);
     (void)data;
-    for (unsigned int at = 0; at < offered_length; at += 1u + offered[at]) {
-        if (offered[at] == size && at + size < offered_length && memcmp(offered + at + 1, wanted, size) == 0) {
-            *chosen = offered + at + 1;
-            *length = (unsigned char)size;
-            return SSL_TLSEXT_ERR_OK;
-        }
-    }
-    return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return SSL_select_next_proto((unsigned char **)chosen, length, wanted, wanted[0] + 1u, offered, offered_length) ==
+                   OPENSSL_NPN_NEGOTIATED
+               ? SSL_TLSEXT_ERR_OK
+               : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
 /* Whether the files are regular ones: another kind, such as a pipe, could keep who reads it waiting for ever. */
