@@ -1,13 +1,14 @@
-"""Decompose a law before shapes are tried: power factors, irrelevant inputs, separable parts.
+"""The search for the law of a problem: a list of stages, each of which proposes attempts.
 
-Each hypothesis is read off polynomial least-squares fits (`surrogates`) and gives one or two smaller problems. It is
-accepted if their solutions, joined and refitted to the rows, settle the problem. If none does, shapes are tried.
+`STAGES`, at the end of the file, is their order. An attempt is a closed form, found at once, or a hypothesis read off
+polynomial least-squares fits (`surrogates`), which gives one or two smaller problems: it is accepted if their
+solutions, joined and refitted to the rows, settle the problem. Shapes are tried at last.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,14 @@ from kanserve.network.evaluate import evaluate
 from kanserve.search.fit import closed_forms, wave_forms
 from kanserve.search.fit.additive import additive
 from kanserve.search.fit.by_shape import by_shapes, unlinked
-from kanserve.search.fit.closed_forms import EXPONENT_DEGREES
+from kanserve.search.fit.closed_forms import EXPONENT_DEGREES, near_low_polynomial
 from kanserve.search.fit.description_length import most_informative
 from kanserve.search.fit.noisy_forms import linked_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.budget import OutOfBudgetError
-from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
+from kanserve.search.regression.surrogates import far_from_polynomial
 from kanserve.search.structure.affine import LARGEST_TOLERANCE, AffineIn, affine_in_one_of_two, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors, powered
 from kanserve.search.structure.input_merges import Merge, merges
@@ -36,6 +37,17 @@ from kanserve.search.trees.nodes import Node, renamed, text
 from kanserve.search.trees.to_network import network
 
 Attempt = Callable[[], FittedNetwork | None]
+Proposals = Iterable[tuple[str, Attempt]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A way to find laws: when it is taken, and the attempts that it proposes, with names for the log."""
+
+    name: str
+    applies: Callable[[SearchProblem], bool]
+    propose: Callable[[SearchProblem, Search], Proposals]
+
 
 MAX_DEPTH = 6  # depth of a part from which it is not decomposed further; the whole law has depth 0
 CONSTANT_RANGE = 1e-13  # range of the outputs, relative to their largest size, up to which they count as constant
@@ -71,10 +83,9 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
         return search.judge(compose.constant(float(one.y.mean()), 0), one, steps=0)
     best: FittedNetwork | None = None
     first: FittedNetwork | None = None
-    attempts = chain(_on_nonzero_rows(one, search), _attempts(one, search))
     with ExitStack() as limits:
         try:
-            for name, attempt in attempts:
+            for name, attempt in attempts(one, search):
                 search.log(f"{' ' * one.depth}{name}")
                 found = None if search.over() else attempt()
                 if found is None:
@@ -96,7 +107,75 @@ def solved(one: SearchProblem, search: Search) -> FittedNetwork | None:
     return best if first is None else first
 
 
-def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
+def attempts(one: SearchProblem, search: Search) -> Proposals:
+    """What the stages propose, in their order; each looks at the problem only once those before have failed."""
+    for stage in STAGES:
+        if stage.applies(one):
+            yield from stage.propose(one, search)
+
+
+def _always(_: SearchProblem) -> bool:
+    return True
+
+
+def _exact(one: SearchProblem) -> bool:
+    return one.exact <= LARGEST_TOLERANCE
+
+
+def _exact_one_signed_input(one: SearchProblem) -> bool:
+    return _exact(one) and _one_signed_input(one)
+
+
+def _one_input(one: SearchProblem) -> bool:
+    return one.inputs == 1
+
+
+def _one_signed_input(one: SearchProblem) -> bool:
+    return one.inputs == 1 and bool((one.x > 0).all() or (one.x < 0).all())
+
+
+def _inexact_part(one: SearchProblem) -> bool:
+    return not _exact(one) and not one.measured
+
+
+def _few_measured_inputs(one: SearchProblem) -> bool:
+    return one.measured and one.inputs <= NOISY_INPUTS
+
+
+def _several_measured_inputs(one: SearchProblem) -> bool:
+    return one.measured and 1 < one.inputs <= ADDITIVE_INPUTS
+
+
+def _divisible(one: SearchProblem) -> bool:
+    return one.inputs > 1 and one.depth < MAX_DEPTH
+
+
+def _divisible_two(one: SearchProblem) -> bool:
+    return one.inputs == 2 and _divisible(one)
+
+
+def _divisible_many(one: SearchProblem) -> bool:
+    return one.inputs > 2 and _divisible(one)
+
+
+def _exact_bilinear(one: SearchProblem) -> bool:
+    return _divisible(one) and one.inputs <= BILINEAR_INPUTS and _exact(one)
+
+
+def _shapes_before_affine(one: SearchProblem) -> bool:
+    return _divisible_many(one) and one.inputs <= SHAPES_FIRST_INPUTS
+
+
+def _shapes_last(one: SearchProblem) -> bool:
+    return one.inputs > 1 and not _shapes_before_affine(one)
+
+
+def _single_attempt(name: str, solve: ProblemAttempt) -> Callable[[SearchProblem, Search], Proposals]:
+    """A proposal of one attempt, which is a function of the problem and the search."""
+    return lambda one, search: [(name, partial(solve, one, search))]
+
+
+def _on_nonzero_rows(one: SearchProblem, search: Search) -> Proposals:
     """The law found without the few rows where an input is 0 at the end of its range: logarithms need that."""
     at_end = (one.x == 0) & ((one.x.min(axis=0) == 0) | (one.x.max(axis=0) == 0))
     usable = ~at_end.any(axis=1)
@@ -110,92 +189,82 @@ def _on_nonzero_rows(one: SearchProblem, search: Search) -> Iterator[tuple[str, 
         yield f"on {np.count_nonzero(usable)} rows without 0", attempt
 
 
-def _attempts(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
-    """The attempts in order, with names for the log."""
-    x = one.x
-    power_law = monomial(x, one.y)
+def _power_laws(one: SearchProblem, search: Search) -> Proposals:
+    power_law = monomial(one.x, one.y)
     if power_law is not None:
         yield "power law", partial(_power_law, one, search, *power_law)
-    if one.exact <= LARGEST_TOLERANCE:
-        yield from _closed_forms(one, search)
-    elif not one.measured:
-        yield "function of a low polynomial", partial(closed_forms.near_low_polynomial, one, search)
-    if one.measured and one.inputs <= NOISY_INPUTS:
-        yield "quotient under a function", partial(linked_quotient, one, search)
-    if one.inputs == 1:
-        one_signed = bool((x > 0).all() or (x < 0).all())
-        if one_signed and one.exact <= LARGEST_TOLERANCE:
-            yield "function of a closed form of 1/x", partial(_of_reciprocal, one, search, closed_forms.linked)
-        yield "shapes", partial(by_shapes, one, search)
-        if one_signed:
-            yield "shapes of 1/x", partial(_of_reciprocal, one, search, by_shapes)
-        return
-    if one.measured and one.inputs <= ADDITIVE_INPUTS:
-        yield "sum of functions of one input", partial(additive, one, search)
-    if one.depth < MAX_DEPTH:
-        yield from _reductions(one, search, one.surrogates)
-    if not (one.depth < MAX_DEPTH and 2 < one.inputs <= SHAPES_FIRST_INPUTS):
-        yield "shapes", partial(by_shapes, one, search)
 
 
-def _closed_forms(one: SearchProblem, search: Search) -> Iterator[tuple[str, Attempt]]:
+def _closed_forms(one: SearchProblem, search: Search) -> Proposals:
     few = bool(few_values(one.x))
-    attempts: dict[str, ProblemAttempt] = {"polynomial": closed_forms.polynomial}
-    attempts["power law times an exponential"] = closed_forms.powers_times_exponential
+    forms: dict[str, ProblemAttempt] = {"polynomial": closed_forms.polynomial}
+    forms["power law times an exponential"] = closed_forms.powers_times_exponential
     if one.inputs == 1 and not few:
-        attempts["power of a sum"] = closed_forms.shifted_power
-        attempts["piecewise polynomial"] = closed_forms.piecewise
-        attempts["power of |x|"] = closed_forms.power_of_size
+        forms["power of a sum"] = closed_forms.shifted_power
+        forms["piecewise polynomial"] = closed_forms.piecewise
+        forms["power of |x|"] = closed_forms.power_of_size
     if one.inputs <= TERM_INPUTS and not few:
-        attempts["sum of terms"] = closed_forms.sum_of_terms
-    attempts["rational function"] = closed_forms.rational
+        forms["sum of terms"] = closed_forms.sum_of_terms
+    forms["rational function"] = closed_forms.rational
     if one.inputs <= TERM_INPUTS:
-        attempts |= closed_forms.functions_of_a_closed_form(one, search)
+        forms |= closed_forms.functions_of_a_closed_form(one, search)
     if one.inputs in EXPONENT_DEGREES:
-        attempts["inputs as exponents"] = closed_forms.inputs_as_exponents
+        forms["inputs as exponents"] = closed_forms.inputs_as_exponents
     if 1 < one.inputs <= WAVE_INPUTS:
-        attempts["product of waves"] = wave_forms.product_of_waves
+        forms["product of waves"] = wave_forms.product_of_waves
     if one.inputs == 1 and not few:
-        attempts |= closed_forms.sums_of_scaled_terms()
-    yield from zip(attempts, search.attempts_ahead(list(attempts.values()), one), strict=True)
+        forms |= closed_forms.sums_of_scaled_terms()
+    yield from zip(forms, search.attempts_ahead(list(forms.values()), one), strict=True)
 
 
-def _reductions(one: SearchProblem, search: Search, known: Sequence[Surrogate]) -> Iterator[tuple[str, Attempt]]:
-    x, y = one.x, one.y
-    idle = irrelevant(x, y, known)
+def _irrelevant_inputs(one: SearchProblem, search: Search) -> Proposals:
+    idle = irrelevant(one.x, one.y, one.surrogates)
     if 0 < len(idle) < one.inputs:
         kept = tuple(i for i in range(one.inputs) if i not in idle)
         yield f"of {kept} only", partial(_of_fewer, one, search, kept)
-    for scaling in scalings(x, y, known):
+
+
+def _scale_symmetries(one: SearchProblem, search: Search) -> Proposals:
+    for scaling in scalings(one.x, one.y, one.surrogates):
         if scaling.groups:
             yield f"scales as {[str(p) for p in scaling.powers]}", partial(_scaled, one, search, scaling)
-    factors = {power_factor.i: power_factor.power for power_factor in power_factors(x, y, known)}
+
+
+def _power_factors(one: SearchProblem, search: Search) -> Proposals:
+    factors = {factor.i: factor.power for factor in power_factors(one.x, one.y, one.surrogates)}
     if 0 < len(factors) < one.inputs:
         yield f"over powers {factors}", partial(_divided, one, search, factors)
-    for single in singles(x, y):
+
+
+def _single_indices(one: SearchProblem, search: Search) -> Proposals:
+    for single in singles(one.x, one.y):
         yield f"of {single.kind} {single.weights} alone", partial(_single, one, search, single)
-    if one.inputs == 2:
-        yield from _affine_forms(one, search, affine_in_one_of_two(one.x, one.y))
-    if one.inputs > 2:
-        for separation in separations(x, y, known):
-            yield (
-                f"{separation.link.name} {separation.kind} {separation.parts}",
-                partial(_separated, one, search, separation),
-            )
+
+
+def _affine_in_one_of_two(one: SearchProblem, search: Search) -> Proposals:
+    return _affine_forms(one, search, affine_in_one_of_two(one.x, one.y))
+
+
+def _separable(one: SearchProblem, search: Search) -> Proposals:
+    for separation in separations(one.x, one.y, one.surrogates):
+        name = f"{separation.link.name} {separation.kind} {separation.parts}"
+        yield name, partial(_separated, one, search, separation)
+
+
+def _merges(one: SearchProblem, search: Search) -> Proposals:
+    x, y, known = one.x, one.y, one.surrogates
     found = [merge for merge in merges(x, y, known) if one.inputs > 2 or merge.kind != "general"]
     if not found and known[0].error > MERGE_BY_TRIAL_ERROR:
         found = list(merged_by_trial(x, y, known[0].error))
     for merge in found:
         yield f"merged {merge.kind} {merge.inputs} {merge.beta}", partial(_merged, one, search, merge)
-    if one.inputs <= BILINEAR_INPUTS and one.exact <= LARGEST_TOLERANCE:
-        yield "sine of a bilinear form", partial(wave_forms.sine_of_bilinear_form, one, search)
-    if 2 < one.inputs <= SHAPES_FIRST_INPUTS:
-        yield "shapes", partial(by_shapes, one, search)
-    if one.inputs > 2:
-        yield from _affine_forms(one, search, affine_inputs(one.x, one.y, known)[:MOST_AFFINE])
 
 
-def _affine_forms(one: SearchProblem, search: Search, forms: Iterable[AffineIn]) -> Iterator[tuple[str, Attempt]]:
+def _affine_in_inputs(one: SearchProblem, search: Search) -> Proposals:
+    return _affine_forms(one, search, affine_inputs(one.x, one.y, one.surrogates)[:MOST_AFFINE])
+
+
+def _affine_forms(one: SearchProblem, search: Search, forms: Iterable[AffineIn]) -> Proposals:
     for form in forms:
         yield f"affine in {form.inner} {form.i}: {form.P_inputs} {form.Q_inputs}", partial(_affine, one, search, form)
 
@@ -212,6 +281,14 @@ def _of_reciprocal(
         return None
     node = compose.monomial([0], [-1.0])
     return search.judge(compose.substituted(renamed(found.tree, (1,)), 1, node), one)
+
+
+def _linked_of_reciprocal(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    return _of_reciprocal(one, search, closed_forms.linked)
+
+
+def _shapes_of_reciprocal(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    return _of_reciprocal(one, search, by_shapes)
 
 
 def _of_fewer(one: SearchProblem, search: Search, kept: tuple[int, ...]) -> FittedNetwork | None:
@@ -369,3 +446,31 @@ def _part(one: SearchProblem, search: Search, values: Array, columns: Sequence[i
     if found is None or found.error > max(10 * tolerance, LARGEST_PART_ERROR):
         return None
     return renamed(found.tree, tuple(columns))
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("rows without 0", _always, _on_nonzero_rows),
+    Stage("power law", _always, _power_laws),
+    Stage("closed forms", _exact, _closed_forms),
+    Stage("low polynomial", _inexact_part, _single_attempt("function of a low polynomial", near_low_polynomial)),
+    Stage("quotient", _few_measured_inputs, _single_attempt("quotient under a function", linked_quotient)),
+    Stage(
+        "closed form of 1/x",
+        _exact_one_signed_input,
+        _single_attempt("function of a closed form of 1/x", _linked_of_reciprocal),
+    ),
+    Stage("shapes of one input", _one_input, _single_attempt("shapes", by_shapes)),
+    Stage("shapes of 1/x", _one_signed_input, _single_attempt("shapes of 1/x", _shapes_of_reciprocal)),
+    Stage("additive", _several_measured_inputs, _single_attempt("sum of functions of one input", additive)),
+    Stage("irrelevant inputs", _divisible, _irrelevant_inputs),
+    Stage("scaling", _divisible, _scale_symmetries),
+    Stage("power factors", _divisible, _power_factors),
+    Stage("single index", _divisible, _single_indices),
+    Stage("affine in one of two", _divisible_two, _affine_in_one_of_two),
+    Stage("separation", _divisible_many, _separable),
+    Stage("merges", _divisible, _merges),
+    Stage("bilinear", _exact_bilinear, _single_attempt("sine of a bilinear form", wave_forms.sine_of_bilinear_form)),
+    Stage("shapes before affine forms", _shapes_before_affine, _single_attempt("shapes", by_shapes)),
+    Stage("affine", _divisible_many, _affine_in_inputs),
+    Stage("shapes", _shapes_last, _single_attempt("shapes", by_shapes)),
+)

@@ -9,6 +9,7 @@ import pytest
 import kanserve
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import refit
+from kanserve.search.findings import decompose
 from kanserve.search.findings.decompose import solved, solved_with
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget, OutOfBudgetError, check, count_fit
@@ -51,6 +52,20 @@ def test_a_law_is_taken_apart_where_it_can_be_and_exact_when_it_is_put_together(
     found = solved(problem, search)
     assert found is not None and max(found.error, found.held) < 1e-9 and settles(found, problem)
     assert any(line.lstrip().startswith(reduction) for line in log), log
+
+
+def test_a_stage_that_is_left_out_leaves_the_others_to_find_the_law(monkeypatch):
+    problem = SearchProblem(X[:, :2], 2.5 * A**2 / np.sqrt(B))
+    others = tuple(stage for stage in decompose.STAGES if stage.name != "power law")
+    monkeypatch.setattr(decompose, "STAGES", others)
+    search, log = search_of()
+    found = solved(problem, search)
+    assert found is not None and settles(found, problem)
+    assert not any(line.startswith("power law:") for line in log), log
+
+
+def test_no_two_stages_have_one_name():
+    assert len({stage.name for stage in decompose.STAGES}) == len(decompose.STAGES)
 
 
 def test_the_rows_of_a_divided_law_weigh_what_the_noise_of_their_outputs_says():
