@@ -26,16 +26,17 @@ tiles of rows, with the compiler's vector types, and rounds differently. Both re
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
 from kanserve.network import serialization
+from kanserve.network.conformal_intervals import ConformalInterval
 from kanserve.network.encoding import encodes
 from kanserve.network.evaluate import evaluate
-from kanserve.network.export_options import ExportOptions
+from kanserve.network.export_options import CForm, ExportOptions
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
@@ -48,10 +49,8 @@ from kanserve_exporters._c import hessian as c_hessian
 from kanserve_exporters._c import hessian_template as c_hessian_template
 from kanserve_exporters._c import template, tiles
 from kanserve_exporters._c.encoding import encoded, encoding, prepares
-from kanserve_exporters._c.forms import formed
 from kanserve_exporters._c.grids import rows
-from kanserve_exporters._c.intervals import declarations, definitions
-from kanserve_exporters._c.layers import has_domain, is_affine, layer_code, table
+from kanserve_exporters._c.layers import decimal_list, has_domain, is_affine, layer_code, table
 from kanserve_exporters._c.package import package
 from kanserve_exporters._c.splines import spline_functions
 from kanserve_exporters._shared import special_functions
@@ -60,6 +59,61 @@ from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import c_identifier
 from kanserve_exporters._shared.layer_tables import Parts, parts
 from kanserve_exporters._shared.underflow import refuse_underflow
+
+_HEADER = """
+/* Half the width of the {percent} % prediction intervals: a new value of output q is within y[q] +/- @{name}[q] with at
+ * least that probability, if its row is drawn as those were on which this was measured. */
+extern const @real @{name}[@N_OUT];
+"""
+
+
+def declarations(intervals: Sequence[ConformalInterval]) -> str:
+    return "".join(_HEADER.format(percent=one.percent, name=_name(one)) for one in intervals)
+
+
+def definitions(intervals: Sequence[ConformalInterval], dialect: Dialect) -> str:
+    return "".join(
+        f"\nconst @TABLE @real @{_name(one)}[@N_OUT] = {{{decimal_list(np.array(one.half_widths), dialect)}}};\n"
+        for one in intervals
+    )
+
+
+def _name(one: ConformalInterval) -> str:
+    return f"interval_{one.percent.replace('.', '_')}"
+
+
+# The source turns contraction off for clang until the end of the file; an including file gets it back here.
+_END = """
+#ifdef __clang__
+#pragma STDC FP_CONTRACT DEFAULT
+#endif
+"""
+
+
+def formed(files: Mapping[str, str], prefix: str, form: CForm) -> dict[str, str]:
+    """The files of a form, by path. "files" leaves everything as it is; in the others one file has both P.h and P.c.
+
+    "single_file" is P.c, to be compiled or included once. "header_only" is P.h, with the definitions behind
+    `#ifdef P_IMPLEMENTATION`. P_test.c and README.md are kept; build files, which name the missing file, are not.
+    """
+    if form == "files":
+        return dict(files)
+    header, code, test = files[f"{prefix}.h"], files[f"{prefix}.c"], files[f"{prefix}_test.c"]
+    include = f'#include "{prefix}.h"\n'
+    begin, found, rest = code.partition(include)
+    if not (found and include in test):
+        raise AssertionError(f"{prefix}.c and {prefix}_test.c must include {prefix}.h")
+    if form == "single_file":
+        whole = {f"{prefix}.c": begin + header + rest + _END}
+        test = test.replace(include, f'#include "{prefix}.c"\n', 1)
+    else:
+        guard = (
+            f"\n#if defined {prefix}_IMPLEMENTATION && !defined {prefix}_IMPLEMENTED\n#define {prefix}_IMPLEMENTED\n"
+        )
+        whole = {f"{prefix}.h": header + guard + rest + _END + "\n#endif\n"}
+        test = test.replace(include, f"#define {prefix}_IMPLEMENTATION\n{include}", 1)
+    return {**whole, f"{prefix}_test.c": test, "README.md": files["README.md"]}
+
 
 Array = NDArray[np.float64]
 

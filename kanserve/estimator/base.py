@@ -1,7 +1,8 @@
 """The base class of both estimators: training, simplification, formula and export."""
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,11 +15,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
 from kanserve.estimator.hidden_choice import automatic_nodes
-from kanserve.estimator.mean_of_fits import mean_of_fits
 from kanserve.estimator.parameters import Hidden, grids_of, hidden_of, layers_of, networks_of, seed_of
 from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
+from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import evaluate
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.importances import input_importances
@@ -26,9 +27,29 @@ from kanserve.network.kan import Kan
 from kanserve.plot.notebook import network_page
 from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
-from kanserve.train import create
+from kanserve.train import average, create, fit
+from kanserve.train.encoded_data import is_encoded
+from kanserve.train.encoding_search import in_numbers
+from kanserve.train.fit_warnings import TrainingWarning
 from kanserve.train.outer_layers import without_clipped_inputs, without_exponential
 from kanserve.train.problem import GRIDS
+
+SEEDS = 2**31
+
+
+def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapping[str, Any]) -> Kan:
+    """The mean of so many fits of this structure; all have the numbers for categories that the first has learned."""
+    first: Kan = fit(begin, data, seed=seed, **options)
+    if count == 1:
+        return first
+    numbers = in_numbers(data, first.inputs) if is_encoded(data) else data
+    fits = [without_encoding(first)]
+    for other in np.random.default_rng(seed).integers(SEEDS, size=count - 1).tolist():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingWarning)  # the first has said it
+            fits.append(fit(begin, numbers, seed=other, **options))
+    return replace(average(fits), inputs=first.inputs, fitted_rows=first.fitted_rows)
+
 
 Array = NDArray[np.float64]
 Plan = tuple[Hidden, int]

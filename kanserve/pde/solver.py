@@ -18,7 +18,7 @@ from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.pde.residuals import Residual, checked
 from kanserve.train.argument_checks import grid_sequence, increasing, whole
 from kanserve.train.creation import create
-from kanserve.train.events import Event, Report, reporting
+from kanserve.train.fit_progress import Event, Report, reporting
 from kanserve.train.grids import regrid
 from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.levenberg_marquardt import MOST_PARAMETERS, minimise

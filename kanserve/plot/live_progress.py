@@ -20,7 +20,7 @@ COST = 0.01
 
 
 class Reported(Protocol):
-    """An event, as `kanserve.train.events.Event`."""
+    """An event, as `kanserve.train.fit_progress.Event`."""
 
     @property
     def stage(self) -> str: ...

@@ -12,7 +12,7 @@ from kanserve.simplification.pruning import prune
 from kanserve.simplification.symbolification import symbolify
 from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refitted_on_all_rows
 from kanserve.train.encoded_data import in_numbers, samples_for
-from kanserve.train.events import reporting
+from kanserve.train.fit_progress import reporting
 
 # Error that pruning may add once all edges have names, in standard deviations of an output.
 SIMPLIFY_NEGLIGIBLE_ERROR = 1e-6

@@ -14,8 +14,8 @@ from kanserve.simplification.pruning import prune, pruned
 from kanserve.simplification.validation import VALIDATION_LAST_STEPS, Judge, SimplifyReport, SimplifyStep, judge, refit
 from kanserve.train.constant_guard import no_worse_than_the_mean
 from kanserve.train.creation import create
-from kanserve.train.events import reporting
 from kanserve.train.fit_arguments import FITTING_FEWEST_ROWS
+from kanserve.train.fit_progress import reporting
 from kanserve.train.fitting import fit
 from kanserve.train.normalising import normalised
 

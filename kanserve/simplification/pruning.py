@@ -39,7 +39,7 @@ from kanserve.simplification.validation import (
     smoothed,
 )
 from kanserve.train.encoded_data import in_numbers, samples_for
-from kanserve.train.events import reporting
+from kanserve.train.fit_progress import reporting
 from kanserve.train.grids import regrid
 
 # A removal is given up if its error exceeds this times the tolerance or the best error, whichever is larger.

@@ -38,7 +38,7 @@ from kanserve.simplification.validation import (
     smoothed,
 )
 from kanserve.train.encoded_data import in_numbers, samples_for
-from kanserve.train.events import reporting
+from kanserve.train.fit_progress import reporting
 
 # States kept after each step of the beam search. Prototype's value; greedy search lost one law of 30.
 BEAM_WIDTH = 3

@@ -15,7 +15,7 @@ from kanserve.simplification.activations import answers, values
 from kanserve.simplification.leave_one_out import loo_factor
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.argument_checks import not_negative, whole
-from kanserve.train.events import Event
+from kanserve.train.fit_progress import Event
 from kanserve.train.grids import set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant

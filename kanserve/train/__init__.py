@@ -2,8 +2,7 @@
 
 from kanserve.train.averaging import average
 from kanserve.train.creation import create
-from kanserve.train.events import Event
-from kanserve.train.fit_progress import Progress
+from kanserve.train.fit_progress import Event, Progress
 from kanserve.train.fit_warnings import TrainingWarning
 from kanserve.train.fitting import fit
 from kanserve.train.refining import refine

@@ -88,8 +88,7 @@ def _descent(
     kept: Checkpoint,
 ) -> tuple[Kan, Kan]:
     """The network trained by LBFGS or Adam, and the one that has not seen the validation rows; this imports torch."""
-    from kanserve.train.torch.descent_starts import best_start
-    from kanserve.train.torch.gradient_fit import descend
+    from kanserve.train.torch.gradient_fit import best_start, descend
 
     if kept.holds("chosen"):
         result = kept.kan("chosen")

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.ratchets import Room, measured, rooms
 
-BRANCHING = 87  # functions whose cyclomatic complexity is over 15
+BRANCHING = 86  # functions whose cyclomatic complexity is over 15
 RULES = 13.2  # comparisons with a threshold in 1,000 lines of code
 
 

@@ -20,8 +20,7 @@ from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.fit.training import FittedNetwork
 from kanserve.search.trees.nodes import Node
 from kanserve.search.trees.to_network import network
-from kanserve.train.events import Event
-from kanserve.train.fit_progress import Watch
+from kanserve.train.fit_progress import Event, Watch
 
 LONGEST = 60  # characters of a formula on the progress line
 

@@ -29,9 +29,8 @@ from kanserve.search.fit.training import (
 from kanserve.search.regression.link_functions import Link
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
 from kanserve.search.trees.compose import scaled
-from kanserve.search.trees.enumeration import levels
 from kanserve.search.trees.nodes import Curve, Node, Sum, price, text
-from kanserve.search.trees.shapes import Shape, tree
+from kanserve.search.trees.shapes import Shape, levels, tree
 from kanserve.search.trees.to_network import network, taken_back
 
 # Random starts of a shape without a curve of a node. On one seed, the prototype needed 1 to 3.

@@ -19,7 +19,7 @@ from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import own_functions
 from kanserve.train.argument_checks import not_negative, whole
-from kanserve.train.events import Event, Report, reporting
+from kanserve.train.fit_progress import Event, Report, reporting
 from kanserve.train.lm import jacobian
 from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.compiled_descent import Compiled

@@ -19,7 +19,6 @@ from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.lm.extreme_rows import excess, extreme_rows
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.parameter_vector import parameters
-from kanserve.train.lm.residual_bins import explained_by_bins
 from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, expected_error_of, smoothest
 from kanserve.train.lm.schedule_run import (
     EXACT,
@@ -37,6 +36,29 @@ from kanserve.train.lm.schedule_run import (
 from kanserve.train.losses import sharper
 
 Array = NDArray[np.float64]
+
+SCHEDULE_BINS = 100  # of an input, to look for structure in the residuals that a grid is too coarse for
+SCHEDULE_ROWS_PER_BIN = 8  # at least; with fewer rows there are fewer bins
+
+
+def explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
+    """The largest share of the validation rows' residuals that their means in narrow bins of one input explain."""
+    bins = min(SCHEDULE_BINS, len(train) // SCHEDULE_ROWS_PER_BIN)
+    found = 0.0
+    if bins < 2:
+        return found
+    for i in range(train.x.shape[1]):
+        low, high = float(train.x[:, i].min()), float(train.x[:, i].max())
+        edges = np.linspace(low, high, bins + 1)[1:-1]
+        own, other = np.searchsorted(edges, train.x[:, i]), np.searchsorted(edges, held.x[:, i])
+        count = np.maximum(np.bincount(own, minlength=bins), 1)
+        for q in range(learned.shape[1]):
+            means = np.bincount(own, learned[:, q], bins) / count
+            total = float(np.square(judged[:, q]).sum())
+            if total > 0:
+                found = max(found, 1 - float(np.square(judged[:, q] - means[other]).sum()) / total)
+    return found
+
 
 EXACT_GAIN = 4.0  # by which a squared error falls from one grid to the next, at least, where data are exact
 # By which share extreme rows may raise the squared error of a deep network on exact data; with more, another start is

@@ -8,8 +8,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
 from kanserve.train.checkpoints import Checkpoint
 from kanserve.train.constant_guard import errors, errors_of_constant
-from kanserve.train.events import Event
-from kanserve.train.fit_progress import Watch
+from kanserve.train.fit_progress import Event, Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import parameters

@@ -1,7 +1,9 @@
 """The objective of LBFGS and Adam, as a function of the vector of free parameters."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, isfinite, nan
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,31 @@ from kanserve.train.torch.batches import Batch, Batches, Places
 from kanserve.train.torch.module_conversion import to_module
 from kanserve.train.torch.modules import KanModule
 from kanserve.train.torch.optimizers import Function
-from kanserve.train.torch.penalties import penalty
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def sizes(edges: "Tensor", weights: "Tensor | None" = None) -> "Tensor":
+    """|φ|₁ (O, I) of the edges of a layer, from their values (O, I, N) and weights (N,) of mean 1."""
+    return (edges.abs() if weights is None else weights * edges.abs()).mean(dim=2)
+
+
+def entropy(size: "Tensor") -> "Tensor":
+    """S of edges with sizes (O, I), in nats: 0 for a single edge or none, log(O·I) for equal ones."""
+    total = size.sum()
+    # An edge of size 0 has p·log p = 0; the smallest normal number keeps the gradient of log finite.
+    tiny = size.new_tensor(1e-300 if size.element_size() == 8 else 1e-30)
+    share = size / total.maximum(tiny)
+    return -(share * share.maximum(tiny).log()).sum()
+
+
+def penalty(edges: Iterable["Tensor"], l1: float, entropies: float, weights: "Tensor | None" = None) -> "Tensor":
+    """l1·Σ|Φ|₁ + entropies·ΣS(Φ) over the layers, from the values of their edges."""
+    every = [sizes(edge, weights) for edge in edges]
+    terms = [l1 * size.sum() + entropies * entropy(size) for size in every]
+    return sum(terms[1:], terms[0])
+
 
 try:
     import torch

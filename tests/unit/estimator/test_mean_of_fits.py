@@ -5,7 +5,7 @@ import pytest
 
 import kanserve
 from kanserve.estimator import KANClassifier, KANRegressor
-from kanserve.estimator.mean_of_fits import SEEDS
+from kanserve.estimator.base import SEEDS
 
 
 def flowers(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from kanserve.network.kan import Symbolic
 from kanserve.plot import plot_edge, plot_losses, plot_pareto, plot_residuals
 from kanserve.plot.palette import AUTO, DARK, LIGHT
 from kanserve.plot.picture import PictureAxes
-from kanserve.train.events import Event
+from kanserve.train.fit_progress import Event
 from tests.support.kans import classifier, mixed, symbolic
 
 UNIT = (0.5, 2.0)

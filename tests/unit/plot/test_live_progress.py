@@ -11,7 +11,7 @@ from kanserve.plot.live_progress import LiveProgress, live_report
 from kanserve.plot.progress_layout import POINTS, Trace, progress_page
 from kanserve.search import Improvement
 from kanserve.train import Progress
-from kanserve.train.events import Event
+from kanserve.train.fit_progress import Event
 
 X = np.random.default_rng(0).uniform(-1, 1, (120, 2))
 DATA = (X, np.sin(2 * X[:, 0]) + X[:, 1])

@@ -14,7 +14,7 @@ from kanserve.plot import plot_edge, plot_losses, plot_network, plot_residuals
 from kanserve.plot.page import STYLE
 from kanserve.plot.palette import AUTO, DARK, LIGHT, contrast, luminance, palette
 from kanserve.train import create
-from kanserve.train.events import Event
+from kanserve.train.fit_progress import Event
 from tests.support.kans import mixed, pruned, symbolic
 
 TEXTS = ("ink", "second", "third", "snapped", "spline", "candidate", "good", "caution")

@@ -2,9 +2,8 @@
 
 import pytest
 
-from kanserve.search.trees.enumeration import levels
 from kanserve.search.trees.nodes import curves, inputs, price, text
-from kanserve.search.trees.shapes import shapes, size, tree
+from kanserve.search.trees.shapes import levels, shapes, size, tree
 
 
 def leaves(shape):
