@@ -348,7 +348,7 @@ def publish(
             raise InputError(
                 f"{kan_file} is a version, published again as it is: only --name, --sign and --card apply."
             )
-        artifact, wanted = directory.read(kan_file), []
+        artifact, wanted = directory.read(kan_file), ()
     else:
         kan = arguments.network(kan_file)
         rows = None if data is None else arguments.unseen_rows(arguments.data_of(kan, data, target, decimal), hold_out)
