@@ -137,13 +137,16 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return nodes, networks_of(self.n_networks, count)
 
     def _evaluated(self, X: ArrayLike) -> Array:
-        """The outputs (N, outputs) of the network, computed in blocks of rows."""
+        """The outputs (N, outputs) of the network."""
+        return in_blocks(self.kan_, self._checked(X))
+
+    def _checked(self, X: ArrayLike) -> Array:
+        """The rows (N, inputs) in the network's codes."""
         check_is_fitted(self)
         X, _ = coded(X, self.kan_)
-        x = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        x: Array = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         check_missing(self.kan_, x)
-        rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in self.kan_.layers))
-        return np.concatenate([evaluate(self.kan_, x[start : start + rows]) for start in range(0, len(x), rows)])
+        return x
 
     def _repr_html_inner(self) -> str:
         """scikit-learn's diagram of the parameters; below it the fitted network."""
@@ -269,6 +272,12 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         if names != [f"x{number + 1}" for number in range(len(names))]:
             result.feature_names_in_ = np.array(names, dtype=object)
         return result
+
+
+def in_blocks(kan: Kan, x: Array) -> Array:
+    """The outputs (N, outputs) of a network, computed in blocks of rows."""
+    rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in kan.layers))
+    return np.concatenate([evaluate(kan, x[start : start + rows]) for start in range(0, len(x), rows)])
 
 
 def _is(hidden: Any, word: str) -> bool:

@@ -36,6 +36,12 @@ def test_the_exact_coverage_is_that_of_the_held_out_rows():
     assert interval_coverage.exact_coverage(40, FOLDS) == pytest.approx(37 / 41)
 
 
+def test_rounding_the_rank_up_explains_what_few_rows_cover_beyond_the_promise():
+    words = interval_coverage.rank_alone(60, 20).split()
+    assert words[:4] == ["60", "rows,", "rank", "alone:"] and words[-1] == "0.938"
+    assert float(words[4]) == pytest.approx(0.938, abs=0.03)
+
+
 def test_a_way_that_covers_too_little_and_intervals_from_rows_of_the_fit_are_told():
     found = [
         Coverage("README", "a", 396, 0.8),

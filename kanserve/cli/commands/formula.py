@@ -12,7 +12,7 @@ from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Decimal, Force, Inputs, Json, Quiet, Seed, Target
 from kanserve.cli.commands.formula_sources import Shown, alternatives, of_model
 from kanserve.cli.commands.server_access import ServerAccess, ServerName, Tls, TlsCa, TlsCertificate, TlsKey, TokenFile
-from kanserve.cli.terminal import finite, free, listed, show, write_whole
+from kanserve.cli.terminal import finite, free, listed, show, warn, write_whole
 from kanserve.data.dataset import Dataset
 from kanserve.data.table_files import read_table
 from kanserve.errors import FormulaError, InputError
@@ -98,6 +98,8 @@ def show_formula(
             return
         found: Findings = _search(rows, known_units, seconds, max_fits, seed, n_jobs, quiet)
         chosen = _picked(found, pick)
+        if pick is not None and found.ended == "seconds":
+            warn("the search ended by its time, so its list may differ from run to run; --max-fits ends it by its work")
         if out is not None:
             _write(out, found[chosen].kan)
         _show_found(found, chosen, style, as_json, pareto, out)

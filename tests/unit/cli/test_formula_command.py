@@ -1,6 +1,7 @@
 """`kanserve formula`: of a network, of a published and of a served model, and of a table that is searched."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,3 +170,13 @@ def test_several_targets_have_a_formula_each_and_one_network(kanserve, made):
     assert found["p"]["candidates"][-1]["formula"] == "p = 2*m*v"
     code, out, err = kanserve(*words, "--pick", "1", "--out", "picked.safetensors")
     assert (code, out) == (2, "") and "--pick is for one --target" in err
+
+
+def test_a_choice_from_a_list_that_time_has_ended_says_that_it_may_differ(kanserve, monkeypatch):
+    find = search.find_formulas
+    words = ["formula", "exact.csv", "--target", "y", "--max-fits", "50", "-q", "--pick", "1", "--out"]
+    assert "differ" not in kanserve(*words, "settled.safetensors")[2]
+    monkeypatch.setattr(
+        search, "find_formulas", lambda *rows, **options: replace(find(*rows, **options), ended="seconds")
+    )
+    assert "may differ from run to run; --max-fits" in kanserve(*words, "timed.safetensors")[2]

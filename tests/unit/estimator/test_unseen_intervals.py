@@ -1,5 +1,6 @@
 """`predict_interval` of KANRegressor: intervals by the errors on rows that networks have not seen."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,14 @@ def test_the_errors_are_those_of_networks_that_have_not_seen_the_rows() -> None:
     assert np.median(np.abs(wiggly.unseen_errors_)) > 1.2 * np.median(seen)
     wide, narrow = (np.subtract(*wiggly.predict_interval(x, level)[::-1])[0] for level in (0.9, 0.5))
     assert wide > narrow > 0
+
+
+def test_intervals_keep_their_promise_where_the_network_of_all_rows_is_worse_than_the_others() -> None:
+    model = line(smooth=0.1).fit(*rows(60))
+    model.kan_ = replace(model.kan_, output_shift=model.kan_.output_shift + 1)  # a fit may end in a worse optimum
+    (x, y), predicted = (new := rows(200)), model.predict(new[0])
+    low, high = model.predict_interval(x)
+    assert np.mean((low <= y) & (y <= high)) > 0.8 and ((low <= predicted) & (predicted <= high)).all()
 
 
 def test_equal_rows_count_as_often_as_they_are_there_and_outputs_have_their_own() -> None:
