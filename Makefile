@@ -181,6 +181,13 @@ FUZZ ?= 60
 fuzz: $(INSTALLED)
 	FUZZ=$(FUZZ) OMP_NUM_THREADS=1 python -m tests.fuzz.run_fuzzers
 
+# The server under ASan and UBSan, then under TSan: clients whose connections are cut and delayed at random bytes, reloads,
+# new certificates. SANITIZED=60 is one minute each. Wants gcc with its sanitizers.
+.PHONY: sanitized
+SANITIZED ?= 600
+sanitized: $(INSTALLED)
+	SANITIZED=$(SANITIZED) OMP_NUM_THREADS=1 python -m tests.fuzz.run_sanitized
+
 # The C source on other processors, bit for bit, and its size on a small one. Wants qemu-user, node and gcc for
 # arm-none-eabi with newlib, and says which is missing. The first run compiles a C library for each, which takes minutes.
 cross: $(CROSS)

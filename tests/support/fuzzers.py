@@ -1,6 +1,7 @@
 """The fuzzers of tests/fuzz: how they are compiled, and inputs to begin with.
 
 connection   all that a client may send on a connection, and threads that answer at any time
+server       several clients at once, of HTTP/2 and of HTTP/1.1: time jumps, memory is short, the server drains and ends
 infer        the messages of ModelInfer that the native transport reads itself
 http         requests to an edge server's metrics port, and its calls besides inferences
 http1        all that a client may send on a connection of HTTP/1.1
@@ -28,20 +29,33 @@ from kanserve.native import build
 from kanserve.network.export_options import ExportOptions
 from kanserve.v1 import formula_pb2
 from kanserve_exporters import c_source
-from tests.support import http1_seeds, kans, kernel_seeds
+from tests.support import http1_seeds, kans, kernel_seeds, server_seeds
 from tests.support.paths import ROOT
 from tests.support.request_parameters import IGNORED, REFUSED
 from tests.support.request_parameters import request as request_with_parameters
 
-FUZZERS = ("connection", "infer", "http", "http1", "rest", "network", "layer", "descent", "operators")
+FUZZERS = ("connection", "server", "infer", "http", "http1", "rest", "network", "layer", "descent", "operators")
 # The folders of the kernels' own fuzzers, which libFuzzer runs as they are compiled for this machine's processor.
 KERNELS = {"layer": ("layer", "common"), "descent": ("lm", "common"), "operators": ("onnxruntime",)}
 FOLDER = ROOT / "tests" / "fuzz"
 REGRESSIONS = FOLDER / "regressions"  # inputs that found something, in a folder for each fuzzer
 SANITIZED = ("-std=c11", "-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+# What the fuzzer of the server replaces of the system: see fuzz_system.h.
+REPLACED = (
+    "malloc",
+    "calloc",
+    "realloc",
+    "free",
+    "strdup",
+    "clock_gettime",
+    "epoll_wait",
+    "nghttp2_session_server_new2",
+)
+FUZZ_SYSTEM = tuple(f"-D{name}=fuzz_{name}" for name in REPLACED)
 LIBRARIES = ("-lnghttp2", "-lz", "-lm", "-pthread")
 _NATIVE = ROOT / "kanserve" / "native"
 _SERVER = _NATIVE / "server"
+_SPEAK_HTTP1 = ("http1", "rest", "server")
 # What the steps of fuzz_connection.c begin with.
 _CALL, _WRITE, _TAKE, _TAKE_ASIDE, _WORK, _COMMANDS, _READ, _TURN = 0, 3, 7, 8, 9, 11, 12, 15
 
@@ -77,11 +91,13 @@ def compiled(folder: Path, name: str, compiler: str, *, libfuzzer: bool) -> Path
         sources += server_sources()
         if name == "http":
             sources += [_SERVER / "edge" / "edge_http.c", _SERVER / "edge" / "edge_services.c"]
-        if name in ("http1", "rest"):
+        if name in _SPEAK_HTTP1:
             sources += sorted((_SERVER / "http1").glob("*.c"))
         include, libraries = _SERVER, [f"-I{_SERVER / 'edge'}", *LIBRARIES]
-        if name in ("http1", "rest"):
+        if name in _SPEAK_HTTP1:
             libraries = [f"-I{_SERVER / 'http1'}", *build.HTTP1_LIBRARIES, *LIBRARIES]
+        if name == "server":
+            libraries += FUZZ_SYSTEM
     if not libfuzzer:
         sources.append(FOLDER / "replay.c")
     sanitizers = f"-fsanitize={'fuzzer,' if libfuzzer else ''}address,undefined"
@@ -92,7 +108,7 @@ def compiled(folder: Path, name: str, compiler: str, *, libfuzzer: bool) -> Path
 
 def lacks(name: str) -> str:
     """What is missing here for this fuzzer; nothing if it can be compiled."""
-    if name in ("http1", "rest") and not build.http1_headers():
+    if name in _SPEAK_HTTP1 and not build.http1_headers():
         return "llhttp and yyjson (libllhttp-dev, libyyjson-dev)"
     return f"{build.HEADER} (libonnxruntime-dev)" if name == "operators" and build.headers() is None else ""
 
@@ -140,6 +156,8 @@ def seeds(name: str) -> Iterator[bytes]:
         yield from http1_seeds.connections()
     elif name == "rest":
         yield from http1_seeds.bodies()
+    elif name == "server":
+        yield from server_seeds.servers(_messages())
     elif name == "layer":
         yield from kernel_seeds.layers()
     elif name == "descent":

@@ -14,7 +14,9 @@ from kanserve.native import build
 from tests.support import server_process
 from tests.support.paths import ROOT
 
-SANITIZED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+DEBUGGED = ("-O1", "-g", "-fno-omit-frame-pointer")
+SANITIZED = (*DEBUGGED, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+RACES = (*DEBUGGED, "-fsanitize=thread")
 TESTS = ("tests/unit/serve/transport",)
 WITHOUT = "not timing and not extended"  # nor this test itself
 RUN = """
@@ -59,7 +61,7 @@ print("served")
 """
 
 
-def built(folder: Path) -> Path:
+def built(folder: Path, flags: tuple[str, ...] = SANITIZED) -> Path:
     """A folder with the sanitized libraries, and links to the others."""
     libraries = folder / "native"
     libraries.mkdir()
@@ -69,7 +71,7 @@ def built(folder: Path) -> Path:
         if "server" not in path.name:
             (libraries / path.name).symlink_to(path)
     usual = build.SERVER_FLAGS
-    build.SERVER_FLAGS = (*(flag for flag in usual if flag != "-Wl,--no-undefined"), *SANITIZED)  # type: ignore[assignment]
+    build.SERVER_FLAGS = (*(flag for flag in usual if flag != "-Wl,--no-undefined"), *flags)  # type: ignore[assignment]
     try:
         build.build_server(libraries)
     finally:
@@ -89,10 +91,15 @@ def leaks(libraries: Path) -> list[str]:
     return [block for block in done.stderr.split("\n\n") if "leak of" in block and "libkanserve-server" in block]
 
 
+def runtime(name: str) -> str:
+    """The library of a sanitizer, which a process that is not compiled with it loads first."""
+    command = ["gcc", f"-print-file-name=lib{name}.so"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def _python(code: str, arguments: list[str], options: str) -> "subprocess.CompletedProcess[str]":
-    found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
     environment = server_process.ENVIRONMENT | {
-        "LD_PRELOAD": found.strip(),
+        "LD_PRELOAD": runtime("asan"),
         "ASAN_OPTIONS": options,
         "OMP_NUM_THREADS": "1",
     }

@@ -246,6 +246,7 @@ void connection_read(connection *owner)
         long got = receive(owner);
         if (got == 0) break;
         if (got < 0) {
+            if (got == TLS_FLOODED) atomic_fetch_add(&server->closed[CLOSED_FLOODING], 1);
             connection_close(owner);
             break;
         }

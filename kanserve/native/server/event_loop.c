@@ -162,9 +162,10 @@ static void check_connection(connection *owner, int64_t now)
 {
     kanserve_server *server = owner->server;
     const kanserve_config *config = &server->config;
-    if ((owner->lingering && now >= owner->lingering + config->linger_time) ||
-        (!owner->greeted && now >= owner->opened + config->greeting_time) ||
-        (owner->blocked && now >= owner->blocked + config->write_time) || owner->protocol->check(owner, now)) {
+    int slow = !owner->lingering && ((!owner->greeted && now >= owner->opened + config->greeting_time) ||
+                                     (owner->blocked && now >= owner->blocked + config->write_time));
+    if (slow) atomic_fetch_add(&server->closed[CLOSED_SLOW], 1);
+    if (slow || (owner->lingering && now >= owner->lingering + config->linger_time) || owner->protocol->check(owner, now)) {
         connection_close(owner);
         return;
     }
@@ -308,60 +309,68 @@ static void take_short_slices(void)
     syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
-static void *run(void *argument)
+/* Wait for something to do, and do it: whether the loop goes on. */
+int loop_turn(kanserve_server *server)
 {
-    kanserve_server *server = argument;
     struct epoll_event events[EVENTS];
-    int64_t hanging = 0;
-    pthread_setname_np(pthread_self(), "kanserve-loop");
-    take_short_slices();
-    for (;;) {
-        int64_t now = now_ns(), wait = server->next_check > now ? server->next_check - now : 0;
-        int state = atomic_load(&server->state);
-        if ((state >= HANGING_UP || (state == DRAINING && atomic_load(&server->inviting) > 0)) && wait > LEAST_WAIT)
-            wait = LEAST_WAIT;
-        if (atomic_load(&server->queued) > 0) {
-            queue_check(server, now);
-            if (wait > QUEUE_TIME) wait = QUEUE_TIME;
-        }
-        for (int list = 0; list < WAITING; list++)
-            if (server->waiting[list].first || server->discarded) wait = 0;
-        if (buffer_kept() && wait > KEEP_TIME) wait = KEEP_TIME; /* of the pages */
-        int timeout = wait > 3600 * SECOND ? 3600 * 1000 : (int)((wait + 999999) / 1000000);
-        int count = epoll_wait(server->epoll, events, EVENTS, timeout);
-        atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
-        for (int i = 0; i < count; i++) handle(server, &events[i]);
-        connection *paused = waiting_take(server, WAIT_PAUSED);
-        if (paused) connection_resume(paused);
-        inflate_some(server);
-        discard_some(server, now);
-        run_commands(server);
-        queue_wake(server);
-        if (now_ns() >= server->next_check) check_all(server);
-        state = atomic_load(&server->state);
-        if (state == DRAINING && atomic_load(&server->inviting) > 0) drain(server);
-        if (state >= HANGING_UP) {
-            if (!hanging) {
-                close_listeners(server, NULL);
-                hanging = now_ns();
-            }
-            hang_up(server, hanging);
-        }
-        free_dead(server);
-        if (state == STOPPED) break;
+    int64_t now = now_ns(), wait = server->next_check > now ? server->next_check - now : 0;
+    int state = atomic_load(&server->state);
+    if ((state >= HANGING_UP || (state == DRAINING && atomic_load(&server->inviting) > 0)) && wait > LEAST_WAIT)
+        wait = LEAST_WAIT;
+    if (atomic_load(&server->queued) > 0) {
+        queue_check(server, now);
+        if (wait > QUEUE_TIME) wait = QUEUE_TIME;
     }
+    for (int list = 0; list < WAITING; list++)
+        if (server->waiting[list].first || server->discarded) wait = 0;
+    if (buffer_kept() && wait > KEEP_TIME) wait = KEEP_TIME; /* of the pages */
+    int64_t trim = give_back_after_load(server, now);
+    if (trim != INT64_MAX && wait > trim - now) wait = trim - now;
+    int timeout = wait > 3600 * SECOND ? 3600 * 1000 : (int)((wait + 999999) / 1000000);
+    int count = epoll_wait(server->epoll, events, EVENTS, timeout);
+    atomic_fetch_add_explicit(&server->turns, 1, memory_order_relaxed);
+    for (int i = 0; i < count; i++) handle(server, &events[i]);
+    connection *paused = waiting_take(server, WAIT_PAUSED);
+    if (paused) connection_resume(paused);
+    inflate_some(server);
+    discard_some(server, now);
+    run_commands(server);
+    queue_wake(server);
+    if (now_ns() >= server->next_check) check_all(server);
+    state = atomic_load(&server->state);
+    if (state == DRAINING && atomic_load(&server->inviting) > 0) drain(server);
+    if (state >= HANGING_UP) {
+        if (!server->hanging) {
+            close_listeners(server, NULL);
+            server->hanging = now_ns();
+        }
+        hang_up(server, server->hanging);
+    }
+    free_dead(server);
+    return state != STOPPED;
+}
+
+void loop_end(kanserve_server *server)
+{
     for (connection *owner = server->connections, *next; owner; owner = next) {
         next = owner->next;
         connection_close(owner);
     }
     free_dead(server);
+}
+
+static void *run(void *argument)
+{
+    kanserve_server *server = argument;
+    pthread_setname_np(pthread_self(), "kanserve-loop");
+    take_short_slices();
+    while (loop_turn(server)) continue;
+    loop_end(server);
     return NULL;
 }
 
-int kanserve_start(kanserve_server *server)
+int loop_begin(kanserve_server *server)
 {
-    sigset_t all, before;
-    pthread_once(&fork_handler, at_fork);
     server->epoll = epoll_create1(EPOLL_CLOEXEC);
     server->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (server->epoll < 0 || server->wake < 0) return -1;
@@ -370,6 +379,14 @@ int kanserve_start(kanserve_server *server)
     struct epoll_event event = {EPOLLIN, {.ptr = &server->wake}};
     if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, server->wake, &event) < 0) return -1;
     listen_again(server);
+    return 0;
+}
+
+int kanserve_start(kanserve_server *server)
+{
+    sigset_t all, before;
+    pthread_once(&fork_handler, at_fork);
+    if (loop_begin(server)) return -1;
     sigfillset(&all); /* signals are for Python's main thread */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&server->thread, NULL, run, server);

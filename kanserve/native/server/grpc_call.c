@@ -154,7 +154,6 @@ int call_describe(stream *one)
     size_t bytes = STREAM_BYTES + buffer_length(&one->metadata);
     if (!one->options->aside && !is_room(one->owner->account, bytes)) {
         buffer_free(&one->metadata);
-        atomic_fetch_add(&one->owner->server->refused[REFUSED_MEMORY], 1);
         stream_fail_full(one);
         return 0;
     }

@@ -371,6 +371,7 @@ static void http2_feed(connection *owner, size_t length)
     owner->viewing = NULL;
     http2_refuse_late(owner);
     if (taken < 0) {
+        if (taken == NGHTTP2_ERR_FLOODED) atomic_fetch_add(&owner->server->closed[CLOSED_FLOODING], 1);
         if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
             connection_close(owner);
         else

@@ -1,9 +1,20 @@
-/* Large buffers that the loop frees. Their pages are kept for others or given back to the kernel, some in each turn: all at
- * once would take milliseconds. */
+/* Memory that goes back to the kernel. Large buffers that the loop frees are pages, which are kept for others or given
+ * back, some in each turn: all at once would take milliseconds. What malloc keeps goes back once, after a load. */
 
 #include "server.h"
 
-enum { PART = 2 * BUFFER_PAGES }; /* that is given back in a turn */
+#ifdef __GLIBC__
+#include <malloc.h>
+#else
+static int malloc_trim(size_t kept) { return (int)kept; }
+#endif
+
+enum {
+    PART = 2 * BUFFER_PAGES,   /* that is given back in a turn */
+    CONNECTION_BYTES = 1 << 14, /* that an idle connection takes, about */
+    WORTH_BYTES = 1 << 24      /* of a load after which malloc is asked, which takes a millisecond for each 20 MB */
+};
+#define QUIET_TIME (2 * SECOND) /* after a load, in which it may come back */
 
 typedef struct discarded {
     struct discarded *next;
@@ -54,4 +65,22 @@ void discard_some(kanserve_server *server, int64_t now)
 void discard_rest(kanserve_server *server)
 {
     while (server->discarded) give_back(server);
+}
+
+/* Ask malloc for what a load has left, once at most a quarter of it has been under way for a while: free memory between
+ * what is used would stay for ever. Returns when to look again at the latest, or INT64_MAX. */
+int64_t give_back_after_load(kanserve_server *server, int64_t now)
+{
+    size_t load = atomic_load_explicit(&server->held, memory_order_relaxed) +
+                  CONNECTION_BYTES * atomic_load_explicit(&server->connection_count, memory_order_relaxed);
+    if (load > server->highest_load) server->highest_load = load;
+    if (server->highest_load < WORTH_BYTES) return INT64_MAX;
+    if (load > server->highest_load / 4) {
+        server->next_trim = now + QUIET_TIME;
+        return INT64_MAX;
+    }
+    if (now < server->next_trim) return server->next_trim;
+    malloc_trim(0);
+    server->highest_load = load;
+    return INT64_MAX;
 }

@@ -228,6 +228,8 @@ struct kanserve_server {
     int64_t inflated; /* of this turn of the loop */
     struct discarded *discarded;
     int64_t next_drop; /* of pages that are kept */
+    size_t highest_load; /* bytes, since malloc last gave back what it keeps */
+    int64_t next_trim;
     stream *free_streams;
     int free_count;
     nghttp2_session_callbacks *callbacks;
@@ -239,6 +241,7 @@ struct kanserve_server {
     atomic_int state; /* RUNNING and on */
     atomic_int inviting; /* connections on which calls may begin though the server drains; 1 before the loop knows */
     int64_t notice_time, drained_by, next_look; /* that such connections have; until when; when to look at them again */
+    int64_t hanging; /* since when all connections are being ended; 0: they are not */
     atomic_llong refused[KANSERVE_REFUSALS], closed[KANSERVE_CLOSURES];
     atomic_llong turns;    /* of the loop */
     atomic_llong computed; /* when a model last computed on the loop's thread */
@@ -387,11 +390,15 @@ void give_answer(kanserve_call *call, byte_buffer *message, int status);
 void loop_discard(kanserve_server *server, byte_buffer *buffer);
 void discard_some(kanserve_server *server, int64_t now);
 void discard_rest(kanserve_server *server);
+int64_t give_back_after_load(kanserve_server *server, int64_t now);
 
 /* server_api.c */
 int listen_for(kanserve_server *server, int fd, const protocol *speaks);
 
 /* event_loop.c */
+int loop_begin(kanserve_server *server);
+int loop_turn(kanserve_server *server);
+void loop_end(kanserve_server *server);
 void loop_check_by(kanserve_server *server, int64_t when);
 void loop_watch(connection *owner);
 void descriptor_opened(int fd);

@@ -52,8 +52,9 @@ enum {
 };
 
 enum { REFUSED_QUEUE, REFUSED_DRAINING, REFUSED_DEADLINE, REFUSED_MEMORY, KANSERVE_REFUSALS };
-/* Why connections were closed: others needed the room; what they sent cost much and carried nothing. */
-enum { CLOSED_CROWDED, CLOSED_FLOODING, KANSERVE_CLOSURES };
+/* Why connections were closed: others needed the room; what they sent cost much and carried nothing; they did not greet in
+ * time, or took nothing of what was sent to them. */
+enum { CLOSED_CROWDED, CLOSED_FLOODING, CLOSED_SLOW, KANSERVE_CLOSURES };
 
 typedef struct {
     int32_t kind;

@@ -123,6 +123,7 @@ void stream_fail_known(stream *to, int status, const char *error, const char *te
 /* The memory for messages is used up. */
 void stream_fail_full(stream *to)
 {
+    atomic_fetch_add(&to->owner->server->refused[REFUSED_MEMORY], 1);
     stream_fail_known(to, GRPC_RESOURCE_EXHAUSTED, "BusyError",
                       "The messages of the calls under way take too much memory. Try again later.");
 }

@@ -1,4 +1,5 @@
-/* TLS by OpenSSL. Each handshake looks whether the files were replaced; new ones are used once they are consistent. */
+/* TLS by OpenSSL. A thread looks each second whether the files were replaced; new ones are used once they are consistent.
+ * The loop never waits for a file: one on a disk or network that hangs keeps only that thread waiting. */
 
 #define _GNU_SOURCE
 #include "tls.h"
@@ -8,6 +9,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,7 +18,9 @@
 enum {
     FILES = 3,
     MOST_READ = 1 << 17, /* bytes that one call of `tls_read` takes from the socket, whatever they are */
-    MOST_CONTROLS = 32   /* messages of TLS itself that a peer may send without data between them */
+    MOST_CONTROLS = 32,  /* messages of TLS itself that a peer may send without data between them */
+    LOOK_SECONDS = 1,    /* between two looks at the files */
+    LAST_SECONDS = 1     /* that the end waits for a look */
 };
 
 typedef struct {
@@ -26,7 +30,10 @@ typedef struct {
 struct tls_context {
     char *paths[FILES]; /* certificate, key, authorities or NULL */
     file_stamp stamps[FILES];
-    int64_t again; /* the second in which files that could not be used are tried again; 0: not */
+    pthread_mutex_t lock; /* of the context, which the thread replaces, and of what ends the thread */
+    pthread_cond_t ends;
+    int ending;
+    pthread_t thread;
     SSL_CTX *context;
 };
 
@@ -38,13 +45,6 @@ typedef struct {
     int controls;
     size_t left;
 } tls_socket;
-
-static int64_t now_seconds(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec;
-}
 
 static file_stamp stamp(const char *path)
 {
@@ -62,26 +62,21 @@ static int no_password(char *buffer, int size, int writing, void *data)
     return 0;
 }
 
-/* What a connection speaks, which the application's data of its SSL is. */
-static const char H2[] = "h2", HTTP1[] = "http/1.1";
+/* What a connection speaks, as ALPN writes it, which the application's data of its SSL is. */
+static const char H2[] = "\2h2", HTTP1[] = "\10http/1.1";
 
 static int choose(SSL *tls, const unsigned char **chosen, unsigned char *length, const unsigned char *offered,
                   unsigned int offered_length, void *data)
 {
-    const char *wanted = SSL_get_app_data(tls);
-    size_t size = strlen(wanted);
+    const unsigned char *wanted = (const unsigned char *)SSL_get_app_data(tls);
     (void)data;
-    for (unsigned int at = 0; at < offered_length; at += 1u + offered[at]) {
-        if (offered[at] == size && at + size < offered_length && memcmp(offered + at + 1, wanted, size) == 0) {
-            *chosen = offered + at + 1;
-            *length = (unsigned char)size;
-            return SSL_TLSEXT_ERR_OK;
-        }
-    }
-    return SSL_TLSEXT_ERR_ALERT_FATAL;
+    return SSL_select_next_proto((unsigned char **)chosen, length, wanted, wanted[0] + 1u, offered, offered_length) ==
+                   OPENSSL_NPN_NEGOTIATED
+               ? SSL_TLSEXT_ERR_OK
+               : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-/* Whether the files are regular ones: another kind, such as a pipe, could keep the loop waiting for ever. */
+/* Whether the files are regular ones: another kind, such as a pipe, could keep who reads it waiting for ever. */
 static int are_regular(const tls_context *files)
 {
     struct stat found;
@@ -125,48 +120,101 @@ failed:;
     return NULL;
 }
 
-static void tls_free(tls_context *context)
+static void tls_delete(tls_context *context)
 {
-    if (!context) return;
     for (int i = 0; i < FILES; i++) free(context->paths[i]);
     SSL_CTX_free(context->context);
+    pthread_cond_destroy(&context->ends);
+    pthread_mutex_destroy(&context->lock);
     free(context);
+}
+
+/* Load the files if they were replaced, or could not be used the last time: whether they can be used. The second time that
+ * they cannot it is said, since whoever replaces them may be halfway through. */
+static int look(tls_context *context, int usable)
+{
+    file_stamp stamps[FILES];
+    char error[200];
+    for (int i = 0; i < FILES; i++) stamps[i] = stamp(context->paths[i]);
+    int changed = memcmp(stamps, context->stamps, sizeof stamps) != 0;
+    if (!changed && usable > 0) return 1;
+    memcpy(context->stamps, stamps, sizeof stamps);
+    SSL_CTX *loaded = load(context, error, sizeof error);
+    if (!loaded) {
+        if (usable == 0) fprintf(stderr, "kanserve: %s; the old one stays in use.\n", error);
+        return usable - 1;
+    }
+    pthread_mutex_lock(&context->lock);
+    SSL_CTX *before = context->context;
+    context->context = loaded;
+    pthread_mutex_unlock(&context->lock);
+    SSL_CTX_free(before); /* open connections have references of their own */
+    return 1;
+}
+
+static void *watch(void *argument)
+{
+    tls_context *context = argument;
+    struct timespec next;
+    pthread_setname_np(pthread_self(), "kanserve-keys");
+    for (int usable = 1;;) {
+        clock_gettime(CLOCK_MONOTONIC, &next);
+        next.tv_sec += LOOK_SECONDS;
+        pthread_mutex_lock(&context->lock);
+        while (!context->ending && !pthread_cond_timedwait(&context->ends, &context->lock, &next)) continue;
+        int ending = context->ending;
+        pthread_mutex_unlock(&context->lock);
+        if (ending) return NULL;
+        usable = look(context, usable);
+    }
+}
+
+static int begin_watching(tls_context *context)
+{
+    sigset_t all, before;
+    sigfillset(&all); /* signals are for the main thread */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&context->thread, NULL, watch, context);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed;
+}
+
+/* Where the thread waits for a file that hangs, its memory stays too. */
+static void tls_free(tls_context *context)
+{
+    struct timespec until;
+    pthread_mutex_lock(&context->lock);
+    context->ending = 1;
+    pthread_cond_signal(&context->ends);
+    pthread_mutex_unlock(&context->lock);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += LAST_SECONDS;
+    if (pthread_timedjoin_np(context->thread, NULL, &until) == 0)
+        tls_delete(context);
+    else
+        pthread_detach(context->thread);
 }
 
 static tls_context *tls_new(const char *certificate, const char *key, const char *authorities, char *error, size_t size)
 {
     const char *paths[FILES] = {certificate, key, authorities};
+    pthread_condattr_t attributes;
     tls_context *made = calloc(1, sizeof *made);
     if (!made) return NULL;
+    pthread_mutex_init(&made->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&made->ends, &attributes);
+    pthread_condattr_destroy(&attributes);
     for (int i = 0; i < FILES; i++) {
         made->paths[i] = paths[i] ? strdup(paths[i]) : NULL;
         made->stamps[i] = stamp(paths[i]);
     }
-    if (!(made->context = load(made, error, size))) {
-        tls_free(made);
-        return NULL;
-    }
-    return made;
-}
-
-static void look(tls_context *context)
-{
-    file_stamp stamps[FILES];
-    char error[200];
-    int64_t now = now_seconds();
-    for (int i = 0; i < FILES; i++) stamps[i] = stamp(context->paths[i]);
-    int changed = memcmp(stamps, context->stamps, sizeof stamps) != 0;
-    if (!changed && !(context->again && now >= context->again)) return;
-    memcpy(context->stamps, stamps, sizeof stamps);
-    SSL_CTX *loaded = load(context, error, sizeof error);
-    if (!loaded) {
-        if (!context->again) fprintf(stderr, "kanserve: %s; the old one stays in use.\n", error);
-        context->again = now + 1;
-        return;
-    }
-    context->again = 0;
-    SSL_CTX_free(context->context); /* open connections have references of their own */
-    context->context = loaded;
+    made->context = load(made, error, size);
+    if (made->context && begin_watching(made) == 0) return made;
+    if (made->context) snprintf(error, size, "No thread can be started to read the files of TLS");
+    tls_delete(made);
+    return NULL;
 }
 
 static int socket_read(BIO *bio, char *to, int length)
@@ -249,8 +297,9 @@ static void on_message(int written, int version, int type, const void *data, siz
 
 static void *tls_accept(tls_context *context, int fd, int http1)
 {
-    look(context);
+    pthread_mutex_lock(&context->lock);
     SSL *tls = SSL_new(context->context);
+    pthread_mutex_unlock(&context->lock);
     BIO *bio = tls ? socket_new(fd) : NULL;
     if (!bio || SSL_set_app_data(tls, (char *)(http1 ? HTTP1 : H2)) != 1) {
         BIO_free(bio);
@@ -331,7 +380,7 @@ static long tls_read(void *tls, void *to, size_t length, int *wants_write)
     from->left = MOST_READ;
     long got = outcome(tls, SSL_read(tls, to, (int)length), wants_write);
     if (got > 0) from->controls = 0;
-    return got;
+    return got < 0 && from->controls > MOST_CONTROLS ? TLS_FLOODED : got;
 }
 
 static long tls_write(void *tls, const void *from, size_t length, int *wants_write)

@@ -100,6 +100,18 @@ TABLE = (
         (),
         "Connections that were closed since what they sent cost much and carried nothing.",
     ),
+    Row(
+        "kanserve_connections_slow_total",
+        "counter",
+        (),
+        "Connections that were closed since nothing was asked in time, or nothing of what was sent to them was taken.",
+    ),
+    Row(
+        "kanserve_calls_without_memory_total",
+        "counter",
+        (),
+        "Calls that were refused since the messages and metadata of those under way took all the memory that they may.",
+    ),
     Row("process_cpu_seconds_total", "counter", ("worker",), "User and system CPU time of a process."),
     Row("process_resident_memory_bytes", "gauge", ("worker",), "Resident memory of a process."),
     Row("process_virtual_memory_bytes", "gauge", ("worker",), "Virtual memory of a process."),

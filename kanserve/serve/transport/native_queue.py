@@ -104,12 +104,16 @@ class NativeQueue:
 
     def gauges(self) -> dict[str, float]:
         """Current values, by the names of the metrics."""
-        closed = [int(self.library.closed(self.server, why)) for why in range(2)]
         return {
             "connections": int(self.library.connections(self.server)),
-            "connections_crowded_out_total": closed[native.CLOSED_CROWDED],
-            "connections_flooding_total": closed[native.CLOSED_FLOODING],
+            "connections_crowded_out_total": self._closed(native.CLOSED_CROWDED),
+            "connections_flooding_total": self._closed(native.CLOSED_FLOODING),
+            "connections_slow_total": self._closed(native.CLOSED_SLOW),
+            "calls_without_memory_total": int(self.library.refused(self.server, native.REFUSED_MEMORY)),
         }
+
+    def _closed(self, why: int) -> int:
+        return int(self.library.closed(self.server, why))
 
     def computed(self) -> int:
         """When a model last computed on the loop's thread, in nanoseconds of the clock of `perf_counter_ns`."""

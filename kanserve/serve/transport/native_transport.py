@@ -34,6 +34,7 @@ from kanserve.serve.settings import Settings
 from kanserve.serve.state import ServerState
 from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_context import AbortedError, NativeContext, message_bytes
+from kanserve.serve.transport.native_giving_way import GivingWay
 from kanserve.serve.transport.native_models import NativeModels, as_series
 from kanserve.serve.transport.native_queue import ANSWERED, FORMULA, NativeQueue, is_open
 from kanserve.v1 import formula_pb2
@@ -68,6 +69,7 @@ class NativeTransport:
         self._threads: ThreadPool = state.threads
         self._pipeline: Pipeline = handlers.pipeline
         self._models = NativeModels(self._library, self._server, state.settings)
+        self._giving_way = GivingWay(queue.gauges)
         self.stuck = False
         self._watched: dict[int, NativeContext] = {}
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -109,6 +111,7 @@ class NativeTransport:
         threading.Thread(target=self._work_aside, name="kanserve-aside", daemon=True).start()
         if self._library.start(self._server):
             raise ConflictError("The server's thread cannot be started.")
+        self._giving_way.start()
 
     def turns(self) -> int:
         """How often the loop has turned; the number grows from one call to a later one, unless a model never ends."""
@@ -139,6 +142,7 @@ class NativeTransport:
         """End the loop; after the thread pool's threads have ended."""
         self._unsubscribe()
         self._models.end()
+        self._giving_way.end()
         if self._library.stop(self._server):
             self.stuck = True
             _logger.error("a model computes without end on the loop's thread, which therefore does not end")

@@ -42,7 +42,7 @@ typedef struct http1 {
     int refused;            /* the status with which parsing ended, or 0 */
     const char *reason;
     model_path model;
-    unsigned head_done : 1, complete : 1, keep : 1, over : 1, hosts : 2, chunked : 1, continues : 1, infers : 1, unusual : 1;
+    unsigned head_done : 1, complete : 1, keep : 1, over : 1, hosts : 2, continues : 1, infers : 1, unusual : 1;
     unsigned browser : 1; /* whether it has an Origin */
 } http1;
 

@@ -1,4 +1,6 @@
-/* Reading requests: what llhttp finds, and what it lets pass but may not be. https://www.rfc-editor.org/rfc/rfc9112 */
+/* Reading requests: what llhttp finds, and what it lets pass but may not be. It refuses control characters in headers, a
+ * second length, a length beside a coding, and a coding twice by itself.
+ * https://www.rfc-editor.org/rfc/rfc9112 */
 
 #include "http1.h"
 
@@ -27,7 +29,7 @@ void http1_reset(http1 *state)
     state->model = (model_path){0};
     state->refused = 0;
     state->reason = NULL;
-    state->head_done = state->complete = state->hosts = state->chunked = state->continues = state->infers = state->unusual = 0;
+    state->head_done = state->complete = state->hosts = state->continues = state->infers = state->unusual = 0;
     state->browser = 0;
     state->keep = 1;
 }
@@ -149,12 +151,10 @@ static int read_header(llhttp_t *parser, http1 *state)
         if (!is_host(value)) return refuse(parser, 400, "The header Host is no host.");
         state->hosts = 1;
     } else if (is_text(name, "content-length")) {
-        if (state->length >= 0 || (state->length = read_number(value)) < 0)
+        if ((state->length = read_number(value)) < 0)
             return refuse(parser, 400, "The header Content-Length is not a number.");
     } else if (is_text(name, "transfer-encoding")) {
-        if (state->chunked || !is_text(value, "chunked"))
-            return refuse(parser, 501, "The only Transfer-Encoding that the server takes is chunked, once.");
-        state->chunked = 1;
+        if (!is_text(value, "chunked")) return refuse(parser, 501, "The only Transfer-Encoding that the server takes is chunked.");
     } else if (is_text(name, "expect")) {
         if (!is_text(value, "100-continue")) return refuse(parser, 417, "The server knows Expect: 100-continue only.");
         state->continues = 1;
@@ -192,10 +192,6 @@ static int on_value_complete(llhttp_t *parser)
         state->value.end--;
     for (size_t i = 0; i < length; i++)
         if (name[i] >= 'A' && name[i] <= 'Z') name[i] += 'a' - 'A';
-    for (size_t i = 0; i < buffer_length(&state->value); i++) {
-        if ((value[i] < ' ' && value[i] != '\t') || value[i] == 0x7f)
-            return refuse(parser, 400, "A header has a control character.");
-    }
     int result = read_header(parser, state);
     if (result > 1) return result;
     if (result == 0)
@@ -232,9 +228,7 @@ static int check_head(llhttp_t *parser, const http1 *state, const kanserve_serve
     const uint8_t *target = buffer_begin(&state->target);
     if (version != 10 && version != 11) return refuse(parser, 505, "The server speaks HTTP/1.1.");
     if (version == 11 && state->hosts != 1) return refuse(parser, 400, "The request has no header Host.");
-    if (version == 10 && state->chunked) return refuse(parser, 400, "HTTP/1.0 has no Transfer-Encoding.");
-    if (state->chunked && state->length >= 0)
-        return refuse(parser, 400, "The request has both Content-Length and Transfer-Encoding.");
+    if (version == 10 && parser->flags & F_CHUNKED) return refuse(parser, 400, "HTTP/1.0 has no Transfer-Encoding.");
     if (llhttp_get_method(parser) == HTTP_CONNECT) return refuse(parser, 405, "The server is no proxy.");
     if (buffer_length(&state->target) == 0 || target[0] != '/')
         return refuse(parser, 400, "The request's target is not a path.");
@@ -268,7 +262,7 @@ static int on_head(llhttp_t *parser)
         one->encoding = ENCODING_IDENTITY;
     }
     if (call_refuse_early(one) || !call_describe(one)) return 0;
-    if (state->length > 0 || state->chunked) {
+    if (state->length > 0 || parser->flags & F_CHUNKED) {
         one->message_deadline = one->arrived + one->options->patience;
         loop_check_by(server, one->message_deadline);
         if (state->continues && llhttp_get_http_minor(parser) == 1)

@@ -66,6 +66,8 @@ def counted(*features: str, worker: int = 0) -> Any:
         "connections": 9,
         "connections_crowded_out_total": 3,
         "connections_flooding_total": 1,
+        "connections_slow_total": 2,
+        "calls_without_memory_total": 5,
     }
     counting.computing = lambda: {"plant": 3}
     counting.ended(call())

@@ -269,6 +269,14 @@ def test_what_two_servers_could_read_differently_is_refused_and_ends_the_connect
         assert other.ask(request()).status == 200
 
 
+def test_no_header_has_a_control_character_wherever_it_stands(loop):
+    controls = [bytes([code]) for code in (*range(32), 127) if bytes([code]) != b"\t"]
+    for value in (part for control in controls for part in (control + b"b", b"a" + control + b"b", b"ab" + control)):
+        with Http1Peer(loop.http_address) as peer:
+            peer.send(b"GET /v2 HTTP/1.1\r\nHost: x\r\nX: " + value + b"\r\n\r\n")
+            assert peer.response().status == 400, value
+
+
 def test_chunks_that_carry_next_to_nothing_end_the_connection(peer):
     peer.send(request(method="POST", Transfer_Encoding="chunked"))
     with pytest.raises(ConnectionError):

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from kanserve.serve.transport.native_library import CLOSED_SLOW
 from tests.support import keys
 from tests.support.http2_peer import ACK, CANCEL, DATA, INITIAL_WINDOW_SIZE, PING, RST_STREAM, Peer
 from tests.support.loop_server import ASIDE, ECHO, SECOND, STREAM, LoopServer
@@ -135,6 +136,7 @@ def test_an_unread_socket_is_closed_after_the_write_timeout():
                 peer.open(stream)
                 peer.message(stream, LARGE)
         server.wait_idle()
+        assert server.library.closed(server.server, CLOSED_SLOW) == 1
 
 
 @pytest.mark.slow

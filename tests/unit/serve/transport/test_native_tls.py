@@ -5,17 +5,21 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import grpc
 import pytest
 
 from kanserve.native import build
+from kanserve.serve.transport.native_library import CLOSED_FLOODING
 from tests.support import keys, programs
 from tests.support.http2_peer import Peer
 from tests.support.loop_server import ECHO, LoopServer, needs_native
-from tests.support.server_process import until
+from tests.support.paths import ROOT
+from tests.support.server_process import ENVIRONMENT, until
 
 CA = keys.authority()
 SUPPORT = Path(keys.__file__).parent
@@ -93,6 +97,20 @@ def test_a_client_must_show_a_certificate_of_the_authorities_and_is_known_by_it(
         server.wait_idle()
 
 
+def serial(address: str) -> str:
+    """The number of the certificate that the server shows."""
+    host, port = address.split(":")
+    with context().wrap_socket(socket.create_connection((host, int(port)), 10), server_hostname="localhost") as made:
+        found = made.getpeercert()
+        assert found is not None
+        return str(found["serialNumber"])
+
+
+def await_another(address: str, before: str) -> None:
+    """Until the server shows another certificate: it looks for one each second."""
+    until(lambda: serial(address) != before, 10)
+
+
 def replace(folder: Path, pair: keys.Pair) -> None:
     """As certificate managers do it: each file at once, one after the other."""
     pair.write(folder, "next")
@@ -116,27 +134,23 @@ def test_certificates_rotate_without_a_lost_call_and_a_bad_one_keeps_the_old(fil
                 except Exception as error:
                     failed.append(error)
 
-    def serial(server: LoopServer) -> str:
-        host, port = server.address.split(":")
-        with context().wrap_socket(socket.create_connection((host, int(port))), server_hostname="localhost") as made:
-            found = made.getpeercert()
-            assert found is not None
-            return str(found["serialNumber"])
-
     with LoopServer(tls=(*files, None)) as server:
         callers = [threading.Thread(target=ask, args=(server,)) for _ in range(2)]
         for caller in callers:
             caller.start()
-        seen = {serial(server)}
-        for _ in range(20):
+        for _ in range(4):
+            last = serial(server.address)
             replace(tmp_path, CA.pair("localhost"))
-            seen.add(serial(server))
-        assert len(seen) == 21
-        last = serial(server)
+            await_another(server.address, last)
+        last = serial(server.address)
         (tmp_path / "server.crt").write_text("no certificate")
-        assert serial(server) == last
+        time.sleep(1.5)
+        assert serial(server.address) == last
         os.unlink(tmp_path / "server.crt")
-        assert serial(server) == last
+        time.sleep(1.5)
+        assert serial(server.address) == last
+        replace(tmp_path, CA.pair("localhost"))
+        await_another(server.address, last)
         over.set()
         for caller in callers:
             caller.join()
@@ -154,11 +168,52 @@ def test_a_client_that_demands_new_keys_for_ever_is_cut_off_and_others_are_answe
         port = server.address.rpartition(":")[2]
         done = subprocess.run([program, port, "200000"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and int(done.stdout) < 100_000
+        until(lambda: server.library.closed(server.server, CLOSED_FLOODING) == 1)
         neighbour.round_trip()
         until(lambda: server.connections == 1)
         for _ in range(3):
             few = subprocess.run([program, port, "20"], capture_output=True, text=True, timeout=60)
             assert few.stdout == "20\n", "few are no attack"
+
+
+HUNG = """
+import sys
+
+from tests.support.loop_server import LoopServer
+
+with LoopServer(tls=(*sys.argv[1:], None)) as server:
+    print(server.address, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_a_key_file_on_a_disk_that_hangs_keeps_nobody_waiting(files, tmp_path):
+    needs_native()
+    library, hung = tmp_path / "hung_files.so", tmp_path / "hung"
+    compiled = [programs.want("gcc"), "-shared", "-fPIC", SUPPORT / "hung_files.c", "-o", library]
+    subprocess.run(compiled, check=True)
+    environment = ENVIRONMENT | {"LD_PRELOAD": str(library), "HUNG": str(hung)}
+    command = [sys.executable, "-c", HUNG, *files]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    ) as server:
+        assert server.stdin and server.stdout
+        address = server.stdout.readline().strip()
+        first = serial(address)
+        hung.touch()
+        replace(tmp_path, CA.pair("localhost"))
+        for _ in range(4):
+            began = time.monotonic()
+            assert serial(address) == first
+            assert time.monotonic() - began < 0.5
+            time.sleep(0.5)
+        hung.unlink()
+        await_another(address, first)
+        hung.touch()
+        time.sleep(1.5)
+        server.stdin.close()
+        assert server.wait(30) == 0, "nor does the end wait for the disk"
 
 
 def test_a_key_file_that_becomes_a_pipe_keeps_nobody_waiting(files):
@@ -167,5 +222,11 @@ def test_a_key_file_that_becomes_a_pipe_keeps_nobody_waiting(files):
             peer.round_trip()
         os.unlink(files[1])
         os.mkfifo(files[1])
-        with Peer(server.address, tls=context()) as peer:
-            peer.round_trip()
+        for _ in range(3):
+            with Peer(server.address, tls=context()) as peer:
+                peer.round_trip()
+            time.sleep(0.5)
+        os.unlink(files[1])
+        first = serial(server.address)
+        replace(Path(files[1]).parent, CA.pair("localhost"))
+        await_another(server.address, first)  # whoever reads the files was not kept waiting either

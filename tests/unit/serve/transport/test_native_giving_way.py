@@ -1,0 +1,45 @@
+"""What gives way is counted and logged, with few lines however much it is."""
+
+import logging
+import socket
+
+from kanserve.serve.observability import prometheus
+from kanserve.serve.transport.native_giving_way import MEANINGS, GivingWay
+from kanserve.serve.transport.native_library import CLOSED_SLOW, REFUSED_MEMORY
+from tests.support.http2_peer import Peer
+from tests.support.loop_server import ECHO, SECOND, LoopServer
+from tests.support.server_process import until
+
+
+def test_each_kind_is_one_line_a_look_and_a_metric(caplog):
+    counts = dict.fromkeys(MEANINGS, 0.0)
+    watch = GivingWay(lambda: counts, 3600)
+    watch.start()
+    for more in (70, 0, 5):
+        counts.update({name: count + more for name, count in counts.items()})
+        with caplog.at_level(logging.WARNING):
+            watch.look()
+    watch.end()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2 * len(MEANINGS)
+    for name, meaning in MEANINGS.items():
+        assert [line.split()[0] for line in lines if meaning in line] == ["70", "5"]
+        assert f"kanserve_{name}" in {row.name for row in prometheus.TABLE}
+
+
+def test_who_asks_nothing_is_counted_and_who_asked_is_not():
+    with LoopServer(greeting_time=SECOND // 10) as server, Peer(server.address) as peer:
+        peer.round_trip()
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port))) as silent:
+            while silent.recv(1000):  # our SETTINGS, then the end
+                pass
+        until(lambda: server.library.closed(server.server, CLOSED_SLOW) == 1)
+        peer.round_trip()
+
+
+def test_a_call_for_which_there_is_no_memory_is_counted():
+    with LoopServer(max_held=2**16) as server, Peer(server.address) as peer:
+        peer.round_trip()
+        assert peer.ask(ECHO, bytes(2**17)).status == 8
+        assert server.library.refused(server.server, REFUSED_MEMORY) == 1
