@@ -16,6 +16,8 @@ PEERS := .venv/.peers
 MLSERVER := .venv/.peers-mlserver
 KSERVE := .venv/.peers-kserve
 TRITON := .venv/.peers-triton
+SCHEMATHESIS := .venv/.peers-schemathesis
+GRPC_JS := .venv/.peers-grpc-js
 ENGINES := .venv/.peers-engines
 ENGINES_NEED := numpy joblib safetensors scikit-learn threadpoolctl sympy onnx pyarrow 'dask[distributed]' ray
 CROSS := .venv/.cross
@@ -151,6 +153,13 @@ paper: $(INSTALLED)
 # Other projects' clients, as they are, against a server process and an edge server: one line for each call.
 clients: $(INSTALLED) $(KSERVE)
 	failed=0; for server in clients edge_clients; do python -m "tests.peers.$$server" || failed=1; done; exit $$failed
+
+# Other projects' conformance suites and clients: h2spec (H2SPEC names it where it is not on the PATH), schemathesis,
+# grpc-js, C++ gRPC (Debian: libgrpc++-dev) and buf, and requests that two servers could read differently. A line for
+# each; what is missing here is said. ONLY='h2spec smuggling' are some of them.
+.PHONY: conformance
+conformance: $(INSTALLED) $(SCHEMATHESIS) $(GRPC_JS)
+	python -m tests.peers.conformance $(ONLY)
 
 # Searches, cross-validation and batch inference on loky, dask and ray, two workers each: equal results, also when a
 # worker is killed, and how long they take.
@@ -331,6 +340,16 @@ $(KSERVE): | $(INSTALLED)
 	$(PYTHON) -m venv $@.new
 	$@.new/bin/pip install kserve onnxruntime && mv $@.new $@ || { \
 		rm -rf $@.new; echo 'KServe cannot be installed here: it is not compared, and its client not tried.'; }
+
+$(SCHEMATHESIS): | $(INSTALLED)
+	$(PYTHON) -m venv $@.new
+	$@.new/bin/pip install schemathesis && mv $@.new $@ || { \
+		rm -rf $@.new; echo 'Schemathesis cannot be installed here: it is not tried.'; }
+
+$(GRPC_JS): | $(INSTALLED)
+	mkdir -p $@.new && cd $@.new && npm install --no-audit --no-fund --silent @grpc/grpc-js && \
+		mv $(CURDIR)/$@.new $(CURDIR)/$@ || { \
+		rm -rf $(CURDIR)/$@.new; echo 'grpc-js cannot be installed here: it is not tried.'; }
 
 $(ENGINES): | $(INSTALLED)
 	$(PYTHON) -m venv $@.new

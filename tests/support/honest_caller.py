@@ -67,15 +67,20 @@ class Caller:
         return False
 
     def connect(self) -> bool:
-        """On a connection of its own."""
-        try:
-            with self._connected() as peer:
-                if isinstance(peer, Http1Peer):
-                    # Edge servers close it after the answer.
-                    return peer.ask(self._live).status == 200
-                return pb.ServerLiveResponse.FromString(peer.ask(LIVE).messages[0]).live
-        except (OSError, IndexError):
-            return False
+        """On a connection of its own, and on a second one where the server has ended the first before it was asked."""
+        for _ in range(2):
+            try:
+                with self._connected() as peer:
+                    if isinstance(peer, Http1Peer):
+                        return peer.ask(self._live).status == 200
+                    answered = peer.ask(LIVE)
+                    if "grpc-status" in answered.headers:
+                        return answered.status == 0 and pb.ServerLiveResponse.FromString(answered.messages[0]).live
+            except ConnectionError:
+                continue
+            except OSError:
+                return False
+        return False
 
     def _connected(self) -> Peer | Http1Peer:
         if self._way in ("rest", "health"):

@@ -91,6 +91,22 @@ int connections_make_room(kanserve_server *server, const protocol *speaks)
     return 0;
 }
 
+/* Close the oldest connection that waits for its peer and holds more than a little: whether there was one. Where there was
+ * none, others need not look at all connections again for a while. */
+int connections_give_memory(kanserve_server *server, const connection *to)
+{
+    enum { LITTLE = 1 << 14, PAUSE = SECOND / 100 };
+    if (server->next_giving > now_ns()) return 0;
+    for (connection *owner = server->oldest; owner; owner = owner->previous) {
+        if (owner == to || atomic_load(&owner->account->held) < LITTLE || !waits_for_peer(owner)) continue;
+        atomic_fetch_add(&server->closed[CLOSED_CROWDED], 1);
+        connection_close(owner);
+        return 1;
+    }
+    server->next_giving = now_ns() + PAUSE;
+    return 0;
+}
+
 void connection_free(connection *owner)
 {
     owner->protocol->end(owner);

@@ -147,17 +147,30 @@ int call_refuse_early(stream *one)
     return 1;
 }
 
+/* Metadata of calls have half of the memory for messages, so that these have the other half. Who holds much of it and
+ * waits for its peer gives way: attackers who open calls would else keep all others out. */
+static int has_room(connection *owner, size_t bytes)
+{
+    kanserve_server *server = owner->server;
+    size_t most = (size_t)server->config.max_held / 2;
+    do {
+        if (server->described + bytes <= most && is_room(owner->account, bytes)) return 1;
+    } while (connections_give_memory(server, owner));
+    return 0;
+}
+
 /* Count what a stream and its metadata take until it ends, as its messages are counted: whether there is room. A call
  * that is answered while all else waits is counted, and never refused. */
 int call_describe(stream *one)
 {
-    size_t bytes = STREAM_BYTES + buffer_length(&one->metadata);
-    if (!one->options->aside && !is_room(one->owner->account, bytes)) {
+    size_t bytes = STREAM_BYTES + one->metadata.capacity;
+    if (!one->options->aside && !has_room(one->owner, bytes)) {
         buffer_free(&one->metadata);
         stream_fail_full(one);
         return 0;
     }
     one->described = bytes;
+    one->owner->server->described += bytes;
     hold(one->owner->account, bytes);
     return 1;
 }

@@ -228,6 +228,8 @@ struct kanserve_server {
     int64_t inflated; /* of this turn of the loop */
     struct discarded *discarded;
     int64_t next_drop; /* of pages that are kept */
+    size_t described;      /* bytes of streams and their metadata, of all that is held */
+    int64_t next_giving;   /* when to look again for a connection that can give memory */
     size_t highest_load; /* bytes, since malloc last gave back what it keeps */
     int64_t next_trim;
     stream *free_streams;
@@ -310,6 +312,7 @@ void waiting_drop(connection *owner, int list);
 void connection_write(connection *owner);
 void connection_fail(connection *owner, uint32_t error);
 int connections_make_room(kanserve_server *server, const protocol *speaks);
+int connections_give_memory(kanserve_server *server, const connection *to);
 void connection_linger(connection *owner);
 void connection_close(connection *owner);
 void connection_free(connection *owner);

@@ -50,6 +50,7 @@ void stream_free(stream *one)
     owner->protocol->forget(one);
     if (owner->viewing == one) owner->viewing = NULL;
     inflate_drop(one);
+    server->described -= one->described;
     let_go(owner->account,
            one->described + buffer_length(&one->body) + buffer_length(&one->later) + buffer_length(&one->out));
     buffer_free(&one->trailers);

@@ -224,6 +224,8 @@ def set_parameters(message: Any, parameters: Mapping[str, Any], but: Sequence[st
             message[name].uint64_param = value
         elif kind is float and hasattr(message[name], "double_param"):
             message[name].double_param = value
+        elif kind is float and value.is_integer() and -_LIMIT <= value < _LIMIT:
+            message[name].int64_param = int(value)  # JSON Schema calls 2.0 an integer, too
         else:
             raise InputError(f"The parameter {name!r:.80} must be true, false, a string or a number.")
 

@@ -185,7 +185,16 @@ _SCHEMAS: _Json = {
     ),
     "LoadRequest": _object({"parameters": {"type": "object", "maxProperties": 0, "description": "There are none."}}),
     "UnloadRequest": _object(
-        {"parameters": {"type": "object", "additionalProperties": {"type": ["boolean", "string"]}}},
+        {
+            "parameters": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": ["boolean", "integer", "string"],
+                    "minimum": -(2**63),
+                    "maximum": 2**63 - 1,
+                },
+            }
+        },
     ),
     "Nothing": {"type": "object"},
 }

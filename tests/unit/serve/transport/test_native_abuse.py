@@ -302,6 +302,21 @@ def test_metadata_of_calls_without_messages_is_counted_before_anything_is_known_
         until(lambda: server.held == 0)
 
 
+def test_calls_that_wait_for_their_messages_give_way_to_those_of_others():
+    """Many connections hold all that calls may hold; who comes then is answered all the same."""
+    with LoopServer(max_held=2**21) as server, Peer(server.address) as neighbour:
+        with ExitStack() as stack:
+            for _ in range(20):
+                peer = stack.enter_context(Peer(server.address))
+                for _ in range(100):
+                    peer.call(ECHO, big="x" * 8000)
+                peer.round_trip()
+                assert server.held <= 2**20
+                assert neighbour.ask(ECHO, b"hello").messages == [b"hello"]
+            assert server.library.closed(server.server, CLOSED_CROWDED) > 0
+        until(lambda: server.held == 0)
+
+
 def test_at_too_many_connections_the_oldest_that_waits_for_its_peer_gives_way():
     with LoopServer(max_connections=20) as server, Peer(server.address) as busy:
         stream = busy.call(STREAM)
