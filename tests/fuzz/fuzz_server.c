@@ -65,9 +65,9 @@ static int listener(int which)
     return fd;
 }
 
-static void begin_server(int connections)
+static void begin_server(int connections, int memory)
 {
-    const kanserve_config config = {.max_message = 1 << 14, .max_held = 1 << 16, .inline_budget = 5000,
+    const kanserve_config config = {.max_message = 1 << 17, .max_held = memory, .inline_budget = 5000,
                                     .keepalive = SECOND * 60, .greeting_time = SECOND * 10, .write_time = SECOND * 60,
                                     .ping_time = SECOND * 20, .linger_time = SECOND, .max_streams = 16, .max_metadata = 512,
                                     .max_connections = connections, .queue = 8, .hand_out_rows = 1};
@@ -181,7 +181,7 @@ static void writes(const client *one, uint8_t what, input *from)
         memcpy(data + start, from->at, length);
         if (start) data[4] = (uint8_t)length;
         if (start && what & 8) data[0] = 1;
-        if (start && what & 16) data[3] = 64; /* a message of 16 KB, which is as large as they may be */
+        if (start && what & 16) data[3] = 64; /* of 16 KB, or so it says */
         int32_t stream = one->next_stream - 2 * (1 + (what >> 5 & 3));
         frame(one, 0, what & 1, stream > 0 ? stream : 1, data, start + length);
     }
@@ -298,7 +298,10 @@ static void server_changes(uint8_t what)
         server->table = fuzz_table();
         table_release(before);
         break;
-    case 5: server->turn = what & 1 ? 0 : INT64_MAX; break; /* turns that end at once, or never */
+    case 5:
+        server->turn = what & 1 ? 0 : INT64_MAX; /* turns that end at once, or never */
+        fuzz_system_passes = what & 2 ? PASSES_SLOWLY : PASSES;
+        break;
     default: fuzz_system_time += JUMPS[what % 8];
     }
 }
@@ -364,6 +367,7 @@ static void check_honest(void)
     char answer[4096];
     ssize_t got = -1;
     fuzz_system_fails(0);
+    fuzz_system_passes = PASSES;
     work_all();
     come(&honest, 1, 0);
     if (!honest.fd) abort();
@@ -407,8 +411,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     input from = {data, data + size};
     int crowded = size && data[0] & 128;
+    fuzz_system_passes = PASSES;
     fuzz_system_blocks = 0; /* what replays inputs has some too */
-    begin_server(crowded ? 2 : 64);
+    begin_server(crowded ? 2 : 64, size && data[0] & 64 ? 1 << 16 : 1 << 18);
     for (int i = 0; i < CLIENTS; i++)
         if (size && data[0] & 1 << i) come(&clients[i], data[0] >> (4 + i % 2) & 1, 0);
     byte(&from);

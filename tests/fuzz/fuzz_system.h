@@ -24,8 +24,9 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-enum { PASSES = 50 }; /* nanoseconds, each time that somebody asks for the time */
+enum { PASSES = 50, PASSES_SLOWLY = 500000 }; /* nanoseconds, each time that somebody asks for the time */
 
+static int64_t fuzz_system_passes = PASSES; /* more on a machine that is slow: then every turn ends after one step */
 static int64_t fuzz_system_time = 1000000000000;
 static long fuzz_system_blocks;               /* that are allocated */
 static int fuzz_system_left, fuzz_system_armed; /* allocations until one fails; whether it may fail now */
@@ -87,7 +88,7 @@ char *fuzz_strdup(const char *text)
 int fuzz_clock_gettime(clockid_t which, struct timespec *to)
 {
     (void)which;
-    fuzz_system_time += PASSES;
+    fuzz_system_time += fuzz_system_passes;
     *to = (struct timespec){fuzz_system_time / 1000000000, fuzz_system_time % 1000000000};
     return 0;
 }

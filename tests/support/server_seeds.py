@@ -21,7 +21,7 @@ _COME, _CALL, _WRITE, _PIPELINE, _CONTROL, _READ, _LEAVE, _TAKE, _WORK, _TURNS, 
 _LATER = 128
 _BOTH = 0x2F  # clients 0 and 2 speak HTTP/2, the others HTTP/1.1
 # What `server_changes` does.
-_DRAIN, _HANG_UP, _FAIL, _TABLE, _SHORT_TURNS, _LONGER = 0, 16, 32, 64, 81, 96
+_DRAIN, _HANG_UP, _FAIL, _TABLE, _SHORT_TURNS, _SLOW, _LONGER = 0, 16, 32, 64, 81, 83, 96
 _MOMENT, _SECOND, _MINUTE, _HOUR = 1, 4, 6, 7
 _ALL_READ = bytes(step for client in range(4) for step in (_READ | client << 4, 1))
 
@@ -37,7 +37,7 @@ def servers(messages: Iterable[bytes]) -> Iterator[bytes]:
     asked += [
         bytes([_CALL, what, _WRITE, 4, 3]) + b"abc" + bytes([_WRITE, 5, 3]) + b"abc" for what in (0, 1, 2, 3, 4, 5, 6)
     ]
-    for kinds, asking in itertools.product((0x0F, 0x1F, _BOTH, 0x3F, 0x8F), asked):
+    for kinds, asking in itertools.product((0x4F, 0x1F, _BOTH, 0x7F, 0x8F), asked):
         for change in changes + (fails if kinds == _BOTH else ()):
             happening = bytes([_CHANGE, change])
             yield bytes([kinds]) + _by_all(asking) + happening + _threads() + _ALL_READ + happening + _by_all(asking)
@@ -51,6 +51,10 @@ def servers(messages: Iterable[bytes]) -> Iterator[bytes]:
         yield (
             bytes([0x0F, _CHANGE, _DRAIN]) + asking + bytes([_CHANGE, _HANG_UP, _CHANGE, _LONGER + _SECOND, _TURNS, 7])
         )
+    packed = gzip.compress(bytes(100_000))
+    asking = bytes([_CALL, 17, 0, _WRITE, 12, len(packed)]) + packed
+    for last in (bytes([_WRITE, 5, 3]) + b"abc", bytes([_CONTROL, 0]), bytes([_LEAVE, 1]), bytes([_CHANGE, _HANG_UP])):
+        yield bytes([0x0F, _CHANGE, _SLOW]) + asking + bytes([_WRITE, 4, 3]) + b"abc" + last + bytes([_TURNS, 7])
     for what in range(64):
         controls = b"".join(bytes([_CONTROL | client << 4, what]) for client in range(4))
         yield (
