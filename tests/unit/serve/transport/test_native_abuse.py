@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 import pytest
 
@@ -366,18 +366,3 @@ def test_what_the_server_has_to_reset_or_to_refuse_is_charged_to_its_connection(
             assert ENHANCE_YOUR_CALM in peer.end()
             thread.join()
         assert server.library.closed(server.server, CLOSED_FLOODING) == 1
-
-
-def test_memory_of_a_load_returns_once_it_is_over():
-    """Though what is still used lies between what is free."""
-    before = server_process.memory(os.getpid())
-    with LoopServer() as server, ExitStack() as kept:
-        with ExitStack() as ended:
-            for number in range(120):
-                peer = (ended if number % 12 else kept).enter_context(Peer(server.address))
-                peer.round_trip()
-                for _ in range(4):
-                    peer.message(peer.call(ECHO), bytes(200_000), end=False, size=2**20)  # it never ends
-            until(lambda: server.held >= 120 * 4 * 200_000)
-            assert server_process.memory(os.getpid()) - before > 80_000_000
-        until(lambda: server_process.memory(os.getpid()) - before < 40_000_000, 10)
