@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 14, PREFIX = 5 };
+enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 14, PREFIX = 5, CALLS_A_LOOK = 16 };
 
 /* Frames that carry nothing but cost work fill a bucket, which leaks: idle clients may ping for hours, a flood ends the
  * connection. */
@@ -337,14 +337,17 @@ static void look_at_frame(connection *owner)
         owner->ended[owner->next_ended++ % ENDED_STREAMS] = id;
 }
 
-/* Notice a peer that goes on with a stream that it has ended. nghttp2 would have to keep each closed stream to do so, and
- * forgets them at once, as they are memory that a peer could make it hold. */
-static void look_at_frames(connection *owner, const uint8_t *at, size_t length)
+/* Look at the frames in these bytes, up to some calls further: how many bytes that are. A peer that goes on with a stream
+ * that it has ended is noticed. nghttp2 would have to keep each closed stream to do so, and forgets them at once, as they
+ * are memory that a peer could make it hold. */
+static size_t look_at_frames(connection *owner, const uint8_t *begin, size_t length)
 {
-    while (length) {
-        int within = owner->within_frame > 0;
-        size_t left = within ? owner->within_frame : sizeof owner->head - owner->head_length, part = left < length ? left : length;
-        if (within) {
+    const uint8_t *at = begin, *end = begin + length;
+    int calls = 0;
+    while (at < end) {
+        size_t left = owner->within_frame ? owner->within_frame : sizeof owner->head - owner->head_length;
+        size_t part = left < (size_t)(end - at) ? left : (size_t)(end - at);
+        if (owner->within_frame) {
             owner->within_frame -= (uint32_t)part;
         } else {
             memcpy(owner->head + owner->head_length, at, part);
@@ -353,32 +356,42 @@ static void look_at_frames(connection *owner, const uint8_t *at, size_t length)
                 owner->head_length = 0;
                 owner->within_frame = (uint32_t)owner->head[0] << 16 | (uint32_t)owner->head[1] << 8 | owner->head[2];
                 look_at_frame(owner);
+                calls += owner->head[3] == NGHTTP2_HEADERS;
             }
         }
         at += part;
-        length -= part;
+        if (calls == CALLS_A_LOOK && !owner->within_frame && !owner->head_length) break;
     }
+    return (size_t)(at - begin);
 }
 
+/* What was read, or the rest of it that waited for its turn. */
 static void http2_feed(connection *owner, size_t length)
 {
-    const uint8_t *input = owner->server->input;
-    size_t known = owner->looked_at < length ? owner->looked_at : length;
-    look_at_frames(owner, input + known, length - known);
-    owner->looked_at -= known;
-    nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, input, length);
-    if (owner->viewing) call_keep(owner->viewing);
-    owner->viewing = NULL;
-    http2_refuse_late(owner);
-    if (taken < 0) {
-        if (taken == NGHTTP2_ERR_FLOODED) atomic_fetch_add(&owner->server->closed[CLOSED_FLOODING], 1);
-        if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
-            connection_close(owner);
-        else
-            connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);
-    } else if (owner->paused) { /* by `on_data` */
-        owner->looked_at += length - (size_t)taken;
-        connection_pause(owner, input + taken, length - (size_t)taken);
+    const uint8_t *at = owner->server->input, *end = at + length;
+    while (at < end && !owner->dead) {
+        size_t known = owner->looked_at < (size_t)(end - at) ? owner->looked_at : (size_t)(end - at);
+        size_t part = known ? known : look_at_frames(owner, at, (size_t)(end - at));
+        owner->looked_at -= known;
+        nghttp2_ssize taken = nghttp2_session_mem_recv2(owner->session, at, part);
+        if (owner->viewing) call_keep(owner->viewing);
+        owner->viewing = NULL;
+        http2_refuse_late(owner);
+        if (taken < 0) {
+            if (taken == NGHTTP2_ERR_FLOODED) atomic_fetch_add(&owner->server->closed[CLOSED_FLOODING], 1);
+            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
+                connection_close(owner);
+            else
+                connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);
+            return;
+        }
+        at += taken;
+        if (at < end && now_ns() - owner->turn >= owner->server->turn) owner->paused = PAUSED;
+        if (owner->paused) { /* here, or by `on_data` */
+            owner->looked_at = part - (size_t)taken;
+            connection_pause(owner, at, (size_t)(end - at));
+            return;
+        }
     }
 }
 
