@@ -369,7 +369,7 @@ static size_t look_at_frames(connection *owner, const uint8_t *begin, size_t len
 static void http2_feed(connection *owner, size_t length)
 {
     const uint8_t *at = owner->server->input, *end = at + length;
-    while (at < end && !owner->dead) {
+    do { /* without bytes too: a frame after whose data it paused is still to be ended */
         size_t known = owner->looked_at < (size_t)(end - at) ? owner->looked_at : (size_t)(end - at);
         size_t part = known ? known : look_at_frames(owner, at, (size_t)(end - at));
         owner->looked_at -= known;
@@ -392,7 +392,7 @@ static void http2_feed(connection *owner, size_t length)
             connection_pause(owner, at, (size_t)(end - at));
             return;
         }
-    }
+    } while (at < end && !owner->dead);
 }
 
 static int http2_fill(connection *owner, size_t most)
