@@ -138,7 +138,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network."""
-        return in_blocks(self.kan_, self._checked(X))
+        x = self._checked(X)
+        return in_blocks(self.kan_, x)
 
     def _checked(self, X: ArrayLike) -> Array:
         """The rows (N, inputs) in the network's codes."""
