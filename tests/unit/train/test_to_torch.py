@@ -311,7 +311,7 @@ def test_a_copied_file_and_weights_are_all_that_a_program_without_kanserve_needs
     any_number = {0: torch.export.Dim("rows", min=2)}
     exported = torch.export.export(to_torch(small()), (rows["small"][:3],), dynamic_shapes=(any_number,))
     torch.export.save(exported, tmp_path / "small.pt2")
-    shutil.copy(inspect.getfile(KanNetwork), tmp_path)
+    shutil.copy(inspect.getfile(KanNetwork), tmp_path / "torch_network.py")
     alone = {"PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_KANSERVE], cwd=tmp_path, env=alone, capture_output=True, text=True
