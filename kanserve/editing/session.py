@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 from kanserve.editing.snapshot import SNAPSHOT_CURVE
 
-HTML_PAGE_PICTURE_BYTES = 20_000  # of the picture of the network in it
+PICTURE_BYTES = 20_000  # of the picture of the network in it
 TOP = 8  # suggestions for an edge
 
 
@@ -91,7 +91,7 @@ class Session(SessionEdits):
 
     def _repr_html_(self) -> str:
         kan = self.kan
-        drawn = network_part(of_numbers(kan), self._rows.judge.x, HTML_PAGE_PICTURE_BYTES)
+        drawn = network_part(of_numbers(kan), self._rows.judge.x, PICTURE_BYTES)
         return html_page.html(self.snapshot(), network_formulas(kan), drawn)
 
     def snapshot(

@@ -109,7 +109,7 @@ def _discovered(rows: Dataset, tolerance: float | Literal["auto"], seed: int, re
 
 
 def _of_few(one: Judge, seed: int) -> Judge:
-    """The judge on at most `architecture_search_rows` rows, enough for the search."""
+    """The judge on at most ROWS rows, enough for the search."""
     learn = one.learn.sample(ROWS, seed)
     return replace(one, learn=learn, goal=learn.y, held=(one.held or learn).sample(ROWS, seed))
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
-from kanserve.train.losses import SCHEDULE_LEAST_SHARE, LossFunction
+from kanserve.train.losses import LEAST_SHARE, LossFunction
 from kanserve.train.normalising import without_edges
 from kanserve.train.scoring import cross_entropies
 
@@ -73,7 +73,7 @@ def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
 
 def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
     """The classifier, or a constant one that gives the class frequencies if their cross-entropy is lower."""
-    scores = np.log(np.maximum(data.mean(data.y), SCHEDULE_LEAST_SHARE))
+    scores = np.log(np.maximum(data.mean(data.y), LEAST_SHARE))
     constant = data.mean(cross_entropies(np.broadcast_to(scores, data.y.shape), data.y))
     with np.errstate(all="ignore"):
         answers = evaluate(kan, data.x)

@@ -29,7 +29,7 @@ OF_EDGES = ("coefficients", "base_weight", "functions", "affine")  # arrays (O, 
 
 
 def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunction, seed: int) -> tuple[Variable, ...]:
-    """The inputs with better numbers for a fitted network, by raw samples; all are searched `encoding_search_passes`
+    """The inputs with better numbers for a fitted network, by raw samples; all are searched PASSES
     times."""
     raw = raw.sample(ROWS, seed)
     found = list(inputs)

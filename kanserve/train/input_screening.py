@@ -57,7 +57,7 @@ def worth_of(x: Array, t: Array) -> Array:
 
 def paired_inputs(x: Array, r: Array) -> Array:
     """How much the inputs (I,) tell about the values r (N, Q) by a product with another input, in the unit of
-    `worth_of`: above `screening_certain` such a product tells more than the best of all by chance."""
+    `worth_of`: above SCREENING_CERTAIN such a product tells more than the best of all by chance."""
     count, inputs = x.shape
     z = np.sqrt(3) * (2 * _ranks(x) / count - 1)
     spread = np.sqrt((z**2).T @ z**2 / count - (z.T @ z / count) ** 2)

@@ -29,7 +29,7 @@ HUBER_LEAST = 1e-4  # of the first threshold: the last steps take none below, ho
 LOSSES_QUANTILE_ROUNDING = 1e-2
 MIDDLE_HALF = 1.349  # width of the middle half of a normal distribution, in standard deviations
 LEAST_CURVATURE = 1e-4  # of cross-entropy, Poisson and Tweedie at a score: less makes steps too long
-SCHEDULE_LEAST_SHARE = 1e-12  # frequency of a class without rows, so that its logarithm is finite
+LEAST_SHARE = 1e-12  # frequency of a class without rows, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class LossFunction:
         share = np.ones(len(t)) if weights is None else scaled(weights)
         if self.name == "cross_entropy":
             means = share @ t / share.sum()
-            return np.asarray(np.log(np.maximum(means, SCHEDULE_LEAST_SHARE)))
+            return np.asarray(np.log(np.maximum(means, LEAST_SHARE)))
         if self.log_link:
             return np.asarray(np.log(np.maximum(share @ t / share.sum(), np.finfo(np.float64).tiny)))
         if self.robust:

@@ -98,7 +98,7 @@ def _choices(found: Uncertainty, names: bool) -> Iterator[_Choice]:
 
 
 def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
-    """The most probable simple number for an estimate, if its probability is above `noisy_constants_believed`."""
+    """The most probable simple number for an estimate, if its probability is above NOISY_CONSTANTS_BELIEVED."""
     given = math.log2(abs(value) / error)
     for number, weight, share in _weighed(value, error):
         if share > NOISY_CONSTANTS_BELIEVED:

@@ -36,7 +36,7 @@ class Explained:
     def more(self, error: float, than: float) -> bool:
         """Whether a formula with the first error explains a larger share than one with the second, and not by chance.
 
-        By chance the squared error falls by about one part in `rows`; `explained_evidence` such parts are asked for.
+        By chance the squared error falls by about one part in `rows`; EXPLAINED_EVIDENCE such parts are asked for.
         """
         gain = than**2 - error**2
         enough = gain > EXPLAINED_SHARE * (self.mean - self.least)

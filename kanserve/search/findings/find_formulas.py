@@ -390,7 +390,7 @@ def _finished(
 
 
 def _promising(mean: Hit, kept: Sequence[Hit], rows: int) -> list[Hit]:
-    """The Pareto front, without the mean: the last `find_formulas_most_postprocessed`."""
+    """The Pareto front, without the mean: the last MOST_POSTPROCESSED."""
     ordered = [mean, *sorted(kept, key=lambda hit: (price(hit.node), hit.found.held))]
     ratio = PARETO_ERROR_RATIO
     explained = Explained.of(map(_held_error, ordered), rows)

@@ -10,9 +10,9 @@ from kanserve.search.findings.results import GAP_RATIO, Ending, Findings, simple
 from kanserve.search.findings.scored_formula import ScoredFormula
 
 # Number of formulas in the Pareto front, at most: those that improve least on the one before are dropped.
-RESULTS_MOST_LISTED = 12
+MOST_LISTED = 12
 # A more complex formula is listed if its held-out error is below this times that of the simpler ones.
-RESULTS_PARETO_ERROR_RATIO = 0.95
+PARETO_ERROR_RATIO = 0.95
 GAP_ERROR_RATIO = 0.99  # error of these, relative to the simpler one's, at most
 # Complexity of a formula, relative to that of the law that settled the search, up to which it may replace it.
 AS_GOOD_COMPLEXITY = 0.75
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
     """The Pareto front, and its best formula: the exact one, or that which settled the search, or a simpler one that is
-    as good on all samples, else the simplest within `results_best_error_ratio` of the least error.
+    as good on all samples, else the simplest within BEST_ERROR_RATIO of the least error.
 
     DataError without any formula, as when no error fits in a double.
     """
@@ -32,7 +32,7 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
     settled = _as_good(settled, ordered)
     last = next((n for n, one in enumerate(ordered) if one is settled or one.exact), len(ordered) - 1)
-    ratio = RESULTS_PARETO_ERROR_RATIO
+    ratio = PARETO_ERROR_RATIO
     explains_more = Explained.of(map(overall_error, ordered), len(ordered[0].data)).more_by(overall_error)
     listed = front(ordered[: last + 1], lambda one: one.complexity, lambda one: one.validation, ratio, explains_more)
     if settled is not None and settled is ordered[last] and settled not in listed:
@@ -65,7 +65,7 @@ def front(
 ) -> list[T]:
     """Those, in order of size, whose error is below `ratio` times that of all smaller ones, or that explain more.
 
-    Between two of which the second is over `gap_ratio` times as large, also some that are a little better than the
+    Between two of which the second is over GAP_RATIO times as large, also some that are a little better than the
     first, so that the gap is as small as possible.
     """
     kept: list[T] = []
@@ -85,9 +85,9 @@ def front(
 
 
 def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
-    """At most `results_most_listed` formulas: drops those that improve least on the one before, and open no gap."""
+    """At most MOST_LISTED formulas: drops those that improve least on the one before, and open no gap."""
     kept = list(listed)
-    while len(kept) > RESULTS_MOST_LISTED:
+    while len(kept) > MOST_LISTED:
         gains = [(after.validation / before.validation, n) for n, (before, after) in enumerate(pairwise(kept), 1)]
         allowed = [(gain, n) for gain, n in gains if kept[n] is not best]
         closed = [(gain, n) for gain, n in allowed if n + 1 == len(kept) or _close(kept[n - 1], kept[n + 1])]

@@ -394,7 +394,7 @@ def checked_selection(selection: str) -> None:
 
 
 def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
-    """The simplest within `results_best_error_ratio` of the least error than which the best does not explain more."""
+    """The simplest within BEST_ERROR_RATIO of the least error than which the best does not explain more."""
     least = min(candidate.validation for candidate in listed)
     limit = BEST_ERROR_RATIO * least
     errors = {candidate: overall_error(candidate) for candidate in listed}

@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 # Distance within which the powers of a power law of all inputs are rounded in any case.
-FACTORS_POWER_LAW_SNAP_DISTANCE = 1e-3
-FACTORS_EXACT_ERROR = 1e-9  # relative error below which a power law is exact and is not tested further
+POWER_SNAP_DISTANCE = 1e-3
+EXACT_ERROR = 1e-9  # relative error below which a power law is exact and is not tested further
 POWER_LAW_ROWS = 0.5  # share of the rows, at least, on which no input and no output is 0, so that they have logarithms
 POWER_LAW_ZERO_ERRORS = 5.0  # residual of a row with a 0, at most, in standard deviations of those of the other rows
 
@@ -108,7 +108,7 @@ def _fitted(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
 
 def _snapped(value: float, deviation: float) -> float:
     error = FACTORS_SNAP_STANDARD_ERRORS * deviation
-    return snapped(value, max(error, FACTORS_POWER_LAW_SNAP_DISTANCE), error + POWER_LAW_ROUNDING)
+    return snapped(value, max(error, POWER_SNAP_DISTANCE), error + POWER_LAW_ROUNDING)
 
 
 def _product(x: Array, powers: Array | list[float]) -> Array:
@@ -126,7 +126,7 @@ def _checked(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tu
         residuals = y - coefficient * product
         error = root_mean_square(residuals)
     found = coefficient, tuple(float(power) for power in powers)
-    if error < FACTORS_EXACT_ERROR * root_mean_square(y):
+    if error < EXACT_ERROR * root_mean_square(y):
         return found
     if not error <= FACTORS_LARGEST_ERROR * root_mean_square(y):
         return None

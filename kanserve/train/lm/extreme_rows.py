@@ -15,8 +15,8 @@ from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
 
 Array = NDArray[np.float64]
 
-SCHEDULE_EXTREME_VALUES = 33  # of each input, among which the one is found that makes a hidden value lowest or highest
-SCHEDULE_EXTREME_PASSES = 2  # over all inputs, to find them
+EXTREME_VALUES = 33  # of each input, among which the one is found that makes a hidden value lowest or highest
+EXTREME_PASSES = 2  # over all inputs, to find them
 EXTREME_SHARE = 0.1  # of a hidden range, by how much extreme rows may be outside it
 
 
@@ -42,14 +42,14 @@ def extreme_rows(kan: Kan, x: Array) -> Array:
 
     begin = x[np.concatenate([hidden.argmax(axis=0), hidden.argmin(axis=0)])]
     end = begin
-    choices = np.quantile(x, np.linspace(0, 1, SCHEDULE_EXTREME_VALUES), axis=0, method="nearest")
-    for _ in range(SCHEDULE_EXTREME_PASSES):
+    choices = np.quantile(x, np.linspace(0, 1, EXTREME_VALUES), axis=0, method="nearest")
+    for _ in range(EXTREME_PASSES):
         for i in range(x.shape[1]):
             tried = np.repeat(end[:, None], len(choices) + 1, axis=1)
             tried[:, 1:, i] = choices[:, i]
             end = tried[np.arange(len(end)), heights(tried).argmax(axis=1)]
     highest = heights(begin[:, None])[:, 0] + EXTREME_SHARE * np.ptp(hidden, axis=0)[node]
-    shares = np.linspace(0, 1, SCHEDULE_EXTREME_VALUES)
+    shares = np.linspace(0, 1, EXTREME_VALUES)
     ways = begin[:, None] + shares[:, None] * (end - begin)[:, None]
     last = len(shares) - 1 - (heights(ways) <= highest[:, None])[:, ::-1].argmax(axis=1)
     found: Array = ways[np.arange(len(ways)), last]

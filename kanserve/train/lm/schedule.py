@@ -22,8 +22,8 @@ from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, expected_error_of, smoothest
 from kanserve.train.lm.schedule_run import (
     EXACT,
-    SCHEDULE_EXACT_JUMPS,
-    SCHEDULE_EXACT_RIDGE,
+    EXACT_JUMPS,
+    EXACT_RIDGE,
     Run,
     Schedule,
     different_answers,
@@ -37,13 +37,13 @@ from kanserve.train.losses import sharper
 
 Array = NDArray[np.float64]
 
-SCHEDULE_BINS = 100  # of an input, to look for structure in the residuals that a grid is too coarse for
-SCHEDULE_ROWS_PER_BIN = 8  # at least; with fewer rows there are fewer bins
+BINS = 100  # of an input, to look for structure in the residuals that a grid is too coarse for
+ROWS_PER_BIN = 8  # at least; with fewer rows there are fewer bins
 
 
 def explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
     """The largest share of the validation rows' residuals that their means in narrow bins of one input explain."""
-    bins = min(SCHEDULE_BINS, len(train) // SCHEDULE_ROWS_PER_BIN)
+    bins = min(BINS, len(train) // ROWS_PER_BIN)
     found = 0.0
     if bins < 2:
         return found
@@ -65,7 +65,7 @@ EXACT_GAIN = 4.0  # by which a squared error falls from one grid to the next, at
 # tried: up to 17 in good fits of [4,4,2,1], from 50 on in poor ones.
 MOST_EXCESS = 20.0
 TRIES = 3  # of the starts of a deep network on exact data, at most, if its error falls too slowly
-SCHEDULE_START_ROWS = 2000  # enough to compare starts
+START_ROWS = 2000  # enough to compare starts
 START_STEPS = 25  # of each start
 SETTLE_STEPS = 40  # of the best start
 GROW_STEPS = 60  # on each finer grid
@@ -121,7 +121,7 @@ def _sharper(kan: Kan, plan: Schedule) -> Settings:
 def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
     """The work of all stages if none ends early."""
     first = fresh(kan, plan.settings.grids[0], (plan.settings.seed,))
-    few = plan.train.sample(SCHEDULE_START_ROWS, plan.settings.seed)
+    few = plan.train.sample(START_ROWS, plan.settings.seed)
     total = plan.settings.starts * work_of(first, few, START_STEPS)
     settled = _finalists(kan, plan) + len(plan.settings.strengths) - 1
     total += settled * work_of(first, enough_rows(plan.train, first, plan), SETTLE_STEPS)
@@ -149,7 +149,7 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
     Of a network with many parameters, most starts are given up after a few steps.
     """
     plan = now.plan
-    few = plan.train.sample(SCHEDULE_START_ROWS, plan.settings.seed)
+    few = plan.train.sample(START_ROWS, plan.settings.seed)
     count, smooth = plan.settings.starts, plan.settings.strengths[0]
     wide = _is_wide(kan, now)
     steps = AHEAD_STEPS if wide and count > 1 else START_STEPS
@@ -274,7 +274,7 @@ def _with_excess(one: Candidate, plan: Schedule) -> Candidate:
     if not _is_exact(one, plan):
         return one
     rows = enough_rows(plan.train, one.kan, plan)
-    return replace(one, excess=excess(one.kan, rows, SCHEDULE_EXACT_RIDGE, SCHEDULE_EXACT_JUMPS))
+    return replace(one, excess=excess(one.kan, rows, EXACT_RIDGE, EXACT_JUMPS))
 
 
 def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:

@@ -16,11 +16,11 @@ from kanserve.train.lm.schedule_candidates import Candidate
 from kanserve.train.losses import LossFunction
 
 FITTING_NARROW = 3  # nodes of a hidden layer up to which it is narrow
-SCHEDULE_EXACT_RIDGE = 1e-13  # the lowest error on exact data is about 1e5 times its square root
+EXACT_RIDGE = 1e-13  # the lowest error on exact data is about 1e5 times its square root
 # Of fits of deep networks to exact data, on the jumps of the splines' highest derivatives: at the ends of hidden
 # ranges, where few rows are, splines go on as polynomials instead of falling to 0. Of 1e-11 to 1e-6 it is best on
 # [4,4,2,1].
-SCHEDULE_EXACT_JUMPS = 1e-7
+EXACT_JUMPS = 1e-7
 ENOUGH_ROWS = 5000  # rows, and rows per parameter: more change less than the choices do
 ENOUGH_EACH = 50  # rows for each parameter that count as enough
 ENOUGH_WORK = 6e9  # the most rows times squared parameters, so that choices about wide networks take seconds
@@ -87,7 +87,7 @@ class Run:
             self.loss = np.sqrt(2 * event.loss / rows.y.shape[1]) if squared else event.loss
 
         exact = self.plan.loss.name in EXACT
-        least = SCHEDULE_EXACT_RIDGE if exact else SCORES_RIDGE
+        least = EXACT_RIDGE if exact else SCORES_RIDGE
         return refine(
             kan,
             rows.x,
@@ -95,7 +95,7 @@ class Run:
             steps=steps,
             smooth=smooth,
             ridge=smooth / 10 if smooth > 0 else least,
-            jumps=SCHEDULE_EXACT_JUMPS if exact and smooth == 0 and is_deep(kan) else 0.0,
+            jumps=EXACT_JUMPS if exact and smooth == 0 and is_deep(kan) else 0.0,
             weights=rows.weights,
             patience=self.plan.settings.patience,
             progress=report,

@@ -19,7 +19,7 @@ from kanserve.train.fit_progress import Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.grids import set_ranges
 from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
-from kanserve.train.lm.schedule import SCHEDULE_START_ROWS
+from kanserve.train.lm.schedule import START_ROWS
 from kanserve.train.torch.batch_positions import (
     batch_positions,
     batch_size,
@@ -50,8 +50,8 @@ def best_start(
     short = replace(settings, steps=steps, grids=settings.grids[:1], finer=())
     gone = np.zeros(0, np.int64) if without is None else without
     left = len(train) - len(gone)
-    rows = train.take(past(gone, some(left, min(left, SCHEDULE_START_ROWS), settings.seed)))
-    judges = rows if held is None else held.sample(SCHEDULE_START_ROWS, settings.seed)
+    rows = train.take(past(gone, some(left, min(left, START_ROWS), settings.seed)))
+    judges = rows if held is None else held.sample(START_ROWS, settings.seed)
     best, least = None, inf
     whole = settings.starts * steps + settings.steps
     for number, start in enumerate(starts):
