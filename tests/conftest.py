@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import made_once
 from tests.support.paths import ROOT
 from tests.support.programs import skipped_by
 
@@ -32,7 +34,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With --transport grpcio, servers are as they are where the native transport was not built."""
+    """Name a folder for what the processes of this run share; with --transport grpcio, hide the native transport."""
+    if not hasattr(config, "workerinput"):  # pytest-xdist's processes take the environment of the one that begins
+        holder = tempfile.TemporaryDirectory(prefix="kanserve-tests-", ignore_cleanup_errors=True)
+        config.add_cleanup(holder.cleanup)
+        os.environ[made_once.FOLDER] = holder.name
     if config.getoption("transport") == "grpcio":
         from kanserve.serve.transport import native_library
 

@@ -108,7 +108,9 @@ def test_the_formula_its_python_code_and_its_network_are_the_power():
 @pytest.mark.parametrize(
     "language",
     [
-        pytest.param(language, marks=[] if language in ("numpy", "python") else pytest.mark.slow)
+        pytest.param(
+            language, marks={"numpy": [], "python": [], "c": pytest.mark.slow}.get(language, pytest.mark.extended)
+        )
         for language in sorted(law_programs.RUNNERS)
     ],
 )

@@ -14,11 +14,13 @@ def whole() -> Room:
     return sum(rooms().values(), Room())
 
 
+@pytest.mark.extended  # `make check-ratchets` runs it, too
 def test_no_more_functions_branch_much(whole):
     assert len(whole.branching) <= BRANCHING, "\n".join(whole.branching)
     assert len(whole.branching) > BRANCHING - 5, "lower BRANCHING"
 
 
+@pytest.mark.extended  # `make check-ratchets` runs it, too
 def test_no_more_rules_hang_on_a_number(whole):
     assert round(whole.density, 1) <= RULES
     assert whole.density > RULES - 0.5, "lower RULES"

@@ -1,5 +1,7 @@
 """The comparison of a change's results with those of the commit before it."""
 
+import pytest
+
 from tests.support.result_digests import cases, differences
 
 
@@ -9,6 +11,7 @@ def test_what_differs_or_is_missing_is_listed():
     assert differences(now, dict(now)) == []
 
 
+@pytest.mark.extended
 def test_the_results_are_about_eighty_and_the_same_each_time():
     known = {case.name: case for case in cases()}
     assert len(known) == len(list(cases())) >= 75

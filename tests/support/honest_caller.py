@@ -27,6 +27,7 @@ from tests.support.server_load import request as infer_message
 
 LIVE = "/inference.GRPCInferenceService/ServerLive"
 SECONDS = 5.0  # a call without an answer within these is lost
+ENDED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # by the server; client libraries try again
 Way = Literal["grpc", "rest", "health", "streams"]
 
 
@@ -55,11 +56,12 @@ class Caller:
     def call(self) -> bool:
         """On the connection that is open. Where the server has ended that, as it may end an idle one, the call goes on
         another one, as those of client libraries do."""
-        for _ in range(2):
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
             try:
                 self._peer = self._peer or self._connected()
                 return self._ask(self._peer)
-            except ConnectionError:
+            except ENDED:
                 self._leave()
             except (OSError, KeyError):
                 self._leave()
@@ -67,8 +69,9 @@ class Caller:
         return False
 
     def connect(self) -> bool:
-        """On a connection of its own, and on a second one where the server has ended the first before it was asked."""
-        for _ in range(2):
+        """On a connection of its own, and on another one where the server has ended the first before it was asked."""
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
             try:
                 with self._connected() as peer:
                     if isinstance(peer, Http1Peer):
@@ -76,7 +79,7 @@ class Caller:
                     answered = peer.ask(LIVE)
                     if "grpc-status" in answered.headers:
                         return answered.status == 0 and pb.ServerLiveResponse.FromString(answered.messages[0]).live
-            except ConnectionError:
+            except ENDED:
                 continue
             except OSError:
                 return False

@@ -5,8 +5,8 @@ An artifact's NumPy module is code, so that a slow or a faulty model needs no se
 
 import functools
 import os
+import pickle
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import sample
 from tests.support import kans, programs
+from tests.support.made_once import made_once
 
 Array = NDArray[np.float64]
 
@@ -49,26 +50,30 @@ def kan(name: str) -> Kan:
 @functools.cache
 def folder() -> Path:
     """The repository, made once; read it, do not change it."""
-    # Removed when the interpreter ends and collects the object that the function keeps.
-    holder = tempfile.TemporaryDirectory(prefix="kanserve-test-")
-    folder.holder = holder  # type: ignore[attr-defined]  # so that it lives as long as its path
-    root = Path(holder.name)
+    return made_once("repository", _publish)
+
+
+def _publish(root: Path) -> None:
     for name in KANS:
         repository.publish(root, name, artifact(name))
-    return root
 
 
 @functools.cache
 def artifact(name: str) -> Artifact:
+    return pickle.loads(made_once(f"artifact-{name}", lambda path: path.write_bytes(_compiled(name))).read_bytes())
+
+
+def _compiled(name: str) -> bytes:
     network = kan(name)
     kinds = {"graph": ("onnx_graph",), "raw": ("c_source", "onnx_graph"), "mixed": ("numpy_source",)}
-    return compile(
+    compiled = compile(
         network,
         kinds.get(name, ("c_source",)),
         name=name,
         precision="float" if name == "single" else "double",
         data=noisy(network) if name == "raw" else None,
     )
+    return pickle.dumps(compiled)
 
 
 def noisy(network: Kan) -> Dataset:

@@ -55,8 +55,10 @@ def test_self_tests_pass_and_measure_an_error(zoo):
         assert getattr(library, f"{name}_selftest")(None) == 0
 
 
-def test_the_information_is_json_that_names_what_the_network_names(zoo):
-    precision, kans, library = zoo
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_information_is_json_that_names_what_the_network_names(tmp_path, precision):
+    kans = {name: ZOO[name]() for name in ("classifier", "hostile_names", "raw_features", "log_link", "categories")}
+    library = compiled(tmp_path, kans, precision, "-O0")
     for name, kan in kans.items():
         function = getattr(library, f"{name}_info")
         function.restype = ctypes.c_char_p

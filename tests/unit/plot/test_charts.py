@@ -155,6 +155,7 @@ def test_scores_of_different_symmetries_share_no_scale_and_those_that_count_are_
         assert column.max() == 1.0
 
 
+@pytest.mark.extended
 def test_axes_as_the_last_line_of_a_cell_are_the_picture_in_the_theme_of_the_notebook():
     kan = symbolic()
     for axes in (kan.plot(), plot_edge(kan, 0, 0, 0), plot_residuals(kan, (X[:, :2], X[:, :1]))):

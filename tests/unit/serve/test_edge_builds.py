@@ -46,8 +46,15 @@ def test_the_readme_s_lines_are_those_that_build(tmp_path):
     runs(tmp_path, tls)
 
 
-@pytest.mark.parametrize("static", ["ON", "OFF"])
-@pytest.mark.parametrize("tls", ["", "-DKANSERVE_TLS=ON"])
+@pytest.mark.parametrize(
+    ("static", "tls"),
+    [
+        ("OFF", ""),
+        pytest.param("ON", "", marks=pytest.mark.extended),
+        pytest.param("OFF", "-DKANSERVE_TLS=ON", marks=pytest.mark.extended),
+        pytest.param("ON", "-DKANSERVE_TLS=ON", marks=pytest.mark.extended),
+    ],
+)
 def test_cmake_builds_it_too(tmp_path, static, tls):
     cmake = want("cmake")
     written(tmp_path)

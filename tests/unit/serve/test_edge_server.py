@@ -32,11 +32,12 @@ from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.serve.transport import native_library
 from tests.support import kans, keys, serving
+from tests.support.made_once import object_file
 from tests.support.programs import skip
 from tests.support.request_parameters import IGNORED, REFUSED, request
 from tests.support.server_process import until
 
-FLAGS = ("-std=c11", "-O2", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
+COMPILED = ("-std=c11", "-O2", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
 WARNINGS = ("-Wall", "-Wextra", "-Wvla", "-Wshadow", "-Werror")
 LINK = ("-Wl,--gc-sections", "-lnghttp2", "-lz", "-lm", "-pthread")
 MODELS = {
@@ -68,16 +69,22 @@ class Running:
         return int(re.findall(rf"{field}:\s+(\d+) kB", text)[0])
 
 
-def built(folder: Path, files: Mapping[str, bytes], *more: str, name: str = "server") -> Path:
-    """The binary, built as the README says, with all warnings as errors."""
+def built(folder: Path, files: Mapping[str, bytes], *linked: str, tls: bool = False) -> Path:
+    """The binary, with the flags of the README and all warnings as errors."""
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     sources = sorted(path for path in files if path.endswith(".c") and "/" not in path)
-    command = ["cc", *FLAGS, *WARNINGS, *sources, *more, *LINK, "-o", name]
+    flags = (*COMPILED, *WARNINGS)
+    if tls:
+        sources.append("tls/tls_context.c")
+        flags = (*flags, "-DKANSERVE_TLS", "-I.")
+        linked = (*linked, "-lssl", "-lcrypto")
+    objects = [str(object_file(folder, source, flags)) for source in sources]
+    command = ["cc", *objects, *linked, *LINK, "-o", "server"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return folder / name
+    return folder / "server"
 
 
 @contextmanager
@@ -368,7 +375,7 @@ def test_tls_with_client_certificates_is_an_option_of_the_build(tmp_path):
     certificate, key = authority.pair("server").write(tmp_path, "server")
     (tmp_path / "ca.crt").write_bytes(authority.certificate)
     files = dict(edge_server(kans.symbolic(), "law"))
-    binary = built(tmp_path, files, "-DKANSERVE_TLS", "-I.", "tls/tls_context.c", "-lssl", "-lcrypto")
+    binary = built(tmp_path, files, tls=True)
     files_of_tls = ("--tls-certificate", certificate, "--tls-key", key, "--tls-client-ca", str(tmp_path / "ca.crt"))
     with running(binary, *files_of_tls) as server:
         shown = authority.pair("someone")

@@ -152,6 +152,7 @@ def test_an_edge_is_clicked_snapped_and_undone(notebook: WidgetPage, widget: Any
     assert equal(session.kan, before)
 
 
+@pytest.mark.extended
 def test_keys_work_in_the_cell_and_do_not_reach_the_notebook(notebook: WidgetPage, widget: Any, session: Session):
     page = notebook.page
     page.evaluate("document.addEventListener('keydown', (e) => (window.heard ??= []).push(e.key))")
@@ -169,6 +170,7 @@ def test_keys_work_in_the_cell_and_do_not_reach_the_notebook(notebook: WidgetPag
     assert page.evaluate("window.heard ?? []") in ([], ["Control"])
 
 
+@pytest.mark.extended
 def test_two_widgets_do_not_share_their_state(notebook: WidgetPage, widget: Any, kernel: Kernel):
     other = Session(*law())
     second = other.widget()
@@ -184,6 +186,7 @@ def test_two_widgets_do_not_share_their_state(notebook: WidgetPage, widget: Any,
     second.close()
 
 
+@pytest.mark.extended
 def test_the_widget_follows_the_theme_of_the_notebook_and_axe_finds_nothing(notebook: WidgetPage, widget: Any):
     page = notebook.page
     notebook.show(widget, "one")
@@ -199,6 +202,7 @@ def test_the_widget_follows_the_theme_of_the_notebook_and_axe_finds_nothing(note
             assert [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found] == []
 
 
+@pytest.mark.extended
 def test_a_view_that_is_removed_leaves_nothing_behind(notebook: WidgetPage, widget: Any):
     notebook.show(widget, "one")
     notebook.sees(".choice")
