@@ -1,6 +1,6 @@
 """The fixtures that several modules share, how a run of pytest is ordered, and what it says at its end.
 
-pytest -n 2 -m "not timing"; pytest -m timing    # what judges by a clock or by memory runs alone, after the rest
+pytest -n 3 -m "not timing"; pytest -m timing    # what judges by a clock or by memory runs alone, after the rest
 
 Three tiers, each within the next: without `slow` and `extended`, without `extended`, and all.
 What a fixture needs is imported where it is made: most tests need none of it.

@@ -30,8 +30,12 @@ PORTIONS: tuple[str | int, ...] = ("zoo", 0, 1, 2, 3)  # see `portion`
 # The zoo in both precisions, the random networks in one: C takes them as here, NumPy and ONNX in the other one.
 CASES = (
     ("zoo", "double"),
-    *(pytest.param(which, "float", marks=pytest.mark.extended) for which in ("zoo", 0, 1)),
-    *(pytest.param(which, "double", marks=pytest.mark.extended) for which in (2, 3)),
+    *(pytest.param(which, "float", marks=pytest.mark.extended) for which in ("zoo", 0)),
+    pytest.param(2, "double", marks=pytest.mark.extended),
+    *(
+        pytest.param(*case, marks=[pytest.mark.extended, pytest.mark.exhaustive])
+        for case in ((1, "float"), (3, "double"))
+    ),
 )
 OTHER_CASES = (
     *CASES[:2],

@@ -19,6 +19,7 @@ def libraries(tmp_path_factory):
 
 @pytest.mark.extended
 @pytest.mark.slow
+@pytest.mark.exhaustive  # three minutes; `make sanitized` is part of CI
 def test_the_tests_pass_with_sanitizers(libraries):
     done = server_sanitized.run(libraries)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
