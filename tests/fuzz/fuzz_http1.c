@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "fuzz_calls.h"
 #include "fuzz_models.h"
 #include "http1_api.h"
 
@@ -69,23 +70,7 @@ static void client_begins(uint8_t what, input *from)
 
 static void take_call(int which)
 {
-    if (taken_count == MOST_TAKEN || !server->queues[which].first) return;
-    server->ending = 1;
-    kanserve_event *event = &taken[taken_count];
-    memset(event, 0, sizeof *event);
-    int kind = kanserve_next(server, which, event);
-    server->ending = 0;
-    if (kind == EVENT_END) return;
-    if (which == QUEUE_MAIN) kanserve_taken(server);
-    if (kind == EVENT_GONE) {
-        kanserve_release(event->call);
-        return;
-    }
-    uint64_t sum = 0;
-    for (int64_t i = 0; i < event->length; i++) sum += ((const uint8_t *)event->message)[i];
-    for (int64_t i = 0; i < event->metadata_length; i++) sum += ((const uint8_t *)event->metadata)[i];
-    if (sum == UINT64_MAX) abort(); /* so that it is read */
-    taken_count++;
+    if (taken_count < MOST_TAKEN && call_taken(server, which, &taken[taken_count])) taken_count++;
 }
 
 static void thread_works(uint8_t what, input *from)

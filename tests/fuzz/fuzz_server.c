@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "fuzz_calls.h"
 #include "fuzz_models.h"
 #include "http1_api.h"
 
@@ -230,23 +231,7 @@ static void reads(client *one, size_t most)
 
 static void takes_call(int which)
 {
-    if (held_count == MOST_HELD || !server->queues[which].first) return;
-    server->ending = 1; /* so that it does not wait where all calls are of callers who have left */
-    kanserve_event *event = &held[held_count];
-    memset(event, 0, sizeof *event);
-    int kind = kanserve_next(server, which, event);
-    server->ending = 0;
-    if (kind == EVENT_END) return;
-    if (which == QUEUE_MAIN) kanserve_taken(server);
-    if (kind == EVENT_GONE) {
-        kanserve_release(event->call);
-        return;
-    }
-    uint64_t sum = 0;
-    for (int64_t i = 0; i < event->length; i++) sum += ((const uint8_t *)event->message)[i];
-    for (int64_t i = 0; i < event->metadata_length; i++) sum += ((const uint8_t *)event->metadata)[i];
-    if (sum == UINT64_MAX) abort(); /* so that it is read */
-    held_count++;
+    if (held_count < MOST_HELD && call_taken(server, which, &held[held_count])) held_count++;
 }
 
 static void works(uint8_t what, input *from)

@@ -318,6 +318,16 @@ static int flush(connection *owner)
     return 1;
 }
 
+/* Say one last thing, before the protocol has written anything. */
+void connection_end_with(connection *owner, const char *text)
+{
+    buffer_add(&owner->out, text, strlen(text));
+    if (flush(owner) > 0)
+        connection_linger(owner);
+    else
+        connection_close(owner);
+}
+
 /* Write what there is to send, about OUTPUT bytes, as far as the socket takes them. While something is left,
  * nothing is read. */
 void connection_write(connection *owner)

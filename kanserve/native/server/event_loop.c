@@ -121,7 +121,6 @@ static void accept_some(kanserve_server *server, int which, int most)
         if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0) connection_close(made);
         loop_check_by(server, made->opened + server->config.greeting_time);
         loop_check_by(server, made->opened + server->config.keepalive);
-        if (!made->dead && made->handshaken) connection_write(made); /* our SETTINGS */
     }
 }
 

@@ -6,6 +6,9 @@
 
 enum { STREAM_WINDOW = 1 << 18, CONNECTION_WINDOW = 1 << 22, HEADER_LIST = 1 << 14, PREFIX = 5, CALLS_A_LOOK = 16 };
 
+static const char TO_HTTP1[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+                               "This port speaks gRPC, over HTTP/2. REST has another port: see --http-port.\n";
+
 /* Frames that carry nothing but cost work fill a bucket, which leaks: idle clients may ping for hours, a flood ends the
  * connection. */
 #define BUCKET 2000.0
@@ -379,7 +382,10 @@ static void http2_feed(connection *owner, size_t length)
         http2_refuse_late(owner);
         if (taken < 0) {
             if (taken == NGHTTP2_ERR_FLOODED) atomic_fetch_add(&owner->server->closed[CLOSED_FLOODING], 1);
-            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
+            int is_first = nghttp2_session_want_write(owner->session); /* our SETTINGS */
+            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC && is_first && memmem(at, part, " HTTP/1.", 8))
+                connection_end_with(owner, TO_HTTP1);
+            else if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
                 connection_close(owner);
             else
                 connection_fail(owner, taken == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_INTERNAL_ERROR);

@@ -314,6 +314,7 @@ void connection_fail(connection *owner, uint32_t error);
 int connections_make_room(kanserve_server *server, const protocol *speaks);
 int connections_give_memory(kanserve_server *server, const connection *to);
 void connection_linger(connection *owner);
+void connection_end_with(connection *owner, const char *text);
 void connection_close(connection *owner);
 void connection_free(connection *owner);
 

@@ -199,6 +199,7 @@ def test_no_descriptors_are_no_end():
                     taken.append(os.dup(0))
             host, port = server.address.split(":")
             client.connect((host, int(port)))
+            client.sendall(PREFACE)
             client.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 client.recv(1)  # nobody accepts

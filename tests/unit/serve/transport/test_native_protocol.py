@@ -1,13 +1,14 @@
 """Rules of gRPC and HTTP/2 that the native transport keeps, by raw frames; those that grpcio keeps too are in
 test_grpc_rules.py."""
 
+import socket
 import struct
 
 import pytest
 
 from kanserve.serve.settings import Settings
 from tests.support.http2_peer import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Peer, frame, request_headers
-from tests.support.loop_server import needs_native
+from tests.support.loop_server import LoopServer, needs_native
 from tests.support.protocol_calls import (
     DEADLINE_EXCEEDED,
     INFER,
@@ -141,3 +142,16 @@ def test_a_message_may_come_in_any_pieces_and_with_padding(peer):
     peer.frame(DATA, 0, stream, whole)
     peer.frame(DATA, END_STREAM, stream)
     assert peer.answer(stream).messages == expected
+
+
+@pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"POST /v2/models/m/infer HTTP/1.1", b"HEAD / HTTP/1.0"])
+def test_a_client_of_http1_is_told_what_the_port_speaks(line):
+    with LoopServer() as server, socket.create_connection(server.address.rsplit(":", 1)) as connection:
+        connection.sendall(line + b"\r\nHost: x\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            text = answer.read()  # to its end: the server ends the connection
+    assert text.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert (
+        text.partition(b"\r\n\r\n")[2]
+        == b"This port speaks gRPC, over HTTP/2. REST has another port: see --http-port.\n"
+    )

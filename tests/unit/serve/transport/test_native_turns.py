@@ -207,3 +207,16 @@ def test_what_follows_a_message_that_is_being_decompressed_is_refused_and_leaves
         assert peer.answer(stream).status == UNIMPLEMENTED
         peer.round_trip()
         assert server.held == 0
+
+
+@pytest.mark.parametrize("encoding", WRAPPED)
+def test_a_call_whose_last_bytes_use_up_its_turn_is_answered_though_no_more_comes(encoding):
+    message = WRAPPED[encoding](bytes(2**24))  # in some frames, each of them more than a turn's work
+    with LoopServer(tell_length) as server, Peer(server.address) as peer:
+        for _ in range(5):
+            stream = peer.call(ECHO, grpc_encoding=encoding)
+            whole = struct.pack(">BI", 1, len(message)) + message
+            for at in range(0, len(whole), LARGEST_FRAME):
+                last = at + LARGEST_FRAME >= len(whole)
+                peer.frame(DATA, END_STREAM * last, stream, whole[at : at + LARGEST_FRAME])
+            assert peer.answer(stream).messages == [str(2**24).encode()]
