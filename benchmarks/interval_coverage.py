@@ -80,7 +80,8 @@ def main(arguments: Sequence[str]) -> None:
     small = "--small" in arguments
     draws = int(_option(arguments, "--draws", "1" if small else str(DRAWS)))
     sizes = _option(arguments, "--sizes", ",".join(map(str, SMALL_SIZES if small else SIZES)))
-    ways = _option(arguments, "--ways", ",".join(WAYS)).split(",")
+    chosen = _option(arguments, "--ways", "")
+    ways = chosen.split(",") if chosen else list(WAYS)
     warnings.simplefilter("ignore", TrainingWarning)
     logging.getLogger("kanserve").setLevel(logging.ERROR)  # that rows of the fit make no intervals is counted instead
     print(f"Intervals of {LEVEL:g}, {draws} draws\n{machine('scikit-learn')}\n", flush=True)

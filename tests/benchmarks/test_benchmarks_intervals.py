@@ -58,3 +58,13 @@ def test_a_way_that_covers_too_little_and_intervals_from_rows_of_the_fit_are_tol
     lines = interval_coverage.report(found).splitlines()
     assert lines[2].split() == ["396", "README", "0.900", "0.750", "0.050", "2", "of", "2"]
     assert lines[4].split()[-5:] == ["-", "-", "0", "of", "1"]
+
+
+def test_without_a_choice_every_way_is_measured(monkeypatch, capsys):
+    def measure(names, rows, draws, ways):
+        return [Coverage(way, names[0], rows, 0.9) for way in ways]
+
+    monkeypatch.setattr(interval_coverage, "measure", measure)
+    interval_coverage.main(["--small", "--sizes", "40"])
+    printed = capsys.readouterr().out
+    assert all(way in printed for way in interval_coverage.WAYS)
