@@ -59,6 +59,20 @@ def _few_objects_to_collect() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _random_states(request: pytest.FixtureRequest) -> list[tuple[Any, Any]]:
+    """The module's generators of random numbers, and the state in which its import left each."""
+    module = vars(request.module).values()
+    return [(value, value.bit_generator.state) for value in module if hasattr(value, "bit_generator")]
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers(_random_states: list[tuple[Any, Any]]) -> None:
+    """Let each test draw the same numbers, whichever others ran before it in its process."""
+    for generator, state in _random_states:
+        generator.bit_generator.state = state
+
+
 @pytest.fixture(autouse=True)
 def _no_functions_of_other_tests() -> Iterator[None]:
     """Take out of the table what a test registered."""

@@ -87,15 +87,8 @@ def main() -> None:
         _end_unread()
     except UnicodeDecodeError as error:
         _fail(f"A file that should be UTF-8 has the byte {error.object[error.start]:#x}. Save it as UTF-8.")
-    except FileNotFoundError as error:
-        _fail(f"There is no file or folder {str(error.filename)!r}." if error.filename else str(error))
     except OSError as error:
-        if error.filename is not None:
-            _fail(f"{error.filename}: {error.strerror}.")
-        if error.errno in standard_streams.NO_SPACE:
-            standard_streams.drop_output()
-            _fail(f"The output cannot be written: {error.strerror}.")
-        _fail(str(error))
+        _fail(_of_a_file(error))
     except Exception as error:  # where the parser's error classes are depends on the version of typer
         # Only usage errors have these methods; all others are raised again. No arguments at all show the help.
         if not hasattr(error, "show") or not hasattr(error, "format_message"):
@@ -106,6 +99,18 @@ def main() -> None:
         context = getattr(error, "ctx", None)
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         _fail(f"{message}. See '{context.command_path if context else _command()} --help'.")
+
+
+def _of_a_file(error: OSError) -> str:
+    """What a file or the output refuses, as a line."""
+    if isinstance(error, FileNotFoundError):
+        return f"There is no file or folder {str(error.filename)!r}." if error.filename else str(error)
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    if error.errno in standard_streams.NO_SPACE:
+        standard_streams.drop_output()
+        return f"The output cannot be written: {error.strerror}."
+    return str(error)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-FOLDER = "KANSERVE_TESTS_SHARED"  # the variable in which conftest.py names a folder of the run
+FOLDER = "SHARED_BY_TESTS"  # the variable in which conftest.py names a folder of the run
 
 
 @functools.cache

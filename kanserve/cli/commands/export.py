@@ -94,10 +94,6 @@ def export_network(
 
     Example: kanserve export simple.safetensors --to edge-server --name law --out law-server
     """
-    from kanserve.artifact.directory import write_files
-    from kanserve.artifact.naming_rules import check_name
-    from kanserve.artifact_compiler import checked_files, export_files
-
     options = ExportOptions(
         name=name,
         precision=precision,
@@ -109,72 +105,82 @@ def export_network(
         opset=opset,
         ir_version=ir_version,
     )
-    if to is not None:
-        if (options, formats, check, formula_only, force, cells) != (
-            ExportOptions(name, precision),
-            DEFAULT_FORMATS,
-            False,
-            None,
-            False,
-            "",
-        ):
-            raise InputError("--to edge-server takes --name, --precision, --processors and --out, and no other option.")
-        if processors is not None and len(processors) != 1:
-            raise InputError("--to edge-server takes one of --processors.")
-        _write_edge_server(kan_file, out, options, processors[0] if processors else None, as_json)
-        return
     others = [word.strip() for option in processors or () for word in option.split(",") if word.strip()]
-    if formula_only is not None:
-        plain = options == ExportOptions(name, options.precision) and not others
-        if check or as_json or not plain or formats != DEFAULT_FORMATS:
+    if to is not None:
+        plain = options == ExportOptions(name, precision) and formats == DEFAULT_FORMATS
+        if not plain or check or formula_only is not None or force or cells:
+            raise InputError("--to edge-server takes --name, --precision, --processors and --out, and no other option.")
+        _write_edge_server(kan_file, out, options, others, as_json)
+    elif formula_only is not None:
+        plain = options == ExportOptions(name, precision) and formats == DEFAULT_FORMATS
+        if not plain or check or others or as_json:
             raise InputError(
                 "--formula-only takes --name, --precision, --cells, --out and --force, and no other option."
             )
         of_inputs = arguments.pairs("--cells", cells, "area=C2,rooms=D2")
         _write_law(arguments.network(kan_file), formula_only, options, kan_file, out, force, of_inputs)
-        return
-    if cells:
+    elif cells:
         raise InputError("--cells is for --formula-only excel.")
-    wanted = arguments.names(formats)
-    if force:
+    elif force:
         raise InputError("--force is only for --formula-only: an existing folder is never replaced.")
+    else:
+        _write_formats(kan_file, out, arguments.names(formats), options, others, check, as_json)
+
+
+def _write_formats(
+    kan_file: Path,
+    out: Path | None,
+    formats: Sequence[str],
+    options: ExportOptions,
+    processors: Sequence[str],
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Write the files of all formats that agree with the network, or only measure them."""
+    from kanserve.artifact.directory import write_files
+    from kanserve.artifact.naming_rules import check_name
+    from kanserve.artifact_compiler import checked_files, export_files
+
     if out is None and not check:
         raise InputError("Give an output folder with --out, or only measure with --check.")
     if out is not None and out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
-    refuse_unused(options, wanted)
-    check_name(name)
+    refuse_unused(options, formats)
+    check_name(options.name)
     kan = arguments.network(kan_file)
+    rows: Sequence[Mapping[str, Any]] = []
     if not check:
-        files, notes = checked_files(kan, wanted, options, others)
-        rows = []
+        files, notes = checked_files(kan, formats, options, processors)
     else:
         from kanserve.cli.commands.export_check import check as measured
 
-        files, notes = export_files(kan, wanted, options, others)
-        rows = measured(kan, files, wanted, options.precision)
+        files, notes = export_files(kan, formats, options, processors)
+        rows = measured(kan, files, formats, options.precision)
         notes = {row["format"]: row["note"] for row in rows if row["agrees"] is None} | notes
     agrees = all(row["agrees"] is not False for row in rows)
     if out is not None and agrees:
         write_files(out, files)
     _show(files, rows, as_json)
-    warn_not_compared(wanted, notes)
+    warn_not_compared(formats, notes)
     if not agrees:
         warn("A format disagrees with the network: nothing is written. This is a bug in kanserve; please report it.")
         raise typer.Exit(1)
 
 
 def _write_edge_server(
-    kan_file: Path, out: Path | None, options: ExportOptions, processor: str | None, as_json: bool
+    kan_file: Path, out: Path | None, options: ExportOptions, processors: Sequence[str], as_json: bool
 ) -> None:
     """Write the folder of an edge server."""
     from kanserve.artifact.directory import write_files
     from kanserve.serve.edge_server import edge_server
 
+    if len(processors) > 1:
+        raise InputError("--to edge-server takes one of --processors.")
     if out is None:
         raise InputError("Give an output folder with --out.")
     if out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
+    processor = processors[0] if processors else None
     files = edge_server(arguments.network(kan_file), options.name, precision=options.precision, target=processor)
     write_files(out, files)
     _show(files, [], as_json)

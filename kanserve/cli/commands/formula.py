@@ -88,21 +88,13 @@ def show_formula(
         known_units = arguments.pairs("--units", units, "m=kg,v=m/s") or None
         if out is not None:
             free(out, force, reads=[table])
+        if pick is not None and len(rows.outputs) > 1:
+            raise InputError("--pick is for one --target; with several, --out writes the best formula of each.")
+        found = _search(rows, known_units, seconds, max_fits, seed, n_jobs, quiet)
         if len(rows.outputs) > 1:
-            if pick is not None:
-                raise InputError("--pick is for one --target; with several, --out writes the best formula of each.")
-            several = _search(rows, known_units, seconds, max_fits, seed, n_jobs, quiet)
-            if out is not None:
-                _write(out, several.kan)
-            _show_several(several, style, as_json, pareto, out)
-            return
-        found: Findings = _search(rows, known_units, seconds, max_fits, seed, n_jobs, quiet)
-        chosen = _picked(found, pick)
-        if pick is not None and found.ended == "seconds":
-            warn("the search ended by its time, so its list may differ from run to run; --max-fits ends it by its work")
-        if out is not None:
-            _write(out, found[chosen].kan)
-        _show_found(found, chosen, style, as_json, pareto, out)
+            _give_several(found, style, as_json, pareto, out)
+        else:
+            _give(found, pick, style, as_json, pareto, out)
         return
     if inputs or units or pick is not None or out is not None:
         raise InputError("--input, --units, --pick and --out are for a search: give a .csv or .parquet file first.")
@@ -114,6 +106,16 @@ def show_formula(
     else:
         for law in shown:
             _print(law, style)
+
+
+def _give(found: "Findings", pick: int | None, style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+    """Write the chosen formula's network, if there is a file for it, and show the formula."""
+    chosen = _picked(found, pick)
+    if pick is not None and found.ended == "seconds":
+        warn("the search ended by its time, so its list may differ from run to run; --max-fits ends it by its work")
+    if out is not None:
+        _write(out, found[chosen].kan)
+    _show_found(found, chosen, style, as_json, pareto, out)
 
 
 def _print(one: Shown, style: str) -> None:
@@ -168,7 +170,10 @@ def _write(out: Path, kan: Kan) -> None:
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
 
 
-def _show_several(found: "FindingsByOutput", style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+def _give_several(found: "FindingsByOutput", style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+    """As `_give` for the best formula of each output."""
+    if out is not None:
+        _write(out, found.kan)
     if as_json:
         outputs = {
             name: {
