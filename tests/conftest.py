@@ -71,6 +71,8 @@ def _same_random_numbers(_random_states: list[tuple[Any, Any]]) -> None:
     """Let each test draw the same numbers, whichever others ran before it in its process."""
     for generator, state in _random_states:
         generator.bit_generator.state = state
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(0)  # where scikit-learn draws the seed of an estimator without random_state
 
 
 @pytest.fixture(autouse=True)
