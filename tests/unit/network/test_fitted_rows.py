@@ -45,7 +45,9 @@ MADE = {
     "average": lambda: kanserve.average([kanserve.fit([2, 1], ROWS, starts=1, seed=1), FITTED]),
     "an edit of a session": lambda: session(kanserve.create([2, 1], seed=0)),
     "find_formulas": lambda: kanserve.find_formulas(ROWS, max_fits=20).best.kan,
-    "KANRegressor": lambda: kanserve.KANRegressor(hidden=(), n_networks=2, random_state=0).fit(ROWS.x, ROWS.y[:, 0]).kan_,
+    "KANRegressor": lambda: (
+        kanserve.KANRegressor(hidden=(), n_networks=2, random_state=0).fit(ROWS.x, ROWS.y[:, 0]).kan_
+    ),
     "a file": lambda: serialization.loads(serialization.dumps(FITTED)),
     "a pickle": lambda: pickle.loads(pickle.dumps(FITTED)),
     "an artifact": lambda: kanserve.compile(FITTED, ["numpy_source"]).kan(),
