@@ -15,8 +15,8 @@ from kanserve.formula.from_network.domains import breaks, domain, shown
 from kanserve.formula.from_network.expression_trees import Trees, trees
 from kanserve.formula.from_network.readable_digits import readable, rounded
 from kanserve.formula.from_network.rounding_noise import fitted
-from kanserve.formula.printing.half_powers import with_half_powers
 from kanserve.formula.printing.notations import C99, NOTATIONS_DIGITS, Latex, Python, Text, name_of
+from kanserve.formula.printing.readable_powers import with_half_powers, with_real_powers
 from kanserve.formula.printing.unfolding import Dialect, Unfolded, in_descending_powers, print_tree, unfold
 from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Kan, Variable, require_kan
@@ -197,7 +197,7 @@ def _formula(
     splines = sorted({str(step[1]) for step in tree if step[0] == "spline"})
     unfolded = unfold(tree, limit)
     longest = max(CHARACTERS * limit, 1000)
-    read = with_half_powers(text_tree)
+    read = with_half_powers(with_real_powers(text_tree))
     text, text_whole = _shown(read, limit, Text(names, named=named), longest)
     latex, latex_whole = _shown(read, limit, Latex(names, named=named), 2 * longest)
     python, c = _python(_code(unfolded, Python(words), longest)), _code(unfolded, C99(words), longest)
