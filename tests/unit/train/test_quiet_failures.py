@@ -1,6 +1,7 @@
 """A fit that fails says so; grids, starts and inputs are chosen so that fewer fail."""
 
 import logging
+import re
 import warnings
 from collections.abc import Callable
 
@@ -51,6 +52,22 @@ def test_noise_alone_is_called_no_better_than_a_constant() -> None:
     x, y = generator.uniform(-1, 1, (300, 2)), generator.normal(size=300)
     with pytest.warns(TrainingWarning, match="no better than a constant"):
         fit([2, 1], (x, y), starts=2)
+
+
+def test_what_may_be_chance_is_called_not_clearly_better() -> None:
+    """The words agree with the figures beside them."""
+    said = []
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        x = generator.uniform(-1, 1, (150, 1))
+        y = 0.5 * x[:, 0] + generator.normal(size=150)
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            fit([1, 1], (x, y), starts=1)
+        text = " ".join(str(one.message) for one in heard)
+        said += re.findall(r"predicts (.*) better than a constant: .* is ([\d.]+), that of a constant (\d+\.\d+)", text)
+    assert {words for words, *_ in said} == {"no", "not clearly"}
+    assert all((words == "not clearly") == (float(own) < float(constant)) for words, own, constant in said)
 
 
 def test_heavy_tails_are_named_with_what_to_do() -> None:
