@@ -11,13 +11,13 @@ import grpc
 
 from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_context import NativeContext, message_bytes
-from kanserve.serve.transport.native_queue import ANSWERED, INFER
+from kanserve.serve.transport.native_queue import ANSWERED
 from tests.support import programs
 from tests.support.http2_peer import Peer
 from tests.support.server_process import until
 
 ECHO, STREAM, ASIDE = "/test/Echo", "/test/Stream", "/test/Aside"
-DIFFERENTIATE = next(path for path in ANSWERED if path.endswith("/Differentiate"))
+INFER, DIFFERENTIATE, _ = (method.path for method in ANSWERED)
 SECOND = 1_000_000_000
 TLS = tuple[str, str, str | None]  # the files of a certificate, its key, and the authorities of clients
 
@@ -78,8 +78,8 @@ class LoopServer:
             STREAM: native.Path(native.PATH_STREAM, 0, 1, 1, 0),
             ASIDE: native.Path(native.PATH_UNARY, 0, 0, 1, round(patience * SECOND)),
             **{
-                path: native.Path(native.PATH_UNARY, ANSWERED[path], 1, 0, round(patience * SECOND))
-                for path in (INFER, DIFFERENTIATE)
+                method.path: native.Path(native.PATH_UNARY, method.native, 1, 0, round(patience * SECOND))
+                for method in ANSWERED[:2]
             },
         }
         self._paths = list(paths)

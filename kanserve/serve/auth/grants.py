@@ -1,4 +1,4 @@
-"""Access control: one table from a call's path to the roles that may make it; a path that is not in it is refused.
+"""Access control: who may make a call, by the roles in its row of `methods`; a path without a row is refused.
 
 A caller presents a bearer token (`authorization: Bearer ...`), a client certificate, both or neither. Its rights are
 those of all matching grants plus those of anonymous callers. A token that matches no grant is always refused.
@@ -8,52 +8,19 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kanserve.artifact.naming_rules import check_name
 from kanserve.errors import AccessError, InputError, UnauthenticatedError
-from kanserve.inference import wire
 from kanserve.serve.auth.tokens import Tokens
+from kanserve.serve.methods import METHODS
 from kanserve.serve.settings import ROLES, Grant, Role, Settings
 
 if TYPE_CHECKING:
     from kanserve.serve.state import Access
 
-_ANYBODY: tuple[Role, ...] = ()
-_PREDICT: tuple[Role, ...] = ("predict",)
-_READ: tuple[Role, ...] = ("read",)
-_MANAGE: tuple[Role, ...] = ("manage",)
-
-_SERVICES: dict[str, dict[str, tuple[Role, ...]]] = {
-    wire.SERVICE_NAME: {
-        "ServerLive": _ANYBODY,
-        "ServerReady": _ANYBODY,
-        "ServerMetadata": ROLES,
-        "ModelReady": ROLES,
-        "ModelMetadata": ROLES,
-        "ModelConfig": ROLES,
-        "ModelStatistics": ROLES,
-        "RepositoryIndex": ROLES,
-        "ModelInfer": _PREDICT,
-        "ModelStreamInfer": _PREDICT,
-        "RepositoryModelLoad": _MANAGE,
-        "RepositoryModelUnload": _MANAGE,
-    },
-    wire.FORMULA_SERVICE_NAME: {
-        "GetFormula": _READ,
-        "GetNetwork": _READ,
-        "ExportSource": _READ,
-        "Watch": _READ,
-        "Differentiate": _PREDICT,  # reveals no more of the formula than predictions at nearby points
-    },
-    # Health probes have no credentials. They learn whether the server and its services run, and nothing of models.
-    wire.HEALTH_SERVICE_NAME: {"Check": _ANYBODY, "Watch": _ANYBODY, "List": _ANYBODY},
-    wire.REFLECTION_SERVICE_NAME: {"ServerReflectionInfo": ROLES},
-}
-
-NEEDS: Mapping[str, tuple[Role, ...]] = {
-    f"/{service}/{method}": roles for service, methods in _SERVICES.items() for method, roles in methods.items()
-}
+NEEDS: Mapping[str, tuple[Role, ...]] = MappingProxyType({method.path: method.roles for method in METHODS})
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _NAMES = ("x509_common_name", "peer_dns", "peer_uri")  # grpc's keys; IP and e-mail addresses do not identify a client

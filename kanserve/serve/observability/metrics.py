@@ -318,7 +318,9 @@ def statistics(
     Inferences only: ModelInfer and each request of a ModelStreamInfer.
     """
     from kanserve.inference import grpc_service_pb2 as pb
+    from kanserve.serve.methods import METHODS, Turn
 
+    predicting = {method.name for method in METHODS if method.turn is Turn.PREDICTS}
     if request.version:
         models = [catalog.find(request.name, request.version)]
     elif request.name:
@@ -327,13 +329,12 @@ def statistics(
         models = [version for versions in catalog.models.values() for version in versions.values()]
     inferences: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for series in snapshot["calls"]:
-        if series["of"][1] in _INFERENCES:
+        if series["of"][1] in predicting:
             inferences.setdefault((series["of"][2], series["of"][3]), []).append(series)
     made = [_statistics(model.name, model.version, inferences.get((model.name, model.version), [])) for model in models]
     return pb.ModelStatisticsResponse(model_stats=made)
 
 
-_INFERENCES = ("ModelInfer", "ModelStreamInfer")
 _DURATIONS = {  # the protocol's names; cache_hit and cache_miss stay empty, since there is no cache
     "queue": "queue",
     "decode": "compute_input",

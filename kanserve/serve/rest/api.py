@@ -14,13 +14,15 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 from kanserve.errors import InputError, InvalidNameError, KanserveError, NotFoundError
+from kanserve.serve.methods import Method
 from kanserve.serve.observability import prometheus
 from kanserve.serve.rest.categories import Coded, coder
+from kanserve.serve.rest.codecs import Codec, codec
 from kanserve.serve.rest.context import RefusedError, RestContext
 from kanserve.serve.rest.cross_origin import CrossOrigin
 from kanserve.serve.rest.errors import JSON, HttpError, refusal
 from kanserve.serve.rest.messages import RestRequest, RestResponse
-from kanserve.serve.rest.routes import Codec, Route, find_route
+from kanserve.serve.rest.routes import Route, find_route
 from kanserve.serve.rpc.routes import Handlers
 from kanserve.serve.scheduling.executors import InlineExecutor
 from kanserve.serve.state import ServerState
@@ -62,9 +64,9 @@ class RestApi:
     def _answer(self, request: RestRequest) -> RestResponse:
         try:
             route = self._route(request)
-            if route.operation.aside:
+            if route.method is None or route.rest.aside:
                 return self._aside(route, request)
-            return self._call(route, request)
+            return self._call(route.method, route, request)
         except HttpError as error:
             return error.response()
         except Exception:
@@ -79,8 +81,8 @@ class RestApi:
             return True
         try:
             route = self._route(request)
-            if not route.operation.aside:
-                self._state.access.check(route.operation.call, RestContext(request))
+            if route.method is not None and not route.rest.aside:
+                self._state.access.check(route.method.path, RestContext(request))
         except (HttpError, KanserveError):
             return True
         return False
@@ -90,22 +92,21 @@ class RestApi:
         """Whether a request needs no thread of the pool, so that it is answered while all are busy and while the server
         stops: health, metrics, the OpenAPI document, and what is not there."""
         try:
-            return bool(find_route("GET", target).operation.aside)
+            return bool(find_route("GET", target).rest.aside)
         except HttpError as error:
             return error.status == 404
 
     def _route(self, request: RestRequest) -> Route:
         """The route of a request that has a right head; HttpError for another."""
         route = find_route(request.method, request.target)
-        operation = route.operation
-        if self._needs_tls and not request.secure and operation.aside in ("", "openapi"):
+        if self._needs_tls and not request.secure and route.rest.aside in ("", "openapi"):
             raise HttpError(
                 403,
                 "This server has TLS, and this connection has not: use https. (With the transport grpcio, the HTTP "
                 "port has no TLS, and only answers health and metrics then.)",
             )
         length = request.header("content-length")
-        if operation.method == "GET":
+        if route.rest.verb == "GET":
             if length.strip("0") or request.header("transfer-encoding") or request.body:
                 raise HttpError(400, "A GET request must have no body.")
             return route
@@ -122,15 +123,13 @@ class RestApi:
             raise HttpError(415, "The content encoding must be gzip or deflate.", ("Accept-Encoding", "gzip, deflate"))
         return route
 
-    def _call(self, route: Route, request: RestRequest) -> RestResponse:
-        operation, context = route.operation, RestContext(request)
-        assert operation.codec is not None
-        handler = self._handlers.service(_Details(operation.call, context.invocation_metadata()))
+    def _call(self, method: Method, route: Route, request: RestRequest) -> RestResponse:
+        context, coding = RestContext(request), codec(route)
+        handler = self._handlers.service(_Details(method.path, context.invocation_metadata()))
         if handler is None:
             raise HttpError(501, "The server has no such call.")
-        codec = operation.codec(route.model, route.version)
         coded = coder(self._state.catalog, route.model, route.version)
-        behavior, messages = handler.stream_unary, self._messages(codec, request, context, coded)
+        behavior, messages = handler.stream_unary, self._messages(coding, request, context, coded)
         executor = getattr(behavior, "experimental_thread_pool", None)
         try:
             if executor is None or isinstance(executor, InlineExecutor):
@@ -139,14 +138,14 @@ class RestApi:
                 answer = executor.submit(behavior, messages, context).result()
         except RefusedError:
             return context.refused()
-        response = codec.encode(answer) if len(answer) <= self.most else None
+        response = coding.encode(answer) if len(answer) <= self.most else None
         if response is None or len(response.body) > self.most:
             raise HttpError(
                 413, f"The answer would have more than {self.most} bytes. Ask for fewer rows at once, or for binary."
             )
         return response
 
-    def _messages(self, codec: Codec, request: RestRequest, context: RestContext, coded: Coded) -> Iterator[bytes]:
+    def _messages(self, coding: Codec, request: RestRequest, context: RestContext, coded: Coded) -> Iterator[bytes]:
         """The one message of a call, once it is asked for."""
         body = request.body
         if request.header("content-encoding").strip().lower() not in ("", "identity"):
@@ -155,10 +154,10 @@ class RestApi:
                 context.status = 413
                 raise InputError(f"A request may have {self.most} bytes, and this one has more once it is inflated.")
             body = inflated
-        yield codec.decode(request, body, coded)
+        yield coding.decode(request, body, coded)
 
     def _aside(self, route: Route, request: RestRequest) -> RestResponse:
-        match route.operation.aside:
+        match route.rest.aside:
             case "live":
                 return _json(200, {"live": True})
             case "ready":

@@ -10,30 +10,28 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter_ns
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from kanserve.errors import AccessError, DeadlineError, DrainingError, InputError, KanserveError, NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import status
+from kanserve.serve.methods import Method, Turn
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability import logs
 from kanserve.serve.rpc import inference_service
-from kanserve.serve.rpc.message_limits import ARRAYS, read
+from kanserve.serve.rpc.message_limits import read
 from kanserve.serve.scheduling.executors import on_threads_of_its_own
 from kanserve.serve.scheduling.jobs import Arrival
-from kanserve.serve.scheduling.receive_timeout import BRIEF, PATIENCE
 from kanserve.serve.state import Call, ServerState
 
 REQUEST_ID = "x-request-id"
@@ -49,30 +47,7 @@ Work = Callable[[bytes, Call, Allowed | None], bytes]
 Behavior = Callable[[Any, grpc.ServicerContext], Any]
 
 
-@dataclass(frozen=True)
-class Method:
-    """One call of one of our two services."""
-
-    service: str
-    name: str
-    parse: Callable[[bytes], Message]
-    kind: str  # in grpc's words: "unary_unary" and so on
-
-    @property
-    def path(self) -> str:
-        return f"/{self.service}/{self.name}"
-
-
 _CHANGES = 16  # concurrent loads and unloads
-
-# Lists from which other models are removed for a caller that may not see all: the list's field, and its name field.
-_LISTS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "RepositoryIndex": ("models", "name"),
-        "ModelStatistics": ("model_stats", "name"),
-        "Watch": ("versions", "model_name"),
-    }
-)
 
 
 class Pipeline:
@@ -84,11 +59,10 @@ class Pipeline:
         # One thread more than the limit of open streams, to refuse those beyond it.
         self._stream_threads = ThreadPoolExecutor(state.settings.streams + 1, thread_name_prefix="kanserve-stream")
 
-    def unary(self, method: Method, work: Work, *, always: bool = False, patience: int = PATIENCE) -> Behavior:
-        """A handler of unary calls. `always`: also while the server stops, and after the deadline; `patience`: the
-        timeout for its message."""
+    def unary(self, method: Method, work: Work) -> Behavior:
+        """A handler of unary calls."""
         path, threads, check = method.path, self._state.threads, self._state.access.check
-        service, name = method.service, method.name
+        service, name, always, patience = method.service, method.name, method.turn is Turn.ALWAYS, method.patience
 
         def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             arrival = threads.arrival
@@ -112,7 +86,7 @@ class Pipeline:
 
     def work(self, method: Method, logic: Logic) -> Work:
         """Wrap a function of messages into one from bytes to bytes."""
-        state, parse, arrays = self._state, method.parse, ARRAYS.get(method.path, {})
+        state, parse, arrays = self._state, method.request.FromString, method.arrays
 
         def answer(data: bytes, call: Call, allowed: Allowed | None) -> bytes:
             begun = perf_counter_ns()
@@ -122,7 +96,7 @@ class Pipeline:
             parsed = perf_counter_ns()
             response = logic(state, request, call)
             if allowed is not None:
-                _hide(method.name, response, allowed)
+                _hide(method, response, allowed)
             call.decoded = parsed - begun
             call.computed = call.computed or perf_counter_ns() - parsed
             made: bytes = response.SerializeToString()
@@ -167,7 +141,7 @@ class Pipeline:
     def change(self, method: Method, logic: Logic) -> Behavior:
         """A handler of loads and unloads, on threads of their own, so that a slow one delays neither inferences nor
         other changes."""
-        threads, unary = self._state.threads, self.unary(method, self.work(method, logic), patience=BRIEF)
+        threads, unary = self._state.threads, self.unary(method, self.work(method, logic))
 
         def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             with threads.counted():
@@ -224,7 +198,7 @@ class Pipeline:
             if isinstance(error, DrainingError):
                 return failed
             try:
-                request = read(pb.ModelInferRequest.FromString, ARRAYS[method.path], data)
+                request = read(pb.ModelInferRequest.FromString, method.arrays, data)
             except InputError:
                 return failed
             empty = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
@@ -232,12 +206,12 @@ class Pipeline:
         self._end(call, encoded=True)
         return b"".join((_RESPONSE, wire.varint(len(made)), made))
 
-    def stream(self, method: Method, logic: Logic, *, counted: bool) -> Behavior:
-        """A handler that streams answers to one request; `counted`: a stopping server waits for its end."""
+    def stream(self, method: Method, logic: Logic) -> Behavior:
+        """A handler that streams answers to one request."""
         path, state = method.path, self._state
 
         def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            if not counted:
+            if method.turn is not Turn.COUNTED:
                 yield from within(requests, context, Arrival(perf_counter_ns(), state.threads.draining))
                 return
             with state.threads.counted() as arrival:
@@ -251,11 +225,13 @@ class Pipeline:
                 _admit(arrival, context)
                 state.threads.open_stream(state.settings.streams, context.peer())
                 taken = True
-                request = read(method.parse, {}, state.threads.message(requests, context, BRIEF))
+                request = read(
+                    method.request.FromString, method.arrays, state.threads.message(requests, context, method.patience)
+                )
                 if allowed is not None:
                     _check_model(allowed, request)
                 for response in logic(state, request, call):
-                    if allowed is None or _hide(method.name, response, allowed):
+                    if allowed is None or _hide(method, response, allowed):
                         yield response.SerializeToString()
             except GeneratorExit:
                 call.code = grpc.StatusCode.CANCELLED.name
@@ -355,11 +331,11 @@ def _check_model(allowed: Allowed, request: Any) -> None:
         allowed(name)
 
 
-def _hide(method: str, response: Any, allowed: Allowed) -> bool:
+def _hide(method: Method, response: Any, allowed: Allowed) -> bool:
     """Remove from a list what the caller may not see; whether something is left, or nothing had to be hidden."""
-    if method not in _LISTS:
+    field, name = method.lists
+    if not field:
         return True
-    field, name = _LISTS[method]
     entries = getattr(response, field)
     shown = [entry for entry in entries if _may(allowed, getattr(entry, name))]
     if len(shown) == len(entries):

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from kanserve.errors import TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
+from kanserve.serve.methods import TENSORS
 from kanserve.serve.models.catalog import Catalog, Model
 from kanserve.serve.rpc import tensors
-from kanserve.serve.rpc.message_limits import TENSORS, read, read_apart
+from kanserve.serve.rpc.message_limits import read, read_apart
 from kanserve.serve.rpc.range_violations import Bounds, bounds
 from kanserve.serve.state import Call
 

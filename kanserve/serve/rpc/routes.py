@@ -7,13 +7,12 @@ Health, reflection, loads and unloads are not refused, so that a busy server doe
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from threading import BoundedSemaphore
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
@@ -21,17 +20,16 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc
 from grpc_reflection.v1alpha.reflection import ReflectionServicer
 
 from kanserve.errors import BusyError, InputError, KanserveError
-from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import status
+from kanserve.serve.methods import FORMULA, INFERENCE, METHODS, Method, Turn
 from kanserve.serve.rpc import inference_service
 from kanserve.serve.rpc.message_limits import read
-from kanserve.serve.rpc.pipeline import Behavior, Logic, Method, Pipeline
+from kanserve.serve.rpc.pipeline import Behavior, Logic, Pipeline
 from kanserve.serve.scheduling.executors import InlineExecutor, on_threads_of_its_own
 from kanserve.serve.scheduling.receive_timeout import BRIEF
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call, ServerState
-from kanserve.v1 import formula_pb2
 
 REFLECTIONS = 16  # reflection streams that may be open; each holds a thread of its own
 CHECKS = 32  # concurrent health checks: some may be of callers that never send their message
@@ -42,9 +40,7 @@ METADATA_BYTES = 2**13  # of one call, and of its answer
 _FEW = 8
 _ASIDE = 32  # calls outside the queue: health checks, loads and unloads, and calls that are being refused
 
-_ALWAYS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady")  # while the server stops, too
-_COMPUTED = ("GetFormula", "GetNetwork", "Differentiate")  # count towards a model's concurrency; so does ModelInfer
-_COUNTED = ("ExportSource",)  # streams that end by themselves
+_MODULES = {INFERENCE: "kanserve.serve.rpc.inference_service", FORMULA: "kanserve.serve.rpc.formula_service"}
 
 Handler = Any  # grpc.RpcMethodHandler, which is generic only in its stubs
 
@@ -60,11 +56,11 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic onl
     def __init__(self, state: ServerState, health: HealthServicer) -> None:
         self._state, self._threads, self._most = state, state.threads, state.settings.threads + state.settings.queue
         pipeline = self.pipeline = Pipeline(state)
-        ours = {**_inference(pipeline), **_formulas(pipeline)}
+        ours = [method for method in METHODS if method.is_ours]
         theirs = [_health(health)]
         if state.settings.reflection:
             theirs.append(_reflection())
-        self._handlers: dict[str, Handler] = {path: handler for path, (_, handler) in ours.items()}
+        self._handlers: dict[str, Handler] = {method.path: _handler(method, pipeline) for method in ours}
         for service in theirs:
             self._handlers |= {path: _checked(path, handler, state) for path, handler in service.items()}
         # Observers may block on a disk, so with observers refusals get a thread.
@@ -74,12 +70,17 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic onl
         large = InputError(f"A call may have {METADATA_BYTES} bytes of metadata, and this one has more.")
 
         def refusal(method: Method, error: KanserveError) -> Handler:
-            return _handler("stream_unary", on_threads_of_its_own(pipeline.refusal(method, error), refusing))
+            return grpc.stream_unary_rpc_method_handler(
+                on_threads_of_its_own(pipeline.refusal(method, error), refusing)
+            )
 
-        methods = {path: method for path, (method, _) in ours.items()}
-        self._large = {path: refusal(method, large) for path, method in methods.items()}
-        self._refusals = {path: refusal(method, busy) for path, method in methods.items() if method.name not in CHANGES}
-        self._full = {path: refusal(method, full) for path, method in methods.items() if method.name == "ModelInfer"}
+        self._large = {method.path: refusal(method, large) for method in ours}
+        self._refusals = {method.path: refusal(method, busy) for method in ours if method.turn is not Turn.CHANGES}
+        self._full = {
+            method.path: refusal(method, full)
+            for method in ours
+            if method.turn is Turn.PREDICTS and not method.reads_stream
+        }
 
     def service(self, handler_call_details: Any) -> Handler | None:
         path, metadata = handler_call_details.method, handler_call_details.invocation_metadata
@@ -92,95 +93,48 @@ class Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic onl
         return self._handlers.get(path)
 
 
-def load(state: ServerState, request: pb.RepositoryModelLoadRequest, call: Call) -> pb.RepositoryModelLoadResponse:
-    if request.parameters:
-        raise InputError("A model is loaded as it was published, without parameters. Leave them out.")
-    name = wire.requested_model(request)
-    state.control.load(name)
-    call.model = name
-    return pb.RepositoryModelLoadResponse()
+def _handler(method: Method, pipeline: Pipeline) -> Handler:
+    """A handler of bytes, without parser or serializer; the behavior also receives a single message itself
+    (`receive_timeout`)."""
+    if method.turn is Turn.PREDICTS:
+        behavior = pipeline.infer_stream(method) if method.reads_stream else pipeline.unary(method, pipeline.infer)
+    elif method.turn is Turn.CHANGES:
+        behavior = pipeline.change(method, _logic(method))
+    elif method.streams:
+        behavior = pipeline.stream(method, _logic(method))
+    else:
+        behavior = pipeline.unary(method, pipeline.work(method, _logic(method)))
+    return _made(behavior, method.streams)
 
 
-def unload(
-    state: ServerState, request: pb.RepositoryModelUnloadRequest, call: Call
-) -> pb.RepositoryModelUnloadResponse:
-    name = wire.requested_model(request)
-    state.control.unload(name)
-    call.model = name
-    return pb.RepositoryModelUnloadResponse()
+def _made(behavior: Behavior, streams: bool, **more: Any) -> Handler:
+    make: Callable[..., Handler] = (
+        grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
+    )
+    return make(behavior, **more)
 
 
-CHANGES: dict[str, Logic] = {"RepositoryModelLoad": load, "RepositoryModelUnload": unload}
-
-
-def _inference(pipeline: Pipeline) -> dict[str, tuple[Method, Handler]]:
-    service = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-    made = {}
-    for method in _methods(service, wire.SERVICE_NAME):
-        if method.name in CHANGES:
-            behavior = pipeline.change(method, CHANGES[method.name])
-        elif method.name == "ModelStreamInfer":
-            behavior = pipeline.infer_stream(method)
-        elif method.name == "ModelInfer":
-            behavior = pipeline.unary(method, pipeline.infer)
-        else:
-            work = pipeline.work(method, inference_service.CALLS[method.name])
-            behavior = pipeline.unary(method, work, always=method.name in _ALWAYS)
-        made[method.path] = (method, _handler(method.kind, behavior))
+@cache
+def function(method: Method) -> Logic:
+    """The function that answers a call; its module is imported with the first call, since most need few of them."""
+    made: Logic = getattr(import_module(_MODULES[method.service]), method.function)
     return made
 
 
-def _formulas(pipeline: Pipeline) -> dict[str, tuple[Method, Handler]]:
-    service = formula_pb2.DESCRIPTOR.services_by_name["FormulaService"]
-    made = {}
-    for method in _methods(service, wire.FORMULA_SERVICE_NAME):
-        logic = _logic(method.name)
-        if method.kind == "unary_unary":
-            behavior = pipeline.unary(method, pipeline.work(method, logic))
-        else:
-            behavior = pipeline.stream(method, logic, counted=method.name in _COUNTED)
-        made[method.path] = (method, _handler(method.kind, behavior))
-    return made
-
-
-def _logic(name: str) -> Logic:
-    """A call of the formula service; those that compute with a model have the concurrency limit of inferences."""
+def _logic(method: Method) -> Logic:
+    """What answers a call, within the concurrency limit of its model if it computes."""
+    if method.turn is not Turn.COMPUTES:
+        return lambda state, request, call: function(method)(state, request, call)
 
     def answer(state: ServerState, request: Any, call: Call) -> Any:
-        from kanserve.serve.rpc import formula_service  # imported late: most servers never need it
-
-        logic = formula_service.CALLS[name]
-        if name not in _COMPUTED or request.model_name not in state.catalog.models:
+        logic, model = function(method), request.model_name
+        if model not in state.catalog.models:
             return logic(state, request, call)
-        model = request.model_name
-        with state.threads.computing(model, inference_service.at_once(state.settings, model), name) as aside:
+        most = inference_service.at_once(state.settings, model)
+        with state.threads.computing(model, most, method.name) as aside:
             return logic(state, request, call) if aside is None else aside(logic, state, request, call)
 
     return answer
-
-
-def _methods(service: ServiceDescriptor, name: str) -> Iterator[Method]:
-    for method in service.methods:
-        kind = "_".join(
-            "stream" if streams else "unary" for streams in (method.client_streaming, method.server_streaming)
-        )
-        yield Method(name, method.name, _parser(method), kind)
-
-
-def _parser(one: MethodDescriptor) -> Callable[[bytes], Any]:
-    parse: Callable[[bytes], Any] = GetMessageClass(one.input_type).FromString
-    return parse
-
-
-def _handler(kind: str, behavior: Behavior) -> Handler:
-    """A handler of bytes, without parser or serializer; the behavior also receives a single message itself
-    (`receive_timeout`)."""
-    make: Callable[[Behavior], Handler] = getattr(grpc, f"{_reading(kind)}_rpc_method_handler")
-    return make(behavior)
-
-
-def _reading(kind: str) -> str:
-    return f"stream_{kind.partition('_')[2]}"
 
 
 class _Captured:
@@ -274,5 +228,4 @@ def _checked(path: str, handler: Handler, state: ServerState) -> Handler:
     for mark in ("experimental_non_blocking", "experimental_thread_pool"):  # grpc looks for them
         if hasattr(behavior, mark):
             setattr(answer, mark, getattr(behavior, mark))
-    make: Callable[..., Handler] = getattr(grpc, f"{_reading(kind)}_rpc_method_handler")
-    return make(answer, response_serializer=handler.response_serializer)
+    return _made(answer, handler.response_streaming, response_serializer=handler.response_serializer)

@@ -21,7 +21,6 @@ import grpc
 import numpy as np
 
 from kanserve.errors import ConflictError, InputError, KanserveError
-from kanserve.inference import wire
 from kanserve.serve import sockets
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability.metrics import Metrics
@@ -36,7 +35,7 @@ from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_context import AbortedError, NativeContext, message_bytes
 from kanserve.serve.transport.native_giving_way import GivingWay
 from kanserve.serve.transport.native_models import NativeModels, as_series
-from kanserve.serve.transport.native_queue import ANSWERED, FORMULA, NativeQueue, is_open
+from kanserve.serve.transport.native_queue import ANSWERED, NativeQueue, is_open
 from kanserve.v1 import formula_pb2
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 TOGETHER = 16  # requests of one model that are computed in one call
 _SMALL = 2**16  # bytes of rows, which are copied: that takes less time than a view
 _TYPES = (np.dtype("<f8"), np.dtype("<f4"))
+_FORMULA = next(method for method in ANSWERED if method.name == "GetFormula")
 _LOOK = 0.002  # seconds between checks for calls that are being taken from the queue
 
 _logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class NativeTransport:
 
     def start(self) -> None:
         state = self._state
-        if any(is_open(path, state.settings) for path in ANSWERED):
+        if any(is_open(method, state.settings) for method in ANSWERED):
             self._meters.native = self._counts
             self._unsubscribe = state.table.subscribe(self._models.publish)
             self._models.publish(state.catalog)
@@ -227,7 +227,7 @@ class NativeTransport:
             requests = context.requests()
         else:
             requests = iter((message_bytes(event.message or 0, event.length),))
-        if details.method == FORMULA and is_open(FORMULA, self._state.settings):
+        if details.method == _FORMULA.path and is_open(_FORMULA, self._state.settings):
             message = message_bytes(event.message or 0, event.length)
             requests, context.answered = iter((message,)), partial(self._keep_formula, message)
         behavior = handler.stream_stream if handler.response_streaming else handler.stream_unary
@@ -300,11 +300,10 @@ class NativeTransport:
         names = {key: 0 for key in self._state.catalog.contents}
         for key, counters, current in self._models.counts(names):
             outside = counters[native.COUNT_OUTSIDE :]
-            for number, method in enumerate(native.COUNTED):
+            for number, method in enumerate(ANSWERED):
                 block = counters[number * native.COUNT_BLOCK : (number + 1) * native.COUNT_BLOCK]
-                service = wire.SERVICE_NAME if number == 0 else wire.FORMULA_SERVICE_NAME
                 seen = outside if number == 0 and current and outside.any() else None
-                yield (service, method, *key), as_series(block), seen
+                yield (method.service, method.name, *key), as_series(block), seen
 
 
 def _answer(behavior: Any, handler: Any, requests: Iterator[bytes], context: NativeContext) -> None:

@@ -68,9 +68,7 @@ def every_path() -> set[str]:
 
 
 def test_every_method_of_every_service_has_a_row_and_no_row_is_of_another():
-    assert every_path() <= set(access.NEEDS)
-    # Which the service has since 2025, and the package not in all versions that we take.
-    assert set(access.NEEDS) - every_path() <= {"/grpc.health.v1.Health/List"}
+    assert set(access.NEEDS) == every_path()
     assert all(set(needs) <= set(ROLES) for needs in access.NEEDS.values())
     print(f"{len(access.NEEDS)} methods of {len({need.split('/')[1] for need in access.NEEDS})} services have a row")
 
@@ -78,7 +76,7 @@ def test_every_method_of_every_service_has_a_row_and_no_row_is_of_another():
 def test_only_probes_are_for_anybody_and_only_loading_takes_the_role_of_a_manager():
     public = {path.rsplit("/", 1)[1] for path, needs in access.NEEDS.items() if not needs}
     manage = {path.rsplit("/", 1)[1] for path, needs in access.NEEDS.items() if needs == ("manage",)}
-    assert public == {"Check", "Watch", "List", "ServerLive", "ServerReady"}
+    assert public == {"Check", "Watch", "ServerLive", "ServerReady"}
     assert manage == {"RepositoryModelLoad", "RepositoryModelUnload"}
     assert access.NEEDS["/kanserve.v1.FormulaService/Watch"] == ("read",)
 

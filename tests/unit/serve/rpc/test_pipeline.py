@@ -22,6 +22,7 @@ from kanserve import repository
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
+from kanserve.serve.methods import METHODS, Turn
 from kanserve.serve.rpc import routes as calls
 from kanserve.serve.rpc.request_cache import RequestCache, decode_request
 from kanserve.serve.scheduling import thread_pool
@@ -211,6 +212,12 @@ def test_every_call_of_the_protocols_has_what_answers_it(server):
     assert {path.split("/")[1] for path in ours} == set(wire.SERVICE_NAMES)
     assert [path for path in sorted(ours) if not answered(path)] == []
     assert not answered("/kanserve.v1.FormulaService/GetWord") and not answered("/kanserve.v1.WordService/GetFormula")
+
+
+def test_every_call_of_ours_has_a_function_by_its_name():
+    for method in METHODS:
+        if method.is_ours and method.turn is not Turn.PREDICTS:
+            assert callable(calls.function(method)), method.name
 
 
 def test_the_configuration_says_which_versions_are_served(tmp_path):

@@ -11,10 +11,9 @@ import pytest
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_context import NativeContext
-from kanserve.serve.transport.native_queue import INFER
 from kanserve.v1 import formula_pb2
 from tests.support.http2_peer import Peer
-from tests.support.loop_server import DIFFERENTIATE, SECOND, LoopServer
+from tests.support.loop_server import DIFFERENTIATE, INFER, SECOND, LoopServer
 from tests.support.protocol_calls import OK
 from tests.support.server_process import until
 
