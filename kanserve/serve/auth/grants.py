@@ -9,12 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kanserve.artifact.naming_rules import check_name
 from kanserve.errors import AccessError, InputError, UnauthenticatedError
 from kanserve.serve.auth.tokens import Tokens
 from kanserve.serve.methods import METHODS
+from kanserve.serve.request import Request
 from kanserve.serve.settings import ROLES, Grant, Role, Settings
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class _Anonymous:
     def __init__(self, roles: Sequence[Role]) -> None:
         self._open = frozenset(path for path, needs in NEEDS.items() if not needs or set(needs) & set(roles))
 
-    def check(self, method: str, context: Any) -> None:
+    def check(self, method: str, request: Request) -> None:
         if method not in self._open:
             raise _refusal(method)
 
@@ -80,13 +81,13 @@ class _Rules:
             if grant.certificate:
                 self._certificates.setdefault(grant.certificate.encode(), []).append(grant)
 
-    def check(self, method: str, context: Any) -> Allowed | None:
+    def check(self, method: str, request: Request) -> Allowed | None:
         if method in self._public:
             return None
         needs = NEEDS.get(method)
         if needs is None:
             raise _refusal(method)
-        grants = [*self._by_token(context), *self._by_certificate(context)]
+        grants = [*self._by_token(request), *self._by_certificate(request)]
         if not self._anonymous.isdisjoint(needs):
             return Allowed(grants[0].name, None) if grants else None
         if not grants:
@@ -97,8 +98,8 @@ class _Rules:
         everything = not all(grant.models for grant in able)
         return Allowed(able[0].name, None if everything else frozenset(name for grant in able for name in grant.models))
 
-    def _by_token(self, context: Any) -> list[Grant]:
-        shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+    def _by_token(self, request: Request) -> list[Grant]:
+        shown = [str(value) for key, value in request.metadata if key == "authorization"]
         if not shown:
             return []
         scheme, _, token = shown[0].partition(" ")
@@ -108,10 +109,10 @@ class _Rules:
             raise UnauthenticatedError("The authorization is not valid. Send exactly one bearer token.")
         return matching
 
-    def _by_certificate(self, context: Any) -> list[Grant]:
+    def _by_certificate(self, request: Request) -> list[Grant]:
         if not self._certificates:
             return []
-        shown = context.auth_context()
+        shown = request.identity
         # A certificate often repeats its common name among its DNS names.
         names = dict.fromkeys(name for key in _NAMES for name in shown.get(key, ()))
         return [grant for name in names for grant in self._certificates.get(name, ())]

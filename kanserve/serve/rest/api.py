@@ -8,38 +8,60 @@ the access check; so an error in it is counted as one of the call.
 import json
 import logging
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 from kanserve.errors import InputError, InvalidNameError, KanserveError, NotFoundError
 from kanserve.serve.methods import Method
 from kanserve.serve.observability import prometheus
+from kanserve.serve.request import Request
 from kanserve.serve.rest.categories import Coded, coder
 from kanserve.serve.rest.codecs import Codec, codec
-from kanserve.serve.rest.context import RefusedError, RestContext
 from kanserve.serve.rest.cross_origin import CrossOrigin
-from kanserve.serve.rest.errors import JSON, HttpError, refusal
+from kanserve.serve.rest.errors import JSON, STATUSES, HttpError, refusal
 from kanserve.serve.rest.messages import RestRequest, RestResponse
 from kanserve.serve.rest.routes import Route, find_route
 from kanserve.serve.rpc.routes import Handlers
 from kanserve.serve.scheduling.executors import InlineExecutor
 from kanserve.serve.state import ServerState
+from kanserve.serve.status import AbortedError
 
 _BODIES = ("application/json", "application/octet-stream")
 _ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 _EITHER = zlib.MAX_WBITS | 32  # gzip or zlib, by the first bytes
+# Headers that belong to HTTP and not to the call: they are not metadata.
+_NOT_METADATA = frozenset(
+    (
+        *("accept", "accept-encoding", "accept-language", "connection", "content-encoding", "content-length"),
+        *("content-type", "cookie", "expect", "host", "inference-header-content-length", "keep-alive", "te"),
+        *("trailer", "transfer-encoding", "upgrade"),
+    )
+)
 _OPEN_METRICS = "application/openmetrics-text"
 
 _logger = logging.getLogger(__name__)
 
 
-class _Details(NamedTuple):
-    """As grpc describes a call to find its handler."""
+class _Call(Request):
+    """The call that a request makes; it has no deadline."""
 
-    method: str
-    invocation_metadata: Any
+    def __init__(self, request: RestRequest) -> None:
+        self._request = request
+        self.metadata = tuple(pair for pair in request.headers if pair[0] not in _NOT_METADATA)
+        self.status = 0  # of the response, where that of a failure's code is not precise enough
+
+    @property
+    def peer(self) -> str:
+        return self._request.peer
+
+    @property
+    def identity(self) -> Mapping[str, Sequence[bytes]]:
+        return self._request.identity
+
+    def alive(self) -> bool:
+        return self._request.alive()
 
 
 class RestApi:
@@ -82,7 +104,7 @@ class RestApi:
         try:
             route = self._route(request)
             if route.method is not None and not route.rest.aside:
-                self._state.access.check(route.method.path, RestContext(request))
+                self._state.access.check(route.method.path, _Call(request))
         except (HttpError, KanserveError):
             return True
         return False
@@ -124,20 +146,20 @@ class RestApi:
         return route
 
     def _call(self, method: Method, route: Route, request: RestRequest) -> RestResponse:
-        context, coding = RestContext(request), codec(route)
-        handler = self._handlers.service(_Details(method.path, context.invocation_metadata()))
+        call, coding = _Call(request), codec(route)
+        handler = self._handlers.find(method.path, call.metadata)
         if handler is None:
             raise HttpError(501, "The server has no such call.")
         coded = coder(self._state.catalog, route.model, route.version)
-        behavior, messages = handler.stream_unary, self._messages(coding, request, context, coded)
-        executor = getattr(behavior, "experimental_thread_pool", None)
+        call.messages = self._messages(coding, request, call, coded)
         try:
-            if executor is None or isinstance(executor, InlineExecutor):
-                answer = behavior(messages, context)
+            if handler.threads is None or isinstance(handler.threads, InlineExecutor):
+                answer = handler.answer(call)
             else:  # loads and unloads, of which a few run at once
-                answer = executor.submit(behavior, messages, context).result()
-        except RefusedError:
-            return context.refused()
+                answer = handler.threads.submit(handler.answer, call).result()
+        except AbortedError as error:
+            failure = error.failure
+            return refusal(call.status or STATUSES.get(failure.code, 500), failure.text)
         response = coding.encode(answer) if len(answer) <= self.most else None
         if response is None or len(response.body) > self.most:
             raise HttpError(
@@ -145,13 +167,13 @@ class RestApi:
             )
         return response
 
-    def _messages(self, coding: Codec, request: RestRequest, context: RestContext, coded: Coded) -> Iterator[bytes]:
+    def _messages(self, coding: Codec, request: RestRequest, call: _Call, coded: Coded) -> Iterator[bytes]:
         """The one message of a call, once it is asked for."""
         body = request.body
         if request.header("content-encoding").strip().lower() not in ("", "identity"):
             inflated = _inflated(body, self.most)
             if inflated is None:
-                context.status = 413
+                call.status = 413
                 raise InputError(f"A request may have {self.most} bytes, and this one has more once it is inflated.")
             body = inflated
         yield coding.decode(request, body, coded)

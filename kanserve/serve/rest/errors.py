@@ -4,29 +4,27 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import grpc
-
 from kanserve.serve.rest.messages import RestResponse
+from kanserve.serve.status import Code
 
 JSON = ("Content-Type", "application/json")
-_Code = grpc.StatusCode
 
-STATUSES: Mapping[grpc.StatusCode, int] = MappingProxyType(
+STATUSES: Mapping[Code, int] = MappingProxyType(
     {
-        _Code.OK: 200,
-        _Code.INVALID_ARGUMENT: 400,
-        _Code.UNAUTHENTICATED: 401,
-        _Code.PERMISSION_DENIED: 403,
-        _Code.NOT_FOUND: 404,
-        _Code.FAILED_PRECONDITION: 409,
-        _Code.ALREADY_EXISTS: 409,
-        _Code.ABORTED: 409,
-        _Code.CANCELLED: 499,
-        _Code.RESOURCE_EXHAUSTED: 429,
-        _Code.INTERNAL: 500,
-        _Code.UNIMPLEMENTED: 501,
-        _Code.UNAVAILABLE: 503,
-        _Code.DEADLINE_EXCEEDED: 504,
+        Code.OK: 200,
+        Code.INVALID_ARGUMENT: 400,
+        Code.UNAUTHENTICATED: 401,
+        Code.PERMISSION_DENIED: 403,
+        Code.NOT_FOUND: 404,
+        Code.FAILED_PRECONDITION: 409,
+        Code.ALREADY_EXISTS: 409,
+        Code.ABORTED: 409,
+        Code.CANCELLED: 499,
+        Code.RESOURCE_EXHAUSTED: 429,
+        Code.INTERNAL: 500,
+        Code.UNIMPLEMENTED: 501,
+        Code.UNAVAILABLE: 503,
+        Code.DEADLINE_EXCEEDED: 504,
     }
 )
 

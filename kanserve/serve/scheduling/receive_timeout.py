@@ -5,13 +5,10 @@ would soon occupy all threads. So every call is registered with grpc as one that
 is received here: after the access check, and with a timeout.
 """
 
-from collections.abc import Iterator
 from time import perf_counter_ns
-from typing import Any
-
-import grpc
 
 from kanserve.errors import DeadlineError, InputError
+from kanserve.serve.request import GoneError, Request
 
 PATIENCE = 60_000_000_000  # nanoseconds; 16 MiB need 2.3 Mbit/s
 BRIEF = 1_000_000_000  # nanoseconds, while no other thread is free, and for messages that only name something
@@ -26,21 +23,21 @@ class MessageWaits:
     def __len__(self) -> int:
         return len(self._waits)
 
-    def message(self, wait: "_Wait", requests: Iterator[bytes]) -> bytes:
-        """The first of `requests`: DeadlineError if it does not arrive in time, InputError if there is none."""
+    def message(self, wait: "_Wait") -> bytes:
+        """The first message: DeadlineError if it does not arrive in time, InputError if there is none."""
         try:
-            for data in requests:
+            for data in wait.request.messages:
                 return data
             if not wait.over:
                 raise InputError("The call takes one message; it ended without one.")
-        except grpc.RpcError:  # cancelled, by the caller or by `expire`
+        except GoneError:  # cancelled, by the caller or by `expire`
             pass
         finally:
             del self._waits[id(wait)]
         raise DeadlineError("The message did not come in time, or the caller left.")
 
-    def begin(self, context: grpc.ServicerContext, patience: int) -> "_Wait":
-        wait = _Wait(context, patience)
+    def begin(self, request: Request, patience: int) -> "_Wait":
+        wait = _Wait(request, patience)
         self._waits[id(wait)] = wait
         return wait
 
@@ -50,13 +47,13 @@ class MessageWaits:
         for wait in list(self._waits.values()):
             if now - wait.begun > (BRIEF if hurried else wait.patience) and not wait.over:
                 wait.over = True
-                wait.context.cancel()
+                wait.request.cancel()
 
 
 class _Wait:
     """The wait for the message of one call."""
 
-    __slots__ = ("begun", "context", "over", "patience")
+    __slots__ = ("begun", "over", "patience", "request")
 
-    def __init__(self, context: Any, patience: int) -> None:
-        self.begun, self.context, self.patience, self.over = perf_counter_ns(), context, patience, False
+    def __init__(self, request: Request, patience: int) -> None:
+        self.begun, self.request, self.patience, self.over = perf_counter_ns(), request, patience, False

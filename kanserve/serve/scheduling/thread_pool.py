@@ -19,9 +19,8 @@ from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-import grpc
-
 from kanserve.errors import BusyError, InputError
+from kanserve.serve.request import Request
 from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.scheduling.cost import MEASURED, Cost
 from kanserve.serve.scheduling.jobs import Arrival, Job, JobQueue
@@ -138,21 +137,21 @@ class ThreadPool(Executor):
             (model := self._models[name, ""]) in self._full and model.displaced >= model.running for name in models
         )
 
-    def message(self, requests: Iterator[bytes], context: grpc.ServicerContext, patience: int = PATIENCE) -> bytes:
+    def message(self, request: Request, patience: int = PATIENCE) -> bytes:
         """The message of a unary call: DeadlineError after `patience` nanoseconds, or after BRIEF if no other thread is
         free; InputError if there is none; BusyError if the messages in flight take too much memory."""
-        wait = self._arriving.begin(context, patience)
+        wait = self._arriving.begin(request, patience)
         if not self._watching:
             self._wake.set()
-        data = self._arriving.message(wait, requests)
+        data = self._arriving.message(wait)
         if len(data) > _LARGE:
             self._hold(len(data))
         return data
 
-    def first_message(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> list[bytes]:
+    def first_message(self, request: Request) -> list[bytes]:
         """The first message of a stream, or none if it has ended: DeadlineError after PATIENCE."""
         try:
-            return [self.message(requests, context)]
+            return [self.message(request)]
         except InputError:
             return []
 

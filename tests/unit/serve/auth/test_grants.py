@@ -24,25 +24,19 @@ TOKEN = "a token of the tests"
 
 
 @dataclass
-class Context:
-    """What grpc tells of a caller."""
+class Caller:
+    """What a transport tells of a caller."""
 
     metadata: tuple[tuple[str, str], ...] = ()
-    names: dict[str, list[bytes]] = field(default_factory=dict)
-
-    def invocation_metadata(self):
-        return self.metadata
-
-    def auth_context(self):
-        return self.names
+    identity: dict[str, list[bytes]] = field(default_factory=dict)
 
 
 def bearer(token=TOKEN):
-    return Context(metadata=(("user-agent", "test"), ("authorization", f"Bearer {token}")))
+    return Caller(metadata=(("user-agent", "test"), ("authorization", f"Bearer {token}")))
 
 
 def certificate(**names):
-    return Context(names={key: [text.encode() for text in value] for key, value in names.items()})
+    return Caller(identity={key: [text.encode() for text in value] for key, value in names.items()})
 
 
 def digest(token=TOKEN):
@@ -107,11 +101,11 @@ def test_a_grant_allows_its_roles_and_no_other(role):
     rules = granted(Grant((role,), name="caller", token_sha256=digest()))
     for path, needs in access.NEEDS.items():
         if not needs:
-            assert rules.check(path, Context()) is None
+            assert rules.check(path, Caller()) is None
         elif role in needs:
             assert rules.check(path, bearer()).identity == "caller"
             with pytest.raises(UnauthenticatedError):
-                rules.check(path, Context())
+                rules.check(path, Caller())
         else:
             with pytest.raises(AccessError) as refused:
                 rules.check(path, bearer())
@@ -137,7 +131,7 @@ def test_a_grant_allows_its_roles_and_no_other(role):
 def test_an_authorization_that_is_not_known_is_refused_also_where_nothing_need_be_shown(shown):
     for rules in (granted(Grant(("predict",), token_sha256=digest())), *_with_anonymous()):
         with pytest.raises(UnauthenticatedError) as refused:
-            rules.check(INFER, Context(metadata=(("authorization", shown),)))
+            rules.check(INFER, Caller(metadata=(("authorization", shown),)))
         assert shown == "" or shown not in str(refused.value)
 
 
@@ -147,20 +141,20 @@ def _with_anonymous():
 
 def test_two_authorizations_are_refused():
     with pytest.raises(UnauthenticatedError):
-        granted(Grant(("predict",), token_sha256=digest())).check(INFER, Context(metadata=bearer().metadata * 2))
+        granted(Grant(("predict",), token_sha256=digest())).check(INFER, Caller(metadata=bearer().metadata * 2))
 
 
 def test_the_scheme_may_be_spelt_in_small_letters():
     rules = granted(Grant(("predict",), name="a", token_sha256=digest().upper()))
-    assert rules.check(INFER, Context(metadata=(("authorization", f"bearer  {TOKEN}"),))).identity == "a"
+    assert rules.check(INFER, Caller(metadata=(("authorization", f"bearer  {TOKEN}"),))).identity == "a"
 
 
 def test_whoever_is_known_may_also_do_what_anybody_may():
     rules = granted(Grant(("manage",), name="deploy", token_sha256=digest()), anonymous=("predict",))
-    assert rules.check(INFER, Context()) is None
+    assert rules.check(INFER, Caller()) is None
     assert rules.check(INFER, bearer()).identity == "deploy"
     with pytest.raises(UnauthenticatedError):
-        rules.check(LOAD, Context())
+        rules.check(LOAD, Caller())
 
 
 def test_every_token_is_compared_whichever_is_shown(monkeypatch):
@@ -239,7 +233,7 @@ def test_a_client_certificate_is_known_by_its_common_dns_or_uri_name(names, know
 
 def test_a_known_certificate_does_not_make_an_unknown_token_good():
     rules = granted(Grant(("predict",), certificate="robot"), tls_client_ca="ca.pem")
-    both = Context(bearer().metadata, {"x509_common_name": [b"robot"]})
+    both = Caller(bearer().metadata, {"x509_common_name": [b"robot"]})
     with pytest.raises(UnauthenticatedError):
         rules.check(INFER, both)
 

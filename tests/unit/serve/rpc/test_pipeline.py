@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.utils import InferenceServerException
 
@@ -25,6 +23,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.serve.methods import METHODS, Turn
 from kanserve.serve.rpc import routes as calls
 from kanserve.serve.rpc.request_cache import RequestCache, decode_request
+from kanserve.serve.rpc.standard_services import Health
 from kanserve.serve.scheduling import thread_pool
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
@@ -197,10 +196,10 @@ def test_shared_memory_traces_and_logs_are_not_implemented(server):
 
 
 def test_every_call_of_the_protocols_has_what_answers_it(server):
-    handlers = calls.Handlers(server.state, HealthServicer())
+    handlers = calls.Handlers(server.state, Health())
 
     def answered(path: str) -> bool:
-        return handlers.service(SimpleNamespace(method=path, invocation_metadata=())) is not None
+        return handlers.find(path, ()) is not None
 
     ours = {f"/{wire.SERVICE_NAME}/{name}" for name in wire.METHODS}
     services = [
