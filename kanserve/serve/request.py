@@ -1,13 +1,27 @@
 """A call as its transport hands it over: a transport turns its wire into a `Request`, and the answer back."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 Pairs = Sequence[tuple[str, str | bytes]]
 
 
 class GoneError(Exception):
     """The caller left, or the call was cancelled, while its messages were read."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Unpacked:
+    """A message that REST made of JSON, and beside it the numbers that would be its raw_input_contents: they are an
+    array already."""
+
+    message: Any  # of the call's own type
+    buffers: Sequence[bytes | memoryview] = ()
+
+    def __len__(self) -> int:
+        return int(self.message.ByteSize()) + sum(map(len, self.buffers))
 
 
 class Request:
@@ -17,7 +31,7 @@ class Request:
     """
 
     metadata: Pairs
-    messages: Iterator[bytes]
+    messages: Iterator[bytes | Unpacked]
 
     @property
     def peer(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from kanserve.errors import InputError, InvalidNameError, KanserveError, NotFoundError
 from kanserve.serve.methods import Method
 from kanserve.serve.observability import prometheus
-from kanserve.serve.request import Request
+from kanserve.serve.request import Request, Unpacked
 from kanserve.serve.rest.categories import Coded, coder
 from kanserve.serve.rest.codecs import Codec, codec
 from kanserve.serve.rest.cross_origin import CrossOrigin
@@ -167,7 +167,7 @@ class RestApi:
             )
         return response
 
-    def _messages(self, coding: Codec, request: RestRequest, call: _Call, coded: Coded) -> Iterator[bytes]:
+    def _messages(self, coding: Codec, request: RestRequest, call: _Call, coded: Coded) -> Iterator[Unpacked]:
         """The one message of a call, once it is asked for."""
         body = request.body
         if request.header("content-encoding").strip().lower() not in ("", "identity"):

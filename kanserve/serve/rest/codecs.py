@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import InputError
 from kanserve.serve.methods import Method, Rest
+from kanserve.serve.request import Unpacked
 from kanserve.serve.rest.categories import Coded
 from kanserve.serve.rest.errors import JSON
 from kanserve.serve.rest.infer import InferCodec, as_numbers, set_parameters
@@ -29,7 +30,7 @@ from kanserve.v1 import formula_pb2
 class Codec(Protocol):
     """One call between HTTP and gRPC: `decode` its body, then `encode` the answer."""
 
-    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> bytes: ...
+    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked: ...
     def encode(self, answer: bytes) -> RestResponse: ...
 
 
@@ -49,16 +50,15 @@ class MessageCodec:
         named = {"name": model, "version": version, "model_name": model, "model_version": version}
         self._request: Any = method.request(**{name: value for name, value in named.items() if name in fields})
 
-    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> bytes:
-        """The bytes of the request message; `coded` puts codes in the place of the names of categories. InputError for
+    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked:
+        """The request message; `coded` puts codes in the place of the names of categories. InputError for
         a body that is none."""
         try:
             if self._rest.query:
                 self._read_query(request.target)
             if self._rest.body:
                 self._read_body(body, coded)
-            made: bytes = self._request.SerializeToString()
-            return made
+            return Unpacked(self._request)
         except (UnicodeEncodeError, OverflowError) as error:
             raise InputError(f"The body has a text or a number that no message can hold: {error}"[:300]) from None
 

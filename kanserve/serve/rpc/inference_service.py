@@ -25,6 +25,7 @@ from kanserve.inference import wire
 from kanserve.serve.models import version_policy
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability import metrics
+from kanserve.serve.request import Unpacked
 from kanserve.serve.rpc import tensors
 from kanserve.serve.rpc.range_violations import RangeViolations, find_violations
 from kanserve.serve.rpc.request_cache import INPUT, LABEL, OUTPUT, PROBABILITIES, DecodedRequest, decode_request
@@ -150,7 +151,9 @@ def repository_model_unload(
     return pb.RepositoryModelUnloadResponse()
 
 
-def infer(state: ServerState, data: bytes, call: Call, allowed: Callable[[str], None] | None = None) -> bytes:
+def infer(
+    state: ServerState, data: bytes | Unpacked, call: Call, allowed: Callable[[str], None] | None = None
+) -> bytes:
     """ModelInfer from bytes to bytes; `allowed` is the result of `state.Access.check`."""
     begun = perf_counter_ns()
     asked, x = decode_request(state.catalog, data, call, allowed)

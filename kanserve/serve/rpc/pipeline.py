@@ -26,7 +26,7 @@ from kanserve.serve import status
 from kanserve.serve.methods import Method, Turn
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability import logs
-from kanserve.serve.request import Request
+from kanserve.serve.request import Request, Unpacked
 from kanserve.serve.rpc import inference_service
 from kanserve.serve.rpc.message_limits import read
 from kanserve.serve.scheduling.jobs import Arrival
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 Allowed = Callable[[str], None]
 Logic = Callable[[ServerState, Any, Call], Any]  # Any: of the method's own types
-Work = Callable[[bytes, Call, Allowed | None], bytes]
+Work = Callable[[bytes | Unpacked, Call, Allowed | None], bytes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +96,9 @@ class Pipeline:
         """Wrap a function of messages into one from bytes to bytes."""
         state, parse, arrays = self._state, method.request.FromString, method.arrays
 
-        def answer(data: bytes, call: Call, allowed: Allowed | None) -> bytes:
+        def answer(data: bytes | Unpacked, call: Call, allowed: Allowed | None) -> bytes:
             begun = perf_counter_ns()
-            request = read(parse, arrays, data)
+            request = data.message if isinstance(data, Unpacked) else read(parse, arrays, data)
             if allowed is not None:
                 _check_model(allowed, request)
             parsed = perf_counter_ns()
@@ -112,7 +112,7 @@ class Pipeline:
 
         return answer
 
-    def infer(self, data: bytes, call: Call, allowed: Allowed | None) -> bytes:
+    def infer(self, data: bytes | Unpacked, call: Call, allowed: Allowed | None) -> bytes:
         """The `Work` of ModelInfer."""
         return inference_service.infer(self._state, data, call, allowed)
 

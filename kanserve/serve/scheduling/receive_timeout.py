@@ -8,7 +8,7 @@ is received here: after the access check, and with a timeout.
 from time import perf_counter_ns
 
 from kanserve.errors import DeadlineError, InputError
-from kanserve.serve.request import GoneError, Request
+from kanserve.serve.request import GoneError, Request, Unpacked
 
 PATIENCE = 60_000_000_000  # nanoseconds; 16 MiB need 2.3 Mbit/s
 BRIEF = 1_000_000_000  # nanoseconds, while no other thread is free, and for messages that only name something
@@ -23,7 +23,7 @@ class MessageWaits:
     def __len__(self) -> int:
         return len(self._waits)
 
-    def message(self, wait: "_Wait") -> bytes:
+    def message(self, wait: "_Wait") -> bytes | Unpacked:
         """The first message: DeadlineError if it does not arrive in time, InputError if there is none."""
         try:
             for data in wait.request.messages:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from kanserve.errors import BusyError, InputError
-from kanserve.serve.request import Request
+from kanserve.serve.request import Request, Unpacked
 from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.scheduling.cost import MEASURED, Cost
 from kanserve.serve.scheduling.jobs import Arrival, Job, JobQueue
@@ -137,7 +137,7 @@ class ThreadPool(Executor):
             (model := self._models[name, ""]) in self._full and model.displaced >= model.running for name in models
         )
 
-    def message(self, request: Request, patience: int = PATIENCE) -> bytes:
+    def message(self, request: Request, patience: int = PATIENCE) -> bytes | Unpacked:
         """The message of a unary call: DeadlineError after `patience` nanoseconds, or after BRIEF if no other thread is
         free; InputError if there is none; BusyError if the messages in flight take too much memory."""
         wait = self._arriving.begin(request, patience)
@@ -148,7 +148,7 @@ class ThreadPool(Executor):
             self._hold(len(data))
         return data
 
-    def first_message(self, request: Request) -> list[bytes]:
+    def first_message(self, request: Request) -> list[bytes | Unpacked]:
         """The first message of a stream, or none if it has ended: DeadlineError after PATIENCE."""
         try:
             return [self.message(request)]
