@@ -17,13 +17,13 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from kanserve.inference import wire
-from kanserve.serve.scheduling.receive_timeout import BRIEF, PATIENCE
+from kanserve.serve.scheduling.thread_pool import BRIEF, PATIENCE
 from kanserve.serve.settings import ROLES, Role
 
 INFERENCE, FORMULA = wire.SERVICE_NAME, wire.FORMULA_SERVICE_NAME
 HEALTH, REFLECTION = wire.HEALTH_SERVICE_NAME, wire.REFLECTION_SERVICE_NAME
 MODEL, VERSION = "{model}", "{version}"
-_OF_A_MODEL = f"/v2/models/{MODEL}"
+_MODEL, _REPOSITORY = f"/v2/models/{MODEL}", "/v2/repository"
 
 Arrays = Mapping[int, Any]  # by field number, the fields of a message that are arrays ({}) or contain some (Arrays)
 TENSORS: Arrays = {5: {5: {6: {}, 7: {}}}, 7: {}}  # inputs.contents.fp32_contents, fp64_contents; raw_input_contents
@@ -56,7 +56,7 @@ class Rest:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        if not self.path.startswith(_OF_A_MODEL):
+        if not self.path.startswith(_MODEL):
             return (self.path,)
         return self.path, self.path.replace(MODEL, f"{MODEL}/versions/{VERSION}")
 
@@ -123,138 +123,54 @@ _PREDICT: tuple[Role, ...] = ("predict",)
 _READ: tuple[Role, ...] = ("read",)
 _MANAGE: tuple[Role, ...] = ("manage",)
 
+# fmt: off
 METHODS: tuple[Method, ...] = (
-    Method(
-        INFERENCE,
-        "ServerMetadata",
-        ROLES,
-        Turn.ALWAYS,
-        (Rest("GET", "/v2", "Name, version and extensions of the server", "ServerMetadata"),),
-    ),
-    Method(
-        INFERENCE,
-        "ServerLive",
-        _ANYBODY,
-        Turn.ALWAYS,
-        (Rest("GET", "/v2/health/live", "Whether the process answers", "Live", aside="live"),),
-    ),
-    Method(
-        INFERENCE,
-        "ServerReady",
-        _ANYBODY,
-        Turn.ALWAYS,
-        (Rest("GET", "/v2/health/ready", "Whether the server takes requests", "Ready", aside="ready"),),
-    ),
-    Method(
-        INFERENCE,
-        "ModelMetadata",
-        ROLES,
-        rest=(Rest("GET", _OF_A_MODEL, "Names, types and shapes of the model's inputs and outputs", "ModelMetadata"),),
-    ),
-    Method(
-        INFERENCE,
-        "ModelReady",
-        ROLES,
-        Turn.ALWAYS,
-        (Rest("GET", f"{_OF_A_MODEL}/ready", "Whether the model takes requests", "Ready", aside="model_ready"),),
-    ),
-    Method(
-        INFERENCE,
-        "ModelConfig",
-        ROLES,
-        rest=(
-            Rest(
-                *("GET", f"{_OF_A_MODEL}/config", "The model's configuration, as Triton has it", "ModelConfig"),
-                part="config",
-            ),
-        ),
-    ),
-    Method(
-        INFERENCE,
-        "ModelStatistics",
-        ROLES,
-        rest=(
-            Rest("GET", "/v2/models/stats", "Counts and times of all models", "Statistics"),
-            Rest("GET", f"{_OF_A_MODEL}/stats", "Counts and times of the model's requests", "Statistics"),
-        ),
-        lists=("model_stats", "name"),
-    ),
-    Method(
-        INFERENCE,
-        "RepositoryIndex",
-        ROLES,
-        rest=(
-            Rest(
-                *("POST", "/v2/repository/index", "Every model and version that was found", "Index", "IndexRequest"),
-                part="models",
-            ),
-        ),
-        lists=("models", "name"),
-    ),
-    Method(
-        INFERENCE,
-        "ModelInfer",
-        _PREDICT,
-        Turn.PREDICTS,
-        (Rest("POST", f"{_OF_A_MODEL}/infer", "Predict rows", "InferResponse", "InferRequest"),),
-        arrays=TENSORS,
-        native=1,
-    ),
+    Method(INFERENCE, "ServerMetadata", ROLES, Turn.ALWAYS, (
+        Rest("GET", "/v2", "Name, version and extensions of the server", "ServerMetadata"),)),
+    Method(INFERENCE, "ServerLive", _ANYBODY, Turn.ALWAYS, (
+        Rest("GET", "/v2/health/live", "Whether the process answers", "Live", aside="live"),)),
+    Method(INFERENCE, "ServerReady", _ANYBODY, Turn.ALWAYS, (
+        Rest("GET", "/v2/health/ready", "Whether the server takes requests", "Ready", aside="ready"),)),
+    Method(INFERENCE, "ModelMetadata", ROLES, Turn.QUEUED, (
+        Rest("GET", _MODEL, "Names, types and shapes of the model's inputs and outputs", "ModelMetadata"),)),
+    Method(INFERENCE, "ModelReady", ROLES, Turn.ALWAYS, (
+        Rest("GET", f"{_MODEL}/ready", "Whether the model takes requests", "Ready", aside="model_ready"),)),
+    Method(INFERENCE, "ModelConfig", ROLES, Turn.QUEUED, (
+        Rest("GET", f"{_MODEL}/config", "The model's configuration, as Triton has it", "ModelConfig", part="config"),)),
+    Method(INFERENCE, "ModelStatistics", ROLES, Turn.QUEUED, (
+        Rest("GET", "/v2/models/stats", "Counts and times of all models", "Statistics"),
+        Rest("GET", f"{_MODEL}/stats", "Counts and times of the model's requests", "Statistics")),
+        lists=("model_stats", "name")),
+    Method(INFERENCE, "RepositoryIndex", ROLES, Turn.QUEUED, (
+        Rest("POST", f"{_REPOSITORY}/index", "Every model and version that was found", "Index", "IndexRequest",
+             part="models"),),
+        lists=("models", "name")),
+    Method(INFERENCE, "ModelInfer", _PREDICT, Turn.PREDICTS, (
+        Rest("POST", f"{_MODEL}/infer", "Predict rows", "InferResponse", "InferRequest"),),
+        arrays=TENSORS, native=1),
     Method(INFERENCE, "ModelStreamInfer", _PREDICT, Turn.PREDICTS, arrays=TENSORS),
-    Method(
-        INFERENCE,
-        "RepositoryModelLoad",
-        _MANAGE,
-        Turn.CHANGES,
-        (
-            Rest(
-                *("POST", f"/v2/repository/models/{MODEL}/load", "Load a model as the repository now has it"),
-                body="LoadRequest",
-            ),
-        ),
-    ),
-    Method(
-        INFERENCE,
-        "RepositoryModelUnload",
-        _MANAGE,
-        Turn.CHANGES,
-        (
-            Rest(
-                *("POST", f"/v2/repository/models/{MODEL}/unload", "Unload all versions of a model"),
-                body="UnloadRequest",
-            ),
-        ),
-    ),
-    Method(
-        FORMULA,
-        "GetFormula",
-        _READ,
-        Turn.COMPUTES,
-        (Rest("GET", f"{_OF_A_MODEL}/formula", "The model as a formula per output", "Formula", query="formats"),),
-        native=3,
-    ),
+    Method(INFERENCE, "RepositoryModelLoad", _MANAGE, Turn.CHANGES, (
+        Rest("POST", f"{_REPOSITORY}/models/{MODEL}/load", "Load a model as the repository now has it",
+             body="LoadRequest"),)),
+    Method(INFERENCE, "RepositoryModelUnload", _MANAGE, Turn.CHANGES, (
+        Rest("POST", f"{_REPOSITORY}/models/{MODEL}/unload", "Unload all versions of a model", body="UnloadRequest"),)),
+    Method(FORMULA, "GetFormula", _READ, Turn.COMPUTES, (
+        Rest("GET", f"{_MODEL}/formula", "The model as a formula per output", "Formula", query="formats"),),
+        native=3),
     Method(FORMULA, "GetNetwork", _READ, Turn.COMPUTES),
     Method(FORMULA, "ExportSource", _READ, Turn.COUNTED),
     Method(FORMULA, "Watch", _READ, lists=("versions", "model_name")),
-    Method(  # reveals no more of the formula than predictions at nearby points
-        FORMULA,
-        "Differentiate",
-        _PREDICT,
-        Turn.COMPUTES,
-        (
-            Rest(
-                *("POST", f"{_OF_A_MODEL}/gradient", "The outputs and their exact derivatives"),
-                *("GradientResponse", "GradientRequest"),
-            ),
-        ),
-        arrays={3: {2: {}}},  # rows.values
-        native=2,
-    ),
+    # It reveals no more of the formula than predictions at nearby points.
+    Method(FORMULA, "Differentiate", _PREDICT, Turn.COMPUTES, (
+        Rest("POST", f"{_MODEL}/gradient", "The outputs and their exact derivatives", "GradientResponse",
+             "GradientRequest"),),
+        arrays={3: {2: {}}}, native=2),
     # Health probes have no credentials. They learn whether the server and its services run, and nothing of models.
     Method(HEALTH, "Check", _ANYBODY, Turn.STANDARD),
     Method(HEALTH, "Watch", _ANYBODY, Turn.STANDARD),
     Method(REFLECTION, "ServerReflectionInfo", ROLES, Turn.STANDARD),
 )
+# fmt: on
 PAGES = (
     Rest("GET", "/openapi.json", "This document", aside="openapi"),
     Rest("GET", "/metrics", "Metrics for Prometheus", "Metrics", aside="metrics"),

@@ -13,7 +13,7 @@ import pytest
 import kanserve
 from kanserve.serve.methods import METHODS, ROUTES
 from kanserve.serve.rest import http_head, http_server
-from kanserve.serve.rest.errors import STATUSES
+from kanserve.serve.rest.messages import STATUSES
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings

@@ -9,22 +9,22 @@ import json
 import logging
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter_ns
 from typing import Any
+from urllib.parse import unquote
 
 from kanserve.errors import InputError, InvalidNameError, KanserveError, NotFoundError
-from kanserve.serve.methods import Method
+from kanserve.serve.methods import MODEL, ROUTES, VERSION, Method, Rest
 from kanserve.serve.observability import prometheus
 from kanserve.serve.request import Request, Unpacked
-from kanserve.serve.rest.categories import Coded, coder
-from kanserve.serve.rest.codecs import Codec, codec
-from kanserve.serve.rest.cross_origin import CrossOrigin
-from kanserve.serve.rest.errors import JSON, STATUSES, HttpError, refusal
-from kanserve.serve.rest.messages import RestRequest, RestResponse
-from kanserve.serve.rest.routes import Route, find_route
+from kanserve.serve.rest.codecs import Codec, MessageCodec
+from kanserve.serve.rest.infer import InferCodec
+from kanserve.serve.rest.messages import JSON, STATUSES, HttpError, RestRequest, RestResponse, refusal
+from kanserve.serve.rest.strict_json import Coded, coder
+from kanserve.serve.rpc.pipeline import InlineExecutor
 from kanserve.serve.rpc.routes import Handlers
-from kanserve.serve.scheduling.executors import InlineExecutor
 from kanserve.serve.state import ServerState
 from kanserve.serve.status import AbortedError
 
@@ -41,7 +41,79 @@ _NOT_METADATA = frozenset(
 )
 _OPEN_METRICS = "application/openmetrics-text"
 
+_SENT = "Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, X-Request-Id"
+_SECONDS = "600"  # in which a browser need not ask again
+
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a request asks for, and the model that its path names."""
+
+    rest: Rest
+    method: Method | None  # None: a page, as the metrics are
+    model: str = ""
+    version: str = ""
+
+
+def find_route(verb: str, target: str) -> Route:
+    """The route of a request line. HttpError 404 for a path that is not there, 405 for another method."""
+    path = target.partition("?")[0].partition("#")[0]
+    if not path.startswith("/"):  # as a proxy is asked: http://host/path
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    parts = path.strip("/").split("/")
+    model = version = ""
+    if parts[:2] == ["v2", "models"] and len(parts) > 2 and parts[2:] != ["stats"]:
+        model, parts[2] = parts[2], MODEL
+        if parts[3:4] == ["versions"] and len(parts) > 4:
+            version, parts[4] = parts[4], VERSION
+    elif parts[:3] == ["v2", "repository", "models"] and len(parts) > 3:
+        model, parts[3] = parts[3], MODEL
+    rest, method = ROUTES.get("/" + "/".join(parts), (None, None))
+    if rest is None or (MODEL in parts and not model) or (VERSION in parts and not version):
+        raise HttpError(404, "There is no such path here. GET /openapi.json lists those that there are.")
+    allowed = ("GET", "HEAD") if rest.verb == "GET" else (rest.verb,)
+    if verb not in allowed:
+        raise HttpError(405, f"This path takes {rest.verb}, got {verb:.20}.", ("Allow", ", ".join(allowed)))
+    return Route(rest, method, unquote(model), unquote(version))
+
+
+class CrossOrigin:
+    """Cross-origin resource sharing: the `origins` whose pages may call, * for all; nobody's if there are none.
+
+    A browser lets a page call another server only if that names the page's origin. Before a call with a JSON body it
+    asks by OPTIONS, without credentials. Other clients than browsers take no notice.
+    """
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._origins = frozenset(origins)
+
+    def headers(self, request: RestRequest) -> list[tuple[str, str]]:
+        """What lets the page that sent a request read its answer; nothing for pages that may not."""
+        origin = request.header("origin")
+        if not self._origins or not origin:
+            return []
+        if "*" not in self._origins and origin not in self._origins:
+            return [("Vary", "Origin")]
+        return [
+            ("Access-Control-Allow-Origin", "*" if "*" in self._origins else origin),
+            ("Access-Control-Expose-Headers", "Inference-Header-Content-Length"),
+            ("Vary", "Origin"),
+        ]
+
+    def preflight(self, request: RestRequest) -> RestResponse | None:
+        """The answer to a browser that asks whether a page may call a path; None for another request."""
+        wanted = request.header("access-control-request-method")
+        if request.method != "OPTIONS" or not wanted or len(self.headers(request)) < 2:
+            return None
+        try:
+            find_route(wanted, request.target)
+        except HttpError as error:
+            return error.response()
+        about = (("Methods", wanted), ("Headers", _SENT))
+        headers = [(f"Access-Control-Allow-{name}", value) for name, value in about]
+        return RestResponse(200, [*headers, ("Access-Control-Max-Age", _SECONDS)], b"")
 
 
 class _Call(Request):
@@ -146,7 +218,7 @@ class RestApi:
         return route
 
     def _call(self, method: Method, route: Route, request: RestRequest) -> RestResponse:
-        call, coding = _Call(request), codec(route)
+        call, coding = _Call(request), _codec(method, route)
         handler = self._handlers.find(method.path, call.metadata)
         if handler is None:
             raise HttpError(501, "The server has no such call.")
@@ -201,6 +273,12 @@ class RestApi:
     def _readiness(self, about: dict[str, object]) -> RestResponse:
         ready = self._ready()
         return _json(200 if ready else 503, {**about, "ready": ready})
+
+
+def _codec(method: Method, route: Route) -> Codec:
+    if route.rest.body == "InferRequest":
+        return InferCodec(route.model, route.version)
+    return MessageCodec(method, route.rest, route.model, route.version)
 
 
 class _Pages:

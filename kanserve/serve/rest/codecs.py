@@ -16,12 +16,9 @@ from numpy.typing import NDArray
 from kanserve.errors import InputError
 from kanserve.serve.methods import Method, Rest
 from kanserve.serve.request import Unpacked
-from kanserve.serve.rest.categories import Coded
-from kanserve.serve.rest.errors import JSON
-from kanserve.serve.rest.infer import InferCodec, as_numbers, set_parameters
-from kanserve.serve.rest.messages import RestRequest, RestResponse
-from kanserve.serve.rest.routes import Route
-from kanserve.serve.rest.strict_json import Body, field
+from kanserve.serve.rest.infer import as_numbers, set_parameters
+from kanserve.serve.rest.messages import JSON, RestRequest, RestResponse
+from kanserve.serve.rest.strict_json import Body, Coded, field
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 from kanserve.serve.rpc.tensors import encode_array
 from kanserve.v1 import formula_pb2
@@ -32,14 +29,6 @@ class Codec(Protocol):
 
     def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked: ...
     def encode(self, answer: bytes) -> RestResponse: ...
-
-
-def codec(route: Route) -> Codec:
-    """The codec of one call."""
-    if route.rest.body == "InferRequest":
-        return InferCodec(route.model, route.version)
-    assert route.method is not None
-    return MessageCodec(route.method, route.rest, route.model, route.version)
 
 
 class MessageCodec:

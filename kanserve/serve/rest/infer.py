@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from kanserve.errors import InputError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.request import Unpacked
-from kanserve.serve.rest.categories import Coded
-from kanserve.serve.rest.errors import JSON
-from kanserve.serve.rest.messages import RestRequest, RestResponse
-from kanserve.serve.rest.strict_json import Body, field
+from kanserve.serve.rest.messages import JSON, RestRequest, RestResponse
+from kanserve.serve.rest.strict_json import Body, Coded, field
 from kanserve.serve.rpc import bfloat16
 from kanserve.serve.rpc.tensors import FLOATS
 

@@ -14,9 +14,8 @@ from kanserve.errors import BusyError, InputError
 from kanserve.serve.methods import FORMULA, INFERENCE, METHODS, Method, Turn
 from kanserve.serve.request import Pairs
 from kanserve.serve.rpc import inference_service
-from kanserve.serve.rpc.pipeline import Handler, Logic, Pipeline
+from kanserve.serve.rpc.pipeline import Handler, InlineExecutor, Logic, Pipeline
 from kanserve.serve.rpc.standard_services import REFLECTIONS, Health, reflection
-from kanserve.serve.scheduling.executors import InlineExecutor
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call, ServerState
 

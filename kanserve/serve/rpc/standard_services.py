@@ -17,7 +17,7 @@ from kanserve.serve.methods import HEALTH, REFLECTION
 from kanserve.serve.request import Request
 from kanserve.serve.rpc.message_limits import read
 from kanserve.serve.rpc.pipeline import Handler
-from kanserve.serve.scheduling.receive_timeout import BRIEF
+from kanserve.serve.scheduling.thread_pool import BRIEF
 from kanserve.serve.state import ServerState
 from kanserve.serve.status import AbortedError, Code, Failure
 

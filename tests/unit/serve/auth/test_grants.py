@@ -13,7 +13,6 @@ from grpc_reflection.v1alpha import reflection_pb2
 from kanserve.errors import AccessError, InputError, InvalidNameError, UnauthenticatedError
 from kanserve.inference import wire
 from kanserve.serve.auth import grants as access
-from kanserve.serve.auth import tokens
 from kanserve.serve.settings import ROLES, Grant, Settings
 from kanserve.v1 import formula_pb2
 from tests.support.work_costs import calls
@@ -244,7 +243,7 @@ def test_a_known_certificate_does_not_make_an_unknown_token_good():
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch) -> Path:
     """A file with a token, which is looked at in each call."""
-    monkeypatch.setattr(tokens, "LOOK", 0.0)
+    monkeypatch.setattr(access, "LOOK", 0.0)
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\nnot this line\n")
     return path

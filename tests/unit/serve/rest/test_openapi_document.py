@@ -9,7 +9,7 @@ import pytest
 from kanserve.network.training_range import sample
 from kanserve.serve.methods import ROUTES
 from kanserve.serve.rest import openapi_document
-from kanserve.serve.rest.errors import STATUSES
+from kanserve.serve.rest.messages import STATUSES
 from kanserve.serve.settings import Settings
 from tests.support import serving
 from tests.support.rest_port import call, infer

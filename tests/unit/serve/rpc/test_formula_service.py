@@ -22,7 +22,7 @@ from kanserve.network.kan import Kan, make_layer
 from kanserve.network.signal_shares import signal_shares
 from kanserve.network.training_range import finite_rows, ranges, sample
 from kanserve.serve.models import catalog as models
-from kanserve.serve.models.lazy_formulas import LazyFormulas
+from kanserve.serve.models.catalog import LazyFormulas
 from kanserve.serve.rpc import formula_service
 from kanserve.serve.rpc.formula_service import FUNCTIONS, TEXTS, formula_answer
 from kanserve.serve.rpc.network_answer import network_answer
