@@ -1,21 +1,57 @@
 """The asyncio client, with the same calls as the synchronous one."""
 
 import asyncio
+import inspect
+import itertools
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from threading import Event
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
 
 import grpc
+import grpc.aio
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-from kanserve.client import describing, retrying
-from kanserve.client.asyncio_predictions import AsyncPredictions
-from kanserve.client.exporting import write
+from kanserve.client import describing, predicting, retrying
+from kanserve.client.connecting import Calls, Metadata, Names, Pem, calls, target
+from kanserve.client.dataframes import Frame, Rows
+from kanserve.client.describing import Steps, Version
+from kanserve.client.exporting import received_async, write
 from kanserve.client.network_responses import Network
-from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, ServedFormula
+from kanserve.client.predicting import Array, Memory, Output
+from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Prediction, ServedFormula
+from kanserve.client.synchronous import Client
 from kanserve.client.watch_events import Known, ModelEvent
+from kanserve.errors import InputError, KanserveError
 from kanserve.v1 import formula_pb2
 
+_CALL = re.compile(r"client\.\w+\([^()]*\)")  # in an example
 
-class AsyncClient(AsyncPredictions):
+C = TypeVar("C")
+T = TypeVar("T")
+
+
+def _documented(client: type[C]) -> type[C]:
+    """The class, each method without a text with that of `Client`, in whose examples calls are awaited."""
+    for name, method in vars(client).items():
+        if not name.startswith("_") and inspect.isfunction(method) and not method.__doc__:
+            text = inspect.getdoc(getattr(Client, name)) or ""
+            method.__doc__ = "\n".join(map(_awaited, text.splitlines()))
+    return client
+
+
+def _awaited(line: str) -> str:
+    def awaited(call: re.Match[str]) -> str:
+        return f"await {call[0]}" if call.end() == len(line) else f"(await {call[0]})"
+
+    return _CALL.sub(awaited, line) if line.startswith(">>> ") else line
+
+
+@_documented
+class AsyncClient:
     """As Client, for asyncio: the same calls, to be awaited, with the same errors.
 
     It may be created anywhere, but is used in one event loop. The examples of its methods can be typed in a
@@ -52,89 +88,105 @@ class AsyncClient(AsyncPredictions):
     [[2.0]]
     """
 
-    async def formula(
-        self, name: str, version: int | str = "", *, formats: Sequence[str] = ()
-    ) -> tuple[ServedFormula, ...]:
-        """One formula for each output, in raw features.
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 30.0,
+        retries: int = 4,
+        channels: int = 1,
+        tls: bool | Pem = False,
+        certificate: Pem | None = None,
+        key: Pem | None = None,
+        server_name: str = "",
+        token: str | Callable[[], str] | None = None,
+        metadata: Metadata = (),
+    ) -> None:
+        self._target = target(
+            address, channels=channels, tls=tls, certificate=certificate, key=key, server_name=server_name, token=token
+        )
+        self._address, self._timeout, self._retries = address, timeout, retries
+        self._channels: list[grpc.aio.Channel] = []
+        self._turns: Iterator[Calls] = iter(())
+        self._names = Names(token, metadata)
+        self._memory = Memory()
+        self._closed = Event()
+        self.retried = 0  # the number of retries
 
-        Parameters
-        ----------
-        name, version, formats
-            As in `Client.formula`.
+    async def close(self) -> None:
+        """Close the connections. Later calls end with InputError, and `watch` ends.
 
-        Returns
-        -------
-        tuple of ServedFormula
-            With `text`, `latex`, and `evaluate(x)`.
-
-        Raises
-        ------
-        NotFoundError, InputError, FormulaError
-            As in `Client.formula`.
+        `async with` does it at its end.
 
         Examples
         --------
-        >>> (await client.formula("line"))[0].text
-        '2*x + 1'
+        >>> await client.close()
         """
+        self._closed.set()
+        for channel in self._channels:
+            await channel.close(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @overload
+    async def predict(
+        self, name: str, x: Frame, version: Version = "", *, output: Output = "y", dtype: DTypeLike = np.float64
+    ) -> Any: ...
+    @overload
+    async def predict(
+        self, name: str, x: Rows, version: Version = "", *, output: Output = "y", dtype: DTypeLike = np.float64
+    ) -> NDArray[Any]: ...
+    async def predict(
+        self, name: str, x: Rows | Frame, version: Version = "", *, output: Output = "y", dtype: DTypeLike = np.float64
+    ) -> Any:
+        return await self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
+
+    async def predict_interval(
+        self, name: str, x: Rows | Frame, version: Version = "", *, level: float = 0.9, dtype: DTypeLike = np.float64
+    ) -> tuple[Any, Any]:
+        return await self._run(predicting.predict_interval(self._memory, name, x, str(version), level, dtype))
+
+    async def infer(
+        self, name: str, x: Rows | Frame, version: Version = "", *, dtype: DTypeLike = np.float64
+    ) -> Prediction:
+        return await self._run(predicting.infer(self._memory, name, x, str(version), dtype))
+
+    @overload
+    async def differentiate(
+        self, name: str, x: Rows | Frame, version: Version = "", *, hessian: Literal[False] = False
+    ) -> tuple[Array, Array]: ...
+    @overload
+    async def differentiate(
+        self, name: str, x: Rows | Frame, version: Version = "", *, hessian: Literal[True]
+    ) -> tuple[Array, Array, Array]: ...
+    async def differentiate(
+        self, name: str, x: Rows | Frame, version: Version = "", *, hessian: bool = False
+    ) -> tuple[Array, ...]:
+        return await self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
+
+    async def formula(
+        self, name: str, version: Version = "", *, formats: Sequence[str] = ()
+    ) -> tuple[ServedFormula, ...]:
         return await self._run(describing.formula(name, str(version), formats))
 
-    async def network(self, name: str, version: int | str = "", *, curve_points: int | None = None) -> Network:
-        """The nodes and edges, each edge with its curve in the units of its layer.
-
-        Parameters
-        ----------
-        name, version, curve_points
-            As in `Client.network`.
-
-        Returns
-        -------
-        Network
-            With `layers`, and `edges` of all of them.
-
-        Raises
-        ------
-        NotFoundError, InputError
-            As in `Client.network`.
-
-        Examples
-        --------
-        >>> [edge.function for edge in (await client.network("line")).edges]
-        ['x']
-        """
+    async def network(self, name: str, version: Version = "", *, curve_points: int | None = None) -> Network:
         return await self._run(describing.network(name, str(version), curve_points))
 
     async def export_source(
         self,
         name: str,
         folder: str | os.PathLike[str] | None = None,
-        version: int | str = "",
+        version: Version = "",
         *,
         format: str = "c_source",
         include_libraries: bool = False,
     ) -> Mapping[str, bytes]:
-        """The verified files of a model as source; also written to a new folder if one is given.
-
-        Parameters
-        ----------
-        name, folder, version, format, include_libraries
-            As in `Client.export_source`.
-
-        Returns
-        -------
-        mapping of str to bytes
-            The files, by path.
-
-        Raises
-        ------
-        NotFoundError, IntegrityError, FormatError, InvalidNameError, ConflictError
-            As in `Client.export_source`.
-
-        Examples
-        --------
-        >>> sorted(await client.export_source("line", format="numpy_source"))
-        ['line.py']
-        """
         request = formula_pb2.ExportSourceRequest(
             model_name=name, model_version=str(version), format=format, include_libraries=include_libraries
         )
@@ -192,144 +244,57 @@ class AsyncClient(AsyncPredictions):
             failures += 1
             await asyncio.sleep(retrying.delay(failures))
 
-    async def metadata(self, name: str, version: int | str = "") -> ModelInfo:
-        """What a model is: the names of its inputs, outputs and classes, its versions, precision and backend.
-
-        Parameters
-        ----------
-        name, version
-            As in `Client.metadata`.
-
-        Returns
-        -------
-        ModelInfo
-            With `inputs`, `outputs`, `classes`, `versions` and `intervals`.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such model or version.
-
-        Examples
-        --------
-        >>> info = await client.metadata("line")
-        >>> info.inputs, info.outputs, info.backend
-        (('x',), ('y',), 'numpy_source')
-        """
+    async def metadata(self, name: str, version: Version = "") -> ModelInfo:
         return await self._run(describing.metadata(name, str(version)))
 
     async def models(self) -> tuple[ModelStatus, ...]:
-        """Every version that the server found, loaded or not.
-
-        Returns
-        -------
-        tuple of ModelStatus
-            With `name`, `version`, `ready` and `reason`.
-
-        Examples
-        --------
-        >>> [(one.name, one.version, one.ready) for one in await client.models()]
-        [('line', 1, True)]
-        """
         return await self._run(describing.models())
 
-    async def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
-        """The statistics of all versions, or of one model or version, since the server started; durations in seconds.
-
-        Parameters
-        ----------
-        name, version
-            As in `Client.statistics`.
-
-        Returns
-        -------
-        tuple of ModelStatistics
-            One for each version.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such model or version.
-
-        Examples
-        --------
-        >>> (await client.statistics("line"))[0].name
-        'line'
-        """
+    async def statistics(self, name: str = "", version: Version = "") -> tuple[ModelStatistics, ...]:
         return await self._run(describing.statistics(name, str(version)))
 
     async def load(self, name: str) -> None:
-        """Make the server load a model's versions from its repository; never retried.
-
-        Parameters
-        ----------
-        name
-            As in `Client.load`.
-
-        Raises
-        ------
-        AccessError, NotFoundError
-            As in `Client.load`.
-
-        Examples
-        --------
-        >>> await client.load("line")
-        """
         await self._run(describing.load(name))
 
     async def unload(self, name: str) -> None:
-        """Make the server unload a model; never retried.
-
-        Parameters
-        ----------
-        name
-            As in `Client.unload`.
-
-        Raises
-        ------
-        AccessError
-            The caller may not.
-
-        Examples
-        --------
-        >>> await client.unload("line")
-        >>> await client.ready("line")
-        False
-        >>> await client.load("line")
-        """
         await self._run(describing.unload(name))
 
     async def live(self) -> bool:
-        """Whether the server answers.
-
-        Returns
-        -------
-        bool
-            False if no server answers.
-
-        Examples
-        --------
-        >>> await client.live()
-        True
-        """
         return await self._run(describing.live())
 
-    async def ready(self, name: str = "", version: int | str = "") -> bool:
-        """Whether the server, or one of its models, accepts requests.
-
-        Parameters
-        ----------
-        name, version
-            As in `Client.ready`.
-
-        Returns
-        -------
-        bool
-            False for an unknown model, and if no server answers.
-
-        Examples
-        --------
-        >>> await client.ready("line")
-        True
-        """
+    async def ready(self, name: str = "", version: Version = "") -> bool:
         return await self._run(describing.ready(name, str(version)))
+
+    def _turn(self) -> Calls:
+        if not self._channels:  # created late: a channel belongs to the event loop that runs at its creation
+            self._channels = self._target.open_in_loop()
+            self._turns = itertools.cycle([calls(channel) for channel in self._channels])
+        return next(self._turns)
+
+    async def _run(self, steps: Steps[T]) -> T:
+        return await describing.run_async(steps, self._call)
+
+    async def _call(self, call: str, request: Any) -> Any:
+        """The response, after as many attempts as it takes within the timeout."""
+        if self._closed.is_set():
+            raise InputError("The client is closed. Make another.")
+        name, metadata = self._names.next()
+        attempts = retrying.Attempts(call, self._timeout, self._retries)
+        while True:
+            method = self._turn()[call]
+            try:
+                if call == "ExportSource":
+                    return await received_async(
+                        method(request, timeout=attempts.left, metadata=metadata), request.format
+                    )
+                return await method(request, timeout=attempts.left, metadata=metadata)
+            except grpc.RpcError as error:
+                pause = attempts.failed(error)
+                if pause is None or self._closed.is_set():
+                    raise (await self._error(error, name, attempts.failures)) from None
+            await asyncio.sleep(pause)
+            self.retried += 1
+
+    async def _error(self, error: Any, request: str, attempts: int) -> KanserveError:
+        cause = await asyncio.to_thread(self._target.cause, error)
+        return retrying.raised(cause, self._address, self._timeout, request, attempts)

@@ -1,7 +1,7 @@
 """Calls about a server and its models, written once for both clients as generators, as in `predicting`."""
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,40 @@ from kanserve.network.kan import Variable
 from kanserve.v1 import formula_pb2
 
 T = TypeVar("T")
-Steps = Generator[tuple[str, Any], Any, T]
+Steps = Generator[tuple[str, Any], Any, T]  # yields (name of the call, request), is sent the response, returns T
+Version = int | str
+
+
+def run(steps: Steps[T], call: Callable[[str, Any], Any]) -> T:
+    """The result of steps, each of whose requests `call` answers."""
+    try:
+        name, request = next(steps)
+        while True:
+            try:
+                response = call(name, request)
+            except errors.KanserveError as failed:
+                name, request = steps.throw(failed)
+            else:
+                name, request = steps.send(response)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
+async def run_async(steps: Steps[T], call: Callable[[str, Any], Awaitable[Any]]) -> T:
+    """The same, with calls that are awaited."""
+    try:
+        name, request = next(steps)
+        while True:
+            try:
+                response = await call(name, request)
+            except errors.KanserveError as failed:
+                name, request = steps.throw(failed)
+            else:
+                name, request = steps.send(response)
+    except StopIteration as done:
+        result: T = done.value
+        return result
 
 
 def live() -> Steps[bool]:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kanserve.errors import ConflictError, FormatError, IntegrityError
 from kanserve.v1 import formula_pb2 as pb
@@ -59,6 +60,28 @@ class Received:
         if len(self._files) >= MOST_FILES:
             raise FormatError(f"A source may have {MOST_FILES} files; the server sends more.")
         self._path = path
+
+
+def received(stream: Any, kind: str) -> Mapping[str, bytes]:
+    """The files of a stream of responses, which ends then; errors as `Received.add`."""
+    made = Received(kind)
+    try:
+        for part in stream:
+            made.add(part)
+        return made.files()
+    finally:
+        stream.cancel()
+
+
+async def received_async(stream: Any, kind: str) -> Mapping[str, bytes]:
+    """The same for asyncio."""
+    made = Received(kind)
+    try:
+        async for part in stream:
+            made.add(part)
+        return made.files()
+    finally:
+        stream.cancel()
 
 
 def write(files: Mapping[str, bytes], folder: str | os.PathLike[str]) -> None:

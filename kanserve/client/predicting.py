@@ -4,7 +4,7 @@ Prediction requests are serialized by hand: all bytes before the numbers are the
 """
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from kanserve.client import dataframes, describing
 from kanserve.client.dataframes import Frame, Rows
+from kanserve.client.describing import Steps
 from kanserve.client.responses import ModelInfo, Prediction
 from kanserve.data.frames import as_table
 from kanserve.errors import DataError, KanserveError, TensorError
@@ -24,7 +25,6 @@ from kanserve.v1 import formula_pb2
 Array = NDArray[np.float64]
 Output = Literal["y", "probabilities", "label"]
 T = TypeVar("T")
-Steps = Generator[tuple[str, Any], Any, T]  # yields (name of the call, request), is sent the response, returns T
 
 _ROWS_AT_A_TIME = 16_384
 _BYTES_AT_A_TIME = 2**23

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,6 +28,21 @@ def delay(failures: int) -> float:
     """Seconds to wait after this many failures: exponential back-off with jitter, so that clients that failed at the
     same time do not retry at the same time."""
     return min(_LONGEST, _FIRST * 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0)
+
+
+class Attempts:
+    """The attempts of one request within its timeout: `failures` so far, and the seconds that are `left`."""
+
+    def __init__(self, call: str, timeout: float, retries: int) -> None:
+        self._timeout, self._retries, self._begun = timeout, 0 if call in ONCE else retries, time.monotonic()
+        self.left, self.failures = timeout, 0
+
+    def failed(self, error: Any) -> float | None:
+        """The seconds until the next attempt; None if there is none."""
+        self.failures += 1
+        pause = delay(self.failures)
+        self.left = self._timeout - (time.monotonic() - self._begun) - pause
+        return pause if is_passing(error) and self.failures <= self._retries and self.left > 0 else None
 
 
 def is_passing(error: Any) -> bool:

@@ -1,20 +1,32 @@
 """The synchronous client."""
 
+import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Event
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
 
 import grpc
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
-from kanserve.client import describing, retrying
-from kanserve.client.blocking_predictions import BlockingPredictions
-from kanserve.client.exporting import write
+from kanserve.client import describing, predicting, retrying
+from kanserve.client.connecting import Metadata, Names, Pem, calls, target
+from kanserve.client.dataframes import Frame, Rows
+from kanserve.client.describing import Steps, Version
+from kanserve.client.exporting import received, write
 from kanserve.client.network_responses import Network
-from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, ServedFormula
+from kanserve.client.predicting import Array, Memory, Output
+from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Prediction, ServedFormula
 from kanserve.client.watch_events import Known, ModelEvent
+from kanserve.errors import InputError, KanserveError
 from kanserve.v1 import formula_pb2
 
+T = TypeVar("T")
 
-class Client(BlockingPredictions):
+
+class Client:
     """A client of a server; thread-safe.
 
     It connects at the first call. An error of the server is raised as the same class here, NotFoundError for an unknown
@@ -67,15 +79,208 @@ class Client(BlockingPredictions):
     [[2.0]] 2*x + 1
     """
 
-    def formula(self, name: str, version: int | str = "", *, formats: Sequence[str] = ()) -> tuple[ServedFormula, ...]:
-        """One formula for each output, in raw features.
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 30.0,
+        retries: int = 4,
+        channels: int = 1,
+        tls: bool | Pem = False,
+        certificate: Pem | None = None,
+        key: Pem | None = None,
+        server_name: str = "",
+        token: str | Callable[[], str] | None = None,
+        metadata: Metadata = (),
+    ) -> None:
+        self._target = target(
+            address, channels=channels, tls=tls, certificate=certificate, key=key, server_name=server_name, token=token
+        )
+        self._address, self._timeout, self._retries = address, timeout, retries
+        self._channels = self._target.open()
+        self._turns = itertools.cycle([calls(channel) for channel in self._channels])
+        self._names = Names(token, metadata)
+        self._memory = Memory()
+        self._closed = Event()
+        self._retried = itertools.count()
+        self.retried = 0  # the number of retries
+
+    def close(self) -> None:
+        """Close the connections. Later calls end with InputError, and `watch` ends.
+
+        `with` does it at its end.
+
+        Examples
+        --------
+        >>> client.close()
+        """
+        self._closed.set()
+        for channel in self._channels:
+            channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @overload
+    def predict(
+        self, name: str, x: Frame, version: Version = "", *, output: Output = "y", dtype: DTypeLike = np.float64
+    ) -> Any: ...
+    @overload
+    def predict(
+        self, name: str, x: Rows, version: Version = "", *, output: Output = "y", dtype: DTypeLike = np.float64
+    ) -> NDArray[Any]: ...
+    def predict(
+        self, name: str, x: Rows | Frame, version: Version = "", *, output: Output = "y", dtype: DTypeLike = np.float64
+    ) -> Any:
+        """The outputs at raw features x, in raw units; for a classifier the scores.
 
         Parameters
         ----------
         name : str
             The model.
+        x : array_like of shape (n_samples, n_inputs), DataFrame or dict of columns
+            Raw features. From a pandas or polars DataFrame, or a dict, the inputs are taken by name.
         version : int or str, optional
             By default the one that the server's version policy serves.
+        output : {"y", "probabilities", "label"}, default="y"
+            The last two are for a classifier.
+        dtype : dtype, default=float64
+            With float32, rows are sent and answered in that.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs), or DataFrame
+            A DataFrame for a DataFrame; labels have the shape (n_samples,). NaN for a row that is not finite.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such model or version.
+        DataError
+            x is not rows of numbers, or lacks a column.
+        TensorError
+            x has another number of columns, or the model has no such output.
+
+        Examples
+        --------
+        >>> client.predict("line", [[0.0], [0.5]]).tolist()
+        [[1.0], [2.0]]
+        """
+        return self._run(predicting.predict(self._memory, name, x, str(version), output, dtype))
+
+    def predict_interval(
+        self, name: str, x: Rows | Frame, version: Version = "", *, level: float = 0.9, dtype: DTypeLike = np.float64
+    ) -> tuple[Any, Any]:
+        """The ends of prediction intervals at raw features x, each as `predict` gives the outputs.
+
+        A new value is between them with at least the probability `level`, if its row is drawn as those were with which
+        the model was compiled (`kanserve.compile(data=)`).
+
+        Parameters
+        ----------
+        name, x, version, dtype
+            As in `predict`.
+        level : float, default=0.9
+            One of `metadata(name).intervals`.
+
+        Returns
+        -------
+        low, high : ndarray of shape (n_samples, n_outputs), or DataFrame
+            The ends.
+
+        Raises
+        ------
+        NotFoundError
+            The model has no intervals of this level.
+        DataError, TensorError
+            As in `predict`.
+
+        Examples
+        --------
+        >>> low, high = client.predict_interval("line", [[0.5]])
+        >>> low.round(3).tolist(), high.round(3).tolist()
+        ([[1.75]], [[2.25]])
+        """
+        return self._run(predicting.predict_interval(self._memory, name, x, str(version), level, dtype))
+
+    def infer(self, name: str, x: Rows | Frame, version: Version = "", *, dtype: DTypeLike = np.float64) -> Prediction:
+        """All outputs, in raw units, and which rows are outside the training range.
+
+        Parameters
+        ----------
+        name, x, version, dtype
+            As in `predict`.
+
+        Returns
+        -------
+        Prediction
+            With `values`, of a classifier `probabilities` and `labels`, and `outside`: how many rows, and which.
+
+        Raises
+        ------
+        NotFoundError, DataError, TensorError
+            As in `predict`.
+
+        Examples
+        --------
+        >>> answer = client.infer("line", [[0.5], [7.0]])
+        >>> answer.values.tolist(), answer.outside, answer.outside_rows
+        ([[2.0], [15.0]], 1, (1,))
+        """
+        return self._run(predicting.infer(self._memory, name, x, str(version), dtype))
+
+    @overload
+    def differentiate(
+        self, name: str, x: Rows | Frame, version: Version = "", *, hessian: Literal[False] = False
+    ) -> tuple[Array, Array]: ...
+    @overload
+    def differentiate(
+        self, name: str, x: Rows | Frame, version: Version = "", *, hessian: Literal[True]
+    ) -> tuple[Array, Array, Array]: ...
+    def differentiate(
+        self, name: str, x: Rows | Frame, version: Version = "", *, hessian: bool = False
+    ) -> tuple[Array, ...]:
+        """The outputs and their exact derivatives, both in raw units; for a classifier those of the scores.
+
+        Parameters
+        ----------
+        name, x, version
+            As in `predict`.
+        hessian : bool, default=False
+            Also the second derivatives. They take microseconds a row where the model was compiled with
+            `ExportOptions(hessian=True)`, otherwise milliseconds (`kanserve.derivatives`).
+
+        Returns
+        -------
+        y, first, second : ndarray
+            The outputs (n_samples, n_outputs), the derivatives (n_samples, n_outputs, n_inputs), and with `hessian` the
+            second derivatives (n_samples, n_outputs, n_inputs, n_inputs).
+
+        Raises
+        ------
+        NotFoundError, DataError
+            As in `predict`.
+        TensorError
+            x has another number of columns, or the derivatives are too many for a message.
+
+        Examples
+        --------
+        >>> y, first = client.differentiate("line", [[0.5]])
+        >>> first.tolist()
+        [[[2.0]]]
+        """
+        return self._run(predicting.differentiate(self._memory, name, x, str(version), hessian))
+
+    def formula(self, name: str, version: Version = "", *, formats: Sequence[str] = ()) -> tuple[ServedFormula, ...]:
+        """One formula for each output, in raw features.
+
+        Parameters
+        ----------
+        name, version
+            As in `predict`.
         formats : sequence of str, optional
             Some of text, latex, python and c, which are the default, and of c_function, fortran, julia, matlab, numpy,
             octave, python_function, rust, sql, postgresql, sqlite, duckdb, bigquery and excel.
@@ -101,15 +306,13 @@ class Client(BlockingPredictions):
         """
         return self._run(describing.formula(name, str(version), formats))
 
-    def network(self, name: str, version: int | str = "", *, curve_points: int | None = None) -> Network:
+    def network(self, name: str, version: Version = "", *, curve_points: int | None = None) -> Network:
         """The nodes and edges, each edge with its curve in the units of its layer.
 
         Parameters
         ----------
-        name : str
-            The model.
-        version : int or str, optional
-            By default the one that the server's version policy serves.
+        name, version
+            As in `predict`.
         curve_points : int, optional
             The points of a curve, 0 for no curves; by default the server chooses.
 
@@ -136,7 +339,7 @@ class Client(BlockingPredictions):
         self,
         name: str,
         folder: str | os.PathLike[str] | None = None,
-        version: int | str = "",
+        version: Version = "",
         *,
         format: str = "c_source",
         include_libraries: bool = False,
@@ -145,12 +348,10 @@ class Client(BlockingPredictions):
 
         Parameters
         ----------
-        name : str
-            The model.
+        name, version
+            As in `predict`.
         folder : str or path, optional
             A folder that is empty or not there.
-        version : int or str, optional
-            By default the one that the server's version policy serves.
         format : {"c_source", "numpy_source"}, default="c_source"
             The format.
         include_libraries : bool, default=False
@@ -227,15 +428,13 @@ class Client(BlockingPredictions):
             failures += 1
             self._closed.wait(retrying.delay(failures))
 
-    def metadata(self, name: str, version: int | str = "") -> ModelInfo:
+    def metadata(self, name: str, version: Version = "") -> ModelInfo:
         """What a model is: the names of its inputs, outputs and classes, its versions, precision and backend.
 
         Parameters
         ----------
-        name : str
-            The model.
-        version : int or str, optional
-            By default the one that the server's version policy serves.
+        name, version
+            As in `predict`.
 
         Returns
         -------
@@ -270,7 +469,7 @@ class Client(BlockingPredictions):
         """
         return self._run(describing.models())
 
-    def statistics(self, name: str = "", version: int | str = "") -> tuple[ModelStatistics, ...]:
+    def statistics(self, name: str = "", version: Version = "") -> tuple[ModelStatistics, ...]:
         """The statistics of all versions, or of one model or version, since the server started; durations in seconds.
 
         Parameters
@@ -353,7 +552,7 @@ class Client(BlockingPredictions):
         """
         return self._run(describing.live())
 
-    def ready(self, name: str = "", version: int | str = "") -> bool:
+    def ready(self, name: str = "", version: Version = "") -> bool:
         """Whether the server, or one of its models, accepts requests.
 
         Parameters
@@ -372,3 +571,28 @@ class Client(BlockingPredictions):
         True
         """
         return self._run(describing.ready(name, str(version)))
+
+    def _run(self, steps: Steps[T]) -> T:
+        return describing.run(steps, self._call)
+
+    def _call(self, call: str, request: Any) -> Any:
+        """The response, after as many attempts as it takes within the timeout."""
+        if self._closed.is_set():
+            raise InputError("The client is closed. Make another.")
+        name, metadata = self._names.next()
+        attempts = retrying.Attempts(call, self._timeout, self._retries)
+        while True:
+            method = next(self._turns)[call]
+            try:
+                if call == "ExportSource":
+                    return received(method(request, timeout=attempts.left, metadata=metadata), request.format)
+                return method(request, timeout=attempts.left, metadata=metadata)
+            except grpc.RpcError as error:
+                pause = attempts.failed(error)
+                if pause is None or self._closed.is_set():
+                    raise self._error(error, name, attempts.failures) from None
+            self._closed.wait(pause)
+            self.retried = next(self._retried) + 1
+
+    def _error(self, error: Any, request: str, attempts: int) -> KanserveError:
+        return retrying.raised(self._target.cause(error), self._address, self._timeout, request, attempts)

@@ -17,7 +17,7 @@ from kanserve.errors import MissingDependencyError
 try:
     import grpc
     import grpc.aio
-    from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+    from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, ServiceDescriptor
     from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message import Message
@@ -34,10 +34,18 @@ _PACKAGE = "inference"
 _SERVICE = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 
 SERVICE_NAME = f"{_PACKAGE}.{_SERVICE.name}"
-FORMULA_SERVICE_NAME = formula_pb2.DESCRIPTOR.services_by_name["FormulaService"].full_name
-HEALTH_SERVICE_NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-REFLECTION_SERVICE_NAME = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
-SERVICE_NAMES = (SERVICE_NAME, FORMULA_SERVICE_NAME, HEALTH_SERVICE_NAME, REFLECTION_SERVICE_NAME)
+SERVICES: Mapping[str, ServiceDescriptor] = MappingProxyType(  # by the name under which each is called
+    {
+        SERVICE_NAME: _SERVICE,
+        **{
+            service.full_name: service
+            for file in (formula_pb2, health_pb2, reflection_pb2)
+            for service in file.DESCRIPTOR.services_by_name.values()
+        },
+    }
+)
+SERVICE_NAMES = tuple(SERVICES)
+_, FORMULA_SERVICE_NAME, HEALTH_SERVICE_NAME, REFLECTION_SERVICE_NAME = SERVICE_NAMES
 
 
 @dataclass(frozen=True)

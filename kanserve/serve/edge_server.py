@@ -124,13 +124,12 @@ def _answers(model: Model) -> list[tuple[str, str, bytes]]:
     found = Catalog(MappingProxyType({model.name: {model.version: model}}), MappingProxyType({}))
     state = cast(ServerState, SimpleNamespace(catalog=found, settings=Settings()))
     call, service = Call(wire.SERVICE_NAME, "", 0), f"/{wire.SERVICE_NAME}"
-    asked: list[tuple[str, Any]] = [
-        ("ServerMetadata", pb.ServerMetadataRequest()),
-        ("ModelMetadata", pb.ModelMetadataRequest(name=model.name)),
-        ("ModelConfig", pb.ModelConfigRequest(name=model.name)),
-        ("RepositoryIndex", pb.RepositoryIndexRequest()),
-    ]
-    made: dict[str, Any] = {method: inference_service.CALLS[method](state, request, call) for method, request in asked}
+    made: dict[str, Any] = {
+        "ServerMetadata": inference_service.server_metadata(state, pb.ServerMetadataRequest(), call),
+        "ModelMetadata": inference_service.model_metadata(state, pb.ModelMetadataRequest(name=model.name), call),
+        "ModelConfig": inference_service.model_config(state, pb.ModelConfigRequest(name=model.name), call),
+        "RepositoryIndex": inference_service.repository_index(state, pb.RepositoryIndexRequest(), call),
+    }
     made["ModelMetadata"].properties["max_hessian_rows"] = "0"  # it has no second derivatives
     answers = [(f"{service}/{method}", "", answer.SerializeToString()) for method, answer in made.items()]
     path = f"/{wire.FORMULA_SERVICE_NAME}/GetFormula"

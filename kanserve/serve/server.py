@@ -12,14 +12,13 @@ from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from grpc_health.v1.health import HealthServicer
-
 from kanserve.serve import sockets
 from kanserve.serve.auth import grants as access
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loader import Models
 from kanserve.serve.observability.metrics import Metrics
 from kanserve.serve.rpc import routes as calls
+from kanserve.serve.rpc.standard_services import Health
 from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES, ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Control, LocalControl, ServerState
@@ -91,7 +90,7 @@ class Server:
             counted.threads,
             self._observers,
         )
-        self._health = HealthServicer()
+        self._health = Health()
         handlers = calls.Handlers(self.state, self._health)
         self._transport: Transport
         if counted.queue is not None:
@@ -169,7 +168,7 @@ class Server:
         """Finish accepted calls and stop; whether all were finished within `grace` seconds. `last`: the process ends
         next."""
         self._transport.announce_end()  # before health changes, so that what it reports is true
-        self._health.enter_graceful_shutdown()
+        self._health.stop()
         done = self._transport.drain(self.settings.grace_seconds if grace is None else grace)
         self._transport.hang_up(_FAREWELL, last)
         self.state.threads.shutdown(wait=done)

@@ -9,13 +9,9 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from kanserve.errors import ConflictError, InputError
 from kanserve.serve.settings import LONGEST_SOCKET_PATH
-
-if TYPE_CHECKING:  # checking whether a port is free needs no grpc
-    import grpc
 
 
 def address(host: str, port: int) -> str:
@@ -30,30 +26,6 @@ def check_free(host: str, port: int) -> None:
         raise ConflictError(f"Port {port} of {host} is in use. Choose another port, or stop what listens there.")
     if 0 not in reasons:
         raise InputError(f"Cannot listen on port {port} of {host}: {os.strerror(reasons[0])}.")
-
-
-def listen(server: "grpc.Server", host: str, port: int, credentials: "grpc.ServerCredentials | None" = None) -> int:
-    """Bind a server to a port and return the port: ConflictError."""
-    where = address(host, port)
-    try:
-        bound = _add(server, where, credentials)
-    except RuntimeError:  # taken in the meantime, or a host that grpc cannot bind
-        bound = 0
-    if bound == 0:
-        raise ConflictError(f"Cannot listen on {where}. Choose another port, or stop what listens there.")
-    return bound
-
-
-def listen_on_file(server: "grpc.Server", path: str, credentials: "grpc.ServerCredentials | None" = None) -> None:
-    """Bind a server to a socket file that only this user may open: ConflictError, InputError."""
-    check_file(path)
-    mask = os.umask(0o177)  # a chmod afterwards would leave it open to others for a moment
-    try:
-        _add(server, f"unix:{path}", credentials)
-    except RuntimeError:
-        raise InputError(f"Cannot listen on the socket file {path!r}. Give a path in a folder of yours.") from None
-    finally:
-        os.umask(mask)
 
 
 def bound(host: str, port: int, shared: bool) -> list[socket.socket]:
@@ -170,10 +142,6 @@ def _descriptors() -> list[int]:
         return [int(number) for number in os.listdir("/dev/fd")]
     except OSError:  # a system without /dev/fd
         return []
-
-
-def _add(server: "grpc.Server", where: str, credentials: "grpc.ServerCredentials | None") -> int:
-    return server.add_insecure_port(where) if credentials is None else server.add_secure_port(where, credentials)
 
 
 def _places(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kanserve.artifact.format import Artifact
 from kanserve.serve.models.catalog import Catalog
+from kanserve.serve.request import Request
 from kanserve.serve.settings import Settings
 
 Snapshot = Mapping[str, Any]  # the metrics of one process or of several merged, as JSON can hold them
@@ -65,7 +66,7 @@ class Call:
         self.identity = ""  # the name of the grant that allowed the call
         self.peer = ""
         self.metadata: Sequence[tuple[str, str | bytes]] = ()  # only if there are observers
-        self.alive: Callable[[], bool] = _alive  # of a stream: whether the client still listens (context.is_active)
+        self.alive: Callable[[], bool] = _alive  # of a stream: whether the client still listens (`Request.alive`)
 
 
 def _alive() -> bool:
@@ -88,7 +89,7 @@ class Meters(Protocol):
 class Access(Protocol):
     """Who may do what."""
 
-    def check(self, method: str, context: Any) -> Callable[[str], None] | None:
+    def check(self, method: str, request: Request) -> Callable[[str], None] | None:
         """Check a call by its full path, "/inference.GRPCInferenceService/ModelInfer": UnauthenticatedError or
         AccessError. Unless it is None, call the result with the model's name once that is known; it may refuse too.
         Its `identity` attribute is the name of the grant.

@@ -4,42 +4,61 @@ The trailing metadata names the error's class, so that our client raises the sam
 """
 
 from dataclasses import dataclass
-from typing import NoReturn
-
-import grpc
+from enum import IntEnum
 
 from kanserve import errors
 
 ERROR_KEY = "kanserve-error"  # the client reads it
 _LONGEST = 500  # characters; a text beyond the peer's metadata limit would arrive as another error
 
-_Code = grpc.StatusCode
 
-CODES: dict[type[errors.KanserveError], grpc.StatusCode] = {
-    errors.KanserveError: _Code.INTERNAL,
-    errors.InputError: _Code.INVALID_ARGUMENT,
-    errors.NetworkError: _Code.INVALID_ARGUMENT,
-    errors.DataError: _Code.INVALID_ARGUMENT,
-    errors.CheckpointError: _Code.INVALID_ARGUMENT,
-    errors.TensorError: _Code.INVALID_ARGUMENT,
-    errors.InvalidNameError: _Code.INVALID_ARGUMENT,
-    errors.NotFoundError: _Code.NOT_FOUND,
-    errors.ArtifactError: _Code.FAILED_PRECONDITION,
-    errors.FormatError: _Code.FAILED_PRECONDITION,
-    errors.IntegrityError: _Code.FAILED_PRECONDITION,
-    errors.SignatureError: _Code.FAILED_PRECONDITION,
-    errors.GoldenError: _Code.FAILED_PRECONDITION,
-    errors.ConflictError: _Code.ALREADY_EXISTS,
-    errors.ExportError: _Code.FAILED_PRECONDITION,
-    errors.FormulaError: _Code.FAILED_PRECONDITION,
-    errors.TrainingError: _Code.FAILED_PRECONDITION,
-    errors.MissingDependencyError: _Code.FAILED_PRECONDITION,
-    errors.BusyError: _Code.RESOURCE_EXHAUSTED,
-    errors.DrainingError: _Code.UNAVAILABLE,
-    errors.AccessError: _Code.PERMISSION_DENIED,
-    errors.UnauthenticatedError: _Code.UNAUTHENTICATED,
-    errors.DeadlineError: _Code.DEADLINE_EXCEEDED,
-    errors.UnreachableError: _Code.UNAVAILABLE,
+class Code(IntEnum):
+    """gRPC's status codes."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+CODES: dict[type[errors.KanserveError], Code] = {
+    errors.KanserveError: Code.INTERNAL,
+    errors.InputError: Code.INVALID_ARGUMENT,
+    errors.NetworkError: Code.INVALID_ARGUMENT,
+    errors.DataError: Code.INVALID_ARGUMENT,
+    errors.CheckpointError: Code.INVALID_ARGUMENT,
+    errors.TensorError: Code.INVALID_ARGUMENT,
+    errors.InvalidNameError: Code.INVALID_ARGUMENT,
+    errors.NotFoundError: Code.NOT_FOUND,
+    errors.ArtifactError: Code.FAILED_PRECONDITION,
+    errors.FormatError: Code.FAILED_PRECONDITION,
+    errors.IntegrityError: Code.FAILED_PRECONDITION,
+    errors.SignatureError: Code.FAILED_PRECONDITION,
+    errors.GoldenError: Code.FAILED_PRECONDITION,
+    errors.ConflictError: Code.ALREADY_EXISTS,
+    errors.ExportError: Code.FAILED_PRECONDITION,
+    errors.FormulaError: Code.FAILED_PRECONDITION,
+    errors.TrainingError: Code.FAILED_PRECONDITION,
+    errors.MissingDependencyError: Code.FAILED_PRECONDITION,
+    errors.BusyError: Code.RESOURCE_EXHAUSTED,
+    errors.DrainingError: Code.UNAVAILABLE,
+    errors.AccessError: Code.PERMISSION_DENIED,
+    errors.UnauthenticatedError: Code.UNAUTHENTICATED,
+    errors.DeadlineError: Code.DEADLINE_EXCEEDED,
+    errors.UnreachableError: Code.UNAVAILABLE,
 }
 
 
@@ -47,7 +66,7 @@ CODES: dict[type[errors.KanserveError], grpc.StatusCode] = {
 class Failure:
     """The status that a client gets."""
 
-    code: grpc.StatusCode
+    code: Code
     text: str
     error: str = ""
 
@@ -56,19 +75,20 @@ class Failure:
         return ((ERROR_KEY, self.error),) if self.error else ()
 
 
-INTERNAL = Failure(_Code.INTERNAL, "internal error")
+INTERNAL = Failure(Code.INTERNAL, "internal error")
 
 
 def failure(error: BaseException) -> Failure:
     """The status for an error: with its own text if it was raised on purpose, else only "internal error"."""
     kind = next((ancestor for ancestor in type(error).__mro__ if ancestor in CODES), None)
-    if kind is None or CODES[kind] is _Code.INTERNAL:
+    if kind is None or CODES[kind] is Code.INTERNAL:
         return INTERNAL
     return Failure(CODES[kind], str(error)[:_LONGEST], kind.__name__)
 
 
-def abort(context: grpc.ServicerContext, failed: Failure) -> NoReturn:
-    """End a call with a failure."""
-    context.set_trailing_metadata(failed.metadata)
-    context.abort(failed.code, failed.text)
-    raise AssertionError("grpc's abort raises")
+class AbortedError(Exception):
+    """Ends a call with a failure, which its transport tells the caller."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import kanserve
+from kanserve.serve.methods import METHODS, ROUTES
 from kanserve.serve.rest import http_head, http_server
-from kanserve.serve.rest.errors import STATUSES
-from kanserve.serve.rest.routes import OPERATIONS
+from kanserve.serve.rest.messages import STATUSES
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
@@ -78,13 +78,11 @@ def test_the_binary_example_gives_the_same_numbers(at):
 def test_the_table_of_calls_is_that_of_the_router():
     said = set(re.findall(r"`(GET|POST) (/\S+?)`", PAGE))
     wanted = {
-        (operation.method, path.replace("{model}", "MODEL"))
-        for path, operation in OPERATIONS.items()
-        if "{version}" not in path
+        (rest.verb, path.replace("{model}", "MODEL")) for path, (rest, _) in ROUTES.items() if "{version}" not in path
     }
     assert said == wanted
     calls = {call for _, call in re.findall(r"^\| `(?:GET|POST) (\S+)` \| (\w+) \|", PAGE, re.MULTILINE)}
-    assert calls == {operation.call.rpartition("/")[2] for operation in OPERATIONS.values() if operation.call}
+    assert calls == {method.name for method in METHODS for rest in method.rest if not rest.aside}
 
 
 def test_the_statuses_and_limits_are_those_of_the_code():

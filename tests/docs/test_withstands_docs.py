@@ -7,9 +7,9 @@ import pytest
 from kanserve.native import build
 from kanserve.serve.observability import prometheus
 from kanserve.serve.rpc import routes
-from kanserve.serve.scheduling import receive_timeout
+from kanserve.serve.scheduling import thread_pool
 from kanserve.serve.settings import Settings
-from kanserve.serve.transport import native_giving_way, native_queue
+from kanserve.serve.transport import native, native_queue
 from tests.support.paths import DOCS
 
 PAGE = " ".join((DOCS / "explanation" / "what-it-withstands.md").read_text("utf-8").split())
@@ -41,12 +41,12 @@ CLAIMS = {
     "a head": lambda: f"the head {native_queue.GREETING_SECONDS:.0f} s",
     "the head's bytes": lambda: f"{kib(constant('http1/http1.h', 'MOST_HEAD'))} of head",
     "a message": lambda: (
-        f"the message {receive_timeout.PATIENCE / 1e9:.0f} s, {receive_timeout.BRIEF / 1e9:.0f} s if it only names"
+        f"the message {thread_pool.PATIENCE / 1e9:.0f} s, {thread_pool.BRIEF / 1e9:.0f} s if it only names"
     ),
     "metadata": lambda: f"{kib(routes.METADATA_BYTES)} of metadata a call",
     "writing": lambda: f"{native_queue.WRITE_SECONDS:.0f} s without a byte",
     "streams": lambda: f"half of `--streams` ({Settings.streams})",
-    "the log": lambda: {10.0: "every ten seconds at most"}[native_giving_way.SECONDS],
+    "the log": lambda: {10.0: "every ten seconds at most"}[native.SECONDS],
 }
 
 
@@ -66,5 +66,5 @@ def test_the_table_of_serving_has_the_same():
 def test_metrics_of_the_page_exist_and_each_that_counts_what_gives_way_is_there():
     known = {row.name for row in prometheus.TABLE}
     assert set(re.findall(r"\bkanserve_\w+", PAGE)) <= known
-    for name in native_giving_way.MEANINGS:
+    for name in native.MEANINGS:
         assert name in PAGE

@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from kanserve.serve.transport import native_library as native
-from kanserve.serve.transport.native_context import NativeContext
+from kanserve.serve.transport.native_request import NativeRequest
 from tests.support import programs
 from tests.support.loop_server import SECOND, LoopServer
 
-Answering = Callable[[bytes, NativeContext], None]
+Answering = Callable[[bytes, NativeRequest], None]
 
 
 class Response(NamedTuple):
@@ -98,12 +98,12 @@ class Http1Peer:
         self._unread += data
 
 
-def line_of(context: NativeContext) -> dict[str, str]:
+def line_of(context: NativeRequest) -> dict[str, str]:
     """A request's line and headers, as the loop hands them out."""
     return dict(context.pairs())
 
 
-def echo_request(body: bytes, context: NativeContext) -> None:
+def echo_request(body: bytes, context: NativeRequest) -> None:
     """Answer with what came."""
     text = json.dumps({"line": line_of(context), "body": body.decode("latin-1")}).encode()
     context.respond(200, [("content-type", "application/json")], text)

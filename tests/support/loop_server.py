@@ -7,22 +7,21 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
-
+from kanserve.serve.request import GoneError
 from kanserve.serve.transport import native_library as native
-from kanserve.serve.transport.native_context import NativeContext, message_bytes
-from kanserve.serve.transport.native_queue import ANSWERED, INFER
+from kanserve.serve.transport.native_queue import ANSWERED
+from kanserve.serve.transport.native_request import NativeRequest, message_bytes
 from tests.support import programs
 from tests.support.http2_peer import Peer
 from tests.support.server_process import until
 
 ECHO, STREAM, ASIDE = "/test/Echo", "/test/Stream", "/test/Aside"
-DIFFERENTIATE = next(path for path in ANSWERED if path.endswith("/Differentiate"))
+INFER, DIFFERENTIATE, _ = (method.path for method in ANSWERED)
 SECOND = 1_000_000_000
 TLS = tuple[str, str, str | None]  # the files of a certificate, its key, and the authorities of clients
 
-Handler = Callable[[bytes, NativeContext], None]
-Streaming = Callable[[Iterator[bytes], NativeContext], None]
+Handler = Callable[[bytes, NativeRequest], None]
+Streaming = Callable[[Iterator[bytes], NativeRequest], None]
 Rows = Callable[[native.Event], tuple[bytes, int]]  # the outputs, and how many nanoseconds they took
 
 
@@ -34,11 +33,11 @@ def needs_native() -> Any:
     return library
 
 
-def echo(message: bytes, context: NativeContext) -> None:
+def echo(message: bytes, context: NativeRequest) -> None:
     context.answer(message)
 
 
-def echo_stream(messages: Iterator[bytes], context: NativeContext) -> None:
+def echo_stream(messages: Iterator[bytes], context: NativeRequest) -> None:
     for message in messages:
         if not context.send(message):
             return
@@ -78,15 +77,15 @@ class LoopServer:
             STREAM: native.Path(native.PATH_STREAM, 0, 1, 1, 0),
             ASIDE: native.Path(native.PATH_UNARY, 0, 0, 1, round(patience * SECOND)),
             **{
-                path: native.Path(native.PATH_UNARY, ANSWERED[path], 1, 0, round(patience * SECOND))
-                for path in (INFER, DIFFERENTIATE)
+                method.path: native.Path(native.PATH_UNARY, method.native, 1, 0, round(patience * SECOND))
+                for method in ANSWERED[:2]
             },
         }
         self._paths = list(paths)
         names = (ctypes.c_char_p * len(paths))(*(path.encode() for path in paths))
         options = (native.Path * len(paths))(*paths.values())
         self.server = self.library.new(ctypes.byref(made), names, options, len(paths))
-        self._watched: dict[int, NativeContext] = {}
+        self._watched: dict[int, NativeRequest] = {}
         self._threads: list[threading.Thread] = []
         if tls is not None:
             certificate, key, authorities = (name and name.encode() for name in tls)
@@ -159,19 +158,19 @@ class LoopServer:
                 made, took = self._rows(event)
                 self.library.answer_rows(event.call, made, len(made), took)
                 continue
-            context = NativeContext(self.library, event, self._watched)
+            context = NativeRequest(self.library, event, self._watched)
             if self._paths[event.path] == STREAM:
-                self._begin(self._run, self._stream, context.requests(), context)
+                self._begin(self._run, self._stream, context.received(), context)
             else:
                 message = message_bytes(event.message or 0, event.length)
                 self._begin(self._run, self._unary, message, context)
             del context
 
     @staticmethod
-    def _run(work: Callable[[Any, NativeContext], None], given: Any, context: NativeContext) -> None:
+    def _run(work: Callable[[Any, NativeRequest], None], given: Any, context: NativeRequest) -> None:
         try:
             work(given, context)
-        except grpc.RpcError:  # the caller has left
+        except GoneError:  # the caller has left
             pass
         finally:
             context.finish()

@@ -1,64 +1,93 @@
-"""Access control: one table from a call's path to the roles that may make it; a path that is not in it is refused.
+"""Access control: who may make a call, by the roles in its row of `methods`; a path without a row is refused.
 
 A caller presents a bearer token (`authorization: Bearer ...`), a client certificate, both or neither. Its rights are
 those of all matching grants plus those of anonymous callers. A token that matches no grant is always refused.
 """
 
+import hmac
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from hashlib import sha256
+from threading import Lock
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from kanserve.artifact.naming_rules import check_name
 from kanserve.errors import AccessError, InputError, UnauthenticatedError
-from kanserve.inference import wire
-from kanserve.serve.auth.tokens import Tokens
+from kanserve.serve.auth import rotation
+from kanserve.serve.methods import METHODS
+from kanserve.serve.request import Request
 from kanserve.serve.settings import ROLES, Grant, Role, Settings
 
 if TYPE_CHECKING:
     from kanserve.serve.state import Access
 
-_ANYBODY: tuple[Role, ...] = ()
-_PREDICT: tuple[Role, ...] = ("predict",)
-_READ: tuple[Role, ...] = ("read",)
-_MANAGE: tuple[Role, ...] = ("manage",)
-
-_SERVICES: dict[str, dict[str, tuple[Role, ...]]] = {
-    wire.SERVICE_NAME: {
-        "ServerLive": _ANYBODY,
-        "ServerReady": _ANYBODY,
-        "ServerMetadata": ROLES,
-        "ModelReady": ROLES,
-        "ModelMetadata": ROLES,
-        "ModelConfig": ROLES,
-        "ModelStatistics": ROLES,
-        "RepositoryIndex": ROLES,
-        "ModelInfer": _PREDICT,
-        "ModelStreamInfer": _PREDICT,
-        "RepositoryModelLoad": _MANAGE,
-        "RepositoryModelUnload": _MANAGE,
-    },
-    wire.FORMULA_SERVICE_NAME: {
-        "GetFormula": _READ,
-        "GetNetwork": _READ,
-        "ExportSource": _READ,
-        "Watch": _READ,
-        "Differentiate": _PREDICT,  # reveals no more of the formula than predictions at nearby points
-    },
-    # Health probes have no credentials. They learn whether the server and its services run, and nothing of models.
-    wire.HEALTH_SERVICE_NAME: {"Check": _ANYBODY, "Watch": _ANYBODY, "List": _ANYBODY},
-    wire.REFLECTION_SERVICE_NAME: {"ServerReflectionInfo": ROLES},
-}
-
-NEEDS: Mapping[str, tuple[Role, ...]] = {
-    f"/{service}/{method}": roles for service, methods in _SERVICES.items() for method, roles in methods.items()
-}
+NEEDS: Mapping[str, tuple[Role, ...]] = MappingProxyType({method.path: method.roles for method in METHODS})
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _NAMES = ("x509_common_name", "peer_dns", "peer_uri")  # grpc's keys; IP and e-mail addresses do not identify a client
 
 _logger = logging.getLogger(__name__)
+
+
+LOOK = 1.0  # seconds between checks of the files; a removed token stays valid for up to this long
+_GUESSED = 16  # characters; a shorter token can be guessed by brute force
+
+
+class Tokens:
+    """The bearer tokens of grants, given as a SHA-256 or in a file that is reloaded when it changes; grants without one
+    are skipped. InputError for an unusable file."""
+
+    def __init__(self, grants: Sequence[Grant]) -> None:
+        self._fixed = [(grant, bytes.fromhex(grant.token_sha256)) for grant in grants if grant.token_sha256]
+        self._filed = [(grant, grant.token_file) for grant in grants if grant.token_file]
+        self._stamps: dict[str, rotation.Stamp | None] = {}
+        self._digests: dict[str, bytes] = {}
+        self._lock = Lock()
+        for _, path in self._filed:
+            self._stamps[path] = rotation.stamp(path)  # before reading, so that a write in between is noticed later
+            self._digests[path] = _read(path)
+        self._next = time.monotonic() + LOOK
+
+    def matching(self, token: str) -> list[Grant]:
+        """The grants of a token. All are compared, in constant time, so that the time reveals nothing about them."""
+        if self._filed and time.monotonic() >= self._next:
+            self._look()
+        shown = sha256(token.encode(errors="surrogateescape")).digest()
+        digests = self._digests
+        known = [*self._fixed, *((grant, digests.get(path, b"")) for grant, path in self._filed)]
+        same = [hmac.compare_digest(shown, digest) for _, digest in known]
+        return [grant for (grant, _), equal in zip(known, same, strict=True) if equal]
+
+    def _look(self) -> None:
+        """Reload changed files. A file that cannot be read grants no access: removing it revokes the token."""
+        with self._lock:
+            self._next = time.monotonic() + LOOK
+            digests = dict(self._digests)
+            for path in {path for _, path in self._filed}:
+                if (now := rotation.stamp(path)) == self._stamps[path]:
+                    continue
+                self._stamps[path] = now
+                digests.pop(path, None)
+                try:
+                    digests[path] = _read(path)
+                    _logger.info("A token file was reloaded.")
+                except InputError as error:
+                    _logger.error("%s Until it can be, its token is refused.", error)
+            self._digests = digests  # replaced, not mutated: other threads read it
+
+
+def _read(path: str) -> bytes:
+    """The digest of a file's token."""
+    token = rotation.read(path, "The token file").split(b"\n", 1)[0].strip()
+    if not token:
+        raise InputError(f"The token file {path!r} must have a token in its first line.")
+    if len(token) < _GUESSED:
+        _logger.warning("The token in %r has %d characters; fewer than %d can be guessed.", path, len(token), _GUESSED)
+    return sha256(token).digest()
 
 
 @dataclass(frozen=True)
@@ -96,7 +125,7 @@ class _Anonymous:
     def __init__(self, roles: Sequence[Role]) -> None:
         self._open = frozenset(path for path, needs in NEEDS.items() if not needs or set(needs) & set(roles))
 
-    def check(self, method: str, context: Any) -> None:
+    def check(self, method: str, request: Request) -> None:
         if method not in self._open:
             raise _refusal(method)
 
@@ -113,13 +142,13 @@ class _Rules:
             if grant.certificate:
                 self._certificates.setdefault(grant.certificate.encode(), []).append(grant)
 
-    def check(self, method: str, context: Any) -> Allowed | None:
+    def check(self, method: str, request: Request) -> Allowed | None:
         if method in self._public:
             return None
         needs = NEEDS.get(method)
         if needs is None:
             raise _refusal(method)
-        grants = [*self._by_token(context), *self._by_certificate(context)]
+        grants = [*self._by_token(request), *self._by_certificate(request)]
         if not self._anonymous.isdisjoint(needs):
             return Allowed(grants[0].name, None) if grants else None
         if not grants:
@@ -130,8 +159,8 @@ class _Rules:
         everything = not all(grant.models for grant in able)
         return Allowed(able[0].name, None if everything else frozenset(name for grant in able for name in grant.models))
 
-    def _by_token(self, context: Any) -> list[Grant]:
-        shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+    def _by_token(self, request: Request) -> list[Grant]:
+        shown = [str(value) for key, value in request.metadata if key == "authorization"]
         if not shown:
             return []
         scheme, _, token = shown[0].partition(" ")
@@ -141,10 +170,10 @@ class _Rules:
             raise UnauthenticatedError("The authorization is not valid. Send exactly one bearer token.")
         return matching
 
-    def _by_certificate(self, context: Any) -> list[Grant]:
+    def _by_certificate(self, request: Request) -> list[Grant]:
         if not self._certificates:
             return []
-        shown = context.auth_context()
+        shown = request.identity
         # A certificate often repeats its common name among its DNS names.
         names = dict.fromkeys(name for key in _NAMES for name in shown.get(key, ()))
         return [grant for name in names for grant in self._certificates.get(name, ())]

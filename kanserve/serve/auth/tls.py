@@ -7,8 +7,7 @@ then, for instance while they are half written, the old ones stay in use. Open c
 import logging
 import time
 from threading import Lock
-
-import grpc
+from typing import NamedTuple
 
 from kanserve.errors import InputError
 from kanserve.serve.auth import rotation
@@ -23,29 +22,32 @@ _HANDOVER = 0.05
 _logger = logging.getLogger(__name__)
 
 
-def credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """The credentials of a secure port; None without TLS. InputError for unusable files."""
+class Pem(NamedTuple):
+    """The checked contents of the files."""
+
+    chain: bytes
+    key: bytes
+    authorities: bytes | None
+
+
+def files(settings: Settings) -> "Files | None":
+    """The files of a secure port; None without TLS. InputError for unusable ones."""
     certificate, key, authorities = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if not (certificate or key or authorities):
         return None
     check(settings)
-    files = _Files(certificate, key, authorities)
-    return grpc.dynamic_ssl_server_credentials(
-        files.current,
-        files.changed,  # type: ignore[arg-type]  # None means unchanged, which the stubs do not allow
-        bool(authorities),
-    )
+    return Files(certificate, key, authorities)
 
 
 def check(settings: Settings) -> None:
     """InputError for TLS files that cannot be used."""
     if not (settings.tls_certificate and settings.tls_key):
         raise InputError("TLS needs both tls_certificate and tls_key; tls_client_ca is only used with them.")
-    _configuration(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    _read(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
-class _Files:
-    """The last consistent configuration of the files."""
+class Files:
+    """The last consistent contents of the files: `current`."""
 
     def __init__(self, certificate: str, key: str, authorities: str) -> None:
         self._files = certificate, key, authorities
@@ -54,10 +56,10 @@ class _Files:
         self._failed = ""
         self._again = 0.0
         self._stamps = self._now()
-        self.current = _configuration(*self._files)
+        self.current = _read(*self._files)
 
-    def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """The new configuration; None if nothing changed. grpc calls this at each handshake, on any of its threads."""
+    def changed(self) -> Pem | None:
+        """The new contents; None if nothing changed. grpc calls this at each handshake, on any of its threads."""
         if not self._lock.acquire(blocking=False):  # another handshake is reading them; this one uses the old ones
             return None
         try:
@@ -68,13 +70,13 @@ class _Files:
         finally:
             self._lock.release()
 
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+    def _changed(self) -> Pem | None:
         stamps = self._now()
         if stamps == self._stamps and not (self._failed and time.monotonic() >= self._again):
             return None
         self._stamps = stamps
         try:
-            self.current = _configuration(*self._files)
+            self.current = _read(*self._files)
         except InputError as error:
             if str(error) != self._failed:
                 _logger.error("%s The old certificate stays in use.", error)
@@ -89,7 +91,7 @@ class _Files:
         return tuple(rotation.stamp(path) for path in self._paths)
 
 
-def _configuration(certificate: str, key: str, authorities: str) -> grpc.ServerCertificateConfiguration:
+def _read(certificate: str, key: str, authorities: str) -> Pem:
     """The checked contents of the files; InputError when they are not consistent."""
     import ssl  # a few MB with its libraries, which a server without TLS does not need
 
@@ -112,7 +114,7 @@ def _configuration(certificate: str, key: str, authorities: str) -> grpc.ServerC
     # ssl only takes paths, so read the files again: what it checked is what we read unless they changed in between.
     if (chain, secret) != (rotation.read(certificate, "The certificate"), rotation.read(key, "The key")):
         raise InputError(f"The certificate {certificate!r} or the key {key!r} is being written.")
-    return grpc.ssl_server_certificate_configuration([(secret, chain)], roots)
+    return Pem(chain, secret, roots)
 
 
 def _why(error: Exception) -> str:

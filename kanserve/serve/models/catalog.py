@@ -4,24 +4,26 @@ A request looks up its model once, so that one version answers it from beginning
 """
 
 import itertools
-from collections.abc import Mapping
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.artifact.format import Artifact, Manifest
-from kanserve.artifact.naming_rules import check_version
-from kanserve.errors import DataError, NotFoundError
+from kanserve.artifact.format import Artifact, Manifest, read_json
+from kanserve.artifact.naming_rules import FORMULA, check_version
+from kanserve.errors import DataError, FormatError, FormulaError, NotFoundError
 from kanserve.network.kan import Kan
 from kanserve.runtime import Backend, load_backend, load_preferred
 from kanserve.runtime.backend import forget_files
-from kanserve.serve.models.lazy_formulas import LazyFormulas
-from kanserve.serve.models.prepared_answers import PreparedAnswers
 from kanserve.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,6 +37,108 @@ MAX_DIFFERENTIATED_ROWS = 8192
 VALUES_AT_A_TIME = 2**22  # of the reference evaluation, which holds a number for each row and edge of a layer
 
 _SAMPLES = 500  # rows from which the shares of the edges and the ranges of the nodes are estimated
+
+
+KEPT_BYTES = 2**24  # of one version; beyond that the answers that were asked for the longest time ago are built anew
+
+
+if TYPE_CHECKING:
+    from kanserve.formula import Formula
+    from kanserve.formula.constants.uncertainty_report import Evidence
+
+# Of formula.json; ten times as many took a second to read. Those of a larger file, which only older versions of
+# kanserve wrote, are not given: nobody reads them, and they are larger than a message.
+MOST_BYTES = 2**22
+
+
+class LazyFormulas:
+    """The formulas of a network's outputs, and the evidence for them, parsed on demand; the file is kept compressed.
+
+    FormatError, at once, when formula.json is not JSON, is of other outputs, or has an invalid expression. A file of
+    more than MOST_BYTES is not looked at.
+    """
+
+    def __init__(self, artifact: Artifact, kan: Kan) -> None:
+        data = artifact.files[FORMULA]
+        self.edges = kan.edges
+        self.size = len(data)  # of the file, and about that of an answer with all formulas
+        self._packed = b""
+        if len(data) > MOST_BYTES:
+            return
+        value = read_json(data, FORMULA)
+        try:
+            known = value.get("evidence", [])
+            formulas, _ = _formulas(value), _evidence(value)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FormatError(f"These are not kanserve formulas: {type(error).__name__}.") from None
+        if [formula.name for formula in formulas] != [output.name for output in kan.outputs]:
+            raise FormatError("The formulas are not those of the network's outputs. Compile the model again.")
+        if not isinstance(known, list) or len(known) not in (0, len(kan.outputs)):
+            raise FormatError(f"The evidence of {FORMULA} must have one entry for each output.")
+        if all(formula.tree for formula in formulas):
+            self._packed = zlib.compress(data, 1)
+
+    def read(self) -> "tuple[tuple[Formula, ...], tuple[Evidence, ...]]":
+        """The formulas, and the evidence for each, or none; FormulaError if the network is too large to have any."""
+        if not self._packed:
+            raise FormulaError(
+                f"The network has {self.edges} edges: its formulas are too large to be read. Simplify it first."
+            )
+        value = read_json(zlib.decompress(self._packed), FORMULA)
+        return _formulas(value), _evidence(value)
+
+
+def _formulas(value: dict[str, Any]) -> "tuple[Formula, ...]":
+    from kanserve.formula import from_json
+
+    return from_json(value["formulas"])
+
+
+def _evidence(value: dict[str, Any]) -> "tuple[Evidence, ...]":
+    from kanserve.formula.constants import uncertainty_report
+
+    return tuple(uncertainty_report.from_json(entry) for entry in value.get("evidence", []))
+
+
+class PreparedAnswers:
+    """The answers of one version of a model that depend on no rows, by what was asked; each is built once, however many
+    callers wait for it. Thread-safe."""
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self._most = most_bytes
+        self._lock = Lock()  # guards what follows
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()  # the latest asked for last
+        self._building: dict[Hashable, Future[bytes]] = {}
+
+    def get(self, asked: Hashable, build: Callable[[], bytes]) -> bytes:
+        """The answer, built by the first caller while others wait for it; an error of `build` goes to all of them."""
+        with self._lock:
+            if (answer := self._kept.get(asked)) is not None:
+                self._kept.move_to_end(asked)
+                return answer
+            building = self._building.get(asked)
+            if building is None:
+                mine: Future[bytes] = Future()
+                self._building[asked] = mine
+        if building is not None:
+            return building.result()
+        try:
+            answer = build()
+        except BaseException as error:
+            self._end(asked, None)
+            mine.set_exception(error)
+            raise
+        self._end(asked, answer)
+        mine.set_result(answer)
+        return answer
+
+    def _end(self, asked: Hashable, answer: bytes | None) -> None:
+        with self._lock:
+            del self._building[asked]
+            if answer is not None:
+                self._kept[asked] = answer
+                while sum(map(len, self._kept.values())) > self._most:
+                    self._kept.popitem(last=False)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ Each process has its own metrics; `merge` adds them up. Only models that were fo
 cannot create new ones, and the metrics of a version are dropped some time after the version is gone.
 """
 
+import functools
+import os
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-
-from kanserve.serve.observability.usage import usage
 
 if TYPE_CHECKING:  # so that a supervisor can merge without importing numpy, grpc and protobuf
     import numpy as np
@@ -35,6 +35,40 @@ _BUCKETS = len(BOUNDS) + 1
 _INFERENCE_SERVICE = "inference.GRPCInferenceService"
 
 Key = tuple[str, str, str, int, str]  # service, method, model, version, code
+
+
+_DESCRIPTORS = "/proc/self/fd"
+
+
+def usage() -> dict[str, Any]:
+    """CPU and start time in seconds, memory in bytes, threads, descriptors; off Linux only what Python knows."""
+    times = os.times()
+    known: dict[str, Any] = {"pid": os.getpid(), "cpu_seconds": times.user + times.system, "threads": threads()}
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            # The process name may contain spaces and parentheses; after the last parenthesis come numbers.
+            numbers = file.read().rpartition(b")")[2].split()
+        known["virtual_memory_bytes"] = int(numbers[20])
+        known["resident_memory_bytes"] = int(numbers[21]) * os.sysconf("SC_PAGE_SIZE")
+        known["start_time_seconds"] = _booted() + int(numbers[19]) / os.sysconf("SC_CLK_TCK")
+        known["open_fds"] = len(os.listdir(_DESCRIPTORS)) - 1  # one was open to list them
+    except OSError:
+        pass  # another system
+    return known
+
+
+def threads() -> int:
+    """The number of threads, those of C libraries included where the system reports them."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
+
+
+@functools.cache
+def _booted() -> int:
+    with open("/proc/stat", "rb") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith(b"btime ")), 0)
 
 
 class _Series:
@@ -318,7 +352,9 @@ def statistics(
     Inferences only: ModelInfer and each request of a ModelStreamInfer.
     """
     from kanserve.inference import grpc_service_pb2 as pb
+    from kanserve.serve.methods import METHODS, Turn
 
+    predicting = {method.name for method in METHODS if method.turn is Turn.PREDICTS}
     if request.version:
         models = [catalog.find(request.name, request.version)]
     elif request.name:
@@ -327,13 +363,12 @@ def statistics(
         models = [version for versions in catalog.models.values() for version in versions.values()]
     inferences: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for series in snapshot["calls"]:
-        if series["of"][1] in _INFERENCES:
+        if series["of"][1] in predicting:
             inferences.setdefault((series["of"][2], series["of"][3]), []).append(series)
     made = [_statistics(model.name, model.version, inferences.get((model.name, model.version), [])) for model in models]
     return pb.ModelStatisticsResponse(model_stats=made)
 
 
-_INFERENCES = ("ModelInfer", "ModelStreamInfer")
 _DURATIONS = {  # the protocol's names; cache_hit and cache_miss stay empty, since there is no cache
     "queue": "queue",
     "decode": "compute_input",

@@ -14,6 +14,7 @@ from kanserve import __version__
 from kanserve.errors import MissingDependencyError
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
+from kanserve.serve.status import Code
 
 try:
     from opentelemetry.context import Context
@@ -30,16 +31,6 @@ except ModuleNotFoundError as error:
 EXPORT_SECONDS = 5.0  # that the collector may take for a batch, retries included
 FAREWELL_SECONDS = 2.0  # in which the last spans are sent
 _FROM_CALLER = ("traceparent", "tracestate")
-_NUMBERS = {  # numbers of gRPC's status codes, which the semantic conventions want
-    name: number
-    for number, name in enumerate(
-        (
-            *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
-            *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
-            *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
-        )
-    )
-}
 # Server errors: by the semantic conventions, a caller's error is no error of the server's span.
 _FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 
@@ -126,7 +117,7 @@ def _attributes(call: Call) -> Mapping[str, Any]:
         "rpc.system": "grpc",
         "rpc.service": call.service,
         "rpc.method": call.method,
-        "rpc.grpc.status_code": _NUMBERS.get(call.code, _NUMBERS["UNKNOWN"]),
+        "rpc.grpc.status_code": Code[call.code].value,
         "kanserve.request_id": call.request_id,
         "kanserve.identity": call.identity,
         "network.peer.address": call.peer,

@@ -13,20 +13,19 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 from kanserve.errors import InputError, KanserveError
 from kanserve.serve import sockets
 from kanserve.serve.observability import metrics
-from kanserve.serve.processes import ipc, lifecycle, worker, worker_slots
-from kanserve.serve.processes.ipc import Message, ProtocolError
-from kanserve.serve.processes.restart_policy import Quarantine, how
+from kanserve.serve.processes import ipc, lifecycle, worker
+from kanserve.serve.processes.ipc import Message, ProtocolError, SupervisorEnd
+from kanserve.serve.processes.restart_policy import Breaker, Quarantine, how
 from kanserve.serve.processes.rollout import Change, Changing, Counting
-from kanserve.serve.processes.worker_slots import Worker, WorkerSlot
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Snapshot
 
@@ -35,6 +34,55 @@ _LAST_PIECES = 1000  # most reads of the remaining messages of an ended worker
 LOOK_SECONDS = 10.0  # between checks for silent workers: a ready worker sends something every second
 _SILENT = 3  # checks, not seconds, so that no worker is blamed after the machine was suspended
 _AGAIN = 1.0  # seconds until a failed fork is retried
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker process."""
+
+    pid: int
+    ears: SupervisorEnd
+    since: float | None = None  # when it was ready
+    loading: tuple[str, int] | None = None
+    counts: Snapshot | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    transport: str = ""
+    silent: int = 0  # the number of checks since its last message
+    ending: bool = False  # it is draining, and sends nothing meanwhile
+
+
+@dataclass(eq=False)
+class WorkerSlot:
+    """A slot that has a worker, or will have one."""
+
+    number: int
+    worker: Worker | None = None
+    breaker: Breaker = field(default_factory=Breaker)
+    due: float | None = 0.0  # when the next worker starts; None while there is one
+
+
+def fork(start: worker.Start, others: Iterable[Worker], selector: selectors.BaseSelector) -> Worker:
+    """Fork a worker; `others` are the running ones. OSError if the system has no resources for it."""
+    ours, theirs = ipc.pair()
+    # A signal right after the fork would run this process's handlers in the child.
+    signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            selector.close()
+            ours.close()
+            for sibling in others:  # a channel only ends once all its holders have closed it
+                sibling.ears.close()
+            worker.run_child(start, theirs)
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, worker.SIGNALS)
+    return Worker(pid, SupervisorEnd(ours))
 
 
 def run(settings: Settings, workers: int) -> int:
@@ -198,7 +246,7 @@ class _Supervisor:
             settings = replace(settings, load=())
         start = worker.Start(settings, place.number, self._quarantine.reasons, sorted(loaded), sorted(unloaded))
         try:
-            place.worker, place.due = worker_slots.fork(start, self._workers(), self._selector), None
+            place.worker, place.due = fork(start, self._workers(), self._selector), None
         except OSError as error:
             place.due = time.monotonic() + _AGAIN
             lifecycle.say(f"worker {place.number} cannot start: {error.strerror}; trying again")

@@ -8,36 +8,132 @@ the access check; so an error in it is counted as one of the call.
 import json
 import logging
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import unquote
 
 from kanserve.errors import InputError, InvalidNameError, KanserveError, NotFoundError
+from kanserve.serve.methods import MODEL, ROUTES, VERSION, Method, Rest
 from kanserve.serve.observability import prometheus
-from kanserve.serve.rest.categories import Coded, coder
-from kanserve.serve.rest.context import RefusedError, RestContext
-from kanserve.serve.rest.cross_origin import CrossOrigin
-from kanserve.serve.rest.errors import JSON, HttpError, refusal
-from kanserve.serve.rest.messages import RestRequest, RestResponse
-from kanserve.serve.rest.routes import Codec, Route, find_route
+from kanserve.serve.request import Request, Unpacked
+from kanserve.serve.rest.codecs import Codec, MessageCodec
+from kanserve.serve.rest.infer import InferCodec
+from kanserve.serve.rest.messages import JSON, STATUSES, HttpError, RestRequest, RestResponse, refusal
+from kanserve.serve.rest.strict_json import Coded, coder
+from kanserve.serve.rpc.pipeline import InlineExecutor
 from kanserve.serve.rpc.routes import Handlers
-from kanserve.serve.scheduling.executors import InlineExecutor
 from kanserve.serve.state import ServerState
+from kanserve.serve.status import AbortedError
 
 _BODIES = ("application/json", "application/octet-stream")
 _ENCODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 _EITHER = zlib.MAX_WBITS | 32  # gzip or zlib, by the first bytes
+# Headers that belong to HTTP and not to the call: they are not metadata.
+_NOT_METADATA = frozenset(
+    (
+        *("accept", "accept-encoding", "accept-language", "connection", "content-encoding", "content-length"),
+        *("content-type", "cookie", "expect", "host", "inference-header-content-length", "keep-alive", "te"),
+        *("trailer", "transfer-encoding", "upgrade"),
+    )
+)
 _OPEN_METRICS = "application/openmetrics-text"
+
+_SENT = "Authorization, Content-Encoding, Content-Type, Inference-Header-Content-Length, X-Request-Id"
+_SECONDS = "600"  # in which a browser need not ask again
 
 _logger = logging.getLogger(__name__)
 
 
-class _Details(NamedTuple):
-    """As grpc describes a call to find its handler."""
+@dataclass(frozen=True)
+class Route:
+    """What a request asks for, and the model that its path names."""
 
-    method: str
-    invocation_metadata: Any
+    rest: Rest
+    method: Method | None  # None: a page, as the metrics are
+    model: str = ""
+    version: str = ""
+
+
+def find_route(verb: str, target: str) -> Route:
+    """The route of a request line. HttpError 404 for a path that is not there, 405 for another method."""
+    path = target.partition("?")[0].partition("#")[0]
+    if not path.startswith("/"):  # as a proxy is asked: http://host/path
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    parts = path.strip("/").split("/")
+    model = version = ""
+    if parts[:2] == ["v2", "models"] and len(parts) > 2 and parts[2:] != ["stats"]:
+        model, parts[2] = parts[2], MODEL
+        if parts[3:4] == ["versions"] and len(parts) > 4:
+            version, parts[4] = parts[4], VERSION
+    elif parts[:3] == ["v2", "repository", "models"] and len(parts) > 3:
+        model, parts[3] = parts[3], MODEL
+    rest, method = ROUTES.get("/" + "/".join(parts), (None, None))
+    if rest is None or (MODEL in parts and not model) or (VERSION in parts and not version):
+        raise HttpError(404, "There is no such path here. GET /openapi.json lists those that there are.")
+    allowed = ("GET", "HEAD") if rest.verb == "GET" else (rest.verb,)
+    if verb not in allowed:
+        raise HttpError(405, f"This path takes {rest.verb}, got {verb:.20}.", ("Allow", ", ".join(allowed)))
+    return Route(rest, method, unquote(model), unquote(version))
+
+
+class CrossOrigin:
+    """Cross-origin resource sharing: the `origins` whose pages may call, * for all; nobody's if there are none.
+
+    A browser lets a page call another server only if that names the page's origin. Before a call with a JSON body it
+    asks by OPTIONS, without credentials. Other clients than browsers take no notice.
+    """
+
+    def __init__(self, origins: Sequence[str]) -> None:
+        self._origins = frozenset(origins)
+
+    def headers(self, request: RestRequest) -> list[tuple[str, str]]:
+        """What lets the page that sent a request read its answer; nothing for pages that may not."""
+        origin = request.header("origin")
+        if not self._origins or not origin:
+            return []
+        if "*" not in self._origins and origin not in self._origins:
+            return [("Vary", "Origin")]
+        return [
+            ("Access-Control-Allow-Origin", "*" if "*" in self._origins else origin),
+            ("Access-Control-Expose-Headers", "Inference-Header-Content-Length"),
+            ("Vary", "Origin"),
+        ]
+
+    def preflight(self, request: RestRequest) -> RestResponse | None:
+        """The answer to a browser that asks whether a page may call a path; None for another request."""
+        wanted = request.header("access-control-request-method")
+        if request.method != "OPTIONS" or not wanted or len(self.headers(request)) < 2:
+            return None
+        try:
+            find_route(wanted, request.target)
+        except HttpError as error:
+            return error.response()
+        about = (("Methods", wanted), ("Headers", _SENT))
+        headers = [(f"Access-Control-Allow-{name}", value) for name, value in about]
+        return RestResponse(200, [*headers, ("Access-Control-Max-Age", _SECONDS)], b"")
+
+
+class _Call(Request):
+    """The call that a request makes; it has no deadline."""
+
+    def __init__(self, request: RestRequest) -> None:
+        self._request = request
+        self.metadata = tuple(pair for pair in request.headers if pair[0] not in _NOT_METADATA)
+        self.status = 0  # of the response, where that of a failure's code is not precise enough
+
+    @property
+    def peer(self) -> str:
+        return self._request.peer
+
+    @property
+    def identity(self) -> Mapping[str, Sequence[bytes]]:
+        return self._request.identity
+
+    def alive(self) -> bool:
+        return self._request.alive()
 
 
 class RestApi:
@@ -62,9 +158,9 @@ class RestApi:
     def _answer(self, request: RestRequest) -> RestResponse:
         try:
             route = self._route(request)
-            if route.operation.aside:
+            if route.method is None or route.rest.aside:
                 return self._aside(route, request)
-            return self._call(route, request)
+            return self._call(route.method, route, request)
         except HttpError as error:
             return error.response()
         except Exception:
@@ -79,8 +175,8 @@ class RestApi:
             return True
         try:
             route = self._route(request)
-            if not route.operation.aside:
-                self._state.access.check(route.operation.call, RestContext(request))
+            if route.method is not None and not route.rest.aside:
+                self._state.access.check(route.method.path, _Call(request))
         except (HttpError, KanserveError):
             return True
         return False
@@ -90,22 +186,21 @@ class RestApi:
         """Whether a request needs no thread of the pool, so that it is answered while all are busy and while the server
         stops: health, metrics, the OpenAPI document, and what is not there."""
         try:
-            return bool(find_route("GET", target).operation.aside)
+            return bool(find_route("GET", target).rest.aside)
         except HttpError as error:
             return error.status == 404
 
     def _route(self, request: RestRequest) -> Route:
         """The route of a request that has a right head; HttpError for another."""
         route = find_route(request.method, request.target)
-        operation = route.operation
-        if self._needs_tls and not request.secure and operation.aside in ("", "openapi"):
+        if self._needs_tls and not request.secure and route.rest.aside in ("", "openapi"):
             raise HttpError(
                 403,
                 "This server has TLS, and this connection has not: use https. (With the transport grpcio, the HTTP "
                 "port has no TLS, and only answers health and metrics then.)",
             )
         length = request.header("content-length")
-        if operation.method == "GET":
+        if route.rest.verb == "GET":
             if length.strip("0") or request.header("transfer-encoding") or request.body:
                 raise HttpError(400, "A GET request must have no body.")
             return route
@@ -122,43 +217,41 @@ class RestApi:
             raise HttpError(415, "The content encoding must be gzip or deflate.", ("Accept-Encoding", "gzip, deflate"))
         return route
 
-    def _call(self, route: Route, request: RestRequest) -> RestResponse:
-        operation, context = route.operation, RestContext(request)
-        assert operation.codec is not None
-        handler = self._handlers.service(_Details(operation.call, context.invocation_metadata()))
+    def _call(self, method: Method, route: Route, request: RestRequest) -> RestResponse:
+        call, coding = _Call(request), _codec(method, route)
+        handler = self._handlers.find(method.path, call.metadata)
         if handler is None:
             raise HttpError(501, "The server has no such call.")
-        codec = operation.codec(route.model, route.version)
         coded = coder(self._state.catalog, route.model, route.version)
-        behavior, messages = handler.stream_unary, self._messages(codec, request, context, coded)
-        executor = getattr(behavior, "experimental_thread_pool", None)
+        call.messages = self._messages(coding, request, call, coded)
         try:
-            if executor is None or isinstance(executor, InlineExecutor):
-                answer = behavior(messages, context)
+            if handler.threads is None or isinstance(handler.threads, InlineExecutor):
+                answer = handler.answer(call)
             else:  # loads and unloads, of which a few run at once
-                answer = executor.submit(behavior, messages, context).result()
-        except RefusedError:
-            return context.refused()
-        response = codec.encode(answer) if len(answer) <= self.most else None
+                answer = handler.threads.submit(handler.answer, call).result()
+        except AbortedError as error:
+            failure = error.failure
+            return refusal(call.status or STATUSES.get(failure.code, 500), failure.text)
+        response = coding.encode(answer) if len(answer) <= self.most else None
         if response is None or len(response.body) > self.most:
             raise HttpError(
                 413, f"The answer would have more than {self.most} bytes. Ask for fewer rows at once, or for binary."
             )
         return response
 
-    def _messages(self, codec: Codec, request: RestRequest, context: RestContext, coded: Coded) -> Iterator[bytes]:
+    def _messages(self, coding: Codec, request: RestRequest, call: _Call, coded: Coded) -> Iterator[Unpacked]:
         """The one message of a call, once it is asked for."""
         body = request.body
         if request.header("content-encoding").strip().lower() not in ("", "identity"):
             inflated = _inflated(body, self.most)
             if inflated is None:
-                context.status = 413
+                call.status = 413
                 raise InputError(f"A request may have {self.most} bytes, and this one has more once it is inflated.")
             body = inflated
-        yield codec.decode(request, body, coded)
+        yield coding.decode(request, body, coded)
 
     def _aside(self, route: Route, request: RestRequest) -> RestResponse:
-        match route.operation.aside:
+        match route.rest.aside:
             case "live":
                 return _json(200, {"live": True})
             case "ready":
@@ -180,6 +273,12 @@ class RestApi:
     def _readiness(self, about: dict[str, object]) -> RestResponse:
         ready = self._ready()
         return _json(200 if ready else 503, {**about, "ready": ready})
+
+
+def _codec(method: Method, route: Route) -> Codec:
+    if route.rest.body == "InferRequest":
+        return InferCodec(route.model, route.version)
+    return MessageCodec(method, route.rest, route.model, route.version)
 
 
 class _Pages:

@@ -5,97 +5,89 @@ out; NaN and infinities are null.
 """
 
 import json
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from kanserve.errors import InputError
-from kanserve.inference import grpc_service_pb2 as pb
-from kanserve.serve.rest.categories import Coded
-from kanserve.serve.rest.errors import JSON
+from kanserve.serve.methods import Method, Rest
+from kanserve.serve.request import Unpacked
 from kanserve.serve.rest.infer import as_numbers, set_parameters
-from kanserve.serve.rest.messages import RestRequest, RestResponse
-from kanserve.serve.rest.strict_json import Body, field
+from kanserve.serve.rest.messages import JSON, RestRequest, RestResponse
+from kanserve.serve.rest.strict_json import Body, Coded, field
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 from kanserve.serve.rpc.tensors import encode_array
 from kanserve.v1 import formula_pb2
 
-# Fills in a request message (Any: of its own type); the last parameter codes names of categories.
-Write = Callable[[Any, RestRequest, bytes | memoryview, Coded | None], None]
+
+class Codec(Protocol):
+    """One call between HTTP and gRPC: `decode` its body, then `encode` the answer."""
+
+    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked: ...
+    def encode(self, answer: bytes) -> RestResponse: ...
 
 
 class MessageCodec:
-    """A call whose request message is `request` with what `write` adds, and whose answer is the message `response`, or
-    only one `part` of it."""
+    """A call whose fields come from the path, the query and the body, each by its name in the request message."""
 
-    def __init__(self, request: Message, response: type[Message], write: "Write | None" = None, part: str = "") -> None:
-        self._request, self._response, self._write, self._part = request, response, write, part
+    def __init__(self, method: Method, rest: Rest, model: str, version: str) -> None:
+        self._method, self._rest, fields = method, rest, method.request.DESCRIPTOR.fields_by_name
+        named = {"name": model, "version": version, "model_name": model, "model_version": version}
+        self._request: Any = method.request(**{name: value for name, value in named.items() if name in fields})
 
-    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> bytes:
-        """The bytes of the request message. InputError for a body that is none."""
+    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked:
+        """The request message; `coded` puts codes in the place of the names of categories. InputError for
+        a body that is none."""
         try:
-            if self._write is not None:
-                self._write(self._request, request, body, coded)
-            return self._request.SerializeToString()
+            if self._rest.query:
+                self._read_query(request.target)
+            if self._rest.body:
+                self._read_body(body, coded)
+            return Unpacked(self._request)
         except (UnicodeEncodeError, OverflowError) as error:
             raise InputError(f"The body has a text or a number that no message can hold: {error}"[:300]) from None
 
     def encode(self, answer: bytes) -> RestResponse:
         """The response for the bytes of the answer."""
-        made = as_json(self._response.FromString(answer))
-        return RestResponse(200, [JSON], json.dumps(made[self._part] if self._part else made).encode())
+        made = as_json(self._method.response.FromString(answer))
+        return RestResponse(200, [JSON], json.dumps(made[self._rest.part] if self._rest.part else made).encode())
+
+    def _read_query(self, target: str) -> None:
+        """A field of texts, from a query such as `formats=text,latex`."""
+        try:
+            query = parse_qsl(target.partition("?")[2], keep_blank_values=True, max_num_fields=64)
+        except ValueError:
+            raise InputError("The query has more than 64 fields.") from None
+        for name, value in query:
+            if name == self._rest.query:
+                getattr(self._request, name).extend(filter(None, value.split(",")))
+
+    def _read_body(self, body: bytes | memoryview, coded: Coded | None) -> None:
+        """Rows, flags and parameters; a body without rows may be empty, and must be small."""
+        if not self._method.arrays and len(body) > MAX_DESCRIPTION_BYTES:
+            raise InputError(f"The body of this call may have {MAX_DESCRIPTION_BYTES} bytes; it has {len(body)}.")
+        parsed = Body(body if self._method.arrays or len(body) else b"{}")
+        for one in self._request.DESCRIPTOR.fields:
+            if one.message_type is formula_pb2.Float64Array.DESCRIPTOR:
+                getattr(self._request, one.name).CopyFrom(encode_array(_rows(parsed, one.name, coded)))
+            elif one.type == FieldDescriptor.TYPE_BOOL:
+                setattr(self._request, one.name, field(parsed.fields, one.name, bool, "", False))
+            elif one.message_type is not None:
+                given = field(parsed.fields, one.name, dict, "", {})
+                set_parameters(getattr(self._request, one.name), given)
 
 
-def write_index(
-    message: pb.RepositoryIndexRequest, request: RestRequest, body: bytes | memoryview, coded: Coded | None
-) -> None:
-    message.ready = field(_small(body), "ready", bool, "", False)
-
-
-def write_load(
-    message: pb.RepositoryModelLoadRequest, request: RestRequest, body: bytes | memoryview, coded: Coded | None
-) -> None:
-    set_parameters(message.parameters, field(_small(body), "parameters", dict, "", {}))
-
-
-def write_formats(
-    message: formula_pb2.GetFormulaRequest, request: RestRequest, body: bytes | memoryview, coded: Coded | None
-) -> None:
-    """The formats of a formula, from a query such as `formats=text,latex`."""
-    try:
-        query = parse_qsl(request.target.partition("?")[2], keep_blank_values=True, max_num_fields=64)
-    except ValueError:
-        raise InputError("The query has more than 64 fields.") from None
-    for name, value in query:
-        if name == "formats":
-            message.formats.extend(filter(None, value.split(",")))
-
-
-def write_rows(
-    message: formula_pb2.DifferentiateRequest, request: RestRequest, body: bytes | memoryview, coded: Coded | None
-) -> None:
-    """The rows, and the message's options, each by its name."""
-    parsed = Body(body)
-    if "rows" not in parsed.fields:
-        raise InputError('The body needs "rows": an array of rows, each an array of numbers.')
-    numbers, length = parsed.numbers(parsed.fields["rows"], "rows", coded)
+def _rows(parsed: Body, name: str, coded: Coded | None) -> NDArray[np.float64]:
+    if name not in parsed.fields:
+        raise InputError(f'The body needs "{name}": an array of rows, each an array of numbers.')
+    numbers, length = parsed.numbers(parsed.fields[name], name, coded)
     if length is None and len(numbers):
-        raise InputError('"rows" must be an array of rows, each an array of numbers; got numbers.')
-    message.rows.CopyFrom(encode_array(numbers.reshape(len(numbers) // length if length else 0, length or 0)))
-    for one in message.DESCRIPTOR.fields:
-        if one.type == FieldDescriptor.TYPE_BOOL:
-            setattr(message, one.name, field(parsed.fields, one.name, bool, "", False))
-
-
-def _small(body: bytes | memoryview) -> dict[str, Any]:
-    """The JSON of a body that may be empty."""
-    if len(body) > MAX_DESCRIPTION_BYTES:
-        raise InputError(f"The body of this call may have {MAX_DESCRIPTION_BYTES} bytes; it has {len(body)}.")
-    return Body(body).fields if len(body) else {}
+        raise InputError(f'"{name}" must be an array of rows, each an array of numbers; got numbers.')
+    return numbers.reshape(len(numbers) // length if length else 0, length or 0)
 
 
 def as_json(message: Message) -> dict[str, Any]:

@@ -6,7 +6,7 @@ What is ambiguous is refused, since a proxy in front of the server might read it
 import re
 from dataclasses import dataclass
 
-from kanserve.serve.rest.errors import HttpError
+from kanserve.serve.rest.messages import HttpError
 
 _REQUEST = re.compile(rb"([A-Z-]{1,32}) (/[!-~]*|[Hh][Tt][Tt][Pp][Ss]?://[!-~]+) HTTP/(\d)\.(\d)")
 _HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t -~\x80-\xff]*?)[ \t]*")

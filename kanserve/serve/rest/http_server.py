@@ -20,10 +20,9 @@ from typing import Any
 
 from kanserve.errors import ConflictError, InputError
 from kanserve.serve.rest.api import RestApi
-from kanserve.serve.rest.errors import HttpError
 from kanserve.serve.rest.http_connection import Connection
 from kanserve.serve.rest.http_head import END, Chunks, parse_head
-from kanserve.serve.rest.messages import RestRequest, RestResponse
+from kanserve.serve.rest.messages import HttpError, RestRequest, RestResponse
 from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES
 from kanserve.serve.settings import Settings
 

@@ -1,6 +1,6 @@
 """ModelInfer over REST: JSON, with the binary tensor data extension, to the gRPC message and back.
 
-Numbers go into the message raw whatever they came as, so that one path decodes them. An output comes back as JSON
+Numbers become an array once, beside the message, whatever they came as. An output comes back as JSON
 unless it is asked for in binary. JSON numbers are the shortest texts that read back to the same float64; NaN and
 infinities, which JSON lacks, become null.
 """
@@ -15,18 +15,15 @@ from numpy.typing import NDArray
 
 from kanserve.errors import InputError, TensorError
 from kanserve.inference import grpc_service_pb2 as pb
-from kanserve.inference.wire import varint
-from kanserve.serve.rest.categories import Coded
-from kanserve.serve.rest.errors import JSON
-from kanserve.serve.rest.messages import RestRequest, RestResponse
-from kanserve.serve.rest.strict_json import Body, field
+from kanserve.serve.request import Unpacked
+from kanserve.serve.rest.messages import JSON, RestRequest, RestResponse
+from kanserve.serve.rest.strict_json import Body, Coded, field
 from kanserve.serve.rpc import bfloat16
 from kanserve.serve.rpc.tensors import FLOATS
 
 HEADER_LENGTH = "inference-header-content-length"
 _BINARY = ("Content-Type", "application/octet-stream")
 _SIZE, _WANTED, _ALL_WANTED = "binary_data_size", "binary_data", "binary_data_output"  # parameters of the extension
-_RAW = b"\x3a"  # the tag of ModelInferRequest's raw_input_contents
 _JSON_TYPES = ("FP64", "FP32")
 _BINARY_TYPES = ("FP16", "BF16")
 _LIMIT = 2**63
@@ -43,8 +40,8 @@ class InferCodec:
         self._binary: dict[str, bool] = {}  # by output, whether it is wanted in binary
         self._all_binary = False
 
-    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> bytes:
-        """The bytes of a ModelInferRequest. InputError, TensorError for what is none."""
+    def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked:
+        """The ModelInferRequest. InputError, TensorError for what is none."""
         head, binary = _parted(request, body)
         parsed = Body(head)
         try:
@@ -76,7 +73,7 @@ class InferCodec:
         headers = [_BINARY, ("Inference-Header-Content-Length", str(len(body)))]
         return RestResponse(200, headers, b"".join((body, *binary)))
 
-    def _message(self, parsed: Body, binary: memoryview, coded: Coded | None) -> bytes:
+    def _message(self, parsed: Body, binary: memoryview, coded: Coded | None) -> Unpacked:
         fields = parsed.fields
         message = pb.ModelInferRequest(model_name=self._model, model_version=self._version)
         message.id = field(fields, "id", str, "", "")
@@ -94,10 +91,7 @@ class InferCodec:
             raise InputError(f"{len(binary)} bytes of binary data follow those of the inputs. Correct {_SIZE}.")
         for output in field(fields, "outputs", list, "", []):
             self._add_output(message, output)
-        parts: list[bytes | memoryview] = [message.SerializeToString()]
-        for data in buffers:
-            parts += (_RAW, varint(len(data)), data)
-        return b"".join(parts)
+        return Unpacked(message, buffers)
 
     def _add_output(self, message: pb.ModelInferRequest, output: Any) -> None:
         if type(output) is not dict:
@@ -156,7 +150,7 @@ def _add_input(
 
 def _json_data(
     tensor: dict[str, Any], datatype: str, shape: Sequence[int], parsed: Body, where: str, coded: Coded | None
-) -> bytes:
+) -> bytes | memoryview:
     """The numbers of an input as they are in a message."""
     if datatype in _BINARY_TYPES:
         raise TensorError(f"{where}{datatype} has no JSON. Send FP64 or FP32, or its bytes by the binary extension.")
@@ -173,7 +167,7 @@ def _json_data(
         made = numbers.astype(FLOATS[datatype], copy=False)
     if datatype == "FP32" and np.isinf(made).any():
         raise TensorError(f"{where}data has a number beyond the range of {datatype}.")
-    return made.tobytes()
+    return made.data.cast("B") if made.size else b""
 
 
 def _values(datatype: str, data: bytes) -> Iterator[str]:

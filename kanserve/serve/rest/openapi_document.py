@@ -6,6 +6,7 @@ from typing import Any
 
 from kanserve import __version__
 from kanserve.artifact.naming_rules import NAME, VERSION
+from kanserve.serve.methods import ROUTES, Rest
 from kanserve.serve.rpc.formula_service import FUNCTIONS, TEXTS
 
 _Json = dict[str, Any]
@@ -214,31 +215,6 @@ _PROBLEMS = {
 }
 
 
-def _operation(about: str, response: _Json, body: str = "", tag: str = "models", **more: Any) -> _Json:
-    made: _Json = {"summary": about, "tags": [tag]}
-    if body:
-        content: _Json = {"application/json": {"schema": _ref(body)}}
-        if body == "InferRequest":
-            content["application/octet-stream"] = {}
-        made["requestBody"] = {"required": body in ("InferRequest", "GradientRequest"), "content": content}
-    problems: _Json = {
-        code: {"description": text, "content": {"application/json": {"schema": _ref("Error")}}}
-        for code, text in _PROBLEMS.items()
-        if body or code not in ("413", "415")
-    }
-    return {**made, "responses": {"200": response, **problems}, **more}
-
-
-def _ok(schema: str, about: str = "The answer.") -> _Json:
-    return {"description": about, "content": {"application/json": {"schema": _ref(schema)}}}
-
-
-def _open(about: str, response: _Json, tag: str = "server") -> _Json:
-    """An operation that needs no rights."""
-    made = _operation(about, response, tag=tag, security=[])
-    return {**made, "responses": {code: made["responses"][code] for code in ("200", "404", "503")}}
-
-
 _FORMAT = "|".join((*TEXTS, *sorted(FUNCTIONS)))
 _FORMATS: _Json = {
     "name": "formats",
@@ -247,55 +223,48 @@ _FORMATS: _Json = {
     "description": f"Of {', '.join((*TEXTS, *sorted(FUNCTIONS)))}; several are separated by commas. Absent: "
     f"{', '.join(TEXTS)}.",
 }
-_INFERRED: _Json = {
-    "description": "The outputs; those in binary follow the JSON, whose length Inference-Header-Content-Length is.",
-    "content": {"application/json": {"schema": _ref("InferResponse")}, "application/octet-stream": {}},
+_QUERIES = {"formats": _FORMATS}
+_BINARY = ("InferRequest", "InferResponse")  # may come with binary data
+_SAYS = {
+    "InferResponse": "The outputs; those in binary follow the JSON, whose length Inference-Header-Content-Length is.",
+    "Metrics": "The metrics.",
 }
 
-_OF_A_MODEL: _Json = {
-    "": {"get": _operation("Names, types and shapes of the model's inputs and outputs", _ok("ModelMetadata"))},
-    "/ready": {"get": _open("Whether the model takes requests", _ok("Ready"), tag="models")},
-    "/config": {"get": _operation("The model's configuration, as Triton has it", _ok("ModelConfig"))},
-    "/stats": {"get": _operation("Counts and times of the model's requests", _ok("Statistics"))},
-    "/infer": {"post": _operation("Predict rows", _INFERRED, "InferRequest")},
-    "/formula": {"get": _operation("The model as a formula per output", _ok("Formula"), parameters=[_FORMATS])},
-    "/gradient": {
-        "post": _operation("The outputs and their exact derivatives", _ok("GradientResponse"), "GradientRequest")
-    },
-}
 
-_PATHS: _Json = {
-    "/v2": {"get": _operation("Name, version and extensions of the server", _ok("ServerMetadata"), tag="server")},
-    "/v2/health/live": {"get": _open("Whether the process answers", _ok("Live"))},
-    "/v2/health/ready": {"get": _open("Whether the server takes requests", _ok("Ready"))},
-    "/v2/models/stats": {"get": _operation("Counts and times of all models", _ok("Statistics"))},
-    **{f"/v2/models/{{model}}{end}": {**item, "parameters": [_MODEL]} for end, item in _OF_A_MODEL.items()},
-    **{
-        f"/v2/models/{{model}}/versions/{{version}}{end}": {**item, "parameters": [_MODEL, _VERSION]}
-        for end, item in _OF_A_MODEL.items()
-    },
-    "/v2/repository/index": {
-        "post": _operation("Every model and version that was found", _ok("Index"), "IndexRequest", "repository")
-    },
-    **{
-        f"/v2/repository/models/{{model}}/{change}": {
-            "post": _operation(about, _ok("Nothing"), body, "repository"),
-            "parameters": [_MODEL],
-        }
-        for change, about, body in (
-            ("load", "Load a model as the repository now has it", "LoadRequest"),
-            ("unload", "Unload all versions of a model", "UnloadRequest"),
-        )
-    },
-    "/openapi.json": {
-        "get": _open(
-            "This document", {"description": "It.", "content": {"application/json": {"schema": _ref("Nothing")}}}
-        )
-    },
-    "/metrics": {
-        "get": _open("Metrics for Prometheus", {"description": "Them.", "content": {"text/plain": {"schema": _TEXT}}})
-    },
-}
+def _content(schema: str) -> _Json:
+    if schema == "Metrics":
+        return {"text/plain": {"schema": _TEXT}}
+    return {
+        "application/json": {"schema": _ref(schema)},
+        **({"application/octet-stream": {}} if schema in _BINARY else {}),
+    }
+
+
+def _item(path: str, rest: Rest) -> _Json:
+    """A path, with the one operation that it has."""
+    tag = next((tag for tag in ("models", "repository") if path.startswith(f"/v2/{tag}")), "server")
+    made: _Json = {"summary": rest.about, "tags": [tag]}
+    if rest.body:
+        made["requestBody"] = {"required": "required" in _SCHEMAS[rest.body], "content": _content(rest.body)}
+    made["responses"] = {
+        "200": {"description": _SAYS.get(rest.answer, "The answer."), "content": _content(rest.answer)},
+        **{
+            code: {"description": text, "content": _content("Error")}
+            for code, text in _PROBLEMS.items()
+            if (code in ("404", "503") if rest.aside else rest.body or code not in ("413", "415"))
+        },
+    }
+    if rest.query:
+        made["parameters"] = [_QUERIES[rest.query]]
+    if rest.aside:  # it needs no rights
+        made["security"] = []
+    parameters = [one for one in (_MODEL, _VERSION) if f"{{{one['name']}}}" in path]
+    return {rest.verb.lower(): made, **({"parameters": parameters} if parameters else {})}
+
+
+def _place(path: str) -> tuple[bool, bool, int]:
+    """The server, its models, their versions, the repository, pages."""
+    return not path.startswith("/v2"), path.startswith("/v2/repository"), path.count("{")
 
 
 @cache
@@ -309,7 +278,7 @@ def text() -> bytes:
                 "version": __version__,
                 "summary": "Kolmogorov-Arnold networks by the Open Inference Protocol, with formulas and derivatives.",
             },
-            "paths": _PATHS,
+            "paths": {path: _item(path, ROUTES[path][0]) for path in sorted(ROUTES, key=_place)},
             "components": {
                 "schemas": _SCHEMAS,
                 "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},

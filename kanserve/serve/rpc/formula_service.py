@@ -1,22 +1,20 @@
 """kanserve.v1.FormulaService, one plain function per call: formula, edges and exact derivatives of a model.
 
-`CALLS` has all of them. Streaming calls return iterators and do not evaluate the network: the sources of a model
-(`export_source`), and changes of the served versions (`watch`).
+Streaming calls return iterators and do not evaluate the network.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Set
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator, Mapping, Set
+from threading import Event
 from typing import Any
 
-from kanserve.errors import FormulaError, InputError
+from kanserve.artifact.naming_rules import check_name
+from kanserve.errors import DrainingError, FormulaError, InputError, IntegrityError
 from kanserve.formula import Formula, to_json
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence
-from kanserve.serve.models.catalog import Model
+from kanserve.serve.models.catalog import Catalog, Model
 from kanserve.serve.rpc.differentiate_answer import differentiate_answer
-from kanserve.serve.rpc.export_source import export_source
 from kanserve.serve.rpc.network_answer import network_answer, variable
-from kanserve.serve.rpc.watch import watch
 from kanserve.serve.state import Call, ServerState
 from kanserve.v1 import formula_pb2 as pb
 
@@ -27,6 +25,18 @@ FUNCTIONS = {
     **{language: language for language in ("sql", "postgresql", "sqlite", "duckdb", "bigquery", "excel")},
     **{f"{language}_function": language for language in ("c", "python")},
 }
+SOURCES = ("c_source", "numpy_source")
+PART_BYTES = 2**18  # of a file, in one message
+_LIBRARIES = (".so", ".dylib", ".dll", ".a", ".lib", ".wasm")
+LOOK = 0.25  # seconds between checks of an idle stream whether its client has left
+
+_STATES = {
+    "READY": pb.MODEL_STATE_READY,
+    "UNAVAILABLE": pb.MODEL_STATE_UNAVAILABLE,
+    "LOADING": pb.MODEL_STATE_LOADING,
+    "UNLOADING": pb.MODEL_STATE_UNLOADING,
+}
+_States = Mapping[tuple[str, int], pb.VersionState]
 
 
 class Encoded:
@@ -148,12 +158,115 @@ def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Ca
     return Encoded(differentiate_answer(find(state, request, call), request.rows, call, hessian=request.hessian))
 
 
-CALLS: Mapping[str, Callable[[ServerState, Any, Call], Any]] = MappingProxyType(
-    {
-        "GetFormula": get_formula,
-        "GetNetwork": get_network,
-        "Differentiate": differentiate,
-        "ExportSource": export_source,
-        "Watch": watch,
+def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Call) -> Iterator[pb.ExportSourceResponse]:
+    """ExportSource: the published source files of a model, by path, in parts that fit into messages; compiled libraries
+    only on request.
+
+    They are read from the repository again, verified as for loading, and must be those of the loaded version. Refused
+    before the first part: InputError for a format that is no source, NotFoundError for one that the model does not
+    have, IntegrityError if the repository no longer holds the loaded version.
+    """
+    if request.format not in SOURCES:
+        raise InputError(f"A source is one of {', '.join(SOURCES)}; got {request.format!r:.60}.")
+    model = state.catalog.find(request.model_name, request.model_version)
+    call.model, call.version = model.name, model.version
+    artifact = state.table.source.read(model.name, model.version)
+    if artifact.manifest != model.manifest:
+        raise IntegrityError(f"Version {model.version} of {model.name!r} differs from the one that was loaded.")
+    files = {
+        path: (data, artifact.manifest.files[f"{request.format}/{path}"].sha256)
+        for path, data in sorted(artifact.part(request.format).items())
+        if request.include_libraries or not path.endswith(_LIBRARIES)
     }
-)
+    return _parts(model.name, str(model.version), files, call)
+
+
+def _parts(
+    name: str, version: str, files: dict[str, tuple[bytes, str]], call: Call
+) -> Iterator[pb.ExportSourceResponse]:
+    """The messages. No reference to the model is held: a slow stream would keep an unloaded version in memory."""
+    for path, (data, sha256) in files.items():
+        for start in range(0, max(1, len(data)), PART_BYTES):
+            if not call.alive():
+                return
+            end = start + PART_BYTES
+            yield pb.ExportSourceResponse(
+                model_name=name,
+                model_version=version,
+                path=path,
+                data=data[start:end],
+                last=end >= len(data),
+                size=len(data),
+                sha256=sha256,
+            )
+
+
+def watch(state: ServerState, request: pb.WatchRequest, call: Call) -> Iterator[pb.WatchResponse]:
+    """Watch: the state of every version of a model, or of all models, then changes, until the client leaves.
+
+    For each client only the last sent state is kept. When the client is ready for more, it gets the differences between
+    that and the current catalog: a slow client misses intermediate states, and costs no memory.
+
+    InvalidNameError for an invalid name. A stopping server ends the stream with DrainingError, so that the client tries
+    another server.
+    """
+    if request.model_name:
+        check_name(request.model_name)
+        call.model = request.model_name if request.model_name in state.catalog.models else ""
+    return _told(state, request.model_name, call)
+
+
+def states(catalog: Catalog, name: str = "") -> dict[tuple[str, int], pb.VersionState]:
+    """The state of each version in a catalog, of one model or of all."""
+    return {
+        (model, version): pb.VersionState(
+            model_name=model,
+            model_version=str(version),
+            state=_STATES[state],
+            reason=catalog.reasons.get((model, version), ""),
+            newest=state == "READY" and version == max(catalog.models[model]),
+        )
+        for (model, version), state in catalog.states.items()
+        if name in ("", model)
+    }
+
+
+def _told(state: ServerState, name: str, call: Call) -> Iterator[pb.WatchResponse]:
+    changed = Event()
+    end = state.table.subscribe(lambda catalog: changed.set())
+    try:
+        catalog = state.catalog
+        sent, contents = states(catalog, name), catalog.contents
+        del catalog  # it would keep its models in memory
+        yield pb.WatchResponse(versions=sent.values(), whole=True)
+        while _wait(changed, state, call):
+            changed.clear()
+            catalog = state.catalog
+            now, known, contents = states(catalog, name), contents, catalog.contents
+            del catalog
+            anew = {key for key, content in contents.items() if known.get(key, content) != content}
+            if difference := list(_differences(sent, now, anew)):
+                yield pb.WatchResponse(versions=difference)
+            sent = now
+    finally:
+        end()
+
+
+def _wait(changed: Event, state: ServerState, call: Call) -> bool:
+    """Wait until something changes: True; False once the client has left."""
+    while call.alive():
+        if state.threads.draining:
+            raise DrainingError("The server is stopping. Watch another, or this one when it is back.")
+        if changed.wait(LOOK):
+            return True
+    return False
+
+
+def _differences(told: _States, now: _States, anew: set[tuple[str, int]]) -> Iterator[pb.VersionState]:
+    """The versions whose state differs from the one sent, or whose content was replaced under the same state."""
+    for name, version in told:
+        if (name, version) not in now:
+            yield pb.VersionState(model_name=name, model_version=str(version), state=pb.MODEL_STATE_REMOVED)
+    for key, state in now.items():
+        if told.get(key) != state or key in anew:
+            yield state

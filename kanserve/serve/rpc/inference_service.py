@@ -9,24 +9,23 @@ are any, the first hundred of them (`outside_rows`, as in "0,3,17"): there the m
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from time import perf_counter_ns
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from kanserve import __version__
-from kanserve.errors import DeadlineError, NotFoundError
+from kanserve.errors import DeadlineError, InputError, NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import model_config_pb2 as config
 from kanserve.inference import wire
 from kanserve.serve.models import version_policy
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability import metrics
+from kanserve.serve.request import Unpacked
 from kanserve.serve.rpc import tensors
 from kanserve.serve.rpc.range_violations import RangeViolations, find_violations
 from kanserve.serve.rpc.request_cache import INPUT, LABEL, OUTPUT, PROBABILITIES, DecodedRequest, decode_request
@@ -132,7 +131,29 @@ def repository_index(state: ServerState, request: pb.RepositoryIndexRequest, cal
     )
 
 
-def infer(state: ServerState, data: bytes, call: Call, allowed: Callable[[str], None] | None = None) -> bytes:
+def repository_model_load(
+    state: ServerState, request: pb.RepositoryModelLoadRequest, call: Call
+) -> pb.RepositoryModelLoadResponse:
+    if request.parameters:
+        raise InputError("A model is loaded as it was published, without parameters. Leave them out.")
+    name = wire.requested_model(request)
+    state.control.load(name)
+    call.model = name
+    return pb.RepositoryModelLoadResponse()
+
+
+def repository_model_unload(
+    state: ServerState, request: pb.RepositoryModelUnloadRequest, call: Call
+) -> pb.RepositoryModelUnloadResponse:
+    name = wire.requested_model(request)
+    state.control.unload(name)
+    call.model = name
+    return pb.RepositoryModelUnloadResponse()
+
+
+def infer(
+    state: ServerState, data: bytes | Unpacked, call: Call, allowed: Callable[[str], None] | None = None
+) -> bytes:
     """ModelInfer from bytes to bytes; `allowed` is the result of `state.Access.check`."""
     begun = perf_counter_ns()
     asked, x = decode_request(state.catalog, data, call, allowed)
@@ -166,22 +187,6 @@ def at_once(settings: Settings, model: str) -> int:
     """The concurrency limit of a model. The server's default is at least `threads`, so it never limits fast models."""
     own = settings.models.get(model)
     return own.concurrency if own is not None and own.concurrency else max(settings.concurrency, settings.threads)
-
-
-Answer = Callable[[ServerState, Any, Call], Message]
-
-CALLS: Mapping[str, Answer] = MappingProxyType(
-    {
-        "ServerLive": server_live,
-        "ServerReady": server_ready,
-        "ServerMetadata": server_metadata,
-        "ModelReady": model_ready,
-        "ModelMetadata": model_metadata,
-        "ModelConfig": model_config,
-        "ModelStatistics": model_statistics,
-        "RepositoryIndex": repository_index,
-    }
-)
 
 
 def _find(state: ServerState, name: str, version: str, call: Call) -> Model:

@@ -4,44 +4,34 @@ Parsed, an empty tensor of 2 bytes takes 50 times as much memory, and a message 
 numbers, which take no more memory parsed, a message may have `MAX_DESCRIPTION_BYTES`, or it is refused unparsed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
 from kanserve.errors import InputError
 from kanserve.inference import wire
+from kanserve.serve.methods import Arrays
 
 MAX_DESCRIPTION_BYTES = 2**16  # of a message without its numbers
 _LONGEST_VARINT = 10
 _BYTES = 2  # the wire type of a length-delimited field
 
 T = TypeVar("T")
-Fields = Mapping[int, Any]  # by field number, the fields of a message that are arrays ({}) or contain some (Fields)
-
-TENSORS: Fields = {5: {5: {6: {}, 7: {}}}, 7: {}}  # inputs.contents.fp32_contents, fp64_contents; raw_input_contents
-ARRAYS: Mapping[str, Fields] = MappingProxyType(
-    {
-        f"/{wire.SERVICE_NAME}/ModelInfer": TENSORS,
-        f"/{wire.SERVICE_NAME}/ModelStreamInfer": TENSORS,
-        f"/{wire.FORMULA_SERVICE_NAME}/Differentiate": {3: {2: {}}},  # rows.values
-    }
-)
 
 
-def read(parse: Callable[[bytes], T], arrays: Fields, data: bytes) -> T:
+def read(parse: Callable[[bytes], T], arrays: Arrays, data: bytes) -> T:
     """Parse a request; InputError if it is too large apart from its arrays, or invalid."""
     return _read(parse, arrays, data, whole=True)[0]
 
 
-def read_apart(parse: Callable[[bytes], T], arrays: Fields, data: bytes) -> tuple[T, list[memoryview]]:
+def read_apart(parse: Callable[[bytes], T], arrays: Arrays, data: bytes) -> tuple[T, list[memoryview]]:
     """Parse a request with its top-level arrays emptied, and return these as views of the message: the parser would
     copy each, holding the GIL. InputError as `read`."""
     return _read(parse, arrays, data, whole=False)
 
 
-def _read(parse: Callable[[bytes], T], arrays: Fields, data: bytes, whole: bool) -> tuple[T, list[memoryview]]:
+def _read(parse: Callable[[bytes], T], arrays: Arrays, data: bytes, whole: bool) -> tuple[T, list[memoryview]]:
     try:
         # A message this small is within the limit whatever its arrays are.
         if len(data) <= MAX_DESCRIPTION_BYTES or _left(data, 0, len(data), arrays, MAX_DESCRIPTION_BYTES) >= 0:
@@ -70,7 +60,7 @@ def _parted(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview
     return b"".join((*rest, view[kept:])), apart
 
 
-def _left(data: bytes, at: int, end: int, arrays: Fields, left: int) -> int:
+def _left(data: bytes, at: int, end: int, arrays: Arrays, left: int) -> int:
     """What is left of a budget of `left` bytes after all bytes from `at` to `end` outside arrays; negative: too many.
 
     ValueError and IndexError for invalid protobuf. Stops at the first field beyond the budget.

@@ -2,39 +2,38 @@
 
     access -> deadline -> receive the message -> size limits -> parse -> logic -> serialize -> metrics
 
-A message is only received (`receive_timeout`) once access is granted. grpc gets neither a parser nor a serializer: it
-would report their errors in a way that a client should not see.
+A message is only received (`thread_pool.MessageWaits`) once access is granted.
 """
 
 import itertools
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ParamSpec
 from urllib.parse import unquote
 
-import grpc
 import numpy as np
-from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from kanserve.errors import AccessError, DeadlineError, DrainingError, InputError, KanserveError, NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import status
+from kanserve.serve.methods import Method, Turn
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability import logs
+from kanserve.serve.request import Request, Unpacked
 from kanserve.serve.rpc import inference_service
-from kanserve.serve.rpc.message_limits import ARRAYS, read
-from kanserve.serve.scheduling.executors import on_threads_of_its_own
+from kanserve.serve.rpc.message_limits import read
 from kanserve.serve.scheduling.jobs import Arrival
-from kanserve.serve.scheduling.receive_timeout import BRIEF, PATIENCE
 from kanserve.serve.state import Call, ServerState
+from kanserve.serve.status import AbortedError, Code
+
+P = ParamSpec("P")
 
 REQUEST_ID = "x-request-id"
 _RESPONSE = b"\x12"  # the tag of ModelStreamInferResponse's infer_response
@@ -45,38 +44,44 @@ _logger = logging.getLogger(__name__)
 
 Allowed = Callable[[str], None]
 Logic = Callable[[ServerState, Any, Call], Any]  # Any: of the method's own types
-Work = Callable[[bytes, Call, Allowed | None], bytes]
-Behavior = Callable[[Any, grpc.ServicerContext], Any]
+Work = Callable[[bytes | Unpacked, Call, Allowed | None], bytes]
 
 
-@dataclass(frozen=True)
-class Method:
-    """One call of one of our two services."""
+@dataclass(frozen=True, eq=False)
+class Handler:
+    """How a call is answered: its message, or an iterator of messages if it `streams`. AbortedError for a failure."""
 
-    service: str
-    name: str
-    parse: Callable[[bytes], Message]
-    kind: str  # in grpc's words: "unary_unary" and so on
-
-    @property
-    def path(self) -> str:
-        return f"/{self.service}/{self.name}"
+    answer: Callable[..., Any]  # of a Request; of one that is held, also of a function that sends a message or None
+    streams: bool = False
+    threads: Executor | None = None  # None: those of the server's pool
+    held: bool = False  # `answer` returns at once, and the stream stays open until None is sent
 
 
 _CHANGES = 16  # concurrent loads and unloads
 
-# Lists from which other models are removed for a caller that may not see all: the list's field, and its name field.
-_LISTS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "RepositoryIndex": ("models", "name"),
-        "ModelStatistics": ("model_stats", "name"),
-        "Watch": ("versions", "model_name"),
-    }
-)
+
+class InlineExecutor(ThreadPoolExecutor):
+    """Runs calls at once on the transport's own thread: for calls that do not block and cost less than a thread switch.
+    It never starts a thread; it is a ThreadPoolExecutor only because grpc ignores anything else."""
+
+    # Of a future, grpc only uses `add_done_callback`.
+    def submit(self, call: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "_Done":  # type: ignore[override]
+        call(*args, **kwargs)
+        return _DONE
+
+
+class _Done:
+    """The future of a call that is done."""
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        callback(self)
+
+
+_DONE = _Done()
 
 
 class Pipeline:
-    """Makes grpc handlers of methods and their logic."""
+    """Makes handlers of methods and their logic."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
@@ -84,45 +89,44 @@ class Pipeline:
         # One thread more than the limit of open streams, to refuse those beyond it.
         self._stream_threads = ThreadPoolExecutor(state.settings.streams + 1, thread_name_prefix="kanserve-stream")
 
-    def unary(self, method: Method, work: Work, *, always: bool = False, patience: int = PATIENCE) -> Behavior:
-        """A handler of unary calls. `always`: also while the server stops, and after the deadline; `patience`: the
-        timeout for its message."""
+    def unary(self, method: Method, work: Work) -> Handler:
+        """A handler of unary calls."""
         path, threads, check = method.path, self._state.threads, self._state.access.check
-        service, name = method.service, method.name
+        service, name, always, patience = method.service, method.name, method.turn is Turn.ALWAYS, method.patience
 
-        def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        def answer(request: Request) -> bytes:
             arrival = threads.arrival
             call = Call(service, name, arrival.at)
             try:
-                allowed = self._enter(call, context, check(path, context))
+                allowed = self._enter(call, request, check(path, request))
                 if not always:
-                    _admit(arrival, context)
-                data = threads.message(requests, context, patience)
+                    _admit(arrival, request)
+                data = threads.message(request, patience)
                 call.queued = perf_counter_ns() - arrival.at
                 made = work(data, call, allowed)
             except BaseException as error:  # the code of an artifact may raise anything
-                failed = self._failed(call, error, context.invocation_metadata())
+                failed = self._failed(call, error, request.metadata)
             else:
                 self._end(call, encoded=True)
                 return made
             self._end(call)
-            status.abort(context, failed)
+            raise AbortedError(failed)
 
-        return answer
+        return Handler(answer)
 
     def work(self, method: Method, logic: Logic) -> Work:
         """Wrap a function of messages into one from bytes to bytes."""
-        state, parse, arrays = self._state, method.parse, ARRAYS.get(method.path, {})
+        state, parse, arrays = self._state, method.request.FromString, method.arrays
 
-        def answer(data: bytes, call: Call, allowed: Allowed | None) -> bytes:
+        def answer(data: bytes | Unpacked, call: Call, allowed: Allowed | None) -> bytes:
             begun = perf_counter_ns()
-            request = read(parse, arrays, data)
+            request = data.message if isinstance(data, Unpacked) else read(parse, arrays, data)
             if allowed is not None:
                 _check_model(allowed, request)
             parsed = perf_counter_ns()
             response = logic(state, request, call)
             if allowed is not None:
-                _hide(method.name, response, allowed)
+                _hide(method, response, allowed)
             call.decoded = parsed - begun
             call.computed = call.computed or perf_counter_ns() - parsed
             made: bytes = response.SerializeToString()
@@ -130,7 +134,7 @@ class Pipeline:
 
         return answer
 
-    def infer(self, data: bytes, call: Call, allowed: Allowed | None) -> bytes:
+    def infer(self, data: bytes | Unpacked, call: Call, allowed: Allowed | None) -> bytes:
         """The `Work` of ModelInfer."""
         return inference_service.infer(self._state, data, call, allowed)
 
@@ -164,143 +168,139 @@ class Pipeline:
         self._end(call)
         return failed
 
-    def change(self, method: Method, logic: Logic) -> Behavior:
+    def change(self, method: Method, logic: Logic) -> Handler:
         """A handler of loads and unloads, on threads of their own, so that a slow one delays neither inferences nor
         other changes."""
-        threads, unary = self._state.threads, self.unary(method, self.work(method, logic), patience=BRIEF)
+        threads, unary = self._state.threads, self.unary(method, self.work(method, logic))
 
-        def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+        def answer(request: Request) -> Any:
             with threads.counted():
-                return unary(requests, context)
+                return unary.answer(request)
 
-        return on_threads_of_its_own(answer, _CHANGES)
+        return Handler(answer, threads=ThreadPoolExecutor(_CHANGES))
 
-    def infer_stream(self, method: Method) -> Behavior:
+    def infer_stream(self, method: Method) -> Handler:
         """A handler that answers each request of a stream in order, as ModelInfer does. A failed request is answered
         with its error, and the stream continues; it ends when the server stops, or on an invalid message.
         """
         threads = self._state.threads
 
-        def stream(requests: Iterable[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        def stream(request: Request) -> Iterator[bytes]:
             arrival = Arrival(perf_counter_ns(), threads.draining)
             call, opened = Call(method.service, method.name, arrival.at), False
             try:
-                allowed = self._enter(call, context, self._state.access.check(method.path, context))
-                _admit(arrival, context)
-                threads.open_stream(self._state.settings.streams, context.peer())
+                allowed = self._enter(call, request, self._state.access.check(method.path, request))
+                _admit(arrival, request)
+                threads.open_stream(self._state.settings.streams, request.peer)
                 opened = True
-                first = threads.first_message(requests, context)
+                first = threads.first_message(request)
             except BaseException as error:
                 if opened:
-                    threads.close_stream(context.peer())
-                failed = self._failed(call, error, context.invocation_metadata())
+                    threads.close_stream(request.peer)
+                failed = self._failed(call, error, request.metadata)
                 self._end(call)
-                status.abort(context, failed)
+                raise AbortedError(failed) from None
             try:
-                for data in itertools.chain(first, requests):
+                for data in itertools.chain(first, request.messages):
                     with threads.counted() as arrival:
-                        answer = self._streamed(method, data, arrival, allowed, context)
-                        if isinstance(answer, status.Failure):
-                            status.abort(context, answer)
-                        yield answer
+                        yield self._streamed(method, data, arrival, allowed, request)
             finally:
-                threads.close_stream(context.peer())
+                threads.close_stream(request.peer)
 
-        return on_threads_of_its_own(stream, self._stream_threads)
+        return Handler(stream, streams=True, threads=self._stream_threads)
 
     def _streamed(
-        self, method: Method, data: bytes, arrival: Arrival, allowed: Allowed | None, context: grpc.ServicerContext
-    ) -> bytes | status.Failure:
-        """The answer, or the failure that ends the stream."""
+        self, method: Method, data: bytes, arrival: Arrival, allowed: Allowed | None, request: Request
+    ) -> bytes:
+        """The answer; AbortedError for a failure that ends the stream."""
         call = Call(method.service, method.name, arrival.at)
         try:
-            self._enter(call, context, allowed)
+            self._enter(call, request, allowed)
             if arrival.late:
                 raise _stopping()
             made = self.infer(data, call, allowed)
         except BaseException as error:
-            failed = self._failed(call, error, context.invocation_metadata())
+            failed = self._failed(call, error, request.metadata)
             self._end(call)
             if isinstance(error, DrainingError):
-                return failed
+                raise AbortedError(failed) from None
             try:
-                request = read(pb.ModelInferRequest.FromString, ARRAYS[method.path], data)
+                asked = read(pb.ModelInferRequest.FromString, method.arrays, data)
             except InputError:
-                return failed
-            empty = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+                raise AbortedError(failed) from None
+            empty = pb.ModelInferResponse(model_name=asked.model_name, id=asked.id)
             return pb.ModelStreamInferResponse(error_message=failed.text, infer_response=empty).SerializeToString()
         self._end(call, encoded=True)
         return b"".join((_RESPONSE, wire.varint(len(made)), made))
 
-    def stream(self, method: Method, logic: Logic, *, counted: bool) -> Behavior:
-        """A handler that streams answers to one request; `counted`: a stopping server waits for its end."""
+    def stream(self, method: Method, logic: Logic) -> Handler:
+        """A handler that streams answers to one request."""
         path, state = method.path, self._state
 
-        def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            if not counted:
-                yield from within(requests, context, Arrival(perf_counter_ns(), state.threads.draining))
+        def answer(request: Request) -> Iterator[bytes]:
+            if method.turn is not Turn.COUNTED:
+                yield from within(request, Arrival(perf_counter_ns(), state.threads.draining))
                 return
             with state.threads.counted() as arrival:
-                yield from within(requests, context, arrival)
+                yield from within(request, arrival)
 
-        def within(requests: Iterator[bytes], context: grpc.ServicerContext, arrival: Arrival) -> Iterator[bytes]:
+        def within(request: Request, arrival: Arrival) -> Iterator[bytes]:
             call = Call(method.service, method.name, arrival.at)
             taken = False
             try:
-                allowed = self._enter(call, context, state.access.check(path, context))
-                _admit(arrival, context)
-                state.threads.open_stream(state.settings.streams, context.peer())
+                allowed = self._enter(call, request, state.access.check(path, request))
+                _admit(arrival, request)
+                state.threads.open_stream(state.settings.streams, request.peer)
                 taken = True
-                request = read(method.parse, {}, state.threads.message(requests, context, BRIEF))
+                data = state.threads.message(request, method.patience)
+                asked: Any = read(method.request.FromString, method.arrays, data)
                 if allowed is not None:
-                    _check_model(allowed, request)
-                for response in logic(state, request, call):
-                    if allowed is None or _hide(method.name, response, allowed):
+                    _check_model(allowed, asked)
+                for response in logic(state, asked, call):
+                    if allowed is None or _hide(method, response, allowed):
                         yield response.SerializeToString()
             except GeneratorExit:
-                call.code = grpc.StatusCode.CANCELLED.name
+                call.code = Code.CANCELLED.name
                 raise
             except BaseException as error:
-                failed = self._failed(call, error, context.invocation_metadata())
+                failed = self._failed(call, error, request.metadata)
             else:
                 return
             finally:
                 if taken:
-                    state.threads.close_stream(context.peer())
+                    state.threads.close_stream(request.peer)
                 self._end(call)
-            status.abort(context, failed)
+            raise AbortedError(failed)
 
-        return on_threads_of_its_own(answer, self._stream_threads)
+        return Handler(answer, streams=True, threads=self._stream_threads)
 
-    def refusal(self, method: Method, error: KanserveError) -> Behavior:
+    def refusal(self, method: Method, error: KanserveError, threads: Executor) -> Handler:
         """A handler that refuses a call without reading its message."""
 
-        def refuse(requests: Any, context: grpc.ServicerContext) -> Any:
+        def refuse(request: Request) -> Any:
             call = Call(method.service, method.name, perf_counter_ns())
-            failed = self._failed(call, error, context.invocation_metadata())
+            failed = self._failed(call, error, request.metadata)
             self._end(call)
-            status.abort(context, failed)
+            raise AbortedError(failed)
 
-        return refuse
+        return Handler(refuse, threads=threads)
 
-    def _enter(self, call: Call, context: grpc.ServicerContext, allowed: Any) -> Allowed | None:
+    def _enter(self, call: Call, request: Request, allowed: Any) -> Allowed | None:
         """Record the caller, and if there are observers, the metadata, peer and request id."""
-        call.alive = context.is_active
+        call.alive = request.alive
         if allowed is not None:
             call.identity = allowed.identity
         if self._state.observers:
-            call.metadata = context.invocation_metadata() or ()
-            call.peer = unquote(context.peer())  # gRPC writes ipv6:%5B::1%5D:8001
+            call.metadata = request.metadata
+            call.peer = unquote(request.peer)  # gRPC writes ipv6:%5B::1%5D:8001
             call.request_id = _request_id(call.metadata)
         made: Allowed | None = allowed
         return made
 
-    def _failed(
-        self, call: Call, error: BaseException, metadata: Sequence[tuple[str, str | bytes]] | None
-    ) -> status.Failure:
+    def _failed(self, call: Call, error: BaseException, metadata: Sequence[tuple[str, str | bytes]]) -> status.Failure:
         failed = status.failure(error)
         if failed is status.INTERNAL:
-            call.request_id = call.request_id or _request_id(metadata or ())
+            call.request_id = call.request_id or _request_id(metadata)
             self._log(call, error)
             failed = replace(failed, text=f"{failed.text} (request {call.request_id})")
         call.code, call.error = failed.code.name, failed.text
@@ -333,11 +333,11 @@ class Pipeline:
                 _logger.exception("an observer failed")
 
 
-def _admit(arrival: Arrival, context: grpc.ServicerContext) -> None:
+def _admit(arrival: Arrival, request: Request) -> None:
     """Refuse a call if the server is stopping, or its caller no longer waits."""
     if arrival.late:
         raise _stopping()
-    if not context.is_active() or context.time_remaining() == 0:
+    if not request.alive() or request.time_left() == 0:
         raise DeadlineError("The deadline passed, or the caller left, before the call could begin.")
 
 
@@ -355,11 +355,11 @@ def _check_model(allowed: Allowed, request: Any) -> None:
         allowed(name)
 
 
-def _hide(method: str, response: Any, allowed: Allowed) -> bool:
+def _hide(method: Method, response: Any, allowed: Allowed) -> bool:
     """Remove from a list what the caller may not see; whether something is left, or nothing had to be hidden."""
-    if method not in _LISTS:
+    field, name = method.lists
+    if not field:
         return True
-    field, name = _LISTS[method]
     entries = getattr(response, field)
     shown = [entry for entry in entries if _may(allowed, getattr(entry, name))]
     if len(shown) == len(entries):

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from kanserve.errors import TensorError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
+from kanserve.serve.methods import TENSORS
 from kanserve.serve.models.catalog import Catalog, Model
+from kanserve.serve.request import Unpacked
 from kanserve.serve.rpc import tensors
-from kanserve.serve.rpc.message_limits import TENSORS, read, read_apart
+from kanserve.serve.rpc.message_limits import read, read_apart
 from kanserve.serve.rpc.range_violations import Bounds, bounds
 from kanserve.serve.state import Call
 
@@ -47,55 +49,70 @@ class DecodedRequest:
 
 
 class RequestCache:
-    """The decoded requests of one catalog, by the bytes before the numbers."""
+    """The decoded requests of one catalog, by their bytes without the numbers."""
 
     def __init__(self) -> None:
         self._asked: dict[bytes, DecodedRequest] = {}
         self._starts: dict[int, int] = {}  # by the length of a message, the offset of its numbers
 
-    def find(self, data: bytes) -> tuple[DecodedRequest, NDArray[Any]] | None:
-        start = self._starts.get(len(data))
-        if start is None:
-            return None
-        asked = self._asked.get(data[:start])
+    def find(self, data: bytes | Unpacked) -> tuple[DecodedRequest, NDArray[Any]] | None:
+        numbers: bytes | memoryview
+        if isinstance(data, Unpacked):
+            if len(data.buffers) != 1:
+                return None
+            before, (numbers,) = data.message.SerializeToString(), data.buffers
+        else:
+            start = self._starts.get(len(data))
+            if start is None:
+                return None
+            before, numbers = data[:start], data[start:]  # a copy, since they may be misaligned in the message
+        asked = self._asked.get(before)
         if asked is None:
             return None
         shape = (asked.rows, len(asked.model.kan.inputs))
-        numbers = data[start:]  # a copy, since the numbers may be misaligned in the message
         # The key may match although the numbers do not begin here, in a message with fewer numbers and more fields.
         if len(numbers) != shape[0] * shape[1] * tensors.FLOATS[asked.datatype].itemsize:
             return None
         return asked, tensors.floats(numbers, asked.datatype, shape)
 
-    def keep(self, data: bytes, asked: DecodedRequest, request: pb.ModelInferRequest) -> None:
+    def keep(self, data: bytes | Unpacked, asked: DecodedRequest, request: pb.ModelInferRequest) -> None:
         """Cache a request if its raw numbers come last and nothing else in it depends on them."""
         if not asked.raw or asked.id or asked.rows == 0 or len(data) > _LARGEST_KEPT:
             return
-        (numbers,) = request.raw_input_contents
-        start = len(data) - len(numbers)
-        before = data[:start]
-        if start > _LONGEST_KEPT or not before.endswith(_RAW + wire.varint(len(numbers))):
-            return
-        # Verify with the parser that the end of the message is really the numbers: parse it with other numbers.
-        others = bytes(len(numbers)) if any(numbers) else b"\1" * len(numbers)
-        request.raw_input_contents[0] = others
-        try:
-            if pb.ModelInferRequest.FromString(before + others) != request:
-                return
-        except DecodeError:
+        if isinstance(data, Unpacked):
+            before = request.SerializeToString()
+        else:
+            before = data[: len(data) - len(request.raw_input_contents[0])]
+        if len(before) > _LONGEST_KEPT or not (isinstance(data, Unpacked) or _has_numbers_last(before, request)):
             return
         if len(self._asked) >= _MOST_KEPT:
             self._asked.clear()
             self._starts.clear()
         self._asked[before] = asked
-        self._starts[len(data)] = start
+        if isinstance(data, bytes):
+            self._starts[len(data)] = len(before)
+
+
+def _has_numbers_last(before: bytes, request: pb.ModelInferRequest) -> bool:
+    """Whether a message is these bytes and then its raw numbers, and nothing else in it depends on them. The numbers in
+    `request` are changed."""
+    (numbers,) = request.raw_input_contents
+    if not before.endswith(_RAW + wire.varint(len(numbers))):
+        return False
+    # Verify with the parser that the end of the message is really the numbers: parse it with other numbers.
+    others = bytes(len(numbers)) if any(numbers) else b"\1" * len(numbers)
+    request.raw_input_contents[0] = others
+    try:
+        return pb.ModelInferRequest.FromString(before + others) == request
+    except DecodeError:
+        return False
 
 
 _kept: WeakKeyDictionary[Catalog, RequestCache] = WeakKeyDictionary()
 
 
 def decode_request(
-    catalog: Catalog, data: bytes, call: Call, allowed: Callable[[str], None] | None
+    catalog: Catalog, data: bytes | Unpacked, call: Call, allowed: Callable[[str], None] | None
 ) -> tuple[DecodedRequest, NDArray[Any]]:
     """A decoded message and its rows (N, inputs) in float32 or float64; for a large message, a view of its bytes.
 
@@ -112,11 +129,25 @@ def decode_request(
         call.model, call.version, call.rows = asked.model.name, asked.model.version, asked.rows
         return asked, x
     buffers: Sequence[bytes | memoryview]
-    if len(data) > _LARGEST_KEPT:
+    if isinstance(data, Unpacked):
+        request, buffers = data.message, data.buffers
+    elif len(data) > _LARGEST_KEPT:
         request, buffers = read_apart(pb.ModelInferRequest.FromString, TENSORS, data)
     else:
         request = read(pb.ModelInferRequest.FromString, TENSORS, data)
         buffers = request.raw_input_contents
+    asked, x = _decoded(catalog, request, buffers, call, allowed)
+    kept.keep(data, asked, request)
+    return asked, x
+
+
+def _decoded(
+    catalog: Catalog,
+    request: pb.ModelInferRequest,
+    buffers: Sequence[bytes | memoryview],
+    call: Call,
+    allowed: Callable[[str], None] | None,
+) -> tuple[DecodedRequest, NDArray[Any]]:
     if allowed is not None:
         allowed(request.model_name)
     model = catalog.find(request.model_name, request.model_version)
@@ -127,7 +158,6 @@ def decode_request(
     asked = DecodedRequest(
         model, request.id, outputs, rows.datatype, len(rows.x), rows.raw, bounds(model, rows.datatype)
     )
-    kept.keep(data, asked, request)
     return asked, rows.x
 
 

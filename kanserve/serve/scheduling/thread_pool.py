@@ -19,14 +19,12 @@ from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-import grpc
-
-from kanserve.errors import BusyError, InputError
+from kanserve.errors import BusyError, DeadlineError, InputError
+from kanserve.serve.request import GoneError, Request, Unpacked
 from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.scheduling.cost import MEASURED, Cost
 from kanserve.serve.scheduling.jobs import Arrival, Job, JobQueue
 from kanserve.serve.scheduling.low_priority_pool import LowPriorityPool
-from kanserve.serve.scheduling.receive_timeout import PATIENCE, MessageWaits
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +40,58 @@ _BESIDE = 1_000_000_000  # nanoseconds since the last change of model in which m
 _WEIGHT = 1 / 8  # of a new value in the moving average
 
 _logger = logging.getLogger(__name__)
+
+
+PATIENCE = 60_000_000_000  # nanoseconds; 16 MiB need 2.3 Mbit/s
+BRIEF = 1_000_000_000  # nanoseconds, while no other thread is free, and for messages that only name something
+
+
+class MessageWaits:
+    """The calls that wait for their message; thread-safe.
+
+    Without a timeout, clients that open calls and send nothing would soon occupy all threads.
+    """
+
+    def __init__(self) -> None:
+        self._waits: dict[int, _Wait] = {}
+
+    def __len__(self) -> int:
+        return len(self._waits)
+
+    def message(self, wait: "_Wait") -> bytes | Unpacked:
+        """The first message: DeadlineError if it does not arrive in time, InputError if there is none."""
+        try:
+            for data in wait.request.messages:
+                return data
+            if not wait.over:
+                raise InputError("The call takes one message; it ended without one.")
+        except GoneError:  # cancelled, by the caller or by `expire`
+            pass
+        finally:
+            del self._waits[id(wait)]
+        raise DeadlineError("The message did not come in time, or the caller left.")
+
+    def begin(self, request: Request, patience: int) -> "_Wait":
+        wait = _Wait(request, patience)
+        self._waits[id(wait)] = wait
+        return wait
+
+    def expire(self, hurried: bool) -> None:
+        """Cancel the calls whose timeout has passed; `hurried`: a timeout of BRIEF for all."""
+        now = perf_counter_ns()
+        for wait in list(self._waits.values()):
+            if now - wait.begun > (BRIEF if hurried else wait.patience) and not wait.over:
+                wait.over = True
+                wait.request.cancel()
+
+
+class _Wait:
+    """The wait for the message of one call."""
+
+    __slots__ = ("begun", "over", "patience", "request")
+
+    def __init__(self, request: Request, patience: int) -> None:
+        self.begun, self.request, self.patience, self.over = perf_counter_ns(), request, patience, False
 
 
 class ThreadPool(Executor):
@@ -138,21 +188,21 @@ class ThreadPool(Executor):
             (model := self._models[name, ""]) in self._full and model.displaced >= model.running for name in models
         )
 
-    def message(self, requests: Iterator[bytes], context: grpc.ServicerContext, patience: int = PATIENCE) -> bytes:
+    def message(self, request: Request, patience: int = PATIENCE) -> bytes | Unpacked:
         """The message of a unary call: DeadlineError after `patience` nanoseconds, or after BRIEF if no other thread is
         free; InputError if there is none; BusyError if the messages in flight take too much memory."""
-        wait = self._arriving.begin(context, patience)
+        wait = self._arriving.begin(request, patience)
         if not self._watching:
             self._wake.set()
-        data = self._arriving.message(wait, requests)
+        data = self._arriving.message(wait)
         if len(data) > _LARGE:
             self._hold(len(data))
         return data
 
-    def first_message(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> list[bytes]:
+    def first_message(self, request: Request) -> list[bytes | Unpacked]:
         """The first message of a stream, or none if it has ended: DeadlineError after PATIENCE."""
         try:
-            return [self.message(requests, context)]
+            return [self.message(request)]
         except InputError:
             return []
 

@@ -1,24 +1,34 @@
-"""grpcio as the transport: its threads accept connections and read calls, and the server's thread pool answers them."""
+"""grpcio as the transport: its threads accept connections and read calls, and the server's thread pool answers them.
+
+Every call is registered as one that takes a stream, and none has a parser or a serializer: grpc would wait without a
+timeout for a single message, and would report errors of parsing in a way that a client should not see.
+"""
 
 import os
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
 import grpc
 
+from kanserve.errors import ConflictError, InputError
 from kanserve.serve import sockets
 from kanserve.serve.auth import tls
+from kanserve.serve.request import GoneError, Pairs, Request
 from kanserve.serve.rpc import routes
+from kanserve.serve.rpc.pipeline import Handler
 from kanserve.serve.scheduling.thread_pool import ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import ServerState
+from kanserve.serve.status import AbortedError
 
 _FAREWELL = 1.0  # seconds in which idle streams are closed
 _LOOK = 0.005  # seconds between checks for unsent answers
 _HANDSHAKE_SECONDS = 10.0
 _PING_SECONDS = 10.0  # a client that sends keepalive pings more often is disconnected
 _PING_ANSWER_SECONDS = 20.0
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class GrpcioTransport:
@@ -33,17 +43,17 @@ class GrpcioTransport:
             options=_options(state.settings, shared),
             maximum_concurrent_rpcs=routes.most_calls(state.settings),
         )
-        self._server.add_generic_rpc_handlers((handlers,))
+        self._server.add_generic_rpc_handlers((_Handlers(handlers),))
 
     def listen(self) -> int:
         """Bind the port, or the socket file, of the settings; returns the port."""
-        settings, credentials = self._settings, tls.credentials(self._settings)
+        settings, secrets = self._settings, credentials(self._settings)
         if settings.unix_socket:
-            sockets.listen_on_file(self._server, settings.unix_socket, credentials)
+            _listen_on_file(self._server, settings.unix_socket, secrets)
         else:
             if not self._shared:
                 sockets.check_free(settings.host, settings.port)
-            self._port = sockets.listen(self._server, settings.host, settings.port, credentials)
+            self._port = _listen(self._server, settings.host, settings.port, secrets)
         return self._port
 
     def start(self) -> None:
@@ -83,6 +93,144 @@ class GrpcioTransport:
     def _open_calls(self) -> set[Any]:
         """Calls whose answer is not fully sent; from grpc's private state, since it has no public API for that."""
         return set(getattr(getattr(self._server, "_state", None), "rpc_states", ()))
+
+
+class _Request(Request):
+    """A call as grpc has it."""
+
+    def __init__(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> None:
+        self._context = context
+        self.messages = _messages(requests)
+
+    @property
+    def metadata(self) -> Pairs:  # type: ignore[override]  # it does not change either
+        return cast(Pairs, self._context.invocation_metadata() or ())
+
+    @property
+    def peer(self) -> str:
+        return self._context.peer()
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self._context.auth_context()
+
+    def alive(self) -> bool:
+        return self._context.is_active()
+
+    def time_left(self) -> float | None:
+        return self._context.time_remaining()
+
+    def cancel(self) -> None:
+        self._context.cancel()  # type: ignore[no-untyped-call]  # of the stubs
+
+    def when_left(self, callback: Callable[[], None]) -> bool:
+        return self._context.add_callback(callback)
+
+
+def _messages(requests: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from requests
+    except grpc.RpcError as error:
+        raise GoneError from error
+
+
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its stubs
+    """The handlers of calls as grpc takes them."""
+
+    def __init__(self, handlers: routes.Handlers) -> None:
+        self._handlers = handlers
+        self._made: dict[Handler, Any] = {}
+
+    def service(self, handler_call_details: Any) -> Any:
+        handler = self._handlers.find(handler_call_details.method, handler_call_details.invocation_metadata)
+        return None if handler is None else self._made.get(handler) or self._made.setdefault(handler, _wrapped(handler))
+
+
+def _wrapped(handler: Handler) -> Any:
+    def unary(requests: Iterator[bytes], context: grpc.ServicerContext, *more: Any) -> Any:
+        try:
+            return handler.answer(_Request(requests, context), *more)
+        except AbortedError as error:
+            failed = error
+        except GoneError as error:
+            raise cast(grpc.RpcError, error.__cause__) from None  # which grpc knows
+        _abort(context, failed)
+
+    def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            yield from handler.answer(_Request(requests, context))
+        except AbortedError as error:
+            failed = error
+        except GoneError as error:
+            raise cast(grpc.RpcError, error.__cause__) from None
+        else:
+            return
+        _abort(context, failed)
+
+    answer: Any = stream if handler.streams and not handler.held else unary
+    # grpc looks for these.
+    if handler.held:
+        answer.experimental_non_blocking = True
+    if handler.threads is not None:
+        answer.experimental_thread_pool = handler.threads
+    make: Callable[..., Any] = (
+        grpc.stream_stream_rpc_method_handler if handler.streams else grpc.stream_unary_rpc_method_handler
+    )
+    return make(answer)
+
+
+def _abort(context: grpc.ServicerContext, error: AbortedError) -> None:
+    context.set_trailing_metadata(error.failure.metadata)
+    context.abort(_CODES[error.failure.code], error.failure.text)
+
+
+def credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """The credentials of a secure port; None without TLS. InputError for unusable files."""
+    files = tls.files(settings)
+    if files is None:
+        return None
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        made = files.changed()
+        return None if made is None else _configuration(made)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(files.current),
+        changed,  # type: ignore[arg-type]  # None means unchanged, which the stubs do not allow
+        bool(settings.tls_client_ca),
+    )
+
+
+def _configuration(pem: tls.Pem) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(pem.key, pem.chain)], pem.authorities)
+
+
+def _listen(server: grpc.Server, host: str, port: int, secrets: grpc.ServerCredentials | None) -> int:
+    """Bind a server to a port and return the port: ConflictError."""
+    where = sockets.address(host, port)
+    try:
+        bound = _add(server, where, secrets)
+    except RuntimeError:  # taken in the meantime, or a host that grpc cannot bind
+        bound = 0
+    if bound == 0:
+        raise ConflictError(f"Cannot listen on {where}. Choose another port, or stop what listens there.")
+    return bound
+
+
+def _listen_on_file(server: grpc.Server, path: str, secrets: grpc.ServerCredentials | None) -> None:
+    """Bind a server to a socket file that only this user may open: ConflictError, InputError."""
+    sockets.check_file(path)
+    mask = os.umask(0o177)  # a chmod afterwards would leave it open to others for a moment
+    try:
+        _add(server, f"unix:{path}", secrets)
+    except RuntimeError:
+        raise InputError(f"Cannot listen on the socket file {path!r}. Give a path in a folder of yours.") from None
+    finally:
+        os.umask(mask)
+
+
+def _add(server: grpc.Server, where: str, secrets: grpc.ServerCredentials | None) -> int:
+    return server.add_insecure_port(where) if secrets is None else server.add_secure_port(where, secrets)
 
 
 def _options(settings: Settings, shared: bool) -> list[tuple[str, int]]:

@@ -11,32 +11,30 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import grpc
 import numpy as np
 
 from kanserve.errors import ConflictError, InputError, KanserveError
-from kanserve.inference import wire
 from kanserve.serve import sockets
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability.metrics import Metrics
+from kanserve.serve.request import GoneError
 from kanserve.serve.rpc import routes
 from kanserve.serve.rpc.inference_service import at_once
-from kanserve.serve.rpc.pipeline import Pipeline
+from kanserve.serve.rpc.pipeline import Handler, Pipeline
 from kanserve.serve.scheduling.jobs import Job
 from kanserve.serve.scheduling.thread_pool import ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import ServerState
+from kanserve.serve.status import AbortedError, Code
 from kanserve.serve.transport import native_library as native
-from kanserve.serve.transport.native_context import AbortedError, NativeContext, message_bytes
-from kanserve.serve.transport.native_giving_way import GivingWay
 from kanserve.serve.transport.native_models import NativeModels, as_series
-from kanserve.serve.transport.native_queue import ANSWERED, FORMULA, NativeQueue, is_open
+from kanserve.serve.transport.native_queue import ANSWERED, NativeQueue, is_open
+from kanserve.serve.transport.native_request import NativeRequest, message_bytes
 from kanserve.v1 import formula_pb2
 
 if TYPE_CHECKING:
@@ -46,16 +44,53 @@ if TYPE_CHECKING:
 TOGETHER = 16  # requests of one model that are computed in one call
 _SMALL = 2**16  # bytes of rows, which are copied: that takes less time than a view
 _TYPES = (np.dtype("<f8"), np.dtype("<f4"))
+_FORMULA = next(method for method in ANSWERED if method.name == "GetFormula")
 _LOOK = 0.002  # seconds between checks for calls that are being taken from the queue
 
 _logger = logging.getLogger(__name__)
 
 
-class _Details(NamedTuple):
-    """As grpc describes a call to find its handler."""
+SECONDS = 10.0  # between two looks, so that an attack fills no disk with lines
+# By the names of the metrics, which count the same.
+MEANINGS = {
+    "connections_crowded_out_total": "connections that waited for their clients were closed: others needed the room",
+    "connections_flooding_total": "connections were closed, since what they sent cost much and carried nothing",
+    "connections_slow_total": "connections were closed, since nothing was asked, or nothing taken of what was sent",
+    "calls_without_memory_total": "calls were refused, since those under way take all the memory that they may",
+}
 
-    method: str
-    invocation_metadata: Any
+
+class GivingWay:
+    """Looks at the counts of `gauges` on a thread of its own, from `start` to `end`."""
+
+    def __init__(self, gauges: Callable[[], Mapping[str, float]], seconds: float = SECONDS) -> None:
+        self._gauges, self._seconds = gauges, seconds
+        self._before = dict.fromkeys(MEANINGS, 0.0)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="kanserve-giving-way", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look once more, and end; the counts are not read afterwards."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.look()
+
+    def look(self) -> None:
+        """Say what has given way since the last look."""
+        now = self._gauges()
+        for name, meaning in MEANINGS.items():
+            more = now[name] - self._before[name]
+            self._before[name] = now[name]
+            if more > 0:
+                _logger.warning("%d %s (kanserve_%s)", more, meaning, name)
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._seconds):
+            self.look()
 
 
 class NativeTransport:
@@ -71,7 +106,7 @@ class NativeTransport:
         self._models = NativeModels(self._library, self._server, state.settings)
         self._giving_way = GivingWay(queue.gauges)
         self.stuck = False
-        self._watched: dict[int, NativeContext] = {}
+        self._watched: dict[int, NativeRequest] = {}
         self._unsubscribe: Callable[[], None] = lambda: None
         self._socket_file = ""
         self._http: NativeHttp | None = None
@@ -104,7 +139,7 @@ class NativeTransport:
 
     def start(self) -> None:
         state = self._state
-        if any(is_open(path, state.settings) for path in ANSWERED):
+        if any(is_open(method, state.settings) for method in ANSWERED):
             self._meters.native = self._counts
             self._unsubscribe = state.table.subscribe(self._models.publish)
             self._models.publish(state.catalog)
@@ -180,16 +215,15 @@ class NativeTransport:
             found = self._found(event)
             if found is None:
                 return None
-            behavior, arguments = found
-            executor: Executor | None = getattr(behavior, "experimental_thread_pool", None)
-            if executor is not None:  # a refusal
-                executor.submit(_answer, behavior, *arguments)
+            handler, _ = found
+            if handler.threads is not None:  # a refusal
+                handler.threads.submit(_answer, *found)
                 return None
         except Exception:
             self._give_up(event)
             return None
         self._threads.accept(late)
-        return Job(event.arrived, late, _answer, (behavior, *arguments), {})
+        return Job(event.arrived, late, _answer, found, {})
 
     def _work_aside(self) -> None:
         """Begin the calls of the other queue, which have threads of their own."""
@@ -197,41 +231,36 @@ class NativeTransport:
         while self._library.next(self._server, native.QUEUE_ASIDE, ctypes.byref(event)) != native.EVENT_END:
             try:
                 if event.kind == native.EVENT_GONE:
-                    context = self._watched.pop(event.call)
+                    request = self._watched.pop(event.call)
                     self._library.release(event.call)
-                    context.leave()
+                    request.leave()
                 elif self._http is not None and event.kind in (native.EVENT_HTTP, native.EVENT_HTTP_EARLY):
                     self._http.answer_aside(event)
                 elif (found := self._found(event)) is not None:
-                    behavior, arguments = found
-                    executor = getattr(behavior, "experimental_thread_pool", None) or self._threads
-                    executor.submit(_answer, behavior, *arguments)
+                    (found[0].threads or self._threads).submit(_answer, *found)
             except Exception:
                 self._give_up(event)
 
     def _give_up(self, event: native.Event) -> None:
         _logger.exception("a call could not be begun")
         text = b"internal error"
-        self._library.finish(event.call, grpc.StatusCode.INTERNAL.value[0], text, len(text), b"", 0)
+        self._library.finish(event.call, Code.INTERNAL, text, len(text), b"", 0)
 
-    def _found(self, event: native.Event) -> "tuple[Any, tuple[Any, Iterator[bytes], NativeContext]] | None":
-        """The behavior of a call, and the further arguments of `_answer`; None if there is none."""
-        context = NativeContext(self._library, event, self._watched)
-        details = _Details(self._queue.paths[event.path], context.invocation_metadata())
-        handler = self._handlers.service(details)
+    def _found(self, event: native.Event) -> tuple[Handler, NativeRequest] | None:
+        """A call and its handler; None if there is none, which the caller is told."""
+        request, path = NativeRequest(self._library, event, self._watched), self._queue.paths[event.path]
+        handler = self._handlers.find(path, request.metadata)
         if handler is None:
-            context.finish(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+            request.finish(Code.UNIMPLEMENTED, "Method not found!")
             return None
-        requests: Iterator[bytes]
         if self._queue.early[event.path]:
-            requests = context.requests()
-        else:
-            requests = iter((message_bytes(event.message or 0, event.length),))
-        if details.method == FORMULA and is_open(FORMULA, self._state.settings):
-            message = message_bytes(event.message or 0, event.length)
-            requests, context.answered = iter((message,)), partial(self._keep_formula, message)
-        behavior = handler.stream_stream if handler.response_streaming else handler.stream_unary
-        return behavior, (handler, requests, context)
+            request.messages = request.received()
+            return handler, request
+        message = message_bytes(event.message or 0, event.length)
+        request.messages = iter((message,))
+        if path == _FORMULA.path and is_open(_FORMULA, self._state.settings):
+            request.answered = partial(self._keep_formula, message)
+        return handler, request
 
     def _keep_formula(self, message: bytes, answer: bytes) -> None:
         """Let the loop answer such a call from now on."""
@@ -287,10 +316,8 @@ class NativeTransport:
                 data = (ctypes.c_char * event.length).from_address(event.message)
             y, computed = self._pipeline.predict(model, data, _TYPES[event.single], event.rows)
         except BaseException as error:
-            context = NativeContext(library, event, self._watched)
-            failed = self._pipeline.failed_rows(error, model, event, context.invocation_metadata())
-            context.set_trailing_metadata(failed.metadata)
-            context.finish(failed.code, failed.text)
+            request = NativeRequest(library, event, self._watched)
+            request.fail(self._pipeline.failed_rows(error, model, event, request.metadata))
             return
         size = y.nbytes
         library.answer_rows(call, y.tobytes() if size <= _SMALL else y.ctypes.data, size, computed)
@@ -300,46 +327,40 @@ class NativeTransport:
         names = {key: 0 for key in self._state.catalog.contents}
         for key, counters, current in self._models.counts(names):
             outside = counters[native.COUNT_OUTSIDE :]
-            for number, method in enumerate(native.COUNTED):
+            for number, method in enumerate(ANSWERED):
                 block = counters[number * native.COUNT_BLOCK : (number + 1) * native.COUNT_BLOCK]
-                service = wire.SERVICE_NAME if number == 0 else wire.FORMULA_SERVICE_NAME
                 seen = outside if number == 0 and current and outside.any() else None
-                yield (service, method, *key), as_series(block), seen
+                yield (method.service, method.name, *key), as_series(block), seen
 
 
-def _answer(behavior: Any, handler: Any, requests: Iterator[bytes], context: NativeContext) -> None:
-    """Run a handler as grpc would."""
-    serialize = handler.response_serializer or bytes
+def _answer(handler: Handler, request: NativeRequest) -> None:
+    """Answer a call, however its handler ends."""
     try:
-        if not handler.response_streaming:
-            context.answer(serialize(behavior(requests, context)))
-        elif getattr(behavior, "experimental_non_blocking", False):
-            behavior(requests, context, lambda response: _send(context, serialize, response))
+        if handler.held:
+            handler.answer(request, partial(_send, request))
+        elif handler.streams:
+            _stream(handler.answer(request), request)
+            request.finish()
         else:
-            _stream(behavior(requests, context), serialize, context)
-            context.finish()
-    except AbortedError:
-        context.finish()
-    except grpc.RpcError:  # the caller has left
-        context.finish(grpc.StatusCode.CANCELLED)
+            request.answer(handler.answer(request))
+    except AbortedError as error:
+        request.fail(error.failure)
+    except GoneError:
+        request.finish(Code.CANCELLED)
     except BaseException:
         _logger.exception("a handler failed")
-        context.finish(grpc.StatusCode.UNKNOWN, "internal error")
+        request.finish(Code.UNKNOWN, "internal error")
 
 
-def _send(context: NativeContext, serialize: Callable[[Any], bytes], response: Any) -> None:
-    if response is None:
-        context.finish()
+def _send(request: NativeRequest, message: bytes | None) -> None:
+    if message is None:
+        request.finish()
     else:
-        context.send(serialize(response))
+        request.send(message)
 
 
-def _stream(responses: Iterator[Any], serialize: Callable[[Any], bytes], context: NativeContext) -> None:
-    try:
-        for response in responses:
-            if not context.send(serialize(response)):
+def _stream(messages: Iterator[bytes], request: NativeRequest) -> None:
+    with closing(messages):  # type: ignore[type-var]  # they are generators
+        for message in messages:
+            if not request.send(message):
                 return
-    finally:
-        close = getattr(responses, "close", None)
-        if close is not None:
-            close()

@@ -6,16 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import grpc
-
 from kanserve.errors import ConflictError
 from kanserve.serve import sockets
+from kanserve.serve.request import GoneError
 from kanserve.serve.rest.api import RestApi
 from kanserve.serve.rest.messages import RestRequest, RestResponse
 from kanserve.serve.state import ServerState
 from kanserve.serve.transport import native_library as native
-from kanserve.serve.transport.native_context import NativeContext, message_bytes
 from kanserve.serve.transport.native_queue import http_paths
+from kanserve.serve.transport.native_request import NativeRequest, message_bytes
 
 _ASIDE = 20  # health and metrics that are answered at once; as many loads and unloads
 
@@ -27,7 +26,7 @@ class NativeHttp:
 
     takes_tls = True
 
-    def __init__(self, library: Any, state: ServerState, api: RestApi, watched: dict[int, NativeContext]) -> None:
+    def __init__(self, library: Any, state: ServerState, api: RestApi, watched: dict[int, NativeRequest]) -> None:
         self._library, self._state, self._api, self._watched = library, state, api, watched
         self._aside = ThreadPoolExecutor(_ASIDE, thread_name_prefix="kanserve-http")
         self._changes = ThreadPoolExecutor(_ASIDE, thread_name_prefix="kanserve-http-change")  # which may wait for long
@@ -49,12 +48,12 @@ class NativeHttp:
             listener.setblocking(False)
             self._library.listen_http(server, listener.detach(), http_paths(settings))
 
-    def request(self, event: native.Event) -> tuple[RestRequest, NativeContext, bool]:
+    def request(self, event: native.Event) -> tuple[RestRequest, NativeRequest, bool]:
         """What `answer` takes: a request, its call, and whether its body is under way."""
-        context = NativeContext(self._library, event, self._watched)
+        call = NativeRequest(self._library, event, self._watched)
         line: dict[str, str] = {}
         headers: list[tuple[str, str]] = []
-        for name, value in context.pairs():
+        for name, value in call.pairs():
             if name.startswith(":"):
                 line[name] = value
             else:
@@ -64,31 +63,31 @@ class NativeHttp:
             target=line[":target"],
             headers=headers,
             body=message_bytes(event.message or 0, event.length),
-            peer=context.peer(),
+            peer=call.peer,
             secure=line[":secure"] == "1",
-            alive=context.is_active,
-            identity=context.auth_context(),
+            alive=call.alive,
+            identity=call.identity,
             arrived=event.arrived,
         )
-        return request, context, event.kind == native.EVENT_HTTP_EARLY
+        return request, call, event.kind == native.EVENT_HTTP_EARLY
 
-    def answer(self, request: RestRequest, context: NativeContext, early: bool) -> None:
+    def answer(self, request: RestRequest, call: NativeRequest, early: bool) -> None:
         try:
             if early and not self._api.early(request):
-                request = replace(request, body=next(context.requests(), b""))
+                request = replace(request, body=next(call.received(), b""))
             response = self._api.answer(request)
-        except grpc.RpcError:  # the caller has left
+        except GoneError:  # the caller has left
             response = RestResponse(499, [], b"")
         except BaseException:
             _logger.exception("a request could not be answered")
             response = RestResponse(500, [], b"")
-        context.respond(response.status, response.headers, response.body)
+        call.respond(response.status, response.headers, response.body)
 
     def answer_aside(self, event: native.Event) -> None:
         """Answer on a thread of its own."""
-        request, context, early = self.request(event)
+        request, call, early = self.request(event)
         threads = self._aside if self._api.aside(request.target) else self._changes
-        threads.submit(self.answer, request, context, early)
+        threads.submit(self.answer, request, call, early)
 
     def close(self) -> None:
         """After the loop has ended."""

@@ -16,12 +16,7 @@ BUCKETS, STAGES = 16, 5
 COUNT_ROWS, COUNT_LAST, COUNT_NANOSECONDS = 0, 1, 2
 COUNT_BUCKETS = COUNT_NANOSECONDS + STAGES
 COUNT_BLOCK = COUNT_BUCKETS + STAGES * BUCKETS
-COUNTED = (
-    "ModelInfer",
-    "Differentiate",
-    "GetFormula",
-)  # the calls that the loop answers, each with a block of counters
-COUNT_OUTSIDE = len(COUNTED) * COUNT_BLOCK
+COUNT_OUTSIDE = 3 * COUNT_BLOCK  # after a block for each call that the loop answers
 PATH_UNARY, PATH_STREAM = range(2)
 EVENT_NONE, EVENT_CALL, EVENT_ROWS, EVENT_GONE, EVENT_POSTED, EVENT_END, EVENT_HTTP, EVENT_HTTP_EARLY = range(8)
 QUEUE_MAIN, QUEUE_ASIDE = range(2)

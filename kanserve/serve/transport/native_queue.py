@@ -8,12 +8,12 @@ from queue import SimpleQueue
 from typing import Any
 
 from kanserve.errors import InputError
-from kanserve.inference import wire
-from kanserve.serve.auth.grants import NEEDS, anonymous_roles
+from kanserve.serve.auth.grants import anonymous_roles
+from kanserve.serve.methods import BY_PATH, HEALTH, METHODS, Method, Turn
 from kanserve.serve.observability.metrics import BOUNDS, Metrics
 from kanserve.serve.rpc import routes
 from kanserve.serve.scheduling.jobs import Job
-from kanserve.serve.scheduling.receive_timeout import BRIEF, PATIENCE
+from kanserve.serve.scheduling.thread_pool import PATIENCE
 from kanserve.serve.settings import Settings
 from kanserve.serve.transport import native_library as native
 
@@ -22,17 +22,9 @@ GREETING_SECONDS = 10.0  # until TLS is agreed on and the client's first frame i
 WRITE_SECONDS = 60.0  # in which a client must take some of what it is sent
 PING_ANSWER_SECONDS = 20.0
 LINGER_SECONDS = 1.0  # in which a connection that the server closes is still read, so that the client gets the reason
-FORMULA = f"/{wire.FORMULA_SERVICE_NAME}/GetFormula"
-INFER = f"/{wire.SERVICE_NAME}/ModelInfer"
-ANSWERED = {
-    INFER: 1,
-    f"/{wire.FORMULA_SERVICE_NAME}/Differentiate": 2,
-    FORMULA: 3,
-}  # by the library's numbers
-_STREAMS = ("ModelStreamInfer", "ServerReflectionInfo")  # handed over before their first message
-_ASIDE = (*_STREAMS, "ExportSource", "Watch", *routes.CHANGES)  # and health: they have threads of their own
-_PATIENT = ("ModelInfer", "Differentiate")  # large messages may take a while
-
+# The calls that the loop answers, in the order of the library's numbers.
+ANSWERED = tuple(sorted((method for method in METHODS if method.native), key=lambda method: method.native))
+INFER = ANSWERED[0]
 
 KEPT_DESCRIPTORS = 48  # of the process: for its files, libraries, listeners and reloads
 FEWEST = 8  # connections
@@ -43,7 +35,7 @@ class NativeQueue:
 
     def __init__(self, library: Any, settings: Settings, held: int) -> None:
         self.library = library
-        self.paths = tuple(NEEDS)
+        self.paths = tuple(BY_PATH)
         config = native.Config(
             max_message=settings.max_message_bytes,
             max_held=held,
@@ -61,7 +53,7 @@ class NativeQueue:
             bounds=(ctypes.c_int64 * len(BOUNDS))(*BOUNDS),
         )
         names = (ctypes.c_char_p * len(self.paths))(*(path.encode() for path in self.paths))
-        paths = (native.Path * len(self.paths))(*(_path(path, settings) for path in self.paths))
+        paths = (native.Path * len(self.paths))(*(_path(method, settings) for method in METHODS))
         self.early = [path.kind == native.PATH_STREAM for path in paths]
         self.server = library.new(ctypes.byref(config), names, paths, len(paths))
         if not self.server:
@@ -141,7 +133,7 @@ def http_paths(settings: Settings) -> Any:
     """How the loop treats requests of HTTP/1.1: what computes, and what is answered while all threads compute."""
     early = bool(settings.access or settings.tls_certificate)  # some are refused before their body comes
     kind = native.PATH_STREAM if early else native.PATH_UNARY
-    infers = ANSWERED[INFER] if is_open(INFER, settings) else 0
+    infers = INFER.native if is_open(INFER, settings) else 0
     return (native.Path * 2)(
         native.Path(native.PATH_STREAM if settings.access else native.PATH_UNARY, infers, 1, 0, PATIENCE),
         native.Path(kind, 0, 0, 1, PATIENCE),
@@ -160,23 +152,21 @@ def count_refusals(queue: NativeQueue, meters: Metrics) -> None:
     }
 
 
-def is_open(path: str, settings: Settings) -> bool:
+def is_open(method: Method, settings: Settings) -> bool:
     """Whether anybody may make this call, and nothing in Python has to see it: no grants, no log, no traces."""
     watched = settings.access or settings.access_log or settings.traces
-    return not watched and not {*NEEDS[path]}.isdisjoint(anonymous_roles(settings))
+    return not watched and not {*method.roles}.isdisjoint(anonymous_roles(settings))
 
 
-def _path(path: str, settings: Settings) -> native.Path:
+def _path(method: Method, settings: Settings) -> native.Path:
     """How the loop treats a call. With grants all but public calls are handed over before their message comes, so that
     nothing is received from those who may not call."""
-    service, _, method = path[1:].partition("/")
-    ours = service in (wire.SERVICE_NAME, wire.FORMULA_SERVICE_NAME)
     return native.Path(
-        kind=native.PATH_STREAM if method in _STREAMS or (settings.access and NEEDS[path]) else native.PATH_UNARY,
-        answers=ANSWERED.get(path, 0) if is_open(path, settings) else 0,
-        refusable=ours and method not in routes.CHANGES,
-        aside=method in _ASIDE or service == wire.HEALTH_SERVICE_NAME,
-        patience=PATIENCE if method in _PATIENT else BRIEF,
+        kind=native.PATH_STREAM if method.reads_stream or (settings.access and method.roles) else native.PATH_UNARY,
+        answers=method.native if is_open(method, settings) else 0,
+        refusable=method.turn not in (Turn.CHANGES, Turn.STANDARD),
+        aside=method.streams or method.turn is Turn.CHANGES or method.service == HEALTH,
+        patience=method.patience,
     )
 
 

@@ -13,7 +13,6 @@ from grpc_reflection.v1alpha import reflection_pb2
 from kanserve.errors import AccessError, InputError, InvalidNameError, UnauthenticatedError
 from kanserve.inference import wire
 from kanserve.serve.auth import grants as access
-from kanserve.serve.auth import tokens
 from kanserve.serve.settings import ROLES, Grant, Settings
 from kanserve.v1 import formula_pb2
 from tests.support.work_costs import calls
@@ -24,25 +23,19 @@ TOKEN = "a token of the tests"
 
 
 @dataclass
-class Context:
-    """What grpc tells of a caller."""
+class Caller:
+    """What a transport tells of a caller."""
 
     metadata: tuple[tuple[str, str], ...] = ()
-    names: dict[str, list[bytes]] = field(default_factory=dict)
-
-    def invocation_metadata(self):
-        return self.metadata
-
-    def auth_context(self):
-        return self.names
+    identity: dict[str, list[bytes]] = field(default_factory=dict)
 
 
 def bearer(token=TOKEN):
-    return Context(metadata=(("user-agent", "test"), ("authorization", f"Bearer {token}")))
+    return Caller(metadata=(("user-agent", "test"), ("authorization", f"Bearer {token}")))
 
 
 def certificate(**names):
-    return Context(names={key: [text.encode() for text in value] for key, value in names.items()})
+    return Caller(identity={key: [text.encode() for text in value] for key, value in names.items()})
 
 
 def digest(token=TOKEN):
@@ -68,9 +61,7 @@ def every_path() -> set[str]:
 
 
 def test_every_method_of_every_service_has_a_row_and_no_row_is_of_another():
-    assert every_path() <= set(access.NEEDS)
-    # Which the service has since 2025, and the package not in all versions that we take.
-    assert set(access.NEEDS) - every_path() <= {"/grpc.health.v1.Health/List"}
+    assert set(access.NEEDS) == every_path()
     assert all(set(needs) <= set(ROLES) for needs in access.NEEDS.values())
     print(f"{len(access.NEEDS)} methods of {len({need.split('/')[1] for need in access.NEEDS})} services have a row")
 
@@ -78,7 +69,7 @@ def test_every_method_of_every_service_has_a_row_and_no_row_is_of_another():
 def test_only_probes_are_for_anybody_and_only_loading_takes_the_role_of_a_manager():
     public = {path.rsplit("/", 1)[1] for path, needs in access.NEEDS.items() if not needs}
     manage = {path.rsplit("/", 1)[1] for path, needs in access.NEEDS.items() if needs == ("manage",)}
-    assert public == {"Check", "Watch", "List", "ServerLive", "ServerReady"}
+    assert public == {"Check", "Watch", "ServerLive", "ServerReady"}
     assert manage == {"RepositoryModelLoad", "RepositoryModelUnload"}
     assert access.NEEDS["/kanserve.v1.FormulaService/Watch"] == ("read",)
 
@@ -109,11 +100,11 @@ def test_a_grant_allows_its_roles_and_no_other(role):
     rules = granted(Grant((role,), name="caller", token_sha256=digest()))
     for path, needs in access.NEEDS.items():
         if not needs:
-            assert rules.check(path, Context()) is None
+            assert rules.check(path, Caller()) is None
         elif role in needs:
             assert rules.check(path, bearer()).identity == "caller"
             with pytest.raises(UnauthenticatedError):
-                rules.check(path, Context())
+                rules.check(path, Caller())
         else:
             with pytest.raises(AccessError) as refused:
                 rules.check(path, bearer())
@@ -139,7 +130,7 @@ def test_a_grant_allows_its_roles_and_no_other(role):
 def test_an_authorization_that_is_not_known_is_refused_also_where_nothing_need_be_shown(shown):
     for rules in (granted(Grant(("predict",), token_sha256=digest())), *_with_anonymous()):
         with pytest.raises(UnauthenticatedError) as refused:
-            rules.check(INFER, Context(metadata=(("authorization", shown),)))
+            rules.check(INFER, Caller(metadata=(("authorization", shown),)))
         assert shown == "" or shown not in str(refused.value)
 
 
@@ -149,20 +140,20 @@ def _with_anonymous():
 
 def test_two_authorizations_are_refused():
     with pytest.raises(UnauthenticatedError):
-        granted(Grant(("predict",), token_sha256=digest())).check(INFER, Context(metadata=bearer().metadata * 2))
+        granted(Grant(("predict",), token_sha256=digest())).check(INFER, Caller(metadata=bearer().metadata * 2))
 
 
 def test_the_scheme_may_be_spelt_in_small_letters():
     rules = granted(Grant(("predict",), name="a", token_sha256=digest().upper()))
-    assert rules.check(INFER, Context(metadata=(("authorization", f"bearer  {TOKEN}"),))).identity == "a"
+    assert rules.check(INFER, Caller(metadata=(("authorization", f"bearer  {TOKEN}"),))).identity == "a"
 
 
 def test_whoever_is_known_may_also_do_what_anybody_may():
     rules = granted(Grant(("manage",), name="deploy", token_sha256=digest()), anonymous=("predict",))
-    assert rules.check(INFER, Context()) is None
+    assert rules.check(INFER, Caller()) is None
     assert rules.check(INFER, bearer()).identity == "deploy"
     with pytest.raises(UnauthenticatedError):
-        rules.check(LOAD, Context())
+        rules.check(LOAD, Caller())
 
 
 def test_every_token_is_compared_whichever_is_shown(monkeypatch):
@@ -241,7 +232,7 @@ def test_a_client_certificate_is_known_by_its_common_dns_or_uri_name(names, know
 
 def test_a_known_certificate_does_not_make_an_unknown_token_good():
     rules = granted(Grant(("predict",), certificate="robot"), tls_client_ca="ca.pem")
-    both = Context(bearer().metadata, {"x509_common_name": [b"robot"]})
+    both = Caller(bearer().metadata, {"x509_common_name": [b"robot"]})
     with pytest.raises(UnauthenticatedError):
         rules.check(INFER, both)
 
@@ -252,7 +243,7 @@ def test_a_known_certificate_does_not_make_an_unknown_token_good():
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch) -> Path:
     """A file with a token, which is looked at in each call."""
-    monkeypatch.setattr(tokens, "LOOK", 0.0)
+    monkeypatch.setattr(access, "LOOK", 0.0)
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\nnot this line\n")
     return path

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from kanserve.errors import InputError
-from kanserve.serve.auth import rotation, tls
+from kanserve.serve.auth import rotation
 from kanserve.serve.settings import Settings
+from kanserve.serve.transport.grpcio import credentials
 from tests.support import keys
 
 CA = keys.authority()
@@ -34,7 +35,7 @@ def serving(settings: Settings) -> Iterator[str]:
     handler = grpc.unary_unary_rpc_method_handler(who)
     server = grpc.server(ThreadPoolExecutor(4))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", {"who": handler}),))
-    found = tls.credentials(settings)
+    found = credentials(settings)
     assert found is not None
     port = server.add_secure_port("127.0.0.1:0", found)
     server.start()
@@ -76,7 +77,7 @@ def authorities(tmp_path) -> str:
 
 
 def test_without_files_there_is_no_tls():
-    assert tls.credentials(Settings()) is None
+    assert credentials(Settings()) is None
 
 
 def test_a_client_that_trusts_the_authority_is_answered_and_plain_text_is_not(tmp_path):
@@ -216,13 +217,13 @@ def test_bad_files_say_so_at_the_start(break_it, says, tmp_path, authorities):
     made = settings(tmp_path, CA.pair("server"), tls_client_ca=authorities)
     break_it(tmp_path)
     with pytest.raises(InputError, match=says):
-        tls.credentials(made)
+        credentials(made)
 
 
 @pytest.mark.parametrize("half", [{"tls_certificate": "a"}, {"tls_key": "a"}, {"tls_client_ca": "a"}])
 def test_half_of_tls_is_refused(half):
     with pytest.raises(InputError, match="needs both"):
-        tls.credentials(Settings(**half))
+        credentials(Settings(**half))
 
 
 def test_a_key_with_a_password_asks_nobody(tmp_path):
@@ -232,4 +233,4 @@ def test_a_key_with_a_password_asks_nobody(tmp_path):
     encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word"))
     (tmp_path / "server.key").write_bytes(encrypted)
     with pytest.raises(InputError, match="without a password"):
-        tls.credentials(made)
+        credentials(made)

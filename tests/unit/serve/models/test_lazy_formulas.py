@@ -16,8 +16,8 @@ from kanserve.artifact.naming_rules import FORMULA
 from kanserve.artifact_compiler import golden_rows
 from kanserve.errors import FormatError, FormulaError
 from kanserve.formula.from_network.stored_formulas import stored_formulas
-from kanserve.serve.models import lazy_formulas
-from kanserve.serve.models.lazy_formulas import LazyFormulas
+from kanserve.serve.models import catalog as models
+from kanserve.serve.models.catalog import LazyFormulas
 from tests.support import serving, sized_networks
 from tests.support.catalogs import loaded, publish, versions
 
@@ -120,7 +120,7 @@ def test_a_file_that_holds_no_formulas_is_refused(data: bytes, text: str) -> Non
 
 def test_a_file_that_is_too_large_is_not_looked_at() -> None:
     """Only older versions of kanserve wrote such files; their models are served, without their formulas."""
-    said = LazyFormulas(with_file(b"[" * (lazy_formulas.MOST_BYTES + 1)), serving.kan("mixed"))
+    said = LazyFormulas(with_file(b"[" * (models.MOST_BYTES + 1)), serving.kan("mixed"))
     with pytest.raises(FormulaError, match="too large to be read"):
         said.read()
 

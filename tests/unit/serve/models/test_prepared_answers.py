@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from kanserve.errors import FormulaError
-from kanserve.serve.models.prepared_answers import PreparedAnswers
+from kanserve.serve.models.catalog import PreparedAnswers
 
 
 def test_callers_who_come_meanwhile_wait_for_the_one_that_builds() -> None:

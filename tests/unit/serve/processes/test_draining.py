@@ -142,4 +142,4 @@ def test_hanging_up_leaves_no_descriptor_behind():
     with open(os.devnull):
         before = len(os.listdir("/dev/fd"))
         sockets.hang_up(1)
-        assert len(os.listdir("/dev/fd")) == before
+        assert len(os.listdir("/dev/fd")) <= before  # fewer, where those of earlier tests are collected meanwhile

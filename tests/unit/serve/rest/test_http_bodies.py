@@ -12,9 +12,8 @@ import pytest
 
 from kanserve.network.training_range import sample
 from kanserve.serve.rest import http_server
-from kanserve.serve.rest.errors import HttpError
 from kanserve.serve.rest.http_head import Chunks
-from kanserve.serve.rest.messages import RestRequest
+from kanserve.serve.rest.messages import HttpError, RestRequest
 from kanserve.serve.settings import Settings
 from tests.support import server_process, serving
 from tests.support.rest_port import call, infer

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kanserve.network.training_range import sample
+from kanserve.serve.methods import ROUTES
 from kanserve.serve.rest import openapi_document
-from kanserve.serve.rest.errors import STATUSES
-from kanserve.serve.rest.routes import OPERATIONS
+from kanserve.serve.rest.messages import STATUSES
 from kanserve.serve.settings import Settings
 from tests.support import serving
 from tests.support.rest_port import call, infer
@@ -30,7 +30,7 @@ def test_the_document_is_valid():
 
 def test_every_path_is_in_it_and_nothing_else():
     said = {(path, method.upper()) for path, item in DOCUMENT["paths"].items() for method in item if method in METHODS}
-    assert said == {(path, operation.method) for path, operation in OPERATIONS.items()}
+    assert said == {(path, rest.verb) for path, (rest, _) in ROUTES.items()}
 
 
 def test_every_path_says_its_parameters_and_every_reference_leads_somewhere():

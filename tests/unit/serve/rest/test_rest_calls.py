@@ -11,8 +11,13 @@ import pytest
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
+from kanserve.serve.rest.infer import InferCodec
+from kanserve.serve.rest.messages import RestRequest
+from kanserve.serve.rest.strict_json import Body
+from kanserve.serve.rpc.request_cache import decode_request
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
+from kanserve.serve.state import Call
 from tests.support import kans, serving
 from tests.support.rest_port import TRANSPORTS, Answer, call, infer, output
 
@@ -257,3 +262,19 @@ def test_answers_agree_with_the_reference(at):
     x = sample(network, 20, seed=8)
     y = np.array(output(call(at, "/v2/models/raw/infer", infer(x)))).reshape(20, 2)
     np.testing.assert_allclose(y, evaluate(network, x), rtol=1e-9, atol=1e-12)
+
+
+def test_rows_of_json_become_an_array_once(server, monkeypatch):
+    made, numbers = [], Body.numbers
+
+    def noted(*arguments):
+        found = numbers(*arguments)
+        made.append(found[0])
+        return found
+
+    monkeypatch.setattr(Body, "numbers", noted)
+    body = json.dumps(infer(sample(serving.kan("raw"), 5))).encode()
+    for _ in range(2):  # the second time, what is not numbers is known
+        unpacked = InferCodec("raw", "").decode(RestRequest("POST", "/v2/models/raw/infer", []), body)
+        _, x = decode_request(server.catalog, unpacked, Call("", "", 0), None)
+        assert np.shares_memory(x, made.pop()) and made == []

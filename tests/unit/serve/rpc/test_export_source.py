@@ -11,8 +11,8 @@ from kanserve import repository
 from kanserve.artifact import format as artifact_format
 from kanserve.artifact_compiler import compile
 from kanserve.errors import InputError, IntegrityError, InvalidNameError, KanserveError, NotFoundError
-from kanserve.serve.rpc import export_source as rpc_export_source
-from kanserve.serve.rpc.export_source import export_source
+from kanserve.serve.rpc import formula_service
+from kanserve.serve.rpc.formula_service import export_source
 from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
 from tests.support import kans, server_states, serving
@@ -45,7 +45,7 @@ def test_the_files_are_those_that_were_published_without_the_libraries_of_some_m
 
 
 def test_a_part_is_bounded_and_says_the_version_and_what_the_whole_file_is(state, monkeypatch):
-    monkeypatch.setattr(rpc_export_source, "PART_BYTES", 1000)
+    monkeypatch.setattr(formula_service, "PART_BYTES", 1000)
     entries = serving.artifact("raw").manifest.files
     parts = list(export_source(state, request("raw", "c_source"), server_states.call()))
     assert [part.path for part in parts] == sorted(part.path for part in parts)
@@ -74,7 +74,7 @@ def test_what_is_no_source_or_is_not_there_is_refused_before_a_stream_begins(sta
 
 
 def test_a_client_that_left_is_sent_nothing_more(state, monkeypatch):
-    monkeypatch.setattr(rpc_export_source, "PART_BYTES", 1000)
+    monkeypatch.setattr(formula_service, "PART_BYTES", 1000)
     call = server_states.call()
     call.alive = iter([True, True, False]).__next__
     assert len(list(export_source(state, request("raw", "c_source"), call))) == 2

@@ -11,8 +11,9 @@ from kanserve.errors import InputError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
+from kanserve.serve.methods import BY_PATH
 from kanserve.serve.rpc import bfloat16
-from kanserve.serve.rpc.message_limits import ARRAYS, MAX_DESCRIPTION_BYTES, read, read_apart
+from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES, read, read_apart
 from kanserve.serve.rpc.tensors import FLOATS, floats
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
@@ -33,7 +34,7 @@ def settings(repository: Path) -> Settings:
 
 
 def infer(data: bytes) -> Any:
-    return read(pb.ModelInferRequest.FromString, ARRAYS[INFER], data)
+    return read(pb.ModelInferRequest.FromString, BY_PATH[INFER].arrays, data)
 
 
 def test_numbers_weigh_nothing_raw_and_typed():
@@ -45,7 +46,7 @@ def test_numbers_weigh_nothing_raw_and_typed():
     for message in (raw, typed):
         assert infer(message.SerializeToString()) == message
     rows = formula_pb2.DifferentiateRequest(rows=formula_pb2.Float64Array(shape=[50_000, 2], values=x.tobytes()))
-    assert read(type(rows).FromString, ARRAYS[DIFFERENTIATE], rows.SerializeToString()) == rows
+    assert read(type(rows).FromString, BY_PATH[DIFFERENTIATE].arrays, rows.SerializeToString()) == rows
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_message_of_much_else_than_numbers_is_refused_before_it_is_parsed(mess
         raise AssertionError("it was parsed")
 
     with pytest.raises(InputError, match="65536 bytes apart from its numbers"):
-        read(parse, ARRAYS[INFER], message)
+        read(parse, BY_PATH[INFER].arrays, message)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_raw_numbers_are_found_in_the_message_wherever_they_lie(tag):
         order = [(around + fields)[index] for index in rng.permutation(len(around) + len(fields))]
         data = b"".join(order)
         whole = infer(data)
-        found, apart = read_apart(pb.ModelInferRequest.FromString, ARRAYS[INFER], data)
+        found, apart = read_apart(pb.ModelInferRequest.FromString, BY_PATH[INFER].arrays, data)
         assert [bytes(part) for part in apart] == whole.raw_input_contents
         assert list(found.raw_input_contents) == [b""] * len(buffers)
         del found.raw_input_contents[:], whole.raw_input_contents[:]
@@ -111,7 +112,7 @@ def test_a_message_cut_short_is_refused_with_its_numbers_apart_as_it_is_whole():
     for data in [(whole + tail)[:-cut] for cut in range(1, len(tail))] + [whole[:-1], whole[: 3 + MANY]]:
         for reading in read, read_apart:
             with pytest.raises(InputError, match="not of the type"):
-                reading(pb.ModelInferRequest.FromString, ARRAYS[INFER], data)
+                reading(pb.ModelInferRequest.FromString, BY_PATH[INFER].arrays, data)
 
 
 def answered(stub: Any, datatype: str, sent: np.ndarray, name: str) -> bytes:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.utils import InferenceServerException
 
@@ -22,8 +20,10 @@ from kanserve import repository
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
+from kanserve.serve.methods import METHODS, Turn
 from kanserve.serve.rpc import routes as calls
 from kanserve.serve.rpc.request_cache import RequestCache, decode_request
+from kanserve.serve.rpc.standard_services import Health
 from kanserve.serve.scheduling import thread_pool
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
@@ -196,10 +196,10 @@ def test_shared_memory_traces_and_logs_are_not_implemented(server):
 
 
 def test_every_call_of_the_protocols_has_what_answers_it(server):
-    handlers = calls.Handlers(server.state, HealthServicer())
+    handlers = calls.Handlers(server.state, Health())
 
     def answered(path: str) -> bool:
-        return handlers.service(SimpleNamespace(method=path, invocation_metadata=())) is not None
+        return handlers.find(path, ()) is not None
 
     ours = {f"/{wire.SERVICE_NAME}/{name}" for name in wire.METHODS}
     services = [
@@ -211,6 +211,12 @@ def test_every_call_of_the_protocols_has_what_answers_it(server):
     assert {path.split("/")[1] for path in ours} == set(wire.SERVICE_NAMES)
     assert [path for path in sorted(ours) if not answered(path)] == []
     assert not answered("/kanserve.v1.FormulaService/GetWord") and not answered("/kanserve.v1.WordService/GetFormula")
+
+
+def test_every_call_of_ours_has_a_function_by_its_name():
+    for method in METHODS:
+        if method.is_ours and method.turn is not Turn.PREDICTS:
+            assert callable(calls.function(method)), method.name
 
 
 def test_the_configuration_says_which_versions_are_served(tmp_path):

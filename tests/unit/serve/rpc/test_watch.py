@@ -13,7 +13,7 @@ from kanserve.artifact.format import Artifact
 from kanserve.artifact_compiler import compile
 from kanserve.errors import DrainingError, InvalidNameError
 from kanserve.serve.models.catalog import Catalog
-from kanserve.serve.rpc.watch import LOOK, watch
+from kanserve.serve.rpc.formula_service import LOOK, watch
 from kanserve.serve.state import Call, ServerState
 from kanserve.v1 import formula_pb2 as pb
 from tests.support import kans, server_states

@@ -20,7 +20,7 @@ from kanserve.client import Client
 from kanserve.errors import BusyError, DeadlineError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.serve.rpc.routes import REFLECTIONS
+from kanserve.serve.rpc.standard_services import REFLECTIONS
 from kanserve.serve.server import Server, ServingRuntime, start
 from kanserve.serve.settings import Settings, Transport
 from tests.support import server_process

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kanserve.client import Client
 from kanserve.network.training_range import sample
 from kanserve.serve.auth.grants import NEEDS
-from kanserve.serve.rpc.routes import CHECKS, WATCHES
+from kanserve.serve.rpc.standard_services import CHECKS, WATCHES
 from kanserve.serve.scheduling.thread_pool import SPARE
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Grant, Settings

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kanserve.errors import BusyError
+from kanserve.serve.request import Request
 from kanserve.serve.scheduling import switch_interval, thread_pool
 from kanserve.serve.scheduling.thread_pool import MAX_INFLIGHT_BYTES, SLOW, ThreadPool
 
@@ -304,13 +305,14 @@ def test_the_monitor_sleeps_when_nothing_runs_and_wakes_for_the_next_call(monkey
 
 def test_what_large_messages_hold_is_bounded_and_given_back_with_the_call():
     large = 2**20
-    caller: Any = None  # who sends at once is never left
     with running(threads=2, spare=0, held=large) as pool:
         said: SimpleQueue[str] = SimpleQueue()
 
         def send(size: int, then: Any) -> None:
+            request = Request()
+            request.messages = iter([bytes(size)])
             try:
-                pool.message(iter([bytes(size)]), caller)
+                pool.message(request)
             except BusyError as error:
                 said.put(str(error))
             else:

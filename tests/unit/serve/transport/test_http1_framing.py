@@ -4,9 +4,9 @@ import gzip
 import threading
 import zlib
 
-import grpc
 import pytest
 
+from kanserve.serve.status import Code
 from tests.support.http1_peer import Http1Peer, Http1Server, echo_request, line_of, request
 
 LIMIT = 2**20  # bytes of a message
@@ -308,7 +308,7 @@ def test_a_request_behind_an_answer_that_ends_the_connection_is_not_read():
 
 def test_the_status_of_a_refusal_is_its_own_whatever_was_refused_before():
     def answer(body, context):
-        context.finish(grpc.StatusCode.UNAVAILABLE, "not now")
+        context.finish(Code.UNAVAILABLE, "not now")
 
     with Http1Server(answer, max_message=1000) as server, Http1Peer(server.http_address) as peer:
         for body, status in ((b"not packed", 400), (gzip.compress(bytes(1001)), 413)):

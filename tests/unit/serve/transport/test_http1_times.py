@@ -62,7 +62,7 @@ def test_a_handler_learns_that_its_caller_has_left_and_its_answer_is_dropped(ahe
 
     def answer(body, context):
         started.set()
-        until(lambda: not context.is_active())
+        until(lambda: not context.alive())
         echo_request(body, context)
         left.set()
 

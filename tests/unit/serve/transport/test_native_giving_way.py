@@ -4,7 +4,7 @@ import logging
 import socket
 
 from kanserve.serve.observability import prometheus
-from kanserve.serve.transport.native_giving_way import MEANINGS, GivingWay
+from kanserve.serve.transport.native import MEANINGS, GivingWay
 from kanserve.serve.transport.native_library import CLOSED_SLOW, REFUSED_MEMORY
 from tests.support.http2_peer import Peer
 from tests.support.loop_server import ECHO, SECOND, LoopServer

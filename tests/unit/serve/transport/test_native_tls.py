@@ -84,7 +84,7 @@ def test_a_client_must_show_a_certificate_of_the_authorities_and_is_known_by_it(
     expired = CA.pair("someone", expired=True).write(tmp_path, "expired")
 
     def names(message, context):
-        context.answer(repr(context.auth_context()).encode())
+        context.answer(repr(context.identity).encode())
 
     with LoopServer(names, tls=(*files, str(authorities))) as server:
         with Peer(server.address, tls=context(client=known)) as peer:

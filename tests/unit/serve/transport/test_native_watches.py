@@ -4,7 +4,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from kanserve.serve.rpc.routes import WATCHES
+from kanserve.serve.rpc.standard_services import WATCHES
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests.support.loop_server import needs_native

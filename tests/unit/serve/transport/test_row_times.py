@@ -10,11 +10,10 @@ import pytest
 
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.transport import native_library as native
-from kanserve.serve.transport.native_context import NativeContext
-from kanserve.serve.transport.native_queue import INFER
+from kanserve.serve.transport.native_request import NativeRequest
 from kanserve.v1 import formula_pb2
 from tests.support.http2_peer import Peer
-from tests.support.loop_server import DIFFERENTIATE, SECOND, LoopServer
+from tests.support.loop_server import DIFFERENTIATE, INFER, SECOND, LoopServer
 from tests.support.protocol_calls import OK
 from tests.support.server_process import until
 
@@ -64,7 +63,7 @@ class Timed:
         self.handed_out += 1
         return bytes(8), self.told
 
-    def unary(self, message: bytes, context: NativeContext) -> None:
+    def unary(self, message: bytes, context: NativeRequest) -> None:
         self.handed_out += 1
         context.answer(b"")
 

@@ -1,16 +1,17 @@
-"""A call of the native transport as the handlers see it: what they use of `grpc.ServicerContext`, and its requests."""
+"""A call of the native transport: what it came with, and how it is answered."""
 
 import base64
 import binascii
 import ctypes
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from threading import Lock
 from time import monotonic_ns
-from typing import Any, NoReturn
+from typing import Any
 
-import grpc
-
+from kanserve.serve.request import GoneError, Pairs, Request
+from kanserve.serve.status import Code, Failure
 from kanserve.serve.transport.native_library import GONE, NO_MORE, Event, as_pairs, pairs
 
 _CALLBACKS = Lock()  # guards those of all contexts
@@ -19,63 +20,53 @@ _LARGE = 2**16  # bytes of a message; a larger one is copied without the GIL
 _logger = logging.getLogger(__name__)
 
 
-class AbortedError(Exception):
-    """Raised by `abort`, which ends a handler."""
+class NativeRequest(Request):
+    """One call, which must be ended exactly once."""
 
-
-class NativeContext:
-    """What handlers use of `grpc.ServicerContext`, for one call; it must be ended exactly once."""
-
-    def __init__(self, library: Any, event: Event, watched: "dict[int, NativeContext]") -> None:
+    def __init__(self, library: Any, event: Event, watched: "dict[int, NativeRequest]") -> None:
         self._library, self._call, self._watched = library, event.call, watched
         library.retain(event.call)  # other threads may look at it after it has ended
         self._deadline = event.deadline
         self._metadata_bytes = ctypes.string_at(event.metadata, event.metadata_length) if event.metadata_length else b""
         self._identity = ctypes.string_at(event.identity, event.identity_length) if event.identity_length else b""
         self._peer = event.peer or b""
-        self._metadata: tuple[tuple[str, str | bytes], ...] | None = None
-        self._trailing: tuple[tuple[str, str | bytes], ...] = ()
-        self._code: grpc.StatusCode | None = None
-        self._details = ""
         self._ended = False
-        self._callbacks: list[Callable[[], object]] = []
+        self._callbacks: list[Callable[[], None]] = []
         self.answered: Callable[[bytes], object] = len  # called with a unary answer after it was sent
 
     def __del__(self) -> None:
         self._library.release(self._call)
 
-    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        if self._metadata is None:
-            self._metadata = tuple(_decoded(key, value) for key, value in pairs(self._metadata_bytes))
-        return self._metadata
+    @cached_property
+    def metadata(self) -> Pairs:  # type: ignore[override]  # it does not change either
+        return tuple(_decoded(key, value) for key, value in pairs(self._metadata_bytes))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """The metadata as HTTP/1.1 has it: text alone."""
         return ((key.decode("latin-1"), value.decode("latin-1")) for key, value in pairs(self._metadata_bytes))
 
+    @property
     def peer(self) -> str:
         return self._peer.decode(errors="replace")
 
-    def auth_context(self) -> dict[str, list[bytes]]:
-        """The names in the client's certificate, by grpc's keys."""
+    @property
+    def identity(self) -> dict[str, list[bytes]]:
         names: dict[str, list[bytes]] = {}
         for key, value in pairs(self._identity):
             names.setdefault(key.decode(), []).append(value)
         return names
 
-    def is_active(self) -> bool:
-        return not self._ended and not self._library.gone(self._call) and self.time_remaining() != 0
+    def alive(self) -> bool:
+        return not self._ended and not self._library.gone(self._call) and self.time_left() != 0
 
-    def time_remaining(self) -> float | None:
-        """Seconds until the deadline, 0 after it; None without one."""
+    def time_left(self) -> float | None:
         return max(0, self._deadline - monotonic_ns()) / 1e9 if self._deadline else None
 
     def cancel(self) -> None:
         if not self._ended:
             self._library.cancel(self._call)
 
-    def add_callback(self, callback: Callable[[], object]) -> bool:
-        """Call `callback` when the caller leaves; False if it has left."""
+    def when_left(self, callback: Callable[[], None]) -> bool:
         with _CALLBACKS:
             self._callbacks.append(callback)
             if len(self._callbacks) > 1:  # the event that was asked for with the first is still to come
@@ -87,22 +78,6 @@ class NativeContext:
             del self._watched[self._call]
             self._callbacks.clear()
         return False
-
-    def set_trailing_metadata(self, metadata: Any) -> None:
-        self._trailing = tuple(metadata)
-
-    def send_initial_metadata(self, metadata: Any) -> None:
-        """Ignored: no handler here sends any."""
-
-    def set_code(self, code: grpc.StatusCode) -> None:
-        self._code = code
-
-    def set_details(self, details: str) -> None:
-        self._details = details
-
-    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
-        self._code, self._details = code, details
-        raise AbortedError
 
     def leave(self) -> None:
         """The caller has left: run the callbacks."""
@@ -117,9 +92,7 @@ class NativeContext:
 
     def answer(self, message: bytes) -> None:
         """End a unary call."""
-        if self._code not in (None, grpc.StatusCode.OK):
-            self.finish()
-        elif not self._ended:
+        if not self._ended:
             self._ended = True
             self._library.answer(self._call, message, len(message))
             self.answered(message)
@@ -135,16 +108,19 @@ class NativeContext:
         """Send a message of a stream; False once the caller has left."""
         return not self._ended and self._library.send(self._call, message, len(message)) == 0
 
-    def finish(self, code: grpc.StatusCode | None = None, details: str = "") -> None:
+    def finish(self, code: Code = Code.OK, text: str = "", trailing: Pairs = ()) -> None:
         """End the call with a status."""
         if self._ended:
             return
         self._ended = True
-        code = code or self._code or grpc.StatusCode.OK
-        text, trailers = (details or self._details).replace("\0", "").encode(), as_pairs(self._trailing)
-        self._library.finish(self._call, code.value[0], text, len(text), trailers, len(trailers))
+        said, trailers = text.replace("\0", "").encode(), as_pairs(trailing)
+        self._library.finish(self._call, code, said, len(said), trailers, len(trailers))
 
-    def requests(self) -> "Iterator[bytes]":
+    def fail(self, failure: Failure) -> None:
+        """End the call with a failure."""
+        self.finish(failure.code, failure.text, failure.metadata)
+
+    def received(self) -> Iterator[bytes]:
         """The messages of a stream, as they arrive."""
         pointer = ctypes.c_void_p()
         while True:
@@ -152,7 +128,7 @@ class NativeContext:
             if length == NO_MORE:
                 return
             if length == GONE:
-                raise grpc.RpcError
+                raise GoneError
             message = message_bytes(pointer.value or 0, length)
             self._library.received(self._call, pointer)
             yield message
