@@ -13,7 +13,6 @@ does: no polynomials, which would be k + 1 times as many numbers. JavaScript's n
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -23,9 +22,9 @@ from kanserve.errors import ExportError
 from kanserve.network import special
 from kanserve.network.encoding import encodes
 from kanserve.network.export_options import ExportOptions
-from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.serialization import variable_out
+from kanserve.network.spellings import SPECIAL
 from kanserve_exporters._c.layers import is_affine, nodes
 from kanserve_exporters._shared.expressions import (
     Dialect,
@@ -33,6 +32,7 @@ from kanserve_exporters._shared.expressions import (
     decimals,
     helper,
     needs_helper,
+    primitives,
     term,
     total,
     wrap,
@@ -43,7 +43,6 @@ from kanserve_exporters._shared.layer_tables import Parts, Splines, parts
 
 Array = NDArray[np.float64]
 
-# What the printers write for NumPy is JavaScript as well, but for the names of the library's functions.
 _DIALECT = Dialect("javascript", "double", "_")
 
 
@@ -133,11 +132,12 @@ def _functions(layers: list[Parts]) -> list[str]:
     """The functions that Math has not; only those that are used."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    blocks = [_SERIES] if used & {"erf", "j0"} else []
-    for name in (one for one in SPECIAL if one in used):
+    called = primitives(used) & {*SPECIAL}
+    blocks = [_SERIES] if called & {"erf", "j0"} else []
+    for name in sorted(called):
         blocks.append("\n".join([*(_table(table, getattr(special, table)) for table in _TABLES[name]), _SPECIAL[name]]))
     return blocks + [
-        f"function {helper(name, _DIALECT)}(x) {{\n    return {_math(body(name, _DIALECT))};\n}}"
+        f"function {helper(name, _DIALECT)}(x) {{\n    return {body(name, _DIALECT)};\n}}"
         for name in sorted(used)
         if needs_helper(name, _DIALECT)
     ]
@@ -153,7 +153,7 @@ def _layer(number: int, layer: Layer, part: Parts) -> str:
         lines.append(f"addSplines(v, z, splines{number});")
     sums: dict[int, list[str]] = {}
     for j, i, edge in part.terms:
-        sums.setdefault(j, []).append(_math(term(edge, f"v[{i}]", _DIALECT)))
+        sums.setdefault(j, []).append(term(edge, f"v[{i}]", _DIALECT))
     for j, terms in sums.items():  # a statement a line: of thousands of terms in one, engines run out of stack
         lines += [f"z[{j}] += {line.strip().removeprefix('+ ')};" for line in total(terms).split("\n")]
     if made := nodes(layer, _DIALECT):  # C's statements, which are JavaScript's
@@ -184,13 +184,6 @@ def _table(name: str, values: Iterable[float]) -> str:
 
 def _numbers(values: Iterable[float]) -> str:
     return f"new Float64Array([{wrap(decimals(np.asarray(values), 'double'))}])"
-
-
-def _math(text: str) -> str:
-    """An expression over NumPy as one over Math, whose arcsin is called asin and power pow; abs is Python's own."""
-    text = text.replace("numpy.power(", "numpy.pow(")
-    text = re.sub(r"\bnumpy\.(arc)?(\w+)", lambda found: f"Math.{'a' if found[1] else ''}{found[2]}", text)
-    return re.sub(r"(?<![\w.])abs\(", "Math.abs(", text)
 
 
 _BEGIN = """\

@@ -30,8 +30,11 @@ import math
 from collections.abc import Callable
 
 from kanserve.errors import ExportError
+from kanserve.network.expression import Exponent, Expr, folded, is_real
 from kanserve.network.functions import function
 from kanserve.network.own_functions import by_values
+from kanserve.network.powers import is_odd, takes_negative
+from kanserve.network.spellings import SPELLINGS
 from kanserve_exporters._onnx.body import Body
 from kanserve_exporters._shared import special_functions
 
@@ -44,14 +47,54 @@ _OPERATORS = frozenset(_NAMES.split())  # the operators that the table of functi
 
 def apply(body: Body, name: str, x: str) -> str:
     """Append the named function, applied to x, to a body."""
-    own = by_values(name)
-    text = function(name).onnx if own is None else own.spelling("onnx", ExportError)
-    try:
-        return _write(body, ast.parse(text, mode="eval").body, x)
-    except (SyntaxError, ValueError) as error:
-        raise ExportError(
-            f"The ONNX spelling of {name!r}, {text!r}, must be calls of known operators: {error}."
-        ) from None
+    if own := by_values(name):
+        text = own.spelling("onnx", ExportError)
+        try:
+            return _called(body, ast.parse(text, mode="eval").body, x)
+        except (SyntaxError, ValueError) as error:
+            raise ExportError(
+                f"The ONNX spelling of {name!r}, {text!r}, must be calls of known operators: {error}."
+            ) from None
+    return folded(function(name).expression, lambda node, parts: _node(body, node, parts, x))
+
+
+def _node(body: Body, node: Expr, parts: list[str], x: str) -> str:
+    match node.step:
+        case ("x",):
+            return x
+        case ("number", value):
+            return body.number(value)
+        case ("add", _, _):
+            return body("Add", *parts)
+        case ("mul", factor, _) if factor.number == -1:
+            return body("Neg", parts[1])
+        case ("mul", _, _):
+            return body("Mul", *parts)
+        case ("pow", _, exponent):
+            return _power(body, parts[0], exponent)
+        case (_, name, *_):
+            return operator(body, SPELLINGS["onnx"][name], *parts)
+    raise AssertionError(node)
+
+
+def _power(body: Body, base: str, exponent: Exponent) -> str:
+    if exponent == 1:
+        return base
+    if exponent < 0 and not is_real(exponent):
+        return body("Reciprocal", _power(body, base, -exponent))
+    if isinstance(exponent, int):
+        square = body("Mul", base, base)
+        if exponent == 3:
+            return body("Mul", square, base)
+        half = square if exponent < 4 else _power(body, square, exponent // 2)
+        return body("Mul", half, base) if exponent % 2 else half
+    if not is_real(exponent):
+        root = body("Sqrt", base)
+        return body("Mul", _power(body, base, int(exponent)), root) if exponent > 1 else root
+    if not takes_negative(exponent):
+        return body("Pow", base, body.number(float(exponent)))
+    size = body("Pow", body("Abs", base), body.number(float(exponent)))
+    return body("Mul", body("Sign", base), size) if is_odd(exponent) else size
 
 
 def operator(body: Body, kind: str, *inputs: str) -> str:
@@ -63,7 +106,7 @@ def operator(body: Body, kind: str, *inputs: str) -> str:
     return body(kind, *inputs)
 
 
-def _write(body: Body, node: ast.expr, x: str) -> str:
+def _called(body: Body, node: ast.expr, x: str) -> str:
     match node:
         case ast.Name(id="x"):
             return x
@@ -72,7 +115,7 @@ def _write(body: Body, node: ast.expr, x: str) -> str:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return body.number(-value)
         case ast.Call(func=ast.Name(id=kind), args=arguments, keywords=[]) if kind in _OPERATORS:
-            return operator(body, kind, *(_write(body, argument, x) for argument in arguments))
+            return operator(body, kind, *(_called(body, argument, x) for argument in arguments))
         case _:
             raise ValueError(ast.unparse(node))
 
