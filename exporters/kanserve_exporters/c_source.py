@@ -218,7 +218,7 @@ def _helpers(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[st
     based = any(spline.base == "silu" for spline in splines)
     only_plain = based and "silu" not in used  # the fast form has its own silu
     used |= {"silu"} if based else set()
-    bodies = [body(name, dialect) for name in used]
+    bodies = [line for name in used for line in body(name, dialect)]
     bodies += [c_derivatives.derivative_helper(name, dialect, n + 1) for name in used for n in range(derivatives)]
     blocks = [template.SIGN] if any(f"{dialect.prefix}sign(" in text for text in bodies) else []
     blocks += [special_functions.c_j0(dialect)] if "j0" in primitives(used) else []
@@ -229,11 +229,9 @@ def _helpers(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[st
         blocks.append(f"\n{text}")
     for name in sorted(used_name for used_name in used if needs_helper(used_name, dialect)):
         outside = dialect.guarded(name)
-        check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""
-        text = (
-            f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n"
-            f"{{\n{check}    return {body(name, dialect)};\n}}\n"
-        )
+        lines = [f"if (!({domain(name)})) *bad = 1;"] if outside else []
+        inner = "".join(f"    {line}\n" for line in [*lines, *body(name, dialect)])
+        text = f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n{{\n{inner}}}\n"
         blocks.append(
             f"{template.where_plain(derivatives > 0)}{text}#endif\n" if name == "silu" and only_plain else text
         )

@@ -143,7 +143,7 @@ def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
     special = primitives(used) & {*SPECIAL}
     return ([special_functions.numpy_module(special)] if special else []) + [
-        f"def {helper(name, dialect)}(x):\n    return {body(name, dialect)}"
+        f"def {helper(name, dialect)}(x):\n    " + "\n    ".join(body(name, dialect))
         for name in sorted(used)
         if needs_helper(name, dialect)
     ]

@@ -417,7 +417,7 @@ def steps(expression: Expr, spelled: Collection[str]) -> tuple[Step, ...]:
 
 @cache
 def _steps(expression: Expr, spelled: frozenset[str]) -> tuple[Step, ...]:
-    expression = _written(expression, spelled)
+    expression = written(expression, spelled)
     uses = Counter(part for node in ordered(expression) for part in node.operands)
     places: dict[Step, int] = {}
 
@@ -457,8 +457,8 @@ def _steps(expression: Expr, spelled: frozenset[str]) -> tuple[Step, ...]:
     return tuple(places)
 
 
-def _written(expression: Expr, spelled: Collection[str]) -> Expr:
-    """The expression with the definitions of primitives that are not spelled."""
+def written(expression: Expr, spelled: Collection[str]) -> Expr:
+    """The expression with the definitions of the primitives that are not spelled."""
 
     def visit(node: Expr, parts: list[Expr]) -> Expr:
         if node.step[0] != "call" or node.step[1] in spelled:
@@ -466,6 +466,6 @@ def _written(expression: Expr, spelled: Collection[str]) -> Expr:
         define = PRIMITIVES[node.step[1]].definition
         if define is None:
             return rebuilt(node, parts)
-        return _written(_expr(define(X)), spelled).at(parts[0])
+        return written(_expr(define(X)), spelled).at(parts[0])
 
     return folded(expression, visit)

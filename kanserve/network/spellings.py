@@ -154,13 +154,10 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = {
     "numpy network": _NUMPY | _named("%(@)", SPECIAL),
     "python network": _PYTHON,
     "javascript network": _each("Math.%(@)", (*_SIMPLE, "abs", "sign"))
-    | _named("%(@)", SPECIAL)
-    | {"pow": "Math.pow(@, #)"},
+    | {"pow": "Math.pow(@, #)", "power": "Math.pow(@1, @2)", **_COMPARED},
     # Calls of operators: no @, since these are the operators' names.
     "onnx": {
         **{name: c_name(name).capitalize() for name in (*_SIMPLE, "abs", "sign", "erf", "sigmoid")},
-        "j0": "BesselJ0",
-        "gamma": "Gamma",
     },
     "sympy": {
         **_each("%", (*_SIMPLE, "sign", *SPECIAL)),

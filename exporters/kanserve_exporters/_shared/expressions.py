@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kanserve.errors import ExportError
 from kanserve.formula.printing.codegen import Value, coded
 from kanserve.formula.printing.unfolding import Dialect as Notation
-from kanserve.formula.printing.unfolding import Precedence, Printed, print_expression, signed, squares
+from kanserve.formula.printing.unfolding import Precedence, Printed, signed, squares
 from kanserve.network.export_options import Precision
 from kanserve.network.expression import Expr, ordered, steps
 from kanserve.network.functions import function
@@ -111,12 +111,15 @@ def needs_helper(name: str, dialect: Dialect) -> bool:
 
 
 @cache
-def body(name: str, dialect: Dialect) -> str:
-    """The named function of the variable x as an expression of the language."""
-    if own := by_values(name):
-        text = own.spelling(dialect.language, ExportError)
-        return f"({dialect.prefix}real){own_name(name, dialect)}((double)x)" if dialect.language == "c" else f"({text})"
-    return signed(print_expression(function(name).expression, Printed("x"), _Edge(dialect)))
+def body(name: str, dialect: Dialect) -> tuple[str, ...]:
+    """The statements of the named function of the variable x, of which the last one returns its value."""
+    declared = {"c": f"const {dialect.prefix}real ", "javascript": "const "}.get(dialect.language, "")
+    end = ";" if declared else ""
+    if (own := by_values(name)) and dialect.language != "c":
+        return (f"return ({own.spelling(dialect.language, ExportError)}){end}",)
+    statements, (value,) = written(function(name).expression, dialect)
+    lines = (f"{declared}{word} = {part.expression}{end}" for word, part in statements)
+    return (*lines, f"return {value.expression}{end}")
 
 
 def written(expression: Expr, dialect: Dialect) -> tuple[list[tuple[str, Value]], list[Value]]:
@@ -138,6 +141,8 @@ class _Edge(Notation):
     def number(self, value: float) -> str:
         if math.isfinite(value):
             return self.dialect.literal(value)
+        if self.dialect.language == "javascript":
+            return "NaN" if math.isnan(value) else "Infinity"
         return f"({self.prefix}real){'NAN' if math.isnan(value) else 'INFINITY'}"
 
     def variable(self, column: int) -> str:
@@ -186,7 +191,7 @@ def constants(rows: list[list[Symbolic]]) -> Array:
 
 def _library_function(name: str, dialect: Dialect) -> str:
     # If the body is a single call with x as its argument, that is the library's function.
-    found = re.fullmatch(r"([A-Za-z_][\w.]*)\(x\)", body(name, dialect))
+    found = re.fullmatch(r"return ([A-Za-z_][\w.]*)\(x\);?", "".join(body(name, dialect)))
     return found.group(1) if found and not found.group(1).startswith(dialect.prefix) else ""
 
 

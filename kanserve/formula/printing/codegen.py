@@ -254,7 +254,7 @@ def coded(
     uses = Counter(roots)
     for step in steps:
         for reference in references(step):
-            uses[reference] += step[2] if step[0] == "pow" and isinstance(step[2], int) else 1
+            uses[reference] += abs(step[2]) if step[0] == "pow" and isinstance(step[2], int) else 1
     statements: list[tuple[str, Value]] = []
 
     def named(value: _Printed) -> _Printed:
@@ -270,7 +270,7 @@ def coded(
     for place, step in enumerate(steps):
         below = [values[reference] for reference in references(step)]
         if language.repeats(step):
-            below = [one if one.is_word else named(one) for one in below]
+            below = [one if one.is_word or one.printed.number is not None else named(one) for one in below]
         while len(below) > OPERANDS:
             below[:OPERANDS] = [named(combined(step, below[:OPERANDS]))]
         value = combined(step, below)
