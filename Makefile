@@ -112,6 +112,11 @@ check: check-style check-types check-layers check-ratchets check-protos check-de
 constraints: $(INSTALLED)
 	python .ci/constraints.py
 
+# The table of functions in the files that cannot read it: torch without kanserve, and the C of the training kernels.
+.PHONY: functions
+functions: $(INSTALLED)
+	python -m tests.support.function_tables
+
 protos: $(INSTALLED)
 	$(call generate-stubs,.)
 

@@ -37,7 +37,6 @@ from kanserve.network.conformal_intervals import ConformalInterval
 from kanserve.network.encoding import encodes
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import CForm, ExportOptions
-from kanserve.network.functions import function
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
@@ -54,7 +53,7 @@ from kanserve_exporters._c.layers import decimal_list, has_domain, is_affine, la
 from kanserve_exporters._c.package import package
 from kanserve_exporters._c.splines import spline_functions
 from kanserve_exporters._shared import special_functions
-from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, needs_helper, own_name
+from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, needs_helper, own_name, primitives
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import c_identifier
 from kanserve_exporters._shared.layer_tables import Parts, parts
@@ -219,8 +218,10 @@ def _helpers(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[st
     based = any(spline.base == "silu" for spline in splines)
     only_plain = based and "silu" not in used  # the fast form has its own silu
     used |= {"silu"} if based else set()
-    blocks = [template.SIGN] if any("sign(" in function(name).sympy for name in used) else []
-    blocks += [special_functions.c_j0(dialect)] if "j0" in used else []
+    bodies = [line for name in used for line in body(name, dialect)]
+    bodies += [c_derivatives.derivative_helper(name, dialect, n + 1) for name in used for n in range(derivatives)]
+    blocks = [template.SIGN] if any(f"{dialect.prefix}sign(" in text for text in bodies) else []
+    blocks += [special_functions.c_j0(dialect)] if "j0" in primitives(used) else []
     for own in c_derivatives.functions_by_values(used, derivatives):
         text = OWN[own].c_function(own_name(own, dialect), ExportError)
         if own not in used:
@@ -228,11 +229,9 @@ def _helpers(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[st
         blocks.append(f"\n{text}")
     for name in sorted(used_name for used_name in used if needs_helper(used_name, dialect)):
         outside = dialect.guarded(name)
-        check = f"    if (!({domain(name)})) *bad = 1;\n" if outside else ""
-        text = (
-            f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n"
-            f"{{\n{check}    return {body(name, dialect)};\n}}\n"
-        )
+        lines = [f"if (!({domain(name)})) *bad = 1;"] if outside else []
+        inner = "".join(f"    {line}\n" for line in [*lines, *body(name, dialect)])
+        text = f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n{{\n{inner}}}\n"
         blocks.append(
             f"{template.where_plain(derivatives > 0)}{text}#endif\n" if name == "silu" and only_plain else text
         )

@@ -13,17 +13,14 @@ does: no polynomials, which would be k + 1 times as many numbers. JavaScript's n
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
-from kanserve.network import special
 from kanserve.network.encoding import encodes
 from kanserve.network.export_options import ExportOptions
-from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.serialization import variable_out
 from kanserve_exporters._c.layers import is_affine, nodes
@@ -43,7 +40,6 @@ from kanserve_exporters._shared.layer_tables import Parts, Splines, parts
 
 Array = NDArray[np.float64]
 
-# What the printers write for NumPy is JavaScript as well, but for the names of the library's functions.
 _DIALECT = Dialect("javascript", "double", "_")
 
 
@@ -133,11 +129,8 @@ def _functions(layers: list[Parts]) -> list[str]:
     """The functions that Math has not; only those that are used."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    blocks = [_SERIES] if used & {"erf", "j0"} else []
-    for name in (one for one in SPECIAL if one in used):
-        blocks.append("\n".join([*(_table(table, getattr(special, table)) for table in _TABLES[name]), _SPECIAL[name]]))
-    return blocks + [
-        f"function {helper(name, _DIALECT)}(x) {{\n    return {_math(body(name, _DIALECT))};\n}}"
+    return [
+        f"function {helper(name, _DIALECT)}(x) {{\n" + "".join(f"    {line}\n" for line in body(name, _DIALECT)) + "}"
         for name in sorted(used)
         if needs_helper(name, _DIALECT)
     ]
@@ -153,7 +146,7 @@ def _layer(number: int, layer: Layer, part: Parts) -> str:
         lines.append(f"addSplines(v, z, splines{number});")
     sums: dict[int, list[str]] = {}
     for j, i, edge in part.terms:
-        sums.setdefault(j, []).append(_math(term(edge, f"v[{i}]", _DIALECT)))
+        sums.setdefault(j, []).append(term(edge, f"v[{i}]", _DIALECT))
     for j, terms in sums.items():  # a statement a line: of thousands of terms in one, engines run out of stack
         lines += [f"z[{j}] += {line.strip().removeprefix('+ ')};" for line in total(terms).split("\n")]
     if made := nodes(layer, _DIALECT):  # C's statements, which are JavaScript's
@@ -184,13 +177,6 @@ def _table(name: str, values: Iterable[float]) -> str:
 
 def _numbers(values: Iterable[float]) -> str:
     return f"new Float64Array([{wrap(decimals(np.asarray(values), 'double'))}])"
-
-
-def _math(text: str) -> str:
-    """An expression over NumPy as one over Math, whose arcsin is called asin and power pow; abs is Python's own."""
-    text = text.replace("numpy.power(", "numpy.pow(")
-    text = re.sub(r"\bnumpy\.(arc)?(\w+)", lambda found: f"Math.{'a' if found[1] else ''}{found[2]}", text)
-    return re.sub(r"(?<![\w.])abs\(", "Math.abs(", text)
 
 
 _BEGIN = """\
@@ -316,42 +302,3 @@ function basis(w, order, t, place, x, beyond) {
     }
 }
 """
-
-_TABLES = {"erf": ("ERF_NEAR", "ERF_FAR"), "j0": ("J0_NEAR", "J0_P", "J0_Q"), "gamma": ("STIRLING",)}
-
-_SERIES = """
-/* The sum of c[n]*T_n(t), by Clenshaw's rule. */
-function series(c, t) {
-    let last = 0, after = 0;
-    for (let n = c.length - 1; n > 0; n--) [last, after] = [2*t*last - after + c[n], last];
-    return t*last - after + c[0];
-}
-"""
-
-# As kanserve/network/special.py has them.
-_SPECIAL = {
-    "erf": """
-function erf(x) {
-    const size = Math.abs(x), far = Math.min(size, 6);
-    if (size < 1) return x*series(ERF_NEAR, 2*size*size - 1);
-    return Math.sign(x)*(1 - Math.exp(-far*far)*series(ERF_FAR, 9.6/(2 + far) - 2.2));
-}""",
-    "j0": """
-function j0(x) {
-    const size = Math.abs(x), t = 128/(size*size) - 1;
-    if (size < 8) return series(J0_NEAR, size*size/32 - 1);
-    const p = series(J0_P, t), q = series(J0_Q, t)/size, sine = Math.sin(size), cosine = Math.cos(size);
-    return (p*(cosine + sine) - q*(sine - cosine))/Math.sqrt(Math.PI*size);
-}""",
-    "gamma": f"""
-function gamma(x) {{
-    if (!(x > 0)) return NaN;
-    if (x > {special.LARGEST}) return Infinity;
-    const low = x < {special.STEPS}, y = low ? x + {special.STEPS} : x;
-    let product = 1, sum = 0;
-    if (low) for (let n = 0; n < {special.STEPS}; n++) product *= x + n;
-    for (let n = STIRLING.length - 1; n >= 0; n--) sum = sum/(y*y) + STIRLING[n];
-    const root = Math.pow(y, y/2 - 0.25); // its square would overflow before gamma does
-    return root*Math.exp(-y)*root*Math.exp(sum/y)*Math.sqrt(2*Math.PI)/product;
-}}""",
-}

@@ -20,16 +20,16 @@ import numpy as np
 from kanserve.errors import ExportError
 from kanserve.network.encoding import encodes
 from kanserve.network.export_options import ExportOptions
-from kanserve.network.functions import SPECIAL
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import by_values, modules
+from kanserve.network.spellings import SPECIAL
 from kanserve_exporters._numpy import template
 from kanserve_exporters._numpy.encoding import encoding
 from kanserve_exporters._numpy.layers import layer_code, row_size
 from kanserve_exporters._numpy.row import is_small, row_code
 from kanserve_exporters._numpy.splines import Plan, array, plan, tabulated, units
 from kanserve_exporters._shared import special_functions
-from kanserve_exporters._shared.expressions import Dialect, body, helper, needs_helper
+from kanserve_exporters._shared.expressions import Dialect, body, helper, needs_helper, primitives
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import module_name
 from kanserve_exporters._shared.layer_tables import Parts
@@ -141,8 +141,9 @@ def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
     """The functions that NumPy does not have; only those that are used."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    return ([special_functions.numpy_module(used & {*SPECIAL})] if used & {*SPECIAL} else []) + [
-        f"def {helper(name, dialect)}(x):\n    return {body(name, dialect)}"
+    special = primitives(used) & {*SPECIAL}
+    return ([special_functions.numpy_module(special)] if special else []) + [
+        f"def {helper(name, dialect)}(x):\n    " + "\n    ".join(body(name, dialect))
         for name in sorted(used)
         if needs_helper(name, dialect)
     ]

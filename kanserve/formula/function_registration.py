@@ -1,13 +1,15 @@
 """`register_function`: a function of the user's in the table of functions.
 
-From a formula in x all that a row of the table has is made: its values and derivative in NumPy, and its text for sympy,
-C, ONNX and torch. A function that no formula expresses is given by its values, and by its spelling in each language
-that is to write it. The search, training, formulas and exporters take both as any other.
+A formula in x becomes an expression, from which all that a row of the table has follows, in every language. A function
+that no formula expresses is given by its values, and by its spelling in each language that is to write it. The search,
+training, formulas and exporters take both as any other.
 """
 
 import keyword
 import re
 from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add, mul
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,11 @@ from numpy.typing import NDArray
 
 from kanserve.errors import InputError
 from kanserve.formula.expressions import names, parsing
+from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.function_checks import DOMAINS, check_finite, check_slope, check_values, same_values
-from kanserve.formula.function_rows import derivative_of, text_of, values_of
 from kanserve.formula.to_network.from_formula import from_formula
+from kanserve.network.expression import Expr, Primitive, X, call
 from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.own_functions import LANGUAGES, OWN, Elementwise, OwnFunction, Slope, added, by_values, removed
 
@@ -158,9 +161,7 @@ def _register_formula(own: OwnFunction, formula: str) -> None:
                 f"{step[1]!r} was registered by its values, so that a formula of it cannot be spelled in other "
                 f"languages. Register {own.name!r} by its values too: numpy=..., derivative=..."
             )
-    torch, sympy, c, onnx = (text_of(tree, language) for language in ("torch", "sympy", "c", "onnx"))
-    slope = derivative_of(tree)
-    row = Function(own.name, values_of(tree), slope, torch, sympy, c, onnx, own.domain, own.complexity)
+    row = Function(own.name, expression_of(tree), own.complexity, own.domain)
     check_finite(row, formula)
     _enter(row, own)
 
@@ -171,31 +172,51 @@ def _register_values(own: OwnFunction) -> None:
         raise InputError(f"{own.name!r} needs its derivative: a callable, a formula in x or the name of a function.")
     check_values(own)
     values = Elementwise(own.name, own.numpy, own.domain)
-    slope: Callable[[Array], Array] = values
-    if not isinstance(own.derivative, str):
-        slope = Slope(own.name, own.derivative, own.domain)
-    _enter(Function(own.name, values, slope, "", "", "", "", own.domain, own.complexity), own)
+    row = Function(own.name, call(own.name, X), own.complexity, own.domain)
+    _enter(row, own, Primitive(own.name, values))
     try:
         if isinstance(own.derivative, str):
-            slope = _slope(own.derivative)
-            _enter(Function(own.name, values, slope, "", "", "", "", own.domain, own.complexity), own)
-        check_finite(FUNCTIONS[own.name], own.name)
-        check_slope(own, slope)
+            primitive = Primitive(own.name, values, _formula_in_x(own.derivative).at)
+        else:
+            slope = Slope(own.name, own.derivative, own.domain)
+            primitive = Primitive(own.name, values, slope, numpy_slope=slope)
+        _enter(row, own, primitive)
+        check_finite(row, own.name)
+        check_slope(own, primitive.derivative)
     except BaseException:
         _leave(own.name)
         raise
 
 
-def _slope(formula: str) -> Callable[[Array], Array]:
+def _formula_in_x(formula: str) -> Expr:
     """The derivative that is given as a formula or as the name of a function."""
     whole = f"{formula}(x)" if formula in parsing.FUNCTION_NAMES else formula
     (tree,) = trees(from_formula(whole, inputs=["x"])).trees
-    values = values_of(tree)
-    return lambda x: values(x) + 0 * x
+    return expression_of(tree)
 
 
-def _enter(row: Function, own: OwnFunction) -> None:
-    added(row, own)
+def expression_of(tree: Tree) -> Expr:
+    """The formula of one input as an expression over the primitives."""
+    values: list[Expr] = []
+    for step in tree:
+        match step:
+            case ("const", value):
+                values.append(0 * X + value)
+            case ("var", _):
+                values.append(X)
+            case ("add", *operands):
+                values.append(reduce(add, (values[operand] for operand in operands)))
+            case ("mul", *operands):
+                values.append(reduce(mul, (values[operand] for operand in operands)))
+            case ("pow", base, exponent):
+                values.append(values[base] ** exponent)
+            case (_, name, argument):
+                values.append(FUNCTIONS[name].expression.at(values[argument]))
+    return values[-1]
+
+
+def _enter(row: Function, own: OwnFunction, primitive: Primitive | None = None) -> None:
+    added(row, own, primitive)
     parsing.TABLE_NAMES[row.name] = row.name
     parsing.FUNCTION_NAMES.add(row.name)
 

@@ -5,7 +5,7 @@
 
 A dual number is primal + Σ_s partials[s]·ε_s with ε_s·ε_t = 0. The primal value may itself be a dual number: this gives
 higher derivatives, so the table of functions needs no columns for its second and third derivatives. Derivatives of
-NumPy's own functions are those of the table.
+NumPy's own functions are those of the primitives of expressions.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -16,14 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError
+from kanserve.network.expression import PRIMITIVES
 from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.own_functions import Elementwise
 
 Array = NDArray[np.float64]
 
-# The derivative of each function by each of its arguments; those of the table of functions are taken from there.
+# The derivative of each function by each of its arguments; those of the primitives are taken from there.
 _Rules = dict[Any, tuple[Callable[..., Any], ...]]
-_OF_THE_TABLE: _Rules = {row.numpy: (row.derivative,) for row in FUNCTIONS.values() if isinstance(row.numpy, np.ufunc)}
+_OF_THE_TABLE: _Rules = {
+    primitive.numpy: (lambda a, primitive=primitive: primitive.derivative(a),)  # compiled when it is asked for
+    for primitive in PRIMITIVES.values()
+    if isinstance(primitive.numpy, np.ufunc) and primitive.numpy.nin == 1
+}
 _RULES: _Rules = {
     **_OF_THE_TABLE,
     np.add: (lambda _a, _b: 1.0, lambda _a, _b: 1.0),
@@ -35,6 +40,8 @@ _RULES: _Rules = {
     np.minimum: (lambda a, b: np.where(a <= b, 1.0, 0.0), lambda a, b: np.where(a <= b, 0.0, 1.0)),
     np.hypot: (lambda a, b: a / np.hypot(a, b), lambda a, b: b / np.hypot(a, b)),
     np.arctan2: (lambda a, b: b / (a * a + b * b), lambda a, b: -a / (a * a + b * b)),
+    np.copysign: (lambda a, b: np.copysign(np.sign(a), a * b), lambda _a, _b: 0.0),
+    np.sqrt: (lambda a: 0.5 / np.sqrt(a),),
     np.positive: (lambda _a: 1.0,),
     np.negative: (lambda _a: -1.0,),
     np.square: (lambda a: 2 * a,),

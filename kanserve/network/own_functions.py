@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError, KanserveError, reason
+from kanserve.network.expression import Primitive, set_primitive
 from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.kan import Kan
 
@@ -118,8 +119,9 @@ class Slope(Elementwise):
             ) from error
 
 
-def added(row: Function, own: OwnFunction) -> None:
-    """Adds a row to the table."""
+def added(row: Function, own: OwnFunction, primitive: Primitive | None = None) -> None:
+    """Adds a row to the table, with its primitive if it was registered by its values."""
+    set_primitive(row.name, primitive)
     FUNCTIONS[row.name] = row
     OWN[row.name] = own
 
@@ -127,6 +129,7 @@ def added(row: Function, own: OwnFunction) -> None:
 def removed(name: str) -> None:
     """Takes such a row out of the table."""
     del FUNCTIONS[name], OWN[name]
+    set_primitive(name, None)
 
 
 def by_values(name: str) -> OwnFunction | None:

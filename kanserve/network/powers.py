@@ -1,4 +1,4 @@
-"""Powers with a real exponent: their names, values and derivatives.
+"""Powers with a real exponent: their names and values.
 
 A power that is not a row of the table of functions is named by its exponent: `x^(5/3)`, `x^1.37`, `1/x^(2/3)`. A name
 is a fraction if that has a denominator up to 12, else a decimal; each exponent has one name.
@@ -9,10 +9,7 @@ is a fraction if that has a denominator up to 12, else a decimal; each exponent 
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +23,6 @@ _SAME = 1e-15  # relative: 1 - 1/3 is 2/3
 _SHORT = 3  # decimals
 NAMES = np.dtype("<U26")
 """Of arrays of names of functions: wide enough for each."""
-_FRACTION, _DECIMAL, _RECIPROCAL = 3.0, 3.4, 0.6  # complexities of powers; the last one in addition
 
 EXPONENTS = {
     **{"x": 1.0, "x^2": 2.0, "x^3": 3.0, "x^4": 4.0, "x^5": 5.0, "x^1.5": 1.5, "sqrt": 0.5, "1/sqrt": -0.5},
@@ -36,21 +32,6 @@ EXPONENTS = {
 
 _NAMES = {exponent: name for name, exponent in EXPONENTS.items()}
 _NAME = re.compile(r"(1/)?x\^(?:\(([1-9][0-9]{0,2})/([1-9][0-9]?)\)|([0-9]{1,2}\.[0-9]{1,20}))", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Function:
-    """One row: f, its derivative, its expressions in other languages, its domain and its complexity."""
-
-    name: str
-    numpy: Callable[[Array], Array]
-    derivative: Callable[[Array], Array]
-    torch: str
-    sympy: str
-    c: str
-    onnx: str
-    domain: str  # a condition on x, "" when f is finite everywhere
-    complexity: float
 
 
 def power_name(exponent: float) -> str | None:
@@ -101,15 +82,15 @@ def is_short(exponent: float) -> bool:
     return as_fraction(exponent) is not None or round(exponent, _SHORT) == exponent
 
 
-def takes_negative(exponent: float) -> bool:
+def takes_negative(exponent: float | Fraction) -> bool:
     """Whether the power of a negative number is real: the denominator of the exponent is odd."""
-    fraction = as_fraction(exponent)
-    return exponent.is_integer() or (fraction is not None and fraction.denominator % 2 == 1)
+    fraction = exponent if isinstance(exponent, Fraction) else as_fraction(exponent)
+    return int(exponent) == exponent or (fraction is not None and fraction.denominator % 2 == 1)
 
 
-def is_odd(exponent: float) -> bool:
+def is_odd(exponent: float | Fraction) -> bool:
     """Whether (-x)^exponent is -(x^exponent): numerator and denominator are odd."""
-    fraction = as_fraction(exponent)
+    fraction = exponent if isinstance(exponent, Fraction) else as_fraction(exponent)
     return takes_negative(exponent) and fraction is not None and fraction.numerator % 2 == 1
 
 
@@ -124,103 +105,3 @@ def real_power(x: Array, exponent: float) -> Array:
         return result
     size: Array = np.power(np.abs(x), exponent)
     return np.copysign(size, x) if is_odd(exponent) else size
-
-
-@lru_cache(maxsize=1024)
-def power(name: str) -> Function | None:
-    """The row of the power of this name; None if it is not one, or is listed in the table itself."""
-    exponent = exponent_of(name) if name not in EXPONENTS else None
-    if exponent is None:
-        return None
-    fraction = as_fraction(exponent)
-    exact = repr(exponent) if fraction is None else f"sympy.Rational({fraction.numerator}, {fraction.denominator})"
-    # At 0 no gradient instead of an infinite one.
-    argument = "torch.where(x == 0, x.detach(), x)" if 0 < exponent < 1 else "x"
-    domain = "x >= 0" if exponent > 0 else "x > 0"
-    torch, sympy, c, onnx = f"{argument}**{exponent!r}", f"x**{exact}", f"pow(x, {exponent!r})", f"Pow(x, {exponent!r})"
-    if takes_negative(exponent):
-        domain = "" if exponent > 0 else "x != 0"
-        torch, sympy = f"{argument}.abs()**{exponent!r}", f"sympy.Abs(x)**{exact}"
-        c, onnx = f"pow(fabs(x), {exponent!r})", f"Pow(Abs(x), {exponent!r})"
-    if is_odd(exponent):
-        torch, sympy = f"(lambda size: torch.where(x < 0, -size, size))({torch})", f"sympy.sign(x)*{sympy}"
-        c, onnx = f"copysign({c}, x)", f"Mul(Sign(x), {onnx})"
-    complexity = (_DECIMAL if fraction is None else _FRACTION) + _RECIPROCAL * (exponent < 0)
-    return Function(
-        name,
-        lambda x: real_power(x, exponent),
-        lambda x: _slope(x, exponent),
-        torch,
-        sympy,
-        c,
-        onnx,
-        domain,
-        complexity,
-    )
-
-
-def _slope(x: Array, exponent: float) -> Array:
-    if not takes_negative(exponent):
-        return exponent * np.power(x, exponent - 1)
-    size: Array = np.power(np.abs(x), exponent - 1)
-    return exponent * size if is_odd(exponent) else np.where(x < 0, -exponent, exponent) * size
-
-
-OF_IMPORTED_NETWORKS = (
-    Function(
-        "x^5",
-        lambda x: (x * x) * (x * x) * x,
-        lambda x: 5 * (x * x) * (x * x),
-        "(x*x)*(x*x)*x",
-        "x**5",
-        "(x*x)*(x*x)*x",
-        "Mul(Mul(Mul(x, x), Mul(x, x)), x)",
-        "",
-        3.1,
-    ),
-    Function(
-        "1/x^3",
-        lambda x: 1 / (x * x * x),
-        lambda x: -3 / ((x * x) * (x * x)),
-        "1/(x*x*x)",
-        "1/x**3",
-        "1/(x*x*x)",
-        "Reciprocal(Mul(Mul(x, x), x))",
-        "x != 0",
-        3.2,
-    ),
-    Function(
-        "1/x^4",
-        lambda x: 1 / ((x * x) * (x * x)),
-        lambda x: -4 / ((x * x) * (x * x) * x),
-        "1/((x*x)*(x*x))",
-        "1/x**4",
-        "1/((x*x)*(x*x))",
-        "Reciprocal(Mul(Mul(x, x), Mul(x, x)))",
-        "x != 0",
-        3.7,
-    ),
-    Function(
-        "1/x^5",
-        lambda x: 1 / ((x * x) * (x * x) * x),
-        lambda x: -5 / ((x * x) * (x * x) * (x * x)),
-        "1/((x*x)*(x*x)*x)",
-        "1/x**5",
-        "1/((x*x)*(x*x)*x)",
-        "Reciprocal(Mul(Mul(Mul(x, x), Mul(x, x)), x))",
-        "x != 0",
-        3.8,
-    ),
-    Function(
-        "x^1.5",
-        lambda x: x * np.sqrt(x),
-        lambda x: 1.5 * np.sqrt(x),
-        "x*torch.sqrt(x)",
-        "x*sympy.sqrt(x)",
-        "x*sqrt(x)",
-        "Mul(x, Sqrt(x))",
-        "x >= 0",
-        3.2,
-    ),
-)
-"""Powers that networks of other libraries hold; no search tries them, as products of others express the same."""

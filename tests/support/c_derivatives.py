@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kanserve.network.export_options import Precision
+from kanserve.network.expression import X
 from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.kan import Kan, make_layer
 from tests.support.c_builds import STRICT, run, written
@@ -34,9 +35,6 @@ def each_function() -> dict[str, Kan]:
 
 def of_a_new_function(monkeypatch: pytest.MonkeyPatch) -> Kan:
     """A network of a function that is added to the table until the test's end."""
-    row = Function(
-        "x*exp", lambda x: x * np.exp(x), lambda x: np.exp(x) + x * np.exp(x), "x*torch.exp(x)", "x*sympy.exp(x)",
-        "x*exp(x)", "Mul(x, Exp(x))", "", 3.0,
-    )  # fmt: skip
+    row = Function("x*exp", X * np.exp(X), 3.0)
     monkeypatch.setitem(FUNCTIONS, row.name, row)
     return Kan((make_layer(functions=[[row.name]], affine=[[[2.0, 0.5, 3.0, 1.0]]]),))

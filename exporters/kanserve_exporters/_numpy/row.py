@@ -40,7 +40,7 @@ def row_code(kan: Kan, layers: Sequence[Parts], plans: Sequence[Plan | None], pr
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
     blocks = [
-        f"def {helper(name, dialect)}(x):\n    return {body(name, dialect)}\n\n\n"
+        f"def {helper(name, dialect)}(x):\n    " + "\n    ".join(body(name, dialect)) + "\n\n\n"
         for name in sorted(used)
         if needs_helper(name, dialect)
     ]

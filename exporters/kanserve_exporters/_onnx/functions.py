@@ -30,40 +30,89 @@ import math
 from collections.abc import Callable
 
 from kanserve.errors import ExportError
+from kanserve.network.expression import Exponent, Expr, folded, is_real, written
 from kanserve.network.functions import function
 from kanserve.network.own_functions import by_values
+from kanserve.network.powers import is_odd, takes_negative
+from kanserve.network.spellings import SPELLINGS
 from kanserve_exporters._onnx.body import Body
-from kanserve_exporters._shared import special_functions
 
 _QUARTER_TURN = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624879595063154e-21)  # π/2
 _FLOAT, _DOUBLE = 1, 11  # TensorProto.DataType
-_NAMES = """Abs Acos Add Asin Asinh Atan Atanh BesselJ0 Cos Cosh Div Erf Exp Gamma Log Mul Neg Pow Reciprocal Sigmoid
+_NAMES = """Abs Acos Add Asin Asinh Atan Atanh Cos Cosh Div Erf Exp Log Mul Neg Pow Reciprocal Sigmoid
 Sign Sin Sinh Sqrt Sub Tan Tanh"""
 _OPERATORS = frozenset(_NAMES.split())  # the operators that the table of functions may call
 
 
 def apply(body: Body, name: str, x: str) -> str:
     """Append the named function, applied to x, to a body."""
-    own = by_values(name)
-    text = function(name).onnx if own is None else own.spelling("onnx", ExportError)
-    try:
-        return _write(body, ast.parse(text, mode="eval").body, x)
-    except (SyntaxError, ValueError) as error:
-        raise ExportError(
-            f"The ONNX spelling of {name!r}, {text!r}, must be calls of known operators: {error}."
-        ) from None
+    if own := by_values(name):
+        text = own.spelling("onnx", ExportError)
+        try:
+            return _called(body, ast.parse(text, mode="eval").body, x)
+        except (SyntaxError, ValueError) as error:
+            raise ExportError(
+                f"The ONNX spelling of {name!r}, {text!r}, must be calls of known operators: {error}."
+            ) from None
+    spelled = {*SPELLINGS["onnx"], "where", "less", "minimum", "maximum", "power"}
+    if body.precision == "double":  # no runtime has a double Erf, and Sigmoid's error is absolute
+        spelled -= {"erf", "sigmoid"}
+    return folded(written(function(name).expression, spelled), lambda node, parts: _node(body, node, parts, x))
+
+
+def _node(body: Body, node: Expr, parts: list[str], x: str) -> str:
+    match node.step:
+        case ("x",):
+            return x
+        case ("number", value):
+            return body.number(value)
+        case ("add", _, _):
+            return body("Add", *parts)
+        case ("mul", factor, _) if factor.number == -1:
+            return body("Neg", parts[1])
+        case ("mul", _, _):
+            return body("Mul", *parts)
+        case ("pow", _, exponent):
+            return _power(body, parts[0], exponent)
+        case ("call", "minimum" | "maximum" as name, _, _):  # of a NaN and a number, the first one
+            a, b = parts
+            return body("Where", body("Less", *((b, a) if name == "minimum" else (a, b))), b, a)
+        case (_, name, *_):
+            return operator(body, _OPERATIONS.get(name) or SPELLINGS["onnx"][name], *parts)
+    raise AssertionError(node)
+
+
+_OPERATIONS = {"where": "Where", "less": "Less", "power": "Pow"}
+
+
+def _power(body: Body, base: str, exponent: Exponent) -> str:
+    if exponent == 1:
+        return base
+    if exponent < 0 and not is_real(exponent):
+        return body("Reciprocal", _power(body, base, -exponent))
+    if isinstance(exponent, int):
+        square = body("Mul", base, base)
+        if exponent == 3:
+            return body("Mul", square, base)
+        half = square if exponent < 4 else _power(body, square, exponent // 2)
+        return body("Mul", half, base) if exponent % 2 else half
+    if not is_real(exponent):
+        root = body("Sqrt", base)
+        return body("Mul", _power(body, base, int(exponent)), root) if exponent > 1 else root
+    if not takes_negative(exponent):
+        return body("Pow", base, body.number(float(exponent)))
+    size = body("Pow", body("Abs", base), body.number(float(exponent)))
+    return body("Mul", body("Sign", base), size) if is_odd(exponent) else size
 
 
 def operator(body: Body, kind: str, *inputs: str) -> str:
     """One operator, or its replacement in double."""
-    if kind in _COMPOSED:
-        return _COMPOSED[kind](body, *inputs)
     if body.precision == "double" and kind in _IN_DOUBLE:
         return _IN_DOUBLE[kind](body, *inputs)
     return body(kind, *inputs)
 
 
-def _write(body: Body, node: ast.expr, x: str) -> str:
+def _called(body: Body, node: ast.expr, x: str) -> str:
     match node:
         case ast.Name(id="x"):
             return x
@@ -72,13 +121,9 @@ def _write(body: Body, node: ast.expr, x: str) -> str:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return body.number(-value)
         case ast.Call(func=ast.Name(id=kind), args=arguments, keywords=[]) if kind in _OPERATORS:
-            return operator(body, kind, *(_write(body, argument, x) for argument in arguments))
+            return operator(body, kind, *(_called(body, argument, x) for argument in arguments))
         case _:
             raise ValueError(ast.unparse(node))
-
-
-def _sigmoid(body: Body, x: str) -> str:
-    return body("Reciprocal", body("Add", body.number(1), body("Exp", body("Neg", x))))
 
 
 def _tan(body: Body, x: str) -> str:
@@ -153,13 +198,7 @@ def _angle(body: Body, p: str, q: str) -> str:
     return body("Add", start, body("Div", across, along))
 
 
-_COMPOSED: dict[str, Callable[..., str]] = {
-    "BesselJ0": special_functions.bessel_j0,
-    "Gamma": special_functions.gamma,
-}  # ONNX has none
 _IN_DOUBLE: dict[str, Callable[..., str]] = {
-    "Erf": special_functions.erf,
-    "Sigmoid": _sigmoid,
     "Tan": _tan,
     "Cosh": _cosh,
     "Sinh": _sinh,

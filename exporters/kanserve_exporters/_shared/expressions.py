@@ -1,24 +1,30 @@
 """Numbers and edges as source text, for all languages.
 
-A symbolic edge c·f(a·x + b) becomes a call of a small function, `c*f(a*v[3] + b)`. sympy prints the body of each named
-function once, from its expression in the table of functions. It never sees the constants of a network, so it cannot
-simplify them, and never a name that a user chose. d is left out here: a layer adds up the d of each subnode beforehand.
+A symbolic edge c·f(a·x + b) becomes a call of a small function, `c*f(a*v[3] + b)`, whose body is written once, from its
+expression in the table of functions. d is left out here: a layer adds up the d of each subnode beforehand.
 """
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.errors import ExportError, MissingDependencyError
+from kanserve.errors import ExportError
+from kanserve.formula.printing.codegen import Value, coded
+from kanserve.formula.printing.unfolding import Dialect as Notation
+from kanserve.formula.printing.unfolding import Precedence, Printed, signed, squares
 from kanserve.network.export_options import Precision
+from kanserve.network.expression import Expr, ordered, steps
 from kanserve.network.functions import function
 from kanserve.network.kan import Symbolic
 from kanserve.network.own_functions import by_values
+from kanserve.network.spellings import SPELLINGS
 
 Array = NDArray[np.float64]
 
@@ -105,23 +111,56 @@ def needs_helper(name: str, dialect: Dialect) -> bool:
 
 
 @cache
-def body(name: str, dialect: Dialect) -> str:
-    """The named function of the variable x as an expression of the language."""
-    if own := by_values(name):
-        text = own.spelling(dialect.language, ExportError)
-        return f"({dialect.prefix}real){own_name(name, dialect)}((double)x)" if dialect.language == "c" else f"({text})"
-    try:
-        from kanserve_exporters._shared import printers
-    except ImportError:
-        raise MissingDependencyError("sympy", "export") from None
-    expression = printers.parse(function(name).sympy, "x")
-    printers.check(expression, "x")
-    if dialect.language in ("numpy", "javascript"):
-        return str(printers.ArrayPrinter(dialect.literal).doprint(expression))
-    if dialect.language == "python":
-        return str(printers.NumberPrinter(dialect.literal).doprint(expression))
-    printer = printers.CPrinter(dialect.single, dialect.literal, dialect.prefix)
-    return str(printer.doprint(expression))
+def body(name: str, dialect: Dialect) -> tuple[str, ...]:
+    """The statements of the named function of the variable x, of which the last one returns its value."""
+    declared = {"c": f"const {dialect.prefix}real ", "javascript": "const "}.get(dialect.language, "")
+    end = ";" if declared else ""
+    if (own := by_values(name)) and dialect.language != "c":
+        return (f"return ({own.spelling(dialect.language, ExportError)}){end}",)
+    statements, (value,) = written(function(name).expression, dialect)
+    lines = (f"{declared}{word} = {part.expression}{end}" for word, part in statements)
+    return (*lines, f"return {value.expression}{end}")
+
+
+def written(expression: Expr, dialect: Dialect) -> tuple[list[tuple[str, Value]], list[Value]]:
+    """Statements for the parts of an expression that occur twice or are long, by name, and its value."""
+    language = _Edge(dialect)
+    every = steps(expression, language.spellings)
+    return coded(every, [len(every) - 1], language, (f"t{n}" for n in count()))
+
+
+class _Edge(Notation):
+    """The body of a function of an edge, of the variable x."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.spellings = SPELLINGS[f"{dialect.language} network"]
+        self.prefix = dialect.prefix
+        self.suffix = dialect.suffix
+
+    def number(self, value: float) -> str:
+        if math.isfinite(value):
+            return self.dialect.literal(value)
+        if self.dialect.language == "javascript":
+            return "NaN" if math.isnan(value) else "Infinity"
+        return f"({self.prefix}real){'NAN' if math.isnan(value) else 'INFINITY'}"
+
+    def variable(self, column: int) -> str:
+        return "x"
+
+    def call(self, name: str, *arguments: Printed) -> Printed:
+        if by_values(name):
+            return Printed(f"({self.prefix}real){own_name(name, self.dialect)}((double)({signed(arguments[0])}))")
+        return super().call(name, *arguments)
+
+    def power(self, base: Printed, exponent: int) -> Printed:
+        return Printed(squares(self.wrapped(base, Precedence.ATOM), exponent), Precedence.PRODUCT)
+
+
+def primitives(names: Iterable[str]) -> set[str]:
+    """The primitives in the expressions of these functions."""
+    nodes = (node for name in names for node in ordered(function(name).expression))
+    return {node.step[1] for node in nodes if node.step[0] == "call"}
 
 
 def own_name(name: str, dialect: Dialect) -> str:
@@ -152,7 +191,7 @@ def constants(rows: list[list[Symbolic]]) -> Array:
 
 def _library_function(name: str, dialect: Dialect) -> str:
     # If the body is a single call with x as its argument, that is the library's function.
-    found = re.fullmatch(r"([A-Za-z_][\w.]*)\(x\)", body(name, dialect))
+    found = re.fullmatch(r"return ([A-Za-z_][\w.]*)\(x\);?", "".join(body(name, dialect)))
     return found.group(1) if found and not found.group(1).startswith(dialect.prefix) else ""
 
 

@@ -5,15 +5,11 @@ import inspect
 import math
 import re
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kanserve.network import special
 from kanserve_exporters._shared.expressions import Dialect, decimals, wrap
-
-if TYPE_CHECKING:
-    from kanserve_exporters._onnx.body import Body
 
 _C_J0 = """
 /* The sum of c[n]*T_n(t), by Clenshaw's rule. */
@@ -85,67 +81,3 @@ def _with_comment(lines: list[str], part: ast.stmt) -> str:
     while lines[start - 1].startswith("#"):
         start -= 1
     return "\n".join([*lines[start : part.end_lineno], ""])
-
-
-def bessel_j0(body: "Body", x: str) -> str:
-    """J0 from ONNX operators."""
-    eight, one = body.number(8), body.number(1)
-    size = body("Abs", x)
-    near = body("Sub", body("Div", body("Mul", x, x), body.number(32)), one)
-    far = body("Where", body("Less", size, eight), eight, size)
-    t = body("Sub", body("Div", body.number(128), body("Mul", far, far)), one)
-    p = _series(body, special.J0_P, t)
-    q = body("Div", _series(body, special.J0_Q, t), far)
-    sine, cosine = body("Sin", far), body("Cos", far)
-    above = body("Sub", body("Mul", p, body("Add", cosine, sine)), body("Mul", q, body("Sub", sine, cosine)))
-    wave = body("Div", above, body("Sqrt", body("Mul", body.number(math.pi), far)))
-    inside = _series(body, special.J0_NEAR, body("Where", body("Less", size, eight), near, one))
-    return body("Where", body("Less", size, eight), inside, wave)
-
-
-def erf(body: "Body", x: str) -> str:
-    """erf from ONNX operators, in double: runtimes have no double Erf."""
-    one, two = body.number(1), body.number(2)
-    size = body("Abs", x)
-    small = body("Less", size, one)
-    near = body("Where", small, size, one)
-    far = body("Where", small, one, body("Where", body("Less", size, body.number(6)), size, body.number(6)))
-    scale = body("Sub", body("Div", body.number(9.6), body("Add", two, far)), body.number(2.2))
-    tail = body("Mul", body("Exp", body("Neg", body("Mul", far, far))), _series(body, special.ERF_FAR, scale))
-    t = body("Sub", body("Mul", two, body("Mul", near, near)), one)
-    inner = body("Mul", x, _series(body, special.ERF_NEAR, t))
-    outer = body("Mul", body("Sign", x), body("Sub", one, tail))
-    # Sign propagates NaN, comparisons do not.
-    return body("Where", small, inner, outer)
-
-
-def gamma(body: "Body", x: str) -> str:
-    """gamma of x > 0, NaN elsewhere, from ONNX operators."""
-    zero, ten = body.number(0), body.number(special.STEPS)
-    below = body("Less", x, ten)
-    low = body("Where", below, x, ten)
-    product = low
-    for n in range(1, special.STEPS):
-        product = body("Mul", product, body("Add", low, body.number(n)))
-    y = body("Where", below, body("Add", x, ten), x)
-    y = body("Where", body("Less", y, ten), ten, y)
-    half = body("Sub", body("Mul", y, body.number(0.5)), body.number(0.25))
-    root = body("Pow", y, half)
-    square = body("Reciprocal", body("Mul", y, y))
-    total = body.number(special.STIRLING[-1])
-    for coefficient in special.STIRLING[-2::-1]:
-        total = body("Add", body("Mul", total, square), body.number(coefficient))
-    scale = body("Mul", body("Exp", body("Div", total, y)), body.number(math.sqrt(2 * math.pi)))
-    whole = body("Mul", body("Mul", body("Mul", root, body("Exp", body("Neg", y))), root), scale)
-    inside = body("Where", below, body("Div", whole, product), whole)
-    return body("Where", body("Less", zero, x), inside, body.number(math.nan))
-
-
-def _series(body: "Body", coefficients: tuple[float, ...], t: str) -> str:
-    """Clenshaw's rule, written out."""
-    twice = body("Add", t, t)
-    after, last = body.number(0), body.number(coefficients[-1])
-    for coefficient in coefficients[-2:0:-1]:
-        rise = body("Sub", body("Mul", twice, last), after)
-        last, after = body("Add", rise, body.number(coefficient)), last
-    return body("Add", body("Sub", body("Mul", t, last), after), body.number(coefficients[0]))

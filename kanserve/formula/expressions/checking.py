@@ -12,10 +12,11 @@ from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import evaluate_tree
 from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import activations
-from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
 from kanserve.network.rounding_error import allowed, rounding, scale
+from kanserve.network.spellings import SPECIAL
 from kanserve.network.training_range import breaking_point, corners, finite_rows, sample
 
 Array = NDArray[np.float64]

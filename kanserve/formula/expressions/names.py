@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Iterable
 
 from kanserve.formula.expressions.tree import SPLINE_NAME
-from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.spellings import SPECIAL, SPELLINGS
 
 LONGEST = 60  # characters of a name that are shown; C99 distinguishes the first 63
 
@@ -21,9 +22,8 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     **{character: "\\" + character for character in "{}$&#_%"},
 }
-_CALLED = {
-    word for row in FUNCTIONS.values() for word in re.findall(r"[A-Za-z_]\w*", f"{row.name} {row.c} {row.sympy}")
-} - {"x"}
+_SPELLED = [*FUNCTIONS, *(text for language in ("c expression", "sympy") for text in SPELLINGS[language].values())]
+_CALLED = {word for text in _SPELLED for word in re.findall(r"[A-Za-z_]\w*", text)} - {"x", "pow"} | {"besselj"}
 # A gamma without a bracket after it is a variable: names of special functions are allowed as variables.
 _TEXT_RESERVED = (_CALLED - {*SPECIAL}) | {"I", "E", "e", "pi", "oo", "inf", "nan", "zoo"}
 # Keywords of C and C++, and names that standard headers may define as macros.

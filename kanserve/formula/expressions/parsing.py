@@ -21,7 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kanserve.errors import InputError
-from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.functions import FUNCTIONS
+from kanserve.network.spellings import SPECIAL
 
 MAX_LENGTH = 10_000  # characters
 PARSING_MAX_NESTING = 50  # signs, powers, brackets and functions within one another

@@ -8,7 +8,7 @@ import re
 import textwrap
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +23,7 @@ from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Variable
 from kanserve.network.own_functions import OWN, modules
+from kanserve.network.spellings import SPECIAL
 
 CODEGEN_WIDTH = 100  # characters of a line; Fortran allows 132
 LONGEST = 160  # characters of an expression without a variable of its own
@@ -95,9 +96,6 @@ class Law:
 class Language(Dialect):
     """How a language writes numbers, calls and a whole function. One object writes one function."""
 
-    functions: ClassVar[Mapping[str, str]] = {}  # templates of those ELEMENTARY functions that are not name(@)
-    real_power_template: ClassVar[str] = "pow(@, #)"  # base and exponent; NaN for a base < 0
-    lacking: ClassVar[tuple[str, ...]] = ()
     comment: ClassVar[tuple[str, str]]
     spelled_as: ClassVar[str]  # its name among `own_functions.LANGUAGES`
     continued: ClassVar[str] = ""  # at the end of a continued line
@@ -115,9 +113,15 @@ class Language(Dialect):
 
     def __init__(self, name: str, identifiers: Sequence[str], precision: Precision) -> None:
         self.name = name
+        self.prefix = f"{name}_"
         self.single = precision == "float"
         self.used: set[str] = set()  # functions, some of which need a helper or an import
         self._identifiers = identifiers
+
+    @classmethod
+    def lacking(cls) -> set[str]:
+        """The functions that the language does not have."""
+        return {*SPECIAL} - {*cls.spellings}
 
     @classmethod
     def words_of(cls, names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
@@ -131,15 +135,6 @@ class Language(Dialect):
     @abstractmethod
     def write(self, law: Law) -> str:
         """The text of the function."""
-
-    def repeats(self, step: Step) -> bool:
-        """Whether a step's text has its operand more than once, so that the operand needs a name."""
-        match step:
-            case ("call", name, _):
-                return name not in OWN and self.functions.get(name, "").count("@") > 1
-            case ("pow", _, float()):
-                return self.real_power_template.count("@") > 1
-        return False
 
     def read(self, law: Law, statement: str, raw: str, indent: str = "    ") -> list[str]:
         """The statements that read the inputs, with their notes.
@@ -177,10 +172,6 @@ class Language(Dialect):
             lines += self.noted(f"{indent}{statement}", note, indent)
         return lines
 
-    def signed_number(self, value: float) -> str:
-        """A number of either sign."""
-        return f"-{self.number(-value)}" if value < 0 else self.number(value)
-
     def noted(self, line: str, note: str, indent: str) -> list[str]:
         """A line with a comment behind it, or above it where both are too long for a line."""
         notes = self.notes(note)
@@ -204,16 +195,16 @@ class Language(Dialect):
     def variable(self, column: int) -> str:
         return self._identifiers[column]
 
-    def call(self, name: str, argument: Printed) -> Printed:
-        if name in self.lacking:
+    def call(self, name: str, *arguments: Printed) -> Printed:
+        if name in self.lacking():
             raise FormulaError(
                 f"{self.only_double or type(self).__name__} has no function {name}. Use another language, or export "
                 "c_source or numpy_source, which include it."
             )
         self.used.add(name)
         if name in OWN:
-            return self.own_call(name, argument)
-        return self._filled(self.functions.get(name, f"{name}(@)"), argument)
+            return self.own_call(name, *arguments)
+        return super().call(name, *arguments)
 
     def own_call(self, name: str, argument: Printed) -> Printed:
         """A function that was registered by its values: its expression, with the argument for x."""
@@ -226,18 +217,12 @@ class Language(Dialect):
         """The modules of functions that were registered by their values."""
         return modules(OWN[name].spelling(self.spelled_as, FormulaError) for name in self.used if name in OWN)
 
-    def _filled(self, template: str, argument: Printed) -> Printed:
-        # "sin(@)" has brackets; a method, "@.sin()", needs some around a sum or a sign.
-        inner = self.wrapped(argument, Precedence.ATOM) if "@." in template else signed(argument)
-        return Printed(template.replace("$", f"{self.name}_").replace("@", inner))
-
     def power(self, base: Printed, exponent: int) -> Printed:
         return Printed(self.times.join([self.wrapped(base, Precedence.ATOM)] * exponent), Precedence.PRODUCT)
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         self.used.add("pow")
-        number = f"-{self.number(-exponent)}" if exponent < 0 else self.number(exponent)
-        return self._filled(self.real_power_template.replace("#", number), base)
+        return super().real_power(base, exponent)
 
     def notes(self, *texts: str, indent: str = "") -> list[str]:
         """The texts as comment lines, in escaped ASCII, so that no text can end its comment."""
@@ -263,13 +248,13 @@ class Language(Dialect):
 
 
 def coded(
-    steps: Sequence[Step], roots: Sequence[int], language: Language, free: Iterator[str]
+    steps: Sequence[Step], roots: Sequence[int], language: Dialect, free: Iterator[str]
 ) -> tuple[list[tuple[str, Value]], list[Value]]:
     """The statements, and the value of each root; variables get their names from `free`."""
     uses = Counter(roots)
     for step in steps:
         for reference in references(step):
-            uses[reference] += step[2] if step[0] == "pow" and isinstance(step[2], int) else 1
+            uses[reference] += abs(step[2]) if step[0] == "pow" and isinstance(step[2], int) else 1
     statements: list[tuple[str, Value]] = []
 
     def named(value: _Printed) -> _Printed:
@@ -285,7 +270,7 @@ def coded(
     for place, step in enumerate(steps):
         below = [values[reference] for reference in references(step)]
         if language.repeats(step):
-            below = [one if one.is_word else named(one) for one in below]
+            below = [one if one.is_word or one.printed.number is not None else named(one) for one in below]
         while len(below) > OPERANDS:
             below[:OPERANDS] = [named(combined(step, below[:OPERANDS]))]
         value = combined(step, below)

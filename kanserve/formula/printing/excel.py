@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
 
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.printing.codegen import RESERVED, Input, Language, Law, Value
 from kanserve.network.own_functions import OWN
+from kanserve.network.spellings import SPELLINGS
 
 _MOST_CHARACTERS = 8192  # of a cell's formula; Excel refuses a longer one
 _MOST_NAMES = 126  # of a LET
@@ -23,26 +23,12 @@ class Excel(Language):
     """Excel: a formula for each output, one a line."""
 
     spelled_as = "excel"
+    spellings = SPELLINGS["excel"]
     only_double = "Excel"
     comment = ("", "")
     temporaries = "t_"  # t1 would be a cell
     # No ^ anywhere: Excel reads -2^2 as (-2)^2.
     cells: Mapping[str, str] = {}  # of inputs by their names; the others are in A2, B2, ...
-    real_power_template = "IF(@<0,NA(),POWER(@,#))"
-    functions: ClassVar = {
-        "log": "LN(@)",
-        # Without infinities: so 1/(1+EXP(1000)) is nearly 0, as it should be, and not an error.
-        "exp": "EXP(MIN(@,700))",
-        "Abs": "ABS(@)",
-        "gamma": "IF(@>0,GAMMA(@),NA())",
-        "j0": "BESSELJ(@,0)",
-        **{
-            name: f"{name.upper()}(@)"
-            for name in ("sqrt", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "asinh", "sinh", "cosh", "tanh")
-        },
-        "sign": "SIGN(@)",
-        "erf": "ERF(@)",
-    }
 
     @classmethod
     def words_of(cls, names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:

@@ -15,19 +15,20 @@ from kanserve.formula.printing.excel import Excel
 from kanserve.formula.printing.sql import DIALECTS
 from kanserve.formula.printing.unfolding import Precedence, Printed, signed
 from kanserve.network.own_functions import OWN
+from kanserve.network.spellings import SPELLINGS, c_name
 
 # Where these hold, Julia raises and MATLAB becomes complex.
-_OUTSIDE = {"sqrt": "x < 0", "log": "x < 0", "asin": "abs(x) > 1", "acos": "abs(x) > 1", "atanh": "abs(x) > 1"}
+_OUTSIDE = {"sqrt": "x < 0", "log": "x < 0", "arcsin": "abs(x) > 1", "arccos": "abs(x) > 1", "arctanh": "abs(x) > 1"}
 
 
 class C(Language):
     """C99 over libm, and POSIX's j0."""
 
     spelled_as = "c"
+    spellings = SPELLINGS["c"]
     comment = ("/*", " */")
     declared = ("const ", "")
     nan = "NAN"
-    functions: ClassVar = {"Abs": "fabs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)"}
     _HELPERS: ClassVar = {
         "sign": "static real $sign(real x)\n{\n    return (real)((x > 0) - (x < 0)) + 0*x;\n}\n",
         "gamma": "static real $gamma(real x)\n{\n    return x > 0 ? tgamma(x) : (real)NAN;\n}\n",
@@ -35,23 +36,23 @@ class C(Language):
     }
 
     def number(self, value: float) -> str:
-        return self.decimal(value) + ("f" if self.single else "")
+        return self.decimal(value) + self.suffix
 
-    def call(self, name: str, argument: Printed) -> Printed:
-        text = super().call(name, argument).text
-        if not self.single or name in OWN or text.startswith(f"{self.name}_"):
-            return Printed(text)
-        return Printed(f"(float)j0((double)({signed(argument)}))" if name == "j0" else text.replace("(", "f(", 1))
+    @property
+    def suffix(self) -> str:  # type: ignore[override]  # it depends on the precision
+        return "f" if self.single else ""
+
+    def call(self, name: str, *arguments: Printed) -> Printed:
+        if self.single and name == "j0":
+            self.used.add(name)
+            return Printed(f"(float)j0((double)({signed(arguments[0])}))")
+        return super().call(name, *arguments)
 
     def own_call(self, name: str, argument: Printed) -> Printed:
         called = f"{self.name}_{name}"
         return Printed(
             f"(float){called}((double)({signed(argument)}))" if self.single else f"{called}({signed(argument)})"
         )
-
-    def real_power(self, base: Printed, exponent: float) -> Printed:
-        text = super().real_power(base, exponent).text
-        return Printed(text.replace("(", "f(", 1) if self.single else text)
 
     def write(self, law: Law) -> str:
         real = "float" if self.single else "double"
@@ -77,6 +78,7 @@ class Fortran(Language):
     """Fortran 2008, free form."""
 
     spelled_as = "fortran"
+    spellings = SPELLINGS["fortran"]
     comment = ("!", "")
     continued = " &"
     first_index = 1
@@ -86,8 +88,6 @@ class Fortran(Language):
     is_no_infinity = ".not. abs(@) > huge(@)"
     nan = "sqrt(-1 - 0*@)"
     replacement = "if ({condition}) {word} = {value}"
-    functions: ClassVar = {"Abs": "abs(@)", "sign": "$sign(@)", "gamma": "$gamma(@)", "j0": "bessel_j0(@)"}
-    real_power_template = "(@)**(#)"
     _HELPERS: ClassVar = {
         "sign": "result = merge(1, 0, x > 0) - merge(1, 0, x < 0) + 0*x",
         "gamma": "result = merge(gamma(merge(x, 1 + 0*x, x > 0)), sqrt(-1 - 0*x), x > 0)",
@@ -127,36 +127,12 @@ class Rust(Language):
     """Rust with its standard library, which has no erf, gamma or j0."""
 
     spelled_as = "rust"
+    spellings = SPELLINGS["rust"]
     comment = ("//", "")
-    lacking = ("erf", "gamma", "j0")
     declared = ("let ", "let mut ")
     is_missing = "@.is_nan()"
     is_no_infinity = "!@.is_infinite()"
     replacement = "if {condition} {{ {word} = {value}; }}"
-    real_power_template = "@.powf(#)"
-    functions: ClassVar = {
-        "log": "@.ln()",
-        "Abs": "@.abs()",
-        "sign": "$sign(@)",
-        **{
-            name: f"@.{name}()"
-            for name in (
-                "sqrt",
-                "exp",
-                "sin",
-                "cos",
-                "tan",
-                "asin",
-                "acos",
-                "atan",
-                "atanh",
-                "asinh",
-                "sinh",
-                "cosh",
-                "tanh",
-            )
-        },
-    }
 
     def write(self, law: Law) -> str:
         real = "f32" if self.single else "f64"
@@ -181,15 +157,10 @@ class Julia(Language):
     """Julia; erf, gamma and j0 come from the package SpecialFunctions."""
 
     spelled_as = "julia"
+    spellings = SPELLINGS["julia"]
     comment = ("#", "")
     first_index = 1
     replacement = "if {condition}; {word} = {value}; end"
-    real_power_template = "$pow(@, #)"
-    functions: ClassVar = {
-        "Abs": "abs(@)",
-        "j0": "besselj0(@)",
-        **{name: f"${name}(@)" for name in (*_OUTSIDE, "sin", "cos", "tan", "gamma")},
-    }
     _OUTSIDE: ClassVar = _OUTSIDE | dict.fromkeys(("sin", "cos", "tan"), "isinf(x)") | {"gamma": "!(x > 0)"}
 
     def number(self, value: float) -> str:
@@ -204,7 +175,8 @@ class Julia(Language):
         lines += [f"using SpecialFunctions: {', '.join(special)}", ""] if special else []
         lines += [f"import {module}" for module in self.modules()]
         for name in sorted(self.used & {*self._OUTSIDE}):
-            lines.append(f"{law.name}_{name}(x) = {self._OUTSIDE[name]} ? oftype(x, NaN) : {name}(x)")
+            word = c_name(name)
+            lines.append(f"{law.name}_{word}(x) = {self._OUTSIDE[name]} ? oftype(x, NaN) : {word}(x)")
         if "pow" in self.used:
             lines.append(f"{law.name}_pow(x, p) = x < 0 ? oftype(x, NaN) : x^p")
         lines += ["", f"function {law.name}(inputs)"]
@@ -221,18 +193,13 @@ class Matlab(Language):
     """MATLAB and Octave, from rows (N, inputs) to rows (N, outputs)."""
 
     spelled_as = "matlab"
+    spellings = SPELLINGS["matlab"]
     times = ".*"
     comment = ("%", "")
     continued = " ..."
     first_index = 1
     is_no_infinity = "~isinf(@)"
     replacement = "{word}({condition}) = {value};"
-    real_power_template = "$pow(@, #)"
-    functions: ClassVar = {
-        "Abs": "abs(@)",
-        "j0": "besselj(0, @)",
-        **{name: f"${name}(@)" for name in (*_OUTSIDE, "gamma")},
-    }
     _OUTSIDE: ClassVar = _OUTSIDE | {"gamma": "~(x > 0)"}
 
     def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
@@ -256,7 +223,8 @@ class Matlab(Language):
             ]
         lines += ["end"]
         for name in sorted(self.used & {*self._OUTSIDE}):
-            lines += ["", f"function y = {law.name}_{name}(x)", f"    y = real({name}(x));"]
+            word = c_name(name)
+            lines += ["", f"function y = {law.name}_{word}(x)", f"    y = real({word}(x));"]
             lines += [f"    y({self._OUTSIDE[name]}) = NaN;", "end"]
         if "pow" in self.used:
             lines += ["", f"function y = {law.name}_pow(x, p)", "    y = real(x.^p);", "    y(x < 0) = NaN;", "end"]
@@ -275,19 +243,11 @@ class Numpy(_InPython):
     """Python with NumPy, from rows (N, inputs) to rows (N, outputs). erf, gamma and j0 are SciPy's."""
 
     spelled_as = "numpy"
+    spellings = SPELLINGS["numpy"]
     is_missing = "numpy.isnan(@)"
     is_no_infinity = "~numpy.isinf(@)"
     nan = "numpy.nan"
     replacement = "{word} = numpy.where({condition}, {value}, {word})"
-    real_power_template = "numpy.power(@, #)"
-    functions: ClassVar = {
-        **{name: f"numpy.{name}(@)" for name in ("sqrt", "exp", "log", "sin", "cos", "tan", "sinh", "cosh", "tanh")},
-        **{f"a{name}": f"numpy.arc{name}(@)" for name in ("sin", "cos", "tan", "tanh", "sinh")},
-        "Abs": "numpy.abs(@)",
-        "sign": "numpy.sign(@)",
-        "gamma": "$gamma(@)",
-        **{name: f"scipy.special.{name}(@)" for name in ("erf", "j0")},
-    }
 
     def write(self, law: Law) -> str:
         real = "numpy.float32" if self.single else "numpy.float64"
@@ -317,23 +277,12 @@ class Python(_InPython):
     """Python with its standard library, which has no j0; from one row to a list. Its numbers are doubles."""
 
     spelled_as = "python"
-    lacking = ("j0",)
+    spellings = SPELLINGS["python"]
     only_double = "Python"
     is_missing = "math.isnan(@)"
     is_no_infinity = "not math.isinf(@)"
     nan = "math.nan"
     replacement = "{word} = {value} if {condition} else {word}"
-    real_power_template = "math.pow(@, #)"
-    functions: ClassVar = {
-        **{
-            name: f"math.{name}(@)"
-            for name in ("sqrt", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "asinh", "sinh", "cosh")
-        },
-        "tanh": "math.tanh(@)",
-        "erf": "math.erf(@)",
-        "Abs": "abs(@)",
-        **{name: f"${name}(@)" for name in ("exp", "sign", "gamma")},
-    }
     _HELPERS: ClassVar = {
         # 1/(1 + exp(-x)) must be 0 for large negative x, not an OverflowError.
         "exp": ["    return math.exp(x) if x < 709.78 else math.inf if x == x else x"],

@@ -1,29 +1,26 @@
 """Lowers the trees of several outputs to one list of elementary steps, which any language can write.
 
 The result has constants, variables, sums, products, powers of 2 to 4, powers with a real exponent, reciprocals, calls
-of `ELEMENTARY` functions by their sympy names, and of functions that were registered by their values. A named function
-that is an expression, as x/(1 + exp(-x)), becomes its steps. Steps that occur twice, in any output, are shared.
+of `ELEMENTARY` functions, and of functions that were registered by their values. A named function that is an
+expression, as x/(1 + exp(-x)), becomes its steps. Steps that occur twice, in any output, are shared.
 Constant subexpressions are folded, since compilers would evaluate them differently or reject them.
 """
 
-import ast
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 
 import numpy as np
 
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.tree import Step, Tree, integer_power
-from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.expression import steps
+from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import by_values
+from kanserve.network.spellings import SPECIAL, SPELLINGS
 
 LARGEST_PRODUCT = 4  # larger powers are products of squares
 
-ELEMENTARY = (
-    *("sqrt", "exp", "log", "sin", "cos", "tan", "asin", "acos", "atan", "atanh", "asinh", "sinh", "cosh", "tanh"),
-    *("Abs", "sign", *SPECIAL),
-)
+ELEMENTARY = tuple(SPELLINGS["text"])
 
 
 class Lowering:
@@ -101,45 +98,18 @@ class Lowering:
                 return self._constant(float(FUNCTIONS[name].numpy(np.array([value]))[0]))
         if name in SPECIAL or by_values(name):
             return self._added(("call", name, argument))
-        # An entry of our own table, never untrusted text; its syntax tree is read and not run.
-        return self._spelled(ast.parse(FUNCTIONS[name].sympy, mode="eval").body, argument)
-
-    def _spelled(self, node: ast.expr, x: int) -> int:
-        match node:
-            case ast.Name():
-                return x
-            case ast.Constant(float() | int() as value):
-                return self._constant(float(value))
-            case ast.UnaryOp(ast.USub(), operand):
-                return self._joined("mul", [self._constant(-1.0), self._spelled(operand, x)])
-            case ast.BinOp(left, ast.Add(), right):
-                return self._joined("add", [self._spelled(left, x), self._spelled(right, x)])
-            case ast.BinOp(base, ast.Pow(), ast.Constant(int() as exponent)):
-                return self._power(self._spelled(base, x), exponent)
-            case ast.BinOp(base, ast.Pow(), exponent):
-                # The base is not negative, or the power NaN.
-                return self._added(("pow", self._spelled(base, x), float(_number(exponent))))
-            case ast.BinOp(left, ast.Mult(), right):
-                return self._joined("mul", [self._spelled(left, x), self._spelled(right, x)])
-            case ast.BinOp(above, ast.Div(), below):
-                under = self._power(self._spelled(below, x), -1)
-                over = self._spelled(above, x)
-                return under if self._value(over) == 1 else self._joined("mul", [over, under])
-            case ast.Call(ast.Attribute(_, name), [argument]) if name in ELEMENTARY:
-                return self._added(("call", name, self._spelled(argument, x)))
-        raise FormulaError(f"The spelling {ast.unparse(node)!r} in the table of functions cannot be lowered.")
-
-
-def _number(node: ast.expr) -> Fraction | float:
-    """The number of a spelling: a decimal, or a fraction as sympy.Rational(5, 3)."""
-    match node:
-        case ast.Constant(int() | float() as value):
-            return value
-        case ast.UnaryOp(ast.USub(), operand):
-            return -_number(operand)
-        case ast.Call(ast.Attribute(_, "Rational"), [above, below]):
-            return Fraction(int(_number(above)), int(_number(below)))
-    raise FormulaError(f"The spelling {ast.unparse(node)!r} in the table of functions is not a number.")
+        places: list[int] = []
+        for step in steps(FUNCTIONS[name].expression, ELEMENTARY):
+            match step:
+                case ("var", _):
+                    places.append(argument)
+                case ("pow", base, float()):
+                    places.append(self._added(("pow", places[base], step[2])))
+                case ("call", primitive, operand):
+                    places.append(self._added(("call", primitive, places[operand])))
+                case _:
+                    places.append(self._step(step, places))
+        return places[-1]
 
 
 def lowered(trees: Sequence[Tree]) -> tuple[tuple[Step, ...], tuple[int, ...]]:

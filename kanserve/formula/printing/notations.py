@@ -1,48 +1,29 @@
 """The four notations of a formula: text for reading, LaTeX for typesetting, Python with NumPy, and C99.
 
-Functions are spelled as in the table of functions: text and Python use its sympy column (sympy's and NumPy's names
-differ in five places), C its C column.
+Functions are written by their expressions, with the spellings of the notation.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from kanserve.formula.expressions.names import latex_name, text_name
 from kanserve.formula.expressions.numbers import Named, named
+from kanserve.formula.expressions.tree import references
+from kanserve.formula.printing.lowering import ELEMENTARY
 from kanserve.formula.printing.unfolding import Dialect, Precedence, Printed, reciprocal, signed
-from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.expression import steps
+from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OWN, by_values
 from kanserve.network.powers import EXPONENTS, as_fraction, exponent_of
+from kanserve.network.spellings import SPELLINGS
 
 NOTATIONS_DIGITS = 6  # decimals of up to this many digits are written as they are in text and LaTeX
 LONGEST_PRODUCT = 8  # X^8 in C is seven products
 LONGEST_REPEATED = 40  # characters of a base that C repeats instead of calling pow
 
 _NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
-_NUMPY_NAMES = {
-    "asin": "arcsin",
-    "acos": "arccos",
-    "atan": "arctan",
-    "atanh": "arctanh",
-    "asinh": "arcsinh",
-    "Abs": "abs",
-}
-_LATEX_CALLS = {
-    "sqrt": r"\sqrt{@}",
-    "1/sqrt": r"\sqrt{@}",
-    "exp": "e^{@}",
-    "log": r"\log\left(@\right)",
-    "gaussian": r"e^{-\left(@\right)^{2}}",
-    "abs": r"\left|@\right|",
-    "j0": r"J_{0}\left(@\right)",
-    "gamma": r"\Gamma\left(@\right)",
-    "arctanh": r"\operatorname{artanh}\left(@\right)",
-    "arcsinh": r"\operatorname{arsinh}\left(@\right)",
-    **{
-        name: rf"\{name}\left(@\right)"
-        for name in ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh")
-    },
-}
 
 
 class Text(Dialect):
@@ -50,6 +31,8 @@ class Text(Dialect):
 
     With `named`, a number that has a name and more than six digits is shown by its name: pi/2, 1/3.
     """
+
+    spellings = SPELLINGS["text"]
 
     def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
         self._names = [text_name(name) for name in names]
@@ -65,15 +48,12 @@ class Text(Dialect):
     def variable(self, column: int) -> str:
         return self._names[column]
 
-    def call(self, name: str, argument: Printed) -> Printed:
-        if name in SPECIAL or name in OWN:
-            return Printed(f"{name}({signed(argument)})")
+    def call(self, name: str, *arguments: Printed) -> Printed:
         if (exponent := _written_with_exponent(name)) is not None:
-            return self.real_power(argument, exponent)
-        template = FUNCTIONS[name].sympy.replace("sympy.", "").replace("Abs", "abs").replace("**", "^")
-        if len(re.findall(r"\bx\b", template)) > 1:
-            return Printed(f"{name}({signed(argument)})")  # by its name, to avoid writing the argument twice
-        return _filled(template, argument, self)
+            return self.real_power(arguments[0], exponent)
+        if name in OWN or _uses(name) > 1:
+            return Printed(f"{name}({signed(arguments[0])})")  # by its name, to avoid writing the argument twice
+        return super().call(name, *arguments)
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{exponent}", Precedence.POWER)
@@ -88,6 +68,7 @@ class Text(Dialect):
 class Latex(Dialect):
     """LaTeX for typesetting; needs only the package amsmath. `named` as in Text."""
 
+    spellings = SPELLINGS["latex"]
     times = " "
     elision = r"\dots"
 
@@ -111,15 +92,15 @@ class Latex(Dialect):
         index = ",".join(name.split("_")[1:])
         return Printed(rf"s_{{{index}}}\left({signed(argument)}\right)", Precedence.POWER)
 
-    def call(self, name: str, argument: Printed) -> Printed:
+    def call(self, name: str, *arguments: Printed) -> Printed:
         if (exponent := _written_with_exponent(name)) is not None:
-            return self.real_power(argument, exponent)
-        template = _LATEX_CALLS.get(name, rf"\operatorname{{{name}}}\left(@\right)")
-        inner = signed(argument)
-        if name == "gaussian" and argument.precedence == Precedence.ATOM and not argument.negative:
-            template = "e^{-@^{2}}"
-        printed = Printed(template.replace("@", inner), Precedence.POWER)
-        return reciprocal(printed, self) if name == "1/sqrt" else printed
+            return self.real_power(arguments[0], exponent)
+        if name in OWN or _uses(name) > 1:
+            return Printed(rf"\operatorname{{{name}}}\left({signed(arguments[0])}\right)", Precedence.POWER)
+        return super().call(name, *arguments)
+
+    def filled(self, template: str, *arguments: Printed) -> Printed:
+        return replace(super().filled(template, *arguments), precedence=Precedence.POWER)
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return self._raised(base, str(exponent))
@@ -157,6 +138,8 @@ class Python(Dialect):
     that were registered by their values.
     """
 
+    spellings = SPELLINGS["python expression"]
+
     def __init__(self, identifiers: Sequence[str]) -> None:
         self._identifiers = identifiers
         self._temporaries = 0
@@ -167,20 +150,22 @@ class Python(Dialect):
     def variable(self, column: int) -> str:
         return self._identifiers[column]
 
-    def call(self, name: str, argument: Printed) -> Printed:
-        if name in SPECIAL or by_values(name):
+    def call(self, name: str, *arguments: Printed) -> Printed:
+        (argument,) = arguments
+        if by_values(name):
             return Printed(f"{name}({signed(argument)})")
-        spelling = FUNCTIONS[name].sympy
-        if (exponent := _unlisted_power(name)) is not None:
-            spelling = re.sub(r"sympy\.Rational\(.*?\)", repr(exponent), spelling)
-        template = re.sub(r"sympy\.(\w+)", lambda match: f"np.{_NUMPY_NAMES.get(match[1], match[1])}", spelling)
-        parts = re.split(r"\bx\b", template)
-        if len(parts) > 2 and not argument.text.isidentifier():
-            # Assigned at its first use, so that nested functions do not double the text at each level.
-            self._temporaries += 1
-            name = f"_{self._temporaries}"  # no identifier of ours begins with an underscore
-            return Printed(f"({parts[0]}({name} := {signed(argument)}){name.join(parts[1:])})")
-        return _filled(template, argument, self)
+        if name in self.spellings or _uses(name) == 1 or argument.text.isidentifier():
+            return super().call(name, argument)
+        # Assigned at its first use, so that nested functions do not double the text at each level.
+        self._temporaries += 1
+        word = f"_{self._temporaries}"  # no identifier of ours begins with an underscore
+        written = super().call(name, Printed(word))
+        return replace(
+            written, text=re.sub(rf"\b{word}\b", lambda _: f"({word} := {signed(argument)})", written.text, count=1)
+        )
+
+    def real_power(self, base: Printed, exponent: float) -> Printed:
+        return replace(super().real_power(base, exponent), precedence=Precedence.POWER)
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return Printed(f"{self.wrapped(base, Precedence.ATOM)}**{exponent}", Precedence.POWER)
@@ -192,6 +177,8 @@ class C99(Dialect):
     Functions that were registered by their values must be supplied by the caller.
     """
 
+    spellings = SPELLINGS["c expression"]
+
     def __init__(self, identifiers: Sequence[str]) -> None:
         self._identifiers = identifiers
 
@@ -201,16 +188,21 @@ class C99(Dialect):
     def variable(self, column: int) -> str:
         return self._identifiers[column]
 
-    def call(self, name: str, argument: Printed) -> Printed:
-        if by_values(name):
-            return Printed(f"{name}({signed(argument)})")
-        return _filled(FUNCTIONS[name].c, argument, self)
+    def call(self, name: str, *arguments: Printed) -> Printed:
+        return Printed(f"{name}({signed(arguments[0])})") if by_values(name) else super().call(name, *arguments)
 
     def power(self, base: Printed, exponent: int) -> Printed:
         factor = self.wrapped(base, Precedence.ATOM)
         if exponent <= LONGEST_PRODUCT and len(factor) <= LONGEST_REPEATED:
             return Printed("*".join([factor] * exponent), Precedence.PRODUCT)
         return Printed(f"pow({signed(base)}, {float(exponent)!r})")
+
+
+@lru_cache
+def _uses(name: str) -> int:
+    """How often the text of a function has its argument."""
+    written = steps(FUNCTIONS[name].expression, ELEMENTARY)
+    return sum(references(step).count(written.index(("var", 0))) for step in written)
 
 
 def _unlisted_power(name: str) -> float | None:
@@ -260,29 +252,3 @@ def _latex_of_number(text: str) -> str:
     text = re.sub(r"sqrt\((.*)\)", r"\\sqrt{\1}", text)
     text = re.sub(r"log\((.*)\)", r"\\log\\left(\1\\right)", text)
     return re.sub(r"\^(\d)", r"^{\1}", text).replace("*", " ").replace("pi", r"\pi")
-
-
-def _filled(template: str, argument: Printed, dialect: Dialect) -> Printed:
-    """A template in x with the argument for x, in brackets where needed."""
-    if template.startswith("1/"):
-        return reciprocal(_filled(template.removeprefix("1/"), argument, dialect), dialect)
-    negated = Printed(argument.text, argument.precedence, not argument.negative)
-    if argument.precedence == Precedence.SUM:
-        negated = Printed(dialect.bracketed(argument.text), negative=not argument.negative)
-    places = {
-        "(x)": f"({signed(argument)})",
-        "(-x)": f"({signed(negated)})",
-        "x": dialect.wrapped(argument, Precedence.ATOM),
-    }
-    text = re.sub(r"\(-?x\)|\bx\b", lambda found: places[found[0]], template)
-    return Printed(text, _precedence(template))
-
-
-def _precedence(template: str) -> Precedence:
-    """The precedence of a template's outermost operation."""
-    outside, before = template, ""
-    while outside != before:
-        before, outside = outside, re.sub(r"\([^()]*\)", "", outside)
-    if " + " in outside or " - " in outside:
-        return Precedence.SUM
-    return Precedence.PRODUCT if "/" in outside or "*" in outside else Precedence.ATOM

@@ -15,6 +15,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.printing.codegen import CODEGEN_WIDTH, Input, Language, Law, Value
 from kanserve.formula.printing.unfolding import Precedence, Printed
 from kanserve.network.encoding import is_encoded
+from kanserve.network.spellings import SPELLINGS
 
 # Up to here a number without an exponent is exact as a DECIMAL, so that it becomes the same double.
 _MOST_DECIMAL_DIGITS = 15
@@ -24,28 +25,15 @@ class Sql(Language):
     """ANSI SQL:2016, which has no infinity: EXP above 700 is 1E304."""
 
     spelled_as = "sql"
+    spellings = SPELLINGS["sql"]
     comment = ("--", "")
     takes = "It takes a table's columns by the names of the inputs; put your table after the last FROM."
     only_double = "SQL"
-    lacking: ClassVar[tuple[str, ...]] = ("erf", "gamma", "j0")
     double: ClassVar[str] = "DOUBLE PRECISION"
     text: ClassVar[str] = "@"  # a column as text, whatever type it has
     without_nan: ClassVar[str] = "@"  # NULL in place of NaN
     folds_case: ClassVar[bool] = False  # also of quoted names
     fence: ClassVar[str] = ""  # keeps a subquery from being copied into each place that uses its columns
-    # A CASE, because arguments outside the domain end the query in PostgreSQL and BigQuery.
-    functions: ClassVar = {
-        "sqrt": "CASE WHEN @ >= 0 THEN SQRT(@) END",
-        "log": "CASE WHEN @ > 0 THEN LN(@) END",
-        "exp": "CASE WHEN @ > 700 THEN 1E304 ELSE EXP(@) END",
-        "asin": "CASE WHEN ABS(@) <= 1 THEN ASIN(@) END",
-        "acos": "CASE WHEN ABS(@) <= 1 THEN ACOS(@) END",
-        "atanh": "CASE WHEN ABS(@) < 1 THEN 0.5*LN((1 + @)/(1 - @)) END",
-        "asinh": "CASE WHEN @ < 0 THEN -LN(SQRT((@)*(@) + 1) - @) ELSE LN(SQRT((@)*(@) + 1) + @) END",
-        "sign": "CASE WHEN @ > 0 THEN 1E0 WHEN @ < 0 THEN -1E0 WHEN @ = 0 THEN 0E0 END",
-        "Abs": "ABS(@)",
-        **{name: f"{name.upper()}(@)" for name in ("sin", "cos", "tan", "atan", "sinh", "cosh", "tanh")},
-    }
     _PIECE: ClassVar = re.compile(r'(?:"(?:[^"]|"")*"|`(?:\\.|[^`\\])*`|[^"`])+?(?:[*/]|\(| [-+] |$)', re.DOTALL)
 
     @classmethod
@@ -75,11 +63,11 @@ class Sql(Language):
         return f"{text}E0"
 
     def repeats(self, step: tuple[object, ...]) -> bool:
-        return super().repeats(step) or (step[0] == "pow" and isinstance(step[2], float))
+        return (step[0] == "pow" and isinstance(step[2], float)) or super().repeats(step)
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         least = ">=" if exponent > 0 else ">"
-        return self._filled(f"CASE WHEN @ {least} 0 THEN POWER(@, {self.signed_number(exponent)}) END", base)
+        return self.filled(f"CASE WHEN @ {least} 0 THEN POWER(@, {self.signed_number(exponent)}) END", base)
 
     def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
         text = super().quotient(above, ())
@@ -152,76 +140,43 @@ class PostgreSql(Sql):
     """PostgreSQL, whose numbers may overflow and underflow only by an error. erf from version 16 on, gamma from 18."""
 
     only_double = "PostgreSQL"
-    lacking = ("j0",)
+    spellings = SPELLINGS["postgresql"]
     text = "CAST(@ AS TEXT)"
     without_nan = "NULLIF(@, 'NaN')"
     fence = " OFFSET 0"
-    functions: ClassVar = Sql.functions | {
-        "exp": "CASE WHEN @ > 709 THEN 'Infinity' WHEN @ < -745 THEN 0 ELSE EXP(@) END",
-        "atanh": "CASE WHEN ABS(@) < 1 THEN ATANH(@) END",
-        "asinh": "ASINH(@)",
-        "sign": "SIGN(@)",
-        "erf": "ERF(@)",
-        "gamma": "CASE WHEN @ > 0 THEN GAMMA(@) END",
-    }
 
 
 class Sqlite(Sql):
     """SQLite with its mathematical functions, which some builds lack. What is not defined is NULL by itself."""
 
     only_double = "SQLite"
+    spellings = SPELLINGS["sqlite"]
     folds_case = True
     double = "REAL"
     text = "CAST(@ AS TEXT)"
     fence = " LIMIT 1"
-    functions: ClassVar = Sql.functions | {
-        "sqrt": "SQRT(@)",
-        "log": "LN(@)",
-        "exp": "EXP(@)",
-        "asin": "ASIN(@)",
-        "acos": "ACOS(@)",
-        "atanh": "ATANH(@)",
-        "asinh": "ASINH(@)",
-    }
 
 
 class DuckDb(Sql):
     """DuckDB."""
 
     only_double = "DuckDB"
+    spellings = SPELLINGS["duckdb"]
     folds_case = True
-    lacking = ("erf", "j0")
     double = "DOUBLE"
     text = "CAST(@ AS VARCHAR)"
     without_nan = "NULLIF(@, 'NaN')"
-    functions: ClassVar = Sql.functions | {
-        "exp": "EXP(@)",
-        "atanh": "CASE WHEN ABS(@) < 1 THEN ATANH(@) END",
-        "asinh": "ASINH(@)",
-        "gamma": "CASE WHEN @ > 0 THEN GAMMA(@) END",
-    }
 
 
 class BigQuery(Sql):
     """BigQuery, where a function under SAFE gives NULL in place of an error."""
 
     only_double = "BigQuery"
+    spellings = SPELLINGS["bigquery"]
     folds_case = True
     double = "FLOAT64"
     text = "CAST(@ AS STRING)"
     without_nan = "IF(IS_NAN(@), NULL, @)"
-    functions: ClassVar = Sql.functions | {
-        "sqrt": "SAFE.SQRT(@)",
-        "log": "SAFE.LN(@)",
-        "exp": "CASE WHEN @ > 709 THEN CAST('inf' AS FLOAT64) ELSE EXP(@) END",
-        "asin": "SAFE.ASIN(@)",
-        "acos": "SAFE.ACOS(@)",
-        "atanh": "SAFE.ATANH(@)",
-        "asinh": "ASINH(@)",
-        "sign": "SIGN(@)",
-        "sinh": "SAFE.SINH(@)",
-        "cosh": "SAFE.COSH(@)",
-    }
 
     @classmethod
     def quoted(cls, name: str) -> str:

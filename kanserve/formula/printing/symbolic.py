@@ -1,16 +1,17 @@
 """A formula as a sympy expression, for users; it is never read back."""
 
 import importlib
-import re
 from typing import Any
 
 from kanserve.errors import FormulaError, MissingDependencyError
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import Step
-from kanserve.formula.printing.sympy_spelling import spelled
 from kanserve.formula.printing.unfolding import unfold
+from kanserve.network.expression import Expr, steps
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OwnFunction, by_values
+from kanserve.network.powers import as_fraction
+from kanserve.network.spellings import SPELLINGS
 
 MOST_OPERATIONS = 20_000  # of the unfolded formula; beyond, sympy's own algorithms take minutes
 
@@ -86,12 +87,27 @@ def _expression(sympy: Any, step: Step, values: list[Any], symbols: dict[int, An
 def _call(sympy: Any, name: str, argument: Any) -> Any:
     if own := by_values(name):
         return _own_call(sympy, own, argument)
-    spelling = FUNCTIONS[name].sympy
-    single = re.fullmatch(r"sympy\.(\w+)\(x\)", spelling)
-    if single:
-        return getattr(sympy, single[1])(argument, evaluate=False)
-    with sympy.evaluate(False):
-        return spelled(sympy, spelling, argument)
+    return as_sympy(sympy, FUNCTIONS[name].expression, argument)
+
+
+def as_sympy(sympy: Any, expression: Expr, argument: Any) -> Any:
+    """An expression of the table of functions, with a sympy expression for its variable."""
+    values: list[Any] = []
+    for step in steps(expression, SPELLINGS["sympy"]):
+        match step:
+            case ("var", _):
+                values.append(argument)
+            case ("pow", base, float() as exponent):
+                fraction = as_fraction(exponent)
+                exact = sympy.Float(exponent) if fraction is None else sympy.Rational(*fraction.as_integer_ratio())
+                values.append(sympy.Pow(values[base], exact, evaluate=False))
+            case ("call", "j0", operand):
+                values.append(sympy.besselj(0, values[operand], evaluate=False))
+            case ("call", name, operand) if name in SPELLINGS["sympy"]:
+                values.append(getattr(sympy, SPELLINGS["sympy"][name])(values[operand], evaluate=False))
+            case _:
+                values.append(_expression(sympy, step, values, {}))
+    return values[-1]
 
 
 def _own_call(sympy: Any, own: OwnFunction, argument: Any) -> Any:

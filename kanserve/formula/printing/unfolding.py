@@ -4,12 +4,15 @@ A tree shares steps and a printed formula repeats them, so that a wide network's
 Unfolding therefore stops at a limit and leaves "…" for the rest.
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from kanserve.formula.expressions.tree import Step, Tree, references
+from kanserve.network.expression import Expr, steps
+from kanserve.network.functions import FUNCTIONS
 
 OPERANDS = 4  # unfolded steps per operation of the limit, variables and constants included
 
@@ -74,21 +77,50 @@ class Dialect(ABC):
     def spline(self, name: str, argument: Printed) -> Printed:
         return Printed(f"{name}({signed(argument)})")
 
-    @abstractmethod
-    def call(self, name: str, argument: Printed) -> Printed:
-        """A named function."""
+    spellings: Mapping[str, str] = {}
+    """Of roots and primitives, a column of `kanserve.network.spellings.SPELLINGS`."""
+    prefix = ""  # of the names of helpers
+    suffix = ""  # of C's functions of floats
+
+    def call(self, name: str, *arguments: Printed) -> Printed:
+        """A function of the table, or a primitive."""
+        if name in self.spellings:
+            return self.filled(self.spellings[name], *arguments)
+        return print_expression(FUNCTIONS[name].expression, arguments[0], self)
+
+    def repeats(self, step: Step) -> bool:
+        """Whether a step's text has an operand more than once, so that the operand needs a name."""
+        match step:
+            case ("call", name, *operands):
+                return self.spellings.get(name, "").count("@") > len(operands)
+            case ("pow", _, float()):
+                return self.spellings["pow"].count("@") > 1
+        return False
+
+    def filled(self, template: str, *arguments: Printed) -> Printed:
+        """A spelling with its operands, in brackets where it has none around them."""
+
+        def written(found: re.Match[str]) -> str:
+            if found[0] in "$~":
+                return self.prefix if found[0] == "$" else self.suffix
+            argument = arguments[int(found[1] or 1) - 1]
+            before, after = template[: found.start()].rstrip()[-1:], template[found.end() :][:1]
+            enclosed = before and before in "(,{|" and after and after in "),}|\\"
+            return signed(argument) if enclosed else self.wrapped(argument, Precedence.ATOM)
+
+        return Printed(re.sub(r"@(\d?)|[$~]", written, template))
 
     @abstractmethod
     def power(self, base: Printed, exponent: int) -> Printed:
         """base^exponent for an exponent > 0."""
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
-        """base^exponent for a real exponent; NaN for a base < 0.
+        """base^exponent for a real exponent; NaN for a base < 0."""
+        return self.filled(self.spellings["pow"].replace("#", self.signed_number(exponent)), base)
 
-        Only lowered formulas have it, and texts with half-integer powers. A dialect without it prints exact trees,
-        whose exponents are integers (`check_tree`).
-        """
-        raise AssertionError(f"{type(self).__name__} only has integer powers, got {exponent}.")
+    def signed_number(self, value: float) -> str:
+        """A number of either sign."""
+        return f"-{self.number(-value)}" if value < 0 else self.number(value)
 
     def bracketed(self, text: str) -> str:
         return f"({text})"
@@ -201,9 +233,24 @@ def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
             power = below[0] if step[2] == -1 else dialect.power(below[0], -step[2])
             return reciprocal(power, dialect)
         case "call":
-            return dialect.call(step[1], below[0])
+            return dialect.call(step[1], *below)
         case _:
             return dialect.spline(step[1], below[0])
+
+
+def squares(factor: str, exponent: int) -> str:
+    """A whole power as a product of squares, in the order in which the reference multiplies."""
+    factors = [f"({factor}*{factor})"] * (exponent // 2) + [factor] * (exponent % 2)
+    return "*".join([factor] * exponent if exponent < 4 else factors)
+
+
+def print_expression(expression: Expr, argument: Printed, dialect: Dialect) -> Printed:
+    """An expression with the argument for its variable, by the spellings of a dialect."""
+    printed: list[Printed] = []
+    for step in steps(expression, dialect.spellings):
+        below = [printed[operand] for operand in references(step)]
+        printed.append(argument if step[0] == "var" else print_step(step, below, dialect))
+    return printed[-1]
 
 
 def reciprocal(one: Printed, dialect: Dialect) -> Printed:

@@ -62,13 +62,13 @@ void kanserve_rows_silu(int64_t count, const double *x, double *values, double *
     }
 }
 
-static double sigmoid(double x)
+static double sigmoid_of(double x)
 {
-    const double small = exp(-fabs(x));
-    return (x >= 0 ? 1 : small) / (1 + small);
+    const double small = exp(x < 0 ? x : -x);
+    return (x < 0 ? small : 1) / (1 + small);
 }
 
-static double sign(double x)
+static double sign_of(double x)
 {
     return x > 0 ? 1 : x < 0 ? -1 : x;
 }
@@ -79,11 +79,13 @@ static double gamma_of(double x)
 }
 
 /* The derivative of log(gamma(x)) for x > 0, by the asymptotic series at x ≥ 10, as in kanserve/network/special.py. */
-static double digamma(double x)
+static double digamma_of(double x)
 {
     static const double terms[] = {
         -3617.0 / 8160, 1.0 / 12, -691.0 / 32760, 1.0 / 132, -1.0 / 240, 1.0 / 252, -1.0 / 120, 1.0 / 12};
     double sum = 0, series = 0, square;
+    if (!(x > 0))
+        return NAN;
     for (; x < 10; x++)
         sum += 1 / x;
     square = 1 / (x * x);
@@ -92,42 +94,19 @@ static double digamma(double x)
     return log(x) - 0.5 / x - square * series - sum;
 }
 
-/* One line per function: f(x), then f'(x), where `y` is f(x). In the order of kanserve/network/functions.py. */
-#define TABLE \
-    ROW(0, x, 1) \
-    ROW(1, x * x, 2 * x) \
-    ROW(2, x * x * x, 3 * x * x) \
-    ROW(3, (x * x) * (x * x), 4 * x * x * x) \
-    ROW(4, 1 / x, -1 / (x * x)) \
-    ROW(5, 1 / (x * x), -2 / (x * x * x)) \
-    ROW(6, sqrt(x), 0.5 / y) \
-    ROW(7, 1 / sqrt(x), -0.5 * y / x) \
-    ROW(8, exp(x), y) \
-    ROW(9, log(x), 1 / x) \
-    ROW(10, sin(x), cos(x)) \
-    ROW(11, cos(x), -sin(x)) \
-    ROW(12, tan(x), 1 + y * y) \
-    ROW(13, asin(x), 1 / sqrt(1 - x * x)) \
-    ROW(14, acos(x), -1 / sqrt(1 - x * x)) \
-    ROW(15, atan(x), 1 / (1 + x * x)) \
-    ROW(16, atanh(x), 1 / (1 - x * x)) \
-    ROW(17, asinh(x), 1 / sqrt(x * x + 1)) \
-    ROW(18, sinh(x), cosh(x)) \
-    ROW(19, cosh(x), sinh(x)) \
-    ROW(20, tanh(x), 1 - y * y) \
-    ROW(21, sigmoid(x), y * sigmoid(-x)) \
-    ROW(22, x * sigmoid(x), sigmoid(x) * (1 + x * sigmoid(-x))) \
-    ROW(23, exp(-x * x), -2 * x * y) \
-    ROW(24, fabs(x), sign(x)) \
-    ROW(25, sign(x), 0) \
-    ROW(26, erf(x), 1.1283791670955126 * exp(-x * x)) \
-    ROW(27, x - x == 0 ? j0(x) : NAN, x - x == 0 ? -j1(x) : NAN) \
-    ROW(28, gamma_of(x), x > 0 ? y * digamma(x) : NAN) \
-    ROW(29, (x * x) * (x * x) * x, 5 * (x * x) * (x * x)) \
-    ROW(30, 1 / (x * x * x), -3 / ((x * x) * (x * x))) \
-    ROW(31, 1 / ((x * x) * (x * x)), -4 / ((x * x) * (x * x) * x)) \
-    ROW(32, 1 / ((x * x) * (x * x) * x), -5 / ((x * x) * (x * x) * (x * x))) \
-    ROW(33, x * sqrt(x), 1.5 * sqrt(x)) \
+/* Not of infinities, where libraries differ. */
+static double j0_of(double x)
+{
+    return x - x == 0 ? j0(x) : NAN;
+}
+
+static double j1_of(double x)
+{
+    return x - x == 0 ? j1(x) : NAN;
+}
+
+/* f(x), then f'(x), where `y` is f(x); the other functions are in the order of kanserve/network/functions.py. */
+#define POWERS \
     ROW(KANSERVE_POWER, pow(x, exponent), exponent * pow(x, exponent - 1)) \
     ROW(KANSERVE_EVEN_POWER, pow(fabs(x), exponent), (x < 0 ? -exponent : exponent) * pow(fabs(x), exponent - 1)) \
     ROW(KANSERVE_ODD_POWER, copysign(pow(fabs(x), exponent), x), exponent * pow(fabs(x), exponent - 1))
@@ -151,7 +130,8 @@ void kanserve_named_function(
         } \
         break;
     switch (number) {
-        TABLE
+#include "function_table.h"
+        POWERS
     }
 #undef ROW
 }

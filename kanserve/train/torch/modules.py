@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError, MissingDependencyError
+from kanserve.formula.printing.function_texts import torch_text
 from kanserve.network.encoding import is_encoded
+from kanserve.network.expression import Expr
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Layer
-from kanserve.network.own_functions import by_values
-from kanserve.train.torch import basis_tensor, operators, own_gradients
+from kanserve.network.own_functions import OWN, by_values
+from kanserve.train.torch import basis_tensor, network, operators, own_gradients
 from kanserve.train.torch.kernels import compiled
 from kanserve.train.torch.network import encoded
 
@@ -37,13 +39,15 @@ PARAMETERS = ("coefficients", "base_weight", "affine", *AFFINE)
 
 
 def _function(name: str) -> Callable[[Tensor], Tensor]:
-    return own_gradients.values_of(name) if by_values(name) else _of_the_table(function(name).torch)
+    if by_values(name):
+        return own_gradients.values_of(name)
+    return _registered(function(name).expression) if name in OWN else network.function(name)
 
 
-@lru_cache(maxsize=1024)
-def _of_the_table(text: str) -> Callable[[Tensor], Tensor]:
-    # The table's strings are our own expressions over `torch` and `x`: no user input gets here.
-    found: Callable[[Tensor], Tensor] = eval(f"lambda x: {text}", {"torch": torch})
+@lru_cache
+def _registered(expression: Expr) -> Callable[[Tensor], Tensor]:
+    # The text of a parsed expression: no user input gets here.
+    found: Callable[[Tensor], Tensor] = eval(f"lambda x: {torch_text(expression)}", vars(network))
     return found
 
 

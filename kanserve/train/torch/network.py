@@ -70,8 +70,15 @@ def _flat_at(place: float, function: Callable[[Tensor], Tensor]) -> Callable[[Te
 
 
 _sqrt = _flat_at(0.0, torch.sqrt)
+_arcsin = _flat_at(1.0, torch.asin)
+_arccos = _flat_at(1.0, torch.acos)
 
-# The functions f of named edges. Outside its domain a function is NaN or infinite.
+
+def _gamma(x: Tensor) -> Tensor:
+    return torch.exp(torch.lgamma(x)) + 0 * torch.log(x)  # 0·log makes it NaN unless x > 0
+
+
+# The functions f of named edges, written by `make functions`. Outside its domain a function is NaN or infinite.
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "x": lambda x: x,
     "x^2": lambda x: x * x,
@@ -80,14 +87,14 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "1/x": lambda x: 1 / x,
     "1/x^2": lambda x: 1 / (x * x),
     "sqrt": _sqrt,
-    "1/sqrt": lambda x: 1 / torch.sqrt(x),
+    "1/sqrt": lambda x: 1 / _sqrt(x),
     "exp": torch.exp,
     "log": torch.log,
     "sin": torch.sin,
     "cos": torch.cos,
     "tan": torch.tan,
-    "arcsin": _flat_at(1.0, torch.asin),
-    "arccos": _flat_at(1.0, torch.acos),
+    "arcsin": _arcsin,
+    "arccos": _arccos,
     "arctan": torch.atan,
     "arctanh": torch.atanh,
     "arcsinh": torch.asinh,
@@ -101,7 +108,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sign": torch.sign,
     "erf": torch.erf,
     "j0": _j0,
-    "gamma": lambda x: torch.exp(torch.lgamma(x)) + 0 * torch.log(x),  # 0·log makes it NaN unless x > 0
+    "gamma": _gamma,
     "x^5": lambda x: (x * x) * (x * x) * x,
     "1/x^3": lambda x: 1 / (x * x * x),
     "1/x^4": lambda x: 1 / ((x * x) * (x * x)),

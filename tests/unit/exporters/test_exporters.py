@@ -7,7 +7,6 @@ from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
-import sympy
 
 import kanserve_exporters
 from kanserve.errors import ExportError, NotFoundError
@@ -15,10 +14,10 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic, make_layer
 from kanserve.train import create
-from kanserve_exporters._shared import formula_text, printers
+from kanserve_exporters._shared import formula_text
 from kanserve_exporters._shared.expressions import Dialect, body, decimals, domain, helper, term
 from kanserve_exporters._shared.identifiers import c_identifier, module_name
-from tests.support.kans import ZOO, hostile_names, mixed, symbolic, wide
+from tests.support.kans import ZOO, hostile_names, symbolic, wide
 from tests.support.powers import POWERS
 
 DOUBLE, FLOAT = Dialect("c", "double", "p_"), Dialect("c", "float", "p_")
@@ -125,9 +124,8 @@ def test_helpers_of_different_functions_have_different_names():
 
 @pytest.mark.parametrize("name", list(FUNCTIONS))
 def test_every_function_is_printed_without_pow_and_in_the_type_asked_for(name):
-    assert "pow" not in body(name, DOUBLE) + body(name, FLOAT) + body(name, Dialect("numpy", "double", "_"))
-    assert "**" not in body(name, Dialect("numpy", "double", "_"))
-    text = body(name, FLOAT)
+    double, text, numpy = ("".join(body(name, one)) for one in (DOUBLE, FLOAT, Dialect("numpy", "double", "_")))
+    assert "pow" not in double + text + numpy and "**" not in numpy
     assert not [call for call in ("sin(", "cos(", "exp(", "log(", "sqrt(", "tan(", "tanh(", "fabs(") if call in text]
 
 
@@ -138,42 +136,6 @@ def test_the_condition_of_a_domain_is_where_the_function_is_finite(name):
         for x in (-2.0, -1.0, -0.5, -1e-9, 0.0, 1e-9, 0.5, 1.0, 2.0):
             finite = bool(np.isfinite(FUNCTIONS[name].numpy(np.array([x])))[0])
             assert eval(condition, {"x": x}) == finite, x
-
-
-X = sympy.Symbol("x", real=True)
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        sympy.I * X,
-        sympy.sqrt(sympy.Integer(-2)) * X,
-        sympy.log(sympy.Integer(-2)) + X,
-        sympy.zoo,
-        sympy.oo,
-        sympy.nan,
-        sympy.zeta(X),
-        sympy.besselj(1, X),
-        sympy.Function("system")(X),
-        sympy.Symbol("errno") * X,
-        sympy.Piecewise((sympy.log(X), X > 0), (0, True)),
-    ],
-    ids=str,
-)
-def test_what_is_not_real_or_not_known_is_refused_before_it_is_printed(expression):
-    with pytest.raises(ExportError, match="real expressions"):
-        printers.check(expression, "x")
-
-
-@pytest.mark.parametrize("power", [9, -20, sympy.Symbol("y")])
-def test_whole_powers_without_a_product_are_refused(power):
-    with pytest.raises(ExportError, match="powers"):
-        printers.CPrinter(False, repr, "sign").doprint(X**power)
-
-
-def test_constants_of_sympy_become_numbers():
-    printer = printers.CPrinter(True, lambda value: f"{np.float32(value)!s}f", "sign")
-    assert printer.doprint(sympy.pi * X + sympy.E + sympy.Rational(1, 2)) == "3.1415927f*x + 0.5f + 2.7182817f"
 
 
 HOSTILE_NAMES = (
@@ -218,15 +180,11 @@ def test_plain_names_stay_as_they_are():
     assert c_identifier("lift-drag_2") == module_name("lift-drag_2") == "lift_drag_2"
 
 
-def test_without_sympy_the_message_names_the_extra(monkeypatch):
-    from kanserve.errors import MissingDependencyError
-
+def test_sources_are_written_without_sympy(monkeypatch):
     monkeypatch.setitem(sys.modules, "sympy", None)
-    monkeypatch.delitem(sys.modules, "kanserve_exporters._shared.printers")
-    monkeypatch.delattr(kanserve_exporters._shared, "printers")
     body.cache_clear()
-    with pytest.raises(MissingDependencyError, match=r"kanserve\[export\]"):
-        kanserve_exporters.get("c_source").export(mixed(), ExportOptions())
+    for name in ("c_source", "numpy_source", "javascript_source"):
+        assert kanserve_exporters.get(name).export(symbolic(), ExportOptions())
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ from kanserve import formula, from_formula
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula.printing.languages import LANGUAGES
 from kanserve.formula.printing.lowering import ELEMENTARY
+from kanserve.formula.printing.symbolic import as_sympy
 from kanserve.network.evaluate import evaluate
-from kanserve.network.functions import FUNCTIONS, SPECIAL
+from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
+from kanserve.network.spellings import SPECIAL
 from kanserve.network.training_range import finite_rows, sample
 from tests.support import law_programs
 from tests.support.agreement import assert_agrees, eager_float32
@@ -112,7 +114,7 @@ def test_a_law_is_the_network(language, name, tmp_path):
 def test_a_law_in_a_language_of_its_own_tools_is_the_network(language, name, tmp_path):
     kan = NETWORKS[name]()
     if name == "every_function":
-        kan = without(kan, *LANGUAGES[language].lacking)
+        kan = without(kan, *LANGUAGES[language].lacking())
     assert_law(kan, language, tmp_path)
 
 
@@ -174,7 +176,7 @@ def test_latex_has_the_numbers_of_categories_and_missing_values_as_cases():
 
 def one_of_each(language: str) -> Kan:
     """Each function that the language has, of a sum and of a product."""
-    names = [name for name in FUNCTIONS if name not in LANGUAGES[language].lacking]
+    names = [name for name in FUNCTIONS if name not in LANGUAGES[language].lacking()]
     # Other slopes for each, since arguments that are the same are computed once, before the calls.
     affine = [[[0.25 + n / 1000, 0.5, -1.5, 0.3], [-0.2 - n / 1000, 0.5, -1.0, 0.0]] for n in range(len(names))]
     return Kan((make_layer(functions=[[name, name] for name in names], affine=affine),))
@@ -184,7 +186,7 @@ def one_of_each(language: str) -> Kan:
 @pytest.mark.extended
 @pytest.mark.parametrize("language", ["c", "fortran", "matlab", "numpy", "rust"])
 def test_a_law_in_float_has_no_double_in_it(language, tmp_path):
-    kan = without(ZOO["every_function"](), *LANGUAGES[language].lacking)
+    kan = without(ZOO["every_function"](), *LANGUAGES[language].lacking())
     assert_law(kan, language, tmp_path, precision="float")
 
 
@@ -201,7 +203,7 @@ def without(kan: Kan, *names: str) -> Kan:
 def test_every_language_spells_a_function_or_says_that_it_has_none(name):
     kan = Kan((make_layer(functions=[[name]], affine=[[[0.25, 0.5, 1.5, 0.0]]]),))
     for language, writer in LANGUAGES.items():
-        if name in writer.lacking:
+        if name in writer.lacking():
             with pytest.raises(FormulaError, match=rf"has no function {name}.*numpy_source"):
                 formula.source(kan, language)
         else:
@@ -216,8 +218,8 @@ def test_functions_are_called_as_sympys_printers_call_them():
     printers = {"julia": sympy.julia_code, "matlab": sympy.octave_code, "rust": sympy.rust_code}
     for language, printer in printers.items():
         for name in (function for function in ELEMENTARY if function not in (*SPECIAL, "sign")):
-            own = LANGUAGES[language].functions.get(name, f"{name}(@)")
-            assert printer(getattr(sympy, name)(x)) == own.replace("$", "").replace("@", "x"), (language, name)
+            own = LANGUAGES[language].spellings[name].replace("$", "").replace("@", "x")
+            assert printer(as_sympy(sympy, FUNCTIONS[name].expression, x)) == own, (language, name)
 
 
 def test_julia_is_kept_from_raising_where_a_function_is_not_defined():

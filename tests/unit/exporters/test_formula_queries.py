@@ -80,7 +80,7 @@ def far() -> Kan:
 
 def every_function(program: str) -> Kan:
     (only,) = ZOO["every_function"]().layers
-    lacking = (*LANGUAGES[program].lacking, *(("gamma",) if program == "postgresql" else ()))  # it has come with 18
+    lacking = (*LANGUAGES[program].lacking(), *(("gamma",) if program == "postgresql" else ()))  # it has come with 18
     kept = ~np.isin(only.functions[:, 0], lacking)
     return Kan((make_layer(functions=only.functions[kept], affine=only.affine[kept]),))
 
@@ -257,9 +257,7 @@ def test_what_no_query_and_no_cell_can_hold_is_refused_with_what_to_do():
             formula.source(mixed(), language)
         with pytest.raises(FormulaError, match=r"doubles.*numpy"):
             formula.source(wave(), language, precision="float")
-        lacking = LANGUAGES[language].lacking
-        assert {*lacking} <= {"erf", "gamma", "j0"}
-        for name in lacking:
+        for name in LANGUAGES[language].lacking():
             with pytest.raises(FormulaError, match=rf"has no function {name}"):
                 formula.source(Kan((make_layer(functions=[[name]]),)), language)
     with pytest.raises(FormulaError, match=r"8192 and 126.*simplify"):

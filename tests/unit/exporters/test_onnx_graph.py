@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,6 +15,7 @@ from kanserve.network.evaluate import evaluate, probabilities
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
+from kanserve.network.own_functions import OWN, OwnFunction
 from kanserve.runtime.onnx_backend import OPERATORS, load
 from kanserve_exporters._onnx import functions as onnx_functions
 from kanserve_exporters._onnx.body import Body
@@ -202,7 +202,7 @@ def test_a_number_that_float_cannot_hold_is_refused_in_float_only() -> None:
 
 def test_a_spelling_is_calls_of_known_operators_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     for spelling in ("__import__('os')", "x.real", "Loop(x)", "Sin(x, axis=1)", "y", "Sin("):
-        monkeypatch.setitem(FUNCTIONS, "sin", replace(FUNCTIONS["sin"], onnx=spelling))
+        monkeypatch.setitem(OWN, "sin", OwnFunction("sin", numpy=np.sin, spellings={"onnx": spelling}))
         with pytest.raises(ExportError, match="ONNX spelling"):
             onnx_functions.apply(Body("double"), "sin", "x")
 

@@ -4,7 +4,9 @@ import sympy
 import torch
 
 from kanserve.errors import NotFoundError
+from kanserve.formula.printing.symbolic import as_sympy
 from kanserve.network.functions import FUNCTIONS, function
+from kanserve.train.torch import network
 from tests.support.powers import POWERS
 
 NAMES = [*FUNCTIONS, *POWERS]
@@ -21,7 +23,7 @@ def _finite(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_torch_spelling_is_the_function(name):
     x, want = _finite(name)
-    got = eval(FUNCTIONS[name].torch, {"torch": torch, "x": torch.from_numpy(x)}).numpy()
+    got = network.function(name)(torch.from_numpy(x)).numpy()
     assert np.allclose(got, want, rtol=1e-13, atol=1e-15)
 
 
@@ -29,7 +31,7 @@ def test_the_torch_spelling_is_the_function(name):
 def test_the_sympy_spelling_is_the_function(name):
     x, want = _finite(name)
     symbol = sympy.Symbol("x", real=True)
-    expression = eval(FUNCTIONS[name].sympy, {"sympy": sympy, "x": symbol})
+    expression = as_sympy(sympy, FUNCTIONS[name].expression, symbol)
     got = [float(sympy.N(expression.subs(symbol, sympy.Float(float(v), 30)), 25)) for v in x]
     assert np.allclose(got, want, rtol=1e-13, atol=1e-15)
 
