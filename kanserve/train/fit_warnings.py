@@ -48,7 +48,7 @@ class TrainingWarning(UserWarning):
     ...     warnings.simplefilter("error", kanserve.train.TrainingWarning)
     ...     kan = kanserve.fit([1, 1], (x, noise), starts=1)
     Traceback (most recent call last):
-    kanserve.train.fit_warnings.TrainingWarning: The network predicts no better than a constant...
+    kanserve.train.fit_warnings.TrainingWarning: The network predicts ... better than a constant...
     """
 
 

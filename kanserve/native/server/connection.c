@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { OUTPUT = 1 << 17, TLS_HANDSHAKE = 0x16 };
+enum { OUTPUT = 1 << 17 };
 
 connection *connection_new(kanserve_server *server, const protocol *speaks, int fd, int unix_socket, const char *peer)
 {

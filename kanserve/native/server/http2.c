@@ -383,7 +383,8 @@ static void http2_feed(connection *owner, size_t length)
         if (taken < 0) {
             if (taken == NGHTTP2_ERR_FLOODED) atomic_fetch_add(&owner->server->closed[CLOSED_FLOODING], 1);
             int is_first = nghttp2_session_want_write(owner->session); /* our SETTINGS */
-            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC && is_first && memmem(at, part, " HTTP/1.", 8))
+            int is_tls = part > 0 && at[0] == TLS_HANDSHAKE;           /* whose clients say from any text that this is not */
+            if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC && is_first && (is_tls || memmem(at, part, " HTTP/1.", 8)))
                 connection_end_with(owner, TO_HTTP1);
             else if (taken == NGHTTP2_ERR_BAD_CLIENT_MAGIC || taken == NGHTTP2_ERR_NOMEM)
                 connection_close(owner);

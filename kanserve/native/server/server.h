@@ -138,6 +138,7 @@ struct stream {
  * answered. */
 enum { WAIT_PAUSED, WAIT_INFLATING, WAITING };
 enum { PAUSED = 1, PARKED, HELD };
+enum { TLS_HANDSHAKE = 22 }; /* the first byte of a client of TLS */
 
 enum { ENDED_STREAMS = 16 };
 
