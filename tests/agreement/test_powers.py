@@ -105,12 +105,13 @@ def test_the_formula_its_python_code_and_its_network_are_the_power():
         assert np.isnan(tree[~fine]).all() and np.isnan(again[~fine]).all()
 
 
+MARKS: dict[str, list[pytest.MarkDecorator]] = {"numpy": [], "python": [], "c": [pytest.mark.slow]}
+
+
 @pytest.mark.parametrize(
     "language",
     [
-        pytest.param(
-            language, marks={"numpy": [], "python": [], "c": pytest.mark.slow}.get(language, pytest.mark.extended)
-        )
+        pytest.param(language, marks=MARKS.get(language, [pytest.mark.extended]))
         for language in sorted(law_programs.RUNNERS)
     ],
 )

@@ -60,7 +60,10 @@ def _publish(root: Path) -> None:
 
 @functools.cache
 def artifact(name: str) -> Artifact:
-    return pickle.loads(made_once(f"artifact-{name}", lambda path: path.write_bytes(_compiled(name))).read_bytes())
+    made: Artifact = pickle.loads(
+        made_once(f"artifact-{name}", lambda path: path.write_bytes(_compiled(name))).read_bytes()
+    )
+    return made
 
 
 def _compiled(name: str) -> bytes:

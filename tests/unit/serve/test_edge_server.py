@@ -75,10 +75,10 @@ def built(folder: Path, files: Mapping[str, bytes], *linked: str, tls: bool = Fa
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
     sources = sorted(path for path in files if path.endswith(".c") and "/" not in path)
-    flags = (*COMPILED, *WARNINGS)
+    flags = [*COMPILED, *WARNINGS]
     if tls:
         sources.append("tls/tls_context.c")
-        flags = (*flags, "-DKANSERVE_TLS", "-I.")
+        flags += ["-DKANSERVE_TLS", "-I."]
         linked = (*linked, "-lssl", "-lcrypto")
     objects = [str(object_file(folder, source, flags)) for source in sources]
     command = ["cc", *objects, *linked, *LINK, "-o", "server"]

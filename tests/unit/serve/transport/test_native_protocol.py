@@ -1,7 +1,6 @@
 """Rules of gRPC and HTTP/2 that the native transport keeps, by raw frames; those that grpcio keeps too are in
 test_grpc_rules.py."""
 
-import socket
 import struct
 
 import pytest
@@ -146,7 +145,8 @@ def test_a_message_may_come_in_any_pieces_and_with_padding(peer):
 
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.1", b"POST /v2/models/m/infer HTTP/1.1", b"HEAD / HTTP/1.0"])
 def test_a_client_of_http1_is_told_what_the_port_speaks(line):
-    with LoopServer() as server, socket.create_connection(server.address.rsplit(":", 1)) as connection:
+    with LoopServer() as server, Peer(server.address, greet=False) as peer:
+        connection = peer.socket
         connection.sendall(line + b"\r\nHost: x\r\n\r\n")
         with connection.makefile("rb") as answer:
             text = answer.read()  # to its end: the server ends the connection
