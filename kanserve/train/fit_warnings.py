@@ -120,8 +120,8 @@ def _no_better(one: Fitted) -> list[str]:
         return [
             f"The network predicts {'not clearly' if better else 'no'} better than {simple}: its error on {where} is "
             f"{_mean(own, judges):.3g}, that of {simple} {_mean(constant, judges):.3g}"
-            f"{', which may be chance' if better else ''}. The inputs may say nothing about the answers, or the splines "
-            "are too coarse (grid=100), the starts too few (starts=32), the rows too few, or outliers rule "
+            f"{', which may be chance' if better else ''}. The inputs may say nothing about the answers, or the "
+            "splines are too coarse (grid=100), the starts too few (starts=32), the rows too few, or outliers rule "
             "(loss='huber')."
         ]
     if one.held is not None and _mean(own, judges) <= GOOD * _mean(constant, judges):
