@@ -20,6 +20,7 @@ from kanserve.search.fit.by_shape import by_shapes, unlinked
 from kanserve.search.fit.closed_forms import EXPONENT_DEGREES, near_low_polynomial
 from kanserve.search.fit.description_length import most_informative
 from kanserve.search.fit.noisy_forms import linked_quotient
+from kanserve.search.fit.one_input import one_input_law
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
@@ -136,6 +137,10 @@ def _one_signed_input(one: SearchProblem) -> bool:
 
 def _inexact_part(one: SearchProblem) -> bool:
     return not _exact(one) and not one.measured
+
+
+def _measured_one_input(one: SearchProblem) -> bool:
+    return one.measured and one.inputs == 1
 
 
 def _few_measured_inputs(one: SearchProblem) -> bool:
@@ -453,6 +458,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("power law", _always, _power_laws),
     Stage("closed forms", _exact, _closed_forms),
     Stage("low polynomial", _inexact_part, _single_attempt("function of a low polynomial", near_low_polynomial)),
+    Stage("one-input forms", _measured_one_input, _single_attempt("form of one input", one_input_law)),
     Stage("quotient", _few_measured_inputs, _single_attempt("quotient under a function", linked_quotient)),
     Stage(
         "closed form of 1/x",

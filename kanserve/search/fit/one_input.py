@@ -1,0 +1,143 @@
+"""Laws of one input with noise: every form that people fit to curves, compared by description length.
+
+The first form that leaves only noise need not be the law: a longer one does so too. So all forms are fitted
+(`regression.form_fits`), those that other functions of the library would need are left out, and the one is taken that
+describes the samples best for its length, if it leaves only noise.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from kanserve.data.row_weights import deviation
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.errors import FormulaError
+from kanserve.network.powers import exponent_of
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
+from kanserve.search.fit.overfit_test import few_values
+from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.fit.training import Array, FittedNetwork
+from kanserve.search.regression.form_fits import FittedForm, fitted_forms
+from kanserve.search.regression.one_input_forms import Form, one_input_forms
+from kanserve.search.trees import compose
+from kanserve.search.trees.nodes import Curve, Node, Sum, curves, mapped
+from kanserve.search.trees.to_network import network
+from kanserve.search.trees.written import Written
+
+FORMS_JUDGED = 12  # forms that are judged as laws, the best first: rivals that are further behind do not decide
+SURE_MARGIN = 5.0  # nats, odds of 150 to 1, by which a form must be ahead of all other curves to be sure
+SAME_CURVE = 0.03  # difference of two curves, relative to the error of the outputs, up to which they are the same
+NOISE = 1e-5  # error, relative to the spread, from which a fit of the network, which gives each curve a shift, may fit noise
+FEWEST_ROWS = 30  # rows without which forms with several constants cannot be compared
+SAMPLE_CONSTANTS = {"r": -0.7, "f": 2.3, "m": 1.2, "w": 0.8, "s": 0.4, "l": 1.7, "p": 1.3, "c": 0.6, "e": 4.0, "a": 0.3}
+
+
+@dataclass(frozen=True, eq=False)
+class Described:
+    """A fitted form as a tree, and how well it describes the samples for its length, in nats; lower is better."""
+
+    fit: FittedForm
+    node: Node
+    criterion: float
+
+
+def one_input_law(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The form of one input that describes noisy samples best, if it leaves only noise; else the closest.
+
+    It is sure if no other curve is within SURE_MARGIN.
+    """
+    if len(one.x) < FEWEST_ROWS or few_values(one.x):
+        return None
+    described = forms_of(one.x[:, 0], one.y, one.weights, search.library)
+    best: FittedNetwork | None = None
+    for place, form in enumerate(described[:FORMS_JUDGED]):
+        judged = search.judge(form.node, one, steps=0 if form.fit.error > NOISE else None)
+        if settles(judged, one):
+            rivals = (other for other in described[:place] + described[place + 1 :] if _differ(form, other, one.x[:, 0]))
+            margin = min((other.criterion - form.criterion for other in rivals), default=np.inf)
+            return replace(judged, sure=margin > SURE_MARGIN)
+        best = judged if best is None or judged.held < best.held else best
+    return best
+
+
+def forms_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -> list[Described]:
+    """The forms that fit y (N,) at x (N,) best, as trees of functions of the library, best first."""
+    known = {*library, *compose.POWERS, *({"sin", "cos"} if "sin" in library else ())}
+    forms = [form for form in one_input_forms() if functions_of(form) <= known]
+    spread = deviation(y, weights) or 1.0
+    found = []
+    for fit in fitted_forms(forms, x, y / spread, weights):
+        node = _node(fit, spread)
+        size = None if node is None else _complexity(node)
+        if node is not None and size is not None:
+            found.append(Described(fit, node, fit.criterion + BY_SHAPE_COMPLEXITY_PENALTY * size))
+    return sorted(found, key=lambda described: described.criterion)
+
+
+@cache
+def functions_of(form: Form) -> frozenset[str]:
+    """The functions that a form needs, but for powers."""
+    constants = [SAMPLE_CONSTANTS[role] for role in form.roles]
+    names = {
+        curve.symbolic.function
+        for column in form(Written(0), constants)
+        for curve in curves(column.node)
+        if curve.symbolic is not None
+    }
+    return frozenset(name for name in names if exponent_of(name) is None)
+
+
+def _node(fit: FittedForm, scale: float) -> Node | None:
+    """The tree of a fitted form; a sine and a cosine of one frequency are one wave."""
+    with np.errstate(all="ignore"):
+        columns = [column.node for column in fit.form(Written(0), fit.constants)]
+    terms: list[Node] = []
+    factors = [scale * factor for factor in fit.factors]
+    n = 0
+    while n < len(columns):
+        if n + 1 < len(columns) and _has(columns[n], "sin") and _has(columns[n + 1], "cos"):
+            phase = float(np.arctan2(factors[n + 1], factors[n]))
+            terms.append(compose.scaled(_moved(columns[n], phase), float(np.hypot(factors[n], factors[n + 1]))))
+            n += 2
+        else:
+            terms.append(compose.scaled(columns[n], factors[n]))
+            n += 1
+    total = compose.total(terms) if len(terms) > 1 else terms[0]
+    values = [value for curve in curves(total) if curve.symbolic for value in _numbers(curve)]
+    if not np.isfinite(values).all():
+        return None
+    return Written(total).shifted(scale * (fit.constant or 0.0)).node
+
+
+def _numbers(curve: Curve) -> tuple[float, ...]:
+    assert curve.symbolic is not None
+    return curve.symbolic.a, curve.symbolic.b, curve.symbolic.c, curve.symbolic.d
+
+
+def _has(node: Node, function: str) -> bool:
+    return any(curve.symbolic is not None and curve.symbolic.function == function for curve in curves(node))
+
+
+def _moved(node: Node, phase: float) -> Node:
+    def change(curve: Curve) -> Curve:
+        if curve.symbolic is None or curve.symbolic.function != "sin":
+            return curve
+        return replace(curve, symbolic=replace(curve.symbolic, b=curve.symbolic.b + phase))
+
+    return mapped(node, change)
+
+
+def _complexity(node: Node) -> float | None:
+    try:
+        return complexity(trees(network(node, 1).kan).trees[0])
+    except FormulaError:
+        return None
+
+
+def _differ(one: Described, other: Described, x: Array) -> bool:
+    """Whether two fitted forms are different curves, so that the samples have to decide between them."""
+    apart = one.fit.values(x) - other.fit.values(x)
+    return bool(np.sqrt(np.mean(apart**2)) > SAME_CURVE * one.fit.error)
