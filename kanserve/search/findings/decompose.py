@@ -19,7 +19,7 @@ from kanserve.search.fit.additive import additive
 from kanserve.search.fit.by_shape import by_shapes, unlinked
 from kanserve.search.fit.closed_forms import EXPONENT_DEGREES, near_low_polynomial
 from kanserve.search.fit.description_length import most_informative
-from kanserve.search.fit.noisy_forms import linked_quotient
+from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.one_input import one_input_law
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
@@ -144,7 +144,7 @@ def _measured_one_input(one: SearchProblem) -> bool:
 
 
 def _few_measured_inputs(one: SearchProblem) -> bool:
-    return one.measured and one.inputs <= NOISY_INPUTS
+    return one.measured and 1 < one.inputs <= NOISY_INPUTS
 
 
 def _several_measured_inputs(one: SearchProblem) -> bool:
@@ -459,7 +459,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("closed forms", _exact, _closed_forms),
     Stage("low polynomial", _inexact_part, _single_attempt("function of a low polynomial", near_low_polynomial)),
     Stage("one-input forms", _measured_one_input, _single_attempt("form of one input", one_input_law)),
-    Stage("quotient", _few_measured_inputs, _single_attempt("quotient under a function", linked_quotient)),
+    Stage("quotient", _few_measured_inputs, _single_attempt("polynomial or quotient", polynomial_or_quotient)),
     Stage(
         "closed form of 1/x",
         _exact_one_signed_input,

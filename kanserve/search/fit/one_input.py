@@ -16,7 +16,8 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.errors import FormulaError
 from kanserve.network.powers import exponent_of
-from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, information_criterion
+from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
@@ -32,7 +33,11 @@ SURE_MARGIN = 5.0  # nats, odds of 150 to 1, by which a form must be ahead of al
 SAME_CURVE = 0.03  # difference of two curves, relative to the error of the outputs, up to which they are the same
 NOISE = 1e-5  # error, relative to the spread, from which a fit of the network, which gives each curve a shift, may fit noise
 FEWEST_ROWS = 30  # rows without which forms with several constants cannot be compared
-SAMPLE_CONSTANTS = {"r": -0.7, "f": 2.3, "m": 1.2, "w": 0.8, "s": 0.4, "l": 1.7, "p": 1.3, "c": 0.6, "e": 4.0, "a": 0.3}
+SAMPLE_CONSTANTS = {
+    **{"r": -0.7, "f": 2.3, "m": 1.2, "w": 0.8, "s": 0.4, "l": 1.7, "p": 1.3},
+    **{"c": 0.6, "e": 4.0, "a": 0.3, "q": 0.9},
+}
+"""Of each role, to write a form whose functions are looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,22 +50,39 @@ class Described:
 
 
 def one_input_law(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The form of one input that describes noisy samples best, if it leaves only noise; else the closest.
+    """The form of one input that describes noisy samples best, a polynomial or a quotient of low ones among them.
 
-    It is sure if no other curve is within SURE_MARGIN.
+    It is sure if it leaves only noise and no other curve is within SURE_MARGIN.
     """
     if len(one.x) < FEWEST_ROWS or few_values(one.x):
-        return None
+        return polynomial_or_quotient(one, search)
+    form, margin = _best_form(one, search)
+    if form is not None and form.error < one.exact:
+        return form
+    other = polynomial_or_quotient(one, search)
+    found = [law for law in (form, other) if law is not None and settles(law, one)]
+    if len(found) < 2:
+        best = found[0] if found else min(filter(None, (form, other)), key=lambda law: law.held, default=None)
+        return best if best is None or best is other else replace(best, sure=margin > SURE_MARGIN)
+    criteria = [information_criterion(law, one.x, one.y, one.weights) for law in found]
+    if criteria[1] < criteria[0]:
+        return found[1]
+    return replace(found[0], sure=min(margin, criteria[1] - criteria[0]) > SURE_MARGIN)
+
+
+def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None, float]:
+    """The first form that leaves only noise, by description length, and the margin to the next curve; else the closest
+    form."""
     described = forms_of(one.x[:, 0], one.y, one.weights, search.library)
     best: FittedNetwork | None = None
     for place, form in enumerate(described[:FORMS_JUDGED]):
         judged = search.judge(form.node, one, steps=0 if form.fit.error > NOISE else None)
         if settles(judged, one):
-            rivals = (other for other in described[:place] + described[place + 1 :] if _differ(form, other, one.x[:, 0]))
-            margin = min((other.criterion - form.criterion for other in rivals), default=np.inf)
-            return replace(judged, sure=margin > SURE_MARGIN)
+            others = described[:place] + described[place + 1 :]
+            rivals = (other for other in others if _differ(form, other, one.x[:, 0]))
+            return judged, min((other.criterion - form.criterion for other in rivals), default=np.inf)
         best = judged if best is None or judged.held < best.held else best
-    return best
+    return best, 0.0
 
 
 def forms_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -> list[Described]:

@@ -308,6 +308,8 @@ def _starts(roles: str, rows: Curve, count: int, frequencies: Array) -> Array:
             case "f":
                 found[:, k] = frequencies[(np.arange(count) + waves * (1 + np.arange(count) // len(frequencies))) % len(frequencies)]
                 waves += 1
+            case "q":
+                found[:, k] = _geometric(0.7, 60.0)(u) / max(low * low, high * high, 1e-300)
             case "m":
                 found[:, k] = low + width * (0.02 + 0.96 * u)
             case "w":

@@ -10,6 +10,7 @@ The letter of a constant is its role, which says from where fits start:
     f  frequency: the peaks of the periodogram                         m  place within the range
     w  width: of a bell or step, positive                              s  shift that moves the whole range above 0
     e  end beyond the range                                            a  phase
+    q  frequency of the square of the input
     l  scale of a positive input, within the range                     c  factor near 1
 """
 
@@ -99,6 +100,7 @@ SINGLE = _forms(
         ),
     ),
     wave_times_line=("f", lambda x, f: (x * np.sin(f * x), x * np.cos(f * x))),
+    wave_of_the_square=("q", lambda x, q: (np.sin(q * x * x), np.cos(q * x * x))),
     chirp=("fr", lambda x, f, r: (np.sin(f * x + r * x * x), np.cos(f * x + r * x * x))),
     rectified_wave=("fa", lambda x, f, a: (np.abs(np.sin(f * x + a)),)),
     wave_over_input=("f", lambda x, f: (np.sin(f * x) / x,)),
@@ -161,7 +163,7 @@ def one_input_forms() -> Iterator[Form]:
             if pair != ("line", "hinge"):
                 yield _sum(*(TERMS[name] for name in pair))
     yield from (_sum(*(TERMS[name] for name in names)) for names in TRIPLES)
-    for name in ("damped_wave", "line_times_exponential", "wave_times_line"):
+    for name in ("damped_wave", "line_times_exponential", "wave_times_line", "wave_of_the_square"):
         for other in ("line", "exponential", "bell"):
             yield _sum(SINGLE[name], TERMS[other])
 
