@@ -29,6 +29,8 @@ from kanserve.search.trees.to_network import network
 from kanserve.search.trees.written import Written
 
 FORMS_JUDGED = 12  # forms that are judged as laws, the best first: rivals that are further behind do not decide
+RIVAL_MARGIN = 8.0  # nats within which other curves are compared again on all samples
+MOST_RIVALS = 4  # such curves, at most: each is simplified, which takes a twentieth of a second
 SURE_MARGIN = 5.0  # nats, odds of 150 to 1, by which a form must be ahead of all other curves to be sure
 SAME_CURVE = 0.03  # difference of two curves, relative to the error of the outputs, up to which they are the same
 NOISE = 1e-5  # error, relative to the spread, from which a fit of the network, which gives each curve a shift, may fit noise
@@ -74,13 +76,17 @@ def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None
     """The first form that leaves only noise, by description length, and the margin to the next curve; else the closest
     form."""
     described = forms_of(one.x[:, 0], one.y, one.weights, search.library)
+    search.compared += len(described)
     best: FittedNetwork | None = None
     for place, form in enumerate(described[:FORMS_JUDGED]):
         judged = search.judge(form.node, one, steps=0 if form.fit.error > NOISE else None)
         if settles(judged, one):
-            others = described[:place] + described[place + 1 :]
-            rivals = (other for other in others if _differ(form, other, one.x[:, 0]))
-            return judged, min((other.criterion - form.criterion for other in rivals), default=np.inf)
+            others = [other for other in described[place + 1 :] if _differ(form, other, one.x[:, 0])]
+            margin = min((other.criterion - form.criterion for other in others), default=np.inf)
+            near = [other for other in others if other.criterion < form.criterion + RIVAL_MARGIN][:MOST_RIVALS]
+            for other in near:
+                search.judge(other.node, one, steps=0)  # for the comparison on all samples
+            return replace(judged, rivals=tuple(other.node for other in near)), margin
         best = judged if best is None or judged.held < best.held else best
     return best, 0.0
 

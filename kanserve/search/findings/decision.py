@@ -1,0 +1,76 @@
+"""Which of the formulas that leave only noise describes the samples best for its length, and whether that is decided.
+
+Formulas with noise are compared by their description length in nats: N·log(error), half of log(N) for each number that
+was estimated, and a price for their complexity. A difference of 3 are odds of 20 to 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kanserve.formula import evaluate_tree
+from kanserve.formula.constants.nonlinear_fit import Constants
+from kanserve.formula.constants.recognition import known_constants
+from kanserve.search.findings.explained_share import held_rows, overall_error
+from kanserve.search.findings.results import DECIDED_MARGIN
+from kanserve.search.findings.scored_formula import ScoredFormula
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
+
+SAME_FUNCTION = 1e-6  # difference of two formulas, relative to their spread, up to which they are one, written twice
+BEYOND = 0.5  # share of the range of the inputs, around it, in which they are compared too
+COMPARED_ROWS = 500  # samples on which they are compared
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The formula that describes the samples best, those that are as good, and the margin to the next in nats."""
+
+    best: ScoredFormula
+    rivals: tuple[ScoredFormula, ...]
+    margin: float
+
+
+def decision(found: Sequence[ScoredFormula]) -> Decision | None:
+    """The decision among the formulas that leave only noise; None without any."""
+    lengths = {one: description_length(one) for one in found if not one.refuted and one.defined == 1}
+    ordered = sorted(lengths, key=lambda one: lengths[one])
+    if not ordered or not np.isfinite(lengths[ordered[0]]):
+        return None
+    best, *others = ordered
+    others = [one for one in others if not same_function(one, best)]
+    gaps = [lengths[one] - lengths[best] for one in others]
+    rivals = [one for one, gap in zip(others, gaps, strict=True) if gap < DECIDED_MARGIN]
+    return Decision(best, tuple(_distinct(rivals)), min(gaps, default=np.inf))
+
+
+def description_length(found: ScoredFormula) -> float:
+    """The description length of the samples by a formula, in nats; infinite for one that is not finite on them."""
+    rows = len(found.data) + held_rows(len(found.data))
+    tree = found.formula.tree
+    numbers = Constants(tree)
+    estimated = len(Constants(tree, known_constants(tree)).places) if numbers.places else 0
+    error = max(overall_error(found), 1e-300)
+    return float(
+        rows * np.log(error) + 0.5 * np.log(rows) * estimated + BY_SHAPE_COMPLEXITY_PENALTY * found.complexity
+    )
+
+
+def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
+    """Whether two formulas have the same values, within the range of the samples and around it."""
+    x = one.data.sample(COMPARED_ROWS, 0).x
+    middle = (x.max(axis=0) + x.min(axis=0)) / 2
+    x = np.concatenate([x, middle + (1 + BEYOND) * (x - middle)])
+    values, others = (evaluate_tree(found.formula.tree, {}, x) for found in (one, other))
+    if (np.isfinite(values) != np.isfinite(others)).any():
+        return False
+    apart = (values - others)[np.isfinite(values)]
+    return bool(np.abs(apart).max(initial=0.0) <= SAME_FUNCTION * (float(np.nanstd(values)) or 1.0))
+
+
+def _distinct(found: Sequence[ScoredFormula]) -> list[ScoredFormula]:
+    kept: list[ScoredFormula] = []
+    for one in found:
+        if not any(same_function(one, other) for other in kept):
+            kept.append(one)
+    return kept
