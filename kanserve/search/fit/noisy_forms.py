@@ -55,6 +55,7 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
         return None
     (smooth,) = (known.value(one.x) for known in one.surrogates if known.link.name == IDENTITY.name)
     best: FittedNetwork | None = None
+    settled: FittedNetwork | None = None
     allowed = {*search.library, *compose.POWERS}
     steps = [
         partial(noisy_quotient, one.x, one.y, link, near, one.weights)
@@ -68,12 +69,13 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
         if search.over() or law.criterion > found[0].criterion + NOISY_MARGIN:
             break
         judged = search.judge(_of_law(law), one, steps=0)  # a fit of the network would give each curve a shift
-        if settles(judged, one):
+        if settled is None and settles(judged, one):
             limit = NOISY_SURE * min(judged.error, NOISY_SURE_ERROR)
             sure = law.doubt < limit and all_recognised(judged, one.x, one.y, one.weights)
-            return replace(judged, sure=sure)
+            settled = replace(judged, sure=sure)
+            continue
         best = judged if best is None or judged.held < best.held else best
-    return best
+    return settled or best
 
 
 def _of_law(law: LinkedQuotient) -> Node:

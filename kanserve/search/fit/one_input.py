@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from kanserve.data.row_weights import deviation
+from kanserve.data.row_weights import deviation, root_mean_square
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.errors import FormulaError
@@ -22,6 +22,7 @@ from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.form_fits import FittedForm, fitted_forms
+from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import Form, one_input_forms
 from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, Sum, curves, mapped
@@ -89,6 +90,42 @@ def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None
             return replace(judged, rivals=tuple(other.node for other in near)), margin
         best = judged if best is None or judged.held < best.held else best
     return best, 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A term of a sum as a tree without a constant, its values (N,) at the rows, and its criterion."""
+
+    node: Node
+    values: Array
+    criterion: float
+
+
+def part_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -> Part | None:
+    """The form or polynomial, beside a constant, that describes y (N,) at x (N,) best; None if that is a constant."""
+    spread = deviation(y, weights) or 1.0
+    found: list[Part] = []
+    described = [form for form in forms_of(x, y, weights, library) if form.fit.constant is not None]
+    for form in described[:1]:
+        node = _node(replace(form.fit, constant=None), spread)
+        if node is not None:
+            values = spread * (form.fit.values(x) - (form.fit.constant or 0.0))
+            found.append(Part(node, values, form.criterion))
+    polynomial = noisy_polynomial(x[:, None], y, weights)
+    terms = [] if polynomial is None else list(zip(polynomial.powers, polynomial.coefficients, strict=True))
+    sloped = [(power, coefficient) for (power,), coefficient in terms if power]
+    if sloped:
+        node = compose.total([compose.monomial([0], [float(power)], coefficient) for power, coefficient in sloped])
+        values = np.asarray(sum(coefficient * x**power for power, coefficient in sloped))
+        left = y - values
+        error = root_mean_square(left - np.average(left, weights=weights), weights) / spread
+        size = _complexity(node)
+        if size is not None:
+            price = 0.5 * np.log(len(y)) * (len(sloped) + 1) + BY_SHAPE_COMPLEXITY_PENALTY * (size + 2)
+            found.append(Part(node, values, len(y) * float(np.log(max(error, 1e-300))) + price))
+    best = min(found, key=lambda part: part.criterion, default=None)
+    nothing = 0.5 * float(np.log(len(y))) + BY_SHAPE_COMPLEXITY_PENALTY  # a constant: its error is the spread
+    return best if best is not None and best.criterion < nothing else None
 
 
 def forms_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -> list[Described]:
