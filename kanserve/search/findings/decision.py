@@ -17,6 +17,11 @@ from kanserve.search.findings.results import DECIDED_MARGIN
 from kanserve.search.findings.scored_formula import ScoredFormula
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
 
+# Fitted constants beyond which a formula must be further ahead, and by how much for each: the forms that were not
+# compared grow in number with every constant, and come as close to any smooth curve.
+FREE_CONSTANTS = 4
+CONSTANT_MARGIN = 8.0
+LONGEST_DECIDED = 25.0  # complexity of a formula that can be decided, at most: of longer ones few forms are compared
 SAME_FUNCTION = 1e-6  # difference of two formulas, relative to their spread, up to which they are one, written twice
 BEYOND = 0.5  # share of the range of the inputs, around it, in which they are compared too
 COMPARED_ROWS = 500  # samples on which they are compared
@@ -29,6 +34,7 @@ class Decision:
     best: ScoredFormula
     rivals: tuple[ScoredFormula, ...]
     margin: float
+    decided: bool
 
 
 def decision(found: Sequence[ScoredFormula]) -> Decision | None:
@@ -41,19 +47,26 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     others = [one for one in others if not same_function(one, best)]
     gaps = [lengths[one] - lengths[best] for one in others]
     rivals = [one for one, gap in zip(others, gaps, strict=True) if gap < DECIDED_MARGIN]
-    return Decision(best, tuple(_distinct(rivals)), min(gaps, default=np.inf))
+    margin = min(gaps, default=np.inf)
+    needed = DECIDED_MARGIN + CONSTANT_MARGIN * max(0, estimated_numbers(best) - FREE_CONSTANTS)
+    decided = margin >= needed and best.complexity <= LONGEST_DECIDED
+    return Decision(best, tuple(_distinct(rivals)), float(margin), decided)
 
 
 def description_length(found: ScoredFormula) -> float:
     """The description length of the samples by a formula, in nats; infinite for one that is not finite on them."""
     rows = len(found.data) + held_rows(len(found.data))
-    tree = found.formula.tree
-    numbers = Constants(tree)
-    estimated = len(Constants(tree, known_constants(tree)).places) if numbers.places else 0
+    estimated = estimated_numbers(found)
     error = max(overall_error(found), 1e-300)
     return float(
         rows * np.log(error) + 0.5 * np.log(rows) * estimated + BY_SHAPE_COMPLEXITY_PENALTY * found.complexity
     )
+
+
+def estimated_numbers(found: ScoredFormula) -> int:
+    """The numbers of a formula that are estimates: neither recognised nor exponents."""
+    tree = found.formula.tree
+    return len(Constants(tree, known_constants(tree)).places)
 
 
 def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:

@@ -41,7 +41,7 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     made = Findings(tuple(_shortened(listed, best)), best, ended)
     if decided is None or best is not decided.best:
         return made
-    return replace(made, rivals=decided.rivals, margin=decided.margin)
+    return replace(made, rivals=decided.rivals, margin=decided.margin, decided=decided.decided)
 
 
 def front(

@@ -43,7 +43,7 @@ class Findings(Sequence[ScoredFormula]):
     There is a gap where a formula is over twice as complex as the one before; see `gaps` for those that nothing fills.
 
     `status` says what the samples tell of `best`: "exact"; "within noise", its residuals on all samples are noise;
-    "not decided", likewise, but other formulas, `rivals`, are as good; "refuted", they depend on the inputs, and
+    "not decided", likewise, but other formulas, `rivals`, are as good, or it has too many constants for its lead; "refuted", they depend on the inputs, and
     everything was tried; "out of time", likewise, and something was not.
 
     `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when
@@ -66,6 +66,9 @@ class Findings(Sequence[ScoredFormula]):
         By how many nats the description length of `best` is ahead of that of the next formula that leaves only noise.
     compared : int
         How many forms were fitted and compared.
+    decided : bool
+        Whether `best` is far enough ahead: 3 nats, and 8 more for each fitted constant beyond four; of formulas with a
+        complexity above 25 too few forms are compared.
 
     Examples
     --------
@@ -89,6 +92,7 @@ class Findings(Sequence[ScoredFormula]):
     rivals: tuple[ScoredFormula, ...] = ()
     margin: float = math.inf
     compared: int = 0
+    decided: bool = True
 
     @overload
     def __getitem__(self, index: int) -> ScoredFormula: ...
@@ -108,7 +112,7 @@ class Findings(Sequence[ScoredFormula]):
         if self.best.exact:
             return "exact"
         if not self.best.refuted:
-            return "not decided" if self.rivals else "within noise"
+            return "within noise" if self.decided and not self.rivals else "not decided"
         return "refuted" if self.ended in ("settled", "exhausted") else "out of time"
 
     @property
@@ -333,7 +337,7 @@ class Findings(Sequence[ScoredFormula]):
         best = [candidate is self.best for candidate in self.candidates].index(True)
         margin = None if self.margin == math.inf else self.margin
         facts = {"ended": self.ended, "best": best, "outliers": self.outliers, "rivals": len(self.rivals)}
-        facts |= {"margin": margin, "compared": self.compared}
+        facts |= {"margin": margin, "compared": self.compared, "decided": self.decided}
         formulas = [candidate.facts() for candidate in (*self.candidates, *self.rivals)]
         kans = [candidate.kan for candidate in (*self.candidates, *self.rivals)]
         write_findings(path, StoredFindings(facts, formulas, kans, self.candidates[0].data))
@@ -377,7 +381,8 @@ class Findings(Sequence[ScoredFormula]):
             listed = len(made) - int(facts.get("rivals", 0))
             margin = math.inf if facts.get("margin") is None else float(facts["margin"])
             ending = ended, int(facts["outliers"]), tuple(made[listed:]), margin, int(facts.get("compared", 0))
-            return cls(tuple(made[:listed]), made[int(facts["best"])], *ending)
+            decided = bool(facts.get("decided", True))
+            return cls(tuple(made[:listed]), made[int(facts["best"])], *ending, decided)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise FormatError(f"The findings {os.fspath(path)!r} are incomplete: {error!r:.80}.") from None
 
@@ -408,7 +413,7 @@ class Findings(Sequence[ScoredFormula]):
 _MEANING: dict[Status, str] = {
     "exact": "the formula agrees with all samples to rounding.",
     "within noise": "what the formula leaves of the samples is noise.",
-    "not decided": "what the formula leaves of the samples is noise, but other formulas are as good.",
+    "not decided": "what the formula leaves of the samples is noise, but so is what others leave.",
     "refuted": "what the best formula leaves of the samples depends on the inputs.",
     "out of time": "what the best formula so far leaves of the samples depends on the inputs.",
 }

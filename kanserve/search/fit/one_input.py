@@ -25,7 +25,7 @@ from kanserve.search.regression.form_fits import FittedForm, fitted_forms
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import Form, one_input_forms
 from kanserve.search.trees import compose
-from kanserve.search.trees.nodes import Curve, Node, Sum, curves, mapped
+from kanserve.search.trees.nodes import Curve, Node, curves, mapped, renamed
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.written import Written
 
@@ -45,10 +45,12 @@ SAMPLE_CONSTANTS = {
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """A fitted form as a tree, and how well it describes the samples for its length, in nats; lower is better."""
+    """A fitted form as a tree, its values (N,) at the rows, and how well it describes the samples for its length, in
+    nats; lower is better."""
 
     fit: FittedForm
     node: Node
+    values: Array
     criterion: float
 
 
@@ -76,13 +78,17 @@ def one_input_law(one: SearchProblem, search: Search) -> FittedNetwork | None:
 def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None, float]:
     """The first form that leaves only noise, by description length, and the margin to the next curve; else the closest
     form."""
-    described = forms_of(one.x[:, 0], one.y, one.weights, search.library)
-    search.compared += len(described)
+    x = one.x[:, 0]
+    described = forms_of(x, one.y, one.weights, search.library)
+    if one.depth and (x.min() > 0 or x.max() < 0):  # of a combination of inputs, which may be upside down
+        described += map(_of_reciprocal, forms_of(1 / x, one.y, one.weights, search.library))
+        described.sort(key=lambda form: form.criterion)
+    search.compared += 2 * len(_forms_of(search.library))  # with and without a constant beside
     best: FittedNetwork | None = None
     for place, form in enumerate(described[:FORMS_JUDGED]):
         judged = search.judge(form.node, one, steps=0 if form.fit.error > NOISE else None)
         if settles(judged, one):
-            others = [other for other in described[place + 1 :] if _differ(form, other, one.x[:, 0])]
+            others = [other for other in described[place + 1 :] if _differ(form, other)]
             margin = min((other.criterion - form.criterion for other in others), default=np.inf)
             near = [other for other in others if other.criterion < form.criterion + RIVAL_MARGIN][:MOST_RIVALS]
             for other in near:
@@ -109,7 +115,7 @@ def part_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -
     for form in described[:1]:
         node = _node(replace(form.fit, constant=None), spread)
         if node is not None:
-            values = spread * (form.fit.values(x) - (form.fit.constant or 0.0))
+            values = form.values - spread * (form.fit.constant or 0.0)
             found.append(Part(node, values, form.criterion))
     polynomial = noisy_polynomial(x[:, None], y, weights)
     terms = [] if polynomial is None else list(zip(polynomial.powers, polynomial.coefficients, strict=True))
@@ -130,16 +136,20 @@ def part_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -
 
 def forms_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -> list[Described]:
     """The forms that fit y (N,) at x (N,) best, as trees of functions of the library, best first."""
-    known = {*library, *compose.POWERS, *({"sin", "cos"} if "sin" in library else ())}
-    forms = [form for form in one_input_forms() if functions_of(form) <= known]
     spread = deviation(y, weights) or 1.0
     found = []
-    for fit in fitted_forms(forms, x, y / spread, weights):
+    for fit in fitted_forms(_forms_of(tuple(library)), x, y / spread, weights):
         node = _node(fit, spread)
         size = None if node is None else _complexity(node)
         if node is not None and size is not None:
-            found.append(Described(fit, node, fit.criterion + BY_SHAPE_COMPLEXITY_PENALTY * size))
+            found.append(Described(fit, node, spread * fit.values(x), fit.criterion + BY_SHAPE_COMPLEXITY_PENALTY * size))
     return sorted(found, key=lambda described: described.criterion)
+
+
+@cache
+def _forms_of(library: tuple[str, ...]) -> tuple[Form, ...]:
+    known = {*library, *compose.POWERS, *({"sin", "cos"} if "sin" in library else ())}
+    return tuple(form for form in one_input_forms() if functions_of(form) <= known)
 
 
 @cache
@@ -202,7 +212,13 @@ def _complexity(node: Node) -> float | None:
         return None
 
 
-def _differ(one: Described, other: Described, x: Array) -> bool:
+def _differ(one: Described, other: Described) -> bool:
     """Whether two fitted forms are different curves, so that the samples have to decide between them."""
-    apart = one.fit.values(x) - other.fit.values(x)
-    return bool(np.sqrt(np.mean(apart**2)) > SAME_CURVE * one.fit.error)
+    apart = one.values - other.values
+    return bool(np.sqrt(np.mean(apart**2)) > SAME_CURVE * one.fit.error * (float(one.values.std()) or 1.0))
+
+
+def _of_reciprocal(form: Described) -> Described:
+    """The form of 1/x as one of x, whose text is longer if the law is not of 1/x."""
+    node = compose.substituted(renamed(form.node, (1,)), 1, compose.monomial([0], [-1.0]))
+    return replace(form, node=node, criterion=form.criterion + BY_SHAPE_COMPLEXITY_PENALTY)

@@ -113,8 +113,7 @@ def _first_fits(forms: Sequence[Form], rows: Curve, frequencies: Array) -> Itera
     groups = sorted(forms, key=_shape)
     for shape, own in groupby(groups, key=_shape):
         alike = list(own)
-        for _ in alike:
-            budget.count_fit()
+        budget.count_fit()  # they are one problem of linear algebra
         inside = shape[0]
         count = 1 if not inside else STARTS // 2 if inside == 1 else STARTS
         starts = np.array([_starts(form.roles, rows, count, frequencies) for form in alike])

@@ -21,7 +21,11 @@ _FUNCTIONS = {
     np.cos: "cos",
     np.tanh: "tanh",
     np.cosh: "cosh",
+    np.tan: "tan",
     np.arctan: "arctan",
+    np.arcsin: "arcsin",
+    np.arctanh: "arctanh",
+    np.arcsinh: "arcsinh",
     np.sqrt: "sqrt",
     np.absolute: "abs",
 }
@@ -65,7 +69,7 @@ class Written(np.lib.mixins.NDArrayOperatorsMixin):
             case np.add, [one, other]:
                 return one.shifted(float(other)) if isinstance(one, Written) else other.shifted(float(one))
             case np.subtract, [one, other]:
-                return np.add(one, -other)  # type: ignore[no-any-return]
+                return np.add(one, np.negative(other))  # type: ignore[no-any-return]
             case np.multiply, [Written() as one, Written() as other]:
                 return Written(compose.product([one.node, other.node]))
             case np.multiply, [one, other]:
