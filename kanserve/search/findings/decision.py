@@ -1,7 +1,7 @@
 """Which of the formulas that leave only noise describes the samples best for its length, and whether that is decided.
 
 Formulas with noise are compared by their description length in nats: N·log(error), half of log(N) for each number that
-was estimated, and a price for their complexity. A difference of 3 are odds of 20 to 1.
+was estimated, and a price for their complexity. A difference of 5 is odds of 150 to 1.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
 FREE_CONSTANTS = 4
 CONSTANT_MARGIN = 8.0
 LONGEST_DECIDED = 25.0  # complexity of a formula that can be decided, at most: of longer ones few forms are compared
+LONGEST_UNRIVALLED = 18.0  # the same where no other formula leaves only noise: then none as long was compared
 SAME_FUNCTION = 1e-6  # difference of two formulas, relative to their spread, up to which they are one, written twice
 BEYOND = 0.5  # share of the range of the inputs, around it, in which they are compared too
 COMPARED_ROWS = 500  # samples on which they are compared
@@ -49,7 +50,8 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     rivals = [one for one, gap in zip(others, gaps, strict=True) if gap < DECIDED_MARGIN]
     margin = min(gaps, default=np.inf)
     needed = DECIDED_MARGIN + CONSTANT_MARGIN * max(0, estimated_numbers(best) - FREE_CONSTANTS)
-    decided = margin >= needed and best.complexity <= LONGEST_DECIDED
+    longest = LONGEST_DECIDED if np.isfinite(margin) else LONGEST_UNRIVALLED
+    decided = margin >= needed and best.complexity <= longest
     return Decision(best, tuple(_distinct(rivals)), float(margin), decided)
 
 

@@ -15,7 +15,7 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.network.splines import design, uniform_knots
 from kanserve.search.fit.closed_forms import scaled_terms
-from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, most_informative
 from kanserve.search.fit.one_input import part_of
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.residual_test import adequate
@@ -57,10 +57,13 @@ def additive(one: SearchProblem, search: Search) -> FittedNetwork | None:
     parts = _parts(rows)
     if parts is None:
         return None
-    if one.inputs <= FORM_INPUTS:
-        found = _of_forms(one, search, parts)
-        if settles(found, one):
-            return found
+    found = [_of_forms(one, search, parts) if one.inputs <= FORM_INPUTS else None, _of_names(one, search, rows, parts)]
+    settled = [law for law in found if law is not None and settles(law, one)]
+    return most_informative(settled, one, search) or found[1]
+
+
+def _of_names(one: SearchProblem, search: Search, rows: SearchSamples, parts: Array) -> FittedNetwork | None:
+    """The sum of named functions, each chosen by what the other splines leave of the samples."""
     residuals = rows.y - np.average(rows.y, weights=rows.weights) - parts.sum(axis=1)
     offered = [_offered(rows, i, residuals + parts[:, i], search.library) for i in range(one.inputs)]
     if not all(offered):
