@@ -16,7 +16,7 @@ from kanserve.network.kan import Symbolic
 from kanserve.network.splines import design, uniform_knots
 from kanserve.search.fit.closed_forms import scaled_terms
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, most_informative
-from kanserve.search.fit.one_input import part_of
+from kanserve.search.fit.one_input import library_forms, part_of
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.residual_test import adequate
 from kanserve.search.fit.training import TRAINING_ROWS_PER_COEFFICIENT, Array, FittedNetwork, SearchSamples
@@ -87,13 +87,16 @@ def _of_forms(one: SearchProblem, search: Search, parts: Array) -> FittedNetwork
     level = float(np.average(one.y, weights=one.weights))
     values = [part - np.average(part, weights=one.weights) for part in parts.T]
     nodes: list[Node | None] = [None] * one.inputs
+    forms = [library_forms(tuple(search.library))] * one.inputs
     for _ in range(FORM_ROUNDS):
         for i in range(one.inputs):
             if search.over():
                 return None
             budget.count_fit()
             rest = one.y - level - sum(own for k, own in enumerate(values) if k != i)
-            part = part_of(one.x[:, i], rest, one.weights, search.library)
+            part = part_of(one.x[:, i], rest, one.weights, forms[i])
+            forms[i] = forms[i] if part is None else part.forms
+            search.compared += 2 * len(forms[i])
             values[i] = np.zeros(len(one.y)) if part is None else part.values
             nodes[i] = None if part is None else renamed(part.node, (i,))
             level += float(np.average(one.y - level - sum(values), weights=one.weights))

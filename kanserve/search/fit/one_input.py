@@ -79,11 +79,12 @@ def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None
     """The first form that leaves only noise, by description length, and the margin to the next curve; else the closest
     form."""
     x = one.x[:, 0]
-    described = forms_of(x, one.y, one.weights, search.library)
+    forms = library_forms(tuple(search.library))
+    described = forms_of(x, one.y, one.weights, forms)
     if one.depth and (x.min() > 0 or x.max() < 0):  # of a combination of inputs, which may be upside down
-        described += map(_of_reciprocal, forms_of(1 / x, one.y, one.weights, search.library))
+        described += map(_of_reciprocal, forms_of(1 / x, one.y, one.weights, forms))
         described.sort(key=lambda form: form.criterion)
-    search.compared += 2 * len(_forms_of(search.library))  # with and without a constant beside
+    search.compared += 2 * len(forms)  # with and without a constant beside
     best: FittedNetwork | None = None
     for place, form in enumerate(described[:FORMS_JUDGED]):
         judged = search.judge(form.node, one, steps=0 if form.fit.error > NOISE else None)
@@ -100,23 +101,26 @@ def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A term of a sum as a tree without a constant, its values (N,) at the rows, and its criterion."""
+    """A term of a sum as a tree without a constant, its values (N,) at the rows, its criterion, and the forms that are
+    near."""
 
     node: Node
     values: Array
     criterion: float
+    forms: tuple[Form, ...]
 
 
-def part_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -> Part | None:
+def part_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -> Part | None:
     """The form or polynomial, beside a constant, that describes y (N,) at x (N,) best; None if that is a constant."""
     spread = deviation(y, weights) or 1.0
     found: list[Part] = []
-    described = [form for form in forms_of(x, y, weights, library) if form.fit.constant is not None]
+    described = [form for form in forms_of(x, y, weights, forms) if form.fit.constant is not None]
+    near = tuple(form.fit.form for form in described[:FORMS_JUDGED])
     for form in described[:1]:
         node = _node(replace(form.fit, constant=None), spread)
         if node is not None:
             values = form.values - spread * (form.fit.constant or 0.0)
-            found.append(Part(node, values, form.criterion))
+            found.append(Part(node, values, form.criterion, near))
     polynomial = noisy_polynomial(x[:, None], y, weights)
     terms = [] if polynomial is None else list(zip(polynomial.powers, polynomial.coefficients, strict=True))
     sloped = [(power, coefficient) for (power,), coefficient in terms if power]
@@ -128,17 +132,17 @@ def part_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -
         size = _complexity(node)
         if size is not None:
             price = 0.5 * np.log(len(y)) * (len(sloped) + 1) + BY_SHAPE_COMPLEXITY_PENALTY * (size + 2)
-            found.append(Part(node, values, len(y) * float(np.log(max(error, 1e-300))) + price))
+            found.append(Part(node, values, len(y) * float(np.log(max(error, 1e-300))) + price, near))
     best = min(found, key=lambda part: part.criterion, default=None)
     nothing = 0.5 * float(np.log(len(y))) + BY_SHAPE_COMPLEXITY_PENALTY  # a constant: its error is the spread
     return best if best is not None and best.criterion < nothing else None
 
 
-def forms_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) -> list[Described]:
-    """The forms that fit y (N,) at x (N,) best, as trees of functions of the library, best first."""
+def forms_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -> list[Described]:
+    """Those of the forms that fit y (N,) at x (N,) best, as trees, best first."""
     spread = deviation(y, weights) or 1.0
     found = []
-    for fit in fitted_forms(_forms_of(tuple(library)), x, y / spread, weights):
+    for fit in fitted_forms(forms, x, y / spread, weights):
         node = _node(fit, spread)
         size = None if node is None else _complexity(node)
         if node is not None and size is not None:
@@ -147,7 +151,8 @@ def forms_of(x: Array, y: Array, weights: Array | None, library: Sequence[str]) 
 
 
 @cache
-def _forms_of(library: tuple[str, ...]) -> tuple[Form, ...]:
+def library_forms(library: tuple[str, ...]) -> tuple[Form, ...]:
+    """The forms of functions of a library; powers belong to every one."""
     known = {*library, *compose.POWERS, *({"sin", "cos"} if "sin" in library else ())}
     return tuple(form for form in one_input_forms() if functions_of(form) <= known)
 

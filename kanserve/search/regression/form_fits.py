@@ -21,17 +21,17 @@ from kanserve.search.regression.one_input_forms import Form
 
 Array = NDArray[np.float64]
 
-BINS = 160  # means that stand for the rows in first fits: as many as a curve with eight constants could need
+BINS = 120  # means that stand for the rows in first fits: as many as a curve with eight constants could need
 WAVE_ROWS = 1000  # rows, at most, that waves are fitted to at first
-STARTS = 12  # starts of a form with two constants inside or more, half as many with a single one
-FIRST_STEPS, SECOND_STEPS, LAST_STEPS = 6, 16, 30  # steps from all starts, from the best three, and on all rows
+STARTS = 8  # starts of a form with two constants inside or more, half as many with a single one
+FIRST_STEPS, SECOND_STEPS, LAST_STEPS = 6, 12, 30  # steps from all starts, from the best three, and on all rows
 KEPT_STARTS = 3  # starts that go on: minima that look alike after a few steps
 # A form goes on if its criterion is within so many nats, a row of the bins, of the least; 0.35 is twice its squares.
 KEPT_PER_ROW = 0.35
-MOST_KEPT = 40  # forms that are fitted to all rows
-FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e8
+MOST_KEPT = 24  # forms that are fitted to all rows
+FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e4
 RIDGE = 1e-11  # added to scaled normal equations: columns that are alike to more digits cannot be told apart
-LEAST_GAIN = 1e-7  # relative gain of a step on all rows below which a fit ends
+LEAST_GAIN = 1e-6  # relative gain of a step on all rows below which a fit ends
 PEAKS = 6  # frequencies from which waves start, at most
 LOW_FREQUENCIES = (1.5, 4.0)  # a quarter and two thirds of a period in the range: no peak of a periodogram shows them
 SIGNIFICANT = 4.0  # height of a peak, relative to the logarithm of the frequencies, that noise hardly ever reaches
