@@ -28,7 +28,7 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     if not found:
         raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
     ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
-    decided = None if settled is None or settled.exact or settled.refuted else decision(ordered)
+    decided = None if settled is None or settled.exact else decision(ordered)
     settled = settled if decided is None else decided.best
     last = next((n for n, one in enumerate(ordered) if one is settled or one.exact), len(ordered) - 1)
     ratio = PARETO_ERROR_RATIO

@@ -37,6 +37,7 @@ LOW_FREQUENCIES = (1.5, 4.0)  # a quarter and two thirds of a period in the rang
 SIGNIFICANT = 4.0  # height of a peak, relative to the logarithm of the frequencies, that noise hardly ever reaches
 BINS_PER_PERIOD = 10  # fewer bins in a period change a wave
 OVERSAMPLING = 4  # frequencies of the periodogram in the width of a peak
+ROWS_PER_PERIOD = 4  # rows in a period of the fastest wave, on average: noise has a peak somewhere beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,7 +268,7 @@ def peaks(rows: Curve) -> Array:
     without those before, as long as they are above what noise has; then low ones, which curves without waves have."""
     width = float(np.ptp(rows.x)) or 1.0
     u, roots = (rows.x - rows.x.min()) / width, np.sqrt(rows.weights)
-    periods = np.arange(0.5, max(len(u) / 8, 4.0), 1 / OVERSAMPLING)
+    periods = np.arange(0.5, max(len(u) / ROWS_PER_PERIOD, 4.0), 1 / OVERSAMPLING)
     waves = np.exp(2j * np.pi * periods[:, None] * u)
     waves = np.stack([waves.real, waves.imag]) * roots
     design = np.stack([np.ones_like(u), u, u * u], axis=1) * roots[:, None]
