@@ -42,7 +42,9 @@ def fitted_to_all(found: Findings, finisher: Finisher) -> Findings:
         made[found.best] = best = _recognised_anew(best, every, finisher)
     simpler = (one for one in made.values() if one is not best and one.complexity >= best.complexity)
     dropped = set(simpler) if found.best is found[-1] else set()
-    return replace(found, candidates=tuple(one for one in made.values() if one not in dropped), best=best, rivals=rivals)
+    return replace(
+        found, candidates=tuple(one for one in made.values() if one not in dropped), best=best, rivals=rivals
+    )
 
 
 def _recognised_anew(one: ScoredFormula, every: Dataset, finisher: Finisher) -> ScoredFormula:

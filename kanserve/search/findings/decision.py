@@ -60,9 +60,7 @@ def description_length(found: ScoredFormula) -> float:
     rows = len(found.data) + held_rows(len(found.data))
     estimated = estimated_numbers(found)
     error = max(overall_error(found), 1e-300)
-    return float(
-        rows * np.log(error) + 0.5 * np.log(rows) * estimated + BY_SHAPE_COMPLEXITY_PENALTY * found.complexity
-    )
+    return float(rows * np.log(error) + 0.5 * np.log(rows) * estimated + BY_SHAPE_COMPLEXITY_PENALTY * found.complexity)
 
 
 def estimated_numbers(found: ScoredFormula) -> int:

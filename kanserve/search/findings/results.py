@@ -44,8 +44,8 @@ class Findings(Sequence[ScoredFormula]):
     There is a gap where a formula is over twice as complex as the one before; see `gaps` for those that nothing fills.
 
     `status` says what the samples tell of `best`: "exact"; "within noise", its residuals on all samples are noise;
-    "not decided", likewise, but other formulas, `rivals`, are as good, or it has too many constants for its lead; "refuted", they depend on the inputs, and
-    everything was tried; "out of time", likewise, and something was not.
+    "not decided", likewise, but other formulas, `rivals`, are as good, or it has too many constants for its lead;
+    "refuted", they depend on the inputs, and everything was tried; "out of time", likewise, and something was not.
 
     `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when
     everything was tried, "seconds" or "max_fits" at that limit, "interrupted" by Ctrl-C.
@@ -134,7 +134,11 @@ class Findings(Sequence[ScoredFormula]):
             return ""
         others = f" Of {self.compared} forms compared, "
         if not self.rivals:
-            ahead = "no other leaves only noise" if self.margin == math.inf else f"the next is {self.margin:.1f} nats behind"
+            ahead = (
+                "no other leaves only noise"
+                if self.margin == math.inf
+                else f"the next is {self.margin:.1f} nats behind"
+            )
             return f"{others}{ahead}."
         texts = "; ".join(rival.formula.text for rival in self.rivals[:MOST_RIVALS_NAMED])
         return f"{others}{len(self.rivals)} within {DECIDED_MARGIN:g} nats: {texts}."

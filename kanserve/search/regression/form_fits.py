@@ -1,16 +1,15 @@
 """Fits of many forms with free constants at once, by variable projection from several starts.
 
 The factors of a form's columns are those of least squares for each choice of the constants inside, so that only these
-are searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975). Forms with as many columns and constants
-are fitted together: their normal equations are small matrices that NumPy solves in one call. Fits begin on means over
-bins of the input, which hold what all rows say of a smooth curve; waves are fitted to the rows. The starts that get
-nowhere are left out, then the forms, and the best are fitted to all rows.
+are searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975). Forms with equal numbers of columns and
+of constants are fitted together: their normal equations are small matrices that NumPy solves in one call. Fits begin on
+means over bins of the input, which hold what all rows say of a smooth curve; fast waves are fitted to the rows. The
+starts that get nowhere are left out, then the forms, and the best are fitted to all rows.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -306,7 +305,9 @@ def _starts(roles: str, rows: Curve, count: int, frequencies: Array) -> Array:
                 sign = np.where(3 * u < 2, -1.0, 1.0)
                 found[:, k] = sign * _geometric(0.3, 12.0)((3 * u) % 1) / width
             case "f":
-                found[:, k] = frequencies[(np.arange(count) + waves * (1 + np.arange(count) // len(frequencies))) % len(frequencies)]
+                found[:, k] = frequencies[
+                    (np.arange(count) + waves * (1 + np.arange(count) // len(frequencies))) % len(frequencies)
+                ]
                 waves += 1
             case "q":
                 found[:, k] = _geometric(0.7, 60.0)(u) / max(low * low, high * high, 1e-300)

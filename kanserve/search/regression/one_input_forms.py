@@ -28,15 +28,13 @@ Columns = Callable[..., tuple[Any, ...]]
 class Form:
     """Columns as functions of an input and of constants, one role each; their sum with free factors is the curve.
 
-    `positive` forms are for inputs above 0. `plain` ones are polynomials: no constant is inside a function.
+    `positive` forms are for inputs above 0.
     """
 
     name: str
     roles: str
     columns: Columns
     positive: bool = False
-    with_constant: bool = True
-    """Whether a constant beside the columns is a form of its own: not if the columns can do it."""
 
     def __call__(self, x: Any, constants: Any) -> tuple[Any, ...]:
         return self.columns(x, *constants)
@@ -65,8 +63,8 @@ TERMS = _forms(
 ) | _forms(
     True,
     power=("p", lambda x, p: (x**p,)),
-    hill=("lp", lambda x, l, p: (1 / (1 + (x / l) ** p),)),
-    stretched_exponential=("lp", lambda x, l, p: (np.exp(-((x / l) ** p)),)),
+    hill=("lp", lambda x, size, p: (1 / (1 + (x / size) ** p),)),
+    stretched_exponential=("lp", lambda x, size, p: (np.exp(-((x / size) ** p)),)),
 )
 """The terms of sums of two."""
 
@@ -126,29 +124,29 @@ SINGLE = _forms(
     logarithm_of_the_input=("", lambda x: (np.log(x),)),
     logarithmic_parabola=("", lambda x: (np.log(x), np.log(x) ** 2)),
     logit=("e", lambda x, e: (np.log(x / (e - x)),)),
-    exponential_of_a_hyperbola=("ls", lambda x, l, s: (np.exp(-l / (x + s)),)),
-    arrhenius=("l", lambda x, l: (np.exp(-l / x),)),
+    exponential_of_a_hyperbola=("ls", lambda x, size, s: (np.exp(-size / (x + s)),)),
+    arrhenius=("l", lambda x, size: (np.exp(-size / x),)),
     power_times_exponential=("pr", lambda x, p, r: (x**p * np.exp(r * x),)),
     power_times_logarithm=("p", lambda x, p: (x**p * np.log(x),)),
     power_times_wave=("fp", lambda x, f, p: (x**p * np.sin(f * x), x**p * np.cos(f * x))),
-    power_over_line=("pl", lambda x, p, l: (x**p / (1 + x / l),)),
-    weibull_density=("lp", lambda x, l, p: (x ** (p - 1) * np.exp(-((x / l) ** p)),)),
-    lognormal=("lw", lambda x, l, w: (np.exp(-((np.log(x / l) / w) ** 2)),)),
-    inhibition=("ll", lambda x, l, k: (x / (1 + x / l + (x / k) ** 2),)),
+    power_over_line=("pl", lambda x, p, size: (x**p / (1 + x / size),)),
+    weibull_density=("lp", lambda x, size, p: (x ** (p - 1) * np.exp(-((x / size) ** p)),)),
+    lognormal=("lw", lambda x, size, w: (np.exp(-((np.log(x / size) / w) ** 2)),)),
+    inhibition=("ll", lambda x, size, k: (x / (1 + x / size + (x / k) ** 2),)),
     planck=("r", lambda x, r: (x**3 / (np.exp(r * x) - 1),)),
     wien=("r", lambda x, r: (1 / (x**5 * (np.exp(r / x) - 1)),)),
     bose=("r", lambda x, r: (1 / (np.exp(r * x) - 1),)),
     langevin=("w", lambda x, w: (1 / np.tanh(x / w) - w / x,)),
-    arctangent_of_a_power=("lp", lambda x, l, p: (np.arctan((x / l) ** p),)),
-    tanh_of_a_power=("lp", lambda x, l, p: (np.tanh((x / l) ** p),)),
+    arctangent_of_a_power=("lp", lambda x, size, p: (np.arctan((x / size) ** p),)),
+    tanh_of_a_power=("lp", lambda x, size, p: (np.tanh((x / size) ** p),)),
     arcsine_of_a_power=("ep", lambda x, e, p: (np.arcsin((x / e) ** p),)),
     power_times_power_of_an_ellipse=("epp", lambda x, e, p, q: (x**p * (1 - (x / e) ** 2) ** q,)),
-    power_times_power_of_a_line=("lpp", lambda x, l, p, q: (x**p * (1 + x / l) ** q,)),
-    power_times_power_of_a_parabola=("lpp", lambda x, l, p, q: (x**p * (1 + (x / l) ** 2) ** q,)),
-    line_over_logarithm=("l", lambda x, l: (x / np.log(1 + x / l),)),
-    logarithm_of_a_power=("lp", lambda x, l, p: (np.log(1 + (x / l) ** p),)),
-    power_of_one_and_a_power=("lpp", lambda x, l, p, q: ((1 + (x / l) ** p) ** q,)),
-    root_of_one_and_a_square=("l", lambda x, l: (np.sqrt(1 + (x / l) ** 2),)),
+    power_times_power_of_a_line=("lpp", lambda x, size, p, q: (x**p * (1 + x / size) ** q,)),
+    power_times_power_of_a_parabola=("lpp", lambda x, size, p, q: (x**p * (1 + (x / size) ** 2) ** q,)),
+    line_over_logarithm=("l", lambda x, size: (x / np.log(1 + x / size),)),
+    logarithm_of_a_power=("lp", lambda x, size, p: (np.log(1 + (x / size) ** p),)),
+    power_of_one_and_a_power=("lpp", lambda x, size, p, q: ((1 + (x / size) ** p) ** q,)),
+    root_of_one_and_a_square=("l", lambda x, size: (np.sqrt(1 + (x / size) ** 2),)),
 )
 """Other forms, which are compared alone."""
 
@@ -176,9 +174,8 @@ def one_input_forms() -> Iterator[Form]:
     yield from TERMS.values()
     yield from SINGLE.values()
     for pair in combinations_with_replacement(TERMS, 2):
-        if pair[0] != pair[1] or TERMS[pair[0]].roles:
-            if pair != ("line", "hinge"):
-                yield _sum(*(TERMS[name] for name in pair))
+        if (pair[0] != pair[1] or TERMS[pair[0]].roles) and pair != ("line", "hinge"):
+            yield _sum(*(TERMS[name] for name in pair))
     yield from (_sum(*(TERMS[name] for name in names)) for names in TRIPLES)
     for name in ("damped_wave", "line_times_exponential", "wave_times_line", "wave_of_the_square"):
         for other in ("line", "exponential", "bell"):

@@ -1,7 +1,7 @@
 """NumPy's arithmetic over an input, written as a tree: the same expression gives values, slopes and a formula.
 
-    x = Written.input(0)
-    (2.0 * np.exp(-0.5 * x) + 1.0).node                       # the tree of 2*exp(-x/2) + 1
+x = Written.input(0)
+(2.0 * np.exp(-0.5 * x) + 1.0).node                       # the tree of 2*exp(-x/2) + 1
 """
 
 from dataclasses import dataclass, replace
@@ -110,7 +110,8 @@ def _power(one: Written, exponent: float) -> Written:
     if simple:
         return _scaled(Written(compose.product(list(compose.power(inside, exponent)))), factor**exponent)
     if name is not None and _reaches_zero(base):
-        return _scaled(Written(Sum((Curve(inside, Symbolic(name, 1.0, 0.0, 1.0, 0.0), without_constant=True),))), factor**exponent)
+        curve = Curve(inside, Symbolic(name, 1.0, 0.0, 1.0, 0.0), without_constant=True)
+        return _scaled(Written(Sum((curve,))), factor**exponent)
     logarithm = _called("log", base)
     return _scaled(_called("exp", _scaled(logarithm, exponent)), factor**exponent)
 

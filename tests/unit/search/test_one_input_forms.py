@@ -1,4 +1,4 @@
-"""Forms of one input with free constants: written as they are computed, fitted to noise, compared by description length."""
+"""Forms of one input with free constants are written as they are computed, and fitted to noise."""
 
 import numpy as np
 import pytest
