@@ -87,7 +87,8 @@ def find_formulas(
     where the rows allow it: irrelevant inputs, power factors, separable parts, inputs that act only through one
     combination. Each candidate is fitted by Levenberg-Marquardt, its curves are replaced by named functions, and
     everything is refitted. The search ends with the first law that is exact or, on noisy rows, leaves only noise and
-    describes the rows better than its rivals; at a limit; or when interrupted (Ctrl-C). It always returns the best formulas so far.
+    describes the rows better than its rivals; at a limit; or when interrupted (Ctrl-C). It always returns the best
+    formulas so far.
 
     Parameters
     ----------

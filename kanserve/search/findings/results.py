@@ -341,7 +341,12 @@ class Findings(Sequence[ScoredFormula]):
         """
         best = [candidate is self.best for candidate in self.candidates].index(True)
         margin = None if self.margin == math.inf else self.margin
-        facts = {"ended": self.ended, "best": best, "outliers": self.outliers, "rivals": len(self.rivals)}
+        facts: dict[str, Any] = {
+            "ended": self.ended,
+            "best": best,
+            "outliers": self.outliers,
+            "rivals": len(self.rivals),
+        }
         facts |= {"margin": margin, "compared": self.compared, "decided": self.decided}
         formulas = [candidate.facts() for candidate in (*self.candidates, *self.rivals)]
         kans = [candidate.kan for candidate in (*self.candidates, *self.rivals)]

@@ -10,6 +10,7 @@ starts that get nowhere are left out, then the forms, and the best are fitted to
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,7 +211,7 @@ class _Fits:
 
     def _state(self, constants: Array) -> _State:
         columns, slopes = self._columns(constants)
-        finite = np.isfinite(columns).all(axis=(2, 3)) & np.isfinite(slopes).all(axis=(2, 3, 4))
+        finite = np.asarray(np.isfinite(columns).all(axis=(2, 3)) & np.isfinite(slopes).all(axis=(2, 3, 4)))
         columns = np.where(finite[..., None, None], columns, 0.0)
         slopes = np.where(finite[..., None, None, None], slopes, 0.0)
         gram = columns @ columns.swapaxes(-1, -2)
@@ -236,11 +237,12 @@ class _Fits:
         ones = np.ones((starts, 1))
         for n, form in enumerate(self.forms):
             own = [Dual(constants[n, :, k : k + 1], {k: ones}) for k in range(inside)]
+            place: Any
             for m, column in enumerate(form(x, own)):
                 if isinstance(column, Dual):
                     columns[n, :, m] = column.primal
-                    for k, slope in column.partials.items():
-                        slopes[n, :, k, m] = slope
+                    for place, slope in column.partials.items():
+                        slopes[n, :, place, m] = slope
                 else:
                     columns[n, :, m] = column
         return columns * self.roots, slopes * self.roots
@@ -250,7 +252,7 @@ def _inverse(gram: Array) -> Array:
     """The inverses of normal matrices (..., m, m), scaled and with a ridge."""
     sizes = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1), 1e-300))
     scales = sizes[..., None] * sizes[..., None, :]
-    return np.linalg.inv(gram / scales + RIDGE * np.eye(gram.shape[-1])) / scales
+    return np.asarray(np.linalg.inv(gram / scales + RIDGE * np.eye(gram.shape[-1])) / scales)
 
 
 def _step(state: _State, damping: Array) -> Array:

@@ -62,30 +62,43 @@ class Written(np.lib.mixins.NDArrayOperatorsMixin):
         match ufunc, [first, *others]:
             case np.negative, [Written() as one]:
                 return _scaled(one, -1.0)
-            case np.add, [Written() as one, Written() as other]:
-                return Written(compose.total([replace(one, offset=0.0).node, replace(other, offset=0.0).node])).shifted(
-                    one.offset + other.offset
-                )
             case np.add, [one, other]:
-                return one.shifted(float(other)) if isinstance(one, Written) else other.shifted(float(one))
-            case np.subtract, [one, other]:
-                return np.add(one, np.negative(other))  # type: ignore[no-any-return]
-            case np.multiply, [Written() as one, Written() as other]:
-                return Written(compose.product([one.node, other.node]))
+                return _plus(one, other)
+            case np.subtract, [one, Written() as other]:
+                return _plus(_scaled(other, -1.0), one)
+            case np.subtract, [Written() as one, other]:
+                return one.shifted(-float(other))
             case np.multiply, [one, other]:
-                return _scaled(one, float(other)) if isinstance(one, Written) else _scaled(other, float(one))
+                return _times(one, other)
             case np.divide, [one, Written() as other]:
-                return np.multiply(one, _power(other, -1.0))  # type: ignore[no-any-return]
+                return _times(_power(other, -1.0), one)
             case np.divide, [one, other]:
                 return _scaled(one, 1.0 / float(other))
             case np.power, [Written() as one, exponent]:
                 return _power(one, float(exponent))
             case np.maximum, [Written() as one, level] if level == 0:
-                return _scaled(np.add(one, _called("abs", one)), 0.5)
+                return _scaled(_plus(one, _called("abs", one)), 0.5)
         raise NotImplementedError(ufunc.__name__)
 
     def shifted(self, by: float) -> "Written":
         return replace(self, offset=self.offset + by)
+
+
+def _plus(one: "Written | float", other: "Written | float") -> Written:
+    if isinstance(one, Written) and isinstance(other, Written):
+        total = compose.total([replace(one, offset=0.0).node, replace(other, offset=0.0).node])
+        return Written(total, offset=one.offset + other.offset)
+    if isinstance(one, Written):
+        return one.shifted(float(other))  # type: ignore[arg-type]  # it is a number
+    return _plus(other, one)
+
+
+def _times(one: "Written | float", other: "Written | float") -> Written:
+    if isinstance(one, Written) and isinstance(other, Written):
+        return Written(compose.product([one.node, other.node]))
+    if isinstance(one, Written):
+        return _scaled(one, float(other))  # type: ignore[arg-type]  # it is a number
+    return _times(other, one)
 
 
 def _scaled(one: Written, by: float) -> Written:
