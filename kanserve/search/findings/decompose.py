@@ -479,7 +479,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("power law", _always, _power_laws),
     Stage("closed forms", _exact, _closed_forms),
     Stage("low polynomial", _inexact_part, _single_attempt("function of a low polynomial", near_low_polynomial)),
-    Stage("one-input forms", _measured_one_input, _single_attempt("form of one input", one_input_law)),
+    Stage("forms of one input", _measured_one_input, _single_attempt("form of one input", one_input_law)),
     Stage("quotient", _few_measured_inputs, _single_attempt("polynomial or quotient", polynomial_or_quotient)),
     Stage(
         "closed form of 1/x",
