@@ -36,12 +36,15 @@ def fitted_to_all(found: Findings, finisher: Finisher) -> Findings:
     weights = joined(learn.weights, held.weights)
     every = replace(learn, x=np.concatenate([learn.x, held.x]), y=np.concatenate([learn.y, held.y]), weights=weights)
     made = {candidate: _fitted(candidate, every) for candidate in found}
+    rivals = tuple(_fitted(rival, every) for rival in found.rivals)
     best = made[found.best]
-    if found.ended == "settled" and found.status == "within noise" and best.loss == "squared":
+    if found.ended == "settled" and found.status in ("within noise", "not decided") and best.loss == "squared":
         made[found.best] = best = _recognised_anew(best, every, finisher)
     simpler = (one for one in made.values() if one is not best and one.complexity >= best.complexity)
     dropped = set(simpler) if found.best is found[-1] else set()
-    return replace(found, candidates=tuple(one for one in made.values() if one not in dropped), best=best)
+    return replace(
+        found, candidates=tuple(one for one in made.values() if one not in dropped), best=best, rivals=rivals
+    )
 
 
 def _recognised_anew(one: ScoredFormula, every: Dataset, finisher: Finisher) -> ScoredFormula:

@@ -7,7 +7,7 @@ solutions, joined and refitted to the rows, settle the problem. Shapes are tried
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,8 @@ from kanserve.search.fit.additive import additive
 from kanserve.search.fit.by_shape import by_shapes, unlinked
 from kanserve.search.fit.closed_forms import EXPONENT_DEGREES, near_low_polynomial
 from kanserve.search.fit.description_length import most_informative
-from kanserve.search.fit.noisy_forms import linked_quotient
+from kanserve.search.fit.noisy_forms import polynomial_or_quotient
+from kanserve.search.fit.one_input import one_input_law
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
@@ -138,8 +139,12 @@ def _inexact_part(one: SearchProblem) -> bool:
     return not _exact(one) and not one.measured
 
 
+def _measured_one_input(one: SearchProblem) -> bool:
+    return one.measured and one.inputs == 1
+
+
 def _few_measured_inputs(one: SearchProblem) -> bool:
-    return one.measured and one.inputs <= NOISY_INPUTS
+    return one.measured and 1 < one.inputs <= NOISY_INPUTS
 
 
 def _several_measured_inputs(one: SearchProblem) -> bool:
@@ -269,6 +274,17 @@ def _affine_forms(one: SearchProblem, search: Search, forms: Iterable[AffineIn])
         yield f"affine in {form.inner} {form.i}: {form.P_inputs} {form.Q_inputs}", partial(_affine, one, search, form)
 
 
+def _joined(
+    found: FittedNetwork, join: Callable[[Node], Node], one: SearchProblem, search: Search, steps: int | None = None
+) -> FittedNetwork:
+    """The law that the law of a part gives, or the most informative of those that its rivals give; as sure as that."""
+    laws = [search.judge(join(tree), one, steps) for tree in (found.tree, *found.rivals)]
+    settled = [law for law in laws if settles(law, one)]
+    best = most_informative(settled, one, search) if found.rivals else None
+    best = laws[0] if best is None else best
+    return replace(best, sure=found.sure, rivals=tuple(law.tree for law in settled if law is not best))
+
+
 def _power_law(one: SearchProblem, search: Search, scale: float, powers: Sequence[float]) -> FittedNetwork:
     return search.judge(compose.monomial(range(one.inputs), powers, scale), one)
 
@@ -294,7 +310,7 @@ def _shapes_of_reciprocal(one: SearchProblem, search: Search) -> FittedNetwork |
 def _of_fewer(one: SearchProblem, search: Search, kept: tuple[int, ...]) -> FittedNetwork | None:
     with search.within(BUDGET_SHARE):
         found = solved(one.part(one.x[:, kept], one.y), search)
-    return None if found is None else search.judge(renamed(found.tree, kept), one, steps=0)
+    return None if found is None else _joined(found, lambda tree: renamed(tree, kept), one, search, steps=0)
 
 
 def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> FittedNetwork | None:
@@ -306,7 +322,7 @@ def _divided(one: SearchProblem, search: Search, powers: dict[int, float]) -> Fi
     if found is None:
         return None
     factor = compose.monomial(list(powers), list(powers.values()))
-    return search.judge(compose.product([factor, renamed(found.tree, kept)]), one)
+    return _joined(found, lambda tree: compose.product([factor, renamed(tree, kept)]), one, search)
 
 
 def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwork | None:
@@ -322,13 +338,15 @@ def _scaled(one: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwo
         found = solved(one.divided(values, weight, usable), search)
     if found is None:
         return None
-    tree = renamed(found.tree, tuple(range(one.inputs, one.inputs + len(signs))))
-    for k, (group, sign) in enumerate(zip(scaling.groups, signs, strict=True)):
-        node = compose.monomial(range(one.inputs), [sign * p for p in group])
-        tree = compose.substituted(tree, one.inputs + k, node)
-    if any(powers):
-        tree = compose.product([compose.monomial(range(one.inputs), powers), tree])
-    return search.judge(tree, one)
+
+    def join(tree: Node) -> Node:
+        tree = renamed(tree, tuple(range(one.inputs, one.inputs + len(signs))))
+        for k, (group, sign) in enumerate(zip(scaling.groups, signs, strict=True)):
+            node = compose.monomial(range(one.inputs), [sign * p for p in group])
+            tree = compose.substituted(tree, one.inputs + k, node)
+        return compose.product([compose.monomial(range(one.inputs), powers), tree]) if any(powers) else tree
+
+    return _joined(found, join, one, search)
 
 
 def _turned(values: Array, y: Array, which: Sequence[int]) -> list[float]:
@@ -372,7 +390,11 @@ def _single(one: SearchProblem, search: Search, single: Single) -> FittedNetwork
         node = compose.monomial(range(one.inputs), single.weights)
     else:
         node = compose.linear(range(one.inputs), single.weights)
-    return search.judge(compose.substituted(renamed(found.tree, (one.inputs,)), one.inputs, node), one)
+
+    def join(tree: Node) -> Node:
+        return compose.substituted(renamed(tree, (one.inputs,)), one.inputs, node)
+
+    return _joined(found, join, one, search)
 
 
 def _separated(one: SearchProblem, search: Search, separation: Separation) -> FittedNetwork | None:
@@ -419,7 +441,11 @@ def _merged(one: SearchProblem, search: Search, merge: Merge) -> FittedNetwork |
         found_rest = solved(one.part(smaller, one.y, exact, merge.kind != "general"), search)
     if found_rest is None:
         return None
-    return search.judge(compose.substituted(renamed(found_rest.tree, (*kept, one.inputs)), one.inputs, node), one)
+
+    def join(tree: Node) -> Node:
+        return compose.substituted(renamed(tree, (*kept, one.inputs)), one.inputs, node)
+
+    return _joined(found_rest, join, one, search)
 
 
 def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwork | None:
@@ -453,7 +479,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("power law", _always, _power_laws),
     Stage("closed forms", _exact, _closed_forms),
     Stage("low polynomial", _inexact_part, _single_attempt("function of a low polynomial", near_low_polynomial)),
-    Stage("quotient", _few_measured_inputs, _single_attempt("quotient under a function", linked_quotient)),
+    Stage("forms of one input", _measured_one_input, _single_attempt("form of one input", one_input_law)),
+    Stage("quotient", _few_measured_inputs, _single_attempt("polynomial or quotient", polynomial_or_quotient)),
     Stage(
         "closed form of 1/x",
         _exact_one_signed_input,

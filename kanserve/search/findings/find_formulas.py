@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,15 +30,16 @@ from kanserve.search.findings.robust_loss import fitted_by_loss
 from kanserve.search.findings.rows import Loss, informative, record_search_rows, search_rows
 from kanserve.search.findings.scored_formula import ScoredFormula
 from kanserve.search.findings.several_outputs import FIND_FORMULAS_DEFAULT_SECONDS, by_output
-from kanserve.search.findings.shorter_formulas import without_gaps
+from kanserve.search.findings.shorter_formulas import attacked, without_gaps
 from kanserve.search.findings.simplified_fit import reserved_seconds, with_simplified_fit
 from kanserve.search.findings.template_search import FIND_FORMULAS_FEWEST_ROWS, by_template
 from kanserve.search.findings.units import Units, checked_units
 from kanserve.search.findings.warm_start import refitted, starting_trees
-from kanserve.search.fit.problem import SearchProblem, anything, settles
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
+from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, SearchProblem, anything, settles
 from kanserve.search.fit.workers import Workers, worker_count
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
-from kanserve.search.trees.nodes import Node, price
+from kanserve.search.trees.nodes import Node, price, text
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.train.argument_checks import not_negative, whole
 from kanserve.train.fit_progress import Watch
@@ -55,6 +56,8 @@ MORE_ROWS = 10_000  # rows on which a law that leaves only noise of those of the
 ROW_GROWTH = 10  # times as many rows for the next search, after one that settled on a refuted formula
 LARGEST_SEARCH_ROWS = 10_000  # rows of the largest search
 SHARE = 0.8  # share of the budget for the inputs that matter; the rest is for all of them
+RIVAL_LENGTH = 30.0  # nats, by a rough measure, up to which a candidate is compared with the law as a formula
+MOST_RIVALS = 5  # such candidates, at most
 LEAST_LISTED = 6  # formulas that are listed even without that time
 
 
@@ -83,8 +86,9 @@ def find_formulas(
     Small networks are tried in order of size: trees of sums, products and curves. Before that, the law is decomposed
     where the rows allow it: irrelevant inputs, power factors, separable parts, inputs that act only through one
     combination. Each candidate is fitted by Levenberg-Marquardt, its curves are replaced by named functions, and
-    everything is refitted. The search ends with the first law that is exact or, on noisy rows, leaves only noise; at a
-    limit; or when interrupted (Ctrl-C). It always returns the best formulas so far.
+    everything is refitted. The search ends with the first law that is exact or, on noisy rows, leaves only noise and
+    describes the rows better than its rivals; at a limit; or when interrupted (Ctrl-C). It always returns the best
+    formulas so far.
 
     Parameters
     ----------
@@ -281,7 +285,9 @@ class _Plan:
             if search.may_allow(baseline.tree)
         ]
         kept = [mean, *_promising(mean, [*search.kept, *simple], len(few))]
-        return _finished(settled, ended, kept, finisher, self.workers), budget.fits
+        rivals = _close_rivals(settled, search.kept, len(few))
+        found = _finished(settled, ended, [*rivals, *kept], len(rivals), finisher, self.workers)
+        return replace(found, compared=search.tried + search.compared), budget.fits
 
 
 def _checked(
@@ -363,15 +369,30 @@ def _allowed(search: ProgressSearch) -> Callable[[Node], bool]:
     return search.allowed if search.constraints.any else anything
 
 
+def _close_rivals(settled: Hit | None, kept: Sequence[Hit], rows: int) -> list[Hit]:
+    """The candidates that may describe the samples about as well as a law with noise, the best first."""
+    if settled is None or settled.found.error < TRAINING_EXACT_ERROR:
+        return []
+
+    def length(hit: Hit) -> float:
+        return rows * math.log(max(hit.found.error, 1e-300)) + BY_SHAPE_COMPLEXITY_PENALTY * price(hit.node)
+
+    limit = length(settled) + RIVAL_LENGTH
+    near = sorted((hit for hit in kept if length(hit) < limit and hit.found is not settled.found), key=length)
+    distinct = {(text(hit.node), float(f"{hit.found.error:.5g}")): hit for hit in reversed(near)}
+    return list(reversed(distinct.values()))[:MOST_RIVALS]
+
+
 def _finished(
-    settled: Hit | None, ended: Ending, kept: Sequence[Hit], finisher: Finisher, workers: Workers
+    settled: Hit | None, ended: Ending, kept: Sequence[Hit], rivals: int, finisher: Finisher, workers: Workers
 ) -> Findings:
-    """Postprocesses the law that settled the search, then the mean, the best of the others, and the rest, the simplest
-    first, while time is left."""
-    mean, *others = kept
-    others = [hit for hit in others if settled is None or hit.found is not settled.found]
+    """Postprocesses the law that settled the search, its rivals, which are the first of those kept, then the mean, the
+    best of the others, and the rest, the simplest first, while time is left."""
+    close, (mean, *others) = list(kept[:rivals]), kept[rivals:]
+    done = {id(hit.found) for hit in ([] if settled is None else [settled, *close])}
+    others = [hit for hit in others if id(hit.found) not in done]
     best_first = sorted(others, key=lambda hit: hit.found.held)
-    hits = [] if settled is None else [settled]
+    hits = [] if settled is None else [settled, *close]
     hits += [mean, *best_first[:1], *sorted(best_first[1:], key=lambda hit: price(hit.node))]
     steps = [partial(finisher.finished, hit.node, law=hit is settled) for hit in hits]
     best: ScoredFormula | None = None
@@ -379,7 +400,11 @@ def _finished(
     for hit, taken in zip(hits, workers.ahead(steps, Budget(finisher.deadline)), strict=True):
         if hit is settled:
             best = taken()
-            found += [] if best is None else [best]
+            found += [] if best is None else [best, *attacked(best, finisher)]
+            continue
+        if any(hit is rival for rival in close) and not finisher.over():
+            made = taken()
+            found += [] if made is None else [made]
             continue
         if len(found) > LEAST_LISTED and finisher.listing_over():
             break

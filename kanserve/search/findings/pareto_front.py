@@ -1,10 +1,12 @@
-"""The Pareto front of the formulas that a search has found, with as few gaps as they allow."""
+"""The Pareto front of the formulas that a search has found, with as few gaps as they allow, and the best of them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TypeVar
 
 from kanserve.errors import DataError
+from kanserve.search.findings.decision import decision
 from kanserve.search.findings.explained_share import Explained, overall_error
 from kanserve.search.findings.results import GAP_RATIO, Ending, Findings, simplest_good
 from kanserve.search.findings.scored_formula import ScoredFormula
@@ -14,23 +16,20 @@ MOST_LISTED = 12
 # A more complex formula is listed if its held-out error is below this times that of the simpler ones.
 PARETO_ERROR_RATIO = 0.95
 GAP_ERROR_RATIO = 0.99  # error of these, relative to the simpler one's, at most
-# Complexity of a formula, relative to that of the law that settled the search, up to which it may replace it.
-AS_GOOD_COMPLEXITY = 0.75
-AS_GOOD_ERROR = 1.005  # its error, relative to that of the law, at most
-
 T = TypeVar("T")
 
 
 def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
-    """The Pareto front, and its best formula: the exact one, or that which settled the search, or a simpler one that is
-    as good on all samples, else the simplest within BEST_ERROR_RATIO of the least error.
+    """The Pareto front, and its best formula: the exact one; if a law with noise settled the search, the one that
+    describes all samples best for its length; else the simplest within BEST_ERROR_RATIO of the least error.
 
     DataError without any formula, as when no error fits in a double.
     """
     if not found:
         raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
     ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
-    settled = _as_good(settled, ordered)
+    decided = None if settled is None or settled.exact else decision(ordered)
+    settled = settled if decided is None else decided.best
     last = next((n for n, one in enumerate(ordered) if one is settled or one.exact), len(ordered) - 1)
     ratio = PARETO_ERROR_RATIO
     explains_more = Explained.of(map(overall_error, ordered), len(ordered[0].data)).more_by(overall_error)
@@ -39,21 +38,10 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
         listed.append(settled)
     exact = next((candidate for candidate in listed if candidate.exact), None)
     best = exact or settled or simplest_good(listed)
-    return Findings(tuple(_shortened(listed, best)), best, ended)
-
-
-def _as_good(settled: ScoredFormula | None, ordered: Sequence[ScoredFormula]) -> ScoredFormula | None:
-    """The simplest formula that is far simpler than a law with noise, no worse, and leaves only noise too; else the
-    law."""
-    if settled is None or settled.exact:
-        return settled
-    most, largest = AS_GOOD_ERROR * settled.error, AS_GOOD_COMPLEXITY * settled.complexity
-
-    def as_good(one: ScoredFormula) -> bool:
-        simpler = one.complexity < largest and not one.refuted
-        return simpler and one.validation <= settled.validation and one.error <= most
-
-    return next(filter(as_good, ordered), settled)
+    made = Findings(tuple(_shortened(listed, best)), best, ended)
+    if decided is None or best is not decided.best:
+        return made
+    return replace(made, rivals=decided.rivals, margin=decided.margin, decided=decided.decided)
 
 
 def front(

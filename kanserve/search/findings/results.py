@@ -21,14 +21,18 @@ from kanserve.search.findings.table import latex_table
 
 Array = NDArray[np.float64]
 
-Status = Literal["exact", "within noise", "refuted", "out of time"]
+Status = Literal["exact", "within noise", "not decided", "refuted", "out of time"]
 Ending = Literal["settled", "exhausted", "seconds", "max_fits", "interrupted"]
 Selection = Literal["best", "accuracy", "score"]
 
+# Nats by which a formula must be ahead of all others to be decided: odds of 150 to 1. Wrong ones on the suites with 1%
+# of noise were ahead by up to 3.6, right ones by 6.5 and more.
+DECIDED_MARGIN = 5.0
 # If no formula settles the search, the best is the simplest with an error up to this times the least.
 BEST_ERROR_RATIO = 1.1
 # Complexity of a formula of the list, relative to the one before, above which others between them are listed.
 GAP_RATIO = 2.0
+MOST_RIVALS_NAMED = 3  # rivals whose text is in the meaning of a status: more would hide the rest of it
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,6 +44,7 @@ class Findings(Sequence[ScoredFormula]):
     There is a gap where a formula is over twice as complex as the one before; see `gaps` for those that nothing fills.
 
     `status` says what the samples tell of `best`: "exact"; "within noise", its residuals on all samples are noise;
+    "not decided", likewise, but other formulas, `rivals`, are as good, or it has too many constants for its lead;
     "refuted", they depend on the inputs, and everything was tried; "out of time", likewise, and something was not.
 
     `ended` says why the search ended: "settled" by a law that is exact or leaves only noise, "exhausted" when
@@ -55,6 +60,16 @@ class Findings(Sequence[ScoredFormula]):
         Why the search ended.
     outliers : int
         Samples that were left out as outliers, and that `best` does not explain.
+    rivals : tuple of ScoredFormula
+        Other formulas that leave only noise and are within 5 nats of the description length of `best`, odds of 150 to
+        1: the samples do not decide between these.
+    margin : float
+        By how many nats the description length of `best` is ahead of that of the next formula that leaves only noise.
+    compared : int
+        How many forms were fitted and compared.
+    decided : bool
+        Whether `best` is far enough ahead: 5 nats, and 8 more for each fitted constant beyond four. With a complexity
+        above 25, or above 18 if no other formula leaves only noise, too few forms as long are compared to decide.
 
     Examples
     --------
@@ -75,6 +90,10 @@ class Findings(Sequence[ScoredFormula]):
     best: ScoredFormula
     ended: Ending = "settled"
     outliers: int = 0
+    rivals: tuple[ScoredFormula, ...] = ()
+    margin: float = math.inf
+    compared: int = 0
+    decided: bool = True
 
     @overload
     def __getitem__(self, index: int) -> ScoredFormula: ...
@@ -94,7 +113,7 @@ class Findings(Sequence[ScoredFormula]):
         if self.best.exact:
             return "exact"
         if not self.best.refuted:
-            return "within noise"
+            return "within noise" if self.decided and not self.rivals else "not decided"
         return "refuted" if self.ended in ("settled", "exhausted") else "out of time"
 
     @property
@@ -106,7 +125,23 @@ class Findings(Sequence[ScoredFormula]):
     def meaning(self) -> str:
         """The status, and what it says."""
         but = f" But for {self.outliers} outlier{'s' * (self.outliers > 1)}." if self.outliers else ""
-        return f"{self.status}: {_MEANING[self.status]}{_FITTED[self.loss]}{but}"
+        return f"{self.status}: {_MEANING[self.status]}{self._rivalry}{_FITTED[self.loss]}{but}"
+
+    @property
+    def _rivalry(self) -> str:
+        """How many forms were compared, and how far behind the next is."""
+        if self.best.exact or self.best.refuted or not self.compared:
+            return ""
+        others = f" Of {self.compared} forms compared, "
+        if not self.rivals:
+            ahead = (
+                "no other leaves only noise"
+                if self.margin == math.inf
+                else f"the next is {self.margin:.1f} nats behind"
+            )
+            return f"{others}{ahead}."
+        texts = "; ".join(rival.formula.text for rival in self.rivals[:MOST_RIVALS_NAMED])
+        return f"{others}{len(self.rivals)} within {DECIDED_MARGIN:g} nats: {texts}."
 
     @property
     def scores(self) -> tuple[float, ...]:
@@ -305,9 +340,16 @@ class Findings(Sequence[ScoredFormula]):
         '3*x1/x2'
         """
         best = [candidate is self.best for candidate in self.candidates].index(True)
-        facts = {"ended": self.ended, "best": best, "outliers": self.outliers}
-        formulas = [candidate.facts() for candidate in self.candidates]
-        kans = [candidate.kan for candidate in self.candidates]
+        margin = None if self.margin == math.inf else self.margin
+        facts: dict[str, Any] = {
+            "ended": self.ended,
+            "best": best,
+            "outliers": self.outliers,
+            "rivals": len(self.rivals),
+        }
+        facts |= {"margin": margin, "compared": self.compared, "decided": self.decided}
+        formulas = [candidate.facts() for candidate in (*self.candidates, *self.rivals)]
+        kans = [candidate.kan for candidate in (*self.candidates, *self.rivals)]
         write_findings(path, StoredFindings(facts, formulas, kans, self.candidates[0].data))
 
     @classmethod
@@ -345,7 +387,12 @@ class Findings(Sequence[ScoredFormula]):
             ended = stored.facts["ended"]
             if ended not in get_args(Ending):
                 raise ValueError(f"ended is {ended!r:.40}")
-            return cls(tuple(made), made[int(stored.facts["best"])], ended, int(stored.facts["outliers"]))
+            facts = stored.facts
+            listed = len(made) - int(facts.get("rivals", 0))
+            margin = math.inf if facts.get("margin") is None else float(facts["margin"])
+            ending = ended, int(facts["outliers"]), tuple(made[listed:]), margin, int(facts.get("compared", 0))
+            decided = bool(facts.get("decided", True))
+            return cls(tuple(made[:listed]), made[int(facts["best"])], *ending, decided)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise FormatError(f"The findings {os.fspath(path)!r} are incomplete: {error!r:.80}.") from None
 
@@ -376,6 +423,7 @@ class Findings(Sequence[ScoredFormula]):
 _MEANING: dict[Status, str] = {
     "exact": "the formula agrees with all samples to rounding.",
     "within noise": "what the formula leaves of the samples is noise.",
+    "not decided": "what the formula leaves of the samples is noise, but so is what others leave.",
     "refuted": "what the best formula leaves of the samples depends on the inputs.",
     "out of time": "what the best formula so far leaves of the samples depends on the inputs.",
 }

@@ -1,5 +1,7 @@
 """The loss of the last fits: given, or chosen by the tails of the residuals."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from kanserve.data.row_weights import weighted
@@ -17,9 +19,9 @@ def fitted_by_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
     chosen = _chosen(found, finisher) if loss == "auto" else loss
     if chosen == "squared" or found.best.exact:
         return found
-    made = {candidate: finisher.by_loss(candidate, chosen) for candidate in found}
+    made = {candidate: finisher.by_loss(candidate, chosen) for candidate in (*found, *found.rivals)}
     settled = made[found.best] if found.ended == "settled" else None
-    return pareto_front(list(made.values()), settled, found.ended)
+    return replace(pareto_front(list(made.values()), settled, found.ended), compared=found.compared)
 
 
 def _chosen(found: Findings, finisher: Finisher) -> FitLoss:

@@ -11,6 +11,7 @@ from kanserve.errors import InputError
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.search.findings.explained_share import FIND_FORMULAS_HELD_OUT_SHARE
 from kanserve.search.findings.results import Findings
+from kanserve.search.findings.scored_formula import ScoredFormula
 from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
 from kanserve.search.fit.training import HELD_OUT_ROWS
 from kanserve.search.structure.outliers import OUTLIER_DEVIATIONS, outliers
@@ -51,10 +52,13 @@ class SearchRows:
 def record_search_rows(found: Findings, rows: Dataset) -> Findings:
     """The findings, whose networks say that they were fitted to these rows."""
     hashes = hash_rows(rows)
-    recorded = {id(one): replace(one, kan=record_rows(one.kan, hashes)) for one in (*found.candidates, found.best)}
-    return replace(
-        found, candidates=tuple(recorded[id(one)] for one in found.candidates), best=recorded[id(found.best)]
-    )
+    recorded = {id(one): replace(one, kan=record_rows(one.kan, hashes)) for one in _all_of(found)}
+    candidates, rivals = (tuple(recorded[id(one)] for one in some) for some in (found.candidates, found.rivals))
+    return replace(found, candidates=candidates, best=recorded[id(found.best)], rivals=rivals)
+
+
+def _all_of(found: Findings) -> tuple[ScoredFormula, ...]:
+    return (*found.candidates, found.best, *found.rivals)
 
 
 def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:

@@ -84,6 +84,17 @@ def _unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
     return []
 
 
+def attacked(law: ScoredFormula, finisher: Finisher) -> Iterator[ScoredFormula]:
+    """Forms of a law with noise that have a term, a factor or a function less, for as long as they leave only noise."""
+    if law.exact or law.refuted or law.complexity > SHORTER_MOST_COMPLEXITY:
+        return
+    for tree in shorter_formulas(law.formula.tree, finisher.few, 0.0, largest=1.0):
+        made = None if finisher.over() else finisher.finished_tree(tree, law=True)
+        if made is None or made.refuted:
+            return
+        yield made
+
+
 def _unit_lines(rows: Dataset) -> list[Tree]:
     """The input that comes closest to the outputs when it is added to a constant or taken from one."""
     found = []

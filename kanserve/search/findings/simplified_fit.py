@@ -37,7 +37,7 @@ def with_simplified_fit(found: Findings, rows: Dataset, finisher: Finisher, seed
     """The front of the findings and of the formula that `fit` and `simplify` make of the rows; the findings alone if
     they have a law or were interrupted, if there are many inputs, and without time."""
     few_inputs = len(rows.inputs) <= INPUTS
-    if found.status in ("exact", "within noise") or found.ended == "interrupted" or not few_inputs:
+    if found.status in ("exact", "within noise", "not decided") or found.ended == "interrupted" or not few_inputs:
         return found
     return refitted(_simplified(rows, finisher, seed), finisher).joined(found)
 

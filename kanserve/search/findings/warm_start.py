@@ -1,7 +1,7 @@
 """Warm start: formulas that are known before a search are fitted to its rows and compete with what it finds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,10 @@ class StartingFormulas:
     def joined(self, found: Findings) -> Findings:
         """The Pareto front of what a search found and of these formulas."""
         settled = found.best if found.ended == "settled" else None
-        return pareto_front([*found, *self.formulas], settled, found.ended) if self.formulas else found
+        if not self.formulas:
+            return found
+        joined = pareto_front([*found, *found.rivals, *self.formulas], settled, found.ended)
+        return replace(joined, compared=found.compared + len(self.formulas))
 
 
 def refitted(start: Sequence[Tree], finisher: Finisher) -> StartingFormulas:

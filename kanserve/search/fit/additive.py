@@ -15,20 +15,26 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.network.splines import design, uniform_knots
 from kanserve.search.fit.closed_forms import scaled_terms
-from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
-from kanserve.search.fit.problem import Search, SearchProblem
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, most_informative
+from kanserve.search.fit.one_input import library_forms, part_of
+from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.residual_test import adequate
 from kanserve.search.fit.training import TRAINING_ROWS_PER_COEFFICIENT, Array, FittedNetwork, SearchSamples
 from kanserve.search.regression import budget
 from kanserve.search.regression.scaled_terms import scaled_sum_of
 from kanserve.search.regression.variable_projection import Constant, Scaled, projected
 from kanserve.search.trees import compose
+from kanserve.search.trees.nodes import Node, renamed
 from kanserve.search.trees.to_network import ORDER
+from kanserve.search.trees.written import Written
 from kanserve.simplification.edge_candidates import Samples, candidates, within_domain
 
 INTERVALS = (5, 10, 20)  # intervals of the splines of an additive model, until they leave only noise
 NAMES = 4  # names that are tried for each input
 MARGIN = 12.0  # names whose information criterion is higher than the best by more are not tried
+
+FORM_INPUTS = 3  # inputs up to which forms with several constants are tried for each: they take a second an input
+FORM_ROUNDS = 2  # rounds over the inputs: the first has splines for the others
 
 _CENTRED = (*sorted(compose.POWERS - {"x"}), "log", "abs")
 """Functions whose factor only multiplies them or adds to them, tried with a shift of 0 too."""
@@ -44,12 +50,20 @@ class _Named:
 
 
 def additive(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The best sum of named functions of one input each, if one spline of each input leaves only noise."""
+    """The best sum of functions of one input each, if one spline of each input leaves only noise: of forms with several
+    constants, of few inputs, or of named functions."""
     rows = SearchSamples(one.x, one.y, one.x, one.y, one.weights, one.weights)
     budget.count_fit()
     parts = _parts(rows)
     if parts is None:
         return None
+    found = [_of_forms(one, search, parts) if one.inputs <= FORM_INPUTS else None, _of_names(one, search, rows, parts)]
+    settled = [law for law in found if law is not None and settles(law, one)]
+    return most_informative(settled, one, search) or found[1]
+
+
+def _of_names(one: SearchProblem, search: Search, rows: SearchSamples, parts: Array) -> FittedNetwork | None:
+    """The sum of named functions, each chosen by what the other splines leave of the samples."""
     residuals = rows.y - np.average(rows.y, weights=rows.weights) - parts.sum(axis=1)
     offered = [_offered(rows, i, residuals + parts[:, i], search.library) for i in range(one.inputs)]
     if not all(offered):
@@ -66,6 +80,28 @@ def additive(one: SearchProblem, search: Search) -> FittedNetwork | None:
                 chosen, least = other, criterion
     terms, coefficients, _ = _fitted([name.term for name in chosen], rows, rows.y)
     return search.judge(compose.total(scaled_terms(scaled_sum_of(terms, coefficients, ()))), one)
+
+
+def _of_forms(one: SearchProblem, search: Search, parts: Array) -> FittedNetwork | None:
+    """The sum of the forms that describe each input's part best, each without what the others explain."""
+    level = float(np.average(one.y, weights=one.weights))
+    values = [part - np.average(part, weights=one.weights) for part in parts.T]
+    nodes: list[Node | None] = [None] * one.inputs
+    forms = [library_forms(tuple(search.library))] * one.inputs
+    for _ in range(FORM_ROUNDS):
+        for i in range(one.inputs):
+            if search.over():
+                return None
+            budget.count_fit()
+            rest = one.y - level - sum(own for k, own in enumerate(values) if k != i)
+            part = part_of(one.x[:, i], rest, one.weights, forms[i])
+            forms[i] = forms[i] if part is None else part.forms
+            search.compared += 2 * len(forms[i])
+            values[i] = np.zeros(len(one.y)) if part is None else part.values
+            nodes[i] = None if part is None else renamed(part.node, (i,))
+            level += float(np.average(one.y - level - sum(values), weights=one.weights))
+    terms = [node for node in nodes if node is not None]
+    return search.judge(Written(compose.total(terms)).shifted(level).node, one, steps=0) if terms else None
 
 
 def _fitted(terms: Sequence[Scaled], rows: SearchSamples, y: Array) -> tuple[Sequence[Scaled], Array, float]:

@@ -1,14 +1,16 @@
-"""Closed forms of outputs with noise: quotients of low polynomials under a link function, as trees."""
+"""Closed forms of outputs with noise: polynomials, and quotients of low ones under a link function, as trees."""
 
 from dataclasses import replace
 from functools import partial
 
 from kanserve.network.kan import Symbolic
 from kanserve.search.fit.by_shape import INVERSES, unlinked
-from kanserve.search.fit.description_length import all_recognised
+from kanserve.search.fit.description_length import all_recognised, most_informative
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import FittedNetwork
+from kanserve.search.regression import budget
 from kanserve.search.regression.link_functions import IDENTITY
+from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.noisy_quotients import LinkedQuotient, best_first, noisy_quotient, possible_links
 from kanserve.search.regression.sparse_polynomial import Polynomial
 from kanserve.search.trees import compose
@@ -24,6 +26,26 @@ NOISY_SURE = 0.3
 NOISY_SURE_ERROR = 0.1
 
 
+def polynomial_or_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The polynomial with few terms or the quotient of low ones that leaves only noise, the more informative of two."""
+    found = [law for law in (sparse_polynomial_law(one, search), linked_quotient(one, search)) if law is not None]
+    settled = [law for law in found if settles(law, one)]
+    return most_informative(settled, one, search) or min(found, key=lambda law: law.held, default=None)
+
+
+def sparse_polynomial_law(one: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The polynomial with few terms that describes noisy samples best; sure if its coefficients are simple numbers."""
+    if not one.noisy:
+        return None
+    budget.count_fit()
+    found = noisy_polynomial(one.x, one.y, one.weights)
+    tree = None if found is None else _of_polynomial(found)
+    if tree is None:
+        return None
+    judged = search.judge(tree, one, steps=0)
+    return replace(judged, sure=all_recognised(judged, one.x, one.y, one.weights))
+
+
 def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a quotient of low polynomials under a link function, if that leaves only noise; or the best of these.
 
@@ -33,6 +55,7 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
         return None
     (smooth,) = (known.value(one.x) for known in one.surrogates if known.link.name == IDENTITY.name)
     best: FittedNetwork | None = None
+    settled: FittedNetwork | None = None
     allowed = {*search.library, *compose.POWERS}
     steps = [
         partial(noisy_quotient, one.x, one.y, link, near, one.weights)
@@ -46,12 +69,13 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
         if search.over() or law.criterion > found[0].criterion + NOISY_MARGIN:
             break
         judged = search.judge(_of_law(law), one, steps=0)  # a fit of the network would give each curve a shift
-        if settles(judged, one):
+        if settled is None and settles(judged, one):
             limit = NOISY_SURE * min(judged.error, NOISY_SURE_ERROR)
             sure = law.doubt < limit and all_recognised(judged, one.x, one.y, one.weights)
-            return replace(judged, sure=sure)
+            settled = replace(judged, sure=sure)
+            continue
         best = judged if best is None or judged.held < best.held else best
-    return best
+    return settled or best
 
 
 def _of_law(law: LinkedQuotient) -> Node:

@@ -130,6 +130,8 @@ class Search:
     found: list[FittedNetwork] = field(default_factory=list)
     reached: Limit | None = None
     """The limit that left something untried."""
+    compared: int = 0
+    """Forms that were fitted and compared, but for those in `found`."""
 
     def over(self) -> bool:
         limit = self.budget.spent()

@@ -92,6 +92,8 @@ class FittedNetwork:
     held: float
     sure: bool = True
     """Whether it is the law, if it leaves only noise; otherwise it may come close to it, and rivals are looked for."""
+    rivals: tuple[Node, ...] = ()
+    """Other laws that describe the rows nearly as well."""
 
     @property
     def tree(self) -> Node:

@@ -1,0 +1,89 @@
+"""Which of the formulas that leave only noise describes the samples best for its length, and whether that is decided.
+
+Formulas with noise are compared by their description length in nats: N·log(error), half of log(N) for each number that
+was estimated, and a price for their complexity. A difference of 5 is odds of 150 to 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kanserve.formula import evaluate_tree
+from kanserve.formula.constants.nonlinear_fit import Constants
+from kanserve.formula.constants.recognition import known_constants
+from kanserve.search.findings.explained_share import held_rows, overall_error
+from kanserve.search.findings.results import DECIDED_MARGIN
+from kanserve.search.findings.scored_formula import ScoredFormula
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
+
+# Fitted constants beyond which a formula must be further ahead, and by how much for each: the forms that were not
+# compared grow in number with every constant, and come as close to any smooth curve.
+FREE_CONSTANTS = 4
+CONSTANT_MARGIN = 8.0
+LONGEST_DECIDED = 25.0  # complexity of a formula that can be decided, at most: of longer ones few forms are compared
+LONGEST_UNRIVALLED = 18.0  # the same where no other formula leaves only noise: then none as long was compared
+SAME_FUNCTION = 1e-6  # difference of two formulas, relative to their spread, up to which they are one, written twice
+BEYOND = 0.5  # share of the range of the inputs, around it, in which they are compared too
+COMPARED_ROWS = 500  # samples on which they are compared
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The formula that describes the samples best, those that are as good, and the margin to the next in nats."""
+
+    best: ScoredFormula
+    rivals: tuple[ScoredFormula, ...]
+    margin: float
+    decided: bool
+
+
+def decision(found: Sequence[ScoredFormula]) -> Decision | None:
+    """The decision among the formulas that leave only noise; None without any."""
+    lengths = {one: description_length(one) for one in found if not one.refuted and one.defined == 1}
+    ordered = sorted(lengths, key=lambda one: lengths[one])
+    if not ordered or not np.isfinite(lengths[ordered[0]]):
+        return None
+    best, *others = ordered
+    others = [one for one in others if not same_function(one, best)]
+    gaps = [lengths[one] - lengths[best] for one in others]
+    rivals = [one for one, gap in zip(others, gaps, strict=True) if gap < DECIDED_MARGIN]
+    margin = min(gaps, default=np.inf)
+    needed = DECIDED_MARGIN + CONSTANT_MARGIN * max(0, estimated_numbers(best) - FREE_CONSTANTS)
+    longest = LONGEST_DECIDED if np.isfinite(margin) else LONGEST_UNRIVALLED
+    decided = margin >= needed and best.complexity <= longest
+    return Decision(best, tuple(_distinct(rivals)), float(margin), decided)
+
+
+def description_length(found: ScoredFormula) -> float:
+    """The description length of the samples by a formula, in nats; infinite for one that is not finite on them."""
+    rows = len(found.data) + held_rows(len(found.data))
+    estimated = estimated_numbers(found)
+    error = max(overall_error(found), 1e-300)
+    return float(rows * np.log(error) + 0.5 * np.log(rows) * estimated + BY_SHAPE_COMPLEXITY_PENALTY * found.complexity)
+
+
+def estimated_numbers(found: ScoredFormula) -> int:
+    """The numbers of a formula that are estimates: neither recognised nor exponents."""
+    tree = found.formula.tree
+    return len(Constants(tree, known_constants(tree)).places)
+
+
+def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
+    """Whether two formulas have the same values, within the range of the samples and around it."""
+    x = one.data.sample(COMPARED_ROWS, 0).x
+    middle = (x.max(axis=0) + x.min(axis=0)) / 2
+    x = np.concatenate([x, middle + (1 + BEYOND) * (x - middle)])
+    values, others = (evaluate_tree(found.formula.tree, {}, x) for found in (one, other))
+    if (np.isfinite(values) != np.isfinite(others)).any():
+        return False
+    apart = (values - others)[np.isfinite(values)]
+    return bool(np.abs(apart).max(initial=0.0) <= SAME_FUNCTION * (float(np.nanstd(values)) or 1.0))
+
+
+def _distinct(found: Sequence[ScoredFormula]) -> list[ScoredFormula]:
+    kept: list[ScoredFormula] = []
+    for one in found:
+        if not any(same_function(one, other) for other in kept):
+            kept.append(one)
+    return kept

@@ -1,0 +1,350 @@
+"""Fits of many forms with free constants at once, by variable projection from several starts.
+
+The factors of a form's columns are those of least squares for each choice of the constants inside, so that only these
+are searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975). Forms with equal numbers of columns and
+of constants are fitted together: their normal equations are small matrices that NumPy solves in one call. Fits begin on
+means over bins of the input, which hold what all rows say of a smooth curve; fast waves are fitted to the rows. The
+starts that get nowhere are left out, then the forms, and the best are fitted to all rows.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.dual_numbers import Dual
+from kanserve.search.regression import budget
+from kanserve.search.regression.one_input_forms import Form
+
+Array = NDArray[np.float64]
+
+BINS = 120  # means that stand for the rows in first fits: as many as a curve with eight constants could need
+WAVE_ROWS = 1000  # rows, at most, that waves are fitted to at first
+STARTS = 8  # starts of a form with two constants inside or more, half as many with a single one
+FIRST_STEPS, SECOND_STEPS, LAST_STEPS = 6, 12, 30  # steps from all starts, from the best three, and on all rows
+KEPT_STARTS = 3  # starts that go on: minima that look alike after a few steps
+# A form goes on if its criterion is within so many nats, a row of the bins, of the least; 0.35 is twice its squares.
+KEPT_PER_ROW = 0.35
+MOST_KEPT = 24  # forms that are fitted to all rows
+FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e4
+RIDGE = 1e-11  # added to scaled normal equations: columns that are alike to more digits cannot be told apart
+LEAST_GAIN = 1e-6  # relative gain of a step on all rows below which a fit ends
+PEAKS = 6  # frequencies from which waves start, at most
+LOW_FREQUENCIES = (1.5, 4.0)  # a quarter and two thirds of a period in the range: no peak of a periodogram shows them
+SIGNIFICANT = 4.0  # height of a peak, relative to the logarithm of the frequencies, that noise hardly ever reaches
+BINS_PER_PERIOD = 10  # fewer bins in a period change a wave
+OVERSAMPLING = 4  # frequencies of the periodogram in the width of a peak
+ROWS_PER_PERIOD = 4  # rows in a period of the fastest wave, on average: noise has a peak somewhere beyond
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Rows of one input: x (N,), y (N,) and weights (N,) of mean 1."""
+
+    x: Array
+    y: Array
+    weights: Array
+
+    def binned(self, most: int) -> "Curve":
+        """The means over bins with equal numbers of rows, each with the sum of their weights."""
+        if len(self.x) <= most:
+            return self
+        order = np.argsort(self.x, kind="stable")
+        edges = np.linspace(0, len(order), most + 1).astype(int)[:-1]
+        weights, x, y = self.weights[order], self.x[order], self.y[order]
+        total = np.add.reduceat(weights, edges)
+        x, y = (np.add.reduceat(weights * values, edges) / total for values in (x, y))
+        return Curve(x, y, total / total.mean())
+
+    def some(self, most: int) -> "Curve":
+        if len(self.x) <= most:
+            return self
+        rows = np.linspace(0, len(self.x) - 1, most).astype(int)
+        return Curve(self.x[rows], self.y[rows], self.weights[rows] / self.weights[rows].mean())
+
+
+@dataclass(frozen=True, eq=False)
+class FittedForm:
+    """A form with its constants, the factors of its columns and the constant beside, and its error.
+
+    `criterion` is Schwarz's without a price for length: N·log(error) + log(N)/2 for each number; lower is better.
+    """
+
+    form: Form
+    constants: tuple[float, ...]
+    factors: tuple[float, ...]
+    constant: float | None
+    error: float
+    criterion: float
+
+    @property
+    def numbers(self) -> int:
+        return len(self.constants) + len(self.factors) + (self.constant is not None)
+
+    def values(self, x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            columns = self.form(x, self.constants)
+            total = sum(factor * column for factor, column in zip(self.factors, columns, strict=True))
+        return np.asarray(total + (self.constant or 0.0) + np.zeros(len(x)))
+
+
+def fitted_forms(forms: Iterable[Form], x: Array, y: Array, weights: Array | None = None) -> list[FittedForm]:
+    """The forms that fit y (N,) at x (N,) best, with and without a constant beside, best first by their criterion."""
+    shares = np.ones(len(x)) if weights is None else weights / weights.mean()
+    rows = Curve(x, y, shares)
+    applicable = [form for form in forms if x.min() > 0 or not form.positive]
+    bins, some = rows.binned(BINS), rows.some(WAVE_ROWS)
+    frequencies = peaks(some)
+    if frequencies.max() * np.ptp(x) / len(bins.x) < 2 * np.pi / BINS_PER_PERIOD:
+        some = bins
+    with np.errstate(all="ignore"):
+        first = [
+            fit
+            for waves, curve in ((False, bins), (True, some))
+            for fit in _first_fits([form for form in applicable if form.waves is waves], curve, frequencies)
+        ]
+        kept = _best(first, len(bins.x))
+        return sorted(_on_all_rows(kept, rows), key=lambda fit: fit.criterion)
+
+
+def _first_fits(forms: Sequence[Form], rows: Curve, frequencies: Array) -> Iterator[FittedForm]:
+    groups = sorted(forms, key=_shape)
+    for shape, own in groupby(groups, key=_shape):
+        alike = list(own)
+        budget.count_fit()  # they are one problem of linear algebra
+        inside = shape[0]
+        count = 1 if not inside else STARTS // 2 if inside == 1 else STARTS
+        starts = np.array([_starts(form.roles, rows, count, frequencies) for form in alike])
+        with_constant = _Fits(alike, rows, True).run(starts, FIRST_STEPS)
+        few = with_constant.best(KEPT_STARTS)
+        with_constant = _Fits(alike, rows, True).run(few, SECOND_STEPS)
+        yield from with_constant.found()
+        second = np.concatenate([starts[:, : count // 2], with_constant.best(KEPT_STARTS)], axis=1)
+        without = _Fits(alike, rows, False).run(second, FIRST_STEPS)
+        yield from _Fits(alike, rows, False).run(without.best(KEPT_STARTS), SECOND_STEPS).found()
+
+
+def _shape(form: Form) -> tuple[int, int]:
+    """The numbers of constants and of columns: forms that agree in these are fitted together."""
+    return len(form.roles), len(form(np.array([1.0]), np.ones(len(form.roles))))
+
+
+def _best(fits: Sequence[FittedForm], rows: int) -> list[FittedForm]:
+    least = min((fit.criterion for fit in fits), default=np.inf)
+    kept = [fit for fit in fits if fit.criterion <= least + KEPT_PER_ROW * rows]
+    return sorted(kept, key=lambda fit: fit.criterion)[:MOST_KEPT]
+
+
+def _on_all_rows(fits: Sequence[FittedForm], rows: Curve) -> Iterator[FittedForm]:
+    for fit in fits:
+        starts = np.array(fit.constants)[None, None, :]
+        yield from _Fits([fit.form], rows, fit.constant is not None).run(starts, LAST_STEPS).found()
+
+
+@dataclass(eq=False)
+class _State:
+    """Of F forms and S starts: constants (F, S, q), factors (F, S, m), squares (F, S), and the reduced normal matrix
+    and gradient of the constants."""
+
+    constants: Array
+    factors: Array
+    squares: Array
+    normal: Array
+    gradient: Array
+
+
+class _Fits:
+    """Levenberg-Marquardt for forms with as many constants and columns, from as many starts each."""
+
+    def __init__(self, forms: Sequence[Form], rows: Curve, constant: bool) -> None:
+        self.forms, self.rows, self.constant = forms, rows, constant
+        self.roots = np.sqrt(rows.weights)
+        self.y = rows.y * self.roots
+        self.state: _State
+
+    def run(self, starts: Array, steps: int) -> "_Fits":
+        state = self._state(starts)
+        damping = np.full(state.squares.shape, FIRST_DAMPING)
+        for _ in range(steps if starts.shape[-1] else 0):
+            moved = state.constants + _step(state, damping)
+            new = self._state(moved)
+            better = new.squares < state.squares
+            gained = np.where(better, state.squares - new.squares, 0.0)
+            slow = (gained <= LEAST_GAIN * state.squares) & (better | (damping >= MOST_DAMPING))
+            state = _State(
+                np.where(better[..., None], new.constants, state.constants),
+                np.where(better[..., None], new.factors, state.factors),
+                np.where(better, new.squares, state.squares),
+                np.where(better[..., None, None], new.normal, state.normal),
+                np.where(better[..., None], new.gradient, state.gradient),
+            )
+            damping = np.clip(np.where(better, damping / 8, damping * 6), 1e-12, MOST_DAMPING)
+            if slow.all():
+                break
+        self.state = state
+        return self
+
+    def best(self, count: int) -> Array:
+        """The constants (F, count, q) of the best starts."""
+        order = np.argsort(self.state.squares, axis=1)[:, :count]
+        return np.take_along_axis(self.state.constants, order[..., None], axis=1)
+
+    def found(self) -> Iterator[FittedForm]:
+        best = np.argmin(self.state.squares, axis=1)
+        rows = len(self.y)
+        for form, start, constants, factors, squares in zip(
+            self.forms, best, self.state.constants, self.state.factors, self.state.squares, strict=True
+        ):
+            least = float(squares[start])
+            own = tuple(factors[start].tolist())
+            numbers = len(form.roles) + len(own)
+            if not np.isfinite(least) or numbers >= rows:
+                continue
+            error = max(np.sqrt(least / rows), 1e-300)
+            criterion = rows * np.log(error) + 0.5 * np.log(rows) * numbers
+            beside = own[-1] if self.constant else None
+            plain = own[:-1] if self.constant else own
+            yield FittedForm(form, tuple(constants[start].tolist()), plain, beside, float(error), float(criterion))
+
+    def _state(self, constants: Array) -> _State:
+        columns, slopes = self._columns(constants)
+        finite = np.asarray(np.isfinite(columns).all(axis=(2, 3)) & np.isfinite(slopes).all(axis=(2, 3, 4)))
+        columns = np.where(finite[..., None, None], columns, 0.0)
+        slopes = np.where(finite[..., None, None, None], slopes, 0.0)
+        gram = columns @ columns.swapaxes(-1, -2)
+        inverse = _inverse(gram)
+        factors = (inverse @ (columns @ self.y)[..., None])[..., 0]
+        residuals = self.y - (factors[..., None, :] @ columns)[..., 0, :]
+        squares = np.where(finite, np.einsum("fsn,fsn->fs", residuals, residuals), np.inf)
+        moves = (factors[..., None, None, :] @ slopes)[..., 0, :]
+        across = moves @ columns.swapaxes(-1, -2)
+        normal = moves @ moves.swapaxes(-1, -2) - across @ inverse @ across.swapaxes(-1, -2)
+        gradient = (moves @ residuals[..., None])[..., 0]
+        return _State(constants, factors, squares, normal, gradient)
+
+    def _columns(self, constants: Array) -> tuple[Array, Array]:
+        """The columns (F, S, m, N) times the roots of the weights, and their slopes (F, S, q, m, N)."""
+        forms, starts, inside = constants.shape
+        x, count = self.rows.x, len(self.rows.x)
+        width = _shape(self.forms[0])[1] + self.constant
+        columns = np.empty((forms, starts, width, count))
+        slopes = np.zeros((forms, starts, inside, width, count))
+        if self.constant:
+            columns[:, :, -1] = 1.0
+        ones = np.ones((starts, 1))
+        for n, form in enumerate(self.forms):
+            own = [Dual(constants[n, :, k : k + 1], {k: ones}) for k in range(inside)]
+            place: Any
+            for m, column in enumerate(form(x, own)):
+                if isinstance(column, Dual):
+                    columns[n, :, m] = column.primal
+                    for place, slope in column.partials.items():
+                        slopes[n, :, place, m] = slope
+                else:
+                    columns[n, :, m] = column
+        return columns * self.roots, slopes * self.roots
+
+
+def _inverse(gram: Array) -> Array:
+    """The inverses of normal matrices (..., m, m), scaled and with a ridge."""
+    sizes = np.sqrt(np.maximum(np.diagonal(gram, axis1=-2, axis2=-1), 1e-300))
+    scales = sizes[..., None] * sizes[..., None, :]
+    return np.asarray(np.linalg.inv(gram / scales + RIDGE * np.eye(gram.shape[-1])) / scales)
+
+
+def _step(state: _State, damping: Array) -> Array:
+    normal = np.where(np.isfinite(state.normal), state.normal, 0.0)
+    sizes = np.sqrt(np.maximum(np.diagonal(normal, axis1=-2, axis2=-1), 1e-200))
+    scaled = normal / (sizes[..., None] * sizes[..., None, :])
+    damped = scaled + damping[..., None, None] * np.eye(normal.shape[-1])
+    gradient = np.nan_to_num(state.gradient / sizes)
+    return np.asarray(np.linalg.solve(damped, gradient[..., None])[..., 0] / sizes)
+
+
+def peaks(rows: Curve) -> Array:
+    """The frequencies from which waves start: the highest peaks of the periodogram beside a parabola, one after another
+    without those before, as long as they are above what noise has; then low ones, which curves without waves have."""
+    width = float(np.ptp(rows.x)) or 1.0
+    u, roots = (rows.x - rows.x.min()) / width, np.sqrt(rows.weights)
+    periods = np.arange(0.5, max(len(u) / ROWS_PER_PERIOD, 4.0), 1 / OVERSAMPLING)
+    waves = np.exp(2j * np.pi * periods[:, None] * u)
+    waves = np.stack([waves.real, waves.imag]) * roots
+    design = np.stack([np.ones_like(u), u, u * u], axis=1) * roots[:, None]
+    found: list[float] = []
+    while len(found) < PEAKS:
+        basis = np.linalg.qr(design)[0]
+        y = rows.y * roots
+        y = y - basis @ (basis.T @ y)
+        sine, cosine = waves[1] - (waves[1] @ basis) @ basis.T, waves[0] - (waves[0] @ basis) @ basis.T
+        ss, cc, sc = (np.einsum("kn,kn->k", *pair) for pair in ((sine, sine), (cosine, cosine), (sine, cosine)))
+        ys, yc = sine @ y, cosine @ y
+        explained = (cc * ys**2 + ss * yc**2 - 2 * sc * ys * yc) / np.maximum(ss * cc - sc**2, 1e-3 * len(u))
+        best = int(np.argmax(explained))
+        if explained[best] < SIGNIFICANT * np.log(len(periods)) * float(y @ y) / len(y):
+            break
+        found.append(2 * np.pi * float(periods[best]) / width)
+        design = np.column_stack([design, waves[0, best], waves[1, best]])
+    return np.array([*found[: PEAKS - len(LOW_FREQUENCIES)], *(low / width for low in LOW_FREQUENCIES)])
+
+
+def _geometric(low: float, high: float) -> Callable[[Array], Array]:
+    return lambda u: low * (high / low) ** u
+
+
+def _starts(roles: str, rows: Curve, count: int, frequencies: Array) -> Array:
+    """The starts (count, constants) of a form: evenly spread, each constant within what its role allows."""
+    low, high = float(rows.x.min()), float(rows.x.max())
+    width = high - low or 1.0
+    found = np.empty((count, len(roles)))
+    waves = 0
+    for k, role in enumerate(roles):
+        u = _spread(count, k)
+        match role:
+            case "r":
+                sign = np.where(3 * u < 2, -1.0, 1.0)
+                found[:, k] = sign * _geometric(0.3, 12.0)((3 * u) % 1) / width
+            case "f":
+                found[:, k] = frequencies[
+                    (np.arange(count) + waves * (1 + np.arange(count) // len(frequencies))) % len(frequencies)
+                ]
+                waves += 1
+            case "q":
+                found[:, k] = _geometric(0.7, 60.0)(u) / max(low * low, high * high, 1e-300)
+            case "m":
+                found[:, k] = low + width * (0.02 + 0.96 * u)
+            case "w":
+                found[:, k] = width * _geometric(0.04, 1.0)(u)
+            case "s":
+                found[:, k] = -low + width * _geometric(0.01, 3.0)(u)
+            case "e":
+                found[:, k] = high + width * _geometric(0.01, 3.0)(u)
+            case "l":
+                found[:, k] = max(low, 0.0) * 0.5 + width * _geometric(0.05, 2.0)(u)
+            case "p":
+                found[:, k] = np.array([0.6, 2.0, -1.0, 3.0, 1.4, -0.5, 0.3, 5.0, -2.0, 1.0, 0.8, 4.0])[
+                    (np.arange(count) + 5 * k) % 12
+                ]
+            case "c":
+                found[:, k] = _geometric(0.3, 3.0)(u)
+            case "a":
+                found[:, k] = 2 * np.pi * u
+    return found
+
+
+_BASES = (2, 3, 5, 7, 11, 13)
+
+
+def _spread(count: int, dimension: int) -> Array:
+    """Halton's sequence: evenly spread in all dimensions together."""
+    base = _BASES[dimension % len(_BASES)]
+    found = np.zeros(count)
+    for n in range(count):
+        at, scale = n + 1, 1.0
+        while at:
+            scale /= base
+            at, digit = divmod(at, base)
+            found[n] += digit * scale
+    return found

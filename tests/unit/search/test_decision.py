@@ -1,0 +1,76 @@
+"""Laws with noise are compared by description length; rivals that are as good are listed, and "not decided" says so."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve.data.dataset import Dataset
+from kanserve.formula.constants.nonlinear_fit import refit
+from kanserve.search import Findings
+from kanserve.search.findings.decision import decision, description_length, same_function
+from kanserve.search.findings.pareto_front import pareto_front
+from kanserve.search.findings.postprocess import Finisher
+
+GENERATOR = np.random.default_rng(3)
+T = GENERATOR.uniform(0.2, 3, 300)
+NOISE = GENERATOR.normal(size=300)
+
+
+def formulas(y, *texts):
+    learn, held = Dataset(T[:, None], y, ("t",)).split(0.2, 0)
+    finisher = Finisher(learn, held, learn, None, np.inf)
+    kans = (kanserve.from_formula(text, inputs=["t"]) for text in texts)
+    found = [finisher.fitted(refit(kan.formula().tree, learn.x, learn.y[:, 0])) for kan in kans]
+    assert None not in found
+    return found
+
+
+@pytest.fixture(scope="module")
+def alike():
+    y = 2.13 * np.exp(-0.317 * T)
+    return formulas(y + 0.15 * NOISE, "2.1*exp(-0.3*t)", "2.1 - 0.5*t", "2.1*exp(-0.3*t) + 0.1*sin(5.3*t)")
+
+
+def test_a_form_that_is_as_good_is_a_rival_and_a_longer_one_is_not(alike):
+    law, rival, longer = alike
+    found = pareto_front([longer, law, rival], longer)
+    assert {found.best, *found.rivals} == {law, rival} and found.status == "not decided"
+    assert 0 <= found.margin < 5
+    assert description_length(longer) > description_length(law)
+    told = replace(found, compared=3).meaning
+    assert told.startswith("not decided: ") and "Of 3 forms compared, 1 within 5 nats: " in told
+    assert found.rivals[0].formula.text in told
+
+
+def test_the_law_is_decided_where_the_rows_tell_it_from_others():
+    y = 2.13 * np.exp(-0.917 * T)
+    law, rival = formulas(y + 0.003 * NOISE, "2.1*exp(-0.9*t)", "2.1/(1+0.9*t)")
+    found = pareto_front([law, rival], law)
+    assert found.best is law and not found.rivals and found.status == "within noise"
+    assert "the next is" in replace(found, compared=9).meaning or found.margin == np.inf
+
+
+def test_a_formula_written_twice_is_no_rival(alike):
+    law = alike[0]
+    assert same_function(law, law) and not same_function(law, alike[1])
+    assert decision([law, law]).rivals == ()
+
+
+def test_a_long_law_with_many_constants_is_not_decided_without_a_clear_lead():
+    text = "1.1*exp(-0.9*t) + 0.731*sin(5.31*t + 0.4)*t + 0.3*sin(9.7*t + 1.3) + 0.71*t"
+    y = 1.13 * np.exp(-0.917 * T) + 0.731 * np.sin(5.31 * T + 0.41) * T + 0.3 * np.sin(9.7 * T + 1.3) + 0.7 * T
+    (law,) = formulas(y + 0.1 * NOISE, text)
+    found = pareto_front([law], law)
+    assert not found.rivals and not found.decided and found.status == "not decided"
+
+
+def test_rivals_are_saved_and_loaded(alike, tmp_path):
+    found = replace(pareto_front(alike, alike[0]), compared=7)
+    path = tmp_path / "found.safetensors"
+    found.save(path)
+    again = Findings.load(path)
+    assert (again.margin, again.compared, again.decided) == (found.margin, 7, found.decided)
+    assert [one.formula.text for one in again.rivals] == [one.formula.text for one in found.rivals]
+    assert len(again) == len(found) and again.status == found.status == "not decided"

@@ -1,0 +1,106 @@
+"""Forms of one input with free constants are written as they are computed, and fitted to noise."""
+
+import numpy as np
+import pytest
+
+from kanserve.formula import evaluate_tree
+from kanserve.formula.constants.nonlinear_fit import refit
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.network.evaluate import evaluate
+from kanserve.search.fit.additive import additive
+from kanserve.search.fit.one_input import SAMPLE_CONSTANTS, forms_of, library_forms, one_input_law
+from kanserve.search.fit.problem import Search, SearchProblem, settles
+from kanserve.search.regression.budget import Budget
+from kanserve.search.regression.form_fits import Curve, fitted_forms, peaks
+from kanserve.search.regression.noisy_polynomial import noisy_polynomial
+from kanserve.search.regression.one_input_forms import SINGLE, TERMS, one_input_forms
+from kanserve.search.trees.to_network import network
+from kanserve.search.trees.written import Written
+
+GENERATOR = np.random.default_rng(5)
+T = GENERATOR.uniform(0.1, 8, 300)
+NOISE = GENERATOR.normal(size=300)
+LAWS = {
+    "exponential": 3.4 * np.exp(-0.47 * T) + 0.68,
+    "hill": 6.1 / (1 + (T / 1.9) ** 2.3),
+    "bell": 2.7 * np.exp(-(((T - 3.2) / 1.2) ** 2)) + 0.4,
+    "damped wave": 2.3 * np.exp(-0.3 * T) * np.cos(2.9 * T + 0.5),
+    "hinge": 0.73 * T + 1.3 * np.abs(T - 3.6),
+    "wave": 12.7 + 4.3 * np.sin(2.4 * T - 0.8),
+}
+
+
+def noisy(y, share=0.02):
+    return y + share * y.std() * NOISE
+
+
+@pytest.mark.parametrize("form", list(one_input_forms()), ids=lambda form: form.name.replace(" ", "_"))
+def test_a_form_is_written_as_it_is_computed(form):
+    x = np.linspace(0.5, 3, 20)
+    constants = [SAMPLE_CONSTANTS[role] * (1 + 0.1 * place) for place, role in enumerate(form.roles)]
+    for values, written in zip(form(x, constants), form(Written(0), constants), strict=True):
+        got = evaluate(network(written.node, 1).kan, x[:, None])[:, 0]
+        np.testing.assert_allclose(got, values, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_form_of_a_noisy_curve_is_found_with_its_constants(name):
+    forms = [*TERMS.values(), *SINGLE.values()]
+    found = fitted_forms(forms, T, noisy(LAWS[name]))
+    best = next(fit for fit in found if fit.form.name == name)
+    assert best.criterion < found[0].criterion + 8  # others of more constants are little better before they pay
+    assert np.sqrt(np.mean((best.values(T) - LAWS[name]) ** 2)) < 0.01 * LAWS[name].std()
+
+
+def test_forms_with_weights_follow_the_heavy_rows():
+    wrong = T > 5
+    y = np.where(wrong, 0.0, LAWS["exponential"])
+    (best, *_) = fitted_forms([TERMS["exponential"]], T, y, np.where(wrong, 1e-9, 1.0))
+    np.testing.assert_allclose(best.constants, [-0.47], rtol=1e-3)
+
+
+def test_frequencies_start_from_the_peaks_that_noise_does_not_have():
+    x = GENERATOR.uniform(0, 60, 400)
+    y = np.sin(7.3 * x) + 0.4 * np.sin(4.1 * x + 1) + 0.3 * GENERATOR.normal(size=400)
+    found = peaks(Curve(x, y, np.ones(400)))
+    assert len(found) == 4 and np.abs(found[:2] - [7.3, 4.1]).max() < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hill", "damped wave"])
+def test_the_law_of_a_noisy_curve_is_sure_and_has_the_right_form(name):
+    one = SearchProblem(T[:, None], noisy(LAWS[name], 0.01))
+    found = one_input_law(one, Search(Budget()))
+    assert found is not None and settles(found, one)
+    (tree,) = trees(found.net.kan).trees
+    exact = evaluate_tree(refit(tree, T[:, None], LAWS[name]), {}, T[:, None])
+    assert np.abs(exact - LAWS[name]).max() < 1e-6
+
+
+def test_only_functions_of_the_library_are_in_forms():
+    forms = library_forms(("exp",))
+    assert {"exponential", "hyperbola"} <= {form.name for form in forms}
+    assert not any("wave" in form.name or "step" in form.name for form in forms)
+    for described in forms_of(T, noisy(LAWS["exponential"]), None, forms[:6])[:3]:
+        assert evaluate(network(described.node, 1).kan, T[:, None]).shape == (300, 1)
+
+
+def test_the_terms_of_a_noisy_polynomial_are_told():
+    x = GENERATOR.uniform(-3, 3, (600, 2))
+    a, b = x.T
+    y = 2.5 * a**4 - 1.3 * a**3 + 0.5 * b**2 - 1.7 * b
+    found = noisy_polynomial(x, y + 0.01 * y.std() * GENERATOR.normal(size=600))
+    assert set(found.powers) == {(4, 0), (3, 0), (0, 2), (0, 1)}
+    np.testing.assert_allclose(found(x), y, atol=0.01 * y.std())
+
+
+@pytest.mark.slow
+def test_each_input_of_an_additive_law_has_a_form_with_its_own_constants():
+    x = GENERATOR.uniform(0.1, 4, (500, 2))
+    y = 2.17 * np.exp(-1.83 * x[:, 0]) + 1.3 * x[:, 0] + 0.92 / (1 + (x[:, 1] / 1.9) ** 2.6)
+    one = SearchProblem(x, y + 0.005 * y.std() * GENERATOR.normal(size=500))
+    found = additive(one, Search(Budget()))
+    assert found is not None and settles(found, one)
+    (tree,) = trees(found.net.kan).trees
+    exact = evaluate_tree(refit(tree, x, y), {}, x)
+    assert np.abs(exact - y).max() < 1e-5
