@@ -2,7 +2,8 @@
 
 The tensors are `kan.{k}`, the bytes of `serialization.dumps` of formula k, and `x` and `y`, the samples that the
 formulas were fitted to. The header's only entry, `findings`, is a SHA-256 of the rest of the entry and of all tensors,
-a space, and JSON.
+a space, and JSON. Findings of several outputs are a safetensors file too: the tensors `findings.{k}` are the bytes of
+such files, and the header's entry `outputs` is their names as JSON.
 """
 
 import json
@@ -24,7 +25,10 @@ from kanserve.errors import ConflictError, FormatError, InputError, NotFoundErro
 from kanserve.network.kan import Kan
 from kanserve.network.serialization import checksum, dumps, loads, write_atomically
 
+Hashes = NDArray[np.uint64]
 VERSION = 1
+# What reading damaged bytes raises.
+_DAMAGED = SafetensorError, ValueError, KeyError, TypeError, AttributeError, InputError, struct.error, RecursionError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,18 @@ class StoredFindings:
 
 def write_findings(path: str | os.PathLike[str], stored: StoredFindings) -> None:
     """Writes the file atomically; NotFoundError without its folder, ConflictError if it is a folder."""
-    target = checked_path(path)
+    write_atomically(checked_path(path), _bytes_of(stored))
+
+
+def write_findings_by_output(path: str | os.PathLike[str], stored: Mapping[str, StoredFindings], rows: Hashes) -> None:
+    """As `write_findings` for several outputs, with the hashes of the rows that all were fitted to."""
+    tensors: dict[str, NDArray[Any]] = {"rows": rows.view(np.int64)}
+    for number, one in enumerate(stored.values()):
+        tensors[f"findings.{number}"] = np.frombuffer(_bytes_of(one), np.uint8)
+    write_atomically(checked_path(path), _save_tensors(tensors, metadata={"outputs": json.dumps(list(stored))}))
+
+
+def _bytes_of(stored: StoredFindings) -> bytes:
     data = stored.data
     tensors: dict[str, NDArray[Any]] = {"x": np.ascontiguousarray(data.x), "y": np.ascontiguousarray(data.y)}
     for number, kan in enumerate(stored.kans):
@@ -54,22 +69,51 @@ def write_findings(path: str | os.PathLike[str], stored: StoredFindings) -> None
         "outputs": list(data.outputs),
     }
     text = json.dumps(header, ensure_ascii=True, sort_keys=True, allow_nan=False)
-    write_atomically(target, _save_tensors(tensors, metadata={"findings": f"{checksum(text, tensors)} {text}"}))
+    return _save_tensors(tensors, metadata={"findings": f"{checksum(text, tensors)} {text}"})
 
 
 def read_findings(path: str | os.PathLike[str]) -> StoredFindings:
     """NotFoundError without the file; FormatError if it is damaged, of another version, or holds no findings."""
-    name = os.fspath(path)
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise NotFoundError(f"There is no file {name!r}.") from None
-    except IsADirectoryError:
-        raise FormatError(f"{name!r} is a folder; findings are one file, which Findings.save writes.") from None
+    return _stored_in(_content(path), os.fspath(path))
+
+
+def read_findings_by_output(path: str | os.PathLike[str]) -> tuple[dict[str, StoredFindings], Hashes]:
+    """As `read_findings` for several outputs, with the hashes of the rows that all were fitted to."""
+    name, content = os.fspath(path), _content(path)
     try:
         tensors = _load_tensors(content)
-        (size,) = struct.unpack("<Q", content[:8])
-        digest, _, text = json.loads(content[8 : 8 + size])["__metadata__"]["findings"].partition(" ")
+        outputs = json.loads(_metadata(content)["outputs"])
+        parts = {str(output): tensors[f"findings.{number}"].tobytes() for number, output in enumerate(outputs)}
+        rows = tensors["rows"].view(np.uint64)
+    except _DAMAGED as error:
+        raise FormatError(
+            f"{name!r} holds no findings of several outputs, or is damaged ({reason(error)}). FindingsByOutput.save "
+            "writes such files; Findings.load reads those of one output."
+        ) from None
+    return {output: _stored_in(part, name) for output, part in parts.items()}, rows
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise NotFoundError(f"There is no file {os.fspath(path)!r}.") from None
+    except IsADirectoryError:
+        raise FormatError(
+            f"{os.fspath(path)!r} is a folder; findings are one file, which Findings.save writes."
+        ) from None
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    (size,) = struct.unpack("<Q", content[:8])
+    found: dict[str, str] = json.loads(content[8 : 8 + size])["__metadata__"]
+    return found
+
+
+def _stored_in(content: bytes, name: str) -> StoredFindings:
+    try:
+        tensors = _load_tensors(content)
+        digest, _, text = _metadata(content)["findings"].partition(" ")
         if checksum(text, tensors) != digest:
             raise FormatError(f"The findings {name!r} differ from their checksum: the file is damaged.")
         header = json.loads(text)
@@ -82,16 +126,7 @@ def read_findings(path: str | os.PathLike[str]) -> StoredFindings:
         data = Dataset(tensors["x"], tensors["y"], inputs, outputs, weights=tensors.get("weights"))
         kans = [loads(tensors[f"kan.{number}"].tobytes()) for number in range(len(formulas))]
         return StoredFindings(dict(header["facts"]), formulas, kans, data)
-    except (
-        SafetensorError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        InputError,
-        struct.error,
-        RecursionError,
-    ) as error:
+    except _DAMAGED as error:
         raise FormatError(
             f"{name!r} holds no findings, or is damaged ({reason(error)}). Findings.save writes such files."
         ) from None

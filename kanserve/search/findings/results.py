@@ -339,18 +339,7 @@ class Findings(Sequence[ScoredFormula]):
         >>> kanserve.Findings.load(path).best.formula.text
         '3*x1/x2'
         """
-        best = [candidate is self.best for candidate in self.candidates].index(True)
-        margin = None if self.margin == math.inf else self.margin
-        facts: dict[str, Any] = {
-            "ended": self.ended,
-            "best": best,
-            "outliers": self.outliers,
-            "rivals": len(self.rivals),
-        }
-        facts |= {"margin": margin, "compared": self.compared, "decided": self.decided}
-        formulas = [candidate.facts() for candidate in (*self.candidates, *self.rivals)]
-        kans = [candidate.kan for candidate in (*self.candidates, *self.rivals)]
-        write_findings(path, StoredFindings(facts, formulas, kans, self.candidates[0].data))
+        write_findings(path, stored_of(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Findings":
@@ -378,23 +367,7 @@ class Findings(Sequence[ScoredFormula]):
         >>> import kanserve
         >>> found = kanserve.Findings.load("found.safetensors")  # doctest: +SKIP
         """
-        stored = read_findings(path)
-        try:
-            made = [
-                ScoredFormula.of_facts(facts, kan, stored.data)
-                for kan, facts in zip(stored.kans, stored.formulas, strict=True)
-            ]
-            ended = stored.facts["ended"]
-            if ended not in get_args(Ending):
-                raise ValueError(f"ended is {ended!r:.40}")
-            facts = stored.facts
-            listed = len(made) - int(facts.get("rivals", 0))
-            margin = math.inf if facts.get("margin") is None else float(facts["margin"])
-            ending = ended, int(facts["outliers"]), tuple(made[listed:]), margin, int(facts.get("compared", 0))
-            decided = bool(facts.get("decided", True))
-            return cls(tuple(made[:listed]), made[int(facts["best"])], *ending, decided)
-        except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise FormatError(f"The findings {os.fspath(path)!r} are incomplete: {error!r:.80}.") from None
+        return findings_of(read_findings(path), path)
 
     def _rows(self, style: Literal["text", "latex"]) -> list[dict[str, Any]]:
         return [
@@ -450,3 +423,45 @@ def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
     good = [candidate for candidate in listed if candidate.validation <= limit]
     best = min(errors[candidate] for candidate in good)
     return next(candidate for candidate in good if not explained.more(best, errors[candidate]))
+
+
+def stored_of(found: Findings) -> StoredFindings:
+    """What a file has of findings."""
+    best = [candidate is found.best for candidate in found.candidates].index(True)
+    facts: dict[str, Any] = {
+        "ended": found.ended,
+        "best": best,
+        "outliers": found.outliers,
+        "rivals": len(found.rivals),
+        "margin": None if found.margin == math.inf else found.margin,
+        "compared": found.compared,
+        "decided": found.decided,
+    }
+    every = (*found.candidates, *found.rivals)
+    formulas = [candidate.facts() for candidate in every]
+    return StoredFindings(facts, formulas, [candidate.kan for candidate in every], found.candidates[0].data)
+
+
+def findings_of(stored: StoredFindings, path: str | os.PathLike[str]) -> Findings:
+    """The findings that a file has; FormatError if they are incomplete."""
+    facts = stored.facts
+    try:
+        made = [
+            ScoredFormula.of_facts(own, kan, stored.data) for kan, own in zip(stored.kans, stored.formulas, strict=True)
+        ]
+        ended = facts["ended"]
+        if ended not in get_args(Ending):
+            raise ValueError(f"ended is {ended!r:.40}")
+        listed = len(made) - int(facts.get("rivals", 0))  # which older files lack, as the next three
+        return Findings(
+            candidates=tuple(made[:listed]),
+            best=made[int(facts["best"])],
+            ended=ended,
+            outliers=int(facts["outliers"]),
+            rivals=tuple(made[listed:]),
+            margin=math.inf if facts.get("margin") is None else float(facts["margin"]),
+            compared=int(facts.get("compared", 0)),
+            decided=bool(facts.get("decided", True)),
+        )
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise FormatError(f"The findings {os.fspath(path)!r} are incomplete: {error!r:.80}.") from None

@@ -1,5 +1,6 @@
 """Searches for several outputs, one after another, which share the limits of time and of fits."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,8 @@ from kanserve.errors import InputError
 from kanserve.formula.to_network.from_formula import kan_of
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
-from kanserve.search.findings.results import Findings
+from kanserve.search.findings.file import read_findings_by_output, write_findings_by_output
+from kanserve.search.findings.results import Findings, findings_of, stored_of
 
 Array = NDArray[np.float64]
 
@@ -93,6 +95,93 @@ class FindingsByOutput(Mapping[str, Findings]):
         [[2.0, 0.5]]
         """
         return np.stack([findings.predict(x) for findings in self.found.values()], axis=1)
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row for each formula of each output.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The column output, then those of `Findings.to_frame`.
+
+        Raises
+        ------
+        MissingDependencyError
+            pandas is not installed.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> y = np.stack([x[:, 0] * x[:, 1], x[:, 0] / x[:, 1]], axis=1)
+        >>> frame = kanserve.find_formulas((x, y), max_fits=2000).to_frame()
+        >>> frame[frame["best"]][["output", "formula"]].values.tolist()
+        [['y1', 'x1*x2'], ['y2', 'x1/x2']]
+        """
+        frames = {name: findings.to_frame() for name, findings in self.found.items()}
+        import pandas as pd  # which `Findings.to_frame` has asked for
+
+        for name, frame in frames.items():
+            frame.insert(0, "output", name)
+        return pd.concat(frames.values(), ignore_index=True)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the formulas of all outputs to one file, which `FindingsByOutput.load` reads.
+
+        Parameters
+        ----------
+        path : str or path
+            The file, by convention *.safetensors; an existing file is replaced atomically.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such folder.
+        ConflictError
+            The path is a folder.
+
+        Examples
+        --------
+        >>> import kanserve, numpy as np, pathlib, tempfile
+        >>> x = np.random.default_rng(0).uniform(1, 2, (100, 2))
+        >>> y = np.stack([x[:, 0] * x[:, 1], x[:, 0] / x[:, 1]], axis=1)
+        >>> found = kanserve.find_formulas((x, y), max_fits=2000)
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "found.safetensors"
+        >>> found.save(path)
+        >>> kanserve.search.FindingsByOutput.load(path)["y2"].best.formula.text
+        'x1/x2'
+        """
+        stored = {name: stored_of(findings) for name, findings in self.found.items()}
+        write_findings_by_output(path, stored, self.fitted_rows)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "FindingsByOutput":
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+
+        Returns
+        -------
+        FindingsByOutput
+            The same formulas.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such file.
+        FormatError
+            It holds no findings of several outputs, is damaged, or is of another version of the format.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> found = kanserve.search.FindingsByOutput.load("found.safetensors")  # doctest: +SKIP
+        """
+        stored, rows = read_findings_by_output(path)
+        return cls({name: findings_of(one, path) for name, one in stored.items()}, rows)
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {findings}" for name, findings in self.found.items())

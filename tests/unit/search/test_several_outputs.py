@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from kanserve import Findings, find_formulas
-from kanserve.errors import DataError, InputError
+from kanserve.errors import DataError, FormatError, InputError, NotFoundError
 from kanserve.search import FindingsByOutput
 from kanserve.search.findings.several_outputs import by_output
 
@@ -62,3 +62,27 @@ def test_the_outputs_share_the_limits(monkeypatch):
 def test_one_output_that_cannot_be_searched_is_refused_before_any_search():
     with pytest.raises(DataError, match="other units"):
         find_formulas((X, np.column_stack([X[:, 0], 1e300 * X[:, 0]])))
+
+
+def test_they_come_back_from_a_file_and_are_one_table(tmp_path):
+    found: Any = find_formulas(TABLE, target=["sum", "area"], max_fits=100)
+    found.save(tmp_path / "found.safetensors")
+    again = FindingsByOutput.load(tmp_path / "found.safetensors")
+    assert repr(again) == repr(found) and list(again) == ["sum", "area"]
+    np.testing.assert_array_equal(again.fitted_rows, found.fitted_rows)
+    np.testing.assert_array_equal(again.kan(X), found.kan(X))
+    frame = found.to_frame()
+    assert frame[frame["best"]]["output"].tolist() == ["sum", "area"]
+    assert len(frame) == sum(len(findings) for findings in found.values())
+
+
+def test_a_file_of_one_output_and_a_damaged_one_are_told_apart(tmp_path):
+    path = tmp_path / "found.safetensors"
+    find_formulas((X, X.sum(axis=1)), max_fits=50).save(path)
+    with pytest.raises(FormatError, match="Findings.load reads those of one output"):
+        FindingsByOutput.load(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FormatError, match="damaged"):
+        FindingsByOutput.load(path)
+    with pytest.raises(NotFoundError):
+        FindingsByOutput.load(tmp_path / "none.safetensors")
