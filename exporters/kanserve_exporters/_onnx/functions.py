@@ -94,7 +94,7 @@ def _power(body: Body, base: str, exponent: Exponent) -> str:
         square = body("Mul", base, base)
         if exponent == 3:
             return body("Mul", square, base)
-        half = square if exponent < 4 else _power(body, square, exponent // 2)
+        half = square if exponent == 2 else _power(body, square, exponent // 2)
         return body("Mul", half, base) if exponent % 2 else half
     if not is_real(exponent):
         root = body("Sqrt", base)

@@ -241,7 +241,7 @@ def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
 def squares(factor: str, exponent: int) -> str:
     """A whole power as a product of squares, in the order in which the reference multiplies."""
     factors = [f"({factor}*{factor})"] * (exponent // 2) + [factor] * (exponent % 2)
-    return "*".join([factor] * exponent if exponent < 4 else factors)
+    return "*".join([factor] * exponent if exponent in (2, 3) else factors)
 
 
 def print_expression(expression: Expr, argument: Printed, dialect: Dialect) -> Printed:
