@@ -247,6 +247,7 @@ def squares(factor: str, exponent: int) -> str:
 def print_expression(expression: Expr, argument: Printed, dialect: Dialect) -> Printed:
     """An expression with the argument for its variable, by the spellings of a dialect."""
     printed: list[Printed] = []
+    argument = replace(argument, terms=())  # as it is: -(a - b) and not b - a
     for step in steps(expression, dialect.spellings):
         below = [printed[operand] for operand in references(step)]
         printed.append(argument if step[0] == "var" else print_step(step, below, dialect))
