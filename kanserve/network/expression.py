@@ -12,6 +12,7 @@ From an expression follow its NumPy function (`compiled`), its derivative, and t
 every language prints.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -165,7 +166,8 @@ class Primitive:
 
     `numpy` computes it, `slope` is its derivative at an expression, and `definition` says it by others, for languages
     without a spelling of it. One of `slope` and `definition` is enough for its derivative. `numpy_slope` computes the
-    derivative if no expression is to.
+    derivative if no expression is to. `parity` is 1 if f(-x) is f(x) and -1 if it is -f(x). `shape` is "rising",
+    "falling" or, falling up to 0 and rising from there, "valley". `bounds` are those of its values.
     """
 
     name: str
@@ -173,6 +175,9 @@ class Primitive:
     slope: Callable[..., Any] | None = None
     definition: Callable[..., Any] | None = None
     numpy_slope: Callable[[Any], Any] | None = None
+    parity: int = 0
+    shape: str = ""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     def slope_at(self, u: Expr) -> Expr:
         if self.slope is not None:
@@ -196,26 +201,33 @@ def decay(x: Any) -> Any:
     return np.exp(np.where(x < 0, x, -x))
 
 
+_ODD_RISING: Any = {"parity": -1, "shape": "rising"}
 _ROWS = (
-    Primitive("exp", np.exp, np.exp),
-    Primitive("log", np.log, lambda u: 1 / u),
-    Primitive("sin", np.sin, np.cos),
-    Primitive("cos", np.cos, lambda u: -np.sin(u)),
-    Primitive("tan", np.tan, lambda u: 1 + np.tan(u) ** 2),
-    Primitive("arcsin", np.arcsin, lambda u: 1 / np.sqrt(1 - u * u)),
-    Primitive("arccos", np.arccos, lambda u: -1 / np.sqrt(1 - u * u)),
-    Primitive("arctan", np.arctan, lambda u: 1 / (1 + u * u)),
-    Primitive("arctanh", np.arctanh, lambda u: 1 / (1 - u * u)),
-    Primitive("arcsinh", np.arcsinh, lambda u: 1 / np.sqrt(u * u + 1)),
-    Primitive("sinh", np.sinh, np.cosh),
-    Primitive("cosh", np.cosh, np.sinh),
-    Primitive("tanh", np.tanh, lambda u: 1 - np.tanh(u) ** 2),
-    Primitive("abs", np.abs, np.sign),
-    Primitive("sign", np.sign, lambda u: 0.0),
-    Primitive("sigmoid", _sigmoid, lambda u: decay(u) / (1 + decay(u)) ** 2, lambda u: 1 / (1 + np.exp(-u))),
-    Primitive("erf", special.erf, lambda u: 1.1283791670955126 * np.exp(-u * u), special.erf),
-    Primitive("j0", special.j0, lambda u: -call("j1", u), special.j0),
-    Primitive("j1", special.j1, None, special.j1),
+    Primitive("exp", np.exp, np.exp, shape="rising"),
+    Primitive("log", np.log, lambda u: 1 / u, shape="rising"),
+    Primitive("sin", np.sin, np.cos, parity=-1, bounds=(-1.0, 1.0)),
+    Primitive("cos", np.cos, lambda u: -np.sin(u), parity=1, bounds=(-1.0, 1.0)),
+    Primitive("tan", np.tan, lambda u: 1 + np.tan(u) ** 2, parity=-1),
+    Primitive("arcsin", np.arcsin, lambda u: 1 / np.sqrt(1 - u * u), **_ODD_RISING),
+    Primitive("arccos", np.arccos, lambda u: -1 / np.sqrt(1 - u * u), shape="falling"),
+    Primitive("arctan", np.arctan, lambda u: 1 / (1 + u * u), **_ODD_RISING),
+    Primitive("arctanh", np.arctanh, lambda u: 1 / (1 - u * u), **_ODD_RISING),
+    Primitive("arcsinh", np.arcsinh, lambda u: 1 / np.sqrt(u * u + 1), **_ODD_RISING),
+    Primitive("sinh", np.sinh, np.cosh, **_ODD_RISING),
+    Primitive("cosh", np.cosh, np.sinh, parity=1, shape="valley"),
+    Primitive("tanh", np.tanh, lambda u: 1 - np.tanh(u) ** 2, **_ODD_RISING),
+    Primitive("abs", np.abs, np.sign, parity=1, shape="valley"),
+    Primitive("sign", np.sign, lambda u: 0.0, **_ODD_RISING),
+    Primitive(
+        "sigmoid",
+        _sigmoid,
+        lambda u: decay(u) / (1 + decay(u)) ** 2,
+        lambda u: 1 / (1 + np.exp(-u)),
+        shape="rising",
+    ),
+    Primitive("erf", special.erf, lambda u: 1.1283791670955126 * np.exp(-u * u), special.erf, **_ODD_RISING),
+    Primitive("j0", special.j0, lambda u: -call("j1", u), special.j0, parity=1, bounds=(-0.41, 1.0)),
+    Primitive("j1", special.j1, None, special.j1, parity=-1),
     Primitive("gamma", special.gamma, lambda u: call("gamma", u) * call("digamma", u), special.gamma),
     Primitive("digamma", special.digamma, None, special.digamma),
     Primitive("power", np.power),
@@ -327,6 +339,32 @@ def _slope(node: Expr, slopes: list[Expr]) -> Expr:
         case (_, name, u):
             return _ZERO if slopes[0] is _ZERO else _mul(PRIMITIVES[name].slope_at(u), slopes[0])
     raise AssertionError(node)
+
+
+def parity(expression: Expr) -> int:
+    """1 if the expression is even, -1 if it is odd, else 0.
+
+    >>> parity(np.sin(X) * X**3), parity(np.exp(-X * X)), parity(1 + X)
+    (1, 1, 0)
+    """
+    return folded(expression, _parity)
+
+
+def _parity(node: Expr, parts: list[int]) -> int:
+    match node.step:
+        case ("x",):
+            return -1
+        case ("add", _, _):
+            return parts[0] if parts[0] == parts[1] else 0
+        case ("mul", _, _):
+            return parts[0] * parts[1]
+        case ("pow", _, exponent) if parts[0] < 0:
+            return (-1 if is_odd(exponent) else 1) if takes_negative(exponent) else 0
+        case ("call", name, _) if parts[0] < 0:
+            return PRIMITIVES[name].parity
+        case ("number", _):
+            return 1
+    return int(all(part == 1 for part in parts))
 
 
 def compiled(expression: Expr) -> Callable[[Any], Any]:

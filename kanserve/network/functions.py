@@ -13,6 +13,7 @@ A function gives NaN or an infinity outside its `domain` and never raises. `comp
 equally well: simpler first.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import NotFoundError
-from kanserve.network.expression import PRIMITIVES, Expr, X, call, compiled, decay, derivative
+from kanserve.network.expression import PRIMITIVES, Expr, X, call, compiled, decay, derivative, parity
 from kanserve.network.powers import EXPONENTS, as_fraction, exponent_of, power_name, takes_negative, written_exponent
 
 __all__ = ["FUNCTIONS", "Function", "finite_slope", "function", "unknown_function"]
@@ -35,7 +36,8 @@ Array = NDArray[np.float64]
 class Function:
     """One row: f as an expression in X, its complexity, and a condition on x, "" where f is finite everywhere.
 
-    `slope` is the derivative where the one by the rules is slower or less exact.
+    `slope` is the derivative where the one by the rules is slower or less exact, and `bounds` are those of f where they
+    are closer than interval arithmetic finds them.
     """
 
     name: str
@@ -43,10 +45,16 @@ class Function:
     complexity: float
     domain: str = ""
     slope: Expr | None = None
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @cached_property
     def numpy(self) -> Callable[[Array], Array]:
         return compiled(self.expression)
+
+    @cached_property
+    def parity(self) -> int:
+        """1 if f(-x) is f(x), -1 if it is -f(x), else 0."""
+        return parity(self.expression)
 
     @cached_property
     def derivative(self) -> Callable[[Array], Array]:
@@ -91,6 +99,7 @@ _ROWS = (
         X * _SIGMOID,
         3.5,
         # In one exponential.
+        bounds=(-0.28, math.inf),
         slope=(np.where(X < 0, _DECAY, 1) * (1 + _DECAY) + X * _DECAY) / (1 + _DECAY) ** 2,
     ),
     Function("gaussian", np.exp(-X * X), 3.0),

@@ -55,46 +55,61 @@ def apply(body: Body, name: str, x: str) -> str:
                 f"The ONNX spelling of {name!r}, {text!r}, must be calls of known operators: {error}."
             ) from None
     spelled = {*SPELLINGS["onnx"], "where", "less", "minimum", "maximum", "power"}
-    if body.precision == "double":  # no runtime has a double Erf, and Sigmoid's error is absolute
-        spelled -= {"erf", "sigmoid"}
-    return folded(written(function(name).expression, spelled), lambda node, parts: _node(body, node, parts, x))
+    if body.precision == "double":  # no runtime has a double Erf
+        spelled -= {"erf"}
+    expression = written(function(name).expression, spelled)
+    return _resolved(body, folded(expression, lambda node, parts: _node(body, node, parts, x)))
 
 
 def _node(body: Body, node: Expr, parts: list[str], x: str) -> str:
+    """The value of a part; "-v" and "/v" are not computed yet, so that Sub and Div take them."""
     match node.step:
         case ("x",):
             return x
         case ("number", value):
             return body.number(value)
-        case ("add", _, _):
-            return body("Add", *parts)
         case ("mul", factor, _) if factor.number == -1:
-            return body("Neg", parts[1])
-        case ("mul", _, _):
-            return body("Mul", *parts)
+            return f"-{_resolved(body, parts[1])}"
+        case ("pow", _, exponent) if exponent < 0 and not is_real(exponent):
+            return f"/{_power(body, _resolved(body, parts[0]), -exponent)}"
+        case ("add", _, _) if any(part.startswith("-") for part in parts):
+            a, b = parts if parts[1].startswith("-") else reversed(parts)
+            return body("Sub", _resolved(body, a), b[1:])
+        case ("mul", _, _) if parts[1].startswith("/"):
+            return body("Div", _resolved(body, parts[0]), parts[1][1:])
+    return _computed(body, node, [_resolved(body, part) for part in parts])
+
+
+def _computed(body: Body, node: Expr, values: list[str]) -> str:
+    match node.step:
+        case ("add" | "mul" as kind, _, _):
+            return body(kind.capitalize(), *values)
         case ("pow", _, exponent):
-            return _power(body, parts[0], exponent)
+            return _power(body, values[0], exponent)
         case ("call", "minimum" | "maximum" as name, _, _):  # of a NaN and a number, the first one
-            a, b = parts
+            a, b = values
             return body("Where", body("Less", *((b, a) if name == "minimum" else (a, b))), b, a)
         case (_, name, *_):
-            return operator(body, _OPERATIONS.get(name) or SPELLINGS["onnx"][name], *parts)
+            return operator(body, _OPERATIONS.get(name) or SPELLINGS["onnx"][name], *values)
     raise AssertionError(node)
 
 
 _OPERATIONS = {"where": "Where", "less": "Less", "power": "Pow"}
 
 
+def _resolved(body: Body, value: str) -> str:
+    kind = {"-": "Neg", "/": "Reciprocal"}.get(value[0])
+    return body(kind, value[1:]) if kind else value
+
+
 def _power(body: Body, base: str, exponent: Exponent) -> str:
     if exponent == 1:
         return base
-    if exponent < 0 and not is_real(exponent):
-        return body("Reciprocal", _power(body, base, -exponent))
     if isinstance(exponent, int):
         square = body("Mul", base, base)
         if exponent == 3:
             return body("Mul", square, base)
-        half = square if exponent < 4 else _power(body, square, exponent // 2)
+        half = square if exponent == 2 else _power(body, square, exponent // 2)
         return body("Mul", half, base) if exponent % 2 else half
     if not is_real(exponent):
         root = body("Sqrt", base)
@@ -124,6 +139,10 @@ def _called(body: Body, node: ast.expr, x: str) -> str:
             return operator(body, kind, *(_called(body, argument, x) for argument in arguments))
         case _:
             raise ValueError(ast.unparse(node))
+
+
+def _sigmoid(body: Body, x: str) -> str:
+    return body("Reciprocal", body("Add", body.number(1), body("Exp", body("Neg", x))))
 
 
 def _tan(body: Body, x: str) -> str:
@@ -199,6 +218,7 @@ def _angle(body: Body, p: str, q: str) -> str:
 
 
 _IN_DOUBLE: dict[str, Callable[..., str]] = {
+    "Sigmoid": _sigmoid,
     "Tan": _tan,
     "Cosh": _cosh,
     "Sinh": _sinh,

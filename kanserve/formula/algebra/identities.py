@@ -13,8 +13,6 @@ from kanserve.network.powers import exponent_of
 PHASE = 1e-12  # a phase this close to a multiple of pi/2 is rounded to it
 LARGEST_EXPONENT = 600.0  # of exp as a factor; larger ones could overflow
 
-_ODD = {"arcsin", "arctan", "arctanh", "arcsinh", "sinh", "sin", "sign"}
-_EVEN = {"cos", "cosh"}
 
 # f(g(x)) = x where |x| is below this limit on all rows.
 _INVERSES: dict[tuple[str, str], float] = {
@@ -54,8 +52,9 @@ def _plain(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
         values = algebra.value(inner[1])
         if np.nanmax(np.abs(values), initial=0.0) < limit:
             return inner[1]
-    if name in _ODD | _EVEN and argument[min(product for product in argument)] < 0:
-        return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0 if name in _ODD else 1.0)
+    sign = FUNCTIONS[name].parity
+    if sign and argument[min(argument)] < 0:
+        return scaled(algebra.call(name, scaled(argument, -1.0)), float(sign))
     return algebra.call(name, argument)
 
 
@@ -160,13 +159,7 @@ def _tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 def _hyperbolic_tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
     tanh = _added_arcs(algebra, argument, "arctanh", 1.0)
-    return tanh if tanh is not None else _odd(algebra, "tanh", argument)
-
-
-def _odd(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
-    if argument[min(argument)] < 0:
-        return scaled(algebra.call(name, scaled(argument, -1.0)), -1.0)
-    return algebra.call(name, argument)
+    return tanh if tanh is not None else _plain(algebra, "tanh", argument)
 
 
 def _added_arcs(algebra: Algebra, argument: Polynomial, arc: str, sign: float) -> Polynomial | None:
@@ -204,7 +197,7 @@ def _sign_of(algebra: Algebra, argument: Polynomial) -> Polynomial:
         return {ONE: 1.0}
     if len(values) and (values < 0).all():
         return {ONE: -1.0}
-    return _odd(algebra, "sign", argument)
+    return _plain(algebra, "sign", argument)
 
 
 def _gaussian(algebra: Algebra, argument: Polynomial) -> Polynomial:

@@ -5,22 +5,20 @@ values too. They may be wide: in x^2 - x the two x are treated as independent.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.formula.expressions.tree import Step, Table, Tree, integer_power
+from kanserve.network.expression import PRIMITIVES, steps
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.powers import exponent_of, is_odd, takes_negative
+from kanserve.network.powers import exponent_of, is_odd, real_power, takes_negative
 
+Array = NDArray[np.float64]
 Interval = tuple[float, float]
 
 ANYTHING: Interval = (-math.inf, math.inf)
-_RISING = {"exp", "log", "arcsin", "arctan", "arctanh", "arcsinh", "sinh", "tanh", "sigmoid", "sign", "erf"}
-_FALLING = {"arccos"}
-_VALLEYS = {"abs", "cosh"}  # falling up to 0, rising from there
-_HILLS = {"gaussian"}
-_BOUNDED = {"sin": (-1.0, 1.0), "cos": (-1.0, 1.0), "j0": (-0.41, 1.0), "silu": (-0.28, math.inf)}
 
 
 def intervals(tree: Tree, tables: Mapping[str, Table], spans: Sequence[Interval]) -> list[Interval]:
@@ -74,7 +72,9 @@ def _multiplied(a: Interval, b: Interval) -> Interval:
     return min(ends), max(ends)
 
 
-def _powered(base: Interval, exponent: int) -> Interval:
+def _powered(base: Interval, exponent: float) -> Interval:
+    if not isinstance(exponent, int):
+        return _real_powered(lambda ends: real_power(ends, exponent), base, exponent)
     low, high = base
     if exponent < 0 and low <= 0 <= high:
         return ANYTHING
@@ -88,20 +88,25 @@ def _called(name: str, argument: Interval) -> Interval:
     low, high = argument
     exponent = exponent_of(name)
     if exponent is not None:
-        return _real_powered(name, argument, exponent)
-    bottom, top = (float(end) for end in FUNCTIONS[name].numpy(np.array([low, high])))
-    if name in _RISING:
+        return _real_powered(FUNCTIONS[name].numpy, argument, exponent)
+    primitive = PRIMITIVES.get(name)
+    if primitive is None:
+        bottom, top = intervals(steps(FUNCTIONS[name].expression, PRIMITIVES), {}, [argument])[-1]
+        least, most = FUNCTIONS[name].bounds
+        return max(bottom, least), min(top, most)
+    if not primitive.shape:
+        return primitive.bounds
+    bottom, top = (float(end) for end in primitive.numpy(np.array([low, high])))
+    if primitive.shape == "rising":
         return _known(bottom, top)
-    if name in _FALLING:
+    if primitive.shape == "falling":
         return _known(top, bottom)
-    if name in _VALLEYS | _HILLS:
-        middle = bottom if low > 0 else top if high < 0 else float(FUNCTIONS[name].numpy(np.zeros(1))[0])
-        ends = sorted((bottom, top, middle))
-        return _known(ends[0], ends[-1])
-    return _BOUNDED.get(name, ANYTHING)
+    middle = bottom if low > 0 else top if high < 0 else float(primitive.numpy(np.zeros(1))[0])
+    ends = sorted((bottom, top, middle))
+    return _known(ends[0], ends[-1])
 
 
-def _real_powered(name: str, base: Interval, exponent: float) -> Interval:
+def _real_powered(values: Callable[[Array], Array], base: Interval, exponent: float) -> Interval:
     """The bounds of a power where it is real."""
     low, high = base
     if not takes_negative(exponent):
@@ -110,7 +115,7 @@ def _real_powered(name: str, base: Interval, exponent: float) -> Interval:
             return ANYTHING
     elif exponent < 0 and low <= 0 <= high:
         return ANYTHING
-    ends = [float(end) for end in FUNCTIONS[name].numpy(np.array([low, high]))]
+    ends = [float(end) for end in values(np.array([low, high]))]
     if low < 0 < high and not is_odd(exponent):
         ends.append(0.0)
     return _known(min(ends), max(ends))

@@ -14,16 +14,14 @@ import numpy as np
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.tree import TREE_MAX_POWER, Step, Tree, references
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.powers import exponent_of, is_odd, real_power, takes_negative
+from kanserve.network.powers import EXPONENTS, exponent_of, is_odd, real_power, takes_negative
 
 SAME = 1e-14  # two constants this close, relatively, differ only by rounding
 PHASE = 1e-12  # a phase this close to a multiple of pi/2 is rounded to it
 LINEAR_FORMS_LONGEST_SPLICED = 8  # longer sums stay shared steps
 LARGEST_EXPONENT = 20.0  # exp(x + b) becomes e^b·exp(x) up to this b; beyond, e^b reads worse and could overflow
 
-_POWERS = {"x^2": 2, "x^3": 3, "x^4": 4, "x^5": 5, "1/x": -1, "1/x^2": -2, "1/x^3": -3, "1/x^4": -4, "1/x^5": -5}
-_EVEN = {"cos", "cosh", "gaussian", "j0"}
-_ODD = {"sin", "tan", "arcsin", "arctan", "arctanh", "arcsinh", "sinh", "tanh", "sign", "erf"}
+_POWERS = {name: int(exponent) for name, exponent in EXPONENTS.items() if exponent.is_integer() and name != "x"}
 
 
 class UnfoldableError(FormulaError):
@@ -226,8 +224,8 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
     if name == "exp" and 0 < abs(form.constant) <= LARGEST_EXPONENT:
         return scaled(steps, called(steps, "exp", Form(0.0, form.terms)), math.exp(form.constant))
     sign = 1.0
-    if name in _EVEN | _ODD and form.terms[0][1] < 0:
-        sign = -1.0 if name in _ODD else 1.0
+    if FUNCTIONS[name].parity and form.terms[0][1] < 0:
+        sign = float(FUNCTIONS[name].parity)
         form = scaled(steps, form, -1.0)
     if name in ("sin", "cos"):
         return scaled(steps, _wave(steps, name, form), sign)

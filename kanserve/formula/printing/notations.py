@@ -159,10 +159,10 @@ class Python(Dialect):
         # Assigned at its first use, so that nested functions do not double the text at each level.
         self._temporaries += 1
         word = f"_{self._temporaries}"  # no identifier of ours begins with an underscore
-        written = super().call(name, Printed(word))
-        return replace(
-            written, text=re.sub(rf"\b{word}\b", lambda _: f"({word} := {signed(argument)})", written.text, count=1)
-        )
+        text = signed(super().call(name, Printed(word)))
+        assigned = f"({word} := {signed(argument)})"
+        before, _, after = text.partition(word)  # the text has no other name
+        return Printed(f"({before}{assigned}{after})")
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         return replace(super().real_power(base, exponent), precedence=Precedence.POWER)

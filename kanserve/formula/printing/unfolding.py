@@ -241,12 +241,13 @@ def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
 def squares(factor: str, exponent: int) -> str:
     """A whole power as a product of squares, in the order in which the reference multiplies."""
     factors = [f"({factor}*{factor})"] * (exponent // 2) + [factor] * (exponent % 2)
-    return "*".join([factor] * exponent if exponent < 4 else factors)
+    return "*".join([factor] * exponent if exponent in (2, 3) else factors)
 
 
 def print_expression(expression: Expr, argument: Printed, dialect: Dialect) -> Printed:
     """An expression with the argument for its variable, by the spellings of a dialect."""
     printed: list[Printed] = []
+    argument = replace(argument, terms=())  # as it is: -(a - b) and not b - a
     for step in steps(expression, dialect.spellings):
         below = [printed[operand] for operand in references(step)]
         printed.append(argument if step[0] == "var" else print_step(step, below, dialect))

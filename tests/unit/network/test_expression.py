@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from kanserve.errors import DataError
+from kanserve.formula.expressions.intervals import intervals
 from kanserve.network import expression
 from kanserve.network.expression import PRIMITIVES, call, compiled, derivative, steps
+from kanserve.network.functions import FUNCTIONS
 from kanserve.network.spellings import SPELLINGS
 from tests.support import function_tables
+from tests.support.powers import POWERS
 
 X: Any = expression.X  # NumPy's types know arrays alone
 
@@ -78,3 +81,22 @@ def test_files_that_cannot_read_the_table_have_it():
     pytest.importorskip("ruff")
     for path, text in function_tables.written().items():
         assert path.read_text() == text, f"make functions writes {path}"
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *POWERS])
+def test_parity_follows_from_the_expression(name):
+    row, x = FUNCTIONS[name], np.linspace(0.05, 0.95, 10)
+    with np.errstate(all="ignore"):
+        here, there = row.numpy(x), row.numpy(-x)
+    assert row.parity == np.array_equal(here, there) - np.array_equal(here, -there)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *POWERS])
+def test_bounds_follow_from_the_expression(name):
+    tree = (("var", 0), ("call", name, 0))
+    for low, high in ((-0.9, 0.4), (0.1, 0.8), (-3.0, 5.0)):
+        least, most = intervals(tree, {}, [(low, high)])[-1]
+        with np.errstate(all="ignore"):
+            values = FUNCTIONS[name].numpy(np.linspace(low, high, 101))
+        values = values[np.isfinite(values)]
+        assert ((least <= values) & (values <= most)).all()
