@@ -79,7 +79,7 @@ def test_they_come_back_from_a_file_and_are_one_table(tmp_path):
 def test_a_file_of_one_output_and_a_damaged_one_are_told_apart(tmp_path):
     path = tmp_path / "found.safetensors"
     find_formulas((X, X.sum(axis=1)), max_fits=50).save(path)
-    with pytest.raises(FormatError, match="Findings.load reads those of one output"):
+    with pytest.raises(FormatError, match=r"Findings\.load reads those of one output"):
         FindingsByOutput.load(path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(FormatError, match="damaged"):
