@@ -10,13 +10,14 @@ NumPy's own functions are those of the primitives of expressions.
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError
-from kanserve.network.expression import PRIMITIVES
+from kanserve.network.expression import PRIMITIVES, compiled, derivative
 from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.own_functions import Elementwise
 
@@ -113,6 +114,9 @@ def derivatives(row: Function, x: Array, order: int) -> tuple[Array, ...]:
     """f(x), f'(x), .. of a function of the table, up to the derivative of this order."""
     if order == 0:
         return (row.numpy(x),)
+    if row.expression.step[0] == "pow":  # as products of roots it would have no second derivative at 0
+        slopes = accumulate(repeat(row.expression, order + 1), lambda before, _: derivative(before))
+        return tuple(np.broadcast_to(compiled(one)(x), x.shape) for one in slopes)
     argument: Any = x
     for _ in range(order - 1):
         argument = Dual(argument, {0: np.ones_like(x)})

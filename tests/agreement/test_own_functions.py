@@ -89,7 +89,7 @@ def test_a_fit_changes_the_constants_of_such_edges():
 
 def test_the_search_names_curves_after_such_functions():
     y = X[:, 1] * FUNCTIONS["wavelet"].numpy(1.3 * X[:, 0] + 0.2)
-    found = kanserve.find_formulas((X, y), functions=["x", "exp", "wavelet"], max_fits=300)
+    found = kanserve.find_formulas((X, y), functions=["x", "exp", "wavelet"], max_fits=1000)
     assert found.status == "exact" and found.best.formula.text == "x2*wavelet(1.3*x1 + 0.2)"
 
 

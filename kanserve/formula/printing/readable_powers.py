@@ -8,7 +8,8 @@ import math
 
 from kanserve.formula.expressions.linear_forms import renumbered
 from kanserve.formula.expressions.tree import Step, Tree
-from kanserve.network.powers import power_name
+from kanserve.formula.printing.notations import NOTATIONS_DIGITS
+from kanserve.network.powers import is_short, power_name
 
 _ROOTS = {"sqrt": 0.5, "1/sqrt": -0.5}
 
@@ -74,11 +75,16 @@ def _powers(tree: Tree, exponent: int) -> tuple[list[tuple[str, int]], list[tupl
                 if numbers and len(rest) == 1 and tree[rest[0]][0] in ("call", "add"):
                     left.append((rest[0], scale * math.prod(tree[n][1] for n in numbers)))
                     continue
-            case ("call", "log", base) if not scale.is_integer() and (name := power_name(scale)):
+            case ("call", "log", base) if not scale.is_integer() and (name := power_name(_rounded(scale))):
                 powers.append((name, base))
                 continue
         others.append((position, scale))
     return powers, others
+
+
+def _rounded(exponent: float) -> float:
+    """An exponent with the digits of a text; a fraction keeps its own."""
+    return exponent if is_short(exponent) else float(f"{exponent:.{NOTATIONS_DIGITS}g}")
 
 
 def _as_power(tree: Tree, step: Step) -> Step:

@@ -15,7 +15,7 @@ from kanserve.formula.constants.recognition import known_constants
 from kanserve.search.findings.explained_share import held_rows, overall_error
 from kanserve.search.findings.results import DECIDED_MARGIN
 from kanserve.search.findings.scored_formula import ScoredFormula
-from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, SMALLEST_ERROR
 
 # Fitted constants beyond which a formula must be further ahead, and by how much for each: the forms that were not
 # compared grow in number with every constant, and come as close to any smooth curve.
@@ -23,8 +23,10 @@ FREE_CONSTANTS = 4
 CONSTANT_MARGIN = 8.0
 LONGEST_DECIDED = 25.0  # complexity of a formula that can be decided, at most: of longer ones few forms are compared
 LONGEST_UNRIVALLED = 18.0  # the same where no other formula leaves only noise: then none as long was compared
-SAME_FUNCTION = 1e-6  # difference of two formulas, relative to their spread, up to which they are one, written twice
-BEYOND = 0.5  # share of the range of the inputs, around it, in which they are compared too
+# Difference of two formulas up to which they are one, written twice: relative to their spread, or to the noise, since a
+# form and the same with one constant more differ by a thirtieth of that.
+SAME_FUNCTION, SAME_WITHIN = 1e-6, 0.1
+FAR_BEYOND, BEYOND = 0.5, 0.1  # shares of the inputs' range, around it, in which they are compared too: of either
 COMPARED_ROWS = 500  # samples on which they are compared
 
 
@@ -59,7 +61,7 @@ def description_length(found: ScoredFormula) -> float:
     """The description length of the samples by a formula, in nats; infinite for one that is not finite on them."""
     rows = len(found.data) + held_rows(len(found.data))
     estimated = estimated_numbers(found)
-    error = max(overall_error(found), 1e-300)
+    error = max(overall_error(found), SMALLEST_ERROR)
     return float(rows * np.log(error) + 0.5 * np.log(rows) * estimated + BY_SHAPE_COMPLEXITY_PENALTY * found.complexity)
 
 
@@ -70,15 +72,21 @@ def estimated_numbers(found: ScoredFormula) -> int:
 
 
 def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
-    """Whether two formulas have the same values, within the range of the samples and around it."""
+    """Whether two formulas have the same values: but for rounding, or but for a part of the noise."""
+    noise = 0.0 if one.exact or other.exact else min(overall_error(one), overall_error(other))
+    return _agree(one, other, FAR_BEYOND, SAME_FUNCTION) or _agree(one, other, BEYOND, SAME_WITHIN * noise)
+
+
+def _agree(one: ScoredFormula, other: ScoredFormula, beyond: float, tolerance: float) -> bool:
+    """Whether two formulas differ by so much of their spread at most, in a range that is larger by this share."""
     x = one.data.sample(COMPARED_ROWS, 0).x
     middle = (x.max(axis=0) + x.min(axis=0)) / 2
-    x = np.concatenate([x, middle + (1 + BEYOND) * (x - middle)])
-    values, others = (evaluate_tree(found.formula.tree, {}, x) for found in (one, other))
+    around = np.concatenate([x, middle + (1 + beyond) * (x - middle)])
+    values, others = (evaluate_tree(found.formula.tree, {}, around) for found in (one, other))
     if (np.isfinite(values) != np.isfinite(others)).any():
         return False
     apart = (values - others)[np.isfinite(values)]
-    return bool(np.abs(apart).max(initial=0.0) <= SAME_FUNCTION * (float(np.nanstd(values)) or 1.0))
+    return bool(np.abs(apart).max(initial=0.0) <= tolerance * (float(np.nanstd(values[: len(x)])) or 1.0))
 
 
 def _distinct(found: Sequence[ScoredFormula]) -> list[ScoredFormula]:

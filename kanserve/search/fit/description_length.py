@@ -19,6 +19,7 @@ from kanserve.search.fit.training import FittedNetwork
 
 Array = NDArray[np.float64]
 
+SMALLEST_ERROR = 1e-300  # whose logarithm is finite: a law may be exact to the last bit
 BY_SHAPE_COMPLEXITY_PENALTY = 2.0  # penalty for a unit of complexity in the information criterion, in nats
 
 
@@ -36,7 +37,7 @@ def information_criterion(found: FittedNetwork, x: Array, y: Array, weights: Arr
     if not np.isfinite(error):
         return np.inf
     return (
-        len(y) * float(np.log(error))
+        len(y) * float(np.log(max(error, SMALLEST_ERROR)))
         + 0.5 * float(np.log(len(y))) * _estimates(tree)
         + BY_SHAPE_COMPLEXITY_PENALTY * complexity(tree)
     )
