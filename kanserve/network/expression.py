@@ -113,13 +113,7 @@ def _mul(a: Any, b: Any) -> Expr:
     if b.number is not None:
         a, b = b, a
     if a.number is not None:
-        if b.number is not None:
-            return _expr(a.number * b.number)
-        if a is _ZERO or a is _ONE:  # slopes are only asked for where all values are finite
-            return a if a is _ZERO else b
-        if b.step[0] == "mul" and b.step[1].number is not None:
-            return _mul(a.number * b.step[1].number, b.step[2])
-        return _made("mul", a, b)
+        return _scaled(a, a.number, b)
     for factor, other in ((a, b), (b, a)):  # a number goes first
         if factor.step[0] == "mul" and factor.step[1].number is not None:
             rest = factor.step[2]
@@ -127,6 +121,17 @@ def _mul(a: Any, b: Any) -> Expr:
     (base, m), (other, n) = _whole_power(a), _whole_power(b)
     if base is other and m > 0 and n > 0:
         return _pow(base, m + n)
+    return _made("mul", a, b)
+
+
+def _scaled(a: Expr, number: float, b: Expr) -> Expr:
+    """A number, which `a` is, times an expression."""
+    if b.number is not None:
+        return _expr(number * b.number)
+    if a is _ZERO or a is _ONE:  # slopes are only asked for where all values are finite
+        return a if a is _ZERO else b
+    if b.step[0] == "mul" and b.step[1].number is not None:
+        return _mul(number * b.step[1].number, b.step[2])
     return _made("mul", a, b)
 
 

@@ -5,7 +5,7 @@ import pytest
 from tests.support.ratchets import Room, measured, rooms
 
 BRANCHING = 86  # functions whose cyclomatic complexity is over 15
-RULES = 13.2  # comparisons with a threshold in 1,000 lines of code
+RULES = 13.4  # comparisons with a threshold in 1,000 lines of code
 
 
 @pytest.fixture(scope="module")

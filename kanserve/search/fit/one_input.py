@@ -19,7 +19,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.powers import exponent_of
-from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, information_criterion
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, SMALLEST_ERROR, information_criterion
 from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
@@ -95,12 +95,17 @@ def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None
         if settles(judged, one):
             others = [other for other in described[place + 1 :] if _differ(form, other)]
             margin = min((other.criterion - form.criterion for other in others), default=np.inf)
-            near = [other for other in others if other.criterion < form.criterion + RIVAL_MARGIN][:MOST_RIVALS]
-            for other in near:
-                search.judge(other.node, one, steps=0)  # for the comparison on all samples
-            return replace(judged, rivals=tuple(other.node for other in near)), margin
+            return replace(judged, rivals=_rivals(form, others, one, search)), margin
         best = judged if best is None or judged.held < best.held else best
     return best, 0.0
+
+
+def _rivals(form: Described, others: Sequence[Described], one: SearchProblem, search: Search) -> tuple[Node, ...]:
+    """The forms that are near in description length, judged too, for the comparison on all samples."""
+    near = [other for other in others if other.criterion < form.criterion + RIVAL_MARGIN][:MOST_RIVALS]
+    for other in near:
+        search.judge(other.node, one, steps=0)
+    return tuple(other.node for other in near)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,21 +130,28 @@ def part_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) ->
         if node is not None:
             values = form.values - spread * (form.fit.constant or 0.0)
             found.append(Part(node, values, form.criterion, near))
-    polynomial = noisy_polynomial(x[:, None], y, weights)
-    terms = [] if polynomial is None else list(zip(polynomial.powers, polynomial.coefficients, strict=True))
-    sloped = [(power, coefficient) for (power,), coefficient in terms if power]
-    if sloped:
-        node = compose.total([compose.monomial([0], [float(power)], coefficient) for power, coefficient in sloped])
-        values = np.asarray(sum(coefficient * x**power for power, coefficient in sloped))
-        left = y - values
-        error = root_mean_square(left - np.average(left, weights=weights), weights) / spread
-        size = _complexity(node)
-        if size is not None:
-            price = 0.5 * np.log(len(y)) * (len(sloped) + 1) + BY_SHAPE_COMPLEXITY_PENALTY * (size + 2)
-            found.append(Part(node, values, len(y) * float(np.log(max(error, 1e-300))) + price, near))
+    found += _polynomial_part(x, y, weights, near)
     best = min(found, key=lambda part: part.criterion, default=None)
     nothing = 0.5 * float(np.log(len(y))) + BY_SHAPE_COMPLEXITY_PENALTY  # a constant: its error is the spread
     return best if best is not None and best.criterion < nothing else None
+
+
+def _polynomial_part(x: Array, y: Array, weights: Array | None, near: tuple[Form, ...]) -> list[Part]:
+    """The polynomial, beside a constant, that describes y (N,) at x (N,) best; none if it has no slope."""
+    polynomial = noisy_polynomial(x[:, None], y, weights)
+    terms = [] if polynomial is None else list(zip(polynomial.powers, polynomial.coefficients, strict=True))
+    sloped = [(power, coefficient) for (power,), coefficient in terms if power]
+    if not sloped:
+        return []
+    node = compose.total([compose.monomial([0], [float(power)], coefficient) for power, coefficient in sloped])
+    size = _complexity(node)
+    if size is None:
+        return []
+    values = np.asarray(sum(coefficient * x**power for power, coefficient in sloped))
+    left = y - values
+    error = root_mean_square(left - np.average(left, weights=weights), weights) / (deviation(y, weights) or 1.0)
+    price = 0.5 * np.log(len(y)) * (len(sloped) + 1) + BY_SHAPE_COMPLEXITY_PENALTY * (size + 2)
+    return [Part(node, values, len(y) * float(np.log(max(error, SMALLEST_ERROR))) + price, near)]
 
 
 def forms_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -> list[Described]:
