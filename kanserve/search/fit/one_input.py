@@ -4,8 +4,8 @@ The first form that leaves only noise need not be the law: a longer one does so 
 (`regression.form_fits`), those that other functions of the library would need are left out, and the one is taken that
 describes the samples best for its length, if it leaves only noise.
 
-Without this stage the search has the right form of 13 of 20 curves that users fit (300 rows, 1% or 5% of noise) and of
-14 of 25 others (1000 rows, 1%); with it of 20, 19 and 23.
+The search had the right form of 13 of 20 curves that users fit (300 rows, 1% or 5% of noise) and of 14 of 25 others
+(1000 rows, 1%); with this stage and the choice among its forms by description length it has 20, 19 and 23.
 """
 
 from collections.abc import Sequence
