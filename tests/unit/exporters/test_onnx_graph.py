@@ -126,6 +126,13 @@ def test_an_infinite_node_is_not_forgotten_by_a_function_that_is_finite_there(na
         assert np.isnan(got[1]).all()
 
 
+def test_the_base_of_splines_keeps_its_last_digits_in_double() -> None:
+    """silu far below 0 is tiny, and onnxruntime's own Sigmoid has an absolute error there."""
+    layer = make_layer(np.zeros((1, 1, 8)), knots=np.linspace(-1.6, 1.6, 12)[None, :], base_weight=[[1.0]])
+    kan, x = Kan((layer,)), np.linspace(-36, 36, 200)[:, None]
+    np.testing.assert_allclose(_run(export(kan, ExportOptions())["model.onnx"], x), evaluate(kan, x), rtol=1e-14)
+
+
 def test_rows_far_away_keep_every_digit() -> None:
     """No power of the distance overflows, no index is cast from a number that no integer holds."""
     for name in ("one_edge", "uneven_knots", "uneven_zero", "LocalBasis", "LocalPolynomials, divided"):
