@@ -40,7 +40,7 @@ def test_equal_expressions_are_one():
 )
 def test_it_computes_what_is_written(made, plain):
     x = np.linspace(0.1, 1.9, 50)
-    np.testing.assert_allclose(compiled(made)(x), plain(x), rtol=4e-16)
+    np.testing.assert_allclose(compiled(made)(x), plain(x), rtol=2e-15)  # some roundings, of each processor
     middle = (plain(x + 1e-6) - plain(x - 1e-6)) / 2e-6
     np.testing.assert_allclose(compiled(derivative(made))(x), middle, rtol=1e-6, atol=1e-8)
 
