@@ -97,6 +97,7 @@ class Language(Dialect):
     """How a language writes numbers, calls and a whole function. One object writes one function."""
 
     comment: ClassVar[tuple[str, str]]
+    unicode_comments: ClassVar[bool] = False  # otherwise they are ASCII, for compilers that know nothing else
     spelled_as: ClassVar[str]  # its name among `own_functions.LANGUAGES`
     continued: ClassVar[str] = ""  # at the end of a continued line
     only_double: ClassVar[str] = ""  # the language's name, if its numbers are doubles and nothing else
@@ -225,11 +226,16 @@ class Language(Dialect):
         return super().real_power(base, exponent)
 
     def notes(self, *texts: str, indent: str = "") -> list[str]:
-        """The texts as comment lines, in escaped ASCII, so that no text can end its comment."""
+        """The texts as comment lines, escaped so that no text can end its comment."""
         before, after = self.comment
         lines = []
         for text in texts:
-            plain = text.encode("unicode_escape").decode("ascii")
+            plain = "".join(
+                char
+                if char.isprintable() and (self.unicode_comments or char.isascii())
+                else char.encode("unicode_escape").decode("ascii")
+                for char in text.replace("\\", r"\\")
+            )
             plain = plain.replace("*/", "*\\/").replace("/*", "/\\*")
             lines += [
                 f"{indent}{before} {line}{after}"

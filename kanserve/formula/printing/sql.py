@@ -27,6 +27,7 @@ class Sql(Language):
     spelled_as = "sql"
     spellings = SPELLINGS["sql"]
     comment = ("--", "")
+    unicode_comments = True  # as its names of columns are
     takes = "It takes a table's columns by the names of the inputs; put your table after the last FROM."
     only_double = "SQL"
     double: ClassVar[str] = "DOUBLE PRECISION"

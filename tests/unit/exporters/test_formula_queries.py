@@ -239,6 +239,12 @@ def test_no_text_of_a_query_ends_a_comment_or_a_name(dialect):
     assert "--" not in plain and "DROP" not in plain and plain.count("(") == plain.count(")")
 
 
+def test_the_comments_of_a_query_name_inputs_as_they_are_and_those_of_c_in_ascii():
+    in_sql, in_c = (formula.source(odd_names(), language) for language in ("sql", "c"))
+    assert "größe/π" in "".join(line for line in in_sql.splitlines() if line.startswith("--"))
+    assert in_c.isascii() and r"gr\xf6\xdfe" in in_c
+
+
 def test_a_formula_of_a_cell_names_its_cells():
     assert formula.source(wave(), "excel") == (
         "=LET(t,IF(ISNUMBER(A2),A2,NA()),p,IF(ISNUMBER(B2),B2,NA()),2*EXP(MIN(-0.5*t*t,700))*COS(3*t+p))\n"
