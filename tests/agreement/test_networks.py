@@ -1,24 +1,34 @@
 """The random networks are what the tests of agreement rely on: everything a network can hold is among them."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
-from kanserve.network.kan import equal
+from kanserve.network.kan import Kan, equal
+from kanserve.network.layer import Layer
 from kanserve.network.rounding_error import rounding
 from tests.support.kans import ZOO
 from tests.support.kans import rows as zoo_rows
 from tests.support.random_networks import network, networks, portion, rows
 from tests.support.row_agreement import TYPES, Truth, in_type
 
-KANS = list(networks(200))
-LAYERS = [layer for kan in KANS for layer in kan.layers]
+
+@cache
+def kans() -> list[Kan]:
+    return list(networks(200))
+
+
+@cache
+def layers() -> list[Layer]:
+    return [layer for kan in kans() for layer in kan.layers]
 
 
 def test_equal_numbers_make_equal_networks():
-    assert all(equal(KANS[number], network(number)) for number in (0, 7, 199))
-    assert not equal(KANS[0], network(0, seed=1))
+    assert all(equal(kans()[number], network(number)) for number in (0, 7, 199))
+    assert not equal(kans()[0], network(0, seed=1))
 
 
 @pytest.mark.slow
@@ -30,18 +40,19 @@ def test_the_portions_are_all_of_them():
 
 def test_every_kind_of_network_is_there_more_than_once():
     found = {
-        "depth": {len(kan.layers) for kan in KANS} == {1, 2, 3, 4, 5},
-        "wide": max(max(kan.shape) for kan in KANS) >= 60,
-        "single": sum(max(kan.shape) == 1 for kan in KANS) > 1,
-        "classes": sum(bool(kan.classes) for kan in KANS) > 9,
-        "named": sum(kan.symbolic for kan in KANS) > 20,
-        "ranges": sum(np.isfinite(variable.low) for kan in KANS for variable in kan.inputs) > 20,
-        "affine": sum(bool((kan.input_scale < 0).any() and kan.output_shift.any()) for kan in KANS) > 20,
-        "pruned input": sum(bool((~kan.layers[0].alive.any(axis=0)).any()) for kan in KANS) > 9,
-        "pruned node": sum(bool((~layer.alive.any(axis=1)).any()) for layer in LAYERS) > 9,
-        "both": sum(bool((layer.spline_mask & layer.symbolic_mask).any()) for layer in LAYERS) > 20,
-        "large": sum(bool((np.abs(layer.subnode_scale * layer.node_scale.max()) > 1e5).any()) for layer in LAYERS) > 3,
-        "small": sum(bool((np.abs(layer.node_scale) < 1e-3).any()) for layer in LAYERS) > 3,
+        "depth": {len(kan.layers) for kan in kans()} == {1, 2, 3, 4, 5},
+        "wide": max(max(kan.shape) for kan in kans()) >= 60,
+        "single": sum(max(kan.shape) == 1 for kan in kans()) > 1,
+        "classes": sum(bool(kan.classes) for kan in kans()) > 9,
+        "named": sum(kan.symbolic for kan in kans()) > 20,
+        "ranges": sum(np.isfinite(variable.low) for kan in kans() for variable in kan.inputs) > 20,
+        "affine": sum(bool((kan.input_scale < 0).any() and kan.output_shift.any()) for kan in kans()) > 20,
+        "pruned input": sum(bool((~kan.layers[0].alive.any(axis=0)).any()) for kan in kans()) > 9,
+        "pruned node": sum(bool((~layer.alive.any(axis=1)).any()) for layer in layers()) > 9,
+        "both": sum(bool((layer.spline_mask & layer.symbolic_mask).any()) for layer in layers()) > 20,
+        "large": sum(bool((np.abs(layer.subnode_scale * layer.node_scale.max()) > 1e5).any()) for layer in layers())
+        > 3,
+        "small": sum(bool((np.abs(layer.node_scale) < 1e-3).any()) for layer in layers()) > 3,
     }
     assert all(found.values()), found
 
@@ -50,24 +61,24 @@ def test_every_kind_of_layer_is_there_more_than_once():
     for order in range(1, 6):
         for outer in ("linear", "zero"):
             for base in ("silu", "identity", "zero"):
-                alike = [o for o in LAYERS if (o.order, o.extrapolation, o.base) == (order, outer, base)]
+                alike = [o for o in layers() if (o.order, o.extrapolation, o.base) == (order, outer, base)]
                 assert any(one.spline_mask.any() for one in alike), (order, outer, base)
-    assert {size for layer in LAYERS for size in layer.arity.tolist()} == {1, 2, 3}
-    assert {1, 2, 5} <= {layer.intervals for layer in LAYERS} and max(layer.intervals for layer in LAYERS) > 50
-    steps = [np.diff(layer.knots[:, layer.order : -layer.order]) for layer in LAYERS if layer.spline_mask.any()]
+    assert {size for layer in layers() for size in layer.arity.tolist()} == {1, 2, 3}
+    assert {1, 2, 5} <= {layer.intervals for layer in layers()} and max(layer.intervals for layer in layers()) > 50
+    steps = [np.diff(layer.knots[:, layer.order : -layer.order]) for layer in layers() if layer.spline_mask.any()]
     assert sum(bool((step == 0).any()) for step in steps) > 3
     assert sum(bool(np.ptp(step) > 0.1 * step.mean()) for step in steps) > 20
     clamped = [
-        layer for layer in LAYERS if (layer.knots[:, 1] == layer.knots[:, layer.order]).any() and layer.order > 1
+        layer for layer in layers() if (layer.knots[:, 1] == layer.knots[:, layer.order]).any() and layer.order > 1
     ]
     assert {one.extrapolation for one in clamped} == {"linear", "zero"}
-    used = [name for layer in LAYERS for name in layer.functions.ravel().tolist()]
+    used = [name for layer in layers() for name in layer.functions.ravel().tolist()]
     assert all(used.count(name) > 9 for name in FUNCTIONS)
 
 
 def test_the_rows_try_the_grid_its_knots_and_what_is_no_number():
     on_knots = far = 0
-    for kan in KANS:
+    for kan in kans():
         x = rows(kan)
         assert 60 <= len(x) <= 100
         assert np.isnan(x).sum() == 1 and np.isinf(x).sum() >= 2
@@ -81,7 +92,7 @@ def test_the_rows_try_the_grid_its_knots_and_what_is_no_number():
 @pytest.mark.extended
 def test_most_rows_are_finite_and_rounding_leaves_most_of_their_digits():
     every = broken = loose = fine = 0
-    for kan in KANS:
+    for kan in kans():
         x = rows(kan)
         y, change = evaluate(kan, x), rounding(kan, x, "double")
         finite = np.isfinite(y).all(axis=1)

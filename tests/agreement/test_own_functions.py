@@ -87,6 +87,7 @@ def test_a_fit_changes_the_constants_of_such_edges():
     assert kanserve.score(fitted, (X, y)).rmse[0] < 1e-8
 
 
+@pytest.mark.extended
 def test_the_search_names_curves_after_such_functions():
     y = X[:, 1] * FUNCTIONS["wavelet"].numpy(1.3 * X[:, 0] + 0.2)
     found = kanserve.find_formulas((X, y), functions=["x", "exp", "wavelet"], max_fits=1000)

@@ -28,6 +28,7 @@ def test_each_hostile_file_is_read_or_refused_in_one_line(outcomes):
         )
 
 
+@pytest.mark.extended
 def test_nothing_of_a_file_is_run_written_or_imported(outcomes):
     assert not [outcome for outcome in outcomes if outcome["deeds"]]
 

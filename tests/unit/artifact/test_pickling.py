@@ -92,6 +92,7 @@ def test_a_server_keeps_no_files_of_a_backend(artifact):
         pickle.dumps(catalog.read(artifact, "mixed", 1).backend)
 
 
+@pytest.mark.extended
 @needs_shared_memory
 def test_all_of_them_are_carried_to_another_process(artifact):
     from joblib import Parallel, delayed

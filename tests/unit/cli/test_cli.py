@@ -190,6 +190,7 @@ def test_ctrl_c_ends_a_fit_with_130_and_leaves_nothing(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_hidden_nodes_are_chosen_as_the_estimators_choose_them(folder, kanserve):
     pandas = pytest.importorskip("pandas", reason="needs pandas")
     a, kind = np.round(RNG.uniform(-1, 1, 80), 3), RNG.choice(["up", "down"], 80)

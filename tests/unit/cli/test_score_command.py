@@ -21,9 +21,14 @@ KAN = from_formula("2*a + b", ranges={"a": (0, 1), "b": (0, 1)})
 X = np.array([[0.5, 0.5], [0.25, 0.0], [9.0, 0.5]])
 
 
+@pytest.fixture(scope="module")
+def law():
+    return compile_kan(KAN, ["c_source", "numpy_source"], name="law")
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    repository.publish(tmp_path / "models", "law", compile_kan(KAN, ["c_source", "numpy_source"], name="law"))
+def folder(law, tmp_path, monkeypatch):
+    repository.publish(tmp_path / "models", "law", law)
     table = pa.table({"b": X[:, 1].copy(), "a": X[:, 0].copy(), "id": ["x", "y", "z"]})
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
     (tmp_path / "rows.csv").write_text("b,a,id\n0.5,0.5,x\n0.0,0.25,y\n0.5,9.0,z\n")

@@ -163,6 +163,7 @@ def test_r2_is_weighted_by_what_the_edge_does_to_the_outputs():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_named_edge_is_suggested_other_functions_and_its_own():
     kan, data = start("formula")
     session = Session(kan, data)

@@ -127,6 +127,7 @@ def test_of_three_classes_each_has_a_score_and_the_highest_is_predicted():
     np.testing.assert_array_equal(scores.argmax(axis=1), fitted.predict(x))
 
 
+@pytest.mark.extended
 def test_logarithms_of_probabilities_are_finite_where_the_probabilities_are_zero():
     x, y = labelled()
     fitted = KANClassifier(random_state=0, steps=10).fit(x, y)
@@ -182,6 +183,7 @@ def test_a_fitted_estimator_comes_back_from_joblib_and_from_safetensors_to_equal
     assert clone(of_kan).set_params(random_state=0).fit(x, y).kan_.shape == fitted.kan_.shape
 
 
+@pytest.mark.extended
 def test_a_network_knows_labels_as_text_and_from_kan_takes_the_real_ones():
     x, y = labelled(names=(3, 4))
     fitted = KANClassifier(steps=5, random_state=0).fit(x, y.astype(int))

@@ -160,6 +160,7 @@ def test_a_symbolic_fit_is_the_search_with_its_options():
     assert clone(limited).search == {"functions": ["sin"]}
 
 
+@pytest.mark.extended
 def test_a_repeated_row_is_one_of_twice_the_weight_in_a_symbolic_fit():
     x = columns(40)
     y = x["angle"] + 0.1 * np.random.default_rng(0).normal(size=40)

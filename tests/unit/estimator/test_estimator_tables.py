@@ -86,6 +86,7 @@ def test_the_tags_say_what_is_taken():
     assert not KANRegressor(symbolic=True).__sklearn_tags__().input_tags.allow_nan
 
 
+@pytest.mark.extended
 def test_a_table_goes_through_a_pipeline_and_cross_validation():
     frame, y = _table()
     scaled = make_column_transformer(

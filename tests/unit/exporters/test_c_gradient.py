@@ -258,6 +258,7 @@ def test_it_builds_as_cpp_as_well(tmp_path, precision):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_it_is_there_only_when_asked_for_and_can_be_left_out(tmp_path):
     plain = exporter.export(mixed(), ExportOptions("net"))
     assert not any(b"gradient" in data for data in plain.values())

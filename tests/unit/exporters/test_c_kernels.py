@@ -3,7 +3,7 @@
 import ctypes
 import itertools
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,14 @@ def steep() -> Kan:
     return Kan((make_layer([[[1.0, -2.0, 5.0, 8.0, -9.0, 3.0, 40.0, -30.0]]], knots=uniform_knots(-1, 1, 5, 3)),))
 
 
-@pytest.fixture(scope="module", params=itertools.product(PRECISIONS, LEVELS), ids="-".join)
+def builds() -> Iterator[Any]:
+    """Each precision and level; the plain form of one and the widest of the other are not extended."""
+    for build in itertools.product(PRECISIONS, LEVELS):
+        short = build in (("double", "plain"), ("float", [*LEVELS][-1]))
+        yield pytest.param(build, id="-".join(build), marks=() if short else pytest.mark.extended)
+
+
+@pytest.fixture(scope="module", params=builds())
 def everything(request, tmp_path_factory):
     precision, level = request.param
     kans = networks()

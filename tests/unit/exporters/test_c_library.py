@@ -143,6 +143,7 @@ def test_without_functions_of_vectors_the_library_is_built_all_the_same(monkeypa
     assert_agrees(runtime.load({**made, **library}).predict(rows(kan)), evaluate(kan, rows(kan)))
 
 
+@pytest.mark.extended
 def test_one_row_is_the_same_row_as_in_a_batch_in_every_layout_and_type(files):
     backend, x = runtime.load(files), rows(mixed())
     want = backend.predict(x)

@@ -118,6 +118,7 @@ def test_fifty_thousand_edges_are_a_few_collections_and_as_many_texts_as_tiles()
     assert len(axes.texts) < 700 and cells(axes) == [320, 64]
 
 
+@pytest.mark.extended
 def test_two_thousand_tiles_are_a_few_collections():
     axes = plot_network(create([100, 20, 1], seed=1), kind="matrix")
     assert len(axes.collections) < 30 and len(axes.figure.axes) == 1

@@ -118,6 +118,7 @@ def test_a_library_whose_derivatives_are_wrong_predicts_and_does_not_differentia
         np.testing.assert_allclose(backend.predict(x), y, rtol=1e-12)
 
 
+@pytest.mark.extended
 def test_a_library_of_an_older_kanserve_does_not_differentiate() -> None:
     kan = kans.mixed()
     files, _ = export_files(kan, ("c_source",), ExportOptions())

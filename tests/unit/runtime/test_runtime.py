@@ -205,6 +205,7 @@ def test_more_golden_rows_than_any_compiler_writes_are_refused():
         check(Answers(y), kan, (x, y), "double")
 
 
+@pytest.mark.extended
 def test_of_a_large_network_the_last_golden_rows_are_compared():
     kan = create([200, 100, 1], seed=0)
     x, y = golden_rows(kan)

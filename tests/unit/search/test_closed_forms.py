@@ -167,6 +167,7 @@ def test_the_simplest_sum_comes_first_and_constants_stay_constants():
     assert list(term_sums(XY, np.ones(400))) == []
 
 
+@pytest.mark.extended
 def test_values_of_a_part_that_are_not_exact_are_not_asked():
     for exact, asked in ((1e-9, True), (1e-5, False)):
         log: list[str] = []
@@ -208,6 +209,7 @@ def test_a_bell_of_a_ratio_needs_no_network():
     assert found is not None and found.error < 1e-12 and "shapes" not in log
 
 
+@pytest.mark.extended
 def test_a_bell_of_the_reciprocal_needs_no_network():
     x = XY[:, :1]
     log: list[str] = []

@@ -325,6 +325,7 @@ def test_what_was_found_is_compiled_with_its_network():
 # What it tells.
 
 
+@pytest.mark.extended
 def test_nothing_is_printed_unless_asked_and_then_a_line_on_the_standard_error():
     rows = data(A, B, C, y=A * np.exp(-B / C))
     out, err = io.StringIO(), io.StringIO()
@@ -337,6 +338,7 @@ def test_nothing_is_printed_unless_asked_and_then_a_line_on_the_standard_error()
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_each_better_formula_is_reported_with_its_error_in_units_of_the_answers():
     told: list[Improvement] = []
     found = find_formulas(data(A, B, C, y=1e6 * A * np.exp(-B / C)), max_fits=MANY, progress=told.append)

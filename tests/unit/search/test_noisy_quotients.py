@@ -46,6 +46,7 @@ def test_the_link_and_the_terms_of_a_law_stand_out_from_a_tenth_of_noise(name):
     assert np.std(value(found, X) - law) < 0.15 * 0.1 * law.std()
 
 
+@pytest.mark.extended
 def test_numbers_that_may_be_halves_are_and_others_are_not():
     halves = best_of(LAWS["identity"] + 0.1 * LAWS["identity"].std() * NOISE)
     assert set(np.abs(halves.quotient.numerator.coefficients)) == {1.0, 2.0}

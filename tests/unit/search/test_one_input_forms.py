@@ -67,7 +67,7 @@ def test_frequencies_start_from_the_peaks_that_noise_does_not_have():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hill", "damped wave"])
+@pytest.mark.parametrize("name", ["hill", pytest.param("damped wave", marks=pytest.mark.extended)])
 def test_the_law_of_a_noisy_curve_is_sure_and_has_the_right_form(name):
     one = SearchProblem(T[:, None], noisy(LAWS[name], 0.01))
     found = one_input_law(one, Search(Budget()))
@@ -95,6 +95,7 @@ def test_the_terms_of_a_noisy_polynomial_are_told():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_each_input_of_an_additive_law_has_a_form_with_its_own_constants():
     x = GENERATOR.uniform(0.1, 4, (500, 2))
     y = 2.17 * np.exp(-1.83 * x[:, 0]) + 1.3 * x[:, 0] + 0.92 / (1 + (x[:, 1] / 1.9) ** 2.6)

@@ -69,6 +69,7 @@ def test_the_search_names_kinks_steps_and_powers_of_the_size(law, text):
     assert found.status == "exact" and found.best.formula.text == text
 
 
+@pytest.mark.extended
 def test_kinks_are_not_used_where_the_functions_leave_them_out():
     found = find_formulas((X[:, None], np.maximum(X, 0)), max_fits=30, functions=["x", "x^2"])
     assert "abs" not in found.best.formula.text and "sign" not in found.best.formula.text

@@ -88,7 +88,7 @@ def test_the_exponent_of_a_power_and_a_constant() -> None:
         (lambda x: x[:, 0] ** (5 / 3) * x[:, 1] ** -1.37, "a^(5/3)/b^1.37"),
         (lambda x: x[:, 0] ** (2 / 3) * np.exp(-x[:, 0]), "a^(2/3)*exp(-a)"),
         (lambda x: 2 * (x[:, 0] + 1) ** 1.4 + 3, "2*(a + 1)^(7/5) + 3"),
-        pytest.param(lambda x: x[:, 0] ** (5 / 3) + x[:, 1] ** 2, "a^(5/3) + b^2", marks=pytest.mark.slow),
+        pytest.param(lambda x: x[:, 0] ** (5 / 3) + x[:, 1] ** 2, "a^(5/3) + b^2", marks=pytest.mark.extended),
     ],
 )
 def test_one_row_at_zero_hides_no_law(law, text: str) -> None:

@@ -66,6 +66,7 @@ def test_the_loss_is_in_the_file_and_so_are_its_standard_errors(robust, tmp_path
         Findings.load(path)
 
 
+@pytest.mark.extended
 def test_simple_numbers_are_recognised_under_the_robust_loss():
     law = 2.5 * A * B + 0.75
     found = find_formulas((X, law + 0.05 * HEAVY), max_fits=200, loss="huber")

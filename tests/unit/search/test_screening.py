@@ -42,6 +42,7 @@ def test_columns_that_follow_from_earlier_ones_are_left_out():
     assert independent_columns(np.column_stack([a, b, np.sin(a)])) == (0, 1, 2)
 
 
+@pytest.mark.extended
 def test_of_fewer_rows_than_columns_none_follows_from_others_by_that_alone():
     x = GENERATOR.uniform(1, 2, (12, 20))
     x[:, 3] = x[:, 0] + x[:, 1]

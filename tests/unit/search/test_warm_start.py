@@ -50,6 +50,7 @@ def test_a_formula_to_start_from_has_any_form(form, no_search):
     assert find_formulas((X, LAW), start=form(TEXT)).status == "exact"
 
 
+@pytest.mark.extended
 def test_a_good_formula_stays_on_the_list_and_a_bad_one_does_not():
     y = LAW + 0.04 * np.sin(9 * X[:, 0])
     without = find_formulas((X, y), max_fits=2)

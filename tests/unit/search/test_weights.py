@@ -102,6 +102,7 @@ def test_a_search_finds_the_law_under_noise_that_only_the_weights_tell():
     assert found.best.error == pytest.approx(mean_size, rel=0.15)
 
 
+@pytest.mark.extended
 def test_a_sum_of_functions_is_found_where_weights_tell_the_noise():
     sizes = 0.02 * np.exp(1.2 * A)
     y = noisy(np.sin(2 * A) + B**2, sizes)

@@ -212,6 +212,7 @@ class Sleeping(Killed):
         return 0
 
 
+@pytest.mark.extended
 @needs_shared_memory
 def test_steps_that_nobody_takes_are_stopped_at_the_end(tmp_path: Path):
     begun = tmp_path / "begun"

@@ -38,6 +38,7 @@ def runs(folder: Path, command: str, binary: str = "law") -> None:
     assert ("--tls-certificate" in said) == ("TLS" in command)
 
 
+@pytest.mark.extended
 def test_the_readme_s_lines_are_those_that_build(tmp_path):
     readme = written(tmp_path)
     plain, tls = re.findall(r"^    (cc (?:.*\\\n)*.*)$", readme, re.MULTILINE)
@@ -46,6 +47,7 @@ def test_the_readme_s_lines_are_those_that_build(tmp_path):
     runs(tmp_path, tls)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("static", "tls"),
     [

@@ -251,6 +251,7 @@ def http_socket(server: Running) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=60)
 
 
+@pytest.mark.extended
 def test_clients_that_send_nothing_or_a_byte_at_a_time_keep_nobody_from_health(edge):
     """More of them than it serves at once: the oldest are dropped for new ones."""
     _, server = edge
@@ -370,6 +371,7 @@ def test_names_of_classes_never_become_code(tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.extended
 def test_tls_with_client_certificates_is_an_option_of_the_build(tmp_path):
     authority = keys.authority()
     certificate, key = authority.pair("server").write(tmp_path, "server")

@@ -85,6 +85,7 @@ def test_a_ping_flood_is_told_to_calm_down():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_pings_at_a_moderate_rate_are_no_flood_however_many_they_are():
     """Each after the last was answered: more than the bucket holds, which leaks 500 a second."""
     with LoopServer() as server, Peer(server.address) as peer:

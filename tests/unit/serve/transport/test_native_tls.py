@@ -119,6 +119,7 @@ def replace(folder: Path, pair: keys.Pair) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_certificates_rotate_without_a_lost_call_and_a_bad_one_keeps_the_old(files, tmp_path):
     failed: list[object] = []
     over = threading.Event()
@@ -189,6 +190,7 @@ with LoopServer(tls=(*sys.argv[1:], None)) as server:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_key_file_on_a_disk_that_hangs_keeps_nobody_waiting(files, tmp_path):
     needs_native()
     library, hung = tmp_path / "hung_files.so", tmp_path / "hung"

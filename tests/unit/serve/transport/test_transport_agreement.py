@@ -182,6 +182,7 @@ def test_both_count_alike(stubs, name):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_answers_stay_right_while_models_are_replaced(tmp_path):
     """Of C, of NumPy and of onnxruntime: every answer is that of the version it names."""
     needs_native()
