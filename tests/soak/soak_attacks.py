@@ -193,9 +193,10 @@ def _judge(row: Row, attack: Attack, samples: list[Sample], begun: float, over: 
             times.append(float(np.percentile(within, 99)) if within else float("inf"))
         if times[1] > max(most, BUSY * times[0]):
             row.missed.append(f"{kind}s take long")
-    row.lost = sum(not one.answered for one in samples)
-    if row.lost:
-        row.missed.append("answers lost")
+    failures = [one.failure for one in samples if one.failure]
+    row.lost = len(failures)
+    if failures:
+        row.missed.append(f"answers lost: {', '.join(sorted(set(failures)))}")
     if row.peak > PEAK:
         row.missed.append("peak")
 

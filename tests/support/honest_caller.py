@@ -4,7 +4,7 @@
 
 calls on one connection, a hundred times a second, and asks on new ones, 25 times a second, whether the server lives,
 until its standard input ends; then it prints as JSON of each when it began, by time.monotonic, how many seconds it
-took, and whether it was answered. By the way "health" a call is a GET of /v2/health/live, too.
+took, and why it was not answered, or nothing. By the way "health" a call is a GET of /v2/health/live, too.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from tests.support.server_load import request as infer_message
 
 LIVE = "/inference.GRPCInferenceService/ServerLive"
 SECONDS = 5.0  # a call without an answer within these is lost
-ENDED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # by the server; client libraries try again
+TOO_LATE = f"no answer within {SECONDS:.0f} s"
+ENDED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 Way = Literal["grpc", "rest", "health", "streams"]
 
 
@@ -35,7 +36,7 @@ class Sample(NamedTuple):
     kind: str  # "call", or "connection": a new one and its first answer
     begun: float
     seconds: float
-    answered: bool
+    failure: str  # why there was no answer; empty if there was one
 
 
 class Caller:
@@ -53,37 +54,36 @@ class Caller:
             self._request = self._live
         self._peer: Peer | Http1Peer | None = None
 
-    def call(self) -> bool:
+    def call(self) -> str:
         """On the connection that is open. Where the server has ended that, as it may end an idle one, the call goes on
-        another one, as those of client libraries do."""
+        another one, as those of client libraries do. Returns why there was no answer, or nothing."""
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             try:
                 self._peer = self._peer or self._connected()
                 return self._ask(self._peer)
-            except ENDED:
+            except (OSError, KeyError) as error:
                 self._leave()
-            except (OSError, KeyError):
-                self._leave()
-                return False
-        return False
+                if not _is_an_end(error):
+                    return repr(error)
+        return TOO_LATE
 
-    def connect(self) -> bool:
+    def connect(self) -> str:
         """On a connection of its own, and on another one where the server has ended the first before it was asked."""
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             try:
                 with self._connected() as peer:
                     if isinstance(peer, Http1Peer):
-                        return peer.ask(self._live).status == 200
+                        return _unless(peer.ask(self._live).status, 200)
                     answered = peer.ask(LIVE)
                     if "grpc-status" in answered.headers:
-                        return answered.status == 0 and pb.ServerLiveResponse.FromString(answered.messages[0]).live
-            except ENDED:
-                continue
-            except OSError:
-                return False
-        return False
+                        live = answered.status or pb.ServerLiveResponse.FromString(answered.messages[0]).live
+                        return _unless(live, True)
+            except OSError as error:
+                if not _is_an_end(error):
+                    return repr(error)
+        return TOO_LATE
 
     def _connected(self) -> Peer | Http1Peer:
         if self._way in ("rest", "health"):
@@ -92,17 +92,17 @@ class Caller:
         peer.open()  # for all answers that will come
         return peer
 
-    def _ask(self, peer: Peer | Http1Peer) -> bool:
+    def _ask(self, peer: Peer | Http1Peer) -> str:
         if isinstance(peer, Http1Peer):
             answer = peer.ask(self._request)
             if answer.headers.get("connection") == "close":
                 self._leave()
-            return answer.status == 200
+            return _unless(answer.status, 200)
         answered = peer.ask(STREAM_INFER if self._way == "streams" else INFER, self._message)
         peer.answers.clear()
         if "grpc-status" not in answered.headers:
             raise ConnectionResetError("the connection has ended")
-        return answered.status == 0
+        return _unless(answered.status, 0)
 
     def _leave(self) -> None:
         if self._peer is not None:
@@ -110,15 +110,25 @@ class Caller:
         self._peer = None
 
 
+def _is_an_end(error: Exception) -> bool:
+    """Whether the server has ended the connection, in which case client libraries try again."""
+    broken_off = isinstance(error, ssl.SSLError) and error.errno == ssl.SSL_ERROR_SYSCALL  # TLS, while it is written
+    return isinstance(error, ENDED) or broken_off
+
+
+def _unless(status: int, wanted: int) -> str:
+    return "" if status == wanted else f"status {status}"
+
+
 def measure(caller: Caller, over: threading.Event) -> list[Sample]:
     """Call and connect until it is over."""
     samples: list[Sample] = []
 
-    def repeat(kind: str, ask: Callable[[], bool], pause: float) -> None:
+    def repeat(kind: str, ask: Callable[[], str], pause: float) -> None:
         while not over.wait(pause):
             begun = time.monotonic()
-            answered = ask()
-            samples.append(Sample(kind, begun, time.monotonic() - begun, answered))
+            failure = ask()
+            samples.append(Sample(kind, begun, time.monotonic() - begun, failure))
 
     threads = [
         threading.Thread(target=repeat, args=given)
