@@ -16,17 +16,28 @@ static void give(kanserve_server *server, command *made)
     pthread_mutex_unlock(&server->lock);
 }
 
+/* A command for a call, unless that has ended: without memory, one by which it fails. */
+static command *command_for(kanserve_call *call, int kind)
+{
+    if (atomic_load(&call->gone)) return NULL;
+    command *made = calloc(1, sizeof *made);
+    if (!made && !atomic_exchange(&call->spare_used, 1)) {
+        made = &call->spare;
+        made->data.failed = 1;
+    }
+    if (made) made->kind = kind, made->call = call;
+    return made;
+}
+
 /* Send a command for a call; a reference goes with it. */
 static void tell(kanserve_call *call, int kind, const void *data, size_t length, int status, const void *text,
                  size_t text_length, const void *trailers, size_t trailers_length, int64_t computed)
 {
-    command *made = atomic_load(&call->gone) ? NULL : calloc(1, sizeof *made);
+    command *made = command_for(call, kind);
     if (!made) {
         call_release(call);
         return;
     }
-    made->kind = kind;
-    made->call = call;
     made->status = status;
     made->computed = computed;
     if (kind == COMMAND_ROWS)
@@ -44,16 +55,16 @@ static void tell(kanserve_call *call, int kind, const void *data, size_t length,
 /* Answer a call with a message that is framed already. */
 void give_answer(kanserve_call *call, byte_buffer *message, int status)
 {
-    command *made = atomic_load(&call->gone) ? NULL : calloc(1, sizeof *made);
-    if (!made) {
+    command *made = command_for(call, COMMAND_ANSWER);
+    if (!made || made == &call->spare)
         buffer_free(message);
+    else
+        made->data = *message;
+    if (!made) {
         call_release(call);
         return;
     }
-    made->kind = COMMAND_ANSWER;
-    made->call = call;
     made->status = status;
-    made->data = *message;
     call_free_message(call);
     give(call->server, made);
 }
@@ -282,12 +293,13 @@ void run_commands(kanserve_server *server)
     while (first) {
         command *what = first;
         first = what->next;
+        kanserve_call *call = what->call;
         if (what->owner) connection_write(what->owner);
-        if (what->call) call_release(what->call);
         buffer_free(&what->data);
         buffer_free(&what->text);
         buffer_free(&what->trailers);
         free(what->outside);
-        free(what);
+        if (!call || what != &call->spare) free(what);
+        if (call) call_release(call);
     }
 }

@@ -79,6 +79,20 @@ typedef struct {
     atomic_size_t held;
 } account;
 
+/* What another thread tells the loop. */
+typedef struct command {
+    struct command *next;
+    int kind;
+    kanserve_call *call;
+    connection *owner; /* to be written to once all commands have run */
+    byte_buffer data, text, trailers;
+    int status;
+    int64_t computed;
+    int64_t *outside; /* rows outside the training range, by input */
+    model_table *table;
+    atomic_int *done;
+} command;
+
 /* A call as other threads see it. Who has a reference may read what is set before it was queued; `stream` is the
  * loop's, and what follows `changed` is guarded by the server's lock. */
 struct kanserve_call {
@@ -100,6 +114,8 @@ struct kanserve_call {
     size_t unsent;              /* bytes that it sent and that have not left yet */
     int64_t taken;              /* by a thread */
     int half_closed, notify;    /* notify: queue an event when it is gone */
+    command spare;              /* where there is no memory for another one: the call fails */
+    atomic_int spare_used;
 };
 
 struct stream {
@@ -174,19 +190,6 @@ struct connection {
     int64_t flood_at;
     char peer[80];
 };
-
-typedef struct command {
-    struct command *next;
-    int kind;
-    kanserve_call *call;
-    connection *owner; /* to be written to once all commands have run */
-    byte_buffer data, text, trailers;
-    int status;
-    int64_t computed;
-    int64_t *outside; /* rows outside the training range, by input */
-    model_table *table;
-    atomic_int *done;
-} command;
 
 enum { COMMAND_ANSWER, COMMAND_SEND, COMMAND_FINISH, COMMAND_ROWS, COMMAND_CANCEL, COMMAND_CONSUMED, COMMAND_PUBLISH };
 
