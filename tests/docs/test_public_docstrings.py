@@ -135,8 +135,10 @@ def test_its_examples_run(name, monkeypatch, tmp_path):
         needs_page()
     owner, _, last = name.rpartition(".")
     names = {last: ENTRIES[name], "kanserve": kanserve}
-    if owner == "kanserve.KANClassifier":
+    if "kanserve.KANClassifier" in (name, owner):
         names |= names_after_classifier()
+        if name == "kanserve.KANClassifier":
+            return
     elif owner in GO_ON:
         run(ENTRIES[owner], owner, names)
     run(ENTRIES[name], name, names)

@@ -20,7 +20,7 @@ def exported(kind: str, kan: Kan, precision: Precision) -> dict[str, bytes]:
 
 
 @pytest.mark.timing
-@pytest.mark.parametrize("precision", TYPES)
+@pytest.mark.parametrize("precision", [pytest.param("double", marks=pytest.mark.extended), "float"])
 def test_a_law_of_600_edges_is_50_kilobytes_of_c_and_takes_as_much_more_as_it_is_larger(precision, tmp_path):
     """Than one of 200 edges: to write, and to compile."""
     large, small = all_symbolic(5, 20, 20, 5), all_symbolic(5, 10, 10, 5)

@@ -17,6 +17,7 @@ from tests.support.sized_networks import large
 
 
 @pytest.mark.timing
+@pytest.mark.extended
 def test_a_server_answers_with_the_formula_of_600_edges_for_little_more_than_that_takes(tmp_path: Path):
     kan = large(deep=True)
     repository.publish(tmp_path, "large", compile(kan, ("numpy_source",)))

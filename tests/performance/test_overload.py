@@ -6,6 +6,7 @@ from tests.support import server_load, serving
 
 
 @pytest.mark.timing
+@pytest.mark.extended
 def test_a_refusal_costs_the_server_no_more_than_an_answer() -> None:
     """Of its processor's time, of which nothing is left for answers when refusals take it."""
     found = server_load.overload(serving.sleeping(0.1), times=10, seconds=1.5)
