@@ -1,7 +1,7 @@
 """What the page draws, as plain data: nodes with their densities, edges, measures, the map of a large network."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.names import latex_name
 from kanserve.network.edge_names import node_name, place_of, subnode_names
 from kanserve.network.evaluate import activations, edge, jacobian, softmax
-from kanserve.network.kan import Kan, Spline, Sum
+from kanserve.network.kan import Kan, Spline, Sum, Variable
 from kanserve.network.splines import span
 from kanserve.network.training_range import outside, ranges
 from kanserve.simplification.activations import values
@@ -45,7 +45,8 @@ class NodeView:
     """An input, a hidden node or an output. `density` is a histogram between `low` and `high`, the largest bin 1.
 
     `knots` are the breaks of the splines that read it, in its units; `trained` the training range of an input, or None
-    if it is unknown; `middle` its median on the rows.
+    if it is unknown; `middle` its median on the rows. `categories` are the names of an input's categories, each with the
+    number that the network sees for it, and `missing` is the number that it sees where the value is missing.
     """
 
     name: str
@@ -58,6 +59,8 @@ class NodeView:
     knots: tuple[float, ...] = ()
     trained: tuple[float, float] | None = None
     share: float = 0.0
+    categories: tuple[tuple[str, float], ...] = ()
+    missing: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def _page_view(session: Session, revision: int) -> PageView:
     return PageView(
         revision=revision,
         snapshot=snapshot,
-        nodes=_nodes(kan, rows.judge.x, shares, seen),
+        nodes=_nodes(kan, session.kan.inputs, rows.judge.x, shares, seen),
         arity=tuple(tuple(layer.arity.tolist()) for layer in kan.layers),
         measure=now,
         first=now if session.kan is session.first else measure(first, rows.held),
@@ -149,7 +152,7 @@ def _complexity(kan: Kan) -> float | None:
 
 
 def _nodes(
-    kan: Kan, x: Array, shares: tuple[Array, ...], seen: set[tuple[int, int]]
+    kan: Kan, inputs: Sequence[Variable], x: Array, shares: tuple[Array, ...], seen: set[tuple[int, int]]
 ) -> tuple[tuple[NodeView, ...], ...]:
     """The nodes of each depth; those of a large network that no shown edge reads have no density and no knots."""
     found, trained = [], ranges(kan)
@@ -159,16 +162,19 @@ def _nodes(
         v = v[np.isfinite(v).all(axis=1)]
         given = np.full(len(kan.outputs), 1 / len(kan.outputs)) if layer is None else shares[depth].sum(axis=0)
         bent = np.array(False if layer is None else layer.spline_mask.any(axis=0))
-        variables = kan.inputs if depth == 0 else kan.outputs if layer is None else ()
+        variables = inputs if depth == 0 else kan.outputs if layer is None else ()
         nodes = []
         for i in range(v.shape[1]):
             shown = layer is None or (depth, i) in seen or v.shape[1] <= DENSITY_BINS
             low, high, middle, density = _density(v[:, i] if shown else v[:0, i])
+            given_as = variables[i] if variables else Variable("")
+            if given_as.categories:
+                middle = min(given_as.category_values, key=lambda value: abs(value - middle))  # noqa: B023  # at once
             nodes.append(
                 NodeView(
                     name=node_name(kan, depth, i),
                     latex=latex_name(node_name(kan, depth, i)) if shown else "",
-                    unit=variables[i].unit if variables else "",
+                    unit=given_as.unit,
                     low=low,
                     high=high,
                     middle=middle if shown or not len(v) else float(v[len(v) // 2, i]),
@@ -176,6 +182,8 @@ def _nodes(
                     knots=_knots(kan, depth, i) if shown and layer is not None and bent[i] else (),
                     trained=_finite(trained[i]) if depth == 0 else None,
                     share=float(given[i]),
+                    categories=tuple(zip(given_as.categories, given_as.category_values, strict=True)),
+                    missing=given_as.fill_value,
                 )
             )
         found.append(tuple(nodes))

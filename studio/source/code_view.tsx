@@ -45,7 +45,7 @@ export function CodeView({ format }: { format: string }) {
         </pre>
       ) : (
         <p class="empty">
-          {file.path} is not text. {kept.note || "It gives what the network gives on the golden rows."}
+          {file.path} is not text. {kept.note || "It gives what the network gives on the test rows."}
         </p>
       )}
     </>

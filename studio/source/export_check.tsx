@@ -1,4 +1,4 @@
-/** Each exported form beside the network: its size, the largest gap on the golden rows, the time of a row. */
+/** Each exported form beside the network: its size, the largest gap on the test rows, the time of a row. */
 
 import { CHECKED, checkAll, exported } from "./exports";
 import { bytes, number } from "./format";
@@ -9,7 +9,7 @@ export function ExportCheck() {
     <section class="section" aria-label="Export check">
       <div class="head">
         <h2>Export check</h2>
-        <span class="quiet">on the golden rows</span>
+        <span class="quiet">on the test rows</span>
         <span class="grow" />
         <button type="button" class="button small" disabled={waiting} onClick={() => checkAll()}>
           {waiting ? "Checking" : "Check"}

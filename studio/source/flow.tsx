@@ -8,7 +8,7 @@ import { Slider } from "./slider";
 import { byShare, judged, model, most, predicted, predicting, selected, setInput, view, x } from "./store";
 import { Tex } from "./tex";
 import { Tile } from "./tile";
-import type { Edge, View } from "./types";
+import type { Edge, Node, View } from "./types";
 
 /** The size of an element, followed without measuring in loops. */
 export function useSize<T extends HTMLElement>() {
@@ -137,6 +137,7 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
   const slope = predicted.value?.gradient[0]?.[i];
   const output = now.nodes[now.arity.length][0].name;
   const bar = (height - 8) * Math.sqrt(node.share);
+  const at = x.value[i] ?? node.middle;
   return (
     <div
       class={`input ${dead ? "dead" : ""}`}
@@ -144,14 +145,19 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
       aria-label={`Input ${node.name}, ${dead ? "pruned, without effect" : `${percent(node.share)} of the signal`}`}
       style={{ left: "16px", top: `${y - height / 2}px`, width: `${plan.inputWidth}px`, height: `${height}px` }}
     >
-      <span class="name">
+      <span class="name" title={node.name}>
         <Tex tex={node.latex || "x"} />
       </span>
       <span class="value">
-        {number(x.value[i])}
+        {node.categories.length && height >= 44 ? "" : given(node, at)}
         {node.unit && <small>{node.unit}</small>}
       </span>
-      {height >= 44 && <Slider node={node} value={x.value[i] ?? node.middle} width={plan.inputWidth - 22} change={(to) => setInput(i, to)} />}
+      {height >= 44 &&
+        (node.categories.length ? (
+          <Categories node={node} value={at} change={(to) => setInput(i, to)} />
+        ) : (
+          <Slider node={node} value={at} width={plan.inputWidth - 22} change={(to) => setInput(i, to)} />
+        ))}
       {height >= 62 && (
         <>
           <span class="slope" title={`The slope of ${output} here`}>
@@ -159,8 +165,13 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
               "pruned, no effect"
             ) : (
               <>
-                <span>∂{output.slice(0, 8)}/∂x</span>
-                <span>{slope === undefined ? "–" : number(slope, plan.inputWidth < 200 ? 2 : 3)}</span>
+                <span>{node.categories.length ? plural(node.categories.length, "category", "categories") : "slope"}</span>
+                {!node.categories.length && <span>{slope === undefined ? "–" : number(slope, plan.inputWidth < 200 ? 2 : 3)}</span>}
+                {node.missing !== null && !node.categories.length && (
+                  <button type="button" class="missing" aria-pressed={at === node.missing} onClick={() => setInput(i, at === node.missing ? node.middle : node.missing!)}>
+                    missing
+                  </button>
+                )}
               </>
             )}
           </span>
@@ -169,6 +180,33 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
       )}
       {!dead && <span class="bar" style={{ height: `${bar}px`, top: `${(height - bar) / 2 - 1}px` }} />}
     </div>
+  );
+}
+
+/** The value of an input as it is given: a category by its name. */
+function given(node: Node, value: number) {
+  if (value === node.missing) return "missing";
+  return node.categories.length ? nearest(node, value)[0] : number(value);
+}
+
+const nearest = (node: Node, value: number) =>
+  node.categories.reduce((best, one) => (Math.abs(one[1] - value) < Math.abs(best[1] - value) ? one : best));
+
+function Categories({ node, value, change }: { node: Node; value: number; change: (value: number) => void }) {
+  const missing = value === node.missing;
+  return (
+    <select
+      aria-label={node.name}
+      value={missing ? "" : nearest(node, value)[0]}
+      onChange={(event) => change(node.categories.find(([name]) => name === event.currentTarget.value)?.[1] ?? node.missing!)}
+    >
+      {node.categories.map(([name]) => (
+        <option key={name} value={name}>
+          {name}
+        </option>
+      ))}
+      {node.missing !== null && <option value="">missing</option>}
+    </select>
   );
 }
 

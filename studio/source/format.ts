@@ -98,7 +98,7 @@ export const shorter = (latex: string): string => latex.replace(/\d+\.\d{5,}/g, 
 /** A whole number with a thin space between thousands. */
 export const whole = (count: number): string => String(count).replace(/\B(?=(\d{3})+$)/g, "\u2009");
 
-export const plural = (count: number, word: string): string => `${whole(count)} ${word}${count === 1 ? "" : "s"}`;
+export const plural = (count: number, word: string, many = `${word}s`): string => `${whole(count)} ${count === 1 ? word : many}`;
 
 export function bytes(count: number): string {
   return count < 1024 ? `${count} B` : count < 1e6 ? `${(count / 1024).toFixed(0)} KB` : `${(count / 1e6).toFixed(1)} MB`;

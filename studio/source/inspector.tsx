@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { EdgeChart } from "./edge_chart";
 import { candidateSentence, change, changeMark, fullTex, percent, plural, share, spoken } from "./format";
 import {
-  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, judged, neighbour, preview, previewBy, previewed, selected, snap, view, zero,
+  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, isWorth, judged, neighbour, noise, preview, previewBy, previewed, selected, snap, view, zero,
 } from "./store";
 import { Tex } from "./tex";
 
@@ -24,6 +24,7 @@ export function Inspector() {
   const kind = one.function ? `${one.function}${one.spline ? " + spline" : ""}` : "spline";
   const roomy = one.name.length + String(byShare.value.length).length <= 10;
   const name = previewed.value?.suggestion.function;
+  const cost = previewed.value && !isWorth(previewed.value) ? `It costs more than the noise of the rows, ±${percent(noise.value)}.` : undefined;
   return (
     <section aria-label="Edge inspector">
       <div class="head">
@@ -51,19 +52,19 @@ export function Inspector() {
       <EdgeChart />
       <Choices />
       <div class="row">
-        <button type="button" class="button take" disabled={!name || !!busy.value} onClick={() => snap()}>
+        <button type="button" class={`button ${cost ? "" : "take"}`} title={cost} disabled={!name || !!busy.value} onClick={() => snap()}>
           {name ? `Snap to ${name}` : "Snap"} <span aria-hidden="true">↵</span>
         </button>
         {one.function && (
           <button type="button" class="button" disabled={!!busy.value} onClick={() => free()} title="Backspace">
-            Free
+            Back to the curve
           </button>
         )}
-        <button type="button" class="button" disabled={!!busy.value} onClick={() => zero()} title="0">
-          Zero
+        <button type="button" class="button" disabled={!!busy.value} onClick={() => zero()} title="Remove the edge (0)">
+          Remove
         </button>
         <button type="button" class="button" onClick={() => (dialog.value = "own")}>
-          Own…
+          Write a function…
         </button>
       </div>
     </section>

@@ -117,6 +117,22 @@ async function load() {
 
 let looking: AbortController | null = null;
 
+/** One standard error of an RMSE of so many rows, as a share of it: a smaller change may be chance. */
+export const noise = computed(() => 1 / Math.sqrt(2 * Math.max(model.value?.held_out ?? 1, 1)));
+
+/** Whether a candidate is as good as the curve it replaces, as far as the rows can tell. */
+export const isWorth = (one: Candidate | null) => one !== null && (one.change === null || one.change <= noise.value);
+
+/** Of the candidates that are worth it the smallest, otherwise that which costs least: its place. */
+function recommended(all: Candidate[]): number {
+  const now = edge.value?.spline ? "" : edge.value?.function;
+  const others = all.filter((one) => one.suggestion.function !== now);
+  const cost = (one: Candidate) => one.change ?? one.suggestion.loss;
+  const size = (one: Candidate) => (isWorth(one) ? one.complexity : Infinity);
+  const best = others.sort((a, b) => (isWorth(a) || isWorth(b) ? size(a) - size(b) : 0) || cost(a) - cost(b))[0];
+  return best ? all.indexOf(best) : -1;
+}
+
 /**
  * The selected edge's curve, and its candidates, which take a moment. Both are asked for at once, unless an earlier edge
  * is still looked at: then candidates come after the curve, and whoever passes many edges asks for none of theirs.
@@ -148,9 +164,7 @@ export async function look() {
     if (own.signal.aborted) return;
     batch(() => {
       candidates.value = got.candidates;
-      const now = edge.value?.function;
-      const first = got.candidates.findIndex((one) => one.suggestion.function !== now || edge.value?.spline);
-      preview.value = first;
+      preview.value = recommended(got.candidates);
     });
   } catch (error) {
     if (own.signal.aborted) return;

@@ -26,6 +26,8 @@ export interface Node {
   knots: number[];
   trained: [number, number] | null;
   share: number;
+  categories: [name: string, value: number][];
+  missing: number | null;
 }
 
 export interface Formula {

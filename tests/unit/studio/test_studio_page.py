@@ -174,7 +174,7 @@ def test_axe_finds_nothing(browser: Any, root: Path, theme: str):
                     page.click("text=Publish v2 >> nth=0")
                 case "own":
                     page.keyboard.press("Escape")
-                    page.click("text=Own…")
+                    page.click("text=Write a function…")
                 case "keys":
                     page.keyboard.press("Escape")
                     page.click("button[title='Keys (?)']")
