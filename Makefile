@@ -82,9 +82,9 @@ test-all: test test-extended test-exhaustive test-grpcio
 test-fast: $(INSTALLED)
 	$(PYTEST) -m 'not slow and not extended and not timing'
 
-# What `make test` runs besides.
+# What `make test` runs besides; TESTS='tests/unit/serve tests/unit/client' are some of them.
 test-slow: $(INSTALLED)
-	$(PYTEST) -m 'slow and not extended and not timing'
+	$(PYTEST) -m 'slow and not extended and not timing' $(TESTS)
 	$(TIMED) -m 'not extended'
 
 # The tests that compute, with the linear algebra of older and newer processors and on one and two threads.

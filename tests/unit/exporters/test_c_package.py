@@ -12,6 +12,7 @@ from kanserve.network.kan import Kan, Variable
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import c_identifier
 from tests.support.c_builds import run, written
+from tests.support.cases import one_in
 from tests.support.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, symbolic
 from tests.support.programs import needs
 
@@ -43,7 +44,7 @@ def information(folder: Path, kan: Kan, name: str = "net") -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.extended
 @needs_cmake
-@pytest.mark.parametrize("fast", ["OFF", "ON"])
+@pytest.mark.parametrize("fast", one_in(2, ["ON", "OFF"]))
 def test_cmake_builds_tests_installs_and_is_found_again(tmp_path, fast):
     written(tmp_path / "source", mixed(), gradient=True)
     run("cmake", "-S", "source", "-B", "build", f"-Dnet_FAST={fast}", at=tmp_path)
