@@ -45,8 +45,8 @@ class NodeView:
     """An input, a hidden node or an output. `density` is a histogram between `low` and `high`, the largest bin 1.
 
     `knots` are the breaks of the splines that read it, in its units; `trained` the training range of an input, or None
-    if it is unknown; `middle` its median on the rows. `categories` are the names of an input's categories, each with the
-    number that the network sees for it, and `missing` is the number that it sees where the value is missing.
+    if it is unknown; `middle` its median on the rows. `categories` are the names of an input's categories, each with
+    the number that the network sees for it, and `missing` is the number that it sees where the value is missing.
     """
 
     name: str
@@ -169,7 +169,7 @@ def _nodes(
             low, high, middle, density = _density(v[:, i] if shown else v[:0, i])
             given_as = variables[i] if variables else Variable("")
             if given_as.categories:
-                middle = min(given_as.category_values, key=lambda value: abs(value - middle))  # noqa: B023  # at once
+                middle = min(given_as.category_values, key=lambda value: abs(value - middle))
             nodes.append(
                 NodeView(
                     name=node_name(kan, depth, i),

@@ -40,7 +40,7 @@ def differentiate_answer(model: Model, message: pb.Float64Array, call: Call, *, 
             f"The second derivatives of a row of {model.name!r}, by {inputs} inputs, take more than a message holds: "
             "ask without hessian."
         )
-    rows = decode_rows(message, inputs, model.max_hessian_rows if hessian else model.max_differentiated_rows)
+    rows = decode_rows(message, model.kan.inputs, model.max_hessian_rows if hessian else model.max_differentiated_rows)
     count = len(rows)
     call.rows, begun = count, perf_counter_ns()
     values, slopes = _differentiated(model, rows, message.values, call)

@@ -153,7 +153,7 @@ def _decoded(
     model = catalog.find(request.model_name, request.model_version)
     call.model, call.version = model.name, model.version
     outputs = _outputs(model, request)
-    rows = tensors.decode(request, buffers, INPUT, len(model.kan.inputs), model.max_rows)
+    rows = tensors.decode(request, buffers, INPUT, model.kan.inputs, model.max_rows)
     call.rows = len(rows.x)
     asked = DecodedRequest(
         model, request.id, outputs, rows.datatype, len(rows.x), rows.raw, bounds(model, rows.datatype)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import TensorError
 from kanserve.inference.grpc_service_pb2 import InferTensorContents, ModelInferRequest, ModelInferResponse
+from kanserve.network.kan import Variable
 from kanserve.serve.rpc import bfloat16
 from kanserve.v1.formula_pb2 import Float64Array
 
@@ -43,9 +44,9 @@ class TensorRows:
 
 
 def decode(
-    request: ModelInferRequest, buffers: Sequence[bytes | memoryview], name: str, columns: int, most: int
+    request: ModelInferRequest, buffers: Sequence[bytes | memoryview], name: str, inputs: Sequence[Variable], most: int
 ) -> TensorRows:
-    """The input tensor of a request, with at most `most` rows of `columns` numbers; TensorError for anything else.
+    """The input tensor of a request, with at most `most` rows of a number an input; TensorError for anything else.
 
     `buffers`: the contents of raw_input_contents.
     """
@@ -54,7 +55,7 @@ def decode(
     dtype = FLOATS.get(datatype)
     if dtype is None:
         raise TensorError(f"Input {name!r} must be FP64, FP32, FP16 or BF16, got {datatype!r:.40}.")
-    rows = _rows(tensor.shape, f"Input {name!r}", columns, most)
+    rows, columns = _rows(tensor.shape, f"Input {name!r}", inputs, most), len(inputs)
     if _SHARED_MEMORY in tensor.parameters:
         raise TensorError(f"Input {name!r} is in shared memory, which is not supported; send the numbers themselves.")
     if not buffers:
@@ -66,10 +67,10 @@ def decode(
     return TensorRows(floats(buffers[0], datatype, (rows, columns), f"Input {name!r}"), datatype, raw=True)
 
 
-def decode_rows(message: Float64Array, columns: int, most: int) -> Array:
-    """At most `most` rows of `columns` numbers; TensorError for anything else."""
-    rows = _rows(message.shape, "rows", columns, most)
-    return floats(message.values, "FP64", (rows, columns), "rows")
+def decode_rows(message: Float64Array, inputs: Sequence[Variable], most: int) -> Array:
+    """At most `most` rows of a number an input; TensorError for anything else."""
+    rows = _rows(message.shape, "rows", inputs, most)
+    return floats(message.values, "FP64", (rows, len(inputs)), "rows")
 
 
 def floats(data: bytes | memoryview, datatype: str, shape: tuple[int, int], what: str = "rows") -> NDArray[Any]:
@@ -122,14 +123,18 @@ def _only_input(request: ModelInferRequest, name: str) -> Tensor:
     raise TensorError(f"The model takes one input, {name!r}; got {names:.200}.")
 
 
-def _rows(shape: Sequence[int], what: str, columns: int, most: int) -> int:
-    """The number of rows in a shape; TensorError unless it is (rows, columns) with 0 to `most` rows."""
-    if len(shape) != 2 or shape[1] != columns or shape[0] < 0:
-        got = ", ".join(map(str, shape[:8])) + (", ..." if len(shape) > 8 else "")
-        raise TensorError(f"{what} must have shape [rows, {columns}], got [{got}].")
+def _rows(shape: Sequence[int], what: str, inputs: Sequence[Variable], most: int) -> int:
+    """The number of rows in a shape; TensorError unless it is (rows, inputs) with 0 to `most` rows."""
+    if len(shape) != 2 or shape[1] != len(inputs) or shape[0] < 0:
+        names, got = _listed([f"{one.name:.40}" for one in inputs]), _listed(list(map(str, shape)))
+        raise TensorError(f"{what} must have shape [rows, {len(inputs)}], got [{got}]. A row is {names}.")
     if shape[0] > most:
         raise TensorError(f"{what} may have {most} rows in one request, got {shape[0]}. Send them in parts.")
     return shape[0]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:8]) + (", ..." if len(texts) > 8 else "")
 
 
 def _typed(tensor: Tensor, columns: int, rows: int) -> NDArray[Any]:

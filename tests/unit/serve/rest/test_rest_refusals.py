@@ -91,7 +91,7 @@ BODIES: dict[str, tuple[Any, str]] = {  # and what the error says
     "a shape of none": (tensor(shape=[]), "shape"),
     "no shape": (tensor(shape=None), "shape"),
     "a shape that is a number": (tensor(shape=2), "array"),
-    "another width": (tensor(shape=[1, 3], data=[1.0, 2.0, 3.0]), r"\[rows, 2\]"),
+    "another width": (tensor(shape=[1, 3], data=[1.0, 2.0, 3.0]), r"\[rows, 2\], got \[1, 3\]. A row is \w+, \w+\."),
     "another name": (tensor(name="z"), "'x'"),
     "no name": (tensor(name=None), "'x'"),
     "a name that is a number": (tensor(name=7), "string"),
