@@ -1,15 +1,20 @@
-"""The studio's page in the machine's Chromium, and what tests of it wait for."""
+"""The studio's page in the machine's Chromium, and what tests of it wait for.
+
+python -m tests.support.studio_pages    # writes docs/studio-light.png and docs/studio-dark.png
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 
 import kanserve
 from kanserve.studio.opened_model import Opened
-from tests.support.paths import ROOT
+from tests.support.paths import DOCS, ROOT
 from tests.support.sessions import law
 from tests.support.studios import CHROMIUM, Running, needs_browser, running
 
@@ -76,3 +81,45 @@ def violations(page: Any) -> list[tuple[str, list[str]]]:
     page.evaluate(AXE.read_text("utf-8"))
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations)")
     return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found]
+
+
+def houses() -> kanserve.Dataset:
+    """Prices of houses by their area, their distance to the centre, their energy class and their year."""
+    rng = np.random.default_rng(4)
+    area, distance, year = rng.uniform(30, 200, 900), rng.gamma(2, 4, 900), rng.integers(1900, 2024, 900)
+    energy = rng.choice(list("ABCDE"), 900)
+    price = 1.9 * area * np.exp(-0.05 * distance) - 12 * np.array(["ABCDE".index(one) for one in energy])
+    price += rng.normal(0, 6, 900)
+    lines = [
+        f"{a:.0f},{d:.1f},{e},{y},{p:.1f}" for a, d, e, y, p in zip(area, distance, energy, year, price, strict=True)
+    ]
+    with TemporaryDirectory() as folder:
+        table = Path(folder) / "houses.csv"
+        table.write_text("\n".join(["area,distance,energy,year,price", *lines, ""]))
+        return kanserve.read_table(table, "price")
+
+
+def main() -> None:
+    """Take the pictures of the README: after Simplify, with a search for simpler formulas beside."""
+    data = houses()
+    kan = kanserve.fit([4, 2, 1], data, starts=4)
+    with running(Opened(kan, "houses", data), None) as studio, chromium() as browser:
+        page = browser.new_page(viewport={"width": 1600, "height": 1000}, color_scheme="light")
+        page.set_default_timeout(PATIENCE_SECONDS * 1000)
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".choice")
+        page.click("text=Search")
+        page.click(".ruler >> text=Simplify")
+        page.wait_for_selector(".simplifying")
+        until(page, "!document.querySelector('.simplifying')")
+        page.wait_for_selector(".choice")
+        page.wait_for_timeout(20_000)  # the search
+        page.select_option("select[aria-label=energy]", "B")
+        page.screenshot(path=DOCS / "studio-light.png")
+        page.click("button[aria-label='Dark theme']")
+        page.wait_for_timeout(500)
+        page.screenshot(path=DOCS / "studio-dark.png")
+
+
+if __name__ == "__main__":
+    main()

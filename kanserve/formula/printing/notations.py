@@ -100,6 +100,8 @@ class Latex(Dialect):
         return super().call(name, *arguments)
 
     def filled(self, template: str, *arguments: Printed) -> Printed:
+        if template == self.spellings["exp"] and r"\frac" in arguments[0].text:
+            template = r"\exp\left(@\right)"  # a fraction in an exponent is too small to read
         return replace(super().filled(template, *arguments), precedence=Precedence.POWER)
 
     def power(self, base: Printed, exponent: int) -> Printed:

@@ -301,6 +301,7 @@ def test_a_difference_that_stands_alone_takes_in_its_sign_without_brackets():
     [
         ("1e-5*x + 2e9", r"10^{-5} x + 2 \cdot 10^{9}"),
         ("exp(1e-9*x)/1e9", r"10^{-9} e^{10^{-9} x}"),
+        ("2*exp(-1.5/(x + 3))", r"2 \exp\left(-\frac{1.5}{x + 3}\right)"),
         ("1e20*sin(x) - 1e7", r"10^{20} \sin\left(x\right) - 10^{7}"),
     ],
 )
