@@ -202,9 +202,10 @@ def fit(
     else:
         if hidden == "auto":
             from kanserve.estimator.hidden_choice import automatic_plan
+            from kanserve.estimator.parameters import layers_of
 
             plan = automatic_plan(data, 3, {"optimizer": optimizer}, seed)
-            nodes, share = list(plan.hidden), plan.share
+            nodes, share = layers_of(plan.hidden), plan.share
         shape = [len(data.inputs), *nodes, data.y.shape[1]]
         kan = train.fit(shape, data, optimizer=optimizer, seed=seed, progress=not quiet, checkpoint=checkpoint)
         kan = shrunk_to_the_shares(kan, data, share)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
+from kanserve.estimator.extrapolation import warn_of_extrapolation
 from kanserve.estimator.hidden_choice import Plan, automatic_plan
 from kanserve.estimator.parameters import grids_of, hidden_of, layers_of, networks_of, seed_of
 from kanserve.estimator.table_columns import check_missing, coded
@@ -149,6 +150,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         X, _ = coded(X, self.kan_)
         x: Array = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         check_missing(self.kan_, x)
+        warn_of_extrapolation(self.kan_, x)
         return x
 
     def _repr_html_inner(self) -> str:
