@@ -137,7 +137,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         if not _is(self.hidden, "auto"):
             return Plan(self.hidden, networks_of(self.n_networks, 1))
         plan = automatic_plan(data, self.order, self._given(), seed, formulas=self.symbolic)
-        return plan._replace(networks=networks_of(self.n_networks, plan.networks))
+        count = networks_of(self.n_networks, plan.networks)
+        return plan._replace(networks=count, starts=plan.starts if count > 1 else None)
 
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network."""

@@ -58,6 +58,7 @@ STARTS = 2
 STEPS = 20
 SHARE = 0.5  # of a standard error, by which fewer nodes may be worse
 NETWORKS = 5  # of which the mean is taken: of fewer than MANY_ROWS with noise, and up to MOST_INPUTS
+STARTS_OF_MEAN = 3  # of each of these: 8, as of one network, gain nothing more on tables, in 1.4 times the seconds
 NETWORKS_OF_CLASSES = 4  # of which the mean is taken, with up to 8 nodes
 STARTS_OF_CLASSES = 4  # of each of these, where one network alone has 24
 SHARES = np.linspace(0.05, 1, 20)  # of a classifier's scores; finer steps change no third digit of a loss
@@ -117,11 +118,12 @@ def chosen_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int
     short = len(data) < MANY_ROWS and inputs <= MOST_INPUTS
     noisy = len(losses) > 0 and float(losses.mean()) > NOISE * float(_of_constants(data, folds, options).mean())
     if not data.classes:
-        return Plan(chosen, NETWORKS if short and noisy else 1)
+        return Plan(chosen, NETWORKS, STARTS_OF_MEAN if chosen else None) if short and noisy else Plan(chosen)
     share = _telling_share(data, [judges for _, judges in folds], left[chosen].outputs)
     if not (short and noisy) or chosen == WIDE:
         return Plan(chosen, share=share)
-    return Plan(chosen, NETWORKS_OF_CLASSES, None if chosen == NODES_OF_CLASSES[-1] else STARTS_OF_CLASSES, share)
+    starts = None if chosen in ((), NODES_OF_CLASSES[-1]) else STARTS_OF_CLASSES
+    return Plan(chosen, NETWORKS_OF_CLASSES, starts, share)
 
 
 def _candidates(data: Dataset, monotone: bool) -> tuple[Widths, ...]:

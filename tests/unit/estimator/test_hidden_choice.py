@@ -189,6 +189,7 @@ def classes(kind: str, rows: int = 400) -> Dataset:
 def test_classes_are_chosen_as_numbers_are():
     plans = {kind: automatic_plan(classes(kind), 3, {}, 0) for kind in ("noise", "sum", "product")}
     assert plans["sum"].hidden == () and plans["sum"].networks > 1
+    assert plans["sum"].starts is None  # there is one optimum
     assert plans["product"].hidden != ()
     assert plans["noise"].share < 0.6 < plans["product"].share
 
@@ -205,3 +206,12 @@ def test_a_classifier_of_noise_predicts_the_class_frequencies():
 
 def test_formulas_of_classes_have_few_nodes():
     assert automatic_plan(classes("noise"), 3, {}, 0, formulas=True) == Plan((5,))
+
+
+@pytest.mark.slow
+def test_networks_of_a_mean_have_fewer_starts_each():
+    x, _ = samples(150)
+    y = x[:, 0] * x[:, 1] + np.random.default_rng(1).normal(0, 0.05, 150)
+    data = Dataset(x[:, :2], y)
+    assert automatic_plan(data, 3, {}, 0)[1:3] == (5, 3)
+    assert KANRegressor(n_networks=1)._plan(data, 0)[1:3] == (1, None)
