@@ -196,6 +196,7 @@ def test_classes_are_chosen_as_numbers_are():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
+@pytest.mark.filterwarnings("ignore::kanserve.estimator.ExtrapolationWarning")
 def test_a_classifier_of_noise_predicts_the_class_frequencies():
     x = np.random.default_rng(0).normal(size=(1300, 4))
     labels = np.random.default_rng(1).integers(0, 2, 1300)

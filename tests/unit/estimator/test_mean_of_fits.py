@@ -1,6 +1,7 @@
 """The mean of several fits: as many as the plan says, from seeds that differ."""
 
 import numpy as np
+import pytest
 
 from kanserve.data.dataset import Dataset
 from kanserve.estimator import KANClassifier, KANRegressor, base
@@ -40,6 +41,7 @@ def test_the_scores_are_the_means_of_fits_from_two_seeds():
     np.testing.assert_allclose(mean.decision_function(x), wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::kanserve.estimator.ExtrapolationWarning")
 def test_a_monotone_mean_is_monotone():
     x, _ = flowers(120)
     y = x[:, 0] + np.random.default_rng(1).normal(0, 0.3, 120)
