@@ -184,12 +184,13 @@ def fit(
     from kanserve.data import table_files as tables
     from kanserve.network import serialization
     from kanserve.simplification import discover
+    from kanserve.train.constant_guard import shrunk_to_the_shares
 
     if hidden == "fewest" and (optimizer != "auto" or checkpoint is not None):
         raise InputError(
             "--hidden fewest cannot be combined with --optimizer or --checkpoint: leave them out, or give the nodes."
         )
-    nodes = [] if hidden in ("auto", "fewest") else arguments.hidden(hidden)
+    nodes, share = [] if hidden in ("auto", "fewest") else arguments.hidden(hidden), 1.0
     kind: tables.Kind = "classification" if classify else "auto"
     table_rows = tables.read_table(table, arguments.required(target), inputs or (), kind, decimal=decimal)
     data = arguments.fitted_rows(table_rows, hold_out)
@@ -200,11 +201,14 @@ def fit(
         kan = discover(data, seed=seed, progress=False if quiet else tell)
     else:
         if hidden == "auto":
-            from kanserve.estimator.hidden_choice import automatic_nodes
+            from kanserve.estimator.hidden_choice import automatic_plan
+            from kanserve.estimator.parameters import layers_of
 
-            nodes = list(automatic_nodes(data, 3, {"optimizer": optimizer}, seed)[0])
+            plan = automatic_plan(data, 3, {"optimizer": optimizer}, seed)
+            nodes, share = layers_of(plan.hidden), plan.share
         shape = [len(data.inputs), *nodes, data.y.shape[1]]
         kan = train.fit(shape, data, optimizer=optimizer, seed=seed, progress=not quiet, checkpoint=checkpoint)
+        kan = shrunk_to_the_shares(kan, data, share)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     result = {
         "file": str(out),

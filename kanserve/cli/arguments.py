@@ -21,7 +21,7 @@ from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.kan_methods import likeliest
 from kanserve.network.signal_shares import used_inputs
-from kanserve.network.training_range import outside, ranges
+from kanserve.network.training_range import describe_outside, ranges
 from kanserve.repository import local
 from kanserve.runtime import load_backend
 from kanserve.runtime.model import read_artifact
@@ -168,7 +168,7 @@ def repeated(kan: Kan, target: list[str] | None) -> list[str]:
 @dataclass(frozen=True)
 class Predictor:
     """A model that predicts: the names of its inputs, and a function of rows (N, inputs) that returns the columns of
-    the result and the number of rows outside the training range.
+    the result and what to say of rows outside the training range.
 
     `unused` has the inputs on which no output depends, each with a value in the training range; `categories` those of
     each categorical input.
@@ -177,7 +177,7 @@ class Predictor:
     inputs: list[str]
     unused: dict[str, float]
     categories: dict[str, tuple[str, ...]]
-    predict: Callable[[Array], tuple[dict[str, list[Any]], int]]
+    predict: Callable[[Array], tuple[dict[str, list[Any]], str]]
 
 
 def predictor(model: str, access: "ServerAccess") -> Predictor:
@@ -231,13 +231,13 @@ def read_version(folder: Path) -> Artifact:
 
 
 def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
-    def predict(rows: Array) -> tuple[dict[str, list[Any]], int]:
+    def predict(rows: Array) -> tuple[dict[str, list[Any]], str]:
         values = run(rows)
-        count = int(outside(kan, rows).sum())
+        outside = describe_outside(kan, rows)
         if not kan.classes:
-            return _columns([output.name for output in kan.outputs], values), count
+            return _columns([output.name for output in kan.outputs], values), outside
         best = likeliest(kan.classes, values)
-        return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, count
+        return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, outside
 
     names = [variable.name for variable in kan.inputs]
     return Predictor(names, unused_inputs(kan), categories_of(kan.inputs), predict)
@@ -247,11 +247,13 @@ def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Pr
     client = access.client(address)
     outputs: tuple[str, ...] = ()
 
-    def predict(rows: Array) -> tuple[dict[str, list[Any]], int]:
+    def predict(rows: Array) -> tuple[dict[str, list[Any]], str]:
         answer = client.infer(name, rows, version)
+        said = f"{answer.outside} of {len(rows)} rows are outside the range of the training data"
+        outside = said if answer.outside else ""
         if answer.labels is None or answer.probabilities is None:
-            return _columns(outputs, answer.values), answer.outside
-        return {"class": answer.labels.tolist(), **_columns(outputs, answer.probabilities)}, answer.outside
+            return _columns(outputs, answer.values), outside
+        return {"class": answer.labels.tolist(), **_columns(outputs, answer.probabilities)}, outside
 
     try:
         network = client.network(name, version, curve_points=0)

@@ -23,7 +23,8 @@ except ImportError:
     raise MissingDependencyError("scikit-learn", "train") from None
 
 from kanserve.estimator.classifier import KANClassifier
+from kanserve.estimator.extrapolation import ExtrapolationWarning
 from kanserve.estimator.pipelines import export_pipeline, from_pipeline
 from kanserve.estimator.regressor import KANRegressor
 
-__all__ = ["KANClassifier", "KANRegressor", "export_pipeline", "from_pipeline"]
+__all__ = ["ExtrapolationWarning", "KANClassifier", "KANRegressor", "export_pipeline", "from_pipeline"]

@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
-from kanserve.estimator.hidden_choice import automatic_nodes
-from kanserve.estimator.parameters import Hidden, grids_of, hidden_of, layers_of, networks_of, seed_of
+from kanserve.estimator.extrapolation import warn_of_extrapolation
+from kanserve.estimator.hidden_choice import Plan, automatic_plan
+from kanserve.estimator.parameters import grids_of, hidden_of, layers_of, networks_of, seed_of
 from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
@@ -28,6 +29,7 @@ from kanserve.plot.notebook import network_page
 from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
 from kanserve.train import average, create, fit
+from kanserve.train.constant_guard import shrunk_to_the_shares
 from kanserve.train.encoded_data import is_encoded
 from kanserve.train.encoding_search import in_numbers
 from kanserve.train.fit_warnings import TrainingWarning
@@ -52,8 +54,6 @@ def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapp
 
 
 Array = NDArray[np.float64]
-Plan = tuple[Hidden, int]
-"""The hidden nodes, and the number of networks to average."""
 MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
 PAGE_BYTES = 12_000  # of the picture below the diagram of scikit-learn, which has 35 kB
 
@@ -105,7 +105,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     def _network(self, data: Dataset, seed: int, plan: Plan) -> Kan:
         """The mean of networks of these hidden nodes, as many as the plan says."""
-        hidden, count = plan
+        hidden = plan.hidden
         if _is(hidden, "fewest"):
             # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
             rows = replace(data, classes=())
@@ -118,7 +118,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
         options = {"grid": "auto" if automatic else grids, "progress": self.progress, **self._given()}
-        return mean_of_fits(begin, data, count, seed, options)
+        if options["starts"] is None:
+            options["starts"] = plan.starts
+        kan = mean_of_fits(begin, data, plan.networks, seed, options)
+        return shrunk_to_the_shares(kan, data, plan.share)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -132,9 +135,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     def _plan(self, data: Dataset, seed: int) -> Plan:
         """The nodes of each hidden layer, and of how many networks the mean is taken."""
         if not _is(self.hidden, "auto"):
-            return self.hidden, networks_of(self.n_networks, 1)
-        nodes, count = automatic_nodes(data, self.order, self._given(), seed, formulas=self.symbolic)
-        return nodes, networks_of(self.n_networks, count)
+            return Plan(self.hidden, networks_of(self.n_networks, 1))
+        plan = automatic_plan(data, self.order, self._given(), seed, formulas=self.symbolic)
+        count = networks_of(self.n_networks, plan.networks)
+        return plan._replace(networks=count, starts=plan.starts if count > 1 else None)
 
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network."""
@@ -147,6 +151,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         X, _ = coded(X, self.kan_)
         x: Array = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         check_missing(self.kan_, x)
+        warn_of_extrapolation(self.kan_, x)
         return x
 
     def _repr_html_inner(self) -> str:

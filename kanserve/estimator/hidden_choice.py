@@ -2,22 +2,25 @@
 
 Each number is tried by short fits on three thirds of the rows in turn, or on a part of many rows. Few rows or much
 noise are often predicted best without hidden nodes, by a curve for each input. The predictions also say whether there
-is noise, against which the mean of several networks is better than one.
+is noise, against which the mean of several networks is better than one, and by how much a classifier is too sure: its
+scores move to those of the class frequencies by as much.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.estimator.parameters import Hidden
 from kanserve.estimator.sample_weights import distinct
+from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit
-from kanserve.train.constant_guard import errors, errors_of_constant
+from kanserve.train.constant_guard import errors_of_constant, errors_of_outputs, scores_of_shares
 from kanserve.train.encoded_data import is_encoded
 from kanserve.train.encoding_search import in_numbers
 from kanserve.train.fit_arguments import chosen_loss, held_out
@@ -25,6 +28,7 @@ from kanserve.train.fit_warnings import TrainingWarning
 from kanserve.train.input_screening import narrowed_data
 from kanserve.train.lm.telling_inputs import telling_inputs
 from kanserve.train.normalising import normalised
+from kanserve.train.scoring import cross_entropies
 from kanserve.train.target_means import check_inputs, first_encoding
 
 Array = NDArray[np.float64]
@@ -36,77 +40,114 @@ Widths = tuple[int, ...]
 NODES: tuple[Widths, ...] = ((), (2,), (5,))
 NODES_OF_MANY: tuple[Widths, ...] = ((), (10,))
 MANY_ROWS = 10_000
-# Up to so many all rows are predicted, each by networks that have not seen it; of more, a part.
-FEW_ROWS = 5000
+# Of a classifier: scores of many rows or classes are learnt by many nodes, those of few by the mean of narrow networks.
+NODES_OF_CLASSES: tuple[Widths, ...] = ((), (2,), (8,))
+WIDE = (32,)
+NODES_OF_MANY_CLASSES: tuple[Widths, ...] = ((), (2,), WIDE)
+NODES_OF_FORMULAS = (5,)  # of a classifier: each score becomes a formula
+# Up to so many all rows are predicted, each by networks that have not seen it; of more, one half or SAMPLE_ROWS.
+FEW_ROWS = 1000
+SAMPLE_ROWS = 5000  # enough to show interactions that MANY_ROWS can learn
 FOLDS = 3
 CLEAR = 4.0  # standard errors from which on a number is too far behind the best to be tried on a further fold
 CLEAR_ROWS = 200  # unseen rows that this takes, at least
 MOST_INPUTS = 30  # with more inputs one fold and one network are enough: a fit takes long
 GRID = (3, 5)
+GRID_OF_CLASSES = (3,)  # the default of a classifier
 STARTS = 2
 STEPS = 20
 SHARE = 0.5  # of a standard error, by which fewer nodes may be worse
 NETWORKS = 5  # of which the mean is taken: of fewer than MANY_ROWS with noise, and up to MOST_INPUTS
+STARTS_OF_MEAN = 3  # of each of these: 8, as of one network, gain nothing more on tables, in 1.4 times the seconds
+NETWORKS_OF_CLASSES = 4  # of which the mean is taken, with up to 8 nodes
+STARTS_OF_CLASSES = 4  # of each of these, where one network alone has 24
+SHARES = np.linspace(0.05, 1, 20)  # of a classifier's scores; finer steps change no third digit of a loss
 NOISE = 0.01  # of a constant's loss on unseen rows: with less, one network is enough
 
 DEFAULTS = {"loss": "auto", "quantile": 0.5, "power": 1.5, "optimizer": "auto", "screen": True, "monotonic_cst": None}
 """Of the options of `fit` that the choice reads."""
 
-# Of a classifier: many nodes classify better, or the mean of networks with few of few rows; formulas need few.
-MANY_NODES, FEW_NODES, NODES_OF_FORMULAS = (32,), (8,), (5,)
-FEW_ROWS = 1000
+
+class Plan(NamedTuple):
+    """What is fitted: the hidden nodes, and the number of networks to average."""
+
+    hidden: Hidden
+    networks: int = 1
+    starts: int | None = None
+    """Random starts of each network, None for those of `fit`."""
+    share: float = 1.0
+    """Of a classifier's scores; the rest is from the class frequencies (`shrunk_to_the_shares`)."""
 
 
-def automatic_nodes(
-    data: Dataset, order: int, options: Mapping[str, Any], seed: int, *, formulas: bool = False
-) -> tuple[Widths, int]:
-    """The hidden nodes of hidden="auto", of estimators and of `kanserve fit`; and the number of networks to average.
+def automatic_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int, *, formulas: bool = False) -> Plan:
+    """What hidden="auto" fits, of estimators and of `kanserve fit`.
 
     `options` are arguments of `fit`. With `formulas` a classifier has few nodes, since its scores become formulas.
     """
-    if not data.classes:
-        x, y, weights = distinct(data.x, data.y, data.weights)  # so that the order of the rows does not matter
-        return chosen_nodes(replace(data, x=x, y=y, weights=weights), order, options, seed)
-    if formulas or options.get("monotonic_cst") is not None:
-        return NODES_OF_FORMULAS, 1
-    if len(data) < FEW_ROWS and len(data.classes) <= FEW_NODES[0]:
-        return FEW_NODES, MANY_NODES[0] // FEW_NODES[0]
-    return MANY_NODES, 1
+    if data.classes and formulas:
+        return Plan(NODES_OF_FORMULAS)
+    x, y, weights = distinct(data.x, data.y, data.weights)  # so that the order of the rows does not matter
+    return chosen_plan(replace(data, x=x, y=y, weights=weights), order, options, seed)
 
 
-def chosen_nodes(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> tuple[Widths, int]:
-    """The hidden nodes for these samples and options of `fit`, and of how many networks the mean is best taken."""
+def chosen_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> Plan:
+    """The hidden nodes for these samples and options of `fit`, and how many networks the mean is best taken of."""
     options = {**DEFAULTS, **options}
-    candidates = NODES_OF_MANY if len(data) >= MANY_ROWS else NODES
+    candidates = _candidates(data, options["monotonic_cst"] is not None)
     if is_encoded(data):
         check_inputs(data)
         data = in_numbers(data, first_encoding(data, np.asarray(np.isnan(data.x).any(axis=0)), ranks=True))
-    given = {**options, "steps": STEPS, "starts": STARTS}
+    given = {**options, "grid": GRID_OF_CLASSES if data.classes else GRID, "steps": STEPS, "starts": None}
     inputs, optimizer = data.x.shape[1], options["optimizer"]
     if candidates is NODES_OF_MANY and options["screen"] and options["monotonic_cst"] is None:
         data = _narrowed(data, options, seed)
         if data.x.shape[1] < inputs and optimizer == "auto":
             optimizer = "lbfgs"  # as of a network of all inputs
     folds = _folds(data, seed)
-    left = {nodes: np.empty(0) for nodes in candidates}
+    left = {nodes: Unseen(data.y[:0], np.empty(0)) for nodes in candidates}
     for count in range(1, len(folds) + 1):
         for nodes, before in left.items():
-            own = {**given, "optimizer": optimizer} if nodes else given
-            left[nodes] = np.concatenate([before, _errors(data, *folds[count - 1], nodes, order, own, seed)])
+            own = {**given, "optimizer": optimizer, "starts": STARTS} if nodes else given
+            left[nodes] = before.with_more(_unseen(data, *folds[count - 1], nodes, order, own, seed))
         left = _not_far_behind(left)
         if len(left) == 1:
             folds = folds[:count]
             break
     chosen = _simplest(left)
-    losses = left[chosen]
-    short = candidates is NODES and inputs <= MOST_INPUTS
+    losses = left[chosen].losses
+    short = len(data) < MANY_ROWS and inputs <= MOST_INPUTS
     noisy = len(losses) > 0 and float(losses.mean()) > NOISE * float(_of_constants(data, folds, options).mean())
-    return chosen, NETWORKS if short and noisy else 1
+    if not data.classes:
+        return Plan(chosen, NETWORKS, STARTS_OF_MEAN if chosen else None) if short and noisy else Plan(chosen)
+    share = _telling_share(data, [judges for _, judges in folds], left[chosen].outputs)
+    if not (short and noisy) or chosen == WIDE:
+        return Plan(chosen, share=share)
+    starts = None if chosen in ((), NODES_OF_CLASSES[-1]) else STARTS_OF_CLASSES
+    return Plan(chosen, NETWORKS_OF_CLASSES, starts, share)
+
+
+def _candidates(data: Dataset, monotone: bool) -> tuple[Widths, ...]:
+    """The numbers of hidden nodes to try, the fewest first."""
+    if monotone or not data.classes:
+        return NODES_OF_MANY if len(data) >= MANY_ROWS else NODES
+    narrow = len(data) < FEW_ROWS and len(data.classes) <= sum(NODES_OF_CLASSES[-1])
+    return NODES_OF_CLASSES if narrow else NODES_OF_MANY_CLASSES
+
+
+def _telling_share(data: Dataset, judges: Sequence[Dataset], outputs: Array) -> float:
+    """The share (`Plan.share`) with the least loss on the rows that judge, which the networks have not seen."""
+    if not np.isfinite(outputs).all() or len(outputs) == 0:
+        return 1.0
+    plain = scores_of_shares(data)
+    y = np.concatenate([rows.y for rows in judges])
+    weights = np.concatenate([rows.shares * len(rows) for rows in judges])
+    losses = [float(weights @ cross_entropies(plain + share * (outputs - plain), y)) for share in SHARES]
+    return float(SHARES[int(np.argmin(losses))])
 
 
 def _narrowed(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
     """The samples with the inputs alone that tell something about the answers of a part."""
-    rows = data.sample(2 * FEW_ROWS, seed)
+    rows = data.sample(2 * SAMPLE_ROWS, seed)
     of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
     template = normalised(create([data.x.shape[1], data.y.shape[1]]), rows, of)
     return narrowed_data(data, telling_inputs(template, rows, of, seed))
@@ -114,8 +155,8 @@ def _narrowed(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
 
 def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
     """Training rows, and rows to judge by."""
-    if len(data) > 2 * FEW_ROWS:
-        data = data.sample(2 * FEW_ROWS, seed)
+    if len(data) > 2 * SAMPLE_ROWS:
+        data = data.sample(2 * SAMPLE_ROWS, seed)
     count = FOLDS if len(data) <= FEW_ROWS and data.x.shape[1] <= MOST_INPUTS else 1
     left = np.arange(len(data))
     folds: list[tuple[Dataset, Dataset]] = []
@@ -131,16 +172,31 @@ def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
     return folds
 
 
-def _errors(
+@dataclass(frozen=True, eq=False)
+class Unseen:
+    """The outputs (N, Q) of networks for rows that they have not seen, and the losses (N,)."""
+
+    outputs: Array
+    losses: Array
+
+    def with_more(self, other: "Unseen") -> "Unseen":
+        """These rows, then the others."""
+        outputs, losses = ((self.outputs, other.outputs), (self.losses, other.losses))
+        return Unseen(np.concatenate(outputs), np.concatenate(losses))
+
+
+def _unseen(
     data: Dataset, train: Dataset, judges: Dataset, nodes: Widths, order: int, options: Mapping[str, Any], seed: int
-) -> Array:
-    """The loss of each row of `judges` for a network of so many hidden nodes that has not seen it."""
+) -> Unseen:
+    """What a network of so many hidden nodes predicts of the rows of `judges`, which it has not seen."""
     of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
     begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=GRID[0], order=order, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingWarning)
-        kan: Kan = fit(begin, train, grid=GRID, seed=seed, **options)
-    return errors(kan, judges, of) * len(judges) * judges.shares
+        kan: Kan = fit(begin, train, seed=seed, **options)
+    with np.errstate(all="ignore"):
+        outputs = evaluate(kan, judges.x)
+    return Unseen(outputs, errors_of_outputs(kan, outputs, judges, of) * len(judges) * judges.shares)
 
 
 def _of_constants(data: Dataset, folds: Sequence[tuple[Dataset, Dataset]], options: Mapping[str, Any]) -> Array:
@@ -154,16 +210,22 @@ def _of_constants(data: Dataset, folds: Sequence[tuple[Dataset, Dataset]], optio
     return np.concatenate(found)
 
 
-def _not_far_behind(found: Mapping[Widths, Array]) -> dict[Widths, Array]:
+def _not_far_behind(found: Mapping[Widths, Unseen]) -> dict[Widths, Unseen]:
     """Those numbers of nodes that further folds may still choose."""
-    best = found[_best(found)]
+    best = found[_best(found)].losses
     if len(best) < CLEAR_ROWS or not np.isfinite(best).all():
         return {**found}
-    return {nodes: losses for nodes, losses in found.items() if not _is_worse(losses, best, CLEAR)}
+    return {nodes: one for nodes, one in found.items() if not _is_worse(one.losses, best, CLEAR)}
 
 
-def _best(found: Mapping[Widths, Array]) -> Widths:
-    return min(found, key=lambda nodes: float(np.where(np.isfinite(found[nodes]), found[nodes], np.inf).mean()))
+def _best(found: Mapping[Widths, Unseen]) -> Widths:
+    """The number of nodes with the least mean loss."""
+
+    def loss(nodes: Widths) -> float:
+        losses = found[nodes].losses
+        return float(np.where(np.isfinite(losses), losses, np.inf).mean())
+
+    return min(found, key=loss)
 
 
 def _is_worse(losses: Array, best: Array, times: float) -> bool:
@@ -174,9 +236,10 @@ def _is_worse(losses: Array, best: Array, times: float) -> bool:
     return bool(worse.mean() > times * worse.std() / np.sqrt(len(worse)))
 
 
-def _simplest(found: Mapping[Widths, Array]) -> Widths:
+def _simplest(found: Mapping[Widths, Unseen]) -> Widths:
     """The first whose losses are not clearly worse, row by row, than those of the best."""
     first, *_ = found
-    best = found[_best(found)] if len(found[first]) else found[first]
-    good = (nodes for nodes, losses in found.items() if len(best) and not _is_worse(losses, best, SHARE))
-    return next(good, first)
+    if len(found[first].losses) == 0:
+        return first
+    best = found[_best(found)].losses
+    return next((nodes for nodes, one in found.items() if not _is_worse(one.losses, best, SHARE)), first)

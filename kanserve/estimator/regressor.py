@@ -12,7 +12,8 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import column_names
 from kanserve.errors import InputError
-from kanserve.estimator.base import NetworkEstimator, Plan, in_blocks
+from kanserve.estimator.base import NetworkEstimator, in_blocks
+from kanserve.estimator.hidden_choice import Plan
 from kanserve.estimator.parameters import Hidden
 from kanserve.estimator.sample_weights import checked_weights, distinct
 from kanserve.estimator.table_columns import coded
@@ -90,7 +91,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         "auto" takes Levenberg-Marquardt if possible, LBFGS or Adam for large networks and penalties. Only these two
         need torch and use l1, entropy, learning_rate, batch and device.
     starts : int, default=None
-        Random starts, of which the best is continued: 8 of Levenberg-Marquardt, 1 or 4 of the others.
+        Random starts, of which the best is continued: 8 of Levenberg-Marquardt, 3 in a mean with hidden="auto", 1
+        without hidden nodes; 1 or 4 of the others.
     steps : int, default=None
         The last steps of Levenberg-Marquardt, or all steps of the others.
     l1, entropy : float, default=0.0

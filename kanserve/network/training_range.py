@@ -12,6 +12,7 @@ from kanserve.network.kan import Kan
 from kanserve.network.splines import span
 
 Array = NDArray[np.float64]
+SHOWN = 5  # inputs in a message: more are not read
 
 
 def ranges(kan: Kan) -> Array:
@@ -86,7 +87,34 @@ def breaking_point(kan: Kan) -> str:
 
 def outside(kan: Kan, x: Array) -> NDArray[np.bool_]:
     """Which rows (N,) have an input outside the training range; see `encoding.is_outside`."""
+    return np.asarray(_outside_values(kan, x).any(axis=1))
+
+
+def describe_outside(kan: Kan, x: Array) -> str:
+    """How many of these rows are outside the training range, and the inputs with the most: "" if none is."""
+    values = _outside_values(kan, x)
+    count = int(values.any(axis=1).sum())
+    if count == 0:
+        return ""
+    often = [i for i in np.argsort(-values.sum(axis=0), kind="stable").tolist() if values[:, i].any()]
+    named = [_describe_column(kan, i, x[values[:, i], i]) for i in often[:SHOWN]]
+    named += [f"and {len(often) - SHOWN} more inputs"] * (len(often) > SHOWN)
+    share = f"{count} of {len(x)} rows {'is' if len(x) == 1 else 'are'} outside the range of the training data"
+    return f"{share}: {', '.join(named)}"
+
+
+def _outside_values(kan: Kan, x: Array) -> NDArray[np.bool_]:
+    """Which values of the rows x (N, inputs) are outside the range of their input."""
     columns = zip(kan.inputs, x.T, *ranges(kan).T, strict=True)
-    every = [is_outside(one, column, low, high) for one, column, low, high in columns]
-    rows: NDArray[np.bool_] = np.any(every, axis=0)
-    return rows
+    return np.column_stack([is_outside(one, column, low, high) for one, column, low, high in columns])
+
+
+def _describe_column(kan: Kan, i: int, values: Array) -> str:
+    """An input, how far its values outside are, and its training range."""
+    one, (low, high) = kan.inputs[i], ranges(kan)[i]
+    numbers = values[~np.isnan(values)]
+    if one.categories or len(numbers) == 0:
+        return f"{one.name} unknown"
+    ends = [f"down to {numbers.min():.6g}"] * bool(numbers.min() < low)
+    ends += [f"up to {numbers.max():.6g}"] * bool(numbers.max() > high)
+    return f"{one.name} {' and '.join(ends)} (trained on {low:.6g} to {high:.6g})"

@@ -73,7 +73,7 @@ def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
 
 def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
     """The classifier, or a constant one that gives the class frequencies if their cross-entropy is lower."""
-    scores = np.log(np.maximum(data.mean(data.y), LEAST_SHARE))
+    scores = scores_of_shares(data)
     constant = data.mean(cross_entropies(np.broadcast_to(scores, data.y.shape), data.y))
     with np.errstate(all="ignore"):
         answers = evaluate(kan, data.x)
@@ -81,3 +81,17 @@ def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
         return kan
     plain = without_edges(kan, np.ones(len(scores), bool))
     return replace(plain, layers=(*plain.layers[:-1], replace(plain.layers[-1], node_bias=scores)))
+
+
+def scores_of_shares(data: Dataset) -> Array:
+    """The scores (classes,) whose probabilities are the class frequencies."""
+    result: Array = np.log(np.maximum(data.mean(data.y), LEAST_SHARE))
+    return result
+
+
+def shrunk_to_the_shares(kan: Kan, data: Dataset, share: float) -> Kan:
+    """The classifier whose scores are this share of the old ones, and for the rest those of the class frequencies."""
+    if share == 1:
+        return kan
+    rest = (1 - share) * scores_of_shares(data)
+    return replace(kan, output_scale=share * kan.output_scale, output_shift=share * kan.output_shift + rest)

@@ -201,7 +201,9 @@ def unused_arguments(method: Method, device: str, learning_rate: float | None, b
 
 
 def start_count(method: str, loss: str, penalised: bool, kan: Kan) -> int:
-    """The number of random starts, by default."""
+    """The number of random starts, by default: without hidden nodes there is one optimum, which all of them find."""
+    if len(kan.layers) == 1 and not penalised and (kan.layers[0].arity == 1).all():
+        return 1
     if method == "lm":
         return FITTING_CLASS_STARTS if loss == "cross_entropy" else FITTING_STARTS
     return FITTING_DESCENT_STARTS if is_narrow(kan) and not penalised else 1

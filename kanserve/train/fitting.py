@@ -126,9 +126,9 @@ def fit(
     grid : int, sequence of int or "auto"
         Intervals of the finest grid, or of all grids from coarse to fine.
     starts : int, optional
-        Random starts, of which the best is continued: by default 8 of Levenberg-Marquardt, 24 of a classifier; of LBFGS
-        and Adam 4 for a network with a layer of up to 3 nodes, else 1. A deep network on exact data may get three times
-        as many.
+        Random starts, of which the best is continued: by default 8 of Levenberg-Marquardt, 24 of a classifier, 1
+        without hidden nodes; of LBFGS and Adam 4 for a network with a layer of up to 3 nodes, else 1. A deep network on
+        exact data may get three times as many.
     steps : int, optional
         The most steps; for Levenberg-Marquardt, those on all samples at the end.
     smooth : float or "auto"

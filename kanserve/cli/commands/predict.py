@@ -35,7 +35,7 @@ def predict_rows(
     The table needs the columns that the model uses; others are ignored.
 
     For a classifier, the output is the class and the probability of each class. Rows outside the range of the training
-    data are counted on standard error.
+    data are counted on standard error, with the inputs that are.
 
     Example: kanserve predict localhost:8001/houses new.csv --out prices.csv
 
@@ -50,7 +50,7 @@ def predict_rows(
         free(out, force, reads=[table, Path(model)])
     columns, outside = predictor.predict(rows)
     if outside:
-        warn(f"{outside} of {len(next(iter(columns.values())))} rows are outside the range of the training data")
+        warn(outside)
     if as_json:
         print(json.dumps(finite(columns)))  # JSON has no NaN: a row without an answer is null
         return

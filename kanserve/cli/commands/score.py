@@ -103,13 +103,13 @@ def _score(
 ) -> None:
     from kanserve import train
     from kanserve.network.fitted_rows import MOST_SEEN, seen_share
-    from kanserve.network.training_range import outside
+    from kanserve.network.training_range import describe_outside
 
     kan = arguments.network(kan_file)
     data = arguments.held_out(kan, table, target, decimal)
     found = train.score(kan, data)
-    if beyond := int(outside(kan, data.x).sum()):
-        warn(f"{beyond} of {len(data)} rows are outside the range of the training data")
+    if outside := describe_outside(kan, data.x):
+        warn(outside)
     seen = seen_share(kan, data)
     if seen is not None and seen > MOST_SEEN:
         warn(f"the network was fitted to {seen:.0%} of these rows, so expect a worse score on new ones")

@@ -128,6 +128,7 @@ def test_of_three_classes_each_has_a_score_and_the_highest_is_predicted():
 
 
 @pytest.mark.extended
+@pytest.mark.filterwarnings("ignore::kanserve.estimator.ExtrapolationWarning")
 def test_logarithms_of_probabilities_are_finite_where_the_probabilities_are_zero():
     x, y = labelled()
     fitted = KANClassifier(random_state=0, steps=10).fit(x, y)

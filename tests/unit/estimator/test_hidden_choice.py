@@ -1,4 +1,4 @@
-"""hidden="auto" of a regression: as many hidden nodes as predict unseen rows well, and no more."""
+"""hidden="auto": as many hidden nodes as predict unseen rows well, and no more."""
 
 from typing import Any
 
@@ -7,16 +7,19 @@ import pytest
 
 import kanserve
 from kanserve.data.dataset import Dataset
-from kanserve.estimator import KANRegressor, hidden_choice
+from kanserve.estimator import KANClassifier, KANRegressor, hidden_choice
 from kanserve.estimator.hidden_choice import (
     CLEAR_ROWS,
-    FEW_ROWS,
     FOLDS,
     MANY_ROWS,
+    SAMPLE_ROWS,
+    Plan,
+    Unseen,
     _folds,
     _not_far_behind,
     _simplest,
-    chosen_nodes,
+    automatic_plan,
+    chosen_plan,
 )
 
 
@@ -98,29 +101,33 @@ def test_every_row_is_predicted_once_by_networks_that_have_not_seen_it():
 def test_of_many_rows_a_part_is_enough():
     x, y = samples(12_000)
     ((train, judges),) = _folds(kanserve.Dataset(x, y), 0)
-    assert len(train) == len(judges) == FEW_ROWS
+    assert len(train) == len(judges) == SAMPLE_ROWS
+
+
+def unseen(losses: dict[tuple[int, ...], np.ndarray]) -> dict[tuple[int, ...], Unseen]:
+    return {nodes: Unseen(np.zeros((len(one), 1)), one) for nodes, one in losses.items()}
 
 
 def test_fewer_nodes_are_taken_unless_they_are_clearly_worse():
     losses = np.random.default_rng(0).uniform(0, 1, 400)
     noise = np.random.default_rng(1).normal(0, 0.1, 400)
-    assert _simplest({(): losses + noise - noise.mean(), (2,): losses}) == ()
-    assert _simplest({(): losses + 0.1 + noise, (2,): losses}) == (2,)
-    assert _simplest({(): np.full(400, np.inf), (2,): losses}) == (2,)
-    assert _simplest({(): np.full(400, np.nan), (2,): losses}) == (2,)
-    assert _simplest({(): np.full(400, np.inf), (2,): np.full(400, np.nan)}) == ()
-    assert _simplest({(): np.empty(0), (2,): np.empty(0)}) == ()
+    assert _simplest(unseen({(): losses + noise - noise.mean(), (2,): losses})) == ()
+    assert _simplest(unseen({(): losses + 0.1 + noise, (2,): losses})) == (2,)
+    assert _simplest(unseen({(): np.full(400, np.inf), (2,): losses})) == (2,)
+    assert _simplest(unseen({(): np.full(400, np.nan), (2,): losses})) == (2,)
+    assert _simplest(unseen({(): np.full(400, np.inf), (2,): np.full(400, np.nan)})) == ()
+    assert _simplest(unseen({(): np.empty(0), (2,): np.empty(0)})) == ()
 
 
 def test_what_is_far_behind_on_many_rows_is_not_tried_again():
     losses = np.random.default_rng(0).uniform(0, 1, 400)
     noise = np.random.default_rng(1).normal(0, 0.1, 400)
     found = {(): losses + 0.1 + noise, (2,): losses + 0.01 + noise, (5,): losses}
-    assert list(_not_far_behind(found)) == [(2,), (5,)]
-    assert list(_not_far_behind({(): np.full(400, np.inf), (2,): losses})) == [(2,)]
-    assert list(_not_far_behind({(): np.full(400, np.inf), (2,): np.full(400, np.inf)})) == [(), (2,)]
+    assert list(_not_far_behind(unseen(found))) == [(2,), (5,)]
+    assert list(_not_far_behind(unseen({(): np.full(400, np.inf), (2,): losses}))) == [(2,)]
+    assert list(_not_far_behind(unseen({(): np.full(400, np.inf), (2,): np.full(400, np.inf)}))) == [(), (2,)]
     few = CLEAR_ROWS - 1
-    assert list(_not_far_behind({nodes: one[:few] for nodes, one in found.items()})) == list(found)
+    assert list(_not_far_behind(unseen({nodes: one[:few] for nodes, one in found.items()}))) == list(found)
 
 
 @pytest.mark.slow
@@ -137,7 +144,7 @@ def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatc
     x = np.random.default_rng(0).uniform(-1, 1, (rows, 2))
     options = KANRegressor()._given()
     y = x[:, 0] * x[:, 1] + np.random.default_rng(1).normal(0, 0.05, rows)
-    nodes, _ = chosen_nodes(Dataset(x, y), 3, options, 0)
+    nodes = chosen_plan(Dataset(x, y), 3, options, 0).hidden
     assert nodes != () and seen.count((2, 1)) == tried
 
 
@@ -166,5 +173,46 @@ def test_the_optimizer_of_the_choice_is_the_one_that_was_given(given, monkeypatc
 
     monkeypatch.setattr(hidden_choice, "fit", fit)
     options = {**KANRegressor()._given(), "optimizer": given}
-    chosen_nodes(kanserve.Dataset(x, y), 3, options, 0)
+    chosen_plan(kanserve.Dataset(x, y), 3, options, 0)
     assert seen == [(2, given), (3, "lbfgs" if given == "auto" else given)]
+
+
+def classes(kind: str, rows: int = 400) -> Dataset:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(rows, 3))
+    scores = {"noise": 0 * x[:, 0], "sum": 3 * np.sin(2 * x[:, 0]) + 2 * x[:, 1], "product": 6 * x[:, 0] * x[:, 1]}
+    label = generator.uniform(size=rows) < 1 / (1 + np.exp(-scores[kind]))
+    return Dataset(x, np.eye(2)[label.astype(int)], classes=("no", "yes"))
+
+
+@pytest.mark.slow
+def test_classes_are_chosen_as_numbers_are():
+    plans = {kind: automatic_plan(classes(kind), 3, {}, 0) for kind in ("noise", "sum", "product")}
+    assert plans["sum"].hidden == () and plans["sum"].networks > 1
+    assert plans["sum"].starts is None  # there is one optimum
+    assert plans["product"].hidden != ()
+    assert plans["noise"].share < 0.6 < plans["product"].share
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
+@pytest.mark.filterwarnings("ignore::kanserve.estimator.ExtrapolationWarning")
+def test_a_classifier_of_noise_predicts_the_class_frequencies():
+    x = np.random.default_rng(0).normal(size=(1300, 4))
+    labels = np.random.default_rng(1).integers(0, 2, 1300)
+    model = KANClassifier(random_state=0).fit(x[:300], labels[:300])
+    losses = -model.predict_log_proba(x[300:])[np.arange(1000), labels[300:]]
+    assert losses.mean() < np.log(2) + losses.std() / np.sqrt(1000)
+
+
+def test_formulas_of_classes_have_few_nodes():
+    assert automatic_plan(classes("noise"), 3, {}, 0, formulas=True) == Plan((5,))
+
+
+@pytest.mark.slow
+def test_networks_of_a_mean_have_fewer_starts_each():
+    x, _ = samples(150)
+    y = x[:, 0] * x[:, 1] + np.random.default_rng(1).normal(0, 0.05, 150)
+    data = Dataset(x[:, :2], y)
+    assert automatic_plan(data, 3, {}, 0)[1:3] == (5, 3)
+    assert KANRegressor(n_networks=1)._plan(data, 0)[1:3] == (1, None)

@@ -1,0 +1,64 @@
+"""Warn of predictions for rows far outside the training range, once for each network."""
+
+import warnings
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.network.kan import Kan
+from kanserve.network.training_range import describe_outside, known, ranges
+from kanserve.train.outer_layers import without_clipped_inputs
+
+Array = NDArray[np.float64]
+
+FAR = 0.1
+"""Of an input's range, from which on a value outside warns. Of a random test set some rows are nearly always outside by
+less, where the curve goes on along its last slope for a short way."""
+
+
+class ExtrapolationWarning(UserWarning):
+    """Rows to predict are far outside the training range, where curves go on straight: the answers may be far off.
+
+    Examples
+    --------
+    >>> import numpy as np, warnings
+    >>> from kanserve import KANRegressor
+    >>> X = np.linspace(0, 1, 30)[:, None]
+    >>> model = KANRegressor((), random_state=0).fit(X, np.exp(X[:, 0]))
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     found = model.predict([[0.5], [20.0]])
+    >>> said[0].category.__name__
+    'ExtrapolationWarning'
+    """
+
+
+_far_ends: WeakKeyDictionary[Kan, tuple[Array, Array] | None] = WeakKeyDictionary()
+"""The ends (inputs,) of each network beyond which a value is far outside; None after its warning."""
+
+
+def warn_of_extrapolation(kan: Kan, x: Array) -> None:
+    """An ExtrapolationWarning if a number of the rows x (N, inputs) is far outside, unless this network had one."""
+    if kan not in _far_ends:
+        _far_ends[kan] = _ends_of(kan)
+    ends = _far_ends[kan]
+    if ends is None or not ((x < ends[0]) | (x > ends[1])).any():
+        return
+    _far_ends[kan] = None
+    warnings.warn(
+        f"{describe_outside(kan, x)}. There curves go on straight, so these predictions may be far off. Train with "
+        "rows from there, or pass extrapolation='clip', which keeps each input in its range.",
+        ExtrapolationWarning,
+        stacklevel=4,
+    )
+
+
+def _ends_of(kan: Kan) -> tuple[Array, Array] | None:
+    """The ends beyond which a number is far outside, infinite where none is known; None if inputs are clipped."""
+    if without_clipped_inputs(kan) is not kan:
+        return None
+    low, high = ranges(kan).T
+    far = FAR * (high - low)
+    numbers = known(kan) & ~np.array([bool(one.categories) for one in kan.inputs])
+    return np.where(numbers, low - far, -np.inf), np.where(numbers, high + far, np.inf)
