@@ -46,7 +46,7 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
 
 
 def scattered(x: Array, y: Array) -> bool:
-    """Whether outputs y (N,) at x (N,) scatter about a curve: exact ones come nearer to a line between close samples."""
+    """Whether outputs y (N,) at x (N,) scatter about a curve: exact ones are nearer to a line between close samples."""
     order = np.argsort(x, kind="stable")
     near, far = (_from_line(x[order], y[order], apart) for apart in (1, 2))
     return not far >= NOISE_GROWTH * near  # without a number, too: all samples are at few places
