@@ -161,7 +161,7 @@ def _ours(plan: Plan, law: Law, seed: int) -> Result:
         error=relative_error(law, by_tree(formula), wide),
         inside=relative_error(law, by_tree(formula), fresh.x),
         read=relative_error(law, by_text(formula, law.inputs), wide),
-        form=_same_form(law, formula, fresh) if plan.setting.noise or plan.setting.outliers else None,
+        form=same_form(law, formula, fresh) if plan.setting.noise or plan.setting.outliers else None,
         status=found.status,
     )
 
@@ -187,7 +187,7 @@ def _fresh(plan: Plan, law: Law) -> Dataset:
     return rows(law, Setting(plan.setting.table, plan.setting.rows), FRESH)
 
 
-def _same_form(law: Law, formula: Formula, fresh: Dataset) -> bool:
+def same_form(law: Law, formula: Formula, fresh: Dataset) -> bool:
     """Whether the formula equals the law after its constants are refitted to rows without noise."""
     if not formula.closed_form:
         return False

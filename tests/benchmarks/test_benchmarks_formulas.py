@@ -97,7 +97,7 @@ def test_a_text_is_judged_by_what_its_reader_sees():
 def test_a_form_is_right_when_its_constants_can_be():
     fresh = rows(PRODUCT, Setting(), 1)
     close, other = (kanserve.formulas(kanserve.from_formula(text))[0] for text in ("1.01*a*b + 0.003", "1.01*a + b"))
-    assert formulas._same_form(PRODUCT, close, fresh) and not formulas._same_form(PRODUCT, other, fresh)
+    assert formulas.same_form(PRODUCT, close, fresh) and not formulas.same_form(PRODUCT, other, fresh)
 
 
 def test_what_is_known_is_not_measured_again(tmp_path, capsys):

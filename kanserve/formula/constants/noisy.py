@@ -20,7 +20,9 @@ from kanserve.formula.expressions.tree import Tree
 
 DEVIATIONS = 3.5  # standard errors within which simple numbers are considered
 MOST_COMPARED = 12  # names per constant
-PRIOR = -1.0  # bits added to a number without a name: negative, so that it is the more probable one a priori
+# Bits added to a number without a name: negative, since there are more names than their bits say. With it, a name is
+# given to 1 to 5 in 100 numbers drawn at random, for standard errors of 3% to 0.001%; with -1 it was 4 to 17.
+PRIOR = -3.0
 NOISY_CONSTANTS_BELIEVED = 0.6  # of the probability
 RARE = 3.0  # extra bits of numbers that are rare in laws; 1/log(10) is not, being in decimal logarithms
 # Rows for which the limits of chi-squared are meant; fewer allow less, in proportion to their logarithm.

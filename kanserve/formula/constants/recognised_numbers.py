@@ -51,6 +51,22 @@ def uncertainty_beside_recognised(
     return replace(found, covariance=covariance, standard_errors=standard_errors)
 
 
+def errors_of_recognised(
+    tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
+) -> dict[int, float]:
+    """The standard errors that numbers with a name had as estimates, by their positions in the tree: 0 for those that
+    exact samples determine, and for those that the other constants can make up for."""
+    known = known_constants(tree)
+    errors = dict.fromkeys(known, 0.0)
+    found = uncertainty(tree, x, y, known, weights)
+    if found.sigma > 0:
+        values = {place: float(tree[place][1]) for place in known}
+        for number in _recognised(found, checked_data(x, y, weights)):
+            exact = math.isclose(values[number.place], values[number.place] + number.error)
+            errors[number.place] = 0.0 if exact else number.error
+    return errors
+
+
 def believable_constants(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
 ) -> frozenset[int]:

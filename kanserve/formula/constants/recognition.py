@@ -21,7 +21,11 @@ from kanserve.formula.algebra.simplify import simplified
 from kanserve.formula.constants.exact import recognise_constants
 from kanserve.formula.constants.noisy import recognise_noisy_constants
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
-from kanserve.formula.constants.recognised_numbers import known_constants, uncertainty_beside_recognised
+from kanserve.formula.constants.recognised_numbers import (
+    errors_of_recognised,
+    known_constants,
+    uncertainty_beside_recognised,
+)
 from kanserve.formula.expressions.formula import Constant
 from kanserve.formula.expressions.numbers import named
 from kanserve.formula.expressions.tree import Tree
@@ -45,16 +49,16 @@ def constants_of(
 ) -> tuple[Constant, ...]:
     """The constants of a closed form that was fitted to y (N,) at x (N, inputs), in the order of its steps.
 
-    A constant that equals a simple number up to rounding, as recognised ones do, counts as known. The others are
-    estimates, with an infinite standard error where the data do not determine them; their errors allow for recognised
-    numbers that may be wrong.
+    A constant that equals a simple number up to rounding, as recognised ones do, counts as known; in samples with noise
+    its standard error is that which it would have as an estimate. The others are estimates, with an infinite standard
+    error where the data do not determine them; their errors allow for recognised numbers that may be wrong.
     """
     constants = Constants(tree)
     values = constants.values.tolist()
     names = [named(value) for value in values]
-    known = known_constants(constants.tree)
-    errors = dict.fromkeys(known, 0.0)
+    errors = dict.fromkeys(known_constants(constants.tree), 0.0)
     try:
+        errors |= errors_of_recognised(constants.tree, x, y, weights)
         found = uncertainty_beside_recognised(constants.tree, x, y, weights)
         errors |= dict(zip(found.places, found.standard_errors.tolist(), strict=True))
     except DataError:

@@ -87,7 +87,10 @@ def evidence(
     MOST_CONSTANTS constants or, times the rows, MOST_DERIVATIVES.
     """
     from kanserve.formula.constants.nonlinear_fit import Constants
-    from kanserve.formula.constants.recognition import constants_of  # lazy: a server only reads evidence
+    from kanserve.formula.constants.recognition import (  # lazy: a server only reads evidence
+        constants_of,
+        known_constants,
+    )
     from kanserve.formula.constants.uncertainty import uncertainty
 
     others = tuple(
@@ -103,11 +106,7 @@ def evidence(
         return Evidence(alternatives=others)
     try:
         constants = constants_of(formula.tree, x, y, weights)
-        known = [
-            numbers.sources[place]
-            for place, constant in zip(numbers.places, constants, strict=True)
-            if constant.standard_error == 0
-        ]
+        known = [numbers.sources[place] for place in known_constants(numbers.tree)]
         found = uncertainty(formula, x, y, known, weights)
     except DataError:
         return Evidence(alternatives=others)

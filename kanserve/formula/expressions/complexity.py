@@ -5,7 +5,7 @@ It counts the formula as printed, repetitions included:
 - 1 for each variable and for each number; a sign costs nothing;
 - 1 for each +, -, * and /;
 - for each power and function, its complexity in the table of functions minus 1 (that of x itself): 1 for a square,
-  1.5 for a cube, 2 for a fourth power and 0.1 more for each higher power.
+  1.5 for a cube, 2 for a fourth power and 0.1 more for each higher power; exp(a*log(x)) counts as x^a.
 
 So a/b has 3, 0.5*m*v^2 has 6, n*exp(-x) has 4.2, 1/sqrt(1 - v^2) has 7.2.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kanserve.formula.expressions.real_powers import with_real_powers
 from kanserve.formula.expressions.tree import Step, Table, check_tree, references
 from kanserve.network.functions import FUNCTIONS
 
@@ -28,7 +29,7 @@ _A_TABLE = Table(np.zeros(0), np.zeros(1), np.zeros((1, 1)))
 def complexity(tree: Sequence[Sequence[Any]]) -> float:
     """The complexity of a formula; a spline counts 20."""
     splines = {step[1]: _A_TABLE for step in tree if len(step) == 3 and step[0] == "spline"}
-    steps = check_tree(tree, splines)
+    steps = with_real_powers(check_tree(tree, splines))
     totals: list[float] = []
     for step in steps:
         below = references(step)

@@ -120,7 +120,11 @@ def definition(one: Variable) -> str:
 
 @dataclass(frozen=True)
 class Constant:
-    """A constant of a formula: its value, its standard error (0 for a recognised constant), and its text."""
+    """A constant of a formula: its value, its standard error, and its text.
+
+    The standard error of a recognised constant is that of its estimate; it is 0 if the data are exact, or if the other
+    constants make up for it.
+    """
 
     value: float
     standard_error: float

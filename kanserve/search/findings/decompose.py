@@ -23,6 +23,7 @@ from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.one_input import one_input_law
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
+from kanserve.search.fit.residual_test import scattered
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.budget import OutOfBudgetError
 from kanserve.search.regression.surrogates import far_from_polynomial
@@ -139,8 +140,12 @@ def _inexact_part(one: SearchProblem) -> bool:
     return not _exact(one) and not one.measured
 
 
-def _measured_one_input(one: SearchProblem) -> bool:
-    return one.measured and one.inputs == 1
+def _scattered_one_input(one: SearchProblem) -> bool:
+    return one.measured and one.inputs == 1 and scattered(one.x[:, 0], one.y)
+
+
+def _exact_one_input(one: SearchProblem) -> bool:
+    return one.measured and one.inputs == 1 and not scattered(one.x[:, 0], one.y)
 
 
 def _few_measured_inputs(one: SearchProblem) -> bool:
@@ -479,7 +484,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("power law", _always, _power_laws),
     Stage("closed forms", _exact, _closed_forms),
     Stage("low polynomial", _inexact_part, _single_attempt("function of a low polynomial", near_low_polynomial)),
-    Stage("forms of one input", _measured_one_input, _single_attempt("form of one input", one_input_law)),
+    Stage("forms of one input", _scattered_one_input, _single_attempt("form of one input", one_input_law)),
     Stage("quotient", _few_measured_inputs, _single_attempt("polynomial or quotient", polynomial_or_quotient)),
     Stage(
         "closed form of 1/x",
@@ -488,6 +493,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("shapes of one input", _one_input, _single_attempt("shapes", by_shapes)),
     Stage("shapes of 1/x", _one_signed_input, _single_attempt("shapes of 1/x", _shapes_of_reciprocal)),
+    Stage("forms of one exact input", _exact_one_input, _single_attempt("form of one input", one_input_law)),
     Stage("additive", _several_measured_inputs, _single_attempt("sum of functions of one input", additive)),
     Stage("irrelevant inputs", _divisible, _irrelevant_inputs),
     Stage("scaling", _divisible, _scale_symmetries),

@@ -97,7 +97,8 @@ class ScoredFormula:
 
     @cached_property
     def constants(self) -> tuple[Constant, ...]:
-        """The constants of the formula with their standard errors: 0 for recognised ones, NaN if it is refuted."""
+        """The constants of the formula with their standard errors: those of their estimates for recognised
+        ones, which is 0 if the samples are exact; NaN if the formula is refuted."""
         found = constants_of(self.formula.tree, *self._rows)
         return tuple(replace(constant, standard_error=math.nan) for constant in found) if self.refuted else found
 

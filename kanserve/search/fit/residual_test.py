@@ -26,6 +26,8 @@ PAIR_INPUTS = 10  # inputs up to which pairs of inputs are binned too
 # Standard errors by which the binned residuals of a formula may deviate from noise before they refute it.
 DEVIATION_LIMIT = 5.0
 NEIGHBOUR_ROWS = 4000  # rows on which neighbours are compared
+# Growth of the distance from a line through two neighbours if they are twice as far: 1 for noise, 4 for smooth outputs.
+NOISE_GROWTH = 2.0
 
 DEGREES = {1: 12, 2: 6, 3: 4, 4: 3}
 
@@ -41,6 +43,23 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
     return lack_of_fit(residuals, x) < LACK_OF_FIT_LIMIT and _likeness(residuals, x) < CORRELATION_LIMIT / np.sqrt(
         len(x)
     )
+
+
+def scattered(x: Array, y: Array) -> bool:
+    """Whether outputs y (N,) at x (N,) scatter about a curve: exact ones are nearer to a line between close samples."""
+    order = np.argsort(x, kind="stable")
+    near, far = (_from_line(x[order], y[order], apart) for apart in (1, 2))
+    return not far >= NOISE_GROWTH * near  # without a number, too: all samples are at few places
+
+
+def _from_line(x: Array, y: Array, apart: int) -> float:
+    """The median distance of samples from the line through those that are so many places before and behind."""
+    with np.errstate(all="ignore"):
+        share = (x[apart:-apart] - x[: -2 * apart]) / (x[2 * apart :] - x[: -2 * apart])
+        off = y[apart:-apart] - (1 - share) * y[: -2 * apart] - share * y[2 * apart :]
+        off = np.abs(off) / np.sqrt(1 + share**2 + (1 - share) ** 2)  # of equal size for noise at any place between
+    usable = off[np.isfinite(off)]
+    return float(np.median(usable)) if len(usable) else np.nan
 
 
 def refutes(residuals: Array, x: Array) -> bool:

@@ -68,7 +68,7 @@ def test_a_disguised_law_with_one_percent_of_noise_mostly_comes_back_with_exact_
         found = noisy_form(_perturbed(disguised(tree, x, rng, 0.3), x, rng, 1e-4), x, noisy)
         exact += _exact(found, x, y)
         count += 1
-    assert exact >= 0.95 * count
+    assert exact >= 0.88 * count  # of estimates 2.5 standard errors off, some are no longer called by their name
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_is_known_by_name_is_not_estimated_and_makes_no_interval_wider():
     tree, x, _, noisy = _data("0.5*a*exp(-0.812345678912*b)", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.01)
     fitted = refit(tree, x, noisy, fixed=known_constants(tree))
     found = uncertainty(fitted, x, noisy, known_constants(fitted))
-    assert len(found.values) == sum(constant.standard_error > 0 for constant in constants_of(fitted, x, noisy)) == 1
+    assert len(found.values) == 1
 
 
 def test_few_noisy_constants_are_called_by_a_name_that_they_do_not_have():
@@ -141,8 +141,29 @@ def test_few_noisy_constants_are_called_by_a_name_that_they_do_not_have():
     for seed in range(100):
         value = rng.uniform(0.5, 5.0)
         tree, x, _, noisy = _data(f"{value!r}*a*b", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.02, seed, rows=300)
-        wrong += constants_of(recognise_noisy_constants(tree, x, noisy), x, noisy)[0].standard_error == 0
-    assert wrong < 25
+        wrong += bool(known_constants(recognise_noisy_constants(tree, x, noisy)))
+    assert wrong < 8
+
+
+@pytest.mark.parametrize(("value", "error"), [("0.26195", 0.0003), ("1.73", 0.001), ("0.13298", 0.0004)])
+def test_a_number_is_not_called_by_a_name_where_others_as_simple_are_as_near(value, error):
+    """pi/12, sqrt(3) and 1/(3*sqrt(2*pi)) are within a standard error or two of such estimates."""
+    x = np.random.default_rng(1).uniform(0.5, 2, (400, 1))
+    noise = np.random.default_rng(2).normal(size=400)
+    noise -= x[:, 0] * (x[:, 0] @ noise) / (x[:, 0] @ x[:, 0])  # so that the estimate is the value
+    noisy = float(value) * x[:, 0] + noise * error * np.sqrt(np.sum(x**2))
+    (found,) = constants_of(recognise_noisy_constants(tree_of(f"{value}1234567*x", ["x"]), x, noisy), x, noisy)
+    assert found.standard_error == pytest.approx(error, rel=0.2)
+    assert found.text == f"{found.value:.6g}" and "pi" not in found.text and "sqrt" not in found.text
+
+
+@pytest.mark.parametrize("text", ["2", "0.5", "pi"])
+def test_a_recognised_number_keeps_the_standard_error_of_its_estimate(text):
+    tree, x, _, noisy = _data(f"({text})*a*exp(-b)", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.01)
+    for form in (recognise_noisy_constants(tree, x, noisy), tree):
+        constant = max(constants_of(form, x, noisy), key=lambda one: one.standard_error)
+        assert constant.text == text
+        assert constant.standard_error == pytest.approx(0.01 / math.sqrt(len(x)) * constant.value, rel=0.5)
 
 
 def test_a_constant_that_the_data_cannot_tell_has_an_infinite_error():

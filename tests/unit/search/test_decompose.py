@@ -68,6 +68,18 @@ def test_no_two_stages_have_one_name():
     assert len({stage.name for stage in decompose.STAGES}) == len(decompose.STAGES)
 
 
+def test_forms_of_one_input_are_tried_early_only_where_the_outputs_scatter():
+    """Exact outputs have quicker ways: they need the forms only where these fail."""
+    x = np.random.default_rng(2).uniform(0.1, 4, (300, 1))
+    noise = np.random.default_rng(3).normal(size=300)
+    for y in (np.sqrt(1 + x[:, 0] ** 3), np.sin(9 * x[:, 0]), np.abs(x[:, 0] - 2.3)):
+        for noisy, early in ((False, False), (True, True)):
+            one = SearchProblem(x, y + noisy * 0.01 * y.std() * noise)
+            names = [stage.name for stage in decompose.STAGES if stage.applies(one)]
+            forms = names.index("forms of one input" if early else "forms of one exact input")
+            assert (forms < names.index("shapes of 1/x")) is early
+
+
 def test_the_rows_of_a_divided_law_weigh_what_the_noise_of_their_outputs_says():
     noisy = A**2 * (1 + B) + 0.1 * np.random.default_rng(1).normal(size=len(X))
     usable = A > 1

@@ -23,12 +23,8 @@ def linear(level, *slopes):
     return compose.total([compose.linear(range(3), slopes), compose.constant(level, 0)])
 
 
-# The best line through sin(2·a) has such constants that one of them, at least, is near a simple number.
-WAVE = np.pi * B / 3 - 5 * C / 6 + np.sin(2 * A) + NOISE
-
-
 def test_constants_of_a_refuted_formula_have_no_names_unless_it_is_the_law_that_settled_the_search():
-    step = finisher(WAVE)
+    step = finisher(100 * B + np.sin(2 * A) + NOISE)
     other, law = (step.finished(linear(0.1, -0.5, 1.1, -0.8), law=law) for law in (False, True))
     assert other is not None and law is not None and other.refuted and law.refuted
     assert not known_constants(other.formula.tree)

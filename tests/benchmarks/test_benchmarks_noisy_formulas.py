@@ -1,0 +1,44 @@
+"""The ablation of the search, small: a stage is left out of one run only, and the table counts what is said of laws."""
+
+import time
+
+import pytest
+
+from benchmarks import noisy_formulas
+from benchmarks.noisy_formulas import Outcome, on_cpu_time, without
+from kanserve.search.findings import decompose
+
+pytestmark = pytest.mark.extended
+
+
+def test_a_stage_is_left_out_only_inside():
+    before = decompose.STAGES
+    with without("forms of one input"):
+        assert {stage.name for stage in before} - {stage.name for stage in decompose.STAGES} == {"forms of one input"}
+    assert decompose.STAGES is before
+    with pytest.raises(ValueError, match="no stage 'forms'"), without("forms"):
+        pass
+
+
+def test_limits_count_the_time_of_this_process_only():
+    with on_cpu_time():
+        begun = time.perf_counter()
+        time.sleep(0.2)
+        assert time.perf_counter() - begun < 0.1
+
+
+def test_a_wrong_form_is_believed_if_its_status_says_so():
+    assert Outcome("a", "within noise", False, False, 1.0).believed
+    assert not Outcome("a", "not decided", False, True, 1.0).believed
+    assert not Outcome("a", "exact", True, True, 1.0).believed
+
+
+@pytest.mark.slow
+def test_the_table_has_a_row_without_the_stage(capsys):
+    law = ["--table", "toys", "--only", "product", "--rows", "200", "--noise", "0", "--seconds", "3"]
+    noisy_formulas.main([*law, "--without", "power law"])
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "1 laws of toys, noise 0, 3 CPU s for each"
+    assert any(line.split()[:3] == ["all", "stages", "1"] for line in shown)
+    assert any(line.split()[:4] == ["without", "power", "law", "1"] for line in shown)
+    assert shown[-1] == "without power law: lost none; gained none"
