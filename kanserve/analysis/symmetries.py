@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.analysis.samples import Asked, Data, asked, checked_tolerance, names_of
+from kanserve.data.near_names import first_names
 from kanserve.network.kan import Kan
 from kanserve.plot.result_charts import draw_matrix
 
@@ -154,8 +155,7 @@ class Symmetry:
         return draw_matrix(values, rows, columns, title, ax, theme=theme, width=width, tints=tints, framed=framed)
 
     def _found(self) -> str:
-        texts = [text for text, _ in self.found]
-        return ", ".join(texts[:2]) + (", …" if len(texts) > 2 else "") if texts else "none of these"
+        return first_names([text for text, _ in self.found], 2, ", …") or "none of these"
 
     def _simplest(self, i: int, j: int) -> str:
         return next((kind for kind in KINDS if self.scores[kind][i, j] >= self.tolerance), "")

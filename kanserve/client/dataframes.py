@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.frames import NONE, Categories, Columns, coded
+from kanserve.data.near_names import first_names
 from kanserve.errors import DataError
 
 Rows = ArrayLike | Mapping[str, Sequence[Any] | NDArray[Any]]  # an array, or a dict of columns
@@ -98,5 +99,4 @@ def series(frame: Any, values: NDArray[Any], name: str) -> Any:
 
 
 def _listed(names: Sequence[object]) -> str:
-    shown = ", ".join(f"{name!r:.80}" for name in names[:_SHOWN])
-    return shown + (", ..." if len(names) > _SHOWN else "") if names else "none"
+    return first_names([f"{name!r:.80}" for name in names], _SHOWN, ", ...") or "none"

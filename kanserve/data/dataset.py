@@ -96,23 +96,13 @@ class Dataset:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        labels, classes = label_column(self.y), self.classes
-        if labels is not None and (isinstance(classes, str) or len(classes) > 1 or is_text(labels)):
-            guessed = not isinstance(classes, str) and len(classes) == 0
-            values, classes = one_hot(labels, () if isinstance(classes, str) else classes)
-            if guessed:
-                check_learnable(classes, len(values))
-            object.__setattr__(self, "y", values)
-        elif isinstance(classes, str):
-            raise DataError(f"Class labels are one column (N,), got y of shape {np.shape(self.y)}.")
-        object.__setattr__(self, "classes", tuple(str(name) for name in classes))
-        x, y = as_numbers(self.x, "x"), as_numbers(self.y, "y")
+        values, classes = _answers(self.y, self.classes)
+        x, y = as_numbers(self.x, "x"), as_numbers(values, "y")
         y = y[:, None] if y.ndim == 1 else y
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or 0 in x.shape or 0 in y.shape:
             raise DataError(f"Data need x (N, inputs) and y (N, outputs) with N ≥ 1, got {x.shape} and {y.shape}.")
-        names = tuple(self.inputs) or tuple(f"x{i + 1}" for i in range(x.shape[1]))
-        targets = tuple(self.outputs) or tuple(self.classes)
-        targets = targets or (("y",) if y.shape[1] == 1 else tuple(f"y{q + 1}" for q in range(y.shape[1])))
+        names = tuple(self.inputs) or _numbered("x", x.shape[1])
+        targets = tuple(self.outputs) or classes or (("y",) if y.shape[1] == 1 else _numbered("y", y.shape[1]))
         if len(names) != x.shape[1] or len(targets) != y.shape[1]:
             raise DataError(f"x {x.shape} and y {y.shape} need as many names, got {len(names)} and {len(targets)}.")
         check_names("inputs", names)
@@ -121,7 +111,8 @@ class Dataset:
         check_finite(y, "output", targets)
         object.__setattr__(self, "categories", checked_categories(self.categories, x, names))
         weights = None if self.weights is None else row_weights(self.weights, len(x))
-        for name, value in (("x", x), ("y", y), ("inputs", names), ("outputs", targets), ("weights", weights)):
+        made = {"x": x, "y": y, "inputs": names, "outputs": targets, "classes": classes, "weights": weights}
+        for name, value in made.items():
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
@@ -310,6 +301,23 @@ class Dataset:
         return self.take(np.flatnonzero(self.weights))
 
 
+def _numbered(letter: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{letter}{n + 1}" for n in range(count))
+
+
+def _answers(y: object, classes: str | Sequence[object]) -> tuple[object, tuple[str, ...]]:
+    """The answers, as columns (N, classes) if they are labels, and the names of the classes."""
+    labels = label_column(y)
+    if labels is not None and (isinstance(classes, str) or len(classes) > 1 or is_text(labels)):
+        values, names = one_hot(labels, () if isinstance(classes, str) else classes)
+        if not isinstance(classes, str) and len(classes) == 0:
+            check_learnable(names, len(values))
+        return values, names
+    if isinstance(classes, str):
+        raise DataError(f"Class labels are one column (N,), got y of shape {np.shape(y)}.")
+    return y, tuple(str(name) for name in classes)
+
+
 TrainingData = Dataset | tuple[object, object] | DataFrame | Mapping[str, Any]
 """The types of `data` for training and simplification; a DataFrame or a dict of columns needs `target`, the columns to
 learn."""
@@ -387,13 +395,24 @@ def _dataset(
     if column is None:
         y = as_numbers(y, "y")
         return Dataset(x, y, inputs, names if len(names) == y.shape[-1] else (), categories=categories)
+    labelled = _labelled(y, column, classes, outputs, labels, names[0] if names else "y")
+    if labelled is None:
+        return Dataset(x, as_numbers(column, "y"), inputs, names, categories=categories)
+    values, found = labelled
+    return Dataset(x, values, inputs, found, found, categories=categories)
+
+
+def _labelled(
+    y: Any, column: NDArray[Any], classes: Sequence[str], outputs: int | None, labels: bool, name: str
+) -> tuple[Array, tuple[str, ...]] | None:
+    """The column as columns of classes, and their names; None if it holds numbers to predict."""
     several = outputs is not None and outputs > 1 and is_whole(column)
-    if len(classes) > 1 or labels or several or is_text(column) or is_categorical(y):
-        values, labelled = one_hot(column, classes)
-        if not (classes or labels or several):
-            check_learnable(labelled, len(values), names[0] if names else "y")
-        return Dataset(x, values, inputs, labelled, labelled, categories=categories)
-    return Dataset(x, as_numbers(column, "y"), inputs, names, categories=categories)
+    if not (len(classes) > 1 or labels or several or is_text(column) or is_categorical(y)):
+        return None
+    values, found = one_hot(column, classes)
+    if not (classes or labels or several):
+        check_learnable(found, len(values), name)
+    return values, found
 
 
 def _inputs(x: object, known: Categories, wanted: Sequence[str]) -> tuple[Array, tuple[str, ...], Categories]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.data.dates import date_refusal, is_dates
 from kanserve.data.labels import is_text
-from kanserve.data.near_names import near
+from kanserve.data.near_names import first_names, near
 from kanserve.data.number_texts import TableWarning, looks_numeric, mostly_numbers, number_texts
 from kanserve.errors import DataError
 
@@ -92,17 +92,7 @@ def split_frame(
     inputs, in this order, unless none of them is there.
     """
     names = list(getattr(frame, "column_names", frame.columns))
-    shown = ", ".join(str(name) for name in names[:30])
-    if target is None:
-        raise DataError(f"Say which column of the DataFrame to learn, as target='name'. Its columns: {shown}.")
-    targets = [target] if isinstance(target, str) else list(target)
-    for name in targets:
-        if name not in names:
-            hint = near(str(name), map(str, names))
-            raise DataError(f"The DataFrame has no column {name!r}. {hint}Its columns: {shown}.")
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DataError(f"The DataFrame has {names.count(twice[0])} columns called {twice[0]!r}; rename them.")
+    targets = _targets(names, target)
     inputs = [name for name in names if name not in targets]
     texts = [str(name) for name in inputs]
     if wanted and (set(wanted) & set(texts) or len(texts) != len(wanted)):
@@ -117,6 +107,22 @@ def split_frame(
     else:
         y = np.column_stack([_numbers(frame[name], name) for name in targets])
     return x, tuple(str(name) for name in inputs), tuple(str(name) for name in targets), y, categories
+
+
+def _targets(names: list[Any], target: str | Sequence[str] | None) -> list[Any]:
+    """The columns to learn; DataError unless they are among the names of a frame, which differ."""
+    shown = ", ".join(str(name) for name in names[:30])
+    if target is None:
+        raise DataError(f"Say which column of the DataFrame to learn, as target='name'. Its columns: {shown}.")
+    targets = [target] if isinstance(target, str) else list(target)
+    for name in targets:
+        if name not in names:
+            hint = near(str(name), map(str, names))
+            raise DataError(f"The DataFrame has no column {name!r}. {hint}Its columns: {shown}.")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"The DataFrame has {names.count(twice[0])} columns called {twice[0]!r}; rename them.")
+    return targets
 
 
 def coded(frame: DataFrame, names: Sequence[Any], known: Categories = NONE) -> tuple[Array, Categories]:
@@ -146,11 +152,7 @@ def _coded(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Ar
     """A column as numbers, and its categories, none if it is not categorical."""
     own = _own_categories(column)
     if known is not None or own is not None:
-        given = _texts(column)
-        for said in strangers(name, given, known) if known else ():
-            warnings.warn(said, TableWarning, stacklevel=2)
-        known = known or own or tuple(sorted({text for text in given if text is not None}))
-        return codes(given, known), known
+        return _categorical(_texts(column), name, known, own)
     if not is_text(np.asarray(column)):
         return _numbers(column, name), ()
     given = _texts(column)
@@ -162,10 +164,20 @@ def _coded(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Ar
         return numbers, ()
     if not mostly_numbers(there):
         return codes(given, tuple(sorted(there))), tuple(sorted(there))
-    row = next((row for row, text in enumerate(given) if text is not None and not looks_numeric(text)), None)
-    if row is None:
-        raise DataError(f"Column {name!r} has numbers in several notations or units. Write all in one.")
-    raise DataError(f"Column {name!r} must be numbers, or categories; row {row + 1} is {given[row]!r:.80}.")
+    for row, text in enumerate(given):
+        if text is not None and not looks_numeric(text):
+            raise DataError(f"Column {name!r} must be numbers, or categories; row {row + 1} is {text!r:.80}.")
+    raise DataError(f"Column {name!r} has numbers in several notations or units. Write all in one.")
+
+
+def _categorical(
+    texts: list[str | None], name: object, known: tuple[str, ...] | None, own: tuple[str, ...] | None
+) -> tuple[Array, tuple[str, ...]]:
+    """The codes of a categorical column and its categories: those `known`, else its own, else all of its texts."""
+    for said in strangers(name, texts, known) if known else ():
+        warnings.warn(said, TableWarning, stacklevel=2)
+    known = known or own or tuple(sorted({text for text in texts if text is not None}))
+    return codes(texts, known), known
 
 
 def _written(texts: Sequence[str | None], name: object) -> Array | None:
@@ -205,8 +217,7 @@ def strangers(name: object, texts: Iterable[str | None], known: Sequence[str]) -
     found = sorted({text for text in texts if text is not None}.difference(known))
     if not found:
         return []
-    shown = ", ".join(map(repr, found[:3])) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    categories = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
+    shown, categories = first_names([repr(text) for text in found], 3), first_names(known, 10, ", ...")
     verb = "is not a category" if len(found) == 1 else "are not categories"
     return [f"column {name!r}: {shown} {verb} of the network ({categories}) and counted as unknown"]
 

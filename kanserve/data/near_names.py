@@ -1,6 +1,6 @@
-"""Names that were perhaps meant."""
+"""Names in sentences: those that were perhaps meant, and the first of many."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 SHOWN = 3
@@ -14,3 +14,9 @@ def near(name: str, names: Iterable[str]) -> str:
     plain = {known.strip().lower(): known for known in names}
     found = [plain[match] for match in get_close_matches(name.strip().lower(), plain, SHOWN)]
     return f"Did you mean {' or '.join(map(repr, found))}? " if found else ""
+
+
+def first_names(names: Sequence[object], most: int, rest: str = " and {} more") -> str:
+    """At most so many names, and the `rest` with the number of the others, if there are any."""
+    shown = ", ".join(map(str, names[:most]))
+    return shown + rest.format(len(names) - most) if len(names) > most else shown

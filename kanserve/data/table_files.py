@@ -77,13 +77,7 @@ def read_table(
     target = [target] if isinstance(target, str) else target
     table = read_file(path, decimal)
     wanted = list(inputs) or [name for name in table.names if name not in target]
-    _check_columns(table, [*target, *wanted])
-    if not target or not wanted:
-        raise DataError("Choose at least one target column and leave at least one input column.")
-    if set(target) & set(wanted):
-        raise DataError(f"Column {sorted(set(target) & set(wanted))[0]!r} is both an input and a target.")
-    if len(table) == 0:
-        raise DataError(f"{path} has a header but no rows.")
+    _check_choice(table, target, wanted)
     said: list[str] = []
     x, categories = _coded(table, wanted, said)
     if kind == "classification" or (kind == "auto" and len(target) == 1 and table.is_text(target[0])):
@@ -178,10 +172,7 @@ def _coded(table: Table, names: Sequence[str], said: list[str], known: Categorie
     """
     columns, found = [], dict[str, tuple[str, ...]]()
     for name in names:
-        texts: list[str | None] = []
-        if name in known or table.is_text(name):
-            listed = [_spelt(value, known.get(name, ())) for value in table.values(name)]
-            texts = [None if value is None or value == "" else category_text(value) for value in listed]
+        texts = _texts(table, name, known.get(name, ())) if name in known or table.is_text(name) else []
         there = {text for text in texts if text is not None}
         if name not in known and is_dates(there):
             raise date_refusal(name, f"{table.path}: column")
@@ -194,10 +185,27 @@ def _coded(table: Table, names: Sequence[str], said: list[str], known: Categorie
     return np.column_stack(columns), found
 
 
+def _texts(table: Table, name: str, known: Sequence[str]) -> list[str | None]:
+    """The texts of a column's categories, None where missing."""
+    listed = [_spelt(value, known) for value in table.values(name)]
+    return [None if value is None or value == "" else category_text(value) for value in listed]
+
+
 def _spelt(value: object, known: Sequence[str]) -> object:
     """A truth value as the network's categories spell it: a file's words true and false are read as truth values."""
     small = str(value).lower()
     return small if isinstance(value, bool) and str(value) not in known and small in known else value
+
+
+def _check_choice(table: Table, target: Sequence[str], inputs: Sequence[str]) -> None:
+    """DataError unless the table has rows, and these columns, each of which is either an input or a target."""
+    _check_columns(table, [*target, *inputs])
+    if not target or not inputs:
+        raise DataError("Choose at least one target column and leave at least one input column.")
+    if set(target) & set(inputs):
+        raise DataError(f"Column {sorted(set(target) & set(inputs))[0]!r} is both an input and a target.")
+    if not len(table):
+        raise DataError(f"{table.path} has a header but no rows.")
 
 
 def _check_columns(table: Table, wanted: Sequence[str]) -> None:
@@ -218,14 +226,7 @@ def _column(table: Table, name: str, said: list[str]) -> Array:
         return numbers
     values = table.values(name)
     if table.is_text(name):
-        for row, value in enumerate(values):
-            if value is not None and value != "" and not looks_numeric(value):
-                raise DataError(f"{table.path}: column {name!r} must be numbers; row {row + 1} is {value!r:.80}.")
-        if any(values):
-            raise DataError(
-                f"{table.path}: column {name!r} has numbers in several notations or units, as {_examples(values)}. "
-                "Write all in one."
-            )
+        _check_empty(f"{table.path}: column {name!r}", values)
         return np.full(len(table), np.nan)
     marks = table.marks(name)
     if marks:
@@ -240,6 +241,15 @@ def _column(table: Table, name: str, said: list[str]) -> Array:
             raise date_refusal(name, f"{table.path}: column") from None
         got = "text that is not UTF-8. Save the file as UTF-8" if kind == "binary" else kind
         raise DataError(f"{table.path}: column {name!r} must be numbers, got {got}.") from None
+
+
+def _check_empty(column: str, texts: Sequence[str | None]) -> None:
+    """DataError for a text in a column that is none of numbers: it may be empty."""
+    for row, text in enumerate(texts):
+        if text and not looks_numeric(text):
+            raise DataError(f"{column} must be numbers; row {row + 1} is {text!r:.80}.")
+    if any(texts):
+        raise DataError(f"{column} has numbers in several notations or units, as {_examples(texts)}. Write all in one.")
 
 
 def _examples(values: Sequence[str | None]) -> str:

@@ -6,6 +6,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, get_args
 
+from kanserve.data.near_names import first_names
 from kanserve.errors import CheckpointError, InputError, NetworkError
 from kanserve.importers.arrays import arrays_of, shown
 from kanserve.importers.checkpoint_files import read
@@ -87,4 +88,4 @@ def _matching(checkpoint: Checkpoint) -> list[str]:
 
 def _first(checkpoint: Checkpoint) -> str:
     names = list(checkpoint.arrays)
-    return ", ".join(map(shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return first_names([shown(name) for name in names], 4)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.near_names import first_names
 from kanserve.errors import NetworkError
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.importers.pykan_arrays import Part, edge_at, parts, refused, unread
@@ -190,8 +191,7 @@ def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequ
     notes += _masked(checkpoint, own)
     left = unread(checkpoint, len(own))
     if left:
-        shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-        notes.append(f"arrays that are not of a MultKAN were left out: {shown}")
+        notes.append(f"arrays that are not of a MultKAN were left out: {first_names(left, 5)}")
     return notes
 
 
@@ -213,4 +213,4 @@ def _masked(checkpoint: Checkpoint, own: Sequence[Part]) -> list[str]:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers[:10])) + (" and more" if len(numbers) > 10 else "")
+    return first_names(numbers, 10, " and more")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.near_names import first_names
 from kanserve.errors import CheckpointError
 from kanserve.importers.conversion import Checkpoint
 
 Array = NDArray[np.float64]
 
 _COEFFICIENTS = re.compile(r"act_fun\.(0|[1-9]\d{0,5})\.coef")
-_SHOWN = 3  # names in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +118,10 @@ def _part(checkpoint: Checkpoint, number: int) -> Part:
     names = _names(number)
     missing = [name for name in names.values() if name not in checkpoint.arrays]
     if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
         hint = ""
         if all("node_" in name for name in missing):
             hint = " pykan's expand_depth makes layers whose scales it does not save: import the live model."
-        raise refused(checkpoint, f"layer {number + 1} is not whole, without {shown}.{hint}")
+        raise refused(checkpoint, f"layer {number + 1} is not whole, without {first_names(missing, 3)}.{hint}")
     given = {field.name: checkpoint.arrays[names[field.name]] for field in fields(Part)}
     _require_shapes(checkpoint, names, given)
     for field, array in given.items():

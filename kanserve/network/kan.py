@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.near_names import first_names
 from kanserve.errors import InputError, NetworkError
 from kanserve.network.kan_checks import Base as Base
 from kanserve.network.kan_checks import check_kan
@@ -156,7 +157,7 @@ class Kan(KanMethods):
         check_kan(self)
 
     def __repr__(self) -> str:
-        names = ", ".join(variable.name for variable in self.inputs[:4]) + (", …" if len(self.inputs) > 4 else "")
+        names = first_names([variable.name for variable in self.inputs], 4, ", …")
         return f"Kan({'-'.join(map(str, self.shape))}, {self.edges} edges, inputs {names})"
 
     def __reduce__(self) -> tuple[Any, ...]:

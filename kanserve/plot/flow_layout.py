@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.near_names import first_names
 from kanserve.network.edge_names import node_name, subnode_names
 from kanserve.plot.network_view import NetworkView
 from kanserve.plot.palette import Role
@@ -241,12 +242,11 @@ class _Flow:
         unused = np.flatnonzero(~np.isfinite(self.nodes[0]))
         if not len(unused):
             return
-        names = ", ".join(short(self.view.kan.inputs[i].name, 90) for i in unused[:NAMED_UNUSED].tolist())
-        more = ", …" if len(unused) > NAMED_UNUSED else ""
+        names = first_names([short(self.view.kan.inputs[i].name, 90) for i in unused.tolist()], NAMED_UNUSED, ", …")
         said = "1 input is not used" if len(unused) == 1 else f"{len(unused)} inputs are not used"
         self.scene.height += 14
         y = self.scene.height - MARGIN
-        self.scene.label(MARGIN, y, f"{said}: {names}{more}", size=11.0, role="third")
+        self.scene.label(MARGIN, y, f"{said}: {names}", size=11.0, role="third")
 
 
 def line_of(share: float, role: Role) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.near_names import first_names
 from kanserve.errors import KanserveError
 from kanserve.formula import Formula, formulas
 from kanserve.network.kan import Kan, Variable
@@ -183,7 +184,7 @@ def _column(kind: str, name: str, values: Array, missing: int) -> tuple[str, ...
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(cut(name, 40) for name in names[:NAMES]) + (", …" if len(names) > NAMES else "")
+    return first_names([cut(name, 40) for name in names], NAMES, ", …")
 
 
 def _end(value: float) -> str:

@@ -24,11 +24,6 @@ MOST_WORK = 1e11  # multiplications that the search may take: about ten seconds 
 # Fitting steps that one architecture takes, roughly, by which its multiplications are estimated.
 STEPS_PER_ARCHITECTURE = 200
 PATIENCE = 2  # architectures in a row without improvement before early stopping
-# Early stopping applies only once the best error, in standard deviations of the outputs, is below this.
-LEARNED_ERROR = 0.9
-# Starts of a deep network to prune, at most. In the prototype, up to three solved 9 of 10 runs, one start 6.
-DEEP_STARTS = 3
-START_LOSS_RATIO = 4.0  # a further start is pruned only if its loss is at most this times that of the first
 
 
 @names_parameters()
@@ -46,8 +41,7 @@ def discover(
     fifth of them held out. The first shape whose error is at most `tolerance` (in standard deviations of the outputs)
     is taken; with "auto", the first whose error still falls clearly when its grid is refined, so that only the grid
     limits it. If there is none, as on noisy data, the smallest is taken whose held-out error cannot be distinguished
-    from the least. Then `prune` removes nodes, inputs and edges; of deep networks, up to three starts are pruned and
-    the smallest is taken. Finally, everything is refitted on all rows.
+    from the least. Then `prune` removes nodes, inputs and edges. Finally, everything is refitted on all rows.
 
     For a classifier, the shape is searched with the classes as outputs 0 and 1; then a classifier of that shape is
     trained and pruned.
@@ -102,7 +96,7 @@ def _discovered(rows: Dataset, tolerance: float | Literal["auto"], seed: int, re
     one = judge(normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), rows), rows, tolerance, seed)
     few = _of_few(one, seed)
     rung = _climbed(rows, few, None if tolerance == "auto" else tolerance, seed, report)
-    kan, smoother = _pruned(rung, rows, one, few, tolerance == "auto", seed, report)
+    kan, smoother = pruned(rung.kan, one, found=tolerance == "auto", seed=seed, report=report)
     every = replace(smoother, learn=rows, held=rows, goal=rows.y)
     found = no_worse_than_the_mean(refit(kan, every, VALIDATION_LAST_STEPS), rows)
     return record_rows(found, hash_rows(rows))
@@ -130,7 +124,7 @@ def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report:
             return rung
         stale = 0 if not rungs or clearly_better(rung, _best(rungs)) else stale + 1
         rungs.append(rung)
-        if stale >= PATIENCE and _best(rungs).error < LEARNED_ERROR:
+        if stale >= PATIENCE:
             break
     best = _best(rungs)
     return min((rung for rung in rungs if not clearly_better(best, rung)), key=lambda rung: rung.kan.edges)
@@ -138,23 +132,3 @@ def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report:
 
 def _best(rungs: Sequence[Rung]) -> Rung:
     return min(rungs, key=lambda rung: rung.error)
-
-
-def _pruned(
-    rung: Rung, data: Dataset, one: Judge, few: Judge, found: bool, seed: int, report: SimplifyReport | None
-) -> tuple[Kan, Judge]:
-    """The pruned network; of a deep one, the smallest of several starts, unless one is a tree, which cannot shrink."""
-    best = pruned(rung.kan, one, found=found, seed=seed, report=report)
-    for start in range(1, DEEP_STARTS if len(rung.kan.layers) > 2 else 1):
-        if _is_tree(best[0]):
-            break
-        other = architectures.trained(rung.kan.shape, data, few, seed + start)
-        if other.losses.mean() <= START_LOSS_RATIO * rung.losses.mean():
-            smaller = pruned(other.kan, one, found=found, seed=seed, report=report)
-            best = min(best, smaller, key=lambda candidate: candidate[0].edges)
-    return best
-
-
-def _is_tree(kan: Kan) -> bool:
-    """Whether every input and hidden node has at most one outgoing edge."""
-    return all((layer.alive.sum(axis=0) <= 1).all() for layer in kan.layers)

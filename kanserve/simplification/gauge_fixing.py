@@ -12,7 +12,7 @@ import numpy as np
 from kanserve.network.evaluate import base
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import design, fit_coefficients, span
-from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, Array, Judge, free_parameters, refit
+from kanserve.simplification.validation import Array, Judge, refit, too_large
 
 REFIT_STEPS = 30  # steps of the refit at each strength of smoothing, and of the last refit without the added smoothing
 
@@ -21,7 +21,7 @@ STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 def straightened(kan: Kan, one: Judge) -> Kan:
     """The network with straightened splines, or unchanged if that costs more than `one` accepts."""
-    if kan.symbolic or free_parameters(kan) > VALIDATION_MOST_PARAMETERS:
+    if kan.symbolic or too_large(kan):
         return kan
     best = one.losses(kan)
     straight = without_base(kan)

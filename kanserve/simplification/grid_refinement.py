@@ -18,7 +18,6 @@ REFIT_STEPS = 30  # steps of the refit on each finer grid
 GRID_REFINEMENT_EXPLAINED_ERROR = 1e-2
 # An error falls if it is at most this times that on the grid before; the right shape often gets far below.
 FALLING_RATIO = 0.7
-PATIENCE = 2  # grids on which the error does not fall before early stopping: one grid may have unfavourable knots
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +30,15 @@ class Finer:
 
 
 def refined(kan: Kan, one: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
-    """The network on each of ever finer grids, as long as that helps and it has at most `most` parameters."""
+    """The network on each of ever finer grids, while the error falls and it has at most `most` parameters."""
     error = one.error_of(answers(kan, one.learn.x))
-    strikes = 0
     for intervals in grids:
         moved = regrid(kan, one.x, intervals)
         if free_parameters(moved) > most:
             return
         before, kan = error, refit(moved, one, REFIT_STEPS)
         error = one.error_of(answers(kan, one.learn.x))
-        yield Finer(kan, error, error <= FALLING_RATIO * before)
-        strikes += error > FALLING_RATIO * before
-        if strikes == PATIENCE or (strikes and error > GRID_REFINEMENT_EXPLAINED_ERROR):
+        falling = error <= FALLING_RATIO * before
+        yield Finer(kan, error, falling)
+        if not falling:
             return

@@ -37,12 +37,14 @@ from kanserve.simplification.validation import (
     judge,
     refit,
     smoothed,
+    too_large,
 )
 from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
 from kanserve.train.grids import regrid
 
-# A removal is given up if its error exceeds this times the tolerance or the best error, whichever is larger.
+# A removal is given up if its error exceeds this times the tolerance or the best error, whichever is larger: without
+# that, `discover` took a quarter more seconds on five small laws, with equal results.
 HOPELESS_ERROR_RATIO = 20.0
 PATIENCE = 6  # single removals to try, the least important first, before there is nothing to remove
 # Error, relative to the tolerance, up to which the grid may be the cause, so that a finer one is tried.
@@ -197,7 +199,7 @@ def _coarser(kan: Kan, one: Judge, intervals: int) -> Kan | None:
     if kan.symbolic or not 1 <= intervals < min(layer.intervals for layer in kan.layers):
         return None
     moved = regrid(kan, one.x, intervals)
-    return None if free_parameters(moved) > VALIDATION_MOST_PARAMETERS else refit(moved, one, sum(STEPS))
+    return None if too_large(moved) else refit(moved, one, sum(STEPS))
 
 
 def _allowance(losses: Array, coarse: Kan | None, one: Judge) -> float:
@@ -281,7 +283,7 @@ def _refitted(
 ) -> _State | None:
     """The state with the smaller network refitted, if it is accepted on its grids or on finer ones."""
     one = run.loose
-    large = free_parameters(smaller) > VALIDATION_MOST_PARAMETERS
+    large = too_large(smaller)
     best = float(np.sqrt(state.best.mean()))
     losses = state.losses
     for some in steps[:1] if large else steps:

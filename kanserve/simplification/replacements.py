@@ -19,19 +19,13 @@ from kanserve.simplification.edge_candidates import (
     EDGE_CANDIDATES_COMPLEXITY_WEIGHT,
     EDGE_CANDIDATES_OFFSET_COMPLEXITY,
     Array,
-    Candidate,
     Samples,
     candidates,
-    homogeneous,
-    within_domain,
 )
 from kanserve.simplification.insert_composite import with_inner
 from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
 from kanserve.simplification.symbolic_edges import named
 from kanserve.train.lm.parameter_vector import Constant
-
-# Composites are tried if every single function's error is above this times the error floor.
-COMPOSITE_ERROR_RATIO = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +94,8 @@ def further_offers(
     found = [] if role.traded else list(plain)
     if role.alone:
         found += [_dropped(offer, role.level, samples.natural) for offer in plain]
-        found += [_held(place, candidate) for candidate in _without_constant(samples, role.level, floor, library)]
-    if found and min(offer.error for offer in found) > COMPOSITE_ERROR_RATIO * floor:
-        composed = composites(samples, floor, library, level=role.level, rates=role.rates)
-        found += [_of_two(place, composite, role.traded) for composite in composed]
+    composed = composites(samples, floor, library, level=role.level, rates=role.rates)
+    found += [_of_two(place, composite, role.traded) for composite in composed]
     found += _powers(kan, place, samples, values, floor)
     return tuple(sorted(found, key=lambda offer: offer.rank))
 
@@ -121,10 +113,6 @@ def put_in(net: Named, offer: Offer) -> Named:
         i = int(np.flatnonzero(before.alive[j])[0])
         fixed |= {(place[0] - 1, j, i, slot) for slot in slots}
     return Named(kan, frozenset(fixed))
-
-
-def _held(place: EdgeIndex, one: Candidate) -> Offer:
-    return Offer(place, one.symbolic, one.error, one.rank, held=(3,))
 
 
 def _dropped(one: Offer, level: float, natural: float) -> Offer:
@@ -155,25 +143,6 @@ def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array
         assert isinstance(symbolic, Symbolic)
         rank = float(np.log10(error + floor)) + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * FUNCTIONS["x"].complexity
         yield Offer(place, symbolic, error, rank, held=(3,), changed=changed)
-
-
-def _without_constant(samples: Samples, level: float, floor: float, library: Sequence[str]) -> Iterator[Candidate]:
-    """c·f(z - natural) for functions that are 0 or infinite at 0, fitted in closed form."""
-    values, weights = samples.values - level, samples.weights
-    for name in library:
-        if name == "log" or homogeneous(name) is None:
-            continue
-        b = -samples.natural
-        if not within_domain(name, np.array([samples.low + b]), np.array([samples.high + b]))[0]:
-            continue
-        with np.errstate(all="ignore"):
-            shape = FUNCTIONS[name].numpy(samples.z + b)
-            c = float(weights @ (shape * values) / (weights @ shape**2))
-            error = float(np.sqrt(np.mean(weights * (c * shape - values) ** 2)))
-        if np.isfinite([c, error]).all():
-            symbolic = Symbolic(name, 1.0, b, c, level)
-            rank = float(np.log10(error + floor)) + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * FUNCTIONS[name].complexity
-            yield Candidate(symbolic, error, rank)
 
 
 @np.errstate(all="ignore")

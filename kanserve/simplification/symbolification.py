@@ -4,8 +4,8 @@ This is a small beam search: each state has several functions for its most certa
 refit, and the states with the least error for their complexity are kept. A greedy choice would fail where two functions
 look alike on one edge and only the refit distinguishes them.
 
-Single functions are tried first. If the result is not as good as the splines, or so much better that the data must be
-free of noise and yet not exact, a second search goes deeper (`replacements.further_offers`).
+Single functions are tried first. If the result is not as good as the splines, a second search goes deeper
+(`replacements.further_offers`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,13 +47,8 @@ MANY_EDGES = 12  # number of splines above which the most certain quarter is nam
 LINE_ERROR_RATIO = 0.3
 # Largest error of a function to try edge by edge, relative to the tolerance or the current error, if larger.
 NEAR_ERROR_RATIO = 3.0
-# Error, relative to the tolerance or the splines' error, if larger, above which naming all edges is given up.
-HOPELESS_ERROR_RATIO = 10.0
 EXACT_ERROR = 1e-10  # error, in standard deviations of the outputs, up to which named functions are exact
-LEAST_NOISE_RATIO = 0.7  # least error of named functions, relative to the splines' error, if both errors are noise
-LARGEST_NOISE_RATIO = 1.3  # largest error of named functions, relative to the splines' error, if both errors are noise
-# The search with composites stops above this times the error of the splines or of single functions, if larger.
-DEEP_ERROR_RATIO = 3.0
+LARGEST_NOISE_RATIO = 1.3  # error of named functions, relative to the splines' error, up to which they are as good
 DEEP_EDGES = 3  # number of edges on which composites and variants are tried, the most certain first
 DEEP_OFFERS = 2  # composites and variants to try on each of these edges, in addition to single functions
 # Steps of the joint refit after each name. Prototype's value; a single step lost two laws of 30.
@@ -178,29 +173,24 @@ def symbolify(
         search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
         start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
         _tell(report, "before named functions", start)
-        astray = HOPELESS_ERROR_RATIO**2 * max(one.tolerance**2, float(start.losses.mean()))
-        chosen = _all_named(search, start, np.inf if all_edges else astray)
-        if chosen is not None and not _as_good(chosen, error, one) and len(splines(straight)) <= MANY_EDGES:
-            most = DEEP_ERROR_RATIO**2 * max(float(state.losses.mean()) for state in (chosen, start))
-            deeper = _all_named(replace(search, deep=True), start, most)
-            chosen = min((state for state in (chosen, deeper) if state), key=lambda state: state.score)
-        if chosen is None or not (all_edges or one.accepts(chosen.losses, start.losses)):
+        chosen = _all_named(search, start)
+        if not _as_good(chosen, error, one) and len(splines(straight)) <= MANY_EDGES:
+            deeper = _all_named(replace(search, deep=True), start)
+            chosen = min(chosen, deeper, key=lambda state: state.score)
+        if not (all_edges or one.accepts(chosen.losses, start.losses)):
             chosen = _some_named(search, start)
         _tell(report, "refitted", chosen)
     return record_rows(replace(chosen.kan, inputs=first.inputs), first.fitted_rows, hash_rows(samples))
 
 
 def _as_good(chosen: _State, error: float, one: Judge) -> bool:
-    """Whether the named functions are exact, or have the same error as the splines, which is then the noise.
-
-    If their error is far less, that of the splines was not noise, and the data have none.
-    """
+    """Whether the named functions are exact, or have no larger error than the splines."""
     left = one.error_of(activations.answers(chosen.kan, one.learn.x))
-    return left <= EXACT_ERROR or LEAST_NOISE_RATIO * error <= left <= LARGEST_NOISE_RATIO * error
+    return left <= max(EXACT_ERROR, LARGEST_NOISE_RATIO * error)
 
 
-def _all_named(search: _Search, start: _State, astray: float) -> _State | None:
-    """The best network with all edges named, by a beam search; None if its loss goes above `astray`.
+def _all_named(search: _Search, start: _State) -> _State:
+    """The best network with all edges named, by a beam search.
 
     Intermediate errors are not tested strictly: a remaining spline may be too coarse for what the named edges need.
     """
@@ -212,8 +202,6 @@ def _all_named(search: _Search, start: _State, astray: float) -> _State | None:
                 children += _children(search, state)
         states = _fittest(children)
         _tell(search.report, "named " + ", ".join(_names(states[0].kan)), states[0])
-        if states[0].losses.mean() > astray:
-            return None
     return min((_finished(search, state) for state in states), key=lambda state: state.score)
 
 

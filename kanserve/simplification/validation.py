@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
-from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan, Layer
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.leave_one_out import loo_factor
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.argument_checks import not_negative, whole
+from kanserve.train.fit_arguments import held_out, training_rows
 from kanserve.train.fit_progress import Event
 from kanserve.train.grids import set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant
+from kanserve.train.losses import paired_difference
+from kanserve.train.scoring import cross_entropies
 
 Array = NDArray[np.float64]
 
@@ -35,8 +37,8 @@ VALIDATION_LAST_STEPS = 100  # steps of the last refit
 LARGEST_LOSS_INCREASE = 0.2  # largest increase of the loss that chance may explain, relative to the best loss
 CROSS_VALIDATION_ROWS = 1000  # rows up to which a classifier is validated by cross-validation
 FOLDS = 5  # folds of this cross-validation
-FOLD_STEPS = 8  # steps of the refit of a fold, which continues from the given network
 SMOOTHING_LOSS_RATIO = 2.0  # smoothing is not increased further when the loss exceeds this times the least one
+FOLD_STEPS = 8  # steps of the refit of a fold, which continues from the given network
 REGRID_ERROR_RATIO = 1.1  # grids that move may increase the error to this times the error before
 REGRID_ERROR_MARGIN = 1e-3  # increase of the error that is allowed in addition, in standard deviations of the outputs
 GRID_MARGIN = 0.02  # distance, relative to a grid's width, by which values may exceed it before it moves
@@ -120,7 +122,7 @@ class Judge:
 
         Weights of rows are included, so that the plain mean of the losses is the weighted mean.
         """
-        if self.folds and free_parameters(kan) <= VALIDATION_MOST_PARAMETERS:
+        if self.folds and not too_large(kan):
             return self._crossed(kan)
         if self.held is not None:
             return self.losses_of(answers(kan, self.held.x), bool(kan.classes))
@@ -134,9 +136,7 @@ class Judge:
         """The same from the network's outputs (N, outputs) on the held-out rows."""
         assert self.held is not None
         if classifier:
-            with np.errstate(all="ignore"):
-                chances = np.where(self.held.y > 0, softmax(given), 1.0)
-                losses = -np.log(np.maximum(chances, np.finfo(np.float64).tiny)).sum(axis=1)
+            losses = cross_entropies(given, self.held.y)
         else:
             losses = (((given - self.held.y) / self.spread) ** 2).mean(axis=1)
         return _counted(np.where(np.isfinite(losses), losses, np.inf), self.held)
@@ -184,38 +184,26 @@ def _counted(losses: Array, rows: Dataset) -> Array:
 def no_worse(losses: Array, best: Array) -> bool:
     """Whether losses (N,) exceed the best by at most one standard error, and by at most a fifth.
 
-    The standard error is that of the paired differences, since rows that are hard for one network are hard for the
-    other. The limit of a fifth is for few rows or outliers, where a standard error is unreliable.
+    The limit of a fifth is for few rows or outliers, where a standard error is unreliable.
     """
     if not np.isfinite(losses).all():
         return False
     if not np.isfinite(best).all():
         return True
-    worse = losses - best
-    standard_error = worse.std() / np.sqrt(len(worse))
-    return bool(worse.mean() <= min(standard_error, LARGEST_LOSS_INCREASE * best.mean()))
+    worse, error = paired_difference(losses, best)
+    return bool(worse <= min(error, LARGEST_LOSS_INCREASE * best.mean()))
 
 
 def split_rows(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """The rows to learn from and the held-out fifth, the same for the same seed; fewer than ten rows are both."""
-    if len(data) < 10:
-        learn = data.sample(MOST_ROWS, seed)
-        return learn, learn
-    learn, held = data.split(HELD_OUT_SHARE, seed)
-    return learn.sample(MOST_ROWS, seed), held.sample(MOST_ROWS, seed)
+    out, held = held_out(data, HELD_OUT_SHARE, MOST_ROWS, seed)
+    learn = training_rows(data, out, MOST_ROWS, seed)
+    return learn, learn if held is None else held
 
 
 def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
     """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
-    if data.x.shape[1] != len(kan.inputs) or data.y.shape[1] != len(kan.outputs):
-        raise DataError(
-            f"A network of {len(kan.inputs)} inputs and {len(kan.outputs)} outputs needs data of that width, "
-            f"got x {data.x.shape} and y {data.y.shape}."
-        )
-    if tolerance != "auto" and not (not_negative(tolerance) or tolerance == np.inf):
-        raise DataError(f"The tolerance is 'auto' or a number from 0 on, got {tolerance!r}.")
-    if not whole(seed, 0):
-        raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
+    _check(kan, data, tolerance, seed)
     data = data.counted()
     learn, held = split_rows(data, seed)
     few = bool(kan.classes) and len(data) <= CROSS_VALIDATION_ROWS
@@ -239,9 +227,21 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     )
 
 
+def _check(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> None:
+    if data.x.shape[1] != len(kan.inputs) or data.y.shape[1] != len(kan.outputs):
+        raise DataError(
+            f"A network of {len(kan.inputs)} inputs and {len(kan.outputs)} outputs needs data of that width, "
+            f"got x {data.x.shape} and y {data.y.shape}."
+        )
+    if tolerance != "auto" and not (not_negative(tolerance) or tolerance == np.inf):
+        raise DataError(f"The tolerance is 'auto' or a number from 0 on, got {tolerance!r}.")
+    if not whole(seed, 0):
+        raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
+
+
 def refit(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
     """The network refitted from its current parameters; unchanged if it has too many parameters for that."""
-    if free_parameters(kan) > VALIDATION_MOST_PARAMETERS:
+    if too_large(kan):
         return kan
     return _refined(_ranged(kan, one), one, steps, fixed)
 
@@ -290,9 +290,14 @@ def free_parameters(kan: Kan) -> int:
     )
 
 
+def too_large(kan: Kan) -> bool:
+    """Whether a network has too many parameters to be refitted."""
+    return free_parameters(kan) > VALIDATION_MOST_PARAMETERS
+
+
 def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
     """The network after a short refit, and the judge with the strongest smoothing that is no worse than the best."""
-    if kan.symbolic or free_parameters(kan) > VALIDATION_MOST_PARAMETERS:
+    if kan.symbolic or too_large(kan):
         return refit(kan, one, SMOOTHING_STEPS), one
     tried: list[tuple[Kan, Judge, Array]] = []
     # Without smoothing, a network with more parameters than samples fits them all, and folds change nothing.

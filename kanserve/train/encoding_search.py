@@ -22,25 +22,22 @@ Array = NDArray[np.float64]
 
 ROWS = 5000  # at most
 NUMBERS = 21  # at which the loss is computed, over the range
-PASSES = 2  # over all inputs
 PRIOR = 10.0  # rows, of the median loss, that a number of one standard deviation away costs
 
 OF_EDGES = ("coefficients", "base_weight", "functions", "affine")  # arrays (O, I, ..) of a layer
 
 
 def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunction, seed: int) -> tuple[Variable, ...]:
-    """The inputs with better numbers for a fitted network, by raw samples; all are searched PASSES
-    times."""
+    """The inputs with better numbers for a fitted network, by raw samples."""
     raw = raw.sample(ROWS, seed)
     found = list(inputs)
     numbers = in_numbers(raw, found)
     one = EditedInputs(kan, numbers, loss)
-    for _ in range(PASSES):
-        for i, variable in enumerate(found):
-            if is_encoded(variable):
-                found[i] = _improved(one, raw.x[:, i], numbers.x[:, i], i, variable)
-                numbers.x[:, i] = encode_columns(raw.x[:, i : i + 1], found[i : i + 1], [0])[:, 0]
-                one.set_input(i, numbers.x[:, i])
+    for i, variable in enumerate(found):
+        if is_encoded(variable):
+            found[i] = _improved(one, raw.x[:, i], numbers.x[:, i], i, variable)
+            numbers.x[:, i] = encode_columns(raw.x[:, i : i + 1], found[i : i + 1], [0])[:, 0]
+            one.set_input(i, numbers.x[:, i])
     return tuple(found)
 
 

@@ -216,7 +216,17 @@ def monotonic_signs(given: Monotonic, data: Dataset) -> tuple[int, ...]:
     """The sign of each input, () without any; TrainingError if it is none, or cannot be kept."""
     if given is None:
         return ()
-    names = data.inputs
+    names, signs = data.inputs, _signs(given, data.inputs)
+    if not any(signs):
+        return ()
+    if categorical := [name for name, sign in zip(names, signs, strict=True) if sign and name in data.categories]:
+        raise TrainingError(f"Input {categorical[0]!r} has categories, which have no order: it cannot be monotone.")
+    if len(data.classes) > 2:
+        raise TrainingError(f"monotonic_cst is for numbers and for 2 classes; these data have {len(data.classes)}.")
+    return signs
+
+
+def _signs(given: Mapping[str, int] | Sequence[int], names: Sequence[str]) -> tuple[int, ...]:
     if isinstance(given, Mapping):
         if unknown := [name for name in given if name not in names]:
             raise TrainingError(f"monotonic_cst names {unknown[0]!r}, which is no input. Inputs: {', '.join(names)}.")
@@ -225,14 +235,7 @@ def monotonic_signs(given: Monotonic, data: Dataset) -> tuple[int, ...]:
         raise TrainingError(f"monotonic_cst has {len(given)} numbers for {len(names)} inputs.")
     if wrong := [sign for sign in given if sign not in (-1, 0, 1)]:
         raise TrainingError(f"monotonic_cst is 1, 0 or -1 for each input, got {wrong[0]!r}.")
-    signs = tuple(int(sign) for sign in given)
-    if not any(signs):
-        return ()
-    if categorical := [name for name, sign in zip(names, signs, strict=True) if sign and name in data.categories]:
-        raise TrainingError(f"Input {categorical[0]!r} has categories, which have no order: it cannot be monotone.")
-    if len(data.classes) > 2:
-        raise TrainingError(f"monotonic_cst is for numbers and for 2 classes; these data have {len(data.classes)}.")
-    return signs
+    return tuple(int(sign) for sign in given)
 
 
 def check_arguments(

@@ -11,7 +11,7 @@ from kanserve.errors import TrainingError
 from kanserve.network.kan import Kan
 from kanserve.train.constant_guard import errors, errors_of_constant
 from kanserve.train.input_warnings import describe_inputs
-from kanserve.train.losses import LossFunction
+from kanserve.train.losses import LossFunction, paired_difference
 
 Array = NDArray[np.float64]
 
@@ -218,8 +218,5 @@ def _clearly_less(low: Array, high: Array, shares: Array, certain: float, fewest
     """
     if not np.isfinite(low).all():
         return False
-    gain = high - low
-    mean = float(shares @ gain)
-    if len(gain) < fewest:
-        certain = 0.0
-    return mean > certain * float(np.linalg.norm(shares * (gain - mean)))
+    gain, error = paired_difference(high, low, shares)
+    return gain > (certain * error if len(low) >= fewest else 0.0)

@@ -15,7 +15,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
 from kanserve.network.splines import uniform_knots
 from kanserve.train.constant_guard import scores
-from kanserve.train.losses import LossFunction
+from kanserve.train.losses import LossFunction, paired_difference
 
 Array = NDArray[np.float64]
 
@@ -79,10 +79,8 @@ def all_predict_better(x: Array, t: Array, chosen: NDArray[np.bool_], seed: int)
     z = 2 * _ranks(x) / len(x) - 1
     every = np.stack([z, 1.5 * z**2 - 0.5, 2.5 * z**3 - 1.5 * z], axis=2)
     few, whole = (_held_out_errors(z.reshape(len(x), -1), t) for z in (every[:, chosen], every))
-    gain = few - whole
-    error = gain.std() / np.sqrt(len(gain))
-    certain = POLYNOMIAL_CERTAIN
-    return bool(gain.mean() > max(POLYNOMIAL_GAIN * few.mean(), certain * error))
+    gain, error = paired_difference(few, whole)
+    return bool(gain > max(POLYNOMIAL_GAIN * few.mean(), POLYNOMIAL_CERTAIN * error))
 
 
 def _held_out_errors(features: Array, t: Array) -> Array:

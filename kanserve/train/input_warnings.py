@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.near_names import first_names
 
 Array = NDArray[np.float64]
 
@@ -27,19 +28,20 @@ def describe_inputs(data: Dataset) -> list[str]:
         return []
     rows = data.sample(ROWS, 0)
     found = []
-    if copies := _copies(rows):
+    if copies := first_names(_copies(rows), SHOWN):
         found.append(
-            f"Inputs with the values of other inputs: {_listed(copies)}. They add nothing, and the importance is "
+            f"Inputs with the values of other inputs: {copies}. They add nothing, and the importance is "
             "shared between them in any way. Leave out one of each."
         )
-    if leaks := _leaks(rows):
+    if leaks := first_names(_leaks(rows), SHOWN):
         found.append(
-            f"Inputs that are the answers: {_listed(leaks)}. The network copies them and learns nothing else. Leave "
+            f"Inputs that are the answers: {leaks}. The network copies them and learns nothing else. Leave "
             "them out, unless they are there when predictions are made."
         )
-    if numbers := [name for name, column in zip(rows.inputs, data.x.T, strict=True) if _numbers_rows(column)]:
+    named = zip(rows.inputs, data.x.T, strict=True)
+    if numbers := first_names([repr(name) for name, column in named if _numbers_rows(column)], SHOWN):
         found.append(
-            f"Inputs that number the rows: {_listed(list(map(repr, numbers)))}. Their values are whole, each is there "
+            f"Inputs that number the rows: {numbers}. Their values are whole, each is there "
             "once, and few between are missing. New rows have other numbers, so leave out what is an identifier; of a "
             "time, predictions for later rows are extrapolated."
         )
@@ -84,7 +86,3 @@ def _numbers_rows(column: Array) -> bool:
     if not (np.isfinite(column).all() and (column == np.floor(column)).all()):
         return False
     return bool(np.ptp(column) < SPAN * len(column) and len(np.unique(column)) == len(column))
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

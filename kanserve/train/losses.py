@@ -8,7 +8,7 @@ a descent (Huber and quantile: ψ(r)/r; cross-entropy: the probabilities, since 
 
 from dataclasses import dataclass
 from math import inf, nan
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ LossName = Literal["squared", "huber", "quantile", "poisson", "tweedie", "cross_
 HUBER = 1.345
 HUBER_LEAST = 1e-4  # of the first threshold: the last steps take none below, however small the residuals are
 # Half-width, in robust standard deviations, of the parabola in place of the kink of the quantile loss.
-LOSSES_QUANTILE_ROUNDING = 1e-2
+QUANTILE_ROUNDING = 1e-2
 MIDDLE_HALF = 1.349  # width of the middle half of a normal distribution, in standard deviations
 LEAST_CURVATURE = 1e-4  # of cross-entropy, Poisson and Tweedie at a score: less makes steps too long
 LEAST_SHARE = 1e-12  # frequency of a class without rows, so that its logarithm is finite
@@ -64,31 +64,34 @@ class LossFunction:
     def values(self, u: Array, t: Array) -> Array:
         """The loss of each row (N,): half the deviance of Poisson and Tweedie; infinite where it is not finite."""
         with np.errstate(all="ignore"):
-            found = cross_entropies(u, t) if self.name == "cross_entropy" else self._each(u, t).sum(axis=1)
+            if self.name == "cross_entropy":
+                found = cross_entropies(u, t)
+            else:
+                found = (self.deviances(u, t) if self.log_link else self.of_residuals(u - t)).sum(axis=1)
         return np.where(np.isfinite(found), found, np.inf)
 
-    def _each(self, u: Array, t: Array) -> Array:
-        r = u - t
-        if self.name == "huber":
-            size = np.abs(r)
-            return np.where(size <= self.shape, 0.5 * r * r, self.shape * (size - 0.5 * self.shape))
-        if self.name == "quantile":  # ½|r| + (½ - quantile)·r, with the kink rounded off
-            size, sharp, tilt = np.abs(r), LOSSES_QUANTILE_ROUNDING, 2 * self.shape - 1
-            rounded = np.where(size <= sharp, r * r / (2 * sharp), size - sharp / 2)
-            return np.asarray(0.5 * (rounded - tilt * r) + tilt * tilt * sharp / 4)
+    def of_residuals(self, r: Any, numbers: Any = np) -> Any:
+        """Squared, Huber and quantile losses of residuals u - t, which are arrays of `numbers`: numpy or torch."""
         if self.name == "squared":
-            return np.asarray(0.5 * r * r)
-        logarithm = np.log(np.where(t > 0, t, 1.0))
+            return 0.5 * r * r
+        size = numbers.abs(r)
+        if self.name == "huber":
+            return numbers.where(size <= self.shape, 0.5 * r * r, self.shape * (size - 0.5 * self.shape))
+        # ½|r| + (½ - quantile)·r, with the kink rounded off
+        sharp, tilt = QUANTILE_ROUNDING, 2 * self.shape - 1
+        rounded = numbers.where(size <= sharp, r * r / (2 * sharp), size - sharp / 2)
+        return 0.5 * (rounded - tilt * r) + tilt * tilt * sharp / 4
+
+    def deviances(self, u: Any, t: Any, numbers: Any = np) -> Any:
+        """Half the deviance of Poisson or Tweedie for each score and answer, arrays of `numbers`."""
+        logarithm = numbers.log(numbers.where(t > 0, t, 1.0))
         if self.name == "poisson":
-            return np.asarray(t * (logarithm - u) - t + np.exp(u))
+            return t * (logarithm - u) - t + numbers.exp(u)
         p = self.shape
         if p == 2:
-            return np.asarray(t * np.exp(-u) + u - logarithm - 1)
-        return np.asarray(
-            np.where(t > 0, np.exp((2 - p) * logarithm), 0.0) / ((1 - p) * (2 - p))
-            - t * np.exp((1 - p) * u) / (1 - p)
-            + np.exp((2 - p) * u) / (2 - p)
-        )
+            return t * numbers.exp(-u) + u - logarithm - 1
+        first = numbers.where(t > 0, numbers.exp((2 - p) * logarithm), 0.0) / ((1 - p) * (2 - p))
+        return first - t * numbers.exp((1 - p) * u) / (1 - p) + numbers.exp((2 - p) * u) / (2 - p)
 
     def slopes(self, u: Array, t: Array) -> tuple[Array, Array]:
         """The first derivatives and the curvatures (N, Q), which are positive."""
@@ -100,7 +103,7 @@ class LossFunction:
             if self.name == "huber":
                 return np.clip(r, -self.shape, self.shape), self.shape / np.maximum(np.abs(r), self.shape)
             if self.name == "quantile":
-                sharp = LOSSES_QUANTILE_ROUNDING
+                sharp = QUANTILE_ROUNDING
                 slope = 0.5 * np.clip(r / sharp, -1, 1) + 0.5 - self.shape
                 return slope, 0.5 / np.maximum(np.abs(r), sharp)
             if self.name == "squared":
@@ -170,3 +173,16 @@ def sharper(loss: LossFunction, u: Array, t: Array) -> LossFunction:
     spread = float(np.median(sizes)) * 2 / MIDDLE_HALF if len(sizes) else inf
     least = HUBER_LEAST * loss.shape
     return LossFunction("huber", min(max(HUBER * spread, least), loss.shape))
+
+
+def paired_difference(losses: Array, others: Array, shares: Array | None = None) -> tuple[float, float]:
+    """By how much the mean of losses (N,) exceeds that of others on the same rows, and the standard error of that.
+
+    The error is that of the differences row by row, since rows that are hard for one network are hard for the other.
+    The `shares` (N,) of the rows sum to 1.
+    """
+    worse = losses - others
+    if shares is None:
+        return float(worse.mean()), float(worse.std() / np.sqrt(len(worse)))
+    mean = float(shares @ worse)
+    return mean, float(np.linalg.norm(shares * (worse - mean)))

@@ -78,15 +78,21 @@ def without_edges(kan: Kan, outputs: NDArray[np.bool_]) -> Kan:
 
 def _centre(low: Array, high: Array) -> tuple[Array, Array]:
     half = high / 2 - low / 2  # in this order, so that the largest floats do not overflow
-    constant = half <= CONSTANT * np.maximum(np.abs(low), np.abs(high))
-    return low / 2 + high / 2, np.where(constant, 1.0, half)
+    return low / 2 + high / 2, np.where(_are_same(low, high), 1.0, half)
+
+
+def _are_same(low: Array, high: Array) -> NDArray[np.bool_]:
+    """Whether ends of ranges differ by rounding alone."""
+    largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
+    same: NDArray[np.bool_] = high / largest - low / largest <= CONSTANT
+    return same
 
 
 def _spread(data: Dataset) -> tuple[Array, Array, NDArray[np.bool_]]:
     """The mean and the standard deviation of each column of answers, and whether it is constant."""
     low, high = data.y.min(axis=0), data.y.max(axis=0)
     largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
-    same: NDArray[np.bool_] = high / largest - low / largest <= CONSTANT
+    same = _are_same(low, high)
     mean = _mean(data, lambda y: y / largest)
     deviation = np.sqrt(_mean(data, lambda y: (y / largest - mean) ** 2))
     constant = same | (deviation < CONSTANT**2)  # all but a few rows have a negligible weight

@@ -60,10 +60,6 @@ def explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Arr
     return found
 
 
-EXACT_GAIN = 4.0  # by which a squared error falls from one grid to the next, at least, where data are exact
-# By which share extreme rows may raise the squared error of a deep network on exact data; with more, another start is
-# tried: up to 17 in good fits of [4,4,2,1], from 50 on in poor ones.
-MOST_EXCESS = 20.0
 TRIES = 3  # of the starts of a deep network on exact data, at most, if its error falls too slowly
 START_ROWS = 2000  # enough to compare starts
 START_STEPS = 25  # of each start
@@ -74,7 +70,6 @@ WIDE = 300  # parameters from which on starts take few steps, and only the best 
 # The squared error of a deep network falls at least with this power of the step, or it is stuck: 8 in theory, from 6
 # on in good fits on grids as coarse as 5 and 10.
 RATE = 6.0
-ALIKE = 0.1  # two starts whose squared errors differ by less than this share are limited by the data, not by the start
 CONVERGED = 1e-11  # of the variance: a squared error that no further start need improve on
 BINS_SHARE = 0.1  # of the validation rows' residuals that bins must explain to ask for finer grids
 ALL_ROWS_STEPS = 10  # for a network that is fitted to enough of the rows already
@@ -96,7 +91,6 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
         if not stalled:
             break
         found, stalled = _grown(other, now)
-        stalled &= abs(found.error - best.error) > ALIKE * best.error  # else noise is the limit
         best = min(best, found, key=expected_error_of)
     chosen = best.kan
     now.plan = plan = replace(plan, settings=_sharper(chosen, plan))
@@ -234,8 +228,6 @@ def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
             coarse = best_of([coarse, more[0]])
             fitted = sorted([*fitted, *_on_finer_grid(more[:count], intervals, now)], key=error_of)
             tries += 1
-        if fitted[0].error > finalists[0].error / EXACT_GAIN:
-            break
         fitted = sorted((_with_excess(one, plan) for one in fitted[:3]), key=expected_error_of)
         finalists = [*fitted, *finalists[count:]]
         now.tell(f"grid {intervals}", finalists[0].error)
@@ -330,10 +322,7 @@ def _with_jumps(best: Candidate, now: Run) -> tuple[Candidate, int]:
 
 
 def _stuck(best: Candidate, before: Candidate, plan: Schedule) -> bool:
-    """Whether a deep network on exact data is in a poor minimum: the last finer grid has gained too little, or new rows
-    are expected to have a far larger error."""
-    if best.excess > MOST_EXCESS:
-        return True
+    """Whether a deep network on exact data is in a poor minimum: the last finer grid has gained too little."""
     if not is_deep(best.kan) or plan.held is None or best.smooth > 0 or best.error < CONVERGED:
         return False
     return _is_slow(best, before)

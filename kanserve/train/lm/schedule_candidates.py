@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.kan import Kan
+from kanserve.train.losses import paired_difference
 
 Array = NDArray[np.float64]
 
@@ -66,6 +67,5 @@ def as_good(candidate: Candidate, best: Candidate) -> bool:
         return True
     if not np.isfinite(candidate.error):
         return False
-    worse = candidate.errors - best.errors
-    mean = float(candidate.shares @ worse)
-    return mean <= SHARE * float(np.linalg.norm(candidate.shares * (worse - mean)))
+    worse, error = paired_difference(candidate.errors, best.errors, candidate.shares)
+    return worse <= SHARE * error

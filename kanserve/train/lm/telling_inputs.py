@@ -25,11 +25,9 @@ from kanserve.train.losses import LossFunction
 
 Array = NDArray[np.float64]
 
-SCREENING_ROUNDS = 4  # of inputs that tell something about what those before have left, at most
 SCREENING_ROWS = 20_000  # enough to choose inputs by
 SCREENING_STEPS = 10  # of the additive fit to the inputs kept
 SCREENING_RIDGE = 1e-3  # of the same fit
-SCREENING_LEAST = 4  # inputs that are kept, whatever they tell
 
 
 def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> NDArray[np.bool_]:
@@ -39,19 +37,19 @@ def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> ND
         return every
     rows = data.sample(SCREENING_ROWS, seed)
     t = robust_answers(kan, rows, loss)
-    worth = worth_of(rows.x, t)
-    for _ in range(SCREENING_ROUNDS):
-        before = worth > SCREENING_CERTAIN
-        left = _residuals(kan, rows, t, before, seed)
-        for more in (worth_of(rows.x, left), worth_of(rows.x, left**2), paired_inputs(rows.x, left)):
-            worth = np.maximum(worth, more)
-        if ((worth > SCREENING_CERTAIN) == before).all():
-            break
-    count = int((worth > SCREENING_CERTAIN).sum())
-    chosen = worth >= np.sort(worth)[-max(count, SCREENING_LEAST)]
-    if count == 0 or all_predict_better(rows.x, t, chosen, seed):
+    alone = _tell(worth_of(rows.x, t))
+    left = _residuals(kan, rows, t, alone, seed)
+    chosen = (
+        alone | _tell(worth_of(rows.x, left)) | _tell(worth_of(rows.x, left**2)) | _tell(paired_inputs(rows.x, left))
+    )
+    if not chosen.any() or all_predict_better(rows.x, t, chosen, seed):
         return every
-    return np.asarray(chosen)
+    return chosen
+
+
+def _tell(worth: Array) -> NDArray[np.bool_]:
+    """Whether inputs (I,) tell more than chance does."""
+    return np.asarray(worth > SCREENING_CERTAIN)
 
 
 def tell_of_inputs(kan: Kan, kept: NDArray[np.bool_], watch: Watch) -> None:

@@ -9,17 +9,19 @@ from math import cos, inf, isfinite, isinf, pi
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset, past, some
+from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, MissingDependencyError, TrainingError
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span
 from kanserve.train.checkpoints import Checkpoint
 from kanserve.train.constant_guard import errors
+from kanserve.train.fit_arguments import training_rows
 from kanserve.train.fit_progress import Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.grids import set_ranges
 from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.lm.schedule import START_ROWS
+from kanserve.train.losses import paired_difference
 from kanserve.train.torch.batch_positions import (
     batch_positions,
     batch_size,
@@ -48,9 +50,7 @@ def best_start(
     longer = 1 if settings.method == "lbfgs" else FITTING_ADAM_START_FACTOR
     steps = min(settings.steps, longer * FITTING_DESCENT_START_STEPS)
     short = replace(settings, steps=steps, grids=settings.grids[:1], finer=())
-    gone = np.zeros(0, np.int64) if without is None else without
-    left = len(train) - len(gone)
-    rows = train.take(past(gone, some(left, min(left, START_ROWS), settings.seed)))
+    rows = training_rows(train, without, START_ROWS, settings.seed)
     judges = rows if held is None else held.sample(START_ROWS, settings.seed)
     best, least = None, inf
     whole = settings.starts * steps + settings.steps
@@ -279,16 +279,16 @@ class _Run:
         """Whether this grid is better than the one before, by more than chance on the held-out rows."""
         if isinf(self.coarser.loss):
             return True
-        if not self.best.loss < self.coarser.loss * (1 - SMALL_GAIN):
+        if not self.best.loss < self.coarser.loss:
             return False
         if self.same_rows:
             return True
         before, after = (
-            by_row(self.goal, model(found.structure, self.settings.device), found.vector, self.judges)
+            _array(by_row(self.goal, model(found.structure, self.settings.device), found.vector, self.judges))
             for found in (self.coarser, self.best)
         )
-        gain = before - after
-        return bool(gain.mean() * len(gain) ** 0.5 > CERTAIN * (gain - gain.mean()).norm() / len(gain) ** 0.5)
+        gain, error = paired_difference(before, after)
+        return gain > CERTAIN * error
 
     def _next(self) -> Lbfgs | Adam | None:
         """The state after a step; None if no step is possible."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kanserve.errors import MissingDependencyError
 from kanserve.network.kan import Kan
 from kanserve.train.lm.parameter_vector import bending, free_parameters
-from kanserve.train.losses import LOSSES_QUANTILE_ROUNDING, LossName
+from kanserve.train.losses import LossFunction, LossName
 from kanserve.train.torch.batches import Batch, Batches, Places
 from kanserve.train.torch.module_conversion import to_module
 from kanserve.train.torch.modules import KanModule
@@ -202,31 +202,13 @@ def _weighted(losses: Tensor, weights: Tensor | None) -> Tensor:
 
 def _losses(goal: Goal, module: KanModule, outputs: Tensor, y: Tensor) -> Tensor:
     """The loss of each row (N,), as `LossFunction.values`."""
-    if goal.loss == "cross_entropy":
+    loss = LossFunction(goal.loss, goal.shape)
+    if loss.name == "cross_entropy":
         return -(y * torch.log_softmax(outputs, dim=1)).sum(dim=1)
-    if goal.loss in ("poisson", "tweedie"):
+    if loss.log_link:
         shift = module.output_shift.T
-        return _deviances(goal, outputs - shift, y / torch.exp(shift)).sum(dim=1)
+        found: Tensor = loss.deviances(outputs - shift, y / torch.exp(shift), torch).sum(dim=1)
+        return found
     scale = module.output_scale.T
-    residuals = (outputs - y) / torch.where(scale == 0, 1.0, scale)
-    if goal.loss == "squared":
-        return 0.5 * (residuals * residuals).sum(dim=1)
-    sizes = residuals.abs()
-    if goal.loss == "huber":
-        straight = goal.shape * (sizes - 0.5 * goal.shape)
-        return torch.where(sizes <= goal.shape, 0.5 * residuals * residuals, straight).sum(dim=1)
-    sharp, tilt = LOSSES_QUANTILE_ROUNDING, 2 * goal.shape - 1
-    rounded = torch.where(sizes <= sharp, residuals * residuals / (2 * sharp), sizes - sharp / 2)
-    return (0.5 * (rounded - tilt * residuals) + tilt * tilt * sharp / 4).sum(dim=1)
-
-
-def _deviances(goal: Goal, u: Tensor, t: Tensor) -> Tensor:
-    """Half the deviance of Poisson or Tweedie at scores u, for answers t in units of the mean."""
-    logarithm = torch.log(torch.where(t > 0, t, 1.0))
-    if goal.loss == "poisson":
-        return t * (logarithm - u) - t + torch.exp(u)
-    p = goal.shape
-    if p == 2:
-        return t * torch.exp(-u) + u - logarithm - 1
-    first = torch.where(t > 0, torch.exp((2 - p) * logarithm), 0.0) / ((1 - p) * (2 - p))
-    return first - t * torch.exp((1 - p) * u) / (1 - p) + torch.exp((2 - p) * u) / (2 - p)
+    found = loss.of_residuals((outputs - y) / torch.where(scale == 0, 1.0, scale), torch).sum(dim=1)
+    return found

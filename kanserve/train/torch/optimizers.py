@@ -18,7 +18,6 @@ DECREASE = 1e-4  # of the Wolfe conditions
 CURVATURE = 0.9  # wolfe's second condition
 MOST_TRIALS = 25  # of one line search
 EXPANSION = 4  # factor for a step that is too short
-LEAST_COSINE = 1e-10  # between step and gradient change; less is rounding
 ADAM_FLOOR = 1e-8  # added to the root of the second moment (epsilon of Adam)
 
 try:
@@ -91,7 +90,7 @@ def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | N
             return None
         pairs = ()  # try again along the gradient
     step, change = found.t * direction, found.gradient - now.gradient
-    if float(step @ change) > LEAST_COSINE * float(step.norm() * change.norm()):
+    if float(step @ change) > 0:
         pairs = (*pairs[-MEMORY + 1 :], (step, change))
     return Lbfgs(now.vector + step, found.loss, found.gradient, pairs)
 

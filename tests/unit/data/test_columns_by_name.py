@@ -11,6 +11,7 @@ import pytest
 import kanserve
 from kanserve.data import TableWarning
 from kanserve.data.dataset import dataset
+from kanserve.data.near_names import first_names
 from kanserve.data.table_files import read_rows, read_samples, read_table
 from kanserve.errors import DataError
 from tests.support import kans
@@ -132,3 +133,10 @@ def test_a_text_that_is_no_category_of_the_network_is_warned_of(library):
         found = kan(FRAMES[library]({"kind": ["p", "P"], "y": [0.5, 0.5]}))
     assert (found == kan([[0.0, 0.5], [3.0, 0.5]])).all()
     kan(FRAMES[library]({"kind": ["p", None], "y": [0.5, 0.5]}))  # says nothing
+
+
+def test_of_many_names_the_first_are_shown_and_the_others_counted():
+    assert first_names(["a", "b", "c"], 3) == "a, b, c"
+    assert first_names(["a", "b", "c", "d"], 2) == "a, b and 2 more"
+    assert first_names(range(5), 2, ", …") == "0, 1, …"
+    assert first_names([], 2) == ""

@@ -13,7 +13,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit, refine, score
 from kanserve.train.fit_arguments import Loss
-from kanserve.train.losses import LossFunction, loss_function
+from kanserve.train.losses import LossFunction, loss_function, paired_difference
 from kanserve.train.normalising import normalised
 from kanserve.train.outer_layers import (
     with_clipped_inputs,
@@ -162,3 +162,11 @@ def test_the_estimator_takes_the_losses() -> None:
         warnings.simplefilter("error")
         robust = KANRegressor(hidden=(), loss="huber", random_state=0).fit(x, with_outliers(y))
     assert robust.score(x, y) > 0.99
+
+
+def test_a_paired_difference_has_the_standard_error_of_the_mean() -> None:
+    losses, others = np.random.default_rng(0).normal(size=(2, 50))
+    worse, error = paired_difference(losses, others)
+    assert worse == pytest.approx((losses - others).mean())
+    assert error == pytest.approx((losses - others).std() / np.sqrt(50))
+    assert paired_difference(losses, others, np.full(50, 0.02)) == pytest.approx((worse, error))
