@@ -305,7 +305,7 @@ def _numbered(letter: str, count: int) -> tuple[str, ...]:
     return tuple(f"{letter}{n + 1}" for n in range(count))
 
 
-def _answers(y: object, classes: str | Sequence[object]) -> tuple[object, tuple[str, ...]]:
+def _answers(y: Any, classes: str | Sequence[object]) -> tuple[object, tuple[str, ...]]:
     """The answers, as columns (N, classes) if they are labels, and the names of the classes."""
     labels = label_column(y)
     if labels is not None and (isinstance(classes, str) or len(classes) > 1 or is_text(labels)):
