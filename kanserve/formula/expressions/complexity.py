@@ -18,6 +18,7 @@ import numpy as np
 from kanserve.formula.expressions.real_powers import with_real_powers
 from kanserve.formula.expressions.tree import Step, Table, check_tree, references
 from kanserve.network.functions import FUNCTIONS
+from kanserve.network.powers import exponent_of, power_name
 
 ONE_OVER = 2.0  # the number and the sign of what is printed as 1/x
 SPLINE = 20.0  # a table of numbers
@@ -53,7 +54,10 @@ def weight(step: Step, operands: Sequence[Step]) -> float:
             size = abs(step[2])
             own = float(_POWERS.get(size, _POWERS[4] + 0.1 * (size - 4)))
         case "call":
-            own = float(FUNCTIONS[str(step[1]).removeprefix("1/")].complexity) - 1
+            name, exponent = str(step[1]), exponent_of(str(step[1]))
+            if exponent is not None and exponent < 0:
+                name = power_name(-exponent) or name
+            own = float(FUNCTIONS[name].complexity) - 1
         case _:
             own = SPLINE
     return own + sum(whole(operand) for operand in operands)

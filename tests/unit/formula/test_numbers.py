@@ -60,6 +60,7 @@ def test_the_simplest_number_is_the_first_and_none_is_named_twice():
         ((("var", 0), ("var", 1), ("const", -1.0), ("mul", 2, 1), ("add", 0, 3)), 3.0),  # a - b
         ((("var", 0), ("var", 1), ("pow", 0, -1), ("pow", 1, -1), ("mul", 2, 3)), 5.0),  # 1/(a·b)
         ((("var", 0), ("call", "x^1.37", 0)), 3.4),
+        ((("var", 0), ("call", "1/x^(3/2)", 0)), 5.2),  # as 1/x^1.5, which the table lists by another name
         ((("var", 0), ("call", "log", 0), ("const", 1.37), ("mul", 2, 1), ("call", "exp", 3)), 3.4),  # x^1.37
     ],
 )
