@@ -413,7 +413,8 @@ check-layers: $(INSTALLED)
 # The lines, rules and branches of each package; tests/packaging/test_ratchets.py holds what may only fall.
 check-ratchets: $(INSTALLED)
 	python -m tests.support.ratchets
-	pytest -q tests/packaging/test_ratchets.py
+	pytest -q tests/packaging/test_ratchets.py tests/packaging/test_layout.py tests/packaging/test_comparisons.py \
+		tests/packaging/test_error_texts.py
 
 # What callers in the field know, after a release: the protos, and the public names and options. What breaks these fails.
 released: released-protos

@@ -26,6 +26,7 @@ def layers() -> list[Layer]:
     return [layer for kan in kans() for layer in kan.layers]
 
 
+@pytest.mark.extended
 def test_equal_numbers_make_equal_networks():
     assert all(equal(kans()[number], network(number)) for number in (0, 7, 199))
     assert not equal(kans()[0], network(0, seed=1))

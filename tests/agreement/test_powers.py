@@ -65,6 +65,7 @@ def test_one_row_at_a_time_in_python_is_the_power():
         agrees(name, np.concatenate([backend.predict(row[None]) for row in X]))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("precision", ["double", "float"])
 def test_the_c_source_is_the_power(tmp_path, precision):
     library = compiled(tmp_path, KANS, precision)

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support.paths import ROOT
 
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
@@ -38,6 +40,7 @@ def names(node: ast.AST) -> Iterator[str]:
             yield inner.attr
 
 
+@pytest.mark.extended
 def test_results_from_elsewhere_are_compared_with_a_tolerance_or_a_reason():
     found = {path.name: list(unexplained(path.read_text("utf-8"))) for path in TESTS if path != Path(__file__)}
     assert {name: lines for name, lines in found.items() if lines} == {}

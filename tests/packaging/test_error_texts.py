@@ -6,6 +6,7 @@ from tests.support.error_texts import FILE, VALUE, lines, texts
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_file_has_the_texts_of_the_sources():
     there = FILE.read_text("utf-8").splitlines()
     assert there == lines(), "python -m tests.support.error_texts"

@@ -45,6 +45,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
         yield path.relative_to(TESTS).as_posix(), ast.parse(path.read_text("utf-8"))
 
 
+@pytest.mark.extended
 def test_no_test_module_imports_another():
     imported = {
         path: node.module
@@ -56,6 +57,7 @@ def test_no_test_module_imports_another():
     assert imported == {}
 
 
+@pytest.mark.extended
 def test_what_judges_by_a_clock_or_by_memory_is_in_performance_and_nothing_else_is():
     def timed(function: ast.FunctionDef) -> bool:
         return any("mark.timing" in ast.unparse(decorator) for decorator in function.decorator_list)
@@ -67,6 +69,7 @@ def test_what_judges_by_a_clock_or_by_memory_is_in_performance_and_nothing_else_
             assert timed(test) is path.startswith("performance/"), f"{path}::{test.name}"
 
 
+@pytest.mark.extended
 def test_the_fixtures_that_many_share_are_made_once():
     made = [
         f"{path}: {node.name}"

@@ -33,6 +33,7 @@ def test_nothing_of_a_file_is_run_written_or_imported(outcomes):
     assert not [outcome for outcome in outcomes if outcome["deeds"]]
 
 
+@pytest.mark.extended
 def test_only_what_is_whole_becomes_a_network(outcomes):
     """A changed byte may be a digit of a number; what is cut off, or is something else, is never taken."""
     for outcome in outcomes:

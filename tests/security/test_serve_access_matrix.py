@@ -169,6 +169,7 @@ def test_streams_and_lists_say_nothing_of_the_models_of_others(limited):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_twenty_rotations_under_load_fail_no_call(repository, tmp_path):
     """Of a connection that stays, and of connections that are made anew."""
     settings = rules(tmp_path, repository)

@@ -87,6 +87,7 @@ def test_a_formula_is_an_expression_of_sympy() -> None:
     assert sympy.simplify(LINE.formula().sympy() - (2 * a + b)) == 0
 
 
+@pytest.mark.extended
 def test_importing_everything_leaves_the_names_of_python() -> None:
     import builtins
 

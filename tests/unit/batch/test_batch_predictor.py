@@ -195,6 +195,7 @@ def test_a_model_in_float_gives_columns_of_float():
     assert BatchPredictor(artifact)(huge)["y"].to_pylist()[1] == 1.0
 
 
+@pytest.mark.extended
 def test_a_pickled_predictor_predicts_in_another_process(root, law):
     x = pickle.dumps(ROWS[:5])
     program = "import pickle, sys; f, x = pickle.load(sys.stdin.buffer); pickle.dump(f.predict(x), sys.stdout.buffer)"

@@ -69,6 +69,7 @@ def test_many_rows_travel_in_parts_and_come_back_as_one(client):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_rows_travel_in_parts_that_the_server_takes(tmp_path):
     kan = Kan((make_layer(np.random.default_rng(0).normal(size=(500, 1, 4))),))
     repository.publish(tmp_path, "broad", compile(kan, ("numpy_source",)))

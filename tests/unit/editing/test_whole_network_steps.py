@@ -62,6 +62,7 @@ def test_a_script_registers_the_own_functions_that_it_uses():
     assert equal(replayed(session, kan, data), session.kan)
 
 
+@pytest.mark.extended
 def test_a_snapshot_has_the_edges_of_the_largest_share_and_curves_as_fine_as_asked_for():
     kan = kanserve.create([30, 20, 2])
     x = np.random.default_rng(0).uniform(-1, 1, (40, 30))

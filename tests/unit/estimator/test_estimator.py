@@ -260,6 +260,7 @@ def test_nothing_is_told_unless_asked(capfd):
     assert out == "" and "validation" in told
 
 
+@pytest.mark.extended
 def test_what_cannot_be_is_refused_as_scikit_learn_does():
     x, y = rows(30)
     with pytest.raises(NotFittedError):

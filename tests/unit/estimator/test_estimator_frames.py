@@ -91,6 +91,7 @@ def test_a_formula_behind_a_scaler_has_the_names_and_the_units_that_the_scaler_g
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_symbolic_fit_finds_the_formula_in_the_names_of_the_columns():
     x = columns()
     table, y = pd.DataFrame(x), energy(x)

@@ -195,6 +195,7 @@ def test_classes_are_chosen_as_numbers_are():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
 @pytest.mark.filterwarnings("ignore::kanserve.estimator.ExtrapolationWarning")
 def test_a_classifier_of_noise_predicts_the_class_frequencies():
@@ -210,6 +211,7 @@ def test_formulas_of_classes_have_few_nodes():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_networks_of_a_mean_have_fewer_starts_each():
     x, _ = samples(150)
     y = x[:, 0] * x[:, 1] + np.random.default_rng(1).normal(0, 0.05, 150)

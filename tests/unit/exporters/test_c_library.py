@@ -124,6 +124,7 @@ def test_vector_math_agrees_with_the_reference_row_by_row(name, precision):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64", reason="libmvec is glibc's")
 def test_vector_math_calls_the_functions_of_vectors_for_who_asks():
     made = exporter.export(ZOO["symbolic"](), ExportOptions("net", vector_math=True))
@@ -159,6 +160,7 @@ def test_one_row_is_the_same_row_as_in_a_batch_in_every_layout_and_type(files):
             backend.predict(np.zeros(shape))
 
 
+@pytest.mark.extended
 def test_threads_that_ask_for_single_rows_get_their_own(files):
     backend, x = runtime.load(files), sample(mixed(), 64)
     want = [backend.predict(x[n : n + 1]) for n in range(len(x))]

@@ -90,6 +90,7 @@ def test_a_foreign_library_is_of_its_processor_and_needs_only_the_c_library(targ
     assert b"/tmp" not in data
 
 
+@pytest.mark.extended
 def test_the_words_of_the_compiler_come_out_and_nothing_is_left_behind(files, ziglang, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ExportError, match="here it stops"):

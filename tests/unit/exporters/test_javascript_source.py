@@ -147,6 +147,7 @@ def test_rows_of_another_length_or_of_no_numbers_are_refused_with_what_is_wanted
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_the_module_says_what_goes_in_and_comes_out(answers):
     assert said(answers, "raw_features")["information"] == {
         "name": "raw_features",

@@ -131,6 +131,7 @@ def test_a_formula_without_a_finite_value_on_the_rows_that_are_drawn_first_has_a
     assert formulas(from_formula(law, ranges=ranges), strict=False)[0].text
 
 
+@pytest.mark.extended
 def test_random_formulas_are_printed_within_the_tolerance():
     assert_printed_within_the_tolerance(range(40), fewest=20)
 

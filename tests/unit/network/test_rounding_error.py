@@ -19,6 +19,7 @@ def edge(name, a=1.0, b=0.0):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_float_evaluation_is_as_near_as_allowed_on_every_row():
     for make in ZOO.values():
         kan = make()

@@ -131,6 +131,7 @@ def test_a_finished_search_is_not_repeated(tmp_path, monkeypatch):
     assert find_formulas((X, y), max_fits=100, checkpoint=path).status == "exact"
 
 
+@pytest.mark.extended
 def test_a_checkpoint_changes_no_result(tmp_path):
     rows = X[:60], (LAW + 0.05 * NOISE)[:60]
     plain = find_formulas(rows, max_fits=20)

@@ -124,6 +124,7 @@ def test_a_step_that_would_reach_a_limit_of_fits_is_run_where_it_is_taken(two_wo
     assert len(ran) == 1 and spent.fits == 4
 
 
+@pytest.mark.extended
 @needs_shared_memory
 def test_steps_that_are_passed_over_do_not_count(two_workers: Workers):
     spent = Budget()

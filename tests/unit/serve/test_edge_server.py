@@ -358,6 +358,7 @@ def test_a_wrong_golden_row_keeps_it_from_serving(tmp_path):
     assert done.returncode == 2 and "golden rows" in done.stderr
 
 
+@pytest.mark.extended
 def test_names_of_classes_never_become_code(tmp_path):
     kan = serving.kan("iris")
     from dataclasses import replace

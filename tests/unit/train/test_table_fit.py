@@ -64,6 +64,7 @@ def test_an_unknown_category_gives_what_a_missing_one_gives(fitted):
     assert y[0] == y[1] != y[2] and np.isfinite(y).all()
 
 
+@pytest.mark.extended
 def test_the_data_decide_everything_else(fitted):
     frame, y = _table()
     assert equal(kanserve.fit([3, 4, 1], (frame, y), **FAST), fitted)
@@ -82,6 +83,7 @@ def test_codes_with_the_categories_beside_them_are_a_table_too(fitted):
     assert other.take(np.arange(5)).categories == other.categories
 
 
+@pytest.mark.extended
 def test_a_network_keeps_its_categories_when_it_is_simplified_and_when_its_structure_is_fitted_again(fitted):
     frame, y = _table()
     pruned = kanserve.prune(fitted, (frame, y))

@@ -163,6 +163,7 @@ def test_an_overflow_on_the_way_passes_no_gradient_back():
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_gradients_agree_with_finite_differences_inside_and_outside():
     kan = small()
     module = to_torch(kan)
@@ -192,6 +193,7 @@ def test_a_function_passes_no_gradient_where_its_slope_is_infinite(function: str
     assert all(torch.isfinite(parameter.grad).all() for parameter in module.parameters() if parameter.grad is not None)
 
 
+@pytest.mark.extended
 def test_what_is_trained_are_parameters_and_what_is_pruned_stays_pruned():
     kan = kans.pruned()
     module = to_torch(kan)

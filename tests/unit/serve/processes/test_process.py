@@ -213,6 +213,7 @@ def imported(running: server_process.Process) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_server_of_c_models_imports_the_packages_of_a_bare_one_and_safetensors(tmp_path, monkeypatch):
     repository.publish(tmp_path, "iris", serving.artifact("iris"))
     monkeypatch.setitem(server_process.ENVIRONMENT, "PYTHONPROFILEIMPORTTIME", "1")

@@ -210,6 +210,7 @@ def test_a_model_that_the_transport_asks_counts_as_another_one(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.extended
 def test_a_server_learns_which_model_is_heavy_and_answers_right(tmp_path):
     repository.publish(tmp_path, "busy", serving.busy())
     repository.publish(tmp_path, "iris", serving.artifact("iris"))
