@@ -53,6 +53,7 @@ def test_the_names_of_a_frame_are_those_of_the_network(frames):
 
 @pytest.mark.slow
 @pytest.mark.extended
+@pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")  # 26 rows with a weight are few
 @pytest.mark.parametrize("frames", [pd, pl], ids=["pandas", "polars"])
 def test_answers_may_be_a_frame_and_labels_a_series(frames):
     x = columns(40)
