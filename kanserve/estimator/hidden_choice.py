@@ -27,6 +27,7 @@ from kanserve.train.fit_arguments import chosen_loss, held_out
 from kanserve.train.fit_warnings import TrainingWarning
 from kanserve.train.input_screening import narrowed_data
 from kanserve.train.lm.telling_inputs import telling_inputs
+from kanserve.train.losses import paired_difference
 from kanserve.train.normalising import normalised
 from kanserve.train.scoring import cross_entropies
 from kanserve.train.target_means import check_inputs, first_encoding
@@ -232,8 +233,8 @@ def _is_worse(losses: Array, best: Array, times: float) -> bool:
     """Whether losses are not finite, or on average above the best by so many standard errors of the difference."""
     if not np.isfinite(losses).all():
         return True
-    worse = losses - best
-    return bool(worse.mean() > times * worse.std() / np.sqrt(len(worse)))
+    worse, error = paired_difference(losses, best)
+    return worse > times * error
 
 
 def _simplest(found: Mapping[Widths, Unseen]) -> Widths:

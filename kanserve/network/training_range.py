@@ -6,6 +6,7 @@ All are of raw values: of a categorical input the codes of its categories.
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.near_names import first_names
 from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import activations, edges, evaluate
 from kanserve.network.kan import Kan
@@ -97,10 +98,9 @@ def describe_outside(kan: Kan, x: Array) -> str:
     if count == 0:
         return ""
     often = [i for i in np.argsort(-values.sum(axis=0), kind="stable").tolist() if values[:, i].any()]
-    named = [_describe_column(kan, i, x[values[:, i], i]) for i in often[:SHOWN]]
-    named += [f"and {len(often) - SHOWN} more inputs"] * (len(often) > SHOWN)
+    named = first_names([_describe_column(kan, i, x[values[:, i], i]) for i in often], SHOWN, ", and {} more inputs")
     share = f"{count} of {len(x)} rows {'is' if len(x) == 1 else 'are'} outside the range of the training data"
-    return f"{share}: {', '.join(named)}"
+    return f"{share}: {named}"
 
 
 def _outside_values(kan: Kan, x: Array) -> NDArray[np.bool_]:

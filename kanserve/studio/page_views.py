@@ -167,14 +167,14 @@ def _nodes(
         for i in range(v.shape[1]):
             shown = layer is None or (depth, i) in seen or v.shape[1] <= DENSITY_BINS
             low, high, middle, density = _density(v[:, i] if shown else v[:0, i])
-            given_as = variables[i] if variables else Variable("")
-            if given_as.categories:
-                middle = min(given_as.category_values, key=lambda value: abs(value - middle))
+            variable = variables[i] if variables else Variable("")
+            if variable.categories:
+                middle = min(variable.category_values, key=lambda value: abs(value - middle))
             nodes.append(
                 NodeView(
                     name=node_name(kan, depth, i),
                     latex=latex_name(node_name(kan, depth, i)) if shown else "",
-                    unit=given_as.unit,
+                    unit=variable.unit,
                     low=low,
                     high=high,
                     middle=middle if shown or not len(v) else float(v[len(v) // 2, i]),
@@ -182,8 +182,8 @@ def _nodes(
                     knots=_knots(kan, depth, i) if shown and layer is not None and bent[i] else (),
                     trained=_finite(trained[i]) if depth == 0 else None,
                     share=float(given[i]),
-                    categories=tuple(zip(given_as.categories, given_as.category_values, strict=True)),
-                    missing=given_as.fill_value,
+                    categories=tuple(zip(variable.categories, variable.category_values, strict=True)),
+                    missing=variable.fill_value,
                 )
             )
         found.append(tuple(nodes))

@@ -160,7 +160,7 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
         ))}
       {height >= 62 && (
         <>
-          <span class="slope" title={`The slope of ${output} here`}>
+          <span class="slope" title={node.categories.length ? "" : `The slope of ${output} here`}>
             {dead ? (
               "pruned, no effect"
             ) : (

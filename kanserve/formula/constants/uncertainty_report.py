@@ -87,10 +87,8 @@ def evidence(
     MOST_CONSTANTS constants or, times the rows, MOST_DERIVATIVES.
     """
     from kanserve.formula.constants.nonlinear_fit import Constants
-    from kanserve.formula.constants.recognition import (  # lazy: a server only reads evidence
-        constants_of,
-        known_constants,
-    )
+    from kanserve.formula.constants.recognised_numbers import known_constants
+    from kanserve.formula.constants.recognition import constants_of  # lazy: a server only reads evidence
     from kanserve.formula.constants.uncertainty import uncertainty
 
     others = tuple(

@@ -25,7 +25,9 @@ static command *command_for(kanserve_call *call, int kind)
         made = &call->spare;
         made->data.failed = 1;
     }
-    if (made) made->kind = kind, made->call = call;
+    if (!made) return NULL;
+    made->kind = kind;
+    made->call = call;
     return made;
 }
 

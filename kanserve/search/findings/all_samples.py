@@ -38,7 +38,7 @@ def fitted_to_all(found: Findings, finisher: Finisher) -> Findings:
     made = {candidate: _fitted(candidate, every) for candidate in found}
     rivals = tuple(_fitted(rival, every) for rival in found.rivals)
     best = made[found.best]
-    if found.ended == "settled" and found.status in ("within noise", "not decided") and best.loss == "squared":
+    if found.status in ("within noise", "not decided") and best.loss == "squared":
         made[found.best] = best = _recognised_anew(best, every, finisher)
     simpler = (one for one in made.values() if one is not best and one.complexity >= best.complexity)
     dropped = set(simpler) if found.best is found[-1] else set()

@@ -1,6 +1,5 @@
 """Searches on tables where most of what varies is noise, or that follow no law that the search finds."""
 
-import re
 import warnings
 
 import numpy as np
@@ -45,8 +44,7 @@ def test_a_search_that_ends_early_still_has_the_formula_of_fit_and_simplify():
     plain = simplify(fit([3, 1], (x, y)), (x, y))
     errors = [np.sqrt(np.mean((answers - y) ** 2)) for answers in (found.predict(x), evaluate(plain, x)[:, 0])]
     assert errors[0] < 1.01 * errors[1]
-    # Of 1000 noisy samples the amplitude has a standard error of .009.
-    assert re.fullmatch(r"(0\.9[89]\d*\*|1\.0[01]\d*\*)?sin\(6\*x1\) \+ exp\(2\*x2\)", found.best.formula.text)
+    assert found.best.formula.text == "sin(6*x1) + exp(2*x2)"
     assert found.ended == "max_fits"
 
 
