@@ -41,7 +41,7 @@ from benchmarks._timing import goal, machine, table
 from kanserve.artifact.format import Artifact
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import load_knots
-from kanserve.estimator import KANRegressor
+from kanserve.estimator import ExtrapolationWarning, KANRegressor
 from kanserve.network.conformal_intervals import conformal_intervals
 from kanserve.network.kan import Kan
 from kanserve.train.fit_warnings import TrainingWarning
@@ -82,7 +82,8 @@ def main(arguments: Sequence[str]) -> None:
     sizes = _option(arguments, "--sizes", ",".join(map(str, SMALL_SIZES if small else SIZES)))
     chosen = _option(arguments, "--ways", "")
     ways = chosen.split(",") if chosen else list(WAYS)
-    warnings.simplefilter("ignore", TrainingWarning)
+    for expected in (TrainingWarning, ExtrapolationWarning):  # of few rows, new ones are often outside
+        warnings.simplefilter("ignore", expected)
     logging.getLogger("kanserve").setLevel(logging.ERROR)  # that rows of the fit make no intervals is counted instead
     print(f"Intervals of {LEVEL:g}, {draws} draws\n{machine('scikit-learn')}\n", flush=True)
     found: list[Coverage] = []
