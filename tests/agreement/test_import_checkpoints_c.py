@@ -9,6 +9,7 @@ import pytest
 from kanserve.network.export_options import Precision
 from kanserve_exporters import c_source
 from tests.support.c_agreement import answers, write
+from tests.support.cases import one_in
 from tests.support.imported_checkpoints import PORTIONS, portion
 from tests.support.row_agreement import assert_held
 
@@ -21,7 +22,7 @@ def _without_formulas(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("which", [*PORTIONS[:2], *(pytest.param(n, marks=pytest.mark.extended) for n in PORTIONS[2:])])
+@pytest.mark.parametrize("which", one_in(3, PORTIONS))
 def test_c_of_an_imported_network_is_the_network(which, tmp_path):
     precision: Precision = "double" if which % 2 else "float"
     kans = portion(which)

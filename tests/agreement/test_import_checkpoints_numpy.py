@@ -5,6 +5,7 @@ import pytest
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.runtime.numpy_backend import load
 from kanserve_exporters import numpy_source
+from tests.support.cases import one_in
 from tests.support.imported_checkpoints import PORTIONS, portion
 from tests.support.row_agreement import assert_backend_held
 
@@ -17,7 +18,7 @@ def _without_formulas(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("which", PORTIONS)
+@pytest.mark.parametrize("which", one_in(3, PORTIONS))
 def test_numpy_of_an_imported_network_is_the_network(which):
     precision: Precision = "float" if which % 2 else "double"  # of C the other one
     for name, kan in portion(which).items():

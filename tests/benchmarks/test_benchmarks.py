@@ -25,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("torch_threads")
 pytestmark = pytest.mark.extended
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_form_computes_the_same_network():
     rows, peak = inference.measure("AC", small=True)

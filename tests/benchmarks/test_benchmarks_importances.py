@@ -9,6 +9,7 @@ from benchmarks._equations import Setting, rows
 pytestmark = pytest.mark.extended
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_both_importances_of_a_law_and_a_table_are_near():
     law = importances.chosen_laws()[1]

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.extended
 
 @pytest.mark.slow
 @pytest.mark.extended
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:Too few rows")  # a small run has few
 def test_every_way_has_an_interval_but_rows_of_the_fit():
     found = interval_coverage.measure(["sine and product"], 40, 1, list(interval_coverage.WAYS))

@@ -105,6 +105,7 @@ def test_goals_that_are_missed_say_so():
     assert "met: CPU of C, one row, 64 in flight ≤ 0.1x MLServer: 0.034x" in text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @needs("h2load")
 def test_neighbours_do_what_they_are_called_and_the_fast_model_answers_beside_each():
@@ -125,6 +126,7 @@ def test_a_neighbour_that_is_noticed_is_a_goal_that_is_missed():
     assert "MISSED: two workers: p99 beside a model that is huge <= 1.25x of that beside another server: 1.39x" in text
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not h2load.there(), reason="needs h2load")
 def test_rest_is_measured_beside_grpc_and_its_goals_are_missed_where_it_costs_more():
     found = rest.measure(small=True)

@@ -38,6 +38,7 @@ def test_the_blocks_of_the_page_run_and_the_first_prints_what_it_says(
 
 @pytest.mark.slow
 @pytest.mark.extended
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")  # of fits that the table cuts short
 def test_every_call_of_the_table_runs(tmp_path: Path):
     pytest.importorskip("sklearn")

@@ -27,21 +27,19 @@ PALETTES = (("spline",), ("named",), ("spline", "spline", "named", "none"), KIND
 GRIDS = ("uniform", "uniform", "per input", "uneven", "repeated", "clamped")
 SIZES = (1.0, 1.0, 1e-6, 1.0, 1e6)  # of a layer's outputs
 PORTIONS: tuple[str | int, ...] = ("zoo", 0, 1, 2, 3)  # see `portion`
+EXTENDED = (pytest.mark.extended,)
+EXHAUSTIVE = (pytest.mark.extended, pytest.mark.exhaustive)
 # The zoo in both precisions, the random networks in one: C takes them as here, NumPy and ONNX in the other one.
 CASES = (
     ("zoo", "double"),
-    *(pytest.param(which, "float", marks=pytest.mark.extended) for which in ("zoo", 0)),
-    pytest.param(2, "double", marks=pytest.mark.extended),
-    *(
-        pytest.param(*case, marks=[pytest.mark.extended, pytest.mark.exhaustive])
-        for case in ((1, "float"), (3, "double"))
-    ),
+    *(pytest.param(*case, marks=EXTENDED) for case in ((0, "float"), (2, "double"))),
+    *(pytest.param(*case, marks=EXHAUSTIVE) for case in (("zoo", "float"), (1, "float"), (3, "double"))),
 )
 OTHER_CASES = (
-    *CASES[:2],
+    ("zoo", "double"),
     (0, "double"),
-    pytest.param(1, "double", marks=pytest.mark.extended),
-    *(pytest.param(which, "float", marks=pytest.mark.extended) for which in (2, 3)),
+    *(pytest.param(*case, marks=EXTENDED) for case in (("zoo", "float"), (2, "float"))),
+    *(pytest.param(*case, marks=EXHAUSTIVE) for case in ((1, "double"), (3, "float"))),
 )
 MOST_EDGES = 90  # but for the networks that are wide
 

@@ -14,7 +14,7 @@ from tests.support.work_costs import calls
 @pytest.mark.extended
 @pytest.mark.parametrize(
     ("deep", "smaller", "growth"),
-    [(False, (10, 10, 5), 2**3), (True, (10,) * 4, 2)],
+    [(False, (10, 10, 5), 2**3), pytest.param(True, (10,) * 4, 2, marks=pytest.mark.exhaustive)],
     ids=["as many terms more as there are paths", "no more for each edge where it is cut short"],
 )
 def test_the_formula_of_600_edges_is_bounded_in_work_and_in_size(deep, smaller, growth):

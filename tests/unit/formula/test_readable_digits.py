@@ -11,7 +11,6 @@ from kanserve.formula.expressions.tree import evaluate_tree
 from kanserve.formula.from_network.readable_digits import SHARE, TOLERANCE, readable
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import corners, sample
-from tests.support.cases import one_in
 from tests.support.kans import one_edge
 from tests.support.random_formulas import error_of_text, random_formula
 
@@ -144,7 +143,8 @@ def test_more_random_formulas_are_printed_within_the_tolerance():
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("first", one_in(2, [1000, 2000]))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("first", [1000, 2000])
 def test_a_thousand_random_formulas_are_printed_within_the_tolerance(first):
     assert_printed_within_the_tolerance(range(first, first + 1000), fewest=600)
 

@@ -50,6 +50,7 @@ def test_the_native_transport_compiles_without_a_warning():
 
 
 @pytest.mark.extended
+@pytest.mark.exhaustive
 def test_the_kernels_of_training_stay_within_their_memory(tmp_path: Path):
     kernels = "normal_equations or number_of_threads or several_blocks"  # all: python -m tests.support.native_sanitized
     done = native_sanitized.run(tmp_path, "tests/unit/native/test_least_squares.py", "-k", kernels)

@@ -20,7 +20,10 @@ def compiled() -> Artifact:
     return kanserve.compile(LINE, ["numpy_source"], name="line")
 
 
-@pytest.fixture(params=["memory", pytest.param("s3", marks=[pytest.mark.slow, pytest.mark.extended])])
+S3_MARKS = [pytest.mark.slow, pytest.mark.extended, pytest.mark.exhaustive]
+
+
+@pytest.fixture(params=["memory", pytest.param("s3", marks=S3_MARKS)])
 def root(request: pytest.FixtureRequest) -> str:
     if request.param == "s3":
         request.getfixturevalue("store")
