@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name a folder for what the processes of this run share; with --transport grpcio, hide the native transport."""
+    gc.disable()  # until the tests are collected
     if not hasattr(config, "workerinput"):  # pytest-xdist's processes take the environment of the one that begins
         holder = tempfile.TemporaryDirectory(prefix="kanserve-tests-", ignore_cleanup_errors=True)
         config.add_cleanup(holder.cleanup)
@@ -44,6 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
         native_library.library = lambda: None  # type: ignore[assignment]  # it has the cache of the other
         os.environ["KANSERVE_TRANSPORT"] = "grpcio"  # of servers in processes of their own
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again: collecting tests leaves hardly any, and takes a tenth longer with it."""
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

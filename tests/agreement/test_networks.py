@@ -39,6 +39,7 @@ def test_the_portions_are_all_of_them():
     assert len(portion("zoo")) == len(ZOO)
 
 
+@pytest.mark.extended
 def test_every_kind_of_network_is_there_more_than_once():
     found = {
         "depth": {len(kan.layers) for kan in kans()} == {1, 2, 3, 4, 5},

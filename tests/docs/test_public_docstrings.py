@@ -122,6 +122,7 @@ def test_a_public_name_has_its_sections(name):
     assert missing(name) == []
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", [name for name in ENTRIES if name not in OF_CLIENT + OF_ASYNC_CLIENT])
 def test_its_examples_run(name, monkeypatch, tmp_path):
     if name.startswith("kanserve.mlflow."):

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ from kanserve.network.evaluate import evaluate, probabilities
 from tests.support.paths import ROOT
 from tests.support.server_process import until
 
-mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
 pd = pytest.importorskip("pandas")
 
 import kanserve.mlflow as flavour  # noqa: E402
+
+if TYPE_CHECKING:
+    import mlflow
 
 KAN = kanserve.from_formula("0.5*mass*speed^2/3", ranges={"speed": (0, 30), "mass": (1, 5)})
 FORMATS = ["numpy_source", "c_source"]
@@ -32,8 +35,14 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _mlflow(request):
+    """Import it here: each of the processes that collect the tests would take two seconds for it."""
+    request.module.mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
+
+
 @pytest.fixture(autouse=True)
-def tracking(tmp_path, monkeypatch):
+def tracking(tmp_path, monkeypatch, _mlflow):
     """A store of files in the test's folder."""
     for name, value in {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"}.items():
         monkeypatch.setenv(name, value)

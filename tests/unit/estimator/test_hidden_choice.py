@@ -185,6 +185,7 @@ def classes(kind: str, rows: int = 400) -> Dataset:
     return Dataset(x, np.eye(2)[label.astype(int)], classes=("no", "yes"))
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_classes_are_chosen_as_numbers_are():
     plans = {kind: automatic_plan(classes(kind), 3, {}, 0) for kind in ("noise", "sum", "product")}

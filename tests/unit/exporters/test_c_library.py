@@ -175,6 +175,7 @@ def test_threads_that_ask_for_single_rows_get_their_own(files):
     assert not wrong
 
 
+@pytest.mark.extended
 def test_threads_share_a_backend(files):
     backend, x = runtime.load(files, threads=4), sample(mixed(), 20_000)
     want = backend.predict(x)

@@ -122,7 +122,7 @@ def largest_difference(kan: Kan, x: np.ndarray, got: np.ndarray) -> float:
     return float(difference.max())
 
 
-@pytest.mark.parametrize("model", [*MODELS, pytest.param("every_function", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", [*MODELS, pytest.param("every_function", marks=pytest.mark.extended)])
 @pytest.mark.parametrize("program", ["sqlite", "duckdb", "sql"])
 def test_a_query_is_the_network(program, model, tmp_path):
     kan, x = made(model, program)

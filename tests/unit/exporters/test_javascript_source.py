@@ -166,6 +166,7 @@ def test_the_module_says_what_goes_in_and_comes_out(answers):
     assert said(answers, "classifier")["information"]["classes"] == list(classifier().classes)
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_names_of_strangers_come_out_as_they_are(answers):
     for number, name in enumerate(STRANGERS):

@@ -32,7 +32,7 @@ def loaded(network: Kan, precision: str = "double", threads: int = 1) -> OnnxBac
     return load({"model.onnx": model(network, precision)}, threads=threads)
 
 
-@pytest.mark.parametrize("precision", ["double", "float"])
+@pytest.mark.parametrize("precision", [pytest.param("double", marks=pytest.mark.extended), "float"])
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_a_chain_gives_the_numbers_of_its_session_to_the_last_bit(name, precision):
     network = ZOO[name]()

@@ -39,6 +39,7 @@ def test_the_kernels_compile_without_a_warning_and_put_no_array_of_unknown_size_
         subprocess.run([build.compiler() or "cc", *strict, *level, *sources], check=True, capture_output=True)
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(not build.server_headers(), reason="needs libnghttp2-dev")
 def test_the_native_transport_compiles_without_a_warning():
     sources = [str(path) for path in build.FOLDER.rglob("*.c") if path.parent.name in SERVER]

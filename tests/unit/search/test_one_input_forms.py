@@ -66,8 +66,8 @@ def test_frequencies_start_from_the_peaks_that_noise_does_not_have():
     assert len(found) == 4 and np.abs(found[:2] - [7.3, 4.1]).max() < 0.05
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["hill", pytest.param("damped wave", marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("name", ["hill", "damped wave"])
 def test_the_law_of_a_noisy_curve_is_sure_and_has_the_right_form(name):
     one = SearchProblem(T[:, None], noisy(LAWS[name], 0.01))
     found = one_input_law(one, Search(Budget()))

@@ -23,7 +23,7 @@ SMOOTH: dict[str, Callable[[Any], Any]] = {
 RANGES = [(0.0, 1.0), (-1.0, 1.0), (1.0, 1.5)]
 
 
-@pytest.mark.parametrize("count", [16, 40, 200])
+@pytest.mark.parametrize("count", [16, pytest.param(40, marks=pytest.mark.extended), 200])
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_smooth_law_on_a_short_range_is_neither_a_polynomial_nor_a_quotient(name, count):
     for low, high in RANGES:
@@ -32,6 +32,7 @@ def test_a_smooth_law_on_a_short_range_is_neither_a_polynomial_nor_a_quotient(na
         assert sparse_polynomial(x, y) is None and rational_function(x, y) is None
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("low", "high"), RANGES)
 def test_a_law_without_a_name_is_no_sum_of_functions(low, high):
     x = np.random.default_rng(0).uniform(low, high, (200, 1))

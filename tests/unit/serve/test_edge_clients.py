@@ -20,13 +20,13 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clients.Addresses]:
         yield addresses
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 @pytest.mark.parametrize("name", [client for client in edge_clients.CLIENTS if client != "perf_analyzer"])
 def test_a_client_gets_from_every_call_what_it_should(name, at):
     assert list(edge_clients.CLIENTS[name](at))
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_h2load_gets_an_answer_to_every_request(at):
     want("h2load")
     assert len(list(clients.nghttp2_h2load(at))) == 2

@@ -103,7 +103,10 @@ def running(binary: Path, *options: str) -> Iterator[Running]:
     assert code == 0
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+    scope="module",
+    params=["iris", *(pytest.param(name, marks=pytest.mark.extended) for name in MODELS if name != "iris")],
+)
 def edge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Running]]:
     name = request.param
     files = dict(edge_server(MODELS[name](), name, version=3))

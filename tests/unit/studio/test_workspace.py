@@ -337,6 +337,7 @@ def test_every_edge_of_a_large_network_is_sent_as_a_small_tile():
     assert edge["place"] == [0, 6, 11] and edge["spline"]
 
 
+@pytest.mark.extended
 def test_a_network_of_more_than_10000_edges_has_no_small_tiles():
     with running(Opened(kanserve.create([101, 100, 1]), "huge")) as studio:
         answer = studio.ask("/api/tiles")

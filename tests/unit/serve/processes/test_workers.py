@@ -371,7 +371,8 @@ def test_a_model_that_was_named_at_the_start_and_is_gone_keeps_no_worker_from_be
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.extended), 2])
+@pytest.mark.extended
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_model_that_never_ends_keeps_neither_a_worker_nor_the_end(tmp_path, workers):
     needs_native()
     repository.publish(tmp_path / "models", "endless", serving.endless(tmp_path))

@@ -138,7 +138,7 @@ def test_rows_without_a_prediction_are_null_in_json_and_nan_in_binary(at):
 
 
 @pytest.mark.parametrize("datatype", ["FP64", "FP32"])
-@pytest.mark.parametrize("rows", [4, 40_000])
+@pytest.mark.parametrize("rows", [4, pytest.param(40_000, marks=pytest.mark.extended)])
 def test_null_is_a_missing_value(at, rows, datatype):
     x = np.resize(kans.rows(serving.kan("table"), 40), (rows, len(serving.kan("table").inputs)))
     x[0] = np.nan

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from kanserve.serve.rest import strict_json
 from kanserve.serve.rest.strict_json import Body
 
 NUMBERS = 200_000
+LAYOUTS: list[dict[str, Any]] = [{"indent": 1}, {"separators": (",", ":")}]
 MANY = {
     "digits": "1",
     "integers": "300",
@@ -22,7 +24,7 @@ MANY = {
 }
 
 
-@pytest.mark.parametrize("layout", [{}, {"indent": 1}, {"separators": (",", ":")}])
+@pytest.mark.parametrize("layout", [{}, *(pytest.param(more, marks=pytest.mark.extended) for more in LAYOUTS)])
 @pytest.mark.parametrize("rows", [None, 1, 7])
 def test_long_arrays_are_read_to_the_same_numbers(monkeypatch, layout, rows):
     x = np.random.default_rng(0).normal(size=7 * 3000) * 10.0 ** np.arange(-300, 300, 600 / 21_000)

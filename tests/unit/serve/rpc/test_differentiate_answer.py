@@ -149,6 +149,7 @@ def test_a_derivative_that_is_not_finite_is_the_references_and_leaves_the_other_
     assert array(response.jacobian)[0].tolist() == [[0.25, 1.0]] and array(response.jacobian)[1, 0, 0] == math.inf
 
 
+@pytest.mark.extended
 def test_second_derivatives_come_from_c_where_an_artifact_has_them(tmp_path, monkeypatch):
     """Over the wire, and only rows with some that are not finite from the reference: C says NaN for all of these."""
     kan, power = serving.kan("mixed"), Kan((make_layer(functions=[["x^(4/3)", "sin"]]),))

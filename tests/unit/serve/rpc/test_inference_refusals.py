@@ -121,6 +121,7 @@ def test_a_message_over_the_limit_is_refused(stub):
     assert refused(lambda: stub.ModelInfer(asked)).code() is CODE.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_of_random_requests_each_is_answered_or_an_invalid_argument(stub):
     rng = np.random.default_rng(0)

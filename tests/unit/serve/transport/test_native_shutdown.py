@@ -110,6 +110,7 @@ def test_a_second_drain_changes_nothing():
             assert peer.end() == [0, 0]
 
 
+@pytest.mark.extended
 @pytest.mark.slow
 def test_clients_that_repeat_nothing_lose_no_call_when_servers_stop(tmp_path):
     needs_native()
