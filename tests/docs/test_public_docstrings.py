@@ -123,6 +123,7 @@ def test_a_public_name_has_its_sections(name):
 
 
 @pytest.mark.extended
+@pytest.mark.examples
 @pytest.mark.parametrize("name", [name for name in ENTRIES if name not in OF_CLIENT + OF_ASYNC_CLIENT])
 def test_its_examples_run(name, monkeypatch, tmp_path):
     if name.startswith("kanserve.mlflow."):
