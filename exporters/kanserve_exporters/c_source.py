@@ -47,16 +47,17 @@ from kanserve_exporters._c import gradient_template as c_gradient_template
 from kanserve_exporters._c import hessian as c_hessian
 from kanserve_exporters._c import hessian_template as c_hessian_template
 from kanserve_exporters._c import template, tiles
-from kanserve_exporters._c.encoding import encoded, encoding, prepares
+from kanserve_exporters._c.encoding import encoding, prepares
+from kanserve_exporters._c.forward import values
 from kanserve_exporters._c.grids import rows
 from kanserve_exporters._c.layers import decimal_list, has_domain, is_affine, layer_code, table
 from kanserve_exporters._c.package import package
 from kanserve_exporters._c.splines import spline_functions
 from kanserve_exporters._shared import special_functions
-from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, needs_helper, own_name, primitives
+from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, inner, needs_helper, own_name, when
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import c_identifier
-from kanserve_exporters._shared.layer_tables import Parts, parts
+from kanserve_exporters._shared.layer_tables import Parts, functions_of, parts
 from kanserve_exporters._shared.underflow import refuse_underflow
 
 _HEADER = """
@@ -180,61 +181,54 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, derivatives: int, col
         for layer, part in zip(kan.layers, layers, strict=True)
     ]
     splines = [grid for grid in found if grid]
-    blocks = [template.BEGIN, *([template.SLACK, tiles.begin(kan, found, dialect)] if splines else [])]
-    blocks += [*([c_columns.declarations(dialect)] if columns else []), *_helpers(layers, dialect, derivatives)]
+    blocks = _functions(layers, dialect, derivatives)
     blocks += spline_functions(splines, dialect, derivatives=derivatives)
     blocks += tiles.kernels_of(found, layers, dialect) if splines else []
     for number, (layer, part, own) in enumerate(zip(kan.layers, layers, found, strict=True)):
         raw = number == 0 and not prepares(kan)
         fast = tiles.fast_layer(number, layer, part, own, dialect, raw) if own else ""
         blocks += layer_code(number, layer, part, own, dialect, fast, gradient)
-    blocks.append(_affine_tables(kan, dialect))
-    blocks += encoding(kan, dialect, gradient)
-    predict = _predict(kan, layers, dialect)
-    blocks += (
-        ["\n#ifdef @FAST", tiles.tile(kan, layers, dialect), "#else", predict, "#endif\n"] if splines else [predict]
-    )
-    loop = template.ROW_BY_ROW
+    blocks += [_affine_tables(kan, dialect), *encoding(kan, dialect, gradient)]
+    predict, loop = _predict(kan, layers, dialect), template.ROW_BY_ROW
     if splines:
+        predict = f"\n#ifdef @FAST{tiles.tile(kan, layers, dialect)}#else{predict}#endif\n"
         loop = f"#ifdef @FAST\n{template.BY_TILES}#else\n{loop}#endif\n"
     if columns:
-        blocks.append(c_columns.columns(kan, layers, dialect))
+        predict += c_columns.columns(kan, layers, dialect)
         loop = f"#ifdef @VECTOR_MATH\n{template.BY_TILES}#else\n{loop}#endif\n"
-    blocks.append(template.PREDICT_BATCH.replace("$ROWS$", loop))
-    if kan.classes:
-        blocks.append(template.PREDICT_PROBA.replace("{exp}", "expf" if dialect.single else "exp"))
-    blocks += [c_gradient.gradient(kan, layers, dialect, hessian=derivatives > 1)] if gradient else []
-    blocks += [c_hessian.hessian(kan, layers, dialect)] if derivatives > 1 else []
-    information = "\nstatic @TABLE const char @information[] = $INFORMATION$;\n"
-    blocks += ["\n#ifndef @NO_INFO", information, template.INFO, "#endif\n"]
-    blocks += ["\n#ifndef @NO_SELFTEST\n", *_selftest(kan, dialect), "\n#endif\n"]
-    return "".join(blocks)
+    hessian = c_hessian.hessian(kan, layers, dialect) if derivatives > 1 else ""
+    blocks += [
+        predict,
+        template.PREDICT_BATCH.replace("$ROWS$", loop),
+        *when(kan.classes, template.PREDICT_PROBA.replace("{exp}", "expf" if dialect.single else "exp")),
+        c_gradient.gradient(kan, layers, dialect, hessian) if gradient else "",
+        hessian,
+        f"\n#ifndef @NO_INFO\nstatic @TABLE const char @information[] = $INFORMATION$;\n{template.INFO}#endif\n",
+        *("\n#ifndef @NO_SELFTEST\n", *_selftest(kan, dialect), "\n#endif\n"),
+    ]
+    helpers = {"sign": template.SIGN, "j0": special_functions.c_j0(dialect)}
+    begin = [
+        template.BEGIN,
+        *((template.SLACK, tiles.begin(kan, found, dialect)) if splines else ()),
+        *when(columns, c_columns.declarations(dialect)),
+    ]
+    return "".join([*begin, *template.called(helpers, "".join(blocks).replace(dialect.prefix, "@")), *blocks])
 
 
-def _helpers(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[str]:
-    """The functions that libm does not have, or that must report leaving their domain; only those that are used."""
-    splines = [part.splines for part in layers if part.splines]
-    used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
-    based = any(spline.base == "silu" for spline in splines)
-    only_plain = based and "silu" not in used  # the fast form has its own silu
-    used |= {"silu"} if based else set()
-    bodies = [line for name in used for line in body(name, dialect)]
-    bodies += [c_derivatives.derivative_helper(name, dialect, n + 1) for name in used for n in range(derivatives)]
-    blocks = [template.SIGN] if any(f"{dialect.prefix}sign(" in text for text in bodies) else []
-    blocks += [special_functions.c_j0(dialect)] if "j0" in primitives(used) else []
+def _functions(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[str]:
+    """The functions of edges that libm does not have, or that must report leaving their domain."""
+    used, blocks = functions_of(layers), []
     for own in c_derivatives.functions_by_values(used, derivatives):
         text = OWN[own].c_function(own_name(own, dialect), ExportError)
-        if own not in used:
-            text = f"#ifndef @NO_GRADIENT\n{text}#endif\n"
-        blocks.append(f"\n{text}")
-    for name in sorted(used_name for used_name in used if needs_helper(used_name, dialect)):
+        blocks.append(f"\n{text}" if own in used else f"\n#ifndef @NO_GRADIENT\n{text}#endif\n")
+    edges = {edge.function for part in layers for _, _, edge in part.terms}
+    for name in sorted(name for name in used if needs_helper(name, dialect)):
         outside = dialect.guarded(name)
-        lines = [f"if (!({domain(name)})) *bad = 1;"] if outside else []
-        inner = "".join(f"    {line}\n" for line in [*lines, *body(name, dialect)])
-        text = f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n{{\n{inner}}}\n"
-        blocks.append(
-            f"{template.where_plain(derivatives > 0)}{text}#endif\n" if name == "silu" and only_plain else text
-        )
+        lines = inner([*when(outside, f"if (!({domain(name)})) *bad = 1;"), *body(name, dialect)])
+        head = f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n"
+        text = head + "{\n" + "".join(f"{line}\n" for line in lines) + "}\n"
+        # What only splines call is in the plain form alone: the fast one has its own silu.
+        blocks.append(text if name in edges else f"{template.where_plain(derivatives > 0)}{text}#endif\n")
     return blocks
 
 
@@ -250,32 +244,14 @@ def _affine_tables(kan: Kan, dialect: Dialect) -> str:
 def _predict(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
     room = max(kan.shape)
     outside = any(has_domain(part, dialect) for part in layers)
+    places = ["ab"[number % 2] for number in range(len(layers) + 1)]
     lines = [
         f"@real a[{room}], b[{room}];",
         f"int {'outside = 0, ' if outside else ''}i;",
         "if (!x || !y) return @ERROR_NULL;",
+        *values(kan, layers, places, dialect, "@fail(y, {})"),
     ]
-    value = "x"
-    if encodes(kan):
-        lines.append(f"for (i = 0; i < @N_IN; i++) a[i] = {encoded(kan, 'x[i]')};")
-        value = "a"
-    lines.append(f"if (!@finite({value}, @N_IN)) return @fail(y, @ERROR_INPUT);")
-    if is_affine(kan.input_shift, kan.input_scale):
-        lines += [
-            f"for (i = 0; i < @N_IN; i++) a[i] = ({value}[i] - @input_shift[i])/@input_scale[i];",
-            "if (!@finite(a, @N_IN)) return @fail(y, @ERROR_RESULT);",
-        ]
-    elif not encodes(kan):
-        lines.append("for (i = 0; i < @N_IN; i++) a[i] = x[i];")
-    source, target = "a", "b"
-    for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
-        own = has_domain(part, dialect)
-        code = "outside ? @ERROR_DOMAIN : @ERROR_RESULT" if own else "@ERROR_RESULT"
-        lines += [
-            f"@layer_{number}({source}, {target}{', &outside' if own else ''});",
-            f"if (!@finite({target}, {layer.nodes})) return @fail(y, {code});",
-        ]
-        source, target = target, source
+    source = places[-1]
     if is_affine(kan.output_shift, kan.output_scale):
         lines += [
             f"for (i = 0; i < @N_OUT; i++) y[i] = @output_scale[i]*{source}[i] + @output_shift[i];",

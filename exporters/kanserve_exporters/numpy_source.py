@@ -14,6 +14,7 @@ a small network is computed with Python floats instead.
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import count, repeat
 
 import numpy as np
 
@@ -29,10 +30,10 @@ from kanserve_exporters._numpy.layers import layer_code, row_size
 from kanserve_exporters._numpy.row import is_small, row_code
 from kanserve_exporters._numpy.splines import Plan, array, plan, tabulated, units
 from kanserve_exporters._shared import special_functions
-from kanserve_exporters._shared.expressions import Dialect, body, helper, needs_helper, primitives
+from kanserve_exporters._shared.expressions import Dialect, primitives, python_helpers, when
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import module_name
-from kanserve_exporters._shared.layer_tables import Parts
+from kanserve_exporters._shared.layer_tables import Parts, functions_of
 from kanserve_exporters._shared.underflow import refuse_underflow
 
 _NUMBERS_AT_A_TIME = 3 * 2**16  # about the size of the L2 cache
@@ -55,18 +56,21 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     forms = {layer_plan.form for layer_plan in plans if layer_plan}
     one_row = row_code(kan, layers, plans, dialect) if small else ""
     blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, one_row, bool(options.intervals))]
-    blocks += [template.PREDICT_PROBA] if kan.classes else []
     intervals = {one.level: one.half_widths for one in options.intervals}
-    blocks += [template.INTERVALS.format(intervals=intervals)] if intervals else []
-    blocks += [encoding(kan, dialect)] if encodes(kan) else []
-    blocks.append(_predict(kan, dialect))
-    blocks += [template.POWERS] if forms & {"dense", "sparse"} else []
-    blocks += [text for form, text in template.SPLINES.items() if form in forms]
-    blocks += _helpers(layers, dialect)
-    for number, (layer, part, chosen) in enumerate(zip(kan.layers, layers, plans, strict=True)):
-        blocks.append(layer_code(number, layer, part, chosen, dialect))
-    if small:
-        blocks += [template.LARGEST, *([template.PIECES] if any(plans) else []), one_row]
+    used = functions_of(layers)
+    special = primitives(used) & {*SPECIAL}
+    blocks += [
+        *when(kan.classes, template.PREDICT_PROBA),
+        *when(intervals, template.INTERVALS.format(intervals=intervals)),
+        *([encoding(kan, dialect)] if encodes(kan) else []),
+        _predict(kan, dialect),
+        *when(forms & {"dense", "sparse"}, template.POWERS),
+        *(text for form, text in template.SPLINES.items() if form in forms),
+        *when(special, special_functions.numpy_module(special)),
+        *python_helpers(used, dialect),
+        *map(layer_code, count(), kan.layers, layers, plans, repeat(dialect)),
+        *when(small, template.LARGEST, *when(any(plans), template.PIECES), one_row),
+    ]
     text = "\n".join(block.strip("\n") + "\n\n" for block in blocks).rstrip("\n") + "\n"
     return {f"{module_name(options.name)}.py": text.encode("ascii")}
 
@@ -135,18 +139,6 @@ def _predict(kan: Kan, dialect: Dialect) -> str:
         lines.append("    bad |= ~numpy.isfinite(v).all(axis=0)")
     lines += ["    v[:, bad] = numpy.nan", "    return v"]
     return tables + ("\n\n" if tables else "") + "\n".join(lines)
-
-
-def _helpers(layers: list[Parts], dialect: Dialect) -> list[str]:
-    """The functions that NumPy does not have; only those that are used."""
-    used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
-    used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    special = primitives(used) & {*SPECIAL}
-    return ([special_functions.numpy_module(special)] if special else []) + [
-        f"def {helper(name, dialect)}(x):\n    " + "\n    ".join(body(name, dialect))
-        for name in sorted(used)
-        if needs_helper(name, dialect)
-    ]
 
 
 def _texts(values: Iterable[str]) -> str:

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kanserve.network.encoding import encodes
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve_exporters._c import derivatives
 from kanserve_exporters._c import gradient_template as template
-from kanserve_exporters._c.encoding import encoded, flattened
+from kanserve_exporters._c.encoding import flattened
+from kanserve_exporters._c.forward import values
 from kanserve_exporters._c.gradient_splines import spline_slopes, spline_sums
-from kanserve_exporters._c.layers import EDGES_OF_A_FUNCTION, has_domain, is_affine, table
-from kanserve_exporters._shared.expressions import Dialect, total, wrap
-from kanserve_exporters._shared.layer_tables import Parts
+from kanserve_exporters._c.layers import chunks, has_domain, is_affine, table
+from kanserve_exporters._c.template import called
+from kanserve_exporters._shared.expressions import Dialect, total, when, wrap
+from kanserve_exporters._shared.layer_tables import Parts, functions_of
 
 _INLINED = 100  # symbolic edges; with more, compilers would copy a loop so often that they take ten times as long
 
@@ -43,16 +44,20 @@ class _Way:
         return (1, 1) if self.forward else (layer.inputs, layer.subnodes)
 
 
-def gradient(kan: Kan, layers: list[Parts], dialect: Dialect, *, hessian: bool = False) -> str:
-    """The definitions of `@gradient`, `@gradient_batch` and of what they call; with `hessian` also of what only the
-    second derivatives call."""
+def gradient(kan: Kan, layers: list[Parts], dialect: Dialect, hessian: str = "") -> str:
+    """The definitions of `@gradient`, `@gradient_batch` and of what they and the code of the Hessian call."""
     way = _way(kan)
-    blocks = _helpers(kan, layers, way, dialect, hessian)
+    blocks = []
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
         blocks += _slopes(number, layer, part, way, dialect)
         blocks += _factors(number, layer, part, dialect)
     blocks += [_row(kan, layers, way, dialect), template.GRADIENT, template.GRADIENT_BATCH]
-    return f"\n#ifndef @NO_GRADIENT\n{''.join(blocks)}\n#endif\n"
+    many = sum(len(layers[n].terms) for n in way.layers[1:]) > _INLINED
+    along = template.ALONG.format(count=way.count, apart=template.APART if many else "")
+    helpers = {"along": along, "dot": template.DOT, "join": template.JOIN, "part": template.PART}
+    needed = called(helpers, "".join([*blocks, hessian]))
+    text = "".join([*derivative_helpers(layers, dialect, 1), *needed, template.FAIL, *blocks])
+    return f"\n#ifndef @NO_GRADIENT\n{text}\n#endif\n"
 
 
 def stack_numbers(kan: Kan) -> int:
@@ -71,27 +76,8 @@ def _way(kan: Kan) -> _Way:
 
 def derivative_helpers(layers: list[Parts], dialect: Dialect, order: int) -> list[str]:
     """The definitions of the derivatives of this order of all functions of the network."""
-    used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
-    used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    sloped = [name for name in sorted(used) if not derivatives.is_flat(name, order)]
+    sloped = [name for name in sorted(functions_of(layers)) if not derivatives.is_flat(name, order)]
     return [derivatives.derivative_helper(name, dialect, order) for name in sloped]
-
-
-def _helpers(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect, hessian: bool) -> list[str]:
-    blocks = derivative_helpers(layers, dialect, 1)
-    rest = [(kan.layers[n], layers[n]) for n in way.layers[1:]]
-    splines = any(part.splines for _, part in rest)
-    if (way.forward and splines) or (way.count > 1 and any(part.terms for _, part in rest)):
-        many = sum(len(part.terms) for _, part in rest) > _INLINED
-        blocks.append(template.ALONG.format(count=way.count, apart=template.APART if many else ""))
-    if hessian or (splines and not way.forward):
-        blocks.append(template.DOT)
-    shaped = [n for n in way.layers if is_shaped(kan.layers[n])]
-    if any(way.forward or n == way.layers[0] or (hessian and n < len(layers) - 1) for n in shaped):
-        blocks.append(template.JOIN)
-    if any((not way.forward and n != way.layers[0]) or hessian for n in shaped):
-        blocks.append(template.PART)
-    return [*blocks, template.FAIL]
 
 
 def is_shaped(layer: Layer) -> bool:
@@ -104,8 +90,7 @@ def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect)
     first = number == way.layers[0]
     source = "" if first else ", const @real *from"
     given = "" if first else ", from"
-    chunks = [part.terms[at : at + EDGES_OF_A_FUNCTION] for at in range(0, len(part.terms), EDGES_OF_A_FUNCTION)]
-    bodies = [body for chunk in chunks if (body := _edges(layer, chunk, way, first, dialect))]
+    bodies = [body for chunk in chunks(part) if (body := _edges(layer, chunk, way, first, dialect))]
     functions = [
         f"\nstatic void @slopes_{number}_{n}(const @real *v, @real *to{source})\n{{\n{indented(body)}}}\n"
         for n, body in enumerate(bodies)
@@ -207,8 +192,7 @@ def subnode_sums(number: int, layer: Layer, part: Parts, dialect: Dialect) -> li
     lines = [f"@real z[{layer.subnodes}];", "int j;", *outside]
     lines.append(f"for (j = 0; j < {layer.subnodes}; j++) z[j] = {begin};")
     lines += spline_sums(number, layer, part.splines, dialect) if part.splines else []
-    chunks = -(-len(part.terms) // EDGES_OF_A_FUNCTION)
-    return lines + [f"@layer_{number}_{n}(v, z{', &bad' if outside else ''});" for n in range(chunks)]
+    return lines + [f"@layer_{number}_{n}(v, z{', &bad' if outside else ''});" for n in range(len(chunks(part)))]
 
 
 def subnode(j: int, layer: Layer, dialect: Dialect) -> str:
@@ -228,7 +212,7 @@ def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
     outside = any(has_domain(part, dialect) for part in layers)
     lines = [
         *(f"@real {name}[{room}];" for name, room in {"v": starts[-1], **rooms}.items()),
-        *(["int outside = 0;"] if outside else []),
+        *when(outside, "int outside = 0;"),
         "int i;",
         *node_values(kan, layers, starts, dialect, "@fail_gradient(y, dy_dx, {})"),
         f"if (y) for (i = 0; i < @N_OUT; i++) y[i] = v[{starts[-2]} + i];",
@@ -244,74 +228,57 @@ def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
 def node_values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect, fail: str) -> list[str]:
     """Statements for the values v of all nodes, outputs included, with the checks of `@predict`; `fail` is the call for
     a code."""
-
-    def checked(start: int, count: int | str, code: str) -> str:
-        return f"if (!@finite({at('v', start)}, {count})) return {fail.format(code)};"
-
-    shifted, scaled = is_affine(kan.input_shift, kan.input_scale), is_affine(kan.output_shift, kan.output_scale)
-    lines = []
-    source = "x"
-    if encodes(kan):
-        lines.append(f"for (i = 0; i < @N_IN; i++) v[i] = {encoded(kan, 'x[i]')};")
-        source = "v"
-    value = f"({source}[i] - @input_shift[i])/@input_scale[i]" if shifted else f"{source}[i]"
-    lines += [
-        checked(0, "@N_IN", "@ERROR_INPUT").replace("(v,", f"({source},"),
-        *([] if value == "v[i]" else [f"for (i = 0; i < @N_IN; i++) v[i] = {value};"]),
-        *([checked(0, "@N_IN", "@ERROR_RESULT")] if shifted else []),
-    ]
-    for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
-        own = has_domain(part, dialect)
-        code = "outside ? @ERROR_DOMAIN : @ERROR_RESULT" if own else "@ERROR_RESULT"
-        here, there = at("v", starts[number]), at("v", starts[number + 1])
-        lines += [
-            f"@layer_{number}({here}, {there}{', &outside' if own else ''});",
-            checked(starts[number + 1], layer.nodes, code),
-        ]
-    if scaled:
+    lines = values(kan, layers, [at("v", start) for start in starts[:-1]], dialect, fail)
+    if is_affine(kan.output_shift, kan.output_scale):
         last = f"v[{starts[-2]} + i]"
         lines += [
             f"for (i = 0; i < @N_OUT; i++) {last} = @output_scale[i]*{last} + @output_shift[i];",
-            checked(starts[-2], "@N_OUT", "@ERROR_RESULT"),
+            f"if (!@finite({at('v', starts[-2])}, @N_OUT)) return {fail.format('@ERROR_RESULT')};",
         ]
     return lines
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A call, with placeholders for its target and its source, and how many numbers it writes to the target."""
+
+    call: str
+    size: int = 0
+
+
 def _products(kan: Kan, way: _Way, starts: list[int]) -> tuple[list[str], dict[str, int]]:
     """Calls that multiply the layers' Jacobians into dy_dx, and the sizes of the intermediate arrays a and b."""
-    steps: list[tuple[str, int]] = []  # a call, with placeholders for its target and source, and how much it writes
-    for number in way.layers:
-        layer = kan.layers[number]
-        first = number == way.layers[0]
-        here = at("v", starts[number])
-        rows = layer.subnodes if first or way.forward else way.count
-        columns = way.count if way.forward and not first else layer.inputs
-        factors = ""
-        if is_shaped(layer):
-            products = bool((layer.arity > 1).any())
-            factors = f"{'f' if products else f'@factors_{number}'}, @node_{number}"
-            if products:
-                steps.append((f"@factors_{number}({here}, f);", 0))
-        if factors and not (first or way.forward):
-            size = way.count * layer.subnodes
-            steps.append((f"@part({{to}}, {{source}}, {factors}, {layer.subnodes}, {layer.nodes});", size))
-        source = "" if first else ", {source}"
-        steps.append((f"@slopes_{number}({here}, {{to}}{source});", rows * columns))
-        if factors and (first or way.forward):
-            call = f"@join({{to}}, {{source}}, {factors}, {layer.subnodes}, {columns});"
-            steps.append((call, layer.nodes * columns))
+    steps = [step for n in way.layers for step in _steps(n, kan.layers[n], way, at("v", starts[n]))]
     rooms: dict[str, int] = {}
     lines = []
     source = ""
-    last = max(n for n, (_, size) in enumerate(steps) if size)
-    for n, (call, size) in enumerate(steps):
+    last = max(n for n, step in enumerate(steps) if step.size)
+    for n, step in enumerate(steps):
         to = "dy_dx" if n == last else "b" if source == "a" else "a"
-        lines.append(call.format(to=to, source=source))
-        if size:
-            rooms |= {to: max(size, rooms.get(to, 0))}
+        lines.append(step.call.format(to=to, source=source))
+        if step.size:
+            rooms |= {to: max(step.size, rooms.get(to, 0))}
             source = to
     rooms.pop("dy_dx")
     return lines, rooms
+
+
+def _steps(number: int, layer: Layer, way: _Way, here: str) -> list[_Step]:
+    """The calls that multiply the Jacobian of a layer, whose inputs are `here`."""
+    first = number == way.layers[0]
+    by_subnode = first or way.forward
+    rows = layer.subnodes if by_subnode else way.count
+    columns = way.count if way.forward and not first else layer.inputs
+    slopes = _Step(f"@slopes_{number}({here}, {{to}}{'' if first else ', {source}'});", rows * columns)
+    if not is_shaped(layer):
+        return [slopes]
+    steps, factors = [], f"@factors_{number}"
+    if (layer.arity > 1).any():
+        steps, factors = [_Step(f"@factors_{number}({here}, f);")], "f"
+    of = f"{{to}}, {{source}}, {factors}, @node_{number}, {layer.subnodes}"
+    if by_subnode:
+        return [*steps, slopes, _Step(f"@join({of}, {columns});", layer.nodes * columns)]
+    return [*steps, _Step(f"@part({of}, {layer.nodes});", way.count * layer.subnodes), slopes]
 
 
 def raw_units(kan: Kan, array: str) -> list[str]:

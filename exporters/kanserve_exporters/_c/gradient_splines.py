@@ -5,7 +5,7 @@ from kanserve_exporters._c.derivatives import derivative_call
 from kanserve_exporters._c.grids import rows
 from kanserve_exporters._c.layers import spline_loop
 from kanserve_exporters._c.splines import located_slopes
-from kanserve_exporters._shared.expressions import Dialect
+from kanserve_exporters._shared.expressions import Dialect, inner
 from kanserve_exporters._shared.layer_tables import Splines
 
 
@@ -35,7 +35,7 @@ def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, diale
         "{",
         f"    @real s[{layer.subnodes}];",
         "    int j;",
-        *_inner([*zeros, *_every_input(splines, lines)]),
+        *inner([*zeros, *_every_input(splines, lines)]),
         "}",
     ]
 
@@ -68,7 +68,7 @@ def spline_derivatives(number: int, layer: Layer, splines: Splines, dialect: Dia
         terms += ["d[j]"] if splines.base == "identity" and derivative == 1 else []
         if terms:
             lines.append(f"for (j = 0; j < {outputs}; j++) {target}[i + {place}] = {' + '.join(terms)};")
-    return ["{", "    int j;", *_inner(_every_input(splines, lines)), "}"]
+    return ["{", "    int j;", *inner(_every_input(splines, lines)), "}"]
 
 
 def spline_sums(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:
@@ -77,8 +77,4 @@ def spline_sums(number: int, layer: Layer, splines: Splines, dialect: Dialect) -
 
 
 def _every_input(splines: Splines, lines: list[str]) -> list[str]:
-    return [f"for (n = 0; n < {len(splines.inputs)}; n++) {{", *_inner(lines), "}"]
-
-
-def _inner(lines: list[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
+    return [f"for (n = 0; n < {len(splines.inputs)}; n++) {{", *inner(lines), "}"]

@@ -15,12 +15,13 @@ wants it. On the stack are:
     a b   what each node counts for each output, going back;  g h   its derivatives by the inputs, going forward
 """
 
+from collections.abc import Iterable
 from itertools import combinations
 
 import numpy as np
 
 from kanserve.errors import ExportError
-from kanserve.network.kan import Kan, Layer
+from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve_exporters._c import derivatives
 from kanserve_exporters._c import hessian_template as template
 from kanserve_exporters._c.encoding import flattened
@@ -37,9 +38,10 @@ from kanserve_exporters._c.gradient import (
 )
 from kanserve_exporters._c.gradient_splines import spline_derivatives
 from kanserve_exporters._c.grids import Uneven, rows
-from kanserve_exporters._c.layers import EDGES_OF_A_FUNCTION, has_domain, is_affine, table
+from kanserve_exporters._c.layers import chunks, has_domain, is_affine, table
 from kanserve_exporters._c.splines import integers
-from kanserve_exporters._shared.expressions import Dialect
+from kanserve_exporters._c.template import called
+from kanserve_exporters._shared.expressions import Dialect, when
 from kanserve_exporters._shared.layer_tables import Parts
 
 _MOST_ON_STACK = 2**15  # numbers, which are 256 KiB in double
@@ -58,46 +60,25 @@ def hessian(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
         blocks += _edges(number, layer, part, dialect)
         blocks += _crosses(number, layer, part, dialect)
-    blocks += _fixed(kan)
-    blocks += [_row(kan, layers, dialect), template.HESSIAN]
+    row = _row(kan, layers, dialect)
+    helpers = {"turn": template.TURN, "onward": template.ONWARD, "curve": template.CURVE, "mix": template.MIX}
+    blocks += [template.FAIL, template.BACK, *called(helpers, row), _mirror(kan), row, template.HESSIAN]
     return f"\n#ifndef @NO_GRADIENT\n{''.join(blocks)}\n#endif\n"
 
 
-def _fixed(kan: Kan) -> list[str]:
-    """The functions that are the same for all networks, as far as they are used."""
-    last = len(kan.layers) - 1
-    onward = [n for n, layer in enumerate(kan.layers) if n < last or _pairs(layer)]
-    blocks = [template.FAIL, template.BACK]
-    blocks += [template.TURN] if 0 in onward else []
-    blocks += [template.ONWARD] if any(n > 0 for n in onward) else []
-    blocks += [template.CURVE] if last else []
-    blocks += [template.MIX] if any(_pairs(layer) for layer in kan.layers) else []
+def _mirror(kan: Kan) -> str:
     value = raw = "to[a*@N_IN + b]"
     if is_affine(kan.input_shift, kan.input_scale) and (kan.input_scale != 1).any():
         value += "/@input_scale[a]/@input_scale[b]"
     if is_affine(kan.output_shift, kan.output_scale) and (kan.output_scale != 1).any():
         value = f"@output_scale[q]*({value})"
     units = "" if value == raw else f"            for (b = 0; b <= a; b++) {raw} = {value};\n"
-    return [*blocks, template.MIRROR.format(units=units)]
+    return template.MIRROR.format(units=units)
 
 
 def _edges(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
     """`@edges_<number>(v, first, second)`: φ' and φ'' of all edges, [inputs × subnodes]."""
-    chunks = [
-        part.terms[start : start + EDGES_OF_A_FUNCTION] for start in range(0, len(part.terms), EDGES_OF_A_FUNCTION)
-    ]
-    functions = []
-    for n, chunk in enumerate(chunks):
-        lines = []
-        for j, i, edge in chunk:
-            for order, target in ((1, "first"), (2, "second")):
-                if not derivatives.is_flat(edge.function, order):
-                    text = slope_of(edge, f"v[{i}]", dialect, order)
-                    lines.append(f"{target}[{i * layer.subnodes + j}] += {text};")
-        unused = [word for word in ("v", "first", "second") if not any(f"{word}[" in line for line in lines)]
-        lines += [f"(void){word};" for word in unused]
-        head = f"\nstatic void @edges_{number}_{n}(const @real *v, @real *first, @real *second)\n"
-        functions.append(f"{head}{{\n{indented(lines)}}}\n")
+    functions = [_symbolic(f"@edges_{number}_{n}", layer, chunk, dialect) for n, chunk in enumerate(chunks(part))]
     lines = ["int n;", f"for (n = 0; n < {layer.inputs * layer.subnodes}; n++) {{ first[n] = 0; second[n] = 0; }}"]
     tables = []
     if part.splines:
@@ -106,9 +87,22 @@ def _edges(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str
             tables = ["\n", integers(f"ends_{number}", found.grid.ends)]
         lines += spline_derivatives(number, layer, part.splines, dialect)
     lines += [f"@edges_{number}_{n}(v, first, second);" for n in range(len(functions))]
-    lines += [] if part.splines or functions else ["(void)v;"]
+    lines += when(not (part.splines or functions), "(void)v;")
     head = f"\nstatic @HOT void @edges_{number}(const @real *v, @real *first, @real *second)\n"
     return [*tables, *functions, head, "{\n", indented(lines), "}\n"]
+
+
+def _symbolic(name: str, layer: Layer, edges: Iterable[tuple[int, int, Symbolic]], dialect: Dialect) -> str:
+    """A function that adds φ' and φ'' of these edges."""
+    lines = []
+    for j, i, edge in edges:
+        for order, target in ((1, "first"), (2, "second")):
+            if not derivatives.is_flat(edge.function, order):
+                text = slope_of(edge, f"v[{i}]", dialect, order)
+                lines.append(f"{target}[{i * layer.subnodes + j}] += {text};")
+    text = "".join(lines)
+    lines += [f"(void){word};" for word in ("v", "first", "second") if f"{word}[" not in text]
+    return f"\nstatic void {name}(const @real *v, @real *first, @real *second)\n{{\n{indented(lines)}}}\n"
 
 
 def _pairs(layer: Layer) -> list[tuple[int, int, int]]:
@@ -138,28 +132,41 @@ def _are_constant(layer: Layer) -> bool:
     return bool((layer.arity <= 2).all())
 
 
+class _Part:
+    """A layer, and how many numbers each array of `@hessian_row` has for it."""
+
+    def __init__(self, layer: Layer, last: bool) -> None:
+        self.layer = layer
+        self.pairs = len(_pairs(layer))
+        self.edges = layer.inputs * layer.subnodes
+        self.factors = layer.subnodes if self.pairs else 0
+        self.crosses = 0 if _are_constant(layer) else self.pairs
+        self.onward = not last or self.pairs > 0  # whether the derivatives of its subnodes by the inputs are needed
+        self.turned = is_shaped(layer) and not last  # and those of its nodes are others
+
+
+def _parts(kan: Kan) -> list[_Part]:
+    return [_Part(layer, last=n == len(kan.layers) - 1) for n, layer in enumerate(kan.layers)]
+
+
 def _rooms(kan: Kan) -> dict[str, int]:
     """The arrays on the stack of `@hessian_row` and how many numbers each has."""
-    inputs, outputs = kan.shape[0], kan.shape[-1]
+    parts, inputs, outputs = _parts(kan), kan.shape[0], kan.shape[-1]
     widest = max(max(layer.inputs, layer.subnodes, layer.nodes) for layer in kan.layers)
-    edges = [layer.inputs * layer.subnodes for layer in kan.layers]
-    pairs = [len(_pairs(layer)) for layer in kan.layers]
-    onward = [layer for n, layer in enumerate(kan.layers) if n < len(kan.layers) - 1 or pairs[n]]
-    forward = inputs * max((layer.subnodes for layer in onward), default=0)
+    onward = [part.layer.subnodes for part in parts if part.onward]
+    forward = inputs * max(onward, default=0)
     rooms = {
         "v": sum(kan.shape),
-        "d": sum(edges),
-        "e": max(edges),
+        "d": sum(part.edges for part in parts),
+        "e": max(part.edges for part in parts),
         "w": outputs * sum(layer.inputs for layer in kan.layers),
         "a": outputs * widest,
         "b": outputs * widest,
         "g": forward,
-        "h": forward if len(onward) > 1 or any(is_shaped(layer) for layer in kan.layers[:-1]) else 0,
-        "f": sum(layer.subnodes for layer in kan.layers if _pairs(layer)),
-        "c": max(
-            (count for layer, count in zip(kan.layers, pairs, strict=True) if not _are_constant(layer)), default=0
-        ),
-        "p": outputs * sum(pairs),
+        "h": forward if len(onward) > 1 or any(part.turned for part in parts) else 0,
+        "f": sum(part.factors for part in parts),
+        "c": max(part.crosses for part in parts),
+        "p": outputs * sum(part.pairs for part in parts),
     }
     return {name: room for name, room in rooms.items() if room}
 
@@ -171,7 +178,7 @@ def _row(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
     back, source = _back(kan, starts)
     lines = [
         *(f"@real {name}[{room}];" for name, room in _rooms(kan).items()),
-        *(["int outside = 0;"] if outside else []),
+        *when(outside, "int outside = 0;"),
         "int i;",
         *node_values(kan, layers, starts, dialect, "@fail_hessian(y, dy_dx, d2y_dx2, {})"),
         f"if (y) for (i = 0; i < @N_OUT; i++) y[i] = v[{starts[-2]} + i];",
@@ -194,12 +201,11 @@ class _Offsets:
     """Where each layer's part of the arrays begins."""
 
     def __init__(self, kan: Kan) -> None:
-        outputs = kan.shape[-1]
-        pairs = [len(_pairs(layer)) for layer in kan.layers]
-        self.d = _starts([layer.inputs * layer.subnodes for layer in kan.layers])
-        self.w = _starts([outputs * layer.inputs for layer in kan.layers])
-        self.f = _starts([layer.subnodes if count else 0 for layer, count in zip(kan.layers, pairs, strict=True)])
-        self.p = _starts([outputs * count for count in pairs])
+        parts, outputs = _parts(kan), kan.shape[-1]
+        self.d = _starts([part.edges for part in parts])
+        self.w = _starts([outputs * part.layer.inputs for part in parts])
+        self.f = _starts([part.factors for part in parts])
+        self.p = _starts([outputs * part.pairs for part in parts])
 
 
 def _starts(sizes: list[int]) -> list[int]:

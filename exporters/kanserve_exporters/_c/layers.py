@@ -3,16 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.network.kan import Layer
+from kanserve.network.kan import Layer, Symbolic
 from kanserve_exporters._c.grids import Even, Rows, factorial
 from kanserve_exporters._c.splines import integers, located
 from kanserve_exporters._c.template import where_plain
-from kanserve_exporters._shared.expressions import Dialect, call, decimals, term, total, wrap
+from kanserve_exporters._shared.expressions import Dialect, call, decimals, inner, term, total, when, wrap
 from kanserve_exporters._shared.layer_tables import Parts, Splines
 
 Array = NDArray[np.float64]
 
-EDGES_OF_A_FUNCTION = 200  # compilers take more than linear time: 12 s for 3,000 edges in one function
+_EDGES_OF_A_FUNCTION = 200  # compilers take more than linear time: 12 s for 3,000 edges in one function
 
 
 def layer_code(
@@ -42,13 +42,17 @@ def layer_code(
     return [title, *tables, *functions, *either]
 
 
+def chunks(part: Parts) -> list[tuple[tuple[int, int, Symbolic], ...]]:
+    """The symbolic edges of each function that is written for them."""
+    return [part.terms[at : at + _EDGES_OF_A_FUNCTION] for at in range(0, len(part.terms), _EDGES_OF_A_FUNCTION)]
+
+
 def _symbolic(number: int, part: Parts, dialect: Dialect) -> list[str]:
     """Functions that add the symbolic edges to z, each a sum per subnode."""
     outside = has_domain(part, dialect)
     functions: list[str] = []
-    for start in range(0, len(part.terms), EDGES_OF_A_FUNCTION):
+    for chunk in chunks(part):
         sums: dict[int, list[str]] = {}
-        chunk = part.terms[start : start + EDGES_OF_A_FUNCTION]
         for j, i, edge in chunk:
             sums.setdefault(j, []).append(term(edge, f"v[{i}]", dialect))
         head = f"static void @layer_{number}_{len(functions)}"
@@ -88,43 +92,55 @@ def _there(number: int, rows: Rows, dialect: Dialect) -> list[str]:
 
 def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect: Dialect) -> list[str]:
     """Statements that add the splines to z; j is declared. `Rows` describes the tables."""
-    inputs, outputs, active = len(splines.inputs), len(splines.subnodes), rows.order + 1
+    inputs, outputs = len(splines.inputs), len(splines.subnodes)
     every_output = outputs == layer.subnodes
-    target = "z" if every_output else "s"
-    each, find = "for (n = 0; n < count; n++)", located(number, rows)
-    base = splines.base if splines.base != "zero" else None
-    declared = [f"w[{active}*@BLOCK]", *(["b[@BLOCK]"] if base == "silu" else [])]
-    lines = [f"const int count = {inputs} - i < @BLOCK ? {inputs} - i : @BLOCK;", "int row[@BLOCK];"]
+    each, silu = "for (n = 0; n < count; n++)", splines.base == "silu"
+    declared = ", ".join([f"w[{rows.order + 1}*@BLOCK]", *when(silu, "b[@BLOCK]")])
     if inputs < layer.inputs:
-        lines += [f"@real x[@BLOCK] = {{0}}, {', '.join(declared)};", f"{each} x[n] = v[@in_{number}[i + n]];"]
+        begin = [f"@real x[@BLOCK] = {{0}}, {declared};", f"{each} x[n] = v[@in_{number}[i + n]];"]
     else:
-        lines += ["const @real *x = &v[i];", f"@real {', '.join(declared)};"]
-    if base == "silu":
-        lines.append(f"{each} b[n] = {call('silu', 'x[n]', dialect)};")
-    own = [f"const @real *c = @splines_{number} + (size_t)((i + n)*{rows.each} + row[n])*{outputs};"]
-    if base:
-        own.append(f"const @real *d = @splines_{number} + (size_t)((i + n)*{rows.each} + {rows.base})*{outputs};")
-    places = [f"w[{active}*n{f' + {m}' if m else ''}]" for m in range(active)]
-    if isinstance(rows.grid, Even):
-        places = [f"w[{f'{m}*@BLOCK + ' if m else ''}n]" for m in range(active)]
-    if rows.runs_out:
-        own.append(f"const @real *there = @there_{number} + row[n];")
-        places = [f"there[{m}]*{place}" for m, place in enumerate(places)]
-    known = [f"w{m} = {place}" for m, place in enumerate(places)]
-    known += [f"own = {'b' if base == 'silu' else 'x'}[n]"] if base else []
-    own += [f"const @real {', '.join(known)};"]
-    own.append(f"for (j = 0; j < {outputs}; j++) {target}[j] += {_weighted(active, outputs, base)};")
-    lines += [*find, f"{each} {{", *(f"    {line}" for line in own), "}"]
-    block = [f"for (i = 0; i < {inputs}; i += @BLOCK) {{", *(f"    {line}" for line in lines), "}"]
+        begin = ["const @real *x = &v[i];", f"@real {declared};"]
+    lines = [
+        f"const int count = {inputs} - i < @BLOCK ? {inputs} - i : @BLOCK;",
+        "int row[@BLOCK];",
+        *begin,
+        *when(silu, f"{each} b[n] = {call('silu', 'x[n]', dialect)};"),
+        *located(number, rows),
+        f"{each} {{",
+        *inner(_input_added(number, splines, rows, "z" if every_output else "s")),
+        "}",
+    ]
+    block = [f"for (i = 0; i < {inputs}; i += @BLOCK) {{", *inner(lines), "}"]
     if not every_output:
         loop = f"for (j = 0; j < {outputs}; j++)"
         block = [f"@real s[{outputs}];", f"{loop} s[j] = 0;", *block, f"{loop} z[@out_{number}[j]] += s[j];"]
-    return ["{", "    int i, n;", *(f"    {line}" for line in block), "}"]
+    return ["{", "    int i, n;", *inner(block), "}"]
 
 
-def _weighted(active: int, outputs: int, base: str | None) -> str:
-    """The sum of an input's rows at output j, in pairs that are independent of each other."""
-    terms = [f"w{m}*c[{f'{m * outputs} + ' if m else ''}j]" for m in range(active)] + (["own*d[j]"] if base else [])
+def _input_added(number: int, splines: Splines, rows: Rows, target: str) -> list[str]:
+    """Statements that add the splines of input i + n, of which w has the weights and row the first row."""
+    outputs, active = len(splines.subnodes), rows.order + 1
+    own = {"silu": "b[n]", "identity": "x[n]"}.get(splines.base)
+    rows_of_input = f"@splines_{number} + (size_t)((i + n)*{rows.each} + "
+    if isinstance(rows.grid, Even):
+        weights = [f"w[{f'{m}*@BLOCK + ' if m else ''}n]" for m in range(active)]
+    else:
+        weights = [f"w[{active}*n{f' + {m}' if m else ''}]" for m in range(active)]
+    if rows.runs_out:
+        weights = [f"there[{m}]*{weight}" for m, weight in enumerate(weights)]
+    factors = [*(f"w{m} = {weight}" for m, weight in enumerate(weights)), *when(own, f"own = {own}")]
+    terms = [f"w{m}*c[{f'{m * outputs} + ' if m else ''}j]" for m in range(active)]
+    return [
+        f"const @real *c = {rows_of_input}row[n])*{outputs};",
+        *when(own, f"const @real *d = {rows_of_input}{rows.base})*{outputs};"),
+        *when(rows.runs_out, f"const @real *there = @there_{number} + row[n];"),
+        f"const @real {', '.join(factors)};",
+        f"for (j = 0; j < {outputs}; j++) {target}[j] += {_in_pairs([*terms, *when(own, 'own*d[j]')])};",
+    ]
+
+
+def _in_pairs(terms: list[str]) -> str:
+    """The sum of the terms, in pairs that are independent of each other."""
     pairs = [f"({' + '.join(terms[n : n + 2])})" if n + 1 < len(terms) else terms[n] for n in range(0, len(terms), 2)]
     return " + ".join(pairs)
 

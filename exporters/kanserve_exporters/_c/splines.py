@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from kanserve_exporters._c.grids import Even, Functions, Rows, Uneven, factorial, functions
 from kanserve_exporters._c.template import where_plain
-from kanserve_exporters._shared.expressions import Dialect, wrap
+from kanserve_exporters._shared.expressions import Dialect, when, wrap
 
 _SUFFIX, _WHAT = ("", "slopes", "second"), ("", "slope", "second derivative")  # by the order of the derivative
 
@@ -124,22 +124,32 @@ static int @uneven_{order}_{suffix}(const @real *breaks, int inputs,{end} const 
 def spline_functions(every: Sequence[Rows], dialect: Dialect, *, derivatives: int) -> list[str]:
     """The functions for all kinds of grids of the layers; also those for the gradient (`derivatives` 1 or 2) and those
     for the second derivatives (2)."""
-    kinds = {rows.kind: rows for rows in every}
-    uneven = {name: kind for name, kind in kinds.items() if isinstance(kind.grid, Uneven)}
-    even = [kind for name, kind in kinds.items() if name not in uneven]
+    kinds = {rows.kind: rows for rows in every}.values()
+    uneven = [kind for kind in kinds if isinstance(kind.grid, Uneven)]
+    even = [kind for kind in kinds if kind not in uneven]
+    slopes = [text for n in range(1, derivatives + 1) for text in _functions([*uneven, *even], n, dialect)]
     # The fast form has its own functions for equidistant rows and for pieces; the gradient uses the plain ones.
-    plain = [_even(rows, dialect) for rows in even]
-    plain += [COUNT] if any(is_counted(rows) for rows in every) else []
-    blocks = [BLOCK.format(block=INPUTS)] if every else []
-    searched = any(isinstance(rows.grid, Uneven) and not is_counted(rows) for rows in every)
-    blocks += [SEARCH] if searched else []
-    blocks += [_uneven(rows.order, 0, dialect) for rows in uneven.values()]
-    blocks += [where_plain(derivatives > 0), *plain, "#endif\n"] if plain else []
-    own = [SEARCH] if uneven and not searched else []
-    for number in range(1, derivatives + 1):
-        own += [_uneven(rows.order, number, dialect) for rows in uneven.values() if rows.order >= number]
-        own += [_even_slopes(rows, number, dialect) for rows in even if rows.order >= number]
-    return [*blocks, *(["\n#ifndef @NO_GRADIENT", *own, "#endif\n"] if derivatives and own else [])]
+    counted = [is_counted(rows) for rows in every if isinstance(rows.grid, Uneven)]
+    plain = [*_functions(even, 0, dialect), *when(any(counted), COUNT)]
+    searched = not all(counted)
+    return [
+        BLOCK.format(block=INPUTS) if every else "",
+        *when(searched, SEARCH),
+        *_functions(uneven, 0, dialect),
+        *when(plain, where_plain(derivatives > 0), *plain, "#endif\n"),
+        *when(slopes, "\n#ifndef @NO_GRADIENT", *when(uneven and not searched, SEARCH), *slopes, "#endif\n"),
+    ]
+
+
+def _functions(kinds: Sequence[Rows], derivative: int, dialect: Dialect) -> list[str]:
+    """The function of each kind of grid for the value, the slope or the second derivative, where it is not 0."""
+    functions = []
+    for kind in kinds:
+        if isinstance(kind.grid, Uneven) and kind.order >= derivative:
+            functions.append(_uneven(kind.order, derivative, dialect))
+        elif kind.order >= derivative:
+            functions.append(_even_slopes(kind, derivative, dialect) if derivative else _even(kind, dialect))
+    return functions
 
 
 def is_counted(one: Rows) -> bool:

@@ -4,6 +4,7 @@ Only code is passed to `fill`: names that users chose are added afterwards, esca
 """
 
 import json
+from collections.abc import Mapping
 
 from kanserve_exporters._shared.expressions import wrap
 
@@ -11,6 +12,11 @@ from kanserve_exporters._shared.expressions import wrap
 def fill(text: str, prefix: str) -> str:
     """The text with the placeholders replaced by the prefix."""
     return text.replace("@@", prefix).replace("@", f"{prefix}_")
+
+
+def called(helpers: Mapping[str, str], text: str) -> list[str]:
+    """Of the helpers, by name, those that the text calls."""
+    return [code for name, code in helpers.items() if f"@{name}(" in text]
 
 
 def where_plain(gradient: bool) -> str:

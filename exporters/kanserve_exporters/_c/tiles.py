@@ -7,13 +7,15 @@ from kanserve.network.kan import Kan, Layer
 from kanserve_exporters._c import kernels, vectors
 from kanserve_exporters._c.encoding import prepares
 from kanserve_exporters._c.grids import Rows
-from kanserve_exporters._c.layers import EDGES_OF_A_FUNCTION, has_domain, is_affine, nodes
-from kanserve_exporters._shared.expressions import Dialect
+from kanserve_exporters._c.layers import chunks, has_domain, is_affine, nodes
+from kanserve_exporters._shared.expressions import Dialect, inner, when
 from kanserve_exporters._shared.layer_tables import Parts
 
 ROWS = 32  # of a tile, or fewer, so that its buffers fit into
 STACK = 48 * 1024  # bytes
 LANES = 16  # of the widest vectors
+
+_EMPTY = "[0] = 0; /* compilers fear that there may be no rows */"
 
 PREDICT = """
 int @predict(const @real x[@N_IN], @real y[@N_OUT])
@@ -54,48 +56,35 @@ def fast_layer(number: int, layer: Layer, part: Parts, found: Rows, dialect: Dia
     splines = part.splines
     assert splines is not None
     subnodes, outputs = layer.subnodes, len(splines.subnodes)
-    width = f"@PADDED({subnodes})"
+    width, some = f"@PADDED({subnodes})", outputs < subnodes
+    target, stride = ("s", f"@PADDED({outputs})") if some else ("z", width)
     begin = "0"
     if part.constants.any():
         begin = f"j % {width} < {subnodes} ? @constants_{number}[j % {width}] : 0"
-    lines = [f"for (j = 0; j < rows*{width}; j++) z[j] = {begin};"]
-    target, stride = "z", width
-    if outputs < subnodes:
-        target, stride = "s", f"@PADDED({outputs})"
-        lines.insert(0, f"for (j = 0; j < rows*{stride}; j++) s[j] = 0;")
-        lines.insert(0, f"@real s[@TILE*{stride}];")
     chosen = f"@in_{number}" if len(splines.inputs) < layer.inputs else "(const int *)0"
-    lines += [
+    outside = has_domain(part, dialect)
+    bad = ", bad + n" if outside else ""
+    edges = [f"@layer_{number}_{n}(x + (size_t)n*stride, z + n*{width}{bad});" for n in range(len(chunks(part)))]
+    own = nodes(layer, dialect)
+    lines = [
+        *when(some, f"for (j = 0; j < rows*{stride}; j++) s[j] = 0;"),
+        f"for (j = 0; j < rows*{width}; j++) z[j] = {begin};",
         f"@add_{kernels.kernel_name(found, splines.base)}(x, stride, rows, {int(raw)},",
         f"    {len(splines.inputs)}, {chosen},",
         f"    {kernels.grid_arguments(number, found)},",
         f"    {found.base}, {found.each}, {outputs}, @splines_{number}, {target}, {stride});",
-    ]
-    if outputs < subnodes:
-        lines.append(
+        *when(
+            some,
             f"for (n = 0; n < rows; n++) for (j = 0; j < {outputs}; j++)"
-            f" z[n*{width} + @out_{number}[j]] += s[n*{stride} + j];"
-        )
-    outside = has_domain(part, dialect)
-    each = [
-        f"@layer_{number}_{n}(x + (size_t)n*stride, z + n*{width}{', bad + n' if outside else ''});"
-        for n in range(-(-len(part.terms) // EDGES_OF_A_FUNCTION))
-    ]
-    if each:
-        lines.append(f"for (n = 0; n < rows; n++) {{ {' '.join(each)} }}")
-    if own := nodes(layer, dialect):
+            f" z[n*{width} + @out_{number}[j]] += s[n*{stride} + j];",
+        ),
+        *when(edges, f"for (n = 0; n < rows; n++) {{ {' '.join(edges)} }}"),
         # In place: u[q] only depends on z[q] and later elements.
-        lines += [
-            f"for (n = 0; n < rows; n++, z += {width}) {{",
-            "    @real *u = z;",
-            *(f"    {line}" for line in own),
-            "}",
-        ]
-    counters = ["int j;"] if not any("n++" in line for line in lines) else ["int n, j;"]
-    declared = lines[:1] if outputs < subnodes else []
-    rest = lines[len(declared) :]
+        *when(own, f"for (n = 0; n < rows; n++, z += {width}) {{", *inner(["@real *u = z;", *own]), "}"),
+    ]
+    counters = "int n, j;" if any("n++" in line for line in lines) else "int j;"
     head = f"\nstatic @HOT void @tile_{number}(const @real *x, size_t stride, int rows, @real *z"
-    body = "".join(f"    {line}\n" for line in [*declared, *counters, *rest])
+    body = "".join(f"{line}\n" for line in inner([*when(some, f"@real s[@TILE*{stride}];"), counters, *lines]))
     return f"{head}{', int *bad' if outside else ''})\n{{\n{body}}}\n"
 
 
@@ -108,73 +97,86 @@ def tile(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> str:
         f"@real {', '.join(f'{buffer}[@TILE*@PADDED({room}) + @LANES]' for buffer in buffers)};",
         f"int status[@TILE], {'outside[@TILE], ' if outside else ''}first = @OK, n, q;",
         "for (n = 0; n < rows; n++) status[n] = @OK;",
-        *(["for (n = 0; n < rows; n++) outside[n] = 0;"] if outside else []),
+        *when(outside, "for (n = 0; n < rows; n++) outside[n] = 0;"),
+        *_inputs(kan),
     ]
-    source, stride = "x", "x_stride"
-    if encodes(kan):
-        stride = f"@PADDED({kan.shape[0]})"
-        source = "b"
-        lines += [
-            "b[0] = 0; /* compilers fear that there may be no rows */",
-            f"for (n = 0; n < rows; n++) for (q = 0; q < {stride}; q++)",
-            f"    b[n*{stride} + q] = q < @N_IN ? @encoded(q, x[(size_t)n*x_stride + q]) : 0;",
-        ]
-    lines += [
+    layers, source, stride = _layers(kan, parts, dialect)
+    lines += [*layers, *_outputs(kan, source, stride, has_domain(parts[-1], dialect))]
+    head = "\n/* Some rows at once; the first code that is not OK. */\nstatic int @tile("
+    text = "".join(f"{line}\n" for line in inner(lines))
+    return f"{head}const @real *x, size_t x_stride, int rows, @real *y, size_t y_stride)\n{{\n{text}}}\n{PREDICT}"
+
+
+def _inputs(kan: Kan) -> list[str]:
+    """Statements that check the rows of x; if they are encoded, shifted or scaled, they are in b then."""
+    encoded, affine = encodes(kan), is_affine(kan.input_shift, kan.input_scale)
+    padded = f"@PADDED({kan.shape[0]})"
+    source, stride, value = ("b", padded, f"b[n*{padded} + q]") if encoded else ("x", "x_stride", "x[q]")
+    return [
+        *when(
+            encoded,
+            f"b{_EMPTY}",
+            f"for (n = 0; n < rows; n++) for (q = 0; q < {padded}; q++)",
+            f"    b[n*{padded} + q] = q < @N_IN ? @encoded(q, x[(size_t)n*x_stride + q]) : 0;",
+        ),
         f"if (@broken({source}, rows, {stride}, @N_IN)) {{",
         f"    for (n = 0; n < rows; n++) if (!@finite({source} + (size_t)n*{stride}, @N_IN)) status[n] = @ERROR_INPUT;",
         "}",
-    ]
-    if is_affine(kan.input_shift, kan.input_scale):
-        padded = f"@PADDED({kan.shape[0]})"
-        value = f"b[n*{padded} + q]" if encodes(kan) else "x[q]"
-        lines += [
-            *([] if encodes(kan) else ["b[0] = 0; /* compilers fear that there may be no rows */"]),
+        *when(affine and not encoded, f"b{_EMPTY}"),
+        *when(
+            affine,
             "for (n = 0; n < rows; n++) {",
             f"    for (q = 0; q < {padded}; q++)",
             f"        b[n*{padded} + q] = q < @N_IN ? ({value} - @input_shift[q])/@input_scale[q] : 0;",
-            *([] if encodes(kan) else ["    x += x_stride;"]),
+            *when(not encoded, "    x += x_stride;"),
             "}",
-        ]
-        source, stride = "b", padded
-    if prepares(kan):
-        lines.append(_refused("b", stride, kan.shape[0], "NULL", whole=True))
+        ),
+        *when(encoded or affine, _refused("b", padded, kan.shape[0], "NULL", whole=True)),
+    ]
+
+
+def _layers(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> tuple[list[str], str, str]:
+    """Statements that compute the rows of each layer, then the array with those of the last one, and their stride."""
+    lines: list[str] = []
+    source, stride = ("b", f"@PADDED({kan.shape[0]})") if prepares(kan) else ("x", "x_stride")
+    last = len(parts) - 1
     for number, (layer, part) in enumerate(zip(kan.layers, parts, strict=True)):
         own = has_domain(part, dialect)
-        target = "b" if source == "a" else "a"
-        width = f"@PADDED({layer.subnodes})"
+        target, width = "b" if source == "a" else "a", f"@PADDED({layer.subnodes})"
+        bad = ", outside" if own else ""
         if part.splines:
-            lines.append(f"@tile_{number}({source}, {stride}, rows, {target}{', outside' if own else ''});")
+            lines.append(f"@tile_{number}({source}, {stride}, rows, {target}{bad});")
         else:
-            bad = ", outside + n" if own else ""
             lines += [
-                f"{target}[0] = 0; /* compilers fear that there may be no rows */",
+                f"{target}{_EMPTY}",
                 "for (n = 0; n < rows; n++) {",
-                f"    @layer_{number}({source} + (size_t)n*{stride}, {target} + n*{width}{bad});",
+                f"    @layer_{number}({source} + (size_t)n*{stride}, {target} + n*{width}{bad and bad + ' + n'});",
                 f"    for (q = {layer.nodes}; q < {width}; q++) {target}[n*{width} + q] = 0;",
                 "}",
             ]
         whole = part.splines is None or layer.nodes == layer.subnodes
-        if number < len(parts) - 1:
-            lines.append(_refused(target, width, layer.nodes, "outside" if own else "NULL", whole))
+        lines += when(number < last, _refused(target, width, layer.nodes, "outside" if own else "NULL", whole))
         source, stride = target, width
-    code = "outside[n] ? @ERROR_DOMAIN : @ERROR_RESULT" if has_domain(parts[-1], dialect) else "@ERROR_RESULT"
+    return lines, source, stride
+
+
+def _outputs(kan: Kan, source: str, stride: str, outside: bool) -> list[str]:
+    """Statements that write the outputs, those of bad rows NaN, and return the first code that is not OK."""
+    code = "outside[n] ? @ERROR_DOMAIN : @ERROR_RESULT" if outside else "@ERROR_RESULT"
     result = f"{source}[n*{stride} + q]"
     affine = is_affine(kan.output_shift, kan.output_scale)
     if affine:
         result = f"@output_scale[q]*{result} + @output_shift[q]"
-    lines += [
+    return [
         "for (n = 0; n < rows; n++, y += y_stride) {",
         f"    if (status[n] == @OK && !@finite({source} + n*{stride}, @N_OUT)) status[n] = {code};",
         f"    for (q = 0; q < @N_OUT; q++) y[q] = {result};",
-        *(["    if (status[n] == @OK && !@finite(y, @N_OUT)) status[n] = @ERROR_RESULT;"] if affine else []),
+        *when(affine, "    if (status[n] == @OK && !@finite(y, @N_OUT)) status[n] = @ERROR_RESULT;"),
         "    if (status[n] != @OK) @fail(y, status[n]);",
         "    if (first == @OK) first = status[n];",
         "}",
         "return first;",
     ]
-    text = "".join(f"    {line}\n" for line in lines)
-    head = "\n/* Some rows at once; the first code that is not OK. */\nstatic int @tile("
-    return f"{head}const @real *x, size_t x_stride, int rows, @real *y, size_t y_stride)\n{{\n{text}}}\n{PREDICT}"
 
 
 def _refused(buffer: str, stride: str, count: int, outside: str, whole: bool) -> str:

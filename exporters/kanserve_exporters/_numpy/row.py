@@ -18,8 +18,8 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.own_functions import by_values
 from kanserve_exporters._numpy.encoding import row_encoding
 from kanserve_exporters._numpy.splines import Plan
-from kanserve_exporters._shared.expressions import Dialect, body, call, helper, needs_helper, term, total
-from kanserve_exporters._shared.layer_tables import Parts, Splines
+from kanserve_exporters._shared.expressions import Dialect, call, python_helpers, term, total
+from kanserve_exporters._shared.layer_tables import Parts, Splines, functions_of
 
 # Measured microseconds: an edge and a node with Python floats, a layer with arrays.
 _AN_EDGE, _A_NODE, _A_LAYER = 0.09, 0.2, 25.0
@@ -37,27 +37,22 @@ def is_small(kan: Kan) -> bool:
 def row_code(kan: Kan, layers: Sequence[Parts], plans: Sequence[Plan | None], precision: Dialect) -> str:
     """The single-row function, which returns a list of outputs, or None if arrays must be used."""
     dialect = Dialect("python", precision.precision, "_r_")
-    used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
-    used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
-    blocks = [
-        f"def {helper(name, dialect)}(x):\n    " + "\n    ".join(body(name, dialect)) + "\n\n\n"
-        for name in sorted(used)
-        if needs_helper(name, dialect)
-    ]
-    for number, part in enumerate(layers):
-        if part.splines:
-            blocks.append(f"_PIECES_{number} = _pieces(*_SPLINES_{number})\n")
+    blocks = [f"{text}\n\n\n" for text in python_helpers(functions_of(layers), dialect)]
+    blocks += [f"_PIECES_{n} = _pieces(*_SPLINES_{n})\n" for n, part in enumerate(layers) if part.splines]
     lines = [f"{', '.join(f'x{i}' for i in range(kan.shape[0]))}, = v"]
     lines += row_encoding(kan, dialect)
-    for i, (shift, scale) in enumerate(zip(kan.input_shift.tolist(), kan.input_scale.tolist(), strict=True)):
-        if shift != 0 or scale != 1:
-            lines.append(f"x{i} = (x{i} - ({dialect.literal(shift)}))/({dialect.literal(scale)})")
+    affines = enumerate(zip(kan.input_shift.tolist(), kan.input_scale.tolist(), strict=True))
+    lines += [
+        f"x{i} = (x{i} - ({dialect.literal(shift)}))/({dialect.literal(scale)})"
+        for i, (shift, scale) in affines
+        if (shift, scale) != (0, 1)
+    ]
     lines += _bounded(f"x{i}" for i in range(kan.shape[0]))
     for number, (layer, part, chosen) in enumerate(zip(kan.layers, layers, plans, strict=True)):
         lines += _layer(number, layer, part, chosen, dialect)
     outputs = [f"x{q}" for q in range(kan.shape[-1])]
-    affines = zip(outputs, kan.output_scale.tolist(), kan.output_shift.tolist(), strict=True)
-    last = [f"{x} = {_affine(x, scale, shift, dialect)}" for x, scale, shift in affines if (scale, shift) != (1, 0)]
+    scaled = zip(outputs, kan.output_scale.tolist(), kan.output_shift.tolist(), strict=True)
+    last = [f"{x} = {_affine(x, scale, shift, dialect)}" for x, scale, shift in scaled if (scale, shift) != (1, 0)]
     lines += [*last, *_bounded(outputs)] if last else []
     lines.append(f"return [{', '.join(outputs)}]")
     blocks.append("\ndef _predict_row(v):\n" + "".join(f"    {line}\n" for line in lines))

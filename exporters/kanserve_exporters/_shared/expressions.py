@@ -110,6 +110,15 @@ def needs_helper(name: str, dialect: Dialect) -> bool:
     return dialect.guarded(name) or not _library_function(name, dialect)
 
 
+def python_helpers(names: Iterable[str], dialect: Dialect) -> list[str]:
+    """The definitions of those of these functions for which NumPy or Python has none."""
+    return [
+        f"def {helper(name, dialect)}(x):\n    " + "\n    ".join(body(name, dialect))
+        for name in sorted(names)
+        if needs_helper(name, dialect)
+    ]
+
+
 @cache
 def body(name: str, dialect: Dialect) -> tuple[str, ...]:
     """The statements of the named function of the variable x, of which the last one returns its value."""
@@ -197,6 +206,16 @@ def _library_function(name: str, dialect: Dialect) -> str:
 
 def _signed(text: str) -> str:
     return f"- {text[1:]}" if text.startswith("-") else f"+ {text}"
+
+
+def when(condition: object, *lines: str) -> tuple[str, ...]:
+    """The lines if the condition holds, else none."""
+    return lines if condition else ()
+
+
+def inner(lines: Iterable[str]) -> list[str]:
+    """The lines, indented once."""
+    return [f"    {line}" for line in lines]
 
 
 def wrap(words: list[str], width: int = 110) -> str:

@@ -1,6 +1,7 @@
 """A layer for the source exporters: splines as tables of local polynomials, symbolic edges as terms."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,12 @@ def parts(layer: Layer, largest: float) -> Parts:
     for j, _, edge in terms:
         rows[j].append(edge)
     return Parts(constants(rows), _splines(layer, largest), terms)
+
+
+def functions_of(layers: Sequence[Parts]) -> set[str]:
+    """The names of all functions that these layers call."""
+    names = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
+    return names | {"silu" for part in layers if part.splines and part.splines.base == "silu"}
 
 
 def _plain(edge: Symbolic) -> Symbolic:
