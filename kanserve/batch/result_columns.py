@@ -82,15 +82,18 @@ class BatchModel:
         """The name and the type of each column of a result; classes are text. DataError if two have the same name."""
         classes = self.artifact.manifest.classes
         outputs = classes or tuple(output.name for output in self.artifact.manifest.outputs)
-        fields: list[tuple[str, Any]] = [("class", np.str_)] if classes else []
-        fields += [(name, self.backend.dtype) for name in outputs]
         if options.interval is not None:
             self.interval(options.interval)
-            fields += [(f"{name}_{end}", self.backend.dtype) for name in outputs for end in ("low", "high")]
-        if options.outside:
-            fields.append(("outside", np.bool_))
-        if options.gradient:
-            fields += [(f"d{output}_d{name}", np.float64) for output in outputs for name in self.inputs]
+        ends = [f"{name}_{end}" for name in outputs for end in ("low", "high")]
+        slopes = [f"d{output}_d{name}" for output in outputs for name in self.inputs]
+        columns: list[tuple[bool, Sequence[str], Any]] = [
+            (bool(classes), ["class"], np.str_),
+            (True, outputs, self.backend.dtype),
+            (options.interval is not None, ends, self.backend.dtype),
+            (options.outside, ["outside"], np.bool_),
+            (options.gradient, slopes, np.float64),
+        ]
+        fields = [(name, kind) for there, names, kind in columns if there for name in names]
         twice = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
         if twice:
             raise DataError(f"Two columns of the result would be called {twice[0]!r}. Rename that input or output.")

@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import numpy as np
 
@@ -50,6 +50,9 @@ from kanserve.cli.commands.score import score_network
 from kanserve.cli.commands.sign import sign_version
 from kanserve.cli.commands.studio import open_studio
 from kanserve.cli.terminal import free, show, tell, warn, write_whole
+
+if TYPE_CHECKING:
+    from kanserve.artifact.format import Artifact
 
 app = typer.Typer(
     name="kanserve",
@@ -306,6 +309,15 @@ def plot(
 app.command("export", short_help="Write a network as ONNX, C, NumPy or other source.")(export_network)
 
 
+def _version_again(folder: Path, plain: bool) -> "Artifact":
+    """The version in a folder, to be published as it is; InputError unless its options are `plain`."""
+    from kanserve.artifact import directory
+
+    if not plain:
+        raise InputError(f"{folder} is a version, published again as it is: only --name, --sign and --card apply.")
+    return directory.read(folder)
+
+
 @app.command(short_help="Publish a network as the next version of a model.")
 def publish(
     kan_file: Annotated[
@@ -338,7 +350,7 @@ def publish(
     Example: kanserve publish models/houses/1 models --name houses
     """
     from kanserve import repository as repositories
-    from kanserve.artifact import directory, signing
+    from kanserve.artifact import signing
     from kanserve.artifact.manifest import INTERVALS
     from kanserve.artifact.naming_rules import MANIFEST, check_name
     from kanserve.artifact_compiler import compile as compile_kan
@@ -347,17 +359,14 @@ def publish(
     check_name(name)
     wanted, options, provenance = arguments.names(formats), ExportOptions(hessian=hessian), notes(note)
     refuse_unused(options, wanted)
-    if not repositories.is_remote(repository) and Path(repository).exists() and not Path(repository).is_dir():
+    if Path(repository).is_file():
         raise ConflictError(f"{repository} is there already and is no folder; a repository is one.")
     key = None if sign is None else signing.private_key(sign)
     if hold_out and data is None:
         raise InputError("--hold-out says which rows of --data are unseen: give --data too.")
     if (kan_file / MANIFEST).exists():
-        if data or provenance or (formats, precision, hessian) != (DEFAULT_FORMATS, "double", False):
-            raise InputError(
-                f"{kan_file} is a version, published again as it is: only --name, --sign and --card apply."
-            )
-        artifact, wanted = directory.read(kan_file), ()
+        plain = not (data or provenance) and (formats, precision, hessian) == (DEFAULT_FORMATS, "double", False)
+        artifact, wanted = _version_again(kan_file, plain), ()
     else:
         kan = arguments.network(kan_file)
         rows = None if data is None else arguments.unseen_rows(arguments.data_of(kan, data, target, decimal), hold_out)
@@ -366,11 +375,8 @@ def publish(
         )
     version = repositories.publish(repository, name, artifact, key=key, card=card)
     warn_not_compared(wanted, artifact.manifest.provenance)
-    after = ["kanserve", "serve", repository]
-    if key is not None:
-        after += ["--require-signature", "public.pem"]
-    elif repositories.is_remote(repository):
-        after += ["--trust-remote-code"]
+    trust = ["--trust-remote-code"] if repositories.is_remote(repository) else []
+    after = ["kanserve", "serve", repository, *(["--require-signature", "public.pem"] if key is not None else trust)]
     model = f"{repository.rstrip('/')}/{name}"
     show(
         {

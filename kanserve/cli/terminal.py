@@ -63,20 +63,25 @@ def listed(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str
     console = Console(highlight=False)
     lines = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)] if rows else []
     if console.is_terminal and lines:
-        *widths, last = (max(map(cell_len, column)) for column in zip(*lines, strict=True))
-        if sum(widths) + 2 * len(widths) + min(last, LEAST) > console.width:
-            cells = (zip(lines[0], line, strict=True) for line in lines[1:])
-            console.print(_pairs(("-", ", ".join(f"{name}: {text}" for name, text in row if text)) for row in cells))
-        else:
-            headers = [Column(plain(name), no_wrap=True) for name in lines[0][:-1]]
-            table = Table(*headers, Column(plain(lines[0][-1]), overflow="fold"), box=None, pad_edge=False)
-            for line in lines[1:]:
-                table.add_row(*map(plain, line))
-            console.print(table)
+        console.print(_table(lines, console.width))
     else:
         for line in lines:
             print("\t".join(_printable(cell).replace("\n", " ") for cell in line))
     _next(console, after)
+
+
+def _table(lines: Sequence[Sequence[str]], width: int) -> Table:
+    """The header and the rows below it; each row by itself if they do not fit into this width."""
+    header, *rows = lines
+    *widths, last = (max(map(cell_len, column)) for column in zip(*lines, strict=True))
+    if sum(widths) + 2 * len(widths) + min(last, LEAST) > width:
+        cells = (zip(header, row, strict=True) for row in rows)
+        return _pairs(("-", ", ".join(f"{name}: {text}" for name, text in row if text)) for row in cells)
+    headers = [Column(plain(name), no_wrap=True) for name in header[:-1]]
+    table = Table(*headers, Column(plain(header[-1]), overflow="fold"), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*map(plain, row))
+    return table
 
 
 def sparkline(values: Sequence[float | None], width: int = 16) -> str:

@@ -3,6 +3,7 @@
 import random
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -66,33 +67,43 @@ def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveE
     named = getattr(errors, str(dict(error.trailing_metadata() or ()).get("kanserve-error", "")), None)
     if isinstance(named, type) and issubclass(named, KanserveError) and named is not MissingDependencyError:
         return named(text)
-    match code:
-        case grpc.StatusCode.INVALID_ARGUMENT:
-            return errors.InputError(text)
-        case grpc.StatusCode.NOT_FOUND:
-            return errors.NotFoundError(text)
-        case grpc.StatusCode.UNAUTHENTICATED:
-            return errors.UnauthenticatedError(text)
-        case grpc.StatusCode.PERMISSION_DENIED:
-            return errors.AccessError(text)
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return errors.DeadlineError(f"The server at {address} did not answer within {timeout:g} seconds.")
-        case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in text:
-            return errors.InputError(f"The message is too large for the server at {address}: {text}. Send it in parts.")
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return errors.BusyError(f"The server at {address} is busy: {text} Try again later.")
-        case grpc.StatusCode.CANCELLED:
-            return errors.UnreachableError(f"The server at {address} ended before it answered.")
-        case grpc.StatusCode.UNAVAILABLE:
-            return errors.UnreachableError(f"No server answers at {address}: {_readable(text)}.{hint(error)}")
-        case _:
-            named_there = "" if request and request in text else f" (request {request})"  # our server includes it
-            return KanserveError(f"The server at {address} failed: {code.name}: {text}{named_there}.")
+    if code.name in _FAILURES:
+        return _FAILURES[code.name](text, address, timeout)
+    named_there = "" if request and request in text else f" (request {request})"  # our server includes it
+    return KanserveError(f"The server at {address} failed: {code.name}: {text}{named_there}.")
+
+
+def _too_much(text: str, address: str, _: float) -> KanserveError:
+    if "larger than max" in text:
+        return errors.InputError(f"The message is too large for the server at {address}: {text}. Send it in parts.")
+    return errors.BusyError(f"The server at {address} is busy: {text} Try again later.")
+
+
+def _no_answer(text: str, address: str, _: float) -> KanserveError:
+    return errors.UnreachableError(f"No server answers at {address}: {_readable(text)}.{_hint(text)}")
+
+
+# What a status means, from its text, the address and the timeout.
+_FAILURES: dict[str, Callable[[str, str, float], KanserveError]] = {
+    "INVALID_ARGUMENT": lambda text, *_: errors.InputError(text),
+    "NOT_FOUND": lambda text, *_: errors.NotFoundError(text),
+    "UNAUTHENTICATED": lambda text, *_: errors.UnauthenticatedError(text),
+    "PERMISSION_DENIED": lambda text, *_: errors.AccessError(text),
+    "DEADLINE_EXCEEDED": lambda _, address, timeout: errors.DeadlineError(
+        f"The server at {address} did not answer within {timeout:g} seconds."
+    ),
+    "RESOURCE_EXHAUSTED": _too_much,
+    "CANCELLED": lambda _, address, __: errors.UnreachableError(f"The server at {address} ended before it answered."),
+    "UNAVAILABLE": _no_answer,
+}
 
 
 def hint(error: Any) -> str:
     """What to do about a connection that could not be made; empty where that is not known."""
-    text = error.details() or ""
+    return _hint(error.details() or "")
+
+
+def _hint(text: str) -> str:
     return next((f" {hint}" for words, hint in _HINTS.items() if words in text), "")
 
 

@@ -10,6 +10,7 @@ A LayerNorm is no function of one variable. It becomes layers of sums and produc
 up to a number of inputs.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,18 +63,25 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
         )
     ]
     found = refitted(network, options.tolerance)
-    notes = rbf_network.notes(network, found)
+    notes = [*rbf_network.notes(network, found)]
     if normalised := ", ".join(layer.place for layer in network if layer.before):
         notes.append(
             f"{normalised}: each LayerNorm became four layers of sums, squares and products, exactly (epsilon"
             f" {max(epsilons):.3g}{'' if checkpoint.settings.get('epsilons') else ', which is not stored'})."
         )
+    notes += _guesses(stored, denominators, bases)
+    return Conversion(Kan(found.layers, *variables(options)), LIBRARY, tuple(notes), refitted=True)
+
+
+def _guesses(
+    stored: Sequence[Stored], denominators: Sequence[tuple[float, bool]], bases: Sequence[tuple[str, bool]]
+) -> Iterator[str]:
+    """Notes on what is not stored and was taken to be the library's default."""
     if any(guessed for _, guessed in denominators):
         taken = ", ".join(dict.fromkeys(f"{denominator:.6g}" for denominator, _ in denominators))
-        notes.append(f"The denominator is not stored: taken to be the distance of the centres, {taken}.")
+        yield f"The denominator is not stored: taken to be the distance of the centres, {taken}."
     if any(guessed and "base_linear.weight" in layer for layer, (_, guessed) in zip(stored, bases, strict=True)):
-        notes.append("The base activation is not stored: taken to be silu.")
-    return Conversion(Kan(found.layers, *variables(options)), LIBRARY, tuple(notes), refitted=True)
+        yield "The base activation is not stored: taken to be silu."
 
 
 def live(model: Any) -> Checkpoint:

@@ -31,32 +31,32 @@ def checked(options: Choices) -> Options:
     known = Choices.__optional_keys__
     if unknown := sorted(set(options) - known):
         raise InputError(f"The options of an import are {', '.join(sorted(known))}; got {', '.join(unknown)}.")
-    base, denominator = options.get("base"), options.get("denominator")
-    tolerance = options.get("tolerance", Options.tolerance)
-    for name, known_values in (("base", BASES), ("basis", POLYNOMIALS), ("squash", SQUASHES)):
-        if options.get(name) is not None and options.get(name) not in known_values:
-            raise InputError(f"{name} is one of {', '.join(known_values)}; got {options.get(name)!r}.")
+    for name, words in (("base", BASES), ("basis", POLYNOMIALS), ("squash", SQUASHES)):
+        if options.get(name) is not None and options.get(name) not in words:
+            raise InputError(f"{name} is one of {', '.join(words)}; got {options.get(name)!r}.")
+    denominator, tolerance = options.get("denominator"), options.get("tolerance", Options.tolerance)
     if denominator is not None and not _positive(denominator):
         raise InputError(f"denominator is a number above 0; got {denominator!r}.")
     if not _positive(tolerance) or float(tolerance) >= 1:
         raise InputError(f"tolerance is a number above 0 and below 1; got {tolerance!r}.")
-    names: dict[str, tuple[str, ...]] = {}
-    for kind, given in (("inputs", options.get("inputs", ())), ("outputs", options.get("outputs", ()))):
-        if isinstance(given, str) or not all(isinstance(name, str) for name in given):
-            raise InputError(f"{kind} are names, as in ['mass', 'speed']; got {given!r}.")
-        names[kind] = tuple(given)
-        if len(set(names[kind])) < len(names[kind]) or not all(names[kind]):
-            raise InputError(f"The names of the {kind} must differ and not be empty; got {list(given)}.")
     return Options(
-        names["inputs"],
-        names["outputs"],
-        base,
+        _names("inputs", options.get("inputs", ())),
+        _names("outputs", options.get("outputs", ())),
+        options.get("base"),
         None if denominator is None else float(denominator),
         float(tolerance),
         options.get("basis"),
         _numbers(options.get("parameters", ())),
         options.get("squash"),
     )
+
+
+def _names(kind: str, names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{kind} are names, as in ['mass', 'speed']; got {names!r}.")
+    if len(set(names)) < len(names) or not all(names):
+        raise InputError(f"The names of the {kind} must differ and not be empty; got {list(names)}.")
+    return tuple(names)
 
 
 def _positive(value: Any) -> bool:

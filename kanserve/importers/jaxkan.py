@@ -85,11 +85,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The network; CheckpointError for kinds of layers that cannot be represented, and for a state without grids."""
     checkpoint, residuals = _sorted(checkpoint)
-    for key in checkpoint.arrays:
-        before_name, _, name = key.rpartition(".")
-        kind = _BY_ARRAY.get(name)
-        if kind is not None and (name != "c_ext" or f"{before_name}.grid".lstrip(".") not in checkpoint.arrays):
-            raise _other_layer(f"{checkpoint.name}: {key!r} is an array of a {kind}", kind)
+    _refuse_others(checkpoint)
     layers: list[Layer] = []
     radial: list[Radial] = []
     guessed: set[str] = set()
@@ -98,9 +94,11 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
         activation, unsaid = base_of(stored, checkpoint, options)
         if unsaid and stored.prefix in residuals:
             activation, unsaid = residuals[stored.prefix], False
-        guessed |= {_RESIDUAL} if unsaid and "c_res" in stored else set()
+        if unsaid and "c_res" in stored:
+            guessed.add(_RESIDUAL)
         if _is_radial(stored):
-            guessed |= {_WIDTH} if "std" not in stored and options.denominator is None else set()
+            if "std" not in stored and options.denominator is None:
+                guessed.add(_WIDTH)
             radial.append(_radial(stored, activation, options))
             layers.append(radial[-1].rest)
         else:
@@ -114,6 +112,15 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
         found = refitted(radial, options.tolerance)
         layers, notes = list(found.layers), [*rbf_network.notes(radial, found), *notes]
     return Conversion(Kan(tuple(layers), *variables(options)), "jaxkan", tuple(notes), refitted=bool(radial))
+
+
+def _refuse_others(checkpoint: Checkpoint) -> None:
+    """CheckpointError for an array of a layer that is not imported."""
+    for key in checkpoint.arrays:
+        prefix, _, name = key.rpartition(".")
+        kind = _BY_ARRAY.get(name)
+        if kind is not None and (name != "c_ext" or f"{prefix}.grid".lstrip(".") not in checkpoint.arrays):
+            raise _other_layer(f"{checkpoint.name}: {key!r} is an array of a {kind}", kind)
 
 
 def _sorted(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:

@@ -39,7 +39,6 @@ def live(model: Any) -> Checkpoint:
     if not all(hasattr(model, name) for name in (*_NODES, "depth", "mult_arity")):  # of 0.1 or older
         state = {str(name): numbers(tensor) for name, tensor in model.state_dict().items()}
         return Checkpoint(state, {}, NAME)
-    arrays: dict[str, NDArray[Any]] = {}
     bases = [_base(layer.base_fun, torch) for layer in model.act_fun]
     settings: dict[str, Any] = {
         **{name: _plain(getattr(model, name)) for name in _SETTINGS if hasattr(model, name)},
@@ -48,20 +47,30 @@ def live(model: Any) -> Checkpoint:
         "k": [],
         "grid": [],
     }
+    arrays: dict[str, NDArray[Any]] = {}
     for number in range(int(model.depth)):
         numeric, symbolic = model.act_fun[number], model.symbolic_fun[number]
-        arrays |= {f"act_fun.{number}.{name}": numbers(getattr(numeric, name)) for name in _NUMERIC}
-        arrays |= {f"symbolic_fun.{number}.{name}": numbers(getattr(symbolic, name)) for name in ("mask", "affine")}
-        arrays |= {f"{name}_{number}": numbers(getattr(model, name)[number]) for name in _NODES}
+        arrays |= _arrays(model, number)
         knots, (_, _, count) = numeric.grid.shape[1], numeric.coef.shape
         settings["k"].append(int(knots - count - 1))
         settings["grid"].append(int(2 * count - knots + 1))
-        mask, products = arrays[f"symbolic_fun.{number}.mask"], len(model.node_bias[number]) != len(numeric.coef[0])
+        products = len(model.node_bias[number]) != len(numeric.coef[0])
         settings[f"symbolic.funs_name.{number}"] = [[str(name) for name in row] for row in symbolic.funs_name]
-        for j, i in np.argwhere(mask != 0):
+        for j, i in np.argwhere(arrays[f"symbolic_fun.{number}.mask"] != 0):
             place = edge_at(number, i, j, products=products)
             _require_named(symbolic.funs[j][i], str(symbolic.funs_name[j][i]), place, torch)
     return Checkpoint(arrays, settings, NAME)
+
+
+def _arrays(model: Any, number: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a layer, as its file has them."""
+    parts = {"act_fun": _NUMERIC, "symbolic_fun": ("mask", "affine")}
+    arrays = {
+        f"{part}.{number}.{name}": numbers(getattr(getattr(model, part)[number], name))
+        for part, names in parts.items()
+        for name in names
+    }
+    return arrays | {f"{name}_{number}": numbers(getattr(model, name)[number]) for name in _NODES}
 
 
 def numbers(tensor: Any) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 Settings that are not plain data count as missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -36,37 +36,34 @@ _OBJECTS: tuple[tuple[str, Base], ...] = (
 
 def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
     """CheckpointError where the settings contradict the arrays on width, order or grid."""
-    said = checkpoint.settings
-    counts = [layers[0].inputs, *(layer.nodes for layer in layers)]
+    for where, setting, stated, got in _statements(checkpoint, layers):
+        if stated != got:
+            raise refused(
+                checkpoint,
+                f"its settings say that {where.format(stated)} ({setting}), its arrays that {where.format(got)}. Are both "
+                "of one and the same network?",
+            )
+
+
+def _statements(checkpoint: Checkpoint, layers: Sequence[Part]) -> Iterator[tuple[str, str, int, int]]:
+    """What the settings state of the sizes: in words, the setting's name, the number stated and that of the arrays."""
+    said, counts = checkpoint.settings, [layers[0].inputs, *(layer.nodes for layer in layers)]
     width = said.get("width")
     if isinstance(width, list):
-        if len(width) != len(counts):
-            raise _disagreement(checkpoint, f"it is {len(width)} rows of nodes deep (width)", f"{len(counts)}")
+        yield "it is {} rows of nodes deep", "width", len(width), len(counts)
         for number, (stated, count) in enumerate(zip(width, counts, strict=True)):
             nodes = _whole_numbers(stated if isinstance(stated, list) else [stated])
-            if nodes is not None and sum(nodes) != count:
+            if nodes is not None:
                 where = f"layer {number} has {{}} nodes" if number else "the network takes {} inputs"
-                raise _disagreement(checkpoint, where.format(sum(nodes)) + " (width)", where.format(count))
-    for name, meaning in (("k", "order"), ("grid", "intervals")):
+                yield where, "width", sum(nodes), count
+    orders, intervals = [layer.order for layer in layers], [layer.intervals for layer in layers]
+    for name, where, found in (("k", "has order {}", orders), ("grid", "has {} intervals", intervals)):
         value = said.get(name)
         own = _whole_numbers(value if isinstance(value, list) else [value] * len(layers))
-        if own is None:
-            continue
-        if len(own) != len(layers):
-            raise _disagreement(checkpoint, f"it has {len(own)} layers ({name})", f"{len(layers)}")
-        for number, (wanted, layer) in enumerate(zip(own, layers, strict=True)):
-            got = layer.order if name == "k" else layer.intervals
-            if wanted != got:
-                what = (
-                    f"layer {number + 1} has {{}} {meaning}" if name == "grid" else f"layer {number + 1} has order {{}}"
-                )
-                raise _disagreement(checkpoint, what.format(wanted) + f" ({name})", what.format(got))
-
-
-def _disagreement(checkpoint: Checkpoint, settings: str, arrays: str) -> Exception:
-    return refused(
-        checkpoint, f"its settings say that {settings}, its arrays that {arrays}. Are both of one and the same network?"
-    )
+        if own is not None:
+            yield "it has {} layers", name, len(own), len(layers)
+            for number, both in enumerate(zip(own, found, strict=True), 1):
+                yield f"layer {number} {where}", name, *both
 
 
 def arity(checkpoint: Checkpoint, layers: Sequence[Part], number: int) -> list[int]:

@@ -60,38 +60,52 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
 
 def _built(events: Iterator[Any], yaml: Any, name: str) -> Any:
     """The value of the only document among the events."""
-    resolver, constructor = yaml.resolver.Resolver(), yaml.constructor.SafeConstructor()
-    root = _Open([], None)
-    stack, anchors, documents = [root], dict[str, tuple[Any, int]](), 0
+    builder = _Builder(yaml, name)
     for event in events:
+        builder.take(event)
+    value = builder.stack[0].value
+    return value[0] if value else None
+
+
+class _Builder:
+    """The collections that are open, the outermost first, and the values that have an anchor."""
+
+    def __init__(self, yaml: Any, name: str) -> None:
+        self.stack = [_Open([], None)]
+        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._resolver, self._constructor = yaml.resolver.Resolver(), yaml.constructor.SafeConstructor()
+        self._yaml, self._name, self._documents = yaml, name, 0
+
+    def take(self, event: Any) -> None:
+        yaml = self._yaml
         match event:
             case yaml.DocumentStartEvent():
-                documents += 1
-                if documents > 1:
-                    raise CheckpointError(f"{name} holds several documents; pykan writes one.")
+                self._documents += 1
+                if self._documents > 1:
+                    raise CheckpointError(f"{self._name} holds several documents; pykan writes one.")
             case yaml.SequenceStartEvent():
-                plain = event.tag is None or event.tag in _LISTS
-                stack.append(_Open([] if plain else _opaque(event.tag), event.anchor))
+                self._open([] if event.tag is None or event.tag in _LISTS else _opaque(event.tag), event.anchor)
             case yaml.MappingStartEvent():
-                plain = event.tag is None or event.tag == _CORE + "map"
-                stack.append(_Open({} if plain else _opaque(event.tag), event.anchor))
+                self._open({} if event.tag in (None, _CORE + "map") else _opaque(event.tag), event.anchor)
             case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
-                done = stack.pop()
-                if done.anchor is not None:
-                    anchors[done.anchor] = done.value, done.count
-                _add(stack[-1], done.value, done.count, name)
+                done = self.stack.pop()
+                self._keep(done.value, done.count, done.anchor)
             case yaml.ScalarEvent():
-                value = _scalar(event, resolver, constructor, yaml, name)
-                if event.anchor is not None:
-                    anchors[event.anchor] = value, 1
-                _add(stack[-1], value, 1, name)
+                self._keep(_scalar(event, self._resolver, self._constructor, yaml, self._name), 1, event.anchor)
             case yaml.AliasEvent():
-                if event.anchor not in anchors:  # also if still open: it would contain itself
-                    raise CheckpointError(f"{name} refers to {event.anchor!r}, which is not whole before it.")
-                _add(stack[-1], *anchors[event.anchor], name)
-        if len(stack) > DEEPEST:
-            raise CheckpointError(f"{name} is nested deeper than {DEEPEST} levels.")
-    return root.value[0] if root.value else None
+                if event.anchor not in self._anchors:  # also if still open: it would contain itself
+                    raise CheckpointError(f"{self._name} refers to {event.anchor!r}, which is not whole before it.")
+                self._keep(*self._anchors[event.anchor])
+
+    def _open(self, value: Any, anchor: str | None) -> None:
+        self.stack.append(_Open(value, anchor))
+        if len(self.stack) > DEEPEST:
+            raise CheckpointError(f"{self._name} is nested deeper than {DEEPEST} levels.")
+
+    def _keep(self, value: Any, count: int, anchor: str | None = None) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = value, count
+        _add(self.stack[-1], value, count, self._name)
 
 
 def _add(holder: _Open, value: Any, count: int, name: str) -> None:

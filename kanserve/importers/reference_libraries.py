@@ -256,24 +256,20 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
     from jax import numpy as jnp
     from jaxkan.layers import get_layer
 
-    before = 0
+    inputs = len(options.inputs)
     for number, state in enumerate(grouped(checkpoint.arrays, "c_basis")):
         basis, grid = state["c_basis"], state["grid"]
-        radial = basis.ndim == 3 and basis.shape[1:] == grid.shape
-        if basis.ndim == 3 or "c_res" in state:
-            outputs, inputs = state["c_res"].shape if basis.ndim == 2 else basis.shape[:2]
-        else:
-            outputs = len(state["bias"]) if "bias" in state else len(basis) // (before or len(options.inputs))
-            inputs = len(basis) // outputs
+        inputs, outputs = _jaxkan_size(state, inputs)
         order = grid.shape[1] - basis.shape[-1] - 1
         stored = next((key.partition(".")[2] for key in state if key.startswith("residual.")), "")
         name = options.base or stored or _known(checkpoint, number) or "silu"
-        std = options.denominator / 2**0.5 if options.denominator else float(state.get("std", 1.0))
+        kind = "base" if basis.ndim == 2 else "spline"
         own: dict[str, Any] = {"k": order, "G": basis.shape[-1] - order, "external_weights": "c_spl" in state}
-        if radial:
-            kernel = {"type": "gaussian", "std": std}
+        if basis.ndim == 3 and basis.shape[1:] == grid.shape:
+            std = options.denominator / 2**0.5 if options.denominator else float(state.get("std", 1.0))
+            kind, kernel = "rbf", {"type": "gaussian", "std": std}
             own = {"D": basis.shape[-1], "kernel": kernel, "external_weights": "c_ext" in state}
-        one = get_layer("rbf" if radial else "base" if basis.ndim == 2 else "spline")(
+        one = get_layer(kind)(
             n_in=inputs,
             n_out=outputs,
             residual=(getattr(nnx, name, None) or getattr(jnp, name)) if "c_res" in state else None,
@@ -285,4 +281,15 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
                 setattr(one, key, nnx.Param(jnp.asarray(state[key])))
         one.grid.item = jnp.asarray(grid)
         yield one
-        before = outputs
+        inputs = outputs
+
+
+def _jaxkan_size(state: Mapping[str, Any], before: int) -> tuple[int, int]:
+    """The inputs and outputs of a layer, of which `before` is the number of inputs if its arrays do not tell."""
+    basis = state["c_basis"]
+    if basis.ndim == 3:
+        return basis.shape[1], basis.shape[0]
+    if "c_res" in state:
+        return state["c_res"].shape[1], state["c_res"].shape[0]
+    outputs = len(state["bias"]) if "bias" in state else len(basis) // before
+    return len(basis) // outputs, outputs

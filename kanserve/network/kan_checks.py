@@ -32,6 +32,7 @@ def check_layer(one: "Layer") -> None:
     if one.base not in get_args(Base) or one.extrapolation not in get_args(Extrapolation):
         raise NetworkError(f"base is one of {get_args(Base)}, extrapolation of {get_args(Extrapolation)}.")
     wanted: dict[str, tuple[int, ...]] = {
+        "coefficients": (o, i, count),
         "knots": (i, count + one.order + 1),
         "base_weight": (o, i),
         "functions": (o, i),
@@ -46,12 +47,10 @@ def check_layer(one: "Layer") -> None:
             raise NetworkError(f"{name} must have shape {shape}, got {getattr(one, name).shape}.")
         if name != "functions" and not np.isfinite(getattr(one, name)).all():
             raise NetworkError(f"{name} must be finite; it holds NaN or infinity.")
-    if not np.isfinite(one.coefficients).all():
-        raise NetworkError("coefficients must be finite; they hold NaN or infinity.")
     # Each is bounded before they are added, since a sum of huge ones would overflow.
     if one.arity.ndim != 1 or (one.arity < 1).any() or (one.arity > o).any() or one.arity.sum() != o:
         raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {one.arity.tolist()}.")
-    unknown = sorted(name for name in set(one.functions.ravel().tolist()) - {""} if name not in FUNCTIONS)
+    unknown = sorted({*one.functions.ravel().tolist()} - {"", *FUNCTIONS})
     if unknown:
         raise NetworkError(unknown_function(unknown[0]))
     _check_knots(one)
@@ -111,7 +110,9 @@ def _check_variables(kind: str, variables: "Iterable[Variable]", count: int) -> 
 
 def _check_encoding(kind: str, one: "Variable") -> None:
     """NetworkError unless a fill value and categories fit together."""
-    if one.fill_value is None and not one.categories and not one.category_values:
+    fills = () if one.fill_value is None else (one.fill_value,)
+    numbers = (*one.category_values, *fills)
+    if not (numbers or one.categories):
         return
     name = f"The {kind} {one.name!r:.80}"
     if kind != "input":
@@ -124,7 +125,6 @@ def _check_encoding(kind: str, one: "Variable") -> None:
         raise NetworkError(f"{name} may have at most {MOST_CATEGORIES} categories, whose names must differ.")
     if not all(isinstance(category, str) for category in one.categories):
         raise NetworkError(f"The categories of {one.name!r:.80} must be text.")
-    numbers = (*one.category_values, *(() if one.fill_value is None else (one.fill_value,)))
     if not all(type(number) in (int, float) and np.isfinite(number) for number in numbers):
         raise NetworkError(f"{name} needs finite numbers as its fill value and for its categories.")
     if one.categories and (one.low, one.high) != (0, len(one.categories) - 1):

@@ -105,15 +105,16 @@ def export_network(
         opset=opset,
         ir_version=ir_version,
     )
-    others = [word.strip() for option in processors or () for word in option.split(",") if word.strip()]
+    targets = [word.strip() for option in processors or () for word in option.split(",") if word.strip()]
+    plain = options == ExportOptions(name, precision) and formats == DEFAULT_FORMATS and not check
+    others = {"options of formats": not plain, "cells": cells, "force": force, "processors": targets, "json": as_json}
+    given = {option for option, there in others.items() if there}
     if to is not None:
-        plain = options == ExportOptions(name, precision) and formats == DEFAULT_FORMATS
-        if not plain or check or formula_only is not None or force or cells:
+        if given - {"processors", "json"}:
             raise InputError("--to edge-server takes --name, --precision, --processors and --out, and no other option.")
-        _write_edge_server(kan_file, out, options, others, as_json)
+        _write_edge_server(kan_file, out, options, targets, as_json)
     elif formula_only is not None:
-        plain = options == ExportOptions(name, precision) and formats == DEFAULT_FORMATS
-        if not plain or check or others or as_json:
+        if given - {"cells", "force"}:
             raise InputError(
                 "--formula-only takes --name, --precision, --cells, --out and --force, and no other option."
             )
@@ -124,7 +125,7 @@ def export_network(
     elif force:
         raise InputError("--force is only for --formula-only: an existing folder is never replaced.")
     else:
-        _write_formats(kan_file, out, arguments.names(formats), options, others, check, as_json)
+        _write_formats(kan_file, out, arguments.names(formats), options, targets, check, as_json)
 
 
 def _write_formats(

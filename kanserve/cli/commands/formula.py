@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -78,44 +80,64 @@ def show_formula(
     style = "text" if style == "json" else style
     access = ServerAccess(tls, tls_ca, tls_certificate, tls_key, server_name, token_file)
     if Path(source).suffix.lower() in TABLES:
+        from kanserve.search import find_formulas
+
         access.refuse(source)
         if data is not None:
             raise InputError("--data is for the formula of a network; a search uses the rows of its table.")
-        if pick is not None and out is None:
-            raise InputError("--pick chooses the formula to write to a file; name the file with --out.")
-        table = Path(source)
-        rows = read_table(table, arguments.required(target), inputs or (), "regression", decimal=decimal)
-        known_units = arguments.pairs("--units", units, "m=kg,v=m/s") or None
+        rows = read_table(Path(source), arguments.required(target), inputs or (), "regression", decimal=decimal)
+        options: dict[str, Any] = {"seconds": seconds, "max_fits": max_fits, "seed": seed, "n_jobs": n_jobs}
+        options["units"] = arguments.pairs("--units", units, "m=kg,v=m/s") or None
+        view = _View(style, as_json, pareto, out)
         if out is not None:
-            free(out, force, reads=[table])
-        if pick is not None and len(rows.outputs) > 1:
-            raise InputError("--pick is for one --target; with several, --out writes the best formula of each.")
-        found = _search(rows, known_units, seconds, max_fits, seed, n_jobs, quiet)
+            free(out, force, reads=[Path(source)])
+        _check_pick(pick, view, rows)
+        found: Any = find_formulas(rows, **options, progress=not quiet)  # FindingsByOutput for several outputs
         if len(rows.outputs) > 1:
-            _give_several(found, style, as_json, pareto, out)
+            _give_several(found, view)
         else:
-            _give(found, pick, style, as_json, pareto, out)
-        return
-    if inputs or units or pick is not None or out is not None:
+            _give(found, pick, view)
+    elif inputs or units or pick is not None or out is not None:
         raise InputError("--input, --units, --pick and --out are for a search: give a .csv or .parquet file first.")
-    shown = of_model(source, data, target, strict, access, decimal)
-    if pareto:
-        listed([row for law in shown for row in alternatives(law, style)], as_json)
-    elif as_json:
-        print(json.dumps(finite([law.facts(style) for law in shown]), ensure_ascii=False))
     else:
-        for law in shown:
-            _print(law, style)
+        _show_laws(of_model(source, data, target, strict, access, decimal), _View(style, as_json, pareto))
 
 
-def _give(found: "Findings", pick: int | None, style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+@dataclass(frozen=True)
+class _View:
+    """How formulas are shown, and the file for the network of the chosen one."""
+
+    style: str
+    as_json: bool
+    pareto: bool
+    out: Path | None = None
+
+
+def _check_pick(pick: int | None, view: _View, rows: Dataset) -> None:
+    if pick is not None and view.out is None:
+        raise InputError("--pick chooses the formula to write to a file; name the file with --out.")
+    if pick is not None and len(rows.outputs) > 1:
+        raise InputError("--pick is for one --target; with several, --out writes the best formula of each.")
+
+
+def _show_laws(laws: Sequence[Shown], view: _View) -> None:
+    if view.pareto:
+        listed([row for law in laws for row in alternatives(law, view.style)], view.as_json)
+    elif view.as_json:
+        print(json.dumps(finite([law.facts(view.style) for law in laws]), ensure_ascii=False))
+    else:
+        for law in laws:
+            _print(law, view.style)
+
+
+def _give(found: "Findings", pick: int | None, view: _View) -> None:
     """Write the chosen formula's network, if there is a file for it, and show the formula."""
     chosen = _picked(found, pick)
     if pick is not None and found.ended == "seconds":
         warn("the search ended by its time, so its list may differ from run to run; --max-fits ends it by its work")
-    if out is not None:
-        _write(out, found[chosen].kan)
-    _show_found(found, chosen, style, as_json, pareto, out)
+    if view.out is not None:
+        _write(view.out, found[chosen].kan)
+    _show_found(found, chosen, view)
 
 
 def _print(one: Shown, style: str) -> None:
@@ -137,24 +159,6 @@ def _print(one: Shown, style: str) -> None:
         print(f"  standard deviation of the residuals {one.sigma:.4g}, {one.degrees} degrees of freedom")
 
 
-def _search(
-    rows: Dataset,
-    units: dict[str, str] | None,
-    seconds: float | None,
-    max_fits: int | None,
-    seed: int,
-    n_jobs: int,
-    quiet: bool,
-) -> Any:
-    """Findings, or FindingsByOutput for several outputs."""
-    from kanserve.search import find_formulas
-
-    options: dict[str, Any] = {"units": units} if units else {}
-    if not quiet:
-        options["progress"] = True
-    return find_formulas(rows, seconds=seconds, max_fits=max_fits, seed=seed, n_jobs=n_jobs, **options)
-
-
 def _picked(found: "Findings", pick: int | None) -> int:
     """The index of the chosen formula."""
     if pick is None:
@@ -170,26 +174,26 @@ def _write(out: Path, kan: Kan) -> None:
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
 
 
-def _give_several(found: "FindingsByOutput", style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
+def _give_several(found: "FindingsByOutput", view: _View) -> None:
     """As `_give` for the best formula of each output."""
-    if out is not None:
-        _write(out, found.kan)
-    if as_json:
-        outputs = {
-            name: {
-                "candidates": _listed(findings, _picked(findings, None), style, pareto),
-                "status": findings.status,
-                "ended": findings.ended,
-            }
-            for name, findings in found.items()
-        }
-        show({"outputs": outputs} if out is None else {"outputs": outputs, "file": str(out)}, True)
+    if view.out is not None:
+        _write(view.out, found.kan)
+    if not view.as_json:
+        for findings in found.values():
+            _show_found(findings, _picked(findings, None), replace(view, out=None))
         return
-    for findings in found.values():
-        _show_found(findings, _picked(findings, None), style, False, pareto, None)
+    outputs = {
+        name: {
+            "candidates": _listed(findings, _picked(findings, None), view),
+            "status": findings.status,
+            "ended": findings.ended,
+        }
+        for name, findings in found.items()
+    }
+    show({"outputs": outputs} if view.out is None else {"outputs": outputs, "file": str(view.out)}, True)
 
 
-def _listed(found: "Findings", chosen: int, style: str, pareto: bool) -> list[dict[str, Any]]:
+def _listed(found: "Findings", chosen: int, view: _View) -> list[dict[str, Any]]:
     """The facts of each formula, or of the chosen one alone."""
     rows: list[dict[str, Any]] = [
         {
@@ -202,24 +206,24 @@ def _listed(found: "Findings", chosen: int, style: str, pareto: bool) -> list[di
             "refuted": candidate.refuted,
             "defined": candidate.defined,
             "where": candidate.formula.domain,
-            "formula": f"{candidate.formula.name} = {getattr(candidate.formula, style)}",
+            "formula": f"{candidate.formula.name} = {getattr(candidate.formula, view.style)}",
         }
         for place, candidate in enumerate(found.candidates)
     ]
-    return rows if pareto else [rows[chosen]]
+    return rows if view.pareto else [rows[chosen]]
 
 
-def _show_found(found: "Findings", chosen: int, style: str, as_json: bool, pareto: bool, out: Path | None) -> None:
-    rows = _listed(found, chosen, style, pareto)
-    after = () if out is None else ("kanserve", "publish", str(out), "models", "--name", "model")
-    if as_json:
+def _show_found(found: "Findings", chosen: int, view: _View) -> None:
+    rows = _listed(found, chosen, view)
+    after = () if view.out is None else ("kanserve", "publish", str(view.out), "models", "--name", "model")
+    if view.as_json:
         facts = {"candidates": rows, "status": found.status, "ended": found.ended}
-        show(facts if out is None else {**facts, "file": str(out)}, True)
-    elif pareto:
+        show(facts if view.out is None else {**facts, "file": str(view.out)}, True)
+    elif view.pareto:
         print(found.meaning, file=sys.stderr)
         listed(rows, False, after)
     else:
         one = found.candidates[chosen]
-        _print(Shown.of(one.formula), style)
-        if one.defined < 1 and style == "text":
+        _print(Shown.of(one.formula), view.style)
+        if one.defined < 1 and view.style == "text":
             print(f"  finite on {one.defined:.1%} of the rows")

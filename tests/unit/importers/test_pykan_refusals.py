@@ -73,14 +73,14 @@ def test_knots_that_decrease_are_refused_with_their_input():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"width": [[2, 0], [2, 0]]}, "it is 2 rows of nodes deep (width), its arrays that 3"),
+        ({"width": [[2, 0], [2, 0]]}, "it is 2 rows of nodes deep (width), its arrays that it is 3"),
         (
             {"width": [[3, 0], [2, 0], [1, 0]]},
             "the network takes 3 inputs (width), its arrays that the network takes 2",
         ),
         ({"width": [2, [1, 2], 1]}, "layer 1 has 3 nodes (width), its arrays that layer 1 has 2 nodes"),
         ({"k": 2}, "layer 1 has order 2 (k), its arrays that layer 1 has order 3"),
-        ({"k": [3, 3, 3]}, "it has 3 layers (k), its arrays that 2"),
+        ({"k": [3, 3, 3]}, "it has 3 layers (k), its arrays that it has 2"),
         ({"grid": [3, 5]}, "layer 2 has 5 intervals (grid), its arrays that layer 2 has 4 intervals"),
         ({"symbolic.funs_name.1": [["0"]]}, "layer 2 (symbolic.funs_name.1) must be 1 lists of 2 names"),
         ({"symbolic.funs_name.0": "sin"}, "layer 1 (symbolic.funs_name.0) must be 2 lists of 2 names"),
