@@ -214,13 +214,11 @@ def _check_manifest(manifest: Manifest) -> None:
         raise FormatError("A model has at least one input and one output.")
     if manifest.classes and len(manifest.classes) != len(manifest.outputs):
         raise FormatError(f"{len(manifest.outputs)} outputs need as many classes, got {len(manifest.classes)}.")
-    variables = (*manifest.inputs, *manifest.outputs)
-    texts = [text for variable in variables for text in (variable.name, variable.unit, *variable.categories)]
-    _check_texts([*texts, *manifest.classes, *manifest.provenance, *manifest.provenance.values()])
-    if any(
-        math.isnan(variable.low) or math.isnan(variable.high) or variable.low > variable.high for variable in variables
-    ):
-        raise FormatError("The range of a variable must have low ≤ high.")
+    _check_texts([*manifest.classes, *manifest.provenance, *manifest.provenance.values()])
+    for variable in (*manifest.inputs, *manifest.outputs):
+        _check_texts([variable.name, variable.unit, *variable.categories])
+        if not variable.low <= variable.high:  # also for NaN
+            raise FormatError("The range of a variable must have low ≤ high.")
     if (metrics := manifest.metrics) is not None:
         lengths = {len(metrics.r2), len(metrics.rmse), len(metrics.max_error)}
         if metrics.rows < 1 or lengths != {len(manifest.outputs)}:

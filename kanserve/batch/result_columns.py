@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class BatchModel:
             (options.gradient, slopes, np.float64),
         ]
         fields = [(name, kind) for there, names, kind in columns if there for name in names]
-        twice = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
+        twice = [name for name, count in Counter(map(itemgetter(0), fields)).items() if count > 1]
         if twice:
             raise DataError(f"Two columns of the result would be called {twice[0]!r}. Rename that input or output.")
         return {options.prefix + name: np.dtype(kind) for name, kind in fields}

@@ -40,8 +40,8 @@ def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
         if stated != got:
             raise refused(
                 checkpoint,
-                f"its settings say that {where.format(stated)} ({setting}), its arrays that {where.format(got)}. Are both "
-                "of one and the same network?",
+                f"its settings say that {where.format(stated)} ({setting}), its arrays that {where.format(got)}. Are "
+                "both of one and the same network?",
             )
 
 

@@ -14,7 +14,7 @@ every language prints.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property
@@ -377,6 +377,18 @@ def compiled(expression: Expr) -> Callable[[Any], Any]:
     if expression.step[0] == "call" and expression.operands == (X,):
         return PRIMITIVES[expression.step[1]].numpy
     nodes = ordered(expression)
+    lines, value = _statements(expression, nodes)
+    if X not in nodes:  # an array as x is one
+        value = {0.0: "zeros_like(x)", 1.0: "ones_like(x)"}.get(expression.step[-1], f"{value}*ones_like(x)")
+    scope: dict[str, Any] = {name: primitive.numpy for name, primitive in PRIMITIVES.items()}
+    scope |= {name: getattr(np, name) for name in ("sqrt", "copysign", "ones_like", "zeros_like", "nan", "inf")}
+    exec(f"def function(x):\n{''.join(lines)}    return {value}\n", scope)  # our own text
+    function: Callable[[Any], Any] = scope["function"]
+    return function
+
+
+def _statements(expression: Expr, nodes: Sequence[Expr]) -> tuple[list[str], str]:
+    """Statements for the parts that are used twice or nested deep, and the value of the expression."""
     uses = Counter(part for node in nodes for part in node.operands)
     uses.update(node.step[1] for node in nodes if node.step[0] == "pow" and node.step[2] not in _ONCE)
     names: dict[Expr, str] = {}
@@ -388,14 +400,7 @@ def compiled(expression: Expr) -> Callable[[Any], Any]:
         if node.operands and node is not expression and (uses[node] > 1 or depths[node] > _DEEPEST):
             lines.append(f"    t{len(lines)} = {names[node]}\n")
             names[node], depths[node] = f"t{len(lines) - 1}", 0
-    value = names[expression]
-    if X not in nodes:  # an array as x is one
-        value = {0.0: "zeros_like(x)", 1.0: "ones_like(x)"}.get(expression.step[-1], f"{value}*ones_like(x)")
-    scope: dict[str, Any] = {name: primitive.numpy for name, primitive in PRIMITIVES.items()}
-    scope |= {name: getattr(np, name) for name in ("sqrt", "copysign", "ones_like", "zeros_like", "nan", "inf")}
-    exec(f"def function(x):\n{''.join(lines)}    return {value}\n", scope)  # our own text
-    function: Callable[[Any], Any] = scope["function"]
-    return function
+    return lines, names[expression]
 
 
 _ROOTS = (0.5, 1.5, 2.5)  # as in the table and its first two derivatives

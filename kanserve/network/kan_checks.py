@@ -50,10 +50,14 @@ def check_layer(one: "Layer") -> None:
     # Each is bounded before they are added, since a sum of huge ones would overflow.
     if one.arity.ndim != 1 or (one.arity < 1).any() or (one.arity > o).any() or one.arity.sum() != o:
         raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {one.arity.tolist()}.")
-    unknown = sorted({*one.functions.ravel().tolist()} - {"", *FUNCTIONS})
+    _check_functions(one)
+    _check_knots(one)
+
+
+def _check_functions(one: "Layer") -> None:
+    unknown = sorted(name for name in set(one.functions.ravel().tolist()) - {""} if name not in FUNCTIONS)
     if unknown:
         raise NetworkError(unknown_function(unknown[0]))
-    _check_knots(one)
 
 
 def _check_knots(one: "Layer") -> None:

@@ -100,13 +100,7 @@ def checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
 def loads(data: bytes) -> Kan:
     """The network of these bytes; FormatError if they are not a valid network."""
     try:
-        tensors = _load_tensors(data)
-        (size,) = struct.unpack("<Q", data[:8])
-        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
-        digest, _, text = metadata["kan"].partition(" ")
-        if checksum(text, tensors) != digest:
-            raise FormatError("The network's file differs from its checksum: it is damaged. Make it again.")
-        header = json.loads(text)
+        header, tensors = _unpacked(data)
         version = header["version"]
         if version not in (VERSION, COMPACT, ENCODED):
             raise FormatError(
@@ -147,6 +141,17 @@ def loads(data: bytes) -> Kan:
                 "'kanserve fit' or kanserve.save wrote."
             ) from None
         raise FormatError(f"This is not a kanserve network (a 'kan' header in safetensors): {reason(error)}.") from None
+
+
+def _unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """The header and the arrays; FormatError if they differ from their checksum."""
+    tensors = _load_tensors(data)
+    (size,) = struct.unpack("<Q", data[:8])
+    metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+    digest, _, text = metadata["kan"].partition(" ")
+    if checksum(text, tensors) != digest:
+        raise FormatError("The network's file differs from its checksum: it is damaged. Make it again.")
+    return json.loads(text), tensors
 
 
 def save(kan: Kan, path: str | os.PathLike[str]) -> None:
@@ -266,23 +271,26 @@ def variable_in(entry: Any) -> Variable:
         raise FormatError(f"The name and unit of a variable are texts of at most {_LONGEST_NAME} characters together.")
     if not all(end is None or _is_number(end) for end in (entry["low"], entry["high"])):
         raise FormatError("The range of a variable must be finite numbers or null.")
-    low, high = (None if entry[end] is None else float(entry[end]) for end in ("low", "high"))
-    fill, categories, numbers = (entry.get(part) for part in ("fill_value", "categories", "category_values"))
-    if not all(part is None or (isinstance(part, list) and part) for part in (categories, numbers)):
-        raise FormatError("The categories of a variable, and their numbers, are lists that are not empty.")
-    if not (fill is None or _is_number(fill)) or not all(map(_is_number, numbers or ())):
-        raise FormatError("The fill value of a variable, and those of its categories, must be finite numbers.")
-    if not all(isinstance(category, str) and len(category) <= _LONGEST_NAME for category in categories or ()):
-        raise FormatError(f"The categories of a variable are texts of at most {_LONGEST_NAME} characters each.")
     return Variable(
         name,
         unit,
-        -math.inf if low is None else low,
-        math.inf if high is None else high,
-        None if fill is None else float(fill),
-        tuple(categories or ()),
-        tuple(map(float, numbers or ())),
+        -math.inf if entry["low"] is None else float(entry["low"]),
+        math.inf if entry["high"] is None else float(entry["high"]),
+        *_encoding_in(entry),
     )
+
+
+def _encoding_in(entry: Any) -> tuple[float | None, tuple[str, ...], tuple[float, ...]]:
+    fill, categories, numbers = (entry.get(part) for part in ("fill_value", "categories", "category_values"))
+    for part in (categories, numbers):
+        if part is not None and not (isinstance(part, list) and part):
+            raise FormatError("The categories of a variable, and their numbers, are lists that are not empty.")
+    words, values = categories or (), numbers or ()
+    if not all(map(_is_number, [*values, 0.0 if fill is None else fill])):
+        raise FormatError("The fill value of a variable, and those of its categories, must be finite numbers.")
+    if not all(isinstance(word, str) and len(word) <= _LONGEST_NAME for word in words):
+        raise FormatError(f"The categories of a variable are texts of at most {_LONGEST_NAME} characters each.")
+    return None if fill is None else float(fill), tuple(words), tuple(map(float, values))
 
 
 def _is_number(value: Any) -> bool:

@@ -79,18 +79,21 @@ def _areas(areas: Iterable[Area]) -> list[str]:
     for (fill, frame, opacity, width, radius), alike in groupby(sorted(areas, key=look), look):
         if fill == "paper" and not frame:
             continue  # there is no paper: the ground is the page's
-        kinds = [kind for kind in (f"f-{fill}" if fill else "", f"s-{frame}" if frame else "") if kind]
-        colours = f'class="{" ".join(kinds)}" fill="{AUTO.of(fill) if fill else "none"}"'  # type: ignore[arg-type]  # a role
-        if fill == "density":
-            opacity *= SHADE_ON_AUTO
-        colours += f' fill-opacity="{opacity:g}"' if fill and opacity < 1 else ""
-        colours += f' stroke="{AUTO.of(frame)}" stroke-width="{width:g}"' if frame else ""  # type: ignore[arg-type]  # a role
+        colours = _painted(fill, frame, width, opacity * (SHADE_ON_AUTO if fill == "density" else 1))
         if radius:
             boxes = "".join(_box(area, radius) for area in alike)
             made.append(f"<g {colours}>{boxes}</g>")
         else:
             made.append(f'<path {colours} d="{"".join(_path(area.points) + "z" for area in alike)}"/>')
     return made
+
+
+def _painted(fill: str, frame: str, width: float, opacity: float = 1.0) -> str:
+    """The attributes of a shape with this fill and this frame; either may be none, which is ""."""
+    kinds = " ".join([*([f"f-{fill}"] if fill else []), *([f"s-{frame}"] if frame else [])])
+    text = f'class="{kinds}" fill="{AUTO.of(fill) if fill else "none"}"'  # type: ignore[arg-type]  # a role
+    text += f' fill-opacity="{opacity:g}"' if fill and opacity < 1 else ""
+    return text + (f' stroke="{AUTO.of(frame)}" stroke-width="{width:g}"' if frame else "")  # type: ignore[arg-type]  # a role
 
 
 def _box(area: Area, radius: float) -> str:
@@ -100,10 +103,8 @@ def _box(area: Area, radius: float) -> str:
 
 
 def _circle(circle: Circle) -> str:
-    filled = circle.fill if circle.fill != "paper" else ""  # there is no paper
-    kinds = f"f-{filled} s-{circle.frame}" if filled else f"s-{circle.frame}"
-    colours = f'fill="{AUTO.of(filled) if filled else "none"}" stroke="{AUTO.of(circle.frame)}" stroke-width="1.4"'
-    return f'<circle class="{kinds}" {colours} cx="{_short(circle.x)}" cy="{_short(circle.y)}" r="{circle.radius:g}"/>'
+    colours = _painted(circle.fill if circle.fill != "paper" else "", circle.frame, 1.4)  # there is no paper
+    return f'<circle {colours} cx="{_short(circle.x)}" cy="{_short(circle.y)}" r="{circle.radius:g}"/>'
 
 
 def _labels(labels: Iterable[Label]) -> list[str]:

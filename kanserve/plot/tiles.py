@@ -1,5 +1,7 @@
 """The small picture of an edge: its curve, the density of the data, its state and its share of the signal."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,21 @@ Array = NDArray[np.float64]
 
 CORNER = 4.0
 HATCH = 5.0  # between two lines
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Of a tile: its corners, the room above, beside and below the curve, and the curve's width."""
+
+    corner: float
+    head: float
+    pad: float
+    foot: float
+    line: float
+
+
+_WITH_WORDS = _Sizes(corner=CORNER, head=15.0, pad=6.0, foot=5.0, line=1.7)
+_BARE = _Sizes(corner=CORNER / 2, head=3.0, pad=3.0, foot=3.0, line=1.2)
 
 
 def state_of(function: str) -> Role:
@@ -29,39 +46,29 @@ def tile(
     peak: float = 1.0,
 ) -> None:
     """Draw an edge into a box, tinted by its share of `peak`, with its name and share above the curve if `words`."""
-    state = state_of(edge.function)
-    round_by = CORNER if words else CORNER / 2
-    scene.box(x, y, width, height, "paper", radius=round_by)
-    tint = (0.2 if state == "snapped" else 0.1) * float(np.sqrt(edge.share / peak))
+    state, snapped, size = state_of(edge.function), bool(edge.function), _WITH_WORDS if words else _BARE
+    scene.box(x, y, width, height, "paper", radius=size.corner)
+    tint = (0.2 if snapped else 0.1) * float(np.sqrt(edge.share / peak))
     if tint > 0.01:
-        scene.box(x, y, width, height, state, tint, radius=round_by)
-    head = 15.0 if words else 3.0
-    pad = 6.0 if words else 3.0
-    left, top, across, up = x + pad, y + head, width - 2 * pad, height - head - (5.0 if words else 3.0)
+        scene.box(x, y, width, height, state, tint, radius=size.corner)
+    left, across = x + size.pad, width - 2 * size.pad
+    top, up = y + size.head, height - size.head - size.foot
     bottom = top + up
     _density(scene, edge.density, left, bottom, across, 0.4 * up)
     if edge.trained != (0.0, 1.0):
         for start, stop in ((0.0, edge.trained[0]), (edge.trained[1], 1.0)):
             hatch(scene, left + start * across, top, (stop - start) * across, up)
-    if state == "spline":
-        for knot in edge.knots.tolist():
-            scene.line([(left + knot * across, bottom), (left + knot * across, bottom + 2.5)], "third", 0.8)
-    curve(scene, edge.curve, left, top, across, up, state, 1.7 if words else 1.2)
+    for knot in [] if snapped else edge.knots.tolist():
+        scene.line([(left + knot * across, bottom), (left + knot * across, bottom + 2.5)], "third", 0.8)
+    curve(scene, edge.curve, left, top, across, up, state, size.line)
     # The frame comes last, so that it stays whole; solid and blue, or a hairline.
-    frame: Role = "snapped" if state == "snapped" else "line"
-    scene.box(x, y, width, height, "", 1.0, frame, 1.4 if state == "snapped" else 1.0, CURVES, round_by)
+    frame: tuple[Role, float] = ("snapped", 1.4) if snapped else ("line", 1.0)
+    scene.box(x, y, width, height, "", 1.0, *frame, CURVES, size.corner)
     if words:
         share = percent(edge.share)
-        room = width - 2 * pad - 6.5 * len(share)
-        scene.label(
-            x + pad,
-            y + 9,
-            short(edge.label, room, 11),
-            size=11.0,
-            role=state if state == "snapped" else "ink",
-            italic=state == "spline",
-        )
-        scene.label(x + width - pad, y + 9, share, size=11.0, role="second", anchor="end")
+        text = short(edge.label, across - 6.5 * len(share), 11)
+        scene.label(left, y + 9, text, size=11.0, role=state if snapped else "ink", italic=not snapped)
+        scene.label(left + across, y + 9, share, size=11.0, role="second", anchor="end")
 
 
 def curve(

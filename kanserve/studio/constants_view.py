@@ -45,21 +45,7 @@ def constants_view(session: Session) -> tuple[ConstantView, ...]:
     """The constants that are not neutral, at most 40."""
     kan, rows = of_numbers(session.kan), session.rows
     names = edge_names(kan)
-    found: list[tuple[EdgeIndex, str, float]] = []
-    masks = [layer.symbolic_mask for layer in kan.layers]
-    for place in [place for place in names if masks[place[0]][place[1:]]]:
-        one = shown(kan, place)
-        if one is None or isinstance(kan.layers[place[0]].edge(*place[1:]), Sum):
-            continue
-        neutral = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 0.0} if one.function != "x" else {"a": 1.0, "b": 0.0, "d": 0.0}
-        # a of a power or a logarithm is 1 or -1 by convention: the factor c has the rest
-        found += [
-            (place, name, getattr(one, name))
-            for name in NAMES
-            if getattr(one, name) != neutral.get(name)
-            and not (name == "a" and abs(one.a) == 1 and one.function in _SIGNED)
-        ]
-    found = found[:MOST_CONSTANTS]
+    found = [constant for place in names for constant in _of_edge(kan, place)][:MOST_CONSTANTS]
     errors = _errors(kan, found, rows.judge.learn.x, rows.judge.goal)
     now = session.loss
     views = []
@@ -75,6 +61,21 @@ def constants_view(session: Session) -> tuple[ConstantView, ...]:
         known = None if not np.isfinite(error) else float(error)
         views.append(ConstantView(names[place], name, value, known, text, nice if text else None, change))
     return tuple(views)
+
+
+def _of_edge(kan: Kan, place: EdgeIndex) -> list[tuple[EdgeIndex, str, float]]:
+    """The constants of a named function that are not neutral: the edge, the constant's name and its value."""
+    layer, *edge = place
+    one = shown(kan, place) if kan.layers[layer].symbolic_mask[tuple(edge)] else None
+    if one is None or isinstance(kan.layers[layer].edge(*edge), Sum):
+        return []
+    neutral = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 0.0}
+    if one.function == "x":
+        del neutral["c"]
+    if one.function in _SIGNED and abs(one.a) == 1:  # by convention: the factor c has the rest
+        neutral["a"] = one.a
+    values = {name: getattr(one, name) for name in NAMES}
+    return [(place, name, value) for name, value in values.items() if value != neutral.get(name)]
 
 
 _SIGNED = {name for name in FUNCTIONS if name in ("log", "sqrt", "1/x", "1/sqrt", "abs") or name.startswith("x^")}

@@ -155,31 +155,36 @@ def _nodes(
     kan: Kan, inputs: Sequence[Variable], x: Array, shares: tuple[Array, ...], seen: set[tuple[int, int]]
 ) -> tuple[tuple[NodeView, ...], ...]:
     """The nodes of each depth; those of a large network that no shown edge reads have no density and no knots."""
-    found, trained = [], ranges(kan)
+    trained = ranges(kan)
+    found = []
     for depth, v in enumerate(values(kan, x)):
-        layer = kan.layers[depth] if depth < len(kan.layers) else None
+        last = depth == len(kan.layers)
+        layer = None if last else kan.layers[depth]
         v = x if depth == 0 else v
         v = v[np.isfinite(v).all(axis=1)]
-        given = np.full(len(kan.outputs), 1 / len(kan.outputs)) if layer is None else shares[depth].sum(axis=0)
-        bent = np.array(False if layer is None else layer.spline_mask.any(axis=0))
-        variables = inputs if depth == 0 else kan.outputs if layer is None else ()
+        given = np.full(len(kan.outputs), 1 / len(kan.outputs)) if last else shares[depth].sum(axis=0)
+        bent: Array = np.zeros(v.shape[1]) if layer is None else layer.spline_mask.any(axis=0)
+        hidden = [Variable("")] * v.shape[1]
+        variables = inputs if depth == 0 else kan.outputs if last else hidden
         nodes = []
-        for i in range(v.shape[1]):
-            shown = layer is None or (depth, i) in seen or v.shape[1] <= DENSITY_BINS
+        for i, variable in enumerate(variables):
+            shown = last or (depth, i) in seen or v.shape[1] <= DENSITY_BINS
             low, high, middle, density = _density(v[:, i] if shown else v[:0, i])
-            variable = variables[i] if variables else Variable("")
-            if variable.categories:
+            if len(v) and not shown:
+                middle = float(v[len(v) // 2, i])
+            elif variable.categories:
                 middle = min(variable.category_values, key=lambda value: abs(value - middle))
+            name = node_name(kan, depth, i)
             nodes.append(
                 NodeView(
-                    name=node_name(kan, depth, i),
-                    latex=latex_name(node_name(kan, depth, i)) if shown else "",
+                    name=name,
+                    latex=latex_name(name) if shown else "",
                     unit=variable.unit,
                     low=low,
                     high=high,
-                    middle=middle if shown or not len(v) else float(v[len(v) // 2, i]),
+                    middle=middle,
                     density=density,
-                    knots=_knots(kan, depth, i) if shown and layer is not None and bent[i] else (),
+                    knots=_knots(kan, depth, i) if shown and bent[i] else (),
                     trained=_finite(trained[i]) if depth == 0 else None,
                     share=float(given[i]),
                     categories=tuple(zip(variable.categories, variable.category_values, strict=True)),
@@ -355,10 +360,12 @@ def plain(value: Any) -> Any:
         return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        if len(value) >= CURVE_POINTS and isinstance(value[0], float):  # drawn, so seven digits are enough
-            return [float(f"{v:.7g}") if v is not None and math.isfinite(v) else None for v in value]
-        if value and type(value[0]) is float and all(map(math.isfinite, filter(None, value))):
-            return list(value)
-        return [plain(item) for item in value]
-    return value
+    return _plain_list(value) if isinstance(value, list | tuple) else value
+
+
+def _plain_list(values: Sequence[Any]) -> list[Any]:
+    if len(values) >= CURVE_POINTS and isinstance(values[0], float):  # drawn, so seven digits are enough
+        return [float(f"{v:.7g}") if v is not None and math.isfinite(v) else None for v in values]
+    if values and type(values[0]) is float and all(map(math.isfinite, filter(None, values))):
+        return list(values)
+    return [plain(item) for item in values]

@@ -17,7 +17,9 @@ Named = Callable[[str], str]  # where a setting came from, by its name
 def complaints(settings: Settings, named: Named) -> list[str]:
     """One line for each problem that keeps a server from running as intended."""
     return [
-        *_places(settings, named),
+        *_repository(settings, named),
+        *_addresses(settings, named),
+        *_told(settings, named),
         *_models(settings, named),
         *_tls(settings, named),
         *_access(settings, named),
@@ -36,7 +38,7 @@ def warnings(settings: Settings) -> list[str]:
     return risks
 
 
-def _places(settings: Settings, named: Named) -> Iterator[str]:
+def _repository(settings: Settings, named: Named) -> Iterator[str]:
     url = "://" in settings.repository
     if not settings.repository:
         yield f"{named('repository')}: wanted a folder or a URL, got nothing"
@@ -53,6 +55,9 @@ def _places(settings: Settings, named: Named) -> Iterator[str]:
         )
     if settings.model_name:
         yield from _name(settings.model_name, named("model_name"))
+
+
+def _addresses(settings: Settings, named: Named) -> Iterator[str]:
     if not settings.host:
         yield f"{named('host')}: wanted an address, got nothing"
     if settings.unix_socket:
@@ -65,6 +70,10 @@ def _places(settings: Settings, named: Named) -> Iterator[str]:
             yield f"{named('unix_socket')}: {settings.unix_socket} is there already and is no socket"
     elif settings.http_port > 0 and settings.http_port == settings.port:
         yield f"{named('http_port')}: {settings.port} is the gRPC port already"
+
+
+def _told(settings: Settings, named: Named) -> Iterator[str]:
+    """Of those whom the server lets read its answers, its log and its traces."""
     for origin in settings.cors_origin:
         if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
             yield f"{named('cors_origin')}: wanted * or an origin such as https://app.example, got {origin!r:.80}"
@@ -132,26 +141,30 @@ def _access(settings: Settings, named: Named) -> Iterator[str]:
     seen: dict[str, int] = {}
     for number, grant in enumerate(settings.access, 1):
         where = f"[[access]] {number}"
-        if not grant.roles:
-            yield f"{where} roles: wanted one of {', '.join(ROLES)}, got nothing"
-        for name in grant.models:
-            yield from _name(name, f"{where} models")
-        shown = [name for name in ("token_sha256", "token_file", "certificate") if getattr(grant, name)]
-        if len(shown) != 1:
-            got = " and ".join(shown) or "none"
-            yield f"{where}: wanted one of token_sha256, token_file and certificate, got {got}"
-        if grant.certificate and not settings.tls_client_ca:
-            yield f"{where} certificate: wanted tls_client_ca, without which no client certificate is requested"
-        if grant.token_sha256 and not _SHA256.fullmatch(grant.token_sha256):
-            yield f"{where} token_sha256: wanted 64 hexadecimal digits"
-        if grant.token_file:
-            problems = [*_readable(grant.token_file, f"{where} token_file")]
-            yield from problems or _token(grant, where)
+        yield from _grant(grant, settings, where)
         digest = grant.token_sha256.lower() or _digest(grant.token_file)
         if digest and seen.setdefault(digest, number) != number:
             yield f"{where}: has the same token as [[access]] {seen[digest]}"
         if grant.certificate and seen.setdefault(f"certificate {grant.certificate}", number) != number:
             yield f"{where}: has the same certificate as [[access]] {seen[f'certificate {grant.certificate}']}"
+
+
+def _grant(grant: Grant, settings: Settings, where: str) -> Iterator[str]:
+    if not grant.roles:
+        yield f"{where} roles: wanted one of {', '.join(ROLES)}, got nothing"
+    for name in grant.models:
+        yield from _name(name, f"{where} models")
+    shown = [name for name in ("token_sha256", "token_file", "certificate") if getattr(grant, name)]
+    if len(shown) != 1:
+        got = " and ".join(shown) or "none"
+        yield f"{where}: wanted one of token_sha256, token_file and certificate, got {got}"
+    if grant.certificate and not settings.tls_client_ca:
+        yield f"{where} certificate: wanted tls_client_ca, without which no client certificate is requested"
+    if grant.token_sha256 and not _SHA256.fullmatch(grant.token_sha256):
+        yield f"{where} token_sha256: wanted 64 hexadecimal digits"
+    if grant.token_file:
+        problems = [*_readable(grant.token_file, f"{where} token_file")]
+        yield from problems or _token(grant, where)
 
 
 def _token(grant: Grant, where: str) -> Iterator[str]:

@@ -185,20 +185,12 @@ class Models:
     def _look(self, retry: bool) -> list[Future[None]]:
         when = time.monotonic()
         there = dict(self.source.look())
-        if not self._begun:
-            for name in self._settings.load:
-                if name not in there:
-                    raise NotFoundError(f"There is no model {name!r:.80} in the repository, and it is to be loaded.")
+        missing = [name for name in self._settings.load if name not in there]
+        if missing and not self._begun:
+            raise NotFoundError(f"There is no model {missing[0]!r:.80} in the repository, and it is to be loaded.")
         again = retry or not self._begun
         with self._table:
-            later = {name for name, then in self._looked_at.items() if then > when}
-            # What is known of a model whose folder cannot be listed stays.
-            self._there = {
-                name: {**self._there.get(name, {}), **versions} if ALL_VERSIONS in versions else versions
-                for name, versions in there.items()
-                if name not in later
-            } | {name: self._there[name] for name in later}
-            self._looked, self._looked_at = when, {}
+            self._note(there, when)
             names = [name for name in {**self._models, **self._there} if name in self._models or self._is_wanted(name)]
             self._publish({*self._models, *self._there, *(name for name, _ in self.catalog.reasons)})
         changes = [(name, partial(self._look_at, name, again)) for name in names]
@@ -206,6 +198,15 @@ class Models:
         if not self._begun:
             when_done(begun, self._begin)
         return begun
+
+    def _note(self, there: Mapping[str, Mapping[int, str]], when: float) -> None:
+        """Note what the repository held at this time, but of models that were looked at later."""
+        later = {name: self._there[name] for name, then in self._looked_at.items() if then > when}
+        for name, versions in there.items():
+            if ALL_VERSIONS in versions:  # its folder cannot be listed: what is known of it stays
+                later.setdefault(name, {**self._there.get(name, {}), **versions})
+        self._there = {**there, **later}
+        self._looked, self._looked_at = when, {}
 
     def _begin(self) -> None:
         """The initial load is complete."""
@@ -257,27 +258,7 @@ class Models:
         with self._table:
             there = self._there.get(name, {}) if self._is_wanted(name) else {}
             had, marks = self._models.get(name, {}), self._marks.get(name, {})
-        wanted = self._policies.get(name, self._policy)
-        chosen: dict[int, Model] = {}
-        seen: dict[int, str] = {}
-        failed: dict[int, Failure] = {}
-        if ALL_VERSIONS in there:  # its folder cannot be listed
-            chosen, seen, there = had, marks, {}
-        for version in wanted.candidates(there):
-            if self._background.closing:
-                chosen, seen = had, marks  # everything stays as it is
-                break
-            if len(chosen) == wanted.newest:
-                break
-            model, seen[version] = had.get(version), there[version]
-            if model is None or marks.get(version) != there[version]:
-                match self._try(name, version, there[version], model, again):
-                    case Model() as model:
-                        pass
-                    case failure:
-                        failed[version], seen[version] = failure, marks.get(version, "")
-            if model is not None:
-                chosen[version] = model
+        chosen, seen, failed = self._chosen(name, there, had, marks, again)
         with self._table:
             loaded = [key for key in self._loading if key[0] == name]
             for key in loaded:
@@ -291,6 +272,33 @@ class Models:
             if loaded or any(cleared) or chosen != had:
                 self._publish([name])
         return failed
+
+    def _chosen(
+        self, name: str, there: Mapping[int, str], had: dict[int, Model], marks: dict[int, str], again: bool
+    ) -> tuple[dict[int, Model], dict[int, str], dict[int, Failure]]:
+        """Of the versions that are there those that the policy asks for, loaded now or before; their marks; and what
+        could not be loaded. `had` and `marks` are what is loaded."""
+        wanted = self._policies.get(name, self._policy)
+        chosen: dict[int, Model] = {}
+        seen: dict[int, str] = {}
+        failed: dict[int, Failure] = {}
+        if ALL_VERSIONS in there:  # its folder cannot be listed
+            return had, marks, failed
+        for version in wanted.candidates(there):
+            if self._background.closing:
+                return had, marks, failed  # everything stays as it is
+            if len(chosen) == wanted.newest:
+                break
+            model, seen[version] = had.get(version), there[version]
+            if model is None or marks.get(version) != there[version]:
+                match self._try(name, version, there[version], model, again):
+                    case Model() as model:
+                        pass
+                    case failure:
+                        failed[version], seen[version] = failure, marks.get(version, "")
+            if model is not None:
+                chosen[version] = model
+        return chosen, seen, failed
 
     def _try(self, name: str, version: int, mark: str, had: Model | None, again: bool) -> "Model | Failure":
         """A newly loaded version, or why it failed; the last failure if it is too early to retry. `had` is the version

@@ -269,14 +269,10 @@ class Metrics:
         if self._catalog is None:
             return
         now, models = time.monotonic(), self._catalog.models
-        counted = {(key[2], key[3]) for key in self._calls if key[2]} | self._outside.keys()
         # Calls that load or unload a whole model have version 0.
-        gone = {
-            (name, version)
-            for name, version in counted
-            if version not in models.get(name, ()) and (version or name not in models)
-        }
-        self._gone = {key: self._gone.get(key, now) for key in gone}
+        there = {(name, version) for name, versions in models.items() for version in (0, *versions)}
+        counted = {(key[2], key[3]) for key in self._calls if key[2]} | self._outside.keys()
+        self._gone = {key: self._gone.get(key, now) for key in counted - there}
         old = {key for key, since in self._gone.items() if now - since > KEPT_SECONDS}
         if old:
             self._calls = {key: call for key, call in self._calls.items() if (key[2], key[3]) not in old}
@@ -295,28 +291,17 @@ def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
 
     Of snapshots that have `ended`, only versions that a running process still knows are kept.
     """
-    all_of = list(snapshots)
-    if any(snapshot["processes"] for snapshot in all_of):
-        known = {
-            _version(entry)
-            for snapshot in all_of
-            if snapshot["processes"]
-            for of in _OF_VERSIONS
-            for entry in snapshot[of]
-        }
-        known |= {(name, 0) for name, _ in known} | {("", 0)}
-        all_of = [snapshot if snapshot["processes"] else _only(snapshot, known) for snapshot in all_of]
+    all_of = _without_gone(list(snapshots))
     gauges: dict[str, float] = {}
     for snapshot in all_of:
         for name, value in snapshot["gauges"].items():
             gauges[name] = gauges.get(name, 0) + value
+    refused = dict.fromkeys(tuple(key) for snapshot in all_of for key in snapshot["refused"])
     return {
         "processes": [process for snapshot in all_of for process in snapshot["processes"]],
         "gauges": gauges,
         **{name: _added(snapshot[name] for snapshot in all_of) for name in _ADDED},
-        "refused": [
-            list(key) for key in dict.fromkeys(tuple(key) for snapshot in all_of for key in snapshot["refused"])
-        ],
+        "refused": list(map(list, refused)),
         "restarts": sum(snapshot["restarts"] for snapshot in all_of),
     }
 
@@ -329,6 +314,16 @@ def _version(entry: Mapping[str, Any]) -> tuple[str, int]:
     """The model and the version of an entry of a snapshot."""
     of = entry["of"]
     return (of[2], of[3]) if "buckets" in entry else (of[0], of[1])
+
+
+def _without_gone(snapshots: "list[Snapshot]") -> "list[Snapshot]":
+    """The snapshots, those of ended processes reduced to the versions that a running process still knows."""
+    running = [snapshot for snapshot in snapshots if snapshot["processes"]]
+    if not running:
+        return snapshots
+    known = {_version(entry) for snapshot in running for of in _OF_VERSIONS for entry in snapshot[of]}
+    known |= {(name, 0) for name, _ in known} | {("", 0)}
+    return [snapshot if snapshot["processes"] else _only(snapshot, known) for snapshot in snapshots]
 
 
 def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":

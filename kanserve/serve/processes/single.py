@@ -56,46 +56,51 @@ class _Alone:
         self._events = events
         self._said: dict[str, Any] = {}
         self._unread = ""  # why the repository could not be read the last time
+        self._server: Server | None = None
+        self._polling = False  # a poll is under way; it does not wait for loads, so slow ones do not delay the next one
+        self._again = False  # look again after the initial load, since SIGHUP came during it
 
     def until_told(self) -> Server | None:
         """Serve until a signal; returns the server, or None if the signal came before there was one."""
-        server: Server | None = None
-        looking = False  # a poll is under way; it does not wait for loads, so slow ones do not delay the next poll
-        again = False  # look again after the initial load, since SIGHUP came during it
         self._look(quiet=False)
         while True:
-            polls = self._settings.model_control == "poll" and server is not None and not looking
+            polls = self._settings.model_control == "poll" and self._server is not None and not self._polling
             try:
                 came = lifecycle.wait(self._events, self._settings.poll_seconds if polls else math.inf)
             except Empty:
-                looking = True
+                self._polling = True
                 self._look(quiet=True)
                 continue
-            match came:
-                case signal.SIGHUP:
-                    if server is not None:
-                        server.reopen()
-                        self._look(quiet=False)
-                    again = server is None
-                case int():
-                    lifecycle.tell_systemd("STOPPING=1")
-                    return server
-                case Looked(None, quiet):
-                    looking, self._unread = looking and not quiet, ""
-                    if server is None:
-                        server = Server(self._settings, models=self._models, counted=self._counted)
-                    self._announce(server, quiet)
-                    if again:
-                        again = False
-                        self._look(quiet=False)
-                case Looked(KanserveError() | OSError() as error, quiet) if server is not None:
-                    looking = looking and not quiet
-                    if not quiet or str(error) != self._unread:  # not again at each poll
-                        lifecycle.say(f"the repository cannot be read, nothing changed: {error}")
-                    self._unread = str(error)
-                case Looked(error, _):
-                    assert error is not None
-                    raise error
+            if isinstance(came, Looked):
+                self._take(came)
+            elif came != signal.SIGHUP:
+                lifecycle.tell_systemd("STOPPING=1")
+                return self._server
+            elif self._server is not None:
+                self._server.reopen()
+                self._look(quiet=False)
+            else:
+                self._again = True
+
+    def _take(self, came: Looked) -> None:
+        """Announce what a look has found; the first starts the server."""
+        error, quiet = came
+        if quiet:
+            self._polling = False
+        if error is None:
+            self._unread = ""
+            if self._server is None:
+                self._server = Server(self._settings, models=self._models, counted=self._counted)
+            self._announce(self._server, quiet)
+            if self._again:
+                self._again = False
+                self._look(quiet=False)
+        elif self._server is None or not isinstance(error, KanserveError | OSError):
+            raise error
+        else:
+            if not quiet or str(error) != self._unread:  # not again at each poll
+                lifecycle.say(f"the repository cannot be read, nothing changed: {error}")
+            self._unread = str(error)
 
     def _look(self, quiet: bool) -> None:
         """Look at the repository; `quiet`: for a poll, else for a signal, which reports once all loads are done."""

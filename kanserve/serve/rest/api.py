@@ -62,21 +62,29 @@ def find_route(verb: str, target: str) -> Route:
     path = target.partition("?")[0].partition("#")[0]
     if not path.startswith("/"):  # as a proxy is asked: http://host/path
         path = "/" + path.partition("://")[2].partition("/")[2]
-    parts = path.strip("/").split("/")
-    model = version = ""
-    if parts[:2] == ["v2", "models"] and len(parts) > 2 and parts[2:] != ["stats"]:
-        model, parts[2] = parts[2], MODEL
-        if parts[3:4] == ["versions"] and len(parts) > 4:
-            version, parts[4] = parts[4], VERSION
-    elif parts[:3] == ["v2", "repository", "models"] and len(parts) > 3:
-        model, parts[3] = parts[3], MODEL
-    rest, method = ROUTES.get("/" + "/".join(parts), (None, None))
-    if rest is None or (MODEL in parts and not model) or (VERSION in parts and not version):
+    pattern, names = _pattern(path.strip("/").split("/"))
+    rest, method = ROUTES.get(pattern, (None, None))
+    if rest is None or not all(names.values()) or pattern.count("{") > len(names):
         raise HttpError(404, "There is no such path here. GET /openapi.json lists those that there are.")
     allowed = ("GET", "HEAD") if rest.verb == "GET" else (rest.verb,)
     if verb not in allowed:
         raise HttpError(405, f"This path takes {rest.verb}, got {verb:.20}.", ("Allow", ", ".join(allowed)))
-    return Route(rest, method, unquote(model), unquote(version))
+    return Route(rest, method, unquote(names.get(MODEL, "")), unquote(names.get(VERSION, "")))
+
+
+def _pattern(parts: list[str]) -> tuple[str, dict[str, str]]:
+    """The path with placeholders in place of the model and the version, and what these are."""
+    at = {}
+    if parts[:2] == ["v2", "models"] and len(parts) > 2 and parts[2:] != ["stats"]:
+        at[MODEL] = 2
+        if parts[3:4] == ["versions"] and len(parts) > 4:
+            at[VERSION] = 4
+    elif parts[:3] == ["v2", "repository", "models"] and len(parts) > 3:
+        at[MODEL] = 3
+    names = {placeholder: parts[place] for placeholder, place in at.items()}
+    for placeholder, place in at.items():
+        parts[place] = placeholder
+    return "/" + "/".join(parts), names
 
 
 class CrossOrigin:
@@ -204,6 +212,10 @@ class RestApi:
             if length.strip("0") or request.header("transfer-encoding") or request.body:
                 raise HttpError(400, "A GET request must have no body.")
             return route
+        self._check_body(request, length)
+        return route
+
+    def _check_body(self, request: RestRequest, length: str) -> None:
         if len(request.body) > self.most or (length.isdecimal() and int(length[:20]) > self.most):
             raise HttpError(413, f"A request may have {self.most} bytes, and this one has more. Send it in parts.")
         kind = request.header("content-type").partition(";")[0].strip().lower()
@@ -215,7 +227,6 @@ class RestApi:
             )
         if request.header("content-encoding").strip().lower() not in _ENCODINGS:
             raise HttpError(415, "The content encoding must be gzip or deflate.", ("Accept-Encoding", "gzip, deflate"))
-        return route
 
     def _call(self, method: Method, route: Route, request: RestRequest) -> RestResponse:
         call, coding = _Call(request), _codec(method, route)

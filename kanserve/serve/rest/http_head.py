@@ -4,6 +4,7 @@ What is ambiguous is refused, since a proxy in front of the server might read it
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kanserve.serve.rest.messages import HttpError
@@ -40,28 +41,32 @@ def parse_head(data: bytes) -> Head:
         raise HttpError(505, "The server speaks HTTP/1.1.")
     if len(lines) > MOST_HEADERS:
         raise HttpError(431, f"A request may have {MOST_HEADERS} headers.")
-    headers: list[tuple[str, str]] = []
-    for text in lines:
-        found = _HEADER.fullmatch(text)
-        if found is None:
-            raise HttpError(400, "A header of the request is not valid.")
-        headers.append((found[1].decode("ascii").lower(), found[2].decode("latin-1")))
-    hosts = [value for name, value in headers if name == "host"]
-    if len(hosts) > 1 or not all(map(_HOST.fullmatch, hosts)) or (line[4] != b"0" and not hosts):
+    headers = [_header(text) for text in lines]
+    newest, hosts = line[4] != b"0", _values(headers, "host")
+    if len(hosts) not in ((1,) if newest else (0, 1)) or not all(map(_HOST.fullmatch, hosts)):
         raise HttpError(400, "A request has one header Host, which is a host.")
-    values = [value for name, value in headers if name == "connection"]
-    words = {word.strip().lower() for value in values for word in value.split(",")}
-    keep = "close" not in words and (line[4] != b"0" or "keep-alive" in words)
-    waits = line[4] != b"0" and any(name == "expect" and value.lower() == "100-continue" for name, value in headers)
+    words = {word.strip().lower() for word in ",".join(_values(headers, "connection")).split(",")}
+    keep = "close" not in words and (newest or "keep-alive" in words)
+    waits = newest and any(value.lower() == "100-continue" for value in _values(headers, "expect"))
     length = _length(headers)
-    if length is None and line[4] == b"0":
+    if length is None and not newest:
         raise HttpError(400, "HTTP/1.0 has no chunked bodies.")
     return Head(line[1].decode(), line[2].decode(), tuple(headers), keep, length, waits)
 
 
+def _header(line: bytes) -> tuple[str, str]:
+    found = _HEADER.fullmatch(line)
+    if found is None:
+        raise HttpError(400, "A header of the request is not valid.")
+    return found[1].decode("ascii").lower(), found[2].decode("latin-1")
+
+
+def _values(headers: Sequence[tuple[str, str]], name: str) -> list[str]:
+    return [value for other, value in headers if other == name]
+
+
 def _length(headers: list[tuple[str, str]]) -> int | None:
-    lengths = [value for name, value in headers if name == "content-length"]
-    codings = [value for name, value in headers if name == "transfer-encoding"]
+    lengths, codings = _values(headers, "content-length"), _values(headers, "transfer-encoding")
     if codings:
         if lengths or len(codings) > 1 or codings[0].lower() != "chunked":
             raise HttpError(400, "A body must have a Content-Length or be chunked, and nothing else.")

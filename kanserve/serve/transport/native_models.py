@@ -76,12 +76,7 @@ class NativeModels:
     def publish(self, catalog: Catalog) -> None:
         """Let the loop answer for these models; returns once it uses no others."""
         with self._lock:
-            models = [
-                (model, version == max(versions))
-                for versions in catalog.models.values()
-                for version, model in versions.items()
-                if not any(b"\0" in label for label in model.labels)  # C takes it for the end of the text
-            ]
+            models = list(_shown(catalog))
             shown = [(model.number, newest) for model, newest in models]
             if self._ended or shown == self._shown:
                 return
@@ -100,13 +95,16 @@ class NativeModels:
             self._by_number = by_number
             if self._library.queued(self._server) == 0:
                 self._replaced = {}
-            now = time.monotonic()
-            for number, counted in list(self._counted.items()):
-                if number not in by_number:
-                    counted.retired = counted.retired or now
-                    if now - counted.retired > _IN_USE:
-                        del self._counted[number]
-                        self._add(counted)
+            self._retire({number: counted for number, counted in self._counted.items() if number not in by_number})
+
+    def _retire(self, gone: dict[int, _Counted]) -> None:
+        """Give up the counters of these loads once nothing uses them any more."""
+        now = time.monotonic()
+        for number, counted in gone.items():
+            counted.retired = counted.retired or now
+            if now - counted.retired > _IN_USE:
+                del self._counted[number]
+                self._add(counted)
 
     def keep_formula(self, catalog: Catalog, model: Model, answer: bytes) -> None:
         """Let the loop give this answer to GetFormula from now on, if the model is still the one of this catalog."""
@@ -197,6 +195,14 @@ class NativeModels:
             entry.gradient = model.backend.gradient_address  # type: ignore[attr-defined]  # it has derivatives
         entry.max_gradient_rows = model.max_differentiated_rows
         return labels, arrays, known
+
+
+def _shown(catalog: Catalog) -> Iterator[tuple[Model, bool]]:
+    """The models that the loop answers for, and whether each is the newest version."""
+    for versions in catalog.models.values():
+        for version, model in versions.items():
+            if not any(b"\0" in label for label in model.labels):  # C takes it for the end of the text
+                yield model, version == max(versions)
 
 
 def _first_guess(model: Model) -> float:

@@ -5,6 +5,7 @@ where 0.5 is possible). So the grid is refined step by step, and held-out rows c
 smoothness of the splines.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -274,14 +275,14 @@ def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
     with knots at jumps; and whether it is stuck: see `_stuck`."""
     plan, before = now.plan, best
     most = different_answers(plan.train)
-    grids = [size for size in plan.settings.grids if size > best.kan.layers[0].intervals]
+    grids = _above(best.kan.layers[0].intervals, plan.settings.grids)
     without_gain = last = more = 0
     looked = not plan.settings.finer or plan.held is None
     while True:
         if not grids and not looked:
             best, more = _with_jumps(best, now)
             looked = True
-        if not grids and not (grids := [size for size in _finer(best, plan) if size > last]):
+        if not grids and not (grids := _above(last, _finer(best, plan))):
             break
         last = intervals = grids.pop(0)
         moved = regrid_with_jumps(best.kan, intervals, more, _with_extremes(best, plan.train.x, plan))
@@ -299,6 +300,10 @@ def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
             grids = []
     best = _with_excess(best, plan)
     return best, _stuck(best, before, plan)
+
+
+def _above(least: int, sizes: Iterable[int]) -> list[int]:
+    return [size for size in sizes if size > least]
 
 
 def _tried(moved: Kan, best: Candidate, unsure: bool, now: Run) -> Candidate:
