@@ -57,8 +57,7 @@ from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, inner, needs_helper, own_name, when
 from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.identifiers import c_identifier
-from kanserve_exporters._shared.layer_tables import Parts, functions_of, parts
-from kanserve_exporters._shared.underflow import refuse_underflow
+from kanserve_exporters._shared.layer_tables import Parts, functions_of, parts, refuse_underflow
 
 _HEADER = """
 /* Half the width of the {percent} % prediction intervals: a new value of output q is within y[q] +/- @{name}[q] with at

@@ -34,7 +34,7 @@ from kanserve_exporters._onnx.body import Body, Constant, Operation
 from kanserve_exporters._onnx.costs import How
 from kanserve_exporters._onnx.layers import LayerBody, layer_body
 from kanserve_exporters._shared.formula_text import formula_lines
-from kanserve_exporters._shared.underflow import refuse_underflow
+from kanserve_exporters._shared.layer_tables import refuse_underflow
 
 if TYPE_CHECKING:
     import onnx

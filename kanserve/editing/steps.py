@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 
 from kanserve.editing import edge_constants
-from kanserve.editing.edge_choice import kept
 from kanserve.editing.edge_fits import EDGE_FITS_MOST_INTERVALS, closest, freed, points, require_alive
 from kanserve.editing.formula_network import network_of
 from kanserve.editing.session_data import SessionData, as_given, of_numbers, require_sound
@@ -22,9 +21,11 @@ from kanserve.errors import InputError, NotFoundError
 from kanserve.network.edge_names import EdgeIndex, edge_names, place_of
 from kanserve.network.functions import function as row_of
 from kanserve.network.kan import Kan, Symbolic, Variable
+from kanserve.network.signal_shares import pushed_back
 from kanserve.simplification import prune, symbolify
+from kanserve.simplification.activations import Array, signals
 from kanserve.simplification.edge_candidates import LIBRARY
-from kanserve.simplification.edge_removal import no_edges, without_edges
+from kanserve.simplification.edge_removal import emptied, no_edges, without_edges
 from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, SimplifyReport, free_parameters, refit
 
@@ -307,3 +308,24 @@ KINDS: Mapping[str, type[Step]] = MappingProxyType(
 )
 """The class of a step by the name of its `Session` method, which takes the step's fields as arguments."""
 KIND_OF = {made: kind for kind, made in KINDS.items()}
+
+
+_AT_ONCE = 0.05  # of the edges that are to go: the shares are measured anew after each such part
+
+
+def kept(kan: Kan, count: int, x: Array) -> Kan:
+    """The network with at most `count` edges, on the rows x (N, inputs); the others are replaced by their means.
+
+    Those with the smallest share go first. Shares are measured again as edges go, so that an edge which nothing
+    reads any more goes before one that something reads. Nodes stay, so names do not change.
+    """
+    while (surplus := kan.edges - count) > 0:
+        seen = signals(kan, x)
+        gone, shares = no_edges(kan), pushed_back(kan, seen.spreads).edges
+        places = [(depth, *place) for depth, layer in enumerate(kan.layers) for place in np.argwhere(layer.alive)]
+        order = np.argsort([shares[depth][j, i] for depth, j, i in places], kind="stable")
+        for n in order[: max(1, min(surplus, int(_AT_ONCE * len(places))))]:
+            depth, j, i = places[n]
+            gone[depth][j, i] = True
+        kan = emptied(kan, gone, seen.means)
+    return kan

@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import as_table, input_columns, is_frame
 from kanserve.errors import DataError
-from kanserve.network.data_codes import in_codes_of
-from kanserve.network.encoding import encode, encodes, has_no_slope
+from kanserve.network.encoding import encode, encodes, has_no_slope, in_codes_of
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, require_kan
 from kanserve.network.splines import design

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from kanserve.editing.session_storage import step_in
 from kanserve.errors import BusyError, ConflictError, InputError, KanserveError, NotFoundError
 from kanserve.formula import formulas, register_function
 from kanserve.network import serialization
+from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
 from kanserve.plot.network_picture import scene_of
@@ -25,7 +26,6 @@ from kanserve.plot.palette import palette
 from kanserve.plot.svg import svg_file
 from kanserve.studio import jobs
 from kanserve.studio.background_job import BackgroundJob
-from kanserve.studio.candidate_views import CandidateView, candidate_views
 from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.events import Events
 from kanserve.studio.opened_model import Opened
@@ -42,6 +42,18 @@ FIT_SECONDS = 24 * 3600.0  # for the first fit of a table, which can be cancelle
 SIMPLIFY_SECONDS = 24 * 3600.0  # for simplifying the network, which can be cancelled
 # Between an interrupt, after which a fit or a search gives its best so far, and the end of its process.
 GRACE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class CandidateView:
+    """A suggestion with its complexity, its values along the curve of the edge (in the network's own unit), and the
+    relative change of the held-out RMSE, or of a classifier's cross-entropy; None where that is rounding."""
+
+    suggestion: Suggestion
+    complexity: float
+    change: float | None
+    curve: tuple[float, ...]
+    formula: str = ""
 
 
 class Workspace:
@@ -391,3 +403,21 @@ class Workspace:
             return repository.versions(self.opened.repository, self.model_name)[-1] + 1
         except NotFoundError:
             return 1
+
+
+LEAST_LOSS = 1e-20  # a loss below it is rounding: what changes it by a factor says nothing
+
+
+def candidate_views(session: Session, name: str, found: Sequence[Suggestion]) -> tuple[CandidateView, ...]:
+    """The suggestions for an edge, in the same order."""
+    curve, now = edge_curve(session, name), session.loss
+    views = []
+    for one in found:
+        (a, b, c, d), row = one.constants, FUNCTIONS[one.function]
+        with np.errstate(all="ignore"):
+            values = (c * row.numpy(a * np.array(curve.u) + b) + d) / curve.factor
+            root = 1.0 if session.kan.classes else 0.5
+            change = float((one.loss / now) ** root - 1) if now > LEAST_LOSS else None
+        formula = OWN[one.function].formula if one.function in OWN else ""
+        views.append(CandidateView(one, row.complexity, change, tuple(values.tolist()), formula or ""))
+    return tuple(views)

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
-from kanserve.network.data_codes import in_codes_of, recoded
-from kanserve.network.encoding import encode, without_encoding
+from kanserve.network.encoding import encode, in_codes_of, recoded, without_encoding
 from kanserve.network.kan import Kan
 
 __all__ = ["in_codes_of", "in_numbers", "is_encoded", "recoded", "samples_for", "with_categories"]

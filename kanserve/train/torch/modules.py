@@ -14,16 +14,19 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kanserve.errors import DataError, MissingDependencyError
 from kanserve.formula.printing.function_texts import torch_text
+from kanserve.network import dual_numbers
 from kanserve.network.encoding import is_encoded
 from kanserve.network.expression import Expr
 from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.own_functions import OWN, by_values
-from kanserve.train.torch import basis_tensor, network, operators, own_gradients
+from kanserve.train.torch import basis_tensor, network, operators
 from kanserve.train.torch.kernels import compiled
 from kanserve.train.torch.network import encoded
 
@@ -40,7 +43,7 @@ PARAMETERS = ("coefficients", "base_weight", "affine", *AFFINE)
 
 def _function(name: str) -> Callable[[Tensor], Tensor]:
     if by_values(name):
-        return own_gradients.values_of(name)
+        return values_of(name)
     return _registered(function(name).expression) if name in OWN else network.function(name)
 
 
@@ -326,3 +329,31 @@ def _members(layer: Layer) -> NDArray[np.int64]:
     for q, group in enumerate(layer.groups):
         members[: len(group), q] = group
     return members
+
+
+def values_of(name: str) -> Callable[[Tensor], Tensor]:
+    """The function of this name; its derivatives are those of the table of functions."""
+
+    def values(x: Tensor) -> Tensor:
+        result: Tensor = _Derivative.apply(x, name, 0)
+        return result
+
+    return values
+
+
+class _Derivative(torch.autograd.Function):
+    """A derivative of a function, of the order that is given; the gradient is the next derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, name: str, order: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.name, ctx.order = name, order
+        numbers = x.detach().to("cpu", torch.float64).numpy()
+        with np.errstate(all="ignore"):
+            values = dual_numbers.derivatives(function(name), numbers, order)[-1]
+        return torch.from_numpy(np.array(values, np.float64)).to(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return gradient * _Derivative.apply(x, ctx.name, ctx.order + 1), None, None
