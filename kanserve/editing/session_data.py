@@ -91,7 +91,7 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
     if len(data.inputs) == len(kan.inputs):
         seen, numbers = in_numbers(kan, data)
         kan, data = (seen, numbers) if encodes(kan) else (kan, given)
-    one = replace(judge(kan, data, "auto", seed), folds=0)
+    one = judge(kan, data, "auto", seed)
     if held_out:
         return SessionData(data, one, seed, given)
     counted = data.counted()

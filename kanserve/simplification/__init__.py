@@ -33,9 +33,8 @@ def simplify(
 ) -> Kan:
     """The whole pipeline: prune, replace splines by named functions, prune again, refit on all rows.
 
-    Each step is validated on a held-out fifth of the rows, or by 5-fold cross-validation for a classifier with few
-    rows; only the last refit uses all rows. The options are those of `prune` and `symbolify`. Equal arguments give
-    equal networks, bit for bit on one kind of processor.
+    Each step is validated on a held-out fifth of the rows; only the last refit uses all rows. The options are those of
+    `prune` and `symbolify`. Equal arguments give equal networks, bit for bit on one kind of processor.
 
     Parameters
     ----------

@@ -51,7 +51,8 @@ PATIENCE = 6  # single removals to try, the least important first, before there 
 NEAR_ERROR_RATIO = 3.0
 NOISY_ERROR = 0.05  # error, in standard deviations of the outputs, above which the data count as noisy
 ROWS_PER_PARAMETER = 2  # rows, counted once per output, per parameter that leave-one-out validation needs
-# Intervals during the search, at most. The prototype had 5 to 10.
+# Intervals during the search, at most: without it e^-xy keeps five splines of which three are enough, and
+# exp(sin πx + y²) a second hidden node, at a sixth less CPU time.
 COARSE_INTERVALS = 5
 
 STEPS = (10, 20)
@@ -110,9 +111,8 @@ def prune(
     original network. "auto" allows the error that the whole network would gain on a grid half as fine, at most 1 %: on
     noisy data that is nothing; on exact data, small terms that the data can resolve are kept.
 
-    A classifier is refitted to its own scores and validated by its cross-entropy, with 5-fold cross-validation for up
-    to 1000 rows. With more than 1500 parameters there is no refit, only validation. Inputs keep their positions: an
-    input that is not needed has no edges left.
+    A classifier is refitted to its own scores and validated by its cross-entropy. With more than 1500 parameters there
+    is no refit, only validation. Inputs keep their positions: an input that is not needed has no edges left.
 
     A callable `progress` gets each step and the network after it, so `progress=steps.append` collects what was removed
     in a list, and any `steps[n].kan` is a network to go back to. A step may also restore what was removed before.

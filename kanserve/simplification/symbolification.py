@@ -1,8 +1,7 @@
 """Replace splines by named functions, the most certain edge first, with a joint refit after each.
 
-This is a small beam search: each state has several functions for its most certain edges; each is tried with a joint
-refit, and the states with the least error for their complexity are kept. A greedy choice would fail where two functions
-look alike on one edge and only the refit distinguishes them.
+Several functions of the two most certain edges are tried, each with a joint refit, since functions may look alike on an
+edge until the others have followed; the one with the least error for its complexity is kept.
 
 Single functions are tried first. If the result is not as good as the splines, a second search goes deeper
 (`replacements.further_offers`).
@@ -40,8 +39,6 @@ from kanserve.simplification.validation import (
 from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
 
-# States kept after each step of the beam search. Prototype's value; greedy search lost one law of 30.
-BEAM_WIDTH = 3
 MANY_EDGES = 12  # number of splines above which the most certain quarter is named at once, and composites are not tried
 # A straight line whose error is below this times the network's error is accepted without a search.
 LINE_ERROR_RATIO = 0.3
@@ -167,7 +164,6 @@ def symbolify(
     kan, rows = in_numbers(kan, samples)
     _, one = smoothed(kan, judge(kan, rows, tolerance, seed))
     straight = without_chains(straightened(refit(kan, one, REFIT_STEPS), one), one)
-    one = replace(one, folds=0)  # named functions have so few constants that the training rows can validate them
     error = one.error_of(activations.answers(straight, one.learn.x))
     with reporting(progress) as report:
         search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
@@ -190,19 +186,15 @@ def _as_good(chosen: _State, error: float, one: Judge) -> bool:
 
 
 def _all_named(search: _Search, start: _State) -> _State:
-    """The best network with all edges named, by a beam search.
+    """The network with all edges named, each by what is best after a refit.
 
     Intermediate errors are not tested strictly: a remaining spline may be too coarse for what the named edges need.
     """
-    states = [start]
-    while not all(state.done for state in states):
-        children = [state for state in states if state.done]
-        for state in states:
-            if not state.done:
-                children += _children(search, state)
-        states = _fittest(children)
-        _tell(search.report, "named " + ", ".join(_names(states[0].kan)), states[0])
-    return min((_finished(search, state) for state in states), key=lambda state: state.score)
+    state = start
+    while not state.done:
+        state = min(_children(search, state), key=lambda child: child.score)
+        _tell(search.report, "named " + ", ".join(_names(state.kan)), state)
+    return _finished(search, state)
 
 
 def _some_named(search: _Search, start: _State) -> _State:
@@ -325,15 +317,6 @@ def _judged(search: _Search, net: Named, floor: float, steps: int | None = None)
 def _finished(search: _Search, state: _State) -> _State:
     """The state after a long refit, unless that leaves a domain."""
     return _judged(search, state.net, 0.0, VALIDATION_LAST_STEPS) or state
-
-
-def _fittest(states: list[_State]) -> list[_State]:
-    """The best few states; among those with the same functions, only the best."""
-    by_names: dict[tuple[bytes, ...], _State] = {}
-    for state in sorted(states, key=lambda state: state.score):
-        key = tuple(layer.functions.tobytes() for layer in state.kan.layers)
-        by_names.setdefault(key, state)
-    return list(by_names.values())[:BEAM_WIDTH]
 
 
 def _names(kan: Kan) -> list[str]:

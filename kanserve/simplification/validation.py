@@ -35,10 +35,7 @@ RIDGE_PER_SMOOTHING = 0.1  # ridge penalty, relative to the strength of smoothin
 SMOOTHING_STEPS = 15  # steps of the refit at each strength of smoothing
 VALIDATION_LAST_STEPS = 100  # steps of the last refit
 LARGEST_LOSS_INCREASE = 0.2  # largest increase of the loss that chance may explain, relative to the best loss
-CROSS_VALIDATION_ROWS = 1000  # rows up to which a classifier is validated by cross-validation
-FOLDS = 5  # folds of this cross-validation
 SMOOTHING_LOSS_RATIO = 2.0  # smoothing is not increased further when the loss exceeds this times the least one
-FOLD_STEPS = 8  # steps of the refit of a fold, which continues from the given network
 REGRID_ERROR_RATIO = 1.1  # grids that move may increase the error to this times the error before
 REGRID_ERROR_MARGIN = 1e-3  # increase of the error that is allowed in addition, in standard deviations of the outputs
 GRID_MARGIN = 0.02  # distance, relative to a grid's width, by which values may exceed it before it moves
@@ -93,9 +90,6 @@ class Judge:
     strength with which refits smooth splines. `goal` (N, outputs) is the target of a simpler network on the training
     rows: the outputs, or for a classifier the scores of the original network, which least squares can fit. `spread`
     (outputs,) is its standard deviation.
-
-    With `folds`, cross-validation is used: the loss of each row is that of a network refitted without its fold. So all
-    rows count, where a fifth of few rows would not suffice to compare classifiers.
     """
 
     learn: Dataset
@@ -104,7 +98,6 @@ class Judge:
     spread: Array
     tolerance: float
     smooth: float = 0.0
-    folds: int = 0
 
     @property
     def x(self) -> Array:
@@ -122,8 +115,6 @@ class Judge:
 
         Weights of rows are included, so that the plain mean of the losses is the weighted mean.
         """
-        if self.folds and not too_large(kan):
-            return self._crossed(kan)
         if self.held is not None:
             return self.losses_of(answers(kan, self.held.x), bool(kan.classes))
         given = answers(kan, self.learn.x)
@@ -141,18 +132,8 @@ class Judge:
             losses = (((given - self.held.y) / self.spread) ** 2).mean(axis=1)
         return _counted(np.where(np.isfinite(losses), losses, np.inf), self.held)
 
-    def _crossed(self, kan: Kan) -> Array:
-        """Cross-validation: the losses of all rows, each from the network refitted without its fold."""
-        assert self.held is self.learn
-        given = np.empty(self.goal.shape)
-        for fold in range(self.folds):
-            rest = np.flatnonzero(np.arange(len(self.learn)) % self.folds != fold)
-            others = replace(self, learn=self.learn.take(rest), goal=self.goal[rest])
-            given[fold :: self.folds] = answers(_refined(kan, others, FOLD_STEPS), self.learn.x[fold :: self.folds])
-        return self.losses_of(given, bool(kan.classes))
-
     def losses_at(self, kan: Kan, given: Array) -> Array:
-        """As `losses` without folds, from the network's outputs on the rows `x`."""
+        """As `losses`, from the network's outputs on the rows `x`."""
         alone = self.held is None or self.held is self.learn
         return self.losses_of(given if alone else given[len(self.learn) :], bool(kan.classes))
 
@@ -206,15 +187,11 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
     _check(kan, data, tolerance, seed)
     data = data.counted()
     learn, held = split_rows(data, seed)
-    few = bool(kan.classes) and len(data) <= CROSS_VALIDATION_ROWS
-    if few:
-        # Shuffled, so that folds do not follow the order of the table.
-        learn = data.take(np.random.default_rng(seed).permutation(len(data)))
     goal = answers(kan, learn.x) if kan.classes else learn.y
     finite = np.isfinite(goal).all(axis=1)
     if not finite.any():
         raise DataError("The network is not finite on any of these rows, so it cannot be validated.")
-    alone = few or held is learn
+    alone = held is learn
     learn, goal = learn.take(np.flatnonzero(finite)), goal[finite]
     spread = np.sqrt(learn.mean((goal - learn.mean(goal)) ** 2))
     return Judge(
@@ -223,7 +200,6 @@ def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int
         goal=goal,
         spread=np.where(spread > 0, spread, 1.0),
         tolerance=VALIDATION_DEFAULT_TOLERANCE if tolerance == "auto" else tolerance,
-        folds=FOLDS if few and len(learn) >= 2 * FOLDS else 0,
     )
 
 
@@ -300,8 +276,7 @@ def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
     if kan.symbolic or too_large(kan):
         return refit(kan, one, SMOOTHING_STEPS), one
     tried: list[tuple[Kan, Judge, Array]] = []
-    # Without smoothing, a network with more parameters than samples fits them all, and folds change nothing.
-    for strength in SMOOTHNESS[1:] if one.folds else SMOOTHNESS:
+    for strength in SMOOTHNESS:
         smoother = replace(one, smooth=strength)
         fitted = refit(kan, smoother, SMOOTHING_STEPS)
         losses = smoother.losses(fitted)
