@@ -190,10 +190,10 @@ def _evidence(
     if candidates and not any(agrees(candidate.formula, golden[0], golden[1][:, 0]) for candidate in candidates):
         raise InputError("None of the candidates gives what the network gives: they belong to another one.")
     if rows is None or rows.classes or not all(formula.tree for formula in written):
-        found = [evidence(one, candidates=candidates) for one in written]
+        found = [evidence(law, candidates=candidates) for law in written]
     else:
         x = encode(kan, rows.x)
-        found = [evidence(one, x, rows.y[:, q], candidates, rows.weights) for q, one in enumerate(written)]
+        found = [evidence(law, x, rows.y[:, q], candidates, rows.weights) for q, law in enumerate(written)]
     return [to_json(item) for item in found] if any(item != Evidence() for item in found) else []
 
 
@@ -216,7 +216,7 @@ def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
             outside = outside[:0]
     missing = x[:1].copy()
     missing[0, 0] = np.nan
-    filled = [i for i, one in enumerate(kan.inputs) if one.fill_value is not None]
+    filled = [i for i, variable in enumerate(kan.inputs) if variable.fill_value is not None]
     if filled:
         missing = np.concatenate([missing, x[:1]])
         missing[1, filled] = np.nan

@@ -232,13 +232,13 @@ def signature_of(artifact: Artifact) -> "ModelSignature":
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    def column(one: Variable) -> Any:
-        kind = DataType.string if one.categories else DataType.double
-        return ColSpec(kind, one.name, required=one.fill_value is None)
+    def column(variable: Variable) -> Any:
+        kind = DataType.string if variable.categories else DataType.double
+        return ColSpec(kind, variable.name, required=variable.fill_value is None)
 
     manifest = artifact.manifest
-    inputs: list[Any] = [column(one) for one in manifest.inputs]
-    outputs: list[Any] = [ColSpec(DataType.double, one.name) for one in manifest.outputs]
+    inputs: list[Any] = [column(variable) for variable in manifest.inputs]
+    outputs: list[Any] = [ColSpec(DataType.double, variable.name) for variable in manifest.outputs]
     if not manifest.classes:
         return ModelSignature(Schema(inputs), Schema(outputs))
     return ModelSignature(
@@ -270,12 +270,17 @@ def example_of(artifact: Artifact) -> "DataFrame":
     """
     import pandas as pd
 
-    def shown(one: Variable, value: float) -> float | str:
-        return one.categories[int(value)] if one.categories else value
+    def shown(variable: Variable, value: float) -> float | str:
+        return variable.categories[int(value)] if variable.categories else value
 
     first = artifact.golden()[0][0].tolist()
     return pd.DataFrame(
-        [{one.name: shown(one, value) for one, value in zip(artifact.manifest.inputs, first, strict=True)}]
+        [
+            {
+                variable.name: shown(variable, value)
+                for variable, value in zip(artifact.manifest.inputs, first, strict=True)
+            }
+        ]
     )
 
 

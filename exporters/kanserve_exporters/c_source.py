@@ -67,18 +67,19 @@ extern const @real @{name}[@N_OUT];
 
 
 def declarations(intervals: Sequence[ConformalInterval]) -> str:
-    return "".join(_HEADER.format(percent=one.percent, name=_name(one)) for one in intervals)
+    return "".join(_HEADER.format(percent=interval.percent, name=_name(interval)) for interval in intervals)
 
 
 def definitions(intervals: Sequence[ConformalInterval], dialect: Dialect) -> str:
+    widths = {_name(interval): np.array(interval.half_widths) for interval in intervals}
     return "".join(
-        f"\nconst @TABLE @real @{_name(one)}[@N_OUT] = {{{decimal_list(np.array(one.half_widths), dialect)}}};\n"
-        for one in intervals
+        f"\nconst @TABLE @real @{name}[@N_OUT] = {{{decimal_list(values, dialect)}}};\n"
+        for name, values in widths.items()
     )
 
 
-def _name(one: ConformalInterval) -> str:
-    return f"interval_{one.percent.replace('.', '_')}"
+def _name(interval: ConformalInterval) -> str:
+    return f"interval_{interval.percent.replace('.', '_')}"
 
 
 # The source turns contraction off for clang until the end of the file; an including file gets it back here.

@@ -116,8 +116,8 @@ def _row(kan: Kan) -> str:
 
 def _encoding(kan: Kan) -> str:
     """The function of what stands in for a missing value, and of the numbers of categories."""
-    fills = ", ".join("NaN" if one.fill_value is None else _number(one.fill_value) for one in kan.inputs)
-    numbers = ", ".join(f"[{', '.join(map(_number, one.category_values))}]" for one in kan.inputs)
+    fills = ", ".join("NaN" if variable.fill_value is None else _number(variable.fill_value) for variable in kan.inputs)
+    numbers = ", ".join(f"[{', '.join(map(_number, variable.category_values))}]" for variable in kan.inputs)
     return f"const fills = [{fills}], categoryValues = [{numbers}];\n{_ENCODED}"
 
 

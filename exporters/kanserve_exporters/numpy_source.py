@@ -55,7 +55,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     forms = {layer_plan.form for layer_plan in plans if layer_plan}
     one_row = row_code(kan, layers, plans, dialect) if small else ""
     blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, one_row, bool(options.intervals))]
-    intervals = {one.level: one.half_widths for one in options.intervals}
+    intervals = {interval.level: interval.half_widths for interval in options.intervals}
     used = functions_of(layers)
     special = primitives(used) & {*SPECIAL}
     blocks += [
@@ -113,7 +113,9 @@ def _modules(layers: list[Parts], row: str) -> list[str]:
     """The modules of functions that were registered by their values."""
     own = [by_values(name) for name in {edge.function for part in layers for _, _, edge in part.terms}]
     languages = ("numpy", "python") if row else ("numpy",)
-    return modules(one.spelling(language, ExportError) for one in own if one for language in languages)
+    return modules(
+        registered.spelling(language, ExportError) for registered in own if registered for language in languages
+    )
 
 
 def _predict(kan: Kan, dialect: Dialect) -> str:

@@ -50,10 +50,10 @@ def encode(body: Body, x: str, inputs: tuple[Variable, ...]) -> str:
     What no number stands in for becomes NaN; infinities stay.
     """
     fills = body.table(
-        "fill_values", np.array([np.nan if one.fill_value is None else one.fill_value for one in inputs])
+        "fill_values", np.array([np.nan if variable.fill_value is None else variable.fill_value for variable in inputs])
     )
     missing = body("IsNaN", x)
-    counts = [len(one.categories) for one in inputs]
+    counts = [len(variable.categories) for variable in inputs]
     if not any(counts):
         return body("Where", missing, fills, x)
     # Which values are codes of categories: of other inputs none, since their count is 0.
@@ -63,7 +63,9 @@ def encode(body: Body, x: str, inputs: tuple[Variable, ...]) -> str:
     whole = body("Equal", body("Cast", code, to=_FLOAT if body.precision == "float" else _DOUBLE), x)
     known = body("And", near, whole)
     starts = body.table("category_first", np.cumsum([0, *counts[:-1]]))
-    values = body.table("category_values", np.array([number for one in inputs for number in one.category_values]))
+    values = body.table(
+        "category_values", np.array([number for variable in inputs for number in variable.category_values])
+    )
     # Within the table also where the code is of no use.
     index = body("Add", body("Where", known, code, body.integer(0)), body("Min", starts, body.integer(sum(counts) - 1)))
     categorical = body("Greater", count, body.number(0))
@@ -232,5 +234,7 @@ def _metadata(
         "batch": max(1, LARGEST // (itemsize * max(layer.width for layer in layers))),
     }
     if options.intervals:
-        values["intervals"] = [{"level": one.level, "half_widths": one.half_widths} for one in options.intervals]
+        values["intervals"] = [
+            {"level": interval.level, "half_widths": interval.half_widths} for interval in options.intervals
+        ]
     return {key: json.dumps(value, allow_nan=False) for key, value in values.items()}

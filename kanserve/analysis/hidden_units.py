@@ -172,18 +172,18 @@ def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
         raise InputError(f"The layers 1 to {len(kan.layers)} have {counts} nodes; got layer {layer}, node {node}.")
     name = node_name(kan, layer, node)
     part = _up_to(kan, layer, node, name)
-    one = asked(part, rows_of(kan, data), name)
-    order = np.argsort(one.y, kind="stable")
+    question = asked(part, rows_of(kan, data), name)
+    order = np.argsort(question.y, kind="stable")
     return Meaning(
         name,
         names_of(kan),
-        one.x,
-        one.y,
-        _formula(part, one.q),
-        one.shares,
+        question.x,
+        question.y,
+        _formula(part, question.q),
+        question.shares,
         tuple(order[::-1][:_ROWS].tolist()),
         tuple(order[:_ROWS].tolist()),
-        _expressions(one, names_of(kan)),
+        _expressions(question, names_of(kan)),
     )
 
 
@@ -203,15 +203,19 @@ def _formula(part: Kan, q: int) -> Formula | None:
         return None
 
 
-def _expressions(one: Asked, names: tuple[str, ...]) -> tuple[Expression, ...]:
+def _expressions(question: Asked, names: tuple[str, ...]) -> tuple[Expression, ...]:
     """The best simple expressions in the inputs that drive the unit; of similar ones the simpler first."""
-    driving = np.flatnonzero(one.shares >= DRIVING).tolist()
-    if not driving or one.y.std() == 0:
+    driving = np.flatnonzero(question.shares >= DRIVING).tolist()
+    if not driving or question.y.std() == 0:
         return ()
-    tried = [_fitted(one, text, columns) for text, columns in _candidates(one.x, names, driving)]
+    tried = [_fitted(question, text, columns) for text, columns in _candidates(question.x, names, driving)]
     tried += [
         found
-        for found in (_linear(one, names, driving), _squares(one, names, driving), _powers(one, names, driving))
+        for found in (
+            _linear(question, names, driving),
+            _squares(question, names, driving),
+            _powers(question, names, driving),
+        )
         if found
     ]
     tried.sort(key=lambda found: (-round(found.r2 / _SAME), len(found.text)))
@@ -235,46 +239,46 @@ def _candidates(x: Array, names: tuple[str, ...], driving: list[int]) -> list[tu
     return [(text, values) for text, values in found if np.isfinite(values).all()]
 
 
-def _fitted(one: Asked, text: str, columns: Array) -> Expression:
+def _fitted(question: Asked, text: str, columns: Array) -> Expression:
     """The expression fitted by least squares: a scale and a shift, or coefficients of columns (N, K)."""
-    design = np.column_stack([columns, np.ones(len(one.y))])
+    design = np.column_stack([columns, np.ones(len(question.y))])
     sizes = np.abs(design).max(axis=0)
     design = design / np.where(sizes > 0, sizes, 1.0)
-    values = design @ np.linalg.lstsq(design, one.y, rcond=None)[0]
-    return Expression(text, float(1 - ((one.y - values) ** 2).mean() / one.y.var()), values)
+    values = design @ np.linalg.lstsq(design, question.y, rcond=None)[0]
+    return Expression(text, float(1 - ((question.y - values) ** 2).mean() / question.y.var()), values)
 
 
-def _linear(one: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
-    return _weighted(one, one.x[:, driving], [names[i] for i in driving])
+def _linear(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
+    return _weighted(question, question.x[:, driving], [names[i] for i in driving])
 
 
-def _squares(one: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
-    return _weighted(one, one.x[:, driving] ** 2, [f"{names[i]}^2" for i in driving])
+def _squares(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
+    return _weighted(question, question.x[:, driving] ** 2, [f"{names[i]}^2" for i in driving])
 
 
-def _weighted(one: Asked, columns: Array, texts: list[str]) -> Expression | None:
+def _weighted(question: Asked, columns: Array, texts: list[str]) -> Expression | None:
     """The best weighted sum of the columns, with the largest weight 1."""
     if len(texts) < 2:
         return None
-    design = np.column_stack([columns - columns.mean(axis=0), np.ones(len(one.y))])
-    weights = np.linalg.lstsq(design, one.y, rcond=None)[0][:-1]
+    design = np.column_stack([columns - columns.mean(axis=0), np.ones(len(question.y))])
+    weights = np.linalg.lstsq(design, question.y, rcond=None)[0][:-1]
     weights = weights / weights[np.abs(weights).argmax()]
     text = " + ".join(name if abs(w - 1) < 5e-4 else f"{w:.3g}*{name}" for w, name in zip(weights, texts, strict=True))
-    return _fitted(one, text.replace("+ -", "- "), columns)
+    return _fitted(question, text.replace("+ -", "- "), columns)
 
 
-def _powers(one: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
+def _powers(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
     """The best product of powers, if the inputs and the unit do not change sign."""
-    x = one.x[:, driving]
-    signed = np.concatenate([x, one.y[:, None]], axis=1)
+    x = question.x[:, driving]
+    signed = np.concatenate([x, question.y[:, None]], axis=1)
     if not ((signed > 0).all(axis=0) | (signed < 0).all(axis=0)).all() or len(driving) < 2:
         return None
     design = np.column_stack([np.log(np.abs(x)), np.ones(len(x))])
-    powers = np.linalg.lstsq(design, np.log(np.abs(one.y)), rcond=None)[0][:-1]
+    powers = np.linalg.lstsq(design, np.log(np.abs(question.y)), rcond=None)[0][:-1]
     halves = np.round(2 * powers) / 2
     powers = np.where(np.abs(powers - halves) < 0.01, halves, powers)
     values = np.prod(np.abs(x) ** powers, axis=1)
     parts = [
         f"{names[i]}^{p:.3g}" if p != 1 else names[i] for i, p in zip(driving, powers.tolist(), strict=True) if p != 0
     ]
-    return _fitted(one, "*".join(parts), values) if parts else None
+    return _fitted(question, "*".join(parts), values) if parts else None

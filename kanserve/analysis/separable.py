@@ -204,16 +204,16 @@ def separability(kan: Kan, data: Data = None, *, output: int | str = 0, toleranc
     (('x', 'y'), ('z',))
     """
     tolerance = checked_tolerance(tolerance)
-    one = asked(kan, data, output)
-    variance = float(one.y.var())
-    product = one.slopes[:, :, None] * one.slopes[:, None, :]
-    ratio = one.y[:, None, None] * one.bends - product
+    question = asked(kan, data, output)
+    variance = float(question.y.var())
+    product = question.slopes[:, :, None] * question.slopes[:, None, :]
+    ratio = question.y[:, None, None] * question.bends - product
     with np.errstate(all="ignore"):
-        additive = (one.bends**2).mean(axis=0) / variance
-        multiplicative = (ratio**2).mean(axis=0) / (one.y**2).mean() / variance
+        additive = (question.bends**2).mean(axis=0) / variance
+        multiplicative = (ratio**2).mean(axis=0) / (question.y**2).mean() / variance
     if variance == 0:
         additive, multiplicative = np.zeros_like(additive), np.zeros_like(additive)
     for shares in (additive, multiplicative):
         np.fill_diagonal(shares, np.nan)
-    name, names = kan.outputs[one.q].name, names_of(kan)
-    return Separability(name, names, one.used, one.piecewise, additive, multiplicative, tolerance)
+    name, names = kan.outputs[question.q].name, names_of(kan)
+    return Separability(name, names, question.used, question.piecewise, additive, multiplicative, tolerance)

@@ -206,21 +206,21 @@ def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: f
     y depends on x - y (score 1)
     """
     tolerance = checked_tolerance(tolerance)
-    one = asked(kan, data, output)
+    question = asked(kan, data, output)
     count = len(kan.inputs)
     scores = {kind: np.full((count, count), np.nan) for kind in KINDS}
     constants = {kind: np.full((count, count), np.nan) for kind in (LINEAR, POWER)}
-    raw = one.slopes / np.where(one.spreads > 0, one.spreads, 1.0)
-    for i, j in np.argwhere(one.used[:, None] & one.used & ~np.eye(count, dtype=bool)).tolist():
-        u, v, slopes = one.x[:, i], one.x[:, j], (raw[:, i], raw[:, j])
+    raw = question.slopes / np.where(question.spreads > 0, question.spreads, 1.0)
+    for i, j in np.argwhere(question.used[:, None] & question.used & ~np.eye(count, dtype=bool)).tolist():
+        u, v, slopes = question.x[:, i], question.x[:, j], (raw[:, i], raw[:, j])
         for kind, of in _KNOWN.items():
             by_u, by_v = of(u, v)
             scores[kind][i, j] = _agreement(slopes[0] * by_v, slopes[1] * by_u)
-        scores[LINEAR][i, j], ratio = _constant_ratio(one.slopes[:, i], one.slopes[:, j])
-        constants[LINEAR][i, j] = ratio * one.spreads[i] / one.spreads[j]
+        scores[LINEAR][i, j], ratio = _constant_ratio(question.slopes[:, i], question.slopes[:, j])
+        constants[LINEAR][i, j] = ratio * question.spreads[i] / question.spreads[j]
         scores[POWER][i, j], constants[POWER][i, j] = _constant_ratio(slopes[0] * u, slopes[1] * v)
-        scores[ANY][i, j] = _independent(one, i, j)
-    return Symmetry(kan.outputs[one.q].name, names_of(kan), scores, constants, tolerance)
+        scores[ANY][i, j] = _independent(question, i, j)
+    return Symmetry(kan.outputs[question.q].name, names_of(kan), scores, constants, tolerance)
 
 
 def _agreement(a: Array, b: Array) -> float:
@@ -238,14 +238,14 @@ def _constant_ratio(a: Array, b: Array) -> tuple[float, float]:
     return float(np.clip(1 - 2 * sizes[0] / sizes.sum(), 0, 1)), float(ratio)
 
 
-def _independent(one: Asked, i: int, j: int) -> float:
+def _independent(question: Asked, i: int, j: int) -> float:
     """1 if the ratio of the slopes by i and j does not depend on the other inputs; NaN if there are none.
 
     The score is 1/(1 + the mean squared change of the ratio's logarithm per standard deviation of the others).
     """
-    others = [k for k in np.flatnonzero(one.used).tolist() if k not in (i, j)]
+    others = [k for k in np.flatnonzero(question.used).tolist() if k not in (i, j)]
     if not others:
         return float("nan")
-    a, b = one.slopes[:, i], one.slopes[:, j]
-    change = [((a * one.bends[:, j, k] - b * one.bends[:, i, k]) ** 2).mean() for k in others]
+    a, b = question.slopes[:, i], question.slopes[:, j]
+    change = [((a * question.bends[:, j, k] - b * question.bends[:, i, k]) ** 2).mean() for k in others]
     return float(1 / (1 + sum(change) / (a**2 * b**2).mean()))

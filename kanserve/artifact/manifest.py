@@ -223,7 +223,7 @@ def _check_manifest(manifest: Manifest) -> None:
         lengths = {len(metrics.r2), len(metrics.rmse), len(metrics.max_error)}
         if metrics.rows < 1 or lengths != {len(manifest.outputs)}:
             raise FormatError(f"Metrics need rows ≥ 1 and one number for each output, got {metrics}.")
-    if any(len(one.half_widths) != len(manifest.outputs) for one in manifest.intervals):
+    if any(len(interval.half_widths) != len(manifest.outputs) for interval in manifest.intervals):
         raise FormatError("A prediction interval has one half width for each output.")
     _check_files(manifest.files)
 
@@ -268,7 +268,9 @@ def canonical(value: Any, what: str, indent: int | None = 1) -> bytes:
 
 def _to_json(manifest: Manifest) -> dict[str, Any]:
     extended = any(map(is_encoded, manifest.inputs)) or bool(manifest.intervals)
-    intervals = [{"level": one.level, "half_widths": list(one.half_widths)} for one in manifest.intervals]
+    intervals = [
+        {"level": interval.level, "half_widths": list(interval.half_widths)} for interval in manifest.intervals
+    ]
     return {
         "format": EXTENDED if extended else FORMAT,
         "name": manifest.name,
@@ -304,7 +306,8 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         provenance=value["provenance"],
         files={path: Entry(entry["sha256"], _integer(entry["size"])) for path, entry in value["files"].items()},
         intervals=tuple(
-            ConformalInterval(one["level"], tuple(one["half_widths"])) for one in value.get("intervals", [])
+            ConformalInterval(interval["level"], tuple(interval["half_widths"]))
+            for interval in value.get("intervals", [])
         ),
     )
 

@@ -131,15 +131,15 @@ def register_duckdb(predictor: "BatchPredictor", connection: "duckdb.DuckDBPyCon
     pa = arrow_columns.arrow()
     types = {"f8": "DOUBLE", "f4": "FLOAT", "b1": "BOOLEAN"}
     fields = {name: types.get(kind.str[1:], "VARCHAR") for name, kind in predictor.schema.items()}
-    one = len(fields) == 1
+    row = len(fields) == 1
     inputs = predictor.inputs
 
     def run(*columns: Any) -> Any:
         numbers = {name: arrow_columns.numbers(column, name) for name, column in zip(inputs, columns, strict=True)}
         found = arrow_columns.to_arrow(predictor, predictor.compute(numbers, len(columns[0])))
-        return found[0] if one else pa.StructArray.from_arrays(found, list(fields))
+        return found[0] if row else pa.StructArray.from_arrays(found, list(fields))
 
-    returns: Any = next(iter(fields.values())) if one else connection.struct_type(fields)
+    returns: Any = next(iter(fields.values())) if row else connection.struct_type(fields)
     # DuckDB counts the parameters.
     vars(run)["__signature__"] = Signature([Parameter(f"x{i}", Parameter.POSITIONAL_ONLY) for i in range(len(inputs))])
     create: Any = connection.create_function  # where DuckDB is not installed, nothing is known of it

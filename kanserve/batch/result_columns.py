@@ -61,7 +61,7 @@ class BatchModel:
         low, high = self.limits
         middle = low / 2 + high / 2
         values = np.where(np.isfinite(middle), middle, kan.input_shift)
-        categorical = np.array([bool(one.categories) for one in kan.inputs])
+        categorical = np.array([bool(variable.categories) for variable in kan.inputs])
         values = np.where(categorical, np.floor(values), values)  # a code of a category
         return {self.inputs[i]: float(values[i]) for i in np.flatnonzero(~used_inputs(kan))}
 
@@ -150,9 +150,9 @@ class BatchModel:
     def outside(self, columns: Sequence[Column | None], rows: int) -> NDArray[np.bool_]:
         """Which rows have an input outside the training range; see `encoding.is_outside`."""
         beyond = np.zeros(rows, np.bool_)
-        for one, column, low, high in zip(self.artifact.manifest.inputs, columns, *self.limits, strict=True):
+        for variable, column, low, high in zip(self.artifact.manifest.inputs, columns, *self.limits, strict=True):
             if column is not None:
-                beyond |= is_outside(one, column, low, high)
+                beyond |= is_outside(variable, column, low, high)
         return beyond
 
     def _answers(self, values: Column) -> list[Column]:

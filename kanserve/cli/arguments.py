@@ -130,7 +130,7 @@ def _has_classes(kan: Kan, table: Path, name: str, decimal: Decimal | None) -> b
 
 def categories_of(inputs: Iterable[Variable]) -> dict[str, tuple[str, ...]]:
     """The categories of each categorical input."""
-    return {one.name: one.categories for one in inputs if one.categories}
+    return {variable.name: variable.categories for variable in inputs if variable.categories}
 
 
 def scores(score: "Score") -> dict[str, Any]:
@@ -288,10 +288,10 @@ def unused_inputs(kan: Kan) -> dict[str, float]:
     }
 
 
-def _inside(one: Variable, low: float, high: float, otherwise: float) -> float:
+def _inside(variable: Variable, low: float, high: float, otherwise: float) -> float:
     """The middle of a range if it is finite, else `otherwise`; a code of a categorical input."""
     middle = low / 2 + high / 2
-    middle = float(np.floor(middle)) if one.categories else middle
+    middle = float(np.floor(middle)) if variable.categories else middle
     return middle if np.isfinite(middle) else otherwise
 
 

@@ -101,8 +101,8 @@ def metadata(name: str, version: str) -> Steps[ModelInfo]:
         categories={name: tuple(known) for name, known in json.loads(facts.get("categories", "{}")).items()},
         may_be_missing=tuple(json.loads(facts.get("may_be_missing", "[]"))),
         intervals=tuple(
-            ConformalInterval(float(one["level"]), tuple(map(float, one["half_widths"])))
-            for one in json.loads(facts.get("intervals", "[]"))
+            ConformalInterval(float(interval["level"]), tuple(map(float, interval["half_widths"])))
+            for interval in json.loads(facts.get("intervals", "[]"))
         ),
     )
 
@@ -127,8 +127,8 @@ def statistics(name: str, version: str) -> Steps[tuple[ModelStatistics, ...]]:
     )
 
 
-def _counted(one: pb.StatisticDuration) -> Counted:
-    return Counted(one.count, one.ns / 1e9)
+def _counted(statistic_duration: pb.StatisticDuration) -> Counted:
+    return Counted(statistic_duration.count, statistic_duration.ns / 1e9)
 
 
 def load(name: str) -> Steps[None]:
@@ -171,24 +171,24 @@ def formula(name: str, version: str, formats: Sequence[str]) -> Steps[tuple[Serv
     )
 
 
-def _alternative(one: formula_pb2.Alternative) -> ServedAlternative:
+def _alternative(alternative: formula_pb2.Alternative) -> ServedAlternative:
     return ServedAlternative(
-        text=one.text,
-        latex=one.latex,
-        complexity=one.complexity,
-        rmse=one.rmse,
-        validation_rmse=one.validation_rmse if one.HasField("validation_rmse") else None,
-        tree=_tree(one),
-        tables=_tables(one),
+        text=alternative.text,
+        latex=alternative.latex,
+        complexity=alternative.complexity,
+        rmse=alternative.rmse,
+        validation_rmse=alternative.validation_rmse if alternative.HasField("validation_rmse") else None,
+        tree=_tree(alternative),
+        tables=_tables(alternative),
     )
 
 
-def _tree(one: formula_pb2.OutputFormula | formula_pb2.Alternative) -> tuple[tuple[Any, ...], ...]:
-    return tuple(tuple(step) for step in json.loads(one.expression_json))
+def _tree(output_formula: formula_pb2.OutputFormula | formula_pb2.Alternative) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(step) for step in json.loads(output_formula.expression_json))
 
 
-def _tables(one: formula_pb2.OutputFormula | formula_pb2.Alternative) -> dict[str, Table]:
-    return {spline: Table(**table) for spline, table in json.loads(one.tables_json).items()}
+def _tables(output_formula: formula_pb2.OutputFormula | formula_pb2.Alternative) -> dict[str, Table]:
+    return {spline: Table(**table) for spline, table in json.loads(output_formula.tables_json).items()}
 
 
 def network(name: str, version: str, curve_points: int | None) -> Steps[Network]:

@@ -63,6 +63,8 @@ class Known:
             yield event
 
 
-def _event(one: pb.VersionState) -> ModelEvent:
-    state = pb.ModelState.Name(one.state).removeprefix("MODEL_STATE_").lower()
-    return ModelEvent(one.model_name, int(one.model_version), state, one.reason, one.newest)
+def _event(version_state: pb.VersionState) -> ModelEvent:
+    state = pb.ModelState.Name(version_state.state).removeprefix("MODEL_STATE_").lower()
+    return ModelEvent(
+        version_state.model_name, int(version_state.model_version), state, version_state.reason, version_state.newest
+    )

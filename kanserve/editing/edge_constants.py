@@ -32,28 +32,32 @@ class Units:
     scale: float = 1.0
     factor: float = 1.0
 
-    def shown(self, one: Symbolic) -> Symbolic:
+    def shown(self, symbolic: Symbolic) -> Symbolic:
         """The constants in the user's units."""
-        a = one.a / self.scale
-        return neutral(Symbolic(one.function, a, one.b - a * self.shift, one.c * self.factor, one.d * self.factor))
+        a = symbolic.a / self.scale
+        return neutral(
+            Symbolic(
+                symbolic.function, a, symbolic.b - a * self.shift, symbolic.c * self.factor, symbolic.d * self.factor
+            )
+        )
 
-    def stored(self, one: Symbolic) -> Symbolic:
+    def stored(self, symbolic: Symbolic) -> Symbolic:
         """The constants as the network has them."""
-        a, b = one.a * self.scale, one.b + one.a * self.shift
-        return neutral(Symbolic(one.function, a, b, one.c / self.factor, one.d / self.factor))
+        a, b = symbolic.a * self.scale, symbolic.b + symbolic.a * self.shift
+        return neutral(Symbolic(symbolic.function, a, b, symbolic.c / self.factor, symbolic.d / self.factor))
 
 
-def neutral(one: Symbolic) -> Symbolic:
+def neutral(symbolic: Symbolic) -> Symbolic:
     """The same function with its redundant constants neutral; unchanged if that would overflow."""
     try:
-        result = _neutral(one)
+        result = _neutral(symbolic)
     except OverflowError:
-        return one
-    return result if _finite(result) else one
+        return symbolic
+    return result if _finite(result) else symbolic
 
 
-def _neutral(one: Symbolic) -> Symbolic:
-    name, a, b, c, d = one.function, one.a, one.b, one.c, one.d
+def _neutral(symbolic: Symbolic) -> Symbolic:
+    name, a, b, c, d = symbolic.function, symbolic.a, symbolic.b, symbolic.c, symbolic.d
     if name == "x":
         return Symbolic(name, 1.0, 0.0, c * a, c * b + d)
     if a != 0 and (scaling := homogeneous(name)):
@@ -61,11 +65,11 @@ def _neutral(one: Symbolic) -> Symbolic:
         return Symbolic(name, a / abs(a), b / abs(a), c * factor, d + c * offset)
     if name == "exp" and abs(b) < MOST_EXPONENT:
         return Symbolic(name, a, 0.0, c * exp(b), d)
-    return one
+    return symbolic
 
 
-def _finite(one: Symbolic) -> bool:
-    return all(isfinite(getattr(one, name)) for name in NAMES)
+def _finite(symbolic: Symbolic) -> bool:
+    return all(isfinite(getattr(symbolic, name)) for name in NAMES)
 
 
 def units(kan: Kan, place: EdgeIndex) -> Units:

@@ -71,9 +71,9 @@ def closest(found: Samples, function: str, error: float) -> Fit | None:
     return None if not offered else Fit(offered[0].symbolic, _r2(offered[0].symbolic, found), offered[0].rank)
 
 
-def _r2(one: Symbolic, found: Samples) -> float:
+def _r2(symbolic: Symbolic, found: Samples) -> float:
     """The weighted R² of the function; for a constant edge, 1 if the function equals it, else 0."""
-    missed = one.c * row_of(one.function).numpy(one.a * found.z + one.b) + one.d - found.values
+    missed = symbolic.c * row_of(symbolic.function).numpy(symbolic.a * found.z + symbolic.b) + symbolic.d - found.values
     variance = float(found.weights @ (found.values - np.average(found.values, weights=found.weights)) ** 2)
     lost = float(found.weights @ missed**2)
     return 1 - lost / variance if variance > 0 else float(lost == 0)

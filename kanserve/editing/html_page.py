@@ -22,29 +22,29 @@ ROW_BYTES = 120  # of a row of its table, beside the texts in it
 TABLE_BYTES = 24_000  # of the table of edges, so that the page has less than 60,000
 
 
-def html(one: "Snapshot", formulas: str = "", network: str = "") -> str:
+def html(snapshot: "Snapshot", formulas: str = "", network: str = "") -> str:
     """The page, with at most 60 edges, those with the largest share first."""
-    written = formulas or formula_list((view.name, "", view.text or view.trouble) for view in one.formulas)
-    shown = sorted(one.edges, key=lambda edge: -edge.share)[:MOST_EDGES]
-    r2 = ", ".join(f"{value:.6g}" for value in one.r2[:12])
-    facts = f"held-out loss {one.loss:.4g}, R² {r2}, {len(one.history)} steps done, {one.undone} undone"
+    written = formulas or formula_list((view.name, "", view.text or view.trouble) for view in snapshot.formulas)
+    shown = sorted(snapshot.edges, key=lambda edge: -edge.share)[:MOST_EDGES]
+    r2 = ", ".join(f"{value:.6g}" for value in snapshot.r2[:12])
+    facts = f"held-out loss {snapshot.loss:.4g}, R² {r2}, {len(snapshot.history)} steps done, {snapshot.undone} undone"
     titles = ("edge", "share", "", "function", "a", "b", "c", "d")
     rows = [_row(edge) for edge in shown]
     sizes = np.cumsum([sum(map(len, row)) + ROW_BYTES for row in rows])
     rows = rows[: int((sizes <= TABLE_BYTES).sum())]
-    rest = len(one.edges) - len(rows)
+    rest = len(snapshot.edges) - len(rows)
     edges = table(titles, rows, numbers=(1, 4, 5, 6, 7))
     if rest:
         edges = Html(edges + text(f"and {rest} more edges", second=True))
     if network:
         edges = folded("edges", edges)
-    return page(written, text(facts), network, edges, _steps(one) if one.history else "")
+    return page(written, text(facts), network, edges, _steps(snapshot) if snapshot.history else "")
 
 
-def _steps(one: "Snapshot") -> Html:
-    last = one.history[-MOST_STEPS:]
+def _steps(snapshot: "Snapshot") -> Html:
+    last = snapshot.history[-MOST_STEPS:]
     rows = [(cut(done.step, 60), str(done.edges), f"{done.loss:.4g}") for done in last]
-    said = "steps" if len(last) == len(one.history) else f"the last {len(last)} of {len(one.history)} steps"
+    said = "steps" if len(last) == len(snapshot.history) else f"the last {len(last)} of {len(snapshot.history)} steps"
     return folded(said, table(("step", "edges", "loss"), rows, numbers=(1, 2)))
 
 

@@ -328,5 +328,5 @@ class Session(SessionEdits):
         return session_storage.script(self._stored())
 
 
-def _label(one: Suggestion, now: float) -> str:
-    return f"{one.function}: R² {one.r2:.5f}, loss {now:.3g} → {one.loss:.3g}"
+def _label(suggestion: Suggestion, now: float) -> str:
+    return f"{suggestion.function}: R² {suggestion.r2:.5f}, loss {now:.3g} → {suggestion.loss:.3g}"

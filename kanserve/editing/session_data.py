@@ -13,7 +13,7 @@ from kanserve.network.encoding import encodes, without_encoding
 from kanserve.network.kan import Kan
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.edge_candidates import within_domain
-from kanserve.simplification.validation import Judge, judge, split_rows
+from kanserve.simplification.validation import Judge, judge_of, split_rows
 from kanserve.train.encoded_data import in_numbers
 
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ def as_given(edited: Kan, before: Kan) -> Kan:
     if not encodes(before):
         return edited
     inputs = zip(before.inputs, edited.inputs, strict=True)
-    return replace(edited, inputs=tuple(replace(one, name=now.name) for one, now in inputs))
+    return replace(edited, inputs=tuple(replace(variable, name=now.name) for variable, now in inputs))
 
 
 def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
@@ -91,14 +91,14 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
     if len(data.inputs) == len(kan.inputs):
         seen, numbers = in_numbers(kan, data)
         kan, data = (seen, numbers) if encodes(kan) else (kan, given)
-    one = judge(kan, data, "auto", seed)
+    judge = judge_of(kan, data, "auto", seed)
     if held_out:
-        return SessionData(data, one, seed, given)
+        return SessionData(data, judge, seed, given)
     counted = data.counted()
     goal = answers(kan, counted.x) if kan.classes else counted.y
     finite = np.flatnonzero(np.isfinite(goal).all(axis=1))
     learn = counted.take(finite)
-    return SessionData(data, replace(one, learn=learn, held=learn, goal=goal[finite]), seed, given)
+    return SessionData(data, replace(judge, learn=learn, held=learn, goal=goal[finite]), seed, given)
 
 
 def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:

@@ -226,8 +226,8 @@ class Rename:
         changed = tuple(self._renamed(side) for side in sides[found[0]])
         return replace(kan, inputs=changed) if found[0] == "input" else replace(kan, outputs=changed)
 
-    def _renamed(self, one: Variable) -> Variable:
-        return replace(one, name=self.new) if one.name == self.old else one
+    def _renamed(self, variable: Variable) -> Variable:
+        return replace(variable, name=self.new) if variable.name == self.old else variable
 
 
 @dataclass(frozen=True)

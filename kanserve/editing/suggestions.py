@@ -84,9 +84,9 @@ def _suggestion(kan: Kan, place: EdgeIndex, fit: Fit, loss: float, now: float) -
     return Suggestion(own.function, fit.r2, loss, loss - now, (own.a, own.b, own.c, own.d))
 
 
-def _price(one: Suggestion, floor: float) -> float:
+def _price(suggestion: Suggestion, floor: float) -> float:
     """The logarithm (base 10) of the error plus a penalty for complexity; errors below the floor count as equal."""
     return (
-        float(np.log10(np.sqrt(one.loss) + floor))
-        + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * FUNCTIONS[one.function].complexity
+        float(np.log10(np.sqrt(suggestion.loss) + floor))
+        + EDGE_CANDIDATES_COMPLEXITY_WEIGHT * FUNCTIONS[suggestion.function].complexity
     )

@@ -68,15 +68,15 @@ def _statements(checkpoint: Checkpoint, layers: Sequence[Part]) -> Iterator[tupl
 
 def arity(checkpoint: Checkpoint, layers: Sequence[Part], number: int) -> list[int]:
     """How many subnodes each node of a layer multiplies; sum nodes come first."""
-    one = layers[number]
+    layer = layers[number]
     said = checkpoint.settings.get("mult_arity")
-    if one.nodes == one.subnodes:
-        return [1] * one.nodes
-    where = f"layer {number + 1} makes {one.nodes} nodes of {one.subnodes} sums"
+    if layer.nodes == layer.subnodes:
+        return [1] * layer.nodes
+    where = f"layer {number + 1} makes {layer.nodes} nodes of {layer.subnodes} sums"
     if isinstance(said, list):
         products = _whole_numbers(said[number + 1]) if number + 1 < len(said) else None
     elif type(said) is int and said > 1:
-        times, rest = divmod(one.subnodes - one.nodes, said - 1)
+        times, rest = divmod(layer.subnodes - layer.nodes, said - 1)
         products = [said] * times if not rest else []
     else:
         products = None
@@ -86,8 +86,8 @@ def arity(checkpoint: Checkpoint, layers: Sequence[Part], number: int) -> list[i
             f"{where}, some of them products, and what is multiplied is in the settings only (mult_arity): give the "
             "file of the settings too, or the live model.",
         )
-    sums = one.nodes - len(products)
-    if min(products, default=2) < 2 or sums < 0 or sums + sum(products) != one.subnodes:
+    sums = layer.nodes - len(products)
+    if min(products, default=2) < 2 or sums < 0 or sums + sum(products) != layer.subnodes:
         raise refused(checkpoint, f"{where}, and products of {said!r:.60} (mult_arity) do not make that.")
     width = checkpoint.settings.get("width")
     pair = _whole_numbers(width[number + 1]) if isinstance(width, list) else None

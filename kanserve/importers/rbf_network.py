@@ -132,11 +132,11 @@ def _out_of_reach(tolerance: float, best: float) -> CheckpointError:
     )
 
 
-def _refit(one: Radial, within: float) -> Refit:
+def _refit(radial: Radial, within: float) -> Refit:
     try:
-        return refit(one.weights, one.centres, one.denominator, within)
+        return refit(radial.weights, radial.centres, radial.denominator, within)
     except CheckpointError as error:
-        raise CheckpointError(f"{one.place}: {error}") from None
+        raise CheckpointError(f"{radial.place}: {error}") from None
 
 
 def _rows(network: Sequence[Radial]) -> Array:

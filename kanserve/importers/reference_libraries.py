@@ -159,7 +159,7 @@ def _fast_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterato
     for number, state in enumerate(grouped(checkpoint.arrays, "rbf.grid")):
         grid = state["rbf.grid"]
         outputs, width = state["spline_linear.weight"].shape
-        one = package.FastKANLayer(
+        fast_kanlayer = package.FastKANLayer(
             width // len(grid),
             outputs,
             grid_min=_end(grid[0]),
@@ -169,9 +169,9 @@ def _fast_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterato
             use_layernorm="layernorm.weight" in state,
             base_activation=_activation(checkpoint, options, number)(),
         )
-        own = known[number] if number < len(known) else one.rbf.denominator
-        one.rbf.denominator = options.denominator or own
-        yield one, state
+        own = known[number] if number < len(known) else fast_kanlayer.rbf.denominator
+        fast_kanlayer.rbf.denominator = options.denominator or own
+        yield fast_kanlayer, state
 
 
 def _inkan(
@@ -179,7 +179,7 @@ def _inkan(
 ) -> Iterator[tuple[Any, Arrays]]:
     groups = grouped(checkpoint.arrays, "grid_starts")
     for number, (state, layer) in enumerate(zip(groups, conversion.kan.layers, strict=True)):
-        one = package.KANLayer(
+        kanlayer = package.KANLayer(
             layer.inputs,
             layer.nodes,
             grid_size=layer.intervals,
@@ -187,8 +187,8 @@ def _inkan(
             compile_basis=False,
         )
         # The file does not store 1/h: it is taken from the network.
-        one.inv_h = float(1 / (layer.knots[0, 1] - layer.knots[0, 0]))
-        yield one, state
+        kanlayer.inv_h = float(1 / (layer.knots[0, 1] - layer.knots[0, 0]))
+        yield kanlayer, state
 
 
 def _activation(checkpoint: Checkpoint, options: Options, number: int) -> Any:
@@ -269,7 +269,7 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
             std = options.denominator / 2**0.5 if options.denominator else float(state.get("std", 1.0))
             kind, kernel = "rbf", {"type": "gaussian", "std": std}
             own = {"D": basis.shape[-1], "kernel": kernel, "external_weights": "c_ext" in state}
-        one = get_layer(kind)(
+        layer = get_layer(kind)(
             n_in=inputs,
             n_out=outputs,
             residual=(getattr(nnx, name, None) or getattr(jnp, name)) if "c_res" in state else None,
@@ -278,9 +278,9 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
         )
         for key in ("c_basis", "c_spl", "c_ext", "c_res", "bias"):
             if key in state:
-                setattr(one, key, nnx.Param(jnp.asarray(state[key])))
-        one.grid.item = jnp.asarray(grid)
-        yield one
+                setattr(layer, key, nnx.Param(jnp.asarray(state[key])))
+        layer.grid.item = jnp.asarray(grid)
+        yield layer
         inputs = outputs
 
 

@@ -69,9 +69,15 @@ class Method:
         return "_".join("stream" if streams else "unary" for streams in (self.client_streaming, self.server_streaming))
 
 
-def _method(one: MethodDescriptor) -> Method:
-    request, response = GetMessageClass(one.input_type), GetMessageClass(one.output_type)
-    return Method(one.name, request, response, one.client_streaming, one.server_streaming)
+def _method(method_descriptor: MethodDescriptor) -> Method:
+    request, response = GetMessageClass(method_descriptor.input_type), GetMessageClass(method_descriptor.output_type)
+    return Method(
+        method_descriptor.name,
+        request,
+        response,
+        method_descriptor.client_streaming,
+        method_descriptor.server_streaming,
+    )
 
 
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: _method(method) for method in _SERVICE.methods})

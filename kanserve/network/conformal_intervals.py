@@ -92,7 +92,7 @@ def cross_conformal(errors: Sequence[Array], answers: Sequence[Array], level: fl
     rank = math.ceil((sum(map(len, sizes)) + 1) * level - 1e-9)
     if rank > sum(int(np.isfinite(part).sum()) for part in sizes):
         return None
-    return -_ranked(sizes, [-one for one in answers], rank), _ranked(sizes, answers, rank)
+    return -_ranked(sizes, [-answer for answer in answers], rank), _ranked(sizes, answers, rank)
 
 
 def _ranked(sizes: Sequence[Array], answers: Sequence[Array], rank: int) -> Array:
@@ -101,17 +101,19 @@ def _ranked(sizes: Sequence[Array], answers: Sequence[Array], rank: int) -> Arra
     high: Array = np.max(answers, axis=0) + max(part[np.isfinite(part)].max(initial=0.0) for part in sizes)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        below = sum(np.searchsorted(part, middle - one, "right") for part, one in zip(sizes, answers, strict=True))
+        below = sum(
+            np.searchsorted(part, middle - answer, "right") for part, answer in zip(sizes, answers, strict=True)
+        )
         low, high = np.where(below < rank, middle, low), np.where(below < rank, high, middle)
     return high
 
 
 def interval_of(intervals: Sequence[ConformalInterval], level: float, of: str) -> ConformalInterval:
     """The interval of this level; NotFoundError if there is none, with `of` as what lacks it."""
-    for one in intervals:
-        if math.isclose(one.level, level, abs_tol=1e-9):
-            return one
-    known = ", ".join(f"{one.level:g}" for one in intervals)
+    for interval in intervals:
+        if math.isclose(interval.level, level, abs_tol=1e-9):
+            return interval
+    known = ", ".join(f"{interval.level:g}" for interval in intervals)
     raise NotFoundError(
         f"{of} has no prediction interval of {level:g}. "
         + (f"It has those of {known}." if known else "Compile it with samples that it was not trained on: data=.")

@@ -96,8 +96,8 @@ class Dual(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def _where(condition: Any, a: Any, b: Any) -> Dual:
-    def parts(one: Any) -> tuple[Any, Mapping[Hashable, Any]]:
-        return (one.primal, one.partials) if isinstance(one, Dual) else (one, {})
+    def parts(number: Any) -> tuple[Any, Mapping[Hashable, Any]]:
+        return (number.primal, number.partials) if isinstance(number, Dual) else (number, {})
 
     (value, own), (other_value, other) = parts(a), parts(b)
     seeds = dict.fromkeys([*own, *other])
@@ -116,7 +116,7 @@ def derivatives(row: Function, x: Array, order: int) -> tuple[Array, ...]:
         return (row.numpy(x),)
     if row.expression.step[0] == "pow":  # as products of roots it would have no second derivative at 0
         slopes = accumulate(repeat(row.expression, order + 1), lambda before, _: derivative(before))
-        return tuple(np.broadcast_to(compiled(one)(x), x.shape) for one in slopes)
+        return tuple(np.broadcast_to(compiled(slope)(x), x.shape) for slope in slopes)
     argument: Any = x
     for _ in range(order - 1):
         argument = Dual(argument, {0: np.ones_like(x)})

@@ -27,9 +27,9 @@ def encodes(kan: Kan) -> bool:
     return any(map(is_encoded, kan.inputs))
 
 
-def is_encoded(one: Variable) -> bool:
+def is_encoded(variable: Variable) -> bool:
     """Whether an input has a fill value or categories."""
-    return one.fill_value is not None or bool(one.categories)
+    return variable.fill_value is not None or bool(variable.categories)
 
 
 def encode(kan: Kan, x: Array) -> Array:
@@ -42,36 +42,36 @@ def encode(kan: Kan, x: Array) -> Array:
 def encode_columns(x: Array, variables: Sequence[Variable], columns: Iterable[int]) -> Array:
     """Rows x (N, inputs) in which the columns of these variables, some of the inputs, are encoded."""
     result = x.copy()
-    for one, i in zip(variables, columns, strict=True):
-        if is_encoded(one):
-            result[:, i] = encode_column(one, x[:, i])
+    for variable, i in zip(variables, columns, strict=True):
+        if is_encoded(variable):
+            result[:, i] = encode_column(variable, x[:, i])
     return result
 
 
-def encode_column(one: Variable, raw: Array) -> Array:
+def encode_column(variable: Variable, raw: Array) -> Array:
     """The numbers (N,) that the network sees for raw values (N,) of this input."""
-    fill = np.nan if one.fill_value is None else one.fill_value
-    if not one.categories:
+    fill = np.nan if variable.fill_value is None else variable.fill_value
+    if not variable.categories:
         return np.where(np.isnan(raw), fill, raw)
-    known = is_category(one, raw)
-    numbers = np.array(one.category_values)[np.where(known, raw, 0).astype(np.intp)]
+    known = is_category(variable, raw)
+    numbers = np.array(variable.category_values)[np.where(known, raw, 0).astype(np.intp)]
     return np.where(known, numbers, np.where(np.isinf(raw), raw, fill))
 
 
-def is_category(one: Variable, raw: NDArray[Any]) -> NDArray[np.bool_]:
+def is_category(variable: Variable, raw: NDArray[Any]) -> NDArray[np.bool_]:
     """Which raw values (N,) of a categorical input are codes of its categories."""
     with np.errstate(invalid="ignore"):
-        found: NDArray[np.bool_] = (raw >= 0) & (raw < len(one.categories)) & (raw == np.floor(raw))
+        found: NDArray[np.bool_] = (raw >= 0) & (raw < len(variable.categories)) & (raw == np.floor(raw))
     return found
 
 
-def is_outside(one: Variable, raw: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
+def is_outside(variable: Variable, raw: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
     """Which raw values (N,) of an input are outside its range.
 
     So are codes that are no category, and NaN unless the input has a fill value.
     """
-    within = is_category(one, raw) if one.categories else (raw >= low) & (raw <= high)
-    if one.fill_value is not None:
+    within = is_category(variable, raw) if variable.categories else (raw >= low) & (raw <= high)
+    if variable.fill_value is not None:
         within |= np.isnan(raw)
     result: NDArray[np.bool_] = ~within
     return result
@@ -79,8 +79,8 @@ def is_outside(one: Variable, raw: NDArray[Any], low: float, high: float) -> NDA
 
 def has_no_slope(kan: Kan, x: Array) -> NDArray[np.bool_]:
     """(N, inputs): where derivatives with respect to the raw input are 0: categories, and values that are missing."""
-    categorical = np.array([bool(one.categories) for one in kan.inputs])
-    fills = np.array([one.fill_value is not None for one in kan.inputs])
+    categorical = np.array([bool(variable.categories) for variable in kan.inputs])
+    fills = np.array([variable.fill_value is not None for variable in kan.inputs])
     result: NDArray[np.bool_] = categorical | (fills & np.isnan(x))
     return result
 
@@ -90,22 +90,22 @@ def without_encoding(kan: Kan) -> Kan:
     return replace(kan, inputs=tuple(map(encoded_variable, kan.inputs)))
 
 
-def encoded_variable(one: Variable) -> Variable:
+def encoded_variable(variable: Variable) -> Variable:
     """The variable of the numbers that the network sees; their range is that of the categories' numbers, or as it was.
 
     A fill value may lie outside a range of numbers, but not outside that of categories.
     """
-    if not one.categories:
-        return replace(one, fill_value=None)
-    numbers = [*one.category_values, *([] if one.fill_value is None else [one.fill_value])]
-    return Variable(one.name, one.unit, min(numbers), max(numbers))
+    if not variable.categories:
+        return replace(variable, fill_value=None)
+    numbers = [*variable.category_values, *([] if variable.fill_value is None else [variable.fill_value])]
+    return Variable(variable.name, variable.unit, min(numbers), max(numbers))
 
 
 def in_codes_of(kan: Kan, data: Dataset) -> Dataset:
     """The samples with the codes of the network's categories; a category that it does not know has the next code."""
     if len(data.inputs) != len(kan.inputs):
         return data
-    known = {name: one.categories for name, one in zip(data.inputs, kan.inputs, strict=True)}
+    known = {name: variable.categories for name, variable in zip(data.inputs, kan.inputs, strict=True)}
     for name in data.categories:
         if not known[name]:
             raise DataError(f"Input {name!r} has categories in the data, and is a number in the network.")

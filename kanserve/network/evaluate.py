@@ -271,7 +271,7 @@ def as_rows(kan: Kan, x: Rows) -> Array:
         x = x[0]
     x = as_table(x)
     if is_frame(x):
-        return input_columns(x, {one.name: one.categories for one in kan.inputs})
+        return input_columns(x, {variable.name: variable.categories for variable in kan.inputs})
     try:
         rows = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError):

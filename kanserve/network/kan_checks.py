@@ -20,56 +20,56 @@ MOST_FITTED_ROWS = 2**12
 MOST_CATEGORIES = 2**16  # of an input: codes that every type of number holds exactly, but for half precision
 
 
-def check_layer(one: "Layer") -> None:
+def check_layer(layer: "Layer") -> None:
     """NetworkError unless the arrays of a layer fit together."""
-    if one.coefficients.ndim != 3 or 0 in one.coefficients.shape:
-        raise NetworkError(f"coefficients must have shape (O, I, G+k), got {one.coefficients.shape}.")
-    o, i, count = one.coefficients.shape
-    if one.order < 1:
-        raise NetworkError(f"The order of a spline must be 1 or more, got {one.order}.")
-    if count <= one.order:
-        raise NetworkError(f"A spline of order {one.order} needs more than {one.order} coefficients, got {count}.")
-    if one.base not in get_args(Base) or one.extrapolation not in get_args(Extrapolation):
+    if layer.coefficients.ndim != 3 or 0 in layer.coefficients.shape:
+        raise NetworkError(f"coefficients must have shape (O, I, G+k), got {layer.coefficients.shape}.")
+    o, i, count = layer.coefficients.shape
+    if layer.order < 1:
+        raise NetworkError(f"The order of a spline must be 1 or more, got {layer.order}.")
+    if count <= layer.order:
+        raise NetworkError(f"A spline of order {layer.order} needs more than {layer.order} coefficients, got {count}.")
+    if layer.base not in get_args(Base) or layer.extrapolation not in get_args(Extrapolation):
         raise NetworkError(f"base is one of {get_args(Base)}, extrapolation of {get_args(Extrapolation)}.")
     wanted: dict[str, tuple[int, ...]] = {
         "coefficients": (o, i, count),
-        "knots": (i, count + one.order + 1),
+        "knots": (i, count + layer.order + 1),
         "base_weight": (o, i),
         "functions": (o, i),
         "affine": (o, i, 4),
         "subnode_scale": (o,),
         "subnode_bias": (o,),
-        "node_scale": (len(np.atleast_1d(one.arity)),),
-        "node_bias": (len(np.atleast_1d(one.arity)),),
+        "node_scale": (len(np.atleast_1d(layer.arity)),),
+        "node_bias": (len(np.atleast_1d(layer.arity)),),
     }
     for name, shape in wanted.items():
-        if getattr(one, name).shape != shape:
-            raise NetworkError(f"{name} must have shape {shape}, got {getattr(one, name).shape}.")
-        if name != "functions" and not np.isfinite(getattr(one, name)).all():
+        if getattr(layer, name).shape != shape:
+            raise NetworkError(f"{name} must have shape {shape}, got {getattr(layer, name).shape}.")
+        if name != "functions" and not np.isfinite(getattr(layer, name)).all():
             raise NetworkError(f"{name} must be finite; it holds NaN or infinity.")
     # Each is bounded before they are added, since a sum of huge ones would overflow.
-    if one.arity.ndim != 1 or (one.arity < 1).any() or (one.arity > o).any() or one.arity.sum() != o:
-        raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {one.arity.tolist()}.")
-    _check_functions(one)
-    _check_knots(one)
+    if layer.arity.ndim != 1 or (layer.arity < 1).any() or (layer.arity > o).any() or layer.arity.sum() != o:
+        raise NetworkError(f"arity must be positive and add up to the {o} subnodes, got {layer.arity.tolist()}.")
+    _check_functions(layer)
+    _check_knots(layer)
 
 
-def _check_functions(one: "Layer") -> None:
-    unknown = sorted(name for name in set(one.functions.ravel().tolist()) - {""} if name not in FUNCTIONS)
+def _check_functions(layer: "Layer") -> None:
+    unknown = sorted(name for name in set(layer.functions.ravel().tolist()) - {""} if name not in FUNCTIONS)
     if unknown:
         raise NetworkError(unknown_function(unknown[0]))
 
 
-def _check_knots(one: "Layer") -> None:
-    k = one.order
-    knots = one.knots
+def _check_knots(layer: "Layer") -> None:
+    k = layer.order
+    knots = layer.knots
     if (np.diff(knots, axis=1) < 0).any():
         raise NetworkError("Knots must not decrease.")
     if (knots[:, k] >= knots[:, -k - 1]).any():
         raise NetworkError("The range of a spline, its first to its last interior knot, must have a width.")
     # A knot of multiplicity k + 1 makes a jump, where a point would have two values. At the ends of the range repeated
     # knots are usual ("clamped"), and harmless with linear extrapolation.
-    inner = knots if one.extrapolation == "zero" else np.delete(knots, np.r_[: k + 1, -k - 1 : 0], axis=1)
+    inner = knots if layer.extrapolation == "zero" else np.delete(knots, np.r_[: k + 1, -k - 1 : 0], axis=1)
     if inner.shape[1] > k and (inner[:, k:] == inner[:, : inner.shape[1] - k]).any():
         raise NetworkError(f"A knot may occur at most {k} times in a spline of order {k}, so that it is continuous.")
 
@@ -112,27 +112,28 @@ def _check_variables(kind: str, variables: "Iterable[Variable]", count: int) -> 
         _check_encoding(kind, variable)
 
 
-def _check_encoding(kind: str, one: "Variable") -> None:
+def _check_encoding(kind: str, variable: "Variable") -> None:
     """NetworkError unless a fill value and categories fit together."""
-    fills = () if one.fill_value is None else (one.fill_value,)
-    numbers = (*one.category_values, *fills)
-    if not (numbers or one.categories):
+    fills = () if variable.fill_value is None else (variable.fill_value,)
+    numbers = (*variable.category_values, *fills)
+    if not (numbers or variable.categories):
         return
-    name = f"The {kind} {one.name!r:.80}"
+    name = f"The {kind} {variable.name!r:.80}"
     if kind != "input":
         raise NetworkError(f"{name} has a fill value or categories, which only inputs can have.")
-    if len(one.categories) != len(one.category_values):
+    count = len(variable.categories)
+    if count != len(variable.category_values):
         raise NetworkError(
-            f"{name} needs as many numbers as categories, got {len(one.category_values)} and {len(one.categories)}."
+            f"{name} needs as many numbers as categories, got {len(variable.category_values)} and {count}."
         )
-    if len(one.categories) > MOST_CATEGORIES or len(set(one.categories)) != len(one.categories):
+    if count > MOST_CATEGORIES or len(set(variable.categories)) != count:
         raise NetworkError(f"{name} may have at most {MOST_CATEGORIES} categories, whose names must differ.")
-    if not all(isinstance(category, str) for category in one.categories):
-        raise NetworkError(f"The categories of {one.name!r:.80} must be text.")
+    if not all(isinstance(category, str) for category in variable.categories):
+        raise NetworkError(f"The categories of {variable.name!r:.80} must be text.")
     if not all(type(number) in (int, float) and np.isfinite(number) for number in numbers):
         raise NetworkError(f"{name} needs finite numbers as its fill value and for its categories.")
-    if one.categories and (one.low, one.high) != (0, len(one.categories) - 1):
+    if count and (variable.low, variable.high) != (0, count - 1):
         raise NetworkError(
-            f"{name} has {len(one.categories)} categories, so its range is 0 to {len(one.categories) - 1}, the range "
-            f"of their codes; got {one.low} to {one.high}."
+            f"{name} has {count} categories, so its range is 0 to {count - 1}, the range of their codes; got "
+            f"{variable.low} to {variable.high}."
         )

@@ -58,7 +58,11 @@ def names_parameters(**elsewhere: str) -> Callable[[Callable[P, R]], Callable[P,
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        names = [one.name for one in inspect.signature(function).parameters.values() if one.kind is not one.VAR_KEYWORD]
+        names = [
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        ]
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -75,7 +79,7 @@ def names_parameters(**elsewhere: str) -> Callable[[Callable[P, R]], Callable[P,
 
 def _hint(name: str, names: list[str]) -> str:
     """The sentence that names the parameter that is meant, or "" if it cannot be told."""
-    same = [one for one in names if name in SYNONYMS.get(one, ())]
+    same = [own for own in names if name in SYNONYMS.get(own, ())]
     return f"It is called {same[0]!r} here." if same else _nearest(name, names)
 
 

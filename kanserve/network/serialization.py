@@ -91,9 +91,9 @@ def checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
     """The SHA-256, in hexadecimal, of the JSON and of every tensor's name, type, shape and bytes."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
-        one = tensors[name]
-        digest.update(f"\n{name} {one.dtype.str} {one.shape}\n".encode())
-        digest.update(np.ascontiguousarray(one).tobytes())
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype.str} {tensor.shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).tobytes())
     return digest.hexdigest()
 
 
@@ -253,14 +253,17 @@ def _hashes_in(tensors: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, n
     return hashes
 
 
-def variable_out(one: Variable) -> dict[str, Any]:
+def variable_out(variable: Variable) -> dict[str, Any]:
     """A variable as JSON data, here and in the other files of an artifact; infinite ends of its range are null."""
-    low, high = (float(end) if math.isfinite(end) else None for end in (one.low, one.high))
-    entry: dict[str, Any] = {"name": one.name, "unit": one.unit, "low": low, "high": high}
-    if one.fill_value is not None:
-        entry["fill_value"] = float(one.fill_value)
-    if one.categories:
-        entry |= {"categories": list(one.categories), "category_values": list(map(float, one.category_values))}
+    low, high = (float(end) if math.isfinite(end) else None for end in (variable.low, variable.high))
+    entry: dict[str, Any] = {"name": variable.name, "unit": variable.unit, "low": low, "high": high}
+    if variable.fill_value is not None:
+        entry["fill_value"] = float(variable.fill_value)
+    if variable.categories:
+        entry |= {
+            "categories": list(variable.categories),
+            "category_values": list(map(float, variable.category_values)),
+        }
     return entry
 
 

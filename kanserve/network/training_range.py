@@ -49,10 +49,10 @@ def sample(kan: Kan, count: int, seed: int = 0) -> Array:
     """`count` raw feature rows, uniform in the ranges and among the categories."""
     low, high = ranges(kan).T
     rows = np.random.default_rng(seed).uniform(low, high, (count, len(low)))
-    for i, one in enumerate(kan.inputs):
-        if one.categories:
-            codes = np.floor(rows[:, i] * len(one.categories) / max(len(one.categories) - 1, 1))
-            rows[:, i] = np.minimum(codes, len(one.categories) - 1)
+    for i, variable in enumerate(kan.inputs):
+        if variable.categories:
+            codes = np.floor(rows[:, i] * len(variable.categories) / max(len(variable.categories) - 1, 1))
+            rows[:, i] = np.minimum(codes, len(variable.categories) - 1)
     return rows
 
 
@@ -106,15 +106,15 @@ def describe_outside(kan: Kan, x: Array) -> str:
 def _outside_values(kan: Kan, x: Array) -> NDArray[np.bool_]:
     """Which values of the rows x (N, inputs) are outside the range of their input."""
     columns = zip(kan.inputs, x.T, *ranges(kan).T, strict=True)
-    return np.column_stack([is_outside(one, column, low, high) for one, column, low, high in columns])
+    return np.column_stack([is_outside(variable, column, low, high) for variable, column, low, high in columns])
 
 
 def _describe_column(kan: Kan, i: int, values: Array) -> str:
     """An input, how far its values outside are, and its training range."""
-    one, (low, high) = kan.inputs[i], ranges(kan)[i]
+    variable, (low, high) = kan.inputs[i], ranges(kan)[i]
     numbers = values[~np.isnan(values)]
-    if one.categories or len(numbers) == 0:
-        return f"{one.name} unknown"
+    if variable.categories or len(numbers) == 0:
+        return f"{variable.name} unknown"
     ends = [f"down to {numbers.min():.6g}"] * bool(numbers.min() < low)
     ends += [f"up to {numbers.max():.6g}"] * bool(numbers.max() > high)
-    return f"{one.name} {' and '.join(ends)} (trained on {low:.6g} to {high:.6g})"
+    return f"{variable.name} {' and '.join(ends)} (trained on {low:.6g} to {high:.6g})"

@@ -60,16 +60,16 @@ def plan(parts: tuple[Part, ...]) -> Plan:
     return Plan(tuple(starts), rest, after + 1, np.concatenate(columns))
 
 
-def empty(one: Plan) -> Array:
+def empty(scheme: Plan) -> Array:
     """A zero matrix (size, size) for the products of columns, with the padding that the kernel needs after its end."""
-    return np.zeros(one.size**2 + VECTOR)
+    return np.zeros(scheme.size**2 + VECTOR)
 
 
-def add(library: Any, one: Plan, parts: tuple[Part, ...], row: Row, residual: Array, matrix: Array) -> None:
+def add(library: Any, scheme: Plan, parts: tuple[Part, ...], row: Row, residual: Array, matrix: Array) -> None:
     """Add the products of some rows to the lower triangle of the matrix."""
     count = len(residual)
     sources, kept = [], []
-    for part, start, windows, first in zip(parts, one.starts, row.windows, row.first, strict=True):
+    for part, start, windows, first in zip(parts, scheme.starts, row.windows, row.first, strict=True):
         if part.basis is None:
             continue
         outputs, functions = part.layer.subnodes, part.free.functions
@@ -84,7 +84,7 @@ def add(library: Any, one: Plan, parts: tuple[Part, ...], row: Row, residual: Ar
             positions = functions - len(windows) + 1
             sources.append(_source(values, begins, length, outputs, positions, start + i * functions * outputs))
     rest = np.concatenate([part for part in row.rest if len(part)] or [np.empty((0, count))])
-    for dense, offset in ((rest, one.rest), (residual[None], one.size - 1)):
+    for dense, offset in ((rest, scheme.rest), (residual[None], scheme.size - 1)):
         if len(dense):
             values = np.zeros((count, -(-len(dense) // VECTOR) * VECTOR))
             values[:, : len(dense)] = dense.T
@@ -94,16 +94,18 @@ def add(library: Any, one: Plan, parts: tuple[Part, ...], row: Row, residual: Ar
     rows, number = ctypes.c_int64(count), ctypes.c_int64(len(sources))
     library.kanserve_window_scratch.restype = ctypes.c_int64
     scratch = np.empty(library.kanserve_window_scratch(rows, number, every), np.int32)
-    library.kanserve_window_products(rows, number, every, _pointer(matrix), ctypes.c_int64(one.size), _pointer(scratch))
+    library.kanserve_window_products(
+        rows, number, every, _pointer(matrix), ctypes.c_int64(scheme.size), _pointer(scratch)
+    )
 
 
-def finished(one: Plan, matrix: Array) -> tuple[Array, Array]:
+def finished(scheme: Plan, matrix: Array) -> tuple[Array, Array]:
     """J'J (P, P) and J'r (P,) in the order of the vector."""
-    square = matrix[: one.size**2].reshape(one.size, one.size)
+    square = matrix[: scheme.size**2].reshape(scheme.size, scheme.size)
     lower = np.tril(square)  # the part above the diagonal is undefined
     whole = lower + lower.T
-    whole.flat[:: one.size + 1] = lower.diagonal()
-    return whole[np.ix_(one.columns, one.columns)], whole[-1, one.columns]
+    whole.flat[:: scheme.size + 1] = lower.diagonal()
+    return whole[np.ix_(scheme.columns, scheme.columns)], whole[-1, scheme.columns]
 
 
 def _source(

@@ -184,11 +184,11 @@ def refine(
     >>> bool(abs(refined([[1.0]])[0, 0] - 0.135335) < 1e-6)  # exp(-2)
     True
     """
-    one = problem(kan, checked(residuals, len(kan.inputs)))
+    scheme = problem(kan, checked(residuals, len(kan.inputs)))
     with reporting(progress) as report:
-        better, loss = _refined(kan, one, steps, ridge, patience, report)
+        better, loss = _refined(kan, scheme, steps, ridge, patience, report)
     if not np.isfinite(loss):
-        raise TrainingError(_not_finite(one, kan))
+        raise TrainingError(_not_finite(scheme, kan))
     return better
 
 
@@ -220,27 +220,27 @@ def defects(kan: Kan, residual: Residual) -> Array:
     >>> pde.defects(kan, decay).round(9).tolist()
     [[0.0, 0.0]]
     """
-    one = problem(kan, checked(residual, len(kan.inputs)))
-    return one.values(gather(kan, one.free))[0]
+    scheme = problem(kan, checked(residual, len(kan.inputs)))
+    return scheme.values(gather(kan, scheme.free))[0]
 
 
 def _refined(
-    kan: Kan, one: ResidualProblem, steps: int, ridge: float, patience: int, report: Report | None
+    kan: Kan, task: ResidualProblem, steps: int, ridge: float, patience: int, report: Report | None
 ) -> tuple[Kan, float]:
     """The network after at most `steps` iterations, and its loss; unchanged if the loss is not finite."""
-    if one.size > MOST_PARAMETERS:
+    if task.size > MOST_PARAMETERS:
         raise TrainingError(
-            f"Levenberg-Marquardt takes at most {MOST_PARAMETERS} parameters, this network has {one.size}. "
+            f"Levenberg-Marquardt takes at most {MOST_PARAMETERS} parameters, this network has {task.size}. "
             "Use a smaller shape or coarser grids."
         )
-    start = gather(kan, one.free)
-    with threads_for(one.rows * one.size**2):
-        before = one.loss(start)[0]
-        if one.size == 0 or not np.isfinite(before):
+    start = gather(kan, task.free)
+    with threads_for(task.rows * task.size**2):
+        before = task.loss(start)[0]
+        if task.size == 0 or not np.isfinite(before):
             return kan, before
-        found = minimise(one, start, penalty(kan, one.free, ridge, 0.0), steps, patience, report)
-        after = one.loss(found)[0]
-    return (scatter(kan, one.free, found), after) if after <= before else (kan, before)
+        found = minimise(task, start, penalty(kan, task.free, ridge, 0.0), steps, patience, report)
+        after = task.loss(found)[0]
+    return (scatter(kan, task.free, found), after) if after <= before else (kan, before)
 
 
 def _on_domain(kan: Kan, points: Array, inputs: Sequence[str], outputs: Sequence[str], scale: ArrayLike) -> Kan:
@@ -280,9 +280,11 @@ def _at(stage: str, report: Report | None) -> Report | None:
     return None if report is None else lambda event: report(Event(stage, event.loss))
 
 
-def _not_finite(one: ResidualProblem, kan: Kan) -> str:
+def _not_finite(residual_problem: ResidualProblem, kan: Kan) -> str:
     """An error message that says where a residual is not finite."""
-    for number, (term, values) in enumerate(zip(one.terms, one.values(gather(kan, one.free)), strict=True), start=1):
+    for number, (term, values) in enumerate(
+        zip(residual_problem.terms, residual_problem.values(gather(kan, residual_problem.free)), strict=True), start=1
+    ):
         bad: NDArray[np.bool_] = np.array(~np.isfinite(values).all(axis=0))
         if bad.any():
             point = np.asarray(term.residual.points)[bad][0]

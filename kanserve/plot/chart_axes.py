@@ -8,21 +8,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plain_axes(axes: "Axes", one: Palette, *, grid: bool = True) -> None:
+def plain_axes(axes: "Axes", palette: Palette, *, grid: bool = True) -> None:
     """Colour the scales, titles and hairlines of Axes."""
-    axes.set_facecolor("none" if not one.paper else one.paper)
+    axes.set_facecolor("none" if not palette.paper else palette.paper)
     for name, side in axes.spines.items():
         side.set_visible(name in ("left", "bottom"))
-        side.set_color(one.of("line"))
+        side.set_color(palette.of("line"))
         side.set_linewidth(0.8)
-    axes.tick_params(which="both", colors=one.of("line"), labelcolor=one.of("second"), labelsize=8, length=3, width=0.8)
-    axes.xaxis.label.set_color(one.of("ink"))
-    axes.yaxis.label.set_color(one.of("ink"))
+    axes.tick_params(
+        which="both", colors=palette.of("line"), labelcolor=palette.of("second"), labelsize=8, length=3, width=0.8
+    )
+    axes.xaxis.label.set_color(palette.of("ink"))
+    axes.yaxis.label.set_color(palette.of("ink"))
     axes.xaxis.label.set_fontsize(9)
     axes.yaxis.label.set_fontsize(9)
-    axes.title.set_color(one.of("ink"))
+    axes.title.set_color(palette.of("ink"))
     if grid:
-        axes.grid(axis="y", color=one.of("line"), linewidth=0.5, alpha=0.6 if one.paper else 0.3)
+        axes.grid(axis="y", color=palette.of("line"), linewidth=0.5, alpha=0.6 if palette.paper else 0.3)
         axes.set_axisbelow(True)
 
 

@@ -93,10 +93,10 @@ def plot_pareto(findings: Front, ax: "Axes | None" = None, *, theme: Theme = "au
     >>> kanserve.plot_pareto(found).get_xlabel()
     'complexity'
     """
-    one = colours(theme, ax)
+    tones = colours(theme, ax)
     wide = inches(width) or 5.4
-    axes = new_axes(ax, (wide, max(0.62 * wide, 2.3)), one)
-    plain_axes(axes, one)
+    axes = new_axes(ax, (wide, max(0.62 * wide, 2.3)), tones)
+    plain_axes(axes, tones)
     complexity = np.array([candidate.complexity for candidate in findings.candidates], float)
     errors = np.array([candidate.validation for candidate in findings.candidates], float)
     # An exact law has an error of rounding, or 0, which has no logarithm.
@@ -104,11 +104,11 @@ def plot_pareto(findings: Front, ax: "Axes | None" = None, *, theme: Theme = "au
     shown = np.maximum(errors, floor)
     log_scale(axes, float(shown.min()), float(shown.max()))
     last = float(complexity.max()) * 1.25 + 1
-    axes.step([*complexity, last], [*shown, shown[-1]], where="post", color=one.of("snapped"), linewidth=1.6)
+    axes.step([*complexity, last], [*shown, shown[-1]], where="post", color=tones.of("snapped"), linewidth=1.6)
     best = [candidate is findings.best for candidate in findings.candidates].index(True)
-    ring: dict[str, Any] = {"markeredgecolor": one.of("snapped"), "markeredgewidth": 1.5, "zorder": 4}
-    axes.plot(complexity, shown, "o", markersize=6, markerfacecolor=one.paper or "none", linestyle="", **ring)
-    axes.plot(complexity[best], shown[best], "o", markersize=7, color=one.of("snapped"), zorder=5)
+    ring: dict[str, Any] = {"markeredgecolor": tones.of("snapped"), "markeredgewidth": 1.5, "zorder": 4}
+    axes.plot(complexity, shown, "o", markersize=6, markerfacecolor=tones.paper or "none", linestyle="", **ring)
+    axes.plot(complexity[best], shown[best], "o", markersize=7, color=tones.of("snapped"), zorder=5)
     for n, candidate in enumerate(findings.candidates[-NAMED:], start=max(0, len(findings.candidates) - NAMED)):
         axes.annotate(
             word(candidate.formula.text, 30),
@@ -119,7 +119,7 @@ def plot_pareto(findings: Front, ax: "Axes | None" = None, *, theme: Theme = "au
             va="top" if complexity[n] > 0.55 * last else "bottom",
             textcoords="offset points",
             fontsize=8,
-            color=one.of("ink" if n == best else "second"),
+            color=tones.of("ink" if n == best else "second"),
             weight="bold" if n == best else "normal",
             parse_math=False,
         )
@@ -195,26 +195,26 @@ def plot_residuals(
         raise DataError("The network is finite on none of the rows.")
     x, residual, guess = x[finite], (y - guess)[finite], guess[finite]
     outside = _outside(kan, x)
-    one = colours(theme, ax)
+    tones = colours(theme, ax)
     wide = inches(width) or 5.0
-    axes = new_axes(ax, (wide, max(0.62 * wide, 2.3)), one)
-    plain_axes(axes, one)
+    axes = new_axes(ax, (wide, max(0.62 * wide, 2.3)), tones)
+    plain_axes(axes, tones)
     deviation = float(residual.std())
-    axes.axhspan(-2 * deviation, 2 * deviation, color=shade(one, "snapped", 0.1), linewidth=0, zorder=0)
-    axes.axhline(0, color=one.of("third"), linewidth=0.8, zorder=1)
+    axes.axhspan(-2 * deviation, 2 * deviation, color=shade(tones, "snapped", 0.1), linewidth=0, zorder=0)
+    axes.axhline(0, color=tones.of("third"), linewidth=0.8, zorder=1)
     dot: dict[str, Any] = {"linestyle": "", "zorder": 2}
-    axes.plot(guess[~outside], residual[~outside], ".", markersize=3.5, color=one.of("ink"), alpha=0.55, **dot)
+    axes.plot(guess[~outside], residual[~outside], ".", markersize=3.5, color=tones.of("ink"), alpha=0.55, **dot)
     axes.plot(
         guess[outside],
         residual[outside],
         "^",
         markersize=5,
         markerfacecolor="none",
-        markeredgecolor=one.of("outside"),
+        markeredgecolor=tones.of("outside"),
         **dot,
     )
     inset = axes.inset_axes((1.01, 0.0, 0.09, 1.0), sharey=axes)
-    inset.hist(residual, BINS, orientation="horizontal", color=shade(one, "density"))
+    inset.hist(residual, BINS, orientation="horizontal", color=shade(tones, "density"))
     inset.set_axis_off()
     name = word(names[q])
     unit = f" ({word(kan.outputs[q].unit)})" if kan.outputs[q].unit else ""
@@ -263,23 +263,23 @@ def plot_losses(
     finite = np.isfinite(losses)
     if not finite.any():
         raise InputError(f"None of the {len(losses)} losses is finite.")
-    one = colours(theme, ax)
+    tones = colours(theme, ax)
     wide = inches(width) or 5.0
-    axes = new_axes(ax, (wide, max(0.5 * wide, 2.1)), one)
-    plain_axes(axes, one)
+    axes = new_axes(ax, (wide, max(0.5 * wide, 2.1)), tones)
+    plain_axes(axes, tones)
     steps, losses = np.flatnonzero(finite) + 1, losses[finite]
     if losses.min() > 0 and losses.max() > 20 * losses.min():
         log_scale(axes, float(losses.min()), float(losses.max()))
-    axes.step(steps, losses, where="mid", color=one.of("spline"), linewidth=1.4)
+    axes.step(steps, losses, where="mid", color=tones.of("spline"), linewidth=1.4)
     if len(steps) <= 60:
         ring: dict[str, Any] = {
-            "markerfacecolor": one.paper or "none",
-            "markeredgecolor": one.of("spline"),
+            "markerfacecolor": tones.paper or "none",
+            "markeredgecolor": tones.of("spline"),
             "linestyle": "",
         }
         axes.plot(steps, losses, "o", markersize=4, **ring)
     best = int(losses.argmin())
-    axes.plot(steps[best], losses[best], "D", markersize=6, color=one.of("good"), zorder=5)
+    axes.plot(steps[best], losses[best], "D", markersize=6, color=tones.of("good"), zorder=5)
     axes.annotate(
         f"lowest: {losses[best]:.3g}",
         (steps[best], losses[best]),
@@ -287,7 +287,7 @@ def plot_losses(
         textcoords="offset points",
         ha="right" if best > len(steps) / 2 else "left",
         fontsize=8,
-        color=one.of("good"),
+        color=tones.of("good"),
     )
     named = [str(getattr(done, "step", "")) for done in history]
     if len(steps) <= 12 and all(named):
@@ -301,8 +301,8 @@ def plot_losses(
 
 def _samples(kan: Kan, data: TrainingData, target: Target) -> Dataset:
     """The samples in the codes of the network's categories; DataError where it has no number for a value."""
-    known = {one.name: one.categories for one in kan.inputs if one.categories}
-    wanted = [one.name for one in kan.inputs]
+    known = {variable.name: variable.categories for variable in kan.inputs if variable.categories}
+    wanted = [variable.name for variable in kan.inputs]
     rows = dataset(data, target, classes=kan.classes, tables=True, known=known, wanted=wanted)
     if rows.x.shape[1] != len(wanted):
         return rows

@@ -96,11 +96,11 @@ def plot_edge(
     v = activations(kan, rows)[layer][:, i]
     v = v[np.isfinite(v)]
     units = (float(kan.input_shift[i]), float(kan.input_scale[i])) if layer == 0 else (0.0, 1.0)
-    one = colours(theme, ax)
+    tones = colours(theme, ax)
     wide = inches(width) or (4.4 if not fits else 6.0)
-    axes = new_axes(ax, (wide, max(0.56 * wide, 2.2) + 0.2 * len(fits)), one)
-    plain_axes(axes, one)
-    drawn = _Edge(axes, one, own, j, i, v, units)
+    axes = new_axes(ax, (wide, max(0.56 * wide, 2.2) + 0.2 * len(fits)), tones)
+    plain_axes(axes, tones)
+    drawn = _Edge(axes, tones, own, j, i, v, units)
     drawn.curve()
     drawn.beyond(fits)
     drawn.density()
@@ -108,10 +108,10 @@ def plot_edge(
         drawn.training_range(ranges(without_encoding(kan))[i])
     if fits:
         axes.legend(
-            fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, labelcolor=one.of("second")
+            fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, labelcolor=tones.of("second")
         )
     name = drawn.name
-    axes.set_title(name or "free spline", fontsize=10, color=one.of(state_of(name)))
+    axes.set_title(name or "free spline", fontsize=10, color=tones.of(state_of(name)))
     source, target = word(node_name(kan, layer, i)), word(subnode_names(kan, layer)[j])
     unit = word(kan.inputs[i].unit) if layer == 0 else ""
     axes.set_xlabel(f"{source} ({unit})" if unit else source, parse_math=False)
@@ -123,9 +123,9 @@ class _Edge:
     """One edge on Axes: `units` are the shift and the scale from its input to the horizontal axis."""
 
     def __init__(
-        self, axes: "Axes", one: Palette, layer: Layer, j: int, i: int, v: Array, units: tuple[float, float]
+        self, axes: "Axes", palette: Palette, layer: Layer, j: int, i: int, v: Array, units: tuple[float, float]
     ) -> None:
-        self.axes, self.one, self.layer, self.place, self.v = axes, one, layer, (j, i), v
+        self.axes, self.one, self.layer, self.place, self.v = axes, palette, layer, (j, i), v
         self.shift, self.scale = units
         found = layer.edge(j, i)
         self.name = (
@@ -210,14 +210,14 @@ class _Edge:
             return np.where((y > self.low - far) & (y < self.high + far), y, np.nan)
 
 
-def hatched(axes: "Axes", span: Array, one: Palette) -> None:
+def hatched(axes: "Axes", span: Array, palette: Palette) -> None:
     """Hatch a part of the horizontal axis, where there are no samples."""
     start, stop = sorted(span.tolist())
     axes.axvspan(
         start,
         stop,
         facecolor="none",
-        edgecolor=shade(one, "outside", 0.55),
+        edgecolor=shade(palette, "outside", 0.55),
         hatch="////",
         linewidth=0.0,
         zorder=0,

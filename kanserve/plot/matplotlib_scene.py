@@ -51,7 +51,7 @@ def colours(theme: Theme, ax: "Axes | None") -> Palette:
     return palette(theme, to_hex(ground) if to_rgba(ground)[3] > 0.5 else "")
 
 
-def new_axes(ax: "Axes | None", size: tuple[float, float], one: Palette, *, whole: bool = False) -> "Axes":
+def new_axes(ax: "Axes | None", size: tuple[float, float], tones: Palette, *, whole: bool = False) -> "Axes":
     """The given Axes, or those of a new figure of this size in inches on the palette's ground; `whole`: no margins."""
     if ax is not None:
         return ax
@@ -59,17 +59,17 @@ def new_axes(ax: "Axes | None", size: tuple[float, float], one: Palette, *, whol
         from kanserve.plot.picture import Picture, PictureAxes
     except ImportError:
         raise MissingDependencyError("matplotlib", "plot") from None
-    figure = Picture(one, size)
+    figure = Picture(tones, size)
     if whole:
         return figure.add_axes((0.0, 0.0, 1.0, 1.0), axes_class=PictureAxes)
     figure.set_layout_engine("constrained", w_pad=0.07, h_pad=0.07)
     return figure.add_subplot(axes_class=PictureAxes)
 
 
-def draw(scene: Scene, one: Palette, ax: "Axes | None", width: Width = None) -> "Axes":
+def draw(scene: Scene, tones: Palette, ax: "Axes | None", width: Width = None) -> "Axes":
     """Draw a scene, in its own size, scaled to a width, or into Axes of any size."""
     wide = inches(width) or scene.width / PIXELS
-    axes = new_axes(ax, (wide, wide * scene.height / scene.width), one, whole=True)
+    axes = new_axes(ax, (wide, wide * scene.height / scene.width), tones, whole=True)
     axes.set_axis_off()
     axes.set_xlim(0, scene.width)
     axes.set_ylim(scene.height, 0)
@@ -77,18 +77,18 @@ def draw(scene: Scene, one: Palette, ax: "Axes | None", width: Width = None) -> 
     box = axes.get_window_extent()
     scale = min(box.width / scene.width, box.height / scene.height) * POINTS / axes.figure.dpi  # points in a pixel
     for grid in scene.grids:
-        _grid(axes, grid, one)
+        _grid(axes, grid, tones)
     for level in sorted({stroke.level for stroke in scene.strokes} | {area.level for area in scene.areas}):
-        _areas(axes, [area for area in scene.areas if area.level == level], one, level, scale)
-        _strokes(axes, [stroke for stroke in scene.strokes if stroke.level == level], one, level, scale)
-    _circles(axes, scene, one, scale)
+        _areas(axes, [area for area in scene.areas if area.level == level], tones, level, scale)
+        _strokes(axes, [stroke for stroke in scene.strokes if stroke.level == level], tones, level, scale)
+    _circles(axes, scene, tones, scale)
     for label in scene.labels:
         axes.text(
             label.x,
             label.y,
             label.text,
             fontsize=max(label.size * scale, SMALLEST),
-            color=one.of(label.role),
+            color=tones.of(label.role),
             ha={"start": "left", "middle": "center", "end": "right"}[label.anchor],
             va="center",
             rotation=90 if label.upright else 0,
@@ -100,24 +100,24 @@ def draw(scene: Scene, one: Palette, ax: "Axes | None", width: Width = None) -> 
     return axes
 
 
-def shade(one: Palette, role: Role, opacity: float = 1.0) -> Any:
+def shade(tones: Palette, role: Role, opacity: float = 1.0) -> Any:
     """The colour of an area; (0, 0, 0, 0) for the ground of a picture that has none."""
     from matplotlib.colors import to_rgba
 
-    colour = one.of(role)
+    colour = tones.of(role)
     if not colour:
         return (0.0, 0.0, 0.0, 0.0)
-    return to_rgba(colour, opacity * (SHADE_ON_AUTO if one is AUTO and role == "density" else 1.0))
+    return to_rgba(colour, opacity * (SHADE_ON_AUTO if tones is AUTO and role == "density" else 1.0))
 
 
-def _strokes(axes: "Axes", strokes: list[Stroke], one: Palette, level: int, scale: float) -> None:
+def _strokes(axes: "Axes", strokes: list[Stroke], tones: Palette, level: int, scale: float) -> None:
     from matplotlib.collections import LineCollection
 
     for dash in sorted({stroke.dash for stroke in strokes}):
         alike = [stroke for stroke in strokes if stroke.dash == dash]
         lines = LineCollection(
             [stroke.polyline for stroke in alike],
-            colors=[shade(one, stroke.role, stroke.opacity) for stroke in alike],
+            colors=[shade(tones, stroke.role, stroke.opacity) for stroke in alike],
             linewidths=[stroke.width * scale for stroke in alike],
             linestyles=[DASHES[dash]],
             capstyle="butt" if dash or level == EDGES else "round",
@@ -127,7 +127,7 @@ def _strokes(axes: "Axes", strokes: list[Stroke], one: Palette, level: int, scal
         axes.add_collection(lines, autolim=False)
 
 
-def _areas(axes: "Axes", areas: list[Area], one: Palette, level: int, scale: float) -> None:
+def _areas(axes: "Axes", areas: list[Area], tones: Palette, level: int, scale: float) -> None:
     from matplotlib.collections import PolyCollection
 
     if not areas:
@@ -135,15 +135,15 @@ def _areas(axes: "Axes", areas: list[Area], one: Palette, level: int, scale: flo
     none = (0.0, 0.0, 0.0, 0.0)
     polygons = PolyCollection(
         [area.outline for area in areas],
-        facecolors=[shade(one, area.fill, area.opacity) if area.fill else none for area in areas],
-        edgecolors=[shade(one, area.frame) if area.frame else none for area in areas],
+        facecolors=[shade(tones, area.fill, area.opacity) if area.fill else none for area in areas],
+        edgecolors=[shade(tones, area.frame) if area.frame else none for area in areas],
         linewidths=[area.width * scale if area.frame else 0.0 for area in areas],
         zorder=level + 0.2,
     )
     axes.add_collection(polygons, autolim=False)
 
 
-def _circles(axes: "Axes", scene: Scene, one: Palette, scale: float) -> None:
+def _circles(axes: "Axes", scene: Scene, tones: Palette, scale: float) -> None:
     from matplotlib.collections import EllipseCollection
 
     if not scene.circles:
@@ -156,16 +156,16 @@ def _circles(axes: "Axes", scene: Scene, one: Palette, scale: float) -> None:
         units="x",
         offsets=[(circle.x, circle.y) for circle in scene.circles],
         offset_transform=axes.transData,
-        facecolors=[shade(one, circle.fill) if circle.fill else (0, 0, 0, 0) for circle in scene.circles],
-        edgecolors=[shade(one, circle.frame) for circle in scene.circles],
+        facecolors=[shade(tones, circle.fill) if circle.fill else (0, 0, 0, 0) for circle in scene.circles],
+        edgecolors=[shade(tones, circle.frame) for circle in scene.circles],
         linewidths=1.4 * scale,
         zorder=NODES,
     )
     axes.add_collection(circles, autolim=False)
 
 
-def _grid(axes: "Axes", grid: Any, one: Palette) -> None:
-    red, green, blue, _ = shade(one, grid.role)
+def _grid(axes: "Axes", grid: Any, tones: Palette) -> None:
+    red, green, blue, _ = shade(tones, grid.role)
     tints = np.empty((*grid.values.shape, 4))
     tints[...] = red, green, blue, 1.0
     tints[..., 3] = np.clip(grid.values, 0, 1)

@@ -78,8 +78,8 @@ def plot_network(
     require_kan(kan)
     if kind not in get_args(Kind):
         raise InputError(f"kind is 'auto', 'flow', 'matrix' or 'heatmap', got {kind!r:.60}.")
-    one = colours(theme, ax)
-    return draw(scene_of(NetworkView(kan, data), kind, pixels(width)), one, ax, width)
+    tones = colours(theme, ax)
+    return draw(scene_of(NetworkView(kan, data), kind, pixels(width)), tones, ax, width)
 
 
 def scene_of(view: NetworkView, kind: Kind = "auto", width: float | None = None) -> Scene:

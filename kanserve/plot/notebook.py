@@ -65,12 +65,12 @@ def network_formulas(kan: Kan) -> Html:
         found = formulas(kan, limit=OPERATIONS, strict=False)
     except KanserveError as error:
         return text(cut(str(error), 500), second=True)
-    return Html(formula_list((one.name, one.latex, one.text) for one in found) + definitions(found))
+    return Html(formula_list((law.name, law.latex, law.text) for law in found) + definitions(found))
 
 
 def definitions(found: Iterable[Formula]) -> Html:
     """What the variables of categorical inputs, and of those that may be missing, are."""
-    lines = list(dict.fromkeys(line for one in found for line in one.definitions))
+    lines = list(dict.fromkeys(line for law in found for line in law.definitions))
     return Html("".join(text("where " + cut(line, 300), second=True) for line in lines[:NAMES]))
 
 
@@ -138,17 +138,17 @@ def dataset_page(data: Dataset) -> str:
     return page(text(facts), shown, rest, drawn)
 
 
-def formula_page(one: Formula) -> str:
+def formula_page(shown: Formula) -> str:
     """A formula: typeset, its conditions, its variables and its Python code."""
-    parts = [formula(one.name, one.latex, one.text), definitions([one])]
-    if one.shortened:
+    parts = [formula(shown.name, shown.latex, shown.text), definitions([shown])]
+    if shown.shortened:
         parts.append(text("shortened: the tree is complete", second=True))
-    if one.domain:
-        parts.append(text("defined where " + cut("; ".join(one.domain), 500), second=True))
-    if one.variables:
-        parts.append(folded("variables", variables(one.variables)))
-    if one.python:
-        parts.append(folded("Python", code(one.python)))
+    if shown.domain:
+        parts.append(text("defined where " + cut("; ".join(shown.domain), 500), second=True))
+    if shown.variables:
+        parts.append(folded("variables", variables(shown.variables)))
+    if shown.python:
+        parts.append(folded("Python", code(shown.python)))
     return page(*parts)
 
 

@@ -44,15 +44,15 @@ def draw_matrix(
 
     height, across = values.shape
     longest = max((len(word(row)) for row in [*rows, *columns]), default=1)
-    one = colours(theme, ax)
+    tones = colours(theme, ax)
     natural = (_CELL * across + 1.6 + 0.08 * longest, _CELL * height + 1.2 + 0.06 * longest)
     wide = inches(width) or natural[0]
-    axes = new_axes(ax, (wide, natural[1] * wide / natural[0]), one)
-    plain_axes(axes, one, grid=False)
+    axes = new_axes(ax, (wide, natural[1] * wide / natural[0]), tones)
+    plain_axes(axes, tones, grid=False)
     shown = np.sqrt(np.clip(values, 0, 1)) if tints is None else np.clip(tints, 0, 1)
     opacity = np.where(np.isfinite(shown), shown, 0.0) * _STRONGEST
     # The cells are opaque, so that their numbers can be read on any ground; on an unknown one they are light.
-    inside = one if one.paper else LIGHT
+    inside = tones if tones.paper else LIGHT
     blue, part = np.array(to_rgb(inside.snapped)), opacity[..., None]
     cells = part * blue + (1 - part) * np.array(to_rgb(inside.paper))
     axes.imshow(cells, aspect="equal")
@@ -73,7 +73,7 @@ def draw_matrix(
     axes.set_yticks(range(height), labels=[word(row, 24) for row in rows], fontsize=9, parse_math=False)
     axes.set_xticks(np.arange(across + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(height + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color=one.of("line"), linewidth=0.8)
+    axes.grid(which="minor", color=tones.of("line"), linewidth=0.8)
     axes.tick_params(which="both", length=0)
     for side in axes.spines.values():
         side.set_visible(False)
@@ -92,13 +92,13 @@ def draw_against(
     width: Width = None,
 ) -> "Axes":
     """Values plotted against a prediction, with the diagonal on which they lie if it is right."""
-    one = colours(theme, ax)
+    tones = colours(theme, ax)
     wide = inches(width) or 4.4
-    axes = new_axes(ax, (wide, 0.82 * wide), one)
-    plain_axes(axes, one)
+    axes = new_axes(ax, (wide, 0.82 * wide), tones)
+    plain_axes(axes, tones)
     ends = [float(min(guess.min(), values.min())), float(max(guess.max(), values.max()))]
-    axes.plot(ends, ends, color=one.of("candidate"), linestyle=(0, (4, 2.5)), linewidth=1.2, zorder=3)
-    axes.plot(guess, values, ".", color=one.of("ink"), markersize=3, alpha=0.5)
+    axes.plot(ends, ends, color=tones.of("candidate"), linestyle=(0, (4, 2.5)), linewidth=1.2, zorder=3)
+    axes.plot(guess, values, ".", color=tones.of("ink"), markersize=3, alpha=0.5)
     axes.set_xlabel(word(labels[0], 60), fontsize=9, parse_math=False)
     axes.set_ylabel(word(labels[1]), fontsize=9, parse_math=False)
     axes.set_title(title, fontsize=10, parse_math=False)

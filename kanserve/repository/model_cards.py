@@ -183,27 +183,27 @@ def _summary(artifact: Artifact, kan: Kan) -> str:
 
 def _formulas(artifact: Artifact) -> Iterator[str]:
     try:
-        written = [one for one in formula.from_json(artifact.formulas) if one.text]
+        written = [law for law in formula.from_json(artifact.formulas) if law.text]
     except FormatError:  # of another maker
         written = list(formula.formulas(artifact.kan(), limit=_FORMULA_CHARACTERS, strict=False))
     if not written:
         yield "The formula of this network is too long to be read; `kanserve formula` writes it."
-    for one in written:
-        yield _indented(_cut(f"{one.name} = {one.text}", _FORMULA_CHARACTERS))
-        lines = [f"- where {_plain(line)}" for line in one.definitions]
-        lines += [f"- finite where {_plain(line)}" for line in one.domain]
+    for law in written:
+        yield _indented(_cut(f"{law.name} = {law.text}", _FORMULA_CHARACTERS))
+        lines = [f"- where {_plain(line)}" for line in law.definitions]
+        lines += [f"- finite where {_plain(line)}" for line in law.domain]
         yield "\n".join(lines[:_ROWS])
-    if not all(one.closed_form for one in written):
+    if not all(law.closed_form for law in written):
         yield "`s_l_j_i(u)` is the spline on the edge from input i to sum j of layer l."
     yield from _constants(written, artifact)
 
 
 def _constants(written: Sequence[Formula], artifact: Artifact) -> Iterator[str]:
     """The standard errors of the constants, where the rows determined them."""
-    found = [uncertainty_report.from_json(one) for one in artifact.evidence]
+    found = [uncertainty_report.from_json(report) for report in artifact.evidence]
     rows = [
-        (_plain(one.name), _plain(constant.text), _figure(constant.standard_error, "not determined"))
-        for one, evidence in zip(written, found, strict=False)
+        (_plain(law.name), _plain(constant.text), _figure(constant.standard_error, "not determined"))
+        for law, evidence in zip(written, found, strict=False)
         for constant in evidence.constants
         if constant.standard_error
     ]
@@ -212,13 +212,15 @@ def _constants(written: Sequence[Formula], artifact: Artifact) -> Iterator[str]:
 
 
 def _variables(manifest: Manifest) -> str:
-    def line(kind: str, one: Variable) -> tuple[str, ...]:
-        allowed = ", ".join(one.categories) if one.categories else ""
-        span = allowed or f"{_figure(one.low)} to {_figure(one.high)}"
-        missing = "" if kind == "output" else "no" if one.fill_value is None else "yes"
-        return kind, _plain(one.name), _plain(one.unit), _plain(span), missing
+    def line(kind: str, variable: Variable) -> tuple[str, ...]:
+        allowed = ", ".join(variable.categories) if variable.categories else ""
+        span = allowed or f"{_figure(variable.low)} to {_figure(variable.high)}"
+        missing = "" if kind == "output" else "no" if variable.fill_value is None else "yes"
+        return kind, _plain(variable.name), _plain(variable.unit), _plain(span), missing
 
-    rows = [line("input", one) for one in manifest.inputs] + [line("output", one) for one in manifest.outputs]
+    rows = [line("input", variable) for variable in manifest.inputs] + [
+        line("output", variable) for variable in manifest.outputs
+    ]
     return _table(("", "name", "unit", "training range", "may be missing"), rows)
 
 
@@ -228,8 +230,8 @@ def _metrics(manifest: Manifest) -> Iterator[str]:
         return
     yield f"Measured on the {found.rows} rows with which it was compiled."
     rows = [
-        (_plain(one.name), *map(_figure, values))
-        for one, *values in zip(manifest.outputs, found.r2, found.rmse, found.max_error, strict=True)
+        (_plain(variable.name), *map(_figure, values))
+        for variable, *values in zip(manifest.outputs, found.r2, found.rmse, found.max_error, strict=True)
     ]
     yield _table(("output", "R²", "RMSE", "largest error"), rows)
     if found.accuracy is not None:
@@ -239,9 +241,9 @@ def _metrics(manifest: Manifest) -> Iterator[str]:
     if manifest.intervals:
         yield "A new value is within the answer ± half width with at least this probability:"
         widths = [
-            (f"{one.percent} %", _plain(output.name), _figure(width))
-            for one in manifest.intervals
-            for output, width in zip(manifest.outputs, one.half_widths, strict=True)
+            (f"{interval.percent} %", _plain(output.name), _figure(width))
+            for interval in manifest.intervals
+            for output, width in zip(manifest.outputs, interval.half_widths, strict=True)
         ]
         yield _table(("probability", "output", "half width"), widths)
 
@@ -265,7 +267,7 @@ def _note(manifest: Manifest, key: str, otherwise: str) -> str:
 
 
 def _columns(kan: Kan) -> str:
-    names = [re.sub(r"[^\w .-]", "?", one.name) for one in kan.inputs]
+    names = [re.sub(r"[^\w .-]", "?", variable.name) for variable in kan.inputs]
     return _cut(f"{len(names)} {'column' if len(names) == 1 else 'columns'}, {', '.join(names)}", _CHARACTERS)
 
 

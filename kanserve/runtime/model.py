@@ -94,7 +94,7 @@ class LoadedModel:
 
         held = formula.from_json(self.artifact.formulas)
         # An artifact of a large network does not hold them.
-        return held if all(one.tree for one in held) else formula.formulas(self.kan, strict=False)
+        return held if all(artifact.tree for artifact in held) else formula.formulas(self.kan, strict=False)
 
     def __call__(self, x: ArrayLike) -> NDArray[Any]:
         """The outputs (n_samples, n_outputs) of samples x (n_samples, n_inputs); the scores of a classifier."""

@@ -70,23 +70,23 @@ class PyfuncModel:
         if kan.classes and not (params or {}).get("probabilities"):
             return pd.DataFrame({"label": self.model.predict(rows)}, index=index)
         values = self.model(rows)
-        names = kan.classes or [one.name for one in kan.outputs]
+        names = kan.classes or [variable.name for variable in kan.outputs]
         return pd.DataFrame(softmax(values) if kan.classes else values, index=index, columns=list(names))
 
 
 def _rows(kan: Kan, data: Any) -> NDArray[Any]:
-    names = [one.name for one in kan.inputs]
+    names = [variable.name for variable in kan.inputs]
     if not is_frame(data):
         return np.asarray(data, np.float64)
     there = list(data.columns)
     if not set(names) & set(there) and len(there) == len(names):  # numbered columns, as MLflow makes of an array
         return coded(data, there)[0]
-    missing = [one.name for one in kan.inputs if one.name not in there and one.fill_value is None]
+    missing = [variable.name for variable in kan.inputs if variable.name not in there and variable.fill_value is None]
     if missing:
         raise DataError(f"The columns {', '.join(missing[:30])} are missing; the model takes {', '.join(names[:30])}.")
     rows = np.full((data.shape[0], len(names)), np.nan)
     known = [i for i, name in enumerate(names) if name in there]
-    categories = {one.name: one.categories for one in kan.inputs if one.categories}
+    categories = {variable.name: variable.categories for variable in kan.inputs if variable.categories}
     if known:
         rows[:, known] = coded(data, [names[i] for i in known], categories)[0]
     return rows

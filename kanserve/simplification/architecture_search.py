@@ -11,7 +11,14 @@ from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import architectures
 from kanserve.simplification.architectures import ARCHITECTURES_COARSEST_GRID, Rung, clearly_better
 from kanserve.simplification.pruning import prune, pruned
-from kanserve.simplification.validation import VALIDATION_LAST_STEPS, Judge, SimplifyReport, SimplifyStep, judge, refit
+from kanserve.simplification.validation import (
+    VALIDATION_LAST_STEPS,
+    Judge,
+    SimplifyReport,
+    SimplifyStep,
+    judge_of,
+    refit,
+)
 from kanserve.train.constant_guard import no_worse_than_the_mean
 from kanserve.train.creation import create
 from kanserve.train.fit_arguments import FITTING_FEWEST_ROWS
@@ -93,30 +100,30 @@ def _discovered(rows: Dataset, tolerance: float | Literal["auto"], seed: int, re
     shape = rows.x.shape[1], rows.y.shape[1]
     if len(rows) < FITTING_FEWEST_ROWS:
         return fit(shape, rows, seed=seed)
-    one = judge(normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), rows), rows, tolerance, seed)
-    few = _of_few(one, seed)
+    judge = judge_of(normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), rows), rows, tolerance, seed)
+    few = _of_few(judge, seed)
     rung = _climbed(rows, few, None if tolerance == "auto" else tolerance, seed, report)
-    kan, smoother = pruned(rung.kan, one, found=tolerance == "auto", seed=seed, report=report)
+    kan, smoother = pruned(rung.kan, judge, found=tolerance == "auto", seed=seed, report=report)
     every = replace(smoother, learn=rows, held=rows, goal=rows.y)
     found = no_worse_than_the_mean(refit(kan, every, VALIDATION_LAST_STEPS), rows)
     return record_rows(found, hash_rows(rows))
 
 
-def _of_few(one: Judge, seed: int) -> Judge:
+def _of_few(judge: Judge, seed: int) -> Judge:
     """The judge on at most ROWS rows, enough for the search."""
-    learn = one.learn.sample(ROWS, seed)
-    return replace(one, learn=learn, goal=learn.y, held=(one.held or learn).sample(ROWS, seed))
+    learn = judge.learn.sample(ROWS, seed)
+    return replace(judge, learn=learn, goal=learn.y, held=(judge.held or learn).sample(ROWS, seed))
 
 
-def _climbed(data: Dataset, one: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
+def _climbed(data: Dataset, judge: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
     """The first architecture that explains the data, or the smallest that is as good as the best."""
     rungs: list[Rung] = []
     spent, stale = 0.0, 0
     for shape in architectures.shapes(data.x.shape[1], data.y.shape[1]):
-        needed = STEPS_PER_ARCHITECTURE * architectures.work(shape, len(one.learn))
-        if rungs and (spent + needed > MOST_WORK or architectures.parameters(shape) > one.goal.size):
+        needed = STEPS_PER_ARCHITECTURE * architectures.work(shape, len(judge.learn))
+        if rungs and (spent + needed > MOST_WORK or architectures.parameters(shape) > judge.goal.size):
             continue
-        rung = architectures.trained(shape, data, one, seed)
+        rung = architectures.trained(shape, data, judge, seed)
         spent += needed
         if report is not None:
             report(SimplifyStep(f"tried {list(shape)}", float(rung.losses.mean()), rung.kan.edges, rung.kan))

@@ -80,34 +80,34 @@ def parameters(shape: tuple[int, ...]) -> int:
     return (ARCHITECTURES_COARSEST_GRID + 4) * sum(a * b for a, b in pairwise(shape))
 
 
-def trained(shape: tuple[int, ...], data: Dataset, one: Judge, seed: int) -> Rung:
-    """The best of a few starts of a shape on the rows of `one`, on the grids that are best for the held-out rows."""
+def trained(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Rung:
+    """The best of a few starts of a shape on the rows of `judge`, on the grids that are best for the held-out rows."""
     begin = normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), data)
     starts = int(
         np.clip(
-            START_WORK / (START_STEPS * work(shape, len(one.learn))),
+            START_WORK / (START_STEPS * work(shape, len(judge.learn))),
             FEWEST_STARTS,
             MOST_STARTS,
         )
     )
-    runs = [_started(begin, one, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
-    best = min(runs, key=lambda run: float(one.losses(run).mean()))
-    kan, smoother = smoothed(refit(best, one, REFIT_STEPS), one)
+    runs = [_started(begin, judge, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
+    best = min(runs, key=lambda run: float(judge.losses(run).mean()))
+    kan, smoother = smoothed(refit(best, judge, REFIT_STEPS), judge)
     return _grown(Rung(kan, smoother.losses(kan)), smoother)
 
 
-def _started(begin: Kan, one: Judge, seed: tuple[int, ...]) -> Kan:
+def _started(begin: Kan, judge: Judge, seed: tuple[int, ...]) -> Kan:
     kan = fresh(begin, ARCHITECTURES_COARSEST_GRID, seed)
-    return refine(kan, one.learn.x, one.goal, steps=START_STEPS, weights=one.learn.weights)
+    return refine(kan, judge.learn.x, judge.goal, steps=START_STEPS, weights=judge.learn.weights)
 
 
-def _grown(rung: Rung, one: Judge) -> Rung:
+def _grown(rung: Rung, judge: Judge) -> Rung:
     """The network on the best of the finer grids."""
-    most = int(min(one.goal.size / ROWS_PER_PARAMETER, VALIDATION_MOST_PARAMETERS))
+    most = int(min(judge.goal.size / ROWS_PER_PARAMETER, VALIDATION_MOST_PARAMETERS))
     falling = False
-    for finer in refined(rung.kan, one, FINER_GRIDS, most):
+    for finer in refined(rung.kan, judge, FINER_GRIDS, most):
         falling = finer.falling
-        losses = one.losses(finer.kan)
+        losses = judge.losses(finer.kan)
         if losses.mean() < rung.losses.mean():
             rung = replace(rung, kan=finer.kan, losses=losses)
         if rung.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR:

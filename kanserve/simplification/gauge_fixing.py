@@ -19,21 +19,21 @@ REFIT_STEPS = 30  # steps of the refit at each strength of smoothing, and of the
 STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
-def straightened(kan: Kan, one: Judge) -> Kan:
-    """The network with straightened splines, or unchanged if that costs more than `one` accepts."""
+def straightened(kan: Kan, judge: Judge) -> Kan:
+    """The network with straightened splines, or unchanged if that costs more than `judge` accepts."""
     if kan.symbolic or too_large(kan):
         return kan
-    best = one.losses(kan)
+    best = judge.losses(kan)
     straight = without_base(kan)
     for strength in STRENGTHS:
-        if strength <= one.smooth:
+        if strength <= judge.smooth:
             continue
-        straighter = refit(straight, replace(one, smooth=strength), REFIT_STEPS)
-        if not one.accepts(one.losses(straighter), best):
+        straighter = refit(straight, replace(judge, smooth=strength), REFIT_STEPS)
+        if not judge.accepts(judge.losses(straighter), best):
             break
         straight = straighter
-    straight = refit(straight, one, REFIT_STEPS)
-    return straight if one.accepts(one.losses(straight), best) else kan
+    straight = refit(straight, judge, REFIT_STEPS)
+    return straight if judge.accepts(judge.losses(straight), best) else kan
 
 
 def without_base(kan: Kan) -> Kan:

@@ -29,15 +29,15 @@ class Finer:
     falling: bool
 
 
-def refined(kan: Kan, one: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
+def refined(kan: Kan, judge: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
     """The network on each of ever finer grids, while the error falls and it has at most `most` parameters."""
-    error = one.error_of(answers(kan, one.learn.x))
+    error = judge.error_of(answers(kan, judge.learn.x))
     for intervals in grids:
-        moved = regrid(kan, one.x, intervals)
+        moved = regrid(kan, judge.x, intervals)
         if free_parameters(moved) > most:
             return
-        before, kan = error, refit(moved, one, REFIT_STEPS)
-        error = one.error_of(answers(kan, one.learn.x))
+        before, kan = error, refit(moved, judge, REFIT_STEPS)
+        error = judge.error_of(answers(kan, judge.learn.x))
         falling = error <= FALLING_RATIO * before
         yield Finer(kan, error, falling)
         if not falling:

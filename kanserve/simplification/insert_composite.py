@@ -52,42 +52,42 @@ def _carrying(count: int) -> Layer:
     return make_layer(functions=functions, base="zero")
 
 
-def _with_node(one: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:
+def _with_node(layer: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:
     """The layer with another node, the product of named functions of one of its inputs."""
     count = len(factors)
-    functions = np.full((count, one.inputs), "", dtype=NAMES)
-    affine = np.tile(_NEUTRAL, (count, one.inputs, 1))
+    functions = np.full((count, layer.inputs), "", dtype=NAMES)
+    affine = np.tile(_NEUTRAL, (count, layer.inputs, 1))
     for n, factor in enumerate(factors):
         functions[n, source], affine[n, source] = factor.function, (factor.a, factor.b, factor.c, factor.d)
     return replace(
-        one,
-        coefficients=np.concatenate([one.coefficients, np.zeros((count, *one.coefficients.shape[1:]))]),
-        base_weight=np.concatenate([one.base_weight, np.zeros((count, one.inputs))]),
-        functions=np.concatenate([one.functions, functions]),
-        affine=np.concatenate([one.affine, affine]),
-        subnode_scale=np.append(one.subnode_scale, np.ones(count)),
-        subnode_bias=np.append(one.subnode_bias, np.zeros(count)),
-        arity=np.append(one.arity, count),
-        node_scale=np.append(one.node_scale, 1.0),
-        node_bias=np.append(one.node_bias, 0.0),
+        layer,
+        coefficients=np.concatenate([layer.coefficients, np.zeros((count, *layer.coefficients.shape[1:]))]),
+        base_weight=np.concatenate([layer.base_weight, np.zeros((count, layer.inputs))]),
+        functions=np.concatenate([layer.functions, functions]),
+        affine=np.concatenate([layer.affine, affine]),
+        subnode_scale=np.append(layer.subnode_scale, np.ones(count)),
+        subnode_bias=np.append(layer.subnode_bias, np.zeros(count)),
+        arity=np.append(layer.arity, count),
+        node_scale=np.append(layer.node_scale, 1.0),
+        node_bias=np.append(layer.node_bias, 0.0),
     )
 
 
-def _with_input(one: Layer) -> Layer:
+def _with_input(layer: Layer) -> Layer:
     """The layer with another, unused input, on the grid of the first."""
-    rows = one.subnodes, 1
+    rows = layer.subnodes, 1
     return replace(
-        one,
-        knots=np.concatenate([one.knots, one.knots[:1]]),
-        coefficients=np.concatenate([one.coefficients, np.zeros((*rows, one.coefficients.shape[2]))], axis=1),
-        base_weight=np.concatenate([one.base_weight, np.zeros(rows)], axis=1),
-        functions=np.concatenate([one.functions, np.full(rows, "")], axis=1),
-        affine=np.concatenate([one.affine, np.tile(_NEUTRAL, (*rows, 1))], axis=1),
+        layer,
+        knots=np.concatenate([layer.knots, layer.knots[:1]]),
+        coefficients=np.concatenate([layer.coefficients, np.zeros((*rows, layer.coefficients.shape[2]))], axis=1),
+        base_weight=np.concatenate([layer.base_weight, np.zeros(rows)], axis=1),
+        functions=np.concatenate([layer.functions, np.full(rows, "")], axis=1),
+        affine=np.concatenate([layer.affine, np.tile(_NEUTRAL, (*rows, 1))], axis=1),
     )
 
 
-def _without(one: Layer, j: int, i: int) -> Layer:
-    coefficients, base_weight = np.array(one.coefficients), np.array(one.base_weight)
-    functions, affine = np.array(one.functions), np.array(one.affine)
+def _without(layer: Layer, j: int, i: int) -> Layer:
+    coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)
+    functions, affine = np.array(layer.functions), np.array(layer.affine)
     coefficients[j, i], base_weight[j, i], functions[j, i], affine[j, i] = 0.0, 0.0, "", _NEUTRAL
-    return replace(one, coefficients=coefficients, base_weight=base_weight, functions=functions, affine=affine)
+    return replace(layer, coefficients=coefficients, base_weight=base_weight, functions=functions, affine=affine)

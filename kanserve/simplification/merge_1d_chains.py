@@ -19,8 +19,8 @@ REFIT_STEPS = 20  # steps of the refit after all chains are merged
 POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted anew
 
 
-def without_chains(kan: Kan, one: Judge) -> Kan:
-    """The network with lines for the second splines of such pairs, or unchanged if `one` does not accept that."""
+def without_chains(kan: Kan, judge: Judge) -> Kan:
+    """The network with lines for the second splines of such pairs, or unchanged if `judge` does not accept that."""
     pairs = _pairs(kan)
     if not pairs:
         return kan
@@ -28,9 +28,9 @@ def without_chains(kan: Kan, one: Judge) -> Kan:
     for first, second in pairs:
         joined = _joined(changed, first, second)
         changed = changed if joined is None else joined
-    changed = refit(changed, one, REFIT_STEPS)
-    sound = np.isfinite(values(changed, one.x)[-1]).all()
-    return changed if sound and one.accepts(one.losses(changed), one.losses(kan)) else kan
+    changed = refit(changed, judge, REFIT_STEPS)
+    sound = np.isfinite(values(changed, judge.x)[-1]).all()
+    return changed if sound and judge.accepts(judge.losses(changed), judge.losses(kan)) else kan
 
 
 def _pairs(kan: Kan) -> list[tuple[EdgeIndex, EdgeIndex]]:

@@ -21,7 +21,7 @@ NOISE = 0.02  # standard deviation of the noise in the coefficients of a restart
 OUTGOING_SPREAD = 0.1  # standard deviation of the coefficients of its outgoing edges
 
 
-def merged(kan: Kan, one: Judge, seed: int) -> Iterator[Kan]:
+def merged(kan: Kan, judge: Judge, seed: int) -> Iterator[Kan]:
     """Up to 12 networks with one hidden node less, to be refitted; none if no node has all inputs of another."""
     pairs = [(depth, *pair) for depth in range(len(kan.layers) - 1) for pair in _mergeable(kan.layers[depth])]
     for attempt in range(RESTARTS if pairs else 0):
@@ -30,7 +30,7 @@ def merged(kan: Kan, one: Judge, seed: int) -> Iterator[Kan]:
         gone = no_edges(kan)
         gone[depth + 1][:, dropped] = True
         fresh = _begun_anew(kan, depth, kept, generator)
-        yield without_dead_nodes(without_edges(fresh, gone, one.learn.x))
+        yield without_dead_nodes(without_edges(fresh, gone, judge.learn.x))
 
 
 def _mergeable(layer: Layer) -> list[tuple[int, int]]:

@@ -34,7 +34,7 @@ from kanserve.simplification.validation import (
     SimplifyReport,
     SimplifyStep,
     free_parameters,
-    judge,
+    judge_of,
     refit,
     smoothed,
     too_large,
@@ -155,58 +155,58 @@ def prune(
     require_kan(kan)
     samples = samples_for(kan, data, target)
     plain, rows = in_numbers(kan, samples)
-    one = judge(plain, rows, tolerance, seed)
+    judge = judge_of(plain, rows, tolerance, seed)
     with reporting(progress) as report:
-        result = pruned(plain, one, found=tolerance == "auto", seed=seed, report=report)[0]
+        result = pruned(plain, judge, found=tolerance == "auto", seed=seed, report=report)[0]
     return record_rows(replace(result, inputs=kan.inputs), kan.fitted_rows, hash_rows(samples))
 
 
-def pruned(kan: Kan, one: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
+def pruned(kan: Kan, judge: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
     """As `prune`, by a judge, whose tolerance is found from the data if `found`; also returns the updated judge."""
     # Refitted first without the held-out rows, which its training may have seen, for a fair comparison.
-    whole, one = smoothed(kan, _judging_best(kan, one))
-    losses = one.losses(whole)
-    coarse = _coarser(whole, one, min(COARSE_INTERVALS, max(layer.intervals for layer in whole.layers) // 2))
+    whole, judge = smoothed(kan, _judging_best(kan, judge))
+    losses = judge.losses(whole)
+    coarse = _coarser(whole, judge, min(COARSE_INTERVALS, max(layer.intervals for layer in whole.layers) // 2))
     if found:
-        one = replace(one, tolerance=_allowance(losses, coarse, one))
-    loose = replace(one, tolerance=max(one.tolerance, VALIDATION_DEFAULT_TOLERANCE))
-    run = _Run(one, loose, whole, losses, found, report)
+        judge = replace(judge, tolerance=_allowance(losses, coarse, judge))
+    loose = replace(judge, tolerance=max(judge.tolerance, VALIDATION_DEFAULT_TOLERANCE))
+    run = _Run(judge, loose, whole, losses, found, report)
     _tell(report, "before pruning", whole, losses)
     start = _state(run, whole, losses, losses)
     if (
         coarse is not None
         and coarse.layers[0].intervals == COARSE_INTERVALS
-        and _near(loose, one.losses(coarse), losses)
+        and _near(loose, judge.losses(coarse), losses)
     ):
-        start = _state(run, coarse, one.losses(coarse), one.losses(coarse))
+        start = _state(run, coarse, judge.losses(coarse), judge.losses(coarse))
     state = _settled(run, start) or replace(start, held=whole)
     while (after := _merged(run, state, seed)) is not None:
         state = after
-    return state.held or whole, one
+    return state.held or whole, judge
 
 
-def _judging_best(kan: Kan, one: Judge) -> Judge:
+def _judging_best(kan: Kan, judge: Judge) -> Judge:
     """The judge with leave-one-out validation if the data are noisy, so that chance matters least."""
     few = free_parameters(kan) <= min(
-        VALIDATION_MOST_PARAMETERS, one.x.shape[0] * len(kan.outputs) / ROWS_PER_PARAMETER
+        VALIDATION_MOST_PARAMETERS, judge.x.shape[0] * len(kan.outputs) / ROWS_PER_PARAMETER
     )
-    noisy = not kan.classes and one.losses(kan).mean() > NOISY_ERROR**2
-    return one.leaving_out() if few and noisy else one
+    noisy = not kan.classes and judge.losses(kan).mean() > NOISY_ERROR**2
+    return judge.leaving_out() if few and noisy else judge
 
 
-def _coarser(kan: Kan, one: Judge, intervals: int) -> Kan | None:
+def _coarser(kan: Kan, judge: Judge, intervals: int) -> Kan | None:
     """The network refitted on coarser grids; None if there are none or it is too large for refits."""
     if kan.symbolic or not 1 <= intervals < min(layer.intervals for layer in kan.layers):
         return None
-    moved = regrid(kan, one.x, intervals)
-    return None if too_large(moved) else refit(moved, one, sum(STEPS))
+    moved = regrid(kan, judge.x, intervals)
+    return None if too_large(moved) else refit(moved, judge, sum(STEPS))
 
 
-def _allowance(losses: Array, coarse: Kan | None, one: Judge) -> float:
+def _allowance(losses: Array, coarse: Kan | None, judge: Judge) -> float:
     """The root mean square error that the network would gain on a grid half as fine, at most 1 %."""
     if coarse is None:
         return VALIDATION_DEFAULT_TOLERANCE
-    lost = float(one.losses(coarse).mean() - losses.mean())
+    lost = float(judge.losses(coarse).mean() - losses.mean())
     return float(np.sqrt(np.clip(lost, 0.0, VALIDATION_DEFAULT_TOLERANCE**2)))
 
 
@@ -282,22 +282,22 @@ def _refitted(
     run: _Run, state: _State, smaller: Kan, action: str, accepted: Rule, steps: tuple[int, ...] = STEPS
 ) -> _State | None:
     """The state with the smaller network refitted, if it is accepted on its grids or on finer ones."""
-    one = run.loose
+    judge = run.loose
     large = too_large(smaller)
     best = float(np.sqrt(state.best.mean()))
     losses = state.losses
     for some in steps[:1] if large else steps:
-        smaller = refit(smaller, one, some)
-        losses = one.losses(smaller)
-        if one.accepts(losses, state.best) and (after := _accepted(run, state, smaller, losses, action, accepted)):
+        smaller = refit(smaller, judge, some)
+        losses = judge.losses(smaller)
+        if judge.accepts(losses, state.best) and (after := _accepted(run, state, smaller, losses, action, accepted)):
             return after
-        if losses.mean() > (HOPELESS_ERROR_RATIO * max(one.tolerance, best)) ** 2:
+        if losses.mean() > (HOPELESS_ERROR_RATIO * max(judge.tolerance, best)) ** 2:
             return None
-    if large or smaller.symbolic or losses.mean() > (NEAR_ERROR_RATIO * one.tolerance) ** 2:
+    if large or smaller.symbolic or losses.mean() > (NEAR_ERROR_RATIO * judge.tolerance) ** 2:
         return None
     intervals = 2 * max(layer.intervals for layer in smaller.layers)
-    for finer in refined(smaller, one, (intervals,), free_parameters(run.whole)):
-        if one.accepts(losses := one.losses(finer.kan), state.best):
+    for finer in refined(smaller, judge, (intervals,), free_parameters(run.whole)):
+        if judge.accepts(losses := judge.losses(finer.kan), state.best):
             return _accepted(run, state, finer.kan, losses, action, accepted)
     return None
 
@@ -319,17 +319,17 @@ def _loosely(run: _Run, state: _State) -> _State:
 
 def _held(run: _Run, state: _State) -> _State | None:
     """The strict rule: the state with its network on the coarsest grids on which it holds; None if there are none."""
-    one, kan = run.strict, state.kan
+    judge, kan = run.strict, state.kan
     best = min(run.losses, state.best, key=lambda losses: float(losses.mean()))
     intervals = max(layer.intervals for layer in kan.layers)
-    if intervals >= run.intervals and one.accepts(state.losses, best):
+    if intervals >= run.intervals and judge.accepts(state.losses, best):
         return replace(state, held=kan)
     if kan.symbolic:
         return None
     falling, error, losses = False, np.inf, state.losses
-    for finer in refined(kan, one, _finer_than(intervals, run.intervals), free_parameters(run.whole)):
-        kan, error, falling, losses = finer.kan, finer.error, finer.falling, one.losses(finer.kan)
-        if one.accepts(losses, best):
+    for finer in refined(kan, judge, _finer_than(intervals, run.intervals), free_parameters(run.whole)):
+        kan, error, falling, losses = finer.kan, finer.error, finer.falling, judge.losses(finer.kan)
+        if judge.accepts(losses, best):
             return replace(state, held=kan)
     if run.found and falling and max(error, np.sqrt(losses.mean())) <= GRID_REFINEMENT_EXPLAINED_ERROR:
         return replace(state, held=kan)
@@ -348,9 +348,9 @@ def _state(run: _Run, kan: Kan, losses: Array, best: Array) -> _State:
     return _State(kan, losses, best, signals(kan, run.strict.learn.x, run.strict.learn.shares))
 
 
-def _near(one: Judge, losses: Array, best: Array) -> bool:
+def _near(judge: Judge, losses: Array, best: Array) -> bool:
     """Whether losses exceed the best by so little that a finer grid may make up for it."""
-    return bool(losses.mean() <= best.mean() + (NEAR_ERROR_RATIO * one.tolerance) ** 2)
+    return bool(losses.mean() <= best.mean() + (NEAR_ERROR_RATIO * judge.tolerance) ** 2)
 
 
 def _tell(report: SimplifyReport | None, action: str, kan: Kan, losses: Array) -> None:

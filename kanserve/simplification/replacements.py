@@ -115,20 +115,20 @@ def put_in(net: Named, offer: Offer) -> Named:
     return Named(kan, frozenset(fixed))
 
 
-def _dropped(one: Offer, level: float, natural: float) -> Offer:
+def _dropped(offer: Offer, level: float, natural: float) -> Offer:
     """The offer with its constant left to another term; a line becomes the feature itself."""
-    symbolic = replace(one.symbolic, d=level, b=-natural if one.symbolic.function == "x" else one.symbolic.b)
+    symbolic = replace(offer.symbolic, d=level, b=-natural if offer.symbolic.function == "x" else offer.symbolic.b)
     return replace(
-        one,
+        offer,
         symbolic=symbolic,
         held=(3,),
-        rank=one.rank - EDGE_CANDIDATES_COMPLEXITY_WEIGHT * EDGE_CANDIDATES_OFFSET_COMPLEXITY,
+        rank=offer.rank - EDGE_CANDIDATES_COMPLEXITY_WEIGHT * EDGE_CANDIDATES_OFFSET_COMPLEXITY,
     )
 
 
-def _of_two(place: EdgeIndex, one: Composite, traded: bool) -> Offer:
-    held = (*one.held, 3) if traded else one.held
-    return Offer(place, one.outer, one.error, one.rank, one.inner, held, one.inner_held)
+def _of_two(place: EdgeIndex, composite: Composite, traded: bool) -> Offer:
+    held = (*composite.held, 3) if traded else composite.held
+    return Offer(place, composite.outer, composite.error, composite.rank, composite.inner, held, composite.inner_held)
 
 
 def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array], floor: float) -> Iterator[Offer]:

@@ -32,7 +32,7 @@ from kanserve.simplification.validation import (
     Judge,
     SimplifyReport,
     SimplifyStep,
-    judge,
+    judge_of,
     refit,
     smoothed,
 )
@@ -162,26 +162,26 @@ def symbolify(
         function(name)
     first, samples = kan, samples_for(kan, data, target)
     kan, rows = in_numbers(kan, samples)
-    _, one = smoothed(kan, judge(kan, rows, tolerance, seed))
-    straight = without_chains(straightened(refit(kan, one, REFIT_STEPS), one), one)
-    error = one.error_of(activations.answers(straight, one.learn.x))
+    _, judge = smoothed(kan, judge_of(kan, rows, tolerance, seed))
+    straight = without_chains(straightened(refit(kan, judge, REFIT_STEPS), judge), judge)
+    error = judge.error_of(activations.answers(straight, judge.learn.x))
     with reporting(progress) as report:
-        search = _Search(one, tuple(functions), complexity, min(error, one.tolerance), report)
-        start = _State(Named(straight), one.losses(straight), 0.0, not splines(straight))
+        search = _Search(judge, tuple(functions), complexity, min(error, judge.tolerance), report)
+        start = _State(Named(straight), judge.losses(straight), 0.0, not splines(straight))
         _tell(report, "before named functions", start)
         chosen = _all_named(search, start)
-        if not _as_good(chosen, error, one) and len(splines(straight)) <= MANY_EDGES:
+        if not _as_good(chosen, error, judge) and len(splines(straight)) <= MANY_EDGES:
             deeper = _all_named(replace(search, deep=True), start)
             chosen = min(chosen, deeper, key=lambda state: state.score)
-        if not (all_edges or one.accepts(chosen.losses, start.losses)):
+        if not (all_edges or judge.accepts(chosen.losses, start.losses)):
             chosen = _some_named(search, start)
         _tell(report, "refitted", chosen)
     return record_rows(replace(chosen.kan, inputs=first.inputs), first.fitted_rows, hash_rows(samples))
 
 
-def _as_good(chosen: _State, error: float, one: Judge) -> bool:
+def _as_good(chosen: _State, error: float, judge: Judge) -> bool:
     """Whether the named functions are exact, or have no larger error than the splines."""
-    left = one.error_of(activations.answers(chosen.kan, one.learn.x))
+    left = judge.error_of(activations.answers(chosen.kan, judge.learn.x))
     return left <= max(EXACT_ERROR, LARGEST_NOISE_RATIO * error)
 
 
@@ -199,7 +199,7 @@ def _all_named(search: _Search, start: _State) -> _State:
 
 def _some_named(search: _Search, start: _State) -> _State:
     """The network in which each edge is named, unless the held-out rows accept no name for it."""
-    one = search.judge
+    judge = search.judge
     state, best, progress = start, start.losses, True
     while progress:
         progress = False
@@ -208,10 +208,10 @@ def _some_named(search: _Search, start: _State) -> _State:
             near = [
                 offer
                 for offer in choice.offers[place]
-                if offer.error <= NEAR_ERROR_RATIO * max(one.tolerance, choice.error)
+                if offer.error <= NEAR_ERROR_RATIO * max(judge.tolerance, choice.error)
             ]
             children = _judged_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
-            accepted = [child for child in children if one.accepts(child.losses, best)]
+            accepted = [child for child in children if judge.accepts(child.losses, best)]
             if accepted:
                 # The refit may have changed edges that had no acceptable name, so all are tried again.
                 state, progress = min(accepted, key=lambda child: child.score), True
@@ -219,7 +219,7 @@ def _some_named(search: _Search, start: _State) -> _State:
                 _tell(search.report, "named " + ", ".join(_names(state.kan)), state)
                 break
     finished = _finished(search, state)
-    return finished if one.accepts(finished.losses, best) else state
+    return finished if judge.accepts(finished.losses, best) else state
 
 
 def _children(search: _Search, state: _State) -> list[_State]:
@@ -239,11 +239,11 @@ def _children(search: _Search, state: _State) -> list[_State]:
 
 
 def _choice(search: _Search, state: _State) -> _Choice:
-    one = search.judge
-    values = activations.values(state.kan, one.learn.x)
-    error = one.error_of(values[-1])
+    judge = search.judge
+    values = activations.values(state.kan, judge.learn.x)
+    error = judge.error_of(values[-1])
     floor = 1e-9 + 0.1 * error
-    parts, points = roles(state.kan), samples(state.kan, one.learn.x, one.spread)
+    parts, points = roles(state.kan), samples(state.kan, judge.learn.x, judge.spread)
     found = {place: offers(place, point, floor, search.functions) for place, point in points.items()}
 
     def rank(place: EdgeIndex) -> float:
@@ -301,15 +301,15 @@ def _judged_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offe
 
 def _judged(search: _Search, net: Named, floor: float, steps: int | None = None) -> _State | None:
     """The network after a joint refit; None if it is not finite on every row or leaves a domain."""
-    one = search.judge
+    judge = search.judge
     steps = REFIT_STEPS if steps is None else steps
-    refitted = refit(net.kan, one, steps, net.fixed)
-    values = activations.values(refitted, one.x)
+    refitted = refit(net.kan, judge, steps, net.fixed)
+    values = activations.values(refitted, judge.x)
     answers = values[-1]
     if not (np.isfinite(answers).all() and domains_hold(refitted, values)):
         return None
-    losses = one.losses_at(refitted, answers)
-    score = float(np.log10(one.error_of(answers[: len(one.learn)]) + floor + 1e-16))
+    losses = judge.losses_at(refitted, answers)
+    score = float(np.log10(judge.error_of(answers[: len(judge.learn)]) + floor + 1e-16))
     after = replace(net, kan=refitted)
     return _State(after, losses, score + search.complexity * price(refitted), refitted.symbolic)
 

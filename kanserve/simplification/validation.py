@@ -182,7 +182,7 @@ def split_rows(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     return learn, learn if held is None else held
 
 
-def judge(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
+def judge_of(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
     """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
     _check(kan, data, tolerance, seed)
     data = data.counted()
@@ -215,36 +215,36 @@ def _check(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: in
         raise DataError(f"A seed is a whole number from 0 on, got {seed!r}.")
 
 
-def refit(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
+def refit(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
     """The network refitted from its current parameters; unchanged if it has too many parameters for that."""
     if too_large(kan):
         return kan
-    return _refined(_ranged(kan, one), one, steps, fixed)
+    return _refined(_ranged(kan, judge), judge, steps, fixed)
 
 
-def _refined(kan: Kan, one: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
+def _refined(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
     return refine(
         kan,
-        one.learn.x,
-        one.goal,
+        judge.learn.x,
+        judge.goal,
         steps=steps,
-        smooth=one.smooth,
-        ridge=one.ridge,
-        weights=one.learn.weights,
+        smooth=judge.smooth,
+        ridge=judge.ridge,
+        weights=judge.learn.weights,
         fixed=fixed,
     )
 
 
-def _ranged(kan: Kan, one: Judge) -> Kan:
+def _ranged(kan: Kan, judge: Judge) -> Kan:
     """The network with its grids moved to the signals; unchanged if they fit already or the move costs too much."""
     if kan.symbolic:
         return kan
-    every = values(kan, one.x)
+    every = values(kan, judge.x)
     if all(_fits(layer, v) for layer, v in zip(kan.layers, every, strict=False)):
         return kan
-    moved = set_ranges(kan, one.x)
+    moved = set_ranges(kan, judge.x)
     # Moving a grid is a fit of its own, and a poor one on rows far outside.
-    before, after = one.error_of(every[-1][: len(one.learn)]), one.error_of(answers(moved, one.learn.x))
+    before, after = judge.error_of(every[-1][: len(judge.learn)]), judge.error_of(answers(moved, judge.learn.x))
     return moved if after <= REGRID_ERROR_RATIO * before + REGRID_ERROR_MARGIN else kan
 
 
@@ -271,13 +271,13 @@ def too_large(kan: Kan) -> bool:
     return free_parameters(kan) > VALIDATION_MOST_PARAMETERS
 
 
-def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
+def smoothed(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
     """The network after a short refit, and the judge with the strongest smoothing that is no worse than the best."""
     if kan.symbolic or too_large(kan):
-        return refit(kan, one, SMOOTHING_STEPS), one
+        return refit(kan, judge, SMOOTHING_STEPS), judge
     tried: list[tuple[Kan, Judge, Array]] = []
     for strength in SMOOTHNESS:
-        smoother = replace(one, smooth=strength)
+        smoother = replace(judge, smooth=strength)
         fitted = refit(kan, smoother, SMOOTHING_STEPS)
         losses = smoother.losses(fitted)
         if tried and losses.mean() > SMOOTHING_LOSS_RATIO * min(earlier.mean() for _, _, earlier in tried):
@@ -290,10 +290,10 @@ def smoothed(kan: Kan, one: Judge) -> tuple[Kan, Judge]:
 
 def refitted_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
     """The network refitted to all rows, with the smoothing chosen on held-out rows; unchanged if it leaves a domain."""
-    one = judge(kan, data, "auto", seed)
+    judge = judge_of(kan, data, "auto", seed)
     data = data.counted()
     goal = answers(kan, data.x) if kan.classes else data.y
     finite = np.flatnonzero(np.isfinite(goal).all(axis=1))
-    every = replace(smoothed(kan, one)[1], learn=data.take(finite), goal=goal[finite])
+    every = replace(smoothed(kan, judge)[1], learn=data.take(finite), goal=goal[finite])
     result = refit(kan, every, VALIDATION_LAST_STEPS)
     return result if domains_hold(result, values(result, every.learn.x)) else kan

@@ -75,9 +75,9 @@ class Calls:
 
     def answer(self, method: str, path: str, given: Given) -> tuple[int, Any]:
         """The status and the data of a call; `given` is the object of its body, empty without one."""
-        matched = [(one, found, handle) for one, form, handle in self._routes if (found := form.fullmatch(path))]
-        for one, found, handle in matched:
-            if one == ("GET" if method == "HEAD" else method):
+        matched = [(verb, found, handle) for verb, form, handle in self._routes if (found := form.fullmatch(path))]
+        for verb, found, handle in matched:
+            if verb == ("GET" if method == "HEAD" else method):
                 try:
                     return 200, plain(handle(given, *found.groups()))
                 except KanserveError as error:
@@ -211,10 +211,10 @@ def _text(given: Given, key: str) -> str:
     return value
 
 
-def _files(one: Exported) -> Given:
+def _files(exported: Exported) -> Given:
     """An export for the page: texts as they are, everything else in base64."""
     files = []
-    for path, data in sorted(one.files.items()):
+    for path, data in sorted(exported.files.items()):
         try:
             text = data.decode() if b"\0" not in data else None
         except UnicodeDecodeError:
@@ -222,9 +222,9 @@ def _files(one: Exported) -> Given:
         found = {"path": path, "bytes": len(data), "text": text}
         files.append(found if text is not None else {**found, "base64": base64.b64encode(data).decode()})
     return {
-        "format": one.format,
+        "format": exported.format,
         "files": files,
-        "largest_gap": one.largest_gap,
-        "microseconds": one.microseconds,
-        "note": one.note,
+        "largest_gap": exported.largest_gap,
+        "microseconds": exported.microseconds,
+        "note": exported.note,
     }

@@ -66,15 +66,15 @@ def constants_view(session: Session) -> tuple[ConstantView, ...]:
 def _of_edge(kan: Kan, place: EdgeIndex) -> list[tuple[EdgeIndex, str, float]]:
     """The constants of a named function that are not neutral: the edge, the constant's name and its value."""
     layer, *edge = place
-    one = shown(kan, place) if kan.layers[layer].symbolic_mask[tuple(edge)] else None
-    if one is None or isinstance(kan.layers[layer].edge(*edge), Sum):
+    edge_function = shown(kan, place) if kan.layers[layer].symbolic_mask[tuple(edge)] else None
+    if edge_function is None or isinstance(kan.layers[layer].edge(*edge), Sum):
         return []
     neutral = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 0.0}
-    if one.function == "x":
+    if edge_function.function == "x":
         del neutral["c"]
-    if one.function in _SIGNED and abs(one.a) == 1:  # by convention: the factor c has the rest
-        neutral["a"] = one.a
-    values = {name: getattr(one, name) for name in NAMES}
+    if edge_function.function in _SIGNED and abs(edge_function.a) == 1:  # by convention: the factor c has the rest
+        neutral["a"] = edge_function.a
+    values = {name: getattr(edge_function, name) for name in NAMES}
     return [(place, name, value) for name, value in values.items() if value != neutral.get(name)]
 
 

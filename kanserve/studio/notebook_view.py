@@ -50,7 +50,7 @@ def show_network(kan: Kan, data: Any = None, height: int | None = None) -> None:
 
 def _text(kan: Kan) -> str:
     try:
-        found = [f"{one.name} = {one.text}" for one in formulas(kan, limit=TEXT_OPERATIONS, strict=False)]
+        found = [f"{formula.name} = {formula.text}" for formula in formulas(kan, limit=TEXT_OPERATIONS, strict=False)]
     except KanserveError as error:
         found = [str(error)]
     return "\n".join([repr(kan), *found])

@@ -163,7 +163,7 @@ def _nodes(
         v = x if depth == 0 else v
         v = v[np.isfinite(v).all(axis=1)]
         given = np.full(len(kan.outputs), 1 / len(kan.outputs)) if last else shares[depth].sum(axis=0)
-        bent: Array = np.zeros(v.shape[1]) if layer is None else layer.spline_mask.any(axis=0)
+        bent = np.zeros(v.shape[1], bool) if layer is None else np.atleast_1d(layer.spline_mask.any(axis=0))
         hidden = [Variable("")] * v.shape[1]
         variables = inputs if depth == 0 else kan.outputs if last else hidden
         nodes = []
@@ -357,7 +357,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     return _plain_list(value) if isinstance(value, list | tuple) else value

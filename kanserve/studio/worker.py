@@ -81,7 +81,9 @@ class Worker:
         if pipe is None:
             raise DrainingError("The studio is ending.")
         try:
-            pipe.send([own for one in OWN.values() if (own := _pickled(one)) is not None])  # a network may have them
+            pipe.send(
+                [own for registered in OWN.values() if (own := _pickled(registered)) is not None]
+            )  # a network may have them
             self._call += 1
             pipe.send((self._call, function, arguments, report is not None))
             while pipe.poll(max(deadline - monotonic(), 0.0)):
@@ -126,10 +128,10 @@ class Worker:
                 process.join()
 
 
-def _pickled(one: OwnFunction) -> bytes | None:
+def _pickled(own_function: OwnFunction) -> bytes | None:
     """A function of the user's for the process; None where it has a callable that no other process can import."""
     try:
-        return pickle.dumps(one.arguments())
+        return pickle.dumps(own_function.arguments())
     except (pickle.PicklingError, AttributeError, TypeError):
         return None
 

@@ -220,7 +220,7 @@ class Workspace:
     def candidates(self, name: str) -> tuple[CandidateView, ...]:
         """Functions for an edge, best first, with what each would cost."""
         session = self.session
-        own = [one.name for one in OWN.values() if one.formula is not None]
+        own = [registered.name for registered in OWN.values() if registered.formula is not None]
         found: tuple[Suggestion, ...] = self._looked(("candidates", f"{name}\0{own}"), jobs.candidates, name, own)
         # A step comes next. Its process starts only now, so that it took nothing from the first candidates.
         threading.Thread(target=self._workers["step"].start, daemon=True).start()
@@ -365,7 +365,7 @@ class Workspace:
             case "network":
                 return jobs.Exported(kind, {f"{name}.safetensors": serialization.dumps(session.kan)}, None, None)
             case "latex":
-                lines = [f"{one.name} = {one.latex}" for one in formulas(session.kan, strict=False)]
+                lines = [f"{formula.name} = {formula.latex}" for formula in formulas(session.kan, strict=False)]
                 return jobs.Exported(kind, {f"{name}.tex": "\n".join(lines).encode()}, None, None)
         found: jobs.Exported = self._looked(("export", kind), jobs.exported, name, kind)
         return found

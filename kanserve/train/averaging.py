@@ -71,7 +71,7 @@ def average(kans: Sequence[Kan]) -> Kan:
     inner = [without_exponential(kan) for kan in unclipped]
     for other in inner[1:]:
         _check(inner[0], other)
-    if len({(len(kan.layers), len(one.layers)) for kan, one in zip(kans, unclipped, strict=True)}) > 1:
+    if len({(len(kan.layers), len(plain.layers)) for kan, plain in zip(kans, unclipped, strict=True)}) > 1:
         raise NetworkError("Some of these networks have layers that clip inputs or take exponentials, and some do not.")
     result = record_rows(_mean(inner), *(kan.fitted_rows for kan in kans))
     if inner[0] is not unclipped[0]:
@@ -79,16 +79,16 @@ def average(kans: Sequence[Kan]) -> Kan:
     return with_clipped_inputs(result) if unclipped[0] is not kans[0] else result
 
 
-def _check(one: Kan, other: Kan) -> None:
-    same = len(one.layers) == len(other.layers) and one.classes == other.classes
-    for a, b in zip((one.inputs, one.outputs), (other.inputs, other.outputs), strict=True):
+def _check(kan: Kan, other: Kan) -> None:
+    same = len(kan.layers) == len(other.layers) and kan.classes == other.classes
+    for a, b in zip((kan.inputs, kan.outputs), (other.inputs, other.outputs), strict=True):
         same = same and [_known(each) for each in a] == [_known(each) for each in b]
-    same = same and np.array_equal(one.input_shift, other.input_shift)
-    same = same and np.array_equal(one.input_scale, other.input_scale)
-    if not same or [_kind(layer) for layer in one.layers] != [_kind(layer) for layer in other.layers]:
+    same = same and np.array_equal(kan.input_shift, other.input_shift)
+    same = same and np.array_equal(kan.input_scale, other.input_scale)
+    if not same or [_kind(layer) for layer in kan.layers] != [_kind(layer) for layer in other.layers]:
         raise NetworkError(
             "An average takes networks of equal depth and order, with the same inputs, outputs and classes, fitted to "
-            f"the same rows; {one!r} and {other!r} differ."
+            f"the same rows; {kan!r} and {other!r} differ."
         )
 
 
@@ -124,7 +124,7 @@ def _mean(kans: Sequence[Kan]) -> Kan:
 def _spanning(every: Sequence[tuple[Variable, ...]]) -> tuple[Variable, ...]:
     """The variables with the ranges of all networks."""
     return tuple(
-        replace(same[0], low=min(one.low for one in same), high=max(one.high for one in same))
+        replace(same[0], low=min(variable.low for variable in same), high=max(variable.high for variable in same))
         for same in zip(*every, strict=True)
     )
 

@@ -146,10 +146,12 @@ def _digest(data: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _bytes(one: Checkpoint) -> bytes:
-    tensors: dict[str, NDArray[Any]] = {_ARRAY + name: np.ascontiguousarray(one.arrays[name]) for name in one.arrays}
-    tensors |= {_KAN + name: np.frombuffer(data, np.uint8) for name, data in one.kans.items()}
-    header = {"version": VERSION, "fingerprint": dict(one.fingerprint), "finished": one.finished}
+def _bytes(checkpoint: Checkpoint) -> bytes:
+    tensors: dict[str, NDArray[Any]] = {
+        _ARRAY + name: np.ascontiguousarray(checkpoint.arrays[name]) for name in checkpoint.arrays
+    }
+    tensors |= {_KAN + name: np.frombuffer(data, np.uint8) for name, data in checkpoint.kans.items()}
+    header = {"version": VERSION, "fingerprint": dict(checkpoint.fingerprint), "finished": checkpoint.finished}
     text = json.dumps(header, ensure_ascii=True, sort_keys=True)
     return _save_tensors(tensors, metadata={"checkpoint": f"{checksum(text, tensors)} {text}"})
 

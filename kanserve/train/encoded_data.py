@@ -18,8 +18,8 @@ def is_encoded(data: Dataset) -> bool:
 
 def samples_for(kan: Kan, data: TrainingData, target: Target = None) -> Dataset:
     """The samples of a caller for a network; a DataFrame's categories by their names, whatever the column's type."""
-    known = {one.name: one.categories for one in kan.inputs if one.categories}
-    wanted = [one.name for one in kan.inputs]
+    known = {variable.name: variable.categories for variable in kan.inputs if variable.categories}
+    wanted = [variable.name for variable in kan.inputs]
     return in_codes_of(kan, dataset(data, target, classes=kan.classes, tables=True, known=known, wanted=wanted))
 
 
@@ -38,5 +38,7 @@ def with_categories(data: Dataset, kan: Kan) -> Dataset:
     """The samples with the categories of the network's inputs, where the data do not say theirs."""
     if len(data.inputs) != len(kan.inputs):
         return data
-    known = {name: one.categories for name, one in zip(data.inputs, kan.inputs, strict=True) if one.categories}
+    known = {
+        name: variable.categories for name, variable in zip(data.inputs, kan.inputs, strict=True) if variable.categories
+    }
     return replace(data, categories={**known, **data.categories}) if known else data

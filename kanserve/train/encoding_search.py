@@ -32,12 +32,12 @@ def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunct
     raw = raw.sample(ROWS, seed)
     found = list(inputs)
     numbers = in_numbers(raw, found)
-    one = EditedInputs(kan, numbers, loss)
+    edited_inputs = EditedInputs(kan, numbers, loss)
     for i, variable in enumerate(found):
         if is_encoded(variable):
-            found[i] = _improved(one, raw.x[:, i], numbers.x[:, i], i, variable)
+            found[i] = _improved(edited_inputs, raw.x[:, i], numbers.x[:, i], i, variable)
             numbers.x[:, i] = encode_columns(raw.x[:, i : i + 1], found[i : i + 1], [0])[:, 0]
-            one.set_input(i, numbers.x[:, i])
+            edited_inputs.set_input(i, numbers.x[:, i])
     return tuple(found)
 
 
@@ -90,7 +90,7 @@ def in_numbers(raw: Dataset, inputs: Sequence[Variable]) -> Dataset:
     return replace(raw, x=encode_columns(raw.x, inputs, range(len(inputs))), categories={})
 
 
-def _improved(one: EditedInputs, raw: Array, column: Array, i: int, variable: Variable) -> Variable:
+def _improved(edited_inputs: EditedInputs, raw: Array, column: Array, i: int, variable: Variable) -> Variable:
     count = len(variable.categories)
     codes = np.zeros(len(raw), np.intp)
     if count:
@@ -99,9 +99,9 @@ def _improved(one: EditedInputs, raw: Array, column: Array, i: int, variable: Va
     low, high = float(column.min()), float(column.max())
     if not len(rows) or not low < high:
         return variable
-    group, weights = codes[rows], one.weights[rows]
+    group, weights = codes[rows], edited_inputs.weights[rows]
     grid = np.linspace(low, high, NUMBERS)
-    losses = np.stack([one.losses(rows, i, number) for number in grid], axis=1)
+    losses = np.stack([edited_inputs.losses(rows, i, number) for number in grid], axis=1)
     sums = [np.bincount(group, weights * each, count + 1) for each in losses.T]
     totals = np.stack(sums, axis=1).astype(np.float64)
     present = np.array([*variable.category_values, variable.fill_value], np.float64)

@@ -69,25 +69,25 @@ class Fitted:
     """Fits the same network to other rows; None if the choice of its inputs has seen all rows."""
 
 
-def warning_texts(one: Fitted) -> tuple[str, ...]:
+def warning_texts(fitted: Fitted) -> tuple[str, ...]:
     """What to warn of; nothing after a good fit."""
-    return (*one.unused, *describe_inputs(one.train), *_tails(one), *_no_better(one))
+    return (*fitted.unused, *describe_inputs(fitted.train), *_tails(fitted), *_no_better(fitted))
 
 
-def _tails(one: Fitted) -> list[str]:
-    rows = one.train.sample(WARNINGS_ROWS, 0)
+def _tails(fitted: Fitted) -> list[str]:
+    rows = fitted.train.sample(WARNINGS_ROWS, 0)
     if len(rows) < FEWEST_ROWS:
         return []
     found = []
-    inputs = [] if one.clips else heavy_tailed(rows.x, one.kan.inputs)
+    inputs = [] if fitted.clips else heavy_tailed(rows.x, fitted.kan.inputs)
     if inputs:
         found.append(
             f"Inputs with heavy tails: {', '.join(inputs)}. Few rows are far from all others, where the splines are "
             "determined by them alone and new rows may be further out. Transform these inputs (ranks, logarithm, "
             "scikit-learn's QuantileTransformer), or pass extrapolation='clip'."
         )
-    plain = one.loss.name == "squared" and not one.train.classes
-    answers = heavy_tailed(rows.y, one.kan.outputs) if plain else []
+    plain = fitted.loss.name == "squared" and not fitted.train.classes
+    answers = heavy_tailed(rows.y, fitted.kan.outputs) if plain else []
     if answers:
         found.append(
             f"Answers with heavy tails: {', '.join(answers)}. Squared errors let few rows decide the fit. Pass "
@@ -105,17 +105,17 @@ def heavy_tailed(values: Array, variables: tuple[object, ...]) -> list[str]:
     return [str(getattr(variables[i], "name", i)) for i in np.flatnonzero(far)]
 
 
-def _no_better(one: Fitted) -> list[str]:
-    train = one.train.sample(WARNINGS_ROWS, 0)
-    judges = train if one.held is None else one.held.sample(WARNINGS_ROWS, 0)
+def _no_better(fitted: Fitted) -> list[str]:
+    train = fitted.train.sample(WARNINGS_ROWS, 0)
+    judges = train if fitted.held is None else fitted.held.sample(WARNINGS_ROWS, 0)
     if (np.ptp(train.y, axis=0) == 0).all():
         return []
-    own = errors(one.kan, judges, one.loss)
-    constant = errors_of_constant(one.kan, train, judges, one.loss)
-    where = "its own rows" if one.held is None else f"{len(judges)} held-out rows"
-    noise = 0.0 if one.held is None else CERTAIN
+    own = errors(fitted.kan, judges, fitted.loss)
+    constant = errors_of_constant(fitted.kan, train, judges, fitted.loss)
+    where = "its own rows" if fitted.held is None else f"{len(judges)} held-out rows"
+    noise = 0.0 if fitted.held is None else CERTAIN
     if not _clearly_less(own, constant, judges.shares, noise):
-        simple = "the class frequencies" if one.train.classes else "a constant"
+        simple = "the class frequencies" if fitted.train.classes else "a constant"
         better = _mean(own, judges) < _mean(constant, judges)
         return [
             f"The network predicts {'not clearly' if better else 'no'} better than {simple}: its error on {where} is "
@@ -124,31 +124,31 @@ def _no_better(one: Fitted) -> list[str]:
             "splines are too coarse (grid=100), the starts too few (starts=32), the rows too few, or outliers rule "
             "(loss='huber')."
         ]
-    if one.held is not None and _mean(own, judges) <= GOOD * _mean(constant, judges):
+    if fitted.held is not None and _mean(own, judges) <= GOOD * _mean(constant, judges):
         return []
-    line = _line(one, train, judges)
+    line = _line(fitted, train, judges)
     if line is not None and _clearly_less(WORSE * line, own, judges.shares, CERTAIN):
-        shape = [len(one.kan.inputs), len(one.kan.outputs)]
+        shape = [len(fitted.kan.inputs), len(fitted.kan.outputs)]
         return [
             f"The network predicts worse than a straight line: its error on {where} is {_mean(own, judges):.3g}, that "
             f"of the line {_mean(line, judges):.3g}. Use fewer or no hidden nodes ({shape}), "
             "fewer inputs, more rows, or a larger smooth."
         ]
-    return _too_few(one, own, constant, judges)
+    return _too_few(fitted, own, constant, judges)
 
 
-def _too_few(one: Fitted, own: Array, constant: Array, judges: Dataset) -> list[str]:
+def _too_few(fitted: Fitted, own: Array, constant: Array, judges: Dataset) -> list[str]:
     """What to say if the rows cannot tell whether the network predicts others; nothing with validation=0."""
-    rows, shape = len(one.train), [len(one.kan.inputs), len(one.kan.outputs)]
-    simpler = ["fewer inputs"] * (shape[0] > 1) + [f"no hidden nodes ({shape})"] * (len(one.kan.layers) > 1)
+    rows, shape = len(fitted.train), [len(fitted.kan.inputs), len(fitted.kan.outputs)]
+    simpler = ["fewer inputs"] * (shape[0] > 1) + [f"no hidden nodes ({shape})"] * (len(fitted.kan.layers) > 1)
     advice = (
         "Rows that the fit has not seen can tell (validation=(x, y), or kanserve.score). Without more rows, use "
         f"{' or '.join(simpler) or 'a straight line'}."
     )
-    if one.held is None:
-        if not one.few:
+    if fitted.held is None:
+        if not fitted.few:
             return []
-        left_out = _left_out(one)
+        left_out = _left_out(fitted)
         if left_out is None:
             return [
                 f"{rows} rows of {shape[0]} inputs cannot tell whether the network predicts others: none can be left "
@@ -160,7 +160,7 @@ def _too_few(one: Fitted, own: Array, constant: Array, judges: Dataset) -> list[
         where = f"{len(judges)} held-out rows"
     if len(own) >= FEWEST_ROWS or _mean(own, judges) <= SHOWN * _mean(constant, judges):
         return []
-    if one.held is not None and len(own) > 1:
+    if fitted.held is not None and len(own) > 1:
         times = ONCE_IN_TEN[min(len(own) - 1, len(ONCE_IN_TEN)) - 1] * np.sqrt(len(own) / (len(own) - 1))
         if _clearly_less(own, constant, judges.shares, times, 0):
             return []
@@ -170,40 +170,40 @@ def _too_few(one: Fitted, own: Array, constant: Array, judges: Dataset) -> list[
     ]
 
 
-def _left_out(one: Fitted) -> tuple[Array, Array] | None:
+def _left_out(fitted: Fitted) -> tuple[Array, Array] | None:
     """The errors of each row of a network and of a constant that have not seen it, nor its repetitions.
 
     None if too few rows are left for that.
     """
-    rows = one.train
+    rows = fitted.train
     groups = np.unique(rows.x, axis=0, return_inverse=True)[1].ravel()
-    if one.refit is None or groups.max() < 2:
+    if fitted.refit is None or groups.max() < 2:
         return None
     own, constant = np.empty(len(rows)), np.empty(len(rows))
     for group in range(groups.max() + 1):
         out = np.flatnonzero(groups == group)
         rest, judges = rows.without(out), rows.take(out)
         try:
-            own[out] = errors(one.refit(rest), judges, one.loss)
+            own[out] = errors(fitted.refit(rest), judges, fitted.loss)
         except TrainingError:  # no finite network: nothing is predicted
             own[out] = np.inf
-        constant[out] = errors_of_constant(one.kan, rest, judges, one.loss)
+        constant[out] = errors_of_constant(fitted.kan, rest, judges, fitted.loss)
     return own, constant
 
 
-def _line(one: Fitted, train: Dataset, judges: Dataset) -> Array | None:
+def _line(fitted: Fitted, train: Dataset, judges: Dataset) -> Array | None:
     """The errors of the least-squares line or plane, on the judging rows; None where there is no such thing."""
-    if one.held is None or one.loss.log_link or one.loss.name == "cross_entropy":
+    if fitted.held is None or fitted.loss.log_link or fitted.loss.name == "cross_entropy":
         return None
     if len(judges) < FEWEST_FOR_LINE or train.x.shape[1] * ROWS_PER_INPUT > len(train):
         return None
-    rows, new = ((data.x - one.kan.input_shift) / one.kan.input_scale for data in (train, judges))
+    rows, new = ((data.x - fitted.kan.input_shift) / fitted.kan.input_scale for data in (train, judges))
     weight = np.sqrt(train.shares)[:, None]
     design = np.column_stack([np.ones(len(rows)), rows])
-    slopes = np.linalg.lstsq(design * weight, one.loss.answers(one.kan, train.y) * weight, rcond=1e-10)[0]
+    slopes = np.linalg.lstsq(design * weight, fitted.loss.answers(fitted.kan, train.y) * weight, rcond=1e-10)[0]
     u = np.column_stack([np.ones(len(new)), new]) @ slopes
-    t = one.loss.answers(one.kan, judges.y)
-    result: Array = ((u - t) ** 2).mean(axis=1) if one.loss.name == "squared" else one.loss.values(u, t)
+    t = fitted.loss.answers(fitted.kan, judges.y)
+    result: Array = ((u - t) ** 2).mean(axis=1) if fitted.loss.name == "squared" else fitted.loss.values(u, t)
     return result
 
 

@@ -94,7 +94,7 @@ def _descent(
         result = kept.kan("chosen")
     else:
         seeds = ((settings.seed, *([number] if number else [])) for number in range(settings.starts))
-        starts = (fresh(template, settings.grids[0], one, HIDDEN, True) for one in seeds)
+        starts = (fresh(template, settings.grids[0], seed, HIDDEN, True) for seed in seeds)
         begun = settings.starts == 1 or kept.holds("structure")  # a checkpoint has what came after the starts
         start = next(starts) if begun else best_start(starts, data, held, settings, watch, out)
         result = descend(start, data, held, settings, without=out, watch=watch, checkpoint=kept)

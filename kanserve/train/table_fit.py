@@ -65,9 +65,9 @@ def _chosen(
     return best
 
 
-def _described(one: Variable, fitted: Variable, raw: Array) -> Variable:
+def _described(variable: Variable, fitted: Variable, raw: Array) -> Variable:
     """The input with its unit, and the range of all rows."""
-    if one.categories:
-        return replace(one, unit=fitted.unit)
+    if variable.categories:
+        return replace(variable, unit=fitted.unit)
     there = raw[~np.isnan(raw)]
-    return replace(one, unit=fitted.unit, low=float(there.min()), high=float(there.max()))
+    return replace(variable, unit=fitted.unit, low=float(there.min()), high=float(there.max()))

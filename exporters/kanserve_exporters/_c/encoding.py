@@ -40,14 +40,14 @@ def encoding(kan: Kan, dialect: Dialect, gradient: bool) -> list[str]:
     """The tables and functions of the encoding; nothing if there is none."""
     if not encodes(kan):
         return []
-    fills = [one.fill_value for one in kan.inputs]
-    counts = [len(one.categories) for one in kan.inputs]
+    fills = [variable.fill_value for variable in kan.inputs]
+    counts = [len(variable.categories) for variable in kan.inputs]
     blocks = ["\n", integers("is_filled", [int(fill is not None) for fill in fills])]
     blocks.append(table("fill_values", np.array([fill or 0.0 for fill in fills]), dialect))
     no_slope = "    (void)i;\n    return x != x;\n"
     if any(counts):
         starts = np.cumsum([0, *counts[:-1]]).tolist()
-        numbers = np.array([number for one in kan.inputs for number in one.category_values])
+        numbers = np.array([number for variable in kan.inputs for number in variable.category_values])
         blocks += [integers("category_count", counts), integers("category_first", starts)]
         blocks.append(table("category_values", numbers, dialect))
         no_slope = "    return @category_count[i] > 0 || x != x;\n"

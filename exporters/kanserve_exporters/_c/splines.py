@@ -152,9 +152,9 @@ def _functions(kinds: Sequence[Rows], derivative: int, dialect: Dialect) -> list
     return functions
 
 
-def is_counted(one: Rows) -> bool:
+def is_counted(rows: Rows) -> bool:
     """Whether all breaks of an input are compared with x; else a binary search is used."""
-    return isinstance(one.grid, Uneven) and len(one.grid.breaks) <= COUNTED
+    return isinstance(rows.grid, Uneven) and len(rows.grid.breaks) <= COUNTED
 
 
 def weights(order: int, dialect: Dialect, whole: bool = False) -> list[str]:
@@ -208,35 +208,35 @@ def horner(factors: list[float], dialect: Dialect, letter: str = "t") -> str:
     return text
 
 
-def _even(one: Rows, dialect: Dialect) -> str:
-    zero = one.extrapolation == "zero"
-    texts = weights(one.order, dialect, whole=zero)
+def _even(rows: Rows, dialect: Dialect) -> str:
+    zero = rows.extrapolation == "zero"
+    texts = weights(rows.order, dialect, whole=zero)
     lines = []
     if not zero:
         lines += ["const @real under = (v - above)*per_step, over = (above - inside)*per_step;"]
-        for letter, slopes in zip(("under", "over"), ends(one.order, dialect), strict=True):
+        for letter, slopes in zip(("under", "over"), ends(rows.order, dialect), strict=True):
             for m, slope in slopes.items():
                 texts[m] += f" + {letter}*{slope}"
     lines += [f"w[{f'{m}*@BLOCK + ' if m else ''}n] = {text};" for m, text in enumerate(texts)]
-    return EVEN.format(name=one.kind, place=PLACE.format(t=place(dialect)), weights=_lines(lines, 2))
+    return EVEN.format(name=rows.kind, place=PLACE.format(t=place(dialect)), weights=_lines(lines, 2))
 
 
-def _even_slopes(one: Rows, derivative: int, dialect: Dialect) -> str:
+def _even_slopes(rows: Rows, derivative: int, dialect: Dialect) -> str:
     """The function for the slope, or the second derivative, on equidistant knots."""
-    polynomials = functions(one.order).derivatives(derivative)
+    polynomials = functions(rows.order).derivatives(derivative)
     texts = [horner([float(factor) for factor in polynomial], dialect) for polynomial in polynomials]
     factor = "*".join(["per_step" if dialect.single else "grid[3*inputs]"] * derivative)
     lines = [f"w[{m}] = {factor}*({text});" for m, text in enumerate(texts)]
-    zero = one.extrapolation == "zero"
-    outside = _ends(one.order) if zero else ""
-    if one.order == derivative:
+    zero = rows.extrapolation == "zero"
+    outside = _ends(rows.order) if zero else ""
+    if rows.order == derivative:
         lines.append("(void)t;")
-    if derivative == 2 or (one.order == 1 and zero):  # for higher orders the slope on extended knots is 0 anyway
-        outside += BEYOND.format(nothing=" = ".join(f"w[{m}]" for m in range(one.order + 1)))
+    if derivative == 2 or (rows.order == 1 and zero):  # for higher orders the slope on extended knots is 0 anyway
+        outside += BEYOND.format(nothing=" = ".join(f"w[{m}]" for m in range(rows.order + 1)))
     text = PLACE.format(t=place(dialect)).replace("        ", "    ")
     text = text.replace("const int interval", "int interval").replace("const @real steps", "@real steps")
     margin = dialect.literal(2.0**-18 if dialect.single else 2.0**-46)
-    jumps = zero and one.order == derivative == 2  # at the end of the range, which belongs to the interval before it
+    jumps = zero and rows.order == derivative == 2  # at the end of the range, which belongs to the interval before it
     back = f"    if (interval == last - 1 && t <= {margin}) {{\n        interval--;\n        steps--;\n    }}\n"
     return EVEN_SLOPES.format(
         back=back if jumps else "",
@@ -244,7 +244,7 @@ def _even_slopes(one: Rows, derivative: int, dialect: Dialect) -> str:
         suffix=_SUFFIX[derivative],
         further="\n        steps++;" if zero else "",
         margin=margin,
-        name=one.kind,
+        name=rows.kind,
         place=text,
         weights=_lines(lines),
         outside=outside.replace("        ", "    "),
@@ -295,31 +295,31 @@ def _lines(lines: list[str], depth: int = 1) -> str:
     return "".join(f"{'    ' * depth}{line}\n" for line in lines)
 
 
-def located(number: int, one: Rows) -> list[str]:
+def located(number: int, rows: Rows) -> list[str]:
     """Statements that find the first rows and the weights of inputs from the i-th on, x[0] to x[count - 1]."""
-    if isinstance(one.grid, Even):
-        return [f"@{one.kind}(x, count, &@grid_{number}[i], {one.grid.steps.shape[1]}, row, w);"]
-    inputs, pieces = one.grid.origins.shape
+    if isinstance(rows.grid, Even):
+        return [f"@{rows.kind}(x, count, &@grid_{number}[i], {rows.grid.steps.shape[1]}, row, w);"]
+    inputs, pieces = rows.grid.origins.shape
     find = (
         f"@count(x, count, &@breaks_{number}[i], {inputs}, {pieces - 1}, row);"
-        if is_counted(one)
+        if is_counted(rows)
         else f"for (n = 0; n < count; n++) row[n] = @search(&@breaks_{number}[i + n], {inputs}, {pieces - 1}, x[n]);"
     )
     tables = f"@origins_{number} + i*{pieces}, @first_{number} + i*{pieces}"
-    polynomials = f"@polynomials_{number} + i*{pieces * (one.order + 1) ** 2}"
-    return [find, f"@{one.kind}(x, count, {tables}, {polynomials}, {pieces}, row, w);"]
+    polynomials = f"@polynomials_{number} + i*{pieces * (rows.order + 1) ** 2}"
+    return [find, f"@{rows.kind}(x, count, {tables}, {polynomials}, {pieces}, row, w);"]
 
 
-def located_slopes(number: int, one: Rows, derivative: int = 1) -> str:
+def located_slopes(number: int, rows: Rows, derivative: int = 1) -> str:
     """The call that returns the first row of the n-th input with splines at x, and the weights w of the slope, or of
     the second derivative."""
-    name = f"@{one.kind}_{_SUFFIX[derivative]}"
-    if isinstance(one.grid, Even):
-        return f"{name}(@grid_{number} + n, {one.grid.steps.shape[1]}, {one.grid.last}, &x, w)"
-    inputs, pieces = one.grid.origins.shape
+    name = f"@{rows.kind}_{_SUFFIX[derivative]}"
+    if isinstance(rows.grid, Even):
+        return f"{name}(@grid_{number} + n, {rows.grid.steps.shape[1]}, {rows.grid.last}, &x, w)"
+    inputs, pieces = rows.grid.origins.shape
     breaks = f"@breaks_{number} + n, {inputs}{f', @ends_{number}[n]' if derivative == 2 else ''}"
     tables = f"{breaks}, @origins_{number} + n*{pieces}, @first_{number} + n*{pieces}"
-    polynomials = f"@polynomials_{number} + n*{pieces * (one.order + 1) ** 2}"
+    polynomials = f"@polynomials_{number} + n*{pieces * (rows.order + 1) ** 2}"
     return f"{name}({tables}, {polynomials}, {pieces}, &x, w)"
 
 

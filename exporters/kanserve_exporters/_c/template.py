@@ -34,9 +34,11 @@ def string(text: str) -> str:
     return "{" + wrap(numbers) + "}"
 
 
-def _escape(one: str) -> str:
+def _escape(character: str) -> str:
     # A question mark might begin a trigraph.
-    return "\\" + one if one in '"\\?' else one if " " <= one <= "~" else f"\\{ord(one):03o}"
+    return (
+        "\\" + character if character in '"\\?' else character if " " <= character <= "~" else f"\\{ord(character):03o}"
+    )
 
 
 def information(values: object) -> str:

@@ -19,34 +19,34 @@ def _category(x, values, fill):
 def encoding(kan: Kan, dialect: Dialect) -> str:
     """The function `_encoded(v)` of raw values (inputs, N), and its tables."""
     tables, lines = [], ["def _encoded(v):", "    v = v.copy()"]
-    for i, one in enumerate(kan.inputs):
-        fill = _fill(one, dialect)
-        if one.categories:
-            tables.append(f"_CATEGORY_VALUES_{i} = {array(np.array(one.category_values), dialect)}\n")
+    for i, variable in enumerate(kan.inputs):
+        fill = _fill(variable, dialect)
+        if variable.categories:
+            tables.append(f"_CATEGORY_VALUES_{i} = {array(np.array(variable.category_values), dialect)}\n")
             lines.append(f"    v[{i}] = _category(v[{i}], _CATEGORY_VALUES_{i}, {fill})")
-        elif is_encoded(one):
+        elif is_encoded(variable):
             lines.append(f"    v[{i}][numpy.isnan(v[{i}])] = {fill}")
     text = "\n".join([*lines, "    return v"])
     return "\n\n".join([*(["".join(tables), _CATEGORY.strip("\n") + "\n"] if tables else []), text])
 
 
-def _fill(one: Variable, dialect: Dialect) -> str:
-    return "numpy.nan" if one.fill_value is None else dialect.literal(one.fill_value)
+def _fill(variable: Variable, dialect: Dialect) -> str:
+    return "numpy.nan" if variable.fill_value is None else dialect.literal(variable.fill_value)
 
 
 def row_encoding(kan: Kan, dialect: Dialect) -> list[str]:
     """Statements that encode the values x0, x1, .. of one row, Python floats; None where no number stands in."""
     lines = []
-    for i, one in enumerate(kan.inputs):
+    for i, variable in enumerate(kan.inputs):
         x = f"x{i}"
-        given_up = "return None" if one.fill_value is None else f"{x} = {dialect.literal(one.fill_value)}"
-        if one.categories:
+        given_up = "return None" if variable.fill_value is None else f"{x} = {dialect.literal(variable.fill_value)}"
+        if variable.categories:
             lines += [
-                f"if 0 <= {x} < {len(one.categories)} and {x} == int({x}):",
+                f"if 0 <= {x} < {len(variable.categories)} and {x} == int({x}):",
                 f"    {x} = float(_CATEGORY_VALUES_{i}[int({x})])",
                 f"elif abs({x}) != math.inf:",
                 f"    {given_up}",
             ]
-        elif one.fill_value is not None:
+        elif variable.fill_value is not None:
             lines += [f"if {x} != {x}:", f"    {given_up}"]
     return lines

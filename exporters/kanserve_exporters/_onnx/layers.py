@@ -140,7 +140,7 @@ def _named(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tu
     def order(name: str) -> tuple[int, str]:
         return (listed.index(name) if name in listed else len(listed)), name
 
-    edges = sorted(np.argwhere(layer.symbolic_mask).tolist(), key=lambda one: order(str(layer.functions[*one])))
+    edges = sorted(np.argwhere(layer.symbolic_mask).tolist(), key=lambda edge: order(str(layer.functions[*edge])))
     if not edges:
         return [], []
     j, i = np.array(edges).T

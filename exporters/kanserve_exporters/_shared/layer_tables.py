@@ -103,9 +103,6 @@ def _splines(layer: Layer, largest: float) -> Splines | None:
     )
 
 
-Array = NDArray[np.float64]
-
-
 def refuse_underflow(kan: Kan, precision: Precision) -> None:
     """ExportError when all numbers of one table of a layer, or of the inputs or outputs, become 0 in float.
 

@@ -140,23 +140,23 @@ def _give(found: "Findings", pick: int | None, view: _View) -> None:
     _show_found(found, chosen, view)
 
 
-def _print(one: Shown, style: str) -> None:
-    text = one.styles[style]
+def _print(law: Shown, style: str) -> None:
+    text = law.styles[style]
     if not text:
-        raise FormulaError(f"The formula of {one.name} is too long for --as {style}; export the network instead.")
-    print(f"{one.name} = {text}")
-    if not one.closed_form:
+        raise FormulaError(f"The formula of {law.name} is too long for --as {style}; export the network instead.")
+    print(f"{law.name} = {text}")
+    if not law.closed_form:
         print("  (no closed form: s_l_j_i(x) is the spline from input i to sum j of layer l; exports hold its table)")
-    for line in (*one.definitions, *(one.domain if style == "text" else ())):
+    for line in (*law.definitions, *(law.domain if style == "text" else ())):
         print(f"  where {line}")
     if style != "text":
         return
-    estimated = [constant for constant in one.constants if constant.standard_error != 0]
+    estimated = [constant for constant in law.constants if constant.standard_error != 0]
     for constant in estimated:
         error = f"± {constant.standard_error:.2g}" if math.isfinite(constant.standard_error) else "(not determined)"
         print(f"  {constant.text} {error}")
-    if one.sigma is not None:
-        print(f"  standard deviation of the residuals {one.sigma:.4g}, {one.degrees} degrees of freedom")
+    if law.sigma is not None:
+        print(f"  standard deviation of the residuals {law.sigma:.4g}, {law.degrees} degrees of freedom")
 
 
 def _picked(found: "Findings", pick: int | None) -> int:
@@ -223,7 +223,7 @@ def _show_found(found: "Findings", chosen: int, view: _View) -> None:
         print(found.meaning, file=sys.stderr)
         listed(rows, False, after)
     else:
-        one = found.candidates[chosen]
-        _print(Shown.of(one.formula), view.style)
-        if one.defined < 1 and view.style == "text":
-            print(f"  finite on {one.defined:.1%} of the rows")
+        candidate = found.candidates[chosen]
+        _print(Shown.of(candidate.formula), view.style)
+        if candidate.defined < 1 and view.style == "text":
+            print(f"  finite on {candidate.defined:.1%} of the rows")

@@ -44,13 +44,13 @@ class Shown:
     others: tuple[Other, ...]
 
     @classmethod
-    def of(cls, one: Formula, known: Evidence | None = None) -> "Shown":
+    def of(cls, formula: Formula, known: Evidence | None = None) -> "Shown":
         """From a formula and the evidence for it."""
         known = known or Evidence()
         others = tuple(_other(alternative) for alternative in known.alternatives)
-        styles = _styles(one)
+        styles = _styles(formula)
         known_of = (known.constants, known.sigma, known.degrees, others)
-        return cls(one.name, styles, one.closed_form, one.domain, one.definitions, *known_of)
+        return cls(formula.name, styles, formula.closed_form, formula.domain, formula.definitions, *known_of)
 
     def facts(self, style: str) -> dict[str, Any]:
         """As a dictionary for JSON, with the formula in one style."""
@@ -108,11 +108,11 @@ def of_model(
     return _served(access, *arguments.served(source))
 
 
-def alternatives(one: Shown, style: str) -> list[dict[str, Any]]:
+def alternatives(law: Shown, style: str) -> list[dict[str, Any]]:
     """The rows of an output's list of alternative formulas; NotFoundError when it has none."""
-    if not one.others:
+    if not law.others:
         raise NotFoundError(
-            f"{one.name} has no alternative formulas: search its table, 'kanserve formula data.csv --target {one.name} "
+            f"{law.name} has no alternative formulas: search its table, 'kanserve formula data.csv --target {law.name} "
             "--pareto', or give a model that was compiled with candidates."
         )
     spelled = "latex" if style == "latex" else "text"
@@ -121,9 +121,9 @@ def alternatives(one: Shown, style: str) -> list[dict[str, Any]]:
             "complexity": alternative.complexity,
             "error": alternative.rmse,
             "validation": alternative.validation_rmse,
-            "formula": f"{one.name} = {alternative.styles[spelled]}",
+            "formula": f"{law.name} = {alternative.styles[spelled]}",
         }
-        for alternative in one.others
+        for alternative in law.others
     ]
 
 
@@ -159,10 +159,10 @@ def _served(access: ServerAccess, address: str, name: str, version: str) -> list
         ]
 
 
-def _other(one: Alternative) -> Other:
-    return Other(_styles(one.formula), one.complexity, one.rmse, one.validation_rmse)
+def _other(alternative: Alternative) -> Other:
+    return Other(_styles(alternative.formula), alternative.complexity, alternative.rmse, alternative.validation_rmse)
 
 
-def _styles(one: Any) -> dict[str, str]:
+def _styles(formula: Any) -> dict[str, str]:
     """A formula in each notation; local or served."""
-    return {style: getattr(one, style) for style in ("text", "latex", "python", "c")}
+    return {style: getattr(formula, style) for style in ("text", "latex", "python", "c")}

@@ -98,9 +98,9 @@ def shown(found: Settings, origins: Mapping[str, str]) -> Iterator[str]:
         yield from ("", "[[access]]", *_table(grant))
 
 
-def _table(one: Any) -> Iterator[str]:
-    for part in dataclasses.fields(one):
-        value = getattr(one, part.name)
+def _table(kind: Any) -> Iterator[str]:
+    for part in dataclasses.fields(kind):
+        value = getattr(kind, part.name)
         if value in ("", (), 0):
             continue
         # The hash is secret too: a weak token can be found from it by brute force.

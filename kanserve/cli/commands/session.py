@@ -312,13 +312,13 @@ def _edit(file: Path, edit: "Callable[[Session], Session]", as_json: bool) -> No
     show(facts, as_json, after=["kanserve", "session", "show", str(file)])
 
 
-def _edge(one: Any) -> dict[str, Any]:
+def _edge(edge: Any) -> dict[str, Any]:
     """The row of an edge in a list."""
-    numbers = one.constants or ("",) * 4
+    numbers = edge.constants or ("",) * 4
     return {
-        "edge": one.name,
-        "share": f"{one.share:.1%}",
-        "curve": sparkline(one.curve),
-        "function": one.function + (" + spline" if one.function and one.spline else "") or "spline",
+        "edge": edge.name,
+        "share": f"{edge.share:.1%}",
+        "curve": sparkline(edge.curve),
+        "function": edge.function + (" + spline" if edge.function and edge.spline else "") or "spline",
         **dict(zip("abcd", numbers, strict=True)),
     }

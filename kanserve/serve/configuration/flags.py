@@ -96,9 +96,9 @@ def of_settings() -> Iterator[Field[Any]]:
     return (field for field in fields(Settings) if "file" not in field.metadata)
 
 
-def default(one: Field[Any]) -> str:
+def default(setting: Field[Any]) -> str:
     """A default as it is written in a flag."""
-    value = one.default if one.default is not MISSING else ""
+    value = setting.default if setting.default is not MISSING else ""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -145,8 +145,8 @@ def _parser() -> _Parser:
     return parser
 
 
-def _says(one: Field[Any]) -> str:
-    return f"{one.metadata['help']} [{default(one)}]".replace("%", "%%")
+def _says(setting: Field[Any]) -> str:
+    return f"{setting.metadata['help']} [{default(setting)}]".replace("%", "%%")
 
 
 def _dashed(argument: str) -> str:

@@ -154,16 +154,16 @@ def _read(sources: Sequence[_Source], wrong: list[str]) -> Settings | None:
 def _table(kind: type[Any]) -> core_schema.CoreSchema:
     """How the fields of a dataclass of settings are read; unknown keys are refused."""
     hints = get_type_hints(kind)
-    known = {one.name: _field(hints[one.name], one) for one in fields(kind)}
+    known = {setting.name: _field(hints[setting.name], setting) for setting in fields(kind)}
     return core_schema.typed_dict_schema(known, extra_behavior="forbid")
 
 
-def _field(hint: Any, one: Field[Any]) -> core_schema.TypedDictField:
-    schema = _value(hint, one.metadata.get("least"), one.metadata.get("most"))
-    if one.default is not MISSING:
-        schema = core_schema.with_default_schema(schema, default=one.default)
-    elif one.default_factory is not MISSING:
-        schema = core_schema.with_default_schema(schema, default_factory=one.default_factory)
+def _field(hint: Any, setting: Field[Any]) -> core_schema.TypedDictField:
+    schema = _value(hint, setting.metadata.get("least"), setting.metadata.get("most"))
+    if setting.default is not MISSING:
+        schema = core_schema.with_default_schema(schema, default=setting.default)
+    elif setting.default_factory is not MISSING:
+        schema = core_schema.with_default_schema(schema, default_factory=setting.default_factory)
     else:
         return core_schema.typed_dict_field(schema, required=True)
     return core_schema.typed_dict_field(schema, required=False)
@@ -235,14 +235,14 @@ def _nearest(name: str, names: Sequence[str], written: Any = str) -> str:
     return f"; did you mean {written(near[0])}?" if near else ""
 
 
-def wanted(one: Field[Any], kind: type[Any] = Settings) -> str:
+def wanted(setting: Field[Any], kind: type[Any] = Settings) -> str:
     """What values a setting takes, in words."""
-    hint = get_type_hints(kind)[one.name]
+    hint = get_type_hints(kind)[setting.name]
     part = _list_of(hint)
     if part is not None:
         return f"{_WANTED.get(part) or _choice(part)}, separated by commas"
     if hint in (int, float):
-        least, most = one.metadata.get("least"), one.metadata.get("most")
+        least, most = setting.metadata.get("least"), setting.metadata.get("most")
         bounds = f" from {least}" * (least is not None) + f" to {most}" * (most is not None)
         return ("a whole number" if hint is int else "a number") + bounds
     return "true or false" if hint is bool else _choice(hint) if get_origin(hint) is Literal else "a text"

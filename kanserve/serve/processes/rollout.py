@@ -135,10 +135,10 @@ class Changing:
             if stage.first == pid:
                 stage.first, stage.empty = None, place
 
-    def born(self, one: Worker, place: int) -> None:
+    def born(self, worker: Worker, place: int) -> None:
         """A worker is ready. It may have started before a change did, so it is told of that too."""
         for stage in self._now.values():
-            stage.left.append(one)
+            stage.left.append(worker)
         self.gave_up(place)
 
     def gave_up(self, place: int) -> None:

@@ -311,48 +311,48 @@ class _Supervisor:
             # It has closed its end, or sent an invalid message: either way it is useless.
             os.kill(place.worker.pid, signal.SIGKILL)
 
-    def _hear(self, place: WorkerSlot, one: Worker) -> bool:
+    def _hear(self, place: WorkerSlot, child: Worker) -> bool:
         """Handle the messages that have arrived; whether more may come."""
         try:
-            for message in one.ears.receive():
-                one.silent = 0
-                self._understand(place, one, message)
+            for message in child.ears.receive():
+                child.silent = 0
+                self._understand(place, child, message)
         except ProtocolError:
             return False
         return True
 
-    def _understand(self, place: WorkerSlot, one: Worker, message: Message) -> None:
+    def _understand(self, place: WorkerSlot, child: Worker, message: Message) -> None:
         match message:
             case {"tell": "loading", "model": name, "version": version}:
-                one.loading = (name, version)
-                if [name, version] in one.summary.get("loaded", ()):
+                child.loading = (name, version)
+                if [name, version] in child.summary.get("loaded", ()):
                     self._quarantine.replaced((name, version))
             case {"tell": "ending"}:  # as requested, so what it was loading is not to blame
-                one.loading, one.ending = None, True
+                child.loading, child.ending = None, True
             case {"tell": "counts", "snapshot": counts}:
-                one.counts = counts
+                child.counts = counts
             case {"tell": "ready", "address": address, "urls": urls, "transport": transport, **summary}:
-                one.since, one.urls, one.transport = time.monotonic(), urls, transport
+                child.since, child.urls, child.transport = time.monotonic(), urls, transport
                 self._address, self._new = address, True
                 place.breaker.ready()
-                self._loaded(one, summary)
-                self._changing.born(one, place.number)
+                self._loaded(child, summary)
+                self._changing.born(child, place.number)
                 self._announce_at_last()
             case {"tell": "failed", "error": error}:
-                one.loading, failed = None, ipc.decode_error(error)
+                child.loading, failed = None, ipc.decode_error(error)
                 if self._announced:
                     lifecycle.say(f"worker {place.number}: {failed}")
                 elif self._error is None and not self._stopping:  # else it failed because it was stopped
                     self._error = failed
             case {"ask": "snapshot", "id": number}:
-                self._count(one, number)
+                self._count(child, number)
             case {"ask": "load" | "unload" as what, "id": number, "name": name}:
-                self._changing.add(Change(what, name, asker=(one, number)))
+                self._changing.add(Change(what, name, asker=(child, number)))
             case {"answer": number, "value": value}:
-                self._answered(one, number, value)
+                self._answered(child, number, value)
 
-    def _loaded(self, one: Worker, summary: dict[str, Any]) -> None:
-        one.loading, one.summary = None, summary
+    def _loaded(self, child: Worker, summary: dict[str, Any]) -> None:
+        child.loading, child.summary = None, summary
         self._quarantine.loaded((name, version) for name, version in summary["loaded"])
 
     def _announce_at_last(self) -> None:
@@ -370,19 +370,19 @@ class _Supervisor:
         if self._settings.model_control == "poll":
             self._next_poll = time.monotonic() + self._settings.poll_seconds
 
-    def _answered(self, one: Worker, number: int, value: Any) -> None:
+    def _answered(self, child: Worker, number: int, value: Any) -> None:
         if counting := self._counting.get(number):
-            one.counts = value
-            counting.waiting.discard(one.pid)
+            child.counts = value
+            counting.waiting.discard(child.pid)
             if not counting.waiting:
                 self._tell_counts(number)
         else:
-            before, now = one.summary, {"loaded": value["loaded"], "reasons": value["reasons"]}
-            self._loaded(one, now)
+            before, now = child.summary, {"loaded": value["loaded"], "reasons": value["reasons"]}
+            self._loaded(child, now)
             if value["loading"]:
                 name, version = value["loading"][0]
-                one.loading = (name, version)
-            self._changing.answered(one.pid, number, value["error"], before != now)
+                child.loading = (name, version)
+            self._changing.answered(child.pid, number, value["error"], before != now)
 
     # Changes and counts
 

@@ -71,14 +71,14 @@ class MessageCodec:
         if not self._method.arrays and len(body) > MAX_DESCRIPTION_BYTES:
             raise InputError(f"The body of this call may have {MAX_DESCRIPTION_BYTES} bytes; it has {len(body)}.")
         parsed = Body(body if self._method.arrays or len(body) else b"{}")
-        for one in self._request.DESCRIPTOR.fields:
-            if one.message_type is formula_pb2.Float64Array.DESCRIPTOR:
-                getattr(self._request, one.name).CopyFrom(encode_array(_rows(parsed, one.name, coded)))
-            elif one.type == FieldDescriptor.TYPE_BOOL:
-                setattr(self._request, one.name, field(parsed.fields, one.name, bool, "", False))
-            elif one.message_type is not None:
-                given = field(parsed.fields, one.name, dict, "", {})
-                set_parameters(getattr(self._request, one.name), given)
+        for part in self._request.DESCRIPTOR.fields:
+            if part.message_type is formula_pb2.Float64Array.DESCRIPTOR:
+                getattr(self._request, part.name).CopyFrom(encode_array(_rows(parsed, part.name, coded)))
+            elif part.type == FieldDescriptor.TYPE_BOOL:
+                setattr(self._request, part.name, field(parsed.fields, part.name, bool, "", False))
+            elif part.message_type is not None:
+                given = field(parsed.fields, part.name, dict, "", {})
+                set_parameters(getattr(self._request, part.name), given)
 
 
 def _rows(parsed: Body, name: str, coded: Coded | None) -> NDArray[np.float64]:
@@ -93,26 +93,26 @@ def _rows(parsed: Body, name: str, coded: Coded | None) -> NDArray[np.float64]:
 def as_json(message: Message) -> dict[str, Any]:
     """A message as JSON values."""
     made: dict[str, Any] = {}
-    for one in message.DESCRIPTOR.fields:
-        value = getattr(message, one.name)
-        if one.message_type is not None and one.message_type.GetOptions().map_entry:
-            of_messages = one.message_type.fields_by_name["value"].message_type is not None
-            made[one.name] = {key: as_json(item) if of_messages else item for key, item in value.items()}
-        elif one.is_repeated:
-            made[one.name] = [_value(one, item) for item in value]
-        elif not one.has_presence or message.HasField(one.name):
-            made[one.name] = _value(one, value)
+    for part in message.DESCRIPTOR.fields:
+        value = getattr(message, part.name)
+        if part.message_type is not None and part.message_type.GetOptions().map_entry:
+            of_messages = part.message_type.fields_by_name["value"].message_type is not None
+            made[part.name] = {key: as_json(item) if of_messages else item for key, item in value.items()}
+        elif part.is_repeated:
+            made[part.name] = [_value(part, item) for item in value]
+        elif not part.has_presence or message.HasField(part.name):
+            made[part.name] = _value(part, value)
     return made
 
 
-def _value(one: Any, value: Any) -> Any:
-    """A value as JSON has it (`one`: the descriptor of its field, of which protobuf has two classes)."""
-    if one.message_type is formula_pb2.Float64Array.DESCRIPTOR:
+def _value(descriptor: Any, value: Any) -> Any:
+    """A value as JSON has it (`descriptor`: that of its field, of which protobuf has two classes)."""
+    if descriptor.message_type is formula_pb2.Float64Array.DESCRIPTOR:
         return as_numbers(np.frombuffer(value.values, "<f8").reshape(tuple(value.shape)))
-    if one.message_type is not None:
+    if descriptor.message_type is not None:
         return as_json(value)
-    if one.enum_type is not None:
-        return one.enum_type.values_by_number[value].name
+    if descriptor.enum_type is not None:
+        return descriptor.enum_type.values_by_number[value].name
     if isinstance(value, float):
         return as_numbers(np.array(value))
     return value

@@ -139,87 +139,87 @@ class Http:
         self._connections[accepted.fileno()] = connection
         self._selector.register(accepted, selectors.EVENT_READ)
 
-    def _guarded(self, step: Callable[[Connection], None], one: Connection) -> None:
+    def _guarded(self, step: Callable[[Connection], None], connection: Connection) -> None:
         try:
-            step(one)
+            step(connection)
         except HttpError as error:
-            one.last = True
-            self._begin_sending(one, error.response())
+            connection.last = True
+            self._begin_sending(connection, error.response())
         except Exception:  # a bug, triggered by one client; the port stays open for the others
             _logger.exception("a request to the HTTP port failed")
-            self._drop(one)
+            self._drop(connection)
 
-    def _go_on(self, one: Connection) -> None:
+    def _go_on(self, connection: Connection) -> None:
         """Receive, or send the rest of the answer."""
-        if one.asked:  # what follows is read once this request is answered
-            self._selector.unregister(one.socket)
+        if connection.asked:  # what follows is read once this request is answered
+            self._selector.unregister(connection.socket)
             return
         try:
-            if not one.reading:
-                self._send(one)
+            if not connection.reading:
+                self._send(connection)
                 return
-            received = one.socket.recv(_PIECE if one.head else LONGEST_HEAD)
+            received = connection.socket.recv(_PIECE if connection.head else LONGEST_HEAD)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             received = b""
         if not received:
-            self._drop(one)
-        elif not one.last:
-            if one.idle and not one.received:
-                one.deadline = time.monotonic() + READ_SECONDS
-            one.received += received
-            if len(one.received) > _LARGE or one.chunks is not None:
+            self._drop(connection)
+        elif not connection.last:
+            if connection.idle and not connection.received:
+                connection.deadline = time.monotonic() + READ_SECONDS
+            connection.received += received
+            if len(connection.received) > _LARGE or connection.chunks is not None:
                 self._check_memory()
-            self._receive(one)
+            self._receive(connection)
 
     def _check_memory(self) -> None:
         if sum(connection.held for connection in self._connections.values()) > self._most_held:
             raise HttpError(503, "The requests under way take too much memory. Try again later.")
 
-    def _receive(self, one: Connection) -> None:
+    def _receive(self, connection: Connection) -> None:
         """Answer the request, once it is complete."""
-        if one.head is None:
-            end = one.received.find(END)
-            if end > LONGEST_HEAD or (end < 0 and len(one.received) >= LONGEST_HEAD):
+        if connection.head is None:
+            end = connection.received.find(END)
+            if end > LONGEST_HEAD or (end < 0 and len(connection.received) >= LONGEST_HEAD):
                 raise HttpError(431, f"The head of a request may have {LONGEST_HEAD} bytes.")
             if end < 0:
                 return
-            one.head = parse_head(bytes(one.received[:end]))
-            del one.received[: end + len(END)]
-            one.deadline = time.monotonic() + BODY_SECONDS
-            one.chunks = Chunks(self._api.most) if one.head.length is None else None
-            if not one.complete():
-                request = one.request(b"")
+            connection.head = parse_head(bytes(connection.received[:end]))
+            del connection.received[: end + len(END)]
+            connection.deadline = time.monotonic() + BODY_SECONDS
+            connection.chunks = Chunks(self._api.most) if connection.head.length is None else None
+            if not connection.complete():
+                request = connection.request(b"")
                 if self._api.early(request):
-                    one.last = True
-                    self._ask(one, request)
+                    connection.last = True
+                    self._ask(connection, request)
                     return
-                if one.head.waits:
+                if connection.head.waits:
                     with suppress(OSError):
-                        one.socket.send(_CONTINUE)
+                        connection.socket.send(_CONTINUE)
                 return
-        elif not one.complete():
+        elif not connection.complete():
             return
-        self._ask(one, one.request(one.take_body()))
+        self._ask(connection, connection.request(connection.take_body()))
 
-    def _ask(self, one: Connection, request: RestRequest) -> None:
+    def _ask(self, connection: Connection, request: RestRequest) -> None:
         """Answer at once what does not block, and hand the rest to a thread."""
-        assert one.head is not None
-        one.last |= not one.head.keep_alive
+        assert connection.head is not None
+        connection.last |= not connection.head.keep_alive
         path = request.target.partition("?")[0]
         if self._api.aside(path) and path != "/metrics":
-            self._begin_sending(one, self._api.answer(request))
+            self._begin_sending(connection, self._api.answer(request))
             return
-        one.asked, one.deadline = True, math.inf
+        connection.asked, connection.deadline = True, math.inf
         if path == "/metrics":
-            one.deadline = time.monotonic() + PAGE_SECONDS
-            self._pages.put((one, request))
+            connection.deadline = time.monotonic() + PAGE_SECONDS
+            self._pages.put((connection, request))
         else:
-            self._submit(self._answer, one, request)
+            self._submit(self._answer, connection, request)
 
-    def _answer(self, one: Connection, request: RestRequest) -> None:
-        self._answered.put((one, self._api.answer(request)))
+    def _answer(self, connection: Connection, request: RestRequest) -> None:
+        self._answered.put((connection, self._api.answer(request)))
         self._notify()
 
     def _write_pages(self) -> None:
@@ -235,42 +235,42 @@ class Http:
                     self._selector.register(one.socket, selectors.EVENT_READ)
                 self._begin_sending(one, response)
 
-    def _begin_sending(self, one: Connection, response: RestResponse) -> None:
-        one.unsent = memoryview(one.written(response))
-        one.next_request()
-        if one.last:  # what follows is not read
-            one.received.clear()
-        one.deadline = time.monotonic() + WRITE_SECONDS
-        if not one.received:  # else the loop sends it, so that requests that came together are no recursion
-            self._send(one)
-        if one.unsent and one.descriptor in self._connections:
-            self._selector.modify(one.socket, selectors.EVENT_WRITE)
+    def _begin_sending(self, connection: Connection, response: RestResponse) -> None:
+        connection.unsent = memoryview(connection.written(response))
+        connection.next_request()
+        if connection.last:  # what follows is not read
+            connection.received.clear()
+        connection.deadline = time.monotonic() + WRITE_SECONDS
+        if not connection.received:  # else the loop sends it, so that requests that came together are no recursion
+            self._send(connection)
+        if connection.unsent and connection.descriptor in self._connections:
+            self._selector.modify(connection.socket, selectors.EVENT_WRITE)
 
-    def _send(self, one: Connection) -> None:
+    def _send(self, connection: Connection) -> None:
         try:
-            one.unsent = one.unsent[one.socket.send(one.unsent) :]
+            connection.unsent = connection.unsent[connection.socket.send(connection.unsent) :]
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._drop(one)
+            self._drop(connection)
             return
-        if one.unsent:
+        if connection.unsent:
             return
-        one.deadline = time.monotonic() + (FAREWELL_SECONDS if one.last else IDLE_SECONDS)
-        self._selector.modify(one.socket, selectors.EVENT_READ)
-        if one.last:
+        connection.deadline = time.monotonic() + (FAREWELL_SECONDS if connection.last else IDLE_SECONDS)
+        self._selector.modify(connection.socket, selectors.EVENT_READ)
+        if connection.last:
             # Closing with unread input would reset the connection, and the client might never see the answer.
             with suppress(OSError):
-                one.socket.shutdown(socket.SHUT_WR)
-        elif one.received:  # a pipelined request
-            one.deadline = time.monotonic() + READ_SECONDS
-            self._receive(one)
+                connection.socket.shutdown(socket.SHUT_WR)
+        elif connection.received:  # a pipelined request
+            connection.deadline = time.monotonic() + READ_SECONDS
+            self._receive(connection)
 
-    def _drop(self, one: Connection) -> None:
-        del self._connections[one.descriptor]
-        if one.descriptor in self._selector.get_map():
-            self._selector.unregister(one.socket)
-        one.socket.close()
+    def _drop(self, connection: Connection) -> None:
+        del self._connections[connection.descriptor]
+        if connection.descriptor in self._selector.get_map():
+            self._selector.unregister(connection.socket)
+        connection.socket.close()
 
 
 def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:

@@ -55,7 +55,7 @@ class InferCodec:
         head: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
         if response.id:
             head["id"] = response.id
-        head["parameters"] = {name: parameter_value(one) for name, one in response.parameters.items()}
+        head["parameters"] = {name: parameter_value(parameter) for name, parameter in response.parameters.items()}
         parts, binary = [_write(head)[:-1], ',"outputs":['], []
         for number, (output, data) in enumerate(zip(response.outputs, response.raw_output_contents, strict=True)):
             about = {"name": output.name, "datatype": output.datatype, "shape": list(output.shape)}

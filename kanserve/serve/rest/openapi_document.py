@@ -258,7 +258,7 @@ def _item(path: str, rest: Rest) -> _Json:
         made["parameters"] = [_QUERIES[rest.query]]
     if rest.aside:  # it needs no rights
         made["security"] = []
-    parameters = [one for one in (_MODEL, _VERSION) if f"{{{one['name']}}}" in path]
+    parameters = [parameter for parameter in (_MODEL, _VERSION) if f"{{{parameter['name']}}}" in path]
     return {rest.verb.lower(): made, **({"parameters": parameters} if parameters else {})}
 
 

@@ -108,7 +108,7 @@ def _formula(model: Model, q: int, formula: Formula, known: Evidence, texts: Set
         name=formula.name,
         closed_form=formula.closed_form,
         shortened=formula.shortened,
-        variables=[variable(one) for one in formula.variables],
+        variables=[variable(symbol) for symbol in formula.variables],
         constants=[
             pb.Constant(value=constant.value, text=constant.text, standard_error=constant.standard_error)
             for constant in known.constants
@@ -127,23 +127,23 @@ def _formula(model: Model, q: int, formula: Formula, known: Evidence, texts: Set
     return message
 
 
-def _alternative(one: Alternative, texts: Set[str]) -> pb.Alternative:
+def _alternative(alternative: Alternative, texts: Set[str]) -> pb.Alternative:
     return pb.Alternative(
-        complexity=one.complexity,
-        rmse=one.rmse,
-        validation_rmse=one.validation_rmse,
-        **_texts(one.formula, texts & {"text", "latex"}),
-        **_tree(one.formula),
+        complexity=alternative.complexity,
+        rmse=alternative.rmse,
+        validation_rmse=alternative.validation_rmse,
+        **_texts(alternative.formula, texts & {"text", "latex"}),
+        **_tree(alternative.formula),
     )
 
 
-def _texts(one: Formula, texts: Set[str]) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in texts}
+def _texts(formula: Formula, texts: Set[str]) -> dict[str, Any]:
+    return {name: getattr(formula, name) for name in texts}
 
 
-def _tree(one: Formula) -> dict[str, Any]:
+def _tree(formula: Formula) -> dict[str, Any]:
     """The fields of a message for the expression and its splines, as JSON texts."""
-    data = to_json([one])
+    data = to_json([formula])
     return {"expression_json": json.dumps(data["formulas"][0]["tree"]), "tables_json": json.dumps(data["tables"])}
 
 

@@ -78,12 +78,12 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
         "max_differentiated_rows": str(model.max_differentiated_rows),
         "max_hessian_rows": str(model.max_hessian_rows),
     }
-    categories = {one.name: one.categories for one in model.kan.inputs if one.categories}
-    may_be_missing = [one.name for one in model.kan.inputs if one.fill_value is not None]
+    categories = {variable.name: variable.categories for variable in model.kan.inputs if variable.categories}
+    may_be_missing = [variable.name for variable in model.kan.inputs if variable.fill_value is not None]
     properties |= {"categories": json.dumps(categories)} if categories else {}
     properties |= {"may_be_missing": json.dumps(may_be_missing)} if may_be_missing else {}
     if intervals := model.manifest.intervals:
-        properties["intervals"] = json.dumps([asdict(one) for one in intervals])
+        properties["intervals"] = json.dumps([asdict(interval) for interval in intervals])
     return pb.ModelMetadataResponse(
         name=model.name,
         versions=[str(version) for version in catalog.models[model.name]],

@@ -33,15 +33,15 @@ def network_answer(model: Model, points: int | None, most: int) -> bytes:
     return answer
 
 
-def variable(one: Variable) -> pb.Variable:
+def variable(described: Variable) -> pb.Variable:
     return pb.Variable(
-        name=one.name,
-        unit=one.unit,
-        low=one.low,
-        high=one.high,
-        fill_value=one.fill_value,
-        categories=one.categories,
-        category_values=one.category_values,
+        name=described.name,
+        unit=described.unit,
+        low=described.low,
+        high=described.high,
+        fill_value=described.fill_value,
+        categories=described.categories,
+        category_values=described.category_values,
     )
 
 

@@ -73,7 +73,7 @@ def _rounded(model: Model, datatype: str) -> Bounds:
     from kanserve.network.training_range import ranges  # imported at the first request
 
     low, high = (_in(end[None], datatype)[0] for end in ranges(model.kan).T)
-    encoded = tuple((i, one) for i, one in enumerate(model.kan.inputs) if is_encoded(one))
+    encoded = tuple((i, variable) for i, variable in enumerate(model.kan.inputs) if is_encoded(variable))
     return Bounds(low, high, list(zip(low.tolist(), high.tolist(), strict=True)), encoded)
 
 
@@ -81,7 +81,7 @@ def encodings(model: Model) -> bytes | None:
     """For the server in C: a byte for each feature, 1 if it may be missing plus 2 if it is categorical; None if none
     is either."""
     inputs = model.kan.inputs
-    known = bytes((one.fill_value is not None) + 2 * bool(one.categories) for one in inputs)
+    known = bytes((variable.fill_value is not None) + 2 * bool(variable.categories) for variable in inputs)
     return known if any(known) else None
 
 

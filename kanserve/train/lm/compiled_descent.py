@@ -175,7 +175,7 @@ def _problem(
         wanted = np.ascontiguousarray((y - kan.output_shift) / scale * sign)
     roots = np.repeat(np.sqrt(share)[:, None], y.shape[1], axis=1)
     lengths = [record[4] for record in group]
-    one = _Problem(
+    problem = _Problem(
         rows=len(x),
         layers=len(every),
         outputs=len(kan.outputs),
@@ -196,26 +196,28 @@ def _problem(
         return array.ctypes.data
 
     numbers = weights(every)
-    one.weights = address(numbers, np.float64)
-    one.layer = address([layer_record(layout, numbers, keep) for layout in every], np.int64)
-    one.group, one.part = address(group, np.int64), address(part, np.int64)
-    one.places = address(np.concatenate([block.places for block in order]), np.int64)
-    one.inputs, one.wanted = address(inputs, np.float64), address(wanted, np.float64)
-    one.scale, one.weight = address(np.abs(sign), np.float64), address(roots, np.float64)
-    one.ridge = address(penalty.ridge[public], np.float64)
-    one.center = address(penalty.center[public], np.float64)
+    problem.weights = address(numbers, np.float64)
+    problem.layer = address([layer_record(layout, numbers, keep) for layout in every], np.int64)
+    problem.group, problem.part = address(group, np.int64), address(part, np.int64)
+    problem.places = address(np.concatenate([block.places for block in order]), np.int64)
+    problem.inputs, problem.wanted = address(inputs, np.float64), address(wanted, np.float64)
+    problem.scale, problem.weight = address(np.abs(sign), np.float64), address(roots, np.float64)
+    problem.ridge = address(penalty.ridge[public], np.float64)
+    problem.center = address(penalty.center[public], np.float64)
     bends = _bends(order, penalty, keep)
-    one.bends, one.bend = len(bends), address(bends, np.int64)
+    problem.bends, problem.bend = len(bends), address(bends, np.int64)
     first = every[0].tables
     if first is not None:
         functions = first.polynomials.shape[3]
         if inputs.size * (functions + 2) <= MEMORY:
-            one.first = address(np.empty(inputs.size, np.int32), np.int32)
-            one.base = address(np.empty(inputs.size), np.float64)
-            one.basis = address(np.empty(inputs.size * functions), np.float64)
+            problem.first = address(np.empty(inputs.size, np.int32), np.int32)
+            problem.base = address(np.empty(inputs.size), np.float64)
+            problem.basis = address(np.empty(inputs.size * functions), np.float64)
     keep += [block.subnodes for group in joined for block in group]
-    one.work = address(np.zeros(_kernels(native.library()).kanserve_squares_work(ctypes.byref(one))), np.float64)
-    return one, wanted, roots
+    problem.work = address(
+        np.zeros(_kernels(native.library()).kanserve_squares_work(ctypes.byref(problem))), np.float64
+    )
+    return problem, wanted, roots
 
 
 def _bends(order: list[ParameterBlock], penalty: Penalty, keep: Kept) -> list[list[int]]:

@@ -23,13 +23,13 @@ def fresh(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0, 
     return replace(kan, layers=found)
 
 
-def _fresh(one: Layer, intervals: int, width: float, generator: np.random.Generator) -> Layer:
-    spread = CREATION_SPREAD / np.sqrt(one.inputs)
-    edges = one.base_weight.shape
-    coefficients = generator.normal(0, spread, (*edges, intervals + one.order))
+def _fresh(layer: Layer, intervals: int, width: float, generator: np.random.Generator) -> Layer:
+    spread = CREATION_SPREAD / np.sqrt(layer.inputs)
+    edges = layer.base_weight.shape
+    coefficients = generator.normal(0, spread, (*edges, intervals + layer.order))
     return replace(
-        one,
-        knots=np.tile(uniform_knots(-width, width, intervals, one.order), (one.inputs, 1)),
-        coefficients=np.where(one.spline_mask[:, :, None], coefficients, 0.0),
-        base_weight=np.where(one.base_weight != 0, generator.normal(0, spread, edges), 0.0),
+        layer,
+        knots=np.tile(uniform_knots(-width, width, intervals, layer.order), (layer.inputs, 1)),
+        coefficients=np.where(layer.spline_mask[:, :, None], coefficients, 0.0),
+        base_weight=np.where(layer.base_weight != 0, generator.normal(0, spread, edges), 0.0),
     )

@@ -150,56 +150,60 @@ def _nodes(layer: Layer, own: Weights, z: Array) -> Array:
     return result
 
 
-def _forward(one: LeastSquaresProblem, block: Block, every: tuple[Weights, ...]) -> tuple[list[Pass], Array]:
+def _forward(
+    least_squares_problem: LeastSquaresProblem, block: Block, every: tuple[Weights, ...]
+) -> tuple[list[Pass], Array]:
     """The passes of all layers and the residuals (Q, N) times the roots of the weights."""
     passes = []
     v = block.v
-    for part, own in zip(one.parts, every, strict=True):
+    for part, own in zip(least_squares_problem.parts, every, strict=True):
         ready = block.first if v is block.v and block.first is not None else _bases(part, v)
         passes.append(_layer_pass(part, own, ready))
         v = _nodes(part.layer, own, passes[-1].z)
         if not np.isfinite(v.sum()):  # such a row has no finite output, whatever the later layers do
-            return passes, np.full((len(one.sign), v.shape[1]), np.nan)
-    return passes, (np.abs(one.sign)[:, None] * v - block.wanted) * block.weight
+            return passes, np.full((len(least_squares_problem.sign), v.shape[1]), np.nan)
+    return passes, (np.abs(least_squares_problem.sign)[:, None] * v - block.wanted) * block.weight
 
 
 State = list[tuple[list[Pass], Array]]
 
 
-def loss(one: LeastSquaresProblem, vector: Array) -> tuple[float, State]:
+def loss(least_squares_problem: LeastSquaresProblem, vector: Array) -> tuple[float, State]:
     """½·Σ w‖r‖², infinite where the network is not finite, and the state that `normal_equations` needs."""
-    every = one.weights(vector)
+    every = least_squares_problem.weights(vector)
     total = 0.0
     state: State = []
     with np.errstate(all="ignore"):
-        for block in one.blocks:
-            passes, residuals = _forward(one, block, every)
+        for block in least_squares_problem.blocks:
+            passes, residuals = _forward(least_squares_problem, block, every)
             total += 0.5 * float(np.vdot(residuals, residuals))
             if not np.isfinite(total):
                 return np.inf, []
-            if one.keep:
+            if least_squares_problem.keep:
                 state.append((passes, residuals))
     return total, state
 
 
-def scores(one: LeastSquaresProblem, vector: Array) -> Array:
+def scores(least_squares_problem: LeastSquaresProblem, vector: Array) -> Array:
     """The scaled outputs (N, Q) where the answers are 0 and the weights 1; NaN where the network is not finite."""
-    every = one.weights(vector)
+    every = least_squares_problem.weights(vector)
     with np.errstate(all="ignore"):
-        return np.concatenate([_forward(one, block, every)[1] for block in one.blocks], axis=1).T
+        return np.concatenate(
+            [_forward(least_squares_problem, block, every)[1] for block in least_squares_problem.blocks], axis=1
+        ).T
 
 
-def normal_equations(one: LeastSquaresProblem, vector: Array, state: State) -> tuple[Array, Array]:
+def normal_equations(least_squares_problem: LeastSquaresProblem, vector: Array, state: State) -> tuple[Array, Array]:
     """J'J (P, P) and J'r (P,) at the vector of which `loss` returned `state`."""
-    every = one.weights(vector)
-    matrix = np.zeros((one.size, one.size))
-    gradient = np.zeros(one.size)
+    every = least_squares_problem.weights(vector)
+    matrix = np.zeros((least_squares_problem.size, least_squares_problem.size))
+    gradient = np.zeros(least_squares_problem.size)
     with np.errstate(all="ignore"):
-        for n, block in enumerate(one.blocks):
-            passes, residuals = state[n] if state else _forward(one, block, every)
-            for rows, columns, residual in _jacobians(one, block, every, passes, residuals):
+        for n, block in enumerate(least_squares_problem.blocks):
+            passes, residuals = state[n] if state else _forward(least_squares_problem, block, every)
+            for rows, columns, residual in _jacobians(least_squares_problem, block, every, passes, residuals):
                 product = rows @ rows.T
-                if len(columns) == one.size:
+                if len(columns) == least_squares_problem.size:
                     matrix += product
                     gradient += rows @ residual
                 else:
@@ -208,45 +212,55 @@ def normal_equations(one: LeastSquaresProblem, vector: Array, state: State) -> t
     return matrix, gradient
 
 
-def jacobian(one: LeastSquaresProblem, vector: Array) -> Array:
+def jacobian(least_squares_problem: LeastSquaresProblem, vector: Array) -> Array:
     """dr/dθ of all residuals, (rows · outputs, P), times the square roots of the weights."""
-    return linearised(one, vector)[0]
+    return linearised(least_squares_problem, vector)[0]
 
 
-def linearised(one: LeastSquaresProblem, vector: Array) -> tuple[Array, Array]:
+def linearised(least_squares_problem: LeastSquaresProblem, vector: Array) -> tuple[Array, Array]:
     """The Jacobian (rows · outputs, P) and the residuals (rows · outputs,)."""
-    every = one.weights(vector)
+    every = least_squares_problem.weights(vector)
     result, found = [], []
     with np.errstate(all="ignore"):
-        for block in one.blocks:
-            passes, residuals = _forward(one, block, every)
-            of_block = np.zeros((residuals.shape[1], len(one.sign), one.size))
-            for q, (rows, columns, _) in enumerate(_jacobians(one, block, every, passes, residuals)):
+        for block in least_squares_problem.blocks:
+            passes, residuals = _forward(least_squares_problem, block, every)
+            of_block = np.zeros((residuals.shape[1], len(least_squares_problem.sign), least_squares_problem.size))
+            for q, (rows, columns, _) in enumerate(_jacobians(least_squares_problem, block, every, passes, residuals)):
                 of_block[:, q, columns] = rows.T
-            result.append(of_block.reshape(-1, one.size))
+            result.append(of_block.reshape(-1, least_squares_problem.size))
             found.append(residuals.T.ravel())
     return np.concatenate(result), np.concatenate(found)
 
 
 def _jacobians(
-    one: LeastSquaresProblem, block: Block, every: tuple[Weights, ...], passes: list[Pass], residuals: Array
+    least_squares_problem: LeastSquaresProblem,
+    block: Block,
+    every: tuple[Weights, ...],
+    passes: list[Pass],
+    residuals: Array,
 ) -> Iterator[tuple[Array, Indices, Array]]:
     """For each output: the transposed Jacobian (p, N), the positions of its p parameters, and the residual (N,)."""
-    slopes = [None, *(_slopes(*arguments) for arguments in zip(one.parts[1:], every[1:], passes[1:], strict=True))]
-    final = one.parts[-1]
+    slopes = [
+        None,
+        *(
+            _slopes(*arguments)
+            for arguments in zip(least_squares_problem.parts[1:], every[1:], passes[1:], strict=True)
+        ),
+    ]
+    final = least_squares_problem.parts[-1]
     for q, group in enumerate(final.layer.groups):
         free, places = final.free.of_subnodes(group, q) if final.layer.nodes > 1 else (final.free, None)
         earlier = final.start
         rows = np.empty((earlier + free.size, residuals.shape[1]))
         nodes = np.zeros((final.layer.nodes, residuals.shape[1]))
-        nodes[q] = np.abs(one.sign[q]) * block.weight[q]
+        nodes[q] = np.abs(least_squares_problem.sign[q]) * block.weight[q]
         subnodes = _subnode_adjoint(final.layer, passes[-1].z, nodes)
         _fill(rows[earlier:], final, free, every[-1], passes[-1], nodes, subnodes)
-        for index in range(len(one.parts) - 2, -1, -1):
+        for index in range(len(least_squares_problem.parts) - 2, -1, -1):
             slope = slopes[index + 1]
             assert slope is not None
             nodes = np.einsum("on,ion->in", subnodes, slope)
-            part = one.parts[index]
+            part = least_squares_problem.parts[index]
             subnodes = _subnode_adjoint(part.layer, passes[index].z, nodes)
             own = rows[part.start : part.start + part.free.size]
             _fill(own, part, part.free, every[index], passes[index], nodes, subnodes)

@@ -192,10 +192,10 @@ def _start(
 
 
 def minimise(
-    one: Problem, start: Array, penalty: Penalty, steps: int, patience: int, report: Report | None = None
+    problem: Problem, start: Array, penalty: Penalty, steps: int, patience: int, report: Report | None = None
 ) -> Array:
     """The vector with the lowest loss plus penalty that `steps` iterations find from `start`."""
-    point = Point(one, penalty, start)
+    point = Point(problem, penalty, start)
     descend(point, steps, patience, report)
     return point.vector
 

@@ -119,31 +119,37 @@ def parts(free: tuple[Free, ...], every: tuple[LayerLayout, ...]) -> list[Parame
     return [*splines, *scalars]
 
 
-def _splines(index: int, node: int, group: range, free: Free, one: LayerLayout, start: int) -> Iterator[ParameterBlock]:
+def _splines(
+    index: int, node: int, group: range, free: Free, layer_layout: LayerLayout, start: int
+) -> Iterator[ParameterBlock]:
     functions = np.arange(free.functions)[:, None]
     for i, edges in _by_input(free.edges, group):
         j = free.edges[edges, 0]
         public = start + edges * free.functions + functions
-        places = one.coefficients + (i * free.functions + functions) * one.padded + j
+        places = layer_layout.coefficients + (i * free.functions + functions) * layer_layout.padded + j
         yield ParameterBlock(SPLINES, index, i, 0, node, j, public.ravel(), places.ravel())
 
 
-def _scalars(index: int, node: int, group: range, free: Free, one: LayerLayout, start: int) -> Iterator[ParameterBlock]:
+def _scalars(
+    index: int, node: int, group: range, free: Free, layer_layout: LayerLayout, start: int
+) -> Iterator[ParameterBlock]:
     start += free.splines
     for i, edges in _by_input(free.base, group):
         j = free.base[edges, 0]
-        yield ParameterBlock(BASE_WEIGHTS, index, i, 0, node, j, start + edges, one.base_weight + i * one.padded + j)
+        yield ParameterBlock(
+            BASE_WEIGHTS, index, i, 0, node, j, start + edges, layer_layout.base_weight + i * layer_layout.padded + j
+        )
     start += len(free.base)
     for s, (j, i, slot) in enumerate(free.affine.tolist()):
         if j in group:
-            e = one.named.index((j, i))
+            e = layer_layout.named.index((j, i))
             yield ParameterBlock(
-                AFFINE, index, e, slot, node, _one(j), _one(start + s), _one(one.affine + 4 * e + slot)
+                AFFINE, index, e, slot, node, _one(j), _one(start + s), _one(layer_layout.affine + 4 * e + slot)
             )
     start += len(free.affine)
     for b, q in enumerate(free.bias.tolist()):
         if q == node:
-            yield ParameterBlock(BIAS, index, q, 0, node, _one(q), _one(start + b), _one(one.node_bias + q))
+            yield ParameterBlock(BIAS, index, q, 0, node, _one(q), _one(start + b), _one(layer_layout.node_bias + q))
 
 
 def _by_input(edges: Integers, group: range) -> Iterator[tuple[int, Integers]]:
@@ -165,11 +171,13 @@ def _one(value: int) -> Integers:
     return np.array([value])
 
 
-def layer_record(one: LayerLayout, weights: Array, keep: list[NDArray[np.generic]]) -> list[int]:
+def layer_record(layer_layout: LayerLayout, weights: Array, keep: list[NDArray[np.generic]]) -> list[int]:
     """kanserve_layer of native/lm/network.h; arrays that it points to are added to `keep`."""
-    layer, own = one.layer, one.tables
-    numbers = [function_number(str(layer.functions[j, i])) for j, i in one.named]
-    edges = np.array([(j, i, number) for (j, i), (number, _) in zip(one.named, numbers, strict=True)], np.int64)
+    layer, own = layer_layout.layer, layer_layout.tables
+    numbers = [function_number(str(layer.functions[j, i])) for j, i in layer_layout.named]
+    edges = np.array(
+        [(j, i, number) for (j, i), (number, _) in zip(layer_layout.named, numbers, strict=True)], np.int64
+    )
     exponents = np.array([exponent for _, exponent in numbers])
     found: list[NDArray[np.generic]] = [
         edges,
@@ -187,16 +195,19 @@ def layer_record(one: LayerLayout, weights: Array, keep: list[NDArray[np.generic
         layer.inputs,
         layer.subnodes,
         layer.nodes,
-        one.padded,
+        layer_layout.padded,
         layer.order,
         0 if own is None else layer.coefficients.shape[2],
         0 if own is None else own.polynomials.shape[3],
         0 if own is None else own.origins.shape[1],
         BASES[layer.base],
-        len(one.named),
+        len(layer_layout.named),
         *([array.ctypes.data for array in on_grid] or [0] * 5),
         *(array.ctypes.data for array in found),
-        *(weights.ctypes.data + 8 * at for at in (one.coefficients, one.base_weight, one.affine, one.node_bias)),
+        *(
+            weights.ctypes.data + 8 * at
+            for at in (layer_layout.coefficients, layer_layout.base_weight, layer_layout.affine, layer_layout.node_bias)
+        ),
     ]
 
 

@@ -159,7 +159,9 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
     enough = enough_rows(plan.train, runs[0].kan, plan)
     finalists = runs[: _finalists(kan, plan)]
     settling = SETTLE_STEPS
-    settled = sorted((now.fitted(one.kan, enough, one.smooth, settling) for one in finalists), key=error_of)
+    settled = sorted(
+        (now.fitted(finalist.kan, enough, finalist.smooth, settling) for finalist in finalists), key=error_of
+    )
     return settled if before else [_smoothed(settled[0], settled[0].kan, settling, now), *settled[1:]]
 
 
@@ -203,7 +205,7 @@ def _weakest(best: Candidate, now: Run) -> int:
 def _falls_off(tried: list[Candidate]) -> bool:
     """Whether the last two strengths are both clearly worse than the best: stronger smoothing will not gain."""
     best = best_of(tried)
-    return len(tried) > 2 and not any(as_good(one, best) for one in tried[-2:])
+    return len(tried) > 2 and not any(as_good(candidate, best) for candidate in tried[-2:])
 
 
 def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
@@ -229,7 +231,7 @@ def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
             coarse = best_of([coarse, more[0]])
             fitted = sorted([*fitted, *_on_finer_grid(more[:count], intervals, now)], key=error_of)
             tries += 1
-        fitted = sorted((_with_excess(one, plan) for one in fitted[:3]), key=expected_error_of)
+        fitted = sorted((_with_excess(candidate, plan) for candidate in fitted[:3]), key=expected_error_of)
         finalists = [*fitted, *finalists[count:]]
         now.tell(f"grid {intervals}", finalists[0].error)
     return finalists
@@ -238,7 +240,10 @@ def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
 def _on_finer_grid(finalists: list[Candidate], intervals: int, now: Run) -> list[Candidate]:
     """The finalists of a deep network on a finer grid, best first; none if it has too many parameters there."""
     plan = now.plan
-    moved = [regrid(one.kan, _with_extremes(one, plan.train.x, plan), intervals, keep_first=True) for one in finalists]
+    moved = [
+        regrid(finalist.kan, _with_extremes(finalist, plan.train.x, plan), intervals, keep_first=True)
+        for finalist in finalists
+    ]
     if parameters(moved[0]) > min(different_answers(plan.train), MOST_PARAMETERS):
         return []
     fitted = (now.fitted(kan, enough_rows(plan.train, kan, plan), 0.0, GROW_STEPS) for kan in moved)
@@ -252,22 +257,22 @@ def _is_slow(finer: Candidate, coarse: Candidate) -> bool:
     return bool(finer.error >= coarse.error / max(ratio, 1.0) ** RATE)
 
 
-def _is_exact(one: Candidate, plan: Schedule) -> bool:
+def _is_exact(candidate: Candidate, plan: Schedule) -> bool:
     """Whether this is a deep network that fits exact data."""
-    return is_deep(one.kan) and one.smooth == 0 and plan.loss.name in EXACT and is_good(one, plan)
+    return is_deep(candidate.kan) and candidate.smooth == 0 and plan.loss.name in EXACT and is_good(candidate, plan)
 
 
-def _with_extremes(one: Candidate, x: Array, plan: Schedule) -> Array:
+def _with_extremes(candidate: Candidate, x: Array, plan: Schedule) -> Array:
     """The rows to set hidden ranges by: of exact data also those at which hidden values are lowest and highest."""
-    return np.concatenate([x, extreme_rows(one.kan, x)]) if _is_exact(one, plan) else x
+    return np.concatenate([x, extreme_rows(candidate.kan, x)]) if _is_exact(candidate, plan) else x
 
 
-def _with_excess(one: Candidate, plan: Schedule) -> Candidate:
+def _with_excess(candidate: Candidate, plan: Schedule) -> Candidate:
     """The candidate, with what is expected of new rows if it fits exact data."""
-    if not _is_exact(one, plan):
-        return one
-    rows = enough_rows(plan.train, one.kan, plan)
-    return replace(one, excess=excess(one.kan, rows, EXACT_RIDGE, EXACT_JUMPS))
+    if not _is_exact(candidate, plan):
+        return candidate
+    rows = enough_rows(plan.train, candidate.kan, plan)
+    return replace(candidate, excess=excess(candidate.kan, rows, EXACT_RIDGE, EXACT_JUMPS))
 
 
 def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
@@ -357,7 +362,7 @@ def _ahead(moved: Kan, best: Candidate, now: Run) -> Candidate:
     """A few steps on a grid after one that gained nothing: whether it deserves the others."""
     enough = enough_rows(now.plan.train, moved, now.plan)
     strengths = dict.fromkeys((best.smooth, now.plan.settings.strengths[_weakest(best, now)]))
-    return best_of([now.fitted(moved, enough, one, AHEAD_STEPS) for one in strengths])
+    return best_of([now.fitted(moved, enough, strength, AHEAD_STEPS) for strength in strengths])
 
 
 def _finer(best: Candidate, plan: Schedule) -> list[int]:

@@ -41,7 +41,10 @@ def best_of(candidates: list[Candidate]) -> Candidate:
 def smoothest(candidates: list[Candidate]) -> Candidate:
     """The smoothest candidate whose validation error is not clearly worse than the best one's."""
     best = best_of(candidates)
-    return max([best, *(one for one in candidates if one.smooth > best.smooth and as_good(one, best))], key=_strength)
+    return max(
+        [best, *(candidate for candidate in candidates if candidate.smooth > best.smooth and as_good(candidate, best))],
+        key=_strength,
+    )
 
 
 def error_of(candidate: Candidate) -> float:

@@ -67,13 +67,13 @@ class Run:
         if plan.checkpoint.holds(name):
             plan.watch.recalled += effort / self.work
         result = plan.checkpoint.recall(name, lambda: self._refined(kan, rows, smooth, steps))
-        one = Candidate(result, smooth, errors(result, plan.judges, plan.loss), plan.judges.shares)
+        candidate = Candidate(result, smooth, errors(result, plan.judges, plan.loss), plan.judges.shares)
         self.units += 1
         self.done = min(self.done + effort, self.work)
         best = plan.watch.best
-        if np.isfinite(one.error) and (best is None or one.error < best[0]):
-            plan.watch.best = one.error, lambda: one.kan
-        return one
+        if np.isfinite(candidate.error) and (best is None or candidate.error < best[0]):
+            plan.watch.best = candidate.error, lambda: candidate.kan
+        return candidate
 
     def tell(self, stage: str, error: float, share: float | None = None) -> None:
         """Report that a stage has ended with this error on the validation rows."""

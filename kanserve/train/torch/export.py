@@ -164,9 +164,9 @@ def _structure(kan: Kan) -> dict[str, object]:
     }
 
 
-def _said(one: Variable) -> list[object]:
-    encoding = [one.fill_value, one.categories, one.category_values] if is_encoded(one) else []
-    return [one.name, one.unit, one.low, one.high, *encoding]
+def _said(variable: Variable) -> list[object]:
+    encoding = [variable.fill_value, variable.categories, variable.category_values] if is_encoded(variable) else []
+    return [variable.name, variable.unit, variable.low, variable.high, *encoding]
 
 
 def _layer(said: Mapping[str, Any], state: Mapping[str, NDArray[Any]]) -> Layer:

@@ -331,8 +331,8 @@ class _Run:
         sample = self.rows.sample(RANGE_ROWS)
         few = Batches(sample, self.settings.device)
 
-        def cost(one: Model, vector: Tensor) -> float:
-            return value(self.goal, one, vector, few) + shrinkage(self.goal, one, vector)[0]
+        def cost(trained: Model, vector: Tensor) -> float:
+            return value(self.goal, trained, vector, few) + shrinkage(self.goal, trained, vector)[0]
 
         now = cost(self.model, vector)
         if not isfinite(now):

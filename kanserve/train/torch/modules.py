@@ -74,9 +74,9 @@ class KanModule(nn.Module):
             values = torch.tensor(getattr(kan, name)[:, None], dtype=dtype, device=device)
             self.register_buffer(name, values, persistent=False)
         self._encodings = {
-            i: (one.fill_value, one.categories, one.category_values)
-            for i, one in enumerate(kan.inputs)
-            if is_encoded(one)
+            i: (variable.fill_value, variable.categories, variable.category_values)
+            for i, variable in enumerate(kan.inputs)
+            if is_encoded(variable)
         }
         self._shifts_inputs = bool(kan.input_shift.any() or (kan.input_scale != 1).any())
         self._shifts_outputs = bool(kan.output_shift.any() or (kan.output_scale != 1).any())

@@ -141,47 +141,47 @@ def model(kan: Kan, device: str) -> Model:
     )
 
 
-def value(goal: Goal, one: Model, vector: Tensor, rows: Batches) -> float:
+def value(goal: Goal, trained: Model, vector: Tensor, rows: Batches) -> float:
     """The loss with l1 and entropy on these rows, without the shrinkage; infinite if the network is not finite."""
-    module = one.write(vector)
+    module = trained.write(vector)
     with torch.no_grad():
         total = sum(_mean(goal, module, part).item() * len(part) for part in rows.parts(goal.at_once))
     return total / len(rows) if isfinite(total) else inf
 
 
-def by_row(goal: Goal, one: Model, vector: Tensor, rows: Batches) -> Tensor:
+def by_row(goal: Goal, trained: Model, vector: Tensor, rows: Batches) -> Tensor:
     """The weighted loss of each row (N,), without penalties."""
-    module = one.write(vector)
+    module = trained.write(vector)
     with torch.no_grad():
         parts = [(_losses(goal, module, module(part.x), part.y), part) for part in rows.parts(goal.at_once)]
     return torch.cat([losses if part.weights is None else part.weights * losses for losses, part in parts])
 
 
-def shrinkage(goal: Goal, one: Model, vector: Tensor) -> tuple[float, Tensor]:
+def shrinkage(goal: Goal, trained: Model, vector: Tensor) -> tuple[float, Tensor]:
     """½·ridge·‖coefficients and base weights‖² + ½·smooth·‖second differences of the first layer's coefficients‖², and
     its gradient."""
-    gradient = goal.ridge * one.shrinks * vector
-    if goal.smooth > 0 and one.bend is not None:
-        count = one.parameters[0].numel()
-        edges = vector[:count].view(-1, *one.bend.shape[:2])
-        gradient[:count] += goal.smooth * torch.einsum("oic,icd->oid", edges, one.bend).flatten()
+    gradient = goal.ridge * trained.shrinks * vector
+    if goal.smooth > 0 and trained.bend is not None:
+        count = trained.parameters[0].numel()
+        edges = vector[:count].view(-1, *trained.bend.shape[:2])
+        gradient[:count] += goal.smooth * torch.einsum("oic,icd->oid", edges, trained.bend).flatten()
     return 0.5 * float(gradient @ vector), gradient
 
 
-def function(goal: Goal, one: Model, rows: Batches, positions: Places | None = None) -> Function:
+def function(goal: Goal, trained: Model, rows: Batches, positions: Places | None = None) -> Function:
     """The loss plus all penalties, and the gradient, as a function of the vector: on all rows, or on those at
     `positions`."""
     count = len(rows) if positions is None else len(positions)
 
     def loss_and_gradient(vector: Tensor) -> tuple[float, Tensor]:
-        module = one.write(vector)
-        total, gradient = shrinkage(goal, one, vector)
+        module = trained.write(vector)
+        total, gradient = shrinkage(goal, trained, vector)
         # The caller may have turned gradients off, and so may a Ctrl-C that ended an earlier fit within no_grad().
         with torch.enable_grad():
             for part in rows.parts(goal.at_once, positions):
                 loss = _mean(goal, module, part) * (len(part) / count)
                 total += loss.item()
-                gradient += one.gradient(loss)
+                gradient += trained.gradient(loss)
         return total, gradient
 
     return loss_and_gradient

@@ -17,7 +17,7 @@ from kanserve.simplification.merge_1d_chains import without_chains
 from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
 from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.symbolic_edges import named, price, splines
-from kanserve.simplification.validation import judge
+from kanserve.simplification.validation import judge_of
 from kanserve.train import create, fit
 from tests.support import kans
 from tests.support.cases import one_in
@@ -163,7 +163,7 @@ def test_a_spline_of_a_spline_of_one_variable_becomes_one() -> None:
     data = _data(law, [(-1, 1)] * 2)
     kan = _template([2, 2, 1], [(0, 0, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1)])
     kan = fit(kan, data, grid=(5, 10), starts=2, noise_free=True)
-    one = judge(kan, data, "auto", 0)
+    one = judge_of(kan, data, "auto", 0)
     short = without_chains(kan, one)
     assert len(splines(kan)) == 4 and splines(short) == [(0, 0, 0), (0, 1, 1)]
     assert one.accepts(one.losses(short), one.losses(kan))

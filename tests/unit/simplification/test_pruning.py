@@ -11,7 +11,7 @@ from kanserve.network.kan import equal
 from kanserve.simplification import SimplifyStep, prune
 from kanserve.simplification.leave_one_out import loo_factor
 from kanserve.simplification.merge_nodes import merged
-from kanserve.simplification.validation import judge
+from kanserve.simplification.validation import judge_of
 from kanserve.train import fit, refine, score
 
 Array = NDArray[np.float64]
@@ -71,7 +71,7 @@ def test_two_nodes_that_share_a_pair_of_inputs_can_be_merged() -> None:
     x = np.random.default_rng(4).uniform(-1, 1, (300, 2))
     data = Dataset(x, np.sin(2 * (x[:, 0] + x[:, 1])))
     kan = fit([2, 2, 1], data, grid=(3,), starts=2, noise_free=True)
-    one = judge(kan, data, "auto", seed=0)
+    one = judge_of(kan, data, "auto", seed=0)
     found = list(merged(kan, one, seed=0))
     assert found and all(network.shape == (2, 1, 1) for network in found)
     assert list(merged(fit([2, 1, 1], data, grid=(3,), starts=1), one, seed=0)) == []

@@ -249,7 +249,7 @@ def test_a_classifier_of_eight_rows_is_said_to_be_judged_on_its_training_rows(st
     assert studio.get("snapshot")["model"]["held_apart"]
     x = np.random.default_rng(0).normal(size=(8, 2))
     data = Dataset(x, np.where(x[:, 0] > 0, "yes", "no"), classes=("no", "yes"))
-    kan = replace(kanserve.create([2, 2]), classes=data.classes)
+    kan = replace(kanserve.create([2, 2]), classes=("no", "yes"))
     with running(Opened(kan, "classes", data)) as few:
         model = few.get("snapshot")["model"]
         assert model["held_apart"] is False and model["held_out"] == 8
