@@ -121,10 +121,10 @@ def compile(
     require_kan(kan)
     options = _options(options or ExportOptions(), name, precision)
     rows = None if data is None else samples_for(kan, data, target)
-    return _compiled(kan, _listed(formats), options, True, processors, rows, candidates, provenance)
+    return _compile(kan, _list(formats), options, True, processors, rows, candidates, provenance)
 
 
-def _listed(formats: Sequence[str]) -> list[str]:
+def _list(formats: Sequence[str]) -> list[str]:
     """The formats as a list; InputError for what is no list of names."""
     names = [formats] if isinstance(formats, str) else list(formats)
     if not all(isinstance(name, str) for name in names):
@@ -132,7 +132,7 @@ def _listed(formats: Sequence[str]) -> list[str]:
     return names
 
 
-def _compiled(
+def _compile(
     kan: Kan,
     formats: Sequence[str],
     options: ExportOptions,
@@ -147,7 +147,7 @@ def _compiled(
     options = replace(options, intervals=intervals)
     others = listed(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
-    parts, notes = _exported(kan, formats, options, derivatives, processors)
+    parts, notes = _export(kan, formats, options, derivatives, processors)
     written = stored_formulas(kan)
     artifact = assemble(
         kan,
@@ -158,13 +158,13 @@ def _compiled(
         name=options.name,
         precision=options.precision,
         metrics=fit,
-        provenance=_made_with(rows) | dict(provenance or {}) | origin | notes,
+        provenance=_make_with(rows) | dict(provenance or {}) | origin | notes,
         intervals=intervals,
     )
-    return _checked(artifact, formats)
+    return _check(artifact, formats)
 
 
-def _exported(
+def _export(
     kan: Kan, formats: Sequence[str], options: ExportOptions, derivatives: bool, processors: Sequence[str]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """As `export_files`, with derivatives in C if they are asked for, or wanted, cheap and possible."""
@@ -342,7 +342,7 @@ def export(
     >>> [path.name for path in kanserve.export(kan, place / "line", ["numpy_source"], name="line")]
     ['line.py']
     """
-    formats = _listed(formats)
+    formats = _list(formats)
     require_kan(kan)
     options = options or ExportOptions()
     options = replace(options, name=name or options.name, precision=precision or options.precision)
@@ -364,7 +364,7 @@ def checked_files(
     files, notes = export_files(kan, alone, options, processors) if alone else ({}, {})
     checked = [name for name in formats if name not in alone]
     if checked:
-        artifact = _compiled(kan, checked, _options(replace(options, c_form="files"), None, None), False, processors)
+        artifact = _compile(kan, checked, _options(replace(options, c_form="files"), None, None), False, processors)
         files |= {path: data for path, data in artifact.files.items() if path.split("/")[0] in checked}
         notes = {**artifact.manifest.provenance, **notes}
     return files, notes
@@ -405,7 +405,7 @@ def export_files(
     return files, notes
 
 
-def _checked(artifact: Artifact, formats: Sequence[str]) -> Artifact:
+def _check(artifact: Artifact, formats: Sequence[str]) -> Artifact:
     """The artifact, after every backend that runs here was checked against the golden rows; GoldenError on failure."""
     notes = {}
     for kind in formats:
@@ -417,7 +417,7 @@ def _checked(artifact: Artifact, formats: Sequence[str]) -> Artifact:
     return replace(artifact, manifest=manifest)
 
 
-def _made_with(data: Dataset | None) -> dict[str, str]:
+def _make_with(data: Dataset | None) -> dict[str, str]:
     try:
         made = {"kanserve": version("kanserve")}
     except PackageNotFoundError:

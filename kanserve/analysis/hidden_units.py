@@ -208,7 +208,7 @@ def _expressions(question: Asked, names: tuple[str, ...]) -> tuple[Expression, .
     driving = np.flatnonzero(question.shares >= DRIVING).tolist()
     if not driving or question.y.std() == 0:
         return ()
-    tried = [_fitted(question, text, columns) for text, columns in _candidates(question.x, names, driving)]
+    tried = [_fit(question, text, columns) for text, columns in _candidates(question.x, names, driving)]
     tried += [
         found
         for found in (
@@ -239,7 +239,7 @@ def _candidates(x: Array, names: tuple[str, ...], driving: list[int]) -> list[tu
     return [(text, values) for text, values in found if np.isfinite(values).all()]
 
 
-def _fitted(question: Asked, text: str, columns: Array) -> Expression:
+def _fit(question: Asked, text: str, columns: Array) -> Expression:
     """The expression fitted by least squares: a scale and a shift, or coefficients of columns (N, K)."""
     design = np.column_stack([columns, np.ones(len(question.y))])
     sizes = np.abs(design).max(axis=0)
@@ -249,14 +249,14 @@ def _fitted(question: Asked, text: str, columns: Array) -> Expression:
 
 
 def _linear(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
-    return _weighted(question, question.x[:, driving], [names[i] for i in driving])
+    return _weigh(question, question.x[:, driving], [names[i] for i in driving])
 
 
 def _squares(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
-    return _weighted(question, question.x[:, driving] ** 2, [f"{names[i]}^2" for i in driving])
+    return _weigh(question, question.x[:, driving] ** 2, [f"{names[i]}^2" for i in driving])
 
 
-def _weighted(question: Asked, columns: Array, texts: list[str]) -> Expression | None:
+def _weigh(question: Asked, columns: Array, texts: list[str]) -> Expression | None:
     """The best weighted sum of the columns, with the largest weight 1."""
     if len(texts) < 2:
         return None
@@ -264,7 +264,7 @@ def _weighted(question: Asked, columns: Array, texts: list[str]) -> Expression |
     weights = np.linalg.lstsq(design, question.y, rcond=None)[0][:-1]
     weights = weights / weights[np.abs(weights).argmax()]
     text = " + ".join(name if abs(w - 1) < 5e-4 else f"{w:.3g}*{name}" for w, name in zip(weights, texts, strict=True))
-    return _fitted(question, text.replace("+ -", "- "), columns)
+    return _fit(question, text.replace("+ -", "- "), columns)
 
 
 def _powers(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
@@ -281,4 +281,4 @@ def _powers(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expr
     parts = [
         f"{names[i]}^{p:.3g}" if p != 1 else names[i] for i, p in zip(driving, powers.tolist(), strict=True) if p != 0
     ]
-    return _fitted(question, "*".join(parts), values) if parts else None
+    return _fit(question, "*".join(parts), values) if parts else None

@@ -182,7 +182,7 @@ def private_key(path: Path) -> "Ed25519PrivateKey":
     serialization = _serialization()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    key = _loaded(path, lambda data: serialization.load_pem_private_key(data, None), "a private")
+    key = _load(path, lambda data: serialization.load_pem_private_key(data, None), "a private")
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(f"{os.fspath(path)!r} is the private key of another kind; it must be Ed25519.")
     return key
@@ -265,7 +265,7 @@ def _public_key(path: Path) -> "Ed25519PublicKey":
     serialization = _serialization()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    key = _loaded(path, serialization.load_pem_public_key, "a public")
+    key = _load(path, serialization.load_pem_public_key, "a public")
     if not isinstance(key, Ed25519PublicKey):
         raise InputError(f"{os.fspath(path)!r} is the public key of another kind; it must be Ed25519.")
     return key
@@ -280,7 +280,7 @@ def _serialization() -> Any:
     return serialization
 
 
-def _loaded(path: Path, load: Callable[[bytes], Any], kind: str) -> Any:
+def _load(path: Path, load: Callable[[bytes], Any], kind: str) -> Any:
     """The key of a file, of any algorithm (Any: the package has a class for each)."""
     name = os.fspath(path)
     try:

@@ -86,7 +86,7 @@ def numbers(column: "pyarrow.Array | pyarrow.ChunkedArray", name: str, before: i
         column, kind = column.dictionary_decode(), kind.value_type
     types = pa.types
     if column.null_count == 0 and (types.is_integer(kind) or types.is_floating(kind)):
-        return _shared(column)
+        return _share(column)
     if types.is_null(kind):
         return np.full(len(column), np.nan)
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
@@ -95,10 +95,10 @@ def numbers(column: "pyarrow.Array | pyarrow.ChunkedArray", name: str, before: i
         cast = column.cast(pa.float64(), safe=False)
     except pa.ArrowException as error:
         raise DataError(f"Column {name!r} must be numbers: {reason(error)}.") from None
-    return _shared(cast.fill_null(np.nan))
+    return _share(cast.fill_null(np.nan))
 
 
-def _shared(column: "pyarrow.Array") -> Column:
+def _share(column: "pyarrow.Array") -> Column:
     """A column of numbers without nulls where it is in memory. pyarrow's own to_numpy would import pandas."""
     return np.from_dlpack(column) if len(column) else np.empty(0)
 

@@ -139,12 +139,12 @@ def predict_file(
         raise DataError(f"{path} is empty.")
     pa = arrow_columns.arrow()
     found = FilePredictions()
-    with _opened(predictor, path, as_text=not _is_parquet(out)) as (schema, batches):
+    with _open(predictor, path, as_text=not _is_parquet(out)) as (schema, batches):
         kept = predictor.kept(schema.names)
         wanted = arrow_columns.schema(predictor, pa.schema([schema.field(name) for name in kept]))
         with _writer(out, wanted) as writer:
             for share, batch in batches:
-                results, found = _predicted(predictor, path, batch, found)
+                results, found = _predict(predictor, path, batch, found)
                 columns = [*(batch.column(name) for name in kept), *results]
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=wanted))
                 if progress is not None:
@@ -152,7 +152,7 @@ def predict_file(
     return found
 
 
-def _predicted(
+def _predict(
     predictor: "BatchPredictor", path: Path, batch: "pyarrow.RecordBatch", before: FilePredictions
 ) -> "tuple[list[pyarrow.Array], FilePredictions]":
     """The results of a batch, and the counts of all rows up to its end."""
@@ -195,7 +195,7 @@ def _writer(out: str | os.PathLike[str] | BinaryIO, schema: "pyarrow.Schema") ->
 
 
 @contextmanager
-def _opened(
+def _open(
     predictor: "BatchPredictor", path: Path, *, as_text: bool
 ) -> "Iterator[tuple[pyarrow.Schema, Iterator[tuple[float, pyarrow.RecordBatch]]]]":
     """The schema of a file, and its batches, each with the share of the file up to its end. Of a CSV file that becomes

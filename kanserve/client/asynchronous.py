@@ -34,23 +34,23 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 
-def _documented(client: type[C]) -> type[C]:
+def _document(client: type[C]) -> type[C]:
     """The class, each method without a text with that of `Client`, in whose examples calls are awaited."""
     for name, method in vars(client).items():
         if not name.startswith("_") and inspect.isfunction(method) and not method.__doc__:
             text = inspect.getdoc(getattr(Client, name)) or ""
-            method.__doc__ = "\n".join(map(_awaited, text.splitlines()))
+            method.__doc__ = "\n".join(map(_await_answer, text.splitlines()))
     return client
 
 
-def _awaited(line: str) -> str:
+def _await_answer(line: str) -> str:
     def awaited(call: re.Match[str]) -> str:
         return f"await {call[0]}" if call.end() == len(line) else f"(await {call[0]})"
 
     return _CALL.sub(awaited, line) if line.startswith(">>> ") else line
 
 
-@_documented
+@_document
 class AsyncClient:
     """As Client, for asyncio: the same calls, to be awaited, with the same errors.
 

@@ -124,7 +124,7 @@ def target(
     if server_name:
         options = (*options, ("grpc.ssl_target_name_override", server_name))
     if isinstance(token, str):
-        _checked_token(token)
+        _check_token(token)
     credentials = None
     if tls is not False:
         roots = None if tls is True else _pem(tls, "The CA certificate", "CERTIFICATE")
@@ -164,7 +164,7 @@ def _pem(given: Pem, what: str, kind: str) -> bytes:
     return pem
 
 
-def _checked_token(token: str) -> str:
+def _check_token(token: str) -> str:
     """The token; InputError if HTTP/2 cannot carry it, since grpc's own error would not say what is wrong."""
     if not (_TEXT.fullmatch(token) and token.strip()):
         raise InputError("A token must be printable ASCII on one line, and not empty.")
@@ -216,20 +216,20 @@ class Names:
 
     def __init__(self, token: str | Callable[[], str] | None, metadata: Metadata = ()) -> None:
         self._token = token
-        self._metadata = metadata if callable(metadata) else _checked(metadata)
+        self._metadata = metadata if callable(metadata) else _check(metadata)
         self._beginning = os.urandom(6).hex()
         self._numbers = itertools.count(1)
 
     def next(self) -> tuple[str, tuple[tuple[str, str | bytes], ...]]:
         """The id of the next request, and its metadata."""
-        more = _checked(self._metadata()) if callable(self._metadata) else self._metadata
+        more = _check(self._metadata()) if callable(self._metadata) else self._metadata
         name = next((str(value) for key, value in more if key == _NAME), "")
         if not name:
             name = f"{self._beginning}-{next(self._numbers)}"
             more = ((_NAME, name), *more)
         if self._token is None:
             return name, more
-        token = self._token if isinstance(self._token, str) else _checked_token(self._token())
+        token = self._token if isinstance(self._token, str) else _check_token(self._token())
         return name, (*more, (_AUTHORIZATION, f"Bearer {token}"))
 
 
@@ -237,7 +237,7 @@ _NAME, _AUTHORIZATION = "x-request-id", "authorization"
 _KEY, _TEXT = re.compile(r"[0-9a-z_.-]+"), re.compile(r"[ -~]*")
 
 
-def _checked(metadata: Pairs) -> tuple[tuple[str, str | bytes], ...]:
+def _check(metadata: Pairs) -> tuple[tuple[str, str | bytes], ...]:
     """Check that HTTP/2 can carry the metadata; grpc's own error would not say what is wrong."""
     for key, value in metadata:
         if not _KEY.fullmatch(key) or key.startswith("grpc-"):

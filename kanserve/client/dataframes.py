@@ -49,12 +49,11 @@ def select(
     missing = [name for name in names if name not in columns]
     if missing:
         raise DataError(
-            f"The model takes the columns {_listed(names)}; the table lacks {_listed(missing)} and has "
-            f"{_listed(columns)}."
+            f"The model takes the columns {_list(names)}; the table lacks {_list(missing)} and has {_list(columns)}."
         )
     twice = [name for name in names if columns.count(name) > 1]
     if twice:
-        raise DataError(f"The table has more than one column {_listed(sorted(set(twice)))}. Rename the others.")
+        raise DataError(f"The table has more than one column {_list(sorted(set(twice)))}. Rename the others.")
     rows = np.empty((frame.shape[0], len(names)), dtype)
     for column, name in enumerate(names):
         try:
@@ -98,5 +97,5 @@ def series(frame: Any, values: NDArray[Any], name: str) -> Any:
     return package.Series(values.tolist(), index=frame.index, name=name, dtype="str")
 
 
-def _listed(names: Sequence[object]) -> str:
+def _list(names: Sequence[object]) -> str:
     return first_names([f"{name!r:.80}" for name in names], _SHOWN, ", ...") or "none"

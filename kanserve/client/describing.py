@@ -116,18 +116,18 @@ def statistics(name: str, version: str) -> Steps[tuple[ModelStatistics, ...]]:
             last=model.last_inference / 1000 if model.last_inference else None,
             rows=model.inference_count,
             executions=model.execution_count,
-            succeeded=_counted(model.inference_stats.success),
-            failed=_counted(model.inference_stats.fail),
-            queued=_counted(model.inference_stats.queue),
-            decoded=_counted(model.inference_stats.compute_input),
-            computed=_counted(model.inference_stats.compute_infer),
-            encoded=_counted(model.inference_stats.compute_output),
+            succeeded=_count(model.inference_stats.success),
+            failed=_count(model.inference_stats.fail),
+            queued=_count(model.inference_stats.queue),
+            decoded=_count(model.inference_stats.compute_input),
+            computed=_count(model.inference_stats.compute_infer),
+            encoded=_count(model.inference_stats.compute_output),
         )
         for model in response.model_stats
     )
 
 
-def _counted(statistic_duration: pb.StatisticDuration) -> Counted:
+def _count(statistic_duration: pb.StatisticDuration) -> Counted:
     return Counted(statistic_duration.count, statistic_duration.ns / 1e9)
 
 

@@ -51,10 +51,10 @@ def predict(memory: Memory, name: str, x: Rows | Frame, version: str, output: Ou
     x = as_table(x)
     if not dataframes.is_frame(x):
         rows = _rows(x, dtype)
-        values, _ = yield from _predicted(memory, name, rows, version, output)
+        values, _ = yield from _predict(memory, name, rows, version, output)
         return values
     info, values = yield from _for_frame(
-        memory, name, x, version, dtype, lambda rows, pinned: _predicted(memory, name, rows, pinned, output)
+        memory, name, x, version, dtype, lambda rows, pinned: _predict(memory, name, rows, pinned, output)
     )
     match output:
         case "label":
@@ -72,23 +72,21 @@ def predict_interval(
     x = as_table(x)
     if dataframes.is_frame(x):
         info, answered = yield from _for_frame(
-            memory, name, x, version, dtype, lambda rows, pinned: _answered(memory, name, rows, pinned)
+            memory, name, x, version, dtype, lambda rows, pinned: _answer(memory, name, rows, pinned)
         )
     else:
-        answered, _ = yield from _answered(memory, name, _rows(x, dtype), version)
+        answered, _ = yield from _answer(memory, name, _rows(x, dtype), version)
     values, number = answered
-    info = memory.infos.get((name, str(number))) or (yield from _asked(memory, name, str(number)))
+    info = memory.infos.get((name, str(number))) or (yield from _ask(memory, name, str(number)))
     low, high = interval_of(info.intervals, level, f"Version {number} of the model {name!r}").around(values)
     if dataframes.is_frame(x):
         return dataframes.like(x, low, info.outputs), dataframes.like(x, high, info.outputs)
     return low, high
 
 
-def _answered(
-    memory: Memory, name: str, rows: NDArray[Any], version: str
-) -> Steps[tuple[tuple[NDArray[Any], int], int]]:
+def _answer(memory: Memory, name: str, rows: NDArray[Any], version: str) -> Steps[tuple[tuple[NDArray[Any], int], int]]:
     """The outputs with the version that answered."""
-    values, number = yield from _predicted(memory, name, rows, version, "y")
+    values, number = yield from _predict(memory, name, rows, version, "y")
     return (values, number), number
 
 
@@ -96,10 +94,10 @@ def infer(memory: Memory, name: str, x: Rows | Frame, version: str, dtype: DType
     """All outputs, as arrays, and which rows are outside the training range."""
     x = as_table(x)
     if not dataframes.is_frame(x):
-        prediction, _ = yield from _inferred(memory, name, _rows(x, dtype), version)
+        prediction, _ = yield from _infer(memory, name, _rows(x, dtype), version)
         return prediction
     _, prediction = yield from _for_frame(
-        memory, name, x, version, dtype, lambda rows, pinned: _inferred(memory, name, rows, pinned)
+        memory, name, x, version, dtype, lambda rows, pinned: _infer(memory, name, rows, pinned)
     )
     return prediction
 
@@ -110,10 +108,10 @@ def differentiate(
     """The outputs (N, outputs), their derivatives (N, outputs, inputs) and perhaps the second derivatives."""
     x = as_table(x)
     if not dataframes.is_frame(x):
-        arrays, _ = yield from _differentiated(name, _rows(x, np.float64), version, hessian)
+        arrays, _ = yield from _differentiate(name, _rows(x, np.float64), version, hessian)
         return arrays
     _, arrays = yield from _for_frame(
-        memory, name, x, version, np.float64, lambda rows, pinned: _differentiated(name, rows, pinned, hessian)
+        memory, name, x, version, np.float64, lambda rows, pinned: _differentiate(name, rows, pinned, hessian)
     )
     return arrays
 
@@ -133,11 +131,11 @@ def _for_frame(
     """
     info = memory.infos.get((name, version))
     if info is None:
-        info = yield from _asked(memory, name, version)
+        info = yield from _ask(memory, name, version)
     rows = dataframes.select(frame, info.inputs, np.dtype(dtype).type, info.categories)
     answer, answered = yield from ask(rows, version)
     if answered != info.version:
-        known, info = info, (yield from _asked(memory, name, str(answered)))
+        known, info = info, (yield from _ask(memory, name, str(answered)))
         memory.infos[name, version] = info
         if (info.inputs, info.categories) != (known.inputs, known.categories):
             rows = dataframes.select(frame, info.inputs, np.dtype(dtype).type, info.categories)
@@ -145,7 +143,7 @@ def _for_frame(
     return info, answer
 
 
-def _asked(memory: Memory, name: str, version: str) -> Steps[ModelInfo]:
+def _ask(memory: Memory, name: str, version: str) -> Steps[ModelInfo]:
     info = yield from describing.metadata(name, version)
     if len(memory.infos) >= _MOST_REMEMBERED:
         memory.infos.clear()
@@ -153,7 +151,7 @@ def _asked(memory: Memory, name: str, version: str) -> Steps[ModelInfo]:
     return info
 
 
-def _predicted(
+def _predict(
     memory: Memory, name: str, rows: NDArray[Any], version: str, output: str
 ) -> Steps[tuple[NDArray[Any], int]]:
     parts = []
@@ -163,7 +161,7 @@ def _predicted(
     return (parts[0] if len(parts) == 1 else np.concatenate(parts)), int(responses[-1][1].model_version)
 
 
-def _inferred(memory: Memory, name: str, rows: NDArray[Any], version: str) -> Steps[tuple[Prediction, int]]:
+def _infer(memory: Memory, name: str, rows: NDArray[Any], version: str) -> Steps[tuple[Prediction, int]]:
     parts: dict[str, list[NDArray[Any]]] = {}
     count, outside = 0, []
     responses = yield from _responses(memory, name, rows, version, ())
@@ -228,7 +226,7 @@ def _tensor(described: pb.ModelInferResponse.InferOutputTensor, data: bytes) -> 
     return np.frombuffer(data, travels).reshape(tuple(described.shape)).astype(dtype)
 
 
-def _differentiated(name: str, rows: Array, version: str, hessian: bool) -> Steps[tuple[tuple[Array, ...], int]]:
+def _differentiate(name: str, rows: Array, version: str, hessian: bool) -> Steps[tuple[tuple[Array, ...], int]]:
     parts: list[tuple[Array, ...]] = []
     start, step = 0, _rows_at_a_time(rows)
     while start < max(1, len(rows)):

@@ -61,10 +61,10 @@ def _live(model: Any) -> Checkpoint:
         if type(model).__module__.startswith("torch."):
             model = getattr(model, wrapper, model)
     if any(parent.__module__.partition(".")[0] == "jaxkan" for parent in type(model).__mro__):
-        return _asked("jaxkan", model)
+        return _ask("jaxkan", model)
     # Recognised by attributes, not by package: people keep copies of these libraries.
     if hasattr(model, "act_fun") and hasattr(model, "symbolic_fun"):
-        return _asked("pykan", model)
+        return _ask("pykan", model)
     state = getattr(model, "state_dict", None)
     if not callable(state) or isinstance(model, type):
         raise InputError(
@@ -73,10 +73,10 @@ def _live(model: Any) -> Checkpoint:
     name = f"the {type(model).__name__}"
     checkpoint = Checkpoint(arrays_of(state(), name), name=name)
     found = _matching(checkpoint)
-    return _asked(found[0], model) if found and hasattr(importer(found[0]), "live") else checkpoint
+    return _ask(found[0], model) if found and hasattr(importer(found[0]), "live") else checkpoint
 
 
-def _asked(library: str, model: Any) -> Checkpoint:
+def _ask(library: str, model: Any) -> Checkpoint:
     """The checkpoint of a live model, which knows more than its arrays."""
     found: Checkpoint = importer(library).live(model)
     return found

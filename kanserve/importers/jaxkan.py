@@ -84,7 +84,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The network; CheckpointError for kinds of layers that cannot be represented, and for a state without grids."""
-    checkpoint, residuals = _sorted(checkpoint)
+    checkpoint, residuals = _sort(checkpoint)
     _refuse_others(checkpoint)
     layers: list[Layer] = []
     radial: list[Radial] = []
@@ -123,7 +123,7 @@ def _refuse_others(checkpoint: Checkpoint) -> None:
             raise _other_layer(f"{checkpoint.name}: {key!r} is an array of a {kind}", kind)
 
 
-def _sorted(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
+def _sort(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
     """The arrays without the random states of the training, and the names of the residual functions by prefix."""
     arrays, residuals = {}, {}
     for key, array in checkpoint.arrays.items():
@@ -204,7 +204,7 @@ def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
     if rows:
         outputs, inputs = _size(stored, len(coefficients), before)
         coefficients = coefficients.reshape(outputs, inputs, count)
-        knots = _shared(stored, stored.of_shape("grid", (outputs * inputs, knots.shape[1]), "row", "knot"), outputs)
+        knots = _share(stored, stored.of_shape("grid", (outputs * inputs, knots.shape[1]), "row", "knot"), outputs)
     outputs, inputs, _ = coefficients.shape
     knots = knots if rows else stored.of_shape("grid", (inputs, knots.shape[1]), "input", "knot")
     _check_knots(stored, knots)
@@ -274,7 +274,7 @@ def _size(stored: Stored, rows: int, before: int | None) -> tuple[int, int]:
     return outputs, inputs
 
 
-def _shared(stored: Stored, knots: Array, outputs: int) -> Array:
+def _share(stored: Stored, knots: Array, outputs: int) -> Array:
     """The grids (I, T) of a BaseLayer, which stores one for each edge (O·I, T), equal for all edges of an input."""
     each = knots.reshape(outputs, -1, knots.shape[1])
     differs = np.argwhere((each != each[0]).any(axis=2))

@@ -56,10 +56,10 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The network of a checkpoint; CheckpointError, with the place, if it is damaged or cannot be represented."""
     own = parts(checkpoint)
     with np.errstate(all="ignore"):  # products that overflow are refused as infinite
-        return _converted(checkpoint, options, own)
+        return _convert(checkpoint, options, own)
 
 
-def _converted(checkpoint: Checkpoint, options: Options, own: Sequence[Part]) -> Conversion:
+def _convert(checkpoint: Checkpoint, options: Options, own: Sequence[Part]) -> Conversion:
     require_agreement(checkpoint, own)
     base, guess = bases(checkpoint, options, own)
     functions = [functions_of(checkpoint, number, part) for number, part in enumerate(own)]
@@ -141,13 +141,13 @@ def _knots(
         coefficients[:, collapsed] = 0.0
         knots[collapsed] = uniform_knots(-1, 1, part.intervals, part.order)
         notes.append(
-            f"layer {number + 1}: the knots of input {_listed(touched)} are all equal, where pykan's splines are 0: "
+            f"layer {number + 1}: the knots of input {_list(touched)} are all equal, where pykan's splines are 0: "
             "these splines were left out"
         )
         return knots, coefficients
     knots, coefficients, error = rewritten(knots, coefficients, part.order)
     notes.append(
-        f"layer {number + 1}: knots of input {_listed(touched)} coincide, and what pykan computes then is no spline on "
+        f"layer {number + 1}: knots of input {_list(touched)} coincide, and what pykan computes then is no spline on "
         f"them: all splines of the layer were rewritten on other knots, equal to {error:.0e} of the largest value"
     )
     return knots, coefficients
@@ -166,7 +166,7 @@ def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequ
     columns = kept_columns(checkpoint, own[0].inputs) or list(range(own[0].inputs))
     if columns != list(range(own[0].inputs)):
         notes.append(
-            f"prune_input kept columns {_listed([column + 1 for column in columns])}: rows have these only, so named"
+            f"prune_input kept columns {_list([column + 1 for column in columns])}: rows have these only, so named"
         )
     elif getattr(said.get("base_fun_name"), "tag", ""):
         notes.append(
@@ -188,14 +188,14 @@ def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequ
     guessed = guessed_functions(checkpoint, own)
     if guessed:
         notes.append(f"functions that are not of pykan's library were taken by their names: {', '.join(guessed)}")
-    notes += _masked(checkpoint, own)
+    notes += _mask(checkpoint, own)
     left = unread(checkpoint, len(own))
     if left:
         notes.append(f"arrays that are not of a MultKAN were left out: {first_names(left, 5)}")
     return notes
 
 
-def _masked(checkpoint: Checkpoint, own: Sequence[Part]) -> list[str]:
+def _mask(checkpoint: Checkpoint, own: Sequence[Part]) -> list[str]:
     """A note on functions with the mask 0: left out here, while in pykan 0·log(-1) gives NaN."""
     for number, part in enumerate(own):
         names = checkpoint.settings.get(f"symbolic.funs_name.{number}")
@@ -212,5 +212,5 @@ def _masked(checkpoint: Checkpoint, own: Sequence[Part]) -> list[str]:
     return []
 
 
-def _listed(numbers: Sequence[int]) -> str:
+def _list(numbers: Sequence[int]) -> str:
     return first_names(numbers, 10, " and more")

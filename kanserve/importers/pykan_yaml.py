@@ -48,7 +48,7 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         # Events only: YAML's composer and constructor, which recurse and make objects, are not used.
-        value = _built(yaml.parse(data, Loader=loader), yaml, name)
+        value = _build(yaml.parse(data, Loader=loader), yaml, name)
     except (yaml.YAMLError, ValueError, LookupError, OverflowError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -58,7 +58,7 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
-def _built(events: Iterator[Any], yaml: Any, name: str) -> Any:
+def _build(events: Iterator[Any], yaml: Any, name: str) -> Any:
     """The value of the only document among the events."""
     builder = _Builder(yaml, name)
     for event in events:

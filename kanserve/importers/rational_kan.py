@@ -43,7 +43,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The same network."""
     layers: list[Layer] = []
     shapes = []
-    for stored in stacked(_merged(checkpoint), LIBRARY, _WANTED, _OTHERS):
+    for stored in stacked(_merge(checkpoint), LIBRARY, _WANTED, _OTHERS):
         own = _layers(stored)
         layers += own
         shapes.append((own[-1].nodes, own[0].inputs))
@@ -65,7 +65,7 @@ def live(model: Any) -> Checkpoint:
     return Checkpoint(arrays, name=f"the {type(model).__name__}")
 
 
-def _merged(checkpoint: Checkpoint) -> Checkpoint:
+def _merge(checkpoint: Checkpoint) -> Checkpoint:
     """The arrays with one prefix for each layer: "act1." and "fc1." are both "layer1."."""
     arrays = {}
     for key, array in checkpoint.arrays.items():

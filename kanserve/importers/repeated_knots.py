@@ -36,7 +36,7 @@ def rewritten(knots: Array, coefficients: Array, order: int) -> tuple[Array, Arr
     new_knots, columns = [], []
     worst = largest = 0.0
     for i, own in enumerate(distinct):
-        breaks = _lengthened(own, intervals)
+        breaks = _lengthen(own, intervals)
         repeated = np.repeat(breaks, order)
         inner = breaks[:-1, None] + np.diff(breaks)[:, None] * np.arange(1, order) / order
         sites = np.sort(np.concatenate([inner.ravel(), breaks[1:-1]]))
@@ -51,7 +51,7 @@ def rewritten(knots: Array, coefficients: Array, order: int) -> tuple[Array, Arr
     return np.stack(new_knots), np.stack(columns, axis=1), worst / largest if largest else worst
 
 
-def _lengthened(distinct: Array, intervals: int) -> Array:
+def _lengthen(distinct: Array, intervals: int) -> Array:
     """The distinct knots (P,), continued to intervals + 1 knots."""
     step = (distinct[-1] - distinct[0]) / (len(distinct) - 1) if len(distinct) > 1 else max(1.0, abs(distinct[0]))
     more = np.arange(1, intervals + 2 - len(distinct))

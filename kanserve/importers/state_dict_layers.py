@@ -87,7 +87,7 @@ def stacked(checkpoint: Checkpoint, library: str, wanted: tuple[str, ...], other
                 "Import the layers alone, if nothing else stands between them."
             )
         layers.setdefault(prefix, {})[key[len(prefix) :]] = array
-    found = [Stored(n + 1, prefix, layers[prefix]) for n, prefix in enumerate(_ordered(list(layers), library))]
+    found = [Stored(n + 1, prefix, layers[prefix]) for n, prefix in enumerate(_order(list(layers), library))]
     for layer in found:
         missing = [name for name in wanted if name not in layer]
         if missing:
@@ -103,7 +103,7 @@ def _prefix(key: str, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _ordered(prefixes: list[str], library: str) -> list[str]:
+def _order(prefixes: list[str], library: str) -> list[str]:
     """Sorted by number. Gaps are refused: a skipped number may be an activation, which has no arrays."""
     if len(prefixes) == 1:
         return prefixes
@@ -174,7 +174,7 @@ def live_parts(model: Any, names: tuple[str, ...], library: str) -> tuple[dict[s
         inside = any(f"{name}.".startswith(prefix) for prefix in found)
         if not inside:
             check_idle(name, module)
-    order = _numbered(list(found)) or _ordered(list(found), library)
+    order = _number(list(found)) or _order(list(found), library)
     arrays = {}
     for key, (prefix, tensor) in state.items():
         own = key if prefix is None else f"layers.{order.index(prefix)}.{key[len(prefix) :]}"
@@ -192,7 +192,7 @@ def check_idle(name: str, module: Any) -> None:
         )
 
 
-def _numbered(prefixes: list[str]) -> list[str]:
+def _number(prefixes: list[str]) -> list[str]:
     """Sorted by number, with gaps; empty where the prefixes differ in more than the number."""
     parts = [_NUMBERED.fullmatch(prefix) for prefix in prefixes]
     stems = {part and part[1] for part in parts}

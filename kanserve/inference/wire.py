@@ -135,13 +135,13 @@ def reflection_pool() -> DescriptorPool:
     """A separate descriptor pool with every service, under the name by which it is called."""
     pool = DescriptorPool()
     for file in (model_config_pb2.DESCRIPTOR, grpc_service_pb2.DESCRIPTOR):
-        pool.AddSerializedFile(_renamed(file).SerializeToString())
+        pool.AddSerializedFile(_rename(file).SerializeToString())
     for file in (formula_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
         pool.AddSerializedFile(file.serialized_pb)
     return pool
 
 
-def _renamed(file: FileDescriptor) -> FileDescriptorProto:
+def _rename(file: FileDescriptor) -> FileDescriptorProto:
     """A copy of a descriptor file of package kanserve.inference, moved to the protocol's package."""
     copy = FileDescriptorProto.FromString(file.serialized_pb)
     ours, theirs = f".{copy.package}.", f".{_PACKAGE}."

@@ -23,7 +23,7 @@ _enabled: ContextVar[bool] = ContextVar("enabled", default=True)
 
 def library() -> ctypes.CDLL | None:
     """The kernels for this processor, or None if there are none or they are turned off."""
-    return _loaded() if _enabled.get() else None
+    return _load() if _enabled.get() else None
 
 
 def operators() -> Path | None:
@@ -47,7 +47,7 @@ def file(build: str) -> Path:
 
 
 @cache
-def _loaded() -> ctypes.CDLL | None:
+def _load() -> ctypes.CDLL | None:
     log = logging.getLogger("kanserve")
     if os.environ.get("KANSERVE_NATIVE") == "0":
         log.info("Compiled kernels are turned off by KANSERVE_NATIVE=0; using NumPy and torch.")

@@ -92,10 +92,10 @@ def cross_conformal(errors: Sequence[Array], answers: Sequence[Array], level: fl
     rank = math.ceil((sum(map(len, sizes)) + 1) * level - 1e-9)
     if rank > sum(int(np.isfinite(part).sum()) for part in sizes):
         return None
-    return -_ranked(sizes, [-answer for answer in answers], rank), _ranked(sizes, answers, rank)
+    return -_rank(sizes, [-answer for answer in answers], rank), _rank(sizes, answers, rank)
 
 
-def _ranked(sizes: Sequence[Array], answers: Sequence[Array], rank: int) -> Array:
+def _rank(sizes: Sequence[Array], answers: Sequence[Array], rank: int) -> Array:
     """The number (N,) with this rank among the sums of each network's answer and its sorted sizes, by bisection."""
     low: Array = np.min(answers, axis=0)
     high: Array = np.max(answers, axis=0) + max(part[np.isfinite(part)].max(initial=0.0) for part in sizes)

@@ -86,16 +86,16 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
 _MADE: dict[Step, Expr] = {}
 
 
-def _made(*step: Any) -> Expr:
+def _make(*step: Any) -> Expr:
     return _MADE.get(step) or _MADE.setdefault(step, Expr(step))
 
 
 def _expr(value: Any) -> Expr:
-    made: Expr = value if isinstance(value, Expr) else _made("number", float(value))
+    made: Expr = value if isinstance(value, Expr) else _make("number", float(value))
     return made
 
 
-X = _made("x")
+X = _make("x")
 _ZERO, _ONE, _MINUS = _expr(0.0), _expr(1.0), _expr(-1.0)
 
 
@@ -105,7 +105,7 @@ def _add(a: Any, b: Any) -> Expr:
         return _expr(a.number + b.number)
     if a is _ZERO:
         return _expr(b)
-    return _expr(a) if b is _ZERO else _made("add", a, b)
+    return _expr(a) if b is _ZERO else _make("add", a, b)
 
 
 def _mul(a: Any, b: Any) -> Expr:
@@ -113,7 +113,7 @@ def _mul(a: Any, b: Any) -> Expr:
     if b.number is not None:
         a, b = b, a
     if a.number is not None:
-        return _scaled(a, a.number, b)
+        return _scale(a, a.number, b)
     for factor, other in ((a, b), (b, a)):  # a number goes first
         if factor.step[0] == "mul" and factor.step[1].number is not None:
             rest = factor.step[2]
@@ -121,10 +121,10 @@ def _mul(a: Any, b: Any) -> Expr:
     (base, m), (other, n) = _whole_power(a), _whole_power(b)
     if base is other and m > 0 and n > 0:
         return _pow(base, m + n)
-    return _made("mul", a, b)
+    return _make("mul", a, b)
 
 
-def _scaled(a: Expr, number: float, b: Expr) -> Expr:
+def _scale(a: Expr, number: float, b: Expr) -> Expr:
     """A number, which `a` is, times an expression."""
     if b.number is not None:
         return _expr(number * b.number)
@@ -132,7 +132,7 @@ def _scaled(a: Expr, number: float, b: Expr) -> Expr:
         return a if a is _ZERO else b
     if b.step[0] == "mul" and b.step[1].number is not None:
         return _mul(number * b.step[1].number, b.step[2])
-    return _made("mul", a, b)
+    return _make("mul", a, b)
 
 
 def _whole_power(a: Expr) -> tuple[Expr, int]:
@@ -153,8 +153,8 @@ def _pow(base: Any, exponent: Any) -> Expr:
     if base.number is not None:
         return _expr(base.number**exponent)
     if exponent == -1 and base.step[0] == "pow" and base.step[2] > 0:
-        return _made("pow", base.step[1], -base.step[2])
-    return _made("pow", base, exponent)
+        return _make("pow", base.step[1], -base.step[2])
+    return _make("pow", base, exponent)
 
 
 def call(name: str, *operands: Any) -> Expr:
@@ -162,7 +162,7 @@ def call(name: str, *operands: Any) -> Expr:
     nodes = tuple(map(_expr, operands))
     if name == "where" and nodes[1] is nodes[2]:
         return nodes[1]
-    return _made("call", name, *nodes)
+    return _make("call", name, *nodes)
 
 
 @dataclass(frozen=True)
@@ -418,15 +418,15 @@ def _python(node: Expr, names: Mapping[Expr, str]) -> str:
         case ("add", a, b):
             return f"({names[a]} + {names[b]})"
         case ("mul", a, Expr(step=("pow", base, exponent))) if exponent < 0 and not is_real(exponent):
-            return f"({names[a]}/{_powered(names[base], -exponent)})"
+            return f"({names[a]}/{_raise_to(names[base], -exponent)})"
         case ("mul", minus, b) if minus is _MINUS:
             return f"(-{names[b]})"
         case ("mul", a, b):
             return f"({names[a]}*{names[b]})"
         case ("pow", base, exponent):
             if exponent < 0 and not is_real(exponent):
-                return f"(1/{_powered(names[base], -exponent)})"
-            return _powered(names[base], exponent)
+                return f"(1/{_raise_to(names[base], -exponent)})"
+            return _raise_to(names[base], exponent)
         case (_, name, *operands):
             return f"{name}({', '.join(names[part] for part in operands)})"
     raise AssertionError(node)
@@ -437,7 +437,7 @@ def is_real(exponent: Exponent) -> bool:
     return not isinstance(exponent, int) and abs(exponent) not in _ROOTS
 
 
-def _powered(base: str, exponent: Exponent) -> str:
+def _raise_to(base: str, exponent: Exponent) -> str:
     """A power of a variable, with brackets around it."""
     if isinstance(exponent, int):
         if not 0 < exponent <= _LARGEST_PRODUCT:
@@ -447,7 +447,7 @@ def _powered(base: str, exponent: Exponent) -> str:
         return f"({'*'.join(factors)})"
     if not is_real(exponent):
         whole = int(exponent)
-        return f"({_powered(base, whole) if whole > 1 else base}*sqrt({base}))" if whole else f"sqrt({base})"
+        return f"({_raise_to(base, whole) if whole > 1 else base}*sqrt({base}))" if whole else f"sqrt({base})"
     if not takes_negative(exponent):
         return f"power({base}, {float(exponent)!r})"
     size = f"power(abs({base}), {float(exponent)!r})"

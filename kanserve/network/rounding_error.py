@@ -73,7 +73,7 @@ def _changes(kan: Kan, x: Array, precision: Precision) -> tuple[Array, NDArray[n
     together = max(1, _MOST_ROWS // max(1, len(x)))
     for start in range(0, len(moves), together):
         some = moves[start : start + together]
-        for moved, (grain, _, _) in zip(_moved(kan, x, precision, some), some, strict=True):
+        for moved, (grain, _, _) in zip(_move(kan, x, precision, some), some, strict=True):
             with np.errstate(invalid="ignore"):
                 moves_by = np.abs(moved - wanted) * (_GRAIN[precision] / grain)
             fine = np.isfinite(moves_by)
@@ -82,7 +82,7 @@ def _changes(kan: Kan, x: Array, precision: Precision) -> tuple[Array, NDArray[n
     return change, broken
 
 
-def _moved(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int, int]]) -> Array:
+def _move(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int, int]]) -> Array:
     """The outputs (moves, N, outputs) with every intermediate value perturbed at random.
 
     A move is the relative size of the perturbation, the seed of its draws, and its sign; all rows get the same draws.

@@ -100,7 +100,7 @@ def checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
 def loads(data: bytes) -> Kan:
     """The network of these bytes; FormatError if they are not a valid network."""
     try:
-        header, tensors = _unpacked(data)
+        header, tensors = _unpack(data)
         version = header["version"]
         if version not in (VERSION, COMPACT, ENCODED):
             raise FormatError(
@@ -143,7 +143,7 @@ def loads(data: bytes) -> Kan:
         raise FormatError(f"This is not a kanserve network (a 'kan' header in safetensors): {reason(error)}.") from None
 
 
-def _unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+def _unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """The header and the arrays; FormatError if they differ from their checksum."""
     tensors = _load_tensors(data)
     (size,) = struct.unpack("<Q", data[:8])

@@ -25,7 +25,7 @@ def _each(template: str, names: Iterable[str] = _SIMPLE) -> dict[str, str]:
     return {name: template.replace("%%", c_name(name).upper()).replace("%", c_name(name)) for name in names}
 
 
-def _named(template: str, names: Iterable[str]) -> dict[str, str]:
+def _name(template: str, names: Iterable[str]) -> dict[str, str]:
     """The template with our name of each function for %."""
     return {name: template.replace("%", name) for name in names}
 
@@ -37,7 +37,7 @@ _COMPARED = {
     "minimum": "(@1 < @2 ? @1 : @2)",
     "maximum": "(@1 > @2 ? @1 : @2)",
 }
-_TEXT = _each("%(@)") | _named("%(@)", ("abs", "sign", *SPECIAL))
+_TEXT = _each("%(@)") | _name("%(@)", ("abs", "sign", *SPECIAL))
 _C = _each("%~(@)", (*_SIMPLE, "erf")) | {
     "abs": "fabs~(@)",
     "sign": "$sign(@)",
@@ -47,7 +47,7 @@ _C = _each("%~(@)", (*_SIMPLE, "erf")) | {
     "power": "pow~(@1, @2)",
     **_COMPARED,
 }
-_NUMPY = _named("numpy.%(@)", (*_SIMPLE, "abs", "sign")) | {
+_NUMPY = _name("numpy.%(@)", (*_SIMPLE, "abs", "sign")) | {
     "erf": "scipy.special.erf(@)",
     "j0": "scipy.special.j0(@)",
     "gamma": "$gamma(@)",
@@ -77,7 +77,7 @@ _SQL = _each("%%(@)", ("sin", "cos", "tan", "arctan", "sinh", "cosh", "tanh", "a
 SPELLINGS: Mapping[str, Mapping[str, str]] = {
     # For reading.
     "text": _TEXT,
-    "latex": _named(r"\%\left(@\right)", ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"))
+    "latex": _name(r"\%\left(@\right)", ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"))
     | {
         "sqrt": r"\sqrt{@}",
         "exp": "e^{@}",
@@ -87,10 +87,10 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = {
         "gamma": r"\Gamma\left(@\right)",
         "arctanh": r"\operatorname{artanh}\left(@\right)",
         "arcsinh": r"\operatorname{arsinh}\left(@\right)",
-        **_named(r"\operatorname{%}\left(@\right)", ("sign", "erf", "sigmoid")),
+        **_name(r"\operatorname{%}\left(@\right)", ("sign", "erf", "sigmoid")),
     },
     # An expression over NumPy, and one over libm.
-    "python expression": _named("np.%(@)", (*_SIMPLE, "abs", "sign")) | _named("%(@)", SPECIAL) | {"pow": "@**#"},
+    "python expression": _name("np.%(@)", (*_SIMPLE, "abs", "sign")) | _name("%(@)", SPECIAL) | {"pow": "@**#"},
     "c expression": _C
     | {"sign": "((@ > 0) - (@ < 0) + 0*@)", "gamma": "(@ > 0 ? tgamma(@) : (double)NAN)"},  # 0*@: NaN stays NaN
     # Whole functions.
@@ -105,7 +105,7 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = {
     | _each("$%(@)", _GUARDED)
     | {"abs": "abs(@)", "sign": "sign(@)", "erf": "erf(@)", "j0": "besselj(0, @)", "pow": "$pow(@, #)"},
     "numpy": _NUMPY,
-    "python": _PYTHON | _named("$%(@)", ("exp", "sign", "gamma")),
+    "python": _PYTHON | _name("$%(@)", ("exp", "sign", "gamma")),
     "excel": _each("%%(@)", (*_SIMPLE, "abs", "sign", "erf"))
     | {
         "log": "LN(@)",
@@ -150,8 +150,8 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = {
     },
     # Networks: the bodies of edges.
     "c network": _C | {"gamma": "(@ > 0 ? tgamma~(@) : ($real)NAN)", "j0": "$j0(@)"},
-    "c kernel": _C | _named("%_of(@)", ("sigmoid", "sign", "gamma", "digamma", "j0", "j1")) | {"y": "y"},
-    "numpy network": _NUMPY | _named("%(@)", SPECIAL),
+    "c kernel": _C | _name("%_of(@)", ("sigmoid", "sign", "gamma", "digamma", "j0", "j1")) | {"y": "y"},
+    "numpy network": _NUMPY | _name("%(@)", SPECIAL),
     "python network": _PYTHON,
     "javascript network": _each("Math.%(@)", (*_SIMPLE, "abs", "sign"))
     | {"pow": "Math.pow(@, #)", "power": "Math.pow(@1, @2)", **_COMPARED},
@@ -165,7 +165,7 @@ SPELLINGS: Mapping[str, Mapping[str, str]] = {
     },
     "torch": _each("torch.%(@)", (*_SIMPLE, "abs", "sign", "sigmoid", "erf"))
     | {
-        **_named("_%(@)", ("sqrt", "arcsin", "arccos", "j0", "gamma")),
+        **_name("_%(@)", ("sqrt", "arcsin", "arccos", "j0", "gamma")),
         "pow": "@**#",
     },
 }

@@ -73,7 +73,7 @@ class ResidualProblem:
         state: State = []
         with np.errstate(all="ignore"):
             for term in self.terms:
-                state.append(self._linearised(term, own))
+                state.append(self._linearise(term, own))
                 total += 0.5 * float(((state[-1].linear.values * term.root) ** 2).sum())
                 if not np.isfinite(total):
                     return np.inf, []
@@ -83,7 +83,7 @@ class ResidualProblem:
         """The values (E, n) of each residual, without weights."""
         own = weights(self.kan, self.free, vector)
         with np.errstate(all="ignore"):
-            return tuple(self._linearised(term, own).linear.values for term in self.terms)
+            return tuple(self._linearise(term, own).linear.values for term in self.terms)
 
     def normal_equations(self, vector: Array, state: State) -> tuple[Array, Array]:
         """J'J (P, P) and J'r (P,) at the vector of which `loss` returned `state`."""
@@ -127,7 +127,7 @@ class ResidualProblem:
             bar[term.which.of(derivative), q] = self.kan.output_scale[q] * slope[part] * term.root[part]
         return bar
 
-    def _linearised(self, term: Term, own: tuple[Weights, ...]) -> Done:
+    def _linearise(self, term: Term, own: tuple[Weights, ...]) -> Done:
         every = [forward(term.which, self.parts, own, block) for block in term.blocks]
         jets = np.concatenate([v for _, v in every], axis=2) * self.kan.output_scale[:, None]
         jets[0] += self.kan.output_shift[:, None]

@@ -121,15 +121,15 @@ def solve(
             kan = _on_domain(begin(number), points, inputs, outputs, scale)
             stage = f"start {number + 1} of {starts}"
             few = problem(kan, every, most=START_POINTS, seed=seed)
-            runs.append(_refined(kan, few, START_STEPS, RIDGE, PATIENCE, _at(stage, report)))
+            runs.append(_refine(kan, few, START_STEPS, RIDGE, PATIENCE, _at(stage, report)))
         begun = min(runs, key=lambda run: run[1])[0]
         complete = problem(begun, every)
-        kan, loss = _refined(begun, complete, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
+        kan, loss = _refine(begun, complete, steps, RIDGE, PATIENCE, _at(f"grid {grids[0]}", report))
         if not np.isfinite(loss):
             raise TrainingError(_not_finite(complete, kan))
         for intervals in grids[1:]:
             finer = regrid(kan, points, intervals)
-            finer, least = _refined(
+            finer, least = _refine(
                 finer, problem(finer, every), steps, RIDGE, PATIENCE, _at(f"grid {intervals}", report)
             )
             if least < loss:  # new ranges may raise the loss by more than the steps win back
@@ -186,7 +186,7 @@ def refine(
     """
     scheme = problem(kan, checked(residuals, len(kan.inputs)))
     with reporting(progress) as report:
-        better, loss = _refined(kan, scheme, steps, ridge, patience, report)
+        better, loss = _refine(kan, scheme, steps, ridge, patience, report)
     if not np.isfinite(loss):
         raise TrainingError(_not_finite(scheme, kan))
     return better
@@ -224,7 +224,7 @@ def defects(kan: Kan, residual: Residual) -> Array:
     return scheme.values(gather(kan, scheme.free))[0]
 
 
-def _refined(
+def _refine(
     kan: Kan, task: ResidualProblem, steps: int, ridge: float, patience: int, report: Report | None
 ) -> tuple[Kan, float]:
     """The network after at most `steps` iterations, and its loss; unchanged if the loss is not finite."""

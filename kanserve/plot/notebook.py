@@ -121,7 +121,7 @@ def variables(inputs: Sequence[Variable], outputs: Sequence[Variable] = ()) -> H
 
 def dataset_page(data: Dataset) -> str:
     """Data: how many rows, and of each column its range and its distribution; targets first."""
-    facts = f"Dataset: {len(data):,} rows, {len(data.inputs):,} inputs, outputs {_listed(data.outputs)}"
+    facts = f"Dataset: {len(data):,} rows, {len(data.inputs):,} inputs, outputs {_list(data.outputs)}"
     if data.weights is not None:
         facts += ", weighted"
     picked = np.unique(np.linspace(0, len(data) - 1, min(ROWS, len(data))).astype(int))
@@ -183,7 +183,7 @@ def _column(kind: str, name: str, values: Array, missing: int) -> tuple[str, ...
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list(names: Sequence[str]) -> str:
     return first_names([cut(name, 40) for name in names], NAMES, ", …")
 
 

@@ -112,7 +112,7 @@ def curves(trace: Trace) -> Scene:
     if not len(known):
         return scene
     logarithmic = bool((known > 0).all()) and known.max() > 3 * known.min()
-    low, high = (float(_scaled(end, logarithmic)) for end in (known.min(), known.max()))
+    low, high = (float(_scale(end, logarithmic)) for end in (known.min(), known.max()))
     extent = (high - low) or 1.0
     wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     across = LEFT + (x - x[0]) / (float(x[-1] - x[0]) or 1.0) * wide
@@ -123,7 +123,7 @@ def curves(trace: Trace) -> Scene:
         fine = np.isfinite(y)
         if not fine.any():
             continue
-        up = TOP + (high - _scaled(y[fine], logarithmic)) / extent * tall
+        up = TOP + (high - _scale(y[fine], logarithmic)) / extent * tall
         scene.line(np.stack([across[fine], up], axis=1), role, 1.6)
         ends.append((float(up[-1]), name))
     below = -math.inf
@@ -131,12 +131,12 @@ def curves(trace: Trace) -> Scene:
         below = max(at, below + LINE)  # one below the other
         scene.label(WIDTH - RIGHT + 6, below, name, size=11.0, role="second")
     for value in dict.fromkeys((float(known.min()), float(known.max()))):
-        height = TOP + (high - float(_scaled(value, logarithmic))) / extent * tall
+        height = TOP + (high - float(_scale(value, logarithmic))) / extent * tall
         scene.label(LEFT - 5, height, number(value), size=11.0, role="third", anchor="end")
     scene.label(LEFT, floor + 10, "0", size=11.0, role="third", anchor="middle")
     scene.label(WIDTH - RIGHT, floor + 10, f"{x[-1] - x[0]:.3g} s", size=11.0, role="third", anchor="middle")
     return scene
 
 
-def _scaled(value: Any, logarithmic: bool) -> Any:
+def _scale(value: Any, logarithmic: bool) -> Any:
     return np.log10(value) if logarithmic else value

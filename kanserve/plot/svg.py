@@ -79,7 +79,7 @@ def _areas(areas: Iterable[Area]) -> list[str]:
     for (fill, frame, opacity, width, radius), alike in groupby(sorted(areas, key=look), look):
         if fill == "paper" and not frame:
             continue  # there is no paper: the ground is the page's
-        colours = _painted(fill, frame, width, opacity * (SHADE_ON_AUTO if fill == "density" else 1))
+        colours = _paint(fill, frame, width, opacity * (SHADE_ON_AUTO if fill == "density" else 1))
         if radius:
             boxes = "".join(_box(area, radius) for area in alike)
             made.append(f"<g {colours}>{boxes}</g>")
@@ -88,7 +88,7 @@ def _areas(areas: Iterable[Area]) -> list[str]:
     return made
 
 
-def _painted(fill: str, frame: str, width: float, opacity: float = 1.0) -> str:
+def _paint(fill: str, frame: str, width: float, opacity: float = 1.0) -> str:
     """The attributes of a shape with this fill and this frame; either may be none, which is ""."""
     kinds = " ".join([*([f"f-{fill}"] if fill else []), *([f"s-{frame}"] if frame else [])])
     text = f'class="{kinds}" fill="{AUTO.of(fill) if fill else "none"}"'  # type: ignore[arg-type]  # a role
@@ -103,7 +103,7 @@ def _box(area: Area, radius: float) -> str:
 
 
 def _circle(circle: Circle) -> str:
-    colours = _painted(circle.fill if circle.fill != "paper" else "", circle.frame, 1.4)  # there is no paper
+    colours = _paint(circle.fill if circle.fill != "paper" else "", circle.frame, 1.4)  # there is no paper
     return f'<circle {colours} cx="{_short(circle.x)}" cy="{_short(circle.y)}" r="{circle.radius:g}"/>'
 
 
@@ -129,8 +129,8 @@ def _path(points: Array, *, bezier: bool = False) -> str:
     """Path data: where it begins, then the steps between the points, with one decimal."""
     tenths = np.rint((points if bezier else simplified(points)) * 10).astype(int)
     steps = (tenths[1:] - tenths[:1]) if bezier else np.diff(tenths, axis=0)
-    start = f"M{_joined(tenths[0].tolist())}"
-    return start + ("c" if bezier else "l") + _joined(steps.ravel().tolist())
+    start = f"M{_join(tenths[0].tolist())}"
+    return start + ("c" if bezier else "l") + _join(steps.ravel().tolist())
 
 
 def simplified(points: Array, tolerance: float = 0.15) -> Array:
@@ -152,7 +152,7 @@ def simplified(points: Array, tolerance: float = 0.15) -> Array:
     return points[kept]
 
 
-def _joined(tenths: list[int]) -> str:
+def _join(tenths: list[int]) -> str:
     """Numbers in tenths, with as few separators as SVG needs."""
     text = ""
     for value in tenths:

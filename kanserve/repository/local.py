@@ -181,7 +181,7 @@ def _readable(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(root: Path, *names: str) -> Iterator[int]:
+def _open(root: Path, *names: str) -> Iterator[int]:
     """An open handle of a folder below a root; only the root may be a link. FileNotFoundError."""
     handles: list[int] = []
     try:
@@ -215,7 +215,7 @@ def _read(root: Path, names: tuple[str, ...], trusted: Verifier | None, place: s
     """The artifact in a folder below a root; NotFoundError, ArtifactError or UnreachableError."""
     with _readable("Its folder"):
         try:
-            with _opened(root, *names) as folder:
+            with _open(root, *names) as folder:
                 return directory.read_at(folder, trusted, place)
         except FileNotFoundError:
             raise source.no_version(*place) from None

@@ -68,7 +68,7 @@ class ModelCard:
         return self.text
 
     def _repr_markdown_(self) -> str:
-        return self.text.replace(_shown(self.stem), self.picture)
+        return self.text.replace(_show(self.stem), self.picture)
 
     def files(self) -> dict[str, bytes]:
         """The two files of the card.
@@ -119,11 +119,11 @@ def card_of(artifact: Artifact, name: str = "", version: int | None = None, *, s
     stem = "card" if version is None else f"card-{version}"
     picture = _picture(artifact.kan())
     signed = signed or artifact.signature is not None
-    parts = _parts(artifact, name or artifact.manifest.name, version, _shown(stem) if picture else "", signed)
+    parts = _parts(artifact, name or artifact.manifest.name, version, _show(stem) if picture else "", signed)
     return ModelCard("\n\n".join(part for part in parts if part) + "\n", picture, stem)
 
 
-def _shown(stem: str) -> str:
+def _show(stem: str) -> str:
     return f"![The network: each edge with its curve]({stem}.svg)"
 
 
@@ -189,7 +189,7 @@ def _formulas(artifact: Artifact) -> Iterator[str]:
     if not written:
         yield "The formula of this network is too long to be read; `kanserve formula` writes it."
     for law in written:
-        yield _indented(_cut(f"{law.name} = {law.text}", _FORMULA_CHARACTERS))
+        yield _indent(_cut(f"{law.name} = {law.text}", _FORMULA_CHARACTERS))
         lines = [f"- where {_plain(line)}" for line in law.definitions]
         lines += [f"- finite where {_plain(line)}" for line in law.domain]
         yield "\n".join(lines[:_ROWS])
@@ -256,7 +256,7 @@ def _provenance(artifact: Artifact, signed: bool) -> Iterator[str]:
         ("", ""), [*rows, ("compiled as", _plain(artifact.manifest.name)), ("signed", "yes" if signed else "no")]
     )
     checksum = format.dumps(artifact.manifest).split(b'"', 4)[3].decode()
-    yield f"SHA-256 of its manifest, which has that of every file:\n\n{_indented(checksum)}"
+    yield f"SHA-256 of its manifest, which has that of every file:\n\n{_indent(checksum)}"
     files = sorted(artifact.manifest.files.items())
     yield _table(("file", "bytes"), [(_plain(path), f"{entry.size:,}") for path, entry in files])
 
@@ -277,7 +277,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + rest
 
 
-def _indented(text: str) -> str:
+def _indent(text: str) -> str:
     """A block of code of one line: nothing in it can end it."""
     return "    " + " ".join(text.split())
 
@@ -285,10 +285,10 @@ def _indented(text: str) -> str:
 def _plain(text: str, longest: int = _CHARACTERS) -> str:
     """Text of others on one line, with every character that Markdown or HTML would read escaped."""
     line = _cut(" ".join(text.split()), longest)
-    return _SPECIAL.sub(_escaped, line)
+    return _SPECIAL.sub(_escape, line)
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     if found[0].isdigit():  # of a list
         return found[0] + "\\"
     return {"<": "&lt;", "&": "&amp;"}.get(found[0], "\\" + found[0])

@@ -94,7 +94,7 @@ class Remote(Source):
 
     def __init__(self, url: str, trusted: Verifier | None = None, options: Mapping[str, Any] | None = None) -> None:
         self._trusted = trusted
-        self._files, self._root = _opened(url, options or {})
+        self._files, self._root = _open(url, options or {})
 
     def look(self) -> Mapping[str, Mapping[int, str]]:
         found: dict[str, dict[int, str]] = {}
@@ -241,7 +241,7 @@ class Remote(Source):
             raise UnreachableError(f"The repository cannot be reached ({type(error).__name__:.60}).") from None
 
 
-def _opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+def _open(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     """The file system of a URL and the path in it (Any: fsspec carries no types)."""
     try:
         import fsspec

@@ -85,7 +85,7 @@ def build(
             (f"-D{prefix}_FAST", *((f"-D{prefix}_VECTOR_MATH",) if vector_math else ())),
         )
         job.write(f"{prefix}.h", header)
-        words = _built(job, platform.machine() if machine is None else machine.processor)
+        words = _build(job, platform.machine() if machine is None else machine.processor)
         if words is None:
             return {job.library: Path(folder, job.library).read_bytes()}
     if machine is not None:
@@ -93,7 +93,7 @@ def build(
     raise ExportError(f"{command[0]} cannot build {prefix}.c: {words.rstrip('.')}. {ADVICE}.")
 
 
-def _built(job: _Job, processor: str) -> str | None:
+def _build(job: _Job, processor: str) -> str | None:
     """Build the library in the best way that works; the compiler's last message if none does, else None.
 
     After a timeout only the plain source is tried, which is the fastest to compile.

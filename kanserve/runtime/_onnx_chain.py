@@ -114,7 +114,7 @@ class Chain:
 
 
 @cache
-def _opened(path: str) -> _Library | None:
+def _open(path: str) -> _Library | None:
     try:
         made = _Library(ctypes.PyDLL(path), ctypes.CDLL(path))
         for library in (made.keeping, made.giving):
@@ -130,4 +130,4 @@ def _opened(path: str) -> _Library | None:
 
 def _library() -> _Library | None:
     path = native.operators()
-    return None if path is None else _opened(str(path))
+    return None if path is None else _open(str(path))

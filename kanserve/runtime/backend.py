@@ -114,7 +114,7 @@ class Portable:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._loaded_from is None:
             raise TypeError("This backend was loaded without keeping its files; load it with kanserve.load_model.")
-        return _loaded, self._loaded_from
+        return _load, self._loaded_from
 
 
 def keep_files(backend: Portable, name: str, files: Mapping[str, bytes], threads: int) -> None:
@@ -128,7 +128,7 @@ def forget_files(backend: Backend) -> None:
         object.__setattr__(backend, "_loaded_from", None)
 
 
-def _loaded(name: str, files: Mapping[str, bytes], threads: int) -> Backend:
+def _load(name: str, files: Mapping[str, bytes], threads: int) -> Backend:
     return get(name).load(files, threads=threads)
 
 
@@ -215,7 +215,7 @@ def check_derivatives(backend: Differentiating, kan: Kan, x: Array) -> None:
     not its predictions. Those were compared with the network, whose own derivatives of a large one would take longer
     than the rest of loading."""
     step = _steps(kan, x)
-    y, slopes = _differentiated(backend, kan, x)
+    y, slopes = _differentiate(backend, kan, x)
     wanted, after, before = (backend.predict(rows) for rows in (x, x + step, x - step))
     with np.errstate(all="ignore"):
         other = np.abs(y - wanted) > _SAME * _size(wanted)
@@ -230,7 +230,7 @@ def check_second_derivatives(backend: TwiceDifferentiating, kan: Kan, x: Array) 
     inputs, outputs = len(kan.inputs), len(kan.outputs)
     second = np.frombuffer(backend.differentiate_twice(_bytes(x), len(x))[1], "<f8")
     first, after, before = (
-        _differentiated(backend, kan, rows)[1].reshape(len(x), -1) for rows in (x, x + step, x - step)
+        _differentiate(backend, kan, rows)[1].reshape(len(x), -1) for rows in (x, x + step, x - step)
     )
     if not _is_change(second.reshape(len(x), outputs * inputs, inputs), first, after - before, step):
         raise GoldenError("The backend's second derivatives are not how its derivatives change.")
@@ -240,7 +240,7 @@ def _bytes(x: Array) -> bytes:
     return np.ascontiguousarray(x, "<f8").tobytes()
 
 
-def _differentiated(backend: Differentiating, kan: Kan, x: Array) -> tuple[Array, Array]:
+def _differentiate(backend: Differentiating, kan: Kan, x: Array) -> tuple[Array, Array]:
     """The outputs (N, outputs) and the derivatives (N, outputs, inputs)."""
     _, values, slopes = backend.differentiate(_bytes(x), len(x))
     y = np.frombuffer(values, "<f8").reshape(len(x), -1)

@@ -94,7 +94,7 @@ def _load(files: Mapping[str, bytes], threads: int) -> OnnxBackend:
     session, kernels = listening(partial(_native_session, onnxruntime, files[FILE], threads))
     if session is not None:
         made = _backend(session, onnxruntime.RunOptions(), native=_onnx_operator.take(functions))
-        return _chained(made, kernels, files[FILE], threads)
+        return _chain(made, kernels, files[FILE], threads)
     try:
         session = _session(onnxruntime, files[FILE], _options(onnxruntime, threads))
     except Exception as error:  # onnxruntime's exceptions have no other base class
@@ -148,7 +148,7 @@ def _backend(session: Any, options: Any, native: bool) -> OnnxBackend:
     return OnnxBackend(session, options, x.shape[1], y.shape[1], _TYPES[x.type], batch, native)
 
 
-def _chained(backend: OnnxBackend, kernels: Sequence[Kernel], data: bytes, threads: int) -> OnnxBackend:
+def _chain(backend: OnnxBackend, kernels: Sequence[Kernel], data: bytes, threads: int) -> OnnxBackend:
     """The backend with a chain of the session's kernels, if that gives the same results; else unchanged."""
     try:
         chain = Chain(backend.session, kernels, _operators(data), backend.dtype)

@@ -93,14 +93,14 @@ def edge_server(
     files["edge_model.c"] = _edge_model(model, prefix, gradient).encode("ascii")
     words = {"name": name, "project": name.replace("-", "_"), "version": str(version)}
     words |= {"compiler": wanted.compiler, "options": wanted.options, "cmake": wanted.cmake}
-    words |= {"preparation": wanted.preparation, "trial": _filled(wanted.trial, words)}
+    words |= {"preparation": wanted.preparation, "trial": _fill(wanted.trial, words)}
     words |= {"libraries": wanted.packages("libnghttp2-dev", "zlib1g-dev")}
     words |= {"tls_libraries": wanted.packages("libssl-dev", "libzstd-dev")}
     words |= {"pkg_config": f"PKG_CONFIG_LIBDIR=/usr/lib/{wanted.name}/pkgconfig " if wanted.debian else ""}
-    files |= {path: _filled(text, words).encode() for path, text in _TEXTS.items()}
+    files |= {path: _fill(text, words).encode() for path, text in _TEXTS.items()}
     if wanted.debian:
         files["toolchain.cmake"] = wanted.toolchain.encode()
-    files[f"{name}.service"] = _filled(_UNIT, words).encode()
+    files[f"{name}.service"] = _fill(_UNIT, words).encode()
     return files
 
 
@@ -172,10 +172,10 @@ def _edge_model(model: Model, prefix: str, gradient: bool) -> str:
         ),
         "count": str(len(answers)),
     }
-    return _filled(_MODEL, words)
+    return _fill(_MODEL, words)
 
 
-def _filled(text: str, words: Mapping[str, str]) -> str:
+def _fill(text: str, words: Mapping[str, str]) -> str:
     """A text with its @words@; those in a value, such as the name of a class, stay as they are."""
     return re.sub(r"@(\w+)@", lambda found: words[found[1]], text)
 

@@ -161,13 +161,13 @@ def loads(text: str) -> Settings:
     positioned at its start, that holds only this JSON. The new process reads it to its end and closes it.
     """
     values = json.loads(text)
-    values["models"] = {name: _made(ModelSettings, value) for name, value in values["models"].items()}
-    values["access"] = tuple(_made(Grant, value) for value in values["access"])
-    made: Settings = _made(Settings, values)
+    values["models"] = {name: _make(ModelSettings, value) for name, value in values["models"].items()}
+    values["access"] = tuple(_make(Grant, value) for value in values["access"])
+    made: Settings = _make(Settings, values)
     return made
 
 
-def _made(kind: type[Any], values: dict[str, Any]) -> Any:
+def _make(kind: type[Any], values: dict[str, Any]) -> Any:
     """A dataclass from JSON, which has lists instead of tuples (Any: an instance of `kind`)."""
     known = {setting.name for setting in fields(kind)}
     return kind(

@@ -80,7 +80,7 @@ def _sums(layer: Layer, v: Array) -> Array:
         if layer.base != "zero":
             total += layer.base_weight @ evaluate.base(layer, v)
     for j, i in np.argwhere(layer.symbolic_mask):
-        total[j] += _named(layer, int(j), int(i), v[i])
+        total[j] += _name(layer, int(j), int(i), v[i])
     return total
 
 
@@ -93,7 +93,7 @@ def _edges(layer: Layer, v: Array) -> Array:
     else:
         given = np.zeros((layer.inputs, layer.subnodes, v.shape[1]))
     for j, i in np.argwhere(layer.symbolic_mask):
-        given[i, j] += _named(layer, int(j), int(i), v[i])
+        given[i, j] += _name(layer, int(j), int(i), v[i])
     return given
 
 
@@ -103,7 +103,7 @@ def _splines(layer: Layer, v: Array) -> Array:
     return bases.values(basis, bases.locate(basis, v))
 
 
-def _named(layer: Layer, j: int, i: int, v: Array) -> Array:
+def _name(layer: Layer, j: int, i: int, v: Array) -> Array:
     a, b, c, d = layer.affine[j, i]
     result: Array = c * FUNCTIONS[str(layer.functions[j, i])].numpy(a * v + b) + d
     return result

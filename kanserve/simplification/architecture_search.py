@@ -89,20 +89,20 @@ def discover(
     """
     rows = dataset(data, target).counted()
     with reporting(progress) as report:
-        return _discovered(rows, tolerance, seed, report)
+        return _discover(rows, tolerance, seed, report)
 
 
-def _discovered(rows: Dataset, tolerance: float | Literal["auto"], seed: int, report: SimplifyReport | None) -> Kan:
+def _discover(rows: Dataset, tolerance: float | Literal["auto"], seed: int, report: SimplifyReport | None) -> Kan:
     """As `discover`, of rows that count."""
     if rows.classes:
-        found = _discovered(replace(rows, classes=()), tolerance, seed, report)
+        found = _discover(replace(rows, classes=()), tolerance, seed, report)
         return prune(fit(found.shape, rows, seed=seed), rows, tolerance=tolerance, seed=seed, progress=report or False)
     shape = rows.x.shape[1], rows.y.shape[1]
     if len(rows) < FITTING_FEWEST_ROWS:
         return fit(shape, rows, seed=seed)
     judge = judge_of(normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), rows), rows, tolerance, seed)
     few = _of_few(judge, seed)
-    rung = _climbed(rows, few, None if tolerance == "auto" else tolerance, seed, report)
+    rung = _climb(rows, few, None if tolerance == "auto" else tolerance, seed, report)
     kan, smoother = pruned(rung.kan, judge, found=tolerance == "auto", seed=seed, report=report)
     every = replace(smoother, learn=rows, held=rows, goal=rows.y)
     found = no_worse_than_the_mean(refit(kan, every, VALIDATION_LAST_STEPS), rows)
@@ -115,7 +115,7 @@ def _of_few(judge: Judge, seed: int) -> Judge:
     return replace(judge, learn=learn, goal=learn.y, held=(judge.held or learn).sample(ROWS, seed))
 
 
-def _climbed(data: Dataset, judge: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
+def _climb(data: Dataset, judge: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
     """The first architecture that explains the data, or the smallest that is as good as the best."""
     rungs: list[Rung] = []
     spent, stale = 0.0, 0

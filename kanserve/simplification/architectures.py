@@ -90,18 +90,18 @@ def trained(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> R
             MOST_STARTS,
         )
     )
-    runs = [_started(begin, judge, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
+    runs = [_start(begin, judge, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
     best = min(runs, key=lambda run: float(judge.losses(run).mean()))
     kan, smoother = smoothed(refit(best, judge, REFIT_STEPS), judge)
-    return _grown(Rung(kan, smoother.losses(kan)), smoother)
+    return _grow(Rung(kan, smoother.losses(kan)), smoother)
 
 
-def _started(begin: Kan, judge: Judge, seed: tuple[int, ...]) -> Kan:
+def _start(begin: Kan, judge: Judge, seed: tuple[int, ...]) -> Kan:
     kan = fresh(begin, ARCHITECTURES_COARSEST_GRID, seed)
     return refine(kan, judge.learn.x, judge.goal, steps=START_STEPS, weights=judge.learn.weights)
 
 
-def _grown(rung: Rung, judge: Judge) -> Rung:
+def _grow(rung: Rung, judge: Judge) -> Rung:
     """The network on the best of the finer grids."""
     most = int(min(judge.goal.size / ROWS_PER_PARAMETER, VALIDATION_MOST_PARAMETERS))
     falling = False

@@ -101,7 +101,7 @@ def candidates_of_each(
         curves, shares = values[told] / heights[:, None], weights[told] / totals[:, None]
         floors = np.maximum(floor, ROUNDING * units)
         starts = _begun(samples, curves, shares, floors / units, library)
-        theta, losses = _polished(starts, samples.u, curves, shares)
+        theta, losses = _polish(starts, samples.u, curves, shares)
     for start, at, loss in zip(starts, theta, losses, strict=True):
         height = float(heights[start.curve])
         with np.errstate(all="ignore"):
@@ -160,7 +160,7 @@ def _begun(samples: Samples, values: Array, weights: Array, floor: Array, librar
         if not len(starts):
             continue
         shapes = FUNCTIONS[name].numpy(starts[:, :1] * samples.u + starts[:, 1:])
-        c, d, losses = _projected(shapes, values, weights)
+        c, d, losses = _project(shapes, values, weights)
         for k, order in enumerate(np.argsort(losses, axis=1, kind="stable")[:, :2]):
             found[k] += [
                 (float(losses[k, n]), _Start(name, k, np.array([c[k, n], d[k, n], *starts[n]])))
@@ -204,7 +204,7 @@ _SOLVED = {"x^2": _parabola, "sin": _waves}
 """Starts in closed form, without a coarse grid."""
 
 
-def _projected(shapes: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
+def _project(shapes: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
     """For shapes (S, M) and curves (K, M): the best c and d (K, S) and the weighted mean square errors.
 
     It uses sums of squares, which are accurate to about eight digits: enough to choose starts.
@@ -222,7 +222,7 @@ def _projected(shapes: Array, values: Array, weights: Array) -> tuple[Array, Arr
     return c, level - c * mean, np.where(np.isfinite(losses) & np.isfinite(c), losses, np.inf)
 
 
-def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -> tuple[Array, Array]:
+def _polish(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -> tuple[Array, Array]:
     """c, d, a, b (S, 4) after damped Gauss-Newton steps on the parameters that are not redundant, and the losses (S,).
 
     All take the first steps together; then those continue that still improve and are not far behind the best of their
@@ -238,7 +238,7 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
             break
         own = curve[going]
         root = np.sqrt(weights[own] / len(u))
-        theta[going], losses[going], damping[going], still = _descended(
+        theta[going], losses[going], damping[going], still = _descend(
             [starts[int(n)].name for n in going], theta[going], damping[going], u, values[own], root
         )
         best = np.array([losses[curve == k].min(initial=np.inf) for k in range(len(values))])
@@ -246,7 +246,7 @@ def _polished(starts: Sequence[_Start], u: Array, values: Array, weights: Array)
     return theta, losses
 
 
-def _descended(
+def _descend(
     names: Sequence[str], theta: Array, damping: Array, u: Array, values: Array, root: Array
 ) -> tuple[Array, Array, Array, Mask]:
     """c, d, a, b (S, 4) after a few steps, their losses (S,), their damping, and which still improve."""

@@ -26,7 +26,7 @@ def without_edges(kan: Kan, gone: tuple[Mask, ...], x: Array) -> Kan:
 def emptied(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
     """As `without_edges`, with known means (O, I) of each layer's edges."""
     layers = (
-        _emptied(layer, mask, np.where(np.isfinite(mean), mean, 0.0)) if mask.any() else layer
+        _empty(layer, mask, np.where(np.isfinite(mean), mean, 0.0)) if mask.any() else layer
         for layer, mask, mean in zip(kan.layers, gone, means, strict=True)
     )
     return replace(kan, layers=tuple(layers))
@@ -37,7 +37,7 @@ def no_edges(kan: Kan) -> tuple[Mask, ...]:
     return tuple(np.zeros((layer.subnodes, layer.inputs), np.bool_) for layer in kan.layers)
 
 
-def _emptied(layer: Layer, mask: Mask, constants: Array) -> Layer:
+def _empty(layer: Layer, mask: Mask, constants: Array) -> Layer:
     return replace(
         layer,
         coefficients=np.where(mask[:, :, None], 0.0, layer.coefficients),
@@ -89,7 +89,7 @@ def _constants_folded(before: Layer, after: Layer) -> Layer:
     node = before.node_scale * [np.prod(factors[list(group)]) for group in before.groups] + before.node_bias
     values = edges(after, np.where(constant, node, 0.0)[None])[0]
     mask = after.alive & constant & np.isfinite(values)
-    return _emptied(after, mask, values)
+    return _empty(after, mask, values)
 
 
 def _with_subnodes(layer: Layer, keep: Mask, arity: NDArray[np.int64], node_scale: Array, node_bias: Array) -> Layer:

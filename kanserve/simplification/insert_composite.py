@@ -22,7 +22,7 @@ def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symboli
     A layer is inserted before that of the edge, unless the layer before just carries the edge's input.
     """
     depth, j, i = place
-    source = _carried(kan.layers[depth - 1], i) if depth > 0 else None
+    source = _carry(kan.layers[depth - 1], i) if depth > 0 else None
     layers = list(kan.layers)
     inserted = source is None
     if inserted:
@@ -39,7 +39,7 @@ def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symboli
     return named(replace(kan, layers=tuple(layers)), {(depth, j, i): outer}), (depth, j, i), inserted
 
 
-def _carried(before: Layer, node: int) -> int | None:
+def _carry(before: Layer, node: int) -> int | None:
     """The input that a node carries unchanged; None if it computes something else."""
     j = before.groups[node].start
     return int(np.flatnonzero(before.alive[j])[0]) if carriers(before)[j] else None

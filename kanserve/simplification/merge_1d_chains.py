@@ -26,7 +26,7 @@ def without_chains(kan: Kan, judge: Judge) -> Kan:
         return kan
     changed = without_base(kan)
     for first, second in pairs:
-        joined = _joined(changed, first, second)
+        joined = _join(changed, first, second)
         changed = changed if joined is None else joined
     changed = refit(changed, judge, REFIT_STEPS)
     sound = np.isfinite(values(changed, judge.x)[-1]).all()
@@ -54,7 +54,7 @@ def _is_spline(layer: Layer, place: EdgeIndex) -> bool:
     return bool(layer.spline_mask[j, i] and not layer.symbolic_mask[j, i])
 
 
-def _joined(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
+def _join(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
     """The network in which the first spline does the work of both and the second is x; None if that is not finite."""
     (depth, j, i), (_, o, q) = first, second
     layer, after = kan.layers[depth], kan.layers[depth + 1]

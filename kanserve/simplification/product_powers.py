@@ -74,10 +74,10 @@ def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float,
         for m in group:
             if m != j:
                 other = int(np.flatnonzero(layer.alive[m])[0])
-                coefficients[m, other] = _powered_spline(layer, m, other, 1 / p)
-                product = product * _powered(spline(layer, m, other, values[depth][:, other]), 1 / p)
+                coefficients[m, other] = _raise_to_spline(layer, m, other, 1 / p)
+                product = product * _raise_to(spline(layer, m, other, values[depth][:, other]), 1 / p)
         scale, bias = layers[depth].node_scale[node], layers[depth].node_bias[node]
-        after = _following(layers[depth + 1], node, product, lambda u: scale * k * _powered(u, p) + bias)
+        after = _following(layers[depth + 1], node, product, lambda u: scale * k * _raise_to(u, p) + bias)
     if after is None or not np.isfinite(coefficients).all():
         return None
     coefficients[j, i], functions[j, i], affine[j, i] = 0.0, "x", (1.0, -samples.natural, sign, 0.0)
@@ -114,18 +114,18 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
     return replace(after, knots=knots, coefficients=coefficients)
 
 
-def _powered_spline(layer: Layer, j: int, i: int, p: float) -> Array:
+def _raise_to_spline(layer: Layer, j: int, i: int, p: float) -> Array:
     """The coefficients of a power of a spline of the layer, on the same grid; NaN if it is not finite."""
     points = np.linspace(
         *span(layer.knots[i], layer.order),
         POINTS_PER_COEFFICIENT * layer.coefficients.shape[2],
     )
-    wanted = _powered(spline(layer, j, i, points), p)
+    wanted = _raise_to(spline(layer, j, i, points), p)
     if not np.isfinite(wanted).all():
         return np.full(layer.coefficients.shape[2], np.nan)
     return fit_coefficients(points, wanted, layer.knots[i], layer.order)
 
 
-def _powered(v: Array, p: float) -> Array:
+def _raise_to(v: Array, p: float) -> Array:
     result: Array = np.sign(v) * np.abs(v) ** p
     return result

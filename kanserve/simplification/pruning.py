@@ -179,8 +179,8 @@ def pruned(kan: Kan, judge: Judge, *, found: bool, seed: int, report: SimplifyRe
         and _near(loose, judge.losses(coarse), losses)
     ):
         start = _state(run, coarse, judge.losses(coarse), judge.losses(coarse))
-    state = _settled(run, start) or replace(start, held=whole)
-    while (after := _merged(run, state, seed)) is not None:
+    state = _settle(run, start) or replace(start, held=whole)
+    while (after := _merge(run, state, seed)) is not None:
         state = after
     return state.held or whole, judge
 
@@ -210,9 +210,9 @@ def _allowance(losses: Array, coarse: Kan | None, judge: Judge) -> float:
     return float(np.sqrt(np.clip(lost, 0.0, VALIDATION_DEFAULT_TOLERANCE**2)))
 
 
-def _settled(run: _Run, start: _State) -> _State | None:
+def _settle(run: _Run, start: _State) -> _State | None:
     """The smallest state found by the search for which the strict rule holds; None if there is none."""
-    path = [start, *_searched(run, start, _loosely)]
+    path = [start, *_search(run, start, _loosely)]
     if (last := _held(run, path[-1])) is not None:
         return last
     # Bisection for the smallest earlier state that holds: removals are never undone along the path.
@@ -225,23 +225,23 @@ def _settled(run: _Run, start: _State) -> _State | None:
             good, state = middle, tried
     if state is not None:
         _tell(run.report, "put back what only the coarse grid did not need", state.kan, state.losses)
-        state = [state, *_searched(run, state, _held)][-1]
+        state = [state, *_search(run, state, _held)][-1]
     return state
 
 
-def _searched(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
+def _search(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
     """Ever smaller states."""
     while True:
         edges_left = state.kan.edges
         for candidates in (removal_order.nodes, removal_order.inputs, removal_order.edges):
-            for smaller in _eliminated(run, state, candidates, accepted):
+            for smaller in _eliminate(run, state, candidates, accepted):
                 state = smaller
                 yield state
         if state.kan.edges == edges_left:
             return
 
 
-def _eliminated(
+def _eliminate(
     run: _Run, state: _State, candidates: Callable[[Kan, Signals], list[Removal]], accepted: Rule
 ) -> Iterator[_State]:
     """Remove as many of the candidates as possible, the least important first."""
@@ -266,19 +266,19 @@ def _without(run: _Run, state: _State, attempt: Sequence[Removal], accepted: Rul
     smaller = removal_order.without(state.kan, attempt, state.seen.means)
     if smaller.edges >= state.kan.edges:
         return None
-    return _refitted(run, state, smaller, "removed " + ", ".join(removal.name for removal in attempt), accepted)
+    return _refit(run, state, smaller, "removed " + ", ".join(removal.name for removal in attempt), accepted)
 
 
-def _merged(run: _Run, state: _State, seed: int) -> _State | None:
+def _merge(run: _Run, state: _State, seed: int) -> _State | None:
     """The state with two nodes merged, and with what can then be removed; None if no two can be merged."""
     for smaller in merged(state.kan, run.strict, seed):
-        after = _refitted(run, state, smaller, "merged two nodes", _loosely, MERGE_STEPS)
-        if after is not None and (settled := _settled(run, after)) is not None:
+        after = _refit(run, state, smaller, "merged two nodes", _loosely, MERGE_STEPS)
+        if after is not None and (settled := _settle(run, after)) is not None:
             return settled
     return None
 
 
-def _refitted(
+def _refit(
     run: _Run, state: _State, smaller: Kan, action: str, accepted: Rule, steps: tuple[int, ...] = STEPS
 ) -> _State | None:
     """The state with the smaller network refitted, if it is accepted on its grids or on finer ones."""
@@ -289,7 +289,7 @@ def _refitted(
     for some in steps[:1] if large else steps:
         smaller = refit(smaller, judge, some)
         losses = judge.losses(smaller)
-        if judge.accepts(losses, state.best) and (after := _accepted(run, state, smaller, losses, action, accepted)):
+        if judge.accepts(losses, state.best) and (after := _accept(run, state, smaller, losses, action, accepted)):
             return after
         if losses.mean() > (HOPELESS_ERROR_RATIO * max(judge.tolerance, best)) ** 2:
             return None
@@ -298,11 +298,11 @@ def _refitted(
     intervals = 2 * max(layer.intervals for layer in smaller.layers)
     for finer in refined(smaller, judge, (intervals,), free_parameters(run.whole)):
         if judge.accepts(losses := judge.losses(finer.kan), state.best):
-            return _accepted(run, state, finer.kan, losses, action, accepted)
+            return _accept(run, state, finer.kan, losses, action, accepted)
     return None
 
 
-def _accepted(run: _Run, state: _State, smaller: Kan, losses: Array, action: str, accepted: Rule) -> _State | None:
+def _accept(run: _Run, state: _State, smaller: Kan, losses: Array, action: str, accepted: Rule) -> _State | None:
     if not domains_hold(smaller, values(smaller, run.strict.learn.x)):
         return None
     best = losses if losses.mean() < state.best.mean() else state.best

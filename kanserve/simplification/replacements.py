@@ -93,7 +93,7 @@ def further_offers(
     place = role.place
     found = [] if role.traded else list(plain)
     if role.alone:
-        found += [_dropped(offer, role.level, samples.natural) for offer in plain]
+        found += [_drop(offer, role.level, samples.natural) for offer in plain]
     composed = composites(samples, floor, library, level=role.level, rates=role.rates)
     found += [_of_two(place, composite, role.traded) for composite in composed]
     found += _powers(kan, place, samples, values, floor)
@@ -115,7 +115,7 @@ def put_in(net: Named, offer: Offer) -> Named:
     return Named(kan, frozenset(fixed))
 
 
-def _dropped(offer: Offer, level: float, natural: float) -> Offer:
+def _drop(offer: Offer, level: float, natural: float) -> Offer:
     """The offer with its constant left to another term; a line becomes the feature itself."""
     symbolic = replace(offer.symbolic, d=level, b=-natural if offer.symbolic.function == "x" else offer.symbolic.b)
     return replace(
@@ -154,7 +154,7 @@ def roles(kan: Kan) -> Mapping[EdgeIndex, Role]:
         for q, group in enumerate(layer.groups):
             for j in group:
                 alone = len(group) > 1 and int(alive[j].sum()) == 1
-                traded = alone and depth + 1 < len(kan.layers) and _traded(layer, kan.layers[depth + 1], q, j)
+                traded = alone and depth + 1 < len(kan.layers) and _trade(layer, kan.layers[depth + 1], q, j)
                 for i in np.flatnonzero(layer.spline_mask[j]).tolist():
                     level = _level(kan, depth, q, j, i)
                     rates = _rates(kan.layers[depth - 1], i) if depth else ()
@@ -178,7 +178,7 @@ def _level(kan: Kan, depth: int, node: int, j: int, i: int) -> float:
     return float(level) if np.isfinite(level) else 0.0
 
 
-def _traded(layer: Layer, after: Layer, node: int, j: int) -> bool:
+def _trade(layer: Layer, after: Layer, node: int, j: int) -> bool:
     """Whether some sum has, beside the node of factor j, another node that takes all inputs of its other factors."""
     others = layer.alive[[m for m in layer.groups[node] if m != j]].any(axis=0)
     sums = after.alive[after.alive[:, node]]

@@ -194,7 +194,7 @@ def _all_named(search: _Search, start: _State) -> _State:
     while not state.done:
         state = min(_children(search, state), key=lambda child: child.score)
         _tell(search.report, "named " + ", ".join(_names(state.kan)), state)
-    return _finished(search, state)
+    return _finish(search, state)
 
 
 def _some_named(search: _Search, start: _State) -> _State:
@@ -210,7 +210,7 @@ def _some_named(search: _Search, start: _State) -> _State:
                 for offer in choice.offers[place]
                 if offer.error <= NEAR_ERROR_RATIO * max(judge.tolerance, choice.error)
             ]
-            children = _judged_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
+            children = _judge_all(search, state, [[offer] for offer in near[: OFFERS[0]]])
             accepted = [child for child in children if judge.accepts(child.losses, best)]
             if accepted:
                 # The refit may have changed edges that had no acceptable name, so all are tried again.
@@ -218,7 +218,7 @@ def _some_named(search: _Search, start: _State) -> _State:
                 best = min(best, state.losses, key=lambda losses: float(losses.mean()))
                 _tell(search.report, "named " + ", ".join(_names(state.kan)), state)
                 break
-    finished = _finished(search, state)
+    finished = _finish(search, state)
     return finished if judge.accepts(finished.losses, best) else state
 
 
@@ -227,12 +227,12 @@ def _children(search: _Search, state: _State) -> list[_State]:
     choice = _choice(search, state)
     together = _together(choice, search.deep)
     if len(together) > 1:
-        children = _judged_all(search, state, [together])
+        children = _judge_all(search, state, [together])
         if children:
             return children
     for start in range(0, len(choice.surest), len(OFFERS)):
         attempts = _tried(choice.surest[start : start + len(OFFERS)], choice.offers)
-        children = _judged_all(search, state, [[offer] for offer in attempts])
+        children = _judge_all(search, state, [[offer] for offer in attempts])
         if children:
             return children
     return [replace(state, done=True)]
@@ -288,18 +288,18 @@ def _tried(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]])
     return chosen
 
 
-def _judged_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offer]]) -> list[_State]:
+def _judge_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offer]]) -> list[_State]:
     """The states after each of these attempts and a joint refit, without those that failed."""
     children = []
     for attempt in attempts:
         net = state.net
         for offer in attempt:
             net = put_in(net, offer)
-        children.append(_judged(search, net, search.resolution))
+        children.append(_judge(search, net, search.resolution))
     return [child for child in children if child is not None]
 
 
-def _judged(search: _Search, net: Named, floor: float, steps: int | None = None) -> _State | None:
+def _judge(search: _Search, net: Named, floor: float, steps: int | None = None) -> _State | None:
     """The network after a joint refit; None if it is not finite on every row or leaves a domain."""
     judge = search.judge
     steps = REFIT_STEPS if steps is None else steps
@@ -314,9 +314,9 @@ def _judged(search: _Search, net: Named, floor: float, steps: int | None = None)
     return _State(after, losses, score + search.complexity * price(refitted), refitted.symbolic)
 
 
-def _finished(search: _Search, state: _State) -> _State:
+def _finish(search: _Search, state: _State) -> _State:
     """The state after a long refit, unless that leaves a domain."""
-    return _judged(search, state.net, 0.0, VALIDATION_LAST_STEPS) or state
+    return _judge(search, state.net, 0.0, VALIDATION_LAST_STEPS) or state
 
 
 def _names(kan: Kan) -> list[str]:

@@ -121,7 +121,7 @@ class Judge:
         if not np.isfinite(given).all():
             return np.full(len(self.learn), np.inf)
         residuals = (given - self.goal) / self.spread * loo_factor(kan, self.learn, self.goal, self.smooth, self.ridge)
-        return _counted((residuals**2).mean(axis=1), self.learn)
+        return _count((residuals**2).mean(axis=1), self.learn)
 
     def losses_of(self, given: Array, classifier: bool) -> Array:
         """The same from the network's outputs (N, outputs) on the held-out rows."""
@@ -130,7 +130,7 @@ class Judge:
             losses = cross_entropies(given, self.held.y)
         else:
             losses = (((given - self.held.y) / self.spread) ** 2).mean(axis=1)
-        return _counted(np.where(np.isfinite(losses), losses, np.inf), self.held)
+        return _count(np.where(np.isfinite(losses), losses, np.inf), self.held)
 
     def losses_at(self, kan: Kan, given: Array) -> Array:
         """As `losses`, from the network's outputs on the rows `x`."""
@@ -158,7 +158,7 @@ class Judge:
         return bool(losses.mean() <= best.mean() + self.tolerance**2) or no_worse(losses, best)
 
 
-def _counted(losses: Array, rows: Dataset) -> Array:
+def _count(losses: Array, rows: Dataset) -> Array:
     return losses if rows.weights is None else losses * (rows.shares * len(rows))
 
 
@@ -219,10 +219,10 @@ def refit(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = froze
     """The network refitted from its current parameters; unchanged if it has too many parameters for that."""
     if too_large(kan):
         return kan
-    return _refined(_ranged(kan, judge), judge, steps, fixed)
+    return _refine(_follow_signals(kan, judge), judge, steps, fixed)
 
 
-def _refined(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
+def _refine(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
     return refine(
         kan,
         judge.learn.x,
@@ -235,7 +235,7 @@ def _refined(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = fr
     )
 
 
-def _ranged(kan: Kan, judge: Judge) -> Kan:
+def _follow_signals(kan: Kan, judge: Judge) -> Kan:
     """The network with its grids moved to the signals; unchanged if they fit already or the move costs too much."""
     if kan.symbolic:
         return kan

@@ -62,7 +62,7 @@ class Studio:
 
         pages = built_page.files() if pages is None else pages
         self._settings = settings
-        self._socket = _bound(settings.host, settings.port)
+        self._socket = _bind(settings.host, settings.port)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         authority = f"{host}:{self._socket.getsockname()[1]}"
         self.token = secrets.token_hex(_TOKEN_BYTES)
@@ -128,7 +128,7 @@ class Studio:
             pause.wait(_AGAIN_SECONDS)
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     """A socket that listens on an address; ConflictError if another program has its port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)

@@ -61,7 +61,7 @@ class Guard:
             status, text = refusal
             await JSONResponse({"error": text, "code": "refused"}, status)(scope, receive, sent)
             return
-        await self.app(scope, _limited(receive), sent)
+        await self.app(scope, _limit(receive), sent)
 
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
         """The status and the reason if a request is not allowed."""
@@ -93,7 +93,7 @@ class TooLargeError(Exception):
     """A body without a length has turned out too large; the application answers so."""
 
 
-def _limited(receive: Receive) -> Receive:
+def _limit(receive: Receive) -> Receive:
     total = 0
 
     async def limited() -> MutableMapping[str, Any]:

@@ -82,7 +82,7 @@ class Worker:
             raise DrainingError("The studio is ending.")
         try:
             pipe.send(
-                [own for registered in OWN.values() if (own := _pickled(registered)) is not None]
+                [own for registered in OWN.values() if (own := _pickle(registered)) is not None]
             )  # a network may have them
             self._call += 1
             pipe.send((self._call, function, arguments, report is not None))
@@ -128,7 +128,7 @@ class Worker:
                 process.join()
 
 
-def _pickled(own_function: OwnFunction) -> bytes | None:
+def _pickle(own_function: OwnFunction) -> bytes | None:
     """A function of the user's for the process; None where it has a callable that no other process can import."""
     try:
         return pickle.dumps(own_function.arguments())

@@ -111,7 +111,7 @@ def _mean(kans: Sequence[Kan]) -> Kan:
         scale = kan.output_scale * layer.node_scale / len(kans)
         shares.append(scale * layer.subnode_scale / first.output_scale)
         shift += scale * layer.subnode_bias + (kan.output_scale * layer.node_bias + kan.output_shift) / len(kans)
-    layers.append(_added([kan.layers[last] for kan in kans], shares, shared=last == 0))
+    layers.append(_add([kan.layers[last] for kan in kans], shares, shared=last == 0))
     return replace(
         first,
         layers=tuple(layers),
@@ -132,7 +132,7 @@ def _spanning(every: Sequence[tuple[Variable, ...]]) -> tuple[Variable, ...]:
 def _beside(layers: Sequence[Layer], shared: bool) -> Layer:
     """One layer with the nodes of all; their inputs are the same, or stand side by side too."""
     rows = _places([layer.subnodes for layer in layers])
-    combined = _combined(layers, rows, [np.ones(layer.subnodes) for layer in layers], shared)
+    combined = _combine(layers, rows, [np.ones(layer.subnodes) for layer in layers], shared)
     return replace(
         combined,
         subnode_scale=np.concatenate([layer.subnode_scale for layer in layers]),
@@ -143,12 +143,12 @@ def _beside(layers: Sequence[Layer], shared: bool) -> Layer:
     )
 
 
-def _added(layers: Sequence[Layer], shares: Sequence[Array], shared: bool) -> Layer:
+def _add(layers: Sequence[Layer], shares: Sequence[Array], shared: bool) -> Layer:
     """One layer whose nodes are the sums of `shares` (O,) of those of each; biases do not count."""
-    return _combined(layers, [slice(0, layer.subnodes) for layer in layers], shares, shared)
+    return _combine(layers, [slice(0, layer.subnodes) for layer in layers], shares, shared)
 
 
-def _combined(layers: Sequence[Layer], rows: Sequence[slice], shares: Sequence[Array], shared: bool) -> Layer:
+def _combine(layers: Sequence[Layer], rows: Sequence[slice], shares: Sequence[Array], shared: bool) -> Layer:
     """One layer with the edges of all, times `shares` (O,), in these rows; those in one place are added."""
     first, grids = layers[0], _on_one_grid(layers, shared)
     columns = [slice(0, first.inputs)] * len(layers) if shared else _places([layer.inputs for layer in layers])

@@ -35,7 +35,7 @@ def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunct
     edited_inputs = EditedInputs(kan, numbers, loss)
     for i, variable in enumerate(found):
         if is_encoded(variable):
-            found[i] = _improved(edited_inputs, raw.x[:, i], numbers.x[:, i], i, variable)
+            found[i] = _improve(edited_inputs, raw.x[:, i], numbers.x[:, i], i, variable)
             numbers.x[:, i] = encode_columns(raw.x[:, i : i + 1], found[i : i + 1], [0])[:, 0]
             edited_inputs.set_input(i, numbers.x[:, i])
     return tuple(found)
@@ -90,7 +90,7 @@ def in_numbers(raw: Dataset, inputs: Sequence[Variable]) -> Dataset:
     return replace(raw, x=encode_columns(raw.x, inputs, range(len(inputs))), categories={})
 
 
-def _improved(edited_inputs: EditedInputs, raw: Array, column: Array, i: int, variable: Variable) -> Variable:
+def _improve(edited_inputs: EditedInputs, raw: Array, column: Array, i: int, variable: Variable) -> Variable:
     count = len(variable.categories)
     codes = np.zeros(len(raw), np.intp)
     if count:

@@ -46,7 +46,7 @@ def regrid(kan: Kan, x: ArrayLike | None, intervals: int, keep_first: bool = Fal
     if intervals < 1:
         raise NetworkError(f"A grid needs at least one interval, got {intervals}.")
     if x is None:
-        return replace(kan, layers=tuple(_moved(layer, _spans(layer), intervals) for layer in kan.layers))
+        return replace(kan, layers=tuple(_move(layer, _spans(layer), intervals) for layer in kan.layers))
     return _along(kan, x, intervals, keep_first)
 
 
@@ -82,7 +82,7 @@ def _along(kan: Kan, x: ArrayLike, intervals: int | None, keep_first: bool) -> K
                 raise DataError("Ranges need at least one row that the network is finite on; there is none.")
             kept = keep_first and index == 0
             ranges = _spans(layer) if kept else _ranges(v, PAD if index else 0.0)
-            layers.append(_moved(layer, ranges, intervals or layer.intervals))
+            layers.append(_move(layer, ranges, intervals or layer.intervals))
             if index < len(kan.layers) - 1:
                 v = evaluate.nodes(layers[-1], evaluate.subnodes(layers[-1], evaluate.edges(layers[-1], v)))
     return replace(kan, layers=tuple(layers))
@@ -100,19 +100,19 @@ def _spans(layer: Layer) -> Array:
     return np.array([span(row, layer.order) for row in layer.knots])
 
 
-def _moved(layer: Layer, ranges: Array, intervals: int) -> Layer:
+def _move(layer: Layer, ranges: Array, intervals: int) -> Layer:
     """The layer on grids over these ranges (I, 2)."""
     spans = _spans(layer)
     if intervals == layer.intervals and np.allclose(ranges, spans, rtol=1e-12, atol=0):
         return layer
-    moved = [_moved_input(layer, i, ranges[i], intervals) for i in range(layer.inputs)]
+    moved = [_move_input(layer, i, ranges[i], intervals) for i in range(layer.inputs)]
     coefficients = np.stack([pair[1] for pair in moved], axis=1)
     # An edge whose coefficients are all 0 stays at exactly 0, without rounding errors.
     coefficients = np.where((layer.coefficients != 0).any(axis=2)[:, :, None], coefficients, 0.0)
     return replace(layer, knots=np.stack([pair[0] for pair in moved]), coefficients=coefficients)
 
 
-def _moved_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Array, Array]:
+def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Array, Array]:
     """The knots of input i on the range `wanted` (2,), and the coefficients (O, intervals + k) of its splines."""
     old, order = layer.knots[i], layer.order
     low, high = span(old, order)

@@ -34,14 +34,14 @@ class Fit(Protocol):
 
 def fit_table(fit: Fit, data: Dataset, validation: float | Dataset, loss: LossFunction, most: int, seed: int) -> Kan:
     """The network on raw samples, which has the numbers; `most` rows are held out, at most."""
-    inputs = _chosen(fit, data, validation, loss, most, seed)
+    inputs = _choose(fit, data, validation, loss, most, seed)
     judges = in_numbers(validation, inputs) if isinstance(validation, Dataset) else validation
     kan = fit(in_numbers(data, inputs), judges, last=True)
-    described = [_described(*each) for each in zip(inputs, kan.inputs, data.x.T, strict=True)]
+    described = [_describe(*each) for each in zip(inputs, kan.inputs, data.x.T, strict=True)]
     return replace(kan, inputs=tuple(described))
 
 
-def _chosen(
+def _choose(
     fit: Fit, data: Dataset, validation: float | Dataset, loss: LossFunction, most: int, seed: int
 ) -> tuple[Variable, ...]:
     """The inputs with their numbers: the best of those that were tried, by the loss on the held-out rows."""
@@ -65,7 +65,7 @@ def _chosen(
     return best
 
 
-def _described(variable: Variable, fitted: Variable, raw: Array) -> Variable:
+def _describe(variable: Variable, fitted: Variable, raw: Array) -> Variable:
     """The input with its unit, and the range of all rows."""
     if variable.categories:
         return replace(variable, unit=fitted.unit)

@@ -100,7 +100,7 @@ def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect)
         rows, columns = (layer.subnodes, way.count) if way.forward else (way.count, layer.inputs)
     lines = ["int n;", f"for (n = 0; n < {rows * columns}; n++) to[n] = 0;"]
     if part.splines:
-        lines += spline_slopes(number, layer, part.splines, _added(layer, way, first), dialect)
+        lines += spline_slopes(number, layer, part.splines, _add(layer, way, first), dialect)
     lines += [f"@slopes_{number}_{n}(v, to{given});" for n in range(len(bodies))]
     if not (part.splines or bodies):
         lines.append("(void)v;")
@@ -109,7 +109,7 @@ def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect)
     return [*functions, head, "{\n", indented(lines), "}\n"]
 
 
-def _added(layer: Layer, way: _Way, first: bool) -> str:
+def _add(layer: Layer, way: _Way, first: bool) -> str:
     """The statement that adds the slopes s[j] of the edges from input i to all subnodes j."""
     every = f"for (j = 0; j < {layer.subnodes}; j++)"
     if first:

@@ -131,7 +131,7 @@ def _inputs(kan: Kan) -> list[str]:
             *when(not encoded, "    x += x_stride;"),
             "}",
         ),
-        *when(encoded or affine, _refused("b", padded, kan.shape[0], "NULL", whole=True)),
+        *when(encoded or affine, _refuse("b", padded, kan.shape[0], "NULL", whole=True)),
     ]
 
 
@@ -155,7 +155,7 @@ def _layers(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> tuple[list[st
                 "}",
             ]
         whole = part.splines is None or layer.nodes == layer.subnodes
-        lines += when(number < last, _refused(target, width, layer.nodes, "outside" if own else "NULL", whole))
+        lines += when(number < last, _refuse(target, width, layer.nodes, "outside" if own else "NULL", whole))
         source, stride = target, width
     return lines, source, stride
 
@@ -179,7 +179,7 @@ def _outputs(kan: Kan, source: str, stride: str, outside: bool) -> list[str]:
     ]
 
 
-def _refused(buffer: str, stride: str, count: int, outside: str, whole: bool) -> str:
+def _refuse(buffer: str, stride: str, count: int, outside: str, whole: bool) -> str:
     """A statement that sets bad rows to 0; `whole`: check whole vectors, whose padding holds numbers too."""
     return (
         f"if (@broken({buffer}, rows, {stride}, {stride if whole else count}))"

@@ -100,19 +100,19 @@ def _group_lines(place: str, layer: Layer, group: Group, tables: list[str], dial
         matrix = np.zeros((layer.subnodes, layer.inputs))
         matrix[group.subnodes, group.inputs] = affine[2]
         tables.append(f"_EDGES_{place} = {array(matrix, dialect)}")
-        return [f"z += _EDGES_{place} @ {_called(group.function, 'v', dialect)}"]
+        return [f"z += _EDGES_{place} @ {_call(group.function, 'v', dialect)}"]
     starts = [n for n, j in enumerate(group.subnodes) if n == 0 or group.subnodes[n - 1] != j]
     numbers = ", ".join(array(values[:, None], dialect) for values in affine)
     tables.append(f"_EDGES_{place} = ({group.inputs}, {numbers})")
     targets = [group.subnodes[n] for n in starts]
     return [
         f"i, a, b, c = _EDGES_{place}",
-        f"values = c * {_called(group.function, 'a * v[i] + b', dialect)}",
+        f"values = c * {_call(group.function, 'a * v[i] + b', dialect)}",
         f"z[{targets}] += numpy.add.reduceat(values, {starts}, axis=0)",
     ]
 
 
-def _called(function: str, argument: str, dialect: Dialect) -> str:
+def _call(function: str, argument: str, dialect: Dialect) -> str:
     return f"({argument})" if function == "x" else call(function, argument, dialect)
 
 

@@ -62,7 +62,7 @@ def tabulated(layer: Layer, unit: Array | None, number: int, precision: Precisio
     layer = layer if unit is None else replace(layer, knots=layer.knots * unit[:, None])
     with np.errstate(all="ignore"):
         found = parts(layer, float(np.finfo(dtype).max))
-        splines = found.splines and _rounded(found.splines, dtype)
+        splines = found.splines and _round(found.splines, dtype)
     if splines and not np.isfinite(splines.coefficients).all():
         advice = "Export onnx_graph or c_source, which hold the coefficients themselves."
         advice = 'Export with precision="double".' if precision == "float" else advice
@@ -73,7 +73,7 @@ def tabulated(layer: Layer, unit: Array | None, number: int, precision: Precisio
     return layer, replace(found, splines=splines)
 
 
-def _rounded(splines: Splines, dtype: type[np.floating]) -> Splines:
+def _round(splines: Splines, dtype: type[np.floating]) -> Splines:
     origins = splines.origins.astype(dtype).astype(np.float64)
     origins = np.where(np.isfinite(origins), origins, splines.origins)
     moved = about(splines.coefficients.transpose(3, 0, 1, 2), origins - splines.origins)

@@ -101,7 +101,7 @@ def bumps(body: Body, v: str, grid: Grids, linear: bool, apart: bool = False) ->
     """Append all bumps at the values v (batch, I); with `apart` their parts, which the product then adds up."""
     half = grid.intervals / 2
     # A native operator needs all of these tables, even if this body does not.
-    middle, step = _halved(body, "middles", (grid.low + grid.high) / 2), _halved(body, "steps", grid.step)
+    middle, step = _halve(body, "middles", (grid.low + grid.high) / 2), _halve(body, "steps", grid.step)
     ends = (body.table("lowest", -half), body.table("highest", half)) if linear else None
     small = len(grid.low) <= DIAGONAL
     near = np.abs([grid.low, grid.high]).max() <= REACH[body.precision] * (LAST if body.last else 1) * grid.step.min()
@@ -133,7 +133,7 @@ def bumps(body: Body, v: str, grid: Grids, linear: bool, apart: bool = False) ->
     )
 
 
-def _halved(body: Body, name: str, values: Array) -> str:
+def _halve(body: Body, name: str, values: Array) -> str:
     """A table, and in float also one of its rounding errors: 50 steps away, these are a large part of a step."""
     body.table(name, values)
     if body.precision == "float":

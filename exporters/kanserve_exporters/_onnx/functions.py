@@ -49,7 +49,7 @@ def apply(body: Body, name: str, x: str) -> str:
     if own := by_values(name):
         text = own.spelling("onnx", ExportError)
         try:
-            return _called(body, ast.parse(text, mode="eval").body, x)
+            return _call(body, ast.parse(text, mode="eval").body, x)
         except (SyntaxError, ValueError) as error:
             raise ExportError(
                 f"The ONNX spelling of {name!r}, {text!r}, must be calls of known operators: {error}."
@@ -58,7 +58,7 @@ def apply(body: Body, name: str, x: str) -> str:
     if body.precision == "double":  # no runtime has a double Erf
         spelled -= {"erf"}
     expression = written(function(name).expression, spelled)
-    return _resolved(body, folded(expression, lambda node, parts: _node(body, node, parts, x)))
+    return _resolve(body, folded(expression, lambda node, parts: _node(body, node, parts, x)))
 
 
 def _node(body: Body, node: Expr, parts: list[str], x: str) -> str:
@@ -69,18 +69,18 @@ def _node(body: Body, node: Expr, parts: list[str], x: str) -> str:
         case ("number", value):
             return body.number(value)
         case ("mul", factor, _) if factor.number == -1:
-            return f"-{_resolved(body, parts[1])}"
+            return f"-{_resolve(body, parts[1])}"
         case ("pow", _, exponent) if exponent < 0 and not is_real(exponent):
-            return f"/{_power(body, _resolved(body, parts[0]), -exponent)}"
+            return f"/{_power(body, _resolve(body, parts[0]), -exponent)}"
         case ("add", _, _) if any(part.startswith("-") for part in parts):
             a, b = parts if parts[1].startswith("-") else reversed(parts)
-            return body("Sub", _resolved(body, a), b[1:])
+            return body("Sub", _resolve(body, a), b[1:])
         case ("mul", _, _) if parts[1].startswith("/"):
-            return body("Div", _resolved(body, parts[0]), parts[1][1:])
-    return _computed(body, node, [_resolved(body, part) for part in parts])
+            return body("Div", _resolve(body, parts[0]), parts[1][1:])
+    return _compute(body, node, [_resolve(body, part) for part in parts])
 
 
-def _computed(body: Body, node: Expr, values: list[str]) -> str:
+def _compute(body: Body, node: Expr, values: list[str]) -> str:
     match node.step:
         case ("add" | "mul" as kind, _, _):
             return body(kind.capitalize(), *values)
@@ -97,7 +97,7 @@ def _computed(body: Body, node: Expr, values: list[str]) -> str:
 _OPERATIONS = {"where": "Where", "less": "Less", "power": "Pow"}
 
 
-def _resolved(body: Body, value: str) -> str:
+def _resolve(body: Body, value: str) -> str:
     kind = {"-": "Neg", "/": "Reciprocal"}.get(value[0])
     return body(kind, value[1:]) if kind else value
 
@@ -127,7 +127,7 @@ def operator(body: Body, kind: str, *inputs: str) -> str:
     return body(kind, *inputs)
 
 
-def _called(body: Body, node: ast.expr, x: str) -> str:
+def _call(body: Body, node: ast.expr, x: str) -> str:
     match node:
         case ast.Name(id="x"):
             return x
@@ -136,7 +136,7 @@ def _called(body: Body, node: ast.expr, x: str) -> str:
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return body.number(-value)
         case ast.Call(func=ast.Name(id=kind), args=arguments, keywords=[]) if kind in _OPERATORS:
-            return operator(body, kind, *(_called(body, argument, x) for argument in arguments))
+            return operator(body, kind, *(_call(body, argument, x) for argument in arguments))
         case _:
             raise ValueError(ast.unparse(node))
 

@@ -69,7 +69,7 @@ def layer_body(
     features = [_base(body, v, layer, columns)]
     spline = onnx_splines.splines(body, v, layer, columns.scaled, how)
     features += spline.features
-    named, sums = _named(body, v, layer, columns)
+    named, sums = _name(body, v, layer, columns)
     features += named
     total = _product(body, features, columns.bias)
     if spline.weights is not None:
@@ -133,7 +133,7 @@ def _product(body: Body, features: list[tuple[str, Array]], bias: Array) -> str:
     return body("Gemm", left, body.table("weights", weights), body.table("bias", bias))
 
 
-def _named(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tuple[str, Array]], list[str]]:
+def _name(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tuple[str, Array]], list[str]]:
     """The named functions of a layer: features with their weights, or sums that are already columns."""
     listed = list(FUNCTIONS)
 

@@ -15,11 +15,11 @@ _known: WeakKeyDictionary[Kan, tuple[str, ...]] = WeakKeyDictionary()
 def formula_lines(kan: Kan) -> list[str]:
     """One line per output, numbers rounded to 6 digits; names are escaped as in a Python string."""
     if kan not in _known:
-        _known[kan] = tuple(_written(kan))
+        _known[kan] = tuple(_write(kan))
     return list(_known[kan])
 
 
-def _written(kan: Kan) -> list[str]:
+def _write(kan: Kan) -> list[str]:
     if kan.edges > MOST_EDGES:
         return [f"(a formula of {kan.edges} edges: 'kanserve formula' prints it)"]
     try:

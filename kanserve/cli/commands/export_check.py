@@ -97,11 +97,11 @@ def check(kan: Kan, files: Mapping[str, bytes], formats: Sequence[str], precisio
     for name in formats:
         own = {path.removeprefix(f"{name}/"): data for path, data in files.items() if path.startswith(f"{name}/")}
         row: dict[str, Any] = {"format": name, "bytes": sum(map(len, own.values()))}
-        rows.append({**row, **_measured(name, own, given)})
+        rows.append({**row, **_measure(name, own, given)})
     return rows
 
 
-def _measured(name: str, files: Mapping[str, bytes], given: Sample) -> dict[str, Any]:
+def _measure(name: str, files: Mapping[str, bytes], given: Sample) -> dict[str, Any]:
     empty = dict.fromkeys(("largest error", "mean error", "allowed", "agrees", "rows/s at 1", "rows/s at 1024"))
     if name not in runtime.names():
         return {**empty, "rows": 0, "note": "kanserve has no backend that runs it"}

@@ -132,7 +132,7 @@ def _show_laws(laws: Sequence[Shown], view: _View) -> None:
 
 def _give(found: "Findings", pick: int | None, view: _View) -> None:
     """Write the chosen formula's network, if there is a file for it, and show the formula."""
-    chosen = _picked(found, pick)
+    chosen = _pick(found, pick)
     if pick is not None and found.ended == "seconds":
         warn("the search ended by its time, so its list may differ from run to run; --max-fits ends it by its work")
     if view.out is not None:
@@ -159,7 +159,7 @@ def _print(law: Shown, style: str) -> None:
         print(f"  standard deviation of the residuals {law.sigma:.4g}, {law.degrees} degrees of freedom")
 
 
-def _picked(found: "Findings", pick: int | None) -> int:
+def _pick(found: "Findings", pick: int | None) -> int:
     """The index of the chosen formula."""
     if pick is None:
         return found.candidates.index(found.best)
@@ -180,11 +180,11 @@ def _give_several(found: "FindingsByOutput", view: _View) -> None:
         _write(view.out, found.kan)
     if not view.as_json:
         for findings in found.values():
-            _show_found(findings, _picked(findings, None), replace(view, out=None))
+            _show_found(findings, _pick(findings, None), replace(view, out=None))
         return
     outputs = {
         name: {
-            "candidates": _listed(findings, _picked(findings, None), view),
+            "candidates": _list(findings, _pick(findings, None), view),
             "status": findings.status,
             "ended": findings.ended,
         }
@@ -193,7 +193,7 @@ def _give_several(found: "FindingsByOutput", view: _View) -> None:
     show({"outputs": outputs} if view.out is None else {"outputs": outputs, "file": str(view.out)}, True)
 
 
-def _listed(found: "Findings", chosen: int, view: _View) -> list[dict[str, Any]]:
+def _list(found: "Findings", chosen: int, view: _View) -> list[dict[str, Any]]:
     """The facts of each formula, or of the chosen one alone."""
     rows: list[dict[str, Any]] = [
         {
@@ -214,7 +214,7 @@ def _listed(found: "Findings", chosen: int, view: _View) -> list[dict[str, Any]]
 
 
 def _show_found(found: "Findings", chosen: int, view: _View) -> None:
-    rows = _listed(found, chosen, view)
+    rows = _list(found, chosen, view)
     after = () if view.out is None else ("kanserve", "publish", str(view.out), "models", "--name", "model")
     if view.as_json:
         facts = {"candidates": rows, "status": found.status, "ended": found.ended}

@@ -45,7 +45,7 @@ class Opened:
 
 def begin(file: Path, kan: Path, table: Path, target: list[str] | None, seed: int) -> Opened:
     """A new session, not yet written."""
-    network, data = _loaded(kan, table, target)
+    network, data = _load(kan, table, target)
     return Opened(file, kan, table, tuple(target or ()), Session(network, data, seed=seed))
 
 
@@ -65,7 +65,7 @@ def read(file: Path) -> Opened:
     if not all(isinstance(column, str) for column in target) or "\0" in value["kan"] + value["table"]:
         raise FormatError(f"{file}: target must be names of columns, kan and table names of files.")
     kan, table = (Path(os.path.normpath(file.parent / value[name])) for name in ("kan", "table"))
-    network, data = _loaded(kan, table, target)
+    network, data = _load(kan, table, target)
     session = Session.from_json(json.dumps(value["session"]), network, data)
     return Opened(file, kan, table, tuple(target), session)
 
@@ -86,6 +86,6 @@ def script(opened: Opened) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _loaded(kan: Path, table: Path, target: list[str] | None) -> tuple[Kan, Dataset]:
+def _load(kan: Path, table: Path, target: list[str] | None) -> tuple[Kan, Dataset]:
     network = network_of(kan)
     return network, data_of(network, table, target or None)

@@ -65,7 +65,7 @@ def flag(name: str) -> str:
 
 def parse(arguments: Sequence[str]) -> Given:
     """The values of the flags; InputError when a flag lacks its value."""
-    known, unknown = _parser().parse_known_args([_dashed(argument) for argument in arguments])
+    known, unknown = _parser().parse_known_args([_dash(argument) for argument in arguments])
     values, names, warnings = dict(vars(known)), {}, []
     for name in ("help", "check_config"):
         values.pop(name, None)
@@ -77,7 +77,7 @@ def parse(arguments: Sequence[str]) -> Given:
             values[name], names[name] = value, flag(alias)
     for name, value in values.items():
         values[name] = ",".join(value) if isinstance(value, list) else value
-    as_kserve = any(_dashed(argument) != argument for argument in arguments)
+    as_kserve = any(_dash(argument) != argument for argument in arguments)
     return Given(values, names, tuple(warnings), tuple(_unknown(unknown)), as_kserve)
 
 
@@ -88,7 +88,7 @@ def text() -> str:
 
 def asks(arguments: Sequence[str], *names: str) -> bool:
     """Whether one of these flags of the command itself, such as --help, is among the arguments."""
-    return any(_dashed(argument) in names for argument in arguments)
+    return any(_dash(argument) in names for argument in arguments)
 
 
 def of_settings() -> Iterator[Field[Any]]:
@@ -149,7 +149,7 @@ def _says(setting: Field[Any]) -> str:
     return f"{setting.metadata['help']} [{default(setting)}]".replace("%", "%%")
 
 
-def _dashed(argument: str) -> str:
+def _dash(argument: str) -> str:
     """A flag with dashes: KServe writes --model_name instead of --model-name."""
     if not argument.startswith("--"):
         return argument

@@ -175,7 +175,7 @@ def _value(hint: Any, least: Any = None, most: Any = None) -> core_schema.CoreSc
     if part is not None:
         many: core_schema.CoreSchema = core_schema.tuple_schema([_value(part)], variadic_item_index=0)
         if not is_dataclass(part):
-            many = core_schema.no_info_before_validator_function(_parted, many)
+            many = core_schema.no_info_before_validator_function(_split, many)
         return core_schema.nullable_schema(many) if get_origin(hint) is not tuple else many
     if hint is int:
         return core_schema.no_info_before_validator_function(_number, core_schema.int_schema(ge=least, le=most))
@@ -191,7 +191,7 @@ def _value(hint: Any, least: Any = None, most: Any = None) -> core_schema.CoreSc
     return core_schema.bool_schema() if hint is bool else core_schema.str_schema()
 
 
-def _parted(value: Any) -> Any:
+def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 

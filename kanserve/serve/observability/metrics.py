@@ -220,14 +220,14 @@ class Metrics:
                 for key, series, _ in native
                 if count(series)
             ]
-            calls += [_refused_calls(code, number) for code, number in refusals.items() if number]
+            calls += [_refuse_calls(code, number) for code, number in refusals.items() if number]
             outside = [
                 {"of": [name, version], "features": self._features(name, version, len(rows)), "rows": rows.tolist()}
                 for (_, _, name, version), _, rows in native
                 if rows is not None
             ]
-        snapshot["calls"] = _added([snapshot["calls"], calls])
-        snapshot["outside"] = _added([snapshot["outside"], outside])
+        snapshot["calls"] = _add([snapshot["calls"], calls])
+        snapshot["outside"] = _add([snapshot["outside"], outside])
         return snapshot
 
     def _new(self, key: Key) -> _Series:
@@ -279,7 +279,7 @@ class Metrics:
             self._outside = {key: counts for key, counts in self._outside.items() if key not in old}
 
 
-def _refused_calls(code: str, number: int) -> dict[str, Any]:
+def _refuse_calls(code: str, number: int) -> dict[str, Any]:
     """Calls that the native transport refused before it knew their model; they take microseconds."""
     buckets = [[number, *[0] * (_BUCKETS - 1)] for _ in STAGES]
     of = [_INFERENCE_SERVICE, "ModelInfer", "", 0, code]
@@ -300,7 +300,7 @@ def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
     return {
         "processes": [process for snapshot in all_of for process in snapshot["processes"]],
         "gauges": gauges,
-        **{name: _added(snapshot[name] for snapshot in all_of) for name in _ADDED},
+        **{name: _add(snapshot[name] for snapshot in all_of) for name in _ADDED},
         "refused": list(map(list, refused)),
         "restarts": sum(snapshot["restarts"] for snapshot in all_of),
     }
@@ -404,7 +404,7 @@ _LATEST = ("last",)
 _SAME = ("of", "features")
 
 
-def _added(lists: Iterable[Iterable[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+def _add(lists: Iterable[Iterable[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
     """Merge entries with the same key."""
     made: dict[Hashable, dict[str, Any]] = {}
     for entries in lists:

@@ -178,7 +178,7 @@ def _family(row: Row, points: Iterable[_Point]) -> Metric:
         case "histogram":
             histogram = HistogramMetricFamily(row.name, row.meaning, labels=labels)
             for values, (buckets, nanoseconds) in points:
-                histogram.add_metric(values, _cumulated(buckets), nanoseconds / 1e9)
+                histogram.add_metric(values, _accumulate(buckets), nanoseconds / 1e9)
             return histogram
 
 
@@ -252,7 +252,7 @@ def _ready(models: Iterable[Mapping[str, Any]], processes: int) -> Iterator[_Poi
     return ((key, int(number >= processes)) for key, number in ready.items())
 
 
-def _cumulated(buckets: Sequence[int]) -> list[tuple[str, float]]:
+def _accumulate(buckets: Sequence[int]) -> list[tuple[str, float]]:
     """Cumulative buckets, as Prometheus wants them."""
     made: list[tuple[str, float]] = []
     below = 0

@@ -51,7 +51,7 @@ class Traces:
         self._exporter = exporter
         # Merged in this order, so that OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override ours.
         ours = Resource({"service.name": "kanserve", "service.version": __version__})
-        resource = ours.merge(_named_by_the_environment())
+        resource = ours.merge(_name_by_the_environment())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._processor = BatchSpanProcessor(exporter)
         self._provider.add_span_processor(self._processor)
@@ -104,7 +104,7 @@ class Traces:
         return self._propagator.extract(carrier, Context()) if carrier else Context()
 
 
-def _named_by_the_environment() -> Resource:
+def _name_by_the_environment() -> Resource:
     """The resource that the environment describes, without OpenTelemetry's placeholder for a missing name."""
     found = dict(Resource.create().attributes)
     if str(found.get("service.name", "")).startswith("unknown_service"):

@@ -69,7 +69,7 @@ class SupervisorEnd:
 
     def send(self, message: Message) -> None:
         """Send as much as possible now; `flush` sends the rest. Nothing is sent to a worker that has ended."""
-        self._unsent += _encoded(message)
+        self._unsent += _encode(message)
         self.flush()
 
     def flush(self) -> None:
@@ -139,7 +139,7 @@ class WorkerEnd:
         return answer.message["value"]
 
     def _send(self, message: Message) -> None:
-        data = _encoded(message)
+        data = _encode(message)
         try:
             with self._sending:
                 self._end.sendall(data)
@@ -194,7 +194,7 @@ class _Frames:
             yield message
 
 
-def _encoded(message: Message) -> bytes:
+def _encode(message: Message) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 

@@ -254,7 +254,7 @@ class RestApi:
         """The one message of a call, once it is asked for."""
         body = request.body
         if request.header("content-encoding").strip().lower() not in ("", "identity"):
-            inflated = _inflated(body, self.most)
+            inflated = _inflate(body, self.most)
             if inflated is None:
                 call.status = 413
                 raise InputError(f"A request may have {self.most} bytes, and this one has more once it is inflated.")
@@ -315,7 +315,7 @@ def _json(status: int, body: dict[str, Any]) -> RestResponse:
     return RestResponse(status, [JSON], json.dumps(body).encode())
 
 
-def _inflated(body: bytes | memoryview, most: int) -> bytes | None:
+def _inflate(body: bytes | memoryview, most: int) -> bytes | None:
     """A body without its gzip or deflate coding; None if it has more bytes than `most`. InputError for a broken one."""
     inflater = zlib.decompressobj(_EITHER)
     try:

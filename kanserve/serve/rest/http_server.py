@@ -102,7 +102,7 @@ class Http:
                         self._woken.recv(4096)
                         self._deliver()
                     elif key.fd in self._connections:  # it may have been dropped in this loop
-                        self._guarded(self._go_on, self._connections[key.fd])
+                        self._guard(self._go_on, self._connections[key.fd])
                 if pending:  # last, so that no connection whose request has arrived is dropped to make room
                     self._accept()
                 now = time.monotonic()
@@ -139,7 +139,7 @@ class Http:
         self._connections[accepted.fileno()] = connection
         self._selector.register(accepted, selectors.EVENT_READ)
 
-    def _guarded(self, step: Callable[[Connection], None], connection: Connection) -> None:
+    def _guard(self, step: Callable[[Connection], None], connection: Connection) -> None:
         try:
             step(connection)
         except HttpError as error:

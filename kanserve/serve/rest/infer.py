@@ -42,7 +42,7 @@ class InferCodec:
 
     def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked:
         """The ModelInferRequest. InputError, TensorError for what is none."""
-        head, binary = _parted(request, body)
+        head, binary = _split(request, body)
         parsed = Body(head)
         try:
             return self._message(parsed, binary, coded)
@@ -104,7 +104,7 @@ class InferCodec:
         set_parameters(made.parameters, parameters, (_WANTED,))
 
 
-def _parted(request: RestRequest, body: bytes | memoryview) -> tuple[memoryview, memoryview]:
+def _split(request: RestRequest, body: bytes | memoryview) -> tuple[memoryview, memoryview]:
     """The JSON of a body, and the binary data that follow it."""
     view, text = memoryview(body), request.header(HEADER_LENGTH)
     if not text:

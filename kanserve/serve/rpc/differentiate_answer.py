@@ -43,7 +43,7 @@ def differentiate_answer(model: Model, message: pb.Float64Array, call: Call, *, 
     rows = decode_rows(message, model.kan.inputs, model.max_hessian_rows if hessian else model.max_differentiated_rows)
     count = len(rows)
     call.rows, begun = count, perf_counter_ns()
-    values, slopes = _differentiated(model, rows, message.values, call)
+    values, slopes = _differentiate(model, rows, message.values, call)
     second = _second(model, rows, call) if hessian else b""
     call.computed = perf_counter_ns() - begun
     beyond = find_violations(bounds(model, "FP64"), rows)
@@ -84,7 +84,7 @@ def _check_alive(call: Call) -> None:
         raise DeadlineError("The deadline passed, or the caller left, before all rows were differentiated.")
 
 
-def _differentiated(model: Model, rows: Array, data: bytes, call: Call) -> tuple[bytes, bytes]:
+def _differentiate(model: Model, rows: Array, data: bytes, call: Call) -> tuple[bytes, bytes]:
     """The outputs and the derivatives of rows, which are also given as they came."""
     at_once = model.rows_at_a_time
     # The type is not looked at: that takes longer than a row.

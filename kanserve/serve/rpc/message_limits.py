@@ -35,7 +35,7 @@ def _read(parse: Callable[[bytes], T], arrays: Arrays, data: bytes, whole: bool)
     try:
         # A message this small is within the limit whatever its arrays are.
         if len(data) <= MAX_DESCRIPTION_BYTES or _left(data, 0, len(data), arrays, MAX_DESCRIPTION_BYTES) >= 0:
-            rest, apart = (data, []) if whole else _parted(data, [key for key, inside in arrays.items() if not inside])
+            rest, apart = (data, []) if whole else _split(data, [key for key, inside in arrays.items() if not inside])
             return parse(rest), apart
     except (DecodeError, IndexError, ValueError):
         raise InputError("The message is not of the type that this call takes.") from None
@@ -45,7 +45,7 @@ def _read(parse: Callable[[bytes], T], arrays: Arrays, data: bytes, whole: bool)
     )
 
 
-def _parted(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview]]:
+def _split(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview]]:
     """A message with the fields of these numbers emptied, and their contents. ValueError for an invalid message."""
     view, kept = memoryview(data), 0
     rest: list[memoryview | bytes] = []

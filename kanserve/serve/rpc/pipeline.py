@@ -203,13 +203,13 @@ class Pipeline:
             try:
                 for data in itertools.chain(first, request.messages):
                     with threads.counted() as arrival:
-                        yield self._streamed(method, data, arrival, allowed, request)
+                        yield self._stream(method, data, arrival, allowed, request)
             finally:
                 threads.close_stream(request.peer)
 
         return Handler(stream, streams=True, threads=self._stream_threads)
 
-    def _streamed(
+    def _stream(
         self, method: Method, data: bytes, arrival: Arrival, allowed: Allowed | None, request: Request
     ) -> bytes:
         """The answer; AbortedError for a failure that ends the stream."""

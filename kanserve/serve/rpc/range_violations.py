@@ -56,7 +56,7 @@ def bounds(model: Model, datatype: str) -> Bounds:
         by_type = _bounds.setdefault(model, {})
     known = by_type.get(datatype)
     if known is None:
-        known = by_type[datatype] = _rounded(model, datatype)
+        known = by_type[datatype] = _round(model, datatype)
     return known
 
 
@@ -68,7 +68,7 @@ def _all_inside(rows: list[list[float]], bounds: list[tuple[float, float]]) -> b
     return True
 
 
-def _rounded(model: Model, datatype: str) -> Bounds:
+def _round(model: Model, datatype: str) -> Bounds:
     """Bounds rounded to the type of the rows, so that the smallest training value, rounded too, is not outside."""
     from kanserve.network.training_range import ranges  # imported at the first request
 

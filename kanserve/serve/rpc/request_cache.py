@@ -136,12 +136,12 @@ def decode_request(
     else:
         request = read(pb.ModelInferRequest.FromString, TENSORS, data)
         buffers = request.raw_input_contents
-    asked, x = _decoded(catalog, request, buffers, call, allowed)
+    asked, x = _decode(catalog, request, buffers, call, allowed)
     kept.keep(data, asked, request)
     return asked, x
 
 
-def _decoded(
+def _decode(
     catalog: Catalog,
     request: pb.ModelInferRequest,
     buffers: Sequence[bytes | memoryview],

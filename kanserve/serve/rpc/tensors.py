@@ -126,14 +126,14 @@ def _only_input(request: ModelInferRequest, name: str) -> Tensor:
 def _rows(shape: Sequence[int], what: str, inputs: Sequence[Variable], most: int) -> int:
     """The number of rows in a shape; TensorError unless it is (rows, inputs) with 0 to `most` rows."""
     if len(shape) != 2 or shape[1] != len(inputs) or shape[0] < 0:
-        names, got = _listed([f"{variable.name:.40}" for variable in inputs]), _listed(list(map(str, shape)))
+        names, got = _list([f"{variable.name:.40}" for variable in inputs]), _list(list(map(str, shape)))
         raise TensorError(f"{what} must have shape [rows, {len(inputs)}], got [{got}]. A row is {names}.")
     if shape[0] > most:
         raise TensorError(f"{what} may have {most} rows in one request, got {shape[0]}. Send them in parts.")
     return shape[0]
 
 
-def _listed(texts: Sequence[str]) -> str:
+def _list(texts: Sequence[str]) -> str:
     return ", ".join(texts[:8]) + (", ..." if len(texts) > 8 else "")
 
 

@@ -143,10 +143,10 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic on
 
     def service(self, handler_call_details: Any) -> Any:
         handler = self._handlers.find(handler_call_details.method, handler_call_details.invocation_metadata)
-        return None if handler is None else self._made.get(handler) or self._made.setdefault(handler, _wrapped(handler))
+        return None if handler is None else self._made.get(handler) or self._made.setdefault(handler, _wrap(handler))
 
 
-def _wrapped(handler: Handler) -> Any:
+def _wrap(handler: Handler) -> Any:
     def unary(requests: Iterator[bytes], context: grpc.ServicerContext, *more: Any) -> Any:
         try:
             return handler.answer(_Request(requests, context), *more)

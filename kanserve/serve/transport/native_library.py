@@ -175,14 +175,14 @@ _logger = logging.getLogger(__name__)
 @cache
 def library() -> Any:
     """Its functions by their names without the prefix; None where it was not built."""
-    loaded, error = _loaded()
+    loaded, error = _load()
     if error:
         _logger.warning("The native transport cannot be loaded, grpcio serves: %s", error)
     return loaded
 
 
 @cache
-def _loaded() -> tuple[Any, str]:
+def _load() -> tuple[Any, str]:
     """The library, and why it cannot be loaded if it is there; one of them at most."""
     path = native.FOLDER / "libkanserve-server.so"
     if not path.exists():
@@ -215,7 +215,7 @@ def why_not_native(transport: str = "auto") -> str:
         return ""
     if not sys.platform.startswith("linux"):
         return "the native transport is for Linux"
-    if error := _loaded()[1]:
+    if error := _load()[1]:
         return f"the native transport cannot be loaded: {error}"
     return _not_built("the native transport")
 

@@ -57,7 +57,7 @@ class NativeModels:
         self._before: dict[Key, Counters] = {}  # of loads that nothing uses any more
         self._entries: dict[int, tuple[ServedModel, Any]] = {}  # by the number of a load; what must live as long
         # The loads in the loop's table, each with whether its version is the newest; None: it needs another.
-        self._shown: list[tuple[int, bool]] | None = None
+        self._show: list[tuple[int, bool]] | None = None
         self._ended = False
 
     def find(self, number: int) -> Model | None:
@@ -76,9 +76,9 @@ class NativeModels:
     def publish(self, catalog: Catalog) -> None:
         """Let the loop answer for these models; returns once it uses no others."""
         with self._lock:
-            models = list(_shown(catalog))
+            models = list(_show(catalog))
             shown = [(model.number, newest) for model, newest in models]
-            if self._ended or shown == self._shown:
+            if self._ended or shown == self._show:
                 return
             by_number = {model.number: model for model, _ in models}
             table = (ServedModel * max(len(models), 1))()
@@ -88,7 +88,7 @@ class NativeModels:
             formulas = self._formulas
             self._formulas = {number: formula for number, formula in formulas.items() if number in by_number}
             self._library.publish(self._server, table, len(models))
-            self._shown = shown
+            self._show = shown
             self._entries = {number: entry for number, entry in self._entries.items() if number in by_number}
             del formulas  # the loop used them until now
             self._replaced = {**self._replaced, **{n: m for n, m in self._by_number.items() if n not in by_number}}
@@ -113,7 +113,7 @@ class NativeModels:
             if model.number in self._formulas or self._by_number.get(model.number) is not model:
                 return
             self._formulas[model.number] = answer, smaller
-            self._shown = None
+            self._show = None
         self.publish(catalog)
 
     def end(self) -> None:
@@ -197,7 +197,7 @@ class NativeModels:
         return labels, arrays, known
 
 
-def _shown(catalog: Catalog) -> Iterator[tuple[Model, bool]]:
+def _show(catalog: Catalog) -> Iterator[tuple[Model, bool]]:
     """The models that the loop answers for, and whether each is the newest version."""
     for versions in catalog.models.values():
         for version, model in versions.items():

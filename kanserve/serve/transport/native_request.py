@@ -39,7 +39,7 @@ class NativeRequest(Request):
 
     @cached_property
     def metadata(self) -> Pairs:  # type: ignore[override]  # it does not change either
-        return tuple(_decoded(key, value) for key, value in pairs(self._metadata_bytes))
+        return tuple(_decode(key, value) for key, value in pairs(self._metadata_bytes))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """The metadata as HTTP/1.1 has it: text alone."""
@@ -151,7 +151,7 @@ def message_bytes(address: int, length: int) -> bytes:
     return made
 
 
-def _decoded(key: bytes, value: bytes) -> tuple[str, str | bytes]:
+def _decode(key: bytes, value: bytes) -> tuple[str, str | bytes]:
     name = key.decode("latin-1")
     if not name.endswith("-bin"):
         try:

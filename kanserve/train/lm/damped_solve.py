@@ -28,7 +28,7 @@ def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
     """
     library = native.library()
     if library is not None:
-        return _compiled(library, matrix, added, right)
+        return _compile(library, matrix, added, right)
     damped = matrix.copy()
     damped.flat[:: len(damped) + 1] += added
     factorise = _lapack() if len(damped) > SMALL else None
@@ -42,7 +42,7 @@ def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
         return np.full(len(right), np.nan)
 
 
-def _compiled(library: ctypes.CDLL, matrix: Array, added: Array, right: Array) -> Array:
+def _compile(library: ctypes.CDLL, matrix: Array, added: Array, right: Array) -> Array:
     size = len(right)
     library.kanserve_cholesky_work.restype = ctypes.c_int64
     work = np.empty(library.kanserve_cholesky_work(ctypes.c_int64(size)))

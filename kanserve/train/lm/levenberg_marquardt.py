@@ -138,7 +138,7 @@ def refine(
     for name, strength in (("smooth", smooth), ("ridge", ridge), ("proximal", proximal), ("jumps", jumps)):
         if not not_negative(strength):
             raise TrainingError(f"{name} is a finite number of 0 or more, got {strength!r}.")
-    rows, answers, shares = _checked(kan, x, y, weights)
+    rows, answers, shares = _check(kan, x, y, weights)
     signs = edge_signs(kan, monotonic_cst) if any(monotonic_cst) else None
     kan = kan if signs is None else monotone(kan, signs)
     free = free_parameters(kan, fixed)
@@ -318,7 +318,7 @@ class FewResiduals(Point):
         return -alone - columns @ solve_damped(self._rows @ columns, np.ones(len(right)), right)
 
 
-def _checked(kan: Kan, x: ArrayLike, y: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array | None]:
+def _check(kan: Kan, x: ArrayLike, y: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array | None]:
     rows = as_rows(kan, x)
     try:
         answers = np.asarray(y, dtype=np.float64)

@@ -87,11 +87,11 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
     """
     now = Run(plan, _whole_work(kan, data, plan))
     first, *others = _compared(_finalists_of(kan, now), now)
-    best, stalled = _grown(first, now)
+    best, stalled = _grow(first, now)
     for other in others:
         if not stalled:
             break
-        found, stalled = _grown(other, now)
+        found, stalled = _grow(other, now)
         best = min(best, found, key=expected_error_of)
     chosen = best.kan
     now.plan = plan = replace(plan, settings=_sharper(chosen, plan))
@@ -155,14 +155,14 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
         now.tell(f"start {start + 1} of {before + count}", best_of(runs).error)
     runs.sort(key=error_of)
     if wide:
-        return [_settled(runs[0], now)]
+        return [_settle(runs[0], now)]
     enough = enough_rows(plan.train, runs[0].kan, plan)
     finalists = runs[: _finalists(kan, plan)]
     settling = SETTLE_STEPS
     settled = sorted(
         (now.fitted(finalist.kan, enough, finalist.smooth, settling) for finalist in finalists), key=error_of
     )
-    return settled if before else [_smoothed(settled[0], settled[0].kan, settling, now), *settled[1:]]
+    return settled if before else [_smooth(settled[0], settled[0].kan, settling, now), *settled[1:]]
 
 
 def _is_wide(kan: Kan, now: Run) -> bool:
@@ -173,15 +173,15 @@ def _is_wide(kan: Kan, now: Run) -> bool:
     return WIDE < parameters(kan) <= len(now.plan.train) * len(kan.outputs)
 
 
-def _settled(begun: Candidate, now: Run) -> Candidate:
+def _settle(begun: Candidate, now: Run) -> Candidate:
     """The candidate of many parameters on more rows: a few steps of each strength, all from the same network, choose
     one; longer runs might fit noise before a strength that prevents it is tried."""
     enough, steps = enough_rows(now.plan.train, begun.kan, now.plan), AHEAD_STEPS
-    chosen = _smoothed(now.fitted(begun.kan, enough, begun.smooth, steps), begun.kan, steps, now)
+    chosen = _smooth(now.fitted(begun.kan, enough, begun.smooth, steps), begun.kan, steps, now)
     return now.fitted(chosen.kan, enough, chosen.smooth, START_STEPS)
 
 
-def _smoothed(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
+def _smooth(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
     """The candidate with the smoothing strength that the validation rows choose, of so many steps from `begin` each."""
     plan = now.plan
     enough, wide = enough_rows(plan.train, best.kan, plan), _is_wide(best.kan, now)
@@ -275,7 +275,7 @@ def _with_excess(candidate: Candidate, plan: Schedule) -> Candidate:
     return replace(candidate, excess=excess(candidate.kan, rows, EXACT_RIDGE, EXACT_JUMPS))
 
 
-def _grown(best: Candidate, now: Run) -> tuple[Candidate, bool]:
+def _grow(best: Candidate, now: Run) -> tuple[Candidate, bool]:
     """The candidate on finer grids, until several in a row gain nothing or there are more parameters than answers, and
     with knots at jumps; and whether it is stuck: see `_stuck`."""
     plan, before = now.plan, best

@@ -44,11 +44,11 @@ PARAMETERS = ("coefficients", "base_weight", "affine", *AFFINE)
 def _function(name: str) -> Callable[[Tensor], Tensor]:
     if by_values(name):
         return values_of(name)
-    return _registered(function(name).expression) if name in OWN else network.function(name)
+    return _register(function(name).expression) if name in OWN else network.function(name)
 
 
 @lru_cache
-def _registered(expression: Expr) -> Callable[[Tensor], Tensor]:
+def _register(expression: Expr) -> Callable[[Tensor], Tensor]:
     # The text of a parsed expression: no user input gets here.
     found: Callable[[Tensor], Tensor] = eval(f"lambda x: {torch_text(expression)}", vars(network))
     return found

@@ -190,13 +190,13 @@ def function(goal: Goal, trained: Model, rows: Batches, positions: Places | None
 def _mean(goal: Goal, module: KanModule, rows: Batch) -> Tensor:
     """The mean loss of these rows plus their l1 and entropy penalties."""
     if goal.l1 == goal.entropy == 0:
-        return _weighted(_losses(goal, module, module(rows.x), rows.y), rows.weights)
+        return _weigh(_losses(goal, module, module(rows.x), rows.y), rows.weights)
     outputs, edges = module.with_edges(rows.x)
-    loss = _weighted(_losses(goal, module, outputs, rows.y), rows.weights)
+    loss = _weigh(_losses(goal, module, outputs, rows.y), rows.weights)
     return loss + penalty(edges, goal.l1, goal.entropy, rows.weights)
 
 
-def _weighted(losses: Tensor, weights: Tensor | None) -> Tensor:
+def _weigh(losses: Tensor, weights: Tensor | None) -> Tensor:
     return (losses if weights is None else weights * losses).mean()
 
 

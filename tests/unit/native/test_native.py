@@ -118,15 +118,15 @@ def test_a_build_for_this_machine_alone_makes_the_library_that_is_loaded_here(
     processor, library = build.build(tmp_path, here=True)
     assert {processor.name, library.name} <= every
     monkeypatch.setattr(native, "FOLDER", tmp_path)
-    native._loaded.cache_clear()
+    native._load.cache_clear()
     try:
         loaded = native.library()
         assert loaded is not None and loaded._name == str(library)
         library.rename(tmp_path / "libkanserve-x86-64-v9.so")  # which this processor may not have
-        native._loaded.cache_clear()
+        native._load.cache_clear()
         assert native.library() is None
     finally:
-        native._loaded.cache_clear()
+        native._load.cache_clear()
 
 
 def test_without_the_header_of_onnxruntime_there_are_kernels_and_no_operators(
@@ -180,6 +180,6 @@ def test_without_a_compiler_the_package_is_pure_python(tmp_path: Path, monkeypat
 
 def test_the_log_is_silent_unless_somebody_listens(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, logger="kanserve"):
-        native._loaded.cache_clear()
+        native._load.cache_clear()
         native.library()
     assert caplog.records == []
