@@ -125,7 +125,7 @@ def compile(
 
 
 def _list(formats: Sequence[str]) -> list[str]:
-    """The formats as a list; InputError for what is no list of names."""
+    """The formats as a list; InputError for what is not a list of names."""
     names = [formats] if isinstance(formats, str) else list(formats)
     if not all(isinstance(name, str) for name in names):
         raise InputError("formats are names such as 'onnx_graph'; give samples as data=.")
@@ -184,7 +184,7 @@ def _evidence(
     candidates: Sequence[Candidate],
     golden: tuple[Array, Array],
 ) -> list[Any]:
-    """The evidence for each output's formula as JSON data; empty if there is none."""
+    """The evidence for each output's formula as JSON data, empty without one."""
     if candidates and len(written) > 1:
         raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
     if candidates and not any(agrees(candidate.formula, golden[0], golden[1][:, 0]) for candidate in candidates):
@@ -330,7 +330,7 @@ def export(
     InputError
         An option cannot be used, or the folder cannot be written.
     NotFoundError
-        There is no format of that name.
+        Unknown format.
     GoldenError
         A format does not compute what the network computes.
 

@@ -276,7 +276,7 @@ def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
     size = scale(y)
     size = np.where(size > 0, size, 1.0)
     largest = allowed(kan, x, y, dialect.precision, 1e-3 if dialect.single else 1e-9) / size
-    # Half of the type's range: an output that rounding may push to infinity is no test, and neither is a row that
+    # Half of the type's range: an output that rounding may push to infinity is not a test, and neither is a row that
     # rounding may push out of a function's domain.
     end = np.finfo(_dtype(dialect)).max / 2
     steady = np.isfinite(rounding(kan, x, dialect.precision))

@@ -56,7 +56,7 @@ class Meaning:
     values : ndarray of shape (N,)
         The unit's values on them.
     formula : Formula or None
-        The unit's formula; None if there is none.
+        The unit's formula, None without one.
     shares : ndarray of shape (I,)
         The inputs' shares of its squared slopes, relative to the inputs' standard deviations; they add up to 1.
     highest, lowest : tuple of int
@@ -155,7 +155,7 @@ def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
     Raises
     ------
     InputError
-        There is no such layer or node.
+        Unknown layer or node.
     DataError
         The samples have another number of columns, or the node is finite on fewer than ten of them.
 

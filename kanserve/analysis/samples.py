@@ -80,7 +80,7 @@ class Asked:
 def asked(kan: Kan, data: Data, output: int | str = 0) -> Asked:
     """The output at the rows of the data, or at 1000 of the training range, where its derivatives are finite.
 
-    InputError if there is no such output, DataError if fewer than 10 rows are left.
+    InputError for an unknown output, DataError if fewer than 10 rows are left.
     """
     q = output_of(kan, output)
     x = encode(kan, rows_of(kan, data))

@@ -193,7 +193,7 @@ def separability(kan: Kan, data: Data = None, *, output: int | str = 0, toleranc
     Raises
     ------
     InputError
-        There is no such output, or the tolerance is not between 0 and 1.
+        Unknown output, or the tolerance is not between 0 and 1.
     DataError
         The samples have another number of columns, or the network is finite on fewer than ten of them.
 

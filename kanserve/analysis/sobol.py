@@ -150,7 +150,7 @@ def interactions(
     Raises
     ------
     InputError
-        There is no such output.
+        Unknown output.
     DataError
         The samples have another number of columns, or the network is finite on fewer than ten draws.
 

@@ -53,7 +53,7 @@ def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
     Raises
     ------
     NotFoundError
-        There is no folder to write into.
+        The folder to write into is missing.
     ConflictError
         The folder is there already.
 
@@ -192,7 +192,7 @@ def read(
     Raises
     ------
     NotFoundError
-        There is no such folder.
+        The folder is missing.
     ArtifactError
         It holds no artifact, is damaged (IntegrityError), or is not signed as it must be (SignatureError).
     UnreachableError

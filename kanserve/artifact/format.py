@@ -232,7 +232,7 @@ class Artifact:
 
     @property
     def evidence(self) -> list[Any]:
-        """The evidence for each output's formula, for `uncertainty_report.from_json`; empty if there is none.
+        """The evidence for each output's formula, for `uncertainty_report.from_json`, empty without one.
 
         Raises
         ------

@@ -64,14 +64,14 @@ class Verifier:
         manifest : bytes
             The content of manifest.json.
         signature : bytes or None
-            The content of manifest.sig, None where there is none.
+            The content of manifest.sig, None without one.
         place : (str, int), optional
             The name and version under which the model is served; a signature for every one is accepted too.
 
         Raises
         ------
         SignatureError
-            There is no signature, it is another key's, for another name or version, or the model was changed since.
+            The signature is missing, it is another key's, for another name or version, or the model was changed since.
 
         Examples
         --------

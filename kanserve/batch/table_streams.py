@@ -114,7 +114,7 @@ def predict_file(
     Raises
     ------
     NotFoundError
-        There is no such file.
+        The file is missing.
     DataError
         The file cannot be read, or an input is missing or not a number: the message names row and column.
 

@@ -106,7 +106,7 @@ def held_out(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal |
 
 
 def class_column(kan: Kan, table: Path, decimal: Decimal | None = None) -> str:
-    """The one column of a table that is no input of a classifier and has only its classes."""
+    """The one column of a table that is not an input of a classifier and has only its classes."""
     inputs = {variable.name for variable in kan.inputs}
     others = [name for name in column_names(table) if name not in inputs]
     fitting = [name for name in others if _has_classes(kan, table, name, decimal)]

@@ -90,7 +90,7 @@ class ModelInfo:
     versions : tuple of int
         All versions that are ready.
     inputs, outputs, classes : tuple of str
-        Names; `classes` is empty for a model that is no classifier.
+        Names; `classes` is empty for a model that is not a classifier.
     precision : {"double", "float"}
         The type that it computes in.
     backend : str

@@ -39,7 +39,7 @@ class Attempts:
         self.left, self.failures = timeout, 0
 
     def failed(self, error: Any) -> float | None:
-        """The seconds until the next attempt; None if there is none."""
+        """The seconds until the next attempt, None without one."""
         self.failures += 1
         pause = delay(self.failures)
         self.left = self._timeout - (time.monotonic() - self._begun) - pause

@@ -158,7 +158,7 @@ class Client:
         Raises
         ------
         NotFoundError
-            There is no such model or version.
+            Unknown model or version.
         DataError
             x is not rows of numbers, or lacks a column.
         TensorError
@@ -293,9 +293,9 @@ class Client:
         Raises
         ------
         NotFoundError
-            There is no such model or version.
+            Unknown model or version.
         InputError
-            There is no such format.
+            Unknown format.
         FormulaError
             A format is a function, and the network has splines.
 
@@ -324,7 +324,7 @@ class Client:
         Raises
         ------
         NotFoundError
-            There is no such model or version.
+            Unknown model or version.
         InputError
             The points are more than the server can send.
 
@@ -444,7 +444,7 @@ class Client:
         Raises
         ------
         NotFoundError
-            There is no such model or version.
+            Unknown model or version.
 
         Examples
         --------
@@ -485,7 +485,7 @@ class Client:
         Raises
         ------
         NotFoundError
-            There is no such model or version.
+            Unknown model or version.
 
         Examples
         --------

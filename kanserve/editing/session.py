@@ -151,7 +151,7 @@ class Session(SessionEdits):
         Raises
         ------
         NotFoundError
-            There is no such edge or function.
+            Unknown edge or function.
         InputError
             `top` is out of range, or the edge is zero.
 
@@ -195,7 +195,7 @@ class Session(SessionEdits):
         Raises
         ------
         NotFoundError
-            There is no such edge or function.
+            Unknown edge or function.
         InputError
             The edge is zero, or an argument is out of range.
         MissingDependencyError

@@ -34,7 +34,7 @@ class SessionEdits(SessionHistory):
         Raises
         ------
         NotFoundError
-            There is no such edge or function.
+            Unknown edge or function.
         InputError
             Each of these would leave its domain on the data, or be a constant or a line.
 
@@ -64,7 +64,7 @@ class SessionEdits(SessionHistory):
         Raises
         ------
         NotFoundError
-            There is no such edge.
+            Unknown edge.
         InputError
             The edge has no named function, or `grid` is out of range.
 
@@ -91,7 +91,7 @@ class SessionEdits(SessionHistory):
         Raises
         ------
         NotFoundError
-            There is no such edge.
+            Unknown edge.
         InputError
             The edge is zero already.
 
@@ -181,7 +181,7 @@ class SessionEdits(SessionHistory):
         Raises
         ------
         NotFoundError
-            There is no such edge.
+            Unknown edge.
         InputError
             The edge has no named function, or a spline beside it; or no constant is given.
 
@@ -210,7 +210,7 @@ class SessionEdits(SessionHistory):
         Raises
         ------
         NotFoundError
-            There is no such edge.
+            Unknown edge.
         InputError
             An argument is out of range, or an edge has no named function.
 
@@ -327,7 +327,7 @@ class SessionEdits(SessionHistory):
         Raises
         ------
         NotFoundError
-            There is no such function.
+            Unknown function.
         InputError
             An argument is out of range.
 

@@ -159,7 +159,7 @@ class SessionHistory:
         Raises
         ------
         InputError
-            There is no step to undo.
+            Nothing is left to undo.
 
         Examples
         --------
@@ -183,7 +183,7 @@ class SessionHistory:
         Raises
         ------
         InputError
-            There is no step to redo.
+            Nothing is left to redo.
 
         Examples
         --------

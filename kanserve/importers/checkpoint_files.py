@@ -72,7 +72,7 @@ def contents(path: Path, largest: int) -> bytes:
 
 
 def _checkpoints_in(folder: Path) -> str:
-    """A sentence with the newest of pykan's checkpoints in a folder; empty where there is none."""
+    """A sentence with the newest of pykan's checkpoints in a folder, empty without one."""
     try:
         states = sorted(folder.glob(f"?*{STATE}"), key=lambda path: path.stat().st_mtime, reverse=True)
     except OSError:

@@ -6,7 +6,7 @@ where s is LayerNorm(x), or x. The base part may be missing. Sums of Gaussians b
 (`rbf_network`). Neither the denominator nor the activation b is stored: they default to the distance of the centres
 and silu unless a live model or the caller says otherwise.
 
-A LayerNorm is no function of one variable. It becomes layers of sums and products before the splines (`layer_norm`),
+A LayerNorm is not a function of one variable. It becomes layers of sums and products before the splines (`layer_norm`),
 up to a number of inputs.
 """
 

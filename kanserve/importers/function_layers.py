@@ -16,7 +16,7 @@ LARGEST = 1_050_000  # edges of a layer: 1,024 inputs, one function for each; ab
 
 
 def weighted(weights: Array) -> dict[str, Any]:
-    """Weights (O, I) as the functions and affine constants of a layer; a weight of 0 is no edge."""
+    """Weights (O, I) as the functions and affine constants of a layer; a weight of 0 is not an edge."""
     affine = np.tile([1.0, 0.0, 1.0, 0.0], (*weights.shape, 1))
     affine[:, :, 2] = np.where(weights != 0, weights, 1.0)
     return {"functions": np.where(weights != 0, "x", "").astype(_NAMES), "affine": affine}

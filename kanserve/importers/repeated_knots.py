@@ -6,7 +6,7 @@ becomes 0, and the other half is lost:
     B_m,d = 0                      where t_(m+d) = t_m or t_(m+d+1) = t_(m+1)
 
 Every function of degree 1 is then a hat or 0. The result is continuous and a polynomial between neighbouring knots, but
-its slope may jump at any knot, so it is no spline on these knots. It is one on knots with each distinct knot k times.
+its slope may jump at any knot, so it is not a spline on these knots, but on knots with each distinct knot k times.
 """
 
 import numpy as np

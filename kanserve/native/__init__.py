@@ -27,7 +27,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def operators() -> Path | None:
-    """The library of onnxruntime operators for this processor, or None if there is none or they are turned off."""
+    """The library of onnxruntime operators for this processor, or None if it is missing or they are turned off."""
     return None if library() is None else _best("onnx-")
 
 

@@ -109,7 +109,7 @@ def _rank(sizes: Sequence[Array], answers: Sequence[Array], rank: int) -> Array:
 
 
 def interval_of(intervals: Sequence[ConformalInterval], level: float, of: str) -> ConformalInterval:
-    """The interval of this level; NotFoundError if there is none, with `of` as what lacks it."""
+    """The interval of this level; NotFoundError without one, with `of` as what lacks it."""
     for interval in intervals:
         if math.isclose(interval.level, level, abs_tol=1e-9):
             return interval

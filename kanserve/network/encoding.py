@@ -1,8 +1,8 @@
 """The encoding of raw inputs as numbers, before the first layer: what stands in for a missing value, and categories.
 
 The raw value of a categorical input is the code of its category, 0, 1, ..; the network sees the category's number. NaN
-is a missing value: the network sees the input's `fill_value`, as it does for a code that is no category. Infinities are
-never missing. Without a fill value such a number stays, or becomes, NaN, and so do the outputs of the row.
+is a missing value: the network sees the input's `fill_value`, as it does for a code that is not a category.
+Infinities are never missing. Without a fill value such a number stays, or becomes, NaN, and so do the outputs of the row.
 
 Derivatives with respect to a categorical input, or to one that is missing in the row, are 0.
 """

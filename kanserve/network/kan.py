@@ -180,7 +180,7 @@ class Kan(KanMethods):
 
 
 def require_kan(kan: object) -> None:
-    """InputError, with the way to a network, for what is none."""
+    """InputError, with the way to a network, for anything else."""
     if isinstance(kan, Kan):
         return
     raise InputError(f"This takes a network, a Kan, and got {type(kan).__name__} {kan!r:.60}.{way_to_kan(kan)}")

@@ -184,7 +184,7 @@ class KanMethods:
         Raises
         ------
         InputError
-            There is no such output.
+            Unknown output.
         FormulaError
             A formula is not finite everywhere in the training range (see `kanserve.formulas`).
 

@@ -35,7 +35,7 @@ _NAME = re.compile(r"(1/)?x\^(?:\(([1-9][0-9]{0,2})/([1-9][0-9]?)\)|([0-9]{1,2}\
 
 
 def power_name(exponent: float) -> str | None:
-    """The name of x^exponent; None if it is no function of one row: whole and beyond 5, or of an extreme size.
+    """The name of x^exponent; None if it is not a function of one row: whole and beyond 5, or of an extreme size.
 
     >>> power_name(5 / 3), power_name(-1.37), power_name(0.5), power_name(7.0)
     ('x^(5/3)', '1/x^1.37', 'sqrt', None)

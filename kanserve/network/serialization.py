@@ -209,7 +209,7 @@ def load(path: str | os.PathLike[str]) -> Kan:
     Raises
     ------
     NotFoundError
-        There is no such file.
+        The file is missing.
     FormatError
         It holds no network, or is damaged.
 

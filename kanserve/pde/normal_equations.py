@@ -35,7 +35,7 @@ class Plan:
     """The columns of the matrix: first for all possible spline coefficients of the layers, then for the rest."""
 
     starts: tuple[int, ...]  # of each layer's sources
-    rest: int  # the column of the first parameter that is no coefficient
+    rest: int  # the column of the first parameter that is not a coefficient
     size: int  # the number of columns, including the residual's
     columns: Indices  # (P,), the column of each parameter of the vector
 

@@ -79,7 +79,7 @@ class Field(Dual):
         Raises
         ------
         DataError
-            There is no such input.
+            Unknown input.
 
         Examples
         --------
@@ -107,7 +107,7 @@ class Field(Dual):
         Raises
         ------
         DataError
-            There is no such input.
+            Unknown input.
 
         Examples
         --------

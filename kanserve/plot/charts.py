@@ -81,7 +81,7 @@ def plot_pareto(findings: Front, ax: "Axes | None" = None, *, theme: Theme = "au
     Raises
     ------
     InputError
-        There is no such theme or width.
+        Unknown theme or width.
     MissingDependencyError
         matplotlib is not installed.
 
@@ -167,7 +167,7 @@ def plot_residuals(
     Raises
     ------
     InputError
-        There is no such output, theme or width.
+        Unknown output, theme or width.
     DataError
         The data are not those of such a network, or it is finite on none of them.
     MissingDependencyError
@@ -246,7 +246,7 @@ def plot_losses(
     Raises
     ------
     InputError
-        No loss is finite, or there is no such theme or width.
+        No loss is finite, or an unknown theme or width.
     MissingDependencyError
         matplotlib is not installed.
 

@@ -73,7 +73,7 @@ def plot_edge(
     Raises
     ------
     InputError
-        There is no such edge, theme or width.
+        Unknown edge, theme or width.
     DataError
         The samples have another number of columns.
     MissingDependencyError

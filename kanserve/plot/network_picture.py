@@ -63,7 +63,7 @@ def plot_network(
     Raises
     ------
     InputError
-        There is no such kind, theme or width.
+        Unknown kind, theme or width.
     DataError
         The samples have another number of columns, or the network is finite on none of them.
     MissingDependencyError

@@ -33,7 +33,7 @@ Role = Literal[
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours as #RRGGBB. `paper` is the ground, "" if there is none; `caution` is the text beside `outside`.
+    """Colours as #RRGGBB. `paper` is the ground, "" without one; `caution` is the text beside `outside`.
 
     The others are text: `ink`, `second` and `third`; frames: `line`, and `ghost` for pruned edges; and states.
     """

@@ -210,7 +210,7 @@ def read(repository: Root, name: str, version: int | None = None, trusted: Verif
     Raises
     ------
     NotFoundError
-        There is no such model or version.
+        Unknown model or version.
     ArtifactError
         Files are missing or changed, or a signature is.
     UnreachableError

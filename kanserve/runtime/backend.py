@@ -174,7 +174,7 @@ def get(name: str) -> BackendModule:
     Raises
     ------
     NotFoundError
-        There is no such backend.
+        Unknown backend.
 
     Examples
     --------

@@ -31,7 +31,7 @@ class StoppedError(ExportError):
 def own(given: str | None = None) -> list[str]:
     """The command of this machine's compiler, with its full path: the given one, else $CC, else cc, gcc or clang.
 
-    NotFoundError if there is none; InputError for invalid shell syntax.
+    NotFoundError without one; InputError for invalid shell syntax.
     """
     wanted = given or os.environ.get("CC")
     try:

@@ -209,7 +209,7 @@ def load_model(
     Raises
     ------
     NotFoundError
-        There is no such folder, model, version or backend, or no backend can run here.
+        Unknown folder, model, version or backend, or no backend can run here.
     InputError
         The path holds several models and no name says which.
     ArtifactError
@@ -259,7 +259,7 @@ def model_card(
     Raises
     ------
     NotFoundError
-        There is no such folder, model or version.
+        Unknown folder, model or version.
     InputError
         The path holds several models and no name says which.
     ArtifactError

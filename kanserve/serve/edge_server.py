@@ -66,7 +66,7 @@ def edge_server(
     InvalidNameError
         The name or the version is not allowed.
     InputError
-        There is no such target.
+        Unknown target.
     ExportError
         The network cannot be written as C, or this installation lacks the server's source.
 

@@ -211,7 +211,7 @@ def _allowance(losses: Array, coarse: Kan | None, judge: Judge) -> float:
 
 
 def _settle(run: _Run, start: _State) -> _State | None:
-    """The smallest state found by the search for which the strict rule holds; None if there is none."""
+    """The smallest state found by the search for which the strict rule holds, None without one."""
     path = [start, *_search(run, start, _loosely)]
     if (last := _held(run, path[-1])) is not None:
         return last

@@ -82,7 +82,7 @@ _SIGNED = {name for name in FUNCTIONS if name in ("log", "sqrt", "1/x", "1/sqrt"
 
 
 def nice_number(value: float) -> tuple[str, float]:
-    """A simple number near a constant, as text and value; "" where there is none that is simpler."""
+    """A simple number near a constant, as text and value, "" without one that is simpler."""
     if not np.isfinite(value) or value == 0:
         return "", value
     fraction = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)

@@ -49,7 +49,7 @@ def average(kans: Sequence[Kan]) -> Kan:
     Raises
     ------
     NetworkError
-        There is no network, or they do not fit together, or outputs are products or different named functions.
+        No network is given, or they do not fit together, or outputs are products or different named functions.
 
     Examples
     --------

@@ -106,7 +106,7 @@ def _nodes(shape: Any) -> tuple[list[int], list[int]]:
 
 
 def _pair(entry: object) -> tuple[int, int]:
-    """(sums, products), or (0, 0) for what is no description of a layer."""
+    """(sums, products), or (0, 0) for what is not a description of a layer."""
     match entry:
         case int() | np.integer():
             return int(entry), 0

@@ -90,7 +90,7 @@ def validation_rows(given: float | TrainingData, target: Target, data: Dataset) 
     """The share to hold out, or the validation rows as a Dataset."""
     given = as_table(given)
     if not isinstance(given, Dataset | tuple) and not is_frame(given):
-        return cast(float, given)  # `_check` refuses what is no share
+        return cast(float, given)  # `_check` refuses what is not a share
     outputs = len(data.classes) or data.y.shape[1]
     rows = dataset(
         given,

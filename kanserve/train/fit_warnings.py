@@ -23,7 +23,7 @@ WORSE = 1.05  # factor to a line's error from which on a network is worse, howev
 # Times the range of the middle nine tenths: 2 for a normal distribution, 300 for Cauchy's, of 1000 rows each.
 TAIL = 10.0
 CERTAIN = 2.0  # standard errors by which the network must be better than a constant, and no worse than a line
-ROWS_PER_INPUT = 2  # with fewer a line is no measure
+ROWS_PER_INPUT = 2  # with fewer a line is not a measure
 
 SHOWN = 0.2
 """Of a constant's error on unseen rows: with less, a fit has shown that it generalises, however few these rows are. In
@@ -192,7 +192,7 @@ def _left_out(fitted: Fitted) -> tuple[Array, Array] | None:
 
 
 def _line(fitted: Fitted, train: Dataset, judges: Dataset) -> Array | None:
-    """The errors of the least-squares line or plane, on the judging rows; None where there is no such thing."""
+    """The errors of the least-squares line or plane, on the judging rows; None where they do not exist."""
     if fitted.held is None or fitted.loss.log_link or fitted.loss.name == "cross_entropy":
         return None
     if len(judges) < FEWEST_FOR_LINE or train.x.shape[1] * ROWS_PER_INPUT > len(train):

@@ -37,7 +37,7 @@ static int @has_no_slope(int i, @real x)
 
 
 def encoding(kan: Kan, dialect: Dialect, gradient: bool) -> list[str]:
-    """The tables and functions of the encoding; nothing if there is none."""
+    """The tables and functions of the encoding; nothing without one."""
     if not encodes(kan):
         return []
     fills = [variable.fill_value for variable in kan.inputs]

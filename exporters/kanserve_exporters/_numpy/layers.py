@@ -65,7 +65,7 @@ def groups(part: Parts) -> list[Group]:
 def _spline_lines(
     number: int, layer: Layer, splines: Splines, chosen: Plan, tables: list[str], dialect: Dialect, *, begun: bool
 ) -> list[str]:
-    """Statements that add the splines to z, or create it if there is none yet."""
+    """Statements that add the splines to z, or create it if it is not there yet."""
     some_inputs, some_subnodes = len(splines.inputs) < layer.inputs, len(splines.subnodes) < layer.subnodes
     target = f"z[{splines.subnodes.tolist()}]" if some_subnodes else "z"
     lines = [f"x = v[{splines.inputs.tolist()}]" if some_inputs else "x = v"]

@@ -31,7 +31,7 @@ except ModuleNotFoundError as error:
 EXPORT_SECONDS = 5.0  # that the collector may take for a batch, retries included
 FAREWELL_SECONDS = 2.0  # in which the last spans are sent
 _FROM_CALLER = ("traceparent", "tracestate")
-# Server errors: by the semantic conventions, a caller's error is no error of the server's span.
+# Server errors: by the semantic conventions, a caller's error is not an error of the server's span.
 _FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 
 _logger = logging.getLogger(__name__)

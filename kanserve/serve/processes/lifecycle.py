@@ -42,7 +42,7 @@ def heard(came: Callable[[int], object], *numbers: signal.Signals) -> Iterator[N
 
 
 def wait(events: SimpleQueue[T], seconds: float = math.inf) -> T:
-    """The next event; Empty if there is none in time. An event from a signal handler is seen within a second: a signal
+    """The next event; Empty without one in time. An event from a signal handler is seen within a second: a signal
     just before the wait begins, or one delivered to another thread, does not wake it.
     """
     deadline = time.monotonic() + seconds

@@ -179,7 +179,7 @@ class Changing:
         new = [reason for key, reason in self._refused.items() if key not in stage.before and key[0] == change.name]
         if change.what == "load" and change.error is None and new:
             change.error = encode_error(ArtifactError(new[-1]))
-        if change.error is not None and change.error[0] == NotFoundError.__name__:  # there is no such model
+        if change.error is not None and change.error[0] == NotFoundError.__name__:  # an unknown model
             self.loaded.discard(change.name)
             self.unloaded.discard(change.name)
         del self._now[change.name]

@@ -32,7 +32,7 @@ class Head:
 
 
 def parse_head(data: bytes) -> Head:
-    """The head in bytes up to its empty line. HttpError for what is none."""
+    """The head in bytes up to its empty line. HttpError for anything else."""
     first, *lines = data.split(b"\r\n")
     line = _REQUEST.fullmatch(first)
     if line is None:

@@ -41,7 +41,7 @@ class InferCodec:
         self._all_binary = False
 
     def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked:
-        """The ModelInferRequest. InputError, TensorError for what is none."""
+        """The ModelInferRequest. InputError, TensorError for anything else."""
         head, binary = _split(request, body)
         parsed = Body(head)
         try:

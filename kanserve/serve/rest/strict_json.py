@@ -69,7 +69,7 @@ class Body:
     __slots__ = ("_arrays", "fields")
 
     def __init__(self, data: bytes | memoryview) -> None:
-        """InputError for what is no JSON object."""
+        """InputError for what is not a JSON object."""
         self._arrays: dict[str, bytes | memoryview] = {}
         if len(data) > MAX_DESCRIPTION_BYTES:
             data = self._cut(data)
@@ -130,7 +130,7 @@ class Body:
 
 
 def _pieces(text: bytes | memoryview, what: str) -> Iterator[list[Any]]:
-    """The elements of an array, some at a time; TensorError for what is none."""
+    """The elements of an array, some at a time; TensorError for anything else."""
     data = bytes(text)
     nested, start, end = _NESTED.match(data) is not None, 1, len(data) - 1
     while True:

@@ -163,7 +163,7 @@ def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Cal
     only on request.
 
     They are read from the repository again, verified as for loading, and must be those of the loaded version. Refused
-    before the first part: InputError for a format that is no source, NotFoundError for one that the model does not
+    before the first part: InputError for a format that is not a source, NotFoundError for one that the model does not
     have, IntegrityError if the repository no longer holds the loaded version.
     """
     if request.format not in SOURCES:

@@ -58,7 +58,7 @@ class Handlers:
         }
 
     def find(self, path: str, metadata: Pairs) -> Handler | None:
-        """What answers a call now; None if there is no such call."""
+        """What answers a call now; None for an unknown call."""
         if len(metadata) > _FEW and sum(len(key) + len(value) for key, value in metadata) > METADATA_BYTES:
             return self._large.get(path)
         if self._threads.accepted >= self._most and path in self._refusals:

@@ -59,7 +59,7 @@ class MessageWaits:
         return len(self._waits)
 
     def message(self, wait: "_Wait") -> bytes | Unpacked:
-        """The first message: DeadlineError if it does not arrive in time, InputError if there is none."""
+        """The first message: DeadlineError if it does not arrive in time, InputError without one."""
         try:
             for data in wait.request.messages:
                 return data
@@ -190,7 +190,7 @@ class ThreadPool(Executor):
 
     def message(self, request: Request, patience: int = PATIENCE) -> bytes | Unpacked:
         """The message of a unary call: DeadlineError after `patience` nanoseconds, or after BRIEF if no other thread is
-        free; InputError if there is none; BusyError if the messages in flight take too much memory."""
+        free, InputError without one; BusyError if the messages in flight take too much memory."""
         wait = self._arriving.begin(request, patience)
         if not self._watching:
             self._wake.set()

@@ -247,7 +247,7 @@ class NativeTransport:
         self._library.finish(event.call, Code.INTERNAL, text, len(text), b"", 0)
 
     def _found(self, event: native.Event) -> tuple[Handler, NativeRequest] | None:
-        """A call and its handler; None if there is none, which the caller is told."""
+        """A call and its handler, None without one, which the caller is told."""
         request, path = NativeRequest(self._library, event, self._watched), self._queue.paths[event.path]
         handler = self._handlers.find(path, request.metadata)
         if handler is None:

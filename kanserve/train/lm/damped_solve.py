@@ -22,7 +22,7 @@ def by_residuals(residuals: int, parameters: int) -> bool:
 
 
 def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
-    """The solution x of (matrix + diag(added))·x = right, NaN if there is none.
+    """The solution x of (matrix + diag(added))·x = right, NaN without one.
 
     Only the lower triangle of the symmetric matrix is read; the matrix is not changed.
     """

@@ -44,7 +44,7 @@ def watched(x: Tensor) -> bool:
 
 
 def kernel(name: str, x: Tensor) -> Callable[..., int] | None:
-    """The compiled function for tensors like x; None if there is none."""
+    """The compiled function for tensors like x, None without one."""
     library = native.library()
     if library is None or x.device.type != "cpu" or x.dtype not in _TYPES:
         return None

@@ -96,7 +96,7 @@ class KAN(nn.Sequential):
         Raises
         ------
         NetworkError
-            A layer was replaced by one that is no KANLayer.
+            A layer was replaced by one that is not a KANLayer.
 
         Examples
         --------
@@ -156,7 +156,7 @@ def kan_of(layers: Iterable[nn.Module]) -> Kan:
     Raises
     ------
     NetworkError
-        A layer is no KANLayer.
+        A layer is not a KANLayer.
 
     Examples
     --------
