@@ -348,14 +348,14 @@ def export(
     options = replace(options, name=name or options.name, precision=precision or options.precision)
     if os.path.lexists(folder):
         raise ConflictError(f"{os.fspath(folder)} is there already; choose another folder.")
-    files, notes = checked_files(kan, formats, options, processors)
+    files, notes = check_files(kan, formats, options, processors)
     write_files(Path(folder), files)
     for line in not_compared(formats, notes):
         logging.getLogger("kanserve").warning("%s", line)
     return tuple(Path(folder, path) for path in sorted(files))
 
 
-def checked_files(
+def check_files(
     kan: Kan, formats: Sequence[str], options: ExportOptions, processors: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """The files of the formats, checked against the golden rows where they run here; and why others were not run."""

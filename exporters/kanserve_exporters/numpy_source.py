@@ -28,7 +28,7 @@ from kanserve_exporters._numpy import template
 from kanserve_exporters._numpy.encoding import encoding
 from kanserve_exporters._numpy.layers import layer_code, row_size
 from kanserve_exporters._numpy.row import is_small, row_code
-from kanserve_exporters._numpy.splines import Plan, array, plan, tabulated, units
+from kanserve_exporters._numpy.splines import Plan, array, plan, tabulate, units
 from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, primitives, python_helpers, when
 from kanserve_exporters._shared.formula_text import formula_lines
@@ -49,7 +49,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     plans: list[Plan | None] = []
     for number, layer in enumerate(kan.layers):
         unit = units(layer, options.precision)
-        in_units, part = tabulated(layer, unit, number, options.precision)
+        in_units, part = tabulate(layer, unit, number, options.precision)
         layers.append(part)
         plans.append(plan(in_units, part.splines, unit, small=small) if part.splines else None)
     forms = {layer_plan.form for layer_plan in plans if layer_plan}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.samples import Asked, Data, asked, names_of, rows_of
+from kanserve.analysis.samples import Asked, Data, ask, names_of, rows_of
 from kanserve.errors import FormulaError, InputError
 from kanserve.formula import Formula, formulas
 from kanserve.network.edge_names import node_name
@@ -172,7 +172,7 @@ def meaning(kan: Kan, layer: int, node: int, data: Data = None) -> Meaning:
         raise InputError(f"The layers 1 to {len(kan.layers)} have {counts} nodes; got layer {layer}, node {node}.")
     name = node_name(kan, layer, node)
     part = _up_to(kan, layer, node, name)
-    question = asked(part, rows_of(kan, data), name)
+    question = ask(part, rows_of(kan, data), name)
     order = np.argsort(question.y, kind="stable")
     return Meaning(
         name,

@@ -77,7 +77,7 @@ class Asked:
         return bool(len(change)) and bool((change**2).mean() / 2 > JUMPS * self.y.var())
 
 
-def asked(kan: Kan, data: Data, output: int | str = 0) -> Asked:
+def ask(kan: Kan, data: Data, output: int | str = 0) -> Asked:
     """The output at the rows of the data, or at 1000 of the training range, where its derivatives are finite.
 
     InputError for an unknown output, DataError if fewer than 10 rows are left.

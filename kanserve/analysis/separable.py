@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.samples import Data, asked, checked_tolerance, names_of
+from kanserve.analysis.samples import Data, ask, checked_tolerance, names_of
 from kanserve.network.kan import Kan
 from kanserve.plot.page import page, text, tinted
 from kanserve.plot.result_charts import draw_matrix
@@ -204,7 +204,7 @@ def separability(kan: Kan, data: Data = None, *, output: int | str = 0, toleranc
     (('x', 'y'), ('z',))
     """
     tolerance = checked_tolerance(tolerance)
-    question = asked(kan, data, output)
+    question = ask(kan, data, output)
     variance = float(question.y.var())
     product = question.slopes[:, :, None] * question.slopes[:, None, :]
     ratio = question.y[:, None, None] * question.bends - product

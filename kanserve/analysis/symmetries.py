@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.samples import Asked, Data, asked, checked_tolerance, names_of
+from kanserve.analysis.samples import Asked, Data, ask, checked_tolerance, names_of
 from kanserve.data.near_names import first_names
 from kanserve.network.kan import Kan
 from kanserve.plot.result_charts import draw_matrix
@@ -206,7 +206,7 @@ def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: f
     y depends on x - y (score 1)
     """
     tolerance = checked_tolerance(tolerance)
-    question = asked(kan, data, output)
+    question = ask(kan, data, output)
     count = len(kan.inputs)
     scores = {kind: np.full((count, count), np.nan) for kind in KINDS}
     constants = {kind: np.full((count, count), np.nan) for kind in (LINEAR, POWER)}

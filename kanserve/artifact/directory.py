@@ -70,7 +70,7 @@ def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
     if not target.parent.is_dir():
         raise NotFoundError(f"There is no folder {os.fspath(target.parent)!r} to write into.")
     _refuse_existing(target)
-    with staged(target.parent, artifact) as folder:
+    with stage(target.parent, artifact) as folder:
         place(folder, target)
 
 
@@ -90,7 +90,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 @contextmanager
-def staged(parent: Path, artifact: Artifact, *, shared: bool = False) -> Iterator[Path]:
+def stage(parent: Path, artifact: Artifact, *, shared: bool = False) -> Iterator[Path]:
     """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless `place` moved it.
 
     `shared`: whoever may read `parent` may read the artifact, whatever this process's umask is.

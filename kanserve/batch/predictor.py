@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.artifact.format import Artifact, dumps
-from kanserve.batch.result_columns import BatchModel, Column, ResultOptions, kept_columns, to_numbers
+from kanserve.batch.result_columns import BatchModel, Column, ResultOptions, keep_columns, to_numbers
 from kanserve.errors import ConflictError, DataError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan_methods import likeliest
@@ -308,7 +308,7 @@ class BatchPredictor:
         >>> kanserve.batch.BatchPredictor(artifact, keep=True).kept(["id", "a", "b"])
         ['id', 'a', 'b']
         """
-        return kept_columns(names, list(self.schema), self._keep)
+        return keep_columns(names, list(self.schema), self._keep)
 
     def ordered(self, columns: Mapping[str, Column]) -> list[Column | None]:
         """The inputs in the model's order.

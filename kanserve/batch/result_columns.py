@@ -181,7 +181,7 @@ def to_numbers(values: Any, name: str) -> Column:
     raise DataError(f"Column {name!r} must be numbers, got {column.dtype}.")
 
 
-def kept_columns(names: Sequence[str], results: Sequence[str], keep: bool | Sequence[str]) -> list[str]:
+def keep_columns(names: Sequence[str], results: Sequence[str], keep: bool | Sequence[str]) -> list[str]:
     """Which columns of a table stay beside the results; DataError if one is missing, or has the name of a result."""
     kept = [name for name in names if keep] if isinstance(keep, bool) else list(keep)
     for name in kept:

@@ -195,7 +195,7 @@ def fit(
         )
     nodes, share = [] if hidden in ("auto", "fewest") else arguments.hidden(hidden), 1.0
     kind: tables.Kind = "classification" if classify else "auto"
-    table_rows = tables.read_table(table, arguments.required(target), inputs or (), kind, decimal=decimal)
+    table_rows = tables.read_table(table, arguments.require(target), inputs or (), kind, decimal=decimal)
     data = arguments.fitted_rows(table_rows, hold_out)
     if not data.classes and set(np.unique(data.y)) == {0.0, 1.0}:
         warn(f"{' and '.join(map(repr, data.outputs))}: all values are 0 or 1; --classify learns them as classes")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-def required(target: list[str] | None) -> list[str]:
+def require(target: list[str] | None) -> list[str]:
     """The columns to learn, which have no default."""
     if not target:
         raise InputError("Say which column to learn with --target.")

@@ -51,7 +51,7 @@ def _next(console: Console, after: Sequence[str]) -> None:
         console.print(f"next: {plain(shlex.join(after))}", style="dim", soft_wrap=True)
 
 
-def listed(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str] = ()) -> None:
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str] = ()) -> None:
     """Print rows with the same keys as a table with a header, or as JSON; tab-separated when piped.
 
     Nothing is cut: where the table is wider than the terminal, its last column is continued on the next line, or each

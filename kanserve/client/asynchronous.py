@@ -19,7 +19,7 @@ from kanserve.client import describing, predicting, retrying
 from kanserve.client.connecting import Calls, Metadata, Names, Pem, calls, target
 from kanserve.client.dataframes import Frame, Rows
 from kanserve.client.describing import Steps, Version
-from kanserve.client.exporting import received_async, write
+from kanserve.client.exporting import receive_async, write
 from kanserve.client.network_responses import Network
 from kanserve.client.predicting import Array, Memory, Output
 from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Prediction, ServedFormula
@@ -284,7 +284,7 @@ class AsyncClient:
             method = self._turn()[call]
             try:
                 if call == "ExportSource":
-                    return await received_async(
+                    return await receive_async(
                         method(request, timeout=attempts.left, metadata=metadata), request.format
                     )
                 return await method(request, timeout=attempts.left, metadata=metadata)
@@ -297,4 +297,4 @@ class AsyncClient:
 
     async def _error(self, error: Any, request: str, attempts: int) -> KanserveError:
         cause = await asyncio.to_thread(self._target.cause, error)
-        return retrying.raised(cause, self._address, self._timeout, request, attempts)
+        return retrying.error_for(cause, self._address, self._timeout, request, attempts)

@@ -62,7 +62,7 @@ class Received:
         self._path = path
 
 
-def received(stream: Any, kind: str) -> Mapping[str, bytes]:
+def receive(stream: Any, kind: str) -> Mapping[str, bytes]:
     """The files of a stream of responses, which ends then; errors as `Received.add`."""
     made = Received(kind)
     try:
@@ -73,7 +73,7 @@ def received(stream: Any, kind: str) -> Mapping[str, bytes]:
         stream.cancel()
 
 
-async def received_async(stream: Any, kind: str) -> Mapping[str, bytes]:
+async def receive_async(stream: Any, kind: str) -> Mapping[str, bytes]:
     """The same for asyncio."""
     made = Received(kind)
     try:

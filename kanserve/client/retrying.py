@@ -54,7 +54,7 @@ def is_passing(error: Any) -> bool:
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
-def raised(error: Any, address: str, timeout: float, request: str = "", attempts: int = 1) -> KanserveError:
+def error_for(error: Any, address: str, timeout: float, request: str = "", attempts: int = 1) -> KanserveError:
     """The exception for a failed call: of the class that the server names, else by the status code."""
     failed = _raised(error, address, timeout, request)
     tried = f", tried {attempts} times" if attempts > 1 else ""

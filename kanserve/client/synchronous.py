@@ -15,7 +15,7 @@ from kanserve.client import describing, predicting, retrying
 from kanserve.client.connecting import Metadata, Names, Pem, calls, target
 from kanserve.client.dataframes import Frame, Rows
 from kanserve.client.describing import Steps, Version
-from kanserve.client.exporting import received, write
+from kanserve.client.exporting import receive, write
 from kanserve.client.network_responses import Network
 from kanserve.client.predicting import Array, Memory, Output
 from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Prediction, ServedFormula
@@ -585,7 +585,7 @@ class Client:
             method = next(self._turns)[call]
             try:
                 if call == "ExportSource":
-                    return received(method(request, timeout=attempts.left, metadata=metadata), request.format)
+                    return receive(method(request, timeout=attempts.left, metadata=metadata), request.format)
                 return method(request, timeout=attempts.left, metadata=metadata)
             except grpc.RpcError as error:
                 pause = attempts.failed(error)
@@ -595,4 +595,4 @@ class Client:
             self.retried = next(self._retried) + 1
 
     def _error(self, error: Any, request: str, attempts: int) -> KanserveError:
-        return retrying.raised(self._target.cause(error), self._address, self._timeout, request, attempts)
+        return retrying.error_for(self._target.cause(error), self._address, self._timeout, request, attempts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kanserve.plot.page import Html, cut, folded, formula_list, page, picture, table, text
+from kanserve.plot.page import Html, cut, fold, formula_list, page, picture, table, text
 from kanserve.plot.scene import Scene, number, percent
 from kanserve.plot.tiles import curve, state_of
 
@@ -37,7 +37,7 @@ def html(snapshot: "Snapshot", formulas: str = "", network: str = "") -> str:
     if rest:
         edges = Html(edges + text(f"and {rest} more edges", second=True))
     if network:
-        edges = folded("edges", edges)
+        edges = fold("edges", edges)
     return page(written, text(facts), network, edges, _steps(snapshot) if snapshot.history else "")
 
 
@@ -45,7 +45,7 @@ def _steps(snapshot: "Snapshot") -> Html:
     last = snapshot.history[-MOST_STEPS:]
     rows = [(cut(done.step, 60), str(done.edges), f"{done.loss:.4g}") for done in last]
     said = "steps" if len(last) == len(snapshot.history) else f"the last {len(last)} of {len(snapshot.history)} steps"
-    return folded(said, table(("step", "edges", "loss"), rows, numbers=(1, 2)))
+    return fold(said, table(("step", "edges", "loss"), rows, numbers=(1, 2)))
 
 
 def _row(edge: "EdgeView") -> tuple[str, ...]:

@@ -107,10 +107,10 @@ class SessionHistory:
         ()
         """
         self._require_room()
-        return self.accept(step, steps.taken(step, self.kan, self._rows))
+        return self.accept(step, steps.take(step, self.kan, self._rows))
 
     def accept(self, step: Step, kan: Kan, *, redone: bool = False) -> Self:
-        """Take a step whose network was computed elsewhere, as `steps.taken(step, session.kan, session.rows)`.
+        """Take a step whose network was computed elsewhere, as `steps.take(step, session.kan, session.rows)`.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class SessionHistory:
         --------
         >>> from kanserve.editing import steps
         >>> zero = steps.Zero("x->y")
-        >>> session.accept(zero, steps.taken(zero, session.kan, session.rows)).edges
+        >>> session.accept(zero, steps.take(zero, session.kan, session.rows)).edges
         ()
         """
         self._require_room()
@@ -193,7 +193,7 @@ class SessionHistory:
         if not self._undone:
             raise InputError("There is no step to redo.")
         step = self._undone[-1]
-        return self.accept(step, steps.taken(step, self.kan, self._rows), redone=True)
+        return self.accept(step, steps.take(step, self.kan, self._rows), redone=True)
 
     def watch(self, told: Callable[[], None]) -> Callable[[], None]:
         """Call a function after each change of the network.

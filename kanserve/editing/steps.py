@@ -25,7 +25,7 @@ from kanserve.network.signal_shares import pushed_back
 from kanserve.simplification import prune, symbolify
 from kanserve.simplification.activations import Array, signals
 from kanserve.simplification.edge_candidates import LIBRARY
-from kanserve.simplification.edge_removal import emptied, no_edges, without_edges
+from kanserve.simplification.edge_removal import empty, no_edges, without_edges
 from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, SimplifyReport, free_parameters, refit
 
@@ -52,7 +52,7 @@ class Step(Protocol):
 
 
 @np.errstate(all="ignore")
-def taken(step: Step, kan: Kan, rows: SessionData) -> Kan:
+def take(step: Step, kan: Kan, rows: SessionData) -> Kan:
     """The network after a step. InputError if a function leaves its domain, or fewer rows are finite."""
     numbers = of_numbers(kan)
     return as_given(require_sound(numbers, step.apply(numbers, rows), rows), kan)
@@ -327,5 +327,5 @@ def kept(kan: Kan, count: int, x: Array) -> Kan:
         for n in order[: max(1, min(surplus, int(_AT_ONCE * len(places))))]:
             depth, j, i = places[n]
             gone[depth][j, i] = True
-        kan = emptied(kan, gone, seen.means)
+        kan = empty(kan, gone, seen.means)
     return kan

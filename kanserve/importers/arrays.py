@@ -41,7 +41,7 @@ def is_array(value: Any) -> bool:
     return hasattr(type(value), "shape") and hasattr(type(value), "dtype")
 
 
-def widened(array: NDArray[Any]) -> NDArray[Any]:
+def widen(array: NDArray[Any]) -> NDArray[Any]:
     """The array with float16 and bfloat16 widened to float32, which is exact."""
     narrow = array.dtype == np.float16 or array.dtype.name == "bfloat16"  # the second is jax's, not NumPy's
     return array.astype(np.float32) if narrow else array
@@ -85,7 +85,7 @@ def _array(value: Any, key: str, name: str) -> NDArray[Any]:
         )
     if _is_tensor(value):
         value = _of_tensor(value, key, name)
-    array = widened(np.asarray(value))
+    array = widen(np.asarray(value))
     if array.dtype.kind == "f" and np.isnan(array).any():
         array = np.where(np.isnan(array), array.dtype.type(np.nan), array)  # a signalling NaN would warn at each use
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:

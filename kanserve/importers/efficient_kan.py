@@ -22,7 +22,7 @@ from kanserve.importers.state_dict_layers import (
     holds,
     live_parts,
     named,
-    stacked,
+    stack,
     variables,
 )
 from kanserve.network.kan import Kan, Layer
@@ -41,7 +41,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The same network, exactly."""
-    stored = stacked(checkpoint, LIBRARY, _WANTED, _OTHERS)
+    stored = stack(checkpoint, LIBRARY, _WANTED, _OTHERS)
     _check_scalers(stored)
     bases = [base_of(layer, checkpoint, options) for layer in stored]
     layers = [_layer(layer, base) for layer, (base, _) in zip(stored, bases, strict=True)]

@@ -29,7 +29,7 @@ from kanserve.importers.state_dict_layers import (
     holds,
     live_parts,
     named,
-    stacked,
+    stack,
     variables,
 )
 from kanserve.network.kan import Kan
@@ -48,7 +48,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The same network, within the tolerance of the options."""
-    stored = stacked(checkpoint, LIBRARY, _WANTED, _OTHERS)
+    stored = stack(checkpoint, LIBRARY, _WANTED, _OTHERS)
     for layer in stored:
         _check_arrays(layer)
     weights = [_weights(layer) for layer in stored]
@@ -131,7 +131,7 @@ def _radial(stored: Stored, weights: Array, denominator: float, base: str, epsil
     scale, shift = (stored.of_shape(f"layernorm.{name}", (inputs,), "input") for name in ("weight", "bias"))
     low = float(grid.min())
     before = layer_norm.normalising(scale, shift, epsilon, parts, low, max(float(grid.max()), low + denominator))
-    rest = layer_norm.added(nodes, inputs, others)
+    rest = layer_norm.add(nodes, inputs, others)
     return Radial(stored.place, weights, centres, denominator, rest, before)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from kanserve.errors import CheckpointError
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.importers.function_layers import check_size, each_input, weighted_sums
-from kanserve.importers.state_dict_layers import Stored, check_chain, holds, live_parts, stacked, variables
+from kanserve.importers.state_dict_layers import Stored, check_chain, holds, live_parts, stack, variables
 from kanserve.network.kan import Kan, Layer
 
 LIBRARY = "fourier-kan"
@@ -33,7 +33,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The same network."""
     layers: list[Layer] = []
     shapes = []
-    for stored in stacked(checkpoint, LIBRARY, _WANTED, _OTHERS):
+    for stored in stack(checkpoint, LIBRARY, _WANTED, _OTHERS):
         own = _layers(stored)
         layers += own
         shapes.append((own[-1].nodes, own[0].inputs))

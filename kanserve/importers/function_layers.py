@@ -15,7 +15,7 @@ _NAMES = "<U8"  # wide enough for the functions that importers name
 LARGEST = 1_050_000  # edges of a layer: 1,024 inputs, one function for each; absent edges take up memory too
 
 
-def weighted(weights: Array) -> dict[str, Any]:
+def weigh(weights: Array) -> dict[str, Any]:
     """Weights (O, I) as the functions and affine constants of a layer; a weight of 0 is not an edge."""
     affine = np.tile([1.0, 0.0, 1.0, 0.0], (*weights.shape, 1))
     affine[:, :, 2] = np.where(weights != 0, weights, 1.0)
@@ -24,7 +24,7 @@ def weighted(weights: Array) -> dict[str, Any]:
 
 def weighted_sums(weights: Array, bias: Array | None = None) -> Layer:
     """The layer weights (O, I) · x + bias."""
-    return make_layer(**weighted(weights), subnode_bias=bias, order=1, base="zero")
+    return make_layer(**weigh(weights), subnode_bias=bias, order=1, base="zero")
 
 
 def each_input(functions: list[tuple[str, float]], inputs: int, low: float, high: float) -> Layer:

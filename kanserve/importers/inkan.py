@@ -30,7 +30,7 @@ from kanserve.importers.state_dict_layers import (
     check_chain,
     holds,
     named,
-    stacked,
+    stack,
     variables,
 )
 from kanserve.network.kan import Kan, Layer
@@ -51,7 +51,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     layers: list[Layer] = []
     notes = []
     guessed, steps = False, checkpoint.settings.get("steps", ())
-    for stored in stacked(checkpoint, "inkan", _NAMES, ()):
+    for stored in stack(checkpoint, "inkan", _NAMES, ()):
         activation, unsaid = base_of(stored, checkpoint, options)
         guessed |= unsaid
         step, precision = (steps[stored.number - 1], 0.0) if steps else _step(stored)

@@ -47,7 +47,7 @@ from kanserve.importers.state_dict_layers import (
     base_parts,
     built,
     check_chain,
-    stacked,
+    stack,
     variables,
 )
 from kanserve.network.kan import Kan, Layer
@@ -90,7 +90,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     radial: list[Radial] = []
     guessed: set[str] = set()
     before = len(options.inputs) or None
-    for stored in stacked(checkpoint, "jaxkan", ("c_basis",), (*_PARAMETERS[1:], "grid", "std")):
+    for stored in stack(checkpoint, "jaxkan", ("c_basis",), (*_PARAMETERS[1:], "grid", "std")):
         activation, unsaid = base_of(stored, checkpoint, options)
         if unsaid and stored.prefix in residuals:
             activation, unsaid = residuals[stored.prefix], False

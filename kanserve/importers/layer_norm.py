@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.importers.function_layers import weighted
+from kanserve.importers.function_layers import weigh
 from kanserve.network.kan import Layer, make_layer
 from kanserve.network.splines import uniform_knots
 
@@ -38,11 +38,11 @@ def normalising(
     i, r = np.arange(n), np.arange(others)
 
     mean = np.concatenate([np.eye(n), np.full((1, n), 1 / n)])
-    first = make_layer(**weighted(mean), knots=uniform_knots(low, high, 1, 1), order=1, base="zero")
+    first = make_layer(**weigh(mean), knots=uniform_knots(low, high, 1, 1), order=1, base="zero")
 
     centred = np.zeros((n + others, n + 1))
     centred[i, i], centred[i, n] = 1.0, -1.0
-    parts: dict[str, Any] = {"base": "zero", **weighted(centred)}
+    parts: dict[str, Any] = {"base": "zero", **weigh(centred)}
     if beside is not None:
         parts["base"] = beside["base"]
         parts["base_weight"] = np.pad(beside["base_weight"], ((n, 0), (0, 1)))
@@ -53,14 +53,14 @@ def normalising(
 
     passed = np.zeros((n + 1 + others, n + others))
     passed[i, i] = passed[n + 1 + r, n + r] = 1.0
-    parts = weighted(passed)
+    parts = weigh(passed)
     parts["functions"][n, :n], parts["affine"][n, :n, 2] = "x^2", 1 / n
     third = make_layer(**parts, subnode_bias=np.where(np.arange(len(passed)) == n, epsilon, 0.0), order=1, base="zero")
 
     scaled = np.zeros((2 * n + others, n + 1 + others))
     scaled[2 * i, i] = scale
     scaled[2 * n + r, n + 1 + r] = 1.0
-    parts = weighted(scaled)
+    parts = weigh(scaled)
     parts["functions"][2 * i + 1, n] = "1/sqrt"
     fourth = make_layer(
         **parts, arity=[2] * n + [1] * others, node_bias=np.pad(shift, (0, others)), order=1, base="zero"
@@ -68,6 +68,6 @@ def normalising(
     return first, second, third, fourth
 
 
-def added(nodes: int, inputs: int, others: int) -> Layer:
+def add(nodes: int, inputs: int, others: int) -> Layer:
     """The layer of s and r that gives r, without splines yet."""
-    return make_layer(**weighted(np.eye(nodes, inputs + others, inputs)), base="zero")
+    return make_layer(**weigh(np.eye(nodes, inputs + others, inputs)), base="zero")

@@ -27,7 +27,7 @@ from kanserve.importers.polynomial_splines import (
     polynomials,
     spline_coefficients,
 )
-from kanserve.importers.state_dict_layers import Stored, built, check_chain, live_parts, stacked, variables
+from kanserve.importers.state_dict_layers import Stored, built, check_chain, live_parts, stack, variables
 from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 
@@ -72,7 +72,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
         notes.append("The inputs of each layer are taken to pass through tanh, which no file says. Say squash= if not.")
     layers: list[Layer] = []
     shapes = []
-    for stored in stacked(checkpoint, LIBRARY, (name,), _OTHERS):
+    for stored in stack(checkpoint, LIBRARY, (name,), _OTHERS):
         constants, guessed = _constants(stored, basis, checkpoint, options)
         if guessed:
             names = zip(FAMILIES[basis].constants, constants, strict=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kanserve.data.near_names import first_names
 from kanserve.errors import NetworkError
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.pykan_arrays import Part, edge_at, parts, refused, unread
+from kanserve.importers.pykan_arrays import Part, edge_at, parts, refusal, unread
 from kanserve.importers.pykan_live import live
 from kanserve.importers.pykan_settings import (
     NO_FUNCTION,
@@ -29,7 +29,7 @@ from kanserve.importers.pykan_settings import (
     bases,
     functions_of,
     guessed_functions,
-    kept_columns,
+    keep_columns,
     require_agreement,
 )
 from kanserve.importers.repeated_knots import coincide, rewritten
@@ -75,7 +75,7 @@ def _convert(checkpoint: Checkpoint, options: Options, own: Sequence[Part]) -> C
             outputs=tuple(map(Variable, options.outputs)),
         )
     except NetworkError as error:
-        raise refused(checkpoint, str(error)) from None
+        raise refusal(checkpoint, str(error)) from None
     return Conversion(kan, LIBRARY, tuple(notes))
 
 
@@ -114,7 +114,7 @@ def _layer(
             node_bias=part.node_bias,
         )
     except NetworkError as error:
-        raise refused(checkpoint, f"layer {number + 1}: {error}") from None
+        raise refusal(checkpoint, f"layer {number + 1}: {error}") from None
 
 
 def _knots(
@@ -126,7 +126,7 @@ def _knots(
     knots[idle & (np.diff(knots, axis=1) <= 0).any(axis=1)] = uniform_knots(-1, 1, part.intervals, part.order)
     falling = np.argwhere(np.diff(knots, axis=1) < 0)
     if len(falling):
-        raise refused(
+        raise refusal(
             checkpoint,
             f"layer {number + 1}, input {falling[0][0] + 1}: its knots decrease at number {falling[0][1] + 2} "
             f"(act_fun.{number}.grid); update the grid from samples.",
@@ -157,13 +157,13 @@ def _inputs(checkpoint: Checkpoint, options: Options, count: int) -> tuple[Varia
     """The names in the options; else x and pykan's column numbers."""
     if options.inputs:
         return tuple(map(Variable, options.inputs))
-    return tuple(Variable(f"x{column + 1}") for column in kept_columns(checkpoint, count) or ())
+    return tuple(Variable(f"x{column + 1}") for column in keep_columns(checkpoint, count) or ())
 
 
 def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequence[Sequence[str]]]) -> list[str]:
     """Notes that do not depend on the conversion of the layers."""
     said, notes = checkpoint.settings, list[str]()
-    columns = kept_columns(checkpoint, own[0].inputs) or list(range(own[0].inputs))
+    columns = keep_columns(checkpoint, own[0].inputs) or list(range(own[0].inputs))
     if columns != list(range(own[0].inputs)):
         notes.append(
             f"prune_input kept columns {_list([column + 1 for column in columns])}: rows have these only, so named"

@@ -59,7 +59,7 @@ class Part:
         return int(self.coef.shape[2]) - self.order
 
 
-def refused(checkpoint: Checkpoint, reason: str) -> CheckpointError:
+def refusal(checkpoint: Checkpoint, reason: str) -> CheckpointError:
     """A CheckpointError that begins with the checkpoint's name."""
     return CheckpointError(f"{checkpoint.name}: {reason}")
 
@@ -75,11 +75,11 @@ def parts(checkpoint: Checkpoint) -> tuple[Part, ...]:
     _require_current(checkpoint)
     if numbers != list(range(len(numbers))):
         missing = next(n for n in range(len(numbers)) if n not in numbers)
-        raise refused(checkpoint, f"the array act_fun.{missing}.coef is missing; layers follow one another.")
+        raise refusal(checkpoint, f"the array act_fun.{missing}.coef is missing; layers follow one another.")
     result = tuple(_part(checkpoint, number) for number in numbers)
     for number, (before, after) in enumerate(itertools.pairwise(result)):
         if before.nodes != after.inputs:
-            raise refused(
+            raise refusal(
                 checkpoint,
                 f"layer {number + 1} has {before.nodes} nodes (node_bias_{number}), layer {number + 2} takes "
                 f"{after.inputs} inputs (act_fun.{number + 1}.coef).",
@@ -99,7 +99,7 @@ def _require_current(checkpoint: Checkpoint) -> None:
         return
     flat = any(_COEFFICIENTS.fullmatch(name) and array.ndim == 2 for name, array in checkpoint.arrays.items())
     version = "0.0" if flat else "0.1"
-    raise refused(
+    raise refusal(
         checkpoint,
         f"it was written by pykan {version}, which stored networks otherwise; imported is what 0.2 writes. "
         "Train it again with pykan 0.2, from the same data.",
@@ -121,7 +121,7 @@ def _part(checkpoint: Checkpoint, number: int) -> Part:
         hint = ""
         if all("node_" in name for name in missing):
             hint = " pykan's expand_depth makes layers whose scales it does not save: import the live model."
-        raise refused(checkpoint, f"layer {number + 1} is not whole, without {first_names(missing, 3)}.{hint}")
+        raise refusal(checkpoint, f"layer {number + 1} is not whole, without {first_names(missing, 3)}.{hint}")
     given = {field.name: checkpoint.arrays[names[field.name]] for field in fields(Part)}
     _require_shapes(checkpoint, names, given)
     for field, array in given.items():
@@ -132,25 +132,25 @@ def _part(checkpoint: Checkpoint, number: int) -> Part:
 def _require_shapes(checkpoint: Checkpoint, names: dict[str, str], given: dict[str, NDArray[Any]]) -> None:
     coef, grid, ends = given["coef"], given["grid"], given["node_bias"]
     if coef.ndim != 3:
-        raise refused(checkpoint, _misshapen(names["coef"], "(inputs, outputs, G + k)", coef))
+        raise refusal(checkpoint, _misshapen(names["coef"], "(inputs, outputs, G + k)", coef))
     if 0 in coef.shape:
-        raise refused(
+        raise refusal(
             checkpoint,
             f"{names['coef']} of shape {coef.shape}, (inputs, outputs, G + k), is empty: where all nodes were pruned, "
             "nothing is left to import.",
         )
     i, o, count = coef.shape
     if grid.ndim != 2 or grid.shape[0] != i:
-        raise refused(checkpoint, _misshapen(names["grid"], f"({i}, G + 2k + 1)", grid))
+        raise refusal(checkpoint, _misshapen(names["grid"], f"({i}, G + 2k + 1)", grid))
     order = grid.shape[1] - count - 1
     if order < 1 or count <= order:
-        raise refused(
+        raise refusal(
             checkpoint,
             f"{grid.shape[1]} knots ({names['grid']}) and {count} coefficients ({names['coef']}) make no spline of "
             f"order 1 or more: G + 2k + 1 and G + k are wanted.",
         )
     if ends.ndim != 1 or not len(ends):
-        raise refused(checkpoint, _misshapen(names["node_bias"], "(nodes,)", ends))
+        raise refusal(checkpoint, _misshapen(names["node_bias"], "(nodes,)", ends))
     wanted: dict[str, tuple[int, ...]] = {
         **dict.fromkeys(("mask", "scale_base", "scale_sp"), (i, o)),
         "symbolic_mask": (o, i),
@@ -160,7 +160,7 @@ def _require_shapes(checkpoint: Checkpoint, names: dict[str, str], given: dict[s
     }
     for field, shape in wanted.items():
         if given[field].shape != shape:
-            raise refused(checkpoint, _misshapen(names[field], str(shape), given[field]))
+            raise refusal(checkpoint, _misshapen(names[field], str(shape), given[field]))
 
 
 def _misshapen(name: str, wanted: str, got: NDArray[Any]) -> str:
@@ -169,11 +169,11 @@ def _misshapen(name: str, wanted: str, got: NDArray[Any]) -> str:
 
 def _require_finite(checkpoint: Checkpoint, name: str, array: NDArray[Any]) -> None:
     if array.dtype.kind not in "fiub":
-        raise refused(checkpoint, f"{name} must hold real numbers, got {array.dtype}.")
+        raise refusal(checkpoint, f"{name} must hold real numbers, got {array.dtype}.")
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         at: Sequence[int] = (bad[0] + 1).tolist()
-        raise refused(
+        raise refusal(
             checkpoint,
             f"{name} holds {array[tuple(bad[0])]} at {tuple(at)}, counted from 1, so that pykan's outputs are NaN too; "
             "take a checkpoint from before that.",

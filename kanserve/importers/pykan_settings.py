@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from kanserve.importers.conversion import Checkpoint, Options
-from kanserve.importers.pykan_arrays import Part, edge_at, refused
+from kanserve.importers.pykan_arrays import Part, edge_at, refusal
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Base
 
@@ -38,7 +38,7 @@ def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
     """CheckpointError where the settings contradict the arrays on width, order or grid."""
     for where, setting, stated, got in _statements(checkpoint, layers):
         if stated != got:
-            raise refused(
+            raise refusal(
                 checkpoint,
                 f"its settings say that {where.format(stated)} ({setting}), its arrays that {where.format(got)}. Are "
                 "both of one and the same network?",
@@ -81,18 +81,18 @@ def arity(checkpoint: Checkpoint, layers: Sequence[Part], number: int) -> list[i
     else:
         products = None
     if products is None:
-        raise refused(
+        raise refusal(
             checkpoint,
             f"{where}, some of them products, and what is multiplied is in the settings only (mult_arity): give the "
             "file of the settings too, or the live model.",
         )
     sums = layer.nodes - len(products)
     if min(products, default=2) < 2 or sums < 0 or sums + sum(products) != layer.subnodes:
-        raise refused(checkpoint, f"{where}, and products of {said!r:.60} (mult_arity) do not make that.")
+        raise refusal(checkpoint, f"{where}, and products of {said!r:.60} (mult_arity) do not make that.")
     width = checkpoint.settings.get("width")
     pair = _whole_numbers(width[number + 1]) if isinstance(width, list) else None
     if pair is not None and len(pair) == 2 and pair != [sums, len(products)]:
-        raise refused(
+        raise refusal(
             checkpoint,
             f"layer {number + 1} has {sums} sums and {len(products)} products by mult_arity and the arrays, {pair[0]} "
             f"and {pair[1]} by width.",
@@ -117,14 +117,14 @@ def _base(checkpoint: Checkpoint, options: Options, said: Any, layer: Part) -> B
     if stored:
         found: Base = stored[0]
         if options.base not in (None, found):
-            raise refused(checkpoint, f"its base function is {found!r}, and base={options.base!r} says another.")
+            raise refusal(checkpoint, f"its base function is {found!r}, and base={options.base!r} says another.")
         return found
     if options.base is not None:
         return options.base
     if not _has_base(layer):
         return "zero"
     shown = tag or (said if isinstance(said, str) else "no text")
-    raise refused(
+    raise refusal(
         checkpoint,
         f"its base function is {shown:.80}; here are {', '.join(get_args(Base))}. If it is one of these, base= says "
         "so; else train it with one of them.",
@@ -145,14 +145,14 @@ def functions_of(checkpoint: Checkpoint, number: int, part: Part) -> list[list[s
     if not part.symbolic_mask.any() and names is None:
         return [[""] * part.inputs for _ in range(part.subnodes)]
     if names is None:
-        raise refused(
+        raise refusal(
             checkpoint,
             f"layer {number + 1} has {int((part.symbolic_mask != 0).sum())} edges with a function, and which ones is "
             f"in the settings only ({name}): give the file of the settings too, or the live model.",
         )
     rows = names if isinstance(names, list) else []
     if len(rows) != part.subnodes or any(not isinstance(row, list) or len(row) != part.inputs for row in rows):
-        raise refused(
+        raise refusal(
             checkpoint,
             f"the functions of layer {number + 1} ({name}) must be {part.subnodes} lists of {part.inputs} names, as "
             "its arrays have. Are both of one and the same network?",
@@ -189,19 +189,19 @@ def _function(checkpoint: Checkpoint, place: str, name: Any) -> str:
     if found is not None:
         return found
     if name == "anonymous":
-        raise refused(
+        raise refusal(
             checkpoint,
             f"{place}: its function has no name, and what it computes is in no file. Fix the edge to a function of "
             "pykan's library, or unfix it.",
         )
-    raise refused(
+    raise refusal(
         checkpoint,
         f"{place}: its function {name!r:.40} is not of pykan's library, and none of ours. There are: "
         f"{', '.join(sorted(_OURS))}.",
     )
 
 
-def kept_columns(checkpoint: Checkpoint, count: int) -> list[int] | None:
+def keep_columns(checkpoint: Checkpoint, count: int) -> list[int] | None:
     """The columns that a live model takes as inputs, counted from 0; None if unknown."""
     columns = _whole_numbers(checkpoint.settings.get("input_id"))
     return columns if columns is not None and len(columns) == count else None

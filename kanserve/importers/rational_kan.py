@@ -23,8 +23,8 @@ import numpy as np
 from kanserve.errors import CheckpointError
 from kanserve.importers.arrays import arrays_of
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.function_layers import check_size, each_input, weighted, weighted_sums
-from kanserve.importers.state_dict_layers import Stored, check_chain, check_idle, holds, stacked, variables
+from kanserve.importers.function_layers import check_size, each_input, weigh, weighted_sums
+from kanserve.importers.state_dict_layers import Stored, check_chain, check_idle, holds, stack, variables
 from kanserve.network.kan import Kan, Layer, make_layer
 
 LIBRARY = "rational-kan"
@@ -43,7 +43,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     """The same network."""
     layers: list[Layer] = []
     shapes = []
-    for stored in stacked(_merge(checkpoint), LIBRARY, _WANTED, _OTHERS):
+    for stored in stack(_merge(checkpoint), LIBRARY, _WANTED, _OTHERS):
         own = _layers(stored)
         layers += own
         shapes.append((own[-1].nodes, own[0].inputs))
@@ -100,7 +100,7 @@ def _layers(stored: Stored) -> list[Layer]:
     # Powers of x and then of |x|, for each input.
     picked = np.zeros((inputs, m + n, inputs, 2))
     picked[each, :m, each, 0] = picked[each, m:, each, 1] = 1.0
-    powers = weighted(picked.reshape(inputs * (m + n), 2 * inputs))
+    powers = weigh(picked.reshape(inputs * (m + n), 2 * inputs))
     names = np.tile([*_POWERS[:m], *_POWERS[:n]], inputs)[:, None]
     powers["functions"] = np.where(powers["functions"] != "", names, "")
     # P and Q of each input, side by side.
@@ -108,7 +108,7 @@ def _layers(stored: Stored) -> list[Layer]:
     sums[each, 0, each, :m] = a[:, 1:]
     sums[each, 1, each, m:] = b
     free = np.stack([a[:, 0], np.ones(inputs)], axis=1).ravel()
-    quotients = weighted(np.eye(2 * inputs))
+    quotients = weigh(np.eye(2 * inputs))
     quotients["functions"][1::2][quotients["functions"][1::2] != ""] = "1/x"
     bias = stored.of_shape("bias", (nodes,), "node") if "bias" in stored else None
     return [

@@ -138,7 +138,7 @@ def _precision(single: bool) -> Iterator[None]:
 
 
 def _efficient_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterator[tuple[Any, Arrays]]:
-    for number, state in enumerate(grouped(checkpoint.arrays, "spline_weight")):
+    for number, state in enumerate(group(checkpoint.arrays, "spline_weight")):
         outputs, inputs, count = state["spline_weight"].shape
         order = state["grid"].shape[1] - 1 - count
         yield (
@@ -156,7 +156,7 @@ def _efficient_kan(package: Any, checkpoint: Checkpoint, options: Options) -> It
 
 def _fast_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterator[tuple[Any, Arrays]]:
     known = checkpoint.settings.get("denominators", ())
-    for number, state in enumerate(grouped(checkpoint.arrays, "rbf.grid")):
+    for number, state in enumerate(group(checkpoint.arrays, "rbf.grid")):
         grid = state["rbf.grid"]
         outputs, width = state["spline_linear.weight"].shape
         fast_kanlayer = package.FastKANLayer(
@@ -177,7 +177,7 @@ def _fast_kan(package: Any, checkpoint: Checkpoint, options: Options) -> Iterato
 def _inkan(
     package: Any, checkpoint: Checkpoint, conversion: Conversion, options: Options
 ) -> Iterator[tuple[Any, Arrays]]:
-    groups = grouped(checkpoint.arrays, "grid_starts")
+    groups = group(checkpoint.arrays, "grid_starts")
     for number, (state, layer) in enumerate(zip(groups, conversion.kan.layers, strict=True)):
         kanlayer = package.KANLayer(
             layer.inputs,
@@ -224,7 +224,7 @@ def _sequence(layers: Iterator[tuple[Any, Arrays]], single: bool) -> Any:
         return torch.nn.Sequential(*made).eval()
 
 
-def grouped(arrays: Arrays, marker: str) -> list[dict[str, NDArray[Any]]]:
+def group(arrays: Arrays, marker: str) -> list[dict[str, NDArray[Any]]]:
     """The arrays of each layer, in order, without the layer's prefix; each array named `marker` marks a layer."""
     prefixes = [key.removesuffix(marker) for key in arrays if key == marker or key.endswith(f".{marker}")]
     prefixes.sort(key=lambda prefix: [int(number) for number in re.findall(r"\d+", prefix)])
@@ -257,7 +257,7 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
     from jaxkan.layers import get_layer
 
     inputs = len(options.inputs)
-    for number, state in enumerate(grouped(checkpoint.arrays, "c_basis")):
+    for number, state in enumerate(group(checkpoint.arrays, "c_basis")):
         basis, grid = state["c_basis"], state["grid"]
         inputs, outputs = _jaxkan_size(state, inputs)
         order = grid.shape[1] - basis.shape[-1] - 1

@@ -76,7 +76,7 @@ def holds(checkpoint: Checkpoint, *names: str) -> bool:
     return bool(set.intersection(*found))
 
 
-def stacked(checkpoint: Checkpoint, library: str, wanted: tuple[str, ...], others: tuple[str, ...]) -> list[Stored]:
+def stack(checkpoint: Checkpoint, library: str, wanted: tuple[str, ...], others: tuple[str, ...]) -> list[Stored]:
     """The layers in order; CheckpointError where arrays are missing or unknown, or the order is unclear."""
     layers: dict[str, dict[str, NDArray[Any]]] = {}
     for key, array in checkpoint.arrays.items():

@@ -2,7 +2,8 @@
 
 The raw value of a categorical input is the code of its category, 0, 1, ..; the network sees the category's number. NaN
 is a missing value: the network sees the input's `fill_value`, as it does for a code that is not a category.
-Infinities are never missing. Without a fill value such a number stays, or becomes, NaN, and so do the outputs of the row.
+Infinities are never missing. Without a fill value such a number stays, or becomes, NaN, and so do the outputs of the
+row.
 
 Derivatives with respect to a categorical input, or to one that is missing in the row, are 0.
 """
@@ -87,10 +88,10 @@ def has_no_slope(kan: Kan, x: Array) -> NDArray[np.bool_]:
 
 def without_encoding(kan: Kan) -> Kan:
     """The network that takes the numbers which `kan` sees: of a categorical input, the number of the category."""
-    return replace(kan, inputs=tuple(map(encoded_variable, kan.inputs)))
+    return replace(kan, inputs=tuple(map(encode_variable, kan.inputs)))
 
 
-def encoded_variable(variable: Variable) -> Variable:
+def encode_variable(variable: Variable) -> Variable:
     """The variable of the numbers that the network sees; their range is that of the categories' numbers, or as it was.
 
     A fill value may lie outside a range of numbers, but not outside that of categories.

@@ -68,7 +68,7 @@ def slots(derivatives: Iterable[Derivative]) -> Slots:
     return Slots(directions, tuple(pairs))
 
 
-def composed(which: Slots, phi: tuple[Array, ...], v: Array) -> Array:
+def compose(which: Slots, phi: tuple[Array, ...], v: Array) -> Array:
     """Σ_i φ_oi(v_i) as a jet (S, O, N): φ and its derivatives, (O, I, N) each, at the jets v (S, I, N)."""
     result = np.empty((which.count, len(phi[0]), v.shape[2]))
     result[0] = phi[0].sum(axis=1)

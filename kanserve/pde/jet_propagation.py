@@ -15,7 +15,7 @@ from kanserve.network import dual_numbers
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span
-from kanserve.pde.jet_arithmetic import Slots, adjoint, composed, product, product_adjoint, pulled
+from kanserve.pde.jet_arithmetic import Slots, adjoint, compose, product, product_adjoint, pulled
 from kanserve.train.lm import active_basis as bases
 from kanserve.train.lm.parameter_vector import Free, Weights
 
@@ -156,7 +156,7 @@ def _layer_pass(which: Slots, part: Part, own: Weights, v: Array, order: int) ->
         for r, derivative in enumerate(named[-1][: order + 1]):
             phi[r][j, i] += c * a**r * derivative
         phi[0][j, i] += d
-    z = layer.subnode_scale[:, None] * composed(which, tuple(phi), v)
+    z = layer.subnode_scale[:, None] * compose(which, tuple(phi), v)
     z[0] += layer.subnode_bias[:, None]
     return Pass(v, active, tuple(phi), z, base, tuple(named))
 

@@ -99,7 +99,7 @@ def add(library: Any, scheme: Plan, parts: tuple[Part, ...], row: Row, residual:
     )
 
 
-def finished(scheme: Plan, matrix: Array) -> tuple[Array, Array]:
+def finish(scheme: Plan, matrix: Array) -> tuple[Array, Array]:
     """J'J (P, P) and J'r (P,) in the order of the vector."""
     square = matrix[: scheme.size**2].reshape(scheme.size, scheme.size)
     lower = np.tril(square)  # the part above the diagonal is undefined

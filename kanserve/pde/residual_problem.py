@@ -92,7 +92,7 @@ class ResidualProblem:
             sums = normal_equations_c.empty(self.plan)
             for row, residual in self._rows(vector, state):
                 normal_equations_c.add(library, self.plan, self.parts, row, residual, sums)
-            return normal_equations_c.finished(self.plan, sums)
+            return normal_equations_c.finish(self.plan, sums)
         matrix = np.zeros((self.size, self.size))
         gradient = np.zeros(self.size)
         for row, residual in self._rows(vector, state):

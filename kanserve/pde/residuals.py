@@ -125,7 +125,7 @@ def wanted_derivatives(residual: Residual, outputs: int, names: tuple[str, ...])
     return asked
 
 
-def checked(residuals: Residual | Iterable[Residual], inputs: int) -> tuple[Residual, ...]:
+def check(residuals: Residual | Iterable[Residual], inputs: int) -> tuple[Residual, ...]:
     """The residuals as a tuple; DataError for an empty one, other objects, and points of another dimension."""
     every = (residuals,) if isinstance(residuals, Residual) else tuple(residuals)
     if not every or not all(isinstance(residual, Residual) for residual in every):

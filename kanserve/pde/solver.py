@@ -15,7 +15,7 @@ from kanserve.network.kan import Base, Kan, Variable
 from kanserve.network.parameter_names import names_parameters
 from kanserve.network.splines import uniform_knots
 from kanserve.pde.residual_problem import ResidualProblem, problem
-from kanserve.pde.residuals import Residual, checked
+from kanserve.pde.residuals import Residual, check
 from kanserve.train.argument_checks import grid_sequence, increasing, whole
 from kanserve.train.creation import create
 from kanserve.train.fit_progress import Event, Report, reporting
@@ -113,7 +113,7 @@ def solve(
         own = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
         return create(shape, grid=grids[0], order=order, base=base, seed=own)
 
-    every = checked(residuals, begin(0).layers[0].inputs)
+    every = check(residuals, begin(0).layers[0].inputs)
     points = np.concatenate([np.asarray(residual.points) for residual in every])
     with reporting(progress) as report:
         runs = []
@@ -184,7 +184,7 @@ def refine(
     >>> bool(abs(refined([[1.0]])[0, 0] - 0.135335) < 1e-6)  # exp(-2)
     True
     """
-    scheme = problem(kan, checked(residuals, len(kan.inputs)))
+    scheme = problem(kan, check(residuals, len(kan.inputs)))
     with reporting(progress) as report:
         better, loss = _refine(kan, scheme, steps, ridge, patience, report)
     if not np.isfinite(loss):
@@ -220,7 +220,7 @@ def defects(kan: Kan, residual: Residual) -> Array:
     >>> pde.defects(kan, decay).round(9).tolist()
     [[0.0, 0.0]]
     """
-    scheme = problem(kan, checked(residual, len(kan.inputs)))
+    scheme = problem(kan, check(residual, len(kan.inputs)))
     return scheme.values(gather(kan, scheme.free))[0]
 
 

@@ -173,7 +173,7 @@ class _Edge:
         j, i = self.place
         reach = BEYOND * (self.x[-1] - self.x[0])
         for u in (np.linspace(self.x[0] - reach, self.x[0], 20), np.linspace(self.x[-1], self.x[-1] + reach, 20)):
-            hatched(self.axes, self.raw(u[[0, -1]]), self.one)
+            hatch(self.axes, self.raw(u[[0, -1]]), self.one)
             y = self._near(edge(self.layer, j, i, u))
             self.axes.plot(self.raw(u), y, color=self.one.of(self.role), linewidth=1.0, alpha=0.7)
         wide = np.linspace(self.x[0] - reach, self.x[-1] + reach, 2 * CURVE_POINTS)
@@ -210,7 +210,7 @@ class _Edge:
             return np.where((y > self.low - far) & (y < self.high + far), y, np.nan)
 
 
-def hatched(axes: "Axes", span: Array, palette: Palette) -> None:
+def hatch(axes: "Axes", span: Array, palette: Palette) -> None:
     """Hatch a part of the horizontal axis, where there are no samples."""
     start, stop = sorted(span.tolist())
     axes.axvspan(

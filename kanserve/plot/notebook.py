@@ -22,7 +22,7 @@ from kanserve.plot.page import (
     Html,
     code,
     cut,
-    folded,
+    fold,
     formula,
     formula_list,
     histogram,
@@ -53,7 +53,7 @@ def network_page(kan: Kan, most: int = PICTURE_BYTES) -> str:
     return page(
         network_formulas(kan),
         network_part(kan, most=most),
-        folded("inputs and outputs", variables(kan.inputs, kan.outputs)),
+        fold("inputs and outputs", variables(kan.inputs, kan.outputs)),
     )
 
 
@@ -146,9 +146,9 @@ def formula_page(shown: Formula) -> str:
     if shown.domain:
         parts.append(text("defined where " + cut("; ".join(shown.domain), 500), second=True))
     if shown.variables:
-        parts.append(folded("variables", variables(shown.variables)))
+        parts.append(fold("variables", variables(shown.variables)))
     if shown.python:
-        parts.append(folded("Python", code(shown.python)))
+        parts.append(fold("Python", code(shown.python)))
     return page(*parts)
 
 
@@ -166,7 +166,7 @@ def artifact_page(manifest: Any, files: Mapping[str, bytes], kan: Kan) -> str:
         titles = (f"on {found.rows:,} rows", "R²", "RMSE", "largest error")
         parts.append(table(titles, rows[:NAMES], numbers=(1, 2, 3)))
     listed = [(cut(path, 80), f"{len(data):,}") for path, data in sorted(files.items())]
-    parts.append(folded("files", table(("file", "bytes"), listed[:FILES], numbers=(1,))))
+    parts.append(fold("files", table(("file", "bytes"), listed[:FILES], numbers=(1,))))
     return page(*parts)
 
 

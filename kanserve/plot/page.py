@@ -76,7 +76,7 @@ def text(said: str, *, second: bool = False) -> Html:
     return Html("".join(f"<p{kind}>{escape(line)}</p>" for line in said.splitlines()))
 
 
-def folded(summary: str, inside: str) -> Html:
+def fold(summary: str, inside: str) -> Html:
     """Something that a click opens."""
     return Html(f"<details><summary>{escape(summary)}</summary>{inside}</details>")
 
@@ -95,7 +95,7 @@ def formula(name: str, latex: str, said: str) -> Html:
         return written
     splines = said.count("s_")
     parts = f", {splines} splines" if splines else ""
-    return folded(f"{cut(name, 60)} = … ({len(said):,} characters{parts})", written)
+    return fold(f"{cut(name, 60)} = … ({len(said):,} characters{parts})", written)
 
 
 def formula_list(found: Iterable[tuple[str, str, str]]) -> Html:

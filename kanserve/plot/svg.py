@@ -127,13 +127,13 @@ def _labels(labels: Iterable[Label]) -> list[str]:
 
 def _path(points: Array, *, bezier: bool = False) -> str:
     """Path data: where it begins, then the steps between the points, with one decimal."""
-    tenths = np.rint((points if bezier else simplified(points)) * 10).astype(int)
+    tenths = np.rint((points if bezier else simplify(points)) * 10).astype(int)
     steps = (tenths[1:] - tenths[:1]) if bezier else np.diff(tenths, axis=0)
     start = f"M{_join(tenths[0].tolist())}"
     return start + ("c" if bezier else "l") + _join(steps.ravel().tolist())
 
 
-def simplified(points: Array, tolerance: float = 0.15) -> Array:
+def simplify(points: Array, tolerance: float = 0.15) -> Array:
     """The points without those that are nearly on the line between others (Ramer, Douglas and Peucker)."""
     kept = np.zeros(len(points), bool)
     kept[[0, -1]] = True

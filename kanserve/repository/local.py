@@ -142,7 +142,7 @@ def publish(root: Path, name: str, artifact: Artifact, version: int | None, key:
     if model.is_symlink():
         raise ConflictError(f"The model {name!r} is a link in its repository. Remove the link first.")
     _warn_of_private(root, model, begun)
-    with directory.staged(model, artifact, shared=True) as folder:
+    with directory.stage(model, artifact, shared=True) as folder:
         for _ in range(ATTEMPTS):
             number = source.next_version(os.listdir(model)) if version is None else version
             if key is not None:

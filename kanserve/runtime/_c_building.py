@@ -136,7 +136,7 @@ def _levels(job: _Job) -> str | None:
         file = job.write(f"{level.suffix}.c", shared(job.source, prefix))
         # ziglang's name for x86-64-v3 is x86_64_v3.
         options = [re.sub(r"-(?=64|v\d)", "_", option) if job.foreign else option for option in level.options]
-        names = levels.renamed(job.header, prefix, level)
+        names = levels.rename(job.header, prefix, level)
         objects.append(["-c", file, *fast, *options, *names, "-o", f"{level.suffix}.o"])
     words = job.run(*objects)
     return words or job.run([*job.link, *(command[-1] for command in objects), "-o", job.library, "-lm"])

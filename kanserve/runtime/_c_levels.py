@@ -80,7 +80,7 @@ def dispatcher(header: str, prefix: str) -> str:
     return text
 
 
-def renamed(header: str, prefix: str, level: Level) -> list[str]:
+def rename(header: str, prefix: str, level: Level) -> list[str]:
     """The compiler options that rename the public functions of a level."""
     return [f"-D{prefix}_{name}={prefix}_{name}_{level.suffix}" for _, name, _ in public(header, prefix)]
 

@@ -28,7 +28,7 @@ def check_free(host: str, port: int) -> None:
         raise InputError(f"Cannot listen on port {port} of {host}: {os.strerror(reasons[0])}.")
 
 
-def bound(host: str, port: int, shared: bool) -> list[socket.socket]:
+def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
     """A socket bound to each address of a host, all on one port, which is `shared` with other processes or not.
     ConflictError if it is taken."""
     made: list[socket.socket] = []

@@ -10,7 +10,7 @@ from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import architectures
 from kanserve.simplification.architectures import ARCHITECTURES_COARSEST_GRID, Rung, clearly_better
-from kanserve.simplification.pruning import prune, pruned
+from kanserve.simplification.pruning import prune, prune_by
 from kanserve.simplification.validation import (
     VALIDATION_LAST_STEPS,
     Judge,
@@ -103,7 +103,7 @@ def _discover(rows: Dataset, tolerance: float | Literal["auto"], seed: int, repo
     judge = judge_of(normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), rows), rows, tolerance, seed)
     few = _of_few(judge, seed)
     rung = _climb(rows, few, None if tolerance == "auto" else tolerance, seed, report)
-    kan, smoother = pruned(rung.kan, judge, found=tolerance == "auto", seed=seed, report=report)
+    kan, smoother = prune_by(rung.kan, judge, found=tolerance == "auto", seed=seed, report=report)
     every = replace(smoother, learn=rows, held=rows, goal=rows.y)
     found = no_worse_than_the_mean(refit(kan, every, VALIDATION_LAST_STEPS), rows)
     return record_rows(found, hash_rows(rows))
@@ -123,7 +123,7 @@ def _climb(data: Dataset, judge: Judge, enough: float | None, seed: int, report:
         needed = STEPS_PER_ARCHITECTURE * architectures.work(shape, len(judge.learn))
         if rungs and (spent + needed > MOST_WORK or architectures.parameters(shape) > judge.goal.size):
             continue
-        rung = architectures.trained(shape, data, judge, seed)
+        rung = architectures.train(shape, data, judge, seed)
         spent += needed
         if report is not None:
             report(SimplifyStep(f"tried {list(shape)}", float(rung.losses.mean()), rung.kan.edges, rung.kan))

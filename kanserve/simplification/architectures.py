@@ -80,7 +80,7 @@ def parameters(shape: tuple[int, ...]) -> int:
     return (ARCHITECTURES_COARSEST_GRID + 4) * sum(a * b for a, b in pairwise(shape))
 
 
-def trained(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Rung:
+def train(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Rung:
     """The best of a few starts of a shape on the rows of `judge`, on the grids that are best for the held-out rows."""
     begin = normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), data)
     starts = int(

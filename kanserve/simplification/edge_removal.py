@@ -20,10 +20,10 @@ def without_edges(kan: Kan, gone: tuple[Mask, ...], x: Array) -> Kan:
 
     The mean is added to the bias of the subnode, so that later layers see values in the same range.
     """
-    return emptied(kan, gone, signals(kan, x).means)
+    return empty(kan, gone, signals(kan, x).means)
 
 
-def emptied(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
+def empty(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
     """As `without_edges`, with known means (O, I) of each layer's edges."""
     layers = (
         _empty(layer, mask, np.where(np.isfinite(mean), mean, 0.0)) if mask.any() else layer

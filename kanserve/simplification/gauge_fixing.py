@@ -47,7 +47,7 @@ def spline(layer: Layer, j: int, i: int, u: Array) -> Array:
     return result
 
 
-def unscaled(layer: Layer, node: int, coefficients: Array) -> Layer:
+def unscale(layer: Layer, node: int, coefficients: Array) -> Layer:
     """The layer with new spline coefficients, and neutral scale and bias on a node and on its sums."""
     this = np.arange(layer.nodes) == node
     own = np.repeat(this, layer.arity)

@@ -11,7 +11,7 @@ from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.network.splines import fit_coefficients, span
 from kanserve.simplification.activations import values
-from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
+from kanserve.simplification.gauge_fixing import spline, unscale, without_base
 from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import Judge, refit
 
@@ -68,5 +68,5 @@ def _join(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
         return None
     coefficients = np.array(layer.coefficients)
     coefficients[j, i] = fit_coefficients(u, wanted, layer.knots[i], layer.order)
-    layers = (*kan.layers[:depth], unscaled(layer, q, coefficients), *kan.layers[depth + 1 :])
+    layers = (*kan.layers[:depth], unscale(layer, q, coefficients), *kan.layers[depth + 1 :])
     return named(replace(kan, layers=layers), {second: Symbolic("x", 1.0, 0.0, 1.0, 0.0)})

@@ -13,7 +13,7 @@ from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import fit_coefficients, span, uniform_knots
 from kanserve.simplification.edge_candidates import Array, Samples
-from kanserve.simplification.gauge_fixing import spline, unscaled, without_base
+from kanserve.simplification.gauge_fixing import spline, unscale, without_base
 
 GRID_MARGIN = 0.02  # width by which the grid exceeds a product's values on each side, relative to their range
 LEAST_POWER = 0.05  # lower bound of |p|: below it, the factor is not a power but some other curve
@@ -93,7 +93,7 @@ def _neutral(layer: Layer, group: range, node: int) -> Layer:
     # The basis functions add up to 1.
     told = layer.subnode_scale[rows, None, None] * coefficients[rows] + layer.subnode_bias[rows, None, None]
     coefficients[rows] = np.where(layer.alive[rows][:, :, None], told, 0.0)
-    return unscaled(layer, node, coefficients)
+    return unscale(layer, node, coefficients)
 
 
 def _following(after: Layer, node: int, product: Array, before: Callable[[Array], Array]) -> Layer | None:

@@ -157,11 +157,11 @@ def prune(
     plain, rows = in_numbers(kan, samples)
     judge = judge_of(plain, rows, tolerance, seed)
     with reporting(progress) as report:
-        result = pruned(plain, judge, found=tolerance == "auto", seed=seed, report=report)[0]
+        result = prune_by(plain, judge, found=tolerance == "auto", seed=seed, report=report)[0]
     return record_rows(replace(result, inputs=kan.inputs), kan.fitted_rows, hash_rows(samples))
 
 
-def pruned(kan: Kan, judge: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
+def prune_by(kan: Kan, judge: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
     """As `prune`, by a judge, whose tolerance is found from the data if `found`; also returns the updated judge."""
     # Refitted first without the held-out rows, which its training may have seen, for a fair comparison.
     whole, judge = smoothed(kan, _judging_best(kan, judge))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kanserve.network.kan import Kan
 from kanserve.network.signal_shares import pushed_back
 from kanserve.simplification.activations import Array, Signals
-from kanserve.simplification.edge_removal import emptied, no_edges, without_dead_nodes
+from kanserve.simplification.edge_removal import empty, no_edges, without_dead_nodes
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def without(kan: Kan, removals: Sequence[Removal], means: tuple[Array, ...]) -> 
     for removal in removals:
         subnodes = slice(None) if removal.subnode is None else removal.subnode
         gone[removal.layer][subnodes, removal.source] = kan.layers[removal.layer].alive[subnodes, removal.source]
-    return without_dead_nodes(emptied(kan, gone, means))
+    return without_dead_nodes(empty(kan, gone, means))
 
 
 def _ascending(found: Iterable[Removal]) -> list[Removal]:

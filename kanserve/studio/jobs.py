@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kanserve import repository, train
-from kanserve.artifact_compiler import checked_files, compile, golden_rows
+from kanserve.artifact_compiler import check_files, compile, golden_rows
 from kanserve.data.dataset import Dataset
 from kanserve.editing import steps
 from kanserve.editing.formula_network import exact_text
@@ -67,14 +67,14 @@ class Exported:
     note: str = ""
 
 
-def prepared(rows: SessionData, kan: Kan) -> None:
+def prepare(rows: SessionData, kan: Kan) -> None:
     """Nothing but what the first look would wait for: imports, and what one evaluation of the network leaves cached."""
     rows.error(kan)
 
 
 def taken(rows: SessionData, step: Step, kan: Kan) -> Kan:
     """The network after a step."""
-    return steps.taken(step, kan, rows)
+    return steps.take(step, kan, rows)
 
 
 @np.errstate(all="ignore")
@@ -117,7 +117,7 @@ def ruler(rows: SessionData, kan: Kan) -> tuple[RulerPoint, ...]:
     found = []
     for count in counts[::-1].tolist():
         try:
-            after = kan if count == kan.edges else steps.taken(Keep(count), kan, rows)
+            after = kan if count == kan.edges else steps.take(Keep(count), kan, rows)
         except KanserveError:  # a function would leave its domain
             found.append(RulerPoint(count, float("nan")))
             continue
@@ -152,7 +152,7 @@ def fit(rows: None, data: Dataset, hidden: Sequence[int], seed: int, report: Rep
 
 def exported(rows: SessionData, kan: Kan, name: str, kind: str) -> Exported:
     """The files of one format, with the largest gap to the network and the microseconds of a row."""
-    files, notes = checked_files(kan, [kind], ExportOptions(name=name))
+    files, notes = check_files(kan, [kind], ExportOptions(name=name))
     own = {path.split("/", 1)[1]: data for path, data in files.items()}
     if kind not in names():
         return Exported(kind, own, None, None, "no backend here runs it")

@@ -10,7 +10,7 @@ from kanserve.formula import formulas
 from kanserve.network.kan import Kan
 from kanserve.plot.notebook import network_page
 from kanserve.plot.notebook_output import display, in_notebook, show_html
-from kanserve.studio.opened_model import Opened, drawn_rows
+from kanserve.studio.opened_model import Opened, draw_rows
 
 if TYPE_CHECKING:
     from kanserve.studio.notebook_widget import StudioWidget
@@ -39,7 +39,7 @@ def show_network(kan: Kan, data: Any = None, height: int | None = None) -> None:
         print(_text(kan))
         return
     try:
-        session = Session(kan, drawn_rows(kan) if data is None else data)
+        session = Session(kan, draw_rows(kan) if data is None else data)
         widget = session_widget(session, height, drawn=data is None)
     except (MissingDependencyError, NotFoundError) as error:  # no anywidget, or a checkout whose page is not built
         print(f"{error} Until then, this is its picture.", file=sys.stderr)

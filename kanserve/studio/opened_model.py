@@ -47,7 +47,7 @@ class Opened:
         """The same with rows where there were none."""
         if self.data is not None or self.kan is None:
             return self
-        return replace(self, data=drawn_rows(self.kan), drawn=True)
+        return replace(self, data=draw_rows(self.kan), drawn=True)
 
 
 def open_network(place: str, name: str = "") -> Opened:
@@ -90,7 +90,7 @@ def open_table(data: Dataset, title: str, hidden: Sequence[int]) -> Opened:
     return Opened(None, title, data, hidden=tuple(hidden))
 
 
-def drawn_rows(kan: Kan) -> Dataset:
+def draw_rows(kan: Kan) -> Dataset:
     """Rows from the training range, with the network's own answers. InputError if it is finite nowhere there."""
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
     x = sample(kan, max(FEWEST_DRAWN_ROWS, min(DRAWN_ROWS, DRAWN_VALUES // largest)))

@@ -184,7 +184,7 @@ class Workspace:
     def _prepare(self) -> None:
         """Bring up the process of looks, while the first view is made."""
         with suppress(KanserveError):  # the studio may end meanwhile
-            self._workers["look"].run(jobs.prepared, self.session.kan, seconds=LOOK_SECONDS)
+            self._workers["look"].run(jobs.prepare, self.session.kan, seconds=LOOK_SECONDS)
 
     def edge(self, name: str) -> EdgeCurve:
         return edge_curve(self.session, name)

@@ -27,7 +27,7 @@ PRIOR = 10.0  # rows, of the median loss, that a number of one standard deviatio
 OF_EDGES = ("coefficients", "base_weight", "functions", "affine")  # arrays (O, I, ..) of a layer
 
 
-def improved(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunction, seed: int) -> tuple[Variable, ...]:
+def improve(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunction, seed: int) -> tuple[Variable, ...]:
     """The inputs with better numbers for a fitted network, by raw samples."""
     raw = raw.sample(ROWS, seed)
     found = list(inputs)

@@ -166,7 +166,7 @@ def chosen_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> Los
     return found
 
 
-def chosen_method(
+def choose_method(
     optimizer: Optimizer, loss: str, penalised: bool, few_rows: bool, kan: Kan, monotonic: Sequence[int]
 ) -> Method:
     """The optimizer, "auto" decided."""

@@ -66,7 +66,7 @@ def with_interior_knots(layer: Layer, interiors: Sequence[Array], intervals: int
             interior, layer.knots[i][layer.order : -layer.order]
         )
         knots = layer.knots[i] if same else knots
-        coefficients[:, i] = layer.coefficients[:, i] if same else inserted(layer, i, knots)
+        coefficients[:, i] = layer.coefficients[:, i] if same else insert(layer, i, knots)
         grids.append(knots)
     return replace(layer, knots=np.stack(grids), coefficients=coefficients)
 
@@ -122,7 +122,7 @@ def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Ar
     if np.allclose([start, end], [low, high], rtol=1e-12, atol=1e-12 * (high - low)):
         knots = extended_knots(interior, order)
         if intervals % layer.intervals == 0:
-            return knots, inserted(layer, i, knots)
+            return knots, insert(layer, i, knots)
     else:
         interior = start + (interior - low) / (high - low) * (end - start)
         interior[0], interior[-1] = start, end
@@ -132,7 +132,7 @@ def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Ar
     return knots, fit_coefficients(points, values, knots, order, RIDGE).T
 
 
-def inserted(layer: Layer, i: int, knots: Array) -> Array:
+def insert(layer: Layer, i: int, knots: Array) -> Array:
     """Knot insertion: the coefficients (O, G+k) of the splines of input i on knots that contain all old ones.
 
     Each is the blossom of the local polynomial of an interval under the basis function, at the function's inner knots

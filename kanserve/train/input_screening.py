@@ -103,7 +103,7 @@ def _ranks(x: Array) -> Array:
     return np.asarray(np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0) + 0.5, np.float64)
 
 
-def narrowed(kan: Kan, kept: NDArray[np.bool_]) -> Kan:
+def narrow(kan: Kan, kept: NDArray[np.bool_]) -> Kan:
     """The network of the inputs kept (I,) alone."""
     first = kan.layers[0]
     layer = replace(
@@ -130,7 +130,7 @@ def narrowed_data(data: Dataset, kept: NDArray[np.bool_]) -> Dataset:
 
 
 def widened(kan: Kan, whole: Kan, kept: NDArray[np.bool_]) -> Kan:
-    """The opposite of `narrowed`: with the other inputs of `whole` again, whose edges are pruned."""
+    """The opposite of `narrow`: with the other inputs of `whole` again, whose edges are pruned."""
     first, old = kan.layers[0], whole.layers[0]
     count = len(kept)
     coefficients = np.zeros((first.subnodes, count, first.coefficients.shape[2]))

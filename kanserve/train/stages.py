@@ -18,7 +18,7 @@ from kanserve.train.first_knots import with_first_knots
 from kanserve.train.fit_arguments import (
     FITTING_MANY_ROWS,
     JUDGED_BY,
-    chosen_method,
+    choose_method,
     held_out,
     smoothing_strengths,
     start_count,
@@ -28,7 +28,7 @@ from kanserve.train.fit_arguments import (
 from kanserve.train.fit_progress import Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warning_texts
-from kanserve.train.input_screening import BATCHES_KEPT, narrowed, narrowed_data, widened
+from kanserve.train.input_screening import BATCHES_KEPT, narrow, narrowed_data, widened
 from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.levenberg_marquardt import LEVENBERG_MARQUARDT_PATIENCE
 from kanserve.train.lm.parameter_vector import parameters
@@ -116,7 +116,7 @@ def screened(problem: Problem, inner: Inner) -> Kan:
     judges = problem.validation
     fewer = replace(
         problem,
-        kan=narrowed(kan, kept),
+        kan=narrow(kan, kept),
         data=narrowed_data(data, kept),
         validation=narrowed_data(judges, kept) if isinstance(judges, Dataset) else judges,
         monotonic=tuple(np.array(problem.monotonic)[kept].tolist()) if problem.monotonic else (),
@@ -137,7 +137,7 @@ def planned(problem: Problem, inner: Inner) -> Kan:
     kan = with_first_knots(problem.kan, data, grids[0], seed)
     few_rows = len(data) <= FITTING_MANY_ROWS
     sized = fresh(problem.sizing or kan, grids[0], (seed,))
-    method = chosen_method(options.optimizer, loss.name, options.penalised, few_rows, sized, problem.monotonic)
+    method = choose_method(options.optimizer, loss.name, options.penalised, few_rows, sized, problem.monotonic)
     out, held = held_out(data, problem.validation, JUDGED_BY[method], seed)
     few = problem.validation != 0 and held is None
     choosing = method == "lm" and held is not None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan, Variable
 from kanserve.train.constant_guard import errors
-from kanserve.train.encoding_search import improved, in_numbers
+from kanserve.train.encoding_search import improve, in_numbers
 from kanserve.train.fit_arguments import held_out
 from kanserve.train.losses import LossFunction
 from kanserve.train.target_means import check_inputs, first_encoding
@@ -57,7 +57,7 @@ def _choose(
     best, least = inputs, np.inf
     for _ in range(ROUNDS):
         pilot = fit(in_numbers(train, inputs), in_numbers(held, inputs), last=False)
-        before, inputs = inputs, improved(pilot, train, inputs, loss, seed)
+        before, inputs = inputs, improve(pilot, train, inputs, loss, seed)
         for tried in (before, inputs):
             error = float(held.mean(errors(pilot, in_numbers(held, tried), loss)))
             if error < least:

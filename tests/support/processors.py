@@ -96,7 +96,9 @@ def _run(setting: Setting, tests: Sequence[str]) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", *tests]
     begun = time.monotonic()
     done = subprocess.run(
-        [*command, "-m", "not slow and not extended and not timing or examples"], cwd=ROOT, env=os.environ | setting.variables()
+        [*command, "-m", "not slow and not extended and not timing or examples"],
+        cwd=ROOT,
+        env=os.environ | setting.variables(),
     )
     taken = f"{time.monotonic() - begun:.0f} s"
     return f"passed, {taken}" if done.returncode == 0 else f"failed (pytest ended with {done.returncode}), {taken}"

@@ -6,7 +6,7 @@ error code.
 """
 
 from kanserve.network.kan import Kan, Layer
-from kanserve_exporters._c.encoding import encoded
+from kanserve_exporters._c.encoding import encode
 from kanserve_exporters._c.layers import is_affine, scaled
 from kanserve_exporters._shared.expressions import Dialect, term, total
 from kanserve_exporters._shared.layer_tables import Parts
@@ -107,7 +107,7 @@ def columns(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
         steps.append(f"    @columns_{number}(rows, {source}, {target});\n")
         steps.append(f"    @refuse_columns(rows, {target}, {layer.nodes}, bad);\n")
         source, target = target, source
-    first, last = encoded(kan, "x[n*x_stride + i]"), f"{source}[i*@TILE + n]"
+    first, last = encode(kan, "x[n*x_stride + i]"), f"{source}[i*@TILE + n]"
     if is_affine(kan.input_shift, kan.input_scale):
         first = f"({first} - @input_shift[i])/@input_scale[i]"
     if is_affine(kan.output_shift, kan.output_scale):

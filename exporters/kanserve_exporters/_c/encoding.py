@@ -62,7 +62,7 @@ def prepares(kan: Kan) -> bool:
     return encodes(kan) or is_affine(kan.input_shift, kan.input_scale)
 
 
-def encoded(kan: Kan, value: str) -> str:
+def encode(kan: Kan, value: str) -> str:
     """The expression of the number that the network sees, for a raw value of input i."""
     return f"@encoded(i, {value})" if encodes(kan) else value
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kanserve.network.encoding import encodes
 from kanserve.network.kan import Kan
-from kanserve_exporters._c.encoding import encoded
+from kanserve_exporters._c.encoding import encode
 from kanserve_exporters._c.layers import has_domain, is_affine
 from kanserve_exporters._shared.expressions import Dialect, when
 from kanserve_exporters._shared.layer_tables import Parts
@@ -22,7 +22,7 @@ def values(kan: Kan, layers: Sequence[Parts], places: Sequence[str], dialect: Di
     source = first if encodes(kan) else "x"
     value = f"({source}[i] - @input_shift[i])/@input_scale[i]" if shifted else f"{source}[i]"
     lines = [
-        *when(encodes(kan), f"for (i = 0; i < @N_IN; i++) {first}[i] = {encoded(kan, 'x[i]')};"),
+        *when(encodes(kan), f"for (i = 0; i < @N_IN; i++) {first}[i] = {encode(kan, 'x[i]')};"),
         checked(source, "@N_IN", "@ERROR_INPUT"),
         *when(value != f"{first}[i]", f"for (i = 0; i < @N_IN; i++) {first}[i] = {value};"),
         *when(shifted, checked(first, "@N_IN", "@ERROR_RESULT")),

@@ -92,7 +92,7 @@ def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect)
     given = "" if first else ", from"
     bodies = [body for chunk in chunks(part) if (body := _edges(layer, chunk, way, first, dialect))]
     functions = [
-        f"\nstatic void @slopes_{number}_{n}(const @real *v, @real *to{source})\n{{\n{indented(body)}}}\n"
+        f"\nstatic void @slopes_{number}_{n}(const @real *v, @real *to{source})\n{{\n{indent(body)}}}\n"
         for n, body in enumerate(bodies)
     ]
     rows, columns = layer.subnodes, layer.inputs
@@ -106,7 +106,7 @@ def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect)
         lines.append("(void)v;")
         lines += [] if first else ["(void)from;"]
     head = f"\nstatic @HOT void @slopes_{number}(const @real *v, @real *to{source})\n"
-    return [*functions, head, "{\n", indented(lines), "}\n"]
+    return [*functions, head, "{\n", indent(lines), "}\n"]
 
 
 def _add(layer: Layer, way: _Way, first: bool) -> str:
@@ -182,7 +182,7 @@ def _factors(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[s
         others = [subnode(k, layer, dialect) for k in layer.groups[q] if k != j]
         lines.append(f"factors[{j}] = {'*'.join([dialect.literal(constant[j]), *others])};")
     head = f"\nstatic void @factors_{number}(const @real *v, @real *factors)\n"
-    return [*blocks, head, "{\n", indented(lines), "}\n"]
+    return [*blocks, head, "{\n", indent(lines), "}\n"]
 
 
 def subnode_sums(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
@@ -222,7 +222,7 @@ def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
         *flattened(kan, "dy_dx", 1),
         "return @OK;",
     ]
-    return f"\nstatic int @gradient_row(const @real *x, @real *y, @real *dy_dx)\n{{\n{indented(lines)}}}\n"
+    return f"\nstatic int @gradient_row(const @real *x, @real *y, @real *dy_dx)\n{{\n{indent(lines)}}}\n"
 
 
 def node_values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect, fail: str) -> list[str]:
@@ -295,5 +295,5 @@ def at(array: str, start: int) -> str:
     return f"&{array}[{start}]" if start else array
 
 
-def indented(lines: list[str]) -> str:
+def indent(lines: list[str]) -> str:
     return "".join(f"    {line}\n" for line in lines)

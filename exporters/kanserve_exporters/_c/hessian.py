@@ -28,7 +28,7 @@ from kanserve_exporters._c.encoding import flattened
 from kanserve_exporters._c.gradient import (
     at,
     derivative_helpers,
-    indented,
+    indent,
     is_shaped,
     node_values,
     raw_units,
@@ -89,7 +89,7 @@ def _edges(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str
     lines += [f"@edges_{number}_{n}(v, first, second);" for n in range(len(functions))]
     lines += when(not (part.splines or functions), "(void)v;")
     head = f"\nstatic @HOT void @edges_{number}(const @real *v, @real *first, @real *second)\n"
-    return [*tables, *functions, head, "{\n", indented(lines), "}\n"]
+    return [*tables, *functions, head, "{\n", indent(lines), "}\n"]
 
 
 def _symbolic(name: str, layer: Layer, edges: Iterable[tuple[int, int, Symbolic]], dialect: Dialect) -> str:
@@ -102,7 +102,7 @@ def _symbolic(name: str, layer: Layer, edges: Iterable[tuple[int, int, Symbolic]
                 lines.append(f"{target}[{i * layer.subnodes + j}] += {text};")
     text = "".join(lines)
     lines += [f"(void){word};" for word in ("v", "first", "second") if f"{word}[" not in text]
-    return f"\nstatic void {name}(const @real *v, @real *first, @real *second)\n{{\n{indented(lines)}}}\n"
+    return f"\nstatic void {name}(const @real *v, @real *first, @real *second)\n{{\n{indent(lines)}}}\n"
 
 
 def _pairs(layer: Layer) -> list[tuple[int, int, int]]:
@@ -124,7 +124,7 @@ def _crosses(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[s
         others = [subnode(k, layer, dialect) for k in layer.groups[q] if k not in pair]
         lines.append(f"crosses[{n}] = {'*'.join([dialect.literal(constants[n]), *others])};")
     head = f"\nstatic void @crosses_{number}(const @real *v, @real *crosses)\n"
-    return [*blocks, head, "{\n", indented(lines), "}\n"]
+    return [*blocks, head, "{\n", indent(lines), "}\n"]
 
 
 def _are_constant(layer: Layer) -> bool:
@@ -194,7 +194,7 @@ def _row(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
         "return @OK;",
     ]
     head = "\nstatic int @hessian_row(const @real *x, @real *y, @real *dy_dx, @real *d2y_dx2)\n"
-    return f"{head}{{\n{indented(lines)}}}\n"
+    return f"{head}{{\n{indent(lines)}}}\n"
 
 
 class _Offsets:

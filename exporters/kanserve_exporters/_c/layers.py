@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.kan import Layer, Symbolic
 from kanserve_exporters._c.grids import Even, Rows, factorial
-from kanserve_exporters._c.splines import integers, located
+from kanserve_exporters._c.splines import integers, locate
 from kanserve_exporters._c.template import where_plain
 from kanserve_exporters._shared.expressions import Dialect, call, decimals, inner, term, total, when, wrap
 from kanserve_exporters._shared.layer_tables import Parts, Splines
@@ -105,7 +105,7 @@ def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect
         "int row[@BLOCK];",
         *begin,
         *when(silu, f"{each} b[n] = {call('silu', 'x[n]', dialect)};"),
-        *located(number, rows),
+        *locate(number, rows),
         f"{each} {{",
         *inner(_input_added(number, splines, rows, "z" if every_output else "s")),
         "}",

@@ -295,7 +295,7 @@ def _lines(lines: list[str], depth: int = 1) -> str:
     return "".join(f"{'    ' * depth}{line}\n" for line in lines)
 
 
-def located(number: int, rows: Rows) -> list[str]:
+def locate(number: int, rows: Rows) -> list[str]:
     """Statements that find the first rows and the weights of inputs from the i-th on, x[0] to x[count - 1]."""
     if isinstance(rows.grid, Even):
         return [f"@{rows.kind}(x, count, &@grid_{number}[i], {rows.grid.steps.shape[1]}, row, w);"]

@@ -56,7 +56,7 @@ def units(layer: Layer, precision: Precision) -> Array | None:
     return powers
 
 
-def tabulated(layer: Layer, unit: Array | None, number: int, precision: Precision) -> tuple[Layer, Parts]:
+def tabulate(layer: Layer, unit: Array | None, number: int, precision: Precision) -> tuple[Layer, Parts]:
     """A layer with its grids in units, and its parts with origins rounded to the module's type."""
     dtype = np.float32 if precision == "float" else np.float64
     layer = layer if unit is None else replace(layer, knots=layer.knots * unit[:, None])

@@ -8,7 +8,7 @@ import typer
 
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Formats, Hessian, Json, KanFile, Precision
-from kanserve.cli.terminal import free, listed, show, warn, write_whole
+from kanserve.cli.terminal import free, print_rows, show, warn, write_whole
 from kanserve.errors import ConflictError, InputError
 from kanserve.network.export_options import CForm, ExportOptions, OnnxForm
 from kanserve.network.kan import Kan
@@ -140,7 +140,7 @@ def _write_formats(
     """Write the files of all formats that agree with the network, or only measure them."""
     from kanserve.artifact.directory import write_files
     from kanserve.artifact.naming_rules import check_name
-    from kanserve.artifact_compiler import checked_files, export_files
+    from kanserve.artifact_compiler import check_files, export_files
 
     if out is None and not check:
         raise InputError("Give an output folder with --out, or only measure with --check.")
@@ -151,7 +151,7 @@ def _write_formats(
     kan = arguments.network(kan_file)
     rows: Sequence[Mapping[str, Any]] = []
     if not check:
-        files, notes = checked_files(kan, formats, options, processors)
+        files, notes = check_files(kan, formats, options, processors)
     else:
         from kanserve.cli.commands.export_check import check as measured
 
@@ -232,4 +232,4 @@ def _show(files: Mapping[str, bytes], rows: Sequence[Mapping[str, Any]], as_json
     elif as_json:
         show({"files": {path: len(data) for path, data in sorted(files.items())}, "check": rows}, True)
     else:
-        listed(rows, False)
+        print_rows(rows, False)

@@ -14,7 +14,7 @@ from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Decimal, Force, Inputs, Json, Quiet, Seed, Target
 from kanserve.cli.commands.formula_sources import Shown, alternatives, of_model
 from kanserve.cli.commands.server_access import ServerAccess, ServerName, Tls, TlsCa, TlsCertificate, TlsKey, TokenFile
-from kanserve.cli.terminal import finite, free, listed, show, warn, write_whole
+from kanserve.cli.terminal import finite, free, print_rows, show, warn, write_whole
 from kanserve.data.dataset import Dataset
 from kanserve.data.table_files import read_table
 from kanserve.errors import FormulaError, InputError
@@ -85,7 +85,7 @@ def show_formula(
         access.refuse(source)
         if data is not None:
             raise InputError("--data is for the formula of a network; a search uses the rows of its table.")
-        rows = read_table(Path(source), arguments.required(target), inputs or (), "regression", decimal=decimal)
+        rows = read_table(Path(source), arguments.require(target), inputs or (), "regression", decimal=decimal)
         options: dict[str, Any] = {"seconds": seconds, "max_fits": max_fits, "seed": seed, "n_jobs": n_jobs}
         options["units"] = arguments.pairs("--units", units, "m=kg,v=m/s") or None
         view = _View(style, as_json, pareto, out)
@@ -122,7 +122,7 @@ def _check_pick(pick: int | None, view: _View, rows: Dataset) -> None:
 
 def _show_laws(laws: Sequence[Shown], view: _View) -> None:
     if view.pareto:
-        listed([row for law in laws for row in alternatives(law, view.style)], view.as_json)
+        print_rows([row for law in laws for row in alternatives(law, view.style)], view.as_json)
     elif view.as_json:
         print(json.dumps(finite([law.facts(view.style) for law in laws]), ensure_ascii=False))
     else:
@@ -221,7 +221,7 @@ def _show_found(found: "Findings", chosen: int, view: _View) -> None:
         show(facts if view.out is None else {**facts, "file": str(view.out)}, True)
     elif view.pareto:
         print(found.meaning, file=sys.stderr)
-        listed(rows, False, after)
+        print_rows(rows, False, after)
     else:
         candidate = found.candidates[chosen]
         _print(Shown.of(candidate.formula), view.style)

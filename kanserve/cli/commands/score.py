@@ -10,7 +10,7 @@ import typer
 
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Decimal, Force, Json, Quiet, Target
-from kanserve.cli.terminal import free, listed, show, warn, write_whole
+from kanserve.cli.terminal import free, print_rows, show, warn, write_whole
 from kanserve.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _score(
     if as_json:
         show({"rows": len(data), "outputs": outputs}, True)
     else:
-        listed(outputs, False)
+        print_rows(outputs, False)
 
 
 def _predict(

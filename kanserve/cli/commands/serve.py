@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         if checks:
             for warning in warnings(found.settings):  # otherwise the server logs them when it starts
                 _say(warning)
-            return _print("\n".join(shown(found.settings, found.origins)))
+            return _print("\n".join(show(found.settings, found.origins)))
         check_free(found.settings)
     except KanserveError as error:
         for line in str(error).splitlines():
@@ -86,7 +86,7 @@ def check_free(found: Settings) -> None:
             sockets.check_free(host, port)
 
 
-def shown(found: Settings, origins: Mapping[str, str]) -> Iterator[str]:
+def show(found: Settings, origins: Mapping[str, str]) -> Iterator[str]:
     """The settings as a file for --config, with the origin of each; secrets are left out."""
     for setting in flags.of_settings():
         value = getattr(found, setting.name)

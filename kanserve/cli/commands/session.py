@@ -9,7 +9,7 @@ import typer
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Force, Json, KanFile, Seed, TableFile, Target
 from kanserve.cli.terminal import free as free_file
-from kanserve.cli.terminal import listed, show, sparkline, write_whole
+from kanserve.cli.terminal import print_rows, show, sparkline, write_whole
 
 if TYPE_CHECKING:
     from kanserve.cli.commands.session_file import Opened
@@ -63,7 +63,7 @@ def show_session(file: SessionFile, as_json: Json = False) -> None:
     if as_json:
         show(snapshot.as_dict(), True)
         return
-    listed([_edge(edge) for edge in snapshot.edges], False)
+    print_rows([_edge(edge) for edge in snapshot.edges], False)
     facts = {
         "held-out loss": snapshot.loss,
         "r2": list(snapshot.r2),
@@ -99,7 +99,7 @@ def suggest(
         for suggestion in found
     ]
     after = ["kanserve", "session", "snap", str(file), edge, found[0].function] if found else []
-    listed(rows, as_json, after)
+    print_rows(rows, as_json, after)
 
 
 @app.command(short_help="Replace an edge by a named function.")

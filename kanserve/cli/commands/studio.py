@@ -54,7 +54,7 @@ def open_studio(
         check_name(name)
     if Path(model).suffix.lower() in _TABLES:
         table = Path(model)
-        wanted = arguments.required(target)
+        wanted = arguments.require(target)
         rows = tables.read_table(table, wanted, inputs or (), decimal=decimal)
         opened = open_table(rows, table.stem, arguments.hidden(hidden))
         if data is not None:

@@ -122,7 +122,7 @@ class NativeTransport:
             self._socket_file = settings.unix_socket
             return 0
         port = settings.port
-        for listener in sockets.bound(settings.host, port, self._shared):
+        for listener in sockets.bind(settings.host, port, self._shared):
             port = port or listener.getsockname()[1]
             self._hand_over(listener)
         return port

@@ -39,7 +39,7 @@ class NativeHttp:
         try:
             if not shared:
                 sockets.check_free(host, self.port)
-            listeners = sockets.bound(host, self.port, shared)
+            listeners = sockets.bind(host, self.port, shared)
         except ConflictError:
             raise ConflictError(f"Port {self.port} of {host} is in use. Choose another HTTP port.") from None
         for listener in listeners:

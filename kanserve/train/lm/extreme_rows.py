@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import activations
 from kanserve.network.kan import Kan
-from kanserve.train.lm.jacobian import linearised, problem
+from kanserve.train.lm.jacobian import linearise, problem
 from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
 
 Array = NDArray[np.float64]
@@ -72,7 +72,7 @@ def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
     normal, gradient = fitted.normal_equations(vector, state)
     penalty(kan, free, ridge, 0.0, jumps=jumps).add_to(normal, gradient, vector)
     unseen = problem(kan, extremes, np.zeros((len(extremes), len(kan.outputs))), None, free)
-    slopes = linearised(unseen, vector)[0] * np.sqrt(len(extremes))
+    slopes = linearise(unseen, vector)[0] * np.sqrt(len(extremes))
     try:
         leverages = np.einsum("np,pn->n", slopes, np.linalg.solve(normal, slopes.T)) / len(rows)
     except np.linalg.LinAlgError:

@@ -214,10 +214,10 @@ def normal_equations(least_squares_problem: LeastSquaresProblem, vector: Array, 
 
 def jacobian(least_squares_problem: LeastSquaresProblem, vector: Array) -> Array:
     """dr/dθ of all residuals, (rows · outputs, P), times the square roots of the weights."""
-    return linearised(least_squares_problem, vector)[0]
+    return linearise(least_squares_problem, vector)[0]
 
 
-def linearised(least_squares_problem: LeastSquaresProblem, vector: Array) -> tuple[Array, Array]:
+def linearise(least_squares_problem: LeastSquaresProblem, vector: Array) -> tuple[Array, Array]:
     """The Jacobian (rows · outputs, P) and the residuals (rows · outputs,)."""
     every = least_squares_problem.weights(vector)
     result, found = [], []

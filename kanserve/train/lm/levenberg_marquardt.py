@@ -301,7 +301,7 @@ class FewResiduals(Point):
         self._rows = self._residuals = self._slope = np.empty(0)
 
     def linearise(self, floor: float) -> bool:
-        self._rows, self._residuals = jacobian.linearised(self._network, self.vector)
+        self._rows, self._residuals = jacobian.linearise(self._network, self.vector)
         self._slope = self._penalty.slope(self.vector)
         with np.errstate(all="ignore"):
             self._gradient = self._residuals @ self._rows + self._slope

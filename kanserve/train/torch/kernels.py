@@ -37,7 +37,7 @@ _transformed: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_
 _watchers: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 1)
 
 
-def watched(x: Tensor) -> bool:
+def watch(x: Tensor) -> bool:
     """Whether something traces or counts operator calls. If not, bypassing torch's dispatcher halves the cost of a
     small layer."""
     return type(x) is not Tensor or torch.compiler.is_compiling() or _watchers() > 0

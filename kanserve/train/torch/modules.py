@@ -28,7 +28,7 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.own_functions import OWN, by_values
 from kanserve.train.torch import basis_tensor, network, operators
 from kanserve.train.torch.kernels import compiled
-from kanserve.train.torch.network import encoded
+from kanserve.train.torch.network import encode
 
 try:
     import torch
@@ -101,7 +101,7 @@ class KanModule(nn.Module):
         inputs = len(self.input_shift)
         if x.ndim == 0 or x.shape[-1] != inputs:
             raise DataError(f"Rows must have shape (..., {inputs}), got {tuple(x.shape)}.")
-        v = encoded(x.reshape(-1, inputs).to(self.input_shift.dtype), self._encodings)
+        v = encode(x.reshape(-1, inputs).to(self.input_shift.dtype), self._encodings)
         if self._shifts_inputs:
             v = (v - self.input_shift.T) / self.input_scale.T
         if edges is None and compiled(v):

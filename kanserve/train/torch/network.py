@@ -166,7 +166,7 @@ class KanNetwork(nn.Module):
         if x.ndim == 0 or x.shape[-1] != len(self.inputs):
             raise ValueError(f"Rows must have shape (..., {len(self.inputs)}), got {tuple(x.shape)}.")
         shift, scale, output_shift, output_scale = (self.get_buffer(name) for name in ENDS)
-        v = (encoded(x.reshape(-1, len(self.inputs)).to(shift.dtype), self.encodings) - shift) / scale
+        v = (encode(x.reshape(-1, len(self.inputs)).to(shift.dtype), self.encodings) - shift) / scale
         fine = torch.isfinite(v).all(dim=1, keepdim=True)
         for layer in self.layers:
             # 0 in place of values that are not finite, so that no gradient of such a row is 0·infinity.
@@ -177,7 +177,7 @@ class KanNetwork(nn.Module):
         return y.reshape(*x.shape[:-1], len(self.outputs))
 
 
-def encoded(x: Tensor, encodings: Mapping[int, tuple[Any, ...]]) -> Tensor:
+def encode(x: Tensor, encodings: Mapping[int, tuple[Any, ...]]) -> Tensor:
     """Raw rows (N, inputs) in which the codes of categories are their numbers, and fill values stand for NaN.
 
     `encodings` has for some inputs the fill value, or None, the categories and their numbers. No gradient goes through.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kanserve.errors import MissingDependencyError
-from kanserve.train.torch.kernels import check, kernel, run, watched
+from kanserve.train.torch.kernels import check, kernel, run, watch
 from kanserve.train.torch.spline_operators import LIBRARY, define, spline_coefficients, spline_inputs, spline_sums
 
 try:
@@ -34,7 +34,7 @@ def chain(x: Tensor, layers: Sequence[Arguments]) -> Tensor:
 
     Each computes node_scale·(subnode_scale·sums + subnode_bias) + node_bias, or only its sums if the four are None.
     """
-    if watched(x):
+    if watch(x):
         for own in layers:
             x = layer(x, *own)
         return x

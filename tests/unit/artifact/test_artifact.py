@@ -206,7 +206,7 @@ def test_nothing_is_written_over(tmp_path):
 
 
 def test_of_two_writers_one_wins_and_the_other_is_told(tmp_path):
-    with directory.staged(tmp_path, small()) as one, directory.staged(tmp_path, small()) as other:
+    with directory.stage(tmp_path, small()) as one, directory.stage(tmp_path, small()) as other:
         directory.place(one, tmp_path / "1")
         with pytest.raises(ConflictError):
             directory.place(other, tmp_path / "1")

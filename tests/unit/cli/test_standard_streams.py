@@ -87,7 +87,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, width: int) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=True, color_system=None, highlight=False)
     monkeypatch.setattr(terminal, "Console", lambda **_: console)
-    terminal.listed(ROWS, False)
+    terminal.print_rows(ROWS, False)
     return file.getvalue()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kanserve.data.dataset import Dataset
 from kanserve.editing import KINDS, Session
-from kanserve.editing.steps import STEPS_SHORT, Zero, taken
+from kanserve.editing.steps import STEPS_SHORT, Zero, take
 from kanserve.errors import DataError, InputError, KanserveError, NotFoundError
 from kanserve.formula import from_formula
 from kanserve.network.edge_names import place_of
@@ -331,7 +331,7 @@ def test_a_step_that_was_computed_elsewhere_is_taken_as_if_it_was_computed_here(
     session, here = Session(*law()), Session(*law())
     for edge in ("x->h1", "L/D->h1"):
         step = Zero(edge)
-        session.accept(step, taken(step, session.kan, session.rows))
+        session.accept(step, take(step, session.kan, session.rows))
         here.zero(edge)
     assert equal(session.kan, here.kan) and session.as_python() == here.as_python()
     session.undo().undo()

@@ -17,7 +17,7 @@ from kanserve.plot.network_view import NetworkView
 from kanserve.plot.page import STYLE
 from kanserve.plot.palette import AUTO
 from kanserve.plot.scene import Scene
-from kanserve.plot.svg import simplified, svg
+from kanserve.plot.svg import simplify, svg
 from tests.support.kans import ZOO, domains, symbolic
 
 MOST = 60_000  # bytes
@@ -199,7 +199,7 @@ def test_a_picture_without_its_style_sheet_has_colours_that_show_on_any_ground()
 def test_paths_are_short_and_nearly_exact():
     t = np.linspace(0, 100, 200)
     curve = np.stack([t, 40 * np.sin(t / 15)], axis=1)
-    kept = simplified(curve)
+    kept = simplify(curve)
     assert len(kept) < 40 and np.abs(np.interp(t, *kept.T) - curve[:, 1]).max() < 0.4
     scene = Scene("line", 10, 10)
     scene.line([(0, 0), (0.5, 0.04), (10, -3)], "ink")
