@@ -115,7 +115,7 @@ def test_kernels_that_are_not_those_of_the_file_make_no_chain():
 def test_the_operators_work_where_they_were_built_before_there_was_a_chain(monkeypatch):
     network = splines()
     wanted = loaded(network).predict(rows(network))
-    monkeypatch.setattr(chains, "_opened", lambda path: None)
+    monkeypatch.setattr(chains, "_open", lambda path: None)
     backend = loaded(network)
     assert backend.chain is None and backend.native
     np.testing.assert_array_equal(backend.predict(rows(network)), wanted)

@@ -265,7 +265,7 @@ def test_categories_that_are_numbers_are_known_by_their_names_without_their_type
 @pytest.mark.filterwarnings("ignore::kanserve.train.TrainingWarning")
 def test_more_numbers_of_categories_than_rows_are_not_searched(monkeypatch):
     generator = np.random.default_rng(0)
-    monkeypatch.setattr(table_fit, "improved", lambda *given: pytest.fail("they were searched"))
+    monkeypatch.setattr(table_fit, "improve", lambda *given: pytest.fail("they were searched"))
     codes = generator.integers(0, 4, (40, 12)).astype(float)
     data = Dataset(codes, generator.normal(size=40), categories={f"x{n + 1}": tuple("abcd") for n in range(12)})
     kan = kanserve.fit([12, 1], data, starts=1, grid=3)
