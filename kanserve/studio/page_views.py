@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -155,44 +155,46 @@ def _nodes(
     kan: Kan, inputs: Sequence[Variable], x: Array, shares: tuple[Array, ...], seen: set[tuple[int, int]]
 ) -> tuple[tuple[NodeView, ...], ...]:
     """The nodes of each depth; those of a large network that no shown edge reads have no density and no knots."""
-    trained = ranges(kan)
-    found = []
+    found, trained = [], list(map(_finite, ranges(kan)))
     for depth, v in enumerate(values(kan, x)):
         last = depth == len(kan.layers)
-        layer = None if last else kan.layers[depth]
         v = x if depth == 0 else v
         v = v[np.isfinite(v).all(axis=1)]
-        given = np.full(len(kan.outputs), 1 / len(kan.outputs)) if last else shares[depth].sum(axis=0)
-        bent = np.zeros(v.shape[1], bool) if layer is None else np.atleast_1d(layer.spline_mask.any(axis=0))
-        hidden = [Variable("")] * v.shape[1]
-        variables = inputs if depth == 0 else kan.outputs if last else hidden
+        count = v.shape[1]
+        given = np.full(count, 1 / count) if last else shares[depth].sum(axis=0)
+        variables = inputs if depth == 0 else kan.outputs if last else [Variable("")] * count
         nodes = []
         for i, variable in enumerate(variables):
-            shown = last or (depth, i) in seen or v.shape[1] <= DENSITY_BINS
-            low, high, middle, density = _density(v[:, i] if shown else v[:0, i])
-            if len(v) and not shown:
-                middle = float(v[len(v) // 2, i])
-            elif variable.categories:
-                middle = min(variable.category_values, key=lambda value: abs(value - middle))
-            name = node_name(kan, depth, i)
-            nodes.append(
-                NodeView(
-                    name=name,
-                    latex=latex_name(name) if shown else "",
-                    unit=variable.unit,
-                    low=low,
-                    high=high,
-                    middle=middle,
-                    density=density,
-                    knots=_knots(kan, depth, i) if shown and bent[i] else (),
-                    trained=_finite(trained[i]) if depth == 0 else None,
-                    share=float(given[i]),
-                    categories=tuple(zip(variable.categories, variable.category_values, strict=True)),
-                    missing=variable.fill_value,
-                )
-            )
+            shown = last or (depth, i) in seen or count <= DENSITY_BINS
+            node = _node(node_name(kan, depth, i), variable, v[:, i], shown)
+            bent = shown and not last and kan.layers[depth].spline_mask[:, i].any()
+            knots = _knots(kan, depth, i) if bent else ()
+            nodes.append(replace(node, knots=knots, trained=trained[i] if depth == 0 else None, share=float(given[i])))
         found.append(tuple(nodes))
     return tuple(found)
+
+
+def _node(name: str, variable: Variable, v: Array, shown: bool) -> NodeView:
+    """A node with these finite values (N,); one that is not `shown` has no density."""
+    low, high, middle, density = _density(v if shown else v[:0])
+    if len(v) and not shown:
+        middle = float(v[len(v) // 2])
+    elif variable.categories:
+        middle = min(variable.category_values, key=lambda value: abs(value - middle))
+    return NodeView(
+        name=name,
+        latex=latex_name(name) if shown else "",
+        unit=variable.unit,
+        low=low,
+        high=high,
+        middle=middle,
+        density=density,
+        knots=(),
+        trained=None,
+        share=0.0,
+        categories=tuple(zip(variable.categories, variable.category_values, strict=True)),
+        missing=variable.fill_value,
+    )
 
 
 def _density(v: Array) -> tuple[float, float, float, tuple[float, ...]]:
