@@ -66,11 +66,7 @@ LADDER, RUN = "train.lm.schedule", "train.lm.schedule_run"
 ARGUMENTS, DESCENT, SCREEN = "train.fit_arguments", "train.torch.gradient_fit", "train.lm.telling_inputs"
 PRUNE, NAME, JUDGE = "simplification.pruning", "simplification.symbolification", "simplification.validation"
 OFFERS, EDGES = "simplification.replacements", "simplification.edge_candidates"
-GRIDS, SHAPES, SEARCH = (
-    "simplification.grid_refinement",
-    "simplification.architectures",
-    "simplification.architecture_search",
-)
+SHAPES, SEARCH = "simplification.architectures", "simplification.architecture_search"
 
 TRAINING = (
     _rule("8 random starts", "lm deep", (f"{ARGUMENTS}:FITTING_STARTS", _to(1))),

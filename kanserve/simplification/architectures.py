@@ -1,6 +1,6 @@
 """Candidate architectures, smallest first, and their errors on held-out rows.
 
-Whether a shape is right shows in its errors on ever finer grids (`grid_refinement`), without knowing how small an error
+Whether a shape is right shows in its errors on ever finer grids (`refined`), without knowing how small an error
 can be.
 """
 
@@ -11,10 +11,17 @@ import numpy as np
 
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
-from kanserve.simplification.grid_refinement import GRID_REFINEMENT_EXPLAINED_ERROR, refined
-from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, Array, Judge, no_worse, refit, smoothed
-from kanserve.train.creation import create
-from kanserve.train.lm.fresh_weights import fresh
+from kanserve.simplification.validation import (
+    GRID_REFINEMENT_EXPLAINED_ERROR,
+    VALIDATION_MOST_PARAMETERS,
+    Array,
+    Judge,
+    no_worse,
+    refined,
+    refit,
+    smoothed,
+)
+from kanserve.train.creation import create, random_init
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.normalising import normalised
 
@@ -97,7 +104,7 @@ def train(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Run
 
 
 def _start(begin: Kan, judge: Judge, seed: tuple[int, ...]) -> Kan:
-    kan = fresh(begin, ARCHITECTURES_COARSEST_GRID, seed)
+    kan = random_init(begin, ARCHITECTURES_COARSEST_GRID, seed)
     return refine(kan, judge.learn.x, judge.goal, steps=START_STEPS, weights=judge.learn.weights)
 
 

@@ -22,11 +22,11 @@ from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
-from kanserve.simplification.grid_refinement import GRID_REFINEMENT_EXPLAINED_ERROR, refined
 from kanserve.simplification.merge_nodes import merged
 from kanserve.simplification.removal_order import Removal
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.simplification.validation import (
+    GRID_REFINEMENT_EXPLAINED_ERROR,
     VALIDATION_DEFAULT_TOLERANCE,
     VALIDATION_MOST_PARAMETERS,
     Array,
@@ -35,6 +35,7 @@ from kanserve.simplification.validation import (
     SimplifyStep,
     free_parameters,
     judge_of,
+    refined,
     refit,
     smoothed,
     too_large,

@@ -1,6 +1,6 @@
 """Validation of a simpler network: its loss on held-out rows, and whether that is significantly worse."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,7 +16,7 @@ from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.argument_checks import not_negative, whole
 from kanserve.train.fit_arguments import held_out, training_rows
 from kanserve.train.fit_progress import Event
-from kanserve.train.grids import set_ranges
+from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant
 from kanserve.train.losses import paired_difference
@@ -297,3 +297,34 @@ def refitted_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
     every = replace(smoothed(kan, judge)[1], learn=data.take(finite), goal=goal[finite])
     result = refit(kan, every, VALIDATION_LAST_STEPS)
     return result if domains_hold(result, values(result, every.learn.x)) else kan
+
+
+REFIT_STEPS = 30  # steps of the refit on each finer grid
+# Error that is small enough if it is still falling, in standard deviations of the outputs.
+GRID_REFINEMENT_EXPLAINED_ERROR = 1e-2
+# An error falls if it is at most this times that on the grid before; the right shape often gets far below.
+FALLING_RATIO = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class Finer:
+    """A network refitted on a finer grid, its training error, and whether that fell."""
+
+    kan: Kan
+    error: float
+    falling: bool
+
+
+def refined(kan: Kan, judge: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
+    """The network on each of ever finer grids, while the error falls and it has at most `most` parameters."""
+    error = judge.error_of(answers(kan, judge.learn.x))
+    for intervals in grids:
+        moved = regrid(kan, judge.x, intervals)
+        if free_parameters(moved) > most:
+            return
+        before, kan = error, refit(moved, judge, REFIT_STEPS)
+        error = judge.error_of(answers(kan, judge.learn.x))
+        falling = error <= FALLING_RATIO * before
+        yield Finer(kan, error, falling)
+        if not falling:
+            return

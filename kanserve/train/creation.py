@@ -1,6 +1,7 @@
 """Initial networks: a shape and random weights."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -114,3 +115,29 @@ def _pair(entry: object) -> tuple[int, int]:
             return int(plain), int(multiplied)
         case _:
             return 0, 0
+
+
+def random_init(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0, own_knots: bool = False) -> Kan:
+    """The same structure with random splines on grids over [-1, 1]; pruned and named edges stay as they are.
+
+    `hidden` is the half-width of the grids of all layers but the first. With `own_knots` the first has its own.
+    """
+    generator = np.random.default_rng(seed)
+    widths = (1.0, *[hidden] * (len(kan.layers) - 1))
+    layers = zip(kan.layers, widths, strict=True)
+    found = tuple(_random_layer(layer, intervals, width, generator) for layer, width in layers)
+    if own_knots:
+        found = (replace(found[0], knots=kan.layers[0].knots), *found[1:])
+    return replace(kan, layers=found)
+
+
+def _random_layer(layer: Layer, intervals: int, width: float, generator: np.random.Generator) -> Layer:
+    spread = CREATION_SPREAD / np.sqrt(layer.inputs)
+    edges = layer.base_weight.shape
+    coefficients = generator.normal(0, spread, (*edges, intervals + layer.order))
+    return replace(
+        layer,
+        knots=np.tile(uniform_knots(-width, width, intervals, layer.order), (layer.inputs, 1)),
+        coefficients=np.where(layer.spline_mask[:, :, None], coefficients, 0.0),
+        base_weight=np.where(layer.base_weight != 0, generator.normal(0, spread, edges), 0.0),
+    )

@@ -10,11 +10,11 @@ from kanserve.errors import TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train.checkpoints import Checkpoint, begun_or_begin, fingerprint
+from kanserve.train.creation import random_init
 from kanserve.train.fit_arguments import JUDGED_BY, Places, training_rows
 from kanserve.train.fit_progress import Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.lm import schedule
-from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.schedule_run import Schedule
 from kanserve.train.problem import Problem
 
@@ -94,7 +94,7 @@ def _descent(
         result = kept.kan("chosen")
     else:
         seeds = ((settings.seed, *([number] if number else [])) for number in range(settings.starts))
-        starts = (fresh(template, settings.grids[0], seed, HIDDEN, True) for seed in seeds)
+        starts = (random_init(template, settings.grids[0], seed, HIDDEN, True) for seed in seeds)
         begun = settings.starts == 1 or kept.holds("structure")  # a checkpoint has what came after the starts
         start = next(starts) if begun else best_start(starts, data, held, settings, watch, out)
         result = descend(start, data, held, settings, without=out, watch=watch, checkpoint=kept)

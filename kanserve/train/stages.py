@@ -13,6 +13,7 @@ from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.train.checkpoints import Checkpoint
 from kanserve.train.constant_guard import no_worse_than_a_constant
+from kanserve.train.creation import random_init
 from kanserve.train.encoded_data import is_encoded
 from kanserve.train.first_knots import with_first_knots
 from kanserve.train.fit_arguments import (
@@ -29,7 +30,6 @@ from kanserve.train.fit_progress import Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warning_texts
 from kanserve.train.input_screening import BATCHES_KEPT, narrow, narrowed_data, widened
-from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.levenberg_marquardt import LEVENBERG_MARQUARDT_PATIENCE
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_run import different_answers, is_narrow
@@ -136,7 +136,7 @@ def planned(problem: Problem, inner: Inner) -> Kan:
     grids, finer, seed = options.grids, options.finer, options.seed
     kan = with_first_knots(problem.kan, data, grids[0], seed)
     few_rows = len(data) <= FITTING_MANY_ROWS
-    sized = fresh(problem.sizing or kan, grids[0], (seed,))
+    sized = random_init(problem.sizing or kan, grids[0], (seed,))
     method = choose_method(options.optimizer, loss.name, options.penalised, few_rows, sized, problem.monotonic)
     out, held = held_out(data, problem.validation, JUDGED_BY[method], seed)
     few = problem.validation != 0 and held is None
@@ -174,7 +174,7 @@ def _on_narrow_class_grid(problem: Problem, kan: Kan) -> Kan | None:
         return None
     seed = problem.options.seed
     fine = with_first_knots(kan, problem.data, NARROW_CLASS_GRID, seed)
-    enough = parameters(fresh(fine, NARROW_CLASS_GRID, (seed,))) <= _answers(problem.kan, problem.data, seed)
+    enough = parameters(random_init(fine, NARROW_CLASS_GRID, (seed,))) <= _answers(problem.kan, problem.data, seed)
     return fine if enough else None
 
 

@@ -22,9 +22,8 @@ from typing import Any, ParamSpec, TypeVar
 from kanserve.errors import BusyError, DeadlineError, InputError
 from kanserve.serve.request import GoneError, Request, Unpacked
 from kanserve.serve.scheduling import cpus, switch_interval
-from kanserve.serve.scheduling.cost import MEASURED, Cost
 from kanserve.serve.scheduling.jobs import Arrival, Job, JobQueue
-from kanserve.serve.scheduling.low_priority_pool import LowPriorityPool
+from kanserve.serve.scheduling.low_priority_pool import MEASURED, Cost, LowPriorityPool
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan
 from kanserve.train.constant_guard import scores
+from kanserve.train.creation import random_init
 from kanserve.train.fit_settings import Settings
 from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.lm.extreme_rows import excess, extreme_rows
-from kanserve.train.lm.fresh_weights import fresh
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, expected_error_of, smoothest
 from kanserve.train.lm.schedule_run import (
@@ -115,14 +115,14 @@ def _sharper(kan: Kan, plan: Schedule) -> Settings:
 
 def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
     """The work of all stages if none ends early."""
-    first = fresh(kan, plan.settings.grids[0], (plan.settings.seed,))
+    first = random_init(kan, plan.settings.grids[0], (plan.settings.seed,))
     few = plan.train.sample(START_ROWS, plan.settings.seed)
     total = plan.settings.starts * work_of(first, few, START_STEPS)
     settled = _finalists(kan, plan) + len(plan.settings.strengths) - 1
     total += settled * work_of(first, enough_rows(plan.train, first, plan), SETTLE_STEPS)
     finer = first
     for n, intervals in enumerate(plan.settings.grids[1:]):
-        finer = fresh(kan, intervals, (plan.settings.seed,))
+        finer = random_init(kan, intervals, (plan.settings.seed,))
         compared = _finalists(kan, plan) - n if is_deep(kan) and n < 2 else 1
         total += max(compared, min(3, len(plan.settings.strengths))) * work_of(
             finer, enough_rows(plan.train, finer, plan), GROW_STEPS
@@ -150,7 +150,7 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
     steps = AHEAD_STEPS if wide and count > 1 else START_STEPS
     runs: list[Candidate] = []
     for start in range(before, before + count):
-        begin = fresh(kan, plan.settings.grids[0], (plan.settings.seed, start), own_knots=True)
+        begin = random_init(kan, plan.settings.grids[0], (plan.settings.seed, start), own_knots=True)
         runs.append(now.fitted(begin, few, smooth, steps))
         now.tell(f"start {start + 1} of {before + count}", best_of(runs).error)
     runs.sort(key=error_of)

@@ -30,7 +30,7 @@ from kanserve.train.torch.batch_positions import (
     validation_interval,
 )
 from kanserve.train.torch.batches import Batches, Places
-from kanserve.train.torch.module_conversion import from_module
+from kanserve.train.torch.modules import from_module
 from kanserve.train.torch.objective import Goal, Model, by_row, function, model, shrinkage, value
 from kanserve.train.torch.optimizers import Adam, Lbfgs, adam, adam_step, lbfgs, lbfgs_step
 

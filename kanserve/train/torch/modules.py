@@ -357,3 +357,17 @@ class _Derivative(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         return gradient * _Derivative.apply(x, ctx.name, ctx.order + 1), None, None
+
+
+def to_module(kan: Kan, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> KanModule:
+    """The network as a module on `device`; it takes rows with any leading shape."""
+    return KanModule(kan, dtype, device)
+
+
+def from_module(module: KanModule) -> Kan:
+    """The network with the module's present parameters; equal to the original if none has changed.
+
+    NaN or infinite parameters raise NetworkError.
+    """
+    layers = tuple(layer.layer() for layer in module.each())
+    return replace(module.structure, layers=layers)

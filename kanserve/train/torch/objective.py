@@ -13,8 +13,7 @@ from kanserve.network.kan import Kan
 from kanserve.train.lm.parameter_vector import bending, free_parameters
 from kanserve.train.losses import LossFunction, LossName
 from kanserve.train.torch.batches import Batch, Batches, Places
-from kanserve.train.torch.module_conversion import to_module
-from kanserve.train.torch.modules import KanModule
+from kanserve.train.torch.modules import KanModule, to_module
 from kanserve.train.torch.optimizers import Function
 
 if TYPE_CHECKING:

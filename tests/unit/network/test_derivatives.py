@@ -14,7 +14,7 @@ from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, make_layer
-from kanserve.train.torch.module_conversion import to_module
+from kanserve.train.torch.modules import to_module
 from tests.support.kans import ZOO, multiplication, on_a_knot, outside_linear, raw_features, rows, small_steps, symbolic
 from tests.support.powers import POWERS
 

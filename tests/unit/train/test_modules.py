@@ -10,7 +10,7 @@ import torch
 from kanserve.errors import DataError
 from kanserve.network.evaluate import activations, edges, evaluate, jacobian
 from kanserve.network.kan import Kan, equal, make_layer
-from kanserve.train.torch.module_conversion import from_module, to_module
+from kanserve.train.torch.modules import from_module, to_module
 from tests.support import kans
 from tests.support.agreement import assert_agrees, assert_same_rows_are_nan, eager_float32, error
 from tests.support.kans import small
@@ -173,7 +173,7 @@ def test_a_module_can_change_its_precision_later():
 
 @pytest.mark.slow
 @pytest.mark.extended
-@pytest.mark.parametrize("module", ["modules", "module_conversion", "gradient_fit", "objective", "optimizers"])
+@pytest.mark.parametrize("module", ["modules", "gradient_fit", "objective", "optimizers"])
 def test_without_torch_an_import_says_what_to_install(module: str):
     program = (
         "import sys; sys.modules['torch'] = None\n"

@@ -18,7 +18,7 @@ from kanserve import native
 from kanserve.errors import InputError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Layer, make_layer
-from kanserve.train.torch import basis_tensor, module_conversion, operators
+from kanserve.train.torch import basis_tensor, modules, operators
 from kanserve.train.torch.kernels import kernel
 from kanserve.train.torch.spline_operators import spline_coefficients, spline_inputs, spline_sums
 from tests.support import kans
@@ -204,7 +204,7 @@ def test_torch_accepts_the_operators(dtype: torch.dtype):
 @pytest.mark.filterwarnings("ignore:Guards may run slower")  # torch says so of Python 3.13.0
 def test_a_compiled_module_is_the_same_under_torch_compile():
     kan = kans.ZOO["raw_features"]()
-    module = module_conversion.to_module(kan)
+    module = modules.to_module(kan)
     x = torch.from_numpy(kans.rows(kan))
 
     def step(model: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -223,7 +223,7 @@ def test_results_do_not_depend_on_threads_or_strides():
     rng = np.random.default_rng(5)
     one = some_layer("uniform", outputs=70, inputs=24)
     x = torch.from_numpy(rng.uniform(-1.5, 1.5, (24, 3000)).astype(np.float32)).T
-    module = module_conversion.to_module(Kan((one,)), dtype=torch.float32)
+    module = modules.to_module(Kan((one,)), dtype=torch.float32)
 
     def step(x: Tensor) -> list[Tensor]:
         module.zero_grad()
@@ -246,7 +246,7 @@ def test_results_do_not_depend_on_threads_or_strides():
 
 def test_a_layer_takes_no_rows_and_any_leading_shape():
     kan = kans.ZOO["deep"]()
-    module = module_conversion.to_module(kan)
+    module = modules.to_module(kan)
     x = torch.from_numpy(kans.rows(kan))[:12]
     assert torch.equal(module(x.reshape(2, 3, 2, -1)).reshape(12, -1), module(x))
     nothing = module(x[:0].requires_grad_())
@@ -259,7 +259,7 @@ def test_a_layer_takes_no_rows_and_any_leading_shape():
 @pytest.mark.parametrize("name", ["uneven_knots", "mixed"])
 def test_function_transforms_work(name: str):
     kan = kans.ZOO[name]()
-    module = module_conversion.to_module(kan)
+    module = modules.to_module(kan)
     x = torch.from_numpy(np.random.default_rng(6).uniform(-0.9, 0.9, (4, len(kan.input_shift))))
     jacobians = torch.func.vmap(torch.func.jacrev(lambda row: module(row[None])[0]))(x)
     wanted = [torch.autograd.functional.jacobian(lambda row: module(row[None])[0], row) for row in x]
@@ -268,7 +268,7 @@ def test_function_transforms_work(name: str):
 
 def test_modules_work_with_checkpointing_and_parametrizations():
     x = torch.from_numpy(np.random.default_rng(9).uniform(-1, 1, (4, 2))).requires_grad_()
-    module = module_conversion.to_module(Kan((some_layer("uniform"),)))
+    module = modules.to_module(Kan((some_layer("uniform"),)))
     (wanted,) = torch.autograd.grad(module(x).square().sum(), x)
     (found,) = torch.autograd.grad(checkpoint(module, x, use_reentrant=False).square().sum(), x)
     assert torch.equal(found, wanted)
@@ -279,7 +279,7 @@ def test_modules_work_with_checkpointing_and_parametrizations():
 def test_a_float_layer_is_as_exact_as_float_allows():
     kan = Kan((some_layer("uniform", outputs=20, inputs=8, seed=7),))
     x = np.random.default_rng(8).uniform(-1, 1, (500, 8)).astype(np.float32)
-    y = module_conversion.to_module(kan, dtype=torch.float32)(torch.from_numpy(x)).detach().numpy()
+    y = modules.to_module(kan, dtype=torch.float32)(torch.from_numpy(x)).detach().numpy()
     assert np.abs(y - evaluate(kan, x.astype(np.float64))).max() < 5e-6
 
 
@@ -295,9 +295,7 @@ def recurrent(module: Callable[[Tensor], Tensor], parameters: Sequence[Tensor], 
 
 @pytest.mark.parametrize("twice", [True, False])
 def test_gradients_are_right_where_a_module_takes_its_own_outputs(twice: bool):
-    module = module_conversion.to_module(
-        Kan((some_layer("uniform", outputs=4), some_layer("uneven", outputs=2, inputs=4)))
-    )
+    module = modules.to_module(Kan((some_layer("uniform", outputs=4), some_layer("uneven", outputs=2, inputs=4))))
     if not twice:  # these go by parts as well
         for part in module.each():
             part.node_scale.requires_grad_()
@@ -324,7 +322,7 @@ def test_a_layer_of_mixed_precisions_or_shapes_is_refused():
         spline_inputs(x, coefficients, torch.ones(4, 3, dtype=torch.float64), table, 3, 0)
     with pytest.raises(InputError, match="needs 15 numbers where it got 12"):
         spline_coefficients(x, None, torch.ones(4, 3, dtype=torch.float64), table, 9, 3, 0)
-    module = module_conversion.to_module(Kan((one,)))
+    module = modules.to_module(Kan((one,)))
     module.layers.float()
     with pytest.raises(InputError, match=r"module.to\(dtype\)"):
         module(x)

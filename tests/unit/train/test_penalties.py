@@ -5,7 +5,7 @@ import torch
 
 from kanserve.network.evaluate import activations, edges
 from kanserve.network.kan import Kan, make_layer
-from kanserve.train.torch.module_conversion import to_module
+from kanserve.train.torch.modules import to_module
 from kanserve.train.torch.objective import entropy, penalty, sizes
 from tests.support import kans
 
