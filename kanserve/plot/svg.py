@@ -89,7 +89,7 @@ def _areas(areas: Iterable[Area]) -> list[str]:
 
 
 def _paint(fill: str, frame: str, width: float, opacity: float = 1.0) -> str:
-    """The attributes of a shape with this fill and this frame; either may be none, which is ""."""
+    """The attributes of a shape with this fill and this frame; "" is no fill, or no frame."""
     kinds = " ".join([*([f"f-{fill}"] if fill else []), *([f"s-{frame}"] if frame else [])])
     text = f'class="{kinds}" fill="{AUTO.of(fill) if fill else "none"}"'  # type: ignore[arg-type]  # a role
     text += f' fill-opacity="{opacity:g}"' if fill and opacity < 1 else ""

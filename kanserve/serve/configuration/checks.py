@@ -19,7 +19,7 @@ def complaints(settings: Settings, named: Named) -> list[str]:
     return [
         *_repository(settings, named),
         *_addresses(settings, named),
-        *_told(settings, named),
+        *_origins_logs_and_traces(settings, named),
         *_models(settings, named),
         *_tls(settings, named),
         *_access(settings, named),
@@ -72,8 +72,7 @@ def _addresses(settings: Settings, named: Named) -> Iterator[str]:
         yield f"{named('http_port')}: {settings.port} is the gRPC port already"
 
 
-def _told(settings: Settings, named: Named) -> Iterator[str]:
-    """Of those whom the server lets read its answers, its log and its traces."""
+def _origins_logs_and_traces(settings: Settings, named: Named) -> Iterator[str]:
     for origin in settings.cors_origin:
         if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
             yield f"{named('cors_origin')}: wanted * or an origin such as https://app.example, got {origin!r:.80}"

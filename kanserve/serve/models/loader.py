@@ -258,7 +258,7 @@ class Models:
         with self._table:
             there = self._there.get(name, {}) if self._is_wanted(name) else {}
             had, marks = self._models.get(name, {}), self._marks.get(name, {})
-        chosen, seen, failed = self._chosen(name, there, had, marks, again)
+        chosen, seen, failed = self._load_wanted(name, there, had, marks, again)
         with self._table:
             loaded = [key for key in self._loading if key[0] == name]
             for key in loaded:
@@ -273,11 +273,11 @@ class Models:
                 self._publish([name])
         return failed
 
-    def _chosen(
+    def _load_wanted(
         self, name: str, there: Mapping[int, str], had: dict[int, Model], marks: dict[int, str], again: bool
     ) -> tuple[dict[int, Model], dict[int, str], dict[int, Failure]]:
-        """Of the versions that are there those that the policy asks for, loaded now or before; their marks; and what
-        could not be loaded. `had` and `marks` are what is loaded."""
+        """Load the versions that the policy asks for, and keep those that are loaded (`had`, with their `marks`).
+        Returns the versions to serve, their marks, and the failures."""
         wanted = self._policies.get(name, self._policy)
         chosen: dict[int, Model] = {}
         seen: dict[int, str] = {}
