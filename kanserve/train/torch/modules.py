@@ -14,9 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from kanserve.errors import DataError, MissingDependencyError
 from kanserve.formula.printing.function_texts import torch_text

@@ -153,9 +153,9 @@ def test_the_process_of_looks_is_up_while_the_first_view_is_made_and_that_of_ste
     try:
         space.view()
         space.view()
-        assert asked == [(look, "prepared")] and step._process is None
+        assert asked == [(look, "prepare")] and step._process is None
         space.candidates("x->h1")
-        assert asked == [(look, "prepared"), (look, "candidates")]
+        assert asked == [(look, "prepare"), (look, "candidates")]
         eventually(lambda: step._process is not None)
     finally:
         space.close()
