@@ -66,15 +66,61 @@ extern const @real @{name}[@N_OUT];
 """
 
 
+_SCALED_HEADER = """
+/* The {percent} % prediction intervals: a new value of output q is within y[q] +/- half[q] with at least that
+ * probability, if its row is drawn as those were on which this was measured. @{name} has the mean of half. */
+extern const @real @{name}[@N_OUT];
+void @{name}_half_widths(const @real y[@N_OUT], @real half[@N_OUT]);
+"""
+# Of each output, the factors at some values: linear between, constant beyond, NaN at NaN.
+_SCALED_CODE = """
+void @{name}_half_widths(const @real y[@N_OUT], @real half[@N_OUT])
+{{
+    static const @TABLE int first[@N_OUT + 1] = {{{first}}};
+    static const @TABLE @real at[] = {{{at}}};
+    static const @TABLE @real factor[] = {{{factor}}};
+    for (int q = 0; q < @N_OUT; q++) {{
+        int k = first[q], last = first[q + 1] - 1;
+        @real scale = factor[k] + 0 * y[q];
+        while (k < last && y[q] > at[k + 1])
+            k++;
+        if (k == last)
+            scale = factor[k];
+        else if (y[q] > at[k])
+            scale = factor[k] + (factor[k + 1] - factor[k]) * ((y[q] - at[k]) / (at[k + 1] - at[k]));
+        half[q] = @{name}[q] * scale;
+    }}
+}}
+"""
+
+
 def declarations(intervals: Sequence[ConformalInterval]) -> str:
-    return "".join(_HEADER.format(percent=interval.percent, name=_name(interval)) for interval in intervals)
+    return "".join(
+        (_SCALED_HEADER if interval.scales else _HEADER).format(percent=interval.percent, name=_name(interval))
+        for interval in intervals
+    )
 
 
 def definitions(intervals: Sequence[ConformalInterval], dialect: Dialect) -> str:
-    widths = {_name(interval): np.array(interval.half_widths) for interval in intervals}
     return "".join(
-        f"\nconst @TABLE @real @{name}[@N_OUT] = {{{decimal_list(values, dialect)}}};\n"
-        for name, values in widths.items()
+        f"\nconst @TABLE @real @{_name(interval)}[@N_OUT] = {{{_widths(interval, dialect)}}};\n"
+        + (_scaled_code(interval, dialect) if interval.scales else "")
+        for interval in intervals
+    )
+
+
+def _widths(interval: ConformalInterval, dialect: Dialect) -> str:
+    return decimal_list(np.array(interval.half_widths), dialect)
+
+
+def _scaled_code(interval: ConformalInterval, dialect: Dialect) -> str:
+    scales = [np.array(scale or [(0.0, 1.0)]) for scale in interval.scales]
+    at, factor = np.concatenate(scales).T
+    return _SCALED_CODE.format(
+        name=_name(interval),
+        first=", ".join(map(str, np.cumsum([0, *map(len, scales)]).tolist())),
+        at=decimal_list(at, dialect),
+        factor=decimal_list(factor, dialect),
     )
 
 

@@ -56,11 +56,13 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     one_row = row_code(kan, layers, plans, dialect) if small else ""
     blocks = [_begin(kan, layers, plans, np.dtype(dtype).name, one_row, bool(options.intervals))]
     intervals = {interval.level: interval.half_widths for interval in options.intervals}
+    scales = {interval.level: interval.scales for interval in options.intervals if interval.scales}
+    intervals_template = template.SCALED_INTERVALS if scales else template.INTERVALS
     used = functions_of(layers)
     special = primitives(used) & {*SPECIAL}
     blocks += [
         *when(kan.classes, template.PREDICT_PROBA),
-        *when(intervals, template.INTERVALS.format(intervals=intervals)),
+        *when(intervals, intervals_template.format(intervals=intervals, scales=scales)),
         *([encoding(kan, dialect)] if encodes(kan) else []),
         _predict(kan, dialect),
         *when(forms & {"dense", "sparse"}, template.POWERS),

@@ -13,7 +13,8 @@ Input "x" (batch, inputs), output "y" (batch, outputs), of the chosen type. A cl
 "probabilities" (batch, classes) and "label" (batch,), int64: the index of the class in the metadata, or -1 where the
 row is NaN. The metadata have `inputs` and `outputs` (name, unit, training range; null where it is not known),
 `classes`, `formula`, its lines, and `batch`: the number of rows whose intermediate values fit into the cache; and
-`intervals`, if there are any: their levels and half widths. The shape and the formula are the model's doc_string too.
+`intervals`, if there are any: their levels and half widths, and scales where these depend on the output. The shape and
+the formula are the model's doc_string too.
 
 A row with a non-finite value becomes NaN: no layer can hide such a value (`_onnx/layers.py`).
 """
@@ -234,7 +235,5 @@ def _metadata(
         "batch": max(1, LARGEST // (itemsize * max(layer.width for layer in layers))),
     }
     if options.intervals:
-        values["intervals"] = [
-            {"level": interval.level, "half_widths": interval.half_widths} for interval in options.intervals
-        ]
+        values["intervals"] = [interval.to_json() for interval in options.intervals]
     return {key: json.dumps(value, allow_nan=False) for key, value in values.items()}

@@ -25,8 +25,8 @@ manifest.json
   or Infinity, a newline at the end.
 - Its second line is the SHA-256 of all bytes after that line (`tail -n +3 manifest.json | sha256sum`), so that a
   flipped bit is found before JSON is parsed. ("checksum" sorts before every other key.)
-- `format` is 1, or 2 if an input has a fill value or categories, or there are `intervals`. A reader refuses other
-  versions and unknown keys.
+- `format` is 1, or 2 if an input has a fill value or categories, or there are `intervals`, or 3 if these have `scales`.
+  A reader refuses other versions and unknown keys.
 - `name` matches `[a-z0-9][a-z0-9_-]{0,62}`: the name that the model was compiled with. The model is served under the
   name of the repository's folder; the two may differ, so a model can be published under a second name.
 - `precision`: "double" or "float", the type that the backends compute in.
@@ -35,7 +35,8 @@ manifest.json
   a classifier. They repeat kan.safetensors for programs that read only JSON, and must agree with it.
 - `metrics`: null, or rows, r2, rmse, max_error per output and accuracy; null for a number that is not finite.
 - `intervals`, only if there are any: level (a probability) and half_widths, one for each output; a new value is within
-  answer ± half width with that probability.
+  answer ± half width with that probability. In format 3 also scales, where the half width depends on the answer: for
+  each output pairs of an answer and the factor of the half width there, linear between and constant beyond, or none.
 - `provenance`: text to text, for people: versions, data, notes. No code depends on it.
 - `files`: path to sha256 (64 lower-case hexadecimal digits) and size in bytes.
 

@@ -17,7 +17,7 @@ from kanserve.network.export_options import Precision
 from kanserve.network.kan import Variable
 from kanserve.network.serialization import variable_in, variable_out
 
-FORMAT, EXTENDED = 1, 2  # 2: inputs with a fill value or categories, or prediction intervals
+FORMATS = (1, 2, 3)  # 2: inputs with a fill value or categories, or prediction intervals; 3: intervals with scales
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 256
 MAX_FILE_BYTES = 2**28
@@ -104,7 +104,7 @@ class Manifest:
     provenance : mapping of str to str
         Notes, such as the version of kanserve.
     intervals : tuple of ConformalInterval
-        The half widths of the prediction intervals.
+        The half widths of the prediction intervals, and where they depend on the answer, their scales.
 
     Raises
     ------
@@ -157,11 +157,9 @@ def loads(data: bytes) -> Manifest:
     if hashlib.sha256(data[head.end() :]).hexdigest().encode() != head[1]:
         raise IntegrityError(f"{MANIFEST} differs from its checksum: it is damaged. Publish the model again.")
     value = read_json(data, MANIFEST)
-    if not isinstance(value, dict) or value.get("format") not in (FORMAT, EXTENDED):
+    if not isinstance(value, dict) or value.get("format") not in FORMATS:
         version = value.get("format") if isinstance(value, dict) else None
-        raise FormatError(
-            f"{MANIFEST} has format {str(version)[:20]}; this kanserve reads formats {FORMAT} and {EXTENDED}."
-        )
+        raise FormatError(f"{MANIFEST} has format {str(version)[:20]}; this kanserve reads formats 1 to {FORMATS[-1]}.")
     try:
         manifest = _from_json(value)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -268,11 +266,10 @@ def canonical(value: Any, what: str, indent: int | None = 1) -> bytes:
 
 def _to_json(manifest: Manifest) -> dict[str, Any]:
     extended = any(map(is_encoded, manifest.inputs)) or bool(manifest.intervals)
-    intervals = [
-        {"level": interval.level, "half_widths": list(interval.half_widths)} for interval in manifest.intervals
-    ]
+    scaled = any(interval.scales for interval in manifest.intervals)
+    intervals = [interval.to_json() for interval in manifest.intervals]
     return {
-        "format": EXTENDED if extended else FORMAT,
+        "format": 3 if scaled else 2 if extended else 1,
         "name": manifest.name,
         "precision": manifest.precision,
         "inputs": [variable_out(variable) for variable in manifest.inputs],
@@ -305,10 +302,7 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         ),
         provenance=value["provenance"],
         files={path: Entry(entry["sha256"], _integer(entry["size"])) for path, entry in value["files"].items()},
-        intervals=tuple(
-            ConformalInterval(interval["level"], tuple(interval["half_widths"]))
-            for interval in value.get("intervals", [])
-        ),
+        intervals=tuple(map(ConformalInterval.from_json, value.get("intervals", []))),
     )
 
 

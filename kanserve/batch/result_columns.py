@@ -127,7 +127,8 @@ class BatchModel:
                     values[:, part] = self.backend.predict(x).T
         ends: list[Column] = []
         if options.interval is not None:
-            widths = np.array(self.interval(options.interval).half_widths, self.backend.dtype)
+            widths = self.interval(options.interval).half_widths_at(values.T).astype(self.backend.dtype)
+            widths = np.broadcast_to(widths, values.T.shape).T
             ends = [end for own, half in zip(values, widths, strict=True) for end in (own - half, own + half)]
         beyond = [self.outside(columns, rows)] if options.outside else []
         return [*self._answers(values), *ends, *beyond, *slopes]

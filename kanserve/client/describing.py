@@ -100,10 +100,7 @@ def metadata(name: str, version: str) -> Steps[ModelInfo]:
         backend=facts["backend"],
         categories={name: tuple(known) for name, known in json.loads(facts.get("categories", "{}")).items()},
         may_be_missing=tuple(json.loads(facts.get("may_be_missing", "[]"))),
-        intervals=tuple(
-            ConformalInterval(float(interval["level"]), tuple(map(float, interval["half_widths"])))
-            for interval in json.loads(facts.get("intervals", "[]"))
-        ),
+        intervals=tuple(map(ConformalInterval.from_json, json.loads(facts.get("intervals", "[]")))),
     )
 
 

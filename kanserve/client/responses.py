@@ -100,7 +100,7 @@ class ModelInfo:
     may_be_missing : tuple of str
         The inputs that may be NaN.
     intervals : tuple of ConformalInterval
-        The half widths of the prediction intervals, for each level.
+        The half widths of the prediction intervals, for each level, and where they depend on the answer, their scales.
 
     Examples
     --------

@@ -323,12 +323,6 @@ TrainingData = Dataset | tuple[object, object] | DataFrame | Mapping[str, Any]
 learn."""
 
 
-def scaled(weights: Array) -> Array:
-    """The weights scaled by a power of two, so that the largest is from ½ to 1: a sum of huge ones would overflow."""
-    result: Array = np.ldexp(weights, -np.frexp(weights.max())[1])
-    return result
-
-
 def some(of: int, count: int, seed: int) -> NDArray[np.int64]:
     """The sorted positions of `count` random rows among `of`."""
     generator = np.random.default_rng(seed)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import paired_difference
 from kanserve.estimator.parameters import Hidden
 from kanserve.estimator.sample_weights import distinct
 from kanserve.network.evaluate import evaluate
@@ -27,7 +28,6 @@ from kanserve.train.fit_arguments import chosen_loss, held_out
 from kanserve.train.fit_warnings import TrainingWarning
 from kanserve.train.input_screening import narrowed_data
 from kanserve.train.lm.telling_inputs import telling_inputs
-from kanserve.train.losses import paired_difference
 from kanserve.train.normalising import normalised
 from kanserve.train.scoring import cross_entropies
 from kanserve.train.target_means import check_inputs, first_encoding

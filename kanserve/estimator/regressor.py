@@ -17,7 +17,7 @@ from kanserve.estimator.hidden_choice import Plan
 from kanserve.estimator.parameters import Hidden
 from kanserve.estimator.sample_weights import checked_weights, distinct
 from kanserve.estimator.table_columns import coded
-from kanserve.network.conformal_intervals import cross_conformal
+from kanserve.network.conformal_intervals import cross_conformal, factor_at, width_scales
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
@@ -115,6 +115,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         The immutable network, which kanserve exports, plots, simplifies and serves.
     unseen_errors_ : ndarray of shape (n_samples, n_outputs)
         With intervals=True, y minus the predictions of networks that have not seen the row.
+    unseen_answers_ : ndarray of shape (n_samples, n_outputs)
+        With intervals=True, these predictions.
     unseen_folds_ : ndarray of shape (n_samples,)
         With intervals=True, which of `unseen_kans_` has not seen the row.
     unseen_kans_ : tuple of kanserve.Kan
@@ -300,7 +302,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
 
     def _after_fit(self, data: Dataset, seed: int, plan: Plan) -> None:
         """With `intervals`, the errors (N, outputs) on rows that networks of the same plan have not seen."""
-        for name in ("unseen_errors_", "unseen_folds_", "unseen_kans_"):
+        for name in ("unseen_answers_", "unseen_errors_", "unseen_folds_", "unseen_kans_"):
             self.__dict__.pop(name, None)
         if not self.intervals:
             return
@@ -315,6 +317,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         # The weights are how often equal rows were there.
         times = 1 if data.weights is None else data.weights.astype(int)
         self.unseen_errors_, self.unseen_folds_ = np.repeat(errors, times, axis=0), np.repeat(folds, times)
+        self.unseen_answers_ = np.repeat(data.y - errors, times, axis=0)
         self.unseen_kans_ = tuple(kans)
 
     def _symbolic(self, data: Dataset, seed: int) -> Kan:
@@ -365,8 +368,9 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
 
         Five networks are fitted, each without a fifth of the rows. The ends are quantiles of their predictions plus and
         minus the errors that each makes on the rows which it has not seen (CV+; Barber et al. 2021), and the prediction
-        itself is inside. New rows must be like those of `fit`. benchmarks/interval_coverage.py measures how many new
-        values are inside on ten tables.
+        itself is inside. Where these rows show that large predictions have other errors than small ones, the errors are
+        divided by a scale, and the width follows the prediction. New rows must be like those of `fit`.
+        benchmarks/interval_coverage.py measures how many new values are inside on ten tables.
 
         Parameters
         ----------
@@ -409,8 +413,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         others = [np.where(np.isfinite(answers), answers, found) for answers in others]
         low, high = np.empty_like(found), np.empty_like(found)
         for q in range(found.shape[1]):
-            errors = [self.unseen_errors_[self.unseen_folds_ == fold, q] for fold in range(len(others))]
-            ends = cross_conformal(errors, [answers[:, q] for answers in others], level)
+            ends = self._ends([answers[:, q] for answers in others], q, level)
             if ends is None:
                 raise InputError(
                     f"{len(self.unseen_errors_)} rows are too few for an interval of {level:g}, or the network is not "
@@ -418,6 +421,16 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
                 )
             low[:, q], high[:, q] = np.minimum(ends[0], found[:, q]), np.maximum(ends[1], found[:, q])
         return (low[:, 0], high[:, 0]) if found.shape[1] == 1 else (low, high)
+
+    def _ends(self, answers: Sequence[NDArray[np.float64]], q: int, level: float) -> tuple[Any, Any] | None:
+        """The ends of the intervals of output q where the networks of the folds have these answers."""
+        errors, folds, known = self.unseen_errors_[:, q], self.unseen_folds_, self.unseen_answers_[:, q]
+        scales = width_scales(known, np.abs(errors), folds, level)
+        factors = None
+        if scales is not None:
+            factors = [factor_at(scale, one) for scale, one in zip(scales, answers, strict=False)]
+            errors = errors / np.choose(folds, [factor_at(scale, known) for scale in scales])
+        return cross_conformal([errors[folds == fold] for fold in range(len(answers))], answers, level, factors)
 
     @classmethod
     def from_kan(cls, kan: Kan) -> Self:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import paired_difference
 from kanserve.errors import DataError
 from kanserve.network.kan import Kan, Layer
 from kanserve.simplification.activations import answers, values
@@ -19,7 +20,6 @@ from kanserve.train.fit_progress import Event
 from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant
-from kanserve.train.losses import paired_difference
 from kanserve.train.scoring import cross_entropies
 
 Array = NDArray[np.float64]

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import paired_difference
 from kanserve.errors import TrainingError
 from kanserve.network.kan import Kan
 from kanserve.train.constant_guard import errors, errors_of_constant
 from kanserve.train.input_warnings import describe_inputs
-from kanserve.train.losses import LossFunction, paired_difference
+from kanserve.train.losses import LossFunction
 
 Array = NDArray[np.float64]
 

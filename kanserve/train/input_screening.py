@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import paired_difference
 from kanserve.network.kan import Kan
 from kanserve.network.splines import uniform_knots
 from kanserve.train.constant_guard import scores
-from kanserve.train.losses import LossFunction, paired_difference
+from kanserve.train.losses import LossFunction
 
 Array = NDArray[np.float64]
 

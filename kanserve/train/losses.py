@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset, scaled
+from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import quantiles, scaled
 from kanserve.errors import DataError
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan
@@ -141,15 +142,6 @@ class LossFunction:
             )
 
 
-def quantiles(values: Array, weights: Array | None, at: tuple[float, ...]) -> Array:
-    """Weighted quantiles of values (N,)."""
-    if weights is None or (weights == weights[0]).all():
-        return np.asarray(np.quantile(values, at))
-    order = np.argsort(values, kind="stable")
-    total = np.cumsum(scaled(weights)[order])
-    return np.asarray(values[order][np.searchsorted(total, np.array(at) * total[-1]).clip(0, len(values) - 1)])
-
-
 def robust_spread(values: Array, weights: Array | None = None) -> tuple[float, float]:
     """The median, and the standard deviation that a normal distribution with the same middle half would have.
 
@@ -173,16 +165,3 @@ def sharper(loss: LossFunction, u: Array, t: Array) -> LossFunction:
     spread = float(np.median(sizes)) * 2 / MIDDLE_HALF if len(sizes) else inf
     least = HUBER_LEAST * loss.shape
     return LossFunction("huber", min(max(HUBER * spread, least), loss.shape))
-
-
-def paired_difference(losses: Array, others: Array, shares: Array | None = None) -> tuple[float, float]:
-    """By how much the mean of losses (N,) exceeds that of others on the same rows, and the standard error of that.
-
-    The error is that of the differences row by row, since rows that are hard for one network are hard for the other.
-    The `shares` (N,) of the rows sum to 1.
-    """
-    worse = losses - others
-    if shares is None:
-        return float(worse.mean()), float(worse.std() / np.sqrt(len(worse)))
-    mean = float(shares @ worse)
-    return mean, float(np.linalg.norm(shares * (worse - mean)))

@@ -79,6 +79,24 @@ def predict_interval(x, level=0.9):
 
 """
 
+SCALED_INTERVALS = """
+INTERVALS = {intervals}
+# Of each output, the factor of the half width at some outputs: linear between, constant beyond.
+SCALES = {scales}
+
+
+def predict_interval(x, level=0.9):
+    if level not in INTERVALS:
+        raise ValueError(f"there are intervals of {{sorted(INTERVALS)}}, not of {{level}}")
+    y = predict(x)
+    half = numpy.tile(numpy.array(INTERVALS[level], DTYPE), (len(y), 1))
+    for q, scale in enumerate(SCALES.get(level, ())):
+        if scale:
+            half[:, q] *= numpy.interp(y[:, q], *numpy.array(scale).T)
+    return y - half, y + half
+
+"""
+
 INTERVALS_HELP = """
     predict_interval(x, level=0.9)
                          (low, high): a new value is between them with at least this probability, of those in INTERVALS,

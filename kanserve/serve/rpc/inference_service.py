@@ -10,7 +10,6 @@ are any, the first hundred of them (`outside_rows`, as in "0,3,17"): there the m
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from time import perf_counter_ns
 from typing import Any
 
@@ -83,7 +82,7 @@ def model_metadata(state: ServerState, request: pb.ModelMetadataRequest, call: C
     properties |= {"categories": json.dumps(categories)} if categories else {}
     properties |= {"may_be_missing": json.dumps(may_be_missing)} if may_be_missing else {}
     if intervals := model.manifest.intervals:
-        properties["intervals"] = json.dumps([asdict(interval) for interval in intervals])
+        properties["intervals"] = json.dumps([interval.to_json() for interval in intervals])
     return pb.ModelMetadataResponse(
         name=model.name,
         versions=[str(version) for version in catalog.models[model.name]],

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve import native
-from kanserve.data.dataset import scaled
+from kanserve.data.row_weights import scaled
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan

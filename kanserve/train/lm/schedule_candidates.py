@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.row_weights import paired_difference
 from kanserve.network.kan import Kan
-from kanserve.train.losses import paired_difference
 
 Array = NDArray[np.float64]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dataset import Dataset, past, scaled
+from kanserve.data.dataset import Dataset, past
+from kanserve.data.row_weights import scaled
 from kanserve.errors import MissingDependencyError
 from kanserve.train.input_screening import BATCHES_KEPT
 

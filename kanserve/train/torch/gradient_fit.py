@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import paired_difference
 from kanserve.errors import DataError, MissingDependencyError, TrainingError
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span
@@ -21,7 +22,6 @@ from kanserve.train.fit_settings import Settings
 from kanserve.train.grids import set_ranges
 from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.lm.schedule import START_ROWS
-from kanserve.train.losses import paired_difference
 from kanserve.train.torch.batch_positions import (
     batch_positions,
     batch_size,

@@ -198,6 +198,8 @@ def test_prediction_intervals_are_served(tmp_path):
     unseen = x, 2 * x[:, 0] + x[:, 1] + np.linspace(-1, 1, 100)
     artifact = kanserve.compile(kan, ["numpy_source"], data=unseen)
     kanserve.publish(tmp_path, "law", artifact)
+    uneven = kanserve.compile(kan, ["numpy_source"], data=(x, kan(x)[:, 0] * (1 + np.linspace(-1, 1, 100))))
+    kanserve.publish(tmp_path, "uneven", uneven)
     kanserve.publish(tmp_path, "plain", kanserve.compile(kan, ["numpy_source"]))
     frame = pandas.DataFrame({"b": x[:3, 1], "a": x[:3, 0]})
     with start(tmp_path, port=0) as server, Client(server.address) as client:
@@ -205,6 +207,9 @@ def test_prediction_intervals_are_served(tmp_path):
         low, high = client.predict_interval("law", x[:3], level=0.95)
         np.testing.assert_allclose(high - low, 2 * artifact.manifest.intervals[2].half_widths[0])
         np.testing.assert_allclose((low + high) / 2, client.predict("law", x[:3]))
+        interval = uneven.manifest.intervals[1]
+        assert interval.scales
+        np.testing.assert_allclose(client.predict_interval("uneven", x), interval.around(kan(x)))
         tables = client.predict_interval("law", frame)
         assert [list(table.columns) for table in tables] == [["y"], ["y"]]
         np.testing.assert_allclose(tables[0].to_numpy(), client.predict_interval("law", x[:3])[0])

@@ -97,3 +97,14 @@ def test_a_formula_is_found_within_seconds() -> None:
     x = RNG.uniform(1, 2, (40, 1))
     model = KANRegressor(symbolic=True, seconds=3, random_state=0).fit(x, 3 * x[:, 0])
     assert str(model.formula_) == "3*x1"
+
+
+def test_the_width_follows_the_prediction_where_the_errors_do() -> None:
+    x = RNG.uniform(-1, 1, (1200, 1))
+    y = x[:, 0] + (1.1 + x[:, 0]) / 4 * RNG.normal(size=1200)
+    model = line(smooth=0.1).fit(x[:300], y[:300])
+    low, high = model.predict_interval(x[300:])
+    order = np.argsort(model.predict(x[300:]))
+    thirds = np.array_split(((low <= y[300:]) & (y[300:] <= high))[order], 3)
+    assert [part.mean() for part in thirds] == pytest.approx([0.9] * 3, abs=0.07)  # of one width: .99, .93, .78
+    assert (high - low)[order[-1]] > 3 * (high - low)[order[0]]

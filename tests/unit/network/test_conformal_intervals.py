@@ -169,3 +169,67 @@ def test_an_artifact_says_by_which_rows_its_intervals_are_made(fitted, artifact)
     note = kanserve.compile(fitted, ["numpy_source"], data=noisy(50, 1)).manifest.provenance["intervals"]
     assert note == "by the errors on 50 rows that the network was not fitted to (split conformal prediction)"
     assert "no record that tells whether it was fitted to them" in artifact.manifest.provenance["intervals"]
+
+
+def growing(count, seed=0):
+    """Samples of the line whose errors grow with its value."""
+    random = np.random.default_rng(seed)
+    x = random.uniform(0, 1, (count, 2))
+    y = 2 * x[:, :1] - x[:, 1:]
+    return Dataset(x, y + (0.1 + (y + 1) / 2) * random.normal(size=(count, 1)), ("a", "b"))
+
+
+def test_the_width_follows_the_answer_where_the_errors_do():
+    thirds, widths = [], []
+    for seed in range(20):
+        unseen, fresh = growing(500, seed), growing(900, 1000 + seed)
+        (interval,) = conformal_intervals(line()(unseen.x), unseen.y, [0.9])
+        plain = replace(interval, half_widths=(np.quantile(np.abs(unseen.y - line()(unseen.x)), 0.9),), scales=())
+        answers = line()(fresh.x)
+        low, high = interval.around(answers)
+        order = np.argsort(answers[:, 0])
+        thirds.append([part.mean() for part in np.array_split(((low <= fresh.y) & (fresh.y <= high))[order], 3)])
+        widths.append((high - low).mean() / np.subtract(*plain.around(answers)[::-1]).mean())
+    assert np.mean(thirds, axis=0) == pytest.approx(0.9, abs=0.03)  # one width for all covers .99, .93 and .78
+    assert np.mean(widths) < 0.95
+
+
+def test_even_errors_and_few_samples_have_one_width():
+    with_scales = [
+        bool(conformal_intervals(line()(rows.x), rows.y, [0.9])[0].scales)
+        for rows in [*(samples(200, seed) for seed in range(40)), *(growing(59, seed) for seed in range(5))]
+    ]
+    assert sum(with_scales) <= 2
+
+
+@pytest.mark.parametrize("places", [((0.0, 1.0), (0.0, 2.0)), ((0.0, 0.0),), ((np.nan, 1.0),), ((0, 1.0),)])
+def test_impossible_scales_are_refused(places):
+    with pytest.raises(InputError):
+        ConformalInterval(0.9, (1.0,), (places,))
+    with pytest.raises(InputError, match="a scale for each of its 2 outputs"):
+        ConformalInterval(0.9, (1.0, 1.0), (((0.0, 1.0),),))
+
+
+def test_every_form_of_a_model_has_the_same_scales(tmp_path):
+    unseen = growing(400)
+    artifact = kanserve.compile(line(), ["c_source", "numpy_source", "onnx_graph"], data=unseen)
+    interval, manifest = artifact.manifest.intervals[1], artifact.manifest
+    assert interval.scales and json.loads(dumps(manifest))["format"] == 3 and loads(dumps(manifest)) == manifest
+    x = np.vstack([unseen.x[:50], [[9.0, 0.0], [0.0, 9.0], [np.nan, 0.0]]])  # beyond both ends, and no answer
+    low, high = interval.around(line()(x))
+    assert np.ptp((high - low)[:50]) > 0 and np.isnan(high[-1]).all()
+    module = executed(artifact.files["numpy_source/model.py"].decode())
+    np.testing.assert_allclose(module["predict_interval"](x), [low, high], rtol=1e-12)
+    np.testing.assert_allclose(kanserve.LoadedModel(artifact).predict_interval(x), [low, high], rtol=1e-12)
+    batch = BatchPredictor(artifact, interval=0.9)({"a": x[:, 0], "b": x[:, 1]})
+    np.testing.assert_allclose([batch["y_low"], batch["y_high"]], [low[:, 0], high[:, 0]], rtol=1e-12)
+    graph = onnx.load_from_string(artifact.files["onnx_graph/model.onnx"])
+    told = json.loads({one.key: one.value for one in graph.metadata_props}["intervals"])
+    assert ConformalInterval.from_json(told[1]) == interval
+    assert "Half widths depend on the answer" in kanserve.model_card(artifact).text
+    library = tmp_path / "model.so"
+    library.write_bytes(artifact.files[f"c_source/{c_backend.library_name()}"])
+    in_c, half = ctypes.CDLL(str(library)).model_interval_90_half_widths, ctypes.c_double()
+    for answer, width in zip(line()(x)[:, 0], (high - low)[:, 0] / 2, strict=True):
+        in_c(ctypes.byref(ctypes.c_double(answer)), ctypes.byref(half))
+        np.testing.assert_allclose(half.value, width, rtol=1e-12)

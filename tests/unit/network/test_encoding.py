@@ -114,9 +114,9 @@ def test_a_manifest_of_a_newer_format_is_refused_with_the_ones_that_are_read():
     import hashlib
 
     data = manifest.dumps(compile(mixed(), ["numpy_source"]).manifest)
-    body = data.split(b"\n", 2)[2].replace(b'"format": 1', b'"format": 3')
+    body = data.split(b"\n", 2)[2].replace(b'"format": 1', b'"format": 4')
     changed = b'{\n "checksum": "%s",\n' % hashlib.sha256(body).hexdigest().encode() + body
-    with pytest.raises(FormatError, match="has format 3; this kanserve reads formats 1 and 2"):
+    with pytest.raises(FormatError, match="has format 4; this kanserve reads formats 1 to 3"):
         manifest.loads(changed)
 
 

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from kanserve import KANRegressor
 from kanserve.data.dataset import Dataset
+from kanserve.data.row_weights import paired_difference
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit, refine, score
 from kanserve.train.fit_arguments import Loss
-from kanserve.train.losses import LossFunction, loss_function, paired_difference
+from kanserve.train.losses import LossFunction, loss_function
 from kanserve.train.normalising import normalised
 from kanserve.train.outer_layers import (
     with_clipped_inputs,
