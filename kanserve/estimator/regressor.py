@@ -12,7 +12,8 @@ from sklearn.utils.validation import column_or_1d, validate_data
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import column_names
 from kanserve.errors import InputError
-from kanserve.estimator.base import NetworkEstimator, in_blocks
+from kanserve.estimator.base import NetworkEstimator
+from kanserve.estimator.few_rows import outputs
 from kanserve.estimator.hidden_choice import Plan
 from kanserve.estimator.parameters import Hidden
 from kanserve.estimator.sample_weights import checked_weights, distinct
@@ -80,8 +81,8 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
     noise_free : bool, default=False
         Whether y is exact, so that "auto" need not choose a smoothness.
     screen : bool, default=True
-        Whether to leave out inputs that tell nothing about y, of 20 or more with 10,000 rows, or with more parameters
-        than answers.
+        Whether to leave out inputs that tell nothing about y, of 20 or more with 10,000 rows, or with fewer than
+        four answers per parameter.
     validation : float, default=0.2
         Share of the rows held out for choices; the last steps take all rows. With 0 every grid is used.
     intervals : bool, default=False
@@ -407,9 +408,9 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
             raise InputError("Prediction intervals take networks that have not seen all rows: set intervals=True, fit.")
         if not 0 < level < 1:
             raise InputError(f"The level of an interval is a number between 0 and 1, got {level!r}.")
-        found = in_blocks(self.kan_, x)
+        found = outputs(self.kan_, x)
         # Where a fold had no missing values its network has no number for them, and the network of all rows stands in.
-        others = [in_blocks(kan, x) for kan in self.unseen_kans_]
+        others = [outputs(kan, x) for kan in self.unseen_kans_]
         others = [np.where(np.isfinite(answers), answers, found) for answers in others]
         low, high = np.empty_like(found), np.empty_like(found)
         for q in range(found.shape[1]):

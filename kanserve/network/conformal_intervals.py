@@ -102,7 +102,8 @@ def factor_at(scale: Scale, answers: Array) -> Array:
     """The factors of a scale at answers of any shape; NaN at NaN."""
     if not scale:
         return np.ones_like(answers)
-    return np.interp(answers, *np.array(scale).T)
+    factors: Array = np.interp(answers, *np.array(scale).T)
+    return factors
 
 
 def width_scales(answers: Array, sizes: Array, parts: NDArray[np.intp], level: float) -> tuple[Scale, ...] | None:

@@ -89,9 +89,9 @@ def fit(
     A `TrainingWarning` says when the result is no better than a constant or than a line, when the rows are too few to
     tell, and when heavy tails let few rows decide the fit; docs/training.md has what to do.
 
-    With `screen`, a regression of 20 or more inputs with 10,000 rows, or more parameters than answers, is fitted on the
-    inputs that tell something about the answers alone: the edges of the others are pruned. A callable `progress` and
-    the logger "kanserve" (INFO) say which are left out.
+    With `screen`, a regression of 20 or more inputs with 10,000 rows, or fewer than four answers per parameter, is
+    fitted on the inputs that tell something about the answers alone: the edges of the others are pruned. A callable
+    `progress` and the logger "kanserve" (INFO) say which are left out.
 
     Inputs may be missing (NaN) and categorical: columns of text, or of the types category, Categorical and Enum, of a
     DataFrame. A fit learns a number for each category and one that stands for a missing value or an unknown category,
@@ -136,7 +136,7 @@ def fit(
     noise_free : bool
         Whether y is exact.
     screen : bool
-        Whether inputs that tell nothing may be left out, where there are many rows or more parameters than answers.
+        Whether inputs that tell nothing may be left out, where there are many rows or few per parameter.
     l1, entropy : float
         Penalties on the size of edges, and on the entropy of their sizes.
     validation : float, Dataset, tuple of array_like or DataFrame, default=0.2

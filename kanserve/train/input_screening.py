@@ -1,4 +1,4 @@
-"""Choose the inputs of a regression that has many rows, or more parameters than answers; the others' edges are pruned.
+"""Choose the inputs of a regression that has many rows, or few per parameter; the others' edges are pruned.
 
 An input is kept if the mean answer differs between eight groups of its values by more than chance. Then the same is
 asked of the residuals of an additive fit to the inputs kept, and of their squares, and whether the residuals follow a

@@ -40,6 +40,9 @@ from kanserve.train.outer_layers import with_clipped_inputs, with_exponential
 from kanserve.train.problem import Outcome, Plan, Problem
 from kanserve.train.table_fit import fit_table
 
+# Of 20 or more inputs, those that tell nothing are left out with fewer answers than so many per parameter. 2000 rows of
+# Friedman's function and 25 inputs without effect, [30, 5, 1]: R² .953 in 47 CPU seconds with 1, .959 in 7 with 4.
+SCREENING_EACH = 4
 SCREENING_SAMPLES = 1000  # and four per parameter: of so many, those that differ are counted
 # From here on inputs that tell nothing are left out of any regression whose rows are few enough to be copied
 # (BATCHES_KEPT): so many rows show it.
@@ -104,7 +107,7 @@ def screened(problem: Problem, inner: Inner) -> Kan:
     if (
         not options.screen
         or problem.validation == 0
-        or not (many or parameters(kan) > _answers(kan, data, options.seed))
+        or not (many or SCREENING_EACH * parameters(kan) > _answers(kan, data, options.seed))
     ):
         return inner(problem)
     left_out = held_out(data, problem.validation, max(JUDGED_BY.values()), options.seed)[0]

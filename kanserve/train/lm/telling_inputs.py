@@ -1,4 +1,4 @@
-"""Prune the inputs that tell nothing, before a regression of many rows, or with more parameters than answers."""
+"""Prune the inputs that tell nothing, before a regression of many rows, or with few per parameter."""
 
 import logging
 from dataclasses import replace

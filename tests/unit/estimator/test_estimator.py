@@ -49,7 +49,7 @@ def test_a_long_table_is_predicted_in_parts_and_gives_the_same(monkeypatch):
     x, y = rows()
     fitted = KANRegressor(**QUICK).fit(x, y)
     whole = fitted.predict(x)
-    monkeypatch.setattr("kanserve.estimator.base.MOST_NUMBERS", 4 * 7)
+    monkeypatch.setattr("kanserve.estimator.few_rows.MOST_NUMBERS", 4 * 7)
     np.testing.assert_allclose(fitted.predict(x), whole, rtol=1e-13)
 
 

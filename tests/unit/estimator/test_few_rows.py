@@ -1,0 +1,38 @@
+"""Few rows are predicted by the network's NumPy module, with the numbers of `evaluate`."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kanserve import KANRegressor
+from kanserve.estimator import few_rows
+from kanserve.network.evaluate import evaluate
+from kanserve.network.training_range import sample
+from tests.support.kans import ZOO
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_few_rows_have_the_outputs_of_the_network(name: str) -> None:
+    kan = ZOO[name]()
+    x = sample(kan, 3)
+    x[1, 0] = np.nan
+    np.testing.assert_allclose(few_rows.outputs(kan, x), evaluate(kan, x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_row_asks_neither_scikit_learn_nor_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 2))
+    model = KANRegressor((), random_state=0).fit(x, x[:, 0] ** 2)
+    expected = model.predict(x)[:2]
+    model.predict(x[:1])  # makes the module
+    for name in ("kanserve.estimator.few_rows.evaluate", "kanserve.estimator.base.validate_data"):
+        monkeypatch.setattr(name, None)
+    np.testing.assert_allclose(model.predict(x[:2]), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_large_network_takes_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 2))
+    kan = KANRegressor((), random_state=0).fit(x, x[:, 0] ** 2).kan_
+    monkeypatch.setattr(few_rows, "MOST_COEFFICIENTS", 1)
+    again = replace(kan)  # another object, for which no module is kept
+    assert (few_rows.outputs(again, x[:3]) == evaluate(kan, x[:3])).all()
