@@ -40,17 +40,38 @@ SEEDS = 2**31
 
 
 def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapping[str, Any]) -> Kan:
-    """The mean of so many fits of this structure; all have the numbers for categories that the first has learned."""
-    first: Kan = fit(begin, data, seed=seed, **options)
+    """The mean of so many fits of this structure; all have the numbers for categories that the first has learned.
+
+    Each has its own held-out rows: it is said that the network is poor if more than half of them say so, and not if the
+    first alone does.
+    """
     if count == 1:
-        return first
+        alone: Kan = fit(begin, data, seed=seed, **options)
+        return alone
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        first: Kan = fit(begin, data, seed=seed, **options)
     numbers = in_numbers(data, first.inputs) if is_encoded(data) else data
-    fits = [without_encoding(first)]
+    fits, poor = [without_encoding(first)], [text for text in map(_judgement, said) if text]
+    votes = int(bool(poor))
     for other in np.random.default_rng(seed).integers(SEEDS, size=count - 1).tolist():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TrainingWarning)  # the first has said it
+        with warnings.catch_warnings(record=True) as others:
+            warnings.simplefilter("always")
             fits.append(fit(begin, numbers, seed=other, **options))
+        later = [text for text in map(_judgement, others) if text]
+        poor, votes = poor or later, votes + bool(later)
+    for one in said:
+        if not _judgement(one):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    if 2 * votes > count:
+        warnings.warn(f"{poor[0]} So say {votes} of {count} networks.", TrainingWarning, stacklevel=5)
     return replace(average(fits), inputs=first.inputs, fitted_rows=first.fitted_rows)
+
+
+def _judgement(said: warnings.WarningMessage) -> str:
+    """The text of a warning that the network is poor, which its held-out rows may have by chance; else empty."""
+    text = str(said.message)
+    return text if issubclass(said.category, TrainingWarning) and text.startswith("The network ") else ""
 
 
 Array = NDArray[np.float64]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import paired_difference
 from kanserve.errors import TrainingError
+from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train.constant_guard import errors, errors_of_constant
 from kanserve.train.input_warnings import describe_inputs
@@ -25,6 +26,17 @@ WORSE = 1.05  # factor to a line's error from which on a network is worse, howev
 TAIL = 10.0
 CERTAIN = 2.0  # standard errors by which the network must be better than a constant, and no worse than a line
 ROWS_PER_INPUT = 2  # with fewer a line is not a measure
+
+NEIGHBOURS = 4  # rows, whose mean error shows what the network has not learned: fewer are noise, more are further away
+NEIGHBOUR_ROWS, NEIGHBOUR_JUDGES = 4000, 500  # enough to find some, and to see it, in .1 s
+ALIKE = 0.25
+"""Of the squared error on unseen rows, from which on neighbours explain too much of it. Of sin(15(a + b)) with an R²
+of .7 it is .49; of noise it is below 0, and of tables of many inputs too, where no neighbour is near."""
+FAIR = 0.05
+"""Of the error of a constant: with less a fit is good enough not to be told that it misses structure, as every fit to
+rows without noise does a little."""
+TIME_UNITS = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+TIMES = (9e8, 2.3e9)  # seconds since 1970 of the years 1998 to 2042: nothing else has such numbers in those units
 
 SHOWN = 0.2
 """Of a constant's error on unseen rows: with less, a fit has shown that it generalises, however few these rows are. In
@@ -66,13 +78,16 @@ class Fitted:
     """Whether there are no validation rows because there are too few rows."""
     unused: tuple[str, ...] = ()
     """What to say of arguments that were given and had no effect."""
+    final: Kan | None = None
+    """The network after its last steps on all rows."""
     refit: Callable[[Dataset], Kan] | None = None
     """Fits the same network to other rows; None if the choice of its inputs has seen all rows."""
 
 
 def warning_texts(fitted: Fitted) -> tuple[str, ...]:
     """What to warn of; nothing after a good fit."""
-    return (*fitted.unused, *describe_inputs(fitted.train), *_tails(fitted), *_no_better(fitted))
+    tails = _tails(fitted)  # which are the cause of structure that is missed, and have another remedy
+    return (*fitted.unused, *describe_inputs(fitted.train), *tails, *_no_better(fitted, not tails))
 
 
 def _tails(fitted: Fitted) -> list[str]:
@@ -106,7 +121,7 @@ def heavy_tailed(values: Array, variables: tuple[object, ...]) -> list[str]:
     return [str(getattr(variables[i], "name", i)) for i in np.flatnonzero(far)]
 
 
-def _no_better(fitted: Fitted) -> list[str]:
+def _no_better(fitted: Fitted, looks_for_structure: bool) -> list[str]:
     train = fitted.train.sample(WARNINGS_ROWS, 0)
     judges = train if fitted.held is None else fitted.held.sample(WARNINGS_ROWS, 0)
     if (np.ptp(train.y, axis=0) == 0).all():
@@ -121,10 +136,12 @@ def _no_better(fitted: Fitted) -> list[str]:
         return [
             f"The network predicts {'not clearly' if better else 'no'} better than {simple}: its error on {where} is "
             f"{_mean(own, judges):.3g}, that of {simple} {_mean(constant, judges):.3g}"
-            f"{', which may be chance' if better else ''}. The inputs may say nothing about the answers, or the "
-            "splines are too coarse (grid=100), the starts too few (starts=32), the rows too few, or outliers rule "
-            "(loss='huber')."
+            f"{', which may be chance' if better else ''}. {_times(train)}The inputs may say nothing about the "
+            "answers, or the splines are too coarse (grid=100), the starts too few (starts=32), the rows too few, or "
+            "outliers rule (loss='huber')."
         ]
+    if unfitted := _unfitted(fitted, train):
+        return unfitted
     if fitted.held is not None and _mean(own, judges) <= GOOD * _mean(constant, judges):
         return []
     line = _line(fitted, train, judges)
@@ -135,7 +152,62 @@ def _no_better(fitted: Fitted) -> list[str]:
             f"of the line {_mean(line, judges):.3g}. Use fewer or no hidden nodes ({shape}), "
             "fewer inputs, more rows, or a larger smooth."
         ]
+    ratio = _mean(own, judges) / _mean(constant, judges)
+    share = _explained_by_neighbours(fitted, train, judges) if ratio > FAIR and looks_for_structure else 0.0
+    if share > ALIKE:
+        return [
+            f"The network misses structure: the errors of {NEIGHBOURS} near rows explain {share:.0%} of its squared "
+            f"error on {where}, which is {ratio:.2f} of that of a constant. {_times(train)}Use finer splines "
+            "(grid=100), more hidden nodes (hidden=(10,)) or more starts (starts=32)."
+        ]
     return _too_few(fitted, own, constant, judges)
+
+
+def _unfitted(fitted: Fitted, train: Dataset) -> list[str]:
+    """What to say if the last steps, on all rows, have ended in a network that does not even fit these."""
+    if fitted.final is None or fitted.held is None or len(train) < FEWEST_ROWS:
+        return []
+    own, constant = (
+        errors(fitted.final, train, fitted.loss),
+        errors_of_constant(fitted.final, train, train, fitted.loss),
+    )
+    if _clearly_less(own, constant, train.shares, CERTAIN):
+        return []
+    simple = "the class frequencies" if fitted.train.classes else "a constant"
+    return [
+        f"The network does not fit its own rows: its error on {len(train)} of them is {_mean(own, train):.3g}, that "
+        f"of {simple} {_mean(constant, train):.3g}. Use more starts (starts=32), fewer hidden nodes or a coarser grid."
+    ]
+
+
+def _explained_by_neighbours(fitted: Fitted, train: Dataset, judges: Dataset) -> float:
+    """The share of the squared errors on validation rows that the mean errors of near training rows explain; 0 for
+    classes, for other losses, and where it may be chance."""
+    if fitted.held is None or fitted.loss.name != "squared" or train.classes or len(judges) < FEWEST_ROWS:
+        return 0.0
+    train, judges = train.sample(NEIGHBOUR_ROWS, 0), judges.sample(NEIGHBOUR_JUDGES, 0)
+    left, judged = ((rows.y - evaluate(fitted.kan, rows.x)) / fitted.kan.output_scale for rows in (train, judges))
+    near, new = ((rows.x - fitted.kan.input_shift) / fitted.kan.input_scale for rows in (train, judges))
+    if len(train) <= NEIGHBOURS or not all(np.isfinite(values).all() for values in (left, judged, near, new)):
+        return 0.0
+    distances = (near**2).sum(axis=1) - 2 * new @ near.T
+    nearest = np.argpartition(distances, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+    own, after = (judged**2).sum(axis=1), ((judged - left[nearest].mean(axis=1)) ** 2).sum(axis=1)
+    gain, error = paired_difference(own, after)
+    return float(gain / own.mean()) if gain > CERTAIN * error and own.mean() > 0 else 0.0
+
+
+def _times(train: Dataset) -> str:
+    """A sentence about inputs that are times in a small unit, whose periods no grid shows; empty if there are none."""
+    names = [
+        f"{name!r} is a time in {unit}"
+        for name, column in zip(train.inputs, train.x.T, strict=True)
+        for unit, each in TIME_UNITS.items()
+        if TIMES[0] * each < column.min() and column.max() < TIMES[1] * each
+    ]
+    if not names:
+        return ""
+    return f"{', '.join(names)}: give what repeats as columns of its own, such as the hour and the weekday. "
 
 
 def _too_few(fitted: Fitted, own: Array, constant: Array, judges: Dataset) -> list[str]:

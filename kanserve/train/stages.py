@@ -213,6 +213,7 @@ def warned(problem: Problem, inner: Inner) -> Kan:
         options.extrapolation == "clip",
         plan.few,
         unused_arguments(plan.settings.method, options.device, options.learning_rate, options.batch),
+        kan,
         None if problem.screened else refit,
     )
     problem.outcome.warnings.extend(warning_texts(fitted))

@@ -4,6 +4,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from benchmarks._named_fits import CASES, measure
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.train import TrainingWarning, create, fit, score
+from kanserve.train.fit_warnings import Fitted, warning_texts
 from kanserve.train.lm.telling_inputs import telling_inputs
 from kanserve.train.losses import LossFunction
 from kanserve.train.normalising import normalised
@@ -233,3 +235,28 @@ def test_starts_of_lbfgs_are_repeatable_and_gain() -> None:
     one, several, again = (fit([2, 1, 1], (x, y), starts=count, **options) for count in (1, 4, 4))  # type: ignore[arg-type]  # of several types
     assert np.array_equal(evaluate(several, x), evaluate(again, x))
     assert score(several, (x, y)).loss <= score(one, (x, y)).loss
+
+
+def test_a_fit_that_misses_waves_says_so_and_noise_is_none() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1, 1, (400, 1))
+    with pytest.warns(TrainingWarning, match=r"misses structure: the errors of 4 near rows explain \d\d%"):
+        fit([1, 1], (x, x + np.sin(20 * x)), grid=3)
+    fit([1, 1], (x, x + 0.5 * generator.normal(size=x.shape)))  # warnings are errors
+
+
+def test_a_time_in_nanoseconds_is_named_with_its_remedy() -> None:
+    generator = np.random.default_rng(0)
+    days = 19_000 + generator.uniform(0, 730, (300, 1))
+    with pytest.warns(TrainingWarning, match=r"'x1' is a time in nanoseconds: give what repeats as columns"):
+        fit([1, 1], (days * 86400e9, np.sin(2 * np.pi * days / 7)), starts=1)
+
+
+def test_a_network_that_does_not_fit_its_own_rows_is_told() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (300, 1))
+    rows = Dataset(x, x**2)
+    judged = fit([1, 1], rows)
+    final = replace(judged, layers=(replace(judged.layers[0], node_bias=np.ones(1)),))
+    loss = LossFunction("squared")
+    good, bad = (warning_texts(Fitted(judged, rows, rows, loss, False, final=one)) for one in (judged, final))
+    assert not good and "does not fit its own rows" in bad[0]
