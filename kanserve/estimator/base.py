@@ -63,7 +63,7 @@ def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapp
     for one in said:
         if not _judgement(one):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    if 2 * votes > count:
+    if votes > count - votes:
         warnings.warn(f"{poor[0]} So say {votes} of {count} networks.", TrainingWarning, stacklevel=5)
     return replace(average(fits), inputs=first.inputs, fitted_rows=first.fitted_rows)
 

@@ -8,6 +8,7 @@ answers have other errors than small ones, that of the residuals divided by a sc
 
 import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -125,16 +126,15 @@ def width_scales(answers: Array, sizes: Array, parts: NDArray[np.intp], level: f
     True
     """
     left_out = range(int(parts.max(initial=0)) + 1)
-    if len(answers) < _PLACES[0] * _ROWS_OF_A_PLACE or not np.isfinite([answers, sizes]).all() or not sizes.any():
+    counts = _PLACES[: bisect_right(_PLACES, len(answers) // _ROWS_OF_A_PLACE)]
+    if not counts or not np.isfinite([answers, sizes]).all() or not sizes.any():
         return None
     constant, best = np.empty_like(sizes), None
     for part in left_out:
         constant[parts == part] = np.quantile(sizes[parts != part], level)
     least = plain = _quantile_losses(sizes, constant, level)
-    for count in _PLACES:
+    for count in counts:
         for share in (level, None):
-            if len(answers) < count * _ROWS_OF_A_PLACE:
-                continue
             scales, guessed = [], np.empty_like(sizes)
             for part in left_out:
                 inside, outside = parts != part, parts == part

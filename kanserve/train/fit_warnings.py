@@ -86,8 +86,9 @@ class Fitted:
 
 def warning_texts(fitted: Fitted) -> tuple[str, ...]:
     """What to warn of; nothing after a good fit."""
-    tails = _tails(fitted)  # which are the cause of structure that is missed, and have another remedy
-    return (*fitted.unused, *describe_inputs(fitted.train), *tails, *_no_better(fitted, not tails))
+    # Heavy tails are the cause of structure that is missed, and have another remedy.
+    judged = [*_tails(fitted), *_no_better(fitted)] or _misses_structure(fitted)
+    return (*fitted.unused, *describe_inputs(fitted.train), *judged)
 
 
 def _tails(fitted: Fitted) -> list[str]:
@@ -121,7 +122,7 @@ def heavy_tailed(values: Array, variables: tuple[object, ...]) -> list[str]:
     return [str(getattr(variables[i], "name", i)) for i in np.flatnonzero(far)]
 
 
-def _no_better(fitted: Fitted, looks_for_structure: bool) -> list[str]:
+def _no_better(fitted: Fitted) -> list[str]:
     train = fitted.train.sample(WARNINGS_ROWS, 0)
     judges = train if fitted.held is None else fitted.held.sample(WARNINGS_ROWS, 0)
     if (np.ptp(train.y, axis=0) == 0).all():
@@ -152,14 +153,6 @@ def _no_better(fitted: Fitted, looks_for_structure: bool) -> list[str]:
             f"of the line {_mean(line, judges):.3g}. Use fewer or no hidden nodes ({shape}), "
             "fewer inputs, more rows, or a larger smooth."
         ]
-    ratio = _mean(own, judges) / _mean(constant, judges)
-    share = _explained_by_neighbours(fitted, train, judges) if ratio > FAIR and looks_for_structure else 0.0
-    if share > ALIKE:
-        return [
-            f"The network misses structure: the errors of {NEIGHBOURS} near rows explain {share:.0%} of its squared "
-            f"error on {where}, which is {ratio:.2f} of that of a constant. {_times(train)}Use finer splines "
-            "(grid=100), more hidden nodes (hidden=(10,)) or more starts (starts=32)."
-        ]
     return _too_few(fitted, own, constant, judges)
 
 
@@ -180,21 +173,30 @@ def _unfitted(fitted: Fitted, train: Dataset) -> list[str]:
     ]
 
 
-def _explained_by_neighbours(fitted: Fitted, train: Dataset, judges: Dataset) -> float:
-    """The share of the squared errors on validation rows that the mean errors of near training rows explain; 0 for
-    classes, for other losses, and where it may be chance."""
-    if fitted.held is None or fitted.loss.name != "squared" or train.classes or len(judges) < FEWEST_ROWS:
-        return 0.0
-    train, judges = train.sample(NEIGHBOUR_ROWS, 0), judges.sample(NEIGHBOUR_JUDGES, 0)
+def _misses_structure(fitted: Fitted) -> list[str]:
+    """What to say if the mean errors of near training rows explain much of those on validation rows; nothing of classes
+    and of other losses, and where it may be chance."""
+    if fitted.held is None or fitted.loss.name != "squared" or fitted.train.classes:
+        return []
+    train, judges = fitted.train.sample(NEIGHBOUR_ROWS, 0), fitted.held.sample(NEIGHBOUR_JUDGES, 0)
+    ratio = _mean(errors(fitted.kan, judges), judges) / _mean(
+        errors_of_constant(fitted.kan, train, judges, fitted.loss), judges
+    )
     left, judged = ((rows.y - evaluate(fitted.kan, rows.x)) / fitted.kan.output_scale for rows in (train, judges))
     near, new = ((rows.x - fitted.kan.input_shift) / fitted.kan.input_scale for rows in (train, judges))
-    if len(train) <= NEIGHBOURS or not all(np.isfinite(values).all() for values in (left, judged, near, new)):
-        return 0.0
+    if not (ratio > FAIR and all(np.isfinite(values).all() for values in (left, judged, near, new))):
+        return []
     distances = (near**2).sum(axis=1) - 2 * new @ near.T
-    nearest = np.argpartition(distances, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+    nearest = np.argsort(distances, axis=1)[:, :NEIGHBOURS]
     own, after = (judged**2).sum(axis=1), ((judged - left[nearest].mean(axis=1)) ** 2).sum(axis=1)
-    gain, error = paired_difference(own, after)
-    return float(gain / own.mean()) if gain > CERTAIN * error and own.mean() > 0 else 0.0
+    if not _clearly_less(after, (1 - ALIKE) * own, judges.shares, CERTAIN, 0):
+        return []
+    share = 1 - _mean(after, judges) / _mean(own, judges)
+    return [
+        f"The network misses structure: the errors of {NEIGHBOURS} near rows explain {share:.0%} of its squared error "
+        f"on {len(judges)} held-out rows, which is {ratio:.2f} of that of a constant. {_times(train)}Use finer splines "
+        "(grid=100), more hidden nodes (hidden=(10,)) or more starts (starts=32)."
+    ]
 
 
 def _times(train: Dataset) -> str:
@@ -203,7 +205,7 @@ def _times(train: Dataset) -> str:
         f"{name!r} is a time in {unit}"
         for name, column in zip(train.inputs, train.x.T, strict=True)
         for unit, each in TIME_UNITS.items()
-        if TIMES[0] * each < column.min() and column.max() < TIMES[1] * each
+        if (column.clip(TIMES[0] * each, TIMES[1] * each) == column).all()
     ]
     if not names:
         return ""
