@@ -4,10 +4,12 @@ A formula is exact if its relative error is below 1e-6 on 1000 new rows where th
 same centre and 1.5 times the width, and if it is finite on all of them.
 """
 
+import csv
 import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -105,6 +107,18 @@ def laws(setting: Setting, only: Sequence[str] = ()) -> list[Law]:
     if unknown:
         raise ValueError(f"{setting.table} has no {sorted(unknown)[0]}.")
     return [law_of(equation, setting.extra) for equation in equations if not only or equation.name in only]
+
+
+def laws_of_file(path: Path) -> list[Law]:
+    """The laws of a file with the columns id, formula and ranges, as the tables of the library have them."""
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    found = []
+    for line in lines:
+        bounds = [word.split(":") for word in line["ranges"].split()]
+        ranges = {name: (float(low), float(high)) for name, low, high in bounds}
+        found.append(law_of(Equation(line["id"], line["formula"], ranges)))
+    return found
 
 
 def law_of(equation: Equation, extra: int = 0) -> Law:

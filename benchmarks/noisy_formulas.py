@@ -1,10 +1,12 @@
-"""What a stage of `find_formulas` gains: laws found again with it and without it, and what the search says of them.
+"""Laws found again from noisy rows: what the search says of them against the truth, and what a stage of it gains.
 
-    OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --without "forms of one input" [--noise 0.01] [--seconds 10]
+    OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py [--table field_suites] [--noise 0.01] [--seconds 10]
+    OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --without "forms of one input"
 
-The form of a formula is right as in `formulas.py`. A wrong one is believed if the search calls it exact or within
-noise; "listed" are laws whose right form is among the rivals of another. Times are CPU seconds; so is the limit of each
-search, so that a busy machine changes no result.
+The form of a formula is right as in `formulas.py`. Another one is equivalent if the rows cannot tell it from the law:
+within the ranges it differs from it by less than its constants' own errors and 5 nats. A wrong one is believed if the
+search calls it exact or within noise; "listed" are laws whose right form is among the rivals of another. Times are CPU
+seconds; so is the limit of each search, so that a busy machine changes no result.
 """
 
 import argparse
@@ -12,49 +14,67 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 from typing import get_args
 from unittest import mock
 
-from benchmarks._equations import EXACT, Law, Setting, Table, by_tree, laws, relative_error, rows, wider
+import numpy as np
+
+from benchmarks._equations import EXACT, Law, Setting, Table, by_tree, laws, laws_of_file, relative_error, rows, wider
 from benchmarks._timing import machine, table
 from benchmarks.formulas import FRESH, same_form
+from kanserve.data.dataset import Dataset
 from kanserve.search import find_formulas
 from kanserve.search.findings import decompose
+from kanserve.search.findings.decision import estimated_numbers
+from kanserve.search.findings.results import Status
 from kanserve.search.findings.scored_formula import ScoredFormula
 
-COLUMNS = ("", "right", "listed", "wrong, believed", "not decided", "CPU s, median of right")
+COLUMNS = ("", "right", "equivalent", "listed", "wrong, believed", "not decided", "CPU s, median of right")
+TRUTHS = ("right", "equivalent", "wrong")
+UNDECIDABLE = 5.0  # nats by which rows must tell a formula from the law, or it is equivalent: odds of 150 to 1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a search says of a law: its status, whether its best formula is right, whether one of its rivals is."""
+    """What a search says of a law: its status, whether its best formula is right, whether one of its rivals is, and
+    whether the rows cannot tell the best from the law."""
 
     law: str
     status: str
     right: bool
     listed: bool
     seconds: float
+    equivalent: bool = False
+
+    @property
+    def truth(self) -> str:
+        return "right" if self.right else "equivalent" if self.equivalent else "wrong"
 
     @property
     def believed(self) -> bool:
         """Whether a wrong form counts as the law."""
-        return not self.right and self.status in ("exact", "within noise")
+        return self.truth == "wrong" and self.status in ("exact", "within noise")
 
 
 def main(arguments: Sequence[str]) -> None:
     chosen = _parser().parse_args(arguments)
     setting = Setting(chosen.table, chosen.rows, chosen.noise)
-    every = laws(setting, chosen.only)[:: chosen.every]
+    every = laws_of_file(chosen.file) if chosen.file else laws(setting, chosen.only)
+    every = [law for law in every if not chosen.only or law.name in chosen.only][:: chosen.every]
     with on_cpu_time():
         found = {"all stages": [measured(law, setting, chosen.seconds) for law in every]}
         for name in chosen.without:
             with without(name):
                 found[f"without {name}"] = [measured(law, setting, chosen.seconds) for law in every]
-    print(f"{len(every)} laws of {chosen.table}, noise {chosen.noise:g}, {chosen.seconds:g} CPU s for each")
+    print(
+        f"{len(every)} laws of {chosen.file or chosen.table}, noise {chosen.noise:g}, {chosen.seconds:g} CPU s for each"
+    )
     print(machine("kanserve", "numpy"))
     print(table(COLUMNS, [_row(name, outcomes) for name, outcomes in found.items()]))
+    print(table(("status", *TRUTHS, "which are wrong"), words(found["all stages"])))
     print(_differences(found))
 
 
@@ -63,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     stages = [stage.name for stage in decompose.STAGES]
     parser.add_argument("--without", nargs="+", default=[], choices=stages, metavar="STAGE", help=", ".join(stages))
     parser.add_argument("--table", choices=get_args(Table), default="one_input")
+    parser.add_argument(
+        "--file", type=Path, help="laws of this file instead: columns id, formula, ranges as x:0:1 y:2:3"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="ID")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th law")
     parser.add_argument("--rows", type=int, default=1000)
@@ -91,6 +114,7 @@ def on_cpu_time() -> Iterator[None]:
 def measured(law: Law, setting: Setting, seconds: float) -> Outcome:
     """Search for a law by its first samples."""
     data, fresh = rows(law, setting, 0), rows(law, Setting(setting.table, setting.rows), FRESH)
+    noise = setting.noise * float(rows(law, replace(setting, noise=0.0), 0).y.std())
 
     def right(one: ScoredFormula) -> bool:
         exact = relative_error(law, by_tree(one.formula), wider(law)) < EXACT
@@ -99,15 +123,41 @@ def measured(law: Law, setting: Setting, seconds: float) -> Outcome:
     begun = time.process_time()
     found = find_formulas(data, seconds=seconds)
     spent = time.process_time() - begun
-    outcome = Outcome(law.name, found.status, right(found.best), any(map(right, found.rivals)), spent)
+    outcome = Outcome(
+        law.name,
+        found.status,
+        right(found.best),
+        any(map(right, found.rivals)),
+        spent,
+        equivalent(found.best, fresh, noise),
+    )
     print(f"{outcome}: {found.best.formula.text}", file=sys.stderr, flush=True)
     return outcome
+
+
+def equivalent(found: ScoredFormula, fresh: Dataset, noise: float) -> bool:
+    """Whether as many rows with this noise, in deviations, cannot tell a formula from the law, whose rows are fresh."""
+    with np.errstate(all="ignore"):
+        apart = by_tree(found.formula)(fresh.x) - fresh.y[:, 0]
+    nats = UNDECIDABLE + estimated_numbers(found) / 2  # each estimate misses by half a nat
+    return bool(len(apart) * np.mean(apart**2) < 2 * nats * noise**2)
+
+
+def words(found: Sequence[Outcome]) -> list[list[str]]:
+    """For each status, how many formulas are right, equivalent and wrong."""
+    lines = []
+    for status in get_args(Status):
+        truths = [one.truth for one in found if one.status == status]
+        wrong = [one.law for one in found if one.status == status and one.truth == "wrong"]
+        lines.append([status, *(str(truths.count(truth)) for truth in TRUTHS), ", ".join(wrong)])
+    return lines
 
 
 def _row(name: str, found: Sequence[Outcome]) -> tuple[str, ...]:
     right = [one for one in found if one.right]
     counts = (
         len(right),
+        sum(one.truth == "equivalent" for one in found),
         sum(one.listed and not one.right for one in found),
         sum(one.believed for one in found),
         sum(one.status == "not decided" for one in found),
