@@ -2,6 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py [--table field_suites] [--noise 0.01] [--seconds 10]
     OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --without "forms of one input"
+    OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --pairs 200
+
+The last takes pairs of forms that the rows do not decide between (`_near_forms.py`): the true one should be the answer
+or one of its rivals.
 
 The form of a formula is right as in `formulas.py`. Another one is equivalent if the rows cannot tell it from the law:
 within the ranges it differs from it by less than its constants' own errors and 5 nats. A wrong one is believed if the
@@ -15,6 +19,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median
 from typing import get_args
@@ -23,6 +29,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks._equations import EXACT, Law, Setting, Table, by_tree, laws, laws_of_file, relative_error, rows, wider
+from benchmarks._near_forms import near_pairs
 from benchmarks._timing import machine, table
 from benchmarks.formulas import FRESH, same_form
 from kanserve.data.dataset import Dataset
@@ -61,6 +68,10 @@ class Outcome:
 
 def main(arguments: Sequence[str]) -> None:
     chosen = _parser().parse_args(arguments)
+    if chosen.pairs:
+        with on_cpu_time():
+            _print_pairs(chosen.pairs, chosen.every, chosen.seconds)
+        return
     setting = Setting(chosen.table, chosen.rows, chosen.noise)
     every = laws_of_file(chosen.file) if chosen.file else laws(setting, chosen.only)
     every = [law for law in every if not chosen.only or law.name in chosen.only][:: chosen.every]
@@ -88,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="ID")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th law")
+    parser.add_argument("--pairs", type=int, default=0, metavar="N", help="so many pairs of near forms instead of laws")
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--noise", type=float, default=0.01, help="in deviations of the answers")
     parser.add_argument("--seconds", type=float, default=10.0, help="the limit of each search")
@@ -151,6 +163,30 @@ def words(found: Sequence[Outcome]) -> list[list[str]]:
         wrong = [one.law for one in found if one.status == status and one.truth == "wrong"]
         lines.append([status, *(str(truths.count(truth)) for truth in TRUTHS), ", ".join(wrong)])
     return lines
+
+
+def _print_pairs(count: int, every: int, seconds: float) -> None:
+    """Of each family, how often the true form is the answer, among its rivals, and neither."""
+    found: dict[str, list[Outcome]] = {}
+    for pair in islice(near_pairs(count), 0, None, every):
+        right = partial(same_form, pair.law, fresh=pair.fresh)
+        begun = time.process_time()
+        got = find_formulas(pair.rows, seconds=seconds)
+        spent = time.process_time() - begun
+        listed = any(right(rival.formula) for rival in got.rivals)
+        outcome = Outcome(pair.law.name, got.status, right(got.best.formula), listed, spent)
+        found.setdefault(pair.family, []).append(outcome)
+        rivals = "; ".join(rival.formula.text for rival in got.rivals)
+        print(f"{outcome}: {pair.law.text}: {got.best.formula.text} | {rivals}", file=sys.stderr, flush=True)
+    lines = []
+    for name, outcomes in [*found.items(), ("all", list(chain(*found.values())))]:
+        named = sum(one.right or one.listed for one in outcomes)
+        wrong = [one.law for one in outcomes if not (one.right or one.listed)]
+        counts = (len(outcomes), sum(one.right for one in outcomes), named, sum(one.believed for one in outcomes))
+        lines.append([name, *map(str, counts), ", ".join(wrong) if name != "all" else f"{named / len(outcomes):.0%}"])
+    print(f"Pairs of near forms, {seconds:g} CPU s for each")
+    print(machine("kanserve", "numpy"))
+    print(table(("family", "pairs", "right", "right or listed", "wrong, believed", "neither"), lines))
 
 
 def _row(name: str, found: Sequence[Outcome]) -> tuple[str, ...]:

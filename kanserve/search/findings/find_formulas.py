@@ -57,7 +57,7 @@ ROW_GROWTH = 10  # times as many rows for the next search, after one that settle
 LARGEST_SEARCH_ROWS = 10_000  # rows of the largest search
 SHARE = 0.8  # share of the budget for the inputs that matter; the rest is for all of them
 RIVAL_LENGTH = 30.0  # nats, by a rough measure, up to which a candidate is compared with the law as a formula
-MOST_RIVALS = 5  # such candidates, at most
+MOST_RIVALS = 10  # such candidates, at most: as many as the forms of one input give
 LEAST_LISTED = 6  # formulas that are listed even without that time
 
 

@@ -33,15 +33,19 @@ from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, curves, mapped, renamed
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.written import Written
+from kanserve.simplification.edge_candidates import LIBRARY
 
 FORMS_JUDGED = 12  # forms that are judged as laws, the best first: rivals that are further behind do not decide
 RIVAL_MARGIN = 8.0  # nats within which other curves are compared again on all samples
-MOST_RIVALS = 4  # such curves, at most: each is simplified, which takes a twentieth of a second
+# Such curves, at most: of laws with two or three constants up to 16 are as near, the true one on average the third,
+# at most the tenth. Each is simplified, which takes a twentieth of a second.
+MOST_RIVALS = 10
 SURE_MARGIN = 5.0  # nats, odds of 150 to 1, by which a form must be ahead of all other curves to be sure
 SAME_CURVE = 0.03  # difference of two curves, relative to the error of the outputs, up to which they are the same
 # Error, relative to the spread, from which the network is not fitted again: that gives each curve a shift, of noise.
 NOISE = 1e-5
 FEWEST_ROWS = 30  # rows without which forms with several constants cannot be compared
+RARE = {"erf", "j0"}  # functions that only these forms have if the user chose none: shapes would take a tenth longer
 SAMPLE_CONSTANTS = {
     **{"r": -0.7, "f": 2.3, "m": 1.2, "w": 0.8, "s": 0.4, "l": 1.7, "p": 1.3},
     **{"c": 0.6, "e": 4.0, "a": 0.3, "q": 0.9},
@@ -172,8 +176,9 @@ def forms_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -
 
 @cache
 def library_forms(library: tuple[str, ...]) -> tuple[Form, ...]:
-    """The forms of functions of a library; powers belong to every one."""
+    """The forms of functions of a library; powers belong to every one, and RARE to the default one."""
     known = {*library, *compose.POWERS, *({"sin", "cos"} if "sin" in library else ())}
+    known |= RARE if known >= set(LIBRARY) else set()
     return tuple(form for form in one_input_forms() if functions_of(form) <= known)
 
 
@@ -191,9 +196,11 @@ def functions_of(form: Form) -> frozenset[str]:
 
 
 def _node(fit: FittedForm, scale: float) -> Node | None:
-    """The tree of a fitted form; a sine and a cosine of one frequency are one wave."""
-    with np.errstate(all="ignore"):
+    """The tree of a fitted form, None if a double cannot hold it; a sine and a cosine of one frequency are one wave."""
+    try:
         columns = [column.node for column in fit.form(Written(0), fit.constants)]
+    except OverflowError:  # a power of a scale that a double cannot hold
+        return None
     terms: list[Node] = []
     factors = [scale * factor for factor in fit.factors]
     n = 0

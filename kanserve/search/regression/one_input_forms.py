@@ -20,6 +20,7 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 Columns = Callable[..., tuple[Any, ...]]
 
@@ -70,6 +71,18 @@ TERMS = _forms(
 
 SINGLE = _forms(
     False,
+    line_and_parabola=("", lambda x: (x, x * x)),
+    line_and_cube=("", lambda x: (x, x * x * x)),
+    tanh_of_the_input=("w", lambda x, w: (np.tanh(x / w),)),
+    error_function_of_the_input=("w", lambda x, w: (special.erf(x / w),)),
+    arctangent_of_the_input=("w", lambda x, w: (np.arctan(x / w),)),
+    hyperbolic_sine=("w", lambda x, w: (np.sinh(x / w),)),
+    bell_around_0=("w", lambda x, w: (np.exp(-((x / w) ** 2)),)),
+    lorentzian_around_0=("w", lambda x, w: (1 / (1 + (x / w) ** 2),)),
+    secant_around_0=("w", lambda x, w: (1 / np.cosh(x / w),)),
+    bessel_function=("w", lambda x, w: (special.j0(x / w),)),
+    error_function=("mw", lambda x, m, w: (special.erf((x - m) / w),)),
+    logistic=("mw", lambda x, m, w: (1 / (1 + np.exp((m - x) / w)),)),
     kink=("m", lambda x, m: (np.abs(x - m),)),
     ramp=("m", lambda x, m: (np.maximum(x - m, 0.0),)),
     power_of_a_ramp=("mp", lambda x, m, p: (np.maximum(x - m, 0.0) ** p,)),
@@ -121,6 +134,10 @@ SINGLE = _forms(
     logarithm_of_a_parabola=("mw", lambda x, m, w: (np.log(1 + ((x - m) / w) ** 2),)),
 ) | _forms(
     True,
+    saturation=("l", lambda x, size: (x / (x + size),)),
+    saturating_exponential=("l", lambda x, size: (1 - np.exp(-x / size),)),
+    saturating_logarithm=("l", lambda x, size: (np.log(1 + x / size),)),
+    saturating_stretched_exponential=("lp", lambda x, size, p: (1 - np.exp(-((x / size) ** p)),)),
     logarithm_of_the_input=("", lambda x: (np.log(x),)),
     logarithmic_parabola=("", lambda x: (np.log(x), np.log(x) ** 2)),
     logit=("e", lambda x, e: (np.log(x / (e - x)),)),

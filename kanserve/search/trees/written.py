@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from kanserve.network.kan import Symbolic
 from kanserve.network.powers import power_name
@@ -20,6 +21,7 @@ _FUNCTIONS = {
     np.sin: "sin",
     np.cos: "cos",
     np.tanh: "tanh",
+    np.sinh: "sinh",
     np.cosh: "cosh",
     np.tan: "tan",
     np.arctan: "arctan",
@@ -28,6 +30,8 @@ _FUNCTIONS = {
     np.arcsinh: "arcsinh",
     np.sqrt: "sqrt",
     np.absolute: "abs",
+    special.erf: "erf",
+    special.j0: "j0",
 }
 
 
