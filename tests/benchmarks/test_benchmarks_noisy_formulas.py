@@ -2,11 +2,14 @@
 
 import time
 
+import numpy as np
 import pytest
 
 from benchmarks import noisy_formulas
+from benchmarks._near_forms import near_pairs
 from benchmarks.noisy_formulas import Outcome, on_cpu_time, without
 from kanserve.search.findings import decompose
+from kanserve.search.findings.results import DECIDED_MARGIN
 
 pytestmark = pytest.mark.extended
 
@@ -31,6 +34,15 @@ def test_a_wrong_form_is_believed_if_its_status_says_so():
     assert Outcome("a", "within noise", False, False, 1.0).believed
     assert not Outcome("a", "not decided", False, True, 1.0).believed
     assert not Outcome("a", "exact", True, True, 1.0).believed
+    assert not Outcome("a", "within noise", False, False, 1.0, equivalent=True).believed
+
+
+def test_pairs_are_made_again_and_are_within_the_margin():
+    first, again = ([pair for pair in near_pairs(2)] for _ in range(2))
+    for pair, same in zip(first, again, strict=True):
+        assert pair.law.text == same.law.text and (pair.rows.y == same.rows.y).all()
+        assert abs(pair.gap) < DECIDED_MARGIN
+        np.testing.assert_allclose(pair.law(pair.fresh.x), pair.fresh.y[:, 0], rtol=1e-9)
 
 
 @pytest.mark.slow

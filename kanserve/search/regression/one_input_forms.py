@@ -20,7 +20,12 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
-from scipy import special
+
+from kanserve.network.own_functions import Elementwise
+from kanserve.network.special import erf, j0
+
+# As functions that a dual number and a written input are asked for by name.
+ERF, J0 = Elementwise("erf", erf, "all"), Elementwise("j0", j0, "all")
 
 Columns = Callable[..., tuple[Any, ...]]
 
@@ -74,14 +79,14 @@ SINGLE = _forms(
     line_and_parabola=("", lambda x: (x, x * x)),
     line_and_cube=("", lambda x: (x, x * x * x)),
     tanh_of_the_input=("w", lambda x, w: (np.tanh(x / w),)),
-    error_function_of_the_input=("w", lambda x, w: (special.erf(x / w),)),
+    error_function_of_the_input=("w", lambda x, w: (ERF(x / w),)),
     arctangent_of_the_input=("w", lambda x, w: (np.arctan(x / w),)),
     hyperbolic_sine=("w", lambda x, w: (np.sinh(x / w),)),
     bell_around_0=("w", lambda x, w: (np.exp(-((x / w) ** 2)),)),
     lorentzian_around_0=("w", lambda x, w: (1 / (1 + (x / w) ** 2),)),
     secant_around_0=("w", lambda x, w: (1 / np.cosh(x / w),)),
-    bessel_function=("w", lambda x, w: (special.j0(x / w),)),
-    error_function=("mw", lambda x, m, w: (special.erf((x - m) / w),)),
+    bessel_function=("w", lambda x, w: (J0(x / w),)),
+    error_function=("mw", lambda x, m, w: (ERF((x - m) / w),)),
     logistic=("mw", lambda x, m, w: (1 / (1 + np.exp((m - x) / w)),)),
     kink=("m", lambda x, m: (np.abs(x - m),)),
     ramp=("m", lambda x, m: (np.maximum(x - m, 0.0),)),

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from kanserve.network.kan import Symbolic
+from kanserve.network.own_functions import Elementwise
 from kanserve.network.powers import power_name
 from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, Product, Sum, curves
@@ -30,8 +30,6 @@ _FUNCTIONS = {
     np.arcsinh: "arcsinh",
     np.sqrt: "sqrt",
     np.absolute: "abs",
-    special.erf: "erf",
-    special.j0: "j0",
 }
 
 
@@ -83,6 +81,11 @@ class Written(np.lib.mixins.NDArrayOperatorsMixin):
             case np.maximum, [Written() as one, level] if level == 0:
                 return _scaled(_plus(one, _called("abs", one)), 0.5)
         raise NotImplementedError(ufunc.__name__)
+
+    def __array_function__(self, function: Any, _types: Any, arguments: Any, _options: Any) -> "Written":
+        if isinstance(function, Elementwise):
+            return _called(function.name, *arguments)
+        raise NotImplementedError(function.__name__)
 
     def shifted(self, by: float) -> "Written":
         return replace(self, offset=self.offset + by)
