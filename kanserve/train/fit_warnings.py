@@ -179,22 +179,23 @@ def _misses_structure(fitted: Fitted) -> list[str]:
     if fitted.held is None or fitted.loss.name != "squared" or fitted.train.classes:
         return []
     train, judges = fitted.train.sample(NEIGHBOUR_ROWS, 0), fitted.held.sample(NEIGHBOUR_JUDGES, 0)
-    ratio = _mean(errors(fitted.kan, judges), judges) / _mean(
-        errors_of_constant(fitted.kan, train, judges, fitted.loss), judges
-    )
+    if len(judges) < FEWEST_ROWS:
+        return []
+    error = _mean(errors(fitted.kan, judges), judges)
+    constant = _mean(errors_of_constant(fitted.kan, train, judges, fitted.loss), judges)
     left, judged = ((rows.y - evaluate(fitted.kan, rows.x)) / fitted.kan.output_scale for rows in (train, judges))
     near, new = ((rows.x - fitted.kan.input_shift) / fitted.kan.input_scale for rows in (train, judges))
-    if not (ratio > FAIR and all(np.isfinite(values).all() for values in (left, judged, near, new))):
+    if not (error > FAIR * constant > 0 and all(np.isfinite(values).all() for values in (left, judged, near, new))):
         return []
     distances = (near**2).sum(axis=1) - 2 * new @ near.T
     nearest = np.argsort(distances, axis=1)[:, :NEIGHBOURS]
     own, after = (judged**2).sum(axis=1), ((judged - left[nearest].mean(axis=1)) ** 2).sum(axis=1)
-    if not _clearly_less(after, (1 - ALIKE) * own, judges.shares, CERTAIN, 0):
+    if not _clearly_less(after, (1 - ALIKE) * own, judges.shares, CERTAIN):
         return []
     share = 1 - _mean(after, judges) / _mean(own, judges)
     return [
         f"The network misses structure: the errors of {NEIGHBOURS} near rows explain {share:.0%} of its squared error "
-        f"on {len(judges)} held-out rows, which is {ratio:.2f} of that of a constant. {_times(train)}Use finer splines "
+        f"on {len(judges)} held-out rows, which is {error / constant:.2f} of that of a constant. {_times(train)}Use finer splines "
         "(grid=100), more hidden nodes (hidden=(10,)) or more starts (starts=32)."
     ]
 
