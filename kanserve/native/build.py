@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -300,17 +301,24 @@ def _compile_all(
     stem: str,
     libraries: Sequence[str] = ("-lm",),
 ) -> tuple[Path, ...]:
-    """One library STEM-NAME.so in `folder` for each of the builds, compiled in parallel."""
-    arguments = [*sorted(str(path) for path in sources), *libraries]
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        made = {name: Path(temporary) / f"{stem}-{name}.so" for name in builds}
-        running = [_compile([*command, *builds[name]], path, arguments) for name, path in made.items()]
-        for process, (_, errors) in [(started, started.communicate()) for started in running]:
-            if process.returncode:
-                raise subprocess.CalledProcessError(process.returncode, process.args, stderr=errors)
-        for path in made.values():
-            path.replace(folder / path.name)
-    return tuple(folder / path.name for path in made.values())
+    """One library STEM-NAME.so in `folder` for each of the builds; as many files are compiled at once as there are
+    processors."""
+    paths = sorted(sources)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = {name: [Path(temporary) / f"{name}-{number}.o" for number in range(len(paths))] for name in builds}
+        compiling = [
+            pool.submit(_compile, [*command, *builds[name]], made, ("-c", str(path)))
+            for name in builds
+            for path, made in zip(paths, objects[name], strict=True)
+        ]
+        for future in compiling:
+            future.result()
+        for name, made in objects.items():
+            library = Path(temporary) / f"{stem}-{name}.so"
+            _compile([*command, *builds[name]], library, (*map(str, made), *libraries))
+        for name in builds:
+            (Path(temporary) / f"{stem}-{name}.so").replace(folder / f"{stem}-{name}.so")
+    return tuple(folder / f"{stem}-{name}.so" for name in builds)
 
 
 def _for_this_processor(builds: Mapping[str, Sequence[str]], folder: Path) -> Mapping[str, Sequence[str]]:
@@ -358,9 +366,9 @@ def _machine(wanted: str) -> str:
     return wanted.split("_", 3)[3]
 
 
-def _compile(command: Sequence[str], path: Path, arguments: Sequence[str]) -> "subprocess.Popen[str]":
+def _compile(command: Sequence[str], path: Path, arguments: Sequence[str]) -> None:
     complete = [*command, "-o", str(path), *arguments]
-    return subprocess.Popen(complete, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    subprocess.run(complete, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
 
 
 if __name__ == "__main__":
