@@ -86,7 +86,7 @@ def _rows_of_run(python: str, tests: bool) -> Iterator[str]:
 def _rows_of_test(python: str, tests: bool) -> Iterator[str]:
     with _fresh() as (clone, environment):
         command = ["make", f"PYTHON={python}", "UV="]
-        installed = _run([*command, ".venv/.installed"], clone, environment)
+        installed = _run([*command, ".venv/.tested"], clone, environment)
         torch = re.search(r"Successfully installed.* torch-(\S+)", installed.output)
         yield _row(f"`make test`: install by pip, torch {torch[1] if torch else 'there'}", installed, clone)
         if tests:

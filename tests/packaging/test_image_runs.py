@@ -18,8 +18,10 @@ from kanserve import compile, publish
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from tests.support import image, kans, serving
-from tests.support.manifests import manifests
 from tests.support.programs import skip
+
+pytest.importorskip("kubernetes_validate", reason="needs the extra dev: kubernetes-validate")
+from tests.support.manifests import manifests
 
 pytestmark = [pytest.mark.extended, pytest.mark.slow]
 
