@@ -32,7 +32,7 @@ static int send_message(stream *one, int stay)
         stream_fail(one, GRPC_RESOURCE_EXHAUSTED, "The answer is larger than the server sends.", NULL);
         return 0;
     }
-    if (!is_room(one->owner->account, size)) { /* clients that do not read their answers must not take all memory */
+    if (!connection_has_room(one->owner, size)) { /* clients that do not read their answers must not take all memory */
         buffer_free(&one->out);
         stream_fail_full(one);
         return 0;

@@ -238,7 +238,7 @@ static void run_command(kanserve_server *server, command *what)
     switch (what->kind) {
     case COMMAND_ANSWER:
     case COMMAND_SEND: {
-        if (!is_room(one->owner->account, size)) {
+        if (!connection_has_room(one->owner, size)) {
             stream_fail_full(one);
             break;
         }

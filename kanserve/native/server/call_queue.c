@@ -115,7 +115,7 @@ int queue_call(stream *one, int kind, int late, const infer_request *rows)
     kanserve_server *server = owner->server;
     int aside = one->options->aside;
     const uint8_t *lay = one->view ? one->view : buffer_begin(&one->body);
-    if (one->view && !aside && !is_room(owner->account, one->expected)) return -1;
+    if (one->view && !aside && !connection_has_room(owner, one->expected)) return -1;
     kanserve_call *call = calloc(1, sizeof *call);
     if (!call) return -1;
     atomic_init(&call->references, 2); /* the stream's and the queue's, which a thread takes over */

@@ -71,11 +71,13 @@ void connection_close(connection *owner)
     descriptor_close(owner->fd);
 }
 
-/* Whether nothing that it has asked for is under way here: all that it holds waits for its peer. */
+/* Whether nothing that it has asked for is under way here: all that it holds waits for its peer, to go on with a request or
+ * to take an answer of which it has taken nothing for a while. */
 static int waits_for_peer(const connection *owner)
 {
+    int64_t now = now_ns();
     for (const stream *one = owner->streams; one; one = one->next)
-        if (one->ended || one->answered || (one->call && one->messages)) return 0;
+        if (one->answered ? now - one->moved < SECOND : one->ended || (one->call && one->messages)) return 0;
     return 1;
 }
 
@@ -91,20 +93,37 @@ int connections_make_room(kanserve_server *server, const protocol *speaks)
     return 0;
 }
 
-/* Close the oldest connection that waits for its peer and holds more than a little: whether there was one. Where there was
- * none, others need not look at all connections again for a while. */
-int connections_give_memory(kanserve_server *server, const connection *to)
+/* Close the oldest connection that waits for its peer and holds much, to make room for another: whether there was one. With
+ * as many connections as there may be, some hold so much where half of the memory is used. Where there was none, others need
+ * not look at all connections again for a while; where it was the asker itself, only it need not. */
+int connections_give_memory(kanserve_server *server, connection *to)
 {
-    enum { LITTLE = 1 << 14, PAUSE = SECOND / 100 };
-    if (server->next_giving > now_ns()) return 0;
+    enum { LEAST = 1 << 12, MOST = 1 << 14, PAUSE = SECOND / 100 };
+    size_t much = (size_t)(server->config.max_held / 2 / (server->config.max_connections + 1));
+    if (much < LEAST) much = LEAST;
+    if (much > MOST) much = MOST;
+    int64_t now = now_ns(), *next = &server->next_giving;
+    if (*next > now || to->next_giving > now) return 0;
     for (connection *owner = server->oldest; owner; owner = owner->previous) {
-        if (owner == to || atomic_load(&owner->account->held) < LITTLE || !waits_for_peer(owner)) continue;
+        if (atomic_load(&owner->account->held) < much || !waits_for_peer(owner)) continue;
+        if (owner == to) {
+            next = &to->next_giving;
+            continue;
+        }
         atomic_fetch_add(&server->closed[CLOSED_CROWDED], 1);
         connection_close(owner);
         return 1;
     }
-    server->next_giving = now_ns() + PAUSE;
+    *next = now + PAUSE;
     return 0;
+}
+
+/* Whether there is room for so many bytes more, made where needed by who holds much and waits for its peer. */
+int connection_has_room(connection *owner, size_t bytes)
+{
+    while (!is_room(owner->account, bytes))
+        if (!connections_give_memory(owner->server, owner)) return 0;
+    return 1;
 }
 
 void connection_free(connection *owner)

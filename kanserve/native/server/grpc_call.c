@@ -152,11 +152,9 @@ int call_refuse_early(stream *one)
 static int has_room(connection *owner, size_t bytes)
 {
     kanserve_server *server = owner->server;
-    size_t most = (size_t)server->config.max_held / 2;
-    do {
-        if (server->described + bytes <= most && is_room(owner->account, bytes)) return 1;
-    } while (connections_give_memory(server, owner));
-    return 0;
+    while (server->described + bytes > (size_t)server->config.max_held / 2)
+        if (!connections_give_memory(server, owner)) return 0;
+    return connection_has_room(owner, bytes);
 }
 
 /* Count what a stream and its metadata take until it ends, as its messages are counted: whether there is room. A call
@@ -269,7 +267,7 @@ void call_reserve(const stream *one, byte_buffer *message)
 /* Whether there was room for bytes of a message; else the call is refused. */
 int call_store(stream *one, byte_buffer *where, const uint8_t *data, size_t length)
 {
-    if (!is_room(one->owner->account, length)) {
+    if (!connection_has_room(one->owner, length)) {
         stream_fail_full(one);
         return 0;
     }

@@ -181,6 +181,7 @@ struct connection {
     int full;           /* held, and more has come */
     int64_t turn; /* when its turn began */
     int64_t opened, last_read, blocked, pinged, lingering; /* 0: not */
+    int64_t next_giving; /* when to look again for another connection that can give memory to this one */
     stream *viewing; /* its message lies in the bytes just read */
     uint32_t ended[ENDED_STREAMS], next_ended; /* HTTP/2: the last streams that the peer has ended */
     uint8_t head[9];                           /* of a frame, so far */
@@ -316,7 +317,8 @@ void waiting_drop(connection *owner, int list);
 void connection_write(connection *owner);
 void connection_fail(connection *owner, uint32_t error);
 int connections_make_room(kanserve_server *server, const protocol *speaks);
-int connections_give_memory(kanserve_server *server, const connection *to);
+int connections_give_memory(kanserve_server *server, connection *to);
+int connection_has_room(connection *owner, size_t bytes);
 void connection_linger(connection *owner);
 void connection_end_with(connection *owner, const char *text);
 void connection_close(connection *owner);
