@@ -110,9 +110,7 @@ def register_function(
     own = OwnFunction(name, formula, numpy, derivative, sympy, spelled, domain, float(complexity))
     if name in OWN and _same(own, OWN[name]):
         return
-    if name in FUNCTIONS or name in parsing.FUNCTION_NAMES or name in ("pi", "e", "x", *parsing.EXTREMES):
-        known = f", as {OWN[name].formula}" if name in OWN and OWN[name].formula is not None else ""
-        raise InputError(f"There is a function or constant called {name!r} already{known}. Choose another name.")
+    _check_new(name)
     if domain not in DOMAINS:
         raise InputError(f"domain is one of {', '.join(map(repr, DOMAINS))}; got {domain!r:.60}.")
     if not complexity >= 1:
@@ -124,6 +122,12 @@ def register_function(
     else:
         _register_values(own)
     names.reserve(name)
+
+
+def _check_new(name: str) -> None:
+    if name in FUNCTIONS or name in parsing.FUNCTION_NAMES or name in ("pi", "e", "x", *parsing.EXTREMES):
+        known = f", as {OWN[name].formula}" if name in OWN and OWN[name].formula is not None else ""
+        raise InputError(f"There is a function or constant called {name!r} already{known}. Choose another name.")
 
 
 def _spelled(name: str, spellings: Mapping[str, str]) -> dict[str, str]:

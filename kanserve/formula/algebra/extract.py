@@ -178,33 +178,38 @@ class Shaper:
 
     def _logarithms(self, polynomial: Polynomial) -> tuple[Polynomial, list[tuple[float, Product, Product]]]:
         """The terms without a logarithm; and (c, rest, u) for each c·rest·log(u) into which terms merge."""
-        groups: dict[Product, list[tuple[int, float]]] = {}
+        groups: dict[Product, dict[int, float]] = {}
         for product, coefficient in polynomial.items():
             logs = [n for n, e in product if self._algebra.atoms[n].name == "log" and e == 1]
             if len(logs) == 1:
                 rest = tuple(power for power in product if power[0] != logs[0])
-                groups.setdefault(rest, []).append((logs[0], coefficient))
+                groups.setdefault(rest, {})[logs[0]] = coefficient
         kept = dict(polynomial)
         result: list[tuple[float, Product, Product]] = []
         for rest, group in groups.items():
-            unit = min(abs(c) for _, c in group)
-            unit = unit if any(c > 0 for _, c in group) else -unit
-            ratios = [c / unit for _, c in group]
-            if any(abs(ratio - round(ratio)) > REWRITES_SAME or abs(ratio) > LARGEST_RATIO for ratio in ratios):
-                continue
-            inside, scale = ONE, 1.0
-            for (number, _), ratio in zip(group, ratios, strict=True):
-                c, factor = self._algebra.term(self._algebra.atoms[number].polynomial)
-                inside = self._algebra.merged(inside, self._algebra.raised(factor, float(round(ratio))))
-                scale *= c ** round(ratio)
+            unit = min(map(abs, group.values()))
+            unit = unit if any(c > 0 for c in group.values()) else -unit
+            scale, inside = self._logarithm_argument({number: c / unit for number, c in group.items()})
             if not 0 < scale < math.inf:  # log(-x): the scale is negative as well, and has no logarithm
                 continue
-            for number, _ in group:
+            for number in group:
                 del kept[self._algebra.merged(rest, ((number, 1.0),))]
             result.append((unit, rest, inside))
             if scale != 1:
                 kept = added([kept, {rest: unit * math.log(scale)}])
         return kept, result
+
+    def _logarithm_argument(self, ratios: dict[int, float]) -> tuple[float, Product]:
+        """scale and u with Σ ratio·log = log(scale·u); scale is 0 if the ratios are not small whole numbers."""
+        scale, inside = 1.0, ONE
+        for ratio in ratios.values():
+            if abs(ratio - round(ratio)) > REWRITES_SAME or abs(ratio) > LARGEST_RATIO:
+                return 0.0, ONE
+        for number, ratio in ratios.items():
+            c, factor = self._algebra.term(self._algebra.atoms[number].polynomial)
+            inside = self._algebra.merged(inside, self._algebra.raised(factor, float(round(ratio))))
+            scale *= c ** round(ratio)
+        return scale, inside
 
     def _logarithm(self, coefficient: float, rest: Product, inside: Product, constant: float) -> Node:
         """coefficient·rest·log(inside) + constant, with the constant moved into the logarithm."""

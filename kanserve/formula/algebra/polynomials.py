@@ -31,6 +31,8 @@ ALGEBRA_VANISHES = 1e-11  # relative to a sum: a term below this on every row is
 WHOLE = 1e-9  # an exponent this close to a multiple of 1/12 is rounded to it
 KEY_DIGITS = 10  # significant digits of coefficients when polynomials are compared
 
+SQUARES = {"cos": ("sin", -1.0), "cosh": ("sinh", 1.0)}  # cos^2 is 1 - sin^2, cosh^2 is 1 + sinh^2
+
 ONE: Product = ()
 
 
@@ -256,20 +258,13 @@ class Algebra:
         taken: Product = ONE
         left: list[tuple[int, float]] = []
         for number, e in product:
-            atom = self.atoms[number]
-            if atom.sign > 0 or atom.exponential:
-                taken = self.merged(taken, ((number, self._exponent(number, e * exponent)),))
-            elif atom.sign < 0 and e.is_integer():
-                coefficient *= -1.0 if e % 2 else 1.0
-                opposite = self.bracket({((number, 1.0),): -1.0})
-                taken = self.merged(taken, ((opposite, self._exponent(number, e * exponent)),))
-            elif e.is_integer() and e % 2 == 0:
-                whole = self._exponent(number, e * exponent)
-                if not (whole.is_integer() and whole % 2 == 0):
-                    ((number, _),) = next(iter(self.call("abs", {((number, 1.0),): 1.0})))
-                taken = self.merged(taken, ((number, whole),))
-            else:
+            positive = self._positive_base(number, e, exponent)
+            if positive is None:
                 left.append((number, e))
+                continue
+            if self.atoms[number].sign < 0 and e % 2:
+                coefficient = -coefficient
+            taken = self.merged(taken, ((positive, self._exponent(number, e * exponent)),))
         if left:
             sign = math.copysign(1.0, coefficient)
             ready = len(left) == 1 and left[0][1] == 1 and sign > 0
@@ -278,6 +273,20 @@ class Algebra:
         elif coefficient < 0:
             raise FormulaError("The root of an expression that is negative on all rows.")
         return self.single(_real(abs(coefficient) ** exponent), taken)
+
+    def _positive_base(self, number: int, e: float, exponent: float) -> int | None:
+        """The atom whose power e·exponent is the size of (atom^e)^exponent; None if the sign of atom^e may change."""
+        atom = self.atoms[number]
+        if atom.sign > 0 or atom.exponential:
+            return number
+        if atom.sign < 0 and e.is_integer():
+            return self.bracket({((number, 1.0),): -1.0})
+        if e % 2:
+            return None
+        if self._exponent(number, e * exponent) % 2 == 0:
+            return number
+        ((size, _),) = next(iter(self.call("abs", {((number, 1.0),): 1.0})))
+        return size
 
     def expanded(self, polynomial: Polynomial) -> Polynomial:
         """Brackets to positive integer powers expanded; squares of cos and cosh written by those of sin and sinh."""
@@ -294,17 +303,11 @@ class Algebra:
         kept: list[tuple[int, float]] = []
         factors: list[tuple[Polynomial, int]] = []
         for number, exponent in product:
-            atom = self.atoms[number]
-            if atom.kind == "sum" and exponent >= 1 and exponent.is_integer() and len(atom.flat) > 1:
-                factors.append((atom.flat, int(exponent)))
-                continue
-            if atom.name in ("cos", "cosh") and exponent >= 2 and exponent.is_integer():
-                partner = self.call("sin" if atom.name == "cos" else "sinh", atom.polynomial)
-                square = {ONE: 1.0, self.raised(next(iter(partner)), 2.0): -1.0 if atom.name == "cos" else 1.0}
-                factors.append((square, int(exponent) // 2))
-                exponent %= 2
-            if exponent:
-                kept.append((number, exponent))
+            factor, times, rest = self._sum_power(number, exponent)
+            if times:
+                factors.append((factor, times))
+            if rest:
+                kept.append((number, rest))
         if not factors:
             return {product: coefficient}
         result: Polynomial = {tuple(kept): coefficient}
@@ -314,6 +317,19 @@ class Algebra:
             for _ in range(times):
                 result = self.distributed(result, factor)
         return result
+
+    def _sum_power(self, number: int, exponent: float) -> tuple[Polynomial, int, float]:
+        """A power of an atom as a sum, how often that is a factor (0: never), and the exponent that is left."""
+        atom = self.atoms[number]
+        if exponent < 1 or not exponent.is_integer():
+            return {}, 0, exponent
+        if atom.kind == "sum" and len(atom.flat) > 1:
+            return atom.flat, int(exponent), 0.0
+        if atom.name not in SQUARES or exponent == 1:
+            return {}, 0, exponent
+        partner, sign = SQUARES[atom.name]
+        square = {ONE: 1.0, self.raised(next(iter(self.call(partner, atom.polynomial))), 2.0): sign}
+        return square, int(exponent) // 2, exponent % 2
 
     def raised(self, product: Product, exponent: float) -> Product:
         return tuple((n, self._exponent(n, e * exponent)) for n, e in product)

@@ -145,13 +145,19 @@ class Products:
             own = [(n, exponent) for n, exponent in factors if abs(exponent) == size]
             together = [power for power in own if self._algebra.is_positive((power,))]
             for group in (together, *([power] for power in own if power not in together)):
-                top = [self._atom(n, inside) for n, exponent in group if exponent > 0]
-                bottom = [self._atom(n, inside) for n, exponent in group if exponent < 0]
+                top, bottom = self._signed_atoms(group, size, inside)
                 name = power_name(size if top else -size)
                 if group and name is not None:
                     base = self._nodes.times(1.0, top, bottom) if top else self._nodes.times(1.0, bottom)
                     made.append(self._nodes.call(name, base))
         return made
+
+    def _signed_atoms(
+        self, factors: Sequence[tuple[int, float]], size: float, inside: dict[int, Node]
+    ) -> tuple[list[Node], list[Node]]:
+        """The factors with the exponent size, and those with -size, without their exponents."""
+        above, under = ([self._atom(n, inside) for n, e in factors if e == exponent] for exponent in (size, -size))
+        return above, under
 
     def _exp(self, argument: Polynomial) -> Node:
         return self._nodes.call("exp", self._sum(argument))
@@ -191,8 +197,7 @@ class Products:
         under: list[Node] = []
         sizes = sorted({abs(exponent) for _, exponent in factors})
         for size in sizes:
-            top = [self._atom(n, inside) for n, exponent in factors if exponent == size]
-            bottom = [self._atom(n, inside) for n, exponent in factors if exponent == -size]
+            top, bottom = self._signed_atoms(factors, size, inside)
             if size == 1:
                 above += top
                 under += bottom

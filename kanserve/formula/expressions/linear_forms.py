@@ -213,16 +213,10 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
         return merged
     if name in _POWERS:
         return _power(steps, form, _POWERS[name])
-    if name == "x^1.5":
-        return multiplied(steps, [form, applied(steps, "sqrt", form)])
-    if name in ("sqrt", "1/sqrt", "abs"):
-        return _homogeneous(steps, name, form)
-    if name == "log":
-        return _logarithm(steps, form)
+    if name in _IDENTITIES:
+        return _IDENTITIES[name](steps, name, form)
     if exponent_of(name) is not None:
         return _real_power(steps, name, form)
-    if name == "exp" and 0 < abs(form.constant) <= LARGEST_EXPONENT:
-        return scaled(steps, called(steps, "exp", Form(0.0, form.terms)), math.exp(form.constant))
     sign = 1.0
     if FUNCTIONS[name].parity and form.terms[0][1] < 0:
         sign = float(FUNCTIONS[name].parity)
@@ -332,10 +326,20 @@ def _real_power(steps: Steps, name: str, form: Form) -> Form:
     return scaled(steps, called(steps, name, rest), outer)
 
 
-def _logarithm(steps: Steps, form: Form) -> Form:
+def _logarithm(steps: Steps, name: str, form: Form) -> Form:
     lead, rest = leading(form)
     rest = scaled(steps, rest, math.copysign(1.0, lead))
-    return scaled(steps, called(steps, "log", rest), 1.0, math.log(abs(lead)))
+    return scaled(steps, called(steps, name, rest), 1.0, math.log(abs(lead)))
+
+
+def _exponential(steps: Steps, name: str, form: Form) -> Form:
+    if not 0 < abs(form.constant) <= LARGEST_EXPONENT:
+        return called(steps, name, form)
+    return scaled(steps, called(steps, name, Form(0.0, form.terms)), math.exp(form.constant))
+
+
+def _three_halves(steps: Steps, _: str, form: Form) -> Form:
+    return multiplied(steps, [form, applied(steps, "sqrt", form)])
 
 
 def _wave(steps: Steps, name: str, form: Form) -> Form:
@@ -352,3 +356,13 @@ def _wave(steps: Steps, name: str, form: Form) -> Form:
         sign *= math.copysign(1.0, phase if name == "sin" else -phase)
         name, phase = ("cos" if name == "sin" else "sin"), 0.0
     return scaled(steps, called(steps, name, Form(phase, form.terms)), sign)
+
+
+_IDENTITIES = {
+    "abs": _homogeneous,
+    "sqrt": _homogeneous,
+    "1/sqrt": _homogeneous,
+    "x^1.5": _three_halves,
+    "log": _logarithm,
+    "exp": _exponential,
+}

@@ -106,17 +106,11 @@ def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
     identifiers = tuple(_text(identifier) for identifier in list(entry["identifiers"]))
     if not isinstance(entry["shortened"], bool) or not isinstance(entry["closed_form"], bool):
         raise FormatError("shortened and closed_form must be true or false.")
-    if entry["tree"] == []:  # of a large network
-        tree: Tree = ()
-        used, columns = set[str](), 0
-        if not entry["shortened"] or any(entry[text] for text in ("text", "latex", "python", "c")):
-            raise FormatError("A formula without a tree has no text and is shortened.")
-    else:
-        tree = check_tree(entry["tree"], tables)
-        used = {step[1] for step in tree if step[0] == "spline"}
-        columns = len({step[1] for step in tree if step[0] == "var"})
-        if entry["closed_form"] is not (not used):
-            raise FormatError("A formula is in closed form when its tree has no spline, and only then.")
+    tree = _tree_in(entry, tables)
+    used = {step[1] for step in tree if step[0] == "spline"}
+    columns = len({step[1] for step in tree if step[0] == "var"})
+    if tree and entry["closed_form"] is not (not used):
+        raise FormatError("A formula is in closed form when its tree has no spline, and only then.")
     if not len(variables) == len(identifiers) == columns:
         raise FormatError(f"A formula in {columns} variables has {len(variables)} described.")
     return Formula(
@@ -133,6 +127,15 @@ def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
         shortened=entry["shortened"],
         domain=tuple(_text(condition) for condition in list(entry.get("domain", []))),  # version 0.1 did not write it
     )
+
+
+def _tree_in(entry: Any, tables: Mapping[str, Table]) -> Tree:
+    if entry["tree"] != []:
+        return check_tree(entry["tree"], tables)
+    # Of a large network.
+    if not entry["shortened"] or any(entry[text] for text in ("text", "latex", "python", "c")):
+        raise FormatError("A formula without a tree has no text and is shortened.")
+    return ()
 
 
 def _text(value: Any) -> str:

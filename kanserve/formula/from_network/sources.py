@@ -109,12 +109,7 @@ def law(
         raise _splines()
     if language == "latex":
         return _latex(found)
-    if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
-        raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
-    steps, roots = lowered([formula.tree for formula in found])
-    operations = sum(step[0] not in ("const", "var") for step in steps)
-    if operations > MOST_STEPS:
-        raise _too_large(f"{operations} operations", MOST_STEPS)
+    steps, roots = _lowered(found)
     names = [variable.name for variable in inputs]
     words, called = LANGUAGES[language].words_of(names, name)
     writer = LANGUAGES[language](called, words, precision)
@@ -131,6 +126,17 @@ def law(
         outputs=tuple((value, _described(output), output.name) for value, output in zip(results, outputs, strict=True)),
     )
     return writer.write(made)
+
+
+def _lowered(found: Sequence[Formula]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+    """The steps of all formulas, and the place of each result; FormulaError where they are too many to compile."""
+    if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
+        raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
+    steps, roots = lowered([formula.tree for formula in found])
+    operations = sum(step[0] not in ("const", "var") for step in steps)
+    if operations > MOST_STEPS:
+        raise _too_large(f"{operations} operations", MOST_STEPS)
+    return steps, roots
 
 
 def _known(language: str) -> str:

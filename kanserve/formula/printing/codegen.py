@@ -257,10 +257,7 @@ def coded(
     steps: Sequence[Step], roots: Sequence[int], language: Dialect, free: Iterator[str]
 ) -> tuple[list[tuple[str, Value]], list[Value]]:
     """The statements, and the value of each root; variables get their names from `free`."""
-    uses = Counter(roots)
-    for step in steps:
-        for reference in references(step):
-            uses[reference] += abs(step[2]) if step[0] == "pow" and isinstance(step[2], int) else 1
+    uses = _uses(steps, roots)
     statements: list[tuple[str, Value]] = []
 
     def named(value: _Printed) -> _Printed:
@@ -268,18 +265,14 @@ def coded(
         statements.append((word, Value(signed(value.printed), value.words)))
         return _Printed(Printed(word), frozenset({word}))
 
-    def combined(step: Step, below: Sequence[_Printed]) -> _Printed:
-        words = frozenset[str]().union(*(one.words for one in below))
-        return _Printed(print_step(step, [one.printed for one in below], language), words)
-
     values: list[_Printed] = []
     for place, step in enumerate(steps):
         below = [values[reference] for reference in references(step)]
         if language.repeats(step):
             below = [one if one.is_word or one.printed.number is not None else named(one) for one in below]
         while len(below) > OPERANDS:
-            below[:OPERANDS] = [named(combined(step, below[:OPERANDS]))]
-        value = combined(step, below)
+            below[:OPERANDS] = [named(_combined(step, below[:OPERANDS], language))]
+        value = _combined(step, below, language)
         if step[0] == "var":
             value = _Printed(value.printed, frozenset({value.printed.text}))
         is_long = len(value.printed.text) > LONGEST and place not in roots
@@ -287,6 +280,20 @@ def coded(
             value = named(value)
         values.append(value)
     return statements, [Value(signed(values[root].printed), values[root].words) for root in roots]
+
+
+def _uses(steps: Sequence[Step], roots: Sequence[int]) -> Counter[int]:
+    """How often each step's text would stand in the code: in a power as often as it is multiplied."""
+    uses = Counter(roots)
+    for step in steps:
+        for reference in references(step):
+            uses[reference] += abs(step[2]) if step[0] == "pow" and isinstance(step[2], int) else 1
+    return uses
+
+
+def _combined(step: Step, below: Sequence["_Printed"], language: Dialect) -> "_Printed":
+    words = frozenset[str]().union(*(operand.words for operand in below))
+    return _Printed(print_step(step, [operand.printed for operand in below], language), words)
 
 
 @dataclass(frozen=True)

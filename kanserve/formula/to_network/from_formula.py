@@ -1,7 +1,7 @@
 """`from_formula` and `kan_of`: a known formula as a network of named edges, to export, serve or train further."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from kanserve.errors import InputError
@@ -82,33 +82,29 @@ def from_formula(
     Kan(3-2-1, 5 edges, inputs a, t, v)
     """
     texts, outputs = _outputs(formula)
-    expressions = [_read(text) for text in texts]
+    expressions = list(map(_read, texts))
     numbers = _numbers(parameters or {}, constants)
-    found = [_names(expression) for expression in expressions]
+    found = list(map(_names, expressions))
     listed = list(dict.fromkeys(name.name for names in found for name in names))
     unused = sorted(set(constants) - set(listed))
     if unused:
         raise InputError(f"The parameter {unused[0]!r} does not occur in the formula, whose names are {listed}.")
     # A sympy symbol named pi or e is an ordinary symbol: sympy's own pi and E are numbers.
     known = (CONSTANTS if any(isinstance(text, str) for text in texts) else {}) | numbers
-    if inputs is None:
-        variables = [name for name in listed if name not in known]
-    else:
-        variables = _checked_inputs(inputs, numbers)
-        known = {name: value for name, value in known.items() if name not in variables}
+    variables = _without(listed, known) if inputs is None else _checked_inputs(inputs, numbers)
     if not variables:
         raise InputError("The formula has no input: all its names are constants. Give an input: inputs=['x'].")
-    markers = [_marker(text) for text in texts]
+    known = {name: known[name] for name in _without(known, variables)}
+    markers = list(map(_marker, texts))
     for names, marker in zip(found, markers, strict=True):
-        for name in names:
-            if name.name not in known and name.name not in variables:
-                raise marker(name.at, f"{name.name[:60]!r} is not an input, and no parameter gives its value.")
-    _check_names("ranges", ranges or {}, variables)
-    _check_names("units", units or {}, [*variables, *outputs])
+        _check_known(names, {*known, *variables}, marker)
+    units, ranges = units or {}, ranges or {}
+    _check_names("ranges", ranges, variables)
+    _check_names("units", units, [*variables, *outputs])
     return Kan(
         _layers(expressions, markers, variables, known),
-        inputs=tuple(_variable(name, units or {}, ranges or {}) for name in variables),
-        outputs=tuple(_variable(name, units or {}, {}) for name in outputs),
+        inputs=tuple(_variable(name, units, ranges) for name in variables),
+        outputs=tuple(_variable(name, units, {}) for name in outputs),
     )
 
 
@@ -220,8 +216,18 @@ def _names(expression: Expression) -> list[Name]:
     return sorted(result, key=lambda name: (name.at, name.name))
 
 
+def _check_known(names: Sequence[Name], known: Collection[str], marker: Mistake) -> None:
+    for name in names:
+        if name.name not in known:
+            raise marker(name.at, f"{name.name[:60]!r} is not an input, and no parameter gives its value.")
+
+
+def _without(names: Iterable[str], others: Collection[str]) -> list[str]:
+    return [name for name in names if name not in others]
+
+
 def _check_names(what: str, given: Mapping[str, object], names: Sequence[str]) -> None:
-    unknown = [name for name in given if name not in names]
+    unknown = _without(given, names)
     if unknown:
         raise InputError(f"{what} has {unknown[0]!r}, which is not one of {list(names)}.")
 

@@ -1,6 +1,8 @@
 """From a sympy expression to ours, by its tree: its text is not parsed, and sympy is not imported."""
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from kanserve.errors import InputError
@@ -37,40 +39,46 @@ class _Reader:
     def __init__(self) -> None:
         self._parts = 0
 
-    def read(self, one: Any, depth: int) -> Expression:
+    def read(self, expression: Any, depth: int) -> Expression:
         self._parts += 1
         if depth > PARSING_MAX_NESTING or self._parts > MAX_PARTS:
             raise InputError(
                 f"An expression may be nested at most {PARSING_MAX_NESTING} deep and have {MAX_PARTS} parts."
             )
-        if one.is_Symbol:
-            return Name(one.name)
-        if one.is_Number or one.is_NumberSymbol:
-            return _number(one)
-        name, arguments = type(one).__name__, one.args
-        if name == "besselj" and arguments[0] == 0:
-            name, arguments = "j0", arguments[1:]
-        called = name in EXTREMES or (name in FUNCTION_NAMES and len(arguments) == 1)
-        if not (one.is_Add or one.is_Mul or one.is_Pow or called):
-            raise InputError(f"The expression has {name!r}, which is not a supported function. {function_list()}")
-        arguments = tuple(self.read(argument, depth + 1) for argument in arguments)
-        if one.is_Add:
-            return Add(arguments)
-        if one.is_Mul:
-            return Multiply(arguments)
-        if name in EXTREMES:
-            return Extreme(name, arguments)
-        return Power(arguments[0], arguments[1]) if one.is_Pow else Call(name, arguments[0])
+        if expression.is_Symbol:
+            return Name(expression.name)
+        if expression.is_Number or expression.is_NumberSymbol:
+            return _number(expression)
+        make, arguments = _made_by(expression)
+        return make(*(self.read(argument, depth + 1) for argument in arguments))
 
 
-def _number(one: Any) -> Number:
+def _made_by(expression: Any) -> tuple[Callable[..., Expression], Sequence[Any]]:
+    """What an operation becomes, called with its operands; and those."""
+    name, arguments = type(expression).__name__, expression.args
+    if expression.is_Add:
+        return lambda *terms: Add(terms), arguments
+    if expression.is_Mul:
+        return lambda *factors: Multiply(factors), arguments
+    if expression.is_Pow:
+        return Power, arguments
+    if name in EXTREMES:
+        return lambda *operands: Extreme(name, operands), arguments
+    if name == "besselj" and arguments[0] == 0:
+        name, arguments = "j0", arguments[1:]
+    if name in FUNCTION_NAMES and len(arguments) == 1:
+        return partial(Call, name), arguments
+    raise InputError(f"The expression has {name!r}, which is not a supported function. {function_list()}")
+
+
+def _number(number: Any) -> Number:
     """The double nearest to a sympy number: 1/3, pi."""
     try:
-        value = float(one)
+        value = float(number)
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"The expression has {str(one)[:60]}, which is not a finite real number.")
-    if value == 0 and one != 0:
-        raise InputError(f"The expression has {str(one)[:60]}, which is not 0 but too small for a double.")
+        raise InputError(f"The expression has {str(number)[:60]}, which is not a finite real number.")
+    if value == 0 and number != 0:
+        raise InputError(f"The expression has {str(number)[:60]}, which is not 0 but too small for a double.")
     return Number(value)
