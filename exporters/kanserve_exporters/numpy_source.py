@@ -25,9 +25,8 @@ from kanserve.network.kan import Kan
 from kanserve.network.own_functions import by_values, modules
 from kanserve.network.spellings import SPECIAL
 from kanserve_exporters._numpy import template
-from kanserve_exporters._numpy.encoding import encoding
 from kanserve_exporters._numpy.layers import layer_code, row_size
-from kanserve_exporters._numpy.row import is_small, row_code
+from kanserve_exporters._numpy.row import encoding, is_small, row_code
 from kanserve_exporters._numpy.splines import Plan, array, plan, tabulate, units
 from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, primitives, python_helpers, when

@@ -10,10 +10,9 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.dates import date_refusal, is_dates
 from kanserve.data.labels import is_text
 from kanserve.data.near_names import first_names, near
-from kanserve.data.number_texts import TableWarning, looks_numeric, mostly_numbers, number_texts
+from kanserve.data.number_texts import TableWarning, date_refusal, is_dates, looks_numeric, mostly_numbers, number_texts
 from kanserve.errors import DataError
 
 Array = NDArray[np.float64]

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from kanserve.data.csv_files import Table, read_file
 from kanserve.data.dataset import Dataset
-from kanserve.data.dates import date_refusal, is_dates
 from kanserve.data.frames import NONE, Categories, category_text, codes, strangers
 from kanserve.data.labels import check_learnable, one_hot
 from kanserve.data.near_names import near
-from kanserve.data.number_texts import Decimal, TableWarning, looks_numeric, mostly_numbers
+from kanserve.data.number_texts import Decimal, TableWarning, date_refusal, is_dates, looks_numeric, mostly_numbers
 from kanserve.errors import DataError
 
 Array = NDArray[np.float64]

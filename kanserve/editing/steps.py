@@ -5,7 +5,7 @@ renumbered when pruning removes a node. Equal steps on equal rows give equal net
 `levenberg_marquardt.refine` does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
@@ -14,20 +14,52 @@ import numpy as np
 
 from kanserve.editing import edge_constants
 from kanserve.editing.edge_fits import EDGE_FITS_MOST_INTERVALS, closest, freed, points, require_alive
-from kanserve.editing.formula_network import network_of
 from kanserve.editing.session_data import SessionData, as_given, of_numbers, require_sound
 from kanserve.editing.step_fields import Tolerance, number, text, texts, to, tolerance, truth, whole_number
 from kanserve.errors import InputError, NotFoundError
+from kanserve.formula import from_formula
+from kanserve.formula.expressions.formula import Formula
+from kanserve.formula.printing.notations import Text
+from kanserve.formula.printing.unfolding import print_tree, unfold
 from kanserve.network.edge_names import EdgeIndex, edge_names, place_of
 from kanserve.network.functions import function as row_of
 from kanserve.network.kan import Kan, Symbolic, Variable
 from kanserve.network.signal_shares import pushed_back
+from kanserve.network.training_range import ranges
 from kanserve.simplification import prune, symbolify
 from kanserve.simplification.activations import Array, signals
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.edge_removal import empty, no_edges, without_edges
 from kanserve.simplification.symbolic_edges import named
 from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, SimplifyReport, free_parameters, refit
+
+_LONGEST, _OPERATIONS = 30_000, 5_000
+
+
+class _Exact(Text):
+    """Numbers with the shortest digits that give the same double."""
+
+    def number(self, value: float) -> str:
+        return repr(value)
+
+
+def exact_text(formula: Formula, names: Sequence[str]) -> str:
+    """The formula in the grammar of `kanserve.from_formula`, without rounding; `names` are those of all columns."""
+    text = print_tree(unfold(formula.tree, _OPERATIONS), _Exact(names), _LONGEST)
+    if not formula.closed_form or text is None:
+        raise InputError("Only a closed form of at most 30,000 characters can be taken as a step.")
+    return text
+
+
+def network_of(text: str, kan: Kan) -> Kan:
+    """The network of a formula, with the inputs, ranges and output of `kan`. InputError, with the position, if it is
+    none."""
+    if len(kan.outputs) != 1 or kan.classes:
+        raise InputError(f"A formula replaces a network of one output; this one has {len(kan.outputs)}.")
+    names = [variable.name for variable in kan.inputs]
+    spans = {name: (float(low), float(high)) for name, (low, high) in zip(names, ranges(kan), strict=True)}
+    return replace(from_formula(text, inputs=names, ranges=spans), inputs=kan.inputs, outputs=kan.outputs)
+
 
 STEPS_SHORT = 12  # iterations of the refit after a function replaces an edge
 MOST_STEPS = 10_000  # steps of a refit

@@ -13,8 +13,7 @@ from kanserve.network.encoding import encode, encodes
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import known, ranges
-from kanserve.plot.chart_axes import log_scale, plain_axes, word
-from kanserve.plot.matplotlib_scene import Width, colours, inches, new_axes, shade
+from kanserve.plot.matplotlib_scene import Width, colours, inches, log_scale, new_axes, plain_axes, shade, word
 from kanserve.plot.palette import Theme
 
 if TYPE_CHECKING:

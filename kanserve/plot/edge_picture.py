@@ -14,8 +14,7 @@ from kanserve.network.evaluate import Rows, activations, as_rows, edge
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Sum, Symbolic, require_kan
 from kanserve.network.training_range import finite_rows, known, ranges
-from kanserve.plot.chart_axes import plain_axes, word
-from kanserve.plot.matplotlib_scene import DASHES, Width, colours, inches, new_axes, shade
+from kanserve.plot.matplotlib_scene import DASHES, Width, colours, inches, new_axes, plain_axes, shade, word
 from kanserve.plot.network_view import limits_of, sample_size
 from kanserve.plot.palette import Palette, Role, Theme
 from kanserve.plot.tiles import state_of

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.plot.chart_axes import plain_axes, word
-from kanserve.plot.matplotlib_scene import Width, colours, inches, new_axes
+from kanserve.plot.matplotlib_scene import Width, colours, inches, new_axes, plain_axes, word
 from kanserve.plot.palette import LIGHT, Theme, contrast
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from kanserve import repository, train
 from kanserve.artifact_compiler import check_files, compile, golden_rows
 from kanserve.data.dataset import Dataset
 from kanserve.editing import steps
-from kanserve.editing.formula_network import exact_text
 from kanserve.editing.session_data import SessionData, as_given, of_numbers, require_sound
-from kanserve.editing.steps import Keep, Prune, Step, Symbolify
+from kanserve.editing.steps import Keep, Prune, Step, Symbolify, exact_text
 from kanserve.editing.suggestions import Suggestion, suggestions
 from kanserve.errors import ExportError, InputError, KanserveError
 from kanserve.network.edge_names import place_of

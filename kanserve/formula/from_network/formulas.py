@@ -10,14 +10,13 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.checking import CHECKING_TOLERANCE, Expected, differs, expected, require, run
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.names import identifiers
-from kanserve.formula.expressions.real_powers import with_real_powers
+from kanserve.formula.expressions.real_powers import with_half_powers, with_real_powers
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
 from kanserve.formula.from_network.domains import breaks, domain, shown
 from kanserve.formula.from_network.expression_trees import Trees, trees
 from kanserve.formula.from_network.readable_digits import readable, rounded
 from kanserve.formula.from_network.rounding_noise import fitted
 from kanserve.formula.printing.notations import C99, NOTATIONS_DIGITS, Latex, Python, Text, name_of
-from kanserve.formula.printing.readable_powers import with_half_powers
 from kanserve.formula.printing.unfolding import Dialect, Unfolded, in_descending_powers, print_tree, unfold
 from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Kan, Variable, require_kan

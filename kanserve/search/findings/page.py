@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from kanserve.plot.mathml import mathml
 from kanserve.plot.page import Html, code, cut, formula, page, picture, table, text
-from kanserve.plot.pareto_layout import staircase
+from kanserve.plot.progress_layout import staircase
 
 if TYPE_CHECKING:
     from kanserve.formula import Formula

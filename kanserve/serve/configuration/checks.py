@@ -113,7 +113,7 @@ def _of_a_model(versions: str, backend: str, warm_up: Sequence[int], max_rows: i
 
 
 def _policy(text: str) -> bool:
-    from kanserve.serve.models.version_policy import policy  # imported late: it imports numpy
+    from kanserve.serve.models.loader import policy  # imported late: it imports numpy
 
     try:
         policy(text)

@@ -14,8 +14,9 @@ import re
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from threading import Lock, RLock
 from types import MappingProxyType, TracebackType
@@ -27,7 +28,7 @@ from kanserve import repository
 from kanserve.artifact import signing
 from kanserve.artifact.directory import unreadable
 from kanserve.artifact.format import Artifact
-from kanserve.artifact.naming_rules import check_name
+from kanserve.artifact.naming_rules import check_name, check_version
 from kanserve.errors import ArtifactError, InputError, KanserveError, NotFoundError, UnreachableError
 from kanserve.repository import Source
 from kanserve.repository.source import ALL_VERSIONS, Fault
@@ -35,8 +36,34 @@ from kanserve.serve.models import catalog as models
 from kanserve.serve.models.catalog import Catalog, Key, Limits, Model
 from kanserve.serve.models.catalog import State as VersionState
 from kanserve.serve.models.loading_queue import LoadingQueue, return_memory, when_done
-from kanserve.serve.models.version_policy import policy
 from kanserve.serve.settings import ModelSettings, Settings
+
+_NEWEST = re.compile(r"latest(?::([1-9][0-9]{0,8}))?")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`newest`: this many of the newest versions that can be loaded; `numbers`: these versions; neither: all."""
+
+    newest: int | None = None
+    numbers: frozenset[int] | None = None
+
+    def candidates(self, there: Iterable[int]) -> Iterator[int]:
+        """The versions to try, the newest first; of those that load, the first `newest` are served."""
+        yield from (v for v in sorted(there, reverse=True) if self.numbers is None or v in self.numbers)
+
+
+def policy(text: str) -> Policy:
+    """The policy for a text such as "all", "latest", "latest:2" or "1,3"; InputError for an invalid one."""
+    if text == "all":
+        return Policy()
+    if found := _NEWEST.fullmatch(text):
+        return Policy(newest=int(found[1] or 1))
+    try:
+        return Policy(numbers=frozenset(check_version(word.strip()) for word in text.split(",")))
+    except InputError:
+        raise InputError(f"Versions are all, latest, latest:N, or numbers as in 1,3; got {text!r:.80}.") from None
+
 
 UNLOADED = "It is unloaded. Load it to use it."
 NOT_ASKED = "It is not loaded until it is asked for."

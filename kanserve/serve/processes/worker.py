@@ -15,9 +15,9 @@ from typing import Any
 from kanserve.errors import DrainingError, KanserveError
 from kanserve.serve.models.loader import Models
 from kanserve.serve.processes import lifecycle
-from kanserve.serve.processes.control import WorkerControl
 from kanserve.serve.processes.ipc import Message, WorkerEnd, encode_error
 from kanserve.serve.processes.restart_policy import Version
+from kanserve.serve.processes.rollout import WorkerControl
 from kanserve.serve.scheduling import cpus, switch_interval
 from kanserve.serve.server import Server, ServingRuntime
 from kanserve.serve.settings import Settings

@@ -18,7 +18,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.request import Unpacked
 from kanserve.serve.rest.messages import JSON, RestRequest, RestResponse
 from kanserve.serve.rest.strict_json import Body, Coded, field
-from kanserve.serve.rpc import bfloat16
+from kanserve.serve.rpc import tensors
 from kanserve.serve.rpc.tensors import FLOATS
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -177,7 +177,7 @@ def _values(datatype: str, data: bytes) -> Iterator[str]:
         return
     values: NDArray[Any] = np.frombuffer(data, FLOATS[datatype])
     if datatype == "BF16":
-        values = bfloat16.to_float32(values)
+        values = tensors.to_float32(values)
     for start in range(0, len(values), _PIECE):
         part = values[start : start + _PIECE]
         text = _write(as_numbers(part))[1:-1]

@@ -21,7 +21,7 @@ from kanserve.errors import DeadlineError, InputError, NotFoundError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import model_config_pb2 as config
 from kanserve.inference import wire
-from kanserve.serve.models import version_policy
+from kanserve.serve.models import loader
 from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability import metrics
 from kanserve.serve.request import Unpacked
@@ -249,7 +249,7 @@ def _typed(asked: DecodedRequest, values: NDArray[Any], beyond: RangeViolations 
 
 def _policy(settings: Settings, model: str) -> config.ModelVersionPolicy:
     own = settings.models.get(model)
-    served = version_policy.policy(own.versions if own is not None and own.versions else settings.versions)
+    served = loader.policy(own.versions if own is not None and own.versions else settings.versions)
     made = config.ModelVersionPolicy
     if served.newest is not None:
         return made(latest=made.Latest(num_versions=served.newest))

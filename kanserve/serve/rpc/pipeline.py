@@ -29,7 +29,7 @@ from kanserve.serve.observability import logs
 from kanserve.serve.request import Request, Unpacked
 from kanserve.serve.rpc import inference_service
 from kanserve.serve.rpc.message_limits import read
-from kanserve.serve.scheduling.jobs import Arrival
+from kanserve.serve.scheduling.thread_pool import Arrival
 from kanserve.serve.state import Call, ServerState
 from kanserve.serve.status import AbortedError, Code
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kanserve.network.encoding import is_encoded, is_outside
 from kanserve.network.kan import Variable
 from kanserve.serve.models.catalog import Model
-from kanserve.serve.rpc import bfloat16
+from kanserve.serve.rpc import tensors
 from kanserve.serve.rpc.tensors import FLOATS
 
 _FEW = 32  # numbers; comparing up to this many in a Python loop is faster than NumPy's overhead for four arrays
@@ -89,8 +89,8 @@ def _in(values: NDArray[np.float64], datatype: str) -> NDArray[Any]:
     """Values as rows of that type reach the model; those that overflow it become infinite, so that all is inside."""
     if datatype == "BF16":
         with np.errstate(all="ignore"):
-            whole = bfloat16.to_float32(bfloat16.to_bfloat16(values.T).T)
+            whole = tensors.to_float32(tensors.to_bfloat16(values.T).T)
             return np.where(np.isnan(whole), np.copysign(np.inf, values), whole).astype(np.float32)
     with np.errstate(over="ignore"):
         made = values.astype(FLOATS[datatype])
-    return made if made.dtype.itemsize > 2 else bfloat16.to_float32(made)
+    return made if made.dtype.itemsize > 2 else tensors.to_float32(made)

@@ -18,8 +18,36 @@ from numpy.typing import NDArray
 from kanserve.errors import TensorError
 from kanserve.inference.grpc_service_pb2 import InferTensorContents, ModelInferRequest, ModelInferResponse
 from kanserve.network.kan import Variable
-from kanserve.serve.rpc import bfloat16
 from kanserve.v1.formula_pb2 import Float64Array
+
+_EXPONENT = 0x7F80  # all exponent bits: infinity, or with mantissa bits NaN
+_NAN = 0x7FC0
+
+
+def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """float16, or the bits of BF16 as uint16, converted to float32, exactly."""
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):  # a signaling NaN would warn
+            return values.astype(np.float32)
+    return (values.astype(np.uint32) << 16).view(np.float32)
+
+
+def to_bfloat16(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """The bits of values (N, n) in BF16, rounded once, half to even; a row with a non-finite value is all NaN."""
+    with np.errstate(all="ignore"):
+        single = values.astype(np.float32)
+        bits = single.view(np.uint32)
+        if values.dtype.itemsize > single.dtype.itemsize:
+            half = (bits & 0xFFFF) == 0x8000
+            if half.any():  # a tie may be an artifact of rounding to float32: undo that, to round only once
+                beyond = np.sign(np.abs(values) - np.abs(single.astype(values.dtype)))
+                bits = np.where(half, bits + beyond.astype(np.int64), bits).astype(np.uint32)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+    # Rounding may carry a NaN into the sign bit, so NaNs are detected before rounding.
+    wrong = (rounded & _EXPONENT == _EXPONENT) | np.isnan(single)
+    rounded[wrong.any(axis=1)] = _NAN
+    return rounded
+
 
 Array = NDArray[np.float64]
 Tensor = ModelInferRequest.InferInputTensor
@@ -80,7 +108,7 @@ def floats(data: bytes | memoryview, datatype: str, shape: tuple[int, int], what
     if len(data) != wanted:
         raise TensorError(f"{what} of shape {list(shape)} must have {wanted} bytes, got {len(data)}.")
     x: NDArray[Any] = np.ndarray(shape, dtype, data)
-    return x if dtype.itemsize > 2 else bfloat16.to_float32(x)
+    return x if dtype.itemsize > 2 else to_float32(x)
 
 
 def encode_array(values: Array) -> Float64Array:
@@ -107,7 +135,7 @@ def as_datatype(values: NDArray[Any], datatype: str) -> NDArray[Any]:
     if values.dtype == dtype:
         return values
     if datatype == "BF16":
-        return bfloat16.to_bfloat16(values)
+        return to_bfloat16(values)
     with np.errstate(all="ignore"):
         converted = values.astype(dtype)
         if dtype.itemsize < values.dtype.itemsize:

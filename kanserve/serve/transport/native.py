@@ -26,8 +26,7 @@ from kanserve.serve.request import GoneError
 from kanserve.serve.rpc import routes
 from kanserve.serve.rpc.inference_service import at_once
 from kanserve.serve.rpc.pipeline import Handler, Pipeline
-from kanserve.serve.scheduling.jobs import Job
-from kanserve.serve.scheduling.thread_pool import ThreadPool
+from kanserve.serve.scheduling.thread_pool import Job, ThreadPool
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import ServerState
 from kanserve.serve.status import AbortedError, Code

@@ -12,8 +12,7 @@ from kanserve.serve.auth.grants import anonymous_roles
 from kanserve.serve.methods import BY_PATH, HEALTH, METHODS, Method, Turn
 from kanserve.serve.observability.metrics import BOUNDS, Metrics
 from kanserve.serve.rpc import routes
-from kanserve.serve.scheduling.jobs import Job
-from kanserve.serve.scheduling.thread_pool import PATIENCE
+from kanserve.serve.scheduling.thread_pool import PATIENCE, Job
 from kanserve.serve.settings import Settings
 from kanserve.serve.transport import native_library as native
 

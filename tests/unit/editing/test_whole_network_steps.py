@@ -5,7 +5,7 @@ import pytest
 
 import kanserve
 from kanserve.editing import Session
-from kanserve.editing.formula_network import exact_text
+from kanserve.editing.steps import exact_text
 from kanserve.errors import InputError
 from kanserve.formula import formulas
 from kanserve.network.kan import equal

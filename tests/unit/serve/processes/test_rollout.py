@@ -5,8 +5,7 @@ from itertools import count
 from typing import Any
 
 from kanserve.serve.models.loading_queue import SLOW
-from kanserve.serve.processes.control import CHANGE_SECONDS
-from kanserve.serve.processes.rollout import Change, Changing
+from kanserve.serve.processes.rollout import CHANGE_SECONDS, Change, Changing
 
 
 @dataclass

@@ -11,9 +11,8 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Variable
 from kanserve.network.training_range import sample
-from kanserve.serve.rpc.bfloat16 import to_bfloat16, to_float32
 from kanserve.serve.rpc.range_violations import bounds, find_violations
-from kanserve.serve.rpc.tensors import as_datatype, floats
+from kanserve.serve.rpc.tensors import as_datatype, floats, to_bfloat16, to_float32
 from kanserve.serve.server import start
 from tests.support import kans, serving
 

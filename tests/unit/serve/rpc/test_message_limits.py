@@ -12,7 +12,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
 from kanserve.serve.methods import BY_PATH
-from kanserve.serve.rpc import bfloat16
+from kanserve.serve.rpc import tensors
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES, read, read_apart
 from kanserve.serve.rpc.tensors import FLOATS, floats
 from kanserve.serve.server import start
@@ -133,7 +133,7 @@ def test_the_numbers_of_a_large_message_are_right_at_whatever_address_they_lie(s
     rows = 2**18 // dtype.itemsize // len(kan.inputs) + 1
     x = np.random.default_rng(1).uniform(0, 8, (rows, len(kan.inputs)))
     x[[5, -1], 0] = np.inf, np.nan
-    sent = bfloat16.to_bfloat16(x) if datatype == "BF16" else x.astype(dtype)
+    sent = tensors.to_bfloat16(x) if datatype == "BF16" else x.astype(dtype)
     first, *others = [answered(stub, datatype, sent, "i" * length) for length in range(8)]  # of what lies before them
     assert all(first == decoded for decoded in others)
     got = floats(first, datatype, (rows, len(kan.outputs)))

@@ -17,9 +17,8 @@ import pytest
 from kanserve import repository
 from kanserve.inference import wire
 from kanserve.serve.scheduling import cpus, thread_pool
-from kanserve.serve.scheduling.jobs import Job
 from kanserve.serve.scheduling.low_priority_pool import FELT, HEAVY, NICE, Cost, LowPriorityPool
-from kanserve.serve.scheduling.thread_pool import ThreadPool
+from kanserve.serve.scheduling.thread_pool import Job, ThreadPool
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests.support import serving
