@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import numpy as np
 
 from kanserve import __version__
-from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError
+from kanserve.errors import InputError, KanserveError, MissingDependencyError
 
 try:
     import typer
@@ -25,19 +25,14 @@ except ImportError:  # the base installation has no command line
 
 from kanserve.cli import arguments, standard_streams
 from kanserve.cli.commands import session as session_command
-from kanserve.cli.commands.card import notes, write_card
-from kanserve.cli.commands.export import export_network, refuse_unused, warn_not_compared
+from kanserve.cli.commands.export import export_network
 from kanserve.cli.commands.flag_types import (
-    DEFAULT_FORMATS,
     Decimal,
     Force,
-    Formats,
-    Hessian,
     HoldOut,
     Inputs,
     Json,
     KanFile,
-    Precision,
     Quiet,
     Seed,
     TableFile,
@@ -46,13 +41,13 @@ from kanserve.cli.commands.flag_types import (
 from kanserve.cli.commands.formula import show_formula
 from kanserve.cli.commands.import_network import import_network
 from kanserve.cli.commands.predict import predict_rows
+from kanserve.cli.commands.publish import publish_network, sign_version, write_card
 from kanserve.cli.commands.score import score_network
-from kanserve.cli.commands.sign import sign_version
 from kanserve.cli.commands.studio import open_studio
 from kanserve.cli.terminal import free, show, tell, warn, write_whole
 
 if TYPE_CHECKING:
-    from kanserve.artifact.format import Artifact
+    pass
 
 app = typer.Typer(
     name="kanserve",
@@ -309,86 +304,7 @@ def plot(
 app.command("export", short_help="Write a network as ONNX, C, NumPy or other source.")(export_network)
 
 
-def _version_again(folder: Path, plain: bool) -> "Artifact":
-    """The version in a folder, to be published as it is; InputError unless its options are `plain`."""
-    from kanserve.artifact import directory
-
-    if not plain:
-        raise InputError(f"{folder} is a version, published again as it is: only --name, --sign and --card apply.")
-    return directory.read(folder)
-
-
-@app.command(short_help="Publish a network as the next version of a model.")
-def publish(
-    kan_file: Annotated[
-        Path,
-        typer.Argument(help="A network's .safetensors file; or a version's folder, which is published again as it is."),
-    ],
-    # A str, because a Path would turn s3://bucket into s3:/bucket.
-    repository: Annotated[str, typer.Argument(help="The folder or URL that 'kanserve serve' serves; made if missing.")],
-    name: Annotated[str, typer.Option(help="The model's name: lower case, digits, - and _.")],
-    data: Annotated[
-        Path | None, typer.Option(help="A table of unseen rows, for r², errors and prediction intervals.")
-    ] = None,
-    target: Target = None,
-    hold_out: HoldOut = 0.0,
-    decimal: Decimal = None,
-    formats: Formats = DEFAULT_FORMATS,
-    precision: Precision = "double",
-    hessian: Hessian = False,
-    sign: Annotated[Path | None, typer.Option(help="Sign it with this private Ed25519 key, a PEM file.")] = None,
-    note: Annotated[
-        list[str] | None, typer.Option(help="Provenance for people, as 'intended use=prices of houses'; repeatable.")
-    ] = None,
-    card: Annotated[bool, typer.Option(help="Write a model card beside the version.")] = True,
-    as_json: Json = False,
-) -> None:
-    """Compile a network and publish it atomically as the next version of a model.
-
-    Example: kanserve publish simple.safetensors models --name houses --data held_out.csv
-
-    Example: kanserve publish models/houses/1 models --name houses
-    """
-    from kanserve import repository as repositories
-    from kanserve.artifact import signing
-    from kanserve.artifact.manifest import INTERVALS
-    from kanserve.artifact.naming_rules import MANIFEST, check_name
-    from kanserve.artifact_compiler import compile as compile_kan
-    from kanserve.network.export_options import ExportOptions
-
-    check_name(name)
-    wanted, options, provenance = arguments.names(formats), ExportOptions(hessian=hessian), notes(note)
-    refuse_unused(options, wanted)
-    if Path(repository).is_file():
-        raise ConflictError(f"{repository} is there already and is no folder; a repository is one.")
-    key = None if sign is None else signing.private_key(sign)
-    if hold_out and data is None:
-        raise InputError("--hold-out says which rows of --data are unseen: give --data too.")
-    if (kan_file / MANIFEST).exists():
-        plain = not (data or provenance) and (formats, precision, hessian) == (DEFAULT_FORMATS, "double", False)
-        artifact, wanted = _version_again(kan_file, plain), ()
-    else:
-        kan = arguments.network(kan_file)
-        rows = None if data is None else arguments.unseen_rows(arguments.data_of(kan, data, target, decimal), hold_out)
-        artifact = compile_kan(
-            kan, wanted, name=name, precision=precision, options=options, data=rows, provenance=provenance
-        )
-    version = repositories.publish(repository, name, artifact, key=key, card=card)
-    warn_not_compared(wanted, artifact.manifest.provenance)
-    trust = ["--trust-remote-code"] if repositories.is_remote(repository) else []
-    after = ["kanserve", "serve", repository, *(["--require-signature", "public.pem"] if key is not None else trust)]
-    model = f"{repository.rstrip('/')}/{name}"
-    show(
-        {
-            "model": name,
-            "version": version,
-            "folder": f"{model}/{version}",
-            **({"card": f"{model}/card-{version}.md"} if card else {}),
-            **{key: text for key, text in artifact.manifest.provenance.items() if key == INTERVALS},
-        },
-        as_json,
-        after=after,
-    )
+app.command("publish", short_help="Publish a network as the next version of a model.")(publish_network)
 
 
 @app.command(
