@@ -55,9 +55,8 @@ from kanserve_exporters._c.package import package
 from kanserve_exporters._c.splines import spline_functions
 from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, inner, needs_helper, own_name, when
-from kanserve_exporters._shared.formula_text import formula_lines
-from kanserve_exporters._shared.identifiers import c_identifier
 from kanserve_exporters._shared.layer_tables import Parts, functions_of, parts, refuse_underflow
+from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 
 _HEADER = """
 /* Half the width of the {percent} % prediction intervals: a new value of output q is within y[q] +/- @{name}[q] with at

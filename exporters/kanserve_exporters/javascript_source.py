@@ -34,9 +34,8 @@ from kanserve_exporters._shared.expressions import (
     total,
     wrap,
 )
-from kanserve_exporters._shared.formula_text import formula_lines
-from kanserve_exporters._shared.identifiers import c_identifier
 from kanserve_exporters._shared.layer_tables import Parts, Splines, parts
+from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 
 Array = NDArray[np.float64]
 

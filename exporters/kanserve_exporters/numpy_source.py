@@ -30,9 +30,8 @@ from kanserve_exporters._numpy.row import encoding, is_small, row_code
 from kanserve_exporters._numpy.splines import Plan, array, plan, tabulate, units
 from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, primitives, python_helpers, when
-from kanserve_exporters._shared.formula_text import formula_lines
-from kanserve_exporters._shared.identifiers import module_name
 from kanserve_exporters._shared.layer_tables import Parts, functions_of, refuse_underflow
+from kanserve_exporters._shared.source_text import formula_lines, module_name
 
 _NUMBERS_AT_A_TIME = 3 * 2**16  # about the size of the L2 cache
 _FEWEST_ROWS = 16

@@ -34,8 +34,8 @@ from kanserve.network.serialization import variable_out
 from kanserve_exporters._onnx.body import Body, Constant, Operation
 from kanserve_exporters._onnx.costs import How
 from kanserve_exporters._onnx.layers import LayerBody, layer_body
-from kanserve_exporters._shared.formula_text import formula_lines
 from kanserve_exporters._shared.layer_tables import refuse_underflow
+from kanserve_exporters._shared.source_text import formula_lines
 
 if TYPE_CHECKING:
     import onnx

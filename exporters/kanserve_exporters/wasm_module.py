@@ -19,7 +19,7 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
 from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source
-from kanserve_exporters._shared.identifiers import c_identifier
+from kanserve_exporters._shared.source_text import c_identifier
 
 TARGET = "wasm32-wasi"  # for its libm; no system calls are used
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-s", "-mexec-model=reactor")

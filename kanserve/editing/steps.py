@@ -31,7 +31,7 @@ from kanserve.simplification.activations import Array, signals
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.edge_removal import empty, no_edges, without_edges
 from kanserve.simplification.symbolic_edges import named
-from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, SimplifyReport, free_parameters, refit
+from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, SimplifyReport, count_free_parameters, refit
 
 _LONGEST, _OPERATIONS = 30_000, 5_000
 
@@ -277,7 +277,7 @@ class Refit:
         )
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
-        most, count = VALIDATION_MOST_PARAMETERS, free_parameters(kan)
+        most, count = VALIDATION_MOST_PARAMETERS, count_free_parameters(kan)
         if count > most:
             raise InputError(f"A refit takes {most} parameters at most, this network has {count}. Prune it.")
         return refit(kan, replace(rows.judge, smooth=self.smooth), self.steps)

@@ -8,8 +8,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from kanserve.plot.notebook_output import Shown, display, in_notebook
 from kanserve.plot.progress_layout import Trace, progress_page
+
+
+def shell() -> Any:
+    """IPython's shell if it has a kernel, as notebooks have; otherwise None."""
+    ipython = sys.modules.get("IPython")
+    found = ipython.get_ipython() if ipython is not None else None
+    return found if hasattr(found, "kernel") else None
+
+
+def in_notebook() -> bool:
+    """Whether output can be HTML."""
+    return shell() is not None
+
+
+class Shown:
+    """HTML that a notebook shows, with the text that is kept where it cannot."""
+
+    def __init__(self, html: str, text: str = "") -> None:
+        self.html, self.text = html, text
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text or "a picture"
+
+
+def show_html(html: str, text: str = "") -> Any:
+    """Show HTML in the cell that runs; what it returns has `update(Shown(...))`."""
+    return display(Shown(html, text), display_id=True)
+
+
+def display(shown: Any, **options: Any) -> Any:
+    """IPython's display, which a notebook has."""
+    return sys.modules["IPython"].display.display(shown, **options)
+
 
 EVERY = 0.25
 """Seconds between two updates, at least."""

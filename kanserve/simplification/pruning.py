@@ -33,7 +33,7 @@ from kanserve.simplification.validation import (
     Judge,
     SimplifyReport,
     SimplifyStep,
-    free_parameters,
+    count_free_parameters,
     judge_of,
     refined,
     refit,
@@ -188,7 +188,7 @@ def prune_by(kan: Kan, judge: Judge, *, found: bool, seed: int, report: Simplify
 
 def _judging_best(kan: Kan, judge: Judge) -> Judge:
     """The judge with leave-one-out validation if the data are noisy, so that chance matters least."""
-    few = free_parameters(kan) <= min(
+    few = count_free_parameters(kan) <= min(
         VALIDATION_MOST_PARAMETERS, judge.x.shape[0] * len(kan.outputs) / ROWS_PER_PARAMETER
     )
     noisy = not kan.classes and judge.losses(kan).mean() > NOISY_ERROR**2
@@ -297,7 +297,7 @@ def _refit(
     if large or smaller.symbolic or losses.mean() > (NEAR_ERROR_RATIO * judge.tolerance) ** 2:
         return None
     intervals = 2 * max(layer.intervals for layer in smaller.layers)
-    for finer in refined(smaller, judge, (intervals,), free_parameters(run.whole)):
+    for finer in refined(smaller, judge, (intervals,), count_free_parameters(run.whole)):
         if judge.accepts(losses := judge.losses(finer.kan), state.best):
             return _accept(run, state, finer.kan, losses, action, accepted)
     return None
@@ -328,7 +328,7 @@ def _held(run: _Run, state: _State) -> _State | None:
     if kan.symbolic:
         return None
     falling, error, losses = False, np.inf, state.losses
-    for finer in refined(kan, judge, _finer_than(intervals, run.intervals), free_parameters(run.whole)):
+    for finer in refined(kan, judge, _finer_than(intervals, run.intervals), count_free_parameters(run.whole)):
         kan, error, falling, losses = finer.kan, finer.error, finer.falling, judge.losses(finer.kan)
         if judge.accepts(losses, best):
             return replace(state, held=kan)

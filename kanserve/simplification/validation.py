@@ -12,17 +12,42 @@ from kanserve.data.row_weights import paired_difference
 from kanserve.errors import DataError
 from kanserve.network.kan import Kan, Layer
 from kanserve.simplification.activations import answers, values
-from kanserve.simplification.leave_one_out import loo_factor
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.argument_checks import not_negative, whole
 from kanserve.train.fit_arguments import held_out, training_rows
 from kanserve.train.fit_progress import Event
 from kanserve.train.grids import regrid, set_ranges
+from kanserve.train.lm import jacobian
 from kanserve.train.lm.levenberg_marquardt import refine
-from kanserve.train.lm.parameter_vector import Constant
+from kanserve.train.lm.parameter_vector import Constant, free_parameters, gather, penalty
 from kanserve.train.scoring import cross_entropies
 
 Array = NDArray[np.float64]
+
+# Lower bound of 1 - h: a row with h near 1 is fitted exactly whatever its output, and carries no information.
+LEAST_DENOMINATOR = 1e-3
+JITTER = 1e-13  # added to the diagonal, relative to its largest element, so that the system is solvable
+
+
+def loo_factor(kan: Kan, data: Dataset, goal: Array, smooth: float, ridge: float) -> Array:
+    """1 / (1 - h) of each row and output, (N, outputs), for a network fitted to the goal (N, outputs) on these rows.
+
+    With few rows, a held-out set is too small to show whether an edge is needed. For least squares, the leave-one-out
+    residual is r / (1 - h) with h = J_n (JᵀJ + R)⁻¹ J_nᵀ, where J_n is the row of the Jacobian. For a network this
+    holds to first order. So all rows are used both for training and for validation."""
+    free = free_parameters(kan)
+    if sum(group.size for group in free) == 0:
+        return np.ones(goal.shape)
+    problem = jacobian.problem(kan, data.x, goal, data.weights)
+    vector = gather(kan, free)
+    rows = jacobian.jacobian(problem, vector)
+    normal = rows.T @ rows
+    penalty(kan, free, ridge, smooth).add_to(normal, np.zeros(len(vector)), vector)
+    normal.flat[:: len(normal) + 1] += JITTER * np.diag(normal).max() + np.finfo(np.float64).tiny
+    leverage = np.einsum("np,pn->n", rows, np.linalg.solve(normal, rows.T))
+    result: Array = 1 / np.maximum(1 - leverage, LEAST_DENOMINATOR).reshape(goal.shape)
+    return result
+
 
 HELD_OUT_SHARE = 0.2  # share of the rows that is held out for validation
 MOST_ROWS = 5000  # training rows, and likewise held-out rows, that are used, at most
@@ -258,7 +283,7 @@ def _fits(layer: Layer, v: Array) -> bool:
     return bool((inside & filled | ~layer.spline_mask.any(axis=0)).all())
 
 
-def free_parameters(kan: Kan) -> int:
+def count_free_parameters(kan: Kan) -> int:
     """The number of parameters that a refit may change."""
     return sum(
         int(layer.spline_mask.sum()) * (layer.coefficients.shape[2] + 1) + 4 * int(layer.symbolic_mask.sum())
@@ -268,7 +293,7 @@ def free_parameters(kan: Kan) -> int:
 
 def too_large(kan: Kan) -> bool:
     """Whether a network has too many parameters to be refitted."""
-    return free_parameters(kan) > VALIDATION_MOST_PARAMETERS
+    return count_free_parameters(kan) > VALIDATION_MOST_PARAMETERS
 
 
 def smoothed(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
@@ -320,7 +345,7 @@ def refined(kan: Kan, judge: Judge, grids: Iterable[int], most: int) -> Iterator
     error = judge.error_of(answers(kan, judge.learn.x))
     for intervals in grids:
         moved = regrid(kan, judge.x, intervals)
-        if free_parameters(moved) > most:
+        if count_free_parameters(moved) > most:
             return
         before, kan = error, refit(moved, judge, REFIT_STEPS)
         error = judge.error_of(answers(kan, judge.learn.x))

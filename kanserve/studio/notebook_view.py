@@ -8,8 +8,8 @@ from kanserve.editing.step_fields import whole_number
 from kanserve.errors import KanserveError, MissingDependencyError, NotFoundError
 from kanserve.formula import formulas
 from kanserve.network.kan import Kan
+from kanserve.plot.live_progress import display, in_notebook, show_html
 from kanserve.plot.notebook import network_page
-from kanserve.plot.notebook_output import display, in_notebook, show_html
 from kanserve.studio.opened_model import Opened, draw_rows
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import anywidget
 import traitlets
 
 from kanserve.editing import Session
-from kanserve.studio import built_page
+from kanserve.studio import process
 from kanserve.studio.calls import Calls
 from kanserve.studio.events import Event
 from kanserve.studio.opened_model import Opened
@@ -37,7 +37,7 @@ class StudioWidget(anywidget.AnyWidget):
     _open = False
 
     def __init__(self, session: Session, opened: Opened, height: int) -> None:
-        files = built_page.files()
+        files = process.page_files()
         self._esm = files["/studio.js"][0].decode()
         self.session = session
         self._space = _SPACES.get(id(session)) or Workspace(opened, session=session)

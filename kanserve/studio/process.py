@@ -10,13 +10,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError
+from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError, NotFoundError
 
 if TYPE_CHECKING:
     from kanserve.studio.opened_model import Opened
 
+
 _TOKEN_BYTES = 32
 _AGAIN_SECONDS = 3.0  # before a server that did not answer is asked again
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".woff2": "font/woff2",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+
+def page_files(folder: Path = STATIC) -> Mapping[str, tuple[bytes, str]]:
+    """Each file by its path in addresses, with its content type; NotFoundError where the page was not built."""
+    if not (folder / "index.html").is_file():
+        raise NotFoundError(
+            "The page of the studio is not built in this checkout. Build it with 'make studio', which needs node; an "
+            "installed kanserve has it."
+        )
+    found = {
+        "/" + path.relative_to(folder).as_posix(): (path.read_bytes(), _TYPES[path.suffix])
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix in _TYPES
+    }
+    return {**found, "/": found["/index.html"]}
 
 
 @dataclass(frozen=True)
@@ -57,10 +83,9 @@ class Studio:
             from kanserve.studio.app import application
         except ImportError as error:
             raise MissingDependencyError(error.name or "starlette", "studio") from None
-        from kanserve.studio import built_page
         from kanserve.studio.workspace import Workspace
 
-        pages = built_page.files() if pages is None else pages
+        pages = page_files() if pages is None else pages
         self._settings = settings
         self._socket = _bind(settings.host, settings.port)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -23,7 +23,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import CForm, ExportOptions
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.runtime import numpy_backend, onnx_backend
-from kanserve_exporters._shared.identifiers import c_identifier
+from kanserve_exporters._shared.source_text import c_identifier
 from tests.support.c_builds import CPP, C, run, written
 from tests.support.hostile_texts import names
 

@@ -11,8 +11,7 @@ import pytest
 import kanserve
 from kanserve.errors import DeadlineError, InputError, NotFoundError
 from kanserve.studio import jobs as studio_jobs
-from kanserve.studio.built_page import files
-from kanserve.studio.process import StudioSettings
+from kanserve.studio.process import STATIC, StudioSettings, page_files
 from kanserve.studio.request_guards import POLICY
 from kanserve.studio.worker import Worker
 from tests.support.studios import Running, opened_law, running
@@ -133,7 +132,7 @@ def test_another_host_needs_tls():
     with pytest.raises(InputError, match="needs TLS"):
         StudioSettings(host="0.0.0.0")
     with pytest.raises(InputError, match="both"):
-        StudioSettings(host="0.0.0.0", certificate=files.__globals__["STATIC"])
+        StudioSettings(host="0.0.0.0", certificate=STATIC)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,7 @@ def test_a_model_is_not_published_by_a_name_that_is_a_path(studio: Running, name
 
 def test_the_page_that_was_not_built_names_the_command(tmp_path):
     with pytest.raises(NotFoundError, match="make studio"):
-        files(tmp_path)
+        page_files(tmp_path)
 
 
 def _forever(rows: object) -> None:

@@ -25,7 +25,7 @@ from kanserve.network.kan import Kan
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.serve.transport import native_library
-from kanserve.studio import built_page
+from kanserve.studio import process
 from kanserve.studio.process import Studio
 from tests.support.programs import skip, want
 from tests.support.reload_checks import eventually
@@ -198,7 +198,7 @@ def test_its_edge_server_gives_the_same_numbers(folder: Path, kan: Kan, data: Da
 def test_the_studio_fits_simplifies_exports_and_publishes_it(folder: Path, data: Dataset) -> None:
     opened: list[Studio] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(built_page, "files", lambda: PAGE)  # npm builds the page's own
+        patch.setattr(process, "page_files", lambda: PAGE)  # npm builds the page's own
         patch.setattr(Studio, "run", lambda studio, ready: opened.append(studio))
         publish = ("--repository", "of_studio", "--name", "houses")
         run("studio", "haeuser.csv", "-t", TARGET, *INPUTS, "--hidden", "2", "--data", "new.csv", *publish)

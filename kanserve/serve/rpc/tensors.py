@@ -25,7 +25,7 @@ _NAN = 0x7FC0
 
 
 def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    """float16, or the bits of BF16 as uint16, converted to float32, exactly."""
+    """float16, or the bits of BF16 (the upper half of a float32, which NumPy lacks) as uint16, as float32, exactly."""
     if values.dtype.kind == "f":
         with np.errstate(invalid="ignore"):  # a signaling NaN would warn
             return values.astype(np.float32)

@@ -9,8 +9,7 @@ import pytest
 
 from kanserve.network import serialization
 from kanserve.network.kan import Kan, Variable
-from kanserve_exporters._shared.formula_text import formula_lines
-from kanserve_exporters._shared.identifiers import c_identifier
+from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 from tests.support.c_builds import run, written
 from tests.support.cases import one_in
 from tests.support.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, symbolic

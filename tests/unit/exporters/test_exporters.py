@@ -14,9 +14,9 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Symbolic, make_layer
 from kanserve.train import create
-from kanserve_exporters._shared import formula_text
+from kanserve_exporters._shared import source_text
 from kanserve_exporters._shared.expressions import Dialect, body, decimals, domain, helper, term
-from kanserve_exporters._shared.identifiers import c_identifier, module_name
+from kanserve_exporters._shared.source_text import c_identifier, module_name
 from tests.support.kans import ZOO, hostile_names, symbolic, wide
 from tests.support.powers import POWERS
 
@@ -220,7 +220,7 @@ def test_whatever_happens_to_a_formula_the_network_is_exported(exporter, monkeyp
     def fail(kan, **options):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(formula_text, "formulas", fail)
+    monkeypatch.setattr(source_text, "formulas", fail)
     files = kanserve_exporters.get(exporter).export(symbolic(), ExportOptions())
     assert any(b"(not stated: by zero)" in data for data in files.values())
 

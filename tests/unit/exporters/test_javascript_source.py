@@ -16,8 +16,7 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.splines import uniform_knots
 from kanserve_exporters import javascript_source as exporter
-from kanserve_exporters._shared.formula_text import formula_lines
-from kanserve_exporters._shared.identifiers import c_identifier
+from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 from tests.support.agreement import assert_agrees
 from tests.support.hostile_texts import names
 from tests.support.kans import ZOO, classifier, mixed, one_edge, raw_features, rows

@@ -11,8 +11,7 @@ from kanserve.errors import MissingDependencyError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import ExportOptions
 from kanserve_exporters import wasm_module as exporter
-from kanserve_exporters._shared.formula_text import formula_lines
-from kanserve_exporters._shared.identifiers import c_identifier
+from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.kans import ZOO, hostile_names, mixed, rows
 from tests.support.programs import want

@@ -9,9 +9,8 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import equal
 from kanserve.simplification import SimplifyStep, prune
-from kanserve.simplification.leave_one_out import loo_factor
 from kanserve.simplification.merge_nodes import merged
-from kanserve.simplification.validation import judge_of
+from kanserve.simplification.validation import judge_of, loo_factor
 from kanserve.train import fit, refine, score
 
 Array = NDArray[np.float64]

@@ -22,8 +22,8 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK
 from kanserve.serve.settings import Settings
-from kanserve.studio.built_page import STATIC
 from kanserve.studio.opened_model import Opened
+from kanserve.studio.process import STATIC
 from tests.support import server_process
 from tests.support.paths import ROOT
 from tests.support.sessions import assert_same_structure, law
