@@ -34,6 +34,7 @@ MAX_MESSAGE_BYTES = 4 * 2**20  # the default of the server's option of this name
 MAX_GRADIENT_ROWS = 4096
 _TLS = ("tls_context.c",)
 _BYTES_A_LINE = 24
+_FILES = Path(__file__).parent / "edge_files"  # written with the model's words
 
 
 def edge_server(
@@ -97,10 +98,11 @@ def edge_server(
     words |= {"libraries": wanted.packages("libnghttp2-dev", "zlib1g-dev")}
     words |= {"tls_libraries": wanted.packages("libssl-dev", "libzstd-dev")}
     words |= {"pkg_config": f"PKG_CONFIG_LIBDIR=/usr/lib/{wanted.name}/pkgconfig " if wanted.debian else ""}
-    files |= {path: _fill(text, words).encode() for path, text in _TEXTS.items()}
+    for path in ("README.md", "CMakeLists.txt"):
+        files[path] = _written(path, words).encode()
     if wanted.debian:
         files["toolchain.cmake"] = wanted.toolchain.encode()
-    files[f"{name}.service"] = _fill(_UNIT, words).encode()
+    files[f"{name}.service"] = _written("model.service", words).encode()
     return files
 
 
@@ -172,7 +174,12 @@ def _edge_model(model: Model, prefix: str, gradient: bool) -> str:
         ),
         "count": str(len(answers)),
     }
-    return _fill(_MODEL, words)
+    return _written("edge_model.c", words)
+
+
+def _written(path: str, words: Mapping[str, str]) -> str:
+    """A file of the folder `edge_files`, with its @words@."""
+    return _fill((_FILES / f"{path}.in").read_text("utf-8"), words)
 
 
 def _fill(text: str, words: Mapping[str, str]) -> str:
@@ -197,190 +204,3 @@ def _array(name: str, data: bytes) -> str:
         ",".join(map(str, data[start : start + _BYTES_A_LINE])) for start in range(0, len(data), _BYTES_A_LINE)
     ] or ["0"]
     return f"static const uint8_t {name}[] = {{\n" + ",\n".join(lines) + "};"
-
-
-_MODEL = """\
-/* Written by kanserve: what the server knows of its model. Export the network again instead of changing it. */
-
-#include <math.h>
-
-#include "@prefix@.h"
-#include "edge_model.h"
-
-static const double low[] = {@low@}, high[] = {@high@};
-static const float low_single[] = {@low_single@}, high_single[] = {@high_single@};
-
-@encodings@@arrays@
-
-static const edge_answer answers[] = {
-@answers@};
-
-static int predict(const void *x, size_t rows, size_t x_stride, void *y, size_t y_stride)
-{
-    return @prefix@_predict_batch(x, rows, x_stride, y, y_stride);
-}
-
-static int selftest(double *error)
-{
-    @prefix@_real largest = 0;
-    int code = @prefix@_selftest(&largest);
-    *error = (double)largest;
-    return code;
-}
-
-const edge_model kanserve_edge_model = {
-    .name = "@name@",
-    .version = "@version@",
-    .digest = "@digest@",
-    .inputs = @inputs@,
-    .outputs = @outputs@,
-    .single = @single@,
-    .classes = @classes@,
-    .labels = @labels@,
-    .low = low,
-    .high = high,
-    .low_single = low_single,
-    .high_single = high_single,
-    .encodings = @named_encodings@,
-    .max_rows = @max_rows@,
-    .max_gradient_rows = @max_gradient_rows@,
-    .predict = predict,
-    .gradient = @gradient@,
-    .selftest = selftest,
-    .answers = answers,
-    .answer_count = @count@,
-};
-"""
-
-_TEXTS = {
-    "README.md": """\
-# @name@: a server of one model
-
-A gRPC server of the model `@name@` by the Open Inference Protocol, with its formula and exact derivatives
-(`kanserve.v1.FormulaService`: GetFormula, Differentiate), health, and metrics over HTTP. It needs neither Python nor
-files.
-
-## Build
-
-@preparation@
-
-    @compiler@ -std=c11 -O2@options@ -ffp-contract=off -ffunction-sections -fdata-sections *.c \\
-        -static -s -Wl,--gc-sections -lnghttp2 -lz -lm -pthread -o @name@
-
-or `cmake -B build@cmake@ && cmake --build build`. With TLS, Debian's packages `pkg-config` and
-`@tls_libraries@` too, and
-
-    @compiler@ -std=c11 -O2@options@ -ffp-contract=off -ffunction-sections -fdata-sections \\
-        -DKANSERVE_TLS -I. *.c tls/*.c -static -s -Wl,--gc-sections -lnghttp2 \\
-        $(@pkg_config@pkg-config --static --libs openssl) -lz -lm -pthread -o @name@
-
-or `cmake -B build@cmake@ -DKANSERVE_TLS=ON && cmake --build build`.
-`kanserve export --to edge-server --processors` writes this for another processor. Without `-static`
-(`-DKANSERVE_STATIC=OFF`) the binary takes the system's libraries.
-
-## Run
-
-    ./@name@ --check                            # compares with the golden rows that are compiled in
-@trial@    ./@name@ --port 8001 --http-port 8002       # --help has all options
-
-It compares itself with its golden rows before it listens. SIGTERM ends it: calls under way are answered, new ones get
-UNAVAILABLE. `@name@.service` is a unit for systemd.
-
-Clients of the protocol (tritonclient, KServe's, `kanserve.Client`) connect to the port. There are no reflection, no
-streams of requests, no loading of models, and no tokens: put it behind TLS with client certificates, or listen on
-127.0.0.1.
-""",
-    "CMakeLists.txt": """\
-cmake_minimum_required(VERSION 3.14...4.0)
-project(@project@ LANGUAGES C)
-
-option(KANSERVE_TLS "TLS by OpenSSL" OFF)
-option(KANSERVE_STATIC "One binary without shared libraries" ON)
-
-if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
-  set(CMAKE_BUILD_TYPE Release)
-endif()
-
-file(GLOB SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/*.c)
-add_executable(@name@ ${SOURCES})
-set_target_properties(@name@ PROPERTIES C_STANDARD 11 C_EXTENSIONS OFF)
-target_compile_options(@name@ PRIVATE -O2@options@ -ffp-contract=off -ffunction-sections -fdata-sections)
-target_link_options(@name@ PRIVATE -s -Wl,--gc-sections)
-target_include_directories(@name@ PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-if(KANSERVE_STATIC)
-  target_link_options(@name@ PRIVATE -static)
-endif()
-if(KANSERVE_TLS)
-  target_compile_definitions(@name@ PRIVATE KANSERVE_TLS)
-  target_sources(@name@ PRIVATE tls/tls_context.c)
-  # OpenSSL may be built with compression: pkg-config tells what a static link then needs besides.
-  find_package(PkgConfig REQUIRED)
-  pkg_check_modules(OPENSSL REQUIRED openssl)
-  if(KANSERVE_STATIC)
-    target_link_libraries(@name@ PRIVATE ${OPENSSL_STATIC_LDFLAGS})
-  else()
-    target_link_libraries(@name@ PRIVATE ${OPENSSL_LDFLAGS})
-  endif()
-endif()
-find_package(Threads REQUIRED)
-if(KANSERVE_STATIC)
-  set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
-endif()
-find_path(NGHTTP2_INCLUDE nghttp2/nghttp2.h)
-find_library(NGHTTP2 nghttp2)
-find_path(ZLIB_INCLUDE zlib.h)
-find_library(ZLIB z)
-if(NOT NGHTTP2 OR NOT NGHTTP2_INCLUDE OR NOT ZLIB OR NOT ZLIB_INCLUDE)
-  message(FATAL_ERROR "nghttp2 and zlib for ${CMAKE_SYSTEM_PROCESSOR} are not found: install @libraries@ (README.md), "
-    "or name the folder that has them: -DCMAKE_PREFIX_PATH=FOLDER.")
-endif()
-target_include_directories(@name@ PRIVATE ${NGHTTP2_INCLUDE} ${ZLIB_INCLUDE})
-target_link_libraries(@name@ PRIVATE ${NGHTTP2} ${ZLIB} m Threads::Threads)
-install(TARGETS @name@)
-""",
-}
-
-_UNIT = """\
-[Unit]
-Description=@name@, a server of one Kolmogorov-Arnold network
-After=network.target
-
-[Service]
-Type=notify
-ExecStart=/usr/local/bin/@name@ --port 8001 --http-port 8002
-Restart=on-failure
-RestartSec=1
-TimeoutStopSec=40
-LimitNOFILE=65536
-
-DynamicUser=yes
-UMask=0077
-CapabilityBoundingSet=
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-ProtectProc=invisible
-ProcSubset=pid
-PrivateTmp=yes
-PrivateDevices=yes
-PrivateUsers=yes
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-LockPersonality=yes
-RemoveIPC=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
-
-[Install]
-WantedBy=multi-user.target
-"""
