@@ -219,7 +219,7 @@ class ServedAlternative:
     >>> tree = (("var", 0), ("const", 2.0), ("mul", 1, 0))
     >>> ServedAlternative("2*x", "2 x", 3.0, 0.5, None, tree, {}).evaluate([[1.5]]).tolist()
     [3.0]
-    >>> [one.text for one in client.formula("line")[0].pareto]  # a formula that was not searched for has none
+    >>> [other.text for other in client.formula("line")[0].pareto]  # a formula that was not searched for has none
     []
     """
 
@@ -246,8 +246,8 @@ class ServedAlternative:
 
         Examples
         --------
-        >>> for one in client.formula("line")[0].pareto:  # those of a formula that was searched for
-        ...     one.evaluate([[0.5]])
+        >>> for other in client.formula("line")[0].pareto:  # those of a formula that was searched for
+        ...     other.evaluate([[0.5]])
         """
         return evaluate_tree(self.tree, self.tables, x)
 

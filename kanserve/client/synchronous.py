@@ -464,7 +464,7 @@ class Client:
 
         Examples
         --------
-        >>> [(one.name, one.version, one.ready) for one in client.models()]
+        >>> [(model.name, model.version, model.ready) for model in client.models()]
         [('line', 1, True)]
         """
         return self._run(describing.models())

@@ -78,16 +78,16 @@ def check_slope(own: OwnFunction, slope: Callable[[Array], Array]) -> None:
         )
 
 
-def same_values(one: OwnFunction, other: OwnFunction) -> bool:
+def same_values(function: OwnFunction, other: OwnFunction) -> bool:
     """Whether the callables of two functions agree in the domain."""
-    x = _inside(one.domain)
-    for a, b in ((one.numpy, other.numpy), (one.derivative, other.derivative)):
+    x = _inside(function.domain)
+    for a, b in ((function.numpy, other.numpy), (function.derivative, other.derivative)):
         if not (callable(a) and callable(b)):
             if a != b:
                 return False
         elif not np.array_equal(_called(a, x, "numpy"), _called(b, x, "numpy"), equal_nan=True):
             return False
-    return callable(one.sympy) == callable(other.sympy)
+    return callable(function.sympy) == callable(other.sympy)
 
 
 def _inside(domain: str) -> Array:

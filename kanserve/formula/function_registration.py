@@ -144,15 +144,15 @@ def _spelled(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _same(one: OwnFunction, other: OwnFunction) -> bool:
+def _same(function: OwnFunction, other: OwnFunction) -> bool:
     """Whether a function is registered again: callables may be new objects, as in a notebook, but agree."""
-    if one == other:
+    if function == other:
         return True
-    if one.numpy is None or other.numpy is None:
+    if function.numpy is None or other.numpy is None:
         return False
     callables = ("numpy", "derivative", "sympy")
-    kept = {key: value for key, value in one.arguments().items() if key not in callables or isinstance(value, str)}
-    return all(getattr(other, key) == value for key, value in kept.items()) and same_values(one, other)
+    kept = {key: value for key, value in function.arguments().items() if key not in callables or isinstance(value, str)}
+    return all(getattr(other, key) == value for key, value in kept.items()) and same_values(function, other)
 
 
 def _register_formula(own: OwnFunction, formula: str) -> None:

@@ -239,7 +239,7 @@ def _metrics(manifest: Manifest) -> Iterator[str]:
     if INTERVALS in manifest.provenance:
         yield f"Prediction intervals: {_plain(manifest.provenance[INTERVALS], _NOTE_CHARACTERS)}."
     if manifest.intervals:
-        scaled = any(one.scales for one in manifest.intervals)
+        scaled = any(interval.scales for interval in manifest.intervals)
         where = ". Half widths depend on the answer; these are their means" if scaled else ""
         yield f"A new value is within the answer ± half width with at least this probability{where}:"
         widths = [

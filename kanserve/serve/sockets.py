@@ -34,24 +34,24 @@ def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
     made: list[socket.socket] = []
     try:
         for family, place in _places(host, port):
-            one = socket.socket(family, socket.SOCK_STREAM)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if shared:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             try:
-                one.bind((place[0], port, *place[2:]))
+                listener.bind((place[0], port, *place[2:]))
             except OSError as error:
-                one.close()
+                listener.close()
                 if error.errno == errno.EADDRINUSE:
                     raise
                 continue  # the host may also resolve to an address that this machine does not have
-            made.append(one)
-            port = one.getsockname()[1]
+            made.append(listener)
+            port = listener.getsockname()[1]
     except OSError:
-        for one in made:
-            one.close()
+        for listener in made:
+            listener.close()
         made = []
     if not made:
         raise ConflictError(f"Cannot listen on {address(host, port)}. Choose another port, or stop what listens there.")
@@ -61,16 +61,16 @@ def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
 def bound_file(path: str) -> socket.socket:
     """A socket bound to a file that only this user may open: ConflictError, InputError."""
     check_file(path)
-    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # a chmod afterwards would leave it open to others for a moment
     try:
-        one.bind(path)
+        listener.bind(path)
     except OSError:
-        one.close()
+        listener.close()
         raise InputError(f"Cannot listen on the socket file {path!r}. Give a path in a folder of yours.") from None
     finally:
         os.umask(mask)
-    return one
+    return listener
 
 
 def check_file(path: str) -> None:

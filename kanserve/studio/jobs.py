@@ -132,13 +132,20 @@ def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> 
 
     found = find_formulas(data, seconds=seconds, progress=better)
     every = []
-    for one in found:
+    for candidate in found:
         try:
-            text = exact_text(one.formula, data.inputs)
+            text = exact_text(candidate.formula, data.inputs)
         except InputError:
             continue
         every.append(
-            FoundFormula(one.formula.text, one.formula.latex, one.complexity, one.validation, text, one is found.best)
+            FoundFormula(
+                candidate.formula.text,
+                candidate.formula.latex,
+                candidate.complexity,
+                candidate.validation,
+                text,
+                candidate is found.best,
+            )
         )
     return tuple(every)
 

@@ -258,8 +258,8 @@ class Workspace:
 
     def step(self, base: int, step: Any) -> PageView:
         """Take the step of this JSON data on the revision `base`."""
-        one = step_in("step", step)
-        return self._change(base, lambda session: session.accept(one, self._taken(session, one)))
+        taken = step_in("step", step)
+        return self._change(base, lambda session: session.accept(taken, self._taken(session, taken)))
 
     def undo(self, base: int, steps: int = 1) -> PageView:
         return self._change(base, lambda session: [session.undo() for _ in range(steps)])
@@ -268,8 +268,8 @@ class Workspace:
         def again(session: Session) -> None:
             if not session.undone:
                 session.redo()  # which says so
-            one = session.undone[-1]
-            session.accept(one, self._taken(session, one), redone=True)
+            undone = session.undone[-1]
+            session.accept(undone, self._taken(session, undone), redone=True)
 
         return self._change(base, again)
 
@@ -412,12 +412,12 @@ def candidate_views(session: Session, name: str, found: Sequence[Suggestion]) ->
     """The suggestions for an edge, in the same order."""
     curve, now = edge_curve(session, name), session.loss
     views = []
-    for one in found:
-        (a, b, c, d), row = one.constants, FUNCTIONS[one.function]
+    for suggestion in found:
+        (a, b, c, d), row = suggestion.constants, FUNCTIONS[suggestion.function]
         with np.errstate(all="ignore"):
             values = (c * row.numpy(a * np.array(curve.u) + b) + d) / curve.factor
             root = 1.0 if session.kan.classes else 0.5
-            change = float((one.loss / now) ** root - 1) if now > LEAST_LOSS else None
-        formula = OWN[one.function].formula if one.function in OWN else ""
-        views.append(CandidateView(one, row.complexity, change, tuple(values.tolist()), formula or ""))
+            change = float((suggestion.loss / now) ** root - 1) if now > LEAST_LOSS else None
+        formula = OWN[suggestion.function].formula if suggestion.function in OWN else ""
+        views.append(CandidateView(suggestion, row.complexity, change, tuple(values.tolist()), formula or ""))
     return tuple(views)

@@ -280,8 +280,8 @@ def _apart(tree: Tree) -> tuple[Tree, tuple[int, ...]]:
         sources.append(source)
         return len(steps) - 1
 
-    def place(one: int) -> int:
-        return added(tree[one], one) if tree[one][0] == "const" else moved[one]
+    def place(operand: int) -> int:
+        return added(tree[operand], operand) if tree[operand][0] == "const" else moved[operand]
 
     for position, step in enumerate(tree):
         if step[0] == "const" and position < len(tree) - 1:

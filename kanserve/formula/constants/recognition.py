@@ -123,5 +123,5 @@ def _new_numbers(fitted: Tree, before: Tree) -> bool:
     """Whether a rule left out a step or recognised a number, and did not only fit constants again."""
     if len(fitted) != len(before):
         return True
-    changed = [(one, other) for one, other in zip(fitted, before, strict=True) if one != other]
-    return any(one[0] != "const" or other[0] != "const" or named(one[1]) is not None for one, other in changed)
+    changed = [(new, old) for new, old in zip(fitted, before, strict=True) if new != old]
+    return any(new[0] != "const" or old[0] != "const" or named(new[1]) is not None for new, old in changed)

@@ -131,15 +131,15 @@ def agrees(formula: Formula, x: Array, y: Array) -> bool:
     return bool(both.any()) and bool((np.abs(got - y)[both] <= AGREEMENT * np.abs(y[both]).max()).all())
 
 
-def to_json(one: Evidence) -> dict[str, Any]:
+def to_json(evidence: Evidence) -> dict[str, Any]:
     """Data for `json.dumps`. An infinite standard error, of a constant that the data do not determine, is null."""
     return {
         "constants": [
             {"value": constant.value, "standard_error": _known(constant.standard_error), "text": constant.text}
-            for constant in one.constants
+            for constant in evidence.constants
         ],
-        "sigma": one.sigma,
-        "degrees": one.degrees,
+        "sigma": evidence.sigma,
+        "degrees": evidence.degrees,
         "alternatives": [
             {
                 "formula": storage.to_json([alternative.formula]),
@@ -147,7 +147,7 @@ def to_json(one: Evidence) -> dict[str, Any]:
                 "rmse": alternative.rmse,
                 "validation_rmse": alternative.validation_rmse,
             }
-            for alternative in one.alternatives
+            for alternative in evidence.alternatives
         ],
     }
 

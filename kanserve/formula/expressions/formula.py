@@ -110,12 +110,14 @@ class Formula:
         return tuple(map(definition, filter(is_encoded, self.variables)))
 
 
-def definition(one: Variable) -> str:
+def definition(variable: Variable) -> str:
     """The numbers that stand for the categories of an input and for a missing value, to read."""
-    parts = [f"{number:.6g} for {name!r}" for name, number in zip(one.categories, one.category_values, strict=True)]
-    if one.fill_value is not None:
-        parts.append(f"{one.fill_value:.6g} where {'missing or unknown' if one.categories else 'missing'}")
-    return f"{one.name} = {', '.join(parts)}"
+    parts = [
+        f"{number:.6g} for {name!r}" for name, number in zip(variable.categories, variable.category_values, strict=True)
+    ]
+    if variable.fill_value is not None:
+        parts.append(f"{variable.fill_value:.6g} where {'missing or unknown' if variable.categories else 'missing'}")
+    return f"{variable.name} = {', '.join(parts)}"
 
 
 @dataclass(frozen=True)

@@ -299,8 +299,8 @@ class _Parser:
         return name
 
 
-def _negative(one: Expression, at: int) -> Expression:
-    return Multiply((Number(-1.0, at), one), (), at)
+def _negative(expression: Expression, at: int) -> Expression:
+    return Multiply((Number(-1.0, at), expression), (), at)
 
 
 def function_list() -> str:

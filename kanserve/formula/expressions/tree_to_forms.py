@@ -49,20 +49,22 @@ _SMALLEST = 2.0**-1022  # the smallest normal double
 Mistake = Callable[[int, str], InputError]  # from a position in the formula and a message
 
 
-def form_of_expression(steps: Steps, one: Expression, values: Mapping[str, Form], mistake: Mistake) -> Form:
+def form_of_expression(steps: Steps, expression: Expression, values: Mapping[str, Form], mistake: Mistake) -> Form:
     """The form of an expression whose names have these values; InputError if a constant in it is not finite."""
     operands: list[Form] = []
-    for part in parts(one):
+    for part in parts(expression):
         operands.append(form_of_expression(steps, part, values, mistake))
     try:
-        result = _combined(steps, one, operands, values, mistake)
+        result = _combined(steps, expression, operands, values, mistake)
     except ZeroDivisionError:
-        raise mistake(one.at, "This divides by 0.") from None
+        raise mistake(expression.at, "This divides by 0.") from None
     except (UnfoldableError, OverflowError):
         result = Form(math.inf)
     numbers = [result.constant, *(coefficient for _, coefficient in result.terms)]
     if not all(number == 0 or _SMALLEST <= abs(number) < math.inf for number in numbers):
-        raise mistake(one.at, "The constants here give a number that a double cannot hold: too large, or too small.")
+        raise mistake(
+            expression.at, "The constants here give a number that a double cannot hold: too large, or too small."
+        )
     return result
 
 
@@ -103,9 +105,9 @@ def _folded(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
     raise FormulaError("Only a closed form can become a network; this formula has a spline.")
 
 
-def parts(one: Expression) -> tuple[Expression, ...]:
+def parts(expression: Expression) -> tuple[Expression, ...]:
     """The operands of an expression."""
-    match one:
+    match expression:
         case Add(terms):
             return terms
         case Multiply(factors, divisors):
@@ -121,9 +123,9 @@ def parts(one: Expression) -> tuple[Expression, ...]:
 
 
 def _combined(
-    steps: Steps, one: Expression, operands: Sequence[Form], values: Mapping[str, Form], mistake: Mistake
+    steps: Steps, expression: Expression, operands: Sequence[Form], values: Mapping[str, Form], mistake: Mistake
 ) -> Form:
-    match one:
+    match expression:
         case Number(value):
             return Form(value)
         case Name(name):
@@ -133,9 +135,9 @@ def _combined(
         case Multiply(factors, _):
             return _quotient(steps, operands[: len(factors)], operands[len(factors) :])
         case Power():
-            return _power(steps, operands[0], operands[1], one.at, mistake)
+            return _power(steps, operands[0], operands[1], expression.at, mistake)
         case Call(function, _):
-            return _called(steps, function, operands[0], one.at, mistake)
+            return _called(steps, function, operands[0], expression.at, mistake)
         case Extreme(function, _):
             return _extreme(steps, EXTREMES[function], operands)
 

@@ -225,8 +225,8 @@ def _with_encoding(formula: Formula, inputs: Sequence[Variable]) -> Formula:
     """The formula whose variables have the fill values and categories of the network's inputs."""
     encoding = ("fill_value", "categories", "category_values")
     variables = [
-        replace(one, **{name: getattr(inputs[column], name) for name in encoding})
-        for one, column in zip(formula.variables, formula.columns, strict=True)
+        replace(variable, **{name: getattr(inputs[column], name) for name in encoding})
+        for variable, column in zip(formula.variables, formula.columns, strict=True)
     ]
     return replace(formula, variables=tuple(variables))
 

@@ -181,18 +181,20 @@ def _latex(found: Sequence[Formula]) -> str:
     if any(formula.shortened for formula in found):
         raise FormulaError("The formulas have over 2000 operations, too many to typeset. Use c, or export c_source.")
     lines = [rf"  {latex_name(formula.name)} &= {formula.latex}" for formula in found]
-    encoded = {one.name: one for formula in found for one in formula.variables if is_encoded(one)}
-    lines += [rf"  {latex_name(name)} &= {_latex_cases(one)}" for name, one in encoded.items()]
+    encoded = {variable.name: variable for formula in found for variable in formula.variables if is_encoded(variable)}
+    lines += [rf"  {latex_name(name)} &= {_latex_cases(variable)}" for name, variable in encoded.items()]
     return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}", ""])
 
 
-def _latex_cases(one: Variable) -> str:
+def _latex_cases(variable: Variable) -> str:
     """The numbers that stand for the categories of an input and for a missing value."""
-    cases = [(value, latex_text(name)) for name, value in zip(one.categories, one.category_values, strict=True)]
+    cases = [
+        (value, latex_text(name)) for name, value in zip(variable.categories, variable.category_values, strict=True)
+    ]
     if not cases:
-        return rf"{_latex_number(one.fill_value or 0.0)} \text{{ where missing}}"
-    if one.fill_value is not None:
-        cases.append((one.fill_value, r"\text{missing or unknown}"))
+        return rf"{_latex_number(variable.fill_value or 0.0)} \text{{ where missing}}"
+    if variable.fill_value is not None:
+        cases.append((variable.fill_value, r"\text{missing or unknown}"))
     rows = " \\\\\n".join(rf"    {_latex_number(value)} & {text}" for value, text in cases)
     return f"\\begin{{cases}}\n{rows}\n  \\end{{cases}}"
 

@@ -52,7 +52,7 @@ def _reached_splines(kan: Kan) -> list[bool]:
     for layer, after in zip(kan.layers, _reached(kan)[1:], strict=True):
         splines = (layer.coefficients != 0).any(axis=(1, 2))
         found |= (after[:, _nodes(layer)] & splines).any(axis=1)
-    return [bool(one) for one in found]
+    return [bool(reached) for reached in found]
 
 
 def _nodes(layer: Layer) -> NDArray[np.int64]:

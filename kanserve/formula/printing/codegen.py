@@ -143,17 +143,17 @@ class Language(Dialect):
         In `statement` {declared}, {word} and {raw} are replaced, and in `raw`, the raw value, {column}.
         """
         lines = []
-        for one in law.inputs:
-            place = raw.format(column=one.column + self.first_index)
-            declared = self.declared[is_encoded(one.variable)]
-            lines += self.notes(one.note, indent=indent)
-            lines.append(f"{indent}{statement.format(declared=declared, word=one.word, raw=place)}")
-            lines += self.encoded(one, place, indent)
+        for entry in law.inputs:
+            place = raw.format(column=entry.column + self.first_index)
+            declared = self.declared[is_encoded(entry.variable)]
+            lines += self.notes(entry.note, indent=indent)
+            lines.append(f"{indent}{statement.format(declared=declared, word=entry.word, raw=place)}")
+            lines += self.encoded(entry, place, indent)
         return lines
 
-    def encoded(self, one: Input, raw: str, indent: str) -> list[str]:
+    def encoded(self, entry: Input, raw: str, indent: str) -> list[str]:
         """The statements that put the numbers which the network sees in place of codes and missing values."""
-        variable = one.variable
+        variable = entry.variable
         if not is_encoded(variable):
             return []
         fill = self.nan if variable.fill_value is None else self.signed_number(variable.fill_value)
@@ -168,7 +168,7 @@ class Language(Dialect):
         lines = []
         for condition, number, note in replaced:
             statement = self.replacement.format(
-                condition=condition.replace("@", raw), word=one.word, value=number.replace("@", raw)
+                condition=condition.replace("@", raw), word=entry.word, value=number.replace("@", raw)
             )
             lines += self.noted(f"{indent}{statement}", note, indent)
         return lines
@@ -269,7 +269,10 @@ def coded(
     for place, step in enumerate(steps):
         below = [values[reference] for reference in references(step)]
         if language.repeats(step):
-            below = [one if one.is_word or one.printed.number is not None else named(one) for one in below]
+            below = [
+                operand if operand.is_word or operand.printed.number is not None else named(operand)
+                for operand in below
+            ]
         while len(below) > OPERANDS:
             below[:OPERANDS] = [named(_combined(step, below[:OPERANDS], language))]
         value = _combined(step, below, language)

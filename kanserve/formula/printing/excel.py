@@ -45,8 +45,8 @@ class Excel(Language):
 
     def _formula(self, law: Law, value: Value, output: str) -> str:
         needed = law.needed(value)
-        parts = [f"{one.word},{self._read(one)}" for one in law.inputs if one.word in needed]
-        parts += [f"{word},{_tight(one.expression)}" for word, one in law.statements if word in needed]
+        parts = [f"{entry.word},{self._read(entry)}" for entry in law.inputs if entry.word in needed]
+        parts += [f"{word},{_tight(local.expression)}" for word, local in law.statements if word in needed]
         last = _tight(value.expression)
         text = f"=LET({','.join([*parts, last])})" if parts else f"={last}"
         if len(text) > _MOST_CHARACTERS or len(parts) > _MOST_NAMES:
@@ -57,9 +57,9 @@ class Excel(Language):
             )
         return text
 
-    def _read(self, one: Input) -> str:
+    def _read(self, entry: Input) -> str:
         """An input's number; #N/A for an empty cell, which Excel would take for 0, and for text."""
-        variable, cell = one.variable, self.cells.get(one.variable.name, default_cell(one.column))
+        variable, cell = entry.variable, self.cells.get(entry.variable.name, default_cell(entry.column))
         fill = "NA()" if variable.fill_value is None else self.signed_number(variable.fill_value)
         if variable.categories:
             if bad := [name for name in variable.categories if len(name) > _LONGEST_TEXT or not name.isprintable()]:

@@ -102,7 +102,7 @@ class Fortran(Language):
         lines = [*self.notes(*law.notes), f"pure subroutine {law.name}(inputs, outputs)", "    implicit none"]
         lines += [f"    {real}, intent(in) :: inputs({law.columns})"]
         lines += [f"    {real}, intent(out) :: outputs({len(law.outputs)})"]
-        words = [*(one.word for one in law.inputs), *(word for word, _ in law.statements)]
+        words = [*(entry.word for entry in law.inputs), *(word for word, _ in law.statements)]
         lines += [f"    {real} :: {word}" for word in words]
         # Otherwise compilers warn about unused inputs of a constant formula.
         lines += [] if law.inputs else ["    if (size(inputs) < 0) return"]

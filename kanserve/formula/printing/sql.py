@@ -89,9 +89,9 @@ class Sql(Language):
         if not value.words:
             return f"CAST({value.expression} AS {self.double})"
         needed = law.needed(value)
-        read = ",\n".join(self._read(one) for one in law.inputs if one.word in needed)
+        read = ",\n".join(self._read(entry) for entry in law.inputs if entry.word in needed)
         source = f"SELECT\n{read}"
-        levels = dict.fromkeys((one.word for one in law.inputs), 0)
+        levels = dict.fromkeys((entry.word for entry in law.inputs), 0)
         columns: list[list[str]] = []
         for word, statement in law.statements:
             level = max((levels[used] for used in statement.words), default=0) + 1
@@ -116,15 +116,15 @@ class Sql(Language):
             lines[-1] += piece
         return "\n".join(map(str.rstrip, lines)) + (f" AS {word}" if word else "")
 
-    def _read(self, one: Input) -> str:
+    def _read(self, entry: Input) -> str:
         """An input as a number, with the numbers of categories and missing values."""
-        variable, column = one.variable, f"samples.{one.word}"
+        variable, column = entry.variable, f"samples.{entry.word}"
         if not variable.categories:
             number = f"CAST({column} AS {self.double})"
             if is_encoded(variable):
                 fill = self.signed_number(variable.fill_value or 0.0)
                 number = f"COALESCE({self.without_nan.replace('@', number)}, {fill})"
-            return f"        {number} AS {one.word}"
+            return f"        {number} AS {entry.word}"
         cases = [
             f"            WHEN {self.literal(name)} THEN {self.signed_number(value)}\n"
             for name, value in zip(variable.categories, variable.category_values, strict=True)
@@ -133,7 +133,7 @@ class Sql(Language):
             cases.append(f"            ELSE {self.signed_number(variable.fill_value)}\n")
         return (
             f"        CAST(CASE {self.text.replace('@', column)}\n{''.join(cases)}"
-            f"        END AS {self.double}) AS {one.word}"
+            f"        END AS {self.double}) AS {entry.word}"
         )
 
 

@@ -125,11 +125,11 @@ class Dialect(ABC):
     def bracketed(self, text: str) -> str:
         return f"({text})"
 
-    def wrapped(self, one: Printed, least: Precedence) -> str:
+    def wrapped(self, printed: Printed, least: Precedence) -> str:
         """The expression with its sign, in brackets if its precedence is below `least`."""
-        if one.negative:
-            return self.bracketed(signed(one))
-        return one.text if one.precedence >= least else self.bracketed(one.text)
+        if printed.negative:
+            return self.bracketed(signed(printed))
+        return printed.text if printed.precedence >= least else self.bracketed(printed.text)
 
     def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
         """A product of one or more factors over a product that may be empty; the factors are unsigned."""
@@ -143,9 +143,9 @@ class Dialect(ABC):
         return f"{self.times.join(texts)}/{divisor}"
 
 
-def signed(one: Printed) -> str:
+def signed(printed: Printed) -> str:
     """The expression with its sign."""
-    return (one.turned or f"-{one.text}") if one.negative else one.text
+    return (printed.turned or f"-{printed.text}") if printed.negative else printed.text
 
 
 def unfold(tree: Tree, limit: int) -> Unfolded:
@@ -254,11 +254,11 @@ def print_expression(expression: Expr, argument: Printed, dialect: Dialect) -> P
     return printed[-1]
 
 
-def reciprocal(one: Printed, dialect: Dialect) -> Printed:
+def reciprocal(printed: Printed, dialect: Dialect) -> Printed:
     """1/one, with the sign in front."""
-    positive = Printed(one.text, one.precedence, terms=one.terms)
+    positive = Printed(printed.text, printed.precedence, terms=printed.terms)
     text = dialect.quotient([Printed(dialect.number(1.0))], [positive])
-    return Printed(text, Precedence.PRODUCT, one.negative, under=positive)
+    return Printed(text, Precedence.PRODUCT, printed.negative, under=positive)
 
 
 def _sum(below: list[Printed], dialect: Dialect) -> Printed:
@@ -311,16 +311,16 @@ def _positive_product(below: list[Printed], dialect: Dialect) -> Printed:
     return Printed(text, Precedence.PRODUCT)
 
 
-def _apart(one: Printed) -> list[Printed]:
+def _apart(printed: Printed) -> list[Printed]:
     """The factor, or the factors of a number that is a quotient: x/3, not 1/3*x."""
-    if one.quotient is None:
-        return [one]
-    above, below = one.quotient
+    if printed.quotient is None:
+        return [printed]
+    above, below = printed.quotient
     return [*(part for part in above if part.text != "1"), *(Printed("", under=part) for part in below)]
 
 
-def _factor(one: Printed, dialect: Dialect, *, first: bool) -> Printed:
+def _factor(printed: Printed, dialect: Dialect, *, first: bool) -> Printed:
     """A factor without its sign; a product that starts with a digit is in brackets unless it is the first factor."""
-    if not first and one.precedence == Precedence.PRODUCT and one.text[0].isdigit():
-        return Printed(dialect.bracketed(one.text))
-    return Printed(one.text, one.precedence)
+    if not first and printed.precedence == Precedence.PRODUCT and printed.text[0].isdigit():
+        return Printed(dialect.bracketed(printed.text))
+    return Printed(printed.text, printed.precedence)

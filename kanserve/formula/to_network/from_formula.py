@@ -133,8 +133,8 @@ def kan_of(
     )
 
 
-def _named(one: str | Variable) -> Variable:
-    return one if isinstance(one, Variable) else Variable(one)
+def _named(variable: str | Variable) -> Variable:
+    return variable if isinstance(variable, Variable) else Variable(variable)
 
 
 def _layers(

@@ -229,11 +229,11 @@ class Http:
     def _deliver(self) -> None:
         """Send the answers of other threads."""
         while not self._answered.empty():
-            one, response = self._answered.get()
-            if self._connections.get(one.descriptor) is one:  # else it timed out
-                if one.descriptor not in self._selector.get_map():
-                    self._selector.register(one.socket, selectors.EVENT_READ)
-                self._begin_sending(one, response)
+            connection, response = self._answered.get()
+            if self._connections.get(connection.descriptor) is connection:  # else it timed out
+                if connection.descriptor not in self._selector.get_map():
+                    self._selector.register(connection.socket, selectors.EVENT_READ)
+                self._begin_sending(connection, response)
 
     def _begin_sending(self, connection: Connection, response: RestResponse) -> None:
         connection.unsent = memoryview(connection.written(response))

@@ -42,8 +42,8 @@ def find_violations(bounds: Bounds, x: NDArray[Any]) -> RangeViolations | None:
     if not bounds.encoded and x.size <= _FEW and _all_inside(x.tolist(), bounds.pairs):
         return None
     within = (x >= bounds.low) & (x <= bounds.high)
-    for i, one in bounds.encoded:
-        within[:, i] = ~is_outside(one, x[:, i], bounds.low[i], bounds.high[i])
+    for i, variable in bounds.encoded:
+        within[:, i] = ~is_outside(variable, x[:, i], bounds.low[i], bounds.high[i])
     if within.all():
         return None
     return RangeViolations(np.flatnonzero(~within.all(axis=1)), len(x) - within.sum(axis=0))

@@ -278,8 +278,8 @@ class NativeTransport:
         if model is not None and model.kind == "onnx_graph" and event.cheap and not event.late:
             more = self._more_rows(event, model)
         if not more or not self._predict_together([event, *more], model):
-            for one in (event, *more):
-                self._predict_alone(one, model)
+            for waiting in (event, *more):
+                self._predict_alone(waiting, model)
         for _ in more:
             self._library.taken(self._server)
 
