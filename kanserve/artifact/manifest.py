@@ -148,7 +148,7 @@ def dumps(manifest: Manifest) -> bytes:
 
 
 def loads(data: bytes) -> Manifest:
-    """The manifest of these bytes; IntegrityError if they are damaged, FormatError if they are no manifest."""
+    """The manifest of these bytes; IntegrityError if they are damaged, FormatError for other bytes."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise FormatError(f"{MANIFEST} may have {MAX_MANIFEST_BYTES} bytes, got more.")
     head = _HEAD.match(data)

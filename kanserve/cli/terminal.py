@@ -85,7 +85,7 @@ def _table(lines: Sequence[Sequence[str]], width: int) -> Table:
 
 
 def sparkline(values: Sequence[float | None], width: int = 16) -> str:
-    """A curve as a line of block characters, taller for larger values; a space where there is no value."""
+    """A curve as a line of block characters, taller for larger values; a space for a missing value."""
     points = [values[round(n * (len(values) - 1) / (width - 1))] for n in range(width)]
     finite_values = [point for point in points if point is not None]
     low, high = (min(finite_values), max(finite_values)) if finite_values else (0.0, 0.0)

@@ -14,7 +14,7 @@ from kanserve.errors import KanserveError, MissingDependencyError
 
 ONCE = frozenset({"RepositoryModelLoad", "RepositoryModelUnload", "ServerLive", "ServerReady", "ModelReady"})
 _FIRST, _LONGEST = 0.1, 5.0  # seconds
-# What to do, by words of gRPC's reason why there is no connection.
+# What to do, by words of gRPC's reason for a missing connection.
 _HINTS = {
     "Socket closed": "A server with TLS closes connections without it: give tls= (--tls or --tls-ca in a command).",
     "CERTIFICATE_VERIFY_FAILED": "The authority of its certificate is not trusted: give that as tls= (--tls-ca).",

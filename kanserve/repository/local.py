@@ -222,7 +222,7 @@ def _read(root: Path, names: tuple[str, ...], trusted: Verifier | None, place: s
 
 
 def _versions(model: Path) -> dict[int, str]:
-    """The versions of a model, oldest first; those of a link, or of nothing, are none."""
+    """The versions of a model, oldest first; empty for a link or a missing folder."""
     try:
         if not stat.S_ISDIR(model.lstat().st_mode):
             return {}

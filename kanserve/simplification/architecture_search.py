@@ -47,13 +47,14 @@ def discover(
     Shapes are tried from the smallest (`architectures.shapes`), with a few random starts each, on at most 1000 rows, a
     fifth of them held out. The first shape whose error is at most `tolerance` (in standard deviations of the outputs)
     is taken; with "auto", the first whose error still falls clearly when its grid is refined, so that only the grid
-    limits it. If there is none, as on noisy data, the smallest is taken whose held-out error cannot be distinguished
-    from the least. Then `prune` removes nodes, inputs and edges. Finally, everything is refitted on all rows.
+    limits it. Without such a shape, as on noisy data, the smallest is taken whose held-out error cannot be
+    distinguished from the least. Then `prune` removes nodes, inputs and edges. Finally, everything is refitted on all
+    rows.
 
     For a classifier, the shape is searched with the classes as outputs 0 and 1; then a classifier of that shape is
     trained and pruned.
 
-    The search stops early if two shapes in a row are no better, or if it would take more than about ten seconds of one
+    The search stops early if two shapes in a row do not improve, or if it would take more than about ten seconds of one
     core (counted in multiplications, so that equal arguments give the same choice on any machine).
 
     Parameters

@@ -113,7 +113,7 @@ def prune(
     noisy data that is nothing; on exact data, small terms that the data can resolve are kept.
 
     A classifier is refitted to its own scores and validated by its cross-entropy. With more than 1500 parameters there
-    is no refit, only validation. Inputs keep their positions: an input that is not needed has no edges left.
+    is only validation, without a refit. Inputs keep their positions: an input that is not needed has no edges left.
 
     A callable `progress` gets each step and the network after it, so `progress=steps.append` collects what was removed
     in a list, and any `steps[n].kan` is a network to go back to. A step may also restore what was removed before.
@@ -196,7 +196,7 @@ def _judging_best(kan: Kan, judge: Judge) -> Judge:
 
 
 def _coarser(kan: Kan, judge: Judge, intervals: int) -> Kan | None:
-    """The network refitted on coarser grids; None if there are none or it is too large for refits."""
+    """The network refitted on coarser grids; None if its grids are the coarsest, or it is too large for refits."""
     if kan.symbolic or not 1 <= intervals < min(layer.intervals for layer in kan.layers):
         return None
     moved = regrid(kan, judge.x, intervals)
@@ -319,7 +319,7 @@ def _loosely(run: _Run, state: _State) -> _State:
 
 
 def _held(run: _Run, state: _State) -> _State | None:
-    """The strict rule: the state with its network on the coarsest grids on which it holds; None if there are none."""
+    """The strict rule: the state with its network on the coarsest grids on which it holds; None if it holds on none."""
     judge, kan = run.strict, state.kan
     best = min(run.losses, state.best, key=lambda losses: float(losses.mean()))
     intervals = max(layer.intervals for layer in kan.layers)

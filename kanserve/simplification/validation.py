@@ -297,7 +297,7 @@ def too_large(kan: Kan) -> bool:
 
 
 def smoothed(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
-    """The network after a short refit, and the judge with the strongest smoothing that is no worse than the best."""
+    """The network after a short refit, and the judge with the strongest smoothing that is as good as the best."""
     if kan.symbolic or too_large(kan):
         return refit(kan, judge, SMOOTHING_STEPS), judge
     tried: list[tuple[Kan, Judge, Array]] = []

@@ -17,7 +17,7 @@ from kanserve.network.kan_methods import likeliest
 from kanserve.network.training_range import sample
 from kanserve.simplification.activations import answers
 
-DRAWN_ROWS = 1000  # rows drawn from the training range where there are no data
+DRAWN_ROWS = 1000  # rows drawn from the training range in place of missing data
 FEWEST_DRAWN_ROWS = 64
 DRAWN_VALUES = 5_000_000  # edge values of a layer on these rows: fewer rows are drawn for a large network
 
@@ -28,7 +28,7 @@ class Opened:
 
     `data` are the rows of the session, `unseen` further rows that no fit sees. `drawn`: there were no data, so rows
     were drawn from the training range, and their answers are the network's own. `name` and `version` are those of the
-    model in `repository`; version 0 is none.
+    model in `repository`; version 0: not published.
     """
 
     kan: Kan | None

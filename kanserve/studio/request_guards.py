@@ -48,7 +48,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        if scope["type"] != "http":  # there are no other calls
+        if scope["type"] != "http":  # other kinds of calls do not exist
             return
 
         async def sent(message: MutableMapping[str, Any]) -> None:

@@ -102,7 +102,7 @@ class Workspace:
         with self._state:
             self.revision += 1
             self._seen.clear()
-        self._workers["ruler"].end()  # it measures a network that is no longer there
+        self._workers["ruler"].end()  # it measures a network that was replaced
         self.events.tell("changed", revision=self.revision)
 
     @property

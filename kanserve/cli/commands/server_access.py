@@ -41,7 +41,7 @@ class ServerAccess:
     token_file: Path | None = None
 
     def refuse(self, source: str) -> None:
-        """InputError if there are options for a server, since this source is none."""
+        """InputError if there are options for a server: this source is something else."""
         for name, value in vars(self).items():
             if value:
                 raise InputError(f"{_option(name)} is for a server, host:port/name; {source} is none.")

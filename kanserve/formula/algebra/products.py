@@ -93,7 +93,7 @@ class Products:
 
     def _written(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
         """coefficient·product, with brackets as in `inside`, or in their simplest form."""
-        # A bracket in `inside` is no longer the atom that the algebra knows.
+        # `inside` has brackets in other forms than the atoms of the algebra.
         others = () if inside else in_other_words(self._algebra, coefficient, product)
         return simplest([self._grouped(c, p, inside) for c, p in ((coefficient, product), *others)])
 

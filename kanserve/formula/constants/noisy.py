@@ -135,7 +135,7 @@ def _as_expected(number: Named) -> Named:
 
 
 def _found(state: Fitted, data: FitData) -> Uncertainty | None:
-    """The uncertainty of the free constants; None if there are none, or the data do not allow an estimate."""
+    """The uncertainty of the free constants; None without free constants, or if the data do not allow an estimate."""
     try:
         found = uncertainty_of(Constants(state.tree, state.settled), data)
     except DataError:

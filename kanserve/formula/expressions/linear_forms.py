@@ -25,7 +25,7 @@ _POWERS = {name: int(exponent) for name, exponent in EXPONENTS.items() if expone
 
 
 class UnfoldableError(FormulaError):
-    """Merged constants are no longer finite; the formula has to stay as the network computes it."""
+    """Merged constants overflow; the formula has to stay as the network computes it."""
 
     def __init__(self) -> None:
         super().__init__("The constants of this network add up or multiply to more than a double can hold.")

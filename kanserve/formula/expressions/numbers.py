@@ -102,7 +102,7 @@ def shortest_between(low: float, high: float) -> float:
 
 
 def named(value: float) -> Named | None:
-    """The simple number that equals this one up to rounding; None if there is none."""
+    """The simple number that equals this one up to rounding; None if every such number is long."""
     if value == 0:
         return Named(0.0, 0.0, ("0",))
     found = near(value, SAME * abs(value), most=1)

@@ -36,7 +36,7 @@ def with_half_powers(tree: Tree) -> Tree:
 
 
 def _as_power(tree: Tree, step: Step) -> Step:
-    """sqrt(u^3) or sqrt(u)^3 as u^(3/2); the step itself if it is no such power. sqrt(u^2) is |u|, and stays."""
+    """sqrt(u^3) or sqrt(u)^3 as u^(3/2); any other step unchanged. sqrt(u^2) is |u|, and stays."""
     match step:
         case ("call", "sqrt" | "1/sqrt" as root, argument) if tree[argument][0] == "pow":
             _, base, exponent = tree[argument]
@@ -67,7 +67,7 @@ EXPONENT_DIGITS = 6  # as other numbers have in texts
 
 
 def with_real_powers(tree: Tree) -> Tree:
-    """The tree with x^a*exp(u) for exp(a*log(x) + u), unless a is whole: x^2 is a number where log(x) is none."""
+    """The tree with x^a*exp(u) for exp(a*log(x) + u), unless a is whole: x^2 is defined for x < 0, log(x) is not."""
     steps: list[Step] = []
     moved: dict[int, int] = {}
 

@@ -59,7 +59,7 @@ class Table:
     Raises
     ------
     FormatError
-        They are no finite numbers of these shapes, or the breaks decrease.
+        A number is not finite, a shape is wrong, or the breaks decrease.
 
     Examples
     --------

@@ -18,7 +18,7 @@ from kanserve.network.kan import Kan
 Array = NDArray[np.float64]
 
 TOLD = 12  # digits: a number with no more was set by a person; a fit gives 16 or 17
-SHORT = 6  # digits of a decimal to round to, as many as are shown: one within 1e-11 is no coincidence
+SHORT = 6  # digits of a decimal to round to, as many as are shown: a value within 1e-11 of one does not come by chance
 
 
 def fitted(kan: Kan) -> bool:

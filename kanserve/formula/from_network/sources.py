@@ -67,7 +67,7 @@ def source(
         The network has splines or is too large, the precision cannot hold a constant, or the language lacks a function;
         the message says what to do.
     InputError
-        There is no such language, or a cell is none.
+        Unknown language, or a cell that is not a reference.
 
     Examples
     --------

@@ -85,7 +85,7 @@ def default_cell(column: int) -> str:
 
 
 def check_cells(names: Sequence[str], cells: Mapping[str, str]) -> None:
-    """InputError for what is no input or no reference."""
+    """InputError for a name that is not an input, or a cell that is not a reference."""
     for name, cell in cells.items():
         if name not in names:
             raise InputError(f"No input is called {name!r:.80}; the inputs are {', '.join(names):.400}.")

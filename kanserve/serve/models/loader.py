@@ -358,7 +358,7 @@ class Models:
                 self._meters.loaded(name, version, time.perf_counter() - begun, why)
 
     def _done(self, key: Key) -> None:
-        """A version is no longer loading."""
+        """A version has ended loading."""
         self._loading.remove(key)
         if self._tell is not None and self._loading:  # if the process dies, the last version reported is blamed
             self._tell(*self._loading[0])

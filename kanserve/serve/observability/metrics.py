@@ -364,7 +364,7 @@ def statistics(
     return pb.ModelStatisticsResponse(model_stats=made)
 
 
-_DURATIONS = {  # the protocol's names; cache_hit and cache_miss stay empty, since there is no cache
+_DURATIONS = {  # the protocol's names; cache_hit and cache_miss stay empty: nothing is cached
     "queue": "queue",
     "decode": "compute_input",
     "compute": "compute_infer",

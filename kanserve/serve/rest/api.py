@@ -88,7 +88,7 @@ def _pattern(parts: list[str]) -> tuple[str, dict[str, str]]:
 
 
 class CrossOrigin:
-    """Cross-origin resource sharing: the `origins` whose pages may call, * for all; nobody's if there are none.
+    """Cross-origin resource sharing: the `origins` whose pages may call, * for all; empty for nobody's.
 
     A browser lets a page call another server only if that names the page's origin. Before a call with a JSON body it
     asks by OPTIONS, without credentials. Other clients than browsers take no notice.

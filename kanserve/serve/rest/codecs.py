@@ -41,7 +41,7 @@ class MessageCodec:
 
     def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked:
         """The request message; `coded` puts codes in the place of the names of categories. InputError for
-        a body that is none."""
+        another body."""
         try:
             if self._rest.query:
                 self._read_query(request.target)

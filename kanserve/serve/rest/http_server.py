@@ -241,7 +241,7 @@ class Http:
         if connection.last:  # what follows is not read
             connection.received.clear()
         connection.deadline = time.monotonic() + WRITE_SECONDS
-        if not connection.received:  # else the loop sends it, so that requests that came together are no recursion
+        if not connection.received:  # else the loop sends it, so that requests that came together do not recurse
             self._send(connection)
         if connection.unsent and connection.descriptor in self._connections:
             self._selector.modify(connection.socket, selectors.EVENT_WRITE)

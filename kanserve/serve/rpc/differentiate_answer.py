@@ -32,7 +32,7 @@ _OUTPUTS, _JACOBIAN, _HESSIAN = b"\x1a", b"\x22", b"\x32"  # of DifferentiateRes
 def differentiate_answer(model: Model, message: pb.Float64Array, call: Call, *, hessian: bool = False) -> bytes:
     """A DifferentiateResponse: the outputs, the Jacobian and perhaps the Hessian at each row, in float64.
 
-    TensorError for rows that are none; DeadlineError when the caller has left before all rows are differentiated.
+    TensorError for other values than rows; DeadlineError when the caller has left before all rows are differentiated.
     """
     inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
     if hessian and model.max_hessian_rows == 0:
