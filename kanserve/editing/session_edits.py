@@ -26,11 +26,6 @@ class SessionEdits(SessionHistory):
         refit : int, default=12
             Iterations of the refit after it; 0 leaves all other parameters as they are.
 
-        Returns
-        -------
-        Session
-            This session.
-
         Raises
         ------
         NotFoundError
@@ -56,11 +51,6 @@ class SessionEdits(SessionHistory):
         grid : int, optional
             The fewest intervals of the spline, up to 64; it has more where that precision needs them.
 
-        Returns
-        -------
-        Session
-            This session.
-
         Raises
         ------
         NotFoundError
@@ -82,11 +72,6 @@ class SessionEdits(SessionHistory):
         ----------
         edge : str
             Its name, such as "x->y".
-
-        Returns
-        -------
-        Session
-            This session.
 
         Raises
         ------
@@ -112,11 +97,6 @@ class SessionEdits(SessionHistory):
         refit : int, default=12
             Iterations of the refit after it; 0 leaves all other parameters as they are.
 
-        Returns
-        -------
-        Session
-            This session.
-
         Raises
         ------
         InputError
@@ -138,11 +118,6 @@ class SessionEdits(SessionHistory):
         ----------
         formula : str
             As `kanserve.from_formula` takes it, in the names of the inputs.
-
-        Returns
-        -------
-        Session
-            This session.
 
         Raises
         ------
@@ -173,11 +148,6 @@ class SessionEdits(SessionHistory):
         a, b, c, d : float, optional
             The constants to set; the others stay.
 
-        Returns
-        -------
-        Session
-            This session.
-
         Raises
         ------
         NotFoundError
@@ -201,11 +171,6 @@ class SessionEdits(SessionHistory):
             From 1 to 17.
         edges : sequence of str, optional
             The names of the edges; by default all with named functions.
-
-        Returns
-        -------
-        Session
-            This session.
 
         Raises
         ------
@@ -231,11 +196,6 @@ class SessionEdits(SessionHistory):
             The names.
         of : {"", "input", "output"}, default=""
             Which is meant, if an input and an output have the old name.
-
-        Returns
-        -------
-        Session
-            This session.
 
         Raises
         ------
@@ -263,11 +223,6 @@ class SessionEdits(SessionHistory):
         smooth : float, default=0.0
             The strength of the smoothness penalty on the splines.
 
-        Returns
-        -------
-        Session
-            This session.
-
         Raises
         ------
         InputError
@@ -287,11 +242,6 @@ class SessionEdits(SessionHistory):
         ----------
         tolerance : float or "auto", default="auto"
             The error that this may add, in standard deviations of each output.
-
-        Returns
-        -------
-        Session
-            This session.
 
         Raises
         ------
@@ -318,11 +268,6 @@ class SessionEdits(SessionHistory):
             Whether to replace every edge, whatever that costs.
         tolerance : float or "auto", default="auto"
             The error that this may add, in standard deviations of each output; `all_edges` ignores it.
-
-        Returns
-        -------
-        Session
-            This session.
 
         Raises
         ------

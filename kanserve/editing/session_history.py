@@ -89,11 +89,6 @@ class SessionHistory:
         step : Step
             One of the classes in `kanserve.editing.KINDS`.
 
-        Returns
-        -------
-        Session
-            This session.
-
         Raises
         ------
         InputError
@@ -121,11 +116,6 @@ class SessionHistory:
         redone : bool, default=False
             Whether it is the step that was undone last, so that those undone before it can still be redone.
 
-        Returns
-        -------
-        Session
-            This session.
-
         Raises
         ------
         InputError
@@ -151,11 +141,6 @@ class SessionHistory:
     def undo(self) -> Self:
         """Undo the last step.
 
-        Returns
-        -------
-        Session
-            This session.
-
         Raises
         ------
         InputError
@@ -174,11 +159,6 @@ class SessionHistory:
 
     def redo(self) -> Self:
         """Redo the step that was undone last.
-
-        Returns
-        -------
-        Session
-            This session.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from dataclasses import fields, is_dataclass
 from functools import cache, cached_property
 from io import StringIO
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -89,7 +89,9 @@ def missing(name: str) -> list[str]:
         signature = inspect.signature(function)
         if set(signature.parameters) - {"self", "cls"} and not is_property:
             wanted.append("Parameters")
-        if signature.return_annotation not in (None, "None", signature.empty) and not is_property:
+        # The class says that each of its methods returns the same object.
+        nothing = (None, "None", Self, "Self", signature.empty)
+        if signature.return_annotation not in nothing and not is_property:
             wanted.append("Yields" if name.endswith("Client.watch") else "Returns")
         if "raise " in inspect.getsource(inspect.unwrap(function)):
             wanted.append("Raises")
