@@ -129,12 +129,10 @@ def _has_classes(kan: Kan, table: Path, name: str, decimal: Decimal | None) -> b
 
 
 def categories_of(inputs: Iterable[Variable]) -> dict[str, tuple[str, ...]]:
-    """The categories of each categorical input."""
     return {variable.name: variable.categories for variable in inputs if variable.categories}
 
 
 def scores(score: "Score") -> dict[str, Any]:
-    """What to show of a score."""
     if score.accuracy is not None:
         return {"accuracy": score.accuracy, "loss": score.loss, "scored on": "the rows it was trained on"}
     return {"r2": list(score.r2), "rmse": list(score.rmse), "scored on": "the rows it was trained on"}

@@ -45,7 +45,6 @@ def run(steps: Steps[T], call: Callable[[str, Any], Any]) -> T:
 
 
 async def run_async(steps: Steps[T], call: Callable[[str, Any], Awaitable[Any]]) -> T:
-    """The same, with calls that are awaited."""
     try:
         name, request = next(steps)
         while True:

@@ -74,7 +74,6 @@ def receive(stream: Any, kind: str) -> Mapping[str, bytes]:
 
 
 async def receive_async(stream: Any, kind: str) -> Mapping[str, bytes]:
-    """The same for asyncio."""
     made = Received(kind)
     try:
         async for part in stream:

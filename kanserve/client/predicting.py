@@ -85,7 +85,6 @@ def predict_interval(
 
 
 def _answer(memory: Memory, name: str, rows: NDArray[Any], version: str) -> Steps[tuple[tuple[NDArray[Any], int], int]]:
-    """The outputs with the version that answered."""
     values, number = yield from _predict(memory, name, rows, version, "y")
     return (values, number), number
 

@@ -111,7 +111,6 @@ def read_rows(
 
 
 def column_names(path: str | os.PathLike[str]) -> list[str]:
-    """The names of a table's columns."""
     return read_file(path).names
 
 

@@ -45,7 +45,6 @@ class Stored:
 
 
 def dumps(stored: Stored) -> str:
-    """The JSON of a session."""
     value = {
         "session": VERSION,
         "network": stored.network,

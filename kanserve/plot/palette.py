@@ -53,13 +53,11 @@ class Palette:
     density: str
 
     def of(self, role: Role) -> str:
-        """The colour of a role."""
         colour: str = getattr(self, role)
         return colour
 
     @property
     def roles(self) -> dict[Role, str]:
-        """The colour of each role."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[misc]  # names are roles
 
 

@@ -267,7 +267,6 @@ def _open(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def _package(scheme: str) -> str:
-    """The package that opens a scheme."""
     from fsspec.registry import known_implementations
 
     known = known_implementations.get(scheme, {})

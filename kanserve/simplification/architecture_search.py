@@ -94,7 +94,6 @@ def discover(
 
 
 def _discover(rows: Dataset, tolerance: float | Literal["auto"], seed: int, report: SimplifyReport | None) -> Kan:
-    """As `discover`, of rows that count."""
     if rows.classes:
         found = _discover(replace(rows, classes=()), tolerance, seed, report)
         return prune(fit(found.shape, rows, seed=seed), rows, tolerance=tolerance, seed=seed, progress=report or False)

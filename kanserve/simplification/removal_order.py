@@ -42,7 +42,6 @@ def inputs(kan: Kan, seen: Signals) -> list[Removal]:
 
 
 def edges(kan: Kan, seen: Signals) -> list[Removal]:
-    """Single edges."""
     shares = pushed_back(kan, seen.spreads).edges
     return _ascending(
         Removal(float(shares[depth][j, i]), _edge_name(kan, depth, j, i), depth, i, j)

@@ -147,7 +147,6 @@ def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array
 
 @np.errstate(all="ignore")
 def roles(kan: Kan) -> Mapping[EdgeIndex, Role]:
-    """The role of each edge with a spline."""
     found = {}
     for depth, layer in enumerate(kan.layers):
         alive = layer.alive

@@ -22,7 +22,6 @@ class Events:
         self._closed = False
 
     def tell(self, kind: str, **more: Any) -> None:
-        """An event of this kind."""
         self._send({"kind": kind, **plain(more)})
 
     def close(self) -> None:
@@ -52,7 +51,6 @@ class Events:
             listener(event)
 
     async def listen(self) -> AsyncIterator[Event]:
-        """The events from now on."""
         queue: asyncio.Queue[Event | None] = asyncio.Queue(KEPT)
         loop = asyncio.get_running_loop()
 

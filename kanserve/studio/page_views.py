@@ -103,7 +103,6 @@ class PageView:
 
 
 def page_view(session: Session, revision: int) -> PageView:
-    """The page's view of a session."""
     with threads_for(session.rows.work(session.kan)):
         return _page_view(session, revision)
 

@@ -137,7 +137,6 @@ def _pickle(own_function: OwnFunction) -> bytes | None:
 
 
 def _error(name: str, message: str) -> KanserveError:
-    """The error of that name in this process."""
     kind = getattr(errors, name, KanserveError)
     error: KanserveError = kind.__new__(kind)
     error.args = (message,)

@@ -42,7 +42,6 @@ def kernels_of(every: Sequence[Rows | None], parts: Sequence[Parts], dialect: Di
 
 
 def _tile_rows(layers: Sequence[Layer], every: Sequence[Rows | None], shifts: bool, dialect: Dialect) -> int:
-    """The number of rows of a tile."""
     size = 4 if dialect.single else 8
     widest = max(max(layer.subnodes for layer in layers), layers[0].inputs if shifts else 0)
     active = max(found.order + 2 for found in every if found)

@@ -40,7 +40,6 @@ $TABLES$    const @real size = $fabs$(x), far = size < 8 ? 8 : size, t = 128/(fa
 
 
 def c_j0(dialect: Dialect) -> str:
-    """The C helper for J0."""
     tables = {"c_near": special.J0_NEAR, "c_p": special.J0_P, "c_q": special.J0_Q}
     lines = [
         f"    static @TABLE const @real {name}[{len(values)}] = {{{wrap(_numbers(values, dialect))}}};\n"

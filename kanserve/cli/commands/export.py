@@ -171,7 +171,6 @@ def _write_formats(
 def _write_edge_server(
     kan_file: Path, out: Path | None, options: ExportOptions, processors: Sequence[str], as_json: bool
 ) -> None:
-    """Write the folder of an edge server."""
     from kanserve.artifact.directory import write_files
     from kanserve.serve.edge_server import edge_server
 

@@ -175,7 +175,6 @@ def _write(out: Path, kan: Kan) -> None:
 
 
 def _give_several(found: "FindingsByOutput", view: _View) -> None:
-    """As `_give` for the best formula of each output."""
     if view.out is not None:
         _write(view.out, found.kan)
     if not view.as_json:

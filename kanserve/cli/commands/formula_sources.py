@@ -45,7 +45,6 @@ class Shown:
 
     @classmethod
     def of(cls, formula: Formula, known: Evidence | None = None) -> "Shown":
-        """From a formula and the evidence for it."""
         known = known or Evidence()
         others = tuple(_other(alternative) for alternative in known.alternatives)
         styles = _styles(formula)

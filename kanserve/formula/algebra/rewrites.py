@@ -60,7 +60,6 @@ class Nodes:
         return self._made(("pow", 0, exponent), node)
 
     def total(self, nodes: Sequence[Node]) -> Node:
-        """The sum."""
         parts = [part for node in nodes for part in (node.below if node.head[0] == "add" else (node,))]
         if len(parts) == 1:
             return parts[0]

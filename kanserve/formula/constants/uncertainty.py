@@ -94,7 +94,6 @@ def uncertainty(
 
 
 def uncertainty_of(constants: Constants, data: FitData) -> Uncertainty:
-    """As `uncertainty`, on checked data."""
     rows, wanted = data.x, data.y
     values = constants.values
     got, jacobian = constants.derivatives(values, rows)

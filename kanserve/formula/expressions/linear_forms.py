@@ -72,7 +72,6 @@ class Steps:
         return self.add("const", float(value) or 0.0)  # 0.0 for -0.0, which would print its sign
 
     def factors(self, atom: int) -> tuple[int, ...]:
-        """The factors of an atom, or the atom itself."""
         step = self.steps[atom]
         return step[1:] if self.fold and step[0] == "mul" else (atom,)
 
@@ -201,7 +200,6 @@ def multiplied(steps: Steps, forms: Iterable[Form]) -> Form:
 
 
 def applied(steps: Steps, name: str, form: Form) -> Form:
-    """The function `name` of a form."""
     if not form.terms:
         with np.errstate(all="ignore"):
             value = float(FUNCTIONS[name].numpy(np.array([form.constant]))[0])

@@ -106,7 +106,6 @@ def _folded(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
 
 
 def parts(expression: Expression) -> tuple[Expression, ...]:
-    """The operands of an expression."""
     match expression:
         case Add(terms):
             return terms

@@ -199,7 +199,6 @@ class _Layering:
         return held
 
     def _made(self, n: int, held: list[list[int]], last: Sequence[_Node]) -> list[_Node]:
-        """The nodes of layer n, counted from 1."""
         if n == len(held):
             return list(last)
         return [self._nodes[step] if self._depth[step] == n else _Node((_Subnode((_Edge(step),)),)) for step in held[n]]

@@ -92,12 +92,10 @@ def asks(arguments: Sequence[str], *names: str) -> bool:
 
 
 def of_settings() -> Iterator[Field[Any]]:
-    """The settings that have a flag."""
     return (field for field in fields(Settings) if "file" not in field.metadata)
 
 
 def default(setting: Field[Any]) -> str:
-    """A default as it is written in a flag."""
     value = setting.default if setting.default is not MISSING else ""
     if value is None:
         return ""

@@ -130,7 +130,6 @@ def _attributes(call: Call) -> Mapping[str, Any]:
 
 
 def _stages(call: Call) -> Sequence[tuple[str, int]]:
-    """The stages of a call, in order."""
     return (("queue", call.queued), ("decode", call.decoded), ("compute", call.computed), ("encode", call.encoded))
 
 

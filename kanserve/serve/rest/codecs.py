@@ -52,7 +52,6 @@ class MessageCodec:
             raise InputError(f"The body has a text or a number that no message can hold: {error}"[:300]) from None
 
     def encode(self, answer: bytes) -> RestResponse:
-        """The response for the bytes of the answer."""
         made = as_json(self._method.response.FromString(answer))
         return RestResponse(200, [JSON], json.dumps(made[self._rest.part] if self._rest.part else made).encode())
 
@@ -91,7 +90,6 @@ def _rows(parsed: Body, name: str, coded: Coded | None) -> NDArray[np.float64]:
 
 
 def as_json(message: Message) -> dict[str, Any]:
-    """A message as JSON values."""
     made: dict[str, Any] = {}
     for part in message.DESCRIPTOR.fields:
         value = getattr(message, part.name)

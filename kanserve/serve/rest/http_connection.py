@@ -78,7 +78,6 @@ class Connection:
             return False
 
     def written(self, response: RestResponse) -> bytes:
-        """The bytes of a response."""
         try:
             phrase = HTTPStatus(response.status).phrase
         except ValueError:

@@ -50,7 +50,6 @@ class InferCodec:
             raise InputError(f"The body has a text or a number that no message can hold: {error}"[:300]) from None
 
     def encode(self, answer: bytes) -> RestResponse:
-        """The response for the bytes of a ModelInferResponse."""
         response = pb.ModelInferResponse.FromString(answer)
         head: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
         if response.id:
@@ -225,6 +224,5 @@ def set_parameters(message: Any, parameters: Mapping[str, Any], but: Sequence[st
 
 
 def parameter_value(parameter: Message) -> Any:
-    """The value of a parameter as JSON has it."""
     kind = parameter.WhichOneof("parameter_choice")
     return getattr(parameter, kind) if kind else None

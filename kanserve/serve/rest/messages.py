@@ -80,7 +80,6 @@ class HttpError(Exception):
 
 
 def refusal(status: int, text: str, *headers: tuple[str, str]) -> RestResponse:
-    """The response of an error."""
     if status == 401:
         headers = (*headers, ("WWW-Authenticate", "Bearer"))
     return RestResponse(status, [JSON, *headers], json.dumps({"error": text}).encode())

@@ -269,7 +269,6 @@ def _place(path: str) -> tuple[bool, bool, int]:
 
 @cache
 def text() -> bytes:
-    """The document as JSON."""
     return json.dumps(
         {
             "openapi": "3.1.0",

@@ -181,7 +181,6 @@ _HINTS: dict[type, str] = {
 
 
 def _kind(value: Any) -> str:
-    """What a JSON value is, for an error."""
     names = {type(None): "null", bool: "a boolean", str: "a string", list: "an array", dict: "an object"}
     return names.get(type(value), "a number")
 

@@ -129,7 +129,6 @@ def _edges(model: Model, number: int, points: int) -> list[bytes]:
 
 
 def _kinds(splines: NDArray[np.bool_], functions: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The kind of each edge."""
     return np.select(
         [splines & functions, splines, functions],
         [int(pb.EDGE_KIND_SUM), int(pb.EDGE_KIND_SPLINE), int(pb.EDGE_KIND_SYMBOLIC)],

@@ -90,7 +90,6 @@ class Pipeline:
         self._stream_threads = ThreadPoolExecutor(state.settings.streams + 1, thread_name_prefix="kanserve-stream")
 
     def unary(self, method: Method, work: Work) -> Handler:
-        """A handler of unary calls."""
         path, threads, check = method.path, self._state.threads, self._state.access.check
         service, name, always, patience = method.service, method.name, method.turn is Turn.ALWAYS, method.patience
 

@@ -162,7 +162,6 @@ def _decode(
 
 
 def outputs_of(model: Model) -> dict[str, Writer]:
-    """The writers of all outputs of a model."""
     return _CLASSIFIER if model.kan.classes else _REGRESSION
 
 
