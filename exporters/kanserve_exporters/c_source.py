@@ -103,7 +103,7 @@ def declarations(intervals: Sequence[ConformalInterval]) -> str:
 def definitions(intervals: Sequence[ConformalInterval], dialect: Dialect) -> str:
     return "".join(
         f"\nconst @TABLE @real @{_name(interval)}[@N_OUT] = {{{_widths(interval, dialect)}}};\n"
-        + (_scaled_code(interval, dialect) if interval.scales else "")
+        + (_scale_code(interval, dialect) if interval.scales else "")
         for interval in intervals
     )
 
@@ -112,7 +112,7 @@ def _widths(interval: ConformalInterval, dialect: Dialect) -> str:
     return decimal_list(np.array(interval.half_widths), dialect)
 
 
-def _scaled_code(interval: ConformalInterval, dialect: Dialect) -> str:
+def _scale_code(interval: ConformalInterval, dialect: Dialect) -> str:
     scales = [np.array(scale or [(0.0, 1.0)]) for scale in interval.scales]
     at, factor = np.concatenate(scales).T
     return _SCALED_CODE.format(

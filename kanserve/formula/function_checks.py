@@ -50,8 +50,8 @@ def check_values(own: OwnFunction) -> None:
         if function is None or isinstance(function, str):
             continue
         x = _inside(own.domain)
-        whole = _called(function, x, argument)
-        parts = np.concatenate([_called(function, x[:1], argument), _called(function, x[1:], argument)])
+        whole = _call(function, x, argument)
+        parts = np.concatenate([_call(function, x[:1], argument), _call(function, x[1:], argument)])
         if not np.allclose(parts, whole, rtol=SAME, atol=0, equal_nan=True):
             raise InputError(
                 f"{argument}= gives other values where it is called with fewer numbers; each value must depend on its "
@@ -85,7 +85,7 @@ def same_values(function: OwnFunction, other: OwnFunction) -> bool:
         if not (callable(a) and callable(b)):
             if a != b:
                 return False
-        elif not np.array_equal(_called(a, x, "numpy"), _called(b, x, "numpy"), equal_nan=True):
+        elif not np.array_equal(_call(a, x, "numpy"), _call(b, x, "numpy"), equal_nan=True):
             return False
     return callable(function.sympy) == callable(other.sympy)
 
@@ -97,7 +97,7 @@ def _inside(domain: str) -> Array:
     return low + (high - low) * (np.arange(count) + 0.41421) / count
 
 
-def _called(function: Callable[[Array], Array], x: Array, argument: str) -> Array:
+def _call(function: Callable[[Array], Array], x: Array, argument: str) -> Array:
     given = x.copy()
     try:
         with np.errstate(all="ignore"):

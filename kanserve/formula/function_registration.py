@@ -106,7 +106,7 @@ def register_function(
     """
     if not re.fullmatch(rf"[A-Za-z]\w{{0,{_LONGEST - 1}}}", str(name), re.ASCII) or keyword.iskeyword(name):
         raise InputError(f"A function's name is up to {_LONGEST} letters, digits and underscores, got {name!r:.60}.")
-    spelled = _spelled(name, {**({} if c is None else {"c": c}), **(spellings or {})})
+    spelled = _check_spellings(name, {**({} if c is None else {"c": c}), **(spellings or {})})
     own = OwnFunction(name, formula, numpy, derivative, sympy, spelled, domain, float(complexity))
     if name in OWN and _same(own, OWN[name]):
         return
@@ -130,7 +130,7 @@ def _check_new(name: str) -> None:
         raise InputError(f"There is a function or constant called {name!r} already{known}. Choose another name.")
 
 
-def _spelled(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
+def _check_spellings(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
     """The spellings by the names of `LANGUAGES`."""
     found = {("matlab" if language == "octave" else language): text for language, text in spellings.items()}
     for language, text in found.items():

@@ -121,7 +121,7 @@ def path(root: str | os.PathLike[str]) -> Path:
 def is_version(root: Path) -> bool:
     """Whether a folder is itself an artifact; UnreachableError if that cannot be seen."""
     with _readable(f"The folder {os.fspath(root)!r}"):
-        return bool(_seen(root / MANIFEST))
+        return bool(_look(root / MANIFEST))
 
 
 def is_model(root: Path) -> bool:
@@ -257,14 +257,14 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _mark(place: Path) -> str:
-    """As `_seen`, or a Fault if it cannot be seen."""
+    """As `_look`, or a Fault if it cannot be seen."""
     try:
-        return _seen(place)
+        return _look(place)
     except OSError as error:
         return Fault(directory.unreadable("It", error))
 
 
-def _seen(place: Path) -> str:
+def _look(place: Path) -> str:
     """A text that changes when a regular file is replaced; empty for anything else. The inode is not part of it, since
     some network file systems change it without a reason.
     """

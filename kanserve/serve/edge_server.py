@@ -99,10 +99,10 @@ def edge_server(
     words |= {"tls_libraries": wanted.packages("libssl-dev", "libzstd-dev")}
     words |= {"pkg_config": f"PKG_CONFIG_LIBDIR=/usr/lib/{wanted.name}/pkgconfig " if wanted.debian else ""}
     for path in ("README.md", "CMakeLists.txt"):
-        files[path] = _written(path, words).encode()
+        files[path] = _write(path, words).encode()
     if wanted.debian:
         files["toolchain.cmake"] = wanted.toolchain.encode()
-    files[f"{name}.service"] = _written("model.service", words).encode()
+    files[f"{name}.service"] = _write("model.service", words).encode()
     return files
 
 
@@ -174,10 +174,10 @@ def _edge_model(model: Model, prefix: str, gradient: bool) -> str:
         ),
         "count": str(len(answers)),
     }
-    return _written("edge_model.c", words)
+    return _write("edge_model.c", words)
 
 
-def _written(path: str, words: Mapping[str, str]) -> str:
+def _write(path: str, words: Mapping[str, str]) -> str:
     """A file of the folder `edge_files`, with its @words@."""
     return _fill((_FILES / f"{path}.in").read_text("utf-8"), words)
 

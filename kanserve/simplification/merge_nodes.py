@@ -29,7 +29,7 @@ def merged(kan: Kan, judge: Judge, seed: int) -> Iterator[Kan]:
         generator = np.random.default_rng([seed, attempt])
         gone = no_edges(kan)
         gone[depth + 1][:, dropped] = True
-        fresh = _begun_anew(kan, depth, kept, generator)
+        fresh = _begin_again(kan, depth, kept, generator)
         yield without_dead_nodes(without_edges(fresh, gone, judge.learn.x))
 
 
@@ -48,7 +48,7 @@ def _mergeable(layer: Layer) -> list[tuple[int, int]]:
     ]
 
 
-def _begun_anew(kan: Kan, depth: int, node: int, generator: np.random.Generator) -> Kan:
+def _begin_again(kan: Kan, depth: int, node: int, generator: np.random.Generator) -> Kan:
     """The network with one node restarted as a sum of random lines, on [-1, 1], with small random outgoing edges."""
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)

@@ -214,19 +214,19 @@ def _allowance(losses: Array, coarse: Kan | None, judge: Judge) -> float:
 def _settle(run: _Run, start: _State) -> _State | None:
     """The smallest state found by the search for which the strict rule holds, None without one."""
     path = [start, *_search(run, start, _loosely)]
-    if (last := _held(run, path[-1])) is not None:
+    if (last := _hold(run, path[-1])) is not None:
         return last
     # Bisection for the smallest earlier state that holds: removals are never undone along the path.
     good, bad, state = -1, len(path) - 1, None
     while bad - good > 1:
         middle = (good + bad) // 2
-        if (tried := _held(run, path[middle])) is None:
+        if (tried := _hold(run, path[middle])) is None:
             bad = middle
         else:
             good, state = middle, tried
     if state is not None:
         _tell(run.report, "put back what only the coarse grid did not need", state.kan, state.losses)
-        state = [state, *_search(run, state, _held)][-1]
+        state = [state, *_search(run, state, _hold)][-1]
     return state
 
 
@@ -318,7 +318,7 @@ def _loosely(run: _Run, state: _State) -> _State:
     return state
 
 
-def _held(run: _Run, state: _State) -> _State | None:
+def _hold(run: _Run, state: _State) -> _State | None:
     """The strict rule: the state with its network on the coarsest grids on which it holds; None if it holds on none."""
     judge, kan = run.strict, state.kan
     best = min(run.losses, state.best, key=lambda losses: float(losses.mean()))

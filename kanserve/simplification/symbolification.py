@@ -231,7 +231,7 @@ def _children(search: _Search, state: _State) -> list[_State]:
         if children:
             return children
     for start in range(0, len(choice.surest), len(OFFERS)):
-        attempts = _tried(choice.surest[start : start + len(OFFERS)], choice.offers)
+        attempts = _offers_to_try(choice.surest[start : start + len(OFFERS)], choice.offers)
         children = _judge_all(search, state, [[offer] for offer in attempts])
         if children:
             return children
@@ -277,7 +277,7 @@ def _together(choice: _Choice, deep: bool) -> list[Offer]:
     return [offer for offer in best[: len(choice.surest) // 4] if offer.plain]
 
 
-def _tried(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]]) -> list[Offer]:
+def _offers_to_try(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]]) -> list[Offer]:
     """The offers to try on the most certain edges. A straight line is always tried: another edge may undo a bend."""
     chosen: list[Offer] = []
     for place, count in zip(surest, OFFERS, strict=False):

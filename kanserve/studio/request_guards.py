@@ -56,14 +56,14 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        refusal = self._refused(scope)
+        refusal = self._refuse(scope)
         if refusal is not None:
             status, text = refusal
             await JSONResponse({"error": text, "code": "refused"}, status)(scope, receive, sent)
             return
         await self.app(scope, _limit(receive), sent)
 
-    def _refused(self, scope: Scope) -> tuple[int, str] | None:
+    def _refuse(self, scope: Scope) -> tuple[int, str] | None:
         """The status and the reason if a request is not allowed."""
         headers: list[tuple[bytes, bytes]] = list(scope["headers"])
         if _values(headers, b"host") != [self.authority.encode()]:

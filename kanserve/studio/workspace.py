@@ -221,7 +221,7 @@ class Workspace:
         """Functions for an edge, best first, with what each would cost."""
         session = self.session
         own = [registered.name for registered in OWN.values() if registered.formula is not None]
-        found: tuple[Suggestion, ...] = self._looked(("candidates", f"{name}\0{own}"), jobs.candidates, name, own)
+        found: tuple[Suggestion, ...] = self._look(("candidates", f"{name}\0{own}"), jobs.candidates, name, own)
         # A step comes next. Its process starts only now, so that it took nothing from the first candidates.
         threading.Thread(target=self._workers["step"].start, daemon=True).start()
         return candidate_views(session, name, found)
@@ -233,7 +233,7 @@ class Workspace:
         """
         revision = self.revision
         try:
-            found: tuple[jobs.RulerPoint, ...] = self._looked(("ruler", ""), jobs.ruler, worker="ruler")
+            found: tuple[jobs.RulerPoint, ...] = self._look(("ruler", ""), jobs.ruler, worker="ruler")
         except KanserveError:
             if revision == self.revision:
                 raise
@@ -242,7 +242,7 @@ class Workspace:
             self._workers["ruler"].end_if_idle()
         return found
 
-    def _looked(self, key: tuple[str, str], job: Callable[..., Any], *more: Any, worker: str = "look") -> Any:
+    def _look(self, key: tuple[str, str], job: Callable[..., Any], *more: Any, worker: str = "look") -> Any:
         """What a job of looking gives for the present network, computed once."""
         kan, revision = self.session.kan, self.revision
         with self._state:
@@ -259,7 +259,7 @@ class Workspace:
     def step(self, base: int, step: Any) -> PageView:
         """Take the step of this JSON data on the revision `base`."""
         taken = step_in("step", step)
-        return self._change(base, lambda session: session.accept(taken, self._taken(session, taken)))
+        return self._change(base, lambda session: session.accept(taken, self._take(session, taken)))
 
     def undo(self, base: int, steps: int = 1) -> PageView:
         return self._change(base, lambda session: [session.undo() for _ in range(steps)])
@@ -269,11 +269,11 @@ class Workspace:
             if not session.undone:
                 session.redo()  # which says so
             undone = session.undone[-1]
-            session.accept(undone, self._taken(session, undone), redone=True)
+            session.accept(undone, self._take(session, undone), redone=True)
 
         return self._change(base, again)
 
-    def _taken(self, session: Session, step: Step) -> Kan:
+    def _take(self, session: Session, step: Step) -> Kan:
         """The network after a step, computed by a worker within a limit of time."""
         before = session.kan
         kan: Kan = self._workers["step"].run(jobs.taken, step, before, seconds=STEP_SECONDS)
@@ -367,7 +367,7 @@ class Workspace:
             case "latex":
                 lines = [f"{formula.name} = {formula.latex}" for formula in formulas(session.kan, strict=False)]
                 return jobs.Exported(kind, {f"{name}.tex": "\n".join(lines).encode()}, None, None)
-        found: jobs.Exported = self._looked(("export", kind), jobs.exported, name, kind)
+        found: jobs.Exported = self._look(("export", kind), jobs.exported, name, kind)
         return found
 
     @property

@@ -71,7 +71,7 @@ def term(edge: Symbolic, variable: str, dialect: Dialect) -> str:
     """c·f(a·x + b) at x = `variable`. Constants without effect are left out, but not c = 0: 0·log(-1) is NaN."""
     argument = variable if edge.a == 1 else f"{dialect.literal(edge.a)}*{variable}"
     if edge.b != 0:
-        argument += _signed(dialect.literal(edge.b)).replace(" ", "")
+        argument += _sign(dialect.literal(edge.b)).replace(" ", "")
     if edge.function == "x" and edge.c != 1 and argument != variable:
         value = f"({argument})"
     else:
@@ -83,7 +83,7 @@ def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
     """Terms joined to a sum, in lines of about `width`; `tight`: new lines begin with the sign, without spaces."""
     lines = [terms[0]]
     for addend in terms[1:]:
-        text = _signed(addend)
+        text = _sign(addend)
         if len(lines[-1]) + len(text) + 1 > width:
             lines.append(text.replace(" ", "", 1) if tight else f" {text}")
         else:
@@ -204,7 +204,7 @@ def _library_function(name: str, dialect: Dialect) -> str:
     return found.group(1) if found and not found.group(1).startswith(dialect.prefix) else ""
 
 
-def _signed(text: str) -> str:
+def _sign(text: str) -> str:
     return f"- {text[1:]}" if text.startswith("-") else f"+ {text}"
 
 

@@ -104,7 +104,7 @@ def of_model(
         raise InputError(
             "--strict is for a network's file or a version's folder; a served formula shows its conditions."
         )
-    return _served(access, *arguments.served(source))
+    return _read_served(access, *arguments.served(source))
 
 
 def alternatives(law: Shown, style: str) -> list[dict[str, Any]]:
@@ -135,7 +135,7 @@ def _with_rows(
     return [Shown.of(law, evidence(law, encode(kan, rows.x), rows.y[:, q])) for q, law in enumerate(found)]
 
 
-def _served(access: ServerAccess, address: str, name: str, version: str) -> list[Shown]:
+def _read_served(access: ServerAccess, address: str, name: str, version: str) -> list[Shown]:
     with access.client(address) as client:
         return [
             Shown(

@@ -92,7 +92,7 @@ class Shaper:
                 return
             yield self._plain(variant)
             if len(variant) > 1:
-                yield from self._factored(variant)
+                yield from self._factor_forms(variant)
 
     def _variants(self, polynomial: Polynomial) -> list[Polynomial]:
         """The polynomial and its equivalent forms, without duplicates."""
@@ -119,15 +119,15 @@ class Shaper:
                 add(lambda polynomial=rewritten: polynomial)  # type: ignore[misc]  # default argument: binds now, not when called
         return result
 
-    def _factored(self, polynomial: Polynomial) -> Iterator[Node]:
+    def _factor_forms(self, polynomial: Polynomial) -> Iterator[Node]:
         """A sum of several terms in other forms, each part of which has fewer terms."""
         algebra = self._algebra
         coefficient, product = algebra.term(polynomial)
         if len(product) != 1 or abs(coefficient) != 1 or product[0][1] != 1:
             yield self._products.best(coefficient, product)
-        yield from self._divided(polynomial)
+        yield from self._divisions(polynomial)
 
-    def _divided(self, polynomial: Polynomial) -> Iterator[Node]:
+    def _divisions(self, polynomial: Polynomial) -> Iterator[Node]:
         algebra = self._algebra
         for first, second, constant in factoring.splits(algebra, polynomial):
             yield self._sum_with(self._product_of([first, second]), constant)
@@ -226,6 +226,6 @@ class Shaper:
         if key not in self._best:
             shapes = [self._plain(polynomial)]
             if self._tried <= MOST_TRIED and len(polynomial) <= LONGEST_SCALED:
-                shapes += self._divided(polynomial)
+                shapes += self._divisions(polynomial)
             self._best[key] = simplest(shapes)
         return self._best[key]

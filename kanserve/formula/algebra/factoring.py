@@ -184,7 +184,7 @@ def collections(polynomial: Polynomial) -> Iterator[tuple[Product, Polynomial, P
         products = counts[atom, positive]
         exponents = [dict(product)[atom] for product in products]
         exponent = min(exponents) if positive else max(exponents)
-        inside = {_lowered(product, atom, exponent): polynomial[product] for product in products}
+        inside = {_lower(product, atom, exponent): polynomial[product] for product in products}
         rest = {product: c for product, c in polynomial.items() if product not in products}
         yield ((atom, exponent),), inside, rest
 
@@ -218,7 +218,7 @@ def atoms_of(polynomial: Polynomial) -> list[int]:
     return sorted({atom for product in polynomial for atom, _ in product})
 
 
-def _lowered(product: Product, atom: int, exponent: float) -> Product:
+def _lower(product: Product, atom: int, exponent: float) -> Product:
     return tuple((n, e - exponent if n == atom else e) for n, e in product if n != atom or e != exponent)
 
 

@@ -293,13 +293,13 @@ class Algebra:
         result: Polynomial = {}
         parts: list[Polynomial] = []
         for product, coefficient in polynomial.items():
-            parts.append(self._opened(product, coefficient))
+            parts.append(self._open(product, coefficient))
             if sum(len(part) for part in parts) > MOST_TERMS:
                 return polynomial
         result = added(parts)
         return result if len(result) <= MOST_TERMS else polynomial
 
-    def _opened(self, product: Product, coefficient: float) -> Polynomial:
+    def _open(self, product: Product, coefficient: float) -> Polynomial:
         kept: list[tuple[int, float]] = []
         factors: list[tuple[Polynomial, int]] = []
         for number, exponent in product:

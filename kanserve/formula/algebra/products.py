@@ -39,22 +39,22 @@ class Products:
 
     def _product(self, coefficient: float, product: Product) -> Node:
         inside: dict[int, Node] = {}
-        found = self._written(coefficient, product, inside)
+        found = self._write(coefficient, product, inside)
         brackets = [n for n, _ in product if self._algebra.atoms[n].kind == "sum"]
         if product == ((brackets[0], 1.0),) and coefficient == 1 if brackets else True:
             return found
         for number in brackets:
             better: tuple[float, Product, dict[int, Node]] | None = None
-            for c, p, node in self._absorbed(coefficient, product, number):
+            for c, p, node in self._absorb(coefficient, product, number):
                 nodes = {**inside, number: node}
-                other = self._written(c, p, nodes)
+                other = self._write(c, p, nodes)
                 if other.cost < found.cost - REWRITES_SAME:
                     found, better = other, (c, p, nodes)
             if better is not None:
                 coefficient, product, inside = better
         return found
 
-    def _absorbed(self, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product, Node]]:
+    def _absorb(self, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product, Node]]:
         """coefficient·product with the bracket scaled, or divided by one of its terms."""
         algebra = self._algebra
         polynomial, exponent = algebra.atoms[number].polynomial, dict(product)[number]
@@ -91,13 +91,13 @@ class Products:
             if raised and all(e.is_integer() for _, e in raised):
                 yield 1.0, raised
 
-    def _written(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
+    def _write(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
         """coefficient·product, with brackets as in `inside`, or in their simplest form."""
         # `inside` has brackets in other forms than the atoms of the algebra.
         others = () if inside else in_other_words(self._algebra, coefficient, product)
-        return simplest([self._grouped(c, p, inside) for c, p in ((coefficient, product), *others)])
+        return simplest([self._group(c, p, inside) for c, p in ((coefficient, product), *others)])
 
-    def _grouped(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
+    def _group(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
         tangents, left = quotients(self._algebra, product)
         whole: list[tuple[int, float]] = []
         roots: list[tuple[int, float]] = []
@@ -129,13 +129,13 @@ class Products:
         if powers:
             above.append(self._nodes.call("exp", self._sum(powers)))
         if not exponential:
-            return self._finished(coefficient, above, under, roots, inside)
+            return self._finish(coefficient, above, under, roots, inside)
         argument = added(exponential)
-        outside = self._finished(coefficient, [*above, self._exp(argument)], under, roots, inside)
+        outside = self._finish(coefficient, [*above, self._exp(argument)], under, roots, inside)
         if coefficient <= 0 or coefficient == 1 or named(math.log(coefficient)) is None:
             return outside
         moved = added([argument, {ONE: math.log(coefficient)}])
-        within = self._finished(1.0, [*above, self._exp(moved)], under, roots, inside)
+        within = self._finish(1.0, [*above, self._exp(moved)], under, roots, inside)
         return simplest([outside, within])
 
     def _fractional(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> list[Node]:
@@ -145,14 +145,14 @@ class Products:
             own = [(n, exponent) for n, exponent in factors if abs(exponent) == size]
             together = [power for power in own if self._algebra.is_positive((power,))]
             for group in (together, *([power] for power in own if power not in together)):
-                top, bottom = self._signed_atoms(group, size, inside)
+                top, bottom = self._atoms_by_sign(group, size, inside)
                 name = power_name(size if top else -size)
                 if group and name is not None:
                     base = self._nodes.times(1.0, top, bottom) if top else self._nodes.times(1.0, bottom)
                     made.append(self._nodes.call(name, base))
         return made
 
-    def _signed_atoms(
+    def _atoms_by_sign(
         self, factors: Sequence[tuple[int, float]], size: float, inside: dict[int, Node]
     ) -> tuple[list[Node], list[Node]]:
         """The factors with the exponent size, and those with -size, without their exponents."""
@@ -162,7 +162,7 @@ class Products:
     def _exp(self, argument: Polynomial) -> Node:
         return self._nodes.call("exp", self._sum(argument))
 
-    def _finished(
+    def _finish(
         self,
         coefficient: float,
         above: list[Node],
@@ -188,8 +188,8 @@ class Products:
         """sqrt(factor·within), as 1/sqrt where all exponents are negative."""
         if all(exponent < 0 for _, exponent in within):
             upside = [(n, -exponent) for n, exponent in within]
-            return self._nodes.call("1/sqrt", self._grouped(1 / factor, tuple(upside), inside))
-        return self._nodes.call("sqrt", self._grouped(factor, tuple(within), inside))
+            return self._nodes.call("1/sqrt", self._group(1 / factor, tuple(upside), inside))
+        return self._nodes.call("sqrt", self._group(factor, tuple(within), inside))
 
     def _whole(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> tuple[list[Node], list[Node]]:
         """Factors to integer powers, in numerator and denominator; equal powers as the power of a quotient."""
@@ -197,7 +197,7 @@ class Products:
         under: list[Node] = []
         sizes = sorted({abs(exponent) for _, exponent in factors})
         for size in sizes:
-            top, bottom = self._signed_atoms(factors, size, inside)
+            top, bottom = self._atoms_by_sign(factors, size, inside)
             if size == 1:
                 above += top
                 under += bottom

@@ -23,7 +23,7 @@ _SQUARES = (
 
 def together(algebra: Algebra, polynomial: Polynomial) -> Polynomial:
     """The polynomial over a common denominator, with the numerator expanded and common factors cancelled."""
-    opened = added(_opened(algebra, product, c) for product, c in polynomial.items())
+    opened = added(_open(algebra, product, c) for product, c in polynomial.items())
     below: dict[int, float] = {}
     for product in opened:
         for number, exponent in product:
@@ -44,7 +44,7 @@ def together(algebra: Algebra, polynomial: Polynomial) -> Polynomial:
     return algebra.multiplied(above, algebra.single(1.0, denominator))
 
 
-def _opened(algebra: Algebra, product: Product, coefficient: float) -> Polynomial:
+def _open(algebra: Algebra, product: Product, coefficient: float) -> Polynomial:
     """The term with nested brackets over a common denominator, and single brackets expanded."""
     result: Polynomial = {ONE: coefficient}
     for number, exponent in product:
@@ -90,12 +90,12 @@ def _pairs(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
     for n, first in enumerate(products):
         for second in products[n + 1 :]:
             algebra.spend(1)
-            for joined in _joined(algebra, first, polynomial[first], second, polynomial[second]):
+            for joined in _join(algebra, first, polynomial[first], second, polynomial[second]):
                 rest = {product: c for product, c in polynomial.items() if product not in (first, second)}
                 yield added([rest, joined])
 
 
-def _joined(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
+def _join(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
     """a·p + b·q as one term, by each identity that applies."""
     common = tuple(sorted(set(p) & set(q)))
     left, right = algebra.merged(p, inverse(common)), algebra.merged(q, inverse(common))

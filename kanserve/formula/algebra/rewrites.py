@@ -48,7 +48,7 @@ class Nodes:
         return Node(("var", column), (), 1 + OF_A_VARIABLE)
 
     def call(self, name: str, argument: Node) -> Node:
-        return self._made(("call", name), argument)
+        return self._make(("call", name), argument)
 
     def power(self, node: Node, exponent: int) -> Node:
         if node.head[0] == "pow":
@@ -57,14 +57,14 @@ class Nodes:
             return node
         if abs(exponent) > TREE_MAX_POWER:
             raise FormulaError("A power is larger than a formula may have.")
-        return self._made(("pow", 0, exponent), node)
+        return self._make(("pow", 0, exponent), node)
 
     def total(self, nodes: Sequence[Node]) -> Node:
         parts = [part for node in nodes for part in (node.below if node.head[0] == "add" else (node,))]
         if len(parts) == 1:
             return parts[0]
         negative = sum(part.head[0] == "mul" and part.below[0].head == ("const", -1.0) for part in parts)
-        whole = self._made(("add",), *parts)
+        whole = self._make(("add",), *parts)
         return Node(whole.head, whole.below, whole.cost - SIGN * (negative - 2 * (negative == len(parts))))
 
     def times(self, coefficient: float, above: Sequence[Node], under: Sequence[Node] = ()) -> Node:
@@ -76,10 +76,10 @@ class Nodes:
         if not factors:
             return self.number(coefficient)
         if abs(coefficient - 1) <= REWRITES_SAME:
-            return factors[0] if len(factors) == 1 else self._made(("mul",), *factors)
+            return factors[0] if len(factors) == 1 else self._make(("mul",), *factors)
         if abs(coefficient + 1) > REWRITES_SAME:
-            return self._made(("mul",), self.number(coefficient), *factors)
-        whole = self._made(("mul",), self.number(-1.0), *factors)
+            return self._make(("mul",), self.number(coefficient), *factors)
+        whole = self._make(("mul",), self.number(-1.0), *factors)
         return Node(whole.head, whole.below, whole.cost + SIGN)
 
     def _under(self, node: Node) -> list[Node]:
@@ -93,7 +93,7 @@ class Nodes:
             return [self.number(1 / node.head[1])]
         return [self.power(node, -1)]
 
-    def _made(self, head: Step, *below: Node) -> Node:
+    def _make(self, head: Step, *below: Node) -> Node:
         return Node(head, below, weight(head, [node.head for node in below]) + sum(node.cost for node in below))
 
 

@@ -43,16 +43,16 @@ def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
     rows = np.asarray(x, dtype=np.float64)
     wanted = evaluate_tree(given, {}, rows)
     finite = rows[np.isfinite(wanted)]
-    agreeing = [folded for folded in _folded(given) if _agrees(folded, rows, wanted)]
+    agreeing = [folded for folded in _fold(given) if _agrees(folded, rows, wanted)]
     most = max(complexity(tree) for tree in (*agreeing, given)) + WORTH
     if len(finite) and len(given) <= MOST_STEPS:
-        for shaped in _shaped(given, finite[:: -(-len(finite) // MOST_ROWS)]):
+        for shaped in _shape(given, finite[:: -(-len(finite) // MOST_ROWS)]):
             if complexity(shaped) <= most and _agrees(shaped, rows, wanted):
                 return shaped
     return min([*agreeing, given], key=complexity)
 
 
-def _folded(tree: Tree) -> list[Tree]:
+def _fold(tree: Tree) -> list[Tree]:
     """The tree after the identities that hold everywhere; empty where its constants become too large."""
     steps = Steps()
     try:
@@ -61,7 +61,7 @@ def _folded(tree: Tree) -> list[Tree]:
         return []
 
 
-def _shaped(tree: Tree, rows: Array) -> list[Tree]:
+def _shape(tree: Tree, rows: Array) -> list[Tree]:
     """The tree simplified on these rows; empty where that takes too long or a constant is not a finite real number."""
     algebra = Algebra(rows)
     try:
@@ -74,12 +74,12 @@ def _polynomial(algebra: Algebra, tree: Tree) -> Polynomial:
     values: list[Polynomial] = []
     for step in tree:
         # Trimmed at once: inside a bracket or a function, rounding residue would look like a term.
-        values.append(algebra.trimmed(_combined(algebra, step, values)))
+        values.append(algebra.trimmed(_combine(algebra, step, values)))
         algebra.note_divisors(values[-1])
     return values[-1]
 
 
-def _combined(algebra: Algebra, step: Step, values: list[Polynomial]) -> Polynomial:
+def _combine(algebra: Algebra, step: Step, values: list[Polynomial]) -> Polynomial:
     match step:
         case ("const", value):
             return {ONE: value} if value else {}

@@ -65,7 +65,7 @@ def recognise_noisy_constants(
     """
     data = checked_data(x, y, weights)
     state = all_fitted(Constants(tree).tree, data)
-    found = _found(state, data)
+    found = _find(state, data)
     if found is None or found.sigma <= 0:
         return state.tree
     first, scale, replaced = state.error, len(data.y) / found.sigma**2, 0
@@ -81,7 +81,7 @@ def recognise_noisy_constants(
         rise, total = (scale * (trial.error**2 - before**2) for before in (state.error, first))
         if rise < choice.limit and total < _RISE_OF_ALL[0] + _RISE_OF_ALL[1] * (replaced + 1):
             state, replaced = trial, replaced + 1
-            found = _found(state, data)
+            found = _find(state, data)
         else:
             refused.add((choice.place, choice.number))
     return state.tree
@@ -102,7 +102,7 @@ def _choices(found: Uncertainty, names: bool) -> Iterator[_Choice]:
 def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
     """The most probable simple number for an estimate, if its probability is above NOISY_CONSTANTS_BELIEVED."""
     given = math.log2(abs(value) / error)
-    for number, weight, share in _weighed(value, error):
+    for number, weight, share in _weigh(value, error):
         if share > NOISY_CONSTANTS_BELIEVED:
             limit = min(max(_BIT * (given - number.bits), _RISE_OF_ONE[0]), _RISE_OF_ONE[1])
             yield _Choice(
@@ -115,11 +115,11 @@ def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
 
 def probabilities(value: float, error: float) -> Iterator[tuple[Named, float]]:
     """The simple numbers near an estimate with this standard error, and the probability that it is each of them."""
-    for number, _, share in _weighed(value, error):
+    for number, _, share in _weigh(value, error):
         yield number, share
 
 
-def _weighed(value: float, error: float) -> list[tuple[Named, float, float]]:
+def _weigh(value: float, error: float) -> list[tuple[Named, float, float]]:
     """The simple numbers near an estimate, their weights, and their shares of these and that of one without a name."""
     given = math.log2(abs(value) / error)
     numbers = [_as_expected(simple) for simple in near(value, DEVIATIONS * error, MOST_COMPARED)]
@@ -134,7 +134,7 @@ def _as_expected(number: Named) -> Named:
     return replace(number, bits=number.bits + RARE * bool(_UNUSUAL.search(number.text)))
 
 
-def _found(state: Fitted, data: FitData) -> Uncertainty | None:
+def _find(state: Fitted, data: FitData) -> Uncertainty | None:
     """The uncertainty of the free constants; None without free constants, or if the data do not allow an estimate."""
     try:
         found = uncertainty_of(Constants(state.tree, state.settled), data)

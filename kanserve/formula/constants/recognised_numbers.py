@@ -43,7 +43,7 @@ def uncertainty_beside_recognised(
     if not found.places or found.sigma == 0:
         return found
     covariance = found.covariance.copy()
-    for number in _recognised(found, checked_data(x, y, weights)):
+    for number in _recognise(found, checked_data(x, y, weights)):
         variance = number.doubt * (number.error**2 + number.distance**2)
         covariance += variance * np.outer(number.moves, number.moves)
     finite = np.isfinite(found.standard_errors)
@@ -61,7 +61,7 @@ def errors_of_recognised(
     found = uncertainty(tree, x, y, known, weights)
     if found.sigma > 0:
         values = {place: float(tree[place][1]) for place in known}
-        for number in _recognised(found, checked_data(x, y, weights)):
+        for number in _recognise(found, checked_data(x, y, weights)):
             exact = math.isclose(values[number.place], values[number.place] + number.error)
             errors[number.place] = 0.0 if exact else number.error
     return errors
@@ -76,7 +76,7 @@ def believable_constants(
     found = uncertainty(tree, x, y, known, weights)
     doubted = {
         constants.sources[number.place]
-        for number in (_recognised(found, data) if found.sigma > 0 else ())
+        for number in (_recognise(found, data) if found.sigma > 0 else ())
         if number.doubt > NOISY_CONSTANTS_BELIEVED
     }
     return known - doubted
@@ -94,7 +94,7 @@ class _Recognised:
     moves: Array
 
 
-def _recognised(found: Uncertainty, data: FitData) -> Iterator[_Recognised]:
+def _recognise(found: Uncertainty, data: FitData) -> Iterator[_Recognised]:
     """The recognised numbers that the data determine beside the constants that were estimated."""
     every = Constants(found.tree)
     got, jacobian = every.derivatives(every.values, data.x)

@@ -41,18 +41,18 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
             return spans[step[1]]
         case "add":
             parts = [found[operand] for operand in step[1:]]
-            return _known(_added([low for low, _ in parts]), _added([high for _, high in parts]))
+            return _known(_add([low for low, _ in parts]), _add([high for _, high in parts]))
         case "mul":
             product = found[step[1]]
             for factor in step[2:]:
-                product = _multiplied(product, found[factor])
+                product = _multiply(product, found[factor])
             return product
         case "pow":
-            return _powered(found[step[1]], step[2])
+            return _power(found[step[1]], step[2])
         case "call":
-            return _called(step[1], found[step[2]])
+            return _call(step[1], found[step[2]])
         case _:
-            return _splined(tables[step[1]], found[step[2]])
+            return _spline(tables[step[1]], found[step[2]])
 
 
 def _known(low: float, high: float) -> Interval:
@@ -60,21 +60,21 @@ def _known(low: float, high: float) -> Interval:
     return (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
 
 
-def _added(ends: list[float]) -> float:
+def _add(ends: list[float]) -> float:
     total = ends[0]
     for end in ends[1:]:
         total += end
     return total
 
 
-def _multiplied(a: Interval, b: Interval) -> Interval:
+def _multiply(a: Interval, b: Interval) -> Interval:
     ends = [0.0 if 0 in (left, right) else left * right for left in a for right in b]
     return min(ends), max(ends)
 
 
-def _powered(base: Interval, exponent: float) -> Interval:
+def _power(base: Interval, exponent: float) -> Interval:
     if not isinstance(exponent, int):
-        return _real_powered(lambda ends: real_power(ends, exponent), base, exponent)
+        return _real_power(lambda ends: real_power(ends, exponent), base, exponent)
     low, high = base
     if exponent < 0 and low <= 0 <= high:
         return ANYTHING
@@ -84,11 +84,11 @@ def _powered(base: Interval, exponent: float) -> Interval:
     return _known(min(ends), max(ends))
 
 
-def _called(name: str, argument: Interval) -> Interval:
+def _call(name: str, argument: Interval) -> Interval:
     low, high = argument
     exponent = exponent_of(name)
     if exponent is not None:
-        return _real_powered(FUNCTIONS[name].numpy, argument, exponent)
+        return _real_power(FUNCTIONS[name].numpy, argument, exponent)
     primitive = PRIMITIVES.get(name)
     if primitive is None:
         bottom, top = intervals(steps(FUNCTIONS[name].expression, PRIMITIVES), {}, [argument])[-1]
@@ -106,7 +106,7 @@ def _called(name: str, argument: Interval) -> Interval:
     return _known(ends[0], ends[-1])
 
 
-def _real_powered(values: Callable[[Array], Array], base: Interval, exponent: float) -> Interval:
+def _real_power(values: Callable[[Array], Array], base: Interval, exponent: float) -> Interval:
     """The bounds of a power where it is real."""
     low, high = base
     if not takes_negative(exponent):
@@ -121,7 +121,7 @@ def _real_powered(values: Callable[[Array], Array], base: Interval, exponent: fl
     return _known(min(ends), max(ends))
 
 
-def _splined(table: Table, argument: Interval) -> Interval:
+def _spline(table: Table, argument: Interval) -> Interval:
     """The union over the pieces, each by Horner's rule in intervals."""
     low, high = argument
     first, last = (int(np.searchsorted(table.breaks, end, side="right")) for end in argument)
@@ -134,7 +134,7 @@ def _splined(table: Table, argument: Interval) -> Interval:
         *lower, highest = table.coefficients[piece].tolist()
         total = (highest, highest)
         for coefficient in reversed(lower):
-            total = _multiplied(total, t)
+            total = _multiply(total, t)
             total = (total[0] + coefficient, total[1] + coefficient)
         bottom, top = min(bottom, total[0]), max(top, total[1])
     return _known(bottom, top)

@@ -206,7 +206,7 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
         return Form(value) if math.isfinite(value) else called(steps, name, form)
     if name == "x":
         return form
-    merged = _merged(steps, name, form) if steps.fold else None
+    merged = _merge(steps, name, form) if steps.fold else None
     if merged is not None:
         return merged
     if name in _POWERS:
@@ -280,7 +280,7 @@ def _power_step(steps: Steps, base: int, exponent: int) -> int:
     return steps.add("mul", *factors, *([_power_step(steps, base, sign * part)] if part else []))
 
 
-def _merged(steps: Steps, name: str, form: Form) -> Form | None:
+def _merge(steps: Steps, name: str, form: Form) -> Form | None:
     """A power or logarithm of c·exp(u), and a logarithm of a root, as one function: sqrt(exp(u)) is exp(u/2),
     log(sqrt(u)) is log(u)/2. None for all others."""
     if form.constant != 0 or len(form.terms) != 1 or not form.terms[0][1] > 0:

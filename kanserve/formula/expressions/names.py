@@ -77,7 +77,7 @@ def text_name(name: str) -> str:
     if word and len(name) <= LONGEST and name not in _TEXT_RESERVED and not SPLINE_NAME.fullmatch(name):
         return name
     # Printable characters stay; line breaks and bidirectional control characters are escaped.
-    return json.dumps(_shown(name), ensure_ascii=not name.isprintable())
+    return json.dumps(_show(name), ensure_ascii=not name.isprintable())
 
 
 def latex_name(name: str) -> str:
@@ -92,7 +92,7 @@ def latex_name(name: str) -> str:
 
 def latex_text(text: str) -> str:
     """Any text as LaTeX's text, escaped, and cut where it is long."""
-    shown = (character if character.isprintable() else " " for character in _shown(text))
+    shown = (character if character.isprintable() else " " for character in _show(text))
     return r"\text{" + "".join(_LATEX.get(character, character) for character in shown) + "}"
 
 
@@ -100,5 +100,5 @@ def _is_plain(name: str) -> bool:
     return len(name) <= LONGEST and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) is not None
 
 
-def _shown(name: str) -> str:
+def _show(name: str) -> str:
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"

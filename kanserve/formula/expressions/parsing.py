@@ -211,24 +211,24 @@ class _Parser:
         return first if at is None else Add(tuple(terms), at)
 
     def _product(self) -> Expression:
-        first = self._signed()
+        first = self._parse_signed()
         factors, divisors, at = [first], list[Expression](), None
         while operator := self._take("*", "/"):
             at = operator.at if at is None else at
-            (divisors if operator.text == "/" else factors).append(self._signed())
+            (divisors if operator.text == "/" else factors).append(self._parse_signed())
         return first if at is None else Multiply(tuple(factors), tuple(divisors), at)
 
-    def _signed(self) -> Expression:
+    def _parse_signed(self) -> Expression:
         sign = self._take("+", "-")
         if sign is None:
             return self._power()
-        inner = self._nested(self._signed)
+        inner = self._nested(self._parse_signed)
         return _negative(inner, sign.at) if sign.text == "-" else inner
 
     def _power(self) -> Expression:
         base = self._atom()
         operator = self._take("**", "^")
-        return base if operator is None else Power(base, self._nested(self._signed), operator.at)
+        return base if operator is None else Power(base, self._nested(self._parse_signed), operator.at)
 
     def _atom(self) -> Expression:
         token = self._token
@@ -241,7 +241,7 @@ class _Parser:
         if token.kind == "number":
             return Number(self._number(token), token.at)
         if token.kind == "quoted":
-            return Name(self._unquoted(token), token.at)
+            return Name(self._unquote(token), token.at)
         if opened := self._take("("):
             if token.text in EXTREMES:
                 return self._extreme(token, opened)
@@ -289,7 +289,7 @@ class _Parser:
             raise self._mistake(f"{function.text} takes two or more arguments: {function.text}(a, b).", function.at)
         return Extreme(function.text, tuple(arguments), function.at)
 
-    def _unquoted(self, token: _Token) -> str:
+    def _unquote(self, token: _Token) -> str:
         try:
             name = str(json.loads(token.text))
         except ValueError:

@@ -27,7 +27,7 @@ def with_half_powers(tree: Tree) -> Tree:
             moved[position] = added(renumbered(_as_power(tree, step), moved))
             continue
         factors: list[int] = []
-        for factor in _merged(tree, step[1:]):
+        for factor in _merge(tree, step[1:]):
             factors.append(moved[factor] if isinstance(factor, int) else added(renumbered(factor, moved)))
         moved[position] = factors[0] if len(factors) == 1 else len(steps)
         if len(factors) > 1:
@@ -46,7 +46,7 @@ def _as_power(tree: Tree, step: Step) -> Step:
     return step
 
 
-def _merged(tree: Tree, factors: Step) -> list[int | Step]:
+def _merge(tree: Tree, factors: Step) -> list[int | Step]:
     """The factors of a product, with a root and a whole power of one base, both above or both below, as one step."""
     result: list[int | Step] = list(factors)
     for n, factor in enumerate(factors):
@@ -105,13 +105,13 @@ def _powers(tree: Tree, exponent: int) -> tuple[list[tuple[str, int]], list[tupl
                 if numbers and len(rest) == 1 and tree[rest[0]][0] in ("call", "add"):
                     left.append((rest[0], scale * math.prod(tree[n][1] for n in numbers)))
                     continue
-            case ("call", "log", base) if not scale.is_integer() and (name := power_name(_rounded(scale))):
+            case ("call", "log", base) if not scale.is_integer() and (name := power_name(_round(scale))):
                 powers.append((name, base))
                 continue
         others.append((position, scale))
     return powers, others
 
 
-def _rounded(exponent: float) -> float:
+def _round(exponent: float) -> float:
     """An exponent with the digits of a text; a fraction keeps its own."""
     return exponent if is_short(exponent) else float(f"{exponent:.{EXPONENT_DIGITS}g}")

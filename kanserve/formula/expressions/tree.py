@@ -179,16 +179,16 @@ def check_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table]) -> Tr
     count = 0
     for position, step in enumerate(tree):
         if not isinstance(step, list | tuple) or not step:
-            raise _refused(position, "a step is a list that begins with its operation")
-        checked = _checked(position, step, tables)
+            raise _refuse(position, "a step is a list that begins with its operation")
+        checked = _check(position, step, tables)
         arguments = references(checked)
         count += len(arguments)
         for reference in arguments:
             if type(reference) is not int or not 0 <= reference < position:
-                raise _refused(position, "it must refer to earlier steps")
+                raise _refuse(position, "it must refer to earlier steps")
         depths.append(1 + max((depths[reference] for reference in arguments), default=0))
         if depths[-1] > MAX_DEPTH or count > MAX_REFERENCES:
-            raise _refused(position, f"over {MAX_DEPTH} levels or {MAX_REFERENCES} references")
+            raise _refuse(position, f"over {MAX_DEPTH} levels or {MAX_REFERENCES} references")
         steps.append(checked)
     return tuple(steps)
 
@@ -240,7 +240,7 @@ def value_of(step: Step, arguments: Sequence[Array], tables: Mapping[str, Table]
             return tables[step[1]](arguments[0])
 
 
-def _checked(position: int, step: Sequence[Any], tables: Mapping[str, Table]) -> Step:
+def _check(position: int, step: Sequence[Any], tables: Mapping[str, Table]) -> Step:
     """The step as a tuple; its references are checked by the caller."""
     match list(step):
         case ["const", value]:
@@ -256,7 +256,7 @@ def _checked(position: int, step: Sequence[Any], tables: Mapping[str, Table]) ->
         case ["spline", str(name), _] if name in tables and SPLINE_NAME.fullmatch(name):
             return tuple(step)
         case _:
-            raise _refused(position, "no such operation with such operands")
+            raise _refuse(position, "no such operation with such operands")
 
 
 def _number(position: int, value: Any) -> float:
@@ -265,11 +265,11 @@ def _number(position: int, value: Any) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise _refused(position, "a constant must be a finite number")
+        raise _refuse(position, "a constant must be a finite number")
     return number
 
 
-def _refused(position: int, reason: str) -> FormatError:
+def _refuse(position: int, reason: str) -> FormatError:
     # The step itself is not shown: it is untrusted and may be of any size.
     return FormatError(f"Step {position} of the expression tree is not allowed: {reason}.")
 

@@ -55,7 +55,7 @@ def form_of_expression(steps: Steps, expression: Expression, values: Mapping[str
     for part in parts(expression):
         operands.append(form_of_expression(steps, part, values, mistake))
     try:
-        result = _combined(steps, expression, operands, values, mistake)
+        result = _combine(steps, expression, operands, values, mistake)
     except ZeroDivisionError:
         raise mistake(expression.at, "This divides by 0.") from None
     except (UnfoldableError, OverflowError):
@@ -77,7 +77,7 @@ def form_of_tree(steps: Steps, tree: Tree) -> Form:
     for position, step in enumerate(tree):
         arguments = [forms[reference] for reference in references(step)]
         try:
-            result = _folded(steps, step, arguments)
+            result = _fold(steps, step, arguments)
         except (UnfoldableError, OverflowError, ZeroDivisionError):
             result = Form(math.inf)
         if not all(math.isfinite(number) for number in (result.constant, *(c for _, c in result.terms))):
@@ -86,7 +86,7 @@ def form_of_tree(steps: Steps, tree: Tree) -> Form:
     return forms[-1]
 
 
-def _folded(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
+def _fold(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
     match step:
         case ("const", value):
             return Form(value)
@@ -121,7 +121,7 @@ def parts(expression: Expression) -> tuple[Expression, ...]:
             return ()
 
 
-def _combined(
+def _combine(
     steps: Steps, expression: Expression, operands: Sequence[Form], values: Mapping[str, Form], mistake: Mistake
 ) -> Form:
     match expression:
@@ -136,7 +136,7 @@ def _combined(
         case Power():
             return _power(steps, operands[0], operands[1], expression.at, mistake)
         case Call(function, _):
-            return _called(steps, function, operands[0], expression.at, mistake)
+            return _call(steps, function, operands[0], expression.at, mistake)
         case Extreme(function, _):
             return _extreme(steps, EXTREMES[function], operands)
 
@@ -165,7 +165,7 @@ def _product(steps: Steps, forms: Sequence[Form]) -> Form:
     if not variable:
         return _not_vanished(Form(constant), forms)
     product = _not_vanished(multiplied(steps, variable), variable)
-    return _not_vanished(scaled(steps, _ordered(steps, product), constant), forms)
+    return _not_vanished(scaled(steps, _order(steps, product), constant), forms)
 
 
 def _not_vanished(result: Form, factors: Sequence[Form]) -> Form:
@@ -174,7 +174,7 @@ def _not_vanished(result: Form, factors: Sequence[Form]) -> Form:
     return result
 
 
-def _ordered(steps: Steps, product: Form) -> Form:
+def _order(steps: Steps, product: Form) -> Form:
     """The product with its factors sorted by step, so that x·y and y·x are the same step."""
     ((atom, coefficient),) = product.terms
     factors = steps.factors(atom)
@@ -187,7 +187,7 @@ def _is_zero(form: Form) -> bool:
     return form.constant == 0 and all(coefficient == 0 for _, coefficient in form.terms)
 
 
-def _called(steps: Steps, function: str, argument: Form, at: int, mistake: Mistake) -> Form:
+def _call(steps: Steps, function: str, argument: Form, at: int, mistake: Mistake) -> Form:
     if function in COMPOSITIONS:
         composition = parse(COMPOSITIONS[function])
         return form_of_expression(steps, composition, {"x": argument}, lambda _, text: mistake(at, text))

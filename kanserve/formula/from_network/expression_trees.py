@@ -63,7 +63,7 @@ def _trees(kan: Kan, *, fold: bool, x: Array | None) -> Trees:
     for number, (layer, alive) in enumerate(zip(kan.layers, needed, strict=True), start=1):
         values = _layer(steps, settle, tables, layer, number, values, alive)
     outputs = [
-        settle(scaled(steps, _computed(steps, value), float(scale), float(shift)))
+        settle(scaled(steps, _compute(steps, value), float(scale), float(shift)))
         for value, scale, shift in zip(values, kan.output_scale, kan.output_shift, strict=True)
     ]
     return Trees(tuple(steps.tree(step_of(steps, output)) for output in outputs), tables)
@@ -114,9 +114,9 @@ def _layer(
         for j in group:
             alive = np.flatnonzero(layer.alive[j])
             edges = [_edge(steps, settle, layer, j, int(i), arguments[i], named) for i in alive]
-            total = _computed(steps, summed(steps, edges))
+            total = _compute(steps, summed(steps, edges))
             subnodes.append(settle(scaled(steps, total, float(layer.subnode_scale[j]), float(layer.subnode_bias[j]))))
-        product = _computed(steps, subnodes[0])
+        product = _compute(steps, subnodes[0])
         if len(subnodes) > 1:
             product = _product(steps, subnodes)
         nodes.append(settle(scaled(steps, product, float(layer.node_scale[q]), float(layer.node_bias[q]))))
@@ -126,7 +126,7 @@ def _layer(
 def _argument(steps: Steps, form: Form, uses: int) -> Form:
     """A node as the argument of edges: expanded into each if that is short, else one shared atom."""
     if not steps.fold or not form.terms:
-        return _computed(steps, form)
+        return _compute(steps, form)
     if len(form.terms) <= (LONGEST_FOLDED if uses == 1 else 2):
         return form
     lead, rest = leading(Form(0.0, form.terms))
@@ -134,7 +134,7 @@ def _argument(steps: Steps, form: Form, uses: int) -> Form:
     return scaled(steps, one_atom(atom), abs(lead), form.constant)
 
 
-def _computed(steps: Steps, form: Form) -> Form:
+def _compute(steps: Steps, form: Form) -> Form:
     """Without folding, a computed value is a single atom, so that no constant moves out of it."""
     return form if steps.fold or not form.terms else one_atom(step_of(steps, form))
 

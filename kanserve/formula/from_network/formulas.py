@@ -142,7 +142,7 @@ def _require_finite(wanted: Expected, formula: Formula, text: Tree) -> None:
 
 def _agreeing(kan: Kan, wanted: Expected) -> Trees:
     """The trees in canonical form, or step by step as the network computes where the canonical form loses digits."""
-    canonical = _settled(kan, wanted)
+    canonical = _settle(kan, wanted)
     # Not forgiving: rounding does not excuse an identity, and x + 1e13 - 1e13 stays as it is.
     lossy = [
         q
@@ -159,7 +159,7 @@ def _agreeing(kan: Kan, wanted: Expected) -> Trees:
     return Trees(tuple(chosen), {**canonical.tables, **plain.tables})
 
 
-def _settled(kan: Kan, wanted: Expected) -> Trees:
+def _settle(kan: Kan, wanted: Expected) -> Trees:
     """The trees in canonical form, with rounding noise of a fitted network removed where that changes nothing."""
     plain = trees(kan)
     rows = wanted.x[:: -(-len(wanted.x) // SETTLED_ON)]
@@ -198,8 +198,8 @@ def _formula(
     unfolded = unfold(tree, limit)
     longest = max(CHARACTERS * limit, 1000)
     read = with_half_powers(with_real_powers(text_tree))
-    text, text_whole = _shown(read, limit, Text(names, named=named), longest)
-    latex, latex_whole = _shown(read, limit, Latex(names, named=named), 2 * longest)
+    text, text_whole = _show(read, limit, Text(names, named=named), longest)
+    latex, latex_whole = _show(read, limit, Latex(names, named=named), 2 * longest)
     python, c = _python(_code(unfolded, Python(words), longest)), _code(unfolded, C99(words), longest)
     spans = ranges(kan)
     told = np.where(known(kan)[:, None], spans, [-np.inf, np.inf]).tolist()
@@ -231,7 +231,7 @@ def _with_encoding(formula: Formula, inputs: Sequence[Variable]) -> Formula:
     return replace(formula, variables=tuple(variables))
 
 
-def _shown(tree: Tree, limit: int, dialect: Dialect, longest: int) -> tuple[str, bool]:
+def _show(tree: Tree, limit: int, dialect: Dialect, longest: int) -> tuple[str, bool]:
     """The text with as many operations as fit, at most `limit`, and whether it is complete."""
     while True:
         unfolded = unfold(tree, limit)

@@ -122,7 +122,7 @@ def _shortest(
 ) -> Tree:
     small = len(tree) * len(x) <= MOST_VALUES and all(step[0] != "spline" for step in tree)
     turning, on_the_way = turning_rows(tree, x) if small else (x[:0], x[:0])
-    drawn = _drawn(ends, min(FURTHER_ROWS, MOST_VALUES // len(tree)))
+    drawn = _draw(ends, min(FURTHER_ROWS, MOST_VALUES // len(tree)))
     target = _Target(tree, tables, places, x, np.concatenate([ends, turning]), drawn if small else x[:0])
     if not (target.varies and small):
         return target.alike(max(fewest, NOTATIONS_DIGITS))
@@ -243,7 +243,7 @@ class _Target:
         return self._tree
 
 
-def _drawn(ends: Array, count: int) -> Array:
+def _draw(ends: Array, count: int) -> Array:
     """So many rows of the range, others than a network's samples."""
     return np.random.default_rng(1).uniform(ends.min(axis=0), ends.max(axis=0), (count, ends.shape[1]))
 

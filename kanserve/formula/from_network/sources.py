@@ -82,7 +82,7 @@ def source(
     """
     from kanserve.formula.from_network.formulas import formulas
 
-    language = _known(language)
+    language = _check_language(language)
     if not kan.symbolic:
         raise _splines()
     if kan.edges > MOST_EDGES:
@@ -102,14 +102,14 @@ def law(
     cells: Mapping[str, str] | None = None,
 ) -> str:
     """As `source`, from the formulas of all outputs, and the inputs and outputs of the network."""
-    language = _known(language)
+    language = _check_language(language)
     if cells and language != "excel":
         raise InputError(f"Only a formula of Excel has cells; got {language!r}.")
     if not all(formula.closed_form for formula in found):
         raise _splines()
     if language == "latex":
         return _latex(found)
-    steps, roots = _lowered(found)
+    steps, roots = _lower(found)
     names = [variable.name for variable in inputs]
     words, called = LANGUAGES[language].words_of(names, name)
     writer = LANGUAGES[language](called, words, precision)
@@ -121,14 +121,14 @@ def law(
         name=called,
         columns=len(inputs),
         notes=_notes(found, writer.takes),
-        inputs=tuple(Input(words[i], i, _described(inputs[i], words[i]), inputs[i]) for i in _columns(steps)),
+        inputs=tuple(Input(words[i], i, _describe(inputs[i], words[i]), inputs[i]) for i in _columns(steps)),
         statements=tuple(statements),
-        outputs=tuple((value, _described(output), output.name) for value, output in zip(results, outputs, strict=True)),
+        outputs=tuple((value, _describe(output), output.name) for value, output in zip(results, outputs, strict=True)),
     )
     return writer.write(made)
 
 
-def _lowered(found: Sequence[Formula]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+def _lower(found: Sequence[Formula]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
     """The steps of all formulas, and the place of each result; FormulaError where they are too many to compile."""
     if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
         raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
@@ -139,7 +139,7 @@ def _lowered(found: Sequence[Formula]) -> tuple[tuple[Step, ...], tuple[int, ...
     return steps, roots
 
 
-def _known(language: str) -> str:
+def _check_language(language: str) -> str:
     language = language.lower()
     if language not in ALL_LANGUAGES:
         raise InputError(f"The language must be one of {', '.join(sorted(ALL_LANGUAGES))}; got {language!r:.60}.")
@@ -166,7 +166,7 @@ def _notes(found: Sequence[Formula], takes: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _described(variable: Variable, word: str = "") -> str:
+def _describe(variable: Variable, word: str = "") -> str:
     """Name and unit; empty if they say no more than the identifier `word`."""
     if variable.name == word and not variable.unit:
         return ""

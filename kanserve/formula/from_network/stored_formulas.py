@@ -22,7 +22,7 @@ def stored_formulas(kan: Kan) -> tuple[Formula, ...]:
         return formulas(kan, strict=False)
     return tuple(
         Formula(output.name, "", "", "", "", not spline, (), (), (), {}, shortened=True)
-        for output, spline in zip(kan.outputs, _reached_splines(kan), strict=True)
+        for output, spline in zip(kan.outputs, _depends_on_spline(kan), strict=True)
     )
 
 
@@ -30,7 +30,7 @@ def estimated_bytes(kan: Kan) -> int:
     """About how many bytes the formulas of all outputs take; each has all edges that lead to its output."""
     edges = sum(
         int((after[:, _nodes(layer)] @ layer.alive.sum(axis=1)).sum())
-        for layer, after in zip(kan.layers, _reached(kan)[1:], strict=True)
+        for layer, after in zip(kan.layers, _reach(kan)[1:], strict=True)
     )
     numbers: int = sum(
         int(layer.spline_mask.sum()) * layer.coefficients.shape[2] * (layer.order + 2) for layer in kan.layers
@@ -38,7 +38,7 @@ def estimated_bytes(kan: Kan) -> int:
     return edges * BYTES_AN_EDGE + numbers * BYTES_A_NUMBER
 
 
-def _reached(kan: Kan) -> list[Reached]:
+def _reach(kan: Kan) -> list[Reached]:
     """Which inputs each output depends on, and then, for each layer, which nodes."""
     reached = [np.eye(len(kan.outputs), dtype=np.bool_)]
     for layer in reversed(kan.layers):
@@ -46,10 +46,10 @@ def _reached(kan: Kan) -> list[Reached]:
     return reached
 
 
-def _reached_splines(kan: Kan) -> list[bool]:
+def _depends_on_spline(kan: Kan) -> list[bool]:
     """Whether each output depends on a spline."""
     found = np.zeros(len(kan.outputs), np.bool_)
-    for layer, after in zip(kan.layers, _reached(kan)[1:], strict=True):
+    for layer, after in zip(kan.layers, _reach(kan)[1:], strict=True):
         splines = (layer.coefficients != 0).any(axis=(1, 2))
         found |= (after[:, _nodes(layer)] & splines).any(axis=1)
     return [bool(reached) for reached in found]

@@ -274,8 +274,8 @@ def coded(
                 for operand in below
             ]
         while len(below) > OPERANDS:
-            below[:OPERANDS] = [named(_combined(step, below[:OPERANDS], language))]
-        value = _combined(step, below, language)
+            below[:OPERANDS] = [named(_combine(step, below[:OPERANDS], language))]
+        value = _combine(step, below, language)
         if step[0] == "var":
             value = _Printed(value.printed, frozenset({value.printed.text}))
         is_long = len(value.printed.text) > LONGEST and place not in roots
@@ -294,7 +294,7 @@ def _uses(steps: Sequence[Step], roots: Sequence[int]) -> Counter[int]:
     return uses
 
 
-def _combined(step: Step, below: Sequence["_Printed"], language: Dialect) -> "_Printed":
+def _combine(step: Step, below: Sequence["_Printed"], language: Dialect) -> "_Printed":
     words = frozenset[str]().union(*(operand.words for operand in below))
     return _Printed(print_step(step, [operand.printed for operand in below], language), words)
 

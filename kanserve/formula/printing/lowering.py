@@ -42,7 +42,7 @@ class Lowering:
             case ("const", value):
                 return self._constant(value)
             case ("add" | "mul" as operation, *arguments):
-                return self._joined(operation, [places[operand] for operand in arguments])
+                return self._join(operation, [places[operand] for operand in arguments])
             case ("pow", base, exponent):
                 return self._power(places[base], exponent)
             case ("call", name, argument):
@@ -54,9 +54,9 @@ class Lowering:
                     "tables."
                 )
             case _:
-                return self._added(step)
+                return self._add(step)
 
-    def _added(self, step: Step) -> int:
+    def _add(self, step: Step) -> int:
         if step not in self._known:
             self._known[step] = len(self.steps)
             self.steps.append(step)
@@ -65,17 +65,17 @@ class Lowering:
     def _constant(self, value: float) -> int:
         if not math.isfinite(value):
             raise FormulaError(f"A constant of the formula is {value}, but source code can only hold finite numbers.")
-        return self._added(("const", float(value)))
+        return self._add(("const", float(value)))
 
     def _value(self, place: int) -> float | None:
         step = self.steps[place]
         return step[1] if step[0] == "const" else None
 
-    def _joined(self, operation: str, arguments: list[int]) -> int:
+    def _join(self, operation: str, arguments: list[int]) -> int:
         values = [value for value in map(self._value, arguments) if value is not None]
         if len(values) == len(arguments):
             return self._constant(sum(values) if operation == "add" else math.prod(values))
-        return self._added((operation, *arguments))
+        return self._add((operation, *arguments))
 
     def _power(self, base: int, exponent: int) -> int:
         value = self._value(base)
@@ -83,13 +83,13 @@ class Lowering:
             with np.errstate(all="ignore"):
                 return self._constant(float(integer_power(np.float64(value), exponent)))  # type: ignore[arg-type]  # a number works as well
         if exponent < 0:
-            return self._added(("pow", self._power(base, -exponent), -1))
+            return self._add(("pow", self._power(base, -exponent), -1))
         if exponent == 1:
             return base
         if exponent <= LARGEST_PRODUCT:
-            return self._added(("pow", base, exponent))
+            return self._add(("pow", base, exponent))
         square = self._power(self._power(base, exponent // 2), 2)
-        return self._joined("mul", [square, base]) if exponent % 2 else square
+        return self._join("mul", [square, base]) if exponent % 2 else square
 
     def _call(self, name: str, argument: int) -> int:
         value = self._value(argument)
@@ -97,16 +97,16 @@ class Lowering:
             with np.errstate(all="ignore"):
                 return self._constant(float(FUNCTIONS[name].numpy(np.array([value]))[0]))
         if name in SPECIAL or by_values(name):
-            return self._added(("call", name, argument))
+            return self._add(("call", name, argument))
         places: list[int] = []
         for step in steps(FUNCTIONS[name].expression, ELEMENTARY):
             match step:
                 case ("var", _):
                     places.append(argument)
                 case ("pow", base, float()):
-                    places.append(self._added(("pow", places[base], step[2])))
+                    places.append(self._add(("pow", places[base], step[2])))
                 case ("call", primitive, operand):
-                    places.append(self._added(("call", primitive, places[operand])))
+                    places.append(self._add(("call", primitive, places[operand])))
                 case _:
                     places.append(self._step(step, places))
         return places[-1]

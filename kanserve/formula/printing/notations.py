@@ -36,20 +36,20 @@ class Text(Dialect):
 
     def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
         self._names = [text_name(name) for name in names]
-        self._named = named and not set(names) & _NAMES_OF_NUMBERS
+        self._print_name = named and not set(names) & _NAMES_OF_NUMBERS
 
     def number(self, value: float) -> str:
         mantissa, _, exponent = _decimal(value).partition("e")
         return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
     def named(self, value: float) -> Printed | None:
-        return _named(self, value, str) if self._named else None
+        return _print_name(self, value, str) if self._print_name else None
 
     def variable(self, column: int) -> str:
         return self._names[column]
 
     def call(self, name: str, *arguments: Printed) -> Printed:
-        if (exponent := _written_with_exponent(name)) is not None:
+        if (exponent := _exponent_to_write(name)) is not None:
             return self.real_power(arguments[0], exponent)
         if name in OWN or _uses(name) > 1:
             return Printed(f"{name}({signed(arguments[0])})")  # by its name, to avoid writing the argument twice
@@ -74,7 +74,7 @@ class Latex(Dialect):
 
     def __init__(self, names: Sequence[str], *, named: bool = False) -> None:
         self._names = [latex_name(name) for name in names]
-        self._named = named
+        self._print_name = named
 
     def number(self, value: float) -> str:
         mantissa, _, exponent = _decimal(value).partition("e")
@@ -83,7 +83,7 @@ class Latex(Dialect):
         return rf"10^{{{int(exponent)}}}" if mantissa == "1" else rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
 
     def named(self, value: float) -> Printed | None:
-        return _named(self, value, _latex_of_number) if self._named else None
+        return _print_name(self, value, _latex_of_number) if self._print_name else None
 
     def variable(self, column: int) -> str:
         return self._names[column]
@@ -93,7 +93,7 @@ class Latex(Dialect):
         return Printed(rf"s_{{{index}}}\left({signed(argument)}\right)", Precedence.POWER)
 
     def call(self, name: str, *arguments: Printed) -> Printed:
-        if (exponent := _written_with_exponent(name)) is not None:
+        if (exponent := _exponent_to_write(name)) is not None:
             return self.real_power(arguments[0], exponent)
         if name in OWN or _uses(name) > 1:
             return Printed(rf"\operatorname{{{name}}}\left({signed(arguments[0])}\right)", Precedence.POWER)
@@ -105,14 +105,14 @@ class Latex(Dialect):
         return replace(super().filled(template, *arguments), precedence=Precedence.POWER)
 
     def power(self, base: Printed, exponent: int) -> Printed:
-        return self._raised(base, str(exponent))
+        return self._raise_power(base, str(exponent))
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         fraction = as_fraction(exponent)
-        power = self._raised(base, self.number(abs(exponent)) if fraction is None else str(abs(fraction)))
+        power = self._raise_power(base, self.number(abs(exponent)) if fraction is None else str(abs(fraction)))
         return power if exponent > 0 else reciprocal(power, self)
 
-    def _raised(self, base: Printed, exponent: str) -> Printed:
+    def _raise_power(self, base: Printed, exponent: str) -> Printed:
         if base.number is not None and "^" in base.text:
             base = Printed(base.text, Precedence.PRODUCT, base.negative)
         return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{{{exponent}}}", Precedence.POWER)
@@ -212,7 +212,7 @@ def _unlisted_power(name: str) -> float | None:
     return None if name in EXPONENTS else exponent_of(name)
 
 
-def _written_with_exponent(name: str) -> float | None:
+def _exponent_to_write(name: str) -> float | None:
     """The exponent of a power that text and LaTeX write as one: those that are not listed, and x^(3/2)."""
     return EXPONENTS[name] if name == "x^1.5" else _unlisted_power(name)
 
@@ -231,7 +231,7 @@ def name_of(value: float) -> Named | None:
     return found
 
 
-def _named(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
+def _print_name(dialect: Dialect, value: float, spelling: Callable[[str], str]) -> Printed | None:
     found = name_of(value)
     if found is None:
         return None

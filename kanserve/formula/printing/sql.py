@@ -98,16 +98,16 @@ class Sql(Language):
             levels[word] = level
             if word in needed:
                 columns += [[] for _ in range(level - len(columns))]
-                columns[level - 1].append(self._wrapped(statement.expression, word))
+                columns[level - 1].append(self._wrap(statement.expression, word))
         name = "inputs"
         for number, of_level in enumerate(columns, start=1):
             steps = ",\n".join(of_level)
             source = f"SELECT *,\n{steps}\n    FROM ({source}) AS {name}{self.fence}"
             name = f"steps{number}"
         fence = self.fence if columns else ""
-        return f"(SELECT\n{self._wrapped(value.expression)}\n    FROM ({source}) AS {name}{fence})"
+        return f"(SELECT\n{self._wrap(value.expression)}\n    FROM ({source}) AS {name}{fence})"
 
-    def _wrapped(self, expression: str, word: str = "") -> str:
+    def _wrap(self, expression: str, word: str = "") -> str:
         """An expression in lines of at most about WIDTH characters."""
         lines = [" " * 8]
         for piece in self._PIECE.findall(expression):
@@ -181,13 +181,13 @@ class BigQuery(Sql):
 
     @classmethod
     def quoted(cls, name: str) -> str:
-        return f"`{_escaped(name, '`')}`"
+        return f"`{_escape(name, '`')}`"
 
     def literal(self, text: str) -> str:
-        return f"'{_escaped(text, chr(39))}'"
+        return f"'{_escape(text, chr(39))}'"
 
 
-def _escaped(text: str, quote: str) -> str:
+def _escape(text: str, quote: str) -> str:
     """A text within quotes of BigQuery, which have escapes as in C."""
     escapes = {"\\": "\\\\", quote: f"\\{quote}", "\n": "\\n", "\r": "\\r"}
     return "".join(escapes.get(character, character) for character in text)

@@ -277,7 +277,7 @@ def _sum(below: list[Printed], dialect: Dialect) -> Printed:
 
 def _product(below: list[Printed], dialect: Dialect) -> Printed:
     negative = sum(factor.negative for factor in below) % 2 == 1
-    turned = _turned(_without_ones(below, dialect), dialect) if negative else ""
+    turned = _turn(_without_ones(below, dialect), dialect) if negative else ""
     return replace(_positive_product(_without_ones(below, dialect), dialect), negative=negative, turned=turned)
 
 
@@ -286,7 +286,7 @@ def _without_ones(below: list[Printed], dialect: Dialect) -> list[Printed]:
     return [factor for factor in below if factor.number is None or factor.text != one_shown] or below[:1]
 
 
-def _turned(below: list[Printed], dialect: Dialect) -> str:
+def _turn(below: list[Printed], dialect: Dialect) -> str:
     """Minus the product of the factors, by negating the first sum with a negative term; empty without such a sum."""
     for n, factor in enumerate(below):
         terms = (factor.under or factor).terms

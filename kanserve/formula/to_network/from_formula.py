@@ -91,7 +91,7 @@ def from_formula(
         raise InputError(f"The parameter {unused[0]!r} does not occur in the formula, whose names are {listed}.")
     # A sympy symbol named pi or e is an ordinary symbol: sympy's own pi and E are numbers.
     known = (CONSTANTS if any(isinstance(text, str) for text in texts) else {}) | numbers
-    variables = _without(listed, known) if inputs is None else _checked_inputs(inputs, numbers)
+    variables = _without(listed, known) if inputs is None else _check_inputs(inputs, numbers)
     if not variables:
         raise InputError("The formula has no input: all its names are constants. Give an input: inputs=['x'].")
     known = {name: known[name] for name in _without(known, variables)}
@@ -128,12 +128,12 @@ def kan_of(
     columns = [steps.add("var", i) for i in range(len(inputs))]
     return Kan(
         layers(steps, columns, [form_of_tree(steps, tree) for tree in checked]),
-        inputs=tuple(_named(variable) for variable in inputs),
-        outputs=tuple(_named(output) for output in outputs),
+        inputs=tuple(_as_variable(variable) for variable in inputs),
+        outputs=tuple(_as_variable(output) for output in outputs),
     )
 
 
-def _named(variable: str | Variable) -> Variable:
+def _as_variable(variable: str | Variable) -> Variable:
     return variable if isinstance(variable, Variable) else Variable(variable)
 
 
@@ -196,7 +196,7 @@ def _numbers(parameters: Mapping[str, float], constants: Mapping[str, float]) ->
     return numbers
 
 
-def _checked_inputs(inputs: Sequence[str], numbers: Mapping[str, float]) -> list[str]:
+def _check_inputs(inputs: Sequence[str], numbers: Mapping[str, float]) -> list[str]:
     if isinstance(inputs, str):
         raise InputError(f"inputs is a list of names, as in inputs=[{inputs!r}].")
     both = [name for name in inputs if name in numbers]

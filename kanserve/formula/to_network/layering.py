@@ -71,13 +71,13 @@ class _Layering:
         count = max(depths)
         # An output that is ready before the last layer is carried there as a single node.
         last = [
-            self._carried(form) if depth < count else node
+            self._carry(form) if depth < count else node
             for form, node, depth in zip(outputs, last, depths, strict=True)
         ]
         for node in last:
             self._deepest(node.sources)
-        held = self._held(last, count)
-        made = [self._made(n, held, last) for n in range(1, count + 1)]
+        held = self._hold(last, count)
+        made = [self._nodes_of_layer(n, held, last) for n in range(1, count + 1)]
         sizes = [sum(len(node.subnodes) for node in nodes) * len(held[n]) for n, nodes in enumerate(made)]
         if sum(sizes) > MAX_EDGES:
             raise FormulaError(
@@ -94,7 +94,7 @@ class _Layering:
                 return _Node(made.subnodes, form.terms[0][1], form.constant)
         return _Node((self._subnode(form),))
 
-    def _carried(self, form: Form) -> _Node:
+    def _carry(self, form: Form) -> _Node:
         if not form.terms:
             return self._output(form)
         source, a, b = self._argument(form)
@@ -145,13 +145,13 @@ class _Layering:
     def _edge(self, atom: int, coefficient: float) -> _Edge:
         match self._steps.steps[atom]:
             case ("call", str(name), argument):
-                return _Edge(*self._applied(name, argument), coefficient)
+                return _Edge(*self._apply(name, argument), coefficient)
             case ("pow", argument, int(exponent)) if exponent in _POWER_NAMES:
-                return _Edge(*self._applied(_POWER_NAMES[exponent], argument), coefficient)
+                return _Edge(*self._apply(_POWER_NAMES[exponent], argument), coefficient)
             case _:
                 return _Edge(atom, c=coefficient)
 
-    def _applied(self, name: str, argument: int) -> tuple[int, str, float, float]:
+    def _apply(self, name: str, argument: int) -> tuple[int, str, float, float]:
         source, a, b = self._argument(form_of(self._steps, argument))
         return source, name, a, b
 
@@ -183,7 +183,7 @@ class _Layering:
             waiting.pop()
         return max((self._depth[step] for step in needed), default=0)
 
-    def _held(self, last: Sequence[_Node], count: int) -> list[list[int]]:
+    def _hold(self, last: Sequence[_Node], count: int) -> list[list[int]]:
         """The steps that are nodes of each layer, from the inputs to the last but one."""
         last_use: dict[int, int] = {}
         waiting = [(source, count - 1) for node in last for source in sorted(node.sources)]
@@ -198,7 +198,7 @@ class _Layering:
             held.append(sorted(key for key, use in last_use.items() if self._depth[key] <= n <= use))
         return held
 
-    def _made(self, n: int, held: list[list[int]], last: Sequence[_Node]) -> list[_Node]:
+    def _nodes_of_layer(self, n: int, held: list[list[int]], last: Sequence[_Node]) -> list[_Node]:
         if n == len(held):
             return list(last)
         return [self._nodes[step] if self._depth[step] == n else _Node((_Subnode((_Edge(step),)),)) for step in held[n]]

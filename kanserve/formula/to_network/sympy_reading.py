@@ -49,11 +49,11 @@ class _Reader:
             return Name(expression.name)
         if expression.is_Number or expression.is_NumberSymbol:
             return _number(expression)
-        make, arguments = _made_by(expression)
+        make, arguments = _operation(expression)
         return make(*(self.read(argument, depth + 1) for argument in arguments))
 
 
-def _made_by(expression: Any) -> tuple[Callable[..., Expression], Sequence[Any]]:
+def _operation(expression: Any) -> tuple[Callable[..., Expression], Sequence[Any]]:
     """What an operation becomes, called with its operands; and those."""
     name, arguments = type(expression).__name__, expression.args
     if expression.is_Add:

@@ -341,7 +341,7 @@ class Models:
             self._publish()
         begun, why = time.perf_counter(), ""
         try:
-            return self._made(name, version, had)
+            return self._make(name, version, had)
         except BaseException as error:  # the code of an artifact may raise anything, and no signal comes to this thread
             why = reason(error)
             if why == INTERNAL:
@@ -363,7 +363,7 @@ class Models:
         if self._tell is not None and self._loading:  # if the process dies, the last version reported is blamed
             self._tell(*self._loading[0])
 
-    def _made(self, name: str, version: int, had: Model | None) -> Model:
+    def _make(self, name: str, version: int, had: Model | None) -> Model:
         if (reason := self._refused.get((name, version))) is not None:
             raise ArtifactError(reason)
         if self._tell is not None:

@@ -36,10 +36,10 @@ _SHOWN = 30  # categories: more are not read
 
 def coder(catalog: Catalog, name: str, version: str) -> Coded:
     """The function that puts codes in the place of texts, for a model that is looked up when there are texts."""
-    return partial(_coded, lambda: catalog.find(name, version).kan.inputs)
+    return partial(_encode_categories, lambda: catalog.find(name, version).kan.inputs)
 
 
-def _coded(inputs: Callable[[], Sequence[Variable]], values: list[Any], what: str) -> list[Any]:
+def _encode_categories(inputs: Callable[[], Sequence[Variable]], values: list[Any], what: str) -> list[Any]:
     known = inputs()
     return [
         _code(value, known[place % len(known)], place // len(known), what) if type(value) is str else value

@@ -69,7 +69,7 @@ def formula_answer(model: Model, formats: Iterable[str], most: int) -> bytes:
     FormulaError when it would be larger or cannot be written in a language; that it is too large for a message is seen
     by the size of its file, before anything is built.
     """
-    wanted = frozenset(map(_known_format, formats))
+    wanted = frozenset(map(_check_format, formats))
     answer = b""
     if model.words.size <= most:
         answer = model.answers.get((pb.GetFormulaResponse, wanted), lambda: _write(model, wanted))
@@ -78,7 +78,7 @@ def formula_answer(model: Model, formats: Iterable[str], most: int) -> bytes:
     return answer
 
 
-def _known_format(name: str) -> str:
+def _check_format(name: str) -> str:
     if name not in TEXTS and name not in FUNCTIONS:
         raise InputError(f"A format is one of {', '.join((*TEXTS, *sorted(FUNCTIONS)))}; got {name!r:.60}.")
     return name
@@ -213,7 +213,7 @@ def watch(state: ServerState, request: pb.WatchRequest, call: Call) -> Iterator[
     if request.model_name:
         check_name(request.model_name)
         call.model = request.model_name if request.model_name in state.catalog.models else ""
-    return _told(state, request.model_name, call)
+    return _tell(state, request.model_name, call)
 
 
 def states(catalog: Catalog, name: str = "") -> dict[tuple[str, int], pb.VersionState]:
@@ -231,7 +231,7 @@ def states(catalog: Catalog, name: str = "") -> dict[tuple[str, int], pb.Version
     }
 
 
-def _told(state: ServerState, name: str, call: Call) -> Iterator[pb.WatchResponse]:
+def _tell(state: ServerState, name: str, call: Call) -> Iterator[pb.WatchResponse]:
     changed = Event()
     end = state.table.subscribe(lambda catalog: changed.set())
     try:
