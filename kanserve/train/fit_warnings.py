@@ -195,8 +195,8 @@ def _misses_structure(fitted: Fitted) -> list[str]:
     share = 1 - _mean(after, judges) / _mean(own, judges)
     return [
         f"The network misses structure: the errors of {NEIGHBOURS} near rows explain {share:.0%} of its squared error "
-        f"on {len(judges)} held-out rows, which is {error / constant:.2f} of that of a constant. {_times(train)}Use finer splines "
-        "(grid=100), more hidden nodes (hidden=(10,)) or more starts (starts=32)."
+        f"on {len(judges)} held-out rows, which is {error / constant:.2f} of that of a constant. "
+        f"{_times(train)}Use finer splines (grid=100), more hidden nodes (hidden=(10,)) or more starts (starts=32)."
     ]
 
 
