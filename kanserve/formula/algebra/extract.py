@@ -15,9 +15,9 @@ from kanserve.formula.algebra.polynomials import (
     Polynomial,
     Product,
     TooLargeError,
-    added,
     is_number,
     number_of,
+    sum_of,
 )
 from kanserve.formula.algebra.products import Products
 from kanserve.formula.algebra.rewrites import REWRITES_SAME, Node, Nodes, simplest
@@ -51,7 +51,7 @@ class Shaper:
 
     def best(self, polynomial: Polynomial) -> Node:
         """The simplest expression for a polynomial."""
-        polynomial = self._algebra.trimmed(polynomial)
+        polynomial = self._algebra.trim(polynomial)
         if is_number(polynomial):
             return self._nodes.number(number_of(polynomial))
         key = frozenset(polynomial.items())
@@ -72,7 +72,7 @@ class Shaper:
 
     def _sum_of_powers(self, polynomial: Polynomial, found: Node) -> Node:
         """A polynomial in one input as a sum of powers, unless what was found is much simpler, as x*(x + 1)^2 is."""
-        expanded = self._algebra.expanded(polynomial)
+        expanded = self._algebra.expand(polynomial)
         atoms = factoring.atoms_of(expanded)
         powers = [exponent for product in expanded for _, exponent in product]
         if len(atoms) != 1 or self._algebra.atoms[atoms[0]].kind != "var":
@@ -101,7 +101,7 @@ class Shaper:
 
         def add(make: Callable[[], Polynomial]) -> None:
             try:
-                variant = algebra.trimmed(make())
+                variant = algebra.trim(make())
             except TooLargeError:
                 raise
             except (FormulaError, ZeroDivisionError, OverflowError):
@@ -109,7 +109,7 @@ class Shaper:
             if variant not in result and len(result) < MOST_VARIANTS:
                 result.append(variant)
 
-        add(lambda: algebra.expanded(polynomial))
+        add(lambda: algebra.expand(polynomial))
         if is_number(result[0]):
             return result
         add(lambda: polynomial)
@@ -152,7 +152,7 @@ class Shaper:
         whole: tuple[float, Product] = (1.0, ONE)
         for factor in factors:
             coefficient, product = self._algebra.term(factor)
-            whole = (whole[0] * coefficient, self._algebra.merged(whole[1], product))
+            whole = (whole[0] * coefficient, self._algebra.merge(whole[1], product))
         return self._products.best(*whole)
 
     def _plain(self, polynomial: Polynomial) -> Node:
@@ -193,10 +193,10 @@ class Shaper:
             if not 0 < scale < math.inf:  # log(-x): the scale is negative as well, and has no logarithm
                 continue
             for number in group:
-                del kept[self._algebra.merged(rest, ((number, 1.0),))]
+                del kept[self._algebra.merge(rest, ((number, 1.0),))]
             result.append((unit, rest, inside))
             if scale != 1:
-                kept = added([kept, {rest: unit * math.log(scale)}])
+                kept = sum_of([kept, {rest: unit * math.log(scale)}])
         return kept, result
 
     def _logarithm_argument(self, ratios: dict[int, float]) -> tuple[float, Product]:
@@ -207,7 +207,7 @@ class Shaper:
                 return 0.0, ONE
         for number, ratio in ratios.items():
             c, factor = self._algebra.term(self._algebra.atoms[number].polynomial)
-            inside = self._algebra.merged(inside, self._algebra.raised(factor, float(round(ratio))))
+            inside = self._algebra.merge(inside, self._algebra.to_power(factor, float(round(ratio))))
             scale *= c ** round(ratio)
         return scale, inside
 

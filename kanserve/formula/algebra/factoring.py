@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, inverse, scaled
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, inverse, sum_of, times
 
 Array = NDArray[np.float64]
 
@@ -85,15 +85,15 @@ def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, P
             continue
         root = tuple((atom, exponent / 2) for atom, exponent in square)
         linear = {
-            algebra.merged(product, inverse(root)): c / (2 * coefficient)
+            algebra.merge(product, inverse(root)): c / (2 * coefficient)
             for product, c in polynomial.items()
             if product != square and _divides(root, product)
         }
         parts = [linear] if len(linear) < 2 else [linear, *({key: c} for key, c in linear.items())]
         for part in parts:
-            base = added([{root: 1.0}, part])
-            taken = scaled(algebra.distributed(base, base), -coefficient)
-            rest = added([polynomial, taken])
+            base = sum_of([{root: 1.0}, part])
+            taken = times(algebra.distribute(base, base), -coefficient)
+            rest = sum_of([polynomial, taken])
             rest = _clean(rest, polynomial)
             if len(rest) <= len(polynomial) - 2:
                 yield coefficient, base, rest
@@ -112,14 +112,14 @@ def quadratic(algebra: Algebra, polynomial: Polynomial) -> tuple[Polynomial, Pol
             continue
         if len(b) ** 2 + len(a) * len(c) > MOST_TERMS:
             continue
-        square = added([algebra.distributed(b, b), scaled(algebra.distributed(a, c), -4.0)])
+        square = sum_of([algebra.distribute(b, b), times(algebra.distribute(a, c), -4.0)])
         root = square_root(algebra, square)
         if not root:
             continue
-        twice = algebra.distributed(scaled(a, 2.0), {((atom, 1.0),): 1.0})
+        twice = algebra.distribute(times(a, 2.0), {((atom, 1.0),): 1.0})
         ((product, coefficient),) = a.items()
         below = {inverse(product): 1 / (4 * coefficient)}
-        return added([twice, b, scaled(root, -1.0)]), algebra.distributed(below, added([twice, b, root]))
+        return sum_of([twice, b, times(root, -1.0)]), algebra.distribute(below, sum_of([twice, b, root]))
     return None
 
 
@@ -141,11 +141,11 @@ def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
         highest = max(rest, key=lambda product: _degrees(product, atoms))
         if not _divides(first, highest):
             return None
-        term = {algebra.merged(highest, inverse(first)): rest[highest] / (2 * root[first])}
-        taken = added([algebra.distributed(scaled(root, 2.0), term), algebra.distributed(term, term)])
-        root = added([root, term])
+        term = {algebra.merge(highest, inverse(first)): rest[highest] / (2 * root[first])}
+        taken = sum_of([algebra.distribute(times(root, 2.0), term), algebra.distribute(term, term)])
+        root = sum_of([root, term])
         before = highest
-        rest = _clean(added([rest, scaled(taken, -1.0)]), polynomial)
+        rest = _clean(sum_of([rest, times(taken, -1.0)]), polynomial)
         if before in rest:
             return None
     return None
@@ -165,9 +165,9 @@ def quotient(algebra: Algebra, polynomial: Polynomial, divisor: Polynomial) -> P
         highest = max(rest, key=lambda product: _degrees(product, atoms))
         if not _divides(lead, highest):
             return None
-        term = {algebra.merged(highest, inverse(lead)): rest[highest] / divisor[lead]}
-        result = added([result, term])
-        rest = _clean(added([rest, scaled(algebra.distributed(divisor, term), -1.0)]), polynomial)
+        term = {algebra.merge(highest, inverse(lead)): rest[highest] / divisor[lead]}
+        result = sum_of([result, term])
+        rest = _clean(sum_of([rest, times(algebra.distribute(divisor, term), -1.0)]), polynomial)
         if highest in rest:
             return None
     return None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kanserve.errors import FormulaError
-from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, is_number, number_of, scaled
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, is_number, number_of, sum_of, times
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.powers import exponent_of
 
@@ -28,7 +28,7 @@ _INVERSES: dict[tuple[str, str], float] = {
 }
 
 
-def applied(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
+def apply_identities(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
     """The function `name` of a polynomial, on the rows of the algebra."""
     exponent = exponent_of(name)
     if exponent is not None:
@@ -54,7 +54,7 @@ def _plain(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
             return inner[1]
     sign = FUNCTIONS[name].parity
     if sign and argument[min(argument)] < 0:
-        return scaled(algebra.call(name, scaled(argument, -1.0)), float(sign))
+        return times(algebra.call(name, times(argument, -1.0)), float(sign))
     return algebra.call(name, argument)
 
 
@@ -81,11 +81,11 @@ def _exponential(algebra: Algebra, argument: Polynomial) -> Polynomial:
             continue
         function = _only_call(algebra, {inner: 1.0})
         if function is not None and function[0] == "log":
-            result = algebra.multiplied(result, algebra.power(function[1], coefficient))
+            result = algebra.multiply(result, algebra.power(function[1], coefficient))
             continue
         ((exponential, _),) = algebra.call("exp", {inner: 1.0}).items()
-        product = algebra.merged(product, algebra.raised(exponential, coefficient))
-    return algebra.multiplied(result, algebra.single(1.0, product))
+        product = algebra.merge(product, algebra.to_power(exponential, coefficient))
+    return algebra.multiply(result, algebra.single(1.0, product))
 
 
 def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
@@ -100,10 +100,10 @@ def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
     for number, exponent in product:
         atom = algebra.atoms[number]
         if atom.name == "exp":
-            parts.append(scaled(atom.polynomial, exponent))
+            parts.append(times(atom.polynomial, exponent))
         else:
-            parts.append(scaled(algebra.call("log", algebra.single(1.0, ((number, 1.0),))), exponent))
-    return added(parts)
+            parts.append(times(algebra.call("log", algebra.single(1.0, ((number, 1.0),))), exponent))
+    return sum_of(parts)
 
 
 def _inverse_hyperbolic_sine(algebra: Algebra, argument: Polynomial) -> Polynomial | None:
@@ -114,12 +114,12 @@ def _inverse_hyperbolic_sine(algebra: Algebra, argument: Polynomial) -> Polynomi
         if coefficient < 0 or not any(exponent == 0.5 for _, exponent in product):
             continue
         outside = {other: c for other, c in argument.items() if other != product}
-        squares = [algebra.expanded(algebra.power(part, 2.0)) for part in ({product: coefficient}, outside)]
-        rest = added([squares[0], scaled(squares[1], -1.0)])
+        squares = [algebra.expand(algebra.power(part, 2.0)) for part in ({product: coefficient}, outside)]
+        rest = sum_of([squares[0], times(squares[1], -1.0)])
         if is_number(rest) and number_of(rest) > 0 and not is_number(outside):
             size = math.sqrt(number_of(rest))
-            result = _plain(algebra, "arcsinh", scaled(outside, 1 / size))
-            return added([result, {ONE: math.log(size)}]) if size != 1 else result
+            result = _plain(algebra, "arcsinh", times(outside, 1 / size))
+            return sum_of([result, {ONE: math.log(size)}]) if size != 1 else result
     return None
 
 
@@ -129,8 +129,8 @@ def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
     def rule(algebra: Algebra, argument: Polynomial) -> Polynomial:
         inner = _only_call(algebra, argument)
         if inner is not None and inner[0] == ("arccos" if name == "sin" else "arcsin"):
-            square = scaled(algebra.power(inner[1], 2.0), -1.0)
-            return algebra.power(added([{ONE: 1.0}, square]), 0.5)
+            square = times(algebra.power(inner[1], 2.0), -1.0)
+            return algebra.power(sum_of([{ONE: 1.0}, square]), 0.5)
         phase = argument.get(ONE, 0.0)
         turns = round(phase / math.pi)
         rest = phase - turns * math.pi
@@ -142,8 +142,8 @@ def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
             sign *= math.copysign(1.0, rest if name == "sin" else -rest)
             kind, rest = ("cos" if name == "sin" else "sin"), 0.0
         others = {product: c for product, c in argument.items() if product != ONE}
-        moved = added([others, {ONE: rest}]) if rest else others
-        return scaled(_plain(algebra, kind, moved), sign)
+        moved = sum_of([others, {ONE: rest}]) if rest else others
+        return times(_plain(algebra, kind, moved), sign)
 
     return rule
 
@@ -153,8 +153,8 @@ def _tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
     tan = _added_arcs(algebra, argument, "arctan", -1.0)
     if tan is not None:
         return tan
-    sine, cosine = applied(algebra, "sin", argument), applied(algebra, "cos", argument)
-    return algebra.multiplied(sine, algebra.power(cosine, -1.0))
+    sine, cosine = apply_identities(algebra, "sin", argument), apply_identities(algebra, "cos", argument)
+    return algebra.multiply(sine, algebra.power(cosine, -1.0))
 
 
 def _hyperbolic_tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
@@ -169,9 +169,9 @@ def _added_arcs(algebra: Algebra, argument: Polynomial, arc: str, sign: float) -
         inner = _only_call(algebra, {product: 1.0})
         if inner is None or inner[0] != arc or abs(coefficient) != 1:
             return None
-        term = scaled(inner[1], coefficient)
-        below = added([{ONE: 1.0}, scaled(algebra.multiplied(total, term), sign)])
-        total = algebra.multiplied(added([total, term]), algebra.power(below, -1.0))
+        term = times(inner[1], coefficient)
+        below = sum_of([{ONE: 1.0}, times(algebra.multiply(total, term), sign)])
+        total = algebra.multiply(sum_of([total, term]), algebra.power(below, -1.0))
     return total
 
 
@@ -184,9 +184,9 @@ def _size(algebra: Algebra, argument: Polynomial) -> Polynomial:
         factor = algebra.single(1.0, ((number, exponent),))
         if atom.sign <= 0 and not (exponent.is_integer() and exponent % 2 == 0):
             whole = algebra.single(1.0, ((number, 1.0),))
-            size = scaled(whole, -1.0) if atom.sign < 0 else algebra.call("abs", whole)
+            size = times(whole, -1.0) if atom.sign < 0 else algebra.call("abs", whole)
             factor = algebra.power(size, exponent)
-        result = algebra.multiplied(result, factor)
+        result = algebra.multiply(result, factor)
     return result
 
 
@@ -201,11 +201,11 @@ def _sign_of(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 
 def _gaussian(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    return _exponential(algebra, scaled(algebra.power(argument, 2.0), -1.0))
+    return _exponential(algebra, times(algebra.power(argument, 2.0), -1.0))
 
 
 def _sigmoid(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    below = added([{ONE: 1.0}, _exponential(algebra, scaled(argument, -1.0))])
+    below = sum_of([{ONE: 1.0}, _exponential(algebra, times(argument, -1.0))])
     return algebra.power(below, -1.0)
 
 
@@ -220,5 +220,5 @@ _RULES: dict[str, Callable[[Algebra, Polynomial], Polynomial]] = {
     "sign": _sign_of,
     "gaussian": _gaussian,
     "sigmoid": _sigmoid,
-    "silu": lambda algebra, argument: algebra.multiplied(argument, _sigmoid(algebra, argument)),
+    "silu": lambda algebra, argument: algebra.multiply(argument, _sigmoid(algebra, argument)),
 }

@@ -81,7 +81,7 @@ class Algebra:
 
     def call(self, name: str, argument: Polynomial) -> Polynomial:
         """A named function as an atom; no identity is applied."""
-        flat = self.expanded(argument)
+        flat = self.expand(argument)
         key = ("call", name, _key(flat))
         if key not in self._numbers:
             with np.errstate(all="ignore"):
@@ -93,11 +93,11 @@ class Algebra:
 
     def same(self, left: Polynomial, right: Polynomial) -> bool:
         """Whether two polynomials are equal after expansion."""
-        return _key(self.expanded(left)) == _key(self.expanded(right))
+        return _key(self.expand(left)) == _key(self.expand(right))
 
     def bracket(self, polynomial: Polynomial) -> int:
         """The atom for a polynomial in brackets, which should be normalised as `term` does."""
-        flat = self.expanded(polynomial)
+        flat = self.expand(polynomial)
         key = ("sum", _key(flat))
         if key not in self._numbers:
             value = self.value(polynomial)
@@ -152,17 +152,17 @@ class Algebra:
 
     # Sums, products and powers.
 
-    def multiplied(self, left: Polynomial, right: Polynomial) -> Polynomial:
+    def multiply(self, left: Polynomial, right: Polynomial) -> Polynomial:
         """The product; a sum stays in brackets."""
         if not left or not right:
             return {}
         for factor, polynomial in ((left, right), (right, left)):
             if len(factor) == 1 and ONE in factor:
-                return scaled(polynomial, factor[ONE])
+                return times(polynomial, factor[ONE])
         (c, p), (d, q) = self.term(left), self.term(right)
-        return self.single(c * d, self.merged(p, q))
+        return self.single(c * d, self.merge(p, q))
 
-    def merged(self, p: Product, q: Product) -> Product:
+    def merge(self, p: Product, q: Product) -> Product:
         self.spend(1)
         exponents = dict(p)
         for number, exponent in q:
@@ -180,7 +180,7 @@ class Algebra:
     def single(self, coefficient: float, product: Product) -> Polynomial:
         """coefficient·product; a single bracket is expanded."""
         if len(product) == 1 and product[0][1] == 1 and self.atoms[product[0][0]].kind == "sum":
-            return scaled(self.atoms[product[0][0]].polynomial, coefficient)
+            return times(self.atoms[product[0][0]].polynomial, coefficient)
         for number, exponent in product:
             atom = self.atoms[number]
             if atom.kind == "sum" and len(atom.polynomial) == 1 and exponent.is_integer():
@@ -188,7 +188,7 @@ class Algebra:
                 rest = tuple(power for power in product if power[0] != number)
                 ((inner, c),) = atom.polynomial.items()
                 raised = tuple((n, e * exponent) for n, e in inner)
-                return self.single(coefficient * c**exponent, self.merged(rest, raised))
+                return self.single(coefficient * c**exponent, self.merge(rest, raised))
         return {product: coefficient} if coefficient else {}
 
     def term(self, polynomial: Polynomial) -> tuple[float, Product]:
@@ -197,7 +197,7 @@ class Algebra:
         Several terms become their common factors times a bracket. The bracket is positive where its sign does not
         change, and is scaled so that its most frequent coefficient is ±1."""
         if len(polynomial) > 1:
-            flat = self.expanded(polynomial)
+            flat = self.expand(polynomial)
             if len(flat) <= 1 or len(flat) < len(polynomial):
                 polynomial = flat
         if not polynomial:
@@ -206,14 +206,14 @@ class Algebra:
             ((product, coefficient),) = polynomial.items()
             return coefficient, product
         common = self.content(polynomial)
-        inner = added(self.single(c, self.merged(p, inverse(common))) for p, c in polynomial.items())
+        inner = sum_of(self.single(c, self.merge(p, inverse(common))) for p, c in polynomial.items())
         if len(inner) < 2 or self.content(inner):
             coefficient, product = self.term(inner)
-            return coefficient, self.merged(common, product)
+            return coefficient, self.merge(common, product)
         lead = _lead(inner)
         lead = math.copysign(lead, _sign(self.value(inner)) or lead)
-        inner = scaled(inner, 1 / lead)
-        return lead, self.merged(common, ((self.bracket(inner), 1.0),))
+        inner = times(inner, 1 / lead)
+        return lead, self.merge(common, ((self.bracket(inner), 1.0),))
 
     def content(self, polynomial: Polynomial) -> Product:
         """The factors common to all terms, and the denominators of some of them."""
@@ -264,12 +264,12 @@ class Algebra:
                 continue
             if self.atoms[number].sign < 0 and e % 2:
                 coefficient = -coefficient
-            taken = self.merged(taken, ((positive, self._exponent(number, e * exponent)),))
+            taken = self.merge(taken, ((positive, self._exponent(number, e * exponent)),))
         if left:
             sign = math.copysign(1.0, coefficient)
             ready = len(left) == 1 and left[0][1] == 1 and sign > 0
             number = left[0][0] if ready else self.bracket({tuple(left): sign})
-            taken = self.merged(taken, ((number, exponent),))
+            taken = self.merge(taken, ((number, exponent),))
         elif coefficient < 0:
             raise FormulaError("The root of an expression that is negative on all rows.")
         return self.single(_real(abs(coefficient) ** exponent), taken)
@@ -288,7 +288,7 @@ class Algebra:
         ((size, _),) = next(iter(self.call("abs", {((number, 1.0),): 1.0})))
         return size
 
-    def expanded(self, polynomial: Polynomial) -> Polynomial:
+    def expand(self, polynomial: Polynomial) -> Polynomial:
         """Brackets to positive integer powers expanded; squares of cos and cosh written by those of sin and sinh."""
         result: Polynomial = {}
         parts: list[Polynomial] = []
@@ -296,26 +296,26 @@ class Algebra:
             parts.append(self._open(product, coefficient))
             if sum(len(part) for part in parts) > MOST_TERMS:
                 return polynomial
-        result = added(parts)
+        result = sum_of(parts)
         return result if len(result) <= MOST_TERMS else polynomial
 
     def _open(self, product: Product, coefficient: float) -> Polynomial:
         kept: list[tuple[int, float]] = []
         factors: list[tuple[Polynomial, int]] = []
         for number, exponent in product:
-            factor, times, rest = self._sum_power(number, exponent)
-            if times:
-                factors.append((factor, times))
+            factor, count, rest = self._sum_power(number, exponent)
+            if count:
+                factors.append((factor, count))
             if rest:
                 kept.append((number, rest))
         if not factors:
             return {product: coefficient}
         result: Polynomial = {tuple(kept): coefficient}
-        for factor, times in factors:
-            if len(factor) ** times * len(result) > MOST_TERMS:
+        for factor, count in factors:
+            if len(factor) ** count * len(result) > MOST_TERMS:
                 return {product: coefficient}
-            for _ in range(times):
-                result = self.distributed(result, factor)
+            for _ in range(count):
+                result = self.distribute(result, factor)
         return result
 
     def _sum_power(self, number: int, exponent: float) -> tuple[Polynomial, int, float]:
@@ -328,17 +328,17 @@ class Algebra:
         if atom.name not in SQUARES or exponent == 1:
             return {}, 0, exponent
         partner, sign = SQUARES[atom.name]
-        square = {ONE: 1.0, self.raised(next(iter(self.call(partner, atom.polynomial))), 2.0): sign}
+        square = {ONE: 1.0, self.to_power(next(iter(self.call(partner, atom.polynomial))), 2.0): sign}
         return square, int(exponent) // 2, exponent % 2
 
-    def raised(self, product: Product, exponent: float) -> Product:
+    def to_power(self, product: Product, exponent: float) -> Product:
         return tuple((n, self._exponent(n, e * exponent)) for n, e in product)
 
-    def distributed(self, left: Polynomial, right: Polynomial) -> Polynomial:
+    def distribute(self, left: Polynomial, right: Polynomial) -> Polynomial:
         """The product, term by term."""
-        return added(self.single(c * d, self.merged(p, q)) for p, c in left.items() for q, d in right.items())
+        return sum_of(self.single(c * d, self.merge(p, q)) for p, c in left.items() for q, d in right.items())
 
-    def trimmed(self, polynomial: Polynomial) -> Polynomial:
+    def trim(self, polynomial: Polynomial) -> Polynomial:
         """Without the terms that are negligible beside the median size of the sum."""
         if len(polynomial) < 2:
             return polynomial
@@ -358,7 +358,7 @@ class Algebra:
         return {product: c for (product, c), vanishes in zip(polynomial.items(), small, strict=True) if not vanishes}
 
 
-def added(polynomials: Iterable[Polynomial]) -> Polynomial:
+def sum_of(polynomials: Iterable[Polynomial]) -> Polynomial:
     """The sum; terms that cancel up to rounding are dropped."""
     result: dict[Product, float] = {}
     for polynomial in polynomials:
@@ -372,7 +372,7 @@ def added(polynomials: Iterable[Polynomial]) -> Polynomial:
     return result
 
 
-def scaled(polynomial: Polynomial, factor: float) -> Polynomial:
+def times(polynomial: Polynomial, factor: float) -> Polynomial:
     if factor == 1:
         return polynomial
     return {product: factor * c for product, c in polynomial.items()} if factor else {}

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from kanserve.formula.algebra.identities import applied
-from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, scaled
+from kanserve.formula.algebra.identities import apply_identities
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, sum_of, times
 from kanserve.formula.algebra.quotients import in_other_words, quotients
 from kanserve.formula.algebra.rewrites import REWRITES_SAME, Node, Nodes, simplest
 from kanserve.formula.expressions.numbers import named
@@ -70,9 +70,9 @@ class Products:
                 continue
             if not math.isfinite(outer) or outer == 0:
                 continue
-            whole = algebra.merged(rest, algebra.raised(term, exponent))
-            lowered = {algebra.merged(p, algebra.raised(term, -1.0)): value / c for p, value in polynomial.items()}
-            yield outer, algebra.merged(whole, ((number, exponent),)), self._bracket(lowered)
+            whole = algebra.merge(rest, algebra.to_power(term, exponent))
+            lowered = {algebra.merge(p, algebra.to_power(term, -1.0)): value / c for p, value in polynomial.items()}
+            yield outer, algebra.merge(whole, ((number, exponent),)), self._bracket(lowered)
 
     def _scales(
         self, coefficient: float, rest: Product, polynomial: Polynomial, exponent: float
@@ -87,7 +87,7 @@ class Products:
         beside = [power for power in rest if self._algebra.atoms[power[0]].kind != "sum"]
         below = tuple(power for power in beside if power[1] * exponent < 0)
         for moved in (*((power,) for power in beside), below, tuple(beside)):
-            raised = self._algebra.raised(moved, -1 / exponent)
+            raised = self._algebra.to_power(moved, -1 / exponent)
             if raised and all(e.is_integer() for _, e in raised):
                 yield 1.0, raised
 
@@ -108,7 +108,7 @@ class Products:
         for number, exponent in left:
             atom = self._algebra.atoms[number]
             if atom.exponential:
-                exponential.append(scaled(atom.polynomial, exponent))
+                exponential.append(times(atom.polynomial, exponent))
             elif exponent.is_integer():
                 whole.append((number, exponent))
             elif (2 * exponent).is_integer():
@@ -119,8 +119,8 @@ class Products:
                 log = self._nodes.call("log", inside[number])
                 given.append(self._nodes.call("exp", self._nodes.times(exponent, [log])))
             else:
-                logarithm = applied(self._algebra, "log", {((number, 1.0),): 1.0})
-                powers = added([powers, scaled(logarithm, exponent)])
+                logarithm = apply_identities(self._algebra, "log", {((number, 1.0),): 1.0})
+                powers = sum_of([powers, times(logarithm, exponent)])
         above, under = self._whole(whole, inside)
         above += given
         above += self._fractional(fractional, inside)
@@ -130,11 +130,11 @@ class Products:
             above.append(self._nodes.call("exp", self._sum(powers)))
         if not exponential:
             return self._finish(coefficient, above, under, roots, inside)
-        argument = added(exponential)
+        argument = sum_of(exponential)
         outside = self._finish(coefficient, [*above, self._exp(argument)], under, roots, inside)
         if coefficient <= 0 or coefficient == 1 or named(math.log(coefficient)) is None:
             return outside
-        moved = added([argument, {ONE: math.log(coefficient)}])
+        moved = sum_of([argument, {ONE: math.log(coefficient)}])
         within = self._finish(1.0, [*above, self._exp(moved)], under, roots, inside)
         return simplest([outside, within])
 

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
-from kanserve.formula.algebra.identities import applied
-from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, inverse, scaled
+from kanserve.formula.algebra.identities import apply_identities
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, inverse, sum_of, times
 
 _QUOTIENTS = (("sin", "cos", "tan"), ("sinh", "cosh", "tanh"))
 
@@ -29,8 +29,8 @@ def in_other_words(algebra: Algebra, coefficient: float, product: Product) -> It
     for number, partner in _of_one_argument(algebra, powers, "sin", "cos"):
         if powers[number] == powers[partner] and powers[number].is_integer():
             rest = _without(product, number, partner)
-            double = applied(algebra, "sin", scaled(algebra.atoms[number].polynomial, 2.0))
-            yield from _with_power(algebra, coefficient, rest, scaled(double, 0.5), powers[number])
+            double = apply_identities(algebra, "sin", times(algebra.atoms[number].polynomial, 2.0))
+            yield from _with_power(algebra, coefficient, rest, times(double, 0.5), powers[number])
     for number, exponent in product:
         if algebra.atoms[number].name in ("sin", "cos") and exponent == 2:
             yield from _half(algebra, coefficient, product, number)
@@ -47,15 +47,15 @@ def _with_power(
     """coefficient·rest·factor^exponent, where the factor is a single term."""
     if len(factor) == 1:
         ((wave, c),) = factor.items()
-        yield coefficient * c**exponent, algebra.merged(rest, algebra.raised(wave, exponent))
+        yield coefficient * c**exponent, algebra.merge(rest, algebra.to_power(wave, exponent))
 
 
 def _half(algebra: Algebra, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product]]:
     """sin²(u) = (1 - cos(2·u))/2, and cos²(u) = (1 + cos(2·u))/2."""
     sign = -1.0 if algebra.atoms[number].name == "sin" else 1.0
-    double = applied(algebra, "cos", scaled(algebra.atoms[number].polynomial, 2.0))
-    c, bracket = algebra.term(added([{ONE: 1.0}, scaled(double, sign)]))
-    yield coefficient * c / 2, algebra.merged(_without(product, number), bracket)
+    double = apply_identities(algebra, "cos", times(algebra.atoms[number].polynomial, 2.0))
+    c, bracket = algebra.term(sum_of([{ONE: 1.0}, times(double, sign)]))
+    yield coefficient * c / 2, algebra.merge(_without(product, number), bracket)
 
 
 def _opposite_brackets(algebra: Algebra, powers: dict[int, float]) -> list[tuple[int, int]]:
@@ -73,9 +73,9 @@ def _tangent(algebra: Algebra, above: Polynomial, below: Polynomial) -> Polynomi
     ratio = above[first] / below[first]
     if not unlike or abs(below[first] / below[second] - 1) > 1e-9 or abs(ratio + above[second] / below[second]) > 1e-9:
         return None
-    half = algebra.raised(algebra.merged(first, inverse(second)), 0.5)
-    argument = added(scaled(algebra.atoms[n].polynomial, e) for n, e in half)
-    return scaled(applied(algebra, "tanh", argument), ratio)
+    half = algebra.to_power(algebra.merge(first, inverse(second)), 0.5)
+    argument = sum_of(times(algebra.atoms[n].polynomial, e) for n, e in half)
+    return times(apply_identities(algebra, "tanh", argument), ratio)
 
 
 def _without(product: Product, *numbers: int) -> Product:

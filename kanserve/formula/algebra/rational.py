@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator
 
 from kanserve.formula.algebra.factoring import quotient
-from kanserve.formula.algebra.identities import applied
-from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, added, inverse, scaled
+from kanserve.formula.algebra.identities import apply_identities
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, inverse, sum_of, times
 
 SAME = 1e-9  # coefficients this close, relatively, are equal
 
@@ -23,25 +23,25 @@ _SQUARES = (
 
 def together(algebra: Algebra, polynomial: Polynomial) -> Polynomial:
     """The polynomial over a common denominator, with the numerator expanded and common factors cancelled."""
-    opened = added(_open(algebra, product, c) for product, c in polynomial.items())
+    opened = sum_of(_open(algebra, product, c) for product, c in polynomial.items())
     below: dict[int, float] = {}
     for product in opened:
         for number, exponent in product:
             if algebra.atoms[number].kind == "sum" and exponent < 0:
                 below[number] = min(below.get(number, 0.0), exponent)
     if not below:
-        return algebra.expanded(opened)
+        return algebra.expand(opened)
     denominator = tuple(sorted(below.items()))
-    above = added(algebra.single(c, algebra.merged(product, inverse(denominator))) for product, c in opened.items())
-    above = algebra.expanded(above)
+    above = sum_of(algebra.single(c, algebra.merge(product, inverse(denominator))) for product, c in opened.items())
+    above = algebra.expand(above)
     for number, exponent in denominator:
         for _ in range(int(-exponent)):
             divided = quotient(algebra, above, algebra.atoms[number].flat)
             if divided is None:
                 break
             above = divided
-            denominator = algebra.merged(denominator, ((number, 1.0),))
-    return algebra.multiplied(above, algebra.single(1.0, denominator))
+            denominator = algebra.merge(denominator, ((number, 1.0),))
+    return algebra.multiply(above, algebra.single(1.0, denominator))
 
 
 def _open(algebra: Algebra, product: Product, coefficient: float) -> Polynomial:
@@ -52,7 +52,7 @@ def _open(algebra: Algebra, product: Product, coefficient: float) -> Polynomial:
         factor: Polynomial = {((number, exponent),): 1.0}
         if atom.kind == "sum" and any(algebra.atoms[n].kind == "sum" for term in atom.polynomial for n, _ in term):
             factor = algebra.power(together(algebra, atom.polynomial), exponent)
-        result = algebra.multiplied(result, factor)
+        result = algebra.multiply(result, factor)
     return result
 
 
@@ -73,13 +73,13 @@ def _squares_of(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial
                 atom = algebra.atoms[number]
                 pairs = exponent // 2 if atom.name == name and exponent.is_integer() and exponent > 1 else 0.0
                 if pairs:
-                    square = algebra.power(applied(algebra, partner, atom.polynomial), 2.0)
+                    square = algebra.power(apply_identities(algebra, partner, atom.polynomial), 2.0)
                     for _ in range(int(pairs)):
-                        term = algebra.distributed(term, added([{ONE: constant}, scaled(square, factor)]))
+                        term = algebra.distribute(term, sum_of([{ONE: constant}, times(square, factor)]))
                 if exponent != 2 * pairs:
-                    term = algebra.distributed(term, {((number, exponent - 2 * pairs),): 1.0})
+                    term = algebra.distribute(term, {((number, exponent - 2 * pairs),): 1.0})
             result.append(term)
-        changed = added(result)
+        changed = sum_of(result)
         if changed != polynomial:
             yield changed
 
@@ -92,20 +92,20 @@ def _pairs(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
             algebra.spend(1)
             for joined in _join(algebra, first, polynomial[first], second, polynomial[second]):
                 rest = {product: c for product, c in polynomial.items() if product not in (first, second)}
-                yield added([rest, joined])
+                yield sum_of([rest, joined])
 
 
 def _join(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
     """a·p + b·q as one term, by each identity that applies."""
     common = tuple(sorted(set(p) & set(q)))
-    left, right = algebra.merged(p, inverse(common)), algebra.merged(q, inverse(common))
+    left, right = algebra.merge(p, inverse(common)), algebra.merge(q, inverse(common))
     rest: Polynomial = algebra.single(1.0, common)
-    yield from (algebra.multiplied(rest, term) for term in _with_phase(algebra, left, a, right, b))
+    yield from (algebra.multiply(rest, term) for term in _with_phase(algebra, left, a, right, b))
     if abs(abs(a) - abs(b)) <= SAME * abs(a):
-        yield from (algebra.multiplied(rest, term) for term in _of_sums(algebra, left, a, right, b))
-        yield from (algebra.multiplied(rest, term) for term in _hyperbolic(algebra, left, a, right, b))
-        yield from (algebra.multiplied(rest, term) for term in _half_angle(algebra, left, a, right, b))
-    yield from (algebra.multiplied(rest, term) for term in _double_angle(algebra, left, a, right, b))
+        yield from (algebra.multiply(rest, term) for term in _of_sums(algebra, left, a, right, b))
+        yield from (algebra.multiply(rest, term) for term in _hyperbolic(algebra, left, a, right, b))
+        yield from (algebra.multiply(rest, term) for term in _half_angle(algebra, left, a, right, b))
+    yield from (algebra.multiply(rest, term) for term in _double_angle(algebra, left, a, right, b))
 
 
 def _waves(algebra: Algebra, product: Product) -> dict[str, Polynomial] | None:
@@ -128,8 +128,8 @@ def _with_phase(algebra: Algebra, p: Product, a: float, q: Product, b: float) ->
         sine, cosine, a, b = cosine, sine, b, a
     if not algebra.same(cosine["cos"], sine["sin"]):
         return
-    moved = added([sine["sin"], {ONE: math.atan2(b, a)}])
-    yield scaled(applied(algebra, "sin", moved), math.hypot(a, b))
+    moved = sum_of([sine["sin"], {ONE: math.atan2(b, a)}])
+    yield times(apply_identities(algebra, "sin", moved), math.hypot(a, b))
 
 
 def _of_sums(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
@@ -138,16 +138,16 @@ def _of_sums(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> It
     if not left or not right or len(left) != 2 or len(right) != 2:
         pass
     elif algebra.same(left["sin"], right["cos"]) and algebra.same(left["cos"], right["sin"]):
-        angle = added([left["sin"], scaled(left["cos"], math.copysign(1.0, a * b))])
-        yield scaled(applied(algebra, "sin", angle), a)
+        angle = sum_of([left["sin"], times(left["cos"], math.copysign(1.0, a * b))])
+        yield times(apply_identities(algebra, "sin", angle), a)
     cosines, sines = _two(algebra, p, "cos"), _two(algebra, q, "sin")
     if cosines is None or sines is None:
         cosines, sines, a, b = _two(algebra, q, "cos"), _two(algebra, p, "sin"), b, a
     if cosines is not None and sines is not None:
         straight = algebra.same(cosines[0], sines[0]) and algebra.same(cosines[1], sines[1])
         if straight or (algebra.same(cosines[0], sines[1]) and algebra.same(cosines[1], sines[0])):
-            angle = added([cosines[0], scaled(cosines[1], -math.copysign(1.0, a * b))])
-            yield scaled(applied(algebra, "cos", angle), a)
+            angle = sum_of([cosines[0], times(cosines[1], -math.copysign(1.0, a * b))])
+            yield times(apply_identities(algebra, "cos", angle), a)
 
 
 def _two(algebra: Algebra, product: Product, name: str) -> tuple[Polynomial, Polynomial] | None:
@@ -162,8 +162,8 @@ def _half_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) ->
         p, a, q, b = q, b, p, a
     waves = _waves(algebra, q)
     if p == ONE and waves is not None and set(waves) == {"cos"}:
-        half = applied(algebra, "cos" if a * b > 0 else "sin", scaled(waves["cos"], 0.5))
-        yield scaled(algebra.power(half, 2.0), 2 * a)
+        half = apply_identities(algebra, "cos" if a * b > 0 else "sin", times(waves["cos"], 0.5))
+        yield times(algebra.power(half, 2.0), 2 * a)
 
 
 def _double_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
@@ -174,17 +174,17 @@ def _double_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) 
         return
     atom = algebra.atoms[q[0][0]]
     if atom.name in ("sin", "cos"):
-        double = applied(algebra, "cos", scaled(atom.polynomial, 2.0))
-        yield scaled(double, a if atom.name == "sin" else -a)
+        double = apply_identities(algebra, "cos", times(atom.polynomial, 2.0))
+        yield times(double, a if atom.name == "sin" else -a)
 
 
 def _hyperbolic(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
     """exp(u) ± exp(v) = 2·exp((u + v)/2)·cosh or sinh((u - v)/2)."""
     if not all(algebra.atoms[n].exponential for n, _ in (*p, *q)):
         return
-    half = algebra.merged(algebra.raised(p, 0.5), algebra.raised(q, -0.5))
-    middle = algebra.merged(algebra.raised(p, 0.5), algebra.raised(q, 0.5))
-    angle = added(scaled(algebra.atoms[n].polynomial, e) for n, e in half)
+    half = algebra.merge(algebra.to_power(p, 0.5), algebra.to_power(q, -0.5))
+    middle = algebra.merge(algebra.to_power(p, 0.5), algebra.to_power(q, 0.5))
+    angle = sum_of(times(algebra.atoms[n].polynomial, e) for n, e in half)
     if angle:
-        wave = applied(algebra, "cosh" if a * b > 0 else "sinh", angle)
-        yield algebra.multiplied(scaled(wave, 2 * a), algebra.single(1.0, middle))
+        wave = apply_identities(algebra, "cosh" if a * b > 0 else "sinh", angle)
+        yield algebra.multiply(times(wave, 2 * a), algebra.single(1.0, middle))

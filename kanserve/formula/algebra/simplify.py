@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import FormulaError
 from kanserve.formula.algebra.extract import Shaper
-from kanserve.formula.algebra.identities import applied
-from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, added
+from kanserve.formula.algebra.identities import apply_identities
+from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, sum_of
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.linear_forms import Steps, step_of
 from kanserve.formula.expressions.tree import Step, Tree, check_tree, evaluate_tree
@@ -74,7 +74,7 @@ def _polynomial(algebra: Algebra, tree: Tree) -> Polynomial:
     values: list[Polynomial] = []
     for step in tree:
         # Trimmed at once: inside a bracket or a function, rounding residue would look like a term.
-        values.append(algebra.trimmed(_combine(algebra, step, values)))
+        values.append(algebra.trim(_combine(algebra, step, values)))
         algebra.note_divisors(values[-1])
     return values[-1]
 
@@ -86,16 +86,16 @@ def _combine(algebra: Algebra, step: Step, values: list[Polynomial]) -> Polynomi
         case ("var", column):
             return algebra.variable(column)
         case ("add", *arguments):
-            return added(values[operand] for operand in arguments)
+            return sum_of(values[operand] for operand in arguments)
         case ("mul", *arguments):
             result: Polynomial = {ONE: 1.0}
             for factor in arguments:
-                result = algebra.multiplied(result, values[factor])
+                result = algebra.multiply(result, values[factor])
             return result
         case ("pow", base, exponent):
             return algebra.power(values[base], float(exponent))
         case (_, name, argument):
-            return applied(algebra, name, values[argument])
+            return apply_identities(algebra, name, values[argument])
     raise AssertionError(step)
 
 

@@ -110,7 +110,7 @@ def one_atom(atom: int) -> Form:
     return Form(0.0, ((atom, 1.0),))
 
 
-def summed(steps: Steps, forms: Iterable[Form]) -> Form:
+def sum_forms(steps: Steps, forms: Iterable[Form]) -> Form:
     """The sum, with like terms merged. A term of coefficient 0 stays if its atom is not always defined."""
     constant = 0.0
     terms: dict[int, float] = {}
@@ -121,12 +121,12 @@ def summed(steps: Steps, forms: Iterable[Form]) -> Form:
     return Form(constant, tuple((atom, c) for atom, c in terms.items() if c != 0 or not steps.total[atom]))
 
 
-def scaled(steps: Steps, form: Form, scale: float, shift: float = 0.0) -> Form:
+def scale(steps: Steps, form: Form, scale: float, shift: float = 0.0) -> Form:
     """scale·form + shift."""
     if scale == 1:
         return Form(form.constant + shift, form.terms)
     terms = tuple((atom, scale * coefficient) for atom, coefficient in form.terms)
-    return summed(steps, [Form(scale * form.constant + shift, terms)])
+    return sum_forms(steps, [Form(scale * form.constant + shift, terms)])
 
 
 def step_of(steps: Steps, form: Form) -> int:
@@ -148,23 +148,23 @@ def form_of(steps: Steps, position: int) -> Form:
         case ("const", value):
             return Form(value)
         case ("add", *summands):
-            return summed(steps, [form_of(steps, summand) for summand in summands])
+            return sum_forms(steps, [form_of(steps, summand) for summand in summands])
         case ("mul", first, *others) if steps.steps[first][0] == "const":
             rest = others[0] if len(others) == 1 else steps.add("mul", *others)
-            return scaled(steps, form_of(steps, rest), steps.steps[first][1])
+            return scale(steps, form_of(steps, rest), steps.steps[first][1])
         case _:
             return one_atom(position)
 
 
-def flattened(steps: Steps, form: Form) -> Form:
+def flatten(steps: Steps, form: Form) -> Form:
     """The form with those atoms that are sums taken apart."""
     if all(steps.steps[atom][0] != "add" for atom, _ in form.terms):
         return form
-    inner = [scaled(steps, form_of(steps, atom), coefficient) for atom, coefficient in form.terms]
-    return summed(steps, [Form(form.constant), *inner])
+    inner = [scale(steps, form_of(steps, atom), coefficient) for atom, coefficient in form.terms]
+    return sum_forms(steps, [Form(form.constant), *inner])
 
 
-def powered(steps: Steps, form: Form, exponent: int) -> Form:
+def power_form(steps: Steps, form: Form, exponent: int) -> Form:
     """form^exponent, for 1 ≤ exponent ≤ MAX_POWER; OverflowError when its factor becomes 0 or infinite."""
     lead, rest = leading(form)
     whole = step_of(steps, rest)
@@ -174,10 +174,10 @@ def powered(steps: Steps, form: Form, exponent: int) -> Form:
     factor = lead**exponent
     if factor == 0:
         raise OverflowError
-    return scaled(steps, one_atom(atom), factor)
+    return scale(steps, one_atom(atom), factor)
 
 
-def multiplied(steps: Steps, forms: Iterable[Form]) -> Form:
+def multiply(steps: Steps, forms: Iterable[Form]) -> Form:
     """The product, with constants and leading coefficients in front and equal factors as powers."""
     coefficient = 1.0
     exponents: dict[tuple[int, bool], int] = {}
@@ -196,14 +196,14 @@ def multiplied(steps: Steps, forms: Iterable[Form]) -> Form:
     if not factors:
         return Form(coefficient)
     atom = factors[0] if len(factors) == 1 else steps.add("mul", *factors)
-    return scaled(steps, one_atom(atom), coefficient)
+    return scale(steps, one_atom(atom), coefficient)
 
 
-def applied(steps: Steps, name: str, form: Form) -> Form:
+def apply(steps: Steps, name: str, form: Form) -> Form:
     if not form.terms:
         with np.errstate(all="ignore"):
             value = float(FUNCTIONS[name].numpy(np.array([form.constant]))[0])
-        return Form(value) if math.isfinite(value) else called(steps, name, form)
+        return Form(value) if math.isfinite(value) else call(steps, name, form)
     if name == "x":
         return form
     merged = _merge(steps, name, form) if steps.fold else None
@@ -218,13 +218,13 @@ def applied(steps: Steps, name: str, form: Form) -> Form:
     sign = 1.0
     if FUNCTIONS[name].parity and form.terms[0][1] < 0:
         sign = float(FUNCTIONS[name].parity)
-        form = scaled(steps, form, -1.0)
+        form = scale(steps, form, -1.0)
     if name in ("sin", "cos"):
-        return scaled(steps, _wave(steps, name, form), sign)
-    return scaled(steps, called(steps, name, form), sign)
+        return scale(steps, _wave(steps, name, form), sign)
+    return scale(steps, call(steps, name, form), sign)
 
 
-def called(steps: Steps, name: str, form: Form) -> Form:
+def call(steps: Steps, name: str, form: Form) -> Form:
     """The function of a form, without any identity."""
     if name == "x":
         return form
@@ -257,11 +257,11 @@ def _power(steps: Steps, form: Form, exponent: int) -> Form:
     except (OverflowError, ZeroDivisionError):
         outer = 0.0
     if outer == 0 or not math.isfinite(outer):
-        return called(steps, {value: key for key, value in _POWERS.items()}[exponent], form)
+        return call(steps, {value: key for key, value in _POWERS.items()}[exponent], form)
     base, inner = _base(steps, step_of(steps, rest))
     merges = not (inner < 0 and exponent < 0) and abs(inner * exponent) <= TREE_MAX_POWER
     atom = _power_step(steps, base, inner * exponent) if merges else steps.add("pow", step_of(steps, rest), exponent)
-    return scaled(steps, one_atom(atom), outer)
+    return scale(steps, one_atom(atom), outer)
 
 
 def _base(steps: Steps, atom: int) -> tuple[int, int]:
@@ -290,14 +290,14 @@ def _merge(steps: Steps, name: str, form: Form) -> Form | None:
         case ("call", "exp", argument):
             inner, exponent = form_of(steps, argument), exponent_of(name)
             if name == "log":
-                return scaled(steps, inner, 1.0, math.log(lead))
+                return scale(steps, inner, 1.0, math.log(lead))
             if exponent is not None:
                 factor = math.pow(lead, exponent)
-                return scaled(steps, applied(steps, "exp", scaled(steps, inner, exponent)), factor) if factor else None
+                return scale(steps, apply(steps, "exp", scale(steps, inner, exponent)), factor) if factor else None
         case ("call", str(root), argument) if name == "log" and (exponent := exponent_of(root)) is not None:
             even = steps.steps[argument][0] == "pow" and steps.steps[argument][2] % 2 == 0  # sqrt(x^2) is |x|
             if not even and (is_odd(exponent) or not takes_negative(exponent)):
-                return scaled(steps, applied(steps, "log", form_of(steps, argument)), exponent, math.log(lead))
+                return scale(steps, apply(steps, "log", form_of(steps, argument)), exponent, math.log(lead))
     return None
 
 
@@ -305,9 +305,9 @@ def _homogeneous(steps: Steps, name: str, form: Form) -> Form:
     """sqrt(4·x) = 2·sqrt(x), likewise 1/sqrt and abs; a sign stays under the root."""
     lead, rest = leading(form)
     if name != "abs":
-        rest = scaled(steps, rest, math.copysign(1.0, lead))
+        rest = scale(steps, rest, math.copysign(1.0, lead))
     size = float(FUNCTIONS[name].numpy(np.array([abs(lead)]))[0])
-    return scaled(steps, called(steps, name, rest), size)
+    return scale(steps, call(steps, name, rest), size)
 
 
 def _real_power(steps: Steps, name: str, form: Form) -> Form:
@@ -316,28 +316,28 @@ def _real_power(steps: Steps, name: str, form: Form) -> Form:
     assert exponent is not None, "only powers come here"
     lead, rest = leading(form)
     if not takes_negative(exponent):
-        rest, lead = scaled(steps, rest, math.copysign(1.0, lead)), abs(lead)
+        rest, lead = scale(steps, rest, math.copysign(1.0, lead)), abs(lead)
     with np.errstate(all="ignore"):
         outer = float(real_power(np.array(lead), exponent))
     if outer == 0 or not math.isfinite(outer):
-        return called(steps, name, form)
-    return scaled(steps, called(steps, name, rest), outer)
+        return call(steps, name, form)
+    return scale(steps, call(steps, name, rest), outer)
 
 
 def _logarithm(steps: Steps, name: str, form: Form) -> Form:
     lead, rest = leading(form)
-    rest = scaled(steps, rest, math.copysign(1.0, lead))
-    return scaled(steps, called(steps, name, rest), 1.0, math.log(abs(lead)))
+    rest = scale(steps, rest, math.copysign(1.0, lead))
+    return scale(steps, call(steps, name, rest), 1.0, math.log(abs(lead)))
 
 
 def _exponential(steps: Steps, name: str, form: Form) -> Form:
     if not 0 < abs(form.constant) <= LARGEST_EXPONENT:
-        return called(steps, name, form)
-    return scaled(steps, called(steps, name, Form(0.0, form.terms)), math.exp(form.constant))
+        return call(steps, name, form)
+    return scale(steps, call(steps, name, Form(0.0, form.terms)), math.exp(form.constant))
 
 
 def _three_halves(steps: Steps, _: str, form: Form) -> Form:
-    return multiplied(steps, [form, applied(steps, "sqrt", form)])
+    return multiply(steps, [form, apply(steps, "sqrt", form)])
 
 
 def _wave(steps: Steps, name: str, form: Form) -> Form:
@@ -345,7 +345,7 @@ def _wave(steps: Steps, name: str, form: Form) -> Form:
     turns = round(form.constant / math.pi)
     phase = form.constant - turns * math.pi
     if abs(form.constant) > 100 or (turns == 0 and PHASE < abs(phase) < math.pi / 2 - PHASE):
-        return called(steps, name, form)
+        return call(steps, name, form)
     sign = -1.0 if turns % 2 else 1.0
     if abs(phase) <= PHASE:
         phase = 0.0
@@ -353,7 +353,7 @@ def _wave(steps: Steps, name: str, form: Form) -> Form:
         # sin(u ± pi/2) = ± cos(u), cos(u ± pi/2) = ∓ sin(u)
         sign *= math.copysign(1.0, phase if name == "sin" else -phase)
         name, phase = ("cos" if name == "sin" else "sin"), 0.0
-    return scaled(steps, called(steps, name, Form(phase, form.terms)), sign)
+    return scale(steps, call(steps, name, Form(phase, form.terms)), sign)
 
 
 _IDENTITIES = {

@@ -16,16 +16,16 @@ from kanserve.formula.expressions.linear_forms import (
     Form,
     Steps,
     UnfoldableError,
-    applied,
-    flattened,
+    apply,
+    flatten,
     form_of,
     leading,
-    multiplied,
+    multiply,
     one_atom,
-    powered,
-    scaled,
+    power_form,
+    scale,
     step_of,
-    summed,
+    sum_forms,
 )
 from kanserve.formula.expressions.parsing import (
     COMPOSITIONS,
@@ -93,14 +93,14 @@ def _fold(steps: Steps, step: Step, arguments: Sequence[Form]) -> Form:
         case ("var", column):
             return one_atom(steps.add("var", column))
         case ("add", *_):
-            return summed(steps, [flattened(steps, argument) for argument in arguments])
+            return sum_forms(steps, [flatten(steps, argument) for argument in arguments])
         case ("mul", *_):
             return _product(steps, arguments)
         case ("pow", _, exponent):
             base = arguments[0]
             return _whole_power(steps, base, exponent) if base.terms else Form(base.constant**exponent)
         case ("call", name, _):
-            result = applied(steps, name, arguments[0])
+            result = apply(steps, name, arguments[0])
             return result if arguments[0].terms or not result.terms else Form(math.inf)
     raise FormulaError("Only a closed form can become a network; this formula has a spline.")
 
@@ -130,7 +130,7 @@ def _combine(
         case Name(name):
             return values[name]
         case Add():
-            return summed(steps, [flattened(steps, operand) for operand in operands])
+            return sum_forms(steps, [flatten(steps, operand) for operand in operands])
         case Multiply(factors, _):
             return _quotient(steps, operands[: len(factors)], operands[len(factors) :])
         case Power():
@@ -164,8 +164,8 @@ def _product(steps: Steps, forms: Sequence[Form]) -> Form:
         ]
     if not variable:
         return _not_vanished(Form(constant), forms)
-    product = _not_vanished(multiplied(steps, variable), variable)
-    return _not_vanished(scaled(steps, _order(steps, product), constant), forms)
+    product = _not_vanished(multiply(steps, variable), variable)
+    return _not_vanished(scale(steps, _order(steps, product), constant), forms)
 
 
 def _not_vanished(result: Form, factors: Sequence[Form]) -> Form:
@@ -191,7 +191,7 @@ def _call(steps: Steps, function: str, argument: Form, at: int, mistake: Mistake
     if function in COMPOSITIONS:
         composition = parse(COMPOSITIONS[function])
         return form_of_expression(steps, composition, {"x": argument}, lambda _, text: mistake(at, text))
-    result = applied(steps, TABLE_NAMES[function], argument)
+    result = apply(steps, TABLE_NAMES[function], argument)
     if result.terms and not argument.terms:
         raise mistake(at, f"{function}({argument.constant!r}) is not a finite real number.")
     return result
@@ -207,15 +207,15 @@ def _extreme(steps: Steps, sign: float, forms: Sequence[Form]) -> Form:
     first, second = (
         form if len(form.terms) <= LINEAR_FORMS_LONGEST_SPLICED else one_atom(step_of(steps, form)) for form in halves
     )
-    difference = applied(steps, "abs", summed(steps, [first, scaled(steps, second, -1.0)]))
-    return scaled(steps, summed(steps, [first, second, scaled(steps, difference, sign)]), 0.5)
+    difference = apply(steps, "abs", sum_forms(steps, [first, scale(steps, second, -1.0)]))
+    return scale(steps, sum_forms(steps, [first, second, scale(steps, difference, sign)]), 0.5)
 
 
 def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) -> Form:
     if exponent.terms:
         if not base.terms and base.constant <= 0:
             raise mistake(at, f"{base.constant!r} to a variable power is not a real number.")
-        return applied(steps, "exp", _product(steps, [exponent, applied(steps, "log", base)]))
+        return apply(steps, "exp", _product(steps, [exponent, apply(steps, "log", base)]))
     p = exponent.constant
     if not base.terms:
         if base.constant < 0 and takes_negative(p):
@@ -233,16 +233,16 @@ def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) 
     if not (2 * p).is_integer() or abs(p) > TREE_MAX_POWER:
         name = power_name(p)
         if name is not None:
-            return applied(steps, name, base)
-        return applied(steps, "exp", scaled(steps, applied(steps, "log", base), p))
-    root = applied(steps, "sqrt" if p > 0 else "1/sqrt", base)
+            return apply(steps, name, base)
+        return apply(steps, "exp", scale(steps, apply(steps, "log", base), p))
+    root = apply(steps, "sqrt" if p > 0 else "1/sqrt", base)
     return _product(steps, [_whole_power(steps, base, int(p)), root]) if abs(p) > 1 else root
 
 
 def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
     """base^exponent; of a product, the product of the powers, which needs one layer less."""
     if exponent == 0:
-        return summed(steps, [Form(1.0), scaled(steps, base, 0.0)])  # 1 where the base is defined
+        return sum_forms(steps, [Form(1.0), scale(steps, base, 0.0)])  # 1 where the base is defined
     if _is_zero(base) and exponent < 0:
         raise ZeroDivisionError
     if exponent == 1 or _is_zero(base):
@@ -252,7 +252,7 @@ def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
     outer = lead**exponent
     if outer == 0:
         raise OverflowError
-    return scaled(steps, _product(steps, [_factor_power(steps, factor, exponent) for factor in factors]), outer)
+    return scale(steps, _product(steps, [_factor_power(steps, factor, exponent) for factor in factors]), outer)
 
 
 def _inverse(name: str) -> str | None:
@@ -266,9 +266,9 @@ def _factor_power(steps: Steps, base: Form, exponent: int) -> Form:
     step = steps.steps[base.terms[0][0]] if base.terms and base == one_atom(base.terms[0][0]) else None
     match step:
         case ("call", "exp", argument):
-            return applied(steps, "exp", scaled(steps, form_of(steps, argument), float(exponent)))
+            return apply(steps, "exp", scale(steps, form_of(steps, argument), float(exponent)))
         case ("call", str(name), argument) if exponent < 0 and (inverse := _inverse(name)):
-            base = applied(steps, inverse, form_of(steps, argument))
+            base = apply(steps, inverse, form_of(steps, argument))
         case _ if exponent < 0:
-            base = applied(steps, "1/x", base)
-    return powered(steps, base, abs(exponent))
+            base = apply(steps, "1/x", base)
+    return power_form(steps, base, abs(exponent))

@@ -11,14 +11,14 @@ from kanserve.formula.expressions.linear_forms import (
     Form,
     Steps,
     UnfoldableError,
-    applied,
-    called,
+    apply,
+    call,
     leading,
-    multiplied,
+    multiply,
     one_atom,
-    scaled,
+    scale,
     step_of,
-    summed,
+    sum_forms,
 )
 from kanserve.formula.expressions.tree import Table, Tree
 from kanserve.formula.from_network.rounding_noise import RoundingNoise
@@ -63,24 +63,24 @@ def _trees(kan: Kan, *, fold: bool, x: Array | None) -> Trees:
     for number, (layer, alive) in enumerate(zip(kan.layers, needed, strict=True), start=1):
         values = _layer(steps, settle, tables, layer, number, values, alive)
     outputs = [
-        settle(scaled(steps, _compute(steps, value), float(scale), float(shift)))
-        for value, scale, shift in zip(values, kan.output_scale, kan.output_shift, strict=True)
+        settle(scale(steps, _compute(steps, value), float(factor), float(shift)))
+        for value, factor, shift in zip(values, kan.output_scale, kan.output_shift, strict=True)
     ]
     return Trees(tuple(steps.tree(step_of(steps, output)) for output in outputs), tables)
 
 
 def _input(kan: Kan, steps: Steps, i: int) -> Form:
     """(x - shift) / scale."""
-    shift, scale = float(kan.input_shift[i]), float(kan.input_scale[i])
+    shift, divisor = float(kan.input_shift[i]), float(kan.input_scale[i])
     column = steps.add("var", i)
-    factor = 1 / scale
+    factor = 1 / divisor
     if not math.isfinite(factor):
         centred = step_of(steps, Form(-shift, ((column, 1.0),)))
-        return one_atom(steps.add("mul", centred, steps.add("pow", steps.constant(scale), -1)))
-    if abs(shift) <= LARGEST_OFFSET * abs(scale) and steps.fold:
+        return one_atom(steps.add("mul", centred, steps.add("pow", steps.constant(divisor), -1)))
+    if abs(shift) <= LARGEST_OFFSET * abs(divisor) and steps.fold:
         return Form(-shift * factor, ((column, factor),))
     centred = step_of(steps, Form(-shift, ((column, 1.0),)))
-    return scaled(steps, one_atom(centred), factor)
+    return scale(steps, one_atom(centred), factor)
 
 
 def _needed_nodes(kan: Kan) -> list[NDArray[np.bool_]]:
@@ -114,12 +114,12 @@ def _layer(
         for j in group:
             alive = np.flatnonzero(layer.alive[j])
             edges = [_edge(steps, settle, layer, j, int(i), arguments[i], named) for i in alive]
-            total = _compute(steps, summed(steps, edges))
-            subnodes.append(settle(scaled(steps, total, float(layer.subnode_scale[j]), float(layer.subnode_bias[j]))))
+            total = _compute(steps, sum_forms(steps, edges))
+            subnodes.append(settle(scale(steps, total, float(layer.subnode_scale[j]), float(layer.subnode_bias[j]))))
         product = _compute(steps, subnodes[0])
         if len(subnodes) > 1:
             product = _product(steps, subnodes)
-        nodes.append(settle(scaled(steps, product, float(layer.node_scale[q]), float(layer.node_bias[q]))))
+        nodes.append(settle(scale(steps, product, float(layer.node_scale[q]), float(layer.node_bias[q]))))
     return nodes
 
 
@@ -130,8 +130,8 @@ def _argument(steps: Steps, form: Form, uses: int) -> Form:
     if len(form.terms) <= (LONGEST_FOLDED if uses == 1 else 2):
         return form
     lead, rest = leading(Form(0.0, form.terms))
-    atom = step_of(steps, scaled(steps, rest, math.copysign(1.0, lead)))
-    return scaled(steps, one_atom(atom), abs(lead), form.constant)
+    atom = step_of(steps, scale(steps, rest, math.copysign(1.0, lead)))
+    return scale(steps, one_atom(atom), abs(lead), form.constant)
 
 
 def _compute(steps: Steps, form: Form) -> Form:
@@ -145,7 +145,7 @@ def _as_it_is(form: Form) -> Form:
 
 def _product(steps: Steps, subnodes: list[Form]) -> Form:
     if steps.fold:
-        return multiplied(steps, subnodes)
+        return multiply(steps, subnodes)
     return one_atom(steps.add("mul", *(step_of(steps, subnode) for subnode in subnodes)))
 
 
@@ -162,17 +162,17 @@ def _edge(
     parts = []
     if layer.base != "zero" and layer.base_weight[j, i] != 0:
         base = "silu" if layer.base == "silu" else "x"
-        parts.append(scaled(steps, _call(steps, base, argument), float(layer.base_weight[j, i])))
+        parts.append(scale(steps, _call(steps, base, argument), float(layer.base_weight[j, i])))
     if (j, i) in named:
         parts.append(_spline(steps, *named[j, i], argument))
     if layer.functions[j, i]:
         a, b, c, d = (float(constant) for constant in layer.affine[j, i])
-        inner = scaled(steps, argument, a, b)
+        inner = scale(steps, argument, a, b)
         if not all(math.isfinite(number) for number in (inner.constant, *(c for _, c in inner.terms))):
             raise UnfoldableError
         inner = settle(inner)
-        parts.append(scaled(steps, _call(steps, str(layer.functions[j, i]), inner), c, d))
-    return summed(steps, parts)
+        parts.append(scale(steps, _call(steps, str(layer.functions[j, i]), inner), c, d))
+    return sum_forms(steps, parts)
 
 
 def _spline(steps: Steps, name: str, table: Table, argument: Form) -> Form:
@@ -182,7 +182,7 @@ def _spline(steps: Steps, name: str, table: Table, argument: Form) -> Form:
 
 
 def _call(steps: Steps, name: str, argument: Form) -> Form:
-    return applied(steps, name, argument) if steps.fold else called(steps, name, argument)
+    return apply(steps, name, argument) if steps.fold else call(steps, name, argument)
 
 
 def _tables(layer: Layer, number: int, wanted: NDArray[np.bool_]) -> dict[tuple[int, int], tuple[str, Table]]:
