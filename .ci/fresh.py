@@ -25,7 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # as a script in .ci, which is not a package
 
-from tests.support import debian_root, processors  # noqa: E402
+from tests.support import processors  # noqa: E402
+from tests.support.peers import debian_root  # noqa: E402
 
 # What the README asks for, under Debian's names, and the certificates and git that a clone came by.
 NEEDED = ("python3", "python3-venv", "gcc", "libc6-dev", "make", "git", "ca-certificates")

@@ -110,7 +110,7 @@ def kanserve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 @pytest.fixture(scope="module")
 def repository() -> Path:
     """A repository of models of the zoo. It is shared: read it only."""
-    from tests.support import serving
+    from tests.support.servers import serving
 
     return serving.folder()
 
@@ -155,7 +155,7 @@ def client(server: "Server") -> Iterator["Client"]:
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A repository with a model that waits or breaks when a row says so, and the FIFO that it waits for."""
-    from tests.support import serving
+    from tests.support.servers import serving
 
     return serving.slow(tmp_path_factory.mktemp("slow"))
 
@@ -173,7 +173,7 @@ def torch_threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
     """A store that speaks S3, which the environment names."""
-    from tests.support import s3_store
+    from tests.support.peers import s3_store
 
     with s3_store.s3() as address, s3_store.environment(address):
         yield address
@@ -182,10 +182,11 @@ def store() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What became of each hostile checkpoint, read in a process of its own under an audit hook."""
-    from tests.support import hostile_checkpoints, server_process
+    from tests.support.faults import hostile_checkpoints
+    from tests.support.servers import server_process
 
     folder = tmp_path_factory.mktemp("hostile")
-    command = [sys.executable, "-W", "error", "-m", "tests.support.hostile_checkpoints", str(folder)]
+    command = [sys.executable, "-W", "error", "-m", "tests.support.faults.hostile_checkpoints", str(folder)]
     environment = server_process.ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

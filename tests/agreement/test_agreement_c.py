@@ -12,7 +12,7 @@ import pytest
 from kanserve_exporters import c_source
 from tests.support.c_agreement import answers, write
 from tests.support.c_builds import CPP, SANITIZED, run
-from tests.support.random_networks import CASES, PORTIONS, portion
+from tests.support.networks.random_networks import CASES, PORTIONS, portion
 from tests.support.row_agreement import assert_held
 
 # The widths of vectors that there are kernels for; a processor that has none of them gets what it has.

@@ -5,7 +5,7 @@ import pytest
 from kanserve.network.export_options import ExportOptions
 from kanserve.runtime.numpy_backend import load
 from kanserve_exporters.numpy_source import export
-from tests.support.random_networks import OTHER_CASES, portion
+from tests.support.networks.random_networks import OTHER_CASES, portion
 from tests.support.row_agreement import assert_backend_held
 
 

@@ -9,7 +9,7 @@ from kanserve import native
 from kanserve.network.export_options import ExportOptions
 from kanserve.runtime.onnx_backend import load
 from kanserve_exporters import onnx_graph
-from tests.support.random_networks import OTHER_CASES, portion
+from tests.support.networks.random_networks import OTHER_CASES, portion
 from tests.support.row_agreement import assert_backend_held
 
 

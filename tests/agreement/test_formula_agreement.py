@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from kanserve.errors import FormulaError
 from kanserve.formula import formulas
 from tests.support.formula_agreement import check
-from tests.support.generated_networks import networks
+from tests.support.networks.generated_networks import networks
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@ import pytest
 
 from kanserve.formula import formulas
 from tests.support.formula_agreement import check
-from tests.support.kans import LARGE_LAST, ZOO
+from tests.support.networks.kans import LARGE_LAST, ZOO
 
 
 @pytest.mark.slow

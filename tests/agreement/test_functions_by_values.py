@@ -26,9 +26,9 @@ from kanserve.search.fit.workers import Workers
 from kanserve.search.regression.budget import Budget
 from kanserve.train import refine
 from kanserve_exporters import c_source, javascript_source
-from tests.support import law_programs
 from tests.support.c_builds import STRICT, run, written
 from tests.support.paths import ROOT
+from tests.support.peers import law_programs
 from tests.support.programs import want
 
 X = np.random.default_rng(0).uniform(0.2, 2.0, (200, 2))

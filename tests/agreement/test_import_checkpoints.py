@@ -6,7 +6,7 @@ import pytest
 from kanserve.errors import CheckpointError
 from kanserve.importers import from_checkpoint
 from tests.checkpoints.make import RECIPES
-from tests.support.imported_checkpoints import ALL, FOLDER, IMPORTED, conversion, difference
+from tests.support.peers.imported_checkpoints import ALL, FOLDER, IMPORTED, conversion, difference
 
 
 def test_each_recipe_is_stored_and_nothing_else():

@@ -10,7 +10,7 @@ from kanserve.network.export_options import Precision
 from kanserve_exporters import c_source
 from tests.support.c_agreement import answers, write
 from tests.support.cases import one_in
-from tests.support.imported_checkpoints import PORTIONS, portion
+from tests.support.peers.imported_checkpoints import PORTIONS, portion
 from tests.support.row_agreement import assert_held
 
 

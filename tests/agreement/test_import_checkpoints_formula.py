@@ -8,7 +8,7 @@ import pytest
 from kanserve.formula import formulas
 from tests.support.cases import one_in
 from tests.support.formula_agreement import check
-from tests.support.imported_checkpoints import FINER, IMPORTED, conversion
+from tests.support.peers.imported_checkpoints import FINER, IMPORTED, conversion
 
 NAMES = [name for name in IMPORTED if name not in FINER]
 

@@ -6,7 +6,7 @@ from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.runtime.numpy_backend import load
 from kanserve_exporters import numpy_source
 from tests.support.cases import one_in
-from tests.support.imported_checkpoints import PORTIONS, portion
+from tests.support.peers.imported_checkpoints import PORTIONS, portion
 from tests.support.row_agreement import assert_backend_held
 
 

@@ -12,9 +12,9 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
 from kanserve.train.lm.levenberg_marquardt import refine
-from tests.support import server_process
 from tests.support.formula_agreement import check
-from tests.support.imported_checkpoints import ALL, conversion
+from tests.support.peers.imported_checkpoints import ALL, conversion
+from tests.support.servers import server_process
 
 # Uneven knots, products, an edge that is a spline and a function; of each library one.
 SIMPLIFIED = (

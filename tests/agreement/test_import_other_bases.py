@@ -8,8 +8,8 @@ import kanserve
 from kanserve.importers.polynomial_splines import LARGEST_DEGREE
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
-from tests.support import basis_networks
-from tests.support.basis_networks import FourierLayer, PolynomialLayer, RationalNetwork
+from tests.support.networks import basis_networks
+from tests.support.networks.basis_networks import FourierLayer, PolynomialLayer, RationalNetwork
 
 
 def polynomials(degree: int) -> Kan:

@@ -10,9 +10,9 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, equal
 from kanserve.network.layer import Layer
 from kanserve.network.rounding_error import rounding
-from tests.support.kans import ZOO
-from tests.support.kans import rows as zoo_rows
-from tests.support.random_networks import network, networks, portion, rows
+from tests.support.networks.kans import ZOO
+from tests.support.networks.kans import rows as zoo_rows
+from tests.support.networks.random_networks import network, networks, portion, rows
 from tests.support.row_agreement import TYPES, Truth, in_type
 
 

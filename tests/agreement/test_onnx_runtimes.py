@@ -17,8 +17,8 @@ from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
 from kanserve_exporters.onnx_graph import export
 from tests.support.agreement import assert_agrees, eager_float32
-from tests.support.kans import ZOO, rows
-from tests.support.onnx_networks import ALL
+from tests.support.networks.kans import ZOO, rows
+from tests.support.networks.onnx_networks import ALL
 from tests.support.programs import skip, want
 
 TYPES: dict[Precision, str] = {"float": "float32", "double": "float64"}

@@ -18,9 +18,9 @@ from kanserve.runtime import numpy_backend, onnx_backend
 from kanserve.train import refine
 from kanserve.train.torch.modules import KanModule
 from kanserve_exporters import javascript_source, numpy_source, onnx_graph
-from tests.support import law_programs
 from tests.support.c_libraries import compiled, predict
-from tests.support.powers import POWERS
+from tests.support.networks.powers import POWERS
+from tests.support.peers import law_programs
 from tests.support.programs import want
 
 torch = pytest.importorskip("torch")

@@ -5,7 +5,7 @@ import torch
 
 from kanserve.network.export_options import Precision
 from kanserve.train.torch.export import to_torch
-from tests.support import random_networks
+from tests.support.networks import random_networks
 from tests.support.row_agreement import TYPES, assert_held, in_type
 
 

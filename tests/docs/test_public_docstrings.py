@@ -21,7 +21,7 @@ import kanserve
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from tests.support.paths import DOCS
-from tests.support.studios import needs_page
+from tests.support.servers.studios import needs_page
 
 ENTRY = re.compile(r"^\.\. auto(?!summary)\w+:: (kanserve\.\S+)\n((?:   :.*\n)*)", re.MULTILINE)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.notebooks import NOTEBOOKS, cells
 from tests.support.paths import DOCS, ROOT
+from tests.support.peers.notebooks import NOTEBOOKS, cells
 from tests.support.programs import needs
 
 NEEDS = {

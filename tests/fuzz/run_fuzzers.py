@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support import fuzzers
+from tests.support.faults import fuzzers
 from tests.support.paths import ROOT
 
 

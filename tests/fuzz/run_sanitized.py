@@ -30,11 +30,12 @@ from kanserve import repository
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve import settings
 from kanserve.serve.settings import Settings
-from tests.support import keys, reload_checks, rest_port, server_process, server_sanitized
-from tests.support.chaos import Chaos
-from tests.support.http2_peer import Peer
+from tests.support.faults import server_sanitized
+from tests.support.faults.chaos import Chaos
 from tests.support.paths import ROOT
-from tests.support.server_load import INFER
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers import keys, reload_checks, rest_port, server_process
+from tests.support.servers.server_load import INFER
 
 RUNS = {
     "address": (server_sanitized.SANITIZED, "asan", {"ASAN_OPTIONS": "detect_leaks=0"}),

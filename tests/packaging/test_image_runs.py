@@ -17,8 +17,10 @@ import pytest
 from kanserve import compile, publish
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
-from tests.support import image, kans, serving
+from tests.support.networks import kans
+from tests.support.peers import image
 from tests.support.programs import skip
+from tests.support.servers import serving
 
 pytest.importorskip("kubernetes_validate", reason="needs the extra dev: kubernetes-validate")
 from tests.support.manifests import manifests
@@ -106,7 +108,7 @@ def calling(
     (http,) = {ports.get(get["port"], get["port"]) for get in gets}
     addresses = (f"127.0.0.1:{port}" for port in (next(iter(ports.values())), http))
     models = {one: x.tolist() for one, x in rows.items()}
-    with pod.inside("tests.support.pod_calls", *addresses) as client:
+    with pod.inside("tests.support.peers.pod_calls", *addresses) as client:
         assert client.stdin is not None  # asked for
         client.stdin.write(json.dumps({"probes": asked, "models": models, "slow": slow}))
         client.stdin.close()

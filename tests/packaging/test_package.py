@@ -24,12 +24,12 @@ from kanserve.client import Client
 from kanserve.native import build
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
-from tests.support import serving
-from tests.support.keys import authority
 from tests.support.paths import ROOT
 from tests.support.programs import skip, want
 from tests.support.readme_blocks import README, blocks, write_tables
-from tests.support.server_process import said
+from tests.support.servers import serving
+from tests.support.servers.keys import authority
+from tests.support.servers.server_process import said
 
 # In place of the kernels, which take a minute to compile for another machine; it uses threads and libm as they do.
 KERNEL = """

@@ -36,9 +36,9 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
 from tests.support.paths import ROOT
-from tests.support.rest_port import call, infer, output
+from tests.support.servers import server_process, serving
+from tests.support.servers.rest_port import call, infer, output
 
 KSERVE = ROOT / ".venv/.peers-kserve/bin/python"
 TRITON_HTTP = ROOT / ".venv/.peers-mlserver/bin/python"  # MLServer comes with Triton's HTTP client

@@ -24,11 +24,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from kanserve.serve.transport import native_library
-from tests.support.attacked_servers import MODEL, Port, Servers
+from tests.support.faults.attacked_servers import MODEL, Port, Servers
+from tests.support.faults.smuggled_requests import CASES, CUT_SHORT, is_closed, is_not_done
 from tests.support.paths import ROOT
-from tests.support.rest_port import TRANSPORTS
-from tests.support.server_load import request
-from tests.support.smuggled_requests import CASES, CUT_SHORT, is_closed, is_not_done
+from tests.support.servers.rest_port import TRANSPORTS
+from tests.support.servers.server_load import request
 
 RUNS, LEAST = 3, 144  # of h2spec, and how many of its 146 cases must pass in each
 SCHEMATHESIS = ROOT / ".venv/.peers-schemathesis/bin/python"

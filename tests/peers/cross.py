@@ -24,7 +24,7 @@ from kanserve.network.training_range import sample
 from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source
 from tests.support.agreement import DOUBLE, error
-from tests.support.kans import ZOO, rows
+from tests.support.networks.kans import ZOO, rows
 from tests.support.programs import runs
 
 Array = NDArray[np.float64]

@@ -23,7 +23,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from tests.peers import clients
 from tests.peers.clients import MODEL, Addresses
-from tests.support import keys, serving
+from tests.support.servers import keys, serving
 
 CLIENTS: dict[str, clients.Calls] = {
     "tritonclient": clients.tritonclient_on_one_model,

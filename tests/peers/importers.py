@@ -34,7 +34,7 @@ from tests.checkpoints.make import make
 from tests.checkpoints.recipe import Made
 from tests.support import c_agreement
 from tests.support.formula_agreement import check
-from tests.support.imported_checkpoints import Stored, difference, stored
+from tests.support.peers.imported_checkpoints import Stored, difference, stored
 from tests.support.row_agreement import TYPES, assert_backend_held, assert_held
 
 ROWS = 1000

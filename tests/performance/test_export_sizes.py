@@ -8,8 +8,8 @@ import kanserve_exporters
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan
 from tests.support.c_builds import C, run
+from tests.support.networks.sized_networks import all_symbolic, splines
 from tests.support.row_agreement import TYPES
-from tests.support.sized_networks import all_symbolic, splines
 from tests.support.work_costs import ratio
 
 KINDS = ("c_source", "numpy_source", "onnx_graph")

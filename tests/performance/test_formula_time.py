@@ -13,7 +13,7 @@ from kanserve.formula import evaluate_tree, formulas
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.server import start
-from tests.support.sized_networks import large
+from tests.support.networks.sized_networks import large
 
 
 @pytest.mark.timing

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support import server_load, serving
+from tests.support.servers import server_load, serving
 
 
 @pytest.mark.timing

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support import server_process
-from tests.support.http2_peer import Peer
-from tests.support.loop_server import ECHO, LoopServer
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers import server_process
+from tests.support.servers.loop_server import ECHO, LoopServer
 
 
 @pytest.mark.timing

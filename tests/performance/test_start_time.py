@@ -4,8 +4,8 @@ import pytest
 
 from kanserve import repository
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
-from tests.support.server_process import bare
+from tests.support.servers import server_process, serving
+from tests.support.servers.server_process import bare
 
 
 @pytest.mark.timing

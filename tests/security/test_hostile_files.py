@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support import artifact_mutations
+from tests.support.faults import artifact_mutations
 
 pytestmark = pytest.mark.slow
 

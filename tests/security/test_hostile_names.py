@@ -25,7 +25,7 @@ from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.runtime import numpy_backend, onnx_backend
 from kanserve_exporters._shared.source_text import c_identifier
 from tests.support.c_builds import CPP, C, run, written
-from tests.support.hostile_texts import names
+from tests.support.faults.hostile_texts import names
 
 Array = NDArray[np.float64]
 Files = Mapping[str, bytes]

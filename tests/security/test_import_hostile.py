@@ -11,7 +11,9 @@ from kanserve import importers
 from kanserve.errors import CheckpointError
 from kanserve.importers import pykan_yaml
 from kanserve.network.evaluate import evaluate
-from tests.support import hostile_checkpoints, library_checkpoints, server_process
+from tests.support.faults import hostile_checkpoints
+from tests.support.peers import library_checkpoints
+from tests.support.servers import server_process
 
 ALL = pytest.mark.parametrize("library", importers.LIBRARIES)
 

@@ -14,9 +14,9 @@ from kanserve.serve import server
 from kanserve.serve.auth import grants as access
 from kanserve.serve.settings import Grant, Settings
 from kanserve.v1 import formula_pb2
-from tests.support import keys
-from tests.support.callers import TOKENS, Caller, models, rules, token
-from tests.support.hostile_requests import KINDS, Sender
+from tests.support.faults.hostile_requests import KINDS, Sender
+from tests.support.servers import keys
+from tests.support.servers.callers import TOKENS, Caller, models, rules, token
 
 CODE = grpc.StatusCode
 REFUSALS = (CODE.UNAUTHENTICATED, CODE.PERMISSION_DENIED)

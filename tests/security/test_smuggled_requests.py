@@ -3,8 +3,8 @@
 import pytest
 
 from kanserve.serve.settings import Settings
-from tests.support.rest_port import TRANSPORTS
-from tests.support.smuggled_requests import CASES, CUT_SHORT, is_closed, is_not_done
+from tests.support.faults.smuggled_requests import CASES, CUT_SHORT, is_closed, is_not_done
+from tests.support.servers.rest_port import TRANSPORTS
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)

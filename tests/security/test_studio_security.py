@@ -14,7 +14,7 @@ from kanserve.studio import jobs as studio_jobs
 from kanserve.studio.process import STATIC, StudioSettings, page_files
 from kanserve.studio.request_guards import POLICY
 from kanserve.studio.worker import Worker
-from tests.support.studios import Running, opened_law, running
+from tests.support.servers.studios import Running, opened_law, running
 
 CALLS = (
     *("snapshot", "constants", "ruler", "pareto", "rows", "events", "edges/x-%3Eh1", "export/latex"),

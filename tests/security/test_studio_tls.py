@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import keys
 from tests.support.paths import ROOT
+from tests.support.servers import keys
+from tests.support.servers.studios import CHROMIUM, needs_browser
 from tests.support.sessions import law
-from tests.support.studios import CHROMIUM, needs_browser
 
 pytestmark = pytest.mark.slow
 

@@ -25,13 +25,13 @@ import numpy as np
 
 from kanserve import repository
 from kanserve.serve.transport import native_library
-from tests.support import server_process, serving
-from tests.support.attacked_servers import MODEL, Port, Server, Servers
-from tests.support.attackers import INFER
-from tests.support.honest_caller import Sample, Way
-from tests.support.http2_peer import Peer
+from tests.support.faults.attacked_servers import MODEL, Port, Server, Servers
+from tests.support.faults.attackers import INFER
 from tests.support.paths import ROOT
-from tests.support.server_load import request
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers import server_process, serving
+from tests.support.servers.honest_caller import Sample, Way
+from tests.support.servers.server_load import request
 
 ENDLESS = "endless"
 BEFORE, DURING, AFTER, LATER = 2.0, 4.0, 2.0, 20.0  # seconds
@@ -50,7 +50,7 @@ class Attack:
     """A line of the table."""
 
     line: int
-    name: str  # of tests.support.attackers
+    name: str  # of tests.support.faults.attackers
     about: str
     ports: Sequence[str]
     way: Way | None = None  # of the honest client, other than the port's
@@ -133,7 +133,7 @@ def honest(port: Port, way: Way) -> Iterator[list[Sample]]:
     inputs = str(len(serving.kan(MODEL).inputs))
     words = [port.address, MODEL, inputs, "--way", way, *(["--ca", port.ca] if port.ca else [])]
     samples: list[Sample] = []
-    command = [sys.executable, "-m", "tests.support.honest_caller", *words]
+    command = [sys.executable, "-m", "tests.support.servers.honest_caller", *words]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=server_process.ENVIRONMENT, cwd=ROOT
     ) as running:
@@ -151,7 +151,7 @@ def attacked(servers: Servers, attack: Attack, port: Port, tls: dict[str, str]) 
     words += ["--ca", port.ca] if port.ca else []
     words += ["--key", tls["tls_key"], "--program", servers.program] if tls else []
     done = subprocess.run(
-        ["nice", "-n", "10", sys.executable, "-m", "tests.support.attackers", *words],
+        ["nice", "-n", "10", sys.executable, "-m", "tests.support.faults.attackers", *words],
         capture_output=True,
         text=True,
         env=server_process.ENVIRONMENT,

@@ -7,7 +7,7 @@ import os
 import sys
 
 from kanserve.serve.settings import Settings
-from tests.support import server_load, serving
+from tests.support.servers import server_load, serving
 
 
 def main() -> int:

@@ -16,8 +16,9 @@ from kanserve.artifact.format import Artifact, assemble
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import finite_rows
 from kanserve.serve.settings import Settings
-from tests.support import full_disks, reload_checks
-from tests.support.kans import one_edge
+from tests.support.faults import full_disks
+from tests.support.networks.kans import one_edge
+from tests.support.servers import reload_checks
 
 Said = tuple[bool, str]
 

@@ -37,7 +37,8 @@ from kanserve.errors import KanserveError
 from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
 from kanserve.serve.settings import Settings
-from tests.support import kans, rest_port, server_process, serving
+from tests.support.networks import kans
+from tests.support.servers import rest_port, server_process, serving
 
 PRE_STOP, BACK_OFF = 0.3, 100  # seconds, milliseconds
 MOST = 4  # servers at a time: three, and one that replaces another

@@ -29,11 +29,12 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import server
 from kanserve.serve.settings import Role, Settings
-from tests.support import artifact_mutations, http2_flood, keys
 from tests.support.artifacts import small
-from tests.support.callers import models
-from tests.support.hostile_requests import Maker, Sender
+from tests.support.faults import artifact_mutations, http2_flood
+from tests.support.faults.hostile_requests import Maker, Sender
 from tests.support.paths import ROOT
+from tests.support.servers import keys
+from tests.support.servers.callers import models
 
 _EVERYTHING: tuple[Role, ...] = ("predict", "read", "manage")
 _EXPECTED = (grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
@@ -139,7 +140,7 @@ def hostile_names(count: int) -> str:
     with _folder() as place:
         models(place / "models")
         models(place / "outside")
-        command = [sys.executable, "-m", "tests.support.opened_files", str(place / "models"), str(count)]
+        command = [sys.executable, "-m", "tests.support.faults.opened_files", str(place / "models"), str(count)]
         done = subprocess.run(
             command, cwd=here, env=environment, capture_output=True, text=True, timeout=1000, check=False
         )

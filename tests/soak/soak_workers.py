@@ -31,7 +31,8 @@ from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
 from kanserve.serve.processes.lifecycle import FAREWELL
 from kanserve.serve.settings import Settings
-from tests.support import kans, server_process, serving
+from tests.support.networks import kans
+from tests.support.servers import server_process, serving
 
 RATE, CALLERS, KILL_EVERY = 200.0, 8, 0.25
 _OWN = [("grpc.use_local_subchannel_pool", 1)]

@@ -6,7 +6,7 @@ import json
 from kanserve.artifact import assemble, format
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import finite_rows
-from tests.support.kans import one_edge
+from tests.support.networks.kans import one_edge
 
 
 def small(kan=None, **options):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan
 from tests.support.c_builds import C, run, written
-from tests.support.random_networks import rows
+from tests.support.networks.random_networks import rows
 from tests.support.row_agreement import TYPES, in_type
 
 # Each network's rows at once, then one by one, each row and each answer in memory of just its size.

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import kanserve as ks
-from tests.support.kans import ZOO
+from tests.support.networks.kans import ZOO
 from tests.support.paths import ROOT
 
 

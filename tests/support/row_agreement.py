@@ -21,7 +21,7 @@ from kanserve.network.kan import Kan
 from kanserve.network.rounding_error import rounding, scale
 from kanserve.runtime.backend import Backend
 from tests.support.agreement import eager_float32
-from tests.support.random_networks import rows
+from tests.support.networks.random_networks import rows
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]

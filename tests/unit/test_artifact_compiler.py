@@ -13,7 +13,7 @@ from kanserve.network.evaluate import evaluate, probabilities
 from kanserve.network.kan import Kan, Variable, equal, make_layer
 from kanserve.network.training_range import outside, sample
 from kanserve.runtime import _c_building
-from tests.support.kans import ZOO, classifier, mixed, multiplication, one_edge
+from tests.support.networks.kans import ZOO, classifier, mixed, multiplication, one_edge
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import kanserve
 from kanserve.errors import DataError, InputError, KanserveError, MissingDependencyError
 from kanserve.network.evaluate import evaluate, probabilities
 from tests.support.paths import ROOT
-from tests.support.server_process import until
+from tests.support.servers.server_process import until
 
 pd = pytest.importorskip("pandas")
 

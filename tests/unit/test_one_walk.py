@@ -28,9 +28,9 @@ from kanserve.serve.transport import native_library
 from kanserve.studio import process
 from kanserve.studio.process import Studio
 from tests.support.programs import skip, want
-from tests.support.reload_checks import eventually
-from tests.support.rest_port import call, output
-from tests.support.studios import PAGE, answering
+from tests.support.servers.reload_checks import eventually
+from tests.support.servers.rest_port import call, output
+from tests.support.servers.studios import PAGE, answering
 
 pytestmark = pytest.mark.filterwarnings("ignore::kanserve.data.TableWarning")
 ROWS = 900

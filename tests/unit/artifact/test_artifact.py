@@ -16,9 +16,9 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Variable, equal
 from kanserve.network.training_range import finite_rows
-from tests.support import sized_networks
 from tests.support.artifacts import sealed, small
-from tests.support.kans import classifier, hostile_names, one_edge
+from tests.support.networks import sized_networks
+from tests.support.networks.kans import classifier, hostile_names, one_edge
 
 MANIFEST = b"""{
  "checksum": "%s",

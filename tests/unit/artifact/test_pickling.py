@@ -14,7 +14,7 @@ from kanserve.network.kan import equal
 from kanserve.runtime import load_backend
 from kanserve.runtime.backend import forget_files
 from tests.support.artifacts import small
-from tests.support.kans import ZOO, mixed
+from tests.support.networks.kans import ZOO, mixed
 from tests.support.programs import needs_shared_memory
 
 KINDS = ("c_source", "onnx_graph", "numpy_source")

@@ -24,10 +24,10 @@ from kanserve.errors import (
     SignatureError,
 )
 from kanserve.network import serialization
-from tests.support import keys
 from tests.support.artifacts import small
-from tests.support.kans import one_edge
+from tests.support.networks.kans import one_edge
 from tests.support.programs import needs
+from tests.support.servers import keys
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from kanserve import repository
 from kanserve.artifact_compiler import compile as compile_kan
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
-from tests.support.kans import classifier, symbolic
+from tests.support.networks.kans import classifier, symbolic
 
 
 @pytest.fixture(scope="module")

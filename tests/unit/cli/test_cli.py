@@ -20,7 +20,7 @@ from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan, make_layer
 from kanserve.serve.server import start
 from kanserve.serve.transport import native_library
-from tests.support.kans import classifier, hostile_names, mixed, named_categories, symbolic
+from tests.support.networks.kans import classifier, hostile_names, mixed, named_categories, symbolic
 
 RNG = np.random.default_rng(0)
 

@@ -16,7 +16,7 @@ from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
 from kanserve.runtime import c_backend, numpy_backend
 from kanserve.runtime.backend import TwiceDifferentiating
-from tests.support.kans import ZOO, classifier, domains, mixed, symbolic
+from tests.support.networks.kans import ZOO, classifier, domains, mixed, symbolic
 
 NOT_COMPARED = "c_source is not compared with the network"
 

@@ -13,8 +13,8 @@ from kanserve.formula import formulas
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.serve.server import start
-from tests.support.kans import mixed
-from tests.support.zoo_formulas import Found
+from tests.support.networks.kans import mixed
+from tests.support.networks.zoo_formulas import Found
 
 RANGES = {"m": (1.0, 2.0), "v": (-1.0, 1.0)}
 LAW = from_formula("a*m*v + b", a=1.23456789012, b=0.765432109876, ranges=RANGES)

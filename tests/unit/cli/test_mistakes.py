@@ -5,7 +5,7 @@ import shutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.support import keys
+from tests.support.servers import keys
 
 TOO_LONG = "n" * 243 + ".safetensors"  # a name of 255 bytes, which leaves no room for that of the unfinished file
 

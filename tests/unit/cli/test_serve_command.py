@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kanserve.client import Client
-from tests.support import server_process, serving
 from tests.support.paths import ROOT
+from tests.support.servers import server_process, serving
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import pytest
 from kanserve.network import serialization
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Settings
-from tests.support import callers, keys
-from tests.support.kans import classifier, raw_features, rows
+from tests.support.networks.kans import classifier, raw_features, rows
+from tests.support.servers import callers, keys
 
 TABLE = ("predict", "{}/plain", "plain.csv")
 FORMULA = ("formula", "{}/plain")

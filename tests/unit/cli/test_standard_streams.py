@@ -14,7 +14,7 @@ from rich.console import Console
 from kanserve.cli import terminal
 from kanserve.network import serialization
 from kanserve.simplification import SimplifyStep
-from tests.support.kans import symbolic
+from tests.support.networks.kans import symbolic
 
 RUN = [sys.executable, "-W", "error", "-m", "kanserve"]
 WORDS = ["inspect", "law.safetensors", "--json"]

@@ -29,9 +29,9 @@ from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import sample
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import serving
 from tests.support.agreement import assert_grouped_rows_agree
 from tests.support.paths import ROOT
+from tests.support.servers import serving
 
 
 @pytest.mark.extended

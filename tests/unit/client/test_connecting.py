@@ -23,7 +23,9 @@ from kanserve.errors import AccessError, InputError, UnauthenticatedError, Unrea
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Grant, Settings
-from tests.support import kans, keys, scripted_server
+from tests.support.networks import kans
+from tests.support.peers import scripted_server
+from tests.support.servers import keys
 
 X = [[0.5]]
 NOBODY = "failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:1: Connection refused"

@@ -17,8 +17,8 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import sample
 from kanserve.serve.server import start
-from tests.support import serving
 from tests.support.paths import ROOT
+from tests.support.servers import serving
 
 
 def names(model: str) -> list[str]:

@@ -12,7 +12,8 @@ from kanserve.client import AsyncClient, Client, exporting
 from kanserve.errors import ConflictError, FormatError, IntegrityError, InvalidNameError, KanserveError, NotFoundError
 from kanserve.serve.server import start
 from kanserve.v1 import formula_pb2 as pb
-from tests.support import scripted_server, serving
+from tests.support.peers import scripted_server
+from tests.support.servers import serving
 
 
 def part(path: str, data: bytes = b"x", last: bool = True, **other: Any) -> pb.ExportSourceResponse:

@@ -16,8 +16,10 @@ from kanserve.client.retrying import delay
 from kanserve.errors import BusyError, DeadlineError, DrainingError, KanserveError, UnreachableError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.server import start
-from tests.support import kans, scripted_server, server_process
-from tests.support.scripted_server import Failing
+from tests.support.networks import kans
+from tests.support.peers import scripted_server
+from tests.support.peers.scripted_server import Failing
+from tests.support.servers import server_process
 
 Y = pb.ModelInferResponse(
     model_name="fox",

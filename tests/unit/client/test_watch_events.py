@@ -19,7 +19,9 @@ from kanserve.errors import InvalidNameError, KanserveError, UnreachableError
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2 as pb
-from tests.support import kans, scripted_server, server_process
+from tests.support.networks import kans
+from tests.support.peers import scripted_server
+from tests.support.servers import server_process
 
 GRACE = 60.0  # seconds that a server takes to stop if something keeps it
 READY, UNAVAILABLE = pb.MODEL_STATE_READY, pb.MODEL_STATE_UNAVAILABLE

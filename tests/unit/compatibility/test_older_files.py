@@ -28,7 +28,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.runtime import load_backend
 from kanserve.serve.models import loader
-from tests.support import kans
+from tests.support.networks import kans
 from tests.support.paths import ROOT
 
 FILES = Path(__file__).parent / "files"

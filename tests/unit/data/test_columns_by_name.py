@@ -14,7 +14,7 @@ from kanserve.data.dataset import dataset
 from kanserve.data.near_names import first_names
 from kanserve.data.table_files import read_rows, read_samples, read_table
 from kanserve.errors import DataError
-from tests.support import kans
+from tests.support.networks import kans
 
 FRAMES = {"pandas": pandas.DataFrame, "polars": polars.DataFrame, "pyarrow": pyarrow.table}
 X = np.random.default_rng(0).uniform(-1, 1, (80, 2))

@@ -12,7 +12,7 @@ from kanserve.data.number_texts import number_texts
 from kanserve.data.table_files import read_rows, read_samples, read_table
 from kanserve.errors import DataError
 from kanserve.network.evaluate import as_rows
-from tests.support.kans import symbolic
+from tests.support.networks.kans import symbolic
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from kanserve.network.evaluate import edges, evaluate, subnodes
 from kanserve.network.kan import Kan, Variable, equal, make_layer
 from kanserve.simplification.validation import refit
 from kanserve.train import create, fit, score
-from tests.support import kans
 from tests.support.blas_threads import threads_at
+from tests.support.networks import kans
 from tests.support.sessions import law, replayed, rows_of
 
 FUNCTIONS = ("sin", "x^2", "exp", "log", "1/x", "tanh", "sign", "no such function")

@@ -18,7 +18,7 @@ from kanserve.cli.terminal import sparkline
 from kanserve.data.dataset import Dataset
 from kanserve.network import serialization
 from kanserve.train import fit
-from tests.support.kans import classifier
+from tests.support.networks.kans import classifier
 from tests.support.paths import DOCS
 from tests.support.sessions import assert_same_structure
 

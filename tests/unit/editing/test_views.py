@@ -11,7 +11,7 @@ from kanserve.errors import InputError
 from kanserve.network.edge_names import edge_names, place_of
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.train import fit
-from tests.support import kans
+from tests.support.networks import kans
 from tests.support.sessions import law, rows_of
 
 

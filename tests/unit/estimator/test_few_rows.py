@@ -9,7 +9,7 @@ from kanserve import KANRegressor
 from kanserve.estimator import few_rows
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
-from tests.support.kans import ZOO
+from tests.support.networks.kans import ZOO
 
 
 @pytest.mark.parametrize("name", ZOO)

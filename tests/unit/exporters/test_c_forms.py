@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.network.kan import Kan, Variable
 from tests.support.c_builds import CPP, WARNINGS, C, run, written
-from tests.support.kans import ZOO, classifier, mixed, one_edge
+from tests.support.networks.kans import ZOO, classifier, mixed, one_edge
 
 LANGUAGES = pytest.mark.parametrize("compiler", [C, CPP], ids=["c99", "c++17"])
 

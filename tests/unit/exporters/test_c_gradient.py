@@ -16,7 +16,7 @@ from kanserve.network.training_range import sample
 from kanserve_exporters import c_source as exporter
 from tests.support.c_builds import STRICT, run, written
 from tests.support.c_derivatives import DTYPES, FAR_OUT_AND_CLOSE_IN, each_function, library_of, of_a_new_function
-from tests.support.kans import ZOO, domains, mixed, multiplication, one_edge, rows
+from tests.support.networks.kans import ZOO, domains, mixed, multiplication, one_edge, rows
 
 Array = NDArray[np.float64]
 

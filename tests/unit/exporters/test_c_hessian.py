@@ -18,10 +18,10 @@ from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
 from kanserve_exporters import c_source as exporter
-from tests.support import sized_networks
 from tests.support.c_builds import SANITIZED, STRICT, run, written
 from tests.support.c_derivatives import DTYPES, FAR_OUT_AND_CLOSE_IN, each_function, library_of, of_a_new_function
-from tests.support.kans import ZOO, domains, mixed, multiplication, one_edge, powers, rows
+from tests.support.networks import sized_networks
+from tests.support.networks.kans import ZOO, domains, mixed, multiplication, one_edge, powers, rows
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from kanserve_exporters import c_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.c_builds import SANITIZED, STRICT, run
 from tests.support.c_libraries import PRECISIONS, TYPES, predict
-from tests.support.kans import ZOO, mixed, raw_features, rows, wide
+from tests.support.networks.kans import ZOO, mixed, raw_features, rows, wide
 
 pytestmark = pytest.mark.slow
 

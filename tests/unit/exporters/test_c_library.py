@@ -22,7 +22,7 @@ from kanserve.runtime import c_backend as runtime
 from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32
-from tests.support.kans import ZOO, mixed, one_edge, rows
+from tests.support.networks.kans import ZOO, mixed, one_edge, rows
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve_exporters import c_source as exporter
-from tests.support.kans import ZOO
+from tests.support.networks.kans import ZOO
 from tests.support.paths import DOCS
 from tests.support.programs import needs
 

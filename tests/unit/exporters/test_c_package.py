@@ -12,7 +12,7 @@ from kanserve.network.kan import Kan, Variable
 from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 from tests.support.c_builds import run, written
 from tests.support.cases import one_in
-from tests.support.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, symbolic
+from tests.support.networks.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, symbolic
 from tests.support.programs import needs
 
 needs_cmake = needs("cmake")

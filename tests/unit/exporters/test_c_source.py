@@ -15,9 +15,19 @@ from kanserve_exporters import c_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.c_builds import STRICT, run, written
 from tests.support.c_libraries import PRECISIONS, TYPES, compiled, predict
-from tests.support.kans import ZOO, classifier, domains, hostile_names, mixed, multiplication, one_edge, rows, symbolic
+from tests.support.networks.kans import (
+    ZOO,
+    classifier,
+    domains,
+    hostile_names,
+    mixed,
+    multiplication,
+    one_edge,
+    rows,
+    symbolic,
+)
+from tests.support.networks.sized_networks import all_symbolic
 from tests.support.programs import runs
-from tests.support.sized_networks import all_symbolic
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)

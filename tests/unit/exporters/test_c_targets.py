@@ -14,7 +14,7 @@ from kanserve.runtime import c_backend as runtime
 from kanserve.runtime import c_compilers
 from kanserve_exporters import c_source as exporter
 from tests.support.agreement import assert_agrees
-from tests.support.kans import mixed, rows
+from tests.support.networks.kans import mixed, rows
 
 PROCESSORS = {"x86_64": 62, "aarch64": 183, "armv7l": 40, "riscv64": 243}  # e_machine of ELF
 

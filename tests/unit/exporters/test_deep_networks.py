@@ -11,8 +11,8 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.training_range import sample
 from kanserve.runtime import numpy_backend, onnx_backend
 from tests.support.c_agreement import answers, write
+from tests.support.networks.sized_networks import all_symbolic
 from tests.support.row_agreement import TYPES, assert_held, in_type
-from tests.support.sized_networks import all_symbolic
 
 
 @pytest.mark.slow

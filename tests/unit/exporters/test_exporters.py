@@ -17,8 +17,8 @@ from kanserve.train import create
 from kanserve_exporters._shared import source_text
 from kanserve_exporters._shared.expressions import Dialect, body, decimals, domain, helper, term
 from kanserve_exporters._shared.source_text import c_identifier, module_name
-from tests.support.kans import ZOO, hostile_names, symbolic, wide
-from tests.support.powers import POWERS
+from tests.support.networks.kans import ZOO, hostile_names, symbolic, wide
+from tests.support.networks.powers import POWERS
 
 DOUBLE, FLOAT = Dialect("c", "double", "p_"), Dialect("c", "float", "p_")
 SOURCES = ("c_source", "numpy_source", "javascript_source")
@@ -58,7 +58,7 @@ def test_an_entry_point_adds_an_exporter_but_does_not_replace_ours(monkeypatch):
 def test_equal_networks_give_equal_bytes_in_every_process(exporter):
     program = (
         "import hashlib, kanserve_exporters as e; from kanserve.network.export_options import ExportOptions;"
-        "from tests.support.kans import ZOO;"
+        "from tests.support.networks.kans import ZOO;"
         f"print(*[hashlib.sha256(repr(sorted(e.get({exporter!r}).export(ZOO[name](), ExportOptions()).items()))"
         ".encode()).hexdigest() for name in ('mixed', 'every_function', 'multiplication')])"
     )

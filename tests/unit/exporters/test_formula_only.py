@@ -15,12 +15,12 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.spellings import SPECIAL
 from kanserve.network.training_range import finite_rows, sample
-from tests.support import law_programs
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.cases import one_in
-from tests.support.kans import ZOO, mixed, one_edge, rows, symbolic
-from tests.support.powers import POWERS
-from tests.support.random_formulas import random_formula
+from tests.support.networks.kans import ZOO, mixed, one_edge, rows, symbolic
+from tests.support.networks.powers import POWERS
+from tests.support.networks.random_formulas import random_formula
+from tests.support.peers import law_programs
 
 HOSTILE = (
     *("*/ int evil; /*", "??/", "\\", "\n#error", "\n!", "coding: utf-7", "'''", '"""', "%{", "#=", "{0}", "...", "&"),

@@ -20,9 +20,9 @@ from kanserve.network.encoding import encodes
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import sample
-from tests.support import databases
-from tests.support.kans import ZOO, mixed, named_categories, rows
+from tests.support.networks.kans import ZOO, mixed, named_categories, rows
 from tests.support.paths import DOCS
+from tests.support.peers import databases
 
 NAMES = (
     "area m²",

@@ -18,9 +18,9 @@ from kanserve.network.splines import uniform_knots
 from kanserve_exporters import javascript_source as exporter
 from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 from tests.support.agreement import assert_agrees
-from tests.support.hostile_texts import names
-from tests.support.kans import ZOO, classifier, mixed, one_edge, raw_features, rows
-from tests.support.powers import POWERS
+from tests.support.faults.hostile_texts import names
+from tests.support.networks.kans import ZOO, classifier, mixed, one_edge, raw_features, rows
+from tests.support.networks.powers import POWERS
 from tests.support.programs import want
 
 Array = NDArray[np.float64]

@@ -19,8 +19,8 @@ from kanserve.network.training_range import sample
 from kanserve.runtime import numpy_backend as runtime
 from kanserve_exporters import numpy_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32
-from tests.support.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, rows
-from tests.support.powers import POWERS
+from tests.support.networks.kans import ZOO, classifier, hostile_names, mixed, one_edge, raw_features, rows
+from tests.support.networks.powers import POWERS
 
 DOUBLE, FLOAT = ExportOptions("net", "double"), ExportOptions("net", "float")
 

@@ -19,7 +19,7 @@ from kanserve_exporters._onnx import cardinal as onnx_cardinal
 from kanserve_exporters._onnx.costs import CONSTANTS, ROWS, How, Shape, cheapest
 from kanserve_exporters.onnx_graph import export_as
 from tests.support.agreement import assert_agrees, eager_float32, error
-from tests.support.kans import rows
+from tests.support.networks.kans import rows
 
 PRECISIONS: tuple[Precision, ...] = ("double", "float")
 WAYS: tuple[How, ...] = tuple(CONSTANTS)

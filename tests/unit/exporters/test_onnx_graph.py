@@ -21,9 +21,9 @@ from kanserve_exporters._onnx import functions as onnx_functions
 from kanserve_exporters._onnx.body import Body
 from kanserve_exporters.onnx_graph import DOMAIN, export
 from tests.support.agreement import assert_agrees, eager_float32
-from tests.support.kans import ZOO, rows
-from tests.support.onnx_networks import ALL, OTHERS, model_bytes
-from tests.support.powers import POWERS
+from tests.support.networks.kans import ZOO, rows
+from tests.support.networks.onnx_networks import ALL, OTHERS, model_bytes
+from tests.support.networks.powers import POWERS
 
 Array = NDArray[np.float64]
 PRECISIONS: tuple[Precision, ...] = ("double", "float")

@@ -13,7 +13,7 @@ from kanserve.network.kan import Kan
 from kanserve.runtime.onnx_backend import load
 from kanserve_exporters.onnx_graph import export
 from tests.support.agreement import assert_agrees, eager_float32
-from tests.support.kans import ZOO, rows
+from tests.support.networks.kans import ZOO, rows
 
 PRECISIONS: tuple[Precision, ...] = ("double", "float")
 FORMS: tuple[OnnxForm, ...] = ("functions", "operators")

@@ -8,7 +8,7 @@ import pytest
 from kanserve.errors import FormatError
 from kanserve.runtime.onnx_backend import load
 from kanserve_exporters.onnx_graph import DOMAIN
-from tests.support.onnx_networks import model_bytes
+from tests.support.networks.onnx_networks import model_bytes
 
 
 def _changed(change: Callable[[onnx.ModelProto], object]) -> bytes:

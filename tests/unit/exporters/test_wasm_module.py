@@ -13,7 +13,7 @@ from kanserve.network.export_options import ExportOptions
 from kanserve_exporters import wasm_module as exporter
 from kanserve_exporters._shared.source_text import c_identifier, formula_lines
 from tests.support.agreement import assert_agrees, eager_float32
-from tests.support.kans import ZOO, hostile_names, mixed, rows
+from tests.support.networks.kans import ZOO, hostile_names, mixed, rows
 from tests.support.programs import want
 
 FIRST = ("mixed", "wide", "classifier")  # of the zoo; with the others in `make test-all`: each compiles for 2 s

@@ -20,7 +20,7 @@ from kanserve.formula.constants.uncertainty import uncertainty
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.numbers import named
 from kanserve.formula.expressions.tree import evaluate_tree
-from tests.support.disguised_formulas import disguised, rows_of, tree_of
+from tests.support.networks.disguised_formulas import disguised, rows_of, tree_of
 
 TABLES = ("feynman", "feynman_dimensional", "sciences")
 

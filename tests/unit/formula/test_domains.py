@@ -13,8 +13,8 @@ from kanserve.formula.expressions.intervals import intervals
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import ranges, sample
-from tests.support.generated_networks import networks
-from tests.support.kans import ZOO, every_function
+from tests.support.networks.generated_networks import networks
+from tests.support.networks.kans import ZOO, every_function
 
 
 def domain(text, **spans):

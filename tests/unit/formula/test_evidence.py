@@ -32,9 +32,9 @@ from kanserve.serve.rpc.formula_service import get_formula
 from kanserve.serve.server import start
 from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
-from tests.support import server_states
-from tests.support.kans import classifier, mixed
-from tests.support.zoo_formulas import Found
+from tests.support.networks.kans import classifier, mixed
+from tests.support.networks.zoo_formulas import Found
+from tests.support.servers import server_states
 
 A, B = 1.23456789012, 0.765432109876
 RANGES = {"x": (0.0, 2.0)}

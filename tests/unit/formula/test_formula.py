@@ -13,8 +13,8 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import finite_rows, sample
-from tests.support.kans import LARGE_LAST, ZOO, pruned, raw_features, symbolic
-from tests.support.zoo_formulas import edge, of, text
+from tests.support.networks.kans import LARGE_LAST, ZOO, pruned, raw_features, symbolic
+from tests.support.networks.zoo_formulas import edge, of, text
 
 CLOSED = {"constant", "symbolic", "every_function", "special", "domains", "powers", "named_categories"}
 

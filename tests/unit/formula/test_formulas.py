@@ -19,9 +19,9 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.training_range import finite_rows, sample
-from tests.support.kans import ZOO, classifier, hostile_names, mixed
+from tests.support.networks.kans import ZOO, classifier, hostile_names, mixed
+from tests.support.networks.zoo_formulas import edge, of, text
 from tests.support.work_costs import calls
-from tests.support.zoo_formulas import edge, of, text
 
 
 def random_symbolic(shape, seed, names=("sin", "x^2", "exp", "tanh", "x", "gaussian")):

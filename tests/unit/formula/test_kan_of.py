@@ -12,7 +12,7 @@ from kanserve.network import evaluate
 from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Variable
 from kanserve.network.training_range import finite_rows
-from tests.support.kans import ZOO
+from tests.support.networks.kans import ZOO
 
 TABLES = ("feynman", "feynman_dimensional", "sciences")
 

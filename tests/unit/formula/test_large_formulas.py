@@ -6,7 +6,7 @@ import pytest
 from kanserve.formula import Formula, evaluate_tree, formulas
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
-from tests.support.sized_networks import large, network
+from tests.support.networks.sized_networks import large, network
 from tests.support.work_costs import calls
 
 

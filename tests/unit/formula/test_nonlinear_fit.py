@@ -7,7 +7,7 @@ from kanserve.data.datasets import load_equations
 from kanserve.errors import DataError, FormulaError
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
 from kanserve.formula.expressions.tree import evaluate_tree
-from tests.support.disguised_formulas import rows_of, tree_of
+from tests.support.networks.disguised_formulas import rows_of, tree_of
 from tests.support.work_costs import calls
 
 TABLES = ("feynman", "feynman_dimensional", "sciences")

@@ -11,8 +11,8 @@ from kanserve.formula.expressions.tree import evaluate_tree
 from kanserve.formula.from_network.readable_digits import SHARE, TOLERANCE, readable
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import corners, sample
-from tests.support.kans import one_edge
-from tests.support.random_formulas import error_of_text, random_formula
+from tests.support.networks.kans import one_edge
+from tests.support.networks.random_formulas import error_of_text, random_formula
 
 
 def text_of(law, **ranges):

@@ -12,7 +12,7 @@ from kanserve.formula.from_network.expression_trees import trees
 from kanserve.formula.printing.notations import Text
 from kanserve.formula.printing.unfolding import in_descending_powers, print_tree, unfold
 from kanserve.formula.to_network.from_formula import from_formula, kan_of
-from tests.support.disguised_formulas import rows_of, tree_of
+from tests.support.networks.disguised_formulas import rows_of, tree_of
 from tests.support.work_costs import calls
 
 POSITIVE, SIGNED = (0.2, 2.0), (-0.9, 0.9)

@@ -15,7 +15,7 @@ from kanserve.formula.from_network.stored_formulas import (
     stored_formulas,
 )
 from kanserve.network.kan import Kan, make_layer
-from tests.support import kans, sized_networks
+from tests.support.networks import kans, sized_networks
 
 SMALL = ["one_edge", "classifier", "mixed", "multiplication", "pruned", "constant", "domains"]
 

@@ -13,7 +13,7 @@ from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.importers.rbf_splines import Refit, refit
 from kanserve.network.evaluate import evaluate
 from kanserve.network.splines import design
-from tests.support.fast_kan_formulas import State, converted, forward, state_of
+from tests.support.peers.fast_kan_formulas import State, converted, forward, state_of
 
 Array = NDArray[np.float64]
 

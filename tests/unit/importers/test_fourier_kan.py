@@ -10,7 +10,7 @@ import torch
 import kanserve
 from kanserve.errors import CheckpointError
 from kanserve.network.evaluate import evaluate
-from tests.support.basis_networks import FourierLayer, answers
+from tests.support.networks.basis_networks import FourierLayer, answers
 
 SHAPES = ((1, 1), (1, 3), (4, 1), (3, 4, 2), (2, 2, 2, 2))
 

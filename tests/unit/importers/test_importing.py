@@ -24,7 +24,8 @@ from kanserve.importers.pykan_yaml import Opaque
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, equal, make_layer
-from tests.support import command_line, library_checkpoints
+from tests.support import command_line
+from tests.support.peers import library_checkpoints
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from kanserve.importers import POLYNOMIALS, polynomial_splines
 from kanserve.importers.polynomial_splines import LARGEST_DEGREE
 from kanserve.network.evaluate import evaluate
 from kanserve.network.splines import pieces
-from tests.support import basis_networks
-from tests.support.basis_networks import PolynomialLayer, answers
+from tests.support.networks import basis_networks
+from tests.support.networks.basis_networks import PolynomialLayer, answers
 
 # By basis: the usual name of its array, its polynomials in torch, and the options that say what is not stored.
 FAMILIES: dict[str, tuple[str, basis_networks.Recurrence, dict[str, Any]]] = {

@@ -14,7 +14,7 @@ from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, Sum, Symbolic, Zero, make_layer
 from kanserve.simplification import composites, edge_candidates
-from tests.support.pykan_formulas import LIBRARY, Array, Groups, fixed, forward, rows, stored
+from tests.support.peers.pykan_formulas import LIBRARY, Array, Groups, fixed, forward, rows, stored
 
 
 def imported(one: Checkpoint, **options: Any) -> Conversion:

@@ -11,7 +11,7 @@ from kanserve.errors import CheckpointError
 from kanserve.importers import pykan
 from kanserve.importers.conversion import Checkpoint, Options
 from kanserve.network.kan import equal
-from tests.support.pykan_formulas import fixed, stored
+from tests.support.peers.pykan_formulas import fixed, stored
 
 
 def refusal(one: Checkpoint) -> str:

@@ -9,7 +9,7 @@ import torch
 import kanserve
 from kanserve.errors import CheckpointError
 from kanserve.network.evaluate import evaluate
-from tests.support.basis_networks import Quotient, RationalNetwork, answers
+from tests.support.networks.basis_networks import Quotient, RationalNetwork, answers
 
 
 def network(widths: tuple[int, int, int] = (4, 6, 2), groups: tuple[int, int] = (2, 3), shared: bool = True) -> Any:

@@ -16,7 +16,7 @@ from kanserve.importers.detection import checkpoint_of
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from tests.checkpoints import of_fast_kan
-from tests.support.fast_kan_formulas import State, converted, forward, silu, state_of
+from tests.support.peers.fast_kan_formulas import State, converted, forward, silu, state_of
 
 Array = NDArray[np.float64]
 

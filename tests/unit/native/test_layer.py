@@ -16,7 +16,7 @@ from kanserve.network.kan import Kan
 from kanserve.runtime import _onnx_chain as chains
 from kanserve.runtime.onnx_backend import OnnxBackend, load
 from kanserve_exporters.onnx_graph import export
-from tests.support.kans import ZOO, rows
+from tests.support.networks.kans import ZOO, rows
 
 pytestmark = pytest.mark.skipif(
     native.operators() is None, reason="needs libonnxruntime-dev: no onnxruntime_c_api.h at the install"

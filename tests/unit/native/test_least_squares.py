@@ -22,8 +22,8 @@ from kanserve.train.lm.damped_solve import by_residuals, solve_damped
 from kanserve.train.lm.levenberg_marquardt import FLOOR, FewResiduals, Point
 from kanserve.train.lm.parameter_layout import function_number
 from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
-from tests.support.kans import ZOO, rows
-from tests.support.powers import POWERS
+from tests.support.networks.kans import ZOO, rows
+from tests.support.networks.powers import POWERS
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ import pytest
 
 from kanserve import native
 from kanserve.native import build
-from tests.support import native_sanitized
+from tests.support.faults import native_sanitized
 from tests.support.paths import ROOT
 
 SERVER = ("server", "edge", "http1")  # folders
@@ -51,9 +51,9 @@ def test_the_native_transport_compiles_without_a_warning():
 
 
 @pytest.mark.extended
-@pytest.mark.exhaustive
+@pytest.mark.exhaustive  # of some tests; `python -m tests.support.faults.native_sanitized` takes all
 def test_the_kernels_of_training_stay_within_their_memory(tmp_path: Path):
-    kernels = "normal_equations or number_of_threads or several_blocks"  # all: python -m tests.support.native_sanitized
+    kernels = "normal_equations or number_of_threads or several_blocks"
     done = native_sanitized.run(tmp_path, "tests/unit/native/test_least_squares.py", "-k", kernels)
     assert done.returncode == 0 and "passed" in done.stdout, done.stdout + done.stderr
 

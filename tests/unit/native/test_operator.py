@@ -29,7 +29,7 @@ from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve.runtime.onnx_backend import OnnxBackend, load
 from kanserve_exporters.onnx_graph import export
 from tests.support.agreement import eager_float32, error
-from tests.support.kans import ZOO, rows
+from tests.support.networks.kans import ZOO, rows
 from tests.support.programs import skip
 
 pytestmark = pytest.mark.skipif(

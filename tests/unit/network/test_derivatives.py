@@ -15,8 +15,17 @@ from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, make_layer
 from kanserve.train.torch.modules import to_module
-from tests.support.kans import ZOO, multiplication, on_a_knot, outside_linear, raw_features, rows, small_steps, symbolic
-from tests.support.powers import POWERS
+from tests.support.networks.kans import (
+    ZOO,
+    multiplication,
+    on_a_knot,
+    outside_linear,
+    raw_features,
+    rows,
+    small_steps,
+    symbolic,
+)
+from tests.support.networks.powers import POWERS
 
 POINTS = np.array([-3.0, -0.9, -0.3, 0.0, 0.2, 0.5, 0.8, 4.0])
 

@@ -14,7 +14,7 @@ from kanserve.network.encoding import encode, without_encoding
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.training_range import outside, sample
-from tests.support.kans import categories, missing_values, mixed, named_categories, rows
+from tests.support.networks.kans import categories, missing_values, mixed, named_categories, rows
 
 COLOUR = Variable("colour", categories=("red", "green"), category_values=(3.0, -5.0), fill_value=7.0)
 

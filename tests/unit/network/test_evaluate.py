@@ -10,7 +10,7 @@ from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import design
 from kanserve.train import create
-from tests.support.kans import (
+from tests.support.networks.kans import (
     ZOO,
     classifier,
     constant,

@@ -13,7 +13,7 @@ from kanserve.network.expression import PRIMITIVES, call, compiled, derivative, 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.spellings import SPELLINGS
 from tests.support import function_tables
-from tests.support.powers import POWERS
+from tests.support.networks.powers import POWERS
 
 X: Any = expression.X  # NumPy's types know arrays alone
 

@@ -15,7 +15,7 @@ from kanserve.errors import NetworkError
 from kanserve.network import serialization
 from kanserve.network.fitted_rows import hash_rows, record_rows, seen_share, smallest_hashes
 from kanserve.network.kan_checks import MOST_FITTED_ROWS
-from tests.support.kans import mixed
+from tests.support.networks.kans import mixed
 
 
 def noisy(count, seed=0, columns=2):

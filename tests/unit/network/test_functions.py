@@ -7,7 +7,7 @@ from kanserve.errors import NotFoundError
 from kanserve.formula.printing.symbolic import as_sympy
 from kanserve.network.functions import FUNCTIONS, function
 from kanserve.train.torch import network
-from tests.support.powers import POWERS
+from tests.support.networks.powers import POWERS
 
 NAMES = [*FUNCTIONS, *POWERS]
 POINTS = np.concatenate([np.linspace(-0.95, 0.95, 38), [0.5]])

@@ -7,7 +7,7 @@ from kanserve.network.evaluate import edges, evaluate, softmax
 from kanserve.network.importances import EDGE_VALUES, FEWEST_PAIRS, input_importances
 from kanserve.network.kan import Kan, make_layer
 from kanserve.train import create
-from tests.support.kans import ZOO, domains, rows
+from tests.support.networks.kans import ZOO, domains, rows
 
 
 def by_shuffling(kan: Kan, x: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 from kanserve.errors import NetworkError
 from kanserve.network.kan import Kan, Spline, Sum, Symbolic, Variable, Zero, equal, make_layer
 from kanserve.network.splines import uniform_knots
-from tests.support.kans import ZOO, mixed, multiplication, raw_features
+from tests.support.networks.kans import ZOO, mixed, multiplication, raw_features
 
 
 def test_arrays_are_read_only_copies_of_what_was_given():

@@ -10,7 +10,7 @@ from kanserve.errors import ConflictError, InputError, NotFoundError
 from kanserve.estimator import KANRegressor
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, equal
-from tests.support.kans import mixed
+from tests.support.networks.kans import mixed
 
 X = np.random.default_rng(0).uniform(-1, 1, (20, 2))
 

@@ -11,7 +11,7 @@ from kanserve.network.kan import Kan, make_layer
 from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows, unsteadiness
 from kanserve.network.training_range import finite_rows
 from tests.support.agreement import eager_float32
-from tests.support.kans import ZOO, mixed
+from tests.support.networks.kans import ZOO, mixed
 
 
 def edge(name, a=1.0, b=0.0):

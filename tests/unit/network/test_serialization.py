@@ -10,7 +10,7 @@ from safetensors.numpy import load, save
 from kanserve.errors import FormatError, NotFoundError
 from kanserve.network import serialization
 from kanserve.network.kan import equal
-from tests.support.kans import ZOO, fine, mixed
+from tests.support.networks.kans import ZOO, fine, mixed
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -4,7 +4,7 @@ import pytest
 from kanserve.errors import DataError
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.signal_shares import signal_shares
-from tests.support.kans import ZOO, domains, multiplication, pruned, rows
+from tests.support.networks.kans import ZOO, domains, multiplication, pruned, rows
 
 
 # In these two a node is constant on the data, and its share goes nowhere.

@@ -4,7 +4,7 @@ from scipy.interpolate import BSpline
 
 from kanserve.network import evaluate
 from kanserve.network.splines import about, basis, design, extended_knots, fit_coefficients, pieces, span, uniform_knots
-from tests.support.kans import ZOO, rows
+from tests.support.networks.kans import ZOO, rows
 
 RNG = np.random.default_rng(0)
 

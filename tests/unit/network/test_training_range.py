@@ -2,7 +2,7 @@ import numpy as np
 
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import finite_rows, outside, ranges, sample
-from tests.support.kans import domains, outside_linear, raw_features
+from tests.support.networks.kans import domains, outside_linear, raw_features
 
 
 def test_a_known_range_wins_and_an_unknown_one_is_the_grids():

@@ -16,7 +16,7 @@ from kanserve.pde import Field, Residual, defects, refine, solve
 from kanserve.pde.residual_problem import ResidualProblem, problem
 from kanserve.train import Event
 from kanserve.train.lm.parameter_vector import gather
-from tests.support.kans import ZOO, mixed, multiplication, outside_linear, rows
+from tests.support.networks.kans import ZOO, mixed, multiplication, outside_linear, rows
 
 SMALL = {
     zoo_name: ZOO[zoo_name] for zoo_name in ZOO if zoo_name not in ("wide", "fine") and not encodes(ZOO[zoo_name]())

@@ -14,7 +14,7 @@ from kanserve.plot import plot_edge, plot_losses, plot_pareto, plot_residuals
 from kanserve.plot.palette import AUTO, DARK, LIGHT
 from kanserve.plot.picture import PictureAxes
 from kanserve.train.fit_progress import Event
-from tests.support.kans import classifier, mixed, symbolic
+from tests.support.networks.kans import classifier, mixed, symbolic
 
 UNIT = (0.5, 2.0)
 X = np.random.default_rng(0).uniform(0.5, 2, (200, 2))

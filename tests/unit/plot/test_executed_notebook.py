@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.studios import CHROMIUM, needs_browser
+from tests.support.servers.studios import CHROMIUM, needs_browser
 
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")

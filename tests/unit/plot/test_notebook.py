@@ -18,7 +18,7 @@ from kanserve.plot.page import STYLE
 from kanserve.plot.palette import AUTO
 from kanserve.plot.scene import Scene
 from kanserve.plot.svg import simplify, svg
-from tests.support.kans import ZOO, domains, symbolic
+from tests.support.networks.kans import ZOO, domains, symbolic
 
 MOST = 60_000  # bytes
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</math></svg><b>", "a&b", "$x^2$")

@@ -15,7 +15,7 @@ from kanserve.plot.page import STYLE
 from kanserve.plot.palette import AUTO, DARK, LIGHT, contrast, luminance, palette
 from kanserve.train import create
 from kanserve.train.fit_progress import Event
-from tests.support.kans import mixed, pruned, symbolic
+from tests.support.networks.kans import mixed, pruned, symbolic
 
 TEXTS = ("ink", "second", "third", "snapped", "spline", "candidate", "good", "caution")
 BEST_ON_BOTH = (contrast(LIGHT.paper, DARK.paper)) ** 0.5  # of a colour half-way between

@@ -13,7 +13,7 @@ from kanserve.network.kan import Kan, Variable
 from kanserve.plot import plot_edge, plot_network
 from kanserve.plot.network_picture import FLOW_EDGES, MATRIX_EDGES
 from kanserve.train import create
-from tests.support.kans import ZOO, classifier, domains, hostile_names, multiplication, pruned, rows, symbolic
+from tests.support.networks.kans import ZOO, classifier, domains, hostile_names, multiplication, pruned, rows, symbolic
 
 
 def save(axes, path, **options):

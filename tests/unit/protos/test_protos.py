@@ -31,7 +31,7 @@ from kanserve.inference.grpc_service_pb2_grpc import GRPCInferenceServiceService
 from kanserve.v1 import formula_pb2 as formula
 from kanserve.v1 import formula_pb2_grpc
 from tests.support.paths import ROOT
-from tests.support.protos import KSERVES, OURS, triton_message
+from tests.support.peers.protos import KSERVES, OURS, triton_message
 
 
 def filled(message: Descriptor, choice: int = 0) -> Message:

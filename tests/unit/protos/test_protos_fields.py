@@ -3,7 +3,7 @@
 import pytest
 import tritonclient.grpc  # noqa: F401  # brings the protocol's messages
 
-from tests.support.protos import OURS, triton_message
+from tests.support.peers.protos import OURS, triton_message
 
 # What Triton's messages have and ours have not: what says nothing about a model of ours.
 LEFT_OUT = {

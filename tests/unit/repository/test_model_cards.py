@@ -15,7 +15,7 @@ from kanserve.artifact import write
 from kanserve.cli.app import app
 from kanserve.errors import ConflictError, InputError, NotFoundError
 from tests.support.artifacts import small
-from tests.support.kans import mixed
+from tests.support.networks.kans import mixed
 
 RANGES = {"speed": (0, 30), "mass": (1, 5)}
 KAN = kanserve.from_formula("0.5*mass*speed^2", ranges=RANGES)

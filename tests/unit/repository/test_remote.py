@@ -18,8 +18,8 @@ from kanserve.errors import (
     IntegrityError,
     NotFoundError,
 )
-from tests.support import s3_store
 from tests.support.artifacts import small
+from tests.support.peers import s3_store
 
 _numbers = itertools.count()
 

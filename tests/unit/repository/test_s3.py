@@ -14,8 +14,8 @@ from kanserve import repository
 from kanserve.artifact import format, write
 from kanserve.errors import IntegrityError, NotFoundError, UnreachableError
 from kanserve.repository import remote
-from tests.support import s3_store
 from tests.support.artifacts import small
+from tests.support.peers import s3_store
 
 _numbers = itertools.count()
 

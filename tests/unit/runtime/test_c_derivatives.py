@@ -17,8 +17,8 @@ from kanserve.network.kan import Kan
 from kanserve.runtime import c_backend, load_backend
 from kanserve.runtime.backend import Differentiating
 from kanserve_exporters import c_source
-from tests.support import kans, sized_networks
 from tests.support.cases import one_in
+from tests.support.networks import kans, sized_networks
 
 Array = NDArray[np.float64]
 

@@ -14,8 +14,8 @@ from kanserve.network.evaluate import jacobian
 from kanserve.network.export_options import ExportOptions
 from kanserve.runtime import c_backend, load_backend
 from kanserve.runtime.backend import TwiceDifferentiating
-from tests.support import kans
 from tests.support.cases import one_in
+from tests.support.networks import kans
 
 HESSIAN = ExportOptions(hessian=True)
 

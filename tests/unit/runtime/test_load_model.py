@@ -6,7 +6,7 @@ import pytest
 import kanserve
 from kanserve.errors import DataError, InputError, NotFoundError, SignatureError
 from kanserve.network.kan import Kan, equal
-from tests.support.kans import mixed
+from tests.support.networks.kans import mixed
 
 LINE = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
 

@@ -17,7 +17,7 @@ from kanserve.network.rounding_error import rounding
 from kanserve.network.splines import extended_knots
 from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
 from kanserve.train import create
-from tests.support.kans import ZOO, mixed, one_edge, rows
+from tests.support.networks.kans import ZOO, mixed, one_edge, rows
 
 
 @pytest.fixture(scope="module")

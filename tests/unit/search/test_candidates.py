@@ -11,7 +11,7 @@ from kanserve.search.fit.training import judged, refined, split
 from kanserve.search.trees.nodes import Curve, Sum, curves, is_symbolic, text
 from kanserve.search.trees.to_network import network
 from kanserve.simplification.edge_candidates import LIBRARY, Samples
-from tests.support.curve_names import name_of
+from tests.support.networks.curve_names import name_of
 
 Z = np.linspace(0.2, 1.9, 120)
 WEIGHTS = 0.5 + Z / 2

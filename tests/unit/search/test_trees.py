@@ -30,7 +30,7 @@ from kanserve.search.trees.nodes import (
 )
 from kanserve.search.trees.shapes import shapes, tree
 from kanserve.search.trees.to_network import ORDER, network, taken_back
-from tests.support.curve_names import name_of
+from tests.support.networks.curve_names import name_of
 
 X = np.random.default_rng(0).uniform(0.3, 1.7, (40, 3))
 

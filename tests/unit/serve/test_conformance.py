@@ -4,8 +4,8 @@ import pytest
 
 from tests.peers import conformance
 from tests.support import programs
-from tests.support.attacked_servers import Servers
-from tests.support.loop_server import needs_native
+from tests.support.faults.attacked_servers import Servers
+from tests.support.servers.loop_server import needs_native
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 

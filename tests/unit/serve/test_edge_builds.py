@@ -8,7 +8,7 @@ import pytest
 
 from kanserve.serve.edge_server import edge_server
 from kanserve.serve.transport import native_library
-from tests.support import kans
+from tests.support.networks import kans
 from tests.support.programs import skip, want
 
 pytestmark = [pytest.mark.slow]

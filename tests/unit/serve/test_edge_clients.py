@@ -7,8 +7,8 @@ import pytest
 from benchmarks._serving_peers import build_edge_server
 from kanserve.serve.transport import native_library
 from tests.peers import clients, edge_clients
-from tests.support import serving
 from tests.support.programs import skip, want
+from tests.support.servers import serving
 
 
 @pytest.fixture(scope="module")

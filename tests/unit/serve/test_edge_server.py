@@ -31,11 +31,12 @@ from kanserve.serve.edge_server import edge_server
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.serve.transport import native_library
-from tests.support import kans, keys, serving
 from tests.support.made_once import object_file
+from tests.support.networks import kans
 from tests.support.programs import skip
-from tests.support.request_parameters import IGNORED, REFUSED, request
-from tests.support.server_process import until
+from tests.support.servers import keys, serving
+from tests.support.servers.request_parameters import IGNORED, REFUSED, request
+from tests.support.servers.server_process import until
 
 COMPILED = ("-std=c11", "-O2", "-ffp-contract=off", "-ffunction-sections", "-fdata-sections")
 WARNINGS = ("-Wall", "-Wextra", "-Wvla", "-Wshadow", "-Werror")

@@ -19,7 +19,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.serve.edge_server import edge_server
 from kanserve.serve.edge_targets import TARGETS, edge_target
-from tests.support import kans
+from tests.support.networks import kans
 from tests.support.programs import skip, want
 
 CROSS = [target for target in TARGETS.values() if target.debian]

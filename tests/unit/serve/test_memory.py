@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kanserve.serve.settings import Settings
-from tests.support import server_load, server_process, serving
+from tests.support.servers import server_load, server_process, serving
 
 HEAP = 64 * 2**20  # bytes of addresses that glibc sets aside for an arena
 

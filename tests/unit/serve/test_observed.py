@@ -15,8 +15,8 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve import server
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
-from tests.support.trace_collector import PARENT, TRACE, collector
+from tests.support.peers.trace_collector import PARENT, TRACE, collector
+from tests.support.servers import server_process, serving
 
 WATCHED = (("x-request-id", "7f3a"), ("traceparent", f"00-{TRACE}-{PARENT}-01"))
 ROWS = np.array([[0.0, 0.0], [1e9, 0.0], [0.0, np.nan], [-1e9, np.inf]])

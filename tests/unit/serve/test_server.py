@@ -19,8 +19,8 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import serving
-from tests.support.reload_checks import eventually
+from tests.support.servers import serving
+from tests.support.servers.reload_checks import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 

@@ -19,8 +19,8 @@ from kanserve.simplification.sensitivity import samples
 from kanserve.simplification.symbolic_edges import named, price, splines
 from kanserve.simplification.validation import judge_of
 from kanserve.train import create, fit
-from tests.support import kans
 from tests.support.cases import one_in
+from tests.support.networks import kans
 
 Array = NDArray[np.float64]
 Law = Callable[..., Array]

@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.network.training_range import sample
 from kanserve.simplification.sensitivity import samples
-from tests.support import kans
+from tests.support.networks import kans
 
 
 @pytest.mark.parametrize("make", [kans.mixed, kans.multiplication, kans.wide])

@@ -20,8 +20,8 @@ from kanserve.simplification.edge_removal import no_edges, without_dead_nodes, w
 from kanserve.simplification.gauge_fixing import without_base
 from kanserve.simplification.symbolic_edges import named
 from kanserve.train import fit, score
-from tests.support import kans
 from tests.support.cases import one_in
+from tests.support.networks import kans
 
 Array = NDArray[np.float64]
 

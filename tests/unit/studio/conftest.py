@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.studios import Running, opened_law, running
+from tests.support.servers.studios import Running, opened_law, running
 
 
 @pytest.fixture

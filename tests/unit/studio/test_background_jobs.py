@@ -12,8 +12,8 @@ from kanserve.data.dataset import Dataset
 from kanserve.editing import Session
 from kanserve.studio.opened_model import Opened, open_table
 from kanserve.studio.worker import Worker
+from tests.support.servers.studios import Running, idle, running, told_until_interrupted
 from tests.support.sessions import assert_same_structure, law, replayed
-from tests.support.studios import Running, idle, running, told_until_interrupted
 
 pytestmark = pytest.mark.slow  # each starts a studio and its workers
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
-from tests.support.studios import CHROMIUM, needs_browser
+from tests.support.servers.studios import CHROMIUM, needs_browser
 
 pytest.importorskip("jupyterlab")
 pytest.importorskip("anywidget")

@@ -15,9 +15,9 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import equal
 from kanserve.studio.opened_model import Opened, open_table
 from kanserve.studio.workspace import Workspace
+from tests.support.peers.studio_pages import chromium, page_of, saved, settled, until, violations
+from tests.support.servers.studios import running
 from tests.support.sessions import law
-from tests.support.studio_pages import chromium, page_of, saved, settled, until, violations
-from tests.support.studios import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 

@@ -11,12 +11,12 @@ import kanserve
 from kanserve.editing import Session
 from kanserve.network.kan import equal
 from tests.support.paths import ROOT
+from tests.support.servers.studios import CHROMIUM, needs_browser
 from tests.support.sessions import law
-from tests.support.studios import CHROMIUM, needs_browser
 
 pytest.importorskip("anywidget")
 
-from tests.support.widget_page import Kernel, WidgetPage
+from tests.support.peers.widget_page import Kernel, WidgetPage
 
 pytestmark = pytest.mark.slow  # each starts worker processes
 

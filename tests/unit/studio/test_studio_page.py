@@ -24,11 +24,11 @@ from kanserve.plot.palette import DARK
 from kanserve.serve.settings import Settings
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.process import STATIC
-from tests.support import server_process
 from tests.support.paths import ROOT
+from tests.support.peers.studio_pages import chromium, page_of, saved, settled, until, violations
+from tests.support.servers import server_process
+from tests.support.servers.studios import needs_browser, running
 from tests.support.sessions import assert_same_structure, law
-from tests.support.studio_pages import chromium, page_of, saved, settled, until, violations
-from tests.support.studios import needs_browser, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.extended]
 

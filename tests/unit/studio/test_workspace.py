@@ -27,9 +27,9 @@ from kanserve.studio.worker import Worker
 from kanserve.studio.workspace import Workspace
 from tests.support.blas_threads import threads_at
 from tests.support.paths import ROOT
-from tests.support.reload_checks import eventually
+from tests.support.servers.reload_checks import eventually
+from tests.support.servers.studios import Running, opened_law, running
 from tests.support.sessions import law, replayed
-from tests.support.studios import Running, opened_law, running
 
 pytestmark = pytest.mark.slow  # each starts a studio and its workers
 

@@ -19,7 +19,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, equal
 from kanserve.train import Progress, create, fit
 from kanserve.train.checkpoints import begun_or_begin
-from tests.support.killed_fits import KILLS, OPTIONS
+from tests.support.faults.killed_fits import KILLS, OPTIONS
 
 METHODS = pytest.mark.parametrize("method", list(OPTIONS))
 
@@ -36,7 +36,7 @@ def short(data: Dataset | None = None, **options: Any) -> Kan:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.support.killed_fits", str(tmp_path_factory.mktemp("killed"))]
+    command = [sys.executable, "-m", "tests.support.faults.killed_fits", str(tmp_path_factory.mktemp("killed"))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)

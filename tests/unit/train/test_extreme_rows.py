@@ -15,7 +15,7 @@ from kanserve.train.lm import extreme_rows as module
 from kanserve.train.lm.extreme_rows import EXTREME_SHARE, excess, extreme_rows
 from kanserve.train.lm.jacobian import jacobian, problem
 from kanserve.train.lm.parameter_vector import free_parameters, gather
-from tests.support.kans import deep
+from tests.support.networks.kans import deep
 
 Array = NDArray[np.float64]
 

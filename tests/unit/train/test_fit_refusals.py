@@ -10,7 +10,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, NetworkError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.train import create, fit, score
-from tests.support.training_rows import hello
+from tests.support.networks.training_rows import hello
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from kanserve.train.constant_guard import no_worse_than_the_shares
 from kanserve.train.lm import schedule_run
 from kanserve.train.lm.schedule_candidates import Candidate, smoothest
 from kanserve.train.normalising import normalised
-from tests.support.kans import symbolic
-from tests.support.training_rows import hello
+from tests.support.networks.kans import symbolic
+from tests.support.networks.training_rows import hello
 
 Array = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from kanserve.train.normalising import normalised
 from kanserve.train.scoring import score
 from kanserve.train.torch.gradient_fit import descend
 from kanserve.train.torch.objective import Goal, model, shrinkage
-from tests.support import kans
+from tests.support.networks import kans
 
 Array = NDArray[np.float64]
 BOTH = pytest.mark.parametrize("method", ["lbfgs", "adam"])

@@ -16,7 +16,7 @@ from kanserve.network.training_range import finite_rows
 from kanserve.train import create
 from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.normalising import normalised, without_edges
-from tests.support.kans import ZOO, deep, mixed, multiplication, pruned, raw_features, uneven_knots
+from tests.support.networks.kans import ZOO, deep, mixed, multiplication, pruned, raw_features, uneven_knots
 
 Array = NDArray[np.float64]
 

@@ -22,8 +22,8 @@ from kanserve.train.lm.blas_threads import threads_for
 from kanserve.train.lm.jacobian import ROWS, LeastSquaresProblem, jacobian, loss, normal_equations, problem
 from kanserve.train.lm.parameter_vector import bending, free_parameters, gather, scatter
 from tests.support.blas_threads import two_threads
-from tests.support.kans import ZOO, mixed, multiplication, pruned, raw_features, symbolic, wide
-from tests.support.powers import POWERS
+from tests.support.networks.kans import ZOO, mixed, multiplication, pruned, raw_features, symbolic, wide
+from tests.support.networks.powers import POWERS
 
 Array = NDArray[np.float64]
 

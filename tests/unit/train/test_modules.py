@@ -11,9 +11,9 @@ from kanserve.errors import DataError
 from kanserve.network.evaluate import activations, edges, evaluate, jacobian
 from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.train.torch.modules import from_module, to_module
-from tests.support import kans
 from tests.support.agreement import assert_agrees, assert_same_rows_are_nan, eager_float32, error
-from tests.support.kans import small
+from tests.support.networks import kans
+from tests.support.networks.kans import small
 
 EVERY = pytest.mark.parametrize("name", kans.ZOO)
 

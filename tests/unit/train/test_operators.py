@@ -21,7 +21,7 @@ from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.train.torch import basis_tensor, modules, operators
 from kanserve.train.torch.kernels import kernel
 from kanserve.train.torch.spline_operators import spline_coefficients, spline_inputs, spline_sums
-from tests.support import kans
+from tests.support.networks import kans
 
 GRIDS = ("uniform", "uneven", "repeated")
 WAYS = pytest.mark.parametrize("way", ["compiled", "plain"])

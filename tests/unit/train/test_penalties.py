@@ -7,7 +7,7 @@ from kanserve.network.evaluate import activations, edges
 from kanserve.network.kan import Kan, make_layer
 from kanserve.train.torch.modules import to_module
 from kanserve.train.torch.objective import entropy, penalty, sizes
-from tests.support import kans
+from tests.support.networks import kans
 
 
 def test_the_penalty_is_the_papers_on_every_layer():

@@ -10,7 +10,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.train import Progress, fit
 from kanserve.train.lm.schedule_candidates import Candidate, expected_error_of
-from tests.support.kans import deep
+from tests.support.networks.kans import deep
 
 Array = NDArray[np.float64]
 

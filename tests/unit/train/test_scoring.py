@@ -7,8 +7,8 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate
 from kanserve.train import score
-from tests.support.kans import classifier, symbolic
-from tests.support.training_rows import hello
+from tests.support.networks.kans import classifier, symbolic
+from tests.support.networks.training_rows import hello
 
 
 def test_scores_are_what_they_say() -> None:

@@ -15,8 +15,8 @@ from kanserve.errors import DataError, NetworkError
 from kanserve.network.evaluate import evaluate
 from kanserve.nn import KAN, KANLayer, kan_of
 from kanserve.train.torch import operators
-from tests.support import kans
 from tests.support.agreement import assert_agrees
+from tests.support.networks import kans
 
 DOUBLE = torch.float64
 

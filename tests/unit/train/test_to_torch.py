@@ -23,10 +23,10 @@ from kanserve.network.kan import Kan, equal, make_layer
 from kanserve.train.torch import network as torch_network
 from kanserve.train.torch.export import from_torch, to_torch
 from kanserve.train.torch.network import KanNetwork
-from tests.support import kans
 from tests.support.agreement import assert_agrees, assert_same_rows_are_nan, eager_float32
-from tests.support.imported_checkpoints import ALL, IMPORTED, conversion
-from tests.support.powers import POWERS
+from tests.support.networks import kans
+from tests.support.networks.powers import POWERS
+from tests.support.peers.imported_checkpoints import ALL, IMPORTED, conversion
 
 EVERY = pytest.mark.parametrize("name", kans.ZOO)
 

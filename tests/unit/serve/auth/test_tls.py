@@ -19,7 +19,7 @@ from kanserve.errors import InputError
 from kanserve.serve.auth import rotation
 from kanserve.serve.settings import Settings
 from kanserve.serve.transport.grpcio import credentials
-from tests.support import keys
+from tests.support.servers import keys
 
 CA = keys.authority()
 

@@ -19,7 +19,7 @@ from kanserve.serve.configuration import flags
 from kanserve.serve.configuration.settings_sources import configuration, read
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
-from tests.support import serving
+from tests.support.servers import serving
 
 
 @pytest.fixture

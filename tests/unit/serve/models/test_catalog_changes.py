@@ -10,8 +10,8 @@ import pytest
 from kanserve.errors import ArtifactError, NotFoundError
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loader import Models
-from tests.support.catalogs import damage, loaded, publish, versions
-from tests.support.reload_checks import eventually
+from tests.support.servers.catalogs import damage, loaded, publish, versions
+from tests.support.servers.reload_checks import eventually
 
 
 def contents(models: Models) -> tuple[dict[str, list[int]], dict[tuple[str, int], str]]:

@@ -21,9 +21,9 @@ from kanserve.repository.source import ALL_VERSIONS
 from kanserve.serve.models.loader import Models
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
-from tests.support.catalogs import loaded, publish, versions
-from tests.support.file_faults import IS_DIR, FileFaults, Operation
+from tests.support.faults.file_faults import IS_DIR, FileFaults, Operation
+from tests.support.servers import server_process, serving
+from tests.support.servers.catalogs import loaded, publish, versions
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

@@ -18,8 +18,9 @@ from kanserve.errors import FormatError, FormulaError
 from kanserve.formula.from_network.stored_formulas import stored_formulas
 from kanserve.serve.models import catalog as models
 from kanserve.serve.models.catalog import LazyFormulas
-from tests.support import serving, sized_networks
-from tests.support.catalogs import loaded, publish, versions
+from tests.support.networks import sized_networks
+from tests.support.servers import serving
+from tests.support.servers.catalogs import loaded, publish, versions
 
 Change = Callable[[dict[str, Any]], object]
 

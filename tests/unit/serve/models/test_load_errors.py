@@ -16,7 +16,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve.models import loader
 from kanserve.serve.server import Server, start
-from tests.support import serving
+from tests.support.servers import serving
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from kanserve.errors import (
 from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.models.loader import Models
 from kanserve.serve.settings import ModelSettings, Settings
-from tests.support import serving
-from tests.support.catalogs import Counted, damage, loaded, publish, versions
-from tests.support.reload_checks import eventually
+from tests.support.servers import serving
+from tests.support.servers.catalogs import Counted, damage, loaded, publish, versions
+from tests.support.servers.reload_checks import eventually
 
 
 def test_nothing_is_loaded_before_the_first_look(tmp_path: Path) -> None:

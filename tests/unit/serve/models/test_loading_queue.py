@@ -24,9 +24,9 @@ from kanserve.serve.models.loader import Models
 from kanserve.serve.models.loading_queue import AT_ONCE, LoadingQueue, when_done
 from kanserve.serve.scheduling import switch_interval
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
-from tests.support.catalogs import loaded, publish, versions
-from tests.support.reload_checks import eventually
+from tests.support.servers import server_process, serving
+from tests.support.servers.catalogs import loaded, publish, versions
+from tests.support.servers.reload_checks import eventually
 
 PATIENCE = 60.0
 

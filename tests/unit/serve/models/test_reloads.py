@@ -9,9 +9,10 @@ import pytest
 from kanserve import repository
 from kanserve.serve.models.loading_queue import return_memory
 from kanserve.serve.settings import Settings
-from tests.support import full_disks, reload_checks, serving
 from tests.support.artifacts import small
-from tests.support.catalogs import loaded, publish
+from tests.support.faults import full_disks
+from tests.support.servers import reload_checks, serving
+from tests.support.servers.catalogs import loaded, publish
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ from kanserve.artifact.signing import signed
 from kanserve.errors import InputError, NotFoundError
 from kanserve.serve.models.loader import Models
 from kanserve.serve.settings import Settings
-from tests.support import s3_store, serving
-from tests.support.catalogs import loaded, publish, versions
+from tests.support.peers import s3_store
+from tests.support.servers import serving
+from tests.support.servers.catalogs import loaded, publish, versions
 
 
 def test_models_from_elsewhere_need_a_signature_or_a_word(tmp_path: Path) -> None:

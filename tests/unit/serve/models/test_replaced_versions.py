@@ -24,9 +24,11 @@ from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
 from kanserve.v1 import formula_pb2, formula_pb2_grpc
-from tests.support import kans, s3_store, server_process, serving
-from tests.support.catalogs import Counted, damage, loaded, publish, versions
-from tests.support.reload_checks import eventually
+from tests.support.networks import kans
+from tests.support.peers import s3_store
+from tests.support.servers import server_process, serving
+from tests.support.servers.catalogs import Counted, damage, loaded, publish, versions
+from tests.support.servers.reload_checks import eventually
 
 
 def shifted(by: float) -> Artifact:

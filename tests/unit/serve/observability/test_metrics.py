@@ -20,7 +20,7 @@ from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.observability import metrics
 from kanserve.serve.observability.metrics import BOUNDS, STAGES, Metrics
 from kanserve.serve.state import Call
-from tests.support import serving
+from tests.support.servers import serving
 
 SERVICE = "inference.GRPCInferenceService"
 EMPTY = Catalog({}, {})

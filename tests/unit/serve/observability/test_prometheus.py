@@ -14,7 +14,7 @@ from kanserve.serve.observability import metrics, prometheus
 from kanserve.serve.observability.metrics import BOUNDS, Metrics
 from kanserve.serve.observability.prometheus import TABLE
 from kanserve.serve.state import Call
-from tests.support import kans
+from tests.support.networks import kans
 from tests.support.paths import DOCS
 
 SERVICE = "inference.GRPCInferenceService"

@@ -15,8 +15,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from kanserve.serve.observability import tracing
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
-from tests.support.server_process import until
-from tests.support.trace_collector import PARENT, TRACE, collector
+from tests.support.peers.trace_collector import PARENT, TRACE, collector
+from tests.support.servers.server_process import until
 
 
 def call(**known: Any) -> Call:

@@ -21,9 +21,9 @@ from kanserve.network.training_range import sample
 from kanserve.serve import sockets
 from kanserve.serve.processes import lifecycle
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
-from tests.support.server_load import INFER, request
-from tests.support.serving import WAIT
+from tests.support.servers import server_process, serving
+from tests.support.servers.server_load import INFER, request
+from tests.support.servers.serving import WAIT
 
 
 @pytest.mark.slow

@@ -25,9 +25,10 @@ from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
-from tests.support import kans, server_process, serving
-from tests.support.server_process import bare
-from tests.support.serving import WAIT
+from tests.support.networks import kans
+from tests.support.servers import server_process, serving
+from tests.support.servers.server_process import bare
+from tests.support.servers.serving import WAIT
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 

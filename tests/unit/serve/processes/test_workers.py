@@ -23,8 +23,8 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve.processes import launch
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
-from tests.support.loop_server import needs_native
+from tests.support.servers import server_process, serving
+from tests.support.servers.loop_server import needs_native
 
 
 @pytest.fixture

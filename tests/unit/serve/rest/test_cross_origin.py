@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, Settings
-from tests.support.rest_port import TRANSPORTS, call, infer
+from tests.support.servers.rest_port import TRANSPORTS, call, infer
 
 PAGE = "https://app.example"
 INFER = "/v2/models/raw/infer"

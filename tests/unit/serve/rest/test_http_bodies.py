@@ -15,8 +15,8 @@ from kanserve.serve.rest import http_server
 from kanserve.serve.rest.http_head import Chunks
 from kanserve.serve.rest.messages import HttpError, RestRequest
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
-from tests.support.rest_port import call, infer
+from tests.support.servers import server_process, serving
+from tests.support.servers.rest_port import call, infer
 
 PATH = "/v2/models/raw/infer"
 MOST = 2**20

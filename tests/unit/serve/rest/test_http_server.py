@@ -23,7 +23,7 @@ from kanserve.serve.rest import http_server as port
 from kanserve.serve.rest.api import RestApi
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
-from tests.support import serving
+from tests.support.servers import serving
 
 
 class Counting:

@@ -11,8 +11,8 @@ from kanserve.serve.methods import ROUTES
 from kanserve.serve.rest import openapi_document
 from kanserve.serve.rest.messages import STATUSES
 from kanserve.serve.settings import Settings
-from tests.support import serving
-from tests.support.rest_port import call, infer
+from tests.support.servers import serving
+from tests.support.servers.rest_port import call, infer
 
 DOCUMENT: dict[str, Any] = json.loads(openapi_document.text())
 METHODS = ("get", "post", "put", "delete", "patch", "head", "options")

@@ -13,8 +13,9 @@ from kanserve.network.training_range import sample
 from kanserve.serve.rest import http_server
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, Settings
-from tests.support import keys, programs, serving
-from tests.support.rest_port import TRANSPORTS, call, infer
+from tests.support import programs
+from tests.support.servers import keys, serving
+from tests.support.servers.rest_port import TRANSPORTS, call, infer
 
 OPEN = ("/v2/health/live", "/v2/health/ready", "/v2/models/raw/ready", "/metrics", "/openapi.json")
 

@@ -18,8 +18,9 @@ from kanserve.serve.rpc.request_cache import decode_request
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call
-from tests.support import kans, serving
-from tests.support.rest_port import TRANSPORTS, Answer, call, infer, output
+from tests.support.networks import kans
+from tests.support.servers import serving
+from tests.support.servers.rest_port import TRANSPORTS, Answer, call, infer, output
 
 TYPES = {"FP64": np.float64, "FP32": np.float32, "FP16": np.float16}
 

@@ -9,7 +9,7 @@ import kanserve
 from kanserve import repository as models
 from kanserve.network.evaluate import evaluate
 from kanserve.serve.settings import Settings
-from tests.support.rest_port import TRANSPORTS, call, output
+from tests.support.servers.rest_port import TRANSPORTS, call, output
 
 COLOURS = ("blue", "green", "red")
 CODES = np.array([[2.0, 1.0], [0.5, 0.0], [0.25, np.nan]])

@@ -10,8 +10,9 @@ import pytest
 
 from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
-from tests.support import hostile_texts, serving
-from tests.support.rest_port import TRANSPORTS, call, infer
+from tests.support.faults import hostile_texts
+from tests.support.servers import serving
+from tests.support.servers.rest_port import TRANSPORTS, call, infer
 
 VALUES: list[Any] = [
     None,

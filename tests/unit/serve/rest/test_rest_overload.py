@@ -7,9 +7,9 @@ import pytest
 
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import server_process
-from tests.support.rest_port import TRANSPORTS, call, infer
-from tests.support.serving import BREAK, WAIT
+from tests.support.servers import server_process
+from tests.support.servers.rest_port import TRANSPORTS, call, infer
+from tests.support.servers.serving import BREAK, WAIT
 
 INFER = "/v2/models/slow/infer"
 

@@ -11,8 +11,8 @@ import pytest
 
 from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
-from tests.support import serving
-from tests.support.rest_port import TRANSPORTS, call, infer
+from tests.support.servers import serving
+from tests.support.servers.rest_port import TRANSPORTS, call, infer
 
 MOST = 2**21  # bytes of a message
 INFER = "/v2/models/raw/infer"

@@ -6,8 +6,8 @@ import pytest
 
 from kanserve.network.training_range import sample
 from kanserve.serve.settings import Settings
-from tests.support import server_process, serving
-from tests.support.rest_port import TRANSPORTS, call, infer
+from tests.support.servers import server_process, serving
+from tests.support.servers.rest_port import TRANSPORTS, call, infer
 
 
 @pytest.mark.slow

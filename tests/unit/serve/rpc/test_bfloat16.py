@@ -14,7 +14,8 @@ from kanserve.network.training_range import sample
 from kanserve.serve.rpc.range_violations import bounds, find_violations
 from kanserve.serve.rpc.tensors import as_datatype, floats, to_bfloat16, to_float32
 from kanserve.serve.server import start
-from tests.support import kans, serving
+from tests.support.networks import kans
+from tests.support.servers import serving
 
 ALL = np.arange(2**16, dtype=np.uint32).astype("<u2")  # the bits of every number of 16 bits
 

@@ -23,9 +23,9 @@ from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
-from tests.support import server_states, serving
 from tests.support.agreement import assert_grouped_rows_agree
-from tests.support.kans import ZOO, rows
+from tests.support.networks.kans import ZOO, rows
+from tests.support.servers import server_states, serving
 
 
 @pytest.fixture(scope="module")

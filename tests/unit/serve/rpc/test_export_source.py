@@ -15,7 +15,8 @@ from kanserve.serve.rpc import formula_service
 from kanserve.serve.rpc.formula_service import export_source
 from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
-from tests.support import kans, server_states, serving
+from tests.support.networks import kans
+from tests.support.servers import server_states, serving
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,9 @@ from kanserve.serve.settings import Settings
 from kanserve.serve.state import ServerState
 from kanserve.v1 import formula_pb2 as pb
 from kanserve.v1 import formula_pb2_grpc
-from tests.support import kans, server_states, serving, sized_networks
+from tests.support.networks import kans, sized_networks
 from tests.support.paths import ROOT
+from tests.support.servers import server_states, serving
 
 KINDS = {"Spline": pb.EDGE_KIND_SPLINE, "Symbolic": pb.EDGE_KIND_SYMBOLIC, "Sum": pb.EDGE_KIND_SUM, "Zero": 4}
 
@@ -179,7 +180,7 @@ def test_a_formula_that_is_too_large_for_a_function_is_refused_before_it_is_look
 def test_neither_a_formula_nor_a_function_needs_sympy_or_what_searches_and_writes_formulas():
     code = f"""
 import sys
-from tests.support import server_states
+from tests.support.servers import server_states
 from kanserve.serve.rpc import formula_service as formulas
 from kanserve.v1 import formula_pb2 as pb
 with server_states.served({str(serving.folder())!r}) as (state, _):

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 
 from kanserve.inference import grpc_service_pb2 as pb
-from tests.support import serving
+from tests.support.servers import serving
 
 CODE = grpc.StatusCode
 

@@ -23,9 +23,9 @@ from kanserve.serve.models import loader
 from kanserve.serve.rpc.range_violations import bounds, find_violations
 from kanserve.serve.rpc.tensors import as_datatype
 from kanserve.serve.server import Server
-from tests.support import serving
 from tests.support.agreement import assert_agrees
-from tests.support.kans import one_edge
+from tests.support.networks.kans import one_edge
+from tests.support.servers import serving
 
 CODE = grpc.StatusCode
 

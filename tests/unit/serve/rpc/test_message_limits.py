@@ -18,7 +18,7 @@ from kanserve.serve.rpc.tensors import FLOATS, floats
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2
-from tests.support import serving
+from tests.support.servers import serving
 
 INFER, DIFFERENTIATE = f"/{wire.SERVICE_NAME}/ModelInfer", f"/{wire.FORMULA_SERVICE_NAME}/Differentiate"
 TENSOR, TYPED = pb.ModelInferRequest.InferInputTensor, pb.InferTensorContents

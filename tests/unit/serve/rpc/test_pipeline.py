@@ -29,10 +29,11 @@ from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, ModelSettings, Settings
 from kanserve.serve.state import Call
 from kanserve.v1 import formula_pb2
-from tests.support import kans, serving
-from tests.support.server_load import INFER
-from tests.support.server_process import until
-from tests.support.serving import BREAK, WAIT
+from tests.support.networks import kans
+from tests.support.servers import serving
+from tests.support.servers.server_load import INFER
+from tests.support.servers.server_process import until
+from tests.support.servers.serving import BREAK, WAIT
 
 CODE = grpc.StatusCode
 TENSOR = pb.ModelInferRequest.InferInputTensor

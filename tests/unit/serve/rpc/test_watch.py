@@ -16,7 +16,8 @@ from kanserve.serve.models.catalog import Catalog
 from kanserve.serve.rpc.formula_service import LOOK, watch
 from kanserve.serve.state import Call, ServerState
 from kanserve.v1 import formula_pb2 as pb
-from tests.support import kans, server_states
+from tests.support.networks import kans
+from tests.support.servers import server_states
 
 READY, UNAVAILABLE, REMOVED = pb.MODEL_STATE_READY, pb.MODEL_STATE_UNAVAILABLE, pb.MODEL_STATE_REMOVED
 SETTLED = (READY, UNAVAILABLE, REMOVED)

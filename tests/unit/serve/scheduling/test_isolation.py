@@ -21,9 +21,9 @@ from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Settings
-from tests.support import serving
-from tests.support.server_process import until
-from tests.support.serving import BREAK, WAIT, infer_request
+from tests.support.servers import serving
+from tests.support.servers.server_process import until
+from tests.support.servers.serving import BREAK, WAIT, infer_request
 
 PATIENCE = 60.0  # seconds; only a failure takes as long
 ROWS = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 1, 2))

@@ -23,9 +23,9 @@ from kanserve.inference import wire
 from kanserve.serve.rpc.standard_services import REFLECTIONS
 from kanserve.serve.server import Server, ServingRuntime, start
 from kanserve.serve.settings import Settings, Transport
-from tests.support import server_process
 from tests.support.paths import ROOT
-from tests.support.serving import BREAK, WAIT
+from tests.support.servers import server_process
+from tests.support.servers.serving import BREAK, WAIT
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 

@@ -21,8 +21,8 @@ from kanserve.serve.scheduling.low_priority_pool import FELT, HEAVY, NICE, Cost,
 from kanserve.serve.scheduling.thread_pool import Job, ThreadPool
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import serving
-from tests.support.serving import infer_request
+from tests.support.servers import serving
+from tests.support.servers.serving import infer_request
 
 PATIENCE = 60.0  # seconds; only a failure takes as long
 

@@ -12,9 +12,9 @@ from kanserve import repository
 from kanserve.inference import wire
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import server_load, server_process, serving
-from tests.support.server_load import AT_ONCE
-from tests.support.serving import WAIT, infer_request
+from tests.support.servers import server_load, server_process, serving
+from tests.support.servers.server_load import AT_ONCE
+from tests.support.servers.serving import WAIT, infer_request
 
 
 def test_overload_is_refused_at_once_and_takes_nothing_from_those_who_are_answered(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from kanserve.serve.rpc.standard_services import CHECKS, WATCHES
 from kanserve.serve.scheduling.thread_pool import SPARE
 from kanserve.serve.server import Server, start
 from kanserve.serve.settings import Grant, Settings
-from tests.support import callers, http2_flood
-from tests.support.hostile_requests import KINDS
-from tests.support.kans import raw_features
+from tests.support.faults import http2_flood
+from tests.support.faults.hostile_requests import KINDS
+from tests.support.networks.kans import raw_features
+from tests.support.servers import callers
 
 INFER, LOAD = "/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCInferenceService/RepositoryModelLoad"
 CHECK, EXPORT = "/grpc.health.v1.Health/Check", "/kanserve.v1.FormulaService/ExportSource"

@@ -12,9 +12,9 @@ import pytest
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2
-from tests.support.http2_peer import DATA, END_STREAM, NO_ERROR, Answer, Peer
-from tests.support.loop_server import needs_native
-from tests.support.protocol_calls import (
+from tests.support.peers.http2_peer import DATA, END_STREAM, NO_ERROR, Answer, Peer
+from tests.support.servers.loop_server import needs_native
+from tests.support.servers.protocol_calls import (
     GET_FORMULA,
     INFER,
     INTERNAL,

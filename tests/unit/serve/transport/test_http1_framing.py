@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from kanserve.serve.status import Code
-from tests.support.http1_peer import Http1Peer, Http1Server, echo_request, line_of, request
+from tests.support.peers.http1_peer import Http1Peer, Http1Server, echo_request, line_of, request
 
 LIMIT = 2**20  # bytes of a message
 HOST = b"Host: x\r\n"

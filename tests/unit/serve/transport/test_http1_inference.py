@@ -13,10 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from kanserve.network.evaluate import evaluate
 from kanserve.serve.server import start
 from kanserve.serve.settings import Grant, Settings
-from tests.support import serving
-from tests.support.http1_peer import Http1Peer, request
-from tests.support.loop_server import needs_native
-from tests.support.rest_port import call
+from tests.support.peers.http1_peer import Http1Peer, request
+from tests.support.servers import serving
+from tests.support.servers.loop_server import needs_native
+from tests.support.servers.rest_port import call
 
 COUNTED = "kanserve_requests_total"
 

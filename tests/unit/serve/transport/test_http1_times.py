@@ -8,10 +8,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support import keys
-from tests.support.http1_peer import Http1Peer, Http1Server, echo_request, line_of, request
-from tests.support.loop_server import SECOND
-from tests.support.server_process import until
+from tests.support.peers.http1_peer import Http1Peer, Http1Server, echo_request, line_of, request
+from tests.support.servers import keys
+from tests.support.servers.loop_server import SECOND
+from tests.support.servers.server_process import until
 
 MOMENT = SECOND // 20
 CA = keys.authority()

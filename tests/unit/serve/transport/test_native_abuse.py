@@ -13,8 +13,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from kanserve.serve.transport.native_library import CLOSED_CROWDED, CLOSED_FLOODING
-from tests.support import server_process
-from tests.support.http2_peer import (
+from tests.support.peers.http2_peer import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -33,8 +32,9 @@ from tests.support.http2_peer import (
     literal,
     request_headers,
 )
-from tests.support.loop_server import ECHO, STREAM, LoopServer, needs_native
-from tests.support.server_process import until
+from tests.support.servers import server_process
+from tests.support.servers.loop_server import ECHO, STREAM, LoopServer, needs_native
+from tests.support.servers.server_process import until
 
 RESOURCE_EXHAUSTED, UNAVAILABLE = 8, 14
 MANY = 20_000
@@ -216,8 +216,8 @@ def test_no_descriptors_are_no_end():
 FORKED = """
 import os, socket, sys, time
 sys.path[:0] = sys.argv[1:]
-from tests.support.http2_peer import Peer
-from tests.support.loop_server import ECHO, LoopServer
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers.loop_server import ECHO, LoopServer
 
 server = LoopServer().__enter__()
 peer = Peer(server.address)

@@ -4,20 +4,20 @@ import logging
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from kanserve.serve.observability import prometheus
 from kanserve.serve.transport.native import MEANINGS, GivingWay
 from kanserve.serve.transport.native_library import CLOSED_SLOW, REFUSED_MEMORY
-from tests.support import programs, server_process
-from tests.support.http2_peer import Peer
-from tests.support.loop_server import ECHO, SECOND, LoopServer, needs_native
+from tests.support import programs
 from tests.support.paths import ROOT
-from tests.support.server_process import until
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers import server_process
+from tests.support.servers.loop_server import ECHO, SECOND, LoopServer, needs_native
+from tests.support.servers.server_process import until
 
-FAILING_CALLOC = Path(server_process.__file__).with_name("failing_calloc.c")
+FAILING_CALLOC = ROOT / "tests" / "support" / "faults" / "failing_calloc.c"
 
 
 def test_each_kind_is_one_line_a_look_and_a_metric(caplog):
@@ -58,8 +58,8 @@ NO_MEMORY = """
 import ctypes
 import sys
 
-from tests.support.http2_peer import Peer
-from tests.support.loop_server import ECHO, STREAM, LoopServer
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers.loop_server import ECHO, STREAM, LoopServer
 
 fail_next = ctypes.PyDLL(sys.argv[1]).fail_next
 

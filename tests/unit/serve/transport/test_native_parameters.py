@@ -13,9 +13,9 @@ from kanserve.network.evaluate import evaluate
 from kanserve.serve.rpc.message_limits import MAX_DESCRIPTION_BYTES
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import serving
-from tests.support.loop_server import needs_native
-from tests.support.request_parameters import IGNORED, REFUSED, Parameters, request
+from tests.support.servers import serving
+from tests.support.servers.loop_server import needs_native
+from tests.support.servers.request_parameters import IGNORED, REFUSED, Parameters, request
 
 MODEL, X = "raw", np.array([[0.25, 0.5]])
 PATH = f"/{wire.SERVICE_NAME}/ModelInfer"

@@ -6,9 +6,18 @@ import struct
 import pytest
 
 from kanserve.serve.settings import Settings
-from tests.support.http2_peer import DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Peer, frame, request_headers
-from tests.support.loop_server import LoopServer, needs_native
-from tests.support.protocol_calls import (
+from tests.support.peers.http2_peer import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    RST_STREAM,
+    Peer,
+    frame,
+    request_headers,
+)
+from tests.support.servers.loop_server import LoopServer, needs_native
+from tests.support.servers.protocol_calls import (
     DEADLINE_EXCEEDED,
     INFER,
     INTERNAL,

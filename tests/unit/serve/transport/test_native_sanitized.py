@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 
-from tests.support import fuzzers, programs, server_sanitized
-from tests.support.loop_server import needs_native
+from tests.support import programs
+from tests.support.faults import fuzzers, server_sanitized
+from tests.support.servers.loop_server import needs_native
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 from kanserve import repository
 from kanserve.serve import server as serving_runtime
 from kanserve.serve.settings import Settings
-from tests.support import serving
-from tests.support.http2_peer import ACK, GOAWAY, PING, REFUSED_STREAM, Frame, Peer
-from tests.support.loop_server import ECHO, SECOND, STREAM, LoopServer, needs_native
-from tests.support.server_load import INFER, request
+from tests.support.peers.http2_peer import ACK, GOAWAY, PING, REFUSED_STREAM, Frame, Peer
+from tests.support.servers import serving
+from tests.support.servers.loop_server import ECHO, SECOND, STREAM, LoopServer, needs_native
+from tests.support.servers.server_load import INFER, request
 
 ALL = 2**31 - 1  # the stream in the notice
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from kanserve.serve.transport.native_library import CLOSED_SLOW
-from tests.support import keys
-from tests.support.http2_peer import ACK, CANCEL, DATA, INITIAL_WINDOW_SIZE, PING, RST_STREAM, Peer
-from tests.support.loop_server import ASIDE, ECHO, SECOND, STREAM, LoopServer
+from tests.support.peers.http2_peer import ACK, CANCEL, DATA, INITIAL_WINDOW_SIZE, PING, RST_STREAM, Peer
+from tests.support.servers import keys
+from tests.support.servers.loop_server import ASIDE, ECHO, SECOND, STREAM, LoopServer
 
 DEADLINE_EXCEEDED = 4
 MOMENT = SECOND // 20  # of a time that a test waits for

@@ -15,14 +15,15 @@ import pytest
 
 from kanserve.native import build
 from kanserve.serve.transport.native_library import CLOSED_FLOODING
-from tests.support import keys, programs
-from tests.support.http2_peer import Peer
-from tests.support.loop_server import ECHO, LoopServer, needs_native
+from tests.support import programs
 from tests.support.paths import ROOT
-from tests.support.server_process import ENVIRONMENT, until
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers import keys
+from tests.support.servers.loop_server import ECHO, LoopServer, needs_native
+from tests.support.servers.server_process import ENVIRONMENT, until
 
 CA = keys.authority()
-SUPPORT = Path(keys.__file__).parent
+FAULTS = ROOT / "tests" / "support" / "faults"
 
 
 def context(alpn: tuple[str, ...] = ("h2",), client: tuple[str, str] | None = None, *, authority=CA) -> ssl.SSLContext:
@@ -164,7 +165,7 @@ def test_a_client_that_demands_new_keys_for_ever_is_cut_off_and_others_are_answe
     compiler = programs.want("gcc")
     if not build.server_headers():
         programs.skip("libssl-dev")
-    source, program = SUPPORT / "key_updates.c", tmp_path / "key_updates"
+    source, program = FAULTS / "key_updates.c", tmp_path / "key_updates"
     subprocess.run([compiler, source, "-o", program, "-lssl", "-lcrypto"], check=True)
     with LoopServer(tls=(*files, None)) as server, Peer(server.address, tls=context()) as neighbour:
         port = server.address.rpartition(":")[2]
@@ -181,7 +182,7 @@ def test_a_client_that_demands_new_keys_for_ever_is_cut_off_and_others_are_answe
 HUNG = """
 import sys
 
-from tests.support.loop_server import LoopServer
+from tests.support.servers.loop_server import LoopServer
 
 with LoopServer(tls=(*sys.argv[1:], None)) as server:
     print(server.address, flush=True)
@@ -194,7 +195,7 @@ with LoopServer(tls=(*sys.argv[1:], None)) as server:
 def test_a_key_file_on_a_disk_that_hangs_keeps_nobody_waiting(files, tmp_path):
     needs_native()
     library, hung = tmp_path / "hung_files.so", tmp_path / "hung"
-    compiled = [programs.want("gcc"), "-shared", "-fPIC", SUPPORT / "hung_files.c", "-o", library]
+    compiled = [programs.want("gcc"), "-shared", "-fPIC", FAULTS / "hung_files.c", "-o", library]
     subprocess.run(compiled, check=True)
     environment = ENVIRONMENT | {"LD_PRELOAD": str(library), "HUNG": str(hung)}
     command = [sys.executable, "-c", HUNG, *files]

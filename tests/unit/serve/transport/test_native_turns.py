@@ -8,10 +8,17 @@ import zlib
 
 import pytest
 
-from tests.support.http2_peer import DATA, END_STREAM, LARGEST_FRAME, RST_STREAM, Peer, frame
-from tests.support.loop_server import ECHO, STREAM, LoopServer
-from tests.support.protocol_calls import DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED, WRAPPED
-from tests.support.server_process import until
+from tests.support.peers.http2_peer import DATA, END_STREAM, LARGEST_FRAME, RST_STREAM, Peer, frame
+from tests.support.servers.loop_server import ECHO, STREAM, LoopServer
+from tests.support.servers.protocol_calls import (
+    DEADLINE_EXCEEDED,
+    INTERNAL,
+    OK,
+    RESOURCE_EXHAUSTED,
+    UNIMPLEMENTED,
+    WRAPPED,
+)
+from tests.support.servers.server_process import until
 
 LARGE = 2**26  # bytes that are decompressed in many turns
 ATTEMPTS = 20

@@ -7,7 +7,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kanserve.serve.rpc.standard_services import WATCHES
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support.loop_server import needs_native
+from tests.support.servers.loop_server import needs_native
 
 
 @pytest.mark.slow

@@ -12,10 +12,10 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_request import NativeRequest
 from kanserve.v1 import formula_pb2
-from tests.support.http2_peer import Peer
-from tests.support.loop_server import DIFFERENTIATE, INFER, SECOND, LoopServer
-from tests.support.protocol_calls import OK
-from tests.support.server_process import until
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers.loop_server import DIFFERENTIATE, INFER, SECOND, LoopServer
+from tests.support.servers.protocol_calls import OK
+from tests.support.servers.server_process import until
 
 ROW = np.array([[0.25, -0.5]])
 # A call of Python takes less than a thousandth of the budget, so that four in a row never miss it by chance.

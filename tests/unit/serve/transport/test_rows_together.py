@@ -19,9 +19,9 @@ from kanserve.network.training_range import sample
 from kanserve.serve.server import Server, ServingRuntime
 from kanserve.serve.settings import Settings
 from kanserve.serve.transport.native import TOGETHER
-from tests.support import serving
-from tests.support.loop_server import needs_native
-from tests.support.server_process import until
+from tests.support.servers import serving
+from tests.support.servers.loop_server import needs_native
+from tests.support.servers.server_process import until
 
 PATIENCE = 60
 

@@ -15,9 +15,9 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.training_range import sample
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
-from tests.support import serving
-from tests.support.kans import with_codes
-from tests.support.loop_server import needs_native
+from tests.support.networks.kans import with_codes
+from tests.support.servers import serving
+from tests.support.servers.loop_server import needs_native
 
 TYPES = {"FP64": np.float64, "FP32": np.float32}
 OUTPUTS = ("y", "probabilities", "label")

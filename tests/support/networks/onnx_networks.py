@@ -9,7 +9,7 @@ from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import extended_knots, uniform_knots
 from kanserve_exporters.onnx_graph import export
-from tests.support.kans import ZOO
+from tests.support.networks.kans import ZOO
 
 
 def _wide(intervals: int, order: int, o: int, i: int, *, even: bool, zero: bool = False, affine: bool = True) -> Kan:

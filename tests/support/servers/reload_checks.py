@@ -28,8 +28,9 @@ from kanserve.network.kan import Kan
 from kanserve.serve.models.loader import Models
 from kanserve.serve.server import Server
 from kanserve.serve.settings import Settings
-from tests.support import kans, server_load, server_process
+from tests.support.networks import kans
 from tests.support.paths import ROOT
+from tests.support.servers import server_load, server_process
 
 KINDS = 4  # of versions that answer differently: number n is the one of n % KINDS
 X = np.random.default_rng(0).uniform(-0.9, 0.9, (8, 1))
@@ -226,7 +227,7 @@ def _loading(models: Models, name: str) -> Iterator[list[int]]:
 def _timed(address: str, seconds: float) -> list[float]:
     """What 200 requests a second take, each; all are answered."""
     request = server_load.request("model", X)
-    command = [sys.executable, "-m", "tests.support.server_load", address, str(seconds), "200", "0"]
+    command = [sys.executable, "-m", "tests.support.servers.server_load", address, str(seconds), "200", "0"]
     done = subprocess.run(
         command,
         input=request,

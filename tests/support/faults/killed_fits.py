@@ -2,7 +2,7 @@
 
 It forks, so that every new beginning costs milliseconds and not the import of torch:
 
-    python -m tests.support.killed_fits FOLDER
+    python -m tests.support.faults.killed_fits FOLDER
 
 It prints what came of it, as JSON: one entry for each optimizer.
 """

@@ -9,8 +9,8 @@ import grpc
 from kanserve import repository
 from kanserve.artifact_compiler import compile
 from kanserve.serve.settings import Grant, Role, Settings
-from tests.support import keys
-from tests.support.kans import classifier, raw_features
+from tests.support.networks.kans import classifier, raw_features
+from tests.support.servers import keys
 
 TOKENS: dict[str, tuple[Role, ...]] = {
     "predict": ("predict",),

@@ -1,6 +1,6 @@
 """The native transport under the sanitizers of gcc.
 
-    python -m tests.support.server_sanitized FOLDER [TESTS of pytest]
+    python -m tests.support.faults.server_sanitized FOLDER [TESTS of pytest]
 
 Builds its libraries into the folder and runs tests with them; a fault ends the process with the place.
 """
@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from kanserve.native import build
-from tests.support import server_process
 from tests.support.paths import ROOT
+from tests.support.servers import server_process
 
 DEBUGGED = ("-O1", "-g", "-fno-omit-frame-pointer")
 SANITIZED = (*DEBUGGED, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -40,8 +40,8 @@ from pathlib import Path
 from kanserve import native
 
 native.FOLDER = Path(sys.argv[1])
-from tests.support.http2_peer import INITIAL_WINDOW_SIZE, Peer
-from tests.support.loop_server import ASIDE, ECHO, STREAM, LoopServer
+from tests.support.peers.http2_peer import INITIAL_WINDOW_SIZE, Peer
+from tests.support.servers.loop_server import ASIDE, ECHO, STREAM, LoopServer
 
 for leaving in (False, True):
     with LoopServer() as server, Peer(server.address, settings={INITIAL_WINDOW_SIZE: 2**20}) as peer:

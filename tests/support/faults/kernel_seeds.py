@@ -13,7 +13,7 @@ from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Layer
 from kanserve.train.torch.basis_tensor import HEAD, pieces, table_of
 from kanserve_exporters import onnx_graph
-from tests.support.kans import ZOO, rows
+from tests.support.networks.kans import ZOO, rows
 
 LARGEST = 20_000  # bytes of an input
 # As in fuzz_operators.c and operator.c.

@@ -1,6 +1,6 @@
 """Load on a server process from a process of its own: more than it can do, and for long.
 
-    python -m tests.support.server_load ADDRESS SECONDS RATE IN_FLIGHT < REQUEST
+    python -m tests.support.servers.server_load ADDRESS SECONDS RATE IN_FLIGHT < REQUEST
 
 sends the bytes of REQUEST as ModelInfer: RATE a second whatever comes back, or where that is 0 with IN_FLIGHT at once;
 prints, as JSON, for each status code the seconds that each call took; LATE: answered after
@@ -31,8 +31,8 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2, formula_pb2_grpc
-from tests.support import server_process, serving
 from tests.support.paths import ROOT
+from tests.support.servers import server_process, serving
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 AT_ONCE = 16  # requests that are computed, of one model; to refuse what is beyond takes the processor's time too
@@ -109,7 +109,7 @@ def _sent(address: str, body: bytes, seconds: float, rate: float, in_flight: int
     words = [address, str(seconds), str(rate), str(in_flight)]
     with _on(cores):
         done = subprocess.run(
-            [sys.executable, "-m", "tests.support.server_load", *words],
+            [sys.executable, "-m", "tests.support.servers.server_load", *words],
             input=body,
             capture_output=True,
             env=server_process.ENVIRONMENT,

@@ -17,8 +17,8 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extended_knots, span, uniform_knots
-from tests.support.generated_networks import KINDS, REACHES, named_affine, scaled
-from tests.support.kans import ZOO, with_codes
+from tests.support.networks.generated_networks import KINDS, REACHES, named_affine, scaled
+from tests.support.networks.kans import ZOO, with_codes
 
 Array = NDArray[np.float64]
 

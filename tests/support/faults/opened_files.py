@@ -1,7 +1,8 @@
-"""A server that is asked by hostile names, and which files it opens: `python -m tests.support.opened_files ROOT COUNT`.
+"""A server that is asked by hostile names, and which files it opens.
 
-In a process of its own, since an audit hook cannot be removed. Prints JSON: how many calls there were, what was opened
-outside of ROOT, and the answers that should not have been.
+`python -m tests.support.faults.opened_files ROOT COUNT` runs in a process of its own, since an audit hook cannot be
+removed. It prints JSON: how many calls there were, what was opened outside of ROOT, and the answers that should not
+have been.
 """
 
 import json
@@ -24,8 +25,8 @@ from kanserve.serve import server
 from kanserve.serve.rpc.formula_service import FUNCTIONS
 from kanserve.serve.settings import Settings
 from kanserve.v1 import formula_pb2
-from tests.support import hostile_texts
-from tests.support.hostile_requests import KINDS, Sender
+from tests.support.faults import hostile_texts
+from tests.support.faults.hostile_requests import KINDS, Sender
 
 GOOD = "plain"  # the model that is there
 

@@ -19,7 +19,7 @@ from kanserve.formula import evaluate_tree, formulas, from_json, to_json
 from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from tests.support.artifacts import sealed, small
-from tests.support.kans import classifier, mixed, one_edge, symbolic
+from tests.support.networks.kans import classifier, mixed, one_edge, symbolic
 
 JUNK: list[Any] = [
     *(None, True, -1, 0, 1, 2.5, 1e308, 10**400, 2**63, 2**31, "", "sin", "var", [], {}, [[]], {"a": 1}),

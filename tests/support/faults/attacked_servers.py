@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks._serving_peers import UNBUILT, build_edge_server, why
 from kanserve import repository
 from kanserve.serve.settings import Settings
-from tests.support import keys, server_process, serving
-from tests.support.honest_caller import Way
+from tests.support.servers import keys, server_process, serving
+from tests.support.servers.honest_caller import Way
 
 MODEL = "iris"
 
@@ -47,7 +47,7 @@ class Servers:
 
     def _compiled(self) -> str:
         """The client that demands keys; "" where it does not compile."""
-        program, source = self._folder / "key_updates", Path(keys.__file__).with_name("key_updates.c")
+        program, source = self._folder / "key_updates", Path(__file__).with_name("key_updates.c")
         done = subprocess.run(["cc", "-O2", source, "-o", program, "-lssl", "-lcrypto"], capture_output=True)
         return "" if done.returncode else str(program)
 

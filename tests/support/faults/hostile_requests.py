@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.v1 import formula_pb2
-from tests.support import hostile_texts
+from tests.support.faults import hostile_texts
 
 KINDS: dict[str, str] = {f"/{wire.SERVICE_NAME}/{method.name}": method.kind for method in wire.METHODS.values()}
 for _file in (formula_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):

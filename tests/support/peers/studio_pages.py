@@ -1,6 +1,6 @@
 """The studio's page in the machine's Chromium, and what tests of it wait for.
 
-python -m tests.support.studio_pages    # writes docs/studio-light.png and docs/studio-dark.png
+python -m tests.support.peers.studio_pages    # writes docs/studio-light.png and docs/studio-dark.png
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ import pytest
 import kanserve
 from kanserve.studio.opened_model import Opened
 from tests.support.paths import DOCS, ROOT
+from tests.support.servers.studios import CHROMIUM, Running, needs_browser, running
 from tests.support.sessions import law
-from tests.support.studios import CHROMIUM, Running, needs_browser, running
 
 PATIENCE_SECONDS = 120
 """For what the page waits for: a busy machine takes longer than the 30 that are playwright's own."""

@@ -1,7 +1,8 @@
 """Checkpoints that try to run something, to fill memory or to last for ever, and what became of each.
 
-`python -m tests.support.hostile_checkpoints FOLDER` writes and reads them in a process of its own, under an audit hook,
-and prints a line of JSON for each: its name, the error, and what was done that reading a file has no need of.
+`python -m tests.support.faults.hostile_checkpoints FOLDER` writes and reads them in a process of its own, under an
+audit hook, and prints a line of JSON for each: its name, the error, and what was done that reading a file does not
+need.
 """
 
 import io
@@ -21,8 +22,8 @@ import torch
 
 from kanserve import importers
 from kanserve.errors import CheckpointError
-from tests.support import library_checkpoints
 from tests.support.paths import ROOT
+from tests.support.peers import library_checkpoints
 
 MARK = "was-run"  # the file that every payload would write
 _LIBRARIES = ("kan", "inkan", "jaxkan", "efficient_kan", "fastkan", "evil")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_request import NativeRequest
 from tests.support import programs
-from tests.support.loop_server import SECOND, LoopServer
+from tests.support.servers.loop_server import SECOND, LoopServer
 
 Answering = Callable[[bytes, NativeRequest], None]
 

@@ -20,8 +20,9 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import sample
-from tests.support import kans, programs
+from tests.support import programs
 from tests.support.made_once import made_once
+from tests.support.networks import kans
 
 Array = NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """A client that does nothing wrong while others attack: how long its calls and its connections take.
 
-    python -m tests.support.honest_caller ADDRESS MODEL INPUTS [--ca FILE] [--way rest | health | streams]
+    python -m tests.support.servers.honest_caller ADDRESS MODEL INPUTS [--ca FILE] [--way rest | health | streams]
 
 calls on one connection, a hundred times a second, and asks on new ones, 25 times a second, whether the server lives,
 until its standard input ends; then it prints as JSON of each when it began, by time.monotonic, how many seconds it
@@ -19,11 +19,11 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from kanserve.inference import grpc_service_pb2 as pb
-from tests.support.attackers import INFER, STREAM_INFER, trusting
-from tests.support.http1_peer import Http1Peer, request
-from tests.support.http2_peer import Peer
-from tests.support.rest_port import infer
-from tests.support.server_load import request as infer_message
+from tests.support.faults.attackers import INFER, STREAM_INFER, trusting
+from tests.support.peers.http1_peer import Http1Peer, request
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers.rest_port import infer
+from tests.support.servers.server_load import request as infer_message
 
 LIVE = "/inference.GRPCInferenceService/ServerLive"
 SECONDS = 5.0  # a call without an answer within these is lost

@@ -29,10 +29,11 @@ from kanserve.native import build
 from kanserve.network.export_options import ExportOptions
 from kanserve.v1 import formula_pb2
 from kanserve_exporters import c_source
-from tests.support import http1_seeds, kans, kernel_seeds, server_seeds
+from tests.support.faults import http1_seeds, kernel_seeds, server_seeds
+from tests.support.networks import kans
 from tests.support.paths import ROOT
-from tests.support.request_parameters import IGNORED, REFUSED
-from tests.support.request_parameters import request as request_with_parameters
+from tests.support.servers.request_parameters import IGNORED, REFUSED
+from tests.support.servers.request_parameters import request as request_with_parameters
 
 FUZZERS = ("connection", "server", "infer", "http", "http1", "rest", "network", "layer", "descent", "operators")
 # The folders of the kernels' own fuzzers, which libFuzzer runs as they are compiled for this machine's processor.

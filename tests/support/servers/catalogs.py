@@ -9,7 +9,7 @@ from typing import Any
 from kanserve import repository
 from kanserve.serve.models.loader import Models
 from kanserve.serve.settings import Settings
-from tests.support import serving
+from tests.support.servers import serving
 
 
 @dataclass

@@ -12,8 +12,8 @@ from kanserve.serve.transport import native_library as native
 from kanserve.serve.transport.native_queue import ANSWERED
 from kanserve.serve.transport.native_request import NativeRequest, message_bytes
 from tests.support import programs
-from tests.support.http2_peer import Peer
-from tests.support.server_process import until
+from tests.support.peers.http2_peer import Peer
+from tests.support.servers.server_process import until
 
 ECHO, STREAM, ASIDE = "/test/Echo", "/test/Stream", "/test/Aside"
 INFER, DIFFERENTIATE, _ = (method.path for method in ANSWERED)

@@ -1,6 +1,6 @@
 """Attacks on a server by callers without any right, each in a process of its own, bounded in time and in count.
 
-    python -m tests.support.attackers NAME ADDRESS SECONDS [--ca FILE] [--key FILE] [--program FILE] [--rest]
+    python -m tests.support.faults.attackers NAME ADDRESS SECONDS [--ca FILE] [--key FILE] [--program FILE] [--rest]
 
 goes on for so long and prints, as JSON, what it sent and how often the server ended a connection. Frames are made
 beforehand, so that one process can send as fast as a server reads.
@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.http2_peer import (
+from tests.support.peers.http2_peer import (
     DATA,
     END_HEADERS,
     END_STREAM,

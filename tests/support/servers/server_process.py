@@ -14,8 +14,8 @@ import pytest
 
 from kanserve.serve import settings
 from kanserve.serve.settings import Settings
-from tests.support import server_process
 from tests.support.paths import ROOT
+from tests.support.servers import server_process
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'exporters'}"}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kanserve.formula import Formula, formulas
 from kanserve.network.kan import Kan, Layer, make_layer
-from tests.support.kans import ZOO
+from tests.support.networks.kans import ZOO
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """The kernels of training under the sanitizers of gcc.
 
-    python -m tests.support.native_sanitized FOLDER [TESTS of pytest]
+    python -m tests.support.faults.native_sanitized FOLDER [TESTS of pytest]
 
 Builds them into the folder and runs tests with them; a fault ends the process with the place.
 """

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.support.http2_peer import HEADERS, Peer
-from tests.support.serving import infer_request
+from tests.support.peers.http2_peer import HEADERS, Peer
+from tests.support.servers.serving import infer_request
 
 SERVICE = "/inference.GRPCInferenceService/"
 LIVE, INFER, READY = f"{SERVICE}ServerLive", f"{SERVICE}ModelInfer", f"{SERVICE}ModelReady"

@@ -7,7 +7,7 @@ comes behind is no request; or it reads the request as RFC 9112 does, and then t
 import socket
 from typing import NamedTuple
 
-from tests.support.http1_peer import Http1Peer
+from tests.support.peers.http1_peer import Http1Peer
 
 BEHIND = b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 LIVE, ROWS = "/v2/health/live", "/v2/models/iris/infer"

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support import debian_root
 from tests.support.paths import ROOT
+from tests.support.peers import debian_root
 from tests.support.programs import runs
-from tests.support.server_process import said, workers
+from tests.support.servers.server_process import said, workers
 
 PROGRAMS = ("buildah", "mmdebstrap", "unshare", "nsenter")
 _BASE = ("python3", "python3-venv", "python3-pip", "ca-certificates")

@@ -1,6 +1,6 @@
 """Calls to a pod, made in its network; `tests/packaging/test_image_runs.py` runs it there.
 
-    python -m tests.support.pod_calls ADDRESS HTTP < asked.json
+    python -m tests.support.peers.pod_calls ADDRESS HTTP < asked.json
 
 prints what came as JSON: statuses of the probes, and the answers of each model over gRPC and REST. With `slow`, a model
 whose answer takes time, it says "computing" once the server computes that, and prints a second line with the answer: in
@@ -20,8 +20,8 @@ import grpc
 import numpy as np
 
 from kanserve.inference import wire
-from tests.support import rest_port
-from tests.support.serving import infer_request
+from tests.support.servers import rest_port
+from tests.support.servers.serving import infer_request
 
 _SET_FLAGS, _UP = 0x8914, 1  # SIOCSIFFLAGS and IFF_UP of netdevice(7)
 
