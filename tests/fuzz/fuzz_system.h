@@ -27,7 +27,8 @@
 enum { PASSES = 50, PASSES_SLOWLY = 500000 }; /* nanoseconds, each time that somebody asks for the time */
 
 static int64_t fuzz_system_passes = PASSES; /* more on a machine that is slow: then every turn ends after one step */
-static int64_t fuzz_system_time = 1000000000000;
+enum { FUZZ_SYSTEM_BEGIN = 1000000000000 }; /* nanoseconds */
+static int64_t fuzz_system_time = FUZZ_SYSTEM_BEGIN;
 static long fuzz_system_blocks;               /* that are allocated */
 static int fuzz_system_left, fuzz_system_armed; /* allocations until one fails; whether it may fail now */
 
