@@ -12,7 +12,7 @@ from kanserve.errors import TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train.constant_guard import errors, errors_of_constant
-from kanserve.train.input_warnings import describe_inputs
+from kanserve.train.input_warnings import describe_inputs, missing_codes
 from kanserve.train.losses import LossFunction
 
 Array = NDArray[np.float64]
@@ -96,7 +96,8 @@ def _tails(fitted: Fitted) -> list[str]:
     if len(rows) < FEWEST_ROWS:
         return []
     found = []
-    inputs = [] if fitted.clips else heavy_tailed(rows.x, fitted.kan.inputs)
+    coded = missing_codes(rows)  # which have another remedy
+    inputs = [] if fitted.clips else [name for name in heavy_tailed(rows.x, fitted.kan.inputs) if name not in coded]
     if inputs:
         found.append(
             f"Inputs with heavy tails: {', '.join(inputs)}. Few rows are far from all others, where the splines are "

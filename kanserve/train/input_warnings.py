@@ -1,4 +1,4 @@
-"""Inputs that deserve a word: copies of one another, copies of the answers, and numbers of the rows."""
+"""Inputs that deserve a word: codes for missing values, copies of one another or of the answers, numbers of rows."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ ROWS = 2000
 """That are compared: with 500 inputs all of 20,000 rows would take seconds, and columns that agree in so many agree."""
 SPAN = 2
 """Times the number of rows, from the least to the largest number: held-out rows leave gaps in those of the others."""
+FEWEST_CODES, FEWEST_OTHERS = 3, 3
+"""Rows with a code, and different other values: a value that is there once is a row far out, and an input of two values
+has no code."""
 SHOWN = 5
 """Names, or pairs of names, in a warning: more are not read."""
 
@@ -24,10 +27,21 @@ def describe_inputs(data: Dataset) -> list[str]:
     Copies are exact: a column in other units says nothing new either, but tables that people learn from have such pairs
     (a length and its half), and their networks are right.
     """
-    if len(data) < FEWEST_ROWS or len(data.inputs) < 2:
+    if len(data) < FEWEST_ROWS:
         return []
     rows = data.sample(ROWS, 0)
     found = []
+    codes = [
+        f"{name!r} is {code:g} in {count} of {len(rows)} rows" for name, (code, count) in missing_codes(rows).items()
+    ]
+    if codes:
+        found.append(
+            f"Inputs that seem to have a code for missing values: {first_names(codes, SHOWN)}, far from all other "
+            "values, and the splines would have to pass through it. Replace it by NaN, or in a file by nothing: the "
+            "network then learns a number for what is missing."
+        )
+    if len(data.inputs) < 2:
+        return found
     if copies := first_names(_copies(rows), SHOWN):
         found.append(
             f"Inputs with the values of other inputs: {copies}. They add nothing, and the importance is "
@@ -45,6 +59,25 @@ def describe_inputs(data: Dataset) -> list[str]:
             "once, and few between are missing. New rows have other numbers, so leave out what is an identifier; of a "
             "time, predictions for later rows are extrapolated."
         )
+    return found
+
+
+def missing_codes(rows: Dataset) -> dict[str, tuple[float, int]]:
+    """The inputs with a code such as -9999 or 999, with it and the number of its rows.
+
+    A code is written with nines alone, is the least or the largest value, and is further from all others than these are
+    from one another.
+    """
+    found = {}
+    for name, column in zip(rows.inputs, rows.x.T, strict=True):
+        values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
+        if len(values) <= FEWEST_OTHERS:
+            continue
+        for end, inner in ((0, slice(1, None)), (-1, slice(None, -1))):
+            others = values[inner]
+            gap = np.abs(others - values[end]).min()
+            if {*f"{abs(values[end]):g}"} == {"9"} and counts[end] >= FEWEST_CODES and gap > np.ptp(others):
+                found[name] = (float(values[end]), int(counts[end]))
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 from kanserve.data.dataset import Dataset
 from kanserve.estimator import KANRegressor
 from kanserve.train import TrainingWarning, fit
-from kanserve.train.input_warnings import FEWEST_ROWS, describe_inputs
+from kanserve.train.input_warnings import FEWEST_ROWS, describe_inputs, missing_codes
 
 X = np.random.default_rng(0).uniform(-1, 1, (60, 2))
 Y = X[:, 0] + X[:, 1] ** 2
@@ -33,6 +33,25 @@ def test_a_copy_of_the_answers_is_named():
 def test_an_input_that_numbers_the_rows_is_named(order):
     with pytest.warns(TrainingWarning, match=r"number the rows: 'x1'.*identifier"):
         KANRegressor(hidden=(), starts=1).fit(np.column_stack([order, X]), Y)
+
+
+@pytest.mark.parametrize(("code", "rows"), [(-9999.0, 5), (999.0, 30), (-9.0, 8)])
+def test_a_code_for_missing_values_is_named_with_the_remedy_and_not_as_a_heavy_tail(code, rows):
+    coded = X.copy()
+    coded[:rows, 1] = code
+    data = Dataset(coded, Y, ("a", "age"))
+    with pytest.warns(TrainingWarning, match=f"'age' is {code:g} in .*Replace it by NaN") as said:
+        fit([2, 1], data, starts=1)
+    assert not any("Inputs with heavy tails" in str(one.message) for one in said)
+
+
+def test_values_of_nines_within_a_range_once_or_of_two_values_are_no_codes():
+    generator = np.random.default_rng(0)
+    within = generator.integers(90, 120, 60).astype(float)
+    once = np.where(np.arange(60) == 3, 9999.0, X[:, 0])
+    two = np.where(X[:, 0] > 0, 99.0, 1.0)
+    steep = np.where(np.arange(60) < 5, 999.0, generator.uniform(0, 900, 60))
+    assert missing_codes(Dataset(np.column_stack([within, once, two, steep]), Y)) == {}
 
 
 def test_inputs_that_are_only_alike_and_whole_numbers_with_gaps_say_nothing():
