@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 from kanserve import displays
 
 if TYPE_CHECKING:
+    from kanserve.analysis import explain as explain
     from kanserve.analysis import interactions as interactions
     from kanserve.analysis import meaning as meaning
+    from kanserve.analysis import report as report
     from kanserve.analysis import separability as separability
     from kanserve.analysis import symmetry as symmetry
     from kanserve.artifact_compiler import compile as compile
@@ -100,7 +102,7 @@ _HOMES = {
     "network.kan": ("Kan", "Layer", "Variable", "equal", "make_layer"),
     "network.derivatives": ("derivatives",),
     "plot": ("LiveProgress", "plot_edge", "plot_losses", "plot_network", "plot_pareto", "plot_residuals"),
-    "analysis": ("interactions", "meaning", "separability", "symmetry"),
+    "analysis": ("explain", "interactions", "meaning", "report", "separability", "symmetry"),
     "network.evaluate": ("evaluate", "jacobian", "probabilities"),
     "repository": ("publish",),
     "runtime.model": ("LoadedModel", "load_model", "model_card"),

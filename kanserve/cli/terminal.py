@@ -66,7 +66,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence
         console.print(_table(lines, console.width))
     else:
         for line in lines:
-            print("\t".join(_printable(cell).replace("\n", " ") for cell in line))
+            print("\t".join(printable(cell).replace("\n", " ") for cell in line))
     _next(console, after)
 
 
@@ -95,10 +95,10 @@ def sparkline(values: Sequence[float | None], width: int = 16) -> str:
 
 def plain(text: str) -> str:
     """Text that the console prints literally: without markup and control characters."""
-    return _printable(text).replace("[", r"\[")
+    return printable(text).replace("[", r"\[")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
@@ -192,10 +192,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def tell(step: "SimplifyStep") -> None:
     """One line of a simplification's progress on standard error, shortened to WIDTH characters."""
-    line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {_printable(step.stage)}"
+    line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {printable(step.stage)}"
     print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", file=sys.stderr)
 
 
 def warn(text: str) -> None:
     """One line on standard error, without the control characters that a file's contents may have."""
-    print(f"kanserve: {_printable(' '.join(text.split()))}", file=sys.stderr)
+    print(f"kanserve: {printable(' '.join(text.split()))}", file=sys.stderr)

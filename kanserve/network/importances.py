@@ -36,7 +36,7 @@ def input_importances(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) 
     inputs = np.flatnonzero(used_inputs(kan))
     pairs = _pair_count(kan, len(inputs))
     rows = as_rows(kan, x)
-    rows = rows[_representative_rows(row_shares(weights, len(rows)), pairs)]
+    rows = rows[representative_rows(row_shares(weights, len(rows)), pairs)]
     values = activations(kan, rows)
     v = values[0][np.isfinite(values[-1]).all(axis=1)]
     if not len(v):
@@ -67,7 +67,7 @@ def _pair_count(kan: Kan, inputs: int) -> int:
     return int(np.clip(EDGE_VALUES // (each * max(inputs, 1)), FEWEST_PAIRS, PAIRS))
 
 
-def _representative_rows(counted: Array, pairs: int) -> NDArray[np.int64]:
+def representative_rows(counted: Array, pairs: int) -> NDArray[np.int64]:
     """The positions of at most `pairs` of the rows that count, each as often as its weight asks."""
     there = np.flatnonzero(counted)
     if not len(there):

@@ -19,6 +19,7 @@ from kanserve.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from kanserve.analysis import Contributions
     from kanserve.formula import Formula
     from kanserve.network.evaluate import Rows
     from kanserve.network.export_options import ExportOptions, Precision
@@ -134,6 +135,36 @@ class KanMethods:
         """
         axes: Axes = _public("plot_network")(self, data, kind, ax, theme=theme, width=width)
         return axes
+
+    def explain(self, x: "Rows", data: "Rows | None" = None) -> "Contributions":
+        """How much each input contributes to each prediction; the same as `kanserve.explain(kan, x, data)`.
+
+        Parameters
+        ----------
+        x : array_like of shape (n_samples, n_inputs), DataFrame or Dataset
+            The rows to explain, in raw units.
+        data : array_like of shape (n_rows, n_inputs), DataFrame or Dataset, optional
+            Background rows, such as the training rows; by default samples of the training range.
+
+        Returns
+        -------
+        Contributions
+            Shapley values, which add up to the prediction minus the mean prediction of the background rows.
+
+        Raises
+        ------
+        DataError
+            As from `kanserve.explain`.
+
+        Examples
+        --------
+        >>> import kanserve
+        >>> kan = kanserve.from_formula("x^2 + 3*z", ranges={"x": (-1, 1), "z": (0, 1)})
+        >>> kan.explain([[1.0, 0.5]], [[0.0, 0.0], [1.0, 1.0]]).values.tolist()
+        [[[0.5, 0.0]]]
+        """
+        found: Contributions = _public("explain")(self, x, data)
+        return found
 
     def show(self, data: Any = None, *, height: int | None = None) -> None:
         """Show the network: in a notebook as a widget to look at and edit, elsewhere as its formulas.

@@ -70,6 +70,19 @@ def page(*parts: str) -> str:
     return f'<div class="kanserve">{STYLE}{"".join(parts)}</div>'
 
 
+def document(title: str, *parts: str) -> str:
+    """A whole file of parts that are HTML, on the ground of the reader's theme."""
+    ground = (
+        f"<style>body{{margin:0;background:{LIGHT.paper}}}"
+        f"@media (prefers-color-scheme:dark){{body{{background:{DARK.paper}}}}}"
+        "body>.kanserve{max-width:820px;margin:0 auto;padding:1.5em}.kanserve h1{font-size:22px}"
+        ".kanserve h2{font-size:17px;margin:2em 0 .3em}.kanserve h3{font-size:13px;margin:1.2em 0 .4em}</style>"
+    )
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    title = f"<title>{escape(title)}</title>"
+    return f'<!doctype html><html lang="en"><head>{head}{title}{ground}</head><body>{page(*parts)}</body></html>\n'
+
+
 def text(said: str, *, second: bool = False) -> Html:
     """A paragraph for each line."""
     kind = ' class="second"' if second else ""

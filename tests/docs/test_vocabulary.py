@@ -150,6 +150,7 @@ TERMS = {
     "residuals": "several",
     "retries": "of a call to a server",
     "ridge": "the strength of a penalty",
+    "row": "the number of a row",
     "rows": "positions of rows, or their number",
     "sample_weight": "weights of the rows, of the estimators",
     "scale": "the expected size of u",

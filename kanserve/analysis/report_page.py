@@ -1,0 +1,207 @@
+"""`report`: a page that says what a network does, on samples: how good it is, and what its predictions come from."""
+
+from collections.abc import Iterator
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve import train
+from kanserve.analysis.contributions import bars, explain, explained_names
+from kanserve.analysis.shapes import Shapes
+from kanserve.data.dataset import Dataset, Target, TrainingData
+from kanserve.errors import DataError
+from kanserve.network.evaluate import evaluate, softmax
+from kanserve.network.fitted_rows import MOST_SEEN, seen_share
+from kanserve.network.importances import input_importances
+from kanserve.network.kan import Kan, require_kan
+from kanserve.network.training_range import describe_outside
+from kanserve.plot.contribution_bars import contribution_bars
+from kanserve.plot.notebook import network_formulas, network_part
+from kanserve.plot.page import Html, document, fold, picture, table, text
+from kanserve.plot.scene import number
+from kanserve.plot.shape_pictures import answers_beside_predictions, pair_maps, shape_panels
+from kanserve.train.encoded_data import samples_for
+from kanserve.train.input_warnings import describe_inputs
+
+Array = NDArray[np.float64]
+
+WIDTH = 800.0
+INPUTS = 12  # with panels, the most important
+OUTPUTS = 3  # with panels of their own
+PAIRS, LEAST_PAIR = 3, 0.005  # maps, and the share of the variance from which on a pair has one
+ROWS = 10_000  # on which everything but the scores is computed
+BINS = 10  # of predictions, with whose means the answers are compared
+
+
+def report(kan: Kan, data: TrainingData, *, target: Target = None) -> str:
+    """A page about a network, on samples: scores, effects of inputs and pairs, contributions to single predictions.
+
+    It needs no other file, no script and no server, and follows the reader's light or dark setting. Give rows that the
+    network has not seen: of others the scores are too good, and the page says so.
+
+    Parameters
+    ----------
+    kan : Kan
+        The network.
+    data : Dataset, tuple of array_like or DataFrame
+        Samples: a Dataset, (x, y), or a table of pandas or polars with `target`.
+    target : str or sequence of str, optional
+        Of a DataFrame, the columns to learn.
+
+    Returns
+    -------
+    str
+        HTML, as `kanserve report` writes it.
+
+    Raises
+    ------
+    DataError
+        The data have other outputs or classes than the network, or the network is finite on none of their rows.
+
+    Examples
+    --------
+    >>> import kanserve, numpy as np
+    >>> x = np.random.default_rng(0).uniform(size=(60, 2))
+    >>> data = kanserve.Dataset(x, x[:, 0] * x[:, 1], inputs=("a", "b"))
+    >>> page = kanserve.report(kanserve.from_formula("a*b", ranges={"a": (0, 1), "b": (0, 1)}), data)
+    >>> page.startswith("<!doctype html>"), "Effects of the inputs" in page
+    (True, True)
+    """
+    require_kan(kan)
+    samples = samples_for(kan, data, target).counted()
+    scored = train.score(kan, samples)  # of all rows, and refuses other outputs
+    rows = samples.sample(ROWS, 0)
+    finite = np.flatnonzero(np.isfinite(evaluate(kan, rows.x)).all(axis=1))
+    if not len(finite):
+        raise DataError("The network is finite on none of the rows.")
+    rows = rows.take(finite)
+    names = _list(kan.classes or tuple(variable.name for variable in kan.outputs))
+    title = f"A classifier: {names}" if kan.classes else f"A network for {names}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        text(_facts(kan, samples), second=True),
+        *_said(kan, samples),
+        *_scores(kan, samples, scored),
+        *_effects(kan, rows),
+        *_single(kan, rows),
+        "<h2>The network</h2>",
+        fold("Formula", network_formulas(kan) or text("It has too many edges for a formula.")),
+        network_part(kan, rows.x),
+    ]
+    return document(title, *parts)
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _facts(kan: Kan, data: Dataset) -> str:
+    shape = "-".join(map(str, kan.shape))
+    kind = f"{len(kan.classes)} classes" if kan.classes else f"{len(kan.outputs)} output{'s'[: len(kan.outputs) > 1]}"
+    return f"{len(data):,} rows, {len(kan.inputs)} inputs, {kind}; a Kolmogorov-Arnold network of shape {shape}."
+
+
+def _said(kan: Kan, data: Dataset) -> Iterator[Html]:
+    """What a reader should know of the rows before the figures."""
+    seen = seen_share(kan, data)
+    if seen is None:
+        yield text("Whether the network was fitted to these rows is unknown: of such rows the scores are too good.")
+    elif seen > MOST_SEEN:
+        yield text(f"The network was fitted to {seen:.0%} of these rows: expect worse scores on new ones.")
+    else:
+        yield text("The network has not seen these rows.")
+    for line in [describe_outside(kan, data.x), *describe_inputs(data)]:
+        if line:
+            yield text(line)
+
+
+def _scores(kan: Kan, data: Dataset, found: train.Score) -> Iterator[str]:
+    """The scores, and the answers beside the predictions."""
+    yield "<h2>How good its predictions are</h2>"
+    if found.accuracy is not None:
+        frequencies = data.mean(data.y)
+        plain = -float(frequencies @ np.log(np.maximum(frequencies, 1e-300)))
+        rows = [
+            ("accuracy", f"{found.accuracy:.3f}", f"{frequencies.max():.3f}"),
+            ("cross-entropy (nats)", f"{found.loss:.4f}", f"{plain:.4f}"),
+        ]
+        yield table(("", "network", "class frequencies"), rows, numbers=(1, 2))
+    else:
+        spreads = np.sqrt(data.mean((data.y - data.mean(data.y)) ** 2)).tolist()
+        scores = zip(kan.outputs, found.r2, found.rmse, spreads, strict=True)
+        lines = [(output.name, f"{r2:.4f}", number(rmse), number(spread)) for output, r2, rmse, spread in scores]
+        yield table(("", "R²", "RMSE", "RMSE of the mean"), lines, numbers=(1, 2, 3))
+    outputs = evaluate(kan, data.x)
+    for q, name in enumerate(explained_names(kan)[:OUTPUTS]):
+        if kan.classes:
+            q = 1 if len(kan.classes) == 2 else q
+            guess, title = softmax(outputs)[:, q], f"how often it is {kan.classes[q]}"
+        else:
+            guess, title = outputs[:, q], f"mean {name}"
+        fine = np.isfinite(guess)
+        yield picture(answers_beside_predictions(guess[fine], data.y[fine, q], title, BINS))
+    yield text(
+        "Rows by prediction, in tenths: bars are the mean answer with one standard error. On the dashed line "
+        "predictions are right on average.",
+        second=True,
+    )
+
+
+def _effects(kan: Kan, data: Dataset) -> Iterator[str]:
+    """The effects of inputs and pairs on each output."""
+    shapes, importances = Shapes(kan, data), input_importances(kan, data.x, data.weights)
+    order = [int(i) for i in np.argsort(-importances, kind="stable")[:INPUTS] if importances[i] > 0]
+    yield "<h2>Effects of the inputs</h2>"
+    used = int((importances > 0).sum())
+    rest = f" The {len(order)} most important of {used} inputs are shown." if used > len(order) else ""
+    yield text(
+        "The mean prediction if every row had this value, minus the mean prediction. All panels have one scale. The "
+        "shaded band is what eight in ten rows have, where other inputs change the effect; bars are the answers near a "
+        "value with one standard error, and the grey area is how many rows there are. Percentages: how much "
+        f"predictions change when the input's values are shuffled.{rest}",
+        second=True,
+    )
+    names = explained_names(kan)
+    for q, name in enumerate(names[:OUTPUTS]):
+        if len(names) > 1 or kan.classes:
+            yield f"<h3>{escape(name)}</h3>"
+        yield picture(shape_panels([shapes.of(i, q, float(importances[i])) for i in order], WIDTH))
+        if pairs := shapes.pairs(importances, q, PAIRS, LEAST_PAIR):
+            yield "<h3>Pairs of inputs</h3>"
+            yield text(
+                "What two inputs do together beyond what each does, as a share of the variance of predictions: blue "
+                "raises, orange lowers.",
+                second=True,
+            )
+            yield picture(pair_maps(pairs, WIDTH))
+    if len(names) > OUTPUTS:
+        yield text(f"and {len(names) - OUTPUTS} more outputs", second=True)
+
+
+def _single(kan: Kan, data: Dataset) -> Iterator[str]:
+    """The contributions to three predictions: the lowest, the highest, and the one that is most wrong."""
+    outputs = evaluate(kan, data.x)
+    if kan.classes:
+        chances = softmax(outputs)
+        wrong = 1 - (chances * data.y).sum(axis=1)
+        first = chances[:, -1] if len(kan.classes) == 2 else chances[:, 0]
+    else:
+        wrong, first = np.abs(outputs - data.y)[:, 0], outputs[:, 0]
+    picked = {
+        "lowest prediction": first.argmin(),
+        "highest prediction": first.argmax(),
+        "largest error": wrong.argmax(),
+    }
+    found = explain(kan, data.x[list(picked.values())], data)
+    yield "<h2>Why single predictions are what they are</h2>"
+    yield text(
+        "How much each input contributes to a prediction, beside the mean prediction: Shapley values, which add up to "
+        "it.",
+        second=True,
+    )
+    for row, (what, place) in enumerate(picked.items()):
+        answer = kan.classes[int(data.y[place].argmax())] if kan.classes else number(float(data.y[place, 0]))
+        yield f"<h3>{escape(f'The {what}; the answer is {answer}')}</h3>"
+        q = int(found.predictions[row].argmax()) if kan.classes else 0
+        yield picture(contribution_bars(found.outputs[q], float(found.base[q]), bars(found, row, q), WIDTH))

@@ -1,0 +1,80 @@
+"""The report: what it says of scores, effects and rows, and that it is one file of its own."""
+
+import re
+import warnings
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import kanserve
+from kanserve.analysis.shapes import Shapes
+from kanserve.errors import DataError
+from kanserve.network.importances import input_importances
+from tests.support.kans import ZOO, with_codes
+
+RANGES = dict.fromkeys("abc", (0.0, 1.0))
+X = np.random.default_rng(0).uniform(size=(300, 3))
+
+
+def samples(kan, x):
+    """Samples with the answers of the network, without rows on which it is not finite."""
+    answers = kan(x)
+    fine = np.isfinite(answers).all(axis=1)
+    if kan.classes:
+        return kanserve.Dataset(x[fine], np.eye(len(kan.classes))[answers[fine].argmax(axis=1)], classes=kan.classes)
+    return kanserve.Dataset(x[fine], answers[fine], outputs=[one.name for one in kan.outputs])
+
+
+def test_effects_of_an_additive_network_are_its_curves_and_no_pair_acts_together():
+    kan = kanserve.from_formula("sin(6*a) + 2*b^2 + 0*c", ranges=RANGES)
+    shapes = Shapes(kan, samples(kan, X))
+    shape = shapes.of(0, 0, 0.5)
+    curve = np.sin(6 * shape.values)
+    np.testing.assert_allclose(shape.effect - shape.effect[0], curve - curve[0], atol=1e-9)
+    np.testing.assert_allclose(shape.spread, [shape.effect] * 2, atol=1e-9)
+    np.testing.assert_allclose(shape.seen[1], np.interp(shape.seen[0], shape.values, shape.effect), atol=0.1)
+    assert shapes.pairs(np.array([0.5, 0.5, 0.0]), 0, 3, 0.0) == []
+
+
+def test_what_two_inputs_do_together_is_mapped_with_its_share():
+    kan = kanserve.from_formula("a*b + c", ranges=RANGES)
+    data = samples(kan, X)
+    shapes = Shapes(kan, data)
+    (pair,) = shapes.pairs(input_importances(kan, data.x), 0, 3, 0.001)
+    assert set(pair.names) == {"a", "b"}
+    assert pair.share == pytest.approx((1 / 12) ** 2 / kan(X).var(), rel=0.3)
+    assert pair.effects[0, 0] > 0.1 and pair.effects[0, -1] < -0.1
+    spread = shapes.of(0, 0, 0.3).spread
+    assert (spread[1] - spread[0]).max() > 0.2
+
+
+@pytest.mark.parametrize("name", ["mixed", "categories", "missing_values", "classifier", "log_link", "hostile_names"])
+def test_the_page_is_one_file_whose_pictures_can_be_read(name):
+    kan = ZOO[name]()
+    data = samples(kan, with_codes(kan, np.random.default_rng(1).uniform(-1, 1, (60, len(kan.inputs)))))
+    page = kanserve.report(kan, data)
+    assert page.startswith("<!doctype html>") and "Effects of the inputs" in page
+    assert "<script" not in page and not re.search(r"<[a-z]+ [^>]*(?:src|href)=\"(?!data:)", page)
+    for picture in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(picture)
+
+
+def test_rows_that_were_fitted_and_codes_for_missing_values_are_said():
+    x = X.copy()
+    x[:5, 2] = -999.0
+    data = kanserve.Dataset(x, X[:, 0] * X[:, 1], ("a", "b", "c"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kan = kanserve.fit([3, 1], data, starts=1)
+    page = kanserve.report(kan, data)
+    assert "was fitted to 100% of these rows" in page and "code for missing values" in page
+    unseen = kanserve.Dataset(X + 0.5, X[:, 0], ("a", "b", "c"))
+    assert "has not seen these rows" in (page := kanserve.report(kan, unseen)) and "outside the range" in page
+    assert "is unknown" in kanserve.report(kanserve.from_formula("a + b + 0*c", ranges=RANGES), unseen)
+
+
+def test_samples_without_a_finite_prediction_are_refused():
+    kan = kanserve.from_formula("log(a)", ranges={"a": (1, 2)})
+    with pytest.raises(DataError, match="finite on none of the rows"):
+        kanserve.report(kan, ([[-1.0], [-2.0]], [0.0, 1.0]))
