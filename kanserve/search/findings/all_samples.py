@@ -16,6 +16,7 @@ from kanserve.formula.constants.robust_fit import pseudo_values, robust_refit
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Step, Tree
 from kanserve.formula.to_network.from_formula import kan_of
+from kanserve.search.findings.decision import distinct
 from kanserve.search.findings.postprocess import POSTPROCESS_RECOGNITION_ROWS, Finisher, finite_rows, tree_error
 from kanserve.search.findings.results import Findings
 from kanserve.search.findings.scored_formula import ScoredFormula
@@ -36,10 +37,10 @@ def fitted_to_all(found: Findings, finisher: Finisher) -> Findings:
     weights = joined(learn.weights, held.weights)
     every = replace(learn, x=np.concatenate([learn.x, held.x]), y=np.concatenate([learn.y, held.y]), weights=weights)
     made = {candidate: _fitted(candidate, every) for candidate in found}
-    rivals = tuple(_fitted(rival, every) for rival in found.rivals)
     best = made[found.best]
     if found.status in ("within noise", "not decided") and best.loss == "squared":
         made[found.best] = best = _recognised_anew(best, every, finisher)
+    rivals = distinct((_fitted(rival, every) for rival in found.rivals), best)  # some differed in their constants alone
     simpler = (one for one in made.values() if one is not best and one.complexity >= best.complexity)
     dropped = set(simpler) if found.best is found[-1] else set()
     return replace(

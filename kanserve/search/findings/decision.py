@@ -4,7 +4,7 @@ Formulas with noise are compared by their description length in nats: N·log(err
 was estimated, and a price for their complexity. A difference of 5 is odds of 150 to 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,10 @@ FREE_CONSTANTS = 4
 CONSTANT_MARGIN = 8.0
 LONGEST_DECIDED = 25.0  # complexity of a formula that can be decided, at most: of longer ones few forms are compared
 LONGEST_UNRIVALLED = 18.0  # the same where no other formula leaves only noise: then none as long was compared
-# Difference of two formulas up to which they are one, written twice: relative to their spread, or to the noise, since a
-# form and the same with one constant more differ by a thirtieth of that.
+# Difference of two formulas up to which they are one, written twice: relative to their spread, or to the noise, since
+# fits of one form end a little apart, and a form and the same with one constant more differ by a thirtieth of that.
 SAME_FUNCTION, SAME_WITHIN = 1e-6, 0.1
-FAR_BEYOND, BEYOND = 0.5, 0.1  # shares of the inputs' range, around it, in which they are compared too: of either
+FAR_BEYOND = 0.5  # share of the inputs' range, around it, in which they are compared too: different forms part there
 COMPARED_ROWS = 500  # samples on which they are compared
 
 
@@ -51,10 +51,11 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     gaps = [lengths[one] - lengths[best] for one in others]
     rivals = [one for one, gap in zip(others, gaps, strict=True) if gap < DECIDED_MARGIN]
     margin = min(gaps, default=np.inf)
-    needed = DECIDED_MARGIN + CONSTANT_MARGIN * max(0, estimated_numbers(best) - FREE_CONSTANTS)
+    numbers = estimated_numbers(best)
+    needed = DECIDED_MARGIN + CONSTANT_MARGIN * max(0, numbers - FREE_CONSTANTS)
     longest = LONGEST_DECIDED if np.isfinite(margin) else LONGEST_UNRIVALLED
     decided = margin >= needed and best.complexity <= longest
-    return Decision(best, tuple(_distinct(rivals)), float(margin), decided)
+    return Decision(best, distinct(rivals, best), float(margin), decided)
 
 
 def description_length(found: ScoredFormula) -> float:
@@ -72,26 +73,25 @@ def estimated_numbers(found: ScoredFormula) -> int:
 
 
 def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
-    """Whether two formulas have the same values: but for rounding, or but for a part of the noise."""
+    """Whether two formulas have the same values, also far beyond the samples: but for rounding, or but for a small part
+    of the noise."""
     noise = 0.0 if one.exact or other.exact else min(overall_error(one), overall_error(other))
-    return _agree(one, other, FAR_BEYOND, SAME_FUNCTION) or _agree(one, other, BEYOND, SAME_WITHIN * noise)
-
-
-def _agree(one: ScoredFormula, other: ScoredFormula, beyond: float, tolerance: float) -> bool:
-    """Whether two formulas differ by so much of their spread at most, in a range that is larger by this share."""
     x = one.data.sample(COMPARED_ROWS, 0).x
     middle = (x.max(axis=0) + x.min(axis=0)) / 2
-    around = np.concatenate([x, middle + (1 + beyond) * (x - middle)])
+    around = np.concatenate([x, middle + (1 + FAR_BEYOND) * (x - middle)])
     values, others = (evaluate_tree(found.formula.tree, {}, around) for found in (one, other))
-    if (np.isfinite(values) != np.isfinite(others)).any():
+    finite = np.isfinite(values)
+    if (finite != np.isfinite(others)).any():
         return False
-    apart = (values - others)[np.isfinite(values)]
-    return bool(np.abs(apart).max(initial=0.0) <= tolerance * (float(np.nanstd(values[: len(x)])) or 1.0))
+    spread = float(np.nanstd(values[: len(x)])) or 1.0
+    apart = float(np.abs((values - others)[finite]).max(initial=0.0))
+    return apart <= max(SAME_FUNCTION * spread, SAME_WITHIN * noise)
 
 
-def _distinct(found: Sequence[ScoredFormula]) -> list[ScoredFormula]:
-    kept: list[ScoredFormula] = []
+def distinct(found: Iterable[ScoredFormula], beside: ScoredFormula) -> tuple[ScoredFormula, ...]:
+    """The first of those that are the same function, without those that are the one beside."""
+    kept = [beside]
     for one in found:
         if not any(same_function(one, other) for other in kept):
             kept.append(one)
-    return kept
+    return tuple(kept[1:])

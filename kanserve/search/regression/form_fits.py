@@ -31,6 +31,7 @@ KEPT_PER_ROW = 0.35
 MOST_KEPT = 24  # forms that are fitted to all rows
 FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e4
 RIDGE = 1e-11  # added to scaled normal equations: columns that are alike to more digits cannot be told apart
+LEAST_SQUARE = 1e-200  # of the slopes by a constant: a constant with less changes nothing
 LEAST_GAIN = 1e-6  # relative gain of a step on all rows below which a fit ends
 PEAKS = 6  # frequencies from which waves start, at most
 LOW_FREQUENCIES = (1.5, 4.0)  # a quarter and two thirds of a period in the range: no peak of a periodogram shows them
@@ -256,10 +257,13 @@ def _inverse(gram: Array) -> Array:
 
 
 def _step(state: _State, damping: Array) -> Array:
+    """The steps of the constants; one that changes nothing stays as it is, and rounding makes no matrix singular."""
     normal = np.where(np.isfinite(state.normal), state.normal, 0.0)
-    sizes = np.sqrt(np.maximum(np.diagonal(normal, axis1=-2, axis2=-1), 1e-200))
-    scaled = normal / (sizes[..., None] * sizes[..., None, :])
-    damped = scaled + damping[..., None, None] * np.eye(normal.shape[-1])
+    diagonal = np.diagonal(normal, axis1=-2, axis2=-1)
+    sizes = np.where(diagonal > LEAST_SQUARE, np.sqrt(np.abs(diagonal)), np.inf)
+    scaled = np.clip(normal / sizes[..., None] / sizes[..., None, :], -1.0, 1.0)
+    own = np.eye(normal.shape[-1], dtype=bool)
+    damped = np.where(own, 1.0 + damping[..., None, None], scaled)
     gradient = np.nan_to_num(state.gradient / sizes)
     return np.asarray(np.linalg.solve(damped, gradient[..., None])[..., 0] / sizes)
 
@@ -290,47 +294,45 @@ def peaks(rows: Curve) -> Array:
     return np.array([*found[: PEAKS - len(LOW_FREQUENCIES)], *(low / width for low in LOW_FREQUENCIES)])
 
 
-def _geometric(low: float, high: float) -> Callable[[Array], Array]:
-    return lambda u: low * (high / low) ** u
+def _geometric(low: float, high: float, u: Array) -> Array:
+    return low * (high / low) ** u
+
+
+def _rates(low: float, high: float, u: Array) -> Array:
+    """Falling ones twice as often as rising ones."""
+    return np.where(3 * u < 2, -1.0, 1.0) * _geometric(0.3, 12.0, (3 * u) % 1) / (high - low)
+
+
+_EXPONENTS = np.array([0.6, 2.0, -1.0, 3.0, 1.4, -0.5, 0.3, 5.0, -2.0, 1.0, 0.8, 4.0])
+# Of each other role the starts, for the lowest and highest input and numbers u from 0 to 1.
+_STARTS: dict[str, Callable[[float, float, Array], Array]] = {
+    "r": _rates,
+    "q": lambda low, high, u: _geometric(0.7, 60.0, u) / max(low * low, high * high, 1e-300),
+    "m": lambda low, high, u: low + (high - low) * (0.02 + 0.96 * u),
+    "w": lambda low, high, u: (high - low) * _geometric(0.04, 1.0, u),
+    "s": lambda low, high, u: -low + (high - low) * _geometric(0.01, 3.0, u),
+    "e": lambda low, high, u: high + (high - low) * _geometric(0.01, 3.0, u),
+    "l": lambda low, high, u: max(low, 0.0) * 0.5 + (high - low) * _geometric(0.05, 2.0, u),
+    "c": lambda low, high, u: _geometric(0.3, 3.0, u),
+    "a": lambda low, high, u: 2 * np.pi * u,
+}
 
 
 def _starts(roles: str, rows: Curve, count: int, frequencies: Array) -> Array:
     """The starts (count, constants) of a form: evenly spread, each constant within what its role allows."""
     low, high = float(rows.x.min()), float(rows.x.max())
-    width = high - low or 1.0
+    high = high if high > low else low + 1.0
+    places = np.arange(count)
     found = np.empty((count, len(roles)))
     waves = 0
     for k, role in enumerate(roles):
-        u = _spread(count, k)
-        match role:
-            case "r":
-                sign = np.where(3 * u < 2, -1.0, 1.0)
-                found[:, k] = sign * _geometric(0.3, 12.0)((3 * u) % 1) / width
-            case "f":
-                found[:, k] = frequencies[
-                    (np.arange(count) + waves * (1 + np.arange(count) // len(frequencies))) % len(frequencies)
-                ]
-                waves += 1
-            case "q":
-                found[:, k] = _geometric(0.7, 60.0)(u) / max(low * low, high * high, 1e-300)
-            case "m":
-                found[:, k] = low + width * (0.02 + 0.96 * u)
-            case "w":
-                found[:, k] = width * _geometric(0.04, 1.0)(u)
-            case "s":
-                found[:, k] = -low + width * _geometric(0.01, 3.0)(u)
-            case "e":
-                found[:, k] = high + width * _geometric(0.01, 3.0)(u)
-            case "l":
-                found[:, k] = max(low, 0.0) * 0.5 + width * _geometric(0.05, 2.0)(u)
-            case "p":
-                found[:, k] = np.array([0.6, 2.0, -1.0, 3.0, 1.4, -0.5, 0.3, 5.0, -2.0, 1.0, 0.8, 4.0])[
-                    (np.arange(count) + 5 * k) % 12
-                ]
-            case "c":
-                found[:, k] = _geometric(0.3, 3.0)(u)
-            case "a":
-                found[:, k] = 2 * np.pi * u
+        if role == "f":
+            found[:, k] = frequencies[(places + waves * (1 + places // len(frequencies))) % len(frequencies)]
+            waves += 1
+        elif role == "p":
+            found[:, k] = _EXPONENTS[(places + 5 * k) % len(_EXPONENTS)]
+        else:
+            found[:, k] = _STARTS[role](low, high, _spread(count, k))
     return found
 
 

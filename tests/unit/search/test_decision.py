@@ -9,7 +9,7 @@ import kanserve
 from kanserve.data.dataset import Dataset
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.search import Findings
-from kanserve.search.findings.decision import decision, description_length, same_function
+from kanserve.search.findings.decision import decision, description_length, distinct, same_function
 from kanserve.search.findings.pareto_front import pareto_front
 from kanserve.search.findings.postprocess import Finisher
 
@@ -57,6 +57,15 @@ def test_a_formula_written_twice_is_no_rival(alike):
     assert same_function(law, law) and not same_function(law, alike[1])
     found = decision([law, law])
     assert found is not None and found.rivals == ()
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_what_is_one_function_does_not_depend_on_the_unit_of_the_outputs(unit):
+    y = unit * (2.13 * np.exp(-0.317 * T) + 0.15 * NOISE)
+    texts = ("2.1*exp(-0.3*t)", "2.1*exp(-0.3*t) + 0.01", "2.1/(1 + 0.3*t)")
+    law, longer, rival = formulas(y, *(f"{unit:g}*({text})" for text in texts))
+    assert not same_function(law, rival)
+    assert distinct([longer, law, rival, rival], law)[-1] is rival and len(distinct([law, rival, rival], law)) == 1
 
 
 def test_a_long_law_with_many_constants_is_not_decided_without_a_clear_lead():

@@ -11,7 +11,7 @@ from kanserve.search.fit.additive import additive
 from kanserve.search.fit.one_input import SAMPLE_CONSTANTS, forms_of, library_forms, one_input_law
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget
-from kanserve.search.regression.form_fits import Curve, fitted_forms, peaks
+from kanserve.search.regression.form_fits import Curve, _State, _step, fitted_forms, peaks
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import SINGLE, TERMS, one_input_forms
 from kanserve.search.trees.to_network import network
@@ -57,6 +57,13 @@ def test_forms_with_weights_follow_the_heavy_rows():
     y = np.where(wrong, 0.0, LAWS["exponential"])
     (best, *_) = fitted_forms([TERMS["exponential"]], T, y, np.where(wrong, 1e-9, 1.0))
     np.testing.assert_allclose(best.constants, [-0.47], rtol=1e-3)
+
+
+def test_a_constant_that_changes_nothing_makes_no_step_singular():
+    normal = np.array([[[[0.0, 3e-170], [3e-170, 2.0]]], [[[1.0, 1.0], [1.0, 1.0]]]])
+    state = _State(np.ones((2, 1, 2)), np.ones((2, 1, 1)), np.ones((2, 1)), normal, np.ones((2, 1, 2)))
+    step = _step(state, np.full((2, 1), 1e-12))
+    assert np.isfinite(step).all() and step[0, 0].tolist() == [0.0, pytest.approx(0.5)]
 
 
 def test_frequencies_start_from_the_peaks_that_noise_does_not_have():
