@@ -10,7 +10,7 @@ import kanserve
 from kanserve.analysis import contributions
 from kanserve.analysis.contributions import bars, explained, meeting_inputs
 from kanserve.errors import DataError, InputError
-from tests.support.kans import ZOO
+from tests.support.networks.kans import ZOO
 
 SMALL = [name for name, make in ZOO.items() if len(make().inputs) <= 4 and name != "domains"]
 

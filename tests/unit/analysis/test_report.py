@@ -11,7 +11,7 @@ import kanserve
 from kanserve.analysis.shapes import Shapes
 from kanserve.errors import DataError
 from kanserve.network.importances import input_importances
-from tests.support.kans import ZOO, with_codes
+from tests.support.networks.kans import ZOO, with_codes
 
 RANGES = dict.fromkeys("abc", (0.0, 1.0))
 X = np.random.default_rng(0).uniform(size=(300, 3))
