@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kanserve.data.row_weights import root_mean_square
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import Constants
 from kanserve.formula.constants.recognition import known_constants
@@ -16,6 +17,7 @@ from kanserve.search.findings.explained_share import held_rows, overall_error
 from kanserve.search.findings.results import DECIDED_MARGIN
 from kanserve.search.findings.scored_formula import ScoredFormula
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, SMALLEST_ERROR
+from kanserve.search.regression.rivals import ahead_of_approximations
 
 # Fitted constants beyond which a formula must be further ahead, and by how much for each: the forms that were not
 # compared grow in number with every constant, and come as close to any smooth curve.
@@ -28,6 +30,7 @@ LONGEST_UNRIVALLED = 18.0  # the same where no other formula leaves only noise: 
 SAME_FUNCTION, SAME_WITHIN = 1e-6, 0.1
 FAR_BEYOND = 0.5  # share of the inputs' range, around it, in which they are compared too: different forms part there
 COMPARED_ROWS = 500  # samples on which they are compared
+APPROXIMATED_ROWS = 5000  # samples on which a formula is compared with approximations, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +52,34 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     best, *others = ordered
     others = [one for one in others if not same_function(one, best)]
     gaps = [lengths[one] - lengths[best] for one in others]
-    rivals = [one for one, gap in zip(others, gaps, strict=True) if gap < DECIDED_MARGIN]
     margin = min(gaps, default=np.inf)
     numbers = estimated_numbers(best)
     needed = DECIDED_MARGIN + CONSTANT_MARGIN * max(0, numbers - FREE_CONSTANTS)
     longest = LONGEST_DECIDED if np.isfinite(margin) else LONGEST_UNRIVALLED
     decided = margin >= needed and best.complexity <= longest
-    return Decision(best, distinct(rivals, best), float(margin), decided)
+    decided = decided and (numbers <= FREE_CONSTANTS or _outdoes_approximations(best, numbers))
+    near = [min(gap, gap - _longer(one, best)) < DECIDED_MARGIN for one, gap in zip(others, gaps, strict=True)]
+    rivals = [one for one, is_near in zip(others, near, strict=True) if is_near and not decided]
+    return Decision(best, distinct(rivals, best), float(margin), bool(decided))
+
+
+def _longer(one: ScoredFormula, than: ScoredFormula) -> float:
+    """What the complexity of a formula adds to its description length, compared with another one: the samples do not
+    speak against a form for being longer to write."""
+    return BY_SHAPE_COMPLEXITY_PENALTY * (one.complexity - than.complexity)
+
+
+def _outdoes_approximations(found: ScoredFormula, numbers: int) -> bool:
+    """Whether a formula that is no polynomial describes the samples better, by the margin, than polynomials and their
+    quotients with no more numbers, which come close to any smooth curve: few of them are forms that were compared."""
+    tree = found.formula.tree
+    if not any(step[0] == "call" or (step[0] == "pow" and step[2] < 0) for step in tree):
+        return True
+    rows = found.data.sample(APPROXIMATED_ROWS, 0)
+    columns = sorted({int(step[1]) for step in tree if step[0] == "var"})
+    y = rows.y[:, 0]
+    error = root_mean_square(y - evaluate_tree(tree, {}, rows.x), rows.weights)
+    return ahead_of_approximations(rows.x[:, columns], y, numbers, error, rows.weights) >= DECIDED_MARGIN
 
 
 def description_length(found: ScoredFormula) -> float:

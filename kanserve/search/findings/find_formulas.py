@@ -19,6 +19,7 @@ from kanserve.search.findings.baselines import baselines
 from kanserve.search.findings.checkpoint import SearchCheckpoint
 from kanserve.search.findings.constraints import Constraints, checked_constraints
 from kanserve.search.findings.decompose import solved, solved_with
+from kanserve.search.findings.exchanged_parts import with_other_parts
 from kanserve.search.findings.explained_share import Explained
 from kanserve.search.findings.heavy_tails import winsorised
 from kanserve.search.findings.pareto_front import front
@@ -57,7 +58,7 @@ ROW_GROWTH = 10  # times as many rows for the next search, after one that settle
 LARGEST_SEARCH_ROWS = 10_000  # rows of the largest search
 SHARE = 0.8  # share of the budget for the inputs that matter; the rest is for all of them
 RIVAL_LENGTH = 30.0  # nats, by a rough measure, up to which a candidate is compared with the law as a formula
-MOST_RIVALS = 10  # such candidates, at most: as many as the forms of one input give
+MOST_RIVALS = 20  # such candidates, at most: as many as the forms of one input give
 LEAST_LISTED = 6  # formulas that are listed even without that time
 
 
@@ -400,7 +401,7 @@ def _finished(
     for hit, taken in zip(hits, workers.ahead(steps, Budget(finisher.deadline)), strict=True):
         if hit is settled:
             best = taken()
-            found += [] if best is None else [best, *attacked(best, finisher)]
+            found += [] if best is None else [best, *attacked(best, finisher), *with_other_parts(best, finisher)]
             continue
         if any(hit is rival for rival in close) and not finisher.over():
             made = taken()

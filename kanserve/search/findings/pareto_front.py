@@ -28,8 +28,8 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     if not found:
         raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
     ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
-    decided = None if settled is None or settled.exact else decision(ordered)
-    settled = settled if decided is None else decided.best
+    decided = None if settled is not None and settled.exact else decision(ordered)
+    settled = settled if settled is None or decided is None else decided.best
     last = next((n for n, one in enumerate(ordered) if one is settled or one.exact), len(ordered) - 1)
     ratio = PARETO_ERROR_RATIO
     explains_more = Explained.of(map(overall_error, ordered), len(ordered[0].data)).more_by(overall_error)
@@ -39,9 +39,12 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     exact = next((candidate for candidate in listed if candidate.exact), None)
     best = exact or settled or simplest_good(listed)
     made = Findings(tuple(_shortened(listed, best)), best, ended)
-    if decided is None or best is not decided.best:
+    if decided is None or best.exact or best.refuted:
         return made
-    return replace(made, rivals=decided.rivals, margin=decided.margin, decided=decided.decided)
+    if best is decided.best:
+        return replace(made, rivals=decided.rivals, margin=decided.margin, decided=decided.decided)
+    others = (decided.best, *(rival for rival in decided.rivals if rival is not best))
+    return replace(made, rivals=others, margin=0.0, decided=False)
 
 
 def front(

@@ -62,7 +62,8 @@ class Findings(Sequence[ScoredFormula]):
         Samples that were left out as outliers, and that `best` does not explain.
     rivals : tuple of ScoredFormula
         Other formulas that leave only noise and are within 5 nats of the description length of `best`, odds of 150 to
-        1: the samples do not decide between these.
+        1, or within 5 nats of what the samples alone say, without the price of complexity: the samples do not decide
+        between these.
     margin : float
         By how many nats the description length of `best` is ahead of that of the next formula that leaves only noise.
     compared : int

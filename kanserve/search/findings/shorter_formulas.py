@@ -191,16 +191,17 @@ def _without_one(tree: Tree) -> Iterator[tuple[Tree, bool]]:
                 if all(tree[other][0] == "const" for other in rest):
                     continue
                 if step[0] == "mul" and tree[operand][0] == "const" and tree[operand][1] < 0:
-                    yield _with(tree, operand, ("const", -1.0)), False  # the sign stays
+                    yield with_step(tree, operand, ("const", -1.0)), False  # the sign stays
                     continue
                 simple = step[0] == "add" and place + 1 == len(tree)
-                yield _with(tree, place, (step[0], *rest) if len(rest) > 1 else rest[0]), simple
+                yield with_step(tree, place, (step[0], *rest) if len(rest) > 1 else rest[0]), simple
         elif step[0] in ("pow", "call"):
-            yield _with(tree, place, operands[0]), False
+            yield with_step(tree, place, operands[0]), False
 
 
-def _with(tree: Tree, place: int, new: Step | int) -> Tree:
-    """The tree with another step in a place, or another step's value there; without steps that are not used."""
+def with_step(tree: Tree, place: int, new: Step | int, last: int | None = None) -> Tree:
+    """The tree with another step in a place, or another step's value there, up to its last step or an earlier one;
+    without steps that are not used."""
     used: set[int] = set()
     alias = {place: new} if isinstance(new, int) else {}
     steps = [new if n == place and not isinstance(new, int) else step for n, step in enumerate(tree)]
@@ -208,7 +209,7 @@ def _with(tree: Tree, place: int, new: Step | int) -> Tree:
     def target(n: int) -> int:
         return alias.get(n, n)
 
-    waiting = [target(len(steps) - 1)]
+    waiting = [target(len(steps) - 1 if last is None else last)]
     while waiting:
         n = waiting.pop()
         if n not in used:

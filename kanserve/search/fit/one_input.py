@@ -37,9 +37,9 @@ from kanserve.simplification.edge_candidates import LIBRARY
 
 FORMS_JUDGED = 12  # forms that are judged as laws, the best first: rivals that are further behind do not decide
 RIVAL_MARGIN = 8.0  # nats within which other curves are compared again on all samples
-# Such curves, at most: of eleven laws with two to four constants 3 to 16 were as near, and the true one up to the
-# seventh. Each is simplified, which takes a twentieth of a second.
-MOST_RIVALS = 10
+# Such curves, at most: of 30 pairs of near forms the true one was up to the eleventh. Each is simplified, which takes
+# a twentieth of a second.
+MOST_RIVALS = 20
 SURE_MARGIN = 5.0  # nats, odds of 150 to 1, by which a form must be ahead of all other curves to be sure
 SAME_CURVE = 0.03  # difference of two curves, relative to the error of the outputs, up to which they are the same
 # Error, relative to the spread, from which the network is not fitted again: that gives each curve a shift, of noise.
@@ -108,7 +108,8 @@ def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None
 
 def _rivals(form: Described, others: Sequence[Described], one: SearchProblem, search: Search) -> tuple[Node, ...]:
     """The forms that are near in description length, judged too, for the comparison on all samples."""
-    near = [other for other in others if other.criterion < form.criterion + RIVAL_MARGIN][:MOST_RIVALS]
+    limits = form.criterion + RIVAL_MARGIN, form.fit.criterion + RIVAL_MARGIN
+    near = [other for other in others if other.criterion < limits[0] or other.fit.criterion < limits[1]][:MOST_RIVALS]
     for other in near:
         search.judge(other.node, one, steps=0)
     return tuple(other.node for other in near)

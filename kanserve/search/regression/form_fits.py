@@ -28,7 +28,7 @@ FIRST_STEPS, SECOND_STEPS, LAST_STEPS = 6, 12, 30  # steps from all starts, from
 KEPT_STARTS = 3  # starts that go on: minima that look alike after a few steps
 # A form goes on if its criterion is within so many nats, a row of the bins, of the least; 0.35 is twice its squares.
 KEPT_PER_ROW = 0.35
-MOST_KEPT = 24  # forms that are fitted to all rows
+MOST_KEPT = 48  # forms that are fitted to all rows: where noise is large, over 24 are within 5 nats
 FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e4
 RIDGE = 1e-11  # added to scaled normal equations: columns that are alike to more digits cannot be told apart
 LEAST_SQUARE = 1e-200  # of the slopes by a constant: a constant with less changes nothing

@@ -6,15 +6,20 @@ it: those of an approximation shrink from degree to degree by a factor of 10 to 
 at once.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.data.row_weights import square_roots
 from kanserve.search.regression.bases import Basis, Indices, coordinate, terms_up_to, total_degree
 
 Array = NDArray[np.float64]
 
 RIVALS_FALL = 1e-5  # ratio of the error of a law to that of the polynomials that are its rivals, at most
 ROUNDING = 1e-15  # errors relative to the largest output that are rounding
+QUOTIENT_STEPS = 8  # linear fits of a quotient
+SMALLEST_ERROR = 1e-300  # whose logarithm is finite
 
 
 def chebyshev_columns(x: Array, indices: Indices) -> Array:
@@ -40,6 +45,45 @@ def outdoes_polynomials(x: Array, y: Array, constants: int, error: float) -> boo
     rival = _error(x, y, total_degree(inputs, degree))
     floor = ROUNDING * float(np.abs(y).max())
     return max(error, floor) < RIVALS_FALL * rival
+
+
+def ahead_of_approximations(x: Array, y: Array, numbers: int, error: float, weights: Array | None = None) -> float:
+    """By how many nats a form with so many fitted numbers and this root mean square error describes samples better than
+    the best of what comes close to any smooth function with no more numbers: polynomials of full degree, and quotients
+    of such polynomials of one input."""
+    roots = np.ones(len(y)) if weights is None else square_roots(weights)
+    most, price = min(numbers, len(y) // 2), 0.5 * float(np.log(len(y)))
+    found = [*_polynomial_errors(x, y, roots, most), *(_quotient_errors(x, y, roots, most) if x.shape[1] == 1 else ())]
+    lengths = [len(y) * np.log(max(other, SMALLEST_ERROR)) + price * count for count, other in found]
+    return float(min(lengths) - len(y) * np.log(max(error, SMALLEST_ERROR)) - price * numbers)
+
+
+def _polynomial_errors(x: Array, y: Array, roots: Array, most: int) -> Iterator[tuple[int, float]]:
+    """The numbers of coefficients, at most so many, of polynomials, and their errors."""
+    degree = 0
+    while terms_up_to(x.shape[1], degree) <= most:
+        design = chebyshev_columns(x, total_degree(x.shape[1], degree)) * roots[:, None]
+        residuals = y * roots - design @ np.linalg.lstsq(design, y * roots, rcond=1e-15)[0]
+        yield design.shape[1], float(np.sqrt(np.mean(residuals**2)))
+        degree += 1
+
+
+def _quotient_errors(x: Array, y: Array, roots: Array, most: int) -> Iterator[tuple[int, float]]:
+    """The same of quotients of polynomials without a pole within the samples, by linear fits again and again, each
+    weighted with the divisor before (Sanathanan and Koerner, IEEE Transactions on Automatic Control 8, 1963)."""
+    columns = chebyshev_columns(x, total_degree(1, most))
+    for low in range(1, most // 2 + 1):
+        high = most - low
+        divisor = np.ones(len(y))
+        for _ in range(QUOTIENT_STEPS):
+            beside = columns[:, 1 : low + 1] * -y[:, None]
+            design = np.concatenate([columns[:, :high], beside], axis=1) * (roots / divisor)[:, None]
+            coefficients = np.linalg.lstsq(design, y * roots / divisor, rcond=1e-13)[0]
+            divisor = 1.0 + columns[:, 1 : low + 1] @ coefficients[high:]
+            if not divisor.min() > 0:
+                break
+            residuals = (y - columns[:, :high] @ coefficients[:high] / divisor) * roots
+            yield most, float(np.sqrt(np.mean(residuals**2)))
 
 
 def _error(x: Array, y: Array, indices: Indices) -> float:

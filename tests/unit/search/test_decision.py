@@ -76,6 +76,11 @@ def test_a_long_law_with_many_constants_is_not_decided_without_a_clear_lead():
     assert not found.rivals and not found.decided and found.status == "not decided"
 
 
+def test_without_a_law_that_settles_the_search_a_formula_that_is_not_refuted_is_not_decided(alike):
+    found = pareto_front(alike[:2], None, "exhausted")
+    assert found.status == "not decided" and found.rivals and found.best not in found.rivals
+
+
 def test_rivals_are_saved_and_loaded(alike, tmp_path):
     found = replace(pareto_front(alike, alike[0]), compared=7)
     path = tmp_path / "found.safetensors"

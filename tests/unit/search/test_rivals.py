@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kanserve.search.regression.rivals import falls_at_once, outdoes_polynomials
+from kanserve.search.regression.rivals import ahead_of_approximations, falls_at_once, outdoes_polynomials
 from kanserve.search.regression.scaled_terms import scaled_sum
 from kanserve.search.regression.sparse_polynomial import rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import term_sums
@@ -55,3 +55,16 @@ def test_a_law_outdoes_polynomials_of_as_many_constants_and_a_rival_does_not():
     y = np.exp(x[:, 0])
     assert outdoes_polynomials(x, y, 2, 1e-16) and not outdoes_polynomials(x, y, 12, 1e-16)
     assert falls_at_once(x, x[:, 0] ** 5, 5) and not falls_at_once(x, y, 10)
+
+
+def test_a_form_is_ahead_of_approximations_with_no_more_numbers_if_the_law_has_it():
+    generator = np.random.default_rng(1)
+    x = generator.uniform(-1, 1, (1000, 1))
+    u = x[:, 0]
+    law = (u**6 + u**5) / (u**4 + u**3 + u**2 + u + 1)
+    noise = 0.01 * law.std()
+    assert ahead_of_approximations(x, law + noise * generator.normal(size=1000), 10, 1.1 * noise) < 5
+    wave = np.exp(-1.3 * u) * np.sin(5 * u + 0.3) + 0.5 * u**2
+    noise = 0.01 * wave.std()
+    weights = np.full(1000, 2.0)
+    assert ahead_of_approximations(x, wave + noise * generator.normal(size=1000), 5, noise, weights) > 50

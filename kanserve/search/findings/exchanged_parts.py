@@ -1,0 +1,166 @@
+"""Laws with noise that have another form in a part that depends on one input alone.
+
+A law that leaves only noise tells the values of such a part u(x_i), whatever its form: to first order, the samples say
+u + (y - law)/slope, with the weights slope², where the slope is that of the law by the part. So the forms of one input
+are compared for it as for a law of one input, and the best of them take its place, with all constants fitted again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kanserve.errors import DataError, FormulaError
+from kanserve.formula import evaluate_tree
+from kanserve.formula.constants.nonlinear_fit import Constants, refit
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.expressions.linear_forms import renumbered
+from kanserve.formula.expressions.tree import Step, Tree, references
+from kanserve.formula.from_network.expression_trees import trees
+from kanserve.search.findings.decision import description_length
+from kanserve.search.findings.postprocess import Finisher
+from kanserve.search.findings.scored_formula import ScoredFormula
+from kanserve.search.findings.shorter_formulas import with_step
+from kanserve.search.fit.one_input import forms_of, library_forms
+from kanserve.search.regression.budget import Budget, OutOfBudgetError
+from kanserve.search.trees.to_network import network
+
+Array = NDArray[np.float64]
+
+FORMS_TRIED = 3  # forms that take the place of a part, at most, the best first
+MOST_PARTS = 6  # parts, at most, the longest first
+LEAST_COMPLEXITY = 4.0  # of a part: shorter ones, such as 2*x, are as simple as a form can be
+LEAST_SLOPE = 1e-3  # slope by a part, relative to the largest, without which a row says nothing of it
+FEWEST_ROWS = 30  # rows that say something of a part, at least
+
+
+@dataclass(frozen=True)
+class Part:
+    """The operands of a sum or product of a tree that depend on one input alone, while others depend on more."""
+
+    place: int
+    operands: tuple[int, ...]
+    i: int
+
+    def tree(self, law: Tree) -> Tree:
+        """The part alone."""
+        if len(self.operands) == 1:
+            return with_step(law, self.place, self.operands[0], last=self.place)
+        return with_step(law, self.place, (law[self.place][0], *self.operands), last=self.place)
+
+
+def with_other_parts(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
+    """The laws that other forms of the parts of a law with noise give, part by part, each in the best law so far."""
+    found: list[ScoredFormula] = []
+    done: set[Tree] = set()
+    best = law
+    while len(done) < MOST_PARTS and not (best.exact or best.refuted or finisher.over()):
+        tree = best.formula.tree
+        left = [part for part in parts_of(tree) if _without_numbers(part.tree(tree)) not in done]
+        if not left:
+            break
+        part = max(left, key=lambda one: complexity(one.tree(tree)))
+        done.add(_without_numbers(part.tree(tree)))
+        made = list(_exchanged(tree, part, finisher))
+        found += made
+        best = min([best, *made], key=description_length)
+    return found
+
+
+def parts_of(tree: Tree) -> list[Part]:
+    """The parts of one input that are longer than a multiple of it."""
+    inputs: list[frozenset[int]] = []
+    found = []
+    for place, step in enumerate(tree):
+        below = references(step)
+        own = frozenset({int(step[1])}) if step[0] == "var" else frozenset[int]().union(*(inputs[n] for n in below))
+        inputs.append(own)
+        if step[0] in ("add", "mul") and len(own) > 1:
+            for i in sorted(own):
+                operands = tuple(n for n in below if inputs[n] == {i})
+                if operands:
+                    found.append(Part(place, operands, i))
+    return [part for part in found if complexity(part.tree(tree)) > LEAST_COMPLEXITY]
+
+
+def _exchanged(tree: Tree, part: Part, finisher: Finisher) -> Iterator[ScoredFormula]:
+    """The laws with the forms that describe the part best in its place, of which the samples refute none."""
+    for form in _forms(tree, part, finisher)[:FORMS_TRIED]:
+        if finisher.over():
+            return
+        try:
+            law = refit(_replaced(tree, part, form), finisher.few.x, finisher.few.y[:, 0], weights=finisher.few.weights)
+            made = finisher.finished_tree(law, law=True)
+        except (DataError, FormulaError):
+            continue
+        if made is not None and not made.refuted:
+            yield made
+
+
+def _forms(tree: Tree, part: Part, finisher: Finisher) -> list[Tree]:
+    """The forms of one input that describe a part best, best first, as trees over its input."""
+    few = finisher.few
+    values = evaluate_tree(part.tree(tree), {}, few.x)
+    slope = _slope(tree, part, few.x)
+    with np.errstate(all="ignore"):
+        target = values + (few.y[:, 0] - evaluate_tree(tree, {}, few.x)) / slope
+        weights = slope**2 if few.weights is None else slope**2 * few.weights
+    usable = np.isfinite(target) & np.isfinite(weights)
+    usable &= np.abs(slope) > LEAST_SLOPE * np.abs(slope[usable]).max(initial=0.0)
+    if np.count_nonzero(usable) < FEWEST_ROWS:
+        return []
+    forms = library_forms(finisher.constraints.library)
+    try:
+        with Budget(finisher.deadline).enforced():
+            described = forms_of(few.x[usable, part.i], target[usable], weights[usable], forms)
+    except OutOfBudgetError:
+        return []
+    own = _without_numbers(part.tree(tree))
+    found = []
+    for one in described:
+        (form,) = trees(network(one.node, 1).kan).trees
+        form = tuple(("var", part.i) if step[0] == "var" else step for step in form)
+        if _without_numbers(form) != own:
+            found.append(form)
+    return found
+
+
+def _slope(tree: Tree, part: Part, x: Array) -> Array:
+    """The derivative (N,) of a law by a part: by a number that is added to it."""
+    steps: list[Step] = []
+    last = part.operands[0]
+    if len(part.operands) > 1:
+        steps.append((tree[part.place][0], *part.operands))
+        last = part.place
+    steps.append(("const", 0.0))
+    added = part.place + len(steps) - 1
+    steps.append(("add", last, added))
+    moved = _spliced(tree, part, steps)
+    others = {n for n, step in enumerate(moved) if step[0] == "const" and n != added}
+    constants = Constants(moved, others)
+    _, jacobian = constants.derivatives(constants.values, x)
+    return np.asarray(jacobian[:, 0])
+
+
+def _replaced(tree: Tree, part: Part, form: Tree) -> Tree:
+    """The law with a form in place of a part."""
+    number = {n: part.place + n for n in range(len(form))}
+    new = _spliced(tree, part, [renumbered(step, number) for step in form])
+    return with_step(new, len(new) - 1, new[-1])
+
+
+def _spliced(tree: Tree, part: Part, steps: Sequence[Step]) -> Tree:
+    """The tree with these steps before the sum or product of a part, the last of them in place of the part."""
+    by = len(steps)
+    number = {n: n if n < part.place else n + by for n in range(len(tree))}
+    operation, *operands = tree[part.place]
+    others = [operand for operand in operands if operand not in part.operands]
+    changed = (operation, *others, part.place + by - 1)
+    after = [renumbered(step, number) for step in tree[part.place + 1 :]]
+    return (*tree[: part.place], *steps, changed, *after)
+
+
+def _without_numbers(tree: Tree) -> Tree:
+    """What two formulas of one form have in common."""
+    return tuple(("const", 0.0) if step[0] == "const" else step for step in tree)
