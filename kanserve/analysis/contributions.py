@@ -12,6 +12,7 @@ reverses (Mitchell, Cooper, Frank and Holmes, JMLR 23, 2022), which is exact whe
 difference between two such pairs gives the standard error.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import factorial
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Groups = tuple[tuple[int, ...], ...]
+Terms = set[frozenset[int]]
+"""What a value of a network is a sum of: functions of these inputs."""
 
 MOST_EXACT = 6  # inputs of a group: of seven, all sets would leave a fifth of the background rows that orders do
 PAIRS = 2  # of orders for each background row: two give a standard error
@@ -250,24 +253,30 @@ def shown(variable: Variable, value: float) -> str:
 
 def meeting_inputs(kan: Kan) -> Groups:
     """The inputs that the outputs depend on, in groups: the outputs are sums of functions of one group each."""
-    terms = [{frozenset([i])} for i in range(len(kan.inputs))]  # each value is a sum of functions of these inputs
+    terms: list[Terms] = [{frozenset([i])} for i in range(len(kan.inputs))]
     for layer in kan.layers:
-        sums = []
-        for j in range(layer.subnodes):
-            own: set[frozenset[int]] = set()
-            for i in np.flatnonzero(layer.alive[j]).tolist():
-                straight = layer.functions[j, i] == "x" and not layer.spline_mask[j, i]
-                own |= terms[i] if straight else {frozenset().union(*terms[i])}
-            sums.append(own)
-        terms = [
-            sums[group[0]] if len(group) == 1 else {frozenset().union(*(part for j in group for part in sums[j]))}
-            for group in layer.groups
-        ]
+        sums = [_terms_of_sum(layer, j, terms) for j in range(layer.subnodes)]
+        terms = [sums[group[0]] if len(group) == 1 else _met(sums[j] for j in group) for group in layer.groups]
     groups: list[frozenset[int]] = []
-    for part in set().union(*terms) - {frozenset()}:
+    for part in set().union(*terms):
         apart = [group for group in groups if not group & part]
         groups = [*apart, part.union(*(group for group in groups if group & part))]
     return tuple(sorted(tuple(sorted(group)) for group in groups))
+
+
+def _terms_of_sum(layer: Layer, j: int, terms: Sequence[Terms]) -> Terms:
+    """The terms of a subnode, by those of the layer's inputs: they meet in each function that is no straight line."""
+    own: Terms = set()
+    for i in np.flatnonzero(layer.alive[j]).tolist():
+        straight = layer.functions[j, i] == "x" and not layer.spline_mask[j, i]
+        own |= terms[i] if straight else _met([terms[i]])
+    return own
+
+
+def _met(parts: Iterable[Terms]) -> Terms:
+    """One term of all the inputs of these; none if they have none."""
+    together = frozenset[int]().union(*(term for part in parts for term in part))
+    return {together} if together else set()
 
 
 class Players:
