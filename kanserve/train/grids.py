@@ -24,6 +24,7 @@ PAD = 0.02  # of the width, added on either side of hidden ranges; the first lay
 NARROW = 1e-9  # a range narrower than this, relative to its values, is a constant
 WIDE = 1e-6  # half-width of a constant's range, at least, relative to its value
 POINTS = 4  # of the refit, per coefficient
+AT_ONCE = 2**14  # rows: of 200,000 the edges of [10, 10, 1] alone would take 160 MB
 RIDGE = 1e-22  # of the refit: just enough to solve it where a basis function of an uneven grid has no point
 
 
@@ -84,8 +85,14 @@ def _along(kan: Kan, x: ArrayLike, intervals: int | None, keep_first: bool) -> K
             ranges = _spans(layer) if kept else _ranges(v, PAD if index else 0.0)
             layers.append(_move(layer, ranges, intervals or layer.intervals))
             if index < len(kan.layers) - 1:
-                v = evaluate.nodes(layers[-1], evaluate.subnodes(layers[-1], evaluate.edges(layers[-1], v)))
+                parts = np.split(v, range(AT_ONCE, len(v), AT_ONCE))
+                v = np.concatenate([_after(layers[-1], part) for part in parts])
     return replace(kan, layers=tuple(layers))
+
+
+def _after(layer: Layer, v: Array) -> Array:
+    """The nodes (N, Q) of a layer at its inputs (N, I)."""
+    return evaluate.nodes(layer, evaluate.subnodes(layer, evaluate.edges(layer, v)))
 
 
 def _ranges(v: Array, pad: float) -> Array:

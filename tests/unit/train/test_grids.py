@@ -13,7 +13,7 @@ from kanserve.network.evaluate import activations, evaluate
 from kanserve.network.kan import Kan, make_layer
 from kanserve.network.splines import extended_knots, span
 from kanserve.network.training_range import finite_rows
-from kanserve.train import create
+from kanserve.train import create, grids
 from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.normalising import normalised, without_edges
 from tests.support.networks.kans import ZOO, deep, mixed, multiplication, pruned, raw_features, uneven_knots
@@ -189,3 +189,11 @@ def test_an_output_without_edges_is_its_shift() -> None:
 def test_data_of_another_shape_are_refused() -> None:
     with pytest.raises(DataError, match="2 inputs to 1 outputs cannot learn data with 3 and 1"):
         normalised(create([2, 1]), Dataset(np.zeros((4, 3)), np.zeros(4)))
+
+
+def test_many_rows_are_taken_in_parts_with_the_same_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (100, 2))
+    kan = create([2, 3, 1], seed=0)
+    whole = regrid(kan, x, 5)
+    monkeypatch.setattr(grids, "AT_ONCE", 7)
+    np.testing.assert_allclose(regrid(kan, x, 5).layers[1].knots, whole.layers[1].knots, rtol=1e-12)
