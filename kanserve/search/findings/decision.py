@@ -53,20 +53,25 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     others = [one for one in others if not same_function(one, best)]
     gaps = [lengths[one] - lengths[best] for one in others]
     margin = min(gaps, default=np.inf)
+    if _is_decided(best, margin):
+        return Decision(best, (), float(margin), True)
+    rivals = (one for one in others if _gap(one, best, lengths[one] - lengths[best]) < DECIDED_MARGIN)
+    return Decision(best, distinct(rivals, best), float(margin), False)
+
+
+def _is_decided(best: ScoredFormula, margin: float) -> bool:
+    """Whether the best formula is far enough ahead of the next for the constants that it has, and not too long."""
     numbers = estimated_numbers(best)
-    needed = DECIDED_MARGIN + CONSTANT_MARGIN * max(0, numbers - FREE_CONSTANTS)
+    extra = max(0, numbers - FREE_CONSTANTS)
     longest = LONGEST_DECIDED if np.isfinite(margin) else LONGEST_UNRIVALLED
-    decided = margin >= needed and best.complexity <= longest
-    decided = decided and (numbers <= FREE_CONSTANTS or _outdoes_approximations(best, numbers))
-    near = [min(gap, gap - _longer(one, best)) < DECIDED_MARGIN for one, gap in zip(others, gaps, strict=True)]
-    rivals = [one for one, is_near in zip(others, near, strict=True) if is_near and not decided]
-    return Decision(best, distinct(rivals, best), float(margin), bool(decided))
+    ahead = margin >= DECIDED_MARGIN + CONSTANT_MARGIN * extra and best.complexity <= longest
+    return bool(ahead) and (not extra or _outdoes_approximations(best, numbers))
 
 
-def _longer(one: ScoredFormula, than: ScoredFormula) -> float:
-    """What the complexity of a formula adds to its description length, compared with another one: the samples do not
-    speak against a form for being longer to write."""
-    return BY_SHAPE_COMPLEXITY_PENALTY * (one.complexity - than.complexity)
+def _gap(one: ScoredFormula, best: ScoredFormula, gap: float) -> float:
+    """By how much a formula is behind the best, or what the samples alone say of it, if that is less: they do not speak
+    against a form for being longer to write."""
+    return min(gap, gap - BY_SHAPE_COMPLEXITY_PENALTY * (one.complexity - best.complexity))
 
 
 def _outdoes_approximations(found: ScoredFormula, numbers: int) -> bool:

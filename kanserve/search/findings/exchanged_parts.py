@@ -32,7 +32,6 @@ FORMS_TRIED = 3  # forms that take the place of a part, at most, the best first
 MOST_PARTS = 6  # parts, at most, the longest first
 LEAST_COMPLEXITY = 4.0  # of a part: shorter ones, such as 2*x, are as simple as a form can be
 LEAST_SLOPE = 1e-3  # slope by a part, relative to the largest, without which a row says nothing of it
-FEWEST_ROWS = 30  # rows that say something of a part, at least
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _forms(tree: Tree, part: Part, finisher: Finisher) -> list[Tree]:
         weights = slope**2 if few.weights is None else slope**2 * few.weights
     usable = np.isfinite(target) & np.isfinite(weights)
     usable &= np.abs(slope) > LEAST_SLOPE * np.abs(slope[usable]).max(initial=0.0)
-    if np.count_nonzero(usable) < FEWEST_ROWS:
+    if not usable.any():
         return []
     forms = library_forms(finisher.constraints.library)
     try:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from kanserve.errors import DataError
-from kanserve.search.findings.decision import decision
+from kanserve.search.findings.decision import Decision, decision
 from kanserve.search.findings.explained_share import Explained, overall_error
 from kanserve.search.findings.results import GAP_RATIO, Ending, Findings, simplest_good
 from kanserve.search.findings.scored_formula import ScoredFormula
@@ -38,13 +38,18 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
         listed.append(settled)
     exact = next((candidate for candidate in listed if candidate.exact), None)
     best = exact or settled or simplest_good(listed)
-    made = Findings(tuple(_shortened(listed, best)), best, ended)
+    return _with_decision(Findings(tuple(_shortened(listed, best)), best, ended), decided)
+
+
+def _with_decision(found: Findings, decided: Decision | None) -> Findings:
+    """The findings with what the comparison with others says of their best formula, if that leaves only noise."""
+    best = found.best
     if decided is None or best.exact or best.refuted:
-        return made
+        return found
     if best is decided.best:
-        return replace(made, rivals=decided.rivals, margin=decided.margin, decided=decided.decided)
+        return replace(found, rivals=decided.rivals, margin=decided.margin, decided=decided.decided)
     others = (decided.best, *(rival for rival in decided.rivals if rival is not best))
-    return replace(made, rivals=others, margin=0.0, decided=False)
+    return replace(found, rivals=others, margin=0.0, decided=False)
 
 
 def front(
