@@ -22,7 +22,7 @@ from tests.support.peers import image
 from tests.support.programs import skip
 from tests.support.servers import serving
 
-pytest.importorskip("kubernetes_validate", reason="needs the extra dev: kubernetes-validate")
+pytest.importorskip("kubernetes_validate")
 from tests.support.manifests import manifests
 
 pytestmark = [pytest.mark.extended, pytest.mark.slow]

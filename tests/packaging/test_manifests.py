@@ -16,7 +16,7 @@ from kanserve.serve.configuration.settings_sources import configuration
 from kanserve.serve.settings import Settings
 from tests.support.paths import ROOT
 
-pytest.importorskip("kubernetes_validate", reason="needs the extra dev: kubernetes-validate")
+pytest.importorskip("kubernetes_validate")
 from tests.support.manifests import DEPLOY, FOLDERS, built, manifests, mistakes
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")

@@ -21,6 +21,7 @@ _INSTALLED_AS = {
     "kan": "pykan",
     "octave-cli": "octave",
     "cc": "gcc",
+    "buf": "kanserve[dev]",
     "torch": "kanserve[train]",
     "psql": "postgresql",
     "soffice": "libreoffice-calc-nogui",

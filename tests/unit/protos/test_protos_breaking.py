@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.programs import want
 
 RELEASED = ROOT / "protos" / "released.binpb"
 FORMULA, CONFIG = "protos/kanserve/v1/formula.proto", "protos/kanserve/inference/model_config.proto"
@@ -15,7 +16,7 @@ SERVICE = "protos/kanserve/inference/grpc_service.proto"
 
 
 def breaking(folder: Path) -> subprocess.CompletedProcess[str]:
-    buf = shutil.which("buf", path=str(Path(sys.executable).parent)) or "buf"
+    buf = shutil.which("buf", path=str(Path(sys.executable).parent)) or want("buf")
     command = [buf, "breaking", "--against", str(RELEASED)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
