@@ -50,7 +50,7 @@ def test_only_what_is_whole_becomes_a_network(outcomes):
 def test_the_hook_hears_what_a_payload_does(tmp_path):
     """The test of the test: the same pickle, loaded as it should not be, is heard and leaves its mark."""
     script = (
-        "import io, pickle, sys\nfrom tests.support import hostile_checkpoints as all\n"
+        "import io, pickle, sys\nfrom tests.support.faults import hostile_checkpoints as all\n"
         "deeds = all.Deeds()\ndata = pickle.dumps([all.payloads()['system'], all.payloads()['exec']])\n"
         "deeds.watching = True\npickle.loads(data)\ndeeds.watching = False\nprint(sorted(set(deeds.seen)))"
     )

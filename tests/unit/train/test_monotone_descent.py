@@ -45,6 +45,7 @@ def along(kan: kanserve.Kan, i: int, seed: int, reach: float = 4.0) -> np.ndarra
 @pytest.mark.extended
 @pytest.mark.parametrize("shape", [[3, 1], [3, 4, 1], [3, 3, 2, 1]])
 @pytest.mark.parametrize("loss", ["squared", "quantile"])
+@pytest.mark.filterwarnings("ignore:The network misses structure")
 def test_predictions_are_monotone_everywhere(shape, loss):
     x, y = noisy()
     kan = fit(shape, (x, y), monotonic_cst=[1, -1, 0], loss=loss, grid=(3, 5), starts=2, steps=30)

@@ -227,6 +227,7 @@ def test_a_classifier_of_one_hidden_node_is_fitted_by_least_squares_and_starts()
 
 @pytest.mark.slow
 @pytest.mark.extended
+@pytest.mark.filterwarnings("ignore:The network misses structure")
 def test_starts_of_lbfgs_are_repeatable_and_gain() -> None:
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (300, 2))
