@@ -36,7 +36,7 @@ from kanserve.network.conformal_intervals import ConformalInterval, conformal_in
 from kanserve.network.encoding import encode
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.export_options import ExportOptions, Precision
-from kanserve.network.fitted_rows import MOST_SEEN, seen_share
+from kanserve.network.fitted_rows import seen_share, too_many_seen
 from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.network.rounding_error import rounding, scale, steady_rows
@@ -248,7 +248,7 @@ def _intervals(kan: Kan, data: Dataset) -> tuple[tuple[ConformalInterval, ...], 
     if kan.classes or data.weights is not None:
         return (), {}
     seen = seen_share(kan, data)
-    if seen is not None and seen > MOST_SEEN:
+    if too_many_seen(seen):
         note = (
             f"none: the network was fitted to {_percent(seen)} of these {len(data)} rows, and its errors on them are "
             "smaller than on new rows. Hold rows out of the fit, and compile with those: fitted, unseen = "

@@ -212,7 +212,7 @@ def explain(kan: Kan, x: Rows, data: Data = None) -> Contributions:
     for row in finite.tolist():
         own = behind.edges(rows[[row]])[0]
         for group in groups:
-            game, places = _exact if len(group) <= MOST_EXACT else _sampled, list(group)
+            game, places = _exact if _is_exact(group) else _sampled, list(group)
             values[row][:, places], errors[row][:, places] = game(behind, start, own - start, places)
     return Contributions(kan.inputs, explained_names(kan), rows, base, values, errors)
 
@@ -221,7 +221,7 @@ def bars(found: Contributions, row: int, output: int, most: int = SHOWN_INPUTS) 
     """The contributions to one prediction, the largest first; of many inputs those after `most` in one."""
     values, errors = found.values[row, output], found.errors[row, output]
     order = np.argsort(-np.abs(values), kind="stable").tolist()
-    names = [f"{one.name} = {shown(one, float(value))}" for one, value in zip(found.inputs, found.x[row], strict=True)]
+    names = [f"{v.name} = {shown(v, float(value))}" for v, value in zip(found.inputs, found.x[row], strict=True)]
     made = [Bar(names[i], float(values[i]), float(errors[i])) for i in order[:most]]
     if rest := order[most:]:
         made.append(Bar(f"{len(rest)} more inputs", float(values[rest].sum()), float(np.hypot.reduce(errors[rest]))))
@@ -317,10 +317,14 @@ class Players:
             return explained(self.kan, self.kan.output_scale * values + self.kan.output_shift)
 
 
+def _is_exact(group: tuple[int, ...]) -> bool:
+    """Whether all sets of a group's inputs are evaluated."""
+    return len(group) <= MOST_EXACT
+
+
 def _evaluations(group: tuple[int, ...]) -> int:
     """How often the network is evaluated for one background row and a group, beside its empty and its whole set."""
-    count = len(group)
-    return 2**count - 2 if count <= MOST_EXACT else 2 * PAIRS * (count - 1)
+    return 2 ** len(group) - 2 if _is_exact(group) else 2 * PAIRS * (len(group) - 1)
 
 
 def background_rows(kan: Kan, data: Data, evaluations: int) -> Array:
@@ -354,7 +358,7 @@ def _sampled(behind: Players, start: Array, change: Array, group: list[int]) -> 
     found = []
     for _ in range(PAIRS):
         order = random.permuted(np.tile(np.arange(count), (len(start), 1)), axis=1)
-        pair = [_along(behind, bottom, own, one) for one in (order, order[:, ::-1])]
+        pair = [_along(behind, bottom, own, way) for way in (order, order[:, ::-1])]
         found.append((pair[0] + pair[1]) / 2)
     mean = np.mean(found, axis=(0, 1))
     errors = np.sqrt((np.var(found, axis=0, ddof=1) / PAIRS).sum(axis=0)) / len(start)

@@ -10,9 +10,10 @@ from kanserve import train
 from kanserve.analysis.contributions import bars, explain, explained_names
 from kanserve.analysis.shapes import Shapes
 from kanserve.data.dataset import Dataset, Target, TrainingData
+from kanserve.data.near_names import first_names
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
-from kanserve.network.fitted_rows import MOST_SEEN, seen_share
+from kanserve.network.fitted_rows import seen_share, too_many_seen
 from kanserve.network.importances import input_importances
 from kanserve.network.kan import Kan, require_kan
 from kanserve.network.training_range import describe_outside
@@ -28,7 +29,7 @@ Array = NDArray[np.float64]
 
 WIDTH = 800.0
 INPUTS = 12  # with panels, the most important
-OUTPUTS = 3  # with panels of their own
+OUTPUTS = 3  # with panels of their own, and in the title
 PAIRS, LEAST_PAIR = 3, 0.005  # maps, and the share of the variance from which on a pair has one
 ROWS = 10_000  # on which everything but the scores is computed
 BINS = 10  # of predictions, with whose means the answers are compared
@@ -76,7 +77,7 @@ def report(kan: Kan, data: TrainingData, *, target: Target = None) -> str:
     if not len(finite):
         raise DataError("The network is finite on none of the rows.")
     rows = rows.take(finite)
-    names = _list(kan.classes or tuple(variable.name for variable in kan.outputs))
+    names = first_names(kan.classes or [variable.name for variable in kan.outputs], OUTPUTS)
     title = f"A classifier: {names}" if kan.classes else f"A network for {names}"
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -92,10 +93,6 @@ def report(kan: Kan, data: TrainingData, *, target: Target = None) -> str:
     return document(title, *parts)
 
 
-def _list(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
 def _facts(kan: Kan, data: Dataset) -> str:
     shape = "-".join(map(str, kan.shape))
     kind = f"{len(kan.classes)} classes" if kan.classes else f"{len(kan.outputs)} output{'s'[: len(kan.outputs) > 1]}"
@@ -107,7 +104,7 @@ def _said(kan: Kan, data: Dataset) -> Iterator[Html]:
     seen = seen_share(kan, data)
     if seen is None:
         yield text("Whether the network was fitted to these rows is unknown: of such rows the scores are too good.")
-    elif seen > MOST_SEEN:
+    elif too_many_seen(seen):
         yield text(f"The network was fitted to {seen:.0%} of these rows: expect worse scores on new ones.")
     else:
         yield text("The network has not seen these rows.")
@@ -175,22 +172,23 @@ def _effects(kan: Kan, data: Dataset) -> Iterator[str]:
                 second=True,
             )
             yield picture(pair_maps(pairs, WIDTH))
-    if len(names) > OUTPUTS:
-        yield text(f"and {len(names) - OUTPUTS} more outputs", second=True)
+    if rest := names[OUTPUTS:]:
+        yield text(f"and {len(rest)} more outputs", second=True)
 
 
 def _single(kan: Kan, data: Dataset) -> Iterator[str]:
-    """The contributions to three predictions: the lowest, the highest, and the one that is most wrong."""
+    """The contributions to three predictions of the first output: the lowest, the highest, and the most wrong one; of
+    more than two classes the least and the most certain one instead of the first two."""
     outputs = evaluate(kan, data.x)
+    low, high, first, wrong = "lowest", "highest", outputs[:, 0], np.abs(outputs - data.y)[:, 0]
     if kan.classes:
         chances = softmax(outputs)
-        wrong = 1 - (chances * data.y).sum(axis=1)
-        first = chances[:, -1] if len(kan.classes) == 2 else chances[:, 0]
-    else:
-        wrong, first = np.abs(outputs - data.y)[:, 0], outputs[:, 0]
+        first, wrong = chances[:, -1], 1 - (chances * data.y).sum(axis=1)
+        if len(kan.classes) != 2:
+            low, high, first = "least certain", "most certain", chances.max(axis=1)
     picked = {
-        "lowest prediction": first.argmin(),
-        "highest prediction": first.argmax(),
+        f"{low} prediction": first.argmin(),
+        f"{high} prediction": first.argmax(),
         "largest error": wrong.argmax(),
     }
     found = explain(kan, data.x[list(picked.values())], data)

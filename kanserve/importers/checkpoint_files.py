@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+from kanserve.data.near_names import first_names
 from kanserve.errors import CheckpointError, NotFoundError
 from kanserve.importers import pykan_yaml, tensor_files
 from kanserve.importers.conversion import Checkpoint
@@ -80,4 +81,4 @@ def _checkpoints_in(folder: Path) -> str:
     names = [str(path.with_name(path.name.removesuffix(STATE))) for path in states]
     if not names:
         return ""
-    return f" Checkpoints of pykan there are {', '.join(map(repr, names[:3]))}{', ...' if len(names) > 3 else ''}."
+    return f" Checkpoints of pykan there are {first_names(list(map(repr, names)), 3, ', ...')}."

@@ -6,6 +6,7 @@ another table that shares rows with it has the same share of them among its own 
 """
 
 from dataclasses import replace
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,11 @@ def seen_share(kan: Kan, data: Dataset) -> float | None:
     if len(kept) == MOST_FITTED_ROWS:
         hashes = hashes[hashes <= kept[-1]]
     return float(np.isin(hashes, kept).mean()) if len(hashes) else None
+
+
+def too_many_seen(share: float | None) -> TypeGuard[float]:
+    """Whether errors on rows, to this share of which the network was fitted, say too little about those on new ones."""
+    return share is not None and share > MOST_SEEN
 
 
 def _bits(column: Array) -> Hashes:

@@ -112,7 +112,7 @@ def test_every_block_of_the_page_runs_beside_its_server(folder: Path, address: s
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The network misses structure")
+@pytest.mark.filterwarnings("ignore:The network misses structure")  # Adam stops after the 50 steps of the table
 def test_every_call_of_the_table_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")

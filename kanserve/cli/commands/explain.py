@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,15 +47,16 @@ def explain_rows(
         print(printable(str(found)))
         return
     count, outputs = len(rows), len(found.outputs)
-    columns = {
+    columns: dict[str, list[Any]] = {
         "output": list(found.outputs) * count,
         "prediction": found.predictions.ravel().tolist(),
         "base": found.base.tolist() * count,
-        **dict(zip(names, found.values.reshape(count * outputs, -1).T.tolist(), strict=True)),
     }
+    # Apart, since an input may have the name of one of these.
+    parts = dict(zip(names, found.values.reshape(count * outputs, -1).T.tolist(), strict=True))
     if out is not None:
-        lines = [columns, *zip(*columns.values(), strict=True)]
+        lines = [(*columns, *parts), *zip(*columns.values(), *parts.values(), strict=True)]
         text = "".join(",".join(arguments.field(value) for value in line) + "\n" for line in lines)
-        write_whole(out, lambda part: part.write_text(text))
+        write_whole(out, lambda part: part.write_text(text, encoding="utf-8"))
     if as_json:
-        print(json.dumps(finite(columns)))
+        print(json.dumps({**finite(columns), "contributions": finite(parts)}))

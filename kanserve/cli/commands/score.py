@@ -102,7 +102,7 @@ def _score(
     kan_file: Path, table: Path, target: list[str] | None, decimal: Literal[".", ","] | None, as_json: bool
 ) -> None:
     from kanserve import train
-    from kanserve.network.fitted_rows import MOST_SEEN, seen_share
+    from kanserve.network.fitted_rows import seen_share, too_many_seen
     from kanserve.network.training_range import describe_outside
 
     kan = arguments.network(kan_file)
@@ -111,7 +111,7 @@ def _score(
     if outside := describe_outside(kan, data.x):
         warn(outside)
     seen = seen_share(kan, data)
-    if seen is not None and seen > MOST_SEEN:
+    if too_many_seen(seen):
         warn(f"the network was fitted to {seen:.0%} of these rows, so expect a worse score on new ones")
     if found.accuracy is not None:
         show({"rows": len(data), "accuracy": found.accuracy, "cross_entropy": found.loss}, as_json)

@@ -26,12 +26,14 @@ def test_contributions_are_printed_written_and_add_up_to_the_predictions(folder,
 
 
 def test_json_has_null_where_the_network_is_not_finite_and_a_row_for_each_class(folder, kanserve):
-    kan = library.from_formula("log(a) + b", inputs=["a", "b"], ranges={"a": (1, 2), "b": (0, 1)})
+    kan = library.from_formula("log(a) + base", inputs=["a", "base"], ranges={"a": (1, 2), "base": (0, 1)})
     serialization.save(kan, folder / "log.safetensors")
-    (folder / "rows.csv").write_text("b,a,id\n0.5,-1,first\n0.5,1.5,second\n")
+    (folder / "rows.csv").write_text("base,a,id\n0.5,-1,first\n0.5,1.5,second\n")
     code, out, _ = kanserve("explain", "log.safetensors", "rows.csv", "--json")
     found = json.loads(out)
-    assert code == 0 and found["a"][0] is None and found["a"][1] is not None
+    parts = found["contributions"]
+    assert code == 0 and parts["a"][0] is None and parts["a"][1] is not None
+    assert found["prediction"][1] == pytest.approx(found["base"][1] + parts["a"][1] + parts["base"][1])
     classes = serialization.load(folder / "classifier.safetensors")
     names = [variable.name for variable in classes.inputs]
     (folder / "new.csv").write_text(",".join(names) + "\n" + ",".join(["0.1"] * len(names)) + "\n")

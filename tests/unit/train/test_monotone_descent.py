@@ -1,5 +1,6 @@
 """Fits that are monotone in some inputs: everywhere, also outside the grid, and clear errors for what cannot be."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import kanserve
 from kanserve import native
 from kanserve.errors import TrainingError
 from kanserve.network.evaluate import evaluate, softmax
-from kanserve.train import create, fit
+from kanserve.train import TrainingWarning, create, fit
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.monotone_descent import Steps, edge_signs
 from kanserve.train.lm.parameter_vector import free_parameters, gather
@@ -45,10 +46,12 @@ def along(kan: kanserve.Kan, i: int, seed: int, reach: float = 4.0) -> np.ndarra
 @pytest.mark.extended
 @pytest.mark.parametrize("shape", [[3, 1], [3, 4, 1], [3, 3, 2, 1]])
 @pytest.mark.parametrize("loss", ["squared", "quantile"])
-@pytest.mark.filterwarnings("ignore:The network misses structure")
 def test_predictions_are_monotone_everywhere(shape, loss):
     x, y = noisy()
-    kan = fit(shape, (x, y), monotonic_cst=[1, -1, 0], loss=loss, grid=(3, 5), starts=2, steps=30)
+    # The law is not additive, and a fit by squares says so.
+    additive = pytest.warns(TrainingWarning, match="misses structure") if len(shape) == 2 else nullcontext()
+    with additive if loss == "squared" else nullcontext():
+        kan = fit(shape, (x, y), monotonic_cst=[1, -1, 0], loss=loss, grid=(3, 5), starts=2, steps=30)
     assert lowest_step(along(kan, 0, 1)) >= -ROUNDING
     assert lowest_step(-along(kan, 1, 2)) >= -ROUNDING
     assert lowest_step(along(kan, 2, 3)) < -0.01  # the free input turns
