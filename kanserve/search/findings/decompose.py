@@ -27,13 +27,7 @@ from kanserve.search.fit.residual_test import scattered
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.budget import OutOfBudgetError
 from kanserve.search.regression.surrogates import far_from_polynomial
-from kanserve.search.structure.affine import (
-    LARGEST_TOLERANCE,
-    AffineIn,
-    affine_in_a_scaled_function,
-    affine_in_one_of_two,
-    affine_inputs,
-)
+from kanserve.search.structure.affine import LARGEST_TOLERANCE, AffineIn, affine_in_one_of_two, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors, powered
 from kanserve.search.structure.input_merges import Merge, merges
 from kanserve.search.structure.power_laws import monomial
@@ -170,10 +164,6 @@ def _divisible_two(one: SearchProblem) -> bool:
     return one.inputs == 2 and _divisible(one)
 
 
-def _exact_two(one: SearchProblem) -> bool:
-    return _divisible_two(one) and _exact(one)
-
-
 def _divisible_many(one: SearchProblem) -> bool:
     return one.inputs > 2 and _divisible(one)
 
@@ -263,10 +253,6 @@ def _single_indices(one: SearchProblem, search: Search) -> Proposals:
 
 def _affine_in_one_of_two(one: SearchProblem, search: Search) -> Proposals:
     return _affine_forms(one, search, affine_in_one_of_two(one.x, one.y))
-
-
-def _affine_in_a_scaled_function(one: SearchProblem, search: Search) -> Proposals:
-    return _affine_forms(one, search, affine_in_a_scaled_function(one.x, one.y))
 
 
 def _separable(one: SearchProblem, search: Search) -> Proposals:
@@ -474,7 +460,7 @@ def _affine(one: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwo
         slope = _part(one, search, affine.values[:, 1], affine.Q_inputs, affine.errors[1])
         if slope is None:
             return None
-        terms.append(compose.product([compose.inner(affine.i, affine.inner, affine.factor, affine.shift), slope]))
+        terms.append(compose.product([compose.inner(affine.i, affine.inner), slope]))
         level = _part(one, search, affine.values[:, 0], affine.P_inputs or (affine.i,), affine.errors[0])
         if level is None:
             return None
@@ -517,7 +503,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("separation", _divisible_many, _separable),
     Stage("merges", _divisible, _merges),
     Stage("bilinear", _exact_bilinear, _single_attempt("sine of a bilinear form", wave_forms.sine_of_bilinear_form)),
-    Stage("affine in a scaled function", _exact_two, _affine_in_a_scaled_function),
     Stage("shapes before affine forms", _shapes_before_affine, _single_attempt("shapes", by_shapes)),
     Stage("affine", _divisible_many, _affine_in_inputs),
     Stage("shapes", _shapes_last, _single_attempt("shapes", by_shapes)),

@@ -5,7 +5,7 @@ problem of its own with at least one input less.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -34,12 +34,6 @@ ERROR_OF_PARTS = 3.0
 NEGLIGIBLE_CONSTANT = 1e-3  # root mean square, relative to link(y), below which a constant P counts as 0
 LARGEST_TOLERANCE = 1e-8  # problems whose law may be off by more than this are skipped: their values are not exact
 DEGREE = 20  # degree of P and Q in y = P(x_j) + g(x_i)*Q(x_j), where every function g is tried
-SCAN_DEGREE = 8  # the same, where the scale of x_i in g is searched for
-SCAN_RATES = np.array([-9.0, -4.0, -2.0, -1.0, -0.4, 0.4, 1.0, 2.0, 4.0, 9.0])  # e-foldings in the range
-SCAN_PERIODS = 2 * np.pi * np.arange(0.25, 8.0, 0.25)  # angles in the range
-SCANS_KEPT = 3  # starts that are refined, the best
-SCAN_STEPS = 12
-SCAN_ERROR = 1e-2  # error, relative to the root mean square of y, with which a scale is refined at the full degree
 ERROR = 1e-11  # largest error of such a form, relative to the root mean square of y
 
 _OF_POSITIVE = ("sqrt", "log")
@@ -76,10 +70,6 @@ class AffineIn:
     values: Array
     error: float
     errors: tuple[float, float]
-    factor: float = 1.0
-    """Of x_i in g."""
-    shift: float = 0.0
-    """Added to that."""
 
 
 def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[AffineIn, ...]:
@@ -106,110 +96,29 @@ def affine_in_one_of_two(x: Array, y: Array) -> Iterator[AffineIn]:
     Each function is tried: two inputs that are quotients often leave corners of their box empty, where a surrogate
     cannot show how y depends on one of them. There P and Q are nearly dependent too, hence the factorization.
     """
+    size = root_mean_square(y)
     for i, name in product(range(2), INNER):
         with np.errstate(all="ignore"):
             inner = INNER[name](x[:, i])
-        if np.isfinite(inner).all() and np.ptp(inner):
-            budget.count_fit()
-            yield from _exactly_affine(x, y, i, name, inner)
-
-
-def affine_in_a_scaled_function(x: Array, y: Array) -> Iterator[AffineIn]:
-    """The same of exp(r·x_i) and sin(w·x_i + b), whose constants are fitted by variable projection."""
-    for i, name in product(range(2), ("exp", "sin")):
-        budget.count_fit()
-        fitted_scale = _fitted_scale(x, y, i, name)
-        if fitted_scale is None:
+        if not np.isfinite(inner).all() or not np.ptp(inner):
             continue
-        factor, shift = fitted_scale
-        inner = INNER[name](factor * x[:, i] + shift)
-        for form in _exactly_affine(x, y, i, name, inner):
-            yield replace(form, factor=factor, shift=shift)
-
-
-def _exactly_affine(x: Array, y: Array, i: int, name: str, inner: Array) -> Iterator[AffineIn]:
-    """The form with these values (N,) of g, if it is exact but for rounding."""
-    size = root_mean_square(y)
-    degree = min(DEGREE, len(np.unique(x[:, 1 - i])) - 1)
-    if not determined(2 * (degree + 1), len(y)):
-        return
-    powers = chebyshev(coordinate(x[:, 1 - i]).of(x[:, 1 - i]), degree)
-    factor, triangle = np.linalg.qr(np.concatenate([powers, powers * inner[:, None]], axis=1))
-    values = factor.T @ y
-    error = root_mean_square(y - factor @ values) / size
-    if error > ERROR or not np.diag(triangle).all():
-        return
-    inverse = np.linalg.inv(triangle).reshape(2, powers.shape[1], -1)
-    parts = [powers @ (part @ values) for part in inverse]
-    doubts = [error * size * np.sqrt(len(y)) * root_mean_square(powers @ part) for part in inverse]
-    errors = [float(doubt / (part.std() or size)) for doubt, part in zip(doubts, parts, strict=True)]
-    if max(errors) < LARGEST_TOLERANCE:
-        other, values = (1 - i,), np.stack(parts, axis=1)
-        yield AffineIn(i, name, IDENTITY, other, other, values, error, (errors[0], errors[1]))
-
-
-def _fitted_scale(x: Array, y: Array, i: int, name: str) -> tuple[float, float] | None:
-    """The factor and shift of x_i with which y is closest to P(x_j) + g(x_i)·Q(x_j); None if it is not close."""
-    z, width = x[:, i], float(np.ptp(x[:, i]))
-    others = coordinate(x[:, 1 - i]).of(x[:, 1 - i])
-    if not width or len(np.unique(x[:, 1 - i])) <= DEGREE:
-        return None
-    few = chebyshev(others, SCAN_DEGREE)
-    starts = (SCAN_RATES if name == "exp" else SCAN_PERIODS) / width
-    scanned = sorted((_Scaled.of(start, name, z, few, y).error, start) for start in starts.tolist())
-    best: _Scaled | None = None
-    for _, start in scanned[:SCANS_KEPT]:
-        found = _Scaled.of(start, name, z, few, y).refined(name, z, few, y)
-        best = found if best is None or found.error < best.error else best
-    if best is None or best.error > SCAN_ERROR * root_mean_square(y):
-        return None
-    powers = chebyshev(others, DEGREE)
-    best = _Scaled.of(best.factor, name, z, powers, y).refined(name, z, powers, y)
-    if name == "exp":
-        return best.factor, 0.0
-    sines, cosines = np.split(best.coefficients, 3)[1:]
-    return best.factor, 0.5 * float(np.arctan2(2 * cosines @ sines, sines @ sines - cosines @ cosines))
-
-
-@dataclass(frozen=True, eq=False)
-class _Scaled:
-    """The least-squares fit of y = P(x_j) + Σ g_k(factor·x_i)·Q_k(x_j), with g an exponential, or a sine and cosine."""
-
-    factor: float
-    coefficients: Array
-    error: float
-    slope: Array
-    """The derivative (N,) of the fit by the factor, without what its columns explain."""
-    residuals: Array
-
-    @classmethod
-    def of(cls, factor: float, name: str, z: Array, powers: Array, y: Array) -> "_Scaled":
-        u = factor * z
-        if name == "exp":
-            functions, slopes = [np.exp(u)], [z * np.exp(u)]
-        else:
-            functions, slopes = [np.sin(u), np.cos(u)], [z * np.cos(u), -z * np.sin(u)]
-        design = np.concatenate([powers, *(powers * values[:, None] for values in functions)], axis=1)
-        basis, triangle = np.linalg.qr(design)
-        along = basis.T @ y
-        coefficients = np.linalg.lstsq(triangle, along, rcond=1e-14)[0]
-        residuals = y - basis @ along
-        own = np.split(coefficients, len(functions) + 1)[1:]
-        slope = np.sum([(powers @ c) * values for c, values in zip(own, slopes, strict=True)], axis=0)
-        slope = slope - basis @ (basis.T @ slope)
-        return cls(factor, coefficients, root_mean_square(residuals), slope, residuals)
-
-    def refined(self, name: str, z: Array, powers: Array, y: Array) -> "_Scaled":
-        """After steps of Gauss and Newton for as long as they gain."""
-        best = self
-        for _ in range(SCAN_STEPS):
-            size = float(best.slope @ best.slope)
-            step = float(best.slope @ best.residuals) / size if size > 0 else 0.0
-            other = _Scaled.of(best.factor + step, name, z, powers, y)
-            if not other.error < best.error:
-                break
-            best = other
-        return best
+        degree = min(DEGREE, len(np.unique(x[:, 1 - i])) - 1)
+        if not determined(2 * (degree + 1), len(y)):
+            continue
+        budget.count_fit()
+        powers = chebyshev(coordinate(x[:, 1 - i]).of(x[:, 1 - i]), degree)
+        factor, triangle = np.linalg.qr(np.concatenate([powers, powers * inner[:, None]], axis=1))
+        values = factor.T @ y
+        error = root_mean_square(y - factor @ values) / size
+        if error > ERROR or not np.diag(triangle).all():
+            continue
+        inverse = np.linalg.inv(triangle).reshape(2, powers.shape[1], -1)
+        parts = [powers @ (part @ values) for part in inverse]
+        doubts = [error * size * np.sqrt(len(y)) * root_mean_square(powers @ part) for part in inverse]
+        errors = [float(doubt / (part.std() or size)) for doubt, part in zip(doubts, parts, strict=True)]
+        if max(errors) < LARGEST_TOLERANCE:
+            other, values = (1 - i,), np.stack(parts, axis=1)
+            yield AffineIn(i, name, IDENTITY, other, other, values, error, (errors[0], errors[1]))
 
 
 def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> AffineIn | None:

@@ -128,8 +128,8 @@ _INNER = {
 }
 
 
-def inner(column: int, name: str, factor: float = 1.0, shift: float = 0.0) -> Node:
-    """A function of `affine.INNER` of factor·x + shift of an input."""
+def inner(column: int, name: str) -> Node:
+    """A function of `affine.INNER` of an input."""
     if name == "exp(-x)":
-        name, factor, shift = "exp", -factor, -shift
-    return Sum((Curve(column, Symbolic(_INNER[name], factor, shift, 1.0, 0.0), without_constant=True),))
+        return Sum((Curve(column, Symbolic("exp", -1.0, 0.0, 1.0, 0.0), without_constant=True),))
+    return _curve(column, _INNER[name])

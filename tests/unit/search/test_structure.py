@@ -5,12 +5,7 @@ import pytest
 
 from kanserve.search.regression.link_functions import applicable
 from kanserve.search.regression.surrogates import sharpened, surrogates
-from kanserve.search.structure.affine import (
-    INNER,
-    affine_in_a_scaled_function,
-    affine_in_one_of_two,
-    affine_inputs,
-)
+from kanserve.search.structure.affine import INNER, affine_in_one_of_two, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors
 from kanserve.search.structure.input_merges import merges
 from kanserve.search.structure.power_laws import monomial
@@ -270,18 +265,3 @@ def test_a_law_is_reduced_to_the_groups_that_its_hidden_units_leave():
     one, *_ = scalings(planck, planck[:, 0] ** 3 / (np.exp(planck[:, 0] / planck[:, 1]) - 1))
     assert sorted(int(power) for power in one.powers) == [0, 3] and one.groups == ((1, -1),)
     assert np.allclose(one.values[:, 0], planck[:, 0] / planck[:, 1])
-
-
-def test_the_rate_or_frequency_of_a_function_that_a_law_is_affine_in_is_fitted():
-    x = np.random.default_rng(0).uniform((0.05, 0), (2, 5), (400, 2))
-    a, t = x.T
-    decaying = 0.23 * np.cos(np.log(a + 1)) - 0.1643 * a * np.exp(-0.4713 * t)
-    waving = a * (1 - a / 7.31) + 0.2781 * a * np.sin(3.913 * t + 0.4)
-    for y, name, constants in ((decaying, "exp", (-0.4713, 0.0)), (waving, "sin", (3.913, 0.4))):
-        (one,) = affine_in_a_scaled_function(x, y)
-        assert (one.i, one.inner) == (1, name)
-        np.testing.assert_allclose((one.factor, one.shift), constants, atol=1e-9)
-        g = INNER[name](one.factor * t + one.shift)
-        np.testing.assert_allclose(one.values[:, 0] + g * one.values[:, 1], y, atol=1e-9)
-    assert not list(affine_in_a_scaled_function(x, np.exp(a * np.sin(t))))
-    assert not list(affine_in_a_scaled_function(x, noisy(waving, 0.001)))
