@@ -244,24 +244,25 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
         <b class={waiting ? "waiting" : ""}>{classes.length ? percent(value ?? 0) : number(value)}</b>
       </div>
     );
-  const roomy = plan.outputWidth > 160;
+  const width = plan.outputWidth - 30;
+  // digits of the prediction and of the interval are some 15 and 7 pixels wide
+  const beside = 15 * number(value).length + 7 * number(interval, 2).length < width - 20;
   const within = interval > 0 && !model.value!.drawn && (
     <small title={`19 of 20 ${judged.value === "training" ? "training" : "held-out"} rows are within this of their prediction`}>
       ± {number(interval, 2)}
-      {(!roomy || number(value).length + number(interval, 2).length < 11) && " (95%)"}
+      {(!beside || number(value).length + number(interval, 2).length < 11) && " (95%)"}
     </small>
   );
-  const width = plan.outputWidth - 30;
   const scale = linear([node.low, node.high], [0, width]);
   const mark = value === null ? null : clamp(scale(value), 0, width);
   return (
     <>
       <div class="output" style={box} role="group" aria-label={`Prediction of ${node.name}`}>
-        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">{roomy || !within ? "at this point" : within}</span>
+        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">{beside || !within ? "at this point" : within}</span>
         <div class={`big ${waiting ? "waiting" : ""}`} data-testid="prediction">
           {number(value)}
           {node.unit && <small>{node.unit}</small>}
-          {roomy && within}
+          {beside && within}
         </div>
         <svg width={width} height="26" aria-hidden="true">
           <path d={area(node.density, width, 17)} fill="var(--density)" />
