@@ -29,7 +29,7 @@ def samples(count, seed=0):
     return Dataset(x, 2 * x[:, :1] - x[:, 1:] + random.standard_t(3, (count, 1)), ("a", "b"))
 
 
-@pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("level", [0.9, *(pytest.param(level, marks=pytest.mark.extended) for level in (0.8, 0.95))])
 def test_an_interval_covers_as_often_as_it_says_whatever_the_noise(level):
     covered = []
     for seed in range(200):

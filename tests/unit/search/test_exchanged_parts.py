@@ -31,7 +31,7 @@ def test_parts_are_what_depends_on_one_input_alone():
     assert not parts_of(tree_of("2*a*b + exp(a)*b")) and not parts_of(tree_of("sin(a)^2/(1 + a)"))
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_part_that_only_looks_like_the_law_is_exchanged():
     a, b = X.T
     clean = 19.7 - 1.13 * a - 1.31 * a * b / (1 + 0.47 * a**2)
