@@ -1,4 +1,4 @@
-"""Run the fuzzers under ASan and UBSan, each for FUZZ seconds (60), one line for each.
+"""Run the fuzzers under ASan and UBSan, one on each core, each for FUZZ seconds (60), one line for each.
 
     FUZZ=3600 python -m tests.fuzz.run_fuzzers [NAMES]
 
@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.faults import fuzzers
@@ -36,11 +37,9 @@ def fuzz(name: str, compiler: str, seconds: int, folder: Path) -> bool:
     reached = re.findall(r"cov: (\d+)", done.stderr)
     if done.returncode == 0:
         done = subprocess.run([str(program), "-runs=0", *inputs], capture_output=True, text=True, errors="replace")
-    print(
-        f"{name:12} {int(runs_made[1]) if runs_made else 0:12,} runs, {reached[-1] if reached else 0} places reached: ",
-        end="",
-    )
-    print("nothing found" if done.returncode == 0 else f"FOUND\n{done.stderr[-6000:]}", flush=True)
+    runs = f"{int(runs_made[1]) if runs_made else 0:12,} runs, {reached[-1] if reached else 0} places reached"
+    found = "nothing found" if done.returncode == 0 else f"FOUND\n{done.stderr[-6000:]}"
+    print(f"{name:12} {runs}: {found}", flush=True)
     return done.returncode == 0
 
 
@@ -50,7 +49,9 @@ def main() -> int:
         print("Fuzzing needs clang with libFuzzer (on Debian clang and libclang-rt-dev): nothing was run.")
         return 0
     seconds, names = int(os.environ.get("FUZZ", "60")), sys.argv[1:] or fuzzers.FUZZERS
-    return 0 if all([fuzz(name, compiler, seconds, ROOT / ".venv" / "fuzz") for name in names]) else 1
+    folder = ROOT / ".venv" / "fuzz"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return 0 if all(list(pool.map(lambda name: fuzz(name, compiler, seconds, folder), names))) else 1
 
 
 if __name__ == "__main__":
