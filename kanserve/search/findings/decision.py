@@ -8,16 +8,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.data.row_weights import root_mean_square
+from kanserve.errors import DataError, FormulaError
 from kanserve.formula import evaluate_tree
-from kanserve.formula.constants.nonlinear_fit import Constants
+from kanserve.formula.constants.nonlinear_fit import Constants, refit
 from kanserve.formula.constants.recognition import known_constants
+from kanserve.formula.expressions.tree import Tree
+from kanserve.network.powers import EXPONENTS, exponent_of
 from kanserve.search.findings.explained_share import held_rows, overall_error
 from kanserve.search.findings.results import DECIDED_MARGIN
 from kanserve.search.findings.scored_formula import ScoredFormula
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, SMALLEST_ERROR
 from kanserve.search.regression.rivals import ahead_of_approximations
+
+Array = NDArray[np.float64]
 
 # Fitted constants beyond which a formula must be further ahead, and by how much for each: the forms that were not
 # compared grow in number with every constant, and come as close to any smooth curve.
@@ -25,9 +31,14 @@ FREE_CONSTANTS = 4
 CONSTANT_MARGIN = 8.0
 LONGEST_DECIDED = 25.0  # complexity of a formula that can be decided, at most: of longer ones few forms are compared
 LONGEST_UNRIVALLED = 18.0  # the same where no other formula leaves only noise: then none as long was compared
-# Difference of two formulas up to which they are one, written twice: relative to their spread, or to the noise, since
-# fits of one form end a little apart, and a form and the same with one constant more differ by a thirtieth of that.
+# Difference of two formulas up to which they are one, written twice: relative to their spread; or to the noise, if one
+# is a case of the other, since fits of one form end a little apart, and a form and the same with one constant more
+# differ by a thirtieth of that.
 SAME_FUNCTION, SAME_WITHIN = 1e-6, 0.1
+# Error, relative to the noise, with which a formula becomes a case of itself when its constants are fitted to that
+# case: other forms that are within SAME_WITHIN keep at least a hundredth of it.
+SAME_CASE = 1e-3
+HOMOGENEOUS = {"log", "abs", "sign"}  # functions that make a factor of their argument one of theirs, or a constant
 FAR_BEYOND = 0.5  # share of the inputs' range, around it, in which they are compared too: different forms part there
 COMPARED_ROWS = 500  # samples on which they are compared
 APPROXIMATED_ROWS = 5000  # samples on which a formula is compared with approximations, at most
@@ -51,30 +62,26 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
         return None
     best, *others = ordered
     others = [one for one in others if not same_function(one, best)]
-    gaps = [lengths[one] - lengths[best] for one in others]
-    margin = min(gaps, default=np.inf)
-    if _is_decided(best, margin):
+    gaps = {one: lengths[one] - lengths[best] for one in others}
+    by_samples = {one: evidence(one) - evidence(best) for one in others}
+    margin = min(gaps.values(), default=np.inf)
+    # A form with more constants comes close to any that it contains, so only its whole length speaks against the best.
+    equals = (by_samples[one] for one in others if numbers_of_form(one) <= numbers_of_form(best))
+    if _is_decided(best, margin) and min(equals, default=np.inf) >= DECIDED_MARGIN:
         return Decision(best, (), float(margin), True)
-    rivals = (one for one in others if _gap(one, best, lengths[one] - lengths[best]) < DECIDED_MARGIN)
+    rivals = (one for one in others if min(gaps[one], by_samples[one]) < DECIDED_MARGIN)
     return Decision(best, distinct(rivals, best), float(margin), False)
 
 
 def _is_decided(best: ScoredFormula, margin: float) -> bool:
     """Whether the best formula is far enough ahead of the next for the constants that it has, and not too long."""
-    numbers = estimated_numbers(best)
-    extra = max(0, numbers - FREE_CONSTANTS)
+    extra = max(0, estimated_numbers(best) - FREE_CONSTANTS)
     longest = LONGEST_DECIDED if np.isfinite(margin) else LONGEST_UNRIVALLED
     ahead = margin >= DECIDED_MARGIN + CONSTANT_MARGIN * extra and best.complexity <= longest
-    return bool(ahead) and (not extra or _outdoes_approximations(best, numbers))
+    return bool(ahead) and _outdoes_approximations(best)
 
 
-def _gap(one: ScoredFormula, best: ScoredFormula, gap: float) -> float:
-    """By how much a formula is behind the best, or what the samples alone say of it, if that is less: they do not speak
-    against a form for being longer to write."""
-    return min(gap, gap - BY_SHAPE_COMPLEXITY_PENALTY * (one.complexity - best.complexity))
-
-
-def _outdoes_approximations(found: ScoredFormula, numbers: int) -> bool:
+def _outdoes_approximations(found: ScoredFormula) -> bool:
     """Whether a formula that is no polynomial describes the samples better, by the margin, than polynomials and their
     quotients with no more numbers, which come close to any smooth curve: few of them are forms that were compared."""
     tree = found.formula.tree
@@ -84,6 +91,7 @@ def _outdoes_approximations(found: ScoredFormula, numbers: int) -> bool:
     columns = sorted({int(step[1]) for step in tree if step[0] == "var"})
     y = rows.y[:, 0]
     error = root_mean_square(y - evaluate_tree(tree, {}, rows.x), rows.weights)
+    numbers = max(numbers_of_form(found), 1)
     return ahead_of_approximations(rows.x[:, columns], y, numbers, error, rows.weights) >= DECIDED_MARGIN
 
 
@@ -95,6 +103,41 @@ def description_length(found: ScoredFormula) -> float:
     return float(rows * np.log(error) + 0.5 * np.log(rows) * estimated + BY_SHAPE_COMPLEXITY_PENALTY * found.complexity)
 
 
+def evidence(found: ScoredFormula) -> float:
+    """The same without the price of complexity, and with each number of the form as an estimate, recognised or not:
+    what the samples alone say. They speak neither against a form for being longer to write, nor for one of which some
+    number is close to a simple one: where noise is large, one of many is."""
+    fitted, held = len(found.data), held_rows(len(found.data))
+    rows, numbers = fitted + held, numbers_of_form(found)
+    squares = fitted * found.error**2 * (1 + 2 * numbers / fitted) + held * found.validation**2
+    error = max(float(np.sqrt(squares / rows)), SMALLEST_ERROR)
+    return float(rows * np.log(error) + 0.5 * np.log(rows) * numbers)
+
+
+def numbers_of_form(found: ScoredFormula) -> int:
+    """The numbers that a fit of the form of a formula estimates: also those that were recognised, exponents among them,
+    and those that are 1 and so not written, as factors of a term and as scales of what a function is applied to."""
+    tree = found.formula.tree
+    numbers = len(Constants(tree).places)
+    terms = tree[-1][1:] if tree[-1][0] == "add" else (len(tree) - 1,)
+    numbers += sum(not _has_number(tree, int(term)) for term in terms)
+    for step in tree:
+        name = str(step[1])
+        if step[0] == "call" and exponent_of(name) is not None:
+            numbers += name not in EXPONENTS
+        elif step[0] == "call" and name not in HOMOGENEOUS:
+            inside = tree[step[2]]
+            parts = inside[1:] if inside[0] == "add" else (step[2],)
+            numbers += not any(_has_number(tree, int(n)) for n in parts if tree[int(n)][0] != "const")
+    return numbers
+
+
+def _has_number(tree: Tree, n: int) -> bool:
+    """Whether a step is a number or a product with one."""
+    factors = [tree[int(operand)] for operand in tree[n][1:]] if tree[n][0] == "mul" else []
+    return tree[n][0] == "const" or any(factor[0] == "const" and factor[1] != -1 for factor in factors)
+
+
 def estimated_numbers(found: ScoredFormula) -> int:
     """The numbers of a formula that are estimates: neither recognised nor exponents."""
     tree = found.formula.tree
@@ -102,8 +145,8 @@ def estimated_numbers(found: ScoredFormula) -> int:
 
 
 def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
-    """Whether two formulas have the same values, also far beyond the samples: but for rounding, or but for a small part
-    of the noise."""
+    """Whether two formulas have the same values, also far beyond the samples: but for rounding; or but for a small part
+    of the noise if one is a case of the other. Different forms may be as close, and the samples do not decide then."""
     noise = 0.0 if one.exact or other.exact else min(overall_error(one), overall_error(other))
     x = one.data.sample(COMPARED_ROWS, 0).x
     middle = (x.max(axis=0) + x.min(axis=0)) / 2
@@ -114,7 +157,20 @@ def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
         return False
     spread = float(np.nanstd(values[: len(x)])) or 1.0
     apart = float(np.abs((values - others)[finite]).max(initial=0.0))
-    return apart <= max(SAME_FUNCTION * spread, SAME_WITHIN * noise)
+    if apart > SAME_WITHIN * noise:
+        return apart <= SAME_FUNCTION * spread
+    less, more = sorted((one, other), key=estimated_numbers)
+    return _is_case(less, more, x, SAME_CASE * noise)
+
+
+def _is_case(less: ScoredFormula, more: ScoredFormula, x: Array, limit: float) -> bool:
+    """Whether the second formula has the values of the first at rows x with other constants, but for an error."""
+    values = evaluate_tree(less.formula.tree, {}, x)
+    try:
+        fitted = refit(more.formula.tree, x, values)
+    except (DataError, FormulaError):
+        return False
+    return root_mean_square(evaluate_tree(fitted, {}, x) - values) <= limit
 
 
 def distinct(found: Iterable[ScoredFormula], beside: ScoredFormula) -> tuple[ScoredFormula, ...]:

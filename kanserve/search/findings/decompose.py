@@ -291,7 +291,10 @@ def _joined(
 
 
 def _power_law(one: SearchProblem, search: Search, scale: float, powers: Sequence[float]) -> FittedNetwork:
-    return search.judge(compose.monomial(range(one.inputs), powers, scale), one)
+    """The power law; of one input with noise it is not sure, since other forms may be as good."""
+    found = search.judge(compose.monomial(range(one.inputs), powers, scale), one)
+    alone = found.error < one.exact or one.inputs > 1 or not one.noisy
+    return replace(found, sure=found.sure and alone)
 
 
 def _of_reciprocal(

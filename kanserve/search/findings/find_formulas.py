@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
-from kanserve.errors import DataError, InputError
+from kanserve.errors import DataError, FormulaError, InputError
+from kanserve.formula.constants.nonlinear_fit import Constants
+from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.parameter_names import names_parameters
 from kanserve.search.findings.all_samples import fitted_to_all
 from kanserve.search.findings.baselines import baselines
@@ -40,7 +43,8 @@ from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
 from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, SearchProblem, anything, settles
 from kanserve.search.fit.workers import Workers, worker_count
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
-from kanserve.search.trees.nodes import Node, price, text
+from kanserve.search.trees.nodes import Node, price
+from kanserve.search.trees.to_network import network
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.train.argument_checks import not_negative, whole
 from kanserve.train.fit_progress import Watch
@@ -286,7 +290,7 @@ class _Plan:
             if search.may_allow(baseline.tree)
         ]
         kept = [mean, *_promising(mean, [*search.kept, *simple], len(few))]
-        rivals = _close_rivals(settled, search.kept, len(few))
+        rivals = _close_rivals(settled, search.kept, len(few), len(self.names))
         found = _finished(settled, ended, [*rivals, *kept], len(rivals), finisher, self.workers)
         return replace(found, compared=search.tried + search.compared), budget.fits
 
@@ -370,18 +374,29 @@ def _allowed(search: ProgressSearch) -> Callable[[Node], bool]:
     return search.allowed if search.constraints.any else anything
 
 
-def _close_rivals(settled: Hit | None, kept: Sequence[Hit], rows: int) -> list[Hit]:
+def _close_rivals(settled: Hit | None, kept: Sequence[Hit], rows: int, inputs: int) -> list[Hit]:
     """The candidates that may describe the samples about as well as a law with noise, the best first."""
     if settled is None or settled.found.error < TRAINING_EXACT_ERROR:
         return []
 
-    def length(hit: Hit) -> float:
+    def rough(hit: Hit) -> float:
         return rows * math.log(max(hit.found.error, 1e-300)) + BY_SHAPE_COMPLEXITY_PENALTY * price(hit.node)
 
-    limit = length(settled) + RIVAL_LENGTH
-    near = sorted((hit for hit in kept if length(hit) < limit and hit.found is not settled.found), key=length)
-    distinct = {(text(hit.node), float(f"{hit.found.error:.5g}")): hit for hit in reversed(near)}
-    return list(reversed(distinct.values()))[:MOST_RIVALS]
+    def length(hit: Hit) -> float:
+        try:
+            (tree,) = trees(network(hit.node, inputs).kan).trees
+        except FormulaError:
+            return math.inf
+        estimated = 0.5 * math.log(rows) * len(Constants(tree).places) + BY_SHAPE_COMPLEXITY_PENALTY * complexity(tree)
+        return rows * math.log(max(hit.found.error, 1e-300)) + estimated
+
+    limit = rough(settled) + RIVAL_LENGTH
+    distinct: dict[float, Hit] = {}
+    for hit in sorted(kept, key=rough):  # a form that was fitted twice has the same error, and so has the law
+        if rough(hit) < limit:
+            distinct.setdefault(float(f"{hit.found.error:.6g}"), hit)
+    distinct.pop(float(f"{settled.found.error:.6g}"), None)
+    return sorted(distinct.values(), key=length)[:MOST_RIVALS]
 
 
 def _finished(
@@ -401,12 +416,14 @@ def _finished(
     for hit, taken in zip(hits, workers.ahead(steps, Budget(finisher.deadline)), strict=True):
         if hit is settled:
             best = taken()
-            found += [] if best is None else [best, *attacked(best, finisher), *with_other_parts(best, finisher)]
+            found += [] if best is None else [best, *attacked(best, finisher)]
             continue
         if any(hit is rival for rival in close) and not finisher.over():
             made = taken()
             found += [] if made is None else [made]
             continue
+        if hit is mean and best is not None:  # after the law and its rivals
+            found += with_other_parts(best, finisher, found)
         if len(found) > LEAST_LISTED and finisher.listing_over():
             break
         if best is None or hit is mean or price(hit.node) < best.complexity:

@@ -9,7 +9,13 @@ import kanserve
 from kanserve.data.dataset import Dataset
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.search import Findings
-from kanserve.search.findings.decision import decision, description_length, distinct, same_function
+from kanserve.search.findings.decision import (
+    decision,
+    description_length,
+    distinct,
+    numbers_of_form,
+    same_function,
+)
 from kanserve.search.findings.pareto_front import pareto_front
 from kanserve.search.findings.postprocess import Finisher
 
@@ -89,3 +95,34 @@ def test_rivals_are_saved_and_loaded(alike, tmp_path):
     assert (again.margin, again.compared, again.decided) == (found.margin, 7, found.decided)
     assert [one.formula.text for one in again.rivals] == [one.formula.text for one in found.rivals]
     assert len(again) == len(found) and again.status == found.status == "not decided"
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("0.3*asinh(t)", 2),
+        ("exp(-t)", 2),
+        ("0.1/t + t^2 - 2.5", 3),
+        ("3.1*log(t) - 1", 2),
+        ("2*t^(2/3)", 2),
+        ("2.2*t^2", 1),
+    ],
+)
+def test_recognised_and_unwritten_numbers_count_as_numbers_of_the_form(text, numbers):
+    law = kanserve.from_formula(text, inputs=["t"])
+    (found,) = formulas(kanserve.evaluate(law, T[:, None])[:, 0], text)
+    assert numbers_of_form(found) == numbers
+
+
+def test_a_law_with_a_simple_number_by_chance_is_not_decided():
+    y = 0.52 * np.arctan(0.95 * T) + 0.1 * NOISE
+    short, law = formulas(y, "0.3*atan(t)", "0.52*tanh(0.6*t)")
+    assert description_length(short) < description_length(law) - 4
+    found = pareto_front([short, law], short)
+    assert found.status == "not decided" and found.rivals == (law,)
+
+
+def test_another_form_is_no_case_of_a_law_however_close_it_is(alike):
+    texts = ("2.1*exp(-0.3*t)", "2.1*exp(-0.3*t) + 0.01", "2.1*(1 + 0.01*t)^-31.0")
+    law, longer, other = formulas(2.13 * np.exp(-0.317 * T) + 0.9 * NOISE, *texts)
+    assert same_function(law, longer) and not same_function(law, other)
