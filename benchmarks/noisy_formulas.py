@@ -2,8 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py [--table field_suites] [--noise 0.01] [--seconds 10]
     OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --without "forms of one input"
+    OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --table feynman field_suites --noise 0 0.01 --keep found.jsonl
     OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --pairs 200
 
+The third ends with a table of the statuses against the truth in all sets; what is in the file is not measured again.
 The last takes pairs of forms that the rows do not decide between (`_near_forms.py`): the true one should be the answer
 or one of its rivals.
 
@@ -14,13 +16,14 @@ seconds; so is the limit of each search, so that a busy machine changes no resul
 """
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, product
 from pathlib import Path
 from statistics import median
 from typing import get_args
@@ -66,42 +69,104 @@ class Outcome:
         return self.truth == "wrong" and self.status in ("exact", "within noise")
 
 
+@dataclass(frozen=True)
+class LawSet:
+    """Laws of one source with one noise: a row of the table of statuses."""
+
+    source: str
+    setting: Setting
+    laws: Sequence[Law]
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}, noise {self.setting.noise:g}, {self.setting.rows} rows"
+
+
 def main(arguments: Sequence[str]) -> None:
     chosen = _parser().parse_args(arguments)
     if chosen.pairs:
         with on_cpu_time():
             _print_pairs(chosen.pairs, chosen.every, chosen.seconds)
         return
-    setting = Setting(chosen.table, chosen.rows, chosen.noise)
-    every = laws_of_file(chosen.file) if chosen.file else laws(setting, chosen.only)
-    every = [law for law in every if not chosen.only or law.name in chosen.only][:: chosen.every]
+    kept = Kept(chosen.keep, chosen.seconds)
+    sets = list(_sets(chosen))
+    by_set = {one.name: _measure(one, chosen.without, chosen.seconds, kept) for one in sets}
+    if len(by_set) > 1:
+        print(f"Status against truth, right + equivalent + wrong, {chosen.seconds:g} CPU s for each law")
+        print(table(("laws", "", *get_args(Status)), status_rows(by_set)))
+
+
+def _sets(chosen: argparse.Namespace) -> Iterator[LawSet]:
+    sources = chosen.file or chosen.table
+    for source, noise in product(sources, chosen.noise):
+        setting = Setting("one_input" if chosen.file else source, chosen.rows, noise)
+        every = laws_of_file(source) if chosen.file else laws(setting, chosen.only)
+        every = [law for law in every if not chosen.only or law.name in chosen.only]
+        yield LawSet(source.stem if chosen.file else source, setting, every[:: chosen.every])
+
+
+def _measure(one: LawSet, stages: Sequence[str], seconds: float, kept: "Kept") -> list[Outcome]:
+    """Measure the laws of a set, with all stages and without some, and print what is found."""
     with on_cpu_time():
-        found = {"all stages": [measured(law, setting, chosen.seconds) for law in every]}
-        for name in chosen.without:
+        found = {"all stages": [kept.measured(one, law) for law in one.laws]}
+        for name in stages:
             with without(name):
-                found[f"without {name}"] = [measured(law, setting, chosen.seconds) for law in every]
-    print(
-        f"{len(every)} laws of {chosen.file or chosen.table}, noise {chosen.noise:g}, {chosen.seconds:g} CPU s for each"
-    )
+                found[f"without {name}"] = [measured(law, one.setting, seconds) for law in one.laws]
+    print(f"{len(one.laws)} laws of {one.source}, noise {one.setting.noise:g}, {seconds:g} CPU s for each")
     print(machine("kanserve", "numpy"))
     print(table(COLUMNS, [_row(name, outcomes) for name, outcomes in found.items()]))
     print(table(("status", *TRUTHS, "which are wrong"), words(found["all stages"])))
-    print(_differences(found))
+    print(_differences(found), flush=True)
+    return found["all stages"]
+
+
+class Kept:
+    """Outcomes in a file, so that a run that was cut off goes on where it ended."""
+
+    def __init__(self, path: Path | None, seconds: float) -> None:
+        self.path, self.seconds = path, seconds
+        lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+        outcomes = [json.loads(line) for line in lines]
+        self.found = {(line.pop("set"), line["law"]): Outcome(**line) for line in outcomes}
+
+    def measured(self, one: LawSet, law: Law) -> Outcome:
+        """The outcome of a law with all stages, from the file if it is there."""
+        name = f"{one.name}, {self.seconds:g} s"
+        if (name, law.name) in self.found:
+            return self.found[name, law.name]
+        outcome = measured(law, one.setting, self.seconds)
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                print(json.dumps({"set": name} | asdict(outcome)), file=file)
+        return outcome
+
+
+def status_rows(by_set: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
+    """For each set and for all, the laws and, of each status, how many are right, equivalent and wrong."""
+    lines = []
+    for name, outcomes in [*by_set.items(), ("all", list(chain(*by_set.values())))]:
+        cells = []
+        for status in get_args(Status):
+            truths = [one.truth for one in outcomes if one.status == status]
+            cells.append(" + ".join(str(truths.count(truth)) for truth in TRUTHS) if truths else "-")
+        lines.append([name, str(len(outcomes)), *cells])
+    return lines
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stages = [stage.name for stage in decompose.STAGES]
     parser.add_argument("--without", nargs="+", default=[], choices=stages, metavar="STAGE", help=", ".join(stages))
-    parser.add_argument("--table", choices=get_args(Table), default="one_input")
+    parser.add_argument("--table", nargs="+", choices=get_args(Table), default=["one_input"])
     parser.add_argument(
-        "--file", type=Path, help="laws of this file instead: columns id, formula, ranges as x:0:1 y:2:3"
+        "--file", nargs="+", type=Path, help="laws of these files instead: columns id, formula, ranges as x:0:1 y:2:3"
     )
+    parser.add_argument("--keep", type=Path, help="a file of outcomes, which are not measured again")
     parser.add_argument("--only", nargs="+", default=[], metavar="ID")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th law")
     parser.add_argument("--pairs", type=int, default=0, metavar="N", help="so many pairs of near forms instead of laws")
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--noise", type=float, default=0.01, help="in deviations of the answers")
+    parser.add_argument("--noise", nargs="+", type=float, default=[0.01], help="in deviations of the answers")
     parser.add_argument("--seconds", type=float, default=10.0, help="the limit of each search")
     return parser
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import noisy_formulas
 from benchmarks._near_forms import near_pairs
-from benchmarks.noisy_formulas import Outcome, on_cpu_time, without
+from benchmarks.noisy_formulas import Outcome, on_cpu_time, status_rows, without
 from kanserve.search.findings import decompose
 from kanserve.search.findings.results import DECIDED_MARGIN
 
@@ -43,6 +43,30 @@ def test_pairs_are_made_again_and_are_within_the_margin():
         assert pair.law.text == same.law.text and (pair.rows.y == same.rows.y).all()
         assert abs(pair.gap) < DECIDED_MARGIN
         np.testing.assert_allclose(pair.law(pair.fresh.x), pair.fresh.y[:, 0], rtol=1e-9)
+
+
+def test_statuses_are_counted_against_the_truth_of_each_set():
+    right, wrong = Outcome("a", "exact", True, False, 1.0), Outcome("b", "refuted", False, False, 1.0)
+    like = Outcome("c", "exact", False, False, 1.0, equivalent=True)
+    lines = status_rows({"first": [right, wrong], "second": [like]})
+    assert [line[:3] for line in lines] == [
+        ["first", "2", "1 + 0 + 0"],
+        ["second", "1", "0 + 1 + 0"],
+        ["all", "3", "1 + 1 + 0"],
+    ]
+    assert lines[0][-2:] == ["0 + 0 + 1", "-"]
+
+
+@pytest.mark.slow
+def test_what_is_in_the_file_is_not_measured_again(capsys, tmp_path, monkeypatch):
+    path = tmp_path / "found.jsonl"
+    call = ["--table", "toys", "--only", "product", "--rows", "100", "--noise", "0", "0.01", "--seconds", "3"]
+    noisy_formulas.main([*call, "--keep", str(path)])
+    first = capsys.readouterr().out
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+    monkeypatch.setattr(noisy_formulas, "measured", None)
+    noisy_formulas.main([*call, "--keep", str(path)])
+    assert capsys.readouterr().out.splitlines()[-4:] == first.splitlines()[-4:]
 
 
 @pytest.mark.slow
