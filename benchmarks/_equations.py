@@ -26,7 +26,9 @@ from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
 Run = Callable[[Array], Array]
-Table = Literal["feynman", "feynman_dimensional", "sciences", "field_suites", "one_input", "additive", "toys", "powers"]
+Table = Literal[
+    "feynman", "feynman_dimensional", "sciences", "field_suites", "one_input", "additive", "toys", "powers", "terms"
+]
 Spread = Literal["uniform", "correlated", "nonuniform"]
 
 EXACT = 1e-6
@@ -57,6 +59,16 @@ POWERS = (
     Equation("body_surface", "0.2*w^0.425*h^0.725", {"w": (0.0, 100.0), "h": (0.5, 2.0)}),
     Equation("cube_root", "1.5*x^(1/3)", {"x": (-2.0, 2.0)}),
     Equation("decaying", "x^(2/3)*exp(-x)", {"x": (0.0, 4.0)}),
+)
+
+# Laws of one or two terms with constants that are not round, for noisy samples.
+TERMS = (
+    Equation("decay_and_square", "2.5*a*exp(-0.7*t)+0.3*c^2", {"a": (0.5, 3.0), "t": (0.0, 4.0), "c": (0.0, 3.0)}),
+    Equation("hill", "2.137*x^4/(1.43^4+x^4)", {"x": (0.1, 4.0)}),
+    Equation("saturation", "t/(0.19132*t+0.26195)", {"t": (0.1, 10.0)}),
+    Equation("tanh", "1.713*tanh(0.41*t)", {"t": (0.0, 6.0)}),
+    Equation("rectified_power", "1.913*max(I-1.37,0)^0.67", {"I": (0.0, 5.0)}),
+    Equation("damped_wave", "3.1*exp(-0.31*t)*sin(2.3*t+0.4)", {"t": (0.0, 9.0)}),
 )
 
 
@@ -101,6 +113,8 @@ def laws(setting: Setting, only: Sequence[str] = ()) -> list[Law]:
             equations = TOYS
         case "powers":
             equations = POWERS
+        case "terms":
+            equations = TERMS
         case table:
             equations = load_equations(table)
     unknown = set(only) - {equation.name for equation in equations}

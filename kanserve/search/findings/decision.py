@@ -29,6 +29,9 @@ Array = NDArray[np.float64]
 # compared grow in number with every constant, and come as close to any smooth curve.
 FREE_CONSTANTS = 4
 CONSTANT_MARGIN = 8.0
+# Nats up to which forms are listed as rivals by what the samples alone say: of those that a fit to all samples leaves
+# within 5, a fit to four fifths and the errors of the others leave some beyond 5, by up to 3.
+LISTED_MARGIN = 8.0
 LONGEST_DECIDED = 25.0  # complexity of a formula that can be decided, at most: of longer ones few forms are compared
 LONGEST_UNRIVALLED = 18.0  # the same where no other formula leaves only noise: then none as long was compared
 # Difference of two formulas up to which they are one, written twice: relative to their spread; or to the noise, if one
@@ -69,7 +72,7 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     equals = (by_samples[one] for one in others if numbers_of_form(one) <= numbers_of_form(best))
     if _is_decided(best, margin) and min(equals, default=np.inf) >= DECIDED_MARGIN:
         return Decision(best, (), float(margin), True)
-    rivals = (one for one in others if min(gaps[one], by_samples[one]) < DECIDED_MARGIN)
+    rivals = (one for one in others if gaps[one] < DECIDED_MARGIN or by_samples[one] < LISTED_MARGIN)
     return Decision(best, distinct(rivals, best), float(margin), False)
 
 

@@ -62,14 +62,15 @@ class Findings(Sequence[ScoredFormula]):
         Samples that were left out as outliers, and that `best` does not explain.
     rivals : tuple of ScoredFormula
         Other formulas that leave only noise and are within 5 nats of the description length of `best`, odds of 150 to
-        1, or within 5 nats of what the samples alone say, without the price of complexity: the samples do not decide
-        between these.
+        1, or within 8 nats by what the samples alone say, without the price of complexity and with recognised numbers
+        as estimates: the samples do not decide between these. The first are the shortest.
     margin : float
         By how many nats the description length of `best` is ahead of that of the next formula that leaves only noise.
     compared : int
         How many forms were fitted and compared.
     decided : bool
-        Whether `best` is far enough ahead: 5 nats, and 8 more for each fitted constant beyond four. With a complexity
+        Whether `best` is far enough ahead: 5 nats, also by what the samples alone say of forms with no more numbers,
+        and 8 more for each fitted constant beyond four. With a complexity
         above 25, or above 18 if no other formula leaves only noise, too few forms as long are compared to decide.
 
     Examples
@@ -142,7 +143,7 @@ class Findings(Sequence[ScoredFormula]):
             )
             return f"{others}{ahead}."
         texts = "; ".join(rival.formula.text for rival in self.rivals[:MOST_RIVALS_NAMED])
-        return f"{others}{len(self.rivals)} within {DECIDED_MARGIN:g} nats: {texts}."
+        return f"{others}{len(self.rivals)} may be the law as well: {texts}."
 
     @property
     def scores(self) -> tuple[float, ...]:

@@ -37,9 +37,7 @@ from kanserve.simplification.edge_candidates import LIBRARY
 
 FORMS_JUDGED = 12  # forms that are judged as laws, the best first: rivals that are further behind do not decide
 RIVAL_MARGIN = 8.0  # nats within which other curves are compared again on all samples
-# Such curves, at most: of 30 pairs of near forms the true one was up to the eleventh. Each is simplified, which takes
-# a twentieth of a second.
-MOST_RIVALS = 20
+MOST_RIVALS = 50  # such curves, at most: where noise is large, most smooth forms are near
 SURE_MARGIN = 5.0  # nats, odds of 150 to 1, by which a form must be ahead of all other curves to be sure
 SAME_CURVE = 0.03  # difference of two curves, relative to the error of the outputs, up to which they are the same
 # Error, relative to the spread, from which the network is not fitted again: that gives each curve a shift, of noise.
