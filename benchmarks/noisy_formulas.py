@@ -5,7 +5,8 @@
     OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --table feynman field_suites --noise 0 0.01 --keep found.jsonl
     OMP_NUM_THREADS=1 python benchmarks/noisy_formulas.py --pairs 200
 
-The third ends with a table of the statuses against the truth in all sets; what is in the file is not measured again.
+The third ends with a table of the statuses against the truth in all sets that are in the file; those outcomes are not
+measured again.
 The last takes pairs of forms that the rows do not decide between (`_near_forms.py`): the true one should be the answer
 or one of its rivals.
 
@@ -89,10 +90,11 @@ def main(arguments: Sequence[str]) -> None:
             _print_pairs(chosen.pairs, chosen.every, chosen.seconds)
         return
     kept = Kept(chosen.keep, chosen.seconds)
-    sets = list(_sets(chosen))
-    by_set = {one.name: _measure(one, chosen.without, chosen.seconds, kept) for one in sets}
+    for one in _sets(chosen):
+        _measure(one, chosen.without, chosen.seconds, kept)
+    by_set = kept.by_set()
     if len(by_set) > 1:
-        print(f"Status against truth, right + equivalent + wrong, {chosen.seconds:g} CPU s for each law")
+        print("Status against truth: right + equivalent + wrong")
         print(table(("laws", "", *get_args(Status)), status_rows(by_set)))
 
 
@@ -134,11 +136,18 @@ class Kept:
         name = f"{one.name}, {self.seconds:g} s"
         if (name, law.name) in self.found:
             return self.found[name, law.name]
-        outcome = measured(law, one.setting, self.seconds)
+        outcome = self.found[name, law.name] = measured(law, one.setting, self.seconds)
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
                 print(json.dumps({"set": name} | asdict(outcome)), file=file)
         return outcome
+
+    def by_set(self) -> dict[str, list[Outcome]]:
+        """The outcomes of each set, also of earlier runs."""
+        sets: dict[str, list[Outcome]] = {}
+        for (name, _), outcome in self.found.items():
+            sets.setdefault(name, []).append(outcome)
+        return sets
 
 
 def status_rows(by_set: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:

@@ -72,7 +72,9 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     equals = (by_samples[one] for one in others if numbers_of_form(one) <= numbers_of_form(best))
     if _is_decided(best, margin) and min(equals, default=np.inf) >= DECIDED_MARGIN:
         return Decision(best, (), float(margin), True)
-    rivals = (one for one in others if gaps[one] < DECIDED_MARGIN or by_samples[one] < LISTED_MARGIN)
+    most = numbers_of_form(best) + 1  # those with more fit noise too
+    margins = {one: LISTED_MARGIN if numbers_of_form(one) <= most else DECIDED_MARGIN for one in others}
+    rivals = (one for one in others if gaps[one] < DECIDED_MARGIN or by_samples[one] < margins[one])
     return Decision(best, distinct(rivals, best), float(margin), False)
 
 

@@ -412,7 +412,8 @@ def _finished(
     settled: Hit | None, ended: Ending, kept: Sequence[Hit], rivals: int, finisher: Finisher, workers: Workers
 ) -> Findings:
     """Postprocesses the law that settled the search, its rivals, which are the first of those kept, then the mean, the
-    best of the others, and the rest, the simplest first, while time is left."""
+    best of the others, and the rest, the simplest first, while time is left. A law with noise is not decided if there
+    was no time for all rivals."""
     close, (mean, *others) = list(kept[:rivals]), kept[rivals:]
     done = {id(hit.found) for hit in ([] if settled is None else [settled, *close])}
     others = [hit for hit in others if id(hit.found) not in done]
@@ -428,6 +429,7 @@ def _finished(
     ]
     best: ScoredFormula | None = None
     found: list[ScoredFormula] = []
+    compared = True
     for hit, taken in zip(hits, workers.ahead(steps, Budget(finisher.deadline)), strict=True):
         if hit is settled:
             best = taken()
@@ -439,12 +441,14 @@ def _finished(
             continue
         if hit is mean and best is not None:  # after the law and its rivals
             found += with_other_parts(best, finisher, found)
+            compared = best.exact or not finisher.over()
         if len(found) > LEAST_LISTED and finisher.listing_over():
             break
         if best is None or hit is mean or price(hit.node) < best.complexity:
             made = taken()
             found += [] if made is None else [made]
-    return without_gaps(found, best, ended, finisher)
+    listed = without_gaps(found, best, ended, finisher)
+    return listed if compared else replace(listed, decided=False)
 
 
 def _listed(node: Node, finisher: Finisher) -> ScoredFormula | None:

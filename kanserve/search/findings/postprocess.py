@@ -112,9 +112,9 @@ class Finisher:
         """The tree as it is, with its constants fitted to all rows; None as for `finished`."""
         try:
             found = self._found(tree if self.few is self.learn else self._fitted_to_all(tree))
+            return found if found is not None and self.constraints.allow(found.formula.tree) else None
         except FormulaError:
             return None
-        return found if found is not None and self.constraints.allow(found.formula.tree) else None
 
     def _with_steps(self, tree: Tree) -> Tree:
         """The tree with a sign for each tanh that is as steep as one, if it fits as well."""
