@@ -41,6 +41,9 @@ SAME_FUNCTION, SAME_WITHIN = 1e-6, 0.1
 # Error, relative to the noise, with which a formula becomes a case of itself when its constants are fitted to that
 # case: other forms that are within SAME_WITHIN keep at least a hundredth of it.
 SAME_CASE = 1e-3
+# Nats by which a formula is behind one that it contains, at least, if the samples do not ask for its constants more: by
+# chance a constant gains more in one of 20.
+LEAST_DOUBT = 1.0
 HOMOGENEOUS = {"log", "abs", "sign"}  # functions that make a factor of their argument one of theirs, or a constant
 FAR_BEYOND = 0.5  # share of the inputs' range, around it, in which they are compared too: different forms part there
 COMPARED_ROWS = 500  # samples on which they are compared
@@ -67,7 +70,8 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     others = [one for one in others if not same_function(one, best)]
     gaps = {one: lengths[one] - lengths[best] for one in others}
     by_samples = {one: evidence(one) - evidence(best) for one in others}
-    margin = min(gaps.values(), default=np.inf)
+    others = [one for one in others if not _is_idle_extension(one, best, gaps[one], by_samples[one])]
+    margin = min((gaps[one] for one in others), default=np.inf)
     # A form with more constants comes close to any that it contains, so only its whole length speaks against the best.
     equals = (by_samples[one] for one in others if numbers_of_form(one) <= numbers_of_form(best))
     if _is_decided(best, margin) and min(equals, default=np.inf) >= DECIDED_MARGIN:
@@ -76,6 +80,18 @@ def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     margins = {one: LISTED_MARGIN if numbers_of_form(one) <= most else DECIDED_MARGIN for one in others}
     rivals = (one for one in others if gaps[one] < DECIDED_MARGIN or by_samples[one] < margins[one])
     return Decision(best, distinct(rivals, best), float(margin), False)
+
+
+def _is_idle_extension(one: ScoredFormula, best: ScoredFormula, gap: float, by_samples: float) -> bool:
+    """Whether a formula that would be a rival is the best one with constants more, for which the samples do not ask."""
+    if (
+        min(gap, by_samples) >= LISTED_MARGIN
+        or by_samples < LEAST_DOUBT
+        or estimated_numbers(one) <= estimated_numbers(best)
+    ):
+        return False
+    x, limit = best.data.sample(COMPARED_ROWS, 0).x, SAME_CASE * overall_error(best)
+    return _is_case(best, one, x, limit)
 
 
 def _is_decided(best: ScoredFormula, margin: float) -> bool:
@@ -151,7 +167,8 @@ def estimated_numbers(found: ScoredFormula) -> int:
 
 def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
     """Whether two formulas have the same values, also far beyond the samples: but for rounding; or but for a small part
-    of the noise if one is a case of the other. Different forms may be as close, and the samples do not decide then."""
+    of the noise if one is a case of the other, or the noise if they are one form, fitted twice. Different forms may be
+    as close, and the samples do not decide then."""
     noise = 0.0 if one.exact or other.exact else min(overall_error(one), overall_error(other))
     x = one.data.sample(COMPARED_ROWS, 0).x
     middle = (x.max(axis=0) + x.min(axis=0)) / 2
@@ -162,9 +179,10 @@ def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
         return False
     spread = float(np.nanstd(values[: len(x)])) or 1.0
     apart = float(np.abs((values - others)[finite]).max(initial=0.0))
-    if apart > SAME_WITHIN * noise:
-        return apart <= SAME_FUNCTION * spread
     less, more = sorted((one, other), key=estimated_numbers)
+    within = 1.0 if estimated_numbers(less) == estimated_numbers(more) else SAME_WITHIN
+    if apart > within * noise:
+        return apart <= SAME_FUNCTION * spread
     return _is_case(less, more, x, SAME_CASE * noise)
 
 

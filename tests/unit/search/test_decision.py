@@ -126,3 +126,10 @@ def test_another_form_is_no_case_of_a_law_however_close_it_is(alike):
     texts = ("2.1*exp(-0.3*t)", "2.1*exp(-0.3*t) + 0.01", "2.1*(1 + 0.01*t)^-31.0")
     law, longer, other = formulas(2.13 * np.exp(-0.317 * T) + 0.9 * NOISE, *texts)
     assert same_function(law, longer) and not same_function(law, other)
+
+
+def test_a_law_with_a_constant_more_for_which_nothing_speaks_is_no_rival():
+    y = 5.23 * T / (1.37 + T) + 0.03 * NOISE
+    law, extension = formulas(y, "5.2*t/(t + 1.4)", "5.2 - 7.1/(t + 1.4)")
+    assert 0 < description_length(extension) - description_length(law) < 5
+    assert pareto_front([extension, law], law).status == "within noise"
