@@ -420,10 +420,10 @@ def _finished(
     best_first = sorted(others, key=lambda hit: hit.found.held)
     hits = [] if settled is None else [settled, *close]
     hits += [mean, *best_first[:1], *sorted(best_first[1:], key=lambda hit: price(hit.node))]
-    listed = {id(hit) for hit in close[MOST_RIVALS:]}
+    as_fitted = {id(hit) for hit in close[MOST_RIVALS:]}
     steps = [
         partial(_listed, hit.node, finisher)
-        if id(hit) in listed
+        if id(hit) in as_fitted
         else partial(finisher.finished, hit.node, law=hit is settled)
         for hit in hits
     ]
