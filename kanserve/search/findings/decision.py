@@ -60,38 +60,59 @@ class Decision:
     decided: bool
 
 
+@dataclass(frozen=True, eq=False)
+class _Other:
+    """Another formula: by how many nats it is behind the best, for its length and by what the samples alone say; and
+    the numbers that it has more."""
+
+    found: ScoredFormula
+    gap: float
+    by_samples: float
+    more: int
+
+    @classmethod
+    def than(cls, best: ScoredFormula, found: ScoredFormula, gap: float) -> "_Other":
+        more = numbers_of_form(found) - numbers_of_form(best)
+        return cls(found, gap, evidence(found) - evidence(best), more)
+
+    @property
+    def lead(self) -> float:
+        """By how much it is nearer than what is listed is at least: forms with many numbers more fit noise too."""
+        margin = DECIDED_MARGIN if self.more > 1 else LISTED_MARGIN
+        return max(DECIDED_MARGIN - self.gap, margin - self.by_samples)
+
+
 def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     """The decision among the formulas that leave only noise; None without any."""
     lengths = {one: description_length(one) for one in found if not one.refuted and one.defined == 1}
     ordered = sorted(lengths, key=lambda one: lengths[one])
     if not ordered or not np.isfinite(lengths[ordered[0]]):
         return None
-    best, *others = ordered
-    others = [one for one in others if not same_function(one, best)]
-    gaps = {one: lengths[one] - lengths[best] for one in others}
-    by_samples = {one: evidence(one) - evidence(best) for one in others}
-    others = [one for one in others if not _is_idle_extension(one, best, gaps[one], by_samples[one])]
-    margin = min((gaps[one] for one in others), default=np.inf)
-    # A form with more constants comes close to any that it contains, so only its whole length speaks against the best.
-    equals = (by_samples[one] for one in others if numbers_of_form(one) <= numbers_of_form(best))
-    if _is_decided(best, margin) and min(equals, default=np.inf) >= DECIDED_MARGIN:
-        return Decision(best, (), float(margin), True)
-    most = numbers_of_form(best) + 1  # those with more fit noise too
-    margins = {one: LISTED_MARGIN if numbers_of_form(one) <= most else DECIDED_MARGIN for one in others}
-    rivals = (one for one in others if gaps[one] < DECIDED_MARGIN or by_samples[one] < margins[one])
-    return Decision(best, distinct(rivals, best), float(margin), False)
+    best, *rest = ordered
+    compared = [_Other.than(best, one, lengths[one] - lengths[best]) for one in rest if not same_function(one, best)]
+    others = [other for other in compared if not (other.lead > 0 and _is_idle_extension(other, best))]
+    margin = float(min((other.gap for other in others), default=np.inf))
+    if _is_decided(best, margin) and not _equalled(others):
+        return Decision(best, (), margin, True)
+    return Decision(best, _near(others, best), margin, False)
 
 
-def _is_idle_extension(one: ScoredFormula, best: ScoredFormula, gap: float, by_samples: float) -> bool:
-    """Whether a formula that would be a rival is the best one with constants more, for which the samples do not ask."""
-    if (
-        min(gap, by_samples) >= LISTED_MARGIN
-        or by_samples < LEAST_DOUBT
-        or estimated_numbers(one) <= estimated_numbers(best)
-    ):
+def _near(others: Sequence[_Other], best: ScoredFormula) -> tuple[ScoredFormula, ...]:
+    return distinct((other.found for other in others if other.lead > 0), best)
+
+
+def _equalled(others: Sequence[_Other]) -> bool:
+    """Whether the samples alone do not tell a formula from the best one. Those with more numbers come close to any that
+    they contain, so that only their whole length speaks against the best."""
+    return any(other.by_samples < DECIDED_MARGIN for other in others if other.more <= 0)
+
+
+def _is_idle_extension(other: _Other, best: ScoredFormula) -> bool:
+    """Whether a formula is the best one with constants more, for which the samples do not ask."""
+    if other.by_samples < LEAST_DOUBT or estimated_numbers(other.found) <= estimated_numbers(best):
         return False
     x, limit = best.data.sample(COMPARED_ROWS, 0).x, SAME_CASE * overall_error(best)
-    return _is_case(best, one, x, limit)
+    return _is_case(best, other.found, x, limit)
 
 
 def _is_decided(best: ScoredFormula, margin: float) -> bool:

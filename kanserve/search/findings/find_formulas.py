@@ -420,16 +420,11 @@ def _finished(
     best_first = sorted(others, key=lambda hit: hit.found.held)
     hits = [] if settled is None else [settled, *close]
     hits += [mean, *best_first[:1], *sorted(best_first[1:], key=lambda hit: price(hit.node))]
-    as_fitted = {id(hit) for hit in close[MOST_RIVALS:]}
-    steps = [
-        partial(_listed, hit.node, finisher)
-        if id(hit) in as_fitted
-        else partial(finisher.finished, hit.node, law=hit is settled)
-        for hit in hits
-    ]
+    steps = [partial(finisher.finished, hit.node, law=hit is settled) for hit in hits]
+    steps[1 + MOST_RIVALS : 1 + len(close)] = [partial(_listed, hit.node, finisher) for hit in close[MOST_RIVALS:]]
     best: ScoredFormula | None = None
     found: list[ScoredFormula] = []
-    compared = True
+    in_time = True
     for hit, taken in zip(hits, workers.ahead(steps, Budget(finisher.deadline)), strict=True):
         if hit is settled:
             best = taken()
@@ -441,14 +436,14 @@ def _finished(
             continue
         if hit is mean and best is not None:  # after the law and its rivals
             found += with_other_parts(best, finisher, found)
-            compared = best.exact or not finisher.over()
+            in_time = not finisher.over()
         if len(found) > LEAST_LISTED and finisher.listing_over():
             break
         if best is None or hit is mean or price(hit.node) < best.complexity:
             made = taken()
             found += [] if made is None else [made]
     listed = without_gaps(found, best, ended, finisher)
-    return listed if compared else replace(listed, decided=False)
+    return replace(listed, decided=listed.decided and in_time)
 
 
 def _listed(node: Node, finisher: Finisher) -> ScoredFormula | None:
