@@ -27,6 +27,8 @@ from kanserve.network.special import erf, j0
 # As functions that a dual number and a written input are asked for by name.
 ERF, J0 = Elementwise("erf", erf, "all"), Elementwise("j0", j0, "all")
 
+LEAST_RAMP = 1e-100  # of what is raised to a power: at 0 that has no slope
+
 Columns = Callable[..., tuple[Any, ...]]
 
 
@@ -90,7 +92,7 @@ SINGLE = _forms(
     logistic=("mw", lambda x, m, w: (1 / (1 + np.exp((m - x) / w)),)),
     kink=("m", lambda x, m: (np.abs(x - m),)),
     ramp=("m", lambda x, m: (np.maximum(x - m, 0.0),)),
-    power_of_a_ramp=("mp", lambda x, m, p: (np.maximum(x - m, 0.0) ** p,)),
+    power_of_a_ramp=("mp", lambda x, m, p: (np.maximum(x - m, LEAST_RAMP) ** p,)),
     square_root=("s", lambda x, s: (np.sqrt(x + s),)),
     shifted_power=("sp", lambda x, s, p: ((x + s) ** p,)),
     falling_root=("e", lambda x, e: (np.sqrt(e - x),)),

@@ -78,7 +78,7 @@ class Written(np.lib.mixins.NDArrayOperatorsMixin):
                 return _scaled(one, 1.0 / float(other))
             case np.power, [Written() as one, exponent]:
                 return _power(one, float(exponent))
-            case np.maximum, [Written() as one, level] if level == 0:
+            case np.maximum, [Written() as one, level] if round(level, 9) == 0:
                 return _scaled(_plus(one, _called("abs", one)), 0.5)
         raise NotImplementedError(ufunc.__name__)
 

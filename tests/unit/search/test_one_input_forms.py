@@ -112,3 +112,10 @@ def test_each_input_of_an_additive_law_has_a_form_with_its_own_constants():
     (tree,) = trees(found.net.kan).trees
     exact = evaluate_tree(refit(tree, x, y), {}, x)
     assert np.abs(exact - y).max() < 1e-5
+
+
+def test_a_power_of_a_ramp_is_fitted_where_the_ramp_is_0_too():
+    x = np.linspace(0.0, 5.0, 200)
+    best = fitted_forms([SINGLE["power_of_a_ramp"]], x, 1.9 * np.maximum(x - 1.37, 0.0) ** 0.67)[0]
+    assert best.error < 1e-6
+    np.testing.assert_allclose(best.constants, (1.37, 0.67), atol=1e-4)
