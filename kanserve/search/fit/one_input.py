@@ -101,7 +101,7 @@ def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None
         if settles(judged, one):
             others = [other for other in described[place + 1 :] if _differ(form, other)]
             margin = min((other.criterion - form.criterion for other in others), default=np.inf)
-            return replace(judged, rivals=_rivals(form, others, one, search)), margin
+            return replace(judged, rivals=_rivals(form, described[place + 1 :], one, search)), margin
         best = judged if best is None or judged.held < best.held else best
     return best, 0.0
 
