@@ -3,7 +3,9 @@
 The effect of a value of an input is the mean prediction if all background rows had it, minus their mean prediction
 (partial dependence: Friedman, Annals of Statistics 29, 2001). In an additive network it is the input's curve minus its
 mean, the contribution that `explain` gives. Answers are shown beside it as the effect plus the mean residual of the
-rows near a value: where they leave the curve, the network has missed something.
+rows near a value: where they leave the curve, the network has missed something. Of a mean of networks the effect is
+computed of each of them too: how far they lie apart says how much of a curve comes from random starts and the choice of
+held-out rows. All are fitted to the same table, so it is less than what another table would change.
 """
 
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import ranges
 from kanserve.plot.shape_pictures import Pair, Shape
+from kanserve.train.averaging import members_of_mean
 
 Array = NDArray[np.float64]
 
@@ -32,24 +35,42 @@ CELLS = 20  # along each side of a map
 TENTHS = (0.1, 0.9)
 
 
+class Moved:
+    """The predictions of a network for background rows (B, I) if some of their inputs had other values."""
+
+    def __init__(self, kan: Kan, rows: Array) -> None:
+        self.behind, self.rows = Players(kan), rows
+        self.start = self.behind.edges(rows)
+        self.total = self.start.sum(axis=1)
+        predictions = self.behind.outputs(self.total)
+        self.base, self.variance = predictions.mean(axis=0), predictions.var(axis=0)
+
+    def to(self, values: dict[int, Array]) -> Array:
+        """What is explained (B, P, Q) of the rows with these values (P,) of some inputs."""
+        inputs = list(values)
+        probes = np.repeat(self.rows[:1], len(values[inputs[0]]), axis=0)
+        probes[:, inputs] = np.column_stack([values[i] for i in inputs])
+        change = self.behind.edges(probes)[:, inputs].sum(axis=1) - self.start[:, None, inputs].sum(axis=2)
+        return self.behind.outputs(self.total[:, None] + change)
+
+
 class Shapes:
     """The effects of the inputs of a network on samples, for each of what is explained (`Contributions.outputs`)."""
 
     def __init__(self, kan: Kan, data: Dataset) -> None:
-        self.kan, self.data, self.behind = kan, data, Players(kan)
-        self.rows = background_rows(kan, data, 2**PAIRED)
-        self.start = self.behind.edges(self.rows)
-        self.total = self.start.sum(axis=1)
-        predictions = self.behind.outputs(self.total)
-        self.base, self.variance = predictions.mean(axis=0), predictions.var(axis=0)
+        self.kan, self.data = kan, data
+        rows = background_rows(kan, data, 2**PAIRED)
+        self.moved = Moved(kan, rows)
+        self.members = [Moved(member, rows) for member in members_of_mean(kan, rows)]
         self.residuals, self.precisions = _residuals(kan, data)
 
     def of(self, i: int, output: int, share: float) -> Shape:
         """The effect of one input on one output."""
         variable, column = self.kan.inputs[i], self.data.x[:, i]
         values = self._values(i, POINTS)
-        every = self._moved({i: values})[..., output]
-        effect = every.mean(axis=0) - self.base[output]
+        every = self.moved.to({i: values})[..., output]
+        effect = every.mean(axis=0) - self.moved.base[output]
+        each = [one.to({i: values})[..., output].mean(axis=0) - one.base[output] for one in self.members]
         spread = np.quantile(every - every.mean(axis=1, keepdims=True), TENTHS, axis=0) + effect.mean()
         if variable.categories:
             counts = np.array([(column == value).sum() for value in values], np.float64)
@@ -67,6 +88,7 @@ class Shapes:
             np.array(seen).reshape(-1, 3).T,
             counts / max(counts.max(), 1),
             tuple(shown(variable, value) for value in values) if variable.categories else (),
+            np.array([np.min(each, axis=0), np.max(each, axis=0)]) if each else None,
         )
 
     def pairs(self, importances: Array, output: int, most: int, least: float) -> list[Pair]:
@@ -77,7 +99,7 @@ class Shapes:
         for i, j in combinations(chosen, 2):
             if any(i in group and j in group for group in groups):
                 joint = self._joint(i, j, self._quantiles(i), self._quantiles(j), output)
-                found.append((float((joint**2).mean() / (self.variance[output] or 1.0)), i, j))
+                found.append((float((joint**2).mean() / (self.moved.variance[output] or 1.0)), i, j))
         kept = sorted((one for one in found if one[0] >= least), reverse=True)[:most]
         return [self._pair(share, i, j, output) for share, i, j in kept]
 
@@ -94,16 +116,8 @@ class Shapes:
     def _joint(self, i: int, j: int, first: Array, second: Array, output: int) -> Array:
         """The effect (H, W) of values of two inputs together, without those of each."""
         one, two = (part.ravel() for part in np.meshgrid(first, second, indexing="ij"))
-        both = self._moved({i: one, j: two})[..., output].mean(axis=0).reshape(len(first), len(second))
+        both = self.moved.to({i: one, j: two})[..., output].mean(axis=0).reshape(len(first), len(second))
         return np.asarray(both - both.mean(axis=1, keepdims=True) - both.mean(axis=0) + both.mean())
-
-    def _moved(self, values: dict[int, Array]) -> Array:
-        """What is explained (B, P, Q) of the background rows with these values (P,) of some inputs."""
-        inputs = list(values)
-        probes = np.repeat(self.rows[:1], len(values[inputs[0]]), axis=0)
-        probes[:, inputs] = np.column_stack([values[i] for i in inputs])
-        change = self.behind.edges(probes)[:, inputs].sum(axis=1) - self.start[:, None, inputs].sum(axis=2)
-        return self.behind.outputs(self.total[:, None] + change)
 
     def _values(self, i: int, count: int) -> Array:
         """The most frequent categories of an input, in the order of their codes, or so many values of a number."""

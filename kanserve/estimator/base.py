@@ -22,7 +22,7 @@ from kanserve.estimator.table_columns import check_missing, coded
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
 from kanserve.network.encoding import without_encoding
-from kanserve.network.fitted_rows import hash_rows, record_rows
+from kanserve.network.fitted_rows import hash_rows, smallest_hashes
 from kanserve.network.importances import input_importances
 from kanserve.network.kan import Kan
 from kanserve.plot.notebook import network_page
@@ -112,7 +112,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
                 self._after_fit(data, seed, plan)
         except TrainingError as error:  # scikit-learn's convention is ValueError
             raise InputError(str(error)) from error
-        self.kan_ = record_rows(kan, hash_rows(data))
+        self.kan_ = replace(kan, fitted_rows=smallest_hashes(hash_rows(data)))
         self.feature_importances_ = input_importances(kan, data.x, data.weights)
 
     def _symbolic(self, data: Dataset, seed: int) -> Kan:

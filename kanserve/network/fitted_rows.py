@@ -40,8 +40,8 @@ def smallest_hashes(*tables: Hashes) -> Hashes:
 
 
 def record_rows(kan: Kan, *tables: Hashes) -> Kan:
-    """The network, fitted to the rows of these hashes and to no others."""
-    return replace(kan, fitted_rows=smallest_hashes(*tables))
+    """The network, fitted to the rows of these hashes and to no others; it no longer is a mean of others."""
+    return replace(kan, fitted_rows=smallest_hashes(*tables), members=())
 
 
 def seen_share(kan: Kan, data: Dataset) -> float | None:

@@ -111,6 +111,9 @@ class Kan(KanMethods):
         Hashes of the rows that the network was fitted to, sorted, at most 4096 (`kanserve.network.fitted_rows`).
         `compile` asks them whether its rows are new to the network. They are no part of what the network computes, and
         `equal` passes them over.
+    members : sequence of Kan, optional
+        Of a mean of several networks (`kanserve.average`) these networks. `kanserve.report` draws how far their curves
+        lie apart. They are no part of what the network computes either; a network that is changed loses them.
 
     Raises
     ------
@@ -139,6 +142,7 @@ class Kan(KanMethods):
     output_scale: Array = field(default_factory=lambda: np.empty(0))
     classes: tuple[str, ...] = ()
     fitted_rows: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64), compare=False)
+    members: tuple["Kan", ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -146,6 +150,7 @@ class Kan(KanMethods):
             raise NetworkError("A network needs at least one layer, got none.")
         n_in, n_out = self.layers[0].inputs, self.layers[-1].nodes
         object.__setattr__(self, "classes", tuple(map(_plain, self.classes)))
+        object.__setattr__(self, "members", tuple(self.members))
         object.__setattr__(self, "inputs", tuple(self.inputs) or tuple(Variable(f"x{i + 1}") for i in range(n_in)))
         object.__setattr__(self, "outputs", tuple(self.outputs) or _default_outputs(n_out, self.classes))
         for name, size, neutral in (("input", n_in, 0.0), ("output", n_out, 0.0)):

@@ -9,7 +9,8 @@ damaged file from loading as another network.
 Version 1 has every tensor. In version 2 layers lack `affine` where it is `neutral_affine`, as it is without functions.
 In version 3, which only networks with them have, inputs may have a `fill_value`, `categories` and `category_values`,
 and layers may lack `affine` too. A network that knows which rows it was fitted to has their hashes in the tensor
-`fitted_rows`, in every version: readers that do not know the tensor pass it over.
+`fitted_rows`, in every version: readers that do not know the tensor pass it over. So they do those of a mean of
+networks, `members.{number}`, each of which is the file of one of these.
 """
 
 import hashlib
@@ -74,6 +75,8 @@ def dumps(kan: Kan, *, compact: bool = False) -> bytes:
         )
     if len(kan.fitted_rows):
         tensors["fitted_rows"] = kan.fitted_rows
+    for number, member in enumerate(kan.members):
+        tensors[f"members.{number}"] = np.frombuffer(dumps(member, compact=compact), np.uint8)
     whole = all(f"layers.{number}.affine" in tensors for number in range(len(layers)))
     header = {
         "version": ENCODED if encodes(kan) else VERSION if whole else COMPACT,
@@ -116,6 +119,7 @@ def loads(data: bytes) -> Kan:
             outputs=tuple(variable_in(variable) for variable in header["outputs"]),
             classes=tuple(str(name) for name in header["classes"]),
             fitted_rows=_hashes_in(tensors),
+            members=_members_in(tensors),
             **{name: tensors[name] for name in _AFFINES},
         )
         if encodes(kan) is not (version == ENCODED):
@@ -251,6 +255,11 @@ def _hashes_in(tensors: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, n
     if hashes.dtype != np.uint64:
         raise FormatError("The hashes of the fitted rows must be whole numbers of 64 bits.")
     return hashes
+
+
+def _members_in(tensors: Mapping[str, np.ndarray[Any, Any]]) -> tuple[Kan, ...]:
+    count = sum(name.startswith("members.") for name in tensors)
+    return tuple(loads(tensors[f"members.{number}"].tobytes()) for number in range(count))
 
 
 def variable_out(variable: Variable) -> dict[str, Any]:

@@ -17,6 +17,7 @@ HEAD, FOOT = 20.0, 30.0  # of a panel: its name; the density and the ends of its
 TALL = 130.0  # of a panel of numbers, between these
 LINE = 16.0  # of a category
 SCALE = 34.0  # the width of the numbers of a panel's scale
+SPREAD, MEMBERS = 0.18, 0.4  # opacities of bands: of eight in ten rows, and of the networks whose mean it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class Shape:
     With `categories` the values are these, else numbers from low to high. `spread` (2, P) are the effects that a tenth
     of the rows are below and above; they differ where other inputs change the effect. `seen` (3, B) are places of the
     answers, in the numbers of the axis, their means there as effects, and the standard errors of these. `density` is
-    the distribution of the rows, at most 1.
+    the distribution of the rows, at most 1. `members` (2, P) are the least and the largest effect among the networks
+    whose mean this is, None of one network.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Shape:
     seen: Array
     density: Array
     categories: tuple[str, ...] = ()
+    members: Array | None = None
 
     @property
     def height(self) -> float:
@@ -55,7 +58,8 @@ class Pair:
 
 def common_scale(shapes: Sequence[Shape]) -> tuple[float, float]:
     """The least and the largest effect of all panels."""
-    values = np.concatenate([[0.0], *([*shape.effect, *shape.spread.ravel()] for shape in shapes)])
+    parts = [part for shape in shapes for part in (shape.effect, shape.spread, shape.members) if part is not None]
+    values = np.concatenate([[0.0], *(part.ravel() for part in parts)])
     values = values[np.isfinite(values)]
     low, high = float(values.min()), float(values.max())
     margin = 0.06 * (high - low) or 1.0
@@ -103,10 +107,13 @@ def _numbers(scene: Scene, shape: Shape, x: float, y: float, wide: float, scale:
         (left + across, y + TALL + 14),
     ]
     scene.area(outline, "density")
-    below, above = np.where(np.isfinite(shape.spread), shape.spread, shape.effect)
-    band = np.concatenate([np.stack([at, up(below)], 1), np.stack([at, up(above)], 1)[::-1]])
-    if np.isfinite(band).all() and (above - below).max() > 1e-9 * (high - low):
-        scene.areas.append(Area(band, "snapped", 0.18))
+    for ends, opacity in ((shape.spread, SPREAD), (shape.members, MEMBERS)):
+        if ends is None:
+            continue
+        below, above = np.where(np.isfinite(ends), ends, shape.effect)
+        band = np.concatenate([np.stack([at, up(below)], 1), np.stack([at, up(above)], 1)[::-1]])
+        if np.isfinite(band).all() and (above - below).max() > 1e-9 * (high - low):
+            scene.areas.append(Area(band, "snapped", opacity))
     curve(scene, np.stack([np.linspace(0, 1, len(at)), (shape.effect - low) / (high - low)]), left, y, across, TALL,
           "snapped", 2.0)  # fmt: skip
     first, last = float(shape.values[0]), float(shape.values[-1])
@@ -139,6 +146,9 @@ def _categories(scene: Scene, shape: Shape, x: float, y: float, wide: float, sca
         if np.isfinite(value):
             start, stop = sorted((along(0.0), along(value)))
             scene.box(start, middle - 4, max(stop - start, 1.0), 8, "snapped", 0.85)
+        if shape.members is not None and np.isfinite(shape.members[:, line]).all():
+            start, stop = map(along, shape.members[:, line].tolist())
+            scene.box(start, middle - 6, max(stop - start, 1.0), 12, "snapped", MEMBERS)
     for place, mean, error in shape.seen.T.tolist():
         middle = y + LINE * (place + 0.5)
         scene.line([(along(mean - error), middle), (along(mean + error), middle)], "ink", 1.2)

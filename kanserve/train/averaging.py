@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import NetworkError
+from kanserve.network.evaluate import evaluate
 from kanserve.network.fitted_rows import record_rows
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.layer import make_layer, neutral_affine
@@ -25,6 +26,7 @@ from kanserve.train.outer_layers import (
 Array = NDArray[np.float64]
 COMPARED = ("name", "unit", "fill_value", "categories", "category_values")  # of an input of all networks
 SAME_KNOT = 1e-9  # of the range, by which knots that are equal may differ
+SAME = 1e-6  # of the range of outputs, by which a mean may differ from that of its members by rounding
 
 
 def average(kans: Sequence[Kan]) -> Kan:
@@ -44,7 +46,7 @@ def average(kans: Sequence[Kan]) -> Kan:
     Returns
     -------
     Kan
-        The mean; its training ranges span those of all networks.
+        The mean; its training ranges span those of all networks, which are its `members`.
 
     Raises
     ------
@@ -76,7 +78,22 @@ def average(kans: Sequence[Kan]) -> Kan:
     result = record_rows(_mean(inner), *(kan.fitted_rows for kan in kans))
     if inner[0] is not unclipped[0]:
         result = with_exponential(result)
-    return with_clipped_inputs(result) if unclipped[0] is not kans[0] else result
+    if unclipped[0] is not kans[0]:
+        result = with_clipped_inputs(result)
+    return replace(result, members=tuple(replace(kan, fitted_rows=(), members=()) for kan in kans))
+
+
+def members_of_mean(kan: Kan, rows: Array) -> tuple[Kan, ...]:
+    """The networks whose mean this is, with its inputs; none if it is no mean, or on these rows no longer theirs."""
+    members = tuple(replace(member, inputs=kan.inputs) for member in kan.members)
+    if len(members) < 2:
+        return ()
+    try:
+        mean = average(members)
+    except NetworkError:
+        return ()
+    outputs = evaluate(kan, rows)
+    return members if np.allclose(evaluate(mean, rows), outputs, atol=SAME * np.ptp(outputs), equal_nan=True) else ()
 
 
 def _check(kan: Kan, other: Kan) -> None:

@@ -94,4 +94,7 @@ def shrunk_to_the_shares(kan: Kan, data: Dataset, share: float) -> Kan:
     if share == 1:
         return kan
     rest = (1 - share) * scores_of_shares(data)
-    return replace(kan, output_scale=share * kan.output_scale, output_shift=share * kan.output_shift + rest)
+    members = tuple(shrunk_to_the_shares(one, data, share) for one in kan.members)
+    return replace(
+        kan, output_scale=share * kan.output_scale, output_shift=share * kan.output_shift + rest, members=members
+    )

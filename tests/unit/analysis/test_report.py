@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -47,6 +48,19 @@ def test_what_two_inputs_do_together_is_mapped_with_its_share():
     assert pair.effects[0, 0] > 0.1 and pair.effects[0, -1] < -0.1
     spread = shapes.of(0, 0, 0.3).spread
     assert (spread[1] - spread[0]).max() > 0.2
+
+
+def test_the_band_of_a_mean_is_between_its_networks_and_one_network_has_none():
+    each = [kanserve.from_formula(f"{factor}*a + b^2 + 0*c", ranges=RANGES) for factor in (1, 2, 4)]
+    mean = replace(kanserve.from_formula("7*a/3 + b^2 + 0*c", ranges=RANGES), members=each)
+    data = samples(mean, X)
+    shape = Shapes(mean, data).of(0, 0, 0.5)
+    assert shape.members is not None
+    slopes = (shape.members[:, -1] - shape.members[:, 0]) / (shape.values[-1] - shape.values[0])
+    np.testing.assert_allclose(np.sort(np.abs(shape.members[:, 0] / (shape.values[0] - 0.5))), [1, 4], rtol=0.1)
+    assert (slopes != 0).all() and "of the 3 networks whose mean" in kanserve.report(mean, data)
+    assert Shapes(each[0], samples(each[0], X)).of(0, 0, 0.5).members is None
+    assert "no band of uncertainty" in kanserve.report(each[0], samples(each[0], X))
 
 
 @pytest.mark.parametrize("name", ["mixed", "categories", "missing_values", "classifier", "log_link", "hostile_names"])

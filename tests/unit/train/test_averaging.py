@@ -8,8 +8,11 @@ import pytest
 
 import kanserve
 from kanserve.errors import NetworkError
+from kanserve.network import serialization
+from kanserve.network.fitted_rows import record_rows
 from kanserve.network.kan import Kan
 from kanserve.network.layer import make_layer
+from kanserve.train.averaging import members_of_mean
 from kanserve.train.grids import regrid
 
 # Five steps on 80 rows are no good fit, and it says so.
@@ -128,3 +131,16 @@ def test_what_cannot_be_averaged_is_refused():
     shifted = replace(other.layers[0], knots=other.layers[0].knots * 2)
     with pytest.raises(NetworkError, match="different ranges"):
         kanserve.average([one, replace(other, layers=(shifted,))])
+
+
+def test_a_mean_keeps_its_members_in_its_file_until_it_is_changed():
+    every = fits([3, 1])
+    mean = kanserve.average(every)
+    stored = serialization.loads(serialization.dumps(mean))
+    assert len(stored.members) == 3 and all(map(kanserve.equal, stored.members, every))
+    assert len(members_of_mean(stored, rows()[:50])) == 3
+    assert members_of_mean(every[0], rows()[:50]) == ()
+    changed = replace(stored, output_scale=2 * stored.output_scale)
+    assert members_of_mean(changed, rows()[:50]) == ()
+    assert members_of_mean(replace(stored, members=(every[0], fits([3, 2, 1])[0])), rows()[:50]) == ()
+    assert record_rows(stored, stored.fitted_rows).members == () and kanserve.equal(mean, replace(mean, members=()))
