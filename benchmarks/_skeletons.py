@@ -30,7 +30,7 @@ _IN_MARKDOWN = re.compile(r"`([^`\n]+)`|\"([^\"\n]+)\"")
 
 @cache
 def skeleton(text: str) -> str | None:
-    """The tree of a formula without its constants and names; None for a text that is no formula of an input."""
+    """The tree of a formula without its constants and names; None for a text that is not a formula of an input."""
     steps = Steps()
     try:
         expression = parse(text)

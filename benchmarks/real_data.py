@@ -138,7 +138,7 @@ def chosen(arguments: Sequence[str]) -> Sequence[str]:
         return SMALL if "--small" in arguments else tuple(SETS)
     names = arguments[arguments.index("--only") + 1].split(",")
     if unknown := [name for name in names if name not in SETS]:
-        raise SystemExit(f"There is no table {unknown[0]!r}. Choose from: {', '.join(SETS)}.")
+        raise SystemExit(f"Unknown table {unknown[0]!r}. Choose from: {', '.join(SETS)}.")
     return names
 
 

@@ -147,7 +147,7 @@ def servers(folder: Path, kan: Kan, on: set[int], peers: bool) -> tuple[dict[str
     if (pair := new_certificate(folder)) is not None:
         starts[C_TLS] = ours(C, "--tls-certificate", pair[0], "--tls-key", pair[1], certificate=pair[0])
     else:
-        skipped.append(f"{C_TLS}: there is no openssl here to make a certificate")
+        skipped.append(f"{C_TLS}: openssl is missing, which makes the certificate")
     other.add_edge()
     if peers:
         other.add_cpp()
@@ -160,7 +160,7 @@ _KINDS = {C: "c_source", ONNX: "onnx_graph", NUMPY: "numpy_source"}
 
 
 def new_certificate(folder: Path) -> tuple[str, str] | None:
-    """The files of a new certificate of this machine and its key; None where there is no openssl."""
+    """The files of a new certificate of this machine and its key; None without openssl."""
     paths = str(folder / "server.crt"), str(folder / "server.key")
     command = [
         "openssl",

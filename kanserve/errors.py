@@ -148,7 +148,7 @@ class NotFoundError(KanserveError):
     ...     kanserve.load_model("no-such-folder")
     ... except kanserve.errors.NotFoundError as error:
     ...     print(error)
-    There is no folder 'no-such-folder'.
+    The folder 'no-such-folder' does not exist.
     """
 
 

@@ -74,7 +74,7 @@ def save_model(
     MissingDependencyError
         MLflow is not installed: `pip install 'kanserve[mlflow]'`.
     InputError
-        `model` is none of these.
+        `model` is something else.
 
     Examples
     --------
@@ -330,7 +330,7 @@ def _artifact(model: Any) -> Artifact:
 
 def _read(folder: Path, trusted: Verifier | None) -> Artifact:
     if not folder.is_dir():
-        raise FormatError("The logged model has lost its files: there is no folder with the artifact.")
+        raise FormatError("The logged model has lost its files: the folder with the artifact is missing.")
     return directory.read(folder, trusted)
 
 

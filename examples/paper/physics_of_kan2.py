@@ -90,7 +90,7 @@ def lagrangian() -> Found:
 
     mass = Residual(lambda _, u: u.dd("v", "v") - 1, still)
     origin = Residual(lambda _, u: u.value, np.zeros((1, 2)))
-    calm = Residual(lambda _, u: u.d("v"), np.zeros((1, 2)))  # a multiple of v is no force
+    calm = Residual(lambda _, u: u.d("v"), np.zeros((1, 2)))  # a multiple of v exerts no force
     kan = solve([2, 1], [Residual(motion, states), mass, origin, calm], grid=(5, 10, 20), inputs=["q", "v"])
     true = states[:, 1] ** 2 / 2 + np.cos(states[:, 0]) - 1
     error = float(np.sqrt(np.mean((evaluate(kan, states)[:, 0] - true) ** 2)))

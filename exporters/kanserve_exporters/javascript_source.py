@@ -210,7 +210,7 @@ function check(row, n) {
 
 _ENCODED = """
 /* The number that the network sees for a raw value of input i. The code of a category becomes its number. What is
- * missing (NaN) or no category becomes the fill value, or NaN if there is none. */
+ * missing (NaN) or no category becomes the fill value, or NaN without one. */
 function encoded(x, i) {
     const numbers = categoryValues[i];
     if (x >= 0 && x < numbers.length && Number.isInteger(x)) return numbers[x];

@@ -68,7 +68,7 @@ def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
     """
     target = Path(path)
     if not target.parent.is_dir():
-        raise NotFoundError(f"There is no folder {os.fspath(target.parent)!r} to write into.")
+        raise NotFoundError(f"The folder {os.fspath(target.parent)!r} to write into does not exist.")
     _refuse_existing(target)
     with stage(target.parent, artifact) as folder:
         place(folder, target)
@@ -210,7 +210,7 @@ def read(
     try:
         root = os.open(path, _FOLDER)
     except FileNotFoundError:
-        raise NotFoundError(f"There is no folder {os.fspath(path)!r}.") from None
+        raise NotFoundError(f"The folder {os.fspath(path)!r} does not exist.") from None
     except NotADirectoryError:
         raise FormatError(f"{os.fspath(path)!r} is not a folder; an artifact is one.") from None
     except OSError as error:

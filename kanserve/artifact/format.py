@@ -12,7 +12,7 @@ Files
 - The folder holds exactly the files that the manifest lists, manifest.json, manifest.sig, and their parent folders: an
   unlisted file would be unchecked. Every file outside a <kind> folder is named above and, except the signature, must
   exist.
-- A path is relative, of at most 4 names joined by "/", each `[A-Za-z0-9_][A-Za-z0-9._-]{0,99}`: so there is no "..",
+- A path is relative, of at most 4 names joined by "/", each `[A-Za-z0-9_][A-Za-z0-9._-]{0,99}`: so not "..",
   no absolute path, no hidden file, no option that a shell or compiler might read. <kind> is `[a-z][a-z0-9_]{0,62}`.
 - No two paths differ only in case, and none is the folder of another: a folder can be copied to any file system.
 - Only regular files and folders; no link (its target may change), FIFO, socket or device. A hard link is a regular file

@@ -165,7 +165,7 @@ class BatchModel:
 
 
 def to_numbers(values: Any, name: str) -> Column:
-    """A column as numbers, copied only if its type needs it; DataError that names the first value that is none."""
+    """A column as numbers, copied only if its type needs it; DataError names the first value that cannot be one."""
     column = np.asarray(values)
     if column.dtype.kind in "fiub":
         return column

@@ -132,7 +132,7 @@ def predict_file(
     """
     path = Path(source)
     if not path.exists():
-        raise NotFoundError(f"There is no file {os.fspath(path)!r}.")
+        raise NotFoundError(f"The file {os.fspath(path)!r} does not exist.")
     if not path.is_file():  # a file is read from its beginning twice
         raise DataError(f"{os.fspath(path)!r} is not a regular file; give a CSV or Parquet file.")
     if path.stat().st_size == 0:

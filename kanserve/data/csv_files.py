@@ -156,7 +156,7 @@ def is_text(columns: "pyarrow.Table", name: str) -> bool:
 
 
 def read_file(path: str | os.PathLike[str], decimal: Decimal | None = None) -> Table:
-    """The table of a CSV or Parquet file; NotFoundError, or DataError for what is no such file."""
+    """The table of a CSV or Parquet file; NotFoundError, or DataError for any other file."""
     path = Path(path)
     if decimal not in (None, ".", ","):
         raise DataError(f"decimal is '.' or ','; got {decimal!r}.")
@@ -166,7 +166,7 @@ def read_file(path: str | os.PathLike[str], decimal: Decimal | None = None) -> T
     except ImportError:
         raise MissingDependencyError("pyarrow", "tables") from None
     if not path.exists():
-        raise NotFoundError(f"There is no file {os.fspath(path)!r}.")
+        raise NotFoundError(f"The file {os.fspath(path)!r} does not exist.")
     if path.is_dir():
         raise DataError(f"{os.fspath(path)!r} is a folder; give a CSV or Parquet file.")
     if path.stat().st_size == 0:
@@ -204,7 +204,7 @@ def _csv(path: Path, separator: str, types: dict[str, Any]) -> "pyarrow.Table":
 
 
 def check_start(path: object, start: bytes) -> None:
-    """DataError, with the next step, if a file that begins so is no CSV file."""
+    """DataError, with the next step, if a file that begins so is not a CSV file."""
     for magic, kind in _OTHER_FILES.items():
         if start.startswith(magic):
             raise DataError(f"{path} is not a CSV file: it is {kind}.")

@@ -36,7 +36,7 @@ def checked_categories(given: Categories, x: Array, names: Sequence[str]) -> Cat
     """The categories as texts; DataError unless their inputs hold codes of theirs."""
     for name, known in given.items():
         if name not in names:
-            raise DataError(f"There are categories of {name!r}, which is no input; the inputs are {', '.join(names)}.")
+            raise DataError(f"Categories name {name!r}, which is not an input; the inputs are {', '.join(names)}.")
         column = x[:, names.index(name)]
         bad = np.flatnonzero(~np.isnan(column) & ~((column >= 0) & (column == np.floor(column))))
         if len(bad) or not len(known) or len(set(known)) != len(known):

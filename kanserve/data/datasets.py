@@ -50,7 +50,7 @@ def load_knots(target: str = "signature", inputs: Sequence[str] = KNOT_INVARIANT
     Raises
     ------
     DataError
-        There is no such column, it holds no numbers, or the target is an input.
+        The column does not exist or holds no numbers, or the target is an input.
 
     Examples
     --------

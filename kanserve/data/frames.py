@@ -180,7 +180,7 @@ def _categorical(
 
 
 def _written(texts: Sequence[str | None], name: object) -> Array | None:
-    """The numbers of a column of text, with a warning of what was read; None if it is none of numbers."""
+    """The numbers of a column of text, with a warning of what was read; None if other text is among them."""
     found = number_texts(texts)
     if found is None:
         return None
@@ -205,7 +205,7 @@ def _is_label(column: Any, name: object) -> bool:
 
 
 def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
-    """The codes of texts (N,): NaN for None, and the number of categories for what is none of them."""
+    """The codes of texts (N,): NaN for None, and the number of categories for any other text."""
     found: dict[str | None, float] = {text: float(code) for code, text in enumerate(known)}
     found[None] = np.nan
     return np.array([found.get(text, float(len(known))) for text in texts], np.float64)
@@ -222,7 +222,7 @@ def strangers(name: object, texts: Iterable[str | None], known: Sequence[str]) -
 
 
 def _own_categories(column: Any) -> tuple[str, ...] | None:
-    """The categories of a column's type, none if it does not list them; None if its type is no categorical one."""
+    """The categories of a column's type, none if it does not list them; None if its type is not categorical."""
     kind: Any = getattr(column, "dtype", getattr(column, "type", None))
     if getattr(kind, "name", "") == "category" or str(kind).startswith("Enum"):  # pandas, polars
         return tuple(map(category_text, kind.categories))
@@ -242,7 +242,7 @@ def category_text(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """None for pandas' missing value, whose comparison with itself is no truth value."""
+    """None for pandas' missing value, whose comparison with itself gives no truth value."""
     return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 

@@ -36,7 +36,7 @@ def is_whole(column: NDArray[Any]) -> bool:
 
 
 def one_hot(column: NDArray[Any], classes: Sequence[object] = (), what: str = "y") -> tuple[Array, tuple[str, ...]]:
-    """The columns (N, classes) and the names of the classes; DataError for a label that is no class.
+    """The columns (N, classes) and the names of the classes; DataError for a label that is not a class.
 
     Without `classes` they are the sorted distinct labels. With them a label is the name of a class or, if no label is a
     name, its index.

@@ -78,7 +78,7 @@ class NumberTexts:
     readings: Mapping[Decimal, Array]
     """By the decimal mark; both if every text allows both."""
     example: int
-    """The row to show: the first that is no plain number, if there is one where the readings differ; -1 of none."""
+    """The row to show: the first that is not a plain number, if there is one where the readings differ; -1 of none."""
     plain: bool
     """Whether all are plain numbers with a decimal point, such as 1.234 or 1e-3."""
     marks: tuple[str, ...]
@@ -129,7 +129,7 @@ class NumberTexts:
 
 
 def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
-    """The numbers in a column of texts; None if a text is no number, or if none is.
+    """The numbers in a column of texts; None if a text is not a number, or if all are empty.
 
     One convention must fit all texts: one decimal mark, one mark of thousands, one currency, and a per cent sign behind
     each or none. A column of marks for missing values has no number.
@@ -179,7 +179,7 @@ class _Written:
 
 
 def _parsed(text: str) -> _Written | None:
-    """The parts of a number; None if the text is none."""
+    """The parts of a number; None if the text is not a number."""
     found = _TEXT.fullmatch(text)
     if found is None or (found["sign"] and found["sign2"]) or (found["before"] and found["after"]):
         return None

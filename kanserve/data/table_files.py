@@ -60,7 +60,7 @@ def read_table(
     Raises
     ------
     NotFoundError
-        There is no such file.
+        The file does not exist.
     DataError
         A column is missing, is neither numbers nor text, holds dates or has numbers in doubt; or a target of text is
         different in nearly every row.
@@ -242,7 +242,7 @@ def _column(table: Table, name: str, said: list[str]) -> Array:
 
 
 def _check_empty(column: str, texts: Sequence[str | None]) -> None:
-    """DataError for a text in a column that is none of numbers: it may be empty."""
+    """DataError for a text in a column, empty or not, that is not a number."""
     for row, text in enumerate(texts):
         if text and not looks_numeric(text):
             raise DataError(f"{column} must be numbers; row {row + 1} is {text!r:.80}.")

@@ -152,7 +152,7 @@ class SessionHistory:
         ('x->y',)
         """
         if not self._done:
-            raise InputError("There is no step to undo.")
+            raise InputError("No step is left to undo.")
         self._undone.append(self._done.pop().step)
         self._changed()
         return self
@@ -171,7 +171,7 @@ class SessionHistory:
         ()
         """
         if not self._undone:
-            raise InputError("There is no step to redo.")
+            raise InputError("No step is left to redo.")
         step = self._undone[-1]
         return self.accept(step, steps.take(step, self.kan, self._rows), redone=True)
 

@@ -81,7 +81,7 @@ class FormulaView:
     domain : tuple of str
         The conditions under which it is defined.
     trouble : str
-        Why there is no formula, else "".
+        Why the formula is missing, else "".
 
     Examples
     --------

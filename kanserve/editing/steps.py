@@ -223,10 +223,10 @@ class RoundConstants:
         to(self, digits=whole_number(self.digits, "digits", 1, MOST_DIGITS), edges=texts(self.edges, "edges"))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
-        symbolic = [place for place in edge_names(kan) if kan.layers[place[0]].symbolic_mask[place[1:]]]
-        for place in [place_of(kan, edge) for edge in self.edges] or symbolic:
-            one = edge_constants.shown(kan, place)
-            values = {} if one is None else {name: getattr(one, name) for name in edge_constants.NAMES}
+        named = [place for place in edge_names(kan) if kan.layers[place[0]].symbolic_mask[place[1:]]]
+        for place in [place_of(kan, edge) for edge in self.edges] or named:
+            symbolic = edge_constants.shown(kan, place)
+            values = {} if symbolic is None else {name: getattr(symbolic, name) for name in edge_constants.NAMES}
             rounded = {name: float(f"{value:.{self.digits}g}") for name, value in values.items()}
             kan = edge_constants.with_constants(kan, place, rounded)
         return kan

@@ -64,7 +64,7 @@ def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices
         The checkpoint is damaged, of no known library, or has what kanserve cannot represent; the message has the
         place.
     InputError
-        An option is unknown or out of range, or the source is none of these.
+        An option is unknown or out of range, or the source is something else.
     MissingDependencyError
         torch or pyyaml is not installed, which some files need.
     OSError

@@ -72,7 +72,7 @@ def _entries(given: Mapping[Any, Any], name: str, before: str = "", depth: int =
         raise CheckpointError(f"{name} is nested deeper than {DEEPEST} levels.")
     for key, value in given.items():
         if not isinstance(key, str | int):
-            raise CheckpointError(f"{name} is no state_dict: it has an entry whose name is {type(key).__name__}.")
+            raise CheckpointError(f"{name} is not a state_dict: it has an entry whose name is {type(key).__name__}.")
         yield f"{before}{key}", value
         if isinstance(value, Mapping):
             yield from _entries(value, name, f"{before}{key}.", depth + 1)

@@ -54,7 +54,7 @@ def contents(path: Path, largest: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise NotFoundError(f"There is no file {os.fspath(path)!r}.{_checkpoints_in(path.parent)}") from None
+        raise NotFoundError(f"The file {os.fspath(path)!r} does not exist.{_checkpoints_in(path.parent)}") from None
     try:
         found = os.fstat(descriptor)
         if stat.S_ISDIR(found.st_mode):

@@ -42,7 +42,7 @@ def convert(checkpoint: Checkpoint, library: str, options: Options) -> Conversio
     if not found or (library and library not in found):
         wanted = library or f"any of {', '.join(LIBRARIES)}"
         like = f"; it looks like one of {found[0]}" if found else f": its arrays are {_first(checkpoint)}"
-        raise CheckpointError(f"{checkpoint.name} is no checkpoint of {wanted}{like}.")
+        raise CheckpointError(f"{checkpoint.name} is not a checkpoint of {wanted}{like}.")
     if not library and len(found) > 1:
         raise CheckpointError(f"{checkpoint.name} may be of {' or '.join(found)}; say which library it is of.")
     try:

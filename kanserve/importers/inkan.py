@@ -88,7 +88,7 @@ def _live_layers(model: Any) -> Iterator[tuple[str, Any]]:
     own = kind.__module__.startswith("inkan.") and kind.__name__ == "KANNetwork"
     if not own and kind.__name__ != "Sequential":
         raise CheckpointError(
-            f"A {kind.__name__} is no KANNetwork, KANLayer or Sequential of KANLayers of inkan; import the part of it"
+            f"A {kind.__name__} is not a KANNetwork, KANLayer or Sequential of KANLayers of inkan; import the part"
             " that is, or its state_dict() if its layers follow one another directly."
         )
     for number, layer in enumerate(model.layers if own else model):

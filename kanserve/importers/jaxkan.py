@@ -158,7 +158,7 @@ def _live_layers(model: Any) -> Iterator[tuple[str, Any]]:
         layers = {f"layers.{number}.": layer for number, layer in enumerate(model.layers)}
     else:
         raise CheckpointError(
-            f"A {kind.__name__} is no KAN of jaxkan, nor one of its layers; import the part of it that is."
+            f"A {kind.__name__} is not a KAN of jaxkan, nor one of its layers; import the part of it that is."
         )
     for number, (prefix, layer) in enumerate(layers.items()):
         name = type(layer).__name__

@@ -147,8 +147,8 @@ def _knots(
         return knots, coefficients
     knots, coefficients, error = rewritten(knots, coefficients, part.order)
     notes.append(
-        f"layer {number + 1}: knots of input {_list(touched)} coincide, and what pykan computes then is no spline on "
-        f"them: all splines of the layer were rewritten on other knots, equal to {error:.0e} of the largest value"
+        f"layer {number + 1}: knots of input {_list(touched)} coincide, and what pykan computes then is not a spline "
+        f"on them: all splines of the layer were rewritten on other knots, equal to {error:.0e} of the largest value"
     )
     return knots, coefficients
 

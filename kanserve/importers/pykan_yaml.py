@@ -117,7 +117,7 @@ def _add(holder: _Open, value: Any, count: int, name: str) -> None:
         holder.value.append(value)
     elif isinstance(holder.value, dict) and not holder.has_key:
         if not isinstance(value, str | int | float | bool | None):
-            raise CheckpointError(f"{name} has a name that is no text.")
+            raise CheckpointError(f"{name} has a name that is not text.")
         if value in holder.value:
             raise CheckpointError(f"{name} has {str(value)[:40]!r} twice.")
         holder.key, holder.has_key = value, True

@@ -53,7 +53,7 @@ def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> 
 
 def imported(library: str) -> Any:
     """The library's package; MissingDependencyError where it, or what it needs, is not installed, and InputError where
-    it is on no index, or there is none."""
+    no index has it, or a usable version of it."""
     if library not in _PACKAGES:
         raise InputError(
             f"{library} is a kind of layer, of no package: there is nothing to verify with. Compare the network with"
@@ -197,7 +197,7 @@ def _activation(checkpoint: Checkpoint, options: Options, number: int) -> Any:
 
     name = options.base or _known(checkpoint, number) or "silu"
     if name.lower() not in _ACTIVATIONS:
-        raise CheckpointError(f"There is no activation to verify {name!r} with.")
+        raise CheckpointError(f"No activation is known to verify {name!r} with.")
     return getattr(torch.nn, _ACTIVATIONS[name.lower()])
 
 

@@ -83,8 +83,8 @@ def stack(checkpoint: Checkpoint, library: str, wanted: tuple[str, ...], others:
         prefix = _prefix(key, wanted + others)
         if prefix is None:
             raise CheckpointError(
-                f"{checkpoint.name}: {key!r} is no array of a layer of {library}, and what it does is not in the file. "
-                "Import the layers alone, if nothing else stands between them."
+                f"{checkpoint.name}: {key!r} is not an array of a layer of {library}, and what it does is not in the "
+                "file. Import the layers alone, if nothing else stands between them."
             )
         layers.setdefault(prefix, {})[key[len(prefix) :]] = array
     found = [Stored(n + 1, prefix, layers[prefix]) for n, prefix in enumerate(_order(list(layers), library))]

@@ -76,7 +76,7 @@ def _entries(data: bytes, name: str) -> list[zipfile.ZipInfo]:
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     most = len(data) * (_PACKED if packed else 1) + (SLACK if packed else 0)
     if (total := sum(entry.file_size for entry in entries)) > most:
-        raise CheckpointError(f"{name} has {len(data)} bytes and would unpack to {total}: it is no checkpoint.")
+        raise CheckpointError(f"{name} has {len(data)} bytes and would unpack to {total}: it is not a checkpoint.")
     return entries
 
 

@@ -137,7 +137,7 @@ def _agreement(
             apart = float(np.abs(ours - theirs)[~rounding].max())
             difference = max(difference, apart / largest if largest else apart)
     if not any(compared):
-        raise CheckpointError(f"There is no row in which {library} and the network both give finite, steady numbers.")
+        raise CheckpointError(f"In no row do {library} and the network both give finite, steady numbers.")
     random, edge = compared
     return Agreement(library, version, difference, bound, random, edge, only_one, unsteady)
 

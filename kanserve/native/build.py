@@ -97,7 +97,7 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
     atomically.
 
     With `here`, only the build that this processor would load.
-    Raises OSError if there is no compiler and CalledProcessError, with the compiler's message, if it fails.
+    Raises OSError without a compiler, and CalledProcessError, with the compiler's message, if it fails.
     """
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
@@ -113,7 +113,7 @@ def build_operators(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path,
     """
     include = headers()
     if include is None:
-        raise OSError(f"There is no {HEADER}: install libonnxruntime-dev.")
+        raise OSError(f"{HEADER} is missing: install libonnxruntime-dev.")
     command, builds = _toolchain()
     builds = _for_this_processor(builds, folder) if here else builds
     command = [*command, f"-I{include}", *OPERATOR_FLAGS]
@@ -334,7 +334,7 @@ def _toolchain() -> tuple[Sequence[str], Mapping[str, Sequence[str]]]:
     if wanted is None:
         program = compiler()
         if program is None:
-            raise OSError("There is no C compiler: install gcc or clang, or set CC.")
+            raise OSError("No C compiler was found: install gcc or clang, or set CC.")
         command, machine = program.split(), platform.machine().lower()
     else:
         if find_spec("ziglang") is None:

@@ -234,7 +234,7 @@ class KanMethods:
             return every[names.index(str(output))]
         if isinstance(output, int) and not isinstance(output, bool) and 0 <= output < len(names):
             return every[output]
-        raise InputError(f"There is no output {output!r:.80}; the network has {', '.join(names)}.")
+        raise InputError(f"The network has no output {output!r:.80}; it has {', '.join(names)}.")
 
     def export(
         self,

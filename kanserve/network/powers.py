@@ -70,7 +70,7 @@ def written_exponent(name: str) -> float | None:
 
 
 def as_fraction(exponent: float) -> Fraction | None:
-    """The fraction of a small denominator that the exponent is; None if it is none."""
+    """The fraction of a small denominator that the exponent is; None for any other exponent."""
     if not SMALLEST_EXPONENT <= abs(exponent) <= LARGEST_EXPONENT:
         return None
     fraction = Fraction(exponent).limit_denominator(LARGEST_DENOMINATOR)

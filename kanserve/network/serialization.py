@@ -188,7 +188,7 @@ def save(kan: Kan, path: str | os.PathLike[str]) -> None:
 def write_atomically(target: Path, data: bytes) -> None:
     """Write a file to a temporary one beside it, which then takes its name."""
     if not target.parent.is_dir():
-        raise NotFoundError(f"There is no folder {str(target.parent)!r}. Make it first, or choose another.")
+        raise NotFoundError(f"The folder {str(target.parent)!r} does not exist. Make it first, or choose another.")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(data)
@@ -228,7 +228,7 @@ def load(path: str | os.PathLike[str]) -> Kan:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise NotFoundError(f"There is no file {os.fspath(path)!r}.") from None
+        raise NotFoundError(f"The file {os.fspath(path)!r} does not exist.") from None
     except IsADirectoryError:
         raise FormatError(f"{os.fspath(path)!r} is a folder; a network is one .safetensors file.") from None
     return loads(data)

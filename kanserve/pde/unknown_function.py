@@ -130,7 +130,7 @@ class Field(Dual):
         if isinstance(i, int | np.integer) and 0 <= i < len(self.names):
             return int(i)
         raise DataError(
-            f"There is no input {i!r} to derive by. Take a number from 0 to {len(self.names) - 1} or a name: "
+            f"The function has no input {i!r} to derive by. Take a number from 0 to {len(self.names) - 1} or a name: "
             f"{', '.join(self.names)}."
         )
 

@@ -97,11 +97,11 @@ class Trace:
 
 
 def _better(found: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """Of formulas, those that no simpler one is as exact as."""
+    """The Pareto front of formulas: sizes, errors and texts."""
     front: list[tuple[float, float, str]] = []
-    for one in sorted(found):
-        if not front or one[1] < front[-1][1]:
-            front.append(one)
+    for formula in sorted(found):
+        if not front or formula[1] < front[-1][1]:
+            front.append(formula)
     return front
 
 

@@ -78,7 +78,7 @@ def _areas(areas: Iterable[Area]) -> list[str]:
     made = []
     for (fill, frame, opacity, width, radius), alike in groupby(sorted(areas, key=look), look):
         if fill == "paper" and not frame:
-            continue  # there is no paper: the ground is the page's
+            continue  # nothing to draw: the ground is the page's
         colours = _paint(fill, frame, width, opacity * (SHADE_ON_AUTO if fill == "density" else 1))
         if radius:
             boxes = "".join(_box(area, radius) for area in alike)
@@ -89,7 +89,7 @@ def _areas(areas: Iterable[Area]) -> list[str]:
 
 
 def _paint(fill: str, frame: str, width: float, opacity: float = 1.0) -> str:
-    """The attributes of a shape with this fill and this frame; "" is no fill, or no frame."""
+    """The attributes of a shape with this fill and this frame; "" means without fill, or frame."""
     kinds = " ".join([*([f"f-{fill}"] if fill else []), *([f"s-{frame}"] if frame else [])])
     text = f'class="{kinds}" fill="{AUTO.of(fill) if fill else "none"}"'  # type: ignore[arg-type]  # a role
     text += f' fill-opacity="{opacity:g}"' if fill and opacity < 1 else ""
@@ -103,7 +103,7 @@ def _box(area: Area, radius: float) -> str:
 
 
 def _circle(circle: Circle) -> str:
-    colours = _paint(circle.fill if circle.fill != "paper" else "", circle.frame, 1.4)  # there is no paper
+    colours = _paint(circle.fill if circle.fill != "paper" else "", circle.frame, 1.4)  # the page is the paper
     return f'<circle {colours} cx="{_short(circle.x)}" cy="{_short(circle.y)}" r="{circle.radius:g}"/>'
 
 

@@ -106,6 +106,6 @@ def hatch(scene: Scene, x: float, y: float, width: float, height: float) -> None
 
 
 def pruned(scene: Scene, x: float, y: float, width: float, height: float) -> None:
-    """A dotted frame: there is no edge."""
+    """A dotted frame, for an edge that was pruned."""
     middle = y + height / 2
     scene.line([(x + width * 0.36, middle), (x + width * 0.64, middle)], "ghost", 1.2, dash="dotted", level=TILES)

@@ -245,7 +245,7 @@ def _folders(place: Path) -> list[str]:
         with os.scandir(place) as entries:
             return [entry.name for entry in entries if _is_folder(entry)]
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFoundError(f"There is no folder {os.fspath(place)!r}.") from None
+        raise NotFoundError(f"The folder {os.fspath(place)!r} does not exist.") from None
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -165,7 +165,7 @@ class Remote(Source):
 
     def _read(self, folder: str, sizes: Mapping[str, int | None], place: ModelVersion) -> Artifact:
         if MANIFEST not in sizes:
-            raise NotFoundError("There is no manifest.")
+            raise NotFoundError("The manifest is missing.")
         data = self._get(folder, MANIFEST, sizes, MAX_MANIFEST_BYTES)
         signature = self._get(folder, SIGNATURE, sizes, SIGNATURE_BYTES) if SIGNATURE in sizes else None
         if self._trusted is not None:
@@ -228,7 +228,7 @@ class Remote(Source):
         try:
             return method(f"{self._root}/{key}" if key else self._root, *arguments, **options)
         except FileNotFoundError:
-            raise NotFoundError("There is no such file in the repository, or no such bucket.") from None
+            raise NotFoundError("The file or its bucket does not exist.") from None
         except FileExistsError:
             raise ConflictError("There is such a file in the repository already.") from None
         except PermissionError:

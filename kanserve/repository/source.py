@@ -207,11 +207,11 @@ def next_version(taken: Iterable[str]) -> int:
 
 
 def no_model(name: str) -> NotFoundError:
-    return NotFoundError(f"There is no model {name!r:.80} in the repository.")
+    return NotFoundError(f"The repository has no model {name!r:.80}.")
 
 
 def no_version(name: str, version: int) -> NotFoundError:
-    return NotFoundError(f"There is no version {version} of {name!r} in the repository.")
+    return NotFoundError(f"The repository has no version {version} of {name!r}.")
 
 
 def exists(name: str, version: int) -> ConflictError:

@@ -45,7 +45,7 @@ TARGETS = {
 def get(name: str) -> Target:
     """The target of this name; NotFoundError with the known names."""
     if name not in TARGETS:
-        raise NotFoundError(f"There is no target {name!r:.80}; there are: {', '.join(TARGETS)}.")
+        raise NotFoundError(f"Unknown target {name!r:.80}; there are: {', '.join(TARGETS)}.")
     return TARGETS[name]
 
 

@@ -191,7 +191,7 @@ def get(name: str) -> BackendModule:
 
     for entry_point in entry_points(group=GROUP, name=name):
         return cast(BackendModule, entry_point.load())
-    raise NotFoundError(f"There is no backend {name!r:.80}; there are: {', '.join(names())}.")
+    raise NotFoundError(f"Unknown backend {name!r:.80}; there are: {', '.join(names())}.")
 
 
 def check(backend: Backend, kan: Kan, golden: tuple[Array, Array], precision: Precision) -> None:

@@ -310,7 +310,7 @@ def _read(
         if inside and (inside[2] is None or version in (None, inside[2])):
             return _read(*inside[:2], version if inside[2] is None else inside[2], trusted)
         if not there:
-            raise NotFoundError(f"There is no model in {os.fspath(path)!r}.")
+            raise NotFoundError(f"{os.fspath(path)!r} holds no model.")
         if len(there) > 1:
             raise InputError(f"{os.fspath(path)!r} has {len(there)} models; say which one by name: {', '.join(there)}.")
         (name,) = there

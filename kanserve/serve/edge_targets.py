@@ -88,5 +88,5 @@ def edge_target(name: str | None) -> EdgeTarget:
         return HERE
     found = TARGETS.get(name) or TARGETS.get(f"{name}-linux-gnu")
     if found is None:
-        raise InputError(f"There is no target {name!r:.80} of an edge server; there are: {', '.join(TARGETS)}.")
+        raise InputError(f"Unknown target {name!r:.80} of an edge server; there are: {', '.join(TARGETS)}.")
     return found

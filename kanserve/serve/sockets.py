@@ -84,7 +84,7 @@ def check_file(path: str) -> None:
     except OSError as error:
         raise InputError(f"Cannot listen on the socket file {path!r}: {error.strerror}.") from None
     if not stat.S_ISSOCK(kind):
-        raise ConflictError(f"{path!r} is there already, and is no socket. Choose another path.")
+        raise ConflictError(f"{path!r} is there already, and is not a socket. Choose another path.")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:

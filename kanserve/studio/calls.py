@@ -188,7 +188,7 @@ class Calls:
     def _export(self, given: Given, kind: str) -> Any:
         if kind not in (*OWN_FORMS, *kanserve_exporters.names()):
             raise NotFoundError(
-                f"There is no format {kind!r:.80}; there are {', '.join((*OWN_FORMS, *kanserve_exporters.names()))}."
+                f"Unknown format {kind!r:.80}; there are {', '.join((*OWN_FORMS, *kanserve_exporters.names()))}."
             )
         return _files(self._space.export(kind))
 

@@ -66,12 +66,12 @@ def open_network(place: str, name: str = "") -> Opened:
         return Opened(artifact.kan(), found, repository=root, name=found, version=number, load=_load(path))
     if not repository.is_remote(place):
         if not path.is_dir():
-            raise NotFoundError(f"There is no file and no folder {place!r}; give a network, a repository or a table.")
+            raise NotFoundError(f"No file or folder is at {place!r}; give a network, a repository or a table.")
         if any((version / MANIFEST).exists() for version in path.iterdir() if version.name.isdigit()):
             return open_network(str(path.parent), path.name)
     names = repository.names(place)
     if not names:
-        raise NotFoundError(f"There is no model in {place!r}; 'kanserve publish' puts one there.")
+        raise NotFoundError(f"{place!r} holds no model; 'kanserve publish' puts one there.")
     if not name and len(names) > 1:
         raise InputError(f"{place} has {len(names)} models: {', '.join(names)}. Say which with --name.")
     chosen = check_name(name or names[0])

@@ -104,7 +104,7 @@ def begun_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[str
         return Checkpoint()
     name, target = os.fspath(path), Path(path)
     if not target.parent.is_dir():
-        raise NotFoundError(f"There is no folder {os.fspath(target.parent)!r} to keep a checkpoint in.")
+        raise NotFoundError(f"The folder {os.fspath(target.parent)!r} for the checkpoint does not exist.")
     if target.is_dir():
         raise ConflictError(f"{name!r} is a folder; a checkpoint is one file. Choose another name.")
     if not target.exists():
@@ -169,7 +169,8 @@ def _read(path: Path) -> Checkpoint:
         known, finished = dict(header["fingerprint"]), bool(header["finished"])
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, struct.error, RecursionError):
         raise FormatError(
-            f"{name!r} is no checkpoint, or a damaged one. Remove it, and the fit begins anew; or choose another file."
+            f"{name!r} is not a checkpoint, or a damaged one. Remove it, and the fit begins anew; or choose another "
+            "file."
         ) from None
     if not whole:
         raise FormatError(f"The checkpoint {name!r} differs from its checksum: it is damaged. Remove it to begin anew.")

@@ -213,7 +213,7 @@ Monotonic = Mapping[str, int] | Sequence[int] | None
 
 
 def monotonic_signs(given: Monotonic, data: Dataset) -> tuple[int, ...]:
-    """The sign of each input, () without any; TrainingError if it is none, or cannot be kept."""
+    """The sign of each input, () without any; TrainingError for anything else, or if it cannot be kept."""
     if given is None:
         return ()
     names, signs = data.inputs, _signs(given, data.inputs)
@@ -229,7 +229,7 @@ def monotonic_signs(given: Monotonic, data: Dataset) -> tuple[int, ...]:
 def _signs(given: Mapping[str, int] | Sequence[int], names: Sequence[str]) -> tuple[int, ...]:
     if isinstance(given, Mapping):
         if unknown := [name for name in given if name not in names]:
-            raise TrainingError(f"monotonic_cst names {unknown[0]!r}, which is no input. Inputs: {', '.join(names)}.")
+            raise TrainingError(f"monotonic_cst names {unknown[0]!r}, not an input. Inputs: {', '.join(names)}.")
         given = [given.get(name, 0) for name in names]
     if len(given) != len(names):
         raise TrainingError(f"monotonic_cst has {len(given)} numbers for {len(names)} inputs.")

@@ -80,7 +80,7 @@ def _along(kan: Kan, x: ArrayLike, intervals: int | None, keep_first: bool) -> K
         for index, layer in enumerate(kan.layers):
             v = v[np.isfinite(v).all(axis=1)]
             if len(v) == 0:
-                raise DataError("Ranges need at least one row that the network is finite on; there is none.")
+                raise DataError("Ranges need at least one row that the network is finite on; it is finite on none.")
             kept = keep_first and index == 0
             ranges = _spans(layer) if kept else _ranges(v, PAD if index else 0.0)
             layers.append(_move(layer, ranges, intervals or layer.intervals))

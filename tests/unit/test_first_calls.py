@@ -77,7 +77,7 @@ def test_compile_takes_a_data_frame_with_its_target() -> None:
 
 
 def test_saving_into_a_missing_folder_names_it(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"There is no folder '.*no such'"):
+    with pytest.raises(NotFoundError, match=r"The folder '.*no such' does not exist"):
         kanserve.save(LINE, tmp_path / "no such" / "kan.safetensors")
 
 

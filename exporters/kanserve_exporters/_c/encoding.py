@@ -10,7 +10,7 @@ from kanserve_exporters._shared.expressions import Dialect
 
 _CATEGORIES = """
 /* The number that the network sees for a raw value of input i. The code of a category becomes its number. What is
- * missing (NaN) or no category becomes the fill value, or infinity, which is refused, if there is none. */
+ * missing (NaN) or no category becomes the fill value, or infinity, which is refused, without one. */
 static @real @encoded(int i, @real x)
 {
     const int count = @category_count[i];

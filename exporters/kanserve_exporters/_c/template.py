@@ -71,7 +71,7 @@ enum {{
     @ERROR_INPUT = -2,     /* an input is NaN or infinite */
     @ERROR_DOMAIN = -3,    /* a function was asked outside its domain: log(-1), 1/0, asin(2) */
     @ERROR_RESULT = -4,    /* a value on the way or a result overflowed */
-    @ERROR_SIZE = -5       /* a stride is too small, or there is no such golden row; nothing was written */
+    @ERROR_SIZE = -5       /* a stride is too small, or the golden row does not exist; nothing was written */
 }};
 
 /* The outputs y at the raw features x. x and y must not overlap. */

@@ -171,25 +171,25 @@ def _sinh(body: Body, x: str) -> str:
 
 
 def _atanh(body: Body, x: str) -> str:
-    one = body.number(1)
+    unit = body.number(1)
     size = body("Abs", x)
-    w = body("Div", body("Add", size, size), body("Sub", one, size))
+    w = body("Div", body("Add", size, size), body("Sub", unit, size))
     return body("Mul", body("Mul", body.number(0.5), body("Sign", x)), _log1p(body, w))
 
 
 def _asinh(body: Body, x: str) -> str:
-    one, size, square = body.number(1), body("Abs", x), body("Mul", x, x)
-    root = body("Sqrt", body("Add", square, one))
-    near = _log1p(body, body("Add", size, body("Div", square, body("Add", one, root))))
+    unit, size, square = body.number(1), body("Abs", x), body("Mul", x, x)
+    root = body("Sqrt", body("Add", square, unit))
+    near = _log1p(body, body("Add", size, body("Div", square, body("Add", unit, root))))
     far = body("Add", body("Log", size), body.number(math.log(2)))
     return body("Mul", body("Sign", x), body("Where", body("Less", size, body.number(1e8)), near, far))
 
 
 def _log1p(body: Body, w: str) -> str:
-    one = body.number(1)
-    u = body("Add", one, w)
-    log1p = body("Div", body("Mul", body("Log", u), w), body("Sub", u, one))
-    return body("Where", body("Equal", u, one), w, log1p)
+    unit = body.number(1)
+    u = body("Add", unit, w)
+    log1p = body("Div", body("Mul", body("Log", u), w), body("Sub", u, unit))
+    return body("Where", body("Equal", u, unit), w, log1p)
 
 
 def _atan(body: Body, x: str) -> str:
@@ -197,14 +197,14 @@ def _atan(body: Body, x: str) -> str:
 
 
 def _asin(body: Body, x: str) -> str:
-    one = body.number(1)
-    cosine = body("Sqrt", body("Mul", body("Sub", one, x), body("Add", one, x)))
+    unit = body.number(1)
+    cosine = body("Sqrt", body("Mul", body("Sub", unit, x), body("Add", unit, x)))
     return _angle(body, cosine, x)
 
 
 def _acos(body: Body, x: str) -> str:
-    one = body.number(1)
-    half = _angle(body, body("Sqrt", body("Add", one, x)), body("Sqrt", body("Sub", one, x)))
+    unit = body.number(1)
+    half = _angle(body, body("Sqrt", body("Add", unit, x)), body("Sqrt", body("Sub", unit, x)))
     return body("Add", half, half)
 
 

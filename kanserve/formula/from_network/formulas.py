@@ -134,8 +134,8 @@ def _require_finite(wanted: Expected, formula: Formula, text: Tree) -> None:
     values = {kan.inputs[i].name: float(wanted.undefined[row, i]) for i in formula.columns}
     part = shown(text, step, [variable.name for variable in kan.inputs])
     raise FormulaError(
-        f"The formula of output {formula.name!r} is not finite everywhere in the training range: at row {values} there "
-        f"is no finite {part}. formulas(kan, strict=False) returns it, with its conditions as `domain`: "
+        f"The formula of output {formula.name!r} is not finite everywhere in the training range: at row {values} "
+        f"it has no finite {part}. formulas(kan, strict=False) returns it, with its conditions as `domain`: "
         f"{'; '.join(formula.domain) or 'none but overflow'}."
     )
 

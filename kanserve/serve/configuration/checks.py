@@ -32,7 +32,7 @@ def warnings(settings: Settings) -> list[str]:
     if not settings.reached_at():
         return risks
     if not settings.tls_certificate and any(grant.token_sha256 or grant.token_file for grant in settings.access):
-        risks.append("tokens travel unencrypted: there is no tls_certificate, and the host is not local")
+        risks.append("tokens travel unencrypted: tls_certificate is not set, and the host is not local")
     if settings.anonymous is not None and "manage" in settings.anonymous:
         risks.append("anyone who reaches the port may load and unload models: anonymous has manage")
     return risks
@@ -48,7 +48,7 @@ def _repository(settings: Settings, named: Named) -> Iterator[str]:
             "publish kan.safetensors models --name NAME' makes one of a network"
         )
     elif not url and not Path(settings.repository).is_dir():
-        yield f"{named('repository')}: there is no folder {settings.repository!r}"
+        yield f"{named('repository')}: the folder {settings.repository!r} does not exist"
     if url and not settings.require_signature and not settings.trust_remote_code:
         yield (
             f"{named('repository')}: models from a URL are untrusted code: set require_signature, or trust_remote_code"
@@ -67,7 +67,7 @@ def _addresses(settings: Settings, named: Named) -> Iterator[str]:
             yield f"{named('unix_socket')}: wanted a path of at most {LONGEST_SOCKET_PATH} bytes"
         yield from _folder_of(settings.unix_socket, named("unix_socket"))
         if os.path.lexists(settings.unix_socket) and not stat.S_ISSOCK(os.lstat(settings.unix_socket).st_mode):
-            yield f"{named('unix_socket')}: {settings.unix_socket} is there already and is no socket"
+            yield f"{named('unix_socket')}: {settings.unix_socket} is there already and is not a socket"
     elif settings.http_port > 0 and settings.http_port == settings.port:
         yield f"{named('http_port')}: {settings.port} is the gRPC port already"
 
@@ -202,4 +202,4 @@ def _readable(path: str, where: str) -> Iterator[str]:
 
 def _folder_of(path: str, where: str) -> Iterator[str]:
     if not Path(path).absolute().parent.is_dir():
-        yield f"{where}: there is no folder {str(Path(path).parent)!r}"
+        yield f"{where}: the folder {str(Path(path).parent)!r} does not exist"

@@ -161,6 +161,6 @@ def _unknown(arguments: Sequence[str]) -> Iterator[str]:
         name = argument.partition("=")[0]
         if name.startswith("-"):
             near = get_close_matches(name, known, 1)
-            yield f"{name}: there is no such flag" + (f"; did you mean {near[0]}?" if near else "")
+            yield f"{name}: unknown flag" + (f"; did you mean {near[0]}?" if near else "")
         else:
             yield f"{argument!r:.80}: unexpected argument; wanted one repository and flags"

@@ -115,7 +115,7 @@ def _environment(environ: Mapping[str, str], wrong: list[str]) -> _Source:
         if rest.lower() in names and rest.isupper():
             values[rest.lower()] = text
         else:
-            wrong.append(f"{variable}: there is no such setting{_nearest(rest.lower(), names, _variable)}")
+            wrong.append(f"{variable}: unknown setting{_nearest(rest.lower(), names, _variable)}")
     return _Source("variable", values)
 
 
@@ -218,7 +218,7 @@ def _complaint(error: Mapping[str, Any], sources: Sequence[_Source]) -> str:
     known = {setting.name: setting for setting in fields(kind)}
     name = str(key[2] if kind is not Settings and len(key) > 2 else key[0])
     if error["type"] == "extra_forbidden":
-        return f"{origin}: there is no such setting{_nearest(name, list(known))}"
+        return f"{origin}: unknown setting{_nearest(name, list(known))}"
     if error["type"] == "missing":
         return f"{origin}: wanted {wanted(known[name], kind)}, got nothing"
     what = wanted(known[name], kind) if name in known else "a table"

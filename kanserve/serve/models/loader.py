@@ -214,7 +214,7 @@ class Models:
         there = dict(self.source.look())
         missing = [name for name in self._settings.load if name not in there]
         if missing and not self._begun:
-            raise NotFoundError(f"There is no model {missing[0]!r:.80} in the repository, and it is to be loaded.")
+            raise NotFoundError(f"The repository has no model {missing[0]!r:.80}, which is to be loaded.")
         again = retry or not self._begun
         with self._table:
             self._note(there, when)

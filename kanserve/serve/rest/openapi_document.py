@@ -204,7 +204,7 @@ _PROBLEMS = {
     "400": "The request is not valid; the error says what to change.",
     "401": "The call needs a bearer token, or the token is not known.",
     "403": "The caller may not make this call, or not without TLS.",
-    "404": "There is no such model, version or path.",
+    "404": "The model, version or path does not exist.",
     "409": "It cannot be done as things are, as with a formula that is too long.",
     "413": "The request, or its answer, would be larger than the server's limit.",
     "415": "The content type or encoding of the body is not supported.",

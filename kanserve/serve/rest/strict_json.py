@@ -82,7 +82,7 @@ class Body:
         except RecursionError:
             raise InputError("The body is nested too deeply.") from None
         except ValueError as error:  # of an integer of thousands of digits
-            raise InputError(f"The body has a number that is none here: {str(error).partition(';')[0]}.") from None
+            raise InputError(f"The body has a number that JSON lacks: {str(error).partition(';')[0]}.") from None
         if type(fields) is not dict:
             raise InputError(f'The body must be a JSON object, as {{"inputs": [...]}}; got {_kind(fields)}.')
         self.fields: dict[str, Any] = fields

@@ -186,9 +186,9 @@ def _start(
         return Point(ReweightedProblem(other, kan, free, x, y, row_weights), cost, gather(kan, free))
     if compiled:
         return Compiled(kan, free, cost, x, y, row_weights)
-    one = jacobian.problem(kan, x, y, row_weights, free)
-    kind = FewResiduals if by_residuals(y.size, one.size) else Point
-    return kind(one, cost, gather(kan, free))
+    squares = jacobian.problem(kan, x, y, row_weights, free)
+    kind = FewResiduals if by_residuals(y.size, squares.size) else Point
+    return kind(squares, cost, gather(kan, free))
 
 
 def minimise(
@@ -245,7 +245,7 @@ class Descent(Protocol):
         """Compute the normal equations at the vector; `floor` bounds the damped diagonal from below, relative to its
         maximum.
 
-        False if there is no way on: they are not finite, or the gradient is 0.
+        False if no step can help: they are not finite, or the gradient is 0.
         """
 
     def attempt(self, damping: float) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """LBFGS and AdamW as steps from one state to the next: the caller decides when to stop, and can save the state.
 
 The function to minimise takes a vector (P,) and returns its loss and gradient. No state has a vector whose loss or
-gradient, once computed, was not finite; if no step is possible, there is no next state.
+gradient, once computed, was not finite; if no step is possible, the state is the last.
 
 Torch's own LBFGS is not used: it accepts NaN in the line search, and it ignores curvature with y·s < 1e-10, which
 losses of 1e-8 have from the start.

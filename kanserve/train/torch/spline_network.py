@@ -64,7 +64,7 @@ class KAN(nn.Sequential):
         Raises
         ------
         NetworkError
-            It scales its inputs or outputs, or a layer is none that `KANLayer.from_layer` takes.
+            It scales its inputs or outputs, or `KANLayer.from_layer` does not take a layer.
 
         Examples
         --------
@@ -168,6 +168,6 @@ def kan_of(layers: Iterable[nn.Module]) -> Kan:
     found = []
     for number, layer in enumerate(layers):
         if not isinstance(layer, KANLayer):
-            raise NetworkError(f"Layer {number + 1} is a {type(layer).__name__}, no KANLayer: it is no part of a KAN.")
+            raise NetworkError(f"Layer {number + 1} is a {type(layer).__name__}, not a KANLayer: no KAN has it.")
         found.append(layer.to_layer())
     return Kan(tuple(found))

@@ -140,7 +140,7 @@ def test_an_error_of_a_parquet_file_names_row_and_column(law, rows, tmp_path):
     path.write_bytes(whole)
     with pytest.raises(DataError, match=r"cannot be read after row \d+: "):
         predict_file(BatchPredictor(law), path, tmp_path / "out.csv")
-    with pytest.raises(NotFoundError, match="no file"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         predict_file(BatchPredictor(law), tmp_path / "nothing.csv", tmp_path / "out.csv")
     with pytest.raises(DataError, match="is not a regular file"):
         predict_file(BatchPredictor(law), tmp_path, tmp_path / "out.csv")

@@ -322,7 +322,7 @@ def test_help_teaches_each_command_with_an_example(kanserve):
 @pytest.mark.extended
 def test_the_module_runs_as_a_command():
     done = subprocess.run([sys.executable, "-m", "kanserve", "inspect", "none"], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "kanserve: There is no file 'none'.\n")
+    assert (done.returncode, done.stderr) == (2, "kanserve: The file 'none' does not exist.\n")
 
 
 def test_the_version_names_the_libraries_that_the_native_transport_is_made_of(kanserve):

@@ -104,7 +104,7 @@ BAD = {
         "'kanserve session suggest -",
     ),
     "formula with too few processes": (("formula", "good.csv", "-t", "z", "--n-jobs", "-7"), "--n-jobs"),
-    "import a missing file": (("import", "none"), "There is no file 'none'"),
+    "import a missing file": (("import", "none"), "The file 'none' does not exist"),
     "publish into a file": (("publish", "law.safetensors", "good.csv", "--name", "a"), "good.csv is there already and"),
     "sign the folder of a model": (("sign", "models/law", "--key", "key.pem"), "Give one, as models/houses/1"),
     "predict from a port that is none": (

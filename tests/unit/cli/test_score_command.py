@@ -97,7 +97,7 @@ def test_a_run_that_is_stopped_leaves_no_file(folder):
         (["rows.csv", "--model", "nothing"], "nothing"),
         (["rows.csv", "--model", "models", "--keep", "idd"], "Is it 'id'?"),
         (["rows.csv", "--model", "models", "--out", "rows.csv", "--force"], "is an input of this command"),
-        (["none.csv", "--model", "models"], "There is no file 'none.csv'"),
+        (["none.csv", "--model", "models"], "The file 'none.csv' does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(folder, kanserve, words, said):

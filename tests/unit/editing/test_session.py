@@ -90,7 +90,7 @@ def test_a_replayed_session_gives_the_equal_network_bit_for_bit(data, name):
     assert again.to_json() == session.to_json()
     ends = []
     for edited in (session, again):  # what was undone is kept too, in its order
-        with pytest.raises(InputError, match="no step to redo"):
+        with pytest.raises(InputError, match="No step is left to redo"):
             while True:
                 edited.redo()
         ends.append(edited.kan)

@@ -143,7 +143,7 @@ BAD = {
     "an unknown function": (("snap", "session.json", "x->h1", "sine"), "There are: x,"),
     "constants of a spline": (("set", "session.json", "x->h1", "--a", "1"), "free spline"),
     "no constant": (("set", "session.json", "x->h1"), "what to set"),
-    "nothing to undo": (("undo", "session.json"), "no step to undo"),
+    "nothing to undo": (("undo", "session.json"), "No step is left to undo"),
     "changed rows": (("show", "changed.json"), "began with other data"),
     "a picture of no kind": (("plot", "session.json", "x->h1", "-o", "x.txt"), ".png"),
 }

@@ -41,7 +41,7 @@ WRONG = {
     "a side that is none": (lambda s: s.rename("x", "r", of="left"), InputError, "'input' or 'output'"),
     "a wrong tolerance": (lambda s: s.prune(tolerance="much"), InputError, "tolerance"),
     "functions that are none": (lambda s: s.symbolify(["sine"]), NotFoundError, "There are"),
-    "no undo": (lambda s: s.undo(), InputError, "no step to undo"),
+    "no undo": (lambda s: s.undo(), InputError, "No step is left to undo"),
     "no candidates": (lambda s: s.plot_edge("x->h1", -1), InputError, "candidates"),
 }
 

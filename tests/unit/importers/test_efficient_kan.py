@@ -172,7 +172,7 @@ REFUSED = {
     "a missing scaler": (small(**{"layers.1.spline_scaler": None}), "layer 2 has no spline_scaler, but layer 1 has"),
     "a missing layer": (renamed("layers.0.", "layers.2."), "layers.1, layers.2, and what stands between them"),
     "layers by names": (renamed("layers.1.", "head."), r"head, layers\.0.*number them: layers\.0, layers\.1"),
-    "another layer": (small(**{"norm.weight": np.ones(2)}), "'norm.weight' is no array of a layer of efficient-kan"),
+    "another layer": (small(**{"norm.weight": np.ones(2)}), "'norm.weight' is not an array of a layer of effic"),
     "widths that differ": (
         small(
             **{f"layers.1.{name}": small()[f"layers.1.{name}"][:, :1] for name in ("base_weight", "spline_weight")},

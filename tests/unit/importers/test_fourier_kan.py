@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two dimensions": ({"fouriercoeffs": np.ones((2, 8))}, "layer 1: fouriercoeffs must be floats"),
     "a bias of another size": ({"fouriercoeffs": np.ones((2, 1, 2, 4)), "bias": np.ones((1, 2))}, "layer 1: bias must"),
     "too many inputs": ({"fouriercoeffs": np.ones((2, 1, 400, 5))}, "400 inputs and needs a layer with places for 1,6"),
-    "something between": ({"0.fouriercoeffs": np.ones((2, 1, 2, 4)), "1.weight": np.ones(1)}, "'1.weight' is no array"),
+    "something between": ({"0.fouriercoeffs": np.ones((2, 1, 2, 4)), "1.weight": np.ones(1)}, "'1.weight' is not an"),
     "NaN": ({"fouriercoeffs": np.full((2, 1, 2, 4), np.nan)}, "layer 1: fouriercoeffs is nan at cosine or sine 1"),
 }
 

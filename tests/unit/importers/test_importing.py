@@ -71,7 +71,7 @@ def test_names_and_shapes_say_whose_a_checkpoint_is(library):
 @pytest.mark.parametrize("library", importers.LIBRARIES)
 def test_another_library_than_the_one_named_is_refused_and_said_which_it_looks_like(library):
     other = "inkan" if library != "inkan" else "jaxkan"
-    with pytest.raises(CheckpointError, match=f"no checkpoint of {other}; it looks like one of {library}"):
+    with pytest.raises(CheckpointError, match=f"not a checkpoint of {other}; it looks like one of {library}"):
         kanserve.from_checkpoint(library_checkpoints.ARRAYS[library](), other)
 
 
@@ -196,7 +196,7 @@ def test_notes_go_to_standard_error_and_into_the_json(tmp_path, command):
     ("words", "said"),
     [
         ("a.pt --from keras", "'keras' is not one of 'pykan', 'efficient-kan'"),
-        ("a.pt --from jaxkan", "a.pt is no checkpoint of jaxkan; it looks like one of inkan"),
+        ("a.pt --from jaxkan", "a.pt is not a checkpoint of jaxkan; it looks like one of inkan"),
         ("a.pt --base relu", "'relu' is not one of 'silu', 'identity', 'zero'"),
         ("a.pt --tolerance 0", "tolerance is a number above 0 and below 1; got 0.0"),
         ("a.pt --denominator -1", "denominator is a number above 0; got -1.0"),
@@ -204,10 +204,10 @@ def test_notes_go_to_standard_error_and_into_the_json(tmp_path, command):
         ("a.pt --out a.pt --force", "a.pt is an input of this command"),
         ("model --out model_state --force", "model_state is an input of this command"),
         ("a.pt --out there", "there is there already; choose another name or give --force"),
-        ("absent", "There is no file"),
+        ("absent", "does not exist"),
         (".", "'.' is a folder; give a file"),
         (".", "Checkpoints of pykan there are 'model'."),
-        ("modl", "There is no file 'modl'. Checkpoints of pykan there are 'model'."),
+        ("modl", "The file 'modl' does not exist. Checkpoints of pykan there are 'model'."),
     ],
 )
 def test_what_the_command_cannot_do_is_one_line_and_exit_code_2(tmp_path, command, words, said):

@@ -161,7 +161,7 @@ def without(arrays, key):
         (lambda a: a | {"layers.0.weight": np.ones((3, 17), np.float32)}, "layer 1: a weight of 17 columns"),
         (lambda a: a | {"layers.1.weight": np.ones((1, 18), np.float32)}, "layer 2 has 2 inputs, but layer 1 gives 3"),
         (lambda a: without(a, "layers.1.grid_starts"), "layer 2: 'layers.1.grid_starts' is missing"),
-        (lambda a: a | {"head.bias": np.ones(1)}, "'head.bias' is no array of a layer of inkan"),
+        (lambda a: a | {"head.bias": np.ones(1)}, "'head.bias' is not an array of a layer of inkan"),
         (lambda a: a | {"layers.1.grid_starts": np.ones(8)}, "layer 2: grid_starts must increase"),
         (lambda a: a | {"layers.0.grid_starts": -np.arange(8.0)}, "layer 1: grid_starts must increase"),
         (lambda a: a | {"layers.0.grid_starts": np.arange(8.0) ** 1.5}, "equally spaced"),
@@ -234,7 +234,7 @@ def test_a_live_sequence_of_layers_is_a_network_and_one_with_something_between_i
     assert inkan.convert(inkan.live(layers[0]), Options()).kan.shape == (2, 3)
     with pytest.raises(CheckpointError, match="Layer 2 of the Sequential is a ReLU"):
         inkan.live(torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1]))
-    with pytest.raises(CheckpointError, match="A Linear is no KANNetwork"):
+    with pytest.raises(CheckpointError, match="A Linear is not a KANNetwork"):
         inkan.live(torch.nn.Linear(2, 1))
 
 

@@ -357,7 +357,7 @@ def test_live_layers_of_other_kinds_and_other_models_are_refused_by_name():
     assert jaxkan.convert(jaxkan.live(layer), Options()).kan.shape == (2, 3)
     with pytest.raises(CheckpointError, match=r"Layer 2 of the KAN is a ChebyshevLayer: an edge is a polynomial"):
         jaxkan.live(KAN(layer, ChebyshevLayer()))
-    with pytest.raises(CheckpointError, match=r"A dict is no KAN of jaxkan"):
+    with pytest.raises(CheckpointError, match=r"A dict is not a KAN of jaxkan"):
         jaxkan.live({})
 
 

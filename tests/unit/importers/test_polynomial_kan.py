@@ -197,7 +197,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "layer 1 has 1025 inputs and needs a layer with places for 1,050,625",
     ),
-    "a LayerNorm between": (state() | {"ln1.weight": np.ones(1)}, {}, "'ln1.weight' is no array of a layer of polynom"),
+    "a LayerNorm between": (state() | {"ln1.weight": np.ones(1)}, {}, "'ln1.weight' is not an array of a layer of p"),
     "widths that differ": (state() | {"1.cheby_coeffs": np.ones((2, 1, 4))}, {}, "layer 2 has 2 inputs, but layer 1"),
     "NaN": (state(value=np.nan), {}, "layer 1: cheby_coeffs is nan at input 1, node 1, polynomial 1"),
 }

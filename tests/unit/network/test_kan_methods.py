@@ -41,7 +41,7 @@ def test_the_formula_of_one_output_is_a_formula_and_of_several_one_for_each():
     assert [formula.name for formula in several.formula()] == ["low", "high"]
     assert several.formula("high").text == several.formula(1).text == "x"
     for wrong in ("middle", 2, -1, True):
-        with pytest.raises(InputError, match="the network has low, high"):
+        with pytest.raises(InputError, match="it has low, high"):
             several.formula(wrong)
 
 

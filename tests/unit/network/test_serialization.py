@@ -50,7 +50,7 @@ def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
-    with pytest.raises(NotFoundError, match="no file"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         serialization.load(tmp_path / "none")
     with pytest.raises(FormatError, match="folder"):
         serialization.load(tmp_path)

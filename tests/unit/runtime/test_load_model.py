@@ -70,12 +70,12 @@ def test_what_cannot_be_loaded_is_one_line_that_says_what_to_do(root, tmp_path):
         kanserve.load_model(file)
     with pytest.raises(InputError, match="leave out name and version"):
         kanserve.load_model(root / "line" / "2", version=1)
-    with pytest.raises(NotFoundError, match="no folder"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         kanserve.load_model(tmp_path / "nothing")
     with pytest.raises(NotFoundError, match="no version 9"):
         kanserve.load_model(root, version=9)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NotFoundError, match="There is no model"):
+    with pytest.raises(NotFoundError, match="holds no model"):
         kanserve.load_model(tmp_path / "empty")
     for name in ("one", "two"):
         kanserve.publish(tmp_path / "many", name, kanserve.compile(LINE, ["numpy_source"]))

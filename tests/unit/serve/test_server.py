@@ -111,7 +111,7 @@ def test_a_socket_file_that_a_server_left_behind_is_taken_and_anything_else_is_n
     with start(settings) as server, Client(server.address) as client:
         assert client.ready("raw")
     path.write_text("mine")
-    with pytest.raises(ConflictError, match="no socket"):
+    with pytest.raises(ConflictError, match="not a socket"):
         start(settings)
     assert path.read_text() == "mine"
     with pytest.raises(InputError, match="bytes"):

@@ -140,13 +140,13 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, share: float) -> None:
 def test_a_file_that_is_no_checkpoint_stays_as_it_is(tmp_path: Path) -> None:
     serialization.save(create([2, 1]), tmp_path / "kan")
     before = (tmp_path / "kan").read_bytes()
-    with pytest.raises(FormatError, match="is no checkpoint"):
+    with pytest.raises(FormatError, match="is not a checkpoint"):
         short(checkpoint=tmp_path / "kan")
     assert (tmp_path / "kan").read_bytes() == before
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_the_fit(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="no folder"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         short(checkpoint=tmp_path / "none" / "fit")
     with pytest.raises(ConflictError, match="is a folder"):
         short(checkpoint=tmp_path)

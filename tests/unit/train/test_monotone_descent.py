@@ -127,7 +127,7 @@ def test_slopes_by_steps_are_the_derivatives():
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"z": 1}, "names 'z', which is no input. Inputs: x1, x2, x3"),
+        ({"z": 1}, "names 'z', not an input. Inputs: x1, x2, x3"),
         ([1, 0], "has 2 numbers for 3 inputs"),
         ([2, 0, 0], "1, 0 or -1 for each input, got 2"),
     ],

@@ -178,7 +178,7 @@ def test_missing_answers_infinities_and_codes_that_are_none_are_refused():
         kanserve.fit([1, 1], ([[0.0], [np.inf]], [0.0, 1.0]))
     with pytest.raises(DataError, match=r"needs categories that differ, and their codes; row 2 is 0\.5"):
         Dataset(np.array([[0.0], [0.5]]), np.arange(2.0), categories={"x1": ("a", "b")})
-    with pytest.raises(DataError, match="which is no input"):
+    with pytest.raises(DataError, match="which is not an input"):
         Dataset(np.array([[0.0], [1.0]]), np.arange(2.0), categories={"a": ("a", "b")})
 
 

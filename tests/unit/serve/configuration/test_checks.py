@@ -49,16 +49,16 @@ def test_what_goes_together_is_taken(case):
 
 
 BAD = {
-    "no repository": (Settings(repository="none"), "repository: there is no folder 'none'"),
+    "no repository": (Settings(repository="none"), "repository: the folder 'none' does not exist"),
     "a URL with neither": (Settings(repository="s3://bucket/models"), "repository: models from a URL"),
     "a name": (Settings(model_name="../x"), "model_name: A model's name"),
     "a name of a model": (Settings(models={"A": ModelSettings()}), "[models.A]: A model's name"),
     "a socket for several": (Settings(unix_socket="a.sock", workers=2), "unix_socket: only one process"),
     "a socket of a long name": (Settings(unix_socket="a" * 108), "unix_socket: wanted a path"),
-    "a socket in no folder": (Settings(unix_socket="none/a.sock"), "unix_socket: there is no folder 'none'"),
+    "a socket in no folder": (Settings(unix_socket="none/a.sock"), "unix_socket: the folder 'none' does not exist"),
     "a socket where a file is": (Settings(unix_socket="token"), "unix_socket: token is there already"),
     "one port for two": (Settings(port=8001, http_port=8001), "http_port: 8001 is the gRPC port"),
-    "a log in no folder": (Settings(access_log="none/log"), "access_log: there is no folder"),
+    "a log in no folder": (Settings(access_log="none/log"), "access_log: the folder"),
     "traces to nowhere": (Settings(traces="localhost:4318"), "traces: wanted http://"),
     "an origin with a path": (Settings(cors_origin=("https://a.example/x",)), "cors_origin: wanted * or an origin"),
     "what to load, by signal": (Settings(load=("houses",)), "load: only with model_control explicit"),

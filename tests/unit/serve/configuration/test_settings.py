@@ -99,12 +99,12 @@ def test_only_the_file_has_models_and_access(folder):
     assert found.models == {"houses": ModelSettings(versions="latest:2", warm_up=(1, 16))}
     assert found.access == (Grant(roles=("predict", "read"), name="planner", token_sha256=digest, models=("houses",)),)
     assert settings.loads(settings.dumps(found)) == found
-    assert "no such flag" in refused("--models", "x")[0]
-    assert "no such setting" in refused(KANSERVE_ACCESS="x")[0]
+    assert "unknown flag" in refused("--models", "x")[0]
+    assert "unknown setting" in refused(KANSERVE_ACCESS="x")[0]
 
 
 ROLES = "predict, read or manage, separated by commas"
-NONE = "there is no such"
+NONE = "unknown"
 
 WRONG = {
     "a number that is none": (["--port", "abc"], {}, "", "--port: wanted a whole number from 0 to 65535, got 'abc'"),
@@ -221,7 +221,7 @@ def test_check_config_says_what_is_wrong_and_ends_with_2(folder, capsys):
     out, err = capsys.readouterr()
     assert out == "" and err == "kanserve: --port: wanted a whole number from 0 to 65535, got 'x'\n"
     assert serve_command.main(["none", "--check-config"]) == 2
-    assert capsys.readouterr().err == "kanserve: REPOSITORY: there is no folder 'none'\n"
+    assert capsys.readouterr().err == "kanserve: REPOSITORY: the folder 'none' does not exist\n"
 
 
 def test_help_has_every_flag_with_its_default(folder, capsys):

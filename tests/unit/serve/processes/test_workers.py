@@ -222,7 +222,7 @@ def test_workers_that_end_in_a_loop_are_started_seldom_until_they_live_and_the_r
 @pytest.mark.extended
 def test_what_keeps_every_worker_from_starting_ends_the_server(tmp_path, models):
     for wanted, text in (
-        (settings(tmp_path / "none"), "There is no folder"),
+        (settings(tmp_path / "none"), "does not exist"),
         (settings(models, tls_certificate=str(tmp_path / "none"), tls_key=str(tmp_path / "none")), "certificate"),
     ):
         with server_process.started(wanted) as running:
