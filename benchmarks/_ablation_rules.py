@@ -116,7 +116,7 @@ TRAINING = (
     _rule(
         "a sample of many rows for choices", "many", (f"{LADDER}:enough_rows", lambda _: lambda rows, kan, plan: rows)
     ),
-    _rule("uneven first knots", "lm", ("train.first_knots:is_crowded", _giving(False))),
+    _rule("uneven first knots", "lm", ("train.grids:is_crowded", _giving(False))),
     _rule("10 intervals of narrow classifiers", "classes", ("train.stages:_on_narrow_class_grid", _giving(None))),
     _rule(
         "repeated rows held out together",

@@ -27,6 +27,7 @@ tiles of rows, with the compiler's vector types, and rounds differently. Both re
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,6 @@ from kanserve_exporters._c.encoding import encoding, prepares
 from kanserve_exporters._c.forward import values
 from kanserve_exporters._c.grids import rows
 from kanserve_exporters._c.layers import decimal_list, has_domain, is_affine, layer_code, table
-from kanserve_exporters._c.package import package
 from kanserve_exporters._c.splines import spline_functions
 from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, inner, needs_helper, own_name, when
@@ -169,6 +169,20 @@ _MOST_SYMBOLIC, _MOST_ON_STACK = 1000, 2**15
 
 _FORMULA = 2000  # characters: a longer one is unreadable, and takes much of a small processor's memory
 
+_PACKAGE_FILES = Path(__file__).parent / "_c" / "package_files"
+_GRADIENT = """
+`@gradient(x, dy_dx)` gives the exact derivative of output q by raw input i at `dy_dx[q*@N_IN + i]`, and
+`@gradient_batch` the outputs and derivatives of many rows.
+"""
+
+_HESSIAN = """
+`@hessian(x, y, dy_dx, d2y_dx2)` gives the outputs, the derivatives and the second derivatives, that of output q by raw
+inputs a and b at `d2y_dx2[(q*@N_IN + a)*@N_IN + b]`; y and dy_dx may be null. `@hessian_batch` does so for many rows.
+"""
+
+_WITHOUT = "- `-D@NO_GRADIENT` leaves out `@gradient` and `@gradient_batch`.\n"
+_WITHOUT_BOTH = "- `-D@NO_GRADIENT` leaves out `@gradient`, `@hessian` and their batches.\n"
+
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     """The network as C source; ExportError when a constant does not fit into the precision.
@@ -209,7 +223,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     formula = formula_lines(kan)
     information = template.string(_information(kan, options, formula))
     texts[f"{prefix}.c"] = texts[f"{prefix}.c"].replace("$INFORMATION$", information, 1)
-    texts |= package(prefix, words, formula, options.c_form, derivatives)
+    texts |= _package(prefix, words, formula, options.c_form, derivatives)
     return {path: text.encode("ascii") for path, text in formed(texts, prefix, options.c_form).items()}
 
 
@@ -363,3 +377,36 @@ def _information(kan: Kan, options: ExportOptions, formula: list[str]) -> str:
 
 def _dtype(dialect: Dialect) -> type[np.floating]:
     return np.float32 if dialect.single else np.float64
+
+
+def _package(
+    prefix: str, words: Mapping[str, object], formula: list[str], form: CForm, derivatives: int
+) -> dict[str, str]:
+    """The texts of CMakeLists.txt, P.pc.in and README.md, by path; for the single-file forms only the README.
+
+    Most of them are in the folder `_c/package_files`. In them `@` is the prefix with an underscore and `@@` the bare
+    prefix, as in `_c/template.py`; `$AT$` is a plain @.
+
+    `words` are the network's shape, inputs, outputs, meaning of the outputs and type; `formula` has its lines;
+    `derivatives` is the order up to which the source has them.
+    """
+    readme = template.fill(
+        _package_text("README.md").format(
+            build=_package_text(f"build_{form}.md"),
+            gradient="".join([_GRADIENT, _HESSIAN][:derivatives]),
+            without=["", _WITHOUT, _WITHOUT_BOTH][derivatives],
+            **words,
+        ),
+        prefix,
+    )
+    files = {"README.md": readme.replace("$FORMULA$", "\n".join(f"    {line}" for line in formula), 1)}
+    if form == "files":
+        files["CMakeLists.txt"] = template.fill(_package_text("CMakeLists.txt"), prefix).replace("$AT$", "@")
+        files[f"{prefix}.pc.in"] = template.fill(_package_text("pkg_config.pc").format(**words), prefix).replace(
+            "$AT$", "@"
+        )
+    return files
+
+
+def _package_text(path: str) -> str:
+    return (_PACKAGE_FILES / f"{path}.in").read_text("utf-8")

@@ -25,11 +25,12 @@ def main(arguments: list[str]) -> int:
         _hold_little()
         gc.disable()  # collections while modules are imported find nothing, and take 10 ms
         _import_little(found)
-        from kanserve.serve.processes import launch
+        from kanserve.serve.processes import lifecycle
 
         gc.freeze()  # later collections, which stop every thread, do not visit what lives as long as the process
         gc.enable()
-        return launch.run(found)
+        lifecycle.configure(found)
+        return _serve(found)
     except KanserveError as error:
         for line in str(error).splitlines():
             print(f"kanserve: {line}", file=sys.stderr)
@@ -39,6 +40,23 @@ def main(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _serve(found: Settings) -> int:
+    """Serve by one process, or by several, until SIGTERM or SIGINT, then drain; the exit code.
+
+    A second signal kills it. Once ready, it logs on standard error what is served and what cannot be.
+    """
+    from kanserve.serve.scheduling import cpus, switch_interval
+
+    if (workers := found.workers or cpus.available()) > 1:
+        from kanserve.serve.processes import supervisor
+
+        return supervisor.run(found, workers)
+    from kanserve.serve.processes import single
+
+    with switch_interval.own_process():
+        return single.run(found)
 
 
 def _hold_little() -> None:

@@ -3,8 +3,8 @@
 Only wiring: plain functions in `rpc.inference_service` and `rpc.formula_service` compute the answers, and `rpc.routes`
 maps calls to them. Stopping drains: health is NOT_SERVING, clients are told to go, and accepted calls are answered.
 
-    start(settings)    within this process, for a test or a notebook
-    processes.launch.run(settings)      as a process of its own, or as several, until a signal ends it
+    start(settings)               within this process, for a test or a notebook
+    python -m kanserve.serve N    as a process of its own, or as several, until a signal ends it
 """
 
 from functools import partial

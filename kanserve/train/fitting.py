@@ -1,21 +1,26 @@
-"""fit(shape, data) -> Kan: a chain of stages around the optimizer."""
+"""fit(shape, data) -> Kan: a chain of stages around the optimizer; and `kanserve.train.refine`."""
 
 import os
 import warnings
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Literal, TypeVar, cast
 
 from numpy.typing import ArrayLike
 
-from kanserve.data.dataset import Target, TrainingData
+from kanserve.data.dataset import Dataset, Target, TrainingData
+from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.train.fit_arguments import Extrapolation, Loss, Monotonic, Optimizer, check_order, samples
 from kanserve.train.fit_progress import FitReport
 from kanserve.train.fit_warnings import TrainingWarning
+from kanserve.train.lm import levenberg_marquardt
 from kanserve.train.optimizers import climb
 from kanserve.train.problem import FitOptions, Problem
 from kanserve.train.stages import STAGES, through
+
+Refit = TypeVar("Refit", bound=Callable[..., Kan])
 
 
 @names_parameters(
@@ -207,3 +212,23 @@ def fit(
         warnings.warn(text, TrainingWarning, stacklevel=3)
     problem.outcome.watch.finish()
     return kan
+
+
+def _recording(refit: Refit) -> Refit:
+    """The refit, which also records the rows that it took.
+
+    The fits inside a search or a simplification call `levenberg_marquardt.refine` itself: their rows are in the
+    numbers that a network sees, and hashing them would cost a tenth of the shortest fits.
+    """
+
+    @wraps(refit)
+    def refit_and_record(kan: Kan, x: ArrayLike, y: ArrayLike, **options: Any) -> Kan:
+        result = refit(kan, x, y, **options)
+        if result is kan:
+            return kan
+        return record_rows(result, kan.fitted_rows, hash_rows(Dataset(x, y)))
+
+    return cast(Refit, refit_and_record)  # it has the same signature
+
+
+refine = _recording(levenberg_marquardt.refine)

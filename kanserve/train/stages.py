@@ -15,7 +15,6 @@ from kanserve.train.checkpoints import Checkpoint
 from kanserve.train.constant_guard import no_worse_than_a_constant
 from kanserve.train.creation import random_init
 from kanserve.train.encoded_data import is_encoded
-from kanserve.train.first_knots import with_first_knots
 from kanserve.train.fit_arguments import (
     FITTING_MANY_ROWS,
     JUDGED_BY,
@@ -29,6 +28,7 @@ from kanserve.train.fit_arguments import (
 from kanserve.train.fit_progress import Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warning_texts
+from kanserve.train.grids import with_first_knots
 from kanserve.train.input_screening import BATCHES_KEPT, narrow, narrowed_data, widened
 from kanserve.train.lm.levenberg_marquardt import LEVENBERG_MARQUARDT_PATIENCE
 from kanserve.train.lm.parameter_vector import parameters

@@ -5,9 +5,9 @@ import pytest
 
 import kanserve
 from kanserve.data.dataset import Dataset
-from kanserve.train import TrainingWarning, create, first_knots, fit
-from kanserve.train.first_knots import is_crowded, with_first_knots
+from kanserve.train import TrainingWarning, create, fit, grids
 from kanserve.train.fit_arguments import held_out
+from kanserve.train.grids import is_crowded, with_first_knots
 from kanserve.train.normalising import normalised
 
 
@@ -36,7 +36,7 @@ def test_a_curve_of_a_crowded_input_is_learnt(monkeypatch):
     x = np.exp(1.3 * generator.normal(size=(800, 1)))
     y = np.tanh(3 - 2 * x[:, 0])
     kan = fit([1, 1], (x, y), grid=10)
-    monkeypatch.setattr(first_knots, "is_crowded", lambda values: False)
+    monkeypatch.setattr(grids, "is_crowded", lambda values: False)
     with pytest.warns(TrainingWarning, match="misses structure"):
         even = fit([1, 1], (x, y), grid=10)
     assert kanserve.score(kan, (x, y)).rmse[0] < 0.5 * kanserve.score(even, (x, y)).rmse[0]

@@ -21,7 +21,7 @@ from kanserve.client import Client
 from kanserve.errors import InputError
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
-from kanserve.serve.processes import launch
+from kanserve.serve.processes import supervisor
 from kanserve.serve.settings import Settings
 from tests.support.servers import server_process, serving
 from tests.support.servers.loop_server import needs_native
@@ -283,7 +283,7 @@ def test_each_worker_has_a_core_of_its_own_where_that_is_asked_for(models):
 
 def test_several_processes_do_not_listen_on_one_socket_file(tmp_path, models):
     with pytest.raises(InputError, match="Only one process"):
-        launch.run(settings(models, unix_socket=str(tmp_path / "socket")))
+        supervisor.run(settings(models, unix_socket=str(tmp_path / "socket")), 2)
 
 
 @pytest.mark.slow
