@@ -198,14 +198,14 @@ def _evidence(
     return [to_json(item) for item in found] if any(item != Evidence() for item in found) else []
 
 
-def golden_rows(kan: Kan, count: int = GOLDEN_ROWS) -> tuple[Array, Array]:
-    """The golden rows x and outputs y: `count` rows of the training range, one just outside and one with a NaN,
+def golden_rows(kan: Kan) -> tuple[Array, Array]:
+    """The golden rows x and outputs y: GOLDEN_ROWS rows of the training range, one just outside and one with a NaN,
     and where inputs may be missing, one without any of these.
 
     The rows inside are chosen by `steady_rows`. The one outside is left out if rounding changes it much or decides
     whether it is finite.
     """
-    x = steady_rows(kan, count)
+    x = steady_rows(kan, GOLDEN_ROWS)
     if len(x) == 0:
         raise ExportError(f"The network is finite nowhere in its training range. {breaking_point(kan)}")
     low, high = ranges(kan).T

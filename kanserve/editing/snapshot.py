@@ -1,6 +1,6 @@
 """A session as plain data for a view: edges with names, functions and shares; losses; formulas."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from kanserve.network.evaluate import edges
 from kanserve.network.kan import Kan, Layer, Spline, Sum
 from kanserve.network.signal_shares import pushed_back
 from kanserve.simplification.activations import Array, signals, values
+from kanserve.simplification.edge_removal import with_inputs
 from kanserve.train import score
 
 SNAPSHOT_CURVE = 33  # points of an edge's curve
@@ -242,24 +243,12 @@ def _edges(
         if not own:
             continue
         columns = sorted({place[2] for place in own})
-        given = edges(_of_inputs(layer, columns), u[:, columns])
+        given = edges(with_inputs(layer, columns), u[:, columns])
         for place in own:
             _, j, i = place
             curve = given[:, j, columns.index(i)]
             found.append(_edge(names[place], layer, place, kan, u[:, i], curve, float(shares[depth][j, i])))
     return tuple(found)
-
-
-def _of_inputs(layer: Layer, columns: list[int]) -> Layer:
-    """The layer with only these inputs, whose edges are the same."""
-    return replace(
-        layer,
-        knots=layer.knots[columns],
-        coefficients=layer.coefficients[:, columns],
-        base_weight=layer.base_weight[:, columns],
-        functions=layer.functions[:, columns],
-        affine=layer.affine[:, columns],
-    )
 
 
 def _edge(

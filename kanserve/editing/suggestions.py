@@ -57,7 +57,7 @@ class Suggestion:
 
 @np.errstate(all="ignore")
 def suggestions(
-    kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int, refit: int = STEPS_SHORT
+    kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int
 ) -> tuple[Suggestion, ...]:
     """Suggestions for the `top` functions that fit the edge best for their complexity.
 
@@ -71,7 +71,7 @@ def suggestions(
         offered = []
         for fit in sorted(fits, key=lambda fit: fit.rank)[:top]:
             try:
-                after = require_sound(kan, put_in(kan, place, fit.symbolic, rows, refit), rows)
+                after = require_sound(kan, put_in(kan, place, fit.symbolic, rows, STEPS_SHORT), rows)
             except InputError:
                 continue
             offered.append(_suggestion(kan, place, fit, rows.loss(after), now))

@@ -88,16 +88,16 @@ def bound_of(conversion: Conversion, single: bool, options: Options) -> float:
     return rounding + options.tolerance if conversion.refitted else rounding
 
 
-def random_rows(kan: Kan, count: int = _RANDOM, seed: int = 0) -> Array:
+def random_rows(kan: Kan) -> Array:
     """Random rows inside the first layer's grid and up to a quarter of its width outside."""
     low, high = _spans(kan)
     room = 0.25 * (high - low)
-    return np.random.default_rng(seed).uniform(low - room, high + room, (count, len(low)))
+    return np.random.default_rng(0).uniform(low - room, high + room, (_RANDOM, len(low)))
 
 
-def edge_rows(kan: Kan, single: bool = False, seed: int = 1) -> Array:
+def edge_rows(kan: Kan, single: bool = False) -> Array:
     """Rows on the first layer's knots, one float beside them, and a whole width outside the grid."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     kind: Any = np.float32 if single else np.float64
     first = kan.layers[0]
     # A column for each input: its knots. All inputs of a layer have equally many.

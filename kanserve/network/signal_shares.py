@@ -28,24 +28,21 @@ class SignalShares:
     nodes: tuple[Array, ...]
 
 
-def signal_shares(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> SignalShares:
-    """The shares on the rows x (N, inputs), with optional weights (N,).
+def signal_shares(kan: Kan, x: ArrayLike) -> SignalShares:
+    """The shares on the rows x (N, inputs).
 
     Rows on which the network is NaN do not count. `nodes[0]` are the shares of the inputs.
     """
     values = activations(kan, x)
-    shares = row_shares(weights, len(values[-1])) * np.isfinite(values[-1]).all(axis=1)
-    counted = shares > 0
+    counted = np.isfinite(values[-1]).all(axis=1)
     if not counted.any():
         raise DataError("The network is not finite on any of these rows, so its edges have no shares.")
-    relative = shares[counted] / shares[counted].sum()
     spreads = []
     for layer, v in zip(kan.layers, values, strict=False):
         given = edges(layer, v[counted])
         size = np.abs(given).max(axis=(0, 2), keepdims=True)  # only ratios of a subnode's edges count
         given /= np.where(size > _LARGE, size, 1.0)
-        centred = given - np.tensordot(relative, given, axes=1)
-        spreads.append(np.sqrt(np.tensordot(relative, centred**2, axes=1)))
+        spreads.append(given.std(axis=0))
     return pushed_back(kan, spreads)
 
 

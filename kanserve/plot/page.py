@@ -23,6 +23,7 @@ SHOWN = 1500  # characters of a text
 FORMULAS = 12
 FORMULA_BYTES = 9_000
 BARS = 24
+TINTED = 20  # rows and columns of a table with tinted cells, at most
 
 _ROLES = [role for role, colour in AUTO.roles.items() if colour]
 _ON_LIGHT, _ON_DARK = (",".join(f"{theme} .kanserve" for theme in forced) for forced in (FORCED_LIGHT, FORCED_DARK))
@@ -140,15 +141,13 @@ def table(
     return Html(f"<table>{''.join(lines)}</table>")
 
 
-def tinted(
-    values: Array, rows: Sequence[str], columns: Sequence[str], framed: NDArray[np.bool_], most: int = 20
-) -> Html:
+def tinted(values: Array, rows: Sequence[str], columns: Sequence[str], framed: NDArray[np.bool_]) -> Html:
     """A table of values from 0 to 1 with tinted cells; empty for NaN. Of many rows and columns the first are shown."""
     red, green, blue = (int(AUTO.snapped[at : at + 2], 16) for at in (1, 3, 5))
-    lines = ["<tr><th></th>" + "".join(f"<th>{escape(cut(name, 24))}</th>" for name in columns[:most]) + "</tr>"]
-    for name, given, kept in zip(rows[:most], values, framed, strict=False):
+    lines = ["<tr><th></th>" + "".join(f"<th>{escape(cut(name, 24))}</th>" for name in columns[:TINTED]) + "</tr>"]
+    for name, given, kept in zip(rows[:TINTED], values, framed, strict=False):
         cells = []
-        for value, frame in zip(given[:most].tolist(), kept[:most].tolist(), strict=True):
+        for value, frame in zip(given[:TINTED].tolist(), kept[:TINTED].tolist(), strict=True):
             if value != value:
                 cells.append("<td></td>")
                 continue
@@ -156,7 +155,7 @@ def tinted(
             kind = ' class="framed"' if frame else ""
             cells.append(f'<td{kind} style="background:rgba({red},{green},{blue},{tint:.2f})">{value:.3f}</td>')
         lines.append(f"<tr><th>{escape(cut(name, 24))}</th>{''.join(cells)}</tr>")
-    rest = f"and {len(rows) - most} more rows" if len(rows) > most else ""
+    rest = f"and {len(rows) - TINTED} more rows" if len(rows) > TINTED else ""
     return Html(f"<table>{''.join(lines)}</table>{text(rest, second=True) if rest else ''}")
 
 
@@ -164,8 +163,9 @@ def picture(scene: Scene) -> Html:
     return Html(svg(scene))
 
 
-def histogram(values: Array, name: str, width: float = 90.0, height: float = 22.0) -> Html:
+def histogram(values: Array, name: str, width: float = 90.0) -> Html:
     """The distribution of finite values, as a small picture."""
+    height = 22.0
     scene = Scene(f"distribution of {cut(name, 60)}", width, height)
     counts, _ = np.histogram(values, BARS)
     at = np.linspace(1, width - 1, BARS + 1)

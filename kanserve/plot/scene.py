@@ -136,14 +136,13 @@ class Scene:
         role: Role,
         width: float,
         opacity: float,
-        dash: Dash = "",
     ) -> None:
         """A smooth line that leaves and arrives horizontally."""
         points = controls(start, end)
-        self.strokes.append(Stroke(points, role, width, opacity, dash, EDGES, bezier=True))
+        self.strokes.append(Stroke(points, role, width, opacity, "", EDGES, bezier=True))
 
-    def area(self, points: Sequence[tuple[float, float]] | Array, fill: Role, level: int = SHADES) -> None:
-        self.areas.append(Area(np.asarray(points, np.float64), fill, level=level))
+    def area(self, points: Sequence[tuple[float, float]] | Array, fill: Role) -> None:
+        self.areas.append(Area(np.asarray(points, np.float64), fill, level=SHADES))
 
     def box(
         self,

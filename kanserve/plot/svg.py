@@ -37,8 +37,9 @@ def svg(scene: Scene) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{title}">{"".join(parts)}</svg>'
 
 
-def svg_file(scene: Scene, palette: Palette, margin: float = 12.0) -> str:
+def svg_file(scene: Scene, palette: Palette) -> str:
     """The scene as a whole SVG file on the ground of a palette, with its colours and text as text."""
+    margin = 12.0
     wide, tall = scene.width + 2 * margin, scene.height + 2 * margin
     rules = "".join(
         f".s-{role}{{stroke:{palette.of(role)}}}.f-{role}{{fill:{palette.of(role)}}}"

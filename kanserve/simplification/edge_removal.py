@@ -63,7 +63,7 @@ def without_dead_nodes(kan: Kan) -> Kan:
         if not used.any():
             used[0] = True
         layers[depth] = _with_nodes(layers[depth], used)
-        layers[depth + 1] = _with_inputs(layers[depth + 1], used)
+        layers[depth + 1] = with_inputs(layers[depth + 1], used)
     return replace(kan, layers=tuple(layers))
 
 
@@ -112,7 +112,8 @@ def _with_nodes(layer: Layer, keep: Mask) -> Layer:
     return _with_subnodes(layer, rows, layer.arity[keep], layer.node_scale[keep], layer.node_bias[keep])
 
 
-def _with_inputs(layer: Layer, keep: Mask) -> Layer:
+def with_inputs(layer: Layer, keep: Mask | list[int]) -> Layer:
+    """The layer with only these inputs, whose edges are the same."""
     return replace(
         layer,
         knots=layer.knots[keep],

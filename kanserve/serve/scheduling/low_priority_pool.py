@@ -19,6 +19,7 @@ NICE = 10  # a tenth of the CPU time under contention, which other work on the m
 HEAVY = 2_000_000  # nanoseconds of CPU time: moving to another thread costs at most a twentieth of that
 FELT = 400_000  # nanoseconds of CPU time: moving costs up to a fifth of that, but callers of other models notice it
 MEASURED = 200_000  # nanoseconds of wall time: below it, CPU time is not measured
+_WEIGHT = 1 / 8  # of a new call in the means
 _WAITS = 4  # a call whose wall time is more than this many times its CPU time waits for something else
 
 
@@ -34,11 +35,11 @@ class Cost:
         self.most = 0.0  # the CPU time that it could have had at most
         self.heavy = self.felt = False
 
-    def note(self, wall: int, processor: int, share: float, weight: float = 1 / 8) -> None:
+    def note(self, wall: int, processor: int, share: float) -> None:
         """Record a call; `wall` without the time in the run queue, `share` of a core is what it could have had."""
-        self.wall += weight * (wall - self.wall)
-        self.processor += weight * (processor - self.processor)
-        self.most += weight * (wall * share - self.most)
+        self.wall += _WEIGHT * (wall - self.wall)
+        self.processor += _WEIGHT * (processor - self.processor)
+        self.most += _WEIGHT * (wall * share - self.most)
         self.heavy = self._beyond(HEAVY, self.heavy)
         self.felt = self._beyond(FELT, self.felt)
 
