@@ -9,9 +9,9 @@ import pytest
 
 import kanserve
 from kanserve.serve.configuration import flags
-from kanserve.serve.observability import prometheus
 from kanserve.serve.server import start
 from kanserve.serve.settings import Settings
+from tests.support import serving_docs
 from tests.support.paths import DOCS
 from tests.support.readme_blocks import blocks
 
@@ -39,7 +39,9 @@ def test_each_flag_and_metric_of_the_table_is_there():
     known = {flags.flag(setting.name) for setting in flags.of_settings()}
     said = set(re.findall(r"--[a-z][a-z-]*", ours()))
     assert len(said) > 15 and said <= known | {"--config"}
-    assert set(re.findall(r"kanserve_[a-z_]+", ours())) <= set(re.findall(r"kanserve_[a-z_]+", prometheus.markdown()))
+    assert set(re.findall(r"kanserve_[a-z_]+", ours())) <= set(
+        re.findall(r"kanserve_[a-z_]+", serving_docs.metrics_table())
+    )
 
 
 def test_the_tables_of_the_page_are_whole():

@@ -4,11 +4,15 @@ These are the module that runs a network in torch without kanserve, and the C of
 before the package can be imported.
 """
 
+import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from kanserve.formula.printing.function_texts import c_functions, torch_functions
+from kanserve.formula.printing.unfolding import text_in_x
+from kanserve.network.expression import Expr, call, folded, rebuilt
+from kanserve.network.functions import FUNCTIONS
 from tests.support.paths import ROOT
 
 TORCH = ROOT / "kanserve/train/torch/network.py"
@@ -29,6 +33,29 @@ def written() -> dict[Path, str]:
         check=True,
     )
     return {TORCH: torch.stdout, C: _HEADER + c_functions()}
+
+
+def torch_functions() -> str:
+    """The table of `kanserve.train.torch.network`."""
+    lines = []
+    for name, row in FUNCTIONS.items():
+        text = text_in_x(row.expression, "torch")
+        library = re.fullmatch(r"([\w.]+)\(x\)", text)
+        lines.append(f'    "{name}": {library[1] if library else f"lambda x: {text}"},\n')
+    return f"FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {{\n{''.join(lines)}}}\n"
+
+
+def c_functions() -> str:
+    """The rows of `kanserve/native/lm/function_table.h`: f(x), then f'(x), where `y` is f(x)."""
+    lines = []
+    for number, row in enumerate(FUNCTIONS.values()):
+        slope = folded(row.slope_expression(), partial(_with_y, row.expression))
+        lines.append(f"    ROW({number}, {text_in_x(row.expression, 'c kernel')}, {text_in_x(slope, 'c kernel')})")
+    return "\n".join(lines) + "\n"
+
+
+def _with_y(value: Expr, node: Expr, parts: list[Expr]) -> Expr:
+    return call("y") if node is value and node.operands else rebuilt(node, parts)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,21 @@ def tables() -> dict[str, str]:
         "models": "\n".join(_keys(ModelSettings, "[models.NAME]")),
         "access": "\n".join(_keys(Grant, "[[access]]")),
         "roles": "\n".join(_roles()),
-        "metrics": prometheus.markdown().strip(),
+        "metrics": metrics_table(),
         "log": "\n".join(
             ["| field | |", "|---|---|", *(f"| `{name}` | {says} |" for name, says in logs.FIELDS.items())]
         ),
         "codes": "\n".join(_codes()),
     }
+
+
+def metrics_table() -> str:
+    """The metrics, a line each."""
+    lines = ["| metric | type | labels | |", "|---|---|---|---|"]
+    for row in prometheus.TABLE:
+        labels = ", ".join(f"`{label}`" for label in row.labels)
+        lines.append(f"| `{row.name}` | {row.kind} | {labels} | {row.meaning} |")
+    return "\n".join(lines)
 
 
 def page(text: str) -> str:

@@ -13,6 +13,7 @@ from enum import IntEnum
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.network.expression import Expr, steps
 from kanserve.network.functions import FUNCTIONS
+from kanserve.network.spellings import SPELLINGS
 
 OPERANDS = 4  # unfolded steps per operation of the limit, variables and constants included
 
@@ -324,3 +325,29 @@ def _factor(printed: Printed, dialect: Dialect, *, first: bool) -> Printed:
     if not first and printed.precedence == Precedence.PRODUCT and printed.text[0].isdigit():
         return Printed(dialect.bracketed(printed.text))
     return Printed(printed.text, printed.precedence)
+
+
+class _InX(Dialect):
+    """An expression of the variable x."""
+
+    def __init__(self, spellings: Mapping[str, str]) -> None:
+        self.spellings = spellings
+
+    def number(self, value: float) -> str:
+        return f"{value!r}".removesuffix(".0")
+
+    def variable(self, column: int) -> str:
+        return "x"
+
+    def power(self, base: Printed, exponent: int) -> Printed:
+        return Printed(squares(self.wrapped(base, Precedence.ATOM), exponent), Precedence.PRODUCT)
+
+
+def text_in_x(expression: Expr, language: str) -> str:
+    """A function of the variable x as text: "torch", over torch and the helpers of `kanserve.train.torch.network`, or
+    "c kernel", for training.
+
+    >>> text_in_x(FUNCTIONS["gaussian"].expression, "torch")
+    'torch.exp(-x*x)'
+    """
+    return signed(print_expression(expression, Printed("x"), _InX(SPELLINGS[language])))

@@ -136,15 +136,6 @@ def page(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
     return encode(_Page(snapshot)), kind
 
 
-def markdown() -> str:
-    """The table in the documentation."""
-    lines = ["| metric | type | labels | |", "|---|---|---|---|"]
-    for row in TABLE:
-        labels = ", ".join(f"`{label}`" for label in row.labels)
-        lines.append(f"| `{row.name}` | {row.kind} | {labels} | {row.meaning} |")
-    return "\n".join(lines) + "\n"
-
-
 class _Page(Collector):
     """A collector, as the library's encoders expect it."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError, MissingDependencyError
-from kanserve.formula.printing.function_texts import torch_text
+from kanserve.formula.printing.unfolding import text_in_x
 from kanserve.network import dual_numbers
 from kanserve.network.encoding import is_encoded
 from kanserve.network.expression import Expr
@@ -48,7 +48,7 @@ def _function(name: str) -> Callable[[Tensor], Tensor]:
 @lru_cache
 def _register(expression: Expr) -> Callable[[Tensor], Tensor]:
     # The text of a parsed expression: no user input gets here.
-    found: Callable[[Tensor], Tensor] = eval(f"lambda x: {torch_text(expression)}", vars(network))
+    found: Callable[[Tensor], Tensor] = eval(f"lambda x: {text_in_x(expression, 'torch')}", vars(network))
     return found
 
 

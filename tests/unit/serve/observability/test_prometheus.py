@@ -14,6 +14,7 @@ from kanserve.serve.observability import metrics, prometheus
 from kanserve.serve.observability.metrics import BOUNDS, Metrics
 from kanserve.serve.observability.prometheus import TABLE
 from kanserve.serve.state import Call
+from tests.support import serving_docs
 from tests.support.networks import kans
 from tests.support.paths import DOCS
 
@@ -249,5 +250,5 @@ def test_names_follow_the_conventions_of_prometheus():
 
 def test_the_guide_has_every_metric():
     guide = GUIDE.read_text()
-    for line in prometheus.markdown().splitlines():
+    for line in serving_docs.metrics_table().splitlines():
         assert line in guide
