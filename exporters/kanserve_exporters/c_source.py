@@ -48,8 +48,7 @@ from kanserve_exporters._c import gradient_template as c_gradient_template
 from kanserve_exporters._c import hessian as c_hessian
 from kanserve_exporters._c import hessian_template as c_hessian_template
 from kanserve_exporters._c import template, tiles
-from kanserve_exporters._c.encoding import encoding, prepares
-from kanserve_exporters._c.forward import values
+from kanserve_exporters._c.forward import encoding, prepares, values
 from kanserve_exporters._c.grids import rows
 from kanserve_exporters._c.layers import decimal_list, has_domain, is_affine, layer_code, table
 from kanserve_exporters._c.splines import spline_functions

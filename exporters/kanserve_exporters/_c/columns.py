@@ -6,7 +6,7 @@ error code.
 """
 
 from kanserve.network.kan import Kan, Layer
-from kanserve_exporters._c.encoding import encode
+from kanserve_exporters._c.forward import encode
 from kanserve_exporters._c.layers import is_affine, scaled
 from kanserve_exporters._shared.expressions import Dialect, term, total
 from kanserve_exporters._shared.layer_tables import Parts

@@ -20,8 +20,7 @@ import numpy as np
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve_exporters._c import derivatives
 from kanserve_exporters._c import gradient_template as template
-from kanserve_exporters._c.encoding import flattened
-from kanserve_exporters._c.forward import values
+from kanserve_exporters._c.forward import flattened, values
 from kanserve_exporters._c.gradient_splines import spline_slopes, spline_sums
 from kanserve_exporters._c.layers import chunks, has_domain, is_affine, table
 from kanserve_exporters._c.template import called

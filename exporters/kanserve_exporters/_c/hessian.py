@@ -24,7 +24,7 @@ from kanserve.errors import ExportError
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve_exporters._c import derivatives
 from kanserve_exporters._c import hessian_template as template
-from kanserve_exporters._c.encoding import flattened
+from kanserve_exporters._c.forward import flattened
 from kanserve_exporters._c.gradient import (
     at,
     derivative_helpers,

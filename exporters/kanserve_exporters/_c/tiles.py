@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kanserve.network.encoding import encodes
 from kanserve.network.kan import Kan, Layer
 from kanserve_exporters._c import kernels, vectors
-from kanserve_exporters._c.encoding import prepares
+from kanserve_exporters._c.forward import prepares
 from kanserve_exporters._c.grids import Rows
 from kanserve_exporters._c.layers import chunks, has_domain, is_affine, nodes
 from kanserve_exporters._shared.expressions import Dialect, inner, when
