@@ -178,17 +178,13 @@ def erf(x: Any) -> Any:
     return np.where(size < 1, x * _series(ERF_NEAR, 2 * near * near - 1), np.sign(x) * (1 - tail))
 
 
-def _bessel_parts(x: Any, of_p: tuple[float, ...], of_q: tuple[float, ...]) -> tuple[Any, ...]:
-    """|x|, that up to 8 and that from 8 on; and of the latter the series p and q, the sine and the cosine."""
+def j0(x: Any) -> Any:
+    """The Bessel function of the first kind, of order 0."""
     size = np.abs(x)
     near, far = np.minimum(size, 8.0), np.maximum(size, 8.0)
     t = 128 / (far * far) - 1
-    return size, near, far, _series(of_p, t), _series(of_q, t) / far, np.sin(far), np.cos(far)
-
-
-def j0(x: Any) -> Any:
-    """The Bessel function of the first kind, of order 0."""
-    size, near, far, p, q, sine, cosine = _bessel_parts(x, J0_P, J0_Q)
+    p, q = _series(J0_P, t), _series(J0_Q, t) / far
+    sine, cosine = np.sin(far), np.cos(far)
     # cos(w) = (cos x + sin x)/sqrt(2), sin(w) = (sin x - cos x)/sqrt(2): no digit of x is lost.
     wave = (p * (cosine + sine) - q * (sine - cosine)) / np.sqrt(3.141592653589793 * far)
     return np.where(size < 8, _series(J0_NEAR, near * near / 32 - 1), wave)
@@ -196,7 +192,11 @@ def j0(x: Any) -> Any:
 
 def j1(x: Any) -> Any:
     """The Bessel function of order 1, which is minus the derivative of `j0`."""
-    size, near, far, p, q, sine, cosine = _bessel_parts(x, J1_P, J1_Q)
+    size = np.abs(x)
+    near, far = np.minimum(size, 8.0), np.maximum(size, 8.0)
+    t = 128 / (far * far) - 1
+    p, q = _series(J1_P, t), _series(J1_Q, t) / far
+    sine, cosine = np.sin(far), np.cos(far)
     # cos(w) = (sin x - cos x)/sqrt(2), sin(w) = -(sin x + cos x)/sqrt(2).
     wave = (p * (sine - cosine) + q * (sine + cosine)) / np.sqrt(3.141592653589793 * far)
     return np.where(size < 8, x * _series(J1_NEAR, near * near / 32 - 1), np.sign(x) * wave)
