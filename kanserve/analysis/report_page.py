@@ -153,14 +153,14 @@ def _effects(kan: Kan, data: Dataset) -> Iterator[str]:
     used = int((importances > 0).sum())
     rest = f" The {len(order)} most important of {used} inputs are shown." if used > len(order) else ""
     between = (
-        f"The dark band is between the lowest and the highest of the {len(shapes.members)} networks whose mean this "
+        f"The strong band is between the lowest and the highest of the {len(shapes.members)} networks whose mean this "
         "is, fitted to the same table from other starts: with another table they would lie further apart."
         if shapes.members
         else "There is no band of uncertainty: this is one network, not a mean of several."
     )
     yield text(
         "The mean prediction if every row had this value, minus the mean prediction. All panels have one scale. "
-        f"{between} The light band is what eight in ten rows have, where other inputs change the effect; bars are the "
+        f"{between} The faint band is what eight in ten rows have, where other inputs change the effect; bars are the "
         "answers near a value with one standard error, and the grey area is how many rows there are. Percentages: how "
         f"much predictions change when the input's values are shuffled.{rest}",
         second=True,

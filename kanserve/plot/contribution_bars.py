@@ -10,7 +10,7 @@ from kanserve.plot.scene import Scene, number, short
 
 WIDTH = 560.0
 LINE = 22.0  # of a bar, with the room between two
-VALUE = 100.0  # room beside a bar for its number
+VALUE = 112.0  # room beside a bar for its number and its error, 15 characters
 
 
 @dataclass(frozen=True)
