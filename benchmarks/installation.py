@@ -96,7 +96,7 @@ def _rows_of_test(python: str, tests: bool) -> Iterator[str]:
         )
         if tests:
             ran = _run([*command, "test"], clone, environment)
-            yield _row(f"`make test`: {', '.join(re.findall(r'[0-9]+ (?:passed|skipped)', ran.output))}", ran)
+            yield _row(f"`make test`: {', '.join(re.findall(r'[0-9]+ (?:passed|skipped)(?!:)', ran.output))}", ran)
 
 
 def _rows_of_servers(python: str, tests: bool) -> Iterator[str]:
