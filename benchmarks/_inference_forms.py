@@ -49,7 +49,7 @@ def forms(kan: Kan, files: dict[str, dict[str, bytes]]) -> dict[str, Form]:
         return result
 
     found = {"torch": eager, "its ONNX": stock(exported(module, len(kan.inputs)))}
-    with native.disabled():
+    with native.disable_kernels():
         found["our ONNX"] = onnx_backend.load(files["onnx_graph"]).predict
     ours = onnx_backend.load(files["onnx_graph"])
     if ours.native:

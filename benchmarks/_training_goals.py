@@ -182,7 +182,7 @@ Results = Mapping[str, Sequence[Result]]
 
 def measure(chosen: Iterable[Task], pure: bool = False, seeds: Sequence[int] | None = None) -> dict[str, list[Result]]:
     """The results of each task for its seeds, or those of them in `seeds`; `pure` is without the C kernels."""
-    with native.disabled() if pure else nullcontext():
+    with native.disable_kernels() if pure else nullcontext():
         fit([2, 1], HELLO.sample(20, [0]), grid=(3,))  # warm-up
         return {task.name: [task.run(seed) for seed in task.seeds if seeds is None or seed in seeds] for task in chosen}
 

@@ -39,7 +39,7 @@ from benchmarks.formulas import FRESH, same_form
 from kanserve.data.dataset import Dataset
 from kanserve.search import find_formulas
 from kanserve.search.findings import decompose
-from kanserve.search.findings.decision import estimated_numbers
+from kanserve.search.findings.decision import count_estimates
 from kanserve.search.findings.results import Status
 from kanserve.search.findings.scored_formula import ScoredFormula
 
@@ -225,7 +225,7 @@ def equivalent(found: ScoredFormula, fresh: Dataset, noise: float) -> bool:
     """Whether as many rows with this noise, in deviations, cannot tell a formula from the law, whose rows are fresh."""
     with np.errstate(all="ignore"):
         apart = by_tree(found.formula)(fresh.x) - fresh.y[:, 0]
-    nats = UNDECIDABLE + estimated_numbers(found) / 2  # each estimate misses by half a nat
+    nats = UNDECIDABLE + count_estimates(found) / 2  # each estimate misses by half a nat
     return bool(len(apart) * np.mean(apart**2) < 2 * nats * noise**2)
 
 

@@ -70,7 +70,7 @@ def network(shape: Shape) -> Kan:
 
 
 def backend(kan: Kan, how: How) -> runtime.OnnxBackend:
-    with native.disabled():
+    with native.disable_kernels():
         return runtime.load({runtime.FILE: onnx_graph.export_as(kan, ExportOptions(precision="float"), how)})
 
 

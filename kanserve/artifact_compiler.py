@@ -28,15 +28,15 @@ from kanserve.formula.constants.uncertainty_report import (
     Evidence,
     agrees,
     evidence,
-    listed,
+    list_candidates,
     to_json,
 )
-from kanserve.formula.from_network.stored_formulas import stored_formulas
+from kanserve.formula.from_network.stored_formulas import formulas_to_store
 from kanserve.network.conformal_intervals import ConformalInterval, conformal_intervals
 from kanserve.network.encoding import encode
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.export_options import ExportOptions, Precision
-from kanserve.network.fitted_rows import seen_share, too_many_seen
+from kanserve.network.fitted_rows import share_of_fitted_rows, too_many_seen
 from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.network.rounding_error import rounding, scale, steady_rows
@@ -146,10 +146,10 @@ def _compile(
     """As `compile`; with `derivatives`, C has them although the options do not ask for them, where they cost little."""
     intervals, origin = (options.intervals, {}) if rows is None or options.intervals else _intervals(kan, rows)
     options = replace(options, intervals=intervals)
-    others = listed(candidates)
+    others = list_candidates(candidates)
     golden, fit = golden_rows(kan), None if rows is None else metrics(kan, rows)
     parts, notes = _export(kan, formats, options, derivatives, processors)
-    written = stored_formulas(kan)
+    written = formulas_to_store(kan)
     artifact = assemble(
         kan,
         parts,
@@ -248,7 +248,7 @@ def _intervals(kan: Kan, data: Dataset) -> tuple[tuple[ConformalInterval, ...], 
     """
     if kan.classes or data.weights is not None:
         return (), {}
-    seen = seen_share(kan, data)
+    seen = share_of_fitted_rows(kan, data)
     if too_many_seen(seen):
         note = (
             f"none: the network was fitted to {_percent(seen)} of these {len(data)} rows, and its errors on them are "

@@ -270,14 +270,14 @@ def example_of(artifact: Artifact) -> "DataFrame":
     """
     import pandas as pd
 
-    def shown(variable: Variable, value: float) -> float | str:
+    def show(variable: Variable, value: float) -> float | str:
         return variable.categories[int(value)] if variable.categories else value
 
     first = artifact.golden()[0][0].tolist()
     return pd.DataFrame(
         [
             {
-                variable.name: shown(variable, value)
+                variable.name: show(variable, value)
                 for variable, value in zip(artifact.manifest.inputs, first, strict=True)
             }
         ]

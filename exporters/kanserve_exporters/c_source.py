@@ -40,7 +40,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import CForm, ExportOptions
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
-from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows
+from kanserve.network.rounding_error import allow, rounding, scale, steady_rows
 from kanserve_exporters._c import columns as c_columns
 from kanserve_exporters._c import derivatives as c_derivatives
 from kanserve_exporters._c import gradient as c_gradient
@@ -134,7 +134,7 @@ _END = """
 """
 
 
-def formed(files: Mapping[str, str], prefix: str, form: CForm) -> dict[str, str]:
+def arrange_files(files: Mapping[str, str], prefix: str, form: CForm) -> dict[str, str]:
     """The files of a form, by path. "files" leaves everything as it is; in the others one file has both P.h and P.c.
 
     "single_file" is P.c, to be compiled or included once. "header_only" is P.h, with the definitions behind
@@ -223,7 +223,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     information = template.string(_information(kan, options, formula))
     texts[f"{prefix}.c"] = texts[f"{prefix}.c"].replace("$INFORMATION$", information, 1)
     texts |= _package(prefix, words, formula, options.c_form, derivatives)
-    return {path: text.encode("ascii") for path, text in formed(texts, prefix, options.c_form).items()}
+    return {path: text.encode("ascii") for path, text in arrange_files(texts, prefix, options.c_form).items()}
 
 
 def has_cheap_gradient(kan: Kan) -> bool:
@@ -270,7 +270,7 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, derivatives: int, col
         *((template.SLACK, tiles.begin(kan, found, dialect)) if splines else ()),
         *when(columns, c_columns.declarations(dialect)),
     ]
-    return "".join([*begin, *template.called(helpers, "".join(blocks).replace(dialect.prefix, "@")), *blocks])
+    return "".join([*begin, *template.select_called(helpers, "".join(blocks).replace(dialect.prefix, "@")), *blocks])
 
 
 def _functions(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[str]:
@@ -281,7 +281,7 @@ def _functions(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[
         blocks.append(f"\n{text}" if own in used else f"\n#ifndef @NO_GRADIENT\n{text}#endif\n")
     edges = {edge.function for part in layers for _, _, edge in part.terms}
     for name in sorted(name for name in used if needs_helper(name, dialect)):
-        outside = dialect.guarded(name)
+        outside = dialect.reports_domain(name)
         lines = inner([*when(outside, f"if (!({domain(name)})) *bad = 1;"), *body(name, dialect)])
         head = f"\nstatic @real {helper(name, dialect)}(@real x{', int *bad' if outside else ''})\n"
         text = head + "{\n" + "".join(f"{line}\n" for line in lines) + "}\n"
@@ -333,7 +333,7 @@ def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
     y = evaluate(kan, x)
     size = scale(y)
     size = np.where(size > 0, size, 1.0)
-    largest = allowed(kan, x, y, dialect.precision, 1e-3 if dialect.single else 1e-9) / size
+    largest = allow(kan, x, y, dialect.precision, 1e-3 if dialect.single else 1e-9) / size
     # Half of the type's range: an output that rounding may push to infinity is not a test, and neither is a row that
     # rounding may push out of a function's domain.
     end = np.finfo(_dtype(dialect)).max / 2

@@ -143,7 +143,7 @@ class Contributions:
         Raises
         ------
         InputError
-            There is no such row or output.
+            The row or output does not exist.
         MissingDependencyError
             Matplotlib is not installed.
 
@@ -212,37 +212,37 @@ def explain(kan: Kan, x: Rows, data: Data = None) -> Contributions:
     for row in finite.tolist():
         own = behind.edges(rows[[row]])[0]
         for group in groups:
-            game, places = _exact if _is_exact(group) else _sampled, list(group)
+            game, places = _exact if _is_exact(group) else _sample_orders, list(group)
             values[row][:, places], errors[row][:, places] = game(behind, start, own - start, places)
-    return Contributions(kan.inputs, explained_names(kan), rows, base, values, errors)
+    return Contributions(kan.inputs, output_names(kan), rows, base, values, errors)
 
 
 def bars(found: Contributions, row: int, output: int, most: int = SHOWN_INPUTS) -> list[Bar]:
     """The contributions to one prediction, the largest first; of many inputs those after `most` in one."""
     values, errors = found.values[row, output], found.errors[row, output]
     order = np.argsort(-np.abs(values), kind="stable").tolist()
-    names = [f"{v.name} = {shown(v, float(value))}" for v, value in zip(found.inputs, found.x[row], strict=True)]
+    names = [f"{v.name} = {format_value(v, float(value))}" for v, value in zip(found.inputs, found.x[row], strict=True)]
     made = [Bar(names[i], float(values[i]), float(errors[i])) for i in order[:most]]
     if rest := order[most:]:
         made.append(Bar(f"{len(rest)} more inputs", float(values[rest].sum()), float(np.hypot.reduce(errors[rest]))))
     return made
 
 
-def explained_names(kan: Kan) -> tuple[str, ...]:
+def output_names(kan: Kan) -> tuple[str, ...]:
     """The names of what is explained."""
     if len(kan.classes) == 2:
         return (f"log-odds of {kan.classes[1]}",)
     return tuple(f"score of {name}" for name in kan.classes) or tuple(variable.name for variable in kan.outputs)
 
 
-def explained(kan: Kan, outputs: Array) -> Array:
+def center_scores(kan: Kan, outputs: Array) -> Array:
     """What is explained of outputs (N, Q): themselves, or of classes the scores without what all have in common."""
     if len(kan.classes) == 2:
         return outputs[:, 1:] - outputs[:, :1]
     return outputs - outputs.mean(axis=1, keepdims=True) if kan.classes else outputs
 
 
-def shown(variable: Variable, value: float) -> str:
+def format_value(variable: Variable, value: float) -> str:
     """A raw value of an input as text: a category by its name."""
     if np.isnan(value):
         return "missing"
@@ -256,7 +256,7 @@ def meeting_inputs(kan: Kan) -> Groups:
     terms: list[Terms] = [{frozenset([i])} for i in range(len(kan.inputs))]
     for layer in kan.layers:
         sums = [_terms_of_sum(layer, j, terms) for j in range(layer.subnodes)]
-        terms = [sums[group[0]] if len(group) == 1 else _met(sums[j] for j in group) for group in layer.groups]
+        terms = [sums[group[0]] if len(group) == 1 else _unite_inputs(sums[j] for j in group) for group in layer.groups]
     groups: list[frozenset[int]] = []
     for part in set().union(*terms):
         apart = [group for group in groups if not group & part]
@@ -269,11 +269,11 @@ def _terms_of_sum(layer: Layer, j: int, terms: Sequence[Terms]) -> Terms:
     own: Terms = set()
     for i in np.flatnonzero(layer.alive[j]).tolist():
         straight = layer.functions[j, i] == "x" and not layer.spline_mask[j, i]
-        own |= terms[i] if straight else _met([terms[i]])
+        own |= terms[i] if straight else _unite_inputs([terms[i]])
     return own
 
 
-def _met(parts: Iterable[Terms]) -> Terms:
+def _unite_inputs(parts: Iterable[Terms]) -> Terms:
     """One term of all the inputs of these; none if they have none."""
     together = frozenset[int]().union(*(term for part in parts for term in part))
     return {together} if together else set()
@@ -314,7 +314,7 @@ class Players:
             values = nodes(self.layer, self.layer.subnode_scale * sums + self.layer.subnode_bias)
             for layer in self.kan.layers[self.depth + 1 :]:
                 values = nodes(layer, subnodes(layer, edges(layer, values)))
-            return explained(self.kan, self.kan.output_scale * values + self.kan.output_shift)
+            return center_scores(self.kan, self.kan.output_scale * values + self.kan.output_shift)
 
 
 def _is_exact(group: tuple[int, ...]) -> bool:
@@ -351,7 +351,7 @@ def _exact(behind: Players, start: Array, change: Array, group: list[int]) -> tu
     return (weights.T @ values).T, 0.0
 
 
-def _sampled(behind: Players, start: Array, change: Array, group: list[int]) -> tuple[Array, Array]:
+def _sample_orders(behind: Players, start: Array, change: Array, group: list[int]) -> tuple[Array, Array]:
     """The contributions (Q, G) of a group and their standard errors, by random orders and their reverses."""
     random, count = np.random.default_rng(0), len(group)
     own, bottom = change[:, group], start.sum(axis=1)[:, None]

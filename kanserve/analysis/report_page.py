@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve import train
-from kanserve.analysis.contributions import bars, explain, explained_names
+from kanserve.analysis.contributions import bars, explain, output_names
 from kanserve.analysis.shapes import Shapes
 from kanserve.data.dataset import Dataset, Target, TrainingData
 from kanserve.data.near_names import first_names
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
-from kanserve.network.fitted_rows import seen_share, too_many_seen
+from kanserve.network.fitted_rows import share_of_fitted_rows, too_many_seen
 from kanserve.network.importances import input_importances
 from kanserve.network.kan import Kan, require_kan
 from kanserve.network.training_range import describe_outside
@@ -82,7 +82,7 @@ def report(kan: Kan, data: TrainingData, *, target: Target = None) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         text(_facts(kan, samples), second=True),
-        *_said(kan, samples),
+        *_describe_rows(kan, samples),
         *_scores(kan, samples, scored),
         *_effects(kan, rows),
         *_single(kan, rows),
@@ -99,9 +99,9 @@ def _facts(kan: Kan, data: Dataset) -> str:
     return f"{len(data):,} rows, {len(kan.inputs)} inputs, {kind}; a Kolmogorov-Arnold network of shape {shape}."
 
 
-def _said(kan: Kan, data: Dataset) -> Iterator[Html]:
+def _describe_rows(kan: Kan, data: Dataset) -> Iterator[Html]:
     """What a reader should know of the rows before the figures."""
-    seen = seen_share(kan, data)
+    seen = share_of_fitted_rows(kan, data)
     if seen is None:
         yield text("Whether the network was fitted to these rows is unknown: of such rows the scores are too good.")
     elif too_many_seen(seen):
@@ -130,7 +130,7 @@ def _scores(kan: Kan, data: Dataset, found: train.Score) -> Iterator[str]:
         lines = [(output.name, f"{r2:.4f}", number(rmse), number(spread)) for output, r2, rmse, spread in scores]
         yield table(("", "R²", "RMSE", "RMSE of the mean"), lines, numbers=(1, 2, 3))
     outputs = evaluate(kan, data.x)
-    for q, name in enumerate(explained_names(kan)[:OUTPUTS]):
+    for q, name in enumerate(output_names(kan)[:OUTPUTS]):
         if kan.classes:
             q = 1 if len(kan.classes) == 2 else q
             guess, title = softmax(outputs)[:, q], f"how often it is {kan.classes[q]}"
@@ -165,7 +165,7 @@ def _effects(kan: Kan, data: Dataset) -> Iterator[str]:
         f"much predictions change when the input's values are shuffled.{rest}",
         second=True,
     )
-    names = explained_names(kan)
+    names = output_names(kan)
     for q, name in enumerate(names[:OUTPUTS]):
         if len(names) > 1 or kan.classes:
             yield f"<h3>{escape(name)}</h3>"

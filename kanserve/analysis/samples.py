@@ -118,7 +118,7 @@ def output_of(kan: Kan, output: int | str) -> int:
     return output
 
 
-def checked_tolerance(tolerance: Any) -> float:
+def check_tolerance(tolerance: Any) -> float:
     """InputError unless it is a number between 0 and 1."""
     if not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
         raise InputError(f"A tolerance is a number between 0 and 1, got {tolerance!r}.")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.samples import Data, ask, checked_tolerance, names_of
+from kanserve.analysis.samples import Data, ask, check_tolerance, names_of
 from kanserve.network.kan import Kan
-from kanserve.plot.page import page, text, tinted
+from kanserve.plot.page import page, text, tint_table
 from kanserve.plot.result_charts import draw_matrix
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Separability:
         framed = np.nan_to_num(values) > self.tolerance
         what = "above the diagonal: deviation from a sum, below: from a product; framed pairs do not separate"
         lines = text(str(self)) if len(str(self)) < 5000 else text(f"{str(self)[:5000]}…")
-        return page(lines, tinted(values, self.inputs, self.inputs, framed), text(what, second=True))
+        return page(lines, tint_table(values, self.inputs, self.inputs, framed), text(what, second=True))
 
     def _form(self) -> str:
         """The sum or the product that was found, as an equation; or that there is neither."""
@@ -203,7 +203,7 @@ def separability(kan: Kan, data: Data = None, *, output: int | str = 0, toleranc
     >>> kanserve.separability(kanserve.from_formula("x*y + z")).terms
     (('x', 'y'), ('z',))
     """
-    tolerance = checked_tolerance(tolerance)
+    tolerance = check_tolerance(tolerance)
     question = ask(kan, data, output)
     variance = float(question.y.var())
     product = question.slopes[:, :, None] * question.slopes[:, None, :]

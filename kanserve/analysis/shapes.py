@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.contributions import Players, background_rows, meeting_inputs, shown
+from kanserve.analysis.contributions import Players, background_rows, format_value, meeting_inputs
 from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan
@@ -70,7 +70,9 @@ class Shapes:
         values = self._values(i, POINTS)
         every = self.moved.to({i: values})[..., output]
         effect = every.mean(axis=0) - self.moved.base[output]
-        each = [one.to({i: values})[..., output].mean(axis=0) - one.base[output] for one in self.members]
+        each = [
+            candidate.to({i: values})[..., output].mean(axis=0) - candidate.base[output] for candidate in self.members
+        ]
         spread = np.quantile(every - every.mean(axis=1, keepdims=True), TENTHS, axis=0) + effect.mean()
         if variable.categories:
             counts = np.array([(column == value).sum() for value in values], np.float64)
@@ -78,7 +80,9 @@ class Shapes:
         else:
             counts = np.histogram(column[np.isfinite(column)], BINS, (values[0], values[-1]))[0].astype(np.float64)
             parts = list(_parts(column, values[0], values[-1]))
-        seen = [self._seen(place, rows, i, values, effect, output) for place, rows in parts if rows.sum() >= FEWEST]
+        seen = [
+            self._effect_at(place, rows, i, values, effect, output) for place, rows in parts if rows.sum() >= FEWEST
+        ]
         return Shape(
             variable.name + (f" ({variable.unit})" if variable.unit else ""),
             share,
@@ -87,7 +91,7 @@ class Shapes:
             spread,
             np.array(seen).reshape(-1, 3).T,
             counts / max(counts.max(), 1),
-            tuple(shown(variable, value) for value in values) if variable.categories else (),
+            tuple(format_value(variable, value) for value in values) if variable.categories else (),
             np.array([np.min(each, axis=0), np.max(each, axis=0)]) if each else None,
         )
 
@@ -100,7 +104,7 @@ class Shapes:
             if any(i in group and j in group for group in groups):
                 joint = self._joint(i, j, self._quantiles(i), self._quantiles(j), output)
                 found.append((float((joint**2).mean() / (self.moved.variance[output] or 1.0)), i, j))
-        kept = sorted((one for one in found if one[0] >= least), reverse=True)[:most]
+        kept = sorted((candidate for candidate in found if candidate[0] >= least), reverse=True)[:most]
         return [self._pair(share, i, j, output) for share, i, j in kept]
 
     def _pair(self, share: float, i: int, j: int, output: int) -> Pair:
@@ -109,14 +113,14 @@ class Shapes:
             variable = self.kan.inputs[k]
             ticks = self._values(k, CELLS)
             sides.append(ticks)
-            ends.append((shown(variable, float(ticks[0])), shown(variable, float(ticks[-1]))))
+            ends.append((format_value(variable, float(ticks[0])), format_value(variable, float(ticks[-1]))))
         effects = self._joint(i, j, sides[0], sides[1], output).T
         return Pair((self.kan.inputs[i].name, self.kan.inputs[j].name), share, effects, (ends[0], ends[1]))
 
     def _joint(self, i: int, j: int, first: Array, second: Array, output: int) -> Array:
         """The effect (H, W) of values of two inputs together, without those of each."""
-        one, two = (part.ravel() for part in np.meshgrid(first, second, indexing="ij"))
-        both = self.moved.to({i: one, j: two})[..., output].mean(axis=0).reshape(len(first), len(second))
+        candidate, two = (part.ravel() for part in np.meshgrid(first, second, indexing="ij"))
+        both = self.moved.to({i: candidate, j: two})[..., output].mean(axis=0).reshape(len(first), len(second))
         return np.asarray(both - both.mean(axis=1, keepdims=True) - both.mean(axis=0) + both.mean())
 
     def _values(self, i: int, count: int) -> Array:
@@ -142,7 +146,7 @@ class Shapes:
         values = column[np.isfinite(column)]
         return values if len(values) else ranges(self.kan)[i]
 
-    def _seen(
+    def _effect_at(
         self, place: float, rows: NDArray[np.bool_], i: int, values: Array, effect: Array, output: int
     ) -> tuple[float, float, float]:
         """A place of an input, the effect that the answers of rows have there on average, and its standard error."""

@@ -168,15 +168,15 @@ def interactions(
     a, b = _draws(finite, draws, seed)
     rows, columns = np.triu_indices(count, 1)
 
-    def given(*moved: int) -> Array:
+    def evaluate_moved(*moved: int) -> Array:
         x = a.copy()
         x[:, moved] = b[:, moved]
         return evaluate(kan, x)[:, q]
 
     base, other = evaluate(kan, a)[:, q], evaluate(kan, b)[:, q]
-    single = np.stack([given(i) for i in range(count)])
+    single = np.stack([evaluate_moved(i) for i in range(count)])
     both = (
-        np.stack([given(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True)])
+        np.stack([evaluate_moved(i, j) for i, j in zip(rows.tolist(), columns.tolist(), strict=True)])
         if count > 1
         else single[:0]
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.analysis.samples import Asked, Data, ask, checked_tolerance, names_of
+from kanserve.analysis.samples import Asked, Data, ask, check_tolerance, names_of
 from kanserve.data.near_names import first_names
 from kanserve.network.kan import Kan
 from kanserve.plot.result_charts import draw_matrix
@@ -51,7 +51,7 @@ class Symmetry:
         The names of the I inputs.
     scores : mapping of str to ndarray of shape (I, I)
         For each kind of h, such as "{u} - {v}", the scores of all pairs from 0 to 1. NaN where the output does not
-        depend on both inputs; `scores["h({u}, {v})"]`, any h, also if there is no third input.
+        depend on both inputs; `scores["h({u}, {v})"]`, any h, also without a third input.
     constants : mapping of str to ndarray of shape (I, I)
         b of "{u} + b*{v}" and p of "{u}*{v}^p".
     tolerance : float
@@ -149,12 +149,12 @@ class Symmetry:
         values = np.array([[self.scores[kind][pair] for kind in KINDS] for pair in pairs]).reshape(-1, len(KINDS))
         rows = [f"{self.inputs[i]}, {self.inputs[j]}" for i, j in pairs]
         columns = [kind.format(u="u", v="v") for kind in KINDS]
-        title = f"{self.output} depends on two inputs through {self._found()}\neach column has its own scale"
+        title = f"{self.output} depends on two inputs through {self._name_found()}\neach column has its own scale"
         framed = np.nan_to_num(values) >= self.tolerance
         tints = np.where(framed, 0.75, 0.35 * _by_column(values))
         return draw_matrix(values, rows, columns, title, ax, theme=theme, width=width, tints=tints, framed=framed)
 
-    def _found(self) -> str:
+    def _name_found(self) -> str:
         return first_names([text for text, _ in self.found], 2, ", …") or "none of these"
 
     def _simplest(self, i: int, j: int) -> str:
@@ -205,7 +205,7 @@ def symmetry(kan: Kan, data: Data = None, *, output: int | str = 0, tolerance: f
     >>> print(kanserve.symmetry(kanserve.from_formula("(x - y)^2 + sin(z)")))
     y depends on x - y (score 1)
     """
-    tolerance = checked_tolerance(tolerance)
+    tolerance = check_tolerance(tolerance)
     question = ask(kan, data, output)
     count = len(kan.inputs)
     scores = {kind: np.full((count, count), np.nan) for kind in KINDS}

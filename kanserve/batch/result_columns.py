@@ -16,7 +16,7 @@ from kanserve.errors import DataError
 from kanserve.network.conformal_intervals import ConformalInterval, interval_of
 from kanserve.network.encoding import is_outside
 from kanserve.network.evaluate import jacobian, softmax
-from kanserve.network.signal_shares import used_inputs
+from kanserve.network.signal_shares import find_used_inputs
 from kanserve.network.training_range import ranges
 from kanserve.runtime.backend import Backend, Differentiating
 
@@ -63,7 +63,7 @@ class BatchModel:
         values = np.where(np.isfinite(middle), middle, kan.input_shift)
         categorical = np.array([bool(variable.categories) for variable in kan.inputs])
         values = np.where(categorical, np.floor(values), values)  # a code of a category
-        return {self.inputs[i]: float(values[i]) for i in np.flatnonzero(~used_inputs(kan))}
+        return {self.inputs[i]: float(values[i]) for i in np.flatnonzero(~find_used_inputs(kan))}
 
     def check_inputs(self, names: Sequence[str], table: str = "The table") -> None:
         """DataError if a table with these columns lacks an input, or has one twice."""

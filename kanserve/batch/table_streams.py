@@ -216,7 +216,7 @@ def _parquet(predictor: "BatchPredictor", path: Path, file: Any) -> tuple[Any, I
     # Buffered: else each column of a row group is in memory whole.
     table = pyarrow.parquet.ParquetFile(file, buffer_size=2**20, pre_buffer=False)
     schema = table.schema_arrow
-    wanted = _wanted(predictor, path, schema.names)
+    wanted = _columns_to_read(predictor, path, schema.names)
     rows = min(max(_BATCH_BYTES // (8 * max(len(wanted), 1)), 1024), _MOST_ROWS)
     total = max(table.metadata.num_rows, 1)
 
@@ -244,7 +244,7 @@ def _csv(predictor: "BatchPredictor", path: Path, file: Any, as_text: bool) -> t
     try:
         with pyarrow.OSFile(str(path)) as head:
             names = _csv_reader(head, separator, [], {}).schema.names
-        wanted = _wanted(predictor, path, names)
+        wanted = _columns_to_read(predictor, path, names)
         types = {name: pyarrow.string() for name in wanted if as_text}
         types |= {name: pyarrow.float64() for name in wanted if name in predictor.inputs}
         reader = _csv_reader(file, separator, wanted, types)
@@ -282,7 +282,7 @@ def _csv_error(path: Path, names: list[str], error: Exception) -> DataError:
     return DataError(f"{path} cannot be read as a table: {reason(error)}.")
 
 
-def _wanted(predictor: "BatchPredictor", path: Path, names: list[str]) -> list[str]:
+def _columns_to_read(predictor: "BatchPredictor", path: Path, names: list[str]) -> list[str]:
     """The columns to read: inputs and what is kept."""
     predictor.model.check_inputs(names, str(path))
     kept = predictor.kept(names)

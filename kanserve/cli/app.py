@@ -190,10 +190,10 @@ def fit(
         raise InputError(
             "--hidden fewest cannot be combined with --optimizer or --checkpoint: leave them out, or give the nodes."
         )
-    nodes, share = [] if hidden in ("auto", "fewest") else arguments.hidden(hidden), 1.0
+    nodes, share = [] if hidden in ("auto", "fewest") else arguments.parse_hidden(hidden), 1.0
     kind: tables.Kind = "classification" if classify else "auto"
     table_rows = tables.read_table(table, arguments.require(target), inputs or (), kind, decimal=decimal)
-    data = arguments.fitted_rows(table_rows, hold_out)
+    data = arguments.split_fit_rows(table_rows, hold_out)
     if not data.classes and set(np.unique(data.y)) == {0.0, 1.0}:
         warn(f"{' and '.join(map(repr, data.outputs))}: all values are 0 or 1; --classify learns them as classes")
     free(out, force, reads=[table])
@@ -217,8 +217,8 @@ def fit(
         **arguments.scores(train.score(kan, data)),
     }
     words = ["kanserve", "simplify", str(out), str(table), *arguments.holding_out(hold_out)]
-    words += arguments.marked(decimal)
-    show(result, as_json, after=[*words, *arguments.repeated(kan, target)])
+    words += arguments.decimal_option(decimal)
+    show(result, as_json, after=[*words, *arguments.target_options(kan, target)])
 
 
 app.command("import", short_help="Convert a network that another library has trained.")(import_network)
@@ -246,7 +246,7 @@ def simplify(
     from kanserve.simplification import simplify as simplify_kan
 
     kan = arguments.network(kan_file)
-    data = arguments.fitted_rows(arguments.data_of(kan, table, target, decimal), hold_out)
+    data = arguments.split_fit_rows(arguments.data_of(kan, table, target, decimal), hold_out)
     free(out, force, reads=[kan_file, table])
     simple = simplify_kan(kan, data, seed=seed, progress=False if quiet else tell)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(simple)))
@@ -262,8 +262,8 @@ def simplify(
         result["splines"] = "s_l_j_i(x) in the formula is the spline from input i to sum j of layer l"
     words = ["kanserve", "publish", str(out), "models", "--name", "model"]
     if hold_out:  # else no row of the table is new to the network, so its errors on them say too little
-        words += ["--data", str(table), *arguments.holding_out(hold_out), *arguments.repeated(kan, target)]
-        words += arguments.marked(decimal)
+        words += ["--data", str(table), *arguments.holding_out(hold_out), *arguments.target_options(kan, target)]
+        words += arguments.decimal_option(decimal)
     show(result, as_json, after=words)
 
 

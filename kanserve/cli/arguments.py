@@ -20,7 +20,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan, Variable
 from kanserve.network.kan_methods import likeliest
-from kanserve.network.signal_shares import used_inputs
+from kanserve.network.signal_shares import find_used_inputs
 from kanserve.network.training_range import describe_outside, ranges
 from kanserve.repository import local
 from kanserve.runtime import load_backend
@@ -65,7 +65,7 @@ def pairs(option: str, text: str, example: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in words}
 
 
-def hidden(text: str) -> list[int]:
+def parse_hidden(text: str) -> list[int]:
     """The sizes of the hidden layers in a text such as "4,2"."""
     try:
         nodes = [int(part) for part in text.split(",") if part.strip()]
@@ -95,14 +95,14 @@ def data_of(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | 
     return data
 
 
-def held_out(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
+def read_held_out(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
     """Samples to score a network on: unused columns may be missing, and so may classes."""
     columns = target or [output.name for output in kan.outputs]
     if kan.classes and not target:
         columns = [class_column(kan, table, decimal)]
     names = [variable.name for variable in kan.inputs]
     known = categories_of(kan.inputs)
-    return read_samples(table, columns, names, kan.classes, unused_inputs(kan), known, decimal=decimal)
+    return read_samples(table, columns, names, kan.classes, find_unused_inputs(kan), known, decimal=decimal)
 
 
 def class_column(kan: Kan, table: Path, decimal: Decimal | None = None) -> str:
@@ -122,7 +122,9 @@ def class_column(kan: Kan, table: Path, decimal: Decimal | None = None) -> str:
 def _has_classes(kan: Kan, table: Path, name: str, decimal: Decimal | None) -> bool:
     names = [variable.name for variable in kan.inputs]
     try:
-        read_samples(table, [name], names, kan.classes, unused_inputs(kan), categories_of(kan.inputs), decimal=decimal)
+        read_samples(
+            table, [name], names, kan.classes, find_unused_inputs(kan), categories_of(kan.inputs), decimal=decimal
+        )
     except DataError:
         return False
     return True
@@ -138,7 +140,7 @@ def scores(score: "Score") -> dict[str, Any]:
     return {"r2": list(score.r2), "rmse": list(score.rmse), "scored on": "the rows it was trained on"}
 
 
-def fitted_rows(data: Dataset, hold_out: float) -> Dataset:
+def split_fit_rows(data: Dataset, hold_out: float) -> Dataset:
     """The rows that `--hold-out` leaves for the fit."""
     return data.split(hold_out)[0] if hold_out else data
 
@@ -153,12 +155,12 @@ def holding_out(hold_out: float) -> list[str]:
     return ["--hold-out", f"{hold_out:g}"] if hold_out else []
 
 
-def marked(decimal: Decimal | None) -> list[str]:
+def decimal_option(decimal: Decimal | None) -> list[str]:
     """The --decimal option for the next command."""
     return ["--decimal", decimal] if decimal else []
 
 
-def repeated(kan: Kan, target: list[str] | None) -> list[str]:
+def target_options(kan: Kan, target: list[str] | None) -> list[str]:
     """The --target options for the next command, needed for a classifier, whose file does not name its target."""
     return [word for name in target or () for word in ("--target", name)] if kan.classes else []
 
@@ -192,10 +194,10 @@ def predictor(model: str, access: "ServerAccess") -> Predictor:
         return _local(kan, lambda rows: evaluate(kan, rows))
     if path.parent.is_dir() and (hint := near(path.name, (entry.name for entry in path.parent.iterdir()))):
         raise NotFoundError(f"There is no file or folder {model!r}. {hint}".rstrip())
-    return _remote(access, *served(model))
+    return _remote(access, *parse_served(model))
 
 
-def served(model: str) -> tuple[str, str, str]:
+def parse_served(model: str) -> tuple[str, str, str]:
     """Address, name and version ("" for the newest) of "host:port/name/version" or "unix:path/name/version"."""
     if model.startswith("unix:"):
         return _on_socket(model)
@@ -238,7 +240,7 @@ def _local(kan: Kan, run: Callable[[Array], Array]) -> Predictor:
         return {"class": best.tolist(), **_columns(kan.classes, softmax(values))}, outside
 
     names = [variable.name for variable in kan.inputs]
-    return Predictor(names, unused_inputs(kan), categories_of(kan.inputs), predict)
+    return Predictor(names, find_unused_inputs(kan), categories_of(kan.inputs), predict)
 
 
 def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Predictor:
@@ -275,12 +277,12 @@ def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Pr
     return Predictor(list(network.inputs), unused, categories_of(network.input_variables), predict)
 
 
-def unused_inputs(kan: Kan) -> dict[str, float]:
+def find_unused_inputs(kan: Kan) -> dict[str, float]:
     """The inputs on which no output depends, each with a value in the training range."""
     return {
         variable.name: _inside(variable, low, high, float(shift))
         for variable, (low, high), shift, used in zip(
-            kan.inputs, ranges(kan).tolist(), kan.input_shift, used_inputs(kan), strict=True
+            kan.inputs, ranges(kan).tolist(), kan.input_shift, find_used_inputs(kan), strict=True
         )
         if not used
     }

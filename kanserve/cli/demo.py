@@ -35,7 +35,7 @@ from kanserve.network import evaluate, serialization
 from kanserve.network.conformal_intervals import conformal_intervals
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
-from kanserve.network.signal_shares import used_inputs
+from kanserve.network.signal_shares import find_used_inputs
 from kanserve.plot import plot_network
 from kanserve.simplification import simplify
 from kanserve.train import fit, score
@@ -62,7 +62,9 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
         console.print(f"  {trained.edges} edges, r² {score(trained, data).r2[0]:.4f} on all rows")
     with _step(console, "simplify: prune, then name the functions"):
         simple = simplify(trained, data, all_edges=True, seed=0, progress=tell)
-        used = [variable.name for variable, needed in zip(simple.inputs, used_inputs(simple), strict=True) if needed]
+        used = [
+            variable.name for variable, needed in zip(simple.inputs, find_used_inputs(simple), strict=True) if needed
+        ]
         console.print(f"  {simple.edges} edges remain, and {len(used)} inputs: {', '.join(used)}", soft_wrap=True)
     with _step(console, "picture, network and formula"):
         _picture(simple, data, folder / "network.png")
@@ -95,7 +97,7 @@ def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int =
         console.print(f"  GetFormula answers (r² {served.r2:.4f} on all rows):")
         console.print(f"  {data.outputs[0]} = {served.text}", style="bold", soft_wrap=True)
         if keep_serving:
-            with _interrupted_by_sigterm():
+            with _interrupt_by_sigterm():
                 console.print(
                     f"  serving on {address} until Ctrl-C; try: kanserve inspect {folder / 'knots.safetensors'}"
                 )
@@ -188,7 +190,7 @@ def _address(lines: Iterable[str]) -> str:
 
 
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
+def _interrupt_by_sigterm() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the block normally."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -44,10 +44,10 @@ def _document(client: type[C]) -> type[C]:
 
 
 def _await_answer(line: str) -> str:
-    def awaited(call: re.Match[str]) -> str:
+    def add_await(call: re.Match[str]) -> str:
         return f"await {call[0]}" if call.end() == len(line) else f"(await {call[0]})"
 
-    return _CALL.sub(awaited, line) if line.startswith(">>> ") else line
+    return _CALL.sub(add_await, line) if line.startswith(">>> ") else line
 
 
 @_document

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.data.frames import NONE, Categories, Columns, coded
+from kanserve.data.frames import NONE, Categories, Columns, encode_columns
 from kanserve.data.near_names import first_names
 from kanserve.errors import DataError
 
@@ -58,7 +58,7 @@ def select(
     for column, name in enumerate(names):
         try:
             known = name in categories or isinstance(frame, Columns)
-            rows[:, column] = coded(frame, [name], categories)[0][:, 0] if known else _column(frame[name])
+            rows[:, column] = encode_columns(frame, [name], categories)[0][:, 0] if known else _column(frame[name])
         except (TypeError, ValueError, OverflowError):
             raise DataError(f"The column {name!r} must hold numbers; its type is {frame[name].dtype}.") from None
     return rows

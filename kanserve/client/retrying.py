@@ -56,13 +56,13 @@ def is_passing(error: Any) -> bool:
 
 def error_for(error: Any, address: str, timeout: float, request: str = "", attempts: int = 1) -> KanserveError:
     """The exception for a failed call: of the class that the server names, else by the status code."""
-    failed = _raised(error, address, timeout, request)
+    failed = _to_exception(error, address, timeout, request)
     tried = f", tried {attempts} times" if attempts > 1 else ""
     failed.add_note(f"Request {request or 'without a name'} to {address}{tried}.")
     return failed
 
 
-def _raised(error: Any, address: str, timeout: float, request: str) -> KanserveError:
+def _to_exception(error: Any, address: str, timeout: float, request: str) -> KanserveError:
     code, text = error.code(), error.details() or ""
     named = getattr(errors, str(dict(error.trailing_metadata() or ()).get("kanserve-error", "")), None)
     if isinstance(named, type) and issubclass(named, KanserveError) and named is not MissingDependencyError:

@@ -54,7 +54,7 @@ class Table:
 
     def is_text(self, name: str) -> bool:
         """Whether a column holds text that is not all numbers."""
-        return is_text(self.columns, name) and self.written.get(name) is None
+        return is_text(self.columns, name) and self.number_texts.get(name) is None
 
     def values(self, name: str) -> list[Any]:
         """A column as Python's values, None where missing."""
@@ -63,7 +63,7 @@ class Table:
 
     def numbers(self, name: str) -> tuple[Array, str] | None:
         """A column of numbers that are written as text, and what is to be said of it; None of other columns."""
-        found = self.written.get(name)
+        found = self.number_texts.get(name)
         if found is None:
             return None
         texts = self._doubtful.get(name) or self._texts[name]
@@ -73,7 +73,7 @@ class Table:
                 f"{self.path}: column {name!r} is in doubt: {found.doubt(texts)}. Say which decimal mark the file has: "
                 "decimal='.' or decimal=',' (--decimal on the command line)."
             )
-        return numbers, found.described(texts, numbers)
+        return numbers, found.describe(texts, numbers)
 
     def marks(self, name: str) -> list[str]:
         """What stands for missing values in a column of numbers, apart from empty fields."""
@@ -85,7 +85,7 @@ class Table:
         return sorted(text for text in missing.unique().to_pylist() if text.strip().lower() not in UNSAID)
 
     @cached_property
-    def written(self) -> dict[str, NumberTexts]:
+    def number_texts(self) -> dict[str, NumberTexts]:
         """The columns of text that are numbers, and the numbers whose points may be marks of thousands."""
         doubtful = {name: number_texts(texts) for name, texts in self._doubtful.items()}
         return self._of_text | {name: found for name, found in doubtful.items() if found is not None}
@@ -139,7 +139,7 @@ class Table:
     @cached_property
     def _mark(self) -> Decimal | None:
         """The decimal mark of all columns that have a certain one; None if none has, or if they differ."""
-        marks = {numbers.certain for numbers in self.written.values()} - {None}
+        marks = {numbers.certain for numbers in self.number_texts.values()} - {None}
         if self._commas and len(self._floats) > len(self._doubtful):
             marks.add(".")
         return marks.pop() if len(marks) == 1 else None

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.data.dataset_checks import as_numbers, check_finite, check_names, checked_categories, row_weights
+from kanserve.data.dataset_checks import as_numbers, check_categories, check_finite, check_names, row_weights
 from kanserve.data.frames import (
     NONE,
     Categories,
     DataFrame,
     as_table,
     check_columns,
-    coded,
     column_names,
+    encode_columns,
     frame_numbers,
     is_categorical,
     is_frame,
@@ -101,15 +101,15 @@ class Dataset:
         y = y[:, None] if y.ndim == 1 else y
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or 0 in x.shape or 0 in y.shape:
             raise DataError(f"Data need x (N, inputs) and y (N, outputs) with N ≥ 1, got {x.shape} and {y.shape}.")
-        names = tuple(self.inputs) or _numbered("x", x.shape[1])
-        targets = tuple(self.outputs) or classes or (("y",) if y.shape[1] == 1 else _numbered("y", y.shape[1]))
+        names = tuple(self.inputs) or _number_names("x", x.shape[1])
+        targets = tuple(self.outputs) or classes or (("y",) if y.shape[1] == 1 else _number_names("y", y.shape[1]))
         if len(names) != x.shape[1] or len(targets) != y.shape[1]:
             raise DataError(f"x {x.shape} and y {y.shape} need as many names, got {len(names)} and {len(targets)}.")
         check_names("inputs", names)
         check_names("outputs", targets)
         check_finite(x, "input", names, missing=True)
         check_finite(y, "output", targets)
-        object.__setattr__(self, "categories", checked_categories(self.categories, x, names))
+        object.__setattr__(self, "categories", check_categories(self.categories, x, names))
         weights = None if self.weights is None else row_weights(self.weights, len(x))
         made = {"x": x, "y": y, "inputs": names, "outputs": targets, "classes": classes, "weights": weights}
         for name, value in made.items():
@@ -301,7 +301,7 @@ class Dataset:
         return self.take(np.flatnonzero(self.weights))
 
 
-def _numbered(letter: str, count: int) -> tuple[str, ...]:
+def _number_names(letter: str, count: int) -> tuple[str, ...]:
     return tuple(f"{letter}{n + 1}" for n in range(count))
 
 
@@ -370,7 +370,7 @@ def _dataset(
     wanted: Sequence[str],
 ) -> Dataset:
     if not is_frame(data) and target is not None:
-        raise DataError(f"target names columns of a DataFrame; the data given are {_described(data)}.")
+        raise DataError(f"target names columns of a DataFrame; the data given are {_describe(data)}.")
     if isinstance(data, Dataset):
         return data
     names: tuple[str, ...]
@@ -383,20 +383,20 @@ def _dataset(
     else:
         raise DataError(
             "Data are a Dataset, a pair (x, y), or a DataFrame or dict of columns with target=...; "
-            f"got {_described(data)}."
+            f"got {_describe(data)}."
         )
     column = label_column(y)
     if column is None:
         y = as_numbers(y, "y")
         return Dataset(x, y, inputs, names if len(names) == y.shape[-1] else (), categories=categories)
-    labelled = _labelled(y, column, classes, outputs, labels, names[0] if names else "y")
+    labelled = _one_hot(y, column, classes, outputs, labels, names[0] if names else "y")
     if labelled is None:
         return Dataset(x, as_numbers(column, "y"), inputs, names, categories=categories)
     values, found = labelled
     return Dataset(x, values, inputs, found, found, categories=categories)
 
 
-def _labelled(
+def _one_hot(
     y: Any, column: NDArray[Any], classes: Sequence[str], outputs: int | None, labels: bool, name: str
 ) -> tuple[Array, tuple[str, ...]] | None:
     """The column as columns of classes, and their names; None if it holds numbers to predict."""
@@ -417,13 +417,13 @@ def _inputs(x: object, known: Categories, wanted: Sequence[str]) -> tuple[Array,
     names = column_names(x, len(x.columns))
     if set(wanted) & set(names):
         check_columns(names, wanted)
-        numbers, categories = coded(x, wanted, known)
+        numbers, categories = encode_columns(x, wanted, known)
         return numbers, tuple(wanted), categories
     numbers, categories = frame_numbers(x, known)
     return numbers, names, categories
 
 
-def _described(data: object) -> str:
+def _describe(data: object) -> str:
     """The type and size of the given data, for messages."""
     kind = type(data).__name__
     if isinstance(data, tuple | list):

@@ -32,7 +32,7 @@ def check_names(kind: str, names: Sequence[str]) -> None:
         raise DataError(f"The names of the {kind} must differ and not be empty, got {list(names)}.")
 
 
-def checked_categories(given: Categories, x: Array, names: Sequence[str]) -> Categories:
+def check_categories(given: Categories, x: Array, names: Sequence[str]) -> Categories:
     """The categories as texts; DataError unless their inputs hold codes of theirs."""
     for name, known in given.items():
         if name not in names:

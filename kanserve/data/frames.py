@@ -99,7 +99,7 @@ def split_frame(
         inputs = [inputs[texts.index(name)] for name in wanted]
     if not targets or not inputs:
         raise DataError("Choose at least one target column and leave at least one input column.")
-    x, categories = coded(frame, inputs, known)
+    x, categories = encode_columns(frame, inputs, known)
     y: Any
     if len(targets) == 1 and _is_label(frame[targets[0]], targets[0]):
         y = frame[targets[0]]
@@ -124,7 +124,7 @@ def _targets(names: list[Any], target: str | Sequence[str] | None) -> list[Any]:
     return targets
 
 
-def coded(frame: DataFrame, names: Sequence[Any], known: Categories = NONE) -> tuple[Array, Categories]:
+def encode_columns(frame: DataFrame, names: Sequence[Any], known: Categories = NONE) -> tuple[Array, Categories]:
     """The columns of these names as numbers (N, names), NaN where missing, and the categories of categorical ones.
 
     A categorical column has the codes of its categories: those in `known`, else its own. A category that is not in
@@ -132,7 +132,7 @@ def coded(frame: DataFrame, names: Sequence[Any], known: Categories = NONE) -> t
     """
     columns, found = [], dict[str, tuple[str, ...]]()
     for name in names:
-        column, own = _coded(frame[name], name, known.get(str(name)))
+        column, own = _encode_column(frame[name], name, known.get(str(name)))
         columns.append(column)
         if own:
             found[str(name)] = own
@@ -140,14 +140,14 @@ def coded(frame: DataFrame, names: Sequence[Any], known: Categories = NONE) -> t
 
 
 def frame_numbers(frame: DataFrame, known: Categories = NONE) -> tuple[Array, Categories]:
-    """All columns of a frame, as `coded` has them."""
+    """All columns of a frame, as `encode_columns` has them."""
     names = list(getattr(frame, "column_names", frame.columns))
     if len(set(names)) == len(names):
-        return coded(frame, names, known)
+        return encode_columns(frame, names, known)
     return _numbers(np.asarray(frame), "x"), NONE
 
 
-def _coded(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:
+def _encode_column(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:
     """A column as numbers, and its categories, none if it is not categorical."""
     own = _own_categories(column)
     if known is not None or own is not None:
@@ -158,7 +158,7 @@ def _coded(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Ar
     there = {text for text in given if text is not None}
     if is_dates(there):
         raise date_refusal(name)
-    numbers = _written(given, name)
+    numbers = _parse_texts(given, name)
     if numbers is not None:
         return numbers, ()
     if not mostly_numbers(there):
@@ -179,7 +179,7 @@ def _categorical(
     return codes(texts, known), known
 
 
-def _written(texts: Sequence[str | None], name: object) -> Array | None:
+def _parse_texts(texts: Sequence[str | None], name: object) -> Array | None:
     """The numbers of a column of text, with a warning of what was read; None if other text is among them."""
     found = number_texts(texts)
     if found is None:
@@ -190,7 +190,7 @@ def _written(texts: Sequence[str | None], name: object) -> Array | None:
             f"Column {name!r} is in doubt: {found.doubt(texts)}. Make it numbers first; kanserve.read_table(file, .., "
             "decimal=',') reads a file with decimal commas, and decimal='.' one with commas between thousands."
         )
-    if said := found.described(texts, numbers):
+    if said := found.describe(texts, numbers):
         warnings.warn(f"column {name!r}: {said}", TableWarning, stacklevel=2)
     return numbers
 
@@ -278,7 +278,7 @@ def _numbers(column: Any, name: object) -> Array:
         except (TypeError, ValueError):
             pass
     if values.dtype.kind in "OUT" and is_text(values):
-        numbers = _written(_texts(column), name)
+        numbers = _parse_texts(_texts(column), name)
         if numbers is not None:
             return numbers
     times = (datetime.date, datetime.time, datetime.timedelta)
@@ -289,7 +289,7 @@ def _numbers(column: Any, name: object) -> Array:
     raise DataError(f"Column {name!r} must be numbers, got {getattr(column, 'dtype', values.dtype)}.")
 
 
-def named_columns(frame: DataFrame, names: Sequence[str]) -> Array:
+def select_columns(frame: DataFrame, names: Sequence[str]) -> Array:
     """The columns with these names as rows (N, names), in this order; DataError for a column that is not there."""
     check_columns([str(name) for name in getattr(frame, "column_names", frame.columns)], names)
     return np.column_stack([_numbers(frame[name], name) for name in names])
@@ -310,7 +310,7 @@ def input_columns(frame: DataFrame, inputs: Categories) -> Array:
         check_columns(texts, names)
         chosen = [columns[texts.index(name)] for name in names]
     known = {str(column): inputs[name] for column, name in zip(chosen, names, strict=True) if inputs[name]}
-    numbers, found = coded(frame, chosen, known)
+    numbers, found = encode_columns(frame, chosen, known)
     for column, name in zip(chosen, names, strict=True):
         if str(column) in found and not inputs[name]:
             raise DataError(f"Input {name!r} has categories in the data, and is a number in the network.")

@@ -41,7 +41,7 @@ def one_hot(column: NDArray[Any], classes: Sequence[object] = (), what: str = "y
     Without `classes` they are the sorted distinct labels. With them a label is the name of a class or, if no label is a
     name, its index.
     """
-    column = _checked(column, what)
+    column = _check_labels(column, what)
     given = column.tolist()
     if len(classes) == 0:
         try:
@@ -89,7 +89,7 @@ def _numbers(labels: set[Any], names: tuple[str, ...]) -> dict[Any, int]:
     return {label: label for label in labels if 0 <= label < len(names)}
 
 
-def _checked(column: NDArray[Any], what: str) -> NDArray[Any]:
+def _check_labels(column: NDArray[Any], what: str) -> NDArray[Any]:
     if column.dtype.kind == "f":
         if not is_whole(column):
             row = int(np.flatnonzero(~(column == np.trunc(column)) | ~np.isfinite(column))[0])

@@ -105,7 +105,7 @@ class NumberTexts:
             return None
         return self.readings[decimal or "."]
 
-    def described(self, texts: Sequence[str | None], numbers: Array) -> str:
+    def describe(self, texts: Sequence[str | None], numbers: Array) -> str:
         """What was read, with an example: "'12 %' is read as 0.12"; empty for plain numbers as Python reads them."""
         said, row = [], self.example
         if row < 0 and "." in self.readings and numbers is not self.readings["."] and not self.same:
@@ -143,7 +143,7 @@ def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
         if plain.lower() in MISSING:
             marks |= {} if plain.lower() in UNSAID else {plain: None}
             continue
-        found = _parsed(plain)
+        found = _parse_number(plain)
         if found is None:
             return None
         units.add((found.currency, found.percent))
@@ -178,7 +178,7 @@ class _Written:
     leading: bool
 
 
-def _parsed(text: str) -> _Written | None:
+def _parse_number(text: str) -> _Written | None:
     """The parts of a number; None if the text is not a number."""
     found = _TEXT.fullmatch(text)
     if found is None or (found["sign"] and found["sign2"]) or (found["before"] and found["after"]):

@@ -13,7 +13,7 @@ def square_roots(weights: Array) -> Array:
     return roots
 
 
-def weighted(values: Array, weights: Array | None) -> Array:
+def weight_rows(values: Array, weights: Array | None) -> Array:
     """Values (N, ...) times the square roots of the weights: least squares of these is weighted least squares."""
     return values if weights is None else (values.T * square_roots(weights)).T
 
@@ -32,13 +32,13 @@ def deviation(values: Array, weights: Array | None = None) -> float:
     )
 
 
-def joined(*weights: Array | None) -> Array | None:
+def join_weights(*weights: Array | None) -> Array | None:
     """The weights of several parts of the same rows, one after another; None if they have none."""
     given = [part for part in weights if part is not None]
     return np.concatenate(given) if given else None
 
 
-def scaled(weights: Array) -> Array:
+def scale_weights(weights: Array) -> Array:
     """The weights scaled by a power of two, so that the largest is from ½ to 1: a sum of huge ones would overflow."""
     result: Array = np.ldexp(weights, -np.frexp(weights.max())[1])
     return result
@@ -49,11 +49,11 @@ def quantiles(values: Array, weights: Array | None, at: tuple[float, ...]) -> Ar
     if weights is None or (weights == weights[0]).all():
         return np.asarray(np.quantile(values, at))
     order = np.argsort(values, kind="stable")
-    total = np.cumsum(scaled(weights)[order])
+    total = np.cumsum(scale_weights(weights)[order])
     return np.asarray(values[order][np.searchsorted(total, np.array(at) * total[-1]).clip(0, len(values) - 1)])
 
 
-def paired_difference(losses: Array, others: Array, shares: Array | None = None) -> tuple[float, float]:
+def mean_difference(losses: Array, others: Array, shares: Array | None = None) -> tuple[float, float]:
     """By how much the mean of losses (N,) exceeds that of others on the same rows, and the standard error of that.
 
     The error is that of the differences row by row, since rows that are hard for one network are hard for the other.

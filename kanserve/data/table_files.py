@@ -78,7 +78,7 @@ def read_table(
     wanted = list(inputs) or [name for name in table.names if name not in target]
     _check_choice(table, target, wanted)
     said: list[str] = []
-    x, categories = _coded(table, wanted, said)
+    x, categories = _encode_columns(table, wanted, said)
     if kind == "classification" or (kind == "auto" and len(target) == 1 and table.is_text(target[0])):
         y, classes = _one_hot(table, target)
         if kind == "auto":
@@ -155,7 +155,7 @@ def _inputs(
     columns = [
         np.full((len(table), 1), absent[name])
         if name not in present
-        else _coded(table, [name], said, categories)[0]
+        else _encode_columns(table, [name], said, categories)[0]
         if name in categories
         else _column(table, name, said)[:, None]
         for name in inputs
@@ -163,7 +163,9 @@ def _inputs(
     return np.concatenate(columns, axis=1)
 
 
-def _coded(table: Table, names: Sequence[str], said: list[str], known: Categories = NONE) -> tuple[Array, Categories]:
+def _encode_columns(
+    table: Table, names: Sequence[str], said: list[str], known: Categories = NONE
+) -> tuple[Array, Categories]:
     """The columns (N, names), and the categories of those that are categorical: in `known`, or else all text.
 
     Text of which some is a number is not categorical, but an error.

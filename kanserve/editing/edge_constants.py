@@ -17,7 +17,7 @@ from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex, edge_names
 from kanserve.network.kan import Kan, Sum, Symbolic, Zero
 from kanserve.simplification.edge_candidates import homogeneous
-from kanserve.simplification.symbolic_edges import named
+from kanserve.simplification.symbolic_edges import name_edges
 
 MOST_EXPONENT = 30.0  # largest exponent of a constant that is set by hand
 
@@ -32,7 +32,7 @@ class Units:
     scale: float = 1.0
     factor: float = 1.0
 
-    def shown(self, symbolic: Symbolic) -> Symbolic:
+    def to_user_units(self, symbolic: Symbolic) -> Symbolic:
         """The constants in the user's units."""
         a = symbolic.a / self.scale
         return neutral(
@@ -41,7 +41,7 @@ class Units:
             )
         )
 
-    def stored(self, symbolic: Symbolic) -> Symbolic:
+    def to_network_units(self, symbolic: Symbolic) -> Symbolic:
         """The constants as the network has them."""
         a, b = symbolic.a * self.scale, symbolic.b + symbolic.a * self.shift
         return neutral(Symbolic(symbolic.function, a, b, symbolic.c / self.factor, symbolic.d / self.factor))
@@ -85,11 +85,11 @@ def units(kan: Kan, place: EdgeIndex) -> Units:
     return Units(shift, scale, factor)
 
 
-def shown(kan: Kan, place: EdgeIndex) -> Symbolic | None:
+def named_function(kan: Kan, place: EdgeIndex) -> Symbolic | None:
     """The named function of an edge in the user's units; None if it has none."""
     edge = kan.layers[place[0]].edge(*place[1:])
     own = edge.symbolic if isinstance(edge, Sum) else edge
-    return units(kan, place).shown(own) if isinstance(own, Symbolic) else None
+    return units(kan, place).to_user_units(own) if isinstance(own, Symbolic) else None
 
 
 def with_constants(kan: Kan, place: EdgeIndex, given: dict[str, float]) -> Kan:
@@ -102,8 +102,8 @@ def with_constants(kan: Kan, place: EdgeIndex, given: dict[str, float]) -> Kan:
         name = edge_names(kan)[place]
         raise InputError(f"The edge {name} is {kind} and has no constants; snap it to a function first.")
     own = units(kan, place)
-    result = own.stored(Symbolic(**(asdict(own.shown(edge)) | given)))
+    result = own.to_network_units(Symbolic(**(asdict(own.to_user_units(edge)) | given)))
     if not _finite(result):
         name = edge_names(kan)[place]
         raise InputError(f"In the network's own units the constants of {name} overflow: {result}.")
-    return named(kan, {place: result})
+    return name_edges(kan, {place: result})

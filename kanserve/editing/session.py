@@ -263,7 +263,7 @@ class Session(SessionEdits):
         >>> kanserve.Session.from_json(text, kan, (x, kan(x))).edges
         ()
         """
-        return session_storage.dumps(self._stored())
+        return session_storage.dumps(self._to_stored())
 
     @classmethod
     def from_json(cls, text: str, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike]) -> "Session":
@@ -325,7 +325,7 @@ class Session(SessionEdits):
             return session.kan
         <BLANKLINE>
         """
-        return session_storage.script(self._stored())
+        return session_storage.script(self._to_stored())
 
 
 def _label(suggestion: Suggestion, now: float) -> str:

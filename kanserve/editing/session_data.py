@@ -67,7 +67,7 @@ def of_numbers(kan: Kan) -> Kan:
     return without_encoding(kan) if encodes(kan) else kan
 
 
-def as_given(edited: Kan, before: Kan) -> Kan:
+def restore_encoding(edited: Kan, before: Kan) -> Kan:
     """The edit of a network of numbers, with the categories and fill values that the network before it has."""
     if not encodes(before):
         return edited

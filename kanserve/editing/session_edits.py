@@ -38,7 +38,7 @@ class SessionEdits(SessionHistory):
         >>> session.free("x->y").snap("x->y", "sin").kan.formula().text
         '2*sin(3*x) + 1'
         """
-        return self.do(steps.Snap(self._called(edge), function, refit))
+        return self.do(steps.Snap(self._canonical_edge(edge), function, refit))
 
     @names_parameters()
     def free(self, edge: str, grid: int | None = None) -> Self:
@@ -63,7 +63,7 @@ class SessionEdits(SessionHistory):
         >>> session.free("x->y").kan.formula().closed_form
         False
         """
-        return self.do(steps.Free(self._called(edge), grid))
+        return self.do(steps.Free(self._canonical_edge(edge), grid))
 
     def zero(self, edge: str) -> Self:
         """Remove an edge; its mean on the data stays as a constant.
@@ -85,7 +85,7 @@ class SessionEdits(SessionHistory):
         >>> session.zero("x->y").edges
         ()
         """
-        return self.do(steps.Zero(self._called(edge)))
+        return self.do(steps.Zero(self._canonical_edge(edge)))
 
     def keep(self, edges: int, refit: int = STEPS_SHORT) -> Self:
         """Keep the edges with the largest share of the signal, then refit everything.
@@ -160,7 +160,7 @@ class SessionEdits(SessionHistory):
         >>> session.set("x->y", a=2.5).kan.formula().text
         '2*sin(2.5*x) + 1'
         """
-        return self.do(steps.SetConstant(self._called(edge), a, b, c, d))
+        return self.do(steps.SetConstant(self._canonical_edge(edge), a, b, c, d))
 
     def round(self, digits: int = 3, edges: Sequence[str] = ()) -> Self:
         """Round the constants of named functions to significant digits.
@@ -184,7 +184,7 @@ class SessionEdits(SessionHistory):
         >>> session.set("x->y", a=2.9871).round(2).kan.formula().text
         '2*sin(3*x) + 1'
         """
-        called = edges if isinstance(edges, str) else tuple(self._called(edge) for edge in edges)
+        called = edges if isinstance(edges, str) else tuple(self._canonical_edge(edge) for edge in edges)
         return self.do(steps.RoundConstants(digits, called))  # type: ignore[arg-type]  # it refuses a text
 
     def rename(self, old: str, new: str, of: str = "") -> Self:
@@ -283,6 +283,6 @@ class SessionEdits(SessionHistory):
         """
         return self.do(steps.Symbolify(functions, all_edges, tolerance))  # type: ignore[arg-type]  # it makes a tuple
 
-    def _called(self, edge: str) -> str:
+    def _canonical_edge(self, edge: str) -> str:
         """The canonical name of an edge."""
         return edge_names(self.kan)[place_of(self.kan, edge)]

@@ -135,7 +135,7 @@ class SessionHistory:
             self._undone.pop()
         else:
             self._undone.clear()
-        self._changed()
+        self._notify_watchers()
         return self
 
     def undo(self) -> Self:
@@ -154,7 +154,7 @@ class SessionHistory:
         if not self._done:
             raise InputError("No step is left to undo.")
         self._undone.append(self._done.pop().step)
-        self._changed()
+        self._notify_watchers()
         return self
 
     def redo(self) -> Self:
@@ -204,11 +204,11 @@ class SessionHistory:
                 f"A session has {SESSION_STORAGE_MOST_STEPS} steps at most; begin another from its network."
             )
 
-    def _changed(self) -> None:
+    def _notify_watchers(self) -> None:
         for told in list(self._watchers):
             told()
 
-    def _stored(self) -> session_storage.Stored:
+    def _to_stored(self) -> session_storage.Stored:
         return session_storage.Stored(
             session_storage.network_checksum(self._first),
             session_storage.data_checksum(self._rows.given),

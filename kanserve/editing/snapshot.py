@@ -13,7 +13,7 @@ from kanserve.formula import formulas
 from kanserve.network.edge_names import edge_names
 from kanserve.network.evaluate import edges
 from kanserve.network.kan import Kan, Layer, Spline, Sum
-from kanserve.network.signal_shares import pushed_back
+from kanserve.network.signal_shares import propagate_back
 from kanserve.simplification.activations import Array, signals, values
 from kanserve.simplification.edge_removal import with_inputs
 from kanserve.train import score
@@ -254,7 +254,7 @@ def _edges(
 def _edge(
     name: str, layer: Layer, place: tuple[int, int, int], kan: Kan, u: Array, given: Array, share: float
 ) -> EdgeView:
-    own, units = edge_constants.shown(kan, place), edge_constants.units(kan, place)
+    own, units = edge_constants.named_function(kan, place), edge_constants.units(kan, place)
     ends = u[[0, -1]] * units.scale + units.shift
     return EdgeView(
         name=name,
@@ -271,7 +271,7 @@ def _edge(
 
 def shares_of(kan: Kan, x: Array) -> tuple[Array, ...]:
     """The share of each edge (O, I) on the rows, or on some of them for a large network; 0 if it is finite on none."""
-    return pushed_back(kan, signals(kan, x).spreads).edges
+    return propagate_back(kan, signals(kan, x).spreads).edges
 
 
 def _formulas(kan: Kan) -> tuple[FormulaView, ...]:

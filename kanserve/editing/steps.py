@@ -14,7 +14,7 @@ import numpy as np
 
 from kanserve.editing import edge_constants
 from kanserve.editing.edge_fits import EDGE_FITS_MOST_INTERVALS, closest, freed, points, require_alive
-from kanserve.editing.session_data import SessionData, as_given, of_numbers, require_sound
+from kanserve.editing.session_data import SessionData, of_numbers, require_sound, restore_encoding
 from kanserve.editing.step_fields import Tolerance, number, text, texts, to, tolerance, truth, whole_number
 from kanserve.errors import InputError, NotFoundError
 from kanserve.formula import from_formula
@@ -24,13 +24,13 @@ from kanserve.formula.printing.unfolding import print_tree, unfold
 from kanserve.network.edge_names import EdgeIndex, edge_names, place_of
 from kanserve.network.functions import function as row_of
 from kanserve.network.kan import Kan, Symbolic, Variable
-from kanserve.network.signal_shares import pushed_back
+from kanserve.network.signal_shares import propagate_back
 from kanserve.network.training_range import ranges
 from kanserve.simplification import prune, symbolify
 from kanserve.simplification.activations import Array, signals
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.edge_removal import empty, no_edges, without_edges
-from kanserve.simplification.symbolic_edges import named
+from kanserve.simplification.symbolic_edges import name_edges
 from kanserve.simplification.validation import VALIDATION_MOST_PARAMETERS, SimplifyReport, count_free_parameters, refit
 
 _LONGEST, _OPERATIONS = 30_000, 5_000
@@ -87,7 +87,7 @@ class Step(Protocol):
 def take(step: Step, kan: Kan, rows: SessionData) -> Kan:
     """The network after a step. InputError if a function leaves its domain, or fewer rows are finite."""
     numbers = of_numbers(kan)
-    return as_given(require_sound(numbers, step.apply(numbers, rows), rows), kan)
+    return restore_encoding(require_sound(numbers, step.apply(numbers, rows), rows), kan)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Snap:
 
 def put_in(kan: Kan, place: EdgeIndex, symbolic: Symbolic, rows: SessionData, steps: int) -> Kan:
     """The network with a function on an edge, refitted unless it has more than 1500 parameters."""
-    changed = named(kan, {place: symbolic})
+    changed = name_edges(kan, {place: symbolic})
     return refit(changed, rows.judge, steps) if steps else changed
 
 
@@ -169,7 +169,7 @@ class Keep:
         to(self, refit=whole_number(self.refit, "refit", 0, MOST_STEPS))
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
-        fewer = kept(kan, self.edges, rows.judge.learn.x)
+        fewer = keep_edges(kan, self.edges, rows.judge.learn.x)
         return refit(fewer, rows.judge, self.refit) if self.refit and fewer is not kan else fewer
 
 
@@ -201,15 +201,15 @@ class SetConstant:
         for name in edge_constants.NAMES:
             if getattr(self, name) is not None:
                 to(self, **{name: number(getattr(self, name), name)})
-        if not self.given:
+        if not self.set_constants:
             raise InputError(f"Say what to set of the constants of {self.edge}: a, b, c or d.")
 
     @property
-    def given(self) -> dict[str, float]:
+    def set_constants(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in edge_constants.NAMES if getattr(self, name) is not None}
 
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
-        return edge_constants.with_constants(kan, place_of(kan, self.edge), self.given)
+        return edge_constants.with_constants(kan, place_of(kan, self.edge), self.set_constants)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class RoundConstants:
     def apply(self, kan: Kan, rows: SessionData) -> Kan:
         named = [place for place in edge_names(kan) if kan.layers[place[0]].symbolic_mask[place[1:]]]
         for place in [place_of(kan, edge) for edge in self.edges] or named:
-            symbolic = edge_constants.shown(kan, place)
+            symbolic = edge_constants.named_function(kan, place)
             values = {} if symbolic is None else {name: getattr(symbolic, name) for name in edge_constants.NAMES}
             rounded = {name: float(f"{value:.{self.digits}g}") for name, value in values.items()}
             kan = edge_constants.with_constants(kan, place, rounded)
@@ -255,10 +255,10 @@ class Rename:
         if not found:
             there = ", ".join(variable.name for side in sides for variable in sides[side])
             raise NotFoundError(f"Nothing to rename is called {self.old!r:.200}. There are: {there}.")
-        changed = tuple(self._renamed(side) for side in sides[found[0]])
+        changed = tuple(self._rename(side) for side in sides[found[0]])
         return replace(kan, inputs=changed) if found[0] == "input" else replace(kan, outputs=changed)
 
-    def _renamed(self, variable: Variable) -> Variable:
+    def _rename(self, variable: Variable) -> Variable:
         return replace(variable, name=self.new) if variable.name == self.old else variable
 
 
@@ -345,7 +345,7 @@ KIND_OF = {made: kind for kind, made in KINDS.items()}
 _AT_ONCE = 0.05  # of the edges that are to go: the shares are measured anew after each such part
 
 
-def kept(kan: Kan, count: int, x: Array) -> Kan:
+def keep_edges(kan: Kan, count: int, x: Array) -> Kan:
     """The network with at most `count` edges, on the rows x (N, inputs); the others are replaced by their means.
 
     Those with the smallest share go first. Shares are measured again as edges go, so that an edge which nothing
@@ -353,7 +353,7 @@ def kept(kan: Kan, count: int, x: Array) -> Kan:
     """
     while (surplus := kan.edges - count) > 0:
         seen = signals(kan, x)
-        gone, shares = no_edges(kan), pushed_back(kan, seen.spreads).edges
+        gone, shares = no_edges(kan), propagate_back(kan, seen.spreads).edges
         places = [(depth, *place) for depth, layer in enumerate(kan.layers) for place in np.argwhere(layer.alive)]
         order = np.argsort([shares[depth][j, i] for depth, j, i in places], kind="stable")
         for n in order[: max(1, min(surplus, int(_AT_ONCE * len(places))))]:

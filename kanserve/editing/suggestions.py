@@ -80,7 +80,7 @@ def suggestions(
 
 
 def _suggestion(kan: Kan, place: EdgeIndex, fit: Fit, loss: float, now: float) -> Suggestion:
-    own: Symbolic = units(kan, place).shown(fit.symbolic)
+    own: Symbolic = units(kan, place).to_user_units(fit.symbolic)
     return Suggestion(own.function, fit.r2, loss, loss - now, (own.a, own.b, own.c, own.d))
 
 

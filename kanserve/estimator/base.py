@@ -17,8 +17,8 @@ from kanserve.errors import FormulaError, InputError, MissingDependencyError, Tr
 from kanserve.estimator.extrapolation import warn_of_extrapolation
 from kanserve.estimator.few_rows import outputs
 from kanserve.estimator.hidden_choice import Plan, automatic_plan
-from kanserve.estimator.parameters import grids_of, hidden_of, layers_of, networks_of, seed_of
-from kanserve.estimator.table_columns import check_missing, coded
+from kanserve.estimator.parameters import grids_of, layers_of, networks_of, read_hidden, seed_of
+from kanserve.estimator.table_columns import check_missing, encode_table
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
 from kanserve.network.encoding import without_encoding
@@ -60,9 +60,9 @@ def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapp
             fits.append(fit(begin, numbers, seed=other, **options))
         later = [text for text in map(_judgement, others) if text]
         poor, votes = poor or later, votes + bool(later)
-    for one in said:
-        if not _judgement(one):
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    for text in said:
+        if not _judgement(text):
+            warnings.warn_explicit(text.message, text.category, text.filename, text.lineno)
     if votes > count - votes:
         warnings.warn(f"{poor[0]} So say {votes} of {count} networks.", TrainingWarning, stacklevel=5)
     return replace(average(fits), inputs=first.inputs, fitted_rows=first.fitted_rows)
@@ -132,12 +132,12 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
             found = discover(rows, tolerance=self.tolerance, seed=seed, progress=self.progress)
             if not data.classes:
                 return found
-            hidden = hidden_of(found)
+            hidden = read_hidden(found)
         automatic = isinstance(self.grid, str) and self.grid == "auto"
         grids = GRIDS if automatic else grids_of(self.grid)
         shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
         begin = create(shape, grid=grids[0], order=self.order, seed=seed)
-        options = {"grid": "auto" if automatic else grids, "progress": self.progress, **self._given()}
+        options = {"grid": "auto" if automatic else grids, "progress": self.progress, **self._fit_arguments()}
         if options["starts"] is None:
             options["starts"] = plan.starts
         kan = mean_of_fits(begin, data, plan.networks, seed, options)
@@ -148,7 +148,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         tags.input_tags.allow_nan = tags.input_tags.categorical = not self.symbolic
         return tags
 
-    def _given(self) -> dict[str, Any]:
+    def _fit_arguments(self) -> dict[str, Any]:
         """The arguments of `kanserve.fit`."""
         return {name: getattr(self, name) for name in self.options}
 
@@ -156,22 +156,22 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         """The nodes of each hidden layer, and of how many networks the mean is taken."""
         if not _is(self.hidden, "auto"):
             return Plan(self.hidden, networks_of(self.n_networks, 1))
-        plan = automatic_plan(data, self.order, self._given(), seed, formulas=self.symbolic)
+        plan = automatic_plan(data, self.order, self._fit_arguments(), seed, formulas=self.symbolic)
         count = networks_of(self.n_networks, plan.networks)
         return plan._replace(networks=count, starts=plan.starts if count > 1 else None)
 
-    def _evaluated(self, X: ArrayLike) -> Array:
+    def _evaluate(self, X: ArrayLike) -> Array:
         """The outputs (N, outputs) of the network."""
-        x = self._checked(X)
+        x = self._check_rows(X)
         return outputs(self.kan_, x)
 
-    def _checked(self, X: ArrayLike) -> Array:
+    def _check_rows(self, X: ArrayLike) -> Array:
         """The rows (N, inputs) in the network's codes."""
         check_is_fitted(self)
         if self._is_plain(X):
             warn_of_extrapolation(self.kan_, X)
             return X
-        X, _ = coded(X, self.kan_)
+        X, _ = encode_table(X, self.kan_)
         x: Array = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         check_missing(self.kan_, x)
         warn_of_extrapolation(self.kan_, x)
@@ -303,7 +303,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         result = cls()
         core = without_clipped_inputs(without_exponential(kan))
         result.set_params(
-            hidden=hidden_of(core),
+            hidden=read_hidden(core),
             grid=core.layers[0].intervals,
             order=core.layers[0].order,
             symbolic=kan.symbolic,

@@ -15,8 +15,8 @@ from kanserve.data.frames import column_names
 from kanserve.errors import DataError, InputError
 from kanserve.estimator.base import NetworkEstimator
 from kanserve.estimator.parameters import Hidden
-from kanserve.estimator.sample_weights import checked_weights, class_names, distinct
-from kanserve.estimator.table_columns import coded
+from kanserve.estimator.sample_weights import check_weights, class_names, distinct
+from kanserve.estimator.table_columns import encode_table
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan
 from kanserve.network.parameter_names import names_parameters
@@ -211,11 +211,11 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         >>> KANClassifier(hidden=(), random_state=0).fit(X, y).classes_.tolist()
         ['high', 'low']
         """
-        X, categories = coded(X)
+        X, categories = encode_table(X)
         x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, ensure_all_finite="allow-nan")
         labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
-        weights = checked_weights(sample_weight, x)
+        weights = check_weights(sample_weight, x)
         if weights is not None:
             # Before the classes are determined: rows of weight 0 add none.
             x, labels, weights = (array[weights > 0] for array in (x, labels, weights))
@@ -257,7 +257,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         >>> estimator.decision_function([[-0.9], [0.9]]) > 0
         array([ True, False])
         """
-        scores = self._evaluated(X)
+        scores = self._evaluate(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -285,7 +285,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         >>> estimator.predict([[-0.9], [0.9]]).tolist()
         ['low', 'high']
         """
-        likeliest = self._evaluated(X).argmax(axis=1)
+        likeliest = self._evaluate(X).argmax(axis=1)
         found: NDArray[Any] = self.classes_[likeliest]
         return found
 
@@ -312,7 +312,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         >>> estimator.predict_proba([[-0.9], [0.9]]).round().tolist()
         [[0.0, 1.0], [1.0, 0.0]]
         """
-        return softmax(self._evaluated(X))
+        return softmax(self._evaluate(X))
 
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """The logarithms of the probabilities, finite even where a probability underflows.
@@ -337,7 +337,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         >>> estimator.predict_log_proba([[-0.9], [0.9]]).shape
         (2, 2)
         """
-        scores = self._evaluated(X)
+        scores = self._evaluate(X)
         shifted = scores - scores.max(axis=1, keepdims=True)
         found: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         return found

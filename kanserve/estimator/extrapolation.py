@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.kan import Kan
-from kanserve.network.training_range import describe_outside, known, ranges
+from kanserve.network.training_range import describe_outside, has_range, ranges
 from kanserve.train.outer_layers import without_clipped_inputs
 
 Array = NDArray[np.float64]
@@ -60,5 +60,5 @@ def _ends_of(kan: Kan) -> tuple[Array, Array] | None:
         return None
     low, high = ranges(kan).T
     far = FAR * (high - low)
-    numbers = known(kan) & ~np.array([bool(one.categories) for one in kan.inputs])
+    numbers = has_range(kan) & ~np.array([bool(variable.categories) for variable in kan.inputs])
     return np.where(numbers, low - far, -np.inf), np.where(numbers, high + far, np.inf)

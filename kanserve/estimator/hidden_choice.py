@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import paired_difference
+from kanserve.data.row_weights import mean_difference
 from kanserve.estimator.parameters import Hidden
 from kanserve.estimator.sample_weights import distinct
 from kanserve.network.evaluate import evaluate
@@ -24,11 +24,11 @@ from kanserve.train import create, fit
 from kanserve.train.constant_guard import errors_of_constant, errors_of_outputs, scores_of_shares
 from kanserve.train.encoded_data import is_encoded
 from kanserve.train.encoding_search import in_numbers
-from kanserve.train.fit_arguments import chosen_loss, held_out
+from kanserve.train.fit_arguments import choose_loss, hold_out
 from kanserve.train.fit_warnings import TrainingWarning
-from kanserve.train.input_screening import narrowed_data
+from kanserve.train.input_screening import narrow_data
 from kanserve.train.lm.telling_inputs import telling_inputs
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 from kanserve.train.scoring import cross_entropies
 from kanserve.train.target_means import check_inputs, first_encoding
 
@@ -88,10 +88,10 @@ def automatic_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: 
     if data.classes and formulas:
         return Plan(NODES_OF_FORMULAS)
     x, y, weights = distinct(data.x, data.y, data.weights)  # so that the order of the rows does not matter
-    return chosen_plan(replace(data, x=x, y=y, weights=weights), order, options, seed)
+    return choose_plan(replace(data, x=x, y=y, weights=weights), order, options, seed)
 
 
-def chosen_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> Plan:
+def choose_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> Plan:
     """The hidden nodes for these samples and options of `fit`, and how many networks the mean is best taken of."""
     options = {**DEFAULTS, **options}
     candidates = _candidates(data, options["monotonic_cst"] is not None)
@@ -101,7 +101,7 @@ def chosen_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int
     given = {**options, "grid": GRID_OF_CLASSES if data.classes else GRID, "steps": STEPS, "starts": None}
     inputs, optimizer = data.x.shape[1], options["optimizer"]
     if candidates is NODES_OF_MANY and options["screen"] and options["monotonic_cst"] is None:
-        data = _narrowed(data, options, seed)
+        data = _narrow(data, options, seed)
         if data.x.shape[1] < inputs and optimizer == "auto":
             optimizer = "lbfgs"  # as of a network of all inputs
     folds = _folds(data, seed)
@@ -146,12 +146,12 @@ def _telling_share(data: Dataset, judges: Sequence[Dataset], outputs: Array) -> 
     return float(SHARES[int(np.argmin(losses))])
 
 
-def _narrowed(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
+def _narrow(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
     """The samples with the inputs alone that tell something about the answers of a part."""
     rows = data.sample(2 * SAMPLE_ROWS, seed)
-    of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
-    template = normalised(create([data.x.shape[1], data.y.shape[1]]), rows, of)
-    return narrowed_data(data, telling_inputs(template, rows, of, seed))
+    of = choose_loss(options["loss"], options["quantile"], options["power"], data)
+    template = normalise(create([data.x.shape[1], data.y.shape[1]]), rows, of)
+    return narrow_data(data, telling_inputs(template, rows, of, seed))
 
 
 def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
@@ -163,7 +163,7 @@ def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
     folds: list[tuple[Dataset, Dataset]] = []
     for fold in range(count):
         part = 0.5 if len(data) > FEW_ROWS else 1 / (FOLDS - fold)
-        out = None if part == 1 else held_out(data.take(left), part, len(left), seed)[0]
+        out = None if part == 1 else hold_out(data.take(left), part, len(left), seed)[0]
         if out is None:  # all that are left, or too few rows
             out = np.arange(len(left) if folds else 0)
         if len(out) == 0:
@@ -190,7 +190,7 @@ def _unseen(
     data: Dataset, train: Dataset, judges: Dataset, nodes: Widths, order: int, options: Mapping[str, Any], seed: int
 ) -> Unseen:
     """What a network of so many hidden nodes predicts of the rows of `judges`, which it has not seen."""
-    of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
+    of = choose_loss(options["loss"], options["quantile"], options["power"], data)
     begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=GRID[0], order=order, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingWarning)
@@ -202,11 +202,11 @@ def _unseen(
 
 def _of_constants(data: Dataset, folds: Sequence[tuple[Dataset, Dataset]], options: Mapping[str, Any]) -> Array:
     """The loss of each row if a constant were predicted."""
-    of = chosen_loss(options["loss"], options["quantile"], options["power"], data)
+    of = choose_loss(options["loss"], options["quantile"], options["power"], data)
     shape = [data.x.shape[1], data.y.shape[1]]
     found = []
     for train, judges in folds:
-        plain = normalised(create(shape), train, of)
+        plain = normalise(create(shape), train, of)
         found.append(errors_of_constant(plain, train, judges, of) * len(judges) * judges.shares)
     return np.concatenate(found)
 
@@ -216,7 +216,7 @@ def _not_far_behind(found: Mapping[Widths, Unseen]) -> dict[Widths, Unseen]:
     best = found[_best(found)].losses
     if len(best) < CLEAR_ROWS or not np.isfinite(best).all():
         return {**found}
-    return {nodes: one for nodes, one in found.items() if not _is_worse(one.losses, best, CLEAR)}
+    return {nodes: scores for nodes, scores in found.items() if not _is_worse(scores.losses, best, CLEAR)}
 
 
 def _best(found: Mapping[Widths, Unseen]) -> Widths:
@@ -233,7 +233,7 @@ def _is_worse(losses: Array, best: Array, times: float) -> bool:
     """Whether losses are not finite, or on average above the best by so many standard errors of the difference."""
     if not np.isfinite(losses).all():
         return True
-    worse, error = paired_difference(losses, best)
+    worse, error = mean_difference(losses, best)
     return worse > times * error
 
 
@@ -243,4 +243,4 @@ def _simplest(found: Mapping[Widths, Unseen]) -> Widths:
     if len(found[first].losses) == 0:
         return first
     best = found[_best(found)].losses
-    return next((nodes for nodes, one in found.items() if not _is_worse(one.losses, best, SHARE)), first)
+    return next((nodes for nodes, scores in found.items() if not _is_worse(scores.losses, best, SHARE)), first)

@@ -48,12 +48,12 @@ class Merged:
 def with_inputs(kan: Kan, inputs: Sequence[Merged]) -> Kan:
     """The network with these inputs, which stand for all of its own."""
     first = kan.layers[0]
-    if any(len(one.places) > 1 for one in inputs) and first.extrapolation != "linear":
+    if any(len(merged.places) > 1 for merged in inputs) and first.extrapolation != "linear":
         raise InputError("Splines that fall to 0 outside their grid cannot take the place of a one-hot encoder.")
-    intervals = max([first.intervals, *(len(one.sums) - 1 for one in inputs)])
+    intervals = max([first.intervals, *(len(merged.sums) - 1 for merged in inputs)])
     parts = [
-        _own(first, one.places[0], intervals) if not one.sums.size else _through(first, one.sums, intervals)
-        for one in inputs
+        _own(first, merged.places[0], intervals) if not merged.sums.size else _through(first, merged.sums, intervals)
+        for merged in inputs
     ]
     layer = replace(
         first,
@@ -66,9 +66,9 @@ def with_inputs(kan: Kan, inputs: Sequence[Merged]) -> Kan:
     return replace(
         kan,
         layers=(layer, *kan.layers[1:]),
-        inputs=tuple(one.variable for one in inputs),
-        input_shift=np.array([one.shift for one in inputs]),
-        input_scale=np.array([one.scale for one in inputs]),
+        inputs=tuple(merged.variable for merged in inputs),
+        input_shift=np.array([merged.shift for merged in inputs]),
+        input_scale=np.array([merged.scale for merged in inputs]),
     )
 
 

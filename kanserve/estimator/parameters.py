@@ -46,7 +46,7 @@ def networks_of(given: Any, automatic: int) -> int:
     return int(given)
 
 
-def hidden_of(kan: Kan) -> tuple[int | tuple[int, int], ...]:
+def read_hidden(kan: Kan) -> tuple[int | tuple[int, int], ...]:
     """The network's hidden nodes as the parameter `hidden`; products come last and have two subnodes each."""
     products = [int((layer.arity > 1).sum()) for layer in kan.layers[:-1]]
     return tuple(

@@ -33,7 +33,7 @@ class Column:
     source: str
     plain: bool = True
 
-    def changed(self) -> "Column":
+    def mark_changed(self) -> "Column":
         return Column(self.source, plain=False)
 
 
@@ -79,7 +79,7 @@ class Walk:
             raise InputError(
                 f"The step {name!r} clips its columns, which a network does not: use extrapolation='clip'."
             )
-        return [column.changed() for column in columns]
+        return [column.mark_changed() for column in columns]
 
     def imputer(self, step: Any, columns: Columns, name: str) -> Columns:
         if step.add_indicator:
@@ -89,7 +89,9 @@ class Walk:
             )
         there = [value == value for value in step.statistics_]  # a column without any value is dropped
         return [
-            column.changed() for column, kept in zip(columns, there, strict=True) if kept or step.keep_empty_features
+            column.mark_changed()
+            for column, kept in zip(columns, there, strict=True)
+            if kept or step.keep_empty_features
         ]
 
     def encoder(self, step: Any, columns: Columns, name: str) -> Columns:
@@ -101,7 +103,7 @@ class Walk:
                 count = len(known) - int(dropped)
             seen = self.categories.setdefault(column.source, [])
             seen += [value for value in known if value == value and value is not None and value not in seen]
-            result += [column.changed()] * count
+            result += [column.mark_changed()] * count
         infrequent = getattr(step, "infrequent_categories_", None)
         several = getattr(step, "target_type_", "") == "multiclass"
         if several or (infrequent is not None and any(found is not None for found in infrequent)):

@@ -144,11 +144,11 @@ class _Raw:
     named: bool
     categories: dict[str, list[Any]]
 
-    def transformed(self, name: str, values: Sequence[Any]) -> list[list[Any] | None]:
+    def transform(self, name: str, values: Sequence[Any]) -> list[list[Any] | None]:
         """The columns that the steps make of these values of a raw column; None where they refuse a value."""
-        return [self._transformed(name, value) for value in values]
+        return [self._transform_value(name, value) for value in values]
 
-    def _transformed(self, name: str, value: Any) -> list[Any] | None:
+    def _transform_value(self, name: str, value: Any) -> list[Any] | None:
         row = [
             value if one == name else self.categories[one][0] if one in self.categories else 0.0 for one in self.names
         ]
@@ -196,7 +196,7 @@ def _line(raw: _Raw, place: int, name: str) -> tuple[float, float, float | None]
     """Slope and constant of the number that the steps make of a raw one, and the number for a missing one."""
 
     def at(values: Sequence[float]) -> list[float]:
-        found = raw.transformed(name, values)
+        found = raw.transform(name, values)
         if any(one is None for one in found):
             raise InputError(f"The pipeline does not take numbers in the column {name!r}.")
         return [float(one[place]) for one in found if one is not None]
@@ -209,7 +209,7 @@ def _line(raw: _Raw, place: int, name: str) -> tuple[float, float, float | None]
     slope = (high - low) / (ends[1] - ends[0])
     if slope == 0 or abs(centre - (low + high) / 2) > AGREE * abs(high - low):
         raise InputError(f"The steps of the pipeline do not scale the column {name!r} by a factor.")
-    missing = raw.transformed(name, [np.nan])[0]
+    missing = raw.transform(name, [np.nan])[0]
     number = None if missing is None or np.isnan(missing[place]) else float(missing[place])
     return slope, (low + high) / 2 - slope * (ends[0] + ends[1]) / 2, number
 
@@ -220,8 +220,8 @@ def _categorical(raw: _Raw, kan: Kan, places: list[int], name: str, unknown: Unk
     texts = [category_text(value) for value in known]
     number = all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in known)
     new: Any = max(known) + 1 if number else max(map(str, known), key=len) + "?"
-    found = raw.transformed(name, [*known, np.nan, new])
-    table = [None if one is None else _seen(kan, places, one) for one in found]
+    found = raw.transform(name, [*known, np.nan, new])
+    table = [None if one is None else _first_layer_inputs(kan, places, one) for one in found]
     missing, other = table[-2:]
     same = missing is None or other is None or np.allclose(missing, other, rtol=0, atol=1e-12, equal_nan=True)
     if not same and unknown == "exact":
@@ -237,7 +237,7 @@ def _categorical(raw: _Raw, kan: Kan, places: list[int], name: str, unknown: Unk
     return Merged.categorical(kan, name, tuple(texts), places, values)
 
 
-def _seen(kan: Kan, places: list[int], row: list[Any]) -> Array:
+def _first_layer_inputs(kan: Kan, places: list[int], row: list[Any]) -> Array:
     """The numbers of these inputs that the network's first layer sees."""
     return np.array([encode_column(kan.inputs[i], np.array([float(row[i])]))[0] for i in places])
 

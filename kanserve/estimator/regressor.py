@@ -16,8 +16,8 @@ from kanserve.estimator.base import NetworkEstimator
 from kanserve.estimator.few_rows import outputs
 from kanserve.estimator.hidden_choice import Plan
 from kanserve.estimator.parameters import Hidden
-from kanserve.estimator.sample_weights import checked_weights, distinct
-from kanserve.estimator.table_columns import coded
+from kanserve.estimator.sample_weights import check_weights, distinct
+from kanserve.estimator.table_columns import encode_table
 from kanserve.network.conformal_intervals import cross_conformal, factor_at, width_scales
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
@@ -269,7 +269,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         >>> KANRegressor(hidden=(), random_state=0).fit(X, X[:, 0] ** 2).kan_.shape
         (1, 1)
         """
-        X, categories = coded(X)
+        X, categories = encode_table(X)
         x, answers = validate_data(
             self,
             X,
@@ -282,7 +282,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         )
         if answers.ndim == 2 and answers.shape[1] == 1:
             answers = column_or_1d(answers, warn=True)
-        weights = checked_weights(sample_weight, x)
+        weights = check_weights(sample_weight, x)
         self._check(weights is not None)
         x, answers, weights = distinct(x, answers.reshape(len(x), -1).astype(np.float64), weights)
         names = column_names(X, x.shape[1])
@@ -361,7 +361,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         >>> KANRegressor(hidden=(), random_state=0).fit(X, X[:, 0] ** 2).predict([[0.5]]).round(3)
         array([0.25])
         """
-        found = self._evaluated(X)
+        found = self._evaluate(X)
         return found[:, 0] if found.shape[1] == 1 else found
 
     def predict_interval(self, X: ArrayLike, level: float = 0.9) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -403,7 +403,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         >>> bool(low[0] < 0.5 < high[0])
         True
         """
-        x = self._checked(X)
+        x = self._check_rows(X)
         if not hasattr(self, "unseen_errors_"):
             raise InputError("Prediction intervals take networks that have not seen all rows: set intervals=True, fit.")
         if not 0 < level < 1:
@@ -429,7 +429,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         scales = width_scales(known, np.abs(errors), folds, level)
         factors = None
         if scales is not None:
-            factors = [factor_at(scale, one) for scale, one in zip(scales, answers, strict=False)]
+            factors = [factor_at(scale, answer) for scale, answer in zip(scales, answers, strict=False)]
             errors = errors / np.choose(folds, [factor_at(scale, known) for scale in scales])
         return cross_conformal([errors[folds == fold] for fold in range(len(answers))], answers, level, factors)
 

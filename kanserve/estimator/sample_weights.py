@@ -11,7 +11,7 @@ from kanserve.errors import DataError
 Array = NDArray[np.float64]
 
 
-def checked_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
+def check_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
     """One finite weight of 0 or more for each row of x; ValueError for anything else, or if all are 0."""
     if sample_weight is None:
         return None

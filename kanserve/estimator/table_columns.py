@@ -23,7 +23,7 @@ from kanserve.network.kan import Kan
 Array = NDArray[np.float64]
 
 
-def coded(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]:
+def encode_table(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]:
     """X, a frame's categories as codes: those of a fitted network, or else X's own; and the categories of each column.
 
     Another frame of the same package is returned if there are any, or numbers that are written as text; of a dict of
@@ -32,19 +32,19 @@ def coded(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]:
     """
     if is_columns(X):
         X = _frame(X)
-    elif kan is not None and any(one.categories for one in kan.inputs):
+    elif kan is not None and any(column.categories for column in kan.inputs):
         X = _rows_by_position(X, kan)
     if not is_frame(X) or len(X.columns) == 0:
         return X, {}
     columns = list(X.columns)
-    known = {} if kan is None else {str(c): one.categories for c, one in zip(columns, kan.inputs, strict=False)}
+    known = {} if kan is None else {str(c): column.categories for c, column in zip(columns, kan.inputs, strict=False)}
     known = {name: categories for name, categories in known.items() if categories}
     check_columns([str(name) for name in columns], [str(name) for name in columns])
     numbers, found = frame_numbers(X, known)
     if not found and not any(is_categorical(X[name]) for name in columns):
         return X, {}
     names = column_names(X, len(columns)) or tuple(f"x{i + 1}" for i in range(len(columns)))
-    if kan is not None and names == tuple(one.name for one in kan.inputs):  # else scikit-learn refuses the names
+    if kan is not None and names == tuple(column.name for column in kan.inputs):  # else scikit-learn refuses the names
         for name in found.keys() - known.keys():
             raise DataError(f"Column {name!r} has categories, and is a number in the network.")
     package: Any = type(X)
@@ -73,8 +73,8 @@ def _rows_by_position(X: Any, kan: Kan) -> Any:
         return X
     if rows.ndim != 2 or rows.shape[1] != len(kan.inputs) or not is_text(rows.ravel()):
         return X
-    table = Columns({one.name: rows[:, i] for i, one in enumerate(kan.inputs)})
-    known = {one.name: one.categories for one in kan.inputs if one.categories}
+    table = Columns({column.name: rows[:, i] for i, column in enumerate(kan.inputs)})
+    known = {column.name: column.categories for column in kan.inputs if column.categories}
     numbers, found = frame_numbers(table, known)
     for name in found.keys() - known.keys():
         raise DataError(f"Column {name!r} has categories, and is a number in the network.")
@@ -83,8 +83,8 @@ def _rows_by_position(X: Any, kan: Kan) -> Any:
 
 def check_missing(kan: Kan, x: Array) -> None:
     """DataError for a missing value that the network has no number for."""
-    for i, one in enumerate(kan.inputs):
-        if one.fill_value is None and (bad := np.flatnonzero(np.isnan(x[:, i]))).size:
+    for i, column in enumerate(kan.inputs):
+        if column.fill_value is None and (bad := np.flatnonzero(np.isnan(x[:, i]))).size:
             raise DataError(
-                f"Input X contains NaN in column {one.name!r}, row {bad[0] + 1}; in training none was missing there."
+                f"Input X contains NaN in column {column.name!r}, row {bad[0] + 1}; in training none was missing there."
             )

@@ -23,7 +23,16 @@ from kanserve.formula.function_checks import DOMAINS, check_finite, check_slope,
 from kanserve.formula.to_network.from_formula import from_formula
 from kanserve.network.expression import Expr, Primitive, X, call
 from kanserve.network.functions import FUNCTIONS, Function
-from kanserve.network.own_functions import LANGUAGES, OWN, Elementwise, OwnFunction, Slope, added, by_values, removed
+from kanserve.network.own_functions import (
+    LANGUAGES,
+    OWN,
+    Elementwise,
+    OwnFunction,
+    Slope,
+    add_row,
+    by_values,
+    remove_row,
+)
 
 Array = NDArray[np.float64]
 
@@ -220,12 +229,12 @@ def expression_of(tree: Tree) -> Expr:
 
 
 def _enter(row: Function, own: OwnFunction, primitive: Primitive | None = None) -> None:
-    added(row, own, primitive)
+    add_row(row, own, primitive)
     parsing.TABLE_NAMES[row.name] = row.name
     parsing.FUNCTION_NAMES.add(row.name)
 
 
 def _leave(name: str) -> None:
-    removed(name)
+    remove_row(name)
     del parsing.TABLE_NAMES[name]
     parsing.FUNCTION_NAMES.remove(name)

@@ -20,7 +20,7 @@ from kanserve.importers.import_options import BASES as BASES
 from kanserve.importers.import_options import POLYNOMIALS as POLYNOMIALS
 from kanserve.importers.import_options import SQUASHES as SQUASHES
 from kanserve.importers.import_options import Choices
-from kanserve.importers.import_options import checked as checked
+from kanserve.importers.import_options import check_options as check_options
 from kanserve.network.kan import Kan
 
 
@@ -81,7 +81,7 @@ def from_checkpoint(source: Source, library: str = "", **options: Unpack[Choices
     >>> found.notes
     ('The base activation is not stored: taken to be silu.',)
     """
-    chosen = checked(options)
+    chosen = check_options(options)
     if library and library not in LIBRARIES:
         raise InputError(f"library is one of {', '.join(LIBRARIES)}; got {library!r}.")
     return convert(checkpoint_of(source), library, chosen)

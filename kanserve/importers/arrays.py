@@ -61,7 +61,7 @@ def _flat(given: Mapping[Any, Any], name: str) -> dict[str, Any]:
         if count > MOST_ENTRIES:  # repeats of one shared mapping count too
             raise CheckpointError(f"{name} stands for more than {MOST_ENTRIES} entries.")
         if path in found:
-            raise CheckpointError(f"{name} has {shown(path)} twice.")
+            raise CheckpointError(f"{name} has {clip_key(path)} twice.")
         if not isinstance(value, Mapping):
             found[path] = value
     return found
@@ -81,7 +81,7 @@ def _entries(given: Mapping[Any, Any], name: str, before: str = "", depth: int =
 def _array(value: Any, key: str, name: str) -> NDArray[Any]:
     if not is_array(value):
         raise CheckpointError(
-            f"{name}: {shown(key)} is {with_article(type(value).__name__)}, not an array; give the state_dict alone."
+            f"{name}: {clip_key(key)} is {with_article(type(value).__name__)}, not an array; give the state_dict alone."
         )
     if _is_tensor(value):
         value = _of_tensor(value, key, name)
@@ -89,7 +89,7 @@ def _array(value: Any, key: str, name: str) -> NDArray[Any]:
     if array.dtype.kind == "f" and np.isnan(array).any():
         array = np.where(np.isnan(array), array.dtype.type(np.nan), array)  # a signalling NaN would warn at each use
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise CheckpointError(f"{name}: {shown(key)} has the type {array.dtype.name}; wanted real numbers.")
+        raise CheckpointError(f"{name}: {clip_key(key)} has the type {array.dtype.name}; wanted real numbers.")
     return array
 
 
@@ -105,9 +105,11 @@ def _check_kind(tensor: Any, key: str, name: str) -> None:
 
     if tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided:
         kind = "quantized" if tensor.is_quantized else "nested" if tensor.is_nested else "sparse"
-        raise CheckpointError(f"{name}: {shown(key)} is a {kind} tensor; save it dense, as float32 or float64.")
+        raise CheckpointError(f"{name}: {clip_key(key)} is a {kind} tensor; save it dense, as float32 or float64.")
     if tensor.device.type == "meta":
-        raise CheckpointError(f"{name}: {shown(key)} is a tensor without data (device 'meta'); save the trained one.")
+        raise CheckpointError(
+            f"{name}: {clip_key(key)} is a tensor without data (device 'meta'); save the trained one."
+        )
 
 
 def _of_tensor(tensor: Any, key: str, name: str) -> NDArray[Any]:
@@ -119,7 +121,7 @@ def _of_tensor(tensor: Any, key: str, name: str) -> NDArray[Any]:
             plain = plain.float()
         array: NDArray[Any] = plain.numpy().copy()
     except (RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{name}: {shown(key)} cannot be read as an array: {reason(error)}.") from None
+        raise CheckpointError(f"{name}: {clip_key(key)} cannot be read as an array: {reason(error)}.") from None
     return array
 
 
@@ -143,7 +145,7 @@ def _without_prefixes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]
         arrays = {key.removeprefix(prefix): value for key, value in arrays.items()}
 
 
-def shown(key: object) -> str:
+def clip_key(key: object) -> str:
     """An array's name for a message: at most 60 characters, on one line."""
     text = str(key)
     return repr(text if len(text) <= 60 else text[:59] + "…")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from kanserve.data.near_names import first_names
 from kanserve.errors import CheckpointError, InputError, NetworkError
-from kanserve.importers.arrays import arrays_of, shown
+from kanserve.importers.arrays import arrays_of, clip_key
 from kanserve.importers.checkpoint_files import read
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 
@@ -88,4 +88,4 @@ def _matching(checkpoint: Checkpoint) -> list[str]:
 
 def _first(checkpoint: Checkpoint) -> str:
     names = list(checkpoint.arrays)
-    return first_names([shown(name) for name in names], 4)
+    return first_names([clip_key(name) for name in names], 4)

@@ -15,13 +15,13 @@ from kanserve.errors import CheckpointError
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.importers.state_dict_layers import (
     Stored,
+    activation_name,
     base_of,
     base_parts,
-    built,
+    build_layer,
     check_chain,
     holds,
     live_parts,
-    named,
     stack,
     variables,
 )
@@ -53,7 +53,9 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 def live(model: Any) -> Checkpoint:
     """A model in memory, which knows its activations."""
     arrays, layers = live_parts(model, _WANTED + _OTHERS, LIBRARY)
-    activations = [named(getattr(layer, "base_activation", None)) for layer in layers]  # a copy may have renamed it
+    activations = [
+        activation_name(getattr(layer, "base_activation", None)) for layer in layers
+    ]  # a copy may have renamed it
     return Checkpoint(arrays, {"activations": activations}, "the model")
 
 
@@ -87,7 +89,7 @@ def _layer(stored: Stored, base: str) -> Layer:
             f"{stored.place} has splines of order 0, steps, which have no equal here: 1 and more have."
         )
     _check_knots(grid, stored.place)
-    return built(
+    return build_layer(
         stored, spline, knots=grid, order=order, extrapolation="zero", **base_parts(base, weight, stored.place)
     )
 

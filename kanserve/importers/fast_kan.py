@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from kanserve.errors import CheckpointError
 from kanserve.importers import layer_norm, rbf_network
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.rbf_network import Radial, refitted
+from kanserve.importers.rbf_network import Radial, refit_network
 from kanserve.importers.state_dict_layers import (
     Stored,
+    activation_name,
     base_of,
     base_parts,
-    built,
+    build_layer,
     check_chain,
     holds,
     live_parts,
-    named,
     stack,
     variables,
 )
@@ -62,7 +62,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
             stored, weights, denominators, bases, epsilons, strict=True
         )
     ]
-    found = refitted(network, options.tolerance)
+    found = refit_network(network, options.tolerance)
     notes = [*rbf_network.notes(network, found)]
     if normalised := ", ".join(layer.place for layer in network if layer.before):
         notes.append(
@@ -90,7 +90,7 @@ def live(model: Any) -> Checkpoint:
     settings = {
         "denominators": [float(layer.rbf.denominator) for layer in layers],
         "epsilons": [float(getattr(getattr(layer, "layernorm", None), "eps", layer_norm.EPSILON)) for layer in layers],
-        "activations": [named(getattr(layer, "base_activation", None)) for layer in layers],
+        "activations": [activation_name(getattr(layer, "base_activation", None)) for layer in layers],
     }
     return Checkpoint(arrays, settings, "the model")
 
@@ -124,7 +124,7 @@ def _radial(stored: Stored, weights: Array, denominator: float, base: str, epsil
     grid = stored.array("rbf.grid", "centre")
     centres = np.tile(grid, (inputs, 1))
     if "layernorm.weight" not in stored:
-        rest = built(stored, None, shape=(nodes, inputs), **(parts or {"base": "zero"}))
+        rest = build_layer(stored, None, shape=(nodes, inputs), **(parts or {"base": "zero"}))
         return Radial(stored.place, weights, centres, denominator, rest)
     others = nodes if parts else 0
     _check_size(stored, layer_norm.size(inputs, others), inputs)

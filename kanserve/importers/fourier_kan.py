@@ -16,7 +16,7 @@ import numpy as np
 
 from kanserve.errors import CheckpointError
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.function_layers import check_size, each_input, weighted_sums
+from kanserve.importers.function_layers import check_size, each_input, make_weighted_sums
 from kanserve.importers.state_dict_layers import Stored, check_chain, holds, live_parts, stack, variables
 from kanserve.network.kan import Kan, Layer
 
@@ -61,4 +61,4 @@ def _layers(stored: Stored) -> list[Layer]:
     check_size(stored.place, inputs, 2 * count * inputs * max(inputs, nodes))
     waves = [(name, float(k)) for name in ("cos", "sin") for k in range(1, count + 1)]
     weights = np.moveaxis(series, 0, 2).reshape(nodes, inputs * 2 * count)
-    return [each_input(waves, inputs, -np.pi, np.pi), weighted_sums(weights, bias)]
+    return [each_input(waves, inputs, -np.pi, np.pi), make_weighted_sums(weights, bias)]

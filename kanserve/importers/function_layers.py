@@ -22,7 +22,7 @@ def weigh(weights: Array) -> dict[str, Any]:
     return {"functions": np.where(weights != 0, "x", "").astype(_NAMES), "affine": affine}
 
 
-def weighted_sums(weights: Array, bias: Array | None = None) -> Layer:
+def make_weighted_sums(weights: Array, bias: Array | None = None) -> Layer:
     """The layer weights (O, I) · x + bias."""
     return make_layer(**weigh(weights), subnode_bias=bias, order=1, base="zero")
 

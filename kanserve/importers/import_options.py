@@ -26,7 +26,7 @@ class Choices(TypedDict, total=False):
     squash: Squash | None
 
 
-def checked(options: Choices) -> Options:
+def check_options(options: Choices) -> Options:
     """The choices as options; InputError for a wrong type or range."""
     known = Choices.__optional_keys__
     if unknown := sorted(set(options) - known):

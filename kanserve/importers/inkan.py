@@ -24,12 +24,12 @@ from kanserve.errors import CheckpointError
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.importers.state_dict_layers import (
     Stored,
+    activation_name,
     base_of,
     base_parts,
-    built,
+    build_layer,
     check_chain,
     holds,
-    named,
     stack,
     variables,
 )
@@ -76,7 +76,7 @@ def live(model: Any) -> Checkpoint:
         arrays[f"{prefix}weight"] = _array(layer.weight)
         arrays[f"{prefix}grid_starts"] = _array(layer.grid_starts)
         steps.append(1 / float(layer.inv_h))
-        activations.append(named(layer.base_activation))
+        activations.append(activation_name(layer.base_activation))
     return Checkpoint(arrays, {"steps": steps, "activations": activations}, f"the {type(model).__name__}")
 
 
@@ -121,7 +121,7 @@ def _layer(stored: Stored, activation: str, step: float) -> Layer:
             f" I·{count + 1}."
         )
     inputs = width // (count + 1)
-    return built(
+    return build_layer(
         stored,
         weight[:, : inputs * count].reshape(outputs, inputs, count),
         knots=starts[0] + step * np.arange(count + _ORDER + 1),

@@ -39,13 +39,13 @@ from numpy.typing import NDArray
 from kanserve.errors import CheckpointError
 from kanserve.importers import rbf_network
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.rbf_network import Radial, refitted
+from kanserve.importers.rbf_network import Radial, refit_network
 from kanserve.importers.state_dict_layers import (
     Array,
     Stored,
     base_of,
     base_parts,
-    built,
+    build_layer,
     check_chain,
     stack,
     variables,
@@ -109,7 +109,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
     if radial:
         if len(radial) < len(layers):
             raise CheckpointError(f"{checkpoint.name} has layers of splines and of Gaussians; one kind is taken.")
-        found = refitted(radial, options.tolerance)
+        found = refit_network(radial, options.tolerance)
         layers, notes = list(found.layers), [*rbf_network.notes(radial, found), *notes]
     return Conversion(Kan(tuple(layers), *variables(options)), "jaxkan", tuple(notes), refitted=bool(radial))
 
@@ -215,7 +215,7 @@ def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
     if "c_res" in stored:
         weight = stored.of_shape("c_res", (outputs, inputs), "node", "input")
         beside = base_parts(activation, weight, stored.place)
-    return built(
+    return build_layer(
         stored,
         coefficients,
         knots=knots,
@@ -248,7 +248,7 @@ def _radial(stored: Stored, activation: str, options: Options) -> Radial:
     if "c_res" in stored:
         parts = base_parts(activation, stored.of_shape("c_res", (nodes, inputs), "node", "input"), stored.place)
     bias = stored.of_shape("bias", (nodes,), "node") if "bias" in stored else None
-    rest = built(stored, None, shape=(nodes, inputs), subnode_bias=bias, **parts)
+    rest = build_layer(stored, None, shape=(nodes, inputs), subnode_bias=bias, **parts)
     return Radial(stored.place, weights, centres, denominator, rest)
 
 

@@ -27,7 +27,7 @@ from kanserve.importers.polynomial_splines import (
     polynomials,
     spline_coefficients,
 )
-from kanserve.importers.state_dict_layers import Stored, built, check_chain, live_parts, stack, variables
+from kanserve.importers.state_dict_layers import Stored, build_layer, check_chain, live_parts, stack, variables
 from kanserve.network.kan import Kan, Layer, make_layer
 from kanserve.network.splines import uniform_knots
 
@@ -97,7 +97,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
         matrix = spline_coefficients(series, knots)
         with np.errstate(over="ignore", invalid="ignore"):
             coefficients = np.einsum("ion,mn->oim", weights, matrix)
-        splines = built(stored, coefficients, knots=knots, order=max(count - 1, 1), base="zero")
+        splines = build_layer(stored, coefficients, knots=knots, order=max(count - 1, 1), base="zero")
         layers += [_squashing(options.squash or "tanh", inputs), splines]
         shapes.append((nodes, inputs))
     check_chain(shapes)

@@ -28,7 +28,7 @@ from kanserve.importers.pykan_settings import (
     arity,
     bases,
     functions_of,
-    guessed_functions,
+    guess_functions,
     keep_columns,
     require_agreement,
 )
@@ -185,7 +185,7 @@ def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequ
             f"imported is what forward(x) computes: {', '.join(sorted(used & _PROTECTED))} as they are, without the "
             "protection of forward(x, singularity_avoiding=True)"
         )
-    guessed = guessed_functions(checkpoint, own)
+    guessed = guess_functions(checkpoint, own)
     if guessed:
         notes.append(f"functions that are not of pykan's library were taken by their names: {', '.join(guessed)}")
     notes += _mask(checkpoint, own)

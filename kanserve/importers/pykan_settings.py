@@ -175,7 +175,7 @@ def ours(name: Any) -> str | None:
     return _OURS.get(name, name if name in FUNCTIONS else None) if isinstance(name, str) else None
 
 
-def guessed_functions(checkpoint: Checkpoint, layers: Sequence[Part]) -> list[str]:
+def guess_functions(checkpoint: Checkpoint, layers: Sequence[Part]) -> list[str]:
     """Functions that pykan does not have, taken to be the ones of the same name in our table."""
     found = set()
     for number, part in enumerate(layers):

@@ -23,7 +23,7 @@ import numpy as np
 from kanserve.errors import CheckpointError
 from kanserve.importers.arrays import arrays_of
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
-from kanserve.importers.function_layers import check_size, each_input, weigh, weighted_sums
+from kanserve.importers.function_layers import check_size, each_input, make_weighted_sums, weigh
 from kanserve.importers.state_dict_layers import Stored, check_chain, check_idle, holds, stack, variables
 from kanserve.network.kan import Kan, Layer, make_layer
 
@@ -114,7 +114,7 @@ def _layers(stored: Stored) -> list[Layer]:
     return [
         sizes,
         make_layer(**powers, order=1, base="zero"),
-        weighted_sums(sums.reshape(2 * inputs, inputs * (m + n)), free),
+        make_weighted_sums(sums.reshape(2 * inputs, inputs * (m + n)), free),
         make_layer(**quotients, arity=np.full(inputs, 2), order=1, base="zero"),
-        weighted_sums(weight, bias),
+        make_weighted_sums(weight, bias),
     ]

@@ -87,7 +87,7 @@ class Refitted:
     rows: int
 
 
-def refitted(network: Sequence[Radial], tolerance: float) -> Refitted:
+def refit_network(network: Sequence[Radial], tolerance: float) -> Refitted:
     """The network with splines on the fewest intervals that keep each edge and all outputs within the tolerance."""
     within, best = tolerance, math.inf
     while True:

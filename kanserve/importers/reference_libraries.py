@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError, InputError, MissingDependencyError
-from kanserve.importers.arrays import shown
+from kanserve.importers.arrays import clip_key
 from kanserve.importers.checkpoint_files import CACHE, SETTINGS, STATE
 from kanserve.importers.conversion import Checkpoint, Conversion, Options
 from kanserve.importers.pykan_yaml import Opaque
@@ -36,7 +36,7 @@ _ACTIVATIONS = {name.lower(): name for name in ("SiLU", "Identity", "ReLU", "Tan
 def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> tuple[Runner, str]:
     """A function that evaluates the library's own model on rows (N, inputs), and the library's version."""
     library, single = conversion.library, checkpoint.single
-    package = imported(library)
+    package = import_library(library)
     match library:
         case "pykan":
             run = _torch_runner(_pykan(package, checkpoint, conversion, single), single)
@@ -51,7 +51,7 @@ def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> 
     return run, version(library)
 
 
-def imported(library: str) -> Any:
+def import_library(library: str) -> Any:
     """The library's package; MissingDependencyError where it, or what it needs, is not installed, and InputError where
     no index has it, or a usable version of it."""
     if library not in _PACKAGES:
@@ -101,7 +101,7 @@ def _pykan(kan: Any, checkpoint: Checkpoint, conversion: Conversion, single: boo
         settings["base_fun_name"] = conversion.kan.layers[0].base
     if strange := [name for name, value in settings.items() if _opaque(value)]:
         raise CheckpointError(
-            f"{checkpoint.name}{SETTINGS} holds Python objects ({shown(strange[0])}): pykan's own loader refuses it,"
+            f"{checkpoint.name}{SETTINGS} holds Python objects ({clip_key(strange[0])}): pykan's own loader refuses it,"
             " and there is nothing to verify with."
         )
     # Import uses every symbolic mask that is not 0, whatever the settings say; so must pykan.
@@ -195,13 +195,13 @@ def _activation(checkpoint: Checkpoint, options: Options, number: int) -> Any:
     """The class of a layer's base activation."""
     import torch
 
-    name = options.base or _known(checkpoint, number) or "silu"
+    name = options.base or _activation_of(checkpoint, number) or "silu"
     if name.lower() not in _ACTIVATIONS:
         raise CheckpointError(f"No activation is known to verify {name!r} with.")
     return getattr(torch.nn, _ACTIVATIONS[name.lower()])
 
 
-def _known(checkpoint: Checkpoint, number: int) -> str:
+def _activation_of(checkpoint: Checkpoint, number: int) -> str:
     """A layer's activation, which only live models know; "" for files."""
     known = checkpoint.settings.get("activations", ())
     return str(known[number] or "") if number < len(known) else ""
@@ -262,7 +262,7 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
         inputs, outputs = _jaxkan_size(state, inputs)
         order = grid.shape[1] - basis.shape[-1] - 1
         stored = next((key.partition(".")[2] for key in state if key.startswith("residual.")), "")
-        name = options.base or stored or _known(checkpoint, number) or "silu"
+        name = options.base or stored or _activation_of(checkpoint, number) or "silu"
         kind = "base" if basis.ndim == 2 else "spline"
         own: dict[str, Any] = {"k": order, "G": basis.shape[-1] - order, "external_weights": "c_spl" in state}
         if basis.ndim == 3 and basis.shape[1:] == grid.shape:

@@ -155,7 +155,7 @@ def base_parts(activation: str, weight: Array, place: str) -> dict[str, Any]:
     return parts
 
 
-def built(stored: Stored, coefficients: Array | None, **parts: Any) -> Layer:
+def build_layer(stored: Stored, coefficients: Array | None, **parts: Any) -> Layer:
     """The layer of kanserve; CheckpointError, with the place, where the arrays do not make a valid one."""
     try:
         return make_layer(coefficients, **parts)
@@ -207,7 +207,7 @@ def _numbers(tensor: Any) -> NDArray[Any]:
     return result
 
 
-def named(activation: Any) -> str:
+def activation_name(activation: Any) -> str:
     """The name of an activation function, or of a module's class; "" for None."""
     return "" if activation is None else str(getattr(activation, "__name__", type(activation).__name__))
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import CheckpointError, MissingDependencyError, reason
-from kanserve.importers.arrays import SLACK, arrays_of, shown, with_article
+from kanserve.importers.arrays import SLACK, arrays_of, clip_key, with_article
 
 _END_OF_ARCHIVE = b"PK\x05\x06"
 _BEFORE_ARCHIVES = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the first bytes of torch's legacy format
@@ -88,7 +88,7 @@ def _npz(data: bytes, entries: list[zipfile.ZipInfo], name: str) -> dict[str, ND
             try:
                 values = archive.read(entry)
             except Exception as error:  # a damaged entry may raise anything in zipfile and the decompressors
-                raise CheckpointError(f"{name}: {shown(key)} is damaged: {reason(error)}.") from None
+                raise CheckpointError(f"{name}: {clip_key(key)} is damaged: {reason(error)}.") from None
             found[key] = _npy(values, key, name)
     return found
 
@@ -100,13 +100,13 @@ def _npy(data: bytes, key: str, name: str) -> NDArray[Any]:
         header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
         shape, columns_first, dtype = header(stream)
     except Exception:  # the header is a Python literal; a damaged one may raise anything in the parser
-        raise CheckpointError(f"{name}: the header of {shown(key)} is damaged.") from None
+        raise CheckpointError(f"{name}: the header of {clip_key(key)} is damaged.") from None
     if dtype.hasobject:
-        raise CheckpointError(f"{name}: {shown(key)} holds Python objects, which are never loaded; save numbers.")
+        raise CheckpointError(f"{name}: {clip_key(key)} holds Python objects, which are never loaded; save numbers.")
     values = data[stream.tell() :]
     if dtype.itemsize * math.prod(shape) != len(values):
         raise CheckpointError(
-            f"{name}: {shown(key)} has {len(values)} bytes, and its shape {shape} needs {dtype.itemsize}·"
+            f"{name}: {clip_key(key)} has {len(values)} bytes, and its shape {shape} needs {dtype.itemsize}·"
             f"{math.prod(shape)}: it is damaged."
         )
     return np.frombuffer(values, dtype).reshape(shape, order="F" if columns_first else "C")
@@ -126,7 +126,7 @@ def _safetensors(data: bytes, name: str) -> dict[str, NDArray[Any]]:
         elif facts["dtype"] in _SAFETENSORS:
             array = np.frombuffer(facts["data"], _SAFETENSORS[facts["dtype"]])
         else:
-            raise CheckpointError(f"{name}: {shown(key)} has the type {facts['dtype']}; wanted real numbers.")
+            raise CheckpointError(f"{name}: {clip_key(key)} has the type {facts['dtype']}; wanted real numbers.")
         found[key] = array.reshape(facts["shape"])
     return found
 

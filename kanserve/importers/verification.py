@@ -68,7 +68,7 @@ def compare(
     with _quietly(conversion.library):
         run, version = reference_libraries.runner(checkpoint, conversion, options)
         answers = [np.asarray(run(kind), np.float64).reshape(len(kind), -1) for kind in kinds]
-    bound = bound_of(conversion, single, options)
+    bound = difference_bound(conversion, single, options)
     return _agreement(conversion, version, kinds, answers, single, bound)
 
 
@@ -82,7 +82,7 @@ def require(found: Agreement) -> Agreement:
     return found
 
 
-def bound_of(conversion: Conversion, single: bool, options: Options) -> float:
+def difference_bound(conversion: Conversion, single: bool, options: Options) -> float:
     """The largest allowed difference: rounding, plus the tolerance where edges were refitted."""
     rounding = SINGLE if single else DOUBLE
     return rounding + options.tolerance if conversion.refitted else rounding

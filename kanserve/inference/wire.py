@@ -124,7 +124,7 @@ def stub(channel: grpc.Channel | grpc.aio.Channel) -> grpc_service_pb2_grpc.GRPC
     return made
 
 
-def requested_model(
+def get_requested_model(
     request: grpc_service_pb2.RepositoryModelLoadRequest | grpc_service_pb2.RepositoryModelUnloadRequest,
 ) -> str:
     """The model to load or unload: field 2 for Triton and MLServer, field 1, which they call repository, for KServe."""

@@ -32,7 +32,7 @@ def operators() -> Path | None:
 
 
 @contextmanager
-def disabled() -> Iterator[None]:
+def disable_kernels() -> Iterator[None]:
     """Turn the kernels off in this context, for comparisons."""
     token = _enabled.set(False)
     try:

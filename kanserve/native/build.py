@@ -75,7 +75,7 @@ PLATFORM = re.compile(r"manylinux_\d+_\d+_(x86_64|aarch64)")
 X86_BUILDS = {3: "x86-64-v3", 4: "x86-64-v4"}  # by the level of x86-64 that a processor must have
 
 
-def wanted_platform() -> str | None:
+def get_platform() -> str | None:
     """The platform tag in the environment variable KANSERVE_PLATFORM, or None for this machine.
 
     Raises ValueError for an unknown tag.
@@ -200,12 +200,12 @@ def http1_headers() -> bool:
 
 def _has_carried(packages: Mapping[str, str]) -> bool:
     """Whether what a wheel is to carry is there, if one is built for a platform."""
-    return wanted_platform() is None or all(license.is_file() for license in _licenses(packages).values())
+    return get_platform() is None or all(license.is_file() for license in _licenses(packages).values())
 
 
 def _links(headers: Sequence[str], calls: str, choose: "Callable[[_ServerTools], tuple[str, ...]]") -> bool:
     """Whether a program with these headers and calls compiles and links with the chosen libraries."""
-    wanted = wanted_platform()
+    wanted = get_platform()
     if not sys.platform.startswith("linux") or (wanted is None and compiler() is None):
         return False
     source = "".join(f"#include <{header}>\n" for header in headers) + f"int main(void) {{ return {calls}; }}\n"
@@ -229,7 +229,7 @@ def _links(headers: Sequence[str], calls: str, choose: "Callable[[_ServerTools],
             return False
 
 
-def carried_licenses() -> dict[str, Path]:
+def find_licenses() -> dict[str, Path]:
     """The licenses, by library, of what a wheel's server is linked with; a path need not exist."""
     return _licenses(CARRIED | (CARRIED_FOR_HTTP1 if http1_headers() else {}))
 
@@ -256,7 +256,7 @@ class _ServerTools(NamedTuple):
 
 def _server_tools(temporary: Path) -> _ServerTools:
     """With the wanted platform's archives, by a folder for files that the compiler reads; else with this machine's."""
-    wanted = wanted_platform()
+    wanted = get_platform()
     if wanted is None:
         return _ServerTools((compiler() or "cc").split(), SERVER_LIBRARIES, TLS_LIBRARIES, HTTP1_LIBRARIES)
     system, usr = f"{_machine(wanted)}-linux-gnu", _debian() / "usr"
@@ -330,7 +330,7 @@ def _for_this_processor(builds: Mapping[str, Sequence[str]], folder: Path) -> Ma
 
 def _toolchain() -> tuple[Sequence[str], Mapping[str, Sequence[str]]]:
     """The compiler's command, and the options of each build."""
-    wanted = wanted_platform()
+    wanted = get_platform()
     if wanted is None:
         program = compiler()
         if program is None:
@@ -376,7 +376,7 @@ if __name__ == "__main__":
         here = "--here" in sys.argv[1:]
         made = [*build(here=here), *(build_operators(here=here) if headers() else ())]
         print(*made, *(build_server() if server_headers() else ()), sep="\n")
-        wanted = wanted_platform()
+        wanted = get_platform()
         if lacking := missing_for_wheel(wanted) if wanted else missing():
             print(f"The whole native transport of the server needs {', '.join(lacking)}.")
     except (OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.data.row_weights import paired_difference, quantiles
+from kanserve.data.row_weights import mean_difference, quantiles
 from kanserve.errors import InputError, NotFoundError
 
 Array = NDArray[np.float64]
@@ -144,7 +144,7 @@ def width_scales(answers: Array, sizes: Array, parts: NDArray[np.intp], level: f
             losses = _quantile_losses(sizes, guessed, level)
             if losses.mean() < least.mean():
                 least, best = losses, (*scales, _scale(answers, sizes, count, share))
-    gain, error = paired_difference(plain, least)
+    gain, error = mean_difference(plain, least)
     return best if gain > _CLEARLY * error else None
 
 
@@ -195,7 +195,7 @@ def conformal_intervals(
         rank = math.ceil((len(sizes) + 1) * level - 1e-9)  # .95 * 20 is 19, and rounds to more
         if rank > len(sizes) or not np.isfinite(np.sort(sizes, axis=0)[rank - 1]).all():
             continue
-        widths = [_ranked_width(*pair, level, rank) for pair in zip(values.T, sizes.T, strict=True)]
+        widths = [_half_width(*pair, level, rank) for pair in zip(values.T, sizes.T, strict=True)]
         scales = tuple(scale for _, scale in widths)
         found.append(
             ConformalInterval(float(level), tuple(width for width, _ in widths), scales if any(scales) else ())
@@ -203,7 +203,7 @@ def conformal_intervals(
     return tuple(found)
 
 
-def _ranked_width(answers: Array, sizes: Array, level: float, rank: int) -> tuple[float, Scale]:
+def _half_width(answers: Array, sizes: Array, level: float, rank: int) -> tuple[float, Scale]:
     """The half width of one output, the number with this rank among the sizes, and its scale."""
     # By their order, so that each part has small and large answers, and the order of the rows does not matter.
     parts = np.argsort(np.argsort(answers, kind="stable"), kind="stable") % _PARTS

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import DataError
-from kanserve.network.expression import PRIMITIVES, compiled, derivative
+from kanserve.network.expression import PRIMITIVES, compile_expression, derivative
 from kanserve.network.functions import FUNCTIONS, Function
 from kanserve.network.own_functions import Elementwise
 
@@ -116,7 +116,7 @@ def derivatives(row: Function, x: Array, order: int) -> tuple[Array, ...]:
         return (row.numpy(x),)
     if row.expression.step[0] == "pow":  # as products of roots it would have no second derivative at 0
         slopes = accumulate(repeat(row.expression, order + 1), lambda before, _: derivative(before))
-        return tuple(np.broadcast_to(compiled(slope)(x), x.shape) for slope in slopes)
+        return tuple(np.broadcast_to(compile_expression(slope)(x), x.shape) for slope in slopes)
     argument: Any = x
     for _ in range(order - 1):
         argument = Dual(argument, {0: np.ones_like(x)})

@@ -110,10 +110,10 @@ def in_codes_of(kan: Kan, data: Dataset) -> Dataset:
     for name in data.categories:
         if not known[name]:
             raise DataError(f"Input {name!r} has categories in the data, and is a number in the network.")
-    return recoded(data, known)
+    return recode(data, known)
 
 
-def recoded(data: Dataset, known: Categories) -> Dataset:
+def recode(data: Dataset, known: Categories) -> Dataset:
     """The samples with the codes of these categories instead of their own."""
     changed = {name: own for name, own in data.categories.items() if own != known[name]}
     if not changed:

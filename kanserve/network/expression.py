@@ -8,8 +8,8 @@ are one object, so that `is` compares them and shared parts are computed and wri
 have the order in which they are written, which decides their last bits. A power of a negative number is the real one
 where the exponent is a fraction with an odd denominator (`kanserve.network.powers`).
 
-From an expression follow its NumPy function (`compiled`), its derivative, and the steps of a formula (`steps`), which
-every language prints.
+From an expression follow its NumPy function (`compile_expression`), its derivative, and the steps of a formula
+(`steps`), which every language prints.
 """
 
 import math
@@ -61,7 +61,7 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
 
     def at(self, x: "Expr") -> "Expr":
         """The expression with another in place of X."""
-        return self if x is X else folded(self, lambda node, parts: x if node is X else rebuilt(node, parts))
+        return self if x is X else fold(self, lambda node, parts: x if node is X else rebuilt(node, parts))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> Any:
         if any(not isinstance(argument, Expr | float | int | np.number | Fraction) for argument in arguments):
@@ -192,7 +192,7 @@ class Primitive:
 
     @cached_property
     def derivative(self) -> Callable[[Any], Any]:
-        return self.numpy_slope or compiled(self.slope_at(X))
+        return self.numpy_slope or compile_expression(self.slope_at(X))
 
 
 def _sigmoid(x: Any) -> Any:
@@ -274,7 +274,7 @@ _OF_UFUNCS: dict[np.ufunc, Callable[..., Expr]] = {
 }
 
 
-def ordered(expression: Expr) -> list[Expr]:
+def list_parts(expression: Expr) -> list[Expr]:
     """The parts of an expression, each once and after what it is applied to. Not by recursion: sums may be long."""
     found: dict[Expr, None] = {}
     waiting = [expression]
@@ -287,10 +287,10 @@ def ordered(expression: Expr) -> list[Expr]:
     return list(found)
 
 
-def folded(expression: Expr, visit: Callable[[Expr, list[T]], T]) -> T:
+def fold(expression: Expr, visit: Callable[[Expr, list[T]], T]) -> T:
     """The value of an expression when `visit` gives that of a part from those of its operands."""
     values: dict[Expr, T] = {}
-    for node in ordered(expression):
+    for node in list_parts(expression):
         values[node] = visit(node, [values[part] for part in node.operands])
     return values[expression]
 
@@ -318,7 +318,7 @@ def derivative(expression: Expr) -> Expr:
     >>> derivative(np.exp(-X * X)) is -2 * (np.exp(-X * X) * X)
     True
     """
-    return folded(expression, _slope)
+    return fold(expression, _slope)
 
 
 def _slope(node: Expr, slopes: list[Expr]) -> Expr:
@@ -352,7 +352,7 @@ def parity(expression: Expr) -> int:
     >>> parity(np.sin(X) * X**3), parity(np.exp(-X * X)), parity(1 + X)
     (1, 1, 0)
     """
-    return folded(expression, _parity)
+    return fold(expression, _parity)
 
 
 def _parity(node: Expr, parts: list[int]) -> int:
@@ -372,11 +372,11 @@ def _parity(node: Expr, parts: list[int]) -> int:
     return int(all(part == 1 for part in parts))
 
 
-def compiled(expression: Expr) -> Callable[[Any], Any]:
+def compile_expression(expression: Expr) -> Callable[[Any], Any]:
     """The expression as a function of an array, or of a dual number; of a primitive of x, the primitive's own."""
     if expression.step[0] == "call" and expression.operands == (X,):
         return PRIMITIVES[expression.step[1]].numpy
-    nodes = ordered(expression)
+    nodes = list_parts(expression)
     lines, value = _statements(expression, nodes)
     if X not in nodes:  # an array as x is one
         value = {0.0: "zeros_like(x)", 1.0: "ones_like(x)"}.get(expression.step[-1], f"{value}*ones_like(x)")
@@ -465,8 +465,8 @@ def steps(expression: Expr, spelled: Collection[str]) -> tuple[Step, ...]:
 
 @cache
 def _steps(expression: Expr, spelled: frozenset[str]) -> tuple[Step, ...]:
-    expression = written(expression, spelled)
-    uses = Counter(part for node in ordered(expression) for part in node.operands)
+    expression = expand_unspelled(expression, spelled)
+    uses = Counter(part for node in list_parts(expression) for part in node.operands)
     places: dict[Step, int] = {}
 
     def place(step: Step) -> int:
@@ -501,11 +501,11 @@ def _steps(expression: Expr, spelled: frozenset[str]) -> tuple[Step, ...]:
                 return ("call", name, *map(place, parts))
         raise AssertionError(node)
 
-    place(folded(expression, step))
+    place(fold(expression, step))
     return tuple(places)
 
 
-def written(expression: Expr, spelled: Collection[str]) -> Expr:
+def expand_unspelled(expression: Expr, spelled: Collection[str]) -> Expr:
     """The expression with the definitions of the primitives that are not spelled."""
 
     def visit(node: Expr, parts: list[Expr]) -> Expr:
@@ -514,6 +514,6 @@ def written(expression: Expr, spelled: Collection[str]) -> Expr:
         define = PRIMITIVES[node.step[1]].definition
         if define is None:
             return rebuilt(node, parts)
-        return written(_expr(define(X)), spelled).at(parts[0])
+        return expand_unspelled(_expr(define(X)), spelled).at(parts[0])
 
-    return folded(expression, visit)
+    return fold(expression, visit)

@@ -44,7 +44,7 @@ def record_rows(kan: Kan, *tables: Hashes) -> Kan:
     return replace(kan, fitted_rows=smallest_hashes(*tables), members=())
 
 
-def seen_share(kan: Kan, data: Dataset) -> float | None:
+def share_of_fitted_rows(kan: Kan, data: Dataset) -> float | None:
     """The share of the rows that the network was fitted to, from 0 to 1; None if its record cannot tell.
 
     It is exact up to `MOST_FITTED_ROWS` fitted rows. Beyond, it is an estimate by those rows whose hash is as small as

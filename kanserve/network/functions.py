@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import NotFoundError
-from kanserve.network.expression import PRIMITIVES, Expr, X, call, compiled, decay, derivative, parity
-from kanserve.network.powers import EXPONENTS, as_fraction, exponent_of, power_name, takes_negative, written_exponent
+from kanserve.network.expression import PRIMITIVES, Expr, X, call, compile_expression, decay, derivative, parity
+from kanserve.network.powers import EXPONENTS, as_fraction, exponent_of, parse_exponent, power_name, takes_negative
 
 __all__ = ["FUNCTIONS", "Function", "finite_slope", "function", "unknown_function"]
 
@@ -49,7 +49,7 @@ class Function:
 
     @cached_property
     def numpy(self) -> Callable[[Array], Array]:
-        return compiled(self.expression)
+        return compile_expression(self.expression)
 
     @cached_property
     def parity(self) -> int:
@@ -60,7 +60,7 @@ class Function:
     def derivative(self) -> Callable[[Array], Array]:
         if self.expression.step == ("call", self.name, X):
             return PRIMITIVES[self.name].derivative
-        return compiled(self.slope_expression())
+        return compile_expression(self.slope_expression())
 
     def slope_expression(self, order: int = 1) -> Expr:
         """The derivative of this order."""
@@ -176,7 +176,7 @@ def finite_slope(name: str, x: Array) -> Array:
 def unknown_function(name: str) -> str:
     """What to say about a name that no function has: the nearest ones, and all that there are."""
     wanted = str(name)[:_LONGEST_SHOWN]
-    exponent = written_exponent(wanted)
+    exponent = parse_exponent(wanted)
     canonical = power_name(exponent) if exponent is not None else None
     near = [canonical] if canonical is not None else get_close_matches(wanted, FUNCTIONS)
     nearest = f" Nearest: {', '.join(near)}." if near else ""

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.errors import DataError
 from kanserve.network.evaluate import activations, as_rows, edges, nodes, single_input, softmax, subnodes
 from kanserve.network.kan import Kan
-from kanserve.network.signal_shares import row_shares, used_inputs
+from kanserve.network.signal_shares import find_used_inputs, row_shares
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ def input_importances(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) 
     They add up to 1, and are all 0 for a network that is constant on the rows. Several outputs count equally, each
     relative to its variance; a classifier's are its probabilities. Rows on which the network is NaN do not count.
     """
-    inputs = np.flatnonzero(used_inputs(kan))
+    inputs = np.flatnonzero(find_used_inputs(kan))
     pairs = _pair_count(kan, len(inputs))
     rows = as_rows(kan, x)
     rows = rows[representative_rows(row_shares(weights, len(rows)), pairs)]
@@ -48,7 +48,7 @@ def input_importances(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) 
     variances = (before / unit).var(axis=0)
     varies = variances > ROUNDING**2
     weights_of_outputs = varies / np.where(varies, variances, 1.0) if not kan.classes else varies.astype(np.float64)
-    receivers, donors = _shuffled_pairs(len(v), pairs)
+    receivers, donors = _shuffle_pairs(len(v), pairs)
     moved = np.zeros(len(kan.inputs))
     for i in inputs.tolist():
         own = edges(single_input(kan.layers[0], i), v[:, [i]])[:, :, 0]
@@ -79,7 +79,7 @@ def representative_rows(counted: Array, pairs: int) -> NDArray[np.int64]:
     return positions
 
 
-def _shuffled_pairs(rows: int, pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _shuffle_pairs(rows: int, pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """About so many pairs of a row and the one whose value it gets: whole shuffles, in which no row keeps its own."""
     order = np.random.default_rng(0).permutation(rows)
     shifts = range(1, min(-(-pairs // rows), rows - 1) + 1)

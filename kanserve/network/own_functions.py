@@ -119,14 +119,14 @@ class Slope(Elementwise):
             ) from error
 
 
-def added(row: Function, own: OwnFunction, primitive: Primitive | None = None) -> None:
+def add_row(row: Function, own: OwnFunction, primitive: Primitive | None = None) -> None:
     """Adds a row to the table, with its primitive if it was registered by its values."""
     set_primitive(row.name, primitive)
     FUNCTIONS[row.name] = row
     OWN[row.name] = own
 
 
-def removed(name: str) -> None:
+def remove_row(name: str) -> None:
     """Takes such a row out of the table."""
     del FUNCTIONS[name], OWN[name]
     set_primitive(name, None)

@@ -55,11 +55,11 @@ def exponent_of(name: str) -> float | None:
     """The exponent of the power of this name; None for another function, or a power by another than its name."""
     if name in EXPONENTS:
         return EXPONENTS[name]
-    written = written_exponent(name)
+    written = parse_exponent(name)
     return written if written is not None and power_name(written) == name else None
 
 
-def written_exponent(name: str) -> float | None:
+def parse_exponent(name: str) -> float | None:
     """The exponent of a text like a power's name, such as `x^(10/6)`, whose name is `x^(5/3)`."""
     found = _NAME.fullmatch(name)
     if found is None:

@@ -1,6 +1,6 @@
 """The effect of rounding on a network, and so the tolerance between two correct evaluations.
 
-Formulas, self-tests and golden rows (test vectors) use the same tolerance, `allowed`; `steady_rows` chooses the rows of
+Formulas, self-tests and golden rows (test vectors) use the same tolerance, `allow`; `steady_rows` chooses the rows of
 the last two.
 """
 
@@ -28,7 +28,7 @@ _MARGIN = 64
 _MOST_ROWS = 4096  # evaluated at once
 
 
-def allowed(kan: Kan, x: Array, y: Array, precision: Precision, part: float) -> Array:
+def allow(kan: Kan, x: Array, y: Array, precision: Precision, part: float) -> Array:
     """The tolerance (N, outputs) for each output around y, the network's outputs at x.
 
     It is `part` of the output's scale, or 64 times the effect of rounding in this row, whichever is larger. Each row
@@ -90,7 +90,7 @@ def _move(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int
     generators = [np.random.default_rng(draw) for _, draw, _ in moves]
     largest = np.finfo(np.float64 if precision == "double" else np.float32).max
 
-    def moved(values: Array) -> Array:
+    def move_values(values: Array) -> Array:
         """`values` of all moves, one after another (moves * rows, ...)."""
         shape = values.shape[1:]
         parts = [
@@ -102,14 +102,14 @@ def _move(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int
         return np.where(np.abs(result) > largest, np.copysign(np.inf, result), result)
 
     with np.errstate(all="ignore"):
-        raw = moved(encode(kan, np.tile(x, (len(moves), 1))))
-        shift = moved(np.tile(kan.input_shift, (len(moves), 1)))
-        v = moved((raw - np.repeat(shift, len(x), axis=0)) / kan.input_scale)
+        raw = move_values(encode(kan, np.tile(x, (len(moves), 1))))
+        shift = move_values(np.tile(kan.input_shift, (len(moves), 1)))
+        v = move_values((raw - np.repeat(shift, len(x), axis=0)) / kan.input_scale)
         for layer in kan.layers:
-            edges = np.sum([moved(evaluate.edges(part, v)) for part in _parts(layer)], axis=0)
-            z = moved(evaluate.subnodes(layer, edges))
-            v = moved(evaluate.nodes(layer, z))
-        return moved(kan.output_scale * v + kan.output_shift).reshape(len(moves), len(x), len(kan.outputs))
+            edges = np.sum([move_values(evaluate.edges(part, v)) for part in _parts(layer)], axis=0)
+            z = move_values(evaluate.subnodes(layer, edges))
+            v = move_values(evaluate.nodes(layer, z))
+        return move_values(kan.output_scale * v + kan.output_shift).reshape(len(moves), len(x), len(kan.outputs))
 
 
 def _parts(layer: Layer) -> tuple[Layer, ...]:

@@ -43,10 +43,10 @@ def signal_shares(kan: Kan, x: ArrayLike) -> SignalShares:
         size = np.abs(given).max(axis=(0, 2), keepdims=True)  # only ratios of a subnode's edges count
         given /= np.where(size > _LARGE, size, 1.0)
         spreads.append(given.std(axis=0))
-    return pushed_back(kan, spreads)
+    return propagate_back(kan, spreads)
 
 
-def pushed_back(kan: Kan, spreads: Sequence[Array]) -> SignalShares:
+def propagate_back(kan: Kan, spreads: Sequence[Array]) -> SignalShares:
     """The shares, from the standard deviations (O, I) of the edges' values in each layer."""
     nodes = [np.full(len(kan.outputs), 1 / len(kan.outputs))]
     subnodes, shares = [], []
@@ -59,7 +59,7 @@ def pushed_back(kan: Kan, spreads: Sequence[Array]) -> SignalShares:
     return SignalShares(tuple(reversed(shares)), tuple(reversed(subnodes)), tuple(reversed(nodes)))
 
 
-def used_inputs(kan: Kan) -> NDArray[np.bool_]:
+def find_used_inputs(kan: Kan) -> NDArray[np.bool_]:
     """(inputs,): which inputs the outputs depend on through edges that are not pruned."""
     used: NDArray[np.bool_] = np.ones(len(kan.outputs), np.bool_)
     for layer in reversed(kan.layers):

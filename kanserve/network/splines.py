@@ -20,10 +20,10 @@ Extrapolation = Literal["linear", "zero"]
 
 def uniform_knots(low: float, high: float, intervals: int, order: int) -> Array:
     """The G + 2k + 1 equally spaced knots of a range, including the extended ones."""
-    return extended_knots(np.linspace(low, high, intervals + 1), order)
+    return extend_knots(np.linspace(low, high, intervals + 1), order)
 
 
-def extended_knots(interior: Array, order: int) -> Array:
+def extend_knots(interior: Array, order: int) -> Array:
     """Interior knots (G+1,), extended by `order` knots on either side, spaced like the outermost intervals."""
     steps = np.arange(1, order + 1)
     left = interior[0] - steps[::-1] * (interior[1] - interior[0])

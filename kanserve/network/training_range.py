@@ -25,7 +25,7 @@ def ranges(kan: Kan) -> Array:
     return np.where(np.isfinite(known).all(axis=1, keepdims=True), known, grid)
 
 
-def known(kan: Kan) -> NDArray[np.bool_]:
+def has_range(kan: Kan) -> NDArray[np.bool_]:
     """(inputs,): which ranges are known, from the variable or from the input's splines."""
     told = np.array([np.isfinite((variable.low, variable.high)).all() for variable in kan.inputs])
     result: NDArray[np.bool_] = told | kan.layers[0].spline_mask.any(axis=0)

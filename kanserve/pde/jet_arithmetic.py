@@ -84,7 +84,7 @@ def _dot(phi: Array, v: Array) -> Array:
     return result
 
 
-def pulled(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
+def pull_back(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
     """The factors (O, I, N) of ψ, ψ' and ψ'' in the functional Σ_s bar[s, o]·(ψ(v_i))_s.
 
     They give the row of a Jacobian for any parameter, with ψ the derivative of the edge by it.
@@ -102,7 +102,7 @@ def pulled(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
 def adjoint(which: Slots, bar: Array, factors: tuple[Array, ...], phi: tuple[Array, ...], v: Array) -> Array:
     """Pull the functional `bar` (S, O, N) of the sums back to the jets v (S, I, N); φ has one order more than carried.
 
-    `factors` are those of `pulled`.
+    `factors` are those of `pull_back`.
     """
     result = np.empty_like(v)
     result[0] = sum_of(

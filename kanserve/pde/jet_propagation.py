@@ -2,7 +2,7 @@
 
 Forward, each layer maps jets (S, I, N) to jets (S, Q, N). Backward, a functional of the outputs' jets at each point is
 pulled back to each layer's sums of edges, and gives the row of the Jacobian: the derivative by a coefficient c_k of
-edge (o, i) is w·B_k(v_i) + w'·B_k'(v_i) + w''·B_k''(v_i) with the factors w of `jet_arithmetic.pulled`.
+edge (o, i) is w·B_k(v_i) + w'·B_k'(v_i) + w''·B_k''(v_i) with the factors w of `jet_arithmetic.pull_back`.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from kanserve.network import dual_numbers
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span
-from kanserve.pde.jet_arithmetic import Slots, adjoint, compose, product, product_adjoint, pulled
+from kanserve.pde.jet_arithmetic import Slots, adjoint, compose, product, product_adjoint, pull_back
 from kanserve.train.lm import active_basis as bases
 from kanserve.train.lm.parameter_vector import Free, Weights
 
@@ -100,7 +100,7 @@ def backward(
     for n in range(len(every) - 1, -1, -1):
         part, own, done = every[n], weights[n], passes[n]
         sums = _sums_adjoint(which, part.layer, done.z, bar)
-        factors = pulled(which, sums, done.v)
+        factors = pull_back(which, sums, done.v)
         windows.append(_windows(part, done, factors))
         first.append(part.basis.first[done.active.piece] if part.basis and done.active else np.empty((0, 0), np.intp))
         rest.append(_rest(part, own, done, bar, factors))

@@ -12,7 +12,7 @@ from kanserve.pde import normal_equations as normal_equations_c
 from kanserve.pde.jet_arithmetic import Slots, slots
 from kanserve.pde.jet_propagation import Part, Pass, Row, backward, dense, forward, input_jet, parts
 from kanserve.pde.normal_equations import Plan
-from kanserve.pde.residuals import Linearised, Residual, linearise, wanted_derivatives
+from kanserve.pde.residuals import Linearised, Residual, find_derivatives, linearise
 from kanserve.pde.unknown_function import Derivative, Seed
 from kanserve.train.lm.parameter_vector import Free, Weights, free_parameters, weights
 
@@ -158,7 +158,7 @@ def problem(kan: Kan, residuals: tuple[Residual, ...], most: int | None = None, 
 
 
 def _term(kan: Kan, residual: Residual, most: int | None, seed: int) -> Term:
-    which = slots(wanted_derivatives(residual, len(kan.outputs), names_of(kan)))
+    which = slots(find_derivatives(residual, len(kan.outputs), names_of(kan)))
     points = np.asarray(residual.points)
     chosen = np.arange(len(points))
     if most is not None and most < len(points):

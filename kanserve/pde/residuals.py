@@ -112,7 +112,7 @@ def _value(equation: Any, count: int) -> Array:
     return value
 
 
-def wanted_derivatives(residual: Residual, outputs: int, names: tuple[str, ...]) -> set[Derivative]:
+def find_derivatives(residual: Residual, outputs: int, names: tuple[str, ...]) -> set[Derivative]:
     """The derivatives that a residual uses, found by calling it once."""
     asked: set[Derivative] = set()
 

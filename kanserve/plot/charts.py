@@ -12,7 +12,7 @@ from kanserve.errors import DataError, InputError
 from kanserve.network.encoding import encode, encodes
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
-from kanserve.network.training_range import known, ranges
+from kanserve.network.training_range import has_range, ranges
 from kanserve.plot.matplotlib_scene import Width, colours, inches, log_scale, new_axes, plain_axes, shade, word
 from kanserve.plot.palette import Theme
 
@@ -317,5 +317,5 @@ def _samples(kan: Kan, data: TrainingData, target: Target) -> Dataset:
 
 def _outside(kan: Kan, x: ArrayLike) -> NDArray[np.bool_]:
     """(N,): which rows are outside the training range of an input."""
-    spans, rows = ranges(kan)[known(kan)], np.asarray(x)[:, known(kan)]
+    spans, rows = ranges(kan)[has_range(kan)], np.asarray(x)[:, has_range(kan)]
     return np.array(((rows < spans[:, 0]) | (rows > spans[:, 1])).any(axis=1))

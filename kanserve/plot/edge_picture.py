@@ -13,7 +13,7 @@ from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import Rows, activations, as_rows, edge
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Sum, Symbolic, require_kan
-from kanserve.network.training_range import finite_rows, known, ranges
+from kanserve.network.training_range import finite_rows, has_range, ranges
 from kanserve.plot.matplotlib_scene import DASHES, Width, colours, inches, new_axes, plain_axes, shade, word
 from kanserve.plot.network_view import limits_of, sample_size
 from kanserve.plot.palette import Palette, Role, Theme
@@ -103,7 +103,7 @@ def plot_edge(
     drawn.curve()
     drawn.beyond(fits)
     drawn.density()
-    if layer == 0 and known(kan)[i]:
+    if layer == 0 and has_range(kan)[i]:
         drawn.training_range(ranges(without_encoding(kan))[i])
     if fits:
         axes.legend(

@@ -88,7 +88,7 @@ class _Flow:
             x = self._layer(depth, x)
         self._outputs(x)
         self._legend()
-        self._unused()
+        self._draw_unused()
 
     def _node_rows(self, shown: list[NDArray[np.int64]]) -> list[Array]:
         """The y of every node that is drawn: of those that an edge leaves or that have one, and of all outputs."""
@@ -174,7 +174,7 @@ class _Flow:
                 arrival = end if _arity(layer.arity, j) > 1 else node_x
                 scene.flow((left + tile_width, y), (arrival - radius, float(sums[j])), role, thick, opacity)
             tile(scene, edge, left, y - tile_height / 2, tile_width, tile_height)
-        self._pruned(depth, x, node_x, sums, rows)
+        self._draw_pruned(depth, x, node_x, sums, rows)
         self._nodes(depth, end, node_x, sums)
         return node_x + NODE
 
@@ -187,7 +187,7 @@ class _Flow:
             found.append(nodes[q] + offsets)
         return np.concatenate(found)
 
-    def _pruned(self, depth: int, x: float, end: float, sums: Array, rows: Array) -> None:
+    def _draw_pruned(self, depth: int, x: float, end: float, sums: Array, rows: Array) -> None:
         """Draw dotted lines for edges that are gone between nodes that are still there."""
         gone = np.argwhere(~self.view.alive[depth])
         ends = [(float(self.nodes[depth][i]), float(sums[j])) for j, i in gone.tolist()]
@@ -238,7 +238,7 @@ class _Flow:
         gone = any(stroke.dash == "dotted" for stroke in scene.strokes)
         legend(scene, snapped, free, gone, "" if self.sizes.compact else "width and %: share of the signal")
 
-    def _unused(self) -> None:
+    def _draw_unused(self) -> None:
         unused = np.flatnonzero(~np.isfinite(self.nodes[0]))
         if not len(unused):
             return

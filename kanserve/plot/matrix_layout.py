@@ -6,7 +6,7 @@ from kanserve.network.edge_names import node_name, subnode_names
 from kanserve.plot.flow_layout import LEGEND, MARGIN, legend
 from kanserve.plot.network_view import NetworkView
 from kanserve.plot.scene import Scene, percent, short
-from kanserve.plot.tiles import pruned, tile
+from kanserve.plot.tiles import draw_pruned, tile
 
 ROOMY, SNUG, SMALL = (77.0, 46.0), (46.0, 32.0), (26.0, 20.0)  # cells
 MANY, VERY_MANY = 120, 600  # cells of a layer
@@ -69,4 +69,4 @@ def _table(
             if view.alive[depth][j, i]:
                 tile(scene, view.edge(depth, j, i), *box, words=tall >= ROOMY[1], peak=peak)
             else:
-                pruned(scene, *box)
+                draw_pruned(scene, *box)

@@ -11,7 +11,7 @@ from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import Rows, activations, as_rows, edges
 from kanserve.network.kan import Kan
 from kanserve.network.signal_shares import signal_shares
-from kanserve.network.training_range import finite_rows, known, ranges
+from kanserve.network.training_range import finite_rows, has_range, ranges
 
 Array = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ class NetworkView:
     def trained(self) -> tuple[Array, NDArray[np.bool_]]:
         """The training range of each input, (I, 2), and whether it is known: in the numbers that the network sees."""
         kan = without_encoding(self.kan)
-        return ranges(kan), known(kan)
+        return ranges(kan), has_range(kan)
 
     def edge(self, layer: int, j: int, i: int) -> EdgeView:
         own, (low, high) = self.kan.layers[layer], self.limits[layer][:, i]
@@ -112,7 +112,7 @@ class NetworkView:
             curve=np.stack([np.linspace(0, 1, CURVE_POINTS), self.curves[layer][:, j, i]]),
             density=self.densities[layer][:, i],
             knots=knots[(knots > -1e-9) & (knots < 1 + 1e-9)],
-            trained=self._trained_part(i) if layer == 0 else (0.0, 1.0),
+            trained=self._training_span(i) if layer == 0 else (0.0, 1.0),
         )
 
     def largest(self, count: int) -> list[list[tuple[int, int, int]]]:
@@ -137,7 +137,7 @@ class NetworkView:
         spans, is_known = self.trained
         return (float(spans[i, 0]), float(spans[i, 1])) if is_known[i] else None
 
-    def _trained_part(self, i: int) -> tuple[float, float]:
+    def _training_span(self, i: int) -> tuple[float, float]:
         span = self.input_range(i)
         if span is None:
             return 0.0, 1.0

@@ -141,7 +141,7 @@ def table(
     return Html(f"<table>{''.join(lines)}</table>")
 
 
-def tinted(values: Array, rows: Sequence[str], columns: Sequence[str], framed: NDArray[np.bool_]) -> Html:
+def tint_table(values: Array, rows: Sequence[str], columns: Sequence[str], framed: NDArray[np.bool_]) -> Html:
     """A table of values from 0 to 1 with tinted cells; empty for NaN. Of many rows and columns the first are shown."""
     red, green, blue = (int(AUTO.snapped[at : at + 2], 16) for at in (1, 3, 5))
     lines = ["<tr><th></th>" + "".join(f"<th>{escape(cut(name, 24))}</th>" for name in columns[:TINTED]) + "</tr>"]

@@ -105,7 +105,7 @@ def hatch(scene: Scene, x: float, y: float, width: float, height: float) -> None
             scene.line(ends, "outside", 0.7, 0.8, level=SHADES)
 
 
-def pruned(scene: Scene, x: float, y: float, width: float, height: float) -> None:
+def draw_pruned(scene: Scene, x: float, y: float, width: float, height: float) -> None:
     """A dotted frame, for an edge that was pruned."""
     middle = y + height / 2
     scene.line([(x + width * 0.36, middle), (x + width * 0.64, middle)], "ghost", 1.2, dash="dotted", level=TILES)

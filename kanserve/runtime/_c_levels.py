@@ -57,7 +57,7 @@ _TABLE = r"^static (P_TABLE const \w+ P_\w+\[[^\]]+\]) = \{[^{}]{%d,}\};"
 
 def public(header: str, prefix: str) -> list[tuple[str, str, str]]:
     """The functions that a header declares: the type of each, its name without the prefix, and its parameters."""
-    return re.findall(_named(_PROTOTYPE, prefix), header, re.MULTILINE)
+    return re.findall(_add_prefix(_PROTOTYPE, prefix), header, re.MULTILINE)
 
 
 def dispatcher(header: str, prefix: str) -> str:
@@ -88,7 +88,7 @@ def rename(header: str, prefix: str, level: Level) -> list[str]:
 def defining(source: str, prefix: str) -> str:
     """The source with its large tables exported."""
     return re.sub(
-        _named(_TABLE % LARGE, prefix),
+        _add_prefix(_TABLE % LARGE, prefix),
         lambda found: str(found[0]).removeprefix("static "),
         source,
         flags=re.MULTILINE,
@@ -97,10 +97,10 @@ def defining(source: str, prefix: str) -> str:
 
 def declaring(source: str, prefix: str) -> str:
     """The source with its large tables only declared."""
-    return re.sub(_named(_TABLE % LARGE, prefix), r"extern \1;", source, flags=re.MULTILINE)
+    return re.sub(_add_prefix(_TABLE % LARGE, prefix), r"extern \1;", source, flags=re.MULTILINE)
 
 
-def _named(pattern: str, prefix: str) -> str:
+def _add_prefix(pattern: str, prefix: str) -> str:
     return pattern.replace("P_", f"{prefix}_")
 
 

@@ -274,7 +274,7 @@ def tolerance(kan: Kan, x: Array, y: Array, precision: Precision) -> Array:
     """The tolerance (N, outputs) around the golden rows: 1e-12 of the output's scale for double, 1e-5 for float, or 64
     times the effect of rounding in that row, whichever is larger.
     """
-    return rounding_error.allowed(kan, x, y, precision, _PART[precision])
+    return rounding_error.allow(kan, x, y, precision, _PART[precision])
 
 
 def _compare(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.frames import coded, is_frame
+from kanserve.data.frames import encode_columns, is_frame
 from kanserve.errors import DataError
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan
@@ -80,7 +80,7 @@ def _rows(kan: Kan, data: Any) -> NDArray[Any]:
         return np.asarray(data, np.float64)
     there = list(data.columns)
     if not set(names) & set(there) and len(there) == len(names):  # numbered columns, as MLflow makes of an array
-        return coded(data, there)[0]
+        return encode_columns(data, there)[0]
     missing = [variable.name for variable in kan.inputs if variable.name not in there and variable.fill_value is None]
     if missing:
         raise DataError(f"The columns {', '.join(missing[:30])} are missing; the model takes {', '.join(names[:30])}.")
@@ -88,5 +88,5 @@ def _rows(kan: Kan, data: Any) -> NDArray[Any]:
     known = [i for i, name in enumerate(names) if name in there]
     categories = {variable.name: variable.categories for variable in kan.inputs if variable.categories}
     if known:
-        rows[:, known] = coded(data, [names[i] for i in known], categories)[0]
+        rows[:, known] = encode_columns(data, [names[i] for i in known], categories)[0]
     return rows

@@ -78,7 +78,7 @@ class Server:
     ) -> None:
         self.settings = settings
         counted = counted or ServingRuntime(settings)
-        self.models = models or loaded(settings, counted)
+        self.models = models or load_models(settings, counted)
         counted.meters.gauges = partial(_gauges, counted.threads, self.models, *filter(None, [counted.queue]))
         self._observers = _observers(settings)
         self.state = ServerState(
@@ -193,7 +193,7 @@ class Server:
         return self._listens and self.state.threads.ready
 
 
-def loaded(settings: Settings, counted: ServingRuntime) -> Models:
+def load_models(settings: Settings, counted: ServingRuntime) -> Models:
     """The models that the settings ask for; returns once all that can be loaded are."""
     models = Models(settings, counted.meters)
     models.subscribe(counted.meters.changed)

@@ -58,7 +58,7 @@ def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
     return made
 
 
-def bound_file(path: str) -> socket.socket:
+def bind_file(path: str) -> socket.socket:
     """A socket bound to a file that only this user may open: ConflictError, InputError."""
     check_file(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -99,7 +99,7 @@ def check_file(path: str) -> None:
 
 
 @contextmanager
-def reserved(host: str, port: int) -> Iterator[int]:
+def reserve_port(host: str, port: int) -> Iterator[int]:
     """Hold a port, so that no other server takes it, while processes that share it come and go."""
     check_free(host, port)
     held: list[socket.socket] = []

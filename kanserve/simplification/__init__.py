@@ -10,7 +10,7 @@ from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification.architecture_search import discover
 from kanserve.simplification.pruning import prune
 from kanserve.simplification.symbolification import symbolify
-from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refitted_on_all_rows
+from kanserve.simplification.validation import SimplifyReport, SimplifyStep, refit_on_all_rows
 from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
 
@@ -82,5 +82,5 @@ def simplify(
         kan = symbolify(kan, data, tolerance=tolerance, all_edges=all_edges, seed=seed, progress=told)
         if kan.symbolic:
             kan = prune(kan, data, tolerance=SIMPLIFY_NEGLIGIBLE_ERROR, seed=seed, progress=told)
-    simple = replace(refitted_on_all_rows(kan, data, seed), inputs=first.inputs)
+    simple = replace(refit_on_all_rows(kan, data, seed), inputs=first.inputs)
     return record_rows(simple, first.fitted_rows, hash_rows(rows))

@@ -24,7 +24,7 @@ from kanserve.train.creation import create
 from kanserve.train.fit_arguments import FITTING_FEWEST_ROWS
 from kanserve.train.fit_progress import reporting
 from kanserve.train.fitting import fit
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 
 ROWS = 1000  # training rows, and likewise held-out rows, that the search uses, at most
 MOST_WORK = 1e11  # multiplications that the search may take: about ten seconds of one core
@@ -100,7 +100,7 @@ def _discover(rows: Dataset, tolerance: float | Literal["auto"], seed: int, repo
     shape = rows.x.shape[1], rows.y.shape[1]
     if len(rows) < FITTING_FEWEST_ROWS:
         return fit(shape, rows, seed=seed)
-    judge = judge_of(normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), rows), rows, tolerance, seed)
+    judge = judge_of(normalise(create(shape, grid=ARCHITECTURES_COARSEST_GRID), rows), rows, tolerance, seed)
     few = _of_few(judge, seed)
     rung = _climb(rows, few, None if tolerance == "auto" else tolerance, seed, report)
     kan, smoother = prune_by(rung.kan, judge, found=tolerance == "auto", seed=seed, report=report)

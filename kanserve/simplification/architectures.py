@@ -1,6 +1,6 @@
 """Candidate architectures, smallest first, and their errors on held-out rows.
 
-Whether a shape is right shows in its errors on ever finer grids (`refined`), without knowing how small an error
+Whether a shape is right shows in its errors on ever finer grids (`refine_grids`), without knowing how small an error
 can be.
 """
 
@@ -17,13 +17,13 @@ from kanserve.simplification.validation import (
     Array,
     Judge,
     no_worse,
-    refined,
+    refine_grids,
     refit,
-    smoothed,
+    smooth,
 )
 from kanserve.train.creation import create, random_init
 from kanserve.train.lm.levenberg_marquardt import refine
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 
 ARCHITECTURES_COARSEST_GRID = 3  # intervals of the coarsest grid
 FINER_GRIDS = (5, 10, 20, 40)  # intervals of the finer grids, tried in this order
@@ -89,7 +89,7 @@ def parameters(shape: tuple[int, ...]) -> int:
 
 def train(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Rung:
     """The best of a few starts of a shape on the rows of `judge`, on the grids that are best for the held-out rows."""
-    begin = normalised(create(shape, grid=ARCHITECTURES_COARSEST_GRID), data)
+    begin = normalise(create(shape, grid=ARCHITECTURES_COARSEST_GRID), data)
     starts = int(
         np.clip(
             START_WORK / (START_STEPS * work(shape, len(judge.learn))),
@@ -99,7 +99,7 @@ def train(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Run
     )
     runs = [_start(begin, judge, (seed, start)) for start in range(starts if len(shape) > 2 else 1)]
     best = min(runs, key=lambda run: float(judge.losses(run).mean()))
-    kan, smoother = smoothed(refit(best, judge, REFIT_STEPS), judge)
+    kan, smoother = smooth(refit(best, judge, REFIT_STEPS), judge)
     return _grow(Rung(kan, smoother.losses(kan)), smoother)
 
 
@@ -112,7 +112,7 @@ def _grow(rung: Rung, judge: Judge) -> Rung:
     """The network on the best of the finer grids."""
     most = int(min(judge.goal.size / ROWS_PER_PARAMETER, VALIDATION_MOST_PARAMETERS))
     falling = False
-    for finer in refined(rung.kan, judge, FINER_GRIDS, most):
+    for finer in refine_grids(rung.kan, judge, FINER_GRIDS, most):
         falling = finer.falling
         losses = judge.losses(finer.kan)
         if losses.mean() < rung.losses.mean():

@@ -74,7 +74,7 @@ def composites(
         return []
     found = [
         *_outer_undone(samples, floor, library, level),
-        *_inner_known(samples, floor, library, rates),
+        *_propose_known_inner(samples, floor, library, rates),
         *_times_a_power(samples, floor, library, level),
     ]
     return sorted(found, key=lambda composite: composite.rank)
@@ -104,7 +104,9 @@ def _outer_undone(samples: Samples, floor: float, library: Sequence[str], level:
             yield Composite(outside, (candidate.symbolic,), held, ((),), candidate.error, candidate.rank + price)
 
 
-def _inner_known(samples: Samples, floor: float, library: Sequence[str], rates: Sequence[float]) -> Iterator[Composite]:
+def _propose_known_inner(
+    samples: Samples, floor: float, library: Sequence[str], rates: Sequence[float]
+) -> Iterator[Composite]:
     inner = [Symbolic("x^2", 1.0, -samples.natural, 1.0, 0.0)] if "x^2" in library else []
     inner += [Symbolic("exp", rate, 0.0, 1.0, 0.0) for rate in rates if "exp" in library]
     for inside in inner:

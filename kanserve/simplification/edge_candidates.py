@@ -100,7 +100,7 @@ def candidates_of_each(
         units = heights * np.sqrt(totals)
         curves, shares = values[told] / heights[:, None], weights[told] / totals[:, None]
         floors = np.maximum(floor, ROUNDING * units)
-        starts = _begun(samples, curves, shares, floors / units, library)
+        starts = _begin(samples, curves, shares, floors / units, library)
         theta, losses = _polish(starts, samples.u, curves, shares)
     for start, at, loss in zip(starts, theta, losses, strict=True):
         height = float(heights[start.curve])
@@ -144,7 +144,7 @@ class _Start:
     theta: Array
 
 
-def _begun(samples: Samples, values: Array, weights: Array, floor: Array, library: Sequence[str]) -> list[_Start]:
+def _begin(samples: Samples, values: Array, weights: Array, floor: Array, library: Sequence[str]) -> list[_Start]:
     """The two best points of each function's coarse grid for each curve, without hopeless ones, in library order.
 
     `floor` (K,) has the floors of the curves. Functions without a grid are always kept, and do not affect the others.

@@ -55,9 +55,9 @@ def without_dead_nodes(kan: Kan) -> Kan:
     """
     layers = list(kan.layers)
     for depth in range(len(layers)):
-        layers[depth] = _constant_factors_folded(layers[depth])
+        layers[depth] = _fold_constant_factors(layers[depth])
         if depth + 1 < len(layers):
-            layers[depth + 1] = _constants_folded(layers[depth], layers[depth + 1])
+            layers[depth + 1] = _fold_constants(layers[depth], layers[depth + 1])
     for depth in reversed(range(len(layers) - 1)):
         used: Mask = np.array(layers[depth + 1].alive.any(axis=0))
         if not used.any():
@@ -67,7 +67,7 @@ def without_dead_nodes(kan: Kan) -> Kan:
     return replace(kan, layers=tuple(layers))
 
 
-def _constant_factors_folded(layer: Layer) -> Layer:
+def _fold_constant_factors(layer: Layer) -> Layer:
     """Moves subnodes without edges into the scale of their nodes, if the nodes have other subnodes with edges."""
     live: Mask = np.array(layer.alive.any(axis=1))
     keep = np.ones(layer.subnodes, np.bool_)
@@ -82,7 +82,7 @@ def _constant_factors_folded(layer: Layer) -> Layer:
     return _with_subnodes(layer, keep, arity, scale, layer.node_bias)
 
 
-def _constants_folded(before: Layer, after: Layer) -> Layer:
+def _fold_constants(before: Layer, after: Layer) -> Layer:
     """The layer `after` without the edges from constant nodes of `before`; their values are added to its biases."""
     factors = before.subnode_bias
     constant = np.array([not before.alive[list(group)].any() for group in before.groups])

@@ -19,7 +19,7 @@ REFIT_STEPS = 30  # steps of the refit at each strength of smoothing, and of the
 STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
-def straightened(kan: Kan, judge: Judge) -> Kan:
+def straighten(kan: Kan, judge: Judge) -> Kan:
     """The network with straightened splines, or unchanged if that costs more than `judge` accepts."""
     if kan.symbolic or too_large(kan):
         return kan

@@ -10,7 +10,7 @@ import numpy as np
 from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.kan import Kan, Layer, Symbolic, make_layer
 from kanserve.network.powers import NAMES
-from kanserve.simplification.symbolic_edges import named
+from kanserve.simplification.symbolic_edges import name_edges
 from kanserve.train.lm.parameter_vector import carriers
 
 _NEUTRAL = (1.0, 0.0, 1.0, 0.0)
@@ -31,12 +31,12 @@ def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symboli
     assert source is not None
     if len(inner) == 1 and int(layers[depth].alive[:, i].sum()) == 1:
         inside = depth - 1, layers[depth - 1].groups[i].start, source
-        layers = list(named(replace(kan, layers=tuple(layers)), {inside: inner[0]}).layers)
+        layers = list(name_edges(replace(kan, layers=tuple(layers)), {inside: inner[0]}).layers)
     else:
         layers[depth - 1] = _with_node(layers[depth - 1], source, inner)
         layers[depth] = _with_input(_without(layers[depth], j, i))
         i = layers[depth].inputs - 1
-    return named(replace(kan, layers=tuple(layers)), {(depth, j, i): outer}), (depth, j, i), inserted
+    return name_edges(replace(kan, layers=tuple(layers)), {(depth, j, i): outer}), (depth, j, i), inserted
 
 
 def _carry(before: Layer, node: int) -> int | None:

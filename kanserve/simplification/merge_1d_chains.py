@@ -12,7 +12,7 @@ from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.network.splines import fit_coefficients, span
 from kanserve.simplification.activations import values
 from kanserve.simplification.gauge_fixing import spline, unscale, without_base
-from kanserve.simplification.symbolic_edges import named
+from kanserve.simplification.symbolic_edges import name_edges
 from kanserve.simplification.validation import Judge, refit
 
 REFIT_STEPS = 20  # steps of the refit after all chains are merged
@@ -69,4 +69,4 @@ def _join(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
     coefficients = np.array(layer.coefficients)
     coefficients[j, i] = fit_coefficients(u, wanted, layer.knots[i], layer.order)
     layers = (*kan.layers[:depth], unscale(layer, q, coefficients), *kan.layers[depth + 1 :])
-    return named(replace(kan, layers=layers), {second: Symbolic("x", 1.0, 0.0, 1.0, 0.0)})
+    return name_edges(replace(kan, layers=layers), {second: Symbolic("x", 1.0, 0.0, 1.0, 0.0)})

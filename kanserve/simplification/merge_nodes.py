@@ -21,7 +21,7 @@ NOISE = 0.02  # standard deviation of the noise in the coefficients of a restart
 OUTGOING_SPREAD = 0.1  # standard deviation of the coefficients of its outgoing edges
 
 
-def merged(kan: Kan, judge: Judge, seed: int) -> Iterator[Kan]:
+def propose_merges(kan: Kan, judge: Judge, seed: int) -> Iterator[Kan]:
     """Up to 12 networks with one hidden node less, to be refitted; none if no node has all inputs of another."""
     pairs = [(depth, *pair) for depth in range(len(kan.layers) - 1) for pair in _mergeable(kan.layers[depth])]
     for attempt in range(RESTARTS if pairs else 0):

@@ -22,7 +22,7 @@ from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import removal_order
 from kanserve.simplification.activations import Signals, signals, values
-from kanserve.simplification.merge_nodes import merged
+from kanserve.simplification.merge_nodes import propose_merges
 from kanserve.simplification.removal_order import Removal
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.simplification.validation import (
@@ -35,9 +35,9 @@ from kanserve.simplification.validation import (
     SimplifyStep,
     count_free_parameters,
     judge_of,
-    refined,
+    refine_grids,
     refit,
-    smoothed,
+    smooth,
     too_large,
 )
 from kanserve.train.encoded_data import in_numbers, samples_for
@@ -165,7 +165,7 @@ def prune(
 def prune_by(kan: Kan, judge: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
     """As `prune`, by a judge, whose tolerance is found from the data if `found`; also returns the updated judge."""
     # Refitted first without the held-out rows, which its training may have seen, for a fair comparison.
-    whole, judge = smoothed(kan, _judging_best(kan, judge))
+    whole, judge = smooth(kan, _judging_best(kan, judge))
     losses = judge.losses(whole)
     coarse = _coarser(whole, judge, min(COARSE_INTERVALS, max(layer.intervals for layer in whole.layers) // 2))
     if found:
@@ -272,7 +272,7 @@ def _without(run: _Run, state: _State, attempt: Sequence[Removal], accepted: Rul
 
 def _merge(run: _Run, state: _State, seed: int) -> _State | None:
     """The state with two nodes merged, and with what can then be removed; None if no two can be merged."""
-    for smaller in merged(state.kan, run.strict, seed):
+    for smaller in propose_merges(state.kan, run.strict, seed):
         after = _refit(run, state, smaller, "merged two nodes", _loosely, MERGE_STEPS)
         if after is not None and (settled := _settle(run, after)) is not None:
             return settled
@@ -297,7 +297,7 @@ def _refit(
     if large or smaller.symbolic or losses.mean() > (NEAR_ERROR_RATIO * judge.tolerance) ** 2:
         return None
     intervals = 2 * max(layer.intervals for layer in smaller.layers)
-    for finer in refined(smaller, judge, (intervals,), count_free_parameters(run.whole)):
+    for finer in refine_grids(smaller, judge, (intervals,), count_free_parameters(run.whole)):
         if judge.accepts(losses := judge.losses(finer.kan), state.best):
             return _accept(run, state, finer.kan, losses, action, accepted)
     return None
@@ -328,7 +328,7 @@ def _hold(run: _Run, state: _State) -> _State | None:
     if kan.symbolic:
         return None
     falling, error, losses = False, np.inf, state.losses
-    for finer in refined(kan, judge, _finer_than(intervals, run.intervals), count_free_parameters(run.whole)):
+    for finer in refine_grids(kan, judge, _finer_than(intervals, run.intervals), count_free_parameters(run.whole)):
         kan, error, falling, losses = finer.kan, finer.error, finer.falling, judge.losses(finer.kan)
         if judge.accepts(losses, best):
             return replace(state, held=kan)

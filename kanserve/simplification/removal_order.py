@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kanserve.network.kan import Kan
-from kanserve.network.signal_shares import pushed_back
+from kanserve.network.signal_shares import propagate_back
 from kanserve.simplification.activations import Array, Signals
 from kanserve.simplification.edge_removal import empty, no_edges, without_dead_nodes
 
@@ -22,7 +22,7 @@ class Removal:
 
 def nodes(kan: Kan, seen: Signals) -> list[Removal]:
     """Hidden nodes, unless they are the only one of their layer."""
-    shares = pushed_back(kan, seen.spreads).nodes
+    shares = propagate_back(kan, seen.spreads).nodes
     return _ascending(
         Removal(float(shares[depth][q]), f"node {q + 1} of layer {depth}", depth, q)
         for depth in range(1, len(kan.layers))
@@ -32,7 +32,7 @@ def nodes(kan: Kan, seen: Signals) -> list[Removal]:
 
 def inputs(kan: Kan, seen: Signals) -> list[Removal]:
     """Inputs with several edges; an input with a single edge is covered by that edge."""
-    shares = pushed_back(kan, seen.spreads).nodes[0]
+    shares = propagate_back(kan, seen.spreads).nodes[0]
     edges = kan.layers[0].alive.sum(axis=0)
     return _ascending(
         Removal(float(shares[i]), f"input {variable.name}", 0, i)
@@ -42,7 +42,7 @@ def inputs(kan: Kan, seen: Signals) -> list[Removal]:
 
 
 def edges(kan: Kan, seen: Signals) -> list[Removal]:
-    shares = pushed_back(kan, seen.spreads).edges
+    shares = propagate_back(kan, seen.spreads).edges
     return _ascending(
         Removal(float(shares[depth][j, i]), _edge_name(kan, depth, j, i), depth, i, j)
         for depth, layer in enumerate(kan.layers)

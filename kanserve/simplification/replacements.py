@@ -24,7 +24,7 @@ from kanserve.simplification.edge_candidates import (
 )
 from kanserve.simplification.insert_composite import with_inner
 from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
-from kanserve.simplification.symbolic_edges import named
+from kanserve.simplification.symbolic_edges import name_edges
 from kanserve.train.lm.parameter_vector import Constant
 
 
@@ -103,7 +103,7 @@ def further_offers(
 def put_in(net: Named, offer: Offer) -> Named:
     """The network with the offer applied to its edge."""
     if not offer.inner:
-        kan = named(net.kan, {offer.place: offer.symbolic}) if offer.changed is None else offer.changed
+        kan = name_edges(net.kan, {offer.place: offer.symbolic}) if offer.changed is None else offer.changed
         return Named(kan, net.fixed | {(*offer.place, slot) for slot in offer.held})
     kan, place, inserted = with_inner(net.kan, offer.place, offer.symbolic, offer.inner)
     fixed = {(n + (inserted and n >= offer.place[0]), j, i, slot) for n, j, i, slot in net.fixed}

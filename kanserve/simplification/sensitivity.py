@@ -25,7 +25,7 @@ def samples(
     chosen = np.flatnonzero(keep)
     chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), ROWS)).astype(int)] if len(chosen) else chosen
     first = 0 if only is None else only[0]
-    weights = _squared_sensitivities(kan, [v[chosen] for v in values], spread, first)
+    weights = _square_sensitivities(kan, [v[chosen] for v in values], spread, first)
     for depth, layer in enumerate(kan.layers):
         v = values[depth]
         wanted = np.argwhere(layer.spline_mask)
@@ -58,7 +58,7 @@ def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, A
     return z[middle], values[middle], np.maximum(weight, floor)
 
 
-def _squared_sensitivities(kan: Kan, values: list[Array], spread: Array, first: int) -> list[Array]:
+def _square_sensitivities(kan: Kan, values: list[Array], spread: Array, first: int) -> list[Array]:
     """Σ over the outputs of (dy/dedge / spread)² for each layer from `first` on, (N, O): equal for all edges into a
     subnode."""
     rows = len(values[0])

@@ -14,7 +14,7 @@ from kanserve.train.lm.parameter_vector import carriers
 SYMBOLIC_EDGES_SPLINE_COMPLEXITY = 5.0  # complexity of a spline, in units of the table of functions
 
 
-def named(kan: Kan, names: Mapping[EdgeIndex, Symbolic]) -> Kan:
+def name_edges(kan: Kan, names: Mapping[EdgeIndex, Symbolic]) -> Kan:
     """The network with these edges replaced by named functions."""
     layers = []
     for depth, layer in enumerate(kan.layers):

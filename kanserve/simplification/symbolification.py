@@ -22,7 +22,7 @@ from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.simplification import activations
 from kanserve.simplification.edge_candidates import LIBRARY, Array
-from kanserve.simplification.gauge_fixing import straightened
+from kanserve.simplification.gauge_fixing import straighten
 from kanserve.simplification.merge_1d_chains import without_chains
 from kanserve.simplification.replacements import Named, Offer, Role, further_offers, offers, put_in, roles
 from kanserve.simplification.sensitivity import samples
@@ -34,7 +34,7 @@ from kanserve.simplification.validation import (
     SimplifyStep,
     judge_of,
     refit,
-    smoothed,
+    smooth,
 )
 from kanserve.train.encoded_data import in_numbers, samples_for
 from kanserve.train.fit_progress import reporting
@@ -162,19 +162,19 @@ def symbolify(
         function(name)
     first, samples = kan, samples_for(kan, data, target)
     kan, rows = in_numbers(kan, samples)
-    _, judge = smoothed(kan, judge_of(kan, rows, tolerance, seed))
-    straight = without_chains(straightened(refit(kan, judge, REFIT_STEPS), judge), judge)
+    _, judge = smooth(kan, judge_of(kan, rows, tolerance, seed))
+    straight = without_chains(straighten(refit(kan, judge, REFIT_STEPS), judge), judge)
     error = judge.error_of(activations.answers(straight, judge.learn.x))
     with reporting(progress) as report:
         search = _Search(judge, tuple(functions), complexity, min(error, judge.tolerance), report)
         start = _State(Named(straight), judge.losses(straight), 0.0, not splines(straight))
         _tell(report, "before named functions", start)
-        chosen = _all_named(search, start)
+        chosen = _name_all(search, start)
         if not _as_good(chosen, error, judge) and len(splines(straight)) <= MANY_EDGES:
-            deeper = _all_named(replace(search, deep=True), start)
+            deeper = _name_all(replace(search, deep=True), start)
             chosen = min(chosen, deeper, key=lambda state: state.score)
         if not (all_edges or judge.accepts(chosen.losses, start.losses)):
-            chosen = _some_named(search, start)
+            chosen = _name_some(search, start)
         _tell(report, "refitted", chosen)
     return record_rows(replace(chosen.kan, inputs=first.inputs), first.fitted_rows, hash_rows(samples))
 
@@ -185,7 +185,7 @@ def _as_good(chosen: _State, error: float, judge: Judge) -> bool:
     return left <= max(EXACT_ERROR, LARGEST_NOISE_RATIO * error)
 
 
-def _all_named(search: _Search, start: _State) -> _State:
+def _name_all(search: _Search, start: _State) -> _State:
     """The network with all edges named, each by what is best after a refit.
 
     Intermediate errors are not tested strictly: a remaining spline may be too coarse for what the named edges need.
@@ -197,7 +197,7 @@ def _all_named(search: _Search, start: _State) -> _State:
     return _finish(search, state)
 
 
-def _some_named(search: _Search, start: _State) -> _State:
+def _name_some(search: _Search, start: _State) -> _State:
     """The network in which each edge is named, unless the held-out rows accept no name for it."""
     judge = search.judge
     state, best, progress = start, start.losses, True

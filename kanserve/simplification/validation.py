@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import paired_difference
+from kanserve.data.row_weights import mean_difference
 from kanserve.errors import DataError
 from kanserve.network.kan import Kan, Layer
 from kanserve.simplification.activations import answers, values
 from kanserve.simplification.symbolic_edges import domains_hold
 from kanserve.train.argument_checks import not_negative, whole
-from kanserve.train.fit_arguments import held_out, training_rows
+from kanserve.train.fit_arguments import hold_out, training_rows
 from kanserve.train.fit_progress import Event
 from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.lm import jacobian
@@ -196,13 +196,13 @@ def no_worse(losses: Array, best: Array) -> bool:
         return False
     if not np.isfinite(best).all():
         return True
-    worse, error = paired_difference(losses, best)
+    worse, error = mean_difference(losses, best)
     return bool(worse <= min(error, LARGEST_LOSS_INCREASE * best.mean()))
 
 
 def split_rows(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """The rows to learn from and the held-out fifth, the same for the same seed; fewer than ten rows are both."""
-    out, held = held_out(data, HELD_OUT_SHARE, MOST_ROWS, seed)
+    out, held = hold_out(data, HELD_OUT_SHARE, MOST_ROWS, seed)
     learn = training_rows(data, out, MOST_ROWS, seed)
     return learn, learn if held is None else held
 
@@ -296,7 +296,7 @@ def too_large(kan: Kan) -> bool:
     return count_free_parameters(kan) > VALIDATION_MOST_PARAMETERS
 
 
-def smoothed(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
+def smooth(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
     """The network after a short refit, and the judge with the strongest smoothing that is as good as the best."""
     if kan.symbolic or too_large(kan):
         return refit(kan, judge, SMOOTHING_STEPS), judge
@@ -313,13 +313,13 @@ def smoothed(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
     return fitted, smoother
 
 
-def refitted_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
+def refit_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
     """The network refitted to all rows, with the smoothing chosen on held-out rows; unchanged if it leaves a domain."""
     judge = judge_of(kan, data, "auto", seed)
     data = data.counted()
     goal = answers(kan, data.x) if kan.classes else data.y
     finite = np.flatnonzero(np.isfinite(goal).all(axis=1))
-    every = replace(smoothed(kan, judge)[1], learn=data.take(finite), goal=goal[finite])
+    every = replace(smooth(kan, judge)[1], learn=data.take(finite), goal=goal[finite])
     result = refit(kan, every, VALIDATION_LAST_STEPS)
     return result if domains_hold(result, values(result, every.learn.x)) else kan
 
@@ -340,7 +340,7 @@ class Finer:
     falling: bool
 
 
-def refined(kan: Kan, judge: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
+def refine_grids(kan: Kan, judge: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
     """The network on each of ever finer grids, while the error falls and it has at most `most` parameters."""
     error = judge.error_of(answers(kan, judge.learn.x))
     for intervals in grids:

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from kanserve.editing import Session
-from kanserve.editing.edge_constants import NAMES, shown, with_constants
+from kanserve.editing.edge_constants import NAMES, named_function, with_constants
 from kanserve.editing.session_data import of_numbers
 from kanserve.errors import InputError
 from kanserve.network.edge_names import EdgeIndex, edge_names
@@ -66,7 +66,7 @@ def constants_view(session: Session) -> tuple[ConstantView, ...]:
 def _of_edge(kan: Kan, place: EdgeIndex) -> list[tuple[EdgeIndex, str, float]]:
     """The constants of a named function that are not neutral: the edge, the constant's name and its value."""
     layer, *edge = place
-    edge_function = shown(kan, place) if kan.layers[layer].symbolic_mask[tuple(edge)] else None
+    edge_function = named_function(kan, place) if kan.layers[layer].symbolic_mask[tuple(edge)] else None
     if edge_function is None or isinstance(kan.layers[layer].edge(*edge), Sum):
         return []
     neutral = {"a": 1.0, "b": 0.0, "c": 1.0, "d": 0.0}

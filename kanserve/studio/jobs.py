@@ -16,7 +16,7 @@ from kanserve import repository, train
 from kanserve.artifact_compiler import check_files, compile, golden_rows
 from kanserve.data.dataset import Dataset
 from kanserve.editing import steps
-from kanserve.editing.session_data import SessionData, as_given, of_numbers, require_sound
+from kanserve.editing.session_data import SessionData, of_numbers, require_sound, restore_encoding
 from kanserve.editing.steps import Keep, Prune, Step, Symbolify, exact_text
 from kanserve.editing.suggestions import Suggestion, suggestions
 from kanserve.errors import ExportError, InputError, KanserveError
@@ -71,19 +71,19 @@ def prepare(rows: SessionData, kan: Kan) -> None:
     rows.error(kan)
 
 
-def taken(rows: SessionData, step: Step, kan: Kan) -> Kan:
+def take_step(rows: SessionData, step: Step, kan: Kan) -> Kan:
     """The network after a step."""
     return steps.take(step, kan, rows)
 
 
 @np.errstate(all="ignore")
-def simplified(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[Step, Kan], ...]:
+def simplify_steps(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[Step, Kan], ...]:
     """The steps that `kanserve.simplify` makes, each with the network after it; each change that is kept is reported.
 
     Interrupted, the steps that are whole. Steps that change nothing are left out.
     """
 
-    def told(now: SimplifyStep) -> None:
+    def tell(now: SimplifyStep) -> None:
         named = sum(int(layer.symbolic_mask.sum()) for layer in now.kan.layers)
         report({"line": str(now), "edges": now.edges, "loss": now.loss, "named": named})
 
@@ -94,9 +94,9 @@ def simplified(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[Step,
         for step in (Prune(), Symbolify(), Prune(negligible)):
             if step.tolerance == negligible and not kan.symbolic:
                 break
-            after = require_sound(kan, step.apply(kan, rows, told), rows)
+            after = require_sound(kan, step.apply(kan, rows, tell), rows)
             if not equal(after, kan):
-                found.append((step, as_given(after, first)))
+                found.append((step, restore_encoding(after, first)))
             kan = after
     return tuple(found)
 
@@ -156,7 +156,7 @@ def fit(rows: None, data: Dataset, hidden: Sequence[int], seed: int, report: Rep
     return train.fit(shape, data, seed=seed, progress=lambda now: report((str(now), now.share, now.loss, now.error)))
 
 
-def exported(rows: SessionData, kan: Kan, name: str, kind: str) -> Exported:
+def export_format(rows: SessionData, kan: Kan, name: str, kind: str) -> Exported:
     """The files of one format, with the largest gap to the network and the microseconds of a row."""
     files, notes = check_files(kan, [kind], ExportOptions(name=name))
     own = {path.split("/", 1)[1]: data for path, data in files.items()}
@@ -179,7 +179,9 @@ def exported(rows: SessionData, kan: Kan, name: str, kind: str) -> Exported:
     return Exported(kind, own, gap, min(times) / _TIMED_ROWS * 1e6)
 
 
-def published(rows: SessionData, kan: Kan, root: str, name: str, formats: Sequence[str], data: Dataset | None) -> int:
+def publish_network(
+    rows: SessionData, kan: Kan, root: str, name: str, formats: Sequence[str], data: Dataset | None
+) -> int:
     """Compile the network and publish it; its version."""
     try:
         artifact = compile(kan, formats, name=name, data=data)

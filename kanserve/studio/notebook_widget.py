@@ -75,12 +75,12 @@ class StudioWidget(anywidget.AnyWidget):
 
     def _answer(self, content: dict[str, Any]) -> None:
         try:
-            status, data = self._answered(content.get("method"), content.get("path"), content.get("body"))
+            status, data = self._dispatch(content.get("method"), content.get("path"), content.get("body"))
         except Exception as error:  # the page waits for an answer, whatever has gone wrong
             status, data = 500, {"error": f"The studio failed: {type(error).__name__}: {error}", "code": "failed"}
         self._post({"id": content["id"], "status": status, "data": data})
 
-    def _answered(self, method: Any, path: Any, body: Any) -> tuple[int, Any]:
+    def _dispatch(self, method: Any, path: Any, body: Any) -> tuple[int, Any]:
         if method not in ("GET", "POST") or not isinstance(path, str) or not isinstance(body, dict):
             return 422, {"error": "A call has a method, a path and an object.", "code": "InputError"}
         if len(json.dumps(body)) > BODY_BYTES:

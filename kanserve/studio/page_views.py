@@ -306,7 +306,7 @@ class Predicted:
     nodes: tuple[tuple[float, ...], ...]
 
 
-def predicted(kan: Kan, x: Array) -> Predicted:
+def predict_row(kan: Kan, x: Array) -> Predicted:
     """The prediction at one row (inputs,)."""
     row = x[None]
     every = activations(kan, row)

@@ -51,7 +51,7 @@ class Guard:
         if scope["type"] != "http":  # other kinds of calls do not exist
             return
 
-        async def sent(message: MutableMapping[str, Any]) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
@@ -59,9 +59,9 @@ class Guard:
         refusal = self._refuse(scope)
         if refusal is not None:
             status, text = refusal
-            await JSONResponse({"error": text, "code": "refused"}, status)(scope, receive, sent)
+            await JSONResponse({"error": text, "code": "refused"}, status)(scope, receive, send_with_headers)
             return
-        await self.app(scope, _limit(receive), sent)
+        await self.app(scope, _limit(receive), send_with_headers)
 
     def _refuse(self, scope: Scope) -> tuple[int, str] | None:
         """The status and the reason if a request is not allowed."""
@@ -96,7 +96,7 @@ class TooLargeError(Exception):
 def _limit(receive: Receive) -> Receive:
     total = 0
 
-    async def limited() -> MutableMapping[str, Any]:
+    async def receive_limited() -> MutableMapping[str, Any]:
         nonlocal total
         message = await receive()
         total += len(message.get("body", b""))
@@ -104,7 +104,7 @@ def _limit(receive: Receive) -> Receive:
             raise TooLargeError
         return message
 
-    return limited
+    return receive_limited
 
 
 def _values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

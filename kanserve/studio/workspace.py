@@ -29,7 +29,16 @@ from kanserve.studio.background_job import BackgroundJob
 from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.events import Events
 from kanserve.studio.opened_model import Opened
-from kanserve.studio.page_views import EdgeCurve, PageView, Predicted, Rows, edge_curve, page_view, predicted, rows_view
+from kanserve.studio.page_views import (
+    EdgeCurve,
+    PageView,
+    Predicted,
+    Rows,
+    edge_curve,
+    page_view,
+    predict_row,
+    rows_view,
+)
 from kanserve.studio.small_tiles import SmallTiles, small_tiles
 from kanserve.studio.worker import Worker, seconds_of
 from kanserve.train.encoded_data import in_numbers
@@ -95,10 +104,10 @@ class Workspace:
 
     def _begin(self, session: Session) -> None:
         self._workers = {name: Worker(session.rows) for name in ("step", "look", "ruler", "search")}
-        self._unwatch = session.watch(self._changed)
+        self._unwatch = session.watch(self._tell_change)
         self._session = session
 
-    def _changed(self) -> None:
+    def _tell_change(self) -> None:
         with self._state:
             self.revision += 1
             self._seen.clear()
@@ -200,7 +209,7 @@ class Workspace:
         row = np.array(x, dtype=np.float64)
         if not np.isfinite(row).all():
             raise InputError("x has only finite numbers.")
-        return predicted(kan, row)
+        return predict_row(kan, row)
 
     def tiles(self) -> SmallTiles:
         return small_tiles(self.session)
@@ -276,7 +285,7 @@ class Workspace:
     def _take(self, session: Session, step: Step) -> Kan:
         """The network after a step, computed by a worker within a limit of time."""
         before = session.kan
-        kan: Kan = self._workers["step"].run(jobs.taken, step, before, seconds=STEP_SECONDS)
+        kan: Kan = self._workers["step"].run(jobs.take_step, step, before, seconds=STEP_SECONDS)
         if session.kan is not before:
             raise ConflictError(
                 "The network has changed while this step was computed. Look at it again, then repeat it."
@@ -324,7 +333,9 @@ class Workspace:
             return {"steps": len(found)}
 
         worker, seconds = self._workers["step"], SIMPLIFY_SECONDS
-        self.simplifying.begin(worker, jobs.simplified, before, seconds=seconds, take=take, after=self._turn.release)
+        self.simplifying.begin(
+            worker, jobs.simplify_steps, before, seconds=seconds, take=take, after=self._turn.release
+        )
 
     def write_function(self, name: str, formula: str) -> None:
         """A function of the user's, in the grammar of formulas, for candidates and steps of this run."""
@@ -367,7 +378,7 @@ class Workspace:
             case "latex":
                 lines = [f"{formula.name} = {formula.latex}" for formula in formulas(session.kan, strict=False)]
                 return jobs.Exported(kind, {f"{name}.tex": "\n".join(lines).encode()}, None, None)
-        found: jobs.Exported = self._look(("export", kind), jobs.exported, name, kind)
+        found: jobs.Exported = self._look(("export", kind), jobs.export_format, name, kind)
         return found
 
     @property
@@ -389,7 +400,7 @@ class Workspace:
         check_name(name)
         rows = self.opened.unseen or (None if self.opened.drawn else session.rows.held_as_given)
         worker, more = self._workers["look"], (root, name, EXPORTERS, rows)
-        version: int = worker.run(jobs.published, session.kan, *more, seconds=PUBLISH_SECONDS)
+        version: int = worker.run(jobs.publish_network, session.kan, *more, seconds=PUBLISH_SECONDS)
         self.published, self._saved = version, [done.step for done in session.history]
         self.opened = replace(self.opened, repository=root, name=name)
         self.events.tell("published", version=version)

@@ -80,7 +80,7 @@ def average(kans: Sequence[Kan]) -> Kan:
         result = with_exponential(result)
     if unclipped[0] is not kans[0]:
         result = with_clipped_inputs(result)
-    return replace(result, members=tuple(replace(kan, fitted_rows=(), members=()) for kan in kans))
+    return replace(result, members=tuple(replace(kan, fitted_rows=np.empty(0, np.uint64), members=()) for kan in kans))
 
 
 def members_of_mean(kan: Kan, rows: Array) -> tuple[Kan, ...]:
@@ -99,7 +99,7 @@ def members_of_mean(kan: Kan, rows: Array) -> tuple[Kan, ...]:
 def _check(kan: Kan, other: Kan) -> None:
     same = len(kan.layers) == len(other.layers) and kan.classes == other.classes
     for a, b in zip((kan.inputs, kan.outputs), (other.inputs, other.outputs), strict=True):
-        same = same and [_known(each) for each in a] == [_known(each) for each in b]
+        same = same and [_compared_values(each) for each in a] == [_compared_values(each) for each in b]
     same = same and np.array_equal(kan.input_shift, other.input_shift)
     same = same and np.array_equal(kan.input_scale, other.input_scale)
     if not same or [_kind(layer) for layer in kan.layers] != [_kind(layer) for layer in other.layers]:
@@ -109,7 +109,7 @@ def _check(kan: Kan, other: Kan) -> None:
         )
 
 
-def _known(variable: Variable) -> list[object]:
+def _compared_values(variable: Variable) -> list[object]:
     return [getattr(variable, name) for name in COMPARED]
 
 

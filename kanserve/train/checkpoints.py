@@ -95,7 +95,7 @@ class Checkpoint:
             self.took = self.written - before
 
 
-def begun_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[str, str]) -> Checkpoint:
+def resume_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[str, str]) -> Checkpoint:
     """The checkpoint in the file, or a new one; with the path None nothing is written.
 
     FormatError for a file that is damaged or no checkpoint, ConflictError for the checkpoint of another fit.

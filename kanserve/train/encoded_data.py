@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from kanserve.data.dataset import Dataset, Target, TrainingData, dataset
-from kanserve.network.encoding import encode, in_codes_of, recoded, without_encoding
+from kanserve.network.encoding import encode, in_codes_of, recode, without_encoding
 from kanserve.network.kan import Kan
 
-__all__ = ["in_codes_of", "in_numbers", "is_encoded", "recoded", "samples_for", "with_categories"]
+__all__ = ["in_codes_of", "in_numbers", "is_encoded", "recode", "samples_for", "with_categories"]
 
 
 def is_encoded(data: Dataset) -> bool:

@@ -11,7 +11,7 @@ from kanserve.data.frames import as_table, is_frame
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.kan import Kan
 from kanserve.train.argument_checks import increasing, is_number, not_negative, whole
-from kanserve.train.encoded_data import recoded
+from kanserve.train.encoded_data import recode
 from kanserve.train.fit_settings import Method
 from kanserve.train.lm import schedule
 from kanserve.train.lm.parameter_vector import parameters
@@ -100,10 +100,10 @@ def validation_rows(given: float | TrainingData, target: Target, data: Dataset) 
         labels=bool(data.classes),
         tables=True,
     )
-    return recoded(rows, data.categories) if rows.inputs == data.inputs else rows
+    return recode(rows, data.categories) if rows.inputs == data.inputs else rows
 
 
-def held_out(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:
+def hold_out(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:
     """The places of the rows to hold out (None: none), and the validation rows."""
     if isinstance(validation, Dataset):
         return None, validation.counted()
@@ -144,7 +144,7 @@ def _with_repeats(data: Dataset, count: int, seed: int) -> Places:
     return np.flatnonzero(np.isin(groups, chosen))
 
 
-def chosen_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> LossFunction:
+def choose_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> LossFunction:
     """The loss, "auto" decided; TrainingError or DataError if it does not fit the data."""
     if not (is_number(quantile) and 0 < quantile < 1):
         raise TrainingError(f"quantile is a number between 0 and 1, got {quantile!r}.")
@@ -188,7 +188,9 @@ def choose_method(
     return "lbfgs" if few_rows and not penalised else "adam"
 
 
-def unused_arguments(method: Method, device: str, learning_rate: float | None, batch: int | None) -> tuple[str, ...]:
+def list_unused_arguments(
+    method: Method, device: str, learning_rate: float | None, batch: int | None
+) -> tuple[str, ...]:
     """What to say of arguments that Levenberg-Marquardt does not use."""
     given = {"device": device if device != "cpu" else None, "learning_rate": learning_rate, "batch": batch}
     names = [f"{name}={value!r}" for name, value in given.items() if value is not None]

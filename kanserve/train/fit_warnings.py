@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import paired_difference
+from kanserve.data.row_weights import mean_difference
 from kanserve.errors import TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
@@ -97,7 +97,7 @@ def _tails(fitted: Fitted) -> list[str]:
         return []
     found = []
     coded = missing_codes(rows)  # which have another remedy
-    inputs = [] if fitted.clips else [name for name in heavy_tailed(rows.x, fitted.kan.inputs) if name not in coded]
+    inputs = [] if fitted.clips else [name for name in find_heavy_tails(rows.x, fitted.kan.inputs) if name not in coded]
     if inputs:
         found.append(
             f"Inputs with heavy tails: {', '.join(inputs)}. Few rows are far from all others, where the splines are "
@@ -105,7 +105,7 @@ def _tails(fitted: Fitted) -> list[str]:
             "scikit-learn's QuantileTransformer), or pass extrapolation='clip'."
         )
     plain = fitted.loss.name == "squared" and not fitted.train.classes
-    answers = heavy_tailed(rows.y, fitted.kan.outputs) if plain else []
+    answers = find_heavy_tails(rows.y, fitted.kan.outputs) if plain else []
     if answers:
         found.append(
             f"Answers with heavy tails: {', '.join(answers)}. Squared errors let few rows decide the fit. Pass "
@@ -114,7 +114,7 @@ def _tails(fitted: Fitted) -> list[str]:
     return found
 
 
-def heavy_tailed(values: Array, variables: tuple[object, ...]) -> list[str]:
+def find_heavy_tails(values: Array, variables: tuple[object, ...]) -> list[str]:
     """The names of the columns whose range is many times that of their middle nine tenths."""
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
     with np.errstate(over="ignore"):
@@ -142,7 +142,7 @@ def _no_better(fitted: Fitted) -> list[str]:
             "answers, or the splines are too coarse (grid=100), the starts too few (starts=32), the rows too few, or "
             "outliers rule (loss='huber')."
         ]
-    if unfitted := _unfitted(fitted, train):
+    if unfitted := _warn_unfitted(fitted, train):
         return unfitted
     if fitted.held is not None and _mean(own, judges) <= GOOD * _mean(constant, judges):
         return []
@@ -157,7 +157,7 @@ def _no_better(fitted: Fitted) -> list[str]:
     return _too_few(fitted, own, constant, judges)
 
 
-def _unfitted(fitted: Fitted, train: Dataset) -> list[str]:
+def _warn_unfitted(fitted: Fitted, train: Dataset) -> list[str]:
     """What to say if the last steps, on all rows, have ended in a network that does not even fit these."""
     if fitted.final is None or fitted.held is None or len(train) < FEWEST_ROWS:
         return []
@@ -225,7 +225,7 @@ def _too_few(fitted: Fitted, own: Array, constant: Array, judges: Dataset) -> li
     if fitted.held is None:
         if not fitted.few:
             return []
-        left_out = _left_out(fitted)
+        left_out = _errors_on_left_out(fitted)
         if left_out is None:
             return [
                 f"{rows} rows of {shape[0]} inputs cannot tell whether the network predicts others: none can be left "
@@ -247,7 +247,7 @@ def _too_few(fitted: Fitted, own: Array, constant: Array, judges: Dataset) -> li
     ]
 
 
-def _left_out(fitted: Fitted) -> tuple[Array, Array] | None:
+def _errors_on_left_out(fitted: Fitted) -> tuple[Array, Array] | None:
     """The errors of each row of a network and of a constant that have not seen it, nor its repetitions.
 
     None if too few rows are left for that.
@@ -295,5 +295,5 @@ def _clearly_less(low: Array, high: Array, shares: Array, certain: float, fewest
     """
     if not np.isfinite(low).all():
         return False
-    gain, error = paired_difference(high, low, shares)
+    gain, error = mean_difference(high, low, shares)
     return gain > (certain * error if len(low) >= fewest else 0.0)

@@ -22,7 +22,7 @@ from kanserve.errors import DataError, NetworkError
 from kanserve.network import evaluate
 from kanserve.network.encoding import encode
 from kanserve.network.kan import Kan, Layer
-from kanserve.network.splines import design, extended_knots, fit_coefficients, pieces, span, uniform_knots
+from kanserve.network.splines import design, extend_knots, fit_coefficients, pieces, span, uniform_knots
 
 Array = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def with_interior_knots(layer: Layer, interiors: Sequence[Array], intervals: int
         while len(interior) < intervals + 1:
             widest = int(np.argmax(np.diff(interior)))
             interior.insert(widest + 1, (interior[widest] + interior[widest + 1]) / 2)
-        knots = extended_knots(np.array(interior), layer.order)
+        knots = extend_knots(np.array(interior), layer.order)
         same = len(knots) == layer.knots.shape[1] and np.array_equal(
             interior, layer.knots[i][layer.order : -layer.order]
         )
@@ -138,13 +138,13 @@ def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Ar
     places = np.linspace(0, layer.intervals, intervals + 1)
     interior = np.interp(places, np.arange(layer.intervals + 1), old[order:-order])
     if np.allclose([start, end], [low, high], rtol=1e-12, atol=1e-12 * (high - low)):
-        knots = extended_knots(interior, order)
+        knots = extend_knots(interior, order)
         if intervals % layer.intervals == 0:
             return knots, insert(layer, i, knots)
     else:
         interior = start + (interior - low) / (high - low) * (end - start)
         interior[0], interior[-1] = start, end
-        knots = extended_knots(interior, order)
+        knots = extend_knots(interior, order)
     points = np.linspace(knots[order], knots[-order - 1], POINTS * (intervals + order))
     values = design(points, old, order, layer.extrapolation) @ layer.coefficients[:, i].T
     return knots, fit_coefficients(points, values, knots, order, RIDGE).T
@@ -205,4 +205,4 @@ def _near_quantiles(values: Array, intervals: int, order: int) -> Array:
     even = np.linspace(-1, 1, intervals + 1)
     inner = SHARE * np.quantile(values, places) + (1 - SHARE) * even
     inner[0], inner[-1] = -1.0, 1.0  # the rows may be a sample
-    return extended_knots(inner, order)
+    return extend_knots(inner, order)

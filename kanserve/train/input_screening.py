@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import paired_difference
+from kanserve.data.row_weights import mean_difference
 from kanserve.network.kan import Kan
 from kanserve.network.splines import uniform_knots
 from kanserve.train.constant_guard import scores
@@ -56,7 +56,7 @@ def worth_of(x: Array, t: Array) -> Array:
     return found
 
 
-def paired_inputs(x: Array, r: Array) -> Array:
+def rate_pairs(x: Array, r: Array) -> Array:
     """How much the inputs (I,) tell about the values r (N, Q) by a product with another input, in the unit of
     `worth_of`: above SCREENING_CERTAIN such a product tells more than the best of all by chance."""
     count, inputs = x.shape
@@ -79,12 +79,12 @@ def all_predict_better(x: Array, t: Array, chosen: NDArray[np.bool_], seed: int)
     x, t = x[order], t[order]
     z = 2 * _ranks(x) / len(x) - 1
     every = np.stack([z, 1.5 * z**2 - 0.5, 2.5 * z**3 - 1.5 * z], axis=2)
-    few, whole = (_held_out_errors(z.reshape(len(x), -1), t) for z in (every[:, chosen], every))
-    gain, error = paired_difference(few, whole)
+    few, whole = (_errors_on_held_out(z.reshape(len(x), -1), t) for z in (every[:, chosen], every))
+    gain, error = mean_difference(few, whole)
     return bool(gain > max(POLYNOMIAL_GAIN * few.mean(), POLYNOMIAL_CERTAIN * error))
 
 
-def _held_out_errors(features: Array, t: Array) -> Array:
+def _errors_on_held_out(features: Array, t: Array) -> Array:
     """The squared errors of ridge regression on the first fifth of the rows, fitted to the others: those of the
     strength with the least."""
     judged = len(t) // 5
@@ -124,13 +124,13 @@ def narrow(kan: Kan, kept: NDArray[np.bool_]) -> Kan:
     )
 
 
-def narrowed_data(data: Dataset, kept: NDArray[np.bool_]) -> Dataset:
+def narrow_data(data: Dataset, kept: NDArray[np.bool_]) -> Dataset:
     """The samples with the inputs kept alone."""
     names = tuple(name for name, keep in zip(data.inputs, kept, strict=True) if keep)
     return replace(data, x=data.x[:, kept], inputs=names)
 
 
-def widened(kan: Kan, whole: Kan, kept: NDArray[np.bool_]) -> Kan:
+def widen(kan: Kan, whole: Kan, kept: NDArray[np.bool_]) -> Kan:
     """The opposite of `narrow`: with the other inputs of `whole` again, whose edges are pruned."""
     first, old = kan.layers[0], whole.layers[0]
     count = len(kept)

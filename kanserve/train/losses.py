@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import quantiles, scaled
+from kanserve.data.row_weights import quantiles, scale_weights
 from kanserve.errors import DataError
 from kanserve.network.evaluate import softmax
 from kanserve.network.kan import Kan
@@ -118,7 +118,7 @@ class LossFunction:
 
     def constant(self, t: Array, weights: Array | None) -> Array:
         """The constant scores (Q,) of the least loss."""
-        share = np.ones(len(t)) if weights is None else scaled(weights)
+        share = np.ones(len(t)) if weights is None else scale_weights(weights)
         if self.name == "cross_entropy":
             means = share @ t / share.sum()
             return np.asarray(np.log(np.maximum(means, LEAST_SHARE)))

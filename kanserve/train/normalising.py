@@ -22,7 +22,7 @@ AT_ONCE = 2**16  # rows
 CONSTANT = 1e-12  # a smaller spread, relative to the largest absolute value, is rounding
 
 
-def normalised(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan:
+def normalise(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan:
     """The network with the shifts, scales, names and ranges of these data; its layers stay as they are.
 
     Outputs have mean 0 and standard deviation 1; for a robust loss median 0 and the spread of the middle half; for one

@@ -9,7 +9,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
-from kanserve.train.checkpoints import Checkpoint, begun_or_begin, fingerprint
+from kanserve.train.checkpoints import Checkpoint, fingerprint, resume_or_begin
 from kanserve.train.creation import random_init
 from kanserve.train.fit_arguments import JUDGED_BY, Places, training_rows
 from kanserve.train.fit_progress import Watch
@@ -31,7 +31,7 @@ def climb(problem: Problem) -> Kan:
     checkpoint = Checkpoint()
     if outcome.checkpoint is not None:
         marks = fingerprint(problem.structure, problem.data, problem.validation, plan.settings)
-        checkpoint = begun_or_begin(outcome.checkpoint, marks)
+        checkpoint = resume_or_begin(outcome.checkpoint, marks)
         if checkpoint.finished:
             return checkpoint.kan("result")
     try:

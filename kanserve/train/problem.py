@@ -19,7 +19,7 @@ from kanserve.train.fit_arguments import (
     Optimizer,
     Places,
     check_arguments,
-    chosen_loss,
+    choose_loss,
     monotonic_signs,
     output_count,
     validation_rows,
@@ -147,7 +147,7 @@ class Problem:
         validation = validation_rows(options.validation, options.target, data)
         names = options.loss, options.optimizer, options.extrapolation
         check_arguments(options.seed, grids, validation, options.smooth, names, data)
-        loss = chosen_loss(options.loss, options.quantile, options.power, data)
+        loss = choose_loss(options.loss, options.quantile, options.power, data)
         signs = monotonic_signs(options.monotonic_cst, data)
         if not isinstance(kan, Kan):
             kan = create(kan, grid=grids[0], seed=options.seed)

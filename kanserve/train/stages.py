@@ -19,22 +19,22 @@ from kanserve.train.fit_arguments import (
     FITTING_MANY_ROWS,
     JUDGED_BY,
     choose_method,
-    held_out,
+    hold_out,
+    list_unused_arguments,
     smoothing_strengths,
     start_count,
     training_rows,
-    unused_arguments,
 )
 from kanserve.train.fit_progress import Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.fit_warnings import STARTS_OF_LEFT_OUT, WARNINGS_ROWS, Fitted, warning_texts
 from kanserve.train.grids import with_first_knots
-from kanserve.train.input_screening import BATCHES_KEPT, narrow, narrowed_data, widened
+from kanserve.train.input_screening import BATCHES_KEPT, narrow, narrow_data, widen
 from kanserve.train.lm.levenberg_marquardt import LEVENBERG_MARQUARDT_PATIENCE
 from kanserve.train.lm.parameter_vector import parameters
 from kanserve.train.lm.schedule_run import different_answers, is_narrow
 from kanserve.train.lm.telling_inputs import SCREENING_ROWS, tell_of_inputs, telling_inputs
-from kanserve.train.normalising import normalised as with_scales
+from kanserve.train.normalising import normalise as with_scales
 from kanserve.train.optimizers import train
 from kanserve.train.outer_layers import with_clipped_inputs, with_exponential
 from kanserve.train.problem import Outcome, Plan, Problem
@@ -110,7 +110,7 @@ def screened(problem: Problem, inner: Inner) -> Kan:
         or not (many or SCREENING_EACH * parameters(kan) > _answers(kan, data, options.seed))
     ):
         return inner(problem)
-    left_out = held_out(data, problem.validation, max(JUDGED_BY.values()), options.seed)[0]
+    left_out = hold_out(data, problem.validation, max(JUDGED_BY.values()), options.seed)[0]
     rows = training_rows(data, left_out, SCREENING_ROWS, options.seed)
     kept = telling_inputs(kan, rows, problem.loss, options.seed)
     if kept.all():
@@ -120,12 +120,12 @@ def screened(problem: Problem, inner: Inner) -> Kan:
     fewer = replace(
         problem,
         kan=narrow(kan, kept),
-        data=narrowed_data(data, kept),
-        validation=narrowed_data(judges, kept) if isinstance(judges, Dataset) else judges,
+        data=narrow_data(data, kept),
+        validation=narrow_data(judges, kept) if isinstance(judges, Dataset) else judges,
         monotonic=tuple(np.array(problem.monotonic)[kept].tolist()) if problem.monotonic else (),
         screened=True,
     )
-    return widened(inner(fewer), kan, kept)
+    return widen(inner(fewer), kan, kept)
 
 
 def _answers(kan: Kan, data: Dataset, seed: int) -> int:
@@ -141,7 +141,7 @@ def planned(problem: Problem, inner: Inner) -> Kan:
     few_rows = len(data) <= FITTING_MANY_ROWS
     sized = random_init(problem.sizing or kan, grids[0], (seed,))
     method = choose_method(options.optimizer, loss.name, options.penalised, few_rows, sized, problem.monotonic)
-    out, held = held_out(data, problem.validation, JUDGED_BY[method], seed)
+    out, held = hold_out(data, problem.validation, JUDGED_BY[method], seed)
     few = problem.validation != 0 and held is None
     choosing = method == "lm" and held is not None
     strengths = smoothing_strengths(options.smooth, few, options.noise_free, choosing, loss.name)
@@ -212,7 +212,7 @@ def warned(problem: Problem, inner: Inner) -> Kan:
         problem.loss,
         options.extrapolation == "clip",
         plan.few,
-        unused_arguments(plan.settings.method, options.device, options.learning_rate, options.batch),
+        list_unused_arguments(plan.settings.method, options.device, options.learning_rate, options.batch),
         kan,
         None if problem.screened else refit,
     )

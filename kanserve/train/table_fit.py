@@ -15,7 +15,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.kan import Kan, Variable
 from kanserve.train.constant_guard import errors
 from kanserve.train.encoding_search import improve, in_numbers
-from kanserve.train.fit_arguments import held_out
+from kanserve.train.fit_arguments import hold_out
 from kanserve.train.losses import LossFunction
 from kanserve.train.target_means import check_inputs, first_encoding
 
@@ -47,7 +47,7 @@ def _choose(
     """The inputs with their numbers: the best of those that were tried, by the loss on the held-out rows."""
     check_inputs(data)
     filled: NDArray[np.bool_] = np.asarray(np.isnan(data.x).any(axis=0))
-    out, held = held_out(data, validation, most, seed)
+    out, held = hold_out(data, validation, most, seed)
     if held is None:
         return first_encoding(data, filled, loss.robust)
     train = data if out is None else data.without(out)

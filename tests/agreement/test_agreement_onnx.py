@@ -24,7 +24,7 @@ def _without_formulas(monkeypatch):
 def test_the_graph_is_the_network(which, precision):
     for name, kan in portion(which).items():
         files = onnx_graph.export(kan, ExportOptions(name, precision))
-        with native.disabled():
+        with native.disable_kernels():
             backends = {"standard": load(files)}
         taken = load(files)
         if taken.native:

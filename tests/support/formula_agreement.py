@@ -1,7 +1,7 @@
 """What it means that the formulas of a network are the network: `check`.
 
 They are held to 1e-9 of the output's scale (`rounding_error.scale`: the value or the output's median) on 10,000 rows of
-the range, or to `rounding_error.allowed` where rounding alone does more; where it leaves no digit at all, there is
+the range, or to `rounding_error.allow` where rounding alone does more; where it leaves no digit at all, there is
 nothing to compare. A formula is NaN in the rows in which what leads to its output is not finite, and in no others.
 """
 
@@ -16,7 +16,7 @@ from kanserve.formula import Formula, evaluate_tree
 from kanserve.network.encoding import without_encoding
 from kanserve.network.evaluate import activations, edges, evaluate
 from kanserve.network.kan import Kan, Layer
-from kanserve.network.rounding_error import allowed, scale
+from kanserve.network.rounding_error import allow, scale
 from kanserve.network.training_range import sample
 
 Array = NDArray[np.float64]
@@ -59,7 +59,7 @@ def check(kan: Kan, found: tuple[Formula, ...]) -> None:
     both = fine & np.isfinite(got).all(axis=1)
     error, limit = np.abs(got - wanted)[both], 1e-9 * scale(wanted)[both]
     if not (error <= limit).all():
-        limit = allowed(kan, x, wanted, "double", 1e-9)[both]
+        limit = allow(kan, x, wanted, "double", 1e-9)[both]
         limit = np.where(limit >= scale(wanted)[both], np.inf, limit)
         assert (error <= limit).all(), x[both][~(error <= limit).all(axis=1)][0].tolist()
     if not both.all():

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from kanserve.formula.printing.unfolding import text_in_x
-from kanserve.network.expression import Expr, call, folded, rebuilt
+from kanserve.network.expression import Expr, call, fold, rebuilt
 from kanserve.network.functions import FUNCTIONS
 from tests.support.paths import ROOT
 
@@ -49,7 +49,7 @@ def c_functions() -> str:
     """The rows of `kanserve/native/lm/function_table.h`: f(x), then f'(x), where `y` is f(x)."""
     lines = []
     for number, row in enumerate(FUNCTIONS.values()):
-        slope = folded(row.slope_expression(), partial(_with_y, row.expression))
+        slope = fold(row.slope_expression(), partial(_with_y, row.expression))
         lines.append(f"    ROW({number}, {text_in_x(row.expression, 'c kernel')}, {text_in_x(slope, 'c kernel')})")
     return "\n".join(lines) + "\n"
 

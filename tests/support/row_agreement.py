@@ -1,6 +1,6 @@
 """Whether what an exporter made gives what the reference gives, row by row: `assert_held`.
 
-Each output may be as far from the reference as `rounding_error.allowed` says, with a part of 1e-12 in double and 1e-5
+Each output may be as far from the reference as `rounding_error.allow` says, with a part of 1e-12 in double and 1e-5
 in float. Rows in which the reference is NaN must be NaN in all outputs, and no others, but where rounding decides: at
 the very end of a domain, next to overflow, where a sum of large terms cancels. That is not left to judgement. It is so
 where the reference itself, with constants and row moved by as much as an evaluation may round them, or in plain
@@ -28,7 +28,7 @@ Rows = NDArray[np.bool_]
 
 PART = {"double": 1e-12, "float": 1e-5}
 TYPES: dict[Precision, type[np.floating]] = {"double": np.float64, "float": np.float32}
-_MOVED = {"double": 2.0**-47, "float": 2.0**-18}  # 64 roundings, the margin of `rounding_error.allowed`
+_MOVED = {"double": 2.0**-47, "float": 2.0**-18}  # 64 roundings, the margin of `rounding_error.allow`
 _DRAWS = 8
 
 

@@ -7,7 +7,7 @@ error code.
 
 from kanserve.network.kan import Kan, Layer
 from kanserve_exporters._c.forward import encode
-from kanserve_exporters._c.layers import is_affine, scaled
+from kanserve_exporters._c.layers import is_affine, scale_and_shift
 from kanserve_exporters._shared.expressions import Dialect, term, total
 from kanserve_exporters._shared.layer_tables import Parts
 
@@ -126,14 +126,14 @@ def _layer(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str
         value = total([*terms, dialect.literal(constant)] if constant or not terms else terms)
         # The domain is not checked here: outside of it, a value is not finite.
         lines = ["int n, unread, *const e = &unread;", "(void)e, (void)v;"]
-        value = scaled(value, layer.subnode_scale[j], layer.subnode_bias[j], dialect)
+        value = scale_and_shift(value, layer.subnode_scale[j], layer.subnode_bias[j], dialect)
         lines.append(f"for (n = 0; n < rows; n++) z[n] = {value};")
         functions.append(_function(f"@columns_{number}_{j}{head} z)", lines))
     lines = [f"@real z[{layer.subnodes}*@TILE];", "int n;"]
     lines += [f"@columns_{number}_{j}(rows, v, z + {j}*@TILE);" for j in range(layer.subnodes)]
     for q, group in enumerate(layer.groups):
         product = "*".join(f"z[{j}*@TILE + n]" for j in group)
-        value = scaled(product, layer.node_scale[q], layer.node_bias[q], dialect)
+        value = scale_and_shift(product, layer.node_scale[q], layer.node_bias[q], dialect)
         lines.append(f"for (n = 0; n < rows; n++) u[{q}*@TILE + n] = {value};")
     return [*functions, _function(f"@columns_{number}{head} u)", lines)]
 

@@ -13,10 +13,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from kanserve.errors import DataError, ExportError
-from kanserve.network.expression import Expr, ordered
+from kanserve.network.expression import Expr, list_parts
 from kanserve.network.functions import function
 from kanserve.network.own_functions import OWN, by_values
-from kanserve_exporters._shared.expressions import Dialect, helper, written
+from kanserve_exporters._shared.expressions import Dialect, helper, write_expression
 
 
 def _slope(name: str, order: int) -> Expr:
@@ -32,7 +32,7 @@ def functions_by_values(names: Collection[str], order: int) -> list[str]:
     found = {name for name in names if by_values(name)}
     if order and OWN:
         for slope in (_slope(name, n) for name in names for n in range(1, order + 1)):
-            found |= {node.step[1] for node in ordered(slope) if node.step[0] == "call" and by_values(node.step[1])}
+            found |= {node.step[1] for node in list_parts(slope) if node.step[0] == "call" and by_values(node.step[1])}
     return sorted(found)
 
 
@@ -43,7 +43,7 @@ def is_flat(name: str, order: int = 1) -> bool:
 
 def derivative_call(name: str, argument: str, dialect: Dialect, order: int = 1) -> str:
     """The derivative of the named function at `argument`."""
-    statements, (value,) = written(_slope(name, order), dialect)
+    statements, (value,) = write_expression(_slope(name, order), dialect)
     library = re.fullmatch(r"([a-z]\w*)\(x\)", value.expression)
     if library and not statements and not library[1].startswith(dialect.prefix):
         return f"{library[1]}({argument})"
@@ -54,7 +54,7 @@ def derivative_helper(name: str, dialect: Dialect, order: int = 1) -> str:
     """The definition of the function that `derivative_call` calls; "" if that is in libm."""
     if not derivative_call(name, "", dialect, order).startswith(dialect.prefix):
         return ""
-    statements, (value,) = written(_slope(name, order), dialect)
+    statements, (value,) = write_expression(_slope(name, order), dialect)
     lines = [f"const @real {word} = {part.expression};" for word, part in statements]
     if "x" not in re.findall(r"\w+", " ".join([*lines, value.expression])):  # as 2 of x^2
         lines.append("(void)x;")

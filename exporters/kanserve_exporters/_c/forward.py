@@ -73,7 +73,7 @@ def encode(kan: Kan, value: str) -> str:
     return f"@encoded(i, {value})" if encodes(kan) else value
 
 
-def flattened(kan: Kan, array: str, order: int) -> list[str]:
+def flatten_derivatives(kan: Kan, array: str, order: int) -> list[str]:
     """Statements that set derivatives of this order to 0 where inputs have no slope."""
     if not encodes(kan):
         return []
@@ -87,7 +87,7 @@ def values(kan: Kan, layers: Sequence[Parts], places: Sequence[str], dialect: Di
     """Statements that compute the values of the nodes of each layer, those of the inputs first, at these places from
     the row x; `fail` is the call for a code, with the placeholder {}."""
 
-    def checked(place: str, count: int | str, code: str) -> str:
+    def check(place: str, count: int | str, code: str) -> str:
         return f"if (!@finite({place}, {count})) return {fail.format(code)};"
 
     shifted = is_affine(kan.input_shift, kan.input_scale)
@@ -96,15 +96,15 @@ def values(kan: Kan, layers: Sequence[Parts], places: Sequence[str], dialect: Di
     value = f"({source}[i] - @input_shift[i])/@input_scale[i]" if shifted else f"{source}[i]"
     lines = [
         *when(encodes(kan), f"for (i = 0; i < @N_IN; i++) {first}[i] = {encode(kan, 'x[i]')};"),
-        checked(source, "@N_IN", "@ERROR_INPUT"),
+        check(source, "@N_IN", "@ERROR_INPUT"),
         *when(value != f"{first}[i]", f"for (i = 0; i < @N_IN; i++) {first}[i] = {value};"),
-        *when(shifted, checked(first, "@N_IN", "@ERROR_RESULT")),
+        *when(shifted, check(first, "@N_IN", "@ERROR_RESULT")),
     ]
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
         here, there, own = places[number], places[number + 1], has_domain(part, dialect)
         code = "outside ? @ERROR_DOMAIN : @ERROR_RESULT" if own else "@ERROR_RESULT"
         lines += [
             f"@layer_{number}({here}, {there}{', &outside' if own else ''});",
-            checked(there, layer.nodes, code),
+            check(there, layer.nodes, code),
         ]
     return lines

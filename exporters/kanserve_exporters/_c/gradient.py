@@ -20,10 +20,10 @@ import numpy as np
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve_exporters._c import derivatives
 from kanserve_exporters._c import gradient_template as template
-from kanserve_exporters._c.forward import flattened, values
+from kanserve_exporters._c.forward import flatten_derivatives, values
 from kanserve_exporters._c.gradient_splines import spline_slopes, spline_sums
 from kanserve_exporters._c.layers import chunks, has_domain, is_affine, table
-from kanserve_exporters._c.template import called
+from kanserve_exporters._c.template import select_called
 from kanserve_exporters._shared.expressions import Dialect, total, when, wrap
 from kanserve_exporters._shared.layer_tables import Parts, functions_of
 
@@ -54,7 +54,7 @@ def gradient(kan: Kan, layers: list[Parts], dialect: Dialect, hessian: str = "")
     many = sum(len(layers[n].terms) for n in way.layers[1:]) > _INLINED
     along = template.ALONG.format(count=way.count, apart=template.APART if many else "")
     helpers = {"along": along, "dot": template.DOT, "join": template.JOIN, "part": template.PART}
-    needed = called(helpers, "".join([*blocks, hessian]))
+    needed = select_called(helpers, "".join([*blocks, hessian]))
     text = "".join([*derivative_helpers(layers, dialect, 1), *needed, template.FAIL, *blocks])
     return f"\n#ifndef @NO_GRADIENT\n{text}\n#endif\n"
 
@@ -218,7 +218,7 @@ def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
         *steps,
         *raw_units(kan, "dy_dx"),
         "if (!@finite(dy_dx, @N_OUT*@N_IN)) return @fail_gradient(0, dy_dx, @ERROR_RESULT);",
-        *flattened(kan, "dy_dx", 1),
+        *flatten_derivatives(kan, "dy_dx", 1),
         "return @OK;",
     ]
     return f"\nstatic int @gradient_row(const @real *x, @real *y, @real *dy_dx)\n{{\n{indent(lines)}}}\n"

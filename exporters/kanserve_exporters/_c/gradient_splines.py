@@ -4,7 +4,7 @@ from kanserve.network.kan import Layer
 from kanserve_exporters._c.derivatives import derivative_call
 from kanserve_exporters._c.grids import rows
 from kanserve_exporters._c.layers import spline_loop
-from kanserve_exporters._c.splines import located_slopes
+from kanserve_exporters._c.splines import locate_slopes
 from kanserve_exporters._shared.expressions import Dialect, inner
 from kanserve_exporters._shared.layer_tables import Splines
 
@@ -16,7 +16,7 @@ def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, diale
     outputs = len(splines.subnodes)
     every_output = outputs == layer.subnodes
     chosen = "n" if len(splines.inputs) == layer.inputs else f"@in_{number}[n]"
-    where, own = located_slopes(number, found), f"@splines_{number} + (size_t)(n*{found.each} + "
+    where, own = locate_slopes(number, found), f"@splines_{number} + (size_t)(n*{found.each} + "
     terms = [f"w[{m}]*c[{f'{m * outputs} + ' if m else ''}j]" for m in range(found.order + 1)]
     lines = [
         f"const int i = {chosen};",
@@ -52,7 +52,7 @@ def spline_derivatives(number: int, layer: Layer, splines: Splines, dialect: Dia
         f"const int i = {chosen}*{layer.subnodes};",
         f"const @real x = v[{chosen}];",
         f"@real w[{found.order + 1}];",
-        f"const @real *c = {own}{located_slopes(number, found)})*{outputs};",
+        f"const @real *c = {own}{locate_slopes(number, found)})*{outputs};",
     ]
     if splines.base != "zero":
         lines.append(f"const @real *d = {own}{found.base})*{outputs};")
@@ -60,7 +60,7 @@ def spline_derivatives(number: int, layer: Layer, splines: Splines, dialect: Dia
         terms = []
         if found.order >= derivative:
             terms = [f"w[{m}]*c[{f'{m * outputs} + ' if m else ''}j]" for m in range(found.order + 1)]
-            lines += [f"c = {own}{located_slopes(number, found, 2)})*{outputs};"] if derivative == 2 else []
+            lines += [f"c = {own}{locate_slopes(number, found, 2)})*{outputs};"] if derivative == 2 else []
         if splines.base == "silu":
             declared = "@real b" if derivative == 1 else "b"
             lines.append(f"{declared} = {derivative_call('silu', 'x', dialect, derivative)};")

@@ -24,7 +24,7 @@ from kanserve.errors import ExportError
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve_exporters._c import derivatives
 from kanserve_exporters._c import hessian_template as template
-from kanserve_exporters._c.forward import flattened
+from kanserve_exporters._c.forward import flatten_derivatives
 from kanserve_exporters._c.gradient import (
     at,
     derivative_helpers,
@@ -40,7 +40,7 @@ from kanserve_exporters._c.gradient_splines import spline_derivatives
 from kanserve_exporters._c.grids import Uneven, rows
 from kanserve_exporters._c.layers import chunks, has_domain, is_affine, table
 from kanserve_exporters._c.splines import integers
-from kanserve_exporters._c.template import called
+from kanserve_exporters._c.template import select_called
 from kanserve_exporters._shared.expressions import Dialect, when
 from kanserve_exporters._shared.layer_tables import Parts
 
@@ -62,7 +62,7 @@ def hessian(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
         blocks += _crosses(number, layer, part, dialect)
     row = _row(kan, layers, dialect)
     helpers = {"turn": template.TURN, "onward": template.ONWARD, "curve": template.CURVE, "mix": template.MIX}
-    blocks += [template.FAIL, template.BACK, *called(helpers, row), _mirror(kan), row, template.HESSIAN]
+    blocks += [template.FAIL, template.BACK, *select_called(helpers, row), _mirror(kan), row, template.HESSIAN]
     return f"\n#ifndef @NO_GRADIENT\n{''.join(blocks)}\n#endif\n"
 
 
@@ -185,12 +185,12 @@ def _row(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
         *back,
         *raw_units(kan, source),
         f"if (!@finite({source}, @N_OUT*@N_IN)) return @fail_hessian(0, dy_dx, d2y_dx2, @ERROR_RESULT);",
-        *flattened(kan, source, 1),
+        *flatten_derivatives(kan, source, 1),
         f"if (dy_dx) for (i = 0; i < @N_OUT*@N_IN; i++) dy_dx[i] = {source}[i];",
         *_forward(kan),
         "@mirror(d2y_dx2);",
         "if (!@finite(d2y_dx2, @N_OUT*@N_IN*@N_IN)) return @fail_hessian(0, 0, d2y_dx2, @ERROR_RESULT);",
-        *flattened(kan, "d2y_dx2", 2),
+        *flatten_derivatives(kan, "d2y_dx2", 2),
         "return @OK;",
     ]
     head = "\nstatic int @hessian_row(const @real *x, @real *y, @real *dy_dx, @real *d2y_dx2)\n"

@@ -57,7 +57,7 @@ def _symbolic(number: int, part: Parts, dialect: Dialect) -> list[str]:
             sums.setdefault(j, []).append(term(edge, f"v[{i}]", dialect))
         head = f"static void @layer_{number}_{len(functions)}"
         lines = [f"    z[{j}] += {total(terms, tight=True)};\n" for j, terms in sums.items()]
-        if outside and not any(dialect.guarded(edge.function) for _, _, edge in chunk):
+        if outside and not any(dialect.reports_domain(edge.function) for _, _, edge in chunk):
             lines.append("    (void)e;\n")
         functions.append(f"\n{head}(const @real *v, @real *z{', int *e' if outside else ''})\n{{\n{''.join(lines)}}}\n")
     return functions
@@ -107,7 +107,7 @@ def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect
         *when(silu, f"{each} b[n] = {call('silu', 'x[n]', dialect)};"),
         *locate(number, rows),
         f"{each} {{",
-        *inner(_input_added(number, splines, rows, "z" if every_output else "s")),
+        *inner(add_input_splines(number, splines, rows, "z" if every_output else "s")),
         "}",
     ]
     block = [f"for (i = 0; i < {inputs}; i += @BLOCK) {{", *inner(lines), "}"]
@@ -117,7 +117,7 @@ def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect
     return ["{", "    int i, n;", *inner(block), "}"]
 
 
-def _input_added(number: int, splines: Splines, rows: Rows, target: str) -> list[str]:
+def add_input_splines(number: int, splines: Splines, rows: Rows, target: str) -> list[str]:
     """Statements that add the splines of input i + n, of which w has the weights and row the first row."""
     outputs, active = len(splines.subnodes), rows.order + 1
     own = {"silu": "b[n]", "identity": "x[n]"}.get(splines.base)
@@ -150,24 +150,24 @@ def nodes(layer: Layer, dialect: Dialect) -> list[str]:
     lines = []
     for j, (scale, bias) in enumerate(zip(layer.subnode_scale.tolist(), layer.subnode_bias.tolist(), strict=True)):
         if scale != 1 or bias != 0:
-            lines.append(f"z[{j}] = {scaled(f'z[{j}]', scale, bias, dialect)};")
+            lines.append(f"z[{j}] = {scale_and_shift(f'z[{j}]', scale, bias, dialect)};")
     sums = [layer.arity == 1, layer.node_scale == 1, layer.node_bias == 0]
     if np.logical_and.reduce(sums).all():
         return [*lines, f"for (j = 0; j < {layer.nodes}; j++) u[j] = z[j];"] if lines else []
     for q, group in enumerate(layer.groups):
         product = "*".join(f"z[{j}]" for j in group)
-        lines.append(f"u[{q}] = {scaled(product, layer.node_scale[q], layer.node_bias[q], dialect)};")
+        lines.append(f"u[{q}] = {scale_and_shift(product, layer.node_scale[q], layer.node_bias[q], dialect)};")
     return lines
 
 
-def scaled(value: str, scale: float, bias: float, dialect: Dialect) -> str:
+def scale_and_shift(value: str, scale: float, bias: float, dialect: Dialect) -> str:
     text = value if scale == 1 else f"{dialect.literal(scale)}*({value})"
     return total([text] if bias == 0 else [text, dialect.literal(bias)])
 
 
 def has_domain(part: Parts, dialect: Dialect) -> bool:
     """Whether a function of the layer can be called outside its domain."""
-    return any(dialect.guarded(edge.function) for _, _, edge in part.terms)
+    return any(dialect.reports_domain(edge.function) for _, _, edge in part.terms)
 
 
 def is_affine(shift: Array, scale: Array) -> bool:

@@ -310,7 +310,7 @@ def locate(number: int, rows: Rows) -> list[str]:
     return [find, f"@{rows.kind}(x, count, {tables}, {polynomials}, {pieces}, row, w);"]
 
 
-def located_slopes(number: int, rows: Rows, derivative: int = 1) -> str:
+def locate_slopes(number: int, rows: Rows, derivative: int = 1) -> str:
     """The call that returns the first row of the n-th input with splines at x, and the weights w of the slope, or of
     the second derivative."""
     name = f"@{rows.kind}_{_SUFFIX[derivative]}"

@@ -14,7 +14,7 @@ def fill(text: str, prefix: str) -> str:
     return text.replace("@@", prefix).replace("@", f"{prefix}_")
 
 
-def called(helpers: Mapping[str, str], text: str) -> list[str]:
+def select_called(helpers: Mapping[str, str], text: str) -> list[str]:
     """Of the helpers, by name, those that the text calls."""
     return [code for name, code in helpers.items() if f"@{name}(" in text]
 

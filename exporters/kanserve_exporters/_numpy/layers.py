@@ -34,7 +34,7 @@ def layer_code(number: int, layer: Layer, part: Parts, chosen: Plan | None, dial
     elif not whole:
         lines.append(f"z = numpy.zeros(({layer.subnodes}, v.shape[1]), DTYPE)")
     if part.splines and chosen:
-        tables.append(numpy_splines.written(number, chosen, dialect))
+        tables.append(numpy_splines.write_tables(number, chosen, dialect))
         lines += _spline_lines(number, layer, part.splines, chosen, tables, dialect, begun=bool(lines))
     if len(part.terms) <= _MOST_TERMS:
         lines += _formulas(part, dialect)

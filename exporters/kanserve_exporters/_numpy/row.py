@@ -94,13 +94,13 @@ def row_code(kan: Kan, layers: Sequence[Parts], plans: Sequence[Plan | None], pr
         for i, (shift, scale) in affines
         if (shift, scale) != (0, 1)
     ]
-    lines += _bound(f"x{i}" for i in range(kan.shape[0]))
+    lines += _return_none_unless_finite(f"x{i}" for i in range(kan.shape[0]))
     for number, (layer, part, chosen) in enumerate(zip(kan.layers, layers, plans, strict=True)):
         lines += _layer(number, layer, part, chosen, dialect)
     outputs = [f"x{q}" for q in range(kan.shape[-1])]
     scaled = zip(outputs, kan.output_scale.tolist(), kan.output_shift.tolist(), strict=True)
     last = [f"{x} = {_affine(x, scale, shift, dialect)}" for x, scale, shift in scaled if (scale, shift) != (1, 0)]
-    lines += [*last, *_bound(outputs)] if last else []
+    lines += [*last, *_return_none_unless_finite(outputs)] if last else []
     lines.append(f"return [{', '.join(outputs)}]")
     blocks.append("\ndef _predict_row(v):\n" + "".join(f"    {line}\n" for line in lines))
     return "".join(blocks)
@@ -123,7 +123,7 @@ def _layer(number: int, layer: Layer, part: Parts, chosen: Plan | None, dialect:
     for q, group in enumerate(layer.groups):
         product = "*".join(f"z{j}" for j in group)
         lines.append(f"x{q} = {_affine(product, float(layer.node_scale[q]), float(layer.node_bias[q]), dialect)}")
-    return lines + _bound(f"x{q}" for q in range(layer.nodes))
+    return lines + _return_none_unless_finite(f"x{q}" for q in range(layer.nodes))
 
 
 def _spline(number: int, place: int, splines: Splines, chosen: Plan, dialect: Dialect) -> list[str]:
@@ -154,7 +154,7 @@ def _affine(value: str, scale: float, shift: float, dialect: Dialect) -> str:
     return total([text] if shift == 0 else [text, dialect.literal(shift)])
 
 
-def _bound(names: Iterable[str]) -> list[str]:
+def _return_none_unless_finite(names: Iterable[str]) -> list[str]:
     """Statements that return None if a value is not finite in the module's type."""
     sizes = " + ".join(f"abs({name})" for name in names)
     return [f"if not {sizes} <= _LARGEST:", "    return None"]

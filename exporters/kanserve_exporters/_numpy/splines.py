@@ -104,7 +104,7 @@ def is_even(knots: Array) -> bool:
     return bool((np.abs(knots - even) <= 16 * np.finfo(np.float64).eps * size).all())
 
 
-def written(number: int, chosen: Plan, dialect: Dialect) -> str:
+def write_tables(number: int, chosen: Plan, dialect: Dialect) -> str:
     """The tables of a layer as a tuple."""
     lines = [f"    {_table(table, dialect)},\n" for table in chosen.tables]
     return f"_SPLINES_{number} = (\n{''.join(lines)})"

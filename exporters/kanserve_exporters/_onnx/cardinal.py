@@ -109,16 +109,16 @@ def bumps(body: Body, v: str, grid: Grids, linear: bool, apart: bool = False) ->
     if grid.shared:
         if linear:
             ends = body.table("low", grid.low[0]), body.table("high", grid.high[0])
-        inside, beyond = _held(body, v, ends)
+        inside, beyond = _clamp(body, v, ends)
         beyond = body("Div", beyond, step) if beyond else ""
-        distance = (_shared if near else _exact)(body, inside, grid, halves)
+        distance = (_distances_on_one_grid if near else _exact)(body, inside, grid, halves)
     else:
         if near and small:
             shift = body.table("grid_shifts", -(grid.low + grid.high) / 2 / grid.step)
             u = body("Gemm", v, body.table("grid_scales", np.diag(1 / grid.step)), shift)
         else:
             u = body("Div", body("Sub", v, middle), step)
-        inside, beyond = _held(body, u, ends)
+        inside, beyond = _clamp(body, u, ends)
         spread = body.table("spread", np.repeat(1 / halves, len(grid.offsets))[None])
         distance = body("Gemm", _columns(body, inside, 1), spread, body.table("centers", _outer(-grid.offsets, halves)))
     distance = body("Abs", distance)
@@ -151,7 +151,7 @@ def _outer(offsets: Array, halves: Array) -> Array:
     return (offsets / halves[:, None]).ravel()
 
 
-def _held(body: Body, value: str, ends: tuple[str, str] | None) -> tuple[str, str]:
+def _clamp(body: Body, value: str, ends: tuple[str, str] | None) -> tuple[str, str]:
     """A value clamped to the ends, and the excess."""
     if ends is None:
         return value, ""
@@ -163,7 +163,7 @@ def _columns(body: Body, value: str, count: int) -> str:
     return body("Reshape", value, body.integers(-1, count))
 
 
-def _shared(body: Body, v: str, grid: Grids, halves: Array) -> str:
+def _distances_on_one_grid(body: Body, v: str, grid: Grids, halves: Array) -> str:
     """The distances (batch·I, parts·(G+k)) in half widths, or in steps, on one grid for all inputs."""
     step = grid.step[0]
     offset = -(grid.low + grid.high)[0] / 2 / step - grid.offsets

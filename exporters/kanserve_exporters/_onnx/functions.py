@@ -30,7 +30,7 @@ import math
 from collections.abc import Callable
 
 from kanserve.errors import ExportError
-from kanserve.network.expression import Exponent, Expr, folded, is_real, written
+from kanserve.network.expression import Exponent, Expr, expand_unspelled, fold, is_real
 from kanserve.network.functions import function
 from kanserve.network.own_functions import by_values
 from kanserve.network.powers import is_odd, takes_negative
@@ -57,8 +57,8 @@ def apply(body: Body, name: str, x: str) -> str:
     spelled = {*SPELLINGS["onnx"], "where", "less", "minimum", "maximum", "power"}
     if body.precision == "double":  # no runtime has a double Erf
         spelled -= {"erf"}
-    expression = written(function(name).expression, spelled)
-    return _resolve(body, folded(expression, lambda node, parts: _node(body, node, parts, x)))
+    expression = expand_unspelled(function(name).expression, spelled)
+    return _resolve(body, fold(expression, lambda node, parts: _node(body, node, parts, x)))
 
 
 def _node(body: Body, node: Expr, parts: list[str], x: str) -> str:

@@ -67,7 +67,7 @@ def layer_body(
         v = body("Div", v, body.table("input_scale", affine[1]))
     columns = _Columns(layer)
     features = [_base(body, v, layer, columns)]
-    spline = onnx_splines.splines(body, v, layer, columns.scaled, how)
+    spline = onnx_splines.splines(body, v, layer, columns.scale_weights, how)
     features += spline.features
     named, sums = _name(body, v, layer, columns)
     features += named
@@ -110,7 +110,7 @@ class _Columns:
         self.ones = int(layer.arity.min() != layer.arity.max())
         self.bias: Array = np.append(bias, np.ones(self.ones))
 
-    def scaled(self, weights: Array) -> Array:
+    def scale_weights(self, weights: Array) -> Array:
         """Weights (..., O) of the edges as weights (..., columns) of the product."""
         padding = [(0, 0)] * (weights.ndim - 1) + [(0, self.ones)]
         result: Array = np.pad(weights * self.scale, padding)
@@ -118,7 +118,7 @@ class _Columns:
 
 
 def _base(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[str, Array]:
-    weights = columns.scaled(layer.base_weight.T)
+    weights = columns.scale_weights(layer.base_weight.T)
     if layer.base == "zero" or not weights.any():
         return v, np.zeros_like(weights)
     if layer.base == "identity":
@@ -156,7 +156,7 @@ def _name(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tup
     pieces = body.split(arguments, sizes, axis=1) if len(present) > 1 else (arguments,)
     weights = np.zeros((len(edges), layer.subnodes))
     weights[np.arange(len(edges)), j] = c
-    rows = np.split(columns.scaled(weights), np.cumsum(sizes)[:-1])
+    rows = np.split(columns.scale_weights(weights), np.cumsum(sizes)[:-1])
     values = [onnx_functions.apply(body, name, piece) for name, piece in zip(present, pieces, strict=True)]
     return list(zip(values, rows, strict=True)), []
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import ExportError
-from kanserve.formula.printing.codegen import Value, coded
+from kanserve.formula.printing.codegen import Value, write_statements
 from kanserve.formula.printing.unfolding import Dialect as Notation
-from kanserve.formula.printing.unfolding import Precedence, Printed, signed, squares
+from kanserve.formula.printing.unfolding import Precedence, Printed, print_signed, squares
 from kanserve.network.export_options import Precision
-from kanserve.network.expression import Expr, ordered, steps
+from kanserve.network.expression import Expr, list_parts, steps
 from kanserve.network.functions import function
 from kanserve.network.kan import Symbolic
 from kanserve.network.own_functions import by_values
@@ -50,7 +50,7 @@ class Dialect:
         text = decimals(np.array([value]), self.precision)[0]
         return text.replace("0.", ".", 1) + self.suffix if re.match(r"-?0\.\d*[1-9]", text) else text + self.suffix
 
-    def guarded(self, name: str) -> bool:
+    def reports_domain(self, name: str) -> bool:
         """Whether a call reports leaving the function's domain: in C it does, by an extra argument."""
         return self.language == "c" and bool(domain(name))
 
@@ -93,9 +93,9 @@ def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
 
 def call(name: str, argument: str, dialect: Dialect) -> str:
     """A call of the named function: of the library's function if it has one, else of our helper."""
-    if not dialect.guarded(name) and (library := _library_function(name, dialect)):
+    if not dialect.reports_domain(name) and (library := _library_function(name, dialect)):
         return f"{library}({argument})"
-    return f"{helper(name, dialect)}({argument}{',e' if dialect.guarded(name) else ''})"
+    return f"{helper(name, dialect)}({argument}{',e' if dialect.reports_domain(name) else ''})"
 
 
 def helper(name: str, dialect: Dialect) -> str:
@@ -107,7 +107,7 @@ def helper(name: str, dialect: Dialect) -> str:
 
 def needs_helper(name: str, dialect: Dialect) -> bool:
     """Whether `call` uses a helper for this function, which must then be defined."""
-    return dialect.guarded(name) or not _library_function(name, dialect)
+    return dialect.reports_domain(name) or not _library_function(name, dialect)
 
 
 def python_helpers(names: Iterable[str], dialect: Dialect) -> list[str]:
@@ -126,16 +126,16 @@ def body(name: str, dialect: Dialect) -> tuple[str, ...]:
     end = ";" if declared else ""
     if (own := by_values(name)) and dialect.language != "c":
         return (f"return ({own.spelling(dialect.language, ExportError)}){end}",)
-    statements, (value,) = written(function(name).expression, dialect)
+    statements, (value,) = write_expression(function(name).expression, dialect)
     lines = (f"{declared}{word} = {part.expression}{end}" for word, part in statements)
     return (*lines, f"return {value.expression}{end}")
 
 
-def written(expression: Expr, dialect: Dialect) -> tuple[list[tuple[str, Value]], list[Value]]:
+def write_expression(expression: Expr, dialect: Dialect) -> tuple[list[tuple[str, Value]], list[Value]]:
     """Statements for the parts of an expression that occur twice or are long, by name, and its value."""
     language = _Edge(dialect)
     every = steps(expression, language.spellings)
-    return coded(every, [len(every) - 1], language, (f"t{n}" for n in count()))
+    return write_statements(every, [len(every) - 1], language, (f"t{n}" for n in count()))
 
 
 class _Edge(Notation):
@@ -159,16 +159,16 @@ class _Edge(Notation):
 
     def call(self, name: str, *arguments: Printed) -> Printed:
         if by_values(name):
-            return Printed(f"({self.prefix}real){own_name(name, self.dialect)}((double)({signed(arguments[0])}))")
+            return Printed(f"({self.prefix}real){own_name(name, self.dialect)}((double)({print_signed(arguments[0])}))")
         return super().call(name, *arguments)
 
     def power(self, base: Printed, exponent: int) -> Printed:
-        return Printed(squares(self.wrapped(base, Precedence.ATOM), exponent), Precedence.PRODUCT)
+        return Printed(squares(self.wrap(base, Precedence.ATOM), exponent), Precedence.PRODUCT)
 
 
 def primitives(names: Iterable[str]) -> set[str]:
     """The primitives in the expressions of these functions."""
-    nodes = (node for name in names for node in ordered(function(name).expression))
+    nodes = (node for name in names for node in list_parts(function(name).expression))
     return {node.step[1] for node in nodes if node.step[0] == "call"}
 
 

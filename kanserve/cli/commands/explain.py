@@ -37,7 +37,7 @@ def explain_rows(
 
     kan = arguments.network(kan_file)
     names = [variable.name for variable in kan.inputs]
-    unused, known = arguments.unused_inputs(kan), arguments.categories_of(kan.inputs)
+    unused, known = arguments.find_unused_inputs(kan), arguments.categories_of(kan.inputs)
     rows = tables.read_rows(table, names, unused, known, decimal=decimal)
     background = None if data is None else tables.read_rows(data, names, unused, known, decimal=decimal)
     if out is not None:

@@ -127,15 +127,15 @@ def rows_per_second(backend: runtime.Backend, x: Array, batch: int) -> int:
     rows = np.resize(x[np.isfinite(x).all(axis=1)], (batch, x.shape[1])).astype(backend.dtype)
     calls = 1
     backend.predict(rows)
-    while (spent := _spent(backend, rows, calls)) < _TICK:
+    while (spent := _time_predictions(backend, rows, calls)) < _TICK:
         calls *= 2
     times = [spent]
     while len(times) < _CALLS or sum(times) < _SECONDS[batch]:
-        times.append(_spent(backend, rows, calls))
+        times.append(_time_predictions(backend, rows, calls))
     return round(batch * calls / float(np.median(times)))
 
 
-def _spent(backend: runtime.Backend, rows: NDArray[Any], calls: int) -> float:
+def _time_predictions(backend: runtime.Backend, rows: NDArray[Any], calls: int) -> float:
     start = time.process_time()
     for _ in range(calls):
         backend.predict(rows)

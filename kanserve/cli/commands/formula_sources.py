@@ -104,7 +104,7 @@ def of_model(
         raise InputError(
             "--strict is for a network's file or a version's folder; a served formula shows its conditions."
         )
-    return _read_served(access, *arguments.served(source))
+    return _read_served(access, *arguments.parse_served(source))
 
 
 def alternatives(law: Shown, style: str) -> list[dict[str, Any]]:

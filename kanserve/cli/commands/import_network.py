@@ -65,7 +65,7 @@ def import_network(
     from kanserve.importers import verification
     from kanserve.network import serialization
 
-    options = importers.checked(
+    options = importers.check_options(
         {
             "inputs": inputs or (),
             "outputs": outputs or (),

@@ -27,7 +27,7 @@ def write_report(
     from kanserve.analysis import report
 
     kan = arguments.network(kan_file)
-    data = arguments.held_out(kan, table, target, decimal)
+    data = arguments.read_held_out(kan, table, target, decimal)
     free(out, force, reads=[kan_file, table])
     page = report(kan, data)
     write_whole(out, lambda part: part.write_text(page, encoding="utf-8"))

@@ -102,15 +102,15 @@ def _score(
     kan_file: Path, table: Path, target: list[str] | None, decimal: Literal[".", ","] | None, as_json: bool
 ) -> None:
     from kanserve import train
-    from kanserve.network.fitted_rows import seen_share, too_many_seen
+    from kanserve.network.fitted_rows import share_of_fitted_rows, too_many_seen
     from kanserve.network.training_range import describe_outside
 
     kan = arguments.network(kan_file)
-    data = arguments.held_out(kan, table, target, decimal)
+    data = arguments.read_held_out(kan, table, target, decimal)
     found = train.score(kan, data)
     if outside := describe_outside(kan, data.x):
         warn(outside)
-    seen = seen_share(kan, data)
+    seen = share_of_fitted_rows(kan, data)
     if too_many_seen(seen):
         warn(f"the network was fitted to {seen:.0%} of these rows, so expect a worse score on new ones")
     if found.accuracy is not None:

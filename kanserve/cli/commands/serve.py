@@ -57,10 +57,10 @@ def become(found: Settings) -> NoReturn:
         if stream is not None:  # None: it was closed when this process started
             stream.flush()
     standard_streams.open_closed()
-    os.execv(sys.executable, [sys.executable, *path, "-m", "kanserve.serve", str(handed_over(found))])
+    os.execv(sys.executable, [sys.executable, *path, "-m", "kanserve.serve", str(hand_over(found))])
 
 
-def handed_over(found: Settings) -> int:
+def hand_over(found: Settings) -> int:
     """A descriptor from which the next process, and no other, can read the settings."""
     text = settings.dumps(found).encode()
     try:

@@ -56,7 +56,7 @@ def open_studio(
         table = Path(model)
         wanted = arguments.require(target)
         rows = tables.read_table(table, wanted, inputs or (), decimal=decimal)
-        opened = open_table(rows, table.stem, arguments.hidden(hidden))
+        opened = open_table(rows, table.stem, arguments.parse_hidden(hidden))
         if data is not None:
             assert opened.data is not None
             known = opened.data

@@ -150,7 +150,7 @@ def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
 
 def _tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
     """tan as sin/cos; of a sum of arctangents by the addition theorem."""
-    tan = _added_arcs(algebra, argument, "arctan", -1.0)
+    tan = _add_arcs(algebra, argument, "arctan", -1.0)
     if tan is not None:
         return tan
     sine, cosine = apply_identities(algebra, "sin", argument), apply_identities(algebra, "cos", argument)
@@ -158,11 +158,11 @@ def _tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 
 def _hyperbolic_tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    tanh = _added_arcs(algebra, argument, "arctanh", 1.0)
+    tanh = _add_arcs(algebra, argument, "arctanh", 1.0)
     return tanh if tanh is not None else _plain(algebra, "tanh", argument)
 
 
-def _added_arcs(algebra: Algebra, argument: Polynomial, arc: str, sign: float) -> Polynomial | None:
+def _add_arcs(algebra: Algebra, argument: Polynomial, arc: str, sign: float) -> Polynomial | None:
     """tan(arctan(a) + arctan(b)) = (a + b)/(1 - a·b), and likewise tanh; None if the sum has any other term."""
     total: Polynomial = {}
     for product, coefficient in argument.items():

@@ -7,7 +7,7 @@ from kanserve.formula.algebra.identities import apply_identities
 from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, sum_of, times
 from kanserve.formula.algebra.quotients import in_other_words, quotients
 from kanserve.formula.algebra.rewrites import REWRITES_SAME, Node, Nodes, simplest
-from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.numbers import name_number
 from kanserve.network.powers import is_short, power_name
 
 
@@ -132,7 +132,7 @@ class Products:
             return self._finish(coefficient, above, under, roots, inside)
         argument = sum_of(exponential)
         outside = self._finish(coefficient, [*above, self._exp(argument)], under, roots, inside)
-        if coefficient <= 0 or coefficient == 1 or named(math.log(coefficient)) is None:
+        if coefficient <= 0 or coefficient == 1 or name_number(math.log(coefficient)) is None:
             return outside
         moved = sum_of([argument, {ONE: math.log(coefficient)}])
         within = self._finish(1.0, [*above, self._exp(moved)], under, roots, inside)

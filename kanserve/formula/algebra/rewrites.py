@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.complexity import weight
 from kanserve.formula.expressions.linear_forms import Steps
-from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.numbers import name_number
 from kanserve.formula.expressions.tree import TREE_MAX_POWER, Step, Tree
 from kanserve.network.powers import exponent_of, power_name
 
@@ -40,7 +40,7 @@ class Nodes:
 
     def number(self, value: float) -> Node:
         if value not in self._bits:
-            found = named(value)
+            found = name_number(value)
             self._bits[value] = found.bits if found is not None else NAMELESS
         return Node(("const", value), (), 1 + OF_BITS * self._bits[value])
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.formula.expressions.linear_forms import renumbered
+from kanserve.formula.expressions.linear_forms import renumber
 from kanserve.formula.expressions.numbers import shortest_between
 from kanserve.formula.expressions.tree import Step, Tree, evaluate_tree
 
@@ -28,7 +28,7 @@ def without_saturation(tree: Tree, x: Array) -> Tree:
         return len(steps) - 1
 
     for place, step in enumerate(tree):
-        moved = renumbered(step, places)
+        moved = renumber(step, places)
         if step[:2] == ("call", "tanh") and _is_step(evaluate_tree(tree[: step[2] + 1], {}, x)):
             scale, operand, shift = _linear(tree, step[2])
             low, high = _gap(evaluate_tree(tree[: operand + 1], {}, x), -shift / scale)

@@ -29,7 +29,7 @@ WORTH = 0.5  # complexity that a result may add, so that equal formulas get one 
 DIFFERS = 1e-9  # relative to the root mean square of the values
 
 
-def simplified(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
+def simplify_tree(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
     """The formula in the simplest form that is found and has the same values at rows x (N, inputs).
 
     This is for closed forms of up to 300 steps. A longer one, or one that is finite on no row, is only folded

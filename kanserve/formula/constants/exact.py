@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from kanserve.errors import DataError
-from kanserve.formula.constants.nonlinear_fit import Constants, FitData, Fitted, all_fitted, checked_data, size
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, Fitted, all_fitted, check_data, size
 from kanserve.formula.constants.uncertainty import uncertainty_of
 from kanserve.formula.expressions.numbers import near
 from kanserve.formula.expressions.tree import Tree
@@ -32,9 +32,9 @@ def recognise_constants(
     which only a combination matters become 0 or ±1 where possible. A formula that does not fit y to 1e-8 of its size
     is returned with its constants fitted and nothing replaced.
     """
-    data = checked_data(x, y, weights)
+    data = check_data(x, y, weights)
     state = all_fitted(Constants(tree).tree, data)
-    large = size(data.weighted(data.y))
+    large = size(data.weight_rows(data.y))
     if not state.error <= EXACT * large:
         return state.tree
     limit = max(RISE * state.error, ROUNDING * large)
@@ -67,7 +67,7 @@ def _choices(
 ) -> list[tuple[float, int, float]]:
     """(bits, place, number) of the next candidates: for each free constant, the simplest number not yet refused."""
     constants = Constants(state.tree, state.settled)
-    free = _undetermined(state, data)
+    free = _find_undetermined(state, data)
     result: list[tuple[float, int, float]] = []
     for place, value in zip(constants.places, constants.values.tolist(), strict=True):
         if place in free:
@@ -79,7 +79,7 @@ def _choices(
     return result
 
 
-def _undetermined(state: Fitted, data: FitData) -> set[int]:
+def _find_undetermined(state: Fitted, data: FitData) -> set[int]:
     """The places of the constants that the data do not determine on their own."""
     try:
         found = uncertainty_of(Constants(state.tree, state.settled), data)

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from kanserve.errors import DataError
-from kanserve.formula.constants.nonlinear_fit import Constants, FitData, Fitted, all_fitted, checked_data
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, Fitted, all_fitted, check_data
 from kanserve.formula.constants.uncertainty import Uncertainty, uncertainty_of
 from kanserve.formula.expressions.numbers import Named, near
 from kanserve.formula.expressions.tree import Tree
@@ -63,7 +63,7 @@ def recognise_noisy_constants(
     simple number, or none, is about as probable. Without `names`, only terms compatible with 0 are left out, and
     constants that the data do not determine become ±1.
     """
-    data = checked_data(x, y, weights)
+    data = check_data(x, y, weights)
     state = all_fitted(Constants(tree).tree, data)
     found = _find(state, data)
     if found is None or found.sigma <= 0:
@@ -96,10 +96,10 @@ def _choices(found: Uncertainty, names: bool) -> Iterator[_Choice]:
             yield _Choice(FIRST, place, 0.0, _RISE_OF_ONE[1])
         if not names or value == 0 or error == 0:
             continue
-        yield from _named_choices(place, value, error)
+        yield from _propose_named(place, value, error)
 
 
-def _named_choices(place: int, value: float, error: float) -> Iterator[_Choice]:
+def _propose_named(place: int, value: float, error: float) -> Iterator[_Choice]:
     """The most probable simple number for an estimate, if its probability is above NOISY_CONSTANTS_BELIEVED."""
     given = math.log2(abs(value) / error)
     for number, weight, share in _weigh(value, error):
@@ -122,14 +122,14 @@ def probabilities(value: float, error: float) -> Iterator[tuple[Named, float]]:
 def _weigh(value: float, error: float) -> list[tuple[Named, float, float]]:
     """The simple numbers near an estimate, their weights, and their shares of these and that of one without a name."""
     given = math.log2(abs(value) / error)
-    numbers = [_as_expected(simple) for simple in near(value, DEVIATIONS * error, MOST_COMPARED)]
+    numbers = [_add_rarity(simple) for simple in near(value, DEVIATIONS * error, MOST_COMPARED)]
     misfits = [((number.value - value) / error) ** 2 for number in numbers]
     weights = [2.0 ** -(number.bits + misfit / _BIT) for number, misfit in zip(numbers, misfits, strict=True)]
     total = sum(weights) + 2.0 ** -(given + PRIOR)
     return [(number, weight, weight / total) for number, weight in zip(numbers, weights, strict=True)]
 
 
-def _as_expected(number: Named) -> Named:
+def _add_rarity(number: Named) -> Named:
     """The number with extra bits if it is rare in laws: in noisy data a value may be near log(10) by chance."""
     return replace(number, bits=number.bits + RARE * bool(_UNUSUAL.search(number.text)))
 

@@ -124,7 +124,7 @@ class FitData:
     y: Array
     roots: Array | None = None
 
-    def weighted(self, values: Array) -> Array:
+    def weight_rows(self, values: Array) -> Array:
         """Values (N, ...) times the square roots of the weights: least squares of these is weighted least squares."""
         return values if self.roots is None else (values.T * self.roots).T
 
@@ -143,10 +143,10 @@ def refit(
     on some row is returned with its constants unchanged.
     """
     constants = Constants(tree, fixed)
-    return constants.with_values(fitted(constants, checked_data(x, y, weights)).values)
+    return constants.with_values(fit_constants(constants, check_data(x, y, weights)).values)
 
 
-def checked_data(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> FitData:
+def check_data(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> FitData:
     """Rows (N, inputs), values (N,) and weights (N,), finite; DataError otherwise."""
     rows, wanted = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     wanted = wanted[:, 0] if wanted.ndim == 2 and wanted.shape[1] == 1 else wanted
@@ -163,14 +163,14 @@ def checked_data(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -
     return FitData(np.asfortranarray(rows[kept]), wanted[kept], square_roots(shares[kept]))
 
 
-def fitted(constants: Constants, data: FitData) -> Fit:
+def fit_constants(constants: Constants, data: FitData) -> Fit:
     """As `refit`, on checked data."""
     x, y = data.x, data.y
     values = constants.values
     got, jacobian = constants.derivatives(values, x)
-    residual = data.weighted(y - got)
+    residual = data.weight_rows(y - got)
     error = size(residual)
-    floor = SETTLED * size(data.weighted(y))
+    floor = SETTLED * size(data.weight_rows(y))
     damping = 0.0
     slow = 0
     if not len(values) or not math.isfinite(error):
@@ -178,12 +178,12 @@ def fitted(constants: Constants, data: FitData) -> Fit:
     for _ in range(MOST_ITERATIONS):
         if error <= floor or not np.isfinite(jacobian).all():
             break
-        step = _Directions(data.weighted(jacobian), residual)
+        step = _Directions(data.weight_rows(jacobian), residual)
         better = None
         while damping <= MOST_DAMPING:
             trial = values + step(damping)
             got = constants.value(trial, x)
-            trial_error = size(data.weighted(y - got))
+            trial_error = size(data.weight_rows(y - got))
             if trial_error < error:
                 better = trial
                 break
@@ -198,7 +198,7 @@ def fitted(constants: Constants, data: FitData) -> Fit:
         if slow == 3:
             break
         got, jacobian = constants.derivatives(values, x)
-        residual = data.weighted(y - got)
+        residual = data.weight_rows(y - got)
     return Fit(values, error)
 
 
@@ -219,7 +219,7 @@ class Fitted:
 def all_fitted(tree: Sequence[Sequence[Any]], data: FitData, settled: frozenset[int] = frozenset()) -> Fitted:
     """As `refit`, on checked data, with its state; `settled` are places in a tree whose numbers are not shared."""
     constants = Constants(tree, settled)
-    fit = fitted(constants, data)
+    fit = fit_constants(constants, data)
     return Fitted(constants.with_values(fit.values), settled, fit.error)
 
 
@@ -275,13 +275,13 @@ def _apart(tree: Tree) -> tuple[Tree, tuple[int, ...]]:
     sources: list[int] = []
     moved: dict[int, int] = {}
 
-    def added(step: Step, source: int) -> int:
+    def add(step: Step, source: int) -> int:
         steps.append(step)
         sources.append(source)
         return len(steps) - 1
 
     def place(operand: int) -> int:
-        return added(tree[operand], operand) if tree[operand][0] == "const" else moved[operand]
+        return add(tree[operand], operand) if tree[operand][0] == "const" else moved[operand]
 
     for position, step in enumerate(tree):
         if step[0] == "const" and position < len(tree) - 1:
@@ -293,7 +293,7 @@ def _apart(tree: Tree) -> tuple[Tree, tuple[int, ...]]:
                 step = ("pow", place(base), exponent)
             case ("call" | "spline" as operation, name, argument):
                 step = (operation, name, place(argument))
-        moved[position] = added(step, position)
+        moved[position] = add(step, position)
     return tuple(steps), tuple(sources)
 
 

@@ -19,16 +19,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.formula.constants.noisy import NOISY_CONSTANTS_BELIEVED, probabilities
-from kanserve.formula.constants.nonlinear_fit import Constants, FitData, checked_data
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, check_data
 from kanserve.formula.constants.uncertainty import UNCERTAINTY_UNDETERMINED, Uncertainty, uncertainty
-from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.numbers import name_number
 
 Array = NDArray[np.float64]
 
 
-def known_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
+def find_named_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
     """The positions in a tree of the numbers that have a name, which need not be estimated."""
-    return frozenset(n for n, step in enumerate(tree) if step[0] == "const" and named(step[1]) is not None)
+    return frozenset(n for n, step in enumerate(tree) if step[0] == "const" and name_number(step[1]) is not None)
 
 
 def uncertainty_beside_recognised(
@@ -39,11 +39,11 @@ def uncertainty_beside_recognised(
     errors: Array | None = None,
 ) -> Uncertainty:
     """The uncertainty of the constants without a name, which allows for those with a name that may be wrong."""
-    found = uncertainty(tree, x, y, known_constants(tree), weights, errors)
+    found = uncertainty(tree, x, y, find_named_constants(tree), weights, errors)
     if not found.places or found.sigma == 0:
         return found
     covariance = found.covariance.copy()
-    for number in _recognise(found, checked_data(x, y, weights)):
+    for number in _recognise(found, check_data(x, y, weights)):
         variance = number.doubt * (number.error**2 + number.distance**2)
         covariance += variance * np.outer(number.moves, number.moves)
     finite = np.isfinite(found.standard_errors)
@@ -56,12 +56,12 @@ def errors_of_recognised(
 ) -> dict[int, float]:
     """The standard errors that numbers with a name had as estimates, by their positions in the tree: 0 for those that
     exact samples determine, and for those that the other constants can make up for."""
-    known = known_constants(tree)
+    known = find_named_constants(tree)
     errors = dict.fromkeys(known, 0.0)
     found = uncertainty(tree, x, y, known, weights)
     if found.sigma > 0:
         values = {place: float(tree[place][1]) for place in known}
-        for number in _recognise(found, checked_data(x, y, weights)):
+        for number in _recognise(found, check_data(x, y, weights)):
             exact = math.isclose(values[number.place], values[number.place] + number.error)
             errors[number.place] = 0.0 if exact else number.error
     return errors
@@ -70,9 +70,9 @@ def errors_of_recognised(
 def believable_constants(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
 ) -> frozenset[int]:
-    """Those of `known_constants`, but for numbers that are as surely wrong by these samples as others are right."""
-    constants, known = Constants(tree), known_constants(tree)
-    data = checked_data(x, y, weights)
+    """The constants with a name, without those that are as surely wrong by these samples as others are right."""
+    constants, known = Constants(tree), find_named_constants(tree)
+    data = check_data(x, y, weights)
     found = uncertainty(tree, x, y, known, weights)
     doubted = {
         constants.sources[number.place]
@@ -100,7 +100,7 @@ def _recognise(found: Uncertainty, data: FitData) -> Iterator[_Recognised]:
     got, jacobian = every.derivatives(every.values, data.x)
     if not np.isfinite(jacobian).all():
         return
-    slopes, residuals = data.weighted(jacobian), data.weighted(data.y - got)
+    slopes, residuals = data.weight_rows(jacobian), data.weight_rows(data.y - got)
     free = [n for n, place in enumerate(every.places) if place in found.places]
     own = slopes[:, free]
     sizes = np.sqrt(np.sum(own**2, axis=0))

@@ -17,17 +17,17 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from kanserve.errors import DataError
-from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.algebra.simplify import simplify_tree
 from kanserve.formula.constants.exact import recognise_constants
 from kanserve.formula.constants.noisy import recognise_noisy_constants
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
 from kanserve.formula.constants.recognised_numbers import (
     errors_of_recognised,
-    known_constants,
+    find_named_constants,
     uncertainty_beside_recognised,
 )
 from kanserve.formula.expressions.formula import Constant
-from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.numbers import name_number
 from kanserve.formula.expressions.tree import Tree
 
 MOST_ROUNDS = 4  # of recognising and simplifying
@@ -37,7 +37,7 @@ __all__ = [
     "Constant",
     "constants_of",
     "exact_form",
-    "known_constants",
+    "find_named_constants",
     "noisy_form",
     "recognise_constants",
     "recognise_noisy_constants",
@@ -55,8 +55,8 @@ def constants_of(
     """
     constants = Constants(tree)
     values = constants.values.tolist()
-    names = [named(value) for value in values]
-    errors = dict.fromkeys(known_constants(constants.tree), 0.0)
+    names = [name_number(value) for value in values]
+    errors = dict.fromkeys(find_named_constants(constants.tree), 0.0)
     try:
         errors |= errors_of_recognised(constants.tree, x, y, weights)
         found = uncertainty_beside_recognised(constants.tree, x, y, weights)
@@ -106,14 +106,14 @@ def _form(
 ) -> Tree:
     """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
     found = refit(tree, x, y, weights=weights)
-    found = found if over() else simplified(found, x)
+    found = found if over() else simplify_tree(found, x)
     for _ in range(MOST_ROUNDS):
         if over():
             break
         fitted = rule(found, x, y)
         if noisy and not _new_numbers(fitted, Constants(found).tree):
             break  # on exact data the last digits of a fit decide what cancels
-        before, found = found, simplified(fitted, x)
+        before, found = found, simplify_tree(fitted, x)
         if found == before:
             break
     return found
@@ -124,4 +124,4 @@ def _new_numbers(fitted: Tree, before: Tree) -> bool:
     if len(fitted) != len(before):
         return True
     changed = [(new, old) for new, old in zip(fitted, before, strict=True) if new != old]
-    return any(new[0] != "const" or old[0] != "const" or named(new[1]) is not None for new, old in changed)
+    return any(new[0] != "const" or old[0] != "const" or name_number(new[1]) is not None for new, old in changed)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kanserve.formula.constants.nonlinear_fit import Constants, FitData, all_fitted, checked_data, size
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, all_fitted, check_data, size
 from kanserve.formula.expressions.tree import Tree, evaluate_tree
 
 Array = NDArray[np.float64]
@@ -82,7 +82,7 @@ def robust_refit(
     Numbers at the positions `fixed` stay. With weights (N,), the errors of a row of weight w have the scale of all
     others over the root of w. A tree that is not finite on some row is returned as it is.
     """
-    data = checked_data(x, y, weights)
+    data = check_data(x, y, weights)
     constants = Constants(tree, fixed)
     settled = frozenset(range(len(constants.tree))) - set(constants.places)
     state = all_fitted(constants.tree, data, settled)
@@ -91,13 +91,13 @@ def robust_refit(
     # The likelihood of a t may have several maxima: Huber's fit leads to the right one.
     for step_loss in dict.fromkeys(("huber", loss)):
         for _ in range(MOST_STEPS):
-            residuals = data.weighted(data.y - evaluate_tree(state.tree, {}, data.x))
-            noise = noise_of(residuals, step_loss, size(data.weighted(data.y)))
+            residuals = data.weight_rows(data.y - evaluate_tree(state.tree, {}, data.x))
+            noise = noise_of(residuals, step_loss, size(data.weight_rows(data.y)))
             roots = np.sqrt(noise.shares(residuals))
             own = FitData(data.x, data.y, roots if data.roots is None else roots * data.roots)
             before, state = state.tree, all_fitted(state.tree, own, settled)
             moved = evaluate_tree(state.tree, {}, data.x) - evaluate_tree(before, {}, data.x)
-            if not size(data.weighted(moved)) > SETTLED * noise.scale / math.sqrt(len(data.y)):
+            if not size(data.weight_rows(moved)) > SETTLED * noise.scale / math.sqrt(len(data.y)):
                 break
     return state.tree
 
@@ -152,10 +152,10 @@ def pseudo_values(
 
     With weights, which are above 0, this is weighted least squares.
     """
-    data = checked_data(x, y, weights)
+    data = check_data(x, y, weights)
     got = evaluate_tree(tree, {}, data.x)
-    residuals = data.weighted(data.y - got)
-    found = noise_of(residuals, loss, size(data.weighted(data.y))).pseudo_residuals(residuals)
+    residuals = data.weight_rows(data.y - got)
+    found = noise_of(residuals, loss, size(data.weight_rows(data.y))).pseudo_residuals(residuals)
     return np.asarray(got + (found if data.roots is None else found / data.roots))
 
 

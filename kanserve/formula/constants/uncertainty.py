@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.errors import DataError, InputError
-from kanserve.formula.constants.nonlinear_fit import Constants, FitData, checked_data
+from kanserve.formula.constants.nonlinear_fit import Constants, FitData, check_data
 from kanserve.formula.constants.student_t import student_quantile
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.tree import Tree
@@ -90,7 +90,7 @@ def uncertainty(
     the rows.
     """
     constants = Constants(formula.tree if isinstance(formula, Formula) else formula, known)
-    return replace(uncertainty_of(constants, checked_data(x, y, weights)), errors=errors)
+    return replace(uncertainty_of(constants, check_data(x, y, weights)), errors=errors)
 
 
 def uncertainty_of(constants: Constants, data: FitData) -> Uncertainty:
@@ -99,11 +99,11 @@ def uncertainty_of(constants: Constants, data: FitData) -> Uncertainty:
     got, jacobian = constants.derivatives(values, rows)
     if not (np.isfinite(got).all() and np.isfinite(jacobian).all()):
         raise DataError("The formula, or its derivative by a constant, is not finite on some of these rows.")
-    inverse, determined, rank = _inverse(data.weighted(jacobian))
+    inverse, determined, rank = _inverse(data.weight_rows(jacobian))
     degrees = len(rows) - rank
     if degrees < 1:
         raise DataError(f"{len(rows)} rows are too few for {len(values)} constants; more rows are needed.")
-    residual = data.weighted(wanted - got)
+    residual = data.weight_rows(wanted - got)
     sigma = math.sqrt(float(residual @ residual) / degrees)
     covariance = sigma**2 * inverse
     errors = np.where(determined, np.sqrt(np.maximum(np.diag(covariance), 0.0)), np.inf)

@@ -87,13 +87,16 @@ def evidence(
     MOST_CONSTANTS constants or, times the rows, MOST_DERIVATIVES.
     """
     from kanserve.formula.constants.nonlinear_fit import Constants
-    from kanserve.formula.constants.recognised_numbers import known_constants
+    from kanserve.formula.constants.recognised_numbers import find_named_constants
     from kanserve.formula.constants.recognition import constants_of  # lazy: a server only reads evidence
     from kanserve.formula.constants.uncertainty import uncertainty
 
     others = tuple(
         Alternative(
-            candidate.formula, float(candidate.complexity), float(candidate.error), _known(candidate.validation)
+            candidate.formula,
+            float(candidate.complexity),
+            float(candidate.error),
+            _finite_or_none(candidate.validation),
         )
         for candidate in candidates
     )
@@ -104,14 +107,14 @@ def evidence(
         return Evidence(alternatives=others)
     try:
         constants = constants_of(formula.tree, x, y, weights)
-        known = [numbers.sources[place] for place in known_constants(numbers.tree)]
+        known = [numbers.sources[place] for place in find_named_constants(numbers.tree)]
         found = uncertainty(formula, x, y, known, weights)
     except DataError:
         return Evidence(alternatives=others)
     return Evidence(constants, found.sigma, found.degrees, others)
 
 
-def listed(candidates: object) -> tuple[Candidate, ...]:
+def list_candidates(candidates: object) -> tuple[Candidate, ...]:
     """The candidates of a search, or of a list; InputError for anything else."""
     found = candidates.candidates if isinstance(candidates, Candidates) else candidates
     if not isinstance(found, Sequence) or not all(isinstance(candidate, Candidate) for candidate in found):
@@ -135,7 +138,7 @@ def to_json(evidence: Evidence) -> dict[str, Any]:
     """Data for `json.dumps`. An infinite standard error, of a constant that the data do not determine, is null."""
     return {
         "constants": [
-            {"value": constant.value, "standard_error": _known(constant.standard_error), "text": constant.text}
+            {"value": constant.value, "standard_error": _finite_or_none(constant.standard_error), "text": constant.text}
             for constant in evidence.constants
         ],
         "sigma": evidence.sigma,
@@ -207,5 +210,5 @@ def _size(entry: Any) -> float:
     return value
 
 
-def _known(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None

@@ -15,7 +15,7 @@ from kanserve.network.evaluate import activations
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
-from kanserve.network.rounding_error import allowed, rounding, scale
+from kanserve.network.rounding_error import allow, rounding, scale
 from kanserve.network.spellings import SPECIAL
 from kanserve.network.training_range import breaking_point, corners, finite_rows, sample
 
@@ -48,7 +48,7 @@ class Expected:
     @cached_property
     def allowed(self) -> Array:
         """How far a formula may be from the network: `close`, or the bound of the rounding error on that row."""
-        return allowed(self.kan, self.x, self.wanted, "double", CHECKING_TOLERANCE)
+        return allow(self.kan, self.x, self.wanted, "double", CHECKING_TOLERANCE)
 
     @cached_property
     def noise(self) -> NDArray[np.bool_]:
@@ -84,7 +84,7 @@ def verify(kan: Kan, formulas: Sequence[Formula]) -> None:
     >>> kan = kanserve.from_formula("2*x + 1")
     >>> kanserve.formula.verify(kan, kanserve.formulas(kan))
     """
-    wanted = expected(without_encoding(kan))
+    wanted = expect(without_encoding(kan))
     if len(formulas) != len(kan.outputs):
         raise FormulaError(f"{len(kan.outputs)} outputs need as many formulas, got {len(formulas)}.")
     for q, formula in enumerate(formulas):
@@ -93,7 +93,7 @@ def verify(kan: Kan, formulas: Sequence[Formula]) -> None:
             require(wanted, q, formula.name, run(formula, wanted.x))
 
 
-def expected(kan: Kan) -> Expected:
+def expect(kan: Kan) -> Expected:
     """The rows and outputs to compare with: 1000 rows of the training range and its corners, fewer for a wide network.
 
     FormulaError when the network is finite on none of them, since nothing could then be compared.

@@ -41,7 +41,7 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
             return spans[step[1]]
         case "add":
             parts = [found[operand] for operand in step[1:]]
-            return _known(_add([low for low, _ in parts]), _add([high for _, high in parts]))
+            return _replace_nan(_add([low for low, _ in parts]), _add([high for _, high in parts]))
         case "mul":
             product = found[step[1]]
             for factor in step[2:]:
@@ -55,7 +55,7 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
             return _spline(tables[step[1]], found[step[2]])
 
 
-def _known(low: float, high: float) -> Interval:
+def _replace_nan(low: float, high: float) -> Interval:
     """The interval, with infinity for an end that is NaN."""
     return (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
 
@@ -81,7 +81,7 @@ def _power(base: Interval, exponent: float) -> Interval:
     ends = integer_power(np.array(base), exponent).tolist()
     if exponent > 0 and exponent % 2 == 0 and low < 0 < high:
         return 0.0, max(ends)
-    return _known(min(ends), max(ends))
+    return _replace_nan(min(ends), max(ends))
 
 
 def _call(name: str, argument: Interval) -> Interval:
@@ -98,12 +98,12 @@ def _call(name: str, argument: Interval) -> Interval:
         return primitive.bounds
     bottom, top = (float(end) for end in primitive.numpy(np.array([low, high])))
     if primitive.shape == "rising":
-        return _known(bottom, top)
+        return _replace_nan(bottom, top)
     if primitive.shape == "falling":
-        return _known(top, bottom)
+        return _replace_nan(top, bottom)
     middle = bottom if low > 0 else top if high < 0 else float(primitive.numpy(np.zeros(1))[0])
     ends = sorted((bottom, top, middle))
-    return _known(ends[0], ends[-1])
+    return _replace_nan(ends[0], ends[-1])
 
 
 def _real_power(values: Callable[[Array], Array], base: Interval, exponent: float) -> Interval:
@@ -118,7 +118,7 @@ def _real_power(values: Callable[[Array], Array], base: Interval, exponent: floa
     ends = [float(end) for end in values(np.array([low, high]))]
     if low < 0 < high and not is_odd(exponent):
         ends.append(0.0)
-    return _known(min(ends), max(ends))
+    return _replace_nan(min(ends), max(ends))
 
 
 def _spline(table: Table, argument: Interval) -> Interval:
@@ -137,4 +137,4 @@ def _spline(table: Table, argument: Interval) -> Interval:
             total = _multiply(total, t)
             total = (total[0] + coefficient, total[1] + coefficient)
         bottom, top = min(bottom, total[0]), max(top, total[1])
-    return _known(bottom, top)
+    return _replace_nan(bottom, top)

@@ -90,10 +90,10 @@ class Steps:
             needed |= fresh
             open_steps.extend(fresh)
         number = {old: new for new, old in enumerate(sorted(needed))}
-        return tuple(renumbered(self.steps[old], number) for old in number)
+        return tuple(renumber(self.steps[old], number) for old in number)
 
 
-def renumbered(step: Step, number: Mapping[int, int]) -> Step:
+def renumber(step: Step, number: Mapping[int, int]) -> Step:
     """The step with the positions of its operands exchanged for others."""
     match step:
         case ("add" | "mul" as operation, *arguments):

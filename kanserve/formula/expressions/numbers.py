@@ -80,7 +80,7 @@ def near(value: float, distance: float, most: int = 6) -> list[Named]:
         return []
     table = _table()
     low, high = np.searchsorted(table.values, [size - distance, size + distance])
-    found = [table.named(int(low + n)) for n in _least(table.bits[low:high], most)] + _decimals(size, distance)
+    found = [table.number_at(int(low + n)) for n in _least(table.bits[low:high], most)] + _decimals(size, distance)
     found.sort(key=lambda number: number.bits)
     unique: list[Named] = []
     for number in found:
@@ -101,7 +101,7 @@ def shortest_between(low: float, high: float) -> float:
     return high
 
 
-def named(value: float) -> Named | None:
+def name_number(value: float) -> Named | None:
     """The simple number that equals this one up to rounding; None if every such number is long."""
     if value == 0:
         return Named(0.0, 0.0, ("0",))
@@ -117,7 +117,7 @@ class _Table:
     bits: Array
     sources: NDArray[np.int64]  # numerator, denominator, base
 
-    def named(self, n: int) -> Named:
+    def number_at(self, n: int) -> Named:
         p, q, base = self.sources[n].tolist()
         return Named(float(self.values[n]), float(self.bits[n]), *_quotient(p, q, *_BASES[base][:2]))
 

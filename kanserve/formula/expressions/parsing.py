@@ -193,7 +193,7 @@ class _Parser:
         self._next += 1
         return token
 
-    def _nested(self, inner: Callable[[], Expression]) -> Expression:
+    def _parse_nested(self, inner: Callable[[], Expression]) -> Expression:
         self._nesting += 1
         if self._nesting > PARSING_MAX_NESTING:
             raise self._mistake(f"A formula may be nested at most {PARSING_MAX_NESTING} deep.")
@@ -222,18 +222,18 @@ class _Parser:
         sign = self._take("+", "-")
         if sign is None:
             return self._power()
-        inner = self._nested(self._parse_signed)
+        inner = self._parse_nested(self._parse_signed)
         return _negative(inner, sign.at) if sign.text == "-" else inner
 
     def _power(self) -> Expression:
         base = self._atom()
         operator = self._take("**", "^")
-        return base if operator is None else Power(base, self._nested(self._parse_signed), operator.at)
+        return base if operator is None else Power(base, self._parse_nested(self._parse_signed), operator.at)
 
     def _atom(self) -> Expression:
         token = self._token
         if opened := self._take("("):
-            return self._closed(opened)
+            return self._parse_closed(opened)
         if token.kind not in ("number", "name", "quoted"):
             got = repr(token.text) if token.text else "the end"
             raise self._mistake(f"Wanted a number, a name or '(', got {got}.")
@@ -248,7 +248,7 @@ class _Parser:
             if token.text not in FUNCTION_NAMES:
                 hint = f"A product is written {token.text:.20}*(...)."
                 raise self._mistake(f"No function is called {token.text:.20}. {function_list()} {hint}", token.at)
-            return Call(token.text, self._closed(opened), token.at)
+            return Call(token.text, self._parse_closed(opened), token.at)
         if token.text in FUNCTION_NAMES and token.text not in SPECIAL:  # gamma alone is a variable
             raise self._mistake(f"{token.text} is a function: write {token.text}(...).", token.at)
         if token.text.lower() in _NOT_FINITE:
@@ -265,8 +265,8 @@ class _Parser:
             raise self._mistake("This number is not 0 but too small for a double.", token.at)
         return value
 
-    def _closed(self, opened: _Token) -> Expression:
-        inner = self._nested(self._sum)
+    def _parse_closed(self, opened: _Token) -> Expression:
+        inner = self._parse_nested(self._sum)
         self._close(opened, "an operator or ')'")
         return inner
 
@@ -277,13 +277,13 @@ class _Parser:
             raise self._mistake(f"Wanted {wanted}, got {self._token.text[:20]!r}.")
 
     def _extreme(self, function: _Token, opened: _Token) -> Expression:
-        arguments = [self._nested(self._sum)]
+        arguments = [self._parse_nested(self._sum)]
         while comma := self._take(","):
             self._compared += 1
             if self._compared > MOST_COMPARED:
                 most = MOST_COMPARED
                 raise self._mistake(f"The max and min of a formula may compare at most {most} arguments.", comma.at)
-            arguments.append(self._nested(self._sum))
+            arguments.append(self._parse_nested(self._sum))
         self._close(opened, "an operator, ',' or ')'")
         if len(arguments) < 2:
             raise self._mistake(f"{function.text} takes two or more arguments: {function.text}(a, b).", function.at)

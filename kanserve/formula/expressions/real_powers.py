@@ -6,7 +6,7 @@ roots, which are faster and more accurate than pow.
 
 import math
 
-from kanserve.formula.expressions.linear_forms import renumbered
+from kanserve.formula.expressions.linear_forms import renumber
 from kanserve.formula.expressions.tree import Step, Tree
 from kanserve.network.powers import is_short, power_name
 
@@ -18,20 +18,20 @@ def with_half_powers(tree: Tree) -> Tree:
     steps: list[Step] = []
     moved: dict[int, int] = {}
 
-    def added(step: Step) -> int:
+    def add(step: Step) -> int:
         steps.append(step)
         return len(steps) - 1
 
     for position, step in enumerate(tree):
         if step[0] != "mul":
-            moved[position] = added(renumbered(_as_power(tree, step), moved))
+            moved[position] = add(renumber(_as_power(tree, step), moved))
             continue
         factors: list[int] = []
         for factor in _merge(tree, step[1:]):
-            factors.append(moved[factor] if isinstance(factor, int) else added(renumbered(factor, moved)))
+            factors.append(moved[factor] if isinstance(factor, int) else add(renumber(factor, moved)))
         moved[position] = factors[0] if len(factors) == 1 else len(steps)
         if len(factors) > 1:
-            added(("mul", *factors))
+            add(("mul", *factors))
     return tuple(steps)
 
 
@@ -71,20 +71,20 @@ def with_real_powers(tree: Tree) -> Tree:
     steps: list[Step] = []
     moved: dict[int, int] = {}
 
-    def added(*step: object) -> int:
+    def add(*step: object) -> int:
         steps.append(step)
         return len(steps) - 1
 
     for position, step in enumerate(tree):
         powers, others = _powers(tree, step[2]) if step[:2] == ("call", "exp") else ([], [])
         if not powers:
-            moved[position] = added(*renumbered(step, moved))
+            moved[position] = add(*renumber(step, moved))
             continue
-        factors = [added("call", name, moved[base]) for name, base in powers]
-        terms = [moved[n] if scale == 1 else added("mul", added("const", scale), moved[n]) for n, scale in others]
+        factors = [add("call", name, moved[base]) for name, base in powers]
+        terms = [moved[n] if scale == 1 else add("mul", add("const", scale), moved[n]) for n, scale in others]
         if terms:
-            factors.append(added("call", "exp", terms[0] if len(terms) == 1 else added("add", *terms)))
-        moved[position] = factors[0] if len(factors) == 1 else added("mul", *factors)
+            factors.append(add("call", "exp", terms[0] if len(terms) == 1 else add("add", *terms)))
+        moved[position] = factors[0] if len(factors) == 1 else add("mul", *factors)
     return tuple(steps)
 
 

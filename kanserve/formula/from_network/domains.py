@@ -41,7 +41,7 @@ def domain(
                 continue
         if not _holds(condition, *bounds[argument]):
             before, after = re.split(r"\bx\b", condition)
-            found[f"{kind}: {before}{shown(text or tree, argument, names)}{after}"] = None
+            found[f"{kind}: {before}{shorten_step(text or tree, argument, names)}{after}"] = None
     listed = list(found)
     if len(listed) > MOST:
         listed[MOST:] = [f"… and {len(listed) - MOST} more"]
@@ -64,7 +64,7 @@ def breaks(tree: Tree, tables: Mapping[str, Table], x: Array) -> tuple[int, int]
     return int(bad[0]), broken
 
 
-def shown(tree: Tree, position: int, names: Sequence[str]) -> str:
+def shorten_step(tree: Tree, position: int, names: Sequence[str]) -> str:
     """A step as text, shortened if it is long."""
     limit = OPERATIONS
     while True:

@@ -57,9 +57,9 @@ def trees(kan: Kan, *, fold: bool = True, x: Array | None = None) -> Trees:
 def _trees(kan: Kan, *, fold: bool, x: Array | None) -> Trees:
     steps = Steps(fold=fold)
     tables: dict[str, Table] = {}
-    settle = _as_it_is if x is None else RoundingNoise(steps, tables, x).settled
+    settle = _as_it_is if x is None else RoundingNoise(steps, tables, x).drop_noise
     values = [_input(kan, steps, i) for i in range(len(kan.inputs))]
-    needed = _needed_nodes(kan)
+    needed = _find_needed_nodes(kan)
     for number, (layer, alive) in enumerate(zip(kan.layers, needed, strict=True), start=1):
         values = _layer(steps, settle, tables, layer, number, values, alive)
     outputs = [
@@ -83,7 +83,7 @@ def _input(kan: Kan, steps: Steps, i: int) -> Form:
     return scale(steps, one_atom(centred), factor)
 
 
-def _needed_nodes(kan: Kan) -> list[NDArray[np.bool_]]:
+def _find_needed_nodes(kan: Kan) -> list[NDArray[np.bool_]]:
     """Which nodes of each layer an output depends on."""
     needed = [np.ones(kan.layers[-1].nodes, np.bool_)]
     for layer in reversed(kan.layers[1:]):

@@ -7,21 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.errors import FormulaError
-from kanserve.formula.expressions.checking import CHECKING_TOLERANCE, Expected, differs, expected, require, run
+from kanserve.formula.expressions.checking import CHECKING_TOLERANCE, Expected, differs, expect, require, run
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.expressions.real_powers import with_half_powers, with_real_powers
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
-from kanserve.formula.from_network.domains import breaks, domain, shown
+from kanserve.formula.from_network.domains import breaks, domain, shorten_step
 from kanserve.formula.from_network.expression_trees import Trees, trees
-from kanserve.formula.from_network.readable_digits import readable, rounded
-from kanserve.formula.from_network.rounding_noise import fitted
+from kanserve.formula.from_network.readable_digits import readable, round_constants
+from kanserve.formula.from_network.rounding_noise import has_fitted_grids
 from kanserve.formula.printing.notations import C99, NOTATIONS_DIGITS, Latex, Python, Text, name_of
 from kanserve.formula.printing.unfolding import Dialect, Unfolded, in_descending_powers, print_tree, unfold
 from kanserve.network.encoding import without_encoding
 from kanserve.network.kan import Kan, Variable, require_kan
 from kanserve.network.rounding_error import scale
-from kanserve.network.training_range import corners, known, ranges, sample
+from kanserve.network.training_range import corners, has_range, ranges, sample
 
 Array = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     """
     require_kan(kan)
     given, kan = kan.inputs, without_encoding(kan)
-    wanted = expected(kan)
+    wanted = expect(kan)
     built = _agreeing(kan, wanted)
     texts = [in_descending_powers(_readable(kan, tree, built.tables, limit, named)) for tree in built.trees]
     result = tuple(
@@ -111,9 +111,9 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
 def _readable(kan: Kan, tree: Tree, tables: Mapping[str, Table], limit: int, named: bool) -> Tree:
     """The tree with the digits of its text: few where the training range is known, at least six where it is a guess."""
     if not unfold(tree, limit).whole:
-        return rounded(tree, NOTATIONS_DIGITS)  # its text is shortened, and cannot be evaluated
+        return round_constants(tree, NOTATIONS_DIGITS)  # its text is shortened, and cannot be evaluated
     columns = [int(step[1]) for step in tree if step[0] == "var"]
-    fewest = 1 if known(kan)[columns].all() else NOTATIONS_DIGITS
+    fewest = 1 if has_range(kan)[columns].all() else NOTATIONS_DIGITS
     exact = {n for n, step in enumerate(tree) if named and step[0] == "const" and name_of(abs(step[1])) is not None}
     x = sample(kan, READABLE_DIGITS_ROWS)
     return readable(tree, tables, x, corners(kan), fewest=fewest, exact=exact)
@@ -125,14 +125,14 @@ def _require_finite(wanted: Expected, formula: Formula, text: Tree) -> None:
     `text` is its tree with rounded constants, for the message.
     """
     kan = wanted.kan
-    if not known(kan)[list(formula.columns)].all():
+    if not has_range(kan)[list(formula.columns)].all():
         return
     found = breaks(formula.tree, formula.tables, wanted.undefined)
     if found is None:
         return
     row, step = found
     values = {kan.inputs[i].name: float(wanted.undefined[row, i]) for i in formula.columns}
-    part = shown(text, step, [variable.name for variable in kan.inputs])
+    part = shorten_step(text, step, [variable.name for variable in kan.inputs])
     raise FormulaError(
         f"The formula of output {formula.name!r} is not finite everywhere in the training range: at row {values} "
         f"it has no finite {part}. formulas(kan, strict=False) returns it, with its conditions as `domain`: "
@@ -163,7 +163,10 @@ def _settle(kan: Kan, wanted: Expected) -> Trees:
     """The trees in canonical form, with rounding noise of a fitted network removed where that changes nothing."""
     plain = trees(kan)
     rows = wanted.x[:: -(-len(wanted.x) // SETTLED_ON)]
-    if not fitted(kan) or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > MOST_VALUES:
+    if (
+        not has_fitted_grids(kan)
+        or len(rows) * sum(layer.subnodes * layer.inputs for layer in kan.layers) > MOST_VALUES
+    ):
         return plain
     settled = trees(kan, x=rows)
     chosen = [
@@ -175,7 +178,7 @@ def _settle(kan: Kan, wanted: Expected) -> Trees:
 
 def _same(kan: Kan, x: Array, before: Tree, after: Tree, tables: Mapping[str, Table]) -> bool:
     """Whether two trees agree on these rows, and further out in the inputs whose range is unknown."""
-    told = known(kan)
+    told = has_range(kan)
     middle = ranges(kan).mean(axis=1)
     for factor in _FURTHER_OUT[:1] if told.all() else _FURTHER_OUT:
         rows = np.where(told, x, middle + factor * (x - middle))
@@ -202,7 +205,7 @@ def _formula(
     latex, latex_whole = _show(read, limit, Latex(names, named=named), 2 * longest)
     python, c = _python(_code(unfolded, Python(words), longest)), _code(unfolded, C99(words), longest)
     spans = ranges(kan)
-    told = np.where(known(kan)[:, None], spans, [-np.inf, np.inf]).tolist()
+    told = np.where(has_range(kan)[:, None], spans, [-np.inf, np.inf]).tolist()
     return Formula(
         name=kan.outputs[q].name,
         text=text,

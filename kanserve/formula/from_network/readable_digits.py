@@ -130,8 +130,8 @@ def _shortest(
     tolerance = 1.0
     sensitivity = target.sensitivity(fewest)
     for _ in range(MOST_ROUNDS):
-        shorter = target.rounded(sensitivity.digits(tolerance))
-        if not target.met_by(shorter):
+        shorter = target.round_to(sensitivity.digits(tolerance))
+        if not target.is_met(shorter):
             tolerance /= 4
             continue
         worse = target.worse(shorter, sensitivity.steepest_rows())
@@ -142,7 +142,7 @@ def _shortest(
     return tree
 
 
-def rounded(tree: Tree, digits: int) -> Tree:
+def round_constants(tree: Tree, digits: int) -> Tree:
     """The tree with all of its constants rounded to this many digits."""
     return tuple(("const", to_digits(step[1], digits)) if step[0] == "const" else step for step in tree)
 
@@ -176,19 +176,19 @@ class _Target:
         self._further = np.concatenate([self._further, rows])
         self._further_y = np.concatenate([self._further_y, evaluate_tree(self._tree, self._tables, rows)])
 
-    def rounded(self, digits: NDArray[np.int64]) -> Tree:
+    def round_to(self, digits: NDArray[np.int64]) -> Tree:
         numbers = dict(zip(self._places, map(to_digits, self._values, digits.tolist()), strict=True))
         return tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self._tree))
 
     def sensitivity(self, fewest: int) -> Sensitivity:
         """How much each constant matters, in units of what the error may be on each row."""
-        slopes = slopes_of(self._tree, self._x, self._places) / self._allowed(self._y)[:, None]
+        slopes = slopes_of(self._tree, self._x, self._places) / self._allow(self._y)[:, None]
         return Sensitivity(self._values, slopes, fewest)
 
-    def met_by(self, tree: Tree) -> bool:
+    def is_met(self, tree: Tree) -> bool:
         return bool((self._errors(tree, self._x, self._y) <= 1).all())
 
-    def _allowed(self, y: Array) -> Array:
+    def _allow(self, y: Array) -> Array:
         """What the error may be on rows with these values: more on those close to a pole, where y has no bound.
 
         No value of 10,000 is more than 100 standard deviations from the mean.
@@ -203,7 +203,7 @@ class _Target:
         """
         y = evaluate_tree(self._tree, self._tables, x) if y is None else y
         errors = np.abs(evaluate_tree(tree, self._tables, x) - y)
-        errors = np.where(errors > 0, errors / self._allowed(y), errors)
+        errors = np.where(errors > 0, errors / self._allow(y), errors)
         return np.where(np.isfinite(y), np.where(np.isnan(errors), np.inf, errors), 0.0)
 
     def worse(self, tree: Tree, starts: NDArray[np.int64]) -> Array:
@@ -237,8 +237,8 @@ class _Target:
     def alike(self, fewest: int) -> Tree:
         """The tree with the same number of digits for all constants."""
         for digits in range(fewest, MOST_DIGITS):
-            tree = self.rounded(np.full(len(self._values), digits))
-            if self.met_by(tree):
+            tree = self.round_to(np.full(len(self._values), digits))
+            if self.is_met(tree):
                 return tree
         return self._tree
 

@@ -21,7 +21,7 @@ TOLD = 12  # digits: a number with no more was set by a person; a fit gives 16 o
 SHORT = 6  # digits of a decimal to round to, as many as are shown: a value within 1e-11 of one does not come by chance
 
 
-def fitted(kan: Kan) -> bool:
+def has_fitted_grids(kan: Kan) -> bool:
     """Whether a network has grids on which splines were fitted, and not only the placeholder of every layer.
 
     A network made from a formula has no such grid, and all its constants count: 6.6e-34 is Planck's.
@@ -41,7 +41,7 @@ class RoundingNoise:
         self._x = x
         self._values: list[Array] = []
 
-    def settled(self, form: Form) -> Form:
+    def drop_noise(self, form: Form) -> Form:
         """The form without terms below 1e-11 of its size, and with numbers rounded to 6 digits if within 1e-11.
 
         Terms that are not always defined stay, and so do numbers of up to 12 digits, which a person has set.

@@ -12,10 +12,10 @@ from kanserve.errors import FormulaError, InputError
 from kanserve.formula.expressions.formula import Formula
 from kanserve.formula.expressions.names import latex_name, latex_text
 from kanserve.formula.expressions.tree import Step
-from kanserve.formula.printing.codegen import Input, Law, coded, free_names
+from kanserve.formula.printing.codegen import Input, Law, free_names, write_statements
 from kanserve.formula.printing.excel import Excel, check_cells
 from kanserve.formula.printing.languages import LANGUAGES
-from kanserve.formula.printing.lowering import lowered
+from kanserve.formula.printing.lowering import lower_trees
 from kanserve.formula.printing.notations import NOTATIONS_DIGITS, Latex
 from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
@@ -116,7 +116,9 @@ def law(
     if isinstance(writer, Excel) and cells:
         check_cells(names, cells)
         writer.cells = cells
-    statements, results = coded(steps, roots, writer, free_names([*words, *names, called], writer.temporaries))
+    statements, results = write_statements(
+        steps, roots, writer, free_names([*words, *names, called], writer.temporaries)
+    )
     made = Law(
         name=called,
         columns=len(inputs),
@@ -132,7 +134,7 @@ def _lower(found: Sequence[Formula]) -> tuple[tuple[Step, ...], tuple[int, ...]]
     """The steps of all formulas, and the place of each result; FormulaError where they are too many to compile."""
     if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
         raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
-    steps, roots = lowered([formula.tree for formula in found])
+    steps, roots = lower_trees([formula.tree for formula in found])
     operations = sum(step[0] not in ("const", "var") for step in steps)
     if operations > MOST_STEPS:
         raise _too_large(f"{operations} operations", MOST_STEPS)

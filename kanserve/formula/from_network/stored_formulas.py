@@ -14,11 +14,11 @@ BYTES_AN_EDGE = 300  # for each output, of an edge that leads to it: in its text
 BYTES_A_NUMBER = 20  # of a spline's table
 
 
-def stored_formulas(kan: Kan) -> tuple[Formula, ...]:
+def formulas_to_store(kan: Kan) -> tuple[Formula, ...]:
     """One formula per output, as `formulas(kan, strict=False)`; of a network that is too large only the name, and
     whether it is in closed form: then the tree and all texts are empty, and `shortened` is true.
     """
-    if estimated_bytes(kan) <= MOST_BYTES:
+    if estimate_bytes(kan) <= MOST_BYTES:
         return formulas(kan, strict=False)
     return tuple(
         Formula(output.name, "", "", "", "", not spline, (), (), (), {}, shortened=True)
@@ -26,7 +26,7 @@ def stored_formulas(kan: Kan) -> tuple[Formula, ...]:
     )
 
 
-def estimated_bytes(kan: Kan) -> int:
+def estimate_bytes(kan: Kan) -> int:
     """About how many bytes the formulas of all outputs take; each has all edges that lead to its output."""
     edges = sum(
         int((after[:, _nodes(layer)] @ layer.alive.sum(axis=1)).sum())

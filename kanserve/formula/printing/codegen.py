@@ -18,7 +18,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.expressions.tree import Step, references
 from kanserve.formula.printing.lowering import ELEMENTARY
-from kanserve.formula.printing.unfolding import Dialect, Precedence, Printed, print_step, signed
+from kanserve.formula.printing.unfolding import Dialect, Precedence, Printed, print_signed, print_step
 from kanserve.network.encoding import is_encoded
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Variable
@@ -84,7 +84,7 @@ class Law:
     statements: tuple[tuple[str, Value], ...]  # an identifier and its value
     outputs: tuple[tuple[Value, str, str], ...]  # a value, a note and the output's name: untrusted text
 
-    def needed(self, value: Value) -> set[str]:
+    def find_needed(self, value: Value) -> set[str]:
         """The identifiers of all inputs and statements that a value depends on."""
         words = set(value.words)
         for word, statement in reversed(self.statements):
@@ -148,15 +148,15 @@ class Language(Dialect):
             declared = self.declared[is_encoded(entry.variable)]
             lines += self.notes(entry.note, indent=indent)
             lines.append(f"{indent}{statement.format(declared=declared, word=entry.word, raw=place)}")
-            lines += self.encoded(entry, place, indent)
+            lines += self.encode_input(entry, place, indent)
         return lines
 
-    def encoded(self, entry: Input, raw: str, indent: str) -> list[str]:
+    def encode_input(self, entry: Input, raw: str, indent: str) -> list[str]:
         """The statements that put the numbers which the network sees in place of codes and missing values."""
         variable = entry.variable
         if not is_encoded(variable):
             return []
-        fill = self.nan if variable.fill_value is None else self.signed_number(variable.fill_value)
+        fill = self.nan if variable.fill_value is None else self.print_number(variable.fill_value)
         if not variable.categories:
             replaced = [(self.is_missing, fill, "missing")]
         else:
@@ -164,16 +164,16 @@ class Language(Dialect):
             replaced = [(self.is_no_infinity, fill, other)]
         for code, (name, value) in enumerate(zip(variable.categories, variable.category_values, strict=True)):
             condition = self.equals.replace("#", self.number(float(code)))
-            replaced.append((condition, self.signed_number(value), f'"{name}"'))
+            replaced.append((condition, self.print_number(value), f'"{name}"'))
         lines = []
         for condition, number, note in replaced:
             statement = self.replacement.format(
                 condition=condition.replace("@", raw), word=entry.word, value=number.replace("@", raw)
             )
-            lines += self.noted(f"{indent}{statement}", note, indent)
+            lines += self.add_note(f"{indent}{statement}", note, indent)
         return lines
 
-    def noted(self, line: str, note: str, indent: str) -> list[str]:
+    def add_note(self, line: str, note: str, indent: str) -> list[str]:
         """A line with a comment behind it, or above it where both are too long for a line."""
         notes = self.notes(note)
         if len(notes) == 1 and len(line) + len(notes[0]) < CODEGEN_WIDTH:
@@ -210,16 +210,16 @@ class Language(Dialect):
     def own_call(self, name: str, argument: Printed) -> Printed:
         """A function that was registered by its values: its expression, with the argument for x."""
         text = OWN[name].spelling(self.spelled_as, FormulaError)
-        inner = {"(x)": f"({signed(argument)})", "x": self.wrapped(argument, Precedence.ATOM)}
+        inner = {"(x)": f"({print_signed(argument)})", "x": self.wrap(argument, Precedence.ATOM)}
         filled = re.sub(r"\(x\)|\bx\b", lambda found: inner[found[0]], text)
-        return Printed(filled if re.fullmatch(r"[\w.:]+\([^()]*\)", text) else self.bracketed(filled))
+        return Printed(filled if re.fullmatch(r"[\w.:]+\([^()]*\)", text) else self.bracket(filled))
 
     def modules(self) -> list[str]:
         """The modules of functions that were registered by their values."""
         return modules(OWN[name].spelling(self.spelled_as, FormulaError) for name in self.used if name in OWN)
 
     def power(self, base: Printed, exponent: int) -> Printed:
-        return Printed(self.times.join([self.wrapped(base, Precedence.ATOM)] * exponent), Precedence.PRODUCT)
+        return Printed(self.times.join([self.wrap(base, Precedence.ATOM)] * exponent), Precedence.PRODUCT)
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         self.used.add("pow")
@@ -243,7 +243,7 @@ class Language(Dialect):
             ]
         return lines
 
-    def assigned(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
+    def assign(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
         """An assignment, wrapped at about WIDTH characters, after operators and opening brackets."""
         lines = [f"{indent}{target} = "]
         for piece in re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression):
@@ -253,16 +253,16 @@ class Language(Dialect):
         return [f"{line.rstrip()}{self.continued}" for line in lines[:-1]] + [lines[-1] + end]
 
 
-def coded(
+def write_statements(
     steps: Sequence[Step], roots: Sequence[int], language: Dialect, free: Iterator[str]
 ) -> tuple[list[tuple[str, Value]], list[Value]]:
     """The statements, and the value of each root; variables get their names from `free`."""
     uses = _uses(steps, roots)
     statements: list[tuple[str, Value]] = []
 
-    def named(value: _Printed) -> _Printed:
+    def name_value(value: _Printed) -> _Printed:
         word = next(free)
-        statements.append((word, Value(signed(value.printed), value.words)))
+        statements.append((word, Value(print_signed(value.printed), value.words)))
         return _Printed(Printed(word), frozenset({word}))
 
     values: list[_Printed] = []
@@ -270,19 +270,19 @@ def coded(
         below = [values[reference] for reference in references(step)]
         if language.repeats(step):
             below = [
-                operand if operand.is_word or operand.printed.number is not None else named(operand)
+                operand if operand.is_word or operand.printed.number is not None else name_value(operand)
                 for operand in below
             ]
         while len(below) > OPERANDS:
-            below[:OPERANDS] = [named(_combine(step, below[:OPERANDS], language))]
+            below[:OPERANDS] = [name_value(_combine(step, below[:OPERANDS], language))]
         value = _combine(step, below, language)
         if step[0] == "var":
             value = _Printed(value.printed, frozenset({value.printed.text}))
         is_long = len(value.printed.text) > LONGEST and place not in roots
         if below and (uses[place] > 1 or is_long):
-            value = named(value)
+            value = name_value(value)
         values.append(value)
-    return statements, [Value(signed(values[root].printed), values[root].words) for root in roots]
+    return statements, [Value(print_signed(values[root].printed), values[root].words) for root in roots]
 
 
 def _uses(steps: Sequence[Step], roots: Sequence[int]) -> Counter[int]:

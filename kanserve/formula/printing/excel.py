@@ -44,7 +44,7 @@ class Excel(Language):
         return "".join(f"{self._formula(law, value, name)}\n" for value, _, name in law.outputs)
 
     def _formula(self, law: Law, value: Value, output: str) -> str:
-        needed = law.needed(value)
+        needed = law.find_needed(value)
         parts = [f"{entry.word},{self._read(entry)}" for entry in law.inputs if entry.word in needed]
         parts += [f"{word},{_tight(local.expression)}" for word, local in law.statements if word in needed]
         last = _tight(value.expression)
@@ -60,7 +60,7 @@ class Excel(Language):
     def _read(self, entry: Input) -> str:
         """An input's number; #N/A for an empty cell, which Excel would take for 0, and for text."""
         variable, cell = entry.variable, self.cells.get(entry.variable.name, default_cell(entry.column))
-        fill = "NA()" if variable.fill_value is None else self.signed_number(variable.fill_value)
+        fill = "NA()" if variable.fill_value is None else self.print_number(variable.fill_value)
         if variable.categories:
             if bad := [name for name in variable.categories if len(name) > _LONGEST_TEXT or not name.isprintable()]:
                 raise FormulaError(
@@ -69,7 +69,7 @@ class Excel(Language):
                 )
             # By EXACT, because Excel's = takes "a" and "A" for the same.
             texts = ",".join('"' + name.replace('"', '""') + '"' for name in variable.categories)
-            values = ",".join(map(self.signed_number, variable.category_values))
+            values = ",".join(map(self.print_number, variable.category_values))
             return f"XLOOKUP(TRUE,EXACT({cell},{{{texts}}}),{{{values}}},{fill})"
         number = f"IF(ISNUMBER({cell}),{cell},NA())"
         return number if variable.fill_value is None else f'IF({cell}="",{fill},{number})'

@@ -13,7 +13,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.printing.codegen import Language, Law
 from kanserve.formula.printing.excel import Excel
 from kanserve.formula.printing.sql import DIALECTS
-from kanserve.formula.printing.unfolding import Precedence, Printed, signed
+from kanserve.formula.printing.unfolding import Precedence, Printed, print_signed
 from kanserve.network.own_functions import OWN
 from kanserve.network.spellings import SPELLINGS, c_name
 
@@ -45,13 +45,15 @@ class C(Language):
     def call(self, name: str, *arguments: Printed) -> Printed:
         if self.single and name == "j0":
             self.used.add(name)
-            return Printed(f"(float)j0((double)({signed(arguments[0])}))")
+            return Printed(f"(float)j0((double)({print_signed(arguments[0])}))")
         return super().call(name, *arguments)
 
     def own_call(self, name: str, argument: Printed) -> Printed:
         called = f"{self.name}_{name}"
         return Printed(
-            f"(float){called}((double)({signed(argument)}))" if self.single else f"{called}({signed(argument)})"
+            f"(float){called}((double)({print_signed(argument)}))"
+            if self.single
+            else f"{called}({print_signed(argument)})"
         )
 
     def write(self, law: Law) -> str:
@@ -67,10 +69,10 @@ class C(Language):
         lines += [f"void {law.name}(const {real} inputs[{law.columns}], {real} outputs[{len(law.outputs)}])", "{"]
         lines += self.read(law, f"{{declared}}{real} {{word}} = {{raw}};", "inputs[{column}]")
         for word, value in law.statements:
-            lines += self.assigned(f"const {real} {word}", value.expression, end=";")
+            lines += self.assign(f"const {real} {word}", value.expression, end=";")
         lines += [] if law.inputs else ["    (void)inputs;"]
         for number, (value, note, _) in enumerate(law.outputs):
-            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number}]", value.expression, end=";")]
+            lines += [*self.notes(note, indent="    "), *self.assign(f"outputs[{number}]", value.expression, end=";")]
         return "\n".join([*lines, "}", ""])
 
 
@@ -108,9 +110,9 @@ class Fortran(Language):
         lines += [] if law.inputs else ["    if (size(inputs) < 0) return"]
         lines += self.read(law, "{word} = {raw}", "inputs({column})")
         for word, value in law.statements:
-            lines += self.assigned(word, value.expression)
+            lines += self.assign(word, value.expression)
         for number, (value, note, _) in enumerate(law.outputs):
-            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs({number + 1})", value.expression)]
+            lines += [*self.notes(note, indent="    "), *self.assign(f"outputs({number + 1})", value.expression)]
         helpers = sorted(self.used & {*self._HELPERS})
         lines += ["contains"] if helpers else []
         for name in helpers:
@@ -146,10 +148,10 @@ class Rust(Language):
         lines += [f"pub fn {law.name}({given}: &[{real}; {law.columns}]) -> [{real}; {len(law.outputs)}] {{"]
         lines += self.read(law, f"{{declared}}{{word}}: {real} = {{raw}};", "inputs[{column}]")
         for word, value in law.statements:
-            lines += self.assigned(f"let {word}: {real}", value.expression, end=";")
+            lines += self.assign(f"let {word}: {real}", value.expression, end=";")
         lines.append(f"    let mut outputs: [{real}; {len(law.outputs)}] = [0.0; {len(law.outputs)}];")
         for number, (value, note, _) in enumerate(law.outputs):
-            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number}]", value.expression, end=";")]
+            lines += [*self.notes(note, indent="    "), *self.assign(f"outputs[{number}]", value.expression, end=";")]
         return "\n".join([*lines, "    outputs", "}", ""])
 
 
@@ -182,10 +184,10 @@ class Julia(Language):
         lines += ["", f"function {law.name}(inputs)"]
         lines += self.read(law, f"{{word}} = {real}({{raw}})", "inputs[{column}]")
         for word, value in law.statements:
-            lines += self.assigned(word, value.expression)
+            lines += self.assign(word, value.expression)
         lines.append(f"    outputs = zeros({real}, {len(law.outputs)})")
         for number, (value, note, _) in enumerate(law.outputs):
-            lines += [*self.notes(note, indent="    "), *self.assigned(f"outputs[{number + 1}]", value.expression)]
+            lines += [*self.notes(note, indent="    "), *self.assign(f"outputs[{number + 1}]", value.expression)]
         return "\n".join([*lines, "    return outputs", "end", ""])
 
 
@@ -206,20 +208,20 @@ class Matlab(Language):
         text = super().quotient(above, ())
         if not below:
             return text
-        divisor = self.times.join(self.wrapped(factor, Precedence.POWER) for factor in below)
-        return f"{text}./{divisor if len(below) == 1 else self.bracketed(divisor)}"
+        divisor = self.times.join(self.wrap(factor, Precedence.POWER) for factor in below)
+        return f"{text}./{divisor if len(below) == 1 else self.bracket(divisor)}"
 
     def write(self, law: Law) -> str:
         real = "single" if self.single else "double"
         lines = [f"function outputs = {law.name}(inputs)", *self.notes(*law.notes)]
         lines += self.read(law, f"{{word}} = {real}({{raw}});", "inputs(:, {column})")
         for word, value in law.statements:
-            lines += self.assigned(word, value.expression, end=";")
+            lines += self.assign(word, value.expression, end=";")
         lines.append(f"    outputs = zeros(size(inputs, 1), {len(law.outputs)}, '{real}');")
         for number, (value, note, _) in enumerate(law.outputs):
             lines += [
                 *self.notes(note, indent="    "),
-                *self.assigned(f"outputs(:, {number + 1})", value.expression, end=";"),
+                *self.assign(f"outputs(:, {number + 1})", value.expression, end=";"),
             ]
         lines += ["end"]
         for name in sorted(self.used & {*self._OUTSIDE}):
@@ -234,9 +236,9 @@ class Matlab(Language):
 class _InPython(Language):
     comment = ("#", "")
 
-    def assigned(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
-        lines = super().assigned(target, expression, indent, end)
-        return lines if len(lines) == 1 else super().assigned(target, f"({expression})", indent, end)
+    def assign(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
+        lines = super().assign(target, expression, indent, end)
+        return lines if len(lines) == 1 else super().assign(target, f"({expression})", indent, end)
 
 
 class Numpy(_InPython):
@@ -266,10 +268,10 @@ class Numpy(_InPython):
         lines += self.read(law, "{word} = {raw}", "inputs[..., {column}]")
         lines.append('    with numpy.errstate(all="ignore"):')
         for word, value in law.statements:
-            lines += self.assigned(word, value.expression, " " * 8)
+            lines += self.assign(word, value.expression, " " * 8)
         for number, (value, note, _) in enumerate(law.outputs):
             lines += self.notes(note, indent=" " * 8)
-            lines += self.assigned(f"outputs[..., {number}]", value.expression, " " * 8)
+            lines += self.assign(f"outputs[..., {number}]", value.expression, " " * 8)
         return "\n".join([*lines, "    return outputs", ""])
 
 
@@ -298,10 +300,10 @@ class Python(_InPython):
         lines += self.read(law, "{word} = float({raw})", "inputs[{column}]")
         lines += [f"    outputs = [math.nan] * {len(law.outputs)}", "    try:"]
         for word, value in law.statements:
-            lines += self.assigned(word, value.expression, " " * 8)
+            lines += self.assign(word, value.expression, " " * 8)
         for number, (value, note, _) in enumerate(law.outputs):
             lines += self.notes(note, indent=" " * 8)
-            lines += self.assigned(f"outputs[{number}]", value.expression, " " * 8)
+            lines += self.assign(f"outputs[{number}]", value.expression, " " * 8)
         lines += ["    except (ValueError, OverflowError, ZeroDivisionError):"]
         lines += [f"        return [math.nan] * {len(law.outputs)}", "    return outputs", ""]
         return "\n".join(lines)

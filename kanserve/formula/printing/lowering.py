@@ -24,7 +24,7 @@ ELEMENTARY = tuple(SPELLINGS["text"])
 
 
 class Lowering:
-    """Collects the steps for `lowered`."""
+    """Collects the steps for `lower_trees`."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -112,7 +112,7 @@ class Lowering:
         return places[-1]
 
 
-def lowered(trees: Sequence[Tree]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
+def lower_trees(trees: Sequence[Tree]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
     """The steps, and the position of each tree's value; FormulaError for splines and constants that are not finite."""
     lowering = Lowering()
     roots = tuple(lowering.tree(tree) for tree in trees)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import lru_cache
 
 from kanserve.formula.expressions.names import latex_name, text_name
-from kanserve.formula.expressions.numbers import Named, named
+from kanserve.formula.expressions.numbers import Named, name_number
 from kanserve.formula.expressions.tree import references
 from kanserve.formula.printing.lowering import ELEMENTARY
-from kanserve.formula.printing.unfolding import Dialect, Precedence, Printed, reciprocal, signed
+from kanserve.formula.printing.unfolding import Dialect, Precedence, Printed, print_signed, reciprocal
 from kanserve.network.expression import steps
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.own_functions import OWN, by_values
@@ -42,7 +42,7 @@ class Text(Dialect):
         mantissa, _, exponent = _decimal(value).partition("e")
         return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
-    def named(self, value: float) -> Printed | None:
+    def print_named(self, value: float) -> Printed | None:
         return _print_name(self, value, str) if self._print_name else None
 
     def variable(self, column: int) -> str:
@@ -52,16 +52,16 @@ class Text(Dialect):
         if (exponent := _exponent_to_write(name)) is not None:
             return self.real_power(arguments[0], exponent)
         if name in OWN or _uses(name) > 1:
-            return Printed(f"{name}({signed(arguments[0])})")  # by its name, to avoid writing the argument twice
+            return Printed(f"{name}({print_signed(arguments[0])})")  # by its name, to avoid writing the argument twice
         return super().call(name, *arguments)
 
     def power(self, base: Printed, exponent: int) -> Printed:
-        return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{exponent}", Precedence.POWER)
+        return Printed(f"{self.wrap(base, Precedence.ATOM)}^{exponent}", Precedence.POWER)
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         fraction = as_fraction(exponent)
         shown = self.number(abs(exponent)) if fraction is None else f"({abs(fraction)})"
-        power = Printed(f"{self.wrapped(base, Precedence.ATOM)}^{shown}", Precedence.POWER)
+        power = Printed(f"{self.wrap(base, Precedence.ATOM)}^{shown}", Precedence.POWER)
         return power if exponent > 0 else reciprocal(power, self)
 
 
@@ -82,7 +82,7 @@ class Latex(Dialect):
             return mantissa
         return rf"10^{{{int(exponent)}}}" if mantissa == "1" else rf"{mantissa} \cdot 10^{{{int(exponent)}}}"
 
-    def named(self, value: float) -> Printed | None:
+    def print_named(self, value: float) -> Printed | None:
         return _print_name(self, value, _latex_of_number) if self._print_name else None
 
     def variable(self, column: int) -> str:
@@ -90,19 +90,19 @@ class Latex(Dialect):
 
     def spline(self, name: str, argument: Printed) -> Printed:
         index = ",".join(name.split("_")[1:])
-        return Printed(rf"s_{{{index}}}\left({signed(argument)}\right)", Precedence.POWER)
+        return Printed(rf"s_{{{index}}}\left({print_signed(argument)}\right)", Precedence.POWER)
 
     def call(self, name: str, *arguments: Printed) -> Printed:
         if (exponent := _exponent_to_write(name)) is not None:
             return self.real_power(arguments[0], exponent)
         if name in OWN or _uses(name) > 1:
-            return Printed(rf"\operatorname{{{name}}}\left({signed(arguments[0])}\right)", Precedence.POWER)
+            return Printed(rf"\operatorname{{{name}}}\left({print_signed(arguments[0])}\right)", Precedence.POWER)
         return super().call(name, *arguments)
 
-    def filled(self, template: str, *arguments: Printed) -> Printed:
+    def fill(self, template: str, *arguments: Printed) -> Printed:
         if template == self.spellings["exp"] and r"\frac" in arguments[0].text:
             template = r"\exp\left(@\right)"  # a fraction in an exponent is too small to read
-        return replace(super().filled(template, *arguments), precedence=Precedence.POWER)
+        return replace(super().fill(template, *arguments), precedence=Precedence.POWER)
 
     def power(self, base: Printed, exponent: int) -> Printed:
         return self._raise_power(base, str(exponent))
@@ -115,9 +115,9 @@ class Latex(Dialect):
     def _raise_power(self, base: Printed, exponent: str) -> Printed:
         if base.number is not None and "^" in base.text:
             base = Printed(base.text, Precedence.PRODUCT, base.negative)
-        return Printed(f"{self.wrapped(base, Precedence.ATOM)}^{{{exponent}}}", Precedence.POWER)
+        return Printed(f"{self.wrap(base, Precedence.ATOM)}^{{{exponent}}}", Precedence.POWER)
 
-    def bracketed(self, text: str) -> str:
+    def bracket(self, text: str) -> str:
         return rf"\left({text}\right)"
 
     def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
@@ -127,7 +127,7 @@ class Latex(Dialect):
             return rf"\frac{{{top}}}{{{bottom}}}"
         text = ""
         for printed in above:
-            factor = printed.text if printed.precedence >= Precedence.PRODUCT else self.bracketed(printed.text)
+            factor = printed.text if printed.precedence >= Precedence.PRODUCT else self.bracket(printed.text)
             between = r" \cdot " if factor[0].isdigit() else " "
             text += f"{between}{factor}" if text else factor
         return text
@@ -155,14 +155,14 @@ class Python(Dialect):
     def call(self, name: str, *arguments: Printed) -> Printed:
         (argument,) = arguments
         if by_values(name):
-            return Printed(f"{name}({signed(argument)})")
+            return Printed(f"{name}({print_signed(argument)})")
         if name in self.spellings or _uses(name) == 1 or argument.text.isidentifier():
             return super().call(name, argument)
         # Assigned at its first use, so that nested functions do not double the text at each level.
         self._temporaries += 1
         word = f"_{self._temporaries}"  # no identifier of ours begins with an underscore
-        text = signed(super().call(name, Printed(word)))
-        assigned = f"({word} := {signed(argument)})"
+        text = print_signed(super().call(name, Printed(word)))
+        assigned = f"({word} := {print_signed(argument)})"
         before, _, after = text.partition(word)  # the text has no other name
         return Printed(f"({before}{assigned}{after})")
 
@@ -170,7 +170,7 @@ class Python(Dialect):
         return replace(super().real_power(base, exponent), precedence=Precedence.POWER)
 
     def power(self, base: Printed, exponent: int) -> Printed:
-        return Printed(f"{self.wrapped(base, Precedence.ATOM)}**{exponent}", Precedence.POWER)
+        return Printed(f"{self.wrap(base, Precedence.ATOM)}**{exponent}", Precedence.POWER)
 
 
 class C99(Dialect):
@@ -191,13 +191,13 @@ class C99(Dialect):
         return self._identifiers[column]
 
     def call(self, name: str, *arguments: Printed) -> Printed:
-        return Printed(f"{name}({signed(arguments[0])})") if by_values(name) else super().call(name, *arguments)
+        return Printed(f"{name}({print_signed(arguments[0])})") if by_values(name) else super().call(name, *arguments)
 
     def power(self, base: Printed, exponent: int) -> Printed:
-        factor = self.wrapped(base, Precedence.ATOM)
+        factor = self.wrap(base, Precedence.ATOM)
         if exponent <= LONGEST_PRODUCT and len(factor) <= LONGEST_REPEATED:
             return Printed("*".join([factor] * exponent), Precedence.PRODUCT)
-        return Printed(f"pow({signed(base)}, {float(exponent)!r})")
+        return Printed(f"pow({print_signed(base)}, {float(exponent)!r})")
 
 
 @lru_cache
@@ -207,14 +207,14 @@ def _uses(name: str) -> int:
     return sum(references(step).count(written.index(("var", 0))) for step in written)
 
 
-def _unlisted_power(name: str) -> float | None:
+def _read_unlisted_power(name: str) -> float | None:
     """The exponent of a power that is not a row of the table itself, as x^(5/3)."""
     return None if name in EXPONENTS else exponent_of(name)
 
 
 def _exponent_to_write(name: str) -> float | None:
     """The exponent of a power that text and LaTeX write as one: those that are not listed, and x^(3/2)."""
-    return EXPONENTS[name] if name == "x^1.5" else _unlisted_power(name)
+    return EXPONENTS[name] if name == "x^1.5" else _read_unlisted_power(name)
 
 
 def _decimal(value: float) -> str:
@@ -225,7 +225,7 @@ def _decimal(value: float) -> str:
 
 def name_of(value: float) -> Named | None:
     """The name of a number, if six digits are not exact and the name is not just a decimal."""
-    found = named(value) if float(f"{value:.{NOTATIONS_DIGITS}g}") != value else None
+    found = name_number(value) if float(f"{value:.{NOTATIONS_DIGITS}g}") != value else None
     if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
         return None
     return found

@@ -46,10 +46,10 @@ class Sql(Language):
                 f"The names of two inputs are {twice[0]!r:.80} but for upper and lower case, and {cls.only_double} has "
                 "no two such columns. Rename one of them."
             )
-        return tuple(map(cls.quoted, names)), cls.quoted(name)
+        return tuple(map(cls.quote, names)), cls.quote(name)
 
     @classmethod
-    def quoted(cls, name: str) -> str:
+    def quote(cls, name: str) -> str:
         """The name of a column or table."""
         return '"' + name.replace('"', '""') + '"'
 
@@ -68,19 +68,19 @@ class Sql(Language):
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         least = ">=" if exponent > 0 else ">"
-        return self.filled(f"CASE WHEN @ {least} 0 THEN POWER(@, {self.signed_number(exponent)}) END", base)
+        return self.fill(f"CASE WHEN @ {least} 0 THEN POWER(@, {self.print_number(exponent)}) END", base)
 
     def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
         text = super().quotient(above, ())
         if not below:
             return text
         least = Precedence.SUM if len(below) == 1 else Precedence.POWER
-        return f"{text}/NULLIF({self.times.join(self.wrapped(factor, least) for factor in below)}, 0)"
+        return f"{text}/NULLIF({self.times.join(self.wrap(factor, least) for factor in below)}, 0)"
 
     def write(self, law: Law) -> str:
         columns = []
         for value, _, name in law.outputs:
-            columns.append(f"    {self._subquery(law, value)} AS {self.quoted(name)}")
+            columns.append(f"    {self._subquery(law, value)} AS {self.quote(name)}")
         lines = [*self.notes(*law.notes), "SELECT", "    samples.*,", ",\n".join(columns)]
         return "\n".join([*lines, f"FROM {law.name} AS samples;", ""])
 
@@ -88,7 +88,7 @@ class Sql(Language):
         """The scalar subquery of an output, with the inputs and statements that it depends on."""
         if not value.words:
             return f"CAST({value.expression} AS {self.double})"
-        needed = law.needed(value)
+        needed = law.find_needed(value)
         read = ",\n".join(self._read(entry) for entry in law.inputs if entry.word in needed)
         source = f"SELECT\n{read}"
         levels = dict.fromkeys((entry.word for entry in law.inputs), 0)
@@ -122,15 +122,15 @@ class Sql(Language):
         if not variable.categories:
             number = f"CAST({column} AS {self.double})"
             if is_encoded(variable):
-                fill = self.signed_number(variable.fill_value or 0.0)
+                fill = self.print_number(variable.fill_value or 0.0)
                 number = f"COALESCE({self.without_nan.replace('@', number)}, {fill})"
             return f"        {number} AS {entry.word}"
         cases = [
-            f"            WHEN {self.literal(name)} THEN {self.signed_number(value)}\n"
+            f"            WHEN {self.literal(name)} THEN {self.print_number(value)}\n"
             for name, value in zip(variable.categories, variable.category_values, strict=True)
         ]
         if variable.fill_value is not None:
-            cases.append(f"            ELSE {self.signed_number(variable.fill_value)}\n")
+            cases.append(f"            ELSE {self.print_number(variable.fill_value)}\n")
         return (
             f"        CAST(CASE {self.text.replace('@', column)}\n{''.join(cases)}"
             f"        END AS {self.double}) AS {entry.word}"
@@ -180,7 +180,7 @@ class BigQuery(Sql):
     without_nan = "IF(IS_NAN(@), NULL, @)"
 
     @classmethod
-    def quoted(cls, name: str) -> str:
+    def quote(cls, name: str) -> str:
         return f"`{_escape(name, '`')}`"
 
     def literal(self, text: str) -> str:

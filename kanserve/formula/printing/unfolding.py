@@ -67,7 +67,7 @@ class Dialect(ABC):
     def number(self, value: float) -> str:
         """A number ≥ 0."""
 
-    def named(self, value: float) -> Printed | None:
+    def print_named(self, value: float) -> Printed | None:
         """A number > 0 by its name: pi/2 instead of 1.5708. None if it is shown by its digits."""
         return None
 
@@ -76,7 +76,7 @@ class Dialect(ABC):
         """The input in this column."""
 
     def spline(self, name: str, argument: Printed) -> Printed:
-        return Printed(f"{name}({signed(argument)})")
+        return Printed(f"{name}({print_signed(argument)})")
 
     spellings: Mapping[str, str] = {}
     """Of roots and primitives, a column of `kanserve.network.spellings.SPELLINGS`."""
@@ -86,7 +86,7 @@ class Dialect(ABC):
     def call(self, name: str, *arguments: Printed) -> Printed:
         """A function of the table, or a primitive."""
         if name in self.spellings:
-            return self.filled(self.spellings[name], *arguments)
+            return self.fill(self.spellings[name], *arguments)
         return print_expression(FUNCTIONS[name].expression, arguments[0], self)
 
     def repeats(self, step: Step) -> bool:
@@ -98,18 +98,18 @@ class Dialect(ABC):
                 return self.spellings["pow"].count("@") > 1
         return False
 
-    def filled(self, template: str, *arguments: Printed) -> Printed:
+    def fill(self, template: str, *arguments: Printed) -> Printed:
         """A spelling with its operands, in brackets where it has none around them."""
 
-        def written(found: re.Match[str]) -> str:
+        def print_argument(found: re.Match[str]) -> str:
             if found[0] in "$~":
                 return self.prefix if found[0] == "$" else self.suffix
             argument = arguments[int(found[1] or 1) - 1]
             before, after = template[: found.start()].rstrip()[-1:], template[found.end() :][:1]
             enclosed = before and before in "(,{|" and after and after in "),}|\\"
-            return signed(argument) if enclosed else self.wrapped(argument, Precedence.ATOM)
+            return print_signed(argument) if enclosed else self.wrap(argument, Precedence.ATOM)
 
-        return Printed(re.sub(r"@(\d?)|[$~]", written, template))
+        return Printed(re.sub(r"@(\d?)|[$~]", print_argument, template))
 
     @abstractmethod
     def power(self, base: Printed, exponent: int) -> Printed:
@@ -117,34 +117,34 @@ class Dialect(ABC):
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
         """base^exponent for a real exponent; NaN for a base < 0."""
-        return self.filled(self.spellings["pow"].replace("#", self.signed_number(exponent)), base)
+        return self.fill(self.spellings["pow"].replace("#", self.print_number(exponent)), base)
 
-    def signed_number(self, value: float) -> str:
+    def print_number(self, value: float) -> str:
         """A number of either sign."""
         return f"-{self.number(-value)}" if value < 0 else self.number(value)
 
-    def bracketed(self, text: str) -> str:
+    def bracket(self, text: str) -> str:
         return f"({text})"
 
-    def wrapped(self, printed: Printed, least: Precedence) -> str:
+    def wrap(self, printed: Printed, least: Precedence) -> str:
         """The expression with its sign, in brackets if its precedence is below `least`."""
         if printed.negative:
-            return self.bracketed(signed(printed))
-        return printed.text if printed.precedence >= least else self.bracketed(printed.text)
+            return self.bracket(print_signed(printed))
+        return printed.text if printed.precedence >= least else self.bracket(printed.text)
 
     def quotient(self, above: Sequence[Printed], below: Sequence[Printed]) -> str:
         """A product of one or more factors over a product that may be empty; the factors are unsigned."""
         texts = [
-            factor.text if factor.precedence >= Precedence.PRODUCT else self.bracketed(factor.text) for factor in above
+            factor.text if factor.precedence >= Precedence.PRODUCT else self.bracket(factor.text) for factor in above
         ]
         if not below:
             return self.times.join(texts)
-        divisors = [self.wrapped(factor, Precedence.POWER) for factor in below]
-        divisor = divisors[0] if len(divisors) == 1 else self.bracketed(self.times.join(divisors))
+        divisors = [self.wrap(factor, Precedence.POWER) for factor in below]
+        divisor = divisors[0] if len(divisors) == 1 else self.bracket(self.times.join(divisors))
         return f"{self.times.join(texts)}/{divisor}"
 
 
-def signed(printed: Printed) -> str:
+def print_signed(printed: Printed) -> str:
     """The expression with its sign."""
     return (printed.turned or f"-{printed.text}") if printed.negative else printed.text
 
@@ -210,7 +210,7 @@ def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None
         for child in unfolded.children[position]:
             if child != ELISION:
                 del printed[child]
-    return signed(printed[0])
+    return print_signed(printed[0])
 
 
 def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
@@ -218,7 +218,7 @@ def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
     match step[0]:
         case "const":
             value = float(step[1])
-            printed = (dialect.named(abs(value)) if value else None) or Printed(dialect.number(abs(value)))
+            printed = (dialect.print_named(abs(value)) if value else None) or Printed(dialect.number(abs(value)))
             return replace(printed, negative=value < 0, number=abs(value))
         case "var":
             return Printed(dialect.variable(step[1]))
@@ -268,10 +268,10 @@ def _sum(below: list[Printed], dialect: Dialect) -> Printed:
     first = next((n for n, term in enumerate(terms) if not term.negative), 0)
     terms = terms[first : first + 1] + terms[:first] + terms[first + 1 :]
     terms += [Printed(dialect.elision)] if len(terms) < len(below) else []
-    text = signed(terms[0])
+    text = print_signed(terms[0])
     for part in terms[1:]:
         # A nested sum stays in brackets: another order of summation could round differently.
-        term = part.text if part.precedence > Precedence.SUM else dialect.bracketed(part.text)
+        term = part.text if part.precedence > Precedence.SUM else dialect.bracket(part.text)
         text += f" - {term}" if part.negative else f" + {term}"
     return Printed(text, Precedence.SUM if len(terms) > 1 else Precedence.ATOM, terms=tuple(terms))
 
@@ -323,7 +323,7 @@ def _apart(printed: Printed) -> list[Printed]:
 def _factor(printed: Printed, dialect: Dialect, *, first: bool) -> Printed:
     """A factor without its sign; a product that starts with a digit is in brackets unless it is the first factor."""
     if not first and printed.precedence == Precedence.PRODUCT and printed.text[0].isdigit():
-        return Printed(dialect.bracketed(printed.text))
+        return Printed(dialect.bracket(printed.text))
     return Printed(printed.text, printed.precedence)
 
 
@@ -340,7 +340,7 @@ class _InX(Dialect):
         return "x"
 
     def power(self, base: Printed, exponent: int) -> Printed:
-        return Printed(squares(self.wrapped(base, Precedence.ATOM), exponent), Precedence.PRODUCT)
+        return Printed(squares(self.wrap(base, Precedence.ATOM), exponent), Precedence.PRODUCT)
 
 
 def text_in_x(expression: Expr, language: str) -> str:
@@ -350,4 +350,4 @@ def text_in_x(expression: Expr, language: str) -> str:
     >>> text_in_x(FUNCTIONS["gaussian"].expression, "torch")
     'torch.exp(-x*x)'
     """
-    return signed(print_expression(expression, Printed("x"), _InX(SPELLINGS[language])))
+    return print_signed(print_expression(expression, Printed("x"), _InX(SPELLINGS[language])))

@@ -89,7 +89,7 @@ class _Layering:
     def _output(self, form: Form) -> _Node:
         """The node of an output; the affine part around a product or a nested sum is the node's scale and bias."""
         if len(form.terms) == 1 and self._steps.steps[form.terms[0][0]][0] in ("add", "mul", "pow"):
-            made = self._made_by(form.terms[0][0])
+            made = self._node_of(form.terms[0][0])
             if len(made.subnodes) > 1 or len(made.subnodes[0].edges) > 1:
                 return _Node(made.subnodes, form.terms[0][1], form.constant)
         return _Node((self._subnode(form),))
@@ -100,7 +100,7 @@ class _Layering:
         source, a, b = self._argument(form)
         return _Node((_Subnode((_Edge(source, c=a),), b),))
 
-    def _made_by(self, atom: int) -> _Node:
+    def _node_of(self, atom: int) -> _Node:
         """How a step becomes a node."""
         match self._steps.steps[atom]:
             case ("add", *_):
@@ -173,7 +173,7 @@ class _Layering:
         while waiting:
             step = waiting[-1]
             if step not in self._nodes and step not in self._depth:
-                self._nodes[step] = self._made_by(step)
+                self._nodes[step] = self._node_of(step)
             missing = [] if step in self._depth else [s for s in self._nodes[step].sources if s not in self._depth]
             if missing:
                 waiting += missing

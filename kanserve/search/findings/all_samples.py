@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import joined
+from kanserve.data.row_weights import join_weights
 from kanserve.errors import DataError, FormulaError
-from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.algebra.simplify import simplify_tree
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.constants.recognised_numbers import believable_constants
-from kanserve.formula.constants.recognition import known_constants, recognise_noisy_constants
+from kanserve.formula.constants.recognition import find_named_constants, recognise_noisy_constants
 from kanserve.formula.constants.robust_fit import pseudo_values, robust_refit
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Step, Tree
@@ -24,7 +24,7 @@ from kanserve.search.findings.scored_formula import ScoredFormula
 BESIDE_ONE = 1e-9  # what a factor of -1 is more than that, from which it is fitted: -1 itself is a sign, no constant
 
 
-def fitted_to_all(found: Findings, finisher: Finisher) -> Findings:
+def refit_on_all_samples(found: Findings, finisher: Finisher) -> Findings:
     """The findings with their constants fitted to both parts of the samples, but for recognised ones, if both parts
     still agree with these. `validation` stays that of the fit to the first part, which had not seen the others.
 
@@ -34,43 +34,50 @@ def fitted_to_all(found: Findings, finisher: Finisher) -> Findings:
     learn, held = finisher.learn, finisher.held
     if held is learn:
         return found
-    weights = joined(learn.weights, held.weights)
+    weights = join_weights(learn.weights, held.weights)
     every = replace(learn, x=np.concatenate([learn.x, held.x]), y=np.concatenate([learn.y, held.y]), weights=weights)
-    made = {candidate: _fitted(candidate, every) for candidate in found}
+    made = {candidate: _refit_formula(candidate, every) for candidate in found}
     best = made[found.best]
     if found.status in ("within noise", "not decided") and best.loss == "squared":
-        made[found.best] = best = _recognised_anew(best, every, finisher)
-    rivals = distinct((_fitted(rival, every) for rival in found.rivals), best)  # some differed in their constants alone
-    simpler = (one for one in made.values() if one is not best and one.complexity >= best.complexity)
+        made[found.best] = best = _recognise_again(best, every, finisher)
+    rivals = distinct(
+        (_refit_formula(rival, every) for rival in found.rivals), best
+    )  # some differed in their constants alone
+    simpler = (formula for formula in made.values() if formula is not best and formula.complexity >= best.complexity)
     dropped = set(simpler) if found.best is found[-1] else set()
     return replace(
-        found, candidates=tuple(one for one in made.values() if one not in dropped), best=best, rivals=rivals
+        found,
+        candidates=tuple(formula for formula in made.values() if formula not in dropped),
+        best=best,
+        rivals=rivals,
     )
 
 
-def _recognised_anew(one: ScoredFormula, every: Dataset, finisher: Finisher) -> ScoredFormula:
+def _recognise_again(formula: ScoredFormula, every: Dataset, finisher: Finisher) -> ScoredFormula:
     """The law without those simple numbers that would not be recognised on all samples, and with no others, but for 1.
 
-    A factor of 1, which is no constant of the formula any more, is one again, if it is that of a term.
+    A factor of 1, which is not a constant of the formula any more, is one again, if it is that of a term.
     """
     if finisher.over():
-        return one
-    many = finite_rows(one.formula.tree, every.sample(POSTPROCESS_RECOGNITION_ROWS, 0))
+        return formula
+    many = finite_rows(formula.formula.tree, every.sample(POSTPROCESS_RECOGNITION_ROWS, 0))
     x, y, weights = many.x, many.y[:, 0], many.weights
     try:
-        tree = simplified(recognise_noisy_constants(_with_factors(one.formula.tree), x, y, weights=weights), x)
-        if tree == one.formula.tree or not finisher.constraints.allow(tree):
-            return one
-        numbers = {1.0, *(abs(one.formula.tree[n][1]) for n in known_constants(one.formula.tree))}
-        known = {n for n in known_constants(tree) if any(math.isclose(abs(tree[n][1]), number) for number in numbers)}
+        tree = simplify_tree(recognise_noisy_constants(_with_factors(formula.formula.tree), x, y, weights=weights), x)
+        if tree == formula.formula.tree or not finisher.constraints.allow(tree):
+            return formula
+        numbers = {1.0, *(abs(formula.formula.tree[n][1]) for n in find_named_constants(formula.formula.tree))}
+        known = {
+            n for n in find_named_constants(tree) if any(math.isclose(abs(tree[n][1]), number) for number in numbers)
+        }
         rows, learn = finite_rows(tree, every), finite_rows(tree, finisher.learn)
         before = refit(tree, learn.x, learn.y[:, 0], known, learn.weights)
         tree = refit(tree, rows.x, rows.y[:, 0], known, rows.weights)
-        kan = kan_of(tree, one.kan.inputs, one.kan.outputs)
+        kan = kan_of(tree, formula.kan.inputs, formula.kan.outputs)
     except (DataError, FormulaError):
-        return one
+        return formula
     error, validation = tree_error(tree, every)[0], tree_error(before, finisher.held)[0]
-    return replace(one, kan=kan, complexity=complexity(tree), error=error, validation=validation)
+    return replace(formula, kan=kan, complexity=complexity(tree), error=error, validation=validation)
 
 
 def _with_factors(tree: Tree) -> Tree:
@@ -103,19 +110,19 @@ def _product(steps: list[Step], factors: list[int]) -> int:
     return factors[0]
 
 
-def _fitted(one: ScoredFormula, every: Dataset) -> ScoredFormula:
-    tree = one.formula.tree
-    if not one.exact:
+def _refit_formula(formula: ScoredFormula, every: Dataset) -> ScoredFormula:
+    tree = formula.formula.tree
+    if not formula.exact:
         rows = finite_rows(tree, every)
         try:
             x, y, weights = rows.x, rows.y[:, 0], rows.weights
-            if one.loss == "squared":
+            if formula.loss == "squared":
                 tree = refit(tree, x, y, believable_constants(tree, x, y, weights), weights)
             else:
-                pseudo = pseudo_values(tree, x, y, one.loss, weights)
+                pseudo = pseudo_values(tree, x, y, formula.loss, weights)
                 known = believable_constants(tree, x, pseudo, weights)
-                tree = robust_refit(tree, x, y, one.loss, known, weights)
+                tree = robust_refit(tree, x, y, formula.loss, known, weights)
         except (DataError, FormulaError):
-            tree = one.formula.tree
-    kan = one.kan if tree == one.formula.tree else kan_of(tree, one.kan.inputs, one.kan.outputs)
-    return replace(one, kan=kan, error=tree_error(tree, every)[0], data=every)
+            tree = formula.formula.tree
+    kan = formula.kan if tree == formula.formula.tree else kan_of(tree, formula.kan.inputs, formula.kan.outputs)
+    return replace(formula, kan=kan, error=tree_error(tree, every)[0], data=every)

@@ -7,13 +7,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.row_weights import weighted
+from kanserve.data.row_weights import weight_rows
 from kanserve.network.kan import Symbolic
 from kanserve.search.findings.preprocess import Prepared
-from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
+from kanserve.search.fit.training import FittedNetwork, SearchSamples, judge, refine_network, split
 from kanserve.search.regression.noisy_quotients import GROWING_SIZES
-from kanserve.search.regression.sparse_polynomial import determined, monomials, powers_of
-from kanserve.search.structure.factors import powered
+from kanserve.search.regression.sparse_polynomial import has_enough_rows, monomials, powers_of
+from kanserve.search.structure.factors import raise_to
 from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, Sum
 from kanserve.search.trees.to_network import network
@@ -42,9 +42,9 @@ def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[Fitted
         *_growing_splines(rows, ready.columns),
         *_polynomials(rows, ready.columns),
     )
-    found = [judged(network(node, ready.x.shape[1]), rows) for node in plain]
+    found = [judge(network(node, ready.x.shape[1]), rows) for node in plain]
     for node in (*_of_one_input(rows, ready.columns, library), *_powers(rows, ready.columns)):
-        found.append(judged(refined(network(node, ready.x.shape[1]), rows, REFIT_STEPS), rows))
+        found.append(judge(refine_network(network(node, ready.x.shape[1]), rows, REFIT_STEPS), rows))
     return found
 
 
@@ -59,7 +59,7 @@ def _linear(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
 
 def _least_squares(design: Array, rows: SearchSamples) -> Array:
     """The coefficients of the columns (N, k) that fit the outputs best."""
-    found = np.linalg.lstsq(weighted(design, rows.weights), weighted(rows.y, rows.weights), rcond=1e-12)[0]
+    found = np.linalg.lstsq(weight_rows(design, rows.weights), weight_rows(rows.y, rows.weights), rcond=1e-12)[0]
     return np.asarray(found, np.float64)
 
 
@@ -96,11 +96,11 @@ def _growing(rows: SearchSamples, design: Array, terms: Sequence[Callable[[float
 
     `design` (N, terms) has their values, and each is made of its coefficient.
     """
-    centred: Array = weighted(design - np.average(design, axis=0, weights=rows.weights), rows.weights)
+    centred: Array = weight_rows(design - np.average(design, axis=0, weights=rows.weights), rows.weights)
     sizes = np.sqrt(np.sum(centred**2, axis=0))
-    usable = sizes > GROWING_ROUNDING * np.sqrt(np.sum(weighted(design, rows.weights) ** 2, axis=0))
+    usable = sizes > GROWING_ROUNDING * np.sqrt(np.sum(weight_rows(design, rows.weights) ** 2, axis=0))
     centred[:, ~usable] = 0.0
-    rest, kept = weighted(rows.y - np.average(rows.y, weights=rows.weights), rows.weights), [0]
+    rest, kept = weight_rows(rows.y - np.average(rows.y, weights=rows.weights), rows.weights), [0]
     for count in range(1, min(GROWING_SIZES[-1], len(rows.y) // GROWING_ROWS) + 1):
         left = np.sum(centred**2, axis=0)
         gains = np.where(left > GROWING_ROUNDING * sizes**2, (centred.T @ rest) ** 2 / np.maximum(left, 1e-300), 0)
@@ -121,15 +121,15 @@ def _polynomials(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
     x = rows.x[:, columns]
     for degree, highest in ((2, 1), (2, 2), (3, 3)):
         powers = tuple(own for own in powers_of(len(columns), degree) if max(own, default=0) <= highest)
-        if not columns or not determined(len(powers), len(x)):
+        if not columns or not has_enough_rows(len(powers), len(x)):
             return
         design = monomials(x, powers)
         sizes = np.sqrt(np.mean(design**2, axis=0))
         design, kept = design / np.where(sizes > 0, sizes, 1), list(range(len(powers)))
         while True:
-            triangle = np.linalg.qr(weighted(design[:, kept], rows.weights), mode="r")
+            triangle = np.linalg.qr(weight_rows(design[:, kept], rows.weights), mode="r")
             coefficients = _least_squares(design[:, kept], rows)
-            residuals = weighted(rows.y - design[:, kept] @ coefficients, rows.weights)
+            residuals = weight_rows(rows.y - design[:, kept] @ coefficients, rows.weights)
             variance = float(residuals @ residuals) / max(1, len(x) - len(kept))
             errors = np.sqrt(variance * np.sum(np.linalg.pinv(triangle) ** 2, axis=1))
             weak = np.abs(coefficients) < BASELINE_STANDARD_ERRORS * errors
@@ -171,7 +171,7 @@ def _powers(rows: SearchSamples, columns: Sequence[int]) -> list[Node]:
     design = np.column_stack([np.ones(len(x)), np.log(x)])
     powers = np.round(2 * np.linalg.lstsq(design, np.log(y), rcond=1e-12)[0][1:]) / 2
     with np.errstate(all="ignore"):
-        product = np.prod([powered(x[:, k], p) for k, p in enumerate(powers.tolist())], axis=0)
-        product, y = weighted(product, rows.weights), weighted(rows.y, rows.weights)
+        product = np.prod([raise_to(x[:, k], p) for k, p in enumerate(powers.tolist())], axis=0)
+        product, y = weight_rows(product, rows.weights), weight_rows(rows.y, rows.weights)
         scale = float(product @ y / (product @ product))
     return [compose.monomial(columns, powers.tolist(), scale)] if powers.any() and np.isfinite(scale) else []

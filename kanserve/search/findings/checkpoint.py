@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kanserve.search.findings.file import checked_path
+from kanserve.search.findings.file import check_path
 from kanserve.search.findings.pareto_front import pareto_front
 from kanserve.search.findings.postprocess import Finisher
 from kanserve.search.findings.progress import Hit
@@ -17,10 +17,10 @@ class SearchCheckpoint:
     """Writes the formulas so far to a file, or nothing without a path."""
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        self.path: Path | None = None if path is None else checked_path(path)
+        self.path: Path | None = None if path is None else check_path(path)
         self._kept: list[ScoredFormula] = []
 
-    def started(self, start: Any) -> Any:
+    def add_saved_start(self, start: Any) -> Any:
         """What to start from: also the formulas of an earlier, killed search in the file."""
         if self.path is None or not self.path.exists():
             return start
@@ -36,12 +36,12 @@ class SearchCheckpoint:
     def improving(self, finisher: Finisher) -> Callable[[Hit], None] | None:
         """What a search calls with each better formula; the finisher has no time, so that it leaves it as it is."""
 
-        def improved(hit: Hit) -> None:
-            found = finisher.finished(hit.node)
+        def save(hit: Hit) -> None:
+            found = finisher.finish(hit.node)
             if found is not None:
                 self.keep([found])
 
-        return None if self.path is None else improved
+        return None if self.path is None else save
 
     def finish(self, found: Findings, selection: Selection) -> Findings:
         """The result of a search with the best formula by a rule, which is written too."""

@@ -79,21 +79,21 @@ class Constraints:
                     below[name] = max(below.get(name, 0), depth)
             if step[0] == "call" and not _is_power(tree, number):
                 inside_a_power = _only_in_powers(tree, number)
-                if not inside_a_power and not self._allowed(step[1], inputs, below):
+                if not inside_a_power and not self._allows_function(step[1], inputs, below):
                     return False
                 below[step[1]] = below.get(step[1], 0) + (not inside_a_power)
             inside.append(inputs)
             depths.append(below)
         return True
 
-    def _allowed(self, name: str, inputs: frozenset[int], below: Mapping[str, int]) -> bool:
+    def _allows_function(self, name: str, inputs: frozenset[int], below: Mapping[str, int]) -> bool:
         limits = {} if self.nested is None else self.nested.get(name, {})
         if any(below.get(inner, 0) > most for inner, most in limits.items()):
             return False
         return self.functions is None or all(name in self.functions[column] for column in inputs)
 
 
-def checked_constraints(functions: Any, nested: Any, max_complexity: Any, inputs: Sequence[str]) -> Constraints:
+def check_constraints(functions: Any, nested: Any, max_complexity: Any, inputs: Sequence[str]) -> Constraints:
     """The constraints that the arguments of `find_formulas` say; InputError or NotFoundError if they say none."""
     by_input = functions if isinstance(functions, Mapping) else dict.fromkeys(inputs, functions)
     unknown = [name for name in by_input if name not in inputs]
@@ -112,7 +112,7 @@ def checked_constraints(functions: Any, nested: Any, max_complexity: Any, inputs
     return Constraints(
         library=LIBRARY if free else tuple(functions) if not isinstance(functions, Mapping) else library,
         functions=None if free else tuple(_with_kin(names) for names in lists),
-        nested=_checked_nesting(nested),
+        nested=_check_nesting(nested),
         max_complexity=np.inf if max_complexity is None else float(max_complexity),
     )
 
@@ -121,7 +121,7 @@ def _with_kin(names: Sequence[str]) -> frozenset[str]:
     return frozenset({*names, *POWERS, *(_WAVES if _WAVES & {*names} else ())})
 
 
-def _checked_nesting(nested: Any) -> Mapping[str, Mapping[str, int]]:
+def _check_nesting(nested: Any) -> Mapping[str, Mapping[str, int]]:
     wanted = "nested_constraints maps functions to functions and numbers, as in {'sin': {'sin': 0, 'exp': 1}}"
     if nested is None:
         return {}

@@ -16,10 +16,10 @@ from kanserve.data.row_weights import root_mean_square
 from kanserve.errors import DataError, FormulaError
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
-from kanserve.formula.constants.recognition import known_constants
+from kanserve.formula.constants.recognition import find_named_constants
 from kanserve.formula.expressions.tree import Tree
 from kanserve.network.powers import EXPONENTS, exponent_of
-from kanserve.search.findings.explained_share import held_rows, overall_error
+from kanserve.search.findings.explained_share import count_held_rows, overall_error
 from kanserve.search.findings.results import DECIDED_MARGIN
 from kanserve.search.findings.scored_formula import ScoredFormula
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, SMALLEST_ERROR
@@ -86,12 +86,18 @@ class _Other:
 
 def decision(found: Sequence[ScoredFormula]) -> Decision | None:
     """The decision among the formulas that leave only noise; None without any."""
-    lengths = {one: description_length(one) for one in found if not one.refuted and one.defined == 1}
-    ordered = sorted(lengths, key=lambda one: lengths[one])
+    lengths = {
+        formula: description_length(formula) for formula in found if not formula.refuted and formula.defined == 1
+    }
+    ordered = sorted(lengths, key=lambda formula: lengths[formula])
     if not ordered or not np.isfinite(lengths[ordered[0]]):
         return None
     best, *rest = ordered
-    compared = [_Other.than(best, one, lengths[one] - lengths[best]) for one in rest if not same_function(one, best)]
+    compared = [
+        _Other.than(best, formula, lengths[formula] - lengths[best])
+        for formula in rest
+        if not same_function(formula, best)
+    ]
     others = [other for other in compared if not (other.lead > 0 and _is_idle_extension(other, best))]
     margin = float(min((other.gap for other in others), default=np.inf))
     if _is_decided(best, margin) and not _equalled(others):
@@ -111,7 +117,7 @@ def _equalled(others: Sequence[_Other]) -> bool:
 
 def _is_idle_extension(other: _Other, best: ScoredFormula) -> bool:
     """Whether a formula is the best one with constants more, for which the samples do not ask."""
-    if other.by_samples < LEAST_DOUBT or estimated_numbers(other.found) <= estimated_numbers(best):
+    if other.by_samples < LEAST_DOUBT or count_estimates(other.found) <= count_estimates(best):
         return False
     x, limit = best.data.sample(COMPARED_ROWS, 0).x, SAME_CASE * overall_error(best)
     return _is_case(best, other.found, x, limit)
@@ -119,7 +125,7 @@ def _is_idle_extension(other: _Other, best: ScoredFormula) -> bool:
 
 def _is_decided(best: ScoredFormula, margin: float) -> bool:
     """Whether the best formula is far enough ahead of the next for the constants that it has, and not too long."""
-    extra = max(0, estimated_numbers(best) - FREE_CONSTANTS)
+    extra = max(0, count_estimates(best) - FREE_CONSTANTS)
     longest = LONGEST_DECIDED if np.isfinite(margin) else LONGEST_UNRIVALLED
     ahead = margin >= DECIDED_MARGIN + CONSTANT_MARGIN * extra and best.complexity <= longest
     return bool(ahead) and _outdoes_approximations(best)
@@ -141,8 +147,8 @@ def _outdoes_approximations(found: ScoredFormula) -> bool:
 
 def description_length(found: ScoredFormula) -> float:
     """The description length of the samples by a formula, in nats; infinite for one that is not finite on them."""
-    rows = len(found.data) + held_rows(len(found.data))
-    estimated = estimated_numbers(found)
+    rows = len(found.data) + count_held_rows(len(found.data))
+    estimated = count_estimates(found)
     error = max(overall_error(found), SMALLEST_ERROR)
     return float(rows * np.log(error) + 0.5 * np.log(rows) * estimated + BY_SHAPE_COMPLEXITY_PENALTY * found.complexity)
 
@@ -151,7 +157,7 @@ def evidence(found: ScoredFormula) -> float:
     """The same without the price of complexity, and with each number of the form as an estimate, recognised or not:
     what the samples alone say. They speak neither against a form for being longer to write, nor for one of which some
     number is close to a simple one: where noise is large, one of many is."""
-    fitted, held = len(found.data), held_rows(len(found.data))
+    fitted, held = len(found.data), count_held_rows(len(found.data))
     rows, numbers = fitted + held, numbers_of_form(found)
     squares = fitted * found.error**2 * (1 + 2 * numbers / fitted) + held * found.validation**2
     error = max(float(np.sqrt(squares / rows)), SMALLEST_ERROR)
@@ -182,28 +188,28 @@ def _has_number(tree: Tree, n: int) -> bool:
     return tree[n][0] == "const" or any(factor[0] == "const" and factor[1] != -1 for factor in factors)
 
 
-def estimated_numbers(found: ScoredFormula) -> int:
+def count_estimates(found: ScoredFormula) -> int:
     """The numbers of a formula that are estimates: neither recognised nor exponents."""
     tree = found.formula.tree
-    return len(Constants(tree, known_constants(tree)).places)
+    return len(Constants(tree, find_named_constants(tree)).places)
 
 
-def same_function(one: ScoredFormula, other: ScoredFormula) -> bool:
+def same_function(formula: ScoredFormula, other: ScoredFormula) -> bool:
     """Whether two formulas have the same values, also far beyond the samples: but for rounding; or but for a small part
     of the noise if one is a case of the other, or the noise if they are one form, fitted twice. Different forms may be
     as close, and the samples do not decide then."""
-    noise = 0.0 if one.exact or other.exact else min(overall_error(one), overall_error(other))
-    x = one.data.sample(COMPARED_ROWS, 0).x
+    noise = 0.0 if formula.exact or other.exact else min(overall_error(formula), overall_error(other))
+    x = formula.data.sample(COMPARED_ROWS, 0).x
     middle = (x.max(axis=0) + x.min(axis=0)) / 2
     around = np.concatenate([x, middle + (1 + FAR_BEYOND) * (x - middle)])
-    values, others = (evaluate_tree(found.formula.tree, {}, around) for found in (one, other))
+    values, others = (evaluate_tree(found.formula.tree, {}, around) for found in (formula, other))
     finite = np.isfinite(values)
     if (finite != np.isfinite(others)).any():
         return False
     spread = float(np.nanstd(values[: len(x)])) or 1.0
     apart = float(np.abs((values - others)[finite]).max(initial=0.0))
-    less, more = sorted((one, other), key=estimated_numbers)
-    within = 1.0 if estimated_numbers(less) == estimated_numbers(more) else SAME_WITHIN
+    less, more = sorted((formula, other), key=count_estimates)
+    within = 1.0 if count_estimates(less) == count_estimates(more) else SAME_WITHIN
     if apart > within * noise:
         return apart <= SAME_FUNCTION * spread
     return _is_case(less, more, x, SAME_CASE * noise)
@@ -222,7 +228,7 @@ def _is_case(less: ScoredFormula, more: ScoredFormula, x: Array, limit: float) -
 def distinct(found: Iterable[ScoredFormula], beside: ScoredFormula) -> tuple[ScoredFormula, ...]:
     """The first of those that are the same function, without those that are the one beside."""
     kept = [beside]
-    for one in found:
-        if not any(same_function(one, other) for other in kept):
-            kept.append(one)
+    for formula in found:
+        if not any(same_function(formula, other) for other in kept):
+            kept.append(formula)
     return tuple(kept[1:])

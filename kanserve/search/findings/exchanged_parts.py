@@ -17,7 +17,7 @@ from kanserve.errors import DataError, FormulaError
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
 from kanserve.formula.expressions.complexity import complexity
-from kanserve.formula.expressions.linear_forms import renumbered
+from kanserve.formula.expressions.linear_forms import renumber
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.search.findings.decision import description_length
@@ -69,9 +69,9 @@ def with_other_parts(
         left = [part for part in parts_of(tree) if _without_numbers(part.tree(tree)) not in done]
         if not left:
             break
-        part = max(left, key=lambda one: complexity(one.tree(tree)))
+        part = max(left, key=lambda form: complexity(form.tree(tree)))
         done.add(_without_numbers(part.tree(tree)))
-        for made in _exchanged(best, part, finisher, [*known, *found]):
+        for made in _exchange_part(best, part, finisher, [*known, *found]):
             found.append(made)
             best = min(best, made, key=description_length)
     return found
@@ -97,21 +97,21 @@ def _may_be_another(part: Tree) -> bool:
     return any(step[0] == "call" for step in part) or complexity(part) > LEAST_COMPLEXITY
 
 
-def _exchanged(
+def _exchange_part(
     law: ScoredFormula, part: Part, finisher: Finisher, known: Sequence[ScoredFormula]
 ) -> Iterator[ScoredFormula]:
     """The laws with the forms that describe the part best in its place, of which the samples refute none."""
     few, limit = finisher.few, SAME_FIT * law.error
-    values = [evaluate_tree(one.formula.tree, {}, few.x) for one in (law, *known)]
+    values = [evaluate_tree(candidate.formula.tree, {}, few.x) for candidate in (law, *known)]
     for form in _forms(law.formula.tree, part, finisher):
         if finisher.over():
             return
         try:
-            tree = refit(_replaced(law.formula.tree, part, form), few.x, few.y[:, 0], weights=few.weights)
+            tree = refit(_replace_part(law.formula.tree, part, form), few.x, few.y[:, 0], weights=few.weights)
             own = evaluate_tree(tree, {}, few.x)
             if any(np.abs(own - other).max() < limit for other in values):
                 continue
-            made = finisher.finished_tree(tree, law=True)
+            made = finisher.finish_tree(tree, law=True)
         except (DataError, FormulaError):
             continue
         values.append(own)
@@ -134,7 +134,7 @@ def _forms(tree: Tree, part: Part, finisher: Finisher) -> list[Tree]:
         return []
     forms = library_forms(finisher.constraints.library)
     try:
-        with Budget(finisher.deadline).enforced():
+        with Budget(finisher.deadline).enforce():
             described = forms_of(few.x[usable, part.i], target[usable], weights[usable], forms)
     except OutOfBudgetError:
         return []
@@ -142,8 +142,8 @@ def _forms(tree: Tree, part: Part, finisher: Finisher) -> list[Tree]:
     limit = min((one.fit.criterion for one in described), default=0.0) + NEAR_MARGIN
     near = [one for one in described[FORMS_TRIED:] if one.fit.criterion < limit]
     found = []
-    for one in [*described[:FORMS_TRIED], *near[:MOST_NEAR]]:
-        (form,) = trees(network(one.node, 1).kan).trees
+    for candidate in [*described[:FORMS_TRIED], *near[:MOST_NEAR]]:
+        (form,) = trees(network(candidate.node, 1).kan).trees
         form = tuple(("var", part.i) if step[0] == "var" else step for step in form)
         if _without_numbers(form) != own:
             found.append(form)
@@ -160,28 +160,28 @@ def _slope(tree: Tree, part: Part, x: Array) -> Array:
     steps.append(("const", 0.0))
     added = part.place + len(steps) - 1
     steps.append(("add", last, added))
-    moved = _spliced(tree, part, steps)
+    moved = _splice(tree, part, steps)
     others = {n for n, step in enumerate(moved) if step[0] == "const" and n != added}
     constants = Constants(moved, others)
     _, jacobian = constants.derivatives(constants.values, x)
     return np.asarray(jacobian[:, 0])
 
 
-def _replaced(tree: Tree, part: Part, form: Tree) -> Tree:
+def _replace_part(tree: Tree, part: Part, form: Tree) -> Tree:
     """The law with a form in place of a part."""
     number = {n: part.place + n for n in range(len(form))}
-    new = _spliced(tree, part, [renumbered(step, number) for step in form])
+    new = _splice(tree, part, [renumber(step, number) for step in form])
     return with_step(new, len(new) - 1, new[-1])
 
 
-def _spliced(tree: Tree, part: Part, steps: Sequence[Step]) -> Tree:
+def _splice(tree: Tree, part: Part, steps: Sequence[Step]) -> Tree:
     """The tree with these steps before the sum or product of a part, the last of them in place of the part."""
     by = len(steps)
     number = {n: n if n < part.place else n + by for n in range(len(tree))}
     operation, *operands = tree[part.place]
     others = [operand for operand in operands if operand not in part.operands]
     changed = (operation, *others, part.place + by - 1)
-    after = [renumbered(step, number) for step in tree[part.place + 1 :]]
+    after = [renumber(step, number) for step in tree[part.place + 1 :]]
     return (*tree[: part.place], *steps, changed, *after)
 
 

@@ -44,18 +44,18 @@ class Explained:
 
     def more_by(self, error: Callable[[T], float]) -> Callable[[T, T], bool]:
         """The same of two formulas by their errors."""
-        return lambda one, than: self.more(error(one), error(than))
+        return lambda formula, than: self.more(error(formula), error(than))
 
 
 def overall_error(found: ScoredFormula) -> float:
     """The root mean square error that a formula would have on new samples, by all: the error on those that it was
     fitted to, corrected by Akaike for the parts that it may have fitted to noise, and that on those held out."""
-    rows, held = len(found.data), held_rows(len(found.data))
+    rows, held = len(found.data), count_held_rows(len(found.data))
     fitted = found.error**2 * (1 + 2 * found.complexity / rows)
     return math.sqrt((rows * fitted + held * found.validation**2) / (rows + held))
 
 
-def held_rows(learnt: int) -> int:
+def count_held_rows(learnt: int) -> int:
     """How many samples are held out beside so many that are learnt from."""
     share = FIND_FORMULAS_HELD_OUT_SHARE
     return round(learnt * share / (1 - share))

@@ -43,15 +43,15 @@ class StoredFindings:
 
 def write_findings(path: str | os.PathLike[str], stored: StoredFindings) -> None:
     """Writes the file atomically; NotFoundError without its folder, ConflictError if it is a folder."""
-    write_atomically(checked_path(path), _bytes_of(stored))
+    write_atomically(check_path(path), _bytes_of(stored))
 
 
 def write_findings_by_output(path: str | os.PathLike[str], stored: Mapping[str, StoredFindings], rows: Hashes) -> None:
     """As `write_findings` for several outputs, with the hashes of the rows that all were fitted to."""
     tensors: dict[str, NDArray[Any]] = {"rows": rows.view(np.int64)}
-    for number, one in enumerate(stored.values()):
-        tensors[f"findings.{number}"] = np.frombuffer(_bytes_of(one), np.uint8)
-    write_atomically(checked_path(path), _save_tensors(tensors, metadata={"outputs": json.dumps(list(stored))}))
+    for number, findings in enumerate(stored.values()):
+        tensors[f"findings.{number}"] = np.frombuffer(_bytes_of(findings), np.uint8)
+    write_atomically(check_path(path), _save_tensors(tensors, metadata={"outputs": json.dumps(list(stored))}))
 
 
 def _bytes_of(stored: StoredFindings) -> bytes:
@@ -74,7 +74,7 @@ def _bytes_of(stored: StoredFindings) -> bytes:
 
 def read_findings(path: str | os.PathLike[str]) -> StoredFindings:
     """NotFoundError without the file; FormatError if it is damaged, of another version, or holds no findings."""
-    return _stored_in(_content(path), os.fspath(path))
+    return _read_stored(_content(path), os.fspath(path))
 
 
 def read_findings_by_output(path: str | os.PathLike[str]) -> tuple[dict[str, StoredFindings], Hashes]:
@@ -90,7 +90,7 @@ def read_findings_by_output(path: str | os.PathLike[str]) -> tuple[dict[str, Sto
             f"{name!r} holds no findings of several outputs, or is damaged ({reason(error)}). FindingsByOutput.save "
             "writes such files; Findings.load reads those of one output."
         ) from None
-    return {output: _stored_in(part, name) for output, part in parts.items()}, rows
+    return {output: _read_stored(part, name) for output, part in parts.items()}, rows
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
@@ -110,7 +110,7 @@ def _metadata(content: bytes) -> dict[str, str]:
     return found
 
 
-def _stored_in(content: bytes, name: str) -> StoredFindings:
+def _read_stored(content: bytes, name: str) -> StoredFindings:
     try:
         tensors = _load_tensors(content)
         digest, _, text = _metadata(content)["findings"].partition(" ")
@@ -132,7 +132,7 @@ def _stored_in(content: bytes, name: str) -> StoredFindings:
         ) from None
 
 
-def checked_path(path: str | os.PathLike[str]) -> Path:
+def check_path(path: str | os.PathLike[str]) -> Path:
     """The path of a file that can be written."""
     target = Path(path)
     if not target.parent.is_dir():

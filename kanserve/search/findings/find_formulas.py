@@ -18,28 +18,28 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.parameter_names import names_parameters
-from kanserve.search.findings.all_samples import fitted_to_all
+from kanserve.search.findings.all_samples import refit_on_all_samples
 from kanserve.search.findings.baselines import baselines
 from kanserve.search.findings.checkpoint import SearchCheckpoint
-from kanserve.search.findings.constraints import Constraints, checked_constraints
-from kanserve.search.findings.decompose import solved, solved_with
+from kanserve.search.findings.constraints import Constraints, check_constraints
+from kanserve.search.findings.decompose import solve, solve_with
 from kanserve.search.findings.exchanged_parts import with_other_parts
 from kanserve.search.findings.explained_share import Explained
-from kanserve.search.findings.heavy_tails import winsorised
+from kanserve.search.findings.heavy_tails import winsorise
 from kanserve.search.findings.pareto_front import front
 from kanserve.search.findings.postprocess import Finisher
-from kanserve.search.findings.preprocess import Prepared, prepared
+from kanserve.search.findings.preprocess import Prepared, prepare
 from kanserve.search.findings.progress import Hit, ProgressSearch, SearchReport
-from kanserve.search.findings.results import Ending, Findings, Selection, checked_selection
-from kanserve.search.findings.robust_loss import fitted_by_loss
+from kanserve.search.findings.results import Ending, Findings, Selection, check_selection
+from kanserve.search.findings.robust_loss import refit_with_loss
 from kanserve.search.findings.rows import Loss, informative, record_search_rows, search_rows
 from kanserve.search.findings.scored_formula import ScoredFormula
 from kanserve.search.findings.several_outputs import FIND_FORMULAS_DEFAULT_SECONDS, by_output
-from kanserve.search.findings.shorter_formulas import attacked, without_gaps
-from kanserve.search.findings.simplified_fit import reserved_seconds, with_simplified_fit
+from kanserve.search.findings.shorter_formulas import propose_shorter, without_gaps
+from kanserve.search.findings.simplified_fit import add_simplified_fit, reserve_seconds
 from kanserve.search.findings.template_search import FIND_FORMULAS_FEWEST_ROWS, by_template
-from kanserve.search.findings.units import Units, checked_units
-from kanserve.search.findings.warm_start import refitted, starting_trees
+from kanserve.search.findings.units import Units, check_units
+from kanserve.search.findings.warm_start import refit_starts, starting_trees
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
 from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, SearchProblem, anything, settles
 from kanserve.search.fit.workers import Workers, worker_count
@@ -176,9 +176,9 @@ def find_formulas(
     began = time.perf_counter()
     if not whole(seed, 0):
         raise InputError(f"seed must be a whole number of 0 or more, got {seed!r}.")
-    checked_selection(selection)
+    check_selection(selection)
     workers = Workers(worker_count(n_jobs))
-    rows = _checked(data, target, seconds, max_fits)
+    rows = _check_rows(data, target, seconds, max_fits)
     options: dict[str, Any]
     if len(rows.outputs) > 1:
         if template is not None or checkpoint is not None:
@@ -187,8 +187,8 @@ def find_formulas(
         options |= {"nested_constraints": nested_constraints, "max_complexity": max_complexity, "loss": loss}
         search = partial(find_formulas, seed=seed, functions=functions, selection=selection, **options)
         return by_output(rows, search, units, start, seconds, max_fits)
-    known = checked_units(units, rows)
-    constraints = checked_constraints(functions, nested_constraints, max_complexity, rows.inputs)
+    known = check_units(units, rows)
+    constraints = check_constraints(functions, nested_constraints, max_complexity, rows.inputs)
     samples = search_rows(rows, seed, loss)
     learn, held, telling = samples.learn, samples.held, informative(samples.learn)
     if seconds is None:
@@ -203,34 +203,34 @@ def find_formulas(
         few, limits = telling.sample(MOST_ROWS, seed), constraints.of_complexity()
         composed = Finisher(learn, held, few, None, -math.inf, limits)  # no time: it keeps the form of the template
         by_form = by_template(template, composed, search, functions, seconds, max_fits)
-        return record_search_rows(samples.judged(by_form.chosen(selection)), rows)
+        return record_search_rows(samples.judge(by_form.chosen(selection)), rows)
     saved = SearchCheckpoint(checkpoint)
-    starts = starting_trees(saved.started(start), rows.inputs)
+    starts = starting_trees(saved.add_saved_start(start), rows.inputs)
     watch, report = Watch(progress is True), progress if callable(progress) else None
     plan = _Plan(learn, held, known, began, seconds, seed, constraints, rows.inputs, watch, report, saved, workers)
     fits_left = math.inf if max_fits is None else max_fits
     most = MOST_ROWS
-    begun = refitted(starts, plan.finisher(learn, held, telling.sample(most, seed), began + seconds))
+    begun = refit_starts(starts, plan.finisher(learn, held, telling.sample(most, seed), began + seconds))
 
-    def finished(found: Findings) -> Findings:
+    def finish(found: Findings) -> Findings:
         finisher = plan.finisher(learn, held, learn, began + seconds)
-        judged = fitted_to_all(fitted_by_loss(found, finisher, loss), finisher)
-        return saved.finish(record_search_rows(samples.judged(judged), rows), selection)
+        judged = refit_on_all_samples(refit_with_loss(found, finisher, loss), finisher)
+        return saved.finish(record_search_rows(samples.judge(judged), rows), selection)
 
     if begun.settled is not None:
-        return finished(begun.alone())
+        return finish(begun.alone())
     saved.keep(begun.formulas)
     found: Findings | None = None
     with workers:
         while True:
             few = telling.sample(most, seed)
-            now, fits = plan.search(few if loss == "squared" else winsorised(few), fits_left)
+            now, fits = plan.search(few if loss == "squared" else winsorise(few), fits_left)
             found = now if found is None or now.best.validation < found.best.validation else found
             fits_left -= fits
             refuted = now.best.refuted and now.ended in ("settled", "exhausted")
             if not refuted or few is telling or most >= LARGEST_SEARCH_ROWS or fits_left <= 0 or plan.over():
                 finisher = plan.finisher(learn, held, few, began + seconds)
-                return finished(with_simplified_fit(begun.joined(found), telling, finisher, seed))
+                return finish(add_simplified_fit(begun.join(found), telling, finisher, seed))
             most *= ROW_GROWTH
 
 
@@ -264,9 +264,9 @@ class _Plan:
 
     def search(self, few: Dataset, most_fits: float) -> tuple[Findings, int]:
         """The formulas of a search on a few rows, and the fits that it took."""
-        ready = prepared(few, self._more(few))
+        ready = prepare(few, self._more(few))
         share = POSTPROCESS_SHARE * self.seconds
-        deadline = self.began + self.seconds - reserved_seconds(self.seconds)
+        deadline = self.began + self.seconds - reserve_seconds(self.seconds)
         budget = Budget(deadline - min(share, POSTPROCESS_SECONDS), most_fits)
         search = ProgressSearch(
             budget,
@@ -284,21 +284,21 @@ class _Plan:
             ready=ready,
             constraints=self.constraints,
         )
-        settled, ended = _searched(search, ready, self.known)
+        settled, ended = _search(search, ready, self.known)
         finisher = self.finisher(self.learn, self.held, few, deadline)
         search.columns = tuple(range(ready.x.shape[1]))
         mean, *simple = [
-            search.kept_as(baseline)
+            search.to_hit(baseline)
             for baseline in baselines(ready, self.seed, self.constraints.library)
             if search.may_allow(baseline.tree)
         ]
         kept = [mean, *_promising(mean, [*search.kept, *simple], len(few))]
         rivals = _close_rivals(settled, search.kept, len(few), len(self.names))
-        found = _finished(settled, ended, [*rivals, *kept], len(rivals), finisher, self.workers)
+        found = _finish(settled, ended, [*rivals, *kept], len(rivals), finisher, self.workers)
         return replace(found, compared=search.tried + search.compared), budget.fits
 
 
-def _checked(
+def _check_rows(
     data: TrainingData,
     target: Target,
     seconds: float | None,
@@ -323,15 +323,15 @@ def _checked(
     return rows
 
 
-def _searched(search: ProgressSearch, ready: Prepared, units: Units | None) -> tuple[Hit | None, Ending]:
+def _search(search: ProgressSearch, ready: Prepared, units: Units | None) -> tuple[Hit | None, Ending]:
     """The law that settles the search, by units first, or None; and why the search ended."""
     whole_budget = search.budget
     try:
-        with whole_budget.enforced():
+        with whole_budget.enforce():
             found = _by_units(search, ready, units) or _by_rows(search, ready)
         return found, "settled" if found is not None else search.reached or "exhausted"
     except OutOfBudgetError:
-        return None, whole_budget.spent() or "exhausted"
+        return None, whole_budget.limit_reached() or "exhausted"
     except KeyboardInterrupt:
         logging.getLogger("kanserve").warning("Interrupted: these are the formulas found so far.")
         return None, "interrupted"
@@ -342,13 +342,13 @@ def _searched(search: ProgressSearch, ready: Prepared, units: Units | None) -> t
 def _by_units(search: ProgressSearch, ready: Prepared, units: Units | None) -> Hit | None:
     if units is None:
         return None
-    problem = SearchProblem(ready.x, ready.y, weights=ready.weights, allowed=_allowed(search))
+    problem = SearchProblem(ready.x, ready.y, weights=ready.weights, allowed=_constraint_of(search))
     search.columns = tuple(range(problem.inputs))
     with search.within(UNITS_SHARE):
         for scaling in units.scalings(ready.x):
-            found = solved_with(problem, search, scaling)
+            found = solve_with(problem, search, scaling)
             if found is not None and settles(found, problem):
-                return search.kept_as(found)
+                return search.to_hit(found)
     return None
 
 
@@ -366,13 +366,13 @@ def _in_columns(search: ProgressSearch, ready: Prepared, columns: tuple[int, ...
         return None
     more = ready.more_in(columns)
     x, y = ready.x[:, columns], ready.y
-    problem = SearchProblem(x, y, weights=ready.weights, more=more, allowed=_allowed(search))
+    problem = SearchProblem(x, y, weights=ready.weights, more=more, allowed=_constraint_of(search))
     search.columns = columns
-    found = solved(problem, search)
-    return search.kept_as(found) if found is not None and settles(found, problem) else None
+    found = solve(problem, search)
+    return search.to_hit(found) if found is not None and settles(found, problem) else None
 
 
-def _allowed(search: ProgressSearch) -> Callable[[Node], bool]:
+def _constraint_of(search: ProgressSearch) -> Callable[[Node], bool]:
     """What `search.allowed` says; without constraints a function that workers take too."""
     return search.allowed if search.constraints.any else anything
 
@@ -408,7 +408,7 @@ def _tree(node: Node, inputs: int) -> Tree | None:
         return None
 
 
-def _finished(
+def _finish(
     settled: Hit | None, ended: Ending, kept: Sequence[Hit], rivals: int, finisher: Finisher, workers: Workers
 ) -> Findings:
     """Postprocesses the law that settled the search, its rivals, which are the first of those kept, then the mean, the
@@ -420,7 +420,7 @@ def _finished(
     best_first = sorted(others, key=lambda hit: hit.found.held)
     hits = [] if settled is None else [settled, *close]
     hits += [mean, *best_first[:1], *sorted(best_first[1:], key=lambda hit: price(hit.node))]
-    steps = [partial(finisher.finished, hit.node, law=hit is settled) for hit in hits]
+    steps = [partial(finisher.finish, hit.node, law=hit is settled) for hit in hits]
     steps[1 + MOST_RIVALS : 1 + len(close)] = [partial(_listed, hit.node, finisher) for hit in close[MOST_RIVALS:]]
     best: ScoredFormula | None = None
     found: list[ScoredFormula] = []
@@ -428,7 +428,7 @@ def _finished(
     for hit, taken in zip(hits, workers.ahead(steps, Budget(finisher.deadline)), strict=True):
         if hit is settled:
             best = taken()
-            found += [] if best is None else [best, *attacked(best, finisher)]
+            found += [] if best is None else [best, *propose_shorter(best, finisher)]
             continue
         if any(hit is rival for rival in close) and not finisher.over():
             made = taken()
@@ -449,17 +449,17 @@ def _finished(
 def _listed(node: Node, finisher: Finisher) -> ScoredFormula | None:
     """A formula as it was fitted, which takes a tenth of the time of its simplest form."""
     tree = _tree(node, len(finisher.inputs))
-    return None if tree is None else finisher.fitted(tree)
+    return None if tree is None else finisher.fit_tree(tree)
 
 
 def _promising(mean: Hit, kept: Sequence[Hit], rows: int) -> list[Hit]:
     """The Pareto front, without the mean: the last MOST_POSTPROCESSED."""
     ordered = [mean, *sorted(kept, key=lambda hit: (price(hit.node), hit.found.held))]
     ratio = PARETO_ERROR_RATIO
-    explained = Explained.of(map(_held_error, ordered), rows)
-    better = front(ordered, lambda hit: price(hit.node), _held_error, ratio, explained.more_by(_held_error))
+    explained = Explained.of(map(_error_on_held, ordered), rows)
+    better = front(ordered, lambda hit: price(hit.node), _error_on_held, ratio, explained.more_by(_error_on_held))
     return better[1:][-MOST_POSTPROCESSED:]
 
 
-def _held_error(hit: Hit) -> float:
+def _error_on_held(hit: Hit) -> float:
     return hit.found.held

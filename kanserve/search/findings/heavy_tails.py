@@ -21,7 +21,7 @@ TAIL_EVIDENCE = 15.0
 TAIL_DEVIATIONS = 2.0  # deviations beyond which errors with heavy tails are cut off while structure is looked for
 
 
-def winsorised(rows: Dataset) -> Dataset:
+def winsorise(rows: Dataset) -> Dataset:
     """The samples of one output with the large errors cut off, if their noise has heavy tails; else as they are."""
     y = rows.y[:, 0]
     varying = np.ptp(rows.x, axis=0) > 0

@@ -47,8 +47,8 @@ def findings_page(found: "Findings") -> str:
     )
 
 
-def _formula(one: "Formula") -> Html:
+def _formula(scored: "Formula") -> Html:
     """Typeset if it is short."""
-    if len(one.latex) > _TYPESET:
-        return code(cut(one.text, 300))
-    return Html(mathml(one.latex))
+    if len(scored.latex) > _TYPESET:
+        return code(cut(scored.text, 300))
+    return Html(mathml(scored.latex))

@@ -30,15 +30,21 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
     ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
     decided = None if settled is not None and settled.exact else decision(ordered)
     settled = settled if settled is None or decided is None else decided.best
-    last = next((n for n, one in enumerate(ordered) if one is settled or one.exact), len(ordered) - 1)
+    last = next((n for n, formula in enumerate(ordered) if formula is settled or formula.exact), len(ordered) - 1)
     ratio = PARETO_ERROR_RATIO
     explains_more = Explained.of(map(overall_error, ordered), len(ordered[0].data)).more_by(overall_error)
-    listed = front(ordered[: last + 1], lambda one: one.complexity, lambda one: one.validation, ratio, explains_more)
+    listed = front(
+        ordered[: last + 1],
+        lambda formula: formula.complexity,
+        lambda formula: formula.validation,
+        ratio,
+        explains_more,
+    )
     if settled is not None and settled is ordered[last] and settled not in listed:
         listed.append(settled)
     exact = next((candidate for candidate in listed if candidate.exact), None)
     best = exact or settled or simplest_good(listed)
-    return _with_decision(Findings(tuple(_shortened(listed, best)), best, ended), decided)
+    return _with_decision(Findings(tuple(_shorten(listed, best)), best, ended), decided)
 
 
 def _with_decision(found: Findings, decided: Decision | None) -> Findings:
@@ -65,22 +71,24 @@ def front(
     first, so that the gap is as small as possible.
     """
     kept: list[T] = []
-    for one in ordered:
-        if not kept or error(one) < ratio * error(kept[-1]) or explains_more(one, kept[-1]):
-            kept.append(one)
+    for formula in ordered:
+        if not kept or error(formula) < ratio * error(kept[-1]) or explains_more(formula, kept[-1]):
+            kept.append(formula)
     n = 0
     while n + 1 < len(kept):
         low, high = size(kept[n]), size(kept[n + 1])
         limit = GAP_ERROR_RATIO * error(kept[n])
-        inside = [one for one in ordered if low < size(one) < high and error(one) < limit]
+        inside = [scored for scored in ordered if low < size(scored) < high and error(scored) < limit]
         if high > GAP_RATIO * low and inside:
-            kept.insert(n + 1, min(inside, key=lambda one: (max(size(one) / low, high / size(one)), error(one))))
+            kept.insert(
+                n + 1, min(inside, key=lambda scored: (max(size(scored) / low, high / size(scored)), error(scored)))
+            )
         else:
             n += 1
     return kept
 
 
-def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
+def _shorten(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
     """At most MOST_LISTED formulas: drops those that improve least on the one before, and open no gap."""
     kept = list(listed)
     while len(kept) > MOST_LISTED:
@@ -91,5 +99,5 @@ def _shortened(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[Sco
     return kept
 
 
-def _close(one: ScoredFormula, other: ScoredFormula) -> bool:
-    return other.complexity <= GAP_RATIO * one.complexity
+def _close(formula: ScoredFormula, other: ScoredFormula) -> bool:
+    return other.complexity <= GAP_RATIO * formula.complexity

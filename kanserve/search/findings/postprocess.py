@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import deviation, joined, root_mean_square, weighted
+from kanserve.data.row_weights import deviation, join_weights, root_mean_square, weight_rows
 from kanserve.errors import DataError, FormulaError
 from kanserve.formula import evaluate_tree
 from kanserve.formula.algebra.saturation import without_saturation
-from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.algebra.simplify import simplify_tree
 from kanserve.formula.constants.nonlinear_fit import Constants, refit
 from kanserve.formula.constants.recognition import (
     exact_form,
-    known_constants,
+    find_named_constants,
     noisy_form,
     recognise_constants,
     recognise_noisy_constants,
@@ -83,7 +83,7 @@ class Finisher:
         """Whether there is not even time to list a formula as it is."""
         return time.perf_counter() > self.deadline + LISTING_SECONDS
 
-    def finished(self, node: Node, *, law: bool = False) -> ScoredFormula | None:
+    def finish(self, node: Node, *, law: bool = False) -> ScoredFormula | None:
         """The tree in its simplest form with its constants recognised; unchanged if no time is left.
 
         On exact data, a constant must agree with the recognised number to seven digits, on noisy data within its error.
@@ -94,24 +94,24 @@ class Finisher:
             (tree,) = trees(network(node, len(self.inputs)).kan).trees
         except FormulaError:
             return None
-        return self.finished_tree(tree, law=law)
+        return self.finish_tree(tree, law=law)
 
-    def finished_tree(self, tree: Tree, *, law: bool = False) -> ScoredFormula | None:
+    def finish_tree(self, tree: Tree, *, law: bool = False) -> ScoredFormula | None:
         """Likewise for the tree of a formula."""
         try:
-            settled = tree if self.over() else self._with_steps(self._settled(self._with_steps(tree), law))
-            found = self._found(settled)
+            settled = tree if self.over() else self._with_steps(self._settle(self._with_steps(tree), law))
+            found = self._score(settled)
             if found is None or not self.constraints.any or self.constraints.allow(found.formula.tree):
                 return found
-            found = self._found(tree)  # the simplest form may have functions that the form found has not
+            found = self._score(tree)  # the simplest form may have functions that the form found has not
             return found if found is not None and self.constraints.allow(found.formula.tree) else None
         except FormulaError:
             return None
 
-    def fitted(self, tree: Tree) -> ScoredFormula | None:
-        """The tree as it is, with its constants fitted to all rows; None as for `finished`."""
+    def fit_tree(self, tree: Tree) -> ScoredFormula | None:
+        """The tree as it is, with its constants fitted to all rows; None as for `finish`."""
         try:
-            found = self._found(tree if self.few is self.learn else self._fitted_to_all(tree))
+            found = self._score(tree if self.few is self.learn else self._refit_on_all(tree))
             return found if found is not None and self.constraints.allow(found.formula.tree) else None
         except FormulaError:
             return None
@@ -126,7 +126,7 @@ class Finisher:
         limit = max(STEP_ERROR * before, _exact(few.y[:, 0], few.weights))
         return stepped if after <= limit else tree
 
-    def _settled(self, tree: Tree, law: bool) -> Tree:
+    def _settle(self, tree: Tree, law: bool) -> Tree:
         few, share = self.few, FINITE_SHARE
         limit = _exact(few.y[:, 0], few.weights)
         exact = tree_error(tree, few)[0] < limit
@@ -135,7 +135,7 @@ class Finisher:
         if not (exact or law):
             tree = refit(tree, x, y, weights=weights)
             exact = tree_error(tree, few)[0] < limit
-            if not exact and self._refuted(tree):
+            if not exact and self._is_refuted(tree):
                 return self._without_names(tree, few)
         form, recognise = (exact_form, recognise_constants) if exact else (noisy_form, recognise_noisy_constants)
         found = form(tree, x, y, self.over, weights)
@@ -143,8 +143,8 @@ class Finisher:
             # In the printed form, c*sqrt(u) and not sqrt(c^2*u), other constants may be recognised.
             (printed,) = trees(kan_of(found, self.inputs)).trees
             if printed != found:
-                other = simplified(recognise(printed, x, y, weights=weights), x)
-                found = min(found, other, key=_estimated)
+                other = simplify_tree(recognise(printed, x, y, weights=weights), x)
+                found = min(found, other, key=_count_estimates)
         return found if self.few is self.learn else self._on_all(found, recognise)
 
     def _on_all(self, tree: Tree, recognise: Recognise) -> Tree:
@@ -153,9 +153,9 @@ class Finisher:
             return tree
         many = self.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0)
         found = recognise(tree, many.x, many.y[:, 0], weights=many.weights)
-        return found if many is self.learn else self._fitted_to_all(found, known_constants(found))
+        return found if many is self.learn else self._refit_on_all(found, find_named_constants(found))
 
-    def _fitted_to_all(self, tree: Tree, known: Collection[int] = ()) -> Tree:
+    def _refit_on_all(self, tree: Tree, known: Collection[int] = ()) -> Tree:
         learn = self.learn
         return tree if self.over() else refit(tree, learn.x, learn.y[:, 0], known, learn.weights)
 
@@ -163,8 +163,8 @@ class Finisher:
         """A refuted formula without the terms that the data do not need. A long sum stays as it is, which is quick."""
         if len(references(tree[-1])) <= MOST_SIMPLIFIED_TERMS:
             y, weights = rows.y[:, 0], rows.weights
-            tree = simplified(recognise_noisy_constants(tree, rows.x, y, names=False, weights=weights), rows.x)
-        return tree if self.few is self.learn else self._fitted_to_all(tree)
+            tree = simplify_tree(recognise_noisy_constants(tree, rows.x, y, names=False, weights=weights), rows.x)
+        return tree if self.few is self.learn else self._refit_on_all(tree)
 
     def by_loss(self, found: ScoredFormula, loss: FitLoss) -> ScoredFormula:
         """The formula with its constants fitted to all rows by a loss, and compared with simple numbers anew."""
@@ -178,40 +178,40 @@ class Finisher:
         many = finite_rows(tree, self.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0))
         x, y, weights = many.x, many.y[:, 0], many.weights
         tree = robust_refit(tree, x, y, loss, weights=weights)
-        made = self._found(tree, loss)
+        made = self._score(tree, loss)
         if not (made is None or made.refuted or self.over()):
             pseudo = pseudo_values(tree, x, y, loss, weights)
-            tree = simplified(recognise_noisy_constants(tree, x, pseudo, weights=weights), x)
+            tree = simplify_tree(recognise_noisy_constants(tree, x, pseudo, weights=weights), x)
             rows = finite_rows(tree, self.learn)
-            known = known_constants(tree)
-            simpler = self._found(robust_refit(tree, rows.x, rows.y[:, 0], loss, known, rows.weights), loss)
+            known = find_named_constants(tree)
+            simpler = self._score(robust_refit(tree, rows.x, rows.y[:, 0], loss, known, rows.weights), loss)
             allowed = simpler is not None and self.constraints.allow(simpler.formula.tree)
             made = simpler if allowed else made
         return made
 
-    def _found(self, tree: Tree, loss: FitLoss = "squared") -> ScoredFormula | None:
+    def _score(self, tree: Tree, loss: FitLoss = "squared") -> ScoredFormula | None:
         learn, held = self.learn, self.held
         error, fitted = tree_error(tree, learn)
         validation, judged = tree_error(tree, held)
         if held is learn:
-            validation = left_out_error(tree, learn)
+            validation = leave_one_out_error(tree, learn)
         enough = ROWS_PER_CONSTANT * len(Constants(tree).places) <= len(learn)
         if not (enough and math.isfinite(error) and math.isfinite(validation)):
             return None
         defined = (fitted * len(learn) + judged * len(held)) / (len(learn) + len(held))
-        limit = _exact(np.concatenate([learn.y[:, 0], held.y[:, 0]]), joined(learn.weights, held.weights))
+        limit = _exact(np.concatenate([learn.y[:, 0], held.y[:, 0]]), join_weights(learn.weights, held.weights))
         exact = max(error, validation) <= limit and defined == 1 and not memorises(tree, learn.x)
         kan = kan_of(tree, self.inputs, [self.output])
-        refuted = not exact and self._refuted(tree, loss)
+        refuted = not exact and self._is_refuted(tree, loss)
         return ScoredFormula(kan, complexity(tree), error, validation, exact, learn, defined, refuted, loss=loss)
 
-    def _refuted(self, tree: Tree, loss: FitLoss = "squared") -> bool:
+    def _is_refuted(self, tree: Tree, loss: FitLoss = "squared") -> bool:
         """Whether the residuals of all rows, those held out too, depend on the inputs."""
         x = np.concatenate([self.learn.x, self.held.x])
         y = np.concatenate([self.learn.y[:, 0], self.held.y[:, 0]])
         with np.errstate(all="ignore"):
             residuals = y - evaluate_tree(tree, {}, x)
-        residuals = weighted(residuals, joined(self.learn.weights, self.held.weights))
+        residuals = weight_rows(residuals, join_weights(self.learn.weights, self.held.weights))
         finite = np.isfinite(residuals)
         if not finite.any():
             return False
@@ -219,14 +219,14 @@ class Finisher:
         return refutes(residuals, x[finite])
 
 
-def left_out_error(tree: Tree, rows: Dataset) -> float:
+def leave_one_out_error(tree: Tree, rows: Dataset) -> float:
     """The root mean square of the leave-one-out residuals, r / (1 - h), of the constants without a name."""
-    constants = Constants(tree, known_constants(tree))
+    constants = Constants(tree, find_named_constants(tree))
     y = rows.y[:, 0]
     got, jacobian = constants.derivatives(constants.values, rows.x)
     if not np.isfinite(jacobian).all():
         return math.inf
-    u, sizes, _ = np.linalg.svd(weighted(jacobian, rows.weights), full_matrices=False)
+    u, sizes, _ = np.linalg.svd(weight_rows(jacobian, rows.weights), full_matrices=False)
     u = u[:, sizes > UNDETERMINED * sizes.max(initial=0.0)]
     rest = 1 - np.sum(u**2, axis=1)
     with np.errstate(all="ignore"):
@@ -240,10 +240,10 @@ def finite_rows(tree: Tree, rows: Dataset, share: float = 0.0) -> Dataset:
     return rows.take(np.flatnonzero(finite)) if share < finite.mean() < 1 else rows
 
 
-def _estimated(tree: Tree) -> int:
+def _count_estimates(tree: Tree) -> int:
     """The number of constants that have neither a name nor up to six digits."""
     constants = Constants(tree)
-    unnamed = set(constants.places) - known_constants(constants.tree)
+    unnamed = set(constants.places) - find_named_constants(constants.tree)
     return sum(float(f"{constants.tree[place][1]:.6g}") != constants.tree[place][1] for place in unnamed)
 
 

@@ -9,7 +9,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.search.fit.training import SearchSamples
 from kanserve.search.structure.screening import independent_columns, influential
 from kanserve.search.trees import compose
-from kanserve.search.trees.nodes import Curve, Node, mapped
+from kanserve.search.trees.nodes import Curve, Node, map_curves
 
 Array = NDArray[np.float64]
 
@@ -57,10 +57,10 @@ class Prepared:
             symbolic = replace(curve.symbolic, a=curve.symbolic.a / self.scales[column])
             return replace(curve, of=column, symbolic=symbolic)
 
-        return compose.scaled(mapped(node, change), self.scale)
+        return compose.scale(map_curves(node, change), self.scale)
 
 
-def prepared(rows: Dataset, more: Dataset | None = None) -> Prepared:
+def prepare(rows: Dataset, more: Dataset | None = None) -> Prepared:
     x, y = rows.x, rows.y[:, 0]
     scales = tuple(_unit(column) for column in x.T)
     scale = _unit(y)

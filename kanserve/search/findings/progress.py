@@ -98,16 +98,16 @@ class ProgressSearch(Search):
         self._tell()
         return super().over()
 
-    def keep(self, found: FittedNetwork, one: SearchProblem) -> FittedNetwork:
+    def keep(self, found: FittedNetwork, problem: SearchProblem) -> FittedNetwork:
         self.tried += 1
-        if one.depth == 0 and self.may_allow(found.tree):
-            self.kept.append(self.kept_as(found))
+        if problem.depth == 0 and self.may_allow(found.tree):
+            self.kept.append(self.to_hit(found))
             if found.held < self.least:
                 self.least = found.held
                 if self.improved is not None:
                     self.improved(self.kept[-1])
-                self._improved(found)
-        return super().keep(found, one)
+                self._tell_improvement(found)
+        return super().keep(found, problem)
 
     def allowed(self, node: Node) -> bool:
         """Whether a law that would settle the search keeps to its constraints."""
@@ -130,10 +130,10 @@ class ProgressSearch(Search):
         except FormulaError:
             return None
 
-    def kept_as(self, found: FittedNetwork) -> Hit:
+    def to_hit(self, found: FittedNetwork) -> Hit:
         return Hit(found, self.ready.raw(found.tree, self.columns))
 
-    def _improved(self, found: FittedNetwork) -> None:
+    def _tell_improvement(self, found: FittedNetwork) -> None:
         if self.report is None and not self.watch.show and self.watch.live is None:
             return
         text, size = self._text(found.tree)

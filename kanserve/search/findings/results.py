@@ -183,7 +183,7 @@ class Findings(Sequence[ScoredFormula]):
         Raises
         ------
         InputError
-            There is no such rule.
+            The rule does not exist.
 
         Examples
         --------
@@ -193,7 +193,7 @@ class Findings(Sequence[ScoredFormula]):
         >>> found.select("score").formula.text
         '3*x1/x2'
         """
-        checked_selection(selection)
+        check_selection(selection)
         if selection == "accuracy":
             return min(self.candidates, key=lambda candidate: candidate.validation)
         if selection == "score":
@@ -217,7 +217,7 @@ class Findings(Sequence[ScoredFormula]):
         Raises
         ------
         InputError
-            There is no such rule.
+            The rule does not exist.
 
         Examples
         --------
@@ -304,7 +304,7 @@ class Findings(Sequence[ScoredFormula]):
         Raises
         ------
         InputError
-            There is no such column.
+            The column does not exist.
 
         Examples
         --------
@@ -327,7 +327,7 @@ class Findings(Sequence[ScoredFormula]):
         Raises
         ------
         NotFoundError
-            There is no such folder.
+            The folder does not exist.
         ConflictError
             The path is a folder.
 
@@ -341,7 +341,7 @@ class Findings(Sequence[ScoredFormula]):
         >>> kanserve.Findings.load(path).best.formula.text
         '3*x1/x2'
         """
-        write_findings(path, stored_of(self))
+        write_findings(path, to_stored(self))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Findings":
@@ -360,7 +360,7 @@ class Findings(Sequence[ScoredFormula]):
         Raises
         ------
         NotFoundError
-            There is no such file.
+            The file does not exist.
         FormatError
             It holds no findings, is damaged, or is of another version of the format.
 
@@ -411,7 +411,7 @@ _FITTED: dict[FitLoss, str] = {
 }
 
 
-def checked_selection(selection: str) -> None:
+def check_selection(selection: str) -> None:
     if selection not in get_args(Selection):
         raise InputError(f"selection is one of {', '.join(get_args(Selection))}; got {selection!r:.60}.")
 
@@ -427,7 +427,7 @@ def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
     return next(candidate for candidate in good if not explained.more(best, errors[candidate]))
 
 
-def stored_of(found: Findings) -> StoredFindings:
+def to_stored(found: Findings) -> StoredFindings:
     """What a file has of findings."""
     best = [candidate is found.best for candidate in found.candidates].index(True)
     facts: dict[str, Any] = {

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kanserve.data.row_weights import weighted
+from kanserve.data.row_weights import weight_rows
 from kanserve.formula.constants.robust_fit import FitLoss, tail_evidence
 from kanserve.search.findings.heavy_tails import TAIL_EVIDENCE
 from kanserve.search.findings.pareto_front import pareto_front
@@ -13,10 +13,10 @@ from kanserve.search.findings.results import Findings
 from kanserve.search.findings.rows import Loss
 
 
-def fitted_by_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
+def refit_with_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
     """The findings with the constants of all formulas fitted by a loss; of "auto", by that of Student's t where the
     residuals of the best formula are noise with heavy tails."""
-    chosen = _chosen(found, finisher) if loss == "auto" else loss
+    chosen = _choose_loss(found, finisher) if loss == "auto" else loss
     if chosen == "squared" or found.best.exact:
         return found
     made = {candidate: finisher.by_loss(candidate, chosen) for candidate in (*found, *found.rivals)}
@@ -24,11 +24,11 @@ def fitted_by_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
     return replace(pareto_front(list(made.values()), settled, found.ended), compared=found.compared)
 
 
-def _chosen(found: Findings, finisher: Finisher) -> FitLoss:
+def _choose_loss(found: Findings, finisher: Finisher) -> FitLoss:
     best = found.best
     if best.exact or best.refuted:
         return "squared"
     rows = finisher.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0)
-    residuals = weighted(rows.y[:, 0] - best(rows.x), rows.weights)
+    residuals = weight_rows(rows.y[:, 0] - best(rows.x), rows.weights)
     heavy = tail_evidence(residuals[np.isfinite(residuals)]) > TAIL_EVIDENCE
     return "student_t" if heavy else "squared"

@@ -34,7 +34,7 @@ class SearchRows:
     held: Dataset
     left_out: Dataset | None
 
-    def judged(self, found: Findings) -> Findings:
+    def judge(self, found: Findings) -> Findings:
         """The findings with the number of outliers: the samples left out that the best formula does not explain."""
         if self.left_out is None:
             return found
@@ -52,8 +52,8 @@ class SearchRows:
 def record_search_rows(found: Findings, rows: Dataset) -> Findings:
     """The findings, whose networks say that they were fitted to these rows."""
     hashes = hash_rows(rows)
-    recorded = {id(one): replace(one, kan=record_rows(one.kan, hashes)) for one in _all_of(found)}
-    candidates, rivals = (tuple(recorded[id(one)] for one in some) for some in (found.candidates, found.rivals))
+    recorded = {id(formula): replace(formula, kan=record_rows(formula.kan, hashes)) for formula in _all_of(found)}
+    candidates, rivals = (tuple(recorded[id(formula)] for formula in some) for some in (found.candidates, found.rivals))
     return replace(found, candidates=candidates, best=recorded[id(found.best)], rivals=rivals)
 
 
@@ -67,7 +67,7 @@ def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:
     Raises
     ------
     InputError
-        There is no such loss.
+        The loss does not exist.
     """
     if loss not in get_args(Loss):
         raise InputError(f"loss is one of {', '.join(map(repr, get_args(Loss)))}, got {loss!r:.40}.")

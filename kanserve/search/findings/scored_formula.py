@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.frames import DataFrame, as_table, is_frame, named_columns
-from kanserve.data.row_weights import weighted
+from kanserve.data.frames import DataFrame, as_table, is_frame, select_columns
+from kanserve.data.row_weights import weight_rows
 from kanserve.errors import DataError
 from kanserve.formula import evaluate_tree, formulas
 from kanserve.formula.constants.recognised_numbers import uncertainty_beside_recognised
@@ -127,7 +127,7 @@ class ScoredFormula:
         rows, (x, y, weights) = self._finite, self._rows
         errors = None
         if self.loss != "squared":
-            errors = np.abs(weighted(rows.y[:, 0] - evaluate_tree(tree, {}, x), weights))
+            errors = np.abs(weight_rows(rows.y[:, 0] - evaluate_tree(tree, {}, x), weights))
         return uncertainty_beside_recognised(tree, x, y, weights, errors)
 
     def predict(self, x: ArrayLike | DataFrame) -> Array:
@@ -194,7 +194,7 @@ class ScoredFormula:
 
     def _inputs_of(self, x: ArrayLike | DataFrame) -> Array:
         x = as_table(x)
-        rows: Any = named_columns(x, [variable.name for variable in self.kan.inputs]) if is_frame(x) else x
+        rows: Any = select_columns(x, [variable.name for variable in self.kan.inputs]) if is_frame(x) else x
         return as_rows(self.kan, rows)
 
     @cached_property

@@ -16,7 +16,7 @@ from kanserve.formula.to_network.from_formula import kan_of
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
 from kanserve.search.findings.file import read_findings_by_output, write_findings_by_output
-from kanserve.search.findings.results import Findings, findings_of, stored_of
+from kanserve.search.findings.results import Findings, findings_of, to_stored
 
 Array = NDArray[np.float64]
 
@@ -136,7 +136,7 @@ class FindingsByOutput(Mapping[str, Findings]):
         Raises
         ------
         NotFoundError
-            There is no such folder.
+            The folder does not exist.
         ConflictError
             The path is a folder.
 
@@ -151,7 +151,7 @@ class FindingsByOutput(Mapping[str, Findings]):
         >>> kanserve.search.FindingsByOutput.load(path)["y2"].best.formula.text
         'x1/x2'
         """
-        stored = {name: stored_of(findings) for name, findings in self.found.items()}
+        stored = {name: to_stored(findings) for name, findings in self.found.items()}
         write_findings_by_output(path, stored, self.fitted_rows)
 
     @classmethod
@@ -171,7 +171,7 @@ class FindingsByOutput(Mapping[str, Findings]):
         Raises
         ------
         NotFoundError
-            There is no such file.
+            The file does not exist.
         FormatError
             It holds no findings of several outputs, is damaged, or is of another version of the format.
 
@@ -181,7 +181,7 @@ class FindingsByOutput(Mapping[str, Findings]):
         >>> found = kanserve.search.FindingsByOutput.load("found.safetensors")  # doctest: +SKIP
         """
         stored, rows = read_findings_by_output(path)
-        return cls({name: findings_of(one, path) for name, one in stored.items()}, rows)
+        return cls({name: findings_of(stored_findings, path) for name, stored_findings in stored.items()}, rows)
 
     def __str__(self) -> str:
         return "\n".join(f"{name}: {findings}" for name, findings in self.found.items())

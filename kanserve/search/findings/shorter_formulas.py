@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import deviation, root_mean_square, weighted
+from kanserve.data.row_weights import deviation, root_mean_square, weight_rows
 from kanserve.errors import FormulaError
 from kanserve.formula import evaluate_tree
-from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.algebra.simplify import simplify_tree
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.expressions.complexity import complexity
-from kanserve.formula.expressions.linear_forms import renumbered
+from kanserve.formula.expressions.linear_forms import renumber
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.search.findings.pareto_front import GAP_ERROR_RATIO, pareto_front
 from kanserve.search.findings.postprocess import Finisher, tree_error
@@ -53,7 +53,7 @@ def without_gaps(
     gap that is left. Where all samples refute the law that settled the search on few, a shorter form may be the law."""
     every = list(found)
     if settled is not None and settled.refuted:
-        every += _unrefuted(settled, finisher)
+        every += _shortest_unrefuted(settled, finisher)
     listed = pareto_front(every, settled, ended)
     done: set[ScoredFormula] = set()
     while True:
@@ -63,13 +63,13 @@ def without_gaps(
             return listed
         before, after = open_gap
         if not done and before is listed[0]:
-            every += filter(None, map(finisher.fitted, _unit_lines(finisher.few)))
+            every += filter(None, map(finisher.fit_tree, _unit_lines(finisher.few)))
         done.add(after)
         every += _shorter_than(after, before.complexity, listed, finisher)
         listed = pareto_front(every, settled, ended)
 
 
-def _unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
+def _shortest_unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
     """The longest shorter form that fits the few samples as well and that all samples do not refute, if there is one.
 
     A law with a part too much may be the right one only in a limit, as c*(x - sin(x)/c) is for small c.
@@ -78,18 +78,18 @@ def _unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
     for tree in shorter_formulas(law.formula.tree, finisher.few, 0.0, largest=1.0):
         if finisher.over():
             break
-        made = finisher.finished_tree(tree, law=True) if tree_error(tree, finisher.few)[0] <= most else None
+        made = finisher.finish_tree(tree, law=True) if tree_error(tree, finisher.few)[0] <= most else None
         if made is not None and not made.refuted:
             return [made]
     return []
 
 
-def attacked(law: ScoredFormula, finisher: Finisher) -> Iterator[ScoredFormula]:
+def propose_shorter(law: ScoredFormula, finisher: Finisher) -> Iterator[ScoredFormula]:
     """Forms of a law with noise that have a term, a factor or a function less, for as long as they leave only noise."""
     if law.exact or law.refuted or law.complexity > SHORTER_MOST_COMPLEXITY:
         return
     for tree in shorter_formulas(law.formula.tree, finisher.few, 0.0, largest=1.0):
-        made = None if finisher.over() else finisher.finished_tree(tree, law=True)
+        made = None if finisher.over() else finisher.finish_tree(tree, law=True)
         if made is None or made.refuted:
             return
         yield made
@@ -108,15 +108,17 @@ def _unit_lines(rows: Dataset) -> list[Tree]:
     return [tree for _, _, tree in sorted(found)[:1]]
 
 
-def _shorter_than(one: ScoredFormula, least: float, listed: Findings, finisher: Finisher) -> Iterator[ScoredFormula]:
+def _shorter_than(
+    formula: ScoredFormula, least: float, listed: Findings, finisher: Finisher
+) -> Iterator[ScoredFormula]:
     """The shorter forms of a formula that may be listed too."""
-    if one.complexity > SHORTER_MOST_COMPLEXITY:
+    if formula.complexity > SHORTER_MOST_COMPLEXITY:
         return
     largest = SHORTER_STEP  # steps of a few per cent would fill no gap, and each costs a fit
-    for tree in shorter_formulas(one.formula.tree, finisher.few, least, largest):
+    for tree in shorter_formulas(formula.formula.tree, finisher.few, least, largest):
         size, error = complexity(tree), tree_error(tree, finisher.held)[0]
         if all(error < other.validation for other in listed if other.complexity <= size):
-            made = finisher.fitted(tree)
+            made = finisher.fit_tree(tree)
             if made is not None:
                 yield made
         if finisher.listing_over():
@@ -132,7 +134,7 @@ def shorter_formulas(tree: Tree, rows: Dataset, least: float, largest: float) ->
         forms = [form for form in _shorter(tree, few, own) if form.size > least and math.isfinite(form.error)]
         large = [form for form in forms if form.size <= largest * own] or forms
         for form in sorted(large, key=lambda form: (form.error, form.size))[:SHORTER_TRIED]:
-            made = _fitted(form, rows)
+            made = _fit_form(form, rows)
             size = math.inf if made is None else complexity(made)
             if made is not None and least < size < own:
                 tree, own = made, size
@@ -142,22 +144,22 @@ def shorter_formulas(tree: Tree, rows: Dataset, least: float, largest: float) ->
             return
 
 
-def _fitted(form: _Shorter, rows: Dataset) -> Tree | None:
+def _fit_form(form: _Shorter, rows: Dataset) -> Tree | None:
     """The form with its constants fitted, in its simplest form."""
     try:
         tree = refit(form.tree, rows.x, rows.y[:, 0], weights=rows.weights)
-        return tree if form.simple else simplified(tree, rows.x)
+        return tree if form.simple else simplify_tree(tree, rows.x)
     except FormulaError:
         return None
 
 
 def _shorter(tree: Tree, rows: Dataset, own: float) -> Iterator[_Shorter]:
-    y = weighted(rows.y[:, 0], rows.weights)
+    y = weight_rows(rows.y[:, 0], rows.weights)
     for form, simple in dict(_without_one(tree)).items():
         size = complexity(form)
         if size >= own:
             continue
-        values = weighted(evaluate_tree(form, {}, rows.x), rows.weights)
+        values = weight_rows(evaluate_tree(form, {}, rows.x), rows.weights)
         with np.errstate(all="ignore"):
             factor = float(values @ y / (values @ values))
             error, least = root_mean_square(y - values), root_mean_square(y - factor * values)
@@ -217,4 +219,4 @@ def with_step(tree: Tree, place: int, new: Step | int, last: int | None = None) 
             waiting += [target(operand) for operand in references(steps[n])]
     places = {n: k for k, n in enumerate(sorted(used))}
     number = {n: places[target(n)] for n in range(len(steps)) if target(n) in places}
-    return tuple(renumbered(steps[n], number) for n in sorted(used))
+    return tuple(renumber(steps[n], number) for n in sorted(used))

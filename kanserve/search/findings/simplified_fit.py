@@ -13,7 +13,7 @@ from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.search.findings.postprocess import Finisher
 from kanserve.search.findings.results import Findings
-from kanserve.search.findings.warm_start import refitted
+from kanserve.search.findings.warm_start import refit_starts
 from kanserve.simplification import simplify
 from kanserve.train.fit_warnings import TrainingWarning
 from kanserve.train.fitting import fit
@@ -28,21 +28,21 @@ class _OutOfTimeError(Exception):
     pass
 
 
-def reserved_seconds(seconds: float) -> float:
+def reserve_seconds(seconds: float) -> float:
     """How much of a limit of time is left for it."""
     return min(SHARE * seconds, SECONDS)
 
 
-def with_simplified_fit(found: Findings, rows: Dataset, finisher: Finisher, seed: int) -> Findings:
+def add_simplified_fit(found: Findings, rows: Dataset, finisher: Finisher, seed: int) -> Findings:
     """The front of the findings and of the formula that `fit` and `simplify` make of the rows; the findings alone if
     they have a law or were interrupted, if there are many inputs, and without time."""
     few_inputs = len(rows.inputs) <= INPUTS
     if found.status in ("exact", "within noise", "not decided") or found.ended == "interrupted" or not few_inputs:
         return found
-    return refitted(_simplified(rows, finisher, seed), finisher).joined(found)
+    return refit_starts(_simplify_additive(rows, finisher, seed), finisher).join(found)
 
 
-def _simplified(rows: Dataset, finisher: Finisher, seed: int) -> list[Tree]:
+def _simplify_additive(rows: Dataset, finisher: Finisher, seed: int) -> list[Tree]:
     """The tree of the simplified additive network of these rows, if there is one in time."""
 
     def in_time(_: object) -> None:

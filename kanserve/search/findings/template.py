@@ -1,7 +1,7 @@
 """A template: a formula with unknown functions and unknown constants, as in `f(a)*exp(-b*t)`.
 
-A name before a bracket that is no known function is an unknown function of the inputs in the bracket. Any other name
-that is no input is an unknown constant. The template is kept as the tree of a formula whose columns are the inputs,
+A name before a bracket that is not a known function is an unknown function of the inputs in the bracket. Any other name
+that is not an input is an unknown constant. The template is kept as the tree of a formula whose columns are the inputs,
 then the values of the unknown functions, then the constants.
 """
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from kanserve.data.dataset import Dataset
 from kanserve.errors import InputError
 from kanserve.formula import evaluate_tree
-from kanserve.formula.constants.nonlinear_fit import Constants, checked_data, fitted
-from kanserve.formula.expressions.linear_forms import renumbered
+from kanserve.formula.constants.nonlinear_fit import Constants, check_data, fit_constants
+from kanserve.formula.expressions.linear_forms import renumber
 from kanserve.formula.expressions.parsing import EXTREMES, FUNCTION_NAMES
 from kanserve.formula.expressions.tree import Step, Tree, references
 from kanserve.formula.from_network.expression_trees import trees
@@ -62,10 +62,10 @@ class Template:
     def _columns(self, x: Array, parts: Array, constants: Array) -> Array:
         return np.column_stack([x, parts, np.broadcast_to(constants, (len(x), len(constants)))])
 
-    def solved(self, unknown: int, x: Array, y: Array, parts: Array, constants: Array) -> Array:
+    def solve(self, unknown: int, x: Array, y: Array, parts: Array, constants: Array) -> Array:
         """The values (N,) of an unknown function with which the template gives y (N,), given those of the others.
 
-        NaN where there is none. InputError if the template does not determine it.
+        NaN without one. InputError if the template does not determine it.
         """
         column = self.inputs + unknown
         with np.errstate(all="ignore"):
@@ -92,7 +92,7 @@ class Template:
         both = self.values(x, first + second, constants)
         return bool(np.allclose(both, added, rtol=1e-9, atol=1e-9 * float(np.nanmax(np.abs(both))), equal_nan=True))
 
-    def filled(self, parts: Sequence[Tree], constants: Array) -> "Filled":
+    def fill(self, parts: Sequence[Tree], constants: Array) -> "Filled":
         """The whole formula, given the tree of each unknown function in its own inputs, and the constants."""
         steps: list[Step] = []
         number: dict[int, int] = {}
@@ -107,10 +107,10 @@ class Template:
                 inner = list(self.unknowns.values())[column]
                 own = {old: old + len(steps) for old in range(len(parts[column]))}
                 steps += [
-                    ("var", inner[part[1]]) if part[0] == "var" else renumbered(part, own) for part in parts[column]
+                    ("var", inner[part[1]]) if part[0] == "var" else renumber(part, own) for part in parts[column]
                 ]
             else:
-                steps.append(renumbered(step, number))
+                steps.append(renumber(step, number))
             number[position] = len(steps) - 1
         return Filled(self, tuple(steps), starts, tuple(parts), constants)
 
@@ -142,11 +142,11 @@ class Template:
                 case ("call", str(name), _) if name in _INVERSES:
                     y = _INVERSES[name](y)
                 case _:
-                    raise self._undetermined(step)
+                    raise self._undetermined_error(step)
             position = inner
         return np.where(np.isfinite(y), y, np.nan)
 
-    def _undetermined(self, step: Step) -> InputError:
+    def _undetermined_error(self, step: Step) -> InputError:
         what = f"a power of {step[2]}" if step[0] == "pow" else str(step[1])
         return InputError(
             f"The template {self.text!r} does not determine its unknown function: {what} of it has one value for "
@@ -181,11 +181,11 @@ class Filled:
     parts: tuple[Tree, ...]
     constants: Array
 
-    def refitted(self, rows: Dataset) -> "Filled":
+    def refit(self, rows: Dataset) -> "Filled":
         """With all constants, also those of the unknown functions, fitted to the rows."""
         known = [n for n, step in enumerate(self.tree) if step[0] == "const" and not self._is_unknown(n)]
         numbers = Constants(self.tree, known)
-        values = fitted(numbers, checked_data(rows.x, rows.y, rows.weights)).values
+        values = fit_constants(numbers, check_data(rows.x, rows.y, rows.weights)).values
         at = {numbers.sources[place]: float(value) for place, value in zip(numbers.places, values, strict=True)}
         parts = [
             tuple(
@@ -199,7 +199,7 @@ class Filled:
             at.get(self.starts[count + k], float(value)) if count + k in self.starts else float(value)
             for k, value in enumerate(self.constants)
         ]
-        return self.template.filled(parts, np.array(constants))
+        return self.template.fill(parts, np.array(constants))
 
     def _is_unknown(self, position: int) -> bool:
         """Whether a number is a constant of the template, or in an unknown function: the others are known."""
@@ -216,7 +216,7 @@ def read_template(text: str, inputs: Sequence[str], output: str) -> Template:
         raise InputError(f"The template {text!r} is of {left.strip()!r}; the output is {output!r}.")
     unknowns: dict[str, tuple[int, ...]] = {}
 
-    def quoted(match: re.Match[str]) -> str:
+    def quote_name(match: re.Match[str]) -> str:
         name, given = match[1], [part.strip() for part in match[2].split(",")]
         if name in (*FUNCTION_NAMES, *EXTREMES):
             return match[0]
@@ -235,7 +235,7 @@ def read_template(text: str, inputs: Sequence[str], output: str) -> Template:
         unknowns[label] = columns
         return '"' + label.replace('"', "'") + '"'
 
-    body = _CALL.sub(quoted, right if equals else text)
+    body = _CALL.sub(quote_name, right if equals else text)
     if not unknowns:
         raise InputError(
             f"The template {text!r} has no unknown function, such as f({inputs[0]}). To fit the constants of a known "

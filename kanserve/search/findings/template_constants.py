@@ -29,12 +29,12 @@ class Smooth:
         self.template, self.x, self.y = template, x, y
         self.designs = [self._design(columns) for columns in template.unknowns.values()]
 
-    def fitted(self) -> tuple[Array, Array]:
+    def fit(self) -> tuple[Array, Array]:
         """The constants (C,), and the values (N, U) of the unknown functions."""
         count = len(self.template.constants)
         starts = islice(product(TEMPLATE_STARTS, repeat=count), TEMPLATE_MOST_STARTS)
         scored = sorted(((self._error(np.array(start)), start) for start in starts), key=lambda trial: trial[0])
-        ends = [self._descended(np.array(start)) for _, start in scored[: TEMPLATE_REFINED if count else 1]]
+        ends = [self._descend(np.array(start)) for _, start in scored[: TEMPLATE_REFINED if count else 1]]
         constants = min(ends, key=self._error)
         return constants, self._parts(constants)[0]
 
@@ -51,7 +51,7 @@ class Smooth:
         template, x, y = self.template, self.x, self.y
         parts = np.zeros((len(x), len(self.designs)))
         if len(self.designs) == 1:
-            parts[:, 0] = template.solved(0, x, y, parts, constants)
+            parts[:, 0] = template.solve(0, x, y, parts, constants)
             finite = np.isfinite(parts[:, 0])
             if finite.sum() <= 2 * self.designs[0].shape[1]:
                 return parts, np.full(len(x), np.inf)
@@ -83,7 +83,7 @@ class Smooth:
             error = float(np.sqrt(np.mean(self._parts(constants)[1] ** 2)))
         return error if np.isfinite(error) else np.inf
 
-    def _descended(self, constants: Array) -> Array:
+    def _descend(self, constants: Array) -> Array:
         """Levenberg-Marquardt with difference quotients."""
         error, damping = self._error(constants), 1e-3
         step = TEMPLATE_DIFFERENCE

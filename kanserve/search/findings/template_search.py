@@ -44,7 +44,7 @@ def by_template(
     template's formulas keep its form.
     """
     template = read_template(text, finisher.few.inputs, finisher.few.outputs[0])
-    return _TemplateSearch(template, finisher, search, functions, time.perf_counter() + seconds, max_fits).found()
+    return _TemplateSearch(template, finisher, search, functions, time.perf_counter() + seconds, max_fits).run()
 
 
 class _TemplateSearch:
@@ -71,7 +71,7 @@ class _TemplateSearch:
         self.exact_as_found = False
         """Whether an exact formula needed no refit, which leaves numbers such as 1e-16 where there are none."""
 
-    def found(self) -> Findings:
+    def run(self) -> Findings:
         template, x = self.template, self.x
         generator = np.random.default_rng(0)
         some = generator.uniform(0.5, 2, len(template.constants))
@@ -80,13 +80,13 @@ class _TemplateSearch:
                 f"The template {template.text!r} has several unknown functions, and is not a linear function of them. "
                 "Write it as a sum of known factors times unknown functions, or with one unknown function."
             )
-        template.solved(0, x, self.y, np.ones((len(x), len(template.unknowns))), some)  # an error before a search
-        self.constants, self.parts = Smooth(template, x, self.y).fitted()
+        template.solve(0, x, self.y, np.ones((len(x), len(template.unknowns))), some)  # an error before a search
+        self.constants, self.parts = Smooth(template, x, self.y).fit()
         for round_number in range(self.rounds):
             for unknown in range(len(template.unknowns)):
                 if round_number and time.perf_counter() > self.deadline:
                     break
-                self._searched(unknown)
+                self._search_unknown(unknown)
             if self.exact_as_found or (self.ended == "settled" and self._within_noise()):
                 break
         if not self.made:
@@ -100,10 +100,10 @@ class _TemplateSearch:
     def _within_noise(self) -> list[ScoredFormula]:
         return [formula for formula in self.made if not (formula.exact or formula.refuted)]
 
-    def _searched(self, unknown: int) -> None:
+    def _search_unknown(self, unknown: int) -> None:
         """Searches for one unknown function, given the others."""
         template = self.template
-        wanted = template.solved(unknown, self.x, self.y, self.parts, self.constants)
+        wanted = template.solve(unknown, self.x, self.y, self.parts, self.constants)
         solved = self.parts.copy()
         solved[:, unknown] = wanted
         sensitivity = np.nan_to_num(template.sensitivity(unknown, self.x, solved, self.constants))
@@ -134,9 +134,9 @@ class _TemplateSearch:
             functions = {name: functions[name] for name in names if name in functions}
         found = self.search(data, functions=functions, **limits)
         self.ended = found.ended
-        self._composed(unknown, found)
+        self._compose(unknown, found)
 
-    def _composed(self, unknown: int, found: Findings) -> None:
+    def _compose(self, unknown: int, found: Findings) -> None:
         """Puts what was found for one unknown function, and the others' best formulas, into the template."""
         best: Filled | None = None
         for candidate in found:
@@ -147,13 +147,13 @@ class _TemplateSearch:
             complete = [tree for tree in trees if tree is not None]
             if len(complete) < len(trees):
                 continue
-            filled = self.template.filled(complete, self.constants)
-            made = self.finisher.finished_tree(filled.tree)
+            filled = self.template.fill(complete, self.constants)
+            made = self.finisher.finish_tree(filled.tree)
             if made is not None and made.exact:
                 self.exact_as_found = True
             elif self.joint:
-                filled = filled.refitted(self.finisher.few)
-                made = self.finisher.finished_tree(filled.tree)
+                filled = filled.refit(self.finisher.few)
+                made = self.finisher.finish_tree(filled.tree)
             if made is not None:
                 self.made.append(replace(made, parts=self._texts(filled.parts)))
             best = filled if candidate is found.best else best

@@ -23,11 +23,11 @@ class Units:
         groups = self.analysis.groups
         if not all(possible(x, group) for group in groups):
             return ()
-        values = self.analysis.grouped(x)
+        values = self.analysis.group_inputs(x)
         return tuple(Scaling(powers, groups, values, 0.0) for powers in self.analysis.scales if possible(x, powers))
 
 
-def checked_units(units: Any, rows: Dataset) -> Units | None:
+def check_units(units: Any, rows: Dataset) -> Units | None:
     """InputError if it is not a mapping, a name is not a column, a column has no unit, or no law can relate the units.
 
     Every column needs a unit, "1" for a dimensionless number: a missing one was more likely forgotten, and a wrong unit

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import deviation, weighted
+from kanserve.data.row_weights import deviation, weight_rows
 from kanserve.errors import DataError, FormulaError, InputError
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.expressions.tree import Tree
@@ -62,7 +62,7 @@ class StartingFormulas:
         found = self.formulas if self.mean is None else (self.mean, *self.formulas)
         return pareto_front(found, self.settled)
 
-    def joined(self, found: Findings) -> Findings:
+    def join(self, found: Findings) -> Findings:
         """The Pareto front of what a search found and of these formulas."""
         settled = found.best if found.ended == "settled" else None
         if not self.formulas:
@@ -71,17 +71,17 @@ class StartingFormulas:
         return replace(joined, compared=found.compared + len(self.formulas))
 
 
-def refitted(start: Sequence[Tree], finisher: Finisher) -> StartingFormulas:
+def refit_starts(start: Sequence[Tree], finisher: Finisher) -> StartingFormulas:
     """The formulas with their constants fitted to the rows; without those that are finite on none of them."""
     few = finisher.few
-    found = [finisher.finished_tree(_fitted(tree, few)) for tree in dict.fromkeys(start)]
+    found = [finisher.finish_tree(_refit_or_keep(tree, few)) for tree in dict.fromkeys(start)]
     formulas = tuple(formula for formula in found if formula is not None)
     settled = [formula for formula in formulas if _settles(formula, few)]
-    mean = finisher.finished_tree((("const", float(few.mean(few.y)[0])),)) if settled else None
+    mean = finisher.finish_tree((("const", float(few.mean(few.y)[0])),)) if settled else None
     return StartingFormulas(formulas, min(settled, key=lambda formula: formula.complexity, default=None), mean)
 
 
-def _fitted(tree: Tree, rows: Dataset) -> Tree:
+def _refit_or_keep(tree: Tree, rows: Dataset) -> Tree:
     try:
         return refit(tree, rows.x, rows.y[:, 0], weights=rows.weights)
     except (DataError, FormulaError):
@@ -94,4 +94,4 @@ def _settles(formula: ScoredFormula, rows: Dataset) -> bool:
         return formula.exact
     residuals = rows.y[:, 0] - formula(rows.x)
     spread = deviation(rows.y[:, 0], rows.weights) or 1.0
-    return bool(np.isfinite(residuals).all()) and adequate(weighted(residuals, rows.weights), rows.x, spread)
+    return bool(np.isfinite(residuals).all()) and adequate(weight_rows(residuals, rows.weights), rows.x, spread)

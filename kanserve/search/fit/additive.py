@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kanserve.data.row_weights import deviation, weighted
+from kanserve.data.row_weights import deviation, weight_rows
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.network.splines import design, uniform_knots
-from kanserve.search.fit.closed_forms import scaled_terms
+from kanserve.search.fit.closed_forms import terms_to_trees
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, most_informative
 from kanserve.search.fit.one_input import library_forms, part_of
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.residual_test import adequate
 from kanserve.search.fit.training import TRAINING_ROWS_PER_COEFFICIENT, Array, FittedNetwork, SearchSamples
 from kanserve.search.regression import budget
-from kanserve.search.regression.scaled_terms import scaled_sum_of
-from kanserve.search.regression.variable_projection import Constant, Scaled, projected
+from kanserve.search.regression.scaled_terms import to_scaled_sum
+from kanserve.search.regression.variable_projection import Constant, Scaled, fit_terms
 from kanserve.search.trees import compose
-from kanserve.search.trees.nodes import Node, renamed
+from kanserve.search.trees.nodes import Node, rename_inputs
 from kanserve.search.trees.to_network import ORDER
 from kanserve.search.trees.written import Written
 from kanserve.simplification.edge_candidates import Samples, candidates, within_domain
@@ -49,23 +49,26 @@ class _Named:
     price: float
 
 
-def additive(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def additive(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The best sum of functions of one input each, if one spline of each input leaves only noise: of forms with several
     constants, of few inputs, or of named functions."""
-    rows = SearchSamples(one.x, one.y, one.x, one.y, one.weights, one.weights)
+    rows = SearchSamples(problem.x, problem.y, problem.x, problem.y, problem.weights, problem.weights)
     budget.count_fit()
     parts = _parts(rows)
     if parts is None:
         return None
-    found = [_of_forms(one, search, parts) if one.inputs <= FORM_INPUTS else None, _of_names(one, search, rows, parts)]
-    settled = [law for law in found if law is not None and settles(law, one)]
-    return most_informative(settled, one, search) or found[1]
+    found = [
+        _of_forms(problem, search, parts) if problem.inputs <= FORM_INPUTS else None,
+        _of_names(problem, search, rows, parts),
+    ]
+    settled = [law for law in found if law is not None and settles(law, problem)]
+    return most_informative(settled, problem, search) or found[1]
 
 
-def _of_names(one: SearchProblem, search: Search, rows: SearchSamples, parts: Array) -> FittedNetwork | None:
+def _of_names(problem: SearchProblem, search: Search, rows: SearchSamples, parts: Array) -> FittedNetwork | None:
     """The sum of named functions, each chosen by what the other splines leave of the samples."""
     residuals = rows.y - np.average(rows.y, weights=rows.weights) - parts.sum(axis=1)
-    offered = [_offered(rows, i, residuals + parts[:, i], search.library) for i in range(one.inputs)]
+    offered = [_offer_functions(rows, i, residuals + parts[:, i], search.library) for i in range(problem.inputs)]
     if not all(offered):
         return None
     chosen = [own[0] for own in offered]
@@ -78,35 +81,35 @@ def _of_names(one: SearchProblem, search: Search, rows: SearchSamples, parts: Ar
             criterion = _criterion(other, rows)
             if criterion < least:
                 chosen, least = other, criterion
-    terms, coefficients, _ = _fitted([name.term for name in chosen], rows, rows.y)
-    return search.judge(compose.total(scaled_terms(scaled_sum_of(terms, coefficients, ()))), one)
+    terms, coefficients, _ = _fit_terms([name.term for name in chosen], rows, rows.y)
+    return search.judge(compose.total(terms_to_trees(to_scaled_sum(terms, coefficients, ()))), problem)
 
 
-def _of_forms(one: SearchProblem, search: Search, parts: Array) -> FittedNetwork | None:
+def _of_forms(problem: SearchProblem, search: Search, parts: Array) -> FittedNetwork | None:
     """The sum of the forms that describe each input's part best, each without what the others explain."""
-    level = float(np.average(one.y, weights=one.weights))
-    values = [part - np.average(part, weights=one.weights) for part in parts.T]
-    nodes: list[Node | None] = [None] * one.inputs
-    forms = [library_forms(tuple(search.library))] * one.inputs
+    level = float(np.average(problem.y, weights=problem.weights))
+    values = [part - np.average(part, weights=problem.weights) for part in parts.T]
+    nodes: list[Node | None] = [None] * problem.inputs
+    forms = [library_forms(tuple(search.library))] * problem.inputs
     for _ in range(FORM_ROUNDS):
-        for i in range(one.inputs):
+        for i in range(problem.inputs):
             if search.over():
                 return None
             budget.count_fit()
-            rest = one.y - level - sum(own for k, own in enumerate(values) if k != i)
-            part = part_of(one.x[:, i], rest, one.weights, forms[i])
+            rest = problem.y - level - sum(own for k, own in enumerate(values) if k != i)
+            part = part_of(problem.x[:, i], rest, problem.weights, forms[i])
             forms[i] = forms[i] if part is None else part.forms
             search.compared += 2 * len(forms[i])
-            values[i] = np.zeros(len(one.y)) if part is None else part.values
-            nodes[i] = None if part is None else renamed(part.node, (i,))
-            level += float(np.average(one.y - level - sum(values), weights=one.weights))
+            values[i] = np.zeros(len(problem.y)) if part is None else part.values
+            nodes[i] = None if part is None else rename_inputs(part.node, (i,))
+            level += float(np.average(problem.y - level - sum(values), weights=problem.weights))
     terms = [node for node in nodes if node is not None]
-    return search.judge(Written(compose.total(terms)).shifted(level).node, one, steps=0) if terms else None
+    return search.judge(Written(compose.total(terms)).shift(level).node, problem, steps=0) if terms else None
 
 
-def _fitted(terms: Sequence[Scaled], rows: SearchSamples, y: Array) -> tuple[Sequence[Scaled], Array, float]:
+def _fit_terms(terms: Sequence[Scaled], rows: SearchSamples, y: Array) -> tuple[Sequence[Scaled], Array, float]:
     """The terms and a constant, fitted to values (N,) at the training rows."""
-    return projected(terms, rows.x, y, np.ones((len(rows.x), 1)), rows.weights)
+    return fit_terms(terms, rows.x, y, np.ones((len(rows.x), 1)), rows.weights)
 
 
 def _parts(rows: SearchSamples) -> Array | None:
@@ -122,15 +125,15 @@ def _parts(rows: SearchSamples) -> Array | None:
         if matrix.shape[1] * TRAINING_ROWS_PER_COEFFICIENT > len(x):
             return None
         # The basis functions of each input add up to 1, so the solution of least length is taken.
-        design_and_y = weighted(matrix, rows.weights), weighted(centred, rows.weights)
+        design_and_y = weight_rows(matrix, rows.weights), weight_rows(centred, rows.weights)
         coefficients = np.linalg.lstsq(*design_and_y, rcond=1e-10)[0]
-        if adequate(weighted(centred - matrix @ coefficients, rows.weights), x, rows.spread):
+        if adequate(weight_rows(centred - matrix @ coefficients, rows.weights), x, rows.spread):
             own = coefficients.reshape(x.shape[1], -1)
             return np.stack([basis @ c for basis, c in zip(columns, own, strict=True)], axis=1)
     return None
 
 
-def _offered(rows: SearchSamples, i: int, values: Array, library: Sequence[str]) -> list[_Named]:
+def _offer_functions(rows: SearchSamples, i: int, values: Array, library: Sequence[str]) -> list[_Named]:
     """The functions for a part by its samples (N,), best first."""
     x = rows.x
     order = np.argsort(x[:, i], kind="stable")
@@ -149,7 +152,7 @@ def _offered(rows: SearchSamples, i: int, values: Array, library: Sequence[str])
         constants = 2 + len(term.free) + (term.function == "sin")
         price = 0.5 * float(np.log(len(z))) * constants
         price += BY_SHAPE_COMPLEXITY_PENALTY * FUNCTIONS[term.function].complexity
-        _, _, error = _fitted([term], rows, values)
+        _, _, error = _fit_terms([term], rows, values)
         if np.isfinite(error):
             found.append(_Named(term, len(z) * _logarithm(error) + price, price))
     found.sort(key=lambda name: name.criterion)
@@ -170,7 +173,7 @@ def _term(i: int, symbolic: Symbolic) -> Scaled:
 
 def _criterion(names: Sequence[_Named], rows: SearchSamples) -> float:
     """Schwarz's information criterion of the sum, with the price of complexity."""
-    _, _, error = _fitted([name.term for name in names], rows, rows.y)
+    _, _, error = _fit_terms([name.term for name in names], rows, rows.y)
     return len(rows.x) * _logarithm(error) + sum(name.price for name in names)
 
 

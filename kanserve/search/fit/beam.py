@@ -12,9 +12,9 @@ import numpy as np
 
 from kanserve.search.fit.candidates import Offer, offers
 from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
-from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined
+from kanserve.search.fit.training import FittedNetwork, SearchSamples, judge, refine_network
 from kanserve.search.fit.workers import ahead
-from kanserve.search.trees.nodes import Curve, Node, Product, Sum, exchanged, is_symbolic, price, text
+from kanserve.search.trees.nodes import Curve, Node, Product, Sum, exchange, is_symbolic, price, text
 from kanserve.search.trees.to_network import network
 from kanserve.simplification.edge_candidates import LIBRARY
 from kanserve.simplification.sensitivity import samples
@@ -39,7 +39,7 @@ class BeamState:
     score: float
 
 
-def named(
+def name_curves(
     start: FittedNetwork, rows: SearchSamples, library: tuple[str, ...] = LIBRARY, *, noisy: bool = False
 ) -> list[FittedNetwork]:
     """The tree with a name on every curve: the best few that a beam search finds, best first, or the exact one.
@@ -55,7 +55,7 @@ def named(
         offered = ahead([step for steps in splines for step in steps.values()])
         for state, steps in zip(states, splines, strict=True):
             grown = _children(state.fitted, {curve: next(offered)() for curve in steps})
-            for taken in ahead([partial(_fitted, tree, rows, REFIT_STEPS) for tree in grown]):
+            for taken in ahead([partial(_fit_state, tree, rows, REFIT_STEPS) for tree in grown]):
                 child = taken()
                 if child is None:
                     continue
@@ -69,13 +69,13 @@ def named(
         states = [state for state in fittest if not is_symbolic(state.fitted.tree)]
         if states and min(state.fitted.error for state in states) > HOPELESS_ERROR:
             break
-    last = [state for state in (_fitted(state.fitted.tree, rows, LAST_STEPS) for state in done) if state is not None]
+    last = [state for state in (_fit_state(state.fitted.tree, rows, LAST_STEPS) for state in done) if state is not None]
     return [state.fitted for state in sorted(last, key=lambda state: state.score)]
 
 
-def _fitted(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
+def _fit_state(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
     net = network(tree, rows.x.shape[1], scale=rows.scale)
-    candidate = judged(refined(net, rows, steps), rows)
+    candidate = judge(refine_network(net, rows, steps), rows)
     if not np.isfinite(candidate.error):
         return None
     return BeamState(
@@ -85,12 +85,12 @@ def _fitted(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
 
 
 def _splines(
-    one: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool
+    fitted: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool
 ) -> dict[Curve, Callable[[], list[Offer]]]:
     """The curves without a name, with what gives the offers for each."""
-    found = {place: sample for place, sample in samples(one.net.kan, rows.x, np.array([rows.spread])).items()}
-    floor = 1e-9 + 0.1 * one.error
-    factors, traded = _lone_factors(one.tree)
+    found = {place: sample for place, sample in samples(fitted.net.kan, rows.x, np.array([rows.spread])).items()}
+    floor = 1e-9 + 0.1 * fitted.error
+    factors, traded = _lone_factors(fitted.tree)
     return {
         curve: partial(
             offers,
@@ -100,22 +100,22 @@ def _splines(
             library,
             factor=curve in factors,
             traded=curve in traded,
-            deep=len(one.net.places) == 1,
+            deep=len(fitted.net.places) == 1,
             noisy=noisy,
         )
-        for curve, place in one.net.places.items()
+        for curve, place in fitted.net.places.items()
         if place in found and curve.symbolic is None
     }
 
 
-def _children(one: FittedNetwork, offered: Mapping[Curve, list[Offer]]) -> Iterator[Node]:
+def _children(fitted: FittedNetwork, offered: Mapping[Curve, list[Offer]]) -> Iterator[Node]:
     """The trees with one more name: a few for the most certain curve, fewer for the second."""
     ranked = sorted((pair for pair in offered.items() if pair[1]), key=lambda pair: pair[1][0].rank)
     for (curve, curve_offers), count in zip(ranked, OFFERS, strict=False):
         best = curve_offers[0].rank
         for offer in curve_offers[:count]:
             if offer.rank <= best + CANDIDATES_RANK_MARGIN:
-                yield exchanged(one.tree, curve, offer.curve)
+                yield exchange(fitted.tree, curve, offer.curve)
 
 
 def _lone_factors(tree: Node) -> tuple[set[Curve], set[Curve]]:

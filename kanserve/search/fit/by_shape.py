@@ -9,7 +9,7 @@ import numpy as np
 from kanserve.data.row_weights import root_mean_square
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Symbolic
-from kanserve.search.fit.beam import BEAM_WIDTH, named
+from kanserve.search.fit.beam import BEAM_WIDTH, name_curves
 from kanserve.search.fit.description_length import most_informative
 from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, Search, SearchProblem, noise_alone, settles
 from kanserve.search.fit.training import (
@@ -22,16 +22,16 @@ from kanserve.search.fit.training import (
     Grid,
     SearchSamples,
     finer,
-    judged,
-    refined,
-    trained,
+    judge,
+    refine_network,
+    train_tree,
 )
 from kanserve.search.regression.link_functions import Link
 from kanserve.search.regression.surrogates import Surrogate, far_from_polynomial
-from kanserve.search.trees.compose import scaled
+from kanserve.search.trees.compose import scale
 from kanserve.search.trees.nodes import Curve, Node, Sum, price, text
 from kanserve.search.trees.shapes import Shape, levels, tree
-from kanserve.search.trees.to_network import network, taken_back
+from kanserve.search.trees.to_network import network, take_back
 
 # Random starts of a shape without a curve of a node. On one seed, the prototype needed 1 to 3.
 STARTS = 3
@@ -66,34 +66,34 @@ INVERSES = {
 }
 
 
-def by_shapes(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def by_shapes(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The first law that settles the problem, else the best one.
 
     An exact law ends the search at once. A law that leaves only noise ends it after its level, so that the best of the
     level by the information criterion is taken.
     """
-    rows = search.rows(one)
-    known = one.surrogates
-    least = known[0].error * float(np.sqrt(np.mean(one.y**2))) / rows.spread
+    rows = search.rows(problem)
+    known = problem.surrogates
+    least = known[0].error * float(np.sqrt(np.mean(problem.y**2))) / rows.spread
     promising = max(PROMISING_ERROR, PROMISING_RATIO * least)
-    plan = _Plan(rows, _links(known, one.inputs), promising, search)
+    plan = _Plan(rows, _links(known, problem.inputs), promising, search)
     every: list[FittedNetwork] = []
-    for number, level in enumerate(levels(one.inputs)):
+    for number, level in enumerate(levels(problem.inputs)):
         settled: list[FittedNetwork] = []
-        for found in plan.named_of(number, level):
-            search.keep(found, one)
+        for found in plan.name_level(number, level):
+            search.keep(found, problem)
             every.append(found)
-            if settles(found, one):
-                if found.error < one.exact:
+            if settles(found, problem):
+                if found.error < problem.exact:
                     return found
                 settled.append(found)
         if settled:
-            return most_informative(settled, one, search)
+            return most_informative(settled, problem, search)
         if search.over():
             break
     least = min((found.held for found in every), default=np.inf)
     as_good = [found for found in every if found.held <= AS_GOOD_RATIO * least]
-    return most_informative(as_good, one, search)
+    return most_informative(as_good, problem, search)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,30 +105,30 @@ class _Plan:
     promising: float
     search: Search
 
-    def named_of(self, number: int, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
+    def name_level(self, number: int, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
         """The fitting shapes of a level, with names: the certain ones at once, then the most promising."""
         waiting: list[_Promising] = []
         for shape in self._fitting(number, level):
             if shape.names is not None:
-                yield from self._logged(shape.names)
+                yield from self._log_each(shape.names)
             elif shape.certain:
-                yield from self._named([shape])
+                yield from self._name_shapes([shape])
             else:
                 waiting.append(shape)
         # Errors under different links are in different units: among equal shapes, the identity link goes first.
         waiting.sort(key=lambda shape: (price(shape.fitted.tree), shape.link.name != "identity", shape.fitted.held))
-        yield from self._named(waiting[:TRIED_AFTER_LEVEL])
+        yield from self._name_shapes(waiting[:TRIED_AFTER_LEVEL])
 
     def _fitting(self, number: int, level: Sequence[Shape]) -> Iterator["_Promising"]:
         """Shapes with fitted splines that may be right, for each link function; those of one input with names."""
         steps = []
         for place, link in enumerate(self.links):
-            linked = self._linked(link)
+            linked = self._apply_link(link)
             grid = _grid(linked)
             for column, shape in enumerate(level):
                 if link.name == "identity" or shape[0] != "curve":
                     seed = (self.search.seed, number, place, column)
-                    fit = partial(_shape_fitted, shape, linked, grid, self.promising, seed)
+                    fit = partial(_fit_shape, shape, linked, grid, self.promising, seed)
                     steps.append(partial(_promising, fit, link, self.rows, linked, self.search.library))
         for taken in self.search.ahead(steps):
             if self.search.over():
@@ -139,20 +139,22 @@ class _Plan:
             if promising is not None:
                 yield promising
 
-    def _named(self, shapes: Sequence["_Promising"]) -> Iterator[FittedNetwork]:
+    def _name_shapes(self, shapes: Sequence["_Promising"]) -> Iterator[FittedNetwork]:
         """The trees with names, for the outputs themselves; empty if no names are found."""
-        steps = [partial(_names, shape, self.rows, self._linked(shape.link), self.search.library) for shape in shapes]
+        steps = [
+            partial(_names, shape, self.rows, self._apply_link(shape.link), self.search.library) for shape in shapes
+        ]
         for taken in self.search.ahead(steps):
             if self.search.over():
                 return
-            yield from self._logged(taken())
+            yield from self._log_each(taken())
 
-    def _logged(self, names: Sequence[FittedNetwork]) -> Iterator[FittedNetwork]:
+    def _log_each(self, names: Sequence[FittedNetwork]) -> Iterator[FittedNetwork]:
         for found in names:
             self.search.log(f"    -> {found.error:.1e} {text(found.tree)}")
             yield found
 
-    def _linked(self, link: Link) -> SearchSamples:
+    def _apply_link(self, link: Link) -> SearchSamples:
         if link.name == "identity":
             return self.rows
         return replace(self.rows, y=link.forward(self.rows.y), held_y=link.forward(self.rows.held_y))
@@ -196,17 +198,17 @@ def _promising(
     return fitted, promising
 
 
-def _shape_fitted(
+def _fit_shape(
     shape: Shape, rows: SearchSamples, grid: Grid, promising: float, place: tuple[int, ...]
 ) -> _Fitted | None:
     """A shape with splines fitted to the rows; None if a finer grid is not worth while.
 
     Its place in the search seeds its random starts, which so do not depend on what is fitted before it.
     """
-    coarse = trained(tree(shape), rows, grid[0], _starts(shape), promising, np.random.default_rng(place))
+    coarse = train_tree(tree(shape), rows, grid[0], _starts(shape), promising, np.random.default_rng(place))
     if not _worth_refining(coarse, rows, promising):
         return None
-    coarse = replace(coarse, net=taken_back(coarse.net, coarse.net.kan))
+    coarse = replace(coarse, net=take_back(coarse.net, coarse.net.kan))
     fine = finer(coarse, rows, grid[1])
     converging = fine.held < CONVERGING_ERROR and fine.held < CONVERGING_RATIO * coarse.held
     if converging or fine.held < CLOSE_ERROR or rows.x.shape[1] == 1:
@@ -227,9 +229,9 @@ def _names(
 ) -> list[FittedNetwork]:
     """The trees with names for a shape that is fitted to linked outputs, as laws of the outputs themselves."""
     laws = []
-    every = named(shape.fitted, linked, library, noisy=shape.noisy)
+    every = name_curves(shape.fitted, linked, library, noisy=shape.noisy)
     for found in every[: BEAM_WIDTH if shape.noisy else 1]:
-        found = replace(found, net=network(scaled(found.tree, linked.scale), rows.x.shape[1]))
+        found = replace(found, net=network(scale(found.tree, linked.scale), rows.x.shape[1]))
         laws.append(found if shape.link.name == "identity" else _of_outputs(found, shape.link, rows))
     return laws
 
@@ -239,7 +241,7 @@ def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNe
 
     The errors use the link's own inverse, since rounding may take arcsin(n·sin t) out of range, at 1 + 1e-16.
     """
-    net = network(unlinked(law.tree, link), rows.x.shape[1])
+    net = network(apply_inverse_link(law.tree, link), rows.x.shape[1])
 
     def error(x: Array, y: Array, weights: Array | None) -> float:
         return root_mean_square(link.inverse(evaluate(law.net.kan, x)[:, 0]) - y, weights) / rows.spread
@@ -249,10 +251,10 @@ def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNe
         found = FittedNetwork(net, error(rows.x, rows.y, rows.weights), held)
     if found.error < TRAINING_EXACT_ERROR:
         return found
-    return min(found, judged(refined(net, rows, 40), rows), key=lambda candidate: candidate.error)
+    return min(found, judge(refine_network(net, rows, 40), rows), key=lambda candidate: candidate.error)
 
 
-def unlinked(node: Node, link: Link) -> Node:
+def apply_inverse_link(node: Node, link: Link) -> Node:
     """link⁻¹ of a tree."""
     if link.name == "identity":
         return node

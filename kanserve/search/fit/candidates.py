@@ -13,7 +13,7 @@ import numpy as np
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.network.powers import power_name
-from kanserve.search.structure.factors import snapped
+from kanserve.search.structure.factors import round_to_fraction
 from kanserve.search.structure.shifted_power import power_and_constant
 from kanserve.search.trees.nodes import IDENTITY, Curve, Product, Sum
 from kanserve.simplification.composites import COMPOSITES_LAYER_COMPLEXITY, POWERS, TIMES, Composite, composites
@@ -62,26 +62,30 @@ def offers(
     if factor:
         found += _without_constant(curve, samples, floor, library)
     if traded:
-        found += [_constant_dropped(offer) for offer in found if offer.curve.symbolic and offer.curve.symbolic.d != 0]
+        found += [_drop_constant(offer) for offer in found if offer.curve.symbolic and offer.curve.symbolic.d != 0]
     best = min((offer.error for offer in found), default=np.inf)
     if best > (3 if noisy else 20) * floor:
         found += _powers(curve, samples, floor, constant=True)
         found += _powers(curve, samples, floor, constant=False) if factor else ()
-        found += [_composed(curve, composite) for composite in composites(samples, floor, library)]
+        found += [_compose(curve, composite) for composite in composites(samples, floor, library)]
         found += _times_a_power(curve, samples, floor, library) if deep else ()
         found += _plus_a_line(curve, samples, floor, library)
     return sorted(found, key=lambda offer: offer.rank)
 
 
-def _offer(curve: Curve, one: Candidate) -> Offer:
-    return Offer(replace(curve, symbolic=one.symbolic, knots=None, coefficients=None), one.error, one.rank)
+def _offer(curve: Curve, candidate: Candidate) -> Offer:
+    return Offer(
+        replace(curve, symbolic=candidate.symbolic, knots=None, coefficients=None), candidate.error, candidate.rank
+    )
 
 
-def _constant_dropped(one: Offer) -> Offer:
-    assert one.curve.symbolic is not None
-    symbolic = replace(one.curve.symbolic, d=0.0)
+def _drop_constant(offer: Offer) -> Offer:
+    assert offer.curve.symbolic is not None
+    symbolic = replace(offer.curve.symbolic, d=0.0)
     gained = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * EDGE_CANDIDATES_OFFSET_COMPLEXITY
-    return replace(one, curve=replace(one.curve, symbolic=symbolic, without_constant=True), rank=one.rank - gained)
+    return replace(
+        offer, curve=replace(offer.curve, symbolic=symbolic, without_constant=True), rank=offer.rank - gained
+    )
 
 
 def _without_constant(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
@@ -119,7 +123,7 @@ def _powers(curve: Curve, samples: Samples, floor: float, *, constant: bool) -> 
     if fitted is None:
         return
     exponent = fitted[0]
-    for simple in dict.fromkeys((snapped(exponent, *POWER_OF_SPLINE_SNAP), exponent)):
+    for simple in dict.fromkeys((round_to_fraction(exponent, *POWER_OF_SPLINE_SNAP), exponent)):
         name = power_name(simple)
         if name is None or simple == round(simple):
             continue
@@ -142,10 +146,10 @@ def _natural_places(name: str, samples: Samples) -> tuple[float, ...]:
     return (-samples.natural,) if name in ("x", "x^2", "x^3", "x^4", "1/x", "1/x^2", "sqrt", "1/sqrt", "abs") else ()
 
 
-def _composed(curve: Curve, one: Composite) -> Offer:
-    inner = [Sum((replace(curve, symbolic=symbolic, knots=None, coefficients=None),)) for symbolic in one.inner]
+def _compose(curve: Curve, composite: Composite) -> Offer:
+    inner = [Sum((replace(curve, symbolic=symbolic, knots=None, coefficients=None),)) for symbolic in composite.inner]
     node = inner[0] if len(inner) == 1 else Product(tuple(inner))
-    return Offer(Curve(node, one.outer, without_constant=True), one.error, one.rank)
+    return Offer(Curve(node, composite.outer, without_constant=True), composite.error, composite.rank)
 
 
 def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
@@ -160,7 +164,7 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
         first = Sum((replace(factor, without_constant=True),))
         price = EDGE_CANDIDATES_COMPLEXITY_WEIGHT * (FUNCTIONS[name].complexity + COMPOSITES_LAYER_COMPLEXITY)
         for composite in composites(rest, floor, library):
-            composed = _composed(curve, composite)
+            composed = _compose(curve, composite)
             yield Offer(
                 Curve(Product((first, Sum((composed.curve,)))), IDENTITY), composite.error, composite.rank + price
             )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.kan import Symbolic
 from kanserve.network.powers import power_name
-from kanserve.search.fit.by_shape import INVERSES, unlinked
+from kanserve.search.fit.by_shape import INVERSES, apply_inverse_link
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
 from kanserve.search.fit.training import FittedNetwork
@@ -19,7 +19,7 @@ from kanserve.search.regression import budget
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.link_functions import RECIPROCAL, Link, applicable
 from kanserve.search.regression.piecewise import piecewise_polynomial
-from kanserve.search.regression.scaled_terms import ScaledSum, scaled_sum
+from kanserve.search.regression.scaled_terms import ScaledSum, fit_scaled_sum
 from kanserve.search.regression.sparse_polynomial import (
     Polynomial,
     Rational,
@@ -50,31 +50,31 @@ _OUTER = {"exp(-x)": ("exp", -1.0, 0.0), "log(1+x)": ("log", 1.0, 1.0)}
 """Function, a and b of f(a·u + b)."""
 
 
-def polynomial(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def polynomial(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a polynomial with few terms, if it is one."""
     budget.count_fit()
-    found = sparse_polynomial(one.x, one.y)
-    return None if found is None else search.judge(_of_polynomial(found), one)
+    found = sparse_polynomial(problem.x, problem.y)
+    return None if found is None else search.judge(_of_polynomial(found), problem)
 
 
-def powers_times_exponential(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def powers_times_exponential(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a product of powers of the inputs and an exponential of a linear form, if it is exactly one."""
     budget.count_fit()
-    found = power_laws.times_exponential(one.x, one.y) if "exp" in search.library else None
+    found = power_laws.times_exponential(problem.x, problem.y) if "exp" in search.library else None
     if found is None:
         return None
-    inputs = range(one.inputs)
+    inputs = range(problem.inputs)
     exponent = compose.linear([i for i in inputs if found.rates[i]], [rate for rate in found.rates if rate])
     exponential = Sum((Curve(exponent, Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
     factors = [exponential] if not any(found.powers) else [compose.monomial(inputs, found.powers), exponential]
-    return search.judge(compose.scaled(compose.product(factors), found.scale), one)
+    return search.judge(compose.scale(compose.product(factors), found.scale), problem)
 
 
-def shifted_power(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def fit_shifted_power(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as c·(a·x + b)^p + d, if it is exactly one."""
     budget.count_fit()
-    node = _of_shifted_power(one.x, one.y)
-    return None if node is None else search.judge(node, one)
+    node = _of_shifted_power(problem.x, problem.y)
+    return None if node is None else search.judge(node, problem)
 
 
 def _of_powers(x: Array, y: Array) -> Iterator[Node]:
@@ -95,11 +95,11 @@ def _of_shifted_power(x: Array, y: Array) -> Node | None:
     return Sum((Curve(0, Symbolic(name, found.sign, found.shift, found.factor, found.constant)),))
 
 
-def rational(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def rational(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a quotient of polynomials, if it is one."""
     budget.count_fit()
-    found = rational_function(one.x, one.y)
-    return None if found is None else search.judge(_of_quotient(found), one)
+    found = rational_function(problem.x, problem.y)
+    return None if found is None else search.judge(_of_quotient(found), problem)
 
 
 def _of_quotient(found: Rational) -> Node:
@@ -108,14 +108,14 @@ def _of_quotient(found: Rational) -> Node:
     return compose.product([_of_polynomial(found.numerator), inverse])
 
 
-def sum_of_terms(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def sum_of_terms(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a sum of two terms without constants inside and a low polynomial, if it is one."""
     budget.count_fit()
-    for found in term_sums(one.x, one.y):
-        if not _allowed(_terms(found), search):
+    for found in term_sums(problem.x, problem.y):
+        if not _allows_terms(_terms(found), search):
             continue
-        judged = search.judge(compose.total(list(_terms(found))), one)
-        if settles(judged, one):
+        judged = search.judge(compose.total(list(_terms(found))), problem)
+        if settles(judged, problem):
             return judged
     return None
 
@@ -128,76 +128,76 @@ def sums_of_scaled_terms() -> dict[str, ProblemAttempt]:
     }
 
 
-def _sum_of_scaled_terms(one: SearchProblem, search: Search, *, count: int, degree: int) -> FittedNetwork | None:
+def _sum_of_scaled_terms(problem: SearchProblem, search: Search, *, count: int, degree: int) -> FittedNetwork | None:
     """The law as a sum of so many functions f(a·x + b) and a polynomial, if it is exactly one."""
-    found = scaled_sum(one.x, one.y, count, degree)
-    if found is None or not _allowed(scaled_terms(found), search):
+    found = fit_scaled_sum(problem.x, problem.y, count, degree)
+    if found is None or not _allows_terms(terms_to_trees(found), search):
         return None
-    judged = search.judge(compose.total(scaled_terms(found)), one)
-    return _fewer_terms(scaled_terms(found), judged, one, search) if judged.error < one.exact else None
+    judged = search.judge(compose.total(terms_to_trees(found)), problem)
+    return _fewer_terms(terms_to_trees(found), judged, problem, search) if judged.error < problem.exact else None
 
 
-def piecewise(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def piecewise(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law of one input as a piecewise polynomial, if it is one: with kinks |x - b| and steps sign(x - b)."""
     budget.count_fit()
     if "abs" not in search.library:
         return None
-    found = piecewise_polynomial(one.x[:, 0], one.y)
+    found = piecewise_polynomial(problem.x[:, 0], problem.y)
     if found is None:
         return None
     terms = [_powers(found.polynomial)]
     for one_break in found.breaks:
         jump = Sum((Curve(0, Symbolic(one_break.function, 1.0, -one_break.at, 1.0, 0.0), without_constant=True),))
         if len(one_break.factor) == 1:
-            terms.append(compose.scaled(jump, one_break.factor[0]))
+            terms.append(compose.scale(jump, one_break.factor[0]))
         else:
             terms.append(compose.product([_powers(one_break.factor), jump]))
-    return search.judge(compose.total(terms), one)
+    return search.judge(compose.total(terms), problem)
 
 
-def power_of_size(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def power_of_size(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law of one input as c·|x|^p or c·sign(x)·|x|^p, if it is one."""
     if "abs" not in search.library:
         return None
-    x = one.x[:, 0]
+    x = problem.x[:, 0]
     if not x.min() < 0 < x.max():
         return None
-    found = monomial(np.abs(one.x), np.abs(one.y))
+    found = monomial(np.abs(problem.x), np.abs(problem.y))
     if found is None:
         return None
     scale, (exponent,) = found
     size = Sum((Curve(0, Symbolic("abs", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
     factors: list[Node] = [*compose.power(size, exponent)]
-    signs = (np.sign(one.y) * np.sign(x))[x != 0]
+    signs = (np.sign(problem.y) * np.sign(x))[x != 0]
     odd = bool((signs == signs[0]).all())
     if odd:
         factors.append(Sum((Curve(0, Symbolic("sign", 1.0, 0.0, 1.0, 0.0), without_constant=True),)))
     if not factors:
         return None
-    turned = scale * float(signs[0] if odd else np.sign(one.y.sum()))
-    return search.judge(compose.scaled(compose.product(factors), turned), one)
+    turned = scale * float(signs[0] if odd else np.sign(problem.y.sum()))
+    return search.judge(compose.scale(compose.product(factors), turned), problem)
 
 
-def inputs_as_exponents(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def inputs_as_exponents(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as exp(P) or exp(±exp(P)) with P a polynomial in the inputs and their logarithms: x^y, exp(-(t/l)^k)."""
-    if not ((one.x > 0).all() and {"exp", "log"} <= {*search.library}) or (one.y == 0).any():
+    if not ((problem.x > 0).all() and {"exp", "log"} <= {*search.library}) or (problem.y == 0).any():
         return None
     budget.count_fit()
-    columns = np.column_stack([one.x, np.log(one.x)])
-    first = np.log(np.abs(one.y))
-    sign = float(np.sign(one.y[0]))
-    if (np.sign(one.y) != sign).any():
+    columns = np.column_stack([problem.x, np.log(problem.x)])
+    first = np.log(np.abs(problem.y))
+    sign = float(np.sign(problem.y[0]))
+    if (np.sign(problem.y) != sign).any():
         return None
     targets = [(first, False)] + ([(np.log(np.abs(first)), True)] if (first > 0).all() or (first < 0).all() else [])
     for values, twice in targets:
-        found = sparse_polynomial(columns, values, EXPONENT_DEGREES[one.inputs])
+        found = sparse_polynomial(columns, values, EXPONENT_DEGREES[problem.inputs])
         if found is None:
             continue
         node = _exponential(found, float(np.sign(first[0])) if twice else sign)
         if twice:
             node = Sum((Curve(node, Symbolic("exp", 1.0, 0.0, sign, 0.0)),))
-        judged = search.judge(node, one)
-        if judged.error < one.exact:
+        judged = search.judge(node, problem)
+        if judged.error < problem.exact:
             return judged
     return None
 
@@ -217,99 +217,99 @@ def _exponential(found: Polynomial, sign: float) -> Node:
     if not rest:
         return factor
     exponential = Sum((Curve(compose.total(rest), Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
-    return compose.product([factor, exponential]) if any(exponents) else compose.scaled(exponential, scale)
+    return compose.product([factor, exponential]) if any(exponents) else compose.scale(exponential, scale)
 
 
 def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:
     """A product of powers of the inputs and, after them, of their logarithms."""
     inputs = len(powers) // 2
-    logarithms = [_named(i, "log") for i in range(inputs) for _ in range(powers[inputs + i])]
+    logarithms = [_apply_function(i, "log") for i in range(inputs) for _ in range(powers[inputs + i])]
     rest = compose.monomial(range(inputs), [float(power) for power in powers[:inputs]], coefficient)
     if not logarithms:
         return rest
     if not any(powers[:inputs]):
-        return compose.scaled(compose.product(logarithms), coefficient)
+        return compose.scale(compose.product(logarithms), coefficient)
     return compose.product([rest, *logarithms])
 
 
-def linked(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def find_linked(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a function of a closed form, if it is exactly one, from `functions_of_a_closed_form`."""
-    attempts = functions_of_a_closed_form(one, search).values()
-    found = (attempt() for attempt in search.attempts_ahead(list(attempts), one) if not search.over())
+    attempts = functions_of_a_closed_form(problem, search).values()
+    found = (attempt() for attempt in search.attempts_ahead(list(attempts), problem) if not search.over())
     return next((law for law in found if law is not None), None)
 
 
-def functions_of_a_closed_form(one: SearchProblem, search: Search) -> dict[str, ProblemAttempt]:
+def functions_of_a_closed_form(problem: SearchProblem, search: Search) -> dict[str, ProblemAttempt]:
     """Attempts, by name, at the law as a function of a polynomial, a power law, a quotient of low polynomials or, of
     one input, a sum of terms; and as 1/(exp(a·x) - 1), 1/cosh(a·x) and the like. There is one for each link."""
-    links = {link.name: link for link in applicable(one.y)[1:]}
-    if (one.y != 0).all():  # exact values lose nothing near 0, unlike those with noise
+    links = {link.name: link for link in applicable(problem.y)[1:]}
+    if (problem.y != 0).all():  # exact values lose nothing near 0, unlike those with noise
         links["reciprocal"] = RECIPROCAL
     known = {*search.library, *compose.POWERS}
     return {
-        f"{name} of the output is a closed form": partial(_linked_by, link=link)
+        f"{name} of the output is a closed form": partial(_try_link, link=link)
         for name, link in links.items()
         if INVERSES[name] in known
     }
 
 
-def _linked_by(one: SearchProblem, search: Search, *, link: Link) -> FittedNetwork | None:
+def _try_link(problem: SearchProblem, search: Search, *, link: Link) -> FittedNetwork | None:
     budget.count_fit()
-    for node in _closed_form(one, search, link):
-        judged = search.judge(unlinked(node, link), one)
-        if judged.error < one.exact:
+    for node in _find_closed_form(problem, search, link):
+        judged = search.judge(apply_inverse_link(node, link), problem)
+        if judged.error < problem.exact:
             return judged
     return None
 
 
-def _closed_form(one: SearchProblem, search: Search, link: Link) -> Iterator[Node]:
-    """What the linked outputs are, the first of the forms of `linked` that they have."""
-    values = link.forward(one.y)
-    found = sparse_polynomial(one.x, values, LINKED_DEGREE)
+def _find_closed_form(problem: SearchProblem, search: Search, link: Link) -> Iterator[Node]:
+    """What the linked outputs are, the first of the forms of `find_linked` that they have."""
+    values = link.forward(problem.y)
+    found = sparse_polynomial(problem.x, values, LINKED_DEGREE)
     if found is not None:
         yield _of_polynomial(found)
         return
-    power_law = next(iter(_of_powers(one.x, values)), None)
+    power_law = next(iter(_of_powers(problem.x, values)), None)
     if power_law is not None:
         yield power_law
         return
-    if one.inputs == 1 and not few_values(one.x):
-        sums = [[*_terms(found)] for found in term_sums(one.x, values, pairs=False)]
+    if problem.inputs == 1 and not few_values(problem.x):
+        sums = [[*_terms(found)] for found in term_sums(problem.x, values, pairs=False)]
         if link is RECIPROCAL:
-            scaled = (scaled_sum(one.x, values, count, 0) for count in (1, 2))
-            sums += [scaled_terms(found) for found in scaled if found is not None]
+            scaled = (fit_scaled_sum(problem.x, values, count, 0) for count in (1, 2))
+            sums += [terms_to_trees(found) for found in scaled if found is not None]
         for terms in sums:
-            if _allowed(terms, search):
+            if _allows_terms(terms, search):
                 yield compose.total(terms)
                 return
     if link.name in LINKED_QUOTIENTS:
-        quotient = rational_function(one.x, values, LINKED_QUOTIENT_DEGREES)
+        quotient = rational_function(problem.x, values, LINKED_QUOTIENT_DEGREES)
         if quotient is not None:
             yield _of_quotient(quotient)
 
 
-def near_low_polynomial(one: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a function of a low polynomial, where its values are known up to `one.exact`, as those of a part."""
+def near_low_polynomial(problem: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a function of a low polynomial: its values are known up to `problem.exact`, like those of a part."""
     known = {*search.library, *compose.POWERS}
-    degree = NEAR_DEGREES[min(one.inputs, 2) - 1]
-    for link in applicable(one.y):
+    degree = NEAR_DEGREES[min(problem.inputs, 2) - 1]
+    for link in applicable(problem.y):
         if link.name in INVERSES and INVERSES[link.name] not in known:
             continue
         budget.count_fit()
-        units = answer_units(link, one.y) * root_mean_square(one.y) / one.spread
-        found = near_polynomial(one.x, link.forward(one.y), units, degree, one.exact)
-        judged = None if found is None else search.judge(unlinked(_of_polynomial(found), link), one)
-        if settles(judged, one):
+        units = answer_units(link, problem.y) * root_mean_square(problem.y) / problem.spread
+        found = near_polynomial(problem.x, link.forward(problem.y), units, degree, problem.exact)
+        judged = None if found is None else search.judge(apply_inverse_link(_of_polynomial(found), link), problem)
+        if settles(judged, problem):
             return judged
     return None
 
 
-def _fewer_terms(terms: list[Node], judged: FittedNetwork, one: SearchProblem, search: Search) -> FittedNetwork:
+def _fewer_terms(terms: list[Node], judged: FittedNetwork, problem: SearchProblem, search: Search) -> FittedNetwork:
     """The sum without terms that an exact one does not need."""
     for term in reversed(list(terms)):  # the constant first
         rest = [other for other in terms if other is not term]
-        found = search.judge(compose.total(rest), one)
-        if found.error < one.exact:
+        found = search.judge(compose.total(rest), problem)
+        if found.error < problem.exact:
             terms, judged = rest, found
     return judged
 
@@ -320,16 +320,16 @@ def _powers(coefficients: Sequence[float]) -> Node:
     return compose.total(terms or [compose.constant(0.0, 0)])
 
 
-def scaled_terms(found: ScaledSum) -> list[Node]:
+def terms_to_trees(found: ScaledSum) -> list[Node]:
     """The terms of a sum as trees, the constant last."""
     return [
-        *(_of_scaled(coefficient, term) for coefficient, term in found.terms),
+        *(_term_to_tree(coefficient, term) for coefficient, term in found.terms),
         *(compose.monomial([i], [float(power)], coefficient) for coefficient, i, power in found.powers),
         compose.constant(found.constant, 0),
     ]
 
 
-def _of_scaled(coefficient: float, term: Scaled) -> Node:
+def _term_to_tree(coefficient: float, term: Scaled) -> Node:
     curve = Curve(term.i, Symbolic(term.function, term.factor, term.shift, coefficient, 0.0))
     if not term.rate:
         return Sum((curve,))
@@ -341,7 +341,7 @@ def _of_scaled(coefficient: float, term: Scaled) -> Node:
     )
 
 
-def _allowed(terms: Iterable[Node], search: Search) -> bool:
+def _allows_terms(terms: Iterable[Node], search: Search) -> bool:
     """Whether the search may name edges after all functions of the terms; powers belong to the form of a law."""
     named = {curve.symbolic.function for term in terms for curve in curves(term) if curve.symbolic is not None}
     waves = {"sin", "cos"} if "sin" in search.library else set()  # a cosine is a sine of another phase
@@ -361,7 +361,7 @@ def _of_polynomial(found: Polynomial) -> Node:
 def _terms(found: TermSum) -> Iterator[Node]:
     for coefficient, term in found.terms:
         factors = [_of_factor(factor) for factor in term.factors]
-        yield compose.scaled(compose.product(factors), coefficient)
+        yield compose.scale(compose.product(factors), coefficient)
     for coefficient, i, power in found.powers:
         yield compose.monomial([i], [float(power)], coefficient)
     if found.constant:
@@ -374,11 +374,11 @@ def _of_factor(factor: Factor) -> Node:
     if factor.inner == "x + x^2":
         inside = compose.total([compose.monomial([factor.i], [power]) for power in (1.0, 2.0)])
     elif factor.inner != "x":
-        inside = _named(factor.i, factor.inner)
+        inside = _apply_function(factor.i, factor.inner)
     if factor.outer == "x":
-        return inside if not isinstance(inside, int) else _named(inside, "x")
-    return _named(inside, *_OUTER.get(factor.outer, (factor.outer,)))
+        return inside if not isinstance(inside, int) else _apply_function(inside, "x")
+    return _apply_function(inside, *_OUTER.get(factor.outer, (factor.outer,)))
 
 
-def _named(of: "int | Node", function: str, a: float = 1.0, b: float = 0.0) -> Sum:
+def _apply_function(of: "int | Node", function: str, a: float = 1.0, b: float = 0.0) -> Sum:
     return Sum((Curve(of, Symbolic(function, a, b, 1.0, 0.0), without_constant=True),))

@@ -10,7 +10,7 @@ from kanserve.data.row_weights import root_mean_square
 from kanserve.errors import FormulaError
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import Constants
-from kanserve.formula.constants.recognition import known_constants, noisy_form
+from kanserve.formula.constants.recognition import find_named_constants, noisy_form
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
@@ -57,11 +57,11 @@ def _simplest(found: FittedNetwork, x: Array, y: Array, weights: Array | None) -
 
 
 def _estimates(tree: Tree) -> int:
-    return len(Constants(tree, known_constants(tree)).places)
+    return len(Constants(tree, find_named_constants(tree)).places)
 
 
-def most_informative(laws: Sequence[FittedNetwork], one: SearchProblem, search: Search) -> FittedNetwork | None:
+def most_informative(laws: Sequence[FittedNetwork], problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law with the lowest information criterion; None of none."""
-    steps = [partial(information_criterion, found, one.x, one.y, one.weights) for found in laws]
+    steps = [partial(information_criterion, found, problem.x, problem.y, problem.weights) for found in laws]
     criteria = [taken() for taken in search.ahead(steps)]
     return min(zip(criteria, laws, strict=True), key=lambda pair: pair[0], default=(np.inf, None))[1]

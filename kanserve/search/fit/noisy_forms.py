@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from kanserve.network.kan import Symbolic
-from kanserve.search.fit.by_shape import INVERSES, unlinked
+from kanserve.search.fit.by_shape import INVERSES, apply_inverse_link
 from kanserve.search.fit.description_length import all_recognised, most_informative
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import FittedNetwork
@@ -26,52 +26,54 @@ NOISY_SURE = 0.3
 NOISY_SURE_ERROR = 0.1
 
 
-def polynomial_or_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def polynomial_or_quotient(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The polynomial with few terms or the quotient of low ones that leaves only noise, the more informative of two."""
-    found = [law for law in (sparse_polynomial_law(one, search), linked_quotient(one, search)) if law is not None]
-    settled = [law for law in found if settles(law, one)]
-    return most_informative(settled, one, search) or min(found, key=lambda law: law.held, default=None)
+    found = [
+        law for law in (sparse_polynomial_law(problem, search), fit_linked_quotient(problem, search)) if law is not None
+    ]
+    settled = [law for law in found if settles(law, problem)]
+    return most_informative(settled, problem, search) or min(found, key=lambda law: law.held, default=None)
 
 
-def sparse_polynomial_law(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def sparse_polynomial_law(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The polynomial with few terms that describes noisy samples best; sure if its coefficients are simple numbers."""
-    if not one.noisy:
+    if not problem.noisy:
         return None
     budget.count_fit()
-    found = noisy_polynomial(one.x, one.y, one.weights)
+    found = noisy_polynomial(problem.x, problem.y, problem.weights)
     tree = None if found is None else _of_polynomial(found)
     if tree is None:
         return None
-    judged = search.judge(tree, one, steps=0)
-    return replace(judged, sure=all_recognised(judged, one.x, one.y, one.weights))
+    judged = search.judge(tree, problem, steps=0)
+    return replace(judged, sure=all_recognised(judged, problem.x, problem.y, problem.weights))
 
 
-def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def fit_linked_quotient(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a quotient of low polynomials under a link function, if that leaves only noise; or the best of these.
 
     Nothing is tried where a polynomial shows that the outputs have no noise.
     """
-    if not one.noisy:
+    if not problem.noisy:
         return None
-    (smooth,) = (known.value(one.x) for known in one.surrogates if known.link.name == IDENTITY.name)
+    (smooth,) = (known.value(problem.x) for known in problem.surrogates if known.link.name == IDENTITY.name)
     best: FittedNetwork | None = None
     settled: FittedNetwork | None = None
     allowed = {*search.library, *compose.POWERS}
     steps = [
-        partial(noisy_quotient, one.x, one.y, link, near, one.weights)
+        partial(noisy_quotient, problem.x, problem.y, link, near, problem.weights)
         for link, near in possible_links(smooth)
         if link is IDENTITY or INVERSES[link.name] in allowed
     ]
     found = best_first(taken() for taken in search.ahead(steps))
     for simpler in found[0].simpler if found else ():
-        search.judge(_of_law(simpler), one, steps=0)  # for the list of formulas
+        search.judge(_of_law(simpler), problem, steps=0)  # for the list of formulas
     for law in found[:NOISY_JUDGED]:
         if search.over() or law.criterion > found[0].criterion + NOISY_MARGIN:
             break
-        judged = search.judge(_of_law(law), one, steps=0)  # a fit of the network would give each curve a shift
-        if settled is None and settles(judged, one):
+        judged = search.judge(_of_law(law), problem, steps=0)  # a fit of the network would give each curve a shift
+        if settled is None and settles(judged, problem):
             limit = NOISY_SURE * min(judged.error, NOISY_SURE_ERROR)
-            sure = law.doubt < limit and all_recognised(judged, one.x, one.y, one.weights)
+            sure = law.doubt < limit and all_recognised(judged, problem.x, problem.y, problem.weights)
             settled = replace(judged, sure=sure)
             continue
         best = judged if best is None or judged.held < best.held else best
@@ -80,14 +82,14 @@ def linked_quotient(one: SearchProblem, search: Search) -> FittedNetwork | None:
 
 def _of_law(law: LinkedQuotient) -> Node:
     inputs = range(len(law.exponents))
-    quotient = _divided(law.quotient.numerator, law.quotient.denominator)
+    quotient = _divide(law.quotient.numerator, law.quotient.denominator)
     if not any(law.exponents):
-        return unlinked(quotient, law.link)
+        return apply_inverse_link(quotient, law.link)
     exponential = Sum((Curve(quotient, Symbolic("exp", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
     return compose.product([compose.monomial(inputs, law.exponents, float(law.link.sign)), exponential])
 
 
-def _divided(numerator: Polynomial, denominator: Polynomial) -> Node:
+def _divide(numerator: Polynomial, denominator: Polynomial) -> Node:
     divisor = _of_polynomial(denominator)
     if divisor is None:
         (value,) = denominator.coefficients
@@ -96,13 +98,13 @@ def _divided(numerator: Polynomial, denominator: Polynomial) -> Node:
     inverse = Sum((Curve(divisor, Symbolic("1/x", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
     dividend = _of_polynomial(numerator)
     if dividend is None:
-        return compose.scaled(inverse, sum(numerator.coefficients))
+        return compose.scale(inverse, sum(numerator.coefficients))
     return compose.product([dividend, inverse])
 
 
-def _of_polynomial(one: Polynomial) -> Node | None:
+def _of_polynomial(polynomial: Polynomial) -> Node | None:
     """The sum of the terms, the constant in one of them, where a fit gives it no slope; None for only a constant."""
-    terms = list(zip(one.powers, one.coefficients, strict=True))
+    terms = list(zip(polynomial.powers, polynomial.coefficients, strict=True))
     constant = sum(coefficient for powers, coefficient in terms if not any(powers))
     nodes = [
         compose.monomial(range(len(powers)), [float(power) for power in powers], coefficient)

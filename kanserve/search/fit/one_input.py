@@ -26,11 +26,11 @@ from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
-from kanserve.search.regression.form_fits import FittedForm, fitted_forms
+from kanserve.search.regression.form_fits import FittedForm, fit_forms
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import Form, one_input_forms
 from kanserve.search.trees import compose
-from kanserve.search.trees.nodes import Curve, Node, curves, mapped, renamed
+from kanserve.search.trees.nodes import Curve, Node, curves, map_curves, rename_inputs
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.written import Written
 from kanserve.simplification.edge_candidates import LIBRARY
@@ -64,55 +64,55 @@ class Described:
     criterion: float
 
 
-def one_input_law(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def one_input_law(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The form of one input that describes noisy samples best, a polynomial or a quotient of low ones among them.
 
     It is sure if it leaves only noise and no other curve is within SURE_MARGIN.
     """
-    if len(one.x) < FEWEST_ROWS or few_values(one.x):
-        return polynomial_or_quotient(one, search)
-    form, margin = _best_form(one, search)
-    if form is not None and form.error < one.exact:
+    if len(problem.x) < FEWEST_ROWS or few_values(problem.x):
+        return polynomial_or_quotient(problem, search)
+    form, margin = _best_form(problem, search)
+    if form is not None and form.error < problem.exact:
         return form
-    other = polynomial_or_quotient(one, search)
-    found = [law for law in (form, other) if law is not None and settles(law, one)]
+    other = polynomial_or_quotient(problem, search)
+    found = [law for law in (form, other) if law is not None and settles(law, problem)]
     if len(found) < 2:
         best = found[0] if found else min(filter(None, (form, other)), key=lambda law: law.held, default=None)
         return best if best is None or best is other else replace(best, sure=margin > SURE_MARGIN)
-    criteria = [information_criterion(law, one.x, one.y, one.weights) for law in found]
+    criteria = [information_criterion(law, problem.x, problem.y, problem.weights) for law in found]
     if criteria[1] < criteria[0]:
         return found[1]
     return replace(found[0], sure=min(margin, criteria[1] - criteria[0]) > SURE_MARGIN)
 
 
-def _best_form(one: SearchProblem, search: Search) -> tuple[FittedNetwork | None, float]:
+def _best_form(problem: SearchProblem, search: Search) -> tuple[FittedNetwork | None, float]:
     """The first form that leaves only noise, by description length, and the margin to the next curve; else the closest
     form."""
-    x = one.x[:, 0]
+    x = problem.x[:, 0]
     forms = library_forms(tuple(search.library))
-    described = forms_of(x, one.y, one.weights, forms)
-    if one.depth and (x.min() > 0 or x.max() < 0):  # of a combination of inputs, which may be upside down
-        described += map(_of_reciprocal, forms_of(1 / x, one.y, one.weights, forms))
+    described = forms_of(x, problem.y, problem.weights, forms)
+    if problem.depth and (x.min() > 0 or x.max() < 0):  # of a combination of inputs, which may be upside down
+        described += map(_of_reciprocal, forms_of(1 / x, problem.y, problem.weights, forms))
         described.sort(key=lambda form: form.criterion)
     search.compared += 2 * len(forms)  # with and without a constant beside
     best: FittedNetwork | None = None
     for place, form in enumerate(described[:FORMS_JUDGED]):
-        judged = search.judge(form.node, one, steps=0 if form.fit.error > NOISE else None)
-        if settles(judged, one):
+        judged = search.judge(form.node, problem, steps=0 if form.fit.error > NOISE else None)
+        if settles(judged, problem):
             others = [other for other in described[place + 1 :] if _differ(form, other)]
             margin = min((other.criterion - form.criterion for other in others), default=np.inf)
-            return replace(judged, rivals=_rivals(form, described[place + 1 :], one, search)), margin
+            return replace(judged, rivals=_rivals(form, described[place + 1 :], problem, search)), margin
         best = judged if best is None or judged.held < best.held else best
     return best, 0.0
 
 
-def _rivals(form: Described, others: Sequence[Described], one: SearchProblem, search: Search) -> tuple[Node, ...]:
+def _rivals(form: Described, others: Sequence[Described], problem: SearchProblem, search: Search) -> tuple[Node, ...]:
     """The forms that are near in description length, judged too, for the comparison on all samples."""
     limits = form.criterion + RIVAL_MARGIN, form.fit.criterion + RIVAL_MARGIN
     near = [other for other in others if other.criterion < limits[0] or other.fit.criterion < limits[1]]
-    near = near[: MOST_RIVALS_OF_PART if one.depth else MOST_RIVALS]
+    near = near[: MOST_RIVALS_OF_PART if problem.depth else MOST_RIVALS]
     for other in near:
-        search.judge(other.node, one, steps=0)
+        search.judge(other.node, problem, steps=0)
     return tuple(other.node for other in near)
 
 
@@ -166,7 +166,7 @@ def forms_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -
     """Those of the forms that fit y (N,) at x (N,) best, as trees, best first."""
     spread = deviation(y, weights) or 1.0
     found = []
-    for fit in fitted_forms(forms, x, y / spread, weights):
+    for fit in fit_forms(forms, x, y / spread, weights):
         node = _node(fit, spread)
         size = None if node is None else _complexity(node)
         if node is not None and size is not None:
@@ -209,16 +209,16 @@ def _node(fit: FittedForm, scale: float) -> Node | None:
     while n < len(columns):
         if n + 1 < len(columns) and _has(columns[n], "sin") and _has(columns[n + 1], "cos"):
             phase = float(np.arctan2(factors[n + 1], factors[n]))
-            terms.append(compose.scaled(_moved(columns[n], phase), float(np.hypot(factors[n], factors[n + 1]))))
+            terms.append(compose.scale(_move_phase(columns[n], phase), float(np.hypot(factors[n], factors[n + 1]))))
             n += 2
         else:
-            terms.append(compose.scaled(columns[n], factors[n]))
+            terms.append(compose.scale(columns[n], factors[n]))
             n += 1
     total = compose.total(terms) if len(terms) > 1 else terms[0]
     values = [value for curve in curves(total) if curve.symbolic for value in _numbers(curve)]
     if not np.isfinite(values).all():
         return None
-    return Written(total).shifted(scale * (fit.constant or 0.0)).node
+    return Written(total).shift(scale * (fit.constant or 0.0)).node
 
 
 def _numbers(curve: Curve) -> tuple[float, ...]:
@@ -230,13 +230,13 @@ def _has(node: Node, function: str) -> bool:
     return any(curve.symbolic is not None and curve.symbolic.function == function for curve in curves(node))
 
 
-def _moved(node: Node, phase: float) -> Node:
+def _move_phase(node: Node, phase: float) -> Node:
     def change(curve: Curve) -> Curve:
         if curve.symbolic is None or curve.symbolic.function != "sin":
             return curve
         return replace(curve, symbolic=replace(curve.symbolic, b=curve.symbolic.b + phase))
 
-    return mapped(node, change)
+    return map_curves(node, change)
 
 
 def _complexity(node: Node) -> float | None:
@@ -246,13 +246,13 @@ def _complexity(node: Node) -> float | None:
         return None
 
 
-def _differ(one: Described, other: Described) -> bool:
+def _differ(described: Described, other: Described) -> bool:
     """Whether two fitted forms are different curves, so that the samples have to decide between them."""
-    apart = one.values - other.values
-    return bool(np.sqrt(np.mean(apart**2)) > SAME_CURVE * one.fit.error * (float(one.values.std()) or 1.0))
+    apart = described.values - other.values
+    return bool(np.sqrt(np.mean(apart**2)) > SAME_CURVE * described.fit.error * (float(described.values.std()) or 1.0))
 
 
 def _of_reciprocal(form: Described) -> Described:
     """The form of 1/x as one of x, whose text is longer if the law is not of 1/x."""
-    node = compose.substituted(renamed(form.node, (1,)), 1, compose.monomial([0], [-1.0]))
+    node = compose.substitute(rename_inputs(form.node, (1,)), 1, compose.monomial([0], [-1.0]))
     return replace(form, node=node, criterion=form.criterion + BY_SHAPE_COMPLEXITY_PENALTY)

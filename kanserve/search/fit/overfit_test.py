@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.formula.constants.nonlinear_fit import Constants
-from kanserve.formula.constants.recognition import known_constants
+from kanserve.formula.constants.recognition import find_named_constants
 from kanserve.formula.expressions.tree import references
 
 Array = NDArray[np.float64]
@@ -33,7 +33,7 @@ def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
     if not few:
         return False
     constants = Constants(tree)
-    estimated = set(constants.places) - known_constants(constants.tree)
+    estimated = set(constants.places) - find_named_constants(constants.tree)
     inputs: list[set[int]] = []
     below: list[set[int]] = []
     for place, step in enumerate(constants.tree):

@@ -9,16 +9,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.row_weights import deviation, weighted
+from kanserve.data.row_weights import deviation, weight_rows
 from kanserve.errors import FormulaError
 from kanserve.formula.constants.recognition import exact_form
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit.overfit_test import few_values, memorises
 from kanserve.search.fit.residual_test import RESIDUAL_TEST_LARGEST_ERROR, adequate, refutes
-from kanserve.search.fit.training import FittedNetwork, SearchSamples, judged, refined, split
+from kanserve.search.fit.training import FittedNetwork, SearchSamples, judge, refine_network, split
 from kanserve.search.fit.workers import Taken, Workers, alone
-from kanserve.search.regression.budget import Budget, Limit, enforced_budget
+from kanserve.search.regression.budget import Budget, Limit, current_budget
 from kanserve.search.regression.surrogates import Surrogate, surrogates
 from kanserve.search.trees.nodes import Node
 from kanserve.search.trees.to_network import network
@@ -85,7 +85,7 @@ class SearchProblem:
             return False
         (smooth,) = (known.value(self.x) for known in self.surrogates if known.link.name == "identity")
         residuals = self.y - smooth
-        if adequate(weighted(residuals, self.weights), self.x, self.spread):
+        if adequate(weight_rows(residuals, self.weights), self.x, self.spread):
             return True
         return float(residuals.std()) >= NOISY_LEAST_ERROR * self.spread
 
@@ -100,7 +100,7 @@ class SearchProblem:
         exact = self.exact if exact is None else exact
         return SearchProblem(x, y, exact, self.measured and measured, self.depth + 1, self.weights)
 
-    def divided(self, x: Array, divisor: Array, usable: NDArray[np.bool_]) -> "SearchProblem":
+    def divide(self, x: Array, divisor: Array, usable: NDArray[np.bool_]) -> "SearchProblem":
         """The problem of y / divisor (N,) at x (N, k), one level deeper, on the rows that are `usable`.
 
         If y has noise, that of a row is divided too, so that its weight is multiplied by the square of the divisor.
@@ -134,7 +134,7 @@ class Search:
     """Forms that were fitted and compared, but for those in `found`."""
 
     def over(self) -> bool:
-        limit = self.budget.spent()
+        limit = self.budget.limit_reached()
         self.reached = limit or self.reached
         return limit is not None
 
@@ -158,46 +158,48 @@ class Search:
         finally:
             self.budget = whole
 
-    def rows(self, one: SearchProblem) -> SearchSamples:
-        return split(one.x, one.y, self.seed, one.weights)
+    def rows(self, problem: SearchProblem) -> SearchSamples:
+        return split(problem.x, problem.y, self.seed, problem.weights)
 
-    def keep(self, found: FittedNetwork, one: SearchProblem) -> FittedNetwork:
-        if one.depth == 0:
+    def keep(self, found: FittedNetwork, problem: SearchProblem) -> FittedNetwork:
+        if problem.depth == 0:
             self.found.append(found)
         return found
 
-    def judge(self, tree: Node, one: SearchProblem, steps: int | None = None) -> FittedNetwork:
+    def judge(self, tree: Node, problem: SearchProblem, steps: int | None = None) -> FittedNetwork:
         """A tree of named functions with its errors on a problem's rows, refitted to them unless it is exact."""
-        rows = self.rows(one)
+        rows = self.rows(problem)
         steps = PROBLEM_REFIT_STEPS if steps is None else steps
-        found = judged(network(tree, one.inputs), rows)
+        found = judge(network(tree, problem.inputs), rows)
         if steps and not found.error < 1e-13:
-            found = min(found, judged(refined(found.net, rows, steps), rows), key=lambda candidate: candidate.error)
-        return self.keep(found, one)
+            found = min(
+                found, judge(refine_network(found.net, rows, steps), rows), key=lambda candidate: candidate.error
+            )
+        return self.keep(found, problem)
 
     def ahead(self, steps: Sequence[Callable[[], T]]) -> Iterator[Taken[T]]:
         """Independent steps in order, which workers may run ahead."""
         return self.workers.ahead(steps, self.budget)
 
     def attempts_ahead(
-        self, attempts: Sequence["ProblemAttempt"], one: SearchProblem
+        self, attempts: Sequence["ProblemAttempt"], problem: SearchProblem
     ) -> Iterator[Callable[[], FittedNetwork | None]]:
         """Attempts at a problem in order, which workers may make ahead, unless constraints of this search decide."""
-        if one.allowed is not anything:
-            yield from (partial(alone, partial(attempt, one, self)) for attempt in attempts)
+        if problem.allowed is not anything:
+            yield from (partial(alone, partial(attempt, problem, self)) for attempt in attempts)
             return
-        steps = [partial(_made_ahead, attempt, one, self.seed, self.library) for attempt in attempts]
+        steps = [partial(_attempt_ahead, attempt, problem, self.seed, self.library) for attempt in attempts]
         for attempt, taken in zip(attempts, self.ahead(steps), strict=True):
-            yield partial(self._attempted, attempt, one, taken)
+            yield partial(self._adopt, attempt, problem, taken)
 
-    def _attempted(
-        self, attempt: "ProblemAttempt", one: SearchProblem, taken: Taken["_MadeAhead"]
+    def _adopt(
+        self, attempt: "ProblemAttempt", problem: SearchProblem, taken: Taken["_MadeAhead"]
     ) -> FittedNetwork | None:
         outcome = taken.outcome()
         if outcome is None:
-            return alone(partial(attempt, one, self))
+            return alone(partial(attempt, problem, self))
         for network_found in outcome.value.kept:
-            self.keep(network_found, one)
+            self.keep(network_found, problem)
         self.reached = outcome.value.reached or self.reached
         return outcome.value.found
 
@@ -217,47 +219,47 @@ class _MadeAhead:
 class _SearchAhead(Search):
     """The search of an attempt in a worker."""
 
-    def keep(self, found: FittedNetwork, one: SearchProblem) -> FittedNetwork:
+    def keep(self, found: FittedNetwork, problem: SearchProblem) -> FittedNetwork:
         self.found.append(found)
         return found
 
 
-def _made_ahead(attempt: ProblemAttempt, one: SearchProblem, seed: int, library: tuple[str, ...]) -> _MadeAhead:
-    search = _SearchAhead(enforced_budget(), seed, library)
-    found = attempt(one, search)
+def _attempt_ahead(attempt: ProblemAttempt, problem: SearchProblem, seed: int, library: tuple[str, ...]) -> _MadeAhead:
+    search = _SearchAhead(current_budget(), seed, library)
+    found = attempt(problem, search)
     return _MadeAhead(found, search.found, search.reached)
 
 
-def settles(found: FittedNetwork | None, one: SearchProblem) -> bool:
+def settles(found: FittedNetwork | None, problem: SearchProblem) -> bool:
     """Whether the law settles the problem: it is exact or leaves only noise, and is allowed."""
-    return found is not None and _explains(found, one) and one.allowed(found.tree)
+    return found is not None and _explains(found, problem) and problem.allowed(found.tree)
 
 
-def _explains(found: FittedNetwork, one: SearchProblem) -> bool:
-    if found.error < one.exact:
-        suspect = one.measured and few_values(one.x)
-        return not (suspect and _by_heart(found, one))
+def _explains(found: FittedNetwork, problem: SearchProblem) -> bool:
+    if found.error < problem.exact:
+        suspect = problem.measured and few_values(problem.x)
+        return not (suspect and _by_heart(found, problem))
     return (
-        one.measured
+        problem.measured
         and max(found.error, found.held) < RESIDUAL_TEST_LARGEST_ERROR
-        and noise_alone(found, one.x, one.y, one.weights)
-        and (one.more is None or _noise_on_more(found, one.more))
+        and noise_alone(found, problem.x, problem.y, problem.weights)
+        and (problem.more is None or _noise_on_more(found, problem.more))
     )
 
 
 def _noise_on_more(found: FittedNetwork, more: SearchSamples) -> bool:
     """Whether the law leaves only noise of further samples, with its constants fitted to them."""
-    net = refined(network(found.tree, more.x.shape[1]), more, REFIT_STEPS)
+    net = refine_network(network(found.tree, more.x.shape[1]), more, REFIT_STEPS)
     with np.errstate(all="ignore"):
         residuals = more.y - evaluate(net.kan, more.x)[:, 0]
-    return bool(np.isfinite(residuals).all()) and not refutes(weighted(residuals, more.weights), more.x)
+    return bool(np.isfinite(residuals).all()) and not refutes(weight_rows(residuals, more.weights), more.x)
 
 
-def _by_heart(found: FittedNetwork, one: SearchProblem) -> bool:
+def _by_heart(found: FittedNetwork, problem: SearchProblem) -> bool:
     """Whether an exact law memorises the few values of an input, once its constants are recognised."""
     (tree,) = trees(found.net.kan).trees
     try:
-        return memorises(exact_form(tree, one.x, one.y, weights=one.weights), one.x)
+        return memorises(exact_form(tree, problem.x, problem.y, weights=problem.weights), problem.x)
     except FormulaError:
         return True
 
@@ -267,4 +269,4 @@ def noise_alone(found: FittedNetwork, x: Array, y: Array, weights: Array | None 
     with np.errstate(all="ignore"):
         residuals = y - evaluate(found.net.kan, x)[:, 0]
     spread = deviation(y, weights) or 1.0
-    return bool(np.isfinite(residuals).all()) and adequate(weighted(residuals, weights), x, spread)
+    return bool(np.isfinite(residuals).all()) and adequate(weight_rows(residuals, weights), x, spread)

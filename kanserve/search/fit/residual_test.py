@@ -45,7 +45,7 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
     )
 
 
-def scattered(x: Array, y: Array) -> bool:
+def is_scattered(x: Array, y: Array) -> bool:
     """Whether outputs y (N,) at x (N,) scatter about a curve: exact ones are nearer to a line between close samples."""
     order = np.argsort(x, kind="stable")
     near, far = (_from_line(x[order], y[order], apart) for apart in (1, 2))
@@ -67,7 +67,7 @@ def refutes(residuals: Array, x: Array) -> bool:
     limit = DEVIATION_LIMIT
     if not residuals.any():
         return False
-    if binned_deviation(residuals, x) > limit:
+    if deviation_of_bins(residuals, x) > limit:
         return True
     return bool(_likeness(residuals, x) > limit / np.sqrt(min(len(x), NEIGHBOUR_ROWS)))
 
@@ -102,7 +102,7 @@ def _likeness(residuals: Array, x: Array) -> float:
     return float(np.mean(centred * centred[neighbours(u, 1)[:, 0]]) / np.mean(centred**2))
 
 
-def binned_deviation(residuals: Array, x: Array) -> float:
+def deviation_of_bins(residuals: Array, x: Array) -> float:
     """The largest deviation of residuals (N,), binned by one or two inputs of rows x (N, d), from those of noise.
 
     The means of the bins of an input, or of a pair, are compared with 0, each by the deviations within its bin, so that

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from kanserve.data.row_weights import deviation, root_mean_square
 from kanserve.network.evaluate import edges, evaluate, nodes, subnodes
 from kanserve.network.kan import Kan
-from kanserve.network.splines import extended_knots, uniform_knots
+from kanserve.network.splines import extend_knots, uniform_knots
 from kanserve.search.regression import budget
 from kanserve.search.trees.nodes import Node
-from kanserve.search.trees.to_network import ORDER, Network, network, taken_back
+from kanserve.search.trees.to_network import ORDER, Network, network, take_back
 from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.lm.levenberg_marquardt import refine
 from kanserve.train.lm.parameter_vector import Constant
@@ -100,7 +100,7 @@ class FittedNetwork:
         return self.net.tree
 
 
-def judged(net: Network, rows: SearchSamples) -> FittedNetwork:
+def judge(net: Network, rows: SearchSamples) -> FittedNetwork:
     """The errors of a network. The held-out error omits the worst few rows, which measure how splines extrapolate."""
     error = _error(net.kan, rows)
     squares = _squares(net.kan, rows.held_x, rows.held_y)
@@ -121,7 +121,7 @@ def _squares(kan: Kan, x: Array, y: Array) -> Array:
     return np.where(np.isfinite(squares), squares, np.inf)
 
 
-def _refined(
+def _refine_kan(
     kan: Kan,
     rows: SearchSamples,
     steps: int,
@@ -133,14 +133,14 @@ def _refined(
     return refine(kan, rows.x, rows.y, weights=weights, steps=steps, smooth=smooth, ridge=ridge, fixed=fixed)
 
 
-def refined(net: Network, rows: SearchSamples, steps: int, smooth: float = 0.0) -> Network:
+def refine_network(net: Network, rows: SearchSamples, steps: int, smooth: float = 0.0) -> Network:
     """The network after `steps` least-squares steps on the training rows."""
     budget.count_fit()
-    kan = _refined(net.kan, rows, steps, smooth, 1e-14, net.fixed)
-    return taken_back(net, kan)
+    kan = _refine_kan(net.kan, rows, steps, smooth, 1e-14, net.fixed)
+    return take_back(net, kan)
 
 
-def trained(
+def train_tree(
     tree: Node, rows: SearchSamples, intervals: int, starts: int, promising: float, generator: np.random.Generator
 ) -> FittedNetwork:
     """The tree with splines fitted to the rows, from the best of several random starts.
@@ -153,28 +153,28 @@ def trained(
     runs = []
     for _ in range(starts):
         budget.count_fit()
-        kan = _begun(net, few.x, generator)
-        kan = _refined(kan, few, START_STEPS, SMOOTHING)
-        kan = _refined(set_ranges(kan, few.x), few, START_STEPS, SMOOTHING)
+        kan = _random_start(net, few.x, generator)
+        kan = _refine_kan(kan, few, START_STEPS, SMOOTHING)
+        kan = _refine_kan(set_ranges(kan, few.x), few, START_STEPS, SMOOTHING)
         runs.append((_error(kan, few), kan))
     error, best = min(runs, key=lambda run: run[0])
     if error > HOPELESS_ERROR_RATIO * promising * rows.spread:
         return FittedNetwork(net, np.inf, np.inf)
     for _ in range(2):
         ranged = set_ranges(best, rows.x)
-        best = _refined(ranged, rows, BEST_STEPS, SMOOTHING)
-    return judged(replace(net, kan=best), rows)
+        best = _refine_kan(ranged, rows, BEST_STEPS, SMOOTHING)
+    return judge(replace(net, kan=best), rows)
 
 
-def finer(one: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetwork:
+def finer(fitted: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetwork:
     """The network refitted on a finer grid, with its parameters put back into the tree."""
     budget.count_fit()
-    kan = regrid(one.net.kan, rows.x, intervals)
-    kan = _refined(kan, rows, FINE_STEPS, FINE_SMOOTHING, ridge=1e-14, fixed=one.net.fixed)
-    return judged(taken_back(one.net, kan), rows)
+    kan = regrid(fitted.net.kan, rows.x, intervals)
+    kan = _refine_kan(kan, rows, FINE_STEPS, FINE_SMOOTHING, ridge=1e-14, fixed=fitted.net.fixed)
+    return judge(take_back(fitted.net, kan), rows)
 
 
-def _begun(net: Network, x: Array, generator: np.random.Generator) -> Kan:
+def _random_start(net: Network, x: Array, generator: np.random.Generator) -> Kan:
     """Random initial splines, on grids over the ranges of their inputs: lines, parabolas and mixtures; in products,
     plus a constant."""
     layers = []
@@ -213,7 +213,7 @@ def _knots(values: Array, intervals: int) -> Array:
         even = (even + crowded) / 2
     elif even[0] * even[-1] > 0 and FAR[0] < far / near < FAR[1]:
         even = (even + even[0] * (even[-1] / even[0]) ** np.linspace(0, 1, intervals + 1)) / 2
-    return extended_knots(even, ORDER)
+    return extend_knots(even, ORDER)
 
 
 def _random_spline(count: int, factor: bool, generator: np.random.Generator) -> Array:

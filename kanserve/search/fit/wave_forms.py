@@ -11,12 +11,12 @@ from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, Sum
 
 
-def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def product_of_waves(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a constant and a product of a sine of one input and a sine of another, if it is exactly one."""
     budget.count_fit()
     if "sin" not in search.library:
         return None
-    for found in waves(one.x, one.y):
+    for found in waves(problem.x, problem.y):
         if search.over():
             return None
         sines = [
@@ -24,18 +24,20 @@ def product_of_waves(one: SearchProblem, search: Search) -> FittedNetwork | None
             for wave, size in ((found.first, found.coefficient), (found.second, 1.0))
         ]
         product = compose.product(sines)
-        judged = search.judge(compose.total([product, compose.constant(float(one.y.mean()), found.first.i)]), one)
-        if judged.error < one.exact:
+        judged = search.judge(
+            compose.total([product, compose.constant(float(problem.y.mean()), found.first.i)]), problem
+        )
+        if judged.error < problem.exact:
             return judged
     return None
 
 
-def sine_of_bilinear_form(one: SearchProblem, search: Search) -> FittedNetwork | None:
+def sine_of_bilinear_form(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     """The law as a bilinear form of two inputs and a sine of another, if it is exactly that."""
     budget.count_fit()
     if "sin" not in search.library:
         return None
-    for found in bilinear_waves(one.x, one.y):
+    for found in bilinear_waves(problem.x, problem.y):
         if search.over():
             return None
         pair = (found.i, found.j)
@@ -45,7 +47,7 @@ def sine_of_bilinear_form(one: SearchProblem, search: Search) -> FittedNetwork |
 
         wave = Curve(compose.total(form(found.rates, found.rate)), Symbolic("sin", 1.0, found.phase, found.size, 0.0))
         terms = [*form(found.slopes, found.product), Sum((wave,)), compose.constant(found.level, found.i)]
-        judged = search.judge(compose.total(terms), one)
-        if judged.error < one.exact:
+        judged = search.judge(compose.total(terms), problem)
+        if judged.error < problem.exact:
             return judged
     return None

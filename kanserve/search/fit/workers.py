@@ -21,7 +21,7 @@ from kanserve import native
 from kanserve.errors import InputError, MissingDependencyError, reason
 from kanserve.formula import register_function
 from kanserve.network.own_functions import OWN, OwnFunction
-from kanserve.search.regression.budget import Budget, enforced_budget
+from kanserve.search.regression.budget import Budget, current_budget
 from kanserve.train.argument_checks import whole
 from kanserve.train.lm.blas_threads import threads_for
 
@@ -65,7 +65,7 @@ def worker_count(n_jobs: int | None) -> int:
 def ahead(steps: Sequence[Callable[[], T]]) -> Iterator[Callable[[], T]]:
     """Independent steps in order, within a step or not, which the workers of this search may run ahead."""
     workers = _workers.get()
-    return iter(steps) if workers is None else workers.ahead(steps, enforced_budget())
+    return iter(steps) if workers is None else workers.ahead(steps, current_budget())
 
 
 def alone(step: Callable[[], T]) -> T:
@@ -94,7 +94,7 @@ class Workers:
                 if batch is not None and not batch.gives(place - first):
                     batch = None
                 if batch is None and place + 1 < len(steps) and self._ready():
-                    batch, first = self._begun(steps[place:], budget), place
+                    batch, first = self._begin(steps[place:], budget), place
                 yield Taken(step, budget, batch, place - first)
         finally:
             if batch is not None:
@@ -124,7 +124,7 @@ class Workers:
             return False
         after = AFTER_SECONDS
         if self._start is None and time.perf_counter() - self._began >= after:
-            self._start = self._begun([_nothing] * (self.jobs - 1), Budget())
+            self._start = self._begin([_nothing] * (self.jobs - 1), Budget())
             if after == 0:
                 self._start.receive()
                 self._started = True
@@ -132,7 +132,7 @@ class Workers:
             self._started = self._start.stopped = True
         return self._started
 
-    def _begun(self, steps: Sequence[Callable[[], T]], budget: Budget) -> "_Batch[T]":
+    def _begin(self, steps: Sequence[Callable[[], T]], budget: Budget) -> "_Batch[T]":
         """A batch in place of the earlier ones, whose steps that are running go on."""
         for earlier in self._batches:
             earlier.stopped = True
@@ -196,10 +196,10 @@ class _Batch(Generic[T]):
     def _tasks(self) -> Iterator[Any]:
         from joblib import delayed
 
-        while (place := self._claimed()) is not None:
+        while (place := self._claim()) is not None:
             yield delayed(_run_at)(place, self._steps[place], self._scene)
 
-    def _claimed(self) -> int | None:
+    def _claim(self) -> int | None:
         """The next step, which nobody else then runs."""
         with self._lock:
             if self.stopped or self._next == len(self._steps):
@@ -221,7 +221,7 @@ class _Batch(Generic[T]):
             while place not in self._outcomes:
                 if self.any_done:
                     self.receive()
-                elif (mine := self._claimed()) is not None:
+                elif (mine := self._claim()) is not None:
                     self._outcomes[mine] = _run(self._steps[mine], self._scene)
                 else:
                     self.receive()
@@ -287,7 +287,7 @@ def _run_in(step: Callable[[], T], scene: _Scene) -> Outcome[T] | None:
     try:
         for own in scene.functions:
             register_function(**own.arguments())
-        with budget.enforced(), nullcontext() if scene.kernels else native.disabled():
+        with budget.enforce(), nullcontext() if scene.kernels else native.disable_kernels():
             return Outcome(alone(step), budget.fits)
     except Exception:
         return None

@@ -40,7 +40,7 @@ class Budget:
         """The number of fits so far."""
         return self._count.fits
 
-    def spent(self) -> Limit | None:
+    def limit_reached(self) -> Limit | None:
         """The limit that has been reached, if any."""
         if self.fits >= self.max_fits:
             return "max_fits"
@@ -60,7 +60,7 @@ class Budget:
         return Budget(self.deadline, min(self.max_fits, self.fits + most), self._count)
 
     @contextmanager
-    def enforced(self) -> Iterator[None]:
+    def enforce(self) -> Iterator[None]:
         """Within this context, `check` and `count_fit` raise once the budget is spent."""
         before = _enforced.set(self)
         try:
@@ -72,7 +72,7 @@ class Budget:
         self._count.fits += fits
 
 
-def enforced_budget() -> Budget:
+def current_budget() -> Budget:
     """The budget that is enforced; an unlimited one if none is."""
     return _enforced.get() or Budget()
 
@@ -83,7 +83,7 @@ _enforced: ContextVar[Budget | None] = ContextVar("budget", default=None)
 def check() -> None:
     """Raise OutOfBudgetError if the budget is spent."""
     budget = _enforced.get()
-    if budget is not None and budget.spent():
+    if budget is not None and budget.limit_reached():
         raise OutOfBudgetError
 
 

@@ -49,7 +49,7 @@ class Curve:
     y: Array
     weights: Array
 
-    def binned(self, most: int) -> "Curve":
+    def bin_rows(self, most: int) -> "Curve":
         """The means over bins with equal numbers of rows, each with the sum of their weights."""
         if len(self.x) <= most:
             return self
@@ -92,12 +92,12 @@ class FittedForm:
         return np.asarray(total + (self.constant or 0.0) + np.zeros(len(x)))
 
 
-def fitted_forms(forms: Iterable[Form], x: Array, y: Array, weights: Array | None = None) -> list[FittedForm]:
+def fit_forms(forms: Iterable[Form], x: Array, y: Array, weights: Array | None = None) -> list[FittedForm]:
     """The forms that fit y (N,) at x (N,) best, with and without a constant beside, best first by their criterion."""
     shares = np.ones(len(x)) if weights is None else weights / weights.mean()
     rows = Curve(x, y, shares)
     applicable = [form for form in forms if x.min() > 0 or not form.positive]
-    bins, some = rows.binned(BINS), rows.some(WAVE_ROWS)
+    bins, some = rows.bin_rows(BINS), rows.some(WAVE_ROWS)
     frequencies = peaks(some)
     if frequencies.max() * np.ptp(x) / len(bins.x) < 2 * np.pi / BINS_PER_PERIOD:
         some = bins
@@ -122,10 +122,10 @@ def _first_fits(forms: Sequence[Form], rows: Curve, frequencies: Array) -> Itera
         with_constant = _Fits(alike, rows, True).run(starts, FIRST_STEPS)
         few = with_constant.best(KEPT_STARTS)
         with_constant = _Fits(alike, rows, True).run(few, SECOND_STEPS)
-        yield from with_constant.found()
+        yield from with_constant.list_fitted()
         second = np.concatenate([starts[:, : count // 2], with_constant.best(KEPT_STARTS)], axis=1)
         without = _Fits(alike, rows, False).run(second, FIRST_STEPS)
-        yield from _Fits(alike, rows, False).run(without.best(KEPT_STARTS), SECOND_STEPS).found()
+        yield from _Fits(alike, rows, False).run(without.best(KEPT_STARTS), SECOND_STEPS).list_fitted()
 
 
 def _shape(form: Form) -> tuple[int, int]:
@@ -142,7 +142,7 @@ def _best(fits: Sequence[FittedForm], rows: int) -> list[FittedForm]:
 def _on_all_rows(fits: Sequence[FittedForm], rows: Curve) -> Iterator[FittedForm]:
     for fit in fits:
         starts = np.array(fit.constants)[None, None, :]
-        yield from _Fits([fit.form], rows, fit.constant is not None).run(starts, LAST_STEPS).found()
+        yield from _Fits([fit.form], rows, fit.constant is not None).run(starts, LAST_STEPS).list_fitted()
 
 
 @dataclass(eq=False)
@@ -193,7 +193,7 @@ class _Fits:
         order = np.argsort(self.state.squares, axis=1)[:, :count]
         return np.take_along_axis(self.state.constants, order[..., None], axis=1)
 
-    def found(self) -> Iterator[FittedForm]:
+    def list_fitted(self) -> Iterator[FittedForm]:
         best = np.argmin(self.state.squares, axis=1)
         rows = len(self.y)
         for form, start, constants, factors, squares in zip(

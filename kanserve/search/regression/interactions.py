@@ -46,7 +46,7 @@ def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
     exchanged = np.repeat(base[None], len(changes), axis=0)
     for k, change in enumerate(changes):
         exchanged[k][:, list(change)] = other[:, list(change)]
-    flat = full.linked(exchanged.reshape(-1, inputs)).reshape(len(changes), -1)
+    flat = full.link_values(exchanged.reshape(-1, inputs)).reshape(len(changes), -1)
     at = dict(zip(changes, flat, strict=True))
     units = np.median(answer_units(full.link, full.value(x)))
     strengths = np.zeros((inputs, inputs))
@@ -97,7 +97,7 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
     rows = x[np.linspace(0, len(x) - 1, min(LINES, len(x))).astype(int)]
     lines = np.repeat(rows[:, None], LINE_POINTS, axis=1)
     lines[:, :, i] = nodes
-    values = full.linked(lines.reshape(-1, x.shape[1])).reshape(len(rows), LINE_POINTS)
+    values = full.link_values(lines.reshape(-1, x.shape[1])).reshape(len(rows), LINE_POINTS)
     moves = values - values.mean(axis=1, keepdims=True)
     _, sizes, shapes = np.linalg.svd(moves, full_matrices=False)
     beyond = float(np.sqrt(np.sum(sizes[1:] ** 2) / moves.size) * np.median(answer_units(full.link, full.value(rows))))

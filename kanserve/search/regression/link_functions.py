@@ -52,7 +52,7 @@ def applicable(y: Array) -> tuple[Link, ...]:
         return tuple(kept)
     negative = bool(np.all(y <= 0))
     for link in _LINKS:
-        candidate = _mirrored(link) if negative and link.name in _ONE_SIGNED else link
+        candidate = _mirror(link) if negative and link.name in _ONE_SIGNED else link
         if candidate.applies(y) and _bends(candidate, y):
             kept.append(candidate)
     return tuple(kept)
@@ -69,7 +69,7 @@ def of_smooth_values(values: Array) -> Iterator[tuple[Link, Array]]:
         if link.name in ("reciprocal", "reciprocal square"):
             continue
         one_signed = link.name in _ONE_SIGNED
-        candidate = _mirrored(link) if one_signed and values.mean() < 0 else link
+        candidate = _mirror(link) if one_signed and values.mean() < 0 else link
         largest = LARGEST_EXPONENT
         bounds = (-largest, largest) if link.name == "exp" else _BOUNDS.get(link.name, (0.0, np.inf))
         least, most = bounds if candidate.sign == 1 else (-bounds[1], -bounds[0])
@@ -89,7 +89,7 @@ def _bends(link: Link, y: Array) -> bool:
     return bool(abs(np.corrcoef(values, y)[0, 1]) < LINEAR_CORRELATION)
 
 
-def _mirrored(link: Link) -> Link:
+def _mirror(link: Link) -> Link:
     return Link(
         link.name,
         lambda y: link.forward(-y),
@@ -102,7 +102,7 @@ def _mirrored(link: Link) -> Link:
 
 def _by_name(name: str, sign: int) -> Link:
     link = next(link for link in (IDENTITY, *_LINKS) if link.name == name)
-    return link if sign == 1 else _mirrored(link)
+    return link if sign == 1 else _mirror(link)
 
 
 def _not_negative(y: Array) -> bool:

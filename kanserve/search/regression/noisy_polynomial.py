@@ -30,7 +30,7 @@ class NoisyPolynomial:
 def noisy_polynomial(x: Array, y: Array, weights: Array | None = None) -> Polynomial | None:
     """The polynomial with few terms that describes y (N,) at x (N, d) best; None with too few rows or many inputs."""
     found = list(_of_each_degree(x, y, weights))
-    return min(found, key=lambda one: one.criterion).polynomial if found else None
+    return min(found, key=lambda candidate: candidate.criterion).polynomial if found else None
 
 
 def _of_each_degree(x: Array, y: Array, weights: Array | None) -> Iterator[NoisyPolynomial]:
@@ -44,13 +44,13 @@ def _of_each_degree(x: Array, y: Array, weights: Array | None) -> Iterator[Noisy
         design = columns / np.where(sizes > 0, sizes, 1.0) * roots[:, None]
         if not np.isfinite(design).all():
             return
-        kept, coefficients, criterion = _eliminated(design, y * roots)
+        kept, coefficients, criterion = _eliminate(design, y * roots)
         if len(kept):
             own = tuple(powers[k] for k in kept)
             yield NoisyPolynomial(Polynomial(own, tuple((coefficients / sizes[kept]).tolist())), criterion)
 
 
-def _eliminated(design: Array, y: Array) -> tuple[NDArray[np.int64], Array, float]:
+def _eliminate(design: Array, y: Array) -> tuple[NDArray[np.int64], Array, float]:
     """The columns that pay for themselves, their coefficients, and the criterion."""
     kept = np.arange(design.shape[1])
     rows, price = len(y), 0.5 * np.log(len(y)) + TERM_PRICE

@@ -72,7 +72,7 @@ def possible_links(smooth: Array) -> list[tuple[Link, Array]]:
 
 def best_first(found: Iterable[LinkedQuotient | None]) -> list[LinkedQuotient]:
     """The quotients that there are, by their information criterion."""
-    return sorted((one for one in found if one is not None), key=lambda one: one.criterion)
+    return sorted((quotient for quotient in found if quotient is not None), key=lambda quotient: quotient.criterion)
 
 
 def noisy_quotient(x: Array, y: Array, link: Link, near: Array, weights: Array | None) -> LinkedQuotient | None:
@@ -135,7 +135,7 @@ class _Model:
         slopes = [self.top * over, self.bottom * (-p / q)[:, None] * over, self.logs * slope[:, None]]
         return self.roots * (self.y - values), np.concatenate(slopes, axis=1)
 
-    def found(self, constants: Array, kept: Sequence[int], criterion: float, doubt: float) -> LinkedQuotient:
+    def to_quotient(self, constants: Array, kept: Sequence[int], criterion: float, doubt: float) -> LinkedQuotient:
         above, below, logs = self.parts
         top = [(self.above[k], constants[k]) for k in above if k in kept]
         bottom = [(self.below[k - below.start], constants[k]) for k in below if k in kept]
@@ -169,16 +169,16 @@ def _slope(link: Link, values: Array) -> Array:
     return np.asarray(np.where(slopes < 0, -1.0, 1.0) / np.maximum(np.abs(slopes), least or 1e-300))
 
 
-def _plus(one: Polynomial, other: Polynomial, factor: float) -> Polynomial:
+def _plus(polynomial: Polynomial, other: Polynomial, factor: float) -> Polynomial:
     """one + factor·other."""
-    terms = dict(zip(one.powers, one.coefficients, strict=True))
+    terms = dict(zip(polynomial.powers, polynomial.coefficients, strict=True))
     for powers, coefficient in zip(other.powers, other.coefficients, strict=True):
         terms[powers] = terms.get(powers, 0.0) + factor * coefficient
     return Polynomial(tuple(terms), tuple(terms.values()))
 
 
-def _over(one: Polynomial, unit: float) -> Polynomial:
-    return Polynomial(one.powers, tuple(coefficient / unit for coefficient in one.coefficients))
+def _over(polynomial: Polynomial, unit: float) -> Polynomial:
+    return Polynomial(polynomial.powers, tuple(coefficient / unit for coefficient in polynomial.coefficients))
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +193,7 @@ class _State:
 def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
     """The quotient with the least information criterion among those with more and more terms left out."""
     every = list(range(model.terms))
-    fits = [_descended(model, start, every) for start in _starts(model, smooth)]
+    fits = [_descend(model, start, every) for start in _starts(model, smooth)]
     usable = [state for state in fits if state is not None]
     if not usable:
         return
@@ -203,18 +203,18 @@ def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
         # P and Q may have kept a factor in common: terms are left out one by one.
         *_, start = _starts(model, smooth)
         polynomial = [k for k in every if k not in model.parts[1][1:]]
-        fitted = _descended(model, start, polynomial)
+        fitted = _descend(model, start, polynomial)
         rivals = [] if fitted is None else list(_fewer_and_fewer(model, fitted, polynomial))
-        path = min(path, rivals, key=lambda one: min((entry[0] for entry in one), default=math.inf))
+        path = min(path, rivals, key=lambda quotient: min((entry[0] for entry in quotient), default=math.inf))
         _, state, kept = min(path, key=lambda entry: entry[0])
     sizes = GROWING_SIZES
     simpler = tuple(
-        model.found(other.constants, own, criterion, math.inf)
+        model.to_quotient(other.constants, own, criterion, math.inf)
         for criterion, other, own in path
         if len(own) < len(kept) and len(own) in sizes
     )
     state, criterion, doubt = _with_simple_numbers(model, state, kept)
-    yield replace(model.found(state.constants, kept, criterion, doubt), simpler=simpler)
+    yield replace(model.to_quotient(state.constants, kept, criterion, doubt), simpler=simpler)
 
 
 def _fewer_and_fewer(
@@ -253,8 +253,8 @@ def _starts(model: _Model, smooth: Array) -> Iterator[Array]:
         divisor = np.where(np.abs(divisor) > size, divisor, size)
     design = np.concatenate([model.top, model.logs], axis=1) * weight[:, None]
     solved = _least_squares(design, target * weight)
-    one = np.eye(len(model.below))[0]
-    yield np.concatenate([solved[: below.start], one, solved[below.start :]])
+    quotient = np.eye(len(model.below))[0]
+    yield np.concatenate([solved[: below.start], quotient, solved[below.start :]])
 
 
 def _least_squares(design: Array, target: Array) -> Array:
@@ -267,7 +267,7 @@ def _least_squares(design: Array, target: Array) -> Array:
     return np.asarray(np.linalg.solve(normal, scaled.T @ target) / sizes)
 
 
-def _descended(model: _Model, start: Array, kept: Sequence[int]) -> _State | None:
+def _descend(model: _Model, start: Array, kept: Sequence[int]) -> _State | None:
     """Levenberg-Marquardt of the constants that are kept; the others stay. None where the start is not finite."""
     constants = start
     residuals, slopes = model.residuals(constants)
@@ -338,7 +338,7 @@ def _without_one(model: _Model, state: _State, kept: Sequence[int]) -> tuple[_St
         plain = state.constants.copy()
         plain[k] = 0.0
         for start in (moved, plain):
-            fitted = _descended(model, start, rest)
+            fitted = _descend(model, start, rest)
             if fitted is not None:
                 return fitted, rest
     return None
@@ -376,7 +376,7 @@ def _with_simple_numbers(model: _Model, state: _State, kept: Sequence[int]) -> t
         constants = state.constants.copy()
         for k in places:
             constants[k] = rounded[k] * units[k]
-        other = _descended(model, constants, [k for k in free if k not in places]) if places else None
+        other = _descend(model, constants, [k for k in free if k not in places]) if places else None
         simpler = np.inf if other is None else _criterion(model, other, kept) - len(places) * math.log(len(model.y))
         if other is not None and simpler < criterion:
             gone = [k in places and rounded[k] == 0 for k in free]

@@ -211,7 +211,7 @@ def one_input_forms() -> Iterator[Form]:
 def _sum(*forms: Form) -> Form:
     def columns(x: Any, *constants: Any) -> tuple[Any, ...]:
         found: list[Any] = []
-        for form, own in zip(forms, _shared(constants, forms), strict=True):
+        for form, own in zip(forms, _split_constants(constants, forms), strict=True):
             found += form(x, own)
         return tuple(found)
 
@@ -219,7 +219,7 @@ def _sum(*forms: Form) -> Form:
     return Form(" + ".join(form.name for form in forms), roles, columns, any(form.positive for form in forms))
 
 
-def _shared(constants: tuple[Any, ...], forms: tuple[Form, ...]) -> Iterator[tuple[Any, ...]]:
+def _split_constants(constants: tuple[Any, ...], forms: tuple[Form, ...]) -> Iterator[tuple[Any, ...]]:
     at = 0
     for form in forms:
         yield constants[at : at + len(form.roles)]

@@ -72,7 +72,7 @@ def piecewise_polynomial(x: Array, y: Array) -> Piecewise | None:
 def _piece(x: Array, y: Array, fewest: int, limit: float) -> tuple[Polynomial, int] | None:
     """The polynomial of the lowest degree that fits the first rows exactly, and how many rows it fits."""
     for degree in range(PIECE_DEGREE + 1):
-        polynomial = _fitted(x[:fewest], y[:fewest], degree)
+        polynomial = _fit_polynomial(x[:fewest], y[:fewest], degree)
         if np.abs(polynomial(x[:fewest]) - y[:fewest]).max() > limit:
             continue
         count = fewest
@@ -82,11 +82,11 @@ def _piece(x: Array, y: Array, fewest: int, limit: float) -> tuple[Polynomial, i
             if reached <= count:
                 return polynomial, count
             count = reached
-            polynomial = _fitted(x[:count], y[:count], degree)
+            polynomial = _fit_polynomial(x[:count], y[:count], degree)
     return None
 
 
-def _fitted(x: Array, y: Array, degree: int) -> Polynomial:
+def _fit_polynomial(x: Array, y: Array, degree: int) -> Polynomial:
     if x[0] == x[-1]:
         return Polynomial([float(y.mean())])
     found: Polynomial = Polynomial.fit(x, y, degree)

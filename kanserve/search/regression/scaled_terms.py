@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kanserve.network.functions import FUNCTIONS
 from kanserve.search.regression.rivals import outdoes_polynomials
 from kanserve.search.regression.term_sums import TERM_EXACT_ERROR, TERM_LARGEST_VALUE, TERM_ROUNDING, TERM_ROWS
-from kanserve.search.regression.variable_projection import Constant, Scaled, projected
+from kanserve.search.regression.variable_projection import Constant, Scaled, fit_terms
 from kanserve.search.regression.waves import SCALED_CANDIDATES, SCALED_WAVE_STEP, SCALED_WAVES
 
 Array = NDArray[np.float64]
@@ -49,7 +49,7 @@ Group = tuple[Scaled, tuple[int, ...]]
 """A term, and its columns: a sine has that of the cosine too, for its phase."""
 
 
-def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
+def fit_scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
     """The sum of one or two terms and a polynomial of a degree that y (N,) is at rows x (N, d), or None."""
     some = np.linspace(0, len(x) - 1, min(TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some]
@@ -57,8 +57,8 @@ def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
     powers = [(i, power) for power in range(1, degree + 1) for i in range(x.shape[1])]
     beside = np.column_stack([np.ones(len(x)), *(x[:, i] ** power for i, power in powers)])
     spread = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
-    for terms in _ranked(groups, values, y, beside, count):
-        fitted, coefficients, error = projected(terms, x, y, beside)
+    for terms in _rank_terms(groups, values, y, beside, count):
+        fitted, coefficients, error = fit_terms(terms, x, y, beside)
         sizes = [abs(c) for c in coefficients[beside.shape[1] :].tolist()]
         constants = len(coefficients) + sum(len(term.free) for term in fitted)
         if (
@@ -66,7 +66,7 @@ def scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
             and max(sizes) < SCALED_LARGEST_TERM * spread
             and outdoes_polynomials(x, y, constants, error)
         ):
-            return scaled_sum_of([_without_rate(term, x) for term in fitted], coefficients, powers)
+            return to_scaled_sum([_without_rate(term, x) for term in fitted], coefficients, powers)
     return None
 
 
@@ -76,8 +76,8 @@ def _without_rate(term: Scaled, x: Array) -> Scaled:
     return replace(term, rate=0.0) if abs(term.rate) * float(np.ptp(x[:, term.i])) < rounding else term
 
 
-def scaled_sum_of(terms: Sequence[Scaled], coefficients: Array, powers: Sequence[tuple[int, int]]) -> ScaledSum:
-    """The sum by its coefficients as `projected` gives them."""
+def to_scaled_sum(terms: Sequence[Scaled], coefficients: Array, powers: Sequence[tuple[int, int]]) -> ScaledSum:
+    """The sum by its coefficients as `fit_terms` gives them."""
     constant, *rest = coefficients.tolist()
     slopes, own = rest[: len(powers)], iter(rest[len(powers) :])
     found: list[tuple[float, Scaled]] = []
@@ -111,13 +111,15 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
     return groups, np.stack(columns, axis=1)
 
 
-def _ranked(groups: list[Group], values: Array, y: Array, beside: Array, count: int) -> Iterator[tuple[Scaled, ...]]:
+def _rank_terms(
+    groups: list[Group], values: Array, y: Array, beside: Array, count: int
+) -> Iterator[tuple[Scaled, ...]]:
     """The single terms, or the pairs, that leave least of y, a few of each kind and neighbourhood of the grid."""
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
     centred /= np.sqrt(np.sum(values**2, axis=0)) + 1e-300
     target = y - q @ (q.T @ y)
-    ranked = np.argsort(-_explained(groups, centred, target), kind="stable")
+    ranked = np.argsort(-_explain(groups, centred, target), kind="stable")
     if count == 1:
         yield from _apart(groups, ((int(k),) for k in ranked))
         return
@@ -125,7 +127,7 @@ def _ranked(groups: list[Group], values: Array, y: Array, beside: Array, count: 
     for k in ranked[:SCALED_FIRST]:  # the second term beside a first
         basis = np.linalg.qr(centred[:, groups[k][1]])[0]
         rest = target - basis @ (basis.T @ target)
-        own = _explained(groups, centred - basis @ (basis.T @ centred), rest)
+        own = _explain(groups, centred - basis @ (basis.T @ centred), rest)
         own[k] = 0.0
         size = float(rest @ rest)
         pairs += [(size - gain, int(k), n) for n, gain in enumerate(own.tolist())]
@@ -133,7 +135,7 @@ def _ranked(groups: list[Group], values: Array, y: Array, beside: Array, count: 
     yield from _apart(groups, ((min(k, n), max(k, n)) for _, k, n in pairs))
 
 
-def _explained(groups: list[Group], columns: Array, target: Array) -> Array:
+def _explain(groups: list[Group], columns: Array, target: Array) -> Array:
     """What each term explains of the target's square: one column, or a sine and a cosine together."""
     sizes, dots = np.sum(columns**2, axis=0), columns.T @ target
     first = np.array([own[0] for _, own in groups])

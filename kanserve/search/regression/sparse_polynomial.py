@@ -99,7 +99,7 @@ def near_polynomial(x: Array, y: Array, units: Array, degree: int, worst: float)
 
 
 def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynomial | None:
-    """The polynomial that y (N,) is at rows x (N, d), but for rounding; None where it is none.
+    """The polynomial that y (N,) is at rows x (N, d), but for rounding; None for others.
 
     `highest` is the highest total degree that is tried; that of the settings if left out.
     """
@@ -110,7 +110,7 @@ def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynom
     most = POLYNOMIAL_DEGREES.get(inputs, POLYNOMIAL_OTHER_DEGREE) if highest is None else highest
     for degree in range(1, most + 1):
         powers = _within(powers_of(inputs, degree), freedom)
-        if not determined(len(powers), len(y)):
+        if not has_enough_rows(len(powers), len(y)):
             return None
         with np.errstate(all="ignore"):
             columns = monomials(x, powers)
@@ -120,11 +120,11 @@ def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynom
         if error < POLYNOMIAL_EXACT_ERROR * scale:
             if not falls_at_once(x, y, degree):
                 return None
-            return _eliminated(columns, y, powers, coefficients, scale)
+            return _eliminate(columns, y, powers, coefficients, scale)
     return None
 
 
-def determined(terms: int, rows: int) -> bool:
+def has_enough_rows(terms: int, rows: int) -> bool:
     """Whether there are rows for so many terms, and the terms are not too many."""
     return terms <= POLYNOMIAL_TERMS and POLYNOMIAL_ROWS_PER_TERM * terms <= rows
 
@@ -140,7 +140,7 @@ def _least_squares(columns: Array, y: Array) -> tuple[Array, float]:
     return found / sizes, float(np.sqrt(np.mean((y - scaled @ found) ** 2)))
 
 
-def _eliminated(
+def _eliminate(
     columns: Array, y: Array, powers: Sequence[Powers], coefficients: Array, scale: float
 ) -> Polynomial | None:
     """Terms left out from the smallest on, for as long as the error stays that of an exact polynomial."""
@@ -199,7 +199,7 @@ def _degrees(inputs: int, rows: int, most: int) -> Iterator[tuple[int, int]]:
         for bottom in range(1, total + 1):
             top = total - bottom
             count = len(powers_of(inputs, top)) + len(powers_of(inputs, bottom))
-            if determined(count, rows):
+            if has_enough_rows(count, rows):
                 yield top, bottom
 
 
@@ -215,7 +215,7 @@ def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[P
 def _null_vector(
     columns: Array, split: int, x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers], scale: float
 ) -> Rational | None:
-    """The sparsest null vector by elimination; None where there is none, or where the quotient is not y."""
+    """The sparsest null vector by elimination; None without one, or where the quotient is not y."""
     exact = QUOTIENT_EXACT_ERROR
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     sizes[sizes == 0] = 1.0
@@ -233,9 +233,9 @@ def _null_vector(
     while len(kept) > 2:
         order = np.argsort(np.abs(vector))
         for k in order[: max(1, len(order) // 2)]:
-            rest = [one for n, one in enumerate(kept) if n != k]
+            rest = [term for n, term in enumerate(kept) if n != k]
             left, other = smallest(rest)
-            if left <= exact and any(one < split for one in rest) and any(one >= split for one in rest):
+            if left <= exact and any(term < split for term in rest) and any(term >= split for term in rest):
                 kept, size, vector = rest, left, other
                 break
         else:

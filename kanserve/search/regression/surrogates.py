@@ -29,7 +29,7 @@ LEAST_SLOPE = 0.02  # least slope of a link that converts errors to those of y, 
 # An input is switched to or from its logarithm if the error falls below this times the error before.
 LOGARITHM_ERROR_RATIO = 0.8
 PATIENCE = 2  # index sets without improvement before early stopping
-# Relative error from which there is no early stopping: many periods need many terms before any gain.
+# Relative error from which nothing stops early: many periods need many terms before any gain.
 EARLY_STOPPING_ERROR = 0.1
 AFFINE_NO_WORSE_RATIO = 1.1  # an input is left out of P or Q if the error stays below this times the error before
 
@@ -61,23 +61,23 @@ class Surrogate:
         """The most straight inputs in one term."""
         return int(self.basis.indices[:, self.straight].sum(axis=1).max())
 
-    def linked(self, x: Array) -> Array:
+    def link_values(self, x: Array) -> Array:
         """link(y) at the rows x (N, d)."""
         return self.basis.design(x) @ self.coefficients
 
-    def linked_gradient(self, x: Array) -> Array:
+    def gradient_of_link(self, x: Array) -> Array:
         """The gradient of link(y), which is parallel to that of y: (N, d)."""
         slopes = [self.basis.slopes(x, i) @ self.coefficients for i in range(x.shape[1])]
         return np.stack(slopes, axis=1)
 
     def value(self, x: Array) -> Array:
         """y at the rows x (N, d)."""
-        return self.link.inverse(self.linked(x))
+        return self.link.inverse(self.link_values(x))
 
     def gradient(self, x: Array) -> Array:
         """dy/dx (N, d); infinite where the link is flat."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(self.linked_gradient(x) / self.link.slope(self.value(x))[:, None])
+            return np.asarray(self.gradient_of_link(x) / self.link.slope(self.value(x))[:, None])
 
 
 def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple[Surrogate, ...]:
@@ -90,7 +90,7 @@ def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple
     best = _climb(x, targets, raw)
     if any(axis.logarithmic for axis in bent):
         best = _better(best, _climb(x, targets, bent))
-        best = _flipped(x, targets, best)
+        best = _flip_logarithms(x, targets, best)
     found = [
         Surrogate(link, choice.basis, choice.coefficients, choice.error)
         for link, choice in zip(chosen, best, strict=True)
@@ -115,8 +115,8 @@ class _Targets:
         factors = np.stack([answer_units(link, y) for link in links], axis=1)
         return _Targets((raw - centres) / scales, centres, scales, factors * scales)
 
-    def errors(self, one: Fit) -> Array:
-        return np.asarray(np.sqrt(np.mean((one.left_out * self.to_answers) ** 2, axis=0)))
+    def errors(self, candidate: Fit) -> Array:
+        return np.asarray(np.sqrt(np.mean((candidate.left_out * self.to_answers) ** 2, axis=0)))
 
 
 def answer_units(link: Link, y: Array) -> Array:
@@ -173,10 +173,10 @@ def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> 
     return best
 
 
-def _choices(basis: Basis, one: Fit, targets: _Targets) -> list[_Choice]:
-    coefficients = one.coefficients * targets.scales
+def _choices(basis: Basis, candidate: Fit, targets: _Targets) -> list[_Choice]:
+    coefficients = candidate.coefficients * targets.scales
     coefficients[0] += targets.centres  # the first column of every set is the constant
-    errors = targets.errors(one)
+    errors = targets.errors(candidate)
     return [_Choice(basis, coefficients[:, k], float(error)) for k, error in enumerate(errors)]
 
 
@@ -185,7 +185,7 @@ def _better(ones: list[_Choice], others: list[_Choice]) -> list[_Choice]:
     return [rival if rival.error < 0.99 * choice.error else choice for choice, rival in pairs]
 
 
-def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
+def _flip_logarithms(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
     """Switches inputs to or from their logarithms, where the best link improves by it."""
     for i in range(x.shape[1]):
         leader = min(best, key=lambda choice: choice.error)
@@ -200,7 +200,7 @@ def _flipped(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
     return best
 
 
-def sharpened(x: Array, y: Array, known: Surrogate) -> Surrogate:
+def sharpen(x: Array, y: Array, known: Surrogate) -> Surrogate:
     """The same surrogate, or a more accurate one of high degree in few inputs and straight lines in the others.
 
     An input is straight if its higher powers can go without loss, as it is or as its logarithm.
@@ -213,7 +213,7 @@ def sharpened(x: Array, y: Array, known: Surrogate) -> Surrogate:
         indices = known.basis.indices[known.basis.indices[:, i] <= 1]
         for logarithmic in (False, True)[: 1 + has_logarithm(x[:, i])]:
             trial = (*axes[:i], coordinate(x[:, i], logarithmic), *axes[i + 1 :])
-            if _fitted(x, targets, Basis(trial, indices)).error < worst:
+            if _fit_basis(x, targets, Basis(trial, indices)).error < worst:
                 axes[i] = trial[i]
                 straight.append(i)
                 break
@@ -222,13 +222,13 @@ def sharpened(x: Array, y: Array, known: Surrogate) -> Surrogate:
     best = _Choice(known.basis, known.coefficients, known.error)
     for together in (1, 2)[: len(straight)]:
         for indices in ladder_in_others(x.shape[1], tuple(straight), together, most_terms(len(x))):
-            (best,) = _better([best], [_fitted(x, targets, Basis(tuple(axes), indices))])
+            (best,) = _better([best], [_fit_basis(x, targets, Basis(tuple(axes), indices))])
             if best.error < SURROGATES_EXACT_ERROR:
                 break
     return Surrogate(known.link, best.basis, best.coefficients, best.error)
 
 
-def _fitted(x: Array, targets: _Targets, basis: Basis) -> _Choice:
+def _fit_basis(x: Array, targets: _Targets, basis: Basis) -> _Choice:
     (choice,) = _choices(basis, fit(basis.design(x), targets.values), targets)
     return choice
 

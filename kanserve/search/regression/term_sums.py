@@ -122,7 +122,7 @@ def term_sums(x: Array, y: Array, pairs: bool = True) -> Iterator[TermSum]:
             made = _exact(x, y, [known[k] for k in chosen], inputs, degree, TERM_EXACT_ERROR * scale)
             if made is not None:
                 found.append(made)
-        yield from sorted(found, key=lambda one: one.price)[:3]
+        yield from sorted(found, key=lambda candidate: candidate.price)[:3]
         if found:
             return
 
@@ -213,14 +213,14 @@ def _exact(x: Array, y: Array, terms: list[Term], inputs: int, degree: int, limi
         return None
     kept = list(range(design.shape[1]))
     sizes = np.sqrt(np.mean(design**2, axis=0))
-    coefficients, error = _solved(design, sizes, y, kept)
+    coefficients, error = _solve(design, sizes, y, kept)
     constants = design.shape[1] + TERM_CHOICE
     if error > limit or not outdoes_polynomials(x[:, :inputs], y, constants, error):
         return None
     while len(kept) > 1:
         smallest = min(kept, key=lambda k: abs(coefficients[k]) * sizes[k])
         rest = [k for k in kept if k != smallest]
-        found, left = _solved(design, sizes, y, rest)
+        found, left = _solve(design, sizes, y, rest)
         if left > limit:
             break
         kept, coefficients = rest, found
@@ -232,7 +232,7 @@ def _exact(x: Array, y: Array, terms: list[Term], inputs: int, degree: int, limi
     )
 
 
-def _solved(design: Array, sizes: Array, y: Array, which: list[int]) -> tuple[Array, float]:
+def _solve(design: Array, sizes: Array, y: Array, which: list[int]) -> tuple[Array, float]:
     scaled = design[:, which] / sizes[which]
     first = np.linalg.lstsq(scaled, y, rcond=1e-15)[0]
     first += np.linalg.lstsq(scaled, y - scaled @ first, rcond=1e-15)[0]

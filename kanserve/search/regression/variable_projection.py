@@ -39,7 +39,7 @@ class Scaled:
     free: tuple[Constant, ...] = ()
 
 
-def projected(
+def fit_terms(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, weights: Array | None = None
 ) -> tuple[Sequence[Scaled], Array, float]:
     """The terms with their free constants fitted, all coefficients, those of `beside` (N, k) first, and the error.
@@ -48,14 +48,14 @@ def projected(
     """
     roots = None if weights is None else square_roots(weights)[:, None]
     with np.errstate(all="ignore"):
-        return _projected(terms, x, y, beside, roots)
+        return _fit_by_projection(terms, x, y, beside, roots)
 
 
-def _projected(
+def _fit_by_projection(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, roots: Array | None
 ) -> tuple[Sequence[Scaled], Array, float]:
     damping = SCALED_DAMPING
-    coefficients, residuals, basis = _solved(terms, x, y, beside, roots)
+    coefficients, residuals, basis = _solve_linear(terms, x, y, beside, roots)
     error = float(residuals @ residuals)
     for _ in range(SCALED_STEPS if any(term.free for term in terms) else 0):
         slopes = _slopes(terms, x, coefficients[beside.shape[1] :])
@@ -65,8 +65,8 @@ def _projected(
         if not np.isfinite(normal).all():
             break
         step = np.linalg.lstsq(normal + damping * np.diag(np.diagonal(normal) + 1e-300), gradient, rcond=1e-15)[0]
-        moved = _moved(terms, step.tolist())
-        found, left, other = _solved(moved, x, y, beside, roots)
+        moved = _move_terms(terms, step.tolist())
+        found, left, other = _solve_linear(moved, x, y, beside, roots)
         size = float(left @ left)
         if size < error:
             gained = error - size
@@ -81,7 +81,7 @@ def _projected(
     return terms, coefficients, float(np.sqrt(error / len(y)))
 
 
-def _solved(
+def _solve_linear(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, roots: Array | None
 ) -> tuple[Array, Array, Array]:
     """Coefficients of least squares, residuals, and an orthonormal basis of the columns; both times the roots."""
@@ -108,7 +108,7 @@ def _values(term: Scaled, x: Array) -> tuple[Array, ...]:
 
 
 def _slopes(terms: Sequence[Scaled], x: Array, coefficients: Array) -> Array:
-    """The slopes (N, constants) of the sum by the constants of its terms, in the order of `_moved`."""
+    """The slopes (N, constants) of the sum by the constants of its terms, in the order of `_move_terms`."""
     columns: list[Array] = []
     own = iter(coefficients.tolist())
     for term in terms:
@@ -124,7 +124,7 @@ def _slopes(terms: Sequence[Scaled], x: Array, coefficients: Array) -> Array:
     return np.stack(columns, axis=1)
 
 
-def _moved(terms: Sequence[Scaled], step: Sequence[float]) -> list[Scaled]:
+def _move_terms(terms: Sequence[Scaled], step: Sequence[float]) -> list[Scaled]:
     moves = iter(step)
     return [
         replace(term, **{constant: getattr(term, constant) + next(moves) for constant in term.free}) for term in terms

@@ -16,9 +16,9 @@ from kanserve.search.regression.bases import chebyshev, coordinate
 from kanserve.search.regression.interactions import along, four_point, weak
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.link_functions import IDENTITY, Link
-from kanserve.search.regression.sparse_polynomial import determined
-from kanserve.search.regression.surrogates import AFFINE_NO_WORSE_RATIO, Surrogate, answer_units, sharpened, surrogates
-from kanserve.search.structure.form_test import Block, Hypothesis, fitted, holds, of_input, of_size
+from kanserve.search.regression.sparse_polynomial import has_enough_rows
+from kanserve.search.regression.surrogates import AFFINE_NO_WORSE_RATIO, Surrogate, answer_units, sharpen, surrogates
+from kanserve.search.structure.form_test import Block, Hypothesis, fit_blocks, holds, of_input, of_size
 
 Array = NDArray[np.float64]
 
@@ -82,12 +82,12 @@ def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
     ranked = known if known is not None else surrogates(x, y)
     plain = next((surrogate for surrogate in ranked if surrogate.link.name == "identity"), ranked[0])
     found = []
-    for full in (sharpened(x, y, known) for known in dict.fromkeys((ranked[0], plain))):
+    for full in (sharpen(x, y, known) for known in dict.fromkeys((ranked[0], plain))):
         strengths = four_point(x, full, False)
         for i in range(x.shape[1]):
             affine = _affine(x, y, full, i, strengths[i])
             found += [affine] if affine is not None else []
-    return tuple(sorted(found, key=lambda one: (len(one.P_inputs) + len(one.Q_inputs), one.error)))
+    return tuple(sorted(found, key=lambda form: (len(form.P_inputs) + len(form.Q_inputs), form.error)))
 
 
 def affine_in_one_of_two(x: Array, y: Array) -> Iterator[AffineIn]:
@@ -103,7 +103,7 @@ def affine_in_one_of_two(x: Array, y: Array) -> Iterator[AffineIn]:
         if not np.isfinite(inner).all() or not np.ptp(inner):
             continue
         degree = min(DEGREE, len(np.unique(x[:, 1 - i])) - 1)
-        if not determined(2 * (degree + 1), len(y)):
+        if not has_enough_rows(2 * (degree + 1), len(y)):
             continue
         budget.count_fit()
         powers = chebyshev(coordinate(x[:, 1 - i]).of(x[:, 1 - i]), degree)
@@ -137,7 +137,7 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
     for q_inputs in dict.fromkeys((felt or others, others)):
         form = question.form(others, q_inputs)
         if holds(form, full.error, question.missing(others, q_inputs)):
-            return _narrowed(question, name, form, others, q_inputs)
+            return _narrow(question, name, form, others, q_inputs)
     return None
 
 
@@ -174,18 +174,18 @@ class _Question:
 
     def form(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...], most: int | None = None) -> Hypothesis:
         """The fitted form, with `inner` scaled to root mean square 1, and about `most` terms, or the best number."""
-        blocks = [self._block(p_inputs), self._block(q_inputs, self._scaled)]
+        blocks = [self._block(p_inputs), self._block(q_inputs, self._scale_inner)]
         targets, units = self.full.link.forward(self.y), answer_units(self.full.link, self.y)
         if most is not None:
             return of_size(self.x, targets, blocks, units, most)
-        return fitted(self.x, targets, blocks, units)
+        return fit_blocks(self.x, targets, blocks, units)
 
     def _block(self, inputs: tuple[int, ...], weight: Array | None = None) -> Block:
         axes = tuple(self.full.coordinates[j] for j in inputs)
         return Block(inputs, axes, weight, self.full.straight, self.full.together)
 
     @property
-    def _scaled(self) -> Array:
+    def _scale_inner(self) -> Array:
         return self.inner / root_mean_square(self.inner)
 
     def missing(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...]) -> Array:
@@ -193,7 +193,7 @@ class _Question:
         coordinates, inputs = self.full.coordinates, range(self.x.shape[1])
         others = [j for j in inputs if j != self.i]
         columns = [of_input(self.x, coordinates, self.i, others)]
-        for known, weight in ((p_inputs, None), (q_inputs, self._scaled)):
+        for known, weight in ((p_inputs, None), (q_inputs, self._scale_inner)):
             for j in others:
                 if j not in known:
                     own = of_input(self.x, coordinates, j, [k for k in others if k != j])
@@ -213,7 +213,7 @@ class _Question:
         return max(error, level / deviations[0]), max(error, slope / deviations[1])
 
 
-def _narrowed(
+def _narrow(
     question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
 ) -> AffineIn | None:
     """P and Q on the inputs that they need: each input is dropped if the fit is no worse without. None if P is 0."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import InputError
 from kanserve.search.regression import budget
-from kanserve.search.structure.factors import powered
+from kanserve.search.structure.factors import raise_to
 
 Array = NDArray[np.float64]
 Dimension = tuple[Fraction, ...]
@@ -45,11 +45,11 @@ class Dimensionless:
     scales: tuple[tuple[Fraction, ...], ...]
     groups: tuple[tuple[int, ...], ...]
 
-    def scaled(self, x: Array, scale: int = 0) -> Array:
+    def multiply_powers(self, x: Array, scale: int = 0) -> Array:
         """The product of powers that has the unit of y, at the rows x (N, d): (N,)."""
         return _product(x, self.scales[scale])
 
-    def grouped(self, x: Array) -> Array:
+    def group_inputs(self, x: Array) -> Array:
         """The groups at the rows x (N, d): (N, groups)."""
         columns = [_product(x, group) for group in self.groups]
         return np.stack(columns, axis=1) if columns else np.zeros((len(x), 0))
@@ -114,7 +114,7 @@ def _power(tokens: list[str], at: int, unit: str) -> tuple[Dimension, int]:
             raise _unreadable(unit)
         at += 1
     else:
-        base, at = _named(tokens[at], unit), at + 1
+        base, at = _read_unit(tokens[at], unit), at + 1
     if at < len(tokens) and tokens[at] == "^":
         exponent, at = _exponent(tokens, at + 1, unit)
         base = tuple(component * exponent for component in base)
@@ -139,7 +139,7 @@ def _exponent(tokens: list[str], at: int, unit: str) -> tuple[Fraction, int]:
     return value, at
 
 
-def _named(name: str, unit: str) -> Dimension:
+def _read_unit(name: str, unit: str) -> Dimension:
     if name in ("*", "/", "^"):
         raise _unreadable(unit)
     if re.fullmatch(r"[-+]?\d+(\.\d+)?", name):
@@ -166,9 +166,9 @@ def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple
     for size in range(_rank(dimensions) + 1):
         found = []
         for subset in combinations(range(count), size):
-            powers = _solved([dimensions[i] for i in subset], wanted)
+            powers = _solve_powers([dimensions[i] for i in subset], wanted)
             if powers is not None:
-                found.append(_placed(count, subset, powers))
+                found.append(_place_powers(count, subset, powers))
         if found:
             return tuple(sorted(dict.fromkeys(found), key=_cost)[:MOST_SCALES])
     return ()
@@ -185,9 +185,9 @@ def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
         for subset in combinations(range(count), size):
             budget.check()
             *others, last = subset
-            powers = _solved([dimensions[i] for i in others], tuple(-component for component in dimensions[last]))
+            powers = _solve_powers([dimensions[i] for i in others], tuple(-component for component in dimensions[last]))
             if powers is not None and all(power != 0 for power in powers):
-                circuits.append(_whole(_placed(count, subset, (*powers, Fraction(1)))))
+                circuits.append(_whole(_place_powers(count, subset, (*powers, Fraction(1)))))
     chosen: list[tuple[int, ...]] = []
     for circuit in sorted(dict.fromkeys(circuits), key=_cost):
         if np.linalg.matrix_rank(np.array([*chosen, circuit], np.float64)) > len(chosen):
@@ -200,7 +200,7 @@ def _rank(dimensions: Sequence[Dimension]) -> int:
     return int(np.linalg.matrix_rank(np.array(dimensions, np.float64))) if len(dimensions) else 0
 
 
-def _solved(columns: Sequence[Dimension], wanted: Dimension) -> tuple[Fraction, ...] | None:
+def _solve_powers(columns: Sequence[Dimension], wanted: Dimension) -> tuple[Fraction, ...] | None:
     """The powers of independent columns that give the wanted dimension; None if there are none or several."""
     count = len(columns)
     rows = [[column[k] for column in columns] + [wanted[k]] for k in range(len(wanted))]
@@ -220,7 +220,7 @@ def _solved(columns: Sequence[Dimension], wanted: Dimension) -> tuple[Fraction, 
     return tuple(row[-1] for row in rows[:count])
 
 
-def _placed(count: int, subset: Sequence[int], powers: Sequence[Fraction]) -> tuple[Fraction, ...]:
+def _place_powers(count: int, subset: Sequence[int], powers: Sequence[Fraction]) -> tuple[Fraction, ...]:
     full = [Fraction(0)] * count
     for i, power in zip(subset, powers, strict=True):
         full[i] = power
@@ -248,5 +248,5 @@ def _product(x: Array, powers: Sequence[Fraction | int]) -> Array:
     result = np.ones(len(x))
     for i, power in enumerate(powers):
         if power != 0:
-            result = result * powered(x[:, i], float(power))
+            result = result * raise_to(x[:, i], float(power))
     return result

@@ -17,7 +17,7 @@ from kanserve.search.structure.form_test import (
     FORM_TEST_LARGEST_ERROR,
     Block,
     Hypothesis,
-    fitted,
+    fit_blocks,
     holds,
     of_input,
     plausible,
@@ -32,7 +32,7 @@ SNAP_DISTANCE = 1.5e-2  # distance within which a power of one input is rounded 
 FACTORS_LARGEST_ERROR = 0.3  # relative error above which a power law, or the estimate of one power, is rejected
 POWER_LAW_ROUNDING = 1e-9  # distance from a number with few digits up to which an exponent equals it in any case
 REFINEMENT_TERMS = 80  # terms, at most, of the fits by which a power is refined
-ROUNDING = 1e-11  # relative error below which there is no structure left to test
+ROUNDING = 1e-11  # relative error below which no structure is left to test
 POWER_LAW_DIGITS = 3  # decimals of an exponent, at most, to which it is rounded within its error
 # Distance from such a number over that between two of them, at most: a larger one may be by chance.
 POWER_LAW_CHANCE = 0.05
@@ -64,15 +64,15 @@ def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> 
     full = (known if known is not None and not constant else surrogates(x[:, kept], y))[0]
     dropped: list[int] = []
     while len(kept) > 1:
-        candidate = _least_needed(x[:, kept], y, full)
+        candidate = _find_least_needed(x[:, kept], y, full)
         if candidate is None:
             break
         dropped.append(kept.pop(candidate))
         full = surrogates(x[:, kept], y, links=(full.link,))[0]
-    return tuple(sorted([*constant, *(i for i in dropped if not _missed(x, y, full, kept, i))]))
+    return tuple(sorted([*constant, *(i for i in dropped if not _is_missed(x, y, full, kept, i))]))
 
 
-def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
+def _find_least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
     """The input whose removal matters least, if it does not matter significantly."""
     if full.error > FORM_TEST_LARGEST_ERROR:
         return None
@@ -95,7 +95,7 @@ def _least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
     return i if need < 1 else None
 
 
-def _missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
+def _is_missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
     """Whether input i explains some of the residuals of the fit by the kept inputs."""
     if full.error < ROUNDING:
         return False
@@ -122,13 +122,13 @@ def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
         others = [j for j in kept if j != i]
         factor = _with_power(x, y, full, weight, i, power, others)
         if factor is not None:
-            weight = weight * powered(x[:, i], factor.power)
+            weight = weight * raise_to(x[:, i], factor.power)
             kept = others
             found.append(factor)
     return tuple(sorted(found, key=lambda factor: factor.error))
 
 
-def powered(values: Array, power: float) -> Array:
+def raise_to(values: Array, power: float) -> Array:
     """x^p, with real roots of negative numbers where the denominator of p is odd; |x|^p otherwise."""
     if power == round(power):
         return values ** int(power) if power > 0 else 1 / values ** int(-power)
@@ -137,8 +137,8 @@ def powered(values: Array, power: float) -> Array:
 
 def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[tuple[int, float]]:
     """Powers from x·dy/dx = p·y, best supported first."""
-    slopes = full.linked_gradient(x)
-    answers = full.linked(x)
+    slopes = full.gradient_of_link(x)
+    answers = full.link_values(x)
     size = float(answers @ answers)
     guesses = []
     for i in kept:
@@ -165,20 +165,20 @@ def _with_power(
     units = np.full(len(y), 1 / (root_mean_square(y) or 1.0))
 
     def form_of(candidate: float, most: int) -> Hypothesis:
-        joint = weight * powered(x[:, i], candidate)
+        joint = weight * raise_to(x[:, i], candidate)
         coordinates = tuple(full.coordinates[j] for j in others)
-        return fitted(x, y, [Block(tuple(others), coordinates, joint)], units, most)
+        return fit_blocks(x, y, [Block(tuple(others), coordinates, joint)], units, most)
 
-    for candidate in (power,) if signed else _refined(x[:, i], power, form_of):
+    for candidate in (power,) if signed else _refine_power(x[:, i], power, form_of):
         if LEAST_POWER < abs(candidate) < LARGEST_POWER:
             form = form_of(candidate, len(y))
-            missing = of_input(x, full.coordinates, i, others) * (weight * powered(x[:, i], candidate))[:, None]
+            missing = of_input(x, full.coordinates, i, others) * (weight * raise_to(x[:, i], candidate))[:, None]
             if holds(form, full.error, missing):
                 return PowerFactor(i, candidate, form.error)
     return None
 
 
-def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypothesis]) -> tuple[float, ...]:
+def _refine_power(values: Array, power: float, form_of: Callable[[float, int], Hypothesis]) -> tuple[float, ...]:
     """The simple number that the power may be, then the power itself, by Gauss-Newton."""
     logarithms = np.log(np.maximum(np.abs(values), 1e-300))
     spread = 0.0
@@ -199,7 +199,7 @@ def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypoth
     return tuple(
         dict.fromkeys(
             (
-                snapped(
+                round_to_fraction(
                     power,
                     max(FACTORS_SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
                     FACTORS_SNAP_STANDARD_ERRORS * spread + POWER_LAW_ROUNDING,
@@ -210,8 +210,8 @@ def _refined(values: Array, power: float, form_of: Callable[[float, int], Hypoth
     )
 
 
-def snapped(value: float, tolerance: float, sharp: float = 0.0) -> float:
-    """The nearest fraction of the smallest denominator within the tolerance; the value itself if there is none.
+def round_to_fraction(value: float, tolerance: float, sharp: float = 0.0) -> float:
+    """The nearest fraction of the smallest denominator within the tolerance; the value itself without one.
 
     `sharp`: the distance within which longer numbers are taken, if so few are that near that it is not by chance: 0.7,
     2/7, 0.425.

@@ -73,7 +73,7 @@ class Hypothesis:
         return np.asarray(own @ self.fit.coefficients[start : start + own.shape[1], 0])
 
 
-def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most: int | None = None) -> Hypothesis:
+def fit_blocks(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most: int | None = None) -> Hypothesis:
     """The form with the best number of terms by leave-one-out; `units` (N,) convert errors of targets to those of y."""
     limit = min(most or len(x), most_terms(len(x)))
     best: Hypothesis | None = None
@@ -90,10 +90,10 @@ def fitted(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most
 
 def holds(form: Hypothesis, full_error: float, missing: Array) -> bool:
     """Whether a form is as good as the full surrogate, and the columns `missing` (N, m) explain no residuals."""
-    return unrefuted(form.error, form.residuals, form.design, full_error, missing)
+    return is_unrefuted(form.error, form.residuals, form.design, full_error, missing)
 
 
-def unrefuted(error: float, residuals: Array, design: Array, full_error: float, missing: Array) -> bool:
+def is_unrefuted(error: float, residuals: Array, design: Array, full_error: float, missing: Array) -> bool:
     """As `holds`, for any fit."""
     if error < NEGLIGIBLE_ERROR:
         return True

@@ -18,8 +18,8 @@ from kanserve.search.regression.bases import Basis, Indices, coordinate, has_log
 from kanserve.search.regression.interactions import interior
 from kanserve.search.regression.least_squares import fit, root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
-from kanserve.search.structure.factors import powered, snapped
-from kanserve.search.structure.form_test import FORM_TEST_LARGEST_ERROR, of_input, unrefuted
+from kanserve.search.structure.factors import raise_to, round_to_fraction
+from kanserve.search.structure.form_test import FORM_TEST_LARGEST_ERROR, is_unrefuted, of_input
 from kanserve.search.structure.separation import candidates
 
 Array = NDArray[np.float64]
@@ -81,7 +81,7 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
     found: dict[tuple[int, ...], Merge] = {}
     if ranked[0].error > UNGUIDED_ERROR:
         for guess in _blind(x):
-            merge = None if _follows(guess, found) else _unguided(x, y, ranked, guess)
+            merge = None if _follows(guess, found) else _merge_unguided(x, y, ranked, guess)
             if merge is not None:
                 found[guess.inputs] = merge
     for full in candidates(ranked)[:2]:
@@ -89,7 +89,7 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
             refuted = 0
             for guess in guesses:
                 if refuted < MOST_REFUTED and not _follows(guess, found):
-                    merge = _settled(x, y, full, guess)
+                    merge = _settle(x, y, full, guess)
                     refuted += merge is None
                     if merge is not None:
                         found[guess.inputs] = merge
@@ -126,7 +126,7 @@ class _Guess:
 
 def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
     """Sums and products, sorted by the angle of their gradient to that of y; and separately the general ones."""
-    slopes = full.linked_gradient(x)
+    slopes = full.gradient_of_link(x)
     limit = min(
         LARGEST_ANGLE,
         EXACT_ANGLE + ANGLE_PER_ERROR * full.error,
@@ -167,14 +167,14 @@ def _blind(x: Array) -> list[_Guess]:
     return found
 
 
-def _unguided(x: Array, y: Array, ranked: Sequence[Surrogate], guess: _Guess) -> Merge | None:
+def _merge_unguided(x: Array, y: Array, ranked: Sequence[Surrogate], guess: _Guess) -> Merge | None:
     """The merge with the best link for the merged inputs, which surrogates without the merge cannot show."""
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     merged = np.concatenate([guess.at(guess.start)[0][:, None], x[:, others]], axis=1)
     best = surrogates(merged, y, links=[surrogate.link for surrogate in ranked])[0]
     if best.error > min(UNGUIDED_RATIO * ranked[0].error, FORM_TEST_LARGEST_ERROR):
         return None
-    return _settled(x, y, next(surrogate for surrogate in ranked if surrogate.link.name == best.link.name), guess)
+    return _settle(x, y, next(surrogate for surrogate in ranked if surrogate.link.name == best.link.name), guess)
 
 
 def _sum_of(first: Array, second: Array) -> Callable[[Array], tuple[Array, Array]]:
@@ -185,7 +185,7 @@ def _product_of(first: Array, second: Array) -> Callable[[Array], tuple[Array, A
     logarithms = np.log(np.maximum(np.abs(second), 1e-300))
 
     def product(c: Array) -> tuple[Array, Array]:
-        z = first * powered(second, float(c[0]))
+        z = first * raise_to(second, float(c[0]))
         return z, (z * logarithms)[:, None]
 
     return product
@@ -256,7 +256,7 @@ class _Trial:
     error: float
 
 
-def _settled(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
+def _settle(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
     """z and F fitted together, if the rows do not refute the result."""
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     coefficients = guess.start
@@ -277,7 +277,7 @@ def _settled(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None
     missing = np.concatenate(
         [of_input(x, full.coordinates, i, [k for k in range(x.shape[1]) if k != i]) for i in guess.inputs], axis=1
     )
-    if not unrefuted(best.error, best.residuals, best.design, full.error, missing):
+    if not is_unrefuted(best.error, best.residuals, best.design, full.error, missing):
         return None
     beta = None if guess.kind == "general" else float(coefficients[0])
     return Merge(guess.inputs, guess.kind, beta, guess.at(coefficients)[0], best.error)
@@ -300,7 +300,7 @@ def _fresh(
         return best, coefficients
     simple = np.array(
         [
-            snapped(
+            round_to_fraction(
                 float(coefficients[0]),
                 max(SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
             )

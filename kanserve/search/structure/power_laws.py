@@ -15,8 +15,8 @@ from kanserve.search.structure.factors import (
     FACTORS_LARGEST_ERROR,
     FACTORS_SNAP_STANDARD_ERRORS,
     POWER_LAW_ROUNDING,
-    powered,
-    snapped,
+    raise_to,
+    round_to_fraction,
 )
 
 Array = NDArray[np.float64]
@@ -43,16 +43,16 @@ def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
     usable = _with_logarithms(x, y)
     if usable is None:
         return None
-    found = _fitted(np.log(np.abs(x[usable])), y[usable])
+    found = _fit_logarithms(np.log(np.abs(x[usable])), y[usable])
     if found is None:
         return None
     log_fit, varying, deviations = found
     powers = np.zeros(x.shape[1])
     powers[varying] = [
-        _snapped(float(value), float(deviation))
+        _round_exponent(float(value), float(deviation))
         for value, deviation in zip(log_fit.coefficients[1:, 0], deviations, strict=True)
     ]
-    return _checked(x, y, powers, usable)
+    return _check_law(x, y, powers, usable)
 
 
 def times_exponential(x: Array, y: Array) -> PowerLaw | None:
@@ -62,7 +62,7 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
         return None
     inputs = x.shape[1]
     size = np.abs(x).max(axis=0)
-    found = _fitted(np.concatenate([np.log(x[usable]), x[usable] / size], axis=1), y[usable])
+    found = _fit_logarithms(np.concatenate([np.log(x[usable]), x[usable] / size], axis=1), y[usable])
     if found is None or len(found[0].coefficients) != 1 + 2 * inputs:
         return None
     values, deviations = found[0].coefficients[1:, 0], found[2]
@@ -71,7 +71,7 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
     if negligible[inputs:].all():
         return None
     pairs = zip(values[:inputs], deviations[:inputs], strict=True)
-    powers = [_snapped(float(value), float(deviation)) for value, deviation in pairs]
+    powers = [_round_exponent(float(value), float(deviation)) for value, deviation in pairs]
     rates = values[inputs:] / size
     with np.errstate(all="ignore"):
         product = _product(x, powers) * np.exp(x @ rates)
@@ -93,7 +93,7 @@ def _with_logarithms(x: Array, y: Array) -> Mask | None:
     return usable if usable.mean() >= POWER_LAW_ROWS else None
 
 
-def _fitted(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
+def _fit_logarithms(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
     """log |y| by a constant and those terms that vary, which these are, and standard errors; None for a bad fit."""
     weight = np.abs(y) / root_mean_square(y)
     varying: Mask = terms.max(axis=0) > terms.min(axis=0)
@@ -106,17 +106,17 @@ def _fitted(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
     return log_fit, varying, np.sqrt(variance * np.diagonal(np.linalg.pinv(design.T @ design)))[1:]
 
 
-def _snapped(value: float, deviation: float) -> float:
+def _round_exponent(value: float, deviation: float) -> float:
     error = FACTORS_SNAP_STANDARD_ERRORS * deviation
-    return snapped(value, max(error, POWER_SNAP_DISTANCE), error + POWER_LAW_ROUNDING)
+    return round_to_fraction(value, max(error, POWER_SNAP_DISTANCE), error + POWER_LAW_ROUNDING)
 
 
 def _product(x: Array, powers: Array | list[float]) -> Array:
-    result: Array = np.prod([powered(x[:, i], float(power)) for i, power in enumerate(powers)], axis=0)
+    result: Array = np.prod([raise_to(x[:, i], float(power)) for i, power in enumerate(powers)], axis=0)
     return result
 
 
-def _checked(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tuple[float, ...]] | None:
+def _check_law(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tuple[float, ...]] | None:
     """The law if it holds on all rows."""
     if not all(takes_negative(float(power)) for power in powers[x.min(axis=0) < 0]):
         return None

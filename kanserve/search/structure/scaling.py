@@ -17,11 +17,11 @@ from kanserve.search.regression.interactions import interior
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
 from kanserve.search.structure.dimensions import Dimensionless, groups_of, scales_of
-from kanserve.search.structure.form_test import Block, across, fitted, holds
+from kanserve.search.structure.form_test import Block, across, fit_blocks, holds
 
 Array = NDArray[np.float64]
 
-LARGEST_RESIDUAL = 0.1  # largest residual of a null vector, relative to y; above it, there is no such symmetry
+LARGEST_RESIDUAL = 0.1  # largest residual of a null vector, relative to y; above it, the symmetry does not exist
 EXACT_RESIDUAL = 1e-3  # that residual for an exact surrogate
 # Added to it for each unit of the surrogate's error, whose gradient is less accurate than its value.
 RESIDUAL_PER_ERROR = 6.0
@@ -65,7 +65,7 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
     )
     for count in range(min(int(np.sum(sizes < limit)), x.shape[1] - 1), 0, -1):
         dimensions = _simple(vectors[:, :count])
-        found = _verified(x, y, plain, dimensions) if dimensions is not None else []
+        found = _verify(x, y, plain, dimensions) if dimensions is not None else []
         if found:
             return tuple(sorted(found, key=lambda scaling: scaling.error)[:MOST_FORMS])
     return ()
@@ -74,7 +74,7 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
 def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
     """Singular values, smallest first, and vectors of the scaled matrix of x_k·dy/dx_k and y, or of y^q for a link."""
     inner = interior(x, plain)
-    slopes = x[inner] * plain.linked_gradient(x[inner])
+    slopes = x[inner] * plain.gradient_of_link(x[inner])
     # Where y scales with c^p, y^q scales with c^(p·q), and log y increases by p·log c.
     power = _POWERS[plain.link.name]
     linked = plain.link.forward(y)
@@ -106,7 +106,7 @@ def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
     return list(zip(*simple, strict=True))
 
 
-def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fraction, ...]]) -> list[Scaling]:
+def _verify(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fraction, ...]]) -> list[Scaling]:
     *inputs, negative = dimensions
     groups = groups_of(inputs)
     found = []
@@ -114,7 +114,7 @@ def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fract
         if not (possible(x, powers) and all(possible(x, group) for group in groups)):
             continue
         reduced = Dimensionless((powers,), groups)
-        values, weight = reduced.grouped(x), reduced.scaled(x)
+        values, weight = reduced.group_inputs(x), reduced.multiply_powers(x)
         coordinates = tuple(coordinate(column, has_logarithm(column)) for column in values.T)
         power = _POWERS[plain.link.name]
         targets, units = y, np.full(len(y), 1 / root_mean_square(y))
@@ -122,7 +122,7 @@ def _verified(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fract
             if weight.min() < 0 and power != round(power):
                 continue
             targets, weight, units = plain.link.forward(y), weight**power, answer_units(plain.link, y)
-        form = fitted(values, targets, [Block(tuple(range(len(groups))), coordinates, weight)], units)
+        form = fit_blocks(values, targets, [Block(tuple(range(len(groups))), coordinates, weight)], units)
         singletons = [(i,) for i in range(x.shape[1])]
         lines = np.stack([axis.of(x[:, i]) for i, axis in enumerate(plain.coordinates)], axis=1)
         missing = np.concatenate([lines, across(x, plain.coordinates, singletons)], axis=1) * weight[:, None]

@@ -71,7 +71,7 @@ def influential(x: Array, y: Array) -> tuple[int, ...]:
     kept = [int(i) for i in np.flatnonzero(score > DEVIATIONS)]
     features = lone[:, :, :DEGREE]
     # What is explained by inputs alone would make noise of the products of others.
-    rest = _scores(_unexplained(lone[:, kept].reshape(count, -1), y))
+    rest = _scores(_residuals_of(lone[:, kept].reshape(count, -1), y))
     kept += _pairs(features, [rest], [])
     found = sorted(set(kept))
     while 0 < len(found) < min(inputs, MOST_INPUTS):
@@ -123,7 +123,7 @@ def _scores(values: Array) -> Array:
     return centred / (float(centred.std()) or 1.0)
 
 
-def _unexplained(columns: Array, y: Array) -> Array:
+def _residuals_of(columns: Array, y: Array) -> Array:
     if not columns.shape[1] or columns.shape[1] >= len(y) / 2:
         return y
     design = np.column_stack([np.ones(len(y)), columns])

@@ -20,7 +20,7 @@ from kanserve.search.regression.surrogates import (
     most_terms,
     surrogates,
 )
-from kanserve.search.structure.form_test import Block, Hypothesis, across, budgets, fitted, holds, of_size
+from kanserve.search.structure.form_test import Block, Hypothesis, across, budgets, fit_blocks, holds, of_size
 
 Array = NDArray[np.float64]
 
@@ -81,7 +81,7 @@ def candidates(ranked: Sequence[Surrogate]) -> list[Surrogate]:
 
 def _sum(x: Array, y: Array, full: Surrogate, least: float, claimed: Sequence[Parts]) -> Separation | None:
     for parts in claimed:
-        form, values = _summed(x, y, full, parts)
+        form, values = _fit_sum(x, y, full, parts)
         moved = (values - values.mean(axis=0)) * answer_units(full.link, y)[:, None]
         alive = bool(np.all(np.sqrt(np.mean(moved**2, axis=0)) > LEAST_VARIATION))
         near = form.error < SUM_ERROR_RATIO * max(least, ROUNDING)
@@ -90,16 +90,16 @@ def _sum(x: Array, y: Array, full: Surrogate, least: float, claimed: Sequence[Pa
     return None
 
 
-def _summed(x: Array, y: Array, full: Surrogate, parts: Parts) -> tuple[Hypothesis, Array]:
+def _fit_sum(x: Array, y: Array, full: Surrogate, parts: Parts) -> tuple[Hypothesis, Array]:
     blocks = [Block(part, tuple(full.coordinates[i] for i in part)) for part in parts]
-    form = fitted(x, full.link.forward(y), blocks, answer_units(full.link, y))
+    form = fit_blocks(x, full.link.forward(y), blocks, answer_units(full.link, y))
     return form, np.stack([form.values(k) for k in range(len(parts))], axis=1)
 
 
 def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
     """y as a product, from the surrogate of log(y): its sum is the product, or at least the start of a fit."""
     for parts in claimed:
-        form, logarithms = _summed(x, y, full, parts)
+        form, logarithms = _fit_sum(x, y, full, parts)
         values = np.exp(np.clip(logarithms, -300, 300))
         values[:, 0] *= full.link.sign
         if _all_vary(values) and holds(form, full.error, across(x, full.coordinates, parts)):
@@ -140,7 +140,7 @@ def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) 
     for budget in budgets(len(x)):
         if budget < LEAST_TERMS * len(parts) and budget < most_terms(len(x)):
             continue
-        form, refined = _alternated(x, y, full, parts, values, budget)
+        form, refined = _alternate(x, y, full, parts, values, budget)
         better = best is None or form.error < 0.9 * best[0].error
         idle = 0 if better else idle + 1
         if better:
@@ -151,7 +151,7 @@ def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) 
     return best
 
 
-def _alternated(
+def _alternate(
     x: Array, y: Array, full: Surrogate, parts: Parts, values: Array, budget: int
 ) -> tuple[Hypothesis, Array]:
     """Alternating least squares for each factor with the others fixed; then Gauss-Newton for all together."""
@@ -181,7 +181,7 @@ def _slices(x: Array, y: Array, full: Surrogate, parts: Parts) -> Array:
     for part in parts:
         held = np.repeat(x[row : row + 1], len(x), axis=0)
         held[:, part] = x[:, part]
-        columns.append(full.linked(held))
+        columns.append(full.link_values(held))
     values = np.stack(columns, axis=1)
-    values[:, 1:] /= full.linked(x[row : row + 1])[0]
+    values[:, 1:] /= full.link_values(x[row : row + 1])[0]
     return values

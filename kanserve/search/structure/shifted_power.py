@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.term_sums import TERM_ROWS
-from kanserve.search.structure.factors import POWER_LAW_ROUNDING, snapped
+from kanserve.search.structure.factors import POWER_LAW_ROUNDING, round_to_fraction
 
 Array = NDArray[np.float64]
 
@@ -42,13 +42,13 @@ def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
     starts = sorted(_starts(x, y))[:STARTS]
     for _, sign, shift, exponent in starts:
         with np.errstate(all="ignore"):
-            found = _refined(sign * x, y, shift, exponent)
+            found = _refine(sign * x, y, shift, exponent)
             if found is None:
                 continue
             shift, exponent, error = found
             if not error < limit:
                 continue
-            exponent = snapped(exponent, POWER_LAW_ROUNDING, POWER_LAW_ROUNDING)
+            exponent = round_to_fraction(exponent, POWER_LAW_ROUNDING, POWER_LAW_ROUNDING)
             if exponent == round(exponent):
                 continue
             c, d, _ = _linear(sign * x + shift, y, exponent)
@@ -73,11 +73,11 @@ def _starts(x: Array, y: Array) -> Iterator[tuple[float, float, float, float]]:
 
 
 def power_and_constant(t: Array, y: Array, constant: bool = True) -> tuple[float, float] | None:
-    """The exponent p of the best c·t^p + d for t ≥ 0, or of c·t^p, and the error; None if there is none."""
+    """The exponent p of the best c·t^p + d for t ≥ 0, or of c·t^p, and the error; None without one."""
     with np.errstate(all="ignore"):
         started = [(_linear(t, y, exponent, constant)[2], exponent) for exponent in EXPONENTS]
         _, exponent = min(started)
-        found = _refined(t, y, 0.0, exponent, moves=False, constant=constant)
+        found = _refine(t, y, 0.0, exponent, moves=False, constant=constant)
     return None if found is None or not np.isfinite(found[2]) else found[1:]
 
 
@@ -93,7 +93,7 @@ def _linear(base: Array, y: Array, exponent: float, constant: bool = True) -> tu
     return c, d, root_mean_square(c * values + d - y)
 
 
-def _refined(
+def _refine(
     x: Array, y: Array, shift: float, exponent: float, *, moves: bool = True, constant: bool = True
 ) -> tuple[float, float, float] | None:
     """Shift and exponent after damped Gauss-Newton steps, and the error; the shift stays where the base is ≥ 0."""

@@ -76,7 +76,7 @@ def _candidates(x: Array) -> Iterator[tuple[str, tuple[float, ...], Array]]:
         yield "sum", (1.0, *weights), x @ np.array((1.0, *weights))
 
 
-def merged_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
+def merge_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
     """Pairs of inputs that merge into one, found by trial: a surrogate with one input less must be far better.
 
     For laws that a surrogate of all inputs cannot follow, so that its gradient is useless.

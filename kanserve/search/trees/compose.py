@@ -39,20 +39,20 @@ def monomial(columns: Sequence[int], powers: Sequence[float], scale: float = 1.0
     factors = [factor for i, p in zip(columns, powers, strict=True) if p != 0 for factor in power(i, p)]
     if not factors:
         return constant(scale, columns[0] if columns else 0)
-    return product([_scaled(factors[0], scale), *factors[1:]])
+    return product([_scale_sum(factors[0], scale), *factors[1:]])
 
 
-def scaled(node: Node, scale: float) -> Node:
+def scale(node: Node, scale: float) -> Node:
     """The tree times a number; its curves must be symbolic."""
     if isinstance(node, Product):
         first, *others = node.factors
-        return Product((_scaled(first, scale), *others), node.bias * scale)
-    return _scaled(node, scale)
+        return Product((_scale_sum(first, scale), *others), node.bias * scale)
+    return _scale_sum(node, scale)
 
 
-def _scaled(one: Sum, scale: float) -> Sum:
+def _scale_sum(summed: Sum, scale: float) -> Sum:
     parts = []
-    for curve in one.parts:
+    for curve in summed.parts:
         assert curve.symbolic is not None
         symbolic = replace(curve.symbolic, c=curve.symbolic.c * scale, d=curve.symbolic.d * scale)
         parts.append(replace(curve, symbolic=symbolic))
@@ -87,8 +87,8 @@ def total(parts: Sequence[Node]) -> Node:
     return Sum(tuple(terms))
 
 
-def _term(one: Product) -> Curve:
-    return Curve(replace(one, bias=0.0), replace(IDENTITY, d=one.bias))
+def _term(node: Product) -> Curve:
+    return Curve(replace(node, bias=0.0), replace(IDENTITY, d=node.bias))
 
 
 def linear(columns: Sequence[int], weights: Sequence[float]) -> Node:
@@ -96,22 +96,22 @@ def linear(columns: Sequence[int], weights: Sequence[float]) -> Node:
     return total([monomial([i], [1.0], weight) for i, weight in zip(columns, weights, strict=True)])
 
 
-def substituted(node: Node, column: int, by: Node) -> Node:
+def substitute(node: Node, column: int, by: Node) -> Node:
     """The tree with a node substituted for an input."""
     if isinstance(node, Product):
-        return replace(node, factors=tuple(_substituted(factor, column, by) for factor in node.factors))
-    return _substituted(node, column, by)
+        return replace(node, factors=tuple(_substitute_in_sum(factor, column, by) for factor in node.factors))
+    return _substitute_in_sum(node, column, by)
 
 
-def _substituted(one: Sum, column: int, by: Node) -> Sum:
+def _substitute_in_sum(summed: Sum, column: int, by: Node) -> Sum:
     parts = []
-    for curve in one.parts:
+    for curve in summed.parts:
         if curve.of == column:
             parts.append(replace(curve, of=by))
         elif isinstance(curve.of, int):
             parts.append(curve)
         else:
-            parts.append(replace(curve, of=substituted(curve.of, column, by)))
+            parts.append(replace(curve, of=substitute(curve.of, column, by)))
     return Sum(tuple(parts))
 
 

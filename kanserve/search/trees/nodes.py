@@ -58,35 +58,35 @@ def curves(node: Node) -> Iterator[Curve]:
                 yield from curves(curve.of)
 
 
-def mapped(node: Node, change: Callable[[Curve], Curve]) -> Node:
+def map_curves(node: Node, change: Callable[[Curve], Curve]) -> Node:
     """The tree with each curve changed, in the order of `curves`, including the curves inside changed ones."""
     if isinstance(node, Sum):
-        return _mapped_sum(node, change)
-    return replace(node, factors=tuple(_mapped_sum(factor, change) for factor in node.factors))
+        return _map_sum(node, change)
+    return replace(node, factors=tuple(_map_sum(factor, change) for factor in node.factors))
 
 
-def _mapped_sum(one: Sum, change: Callable[[Curve], Curve]) -> Sum:
+def _map_sum(total: Sum, change: Callable[[Curve], Curve]) -> Sum:
     parts = []
-    for curve in one.parts:
+    for curve in total.parts:
         new = change(curve)
         if new.of is curve.of and not isinstance(curve.of, int):
-            new = replace(new, of=mapped(curve.of, change))
+            new = replace(new, of=map_curves(curve.of, change))
         parts.append(new)
     return Sum(tuple(parts))
 
 
-def exchanged(node: Node, old: Curve, new: Curve) -> Node:
+def exchange(node: Node, old: Curve, new: Curve) -> Node:
     """The tree with one curve replaced by another."""
-    return mapped(node, lambda curve: new if curve is old else curve)
+    return map_curves(node, lambda curve: new if curve is old else curve)
 
 
 def inputs(node: Node) -> set[int]:
     return {curve.of for curve in curves(node) if isinstance(curve.of, int)}
 
 
-def renamed(node: Node, columns: tuple[int, ...]) -> Node:
+def rename_inputs(node: Node, columns: tuple[int, ...]) -> Node:
     """The tree with input i renamed to column `columns[i]`."""
-    return mapped(node, lambda curve: replace(curve, of=columns[curve.of]) if isinstance(curve.of, int) else curve)
+    return map_curves(node, lambda curve: replace(curve, of=columns[curve.of]) if isinstance(curve.of, int) else curve)
 
 
 def price(node: Node) -> float:
@@ -106,9 +106,9 @@ def is_symbolic(node: Node) -> bool:
     return all(curve.symbolic is not None for curve in curves(node))
 
 
-def is_plain(one: Sum) -> bool:
+def is_plain(total: Sum) -> bool:
     """Whether a sum is just a single node."""
-    return len(one.parts) == 1 and one.parts[0].symbolic == IDENTITY and not isinstance(one.parts[0].of, int)
+    return len(total.parts) == 1 and total.parts[0].symbolic == IDENTITY and not isinstance(total.parts[0].of, int)
 
 
 def text(node: Node) -> str:

@@ -134,14 +134,14 @@ def levels(inputs: int) -> Iterator[list[Shape]]:
     if inputs > MOST_INPUTS:
         yield [shape for shape in _simple(inputs)]
         return
-    every = {shape for listed in _listed(inputs) for shape in shapes(listed)}
+    every = {shape for listed in _list_inputs(inputs) for shape in shapes(listed)}
     by_size: dict[int, list[Shape]] = {}
     for shape in sorted(every, key=lambda shape: (size(shape), repr(shape))):
         by_size.setdefault(int(size(shape)), []).append(shape)
     yield from (by_size[number] for number in sorted(by_size))
 
 
-def _listed(inputs: int) -> list[tuple[int, ...]]:
+def _list_inputs(inputs: int) -> list[tuple[int, ...]]:
     """The inputs once each, and with some of them repeated."""
     base = tuple(range(inputs))
     found = [base]

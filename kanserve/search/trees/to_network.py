@@ -14,7 +14,7 @@ from kanserve.network.edge_names import EdgeIndex
 from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.network.powers import NAMES
 from kanserve.network.splines import uniform_knots
-from kanserve.search.trees.nodes import IDENTITY, Curve, Node, Product, Sum, curves, mapped
+from kanserve.search.trees.nodes import IDENTITY, Curve, Node, Product, Sum, curves, map_curves
 
 Array = NDArray[np.float64]
 Source = "int | Node"
@@ -47,7 +47,7 @@ def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> 
     depths: dict[object, int] = {}
     _deepen(tree, depths)
     count = depths[tree]
-    held = _held(tree, depths, inputs, count)
+    held = _layer_values(tree, depths, inputs, count)
     layers, places = [], {}
     for n in range(1, count + 1):
         layer, own = _layer(n, held[n - 1], held[n], depths, intervals)
@@ -65,37 +65,37 @@ def _apart(node: Node) -> Node:
     return node if factors == node.factors else replace(node, factors=factors)
 
 
-def _apart_sum(one: Sum) -> Sum:
+def _apart_sum(total: Sum) -> Sum:
     parts: list[Curve] = []
-    for curve in one.parts:
+    for curve in total.parts:
         inner = curve if isinstance(curve.of, int) else _of(curve, _apart(curve.of))
         taken = any(part.of == inner.of for part in parts)
         parts.append(Curve(Sum((inner,)), IDENTITY) if taken else inner)
-    return one if tuple(parts) == one.parts else Sum(tuple(parts))
+    return total if tuple(parts) == total.parts else Sum(tuple(parts))
 
 
 def _of(curve: Curve, node: Node) -> Curve:
     return curve if node is curve.of else replace(curve, of=node)
 
 
-def taken_back(one: Network, kan: Kan) -> Network:
+def take_back(net: Network, kan: Kan) -> Network:
     """The tree and its network with the parameters of a network of the same shape."""
     changed: dict[Curve, Curve] = {}
 
     def change(curve: Curve) -> Curve:
-        n, j, i = one.places[curve]
+        n, j, i = net.places[curve]
         layer = kan.layers[n]
         if curve.symbolic is None:
             return replace(curve, knots=layer.knots[i], coefficients=layer.coefficients[j, i])
         a, b, c, d = (float(constant) for constant in layer.affine[j, i])
         return replace(curve, symbolic=Symbolic(curve.symbolic.function, a, b, c, d))
 
-    before = list(curves(one.tree))
-    tree = mapped(one.tree, change)
+    before = list(curves(net.tree))
+    tree = map_curves(net.tree, change)
     if isinstance(tree, Product):
         tree = replace(tree, bias=float(kan.layers[-1].node_bias[0]))
     changed = dict(zip(before, curves(tree), strict=True))
-    return Network(tree, kan, {changed[curve]: place for curve, place in one.places.items()})
+    return Network(tree, kan, {changed[curve]: place for curve, place in net.places.items()})
 
 
 def _deepen(node: Node, depths: dict[object, int]) -> int:
@@ -113,7 +113,7 @@ def _sums(node: Node) -> tuple[Sum, ...]:
     return (node,) if isinstance(node, Sum) else node.factors
 
 
-def _held(tree: Node, depths: dict[object, int], inputs: int, count: int) -> "list[list[int | Node]]":
+def _layer_values(tree: Node, depths: dict[object, int], inputs: int, count: int) -> "list[list[int | Node]]":
     """The values in each layer: inputs, nodes computed there, and values carried through."""
     last_use: dict[int | Node, int] = {tree: count}
     waiting: list[Node] = [tree]

@@ -46,7 +46,7 @@ class Written(np.lib.mixins.NDArrayOperatorsMixin):
         """The tree; a factor and an offset are those of its curves, so that a fit does not find them twice."""
         if isinstance(self.of, int):
             return Sum((Curve(self.of, Symbolic("x", 1.0, 0.0, self.factor, self.offset)),))
-        node = self.of if self.factor == 1 else compose.scaled(self.of, self.factor)
+        node = self.of if self.factor == 1 else compose.scale(self.of, self.factor)
         if not self.offset:
             return node
         if isinstance(node, Product):
@@ -59,85 +59,85 @@ class Written(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> "Written":
         assert method == "__call__" and not options
         if ufunc in _FUNCTIONS:
-            return _called(_FUNCTIONS[ufunc], arguments[0])
+            return _apply(_FUNCTIONS[ufunc], arguments[0])
         first, *others = arguments
         match ufunc, [first, *others]:
             case np.negative, [Written() as one]:
-                return _scaled(one, -1.0)
+                return _scale(one, -1.0)
             case np.add, [one, other]:
                 return _plus(one, other)
             case np.subtract, [one, Written() as other]:
-                return _plus(_scaled(other, -1.0), one)
+                return _plus(_scale(other, -1.0), one)
             case np.subtract, [Written() as one, other]:
-                return one.shifted(-float(other))
+                return one.shift(-float(other))
             case np.multiply, [one, other]:
                 return _times(one, other)
             case np.divide, [one, Written() as other]:
                 return _times(_power(other, -1.0), one)
             case np.divide, [one, other]:
-                return _scaled(one, 1.0 / float(other))
+                return _scale(one, 1.0 / float(other))
             case np.power, [Written() as one, exponent]:
                 return _power(one, float(exponent))
             case np.maximum, [Written() as one, level] if round(level, 9) == 0:
-                return _scaled(_plus(one, _called("abs", one)), 0.5)
+                return _scale(_plus(one, _apply("abs", one)), 0.5)
         raise NotImplementedError(ufunc.__name__)
 
     def __array_function__(self, function: Any, _types: Any, arguments: Any, _options: Any) -> "Written":
         if isinstance(function, Elementwise):
-            return _called(function.name, *arguments)
+            return _apply(function.name, *arguments)
         raise NotImplementedError(function.__name__)
 
-    def shifted(self, by: float) -> "Written":
+    def shift(self, by: float) -> "Written":
         return replace(self, offset=self.offset + by)
 
 
-def _plus(one: "Written | float", other: "Written | float") -> Written:
-    if isinstance(one, Written) and isinstance(other, Written):
-        total = compose.total([replace(one, offset=0.0).node, replace(other, offset=0.0).node])
-        return Written(total, offset=one.offset + other.offset)
-    if isinstance(one, Written):
-        return one.shifted(float(other))  # type: ignore[arg-type]  # it is a number
-    return _plus(other, one)
+def _plus(value: "Written | float", other: "Written | float") -> Written:
+    if isinstance(value, Written) and isinstance(other, Written):
+        total = compose.total([replace(value, offset=0.0).node, replace(other, offset=0.0).node])
+        return Written(total, offset=value.offset + other.offset)
+    if isinstance(value, Written):
+        return value.shift(float(other))  # type: ignore[arg-type]  # it is a number
+    return _plus(other, value)
 
 
-def _times(one: "Written | float", other: "Written | float") -> Written:
-    if isinstance(one, Written) and isinstance(other, Written):
-        return Written(compose.product([one.node, other.node]))
-    if isinstance(one, Written):
-        return _scaled(one, float(other))  # type: ignore[arg-type]  # it is a number
-    return _times(other, one)
+def _times(value: "Written | float", other: "Written | float") -> Written:
+    if isinstance(value, Written) and isinstance(other, Written):
+        return Written(compose.product([value.node, other.node]))
+    if isinstance(value, Written):
+        return _scale(value, float(other))  # type: ignore[arg-type]  # it is a number
+    return _times(other, value)
 
 
-def _scaled(one: Written, by: float) -> Written:
-    return replace(one, factor=one.factor * by, offset=one.offset * by)
+def _scale(written: Written, by: float) -> Written:
+    return replace(written, factor=written.factor * by, offset=written.offset * by)
 
 
-def _called(function: str, one: Written) -> Written:
-    symbolic = Symbolic(function, one.factor, one.offset, 1.0, 0.0)
-    return Written(Sum((Curve(one.of, symbolic, without_constant=True),)))
+def _apply(function: str, written: Written) -> Written:
+    symbolic = Symbolic(function, written.factor, written.offset, 1.0, 0.0)
+    return Written(Sum((Curve(written.of, symbolic, without_constant=True),)))
 
 
-def _power(one: Written, exponent: float) -> Written:
+def _power(written: Written, exponent: float) -> Written:
     """(factor·u + offset)^exponent: without an offset the factor goes outside, where a fit finds it once."""
     if exponent == 1:
-        return one
-    factor = one.factor if one.offset == 0 and one.factor > 0 else 1.0
-    base = one if factor == 1 else replace(one, factor=1.0)
+        return written
+    factor = written.factor if written.offset == 0 and written.factor > 0 else 1.0
+    base = written if factor == 1 else replace(written, factor=1.0)
     plain = base.factor == 1 and base.offset == 0
     inside: int | Node = base.of if plain and isinstance(base.of, int) else base.node
     name = power_name(exponent)
     simple = exponent == round(exponent) or name in compose.POWERS
     if simple:
-        return _scaled(Written(compose.product(list(compose.power(inside, exponent)))), factor**exponent)
+        return _scale(Written(compose.product(list(compose.power(inside, exponent)))), factor**exponent)
     if name is not None and _reaches_zero(base):
         curve = Curve(inside, Symbolic(name, 1.0, 0.0, 1.0, 0.0), without_constant=True)
-        return _scaled(Written(Sum((curve,))), factor**exponent)
-    logarithm = _called("log", base)
-    return _scaled(_called("exp", _scaled(logarithm, exponent)), factor**exponent)
+        return _scale(Written(Sum((curve,))), factor**exponent)
+    logarithm = _apply("log", base)
+    return _scale(_apply("exp", _scale(logarithm, exponent)), factor**exponent)
 
 
-def _reaches_zero(one: Written) -> bool:
+def _reaches_zero(written: Written) -> bool:
     """Whether it is 0 at many rows, as max(x, 0) is, where a power has no logarithm."""
-    if isinstance(one.of, int):
+    if isinstance(written.of, int):
         return False
-    return any(curve.symbolic is not None and curve.symbolic.function == "abs" for curve in curves(one.of))
+    return any(curve.symbolic is not None and curve.symbolic.function == "abs" for curve in curves(written.of))

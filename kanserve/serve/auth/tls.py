@@ -58,19 +58,19 @@ class Files:
         self._stamps = self._now()
         self.current = _read(*self._files)
 
-    def changed(self) -> Pem | None:
+    def read_changed(self) -> Pem | None:
         """The new contents; None if nothing changed. grpc calls this at each handshake, on any of its threads."""
         if not self._lock.acquire(blocking=False):  # another handshake is reading them; this one uses the old ones
             return None
         try:
-            return self._changed()
+            return self._read_changed()
         except Exception:  # grpc would refuse the handshake
             _logger.exception("The certificates could not be checked; the old ones stay in use.")
             return None
         finally:
             self._lock.release()
 
-    def _changed(self) -> Pem | None:
+    def _read_changed(self) -> Pem | None:
         stamps = self._now()
         if stamps == self._stamps and not (self._failed and time.monotonic() >= self._again):
             return None

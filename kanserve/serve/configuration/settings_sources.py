@@ -220,8 +220,8 @@ def _complaint(error: Mapping[str, Any], sources: Sequence[_Source]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{origin}: unknown setting{_nearest(name, list(known))}"
     if error["type"] == "missing":
-        return f"{origin}: wanted {wanted(known[name], kind)}, got nothing"
-    what = wanted(known[name], kind) if name in known else "a table"
+        return f"{origin}: wanted {describe_values(known[name], kind)}, got nothing"
+    what = describe_values(known[name], kind) if name in known else "a table"
     return f"{origin}: wanted {what}, got {_got(error['input'])}"
 
 
@@ -235,7 +235,7 @@ def _nearest(name: str, names: Sequence[str], written: Any = str) -> str:
     return f"; did you mean {written(near[0])}?" if near else ""
 
 
-def wanted(setting: Field[Any], kind: type[Any] = Settings) -> str:
+def describe_values(setting: Field[Any], kind: type[Any] = Settings) -> str:
     """What values a setting takes, in words."""
     hint = get_type_hints(kind)[setting.name]
     part = _list_of(hint)

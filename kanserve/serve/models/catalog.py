@@ -293,7 +293,7 @@ class Catalog:
         if not version:
             if versions:
                 return versions[max(versions)]
-            raise NotFoundError(self._unloaded(name))
+            raise NotFoundError(self._unloaded_text(name))
         number = check_version(version)
         if versions and number in versions:
             return versions[number]
@@ -302,9 +302,9 @@ class Catalog:
         if versions:
             loaded = ", ".join(map(str, list(versions)[-8:]))
             raise NotFoundError(f"There is no version {number} of {name!r}; loaded: {loaded}.")
-        raise NotFoundError(self._unloaded(name))
+        raise NotFoundError(self._unloaded_text(name))
 
-    def _unloaded(self, name: str) -> str:
+    def _unloaded_text(self, name: str) -> str:
         reasons = [reason for (failed, _), reason in sorted(self.reasons.items()) if failed == name]
         if reasons:
             return f"No version of {name!r} is loaded; reason for the newest: {reasons[-1]}"

@@ -90,7 +90,7 @@ class Failure:
         self.kind, self.reason, self.mark, self.pause = kind, reason, mark, pause
         self.until = time.monotonic() + pause
 
-    def told(self, name: str, version: int, kept: bool) -> KanserveError:
+    def to_error(self, name: str, version: int, kept: bool) -> KanserveError:
         """The error for the caller that asked for that version; `kept`: its previous content is still served."""
         kind = self.kind if issubclass(self.kind, ArtifactError | UnreachableError) else ArtifactError
         what = f"What replaced version {version}" if kept else f"Version {version}"
@@ -260,7 +260,7 @@ class Models:
             loaded = self._models.get(name, {})
         if failed:
             newest = max(failed)
-            raise failed[newest].told(name, newest, newest in loaded)
+            raise failed[newest].to_error(name, newest, newest in loaded)
         if not loaded:
             raise NotFoundError(f"The repository has none of the versions of {name!r} that are to be served.")
 
@@ -289,7 +289,7 @@ class Models:
         with self._table:
             loaded = [key for key in self._loading if key[0] == name]
             for key in loaded:
-                self._done(key)
+                self._end_loading(key)
             failures = self._failures.get(name, {})
             cleared = [failures.pop(version, None) for version in chosen if version not in failed]
             if chosen != had:
@@ -350,14 +350,14 @@ class Models:
                 # Not the error itself: its frames hold the bytes of the artifact.
                 new_failure = failure_of(error, mark, failure, self._settings.poll_seconds)
                 self._failures.setdefault(name, {})[version] = new_failure
-                self._done(key)
+                self._end_loading(key)
                 self._publish([name])
             return new_failure
         finally:
             if self._meters is not None:
                 self._meters.loaded(name, version, time.perf_counter() - begun, why)
 
-    def _done(self, key: Key) -> None:
+    def _end_loading(self, key: Key) -> None:
         """A version has ended loading."""
         self._loading.remove(key)
         if self._tell is not None and self._loading:  # if the process dies, the last version reported is blamed
@@ -391,9 +391,11 @@ class Models:
                 key = name, version
                 self._ending[key] += 1
                 self._background.attend()
-                weakref.finalize(model, self._background.soon, partial(self._ended, key, model.kind)).atexit = False
+                weakref.finalize(
+                    model, self._background.soon, partial(self._forget_version, key, model.kind)
+                ).atexit = False
 
-    def _ended(self, key: Key, kind: str) -> None:
+    def _forget_version(self, key: Key, kind: str) -> None:
         """The last call of an unloaded version has ended."""
         with self._table:
             self._code |= kind not in _NO_CODE

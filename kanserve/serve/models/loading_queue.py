@@ -155,7 +155,7 @@ class LoadingQueue:
                         turn = self._next_of(model)
                         if turn is not None and turn.job is not None:
                             self._take(turn)
-                            self._begun(model)
+                            self._mark_busy(model)
                             return turn
                 self._changed.wait(seconds or None)
         return None
@@ -178,11 +178,11 @@ class LoadingQueue:
         if turns:
             self._waiting[turn.model] = turns  # behind the others
 
-    def _begun(self, model: str) -> None:
+    def _mark_busy(self, model: str) -> None:
         switch_interval.shorten("loading", switch_interval.BESIDE_LOADS)
         self._busy[model] = time.monotonic()
 
-    def _ended(self, model: str) -> None:
+    def _mark_idle(self, model: str) -> None:
         with self._changed:
             del self._busy[model]
             if not self._busy:
@@ -194,10 +194,10 @@ class LoadingQueue:
         try:
             result = turn.job()
         except BaseException as error:
-            self._ended(turn.model)
+            self._mark_idle(turn.model)
             turn.future.set_exception(error)
         else:
-            self._ended(turn.model)
+            self._mark_idle(turn.model)
             turn.future.set_result(result)
 
     def _attend(self) -> None:

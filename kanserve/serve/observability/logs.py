@@ -92,10 +92,10 @@ class _Text(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        known = [f"{name}={value}" for name, value in _known(record).items()]
+        known = [f"{name}={value}" for name, value in _read_fields(record).items()]
         said = f"{record.getMessage()} [{' '.join(known)}]" if known else record.getMessage()
         line = f"{_time(record.created)} {record.name.partition('.')[0]}: {level}{said.translate(_ESCAPED)}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if _failed(record) and record.exc_info else line
+        return f"{line}\n{self.formatException(record.exc_info)}" if _has_error(record) and record.exc_info else line
 
 
 class _Json(logging.Formatter):
@@ -107,9 +107,9 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_known(record),
+            **_read_fields(record),
         }
-        if _failed(record) and record.exc_info:
+        if _has_error(record) and record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)
 
@@ -118,12 +118,12 @@ class _Json(logging.Formatter):
 _ESCAPED = {number: repr(chr(number))[1:-1] for number in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
-def _known(record: logging.LogRecord) -> dict[str, str]:
+def _read_fields(record: logging.LogRecord) -> dict[str, str]:
     found = {name: getattr(record, name, "") for name in ("request_id", "model")}
     return {name: str(value) for name, value in found.items() if value}
 
 
-def _failed(record: logging.LogRecord) -> bool:
+def _has_error(record: logging.LogRecord) -> bool:
     return record.exc_info is not None and record.exc_info[0] is not None
 
 

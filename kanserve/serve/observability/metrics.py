@@ -50,7 +50,7 @@ def usage() -> dict[str, Any]:
             numbers = file.read().rpartition(b")")[2].split()
         known["virtual_memory_bytes"] = int(numbers[20])
         known["resident_memory_bytes"] = int(numbers[21]) * os.sysconf("SC_PAGE_SIZE")
-        known["start_time_seconds"] = _booted() + int(numbers[19]) / os.sysconf("SC_CLK_TCK")
+        known["start_time_seconds"] = _read_boot_time() + int(numbers[19]) / os.sysconf("SC_CLK_TCK")
         known["open_fds"] = len(os.listdir(_DESCRIPTORS)) - 1  # one was open to list them
     except OSError:
         pass  # another system
@@ -66,7 +66,7 @@ def threads() -> int:
 
 
 @functools.cache
-def _booted() -> int:
+def _read_boot_time() -> int:
     with open("/proc/stat", "rb") as file:
         return next((int(line.split()[1]) for line in file if line.startswith(b"btime ")), 0)
 
@@ -334,7 +334,7 @@ def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":
     }
 
 
-def ended(snapshot: "Snapshot") -> "Snapshot":
+def keep_counters(snapshot: "Snapshot") -> "Snapshot":
     """What to keep of an ended process: its counters, but no gauges or states."""
     return {**snapshot, "processes": [], "gauges": {}, "models": [], "computing": [], "refused": []}
 

@@ -133,7 +133,7 @@ class WorkerEnd:
         finally:
             del self._waiting[number]
         if self._gone and not answer.message:
-            raise _gone()
+            raise _gone_error()
         if "error" in answer.message:
             raise decode_error(answer.message["error"])
         return answer.message["value"]
@@ -144,7 +144,7 @@ class WorkerEnd:
             with self._sending:
                 self._end.sendall(data)
         except OSError:
-            raise _gone() from None
+            raise _gone_error() from None
 
     def _read(self) -> None:
         frames = _Frames()
@@ -198,5 +198,5 @@ def _encode(message: Message) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def _gone() -> DrainingError:
+def _gone_error() -> DrainingError:
     return DrainingError("The server is stopping: its supervisor is gone.")

@@ -149,14 +149,14 @@ class Changing:
         stage.change.error = stage.change.error or error
         stage.change.changed |= changed
 
-    def lost(self, pid: int, place: int) -> None:
+    def forget_worker(self, pid: int, place: int) -> None:
         """A worker has ended."""
         for stage in self._now.values():
             stage.waiting.discard(pid)
             if stage.first == pid:
                 stage.first, stage.empty = None, place
 
-    def born(self, worker: Worker, place: int) -> None:
+    def add_worker(self, worker: Worker, place: int) -> None:
         """A worker is ready. It may have started before a change did, so it is told of that too."""
         for stage in self._now.values():
             stage.left.append(worker)

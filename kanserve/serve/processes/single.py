@@ -105,12 +105,12 @@ class _Alone:
     def _look(self, quiet: bool) -> None:
         """Look at the repository; `quiet`: for a poll, else for a signal, which reports once all loads are done."""
 
-        def looked(look: Future[list[Future[None]]]) -> None:
+        def put_looked(look: Future[list[Future[None]]]) -> None:
             error = look.exception()
             changes = [] if error or quiet else look.result()
             when_done(changes, lambda: self._events.put(Looked(error, quiet)))
 
-        self._models.look(retry=not quiet).add_done_callback(looked)
+        self._models.look(retry=not quiet).add_done_callback(put_looked)
 
     def _announce(self, server: Server, quiet: bool) -> None:
         summary = lifecycle.summary(self._models.catalog)

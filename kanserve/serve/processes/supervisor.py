@@ -90,10 +90,10 @@ def run(settings: Settings, workers: int) -> int:
     if settings.unix_socket:
         raise InputError("Only one process can listen on a socket file. Set workers to 1, or give a port.")
     with ExitStack() as held:
-        port = held.enter_context(sockets.reserved(settings.host, settings.port))
+        port = held.enter_context(sockets.reserve_port(settings.host, settings.port))
         http_port = settings.http_port
         if http_port >= 0:
-            http_port = held.enter_context(sockets.reserved(settings.host_of_http(), http_port))
+            http_port = held.enter_context(sockets.reserve_port(settings.host_of_http(), http_port))
         return _Supervisor(replace(settings, port=port, http_port=http_port), workers).run()
 
 
@@ -274,13 +274,13 @@ class _Supervisor:
         lost.ears.close()
         place.worker = None
         if lost.counts is not None:
-            gone = metrics.ended(lost.counts)
+            gone = metrics.keep_counters(lost.counts)
             self._ended = gone if self._ended is None else metrics.merge([self._ended, gone])
         for number, counting in list(self._counting.items()):
             counting.waiting.discard(lost.pid)
             if not counting.waiting or counting.asker is lost:
                 self._tell_counts(number)
-        self._changing.lost(lost.pid, place.number)
+        self._changing.forget_worker(lost.pid, place.number)
         if self._stopping:
             return
         self._restarts += 1
@@ -335,8 +335,8 @@ class _Supervisor:
                 child.since, child.urls, child.transport = time.monotonic(), urls, transport
                 self._address, self._new = address, True
                 place.breaker.ready()
-                self._loaded(child, summary)
-                self._changing.born(child, place.number)
+                self._note_loaded(child, summary)
+                self._changing.add_worker(child, place.number)
                 self._announce_at_last()
             case {"tell": "failed", "error": error}:
                 child.loading, failed = None, ipc.decode_error(error)
@@ -349,9 +349,9 @@ class _Supervisor:
             case {"ask": "load" | "unload" as what, "id": number, "name": name}:
                 self._changing.add(Change(what, name, asker=(child, number)))
             case {"answer": number, "value": value}:
-                self._answered(child, number, value)
+                self._take_answer(child, number, value)
 
-    def _loaded(self, child: Worker, summary: dict[str, Any]) -> None:
+    def _note_loaded(self, child: Worker, summary: dict[str, Any]) -> None:
         child.loading, child.summary = None, summary
         self._quarantine.loaded((name, version) for name, version in summary["loaded"])
 
@@ -370,7 +370,7 @@ class _Supervisor:
         if self._settings.model_control == "poll":
             self._next_poll = time.monotonic() + self._settings.poll_seconds
 
-    def _answered(self, child: Worker, number: int, value: Any) -> None:
+    def _take_answer(self, child: Worker, number: int, value: Any) -> None:
         if counting := self._counting.get(number):
             child.counts = value
             counting.waiting.discard(child.pid)
@@ -378,7 +378,7 @@ class _Supervisor:
                 self._tell_counts(number)
         else:
             before, now = child.summary, {"loaded": value["loaded"], "reasons": value["reasons"]}
-            self._loaded(child, now)
+            self._note_loaded(child, now)
             if value["loading"]:
                 name, version = value["loading"][0]
                 child.loading = (name, version)

@@ -77,7 +77,7 @@ class Connection:
         except OSError:
             return False
 
-    def written(self, response: RestResponse) -> bytes:
+    def write_response(self, response: RestResponse) -> bytes:
         try:
             phrase = HTTPStatus(response.status).phrase
         except ValueError:

@@ -236,7 +236,7 @@ class Http:
                 self._begin_sending(connection, response)
 
     def _begin_sending(self, connection: Connection, response: RestResponse) -> None:
-        connection.unsent = memoryview(connection.written(response))
+        connection.unsent = memoryview(connection.write_response(response))
         connection.next_request()
         if connection.last:  # what follows is not read
             connection.received.clear()

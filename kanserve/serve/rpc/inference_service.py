@@ -135,7 +135,7 @@ def repository_model_load(
 ) -> pb.RepositoryModelLoadResponse:
     if request.parameters:
         raise InputError("A model is loaded as it was published, without parameters. Leave them out.")
-    name = wire.requested_model(request)
+    name = wire.get_requested_model(request)
     state.control.load(name)
     call.model = name
     return pb.RepositoryModelLoadResponse()
@@ -144,7 +144,7 @@ def repository_model_load(
 def repository_model_unload(
     state: ServerState, request: pb.RepositoryModelUnloadRequest, call: Call
 ) -> pb.RepositoryModelUnloadResponse:
-    name = wire.requested_model(request)
+    name = wire.get_requested_model(request)
     state.control.unload(name)
     call.model = name
     return pb.RepositoryModelUnloadResponse()
@@ -170,7 +170,7 @@ def infer(
     call.decoded, call.computed = read - begun, computed - read
     if beyond is not None:
         call.outside = beyond.features
-    return _raw(asked, values, beyond) if asked.raw else _typed(asked, values, beyond)
+    return _raw(asked, values, beyond) if asked.raw else _encode_typed(asked, values, beyond)
 
 
 def _in_turn(call: Call, asked: DecodedRequest, x: NDArray[Any]) -> tuple[NDArray[Any], RangeViolations | None]:
@@ -235,7 +235,7 @@ def _message(asked: DecodedRequest, beyond: RangeViolations | None) -> pb.ModelI
     return response
 
 
-def _typed(asked: DecodedRequest, values: NDArray[Any], beyond: RangeViolations | None) -> bytes:
+def _encode_typed(asked: DecodedRequest, values: NDArray[Any], beyond: RangeViolations | None) -> bytes:
     response = _message(asked, beyond)
     response.id = asked.id
     for output, write in zip(response.outputs, asked.outputs.values(), strict=True):

@@ -34,7 +34,10 @@ def read_apart(parse: Callable[[bytes], T], arrays: Arrays, data: bytes) -> tupl
 def _read(parse: Callable[[bytes], T], arrays: Arrays, data: bytes, whole: bool) -> tuple[T, list[memoryview]]:
     try:
         # A message this small is within the limit whatever its arrays are.
-        if len(data) <= MAX_DESCRIPTION_BYTES or _left(data, 0, len(data), arrays, MAX_DESCRIPTION_BYTES) >= 0:
+        if (
+            len(data) <= MAX_DESCRIPTION_BYTES
+            or _subtract_bytes(data, 0, len(data), arrays, MAX_DESCRIPTION_BYTES) >= 0
+        ):
             rest, apart = (data, []) if whole else _split(data, [key for key, inside in arrays.items() if not inside])
             return parse(rest), apart
     except (DecodeError, IndexError, ValueError):
@@ -60,7 +63,7 @@ def _split(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview]
     return b"".join((*rest, view[kept:])), apart
 
 
-def _left(data: bytes, at: int, end: int, arrays: Arrays, left: int) -> int:
+def _subtract_bytes(data: bytes, at: int, end: int, arrays: Arrays, left: int) -> int:
     """What is left of a budget of `left` bytes after all bytes from `at` to `end` outside arrays; negative: too many.
 
     ValueError and IndexError for invalid protobuf. Stops at the first field beyond the budget.
@@ -69,7 +72,7 @@ def _left(data: bytes, at: int, end: int, arrays: Arrays, left: int) -> int:
         inside = arrays.get(number)
         left -= (after if inside is None else start) - begun
         if inside:
-            left = _left(data, start, min(after, end), inside, left)
+            left = _subtract_bytes(data, start, min(after, end), inside, left)
         if left < 0:
             break
     return left

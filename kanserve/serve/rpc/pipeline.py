@@ -104,7 +104,7 @@ class Pipeline:
                 call.queued = perf_counter_ns() - arrival.at
                 made = work(data, call, allowed)
             except BaseException as error:  # the code of an artifact may raise anything
-                failed = self._failed(call, error, request.metadata)
+                failed = self._record_failure(call, error, request.metadata)
             else:
                 self._end(call, encoded=True)
                 return made
@@ -155,7 +155,7 @@ class Pipeline:
             computed = perf_counter_ns() - begun
         return np.ascontiguousarray(y, model.backend.dtype), computed
 
-    def failed_rows(
+    def record_failed_rows(
         self, error: BaseException, model: Model | None, event: Any, metadata: Sequence[tuple[str, str | bytes]]
     ) -> status.Failure:
         """Record that such rows could not be predicted."""
@@ -163,7 +163,7 @@ class Pipeline:
         call.rows = event.rows
         if model is not None:
             call.model, call.version = model.name, model.version
-        failed = self._failed(call, error, metadata)
+        failed = self._record_failure(call, error, metadata)
         self._end(call)
         return failed
 
@@ -196,7 +196,7 @@ class Pipeline:
             except BaseException as error:
                 if opened:
                     threads.close_stream(request.peer)
-                failed = self._failed(call, error, request.metadata)
+                failed = self._record_failure(call, error, request.metadata)
                 self._end(call)
                 raise AbortedError(failed) from None
             try:
@@ -219,7 +219,7 @@ class Pipeline:
                 raise _stopping()
             made = self.infer(data, call, allowed)
         except BaseException as error:
-            failed = self._failed(call, error, request.metadata)
+            failed = self._record_failure(call, error, request.metadata)
             self._end(call)
             if isinstance(error, DrainingError):
                 raise AbortedError(failed) from None
@@ -262,7 +262,7 @@ class Pipeline:
                 call.code = Code.CANCELLED.name
                 raise
             except BaseException as error:
-                failed = self._failed(call, error, request.metadata)
+                failed = self._record_failure(call, error, request.metadata)
             else:
                 return
             finally:
@@ -278,7 +278,7 @@ class Pipeline:
 
         def refuse(request: Request) -> Any:
             call = Call(method.service, method.name, perf_counter_ns())
-            failed = self._failed(call, error, request.metadata)
+            failed = self._record_failure(call, error, request.metadata)
             self._end(call)
             raise AbortedError(failed)
 
@@ -296,7 +296,9 @@ class Pipeline:
         made: Allowed | None = allowed
         return made
 
-    def _failed(self, call: Call, error: BaseException, metadata: Sequence[tuple[str, str | bytes]]) -> status.Failure:
+    def _record_failure(
+        self, call: Call, error: BaseException, metadata: Sequence[tuple[str, str | bytes]]
+    ) -> status.Failure:
         failed = status.failure(error)
         if failed is status.INTERNAL:
             call.request_id = call.request_id or _request_id(metadata)
@@ -347,7 +349,7 @@ def _stopping() -> DrainingError:
 def _check_model(allowed: Allowed, request: Any) -> None:
     """AccessError if the request names a model that the caller may not use."""
     if isinstance(request, pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest):
-        name = wire.requested_model(request)
+        name = wire.get_requested_model(request)
     else:
         name = getattr(request, "model_name", "") or getattr(request, "name", "")
     if name:

@@ -49,8 +49,8 @@ class Health:
     def handlers(self, state: ServerState) -> dict[str, Handler]:
         check, watch = f"/{HEALTH}/Check", f"/{HEALTH}/Watch"
         return {
-            check: Handler(_checked(check, state, self._check), threads=ThreadPoolExecutor(CHECKS)),
-            watch: Handler(_checked(watch, state, self._watch), streams=True, held=True),
+            check: Handler(_check_access(check, state, self._check), threads=ThreadPoolExecutor(CHECKS)),
+            watch: Handler(_check_access(watch, state, self._watch), streams=True, held=True),
         }
 
     def _answer(self, service: str) -> bytes:
@@ -82,10 +82,10 @@ class Health:
             leave()
 
 
-def _checked(path: str, state: ServerState, answer: Callable[..., Any]) -> Callable[..., Any]:
+def _check_access(path: str, state: ServerState, answer: Callable[..., Any]) -> Callable[..., Any]:
     """The answer to a message, once access is granted and the message is there."""
 
-    def checked(request: Request, *more: Any) -> Any:
+    def check_and_answer(request: Request, *more: Any) -> Any:
         try:
             state.access.check(path, request)
             asked = read(HealthCheckRequest.FromString, {}, state.threads.message(request, BRIEF))
@@ -94,7 +94,7 @@ def _checked(path: str, state: ServerState, answer: Callable[..., Any]) -> Calla
             failed = status.failure(error)
         raise AbortedError(failed)
 
-    return checked
+    return check_and_answer
 
 
 def reflection(state: ServerState) -> dict[str, Handler]:

@@ -87,7 +87,7 @@ def decode(
     if _SHARED_MEMORY in tensor.parameters:
         raise TensorError(f"Input {name!r} is in shared memory, which is not supported; send the numbers themselves.")
     if not buffers:
-        return TensorRows(_typed(tensor, columns, rows), datatype, raw=False)
+        return TensorRows(_decode_typed(tensor, columns, rows), datatype, raw=False)
     if len(buffers) != 1:
         raise TensorError(f"1 input needs 1 raw buffer, got {len(buffers)}.")
     if tensor.HasField("contents"):
@@ -165,7 +165,7 @@ def _list(texts: Sequence[str]) -> str:
     return ", ".join(texts[:8]) + (", ..." if len(texts) > 8 else "")
 
 
-def _typed(tensor: Tensor, columns: int, rows: int) -> NDArray[Any]:
+def _decode_typed(tensor: Tensor, columns: int, rows: int) -> NDArray[Any]:
     wanted = _TYPED.get(tensor.datatype)
     if wanted is None:
         raise TensorError(f"{tensor.datatype} has no typed contents. Send its numbers in raw_input_contents.")

@@ -38,7 +38,7 @@ def pin(worker: int) -> None:
         os.sched_setaffinity(0, {allowed[worker % len(allowed)]})
 
 
-def queued() -> int:
+def read_queued_time() -> int:
     """Total nanoseconds that this thread has spent in the kernel's run queue; 0 where the kernel does not report it.
 
     On a busy machine, a low-priority thread may wait ten times as long as it computes.

@@ -95,14 +95,14 @@ class LowPriorityPool:
     def _compute(self) -> None:
         cpus.lower_priority(NICE)
         while (job := self._jobs.get()) is not None:
-            queued, begun, processor = cpus.queued(), perf_counter_ns(), thread_time_ns()
+            queued, begun, processor = cpus.read_queued_time(), perf_counter_ns(), thread_time_ns()
             try:
                 job.result = job.work(*job.arguments)
             except BaseException as error:
                 job.error = error
             # Time in the run queue is not time for which the model waits.
             job.processor, job.wall = thread_time_ns() - processor, perf_counter_ns() - begun
-            job.wall -= cpus.queued() - queued
+            job.wall -= cpus.read_queued_time() - queued
             with self._lock:
                 self._free += 1
             job.ended.release()

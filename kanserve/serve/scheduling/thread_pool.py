@@ -160,7 +160,7 @@ class ThreadPool(Executor):
         self._streams = Counter[str]()  # by connection
         self._idle = threading.Event()  # set once draining and all accepted calls have ended
         self._jobs: JobQueue = SimpleQueue() if jobs is None else jobs
-        self._uncounted: Callable[[], int] = getattr(jobs, "uncounted", int)  # calls that wait in the queue
+        self._uncounted: Callable[[], int] = getattr(jobs, "count_uncounted", int)  # calls that wait in the queue
         self._computed: Callable[[], int] = getattr(jobs, "computed", int)  # when a model last computed elsewhere
         self._models = _Models()  # by name and kind of call
         self._full: set[_Model] = set()  # the models at their concurrency limit
@@ -215,7 +215,7 @@ class ThreadPool(Executor):
             yield arrival
         finally:
             with self._lock:
-                self._left(arrival)
+                self._count_ended(arrival)
 
     def computing(self, model: str, most: int, kind: str = "", rows: int = 1, requests: int = 1) -> "_Computing":
         """A context in which a model computes; BusyError above its concurrency limit `most`, for this kind of call.
@@ -352,7 +352,7 @@ class ThreadPool(Executor):
             me.job = None
             self._left_to_hold += me.holds
             me.holds = 0
-            self._left(job)
+            self._count_ended(job)
             if not me.placed:
                 self._displaced -= 1
                 if self._displaced == 0:
@@ -368,7 +368,7 @@ class ThreadPool(Executor):
         me.gate.acquire()
         return me.placed  # False: the pool ends
 
-    def _left(self, arrival: Arrival) -> None:
+    def _count_ended(self, arrival: Arrival) -> None:
         """Count a call as ended; with the lock held."""
         self._accepted -= not arrival.late
         if self.draining and self._accepted == 0:
@@ -483,7 +483,7 @@ class _Computing:
                 threads._displace(worker, worker.job)
             if heavy:
                 return partial(threads._heavy.run, cost)
-            self._queued, now, self._processor = cpus.queued(), perf_counter_ns(), thread_time_ns()
+            self._queued, now, self._processor = cpus.read_queued_time(), perf_counter_ns(), thread_time_ns()
         self._begun = now
         return None
 
@@ -492,7 +492,7 @@ class _Computing:
         took = perf_counter_ns() - self._begun
         processor = queued = 0
         if self._processor:
-            processor, queued = thread_time_ns() - self._processor, cpus.queued() - self._queued
+            processor, queued = thread_time_ns() - self._processor, cpus.read_queued_time() - self._queued
         with threads._lock:
             if self._processor:
                 cost.note(took - queued, processor, min(1.0, threads._heavy.cores / model.running))

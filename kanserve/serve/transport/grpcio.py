@@ -190,13 +190,13 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     if files is None:
         return None
 
-    def changed() -> grpc.ServerCertificateConfiguration | None:
-        made = files.changed()
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        made = files.read_changed()
         return None if made is None else _configuration(made)
 
     return grpc.dynamic_ssl_server_credentials(
         _configuration(files.current),
-        changed,  # type: ignore[arg-type]  # None means unchanged, which the stubs do not allow
+        fetch,  # type: ignore[arg-type]  # None means unchanged, which the stubs do not allow
         bool(settings.tls_client_ca),
     )
 

@@ -117,7 +117,7 @@ class NativeTransport:
         settings = self._state.settings
         self._use_tls(settings)
         if settings.unix_socket:
-            self._hand_over(sockets.bound_file(settings.unix_socket))
+            self._hand_over(sockets.bind_file(settings.unix_socket))
             self._socket_file = settings.unix_socket
             return 0
         port = settings.port
@@ -211,7 +211,7 @@ class NativeTransport:
             self._threads.accept(late)
             return Job(event.arrived, late, self._predict, (event, self._models.find(event.model)), {})
         try:
-            found = self._found(event)
+            found = self._find_handler(event)
             if found is None:
                 return None
             handler, _ = found
@@ -235,7 +235,7 @@ class NativeTransport:
                     request.leave()
                 elif self._http is not None and event.kind in (native.EVENT_HTTP, native.EVENT_HTTP_EARLY):
                     self._http.answer_aside(event)
-                elif (found := self._found(event)) is not None:
+                elif (found := self._find_handler(event)) is not None:
                     (found[0].threads or self._threads).submit(_answer, *found)
             except Exception:
                 self._give_up(event)
@@ -245,7 +245,7 @@ class NativeTransport:
         text = b"internal error"
         self._library.finish(event.call, Code.INTERNAL, text, len(text), b"", 0)
 
-    def _found(self, event: native.Event) -> tuple[Handler, NativeRequest] | None:
+    def _find_handler(self, event: native.Event) -> tuple[Handler, NativeRequest] | None:
         """A call and its handler, None without one, which the caller is told."""
         request, path = NativeRequest(self._library, event, self._watched), self._queue.paths[event.path]
         handler = self._handlers.find(path, request.metadata)
@@ -316,7 +316,7 @@ class NativeTransport:
             y, computed = self._pipeline.predict(model, data, _TYPES[event.single], event.rows)
         except BaseException as error:
             request = NativeRequest(library, event, self._watched)
-            request.fail(self._pipeline.failed_rows(error, model, event, request.metadata))
+            request.fail(self._pipeline.record_failed_rows(error, model, event, request.metadata))
             return
         size = y.nbytes
         library.answer_rows(call, y.tobytes() if size <= _SMALL else y.ctypes.data, size, computed)

@@ -87,9 +87,9 @@ class NativeQueue:
         self.library.post(self.server)
 
     def qsize(self) -> int:
-        return self._posted.qsize() + self.uncounted()
+        return self._posted.qsize() + self.count_uncounted()
 
-    def uncounted(self) -> int:
+    def count_uncounted(self) -> int:
         """The calls that the thread pool has not counted yet."""
         return int(self.library.queued(self.server))
 
@@ -97,13 +97,13 @@ class NativeQueue:
         """Current values, by the names of the metrics."""
         return {
             "connections": int(self.library.connections(self.server)),
-            "connections_crowded_out_total": self._closed(native.CLOSED_CROWDED),
-            "connections_flooding_total": self._closed(native.CLOSED_FLOODING),
-            "connections_slow_total": self._closed(native.CLOSED_SLOW),
+            "connections_crowded_out_total": self._count_closed(native.CLOSED_CROWDED),
+            "connections_flooding_total": self._count_closed(native.CLOSED_FLOODING),
+            "connections_slow_total": self._count_closed(native.CLOSED_SLOW),
             "calls_without_memory_total": int(self.library.refused(self.server, native.REFUSED_MEMORY)),
         }
 
-    def _closed(self, why: int) -> int:
+    def _count_closed(self, why: int) -> int:
         return int(self.library.closed(self.server, why))
 
     def computed(self) -> int:

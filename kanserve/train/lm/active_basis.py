@@ -55,15 +55,15 @@ def _basis(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapola
     tables = [_table(row.tobytes(), order, extrapolation) for row in rows]
     most = max(len(table[1]) for table in tables)
 
-    def padded(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def pad(array: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.concatenate([array, np.repeat(array[-1:], most - len(array), axis=0)])
 
     basis = ActiveBasis(
         breaks=tuple(table[0] for table in tables),
-        origins=np.concatenate([padded(table[1]) for table in tables]).astype(np.float64),
-        first=np.concatenate([padded(table[2]) for table in tables]).astype(np.intp),
+        origins=np.concatenate([pad(table[1]) for table in tables]).astype(np.float64),
+        first=np.concatenate([pad(table[2]) for table in tables]).astype(np.intp),
         polynomials=np.ascontiguousarray(
-            np.concatenate([padded(table[3]) for table in tables]).astype(np.float64).transpose(2, 1, 0)
+            np.concatenate([pad(table[3]) for table in tables]).astype(np.float64).transpose(2, 1, 0)
         ),
         functions=functions,
     )

@@ -20,8 +20,8 @@ from kanserve.train.lm.parameter_layout import (
     ParameterBlock,
     group_records,
     groups,
-    held,
     layer_record,
+    layouts_of,
     parts,
     weights,
 )
@@ -73,7 +73,7 @@ class Compiled:
         `predicted` (N, outputs) receives the scores of each pass.
         """
         self._kernels = _kernels(native.library())
-        every = held(kan)
+        every = layouts_of(kan)
         order = parts(free, every)
         self._public = np.concatenate([block.public for block in order])
         self._keep: Kept = []  # keeps arrays alive of which the kernels have only addresses

@@ -27,16 +27,16 @@ def extreme_rows(kan: Kan, x: Array) -> Array:
     From the row with the highest value, one input after the other is set to the best of its values in the data. Where
     the node would leave its range on the data by too much, the row is on the way there.
     """
-    x = x[np.isfinite(_hidden(kan, x)).all(axis=1)]
+    x = x[np.isfinite(_evaluate_hidden(kan, x)).all(axis=1)]
     if len(x) == 0:
         return x
-    hidden = _hidden(kan, x)
+    hidden = _evaluate_hidden(kan, x)
     nodes = hidden.shape[1]
     node, sign = np.tile(np.arange(nodes), 2), np.repeat([1.0, -1.0], nodes)
 
     def heights(rows: Array) -> Array:
         """How high the values (2·nodes, T) of each node are in its T rows, (2·nodes, T, inputs)."""
-        values = _hidden(kan, rows.reshape(-1, rows.shape[2])).reshape(len(node), -1, nodes)
+        values = _evaluate_hidden(kan, rows.reshape(-1, rows.shape[2])).reshape(len(node), -1, nodes)
         own = values[np.arange(len(node)), :, node] * sign[:, None]
         return np.where(np.isfinite(own), own, -np.inf)
 
@@ -81,6 +81,6 @@ def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
     return share if share >= 0 else np.inf  # NaN, or negative by rounding: the rows do not determine the network
 
 
-def _hidden(kan: Kan, x: Array) -> Array:
+def _evaluate_hidden(kan: Kan, x: Array) -> Array:
     """The values of all hidden nodes, (N, nodes)."""
     return np.concatenate(activations(kan, x)[1:-1], axis=1)

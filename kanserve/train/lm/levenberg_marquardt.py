@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kanserve import native
-from kanserve.data.row_weights import scaled
+from kanserve.data.row_weights import scale_weights
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import as_rows
 from kanserve.network.kan import Kan
@@ -337,4 +337,4 @@ def _check(kan: Kan, x: ArrayLike, y: ArrayLike, weights: ArrayLike | None) -> t
         return rows, answers, None
     if shares.shape != (len(rows),) or not np.isfinite(shares).all() or shares.min() < 0 or not shares.any():
         raise DataError(f"Weights must be {len(rows)} finite numbers, none negative and not all 0.")
-    return rows, answers, scaled(shares)
+    return rows, answers, scale_weights(shares)

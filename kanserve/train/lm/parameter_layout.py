@@ -70,7 +70,7 @@ def function_number(name: str) -> tuple[int, float]:
     return (_ODD_POWER if is_odd(exponent) else _EVEN_POWER), exponent
 
 
-def held(kan: Kan) -> tuple[LayerLayout, ...]:
+def layouts_of(kan: Kan) -> tuple[LayerLayout, ...]:
     """The layout of each layer."""
     found = []
     start = 0

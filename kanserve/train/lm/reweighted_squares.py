@@ -35,10 +35,10 @@ class CompiledReweighted(Compiled):
         self._loss, self._answers, self._shares = loss, loss.answers(kan, y), _shares(y, row_weights)
         alone = self.value - self.error
         self._scores = self._trial_scores.copy()
-        self.error = self._measured()
+        self.error = self._measure()
         self.value = self.error + alone
 
-    def _measured(self) -> float:
+    def _measure(self) -> float:
         return float(self._shares @ self._loss.values(self._trial_scores, self._answers))
 
     def linearise(self, floor: float) -> bool:
@@ -49,7 +49,7 @@ class CompiledReweighted(Compiled):
         value, predicted = super().attempt(damping)
         if not np.isfinite(value):
             return np.inf, predicted
-        self._results[0] = self._measured()
+        self._results[0] = self._measure()
         return float(self._results[0] + self._results[1]), predicted
 
     def accept(self) -> None:

@@ -20,7 +20,7 @@ from kanserve.train.grids import regrid, set_ranges
 from kanserve.train.jumps import JUMPS_ROWS, regrid_with_jumps, with_jumps
 from kanserve.train.lm.extreme_rows import excess, extreme_rows
 from kanserve.train.lm.parameter_vector import parameters
-from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, expected_error_of, smoothest
+from kanserve.train.lm.schedule_candidates import Candidate, as_good, best_of, error_of, get_expected_error, smoothest
 from kanserve.train.lm.schedule_run import (
     EXACT,
     EXACT_JUMPS,
@@ -42,7 +42,7 @@ BINS = 100  # of an input, to look for structure in the residuals that a grid is
 ROWS_PER_BIN = 8  # at least; with fewer rows there are fewer bins
 
 
-def explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
+def share_explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
     """The largest share of the validation rows' residuals that their means in narrow bins of one input explain."""
     bins = min(BINS, len(train) // ROWS_PER_BIN)
     found = 0.0
@@ -86,13 +86,13 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
     The second network is the one before these, which has not seen the validation rows.
     """
     now = Run(plan, _whole_work(kan, data, plan))
-    first, *others = _compared(_finalists_of(kan, now), now)
+    first, *others = _compare(_finalists_of(kan, now), now)
     best, stalled = _grow(first, now)
     for other in others:
         if not stalled:
             break
         found, stalled = _grow(other, now)
-        best = min(best, found, key=expected_error_of)
+        best = min(best, found, key=get_expected_error)
     chosen = best.kan
     now.plan = plan = replace(plan, settings=_sharper(chosen, plan))
     steps = plan.settings.steps
@@ -100,9 +100,9 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
         best = replace(best, kan=set_ranges(chosen, _with_extremes(best, data.x, plan), keep_first=True))
     few = enough_rows(data, best.kan, plan)
     if len(few) < len(data):
-        best = now.fitted(best.kan, few, best.smooth, steps)
+        best = now.fit_rows(best.kan, few, best.smooth, steps)
         steps = min(steps, ALL_ROWS_STEPS)
-    last = now.fitted(best.kan, data, best.smooth, steps)
+    last = now.fit_rows(best.kan, data, best.smooth, steps)
     now.tell("all rows", last.error, 1.0)
     return last.kan, chosen
 
@@ -151,7 +151,7 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
     runs: list[Candidate] = []
     for start in range(before, before + count):
         begin = random_init(kan, plan.settings.grids[0], (plan.settings.seed, start), own_knots=True)
-        runs.append(now.fitted(begin, few, smooth, steps))
+        runs.append(now.fit_rows(begin, few, smooth, steps))
         now.tell(f"start {start + 1} of {before + count}", best_of(runs).error)
     runs.sort(key=error_of)
     if wide:
@@ -160,7 +160,7 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
     finalists = runs[: _finalists(kan, plan)]
     settling = SETTLE_STEPS
     settled = sorted(
-        (now.fitted(finalist.kan, enough, finalist.smooth, settling) for finalist in finalists), key=error_of
+        (now.fit_rows(finalist.kan, enough, finalist.smooth, settling) for finalist in finalists), key=error_of
     )
     return settled if before else [_smooth(settled[0], settled[0].kan, settling, now), *settled[1:]]
 
@@ -177,8 +177,8 @@ def _settle(begun: Candidate, now: Run) -> Candidate:
     """The candidate of many parameters on more rows: a few steps of each strength, all from the same network, choose
     one; longer runs might fit noise before a strength that prevents it is tried."""
     enough, steps = enough_rows(now.plan.train, begun.kan, now.plan), AHEAD_STEPS
-    chosen = _smooth(now.fitted(begun.kan, enough, begun.smooth, steps), begun.kan, steps, now)
-    return now.fitted(chosen.kan, enough, chosen.smooth, START_STEPS)
+    chosen = _smooth(now.fit_rows(begun.kan, enough, begun.smooth, steps), begun.kan, steps, now)
+    return now.fit_rows(chosen.kan, enough, chosen.smooth, START_STEPS)
 
 
 def _smooth(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
@@ -187,7 +187,7 @@ def _smooth(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
     enough, wide = enough_rows(plan.train, best.kan, plan), _is_wide(best.kan, now)
     tried = [best]
     for smooth in plan.settings.strengths[1:]:
-        tried.append(now.fitted(begin, enough, smooth, steps))
+        tried.append(now.fit_rows(begin, enough, smooth, steps))
         if wide and _falls_off(tried):
             break
     chosen = smoothest(tried[_weakest(best_of(tried), now) :])
@@ -208,7 +208,7 @@ def _falls_off(tried: list[Candidate]) -> bool:
     return len(tried) > 2 and not any(as_good(candidate, best) for candidate in tried[-2:])
 
 
-def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
+def _compare(finalists: list[Candidate], now: Run) -> list[Candidate]:
     """The finalists of a deep network on exact data, best first: the first three on the second grid, two of them on the
     third. On the first grid the error of all splines hides how good a start is, and that they need not be smoothed.
 
@@ -231,7 +231,7 @@ def _compared(finalists: list[Candidate], now: Run) -> list[Candidate]:
             coarse = best_of([coarse, more[0]])
             fitted = sorted([*fitted, *_on_finer_grid(more[:count], intervals, now)], key=error_of)
             tries += 1
-        fitted = sorted((_with_excess(candidate, plan) for candidate in fitted[:3]), key=expected_error_of)
+        fitted = sorted((_with_excess(candidate, plan) for candidate in fitted[:3]), key=get_expected_error)
         finalists = [*fitted, *finalists[count:]]
         now.tell(f"grid {intervals}", finalists[0].error)
     return finalists
@@ -246,7 +246,7 @@ def _on_finer_grid(finalists: list[Candidate], intervals: int, now: Run) -> list
     ]
     if parameters(moved[0]) > min(different_answers(plan.train), MOST_PARAMETERS):
         return []
-    fitted = (now.fitted(kan, enough_rows(plan.train, kan, plan), 0.0, GROW_STEPS) for kan in moved)
+    fitted = (now.fit_rows(kan, enough_rows(plan.train, kan, plan), 0.0, GROW_STEPS) for kan in moved)
     return sorted(fitted, key=error_of)
 
 
@@ -294,7 +294,7 @@ def _grow(best: Candidate, now: Run) -> tuple[Candidate, bool]:
         if parameters(moved) > min(most, MOST_PARAMETERS):
             break
         unsure = without_gain > 0 or _is_wide(moved, now)
-        finer = _tried(moved, best, unsure, now)
+        finer = _try(moved, best, unsure, now)
         now.tell(f"grid {intervals}", finer.error)
         if plan.held is None or finer.error < best.error:
             best, before, without_gain = finer, best, 0
@@ -311,7 +311,7 @@ def _above(least: int, sizes: Iterable[int]) -> list[int]:
     return [size for size in sizes if size > least]
 
 
-def _tried(moved: Kan, best: Candidate, unsure: bool, now: Run) -> Candidate:
+def _try(moved: Kan, best: Candidate, unsure: bool, now: Run) -> Candidate:
     """The network fitted on its new grid; only a few steps if these gain nothing on an unsure one."""
     finer = _ahead(moved, best, now) if unsure else None
     return _on_finer(moved, best.smooth, now) if finer is None or finer.error < best.error else finer
@@ -325,7 +325,7 @@ def _with_jumps(best: Candidate, now: Run) -> tuple[Candidate, int]:
     moved = with_jumps(best.kan, now.plan.train.sample(JUMPS_ROWS, now.plan.settings.seed), now.plan.loss)
     if moved is None or parameters(moved) > min(different_answers(now.plan.train), MOST_PARAMETERS):
         return best, 0
-    found = _tried(moved, best, _is_wide(moved, now), now)
+    found = _try(moved, best, _is_wide(moved, now), now)
     now.tell("jumps", found.error)
     added = moved.layers[0].intervals - best.kan.layers[0].intervals
     return (found, added) if found.error < best.error else (best, 0)
@@ -344,14 +344,14 @@ def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
     plan, enough = now.plan, enough_rows(now.plan.train, moved, now.plan)
     strengths = plan.settings.strengths
     at = strengths.index(smooth)
-    tried = [now.fitted(moved, enough, smooth, GROW_STEPS)]
+    tried = [now.fit_rows(moved, enough, smooth, GROW_STEPS)]
     for way in (1, -1):
         near = at + way
         while _weakest(best_of(tried), now) <= near < len(strengths):
-            begun = now.fitted(best_of(tried).kan, enough, strengths[near], AHEAD_STEPS)
+            begun = now.fit_rows(best_of(tried).kan, enough, strengths[near], AHEAD_STEPS)
             if not as_good(begun, best_of(tried)):
                 break
-            tried.append(now.fitted(begun.kan, enough, strengths[near], GROW_STEPS))
+            tried.append(now.fit_rows(begun.kan, enough, strengths[near], GROW_STEPS))
             if way > 0 or best_of(tried) is not tried[-1]:
                 break
             near += way
@@ -362,7 +362,7 @@ def _ahead(moved: Kan, best: Candidate, now: Run) -> Candidate:
     """A few steps on a grid after one that gained nothing: whether it deserves the others."""
     enough = enough_rows(now.plan.train, moved, now.plan)
     strengths = dict.fromkeys((best.smooth, now.plan.settings.strengths[_weakest(best, now)]))
-    return best_of([now.fitted(moved, enough, strength, AHEAD_STEPS) for strength in strengths])
+    return best_of([now.fit_rows(moved, enough, strength, AHEAD_STEPS) for strength in strengths])
 
 
 def _finer(best: Candidate, plan: Schedule) -> list[int]:
@@ -378,4 +378,4 @@ def _finer(best: Candidate, plan: Schedule) -> list[int]:
     ]
     if not all(np.isfinite(slope).all() for slope in slopes):
         return []
-    return beyond if explained_by_bins(plan.train, plan.held, *slopes) > BINS_SHARE else []
+    return beyond if share_explained_by_bins(plan.train, plan.held, *slopes) > BINS_SHARE else []

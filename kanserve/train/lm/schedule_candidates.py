@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.row_weights import paired_difference
+from kanserve.data.row_weights import mean_difference
 from kanserve.network.kan import Kan
 
 Array = NDArray[np.float64]
@@ -51,7 +51,7 @@ def error_of(candidate: Candidate) -> float:
     return candidate.error
 
 
-def expected_error_of(candidate: Candidate) -> float:
+def get_expected_error(candidate: Candidate) -> float:
     return candidate.expected_error
 
 
@@ -70,5 +70,5 @@ def as_good(candidate: Candidate, best: Candidate) -> bool:
         return True
     if not np.isfinite(candidate.error):
         return False
-    worse, error = paired_difference(candidate.errors, best.errors, candidate.shares)
+    worse, error = mean_difference(candidate.errors, best.errors, candidate.shares)
     return worse <= SHARE * error

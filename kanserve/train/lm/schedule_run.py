@@ -60,13 +60,13 @@ class Run:
     units: int = 0
     loss: float = np.nan
 
-    def fitted(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Candidate:
+    def fit_rows(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Candidate:
         """The network fitted to these rows, from the checkpoint if it is there; else it is fitted and kept."""
         plan = self.plan
         name, effort = f"unit {self.units}", work_of(kan, rows, steps)
         if plan.checkpoint.holds(name):
             plan.watch.recalled += effort / self.work
-        result = plan.checkpoint.recall(name, lambda: self._refined(kan, rows, smooth, steps))
+        result = plan.checkpoint.recall(name, lambda: self._refine(kan, rows, smooth, steps))
         candidate = Candidate(result, smooth, errors(result, plan.judges, plan.loss), plan.judges.shares)
         self.units += 1
         self.done = min(self.done + effort, self.work)
@@ -81,7 +81,7 @@ class Run:
             error = float(np.sqrt(error))
         self.plan.watch.tell(stage, error, self.loss, self.done / self.work if share is None else share)
 
-    def _refined(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Kan:
+    def _refine(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Kan:
         def report(event: Event) -> None:
             squared = self.plan.loss.name == "squared"
             self.loss = np.sqrt(2 * event.loss / rows.y.shape[1]) if squared else event.loss

@@ -14,7 +14,7 @@ from kanserve.train.fit_progress import Watch
 from kanserve.train.input_screening import (
     SCREENING_CERTAIN,
     all_predict_better,
-    paired_inputs,
+    rate_pairs,
     residuals,
     robust_answers,
     screenable,
@@ -39,9 +39,7 @@ def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> ND
     t = robust_answers(kan, rows, loss)
     alone = _tell(worth_of(rows.x, t))
     left = _residuals(kan, rows, t, alone, seed)
-    chosen = (
-        alone | _tell(worth_of(rows.x, left)) | _tell(worth_of(rows.x, left**2)) | _tell(paired_inputs(rows.x, left))
-    )
+    chosen = alone | _tell(worth_of(rows.x, left)) | _tell(worth_of(rows.x, left**2)) | _tell(rate_pairs(rows.x, left))
     if not chosen.any() or all_predict_better(rows.x, t, chosen, seed):
         return every
     return chosen

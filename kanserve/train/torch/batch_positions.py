@@ -53,7 +53,7 @@ def batch_positions(count: int, settings: Settings) -> Callable[[int], Places | 
     if size == count:
         return lambda step: None
 
-    def drawn(step: int) -> Places:
+    def draw(step: int) -> Places:
         return np.sort(np.random.default_rng((settings.seed, step)).integers(0, count, size))
 
     @lru_cache(maxsize=1)
@@ -64,7 +64,7 @@ def batch_positions(count: int, settings: Settings) -> Callable[[int], Places | 
         epoch, at = divmod(step, count // size)
         return np.sort(order(epoch)[at * size : (at + 1) * size])  # a file of rows is read in its order
 
-    return passing if count <= MANY else drawn
+    return passing if count <= MANY else draw
 
 
 def rows_at_once(kan: Kan, penalised: bool) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset, past
-from kanserve.data.row_weights import scaled
+from kanserve.data.row_weights import scale_weights
 from kanserve.errors import MissingDependencyError
 from kanserve.train.input_screening import BATCHES_KEPT
 
@@ -45,12 +45,12 @@ class Batches:
     def __post_init__(self) -> None:
         weights = self.data.weights
         if weights is not None:
-            relative = scaled(weights)
+            relative = scale_weights(weights)
             total = relative.sum() - (0.0 if self.held is None else relative[self.held].sum())
             mean = np.ldexp(total / len(self), np.frexp(weights.max())[1])
             object.__setattr__(self, "mean_weight", float(mean))
         if len(self) * (self.data.x.shape[1] + self.data.y.shape[1]) <= BATCHES_KEPT:
-            object.__setattr__(self, "kept", self._made(slice(0, len(self))))
+            object.__setattr__(self, "kept", self._make_batch(slice(0, len(self))))
 
     def __len__(self) -> int:
         return len(self.data) - (0 if self.held is None else len(self.held))
@@ -77,11 +77,11 @@ class Batches:
     def _at(self, positions: Places | slice) -> Batch:
         kept = self.kept
         if kept is None:
-            return self._made(positions)
+            return self._make_batch(positions)
         at = positions if isinstance(positions, slice) else torch.from_numpy(positions).to(self.device)
         return Batch(kept.x[at], kept.y[at], None if kept.weights is None else kept.weights[at])
 
-    def _made(self, positions: Places | slice) -> Batch:
+    def _make_batch(self, positions: Places | slice) -> Batch:
         places: Places | slice = positions
         if self.held is not None:
             every = np.arange(positions.start, positions.stop) if isinstance(positions, slice) else positions

@@ -147,8 +147,8 @@ def _slopes(layer: Layer) -> Array:
 def _structure(kan: Kan) -> dict[str, object]:
     """The network without its arrays, for JSON."""
     return {
-        "inputs": [_said(variable) for variable in kan.inputs],
-        "outputs": [_said(output) for output in kan.outputs],
+        "inputs": [_describe_variable(variable) for variable in kan.inputs],
+        "outputs": [_describe_variable(output) for output in kan.outputs],
         "classes": kan.classes,
         "layers": [
             {
@@ -164,7 +164,7 @@ def _structure(kan: Kan) -> dict[str, object]:
     }
 
 
-def _said(variable: Variable) -> list[object]:
+def _describe_variable(variable: Variable) -> list[object]:
     encoding = [variable.fill_value, variable.categories, variable.category_values] if is_encoded(variable) else []
     return [variable.name, variable.unit, variable.low, variable.high, *encoding]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import paired_difference
+from kanserve.data.row_weights import mean_difference
 from kanserve.errors import DataError, MissingDependencyError, TrainingError
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import span
@@ -192,7 +192,7 @@ class _Run:
         self._begin(kan)
         self.updates = {max(1, round(share * self.end)) for share in GRID_UPDATES}
         vector = self.model.vector()
-        self.found = self._judged(vector)
+        self.found = self._score(vector)
         self.coarser = _Best(kan, vector, inf)  # the best of the grids before this one: none yet
         self._keep_best(_Best(kan, vector, self.found))
         if checkpoint.holds("structure"):
@@ -207,7 +207,7 @@ class _Run:
         """Take all steps, on each grid until early stopping or failure."""
         while self.step < self.settings.steps:
             over = self.step >= self.end or self.early_stopping or self.failures > MOST_FAILURES
-            if over and not self._refined():
+            if over and not self._start_next_grid():
                 break
             self.state = self._next()
             if self.state is None:
@@ -227,7 +227,7 @@ class _Run:
                 self._follow(self.state.vector)
             if self.checkpoint.due:
                 self._write()
-        if not self._gained():
+        if not self._has_gained():
             self._keep_best(self.coarser)
 
     def _begin(self, kan: Kan) -> None:
@@ -240,13 +240,13 @@ class _Run:
         self.end = self.step + max(1, (settings.steps - self.step) // (len(settings.grids) - self.grid))
         self._structure(kan)
 
-    def _refined(self) -> bool:
+    def _start_next_grid(self) -> bool:
         """Start on the next grid with the best network: once on one with knots at jumps, if there are any, else on a
         finer one; not if too many in a row have gained nothing."""
         last = self.grid + 1 == len(self.settings.grids)
         if last and self.looked:
             return False
-        gained = self._gained()
+        gained = self._has_gained()
         self.ahead = 0 if gained else self.ahead + 1
         if self.ahead > self.settings.look_ahead:
             return False
@@ -275,7 +275,7 @@ class _Run:
         self.decay = DECAY * self.model.shrinks
         self.state = None
 
-    def _gained(self) -> bool:
+    def _has_gained(self) -> bool:
         """Whether this grid is better than the one before, by more than chance on the held-out rows."""
         if isinf(self.coarser.loss):
             return True
@@ -287,7 +287,7 @@ class _Run:
             _array(by_row(self.goal, model(found.structure, self.settings.device), found.vector, self.judges))
             for found in (self.coarser, self.best)
         )
-        gain, error = paired_difference(before, after)
+        gain, error = mean_difference(before, after)
         return gain > CERTAIN * error
 
     def _next(self) -> Lbfgs | Adam | None:
@@ -301,7 +301,7 @@ class _Run:
         part = function(self.goal, self.model, self.rows, self.positions(self.step))
         return state if adam_step(part, state, rate, self.decay) else None
 
-    def _judged(self, vector: Tensor) -> float:
+    def _score(self, vector: Tensor) -> float:
         own = shrinkage(self.goal, self.model, vector)[0] if self.same_rows else 0.0
         return value(self.goal, self.model, vector, self.judges) + own
 
@@ -310,7 +310,7 @@ class _Run:
         state = self.state
         assert state is not None
         known = isinstance(state, Lbfgs) and self.same_rows and len(self.judges) == len(self.rows)
-        self.found = found = state.loss if known else self._judged(state.vector)
+        self.found = found = state.loss if known else self._score(state.vector)
         if found < self.best.loss:
             self._keep_best(_Best(self.kan, state.vector.clone(), found, self.more))
         if found < self.mark * (1 - SMALL_GAIN):

@@ -24,7 +24,7 @@ _SIGNATURES = {  # p is a pointer, n a number
 }
 
 
-def compiled(x: Tensor) -> bool:
+def has_kernels(x: Tensor) -> bool:
     """Whether there are compiled kernels for tensors like x. Function transforms (torch.func) need plain torch."""
     if x.device.type != "cpu" or x.dtype not in _TYPES:
         return False
@@ -48,11 +48,11 @@ def kernel(name: str, x: Tensor) -> Callable[..., int] | None:
     library = native.library()
     if library is None or x.device.type != "cpu" or x.dtype not in _TYPES:
         return None
-    return _typed(library, name, _TYPES[x.dtype])
+    return _load_function(library, name, _TYPES[x.dtype])
 
 
 @cache
-def _typed(library: ctypes.CDLL, name: str, real: str) -> Callable[..., int]:
+def _load_function(library: ctypes.CDLL, name: str, real: str) -> Callable[..., int]:
     function = library[f"kanserve_{name}_{real}"]
     function.argtypes = [ctypes.c_void_p if signature == "p" else ctypes.c_int64 for signature in _SIGNATURES[name]]
     return function

@@ -25,7 +25,7 @@ from kanserve.network.functions import function
 from kanserve.network.kan import Kan, Layer
 from kanserve.network.own_functions import OWN, by_values
 from kanserve.train.torch import basis_tensor, network, operators
-from kanserve.train.torch.kernels import compiled
+from kanserve.train.torch.kernels import has_kernels
 from kanserve.train.torch.network import encode
 
 try:
@@ -102,7 +102,7 @@ class KanModule(nn.Module):
         v = encode(x.reshape(-1, inputs).to(self.input_shift.dtype), self._encodings)
         if self._shifts_inputs:
             v = (v - self.input_shift.T) / self.input_scale.T
-        if edges is None and compiled(v):
+        if edges is None and has_kernels(v):
             layers = self.each()
             if all(layer.fused for layer in layers):
                 v = operators.chain(v, [layer.arguments() for layer in layers])

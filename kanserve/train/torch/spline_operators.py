@@ -122,7 +122,7 @@ spline_coefficients = define(
 
 
 def _sums_backward(context: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    x, w, c, table, order, n = _kept(context)
+    x, w, c, table, order, n = _restore_arguments(context)
     needed = context.needs_input_grad
     of_x = spline_inputs(x, c, g, table, order, n + 1) if needed[0] else None
     of_w = spline_inputs(x, c, g, table, order, n) if needed[1] else None
@@ -131,7 +131,7 @@ def _sums_backward(context: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _inputs_backward(context: Any, h: Tensor) -> tuple[Tensor | None, ...]:
-    x, c, g, table, order, n = _kept(context)
+    x, c, g, table, order, n = _restore_arguments(context)
     needed = context.needs_input_grad
     of_x = h * spline_inputs(x, c, g, table, order, n + 1) if needed[0] else None
     of_c = spline_coefficients(x, h, g, table, c.shape[2], order, n) if needed[1] else None
@@ -140,7 +140,7 @@ def _inputs_backward(context: Any, h: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _coefficients_backward(context: Any, c: Tensor) -> tuple[Tensor | None, ...]:
-    x, w, g, table, _, order, n = _kept(context)
+    x, w, g, table, _, order, n = _restore_arguments(context)
     needed = context.needs_input_grad
     of_x = spline_inputs(x, c, g, table, order, n + 1) if needed[0] else None
     of_w = spline_inputs(x, c, g, table, order, n) if needed[1] else None
@@ -154,7 +154,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # torch c
     ctx.save_for_backward(*(inputs[n] for n in ctx.places))
 
 
-def _kept(context: Any) -> list[Any]:
+def _restore_arguments(context: Any) -> list[Any]:
     given = list(context.given)
     for n, saved_tensor in zip(context.places, context.saved_tensors, strict=True):
         given[n] = saved_tensor

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
-from kanserve.network.splines import extended_knots, uniform_knots
+from kanserve.network.splines import extend_knots, uniform_knots
 
 SPECIAL = (0.0, 1.0, -1.0, 0.5, -2.0, np.pi, np.pi / 2, -np.pi / 2)  # where identities apply
 REACHES = ("inside", "across", "anywhere")
@@ -58,7 +58,7 @@ def _knots(rng: np.random.Generator, intervals: int, order: int) -> np.ndarray:
     if rng.random() < 0.5:
         return uniform_knots(-1.2, 1.2, intervals, order)
     steps = rng.uniform(0.1, 1.0, intervals)
-    return extended_knots(np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum() * 2.4 - 1.2, order)
+    return extend_knots(np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum() * 2.4 - 1.2, order)
 
 
 def named_affine(rng: np.random.Generator, shape: tuple[int, int], reach: str) -> np.ndarray:

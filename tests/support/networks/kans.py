@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kanserve.network.encoding import has_no_slope
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
-from kanserve.network.splines import extended_knots, span, uniform_knots
+from kanserve.network.splines import extend_knots, span, uniform_knots
 from kanserve.train.outer_layers import with_clipped_inputs, with_exponential
 
 Array = NDArray[np.float64]
@@ -32,7 +32,7 @@ def _random(seed: int, o: int, i: int, intervals: int = 5, order: int = 3, **opt
 def _uneven(seed: int, intervals: int, order: int) -> Array:
     rng = np.random.default_rng(seed)
     steps = rng.uniform(0.1, 1.0, intervals)
-    return extended_knots(np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum() * 2 - 1, order)
+    return extend_knots(np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum() * 2 - 1, order)
 
 
 def one_edge() -> Kan:

@@ -7,7 +7,7 @@ import numpy as np
 
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
-from kanserve.network.splines import extended_knots, uniform_knots
+from kanserve.network.splines import extend_knots, uniform_knots
 from kanserve_exporters.onnx_graph import export
 from tests.support.networks.kans import ZOO
 
@@ -17,7 +17,7 @@ def _wide(intervals: int, order: int, o: int, i: int, *, even: bool, zero: bool 
     rng = np.random.default_rng(intervals + order + o)
     steps = np.ones((i, intervals)) if even else rng.uniform(0.3, 1.0, (i, intervals))
     ends = np.concatenate([np.zeros((i, 1)), np.cumsum(steps, axis=1)], axis=1) / steps.sum(axis=1, keepdims=True)
-    knots = np.stack([extended_knots(2 * end - 1, order) for end in ends])
+    knots = np.stack([extend_knots(2 * end - 1, order) for end in ends])
     first = make_layer(
         rng.normal(0, 0.3, (o, i, intervals + order)),
         knots=uniform_knots(-1, 1, intervals, order) if even else knots,

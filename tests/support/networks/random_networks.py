@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
-from kanserve.network.splines import extended_knots, span, uniform_knots
+from kanserve.network.splines import extend_knots, span, uniform_knots
 from tests.support.networks.generated_networks import KINDS, REACHES, named_affine, scaled
 from tests.support.networks.kans import ZOO, with_codes
 
@@ -137,7 +137,7 @@ def _knots(rng: np.random.Generator, inputs: int, intervals: int, order: int, gr
     knots = np.empty((inputs, intervals + 2 * order + 1))
     for i in range(inputs):
         steps = rng.uniform(0.05, 1.0, intervals)
-        knots[i] = extended_knots(np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum() * 2.4 - 1.2, order)
+        knots[i] = extend_knots(np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum() * 2.4 - 1.2, order)
         if grid == "repeated" and order > 1 and intervals > 2:
             knots[i, order + 2] = knots[i, order + 1]
         if grid == "clamped":  # where the spline is zero outside, a knot too many would make it jump

@@ -8,7 +8,7 @@ import pytest
 
 import kanserve
 from kanserve.analysis import contributions
-from kanserve.analysis.contributions import bars, explained, meeting_inputs
+from kanserve.analysis.contributions import bars, center_scores, meeting_inputs
 from kanserve.errors import DataError, InputError
 from tests.support.networks.kans import ZOO
 
@@ -21,7 +21,7 @@ def by_all_orders(kan, x, background):
     @functools.cache
     def value(inside):
         rows = np.where([i in inside for i in range(len(x))], x, background)
-        return explained(kan, kan(rows)).mean(axis=0)
+        return center_scores(kan, kan(rows)).mean(axis=0)
 
     orders = list(itertools.permutations(range(len(x))))
     found = np.zeros((len(value(frozenset())), len(x)))
@@ -42,8 +42,8 @@ def test_contributions_are_shapley_values_and_add_up_to_the_prediction(name):
     found = kan.explain(x, background)
     for row in range(len(x)):
         np.testing.assert_allclose(found.values[row], by_all_orders(kan, x[row], background), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(found.predictions, explained(kan, kan(x)), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(found.base, explained(kan, kan(background)).mean(axis=0), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.predictions, center_scores(kan, kan(x)), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(found.base, center_scores(kan, kan(background)).mean(axis=0), rtol=1e-12, atol=1e-12)
     assert not found.errors.any()
 
 

@@ -93,9 +93,9 @@ def test_the_process_that_serves_a_c_model_imports_no_more_than_it_needs(tmp_pat
 
 def test_the_collector_does_not_visit_the_modules_of_a_server(tmp_path):
     start = (
-        "import gc; from kanserve.cli.commands.serve import handed_over; from kanserve.serve import __main__; "
+        "import gc; from kanserve.cli.commands.serve import hand_over; from kanserve.serve import __main__; "
         "from kanserve.serve.settings import Settings; "
-        f"ended = __main__.main([str(handed_over(Settings({str(tmp_path / 'none')!r})))]); "
+        f"ended = __main__.main([str(hand_over(Settings({str(tmp_path / 'none')!r})))]); "
         "print(ended, gc.isenabled(), gc.get_freeze_count() > len(gc.get_objects()))"
     )
     done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, cwd=ROOT)

@@ -19,7 +19,7 @@ from kanserve.estimator.hidden_choice import (
     _not_far_behind,
     _simplest,
     automatic_plan,
-    chosen_plan,
+    choose_plan,
 )
 
 
@@ -142,9 +142,9 @@ def test_a_curve_for_each_input_is_tried_once_where_products_are_seen(monkeypatc
 
     monkeypatch.setattr("kanserve.estimator.hidden_choice.fit", fit)
     x = np.random.default_rng(0).uniform(-1, 1, (rows, 2))
-    options = KANRegressor()._given()
+    options = KANRegressor()._fit_arguments()
     y = x[:, 0] * x[:, 1] + np.random.default_rng(1).normal(0, 0.05, rows)
-    nodes = chosen_plan(Dataset(x, y), 3, options, 0).hidden
+    nodes = choose_plan(Dataset(x, y), 3, options, 0).hidden
     assert nodes != () and seen.count((2, 1)) == tried
 
 
@@ -172,8 +172,8 @@ def test_the_optimizer_of_the_choice_is_the_one_that_was_given(given, monkeypatc
         return begin
 
     monkeypatch.setattr(hidden_choice, "fit", fit)
-    options = {**KANRegressor()._given(), "optimizer": given}
-    chosen_plan(kanserve.Dataset(x, y), 3, options, 0)
+    options = {**KANRegressor()._fit_arguments(), "optimizer": given}
+    choose_plan(kanserve.Dataset(x, y), 3, options, 0)
     assert seen == [(2, given), (3, "lbfgs" if given == "auto" else given)]
 
 

@@ -72,7 +72,7 @@ def assert_right(kan: Kan, x: np.ndarray, got: np.ndarray) -> None:
     """Fail unless got is the reference's Jacobian at x and rows that it has not are NaN.
 
     An error may be `part` of an element's size or its median or, where the slope itself is sensitive, 64 times what
-    moving every edge by one rounding changes: as `kanserve.network.rounding_error.allowed` has it for values.
+    moving every edge by one rounding changes: as `kanserve.network.rounding_error.allow` has it for values.
     """
     rows64 = x.astype(np.float64)
     want = jacobian(kan, rows64)

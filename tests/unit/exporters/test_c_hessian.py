@@ -16,7 +16,7 @@ from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, Layer, make_layer
-from kanserve.network.splines import extended_knots, span, uniform_knots
+from kanserve.network.splines import extend_knots, span, uniform_knots
 from kanserve_exporters import c_source as exporter
 from tests.support.c_builds import SANITIZED, STRICT, run, written
 from tests.support.c_derivatives import DTYPES, FAR_OUT_AND_CLOSE_IN, each_function, library_of, of_a_new_function
@@ -59,7 +59,7 @@ def assert_right(kan: Kan, x: NDArray[Any], got: NDArray[Any]) -> None:
 
     An error may be `part` of an element's size or its median; in float also of the size of a mixed derivative's terms,
     which cancel: the geometric mean of the medians of both plain ones. Or 64 times what moving every edge by one
-    rounding changes: as `kanserve.network.rounding_error.allowed` has it for values.
+    rounding changes: as `kanserve.network.rounding_error.allow` has it for values.
     """
     rows64 = x.astype(np.float64)
     want = derivatives(kan, rows64, order=2)
@@ -152,7 +152,7 @@ def test_products_and_scales_agree_in_every_layer(tmp_path):
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
 def test_on_knots_and_at_the_ends_of_the_range_the_interval_is_the_references(tmp_path, extrapolation):
     """Order 2: the second derivative jumps at every knot, which floating-point numbers hold here."""
-    even, uneven = uniform_knots(-1, 1, 4, 2), extended_knots(np.array([-1.0, -0.75, 0, 0.5, 1]), 2)
+    even, uneven = uniform_knots(-1, 1, 4, 2), extend_knots(np.array([-1.0, -0.75, 0, 0.5, 1]), 2)
     kans = {}
     for name, knots in (("even", even), ("uneven", uneven)):
         coefficients = np.random.default_rng(0).normal(0, 1, (1, 1, 6))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
-from kanserve.network.splines import extended_knots, uniform_knots
+from kanserve.network.splines import extend_knots, uniform_knots
 from kanserve_exporters import c_source as exporter
 from tests.support.agreement import assert_agrees, eager_float32
 from tests.support.c_builds import SANITIZED, STRICT, run
@@ -95,7 +95,7 @@ def shapes() -> dict[str, Kan]:
     outputs = {f"outputs_{n}": one(3, n, 3) for n in (5, 17, 33, 65)}
     inputs = {f"inputs_{n}": one(n, 2, 3, extrapolation="zero") for n in (7, 40)}
     orders = {f"order_{order}": one(5, 3, order, extrapolation="zero") for order in (1, 4)}
-    uneven = np.stack([extended_knots(np.sort(rng.uniform(-1, 1, 5)), 3) for _ in range(19)])
+    uneven = np.stack([extend_knots(np.sort(rng.uniform(-1, 1, 5)), 3) for _ in range(19)])
     clamped = np.array([-1.0] * 3 + [-0.6, -0.3, 0.1, 0.4, 0.7] + [1.0] * 3)
     more = {
         "uneven": one(19, 6, 3, knots=uneven),

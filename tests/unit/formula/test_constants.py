@@ -11,14 +11,14 @@ from kanserve.formula.constants.recognition import (
     Constant,
     constants_of,
     exact_form,
-    known_constants,
+    find_named_constants,
     noisy_form,
     recognise_constants,
     recognise_noisy_constants,
 )
 from kanserve.formula.constants.uncertainty import uncertainty
 from kanserve.formula.expressions.complexity import complexity
-from kanserve.formula.expressions.numbers import named
+from kanserve.formula.expressions.numbers import name_number
 from kanserve.formula.expressions.tree import evaluate_tree
 from tests.support.networks.disguised_formulas import disguised, rows_of, tree_of
 
@@ -42,7 +42,7 @@ def _perturbed(tree, x, rng, part):
 
 def _exact(tree, x, y):
     error = np.sqrt(np.mean((evaluate_tree(tree, {}, x) - y) ** 2)) / np.sqrt(np.mean(y**2))
-    return error < 1e-12 and all(named(value) for value in Constants(tree).values.tolist())
+    return error < 1e-12 and all(name_number(value) for value in Constants(tree).values.tolist())
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_an_exact_constant_that_is_no_simple_number_keeps_its_digits():
     tree, x, y, _ = _data("1.2345678912345*a + 0.33333*b", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.0, rows=100)
     found = recognise_constants(Constants(tree).with_values([1.0, 1.0]), x, y)
     np.testing.assert_allclose(Constants(found).values, [1.2345678912345, 0.33333], rtol=1e-14)
-    assert named(Constants(found).values[0]) is None
+    assert name_number(Constants(found).values[0]) is None
     assert Constants(found).values[1] == 0.33333  # to the last digit, and not 1/3, which is near
 
 
@@ -130,8 +130,8 @@ def test_a_noisy_constant_far_from_all_simple_numbers_stays_an_estimate_with_its
 
 def test_what_is_known_by_name_is_not_estimated_and_makes_no_interval_wider():
     tree, x, _, noisy = _data("0.5*a*exp(-0.812345678912*b)", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.01)
-    fitted = refit(tree, x, noisy, fixed=known_constants(tree))
-    found = uncertainty(fitted, x, noisy, known_constants(fitted))
+    fitted = refit(tree, x, noisy, fixed=find_named_constants(tree))
+    found = uncertainty(fitted, x, noisy, find_named_constants(fitted))
     assert len(found.values) == 1
 
 
@@ -141,7 +141,7 @@ def test_few_noisy_constants_are_called_by_a_name_that_they_do_not_have():
     for seed in range(100):
         value = rng.uniform(0.5, 5.0)
         tree, x, _, noisy = _data(f"{value!r}*a*b", {"a": (0.5, 2.0), "b": (0.0, 2.0)}, 0.02, seed, rows=300)
-        wrong += bool(known_constants(recognise_noisy_constants(tree, x, noisy)))
+        wrong += bool(find_named_constants(recognise_noisy_constants(tree, x, noisy)))
     assert wrong < 8
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from kanserve.formula.expressions.complexity import complexity
-from kanserve.formula.expressions.numbers import named, near
+from kanserve.formula.expressions.numbers import name_number, near
 from kanserve.formula.to_network.from_formula import from_formula
 from kanserve.network.evaluate import evaluate
 
@@ -29,7 +29,7 @@ from kanserve.network.evaluate import evaluate
     ],
 )
 def test_a_number_is_known_by_its_name_and_the_name_is_the_number(value, text):
-    found = named(value)
+    found = name_number(value)
     assert found is not None and found.text == text
     read = evaluate(from_formula(f"x*0 + ({text})", inputs=["x"]), [[0.0]])[0, 0]
     assert read == pytest.approx(value, rel=1e-15)
@@ -37,7 +37,7 @@ def test_a_number_is_known_by_its_name_and_the_name_is_the_number(value, text):
 
 @pytest.mark.parametrize("value", [1.2345678901234, math.e**2 + 1, 0.3333333, math.nan, math.inf])
 def test_a_number_without_a_name_has_none(value):
-    found = named(value)
+    found = name_number(value)
     assert found is None or found.text == "0.3333333"
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from kanserve.formula.algebra.simplify import simplified
+from kanserve.formula.algebra.simplify import simplify_tree
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.tree import evaluate_tree
 from kanserve.formula.from_network.expression_trees import trees
@@ -26,7 +26,7 @@ def _simplified(text, **ranges):
     names = list(ranges)
     tree = tree_of(text, names)
     x = rows_of(ranges, 300, 0)
-    found = simplified(tree, x)
+    found = simplify_tree(tree, x)
     wanted = evaluate_tree(tree, {}, x)
     np.testing.assert_allclose(evaluate_tree(found, {}, x), wanted, rtol=1e-9, atol=1e-9 * np.nanmax(abs(wanted)))
     assert complexity(found) <= complexity(tree) + 0.5
@@ -79,7 +79,7 @@ def test_functions_that_undo_one_another_are_one_function_in_a_text_even_if_that
     kan = from_formula(text, inputs=["a", "b"], ranges=dict.fromkeys("ab", POSITIVE))
     (given,) = trees(kan).trees
     assert kan.formula().text == folded
-    again = kan_of(simplified(given, rows_of(dict.fromkeys("ab", POSITIVE), 300, 0)), kan.inputs, kan.outputs)
+    again = kan_of(simplify_tree(given, rows_of(dict.fromkeys("ab", POSITIVE), 300, 0)), kan.inputs, kan.outputs)
     assert again.formula().text == folded
 
 
@@ -151,10 +151,10 @@ def test_a_root_of_a_square_keeps_its_sign_where_the_data_have_both():
 
 
 def test_a_formula_that_is_finite_nowhere_stays_so_and_one_with_a_spline_comes_back():
-    never = simplified(tree_of("log(-1 - x^2)", ["x"]), [[0.5], [1.0]])
+    never = simplify_tree(tree_of("log(-1 - x^2)", ["x"]), [[0.5], [1.0]])
     assert np.isnan(evaluate_tree(never, {}, [[0.5], [0.0]])).all()
     spline = (("var", 0), ("spline", "s_1_1_1", 0), ("const", 0.0), ("add", 1, 2))
-    assert simplified(spline, [[0.5]]) == spline
+    assert simplify_tree(spline, [[0.5]]) == spline
 
 
 @pytest.mark.slow
@@ -168,7 +168,7 @@ def test_a_formula_is_equal_wherever_it_was_finite_also_at_zero():
         wanted = evaluate_tree(tree, {}, x)
         if not np.isfinite(wanted).all() or abs(wanted).max() > 1e8:
             continue
-        found = simplified(tree, x)
+        found = simplify_tree(tree, x)
         corners = np.stack([rng.choice([-0.5, 0.0, 0.5], 60), rng.choice([0.25, 1.0], 60)], axis=1)
         wanted, got = evaluate_tree(tree, {}, corners), evaluate_tree(found, {}, corners)
         finite = np.isfinite(wanted)
@@ -186,7 +186,7 @@ def test_simplifying_a_law_takes_few_steps_and_a_hopeless_formula_a_bounded_numb
 
     def cost(text):
         tree = tree_of(text, list("abcdef"))
-        return calls(lambda: simplified(tree, x))
+        return calls(lambda: simplify_tree(tree, x))
 
     def hopeless(count):
         rng = np.random.default_rng(0)
@@ -266,7 +266,7 @@ def test_a_polynomial_in_one_input_is_a_sum_of_powers_unless_its_factors_are_muc
 def test_real_roots_of_both_signs_are_simplified_and_stay_what_they_are_at_0(text, simplest):
     x = np.append(np.linspace(-2, 2, 99), 0.0)[:, None]
     (tree,) = trees(from_formula(text)).trees
-    found = simplified(tree, x)
+    found = simplify_tree(tree, x)
     assert _text(found, ["u"]) == simplest
     np.testing.assert_allclose(evaluate_tree(found, {}, x), evaluate_tree(tree, {}, x), rtol=1e-12, atol=1e-15)
     assert np.isfinite(evaluate_tree(found, {}, x)).all()
@@ -275,4 +275,4 @@ def test_real_roots_of_both_signs_are_simplified_and_stay_what_they_are_at_0(tex
 def test_a_power_that_has_no_short_name_stays_defined_at_0():
     x = np.linspace(0, 2, 50)[:, None]
     (tree,) = trees(from_formula("2*u^1.2345678 + u^1.2345678")).trees
-    assert _text(simplified(tree, x), ["u"]) == "3*u^1.2345678"
+    assert _text(simplify_tree(tree, x), ["u"]) == "3*u^1.2345678"

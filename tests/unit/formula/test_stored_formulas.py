@@ -11,8 +11,8 @@ from kanserve.formula.from_network.stored_formulas import (
     BYTES_A_NUMBER,
     BYTES_AN_EDGE,
     MOST_BYTES,
-    estimated_bytes,
-    stored_formulas,
+    estimate_bytes,
+    formulas_to_store,
 )
 from kanserve.network.kan import Kan, make_layer
 from tests.support.networks import kans, sized_networks
@@ -23,7 +23,7 @@ SMALL = ["one_edge", "classifier", "mixed", "multiplication", "pruned", "constan
 @pytest.mark.parametrize("name", SMALL)
 def test_the_formulas_of_a_small_network_are_stored_as_they_are(name: str) -> None:
     kan = kans.ZOO[name]()
-    assert stored_formulas(kan) == formula.formulas(kan, strict=False)
+    assert formulas_to_store(kan) == formula.formulas(kan, strict=False)
 
 
 @pytest.mark.slow
@@ -33,13 +33,13 @@ def test_the_formulas_of_a_small_network_are_stored_as_they_are(name: str) -> No
 )
 def test_their_size_is_known_before_they_are_written(kan: Kan) -> None:
     written = len(json.dumps(formula.to_json(formula.formulas(kan, strict=False)), separators=(",", ":")))
-    assert 0.5 * written < estimated_bytes(kan) < 2 * written
+    assert 0.5 * written < estimate_bytes(kan) < 2 * written
 
 
 def test_of_a_large_network_nothing_is_written_but_names() -> None:
     kan = sized_networks.splines(784, 64, 10)
-    assert estimated_bytes(kan) > 50 * MOST_BYTES
-    stored = stored_formulas(kan)
+    assert estimate_bytes(kan) > 50 * MOST_BYTES
+    stored = formulas_to_store(kan)
     assert [one.name for one in stored] == [output.name for output in kan.outputs]
     for one in stored:
         assert not any((one.tree, one.tables, one.text, one.latex, one.python, one.c)) and one.shortened
@@ -56,11 +56,11 @@ def test_only_what_leads_to_an_output_counts(monkeypatch: pytest.MonkeyPatch) ->
     kan = Kan((make_layer(coefficients, base="zero", functions=functions, affine=np.ones((2, 3, 4))),))
     plain = formula.formulas(kan, strict=False)
     monkeypatch.setattr("kanserve.formula.from_network.stored_formulas.MOST_BYTES", 0)
-    stored = stored_formulas(kan)
+    stored = formulas_to_store(kan)
     for one, wanted in zip(stored, plain, strict=True):
         assert (one.name, one.closed_form) == (wanted.name, wanted.closed_form)
     edges = 3 * BYTES_AN_EDGE
-    assert estimated_bytes(kan) == edges + 2 * 8 * 5 * BYTES_A_NUMBER
+    assert estimate_bytes(kan) == edges + 2 * 8 * 5 * BYTES_A_NUMBER
 
 
 def test_a_formula_without_a_tree_has_no_text() -> None:

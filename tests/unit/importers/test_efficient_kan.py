@@ -9,7 +9,7 @@ from kanserve.importers import efficient_kan, fast_kan
 from kanserve.importers.conversion import Checkpoint, Options
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
-from kanserve.network.splines import extended_knots
+from kanserve.network.splines import extend_knots
 
 Array = NDArray[np.float64]
 State = dict[str, NDArray[np.floating]]
@@ -53,7 +53,7 @@ def forward(state: State, x: Array, orders: list[int], activation=silu) -> Array
 def grids(rng: np.random.Generator, inputs: int, intervals: int, order: int, uneven: bool) -> Array:
     """A grid for each input; uneven as after update_grid: its outer intervals are not as wide as the outermost."""
     if not uneven:
-        return np.tile(extended_knots(np.linspace(-1, 1, intervals + 1), order), (inputs, 1))
+        return np.tile(extend_knots(np.linspace(-1, 1, intervals + 1), order), (inputs, 1))
     steps = rng.uniform(0.02, 1, (inputs, intervals))
     interior = np.cumsum(np.c_[rng.uniform(-2, -1, inputs), steps], axis=1)
     outer = steps.mean(axis=1)[:, None] * np.arange(1, order + 1)

@@ -267,7 +267,7 @@ def test_damped_systems_are_solved_the_same_everywhere(size: int) -> None:
     wanted = np.linalg.solve(matrix + np.diag(added), right)
     matrix[np.triu_indices(size, 1)] = np.nan  # what is above the diagonal is not read
     np.testing.assert_allclose(solve_damped(matrix, added, right), wanted, rtol=1e-9, atol=1e-11)
-    with native.disabled():
+    with native.disable_kernels():
         np.testing.assert_allclose(solve_damped(whole, added, right), wanted, rtol=1e-9, atol=1e-11)
 
 
@@ -294,7 +294,7 @@ def test_a_whole_fit_is_that_of_numpy(name: str) -> None:
         return told, evaluate(found, x)
 
     losses, values = fitted()
-    with native.disabled():
+    with native.disable_kernels():
         wanted, others = fitted()
     # With ridge and smoothness no direction is left to rounding: ten steps lose two of the sixteen digits.
     np.testing.assert_allclose(losses, wanted, rtol=1e-12)
@@ -332,7 +332,7 @@ def test_a_fit_is_as_good_without_the_kernels() -> None:
     kan = create([2, 1, 1], grid=5, seed=4)
     x = sample(kan, 400)
     found = refine(kan, x, _target(x))
-    with native.disabled():
+    with native.disable_kernels():
         pure = refine(kan, x, _target(x))
     errors = [score(network, (x, _target(x))).rmse[0] for network in (found, pure)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-6)

@@ -27,7 +27,7 @@ def test_an_install_where_there_is_a_compiler_has_the_kernels():
 
 
 def test_the_kernels_can_be_turned_off_for_a_while():
-    with native.disabled():
+    with native.disable_kernels():
         assert native.library() is None
     assert (native.library() is None) == (build.compiler() is None)
 

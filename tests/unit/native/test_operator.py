@@ -24,8 +24,8 @@ from kanserve.native import build
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import ExportOptions, Precision
 from kanserve.network.kan import Kan, make_layer
-from kanserve.network.rounding_error import allowed
-from kanserve.network.splines import extended_knots, uniform_knots
+from kanserve.network.rounding_error import allow
+from kanserve.network.splines import extend_knots, uniform_knots
 from kanserve.runtime.onnx_backend import OnnxBackend, load
 from kanserve_exporters.onnx_graph import export
 from tests.support.agreement import eager_float32, error
@@ -46,7 +46,7 @@ def _wide(i: int, o: int, intervals: int = 5, order: int = 3, *, even: bool = Tr
     rng = np.random.default_rng(i + o)
     steps = np.ones((i, intervals)) if even else rng.uniform(0.3, 1.0, (i, intervals))
     ends = np.concatenate([np.zeros((i, 1)), np.cumsum(steps, axis=1)], axis=1) / steps.sum(axis=1, keepdims=True)
-    knots = np.stack([extended_knots(2 * end - 1, order) for end in ends])
+    knots = np.stack([extend_knots(2 * end - 1, order) for end in ends])
     coefficients = rng.normal(0, 0.3, (o, i, intervals + order))
     base = rng.normal(0, 0.3, (o, i))
     return Kan((make_layer(coefficients, knots=knots, order=order, base_weight=base, **options),))  # type: ignore[arg-type]
@@ -98,7 +98,7 @@ def _check(name: str, precision: Precision) -> None:
     fine = np.isfinite(want).all(axis=1)
     assert np.isnan(got[~fine]).all()
     error = np.abs(got[fine] - want[fine])
-    assert (error <= allowed(kan, x, want, precision, PARTS[precision])[fine]).all()
+    assert (error <= allow(kan, x, want, precision, PARTS[precision])[fine]).all()
 
 
 @pytest.mark.parametrize("precision", ["double", pytest.param("float", marks=pytest.mark.extended)])
@@ -144,7 +144,7 @@ def test_the_operators_take_over_every_layer_of_splines_and_the_file_runs_withou
         ran.append(_operators(session, rows(kan)))
     assert sum(kernel.startswith(TAKEN) for kernel in ran[0]) == len(kan.layers)
     assert not [kernel for kernel in ran[1] if kernel.startswith(TAKEN)]
-    with native.disabled():
+    with native.disable_kernels():
         stock = load({"model.onnx": _bytes(name, "double")})
     assert not stock.native
     np.testing.assert_allclose(stock.predict(rows(kan)), _backend(name).predict(rows(kan)), rtol=1e-9, atol=1e-11)

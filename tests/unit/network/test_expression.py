@@ -9,7 +9,7 @@ import pytest
 from kanserve.errors import DataError
 from kanserve.formula.expressions.intervals import intervals
 from kanserve.network import expression
-from kanserve.network.expression import PRIMITIVES, call, compiled, derivative, steps
+from kanserve.network.expression import PRIMITIVES, call, compile_expression, derivative, steps
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.spellings import SPELLINGS
 from tests.support import function_tables
@@ -40,9 +40,9 @@ def test_equal_expressions_are_one():
 )
 def test_it_computes_what_is_written(made, plain):
     x = np.linspace(0.1, 1.9, 50)
-    np.testing.assert_allclose(compiled(made)(x), plain(x), rtol=2e-15)  # some roundings, of each processor
+    np.testing.assert_allclose(compile_expression(made)(x), plain(x), rtol=2e-15)  # some roundings, of each processor
     middle = (plain(x + 1e-6) - plain(x - 1e-6)) / 2e-6
-    np.testing.assert_allclose(compiled(derivative(made))(x), middle, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(compile_expression(derivative(made))(x), middle, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", [name for name, row in PRIMITIVES.items() if row.definition])
@@ -50,7 +50,7 @@ def test_a_definition_is_the_primitive(name):
     x = np.linspace(0.1, 30, 100)
     define = PRIMITIVES[name].definition
     assert define is not None
-    written = compiled(define(X))
+    written = compile_expression(define(X))
     np.testing.assert_allclose(written(x), PRIMITIVES[name].numpy(x), rtol=1e-14, atol=1e-16)
 
 
@@ -62,7 +62,7 @@ def test_what_numpy_computes_otherwise_is_refused():
 
 def test_long_sums_need_no_recursion():
     total = sum((np.sin(n * X) for n in range(1, 3000)), 0 * X)
-    assert compiled(derivative(total))(np.zeros(2)) == pytest.approx(2999 * 3000 / 2)
+    assert compile_expression(derivative(total))(np.zeros(2)) == pytest.approx(2999 * 3000 / 2)
 
 
 def test_steps_have_an_inner_sum_once_and_definitions_for_what_is_not_spelled():

@@ -13,7 +13,7 @@ import kanserve.train
 from kanserve.data.dataset import Dataset
 from kanserve.errors import NetworkError
 from kanserve.network import serialization
-from kanserve.network.fitted_rows import hash_rows, record_rows, seen_share, smallest_hashes
+from kanserve.network.fitted_rows import hash_rows, record_rows, share_of_fitted_rows, smallest_hashes
 from kanserve.network.kan_checks import MOST_FITTED_ROWS
 from tests.support.networks.kans import mixed
 
@@ -57,7 +57,7 @@ MADE = {
 @pytest.mark.parametrize("way", MADE)
 def test_a_network_knows_the_rows_that_it_was_fitted_to(way):
     kan = MADE[way]()
-    assert (seen_share(kan, ROWS), seen_share(kan, noisy(40, seed=2))) == (1, 0)
+    assert (share_of_fitted_rows(kan, ROWS), share_of_fitted_rows(kan, noisy(40, seed=2))) == (1, 0)
 
 
 def test_a_table_is_recognised_by_its_raw_values_with_categories_and_gaps():
@@ -66,7 +66,7 @@ def test_a_table_is_recognised_by_its_raw_values_with_categories_and_gaps():
     x[::7, 0] = np.nan
     table = Dataset(x, noisy(60).y, categories={"x3": ("red", "blue")})
     kan = kanserve.fit([3, 1], table, starts=1)
-    assert seen_share(kan, table) == seen_share(kanserve.simplify(kan, table), table) == 1
+    assert share_of_fitted_rows(kan, table) == share_of_fitted_rows(kanserve.simplify(kan, table), table) == 1
     swapped = np.where(np.arange(3) == 2, 1 - x, x)
     other_codes = Dataset(swapped, table.y, categories={"x3": ("blue", "red")})
     note = kanserve.compile(kan, ["numpy_source"], data=other_codes).manifest.provenance["intervals"]
@@ -76,7 +76,7 @@ def test_a_table_is_recognised_by_its_raw_values_with_categories_and_gaps():
 def test_several_outputs_of_a_search_are_recognised_together():
     both = Dataset(ROWS.x, np.hstack([ROWS.y, NEW.y]))
     found = kanserve.find_formulas(both, max_fits=20)
-    assert isinstance(found, kanserve.search.FindingsByOutput) and seen_share(found.kan, both) == 1
+    assert isinstance(found, kanserve.search.FindingsByOutput) and share_of_fitted_rows(found.kan, both) == 1
 
 
 def row(*numbers):
@@ -98,13 +98,17 @@ def test_the_share_of_rows_is_estimated_from_a_bounded_record():
     kan = record_rows(kanserve.create([2, 1]), smallest_hashes(hash_rows(many)))
     assert len(kan.fitted_rows) == MOST_FITTED_ROWS
     half = Dataset(np.vstack([many.x[:5000], 9 + many.x[:5000]]), np.vstack([many.y[:5000]] * 2))
-    assert seen_share(kan, half) == pytest.approx(0.5, abs=0.06)  # 820 rows can be compared: 3 standard errors
-    assert seen_share(kan, many) == 1
-    assert seen_share(kan, many.take(np.argsort(hash_rows(many))[-60:])) is None  # none of these 60 can be compared
+    assert share_of_fitted_rows(kan, half) == pytest.approx(
+        0.5, abs=0.06
+    )  # 820 rows can be compared: 3 standard errors
+    assert share_of_fitted_rows(kan, many) == 1
+    assert (
+        share_of_fitted_rows(kan, many.take(np.argsort(hash_rows(many))[-60:])) is None
+    )  # none of these 60 can be compared
 
 
 def test_a_network_without_a_record_cannot_tell():
-    assert seen_share(kanserve.from_formula("x1 + x2"), ROWS) is None
+    assert share_of_fitted_rows(kanserve.from_formula("x1 + x2"), ROWS) is None
 
 
 def test_the_record_is_no_part_of_what_a_network_is_and_old_readers_pass_it_over():

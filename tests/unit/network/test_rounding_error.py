@@ -8,7 +8,7 @@ import pytest
 from kanserve.formula import from_formula
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, make_layer
-from kanserve.network.rounding_error import allowed, rounding, scale, steady_rows, unsteadiness
+from kanserve.network.rounding_error import allow, rounding, scale, steady_rows, unsteadiness
 from kanserve.network.training_range import finite_rows
 from tests.support.agreement import eager_float32
 from tests.support.networks.kans import ZOO, mixed
@@ -25,7 +25,7 @@ def test_a_float_evaluation_is_as_near_as_allowed_on_every_row():
         kan = make()
         x = steady_rows(kan, 200)
         y = evaluate(kan, x)
-        assert (np.abs(eager_float32(kan, x) - y) <= allowed(kan, x, y, "float", 1e-5)).all(), make.__name__
+        assert (np.abs(eager_float32(kan, x) - y) <= allow(kan, x, y, "float", 1e-5)).all(), make.__name__
 
 
 def test_double_is_two_to_the_29_finer_than_float():
@@ -45,7 +45,7 @@ def test_next_to_a_pole_more_is_allowed_than_elsewhere():
     kan = Kan((edge("1/x", 1.0, -0.5),))
     x = np.array([[0.5 + 1e-6], [0.0], [0.9]])
     y = evaluate(kan, x)
-    part = allowed(kan, x, y, "double", 1e-12) / np.abs(y)
+    part = allow(kan, x, y, "double", 1e-12) / np.abs(y)
     assert part[0] > 1e-10 and (part[1:] < 1e-11).all()
 
 
@@ -64,14 +64,14 @@ def test_where_rounding_leaves_no_digit_anything_is_allowed():
     kan = Kan((edge("sin", 1e18),))
     x = finite_rows(kan, 200)
     y = evaluate(kan, x)
-    assert (allowed(kan, x, y, "double", 1e-9) >= scale(y)).mean() > 0.95
+    assert (allow(kan, x, y, "double", 1e-9) >= scale(y)).mean() > 0.95
 
 
 def test_the_two_parts_of_an_edge_are_rounded_each():
     relu = Kan((replace(edge("abs"), base="identity", base_weight=[[0.5]], affine=[[[1.0, 0.0, 0.5, 0.0]]]),))
     at = np.array([[-1000.0]])
     assert evaluate(relu, at) == 0
-    assert allowed(relu, at, evaluate(relu, at), "float", 1e-5) >= np.spacing(np.float32(500))
+    assert allow(relu, at, evaluate(relu, at), "float", 1e-5) >= np.spacing(np.float32(500))
 
 
 def test_where_rounding_may_leave_the_domain_what_it_does_inside_is_allowed():
@@ -79,4 +79,4 @@ def test_where_rounding_may_leave_the_domain_what_it_does_inside_is_allowed():
     x = np.array([[1 - 2.0**-53]])
     y = evaluate(kan, x)
     assert np.isnan(rounding(kan, x, "double")).all()
-    assert y[0, 0] < allowed(kan, x, y, "double", 1e-9)[0, 0] < 100 * y[0, 0]
+    assert y[0, 0] < allow(kan, x, y, "double", 1e-9)[0, 0] < 100 * y[0, 0]

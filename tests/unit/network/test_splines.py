@@ -3,7 +3,7 @@ import pytest
 from scipy.interpolate import BSpline
 
 from kanserve.network import evaluate
-from kanserve.network.splines import about, basis, design, extended_knots, fit_coefficients, pieces, span, uniform_knots
+from kanserve.network.splines import about, basis, design, extend_knots, fit_coefficients, pieces, span, uniform_knots
 from tests.support.networks.kans import ZOO, rows
 
 RNG = np.random.default_rng(0)
@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 @pytest.mark.parametrize("derivative", [0, 1])
 def test_the_basis_agrees_with_scipy(order, derivative):
-    knots = extended_knots(np.sort(RNG.uniform(-1, 1, 8)), order)
+    knots = extend_knots(np.sort(RNG.uniform(-1, 1, 8)), order)
     x = RNG.uniform(*span(knots, order), 200)
     coefficients = RNG.normal(size=len(knots) - order - 1)
     want = BSpline(knots, coefficients, order)(x, nu=derivative)

@@ -88,7 +88,7 @@ def test_the_jacobian_agrees_with_differences_and_the_normal_equations_with_it(n
         ahead, behind = residuals(start + 1e-7 * direction), residuals(start - 1e-7 * direction)
         assert np.abs(jacobian @ direction - (ahead - behind) / 2e-7).max() <= 1e-6 * scale * np.sqrt(len(start))
     state = one.loss(start)[1]
-    with native.disabled():
+    with native.disable_kernels():
         plain = one.normal_equations(start, state)
     for matrix, gradient in (plain, one.normal_equations(start, state)):
         assert np.abs(matrix - jacobian.T @ jacobian).max() <= 1e-12 * len(values) * scale**2
@@ -178,7 +178,7 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another():
 
 def test_compiled_and_plain_kernels_lead_to_the_same_solution():
     kan = solve([1, 2, 2], _pendulum(), grid=(5,), steps=5)
-    with native.disabled():
+    with native.disable_kernels():
         plain = solve([1, 2, 2], _pendulum(), grid=(5,), steps=5)
     x = np.linspace(0, 4, 50)[:, None]
     assert np.allclose(evaluate(kan, x), evaluate(plain, x), atol=1e-6)

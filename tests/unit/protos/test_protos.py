@@ -145,8 +145,8 @@ def test_a_method_has_the_path_that_every_client_calls() -> None:
 
 @pytest.mark.parametrize("wanted", [b"\x12\x03fox", b"\x0a\x03fox", b"\x0a\x05house\x12\x03fox"])
 def test_the_model_to_load_is_in_field_2_or_where_that_is_empty_in_field_1(wanted: bytes) -> None:
-    assert wire.requested_model(inference.RepositoryModelLoadRequest.FromString(wanted)) == "fox"
-    assert wire.requested_model(inference.RepositoryModelUnloadRequest.FromString(wanted)) == "fox"
+    assert wire.get_requested_model(inference.RepositoryModelLoadRequest.FromString(wanted)) == "fox"
+    assert wire.get_requested_model(inference.RepositoryModelUnloadRequest.FromString(wanted)) == "fox"
 
 
 class Doubling(GRPCInferenceServiceServicer):
@@ -211,7 +211,7 @@ class Doubling(GRPCInferenceServiceServicer):
     def RepositoryModelLoad(
         self, request: inference.RepositoryModelLoadRequest, context: grpc.ServicerContext
     ) -> inference.RepositoryModelLoadResponse:
-        if wire.requested_model(request) != "fox":
+        if wire.get_requested_model(request) != "fox":
             context.abort(grpc.StatusCode.NOT_FOUND, "no such model")
         return inference.RepositoryModelLoadResponse()
 

@@ -14,7 +14,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import Precision
 from kanserve.network.kan import Kan, Variable, make_layer
 from kanserve.network.rounding_error import rounding
-from kanserve.network.splines import extended_knots
+from kanserve.network.splines import extend_knots
 from kanserve.runtime.backend import MAX_GOLDEN_ROWS, check, get, names, tolerance
 from kanserve.train import create
 from tests.support.networks.kans import ZOO, mixed, one_edge, rows
@@ -55,7 +55,7 @@ def test_a_name_that_is_no_backend_imports_nothing(name):
 @pytest.mark.parametrize("width", [1e-6, 1e-3])
 def test_networks_that_jump_at_close_knots_agree_in_all_formats_and_between_the_knots(width):
     close = 0.3 + width * np.linspace(-0.5, 0.5, 4)
-    knots = extended_knots(np.union1d(np.linspace(-1, 1, 5), close), 3)
+    knots = extend_knots(np.union1d(np.linspace(-1, 1, 5), close), 3)
     coefficients = np.random.default_rng(0).normal(size=(1, 1, len(knots) - 4))
     kan = Kan((make_layer(coefficients, knots=knots[None]),))
     x = np.concatenate([np.linspace(-1.5, 1.5, 100), 0.3 + width * np.linspace(-1, 1, 100)])[:, None]

@@ -9,9 +9,9 @@ import kanserve
 from kanserve import find_formulas
 from kanserve.data.dataset import Dataset
 from kanserve.formula.constants.nonlinear_fit import refit
-from kanserve.formula.constants.recognised_numbers import believable_constants, known_constants
+from kanserve.formula.constants.recognised_numbers import believable_constants, find_named_constants
 from kanserve.formula.expressions.tree import evaluate_tree
-from kanserve.search.findings.all_samples import fitted_to_all
+from kanserve.search.findings.all_samples import refit_on_all_samples
 from kanserve.search.findings.postprocess import Finisher
 from kanserve.search.findings.results import Findings
 
@@ -33,7 +33,7 @@ def test_the_validation_error_is_that_of_a_fit_without_the_held_out_samples():
     found = find_formulas((X, y), max_fits=300)
     learn, held = Dataset(X, y).split(0.2, 0)
     for one in found[1:]:
-        tree = refit(one.formula.tree, learn.x, learn.y[:, 0], known_constants(one.formula.tree))
+        tree = refit(one.formula.tree, learn.x, learn.y[:, 0], find_named_constants(one.formula.tree))
         error = np.sqrt(np.mean((evaluate_tree(tree, {}, held.x) - held.y[:, 0]) ** 2))
         assert one.validation == pytest.approx(error, rel=1e-3)
 
@@ -62,7 +62,7 @@ def settled_on(formula, y):
     learn, held = Dataset(X, y, ("a", "b"), ("y",)).split(0.2, 0)
     finisher = Finisher(learn, held, learn, None, np.inf)
     tree = refit(kanserve.from_formula(formula, inputs=["a", "b"]).formula().tree, learn.x, learn.y[:, 0])
-    made = finisher.fitted(tree)
+    made = finisher.fit_tree(tree)
     assert made is not None
     made = replace(made, refuted=False)  # as if the samples before had left it open
     return Findings((made,), made), finisher
@@ -71,7 +71,7 @@ def settled_on(formula, y):
 def test_a_factor_of_one_that_all_samples_contradict_becomes_a_constant_again():
     y = 1.32 * np.exp(0.71 * X[:, 0]) - 1.27 * np.exp(0.63 * X[:, 1]) + 0.01 * NOISE
     found, finisher = settled_on("exp(0.9*a) - exp(0.8*b)", y)
-    best = fitted_to_all(found, finisher).best
+    best = refit_on_all_samples(found, finisher).best
     assert best.complexity > found.best.complexity
     for constant, value in zip(
         sorted(best.constants, key=lambda one: one.value), (-1.27, 0.63, 0.71, 1.32), strict=True
@@ -83,5 +83,5 @@ def test_a_factor_of_one_that_all_samples_contradict_becomes_a_constant_again():
 def test_a_law_gets_no_simple_numbers_that_the_first_part_did_not_show():
     y = 2.0 * np.exp(-X[:, 0]) + 0.7312 * X[:, 1] + 0.01 * NOISE
     found, finisher = settled_on("1.9*exp(-0.9*a) + 0.7*b", y)
-    best = fitted_to_all(found, finisher).best
+    best = refit_on_all_samples(found, finisher).best
     assert all(constant.standard_error > 0 for constant in best.constants)  # 2 would be one, and 1 is left out

@@ -7,7 +7,7 @@ import pytest
 
 from kanserve.network.evaluate import evaluate
 from kanserve.search.fit.candidates import offers
-from kanserve.search.fit.training import judged, refined, split
+from kanserve.search.fit.training import judge, refine_network, split
 from kanserve.search.trees.nodes import Curve, Sum, curves, is_symbolic, text
 from kanserve.search.trees.to_network import network
 from kanserve.simplification.edge_candidates import LIBRARY, Samples
@@ -65,7 +65,7 @@ def test_a_law_that_is_in_reach_is_what_a_fit_makes_of_one_of_the_first_offers(n
     samples = sampled(LAWS[name])
     rows = split(Z[:, None], samples.values, 0)
     found = offers(Curve(0), samples, FLOOR, LIBRARY, deep=True)
-    fits = [judged(refined(network(Sum((candidate.curve,)), 1), rows, 60), rows) for candidate in found[:5]]
+    fits = [judge(refine_network(network(Sum((candidate.curve,)), 1), rows, 60), rows) for candidate in found[:5]]
     assert min(fit.error for fit in fits) < 1e-8
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from kanserve import find_formulas
 from kanserve.network.evaluate import evaluate
-from kanserve.search.findings.decompose import solved
+from kanserve.search.findings.decompose import solve
 from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.regression.budget import Budget
-from kanserve.search.regression.scaled_terms import scaled_sum
+from kanserve.search.regression.scaled_terms import fit_scaled_sum
 from kanserve.search.regression.sparse_polynomial import monomials, powers_of, rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import term_sums
 
@@ -138,7 +138,7 @@ def test_sums_of_scaled_functions_are_found_and_have_no_idle_terms():
 
 def test_close_functions_with_large_opposite_factors_are_no_sum():
     x = 2 * X
-    assert scaled_sum(x, x[:, 0] * np.sin(5 * x[:, 0]), 2, 0) is None
+    assert fit_scaled_sum(x, x[:, 0] * np.sin(5 * x[:, 0]), 2, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_close_functions_with_large_opposite_factors_are_no_sum():
 def test_a_function_of_a_closed_form_needs_no_network(law, text):
     log: list[str] = []
     search = Search(Budget(max_fits=200), log=log.append)
-    found = solved(SearchProblem(2 * X, law(2 * X[:, 0])), search)
+    found = solve(SearchProblem(2 * X, law(2 * X[:, 0])), search)
     assert found is not None and found.error < 1e-12 and "shapes" not in log
     assert find_formulas((2 * X, law(2 * X[:, 0])), max_fits=100).best.formula.text == text
 
@@ -172,7 +172,7 @@ def test_values_of_a_part_that_are_not_exact_are_not_asked():
     for exact, asked in ((1e-9, True), (1e-5, False)):
         log: list[str] = []
         search = Search(Budget(max_fits=200), log=log.append)
-        solved(SearchProblem(X, X[:, 0] ** 3 + np.cos(X[:, 0]), exact), search)
+        solve(SearchProblem(X, X[:, 0] ** 3 + np.cos(X[:, 0]), exact), search)
         assert ("polynomial" in log) is asked
 
 
@@ -196,7 +196,7 @@ def test_only_the_functions_that_are_given_are_used():
 def test_an_input_may_be_an_exponent(law, text):
     log: list[str] = []
     y = law(*XY.T)
-    found = solved(SearchProblem(XY, y), Search(Budget(max_fits=200), log=log.append))
+    found = solve(SearchProblem(XY, y), Search(Budget(max_fits=200), log=log.append))
     assert found is not None and found.error < 1e-12 and "shapes" not in log
     assert find_formulas((XY, y), max_fits=100).best.formula.text == text
 
@@ -205,7 +205,7 @@ def test_a_bell_of_a_ratio_needs_no_network():
     a, b = XY.T
     log: list[str] = []
     y = np.exp(-((a - b) ** 2) / (2 * b**2)) / b
-    found = solved(SearchProblem(XY, y), Search(Budget(max_fits=300), log=log.append))
+    found = solve(SearchProblem(XY, y), Search(Budget(max_fits=300), log=log.append))
     assert found is not None and found.error < 1e-12 and "shapes" not in log
 
 
@@ -213,5 +213,5 @@ def test_a_bell_of_a_ratio_needs_no_network():
 def test_a_bell_of_the_reciprocal_needs_no_network():
     x = XY[:, :1]
     log: list[str] = []
-    found = solved(SearchProblem(x, 1 / (np.exp(3 / x[:, 0]) - 1)), Search(Budget(max_fits=300), log=log.append))
+    found = solve(SearchProblem(x, 1 / (np.exp(3 / x[:, 0]) - 1)), Search(Budget(max_fits=300), log=log.append))
     assert found is not None and found.error < 1e-12 and "shapes" not in log

@@ -8,7 +8,7 @@ import pytest
 from kanserve import find_formulas, from_formula
 from kanserve.errors import KanserveError
 from kanserve.formula.from_network.expression_trees import trees
-from kanserve.search.findings.constraints import checked_constraints
+from kanserve.search.findings.constraints import check_constraints
 from kanserve.simplification.edge_candidates import LIBRARY
 
 GENERATOR = np.random.default_rng(0)
@@ -22,7 +22,7 @@ def tree(text):
 
 
 def constraints(functions=("exp", "sin", "log"), nested=None, most=None):
-    return checked_constraints(functions, nested, most, ["a", "b"])
+    return check_constraints(functions, nested, most, ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ CASES: list[Any] = [
 @pytest.mark.parametrize(("y", "options", "missing"), CASES)
 def test_every_formula_keeps_to_the_constraints(y, options, missing):
     limits = options.get("nested_constraints"), options.get("max_complexity")
-    rule = checked_constraints(options.get("functions", LIBRARY), *limits, ["x1", "x2"])
+    rule = check_constraints(options.get("functions", LIBRARY), *limits, ["x1", "x2"])
     found = find_formulas((X, y), max_fits=6, start="sin(sin(x1)) + exp(x1*x2) - tanh(x2)", **options)
     assert len(found) > 1
     for formula in found:

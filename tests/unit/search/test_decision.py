@@ -28,7 +28,7 @@ def formulas(y, *texts):
     learn, held = Dataset(T[:, None], y, ("t",)).split(0.2, 0)
     finisher = Finisher(learn, held, learn, None, np.inf)
     kans = (kanserve.from_formula(text, inputs=["t"]) for text in texts)
-    found = [finisher.fitted(refit(kan.formula().tree, learn.x, learn.y[:, 0])) for kan in kans]
+    found = [finisher.fit_tree(refit(kan.formula().tree, learn.x, learn.y[:, 0])) for kan in kans]
     assert None not in found
     return found
 

@@ -10,7 +10,7 @@ import kanserve
 from kanserve.formula import evaluate_tree
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.search.findings import decompose
-from kanserve.search.findings.decompose import solved, solved_with
+from kanserve.search.findings.decompose import solve, solve_with
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget, OutOfBudgetError, check, count_fit
 from kanserve.search.structure.dimensions import dimensionless
@@ -49,7 +49,7 @@ def search_of(budget=None):
 def test_a_law_is_taken_apart_where_it_can_be_and_exact_when_it_is_put_together(count, y, reduction):
     search, log = search_of()
     problem = SearchProblem(X[:, :count], y)
-    found = solved(problem, search)
+    found = solve(problem, search)
     assert found is not None and max(found.error, found.held) < 1e-9 and settles(found, problem)
     assert any(line.lstrip().startswith(reduction) for line in log), log
 
@@ -59,7 +59,7 @@ def test_a_stage_that_is_left_out_leaves_the_others_to_find_the_law(monkeypatch)
     others = tuple(stage for stage in decompose.STAGES if stage.name != "power law")
     monkeypatch.setattr(decompose, "STAGES", others)
     search, log = search_of()
-    found = solved(problem, search)
+    found = solve(problem, search)
     assert found is not None and settles(found, problem)
     assert not any(line.startswith("power law:") for line in log), log
 
@@ -83,13 +83,13 @@ def test_forms_of_one_input_are_tried_early_only_where_the_outputs_scatter():
 def test_the_rows_of_a_divided_law_weigh_what_the_noise_of_their_outputs_says():
     noisy = A**2 * (1 + B) + 0.1 * np.random.default_rng(1).normal(size=len(X))
     usable = A > 1
-    part = SearchProblem(X[:, :2], noisy).divided(X[:, 1:2], A**2, usable)
+    part = SearchProblem(X[:, :2], noisy).divide(X[:, 1:2], A**2, usable)
     np.testing.assert_allclose(part.y, noisy[usable] / A[usable] ** 2)
     assert part.weights is not None
     np.testing.assert_allclose(part.weights / part.weights[0], (A[usable] / A[usable][0]) ** 4)
-    weighted_part = SearchProblem(X[:, :2], noisy, weights=B).divided(X[:, 1:2], A**2, usable)
+    weighted_part = SearchProblem(X[:, :2], noisy, weights=B).divide(X[:, 1:2], A**2, usable)
     np.testing.assert_allclose(np.asarray(weighted_part.weights), part.weights * B[usable])
-    assert SearchProblem(X[:, :2], A**2 * (1 + B)).divided(X[:, 1:2], A**2, usable).weights is None
+    assert SearchProblem(X[:, :2], A**2 * (1 + B)).divide(X[:, 1:2], A**2, usable).weights is None
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_the_noise_of_a_product_does_not_hide_its_other_factor():
 
 def test_a_constant_is_its_own_law():
     search, _ = search_of()
-    found = solved(SearchProblem(X, np.full(len(X), -2.5)), search)
+    found = solve(SearchProblem(X, np.full(len(X), -2.5)), search)
     assert found is not None and found.error == 0 and "0*" not in text(found.tree)
 
 
@@ -116,7 +116,7 @@ def test_a_constant_is_its_own_law():
 def test_what_was_found_for_a_part_is_not_offered_for_the_whole():
     search, _ = search_of()
     y = np.exp(A) + np.sin(2 * B) * C
-    solved(SearchProblem(X[:, :3], y), search)
+    solve(SearchProblem(X[:, :3], y), search)
     assert search.found and all(inputs(fitted.tree) <= {0, 1, 2} for fitted in search.found)
     least = min(search.found, key=lambda one: one.held)
     assert inputs(least.tree) == {0, 1, 2} and least.held < 1e-9
@@ -126,18 +126,18 @@ def test_what_was_found_for_a_part_is_not_offered_for_the_whole():
 def test_units_lead_to_the_law_of_their_groups_or_to_the_power_law_that_they_alone_allow():
     search, _ = search_of()
     known = dimensionless(("m", "m", "s"), "m/s")
-    scaling = Scaling(known.scales[0], known.groups, known.grouped(X[:, :3]), 0.0)
-    found = solved_with(SearchProblem(X[:, :3], A / C * np.sin(2 * B / A)), search, scaling)
+    scaling = Scaling(known.scales[0], known.groups, known.group_inputs(X[:, :3]), 0.0)
+    found = solve_with(SearchProblem(X[:, :3], A / C * np.sin(2 * B / A)), search, scaling)
     assert found is not None and found.error < 1e-9
     energy = dimensionless(("kg", "m/s"), "J")
     assert energy.groups == ()
-    found = solved_with(SearchProblem(X[:, :2], 0.5 * A * B**2), search, Scaling(energy.scales[0], (), X[:, :0], 0.0))
+    found = solve_with(SearchProblem(X[:, :2], 0.5 * A * B**2), search, Scaling(energy.scales[0], (), X[:, :0], 0.0))
     assert found is not None and found.error < 1e-12
 
 
 def test_a_search_that_is_over_looks_at_nothing():
     search, log = search_of(Budget(max_fits=0))
-    assert solved(SearchProblem(X, A * B), search) is None and log == []
+    assert solve(SearchProblem(X, A * B), search) is None and log == []
 
 
 @pytest.mark.slow
@@ -149,8 +149,8 @@ def test_a_step_that_would_take_long_is_left_when_there_is_nothing_left_to_spend
     monkeypatch.setattr(time, "perf_counter", count().__next__)  # a second for each look at the clock
     budget = Budget(deadline=50) if limit == "time" else Budget(max_fits=50)
     search, log = search_of(budget)
-    with pytest.raises(OutOfBudgetError), budget.enforced():
-        solved(SearchProblem(x, y), search)
+    with pytest.raises(OutOfBudgetError), budget.enforce():
+        solve(SearchProblem(x, y), search)
     assert 0 < budget.fits <= 50 and len(log) <= 3  # closed forms, which take milliseconds, and one step
     check()  # outside, there is no end
 
@@ -161,7 +161,7 @@ def test_rivals_of_a_law_take_no_more_fits_than_they_may_nor_than_are_left():
     with search.within_fits(10):
         assert search.budget.max_fits == 10
         whole.count(10)
-        assert search.over() and not whole.spent()
+        assert search.over() and not whole.limit_reached()
     with search.within_fits(100):
         assert search.budget.max_fits == 30 and not search.over()
     assert search.budget is whole
@@ -171,7 +171,7 @@ def test_a_hypothesis_may_spend_its_share_of_what_is_left_and_what_it_spends_is_
     monkeypatch.setattr(time, "perf_counter", lambda: 20.0)
     whole = Budget(deadline=100.0, max_fits=30)
     search, _ = search_of(whole)
-    with whole.enforced():
+    with whole.enforce():
         for _ in range(10):
             count_fit()
         with search.within(0.5):

@@ -39,7 +39,7 @@ def test_a_part_that_only_looks_like_the_law_is_exchanged():
     learn, held = Dataset(X, y, ("a", "b")).split(0.2, 0)
     finisher = Finisher(learn, held, learn, None, np.inf)
     wrong = tree_of("20.1 - 1.1*a - 2.3*b*(tanh(0.67*a) - 0.1)/(a + 0.7)")
-    law = finisher.fitted(refit(wrong, learn.x, learn.y[:, 0]))
+    law = finisher.fit_tree(refit(wrong, learn.x, learn.y[:, 0]))
     assert law is not None
     found = with_other_parts(law, finisher)
     best = min(found, key=description_length)

@@ -298,7 +298,7 @@ def test_a_formula_that_is_not_finite_everywhere_is_shown_with_its_domain_and_is
     with np.errstate(invalid="ignore"):
         y = np.nan_to_num(np.log(A - 0.41), nan=-4.0)
     learn, held = data(A, B, y=y).split(0.2, 0)
-    made = Finisher(learn, held, learn, None, np.inf).finished(node)
+    made = Finisher(learn, held, learn, None, np.inf).finish(node)
     assert made is not None and 0.98 < made.defined < 1 and made.error < 1e-12 and not made.exact
     assert made.formula.domain == ("log: a - 0.41 > 0",)
     assert "where log: a - 0.41 > 0" in str(made) and "of the rows" in str(made)

@@ -6,7 +6,7 @@ import pytest
 from kanserve import from_formula
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import load_equations
-from kanserve.search.findings.heavy_tails import winsorised
+from kanserve.search.findings.heavy_tails import winsorise
 from kanserve.search.fit.residual_test import adequate
 
 X = np.random.default_rng(0).uniform(-2, 2, (1000, 2))
@@ -16,7 +16,7 @@ LAW = X[:, 0] * X[:, 1] ** 2 + np.sin(X[:, 0])
 
 
 def test_large_errors_are_cut_off_beside_the_law():
-    rows = winsorised(Dataset(X, LAW + HEAVY))
+    rows = winsorise(Dataset(X, LAW + HEAVY))
     off = rows.y[:, 0] - LAW
     assert np.abs(off).max() < 0.45 < 1 < np.abs(HEAVY).max()
     assert adequate(off, X, float(LAW.std()))  # the law is still the law
@@ -35,7 +35,7 @@ def test_large_errors_are_cut_off_beside_the_law():
 )
 def test_other_samples_stay_as_they_are(y):
     rows = Dataset(X, y)
-    assert winsorised(rows) is rows
+    assert winsorise(rows) is rows
 
 
 @pytest.mark.parametrize("seed", [1, 2, 5])
@@ -46,20 +46,20 @@ def test_nothing_is_cut_off_where_the_law_is_steeper_than_the_polynomial(seed):
     b = generator.uniform(0.3, 4, 500)
     y = -3 * np.tanh(a) - 2.5 / b - 0.7 * c**2
     rows = Dataset(np.stack([a, b, c], axis=1), y + 0.04 * y.std() * generator.normal(size=500))
-    assert winsorised(rows) is rows
+    assert winsorise(rows) is rows
 
 
 def test_few_samples_and_constant_inputs_stay_as_they_are():
     few = Dataset(X[:20], (LAW + HEAVY)[:20])
     alone = Dataset(np.ones((100, 1)), HEAVY[:100])
-    assert winsorised(few) is few and winsorised(alone) is alone
+    assert winsorise(few) is few and winsorise(alone) is alone
 
 
 def test_samples_of_little_weight_may_have_large_errors():
     sizes = np.where(X[:, 0] > 0, 1.0, 20.0)
     unequal = Dataset(X, LAW + sizes * NORMAL, weights=1 / sizes**2)
-    assert winsorised(unequal) is unequal
-    rows = winsorised(Dataset(X, LAW + sizes * HEAVY, weights=1 / sizes**2))
+    assert winsorise(unequal) is unequal
+    rows = winsorise(Dataset(X, LAW + sizes * HEAVY, weights=1 / sizes**2))
     off = np.abs(rows.y[:, 0] - LAW) / sizes
     assert off.max() < 0.6 < 1 < np.abs(HEAVY).max()
 
@@ -72,4 +72,4 @@ def test_nothing_is_cut_off_an_exact_law(table):
         x = np.random.default_rng(0).uniform(low, high, (500, len(low)))
         y = from_formula(equation.formula, inputs=list(equation.ranges))(x)[:, 0]
         rows = Dataset(x[np.isfinite(y)], y[np.isfinite(y)])
-        assert winsorised(rows) is rows, equation.name
+        assert winsorise(rows) is rows, equation.name

@@ -7,7 +7,7 @@ from kanserve import find_formulas
 from kanserve.data.dataset import Dataset
 from kanserve.formula.constants.nonlinear_fit import refit
 from kanserve.formula.expressions.tree import evaluate_tree
-from kanserve.search.fit.noisy_forms import linked_quotient
+from kanserve.search.fit.noisy_forms import fit_linked_quotient
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget
 from kanserve.search.regression.noisy_quotients import noisy_quotients
@@ -78,7 +78,7 @@ def test_the_simpler_quotients_have_fewer_terms_and_are_listed():
     sizes = [len(one.quotient.numerator.powers) + len(one.quotient.denominator.powers) for one in found.simpler]
     assert sizes and max(sizes) < len(found.quotient.numerator.powers) + len(found.quotient.denominator.powers)
     search = Search(Budget())
-    linked_quotient(SearchProblem(X, y), search)
+    fit_linked_quotient(SearchProblem(X, y), search)
     assert len(search.found) >= 1 + len(found.simpler)
 
 
@@ -94,15 +94,15 @@ def test_workers_change_no_quotient(monkeypatch):
 
 @pytest.mark.parametrize("exact", [A * B**2 / (1 + A), np.exp(A) * np.sin(B)])
 def test_nothing_is_tried_without_noise(exact):
-    assert linked_quotient(SearchProblem(X, exact), Search(Budget())) is None
+    assert fit_linked_quotient(SearchProblem(X, exact), Search(Budget())) is None
 
 
 def test_the_polynomials_that_show_noise_are_fitted_once_for_all_attempts():
     problem, search = SearchProblem(X, np.exp(A) * np.sin(B)), Search(Budget())
     spent = []
     for _ in range(2):
-        with search.budget.enforced():
-            linked_quotient(problem, search)
+        with search.budget.enforce():
+            fit_linked_quotient(problem, search)
         spent.append(search.budget.fits)
     assert spent[0] > 20 > spent[1] - spent[0]
 
@@ -113,7 +113,7 @@ def test_a_rival_with_surer_constants_beats_a_quotient_that_leaves_only_noise():
     law = np.arcsin(0.45 * A * np.sin(B))
     y = law + 0.1 * law.std() * NOISE
     problem = SearchProblem(X, y)
-    quotient = linked_quotient(problem, Search(Budget()))
+    quotient = fit_linked_quotient(problem, Search(Budget()))
     assert quotient is not None and settles(quotient, problem) and not quotient.sure
     tree = find_formulas((X, y), max_fits=4000).best.formula.tree
     assert np.abs(evaluate_tree(refit(tree, X, law), {}, X) - law).max() < 1e-9

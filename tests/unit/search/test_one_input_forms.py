@@ -11,7 +11,7 @@ from kanserve.search.fit.additive import additive
 from kanserve.search.fit.one_input import SAMPLE_CONSTANTS, forms_of, library_forms, one_input_law
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget
-from kanserve.search.regression.form_fits import Curve, _State, _step, fitted_forms, peaks
+from kanserve.search.regression.form_fits import Curve, _State, _step, fit_forms, peaks
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import SINGLE, TERMS, one_input_forms
 from kanserve.search.trees.to_network import network
@@ -46,7 +46,7 @@ def test_a_form_is_written_as_it_is_computed(form):
 @pytest.mark.parametrize("name", LAWS)
 def test_the_form_of_a_noisy_curve_is_found_with_its_constants(name):
     forms = [*TERMS.values(), *SINGLE.values()]
-    found = fitted_forms(forms, T, noisy(LAWS[name]))
+    found = fit_forms(forms, T, noisy(LAWS[name]))
     best = next(fit for fit in found if fit.form.name == name)
     assert best.criterion < found[0].criterion + 8  # others of more constants are little better before they pay
     assert np.sqrt(np.mean((best.values(T) - LAWS[name]) ** 2)) < 0.01 * LAWS[name].std()
@@ -55,7 +55,7 @@ def test_the_form_of_a_noisy_curve_is_found_with_its_constants(name):
 def test_forms_with_weights_follow_the_heavy_rows():
     wrong = T > 5
     y = np.where(wrong, 0.0, LAWS["exponential"])
-    (best, *_) = fitted_forms([TERMS["exponential"]], T, y, np.where(wrong, 1e-9, 1.0))
+    (best, *_) = fit_forms([TERMS["exponential"]], T, y, np.where(wrong, 1e-9, 1.0))
     np.testing.assert_allclose(best.constants, [-0.47], rtol=1e-3)
 
 
@@ -116,6 +116,6 @@ def test_each_input_of_an_additive_law_has_a_form_with_its_own_constants():
 
 def test_a_power_of_a_ramp_is_fitted_where_the_ramp_is_0_too():
     x = np.linspace(0.0, 5.0, 200)
-    best = fitted_forms([SINGLE["power_of_a_ramp"]], x, 1.9 * np.maximum(x - 1.37, 0.0) ** 0.67)[0]
+    best = fit_forms([SINGLE["power_of_a_ramp"]], x, 1.9 * np.maximum(x - 1.37, 0.0) ** 0.67)[0]
     assert best.error < 1e-6
     np.testing.assert_allclose(best.constants, (1.37, 0.67), atol=1e-4)

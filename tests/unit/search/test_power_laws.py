@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.data.dataset import Dataset
 from kanserve.search.findings.find_formulas import find_formulas
-from kanserve.search.structure.factors import powered, snapped
+from kanserve.search.structure.factors import raise_to, round_to_fraction
 from kanserve.search.structure.power_laws import monomial, times_exponential
 from kanserve.search.structure.shifted_power import power_and_constant, power_of_a_sum
 
@@ -30,18 +30,20 @@ def test_a_power_law_must_hold_on_the_rows_with_a_zero() -> None:
 def test_a_root_of_both_signs_is_found_where_it_is_real() -> None:
     x = np.append(RNG.uniform(-2, 2, 200), 0.0)[:, None]
     for exponent in (1 / 3, 2 / 3, 1.4):
-        y = 1.5 * powered(x[:, 0], exponent)
+        y = 1.5 * raise_to(x[:, 0], exponent)
         found = monomial(x, y)
         assert found is not None and found[1] == (exponent,) and found[0] == pytest.approx(1.5)
     assert monomial(x, np.abs(x[:, 0]) ** 1.37) is None
 
 
 def test_an_exponent_is_rounded_within_its_error_and_not_by_chance() -> None:
-    assert snapped(1.6664, 1e-3) == 5 / 3
-    assert snapped(0.4250000001, 1e-3, 1e-8) == 0.425
-    assert snapped(0.2857142858, 1e-3, 1e-8) == 2 / 7
-    assert snapped(0.423, 1e-3, 1e-2) == 0.423  # 0.42, 0.43 and 3/7 are as near as any number is to one of them
-    assert snapped(0.7004, 1e-3, 1e-3) == 0.7
+    assert round_to_fraction(1.6664, 1e-3) == 5 / 3
+    assert round_to_fraction(0.4250000001, 1e-3, 1e-8) == 0.425
+    assert round_to_fraction(0.2857142858, 1e-3, 1e-8) == 2 / 7
+    assert (
+        round_to_fraction(0.423, 1e-3, 1e-2) == 0.423
+    )  # 0.42, 0.43 and 3/7 are as near as any number is to one of them
+    assert round_to_fraction(0.7004, 1e-3, 1e-3) == 0.7
 
 
 def test_powers_times_an_exponential_are_found_and_plain_powers_left_to_others() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kanserve.search.regression.rivals import ahead_of_approximations, falls_at_once, outdoes_polynomials
-from kanserve.search.regression.scaled_terms import scaled_sum
+from kanserve.search.regression.scaled_terms import fit_scaled_sum
 from kanserve.search.regression.sparse_polynomial import rational_function, sparse_polynomial
 from kanserve.search.regression.term_sums import term_sums
 
@@ -38,7 +38,7 @@ def test_a_law_without_a_name_is_no_sum_of_functions(low, high):
     x = np.random.default_rng(0).uniform(low, high, (200, 1))
     y = 1 / np.cosh(x[:, 0]) ** 1.3 * np.cos(x[:, 0] ** 2 / 5)
     assert not list(term_sums(x, y))
-    assert not any(scaled_sum(x, y, count, degree) for count in (1, 2) for degree in (0, 1, 3))
+    assert not any(fit_scaled_sum(x, y, count, degree) for count in (1, 2) for degree in (0, 1, 3))
 
 
 @pytest.mark.parametrize(("low", "high"), RANGES)

@@ -6,7 +6,7 @@ import pytest
 from kanserve import Findings, find_formulas
 from kanserve.data.dataset import Dataset
 from kanserve.errors import InputError
-from kanserve.search.findings.postprocess import left_out_error
+from kanserve.search.findings.postprocess import leave_one_out_error
 from kanserve.search.findings.rows import search_rows
 
 X = np.random.default_rng(0).uniform(0.5, 3, (400, 2))
@@ -40,7 +40,7 @@ def test_what_the_law_explains_is_no_outlier():
     assert exact.outliers == 0
     true = samples.left_out.take(np.arange(5))
     mended = Dataset(true.x, (true.x[:, 0] / true.x[:, 1])[:, None])
-    assert samples.__class__(samples.learn, samples.held, mended).judged(exact).outliers == 0
+    assert samples.__class__(samples.learn, samples.held, mended).judge(exact).outliers == 0
 
 
 def test_an_unknown_loss_is_named():
@@ -64,7 +64,7 @@ def test_the_leave_one_out_error_is_that_of_fits_without_each_sample():
         slope = x[rest, 0] @ y[rest] / (x[rest, 0] @ x[rest, 0])
         direct.append(y[k] - slope * x[k, 0])
     fitted = (("var", 0), ("const", float(x[:, 0] @ y / (x[:, 0] @ x[:, 0]))), ("mul", 0, 1))
-    assert left_out_error(fitted, Dataset(x, y)) == pytest.approx(np.sqrt(np.mean(np.square(direct))))
+    assert leave_one_out_error(fitted, Dataset(x, y)) == pytest.approx(np.sqrt(np.mean(np.square(direct))))
     assert tree != fitted
 
 

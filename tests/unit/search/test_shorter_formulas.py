@@ -14,7 +14,7 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.search.findings.baselines import baselines
 from kanserve.search.findings.pareto_front import front, pareto_front
 from kanserve.search.findings.postprocess import Finisher, tree_error
-from kanserve.search.findings.preprocess import prepared
+from kanserve.search.findings.preprocess import prepare
 from kanserve.search.findings.shorter_formulas import shorter_formulas, without_gaps
 from kanserve.search.trees.nodes import text
 
@@ -84,7 +84,7 @@ def test_of_several_the_one_that_leaves_the_smaller_gaps_is_listed():
 
 def test_linear_bilinear_and_quadratic_models_and_additive_splines_are_always_candidates():
     y = 2 + A - 3 * B + 2 * A * C + 0.7 * B**2 + 0.01 * GENERATOR.normal(size=300)
-    found = [text(one.tree) for one in baselines(prepared(rows_of(y)), 0, ("sin", "exp", "abs"))]
+    found = [text(one.tree) for one in baselines(prepare(rows_of(y)), 0, ("sin", "exp", "abs"))]
     assert found[0].count("x") == 0
     assert any("0 + 1 + 2" in one and "*" not in one.split("+", 3)[-1] for one in found)
     assert any("0*2" in one and "x^2" not in one for one in found)
@@ -107,11 +107,11 @@ def test_a_simpler_formula_that_is_no_worse_than_the_law_is_the_law():
     y = 2 * A * B + 0.05 * GENERATOR.normal(size=300)
     learn, held = rows_of(y).split(0.2, 0)
     finisher = Finisher(learn, held, learn, None, np.inf)
-    short, long = (finisher.fitted(law(one)[0]) for one in ("2*a*b", "2*a*b + 0*sin(7*c)/(c + 0.3)"))
+    short, long = (finisher.fit_tree(law(one)[0]) for one in ("2*a*b", "2*a*b + 0*sin(7*c)/(c + 0.3)"))
     assert short is not None and long is not None
     best = pareto_front([long, short], long).best
     assert best is short and not short.refuted
-    wrong = finisher.fitted(law("3*a")[0])
+    wrong = finisher.fit_tree(law("3*a")[0])
     assert wrong is not None and pareto_front([wrong, short], short).best is short
 
 
@@ -123,7 +123,7 @@ def test_a_law_that_many_samples_refute_becomes_the_shorter_one_that_it_nearly_i
     rows = Dataset(x, y + 0.026 * GENERATOR.normal(size=len(y)), ("a", "b", "c"))
     learn, held = rows.split(0.2, 0)
     finisher = Finisher(learn, held, learn.sample(1000, 0), None, np.inf)
-    long = finisher.fitted(law("c^2 - 0.02*a*(b - 50*sin(2.005*b) - 1.86)")[0])
+    long = finisher.fit_tree(law("c^2 - 0.02*a*(b - 50*sin(2.005*b) - 1.86)")[0])
     assert long is not None and long.refuted
     found = without_gaps([long], long, "settled", finisher)
     assert found.best.formula.text == "c^2 + a*sin(2*b)" and found.status == "within noise"

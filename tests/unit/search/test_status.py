@@ -7,7 +7,7 @@ import pytest
 
 from kanserve import find_formulas
 from kanserve.errors import DataError
-from kanserve.search.fit.residual_test import binned_deviation, refutes
+from kanserve.search.fit.residual_test import deviation_of_bins, refutes
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.uniform(0, 3, (20_000, 3))
@@ -16,7 +16,7 @@ LAW = 0.3 * X[:, 2] ** 2 + 2.5 * X[:, 0] * np.exp(-0.7 * X[:, 1])
 
 
 def test_noise_deviates_little_and_what_an_input_explains_much():
-    assert abs(binned_deviation(NOISE, X)) < 5 and not refutes(NOISE, X)
+    assert abs(deviation_of_bins(NOISE, X)) < 5 and not refutes(NOISE, X)
     for part in (np.sin(X[:, 1]), X[:, 0] * X[:, 2] - 1.5 * (X[:, 0] + X[:, 2]), np.abs(X[:, 0] - 1.5)):
         assert refutes(NOISE + 0.15 * (part - part.mean()) / part.std(), X)
 
@@ -24,7 +24,7 @@ def test_noise_deviates_little_and_what_an_input_explains_much():
 def test_noise_of_unequal_size_and_tables_of_few_rows_refute_nothing():
     assert not refutes(NOISE * (0.1 + X[:, 0] ** 2), X)
     assert not any(refutes(NOISE[start : start + 15], X[start : start + 15]) for start in range(0, 300, 15))
-    assert not refutes(np.zeros(100), X[:100]) and binned_deviation(NOISE[:40], X[:40]) == 0
+    assert not refutes(np.zeros(100), X[:100]) and deviation_of_bins(NOISE[:40], X[:40]) == 0
 
 
 def test_noise_is_refuted_by_chance_once_in_a_thousand_times_at_most():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kanserve.search.regression.link_functions import applicable
-from kanserve.search.regression.surrogates import sharpened, surrogates
+from kanserve.search.regression.surrogates import sharpen, surrogates
 from kanserve.search.structure.affine import INNER, affine_in_one_of_two, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors
 from kanserve.search.structure.input_merges import merges
@@ -206,14 +206,14 @@ def test_straight_lines_in_some_inputs_leave_more_terms_for_the_others():
     x = rows((5, 10), (1, 2), (3, 20), (1, 2))
     y = (x[:, 0] - x[:, 1] * x[:, 3]) / np.sqrt(1 - (x[:, 1] / x[:, 2]) ** 2)
     plain = next(one for one in surrogates(x, y) if one.link.name == "identity")
-    sharp = sharpened(x, y, plain)
+    sharp = sharpen(x, y, plain)
     assert sharp.straight == (0, 3) and sharp.error < 0.05 * plain.error
     fresh = rows((5, 10), (1, 2), (4, 20), (1, 2))[::-1]
     law = (fresh[:, 0] - fresh[:, 1] * fresh[:, 3]) / np.sqrt(1 - (fresh[:, 1] / fresh[:, 2]) ** 2)
     assert np.abs(sharp.value(fresh) - law).mean() < 0.1 * np.abs(plain.value(fresh) - law).mean()
     bent = np.exp(x[:, 0] / 5) * np.cos(3 * x[:, 1]) * x[:, 2] ** 2 * np.sqrt(x[:, 3]) + np.sin(x.sum(axis=1))
     known = surrogates(x, bent)[0]
-    assert sharpened(x, bent, known) is known
+    assert sharpen(x, bent, known) is known
 
 
 def test_a_form_affine_in_one_of_two_inputs_is_read_off_quotients_that_leave_corners_empty():

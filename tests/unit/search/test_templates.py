@@ -118,4 +118,4 @@ def test_a_template_is_read_with_its_names():
     assert read.unknowns == {"f(t, my a)": (1, 0)} and read.constants == ("k",)
     x, parts = np.array([[2.0, 3.0]]), np.array([[5.0]])
     assert read.values(x, parts, np.array([1.0]))[0] == pytest.approx(10 / (1 + 2 * np.pi))
-    assert read.solved(0, x, np.array([10.0]), parts, np.array([1.0]))[0] == pytest.approx(5 * (1 + 2 * np.pi))
+    assert read.solve(0, x, np.array([10.0]), parts, np.array([1.0]))[0] == pytest.approx(5 * (1 + 2 * np.pi))

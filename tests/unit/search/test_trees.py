@@ -11,7 +11,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Symbolic
 from kanserve.network.splines import design, uniform_knots
-from kanserve.search.fit.training import refined, split
+from kanserve.search.fit.training import refine_network, split
 from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import (
     IDENTITY,
@@ -20,16 +20,16 @@ from kanserve.search.trees.nodes import (
     Product,
     Sum,
     curves,
-    exchanged,
+    exchange,
     inputs,
     is_symbolic,
-    mapped,
+    map_curves,
     price,
-    renamed,
+    rename_inputs,
     text,
 )
 from kanserve.search.trees.shapes import shapes, tree
-from kanserve.search.trees.to_network import ORDER, network, taken_back
+from kanserve.search.trees.to_network import ORDER, network, take_back
 from tests.support.networks.curve_names import name_of
 
 X = np.random.default_rng(0).uniform(0.3, 1.7, (40, 3))
@@ -77,7 +77,7 @@ def test_a_tree_its_network_and_its_formula_have_the_same_values(node):
 @pytest.mark.parametrize("node", TREES.values(), ids=TREES)
 def test_the_numbers_of_a_network_come_back_to_the_curves_that_they_belong_to(node):
     net = network(node, 3)
-    back = taken_back(net, net.kan)
+    back = take_back(net, net.kan)
     assert np.array_equal(value(back.tree, X), value(net.tree, X))
     assert set(back.places) <= set(curves(back.tree)) and sorted(back.places.values()) == sorted(net.places.values())
 
@@ -86,7 +86,7 @@ def test_a_fit_moves_the_numbers_of_the_tree_but_no_constant_that_is_to_stay_zer
     y = 2 * np.exp(-X[:, 0]) + 3 * X[:, 1] ** 2 + 1
     for without in (False, True):
         square = Curve(1, Symbolic("x^2", 1.0, 0.0, 2.0, 0.0), without_constant=without)
-        net = refined(network(Sum((named(0, "exp", -0.7, c=1.5), square)), 3), split(X, y, 0), 80)
+        net = refine_network(network(Sum((named(0, "exp", -0.7, c=1.5), square)), 3), split(X, y, 0), 80)
         assert np.array_equal(value(net.tree, X), evaluate(net.kan, X)[:, 0])
         assert any(name_of(curve).d for curve in curves(net.tree)) != without
         assert np.allclose(value(net.tree, X), y, atol=1e-8) != without
@@ -102,7 +102,7 @@ def test_a_spline_of_a_network_is_the_spline_of_its_curve():
     for i, coefficient in coefficients.items():
         given += design(X[:, i], knots, ORDER, "linear") @ coefficient
     assert np.allclose(evaluate(net.kan, X)[:, 0], 2.5 * given, rtol=1e-12)
-    again = network(taken_back(net, net.kan).tree, 3, scale=2.5)
+    again = network(take_back(net, net.kan).tree, 3, scale=2.5)
     assert np.array_equal(evaluate(again.kan, X), evaluate(net.kan, X))
 
 
@@ -116,11 +116,13 @@ def test_each_shape_becomes_a_network_with_as_many_splines_as_it_has_curves():
 
 def test_a_tree_is_changed_curve_by_curve():
     node = TREES["a curve of a product"]
-    assert mapped(node, lambda curve: curve) is not node and text(mapped(node, lambda curve: curve)) == text(node)
+    assert map_curves(node, lambda curve: curve) is not node and text(map_curves(node, lambda curve: curve)) == text(
+        node
+    )
     old = next(leaf for leaf in curves(node) if name_of(leaf).function == "sin")
-    new = exchanged(node, old, Curve(old.of))
+    new = exchange(node, old, Curve(old.of))
     assert text(new) == text(node).replace("sin(0)", "s(0)") and is_symbolic(node) and not is_symbolic(new)
-    assert inputs(renamed(node, (5, 3, 4))) == {3, 4, 5}
+    assert inputs(rename_inputs(node, (5, 3, 4))) == {3, 4, 5}
     assert price(new) > price(node)
 
 
@@ -134,9 +136,9 @@ def test_trees_are_joined_to_the_sums_and_products_that_they_stand_for():
     v = value(SUM, X)
     assert np.allclose(value(compose.product([SUM, PRODUCT, SUM]), X), v * value(PRODUCT, X) * v)
     assert np.allclose(value(compose.total([SUM, PRODUCT]), X), v + value(PRODUCT, X))
-    assert np.allclose(value(compose.scaled(PRODUCT, -3.0), X), -3 * value(PRODUCT, X))
+    assert np.allclose(value(compose.scale(PRODUCT, -3.0), X), -3 * value(PRODUCT, X))
     assert np.allclose(value(compose.linear([0, 2], [2.0, -1.0]), X), 2 * X[:, 0] - X[:, 2])
     assert np.allclose(value(compose.constant(4.5, 1), X), 4.5)
-    inside = compose.substituted(Sum((named(3, "exp"), named(0, "x"))), 3, SUM)
+    inside = compose.substitute(Sum((named(3, "exp"), named(0, "x"))), 3, SUM)
     assert np.allclose(value(inside, X), np.exp(v) + X[:, 0])
     assert text(compose.product([Sum((Curve(replace(PRODUCT, bias=0.0), IDENTITY),)), SUM])).count("*") == 2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kanserve import Dataset, Findings, find_formulas
-from kanserve.data.row_weights import deviation, joined, root_mean_square, weighted
+from kanserve.data.row_weights import deviation, join_weights, root_mean_square, weight_rows
 from kanserve.errors import DataError
 from kanserve.formula.constants.noisy import recognise_noisy_constants
 from kanserve.formula.constants.nonlinear_fit import refit
@@ -13,12 +13,12 @@ from kanserve.formula.constants.student_t import student_quantile
 from kanserve.formula.constants.uncertainty import uncertainty
 from kanserve.formula.to_network.from_formula import from_formula
 from kanserve.search.findings.baselines import baselines
-from kanserve.search.findings.postprocess import left_out_error
-from kanserve.search.findings.preprocess import prepared
+from kanserve.search.findings.postprocess import leave_one_out_error
+from kanserve.search.findings.preprocess import prepare
 from kanserve.search.findings.rows import search_rows
 from kanserve.search.fit.residual_test import adequate, lack_of_fit
-from kanserve.search.fit.training import judged, split
-from kanserve.search.regression.variable_projection import Scaled, projected
+from kanserve.search.fit.training import judge, split
+from kanserve.search.regression.variable_projection import Scaled, fit_terms
 from kanserve.search.structure.outliers import outliers
 from kanserve.search.trees import compose
 from kanserve.search.trees.to_network import network
@@ -46,9 +46,9 @@ def test_a_weight_of_two_is_the_sample_twice_in_a_projection():
     y = noisy(2 * np.exp(0.7 * A) + 1, 0.3)
     beside = np.ones((len(X), 1))
     terms = [Scaled(0, "exp", 0.5, free=("factor",))]
-    (once,), own, error = projected(terms, X, y, beside, TIMES.astype(float))
+    (once,), own, error = fit_terms(terms, X, y, beside, TIMES.astype(float))
     many = np.repeat(np.arange(len(X)), TIMES)
-    (repeated,), coefficients, same = projected(terms, X[many], y[many], beside[many])
+    (repeated,), coefficients, same = fit_terms(terms, X[many], y[many], beside[many])
     assert once.factor == pytest.approx(repeated.factor) and own == pytest.approx(coefficients)
     assert error == pytest.approx(same)
 
@@ -57,7 +57,7 @@ def test_errors_are_weighted_means():
     y, tree = noisy(A, 0.3), compose.linear((0,), (1.0,))
     rows = split(X, y, 0, TIMES.astype(float))
     assert rows.weights is not None
-    assert judged(network(tree, 2), rows).error == pytest.approx(
+    assert judge(network(tree, 2), rows).error == pytest.approx(
         np.sqrt(np.average((rows.x[:, 0] - rows.y) ** 2, weights=rows.weights)) / rows.spread
     )
     assert rows.spread == pytest.approx(np.repeat(rows.y, rows.weights.astype(int)).std())
@@ -72,7 +72,7 @@ def test_leave_one_out_errors_are_those_of_weighted_fits():
         left.append(y[k] - u @ y[rest] / (u @ x[rest, 0]) * x[k, 0])
     slope = float((weights * x[:, 0]) @ y / ((weights * x[:, 0]) @ x[:, 0]))
     fitted = (("var", 0), ("const", slope), ("mul", 0, 1))
-    found = left_out_error(fitted, Dataset(x, y, weights=weights))
+    found = leave_one_out_error(fitted, Dataset(x, y, weights=weights))
     assert found == pytest.approx(np.sqrt(np.average(np.square(left), weights=weights)))
 
 
@@ -80,8 +80,8 @@ def test_noise_of_unequal_size_is_noise_once_it_is_weighted():
     sizes = np.where(B > 1.75, 1.0, 0.01)
     noise = sizes * np.random.default_rng(1).normal(size=len(A))
     hidden = noise + 0.01 * np.sin(4 * A)
-    assert adequate(weighted(noise, 1 / sizes**2), X, 1.0)
-    assert not adequate(weighted(hidden, 1 / sizes**2), X, 1.0)
+    assert adequate(weight_rows(noise, 1 / sizes**2), X, 1.0)
+    assert not adequate(weight_rows(hidden, 1 / sizes**2), X, 1.0)
     assert abs(lack_of_fit(hidden, X) - lack_of_fit(noise, X)) < 0.5  # without weights nothing tells them apart
 
 
@@ -112,9 +112,9 @@ def test_a_sum_of_functions_is_found_where_weights_tell_the_noise():
 
 def test_baselines_of_a_repeated_sample_are_those_of_twice_its_weight():
     x, y, times = X[:15], noisy(A * B, 0.3)[:15], TIMES[:15]
-    once = baselines(prepared(Dataset(x, y, weights=times.astype(np.float64))), 0, ("sin", "exp"))
+    once = baselines(prepare(Dataset(x, y, weights=times.astype(np.float64))), 0, ("sin", "exp"))
     many = Dataset(np.repeat(x, times, axis=0), np.repeat(y, times))
-    repeated = baselines(prepared(many), 0, ("sin", "exp"))
+    repeated = baselines(prepare(many), 0, ("sin", "exp"))
     assert len(many) < 40 and len(once) > 5  # none is held out
     assert [fit.error for fit in once[:4]] == pytest.approx([fit.error for fit in repeated[:4]])
 
@@ -168,9 +168,9 @@ def test_helpers_of_weights():
     values, weights = np.array([1.0, 3.0]), np.array([3e300, 1e300])
     assert root_mean_square(values, weights) == pytest.approx(np.sqrt(3))
     assert deviation(values, weights) == pytest.approx(np.sqrt(3) / 2)
-    assert weighted(values, weights) == pytest.approx([np.sqrt(1.5), 3 * np.sqrt(0.5)])
-    both = joined(weights, weights)
-    assert joined(None, None) is None and both is not None and both.tolist() == [3e300, 1e300] * 2
+    assert weight_rows(values, weights) == pytest.approx([np.sqrt(1.5), 3 * np.sqrt(0.5)])
+    both = join_weights(weights, weights)
+    assert join_weights(None, None) is None and both is not None and both.tolist() == [3e300, 1e300] * 2
 
 
 @pytest.mark.slow

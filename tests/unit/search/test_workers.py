@@ -118,7 +118,7 @@ def test_steps_run_here_and_in_workers_and_their_fits_count_where_they_are_taken
 def test_a_step_that_would_reach_a_limit_of_fits_is_run_where_it_is_taken(two_workers: Workers):
     spent = Budget(max_fits=4)
     ran = []
-    with spent.enforced(), pytest.raises(OutOfBudgetError):
+    with spent.enforce(), pytest.raises(OutOfBudgetError):
         for taken in two_workers.ahead([Process(2), Process(3), Process(1)], spent):
             ran.append(taken())
     assert len(ran) == 1 and spent.fits == 4

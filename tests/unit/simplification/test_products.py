@@ -16,7 +16,7 @@ from kanserve.simplification.insert_composite import with_inner
 from kanserve.simplification.merge_1d_chains import without_chains
 from kanserve.simplification.product_powers import as_factor, may_take_powers, power_of, with_power
 from kanserve.simplification.sensitivity import samples
-from kanserve.simplification.symbolic_edges import named, price, splines
+from kanserve.simplification.symbolic_edges import name_edges, price, splines
 from kanserve.simplification.validation import judge_of
 from kanserve.train import create, fit
 from tests.support.cases import one_in
@@ -188,7 +188,7 @@ def test_a_product_under_a_curve_is_the_same_with_the_feature_as_a_factor() -> N
 
 def test_what_only_carries_a_value_costs_nothing() -> None:
     kan = kans.ZOO["deep"]()
-    plain = named(kan, {(0, 0, 0): Symbolic("x^4", 1.0, 0.2, 0.3, 0.0)})
+    plain = name_edges(kan, {(0, 0, 0): Symbolic("x^4", 1.0, 0.2, 0.3, 0.0)})
     square = Symbolic("x^2", 1.0, 0.0, 0.3, 0.0)
     inside, _, _ = with_inner(kan, (0, 0, 0), square, (replace(square, b=0.2, c=1.0),))
     assert price(inside) - price(plain) == pytest.approx(2 * price(_alone("x^2")) - price(_alone("x^4")))
@@ -206,7 +206,7 @@ def test_functions_of_functions_change_their_edges_only_and_share_a_layer(name: 
     for depth, layer in enumerate(kan.layers):
         (j, i), (m, n) = np.argwhere(layer.alive)[[0, -1]].tolist()
         fourth, place, inserted = with_inner(kan, (depth, j, i), replace(squared, b=0.0, c=0.3), (squared,))
-        wanted = named(kan, {(depth, j, i): Symbolic("x^4", 1.0, 0.2, 0.3, 0.0)})
+        wanted = name_edges(kan, {(depth, j, i): Symbolic("x^4", 1.0, 0.2, 0.3, 0.0)})
         assert inserted and place[0] == depth + 1
         np.testing.assert_allclose(evaluate(fourth, x), evaluate(wanted, x), rtol=1e-9, atol=1e-12)
         if (m, n) == (j, i):
@@ -215,5 +215,5 @@ def test_functions_of_functions_change_their_edges_only_and_share_a_layer(name: 
         both, _, inserted = with_inner(fourth, (depth + 1, m, n), Symbolic("x", 1.0, 0.0, 1.5, -0.4), (line, squared))
         assert not inserted and len(both.layers) == len(kan.layers) + 1
         np.testing.assert_allclose(
-            evaluate(both, x), evaluate(named(wanted, {(depth, m, n): cubed}), x), rtol=1e-9, atol=1e-12
+            evaluate(both, x), evaluate(name_edges(wanted, {(depth, m, n): cubed}), x), rtol=1e-9, atol=1e-12
         )

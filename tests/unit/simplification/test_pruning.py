@@ -9,7 +9,7 @@ from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import equal
 from kanserve.simplification import SimplifyStep, prune
-from kanserve.simplification.merge_nodes import merged
+from kanserve.simplification.merge_nodes import propose_merges
 from kanserve.simplification.validation import judge_of, loo_factor
 from kanserve.train import fit, refine, score
 
@@ -71,6 +71,6 @@ def test_two_nodes_that_share_a_pair_of_inputs_can_be_merged() -> None:
     data = Dataset(x, np.sin(2 * (x[:, 0] + x[:, 1])))
     kan = fit([2, 2, 1], data, grid=(3,), starts=2, noise_free=True)
     one = judge_of(kan, data, "auto", seed=0)
-    found = list(merged(kan, one, seed=0))
+    found = list(propose_merges(kan, one, seed=0))
     assert found and all(network.shape == (2, 1, 1) for network in found)
-    assert list(merged(fit([2, 1, 1], data, grid=(3,), starts=1), one, seed=0)) == []
+    assert list(propose_merges(fit([2, 1, 1], data, grid=(3,), starts=1), one, seed=0)) == []

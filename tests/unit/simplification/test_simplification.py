@@ -18,7 +18,7 @@ from kanserve.simplification import SimplifyStep, prune, simplify, symbolify
 from kanserve.simplification.edge_candidates import LIBRARY, Samples, candidates, within_domain
 from kanserve.simplification.edge_removal import no_edges, without_dead_nodes, without_edges
 from kanserve.simplification.gauge_fixing import without_base
-from kanserve.simplification.symbolic_edges import named
+from kanserve.simplification.symbolic_edges import name_edges
 from kanserve.train import fit, score
 from tests.support.cases import one_in
 from tests.support.networks import kans
@@ -219,7 +219,7 @@ def test_each_function_is_recognised_with_its_constants(name: str, a: float, b: 
     kan = Kan((make_layer(functions=[[name]], affine=[[[a, b, 1.5, -0.5]]]),))
     best = candidates(_samples(z, evaluate(kan, z[:, None])[:, 0]), 1e-9)[0]
     assert best.symbolic.function == name and best.error < 1e-6
-    found = named(kan, {(0, 0, 0): best.symbolic})
+    found = name_edges(kan, {(0, 0, 0): best.symbolic})
     np.testing.assert_allclose(evaluate(found, z[:, None]), evaluate(kan, z[:, None]), atol=1e-5)
 
 
@@ -262,7 +262,7 @@ def test_only_functions_that_are_allowed_are_used() -> None:
 
 def test_a_name_takes_the_place_of_all_that_the_edge_was() -> None:
     kan = kans.mixed()
-    changed = named(kan, {(0, 0, 0): Symbolic("exp", 0.5, 0.0, 2.0, 1.0)})
+    changed = name_edges(kan, {(0, 0, 0): Symbolic("exp", 0.5, 0.0, 2.0, 1.0)})
     assert changed.layers[0].edge(0, 0) == Symbolic("exp", 0.5, 0.0, 2.0, 1.0)
     assert equal(replace(kan, layers=changed.layers[1:] and (kan.layers[0], *changed.layers[1:])), kan)
 

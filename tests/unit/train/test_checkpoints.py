@@ -18,7 +18,7 @@ from kanserve.network import serialization
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan, equal
 from kanserve.train import Progress, create, fit
-from kanserve.train.checkpoints import begun_or_begin
+from kanserve.train.checkpoints import resume_or_begin
 from tests.support.faults.killed_fits import KILLS, OPTIONS
 
 METHODS = pytest.mark.parametrize("method", list(OPTIONS))
@@ -120,9 +120,9 @@ def test_a_checkpoint_of_another_network_or_version_is_refused(tmp_path: Path) -
     short(checkpoint=tmp_path / "fit")
     with pytest.raises(ConflictError, match="the network differ"):
         fit([2, 2, 1], rows(), grid=(3,), starts=2, steps=5, checkpoint=tmp_path / "fit")
-    known = begun_or_begin(tmp_path / "other", {"the version of kanserve": "0.0.1"}).fingerprint
+    known = resume_or_begin(tmp_path / "other", {"the version of kanserve": "0.0.1"}).fingerprint
     with pytest.raises(ConflictError, match="the version of kanserve differ"):
-        begun_or_begin(tmp_path / "other", {**known, "the version of kanserve": "0.0.2"})
+        resume_or_begin(tmp_path / "other", {**known, "the version of kanserve": "0.0.2"})
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.99])

@@ -6,9 +6,9 @@ import pytest
 import kanserve
 from kanserve.data.dataset import Dataset
 from kanserve.train import TrainingWarning, create, fit, grids
-from kanserve.train.fit_arguments import held_out
+from kanserve.train.fit_arguments import hold_out
 from kanserve.train.grids import is_crowded, with_first_knots
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 
 
 def test_incomes_are_crowded_and_usual_distributions_are_not():
@@ -23,7 +23,7 @@ def test_knots_follow_the_values_of_crowded_inputs_alone():
     generator = np.random.default_rng(0)
     x = np.column_stack([np.exp(2 * generator.normal(size=500)), generator.uniform(size=500)])
     data = Dataset(x, x[:, 1])
-    kan = with_first_knots(normalised(create([2, 3, 1]), data), data, 4, 0)
+    kan = with_first_knots(normalise(create([2, 3, 1]), data), data, 4, 0)
     first = kan.layers[0]
     assert first.coefficients.shape == (3, 2, 7) and (np.diff(first.knots, axis=1) > 0).all()
     assert np.allclose(np.diff(first.knots[1]), 0.5)
@@ -45,7 +45,7 @@ def test_a_curve_of_a_crowded_input_is_learnt(monkeypatch):
 def test_rows_with_equal_inputs_are_held_out_together():
     x = np.repeat(np.random.default_rng(0).normal(size=(150, 3)), 4, axis=0)
     data = kanserve.Dataset(x, np.arange(600.0))
-    out, held = held_out(data, 0.2, 1000, 0)
+    out, held = hold_out(data, 0.2, 1000, 0)
     assert out is not None and held is not None and 100 <= len(held) <= 140 and (np.diff(out) > 0).all()
     left = data.without(out)
     assert not {row.tobytes() for row in held.x} & {row.tobytes() for row in left.x}
@@ -53,7 +53,7 @@ def test_rows_with_equal_inputs_are_held_out_together():
 
 def test_few_kinds_of_rows_are_split_row_by_row():
     x = np.repeat(np.random.default_rng(0).normal(size=(20, 3)), 30, axis=0)
-    _, held = held_out(kanserve.Dataset(x, np.arange(600.0)), 0.2, 1000, 0)
+    _, held = hold_out(kanserve.Dataset(x, np.arange(600.0)), 0.2, 1000, 0)
     assert held is not None and len(held) == 120 and len(np.unique(held.x, axis=0)) > 15
 
 

@@ -16,7 +16,7 @@ from kanserve.train import Progress, create, fit, score
 from kanserve.train.constant_guard import no_worse_than_the_shares
 from kanserve.train.lm import schedule_run
 from kanserve.train.lm.schedule_candidates import Candidate, smoothest
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 from tests.support.networks.kans import symbolic
 from tests.support.networks.training_rows import hello
 
@@ -176,7 +176,7 @@ def test_nasty_data_give_a_finite_network_no_worse_than_the_mean(seed: int) -> N
 def test_a_classifier_is_no_worse_than_the_shares_of_its_classes() -> None:
     x = np.linspace(-1, 1, 30)[:, None]
     data = Dataset(x, np.eye(3)[np.arange(30) % 2], classes=("a", "b", "c"))  # none is of class c
-    plain = no_worse_than_the_shares(normalised(create([1, 3]), data), data)
+    plain = no_worse_than_the_shares(normalise(create([1, 3]), data), data)
     assert score(plain, data).loss == pytest.approx(np.log(2))
     assert np.ptp(evaluate(plain, 1e3 * x), axis=0).max() == 0
     good = replace(data, y=np.eye(3)[(x[:, 0] > 0).astype(int)])

@@ -21,7 +21,7 @@ from kanserve.train.creation import create
 from kanserve.train.fit_progress import FitReport, Watch
 from kanserve.train.fit_settings import Method, Settings
 from kanserve.train.lm.parameter_vector import free_parameters, gather, penalty
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 from kanserve.train.scoring import score
 from kanserve.train.torch.gradient_fit import descend
 from kanserve.train.torch.objective import Goal, model, shrinkage
@@ -42,7 +42,7 @@ def iris() -> Dataset:
 
 
 def start(data: Dataset, shape: list[int], grid: int = 5, seed: int = 0) -> Kan:
-    return normalised(create(shape, grid=grid, seed=seed), data)
+    return normalise(create(shape, grid=grid, seed=seed), data)
 
 
 def trained(
@@ -132,7 +132,7 @@ def test_nasty_data_give_finite_networks(answers: Callable[[Array], Array], meth
 def test_a_logarithm_that_could_leave_its_domain_does_not(method: Method):
     x = np.linspace(0.01, 1, 80)[:, None]
     data = Dataset(x, np.log(x[:, 0]))
-    kan = normalised(Kan((make_layer(functions=[["log"]], affine=[[[1.0, 1.2, 0.4, 0.0]]]),)), data)
+    kan = normalise(Kan((make_layer(functions=[["log"]], affine=[[[1.0, 1.2, 0.4, 0.0]]]),)), data)
     found = trained(kan, data, None, method, steps=400)
     assert np.isfinite(evaluate(found, x)).all()
     assert score(found, data).loss < 0.2 * score(kan, data).loss
@@ -231,7 +231,7 @@ def test_structure_names_and_affines_stay(method: Method):
     x = rng.uniform([290, 1e5], [310, 1.02e5], (100, 2))
     data = Dataset(x, np.stack([x[:, 0] / 300, np.sin(x[:, 1] / 500)], axis=1), inputs=("temperature", "pressure"))
     second = make_layer(functions=[["x", "tanh"], ["", "sin"]], subnode_scale=[2.0, 0.5])
-    kan = normalised(Kan((kans.mixed().layers[0], second)), data)
+    kan = normalise(Kan((kans.mixed().layers[0], second)), data)
     found = trained(kan, data, None, method, steps=20)
     assert not equal(found, kan)
     assert equal(replace(found, layers=kan.layers), kan)

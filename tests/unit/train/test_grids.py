@@ -11,11 +11,11 @@ from kanserve.data.dataset import Dataset
 from kanserve.errors import DataError, NetworkError
 from kanserve.network.evaluate import activations, evaluate
 from kanserve.network.kan import Kan, make_layer
-from kanserve.network.splines import extended_knots, span
+from kanserve.network.splines import extend_knots, span
 from kanserve.network.training_range import finite_rows
 from kanserve.train import create, grids
 from kanserve.train.grids import regrid, set_ranges
-from kanserve.train.normalising import normalised, without_edges
+from kanserve.train.normalising import normalise, without_edges
 from tests.support.networks.kans import ZOO, deep, mixed, multiplication, pruned, raw_features, uneven_knots
 
 Array = NDArray[np.float64]
@@ -45,7 +45,7 @@ def test_a_grid_twice_as_fine_holds_the_same_function(name: str) -> None:
 @pytest.mark.parametrize("factor", [2, 3, 10])
 def test_a_refined_spline_is_the_same_on_its_whole_range_and_outside(order: int, factor: int) -> None:
     generator = np.random.default_rng(order)
-    knots = extended_knots(np.sort(generator.uniform(-1, 1, 8)), order)
+    knots = extend_knots(np.sort(generator.uniform(-1, 1, 8)), order)
     kan = Kan((make_layer(generator.normal(size=(2, 1, 7 + order)), knots=knots, order=order),))
     finer = regrid(kan, None, 7 * factor)
     low, high = span(knots, order)
@@ -150,7 +150,7 @@ def test_a_grid_needs_an_interval() -> None:
 def test_normalised_inputs_fill_the_grid_and_answers_have_spread_1() -> None:
     generator = np.random.default_rng(4)
     data = Dataset(generator.uniform([1e6, -1e-6], [3e6, 1e-6], (50, 2)), generator.normal(7, 1e-3, 50), ("p", "q"))
-    kan = normalised(create([2, 1]), data)
+    kan = normalise(create([2, 1]), data)
     u = (data.x - kan.input_shift) / kan.input_scale
     np.testing.assert_allclose([u.min(axis=0), u.max(axis=0)], [[-1, -1], [1, 1]])
     z = (data.y - kan.output_shift) / kan.output_scale
@@ -165,7 +165,7 @@ def test_units_stay_with_the_names_they_belong_to() -> None:
     data = Dataset(
         generator.normal(size=(9, 2)), generator.normal(size=(9, 2)), ("pressure", "speed"), ("cost", "size")
     )
-    kan = normalised(template, data)
+    kan = normalise(template, data)
     assert [variable.unit for variable in kan.inputs] == ["Pa", ""]
     assert [output.unit for output in kan.outputs] == ["EUR", ""]
 
@@ -173,7 +173,7 @@ def test_units_stay_with_the_names_they_belong_to() -> None:
 @pytest.mark.parametrize("size", [1e-200, 1.0, 1e200])
 def test_normalisation_neither_overflows_nor_divides_by_zero(size: float) -> None:
     x = np.array([[-1.0, 5.0], [0.5, 5.0], [1.0, 5.0]]) * size
-    kan = normalised(create([2, 2]), Dataset(x, np.stack([x[:, 0], np.full(3, size)], axis=1)))
+    kan = normalise(create([2, 2]), Dataset(x, np.stack([x[:, 0], np.full(3, size)], axis=1)))
     np.testing.assert_array_equal(kan.input_scale[1], 1.0)
     assert kan.output_scale[0] == pytest.approx(size * np.std([-1, 0.5, 1]))
     np.testing.assert_array_equal(evaluate(kan, x)[:, 1], size)
@@ -188,7 +188,7 @@ def test_an_output_without_edges_is_its_shift() -> None:
 
 def test_data_of_another_shape_are_refused() -> None:
     with pytest.raises(DataError, match="2 inputs to 1 outputs cannot learn data with 3 and 1"):
-        normalised(create([2, 1]), Dataset(np.zeros((4, 3)), np.zeros(4)))
+        normalise(create([2, 1]), Dataset(np.zeros((4, 3)), np.zeros(4)))
 
 
 def test_many_rows_are_taken_in_parts_with_the_same_ranges(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,13 @@
 import numpy as np
 
 from kanserve.data.dataset import Dataset
-from kanserve.train.fit_arguments import held_out
+from kanserve.train.fit_arguments import hold_out
 
 
 def test_equal_rows_are_held_out_together_and_a_missing_value_is_not_0() -> None:
     person, age = np.repeat(np.arange(200.0), 2), np.tile([0.0, np.nan], 200)
     data = Dataset(np.repeat(np.column_stack([person, age]), 3, axis=0), np.arange(1200.0))
-    places, held = held_out(data, 0.2, 1000, seed=0)
+    places, held = hold_out(data, 0.2, 1000, seed=0)
     assert places is not None and held is not None
     out = np.zeros(1200, bool)
     out[places] = True

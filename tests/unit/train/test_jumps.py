@@ -16,7 +16,7 @@ from kanserve.train import Progress, create, fit, score
 from kanserve.train.checkpoints import Checkpoint
 from kanserve.train.jumps import jumps_of, regrid_with_jumps, with_jumps
 from kanserve.train.losses import LossFunction
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ def test_few_rows_have_none(rows: int) -> None:
 
 
 def network(data: Dataset) -> Kan:
-    return normalised(create([2, 3, 1], grid=5), data)
+    return normalise(create([2, 3, 1], grid=5), data)
 
 
 def test_the_network_with_knots_at_jumps_is_the_same_function() -> None:

@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 @pytest.fixture(params=["compiled", "numpy"])
 def way(request: pytest.FixtureRequest) -> Iterator[None]:
     """A fit with the compiled kernels, where there are any, and without them."""
-    with native.disabled() if request.param == "numpy" else nullcontext():
+    with native.disable_kernels() if request.param == "numpy" else nullcontext():
         yield
 
 

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from kanserve import KANRegressor
 from kanserve.data.dataset import Dataset
-from kanserve.data.row_weights import paired_difference
+from kanserve.data.row_weights import mean_difference
 from kanserve.errors import DataError, TrainingError
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
 from kanserve.train import create, fit, refine, score
 from kanserve.train.fit_arguments import Loss
 from kanserve.train.losses import LossFunction, loss_function
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 from kanserve.train.outer_layers import (
     with_clipped_inputs,
     with_exponential,
@@ -69,7 +69,7 @@ def test_slopes_are_the_derivatives_and_curvatures_bound_a_step(loss: LossFuncti
 def test_torch_computes_the_same_loss(loss: LossFunction) -> None:
     x, y = rows(50)
     data = Dataset(x, np.exp(y))
-    kan = normalised(create([2, 3, 1]), data, loss)
+    kan = normalise(create([2, 3, 1]), data, loss)
     goal = Goal(loss.name, 0, 0, ridge=0, smooth=0, at_once=20, shape=loss.shape)
     one = model(kan, "cpu")
     found = by_row(goal, one, one.vector(), Batches(data, "cpu")).numpy()
@@ -81,7 +81,7 @@ def test_torch_computes_the_same_loss(loss: LossFunction) -> None:
 def test_numpy_finds_what_the_kernels_find(loss: LossFunction, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = rows(200)
     data = Dataset(x, np.exp(y), weights=np.arange(1.0, 201))
-    kan = normalised(create([2, 2, 1]), data, loss)
+    kan = normalise(create([2, 2, 1]), data, loss)
 
     def fitted() -> Array:
         return evaluate(refine(kan, x, data.y, steps=8, weights=data.weights, loss=loss), x)
@@ -118,7 +118,7 @@ def test_a_log_link_predicts_positive_means_on_the_scale_of_y(loss: Loss, optimi
 
 def test_a_log_link_and_clipped_inputs_are_layers_that_can_be_taken_off_again() -> None:
     x, y = rows(100)
-    kan = normalised(create([2, 3, 1]), Dataset(x, y))
+    kan = normalise(create([2, 3, 1]), Dataset(x, y))
     assert np.allclose(evaluate(with_exponential(kan), x), np.exp(evaluate(kan, x)))
     low, high = x.min(axis=0), x.max(axis=0)
     far = 3 * x
@@ -167,7 +167,7 @@ def test_the_estimator_takes_the_losses() -> None:
 
 def test_a_paired_difference_has_the_standard_error_of_the_mean() -> None:
     losses, others = np.random.default_rng(0).normal(size=(2, 50))
-    worse, error = paired_difference(losses, others)
+    worse, error = mean_difference(losses, others)
     assert worse == pytest.approx((losses - others).mean())
     assert error == pytest.approx((losses - others).std() / np.sqrt(50))
-    assert paired_difference(losses, others, np.full(50, 0.02)) == pytest.approx((worse, error))
+    assert mean_difference(losses, others, np.full(50, 0.02)) == pytest.approx((worse, error))

@@ -35,7 +35,7 @@ def _same_draws() -> None:
 
 
 def way_of(way: str):
-    return nullcontext() if way == "compiled" else native.disabled()
+    return nullcontext() if way == "compiled" else native.disable_kernels()
 
 
 def some_layer(grid: str, *, outputs: int = 3, inputs: int = 2, order: int = 3, seed: int = 0, **options: Any) -> Layer:
@@ -78,7 +78,7 @@ def tensors(one: Layer) -> tuple[Tensor, Tensor, Tensor]:
 
 def both(call: Callable[[], list[Tensor]]) -> list[tuple[Tensor, Tensor]]:
     compiled = call()
-    with native.disabled():
+    with native.disable_kernels():
         return list(zip(compiled, call(), strict=True))
 
 

@@ -17,7 +17,7 @@ from kanserve.train import TrainingWarning, create, fit, score
 from kanserve.train.fit_warnings import Fitted, warning_texts
 from kanserve.train.lm.telling_inputs import telling_inputs
 from kanserve.train.losses import LossFunction
-from kanserve.train.normalising import normalised
+from kanserve.train.normalising import normalise
 
 Array = NDArray[np.float64]
 NAMES = ("sin(60 x)", "2 % outliers", "2 % outliers, huber", "noise alone", "one class", "Cauchy inputs, clip")
@@ -193,7 +193,7 @@ def test_all_inputs_are_kept_on_request_and_where_none_tells_anything() -> None:
     kan = fit([20, 1, 1], (x, x[:, 1] * x[:, 2]), screen=False, **options)  # type: ignore[arg-type]  # of several types
     assert kan.layers[0].alive.all()
     data = Dataset(x, generator.normal(size=100))
-    template = normalised(create([20, 1, 1]), data)
+    template = normalise(create([20, 1, 1]), data)
     assert telling_inputs(template, data, LossFunction("squared"), 0).all()
 
 
@@ -201,7 +201,7 @@ def test_all_inputs_are_kept_on_request_and_where_none_tells_anything() -> None:
 def test_no_input_of_a_sum_of_many_small_parts_is_left_out(part: Callable[[Array], Array]) -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (800, 40))
     data = Dataset(x, part(x).sum(axis=1))
-    template = normalised(create([40, 5, 1]), data)
+    template = normalise(create([40, 5, 1]), data)
     assert telling_inputs(template, data, LossFunction("squared"), 0).all()
 
 
@@ -210,7 +210,7 @@ def test_a_sign_of_a_product_is_found_among_many_inputs(inputs: int) -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (600, inputs))
     data = Dataset(x, x[:, 0] + np.sign(x[:, 1] * x[:, 2]))
     kept = np.flatnonzero(
-        telling_inputs(normalised(create([inputs, 5, 1]), data), data, LossFunction("squared"), 0)
+        telling_inputs(normalise(create([inputs, 5, 1]), data), data, LossFunction("squared"), 0)
     ).tolist()
     assert {0, 1, 2} <= set(kept) and len(kept) < 10
 

@@ -233,7 +233,7 @@ def test_help_has_every_flag_with_its_default(folder, capsys):
 
 def test_the_settings_reach_the_next_process_through_a_descriptor(folder):
     found = read(["--port", "7"], {})
-    number = serve_command.handed_over(found)
+    number = serve_command.hand_over(found)
     assert os.get_inheritable(number)
     with open(number, "rb") as handed:
         assert settings.loads(handed.read().decode()) == found

@@ -15,7 +15,7 @@ from kanserve.artifact.format import Artifact, Entry, assemble
 from kanserve.artifact.naming_rules import FORMULA
 from kanserve.artifact_compiler import golden_rows
 from kanserve.errors import FormatError, FormulaError
-from kanserve.formula.from_network.stored_formulas import stored_formulas
+from kanserve.formula.from_network.stored_formulas import formulas_to_store
 from kanserve.serve.models import catalog as models
 from kanserve.serve.models.catalog import LazyFormulas
 from tests.support.networks import sized_networks
@@ -128,6 +128,6 @@ def test_a_file_that_is_too_large_is_not_looked_at() -> None:
 
 def test_a_network_without_formulas_is_loaded_and_says_so() -> None:
     kan = sized_networks.splines(60, 20, 10)
-    made = assemble(kan, {}, formulas=formula.to_json(stored_formulas(kan)), golden=golden_rows(kan))
+    made = assemble(kan, {}, formulas=formula.to_json(formulas_to_store(kan)), golden=golden_rows(kan))
     with pytest.raises(FormulaError, match="The network has 1400 edges"):
         LazyFormulas(made, kan).read()

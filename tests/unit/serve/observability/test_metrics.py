@@ -154,7 +154,7 @@ def test_what_computes_is_told_of_each_model_that_is_loaded_and_of_one_that_is_s
     counting.changed(catalog)
     counting.computing = lambda: {"owl": 2}
     assert counting.snapshot()["computing"] == [{"of": ["mixed"], "requests": 0}, {"of": ["owl"], "requests": 2}]
-    ended = metrics.ended(counting.snapshot())
+    ended = metrics.keep_counters(counting.snapshot())
     assert metrics.merge([counting.snapshot(), counting.snapshot(), ended])["computing"] == [
         {"of": ["mixed"], "requests": 0},
         {"of": ["owl"], "requests": 4},
@@ -200,7 +200,7 @@ def test_a_process_that_is_gone_leaves_its_counts_and_no_more(catalog):
         counting.changed(catalog)
         counting.gauges = lambda: {"threads": 4}
         counting.ended(call())
-    merged = metrics.merge([metrics.ended(gone.snapshot()), here.snapshot()])
+    merged = metrics.merge([metrics.keep_counters(gone.snapshot()), here.snapshot()])
     assert metrics.count(merged["calls"][0]) == 2 and merged["gauges"] == {"threads": 4}
     assert len(merged["processes"]) == 1 and {entry["ready"] for entry in merged["models"]} == {1}
 
@@ -212,7 +212,7 @@ def test_a_version_that_nobody_has_any_more_is_forgotten_with_the_process_that_h
     gone.ended(call(version=1, outside=np.array([1, 1])))
     gone.ended(call(version=2))
     gone.ended(call(model="", version=0, code="NOT_FOUND"))
-    left = metrics.ended(gone.snapshot())
+    left = metrics.keep_counters(gone.snapshot())
     assert len(metrics.merge([left, here.snapshot()])["calls"]) == 3
     here.changed(Catalog({"mixed": {2: catalog.models["mixed"][2]}}, {}))
     merged = metrics.merge([left, here.snapshot()])

@@ -45,13 +45,13 @@ class Fleet:
 
     def lose(self, one: Process) -> None:
         self.ready.remove(one)
-        self.changing.lost(one.pid, place=one.pid)
+        self.changing.forget_worker(one.pid, place=one.pid)
         self.go_on()
 
     def bear(self, place: int) -> Process:
         one = Process(pid=place + 100)
         self.ready.append(one)
-        self.changing.born(one, place)
+        self.changing.add_worker(one, place)
         self.go_on()
         return one
 

@@ -143,7 +143,7 @@ class Clock:
         self.now = 1
         for clock in ("perf_counter_ns", "thread_time_ns"):
             monkeypatch.setattr(thread_pool, clock, lambda: self.now)
-        monkeypatch.setattr(cpus, "queued", lambda: 0)
+        monkeypatch.setattr(cpus, "read_queued_time", lambda: 0)
 
 
 def test_few_rows_of_a_model_do_not_wait_for_many(monkeypatch):
