@@ -52,7 +52,7 @@ def test_what_two_inputs_do_together_is_mapped_with_its_share():
 
 def test_the_band_of_a_mean_is_between_its_networks_and_one_network_has_none():
     each = [kanserve.from_formula(f"{factor}*a + b^2 + 0*c", ranges=RANGES) for factor in (1, 2, 4)]
-    mean = replace(kanserve.from_formula("7*a/3 + b^2 + 0*c", ranges=RANGES), members=each)
+    mean = replace(kanserve.from_formula("7*a/3 + b^2 + 0*c", ranges=RANGES), members=tuple(each))
     data = samples(mean, X)
     shape = Shapes(mean, data).of(0, 0, 0.5)
     assert shape.members is not None
