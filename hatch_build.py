@@ -52,7 +52,7 @@ class BuiltFiles(BuildHookInterface):  # type: ignore[type-arg]  # hatchling fin
 
     def _add_kernels(self, version: str, build_data: dict[str, Any]) -> None:
         module = _build_module()
-        wanted = module.wanted_platform()
+        wanted = module.get_platform()
         try:
             made = module.build(here=version == "editable")
         except (OSError, subprocess.CalledProcessError) as error:
@@ -72,7 +72,7 @@ class BuiltFiles(BuildHookInterface):  # type: ignore[type-arg]  # hatchling fin
                 self._go_without("Without its native transport, the server is slower.", error, wanted)
             if wanted:  # its libraries are in the wheel then, and so are their licenses
                 licenses = f"{self.build_config.builder.project_id}.dist-info/licenses"
-                for name, path in module.carried_licenses().items():
+                for name, path in module.find_licenses().items():
                     build_data["force_include"][str(path)] = f"{licenses}/{name}.txt"
         if wanted or sys.platform.startswith("linux"):
             lacking = ", ".join(module.missing_for_wheel(wanted) if wanted else module.missing())

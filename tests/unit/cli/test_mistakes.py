@@ -10,7 +10,7 @@ from tests.support.servers import keys
 TOO_LONG = "n" * 243 + ".safetensors"  # a name of 255 bytes, which leaves no room for that of the unfinished file
 
 BAD = {
-    "fit a missing file": (("fit", "none.csv", "-t", "z"), "no file"),
+    "fit a missing file": (("fit", "none.csv", "-t", "z"), "does not exist"),
     "fit an empty file": (("fit", "empty.csv", "-t", "z"), "empty"),
     "fit a header only": (("fit", "header.csv", "-t", "z"), "no rows"),
     "fit text among numbers": (("fit", "text.csv", "-t", "z"), "'x' must be numbers; row 2 is 'abc'"),
@@ -25,7 +25,7 @@ BAD = {
     "fit into no folder": (("fit", "good.csv", "-t", "z", "-o", "no/kan.safetensors"), "no folder"),
     "fit into what cannot be written": (("fit", "good.csv", "-t", "z", "-o", TOO_LONG), "cannot be written"),
     "fit a wrong target over a file": (("fit", "good.csv", "-t", "w", "-o", "law.safetensors"), "no column 'w'"),
-    "fit a missing file over a file": (("fit", "none.csv", "-t", "z", "-o", "law.safetensors"), "no file"),
+    "fit a missing file over a file": (("fit", "none.csv", "-t", "z", "-o", "law.safetensors"), "does not exist"),
     "fit a wrong shape over a file": (
         ("fit", "good.csv", "-t", "z", "--hidden", "5,x", "-o", "law.safetensors"),
         "--hidden",
@@ -33,7 +33,7 @@ BAD = {
     "fit over its own table": (("fit", "good.csv", "-t", "z", "-f", "-o", "good.csv"), "an input of this command"),
     "fit columns of one name": (("fit", "twice.csv", "-t", "z"), "2 columns called 'x'"),
     "fit an unknown optimizer": (("fit", "good.csv", "-t", "z", "--optimizer", "sgd"), "'auto', 'lm'"),
-    "simplify a missing file": (("simplify", "none", "good.csv"), "no file"),
+    "simplify a missing file": (("simplify", "none", "good.csv"), "does not exist"),
     "simplify with other columns": (("simplify", "law.safetensors", "other.csv"), "no column 'y'"),
     "simplify a classifier without its classes": (("simplify", "classifier.safetensors", "good.csv"), "--target"),
     "simplify a truncated network": (("simplify", "cut.safetensors", "good.csv"), "not a kanserve network"),
@@ -43,8 +43,8 @@ BAD = {
     ),
     "open a studio on inputs of a network": (("studio", "law.safetensors", "-i", "x"), "--input is for a table"),
     "open a studio on a column that is not there": (("studio", "good.csv", "-t", "z", "-i", "w"), "no column 'w'"),
-    "plot a missing file over a file": (("plot", "none", "-o", "good.svg"), "no file"),
-    "plot a missing file": (("plot", "none"), "no file"),
+    "plot a missing file over a file": (("plot", "none", "-o", "good.svg"), "does not exist"),
+    "plot a missing file": (("plot", "none"), "does not exist"),
     "plot to an unknown ending": (("plot", "law.safetensors", "-o", "n.txt"), ".png"),
     "plot a table": (("plot", "good.csv"), "not a kanserve network"),
     "export a truncated network": (("export", "cut.safetensors", "-o", "out"), "not a kanserve network"),
@@ -82,7 +82,7 @@ BAD = {
     ),
     "formula of a truncated network": (("formula", "cut.safetensors"), "not a kanserve network"),
     "formula in an unknown style": (("formula", "law.safetensors", "--as", "word"), "latex"),
-    "inspect a missing file": (("inspect", "none"), "no file"),
+    "inspect a missing file": (("inspect", "none"), "does not exist"),
     "simplify with the files in another order": (
         ("simplify", "good.csv", "law.safetensors"),
         "good.csv: This is not a",
