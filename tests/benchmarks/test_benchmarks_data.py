@@ -127,7 +127,7 @@ def test_a_lost_data_set_is_printed_as_lost():
 def test_only_the_named_tables_are_measured():
     assert real_data.chosen(["--only", "wine,doctor's visits"]) == ["wine", "doctor's visits"]
     assert len(real_data.chosen([])) == 12
-    with pytest.raises(SystemExit, match=r"no table .beer.\. Choose from: diabetes, "):
+    with pytest.raises(SystemExit, match=r"Unknown table .beer.\. Choose from: diabetes, "):
         real_data.chosen(["--only", "wine,beer"])
 
 
