@@ -70,9 +70,7 @@ class Shapes:
         values = self._values(i, POINTS)
         every = self.moved.to({i: values})[..., output]
         effect = every.mean(axis=0) - self.moved.base[output]
-        each = [
-            candidate.to({i: values})[..., output].mean(axis=0) - candidate.base[output] for candidate in self.members
-        ]
+        each = [member.to({i: values})[..., output].mean(axis=0) - member.base[output] for member in self.members]
         spread = np.quantile(every - every.mean(axis=1, keepdims=True), TENTHS, axis=0) + effect.mean()
         if variable.categories:
             counts = np.array([(column == value).sum() for value in values], np.float64)
@@ -104,7 +102,7 @@ class Shapes:
             if any(i in group and j in group for group in groups):
                 joint = self._joint(i, j, self._quantiles(i), self._quantiles(j), output)
                 found.append((float((joint**2).mean() / (self.moved.variance[output] or 1.0)), i, j))
-        kept = sorted((candidate for candidate in found if candidate[0] >= least), reverse=True)[:most]
+        kept = sorted((pair for pair in found if pair[0] >= least), reverse=True)[:most]
         return [self._pair(share, i, j, output) for share, i, j in kept]
 
     def _pair(self, share: float, i: int, j: int, output: int) -> Pair:
@@ -119,8 +117,8 @@ class Shapes:
 
     def _joint(self, i: int, j: int, first: Array, second: Array, output: int) -> Array:
         """The effect (H, W) of values of two inputs together, without those of each."""
-        candidate, two = (part.ravel() for part in np.meshgrid(first, second, indexing="ij"))
-        both = self.moved.to({i: candidate, j: two})[..., output].mean(axis=0).reshape(len(first), len(second))
+        side, other = (part.ravel() for part in np.meshgrid(first, second, indexing="ij"))
+        both = self.moved.to({i: side, j: other})[..., output].mean(axis=0).reshape(len(first), len(second))
         return np.asarray(both - both.mean(axis=1, keepdims=True) - both.mean(axis=0) + both.mean())
 
     def _values(self, i: int, count: int) -> Array:

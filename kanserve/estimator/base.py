@@ -60,9 +60,9 @@ def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapp
             fits.append(fit(begin, numbers, seed=other, **options))
         later = [text for text in map(_judgement, others) if text]
         poor, votes = poor or later, votes + bool(later)
-    for text in said:
-        if not _judgement(text):
-            warnings.warn_explicit(text.message, text.category, text.filename, text.lineno)
+    for warning in said:
+        if not _judgement(warning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if votes > count - votes:
         warnings.warn(f"{poor[0]} So say {votes} of {count} networks.", TrainingWarning, stacklevel=5)
     return replace(average(fits), inputs=first.inputs, fitted_rows=first.fitted_rows)

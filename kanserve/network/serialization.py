@@ -9,8 +9,8 @@ damaged file from loading as another network.
 Version 1 has every tensor. In version 2 layers lack `affine` where it is `neutral_affine`, as it is without functions.
 In version 3, which only networks with them have, inputs may have a `fill_value`, `categories` and `category_values`,
 and layers may lack `affine` too. A network that knows which rows it was fitted to has their hashes in the tensor
-`fitted_rows`, in every version: readers that do not know the tensor pass it over. So they do those of a mean of
-networks, `members.{number}`, each of which is the file of one of these.
+`fitted_rows`, in every version, and a mean of networks has the file of each in a tensor `members.{number}`. Readers
+that do not know these tensors pass them over. A member has no members itself, so that a file cannot nest deeply.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ import os
 import struct
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from kanserve.network.kan import Kan, Layer, Variable, require_kan
 from kanserve.network.layer import neutral_affine
 
 VERSION, COMPACT, ENCODED = 1, 2, 3
+MEMBER = "members."  # the names of the tensors that hold the networks of a mean begin so
 _LONGEST_NAME = 10_000
 _LOOKED_AT = 8  # bytes
 _LARGEST = sys.float_info.max
@@ -76,7 +78,7 @@ def dumps(kan: Kan, *, compact: bool = False) -> bytes:
     if len(kan.fitted_rows):
         tensors["fitted_rows"] = kan.fitted_rows
     for number, member in enumerate(kan.members):
-        tensors[f"members.{number}"] = np.frombuffer(dumps(member, compact=compact), np.uint8)
+        tensors[f"{MEMBER}{number}"] = np.frombuffer(dumps(replace(member, members=()), compact=compact), np.uint8)
     whole = all(f"layers.{number}.affine" in tensors for number in range(len(layers)))
     header = {
         "version": ENCODED if encodes(kan) else VERSION if whole else COMPACT,
@@ -258,8 +260,12 @@ def _hashes_in(tensors: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, n
 
 
 def _members_in(tensors: Mapping[str, np.ndarray[Any, Any]]) -> tuple[Kan, ...]:
-    count = sum(name.startswith("members.") for name in tensors)
-    return tuple(loads(tensors[f"members.{number}"].tobytes()) for number in range(count))
+    count = sum(name.startswith(MEMBER) for name in tensors)
+    files = [tensors[f"{MEMBER}{number}"].tobytes() for number in range(count)]
+    for file in files:  # before one is read, since each level of a nested file would be held in memory
+        if any(name.startswith(MEMBER) for name in _load_tensors(file)):
+            raise FormatError("A member of this mean of networks has members itself, which kanserve does not write.")
+    return tuple(map(loads, files))
 
 
 def variable_out(variable: Variable) -> dict[str, Any]:

@@ -198,14 +198,14 @@ def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
     if not usable:
         return
     path = list(_fewer_and_fewer(model, min(usable, key=lambda state: state.squares), every))
-    _, state, kept = min(path, key=lambda entry: entry[0])
+    _, state, kept = min(path, key=lambda step: step[0])
     if any(k in model.parts[1][1:] for k in kept):
         # P and Q may have kept a factor in common: terms are left out one by one.
         *_, start = _starts(model, smooth)
         polynomial = [k for k in every if k not in model.parts[1][1:]]
         fitted = _descend(model, start, polynomial)
         rivals = [] if fitted is None else list(_fewer_and_fewer(model, fitted, polynomial))
-        path = min(path, rivals, key=lambda quotient: min((entry[0] for entry in quotient), default=math.inf))
+        path = min(path, rivals, key=lambda steps: min((step[0] for step in steps), default=math.inf))
         _, state, kept = min(path, key=lambda entry: entry[0])
     sizes = GROWING_SIZES
     simpler = tuple(
@@ -253,8 +253,8 @@ def _starts(model: _Model, smooth: Array) -> Iterator[Array]:
         divisor = np.where(np.abs(divisor) > size, divisor, size)
     design = np.concatenate([model.top, model.logs], axis=1) * weight[:, None]
     solved = _least_squares(design, target * weight)
-    quotient = np.eye(len(model.below))[0]
-    yield np.concatenate([solved[: below.start], quotient, solved[below.start :]])
+    constant = np.eye(len(model.below))[0]
+    yield np.concatenate([solved[: below.start], constant, solved[below.start :]])
 
 
 def _least_squares(design: Array, target: Array) -> Array:

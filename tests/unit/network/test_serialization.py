@@ -131,3 +131,16 @@ def test_a_header_that_cannot_be_read_is_told_without_the_name_of_the_error():
     with pytest.raises(FormatError, match=r"invalid JSON in header") as refused:
         serialization.loads(b"\x10\0\0\0\0\0\0\0{garbage garbage")
     assert "SafetensorError" not in str(refused.value)
+
+
+def test_a_member_with_members_is_never_written_and_refused_before_it_is_read():
+    mean = replace(mixed(), members=(replace(mixed(), members=(mixed(), fine())), fine()))
+    assert [len(member.members) for member in serialization.loads(serialization.dumps(mean)).members] == [0, 0]
+    nested = serialization.dumps(replace(mixed(), members=(fine(), fine())))
+    for _ in range(3):
+        tensors = load(serialization.dumps(mixed())) | {"members.0": np.frombuffer(nested, np.uint8)}
+        text = json.dumps(_header(serialization.dumps(mixed())))
+        checked = f"{serialization.checksum(text, tensors)} {text}"
+        nested = save(tensors, {"kan": checked})
+        with pytest.raises(FormatError, match="has members itself"):
+            serialization.loads(nested)
