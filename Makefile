@@ -327,7 +327,7 @@ $(DEMO): $(BUILT_FROM)
 	@touch $@
 
 $(TESTED): $(BUILT_FROM)
-	@echo 'Installing what the tests need into .venv, which usually takes 42 seconds beside a torch that is there.'
+	@echo 'Installing what the tests need into .venv, which usually takes 24 seconds beside a torch that is there.'
 	$(make-venv)
 	$(install) --no-build-isolation -e '.[test]'
 	$(say-transport)
