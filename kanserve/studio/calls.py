@@ -95,7 +95,7 @@ class Calls:
             "next_version": space.next_version(),
             "published": space.published,
             "served": space.served,
-            "can_publish": bool(opened.repository),
+            "repository": opened.repository,
             "drawn": opened.drawn,
             "held_out": 0 if space.fitting else len(space.session.rows.held),
             "held_apart": not space.fitting and space.session.rows.held is not space.session.rows.judge.learn,

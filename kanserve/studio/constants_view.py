@@ -18,6 +18,7 @@ from kanserve.simplification.activations import Array, answers
 MOST_CONSTANTS = 40  # in the table of constants; more are not listed
 NICE_WITHIN = 0.05  # how far a simple number may be from a constant to be offered for it, relative to the constant
 LARGEST_DENOMINATOR = 8  # of a fraction that is offered for a constant
+LARGEST_FRACTION = 10  # of a larger constant two digits are simpler than a fraction: 93, not 654/7
 
 _STEP = 1e-5  # of a constant, for its derivative: the middle between rounding and curvature
 _FLAT = 1e-7  # singular values below this part of the largest are directions that the rows say nothing of
@@ -86,7 +87,7 @@ def nice_number(value: float) -> tuple[str, float]:
     if not np.isfinite(value) or value == 0:
         return "", value
     fraction = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)
-    if fraction and abs(float(fraction) - value) <= NICE_WITHIN * abs(value) and abs(fraction) < 100:
+    if fraction and abs(float(fraction) - value) <= NICE_WITHIN * abs(value) and abs(fraction) < LARGEST_FRACTION:
         text, near = str(fraction), float(fraction)
     else:
         near = float(f"{value:.2g}")

@@ -20,7 +20,7 @@ from kanserve.editing.session_data import SessionData, of_numbers, require_sound
 from kanserve.editing.steps import Keep, Prune, Step, Symbolify, exact_text
 from kanserve.editing.suggestions import Suggestion, suggestions
 from kanserve.errors import ExportError, InputError, KanserveError
-from kanserve.network.edge_names import place_of
+from kanserve.network.edge_names import EdgeIndex, edge_names, place_of
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, equal
@@ -39,10 +39,12 @@ ROUNDING = 1e-12  # change of outputs that rounding explains, relative to the la
 
 @dataclass(frozen=True)
 class RulerPoint:
-    """So many edges kept, and the held-out loss then; None where the network is not finite."""
+    """So many edges kept, and the held-out loss then; None where the network is not finite. `gone` are the edges that
+    the point before still has."""
 
     edges: int
     loss: float
+    gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,24 @@ def candidates(rows: SessionData, kan: Kan, edge: str, functions: Sequence[str])
 def ruler(rows: SessionData, kan: Kan) -> tuple[RulerPoint, ...]:
     """The held-out loss after `Keep`, for numbers of edges from all to one."""
     counts = np.unique(np.linspace(1, kan.edges, min(kan.edges, RULER_POINTS)).round().astype(int))
-    found = []
+    names = edge_names(kan)
+    found, left = [], _alive_edges(kan)
     for count in counts[::-1].tolist():
         try:
             after = kan if count == kan.edges else steps.take(Keep(count), kan, rows)
         except KanserveError:  # a function would leave its domain
             found.append(RulerPoint(count, float("nan")))
             continue
-        found.append(RulerPoint(count, rows.loss(after)))
+        kept = _alive_edges(after)
+        found.append(RulerPoint(count, rows.loss(after), tuple(names[place] for place in sorted(left - kept))))
+        left &= kept
     return tuple(found)
+
+
+def _alive_edges(kan: Kan) -> set[EdgeIndex]:
+    return {
+        (depth, j, i) for depth, layer in enumerate(kan.layers) for j, i in np.argwhere(layer.alive).tolist()
+    }
 
 
 def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> tuple[FoundFormula, ...]:

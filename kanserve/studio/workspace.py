@@ -151,11 +151,13 @@ class Workspace:
             shape = (self.opened.data, self.opened.hidden, self._seed)
             kan = worker.run(jobs.fit, *shape, seconds=FIT_SECONDS, report=report)
             session = self._session_of(kan)
-        except KanserveError as error:
-            self._trouble = str(error)
-            self.events.tell("fit_failed", error=str(error))
+        except Exception as error:  # the page waits for an end, whatever has gone wrong
+            known = isinstance(error, KanserveError)
+            self._trouble = str(error) if known else f"The fit has failed: {type(error).__name__}: {error}"
+            self.events.tell("fit_failed", error=self._trouble)
             return
-        worker.end()
+        finally:
+            worker.end()
         self._begin(session)
         self.revision += 1
         self.events.tell("changed", revision=self.revision)
@@ -396,7 +398,7 @@ class Workspace:
             raise ConflictError("The network has changed since you looked at it. Look again, then publish.")
         root, name = self.opened.repository or root, self.opened.name or name
         if not root:
-            raise InputError("Say where to publish: start the studio with --repository FOLDER.")
+            raise InputError("Say in which folder to publish.")
         check_name(name)
         rows = self.opened.unseen or (None if self.opened.drawn else session.rows.held_as_given)
         worker, more = self._workers["look"], (root, name, EXPORTERS, rows)

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { number, plural, spoken } from "./format";
 import { busy, dialog, judged, model, publish, selected, snapshot, view, writeOwn } from "./store";
-import { focused, inNotebook } from "./surroundings";
+import { focused } from "./surroundings";
 
 function Dialog({ title, children }: { title: string; children: ComponentChildren }) {
   const place = useRef<HTMLDialogElement>(null);
@@ -41,26 +41,34 @@ function Publish() {
   const now = view.value!;
   const [fault, setFault] = useState("");
   const [name, setName] = useState(source.name || "model");
+  const [folder, setFolder] = useState(source.repository || "models");
+  const knows = source.repository !== "";
   const own = snapshot.value!.own_functions;
   const measured = source.drawn ? "without data, its fit is not measured" : `${judged.value} ${now.measure.kind} ${number(now.measure.value)}`;
   const send = async (event: Event) => {
     event.preventDefault();
     setFault("");
-    const failed = await publish(source.name ? "" : name);
+    const failed = await publish(folder.trim(), name.trim());
     if (failed) setFault(failed);
     else close();
   };
   return (
     <Dialog title={`Publish version ${source.next_version}`}>
       <form onSubmit={send}>
-        {source.name ? (
-          <p>
-            {source.name}, {plural(now.edges, "edge")}, {measured}. It becomes the next version in the repository. Published versions never change.
-          </p>
-        ) : (
+        <p>
+          {source.name && knows ? `${source.name}, ` : ""}
+          {plural(now.edges, "edge")}, {measured}. {knows ? `It becomes the next version in ${source.repository}. ` : ""}Published versions never change.
+        </p>
+        {!knows && (
+          <label>
+            The folder that it is published in; it is made if it is not there
+            <input class="mono" value={folder} required autoFocus onInput={(event) => setFolder(event.currentTarget.value)} />
+          </label>
+        )}
+        {!(source.name && knows) && (
           <label>
             The model's name: lower-case letters, digits, - and _
-            <input value={name} onInput={(event) => setName(event.currentTarget.value)} required />
+            <input class="mono" value={name} required onInput={(event) => setName(event.currentTarget.value)} />
           </label>
         )}
         <p>ONNX, C and NumPy are written and each is compared with the network first.</p>
@@ -70,11 +78,6 @@ function Publish() {
             kanserve.register_function before it loads this version.
           </p>
         )}
-        {!source.can_publish && (
-          <p class="fault">
-            To publish, {inNotebook() ? 'show session.widget(repository="FOLDER")' : "start the studio with --repository FOLDER"}.
-          </p>
-        )}
         <p class="fault" role="alert">
           {fault}
         </p>
@@ -82,7 +85,7 @@ function Publish() {
           <button type="button" class="button" onClick={close}>
             Cancel
           </button>
-          <button type="submit" class="button main" disabled={!source.can_publish || !!busy.value}>
+          <button type="submit" class="button main" disabled={!!busy.value}>
             {busy.value ? "Publishing" : `Publish v${source.next_version}`}
           </button>
         </div>

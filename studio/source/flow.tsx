@@ -5,7 +5,7 @@ import { number, percent, plural, state, whole } from "./format";
 import { layout, type Layout } from "./layout";
 import { area, clamp, linear, link } from "./shapes";
 import { Slider } from "./slider";
-import { byShare, judged, model, most, predicted, predicting, selected, setInput, view, x } from "./store";
+import { byShare, fading, judged, model, most, predicted, predicting, selected, setInput, view, x } from "./store";
 import { Tex } from "./tex";
 import { Tile } from "./tile";
 import type { Edge, Node, View } from "./types";
@@ -118,7 +118,7 @@ function Links({ plan, view: now, edges }: { plan: Layout; view: View; edges: Ed
         const strong = Math.sqrt(edge.share);
         const color =
           selected.value === edge.name ? "var(--candidate)" : state(edge) === "snapped" ? "var(--snapped)" : "var(--spline)";
-        const paint = { stroke: color, "stroke-width": 1.2 + 8 * strong, opacity: 0.22 + 0.32 * strong };
+        const paint = { stroke: color, "stroke-width": 1.2 + 8 * strong, opacity: fading.value.has(edge.name) ? 0.08 : 0.22 + 0.32 * strong };
         return (
           <g key={edge.name}>
             {a && <path class="link" d={link(a[0], a[1], box.x, box.y)} {...paint} />}

@@ -63,7 +63,7 @@ const named = (name: string): [string, string] => {
   return [`${head} x`, `c ${head}(a x + b) + d`];
 };
 
-export const shortTex = (name: string): string => (name ? (TEX[name] ?? named(name))[0] : "s(x)");
+export const shortTex = (name: string, spline = 0): string => (name ? (TEX[name] ?? named(name))[0] : spline ? `s_{${spline}}(x)` : "s(x)");
 export const fullTex = (name: string): string => (TEX[name] ?? named(name))[1];
 
 export const state = (edge: Edge): "snapped" | "spline" => (edge.function && !edge.spline ? "snapped" : "spline");

@@ -4,7 +4,7 @@ import { batch, computed, signal } from "@preact/signals";
 import { CallError, call, edgePath, listen } from "./api";
 import { change, number, plural, spoken } from "./format";
 import { focused, keepFocus } from "./surroundings";
-import type { Candidate, Constant, Curve, Edge, Found, Place, Predicted, Rows, Simplifying, SmallTiles, Snapshot, StudioEvent } from "./types";
+import type { Candidate, Constant, Curve, Edge, Found, Place, Predicted, Rows, RulerPoint, Simplifying, SmallTiles, Snapshot, StudioEvent } from "./types";
 
 export const snapshot = signal<Snapshot | null>(null);
 export const trouble = signal("");
@@ -20,7 +20,11 @@ export const preview = signal(-1);
 export const x = signal<number[]>([]);
 export const predicted = signal<Predicted | null>(null);
 export const predicting = signal(false);
-export const ruler = signal<{ edges: number; loss: number | null }[] | null>(null);
+export const ruler = signal<RulerPoint[] | null>(null);
+/** What was measured for more edges than are left, so that the ruler keeps its axis and leads back. */
+export const pruned = signal<RulerPoint[]>([]);
+/** The edges that go if the ruler is let go of now. */
+export const fading = signal<ReadonlySet<string>>(new Set());
 export const constants = signal<Constant[] | null>(null);
 export const rows = signal<Rows | null>(null);
 export const found = signal<Found[]>([]);
@@ -40,6 +44,10 @@ export const byShare = computed(() => [...(view.value?.snapshot.edges ?? [])].so
 export const other = signal<Edge | null>(null);
 export const edge = computed(
   () => view.value?.snapshot.edges.find((one) => one.name === selected.value) ?? (other.value?.name === selected.value ? other.value : null),
+);
+/** The number of each free spline, by its edge, in the order of the layers: s_1, s_2. */
+export const splines = computed(
+  () => new Map((view.value?.snapshot.edges ?? []).filter((one) => one.spline).map((one, n) => [one.name, n + 1])),
 );
 export const tiles = signal<SmallTiles | null>(null);
 export const previewed = computed(() => candidates.value?.[preview.value] ?? null);
@@ -81,6 +89,9 @@ function take(next: Snapshot) {
     }
     const { view: now } = next;
     if (before && before.revision === now.revision) return;
+    const wider = [...pruned.value, ...(ruler.value ?? [])].filter((point) => point.edges > now.edges);
+    pruned.value = [...new Map(wider.map((point) => [point.edges, point])).values()].sort((a, b) => b.edges - a.edges);
+    fading.value = new Set();
     ruler.value = constants.value = rows.value = tiles.value = other.value = null;
     if (!now.snapshot.edges.some((one) => one.name === selected.value))
       selected.value = [...now.snapshot.edges].sort((a, b) => b.share - a.share)[0]?.name ?? "";
@@ -112,7 +123,7 @@ async function load() {
   const count = view.value?.edges ?? 0;
   if (current() && count > view.value!.snapshot.edges.length && count <= most.canvas) await fill<SmallTiles>("tiles", (got) => (tiles.value = got));
   if (current() && count <= 2000)
-    await fill<{ points: { edges: number; loss: number | null }[] }>("ruler", (got) => (ruler.value = got.points));
+    await fill<{ points: RulerPoint[] }>("ruler", (got) => (ruler.value = got.points));
 }
 
 let looking: AbortController | null = null;
@@ -233,6 +244,17 @@ export const snap = (name = previewed.value?.suggestion.function) =>
 export const free = () =>
   edge.value?.function ? step(`Freed ${spoken(selected.value)}`, { kind: "free", edge: selected.value }) : say("This edge is a free spline already.");
 export const zero = () => edge.value && step(`Removed ${spoken(selected.value)}`, { kind: "zero", edge: selected.value });
+/** Keep so many edges; more than there are: by going back to the last step that has them. */
+export async function keepOrReturn(edges: number) {
+  const { history } = view.value!.snapshot;
+  const left = view.value!.edges;
+  if (edges > left) {
+    let back = 1;
+    while (back < history.length && history[history.length - 1 - back].edges < edges) back++;
+    await undo(back);
+  }
+  if (edges < view.value!.edges) await keep(edges);
+}
 export const keep = (edges: number) => step(`Kept ${plural(edges, "edge")}`, { kind: "keep", edges });
 export const setConstant = (name: string, constant: string, value: number) =>
   step(`Set ${constant} of ${spoken(name)} to ${number(value)}`, { kind: "set", edge: name, [constant]: value });
@@ -343,10 +365,10 @@ async function formulasFound() {
   say(`The search has found ${plural(found.value.length, "formula")}.`);
 }
 
-export async function publish(name: string): Promise<string> {
+export async function publish(repository: string, name: string): Promise<string> {
   busy.value = "Publishing";
   try {
-    const got = await call<{ version: number }>("publish", { base: view.value?.revision, ...(name ? { name } : {}) });
+    const got = await call<{ version: number }>("publish", { base: view.value?.revision, repository, name });
     await refresh();
     say(`Published version ${got.version}.`);
     return "";
@@ -370,6 +392,9 @@ function hear(event: StudioEvent | null) {
       break;
     case "changed":
       if (!busy.value && event.revision !== view.value?.revision) void refresh();
+      break;
+    case "published":
+      if (!busy.value) void refresh();
       break;
     case "fit": {
       const trace = [...(fitting.value?.trace ?? []), event.loss as number].filter((loss) => loss !== null);

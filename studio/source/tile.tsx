@@ -2,7 +2,7 @@
 
 import { percent, sentence, shortTex, state } from "./format";
 import { area, clamp, curve, linear } from "./shapes";
-import { predicted, select, selected, snap } from "./store";
+import { fading, predicted, select, selected, snap, splines } from "./store";
 import { Tex } from "./tex";
 import type { Edge, Node } from "./types";
 
@@ -25,7 +25,7 @@ export function Tile({ edge, source, width, height, style }: Props) {
   return (
     <button
       type="button"
-      class={`tile ${kind} ${chosen ? "chosen" : ""}`}
+      class={`tile ${kind} ${chosen ? "chosen" : ""} ${fading.value.has(edge.name) ? "fading" : ""}`}
       style={{ width: `${width}px`, height: `${height}px`, ...style }}
       data-edge={edge.name}
       aria-pressed={chosen}
@@ -41,8 +41,8 @@ export function Tile({ edge, source, width, height, style }: Props) {
       <span class="hidden">{sentence(edge)}</span>
       {words && (
         <span class="name" aria-hidden="true">
-          <Tex tex={shortTex(edge.function)} />
-          {edge.function && edge.spline ? " + s" : ""}
+          <Tex tex={shortTex(edge.function, splines.value.get(edge.name))} />
+          {edge.function && edge.spline ? <Tex tex={`+ s_{${splines.value.get(edge.name)}}`} /> : ""}
         </span>
       )}
       {words && width >= 72 && <span class="part" aria-hidden="true">{percent(edge.share)}</span>}

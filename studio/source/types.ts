@@ -90,7 +90,7 @@ export interface Model {
   next_version: number;
   published: number;
   served: number;
-  can_publish: boolean;
+  repository: string;
   drawn: boolean;
   held_out: number;
   held_apart: boolean;
@@ -130,6 +130,13 @@ export interface Curve {
   function: string;
   spline: boolean;
   place: Place;
+}
+
+/** The loss with so many edges, and the edges that the point before still has. */
+export interface RulerPoint {
+  edges: number;
+  loss: Num;
+  gone: string[];
 }
 
 export interface SmallTiles {

@@ -110,6 +110,18 @@ def test_a_table_is_fitted_first_and_a_cancelled_fit_keeps_its_best():
         assert studio.get("snapshot")["view"]["snapshot"]["shape"] == [3, 8, 1]
 
 
+def test_a_fit_that_fails_in_any_way_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    def failing(worker: Worker, *given: object, **options: object) -> None:
+        raise ZeroDivisionError("no rows")
+
+    monkeypatch.setattr(Worker, "run", failing)
+    with running(open_table(law()[1], "law", [1])) as studio:
+        pause = threading.Event()
+        while not (trouble := studio.get("snapshot").get("trouble")):
+            pause.wait(0.05)
+    assert trouble == "The fit has failed: ZeroDivisionError: no rows"
+
+
 def test_an_interrupt_in_the_middle_of_a_message_waits_for_its_end():
     worker = Worker()
     for _ in range(10):

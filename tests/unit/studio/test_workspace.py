@@ -239,6 +239,7 @@ def test_constants_have_errors_and_the_price_of_a_simpler_number(studio: Running
         (6.2433e-7, "6.2e-7", 6.2e-7),
         (-3.456e21, "-3.5e21", -3.5e21),
         (0.5, "", 0.5),
+        (93.4286, "93", 93.0),  # not 654/7
     ],
 )
 def test_a_simpler_number_is_a_fraction_or_two_digits(value: float, text: str, near: float):
@@ -276,6 +277,19 @@ def test_publishing_writes_the_next_version_of_the_model_that_was_opened(tmp_pat
         after = studio.get("snapshot")
         assert after["model"]["published"] == 2 and after["unsaved"] == 0
         assert equal(repository.read(tmp_path, "law").kan(), studio.network())
+
+
+@pytest.mark.extended
+def test_a_network_that_no_repository_has_is_published_in_the_folder_that_the_page_says(tmp_path):
+    with running(opened_law()) as studio:
+        assert studio.get("snapshot")["model"]["repository"] == ""
+        nowhere = studio.ask("/api/publish", {"base": 0})
+        assert nowhere.status == 422 and "which folder" in nowhere.data["error"]
+        folder = str(tmp_path / "models")
+        assert studio.post("publish", {"base": 0, "repository": folder, "name": "law"}) == {"version": 1}
+        model = studio.get("snapshot")["model"]
+        assert (model["repository"], model["name"], model["next_version"]) == (folder, "law", 2)
+        assert equal(repository.read(folder, "law").kan(), studio.network())
 
 
 @pytest.mark.extended
