@@ -7,10 +7,11 @@ and data for JSON; an error is a sentence.
 import base64
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import kanserve_exporters
 from kanserve import __version__
+from kanserve.data.table_files import Kind
 from kanserve.errors import (
     BusyError,
     ConflictError,
@@ -24,6 +25,7 @@ from kanserve.errors import (
 from kanserve.network.own_functions import own_functions
 from kanserve.studio.jobs import Exported
 from kanserve.studio.page_views import plain
+from kanserve.studio.table_choice import example, local_table, save_upload
 from kanserve.studio.workspace import Workspace
 
 SEARCH_SECONDS = 60.0  # for a search for simpler formulas, unless the page asks for another limit
@@ -37,6 +39,7 @@ _STATUS: Mapping[type[KanserveError], int] = {
     FormatError: 400,
     InputError: 422,
 }
+MOST_HIDDEN = 1000  # nodes of a hidden layer that the page may ask for
 OWN_FORMS = ("latex", "python", "network")
 Given = dict[str, Any]
 
@@ -56,12 +59,18 @@ class Calls:
                 ("GET", "edges/(.+)/candidates", self._candidates),
                 ("GET", "edges/(.+)", self._edge),
                 ("GET", "constants", self._constants),
+                ("POST", "constants/try", self._try_constant),
                 ("POST", "functions", self._function),
                 ("GET", "ruler", self._ruler),
                 ("GET", "pareto", self._pareto),
                 ("POST", "search", self._search),
                 ("POST", "search/cancel", self._cancel_search),
                 ("POST", "fit/cancel", self._cancel_fit),
+                ("GET", "table", self._table),
+                ("POST", "table", self._open_table),
+                ("POST", "table/copies", self._copies),
+                ("POST", "table/fit", self._choose),
+                ("POST", "table/again", self._choose_again),
                 ("POST", "simplify", self._simplify),
                 ("POST", "simplify/cancel", self._cancel_simplify),
                 ("POST", "predict", self._predict),
@@ -104,8 +113,11 @@ class Calls:
             "classes": [] if space.fitting else list(space.session.kan.classes),
             "formats": list(kanserve_exporters.names()),
             "load": opened.load,
+            "has_table": opened.table is not None,
             "kanserve": __version__,
         }
+        if space.choosing:
+            return {"phase": "choosing", "model": model, "trouble": space.trouble}
         if space.fitting:
             return {"phase": "fitting", "model": model, "trouble": space.trouble}
         ready = {
@@ -137,6 +149,12 @@ class Calls:
     def _constants(self, given: Given) -> Any:
         return {"constants": self._space.constants()}
 
+    def _try_constant(self, given: Given) -> Any:
+        value = given.get("value")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError("value must be a number.")
+        return self._space.try_constant(_text(given, "edge"), _text(given, "constant"), float(value))
+
     def _function(self, given: Given) -> Any:
         self._space.write_function(_text(given, "name"), _text(given, "formula"))
         return {"name": given["name"]}
@@ -160,6 +178,36 @@ class Calls:
 
     def _cancel_fit(self, given: Given) -> Any:
         self._space.cancel_fit()
+        return {}
+
+    def _table(self, given: Given) -> Any:
+        return {"table": self._space.table()}
+
+    def _open_table(self, given: Given) -> Any:
+        """A table by its text, by its path on this machine, or an example."""
+        if "text" in given:
+            path = save_upload(_text(given, "name"), _text(given, "text"))
+        elif "example" in given:
+            path = example(_text(given, "example"))
+        else:
+            path = local_table(_text(given, "path"))
+        return {"table": self._space.open_table(path)}
+
+    def _copies(self, given: Given) -> Any:
+        return {"copies": self._space.copies(_text(given, "target"))}
+
+    def _choose(self, given: Given) -> Any:
+        inputs, kind, hidden = given.get("inputs"), given.get("kind", "auto"), given.get("hidden", [])
+        if not isinstance(inputs, list) or not all(isinstance(name, str) for name in inputs):
+            raise InputError("inputs must be a list of texts.")
+        if kind not in get_args(Kind):
+            raise InputError(f"kind is one of {', '.join(get_args(Kind))}.")
+        if not isinstance(hidden, list) or not all(type(n) is int and 1 <= n <= MOST_HIDDEN for n in hidden):
+            raise InputError(f"hidden must be a list of whole numbers from 1 to {MOST_HIDDEN}.")
+        return {"left_out": self._space.choose(_text(given, "target"), inputs, kind, hidden)}
+
+    def _choose_again(self, given: Given) -> Any:
+        self._space.choose_again()
         return {}
 
     def _simplify(self, given: Given) -> Any:

@@ -14,6 +14,7 @@ from kanserve.network.edge_names import EdgeIndex, edge_names
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Sum
 from kanserve.simplification.activations import Array, answers
+from kanserve.studio.page_views import affine_of
 
 MOST_CONSTANTS = 40  # in the table of constants; more are not listed
 NICE_WITHIN = 0.05  # how far a simple number may be from a constant to be offered for it, relative to the constant
@@ -26,7 +27,8 @@ _FLAT = 1e-7  # singular values below this part of the largest are directions th
 
 @dataclass(frozen=True)
 class ConstantView:
-    """A constant a, b, c or d of an edge. `error` is its standard error on the training rows with the splines as they
+    """A constant a, b, c or d of an edge. The sum that an edge goes into has one constant term, which is listed as the d
+    of its first named edge: `value` is that term, and the edge's own d is `shift` less. `error` is its standard error on the training rows with the splines as they
     are; None where the rows do not determine it, as where two edges could share it out otherwise.
 
     `nice` is a simpler number near it as text, `nice_value` its value, and `nice_change` the relative change of the
@@ -40,32 +42,53 @@ class ConstantView:
     nice: str = ""
     nice_value: float | None = None
     nice_change: float | None = None
+    shift: float = 0.0
 
 
 def constants_view(session: Session) -> tuple[ConstantView, ...]:
     """The constants that are not neutral, at most 40."""
     kan, rows = of_numbers(session.kan), session.rows
     names = edge_names(kan)
-    found = [constant for place in names for constant in _of_edge(kan, place)][:MOST_CONSTANTS]
+    shifts = _shifts(kan)
+    found = [constant for place in names for constant in _of_edge(kan, place, shifts.get(place))][:MOST_CONSTANTS]
     errors = _errors(kan, found, rows.judge.learn.x, rows.judge.goal)
     now = session.loss
     views = []
     for (place, name, value), error in zip(found, errors, strict=True):
-        text, nice = nice_number(value)
+        shift = shifts.get(place, 0.0) if name == "d" else 0.0
+        text, nice = nice_number(value + shift)
         change = None
         if text:
             try:
-                after = rows.loss(with_constants(kan, place, {name: nice}))
+                after = rows.loss(with_constants(kan, place, {name: nice - shift}))
                 change = float(np.sqrt(after / now) - 1) if now > 0 else None
             except InputError:
                 text = ""
         known = None if not np.isfinite(error) else float(error)
-        views.append(ConstantView(names[place], name, value, known, text, nice if text else None, change))
+        views.append(
+            ConstantView(names[place], name, value + shift, known, text, nice if text else None, change, shift)
+        )
     return tuple(views)
 
 
-def _of_edge(kan: Kan, place: EdgeIndex) -> list[tuple[EdgeIndex, str, float]]:
-    """The constants of a named function that are not neutral: the edge, the constant's name and its value."""
+def _shifts(kan: Kan) -> dict[EdgeIndex, float]:
+    """The first named edge of each sum, with what the constant term of the sum has beside the edge's d."""
+    found: dict[EdgeIndex, float] = {}
+    for depth, layer in enumerate(kan.layers):
+        for j, (scale, offset) in enumerate(affine_of(kan, depth).sums):
+            places = [(depth, j, int(i)) for i in np.flatnonzero(layer.symbolic_mask[j])]
+            offsets = [own.d for place in places if (own := named_function(kan, place)) is not None]
+            lead = next((n for n, (_, _, i) in enumerate(places) if not layer.spline_mask[j, i]), None)
+            if lead is not None:
+                found[places[lead]] = sum(offsets) - offsets[lead] + (offset if scale == 1 else 0.0)
+    return found
+
+
+def _of_edge(kan: Kan, place: EdgeIndex, shift: float | None) -> list[tuple[EdgeIndex, str, float]]:
+    """The constants of a named function that are not neutral: the edge, the constant's name and its value.
+
+    Its d is listed only with the `shift` of the sum that it goes into.
+    """
     layer, *edge = place
     edge_function = named_function(kan, place) if kan.layers[layer].symbolic_mask[tuple(edge)] else None
     if edge_function is None or isinstance(kan.layers[layer].edge(*edge), Sum):
@@ -76,6 +99,10 @@ def _of_edge(kan: Kan, place: EdgeIndex) -> list[tuple[EdgeIndex, str, float]]:
     if edge_function.function in _SIGNED and abs(edge_function.a) == 1:  # by convention: the factor c has the rest
         neutral["a"] = edge_function.a
     values = {name: getattr(edge_function, name) for name in NAMES}
+    if shift is None:
+        del values["d"]
+    else:
+        neutral["d"] = -shift
     return [(place, name, value) for name, value in values.items() if value != neutral.get(name)]
 
 

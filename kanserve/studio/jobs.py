@@ -141,9 +141,7 @@ def ruler(rows: SessionData, kan: Kan) -> tuple[RulerPoint, ...]:
 
 
 def _alive_edges(kan: Kan) -> set[EdgeIndex]:
-    return {
-        (depth, j, i) for depth, layer in enumerate(kan.layers) for j, i in np.argwhere(layer.alive).tolist()
-    }
+    return {(depth, j, i) for depth, layer in enumerate(kan.layers) for j, i in np.argwhere(layer.alive).tolist()}
 
 
 def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> tuple[FoundFormula, ...]:

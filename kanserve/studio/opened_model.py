@@ -28,7 +28,7 @@ class Opened:
 
     `data` are the rows of the session, `unseen` further rows that no fit sees. `drawn`: there were no data, so rows
     were drawn from the training range, and their answers are the network's own. `name` and `version` are those of the
-    model in `repository`; version 0: not published.
+    model in `repository`; version 0: not published. With neither network nor data the page asks for a table.
     """
 
     kan: Kan | None
@@ -40,6 +40,8 @@ class Opened:
     name: str = ""
     version: int = 0
     hidden: tuple[int, ...] = ()
+    table: Path | None = None
+    """The file of the table, whose columns the page can choose again."""
     load: str = ""
     """Python that loads the network, for a script."""
 
@@ -88,6 +90,11 @@ def _load(folder: Path | str) -> str:
 def open_table(data: Dataset, title: str, hidden: Sequence[int]) -> Opened:
     """A table to which a network is fitted first."""
     return Opened(None, title, data, hidden=tuple(hidden))
+
+
+def choose_table(path: Path | None = None) -> Opened:
+    """A page that begins with a table: this one, or one that is dropped on it."""
+    return Opened(None, path.stem if path else "", table=path)
 
 
 def draw_rows(kan: Kan) -> Dataset:

@@ -83,6 +83,37 @@ class LayerMap:
     cells: tuple[tuple[float, ...], ...]
 
 
+Affine = tuple[float, float]
+"""A scale and an offset."""
+
+
+@dataclass(frozen=True)
+class AffineView:
+    """What a layer does with the sums of its edges, in the units of the edges' constants: a sum becomes scale·sum +
+    offset, and a product of several of them likewise. Of a node with one sum the product's are 1 and 0."""
+
+    sums: tuple[Affine, ...]
+    products: tuple[Affine, ...]
+
+
+def affine_of(kan: Kan, depth: int) -> AffineView:
+    """The scales and offsets of a layer's sums and products."""
+    layer, last = kan.layers[depth], depth == len(kan.layers) - 1
+    sums, products = [], []
+    for q, group in enumerate(layer.groups):
+        scale, offset = float(layer.node_scale[q]), float(layer.node_bias[q])
+        if last:
+            scale, offset = kan.output_scale[q] * scale, kan.output_scale[q] * offset + kan.output_shift[q]
+        several = [(float(layer.subnode_scale[j]), float(layer.subnode_bias[j])) for j in group]
+        if len(several) == 1:
+            ((own, bias),) = several
+            whole = own * scale / units(kan, (depth, group[0], 0)).factor  # which the constants have already
+            several, scale, offset = [(float(whole), float(scale * bias + offset))], 1.0, 0.0
+        sums += several
+        products.append((float(scale), float(offset)))
+    return AffineView(tuple(sums), tuple(products))
+
+
 @dataclass(frozen=True)
 class PageView:
     """The state of a session as the page shows it; `revision` is the base of the next step."""
@@ -91,6 +122,7 @@ class PageView:
     snapshot: Snapshot
     nodes: tuple[tuple[NodeView, ...], ...]
     arity: tuple[tuple[int, ...], ...]
+    affine: tuple[AffineView, ...]
     measure: Measure
     first: Measure
     interval: tuple[float, ...]
@@ -120,6 +152,7 @@ def _page_view(session: Session, revision: int) -> PageView:
         snapshot=snapshot,
         nodes=_nodes(kan, session.kan.inputs, rows.judge.x, shares, seen),
         arity=tuple(tuple(layer.arity.tolist()) for layer in kan.layers),
+        affine=tuple(affine_of(kan, depth) for depth in range(len(kan.layers))),
         measure=now,
         first=now if session.kan is session.first else measure(first, rows.held),
         interval=_interval(kan, rows.held),

@@ -117,8 +117,9 @@ class Studio:
     def run(self, ready: Callable[[str], None] = print) -> None:
         """Serve until interrupted; `ready` is told the address."""
         # The view of a large network takes a second: it is made while a browser starts.
-        first = self.workspace.fit if self.workspace.fitting else self.workspace.view
-        threading.Thread(target=first, daemon=True).start()
+        if not self.workspace.choosing:
+            first = self.workspace.fit if self.workspace.fitting else self.workspace.view
+            threading.Thread(target=first, daemon=True).start()
         if self._settings.server:
             threading.Thread(target=self._watch, daemon=True).start()
         ready(self.address)

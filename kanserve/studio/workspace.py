@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ import numpy as np
 from kanserve import repository
 from kanserve.artifact.naming_rules import check_name
 from kanserve.artifact_compiler import EXPORTERS
+from kanserve.data.table_files import Kind
 from kanserve.editing import Session, Step, Suggestion
+from kanserve.editing.edge_constants import NAMES, with_constants
 from kanserve.editing.session_data import of_numbers
 from kanserve.editing.session_storage import step_in
 from kanserve.errors import BusyError, ConflictError, InputError, KanserveError, NotFoundError
 from kanserve.formula import formulas, register_function
 from kanserve.network import serialization
+from kanserve.network.edge_names import place_of
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
@@ -31,15 +35,18 @@ from kanserve.studio.events import Events
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import (
     EdgeCurve,
+    Measure,
     PageView,
     Predicted,
     Rows,
     edge_curve,
+    measure,
     page_view,
     predict_row,
     rows_view,
 )
 from kanserve.studio.small_tiles import SmallTiles, small_tiles
+from kanserve.studio.table_choice import TableView, copies_of, look_at_table, read_choice
 from kanserve.studio.worker import Worker, seconds_of
 from kanserve.train.encoded_data import in_numbers
 
@@ -63,6 +70,14 @@ class CandidateView:
     change: float | None
     curve: tuple[float, ...]
     formula: str = ""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How well a network fits, and what it predicts for the rows of the page."""
+
+    measure: Measure
+    prediction: tuple[tuple[float, ...], ...]
 
 
 class Workspace:
@@ -133,10 +148,54 @@ class Workspace:
         for worker in self._workers.values():
             worker.end()
 
+    # Choosing a table and its columns.
+
+    @property
+    def choosing(self) -> bool:
+        """Whether the page asks for a table or for its columns."""
+        return self._session is None and self.opened.data is None
+
+    def open_table(self, path: Path) -> TableView:
+        """Look at a table whose columns are to be chosen. ConflictError while a network is open."""
+        self._require_no_network()
+        found = look_at_table(path)
+        self.opened = replace(self.opened, title=found.title, table=path, data=None)
+        self._trouble = ""
+        return found
+
+    def table(self) -> TableView | None:
+        """The table that is chosen from; None before there is one."""
+        return None if self.opened.table is None else look_at_table(self.opened.table)
+
+    def copies(self, target: str) -> list[str]:
+        """The columns that look like copies of the target."""
+        return [] if self.opened.table is None else copies_of(self.opened.table, target)
+
+    def choose(self, target: str, inputs: Sequence[str], kind: Kind, hidden: Sequence[int]) -> int:
+        """Begin to fit the target from the inputs; how many rows without a target are left out."""
+        self._require_no_network()
+        if self.opened.table is None:
+            raise InputError("Choose a table first.")
+        data, gone = read_choice(self.opened.table, target, inputs, kind)
+        self.opened = replace(self.opened, data=data, hidden=tuple(hidden))
+        threading.Thread(target=self.fit, daemon=True).start()
+        return gone
+
+    def choose_again(self) -> None:
+        """Go back to the columns of the table from a fit that has failed."""
+        self._require_no_network()
+        self.opened, self._trouble = replace(self.opened, data=None), ""
+        self.events.tell("changed", revision=self.revision)
+
+    def _require_no_network(self) -> None:
+        if self._session is not None or (self.opened.data is not None and not self._trouble):
+            raise ConflictError("A network is open or being fitted. Start another studio for another table.")
+
     # The first fit of a table.
 
     def fit(self) -> None:
         """Fit a network to the table and begin a session with it, telling the progress."""
+        self._trouble, self._fit_has_one, self._fit_is_to_end = "", False, False
         worker = self._workers["fit"] = Worker()
         assert self.opened.data is not None
 
@@ -203,6 +262,19 @@ class Workspace:
     def constants(self) -> tuple[ConstantView, ...]:
         return constants_view(self.session)
 
+    def try_constant(self, edge: str, constant: str, value: float) -> Tried:
+        """How well the network would fit with another value of a constant, as it is dragged; nothing changes."""
+        kan, rows = of_numbers(self.session.kan), self.session.rows
+        if constant not in NAMES:
+            raise InputError(f"constant is one of {', '.join(NAMES)}.")
+        after = with_constants(kan, place_of(kan, edge), {constant: value})
+        return Tried(measure(after, rows.held), self._rows_of(after).prediction)
+
+    def _rows_of(self, kan: Kan) -> Rows:
+        unseen = self.opened.unseen
+        data = self.session.rows.data if unseen is None else in_numbers(self.session.kan, unseen)[1]
+        return rows_view(kan, data)
+
     def predict(self, x: Sequence[float]) -> Predicted:
         """The prediction at one row of the numbers that the network sees; InputError unless each is finite."""
         kan = of_numbers(self.session.kan)
@@ -217,9 +289,7 @@ class Workspace:
         return small_tiles(self.session)
 
     def rows(self) -> Rows:
-        kan, unseen = self.session.kan, self.opened.unseen
-        data = self.session.rows.data if unseen is None else in_numbers(kan, unseen)[1]
-        return rows_view(of_numbers(kan), data)
+        return self._rows_of(of_numbers(self.session.kan))
 
     def picture(self, theme: str) -> str:
         """The network as an SVG file in a theme, "light" or "dark"."""

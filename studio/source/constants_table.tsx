@@ -1,13 +1,16 @@
 /** The constants of named functions: to set, or to round at a price that is said before. */
 
 import { change, changeMark, number, spoken } from "./format";
-import { busy, constants, select, setConstant } from "./store";
+import { busy, constants, hovered, select, setConstant, tried } from "./store";
+import type { Constant } from "./types";
 
 /** A constant as its field shows it: at most ten characters, which fit. */
 function typed(value: number): string {
   const text = String(Number(value.toPrecision(6)));
   return text.length > 10 ? Number(value.toPrecision(5)).toExponential().replace("e+", "e") : text;
 }
+
+const dragged = (one: Constant) => (tried.value?.edge === one.edge && tried.value.constant === one.constant ? tried.value.value : null);
 
 export function ConstantsTable() {
   const all = constants.value;
@@ -31,19 +34,24 @@ export function ConstantsTable() {
         </thead>
         <tbody>
           {all.map((one) => (
-            <tr key={`${one.edge} ${one.constant}`}>
+            <tr
+              key={`${one.edge} ${one.constant}`}
+              class={hovered.value === one.edge ? "lit" : ""}
+              onPointerEnter={() => (hovered.value = one.edge)}
+              onPointerLeave={() => (hovered.value = "")}
+            >
               <td>
                 <button type="button" style={{ minHeight: "24px" }} onClick={() => select(one.edge)}>
                   <span class="hidden">Inspect the edge of </span>
-                  {one.edge.replace("->", " → ")} <b>{one.constant}</b>
+                  {one.constant === "d" ? `${one.edge.split("->")[1]}, constant term` : one.edge.replace("->", " → ")} <b>{one.constant === "d" ? "" : one.constant}</b>
                 </button>
               </td>
               <td>
                 <input
-                  key={one.value}
+                  key={`${one.value} ${dragged(one)}`}
                   aria-label={`${one.constant} of ${spoken(one.edge)}`}
                   inputMode="decimal"
-                  defaultValue={typed(one.value)}
+                  defaultValue={typed(dragged(one) ?? one.value)}
                   disabled={!!busy.value}
                   onKeyDown={(event) => {
                     event.stopPropagation();
@@ -52,7 +60,7 @@ export function ConstantsTable() {
                   }}
                   onBlur={(event) => {
                     const value = Number(event.currentTarget.value.replace(",", ".").replace("−", "-"));
-                    if (Number.isFinite(value) && value !== Number(typed(one.value))) void setConstant(one.edge, one.constant, value);
+                    if (Number.isFinite(value) && value !== Number(typed(one.value))) void setConstant(one.edge, one.constant, value - one.shift);
                   }}
                 />
               </td>
@@ -65,7 +73,7 @@ export function ConstantsTable() {
                     type="button"
                     class={`chip ${changeMark(one.nice_change) === "worse" && (one.nice_change ?? 0) > 0.02 ? "dear" : ""}`}
                     disabled={!!busy.value}
-                    onClick={() => setConstant(one.edge, one.constant, one.nice_value!)}
+                    onClick={() => setConstant(one.edge, one.constant, one.nice_value! - one.shift)}
                   >
                     <span class="hidden">{`Round ${one.constant} of ${spoken(one.edge)} to `}</span>
                     {one.nice.replace(/-/g, "−")}

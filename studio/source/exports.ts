@@ -26,7 +26,7 @@ effect(() => {
   }
 });
 effect(() => {
-  if (tab.value !== "formula" && view.value) void get(tab.value);
+  if (!["formula", "text"].includes(tab.value) && view.value) void get(tab.value);
 });
 
 export async function get(format: string): Promise<void> {

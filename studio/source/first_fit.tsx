@@ -2,7 +2,7 @@
 
 import { number, plural } from "./format";
 import { linear } from "./shapes";
-import { cancelFit, fitting, model, snapshot, trouble } from "./store";
+import { cancelFit, chooseAgain, fitting, model, snapshot, trouble } from "./store";
 
 export function FirstFit() {
   const now = fitting.value;
@@ -18,7 +18,18 @@ export function FirstFit() {
         Fitting a network to {source.title}, {plural(source.total_rows, "row")}
       </h2>
       {failed ? (
-        <p class="fault">{failed}</p>
+        <>
+          <p class="fault" role="alert">
+            {failed}
+          </p>
+          {source.has_table && (
+            <div>
+              <button type="button" class="button main" onClick={() => void chooseAgain()}>
+                Choose other columns
+              </button>
+            </div>
+          )}
+        </>
       ) : (
         <>
           <div class="progress" role="progressbar" aria-label="The fit" aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(100 * (now?.share ?? 0))}>

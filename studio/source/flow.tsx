@@ -1,5 +1,6 @@
 /** The network as a flow from the inputs, which are sliders, through the edges to the prediction. */
 
+import { signal } from "@preact/signals";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { number, percent, plural, state, whole } from "./format";
 import { layout, type Layout } from "./layout";
@@ -24,11 +25,14 @@ export function useSize<T extends HTMLElement>() {
   return [place, size] as const;
 }
 
+/** Whether the inputs without an edge are shown. */
+const unfolded = signal(false);
+
 export function Flow() {
   const [place, [width, height]] = useSize<HTMLDivElement>();
   const now = view.value!;
   const edges = byShare.value.slice(0, most.flow);
-  const plan = useMemo(() => (width ? layout(now, edges, width, height - 8) : null), [now, width, height]);
+  const plan = useMemo(() => (width ? layout(now, edges, width, height - 8, unfolded.value) : null), [now, width, height, unfolded.value]);
   return (
     <>
       {now.edges > edges.length && (
@@ -42,7 +46,7 @@ export function Flow() {
           <div class="stage" style={{ width: `${plan.width}px`, height: `${plan.height}px` }}>
             <Links plan={plan} view={now} edges={edges} />
             {plan.inputs.map((one) => (
-              <Input key={now.nodes[0][one.i].name} plan={plan} i={one.i} y={one.y} height={one.height} />
+              <Input key={now.nodes[0][one.i].name} i={one.i} left={16} y={one.y} height={one.height} width={plan.inputWidth} />
             ))}
             {edges.map((edge) => {
               const box = plan.tiles.get(edge.name)!;
@@ -63,6 +67,11 @@ export function Flow() {
             {plan.outputs.map((one) => (
               <Output key={one.q} plan={plan} {...one} />
             ))}
+            {plan.folded > 0 && (
+              <button type="button" class="folded" style={{ left: "16px", top: `${plan.foldedY}px`, width: `${plan.inputWidth}px` }} aria-expanded={unfolded.value} onClick={() => (unfolded.value = !unfolded.value)}>
+                {unfolded.value ? "fold the inputs that are not used" : `${plan.folded} ${plan.folded === 1 ? "input" : "inputs"} not used`}
+              </button>
+            )}
           </div>
         )}
       </div>
@@ -130,7 +139,54 @@ function Links({ plan, view: now, edges }: { plan: Layout; view: View; edges: Ed
   );
 }
 
-function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; height: number }) {
+/** The prediction where it is always on screen: in the head of the network. */
+export function Prediction() {
+  const now = view.value!;
+  const depth = now.arity.length;
+  const classes = model.value!.classes;
+  const all = predicted.value?.value ?? [];
+  const best = classes.length ? all.reduce<number>((top, value, q) => ((value ?? 0) > (all[top] ?? 0) ? q : top), 0) : 0;
+  const node = now.nodes[depth][best];
+  const value = all[best] ?? null;
+  const interval = now.interval[best];
+  const away = (predicted.value?.inside ?? []).some((inside) => !inside);
+  if (!classes.length && now.nodes[depth].length > 1) return null;
+  return (
+    <span class={`prediction ${predicting.value ? "waiting" : ""}`} data-testid="pinned" title={away ? "Outside the trained range" : "Inside the trained range on all inputs"}>
+      {away && (
+        <svg width="12" height="12" aria-label="outside the trained range" role="img">
+          <path d="M1 11l5 -9l5 9z" fill="none" stroke="var(--outside)" stroke-width="1.7" />
+        </svg>
+      )}
+      <Tex tex={classes.length ? node.latex : `\\widehat{${node.latex || "y"}}`} label={node.name} />
+      <b>
+        {classes.length ? percent(value ?? 0) : number(value)}
+        {node.unit && <small>{node.unit}</small>}
+      </b>
+      {!classes.length && interval > 0 && !model.value!.drawn && <small>± {number(interval, 2)}</small>}
+    </span>
+  );
+}
+
+/** The sliders where the flow is not shown, and on small screens. */
+export function Sliders() {
+  const now = view.value!;
+  const used = new Set(now.snapshot.edges.filter((edge) => edge.place[0] === 0).map((edge) => edge.place[2]));
+  const all = now.nodes[0].map((_, i) => i).filter((i) => used.has(i) || now.nodes[0].length <= 4);
+  return (
+    <div class="sliders" role="group" aria-label="Inputs" tabIndex={-1}>
+      {all.slice(0, MOST_SLIDERS).map((i) => (
+        <Input key={now.nodes[0][i].name} i={i} height={56} width={SLIDER_WIDTH} />
+      ))}
+    </div>
+  );
+}
+
+const MOST_SLIDERS = 40;
+const SLIDER_WIDTH = 176;
+const COMPACT = 44; // pixels of height below which a card has one line
+
+function Input({ i, left, y, height, width }: { i: number; left?: number; y?: number; height: number; width: number }) {
   const now = view.value!;
   const node = now.nodes[0][i];
   const dead = !now.snapshot.edges.some((edge) => edge.place[0] === 0 && edge.place[2] === i);
@@ -138,26 +194,27 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
   const output = now.nodes[now.arity.length][0].name;
   const bar = (height - 8) * Math.sqrt(node.share);
   const at = x.value[i] ?? node.middle;
+  const change = (to: number) => setInput(i, to);
+  const compact = height < COMPACT;
+  const placed = y === undefined ? { height: `${height}px` } : { left: `${left}px`, top: `${y - height / 2}px`, width: `${width}px`, height: `${height}px` };
   return (
     <div
-      class={`input ${dead ? "dead" : ""}`}
+      class={`input ${dead ? "dead" : ""} ${compact ? "compact" : ""}`}
       role="group"
       aria-label={`Input ${node.name}, ${dead ? "pruned, without effect" : `${percent(node.share)} of the signal`}`}
-      style={{ left: "16px", top: `${y - height / 2}px`, width: `${plan.inputWidth}px`, height: `${height}px` }}
+      style={placed}
     >
       <span class="name" title={node.name}>
         <Tex tex={node.latex || "x"} />
       </span>
-      <span class="value">
-        {node.categories.length && height >= 44 ? "" : given(node, at)}
-        {node.unit && <small>{node.unit}</small>}
-      </span>
-      {height >= 44 &&
-        (node.categories.length ? (
-          <Categories node={node} value={at} change={(to) => setInput(i, to)} />
-        ) : (
-          <Slider node={node} value={at} width={plan.inputWidth - 22} change={(to) => setInput(i, to)} />
-        ))}
+      {compact && height >= 26 && (node.categories.length ? <Categories node={node} value={at} change={change} /> : <Slider node={node} value={at} width={SHORT_SLIDER} change={change} />)}
+      {!(compact && node.categories.length) && (
+        <span class="value">
+          {node.categories.length && height >= COMPACT ? "" : <Value node={node} value={at} change={change} />}
+          {node.unit && <small>{node.unit}</small>}
+        </span>
+      )}
+      {!compact && (node.categories.length ? <Categories node={node} value={at} change={change} /> : <Slider node={node} value={at} width={width - 22} change={change} />)}
       {height >= 62 && (
         <>
           <span class="slope" title={node.categories.length ? "" : `The slope of ${output} here`}>
@@ -166,7 +223,7 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
             ) : (
               <>
                 <span>{node.categories.length ? plural(node.categories.length, "category", "categories") : "slope"}</span>
-                {!node.categories.length && <span>{slope === undefined ? "–" : number(slope, plan.inputWidth < 200 ? 2 : 3)}</span>}
+                {!node.categories.length && <span>{slope === undefined ? "–" : number(slope, width < 200 ? 2 : 3)}</span>}
                 {node.missing !== null && !node.categories.length && (
                   <button type="button" class="missing" aria-pressed={at === node.missing} onClick={() => setInput(i, at === node.missing ? node.middle : node.missing!)}>
                     missing
@@ -180,6 +237,38 @@ function Input({ plan, i, y, height }: { plan: Layout; i: number; y: number; hei
       )}
       {!dead && <span class="bar" style={{ height: `${bar}px`, top: `${(height - bar) / 2 - 1}px` }} />}
     </div>
+  );
+}
+
+const SHORT_SLIDER = 70;
+
+/** A value to read, and to type: a click makes it a field. */
+function Value({ node, value, change }: { node: Node; value: number; change: (value: number) => void }) {
+  const [typing, setTyping] = useState(false);
+  if (!typing || node.categories.length)
+    return (
+      <button type="button" class="typed" aria-label={`Type a value of ${node.name}`} onClick={() => setTyping(true)}>
+        {given(node, value)}
+      </button>
+    );
+  return (
+    <input
+      class="typed"
+      aria-label={`Value of ${node.name}`}
+      inputMode="decimal"
+      defaultValue={String(Number(value.toPrecision(6)))}
+      ref={(field) => field?.select()}
+      onKeyDown={(event) => {
+        event.stopPropagation();
+        if (event.key === "Enter") event.currentTarget.blur();
+        if (event.key === "Escape") setTyping(false);
+      }}
+      onBlur={(event) => {
+        const wanted = Number(event.currentTarget.value.replace(",", ".").replace("−", "-"));
+        if (event.currentTarget.value.trim() && Number.isFinite(wanted)) change(wanted);
+        setTyping(false);
+      }}
+    />
   );
 }
 

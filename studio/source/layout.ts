@@ -15,12 +15,17 @@ export interface Layout {
   nodes: { depth: number; q: number; x: number; y: number }[];
   outputs: { q: number; y: number; height: number }[];
   inputWidth: number;
+  /** Inputs that no edge reads, which are one line below the others. */
+  folded: number;
+  foldedY: number;
   outputX: number;
   outputWidth: number;
 }
 
 const PAD = 16;
 const NODE = 28;
+const LEAST_ROW = 32; // of an input: more of them scroll
+const FOLD = 30; // of the line that says how many inputs are not used
 
 /** Centres in order, at least `gap` apart if there is room, as near as that allows to where they are wanted. */
 export function apart(wanted: number[], gap: number, low: number, high: number): number[] {
@@ -34,19 +39,21 @@ export function apart(wanted: number[], gap: number, low: number, high: number):
   return found;
 }
 
-export function layout(view: View, edges: Edge[], width: number, height: number): Layout {
+export function layout(view: View, edges: Edge[], width: number, height: number, unfolded = false): Layout {
   const depths = view.arity.length;
   const outputWidth = width < 860 ? 138 : 186;
   const sources = new Set(edges.filter((edge) => edge.place[0] === 0).map((edge) => edge.place[2]));
-  const all = view.nodes[0].length <= 16;
+  const folded = sources.size ? view.nodes[0].length - sources.size : 0;
+  const all = unfolded || !sources.size;
   const single = view.arity.filter((_, depth) => edges.some((edge) => edge.place[0] === depth)).length === 1;
   const shown = view.nodes[0].map((_, i) => i).filter((i) => all || sources.has(i));
   const inputWidth = shown.length ? (width < 860 ? 164 : 206) : 0;
   const layers = view.arity.map((_, depth) => edges.filter((edge) => edge.place[0] === depth));
   const outputs = view.nodes[depths].map((_, q) => q).slice(0, 24);
   const columns = layers.map((own) => Math.min(single && width > 860 ? 6 : 3, Math.max(1, Math.ceil((own.length * 54) / Math.max(height, 1)))));
+  const fold = folded ? FOLD : 0;
   const tallest = Math.max(
-    shown.length * 70,
+    shown.length * Math.max(LEAST_ROW, Math.min(70, (height - fold) / Math.max(shown.length, 1))) + fold,
     ...layers.map((own, depth) => (own.length * 54) / columns[depth]),
     outputs.length > 1 ? outputs.length * 46 : 0,
   );
@@ -63,9 +70,9 @@ export function layout(view: View, edges: Edge[], width: number, height: number)
   const free = wide - left - outputWidth - PAD;
   const gap = (free - needed + layersDrawn * 2 * least) / (2 * layersDrawn);
 
-  const inputGap = Math.min(74, tall / Math.max(shown.length, 1));
-  const inputTop = (tall - inputGap * shown.length) / 2;
-  const inputs = shown.map((i, n) => ({ i, y: inputTop + (n + 0.5) * inputGap, height: Math.min(66, inputGap - 6) }));
+  const inputGap = Math.min(74, (tall - fold) / Math.max(shown.length, 1));
+  const inputTop = (tall - fold - inputGap * shown.length) / 2;
+  const inputs = shown.map((i, n) => ({ i, y: inputTop + (n + 0.5) * inputGap, height: Math.min(66, inputGap - (inputGap < 50 ? 4 : 6)) }));
   const at = new Map<string, number>(inputs.map(({ i, y }) => [`0.${i}`, y]));
   const tiles: Layout["tiles"] = new Map();
   const nodes: Layout["nodes"] = [];
@@ -118,6 +125,8 @@ export function layout(view: View, edges: Edge[], width: number, height: number)
     nodes,
     outputs: outputs.map((q, n) => ({ q, y: outputYs[n], height: one ? 104 : 40 })),
     inputWidth,
+    folded,
+    foldedY: inputTop + inputGap * shown.length + 3,
     outputX: wide - PAD - outputWidth,
     outputWidth,
   };

@@ -1,10 +1,11 @@
 /** The page: one screen, made of panes that each show the same state. */
 
 import { useEffect } from "preact/hooks";
+import { ChooseTable } from "./choose_table";
 import { Dialogs } from "./dialogs";
 import { ExportCheck } from "./export_check";
 import { FirstFit } from "./first_fit";
-import { Flow } from "./flow";
+import { Flow, Prediction, Sliders } from "./flow";
 import { FormulaPanel } from "./formula_panel";
 import { Inspector } from "./inspector";
 import { Matrix } from "./matrix";
@@ -32,6 +33,7 @@ function Network() {
           ))}
         </div>
         <span class="grow" />
+        <Prediction />
         <span class="pictures" role="group" aria-label="Save the picture">
           {(["svg", "png"] as const).map((kind) => (
             <button type="button" key={kind} class="button small" title={`Save the picture as ${kind.toUpperCase()}`} onClick={() => savePicture(kind)}>
@@ -56,6 +58,7 @@ function Network() {
           <span>width = share of the signal</span>
         </span>
       </div>
+      {shown !== "flow" && <Sliders />}
       {shown === "flow" ? <Flow /> : shown === "matrix" ? <Matrix /> : <NetworkTable />}
     </section>
   );
@@ -82,7 +85,7 @@ export function Page() {
       ) : !ready ? (
         <>
           <TopBar />
-          <FirstFit />
+          {snapshot.value.phase === "choosing" ? <ChooseTable /> : <FirstFit />}
         </>
       ) : (
         <div class="frame">
@@ -91,6 +94,7 @@ export function Page() {
             <Main class="content" style={{ display: "contents" }}>
               <Network />
               <Ruler />
+              <FormulaPanel />
               <aside class="side" aria-label="Inspector, steps and export check" tabIndex={-1}>
                 <Inspector />
                 <Steps />
@@ -98,7 +102,6 @@ export function Page() {
                 <ExportCheck />
               </aside>
               <div class="dock">
-                <FormulaPanel />
                 <Staircase />
                 <Residuals />
               </div>

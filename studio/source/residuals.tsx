@@ -5,7 +5,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import { useSize } from "./flow";
 import { number, plural, tick, whole } from "./format";
 import { linear, ticks } from "./shapes";
-import { model, rows, say, setRow, theme, view } from "./store";
+import { model, rows, say, setRow, theme, trial, view } from "./store";
 import { colour } from "./surroundings";
 
 const output = signal(0);
@@ -50,7 +50,7 @@ export function Residuals() {
 }
 
 function Points({ width, height, q }: { width: number; height: number; q: number }) {
-  const now = rows.value!;
+  const now = trial.value ? { ...rows.value!, prediction: trial.value.prediction } : rows.value!;
   const canvas = useRef<HTMLCanvasElement>(null);
   const points = now.x
     .map((_, n) => ({ n, at: now.prediction[n][q], missed: now.prediction[n][q] === null ? null : now.y[n][q] - now.prediction[n][q]!, away: now.outside[n] }))
@@ -94,7 +94,7 @@ function Points({ width, height, q }: { width: number; height: number; q: number
       context.closePath();
       context.stroke();
     }
-  }, [now, q, width, height, theme.value]);
+  }, [rows.value, trial.value, q, width, height, theme.value]);
   const order = [...points].sort((a, b) => Math.abs(b.missed) - Math.abs(a.missed));
   const pick = (n: number) => {
     chosen.value = n;

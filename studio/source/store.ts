@@ -4,7 +4,7 @@ import { batch, computed, signal } from "@preact/signals";
 import { CallError, call, edgePath, listen } from "./api";
 import { change, number, plural, spoken } from "./format";
 import { focused, keepFocus } from "./surroundings";
-import type { Candidate, Constant, Curve, Edge, Found, Place, Predicted, Rows, RulerPoint, Simplifying, SmallTiles, Snapshot, StudioEvent } from "./types";
+import type { Candidate, Constant, Curve, Edge, Found, Measure, Num, Place, Predicted, Rows, RulerPoint, Simplifying, SmallTiles, Snapshot, StudioEvent } from "./types";
 
 export const snapshot = signal<Snapshot | null>(null);
 export const trouble = signal("");
@@ -23,6 +23,11 @@ export const predicting = signal(false);
 export const ruler = signal<RulerPoint[] | null>(null);
 /** What was measured for more edges than are left, so that the ruler keeps its axis and leads back. */
 export const pruned = signal<RulerPoint[]>([]);
+/** The edge under the pointer, of a tile or of a term of the formula. */
+export const hovered = signal("");
+/** A constant that is being dragged, and how well the network would then fit. `shift`: see `Constant`. */
+export const tried = signal<{ edge: string; constant: "a" | "b" | "c" | "d"; value: number; shift: number } | null>(null);
+export const trial = signal<{ measure: Measure; prediction: Num[][] } | null>(null);
 /** The edges that go if the ruler is let go of now. */
 export const fading = signal<ReadonlySet<string>>(new Set());
 export const constants = signal<Constant[] | null>(null);
@@ -358,6 +363,11 @@ async function takeSimplified(steps: number, error: string) {
   else if (before?.phase === "ready" && now?.phase === "ready") say(`Simplified. ${effectOf(before, now)}`);
 }
 
+export async function chooseAgain() {
+  trouble.value = "";
+  await call("table/again", {}).catch(fail);
+  await refresh();
+}
 export const cancelFit = () => call("fit/cancel", {}).catch(fail);
 
 async function formulasFound() {

@@ -5,7 +5,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 import { inNotebook } from "./surroundings";
 
 const ALLOWED = new Set(["\\htmlClass", "\\htmlData"]);
-const MARK = /^#mark,([ks](?: chosen)?),([\d-]*)$/;
+const MARK = /^#mark,([ks](?: chosen)?),([\d-]*),([abcd]?)$/;
 
 interface Props {
   tex: string;
@@ -15,10 +15,10 @@ interface Props {
   label?: string;
 }
 
-/** LaTeX with a class and, if it leads to an edge, its place. In MathML only a link keeps such marks. */
-export function mark(kind: string, edge: string, tex: string): string {
-  if (inNotebook()) return `\\href{\\#mark,${kind},${edge}}{${tex}}`;
-  return edge ? `\\htmlData{edge=${edge}}{\\htmlClass{${kind}}{${tex}}}` : `\\htmlClass{${kind}}{${tex}}`;
+/** LaTeX with a class, the place of an edge and, of a number, its name there. In MathML only a link keeps such marks. */
+export function mark(kind: string, edge: string, tex: string, constant = ""): string {
+  if (inNotebook()) return `\\href{\\#mark,${kind},${edge},${constant}}{${tex}}`;
+  return `\\htmlData{edge=${edge}${constant && `,constant=${constant}`}}{\\htmlClass{${kind}}{${tex}}}`;
 }
 
 /** What was typeset, by its LaTeX: a network of 200 tiles has few different names. */
@@ -51,10 +51,11 @@ function write(place: HTMLElement, { tex, block, marked }: Props) {
   });
   if (!plain) return;
   for (const one of place.querySelectorAll<MathMLElement>("[href]")) {
-    const [, kind, edge] = MARK.exec(one.getAttribute("href") ?? "") ?? [];
+    const [, kind, edge, constant] = MARK.exec(one.getAttribute("href") ?? "") ?? [];
     one.removeAttribute("href");
     if (kind) one.setAttribute("class", kind);
     if (edge) one.dataset.edge = edge;
+    if (constant) one.dataset.constant = constant;
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { percent, sentence, shortTex, state } from "./format";
 import { area, clamp, curve, linear } from "./shapes";
-import { fading, predicted, select, selected, snap, splines } from "./store";
+import { fading, hovered, predicted, select, selected, snap, splines } from "./store";
 import { Tex } from "./tex";
 import type { Edge, Node } from "./types";
 
@@ -25,7 +25,9 @@ export function Tile({ edge, source, width, height, style }: Props) {
   return (
     <button
       type="button"
-      class={`tile ${kind} ${chosen ? "chosen" : ""} ${fading.value.has(edge.name) ? "fading" : ""}`}
+      class={`tile ${kind} ${chosen ? "chosen" : ""} ${fading.value.has(edge.name) ? "fading" : ""} ${hovered.value === edge.name ? "lit" : ""}`}
+      onPointerEnter={() => (hovered.value = edge.name)}
+      onPointerLeave={() => (hovered.value = "")}
       style={{ width: `${width}px`, height: `${height}px`, ...style }}
       data-edge={edge.name}
       aria-pressed={chosen}

@@ -26,7 +26,7 @@ export function TopBar() {
         </svg>
         <span class="word">kanserve studio</span>
       </h1>
-      <span class="rule" />
+      {source.title && <span class="rule" />}
       <span class="title" title={source.title}>
         {source.title}
       </span>

@@ -72,6 +72,7 @@ export interface View {
   };
   nodes: Node[][];
   arity: number[][];
+  affine: { sums: [scale: number, offset: number][]; products: [scale: number, offset: number][] }[];
   measure: Measure;
   first: Measure;
   interval: number[];
@@ -99,17 +100,40 @@ export interface Model {
   classes: string[];
   formats: string[];
   load: string;
+  has_table: boolean;
   kanserve: string;
 }
 
 export interface Snapshot {
-  phase: "fitting" | "ready";
+  phase: "choosing" | "fitting" | "ready";
   model: Model;
   unsaved: number;
   simplifying: boolean;
   own_functions: string[];
   trouble?: string;
   view: View;
+}
+
+export interface Column {
+  name: string;
+  kind: "numbers" | "categories" | "dates" | "text" | "constant";
+  missing: number;
+  different: number;
+  samples: string[];
+  density: number[];
+  low: number;
+  high: number;
+  note: string;
+  use: boolean;
+  classes: boolean;
+}
+
+export interface Table {
+  title: string;
+  rows: number;
+  columns: Column[];
+  more_columns: number;
+  target: string;
 }
 
 export interface Curve {
@@ -163,6 +187,8 @@ export interface Constant {
   nice: string;
   nice_value: Num;
   nice_change: Num;
+  /** What the constant term of the sum has beside the d of this edge. */
+  shift: number;
 }
 
 export interface Predicted {

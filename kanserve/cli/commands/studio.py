@@ -8,7 +8,7 @@ import typer
 
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Decimal, Inputs, Seed, Target
-from kanserve.errors import InputError
+from kanserve.errors import InputError, NotFoundError
 
 _TABLES = (".csv", ".parquet", ".pq")
 
@@ -16,8 +16,11 @@ _TABLES = (".csv", ".parquet", ".pq")
 def open_studio(
     model: Annotated[
         str,
-        typer.Argument(help="A .safetensors file, a repository or a version's folder in it, or a table to fit first."),
-    ],
+        typer.Argument(
+            help="A .safetensors file, a repository or a version's folder in it, or a table to fit first; without it "
+            "the page asks for a table."
+        ),
+    ] = "",
     target: Target = None,
     inputs: Inputs = None,
     data: Annotated[
@@ -38,13 +41,13 @@ def open_studio(
 ) -> None:
     """Open a page on this machine to see, prune, snap, compare, export and publish a network, until Ctrl-C.
 
-    Example: kanserve studio models --data houses.csv
+    Example: kanserve studio houses.csv
     """
     from dataclasses import replace
 
     from kanserve.artifact.naming_rules import check_name
     from kanserve.data import table_files as tables
-    from kanserve.studio.opened_model import open_network, open_table
+    from kanserve.studio.opened_model import choose_table, open_network, open_table
     from kanserve.studio.process import Studio, StudioSettings
 
     settings = StudioSettings(
@@ -52,11 +55,17 @@ def open_studio(
     )
     if name:
         check_name(name)
-    if Path(model).suffix.lower() in _TABLES:
+    if not model or (Path(model).suffix.lower() in _TABLES and not target):
+        if model and not Path(model).is_file():
+            raise NotFoundError(f"The file {model!r} does not exist.")
+        if inputs or data is not None:
+            raise InputError("--input and --data beside a table need --target.")
+        opened = choose_table(Path(model) if model else None)
+    elif Path(model).suffix.lower() in _TABLES:
         table = Path(model)
         wanted = arguments.require(target)
         rows = tables.read_table(table, wanted, inputs or (), decimal=decimal)
-        opened = open_table(rows, table.stem, arguments.parse_hidden(hidden))
+        opened = replace(open_table(rows, table.stem, arguments.parse_hidden(hidden)), table=table)
         if data is not None:
             assert opened.data is not None
             known = opened.data
