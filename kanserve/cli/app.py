@@ -45,6 +45,7 @@ from kanserve.cli.commands.predict import predict_rows
 from kanserve.cli.commands.publish import publish_network, sign_version, write_card
 from kanserve.cli.commands.report import write_report
 from kanserve.cli.commands.score import score_network
+from kanserve.cli.commands.share import share_network
 from kanserve.cli.commands.studio import open_studio
 from kanserve.cli.terminal import free, show, tell, warn, write_whole
 
@@ -327,6 +328,7 @@ app.command("score", short_help="Score a network on new samples, or predict a la
 app.command("formula", short_help="Print the formulas of a network, or search a table for one.")(show_formula)
 app.command("sign", short_help="Sign a published version.")(sign_version)
 app.command("card", short_help="Write the model card of a published model.")(write_card)
+app.command("share", short_help="Write a network as one HTML file that needs no server.")(share_network)
 app.command("studio", short_help="Open a page to see, edit, export and publish a network.")(open_studio)
 
 

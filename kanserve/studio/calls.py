@@ -25,6 +25,7 @@ from kanserve.errors import (
 from kanserve.network.own_functions import own_functions
 from kanserve.studio.jobs import Exported
 from kanserve.studio.page_views import plain
+from kanserve.studio.shared_page import shared_page
 from kanserve.studio.table_choice import example, local_table, save_upload
 from kanserve.studio.workspace import Workspace
 
@@ -78,6 +79,7 @@ class Calls:
                 ("GET", "tiles", self._tiles),
                 ("GET", "picture/([^/]+)", self._picture),
                 ("GET", "export/([^/]+)", self._export),
+                ("GET", "share", self._share),
                 ("POST", "publish", self._publish),
             )
         )
@@ -239,6 +241,13 @@ class Calls:
                 f"Unknown format {kind!r:.80}; there are {', '.join((*OWN_FORMS, *kanserve_exporters.names()))}."
             )
         return _files(self._space.export(kind))
+
+    def _share(self, given: Given) -> Any:
+        return {"html": self.shared_page()}
+
+    def shared_page(self) -> str:
+        """The present network as one HTML file."""
+        return shared_page(self._space, plain(self._snapshot({})))
 
     def _publish(self, given: Given) -> Any:
         root, name = (_text(given, key) if key in given else "" for key in ("repository", "name"))

@@ -27,9 +27,11 @@ _FLAT = 1e-7  # singular values below this part of the largest are directions th
 
 @dataclass(frozen=True)
 class ConstantView:
-    """A constant a, b, c or d of an edge. The sum that an edge goes into has one constant term, which is listed as the d
-    of its first named edge: `value` is that term, and the edge's own d is `shift` less. `error` is its standard error on the training rows with the splines as they
-    are; None where the rows do not determine it, as where two edges could share it out otherwise.
+    """A constant a, b, c or d of an edge.
+
+    The sum that an edge goes into has one constant term, which is listed as the d of its first named edge: `value` is
+    that term, and the edge's own d is `shift` less. `error` is its standard error on the training rows with the splines
+    as they are; None where the rows do not determine it, as where two edges could share it out otherwise.
 
     `nice` is a simpler number near it as text, `nice_value` its value, and `nice_change` the relative change of the
     held-out RMSE with it, without a refit.

@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { number, plural, spoken } from "./format";
 import { busy, dialog, judged, model, publish, selected, snapshot, view, writeOwn } from "./store";
+import { Published } from "./published";
 import { focused } from "./surroundings";
 
 function Dialog({ title, children }: { title: string; children: ComponentChildren }) {
@@ -40,6 +41,7 @@ function Publish() {
   const source = model.value!;
   const now = view.value!;
   const [fault, setFault] = useState("");
+  const [done, setDone] = useState(false);
   const [name, setName] = useState(source.name || "model");
   const [folder, setFolder] = useState(source.repository || "models");
   const knows = source.repository !== "";
@@ -50,8 +52,14 @@ function Publish() {
     setFault("");
     const failed = await publish(folder.trim(), name.trim());
     if (failed) setFault(failed);
-    else close();
+    else setDone(true);
   };
+  if (done)
+    return (
+      <Dialog title={`Version ${source.published} is published`}>
+        <Published close={close} />
+      </Dialog>
+    );
   return (
     <Dialog title={`Publish version ${source.next_version}`}>
       <form onSubmit={send}>
@@ -147,9 +155,20 @@ const KEYS: [string, string][] = [
   ["?", "this list"],
 ];
 
+const WORDS: [string, string][] = [
+  ["edge", "a curve of one input, or of a hidden node; the network adds them up"],
+  ["share", "how much of what the network says goes through an edge, from the spread of its values on the rows"],
+  ["free spline", "a curve as it was fitted, s with a number in the formula"],
+  ["snap", "replace a curve by a named function, c·f(a·x + b) + d"],
+  ["prune", "remove edges that the rows do not need"],
+  ["validation", "measured on rows that no fit has seen"],
+  ["RMSE", "the typical error of a prediction, in the unit of the target"],
+  ["size", "how complex a formula or a function is: its constants, variables and operations, weighted"],
+];
+
 function Keys() {
   return (
-    <Dialog title="Keys">
+    <Dialog title="Keys and words">
       <table>
         <tbody>
           {KEYS.map(([key, what]) => (
@@ -167,6 +186,15 @@ function Keys() {
           ))}
         </tbody>
       </table>
+      <h3>Words</h3>
+      <dl>
+        {WORDS.map(([word, what]) => (
+          <>
+            <dt>{word}</dt>
+            <dd>{what}</dd>
+          </>
+        ))}
+      </dl>
       <p class="quiet">kanserve {snapshot.value?.model.kanserve}</p>
       <div class="row">
         <button type="button" class="button" onClick={close}>

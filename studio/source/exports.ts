@@ -2,7 +2,7 @@
 
 import { effect, signal } from "@preact/signals";
 import { call } from "./api";
-import { say, view } from "./store";
+import { fail, model, say, view } from "./store";
 import type { Exported, ExportFile } from "./types";
 
 export const FORMS: [format: string, name: string][] = [
@@ -57,6 +57,17 @@ export function mainFile(one: Exported): ExportFile | undefined {
 export function download(file: ExportFile) {
   const data = file.text ?? Uint8Array.from(atob(file.base64!), (letter) => letter.charCodeAt(0));
   keep(new Blob([data]), file.path.split("/").pop()!);
+}
+
+/** The network as one HTML file that needs no server. */
+export async function share() {
+  try {
+    const { html } = await call<{ html: string }>("share");
+    keep(new Blob([html], { type: "text/html" }), `${model.value?.title || "network"}.html`);
+    say("The page is saved as one HTML file.");
+  } catch (error) {
+    fail(error);
+  }
 }
 
 /** Give a file to the browser to keep. */

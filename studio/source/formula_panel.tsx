@@ -5,13 +5,14 @@ import { CodeView } from "./code_view";
 import { FORMS, tab } from "./exports";
 import { plural } from "./format";
 import { dragConstant, FormulaLines, trialText } from "./formula_terms";
-import { trial, view } from "./store";
+import { Inspector } from "./inspector";
+import { constants, isShared, trial, view } from "./store";
 import { byId } from "./surroundings";
 
 export function FormulaPanel() {
   const now = view.value!;
   const splines = now.snapshot.edges.filter((edge) => edge.spline).length;
-  const all: [string, string][] = [["formula", "Formula"], ["text", "Text"], ...FORMS];
+  const all: [string, string][] = [["formula", "Formula"], ["text", "Text"], ...(isShared.value ? [] : FORMS)];
   return (
     <section class="pane formula" aria-label="Formula and exports" id="formula">
       <div class="head">
@@ -42,16 +43,16 @@ export function FormulaPanel() {
         {trial.value && <span class="pill">{trialText()}</span>}
         <span class="quiet whole">{now.snapshot.edges.length < now.edges ? "" : splines ? `${plural(splines, "spline")} left` : "a closed form"}</span>
       </div>
-      <div id="form" role="tabpanel" aria-labelledby={`tab-${tab.value}`} class={`pane ${tab.value === "formula" ? "hero" : "scroll"}`} tabIndex={0}>
+      <div id="form" role="tabpanel" aria-labelledby={`tab-${tab.value}`} class={`pane ${tab.value !== "formula" ? "scroll" : constants.value?.length || isShared.value ? "hero beside" : "hero"}`} tabIndex={0}>
         {tab.value === "formula" ? (
           <>
-            <div class="math" onPointerDown={dragConstant}>
+            <div class="math" onPointerDown={isShared.value ? undefined : dragConstant}>
               <span class="hidden" data-testid="formula">
                 {now.snapshot.formulas.map((one) => (one.text ? `${one.name} = ${one.text}` : one.trouble)).join("\n") || "There is no formula."}
               </span>
               <FormulaLines />
             </div>
-            <ConstantsTable />
+            {isShared.value ? <Inspector /> : <ConstantsTable />}
           </>
         ) : tab.value === "text" ? (
           <pre class="code wrapped mono" tabIndex={0} aria-label="The formula as text">

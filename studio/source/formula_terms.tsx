@@ -8,7 +8,7 @@ import type { Edge, Measure, Num, View } from "./types";
 
 const MOST_TERMS = 60; // that are read: of a larger network the largest
 const MOST_LINES = 14;
-const STACKED = 8; // terms of a sum that are written one below another
+const STACKED = 14; // terms in all that are written one below another
 
 interface Line {
   name: string;
@@ -157,7 +157,7 @@ export function FormulaLines() {
         {now.edges} terms are too many to read. Prune the network, or see the whole formula under Text and LaTeX.
       </p>
     );
-  const stacked = all.every((line) => line.factors.every((factor) => factor.terms.length <= STACKED));
+  const stacked = count <= STACKED;
   return (
     <div class={`formula-lines ${stacked ? "stacked" : ""}`}>
       {all.map((line) => {

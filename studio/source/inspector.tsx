@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { EdgeChart } from "./edge_chart";
 import { candidateSentence, change, changeMark, fullTex, percent, plural, share, spoken } from "./format";
 import {
-  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, isWorth, judged, neighbour, noise, preview, previewBy, previewed, selected, snap, view, zero,
+  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, isShared, isWorth, judged, neighbour, noise, preview, previewBy, previewed, selected, snap, view, zero,
 } from "./store";
 import { Tex } from "./tex";
 
@@ -50,8 +50,8 @@ export function Inspector() {
         </button>
       </div>
       <EdgeChart />
-      <Choices />
-      <div class="row">
+      {!isShared.value && <Choices />}
+      {!isShared.value && <div class="row">
         <button type="button" class={`button ${cost ? "" : "take"}`} title={cost} disabled={!name || !!busy.value} onClick={() => snap()}>
           {name ? `Snap to ${name}` : "Snap"} <span aria-hidden="true">↵</span>
         </button>
@@ -66,7 +66,7 @@ export function Inspector() {
         <button type="button" class="button" onClick={() => (dialog.value = "own")}>
           Write a function…
         </button>
-      </div>
+      </div>}
     </section>
   );
 }

@@ -12,10 +12,11 @@ import { Matrix } from "./matrix";
 import { NetworkTable } from "./network_table";
 import { Residuals } from "./residuals";
 import { Ruler } from "./ruler";
+import { Says } from "./says";
 import { Staircase } from "./staircase";
 import { Steps } from "./steps";
 import { savePicture } from "./pictures";
-import { chosenMode, mode, said, snapshot, trouble, view } from "./store";
+import { chosenMode, isShared, mode, said, snapshot, trouble, view } from "./store";
 import { first, inNotebook } from "./surroundings";
 import { TopBar } from "./top_bar";
 
@@ -34,14 +35,14 @@ function Network() {
         </div>
         <span class="grow" />
         <Prediction />
-        <span class="pictures" role="group" aria-label="Save the picture">
+        {!isShared.value && <span class="pictures" role="group" aria-label="Save the picture">
           {(["svg", "png"] as const).map((kind) => (
             <button type="button" key={kind} class="button small" title={`Save the picture as ${kind.toUpperCase()}`} onClick={() => savePicture(kind)}>
               <span class="hidden">Save the picture as </span>
               {kind.toUpperCase()}
             </button>
           ))}
-        </span>
+        </span>}
         <span class="legend" aria-hidden="true">
           <span>
             <i style={{ borderTop: "3px solid var(--snapped)" }} />
@@ -58,6 +59,7 @@ function Network() {
           <span>width = share of the signal</span>
         </span>
       </div>
+      <Says />
       {shown !== "flow" && <Sliders />}
       {shown === "flow" ? <Flow /> : shown === "matrix" ? <Matrix /> : <NetworkTable />}
     </section>
@@ -89,12 +91,13 @@ export function Page() {
         </>
       ) : (
         <div class="frame">
-          <div class="app">
+          <div class={`app ${isShared.value ? "shared" : ""}`}>
             <TopBar />
             <Main class="content" style={{ display: "contents" }}>
               <Network />
-              <Ruler />
+              {!isShared.value && <Ruler />}
               <FormulaPanel />
+              {!isShared.value && <>
               <aside class="side" aria-label="Inspector, steps and export check" tabIndex={-1}>
                 <Inspector />
                 <Steps />
@@ -105,6 +108,7 @@ export function Page() {
                 <Staircase />
                 <Residuals />
               </div>
+              </>}
             </Main>
           </div>
         </div>

@@ -42,6 +42,8 @@ export const theme = signal(matchMedia("(prefers-color-scheme: dark)").matches ?
 
 export const view = computed(() => (snapshot.value?.phase === "ready" ? snapshot.value.view : null));
 export const model = computed(() => snapshot.value?.model ?? null);
+/** Whether this is a page without a server, whose network is only looked at. */
+export const isShared = computed(() => model.value?.shared === true);
 /** Whether losses are on held-out rows. A classifier with few rows is judged on those it was trained on. */
 export const judged = computed(() => (model.value?.held_apart === false && !model.value.drawn ? "training" : "validation"));
 export const byShare = computed(() => [...(view.value?.snapshot.edges ?? [])].sort((a, b) => b.share - a.share));
@@ -111,6 +113,7 @@ function take(next: Snapshot) {
 
 /** What a step costs is seen in the panels: they are filled one after another. */
 async function load() {
+  if (isShared.value) return;
   const revision = view.value?.revision;
   const current = () => view.value?.revision === revision;
   const fill = async <T>(path: string, put: (found: T) => void) => {
@@ -216,6 +219,7 @@ export function previewBy(by: number) {
 }
 
 async function act(what: string, path: string, body: object, told: (before: Snapshot, now: Snapshot) => string) {
+  if (isShared.value) return;
   const before = snapshot.value;
   if (!before || before.phase !== "ready" || busy.value) return;
   busy.value = what;

@@ -7,6 +7,7 @@ import { comm, type Model } from "./comm_transport";
 import { http } from "./http_transport";
 import { listenForKeys } from "./keys";
 import { Page } from "./main";
+import { shared, type Shared } from "./shared_transport";
 import { start, theme, trouble } from "./store";
 import { settle } from "./surroundings";
 
@@ -31,6 +32,9 @@ export function openPage(element: HTMLElement): () => void {
   const still = effect(() => void (theme.value !== first && localStorage.setItem(kept, theme.value)));
   return () => (still(), end());
 }
+
+/** A page that was saved, which shows a network and moves its sliders. */
+export const openShared = (element: HTMLElement, data: Shared): (() => void) => mount(element, document, shared(data));
 
 /** A view of an anywidget's model; its styles and those of the notebook do not reach each other. */
 export function openWidget({ model, el }: { model: Model; el: HTMLElement }): () => void {

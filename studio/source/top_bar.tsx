@@ -1,8 +1,9 @@
 /** The top bar: which model this is, what is unsaved, what is served, how good it is; undo, redo, export, publish. */
 
-import { tab } from "./exports";
+import { share, tab } from "./exports";
 import { number, plural } from "./format";
-import { busy, connected, dialog, judged, model, redo, served, snapshot, theme, toggleTheme, undo, view } from "./store";
+import { busy, connected, dialog, judged, isShared, model, redo, served, snapshot, theme, toggleTheme, undo, view } from "./store";
+import { Road } from "./says";
 import { byId } from "./surroundings";
 
 const icon = (path: string) => (
@@ -55,12 +56,15 @@ export function TopBar() {
       )}
       {!connected.value && <span class="pill open">not connected</span>}
       <span class="grow" />
+      {now && !isShared.value && <Road />}
+      <span class="grow" />
       {now && (
         <>
           <div class={`metric optional ${busy.value ? "waiting" : ""}`}>
             <span>{now.measure.accuracy !== null ? "accuracy" : source.drawn ? "R² against the original" : `${judged.value} R²`}</span>
             <b data-testid="r2">{r2(now.measure.accuracy ?? mean(now.measure.r2))}</b>
           </div>
+          {!isShared.value && <>
           <span class="rule optional" />
           <button type="button" class="icon" aria-label="Undo" title="Undo (Ctrl+Z)" disabled={!now.snapshot.history.length || !!busy.value} onClick={() => undo()}>
             {icon("M5.500 3L2.500 6l3 3M3 6h6.500a4 4 0 010 8H7")}
@@ -68,16 +72,18 @@ export function TopBar() {
           <button type="button" class="icon" aria-label="Redo" title="Redo (Ctrl+Shift+Z)" disabled={!now.snapshot.undone || !!busy.value} onClick={() => redo()}>
             {icon("M10.500 3l3 3-3 3M13 6H6.500a4 4 0 000 8H9")}
           </button>
+          </>}
         </>
       )}
       <button type="button" class="icon" aria-label={theme.value === "dark" ? "Light theme" : "Dark theme"} onClick={toggleTheme}>
         {icon("M13.500 9.500A6 6 0 016.500 2.500a6 6 0 107 7z")}
       </button>
-      <button type="button" class="icon" title="Keys (?)" onClick={() => (dialog.value = "keys")}>
+      {!isShared.value && <button type="button" class="icon" title="Keys and words (?)" onClick={() => (dialog.value = "keys")}>
         <span class="hidden">Keys</span>
         <kbd aria-hidden="true">?</kbd>
-      </button>
-      {now && (
+      </button>}
+      {isShared.value && <span class="quiet">kanserve {source.kanserve}</span>}
+      {now && !isShared.value && (
         <>
           <button
             type="button"
@@ -88,6 +94,9 @@ export function TopBar() {
             }}
           >
             Export
+          </button>
+          <button type="button" class="button" title="One HTML file to mail: the network, its sliders and its formula; it works offline" onClick={() => void share()}>
+            Share
           </button>
           <button type="button" class="button main" disabled={!!busy.value} onClick={() => (dialog.value = "publish")}>
             Publish v{source.next_version}

@@ -101,6 +101,8 @@ export interface Model {
   formats: string[];
   load: string;
   has_table: boolean;
+  /** Whether this is a page without a server, to look at. */
+  shared?: boolean;
   kanserve: string;
 }
 

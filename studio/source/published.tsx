@@ -1,0 +1,67 @@
+/** What to do with a published version: serve it, and ask it for the prediction at the sliders. */
+
+import { useState } from "preact/hooks";
+import { model, say, view, x } from "./store";
+
+/** The values of the sliders as a client gives them: categories by name, missing values as null. */
+function row(): (number | string | null)[] {
+  return view.value!.nodes[0].map((node, i) => {
+    const at = x.value[i];
+    if (node.missing !== null && at === node.missing) return null;
+    if (!node.categories.length) return Number(at.toPrecision(6));
+    return node.categories.reduce((best, one) => (Math.abs(one[1] - at) < Math.abs(best[1] - at) ? one : best))[0];
+  });
+}
+
+const quoted = (text: string) => `'${text.replace(/'/g, "'\\''")}'`;
+
+function ways(folder: string, name: string): [string, string][] {
+  const values = row();
+  const body = JSON.stringify({ inputs: [{ name: "x", datatype: values.some((one) => typeof one === "string") ? "BYTES" : "FP64", shape: [1, values.length], data: [values] }] });
+  const python = JSON.stringify(values).replace(/null/g, "None");
+  return [
+    ["Serve", `kanserve serve ${quoted(folder)} --port 8001 --http-port 8002`],
+    ["curl", `curl -s localhost:8002/v2/models/${name}/infer -H 'Content-Type: application/json' -d ${quoted(body)}`],
+    ["Python client", `import kanserve\n\nwith kanserve.Client("localhost:8001") as client:\n    print(client.infer("${name}", [${python}]).values)`],
+    ["Without a server", `import kanserve\n\nmodel = kanserve.load_model("${folder}/${name}/${model.value!.published}")\nprint(model.predict([${python}]))`],
+    ["C", `kanserve export ${quoted(`${folder}/${name}`)} --to c`],
+  ];
+}
+
+export function Published({ close }: { close: () => void }) {
+  const source = model.value!;
+  const all = ways(source.repository, source.name);
+  const [chosen, setChosen] = useState(0);
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(all[chosen][1]);
+    setCopied(true);
+    say(`${all[chosen][0]} is copied.`);
+    setTimeout(() => setCopied(false), 2000);
+  };
+  return (
+    <>
+      <p>
+        {source.name}, version {source.published}, is in <code class="mono">{source.repository}</code>. Ask it at the values of the sliders:
+      </p>
+      <div class="segments" role="group" aria-label="Ways to use it">
+        {all.map(([name], n) => (
+          <button type="button" key={name} aria-pressed={n === chosen} onClick={() => setChosen(n)}>
+            {name}
+          </button>
+        ))}
+      </div>
+      <pre class="code wrapped mono" tabIndex={0} aria-label={all[chosen][0]}>
+        {all[chosen][1]}
+      </pre>
+      <div class="row">
+        <button type="button" class="button" onClick={() => void copy()}>
+          {copied ? "Copied" : "Copy"}
+        </button>
+        <button type="button" class="button main" onClick={close}>
+          Done
+        </button>
+      </div>
+    </>
+  );
+}
