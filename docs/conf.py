@@ -7,6 +7,7 @@ run again only when they or kanserve change. Names of the API come from docstrin
 import hashlib
 import os
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -79,9 +80,11 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 
 # The pages
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
 html_theme = "furo"
 html_math_renderer = "mathml"
-html_title = "kanserve"
+html_title = f"kanserve {version}"
+html_logo = html_favicon = "_static/logo.svg"  # one curve, to be told from others at 16 pixels
 html_static_path = ["_static"]
 html_css_files = ["kanserve.css"]
 html_js_files = ["versions.js", "tables.js"]
@@ -89,6 +92,9 @@ html_search_scorer = str(HERE / "_static" / "search_order.js")
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
+    "source_repository": REPOSITORY,
+    "source_branch": "main",
+    "source_directory": "docs/",
     "light_css_variables": {
         "color-brand-primary": "#0b5fa5",
         "color-brand-content": "#0b5fa5",

@@ -17,13 +17,14 @@ const quoted = (text: string) => `'${text.replace(/'/g, "'\\''")}'`;
 
 function ways(folder: string, name: string): [string, string][] {
   const values = row();
-  const body = JSON.stringify({ inputs: [{ name: "x", datatype: values.some((one) => typeof one === "string") ? "BYTES" : "FP64", shape: [1, values.length], data: [values] }] });
-  const python = JSON.stringify(values).replace(/null/g, "None");
+  const body = JSON.stringify({ inputs: [{ name: "x", datatype: "FP64", shape: [1, values.length], data: [values] }] });
+  const names = JSON.stringify(view.value!.nodes[0].map((node) => node.name));
+  const rows = `rows = pd.DataFrame([${JSON.stringify(values).replace(/null/g, "None")}], columns=${names})`;
   return [
     ["Serve", `kanserve serve ${quoted(folder)} --port 8001 --http-port 8002`],
     ["curl", `curl -s localhost:8002/v2/models/${name}/infer -H 'Content-Type: application/json' -d ${quoted(body)}`],
-    ["Python client", `import kanserve\n\nwith kanserve.Client("localhost:8001") as client:\n    print(client.infer("${name}", [${python}]).values)`],
-    ["Without a server", `import kanserve\n\nmodel = kanserve.load_model("${folder}/${name}/${model.value!.published}")\nprint(model.predict([${python}]))`],
+    ["Python client", `import kanserve\nimport pandas as pd\n\n${rows}\nwith kanserve.Client("localhost:8001") as client:\n    print(client.predict("${name}", rows))`],
+    ["Without a server", `import kanserve\nimport pandas as pd\n\n${rows}\nmodel = kanserve.load_model(${JSON.stringify(`${folder}/${name}`)})\nprint(model.predict(rows))`],
     ["C", `kanserve export ${quoted(`${folder}/${name}`)} --to c`],
   ];
 }

@@ -1,6 +1,6 @@
 """The studio's page in the machine's Chromium, and what tests of it wait for.
 
-python -m tests.support.peers.studio_pages    # writes docs/studio-light.png and docs/studio-dark.png
+python -m tests.support.peers.studio_pages    # writes the pictures of the studio in docs
 """
 
 from collections.abc import Iterator
@@ -9,11 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pytest
 
 import kanserve
-from kanserve.studio.opened_model import Opened
+from kanserve.studio.opened_model import Opened, choose_table
 from tests.support.paths import DOCS, ROOT
 from tests.support.servers.studios import CHROMIUM, Running, needs_browser, running
 from tests.support.sessions import law
@@ -83,42 +82,51 @@ def violations(page: Any) -> list[tuple[str, list[str]]]:
     return [(one["id"], [node["html"][:160] for node in one["nodes"]]) for one in found]
 
 
-def houses() -> kanserve.Dataset:
-    """Prices of houses by their area, their distance to the centre, their energy class and their year."""
-    rng = np.random.default_rng(4)
-    area, distance, year = rng.uniform(30, 200, 900), rng.gamma(2, 4, 900), rng.integers(1900, 2024, 900)
-    energy = rng.choice(list("ABCDE"), 900)
-    price = 1.9 * area * np.exp(-0.05 * distance) - 12 * np.array(["ABCDE".index(one) for one in energy])
-    price += rng.normal(0, 6, 900)
-    lines = [
-        f"{a:.0f},{d:.1f},{e},{y},{p:.1f}" for a, d, e, y, p in zip(area, distance, energy, year, price, strict=True)
-    ]
-    with TemporaryDirectory() as folder:
-        table = Path(folder) / "houses.csv"
-        table.write_text("\n".join(["area,distance,energy,year,price", *lines, ""]))
-        return kanserve.read_table(table, "price")
-
-
 def main() -> None:
-    """Take the pictures of the README: after Simplify, with a search for simpler formulas beside."""
-    data = houses()
-    kan = kanserve.fit([4, 2, 1], data, starts=4)
-    with running(Opened(kan, "houses", data), None) as studio, chromium() as browser:
+    """Take the pictures of the README and of docs/studio.md from the page as it is, of a table that it offers."""
+    with TemporaryDirectory() as folder, running(choose_table(), None) as studio, chromium() as browser:
         page = browser.new_page(viewport={"width": 1600, "height": 1000}, color_scheme="light")
         page.set_default_timeout(PATIENCE_SECONDS * 1000)
         page.goto(studio.studio.address)
+        page.click("text=Houses")
+        page.wait_for_selector(".columns tbody tr")
+        page.locator(".choose").screenshot(path=DOCS / "studio-choose.png")
+        page.click(".choose-row .button.main")
         page.wait_for_selector(".choice")
+        page.wait_for_selector(".ruler-track:not(.off)")
+        track = page.locator(".ruler-track").bounding_box()
+        page.mouse.move(track["x"] + 13, track["y"] + 30)
+        page.mouse.down()
+        page.mouse.move(track["x"] + track["width"] * 0.5, track["y"] + 30, steps=5)
+        page.screenshot(
+            path=DOCS / "studio-prune.png", clip={"x": 0, "y": 52, "width": 1224, "height": track["y"] + 26}
+        )
+        page.keyboard.press("Escape")
+        page.mouse.move(track["x"] + 13, track["y"] + 30, steps=5)
+        page.mouse.up()
         page.click("text=Search")
         page.click(".ruler >> text=Simplify")
         page.wait_for_selector(".simplifying")
         until(page, "!document.querySelector('.simplifying')")
         page.wait_for_selector(".choice")
+        page.wait_for_selector(".constants")
         page.wait_for_timeout(20_000)  # the search
         page.select_option("select[aria-label=energy]", "B")
+        page.wait_for_timeout(500)
         page.screenshot(path=DOCS / "studio-light.png")
+        page.locator(".formula").screenshot(path=DOCS / "studio-formula.png")
         page.click("button[aria-label='Dark theme']")
         page.wait_for_timeout(500)
         page.screenshot(path=DOCS / "studio-dark.png")
+        page.click("button[aria-label='Light theme']")
+        page.click(".top .button.main")
+        page.fill("dialog input >> nth=0", str(Path(folder, "models")))
+        page.fill("dialog input >> nth=1", "houses")
+        page.click("dialog .button.main")
+        page.wait_for_selector("dialog .segments")
+        page.click("dialog .segments >> text=Python client")
+        page.evaluate("document.querySelector('dialog code').textContent = 'models'")
+        page.locator("dialog").screenshot(path=DOCS / "studio-publish.png")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ BOXES = """
       if (found) seen.push({ ...found, text, element: math ?? parent });
     }
     const size = parseFloat(getComputedStyle(math ?? parent).fontSize);
-    if (size < least - 0.01 && boxes.some((box) => shown(parent, box))) small.push([parent.outerHTML.slice(0, 80), size]);
+    if (size >= least - 0.01 || !boxes.some((box) => shown(parent, box))) continue;
+    small.push([parent.outerHTML.slice(0, 80), size]);
   }
   const over = [];
   for (let a = 0; a < seen.length; a++)
