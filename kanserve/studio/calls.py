@@ -75,6 +75,7 @@ class Calls:
                 ("POST", "simplify", self._simplify),
                 ("POST", "simplify/cancel", self._cancel_simplify),
                 ("POST", "predict", self._predict),
+                ("POST", "responses", self._responses),
                 ("GET", "rows", self._rows),
                 ("GET", "tiles", self._tiles),
                 ("GET", "picture/([^/]+)", self._picture),
@@ -221,10 +222,10 @@ class Calls:
         return {}
 
     def _predict(self, given: Given) -> Any:
-        x = given.get("x")
-        if not isinstance(x, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in x):
-            raise InputError("x must be a list of numbers, one for each input.")
-        return self._space.predict(x)
+        return self._space.predict(_row(given))
+
+    def _responses(self, given: Given) -> Any:
+        return self._space.responses(_row(given))
 
     def _rows(self, given: Given) -> Any:
         return self._space.rows()
@@ -252,6 +253,13 @@ class Calls:
     def _publish(self, given: Given) -> Any:
         root, name = (_text(given, key) if key in given else "" for key in ("repository", "name"))
         return {"version": self._space.publish(_whole(given, "base"), root, name)}
+
+
+def _row(given: Given) -> list[float]:
+    x = given.get("x")
+    if not isinstance(x, list) or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in x):
+        raise InputError("x must be a list of numbers, one for each input.")
+    return x
 
 
 def _whole(given: Given, key: str, otherwise: int | None = None) -> int:

@@ -36,6 +36,8 @@ MAP_CELLS = 64  # rows and columns of such a map, each cell the largest share of
 DENSITY_BINS = 32  # of the histogram of a variable
 MOST_ROWS = 2000  # rows that are sent, sampled by ROWS_SEED
 ROWS_SEED = 0
+MOST_RESPONSES = 12  # inputs whose curves of response are drawn
+RESPONSE_POINTS = 41  # of each
 BEYOND = 0.15  # how far an edge is drawn beyond its range on either side, as a share of the range
 COVERAGE = 0.95  # of the interval around a prediction: this share of the held-out rows is within it
 
@@ -354,6 +356,32 @@ def predict_row(kan: Kan, x: Array) -> Predicted:
         gradient=tuple(tuple(line) for line in slopes.tolist()),
         inside=tuple(((x >= low) & (x <= high)).tolist()),
         nodes=tuple(tuple(v[0].tolist()) for v in (row, *every[1:])),
+    )
+
+
+@dataclass(frozen=True)
+class Responses:
+    """The predictions (a classifier's probabilities) over some inputs, those with the largest share: `values` has the
+    outputs at each of the values `u` of an input, the others as they are."""
+
+    inputs: tuple[int, ...]
+    u: tuple[tuple[float, ...], ...]
+    values: tuple[tuple[tuple[float, ...], ...], ...]
+
+
+def responses_at(kan: Kan, x: Array, nodes: Sequence[NodeView]) -> Responses:
+    """The predictions around one row (inputs,)."""
+    chosen = sorted((i for i, node in enumerate(nodes) if node.share > 0), key=lambda i: -nodes[i].share)
+    chosen = chosen[:MOST_RESPONSES]
+    u = [np.linspace(nodes[i].low, nodes[i].high, RESPONSE_POINTS) for i in chosen]
+    rows = np.tile(x, (len(chosen), RESPONSE_POINTS, 1))
+    for n, i in enumerate(chosen):
+        rows[n, :, i] = u[n]
+    found = activations(kan, rows.reshape(-1, len(x)))[-1]
+    found = softmax(found) if kan.classes else found
+    curves = found.reshape(len(chosen), RESPONSE_POINTS, -1).tolist()
+    return Responses(
+        tuple(chosen), tuple(tuple(one.tolist()) for one in u), tuple(tuple(map(tuple, c)) for c in curves)
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve import repository
 from kanserve.artifact.naming_rules import check_name
@@ -38,11 +39,13 @@ from kanserve.studio.page_views import (
     Measure,
     PageView,
     Predicted,
+    Responses,
     Rows,
     edge_curve,
     measure,
     page_view,
     predict_row,
+    responses_at,
     rows_view,
 )
 from kanserve.studio.small_tiles import SmallTiles, small_tiles
@@ -277,13 +280,21 @@ class Workspace:
 
     def predict(self, x: Sequence[float]) -> Predicted:
         """The prediction at one row of the numbers that the network sees; InputError unless each is finite."""
+        return predict_row(*self._row_of(x))
+
+    def responses(self, x: Sequence[float]) -> Responses:
+        """The predictions over each input with the others as in this row; InputError unless each is finite."""
+        kan, row = self._row_of(x)
+        return responses_at(kan, row, self.view().nodes[0])
+
+    def _row_of(self, x: Sequence[float]) -> tuple[Kan, NDArray[np.float64]]:
         kan = of_numbers(self.session.kan)
         if len(x) != len(kan.inputs):
             raise InputError(f"x has a number for each of the {len(kan.inputs)} inputs, got {len(x)}.")
         row = np.array(x, dtype=np.float64)
         if not np.isfinite(row).all():
             raise InputError("x has only finite numbers.")
-        return predict_row(kan, row)
+        return kan, row
 
     def tiles(self) -> SmallTiles:
         return small_tiles(self.session)

@@ -6,7 +6,7 @@ import { number, percent, plural, state, whole } from "./format";
 import { layout, type Layout } from "./layout";
 import { area, clamp, linear, link } from "./shapes";
 import { Slider } from "./slider";
-import { byShare, fading, judged, model, most, predicted, predicting, selected, setInput, view, x } from "./store";
+import { byShare, fading, judged, model, most, predicted, predicting, selected, setInput, setRow, view, x } from "./store";
 import { Tex } from "./tex";
 import { Tile } from "./tile";
 import type { Edge, Node, View } from "./types";
@@ -139,6 +139,9 @@ function Links({ plan, view: now, edges }: { plan: Layout; view: View; edges: Ed
   );
 }
 
+/** A point to compare with. */
+const pinned = signal<{ x: number[]; value: number } | null>(null);
+
 /** The prediction where it is always on screen: in the head of the network. */
 export function Prediction() {
   const now = view.value!;
@@ -164,6 +167,16 @@ export function Prediction() {
         {node.unit && <small>{node.unit}</small>}
       </b>
       {!classes.length && interval > 0 && !model.value!.drawn && <small>± {number(interval, 2)}</small>}
+      {pinned.value ? (
+        <button type="button" class="word" title="Go back to the point A; Shift forgets it" onClick={(event) => (event.shiftKey ? (pinned.value = null) : setRow(pinned.value!.x))}>
+          A {classes.length ? percent(pinned.value.value) : number(pinned.value.value)}
+          {value !== null && value !== pinned.value.value && ` (${value > pinned.value.value ? "+" : "−"}${classes.length ? percent(Math.abs(value - pinned.value.value)) : number(Math.abs(value - pinned.value.value), 3)})`}
+        </button>
+      ) : (
+        <button type="button" class="word" title="Keep this point as A, to compare with" onClick={() => value !== null && (pinned.value = { x: [...x.value], value })}>
+          pin
+        </button>
+      )}
     </span>
   );
 }
@@ -330,6 +343,7 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
     return (
       <div class="output small" style={box}>
         <Tex tex={node.latex} label={node.name} />
+        {classes.length > 0 && <i class="chance" style={{ width: `${100 * (value ?? 0)}%` }} />}
         <b class={waiting ? "waiting" : ""}>{classes.length ? percent(value ?? 0) : number(value)}</b>
       </div>
     );

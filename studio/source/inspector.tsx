@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { EdgeChart } from "./edge_chart";
 import { candidateSentence, change, changeMark, fullTex, percent, plural, share, spoken } from "./format";
 import {
-  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, isShared, isWorth, judged, neighbour, noise, preview, previewBy, previewed, selected, snap, view, zero,
+  busy, byShare, candidates, candidatesTrouble, curve, dialog, edge, free, isShared, isWorth, judged, neighbour, noise, preview, previewBy, previewed, selected, snap, sortCandidates, view, zero,
 } from "./store";
 import { Tex } from "./tex";
 
@@ -71,6 +71,15 @@ export function Inspector() {
   );
 }
 
+/** A head of the list that sorts it; the keys of the list do without. */
+function Sort({ by, name }: { by: "r2" | "change" | "size"; name: string }) {
+  return (
+    <button type="button" tabIndex={-1} class={by === "r2" ? "" : "right"} title={`Sort by ${name}`} onClick={() => sortCandidates(by)}>
+      {name}
+    </button>
+  );
+}
+
 function Choices() {
   const all = candidates.value;
   const measure = view.value!.measure;
@@ -96,15 +105,15 @@ function Choices() {
     <>
       <div class="choice-head" aria-hidden="true">
         <span>candidate</span>
-        <span>R²</span>
+        <Sort by="r2" name="R²" />
         {all[0].change === null ? (
           <span class="right" title="The error against the original network, as a share of the spread of its outputs">
             RMSE, of sd
           </span>
         ) : (
-          <span class="right">Δ {judged.value === "training" ? "" : "val "}{measure.kind === "RMSE" ? "RMSE" : "loss"}</span>
+          <Sort by="change" name={`Δ ${judged.value === "training" ? "" : "val "}${measure.kind === "RMSE" ? "RMSE" : "loss"}`} />
         )}
-        <span class="right">size</span>
+        <Sort by="size" name="size" />
       </div>
       <div
         ref={list}

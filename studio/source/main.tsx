@@ -1,6 +1,7 @@
 /** The page: one screen, made of panes that each show the same state. */
 
 import { useEffect } from "preact/hooks";
+import { Classes } from "./classes_pane";
 import { ChooseTable } from "./choose_table";
 import { Dialogs } from "./dialogs";
 import { ExportCheck } from "./export_check";
@@ -16,7 +17,7 @@ import { Says } from "./says";
 import { Staircase } from "./staircase";
 import { Steps } from "./steps";
 import { savePicture } from "./pictures";
-import { chosenMode, isShared, mode, said, snapshot, trouble, view } from "./store";
+import { chosenMode, isShared, mode, model, said, snapshot, trouble, view } from "./store";
 import { first, inNotebook } from "./surroundings";
 import { TopBar } from "./top_bar";
 
@@ -105,7 +106,7 @@ export function Page() {
                 <ExportCheck />
               </aside>
               <div class="dock">
-                <Staircase />
+                {model.value!.classes.length ? <Classes /> : <Staircase />}
                 <Residuals />
               </div>
               </>}

@@ -6,6 +6,8 @@ import { useSize } from "./flow";
 import { number, plural, tick, whole } from "./format";
 import { linear, ticks } from "./shapes";
 import { model, rows, say, setRow, theme, trial, view } from "./store";
+import { ResponseCurves, wanted } from "./responses";
+import type { Rows } from "./types";
 import { colour } from "./surroundings";
 
 const output = signal(0);
@@ -25,13 +27,30 @@ export function Residuals() {
   return (
     <section class="pane" aria-label="Residuals">
       <div class="head">
-        <h2>Residuals</h2>
+        <div class="segments" role="group" aria-label="What is shown of the rows">
+          <button type="button" aria-pressed={!wanted.value} onClick={() => (wanted.value = false)}>
+            Residuals
+          </button>
+          <button type="button" aria-pressed={wanted.value} onClick={() => (wanted.value = true)}>
+            Responses
+          </button>
+        </div>
         {names.length > 1 && (
           <select aria-label="The output whose residuals are shown" value={q} onChange={(event) => (output.value = Number(event.currentTarget.value))}>
             {names.map((name, n) => (
               <option value={n}>{name}</option>
             ))}
           </select>
+        )}
+        {now && !same && !wanted.value && now.x.length > 1 && (
+          <span class="rows-buttons">
+            <button type="button" class="button small" title="A row by chance goes to the sliders" onClick={() => take(Math.floor(Math.random() * now.x.length))}>
+              Random
+            </button>
+            <button type="button" class="button small" title="The row with the largest residual goes to the sliders" onClick={() => take(worst(now, q))}>
+              Worst
+            </button>
+          </span>
         )}
         <span class={`quiet ${names.length > 1 ? "optional" : ""}`} title={now && !source.drawn ? `${plural(away, "row")} of ${whole(now.x.length)} outside the trained range` : undefined}>
           {now &&
@@ -41,13 +60,27 @@ export function Residuals() {
               : `${now.x.length < now.total ? `${whole(now.x.length)} of ${plural(now.total, "row")}, seed ${now.seed}` : plural(now.total, "row")}, ${away} outside`)}
         </span>
       </div>
-      {same && <p class="empty">There are no rows to compare with, so residuals are against the network as it was opened: they appear with the first step.</p>}
-      <div class="plot" ref={place}>
+      {wanted.value && (
+        <div class="scroll" tabIndex={0} role="group" aria-label="Responses">
+          <ResponseCurves q={q} />
+        </div>
+      )}
+      {same && !wanted.value && <p class="empty">There are no rows to compare with, so residuals are against the network as it was opened: they appear with the first step.</p>}
+      <div class="plot" ref={place} hidden={wanted.value}>
         {now && !same && width > 60 && <Points width={width - 24} height={height - 8} q={q} />}
       </div>
     </section>
   );
 }
+
+function take(n: number) {
+  chosen.value = n;
+  setRow(rows.value!.x[n]);
+}
+
+const worst = (now: Rows, q: number) =>
+  now.x.reduce((top, _, n) => (missed(now, n, q) > missed(now, top, q) ? n : top), 0);
+const missed = (now: Rows, n: number, q: number) => (now.prediction[n][q] === null ? -1 : Math.abs(now.y[n][q] - now.prediction[n][q]!));
 
 function Points({ width, height, q }: { width: number; height: number; q: number }) {
   const now = trial.value ? { ...rows.value!, prediction: trial.value.prediction } : rows.value!;

@@ -212,6 +212,21 @@ export function neighbour(by: number) {
   say(`Edge ${spoken(next.name)}, ${next.function || "free spline"}.`);
 }
 
+const orders = {
+  r2: (one: Candidate) => -one.suggestion.r2,
+  change: (one: Candidate) => one.change ?? one.suggestion.loss,
+  size: (one: Candidate) => one.complexity,
+};
+
+/** Sort the candidates of the edge; the previewed one stays it. */
+export function sortCandidates(by: keyof typeof orders) {
+  const chosen = previewed.value;
+  batch(() => {
+    candidates.value = [...(candidates.value ?? [])].sort((a, b) => orders[by](a) - orders[by](b));
+    preview.value = chosen ? candidates.value.indexOf(chosen) : -1;
+  });
+}
+
 export function previewBy(by: number) {
   const all = candidates.value;
   if (!all?.length) return;

@@ -28,6 +28,9 @@ export function openPage(element: HTMLElement): () => void {
   const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? "";
   theme.value = localStorage.getItem(kept) ?? theme.value;
   const end = mount(element, document, http(token));
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => localStorage.getItem(kept) === null && (theme.value = system.matches ? "dark" : "light");
+  system.addEventListener("change", follow);
   const first = theme.peek();
   const still = effect(() => void (theme.value !== first && localStorage.setItem(kept, theme.value)));
   return () => (still(), end());
