@@ -109,7 +109,8 @@ def affine_of(kan: Kan, depth: int) -> AffineView:
         several = [(float(layer.subnode_scale[j]), float(layer.subnode_bias[j])) for j in group]
         if len(several) == 1:
             ((own, bias),) = several
-            whole = own * scale / units(kan, (depth, group[0], 0)).factor  # which the constants have already
+            factor = units(kan, (depth, group[0], 0)).factor  # which the constants have already
+            whole = 1.0 if math.isclose(own * scale, factor) else own * scale / factor
             several, scale, offset = [(float(whole), float(scale * bias + offset))], 1.0, 0.0
         sums += several
         products.append((float(scale), float(offset)))

@@ -29,11 +29,13 @@ export function openPage(element: HTMLElement): () => void {
   theme.value = localStorage.getItem(kept) ?? theme.value;
   const end = mount(element, document, http(token));
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const follow = () => localStorage.getItem(kept) === null && (theme.value = system.matches ? "dark" : "light");
+  let first = theme.peek();
+  const follow = () => {
+    if (localStorage.getItem(kept) === null) theme.value = first = system.matches ? "dark" : "light";
+  };
   system.addEventListener("change", follow);
-  const first = theme.peek();
   const still = effect(() => void (theme.value !== first && localStorage.setItem(kept, theme.value)));
-  return () => (still(), end());
+  return () => (system.removeEventListener("change", follow), still(), end());
 }
 
 /** A page that was saved, which shows a network and moves its sliders. */

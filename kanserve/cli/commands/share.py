@@ -12,7 +12,7 @@ from kanserve.errors import InputError
 
 def share_network(
     model: Annotated[str, typer.Argument(help="A .safetensors file, a repository or a version's folder in it.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.")] = Path("network.html"),
     target: Target = None,
     data: Annotated[
         Path | None, typer.Option(help="A table: its ranges, histograms and errors are shown, but no row of it.")

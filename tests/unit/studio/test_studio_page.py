@@ -120,6 +120,7 @@ def test_a_published_version_is_what_a_running_server_answers_with(browser: Any,
         settled(page, 1)
         page.click("text=Publish v2 >> nth=0")
         page.click("dialog .button.main")
+        page.click("dialog >> text=Done")
         page.wait_for_selector("text=serving v2")
         until(page, "!document.querySelector('.top').innerText.includes('unsaved')")  # in an event of its own
         rows = law()[1].x[:20]
@@ -177,7 +178,7 @@ def test_axe_finds_nothing(browser: Any, root: Path, theme: str):
                     page.click("text=Write a function…")
                 case "keys":
                     page.keyboard.press("Escape")
-                    page.click("button[title='Keys (?)']")
+                    page.click("button[title='Keys and words (?)']")
             assert violations(page) == [], view
 
 
@@ -232,6 +233,8 @@ def test_keys_alone_go_the_whole_road(browser: Any, root: Path):
             if page.evaluate("document.activeElement.type") == "submit":
                 break
         page.keyboard.press("Enter")
+        page.wait_for_selector("dialog .segments")  # how to use the version
+        page.keyboard.press("Escape")
         page.wait_for_selector("dialog", state="detached")
         assert repository.versions(root, "law") == (1, 2)
         assert equal(repository.read(root, "law").kan(), saved(studio))
