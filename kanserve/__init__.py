@@ -117,7 +117,9 @@ _HOMES = {
 }
 displays.register(
     {
-        **{f"{what}_page": f"kanserve.plot.notebook:{what}_page" for what in ("dataset", "formula", "network")},
+        **{
+            f"{what}_page": f"kanserve.plot.notebook:{what}_page" for what in ("dataset", "formula", "network", "score")
+        },
         **{name: f"kanserve.plot.live_progress:{name}" for name in ("live_in_notebook", "live_report")},
         "session_widget": "kanserve.studio.notebook_view:session_widget",
         "show_network": "kanserve.studio.notebook_view:show_network",

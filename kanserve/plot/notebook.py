@@ -152,6 +152,16 @@ def formula_page(shown: Formula) -> str:
     return page(*parts)
 
 
+def score_page(found: Any) -> str:
+    """A score (`kanserve.train.Score`): R² and the error of each output, and a classifier's accuracy."""
+    rows = [
+        ("" if len(found.r2) == 1 else str(n), _figure(r2), _figure(rmse))
+        for n, (r2, rmse) in enumerate(zip(found.r2, found.rmse, strict=True), start=1)
+    ]
+    accuracy = "" if found.accuracy is None else f"accuracy {_figure(found.accuracy)}"
+    return page(text(accuracy) if accuracy else "", table(("output", "R²", "RMSE"), rows, numbers=(1, 2)))
+
+
 def artifact_page(manifest: Any, files: Mapping[str, bytes], kan: Kan) -> str:
     """An artifact by its manifest (`kanserve.artifact.manifest.Manifest`): formulas, network, metrics and files."""
     size = sum(len(data) for data in files.values())

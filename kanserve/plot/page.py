@@ -102,14 +102,12 @@ def code(said: str) -> Html:
 
 
 def formula(name: str, latex: str, said: str) -> Html:
-    """A formula, typeset unless it is very long, and folded if it is long."""
+    """A formula: typeset if it is short; of a longer one the text, which wraps, and folded what is typeset."""
     typeset = latex and len(latex) <= TYPESET
     written = Html(f'<p class="formula">{mathml(latex, name)}</p>') if typeset else code(f"{name} = {said}")
     if len(latex or said) <= FOLDED:
         return written
-    splines = said.count("s_")
-    parts = f", {splines} splines" if splines else ""
-    return fold(f"{cut(name, 60)} = … ({len(said):,} characters{parts})", written)
+    return Html(code(f"{name} = {said}") + (fold("typeset", written) if typeset else ""))
 
 
 def formula_list(found: Iterable[tuple[str, str, str]]) -> Html:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.data.dataset import Target, TrainingData
+from kanserve.displays import display
 from kanserve.errors import DataError
 from kanserve.network.evaluate import evaluate, softmax
 from kanserve.network.kan import Kan, require_kan
@@ -42,6 +43,10 @@ class Score:
     rmse: tuple[float, ...]
     accuracy: float | None
     loss: float
+
+    def _repr_html_(self) -> str:
+        shown: str = display("score_page")(self)
+        return shown
 
 
 def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:

@@ -11,6 +11,18 @@ from kanserve.network.encoding import is_encoded
 from kanserve.network.kan import Variable
 
 
+class FormulaList(tuple["Formula", ...]):
+    """The formulas of a network, one an output; they show themselves as text and in notebooks."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{formula.name} = {formula.text}" for formula in self)
+
+    def _repr_html_(self) -> str:
+        return "".join(formula._repr_html_() for formula in self)
+
+
 @dataclass(frozen=True, eq=True)
 class Formula:
     """One output of a network as a formula in raw features; `kanserve.formulas` makes it.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kanserve.errors import FormulaError
 from kanserve.formula.expressions.checking import CHECKING_TOLERANCE, Expected, differs, expect, require, run
-from kanserve.formula.expressions.formula import Formula
+from kanserve.formula.expressions.formula import Formula, FormulaList
 from kanserve.formula.expressions.names import identifiers
 from kanserve.formula.expressions.real_powers import with_half_powers, with_real_powers
 from kanserve.formula.expressions.tree import Table, Tree, evaluate_tree
@@ -36,7 +36,7 @@ READABLE_DIGITS_ROWS = 1000
 _FURTHER_OUT = (1.0, 10.0, 100.0, 1000.0)  # factors on range and tolerance, where the range is only a guess
 
 
-def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = False) -> tuple[Formula, ...]:
+def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = False) -> FormulaList:
     """One formula per output (the scores of a classifier), in raw features, compared with the network.
 
     A formula of more than `limit` operations, repetitions included, is shown shortened; its tree is complete.
@@ -77,7 +77,7 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     Returns
     -------
     tuple of Formula
-        One per output.
+        One per output; it prints as a line for each.
 
     Raises
     ------
@@ -90,13 +90,15 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     >>> kan = kanserve.from_formula("2*x + 1", ranges={"x": (0, 1)})
     >>> kanserve.formulas(kan)[0].text
     '2*x + 1'
+    >>> kanserve.formulas(kan)
+    y = 2*x + 1
     """
     require_kan(kan)
     given, kan = kan.inputs, without_encoding(kan)
     wanted = expect(kan)
     built = _agreeing(kan, wanted)
     texts = [in_descending_powers(_readable(kan, tree, built.tables, limit, named)) for tree in built.trees]
-    result = tuple(
+    result = FormulaList(
         _with_encoding(_formula(kan, q, tree, text, built.tables, limit, named), given)
         for q, (tree, text) in enumerate(zip(built.trees, texts, strict=True))
     )
