@@ -84,7 +84,7 @@ export function Road() {
   ];
   const about = ["The network is fitted", "Prune: keep the edges that matter", "Name: replace curves by functions", "Ship: publish a version"];
   return (
-    <ol class="road" aria-label="The steps from a table to a server">
+    <ol class="road optional" aria-label="The steps from a table to a server">
       {["Fit", "Prune", "Name", "Ship"].map((name, n) => (
         <li key={name} class={n === next ? "next" : done[n] ? "done" : ""} aria-current={n === next ? "step" : undefined}>
           <button type="button" title={about[n]} onClick={go[n]}>
