@@ -50,6 +50,7 @@ extensions = [
     "llms_pages",
     "mathml",
     "browser_runtime",
+    "live_pages",
 ]
 exclude_patterns = ["_build", "_sphinx", "_browser", "**/.ipynb_checkpoints"]
 root_doc = "index"
