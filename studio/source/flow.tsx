@@ -168,12 +168,12 @@ export function Prediction() {
       </b>
       {!classes.length && interval > 0 && !model.value!.drawn && <small>± {number(interval, 2)}</small>}
       {pinned.value ? (
-        <button type="button" class="word" title="Go back to the point A; Shift forgets it" onClick={(event) => (event.shiftKey ? (pinned.value = null) : setRow(pinned.value!.x))}>
+        <button type="button" class="linked" title="Go back to the point A; Shift forgets it" onClick={(event) => (event.shiftKey ? (pinned.value = null) : setRow(pinned.value!.x))}>
           A {classes.length ? percent(pinned.value.value) : number(pinned.value.value)}
           {value !== null && value !== pinned.value.value && ` (${value > pinned.value.value ? "+" : "−"}${classes.length ? percent(Math.abs(value - pinned.value.value)) : number(Math.abs(value - pinned.value.value), 3)})`}
         </button>
       ) : (
-        <button type="button" class="word" title="Keep this point as A, to compare with" onClick={() => value !== null && (pinned.value = { x: [...x.value], value })}>
+        <button type="button" class="linked" title="Keep this point as A, to compare with" onClick={() => value !== null && (pinned.value = { x: [...x.value], value })}>
           pin
         </button>
       )}

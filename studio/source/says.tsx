@@ -46,7 +46,7 @@ export function Says() {
       {named.map((node, n) => (
         <>
           {n > 0 && (n === named.length - 1 && used.length === named.length ? " and " : ", ")}
-          <button type="button" class="word" onClick={() => show(node.i)} onPointerEnter={() => light(node.i)} onPointerLeave={() => (hovered.value = "")}>
+          <button type="button" class="linked" onClick={() => show(node.i)} onPointerEnter={() => light(node.i)} onPointerLeave={() => (hovered.value = "")}>
             {node.name}
           </button>{" "}
           ({percent(node.share)})
@@ -57,7 +57,7 @@ export function Says() {
       {accuracy !== null && `It is right on ${percent(accuracy)} of the ${judged.value === "training" ? "training" : "held-out"} rows. `}
       {fewer && !isShared.value && (
         <>
-          <button type="button" class="word" onClick={() => void keep(fewer.edges)} title="Keep these edges: a step that can be undone">
+          <button type="button" class="linked" onClick={() => void keep(fewer.edges)} title="Keep these edges: a step that can be undone">
             {plural(fewer.edges, "edge")}
           </button>{" "}
           {fewer.edges === 1 ? "does" : "do"} as well as {now.edges}

@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -213,6 +215,53 @@ def test_without_data_it_opens_with_rows_of_its_own_answers():
         found = studio.get("snapshot")
         assert found["model"]["drawn"] and found["view"]["snapshot"]["loss"] < 1e-20
         assert found["view"]["measure"]["r2"][0] > 0.999999
+
+
+@pytest.mark.extended
+def test_the_lines_of_the_formula_are_the_network_and_their_constants_are_those_of_the_table(studio: Running):
+    for edge, function in (("x->h1", "sin"), ("L/D->h1", "x^2"), ("h1->z", "exp")):
+        studio.step("snap", edge=edge, function=function)
+    view, x = studio.get("snapshot")["view"], law()[1].x[:50]
+    constants = {edge["name"]: edge["constants"] for edge in view["snapshot"]["edges"]}
+
+    def term(edge: str, function: Callable[[Any], Any], u: Any) -> Any:
+        a, b, c, d = constants[edge]
+        return c * function(a * u + b) + d
+
+    (scale, offset), (last_scale, last_offset) = (layer["sums"][0] for layer in view["affine"])
+    assert scale == last_scale == 1 and [layer["products"] for layer in view["affine"]] == [[[1, 0]], [[1, 0]]]
+    hidden = term("x->h1", np.sin, x[:, 0]) + term("L/D->h1", np.square, x[:, 1]) + offset
+    z = term("h1->z", np.exp, hidden) + last_offset
+    np.testing.assert_allclose(z, evaluate(studio.network(), x)[:, 0], rtol=1e-9, atol=1e-9)
+    listed = [one for one in studio.get("constants")["constants"] if one["constant"] == "d"]
+    whole = constants["x->h1"][3] + constants["L/D->h1"][3] + offset
+    assert [one["edge"] for one in listed][:1] == ["x->h1"] and listed[0]["error"] is not None
+    np.testing.assert_allclose(listed[0]["value"], whole, rtol=1e-9)
+    np.testing.assert_allclose(listed[0]["value"] - listed[0]["shift"], constants["x->h1"][3], rtol=1e-9, atol=1e-12)
+
+
+def test_a_constant_is_tried_without_a_step(studio: Running):
+    studio.step("snap", edge="x->h1", function="sin")
+    before = studio.get("snapshot")["view"]
+    (a, *_) = next(edge["constants"] for edge in before["snapshot"]["edges"] if edge["name"] == "x->h1")
+    body = {"edge": "x->h1", "constant": "a", "value": 1.1 * a}
+    found = studio.post("constants/try", body)
+    assert found["measure"]["value"] > before["measure"]["value"]
+    assert len(found["prediction"]) == len(studio.get("rows")["x"])
+    assert studio.get("snapshot")["view"]["revision"] == before["revision"]
+    for wrong in ({"constant": "e"}, {"value": "1"}, {"edge": "none"}):
+        assert studio.ask("/api/constants/try", body | wrong).status in (404, 422)
+
+
+def test_responses_are_the_predictions_over_each_input(studio: Running):
+    kan, _ = law()
+    row = [0.25, 0.5]
+    found = studio.post("responses", {"x": row})
+    for i, u, values in zip(found["inputs"], found["u"], found["values"], strict=True):
+        rows = np.tile(row, (len(u), 1))
+        rows[:, i] = u
+        np.testing.assert_allclose(values, evaluate(kan, rows), rtol=1e-6, atol=1e-9)
+    assert sorted(found["inputs"]) == [0, 1] and studio.ask("/api/responses", {"x": [1.0]}).status == 422
 
 
 @pytest.mark.extended
