@@ -35,7 +35,7 @@ from kanserve.formula.from_network.stored_formulas import formulas_to_store
 from kanserve.network.conformal_intervals import ConformalInterval, conformal_intervals
 from kanserve.network.encoding import encode
 from kanserve.network.evaluate import evaluate, softmax
-from kanserve.network.export_options import ExportOptions, Precision
+from kanserve.network.export_options import ExportOptions, ExportPrecision, Precision
 from kanserve.network.fitted_rows import share_of_fitted_rows, too_many_seen
 from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
@@ -157,7 +157,7 @@ def _compile(
         evidence=_evidence(kan, written, rows, others, golden),
         golden=golden,
         name=options.name,
-        precision=options.precision,
+        precision=options.floating,
         metrics=fit,
         provenance=_make_with(rows) | dict(provenance or {}) | origin | notes,
         intervals=intervals,
@@ -273,7 +273,7 @@ def _percent(share: float) -> str:
     return "all" if share == 1 else f"{100 * share:.0f} %"
 
 
-def _options(options: ExportOptions, name: str | None, precision: Precision | None) -> ExportOptions:
+def _options(options: ExportOptions, name: str | None, precision: ExportPrecision | None) -> ExportOptions:
     """The options of an artifact; InputError for those it cannot have."""
     options = replace(options, name=name or options.name, precision=precision or options.precision)
     check_name(options.name)
@@ -282,6 +282,8 @@ def _options(options: ExportOptions, name: str | None, precision: Precision | No
             f'An artifact holds C as "files", got "{options.c_form}": a header of its own is what its library is built '
             "from. 'kanserve export --c-form' writes the other forms."
         )
+    if options.in_integers:
+        raise InputError("An artifact computes in double or float; 'kanserve export' writes C in integers.")
     return options
 
 
@@ -292,7 +294,7 @@ def export(
     formats: Sequence[str] = EXPORTERS,
     *,
     name: str | None = None,
-    precision: Precision | None = None,
+    precision: ExportPrecision | None = None,
     options: ExportOptions | None = None,
     processors: Sequence[str] = (),
 ) -> tuple[Path, ...]:
@@ -312,8 +314,8 @@ def export(
         One or more of "onnx_graph", "c_source", "numpy_source", "javascript_source" and "wasm_module".
     name : str, default="model"
         Files and C functions are named from it.
-    precision : {"double", "float"}, default="double"
-        The type that the exported files compute in.
+    precision : {"double", "float", "int16", "int8"}, default="double"
+        The type that the exported files compute in; integers are for C alone.
     options : ExportOptions, optional
         Further options of single formats; `name` and `precision` override those in it.
     processors : sequence of str
@@ -361,9 +363,13 @@ def check_files(
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """The files of the formats, checked against the golden rows where they run here; and why others were not run."""
     check_name(options.name)
-    alone = [name for name in formats if name == "c_source" and options.c_form != "files"]
+    alone = [name for name in formats if name == "c_source" and (options.c_form != "files" or options.in_integers)]
     files, notes = export_files(kan, alone, options, processors) if alone else ({}, {})
     checked = [name for name in formats if name not in alone]
+    if checked and options.in_integers:
+        raise InputError(
+            f"Only C computes in integers: choose the format c_source alone, without {', '.join(checked)}."
+        )
     if checked:
         artifact = _compile(kan, checked, _options(replace(options, c_form="files"), None, None), False, processors)
         files |= {path: data for path, data in artifact.files.items() if path.split("/")[0] in checked}
@@ -385,13 +391,17 @@ def export_files(
     Without a compiler the library for this machine is left out with a note; without the tools for `processors` this is
     MissingDependencyError.
     """
-    if processors and ("c_source" not in formats or options.c_form != "files"):
-        raise InputError('Libraries for other processors are built from the format c_source in the form "files".')
+    if processors and ("c_source" not in formats or options.c_form != "files" or options.in_integers):
+        raise InputError(
+            'Libraries for other processors are built from the format c_source in the form "files", in double or float.'
+        )
     files: dict[str, bytes] = {}
     notes: dict[str, str] = {}
     for kind in formats:
         made = dict(kanserve_exporters.get(kind).export(kan, options))
-        if kind == "c_source" and options.c_form == "files":
+        if kind == "c_source" and options.in_integers:
+            pass  # it is compared with the network bit by bit as it is written, and says its bound
+        elif kind == "c_source" and options.c_form == "files":
             for processor in processors:
                 made |= c_backend.build(made, target=processor)
             try:

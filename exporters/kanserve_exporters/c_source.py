@@ -52,6 +52,7 @@ from kanserve_exporters._c.forward import encoding, prepares, values
 from kanserve_exporters._c.grids import rows
 from kanserve_exporters._c.layers import decimal_list, has_domain, is_affine, layer_code, table
 from kanserve_exporters._c.splines import spline_functions
+from kanserve_exporters._integers.source import integer_files
 from kanserve_exporters._shared import special_functions
 from kanserve_exporters._shared.expressions import Dialect, body, domain, helper, inner, needs_helper, own_name, when
 from kanserve_exporters._shared.layer_tables import Parts, functions_of, parts, refuse_underflow
@@ -188,9 +189,12 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
     The single-file forms are for other programs: kanserve's own runtime loads libraries that are built from "files".
     """
-    refuse_underflow(kan, options.precision)
+    if options.in_integers:
+        texts = arrange_files(integer_files(kan, options), c_identifier(options.name), options.c_form)
+        return {path: text.encode("ascii") for path, text in texts.items()}
+    refuse_underflow(kan, options.floating)
     prefix = c_identifier(options.name)
-    dialect = Dialect("c", options.precision, f"{prefix}_")
+    dialect = Dialect("c", options.floating, f"{prefix}_")
     layers = [parts(layer, float(np.finfo(_dtype(dialect)).max)) for layer in kan.layers]
     derivatives = 2 if options.hessian else 1 if options.gradient else 0
     words = {

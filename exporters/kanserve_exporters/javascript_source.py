@@ -62,7 +62,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     ExportError
         Another precision was asked for.
     """
-    if options.precision != "double":
+    if options.floating != "double":
         raise ExportError(
             'JavaScript computes in double. Export with precision="double", or onnx_graph or wasm_module in float.'
         )

@@ -39,15 +39,15 @@ _FEWEST_ROWS = 16
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
     """The network as a module; ExportError when a constant does not fit into the precision."""
-    refuse_underflow(kan, options.precision)
-    dialect = Dialect("numpy", options.precision, "_")
+    refuse_underflow(kan, options.floating)
+    dialect = Dialect("numpy", options.floating, "_")
     dtype = np.float32 if dialect.single else np.float64
     small = is_small(kan)
     layers: list[Parts] = []
     plans: list[Plan | None] = []
     for number, layer in enumerate(kan.layers):
-        unit = units(layer, options.precision)
-        in_units, part = tabulate(layer, unit, number, options.precision)
+        unit = units(layer, options.floating)
+        in_units, part = tabulate(layer, unit, number, options.floating)
         layers.append(part)
         plans.append(plan(in_units, part.splines, unit, small=small) if part.splines else None)
     forms = {layer_plan.form for layer_plan in plans if layer_plan}

@@ -93,8 +93,8 @@ def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes
     except ImportError:
         raise MissingDependencyError("onnx", "export") from None
     _check_versions(options)
-    refuse_underflow(kan, options.precision)
-    layers = _layers(kan, options.precision, how)
+    refuse_underflow(kan, options.floating)
+    layers = _layers(kan, options.floating, how)
     names = _function_names(layers)
     body = _network(kan, layers, names, options)
     if sum(table.nbytes for table in body.tables.values()) > LIMIT:
@@ -163,7 +163,7 @@ def _with_output_affine(kan: Kan) -> tuple[Layer, ...]:
 
 def _network(kan: Kan, layers: list[LayerBody], names: list[str], options: ExportOptions) -> Body:
     """The graph from "x" to "y"."""
-    body = Body(options.precision)
+    body = Body(options.floating)
     value = encode(body, "x", kan.inputs) if encodes(kan) else "x"
     for number, (layer, name) in enumerate(zip(layers, names, strict=True), 1):
         prefix = f"layer{number}_"

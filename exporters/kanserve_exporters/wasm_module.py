@@ -56,7 +56,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
         if words is not None:
             raise ExportError(f"ziglang cannot build {prefix}.c for WebAssembly: {words}")
         module = Path(folder, f"{prefix}.wasm").read_bytes()
-    array = "Float32Array" if options.precision == "float" else "Float64Array"
+    array = "Float32Array" if options.floating == "float" else "Float64Array"
     loader = _LOADER.replace("@@", prefix).replace("ARRAY", array)
     return {f"{prefix}.wasm": module, f"{prefix}.mjs": loader.encode("ascii")}
 

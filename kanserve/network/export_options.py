@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from kanserve.errors import InputError
+from kanserve.errors import ExportError, InputError
 from kanserve.network.conformal_intervals import ConformalInterval
 
 Precision = Literal["float", "double"]
+ExportPrecision = Literal["float", "double", "int8", "int16"]
 CForm = Literal["files", "single_file", "header_only"]
 OnnxForm = Literal["functions", "operators"]
 
-_WORDS = {"precision": Precision, "c_form": CForm, "onnx_form": OnnxForm}
+_WORDS = {"precision": ExportPrecision, "c_form": CForm, "onnx_form": OnnxForm}
 _KINDS = {"name": str, "gradient": bool, "hessian": bool, "vector_math": bool, "opset": int, "ir_version": int}
 
 
@@ -22,8 +23,11 @@ class ExportOptions:
     ----------
     name : str
         The model's name, from which files and identifiers are named.
-    precision : {"double", "float"}
-        The type that the export computes in.
+    precision : {"double", "float", "int16", "int8"}
+        The type that the export computes in. C alone computes in integers, with coefficients of 16 or 8 bits.
+    tolerance : float, optional
+        C in integers: the largest error that is allowed, as a share of each output's range. Without int8 or int16 it
+        chooses the smaller one that is proven to be within it.
     gradient : bool
         C: with the derivatives of the outputs.
     c_form : {"files", "single_file", "header_only"}
@@ -57,7 +61,7 @@ class ExportOptions:
     """
 
     name: str = "model"
-    precision: Precision = "double"
+    precision: ExportPrecision = "double"
     gradient: bool = False
     c_form: CForm = "files"
     vector_math: bool = False
@@ -66,12 +70,49 @@ class ExportOptions:
     ir_version: int = 9
     hessian: bool = False
     intervals: tuple[ConformalInterval, ...] = ()
+    tolerance: float | None = None
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether the export computes in integers.
+
+        Examples
+        --------
+        >>> from kanserve.network.export_options import ExportOptions
+        >>> ExportOptions(precision="int16").in_integers, ExportOptions(tolerance=0.01).in_integers
+        (True, True)
+        """
+        return self.precision in ("int8", "int16") or self.tolerance is not None
+
+    @property
+    def floating(self) -> Precision:
+        """The floating-point type that the export computes in.
+
+        Raises
+        ------
+        ExportError
+            It computes in integers, which only C does.
+
+        Examples
+        --------
+        >>> from kanserve.network.export_options import ExportOptions
+        >>> ExportOptions(precision="float").floating
+        'float'
+        """
+        if self.precision == "int8" or self.precision == "int16" or self.tolerance is not None:
+            raise ExportError("Only C computes in integers: choose the format c_source, or double or float.")
+        return self.precision
 
     def __post_init__(self) -> None:
         for name, words in _WORDS.items():
             value, allowed = getattr(self, name), get_args(words)
             if not isinstance(value, str) or value not in allowed:
                 raise InputError(f"The option {name} must be {' or '.join(map(repr, allowed))}, got {value!r:.80}.")
+        share: object = self.tolerance
+        if share is not None and not (isinstance(share, int | float) and 0 < share < 1):
+            raise InputError(
+                f"The option tolerance must be a share of the outputs' range, between 0 and 1, got {share!r:.80}."
+            )
         for name, kind in _KINDS.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

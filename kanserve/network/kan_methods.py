@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kanserve.analysis import Contributions
     from kanserve.formula import Formula
     from kanserve.network.evaluate import Rows
-    from kanserve.network.export_options import ExportOptions, Precision
+    from kanserve.network.export_options import ExportOptions, ExportPrecision
     from kanserve.network.kan import Variable
 
 Array = NDArray[np.float64]
@@ -242,7 +242,7 @@ class KanMethods:
         formats: Sequence[str] = ("onnx_graph", "c_source", "numpy_source"),
         *,
         name: str | None = None,
-        precision: "Precision | None" = None,
+        precision: "ExportPrecision | None" = None,
         options: "ExportOptions | None" = None,
         processors: Sequence[str] = (),
     ) -> tuple[Path, ...]:

@@ -98,6 +98,7 @@ RUN_HERE = {
     ("docs/batch.md", "kanserve score rows.parquet"),
     ("docs/c.md", "cc -std=c99"),
     ("docs/c.md", "cmake -B build"),
+    ("docs/c.md", "kanserve export law.safetensors"),
     ("docs/export.md", "kanserve export law.safetensors"),
     ("docs/formulas.md", "kanserve formula rows.csv"),
     ("docs/export.md", "kanserve fit houses.csv"),
@@ -333,6 +334,10 @@ def test_the_lines_on_exports_and_c_run(law, tmp_path):
     assert all(textwrap.indent(run(line, tmp_path), "    ") in page for line in (query, cell))
     assert "IF(ISNUMBER(Points[@phase])" in run(cells, tmp_path)
     want("cc")
+    bounded = kanserve.from_formula("exp(-x^2)*y", ranges={"x": (-1, 1), "y": (0, 2)})
+    bounded.save(tmp_path / "law.safetensors")
+    for number, line in enumerate(lines("docs/c.md", "kanserve export law.safetensors")):
+        run(line.replace("--out law", f"--out law{number}"), tmp_path)
     kanserve.export(law, tmp_path / "made", ["c_source"], name="p")
     folder = next((tmp_path / "made").rglob("p.c")).parent
     for line in lines("docs/c.md", "cc -std=c99"):

@@ -189,7 +189,7 @@ TERMS = {
     "tls": "how a client trusts a server",
     "token": "of a client",
     "told": "is called with each change of a session",
-    "tolerance": "what a simpler network may cost; or how exact a property must hold",
+    "tolerance": "what a simpler network may cost; how exact a property, or an export, must be",
     "top": "how many suggestions",
     "tree": "a formula as an expression tree",
     "trusted": "public keys, or whose signatures count",

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Formats, Hessian, Json, KanFile, Precision
+from kanserve.cli.commands.flag_types import DEFAULT_FORMATS, Force, Formats, Hessian, Json, KanFile
 from kanserve.cli.terminal import free, print_rows, show, warn, write_whole
 from kanserve.errors import ConflictError, InputError
-from kanserve.network.export_options import CForm, ExportOptions, OnnxForm
+from kanserve.network.export_options import CForm, ExportOptions, ExportPrecision, OnnxForm
 from kanserve.network.kan import Kan
 
 Language = Literal[
@@ -31,7 +31,7 @@ Language = Literal[
     "sqlite",
 ]
 _OF_ONE_FORMAT = {
-    **dict.fromkeys(("gradient", "hessian", "c_form", "vector_math"), "c_source"),
+    **dict.fromkeys(("gradient", "hessian", "c_form", "vector_math", "tolerance"), "c_source"),
     **dict.fromkeys(("onnx_form", "opset", "ir_version"), "onnx_graph"),
 }
 
@@ -47,7 +47,15 @@ def export_network(
         typer.Option(help="edge-server: C source of a server for this one model, a static binary without Python."),
     ] = None,
     name: Annotated[str, typer.Option(help="The model's name: files and C functions are named from it.")] = "model",
-    precision: Precision = "double",
+    precision: Annotated[
+        ExportPrecision, typer.Option(help="The type that the files compute in; C also in integers of 16 or 8 bits.")
+    ] = "double",
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="C in integers: the largest error, as a share of the outputs' range, proven; it chooses int8 or int16."
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Measure size, errors and speed of each format; needs no --out.")
     ] = False,
@@ -86,6 +94,8 @@ def export_network(
 
     Example: kanserve export simple.safetensors --out exported --formats c_source --precision float
 
+    Example: kanserve export simple.safetensors --out exported --formats c_source --precision int16
+
     Example: kanserve export simple.safetensors --check
 
     Example: kanserve export simple.safetensors --formula-only fortran --name law
@@ -104,6 +114,7 @@ def export_network(
         onnx_form=onnx_form,
         opset=opset,
         ir_version=ir_version,
+        tolerance=tolerance,
     )
     targets = [word.strip() for option in processors or () for word in option.split(",") if word.strip()]
     plain = options == ExportOptions(name, precision) and formats == DEFAULT_FORMATS and not check
@@ -142,6 +153,8 @@ def _write_formats(
     from kanserve.artifact.naming_rules import check_name
     from kanserve.artifact_compiler import check_files, export_files
 
+    if check and options.in_integers:
+        raise InputError("--check measures double and float; the README.md of C in integers says its bound and error.")
     if out is None and not check:
         raise InputError("Give an output folder with --out, or only measure with --check.")
     if out is not None and out.exists():
@@ -156,7 +169,7 @@ def _write_formats(
         from kanserve.cli.commands.export_check import check as measured
 
         files, notes = export_files(kan, formats, options, processors)
-        rows = measured(kan, files, formats, options.precision)
+        rows = measured(kan, files, formats, options.floating)
         notes = {row["format"]: row["note"] for row in rows if row["agrees"] is None} | notes
     agrees = all(row["agrees"] is not False for row in rows)
     if out is not None and agrees:
@@ -181,7 +194,7 @@ def _write_edge_server(
     if out.exists():
         raise ConflictError(f"{out} is there already; choose another folder.")
     processor = processors[0] if processors else None
-    files = edge_server(arguments.network(kan_file), options.name, precision=options.precision, target=processor)
+    files = edge_server(arguments.network(kan_file), options.name, precision=options.floating, target=processor)
     write_files(out, files)
     _show(files, [], as_json)
 
@@ -217,7 +230,7 @@ def _write_law(
     check_name(options.name)
     if out is not None:
         free(out, force, reads=[source])
-    text = formula.source(kan, language, name=options.name, precision=options.precision, cells=cells)
+    text = formula.source(kan, language, name=options.name, precision=options.floating, cells=cells)
     if out is None:
         print(text, end="")
     else:

@@ -49,6 +49,14 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
             return product
         case "pow":
             return _power(found[step[1]], step[2])
+        case "call" if step[1] == "where":
+            chosen, yes, no = (found[operand] for operand in step[2:])
+            if chosen[0] > 0 or chosen[1] < 1:  # all of the range, or nothing of it
+                return yes if chosen[0] > 0 else no
+            return min(yes[0], no[0]), max(yes[1], no[1])
+        case "call" if step[1] == "less":
+            (low, high), (bottom, top) = found[step[2]], found[step[3]]
+            return float(high < bottom), float(low < top)
         case "call":
             return _call(step[1], found[step[2]])
         case _:

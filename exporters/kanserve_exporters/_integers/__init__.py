@@ -1,0 +1,1 @@
+"""Parts of the C exporter for processors without floating point: tables of integers, and the proven bound."""
