@@ -205,10 +205,12 @@ SANITIZED ?= 600
 sanitized: $(INSTALLED)
 	SANITIZED=$(SANITIZED) OMP_NUM_THREADS=1 python -m tests.fuzz.run_sanitized
 
-# The C source on other processors, bit for bit, and its size on a small one. Wants qemu-user, node and gcc for
-# arm-none-eabi with newlib, and says which is missing. The first run compiles a C library for each, which takes minutes.
+# The C source on other processors, bit for bit, its size on a small one, and what a row takes there in integers and in
+# float. Wants qemu-user, node, gcc for arm-none-eabi with newlib and gcc for riscv64-unknown-elf, and says which is
+# missing. The first run compiles a C library for each, which takes minutes.
 cross: $(CROSS)
 	OMP_NUM_THREADS=1 python -m tests.peers.cross
+	OMP_NUM_THREADS=1 python benchmarks/edge.py
 
 # The files for an index, in dist/: the source distribution and, built from it, wheels for Linux with the kernels and a
 # pure wheel for other systems. ziglang compiles the kernels against glibc 2.17, and auditwheel checks that no library
