@@ -49,14 +49,8 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
             return product
         case "pow":
             return _power(found[step[1]], step[2])
-        case "call" if step[1] == "where":
-            chosen, yes, no = (found[operand] for operand in step[2:])
-            if chosen[0] > 0 or chosen[1] < 1:  # all of the range, or nothing of it
-                return yes if chosen[0] > 0 else no
-            return min(yes[0], no[0]), max(yes[1], no[1])
-        case "call" if step[1] == "less":
-            (low, high), (bottom, top) = found[step[2]], found[step[3]]
-            return float(high < bottom), float(low < top)
+        case "call" if len(step) > 3:
+            return _choice(step[1], [found[operand] for operand in step[2:]])
         case "call":
             return _call(step[1], found[step[2]])
         case _:
@@ -90,6 +84,19 @@ def _power(base: Interval, exponent: float) -> Interval:
     if exponent > 0 and exponent % 2 == 0 and low < 0 < high:
         return 0.0, max(ends)
     return _replace_nan(min(ends), max(ends))
+
+
+def _choice(name: str, parts: list[Interval]) -> Interval:
+    """The bounds of a comparison, 0 to 1, and of a choice by one."""
+    if name == "less":
+        (low, high), (bottom, top) = parts
+        return float(high < bottom), float(low < top)
+    if name != "where":
+        return ANYTHING
+    chosen, yes, no = parts
+    if chosen[0] > 0 or chosen[1] < 1:  # all of the range, or nothing of it
+        return yes if chosen[0] > 0 else no
+    return min(yes[0], no[0]), max(yes[1], no[1])
 
 
 def _call(name: str, argument: Interval) -> Interval:
