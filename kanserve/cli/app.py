@@ -50,7 +50,7 @@ from kanserve.cli.commands.studio import open_studio
 from kanserve.cli.terminal import free, show, tell, warn, write_whole
 
 if TYPE_CHECKING:
-    pass
+    from kanserve.network.kan import Kan
 
 app = typer.Typer(
     name="kanserve",
@@ -186,6 +186,7 @@ def fit(
     from kanserve.network import serialization
     from kanserve.simplification import discover
     from kanserve.train.constant_guard import shrunk_to_the_shares
+    from kanserve.train.problem import GRIDS
 
     if hidden == "fewest" and (optimizer != "auto" or checkpoint is not None):
         raise InputError(
@@ -201,14 +202,13 @@ def fit(
     if hidden == "fewest":
         kan = discover(data, seed=seed, progress=False if quiet else tell)
     else:
+        begin: Kan | list[int] = [len(data.inputs), *nodes, data.y.shape[1]]
         if hidden == "auto":
             from kanserve.estimator.hidden_choice import automatic_plan
-            from kanserve.estimator.parameters import layers_of
 
             plan = automatic_plan(data, 3, {"optimizer": optimizer}, seed)
-            nodes, share = layers_of(plan.hidden), plan.share
-        shape = [len(data.inputs), *nodes, data.y.shape[1]]
-        kan = train.fit(shape, data, optimizer=optimizer, seed=seed, progress=not quiet, checkpoint=checkpoint)
+            begin, share = plan.structure(len(data.inputs), data.y.shape[1], GRIDS[0], 3, seed), plan.share
+        kan = train.fit(begin, data, optimizer=optimizer, seed=seed, progress=not quiet, checkpoint=checkpoint)
         kan = shrunk_to_the_shares(kan, data, share)
     write_whole(out, lambda part: part.write_bytes(serialization.dumps(kan)))
     result = {

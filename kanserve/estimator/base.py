@@ -17,7 +17,7 @@ from kanserve.errors import FormulaError, InputError, MissingDependencyError, Tr
 from kanserve.estimator.extrapolation import warn_of_extrapolation
 from kanserve.estimator.few_rows import outputs
 from kanserve.estimator.hidden_choice import Plan, automatic_plan
-from kanserve.estimator.parameters import grids_of, layers_of, networks_of, read_hidden, seed_of
+from kanserve.estimator.parameters import grids_of, networks_of, read_hidden, seed_of
 from kanserve.estimator.table_columns import check_missing, encode_table
 from kanserve.formula import Formula, formulas
 from kanserve.formula.printing.symbolic import expression
@@ -28,12 +28,12 @@ from kanserve.network.kan import Kan
 from kanserve.plot.notebook import network_page
 from kanserve.simplification import simplify
 from kanserve.simplification.architecture_search import discover
-from kanserve.train import average, create, fit
+from kanserve.train import average, fit
 from kanserve.train.constant_guard import shrunk_to_the_shares
 from kanserve.train.encoded_data import is_encoded
 from kanserve.train.encoding_search import in_numbers
 from kanserve.train.fit_warnings import TrainingWarning
-from kanserve.train.outer_layers import without_clipped_inputs, without_exponential
+from kanserve.train.outer_layers import without_outer_layers
 from kanserve.train.problem import GRIDS
 
 SEEDS = 2**31
@@ -125,18 +125,16 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     def _network(self, data: Dataset, seed: int, plan: Plan) -> Kan:
         """The mean of networks of these hidden nodes, as many as the plan says."""
-        hidden = plan.hidden
-        if _is(hidden, "fewest"):
+        if _is(plan.hidden, "fewest"):
             # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
             rows = replace(data, classes=())
             found = discover(rows, tolerance=self.tolerance, seed=seed, progress=self.progress)
             if not data.classes:
                 return found
-            hidden = read_hidden(found)
+            plan = plan._replace(hidden=read_hidden(found))
         automatic = isinstance(self.grid, str) and self.grid == "auto"
         grids = GRIDS if automatic else grids_of(self.grid)
-        shape = [data.x.shape[1], *layers_of(hidden), data.y.shape[1]]
-        begin = create(shape, grid=grids[0], order=self.order, seed=seed)
+        begin = plan.structure(data.x.shape[1], data.y.shape[1], grids[0], self.order, seed)
         options = {"grid": "auto" if automatic else grids, "progress": self.progress, **self._fit_arguments()}
         if options["starts"] is None:
             options["starts"] = plan.starts
@@ -301,7 +299,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     def _of(cls, kan: Kan) -> Self:
         """A fitted estimator around the network."""
         result = cls()
-        core = without_clipped_inputs(without_exponential(kan))
+        core, _ = without_outer_layers(kan)
         result.set_params(
             hidden=read_hidden(core),
             grid=core.layers[0].intervals,

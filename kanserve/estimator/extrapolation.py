@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.kan import Kan
 from kanserve.network.training_range import describe_outside, has_range, ranges
-from kanserve.train.outer_layers import without_clipped_inputs
+from kanserve.train.outer_layers import without_outer_layers
 
 Array = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def warn_of_extrapolation(kan: Kan, x: Array) -> None:
 
 def _ends_of(kan: Kan) -> tuple[Array, Array] | None:
     """The ends beyond which a number is far outside, infinite where none is known; None if inputs are clipped."""
-    if without_clipped_inputs(kan) is not kan:
+    if without_outer_layers(kan)[1].clips:
         return None
     low, high = ranges(kan).T
     far = FAR * (high - low)

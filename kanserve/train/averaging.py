@@ -16,12 +16,7 @@ from kanserve.network.fitted_rows import record_rows
 from kanserve.network.kan import Kan, Layer, Variable
 from kanserve.network.layer import make_layer, neutral_affine
 from kanserve.train.grids import with_interior_knots
-from kanserve.train.outer_layers import (
-    with_clipped_inputs,
-    with_exponential,
-    without_clipped_inputs,
-    without_exponential,
-)
+from kanserve.train.outer_layers import without_outer_layers
 
 Array = NDArray[np.float64]
 COMPARED = ("name", "unit", "fill_value", "categories", "category_values")  # of an input of all networks
@@ -69,17 +64,15 @@ def average(kans: Sequence[Kan]) -> Kan:
         raise NetworkError("An average needs at least one network, got none.")
     if len(kans) == 1:
         return kans[0]
-    unclipped = [without_clipped_inputs(kan) for kan in kans]
-    inner = [without_exponential(kan) for kan in unclipped]
+    inner, around = zip(*map(without_outer_layers, kans), strict=True)
+    if len(set(around)) > 1:
+        raise NetworkError(
+            "Some of these networks have layers that clip inputs, take exponentials or take logarithms of inputs, and "
+            "some do not, or others."
+        )
     for other in inner[1:]:
         _check(inner[0], other)
-    if len({(len(kan.layers), len(plain.layers)) for kan, plain in zip(kans, unclipped, strict=True)}) > 1:
-        raise NetworkError("Some of these networks have layers that clip inputs or take exponentials, and some do not.")
-    result = record_rows(_mean(inner), *(kan.fitted_rows for kan in kans))
-    if inner[0] is not unclipped[0]:
-        result = with_exponential(result)
-    if unclipped[0] is not kans[0]:
-        result = with_clipped_inputs(result)
+    result = around[0].around(record_rows(_mean(inner), *(kan.fitted_rows for kan in kans)))
     return replace(result, members=tuple(replace(kan, fitted_rows=np.empty(0, np.uint64), members=()) for kan in kans))
 
 

@@ -71,6 +71,8 @@ class Fitted:
 
     kan: Kan
     train: Dataset
+    raw: Dataset
+    """The training rows before inputs were taken on a logarithmic scale."""
     held: Dataset | None
     loss: LossFunction
     clips: bool
@@ -88,7 +90,7 @@ def warning_texts(fitted: Fitted) -> tuple[str, ...]:
     """What to warn of; nothing after a good fit."""
     # Heavy tails are the cause of structure that is missed, and have another remedy.
     judged = [*_tails(fitted), *_no_better(fitted)] or _misses_structure(fitted)
-    return (*fitted.unused, *describe_inputs(fitted.train), *judged)
+    return (*fitted.unused, *describe_inputs(fitted.raw), *judged)
 
 
 def _tails(fitted: Fitted) -> list[str]:
@@ -96,7 +98,7 @@ def _tails(fitted: Fitted) -> list[str]:
     if len(rows) < FEWEST_ROWS:
         return []
     found = []
-    coded = missing_codes(rows)  # which have another remedy
+    coded = missing_codes(fitted.raw.sample(WARNINGS_ROWS, 0))  # which have another remedy
     inputs = [] if fitted.clips else [name for name in find_heavy_tails(rows.x, fitted.kan.inputs) if name not in coded]
     if inputs:
         found.append(
@@ -138,7 +140,7 @@ def _no_better(fitted: Fitted) -> list[str]:
         return [
             f"The network predicts {'not clearly' if better else 'no'} better than {simple}: its error on {where} is "
             f"{_mean(own, judges):.3g}, that of {simple} {_mean(constant, judges):.3g}"
-            f"{', which may be chance' if better else ''}. {_times(train)}The inputs may say nothing about the "
+            f"{', which may be chance' if better else ''}. {_times(fitted.raw)}The inputs may say nothing about the "
             "answers, or the splines are too coarse (grid=100), the starts too few (starts=32), the rows too few, or "
             "outliers rule (loss='huber')."
         ]
@@ -197,7 +199,8 @@ def _misses_structure(fitted: Fitted) -> list[str]:
     return [
         f"The network misses structure: the errors of {NEIGHBOURS} near rows explain {share:.0%} of its squared error "
         f"on {len(judges)} held-out rows, which is {error / constant:.2f} of that of a constant. "
-        f"{_times(train)}Use finer splines (grid=100), more hidden nodes (hidden=(10,)) or more starts (starts=32)."
+        f"{_times(fitted.raw)}Use finer splines (grid=100), more hidden nodes (hidden=(10,)) or more starts "
+        "(starts=32)."
     ]
 
 

@@ -27,7 +27,13 @@ from kanserve.train.fit_arguments import (
 from kanserve.train.fit_progress import FitReport, Watch
 from kanserve.train.fit_settings import Settings
 from kanserve.train.losses import LossFunction
-from kanserve.train.outer_layers import without_clipped_inputs, without_exponential
+from kanserve.train.outer_layers import (
+    arcsinh_scales,
+    with_arcsinh_inputs,
+    without_arcsinh_inputs,
+    without_clipped_inputs,
+    without_exponential,
+)
 
 GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where the residuals ask for them
 
@@ -121,6 +127,10 @@ class Problem:
     outcome: Outcome
     structure: Kan
     """The network as it was given, by which a checkpoint knows its fit."""
+    scales: tuple[float, ...] = ()
+    """Of each input that the network takes on a logarithmic scale (`with_arcsinh_inputs`); () of none."""
+    raw: Dataset | None = None
+    """The samples before these inputs were changed, if they were."""
     sizing: Kan | None = None
     """The network of all inputs, by whose size the optimizer is chosen, if many rows decide which inputs are kept."""
     screened: bool = False
@@ -130,9 +140,10 @@ class Problem:
     @staticmethod
     def of(shape: Kan | Sequence[int | tuple[int, int]], samples: Any, options: FitOptions) -> "Problem":
         """The checked problem; DataError or TrainingError if it cannot be fitted."""
-        kan = shape
+        kan, scales = shape, tuple[float, ...]()
         if isinstance(kan, Kan):
-            kan = without_clipped_inputs(without_exponential(kan) if options.loss in ("poisson", "tweedie") else kan)
+            scales, kan = arcsinh_scales(kan), without_clipped_inputs(without_arcsinh_inputs(kan))
+            kan = without_exponential(kan) if options.loss in ("poisson", "tweedie") else kan
         classes, outputs = (kan.classes, kan.shape[-1]) if isinstance(kan, Kan) else ((), output_count(kan))
         known = {each.name: each.categories for each in kan.inputs if each.categories} if isinstance(kan, Kan) else {}
         labels = options.loss == "cross_entropy"
@@ -151,4 +162,6 @@ class Problem:
         signs = monotonic_signs(options.monotonic_cst, data)
         if not isinstance(kan, Kan):
             kan = create(kan, grid=grids[0], seed=options.seed)
-        return Problem(kan, data, validation, loss, signs, options, Outcome.of(options), structure=kan)
+        structure = with_arcsinh_inputs(kan, scales) if scales else kan
+        outcome = Outcome.of(options)
+        return Problem(kan, data, validation, loss, signs, options, outcome, structure=structure, scales=scales)

@@ -36,7 +36,7 @@ from kanserve.train.lm.schedule_run import different_answers, is_narrow
 from kanserve.train.lm.telling_inputs import SCREENING_ROWS, tell_of_inputs, telling_inputs
 from kanserve.train.normalising import normalise as with_scales
 from kanserve.train.optimizers import train
-from kanserve.train.outer_layers import with_clipped_inputs, with_exponential
+from kanserve.train.outer_layers import with_arcsinh_inputs, with_clipped_inputs, with_exponential
 from kanserve.train.problem import Outcome, Plan, Problem
 from kanserve.train.table_fit import fit_table
 
@@ -85,6 +85,26 @@ def encoded(problem: Problem, inner: Inner) -> Kan:
     return fit_table(fit_numbers, problem.data, problem.validation, problem.loss, max(JUDGED_BY.values()), seed)
 
 
+def log_scaled(problem: Problem, inner: Inner) -> Kan:
+    """Inputs on a logarithmic scale are changed, and the network begins with a layer that changes them."""
+    if not problem.scales:
+        return inner(problem)
+    data, judges = problem.data, problem.validation
+    if isinstance(judges, Dataset):
+        judges = with_log_scales(judges, problem.scales)
+    kan = inner(replace(problem, data=with_log_scales(data, problem.scales), validation=judges, raw=data))
+    ranges = zip(kan.inputs, data.x.min(axis=0).tolist(), data.x.max(axis=0).tolist(), strict=True)
+    inputs = tuple(replace(variable, low=low, high=high) for variable, low, high in ranges)
+    return replace(with_arcsinh_inputs(kan, problem.scales), inputs=inputs)
+
+
+def with_log_scales(data: Dataset, scales: Sequence[float]) -> Dataset:
+    """The samples with arcsinh(x/scale) in place of x, of each input whose scale is not 0."""
+    chosen, x = np.array(scales) > 0, data.x.copy()
+    x[:, chosen] = np.arcsinh(x[:, chosen] / np.array(scales)[chosen])
+    return replace(data, x=x)
+
+
 def normalised(problem: Problem, inner: Inner) -> Kan:
     """The network takes and gives raw values, the layers see normalised ones."""
     if isinstance(problem.validation, Dataset):
@@ -121,6 +141,7 @@ def screened(problem: Problem, inner: Inner) -> Kan:
         problem,
         kan=narrow(kan, kept),
         data=narrow_data(data, kept),
+        raw=None if problem.raw is None else narrow_data(problem.raw, kept),
         validation=narrow_data(judges, kept) if isinstance(judges, Dataset) else judges,
         monotonic=tuple(np.array(problem.monotonic)[kept].tolist()) if problem.monotonic else (),
         screened=True,
@@ -205,9 +226,14 @@ def warned(problem: Problem, inner: Inner) -> Kan:
     def refit(rows: Dataset) -> Kan:
         return train(problem.kan, rows, None, None, once, Watch(False, None), Checkpoint())[0]
 
+    seen, raw = (
+        training_rows(rows, plan.out, WARNINGS_ROWS, plan.settings.seed)
+        for rows in (problem.data, problem.data if problem.raw is None else problem.raw)
+    )
     fitted = Fitted(
         problem.outcome.judged,
-        training_rows(problem.data, plan.out, WARNINGS_ROWS, plan.settings.seed),
+        seen,
+        raw,
         plan.held,
         problem.loss,
         options.extrapolation == "clip",
@@ -228,6 +254,7 @@ def _plan(problem: Problem) -> Plan:
 STAGES: tuple[Stage, ...] = (
     recorded,
     encoded,
+    log_scaled,
     normalised,
     clipped,
     screened,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from kanserve.network.encoding import has_no_slope
 from kanserve.network.kan import Kan, Layer, Variable, make_layer
 from kanserve.network.splines import extend_knots, span, uniform_knots
-from kanserve.train.outer_layers import with_clipped_inputs, with_exponential
+from kanserve.train.outer_layers import with_arcsinh_inputs, with_clipped_inputs, with_exponential
 
 Array = NDArray[np.float64]
 
@@ -244,6 +244,14 @@ def clipped_inputs() -> Kan:
     return with_clipped_inputs(Kan(layers, input_shift=np.array([1.0, -2.0]), input_scale=np.array([2.0, 0.5])))
 
 
+def log_scaled_inputs() -> Kan:
+    """An input on a logarithmic scale that may be missing, one that is not, and one clipped behind its logarithm."""
+    inputs = (Variable("income", "$", 0.0, 900.0, fill_value=30.0), Variable("b", low=-1.0, high=1.0), Variable("c"))
+    kan = Kan((_random(104, 2, 3), _random(105, 1, 2)), inputs, input_shift=np.array([2.5, 0.0, -1.0]))
+    kan = replace(kan, input_scale=np.array([2.5, 1.0, 4.0]))
+    return with_arcsinh_inputs(with_clipped_inputs(kan), (12.5, 0.0, 0.25))
+
+
 def missing_values() -> Kan:
     """Two of three inputs may be missing, of which one has a fill value outside its training range."""
     inputs = (Variable("a", "m", -2.0, 2.0, fill_value=2.3), Variable("b"), Variable("c", fill_value=-0.4))
@@ -299,6 +307,7 @@ ZOO: dict[str, Callable[[], Kan]] = {
         powers,
         log_link,
         clipped_inputs,
+        log_scaled_inputs,
         missing_values,
         categories,
         named_categories,
