@@ -42,6 +42,14 @@ def test_the_perceptrons_matrix_is_the_square_of_its_jacobian():
     np.testing.assert_allclose(matrix, jacobian.T @ jacobian / 7, rtol=0, atol=1e-8)
 
 
+def test_a_calibration_error_is_how_far_probabilities_are_from_frequencies():
+    chances = np.repeat([[0.8, 0.2], [0.3, 0.7]], 10, axis=0)
+    right = np.zeros((20, 2), bool)
+    right[:8, 0], right[8:10, 1] = True, True  # .8 is right
+    right[10:15, 1], right[15:, 0] = True, True  # .7 is .5
+    assert real_data.calibration_error(chances, right) == pytest.approx(0.1)
+
+
 @pytest.mark.slow
 def test_the_perceptron_learns():
     every = against_mlp.PROBLEMS[4].rows(500, 0)

@@ -200,6 +200,17 @@ def test_a_prediction_has_its_slopes_and_says_which_inputs_are_outside(studio: R
         assert studio.ask("/api/predict", {"x": x}).status == 422
 
 
+def test_contributions_add_up_to_the_prediction_at_the_row(studio: Running):
+    kan, data = law()
+    row = [0.25, 0.5]
+    found = studio.post("explain", {"x": row})
+    assert found["outputs"] == ["z"] and [len(line) for line in found["values"]] == [2]
+    np.testing.assert_allclose(found["base"][0] + sum(found["values"][0]), evaluate(kan, [row])[0, 0], rtol=1e-9)
+    wanted = kan.explain([row], data)
+    np.testing.assert_allclose(found["values"], wanted.values[0], rtol=1e-9)
+    assert studio.ask("/api/explain", {"x": [1.0]}).status == 422
+
+
 def test_rows_are_at_most_2000_and_drawn_by_a_seed_that_is_told():
     kan, _ = law()
     x = np.random.default_rng(0).uniform(-1, 1, (3000, 2))
