@@ -76,6 +76,7 @@ class Calls:
                 ("POST", "simplify/cancel", self._cancel_simplify),
                 ("POST", "predict", self._predict),
                 ("POST", "responses", self._responses),
+                ("POST", "explain", self._explain),
                 ("GET", "rows", self._rows),
                 ("GET", "tiles", self._tiles),
                 ("GET", "picture/([^/]+)", self._picture),
@@ -226,6 +227,9 @@ class Calls:
 
     def _responses(self, given: Given) -> Any:
         return self._space.responses(_row(given))
+
+    def _explain(self, given: Given) -> Any:
+        return self._space.explain(_row(given))
 
     def _rows(self, given: Given) -> Any:
         return self._space.rows()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kanserve.analysis.contributions import explain
 from kanserve.data.dataset import Dataset
 from kanserve.editing import Session, Snapshot
 from kanserve.editing.edge_constants import units
@@ -384,6 +385,24 @@ def responses_at(kan: Kan, x: Array, nodes: Sequence[NodeView]) -> Responses:
     return Responses(
         tuple(chosen), tuple(tuple(one.tolist()) for one in u), tuple(tuple(map(tuple, c)) for c in curves)
     )
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How much each input contributes to a prediction (`kanserve.explain`): what is explained, its mean prediction over
+    the rows, and for each the contributions of the inputs and their standard errors. None where not finite."""
+
+    outputs: tuple[str, ...]
+    base: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+    errors: tuple[tuple[float, ...], ...]
+
+
+def explain_row(kan: Kan, x: Array, rows: Dataset) -> Explained:
+    """The contributions at one row (inputs,), as differences from the mean over rows."""
+    found = explain(kan, x[None], rows)
+    values, errors = (tuple(map(tuple, of[0].tolist())) for of in (found.values, found.errors))
+    return Explained(found.outputs, tuple(found.base.tolist()), values, errors)
 
 
 @dataclass(frozen=True)

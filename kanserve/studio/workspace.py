@@ -36,12 +36,14 @@ from kanserve.studio.events import Events
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import (
     EdgeCurve,
+    Explained,
     Measure,
     PageView,
     Predicted,
     Responses,
     Rows,
     edge_curve,
+    explain_row,
     measure,
     page_view,
     predict_row,
@@ -286,6 +288,10 @@ class Workspace:
         """The predictions over each input with the others as in this row; InputError unless each is finite."""
         kan, row = self._row_of(x)
         return responses_at(kan, row, self.view().nodes[0])
+
+    def explain(self, x: Sequence[float]) -> Explained:
+        """How much each input contributes to the prediction at a row, as `predict` takes it."""
+        return explain_row(*self._row_of(x), self.session.rows.data)
 
     def _row_of(self, x: Sequence[float]) -> tuple[Kan, NDArray[np.float64]]:
         kan = of_numbers(self.session.kan)

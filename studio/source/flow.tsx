@@ -3,10 +3,10 @@
 import { signal } from "@preact/signals";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { number, percent, plural, state, whole } from "./format";
-import { layout, type Layout } from "./layout";
+import { BARS, layout, type Layout } from "./layout";
 import { area, clamp, linear, link } from "./shapes";
 import { Slider } from "./slider";
-import { byShare, fading, judged, model, most, predicted, predicting, selected, setInput, setRow, view, x } from "./store";
+import { byShare, explained, fading, judged, model, most, predicted, predicting, selected, setInput, setRow, view, x } from "./store";
 import { Tex } from "./tex";
 import { Tile } from "./tile";
 import type { Edge, Node, View } from "./types";
@@ -72,6 +72,7 @@ export function Flow() {
                 {unfolded.value ? "fold the inputs that are not used" : `${plan.folded} ${plan.folded === 1 ? "input" : "inputs"} not used`}
               </button>
             )}
+            <Contributions plan={plan} />
           </div>
         )}
       </div>
@@ -390,3 +391,46 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
     </>
   );
 }
+
+/** How much each input contributes to the prediction: the largest first, in the units of the output. */
+function Contributions({ plan }: { plan: Layout }) {
+  const found = explained.value;
+  const last = plan.outputs[plan.outputs.length - 1];
+  const top = last.y + last.height / 2 + (plan.outputs.length > 1 ? 8 : 42);
+  const chances = predicted.value?.value ?? [];
+  const k = found && found.outputs.length > 1 ? chances.indexOf(Math.max(...chances.map((chance) => chance ?? 0) as number[])) : 0;
+  const values = found?.values[k] ?? [];
+  const room = Math.min(BARS.most, Math.floor((plan.height - top - BARS.head) / BARS.height));
+  const order = values.map((_, i) => i).filter((i) => values[i]).sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!));
+  if (!found || !order.length || room < 2) return null;
+  const alone = order.slice(0, order.length > room ? room - 1 : room);
+  const rest = order.slice(alone.length).reduce((sum, i) => sum + values[i]!, 0);
+  const largest = Math.abs(values[order[0]]!);
+  const nodes = view.value!.nodes[0];
+  const line = (name: string, value: number, title: string) => (
+    <li key={name} title={title}>
+      <span class="name">{name}</span>
+      <span class="track" aria-hidden="true">
+        <i class={value < 0 ? "less" : ""} style={{ width: `${(50 * Math.abs(value)) / largest}%` }} />
+      </span>
+      <b>{signed(value)}</b>
+    </li>
+  );
+  return (
+    <div class="why" style={{ left: `${plan.outputX}px`, top: `${top}px`, width: `${plan.outputWidth}px` }} role="group" aria-label={`Contributions to ${found.outputs[k]}`}>
+      <p title="The mean over the rows; the contributions add up to the prediction">
+        {found.outputs[k]}: {number(found.base[k], 3)} on average, and
+      </p>
+      <ul>
+        {alone.map((i) => {
+          const name = `${nodes[i].name} = ${given(nodes[i], found.x[i])}`;
+          const error = found.errors[k][i];
+          return line(name, values[i]!, `${name}: ${signed(values[i]!)}${error ? ` ± ${number(error, 2)}` : ""}`);
+        })}
+        {alone.length < order.length && line(plural(order.length - alone.length, "more input"), rest, "")}
+      </ul>
+    </div>
+  );
+}
+
+const signed = (value: number) => `${value > 0 ? "+" : ""}${number(value, 3)}`;

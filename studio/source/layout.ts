@@ -26,6 +26,9 @@ const PAD = 16;
 const NODE = 28;
 const LEAST_ROW = 32; // of an input: more of them scroll
 const FOLD = 30; // of the line that says how many inputs are not used
+/** Below a prediction: its note on the trained range, and the contributions of up to six inputs. */
+const BELOW = 40;
+export const BARS = { most: 6, height: 19, head: 24 };
 
 /** Centres in order, at least `gap` apart if there is room, as near as that allows to where they are wanted. */
 export function apart(wanted: number[], gap: number, low: number, high: number): number[] {
@@ -116,7 +119,8 @@ export function layout(view: View, edges: Edge[], width: number, height: number,
   const one = outputs.length === 1;
   const last = [...layers[depths - 1]];
   const middle = last.length ? last.reduce((sum, edge) => sum + tiles.get(edge.name)!.y, 0) / last.length : tall / 2;
-  const outputYs = one ? [Math.min(Math.max(middle, 84), tall - 100)] : apart(outputs.map((q) => ((q + 0.5) / outputs.length) * tall), 46, 24, tall - 24);
+  const below = BARS.head + BARS.height * Math.min(view.nodes[0].length, BARS.most);
+  const outputYs = one ? [Math.max(84, Math.min(middle, tall - 60 - BELOW - below))] : apart(outputs.map((q) => ((q + 0.5) / outputs.length) * tall), 46, 24, tall - 24);
   return {
     width: wide,
     height: tall,

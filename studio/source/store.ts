@@ -4,7 +4,7 @@ import { batch, computed, signal } from "@preact/signals";
 import { CallError, call, edgePath, listen } from "./api";
 import { change, number, plural, spoken } from "./format";
 import { focused, keepFocus } from "./surroundings";
-import type { Candidate, Constant, Curve, Edge, Found, Measure, Num, Place, Predicted, Rows, RulerPoint, Simplifying, SmallTiles, Snapshot, StudioEvent } from "./types";
+import type { Candidate, Constant, Curve, Edge, Explained, Found, Measure, Num, Place, Predicted, Rows, RulerPoint, Simplifying, SmallTiles, Snapshot, StudioEvent } from "./types";
 
 export const snapshot = signal<Snapshot | null>(null);
 export const trouble = signal("");
@@ -30,6 +30,8 @@ export const tried = signal<{ edge: string; constant: "a" | "b" | "c" | "d"; val
 export const trial = signal<{ measure: Measure; prediction: Num[][] } | null>(null);
 /** The edges that go if the ruler is let go of now. */
 export const fading = signal<ReadonlySet<string>>(new Set());
+/** The contributions of the inputs at a row, and that row: it may be behind x for a moment. */
+export const explained = signal<(Explained & { x: number[] }) | null>(null);
 export const constants = signal<Constant[] | null>(null);
 export const rows = signal<Rows | null>(null);
 export const found = signal<Found[]>([]);
@@ -316,6 +318,27 @@ export async function predict() {
     }
   } while (asked);
   predicting.value = false;
+  void explain();
+}
+
+let explaining = false;
+let explainAgain = false;
+
+/** The contributions at x, once its prediction is there; while they are asked for, only the last x waits. */
+async function explain() {
+  explainAgain = true;
+  if (explaining || (view.value?.edges ?? 0) > 2000) return;
+  explaining = true;
+  while (explainAgain) {
+    explainAgain = false;
+    const row = x.value;
+    try {
+      explained.value = { ...(await call<Explained>("explain", { x: row })), x: row };
+    } catch {
+      explained.value = null; // the prediction says what is wrong
+    }
+  }
+  explaining = false;
 }
 
 export function setInput(i: number, value: number) {

@@ -200,6 +200,13 @@ export interface Predicted {
   nodes: Num[][];
 }
 
+export interface Explained {
+  outputs: string[];
+  base: Num[];
+  values: Num[][];
+  errors: Num[][];
+}
+
 export interface Rows {
   seed: number;
   total: number;
