@@ -15,8 +15,10 @@ from scipy.optimize import least_squares
 from scipy.special import erf
 
 from benchmarks._equations import Law, law_of
+from benchmarks._formula_report import SAME_FORM
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import Equation
+from kanserve.formula import Formula, evaluate_tree
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.search.findings.results import DECIDED_MARGIN
@@ -119,16 +121,30 @@ FAMILIES = {
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A law, the text of a form that is as good, the rows and their noise, and rows without noise."""
+    """A law with its form and constants, the text of a form that is as good, the rows and their noise, and rows without
+    noise."""
 
     family: str
     law: Law
+    form: NearForm
+    constants: Array
     rival: str
     rows: Dataset
     fresh: Dataset
     noise: float
     gap: float
     """The description length of the law less that of the other form, in nats."""
+
+    def has_case(self, found: Formula) -> bool:
+        """Whether a formula is the form of the law with other constants, simple exponents among them."""
+        x = self.fresh.x
+        with np.errstate(all="ignore"):
+            values = evaluate_tree(found.tree, {}, x)
+        if not (found.closed_form and np.isfinite(values).all()):
+            return False
+        scale = x[:, 1] if x.shape[1] > 1 else np.ones(len(x))
+        squares = _fitted(self.form, x[:, 0], scale, values, [self.constants])[1]
+        return bool(np.sqrt(squares / len(x)) < SAME_FORM * values.std())
 
 
 def near_pairs(count: int) -> Iterator[Pair]:
@@ -181,7 +197,7 @@ def _pair(family: str, name: str, factor: bool, generator: np.random.Generator) 
         return None
     new, scale = drawn()
     fresh = Dataset(new, scale * form.values(new[:, 0], *constants), law.inputs)
-    return Pair(family, law, rival, Dataset(x, y, law.inputs), fresh, noise, gap)
+    return Pair(family, law, form, constants, rival, Dataset(x, y, law.inputs), fresh, noise, gap)
 
 
 def _law(text: str, ranges: dict[str, tuple[float, float]], factor: bool) -> Law:
