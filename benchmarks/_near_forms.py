@@ -6,7 +6,7 @@ the description lengths of both differ by less than that margin too. Every fourt
 input.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,10 +147,10 @@ class Pair:
         return bool(np.sqrt(squares / len(x)) < SAME_FORM * values.std())
 
 
-def near_pairs(count: int) -> Iterator[Pair]:
-    """As many pairs, the families in turn; the n-th is the same for every count."""
+def near_pairs(numbers: Iterable[int]) -> Iterator[Pair]:
+    """The pairs with these numbers, the families in turn."""
     names = list(FAMILIES)
-    for n in range(count):
+    for n in numbers:
         generator = np.random.default_rng((39, n))
         while True:
             found = _pair(names[n % len(names)], f"pair{n}", n % 4 == 3, generator)

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain, islice, product
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
 from typing import get_args
@@ -245,7 +245,7 @@ def _print_pairs(count: int, first: int, every: int, seconds: float) -> None:
     with simple exponents, as x^2 for x^2.003, that a refit of the constants does not change."""
     found: dict[str, list[Outcome]] = {}
     cases: dict[str, int] = {}
-    for pair in islice(near_pairs(count), first, None, every):
+    for pair in near_pairs(range(first, count, every)):
         right = partial(same_form, pair.law, fresh=pair.fresh)
         begun = time.process_time()
         got = find_formulas(pair.rows, seconds=seconds)
