@@ -6,7 +6,7 @@ the description lengths of both differ by less than that margin too. Every fourt
 input.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,10 @@ from scipy.optimize import least_squares
 from scipy.special import erf
 
 from benchmarks._equations import Law, law_of
+from benchmarks._formula_report import SAME_FORM
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import Equation
+from kanserve.formula import Formula, evaluate_tree
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.search.findings.results import DECIDED_MARGIN
@@ -119,10 +121,13 @@ FAMILIES = {
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A law, the text of a form that is as good, the rows and their noise, and rows without noise."""
+    """A law with its form and constants, the text of a form that is as good, the rows and their noise, and rows without
+    noise."""
 
     family: str
     law: Law
+    form: NearForm
+    constants: Array
     rival: str
     rows: Dataset
     fresh: Dataset
@@ -130,11 +135,22 @@ class Pair:
     gap: float
     """The description length of the law less that of the other form, in nats."""
 
+    def has_case(self, found: Formula) -> bool:
+        """Whether a formula is the form of the law with other constants, simple exponents among them."""
+        x = self.fresh.x
+        with np.errstate(all="ignore"):
+            values = evaluate_tree(found.tree, {}, x)
+        if not (found.closed_form and np.isfinite(values).all()):
+            return False
+        scale = x[:, 1] if x.shape[1] > 1 else np.ones(len(x))
+        squares = _fitted(self.form, x[:, 0], scale, values, [self.constants])[1]
+        return bool(np.sqrt(squares / len(x)) < SAME_FORM * values.std())
 
-def near_pairs(count: int) -> Iterator[Pair]:
-    """As many pairs, the families in turn; the n-th is the same for every count."""
+
+def near_pairs(numbers: Iterable[int]) -> Iterator[Pair]:
+    """The pairs with these numbers, the families in turn."""
     names = list(FAMILIES)
-    for n in range(count):
+    for n in numbers:
         generator = np.random.default_rng((39, n))
         while True:
             found = _pair(names[n % len(names)], f"pair{n}", n % 4 == 3, generator)
@@ -181,7 +197,7 @@ def _pair(family: str, name: str, factor: bool, generator: np.random.Generator) 
         return None
     new, scale = drawn()
     fresh = Dataset(new, scale * form.values(new[:, 0], *constants), law.inputs)
-    return Pair(family, law, rival, Dataset(x, y, law.inputs), fresh, noise, gap)
+    return Pair(family, law, form, constants, rival, Dataset(x, y, law.inputs), fresh, noise, gap)
 
 
 def _law(text: str, ranges: dict[str, tuple[float, float]], factor: bool) -> Law:

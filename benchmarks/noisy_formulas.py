@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain, islice, product
+from itertools import chain, product
 from pathlib import Path
 from statistics import median
 from typing import get_args
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> None:
     chosen = _parser().parse_args(arguments)
     if chosen.pairs:
         with on_cpu_time():
-            _print_pairs(chosen.pairs, chosen.every, chosen.seconds)
+            _print_pairs(chosen.pairs, chosen.first, chosen.every, chosen.seconds)
         return
     kept = Kept(chosen.keep, chosen.seconds)
     for one in _sets(chosen):
@@ -174,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", default=[], metavar="ID")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th law")
     parser.add_argument("--pairs", type=int, default=0, metavar="N", help="so many pairs of near forms instead of laws")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with this pair")
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--noise", nargs="+", type=float, default=[0.01], help="in deviations of the answers")
     parser.add_argument("--seconds", type=float, default=10.0, help="the limit of each search")
@@ -239,10 +240,12 @@ def words(found: Sequence[Outcome]) -> list[list[str]]:
     return lines
 
 
-def _print_pairs(count: int, every: int, seconds: float) -> None:
-    """Of each family, how often the true form is the answer, among its rivals, and neither."""
+def _print_pairs(count: int, first: int, every: int, seconds: float) -> None:
+    """Of each family, how often the true form is the answer, among its rivals, and neither; and how often it is there
+    with simple exponents, as x^2 for x^2.003, that a refit of the constants does not change."""
     found: dict[str, list[Outcome]] = {}
-    for pair in islice(near_pairs(count), 0, None, every):
+    cases: dict[str, int] = {}
+    for pair in near_pairs(range(first, count, every)):
         right = partial(same_form, pair.law, fresh=pair.fresh)
         begun = time.process_time()
         got = find_formulas(pair.rows, seconds=seconds)
@@ -250,17 +253,24 @@ def _print_pairs(count: int, every: int, seconds: float) -> None:
         listed = any(right(rival.formula) for rival in got.rivals)
         outcome = Outcome(pair.law.name, got.status, right(got.best.formula), listed, spent)
         found.setdefault(pair.family, []).append(outcome)
+        named = outcome.right or listed or any(pair.has_case(one.formula) for one in (got.best, *got.rivals))
+        cases[pair.family] = cases.get(pair.family, 0) + named
         rivals = "; ".join(rival.formula.text for rival in got.rivals)
-        print(f"{outcome}: {pair.law.text}: {got.best.formula.text} | {rivals}", file=sys.stderr, flush=True)
+        print(
+            f"{outcome}, case {named}: {pair.law.text}: {got.best.formula.text} | {rivals}", file=sys.stderr, flush=True
+        )
     lines = []
+    cases["all"] = sum(cases.values())
     for name, outcomes in [*found.items(), ("all", list(chain(*found.values())))]:
         named = sum(one.right or one.listed for one in outcomes)
         wrong = [one.law for one in outcomes if not (one.right or one.listed)]
-        counts = (len(outcomes), sum(one.right for one in outcomes), named, sum(one.believed for one in outcomes))
+        counts = (len(outcomes), sum(one.right for one in outcomes), named, cases[name])
+        counts = (*counts, sum(one.believed for one in outcomes))
         lines.append([name, *map(str, counts), ", ".join(wrong) if name != "all" else f"{named / len(outcomes):.0%}"])
     print(f"Pairs of near forms, {seconds:g} CPU s for each")
     print(machine("kanserve", "numpy"))
-    print(table(("family", "pairs", "right", "right or listed", "wrong, believed", "neither"), lines))
+    columns = ("family", "pairs", "right", "right or listed", "or with simple exponents", "wrong, believed", "neither")
+    print(table(columns, lines))
 
 
 def _row(name: str, found: Sequence[Outcome]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def test_a_wrong_form_is_believed_if_its_status_says_so():
 
 
 def test_pairs_are_made_again_and_are_within_the_margin():
-    first, again = ([pair for pair in near_pairs(2)] for _ in range(2))
+    first, again = ([pair for pair in near_pairs(range(2))] for _ in range(2))
     for pair, same in zip(first, again, strict=True):
         assert pair.law.text == same.law.text and (pair.rows.y == same.rows.y).all()
         assert abs(pair.gap) < DECIDED_MARGIN

@@ -20,7 +20,7 @@ from kanserve.search.fit.by_shape import apply_inverse_link, by_shapes
 from kanserve.search.fit.closed_forms import EXPONENT_DEGREES, near_low_polynomial
 from kanserve.search.fit.description_length import most_informative
 from kanserve.search.fit.noisy_forms import polynomial_or_quotient
-from kanserve.search.fit.one_input import one_input_law
+from kanserve.search.fit.one_input import function_times_line, one_input_law
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import ProblemAttempt, Search, SearchProblem, settles
 from kanserve.search.fit.residual_test import is_scattered
@@ -71,6 +71,8 @@ WAVE_INPUTS = 8  # inputs up to which products of two sines are tried: for every
 BILINEAR_INPUTS = 3  # inputs up to which sines of bilinear forms are tried: for every pair
 NOISY_INPUTS = 10  # inputs up to which such quotients are tried
 NOISY_RIVAL_FITS = 1000  # fits in which another law is looked for after a quotient that is not sure
+QUADRATIC_INPUTS = 3  # inputs up to which roots of quadratic equations are tried, each with functions of the inputs
+NESTED_TOLERANCE = 1e-6  # error of a part up to which functions with several constants are told from others
 ADDITIVE_INPUTS = 10  # inputs up to which an additive model is named
 
 
@@ -144,6 +146,11 @@ def _is_scattered_in_one_input(problem: SearchProblem) -> bool:
     return problem.measured and problem.inputs == 1 and is_scattered(problem.x[:, 0], problem.y)
 
 
+def _near_exact_one_input(problem: SearchProblem) -> bool:
+    noisy = problem.measured and (problem.inputs > 1 or is_scattered(problem.x[:, 0], problem.y))
+    return problem.inputs == 1 and problem.exact <= NESTED_TOLERANCE and not noisy
+
+
 def _exact_one_input(problem: SearchProblem) -> bool:
     return problem.measured and problem.inputs == 1 and not is_scattered(problem.x[:, 0], problem.y)
 
@@ -170,6 +177,10 @@ def _divisible_many(problem: SearchProblem) -> bool:
 
 def _exact_bilinear(problem: SearchProblem) -> bool:
     return _divisible(problem) and problem.inputs <= BILINEAR_INPUTS and _exact(problem)
+
+
+def _exact_quadratic(problem: SearchProblem) -> bool:
+    return 1 < problem.inputs <= QUADRATIC_INPUTS and _exact(problem) and not problem.noisy
 
 
 def _shapes_before_affine(problem: SearchProblem) -> bool:
@@ -225,6 +236,12 @@ def _propose_closed_forms(problem: SearchProblem, search: Search) -> Proposals:
     if problem.inputs == 1 and not few:
         forms |= closed_forms.sums_of_scaled_terms()
     yield from zip(forms, search.attempts_ahead(list(forms.values()), problem), strict=True)
+
+
+def _functions_times_lines(problem: SearchProblem, search: Search) -> Proposals:
+    yield "function times a line", partial(function_times_line, problem, search)
+    if _one_signed_input(problem):
+        yield "function of 1/x times a line", partial(_of_reciprocal, problem, search, function_times_line)
 
 
 def _irrelevant_inputs(problem: SearchProblem, search: Search) -> Proposals:
@@ -499,6 +516,7 @@ STAGES: tuple[Stage, ...] = (
         _exact_one_signed_input,
         _single_attempt("function of a closed form of 1/x", _try_linked_of_reciprocal),
     ),
+    Stage("functions times lines", _near_exact_one_input, _functions_times_lines),
     Stage("shapes of one input", _one_input, _single_attempt("shapes", by_shapes)),
     Stage("shapes of 1/x", _one_signed_input, _single_attempt("shapes of 1/x", _shapes_of_reciprocal)),
     Stage("forms of one exact input", _exact_one_input, _single_attempt("form of one input", one_input_law)),
@@ -509,6 +527,11 @@ STAGES: tuple[Stage, ...] = (
     Stage("single index", _divisible, _single_indices),
     Stage("affine in one of two", _divisible_two, _affine_in_one_of_two),
     Stage("separation", _divisible_many, _separable),
+    Stage(
+        "quadratic equation",
+        _exact_quadratic,
+        _single_attempt("root of a quadratic equation", closed_forms.root_of_quadratic),
+    ),
     Stage("merges", _divisible, _merges),
     Stage("bilinear", _exact_bilinear, _single_attempt("sine of a bilinear form", wave_forms.sine_of_bilinear_form)),
     Stage("shapes before affine forms", _shapes_before_affine, _single_attempt("shapes", by_shapes)),

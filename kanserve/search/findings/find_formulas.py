@@ -387,14 +387,19 @@ def _close_rivals(settled: Hit | None, kept: Sequence[Hit], rows: int, inputs: i
         return rows * math.log(max(hit.found.error, 1e-300)) + BY_SHAPE_COMPLEXITY_PENALTY * price(hit.node)
 
     limit = rough(settled) + RIVAL_LENGTH
-    distinct: dict[float, tuple[float, float, Hit]] = {}
-    for hit in sorted(kept, key=rough):  # a form that was fitted twice has the same error, and so has the law
+    # A form that was fitted twice has the same error and as many constants, and so has the law; with a constant more it
+    # may have the same error.
+    distinct: dict[tuple[float, int], tuple[float, float, Hit]] = {}
+    for hit in sorted(kept, key=rough):
         tree = _tree(hit.node, inputs)
         if rough(hit) < limit and tree is not None:
-            samples = rows * math.log(max(hit.found.error, 1e-300)) + math.log(rows) / 2 * len(Constants(tree).places)
+            numbers = len(Constants(tree).places)
+            samples = rows * math.log(max(hit.found.error, 1e-300)) + math.log(rows) / 2 * numbers
             length = samples + BY_SHAPE_COMPLEXITY_PENALTY * complexity(tree)
-            distinct.setdefault(float(f"{hit.found.error:.6g}"), (length, samples, hit))
-    distinct.pop(float(f"{settled.found.error:.6g}"), None)
+            distinct.setdefault((float(f"{hit.found.error:.6g}"), numbers), (length, samples, hit))
+    law = _tree(settled.node, inputs)
+    if law is not None:
+        distinct.pop((float(f"{settled.found.error:.6g}"), len(Constants(law).places)), None)
     ordered = sorted(distinct.values(), key=lambda one: one[0])
     near = min((samples for _, samples, _ in ordered), default=0.0) + NEAR_RIVALS
     others = [hit for _, samples, hit in ordered[MOST_RIVALS:] if samples < near]

@@ -32,6 +32,7 @@ from kanserve.search.regression.term_sums import Factor, TermSum, term_sums
 from kanserve.search.regression.variable_projection import Scaled
 from kanserve.search.structure import power_laws
 from kanserve.search.structure.power_laws import monomial
+from kanserve.search.structure.quadratic_roots import quadratic_root
 from kanserve.search.structure.shifted_power import power_of_a_sum
 from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, Sum, curves
@@ -102,10 +103,31 @@ def rational(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     return None if found is None else search.judge(_of_quotient(found), problem)
 
 
+def root_of_quadratic(problem: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a root of a quadratic equation with low polynomials as coefficients, if it is one."""
+    budget.count_fit()
+    found = quadratic_root(problem.x, problem.y)
+    if found is None:
+        return None
+    under = _of_polynomial(found.discriminant)
+    terms: list[Node] = [Sum((Curve(under, Symbolic("sqrt", 1.0, 0.0, found.sign, 0.0), without_constant=True),))]
+    if any(found.level.coefficients):
+        terms.append(_of_polynomial(found.level))
+    node: Node = compose.total(terms)
+    if any(map(any, found.divisor.powers)):
+        node = compose.product([node, _inverse(_of_polynomial(found.divisor))])
+    for i, name in enumerate(found.functions):
+        if name != "identity":
+            node = compose.substitute(node, i, compose.inner(i, name))
+    return search.judge(node, problem) if _allows_terms([node], search) else None
+
+
+def _inverse(node: Node) -> Sum:
+    return Sum((Curve(node, Symbolic("1/x", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
+
+
 def _of_quotient(found: Rational) -> Node:
-    divisor = _of_polynomial(found.denominator)
-    inverse = Sum((Curve(divisor, Symbolic("1/x", 1.0, 0.0, 1.0, 0.0), without_constant=True),))
-    return compose.product([_of_polynomial(found.numerator), inverse])
+    return compose.product([_of_polynomial(found.numerator), _inverse(_of_polynomial(found.denominator))])
 
 
 def sum_of_terms(problem: SearchProblem, search: Search) -> FittedNetwork | None:

@@ -10,7 +10,7 @@ alone, of 14 laws of one input with 1% (`benchmarks/noisy_formulas.py --every 3`
 ones are believed instead of none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -26,9 +26,10 @@ from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.fit.training import Array, FittedNetwork
-from kanserve.search.regression.form_fits import FittedForm, fit_forms
+from kanserve.search.regression.form_fits import FittedForm, fit_exactly, fit_forms
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
-from kanserve.search.regression.one_input_forms import Form, one_input_forms
+from kanserve.search.regression.one_input_forms import NESTED, Form, one_input_forms
+from kanserve.search.regression.rivals import outdoes_polynomials
 from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, curves, map_curves, rename_inputs
 from kanserve.search.trees.to_network import network
@@ -50,7 +51,8 @@ SAMPLE_CONSTANTS = {
     **{"r": -0.7, "f": 2.3, "m": 1.2, "w": 0.8, "s": 0.4, "l": 1.7, "p": 1.3},
     **{"c": 0.6, "e": 4.0, "a": 0.3, "q": 0.9},
 }
-"""Of each role, to write a form whose functions are looked at."""
+"""Of each role, to write a form whose functions and complexity are looked at."""
+SAMPLE_FACTOR = 0.57  # of its columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,21 @@ def one_input_law(problem: SearchProblem, search: Search) -> FittedNetwork | Non
     if criteria[1] < criteria[0]:
         return found[1]
     return replace(found[0], sure=min(margin, criteria[1] - criteria[0]) > SURE_MARGIN)
+
+
+def function_times_line(problem: SearchProblem, search: Search) -> FittedNetwork | None:
+    """The law as a sum of a parabola and a function times a line, if it is one, such as x*exp(-x/3) + x**2."""
+    x, spread = problem.x[:, 0], problem.spread
+    if len(x) < FEWEST_ROWS or few_values(problem.x):
+        return None
+    for fit in fit_exactly(nested_forms(tuple(search.library)), x, problem.y / spread, problem.exact):
+        node = _node(fit, spread)
+        if node is None or not outdoes_polynomials(problem.x, problem.y, fit.numbers, fit.error * spread):
+            continue
+        judged = search.judge(node, problem)
+        if settles(judged, problem):
+            return judged
+    return None
 
 
 def _best_form(problem: SearchProblem, search: Search) -> tuple[FittedNetwork | None, float]:
@@ -166,7 +183,7 @@ def forms_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -
     """Those of the forms that fit y (N,) at x (N,) best, as trees, best first."""
     spread = deviation(y, weights) or 1.0
     found = []
-    for fit in fit_forms(forms, x, y / spread, weights):
+    for fit in fit_forms(forms, x, y / spread, weights, price_of):
         node = _node(fit, spread)
         size = None if node is None else _complexity(node)
         if node is not None and size is not None:
@@ -177,11 +194,31 @@ def forms_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -
 
 
 @cache
+def price_of(form: Form, constant: bool) -> float:
+    """The price in nats of the complexity of a form whose numbers are not simple."""
+    constants = tuple(SAMPLE_CONSTANTS[role] for role in form.roles)
+    factors = (SAMPLE_FACTOR,) * len(form(np.array([1.0]), constants))
+    node = _node(FittedForm(form, constants, factors, SAMPLE_FACTOR if constant else None, 1.0, 0.0), 1.0)
+    size = None if node is None else _complexity(node)
+    return np.inf if size is None else BY_SHAPE_COMPLEXITY_PENALTY * size
+
+
+@cache
 def library_forms(library: tuple[str, ...]) -> tuple[Form, ...]:
     """The forms of functions of a library; powers belong to every one, and RARE to the default one."""
+    return _of_library(one_input_forms(), library)
+
+
+@cache
+def nested_forms(library: tuple[str, ...]) -> tuple[Form, ...]:
+    """Likewise the functions that exact values are compared with."""
+    return _of_library(NESTED.values(), library)
+
+
+def _of_library(forms: Iterable[Form], library: tuple[str, ...]) -> tuple[Form, ...]:
     known = {*library, *compose.POWERS, *({"sin", "cos"} if "sin" in library else ())}
     known |= RARE if known >= set(LIBRARY) else set()
-    return tuple(form for form in one_input_forms() if functions_of(form) <= known)
+    return tuple(form for form in forms if functions_of(form) <= known)
 
 
 @cache

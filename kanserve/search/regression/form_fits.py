@@ -8,8 +8,8 @@ starts that get nowhere are left out, then the forms, and the best are fitted to
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.dual_numbers import Dual
 from kanserve.search.regression import budget
-from kanserve.search.regression.one_input_forms import Form
+from kanserve.search.regression.one_input_forms import Form, beside_powers
 
 Array = NDArray[np.float64]
 
@@ -28,9 +28,16 @@ FIRST_STEPS, SECOND_STEPS, LAST_STEPS = 6, 12, 30  # steps from all starts, from
 KEPT_STARTS = 3  # starts that go on: minima that look alike after a few steps
 # A form goes on if its criterion is within so many nats, a row of the bins, of the least; 0.35 is twice its squares.
 KEPT_PER_ROW = 0.35
-MOST_KEPT = 48  # forms that are fitted to all rows: where noise is large, over 24 are within 5 nats
+# Forms that are fitted to all rows, at most: so many that describe the bins best for their length, and as many of those
+# that the bins alone leave within NEAR_FORMS nats. Where noise is large, all smooth curves are near.
+MOST_KEPT = 48
+NEAR_FORMS = 8.0
 FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e4
+SMALLEST_LENGTH = 1e-300  # added to that of a column, which may be 0
 RIDGE = 1e-11  # added to scaled normal equations: columns that are alike to more digits cannot be told apart
+EXACT_ROWS = 200  # rows, at most, that exact forms are fitted to
+MOST_EXACT = 6  # exact forms, at most, that are fitted further: the law's is far closer than others after a few steps
+DEPENDENT = 1e-12  # of a column of length 1 beside the others, which is rounding
 LEAST_SQUARE = 1e-200  # of the slopes by a constant: a constant with less changes nothing
 LEAST_GAIN = 1e-6  # relative gain of a step on all rows below which a fit ends
 PEAKS = 6  # frequencies from which waves start, at most
@@ -39,6 +46,10 @@ SIGNIFICANT = 4.0  # height of a peak, relative to the logarithm of the frequenc
 BINS_PER_PERIOD = 10  # fewer bins in a period change a wave
 OVERSAMPLING = 4  # frequencies of the periodogram in the width of a peak
 ROWS_PER_PERIOD = 4  # rows in a period of the fastest wave, on average: noise has a peak somewhere beyond
+
+
+Price = Callable[[Form, bool], float]
+"""What the length of a form costs in nats, with a constant beside or without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +103,18 @@ class FittedForm:
         return np.asarray(total + (self.constant or 0.0) + np.zeros(len(x)))
 
 
-def fit_forms(forms: Iterable[Form], x: Array, y: Array, weights: Array | None = None) -> list[FittedForm]:
-    """The forms that fit y (N,) at x (N,) best, with and without a constant beside, best first by their criterion."""
+def free(form: Form, constant: bool) -> float:
+    """No price for the length of a form."""
+    return 0.0
+
+
+def fit_forms(
+    forms: Iterable[Form], x: Array, y: Array, weights: Array | None = None, price: Price = free
+) -> list[FittedForm]:
+    """The forms that fit y (N,) at x (N,) best, with and without a constant beside, best first by their criterion.
+
+    Those are fitted to all rows that are best by it and their price, or near the best by it alone.
+    """
     shares = np.ones(len(x)) if weights is None else weights / weights.mean()
     rows = Curve(x, y, shares)
     applicable = [form for form in forms if x.min() > 0 or not form.positive]
@@ -107,8 +128,45 @@ def fit_forms(forms: Iterable[Form], x: Array, y: Array, weights: Array | None =
             for waves, curve in ((False, bins), (True, some))
             for fit in _first_fits([form for form in applicable if form.waves is waves], curve, frequencies)
         ]
-        kept = _best(first, len(bins.x))
+        kept = _best(first, len(bins.x), price)
         return sorted(_on_all_rows(kept, rows), key=lambda fit: fit.criterion)
+
+
+def fit_exactly(forms: Iterable[Form], x: Array, y: Array, limit: float) -> Iterator[FittedForm]:
+    """The sums that y (N,) is at x (N,), but for errors up to a limit: of a form, by itself and times the input, and of
+    a parabola; without the terms that are not needed."""
+    rows = Curve(x, y, np.ones(len(x))).some(EXACT_ROWS)
+    frequencies = peaks(rows)
+    applicable = [form for form in forms if x.min() > 0 or not form.positive]
+    fits: list[tuple[FittedForm, Form]] = []
+    with np.errstate(all="ignore"):
+        for shape, own in groupby(sorted(applicable, key=_shape), key=_shape):
+            budget.count_fit()
+            plain = {beside_powers(form): form for form in own}
+            wide = list(plain)
+            starts = np.array([_starts(form.roles, rows, STARTS if shape[0] else 1, frequencies) for form in wide])
+            few = _Fits(wide, rows, True, exact=True).run(starts, FIRST_STEPS).best(KEPT_STARTS)
+            fitted = _Fits(wide, rows, True, exact=True).run(few, SECOND_STEPS).list_fitted()
+            fits += ((fit, plain[fit.form]) for fit in fitted)
+        for fit, form in sorted(fits, key=lambda pair: pair[0].error)[:MOST_EXACT]:
+            shorter = (_fit_sum(form, rows, fit, *terms) for terms in _SUMS)
+            if _fit_sum(form, rows, fit, (1, 2), (0, 1), True).error < limit:
+                yield next(found for found in shorter if found.error < limit)
+
+
+_SUMS = sorted(
+    product(((), (1,), (2,), (1, 2)), ((0,), (1,), (0, 1)), (False, True)),
+    key=lambda terms: len(terms[0]) + len(terms[1]) + terms[2],
+)
+"""The powers beside a function, those that multiply it, and whether a constant is beside; the fewest terms first."""
+
+
+def _fit_sum(
+    form: Form, rows: Curve, near: FittedForm, powers: Sequence[int], factors: Sequence[int], constant: bool
+) -> FittedForm:
+    fits = _Fits([beside_powers(form, powers, factors)], rows, constant, exact=True)
+    found = fits.run(np.array(near.constants)[None, None, :], LAST_STEPS).list_fitted()
+    return next(found, replace(near, error=np.inf))
 
 
 def _first_fits(forms: Sequence[Form], rows: Curve, frequencies: Array) -> Iterator[FittedForm]:
@@ -133,10 +191,14 @@ def _shape(form: Form) -> tuple[int, int]:
     return len(form.roles), len(form(np.array([1.0]), np.ones(len(form.roles))))
 
 
-def _best(fits: Sequence[FittedForm], rows: int) -> list[FittedForm]:
+def _best(fits: Sequence[FittedForm], rows: int, price: Price) -> list[FittedForm]:
     least = min((fit.criterion for fit in fits), default=np.inf)
-    kept = [fit for fit in fits if fit.criterion <= least + KEPT_PER_ROW * rows]
-    return sorted(kept, key=lambda fit: fit.criterion)[:MOST_KEPT]
+    usable = sorted(
+        (fit for fit in fits if fit.criterion <= least + KEPT_PER_ROW * rows), key=lambda fit: fit.criterion
+    )
+    near = [fit for fit in usable if fit.criterion <= least + NEAR_FORMS][:MOST_KEPT]
+    by_length = sorted(usable, key=lambda fit: fit.criterion + price(fit.form, fit.constant is not None))[:MOST_KEPT]
+    return [fit for fit in usable if fit in near or fit in by_length]
 
 
 def _on_all_rows(fits: Sequence[FittedForm], rows: Curve) -> Iterator[FittedForm]:
@@ -158,10 +220,11 @@ class _State:
 
 
 class _Fits:
-    """Levenberg-Marquardt for forms with as many constants and columns, from as many starts each."""
+    """Levenberg-Marquardt for forms with as many constants and columns, from as many starts each; with an orthogonal
+    basis of the columns, which takes longer and keeps all digits, if the values are `exact`."""
 
-    def __init__(self, forms: Sequence[Form], rows: Curve, constant: bool) -> None:
-        self.forms, self.rows, self.constant = forms, rows, constant
+    def __init__(self, forms: Sequence[Form], rows: Curve, constant: bool, *, exact: bool = False) -> None:
+        self.forms, self.rows, self.constant, self.exact = forms, rows, constant, exact
         self.roots = np.sqrt(rows.weights)
         self.y = rows.y * self.roots
         self.state: _State
@@ -215,6 +278,8 @@ class _Fits:
         finite = np.asarray(np.isfinite(columns).all(axis=(2, 3)) & np.isfinite(slopes).all(axis=(2, 3, 4)))
         columns = np.where(finite[..., None, None], columns, 0.0)
         slopes = np.where(finite[..., None, None, None], slopes, 0.0)
+        if self.exact:
+            return self._orthogonal_state(constants, columns, slopes, finite)
         gram = columns @ columns.swapaxes(-1, -2)
         inverse = _inverse(gram)
         factors = (inverse @ (columns @ self.y)[..., None])[..., 0]
@@ -225,6 +290,21 @@ class _Fits:
         normal = moves @ moves.swapaxes(-1, -2) - across @ inverse @ across.swapaxes(-1, -2)
         gradient = (moves @ residuals[..., None])[..., 0]
         return _State(constants, factors, squares, normal, gradient)
+
+    def _orthogonal_state(self, constants: Array, columns: Array, slopes: Array, finite: Array) -> _State:
+        sizes = np.sqrt(np.einsum("fsmn,fsmn->fsm", columns, columns)) + SMALLEST_LENGTH
+        basis, triangle = np.linalg.qr((columns / sizes[..., None]).swapaxes(-1, -2))
+        told = finite & (np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)).min(axis=-1) > DEPENDENT)
+        triangle = np.where(told[..., None, None], triangle, np.eye(triangle.shape[-1]))
+        across = basis.swapaxes(-1, -2)
+        along = across @ self.y
+        factors = np.linalg.solve(triangle, along[..., None])[..., 0] / sizes
+        residuals = self.y - (basis @ along[..., None])[..., 0]
+        squares = np.where(told, np.einsum("fsn,fsn->fs", residuals, residuals), np.inf)
+        moves = (factors[..., None, None, :] @ slopes)[..., 0, :]
+        moves = moves - (moves @ basis) @ across
+        normal = moves @ moves.swapaxes(-1, -2)
+        return _State(constants, factors, squares, normal, (moves @ residuals[..., None])[..., 0])
 
     def _columns(self, constants: Array) -> tuple[Array, Array]:
         """The columns (F, S, m, N) times the roots of the weights, and their slopes (F, S, q, m, N)."""

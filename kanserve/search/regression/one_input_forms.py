@@ -14,7 +14,7 @@ The letter of a constant is its role, which says from where fits start:
     l  scale of a positive input, within the range                     c  factor near 1
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Any
@@ -141,6 +141,10 @@ SINGLE = _forms(
     logarithm_of_a_parabola=("mw", lambda x, m, w: (np.log(1 + ((x - m) / w) ** 2),)),
 ) | _forms(
     True,
+    root_of_the_input=("", lambda x: (np.sqrt(x),)),
+    root_of_the_cube=("", lambda x: (x * np.sqrt(x),)),
+    reciprocal=("", lambda x: (1 / x,)),
+    reciprocal_square=("", lambda x: (1 / (x * x),)),
     saturation=("l", lambda x, size: (x / (x + size),)),
     saturating_exponential=("l", lambda x, size: (1 - np.exp(-x / size),)),
     saturating_logarithm=("l", lambda x, size: (np.log(1 + x / size),)),
@@ -176,6 +180,26 @@ SINGLE = _forms(
 )
 """Other forms, which are compared alone."""
 
+NESTED = (
+    {name: TERMS[name] for name in ("exponential", "wave", "logarithm", "bell", "step", "power")}
+    | {
+        **{name: SINGLE[name] for name in ("arctangent", "error_function", "softplus", "square_root", "falling_root")},
+        **{name: SINGLE[name] for name in ("falling_logarithm", "arcsine", "inverse_hyperbolic_tangent")},
+        **{name: SINGLE[name] for name in ("inverse_hyperbolic_sine", "wave_of_the_square", "exponential_of_a_wave")},
+        **{name: SINGLE[name] for name in ("logarithm_of_a_parabola", "bessel_function", "damped_wave")},
+        **{name: TERMS[name] for name in ("stretched_exponential",)},
+    }
+    | _forms(
+        False,
+        exponential_of_the_size=("r", lambda x, r: (np.exp(r * np.abs(x)),)),
+        size=("", lambda x: (np.abs(x),)),
+        wave_of_the_logarithm=("cs", lambda x, c, s: (np.sin(c * np.log(x + s)), np.cos(c * np.log(x + s)))),
+        exponential_over_the_input=("w", lambda x, w: (np.exp(-w / x),)),
+        exponential_of_the_root=("rs", lambda x, r, s: (np.exp(r * np.sqrt(x + s)),)),
+    )
+)
+"""Functions that exact values are compared with, each by itself and times the input, beside a parabola."""
+
 TRIPLES = (
     ("exponential", "exponential", "exponential"),
     ("exponential", "exponential", "line"),
@@ -206,6 +230,20 @@ def one_input_forms() -> Iterator[Form]:
     for name in ("damped_wave", "line_times_exponential", "wave_times_line", "wave_of_the_square"):
         for other in ("line", "exponential", "bell"):
             yield _sum(SINGLE[name], TERMS[other])
+
+
+def beside_powers(form: Form, powers: Sequence[int] = (1, 2), factors: Sequence[int] = (0, 1)) -> Form:
+    """The sums of powers of the input and of a form times powers of it, each with a factor."""
+
+    def columns(x: Any, *constants: Any) -> tuple[Any, ...]:
+        own = form(x, constants)
+        return (
+            *(x**power for power in powers),
+            *(x**power * column if power else column for power in factors for column in own),
+        )
+
+    beside = "".join(f" + x^{power}" for power in powers)
+    return Form(f"{form.name} times {tuple(factors)}{beside}", form.roles, columns, form.positive)
 
 
 def _sum(*forms: Form) -> Form:

@@ -7,7 +7,7 @@ A smooth function is close to a polynomial of a high degree, term by term ever c
 only when its error is far below its smallest term.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
@@ -212,15 +212,15 @@ def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[P
     return bool(values[-1] < min(RIVALS_SINGULAR, RIVALS_FALL * values[-2]))
 
 
-def _null_vector(
-    columns: Array, split: int, x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers], scale: float
-) -> Rational | None:
-    """The sparsest null vector by elimination; None without one, or where the quotient is not y."""
+def sparse_null_vector(
+    columns: Array, allowed: Callable[[Sequence[int]], bool], unique: Callable[[], bool]
+) -> tuple[list[int], Array] | None:
+    """The columns (N, m), by number, of which a sum with few factors is 0 but for rounding, and these factors; None
+    without one, or if there are such sums that are not `unique`, or with terms far smaller than the others."""
     exact = QUOTIENT_EXACT_ERROR
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     sizes[sizes == 0] = 1.0
-    scaled = columns / sizes
-    triangle = np.linalg.qr(scaled, mode="r") / np.sqrt(len(columns))
+    triangle = np.linalg.qr(columns / sizes, mode="r") / np.sqrt(len(columns))
 
     def smallest(which: Sequence[int]) -> tuple[float, Array]:
         values, vectors = np.linalg.svd(triangle[:, which])[1:]
@@ -228,21 +228,35 @@ def _null_vector(
 
     kept = list(range(columns.shape[1]))
     size, vector = smallest(kept)
-    if size > exact or not _stands_alone(x, y, above, below):
+    if size > exact or not unique():
         return None
     while len(kept) > 2:
         order = np.argsort(np.abs(vector))
         for k in order[: max(1, len(order) // 2)]:
             rest = [term for n, term in enumerate(kept) if n != k]
             left, other = smallest(rest)
-            if left <= exact and any(term < split for term in rest) and any(term >= split for term in rest):
+            if left <= exact and allowed(rest):
                 kept, size, vector = rest, left, other
                 break
         else:
             break
     if np.abs(vector).min() < max(QUOTIENT_LEAST_TERM * np.abs(vector).max(), POLYNOMIAL_GAP * size):
         return None
-    values = vector / sizes[kept]
+    return kept, vector / sizes[kept]
+
+
+def _null_vector(
+    columns: Array, split: int, x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers], scale: float
+) -> Rational | None:
+    """The sparsest null vector by elimination; None without one, or where the quotient is not y."""
+
+    def allowed(kept: Sequence[int]) -> bool:
+        return any(term < split for term in kept) and any(term >= split for term in kept)
+
+    sparse = sparse_null_vector(columns, allowed, lambda: _stands_alone(x, y, above, below))
+    if sparse is None:
+        return None
+    kept, values = sparse
     top = [(above[k], v) for k, v in zip(kept, values, strict=True) if k < split]
     bottom = [(below[k - split], v) for k, v in zip(kept, values, strict=True) if k >= split]
     if len(bottom) == 1 and not any(bottom[0][0]):

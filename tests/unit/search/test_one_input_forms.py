@@ -11,9 +11,9 @@ from kanserve.search.fit.additive import additive
 from kanserve.search.fit.one_input import SAMPLE_CONSTANTS, forms_of, library_forms, one_input_law
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget
-from kanserve.search.regression.form_fits import Curve, _State, _step, fit_forms, peaks
+from kanserve.search.regression.form_fits import Curve, _State, _step, fit_exactly, fit_forms, peaks
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
-from kanserve.search.regression.one_input_forms import SINGLE, TERMS, one_input_forms
+from kanserve.search.regression.one_input_forms import NESTED, SINGLE, TERMS, beside_powers, one_input_forms
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.written import Written
 
@@ -34,7 +34,9 @@ def noisy(y, share=0.02):
     return y + share * y.std() * NOISE
 
 
-@pytest.mark.parametrize("form", list(one_input_forms()), ids=lambda form: form.name.replace(" ", "_"))
+@pytest.mark.parametrize(
+    "form", [*one_input_forms(), *map(beside_powers, NESTED.values())], ids=lambda form: form.name.replace(" ", "_")
+)
 def test_a_form_is_written_as_it_is_computed(form):
     x = np.linspace(0.5, 3, 20)
     constants = [SAMPLE_CONSTANTS[role] * (1 + 0.1 * place) for place, role in enumerate(form.roles)]
@@ -119,3 +121,27 @@ def test_a_power_of_a_ramp_is_fitted_where_the_ramp_is_0_too():
     best = fit_forms([SINGLE["power_of_a_ramp"]], x, 1.9 * np.maximum(x - 1.37, 0.0) ** 0.67)[0]
     assert best.error < 1e-6
     np.testing.assert_allclose(best.constants, (1.37, 0.67), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "x", "law"),
+    [
+        ("exponential", T, lambda x: (1 - x / 7.3) * (1 - np.exp(-0.03 * x))),
+        ("exponential_of_the_size", T - 4, lambda x: 1.2 * x * np.exp(-np.abs(x))),
+        ("wave_of_the_logarithm", T, lambda x: 0.23 * np.cos(np.log(x + 1)) + 0.1 * x),
+    ],
+)
+def test_exact_values_are_a_function_times_a_line_beside_a_parabola(name, x, law):
+    found = next(fit_exactly([NESTED["bell"], NESTED[name]], x, law(x), 1e-9))
+    assert found.form.name.startswith(NESTED[name].name)
+    np.testing.assert_allclose(found.values(x), law(x), atol=1e-8)
+
+
+def test_of_near_forms_those_that_are_shortest_are_fitted_to_all_rows(monkeypatch):
+    monkeypatch.setattr("kanserve.search.regression.form_fits.MOST_KEPT", 1)
+    y = 1.1 * T + 20 * T.std() * NOISE
+    forms = [TERMS["line"], TERMS["exponential"], SINGLE["line_and_cube"], TERMS["power"]]
+    named = {
+        fit.form.name for fit in fit_forms(forms, T, y, price=lambda form, constant: 100.0 * (form.name != "line"))
+    }
+    assert "line" in named

@@ -9,6 +9,7 @@ from kanserve.search.structure.affine import INNER, affine_in_one_of_two, affine
 from kanserve.search.structure.factors import irrelevant, power_factors
 from kanserve.search.structure.input_merges import merges
 from kanserve.search.structure.power_laws import monomial
+from kanserve.search.structure.quadratic_roots import quadratic_root
 from kanserve.search.structure.scaling import scalings
 from kanserve.search.structure.separation import separations
 
@@ -265,3 +266,24 @@ def test_a_law_is_reduced_to_the_groups_that_its_hidden_units_leave():
     one, *_ = scalings(planck, planck[:, 0] ** 3 / (np.exp(planck[:, 0] / planck[:, 1]) - 1))
     assert sorted(int(power) for power in one.powers) == [0, 3] and one.groups == ((1, -1),)
     assert np.allclose(one.values[:, 0], planck[:, 0] / planck[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("functions", "law"),
+    [
+        (("identity", "cos"), lambda a, b: np.cos(b) + np.sqrt(a**2 - np.sin(b) ** 2)),
+        (("identity", "identity"), lambda a, b: (b + np.sqrt(b**2 + 4.8 * a)) / (2 * a)),
+        (("identity", "identity"), lambda a, b: -a + np.sqrt(a**2 + a * b)),
+    ],
+)
+def test_a_root_of_a_quadratic_equation_has_its_polynomials(functions, law):
+    x, fresh = rows((1.2, 4), (0.2, 1.4)), rows((1.2, 4), (0.2, 1.4), seed=3)
+    found = quadratic_root(x, law(*x.T))
+    assert found is not None and found.functions == functions
+    np.testing.assert_allclose(found(fresh), law(*fresh.T), rtol=1e-8)
+
+
+def test_other_laws_are_no_root_of_a_quadratic_equation():
+    x = rows((1.2, 4), (0.2, 1.4))
+    assert quadratic_root(x, np.exp(-x[:, 0] * x[:, 1])) is None
+    assert quadratic_root(x, noisy(np.sqrt(x[:, 0] + x[:, 1]), 1e-6)) is None
