@@ -46,7 +46,7 @@ export function FormulaPanel() {
       <div id="form" role="tabpanel" aria-labelledby={`tab-${tab.value}`} class={`pane ${tab.value !== "formula" ? "scroll" : constants.value?.length || isShared.value ? "hero beside" : "hero"}`} tabIndex={0}>
         {tab.value === "formula" ? (
           <>
-            <div class="math" onPointerDown={isShared.value ? undefined : dragConstant}>
+            <div class="math" tabIndex={0} role="group" aria-label="The formula" onPointerDown={isShared.value ? undefined : dragConstant}>
               <span class="hidden" data-testid="formula">
                 {now.snapshot.formulas.map((one) => (one.text ? `${one.name} = ${one.text}` : one.trouble)).join("\n") || "There is no formula."}
               </span>

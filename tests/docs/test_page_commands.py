@@ -63,6 +63,7 @@ SHELL_BLOCKS = {
 EXCEPTIONS = {
     ("docs/studio.md", "session = kanserve.Session"): "the cell of a notebook; tests/unit/studio open the page",
     ("docs/studio.md", "kanserve studio"): "opens a browser; tests/unit/studio open the page in Chromium",
+    ("docs/studio.md", "kanserve share"): "tests/unit/studio/test_shared_page.py runs it",
     ("README.md", "kanserve studio"): "opens a browser; tests/unit/studio open the page in Chromium",
     ("docs/serving.md", "from opentelemetry"): "part of a program of tritonclient; test_tracing.py has the call",
     ("docs/serving.md", "import kanserve"): "its watch never ends; the calls before it run here",

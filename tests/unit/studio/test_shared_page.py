@@ -1,6 +1,8 @@
 """A network as one HTML file: small, without a row of the data, and right in a browser that has no network."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ from kanserve.network.evaluate import evaluate
 from kanserve.studio.calls import Calls
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.workspace import Workspace
+from tests.support.paths import ROOT
 from tests.support.peers.studio_pages import chromium, until
 from tests.support.servers.studios import needs_page
 
 MOST_BYTES = 1_000_000
 PRICE = 987654.321  # of one row: it must not be in the page
+
+ENVIRONMENT = {"PYTHONPATH": f"{ROOT}:{ROOT / 'exporters'}", "OMP_NUM_THREADS": "1"}
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +55,17 @@ def test_a_name_that_would_end_the_script_is_text():
     kan, data = five()
     page = shared(kan, data, "</script><script>document.title = 1</script>")
     assert page.count("</script>") == 2 and "<script>document" not in page
+
+
+def test_the_command_writes_the_page_of_a_network_and_says_how_large_it_is(tmp_path: Path):
+    needs_page()
+    kan, _ = five()
+    kan.save(tmp_path / "kan.safetensors")
+    command = [sys.executable, "-m", "kanserve", "share", "kan.safetensors", "-o", "houses.html"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    written = (tmp_path / "houses.html").read_text("utf-8")
+    assert "houses.html: " in done.stdout and "kB" in done.stdout
+    assert written.startswith("<!doctype html>") and "<title>kan</title>" in written
 
 
 def test_a_network_of_many_edges_is_refused():
