@@ -10,6 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kanserve.data.number_texts import UNSAID, Array, Decimal, NumberTexts, number_texts
 from kanserve.errors import DataError, MissingDependencyError, NotFoundError
 
@@ -42,6 +45,17 @@ class Table:
     """Of a CSV file."""
     decimal: Decimal | None = None
     """What the caller says."""
+
+    def write_rows(self, path: Path, rows: NDArray[np.int64]) -> None:
+        """Write these rows, by number, as Parquet if the path ends so, else as CSV."""
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        chosen = self.columns.take(rows)
+        if path.suffix.lower() in (".parquet", ".pq"):
+            pyarrow.parquet.write_table(chosen, path)
+        else:
+            pyarrow.csv.write_csv(chosen, path)
 
     @property
     def names(self) -> list[str]:

@@ -11,10 +11,10 @@ import anywidget
 import traitlets
 
 from kanserve.editing import Session
-from kanserve.studio import process
 from kanserve.studio.calls import Calls
 from kanserve.studio.events import Event
 from kanserve.studio.opened_model import Opened
+from kanserve.studio.page_files import page_files
 from kanserve.studio.request_guards import BODY_BYTES, TOO_LARGE
 from kanserve.studio.workspace import Workspace
 
@@ -37,7 +37,7 @@ class StudioWidget(anywidget.AnyWidget):
     _open = False
 
     def __init__(self, session: Session, opened: Opened, height: int) -> None:
-        files = process.page_files()
+        files = page_files()
         self._esm = files["/studio.js"][0].decode()
         self.session = session
         self._space = _SPACES.get(id(session)) or Workspace(opened, session=session)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError, NotFoundError
+from kanserve.errors import ConflictError, InputError, KanserveError, MissingDependencyError
+from kanserve.studio.page_files import page_files
 
 if TYPE_CHECKING:
     from kanserve.studio.opened_model import Opened
@@ -18,31 +19,6 @@ if TYPE_CHECKING:
 
 _TOKEN_BYTES = 32
 _AGAIN_SECONDS = 3.0  # before a server that did not answer is asked again
-
-STATIC = Path(__file__).parent / "static"
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".woff2": "font/woff2",
-    ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
-}
-
-
-def page_files(folder: Path = STATIC) -> Mapping[str, tuple[bytes, str]]:
-    """Each file by its path in addresses, with its content type; NotFoundError where the page was not built."""
-    if not (folder / "index.html").is_file():
-        raise NotFoundError(
-            "The page of the studio is not built in this checkout. Build it with 'make studio', which needs node; an "
-            "installed kanserve has it."
-        )
-    found = {
-        "/" + path.relative_to(folder).as_posix(): (path.read_bytes(), _TYPES[path.suffix])
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.suffix in _TYPES
-    }
-    return {**found, "/": found["/index.html"]}
 
 
 @dataclass(frozen=True)

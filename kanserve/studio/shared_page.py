@@ -11,8 +11,8 @@ from kanserve.editing.session_data import of_numbers
 from kanserve.errors import InputError
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan
+from kanserve.studio.page_files import page_files
 from kanserve.studio.page_views import edge_curve, plain
-from kanserve.studio.process import page_files
 from kanserve.studio.workspace import Workspace
 
 MOST_SHARED_EDGES = 500  # each has a curve of 1 KB in the page

@@ -1,7 +1,7 @@
 """A table before its first fit: what its columns are, which of them to learn and from which, and the rows for that."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -158,15 +158,8 @@ def read_choice(path: Path, target: str, inputs: Sequence[str], kind: Kind) -> t
 
 def _without_rows(path: Path, table: Table, kept: NDArray[np.int64]) -> Path:
     """A copy of the table with these rows."""
-    import pyarrow.csv
-    import pyarrow.parquet
-
     copy = Path(mkdtemp(prefix="kanserve-studio-")) / path.name.removesuffix(".gz")
-    rows = table.columns.take(kept)
-    if copy.suffix.lower() in (".parquet", ".pq"):
-        pyarrow.parquet.write_table(rows, copy)
-    else:
-        pyarrow.csv.write_csv(rows, copy)
+    table.write_rows(copy, kept)
     return copy
 
 
@@ -190,6 +183,7 @@ def example(name: str) -> Path:
     """A table to try, as a file. InputError for a name that is no example."""
     rng = np.random.default_rng(4)
     path = Path(mkdtemp(prefix="kanserve-studio-")) / f"{name}.csv"
+    rows: Iterable[tuple[Any, ...]]
     match name:
         case "houses":
             area, distance, year = rng.uniform(30, 200, 900), rng.gamma(2, 4, 900), rng.integers(1900, 2024, 900)

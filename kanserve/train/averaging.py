@@ -72,7 +72,7 @@ def average(kans: Sequence[Kan]) -> Kan:
         )
     for other in inner[1:]:
         _check(inner[0], other)
-    result = around[0].around(record_rows(_mean(inner), *(kan.fitted_rows for kan in kans)))
+    result: Kan = around[0].around(record_rows(_mean(inner), *(kan.fitted_rows for kan in kans)))
     return replace(result, members=tuple(replace(kan, fitted_rows=np.empty(0, np.uint64), members=()) for kan in kans))
 
 

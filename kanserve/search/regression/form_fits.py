@@ -291,7 +291,7 @@ class _Fits:
         gradient = (moves @ residuals[..., None])[..., 0]
         return _State(constants, factors, squares, normal, gradient)
 
-    def _orthogonal_state(self, constants: Array, columns: Array, slopes: Array, finite: Array) -> _State:
+    def _orthogonal_state(self, constants: Array, columns: Array, slopes: Array, finite: NDArray[np.bool_]) -> _State:
         sizes = np.sqrt(np.einsum("fsmn,fsmn->fsm", columns, columns)) + SMALLEST_LENGTH
         basis, triangle = np.linalg.qr((columns / sizes[..., None]).swapaxes(-1, -2))
         told = finite & (np.abs(np.diagonal(triangle, axis1=-2, axis2=-1)).min(axis=-1) > DEPENDENT)

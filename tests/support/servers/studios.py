@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from kanserve.network import serialization
 from kanserve.network.kan import Kan
-from kanserve.studio import process
 from kanserve.studio.opened_model import Opened
+from kanserve.studio.page_files import STATIC
 from kanserve.studio.process import Studio, StudioSettings
 from tests.support.programs import skip, want
 from tests.support.sessions import law
@@ -130,7 +130,7 @@ def opened_law() -> Opened:
 
 def needs_page() -> None:
     """Skip the test where the page is not built: only `make studio` builds it, with npm."""
-    if not (process.STATIC / "index.html").is_file():
+    if not (STATIC / "index.html").is_file():
         skip("npm: 'make studio' has not built the page")
 
 

@@ -23,7 +23,7 @@ from kanserve.network.kan import equal
 from kanserve.plot.palette import DARK
 from kanserve.serve.settings import Settings
 from kanserve.studio.opened_model import Opened
-from kanserve.studio.process import STATIC
+from kanserve.studio.page_files import STATIC
 from tests.support.paths import ROOT
 from tests.support.peers.studio_pages import chromium, page_of, saved, settled, until, violations
 from tests.support.servers import server_process
