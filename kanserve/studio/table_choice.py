@@ -189,7 +189,7 @@ def example(name: str) -> Path:
             area, distance, year = rng.uniform(30, 200, 900), rng.gamma(2, 4, 900), rng.integers(1900, 2024, 900)
             energy = rng.integers(0, 5, 900)
             price = 1.9 * area * np.exp(-0.05 * distance) - 12 * energy + rng.normal(0, 6, 900)
-            letters = np.where(rng.random(900) < 0.05, "", np.array(list("ABCDE"))[energy])
+            letters = np.where(rng.choice(20, 900) == 0, "", np.array(list("ABCDE"))[energy])
             rows = zip(area.round(), distance.round(1), letters, year, price.round(1), strict=True)
             head = "area,distance,energy,year,price"
         case "flowers":

@@ -346,7 +346,7 @@ def _grid(layer: Layer, i: int, scale: Scale) -> tuple[Scale, int]:
     first = math.floor((scale.low - knots[0]) / width + 1e-9)
     stop = math.ceil((scale.high - knots[0]) / width - 1e-9)
     even = width > 0 and np.allclose(np.diff(knots), width, rtol=1e-9, atol=0)
-    if not even or layer.order > 3 or stop - first > MOST_INTERVALS:
+    if not even or layer.order != 3 or stop - first > MOST_INTERVALS:
         return scale, int(np.clip(stop - first if width > 0 else FIRST_INTERVALS, FIRST_INTERVALS, MOST_INTERVALS // 2))
     if stop - first > 2 * (scale.high - scale.low) / width + 1:  # a small part of one interval
         return scale, FIRST_INTERVALS
@@ -422,7 +422,7 @@ def _sums(layer: Layer, inputs: tuple[_Input, ...], scales: tuple[Scale, ...], w
         multipliers = np.ceil(ratio * 2.0 ** (powers - bits)).astype(np.int64)
         quanta = steps * multipliers * 2.0 ** (bits - powers)
         constant = _constants(layer) + least.sum(axis=0) - lows
-        halves = alive.sum(axis=0) / 2 if bits < 16 else 0.0  # what dropped bits of edges take away on average
+        halves = alive.sum(axis=0) / 2 * (bits != 16)  # what dropped bits of edges take away on average
         offsets = np.rint((constant + steps / 2) * 2.0**bits / quanta + halves).astype(np.int64)
         if (np.abs(offsets) < HEADROOM).all() and (multipliers < CODES).all():
             break
@@ -434,7 +434,7 @@ def _sums(layer: Layer, inputs: tuple[_Input, ...], scales: tuple[Scale, ...], w
         for one, low in zip(inputs, least, strict=True)
     )
     dropped = quanta * 2.0**-bits
-    rounding = steps + dropped * (1 + alive.sum(axis=0) / 2 * (bits < 16)) + 0.5 * quanta * alive.sum(axis=0)
+    rounding = steps + dropped * (1 + alive.sum(axis=0) / 2 * (bits != 16)) + 0.5 * quanta * alive.sum(axis=0)
     for part in coefficients:
         windows = np.lib.stride_tricks.sliding_window_view(part, 4, axis=0)
         spread = (windows.max(axis=-1) - windows.min(axis=-1)).max(axis=0)

@@ -49,7 +49,7 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
             return product
         case "pow":
             return _power(found[step[1]], step[2])
-        case "call" if len(step) > 3:
+        case "call" if step[3:]:
             return _choice(step[1], [found[operand] for operand in step[2:]])
         case "call":
             return _call(step[1], found[step[2]])

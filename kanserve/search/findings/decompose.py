@@ -27,7 +27,7 @@ from kanserve.search.fit.residual_test import is_scattered
 from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.budget import OutOfBudgetError
 from kanserve.search.regression.surrogates import far_from_polynomial
-from kanserve.search.structure.affine import LARGEST_TOLERANCE, AffineIn, affine_in_one_of_two, affine_inputs
+from kanserve.search.structure.affine import LARGEST_TOLERANCE, AffineIn, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors, raise_to
 from kanserve.search.structure.input_merges import Merge, merges
 from kanserve.search.structure.power_laws import monomial
@@ -61,7 +61,6 @@ BUDGET_SHARE = 0.5  # largest share of the remaining time and fits that one hypo
 # Least factor by which rows are divided, relative to its 0.9 quantile: division by less amplifies their noise.
 LEAST_WEIGHT = 0.5
 MOST_LEFT_OUT = 0.6  # largest share of the rows that are left out because their factor is smaller
-SHAPES_FIRST_INPUTS = 3  # most inputs with which shapes are tried before affine forms, the least certain hypotheses
 MOST_AFFINE = 6  # number of affine forms to try, at most
 # Relative error of the best surrogate above which merges are found by trial if it suggests none.
 MERGE_BY_TRIAL_ERROR = 2e-2
@@ -167,10 +166,6 @@ def _divisible(problem: SearchProblem) -> bool:
     return problem.inputs > 1 and problem.depth < MAX_DEPTH
 
 
-def _divisible_two(problem: SearchProblem) -> bool:
-    return problem.inputs == 2 and _divisible(problem)
-
-
 def _divisible_many(problem: SearchProblem) -> bool:
     return problem.inputs > 2 and _divisible(problem)
 
@@ -183,12 +178,8 @@ def _exact_quadratic(problem: SearchProblem) -> bool:
     return 1 < problem.inputs <= QUADRATIC_INPUTS and _exact(problem) and not problem.noisy
 
 
-def _shapes_before_affine(problem: SearchProblem) -> bool:
-    return _divisible_many(problem) and problem.inputs <= SHAPES_FIRST_INPUTS
-
-
-def _shapes_last(problem: SearchProblem) -> bool:
-    return problem.inputs > 1 and not _shapes_before_affine(problem)
+def _several_inputs(problem: SearchProblem) -> bool:
+    return problem.inputs > 1
 
 
 def _single_attempt(name: str, solve: ProblemAttempt) -> Callable[[SearchProblem, Search], Proposals]:
@@ -268,10 +259,6 @@ def _single_indices(problem: SearchProblem, search: Search) -> Proposals:
         yield f"of {single.kind} {single.weights} alone", partial(_single, problem, search, single)
 
 
-def _affine_in_one_of_two(problem: SearchProblem, search: Search) -> Proposals:
-    return _affine_forms(problem, search, affine_in_one_of_two(problem.x, problem.y))
-
-
 def _separable(problem: SearchProblem, search: Search) -> Proposals:
     for separation in separations(problem.x, problem.y, problem.surrogates):
         name = f"{separation.link.name} {separation.kind} {separation.parts}"
@@ -329,10 +316,6 @@ def _of_reciprocal(
 
 def _try_linked_of_reciprocal(problem: SearchProblem, search: Search) -> FittedNetwork | None:
     return _of_reciprocal(problem, search, closed_forms.find_linked)
-
-
-def _shapes_of_reciprocal(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    return _of_reciprocal(problem, search, by_shapes)
 
 
 def _of_fewer(problem: SearchProblem, search: Search, kept: tuple[int, ...]) -> FittedNetwork | None:
@@ -518,14 +501,12 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("functions times lines", _near_exact_one_input, _functions_times_lines),
     Stage("shapes of one input", _one_input, _single_attempt("shapes", by_shapes)),
-    Stage("shapes of 1/x", _one_signed_input, _single_attempt("shapes of 1/x", _shapes_of_reciprocal)),
     Stage("forms of one exact input", _exact_one_input, _single_attempt("form of one input", one_input_law)),
     Stage("additive", _several_measured_inputs, _single_attempt("sum of functions of one input", additive)),
     Stage("irrelevant inputs", _divisible, _irrelevant_inputs),
     Stage("scaling", _divisible, _scale_symmetries),
     Stage("power factors", _divisible, _power_factors),
     Stage("single index", _divisible, _single_indices),
-    Stage("affine in one of two", _divisible_two, _affine_in_one_of_two),
     Stage("separation", _divisible_many, _separable),
     Stage(
         "quadratic equation",
@@ -534,7 +515,6 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("merges", _divisible, _merges),
     Stage("bilinear", _exact_bilinear, _single_attempt("sine of a bilinear form", wave_forms.sine_of_bilinear_form)),
-    Stage("shapes before affine forms", _shapes_before_affine, _single_attempt("shapes", by_shapes)),
     Stage("affine", _divisible_many, _affine_in_inputs),
-    Stage("shapes", _shapes_last, _single_attempt("shapes", by_shapes)),
+    Stage("shapes", _several_inputs, _single_attempt("shapes", by_shapes)),
 )

@@ -4,19 +4,15 @@ Where the parts of a sum or a product share an input, P and Q often depend on fe
 problem of its own with at least one input less.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression import budget
-from kanserve.search.regression.bases import chebyshev, coordinate
 from kanserve.search.regression.interactions import along, four_point, weak
 from kanserve.search.regression.least_squares import root_mean_square
-from kanserve.search.regression.link_functions import IDENTITY, Link
-from kanserve.search.regression.sparse_polynomial import has_enough_rows
+from kanserve.search.regression.link_functions import Link
 from kanserve.search.regression.surrogates import AFFINE_NO_WORSE_RATIO, Surrogate, answer_units, sharpen, surrogates
 from kanserve.search.structure.form_test import Block, Hypothesis, fit_blocks, holds, of_input, of_size
 
@@ -88,37 +84,6 @@ def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
             affine = _affine(x, y, full, i, strengths[i])
             found += [affine] if affine is not None else []
     return tuple(sorted(found, key=lambda form: (len(form.P_inputs) + len(form.Q_inputs), form.error)))
-
-
-def affine_in_one_of_two(x: Array, y: Array) -> Iterator[AffineIn]:
-    """The forms y = P(x_j) + g(x_i)·Q(x_j) that are exact but for rounding. x (N, 2).
-
-    Each function is tried: two inputs that are quotients often leave corners of their box empty, where a surrogate
-    cannot show how y depends on one of them. There P and Q are nearly dependent too, hence the factorization.
-    """
-    size = root_mean_square(y)
-    for i, name in product(range(2), INNER):
-        with np.errstate(all="ignore"):
-            inner = INNER[name](x[:, i])
-        if not np.isfinite(inner).all() or not np.ptp(inner):
-            continue
-        degree = min(DEGREE, len(np.unique(x[:, 1 - i])) - 1)
-        if not has_enough_rows(2 * (degree + 1), len(y)):
-            continue
-        budget.count_fit()
-        powers = chebyshev(coordinate(x[:, 1 - i]).of(x[:, 1 - i]), degree)
-        factor, triangle = np.linalg.qr(np.concatenate([powers, powers * inner[:, None]], axis=1))
-        values = factor.T @ y
-        error = root_mean_square(y - factor @ values) / size
-        if error > ERROR or not np.diag(triangle).all():
-            continue
-        inverse = np.linalg.inv(triangle).reshape(2, powers.shape[1], -1)
-        parts = [powers @ (part @ values) for part in inverse]
-        doubts = [error * size * np.sqrt(len(y)) * root_mean_square(powers @ part) for part in inverse]
-        errors = [float(doubt / (part.std() or size)) for doubt, part in zip(doubts, parts, strict=True)]
-        if max(errors) < LARGEST_TOLERANCE:
-            other, values = (1 - i,), np.stack(parts, axis=1)
-            yield AffineIn(i, name, IDENTITY, other, other, values, error, (errors[0], errors[1]))
 
 
 def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> AffineIn | None:

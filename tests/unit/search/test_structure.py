@@ -5,7 +5,7 @@ import pytest
 
 from kanserve.search.regression.link_functions import applicable
 from kanserve.search.regression.surrogates import sharpen, surrogates
-from kanserve.search.structure.affine import INNER, affine_in_one_of_two, affine_inputs
+from kanserve.search.structure.affine import INNER, affine_inputs
 from kanserve.search.structure.factors import irrelevant, power_factors
 from kanserve.search.structure.input_merges import merges
 from kanserve.search.structure.power_laws import monomial
@@ -215,35 +215,6 @@ def test_straight_lines_in_some_inputs_leave_more_terms_for_the_others():
     bent = np.exp(x[:, 0] / 5) * np.cos(3 * x[:, 1]) * x[:, 2] ** 2 * np.sqrt(x[:, 3]) + np.sin(x.sum(axis=1))
     known = surrogates(x, bent)[0]
     assert sharpen(x, bent, known) is known
-
-
-def test_a_form_affine_in_one_of_two_inputs_is_read_off_quotients_that_leave_corners_empty():
-    u, c, x, t = rows((1, 2), (3, 10), (1, 5), (1, 5)).T
-    z, w = u / c, x / (c * t)
-    y = (1 - z * w) / np.sqrt(1 - z**2)
-    for inner, values in (("identity", w), ("reciprocal", 1 / w)):
-        one = next(found for found in affine_in_one_of_two(np.stack([z, values], axis=1), y) if found.i == 1)
-        assert one.inner == inner and max(one.errors) < 1e-8
-        for part, true in zip(one.values.T, (1 / np.sqrt(1 - z**2), -z / np.sqrt(1 - z**2)), strict=True):
-            assert np.sqrt(np.mean((part - true) ** 2)) < 1e-8 * true.std()
-    assert [*affine_in_one_of_two(np.stack([z, w], axis=1), np.sin(3 * z * w))] == []
-    assert [*affine_in_one_of_two(np.stack([z, w], axis=1), noisy(y, 0.001))] == []
-
-
-@pytest.mark.slow
-@pytest.mark.extended
-def test_inputs_that_enter_by_a_sum_or_a_product_are_merged():
-    x = rows((1, 3), (1, 3), (1, 3), (1, 4))
-    y = np.exp(-(((x[:, 0] - 2 * x[:, 1]) / x[:, 2]) ** 2)) * x[:, 3]
-    found = {(merge.kind, merge.inputs): merge for merge in merges(x, y)}
-    assert found["sum", (0, 1)].beta == -2.0
-    z = rows((1, 5), (1, 3), (1, 3), (1, 3))
-    for noise in (0.0, 0.01):
-        planck = merges(z, noisy(z[:, 0] / (np.exp(z[:, 1] * z[:, 2] / z[:, 3]) - 1), noise))
-        true = {(1, 2): 1.0, (1, 3): -1.0, (2, 3): -1.0}
-        assert len(planck) >= 2 and all(
-            scaling.beta == true[scaling.i, scaling.j] for scaling in planck if scaling.kind == "product"
-        )
 
 
 def test_inputs_that_enter_by_any_one_function_are_merged():

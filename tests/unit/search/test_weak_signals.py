@@ -7,7 +7,6 @@ import pytest
 
 from kanserve import find_formulas, fit, simplify
 from kanserve.network.evaluate import evaluate
-from kanserve.search.structure.affine import affine_in_one_of_two
 from kanserve.train import TrainingWarning
 
 
@@ -53,10 +52,3 @@ def test_a_search_gives_no_warnings_of_the_training_within_it():
     with warnings.catch_warnings():
         warnings.simplefilter("error", TrainingWarning)
         find_formulas((x, np.where(random.uniform(size=50) < 0.05, 100.0, 0.0)), max_fits=1)
-
-
-def test_few_rows_of_two_inputs_have_no_form_that_is_affine_in_one():
-    x, random = deviations(15, 2)
-    assert list(affine_in_one_of_two(x, random.normal(size=15))) == []
-    x[:, 1] = np.arange(15) % 3
-    assert list(affine_in_one_of_two(x, random.normal(size=15))) == []
