@@ -8,7 +8,7 @@ scale if that predicts unseen rows better.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ from kanserve.train.target_means import check_inputs, first_encoding
 
 Array = NDArray[np.float64]
 Widths = tuple[int, ...]
+Fold = tuple[Dataset, Dataset]
+"""Training rows, and rows to judge by."""
 
 
 # Hidden nodes that hidden="auto" tries: with fewer rows than MANY_ROWS, and with more, whose interactions can be
@@ -123,38 +125,61 @@ def choose_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int
     folds = _folds(data, seed)
     kept = tuple(scale for name, scale in zip(names, scales, strict=False) if name in data.inputs)
 
-    def ask(nodes: Widths, fold: tuple[Dataset, Dataset]) -> Unseen:
+    def ask(nodes: Widths, fold: Fold) -> Unseen:
         own = {**given, "optimizer": optimizer, "starts": STARTS} if nodes else given
         return _unseen(data, *fold, nodes, order, own, seed)
 
-    additive, taken = list[Unseen](), tuple[float, ...]()
-    if any(kept) and folds:
-        logs = [(with_log_scales(train, kept), with_log_scales(judges, kept)) for train, judges in folds]
-        additive, changed = ([ask((), fold) for fold in every] for every in (folds, logs))
-        if _is_worse(_joined(additive).losses, _joined(changed).losses, LOGARITHMS):
-            folds, additive, taken = logs, changed, scales
+    logs, additive = _with_logarithms(folds, kept, ask)
+    folds, taken = (logs, scales) if logs else (folds, ())
     left = {nodes: Unseen(data.y[:0], np.empty(0)) for nodes in candidates}
-    for count in range(1, len(folds) + 1):
+    folds, left = _left_after(folds, left, additive, ask)
+    chosen = _simplest(left)
+    plan, unseen = Plan(chosen, log_scales=taken), left[chosen]
+    if data.classes:
+        plan = plan._replace(share=_telling_share(data, [judges for _, judges in folds], unseen.outputs))
+    if len(data) >= MANY_ROWS or inputs > MOST_INPUTS or not len(unseen.losses):
+        return plan
+    noisy = float(unseen.losses.mean()) > NOISE * float(_of_constants(data, folds, options).mean())
+    return _mean_of(plan, data) if noisy else plan
+
+
+def _left_after(
+    folds: list[Fold], left: dict[Widths, "Unseen"], additive: "list[Unseen]", ask: "Callable[[Widths, Fold], Unseen]"
+) -> tuple[list[Fold], dict[Widths, "Unseen"]]:
+    """The folds that it took to choose, and the numbers of nodes that are left after them; what additive networks
+    predict may be known."""
+    for count, fold in enumerate(folds, start=1):
         for nodes, before in left.items():
             known = additive and not nodes
-            left[nodes] = _joined([before, additive[count - 1] if known else ask(nodes, folds[count - 1])])
+            left[nodes] = _joined([before, additive[count - 1] if known else ask(nodes, fold)])
         left = _not_far_behind(left)
         if len(left) == 1:
-            folds = folds[:count]
-            break
-    chosen = _simplest(left)
-    losses = left[chosen].losses
-    short = len(data) < MANY_ROWS and inputs <= MOST_INPUTS
-    noisy = len(losses) > 0 and float(losses.mean()) > NOISE * float(_of_constants(data, folds, options).mean())
-    plan = Plan(chosen, log_scales=taken)
+            return folds[:count], left
+    return folds, left
+
+
+def _mean_of(plan: Plan, data: Dataset) -> Plan:
+    """The plan with the mean of several networks, for noisy answers."""
     if not data.classes:
-        starts = STARTS_OF_MEAN if chosen else None
-        return plan._replace(networks=NETWORKS, starts=starts) if short and noisy else plan
-    plan = plan._replace(share=_telling_share(data, [judges for _, judges in folds], left[chosen].outputs))
-    if not (short and noisy) or chosen == WIDE:
+        return plan._replace(networks=NETWORKS, starts=STARTS_OF_MEAN if plan.hidden else None)
+    if plan.hidden == WIDE:
         return plan
-    starts = None if chosen in ((), NODES_OF_CLASSES[-1]) else STARTS_OF_CLASSES
+    starts = None if plan.hidden in ((), NODES_OF_CLASSES[-1]) else STARTS_OF_CLASSES
     return plan._replace(networks=NETWORKS_OF_CLASSES, starts=starts)
+
+
+def _with_logarithms(
+    folds: list[Fold], scales: tuple[float, ...], ask: "Callable[[Widths, Fold], Unseen]"
+) -> tuple[list[Fold], "list[Unseen]"]:
+    """The folds with logarithms of these scales if additive networks predict their unseen rows better, else none; and
+    what the better ones predict, if they were asked."""
+    if not any(scales) or not folds:
+        return [], []
+    logs = [(with_log_scales(train, scales), with_log_scales(judges, scales)) for train, judges in folds]
+    plain, changed = ([ask((), fold) for fold in every] for every in (folds, logs))
+    if _is_worse(_joined(plain).losses, _joined(changed).losses, LOGARITHMS):
+        return logs, changed
+    return [], plain
 
 
 def _candidates(data: Dataset, monotone: bool) -> tuple[Widths, ...]:
@@ -184,13 +209,13 @@ def _narrow(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
     return narrow_data(data, telling_inputs(template, rows, of, seed))
 
 
-def _folds(data: Dataset, seed: int) -> list[tuple[Dataset, Dataset]]:
-    """Training rows, and rows to judge by."""
+def _folds(data: Dataset, seed: int) -> list[Fold]:
+    """The parts of the rows on which numbers of nodes are tried."""
     if len(data) > 2 * SAMPLE_ROWS:
         data = data.sample(2 * SAMPLE_ROWS, seed)
     count = FOLDS if len(data) <= FEW_ROWS and data.x.shape[1] <= MOST_INPUTS else 1
     left = np.arange(len(data))
-    folds: list[tuple[Dataset, Dataset]] = []
+    folds: list[Fold] = []
     for fold in range(count):
         part = 0.5 if len(data) > FEW_ROWS else 1 / (FOLDS - fold)
         out = None if part == 1 else hold_out(data.take(left), part, len(left), seed)[0]
@@ -230,7 +255,7 @@ def _unseen(
     return Unseen(outputs, errors_of_outputs(kan, outputs, judges, of) * len(judges) * judges.shares)
 
 
-def _of_constants(data: Dataset, folds: Sequence[tuple[Dataset, Dataset]], options: Mapping[str, Any]) -> Array:
+def _of_constants(data: Dataset, folds: Sequence[Fold], options: Mapping[str, Any]) -> Array:
     """The loss of each row if a constant were predicted."""
     of = choose_loss(options["loss"], options["quantile"], options["power"], data)
     shape = [data.x.shape[1], data.y.shape[1]]

@@ -120,7 +120,8 @@ export function layout(view: View, edges: Edge[], width: number, height: number,
   const last = [...layers[depths - 1]];
   const middle = last.length ? last.reduce((sum, edge) => sum + tiles.get(edge.name)!.y, 0) / last.length : tall / 2;
   const below = BARS.head + BARS.height * Math.min(view.nodes[0].length, BARS.most);
-  const outputYs = one ? [Math.max(84, Math.min(middle, tall - 60 - BELOW - below))] : apart(outputs.map((q) => ((q + 0.5) / outputs.length) * tall), 46, 24, tall - 24);
+  const above = outputs.length * 46 + below <= tall ? tall - below : tall; // for several outputs
+  const outputYs = one ? [Math.max(84, Math.min(middle, tall - 60 - BELOW - below))] : apart(outputs.map((q) => ((q + 0.5) / outputs.length) * above), 46, 24, above - 24);
   return {
     width: wide,
     height: tall,
