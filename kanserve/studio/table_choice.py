@@ -1,7 +1,7 @@
 """A table before its first fit: what its columns are, which of them to learn and from which, and the rows for that."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.csv_files import Table, read_file
+from kanserve.data.csv_files import Table, read_file, write_rows
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import category_text
 from kanserve.data.number_texts import is_dates
@@ -158,15 +158,8 @@ def read_choice(path: Path, target: str, inputs: Sequence[str], kind: Kind) -> t
 
 def _without_rows(path: Path, table: Table, kept: NDArray[np.int64]) -> Path:
     """A copy of the table with these rows."""
-    import pyarrow.csv
-    import pyarrow.parquet
-
     copy = Path(mkdtemp(prefix="kanserve-studio-")) / path.name.removesuffix(".gz")
-    rows = table.columns.take(kept)
-    if copy.suffix.lower() in (".parquet", ".pq"):
-        pyarrow.parquet.write_table(rows, copy)
-    else:
-        pyarrow.csv.write_csv(rows, copy)
+    write_rows(table, kept, copy)
     return copy
 
 
@@ -189,6 +182,7 @@ def local_table(place: str) -> Path:
 def example(name: str) -> Path:
     """A table to try, as a file. InputError for a name that is no example."""
     rng = np.random.default_rng(4)
+    rows: Iterable[tuple[Any, ...]]
     path = Path(mkdtemp(prefix="kanserve-studio-")) / f"{name}.csv"
     match name:
         case "houses":
