@@ -10,14 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kanserve.data.number_texts import UNSAID, Array, Decimal, NumberTexts, number_texts
 from kanserve.errors import DataError, MissingDependencyError, NotFoundError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow
+    from numpy.typing import NDArray
 
 SEPARATORS = "\t;|,"
 """In the order that decides where several fit: in a header a comma is more often part of a name than the others are."""
@@ -45,17 +44,6 @@ class Table:
     """Of a CSV file."""
     decimal: Decimal | None = None
     """What the caller says."""
-
-    def write_rows(self, path: Path, rows: NDArray[np.int64]) -> None:
-        """Write these rows, by number, as Parquet if the path ends so, else as CSV."""
-        import pyarrow.csv
-        import pyarrow.parquet
-
-        chosen = self.columns.take(rows)
-        if path.suffix.lower() in (".parquet", ".pq"):
-            pyarrow.parquet.write_table(chosen, path)
-        else:
-            pyarrow.csv.write_csv(chosen, path)
 
     @property
     def names(self) -> list[str]:
@@ -167,6 +155,18 @@ def is_text(columns: "pyarrow.Table", name: str) -> bool:
     return bool(
         pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind) or pyarrow.types.is_dictionary(kind)
     )
+
+
+def write_rows(table: Table, rows: "NDArray[np.int64]", path: Path) -> None:
+    """Write some rows of a table, as a CSV or Parquet file by the ending of its name."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    chosen = table.columns.take(rows)
+    if path.suffix.lower() in (".parquet", ".pq"):
+        pyarrow.parquet.write_table(chosen, path)
+    else:
+        pyarrow.csv.write_csv(chosen, path)
 
 
 def read_file(path: str | os.PathLike[str], decimal: Decimal | None = None) -> Table:

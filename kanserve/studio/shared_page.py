@@ -67,7 +67,7 @@ def shared_page(workspace: Workspace, snapshot: dict[str, Any]) -> str:
         version=model["kanserve"],
         title=_text(model["title"] or "network"),
         styles=_styles(files),
-        data=_in_script(json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))),
+        data=json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         script=_in_script(_module(files["/studio.js"].decode())),
     )
 
@@ -104,8 +104,8 @@ def _styles(files: dict[str, bytes]) -> str:
 
 
 def _in_script(text: str) -> str:
-    """Text that no reader of HTML takes for the end of a script."""
-    return text.replace("</", "<\\/").replace("<!--", "<\\!--")
+    """A script that no reader of HTML takes for the end of itself."""
+    return text.replace("</", "<\\/").replace("<!--", "\\x3c!--")
 
 
 def _text(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.data.csv_files import Table, read_file
+from kanserve.data.csv_files import Table, read_file, write_rows
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import category_text
 from kanserve.data.number_texts import is_dates
@@ -159,7 +159,7 @@ def read_choice(path: Path, target: str, inputs: Sequence[str], kind: Kind) -> t
 def _without_rows(path: Path, table: Table, kept: NDArray[np.int64]) -> Path:
     """A copy of the table with these rows."""
     copy = Path(mkdtemp(prefix="kanserve-studio-")) / path.name.removesuffix(".gz")
-    table.write_rows(copy, kept)
+    write_rows(table, kept, copy)
     return copy
 
 

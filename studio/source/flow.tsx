@@ -261,7 +261,8 @@ function Value({ node, value, change }: { node: Node; value: number; change: (va
   const [typing, setTyping] = useState(false);
   if (!typing || node.categories.length)
     return (
-      <button type="button" class="typed" aria-label={`Type a value of ${node.name}`} onClick={() => setTyping(true)}>
+      <button type="button" class="typed" onClick={() => setTyping(true)}>
+        <span class="hidden">{`Type a value of ${node.name}, which is `}</span>
         {given(node, value)}
       </button>
     );

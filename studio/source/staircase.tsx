@@ -42,7 +42,7 @@ export function Staircase() {
         )}
       </div>
       {searching.value && (
-        <p class="empty" role="status">
+        <p class="empty told" role="status" title={searching.value}>
           ≈ {searching.value}
         </p>
       )}

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_an_unknown_example_is_refused():
         example("none")
 
 
-def fitted(studio: Running) -> dict[str, object]:
+def fitted(studio: Running) -> Any:
     pause = threading.Event()
     while (found := studio.get("snapshot"))["phase"] == "fitting" and not found.get("trouble"):
         pause.wait(0.1)
