@@ -250,6 +250,7 @@ def errors(kan: Kan, x: Array, y: Array) -> dict[str, str]:
 def build(folder: Path, target: Target, files: Mapping[str, bytes], model: list[str], rows: int) -> None:
     """The program, with so many rows."""
     for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     flags = ["-std=c99", "-O2", f"-DROWS={rows}", "-Dnet_NO_INFO", "-Dnet_NO_SELFTEST"]
     command = [target.compiler, *target.flags, *flags, *model, "main.c", "-lm", "-o", "program"]

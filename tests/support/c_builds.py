@@ -25,6 +25,7 @@ def written(folder: Path, kan: Kan, name: str = "net", **options: Any) -> set[st
     folder.mkdir(exist_ok=True)
     files = c_source.export(kan, ExportOptions(name, **options))
     for path, data in files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(data)
     return set(files)
 

@@ -56,6 +56,8 @@ def integer_files(kan: Kan, options: ExportOptions) -> dict[str, str]:
         f"{prefix}_test.c": template.TEST,
         "README.md": _readme(kan, made, errors, size),
     }
+    if options.c_form == "files":
+        texts |= {"zephyr/module.yml": template.ZEPHYR_MODULE, "zephyr/CMakeLists.txt": template.ZEPHYR_CMAKE}
     filled = {path: fill(text, prefix) for path, text in texts.items()}
     formula = "\n".join(f"    {line}" for line in formula_lines(kan))
     return filled | {"README.md": filled["README.md"].replace("$FORMULA$", formula, 1)}

@@ -181,6 +181,18 @@ int main(int argc, char **argv)
 }
 """
 
+ZEPHYR_MODULE = """\
+name: @@
+build:
+  cmake: zephyr
+"""
+
+ZEPHYR_CMAKE = """\
+zephyr_library_named(@@)
+zephyr_library_sources(../@@.c)
+zephyr_include_directories(..)
+"""
+
 README = """\
 # @@: a Kolmogorov-Arnold network in integers, as C
 
@@ -206,6 +218,10 @@ difference on {rows} random rows. The range is that of the outputs on these rows
 
 A sensor whose converter gives integers needs no floating point for its codes either: fold its own scale into a
 multiplication and a shift.
+
+Zephyr takes this folder as a module: `west build -- -DZEPHYR_EXTRA_MODULES=FOLDER`, or `ZEPHYR_EXTRA_MODULES` in the
+application's CMakeLists.txt. For Arduino export a header (`--c-form header_only`), put it beside the sketch, and write
+`#define @IMPLEMENTATION` before including it.
 
 ## Switches
 

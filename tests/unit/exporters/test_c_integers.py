@@ -16,7 +16,7 @@ from kanserve_exporters import c_source, numpy_source
 from kanserve_exporters._integers.fixed_point import fixed_point, weight_error, weights_of
 from tests.support.c_builds import CPP, SANITIZED, STRICT, WARNINGS, C, run, written
 from tests.support.networks.kans import ZOO
-from tests.support.programs import needs
+from tests.support.programs import needs, want
 
 ARITHMETIC = ("-Wconversion", "-Wsign-conversion")
 # Nothing bounds these between the rows of a table: poles and jumps within the ranges, or functions that our interval
@@ -192,10 +192,47 @@ def test_what_cannot_be_is_refused(tmp_path):
 @needs("gcc")
 def test_an_export_in_integers_is_written_and_says_its_bound(tmp_path):
     files = fitted().export(tmp_path / "law", ["c_source"], name="law", precision="int16")
-    assert sorted(path.name for path in files) == ["README.md", "law.c", "law.h", "law_test.c"]
+    names = sorted(path.name for path in files)
+    assert names == ["CMakeLists.txt", "README.md", "law.c", "law.h", "law_test.c", "module.yml"]
     header = (tmp_path / "law" / "c_source" / "law.h").read_text()
     bound, measured = (float(re.search(rf"law_Y0_{name} \((\S+)\)", header)[1]) for name in ("BOUND", "MEASURED"))
     assert 0 < measured < bound
+
+
+# What Zephyr's own build defines, by plain CMake.
+ZEPHYR = """
+cmake_minimum_required(VERSION 3.20)
+project(board C)
+function(zephyr_library_named name)
+  add_library(${name} STATIC)
+  set(ZEPHYR_CURRENT_LIBRARY ${name} PARENT_SCOPE)
+endfunction()
+function(zephyr_library_sources)
+  target_sources(${ZEPHYR_CURRENT_LIBRARY} PRIVATE ${ARGV})
+endfunction()
+function(zephyr_include_directories)
+  get_filename_component(folder ${ARGV0} ABSOLUTE)
+  target_include_directories(${ZEPHYR_CURRENT_LIBRARY} PUBLIC ${folder})
+endfunction()
+file(READ law/zephyr/module.yml module)
+if(NOT module MATCHES "cmake: zephyr")
+  message(FATAL_ERROR "The module names no folder of CMake's.")
+endif()
+add_subdirectory(law/zephyr)
+add_executable(application law/law_test.c)
+target_link_libraries(application law)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.extended
+def test_zephyr_builds_the_folder_as_a_module(tmp_path):
+    want("cmake")
+    written(tmp_path / "law", fitted(), "law", precision="int16")
+    (tmp_path / "CMakeLists.txt").write_text(ZEPHYR)
+    run("cmake", "-B", "build", ".", at=tmp_path)
+    run("cmake", "--build", "build", at=tmp_path)
+    run("build/application", at=tmp_path)
 
 
 def test_names_of_users_cannot_leave_their_comments(tmp_path):
