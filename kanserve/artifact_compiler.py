@@ -119,7 +119,7 @@ def compile(
     ('numpy_source',)
     """
     require_kan(kan)
-    kan = replace(kan, members=())  # which a server does not need
+    kan = replace(kan, members=()) if kan.members else kan  # which a server does not need
     options = _options(options or ExportOptions(), name, precision)
     rows = None if data is None else samples_for(kan, data, target)
     return _compile(kan, _list(formats), options, True, processors, rows, candidates, provenance)

@@ -3,7 +3,6 @@
 import keyword
 import re
 import sys
-from weakref import WeakKeyDictionary
 
 from kanserve.formula import formulas
 from kanserve.network.kan import Kan
@@ -56,18 +55,9 @@ def _identifier(name: str, reserved: frozenset[str]) -> str:
 MOST_EDGES = 200  # more give an unreadable text
 MOST_CHARACTERS = 4000  # so do more than two screens
 
-# Cached, since all formats have the same lines, and computing them takes half the time of an export.
-_known: WeakKeyDictionary[Kan, tuple[str, ...]] = WeakKeyDictionary()
-
 
 def formula_lines(kan: Kan) -> list[str]:
     """One line per output, numbers rounded to 6 digits; names are escaped as in a Python string."""
-    if kan not in _known:
-        _known[kan] = tuple(_write(kan))
-    return list(_known[kan])
-
-
-def _write(kan: Kan) -> list[str]:
     if kan.edges > MOST_EDGES:
         return [f"(a formula of {kan.edges} edges: 'kanserve formula' prints it)"]
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +95,17 @@ def formulas(kan: Kan, *, limit: int = 2000, strict: bool = True, named: bool = 
     y = 2*x + 1
     """
     require_kan(kan)
+    known = _known.setdefault(kan, {})
+    if (limit, strict, named) not in known:
+        known[limit, strict, named] = _compute(kan, limit, strict, named)
+    return known[limit, strict, named]
+
+
+# A network never changes, and to compute its formulas takes half the time of an export, which asks twice.
+_known: WeakKeyDictionary[Kan, dict[tuple[int, bool, bool], FormulaList]] = WeakKeyDictionary()
+
+
+def _compute(kan: Kan, limit: int, strict: bool, named: bool) -> FormulaList:
     given, kan = kan.inputs, without_encoding(kan)
     wanted = expect(kan)
     built = _agreeing(kan, wanted)
