@@ -19,8 +19,12 @@ from benchmarks._formula_report import SAME_FORM
 from kanserve.data.dataset import Dataset
 from kanserve.data.datasets import Equation
 from kanserve.formula import Formula, evaluate_tree
+from kanserve.formula.constants.nonlinear_fit import Constants
 from kanserve.formula.expressions.complexity import complexity
+from kanserve.formula.expressions.linear_forms import renumber
+from kanserve.formula.expressions.tree import Step, Tree
 from kanserve.formula.from_network.expression_trees import trees
+from kanserve.network.powers import EXPONENTS, exponent_of
 from kanserve.search.findings.results import DECIDED_MARGIN
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
 
@@ -135,6 +139,30 @@ class Pair:
     gap: float
     """The description length of the law less that of the other form, in nats."""
 
+    def has_form(self, found: Formula) -> bool:
+        """Whether a formula is the law once its constants and estimated exponents are fitted to rows without noise."""
+        if not found.closed_form:
+            return False
+        constants, x, y = Constants(free_exponents(found.tree)), self.fresh.x, self.fresh.y[:, 0]
+
+        def residuals(values: Array) -> Array:
+            return np.nan_to_num(constants.value(values, x) - y, nan=1e6, posinf=1e6, neginf=-1e6)
+
+        if not len(constants.values):
+            return bool(np.sqrt(np.mean(residuals(constants.values) ** 2)) < SAME_FORM * y.std())
+        fit = least_squares(
+            residuals,
+            constants.values,
+            lambda values: np.nan_to_num(constants.derivatives(values, x)[1]),
+            method="lm",
+            x_scale="jac",
+            xtol=1e-15,
+            ftol=1e-15,
+            gtol=1e-15,
+            max_nfev=300,
+        )
+        return bool(np.sqrt(2 * fit.cost / len(x)) < SAME_FORM * y.std())
+
     def has_case(self, found: Formula) -> bool:
         """Whether a formula is the form of the law with other constants, simple exponents among them."""
         x = self.fresh.x
@@ -145,6 +173,22 @@ class Pair:
         scale = x[:, 1] if x.shape[1] > 1 else np.ones(len(x))
         squares = _fitted(self.form, x[:, 0], scale, values, [self.constants])[1]
         return bool(np.sqrt(squares / len(x)) < SAME_FORM * values.std())
+
+
+def free_exponents(tree: Tree) -> Tree:
+    """The tree with exp(p*log(u)) for each u^p whose exponent is an estimate, which a refit changes then too."""
+    steps: list[Step] = []
+    places: dict[int, int] = {}
+    for n, step in enumerate(tree):
+        moved = renumber(step, places)
+        exponent = exponent_of(str(step[1])) if step[0] == "call" and step[1] not in EXPONENTS else None
+        if exponent is None:
+            steps.append(moved)
+        else:
+            at = len(steps)
+            steps += [("call", "log", moved[2]), ("const", exponent), ("mul", at, at + 1), ("call", "exp", at + 2)]
+        places[n] = len(steps) - 1
+    return tuple(steps)
 
 
 def near_pairs(numbers: Iterable[int]) -> Iterator[Pair]:

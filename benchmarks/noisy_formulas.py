@@ -23,7 +23,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import chain, product
 from pathlib import Path
 from statistics import median
@@ -246,26 +245,25 @@ def _print_pairs(count: int, first: int, every: int, seconds: float) -> None:
     found: dict[str, list[Outcome]] = {}
     cases: dict[str, int] = {}
     for pair in near_pairs(range(first, count, every)):
-        right = partial(same_form, pair.law, fresh=pair.fresh)
         begun = time.process_time()
         got = find_formulas(pair.rows, seconds=seconds)
         spent = time.process_time() - begun
-        listed = any(right(rival.formula) for rival in got.rivals)
-        outcome = Outcome(pair.law.name, got.status, right(got.best.formula), listed, spent)
+        listed = any(pair.has_form(rival.formula) for rival in got.rivals)
+        outcome = Outcome(pair.law.name, got.status, pair.has_form(got.best.formula), listed, spent)
         found.setdefault(pair.family, []).append(outcome)
-        named = outcome.right or listed or any(pair.has_case(one.formula) for one in (got.best, *got.rivals))
-        cases[pair.family] = cases.get(pair.family, 0) + named
+        case = outcome.right or listed or any(pair.has_case(one.formula) for one in (got.best, *got.rivals))
+        cases[pair.family] = cases.get(pair.family, 0) + case
         rivals = "; ".join(rival.formula.text for rival in got.rivals)
         print(
-            f"{outcome}, case {named}: {pair.law.text}: {got.best.formula.text} | {rivals}", file=sys.stderr, flush=True
+            f"{outcome}, case {case}: {pair.law.text}: {got.best.formula.text} | {rivals}", file=sys.stderr, flush=True
         )
     lines = []
     cases["all"] = sum(cases.values())
     for name, outcomes in [*found.items(), ("all", list(chain(*found.values())))]:
         named = sum(one.right or one.listed for one in outcomes)
         wrong = [one.law for one in outcomes if not (one.right or one.listed)]
-        counts = (len(outcomes), sum(one.right for one in outcomes), named, cases[name])
-        counts = (*counts, sum(one.believed for one in outcomes))
+        right, believed = (sum(getattr(one, what) for one in outcomes) for what in ("right", "believed"))
+        counts = (len(outcomes), right, named, cases[name], believed)
         lines.append([name, *map(str, counts), ", ".join(wrong) if name != "all" else f"{named / len(outcomes):.0%}"])
     print(f"Pairs of near forms, {seconds:g} CPU s for each")
     print(machine("kanserve", "numpy"))

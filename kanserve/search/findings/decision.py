@@ -169,7 +169,8 @@ def numbers_of_form(found: ScoredFormula) -> int:
     and those that are 1 and so not written, as factors of a term and as scales of what a function is applied to.
 
     A power of a polynomial is no such number, but 2 in tanh(x^2) and -1 in log(x)/x are: forms with other exponents
-    were compared too. Before they counted, 3 of 4 wrong formulas of pairs of near forms were believed for them."""
+    were compared too. Of three wrong formulas of pairs of near forms that were believed without them, one is with them.
+    """
     tree = found.formula.tree
     numbers = len(Constants(tree).places)
     terms = tree[-1][1:] if tree[-1][0] == "add" else (len(tree) - 1,)

@@ -30,7 +30,7 @@ KEPT_STARTS = 3  # starts that go on: minima that look alike after a few steps
 KEPT_PER_ROW = 0.35
 # Forms that are fitted to all rows, at most: so many that describe the bins best for their length, and as many of those
 # that the bins alone leave within NEAR_FORMS nats. Where noise is large, all smooth curves are near.
-MOST_KEPT = 48
+MOST_KEPT = 96
 NEAR_FORMS = 8.0
 FIRST_DAMPING, MOST_DAMPING = 1e-2, 1e4
 SMALLEST_LENGTH = 1e-300  # added to that of a column, which may be 0
