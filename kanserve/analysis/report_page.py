@@ -21,7 +21,7 @@ from kanserve.plot.contribution_bars import contribution_bars
 from kanserve.plot.notebook import network_formulas, network_part
 from kanserve.plot.page import Html, document, fold, picture, table, text
 from kanserve.plot.scene import number
-from kanserve.plot.shape_pictures import answers_beside_predictions, pair_maps, shape_panels
+from kanserve.plot.shape_pictures import answers_beside_predictions, common_scale, pair_maps, shape_panels
 from kanserve.train.encoded_data import samples_for
 from kanserve.train.input_warnings import describe_inputs
 
@@ -169,7 +169,11 @@ def _effects(kan: Kan, data: Dataset) -> Iterator[str]:
     for q, name in enumerate(names[:OUTPUTS]):
         if len(names) > 1 or kan.classes:
             yield f"<h3>{escape(name)}</h3>"
-        yield picture(shape_panels([shapes.of(i, q, float(importances[i])) for i in order], WIDTH))
+        panels = [shapes.of(i, q, float(importances[i])) for i in order]
+        yield picture(shape_panels(panels, WIDTH))
+        if apart := [float(np.ptp(panel.members, axis=0).max()) for panel in panels if panel.members is not None]:
+            low, high = common_scale(panels)
+            yield text(f"The networks lie at most {number(max(apart))} apart, on a scale of {number(high - low)}.")
         if pairs := shapes.pairs(importances, q, PAIRS, LEAST_PAIR):
             yield "<h3>Pairs of inputs</h3>"
             yield text(

@@ -59,6 +59,7 @@ def test_the_band_of_a_mean_is_between_its_networks_and_one_network_has_none():
     slopes = (shape.members[:, -1] - shape.members[:, 0]) / (shape.values[-1] - shape.values[0])
     np.testing.assert_allclose(np.sort(np.abs(shape.members[:, 0] / (shape.values[0] - 0.5))), [1, 4], rtol=0.1)
     assert (slopes != 0).all() and "of the 3 networks whose mean" in kanserve.report(mean, data)
+    assert "The networks lie at most 1." in kanserve.report(mean, data)  # a, 1 to 4 of it over a range of .98, halved
     assert Shapes(each[0], samples(each[0], X)).of(0, 0, 0.5).members is None
     assert "no band of uncertainty" in kanserve.report(each[0], samples(each[0], X))
 
