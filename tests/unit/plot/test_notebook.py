@@ -146,11 +146,11 @@ def test_findings_show_the_recommended_formula_first_and_all_of_them_in_a_table(
 
 @pytest.mark.slow
 @pytest.mark.extended
-def test_a_session_folds_its_spline_formulas_and_draws_its_network_and_its_edges():
+def test_a_session_writes_its_spline_formulas_and_draws_its_network_and_its_edges():
     kan = kanserve.create([5, 4, 1], seed=1)
     session = kanserve.Session(kan, (X, X[:, 0]))
     page = checked(session._repr_html_())
-    assert page.index("<details") < page.index("s_1_1_1") and page.count("<svg") == 1 + kan.edges
+    assert page.index("<code>") < page.index("s_1_1_1") and page.count("<svg") == 1 + kan.edges
     wide = kanserve.Session(ZOO["wide"](), (np.random.default_rng(0).uniform(-1, 1, (60, 20)), np.zeros((60, 17))))
     assert re.search(r"and \d{3} more edges", checked(wide._repr_html_()))
 
