@@ -418,7 +418,7 @@ function Contributions({ plan }: { plan: Layout }) {
     </li>
   );
   return (
-    <div class="why" style={{ left: `${plan.outputX}px`, top: `${top}px`, width: `${plan.outputWidth}px` }} role="group" aria-label={`Contributions to ${found.outputs[k]}`}>
+    <div class="contributions" style={{ left: `${plan.outputX}px`, top: `${top}px`, width: `${plan.outputWidth}px` }} role="group" aria-label={`Contributions to ${found.outputs[k]}`}>
       <p title="The mean over the rows; the contributions add up to the prediction">
         {found.outputs[k]}: {number(found.base[k], 3)} on average, and
       </p>

@@ -140,9 +140,9 @@ export function Ruler() {
               <g transform={`translate(${sx(best.edges)} ${sy(logged(best.loss))})`}>
                 <path d="M0 -5l4.500 5l-4.500 5l-4.500 -5z" fill="var(--good)" />
                 <text
-                  x={sx(best.edges) < 90 ? 10 : 0}
+                  x={sx(best.edges) < 90 ? 10 : Math.abs(sx(kept) - sx(best.edges)) < 60 ? -10 : 0}
                   y="-8"
-                  text-anchor={sx(best.edges) < 90 ? "start" : sx(best.edges) > width - 90 ? "end" : "middle"}
+                  text-anchor={sx(best.edges) < 90 ? "start" : sx(best.edges) > width - 90 || Math.abs(sx(kept) - sx(best.edges)) < 60 ? "end" : "middle"}
                   style="fill: var(--good); font-weight: 560"
                 >
                   best: {plural(best.edges, "edge")}

@@ -48,14 +48,14 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_contributions_to_the_prediction_are_bars_under_it(browser: Any, root: Path):
     with page_of(browser, root) as (page, studio):
-        page.wait_for_selector(".why li")
-        lines = page.eval_on_selector_all(".why li", "all => all.map((one) => one.innerText.replace(/\\s+/g, ' '))")
+        page.wait_for_selector(".contributions li")
+        lines = page.eval_on_selector_all(".contributions li", "all => all.map((one) => one.innerText.replace(/\\s+/g, ' '))")
         names = {line.split(" = ")[0] for line in lines}
         assert names <= {variable.name for variable in saved(studio).inputs} and lines[0][-1].isdigit()
-        before = page.inner_text(".why")
+        before = page.inner_text(".contributions")
         page.focus(".slider >> nth=0")
         page.keyboard.press("PageUp")
-        until(page, f"document.querySelector('.why').innerText !== {json.dumps(before)}")
+        until(page, f"document.querySelector('.contributions').innerText !== {json.dumps(before)}")
 
 
 def test_a_tile_is_clicked_snapped_and_undone(browser: Any, root: Path):
