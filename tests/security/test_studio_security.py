@@ -11,7 +11,8 @@ import pytest
 import kanserve
 from kanserve.errors import DeadlineError, InputError, NotFoundError
 from kanserve.studio import jobs as studio_jobs
-from kanserve.studio.process import STATIC, StudioSettings, page_files
+from kanserve.studio.page_files import STATIC, page_files
+from kanserve.studio.process import StudioSettings
 from kanserve.studio.request_guards import POLICY
 from kanserve.studio.worker import Worker
 from tests.support.servers.studios import Running, opened_law, running
