@@ -260,5 +260,5 @@ def test_a_network_that_does_not_fit_its_own_rows_is_told() -> None:
     judged = fit([1, 1], rows)
     final = replace(judged, layers=(replace(judged.layers[0], node_bias=np.ones(1)),))
     loss = LossFunction("squared")
-    good, bad = (warning_texts(Fitted(judged, rows, rows, loss, False, final=one)) for one in (judged, final))
+    good, bad = (warning_texts(Fitted(judged, rows, rows, rows, loss, False, final=one)) for one in (judged, final))
     assert not good and "does not fit its own rows" in bad[0]
