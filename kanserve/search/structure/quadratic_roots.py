@@ -90,9 +90,12 @@ def _of_equation(functions: tuple[str, ...], degrees: Sequence[int], x: Array, y
     ]
     if not has_enough_rows(len(terms), len(y)):
         return None
-    columns = np.column_stack([y**factor * monomials(z, [powers])[:, 0] for factor, powers in terms])
-    if not np.isfinite(columns).all():
+    with np.errstate(over="ignore"):
+        columns = np.column_stack([y**factor * monomials(z, [powers])[:, 0] for factor, powers in terms])
+    sizes = np.abs(columns).max(axis=0)  # an exponential of 700 has no square
+    if not np.isfinite(sizes).all() or not sizes.all():
         return None
+    columns = columns / sizes
 
     def allowed(kept: Sequence[int]) -> bool:
         return any(terms[k][0] == 2 for k in kept)
@@ -100,7 +103,9 @@ def _of_equation(functions: tuple[str, ...], degrees: Sequence[int], x: Array, y
     sparse = sparse_null_vector(columns, allowed, lambda: _is_unique(columns))
     if sparse is None or not allowed(sparse[0]):
         return None
-    a, b, c = ({terms[k][1]: float(v) for k, v in zip(*sparse, strict=True) if terms[k][0] == n} for n in (2, 1, 0))
+    a, b, c = (
+        {terms[k][1]: float(v / sizes[k]) for k, v in zip(*sparse, strict=True) if terms[k][0] == n} for n in (2, 1, 0)
+    )
     return _solve(functions, z, y, a, b, c)
 
 

@@ -258,3 +258,9 @@ def test_other_laws_are_no_root_of_a_quadratic_equation():
     x = rows((1.2, 4), (0.2, 1.4))
     assert quadratic_root(x, np.exp(-x[:, 0] * x[:, 1])) is None
     assert quadratic_root(x, noisy(np.sqrt(x[:, 0] + x[:, 1]), 1e-6)) is None
+
+
+def test_exponentials_that_have_no_square_and_columns_of_zeros_are_no_root_of_a_quadratic_equation():
+    x = rows((0.01, 0.5), (280, 700))  # temperatures
+    assert quadratic_root(x, 31.7 * x[:, 0] * (1 - 0.00173 * (x[:, 1] - 298)) - 21.4 * x[:, 0] ** 1.5) is None
+    assert quadratic_root(x, np.where(np.arange(len(x)) == 1, 1.0, 0.0)) is None
