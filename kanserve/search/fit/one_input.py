@@ -88,7 +88,10 @@ def one_input_law(problem: SearchProblem, search: Search) -> FittedNetwork | Non
 
 
 def function_times_line(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a sum of a parabola and a function times a line, if it is one, such as x*exp(-x/3) + x**2."""
+    """The law as a sum of a parabola and a function times a line, if it is one, such as x*exp(-x/3) + x**2.
+
+    Without it one of twenty made laws is lost, of which a part is atanh(a/x)/x.
+    """
     x, spread = problem.x[:, 0], problem.spread
     if len(x) < FEWEST_ROWS or few_values(problem.x):
         return None

@@ -49,7 +49,8 @@ def root(tmp_path: Path) -> Path:
 def test_the_contributions_to_the_prediction_are_bars_under_it(browser: Any, root: Path):
     with page_of(browser, root) as (page, studio):
         page.wait_for_selector(".contributions li")
-        lines = page.eval_on_selector_all(".contributions li", "all => all.map((one) => one.innerText.replace(/\\s+/g, ' '))")
+        text = "all => all.map((one) => one.innerText.replace(/\\s+/g, ' '))"
+        lines = page.eval_on_selector_all(".contributions li", text)
         names = {line.split(" = ")[0] for line in lines}
         assert names <= {variable.name for variable in saved(studio).inputs} and lines[0][-1].isdigit()
         before = page.inner_text(".contributions")
