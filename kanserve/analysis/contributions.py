@@ -323,7 +323,8 @@ def _is_exact(group: tuple[int, ...]) -> bool:
 
 
 def _evaluations(group: tuple[int, ...]) -> int:
-    """How often the network is evaluated for one background row and a group, beside its empty and its whole set."""
+    """The number of network evaluations for one background row and one group of inputs, not counting the empty and
+    the full subset."""
     return 2 ** len(group) - 2 if _is_exact(group) else 2 * PAIRS * (len(group) - 1)
 
 

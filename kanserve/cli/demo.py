@@ -180,7 +180,8 @@ def _server(models: Path, port: int) -> Iterator[str]:
 
 
 def _address(lines: Iterable[str]) -> str:
-    """The address in a server's log once it serves; KanserveError with its last line if it does not."""
+    """Read a server's log until it says that it is serving, and return the address. Raises KanserveError with the
+    last log line if the server does not start."""
     line = ""
     for logged in lines:
         line = logged.strip().removeprefix("kanserve: ")

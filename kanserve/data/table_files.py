@@ -218,7 +218,7 @@ def _check_columns(table: Table, wanted: Sequence[str]) -> None:
 
 
 def _column(table: Table, name: str, said: list[str]) -> Array:
-    """One column as float64, missing values as NaN; what is to be said of it is added to `said`."""
+    """One column as float64, missing values as NaN. Notes for the user about how it was read are appended to `said`."""
     written = table.numbers(name)
     if written is not None:
         numbers, described = written

@@ -73,7 +73,7 @@ def contents(path: Path, largest: int) -> bytes:
 
 
 def _checkpoints_in(folder: Path) -> str:
-    """A sentence with the newest of pykan's checkpoints in a folder, empty without one."""
+    """A sentence for an error message that lists the newest pykan checkpoints in a folder; "" if there are none."""
     try:
         states = sorted(folder.glob(f"?*{STATE}"), key=lambda path: path.stat().st_mtime, reverse=True)
     except OSError:

@@ -40,7 +40,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The same network, exactly."""
+    """Convert an efficient-kan checkpoint. The conversion is exact: no refit, the same outputs."""
     stored = stack(checkpoint, LIBRARY, _WANTED, _OTHERS)
     _check_scalers(stored)
     bases = [base_of(layer, checkpoint, options) for layer in stored]

@@ -46,7 +46,8 @@ def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
 
 
 def _statements(checkpoint: Checkpoint, layers: Sequence[Part]) -> Iterator[tuple[str, str, int, int]]:
-    """What the settings state of the sizes: in words, the setting's name, the number stated and that of the arrays."""
+    """Compare the sizes in the settings with those of the arrays. Yields (description, setting name, size in the
+    settings, size of the arrays)."""
     said, counts = checkpoint.settings, [layers[0].inputs, *(layer.nodes for layer in layers)]
     width = said.get("width")
     if isinstance(width, list):

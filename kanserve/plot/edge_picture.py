@@ -196,7 +196,7 @@ class _Edge:
         self.axes.set_ylim(floor, self.high)
 
     def training_range(self, span: Array) -> None:
-        """Lines at the ends of the training range, where they are on the axis."""
+        """Draw vertical lines at the ends of the training range, if they are within the visible x-axis."""
         left, right = self.axes.get_xlim()
         inside = [float(end) for end in span if left < end < right]
         for end in inside:

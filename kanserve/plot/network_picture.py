@@ -92,5 +92,5 @@ def scene_of(view: NetworkView, kind: Kind = "auto", width: float | None = None)
 
 
 def flows(kan: Kan) -> bool:
-    """Whether a graph of the network can be read."""
+    """Whether the network is small enough to be drawn as a readable graph (few enough edges)."""
     return kan.edges <= FLOW_EDGES and max(int(layer.alive.sum()) for layer in kan.layers) <= FLOW_LAYER_EDGES

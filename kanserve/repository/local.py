@@ -257,7 +257,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _mark(place: Path) -> str:
-    """As `_look`, or a Fault if it cannot be seen."""
+    """Like `_look`, but returns a Fault instead of raising OSError if the path cannot be read."""
     try:
         return _look(place)
     except OSError as error:

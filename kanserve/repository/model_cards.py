@@ -280,7 +280,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _indent(text: str) -> str:
-    """A block of code of one line: nothing in it can end it."""
+    """Format text as a one-line indented Markdown code block. Unlike in a fenced block, no character in the text can
+    close it."""
     return "    " + " ".join(text.split())
 
 

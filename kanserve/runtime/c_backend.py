@@ -139,7 +139,8 @@ class CLibrary(Portable):
             raise DataError(f"{rows} rows of {self.inputs} float64 have {8 * rows * self.inputs} bytes, got {len(x)}.")
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
-        """The address of a buffer for the outputs of one row, and a function that copies it."""
+        """Allocate an output buffer for one row. Returns its address and a function that returns a copy of its
+        contents."""
         y = np.empty((1, self.outputs), self.dtype)
         return ctypes.c_void_p(y.ctypes.data), y.copy
 

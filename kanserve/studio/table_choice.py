@@ -164,7 +164,7 @@ def _without_rows(path: Path, table: Table, kept: NDArray[np.int64]) -> Path:
 
 
 def save_upload(name: str, text: str) -> Path:
-    """A table that was dropped on the page, as a file of its own."""
+    """Save an uploaded table to a CSV file in a new temporary folder and return its path."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(name).stem).strip("_")[:60] or "table"
     path = Path(mkdtemp(prefix="kanserve-studio-")) / f"{stem}.csv"
     path.write_text(text, "utf-8")

@@ -132,7 +132,7 @@ def _mean(kans: Sequence[Kan]) -> Kan:
 
 
 def _spanning(every: Sequence[tuple[Variable, ...]]) -> tuple[Variable, ...]:
-    """The variables with the ranges of all networks."""
+    """Merge the variables of several networks: each range runs from the lowest `low` to the highest `high`."""
     return tuple(
         replace(same[0], low=min(variable.low for variable in same), high=max(variable.high for variable in same))
         for same in zip(*every, strict=True)

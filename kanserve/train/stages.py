@@ -56,7 +56,8 @@ Stage = Callable[[Problem, Inner], Kan]
 
 
 def through(stages: Sequence[Stage], problem: Problem, last: Inner) -> Kan:
-    """The network of the first stage, which calls the second, and so on; the last one of all is `last`."""
+    """Run the training stages nested inside each other: each stage gets a function that runs the remaining ones, and
+    the innermost is `last`. Returns the trained network."""
     if not stages:
         return last(problem)
     first, *others = stages

@@ -27,7 +27,8 @@ def formulas_to_store(kan: Kan) -> tuple[Formula, ...]:
 
 
 def estimate_bytes(kan: Kan) -> int:
-    """About how many bytes the formulas of all outputs take; each has all edges that lead to its output."""
+    """Estimate the memory in bytes of the formulas of all outputs. An edge that leads to several outputs is counted
+    once for each."""
     edges = sum(
         int((after[:, _nodes(layer)] @ layer.alive.sum(axis=1)).sum())
         for layer, after in zip(kan.layers, _reach(kan)[1:], strict=True)

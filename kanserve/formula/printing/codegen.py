@@ -121,7 +121,7 @@ class Language(Dialect):
 
     @classmethod
     def lacking(cls) -> set[str]:
-        """The functions that the language does not have."""
+        """The special functions that this target language does not provide."""
         return {*SPECIAL} - {*cls.spellings}
 
     @classmethod

@@ -387,7 +387,7 @@ def solve_with(problem: SearchProblem, search: Search, scaling: Scaling) -> Fitt
 
 
 def _usable(weight: Array) -> NDArray[np.bool_]:
-    """The rows whose noise grows little when they are divided by their weight."""
+    """Mask of the rows whose weight is far enough from zero that dividing by it does not amplify the noise much."""
     sizes = np.abs(weight)
     most, large = np.quantile(sizes, (MOST_LEFT_OUT, 0.9))
     usable: NDArray[np.bool_] = sizes >= min(LEAST_WEIGHT * large, most)

@@ -109,7 +109,8 @@ class Finisher:
             return None
 
     def fit_tree(self, tree: Tree) -> ScoredFormula | None:
-        """The tree as it is, with its constants fitted to all rows; None as for `finish`."""
+        """Fit the constants of the tree to all rows without changing its structure. Returns None if the result is not
+        usable (see `finish`)."""
         try:
             found = self._score(tree if self.few is self.learn else self._refit_on_all(tree))
             return found if found is not None and self.constraints.allow(found.formula.tree) else None
@@ -160,7 +161,8 @@ class Finisher:
         return tree if self.over() else refit(tree, learn.x, learn.y[:, 0], known, learn.weights)
 
     def _without_names(self, tree: Tree, rows: Dataset) -> Tree:
-        """A refuted formula without the terms that the data do not need. A long sum stays as it is, which is quick."""
+        """Simplify a formula that was refuted: drop the terms that the data do not need, without turning constants
+        into named ones such as pi. Long sums are skipped to save time."""
         if len(references(tree[-1])) <= MOST_SIMPLIFIED_TERMS:
             y, weights = rows.y[:, 0], rows.weights
             tree = simplify_tree(recognise_noisy_constants(tree, rows.x, y, names=False, weights=weights), rows.x)

@@ -113,7 +113,8 @@ def _of_equation(functions: tuple[str, ...], degrees: Sequence[int], x: Array, y
 
 
 def _is_unique(columns: Array) -> bool:
-    """Whether one sum of the columns vanishes, and no other nearly does."""
+    """Whether the null space of the columns is one-dimensional: one linear combination of them is zero, and no other
+    is close to zero."""
     values = np.linalg.svd(np.linalg.qr(columns / np.sqrt(np.sum(columns**2, axis=0)), mode="r"), compute_uv=False)
     return bool(values[-1] < max(RIVALS_FALL * values[-2], QUOTIENT_EXACT_ERROR) < values[-2])
 

@@ -203,7 +203,7 @@ def _open(path: str) -> int:
 
 
 def _is_read(stream: TextIO) -> bool:
-    """Whether a write would not block; a stream without a file never does."""
+    """Whether a write to the stream would not block. True for a stream without a file descriptor."""
     try:
         file = stream.fileno()
     except (AttributeError, OSError, ValueError):

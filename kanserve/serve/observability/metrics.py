@@ -117,7 +117,7 @@ class Metrics:
         self._gone: dict[tuple[str, int], float] = {}
 
     def ended(self, call: "Call") -> None:
-        """A call of our services, or a request within a stream, has ended."""
+        """Record a finished call, or a finished request within a stream, in the metrics."""
         key = (call.service, call.method, call.model, call.version, call.code)
         queued, decoded, computed, encoded = call.queued, call.decoded, call.computed, call.encoded
         whole = call.ended - call.arrived

@@ -251,7 +251,8 @@ class RestApi:
         return response
 
     def _messages(self, coding: Codec, request: RestRequest, call: _Call, coded: Coded) -> Iterator[Unpacked]:
-        """The one message of a call, once it is asked for."""
+        """Iterator over the single request message of a unary call. The body is decompressed and decoded only when
+        the message is requested."""
         body = request.body
         if request.header("content-encoding").strip().lower() not in ("", "identity"):
             inflated = _inflate(body, self.most)

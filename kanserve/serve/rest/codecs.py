@@ -56,7 +56,7 @@ class MessageCodec:
         return RestResponse(200, [JSON], json.dumps(made[self._rest.part] if self._rest.part else made).encode())
 
     def _read_query(self, target: str) -> None:
-        """A field of texts, from a query such as `formats=text,latex`."""
+        """Parse a URL query such as `formats=text,latex` into the request's list-of-strings field."""
         try:
             query = parse_qsl(target.partition("?")[2], keep_blank_values=True, max_num_fields=64)
         except ValueError:
