@@ -15,7 +15,7 @@ function row(): (number | string | null)[] {
 
 const quoted = (text: string) => `'${text.replace(/'/g, "'\\''")}'`;
 
-function ways(folder: string, name: string): [string, string][] {
+function ways(folder: string, name: string, version: number | null): [string, string][] {
   const values = row();
   const body = JSON.stringify({ inputs: [{ name: "x", datatype: "FP64", shape: [1, values.length], data: [values] }] });
   const names = JSON.stringify(view.value!.nodes[0].map((node) => node.name));
@@ -25,13 +25,13 @@ function ways(folder: string, name: string): [string, string][] {
     ["curl", `curl -s localhost:8002/v2/models/${name}/infer -H 'Content-Type: application/json' -d ${quoted(body)}`],
     ["Python client", `import kanserve\nimport pandas as pd\n\n${rows}\nwith kanserve.Client("localhost:8001") as client:\n    print(client.predict("${name}", rows))`],
     ["Without a server", `import kanserve\nimport pandas as pd\n\n${rows}\nmodel = kanserve.load_model(${JSON.stringify(`${folder}/${name}`)})\nprint(model.predict(rows))`],
-    ["C", `kanserve export ${quoted(`${folder}/${name}`)} --to c`],
+    ["C", `kanserve export ${quoted(`${folder}/${name}/${version}/kan.safetensors`)} --formats c_source --name ${name} --out ${name}_c`],
   ];
 }
 
 export function Published({ close }: { close: () => void }) {
   const source = model.value!;
-  const all = ways(source.repository, source.name);
+  const all = ways(source.repository, source.name, source.published);
   const [chosen, setChosen] = useState(0);
   const [copied, setCopied] = useState(false);
   const copy = async () => {
