@@ -3,6 +3,7 @@
 The studio's page is built by node. Without it the site is whole, and the pages say what they lack.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,7 @@ SIGNATURE = (
     "*(0.2319*cusp_volume + 0.0514*hyperbolic_torsion_degree - 0.1597*longitudinal_translation - 0.0653*volume"
     " - 0.3031)"
 )
-INVARIANTS = (
-    "meridinal_translation_real",
-    "short_geodesic_imag_part",
-    "cusp_volume",
-    "hyperbolic_torsion_degree",
-    "longitudinal_translation",
-    "volume",
-)
+INVARIANTS = tuple(dict.fromkeys(re.findall(r"[a-z]+_[a-z_]+|volume", SIGNATURE)))
 
 _log = logging.getLogger(__name__)
 

@@ -205,7 +205,7 @@ def _is_label(column: Any, name: object) -> bool:
 
 
 def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
-    """Encode strings as category codes (N,): the position in `known`, len(known) for an unknown string, NaN for None."""
+    """Encode strings as category codes (N,): the place in `known`, len(known) for an unknown string, NaN for None."""
     found: dict[str | None, float] = {text: float(code) for code, text in enumerate(known)}
     found[None] = np.nan
     return np.array([found.get(text, float(len(known))) for text in texts], np.float64)

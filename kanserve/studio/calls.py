@@ -190,9 +190,9 @@ class Calls:
     def _open_table(self, given: Given) -> Any:
         """A table by its text, by its path on this machine, or an example."""
         if "text" in given:
-            path = save_upload(_text(given, "name"), _text(given, "text"))
+            path = save_upload(self._space.folder, _text(given, "name"), _text(given, "text"))
         elif "example" in given:
-            path = example(_text(given, "example"))
+            path = example(self._space.folder, _text(given, "example"))
         else:
             path = local_table(_text(given, "path"))
         return {"table": self._space.open_table(path)}

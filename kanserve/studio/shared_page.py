@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from html import escape
 from typing import Any
 
 from kanserve.artifact_compiler import check_files
@@ -65,7 +66,7 @@ def shared_page(workspace: Workspace, snapshot: dict[str, Any]) -> str:
     files = {path: body for path, (body, _) in page_files().items()}
     return _PAGE.format(
         version=model["kanserve"],
-        title=_text(model["title"] or "network"),
+        title=escape(model["title"] or "network", quote=False),
         styles=_styles(files),
         data=json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         script=_in_script(_module(files["/studio.js"].decode())),
@@ -106,7 +107,3 @@ def _styles(files: dict[str, bytes]) -> str:
 def _in_script(text: str) -> str:
     """A script that no reader of HTML takes for the end of itself."""
     return text.replace("</", "<\\/").replace("<!--", "\\x3c!--")
-
-
-def _text(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

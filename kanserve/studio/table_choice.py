@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -151,22 +151,18 @@ def read_choice(path: Path, target: str, inputs: Sequence[str], kind: Kind) -> t
     if not len(there):
         raise DataError(f"The column {target!r} is empty.")
     gone = len(table) - len(there)
-    if gone:
-        path = _without_rows(path, table, there)
-    return read_table(path, target, inputs, kind), gone
+    if not gone:
+        return read_table(path, target, inputs, kind), 0
+    with TemporaryDirectory(prefix="kanserve-studio-") as folder:
+        copy = Path(folder, path.name.removesuffix(".gz"))
+        write_rows(table, there, copy)
+        return read_table(copy, target, inputs, kind), gone
 
 
-def _without_rows(path: Path, table: Table, kept: NDArray[np.int64]) -> Path:
-    """A copy of the table with these rows."""
-    copy = Path(mkdtemp(prefix="kanserve-studio-")) / path.name.removesuffix(".gz")
-    write_rows(table, kept, copy)
-    return copy
-
-
-def save_upload(name: str, text: str) -> Path:
-    """Save an uploaded table to a CSV file in a new temporary folder and return its path."""
+def save_upload(folder: Path, name: str, text: str) -> Path:
+    """Save an uploaded table to a CSV file in a folder and return its path."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", Path(name).stem).strip("_")[:60] or "table"
-    path = Path(mkdtemp(prefix="kanserve-studio-")) / f"{stem}.csv"
+    path = folder / f"{stem}.csv"
     path.write_text(text, "utf-8")
     return path
 
@@ -179,10 +175,10 @@ def local_table(place: str) -> Path:
     return path
 
 
-def example(name: str) -> Path:
-    """A table to try, as a file. InputError for a name that is no example."""
+def example(folder: Path, name: str) -> Path:
+    """A table to try, as a file in a folder. InputError for a name that is no example."""
     rng = np.random.default_rng(4)
-    path = Path(mkdtemp(prefix="kanserve-studio-")) / f"{name}.csv"
+    path = folder / f"{name}.csv"
     rows: Iterable[tuple[Any, ...]]
     match name:
         case "houses":

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,7 @@ class Workspace:
         self.searching = BackgroundJob("search", self.events)
         self.simplifying = BackgroundJob("simplify", self.events)
         self._unwatch: Callable[[], None] = lambda: None
+        self._uploads: TemporaryDirectory[str] | None = None
         if session is not None:
             self._begin(session)
         elif self.opened.kan is not None:
@@ -152,8 +154,17 @@ class Workspace:
         self.events.close()
         for worker in self._workers.values():
             worker.end()
+        if self._uploads is not None:
+            self._uploads.cleanup()
 
     # Choosing a table and its columns.
+
+    @property
+    def folder(self) -> Path:
+        """Where tables that the page brings are kept, until the studio ends."""
+        if self._uploads is None:
+            self._uploads = TemporaryDirectory(prefix="kanserve-studio-")
+        return Path(self._uploads.name)
 
     @property
     def choosing(self) -> bool:

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from kanserve.cli import arguments
-from kanserve.cli.commands.flag_types import Decimal, Target
-from kanserve.errors import InputError
+from kanserve.cli.commands.flag_types import Decimal, Force, Target
+from kanserve.cli.commands.studio import opened_network
+from kanserve.cli.terminal import free, write_whole
 
 
 def share_network(
@@ -19,27 +19,21 @@ def share_network(
     ] = None,
     name: Annotated[str, typer.Option(help="The model of a repository.")] = "",
     decimal: Decimal = None,
+    force: Force = False,
 ) -> None:
     """Write a network as one HTML file with its picture, sliders and formula, to be opened offline, as from a mail.
 
     Example: kanserve share models/houses -o houses.html --data houses.csv
     """
-    from dataclasses import replace
-
     from kanserve.studio.calls import Calls
-    from kanserve.studio.opened_model import open_network
     from kanserve.studio.workspace import Workspace
 
-    opened = open_network(model, name)
-    assert opened.kan is not None
-    if data is not None:
-        opened = replace(opened, data=arguments.data_of(opened.kan, data, target, decimal))
-    elif target:
-        raise InputError("--target names a column of a table: give the table with --data.")
+    opened = opened_network(model, name, data, target, decimal)
+    free(out, force, reads=[Path(model), *([] if data is None else [data])])
     workspace = Workspace(opened)
     try:
         page = Calls(workspace).shared_page()
     finally:
         workspace.close()
-    out.write_text(page, "utf-8")
+    write_whole(out, lambda part: part.write_text(page, encoding="utf-8"))
     print(f"{out}: {len(page.encode()) / 1000:.0f} kB, opens in any browser without a network")

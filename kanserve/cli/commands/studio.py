@@ -2,13 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Decimal, Inputs, Seed, Target
 from kanserve.errors import InputError, NotFoundError
+
+if TYPE_CHECKING:
+    from kanserve.data.number_texts import Decimal as DecimalMark
+    from kanserve.studio.opened_model import Opened
 
 _TABLES = (".csv", ".parquet", ".pq")
 
@@ -46,8 +50,7 @@ def open_studio(
     from dataclasses import replace
 
     from kanserve.artifact.naming_rules import check_name
-    from kanserve.data import table_files as tables
-    from kanserve.studio.opened_model import choose_table, open_network, open_table
+    from kanserve.studio.opened_model import choose_table
     from kanserve.studio.process import Studio, StudioSettings
 
     settings = StudioSettings(
@@ -55,36 +58,64 @@ def open_studio(
     )
     if name:
         check_name(name)
-    if not model or (Path(model).suffix.lower() in _TABLES and not target):
+    if Path(model).suffix.lower() in _TABLES and target:
+        opened = _opened_table(Path(model), target, inputs, hidden, data, decimal)
+    elif not model or Path(model).suffix.lower() in _TABLES:
         if model and not Path(model).is_file():
             raise NotFoundError(f"The file {model!r} does not exist.")
         if inputs or data is not None:
             raise InputError("--input and --data beside a table need --target.")
         opened = choose_table(Path(model) if model else None)
-    elif Path(model).suffix.lower() in _TABLES:
-        table = Path(model)
-        wanted = arguments.require(target)
-        rows = tables.read_table(table, wanted, inputs or (), decimal=decimal)
-        opened = replace(open_table(rows, table.stem, arguments.parse_hidden(hidden)), table=table)
-        if data is not None:
-            assert opened.data is not None
-            known = opened.data
-            unseen = tables.read_samples(
-                data, wanted, known.inputs, known.classes, categories=known.categories, decimal=decimal
-            )
-            opened = replace(opened, unseen=unseen)
+    elif inputs:
+        raise InputError("--input is for a table; a network has its inputs.")
     else:
-        if inputs:
-            raise InputError("--input is for a table; a network has its inputs.")
-        opened = open_network(model, name)
-        assert opened.kan is not None
-        if data is not None:
-            opened = replace(opened, data=arguments.data_of(opened.kan, data, target, decimal))
-        elif target:
-            raise InputError("--target names a column of a table: give the table with --data.")
+        opened = opened_network(model, name, data, target, decimal)
     if repository:
         opened = replace(opened, repository=repository, name=name or opened.name or "model")
     Studio(opened, settings).run(_say)
+
+
+def _opened_table(
+    table: Path,
+    target: list[str],
+    inputs: list[str] | None,
+    hidden: str,
+    unseen: Path | None,
+    decimal: "DecimalMark | None",
+) -> "Opened":
+    """A table to fit, with rows that the fit does not see."""
+    from dataclasses import replace
+
+    from kanserve.data import table_files as tables
+    from kanserve.studio.opened_model import open_table
+
+    rows = tables.read_table(table, target, inputs or (), decimal=decimal)
+    opened = replace(open_table(rows, table.stem, arguments.parse_hidden(hidden)), table=table)
+    if unseen is None:
+        return opened
+    known = opened.data
+    assert known is not None
+    held = tables.read_samples(
+        unseen, target, known.inputs, known.classes, categories=known.categories, decimal=decimal
+    )
+    return replace(opened, unseen=held)
+
+
+def opened_network(
+    model: str, name: str, data: Path | None, target: list[str] | None, decimal: "DecimalMark | None"
+) -> "Opened":
+    """The network of a file or a repository, with the rows of a table if one is given."""
+    from dataclasses import replace
+
+    from kanserve.studio.opened_model import open_network
+
+    opened = open_network(model, name)
+    assert opened.kan is not None
+    if data is not None:
+        return replace(opened, data=arguments.data_of(opened.kan, data, target, decimal))
+    if target:
+        raise InputError("--target names a column of a table: give the table with --data.")
+    return opened
 
 
 def _say(address: str) -> None:

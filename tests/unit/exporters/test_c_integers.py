@@ -13,6 +13,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import ExportOptions
 from kanserve.network.kan import Kan, Variable
 from kanserve_exporters import c_source, numpy_source
+from kanserve_exporters._integers import fixed_point as module
 from kanserve_exporters._integers.fixed_point import fixed_point, weight_error, weights_of
 from tests.support.c_builds import CPP, SANITIZED, STRICT, WARNINGS, C, run, written
 from tests.support.networks.kans import ZOO
@@ -109,9 +110,26 @@ def test_splines_on_even_grids_are_taken_as_they_are():
     kan = Kan((layer,), (Variable("x", low=-1, high=1),))
     made = fixed_point(kan, "int16")
     assert made.layers[0].intervals == (5,)
-    _, codes = sampled(kan, made)
     assert (made.bounds < 3e-4).all()
-    assert len(codes)
+
+
+def test_a_jump_is_met_by_as_fine_a_grid_as_there_is():
+    kan = ks.from_formula("sign(x - 0.3)", ranges={"x": (-1, 1)})
+    made = fixed_point(kan, "int16")
+    x, codes = sampled(kan, made)
+    assert made.layers[0].intervals[0] > 100
+    assert (np.abs(numbers(made, made(codes)) - evaluate(kan, x)).max(axis=0) <= made.bounds).all()
+
+
+@pytest.mark.parametrize("name", ["deep", "orders", "missing_values"])
+def test_the_bound_holds_on_few_cells_as_wide_layers_have_them(monkeypatch, name):
+    kan = ranged(ZOO[name]())
+    plain = fixed_point(kan, "int16").bounds
+    monkeypatch.setattr(module, "MOST_CELLS", 64)
+    made = fixed_point(kan, "int16")
+    x, codes = sampled(kan, made)
+    assert (np.abs(numbers(made, made(codes)) - evaluate(kan, x)).max(axis=0) <= made.bounds).all()
+    assert (made.bounds >= plain * 0.99).all()
 
 
 @pytest.mark.slow

@@ -66,6 +66,10 @@ def test_the_command_writes_the_page_of_a_network_and_says_how_large_it_is(tmp_p
     written = (tmp_path / "houses.html").read_text("utf-8")
     assert "houses.html: " in done.stdout and "kB" in done.stdout
     assert written.startswith("<!doctype html>") and "<title>kan</title>" in written
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert again.returncode != 0 and "houses.html is there already" in again.stderr
+    assert (tmp_path / "houses.html").read_text("utf-8") == written
+    subprocess.run([*command, "--force"], cwd=tmp_path, capture_output=True, check=True, env=ENVIRONMENT)
 
 
 def test_a_network_of_many_edges_is_refused():

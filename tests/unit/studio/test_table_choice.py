@@ -10,6 +10,7 @@ import pytest
 from kanserve.errors import DataError, InputError
 from kanserve.studio.opened_model import choose_table
 from kanserve.studio.table_choice import copies_of, example, look_at_table, read_choice, save_upload
+from kanserve.studio.workspace import Workspace
 from tests.support.servers.studios import Running, running
 
 TABLE = """id,area,energy,sold,country,name,price,price_eur
@@ -64,20 +65,30 @@ def test_rows_without_a_target_are_left_out_and_counted(table: Path):
         read_choice(table, "prize", ["area"], "auto")
 
 
-def test_a_dropped_table_keeps_a_name_that_is_safe_as_a_file():
-    path = save_upload("../../my table (1).csv", "a,b\n1,2\n")
-    assert path.name == "my_table_1.csv" and path.read_text() == "a,b\n1,2\n"
+def test_a_dropped_table_keeps_a_name_that_is_safe_as_a_file(tmp_path: Path):
+    path = save_upload(tmp_path, "../../my table (1).csv", "a,b\n1,2\n")
+    assert path == tmp_path / "my_table_1.csv" and path.read_text() == "a,b\n1,2\n"
 
 
 @pytest.mark.parametrize("name", ["houses", "flowers", "pendulum"])
-def test_an_example_is_a_table_with_a_target(name: str):
-    found = look_at_table(example(name))
+def test_an_example_is_a_table_with_a_target(tmp_path: Path, name: str):
+    found = look_at_table(example(tmp_path, name))
     assert found.rows >= 150 and found.target in ("price", "kind", "period")
 
 
-def test_an_unknown_example_is_refused():
+def test_an_unknown_example_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no example"):
-        example("none")
+        example(tmp_path, "none")
+
+
+def test_nothing_is_left_of_the_tables_that_a_page_brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    space = Workspace(choose_table())
+    space.open_table(save_upload(space.folder, "rows.csv", "a,b\n1,2\n,3\n4,\n"))
+    data, gone = read_choice(space.folder / "rows.csv", "b", ["a"], "auto")
+    assert len(data) == 2 and gone == 1 and [path.parent for path in tmp_path.rglob("*.csv")] == [space.folder]
+    space.close()
+    assert not list(tmp_path.iterdir())
 
 
 def fitted(studio: Running) -> Any:
@@ -107,13 +118,17 @@ def test_a_table_is_dropped_its_columns_chosen_and_fitted(tmp_path: Path):
         assert studio.ask("/api/table", {"example": "houses"}).status == 409
 
 
-@pytest.mark.slow
-def test_from_a_fit_that_fails_the_columns_are_chosen_again(table: Path):
+def test_from_a_fit_that_fails_the_columns_are_chosen_again(table: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError("none is left")
+
+    monkeypatch.setattr("kanserve.studio.workspace.Worker.run", fail)
     with running(choose_table(table)) as studio:
         studio.post("table/fit", {"target": "price", "inputs": ["area"], "kind": "regression", "hidden": []})
-        pause = threading.Event()
-        while studio.studio.workspace.fitting and not studio.studio.workspace.trouble:
-            pause.wait(0.05)
-        if studio.studio.workspace.trouble:
-            studio.post("table/again", {})
-            assert studio.get("snapshot")["phase"] == "choosing"
+        while not studio.studio.workspace.trouble:
+            threading.Event().wait(0.01)
+        found = studio.get("snapshot")
+        assert "MemoryError: none is left" in found["trouble"]
+        studio.post("table/again", {})
+        found = studio.get("snapshot")
+        assert found["phase"] == "choosing" and not found["trouble"]
