@@ -140,11 +140,13 @@ def main() -> None:
         if TARGETS[name].missing:
             print(f"{name} is left out: {TARGETS[name].missing} is not installed")
             continue
-        measured = {form: measure(TARGETS[name], *network_sources(kan, form)) for form in FORMS}
+        measured: dict[str, tuple[float, int, int]] = {}
+        for form in FORMS:
+            measured[form] = measure(TARGETS[name], *network_sources(kan, form))
         measured |= {tool: measure(TARGETS[name], *sources) for tool, sources in forests(x, y).items()}
         exact = errors(kan, x, y)
-        for form, (instructions, flash, stack) in measured.items():
-            rows.append([name, form, f"{instructions:,.0f}", f"{flash:,}", str(stack), exact[form]])
+        for way, (instructions, flash, stack) in measured.items():
+            rows.append([name, way, f"{instructions:,.0f}", f"{flash:,}", str(stack), exact[way]])
         if name == "Cortex-M0+":
             instructions, flash, stack = measured["int16"]
             misses += [f"{flash} bytes of flash"] if flash > FLASH else []

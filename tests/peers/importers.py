@@ -98,10 +98,10 @@ def exported(line: Line, kan: Kan) -> None:
 
         def numpy(options: ExportOptions = options) -> None:
             backend = numpy_backend.load(numpy_exporter.export(kan, options))
-            assert_backend_held(backend, kan, options.precision, "NumPy")
+            assert_backend_held(backend, kan, options.floating, "NumPy")
 
         def onnx(options: ExportOptions = options) -> None:
-            assert_backend_held(onnx_backend.load(onnx_exporter.export(kan, options)), kan, options.precision, "ONNX")
+            assert_backend_held(onnx_backend.load(onnx_exporter.export(kan, options)), kan, options.floating, "ONNX")
 
         line.ask("NumPy", precision, numpy)
         line.ask("ONNX", precision, onnx)

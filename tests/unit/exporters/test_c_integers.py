@@ -51,7 +51,14 @@ def sampled(kan: Kan, made, count: int = 2000) -> tuple[np.ndarray, np.ndarray]:
 
 
 def numbers(made, codes: np.ndarray) -> np.ndarray:
-    return np.array([one.low for one in made.outputs]) + codes * np.array([one.step for one in made.outputs])
+    return np.stack([one.low + codes[:, n] * one.step for n, one in enumerate(made.outputs)], axis=1)
+
+
+def group(pattern: str, text: str) -> str:
+    """What the group of a pattern is in a text."""
+    found = re.search(pattern, text, re.DOTALL)
+    assert found, pattern
+    return found[1]
 
 
 def by_c(folder: Path, codes: np.ndarray) -> np.ndarray:
@@ -165,7 +172,7 @@ def test_a_row_needs_no_floating_point_and_no_division(tmp_path):
 def test_a_changed_table_fails_its_own_test(tmp_path):
     written(tmp_path, fitted(), precision="int16")
     code = (tmp_path / "net.c").read_text()
-    table = re.search(r"net_coefficients_1\[\] = \{(.*?)\};", code, re.DOTALL)[1]
+    table = group(r"net_coefficients_1\[\] = \{(.*?)\};", code)
     (tmp_path / "net.c").write_text(code.replace(table, ", ".join(str(int(n) // 2) for n in table.split(","))))
     run("gcc", "-std=c99", *WARNINGS, "net.c", "net_test.c", "-o", "program", at=tmp_path)
     assert subprocess.run(["./program"], cwd=tmp_path, check=False).returncode == 1
@@ -176,12 +183,12 @@ def test_a_tolerance_chooses_the_word_and_the_grids():
     for tolerance in (0.2, 0.01, 0.002):
         files = c_source.export(fitted(), ExportOptions("net", tolerance=tolerance))
         texts[tolerance] = files["README.md"].decode()
-    bits = [re.search(r"coefficients have (\d+) bits", text)[1] for text in texts.values()]
-    sizes = [int(re.search(r"have (\d+) bytes", text)[1]) for text in texts.values()]
+    bits = [group(r"coefficients have (\d+) bits", text) for text in texts.values()]
+    sizes = [int(group(r"have (\d+) bytes", text)) for text in texts.values()]
     assert bits == ["8", "16", "16"]
     assert sizes == sorted(sizes)
     for tolerance, text in texts.items():
-        assert float(re.search(r"^\| 0 \| \S+ \| (\S+) \|", text, re.MULTILINE)[1]) <= tolerance
+        assert float(group(r"\n\| 0 \| \S+ \| (\S+) \|", text)) <= tolerance
 
 
 def test_what_cannot_be_is_refused(tmp_path):
@@ -194,7 +201,7 @@ def test_what_cannot_be_is_refused(tmp_path):
             written(tmp_path, kan, **options)
     for tolerance in (0, 1, "x", True):
         with pytest.raises(InputError, match="tolerance must be"):
-            ExportOptions(tolerance=tolerance)
+            ExportOptions(tolerance=tolerance)  # type: ignore[arg-type]
     with pytest.raises(ExportError, match="x has no training range"):
         written(tmp_path, replace(kan, inputs=(Variable("x"),)), precision="int16")
     with pytest.raises(ExportError, match="has no bound between"):
@@ -213,7 +220,7 @@ def test_an_export_in_integers_is_written_and_says_its_bound(tmp_path):
     names = sorted(path.name for path in files)
     assert names == ["CMakeLists.txt", "README.md", "law.c", "law.h", "law_test.c", "module.yml"]
     header = (tmp_path / "law" / "c_source" / "law.h").read_text()
-    bound, measured = (float(re.search(rf"law_Y0_{name} \((\S+)\)", header)[1]) for name in ("BOUND", "MEASURED"))
+    bound, measured = (float(group(rf"law_Y0_{name} \((\S+)\)", header)) for name in ("BOUND", "MEASURED"))
     assert 0 < measured < bound
 
 
