@@ -60,13 +60,12 @@ class Samples:
 
     @property
     def u(self) -> Array:
-        """z scaled to [-1, 1]."""
         return (self.z - self.middle) / self.half
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A named function for an edge, its weighted root mean square error and its rank (lower is better)."""
+    """A named function for an edge, its weighted root mean square error, and its rank (lower is better)."""
 
     symbolic: Symbolic
     error: float
@@ -119,7 +118,7 @@ def candidates_of_each(
 
 
 def within_domain(function: str, first: Array, last: Array) -> Mask:
-    """Whether a function is finite on whole intervals with ends `first` (K,) and `last` (K,), in any order."""
+    """Whether a function is finite on the whole interval between `first` (K,) and `last` (K,), given in any order."""
     low, high = np.minimum(first, last), np.maximum(first, last)
     return _DOMAINS[FUNCTIONS[function].domain](low, high)
 
@@ -137,7 +136,7 @@ _DOMAINS: dict[str, Callable[[Array, Array], Mask]] = {
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """The start of a fit of c·f(a·u + b) + d to one of the curves, with u in [-1, 1]: c, d, a, b."""
+    """Starting values c, d, a, b for fitting c·f(a·u + b) + d to one of the curves, with u in [-1, 1]."""
 
     name: str
     curve: int
@@ -174,7 +173,7 @@ def _begin(samples: Samples, values: Array, weights: Array, floor: Array, librar
 
 
 def _parabola(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
-    """c·(u + b)² + d by least squares on powers; empty for a straight line."""
+    """c·(u + b)² + d by linear least squares; empty for a straight line."""
     root = np.sqrt(weights)
     columns = np.stack([np.ones_like(u), u, u * u], axis=1)
     constant, slope, bend = np.linalg.lstsq(root[:, None] * columns, root * values, rcond=None)[0]
@@ -184,7 +183,7 @@ def _parabola(u: Array, values: Array, weights: Array, curve: int) -> list[_Star
 
 
 def _waves(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
-    """The two best rates of c·sin(a·u + b) + d by least squares on a constant, a sine and a cosine (any phase)."""
+    """The two best rates of c·sin(a·u + b) + d, by linear least squares on a constant, a sine and a cosine."""
     columns = np.stack(
         [np.broadcast_to(np.ones_like(u), (len(_RATES), len(u))), np.sin(_RATES * u), np.cos(_RATES * u)], 1
     )
@@ -249,7 +248,8 @@ def _polish(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -
 def _descend(
     names: Sequence[str], theta: Array, damping: Array, u: Array, values: Array, root: Array
 ) -> tuple[Array, Array, Array, Mask]:
-    """c, d, a, b (S, 4) after a few steps, their losses (S,), their damping, and which still improve."""
+    """Take a few Levenberg-Marquardt steps. Returns c, d, a, b (S, 4), losses (S,), damping, and which still
+    improve."""
     free = np.array([[True, True, *_free(name)] for name in names])
     groups = [(name, slice(names.index(name), names.index(name) + names.count(name))) for name in dict.fromkeys(names)]
     with np.errstate(all="ignore"):
@@ -272,7 +272,7 @@ def _descend(
 
 
 def _residuals(groups: list[tuple[str, slice]], theta: Array, u: Array, values: Array, root: Array) -> Array:
-    """Weighted residuals (S, M); infinite where a function leaves its domain on [-1, 1]."""
+    """Weighted residuals (S, M); infinite if a function leaves its domain on [-1, 1]."""
     result = np.empty_like(values)
     for name, own in groups:
         a, b = theta[own, 2], theta[own, 3]
@@ -334,7 +334,8 @@ def homogeneous(name: str) -> Callable[[float], tuple[float, float]] | None:
 
 
 def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
-    """The same function in terms of z, with redundant constants neutral; None for |x| where it is a line."""
+    """The function in terms of z, with redundant constants set to neutral values; None if |x| has no kink in the
+    range."""
     c, d, a_of_u, b_of_u = theta  # NumPy numbers, whose powers overflow to infinity
     if name == "abs" and abs(b_of_u) >= 0.98 * abs(a_of_u):
         return None
@@ -351,7 +352,7 @@ def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
 
 
 def _starts(name: str, natural: float) -> Array:
-    """The coarse grid of (a, b), (K, 2), for u in [-1, 1] and the natural centre in units of u."""
+    """A coarse grid of (a, b), (K, 2), for u in [-1, 1]; `natural` is the natural centre in units of u."""
     match name:
         case "x":
             return np.array([[1.0, 0.0]])
@@ -375,6 +376,6 @@ def _starts(name: str, natural: float) -> Array:
 
 
 def _pairs(rates: Array, centres: Array) -> Array:
-    """Every a with every b that puts the centre of the function at one of the centres."""
+    """Combine every a with every b that puts the function's centre at one of the centres."""
     a, centre = np.meshgrid(rates, centres)
     return np.stack([a.ravel(), (-a * centre).ravel()], axis=1)

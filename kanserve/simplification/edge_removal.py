@@ -1,4 +1,4 @@
-"""Removing edges and nodes from a network. Inputs and outputs keep their positions, and so do raw features."""
+"""Remove edges and nodes from a network. Inputs and outputs keep their positions."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def without_edges(kan: Kan, gone: tuple[Mask, ...], x: Array) -> Kan:
 
 
 def empty(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
-    """As `without_edges`, with known means (O, I) of each layer's edges."""
+    """Like `without_edges`, with known means (O, I) of each layer's edges."""
     layers = (
         _empty(layer, mask, np.where(np.isfinite(mean), mean, 0.0)) if mask.any() else layer
         for layer, mask, mean in zip(kan.layers, gone, means, strict=True)
@@ -33,7 +33,6 @@ def empty(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
 
 
 def no_edges(kan: Kan) -> tuple[Mask, ...]:
-    """An empty mask for each layer."""
     return tuple(np.zeros((layer.subnodes, layer.inputs), np.bool_) for layer in kan.layers)
 
 
@@ -68,7 +67,7 @@ def without_dead_nodes(kan: Kan) -> Kan:
 
 
 def _fold_constant_factors(layer: Layer) -> Layer:
-    """Moves subnodes without edges into the scale of their nodes, if the nodes have other subnodes with edges."""
+    """Move subnodes without edges into the scale of their node, if the node has other subnodes with edges."""
     live: Mask = np.array(layer.alive.any(axis=1))
     keep = np.ones(layer.subnodes, np.bool_)
     scale = np.array(layer.node_scale)
@@ -83,7 +82,7 @@ def _fold_constant_factors(layer: Layer) -> Layer:
 
 
 def _fold_constants(before: Layer, after: Layer) -> Layer:
-    """The layer `after` without the edges from constant nodes of `before`; their values are added to its biases."""
+    """Remove the edges of `after` that come from constant nodes of `before`, and add their values to its biases."""
     factors = before.subnode_bias
     constant = np.array([not before.alive[list(group)].any() for group in before.groups])
     node = before.node_scale * [np.prod(factors[list(group)]) for group in before.groups] + before.node_bias
@@ -113,7 +112,7 @@ def _with_nodes(layer: Layer, keep: Mask) -> Layer:
 
 
 def with_inputs(layer: Layer, keep: Mask | list[int]) -> Layer:
-    """The layer with only these inputs, whose edges are the same."""
+    """Restrict the layer to these inputs."""
     return replace(
         layer,
         knots=layer.knots[keep],

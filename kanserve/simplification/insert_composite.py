@@ -40,7 +40,7 @@ def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symboli
 
 
 def _carry(before: Layer, node: int) -> int | None:
-    """The input that a node carries unchanged; None if it computes something else."""
+    """The input that a node passes on unchanged; None if it computes something else."""
     j = before.groups[node].start
     return int(np.flatnonzero(before.alive[j])[0]) if carriers(before)[j] else None
 
@@ -53,7 +53,7 @@ def _carrying(count: int) -> Layer:
 
 
 def _with_node(layer: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:
-    """The layer with another node, the product of named functions of one of its inputs."""
+    """Add a node that is a product of named functions of one input."""
     count = len(factors)
     functions = np.full((count, layer.inputs), "", dtype=NAMES)
     affine = np.tile(_NEUTRAL, (count, layer.inputs, 1))
@@ -74,7 +74,7 @@ def _with_node(layer: Layer, source: int, factors: tuple[Symbolic, ...]) -> Laye
 
 
 def _with_input(layer: Layer) -> Layer:
-    """The layer with another, unused input, on the grid of the first."""
+    """Add an unused input, on the grid of the first."""
     rows = layer.subnodes, 1
     return replace(
         layer,

@@ -20,7 +20,8 @@ POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted 
 
 
 def without_chains(kan: Kan, judge: Judge) -> Kan:
-    """The network with lines for the second splines of such pairs, or unchanged if `judge` does not accept that."""
+    """Merge each pair of splines in a chain: the second becomes a straight line. Unchanged if `judge` does not accept
+    that."""
     pairs = _pairs(kan)
     if not pairs:
         return kan
@@ -34,7 +35,7 @@ def without_chains(kan: Kan, judge: Judge) -> Kan:
 
 
 def _pairs(kan: Kan) -> list[tuple[EdgeIndex, EdgeIndex]]:
-    """Pairs of a spline that is the only input of a sum node and the spline that is its only output; none in two."""
+    """Disjoint pairs of a spline that is the only input of a sum node, and the spline that is its only output."""
     found: list[tuple[EdgeIndex, EdgeIndex]] = []
     taken: set[EdgeIndex] = set()
     for depth, (layer, after) in enumerate(zip(kan.layers, kan.layers[1:], strict=False)):
@@ -55,7 +56,7 @@ def _is_spline(layer: Layer, place: EdgeIndex) -> bool:
 
 
 def _join(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
-    """The network in which the first spline does the work of both and the second is x; None if that is not finite."""
+    """Compose both splines in the first, and make the second the identity x; None if the result is not finite."""
     (depth, j, i), (_, o, q) = first, second
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     u = np.linspace(

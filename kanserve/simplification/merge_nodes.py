@@ -34,8 +34,8 @@ def propose_merges(kan: Kan, judge: Judge, seed: int) -> Iterator[Kan]:
 
 
 def _mergeable(layer: Layer) -> list[tuple[int, int]]:
-    """Pairs (kept, dropped) of sum nodes of splines, where all inputs of `dropped` are inputs of `kept`; of two nodes
-    with equal inputs the first is kept."""
+    """Pairs (kept, dropped) of sum nodes of splines, where `kept` has all inputs of `dropped`; for equal inputs the
+    first is kept."""
     if (layer.arity > 1).any() or layer.symbolic_mask.any():
         return []
     alive = layer.alive
@@ -49,7 +49,7 @@ def _mergeable(layer: Layer) -> list[tuple[int, int]]:
 
 
 def _begin_again(kan: Kan, depth: int, node: int, generator: np.random.Generator) -> Kan:
-    """The network with one node restarted as a sum of random lines, on [-1, 1], with small random outgoing edges."""
+    """Restart one node as a sum of random lines on [-1, 1], with small random outgoing edges."""
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)
     inputs = np.flatnonzero(layer.alive[node])

@@ -1,4 +1,4 @@
-"""Initial networks: a shape and random weights."""
+"""Create untrained networks: a shape and random weights."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -91,7 +91,7 @@ def _random(
 
 
 def _nodes(shape: Any) -> tuple[list[int], list[int]]:
-    """Sum and multiplication nodes of each layer, inputs first, of what a caller gives as a shape."""
+    """The numbers of sum and of multiplication nodes in each layer, inputs first, from a user's `shape`."""
     if not isinstance(shape, Iterable) or isinstance(shape, str):
         raise NetworkError(f"A shape is [inputs, nodes, .., outputs], at least two numbers; got {shape!r}.")
     sums, products = [], []
@@ -107,7 +107,7 @@ def _nodes(shape: Any) -> tuple[list[int], list[int]]:
 
 
 def _pair(entry: object) -> tuple[int, int]:
-    """(sums, products), or (0, 0) for what is not a description of a layer."""
+    """(sums, products) for one entry of a shape, or (0, 0) if the entry is not valid."""
     match entry:
         case int() | np.integer():
             return int(entry), 0

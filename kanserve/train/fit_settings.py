@@ -1,4 +1,4 @@
-"""The settings of a fit, once decided: plain data, so that choosing LBFGS does not load torch yet."""
+"""The settings of a fit after all choices are made. Plain data, so that choosing LBFGS does not load torch yet."""
 
 from dataclasses import dataclass
 from math import nan
@@ -62,5 +62,5 @@ class Settings:
 
     @property
     def penalised(self) -> bool:
-        """Whether there is an l1 or entropy penalty, which are not smooth."""
+        """Whether there is an l1 or entropy penalty; these are not smooth."""
         return self.l1 > 0 or self.entropy > 0

@@ -1,4 +1,4 @@
-"""fit(shape, data) -> Kan: a chain of stages around the optimizer; and `kanserve.train.refine`."""
+"""`fit(shape, data)` as a chain of stages around the optimizer; and `kanserve.train.refine`."""
 
 import os
 import warnings

@@ -107,7 +107,7 @@ def _after(layer: Layer, v: Array) -> Array:
 
 
 def _ranges(v: Array, pad: float) -> Array:
-    """Low and high (I, 2) of values v (N, I)."""
+    """The range (I, 2) of each column of v (N, I): its minimum and maximum, widened by the fraction `pad`."""
     low, high = v.min(axis=0), v.max(axis=0)
     constant = high - low <= NARROW * np.maximum(np.abs(low), np.abs(high)) + np.finfo(np.float64).tiny
     margin = np.where(constant, np.maximum(1.0, WIDE * np.abs(low)), pad * (high - low))
@@ -119,7 +119,7 @@ def _spans(layer: Layer) -> Array:
 
 
 def _move(layer: Layer, ranges: Array, intervals: int) -> Layer:
-    """The layer on grids over these ranges (I, 2)."""
+    """Refit the layer on grids over these ranges (I, 2)."""
     spans = _spans(layer)
     if intervals == layer.intervals and np.allclose(ranges, spans, rtol=1e-12, atol=0):
         return layer
@@ -131,7 +131,8 @@ def _move(layer: Layer, ranges: Array, intervals: int) -> Layer:
 
 
 def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Array, Array]:
-    """The knots of input i on the range `wanted` (2,), and the coefficients (O, intervals + k) of its splines."""
+    """Knots of input i over the range `wanted` (2,), and the refitted coefficients (O, intervals + k) of its
+    splines."""
     old, order = layer.knots[i], layer.order
     low, high = span(old, order)
     start, end = float(wanted[0]), float(wanted[1])
@@ -180,8 +181,8 @@ def insert(layer: Layer, i: int, knots: Array) -> Array:
 
 
 def with_first_knots(kan: Kan, data: Dataset, intervals: int, seed: int) -> Kan:
-    """A normalised network whose first layer has grids of so many intervals for these samples; its coefficients, which
-    are to be drawn anew, are 1 or 0."""
+    """Set the first layer's grids of a normalised network for these samples. The coefficients are only placeholders, 1
+    or 0."""
     first = kan.layers[0]
     rows = data.sample(FIRST_ROWS, seed)
     even = uniform_knots(-1, 1, intervals, first.order)
@@ -195,7 +196,7 @@ def with_first_knots(kan: Kan, data: Dataset, intervals: int, seed: int) -> Kan:
 
 
 def is_crowded(values: Array) -> bool:
-    """Whether the middle nine tenths of different values lie in a small part of their range."""
+    """Whether the middle 90 % of the distinct values lie in a small part of their range."""
     low, high = np.quantile(values, [0.05, 0.95])
     return bool(np.ptp(values) > CROWDED * (high - low))
 

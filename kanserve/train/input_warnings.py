@@ -1,4 +1,4 @@
-"""Inputs that deserve a word: codes for missing values, copies of one another or of the answers, numbers of rows."""
+"""Find inputs that deserve a warning: codes for missing values, copies of each other or of the target, row numbers."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ def missing_codes(rows: Dataset) -> dict[str, tuple[float, int]]:
 
 
 def _copies(rows: Dataset) -> list[str]:
-    """The pairs of inputs that are equal in every row, and not constant."""
+    """The pairs of inputs that are equal in every row and not constant."""
     first, found = dict[bytes, str](), []
     for name, column in zip(rows.inputs, rows.x.T, strict=True):
         if np.ptp(column) > 0:
@@ -92,7 +92,7 @@ def _copies(rows: Dataset) -> list[str]:
 
 
 def _leaks(rows: Dataset) -> list[str]:
-    """The inputs that equal an answer in every row, or have one number for each class."""
+    """The inputs that equal a target in every row, or have one value for each class."""
     if rows.classes:
         labels = rows.y.argmax(axis=1)
         most = len(np.unique(labels))
@@ -108,14 +108,14 @@ def _leaks(rows: Dataset) -> list[str]:
 
 
 def _renames(column: Array, labels: NDArray[np.int64], most: int) -> bool:
-    """Whether each value of the column is there with one label only, and each label with one value."""
+    """Whether the column's values and the labels correspond one to one."""
     if len(np.unique(column)) != most:
         return False
     return len(np.unique(np.column_stack([column, labels]), axis=0)) == most
 
 
 def _numbers_rows(column: Array) -> bool:
-    """Whether the values are whole numbers that differ, with few left out."""
+    """Whether the values look like row numbers: distinct integers with few gaps."""
     if not (np.isfinite(column).all() and (column == np.floor(column)).all()):
         return False
     return bool(np.ptp(column) < SPAN * len(column) and len(np.unique(column)) == len(column))

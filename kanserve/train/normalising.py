@@ -60,7 +60,7 @@ def normalise(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan:
 
 
 def without_edges(kan: Kan, outputs: NDArray[np.bool_]) -> Kan:
-    """The network in which these outputs (Q,) are constant: equal to their shift, the mean."""
+    """Make these outputs (Q,) constant, equal to their shift (the mean)."""
     if not outputs.any():
         return kan
     last = kan.layers[-1]
@@ -82,14 +82,14 @@ def _centre(low: Array, high: Array) -> tuple[Array, Array]:
 
 
 def _are_same(low: Array, high: Array) -> NDArray[np.bool_]:
-    """Whether ends of ranges differ by rounding alone."""
+    """Whether the ends of ranges differ only by rounding."""
     largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
     same: NDArray[np.bool_] = high / largest - low / largest <= CONSTANT
     return same
 
 
 def _spread(data: Dataset) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """The mean and the standard deviation of each column of answers, and whether it is constant."""
+    """The mean and standard deviation of each target column, and whether it is constant."""
     low, high = data.y.min(axis=0), data.y.max(axis=0)
     largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
     same = _are_same(low, high)
@@ -100,7 +100,7 @@ def _spread(data: Dataset) -> tuple[Array, Array, NDArray[np.bool_]]:
 
 
 def _mean(data: Dataset, of: Callable[[Array], Array]) -> Array:
-    """The weighted mean of a function of the answers, block by block, since a file of rows may exceed memory."""
+    """The weighted mean of a function of the targets, computed in blocks, since a file of rows may exceed memory."""
     total, weight = np.zeros(data.y.shape[1]), 0.0
     largest = 1.0 if data.weights is None else data.weights.max()  # so that a sum of huge weights does not overflow
     for start in range(0, len(data), AT_ONCE):

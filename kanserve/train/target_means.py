@@ -30,7 +30,7 @@ FEWEST_NAMES = 20  # categories that are no names, however few rows there are
 
 
 def check_inputs(data: Dataset) -> None:
-    """DataError for an input that is missing in all rows, or whose categories are nearly as many as the rows."""
+    """Raise DataError if an input is missing in all rows, or has nearly as many categories as rows."""
     for i, name in enumerate(data.inputs):
         there = data.x[~np.isnan(data.x[:, i]), i]
         if not len(there):
@@ -50,7 +50,7 @@ def first_encoding(data: Dataset, filled: NDArray[np.bool_], ranks: bool) -> tup
 
 
 def _component(data: Dataset, ranks: bool) -> Array:
-    """The first principal component (N,) of the answers, with mean 0 and variance 1."""
+    """The first principal component (N,) of the targets, standardised."""
     y = data.y
     if ranks:
         y = np.argsort(np.argsort(y, axis=0, kind="stable"), axis=0, kind="stable").astype(np.float64)
@@ -84,7 +84,7 @@ def _first(data: Dataset, i: int, name: str, filled: bool, t: Array, weights: Ar
 
 
 def _shrunk(group: NDArray[np.intp], count: int, t: Array, weights: Array) -> Array:
-    """The means (count,) of t in each group, shrunk towards 0, which is that of all rows."""
+    """The mean of t in each group (count,), shrunk towards the overall mean, 0."""
     rows = np.bincount(group, weights, count)
     means = np.bincount(group, weights * t, count) / np.where(rows > 0, rows, 1.0)
     groups, total = int((rows > 0).sum()), rows.sum()
@@ -97,7 +97,7 @@ def _shrunk(group: NDArray[np.intp], count: int, t: Array, weights: Array) -> Ar
 
 
 def _fill_value(x: Array, missing: NDArray[np.bool_], t: Array, weights: Array) -> float:
-    """The number that stands for a missing one at first."""
+    """The first guess of the number that stands for a missing value."""
     known, own = x[~missing], t[~missing]
     if not len(known) or not missing.any():
         return float(np.median(known)) if len(known) else 0.0

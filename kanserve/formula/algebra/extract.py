@@ -35,7 +35,7 @@ LARGEST_LOGARITHM = 600.0  # of a factor; a double overflows above 709
 
 
 class Shaper:
-    """Simplest expressions for the polynomials of an algebra, cached."""
+    """Finds the simplest expressions for the polynomials of an algebra; results are cached."""
 
     def __init__(self, algebra: Algebra) -> None:
         self._algebra = algebra
@@ -71,7 +71,8 @@ class Shaper:
         return found
 
     def _sum_of_powers(self, polynomial: Polynomial, found: Node) -> Node:
-        """A polynomial in one input as a sum of powers, unless what was found is much simpler, as x*(x + 1)^2 is."""
+        """Write a polynomial in one input as a sum of powers, unless the other form is much simpler, as x*(x + 1)^2
+        is."""
         expanded = self._algebra.expand(polynomial)
         atoms = factoring.atoms_of(expanded)
         powers = [exponent for product in expanded for _, exponent in product]
@@ -120,7 +121,7 @@ class Shaper:
         return result
 
     def _factor_forms(self, polynomial: Polynomial) -> Iterator[Node]:
-        """A sum of several terms in other forms, each part of which has fewer terms."""
+        """Other forms of a sum of several terms, each with parts of fewer terms."""
         algebra = self._algebra
         coefficient, product = algebra.term(polynomial)
         if len(product) != 1 or abs(coefficient) != 1 or product[0][1] != 1:
@@ -177,7 +178,7 @@ class Shaper:
         return [self._products.best(polynomial[product], product) for product in ordered]
 
     def _logarithms(self, polynomial: Polynomial) -> tuple[Polynomial, list[tuple[float, Product, Product]]]:
-        """The terms without a logarithm; and (c, rest, u) for each c·rest·log(u) into which terms merge."""
+        """The terms without a logarithm, and (c, rest, u) for each c·rest·log(u) into which the others merge."""
         groups: dict[Product, dict[int, float]] = {}
         for product, coefficient in polynomial.items():
             logs = [n for n, e in product if self._algebra.atoms[n].name == "log" and e == 1]
@@ -200,7 +201,7 @@ class Shaper:
         return kept, result
 
     def _logarithm_argument(self, ratios: dict[int, float]) -> tuple[float, Product]:
-        """scale and u with Σ ratio·log = log(scale·u); scale is 0 if the ratios are not small whole numbers."""
+        """scale and u with Σ ratio·log = log(scale·u). The scale is 0 if the ratios are not small integers."""
         scale, inside = 1.0, ONE
         for ratio in ratios.values():
             if abs(ratio - round(ratio)) > REWRITES_SAME or abs(ratio) > LARGEST_RATIO:
@@ -219,7 +220,7 @@ class Shaper:
         return self._nodes.times(1.0, [self._products.best(coefficient, rest), self._nodes.call("log", argument)])
 
     def bracket(self, polynomial: Polynomial) -> Node:
-        """The simplest form of a bracket as a sum: no common factor is taken out."""
+        """The simplest form of a bracket as a sum, without taking out a common factor."""
         if len(polynomial) < 3:
             return self._plain(polynomial)
         key = (frozenset(polynomial.items()), "parts")

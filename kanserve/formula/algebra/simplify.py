@@ -53,7 +53,7 @@ def simplify_tree(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
 
 
 def _fold(tree: Tree) -> list[Tree]:
-    """The tree after the identities that hold everywhere; empty where its constants become too large."""
+    """Apply the identities that hold everywhere; empty if constants become too large."""
     steps = Steps()
     try:
         return [steps.tree(step_of(steps, form_of_tree(steps, tree)))]
@@ -62,7 +62,7 @@ def _fold(tree: Tree) -> list[Tree]:
 
 
 def _shape(tree: Tree, rows: Array) -> list[Tree]:
-    """The tree simplified on these rows; empty where that takes too long or a constant is not a finite real number."""
+    """Simplify the tree on these rows; empty if that takes too long, or a constant is not finite and real."""
     algebra = Algebra(rows)
     try:
         return [Shaper(algebra).tree(_polynomial(algebra, tree))]
@@ -100,7 +100,7 @@ def _combine(algebra: Algebra, step: Step, values: list[Polynomial]) -> Polynomi
 
 
 def _agrees(tree: Tree, rows: Array, wanted: Array) -> bool:
-    """Whether a tree has these values wherever they are finite."""
+    """Whether the tree has the values `wanted` on all rows where these are finite."""
     got = evaluate_tree(tree, {}, rows)
     finite = np.isfinite(wanted)
     if not finite.any():

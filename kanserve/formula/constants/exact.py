@@ -1,4 +1,4 @@
-"""Recognising simple numbers among the constants of a formula that fits data without noise."""
+"""Recognise simple numbers among the constants of a formula that fits data without noise."""
 
 import math
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def recognise_constants(
 
 
 def _simplest(state: Fitted, tolerance: float) -> dict[int, float]:
-    """The simplest number near each constant, where there is one."""
+    """The simplest number near each constant, if there is one."""
     constants = Constants(state.tree)
     return {
         place: found[0].value
@@ -65,7 +65,7 @@ def _simplest(state: Fitted, tolerance: float) -> dict[int, float]:
 def _choices(
     state: Fitted, tolerance: float, data: FitData, refused: set[tuple[int, float]]
 ) -> list[tuple[float, int, float]]:
-    """(bits, place, number) of the next candidates: for each free constant, the simplest number not yet refused."""
+    """The next candidates (bits, place, number): for each free constant, the simplest number not yet rejected."""
     constants = Constants(state.tree, state.settled)
     free = _find_undetermined(state, data)
     result: list[tuple[float, int, float]] = []
@@ -80,7 +80,7 @@ def _choices(
 
 
 def _find_undetermined(state: Fitted, data: FitData) -> set[int]:
-    """The places of the constants that the data do not determine on their own."""
+    """The places of the constants that the data do not determine individually."""
     try:
         found = uncertainty_of(Constants(state.tree, state.settled), data)
     except DataError:

@@ -38,7 +38,7 @@ _UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[2-9]|pi)\)|^sqrt\(2\*pi\)$|pi\^|\be\
 
 @dataclass(frozen=True, order=True)
 class _Choice:
-    """A number to try in a place, smallest rank first. `limit` is the allowed rise of chi-squared."""
+    """A number to try at a place, smallest rank first. `limit` is the allowed increase of chi-squared."""
 
     rank: float
     place: int
@@ -114,13 +114,15 @@ def _propose_named(place: int, value: float, error: float) -> Iterator[_Choice]:
 
 
 def probabilities(value: float, error: float) -> Iterator[tuple[Named, float]]:
-    """The simple numbers near an estimate with this standard error, and the probability that it is each of them."""
+    """The simple numbers near an estimate with this standard error, each with its probability of being the true
+    value."""
     for number, _, share in _weigh(value, error):
         yield number, share
 
 
 def _weigh(value: float, error: float) -> list[tuple[Named, float, float]]:
-    """The simple numbers near an estimate, their weights, and their shares of these and that of one without a name."""
+    """The simple numbers near an estimate, their weights, and these normalised together with the weight of "no simple
+    number"."""
     given = math.log2(abs(value) / error)
     numbers = [_add_rarity(simple) for simple in near(value, DEVIATIONS * error, MOST_COMPARED)]
     misfits = [((number.value - value) / error) ** 2 for number in numbers]
@@ -130,12 +132,12 @@ def _weigh(value: float, error: float) -> list[tuple[Named, float, float]]:
 
 
 def _add_rarity(number: Named) -> Named:
-    """The number with extra bits if it is rare in laws: in noisy data a value may be near log(10) by chance."""
+    """Add bits to numbers that are rare in laws: in noisy data a value may be near log(10) by chance."""
     return replace(number, bits=number.bits + RARE * bool(_UNUSUAL.search(number.text)))
 
 
 def _find(state: Fitted, data: FitData) -> Uncertainty | None:
-    """The uncertainty of the free constants; None without free constants, or if the data do not allow an estimate."""
+    """The uncertainty of the free constants; None if there are none, or if the data do not allow an estimate."""
     try:
         found = uncertainty_of(Constants(state.tree, state.settled), data)
     except DataError:

@@ -90,7 +90,8 @@ def noisy_form(
     over: Callable[[], bool] = lambda: False,
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The simplest form of a closed form that fits noisy y, with those constants recognised that the data allow."""
+    """Simplify a formula that was fitted to noisy y, replacing constants by recognised ones (such as pi or 1/2) where
+    the data agree."""
     return _form(tree, x, y, partial(recognise_noisy_constants, weights=weights), over, weights, noisy=True)
 
 
@@ -104,7 +105,8 @@ def _form(
     *,
     noisy: bool,
 ) -> Tree:
-    """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
+    """Recognise constants and simplify in turn: a recognised number enables more identities, as sin(u + pi/2) =
+    cos(u)."""
     found = refit(tree, x, y, weights=weights)
     found = found if over() else simplify_tree(found, x)
     for _ in range(MOST_ROUNDS):
@@ -120,7 +122,7 @@ def _form(
 
 
 def _new_numbers(fitted: Tree, before: Tree) -> bool:
-    """Whether a rule left out a step or recognised a number, and did not only fit constants again."""
+    """Whether a rule dropped a step or recognised a number, rather than only refitting constants."""
     if len(fitted) != len(before):
         return True
     changed = [(new, old) for new, old in zip(fitted, before, strict=True) if new != old]

@@ -38,14 +38,15 @@ LEAST_SLOPE = 0.1  # least mean derivative of the influence of a residual, by wh
 
 @dataclass(frozen=True)
 class Noise:
-    """The distribution of residuals by a loss: their scale, and the degrees of freedom of a t; infinite for others."""
+    """The distribution of residuals for a loss: its scale, and the degrees of freedom of a t (infinite for other
+    losses)."""
 
     loss: FitLoss
     scale: float
     degrees: float = math.inf
 
     def influence(self, residuals: Array) -> Array:
-        """s·ψ(r/s): the residuals (N,), but large ones cut off by Huber's loss, and little by little by a t."""
+        """s·ψ(r/s): the residuals (N,) with large ones cut off (Huber) or gradually reduced (t)."""
         if self.loss == "squared":
             return residuals
         return residuals * self.shares(residuals)
@@ -58,7 +59,7 @@ class Noise:
         return np.asarray((self.degrees + 1) / (self.degrees + z**2))
 
     def pseudo_residuals(self, residuals: Array) -> Array:
-        """s·ψ(r/s) / mean(ψ'), whose variance is that which least squares needs for the errors of a robust fit."""
+        """s·ψ(r/s) / mean(ψ'): least squares with these gives the standard errors of the robust fit."""
         if self.loss == "squared":
             return residuals
         z = residuals / self.scale
@@ -125,7 +126,7 @@ def noise_of(residuals: Array, loss: FitLoss, large: float = 0.0) -> Noise:
 
 
 def log_likelihood(residuals: Array, noise: Noise) -> float:
-    """Of residuals (N,) under a t, or under a normal distribution for other losses."""
+    """The log-likelihood of residuals (N,) under a t distribution, or a normal one for other losses."""
     z = residuals / noise.scale
     nu = noise.degrees
     if math.isinf(nu):
@@ -160,7 +161,7 @@ def pseudo_values(
 
 
 def _student(residuals: Array, degrees: float, scale: float, least: float) -> Noise:
-    """The t with these degrees of freedom and the scale of maximum likelihood, by iteration from another scale."""
+    """The t distribution with these degrees of freedom and the maximum-likelihood scale, found by iteration."""
     squares, variance = residuals**2, scale**2
     for _ in range(SCALE_STEPS):
         # By the sum of the weights, not by their number: the solution is the same, and is reached sooner.

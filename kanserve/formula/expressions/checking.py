@@ -1,4 +1,4 @@
-"""Check a formula against its network on rows of the training range, before anyone gets to see it."""
+"""Compare a formula with its network on rows of the training range before it is shown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,22 +42,22 @@ class Expected:
 
     @cached_property
     def close(self) -> Array:
-        """1e-9 of the outputs' scale, (N, outputs)."""
+        """The tolerance (N, outputs): 1e-9 of the outputs' scale."""
         return CHECKING_TOLERANCE * scale(self.wanted)
 
     @cached_property
     def allowed(self) -> Array:
-        """How far a formula may be from the network: `close`, or the bound of the rounding error on that row."""
+        """How far a formula may be from the network (N, outputs): `close`, or the bound of the rounding error."""
         return allow(self.kan, self.x, self.wanted, "double", CHECKING_TOLERANCE)
 
     @cached_property
     def noise(self) -> NDArray[np.bool_]:
-        """(N, outputs): where rounding leaves no correct digit, as in tan(1e20·x), so that any value is allowed."""
+        """Mask (N, outputs): rounding leaves no correct digit, as in tan(1e20·x), so any value is allowed."""
         return self.allowed >= scale(self.wanted)
 
     @cached_property
     def fragile(self) -> NDArray[np.bool_]:
-        """(N, outputs): where rounding alone may push the network out of its domain, as of sqrt(x - 1) at 1."""
+        """Mask (N, outputs): rounding alone may push the network out of its domain, as for sqrt(x - 1) at 1."""
         return ~np.isfinite(rounding(self.kan, self.x, "double"))
 
 
@@ -118,14 +118,15 @@ def expect(kan: Kan) -> Expected:
 
 
 def _comparable(values: Sequence[Array]) -> NDArray[np.bool_]:
-    """Rows on which a network's values are finite and far from overflow; near it, the order of factors matters."""
+    """Mask of the rows on which all values are finite and far from overflow, where the order of factors would
+    matter."""
     fine: NDArray[np.bool_] = np.all([(np.abs(value) < OVERFLOWING).all(axis=1) for value in values], axis=0)
     return fine
 
 
 def differs(wanted: Expected, q: int, got: Array, *, forgiving: bool = True) -> NDArray[np.bool_]:
-    """Which rows of output q differ from the network, NaN included: by more than `allowed`, or than `close` if not
-    `forgiving`."""
+    """Mask of the rows on which output q differs from the network (NaN counts as different): by more than `allowed`, or
+    than `close` if not `forgiving`."""
     error = np.abs(got - wanted.wanted[:, q])
     different: NDArray[np.bool_] = ~(error <= wanted.close[:, q])
     if forgiving and different.any():  # the rounding bound takes several evaluations

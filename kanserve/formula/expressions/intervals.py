@@ -58,7 +58,7 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
 
 
 def _replace_nan(low: float, high: float) -> Interval:
-    """The interval, with infinity for an end that is NaN."""
+    """Replace an end that is NaN by infinity."""
     return (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
 
 
@@ -87,7 +87,7 @@ def _power(base: Interval, exponent: float) -> Interval:
 
 
 def _choice(name: str, parts: list[Interval]) -> Interval:
-    """The bounds of a comparison, 0 to 1, and of a choice by one."""
+    """The bounds of a comparison (0 to 1), or of a conditional."""
     if name == "less":
         (low, high), (bottom, top) = parts
         return float(high < bottom), float(low < top)
@@ -137,7 +137,7 @@ def _real_power(values: Callable[[Array], Array], base: Interval, exponent: floa
 
 
 def _spline(table: Table, argument: Interval) -> Interval:
-    """The union over the pieces, each by Horner's rule in intervals."""
+    """The bounds of a spline: the union over its pieces, each by Horner's rule in intervals."""
     low, high = argument
     first, last = (int(np.searchsorted(table.breaks, end, side="right")) for end in argument)
     bottom, top = math.inf, -math.inf

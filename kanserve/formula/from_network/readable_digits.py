@@ -61,7 +61,7 @@ def turning_rows(tree: Tree, x: Array) -> tuple[Array, Array]:
 
 
 def _arguments(tree: Tree, x: Array) -> dict[int, Array]:
-    """What the functions and powers of a tree are of, by step; of tan the cosine, which is 0 at its poles."""
+    """The arguments of the functions and powers of a tree, by step; for tan the cosine, which is 0 at its poles."""
     values: list[Array] = []
     with np.errstate(all="ignore"):
         for step in tree:
@@ -148,12 +148,12 @@ def round_constants(tree: Tree, digits: int) -> Tree:
 
 
 class _Target:
-    """What a rounded tree must meet: the values of the exact one at the rows x and `ends` where these are finite."""
+    """The test for a rounded tree: it must match the exact one at rows x and at the `ends`, where these are finite."""
 
     def __init__(
         self, tree: Tree, tables: Mapping[str, Table], places: Sequence[int], inside: Array, ends: Array, further: Array
     ) -> None:
-        """`inside` and `further` are uniform in the range; a text is compared on the latter only once it is found."""
+        """`inside` and `further` are uniform in the range; a text is compared on `further` only after it has passed."""
         self._tree, self._tables, self._places = tree, tables, places
         self._values = [float(tree[place][1]) for place in places]
         x = np.concatenate([inside, ends])
@@ -172,7 +172,7 @@ class _Target:
         self._median = float(np.median(self._y)) if len(self._y) else 0.0
 
     def try_on(self, rows: Array) -> None:
-        """Compare a text on these further rows too."""
+        """Compare a text on these rows too."""
         self._further = np.concatenate([self._further, rows])
         self._further_y = np.concatenate([self._further_y, evaluate_tree(self._tree, self._tables, rows)])
 
@@ -231,7 +231,7 @@ class _Target:
         return best[largest > 1]
 
     def add(self, x: Array) -> None:
-        """Further rows, on which the exact tree is finite."""
+        """Add rows on which the exact tree is finite."""
         self._x = np.concatenate([self._x, x])
         self._y = np.concatenate([self._y, evaluate_tree(self._tree, self._tables, x)])
 
@@ -245,7 +245,7 @@ class _Target:
 
 
 def _draw(ends: Array, count: int) -> Array:
-    """So many rows of the range, others than a network's samples."""
+    """`count` random rows in the range, different from a network's samples."""
     return np.random.default_rng(1).uniform(ends.min(axis=0), ends.max(axis=0), (count, ends.shape[1]))
 
 
@@ -259,7 +259,7 @@ def _deviation(y: Array) -> float:
 
 
 def _varying(y: Array) -> float:
-    """The standard deviation; 0 if it is but rounding."""
+    """The standard deviation; 0 if it is only rounding."""
     size = float(np.abs(y).max(initial=0.0))
     deviation = float((y / size).std()) if size else 0.0  # the squares of y could overflow
     return deviation * size if deviation > ROUNDING else 0.0

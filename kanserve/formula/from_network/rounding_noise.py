@@ -76,13 +76,13 @@ def _is_short_decimal(number: float) -> bool:
 
 
 def _simple(number: float) -> float:
-    """The nearest short decimal, if it is within 1e-11 (relative); else the number."""
+    """The nearest short decimal if it is within 1e-11 (relative), else the number."""
     short = float(f"{number:.{SHORT - 1}e}")
     return short if abs(short - number) <= ALGEBRA_VANISHES * abs(number) else number
 
 
 def _alike(form: Form) -> Form:
-    """The form with numbers made equal in size that differ by up to 1e-11, so that they factor out."""
+    """Make numbers of a form equal in size that differ by up to 1e-11, so that they factor out."""
     if not form.terms:
         return form
     size = abs(form.terms[0][1])

@@ -57,7 +57,7 @@ _FUNCTIONS_OF_C = frozenset(_OF_C.split())
 
 @dataclass(frozen=True)
 class Input:
-    """An input that the outputs depend on: its identifier, its column, a note, and what it is."""
+    """An input that the outputs depend on: its identifier, column, comment and variable."""
 
     word: str
     column: int
@@ -67,7 +67,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Value:
-    """An expression, and the identifiers of inputs and statements in it."""
+    """An expression, and the identifiers of the inputs and statements it uses."""
 
     expression: str
     words: frozenset[str]
@@ -75,7 +75,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Law:
-    """A function to be written: outputs[q] from inputs[column], by statements in order."""
+    """A function to write as code: outputs[q] from inputs[column], by statements in order."""
 
     name: str
     columns: int
@@ -126,7 +126,7 @@ class Language(Dialect):
 
     @classmethod
     def words_of(cls, names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
-        """The identifiers of the inputs and of the function."""
+        """Valid identifiers for the inputs and for the function."""
         (called,) = identifiers([name], RESERVED)
         if {called.lower(), called.lower()[:-1]} & _FUNCTIONS_OF_C:  # also as powf and powl
             called = f"{called}_law"
@@ -135,7 +135,7 @@ class Language(Dialect):
 
     @abstractmethod
     def write(self, law: Law) -> str:
-        """The text of the function."""
+        """The source text of the function."""
 
     def read(self, law: Law, statement: str, raw: str, indent: str = "    ") -> list[str]:
         """The statements that read the inputs, with their notes.
@@ -152,7 +152,7 @@ class Language(Dialect):
         return lines
 
     def encode_input(self, entry: Input, raw: str, indent: str) -> list[str]:
-        """The statements that put the numbers which the network sees in place of codes and missing values."""
+        """Statements that replace category codes and missing values by the numbers that the network uses for them."""
         variable = entry.variable
         if not is_encoded(variable):
             return []
@@ -174,7 +174,7 @@ class Language(Dialect):
         return lines
 
     def add_note(self, line: str, note: str, indent: str) -> list[str]:
-        """A line with a comment behind it, or above it where both are too long for a line."""
+        """A line with a comment at its end, or above it if both together are too long."""
         notes = self.notes(note)
         if len(notes) == 1 and len(line) + len(notes[0]) < CODEGEN_WIDTH:
             return [f"{line} {notes[0]}"]
@@ -184,7 +184,8 @@ class Language(Dialect):
         return self.decimal(value)
 
     def decimal(self, value: float) -> str:
-        """The shortest decimal that reads back as this number ≥ 0; FormulaError if the type cannot hold it."""
+        """The shortest decimal that reads back as this number ≥ 0. Raises FormulaError if the type cannot represent
+        it."""
         if self.single and self.only_double:
             raise FormulaError(f"{self.only_double}'s numbers are doubles. Use numpy for the precision float.")
         with np.errstate(over="ignore"):
@@ -208,14 +209,14 @@ class Language(Dialect):
         return super().call(name, *arguments)
 
     def own_call(self, name: str, argument: Printed) -> Printed:
-        """A function that was registered by its values: its expression, with the argument for x."""
+        """A call of a function that was registered by its values: its expression, with the argument for x."""
         text = OWN[name].spelling(self.spelled_as, FormulaError)
         inner = {"(x)": f"({print_signed(argument)})", "x": self.wrap(argument, Precedence.ATOM)}
         filled = re.sub(r"\(x\)|\bx\b", lambda found: inner[found[0]], text)
         return Printed(filled if re.fullmatch(r"[\w.:]+\([^()]*\)", text) else self.bracket(filled))
 
     def modules(self) -> list[str]:
-        """The modules of functions that were registered by their values."""
+        """The modules that functions registered by their values need."""
         return modules(OWN[name].spelling(self.spelled_as, FormulaError) for name in self.used if name in OWN)
 
     def power(self, base: Printed, exponent: int) -> Printed:
@@ -286,7 +287,7 @@ def write_statements(
 
 
 def _uses(steps: Sequence[Step], roots: Sequence[int]) -> Counter[int]:
-    """How often each step's text would stand in the code: in a power as often as it is multiplied."""
+    """How often each step's text would appear in the code; in a power as often as it is multiplied."""
     uses = Counter(roots)
     for step in steps:
         for reference in references(step):
@@ -312,7 +313,7 @@ class _Printed:
 
 
 def free_names(taken: Sequence[str], prefix: str) -> Iterator[str]:
-    """t1, t2, ... with the prefix t, without names that are taken, in upper or lower case."""
+    """t1, t2, ... (for prefix t), skipping names that are taken in upper or lower case."""
     folded = {name.lower() for name in taken}
     number = 0
     while True:

@@ -1,4 +1,5 @@
-"""`from_formula` and `kan_of`: a known formula as a network of named edges, to export, serve or train further."""
+"""`from_formula` and `kan_of`: convert a known formula to a network of named edges, to export, serve or train
+further."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -175,7 +176,7 @@ def _read(formula: Any) -> Expression:
 
 
 def _marker(formula: Any) -> Mistake:
-    """How to report an error in this formula: in a text, with its position."""
+    """A function that creates errors about this formula, with the position if it is a text."""
     if isinstance(formula, str):
         return lambda at, message: mistake(formula, at, message)
     return lambda at, message: InputError(message)

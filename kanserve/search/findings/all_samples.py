@@ -1,4 +1,4 @@
-"""The last fit of the constants: to all samples, those held out too, once the formulas are judged by these."""
+"""Refit the constants to all samples, including the held-out ones, after the formulas were ranked on these."""
 
 import math
 from dataclasses import replace
@@ -81,7 +81,7 @@ def _recognise_again(formula: ScoredFormula, every: Dataset, finisher: Finisher)
 
 
 def _with_factors(tree: Tree) -> Tree:
-    """The tree of a sum with a number in each term that has none, not even in a product, or only the sign of one."""
+    """Give every term of a sum that has no coefficient, or only a sign, an explicit numeric factor."""
     steps: list[Step] = list(tree[:-1])
     kind, *operands = tree[-1]
     if kind != "add":
@@ -103,7 +103,7 @@ def _with_factors(tree: Tree) -> Tree:
 
 
 def _product(steps: list[Step], factors: list[int]) -> int:
-    """The place of the product of these steps, which is added to them."""
+    """Append the product of these factors to `steps`, and return its index."""
     if len(factors) > 1:
         steps.append(("mul", *factors))
         return len(steps) - 1

@@ -22,7 +22,7 @@ TAIL_DEVIATIONS = 2.0  # deviations beyond which errors with heavy tails are cut
 
 
 def winsorise(rows: Dataset) -> Dataset:
-    """The samples of one output with the large errors cut off, if their noise has heavy tails; else as they are."""
+    """Cut off the large errors of one output if its noise has heavy tails; otherwise return the samples unchanged."""
     y = rows.y[:, 0]
     varying = np.ptp(rows.x, axis=0) > 0
     if not varying.any() or len(rows) < OUTLIER_ROWS or y.min() == y.max():

@@ -1,4 +1,4 @@
-"""The Pareto front of the formulas that a search has found, with as few gaps as they allow, and the best of them."""
+"""The Pareto front of the formulas of a search, and the choice of the best one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,7 +48,8 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
 
 
 def _with_decision(found: Findings, decided: Decision | None) -> Findings:
-    """The findings with what the comparison with others says of their best formula, if that leaves only noise."""
+    """Add the rivals and the margin of `decided` to the findings, if the residuals of the best formula are only
+    noise."""
     best = found.best
     if decided is None or best.exact or best.refuted:
         return found
@@ -89,7 +90,8 @@ def front(
 
 
 def _shorten(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
-    """At most MOST_LISTED formulas: drops those that improve least on the one before, and open no gap."""
+    """Keep at most MOST_LISTED formulas: drop those that improve least on their predecessor, unless that opens a
+    gap."""
     kept = list(listed)
     while len(kept) > MOST_LISTED:
         gains = [(after.validation / before.validation, n) for n, (before, after) in enumerate(pairwise(kept), 1)]

@@ -1,4 +1,4 @@
-"""The loss of the last fits: given, or chosen by the tails of the residuals."""
+"""The loss of the final fits: chosen by the user, or by the tails of the residuals."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ from kanserve.search.findings.rows import Loss
 
 
 def refit_with_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
-    """The findings with the constants of all formulas fitted by a loss; of "auto", by that of Student's t where the
-    residuals of the best formula are noise with heavy tails."""
+    """Refit the constants of all formulas with a loss. "auto" means Student's t if the residuals of the best formula
+    are noise with heavy tails, else no change."""
     chosen = _choose_loss(found, finisher) if loss == "auto" else loss
     if chosen == "squared" or found.best.exact:
         return found

@@ -1,4 +1,4 @@
-"""Searches for several outputs, one after another, which share the limits of time and of fits."""
+"""Search formulas for several outputs one after another, within shared limits of time and fits."""
 
 import os
 import time
@@ -62,7 +62,7 @@ class FindingsByOutput(Mapping[str, Findings]):
 
     @property
     def kan(self) -> Kan:
-        """One network that computes the best formula of each output."""
+        """One network that computes the best formula of every output."""
         best = [findings.best for findings in self.found.values()]
         outputs = [formula.kan.outputs[0] for formula in best]
         kan = kan_of([formula.formula.tree for formula in best], best[0].kan.inputs, outputs)

@@ -1,4 +1,4 @@
-"""A search for the unknown functions of a template: each is solved for on the rows, and searched on its own."""
+"""Search for the unknown functions of a template: solve for the values of each on the rows, then search its formula."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +101,7 @@ class _TemplateSearch:
         return [formula for formula in self.made if not (formula.exact or formula.refuted)]
 
     def _search_unknown(self, unknown: int) -> None:
-        """Searches for one unknown function, given the others."""
+        """Search for one unknown function while the others are fixed."""
         template = self.template
         wanted = template.solve(unknown, self.x, self.y, self.parts, self.constants)
         solved = self.parts.copy()
@@ -137,7 +137,7 @@ class _TemplateSearch:
         self._compose(unknown, found)
 
     def _compose(self, unknown: int, found: Findings) -> None:
-        """Puts what was found for one unknown function, and the others' best formulas, into the template."""
+        """Insert the formulas found for one unknown function, and the others' best ones, into the template."""
         best: Filled | None = None
         for candidate in found:
             trees: Sequence[Tree | None] = [
@@ -165,7 +165,7 @@ class _TemplateSearch:
             self.parts[:, k] = evaluate_tree(tree, {}, self.x[:, columns])
 
     def _texts(self, parts: Sequence[Tree]) -> dict[str, str]:
-        """The text of each unknown function's formula."""
+        """The formula of each unknown function as text."""
         return {
             label: formulas(kan_of(tree, [self.names[column] for column in columns]), strict=False, named=True)[0].text
             for (label, columns), tree in zip(self.template.unknowns.items(), parts, strict=True)

@@ -1,4 +1,4 @@
-"""Units of the inputs and of the output: validated, and turned into scalings with which a search begins."""
+"""Units of the inputs and the output: validated, and turned into the scalings that a search tries first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from kanserve.search.structure.scaling import Scaling, possible
 
 @dataclass(frozen=True)
 class Units:
-    """The units of each input and of the output, and their dimensional analysis."""
+    """The units of the inputs and the output, and their dimensional analysis."""
 
     inputs: tuple[str, ...]
     output: str
     analysis: Dimensionless
 
     def scalings(self, x: Array) -> tuple[Scaling, ...]:
-        """y = Π x_i^p_i · F(groups), for each product of powers that these rows x (N, inputs) allow."""
+        """The scalings y = Π x_i^p_i · F(groups) that the units allow at rows x (N, inputs)."""
         groups = self.analysis.groups
         if not all(possible(x, group) for group in groups):
             return ()

@@ -87,7 +87,7 @@ def _fit_state(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
 def _splines(
     fitted: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool
 ) -> dict[Curve, Callable[[], list[Offer]]]:
-    """The curves without a name, with what gives the offers for each."""
+    """For each curve without a name, a function that computes the offers for it."""
     found = {place: sample for place, sample in samples(fitted.net.kan, rows.x, np.array([rows.spread])).items()}
     floor = 1e-9 + 0.1 * fitted.error
     factors, traded = _lone_factors(fitted.tree)
@@ -109,7 +109,7 @@ def _splines(
 
 
 def _children(fitted: FittedNetwork, offered: Mapping[Curve, list[Offer]]) -> Iterator[Node]:
-    """The trees with one more name: a few for the most certain curve, fewer for the second."""
+    """Replace one curve by a named function: a few offers for the most certain curve, fewer for the second."""
     ranked = sorted((pair for pair in offered.items() if pair[1]), key=lambda pair: pair[1][0].rank)
     for (curve, curve_offers), count in zip(ranked, OFFERS, strict=False):
         best = curve_offers[0].rank
@@ -119,7 +119,7 @@ def _children(fitted: FittedNetwork, offered: Mapping[Curve, list[Offer]]) -> It
 
 
 def _lone_factors(tree: Node) -> tuple[set[Curve], set[Curve]]:
-    """The curves that are factors of a product on their own, and those of them whose product is a term of a sum."""
+    """The curves that stand alone as a factor of a product, and those of them whose product is a term of a sum."""
     factors: set[Curve] = set()
     traded: set[Curve] = set()
     waiting: list[tuple[Node, bool]] = [(tree, False)]

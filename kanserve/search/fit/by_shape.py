@@ -1,4 +1,4 @@
-"""Find a law by its shape: try shapes in order of size until one with a name on every curve settles the problem."""
+"""Find a law by its shape: try network shapes from small to large until one with a name on every curve is the law."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -98,7 +98,7 @@ def by_shapes(problem: SearchProblem, search: Search) -> FittedNetwork | None:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Rows, link functions to try, and the error below which a shape is worth a finer grid."""
+    """Rows, the link functions to try, and the error below which a shape is fitted on a finer grid."""
 
     rows: SearchSamples
     links: Sequence[Link]
@@ -106,7 +106,8 @@ class _Plan:
     search: Search
 
     def name_level(self, number: int, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
-        """The fitting shapes of a level, with names: the certain ones at once, then the most promising."""
+        """Name the curves of the shapes that fit well: certain shapes at once, the others afterwards, most promising
+        first."""
         waiting: list[_Promising] = []
         for shape in self._fitting(number, level):
             if shape.names is not None:
@@ -120,7 +121,8 @@ class _Plan:
         yield from self._name_shapes(waiting[:TRIED_AFTER_LEVEL])
 
     def _fitting(self, number: int, level: Sequence[Shape]) -> Iterator["_Promising"]:
-        """Shapes with fitted splines that may be right, for each link function; those of one input with names."""
+        """The shapes whose fitted splines may be right, for each link function. With one input they are already
+        named."""
         steps = []
         for place, link in enumerate(self.links):
             linked = self._apply_link(link)
@@ -140,7 +142,7 @@ class _Plan:
                 yield promising
 
     def _name_shapes(self, shapes: Sequence["_Promising"]) -> Iterator[FittedNetwork]:
-        """The trees with names, for the outputs themselves; empty if no names are found."""
+        """Named trees for these shapes, as laws of the outputs themselves."""
         steps = [
             partial(_names, shape, self.rows, self._apply_link(shape.link), self.search.library) for shape in shapes
         ]
@@ -162,8 +164,8 @@ class _Plan:
 
 @dataclass(frozen=True, eq=False)
 class _Promising:
-    """A shape with splines fitted to the linked outputs, whether its residuals are only noise, and its trees with names
-    if they have been looked for."""
+    """A shape with splines fitted to the linked outputs. `noisy`: its residuals are only noise; `names`: its named
+    trees, if they were looked for."""
 
     fitted: FittedNetwork
     link: Link
@@ -177,7 +179,7 @@ class _Promising:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """A shape fitted on both grids, which of these fits may be right, and whether its residuals are only noise."""
+    """A shape fitted on both grids, the fit that may be right, and whether its residuals are only noise."""
 
     coarse: FittedNetwork
     fine: FittedNetwork
@@ -188,7 +190,8 @@ class _Fitted:
 def _promising(
     fit: Callable[[], _Fitted | None], link: Link, rows: SearchSamples, linked: SearchSamples, library: tuple[str, ...]
 ) -> tuple[_Fitted | None, _Promising | None]:
-    """A fit, and what it gives if it may be right. A certain one of one input, of one curve, is named at once."""
+    """Run a fit, and describe its shape if it may be right. A certain shape of one curve and one input is named at
+    once."""
     fitted = fit()
     if fitted is None or fitted.chosen is None:
         return fitted, None
@@ -218,7 +221,8 @@ def _fit_shape(
 
 
 def _worth_refining(coarse: FittedNetwork, rows: SearchSamples, promising: float) -> bool:
-    """With one input, also if only the training error is small (held-out waves missed), or only noise remains."""
+    """Whether to fit on a finer grid. With one input, a small training error or noisy residuals are enough: the
+    held-out rows may miss waves."""
     if coarse.held <= promising:
         return True
     return rows.x.shape[1] == 1 and (coarse.error < LEARNED_ERROR or noise_alone(coarse, rows.x, rows.y, rows.weights))
@@ -227,7 +231,7 @@ def _worth_refining(coarse: FittedNetwork, rows: SearchSamples, promising: float
 def _names(
     shape: _Promising, rows: SearchSamples, linked: SearchSamples, library: tuple[str, ...]
 ) -> list[FittedNetwork]:
-    """The trees with names for a shape that is fitted to linked outputs, as laws of the outputs themselves."""
+    """Name the curves of a shape. Returns laws of the outputs themselves, without the link."""
     laws = []
     every = name_curves(shape.fitted, linked, library, noisy=shape.noisy)
     for found in every[: BEAM_WIDTH if shape.noisy else 1]:
@@ -255,19 +259,19 @@ def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNe
 
 
 def apply_inverse_link(node: Node, link: Link) -> Node:
-    """link⁻¹ of a tree."""
+    """Wrap a tree in the inverse of a link."""
     if link.name == "identity":
         return node
     return Sum((Curve(node, Symbolic(INVERSES[link.name], 1.0, 0.0, float(link.sign), 0.0)),))
 
 
 def _starts(shape: Shape) -> int:
-    """More starts for a curve of a node, which has local minima."""
+    """Curves of curves have local minima, so they get more random starts."""
     return CURVE_STARTS if "curve" in repr(shape) else STARTS
 
 
 def _grid(rows: SearchSamples) -> Grid:
-    """Finer grids for a law with waves or sharp bends."""
+    """Use finer grids if the law has waves or sharp bends."""
     inputs = rows.x.shape[1]
     wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > WAVY_ERROR * rows.spread
     if inputs == 1:
@@ -276,7 +280,7 @@ def _grid(rows: SearchSamples) -> Grid:
 
 
 def _links(known: Sequence[Surrogate], inputs: int) -> list[Link]:
-    """The identity and the two other links with the best polynomial fits; all links for one input."""
+    """The identity, and the two other links with the best polynomial fit; with one input, all links."""
     plain = next(surrogate for surrogate in known if surrogate.link.name == "identity")
     if inputs == 1:
         return [plain.link, *(surrogate.link for surrogate in known if surrogate.link.name != "identity")]

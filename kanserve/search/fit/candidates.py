@@ -33,7 +33,8 @@ POWER_OF_SPLINE_SNAP = (2e-2, 5e-3)
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """A curve that could replace a spline, its error in units of the outputs' spread, and its rank."""
+    """A curve that could replace a spline, its error in units of the outputs' spread, and its rank (lower is
+    better)."""
 
     curve: Curve
     error: float
@@ -89,7 +90,7 @@ def _drop_constant(offer: Offer) -> Offer:
 
 
 def _without_constant(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
-    """c·f(z + b) with d = 0: each function at its natural place, fitted without a constant."""
+    """Offers c·f(z + b) without a constant d, for the natural places b of each function."""
     for name in library:
         for b in _natural_places(name, samples):
             with np.errstate(all="ignore"):
@@ -114,7 +115,8 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
 
 
 def _powers(curve: Curve, samples: Samples, floor: float, *, constant: bool) -> Iterator[Offer]:
-    """c·t^p + d with a real exponent, where t is the distance from the natural place, on one side of it."""
+    """Offers c·t^p + d with a real exponent, where t is the distance from the natural place; only if all samples are on
+    one side of it."""
     sign = 1.0 if samples.low >= samples.natural else -1.0
     if samples.low < samples.natural < samples.high:
         return
@@ -153,7 +155,7 @@ def _compose(curve: Curve, composite: Composite) -> Offer:
 
 
 def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
-    """z^p·f(g(z)), as in x^3/(e^x - 1)."""
+    """Offers z^p·f(g(z)), as in x^3/(e^x - 1)."""
     t = samples.z - samples.natural
     for name in POWERS:
         if name not in library or (t == 0).any():
@@ -171,7 +173,7 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
 
 
 def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> list[Offer]:
-    """g(z) + s·z: the residual of the curve's best line, by functions that are then fitted together with the line."""
+    """Offers g(z) + s·z: functions that fit the residual of the best line are refitted together with the line."""
     shares = samples.weights / samples.weights.sum()
     u = samples.u - shares @ samples.u
     line = samples.values @ (shares * u) / (shares @ u**2)

@@ -46,14 +46,15 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
 
 
 def is_scattered(x: Array, y: Array) -> bool:
-    """Whether outputs y (N,) at x (N,) scatter about a curve: exact ones are nearer to a line between close samples."""
+    """Whether outputs y (N,) at x (N,) scatter about a curve. Exact values get closer to a line as samples get
+    closer."""
     order = np.argsort(x, kind="stable")
     near, far = (_from_line(x[order], y[order], apart) for apart in (1, 2))
     return not far >= NOISE_GROWTH * near  # without a number, too: all samples are at few places
 
 
 def _from_line(x: Array, y: Array, apart: int) -> float:
-    """The median distance of samples from the line through those that are so many places before and behind."""
+    """The median distance of samples from the line through their `apart`-th neighbours on both sides."""
     with np.errstate(all="ignore"):
         share = (x[apart:-apart] - x[: -2 * apart]) / (x[2 * apart :] - x[: -2 * apart])
         off = y[apart:-apart] - (1 - share) * y[: -2 * apart] - share * y[2 * apart :]
@@ -63,7 +64,7 @@ def _from_line(x: Array, y: Array, apart: int) -> float:
 
 
 def refutes(residuals: Array, x: Array) -> bool:
-    """Whether residuals (N,) at all rows x (N, d) depend on the inputs beyond chance."""
+    """Whether residuals (N,) at rows x (N, d) depend on the inputs more than by chance."""
     limit = DEVIATION_LIMIT
     if not residuals.any():
         return False
@@ -91,7 +92,7 @@ def lack_of_fit(residuals: Array, x: Array) -> float:
 
 
 def _likeness(residuals: Array, x: Array) -> float:
-    """The correlation between the residuals of nearest neighbours, of some of the rows if there are many."""
+    """The correlation between the residuals of nearest neighbours; on a subset if there are many rows."""
     most = NEIGHBOUR_ROWS
     if len(x) > most:
         some = np.linspace(0, len(x) - 1, most).astype(int)
@@ -125,7 +126,7 @@ def deviation_of_bins(residuals: Array, x: Array) -> float:
 
 
 def _bins(values: Array, count: int) -> NDArray[np.int64]:
-    """The bin of each value, of so many with equal numbers of values; equal values are in one bin."""
+    """Assign each value to one of `count` bins of about equal size; equal values share a bin."""
     edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)[1:-1]))
     return np.searchsorted(edges, values, side="right").astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Interactions of inputs in a surrogate, measured by exchanging coordinates between rows."""
+"""Interactions between inputs of a surrogate, measured by exchanging coordinates between rows."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -21,7 +21,7 @@ LINES = 50  # rows, at most, through which lines are taken
 
 
 def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
-    """Partitions of the inputs, from the finest that the four-point differences allow to two parts."""
+    """Partitions of the inputs into non-interacting parts, by four-point differences, from the finest to two parts."""
     strengths = four_point(x, full, multiplicative)
     bonds = _strongest_tree(strengths)
     limit = weak(full)
@@ -60,7 +60,7 @@ def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
 
 
 def _strongest_tree(strengths: Array) -> list[tuple[float, tuple[int, int]]]:
-    """The maximum spanning tree of the interactions, strongest first."""
+    """The maximum spanning tree of the interactions, strongest edge first."""
     inputs = len(strengths)
     group = list(range(inputs))
     tree = []
@@ -82,7 +82,7 @@ def _components(inputs: int, bonds: Sequence[tuple[int, int]]) -> Parts:
 
 
 def weak(full: Surrogate) -> float:
-    """The difference of exchanged values up to which it may be just the surrogate's error."""
+    """The threshold below which a difference may be only the surrogate's error."""
     return WEAK_RATIO * max(full.error, ROUNDING)
 
 
@@ -105,7 +105,7 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
 
 
 def interior(x: Array, full: Surrogate) -> NDArray[np.bool_]:
-    """Rows away from the ends of every input's range, where a polynomial's gradient is least accurate."""
+    """Mask of the rows away from the ends of every input's range, where a polynomial's gradient is inaccurate."""
     scaled = np.stack([coordinate.of(x[:, i]) for i, coordinate in enumerate(full.coordinates)], axis=1)
     inner = np.all(np.abs(scaled) < INTERIOR_SHARE, axis=1)
     return inner if inner.mean() > 0.2 else np.ones(len(x), np.bool_)

@@ -1,4 +1,4 @@
-"""Linear least squares with leave-one-out errors, on which every test of the search is based."""
+"""Linear least squares with leave-one-out errors, on which all tests of the search are based."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,8 @@ REFINEMENTS = 2  # steps of iterative refinement, which restores the digits that
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fit of targets (N, K) by a design (N, P): coefficients (P, K), residuals (N, K), leverages (N,)."""
+    """A least-squares fit of targets (N, K) to a design (N, P): coefficients (P, K), residuals (N, K), leverages
+    (N,)."""
 
     coefficients: Array
     residuals: Array
@@ -26,12 +27,12 @@ class Fit:
 
     @property
     def left_out(self) -> Array:
-        """Leave-one-out residuals, r / (1 - h): (N, K)."""
+        """The leave-one-out residuals r / (1 - h): (N, K)."""
         return self.residuals / (1 - self.leverages)[:, None]
 
 
 def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
-    """Fit by normal equations; `gram` is designᵀ·design, if it is known already."""
+    """Solve the normal equations; `gram` is designᵀ·design, if already computed."""
     budget.count_fit()
     gram = design.T @ design if gram is None else gram
     scale = np.sqrt(np.diagonal(gram))

@@ -28,7 +28,8 @@ _HALF_TURN = math.pi / 2
 
 @dataclass(frozen=True)
 class Link:
-    """g with its inverse on the outputs' branch and its slope dg/dy; `sign` -1: it is g(-y), for negative outputs."""
+    """A link function g, its inverse on the branch of the outputs, and its derivative. With sign -1 the link is g(-y),
+    for negative outputs."""
 
     name: str
     forward: Elementwise
@@ -38,7 +39,7 @@ class Link:
     sign: int = 1
 
     def __reduce__(self) -> tuple[Callable[[str, int], "Link"], tuple[str, int]]:
-        """Pickled by its name, since lambdas are not."""
+        """Pickle a link by its name, since lambdas cannot be pickled."""
         return _by_name, (self.name, self.sign)
 
 

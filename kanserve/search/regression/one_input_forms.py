@@ -220,7 +220,7 @@ TRIPLES = (
 
 
 def one_input_forms() -> Iterator[Form]:
-    """All forms, the sums of two terms and some of three among them."""
+    """All forms: single functions, the sums of two terms, and some sums of three."""
     yield from TERMS.values()
     yield from SINGLE.values()
     for pair in combinations_with_replacement(TERMS, 2):
@@ -233,7 +233,7 @@ def one_input_forms() -> Iterator[Form]:
 
 
 def beside_powers(form: Form, powers: Sequence[int] = (1, 2), factors: Sequence[int] = (0, 1)) -> Form:
-    """The sums of powers of the input and of a form times powers of it, each with a factor."""
+    """A form times each of `factors` powers of the input, plus powers of the input, with one coefficient each."""
 
     def columns(x: Any, *constants: Any) -> tuple[Any, ...]:
         own = form(x, constants)

@@ -23,12 +23,12 @@ SMALLEST_ERROR = 1e-300  # whose logarithm is finite
 
 
 def chebyshev_columns(x: Array, indices: Indices) -> Array:
-    """Products of Chebyshev polynomials (N, terms) at rows x (N, d), in coordinates from -1 to 1."""
+    """Products of Chebyshev polynomials (N, terms) at rows x (N, d), with each input scaled to [-1, 1]."""
     return Basis(tuple(coordinate(column) for column in x.T), indices).design(x)
 
 
 def falls_at_once(x: Array, y: Array, degree: int) -> bool:
-    """Whether polynomials of this total degree fit y (N,) to rounding, and those of one degree less not nearly."""
+    """Whether polynomials of this total degree fit y (N,) to rounding while one degree less is far worse."""
     if degree < 1:
         return True
     here = _error(x, y, total_degree(x.shape[1], degree))
@@ -38,7 +38,7 @@ def falls_at_once(x: Array, y: Array, degree: int) -> bool:
 
 
 def outdoes_polynomials(x: Array, y: Array, constants: int, error: float) -> bool:
-    """Whether the root mean square error of a form is far below that of a polynomial with as many constants."""
+    """Whether a form's root mean square error is far below that of a polynomial with as many constants."""
     inputs, degree = x.shape[1], 0
     while terms_up_to(inputs, degree + 1) <= constants:
         degree += 1
@@ -48,9 +48,8 @@ def outdoes_polynomials(x: Array, y: Array, constants: int, error: float) -> boo
 
 
 def ahead_of_approximations(x: Array, y: Array, numbers: int, error: float, weights: Array | None = None) -> float:
-    """By how many nats a form with so many fitted numbers and this root mean square error describes samples better than
-    the best of what comes close to any smooth function with no more numbers: polynomials of full degree, and quotients
-    of such polynomials of one input."""
+    """By how many nats a form with `numbers` fitted numbers and this root mean square error beats the best general
+    approximation with no more numbers: polynomials of full degree and, with one input, quotients of polynomials."""
     roots = np.ones(len(y)) if weights is None else square_roots(weights)
     most, price = min(numbers, len(y) // 2), 0.5 * float(np.log(len(y)))
     found = [*_polynomial_errors(x, y, roots, most), *(_quotient_errors(x, y, roots, most) if x.shape[1] == 1 else ())]
@@ -59,7 +58,7 @@ def ahead_of_approximations(x: Array, y: Array, numbers: int, error: float, weig
 
 
 def _polynomial_errors(x: Array, y: Array, roots: Array, most: int) -> Iterator[tuple[int, float]]:
-    """The numbers of coefficients, at most so many, of polynomials, and their errors."""
+    """For each total degree with at most `most` coefficients: their number and the error of the fit."""
     degree = 0
     while terms_up_to(x.shape[1], degree) <= most:
         design = chebyshev_columns(x, total_degree(x.shape[1], degree)) * roots[:, None]
@@ -69,8 +68,8 @@ def _polynomial_errors(x: Array, y: Array, roots: Array, most: int) -> Iterator[
 
 
 def _quotient_errors(x: Array, y: Array, roots: Array, most: int) -> Iterator[tuple[int, float]]:
-    """The same of quotients of polynomials without a pole within the samples, by linear fits again and again, each
-    weighted with the divisor before (Sanathanan and Koerner, IEEE Transactions on Automatic Control 8, 1963)."""
+    """Like `_polynomial_errors`, for quotients of polynomials without a pole among the samples: repeated linear fits,
+    each weighted by the previous divisor (Sanathanan and Koerner, IEEE Transactions on Automatic Control 8, 1963)."""
     columns = chebyshev_columns(x, total_degree(1, most))
     for low in range(1, most // 2 + 1):
         high = most - low

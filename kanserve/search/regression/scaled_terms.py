@@ -38,7 +38,7 @@ _FREE: Mapping[str, tuple[Constant, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ScaledSum:
-    """constant + Σ coefficient·f(a·x_i) + Σ coefficient·x_i^power."""
+    """A sum constant + Σ coefficient·f(a·x_i) + Σ coefficient·x_i^power."""
 
     constant: float
     terms: tuple[tuple[float, Scaled], ...]
@@ -50,7 +50,7 @@ Group = tuple[Scaled, tuple[int, ...]]
 
 
 def fit_scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
-    """The sum of one or two terms and a polynomial of a degree that y (N,) is at rows x (N, d), or None."""
+    """The sum of `count` terms and a polynomial of this degree that equals y (N,) at rows x (N, d), or None."""
     some = np.linspace(0, len(x) - 1, min(TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some]
     groups, values = _columns(x)
@@ -71,13 +71,13 @@ def fit_scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | N
 
 
 def _without_rate(term: Scaled, x: Array) -> Scaled:
-    """The term with a rate of 0 where it is 0 but for rounding."""
+    """Set a rate to 0 if it is 0 up to rounding."""
     rounding = TERM_ROUNDING
     return replace(term, rate=0.0) if abs(term.rate) * float(np.ptp(x[:, term.i])) < rounding else term
 
 
 def to_scaled_sum(terms: Sequence[Scaled], coefficients: Array, powers: Sequence[tuple[int, int]]) -> ScaledSum:
-    """The sum by its coefficients as `fit_terms` gives them."""
+    """Build the sum from the coefficients that `fit_terms` returns."""
     constant, *rest = coefficients.tolist()
     slopes, own = rest[: len(powers)], iter(rest[len(powers) :])
     found: list[tuple[float, Scaled]] = []
@@ -114,7 +114,7 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
 def _rank_terms(
     groups: list[Group], values: Array, y: Array, beside: Array, count: int
 ) -> Iterator[tuple[Scaled, ...]]:
-    """The single terms, or the pairs, that leave least of y, a few of each kind and neighbourhood of the grid."""
+    """The single terms, or pairs, that explain most of y; only a few of each kind and of neighbouring grid points."""
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
     centred /= np.sqrt(np.sum(values**2, axis=0)) + 1e-300
@@ -136,7 +136,7 @@ def _rank_terms(
 
 
 def _explain(groups: list[Group], columns: Array, target: Array) -> Array:
-    """What each term explains of the target's square: one column, or a sine and a cosine together."""
+    """How much of the target's sum of squares each term explains: one column, or a sine and a cosine together."""
     sizes, dots = np.sum(columns**2, axis=0), columns.T @ target
     first = np.array([own[0] for _, own in groups])
     last = np.array([own[-1] for _, own in groups])

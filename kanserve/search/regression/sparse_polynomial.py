@@ -42,7 +42,7 @@ QUOTIENT_LEAST_TERM = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:
-    """Σ coefficient · Π x_i^power_i."""
+    """A polynomial Σ coefficient · Π x_i^power_i."""
 
     powers: tuple[Powers, ...]
     coefficients: tuple[float, ...]
@@ -53,12 +53,13 @@ class Polynomial:
 
 
 def powers_of(inputs: int, degree: int) -> tuple[Powers, ...]:
-    """The powers of every monomial up to a total degree, 1 first."""
+    """The exponents of every monomial up to a total degree, the constant first."""
     return tuple(tuple(powers) for powers in total_degree(inputs, degree).tolist())
 
 
 def _freedom(x: Array) -> list[int]:
-    """The highest power of each input that its distinct values can refute: more powers pass through any of them."""
+    """The highest power of each input that its distinct values can test: a polynomial of higher degree passes through
+    all of them."""
     return [max(1, len(np.unique(column)) - 2) for column in x.T]
 
 
@@ -125,12 +126,13 @@ def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynom
 
 
 def has_enough_rows(terms: int, rows: int) -> bool:
-    """Whether there are rows for so many terms, and the terms are not too many."""
+    """Whether there are enough rows for this many terms, and not too many terms."""
     return terms <= POLYNOMIAL_TERMS and POLYNOMIAL_ROWS_PER_TERM * terms <= rows
 
 
 def _least_squares(columns: Array, y: Array) -> tuple[Array, float]:
-    """Coefficients and root mean square error, with columns of equal length and one refinement."""
+    """Least-squares coefficients and root mean square error, with columns scaled and one step of iterative
+    refinement."""
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     sizes[sizes == 0] = 1.0
     scaled = columns / sizes
@@ -143,7 +145,7 @@ def _least_squares(columns: Array, y: Array) -> tuple[Array, float]:
 def _eliminate(
     columns: Array, y: Array, powers: Sequence[Powers], coefficients: Array, scale: float
 ) -> Polynomial | None:
-    """Terms left out from the smallest on, for as long as the error stays that of an exact polynomial."""
+    """Drop the smallest terms one by one while the error stays that of an exact polynomial."""
     kept = list(range(len(powers)))
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     limit = POLYNOMIAL_EXACT_ERROR * scale
@@ -165,7 +167,7 @@ def _eliminate(
 
 @dataclass(frozen=True, eq=False)
 class Rational:
-    """A quotient of two polynomials, the denominator's largest coefficient 1."""
+    """A quotient of two polynomials; the denominator's largest coefficient is 1."""
 
     numerator: Polynomial
     denominator: Polynomial
@@ -204,7 +206,8 @@ def _degrees(inputs: int, rows: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers]) -> bool:
-    """Whether P - y·Q vanishes for one choice of P and Q and not nearly for others, in a basis that loses no digits."""
+    """Whether P - y·Q = 0 has one solution up to scale, and nothing else comes close; tested in a well-conditioned
+    basis."""
     top, bottom = (chebyshev_columns(x, np.array(powers, np.int64)) for powers in (above, below))
     columns = np.concatenate([top, -y[:, None] * bottom], axis=1)
     columns = columns / np.sqrt(np.sum(columns**2, axis=0))
@@ -215,8 +218,8 @@ def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[P
 def sparse_null_vector(
     columns: Array, allowed: Callable[[Sequence[int]], bool], unique: Callable[[], bool]
 ) -> tuple[list[int], Array] | None:
-    """The columns (N, m), by number, of which a sum with few factors is 0 but for rounding, and these factors; None
-    without one, or if there are such sums that are not `unique`, or with terms far smaller than the others."""
+    """A sparse null vector of the columns (N, m): the indices of the columns it uses, and its entries. None if there is
+    none up to rounding, if it is not `unique`, or if it needs terms far smaller than the others."""
     exact = QUOTIENT_EXACT_ERROR
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     sizes[sizes == 0] = 1.0
@@ -248,7 +251,7 @@ def sparse_null_vector(
 def _null_vector(
     columns: Array, split: int, x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers], scale: float
 ) -> Rational | None:
-    """The sparsest null vector by elimination; None without one, or where the quotient is not y."""
+    """The sparsest null vector as a quotient; None if there is none, or if the quotient does not equal y."""
 
     def allowed(kept: Sequence[int]) -> bool:
         return any(term < split for term in kept) and any(term >= split for term in kept)

@@ -1,4 +1,4 @@
-"""Surrogates: polynomial fits of an unknown law, one least squares for all links, with leave-one-out errors."""
+"""Surrogates: polynomial fits of an unknown law, for all links by one least-squares fit, with leave-one-out errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ AFFINE_NO_WORSE_RATIO = 1.1  # an input is left out of P or Q if the error stays
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """link(y) as a polynomial. `error`: leave-one-out, converted to y and relative to y's root mean square."""
+    """A polynomial fitted to link(y). `error` is leave-one-out, converted to y, relative to y's root mean square."""
 
     link: Link
     basis: Basis
@@ -53,25 +53,25 @@ class Surrogate:
 
     @property
     def straight(self) -> tuple[int, ...]:
-        """The inputs in which link(y) is a straight line, at most, for each value of the others."""
+        """The inputs in which link(y) is linear while the others are fixed."""
         return tuple(np.flatnonzero(self.basis.indices.max(axis=0) <= 1).tolist())
 
     @property
     def together(self) -> int:
-        """The most straight inputs in one term."""
+        """The largest number of straight inputs multiplied in one term."""
         return int(self.basis.indices[:, self.straight].sum(axis=1).max())
 
     def link_values(self, x: Array) -> Array:
-        """link(y) at the rows x (N, d)."""
+        """link(y) at rows x (N, d)."""
         return self.basis.design(x) @ self.coefficients
 
     def gradient_of_link(self, x: Array) -> Array:
-        """The gradient of link(y), which is parallel to that of y: (N, d)."""
+        """The gradient (N, d) of link(y), which is parallel to that of y."""
         slopes = [self.basis.slopes(x, i) @ self.coefficients for i in range(x.shape[1])]
         return np.stack(slopes, axis=1)
 
     def value(self, x: Array) -> Array:
-        """y at the rows x (N, d)."""
+        """y at rows x (N, d)."""
         return self.link.inverse(self.link_values(x))
 
     def gradient(self, x: Array) -> Array:
@@ -81,7 +81,7 @@ class Surrogate:
 
 
 def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple[Surrogate, ...]:
-    """A surrogate for each link that applies to y (N,), best first; x (N, d)."""
+    """A surrogate for each link that applies to y (N,), given x (N, d); best first."""
     chosen = tuple(links) if links is not None else applicable(y)
     targets = _Targets.of(y, chosen)
     inputs = x.shape[1]
@@ -100,7 +100,7 @@ def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class _Targets:
-    """link(y), centred and scaled, (N, K), and the factors that convert its errors to errors of y."""
+    """link(y) centred and scaled (N, K), and the factors that convert its errors to errors of y."""
 
     values: Array
     centres: Array
@@ -120,14 +120,15 @@ class _Targets:
 
 
 def answer_units(link: Link, y: Array) -> Array:
-    """The error in y, relative to its root mean square, that an error of 1 in link(y) means on each row: (N,)."""
+    """For each row (N,): the error in y, relative to its root mean square, that corresponds to an error of 1 in
+    link(y)."""
     size = root_mean_square(y) or 1.0
     slope = np.abs(link.slope(y))
     return 1 / (np.maximum(slope, LEAST_SLOPE * float(np.median(slope)) or 1.0) * size)
 
 
 class _Grown:
-    """The growing design matrix of successive index sets; each column and each product of two is computed once."""
+    """The growing design matrix of successive index sets. Each column and each inner product is computed once."""
 
     def __init__(self, x: Array, coordinates: tuple[Coordinate, ...]) -> None:
         self.x, self.coordinates = x, coordinates
@@ -136,7 +137,7 @@ class _Grown:
         self.gram = np.zeros((0, 0))
 
     def to(self, indices: Indices, targets: Array) -> tuple[Array, Array, Array]:
-        """The arguments of `fit`."""
+        """Extend the design to an index set. Returns the arguments of `fit`."""
         rows = [tuple(row) for row in indices.tolist()]
         new = [row for row in rows if row not in self.places]
         if new:
@@ -157,7 +158,7 @@ class _Choice:
 
 
 def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> list[_Choice]:
-    """The best index set for each link."""
+    """Choose the best index set for each link."""
     grown = _Grown(x, coordinates)
     best: list[_Choice] = []
     idle = 0
@@ -186,7 +187,7 @@ def _better(ones: list[_Choice], others: list[_Choice]) -> list[_Choice]:
 
 
 def _flip_logarithms(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
-    """Switches inputs to or from their logarithms, where the best link improves by it."""
+    """Switch inputs to or from their logarithms where that improves the best link."""
     for i in range(x.shape[1]):
         leader = min(best, key=lambda choice: choice.error)
         if not has_logarithm(x[:, i]) or leader.error < SURROGATES_EXACT_ERROR:
@@ -234,7 +235,7 @@ def _fit_basis(x: Array, targets: _Targets, basis: Basis) -> _Choice:
 
 
 def far_from_polynomial(x: Array, y: Array, degree: int) -> float:
-    """The leave-one-out error of the polynomial of this total degree in x (N, d) that fits y (N,) best."""
+    """The leave-one-out error of the best polynomial of this total degree in x (N, d) for y (N,)."""
     basis = Basis(tuple(coordinate(column) for column in x.T), total_degree(x.shape[1], degree))
     return root_mean_square(fit(basis.design(x), y[:, None]).left_out)
 

@@ -84,7 +84,8 @@ def _fit_by_projection(
 def _solve_linear(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, roots: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Coefficients of least squares, residuals, and an orthonormal basis of the columns; both times the roots."""
+    """Least-squares coefficients, residuals, and an orthonormal basis of the columns; the last two are multiplied by
+    `roots`."""
     design = np.column_stack([beside, *(column for term in terms for column in _values(term, x))])
     if roots is not None:
         design, y = design * roots, y * roots[:, 0]
@@ -108,7 +109,7 @@ def _values(term: Scaled, x: Array) -> tuple[Array, ...]:
 
 
 def _slopes(terms: Sequence[Scaled], x: Array, coefficients: Array) -> Array:
-    """The slopes (N, constants) of the sum by the constants of its terms, in the order of `_move_terms`."""
+    """The derivatives (N, constants) of the sum with respect to its terms' constants, in the order of `_move_terms`."""
     columns: list[Array] = []
     own = iter(coefficients.tolist())
     for term in terms:

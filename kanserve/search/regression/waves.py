@@ -26,7 +26,7 @@ SCALED_CANDIDATES = 20  # terms alone, and pairs, whose constants are fitted
 
 @dataclass(frozen=True)
 class Wave:
-    """coefficient·sin(first.factor·x_i + first.shift)·sin(second.factor·x_j + second.shift)."""
+    """A product coefficient·sin(first.factor·x_i + first.shift)·sin(second.factor·x_j + second.shift)."""
 
     coefficient: float
     first: Scaled
@@ -67,7 +67,7 @@ def waves(x: Array, y: Array) -> Iterator[Wave]:
 
 @dataclass(frozen=True)
 class BilinearWave:
-    """level + slopes·(x_i, x_j) + product·x_i·x_j + size·sin(phase + rates·(x_i, x_j) + rate·x_i·x_j)."""
+    """A sum level + slopes·(x_i, x_j) + product·x_i·x_j + size·sin(phase + rates·(x_i, x_j) + rate·x_i·x_j)."""
 
     i: int
     j: int
@@ -81,7 +81,7 @@ class BilinearWave:
 
 
 def bilinear_waves(x: Array, y: Array) -> Iterator[BilinearWave]:
-    """Sines of a bilinear form of two inputs, beside another bilinear form, that are close to y (N,)."""
+    """Sums of a bilinear form of two inputs and a sine of another, that are close to y (N,)."""
     some = np.linspace(0, len(x) - 1, min(2 * TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some]
     steps = np.arange(-BILINEAR_WAVES, BILINEAR_WAVES + 1) * SCALED_WAVE_STEP

@@ -87,7 +87,7 @@ def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
 
 
 def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> AffineIn | None:
-    """The form affine in the function of x_i that matches the surrogate along x_i, if there is one."""
+    """The form affine in some function of x_i that matches the surrogate along x_i, or None."""
     nodes, shape, beyond = along(x, full, i)
     if beyond > weak(full):
         return None
@@ -107,7 +107,8 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 
 
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
-    """The function that is most similar to a shape at the nodes; among equally similar ones, the simplest."""
+    """The function most similar to `shape` at the nodes; the simplest of several equally similar ones; None if all
+    differ."""
     best, least = (
         None,
         PREFERENCE_RATIO * max(SHAPE_DISTANCE, SHAPE_DISTANCE_PER_ERROR * doubt),
@@ -129,7 +130,7 @@ def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | Non
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """The test of whether link(y) is P + Q·inner, with `inner` (N,) the values of a function of x_i."""
+    """Tests whether link(y) = P + Q·inner, where `inner` (N,) are the values of a function of x_i."""
 
     x: Array
     y: Array
@@ -138,7 +139,7 @@ class _Question:
     inner: Array
 
     def form(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...], most: int | None = None) -> Hypothesis:
-        """The fitted form, with `inner` scaled to root mean square 1, and about `most` terms, or the best number."""
+        """Fit the form, with `inner` scaled to root mean square 1; with about `most` terms, or as many as are best."""
         blocks = [self._block(p_inputs), self._block(q_inputs, self._scale_inner)]
         targets, units = self.full.link.forward(self.y), answer_units(self.full.link, self.y)
         if most is not None:
@@ -154,7 +155,7 @@ class _Question:
         return self.inner / root_mean_square(self.inner)
 
     def missing(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...]) -> Array:
-        """Columns that the form lacks: x_i in other ways, and in P and Q the inputs that they leave out, (N, m)."""
+        """Columns (N, m) that the form lacks: other functions of x_i, and the inputs missing in P and Q."""
         coordinates, inputs = self.full.coordinates, range(self.x.shape[1])
         others = [j for j in inputs if j != self.i]
         columns = [of_input(self.x, coordinates, self.i, others)]
@@ -170,7 +171,8 @@ class _Question:
         return np.stack([form.values(0), form.values(1) / root_mean_square(self.inner)], axis=1)
 
     def errors(self, error: float, parts: Array) -> tuple[float, float]:
-        """The errors of P and Q: the line's slope is as exact as `inner` varies, its level is where `inner` is 0."""
+        """The errors of P and Q. The error of Q depends on how much `inner` varies, that of P on how far `inner` is
+        from 0."""
         size, deviation = root_mean_square(self.full.link.forward(self.y)), float(self.inner.std())
         slope = ERROR_OF_PARTS * error * size / deviation
         level = slope * root_mean_square(self.inner)
@@ -181,7 +183,8 @@ class _Question:
 def _narrow(
     question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
 ) -> AffineIn | None:
-    """P and Q on the inputs that they need: each input is dropped if the fit is no worse without. None if P is 0."""
+    """Restrict P and Q to the inputs that they need: drop each input without which the fit is no worse. None if P is
+    0."""
     full, terms = question.full, form.design.shape[1]
     p_inputs = others
     for which in ("Q", "P"):

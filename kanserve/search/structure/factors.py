@@ -1,4 +1,4 @@
-"""What can be factored out of a law before any network is tried: irrelevant inputs, and powers of inputs."""
+"""Simplify a law before any network is tried: irrelevant inputs, and inputs that enter as a factor x^p."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ _DENOMINATORS = (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class PowerFactor:
-    """y = x_i^power · (a function of the other inputs). `error`: leave-one-out, relative to y's root mean square."""
+    """y = x_i^power · (a function of the other inputs). `error` is leave-one-out, relative to y's root mean square."""
 
     i: int
     power: float
@@ -73,7 +73,7 @@ def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> 
 
 
 def _find_least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
-    """The input whose removal matters least, if it does not matter significantly."""
+    """The input whose removal harms the fit least, or None if every removal is significant."""
     if full.error > FORM_TEST_LARGEST_ERROR:
         return None
     needs = []
@@ -96,7 +96,7 @@ def _find_least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
 
 
 def _is_missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
-    """Whether input i explains some of the residuals of the fit by the kept inputs."""
+    """Whether input i explains part of the residuals of a fit that uses only the kept inputs."""
     if full.error < ROUNDING:
         return False
     columns = [*kept, i]
@@ -129,14 +129,14 @@ def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
 
 
 def raise_to(values: Array, power: float) -> Array:
-    """x^p, with real roots of negative numbers where the denominator of p is odd; |x|^p otherwise."""
+    """x^p, with real roots of negative numbers if the denominator of p is odd; otherwise |x|^p."""
     if power == round(power):
         return values ** int(power) if power > 0 else 1 / values ** int(-power)
     return real_power(values if takes_negative(power) else np.abs(values), power)
 
 
 def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[tuple[int, float]]:
-    """Powers from x·dy/dx = p·y, best supported first."""
+    """Estimate powers from x·dy/dx = p·y; best supported first."""
     slopes = full.gradient_of_link(x)
     answers = full.link_values(x)
     size = float(answers @ answers)
@@ -179,7 +179,7 @@ def _with_power(
 
 
 def _refine_power(values: Array, power: float, form_of: Callable[[float, int], Hypothesis]) -> tuple[float, ...]:
-    """The simple number that the power may be, then the power itself, by Gauss-Newton."""
+    """Refine the power by Gauss-Newton. Returns the simple number it may be, then the refined value."""
     logarithms = np.log(np.maximum(np.abs(values), 1e-300))
     spread = 0.0
     for _ in range(5):

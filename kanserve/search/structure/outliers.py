@@ -72,7 +72,8 @@ def outliers(x: Array, y: Array, seed: int = 0, weights: Array | None = None) ->
 
 
 def _gap(sizes: Array) -> float:
-    """The lower end of the widest gap, as a ratio, among the largest sizes; infinity if it is no wider than chance."""
+    """The lower end of the widest gap (as a ratio) between the largest values; infinity if the gap is no wider than
+    chance."""
     largest = np.sort(sizes)[::-1][: int(OUTLIER_SHARE * len(sizes)) + 1]
     with np.errstate(over="ignore"):
         ratios = largest[:-1] / np.maximum(largest[1:], 1e-300)
@@ -80,7 +81,7 @@ def _gap(sizes: Array) -> float:
 
 
 class RobustFit:
-    """A polynomial fitted to samples by Tukey's biweight, and their neighbours by rank."""
+    """A polynomial fitted with Tukey's biweight, and each sample's nearest neighbours by rank."""
 
     def __init__(self, x: Array, y: Array, roots: Array) -> None:
         inputs, terms = x.shape[1], min(OUTLIER_TERMS, len(y) // OUTLIER_ROWS_PER_TERM)
@@ -102,11 +103,11 @@ class RobustFit:
             self.residuals = y - matrix @ self.coefficients
 
     def left(self, x: Array, y: Array) -> Array:
-        """What the polynomial leaves of samples (N,)."""
+        """The residuals (N,) of the polynomial."""
         return np.asarray(y - self.basis.design(x) @ self.coefficients)
 
     def alone(self, x: Array, y: Array) -> Array:
-        """What the polynomial leaves of further samples, less the median of what it leaves of their neighbours."""
+        """The residuals of further samples, minus the median residual of their neighbours."""
         near = nearest(self._ranks(x), self.ranks, OUTLIER_NEIGHBOURS)
         return self.left(x, y) - np.median(self.residuals[near], axis=1)
 
@@ -115,5 +116,5 @@ class RobustFit:
 
 
 def _deviation(values: Array) -> float:
-    """The standard deviation that normal values of this median absolute deviation have."""
+    """Robust standard deviation, from the median absolute deviation."""
     return 1.4826 * float(np.median(np.abs(values)))

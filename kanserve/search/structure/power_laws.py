@@ -31,7 +31,7 @@ POWER_LAW_ZERO_ERRORS = 5.0  # residual of a row with a 0, at most, in standard 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y = scale · Π x_i^powers_i · exp(Σ rates_i·x_i)."""
+    """The law y = scale · Π x_i^powers_i · exp(Σ rates_i·x_i)."""
 
     scale: float
     powers: tuple[float, ...]
@@ -39,7 +39,7 @@ class PowerLaw:
 
 
 def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
-    """c and the powers p of y = c · x_1^p_1 · x_2^p_2 ..., if y is a power law, with signs; else None."""
+    """c and the exponents p if y = c · x_1^p_1 · x_2^p_2 ..., else None."""
     usable = _with_logarithms(x, y)
     if usable is None:
         return None
@@ -56,7 +56,7 @@ def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
 
 
 def times_exponential(x: Array, y: Array) -> PowerLaw | None:
-    """y as powers of the inputs times an exponential, if it is exactly one; None without any rate that matters."""
+    """y as powers of the inputs times an exponential, if that is exact; None also if no rate matters."""
     usable = _with_logarithms(x, y)
     if usable is None or (x.min(axis=0) < 0).any():
         return None
@@ -83,18 +83,19 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
 
 
 def _without_rounding(value: float) -> float:
-    """The value with 14 digits: the others of a fit are rounding, and hide that it is a short number."""
+    """Round to 14 digits: the last digits of a fit are rounding errors and hide short numbers."""
     return float(f"{value:.14g}")
 
 
 def _with_logarithms(x: Array, y: Array) -> Mask | None:
-    """The rows without a 0; None if they are too few."""
+    """Mask of the rows without zeros; None if too few rows remain."""
     usable: Mask = (x != 0).all(axis=1) & (y != 0)
     return usable if usable.mean() >= POWER_LAW_ROWS else None
 
 
 def _fit_logarithms(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
-    """log |y| by a constant and those terms that vary, which these are, and standard errors; None for a bad fit."""
+    """Fit log|y| by a constant and the terms that vary. Returns the fit, the mask of these terms and standard errors;
+    None if the fit is bad."""
     weight = np.abs(y) / root_mean_square(y)
     varying: Mask = terms.max(axis=0) > terms.min(axis=0)
     design = np.concatenate([np.ones((len(y), 1)), terms[:, varying]], axis=1) * weight[:, None]
@@ -117,7 +118,7 @@ def _product(x: Array, powers: Array | list[float]) -> Array:
 
 
 def _check_law(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tuple[float, ...]] | None:
-    """The law if it holds on all rows."""
+    """The coefficient and the powers, if the law holds on all rows, else None."""
     if not all(takes_negative(float(power)) for power in powers[x.min(axis=0) < 0]):
         return None
     with np.errstate(all="ignore"):

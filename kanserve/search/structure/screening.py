@@ -37,7 +37,7 @@ def independent_columns(x: Array) -> tuple[int, ...]:
 
 
 def _independent(centred: Array) -> list[int]:
-    """Gram-Schmidt, twice for rounding: the columns of which something is left beside the earlier ones."""
+    """The linearly independent columns, by Gram-Schmidt applied twice against rounding."""
     basis = np.zeros((len(centred), 0))
     kept: list[int] = []
     for i, column in enumerate(centred.T):
@@ -83,7 +83,7 @@ def influential(x: Array, y: Array) -> tuple[int, ...]:
 
 
 def _further(features: Array, x: Array, y: Array, found: list[int]) -> list[int]:
-    """The inputs that explain, alone or with those found, what a polynomial in these leaves of y."""
+    """Further inputs that, alone or together with those found, explain the residuals of a polynomial in those found."""
     surrogate = surrogates(x[:, found], y)[0]
     left = y - surrogate.value(x[:, found])
     if not np.isfinite(left).all():
@@ -101,7 +101,7 @@ def _further(features: Array, x: Array, y: Array, found: list[int]) -> list[int]
 
 
 def _pairs(features: Array, targets: Sequence[Array], known: Sequence[int]) -> list[int]:
-    """The inputs of pairs whose products explain one of the targets (N,); without the known inputs."""
+    """The inputs of pairs whose products explain one of the targets (N,), without the known inputs."""
     count, inputs, degree = features.shape
     flat = features.reshape(count, -1)
     found: set[int] = set()
@@ -116,7 +116,7 @@ def _pairs(features: Array, targets: Sequence[Array], known: Sequence[int]) -> l
 
 
 def _scores(values: Array) -> Array:
-    """The ranks of the values, with mean 0 and variance 1: a few large values do not hide the others."""
+    """The ranks of the values, standardised, so that a few large values do not hide the others."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - 0.5 * (counts + 1))[place.ravel()]  # equal values share their mean rank
     centred: Array = ranks - ranks.mean()
@@ -132,7 +132,7 @@ def _residuals_of(columns: Array, y: Array) -> Array:
 
 
 def _legendre(x: Array, degree: int) -> Array:
-    """Legendre polynomials of the ranks of each input, which are uniform: mean 0 and variance 1, (N, d, degree)."""
+    """Legendre polynomials of each input's ranks, with mean 0 and variance 1: (N, d, degree)."""
     ranks = np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0, kind="stable")
     u = 2 * (ranks + 0.5) / len(x) - 1
     table = np.stack(

@@ -52,7 +52,8 @@ class Separation:
 
 
 def separations(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Separation, ...]:
-    """The separations that the rows x (N, d), y (N,) do not refute, best first; `known`: their surrogates."""
+    """The separations that rows x (N, d), y (N,) do not refute, best first; `known` are their surrogates, if
+    computed."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -97,7 +98,8 @@ def _fit_sum(x: Array, y: Array, full: Surrogate, parts: Parts) -> tuple[Hypothe
 
 
 def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
-    """y as a product, from the surrogate of log(y): its sum is the product, or at least the start of a fit."""
+    """y as a product, from the surrogate of log(y): exponentiating its sum gives the factors, or a start for fitting
+    them."""
     for parts in claimed:
         form, logarithms = _fit_sum(x, y, full, parts)
         values = np.exp(np.clip(logarithms, -300, 300))
@@ -112,7 +114,7 @@ def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequenc
 
 
 def _product(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
-    """link(y) as a product, from slices of its surrogate."""
+    """link(y) as a product of functions of the parts, started from slices of its surrogate."""
     for parts in claimed:
         separation = _product_from(x, y, full, parts, _slices(x, y, full, parts))
         if separation is not None:
@@ -134,7 +136,7 @@ def _all_vary(values: Array) -> bool:
 
 
 def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) -> tuple[Hypothesis, Array]:
-    """link(y) as a product of functions of the parts, from a first guess of their values (N, parts)."""
+    """Fit link(y) as a product of functions of the parts, from initial values (N, parts)."""
     best: tuple[Hypothesis, Array] | None = None
     idle = 0
     for budget in budgets(len(x)):
@@ -154,7 +156,7 @@ def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) 
 def _alternate(
     x: Array, y: Array, full: Surrogate, parts: Parts, values: Array, budget: int
 ) -> tuple[Hypothesis, Array]:
-    """Alternating least squares for each factor with the others fixed; then Gauss-Newton for all together."""
+    """Fit each factor by least squares while the others are fixed, in turn; then all together by Gauss-Newton."""
     targets, units = full.link.forward(y), answer_units(full.link, y)
     coordinates = [tuple(full.coordinates[i] for i in part) for part in parts]
     for _ in range(SWEEPS):
@@ -174,8 +176,8 @@ def _alternate(
 
 
 def _slices(x: Array, y: Array, full: Surrogate, parts: Parts) -> Array:
-    """The surrogate along each part, with the others fixed at a row where it is large; their product is the surrogate
-    if it is separable: (N, parts)."""
+    """The surrogate along each part (N, parts), with the others fixed at a row where it is large. If it is separable,
+    it is proportional to the product of these."""
     row = int(np.argsort(np.abs(full.link.forward(y)))[int(0.8 * len(y))])
     columns = []
     for part in parts:

@@ -37,7 +37,8 @@ class ActiveBasis:
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """The active functions at values v (I, N): their places in a flat (I, G+k, N) array, pieces and offsets."""
+    """The active basis functions at values v (I, N): their positions in a flat (I, G+k, N) array, pieces and
+    offsets."""
 
     places: Indices  # (I, N), of the first active function
     piece: Indices  # (I, N)
@@ -45,7 +46,6 @@ class Active:
 
 
 def active_basis(layer: Layer) -> ActiveBasis:
-    """The active basis of a layer's grids."""
     return _basis(layer.knots.tobytes(), layer.inputs, layer.order, layer.extrapolation, layer.coefficients.shape[2])
 
 
@@ -72,7 +72,7 @@ def _basis(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapola
 
 
 def _protect(*arrays: NDArray[np.generic]) -> None:
-    """Make the arrays of a cached table read-only."""
+    """Make cached arrays read-only."""
     for array in arrays:
         array.setflags(write=False)
 
@@ -155,7 +155,7 @@ class Tables:
 
 
 def tables(layer: Layer) -> Tables:
-    """The active basis of a layer's grids for the compiled kernels."""
+    """The active basis of a layer's grids, for the compiled kernels."""
     return _tables(layer.knots.tobytes(), layer.inputs, layer.order, layer.extrapolation)
 
 
@@ -188,7 +188,7 @@ def _tables(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapol
 
 
 def locate(basis: ActiveBasis, v: Array) -> Active:
-    """The functions that are active at v (I, N); a value that is not finite gets some piece and stays not finite."""
+    """Find the functions that are active at v (I, N). A value that is not finite gets an arbitrary piece."""
     inputs, rows = v.shape
     piece = np.empty(v.shape, np.intp)
     per_input = len(basis.origins) // inputs
@@ -203,7 +203,7 @@ def locate(basis: ActiveBasis, v: Array) -> Active:
 
 
 def values(basis: ActiveBasis, active: Active) -> Array:
-    """All functions at the located values, (I, G+k, N); only the active ones are not zero."""
+    """All basis functions at the located values (I, G+k, N); zero except for the active ones."""
     table = basis.polynomials.take(active.piece, axis=2)
     result = table[-1]
     for lower in table[-2::-1]:
@@ -213,7 +213,7 @@ def values(basis: ActiveBasis, active: Active) -> Array:
 
 
 def slopes(basis: ActiveBasis, active: Active) -> Array:
-    """The derivatives of all functions at the located values, (I, G+k, N)."""
+    """The derivatives of all basis functions at the located values (I, G+k, N)."""
     table = basis.polynomials[1:].take(active.piece, axis=2)
     order = len(table)
     result = table[-1]
@@ -225,7 +225,7 @@ def slopes(basis: ActiveBasis, active: Active) -> Array:
 
 
 def _dense(basis: ActiveBasis, active: Active, local: Array) -> Array:
-    """Active values (k+1, I, N) scattered into zeros (I, G+k, N)."""
+    """Scatter active values (k+1, I, N) into an array of zeros (I, G+k, N)."""
     inputs, rows = active.offset.shape
     dense = np.zeros(inputs * basis.functions * rows)
     for r, values in enumerate(local):

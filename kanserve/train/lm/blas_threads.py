@@ -47,7 +47,7 @@ def threads_for(work: float) -> Iterator[None]:
 
 
 class _Narrow:
-    """One limit shared by all running fits: they may end in any order, and the last one lifts it."""
+    """One thread limit shared by all running fits. They may end in any order; the last one lifts it."""
 
     def __init__(self) -> None:
         self._lock = Lock()

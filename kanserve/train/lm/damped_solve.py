@@ -1,4 +1,4 @@
-"""Solve the damped linear systems of a least-squares step, by Cholesky factorisation where available."""
+"""Solve the damped linear systems of least-squares steps, by Cholesky factorisation if possible."""
 
 import ctypes
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SMALL = 150  # up to this size NumPy is as fast as SciPy, which is slow to load
 
 
 def by_residuals(residuals: int, parameters: int) -> bool:
-    """Whether parameters outnumber residuals so much that a step solves a system of the size of the residuals."""
+    """Whether parameters outnumber residuals so much that a step should solve a system of the size of the residuals."""
     return residuals * MANY_PARAMETERS < parameters
 
 

@@ -35,7 +35,7 @@ def extreme_rows(kan: Kan, x: Array) -> Array:
     node, sign = np.tile(np.arange(nodes), 2), np.repeat([1.0, -1.0], nodes)
 
     def heights(rows: Array) -> Array:
-        """How high the values (2·nodes, T) of each node are in its T rows, (2·nodes, T, inputs)."""
+        """How high each node's values are at its T rows: (2·nodes, T, inputs) to (2·nodes, T)."""
         values = _evaluate_hidden(kan, rows.reshape(-1, rows.shape[2])).reshape(len(node), -1, nodes)
         own = values[np.arange(len(node)), :, node] * sign[:, None]
         return np.where(np.isfinite(own), own, -np.inf)
@@ -82,5 +82,5 @@ def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
 
 
 def _evaluate_hidden(kan: Kan, x: Array) -> Array:
-    """The values of all hidden nodes, (N, nodes)."""
+    """The values (N, nodes) of all hidden nodes."""
     return np.concatenate(activations(kan, x)[1:-1], axis=1)

@@ -67,7 +67,8 @@ def _check(kan: Kan, index: int, signs: NDArray[np.int64]) -> None:
 
 
 def monotone(kan: Kan, signs: Signs) -> Kan:
-    """The network with the nearest coefficients that keep the signs, about, and no base function on these edges."""
+    """Replace the coefficients by the nearest ones (approximately) that satisfy the signs; these edges lose their base
+    function."""
     return replace(kan, layers=tuple(map(_monotone, kan.layers, signs)))
 
 
@@ -110,7 +111,7 @@ class Steps:
 
     @property
     def bounded(self) -> NDArray[np.intp]:
-        """The places of the numbers that are at least 0."""
+        """The indices of the variables that must not be negative."""
         inner = self.places[:, 1:]
         return inner[inner >= 0]
 
@@ -127,7 +128,7 @@ class Steps:
         return result
 
     def slopes(self, rows: Array) -> Array:
-        """The derivatives (.., P) by the numbers, from those by the parameters."""
+        """Convert derivatives (.., P) with respect to the parameters to those with respect to the steps."""
         result = rows.copy()
         for places, sign in self._edges():
             sums = np.cumsum(rows[..., places[::-1]], axis=-1)[..., ::-1]
@@ -141,7 +142,7 @@ class Steps:
 
 
 class MonotonePoint:
-    """A `levenberg_marquardt.Descent` in which the coefficients of edges with signs rise or fall."""
+    """A `levenberg_marquardt.Descent` in which the coefficients of edges with signs rise or fall monotonically."""
 
     def __init__(
         self, problem: LeastSquaresProblem | ReweightedProblem, penalty: Penalty, vector: Array, steps: Steps
@@ -182,7 +183,7 @@ class MonotonePoint:
         return value, predicted
 
     def _change(self, added: Array) -> Array:
-        """The damped step; numbers that would become negative go to 0, and the others are solved again."""
+        """The damped step. Variables that would become negative are set to 0, and the others are solved for again."""
         change = np.zeros(len(self._numbers))
         held = self._bounded & (self._numbers <= 0) & (self._gradient > 0)
         for _ in range(SOLVES):

@@ -1,4 +1,4 @@
-"""The networks of a schedule and how they are compared."""
+"""The candidate networks of a schedule, and how they are compared."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Candidate:
 
     @property
     def expected_error(self) -> float:
-        """On new rows."""
+        """The error expected on new rows."""
         return self.error * (1 + self.excess)
 
 
@@ -39,7 +39,7 @@ def best_of(candidates: list[Candidate]) -> Candidate:
 
 
 def smoothest(candidates: list[Candidate]) -> Candidate:
-    """The smoothest candidate whose validation error is not clearly worse than the best one's."""
+    """The smoothest candidate whose validation error is not clearly worse than the lowest."""
     best = best_of(candidates)
     return max(
         [best, *(candidate for candidate in candidates if candidate.smooth > best.smooth and as_good(candidate, best))],

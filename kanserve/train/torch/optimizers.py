@@ -33,7 +33,7 @@ ADAM_MEANS = (0.9, 0.999)
 
 @dataclass(frozen=True, eq=False)
 class Lbfgs:
-    """The state of LBFGS: the vector, its loss and gradient, and the last pairs of steps and gradient changes."""
+    """The state of LBFGS: the vector, its loss and gradient, and recent pairs of step and gradient change."""
 
     vector: Tensor
     loss: float
@@ -96,7 +96,6 @@ def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | N
 
 
 def adam(start: Tensor) -> Adam:
-    """The initial state of AdamW."""
     return Adam(start.clone(), torch.zeros_like(start), torch.zeros_like(start))
 
 
@@ -164,7 +163,7 @@ def _line_search(function: Function, vector: Tensor, direction: Tensor, start: P
 
 
 def _between(low: Point, high: Point) -> float:
-    """The minimum of the cubic through both points (3.59), kept away from them by a tenth of the way."""
+    """The minimum of the cubic interpolant (3.59), at least a tenth of the interval away from both ends."""
     width = high.t - low.t
     if not isfinite(high.loss):
         return low.t + 0.1 * width
