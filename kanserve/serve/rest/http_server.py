@@ -52,7 +52,7 @@ def serve(settings: Settings, api: RestApi, submit: Callable[..., Any], reuse_po
 
 
 class Http:
-    """A running port; `close` ends it."""
+    """A running HTTP port; `close` ends it."""
 
     takes_tls = False
 
@@ -178,7 +178,7 @@ class Http:
             raise HttpError(503, "The requests under way take too much memory. Try again later.")
 
     def _receive(self, connection: Connection) -> None:
-        """Answer the request, once it is complete."""
+        """Answer the request once it is complete."""
         if connection.head is None:
             end = connection.received.find(END)
             if end > LONGEST_HEAD or (end < 0 and len(connection.received) >= LONGEST_HEAD):
@@ -204,7 +204,7 @@ class Http:
         self._ask(connection, connection.request(connection.take_body()))
 
     def _ask(self, connection: Connection, request: RestRequest) -> None:
-        """Answer at once what does not block, and hand the rest to a thread."""
+        """Answer at once if that does not block, else on a thread of the pool."""
         assert connection.head is not None
         connection.last |= not connection.head.keep_alive
         path = request.target.partition("?")[0]
@@ -227,7 +227,7 @@ class Http:
             self._answer(*asked)
 
     def _deliver(self) -> None:
-        """Send the answers of other threads."""
+        """Send the answers that other threads have finished."""
         while not self._answered.empty():
             connection, response = self._answered.get()
             if self._connections.get(connection.descriptor) is connection:  # else it timed out

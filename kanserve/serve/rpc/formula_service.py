@@ -40,7 +40,7 @@ _States = Mapping[tuple[str, int], pb.VersionState]
 
 
 class Encoded:
-    """A response that is encoded already, for whoever encodes responses."""
+    """A response that is already serialized."""
 
     __slots__ = ("_data",)
 
@@ -52,7 +52,7 @@ class Encoded:
 
 
 def find(state: ServerState, request: Any, call: Call) -> Model:
-    """The model that a request names, recorded in the call (Any: each message has its own type)."""
+    """The model that a request names; also recorded in the call."""
     model = state.catalog.find(request.model_name, request.model_version)
     call.model, call.version = model.name, model.version
     return model
@@ -142,7 +142,7 @@ def _texts(formula: Formula, texts: Set[str]) -> dict[str, Any]:
 
 
 def _tree(formula: Formula) -> dict[str, Any]:
-    """The fields of a message for the expression and its splines, as JSON texts."""
+    """The message fields for the expression and its splines, as JSON texts."""
     data = to_json([formula])
     return {"expression_json": json.dumps(data["formulas"][0]["tree"]), "tables_json": json.dumps(data["tables"])}
 
@@ -184,7 +184,8 @@ def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Cal
 def _parts(
     name: str, version: str, files: dict[str, tuple[bytes, str]], call: Call
 ) -> Iterator[pb.ExportSourceResponse]:
-    """The messages. No reference to the model is held: a slow stream would keep an unloaded version in memory."""
+    """The messages of the stream. They hold no reference to the model: a slow stream would keep an unloaded version in
+    memory."""
     for path, (data, sha256) in files.items():
         for start in range(0, max(1, len(data)), PART_BYTES):
             if not call.alive():
@@ -217,7 +218,7 @@ def watch(state: ServerState, request: pb.WatchRequest, call: Call) -> Iterator[
 
 
 def states(catalog: Catalog, name: str = "") -> dict[tuple[str, int], pb.VersionState]:
-    """The state of each version in a catalog, of one model or of all."""
+    """The state of each version in a catalog, for one model or for all."""
     return {
         (model, version): pb.VersionState(
             model_name=model,
@@ -253,7 +254,7 @@ def _tell(state: ServerState, name: str, call: Call) -> Iterator[pb.WatchRespons
 
 
 def _wait(changed: Event, state: ServerState, call: Call) -> bool:
-    """Wait until something changes: True; False once the client has left."""
+    """Wait until something changes. Returns False once the client has left."""
     while call.alive():
         if state.threads.draining:
             raise DrainingError("The server is stopping. Watch another, or this one when it is back.")
@@ -263,7 +264,7 @@ def _wait(changed: Event, state: ServerState, call: Call) -> bool:
 
 
 def _differences(told: _States, now: _States, anew: set[tuple[str, int]]) -> Iterator[pb.VersionState]:
-    """The versions whose state differs from the one sent, or whose content was replaced under the same state."""
+    """The versions whose state differs from the one last sent, or whose content was replaced under the same state."""
     for name, version in told:
         if (name, version) not in now:
             yield pb.VersionState(model_name=name, model_version=str(version), state=pb.MODEL_STATE_REMOVED)

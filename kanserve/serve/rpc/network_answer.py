@@ -24,8 +24,8 @@ _LAYERS, _EDGES, _X, _Y = b"\x32", b"\x1a", b"\x52", b"\x5a"  # the tags of thes
 
 
 def network_answer(model: Model, points: int | None, most: int) -> bytes:
-    """A GetNetworkResponse of at most `most` bytes: nodes and edges, and for each edge its curve over the range of its
-    input for rows in the training range. InputError, before anything is built, if that is too large."""
+    """A GetNetworkResponse of at most `most` bytes: nodes, edges, and the curve of each edge over its input's range in
+    the training data. Raises InputError, before building anything, if it would be too large."""
     points = _curve_points(model, points, most)
     answer = model.answers.get((pb.GetNetworkResponse, points), lambda: _network(model, points))
     if len(answer) > most:  # for very long names
@@ -103,7 +103,7 @@ def _layer(model: Model, number: int, points: int) -> bytes:
 
 
 def _edges(model: Model, number: int, points: int) -> list[bytes]:
-    """The edges of a layer, as the parts of a message."""
+    """The edges of a layer, as parts of the message."""
     layer = model.kan.layers[number]
     low, high = model.spans[number].T
     x = np.linspace(low, np.where(high > low, high, low + 1), points)

@@ -49,7 +49,7 @@ class DecodedRequest:
 
 
 class RequestCache:
-    """The decoded requests of one catalog, by their bytes without the numbers."""
+    """The decoded requests of one catalog, keyed by their bytes without the numbers."""
 
     def __init__(self) -> None:
         self._asked: dict[bytes, DecodedRequest] = {}
@@ -94,8 +94,8 @@ class RequestCache:
 
 
 def _has_numbers_last(before: bytes, request: pb.ModelInferRequest) -> bool:
-    """Whether a message is these bytes and then its raw numbers, and nothing else in it depends on them. The numbers in
-    `request` are changed."""
+    """Whether a message is these bytes followed by its raw numbers, and nothing else in it depends on them. Overwrites
+    the numbers in `request`."""
     (numbers,) = request.raw_input_contents
     if not before.endswith(_RAW + wire.varint(len(numbers))):
         return False
@@ -186,7 +186,7 @@ _CLASSIFIER: dict[str, Writer] = {OUTPUT: _scores, PROBABILITIES: _probabilities
 
 
 def _outputs(model: Model, request: pb.ModelInferRequest) -> dict[str, Writer]:
-    """The writers of the requested outputs, by default all; TensorError for an unknown one."""
+    """The writers of the requested outputs, by default all. Raises TensorError for an unknown output."""
     known = outputs_of(model)
     asked = request.outputs
     if not asked:

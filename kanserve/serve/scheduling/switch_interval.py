@@ -21,7 +21,7 @@ _usual: float | None = None  # the original interval, in a process of the server
 
 @contextmanager
 def own_process() -> Iterator[None]:
-    """Inside, the interval follows `shorten` and `relax`; at the end it is restored."""
+    """Let the interval follow `shorten` and `relax` inside this context, and restore it at the end."""
     global _usual
     before = sys.getswitchinterval()
     with _lock:
@@ -36,7 +36,7 @@ def own_process() -> Iterator[None]:
 
 
 def shorten(who: str, seconds: float) -> None:
-    """Limit the interval to `seconds`, until `relax` with the same `who`."""
+    """Limit the interval to `seconds`, until `relax` is called with the same `who`."""
     with _lock:
         _wanted[who] = seconds
         _set()
