@@ -231,7 +231,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
 
 def has_cheap_gradient(kan: Kan) -> bool:
-    """Whether the derivatives of the outputs cost little: to compile, in bytes, and on the stack."""
+    """Whether the derivatives are cheap: in compile time, in bytes, and on the stack."""
     symbolic = sum(int(layer.symbolic_mask.sum()) for layer in kan.layers)
     return symbolic <= _MOST_SYMBOLIC and c_gradient.stack_numbers(kan) <= _MOST_ON_STACK
 
@@ -278,7 +278,7 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, derivatives: int, col
 
 
 def _functions(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[str]:
-    """The functions of edges that libm does not have, or that must report leaving their domain."""
+    """The edge functions that libm lacks, or that must report leaving their domain."""
     used, blocks = functions_of(layers), []
     for own in c_derivatives.functions_by_values(used, derivatives):
         text = OWN[own].c_function(own_name(own, dialect), ExportError)

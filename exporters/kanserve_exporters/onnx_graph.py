@@ -87,7 +87,8 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
 
 def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes:
-    """The file with all splines computed in one way (`how`), for benchmarks; None: the best way for each layer."""
+    """The file with all splines computed in one way (`how`), for benchmarks; None chooses the best way for each
+    layer."""
     try:
         import onnx
     except ImportError:
@@ -130,7 +131,7 @@ def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes
 
 
 def _check_versions(options: ExportOptions) -> None:
-    """ExportError unless the installed onnx knows these versions, and they have what the bodies need."""
+    """Raise ExportError unless the installed onnx supports these versions, and they have what the bodies need."""
     import onnx
 
     for name, asked, oldest, newest in (
@@ -153,7 +154,7 @@ def _layers(kan: Kan, precision: Precision, how: How | None) -> list[LayerBody]:
 
 
 def _with_output_affine(kan: Kan) -> tuple[Layer, ...]:
-    """The layers, with the scale and shift of the outputs folded into the nodes of the last."""
+    """The layers, with the scale and shift of the outputs folded into the last one's nodes."""
     last = kan.layers[-1]
     with np.errstate(all="ignore"):
         scale = kan.output_scale * last.node_scale
@@ -184,7 +185,7 @@ def _network(kan: Kan, layers: list[LayerBody], names: list[str], options: Expor
 
 
 def _function_names(layers: list[LayerBody]) -> list[str]:
-    """The name of each layer's function: its kind, with a number from the second distinct program of that kind on."""
+    """The name of each layer's function: its kind, numbered from the second distinct program of that kind on."""
     known: dict[object, str] = {}
     count: dict[str, int] = {}
     for layer in layers:

@@ -1,4 +1,4 @@
-"""One-hot encoding of class labels, integers or text: one column per class, 0 or 1."""
+"""One-hot encoding of class labels, integers or text: a column per class, 0 or 1."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def label_column(values: object) -> NDArray[Any] | None:
-    """The values as one column (N,) if they are a single column that may hold labels; else None."""
+    """The values as one column (N,) if they are a single column that may hold labels, else None."""
     try:
         column = np.asarray(values)
     except ValueError:  # rows of different lengths
@@ -23,7 +23,7 @@ def label_column(values: object) -> NDArray[Any] | None:
 
 
 def is_text(column: NDArray[Any]) -> bool:
-    """Whether a column holds text, which can only be class labels."""
+    """Whether a column contains text, which can only be class labels."""
     kind: str = column.dtype.kind
     return kind in "UST" or (kind == "O" and any(isinstance(value, str) for value in column))
 

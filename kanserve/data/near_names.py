@@ -1,4 +1,4 @@
-"""Names in sentences: those that were perhaps meant, and the first of many."""
+"""Names in sentences: suggestions for misspelt ones, and shortened lists."""
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -17,6 +17,6 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def first_names(names: Sequence[object], most: int, rest: str = " and {} more") -> str:
-    """At most so many names, and the `rest` with the number of the others, if there are any."""
+    """The first `most` names, then `rest` with the number of the others, if there are any."""
     shown = ", ".join(map(str, names[:most]))
     return shown + rest.format(len(names) - most) if len(names) > most else shown

@@ -1,4 +1,4 @@
-"""Weights of rows in least squares: only their ratios matter, so each of these is for a mean weight of 1."""
+"""Row weights for least squares. Only their ratios matter, so the functions here scale them to mean 1."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,19 +7,20 @@ Array = NDArray[np.float64]
 
 
 def square_roots(weights: Array) -> Array:
-    """The square roots (N,) of the weights (N,), scaled to a mean weight of 1."""
+    """The square roots (N,) of the weights (N,), after scaling these to mean 1."""
     relative = weights / weights.max()  # so that a sum of huge weights does not overflow
     roots: Array = np.sqrt(relative / relative.mean())
     return roots
 
 
 def weight_rows(values: Array, weights: Array | None) -> Array:
-    """Values (N, ...) times the square roots of the weights: least squares of these is weighted least squares."""
+    """Multiply values (N, ...) by the square roots of the weights; ordinary least squares then gives weighted least
+    squares."""
     return values if weights is None else (values.T * square_roots(weights)).T
 
 
 def root_mean_square(values: Array, weights: Array | None = None) -> float:
-    """The root of the weighted mean of the squares of values (N,)."""
+    """The root of the weighted mean square of values (N,)."""
     return float(np.sqrt(np.average(values**2, weights=weights)))
 
 
@@ -33,13 +34,14 @@ def deviation(values: Array, weights: Array | None = None) -> float:
 
 
 def join_weights(*weights: Array | None) -> Array | None:
-    """The weights of several parts of the same rows, one after another; None if they have none."""
+    """Concatenate the weights of several parts; None if no part has weights."""
     given = [part for part in weights if part is not None]
     return np.concatenate(given) if given else None
 
 
 def scale_weights(weights: Array) -> Array:
-    """The weights scaled by a power of two, so that the largest is from ½ to 1: a sum of huge ones would overflow."""
+    """Scale the weights by a power of two so that the largest is between ½ and 1: a sum of huge weights would
+    overflow."""
     result: Array = np.ldexp(weights, -np.frexp(weights.max())[1])
     return result
 

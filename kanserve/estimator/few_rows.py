@@ -35,13 +35,14 @@ def outputs(kan: Kan, x: Array) -> Array:
 
 
 def in_blocks(kan: Kan, x: Array) -> Array:
-    """The outputs (N, outputs) of a network, computed in blocks of rows."""
+    """Like `outputs`, computed in blocks of rows."""
     rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in kan.layers))
     return np.concatenate([evaluate(kan, x[start : start + rows]) for start in range(0, len(x), rows)])
 
 
 def _module(kan: Kan) -> Callable[[Array], Array]:
-    """The function of the network's NumPy module; `evaluate` where there is none, or the network is large."""
+    """The predict function of the network's exported NumPy module; `evaluate` if that is impossible or the network is
+    large."""
     if sum(layer.coefficients.size for layer in kan.layers) <= MOST_COEFFICIENTS:
         try:
             files = numpy_source.export(kan, ExportOptions())

@@ -1,4 +1,4 @@
-"""Sample weights: equal rows are merged and sorted; and names of classes."""
+"""Sample weights: merge and sort equal rows; and class names."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def check_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
-    """One finite weight of 0 or more for each row of x; ValueError for anything else, or if all are 0."""
+    """Validate one finite weight of at least 0 per row of x. Raises ValueError if that fails, or if all are 0."""
     if sample_weight is None:
         return None
     weights: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
@@ -43,7 +43,7 @@ def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, A
 
 
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:
-    """The labels as text, all different and none empty, as a network needs them."""
+    """The labels as distinct, non-empty texts, as a network needs them."""
     names = tuple(str(class_name) for class_name in classes)
     if all(names) and len(set(names)) == len(names):
         return names

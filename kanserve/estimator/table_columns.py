@@ -1,4 +1,4 @@
-"""Columns of DataFrames with categories and missing values as the numbers that scikit-learn checks."""
+"""Convert DataFrame columns with categories and missing values to numbers that scikit-learn can check."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -53,7 +53,7 @@ def encode_table(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]
 
 
 def _frame(columns: Mapping[Any, Any]) -> Any:
-    """A dict of columns as a DataFrame of pandas or polars; as an array, without names, where neither is installed."""
+    """A dict of columns as a pandas or polars DataFrame, or as an array without names if neither is installed."""
     Columns(columns)  # which checks it
     for package in ("pandas", "polars"):
         try:
@@ -64,7 +64,7 @@ def _frame(columns: Mapping[Any, Any]) -> Any:
 
 
 def _rows_by_position(X: Any, kan: Kan) -> Any:
-    """Rows that hold text, in the codes of the categories at their positions; anything else as it is."""
+    """Encode rows that contain text as category codes, by position; anything else is returned unchanged."""
     if is_frame(X):
         return X
     try:
@@ -82,7 +82,7 @@ def _rows_by_position(X: Any, kan: Kan) -> Any:
 
 
 def check_missing(kan: Kan, x: Array) -> None:
-    """DataError for a missing value that the network has no number for."""
+    """Raise DataError for a missing value that the network has no number for."""
     for i, column in enumerate(kan.inputs):
         if column.fill_value is None and (bad := np.flatnonzero(np.isnan(x[:, i]))).size:
             raise DataError(

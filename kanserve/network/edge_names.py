@@ -34,7 +34,7 @@ def node_name(kan: Kan, depth: int, q: int) -> str:
 
 
 def subnode_names(kan: Kan, layer: int) -> tuple[str, ...]:
-    """The names of a layer's sums: the node's name, with the number of the factor if the node is a product."""
+    """The names of a layer's subnodes: the node's name, plus the number of the factor if the node is a product."""
     return tuple(
         node_name(kan, layer + 1, q) + (f":{n + 1}" if len(group) > 1 else "")
         for q, group in enumerate(kan.layers[layer].groups)

@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 2**16  # so that the hashes of a table larger than memory fit in
 
 
 def hash_rows(data: Dataset) -> Hashes:
-    """A hash of each row, inputs and targets, (N,). Equal numbers give equal hashes on every machine."""
+    """A hash (N,) of each row's inputs and targets. Equal numbers give equal hashes on every machine."""
     result = np.zeros(len(data), np.uint64)
     for start in range(0, len(data), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
@@ -35,12 +35,12 @@ def hash_rows(data: Dataset) -> Hashes:
 
 
 def smallest_hashes(*tables: Hashes) -> Hashes:
-    """The smallest hashes of all tables together, sorted and without repeats: what a network keeps."""
+    """The smallest distinct hashes of all tables, sorted, which is what a network stores."""
     return np.unique(np.concatenate(tables))[:MOST_FITTED_ROWS]
 
 
 def record_rows(kan: Kan, *tables: Hashes) -> Kan:
-    """The network, fitted to the rows of these hashes and to no others; it no longer is a mean of others."""
+    """Record that the network was fitted to the rows with these hashes; it is then no longer a mean of others."""
     return replace(kan, fitted_rows=smallest_hashes(*tables), members=())
 
 
@@ -60,7 +60,8 @@ def share_of_fitted_rows(kan: Kan, data: Dataset) -> float | None:
 
 
 def too_many_seen(share: float | None) -> TypeGuard[float]:
-    """Whether errors on rows, to this share of which the network was fitted, say too little about those on new ones."""
+    """Whether this share of the rows was used for fitting, which is too large for their errors to predict those on new
+    rows."""
     return share is not None and share > MOST_SEEN
 
 

@@ -68,7 +68,7 @@ def _pair_count(kan: Kan, inputs: int) -> int:
 
 
 def representative_rows(counted: Array, pairs: int) -> NDArray[np.int64]:
-    """The positions of at most `pairs` of the rows that count, each as often as its weight asks."""
+    """The positions of at most `pairs` rows, each repeated in proportion to its weight."""
     there = np.flatnonzero(counted)
     if not len(there):
         return there
@@ -80,7 +80,7 @@ def representative_rows(counted: Array, pairs: int) -> NDArray[np.int64]:
 
 
 def _shuffle_pairs(rows: int, pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """About so many pairs of a row and the one whose value it gets: whole shuffles, in which no row keeps its own."""
+    """About this many pairs of a row and the one whose value it gets: whole shuffles in which no row keeps its own."""
     order = np.random.default_rng(0).permutation(rows)
     shifts = range(1, min(-(-pairs // rows), rows - 1) + 1)
     donors = [np.roll(order, shift) for shift in shifts]
@@ -88,7 +88,8 @@ def _shuffle_pairs(rows: int, pairs: int) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _first_sums(kan: Kan, v: Array) -> Array:
-    """The sums of the edges to each subnode of the first layer (N, O), input by input, as all edges may not fit."""
+    """The sums (N, O) of the edges into each subnode of the first layer, input by input, since all edges may not fit in
+    memory."""
     sums = np.zeros((len(v), kan.layers[0].subnodes))
     for i in range(len(kan.inputs)):
         sums += edges(single_input(kan.layers[0], i), v[:, [i]])[:, :, 0]
@@ -96,7 +97,7 @@ def _first_sums(kan: Kan, v: Array) -> Array:
 
 
 def _answers(kan: Kan, first_sums: Array) -> Array:
-    """The outputs (N, Q) in units of their scales, or a classifier's probabilities; NaN if they are not finite."""
+    """The outputs (N, Q) in units of their scales, or a classifier's probabilities; NaN if not finite."""
     first = kan.layers[0]
     with np.errstate(all="ignore"):
         values = nodes(first, first.subnode_scale * first_sums + first.subnode_bias)

@@ -78,7 +78,7 @@ def names_parameters(**elsewhere: str) -> Callable[[Callable[P, R]], Callable[P,
 
 
 def _hint(name: str, names: list[str]) -> str:
-    """The sentence that names the parameter that is meant, or "" if it cannot be told."""
+    """A sentence with the parameter that was probably meant; "" if there is none."""
     same = [own for own in names if name in SYNONYMS.get(own, ())]
     return f"It is called {same[0]!r} here." if same else _nearest(name, names)
 

@@ -66,7 +66,7 @@ def rounding(kan: Kan, x: Array, precision: Precision) -> Array:
 
 
 def _changes(kan: Kan, x: Array, precision: Precision) -> tuple[Array, NDArray[np.bool_]]:
-    """The largest finite change of each output (N, outputs), and where a perturbation makes it not finite."""
+    """The largest finite change of each output (N, outputs), and a mask of where a perturbation makes it not finite."""
     wanted = evaluate.evaluate(kan, x)
     change, broken = np.zeros_like(wanted), ~np.isfinite(wanted)
     moves = list(itertools.product(_MEASURED[precision], range(_DRAWS), (1, -1)))
@@ -91,7 +91,7 @@ def _move(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int
     largest = np.finfo(np.float64 if precision == "double" else np.float32).max
 
     def move_values(values: Array) -> Array:
-        """`values` of all moves, one after another (moves * rows, ...)."""
+        """Perturbed copies of `values` for all moves, one after another (moves * rows, ...)."""
         shape = values.shape[1:]
         parts = [
             side * generator.uniform(-grain, grain, shape)
@@ -113,7 +113,7 @@ def _move(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int
 
 
 def _parts(layer: Layer) -> tuple[Layer, ...]:
-    """The layer; if edges are sums, whose parts may cancel, its splines and its functions as separate layers."""
+    """The layer; if edges are sums whose parts may cancel, its splines and its functions as separate layers."""
     if not (layer.spline_mask & layer.symbolic_mask).any():
         return (layer,)
     splines = replace(layer, functions=np.full_like(layer.functions, ""))
@@ -135,7 +135,7 @@ def steady_rows(kan: Kan, count: int) -> Array:
 
 
 def unsteadiness(kan: Kan, x: Array) -> Array:
-    """The change of each row (N,) by rounding to float, relative to the largest outputs; infinite if not finite."""
+    """The change of each row (N,) when rounding to float, relative to the largest outputs; infinite if not finite."""
     if not len(x):
         return np.zeros(0)
     y = np.abs(evaluate.evaluate(kan, x))

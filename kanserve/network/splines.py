@@ -24,7 +24,7 @@ def uniform_knots(low: float, high: float, intervals: int, order: int) -> Array:
 
 
 def extend_knots(interior: Array, order: int) -> Array:
-    """Interior knots (G+1,), extended by `order` knots on either side, spaced like the outermost intervals."""
+    """Extend interior knots (G+1,) by `order` knots on either side, spaced like the outermost intervals."""
     steps = np.arange(1, order + 1)
     left = interior[0] - steps[::-1] * (interior[1] - interior[0])
     right = interior[-1] + steps * (interior[-1] - interior[-2])
@@ -58,7 +58,7 @@ def basis(x: Array, knots: Array, order: int, derivative: int = 0) -> Array:
 
 
 def _reciprocal_widths(knots: Array, degree: int) -> tuple[Array, Array]:
-    """1/(t_(m+d) - t_m) and 1/(t_(m+d+1) - t_(m+1)) for every m, zero where the knots coincide."""
+    """1/(t_(m+d) - t_m) and 1/(t_(m+d+1) - t_(m+1)) for every m, 0 if the knots coincide."""
     width = knots[degree:] - knots[:-degree]
     inverse = np.divide(1.0, width, out=np.zeros_like(width), where=width > 0)
     return inverse[:-1], inverse[1:]

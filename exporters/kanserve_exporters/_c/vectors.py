@@ -213,7 +213,7 @@ _EXPONENT = {
 
 
 def begin(dialect: Dialect, tile: int) -> str:
-    """The types and functions for vectors of the precision."""
+    """The types and functions for vectors of this precision."""
     size = 4 if dialect.single else 8
     terms = 7 if dialect.single else 13
     return BEGIN.format(
@@ -232,7 +232,7 @@ def begin(dialect: Dialect, tile: int) -> str:
 
 
 def _series(terms: int, dialect: Dialect) -> str:
-    """The Taylor series of exp in f, by Estrin's scheme: the halves of each polynomial are independent."""
+    """The Taylor series of exp in f by Estrin's scheme: the halves of each polynomial are independent."""
 
     def part(low: int, count: int) -> str:
         if count == 1:

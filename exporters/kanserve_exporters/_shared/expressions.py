@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a language writes numbers and calls. The names of our helper functions begin with `prefix`."""
+    """How a language writes numbers and calls. The names of generated helper functions start with `prefix`."""
 
     language: Literal["c", "numpy", "python", "javascript"]
     precision: Precision
@@ -46,7 +46,7 @@ class Dialect:
         return self.precision == "float"
 
     def literal(self, value: float) -> str:
-        """The shortest decimal that reads back as this number; ExportError when the type cannot hold it."""
+        """The shortest decimal that reads back as this number. Raises ExportError if the type cannot represent it."""
         text = decimals(np.array([value]), self.precision)[0]
         return text.replace("0.", ".", 1) + self.suffix if re.match(r"-?0\.\d*[1-9]", text) else text + self.suffix
 
@@ -56,7 +56,8 @@ class Dialect:
 
 
 def decimals(values: Array, precision: Precision) -> list[str]:
-    """Shortest decimals that read back as these numbers, flattened; ExportError when the type cannot hold one."""
+    """The shortest decimals that read back as these numbers, flattened. Raises ExportError if the type cannot represent
+    one."""
     flat = np.asarray(values, np.float64).ravel()
     with np.errstate(over="ignore"):
         held = flat if precision == "double" else flat.astype(np.float32)
@@ -80,7 +81,7 @@ def term(edge: Symbolic, variable: str, dialect: Dialect) -> str:
 
 
 def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
-    """Terms joined to a sum, in lines of about `width`; `tight`: new lines begin with the sign, without spaces."""
+    """Join terms to a sum, in lines of about `width`; `tight`: new lines start with the sign, without spaces."""
     lines = [terms[0]]
     for addend in terms[1:]:
         text = _sign(addend)
@@ -92,14 +93,14 @@ def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
 
 
 def call(name: str, argument: str, dialect: Dialect) -> str:
-    """A call of the named function: of the library's function if it has one, else of our helper."""
+    """A call of the named function: the library's function if it exists, else a helper."""
     if not dialect.reports_domain(name) and (library := _library_function(name, dialect)):
         return f"{library}({argument})"
     return f"{helper(name, dialect)}({argument}{',e' if dialect.reports_domain(name) else ''})"
 
 
 def helper(name: str, dialect: Dialect) -> str:
-    """The identifier of our helper for a named function."""
+    """The identifier of the helper for a named function."""
     words = re.sub(r"\W+", "_", re.sub("^1/", "per_", name).replace("^", "")).strip("_")
     # Short names, since a large formula has many calls.
     return dialect.prefix + ("f" if dialect.language == "c" else "f_") + words
@@ -111,7 +112,7 @@ def needs_helper(name: str, dialect: Dialect) -> bool:
 
 
 def python_helpers(names: Iterable[str], dialect: Dialect) -> list[str]:
-    """The definitions of those of these functions for which NumPy or Python has none."""
+    """The helpers for those of these functions that NumPy or Python lacks."""
     return [
         f"def {helper(name, dialect)}(x):\n    " + "\n    ".join(body(name, dialect))
         for name in sorted(names)
@@ -121,7 +122,7 @@ def python_helpers(names: Iterable[str], dialect: Dialect) -> list[str]:
 
 @cache
 def body(name: str, dialect: Dialect) -> tuple[str, ...]:
-    """The statements of the named function of the variable x, of which the last one returns its value."""
+    """The statements of the named function of x; the last one returns its value."""
     declared = {"c": f"const {dialect.prefix}real ", "javascript": "const "}.get(dialect.language, "")
     end = ";" if declared else ""
     if (own := by_values(name)) and dialect.language != "c":
@@ -139,7 +140,7 @@ def write_expression(expression: Expr, dialect: Dialect) -> tuple[list[tuple[str
 
 
 class _Edge(Notation):
-    """The body of a function of an edge, of the variable x."""
+    """The body of an edge's function of the variable x."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
@@ -173,12 +174,12 @@ def primitives(names: Iterable[str]) -> set[str]:
 
 
 def own_name(name: str, dialect: Dialect) -> str:
-    """The identifier, in C, of a function that was registered by its values."""
+    """The C identifier of a function that was registered by its values."""
     return f"{dialect.prefix}own_{name}"
 
 
 def domain(name: str) -> str:
-    """Where the function is real and finite, as a condition on x in C; "" where floating point cannot leave it."""
+    """Where the function is real and finite, as a C condition on x; "" if floating point cannot leave the domain."""
     words = function(name).domain.split()
     if not all(re.fullmatch(r"x|-?\d+(\.\d+)?|[<>]=?|!=", word) for word in words):
         return ""  # tan's poles, which no floating-point number hits exactly
@@ -189,7 +190,7 @@ def domain(name: str) -> str:
 
 
 def constants(rows: list[list[Symbolic]]) -> Array:
-    """The constant of each subnode: the exact sum of the d of its edges; ExportError when that overflows."""
+    """The constant of each subnode: the exact sum of the d of its edges. Raises ExportError if that overflows."""
     try:
         return np.array([math.fsum(edge.d for edge in row) for row in rows])
     except OverflowError:
@@ -219,7 +220,7 @@ def inner(lines: Iterable[str]) -> list[str]:
 
 
 def wrap(words: list[str], width: int = 110) -> str:
-    """Words joined by commas, in lines of about `width`."""
+    """Join words by commas, in lines of about `width`."""
     lines, line = [], ""
     for word in words:
         if len(line) + len(word) + 2 > width:

@@ -35,7 +35,7 @@ class Splines:
 
     @property
     def steps(self) -> Array | None:
-        """1 / h of each input whose breaks are equally spaced, (I,); None when those of any input are not."""
+        """1 / h (I,) for inputs with equally spaced breaks; None if those of any input are not."""
         first, last = self.breaks[:, :1], self.breaks[:, -1:]
         even = first + (last - first) * np.linspace(0, 1, self.breaks.shape[1])
         step = (last - first) / (self.breaks.shape[1] - 1)
@@ -55,7 +55,7 @@ class Parts:
 
 
 def parts(layer: Layer, largest: float) -> Parts:
-    """The layer in parts; `largest` is the largest finite number of the type it will be written in."""
+    """Split a layer into parts; `largest` is the largest finite number of the type it will be written in."""
     terms = tuple(
         (int(j), int(i), _plain(Symbolic(str(layer.functions[j, i]), *layer.affine[j, i].tolist())))
         for j, i in np.argwhere(layer.symbolic_mask)
