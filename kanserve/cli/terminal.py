@@ -26,7 +26,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> None:
-    """Print facts as a table, or as JSON; `after` is the command line to try next. Plain text when piped."""
+    """Print facts as a table or as JSON; `after` is the command line to try next. Plain text if piped."""
     if as_json:
         print(json.dumps(finite(facts), ensure_ascii=False))
         return
@@ -36,7 +36,7 @@ def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> 
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
-    """Names and values; a long value is continued on the next line, and never cut."""
+    """A table of names and values; a long value continues on the next line and is never cut."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -46,7 +46,7 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
 
 
 def _next(console: Console, after: Sequence[str]) -> None:
-    """The command to try next."""
+    """Print the command to try next."""
     if after:
         console.print(f"next: {plain(shlex.join(after))}", style="dim", soft_wrap=True)
 
@@ -71,7 +71,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence
 
 
 def _table(lines: Sequence[Sequence[str]], width: int) -> Table:
-    """The header and the rows below it; each row by itself if they do not fit into this width."""
+    """The header and the rows below it; if they do not fit this width, each row as a block of its own."""
     header, *rows = lines
     *widths, last = (max(map(cell_len, column)) for column in zip(*lines, strict=True))
     if sum(widths) + 2 * len(widths) + min(last, LEAST) > width:
@@ -94,7 +94,7 @@ def sparkline(values: Sequence[float | None], width: int = 16) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that the console prints literally: without markup and control characters."""
+    """Escape markup and remove control characters, so that the console prints the text literally."""
     return printable(text).replace("[", r"\[")
 
 
@@ -103,7 +103,7 @@ def printable(text: str) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The same data with null for NaN and infinity, which JSON does not have."""
+    """Replace NaN and infinity by null, since JSON does not have them."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -145,7 +145,7 @@ def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """InputError if a file cannot be written. Tries an empty file, since permissions do not tell all."""
+    """Raise InputError if a file cannot be written. Tries an empty file, since permissions alone do not decide."""
     target = path.resolve()
     if target.exists() and not target.is_file():  # a pipe or a device, which is written in place
         if not os.access(target, os.W_OK):
@@ -191,11 +191,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def tell(step: "SimplifyStep") -> None:
-    """One line of a simplification's progress on standard error, shortened to WIDTH characters."""
+    """Print one line about a simplification's progress to standard error, shortened to WIDTH characters."""
     line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {printable(step.stage)}"
     print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", file=sys.stderr)
 
 
 def warn(text: str) -> None:
-    """One line on standard error, without the control characters that a file's contents may have."""
+    """Print one line to standard error, without the control characters that a file's contents may have."""
     print(f"kanserve: {printable(' '.join(text.split()))}", file=sys.stderr)

@@ -59,7 +59,7 @@ class Target:
         return [grpc.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
 
     def open_in_loop(self) -> list[grpc.aio.Channel]:
-        """The same for asyncio; the channels belong to the running event loop."""
+        """Like `open`, for asyncio; the channels belong to the running event loop."""
         if self.credentials is None:
             return [grpc.aio.insecure_channel(self.address, self.options) for _ in range(self.channels)]
         return [grpc.aio.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
@@ -150,7 +150,8 @@ def is_local(address: str) -> bool:
 
 
 def _pem(given: Pem, what: str, kind: str) -> bytes:
-    """The PEM itself, which has a block of this kind: InputError, since gRPC's own error names no file."""
+    """Read a PEM file, or take its contents. Raises InputError if it has no block of this kind, since gRPC's own error
+    names no file."""
     if isinstance(given, bytes) or (isinstance(given, str) and given.lstrip().startswith("-----BEGIN ")):
         pem = given if isinstance(given, bytes) else given.encode()
     else:
@@ -165,7 +166,8 @@ def _pem(given: Pem, what: str, kind: str) -> bytes:
 
 
 def _check_token(token: str) -> str:
-    """The token; InputError if HTTP/2 cannot carry it, since grpc's own error would not say what is wrong."""
+    """Return the token. Raises InputError if HTTP/2 cannot carry it, since grpc's own error would not say what is
+    wrong."""
     if not (_TEXT.fullmatch(token) and token.strip()):
         raise InputError("A token must be printable ASCII on one line, and not empty.")
     return token

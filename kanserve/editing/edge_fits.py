@@ -1,4 +1,4 @@
-"""Fits of one edge: the closest named function, and the closest spline to a named function."""
+"""Fit one edge: the closest named function, and the closest spline to a named function."""
 
 from dataclasses import dataclass, replace
 
@@ -29,7 +29,7 @@ FEWEST_ROWS = 200  # of such a sample, whatever MOST_NUMBERS says
 
 @dataclass(frozen=True)
 class Fit:
-    """The closest fit of one named function to an edge, its R², and its rank: lower is better."""
+    """The closest fit of one named function to an edge, its R², and its rank (lower is better)."""
 
     symbolic: Symbolic
     r2: float
@@ -37,7 +37,7 @@ class Fit:
 
 
 def require_alive(kan: Kan, place: EdgeIndex) -> None:
-    """InputError for an edge that is zero."""
+    """Raise InputError if the edge is zero."""
     depth, j, i = place
     if isinstance(kan.layers[depth].edge(j, i), Zero):
         raise InputError(f"The edge {edge_names(kan)[place]} is zero: it was never there, or was taken out.")
@@ -124,7 +124,7 @@ def _reach(kan: Kan, place: EdgeIndex, rows: SessionData) -> tuple[float, float]
 
 
 def _with_spline(layer: Layer, j: int, i: int, knots: Array, coefficients: Array) -> Layer:
-    """The layer in which the edge is this spline and nothing else."""
+    """The layer with this edge replaced by a spline."""
     every, own, weights = np.array(layer.knots), np.array(layer.coefficients), np.array(layer.base_weight)
     functions, affine = np.array(layer.functions), np.array(layer.affine)
     every[i], own[j, i], weights[j, i] = knots, coefficients, 0.0

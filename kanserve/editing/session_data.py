@@ -40,7 +40,7 @@ class SessionData:
 
     @property
     def held_as_given(self) -> Dataset:
-        """The held-out rows with the codes of categories and missing values."""
+        """The held-out rows with raw category codes and missing values."""
         if self.given is self.data:
             return self.held
         if self.judge.held is self.judge.learn:
@@ -63,12 +63,12 @@ class SessionData:
 
 
 def of_numbers(kan: Kan) -> Kan:
-    """The network that takes the numbers which `kan` sees of its inputs; `kan` itself without categories and fills."""
+    """The network without its encoding, which takes encoded numbers; `kan` itself if nothing is encoded."""
     return without_encoding(kan) if encodes(kan) else kan
 
 
 def restore_encoding(edited: Kan, before: Kan) -> Kan:
-    """The edit of a network of numbers, with the categories and fill values that the network before it has."""
+    """Restore the encoding (categories and fill values) of `before` in an edited network of encoded numbers."""
     if not encodes(before):
         return edited
     inputs = zip(before.inputs, edited.inputs, strict=True)
@@ -102,7 +102,8 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
 
 
 def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:
-    """The network after an edit; InputError if a function leaves its domain, or fewer rows are finite than before."""
+    """Return the network after an edit. Raises InputError if a function leaves its domain, or fewer rows are finite
+    than before."""
     found = values(after, rows.judge.x)
     trouble = _outside_domain(after, found)
     if trouble and not _outside_domain(before, values(before, rows.judge.x)):
@@ -118,8 +119,7 @@ def _finite(outputs: Array) -> int:
 
 
 def _outside_domain(kan: Kan, found: Sequence[Array]) -> str:
-    """An error message for a named function that leaves its domain at these inputs of each layer; "" if all stay
-    inside."""
+    """An error text for a named function that leaves its domain at these inputs of each layer; "" if none does."""
     for depth, (layer, v) in enumerate(zip(kan.layers, found, strict=False)):
         v = v[np.isfinite(v).all(axis=1)]
         for j, i in np.argwhere(layer.symbolic_mask) if len(v) else ():

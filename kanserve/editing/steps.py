@@ -37,7 +37,7 @@ _LONGEST, _OPERATIONS = 30_000, 5_000
 
 
 class _Exact(Text):
-    """Numbers with the shortest digits that give the same double."""
+    """Prints numbers with the shortest digits that give the same double."""
 
     def number(self, value: float) -> str:
         return repr(value)
@@ -52,8 +52,8 @@ def exact_text(formula: Formula, names: Sequence[str]) -> str:
 
 
 def network_of(text: str, kan: Kan) -> Kan:
-    """The network of a formula, with the inputs, ranges and output of `kan`. InputError, with the position, if it is
-    none."""
+    """The network of a formula, with the inputs, ranges and output of `kan`. Raises InputError, with the position, if
+    it is not valid."""
     if len(kan.outputs) != 1 or kan.classes:
         raise InputError(f"A formula replaces a network of one output; this one has {len(kan.outputs)}.")
     names = [variable.name for variable in kan.inputs]
@@ -85,7 +85,7 @@ class Step(Protocol):
 
 @np.errstate(all="ignore")
 def take(step: Step, kan: Kan, rows: SessionData) -> Kan:
-    """The network after a step. InputError if a function leaves its domain, or fewer rows are finite."""
+    """Apply a step. Raises InputError if a function leaves its domain, or fewer rows are finite."""
     numbers = of_numbers(kan)
     return restore_encoding(require_sound(numbers, step.apply(numbers, rows), rows), kan)
 
@@ -116,7 +116,7 @@ class Snap:
 
 
 def put_in(kan: Kan, place: EdgeIndex, symbolic: Symbolic, rows: SessionData, steps: int) -> Kan:
-    """The network with a function on an edge, refitted unless it has more than 1500 parameters."""
+    """Put a function on an edge, and refit unless the network has more than 1500 parameters."""
     changed = name_edges(kan, {place: symbolic})
     return refit(changed, rows.judge, steps) if steps else changed
 
@@ -175,7 +175,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Take:
-    """Replace the whole network, which has one output, by a formula of its inputs."""
+    """Replace the whole network, which must have one output, by a formula of its inputs."""
 
     formula: str
 
@@ -214,7 +214,7 @@ class SetConstant:
 
 @dataclass(frozen=True)
 class RoundConstants:
-    """Round the constants of named functions, in the user's units, to significant digits, on these edges or on all."""
+    """Round the constants of named functions (in the user's units) to significant digits, on these edges or on all."""
 
     digits: int = 3
     edges: tuple[str, ...] = ()
@@ -285,7 +285,7 @@ class Refit:
 
 @dataclass(frozen=True)
 class Prune:
-    """`kanserve.prune`: remove edges and nodes that the data do not need."""
+    """Apply `kanserve.prune`: remove edges and nodes that the data do not need."""
 
     tolerance: Tolerance = "auto"
 
@@ -298,7 +298,7 @@ class Prune:
 
 @dataclass(frozen=True)
 class Symbolify:
-    """`kanserve.symbolify`: replace edges by named functions, of these or of the library, as far as the data allow."""
+    """Apply `kanserve.symbolify`: replace edges by named functions, as far as the data allow."""
 
     functions: tuple[str, ...] = ()
     all_edges: bool = False

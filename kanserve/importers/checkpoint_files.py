@@ -1,4 +1,4 @@
-"""Read a checkpoint from its files: pykan's settings and state, or one file of arrays."""
+"""Read a checkpoint from its files: pykan's settings and state, or a single file of arrays."""
 
 import os
 import stat
@@ -26,7 +26,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def pykan_prefix(path: Path) -> Path | None:
-    """The name passed to pykan's `saveckpt`, if the path is that name or one of its files; else None."""
+    """The name passed to pykan's `saveckpt`, if the path is that name or one of its files, else None."""
     for ending in (SETTINGS, STATE, CACHE):
         if path.name.endswith(ending) and path.name != ending:
             return path.with_name(path.name.removesuffix(ending))
@@ -49,7 +49,7 @@ def _file(prefix: Path, ending: str) -> Path:
 
 
 def contents(path: Path, largest: int) -> bytes:
-    """The bytes of a regular file; CheckpointError if it has more than `largest`."""
+    """Read a regular file. Raises CheckpointError if it has more than `largest` bytes."""
     # Non-blocking: opening a pipe without a writer would wait forever.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""An importer's input and output: a checkpoint as arrays, the options, and the resulting network."""
+"""The input and output of importers: a checkpoint as arrays, the options, and the resulting network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ Squash = Literal["tanh", "clamp"]
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained network as its library stored it: arrays by its names, in its precision, and plain settings."""
+    """A trained network as its library stored it: arrays with the library's names and precision, and plain settings."""
 
     arrays: Mapping[str, NDArray[Any]]
     settings: Mapping[str, Any] = field(default_factory=dict)

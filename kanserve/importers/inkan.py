@@ -42,12 +42,13 @@ _NAMES = ("weight", "grid_starts")
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """Whether there is a layer's `grid_starts` with the packed `weight` beside it."""
+    """Whether a layer has `grid_starts` and the packed `weight`."""
     return holds(checkpoint, *_NAMES)
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The network; CheckpointError for a tensor-product layer and others that kanserve cannot represent."""
+    """Convert the checkpoint. Raises CheckpointError for layers that kanserve cannot represent, such as tensor
+    products."""
     layers: list[Layer] = []
     notes = []
     guessed, steps = False, checkpoint.settings.get("steps", ())
@@ -68,7 +69,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def live(model: Any) -> Checkpoint:
-    """A KANNetwork, a KANLayer or a torch Sequential of KANLayers as a checkpoint that knows step and activation."""
+    """A checkpoint of a KANNetwork, a KANLayer or a torch Sequential of KANLayers, including step and activation."""
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     arrays: dict[str, NDArray[Any]] = {}
     steps, activations = [], []

@@ -41,7 +41,7 @@ class Radial:
     before: tuple[Layer, ...] = ()
 
     def with_splines(self, splines: Refit) -> Layer:
-        """The layer with splines in place of its Gaussians; CheckpointError where they overflow."""
+        """The layer with splines instead of Gaussians. Raises CheckpointError if they overflow."""
         more = self.rest.inputs - self.weights.shape[1]
         knots = np.broadcast_to(splines.knots, (self.weights.shape[1], splines.knots.shape[-1]))
         try:
@@ -60,13 +60,13 @@ class Radial:
         return v[:, : self.weights.shape[1]]
 
     def gaussians(self, v: Array) -> Array:
-        """The sums of the Gaussians at v, (R, O)."""
+        """The sums of the Gaussians at v (R, O)."""
         values = np.exp(-np.square((self.own(v)[:, :, None] - self.centres) / self.denominator)).reshape(len(v), -1)
         result: Array = values @ self.weights.reshape(len(self.weights), -1).T
         return result
 
     def others(self, v: Array) -> Array:
-        """The values of `rest` at v, (R, O)."""
+        """The values of `rest` at v (R, O)."""
         total: Array = evaluate.base(self.rest, v) @ self.rest.base_weight.T + self.rest.subnode_bias
         for name in set(self.rest.functions.ravel().tolist()) - {""}:
             factors = np.where(self.rest.functions == name, self.rest.affine[:, :, 2], 0.0)
@@ -88,7 +88,8 @@ class Refitted:
 
 
 def refit_network(network: Sequence[Radial], tolerance: float) -> Refitted:
-    """The network with splines on the fewest intervals that keep each edge and all outputs within the tolerance."""
+    """Replace the Gaussians by splines, with the fewest intervals that keep each edge and all outputs within the
+    tolerance."""
     within, best = tolerance, math.inf
     while True:
         try:
@@ -171,7 +172,7 @@ def _difference(network: Sequence[Radial], refits: Sequence[Refit], rows: Array)
 
 
 def _apart(network: Sequence[Radial], refits: Sequence[Refit], rows: Array) -> tuple[Array, float]:
-    """The difference of the two networks in each row (R,), 0 where one overflows; and the largest output."""
+    """The difference between both networks on each row (R,), 0 if one overflows; and the largest output."""
     ours = theirs = rows
     with np.errstate(all="ignore"):
         for radial, splines in zip(network, refits, strict=True):

@@ -80,7 +80,8 @@ def refit(weights: Array, centres: Array, denominator: float, tolerance: float) 
 
 
 def _problem(weights: Array, centres: Array, denominator: float, tolerance: float) -> tuple["_Problem", Array]:
-    """The range of the splines of edges that share their centres (N,), and the relative weights (E, N) of the edges."""
+    """The range of the splines for edges that share their centres (N,), and the relative weights (E, N) of the
+    edges."""
     first, last = float(centres.min()), float(centres.max())
     # In units of the denominator: too wide a range is refused before its arrays are made.
     if not ((last - first) / denominator <= MOST_INTERVALS and math.isfinite(100 * denominator + last - first)):
@@ -96,7 +97,7 @@ def _problem(weights: Array, centres: Array, denominator: float, tolerance: floa
 
 
 def _relative(weights: Array, centres: Array, denominator: float) -> Array:
-    """The weights (E, N) of all edges that are not zero, each divided by the largest absolute value of its edge."""
+    """The weights (E, N) of all nonzero edges, each divided by the largest absolute value of its edge."""
     rows: Array = weights.reshape(-1, len(centres))
     rows = rows[(rows != 0).any(axis=1)]
     rows /= np.abs(rows).max(axis=1, keepdims=True)  # first, so that tiny weights do not underflow
@@ -111,20 +112,20 @@ def _relative(weights: Array, centres: Array, denominator: float) -> Array:
 
 
 def _gaussians(x: Array, centres: Array, denominator: float) -> Array:
-    """(N, P) at points x (P,)."""
+    """The Gaussians (N, P) at points x (P,)."""
     result: Array = np.exp(-np.square((x - centres[:, None]) / denominator))
     return result
 
 
 def _largest(rows: Array, functions: Array) -> Array:
-    """The largest absolute value (E,) of each combination rows (E, N) of functions (N, P)."""
+    """The largest absolute value (E,) of each linear combination, rows (E, N), of functions (N, P)."""
     parts = np.array_split(rows, 1 + len(rows) * functions.shape[1] // _BLOCK)
     return np.concatenate([np.abs(part @ functions).max(axis=1, initial=0.0) for part in parts])
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The Gaussians of a layer and the range on which they become splines."""
+    """The Gaussians of a layer, and the range on which they become splines."""
 
     centres: Array
     denominator: float
@@ -175,7 +176,7 @@ class _Problem:
         return bound
 
     def _points(self, intervals: int, start: int, stop: int) -> Array:
-        """The Chebyshev points of the intervals from `start` to `stop` of the extended knots."""
+        """The Chebyshev points of the intervals `start` to `stop` of the extended knots."""
         width = (self.high - self.low) / intervals
         steps = (np.arange(start, stop) - ORDER)[:, None] + _chebyshev()
         points: Array = (self.low + width * steps).ravel()
@@ -183,13 +184,13 @@ class _Problem:
 
 
 def _chebyshev() -> Array:
-    """The Chebyshev points of the interval from 0 to 1."""
+    """The Chebyshev points on [0, 1]."""
     points: Array = (1 - np.cos(math.pi * (np.arange(_POINTS) + 0.5) / _POINTS)) / 2
     return points
 
 
 def _local_basis() -> Array:
-    """The six basis functions that are not zero on an interval, at its points: (16, 6)."""
+    """The six basis functions that are nonzero on an interval, at its points (16, 6)."""
     return basis(_chebyshev(), _LOCAL, ORDER)
 
 
@@ -201,7 +202,7 @@ def _remainder(width: float) -> float:
 
 
 def _fewest(problem: _Problem, rows: Array, tolerance: float) -> tuple[int, float]:
-    """The smallest number of intervals with which every edge is within the tolerance, and the largest error."""
+    """The fewest intervals with which every edge is within the tolerance, and the largest error."""
     if not len(rows):
         return 1, 0.0
     widths = (problem.high - problem.low) / problem.denominator

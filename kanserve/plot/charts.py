@@ -1,4 +1,4 @@
-"""Pictures of results: formulas by complexity and error, residuals, and losses along the way."""
+"""Charts of results: formulas by complexity and error, residuals, and losses over time."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,7 +47,7 @@ class Scored(Protocol):
 
 
 class Front(Protocol):
-    """What `kanserve.find_formulas` returns."""
+    """The interface of a result of `kanserve.find_formulas`."""
 
     @property
     def candidates(self) -> Sequence[Scored]: ...
@@ -56,7 +56,7 @@ class Front(Protocol):
 
 
 class Done(Protocol):
-    """A step of a session, or an event of a long call: something with a loss."""
+    """The interface of a step of a session, or an event of a long call: it has a loss."""
 
     @property
     def loss(self) -> float: ...
@@ -299,7 +299,7 @@ def plot_losses(
 
 
 def _samples(kan: Kan, data: TrainingData, target: Target) -> Dataset:
-    """The samples in the codes of the network's categories; DataError where it has no number for a value."""
+    """The samples in the network's category codes. Raises DataError if it has no number for a value."""
     known = {variable.name: variable.categories for variable in kan.inputs if variable.categories}
     wanted = [variable.name for variable in kan.inputs]
     rows = dataset(data, target, classes=kan.classes, tables=True, known=known, wanted=wanted)
@@ -316,6 +316,6 @@ def _samples(kan: Kan, data: TrainingData, target: Target) -> Dataset:
 
 
 def _outside(kan: Kan, x: ArrayLike) -> NDArray[np.bool_]:
-    """(N,): which rows are outside the training range of an input."""
+    """Mask (N,) of the rows outside the training range of an input."""
     spans, rows = ranges(kan)[has_range(kan)], np.asarray(x)[:, has_range(kan)]
     return np.array(((rows < spans[:, 0]) | (rows > spans[:, 1])).any(axis=1))

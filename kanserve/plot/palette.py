@@ -115,7 +115,7 @@ SHADE_ON_AUTO = 0.3
 
 
 def palette(theme: Theme, ground: str = "") -> Palette:
-    """The palette of a theme; "auto" on a ground that is known is the light or the dark one."""
+    """The palette of a theme; "auto" on a known background is the light or the dark one."""
     if theme not in get_args(Theme):
         raise InputError(f"theme is 'auto', 'light' or 'dark', got {theme!r:.60}.")
     if theme == "light" or (theme == "auto" and ground and luminance(ground) > 0.18):

@@ -1,4 +1,5 @@
-"""The figures of new pictures: text stays text in SVG, and without a ground SVG follows the reader's light or dark."""
+"""The figures of new pictures. In SVG, text stays text; without a background, SVG follows the reader's light or dark
+theme."""
 
 import io
 import re
@@ -29,7 +30,7 @@ class Picture(Figure):
         self._palette = palette
 
     def savefig(self, fname: Any, *, transparent: bool | None = None, **kwargs: Any) -> None:
-        """As matplotlib's."""
+        """Like matplotlib's."""
         ending = kwargs.get("format") or str(fname).rpartition(".")[2]
         if str(ending).lower() == "png":
             kwargs["pil_kwargs"] = {"compress_level": PNG_LEVEL, **(kwargs.get("pil_kwargs") or {})}
@@ -60,7 +61,7 @@ class Picture(Figure):
 
 
 class PictureAxes(Axes):
-    """The Axes of a `Picture`, which a notebook shows as that picture."""
+    """The Axes of a `Picture`; notebooks show them as that picture."""
 
     def _repr_html_(self) -> str:
         whole = self.get_figure()

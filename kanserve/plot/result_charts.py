@@ -90,7 +90,7 @@ def draw_against(
     theme: Theme = "auto",
     width: Width = None,
 ) -> "Axes":
-    """Values plotted against a prediction, with the diagonal on which they lie if it is right."""
+    """Plot values against a prediction, with the diagonal where they are equal."""
     tones = colours(theme, ax)
     wide = inches(width) or 4.4
     axes = new_axes(ax, (wide, 0.82 * wide), tones)

@@ -1,4 +1,4 @@
-"""Builds the C source of an artifact as a shared library, for this machine or another."""
+"""Build the C source of an artifact as a shared library, for this machine or another."""
 
 import platform
 import re
@@ -33,7 +33,7 @@ class _Job:
     macros: tuple[str, ...]  # of the fast form
 
     def run(self, *commands: list[str]) -> str | None:
-        """Run the compiler with each list of arguments, in parallel; its message if one fails, else None."""
+        """Run the compiler with each list of arguments, in parallel. Returns its message if one fails, else None."""
         return c_compilers.run(
             [[*self.command, *arguments] for arguments in commands],
             self.folder,

@@ -28,14 +28,15 @@ Kernel = int  # its address
 
 @dataclass(frozen=True)
 class _Library:
-    """The library of the operators twice: with functions that keep the GIL, and that release it."""
+    """The operators' library loaded twice: with functions that keep the GIL, and with functions that release it."""
 
     keeping: Any  # ctypes has no types
     giving: Any
 
 
 def listening(make: Callable[[], T]) -> tuple[T, list[Kernel]]:
-    """The result of a function that makes a session on this thread, and the session's kernels; none if unknown."""
+    """Call `make`, which creates a session on this thread. Returns its result, and the session's kernels (none if
+    unknown)."""
     library = _library()
     if library is None:
         return make(), []
@@ -108,7 +109,8 @@ class Chain:
         return y
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
-        """The address of a buffer for the outputs of one row, and a function that copies it."""
+        """Allocate an output buffer for one row. Returns its address, and a function that returns a copy of its
+        contents."""
         y = np.empty((1, self._outputs), self._dtype)
         return ctypes.c_void_p(y.ctypes.data), y.copy
 

@@ -72,7 +72,7 @@ class CLibrary(Portable):
 
     @property
     def gradient_address(self) -> int | None:
-        """The address of the library's P_gradient_batch, as `predict_address`; only if `differentiates`."""
+        """The address of the library's P_gradient_batch, like `predict_address`; only if `differentiates`."""
         return ctypes.cast(self._gradient, ctypes.c_void_p).value
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -172,7 +172,8 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
 
 
 def _whole(data: bytes) -> bool:
-    """Whether a library is as long as its header says. The loader does not check, and a cut one crashes the process."""
+    """Whether a library is as long as its header says. The loader does not check, and a truncated one crashes the
+    process."""
     if sys.platform != "linux":
         return bool(data)
     if len(data) < 64 or data[:4] != b"\x7fELF":

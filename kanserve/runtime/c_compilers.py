@@ -47,7 +47,7 @@ def own(given: str | None = None) -> list[str]:
 
 
 def foreign(target: str) -> list[str]:
-    """The command of a compiler for one of ziglang's targets, as in "aarch64-linux-musl"."""
+    """The command of a compiler for one of ziglang's targets, such as "aarch64-linux-musl"."""
     if find_spec("ziglang") is None:
         raise MissingDependencyError("ziglang", "cross")
     return [sys.executable, "-m", "ziglang", "cc", "-target", target]
@@ -74,7 +74,7 @@ def foreign_environment() -> Mapping[str, str]:
 
 @contextmanager
 def workplace() -> Iterator[str]:
-    """A temporary folder for a compiler's files; ExportError, with its path, if it cannot be written."""
+    """A temporary folder for a compiler's files. Raises ExportError, with its path, if it cannot be written."""
     try:
         with tempfile.TemporaryDirectory(prefix="kanserve-") as folder:
             yield folder
