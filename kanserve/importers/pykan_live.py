@@ -83,7 +83,7 @@ def numbers(tensor: Any) -> NDArray[Any]:
 
 
 def _base(function: Any, torch: Any) -> str:
-    """"silu", "identity" or "zero" if the function computes that, else its name."""
+    """ "silu", "identity" or "zero" if the function computes that, else its name."""
     for name, row in (("silu", "silu"), ("identity", "x"), ("zero", NO_FUNCTION)):
         if callable(function) and _computes(function, row, torch):
             return name
