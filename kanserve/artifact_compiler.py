@@ -199,12 +199,8 @@ def _evidence(
 
 
 def golden_rows(kan: Kan) -> tuple[Array, Array]:
-    """The golden rows x and outputs y: GOLDEN_ROWS rows of the training range, one just outside and one with a NaN,
-    and where inputs may be missing, one without any of these.
-
-    The rows inside are chosen by `steady_rows`. The one outside is left out if rounding changes it much or decides
-    whether it is finite.
-    """
+    """The golden rows x and outputs y: GOLDEN_ROWS rows in the training range (chosen by `steady_rows`), one just
+    outside it (unless rounding changes it much), one with a NaN and, if inputs may be missing, one without any."""
     x = steady_rows(kan, GOLDEN_ROWS)
     if len(x) == 0:
         raise ExportError(f"The network is finite nowhere in its training range. {breaking_point(kan)}")
@@ -242,10 +238,8 @@ def metrics(kan: Kan, data: Dataset) -> Metrics:
 
 
 def _intervals(kan: Kan, data: Dataset) -> tuple[tuple[ConformalInterval, ...], dict[str, str]]:
-    """Prediction intervals by unseen samples, and the note that says where they come from, or why there are none.
-
-    None for a classifier or weighted rows, where they have no meaning, and none if the network was fitted to the rows.
-    """
+    """Prediction intervals from unseen samples, and a note on their origin, or on why there are none. None for
+    classifiers and weighted rows, for which they are undefined, or if the network was fitted to the rows."""
     if kan.classes or data.weights is not None:
         return (), {}
     seen = share_of_fitted_rows(kan, data)
@@ -387,11 +381,9 @@ def not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> list[str]:
 def export_files(
     kan: Kan, formats: Sequence[str], options: ExportOptions, processors: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files of all formats, each in its folder, with libraries of the C source; and notes.
-
-    Without a compiler the library for this machine is left out with a note; without the tools for `processors` this is
-    MissingDependencyError.
-    """
+    """The files of all formats, each in its folder, with libraries of the C source; and notes. Without a compiler, the
+    library for this machine is left out with a note; without the tools for `processors`, MissingDependencyError is
+    raised."""
     if processors and ("c_source" not in formats or options.c_form != "files" or options.in_integers):
         raise InputError(
             'Libraries for other processors are built from the format c_source in the form "files", in double or float.'

@@ -46,10 +46,8 @@ _INT64, _FLOAT, _DOUBLE = 7, 1, 11  # numbers of the types in ONNX
 
 
 def encode(body: Body, x: str, inputs: tuple[Variable, ...]) -> str:
-    """The numbers (batch, inputs) that the network sees for the raw values x.
-
-    What no number stands in for becomes NaN; infinities stay.
-    """
+    """Encode raw values x: returns the numbers (batch, inputs) that the network uses. Values without a number become
+    NaN; infinities stay."""
     fills = body.table(
         "fill_values", np.array([np.nan if variable.fill_value is None else variable.fill_value for variable in inputs])
     )

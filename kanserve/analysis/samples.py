@@ -79,10 +79,8 @@ class Asked:
 
 
 def ask(kan: Kan, data: Data, output: int | str = 0) -> Asked:
-    """The output at the rows of the data, or at 1000 of the training range, where its derivatives are finite.
-
-    InputError for an unknown output, DataError if fewer than 10 rows are left.
-    """
+    """The output at the rows of the data, or at 1000 random rows of the training range, where its derivatives are
+    finite. Raises InputError for an unknown output, DataError if fewer than 10 rows are left."""
     q = output_of(kan, output)
     x = encode(kan, rows_of(kan, data))
     kan = without_encoding(kan)  # a category has a slope only by its number
@@ -95,10 +93,8 @@ def ask(kan: Kan, data: Data, output: int | str = 0) -> Asked:
 
 
 def rows_of(kan: Kan, data: Data, count: int = ROWS) -> Array:
-    """The rows (N, inputs) of the data, or `count` rows of the training range, on which the network is finite.
-
-    DataError for rows of another width.
-    """
+    """The rows (N, inputs) of the data, or `count` rows of the training range, on which the network is finite. Raises
+    DataError for rows of another width."""
     if data is None:
         return finite_rows(kan, count)
     given = data.x if isinstance(data, Dataset) else data

@@ -239,10 +239,8 @@ def _constant_ratio(a: Array, b: Array) -> tuple[float, float]:
 
 
 def _independent(question: Asked, i: int, j: int) -> float:
-    """1 if the ratio of the slopes by i and j does not depend on the other inputs; NaN if there are none.
-
-    The score is 1/(1 + the mean squared change of the ratio's logarithm per standard deviation of the others).
-    """
+    """1 if the ratio of the slopes by i and j does not depend on the other inputs: 1/(1 + the mean squared change of
+    the ratio's logarithm per standard deviation of the others); NaN if there are no others."""
     others = [k for k in np.flatnonzero(question.used).tolist() if k not in (i, j)]
     if not others:
         return float("nan")

@@ -91,10 +91,8 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def stage(parent: Path, artifact: Artifact, *, shared: bool = False) -> Iterator[Path]:
-    """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless `place` moved it.
-
-    `shared`: whoever may read `parent` may read the artifact, whatever this process's umask is.
-    """
+    """Write the artifact to a hidden folder in `parent`, complete and synced; removed at the end unless `place` moved
+    it. `shared`: everybody who may read `parent` may read the artifact, whatever this process's umask."""
     folder = parent / f".{secrets.token_hex(8)}{PART}"
     below = sorted({parent for path in artifact.files for parent in folders_of(path)})
     try:
@@ -146,11 +144,8 @@ def place(folder: Path, target: Path) -> None:
 
 
 def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bool = False) -> None:
-    """Put a signature into a version's folder, atomically; ConflictError if there is one, unless `replace`.
-
-    The temporary file is beside the folder: inside, concurrent readers would find a file that the manifest does not
-    list.
-    """
+    """Put a signature into a version's folder, atomically. Raises ConflictError if there is one, unless `replace`. The
+    temporary file is next to the folder: inside, readers would find a file that is not in the manifest."""
     folder = Path(path)
     if not replace and os.path.lexists(folder / SIGNATURE):
         raise ConflictError(f"{os.fspath(folder)!r} is signed already. Replace the signature with --force.")
@@ -230,11 +225,9 @@ def unreadable(what: str, error: OSError) -> str:
 
 
 def read_at(root: int, trusted: Verifier | None = None, place: signing.ModelVersion | None = None) -> Artifact:
-    """The artifact of an open folder. The manifest is read first, then the listing, then each listed file, once.
-
-    With `trusted`, one of its keys must have signed the manifest for this place or for every place (SignatureError);
-    this is checked before the manifest is parsed. UnreachableError for an error of the file system, which may pass.
-    """
+    """Read the artifact in an open folder: the manifest, then the listing, then each listed file once. With `trusted`,
+    one of its keys must have signed the manifest for this or every place (SignatureError), which is checked before
+    parsing. File system errors, which may be temporary, raise UnreachableError."""
     data = _read_file(root, MANIFEST, MAX_MANIFEST_BYTES)
     signature = _read_signature(root)
     if trusted is not None:

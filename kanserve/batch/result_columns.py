@@ -101,10 +101,8 @@ class BatchModel:
         return {options.prefix + name: np.dtype(kind) for name, kind in fields}
 
     def compute(self, columns: Sequence[Column | None], rows: int, options: ResultOptions) -> list[Column]:
-        """The columns of `schema` for rows whose inputs are these columns, None for one that is absent.
-
-        A class is given by its number, -1 for a row in which anything is not finite.
-        """
+        """Compute the columns of `schema` from these input columns, None for an absent one. A class is given by its
+        number, -1 for a row with a value that is not finite."""
         inputs, outputs = self.backend.inputs, self.backend.outputs
         block = max(_ROWS, _VALUES // max(inputs, outputs))
         scratch = np.empty((min(block, rows), inputs), np.float64 if options.gradient else self.backend.dtype)

@@ -167,12 +167,9 @@ def target_options(kan: Kan, target: list[str] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that predicts: the names of its inputs, and a function of rows (N, inputs) that returns the columns of
-    the result and what to say of rows outside the training range.
-
-    `unused` has the inputs on which no output depends, each with a value in the training range; `categories` those of
-    each categorical input.
-    """
+    """A model that predicts: the names of its inputs, and a function of rows (N, inputs) that returns the result
+    columns and a note on rows outside the training range. `unused`: inputs without effect, each with a value in the
+    range."""
 
     inputs: list[str]
     unused: dict[str, float]

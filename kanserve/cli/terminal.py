@@ -52,11 +52,8 @@ def _next(console: Console, after: Sequence[str]) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str] = ()) -> None:
-    """Print rows with the same keys as a table with a header, or as JSON; tab-separated when piped.
-
-    Nothing is cut: where the table is wider than the terminal, its last column is continued on the next line, or each
-    row is printed by itself.
-    """
+    """Print rows with the same keys as a table with a header, or as JSON; tab-separated if piped. Nothing is cut: if
+    the table is too wide, its last column continues on the next line, or each row is printed as a block."""
     if as_json:
         print(json.dumps(finite(rows), ensure_ascii=False))
         return
@@ -127,12 +124,8 @@ def _text(value: Any) -> str:
 
 
 def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
-    """Refuse an output file that exists or cannot be written, before the work starts.
-
-    Call it after all other checks of the command line, so that it hides no other mistake.
-
-    `reads` are the input files of the command, which are never replaced.
-    """
+    """Refuse an output file that exists or cannot be written, before the work starts. Call it after all other checks,
+    so that it hides no other mistake. `reads` are the command's input files, which are never replaced."""
     if any(path.exists() and read.exists() and path.samefile(read) for read in reads):
         raise ConflictError(f"{path} is an input of this command; choose another name for its output.")
     if path.is_dir():
@@ -167,10 +160,8 @@ def _not_writable(path: Path, error: OSError) -> InputError:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file atomically: to a temporary file beside it, which is then renamed.
-
-    A link is followed; a pipe or a device is written in place.
-    """
+    """Write a file atomically: to a temporary file in the same folder, which is then renamed. A link is followed; a
+    pipe or device is written directly."""
     target = path.resolve()
     if target.exists() and not target.is_file():
         try:

@@ -65,11 +65,9 @@ class Target:
         return [grpc.aio.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
 
     def cause(self, error: Any) -> Any:
-        """The error to report of a call without a connection: `error`, or that of another address of the same name.
-
-        gRPC names one of the addresses of localhost: mostly ::1, where nothing listens and which the machine may not
-        have, and not 127.0.0.1, where the server may want TLS. An address that does not answer takes three seconds.
-        """
+        """The error to report for a call without a connection: `error`, or that of another address with the same name.
+        For localhost gRPC mostly names ::1, where nothing listens, and not 127.0.0.1, where the server may require TLS.
+        An address that does not answer takes three seconds."""
         if error.code() is not grpc.StatusCode.UNAVAILABLE or "Connection refused" not in (error.details() or ""):
             return error
         host, _, port = self.address.removeprefix("dns:").rpartition("/")[-1].rpartition(":")
@@ -104,10 +102,8 @@ def target(
     server_name: str = "",
     token: str | Callable[[], str] | None = None,
 ) -> Target:
-    """A server by its address; InputError for inconsistent options.
-
-    A token is a secret: without TLS it is only sent to this machine.
-    """
+    """A server's address with options. Raises InputError if they contradict each other. A token is secret: without TLS
+    it is only sent to this machine."""
     if channels < 1:
         raise InputError(f"A client has 1 or more channels, got {channels}.")
     if (certificate is None) != (key is None):
@@ -211,10 +207,8 @@ def calls(channel: grpc.Channel | grpc.aio.Channel) -> Calls:
 
 
 class Names:
-    """Generates request ids, a prefix for each client and a number, which the server's log has too; and the metadata.
-
-    InputError for invalid metadata.
-    """
+    """Generates request ids (a prefix per client and a number), which the server logs too, and the metadata. Raises
+    InputError for invalid metadata."""
 
     def __init__(self, token: str | Callable[[], str] | None, metadata: Metadata = ()) -> None:
         self._token = token

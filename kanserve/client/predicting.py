@@ -123,11 +123,8 @@ def _for_frame(
     dtype: DTypeLike,
     ask: Callable[[Any, str], Steps[tuple[T, int]]],
 ) -> Steps[tuple[ModelInfo, T]]:
-    """Call `ask` with the DataFrame's columns that the model takes, in its order; returns its result.
-
-    If another version answers than the one whose metadata is cached, its inputs are looked up, and if they differ the
-    request is repeated.
-    """
+    """Call `ask` with the columns of the DataFrame that the model takes, in its order; returns its result. If the
+    answer is from another version than the cached metadata and its inputs differ, the request is repeated."""
     info = memory.infos.get((name, version))
     if info is None:
         info = yield from _ask(memory, name, version)

@@ -47,10 +47,8 @@ class Attempts:
 
 
 def is_passing(error: Any) -> bool:
-    """Whether a retry may succeed, on another server or a moment later. Busy servers are not retried.
-
-    CANCELLED is the status of calls that an ending server cuts off; this client cancels none itself.
-    """
+    """Whether a retry may succeed, on another server or a moment later. Busy servers are not retried. CANCELLED is the
+    status of calls cut off by an ending server; this client cancels none."""
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 

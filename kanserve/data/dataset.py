@@ -347,13 +347,9 @@ def dataset(
     known: Categories = NONE,
     wanted: Sequence[str] = (),
 ) -> Dataset:
-    """A Dataset from a caller's data: a Dataset, (x, y), or a DataFrame and its `target` columns.
-
-    A single column of text holds class labels. So does a single column of integers if `labels` is true, or if several
-    `outputs` are expected. `classes` are those of the network that the data are for.
-    Only with `tables` inputs may be categorical or missing; a DataFrame's columns in `known` have these categories, and
-    its inputs are the columns `wanted`.
-    """
+    """Convert a caller's data to a Dataset: a Dataset, (x, y), or a DataFrame and its `target` columns. A single column
+    of text holds labels; so does one of integers if `labels`, or if several `outputs` are expected. Only with `tables`
+    inputs may be categorical or missing; `known` are their categories, `wanted` the input columns."""
     made = _dataset(as_table(data), target, classes, outputs, labels, known, wanted)
     if not tables:
         made.check_numbers()

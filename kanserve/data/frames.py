@@ -85,11 +85,9 @@ def is_frame(data: object) -> TypeGuard[DataFrame]:
 def split_frame(
     frame: DataFrame, target: str | Sequence[str] | None, known: Categories = NONE, wanted: Sequence[str] = ()
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...], Any, Categories]:
-    """x, the names of inputs and targets, y: numbers (N, targets) or a column of labels, and the inputs' categories.
-
-    Those of the inputs in `known` are the ones there. Of the columns that are no targets, those `wanted` are the
-    inputs, in this order, unless none of them is there.
-    """
+    """x, the names of inputs and targets, y (numbers (N, targets) or a column of labels), and the inputs' categories,
+    those in `known` if present. The inputs are the columns `wanted`, in this order, or all non-targets if none of these
+    exists."""
     names = list(getattr(frame, "column_names", frame.columns))
     targets = _targets(names, target)
     inputs = [name for name in names if name not in targets]
@@ -125,11 +123,9 @@ def _targets(names: list[Any], target: str | Sequence[str] | None) -> list[Any]:
 
 
 def encode_columns(frame: DataFrame, names: Sequence[Any], known: Categories = NONE) -> tuple[Array, Categories]:
-    """The columns of these names as numbers (N, names), NaN where missing, and the categories of categorical ones.
-
-    A categorical column has the codes of its categories: those in `known`, else its own. A category that is not in
-    `known` has the code behind the last one. A column of text is categorical; one of truth values is 0 and 1.
-    """
+    """Columns as numbers (N, names), NaN if missing, and the categories of categorical ones. Categories are those in
+    `known`, else the column's own; an unknown one gets the code after the last. Text is categorical, truth values are 0
+    and 1."""
     columns, found = [], dict[str, tuple[str, ...]]()
     for name in names:
         column, own = _encode_column(frame[name], name, known.get(str(name)))
@@ -254,11 +250,8 @@ def is_categorical(column: Any) -> bool:
 
 
 def column_names(table: object, count: int) -> tuple[str, ...]:
-    """The names of a frame's or a series' `count` columns, numbers as their texts; empty if it has none.
-
-    Columns that are numbered 0, 1, .., as pandas numbers those of an array, have no names. DataError for two columns of
-    one name.
-    """
+    """The names of a frame's or series' `count` columns as texts. Empty for columns numbered 0, 1, .., as pandas
+    numbers those of an array. Raises DataError for two columns with one name."""
     found = getattr(table, "column_names", getattr(table, "columns", None))
     if found is None:
         name = getattr(table, "name", None)
@@ -298,11 +291,9 @@ def select_columns(frame: DataFrame, names: Sequence[str]) -> Array:
 
 
 def input_columns(frame: DataFrame, inputs: Categories) -> Array:
-    """The columns of a network's inputs (N, inputs), by their names and with these categories, () for a number.
-
-    Other columns of the frame are left out. Where none of the names is there and the frame has as many columns as there
-    are inputs, they count by position, since a network that was trained on an array has no names of columns.
-    """
+    """The input columns (N, inputs) of a network, by name and with its categories, () for a number; other columns are
+    ignored. If no name occurs and the count is right, columns are taken by position, since a network trained on an
+    array has no names."""
     columns = list(getattr(frame, "column_names", frame.columns))
     texts = [str(name) for name in columns]
     names = list(inputs)

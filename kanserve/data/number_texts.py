@@ -96,10 +96,8 @@ class NumberTexts:
         return next(iter(self.readings)) if len(self.readings) == 1 else None
 
     def chosen(self, decimal: Decimal | None, points: bool = True) -> Array | None:
-        """The numbers: of the only reading, or with this decimal mark; None if in doubt.
-
-        Plain numbers are in doubt only if they need not have decimal `points`.
-        """
+        """The numbers with this decimal mark, or from the only reading; None if in doubt. Plain numbers are in doubt
+        only if their points need not be decimal `points`."""
         if self.certain or self.same:
             return next(iter(self.readings.values()))
         if decimal is None and not (self.plain and points):
@@ -131,11 +129,8 @@ class NumberTexts:
 
 
 def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
-    """The numbers in a column of texts; None if a text is not a number, or if all are empty.
-
-    One convention must fit all texts: one decimal mark, one mark of thousands, one currency, and a per cent sign behind
-    each or none. A column of marks for missing values has no number.
-    """
+    """The numbers in a column of texts; None if a text is not a number, or if all are empty. All texts must use one
+    decimal mark, one thousands separator and one currency, and either all or none a per cent sign."""
     readings: dict[Decimal, Array] = {".": np.full(len(texts), np.nan), ",": np.full(len(texts), np.nan)}
     thousands: dict[Decimal, set[str]] = {".": set(), ",": set()}
     units, marks, written = set[tuple[str, bool]](), dict[str, None](), list[int]()

@@ -56,11 +56,8 @@ def quantiles(values: Array, weights: Array | None, at: tuple[float, ...]) -> Ar
 
 
 def mean_difference(losses: Array, others: Array, shares: Array | None = None) -> tuple[float, float]:
-    """By how much the mean of losses (N,) exceeds that of others on the same rows, and the standard error of that.
-
-    The error is that of the differences row by row, since rows that are hard for one network are hard for the other.
-    The `shares` (N,) of the rows sum to 1.
-    """
+    """The mean difference between losses (N,) and others on the same rows, and its standard error, from the row-by-row
+    differences: rows that are hard for one network are hard for the other. The `shares` (N,) sum to 1."""
     worse = losses - others
     if shares is None:
         return float(worse.mean()), float(worse.std() / np.sqrt(len(worse)))

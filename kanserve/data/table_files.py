@@ -100,10 +100,8 @@ def read_rows(
     *,
     decimal: Decimal | None = None,
 ) -> Array:
-    """Read rows (N, inputs) for prediction from a CSV or Parquet file; missing values become NaN.
-
-    A missing column gets its value in `absent` in every row; the `categories` of an input become their codes.
-    """
+    """Read rows (N, inputs) for prediction from a CSV or Parquet file; missing values become NaN, a missing column its
+    value in `absent`, and categories their codes."""
     said: list[str] = []
     x = _inputs(read_file(path, decimal), inputs, absent, categories, said)
     _say(said)
@@ -166,10 +164,8 @@ def _inputs(
 def _encode_columns(
     table: Table, names: Sequence[str], said: list[str], known: Categories = NONE
 ) -> tuple[Array, Categories]:
-    """The columns (N, names), and the categories of those that are categorical: in `known`, or else all text.
-
-    Text of which some is a number is not categorical, but an error.
-    """
+    """Columns as numbers (N, names), and the categories of categorical ones: those in `known`, else of columns that are
+    all text. Raises an error if only some texts are numbers."""
     columns, found = [], dict[str, tuple[str, ...]]()
     for name in names:
         texts = _texts(table, name, known.get(name, ())) if name in known or table.is_text(name) else []

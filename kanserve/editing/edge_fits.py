@@ -61,9 +61,7 @@ def points(kan: Kan, place: EdgeIndex, rows: SessionData) -> Samples:
 
 def closest(found: Samples, function: str, error: float) -> Fit | None:
     """The closest c·f(a·u + b) + d to the points; None if all fits leave the domain of f, or all points coincide.
-
-    `error` is the network's: fits with less than a tenth of it rank by the simplicity of the function.
-    """
+    `error` is the network's: fits with less than a tenth of it rank by the simplicity of the function."""
     row_of(function)
     if found.low == found.high:
         return None
@@ -80,12 +78,9 @@ def _r2(symbolic: Symbolic, found: Samples) -> float:
 
 
 def freed(kan: Kan, place: EdgeIndex, rows: SessionData, intervals: int | None = None) -> Kan:
-    """The network with a spline in place of an edge's named function, within a ten-thousandth of its range of values.
-
-    The layer's intervals are halved until the grid is fine enough, or has `intervals` of them, or 64; the layer's other
-    splines stay the same functions. The spline has the range of the data, unless the input has other splines, whose
-    range it then shares.
-    """
+    """Replace an edge's named function by a spline, accurate to a ten-thousandth of its range of values. The layer's
+    intervals are halved until the grid is fine enough, or reaches `intervals` or 64; its other splines stay the same
+    functions. The range is that of the data, or of the input's other splines."""
     depth, j, i = place
     layer = kan.layers[depth]
     if isinstance(layer.edge(j, i), Spline):

@@ -21,11 +21,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SessionData:
-    """All rows of a session's data, and the `Judge` with the training and the held-out rows.
-
-    `data` and `judge` have the numbers that the network sees; `given` has the codes of categories and missing values.
-    `loss` and `error` take a network of either, everything else that computes on these rows one of the numbers.
-    """
+    """All rows of a session's data, and the `Judge` with the training and held-out rows. `data` and `judge` have
+    encoded numbers, `given` raw codes and missing values. `loss` and `error` accept networks with or without encoding,
+    everything else only those without."""
 
     data: Dataset
     judge: Judge
@@ -76,11 +74,9 @@ def restore_encoding(edited: Kan, before: Kan) -> Kan:
 
 
 def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
-    """The data of a session that begins at this network. DataError for data of another network.
-
-    A fifth is held out, the same rows as in `prune` and `symbolify`. Without `held_out`, with fewer than 10 rows, and
-    for a classifier with up to 1000, the training rows also serve as held-out rows.
-    """
+    """The data of a session. A fifth is held out, as in `prune` and `symbolify`; without `held_out`, with fewer than 10
+    rows, and for classifiers with up to 1000, the training rows are used again. Raises DataError for data of another
+    network."""
     mixed_up = sorted(data.inputs) == sorted(variable.name for variable in kan.inputs)
     if mixed_up and data.inputs != tuple(variable.name for variable in kan.inputs):
         raise DataError(

@@ -156,10 +156,8 @@ class Zero:
 
 @dataclass(frozen=True)
 class Keep:
-    """Keep the `edges` edges with the largest share of the signal, then refit everything for `refit` iterations.
-
-    The others are removed as by `Zero`, the smallest first.
-    """
+    """Keep the `edges` edges with the largest share of the signal, remove the others like `Zero`, smallest first, then
+    refit everything for `refit` iterations."""
 
     edges: int
     refit: int = STEPS_SHORT
@@ -346,11 +344,9 @@ _AT_ONCE = 0.05  # of the edges that are to go: the shares are measured anew aft
 
 
 def keep_edges(kan: Kan, count: int, x: Array) -> Kan:
-    """The network with at most `count` edges, on the rows x (N, inputs); the others are replaced by their means.
-
-    Those with the smallest share go first. Shares are measured again as edges go, so that an edge which nothing
-    reads any more goes before one that something reads. Nodes stay, so names do not change.
-    """
+    """Keep at most `count` edges, by their shares on rows x (N, inputs), and replace the others by their means. Shares
+    are measured again as edges go, so that edges that nothing reads any more go first. Nodes stay, so names do not
+    change."""
     while (surplus := kan.edges - count) > 0:
         seen = signals(kan, x)
         gone, shares = no_edges(kan), propagate_back(kan, seen.spreads).edges

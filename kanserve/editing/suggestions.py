@@ -59,11 +59,8 @@ class Suggestion:
 def suggestions(
     kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int
 ) -> tuple[Suggestion, ...]:
-    """Suggestions for the `top` functions that fit the edge best for their complexity.
-
-    They are sorted by the loss after the refit and by complexity, weighed as in `edge_candidates.candidates`. Functions
-    that leave their domain, or make another function leave its domain, are not suggested.
-    """
+    """Suggestions for the `top` functions that fit the edge best for their complexity, sorted by the loss after a refit
+    and by complexity. Functions that leave their domain, or make another function leave its domain, are left out."""
     kan = of_numbers(kan)
     with threads_for(rows.work(kan)):
         found, error, now = points(kan, place, rows), rows.error(kan), rows.loss(kan)

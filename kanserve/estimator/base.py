@@ -40,11 +40,9 @@ SEEDS = 2**31
 
 
 def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapping[str, Any]) -> Kan:
-    """The mean of so many fits of this structure; all have the numbers for categories that the first has learned.
-
-    Each has its own held-out rows: it is said that the network is poor if more than half of them say so, and not if the
-    first alone does.
-    """
+    """Fit the network `count` times with different seeds and return the average. All fits use the category encoding
+    learned by the first. Each has its own held-out rows; a warning of a poor fit is given only if more than half of the
+    fits give one."""
     if count == 1:
         alone: Kan = fit(begin, data, seed=seed, **options)
         return alone

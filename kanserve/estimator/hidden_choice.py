@@ -98,10 +98,8 @@ class Plan(NamedTuple):
 
 
 def automatic_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int, *, formulas: bool = False) -> Plan:
-    """What hidden="auto" fits, of estimators and of `kanserve fit`.
-
-    `options` are arguments of `fit`. With `formulas` a classifier has few nodes, since its scores become formulas.
-    """
+    """What hidden="auto" means, for estimators and `kanserve fit`. `options` are arguments of `fit`. With `formulas`, a
+    classifier gets few nodes, since its scores become formulas."""
     if data.classes and formulas:
         return Plan(NODES_OF_FORMULAS)
     x, y, weights = distinct(data.x, data.y, data.weights)  # so that the order of the rows does not matter

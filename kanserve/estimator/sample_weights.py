@@ -22,11 +22,9 @@ def check_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
 
 
 def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, Array | None]:
-    """The distinct rows of x (N, inputs) and y (N, outputs) in ascending order, and the sums of their weights.
-
-    So a weight of 2 is the same as a repeated row and a weight of 0 the same as no row, bit for bit; the order of the
-    rows does not matter; and equal rows are never on both sides of a split. If all weights are equal, they are None.
-    """
+    """The distinct rows of x (N, inputs) and y (N, outputs) in ascending order, with the sums of their weights (None if
+    all are equal). So a weight of 2 equals a repeated row bit for bit, the order does not matter, and equal rows are on
+    the same side of a split."""
     weights = np.ones(len(x)) if weights is None else weights
     kept = weights > 0
     rows = np.column_stack([x, y])[kept] + 0.0  # + 0.0 turns -0.0 into 0.0

@@ -24,12 +24,9 @@ Array = NDArray[np.float64]
 
 
 def encode_table(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]:
-    """X, a frame's categories as codes: those of a fitted network, or else X's own; and the categories of each column.
-
-    Another frame of the same package is returned if there are any, or numbers that are written as text; of a dict of
-    columns one of pandas or polars, whose names scikit-learn reads. Rows of text for a network with categories become
-    its codes. Anything else stays as it is.
-    """
+    """Encode a table's categories, as a fitted network does or by X's own; also returns the categories of each column.
+    If anything changes, a frame of the same package is returned (pandas or polars for a dict of columns); anything else
+    is returned unchanged."""
     if is_columns(X):
         X = _frame(X)
     elif kan is not None and any(column.categories for column in kan.inputs):

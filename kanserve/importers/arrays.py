@@ -17,10 +17,8 @@ DEEPEST, MOST_ENTRIES = 8, 100_000
 
 
 def arrays_of(given: Mapping[Any, Any], name: str, most: int | None = None) -> dict[str, NDArray[Any]]:
-    """The arrays of a state_dict, or of one nested in a training script's checkpoint, without wrappers' prefixes.
-
-    Together they may have `most` bytes. CheckpointError, naming the entry, for what is not a dense array of numbers.
-    """
+    """The arrays of a state_dict, or of one nested in a training script's checkpoint, without wrappers' prefixes; at
+    most `most` bytes. Raises CheckpointError, naming the entry, for anything but a dense array of numbers."""
     state = _state(given)
     if not state:
         raise CheckpointError(f"{name} holds no arrays.")

@@ -14,10 +14,8 @@ SETTINGS, STATE, CACHE = "_config.yml", "_state", "_cache_data"
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint at a path: a file of arrays, or a pykan checkpoint by its `saveckpt` name or either of its files.
-
-    CheckpointError where a file is not one of those, is damaged or is a folder; OSError where it cannot be opened.
-    """
+    """Read a checkpoint: a file of arrays, or a pykan checkpoint by its `saveckpt` name or either of its files. Raises
+    CheckpointError if a file is something else, damaged or a folder; OSError if it cannot be opened."""
     path = Path(path)
     prefix = pykan_prefix(path)
     if prefix is not None:

@@ -42,13 +42,9 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Options:
-    """Options for what a checkpoint does not store.
-
-    `base`: the activation beside the splines. `denominator`: of radial functions, if not the default. `tolerance`:
-    where edges are refitted, the largest error of the outputs relative to the largest output, and of each edge
-    relative to its largest value. `basis`, `parameters` and `squash`: the polynomials of a polynomial KAN, their
-    constants, and how inputs are brought into [-1, 1].
-    """
+    """Options for what a checkpoint does not store: the activation `base` next to the splines, the `denominator` of
+    radial functions, and a polynomial KAN's `basis`, `parameters` and `squash` (the map to [-1, 1]). `tolerance` limits
+    the relative error of refitted edges and of the outputs."""
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -62,10 +58,8 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """The network, and notes on what was left out, and what was refitted and how well.
-
-    `refitted`: whether the network is approximate, within the tolerance, rather than exact.
-    """
+    """The network, with notes on what was left out or refitted. `refitted`: it is approximate within the tolerance, not
+    exact."""
 
     kan: Kan
     library: str

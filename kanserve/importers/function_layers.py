@@ -28,10 +28,8 @@ def make_weighted_sums(weights: Array, bias: Array | None = None) -> Layer:
 
 
 def each_input(functions: list[tuple[str, float]], inputs: int, low: float, high: float) -> Layer:
-    """A node for each function f(factor·x) of each input, inputs first: node i·F + n is the n-th of input i.
-
-    `low` and `high` are the usual range of the inputs, which says only where they are shown and tried.
-    """
+    """A layer with a node for each function f(factor·x) of each input, inputs first: node i·F + n is the n-th of input
+    i. `low` and `high` are the usual input range, used only for pictures and tests."""
     count = len(functions)
     names = np.full((inputs, count, inputs), "", _NAMES)
     affine = np.tile([1.0, 0.0, 1.0, 0.0], (inputs, count, inputs, 1))

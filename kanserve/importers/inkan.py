@@ -133,11 +133,8 @@ def _layer(stored: Stored, activation: str, step: float) -> Layer:
 
 
 def _step(stored: Stored) -> tuple[float, float]:
-    """The step h, and its precision (0 if exact).
-
-    The starts are a + (m - 3)·h with h = (b - a)/G, rounded. If a range (a, b) with at most four decimals gives exactly
-    these starts, its h is exact; otherwise h is the slope of the starts.
-    """
+    """The step h, and its precision (0 if exact). The starts are a + (m - 3)·h with h = (b - a)/G, rounded; if a range
+    (a, b) with at most four decimals reproduces them, h is exact, else it is their slope."""
     starts = stored.array("grid_starts", "basis function")
     count = len(starts)
     if count <= _ORDER:

@@ -137,10 +137,8 @@ def _has_base(layer: Part) -> bool:
 
 
 def functions_of(checkpoint: Checkpoint, number: int, part: Part) -> list[list[str]]:
-    """[out][in]: the function's name in our table where the symbolic mask is not 0 ("0" for pykan's zero); else "".
-
-    CheckpointError for a function without a name, or with an unknown one.
-    """
+    """[out][in]: kanserve's name of the function if the symbolic mask is not 0 ("0" for pykan's zero), else "". Raises
+    CheckpointError for a function without a name, or with an unknown one."""
     name = f"symbolic.funs_name.{number}"
     names = checkpoint.settings.get(name)
     if not part.symbolic_mask.any() and names is None:

@@ -27,11 +27,9 @@ _SURE, _AIM = 3, 4  # safety factors on the measured error, since other rows may
 
 @dataclass(frozen=True, eq=False)
 class Radial:
-    """y_j = Σ_i Σ_g weights[j,i,g]·exp(-((v_i - centres[i,g])/denominator)²) + rest(v)_j.
-
-    `rest` is a layer with base functions and named functions c·f(v_i). It may have more inputs than the Gaussians,
-    which take the first ones. The layers `before` compute v from the layer's inputs.
-    """
+    """A radial layer y_j = Σ_i Σ_g weights[j,i,g]·exp(-((v_i - centres[i,g])/denominator)²) + rest(v)_j. `rest` is a
+    layer of base functions and named functions c·f(v_i); it uses all inputs of v, the Gaussians the first ones. The
+    layers `before` compute v from the inputs."""
 
     place: str
     weights: Array  # (O, I, N)
@@ -76,10 +74,8 @@ class Radial:
 
 @dataclass(frozen=True, eq=False)
 class Refitted:
-    """The layers, the refit of each radial layer, and the error of the outputs.
-
-    `difference` is the largest absolute error of any output on `rows` rows, relative to the largest output.
-    """
+    """The layers, the refit of each radial layer, and the largest absolute error `difference` of any output on `rows`
+    rows, relative to the largest output."""
 
     layers: tuple[Layer, ...]
     refits: tuple[Refit, ...]

@@ -25,10 +25,8 @@ _LOCAL = np.arange(-ORDER, ORDER + 2, dtype=np.float64)  # the knots around an i
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """A layer's edges as splines that are zero outside, and a bound on the error of any edge.
-
-    `error` is relative to the largest absolute value of the edge, and holds between the measured points too.
-    """
+    """A layer's edges as splines that are zero outside their range, and a bound on the error of any edge, relative to
+    its largest absolute value; the bound also holds between the measured points."""
 
     knots: Array  # (G + 11,), or (I, G + 11) where inputs have centres of their own
     coefficients: Array  # (O, I, G + 5)
@@ -56,10 +54,8 @@ class Refit:
 
 
 def refit(weights: Array, centres: Array, denominator: float, tolerance: float) -> Refit:
-    """The splines on the fewest intervals that are within the tolerance, for weights (O, I, N).
-
-    Centres are (N,), or (I, N) if each input has its own.
-    """
+    """The splines with the fewest intervals that are within the tolerance, for weights (O, I, N). Centres are (N,), or
+    (I, N) if each input has its own."""
     if not 0 < tolerance <= 1:
         raise CheckpointError(f"the tolerance of a refit must be above 0 and at most 1, got {tolerance}.")
     distinct, which = np.unique(np.atleast_2d(centres), axis=0, return_inverse=True)
@@ -133,11 +129,8 @@ class _Problem:
     high: float
 
     def coefficients(self, intervals: int) -> Array:
-        """Each Gaussian (N,) as a spline (N, G+5): least squares at the points of all intervals.
-
-        On equal intervals with periodic ends, so far out that the Gaussians have vanished there, the normal equations
-        are a convolution, which a Fourier transform solves.
-        """
+        """Each Gaussian (N,) as a spline (N, G+5), by least squares at the points of all intervals. With periodic ends,
+        so far out that the Gaussians vanish, the normal equations are a convolution, solved by a Fourier transform."""
         around = intervals + 2 * ORDER
         kernel = np.zeros((_POINTS, around))
         kernel[:, np.arange(ORDER, -1, -1)] = _local_basis()
@@ -152,12 +145,10 @@ class _Problem:
         return np.concatenate(fitted)
 
     def errors(self, intervals: int, rows: Array) -> Array:
-        """Bounds (E,) on the error of each combination (E, N) of the splines, compared with that of the Gaussians.
-
-        Within an interval a Gaussian is a polynomial of degree 6 and a remainder, which is bounded by its seventh
-        derivative (Cramér's inequality for Hermite polynomials). A polynomial of degree n, measured at m Chebyshev
-        points, is nowhere larger than the largest measurement / cos(nπ/2m) (Ehlich and Zeller, 1964).
-        """
+        """Bounds (E,) on the error of each combination (E, N) of the splines. Within an interval a Gaussian is a
+        polynomial of degree 6 plus a remainder, bounded by its seventh derivative (Cramér's inequality); a polynomial
+        of degree n, measured at m Chebyshev points, is at most the largest measurement / cos(nπ/2m) (Ehlich and Zeller,
+        1964)."""
         padded = np.pad(self.coefficients(intervals), ((0, 0), (ORDER, ORDER)))
         pieces = np.lib.stride_tricks.sliding_window_view(padded, ORDER + 1, axis=1)
         measured = np.zeros(len(rows))

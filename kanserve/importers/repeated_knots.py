@@ -26,11 +26,8 @@ def coincide(knots: Array) -> NDArray[np.bool_]:
 
 
 def rewritten(knots: Array, coefficients: Array, order: int) -> tuple[Array, Array, float]:
-    """The new knots (I, T'), the coefficients (O, I, n') and the largest error, relative to the largest value.
-
-    All inputs of a layer have the same number of knots: an input with fewer distinct knots gets more after its last,
-    where the spline is 0. The error is rounding, measured between the interpolation points.
-    """
+    """The new knots (I, T'), coefficients (O, I, n') and the largest relative error, which is only rounding. Inputs
+    with fewer distinct knots get further ones after their last, where the spline is 0."""
     distinct = [np.unique(row) for row in knots]
     intervals = max(FEWEST, *(len(row) - 1 for row in distinct))
     new_knots, columns = [], []

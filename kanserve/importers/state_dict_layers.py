@@ -164,10 +164,8 @@ def build_layer(stored: Stored, coefficients: Array | None, **parts: Any) -> Lay
 
 
 def live_parts(model: Any, names: tuple[str, ...], library: str) -> tuple[dict[str, NDArray[Any]], list[Any]]:
-    """The arrays of a live torch module, named layers.0, layers.1 and so on, and the modules of these layers.
-
-    Other modules beside the layers must have no effect.
-    """
+    """The arrays of a live torch module, named layers.0, layers.1 and so on, and the modules of these layers. Other
+    modules must have no effect."""
     state = {key: (_prefix(key, names), tensor) for key, tensor in model.state_dict().items()}
     found = {prefix for prefix, _ in state.values() if prefix is not None}
     for name, module in model.named_modules():

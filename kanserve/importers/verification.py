@@ -27,12 +27,9 @@ _ROUNDINGS = 16  # roundings between an input and an output that a library may d
 
 @dataclass(frozen=True)
 class Agreement:
-    """How closely a network agrees with its library's outputs.
-
-    `difference` is the largest of any output, relative to the largest output among rows of the same kind; `random` and
-    `edge` rows were compared. `only_one` counts rows on which only one of the two is finite. `unsteady` counts rows
-    left out because they are so near a pole or a jump that rounding alone explains the difference.
-    """
+    """How closely a network agrees with its library. `difference`: the largest of any output, relative to the largest
+    output among rows of the same kind (`random` or `edge`). `only_one`: rows on which only one is finite. `unsteady`:
+    rows left out because rounding near a pole or jump explains the difference."""
 
     library: str
     version: str
@@ -55,10 +52,8 @@ class Agreement:
 def compare(
     checkpoint: Checkpoint, conversion: Conversion, options: Options | None = None, rows: ArrayLike | None = None
 ) -> Agreement:
-    """Compare the network of a conversion with the library of its checkpoint, on random and on edge rows.
-
-    MissingDependencyError where the library is not installed, CheckpointError where it cannot run the checkpoint.
-    """
+    """Compare a converted network with the library of its checkpoint, on random and edge rows. Raises
+    MissingDependencyError if the library is not installed, CheckpointError if it cannot run the checkpoint."""
     options, kan = options or Options(), conversion.kan
     single = checkpoint.single
     random = random_rows(kan) if rows is None else as_rows(kan, rows)

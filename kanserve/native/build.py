@@ -76,10 +76,8 @@ X86_BUILDS = {3: "x86-64-v3", 4: "x86-64-v4"}  # by the level of x86-64 that a p
 
 
 def get_platform() -> str | None:
-    """The platform tag in the environment variable KANSERVE_PLATFORM, or None for this machine.
-
-    Raises ValueError for an unknown tag.
-    """
+    """The platform tag in the environment variable KANSERVE_PLATFORM, or None for this machine. Raises ValueError for
+    an unknown tag."""
     wanted = os.environ.get("KANSERVE_PLATFORM") or None
     if wanted and not PLATFORM.fullmatch(wanted):
         raise ValueError(f"KANSERVE_PLATFORM is a tag such as manylinux_2_17_x86_64 (or _aarch64), got {wanted!r}.")
@@ -93,12 +91,9 @@ def compiler() -> str | None:
 
 
 def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
-    """Compile the C files of `folder`, without onnxruntime/ and server/, into one library per build, each replaced
-    atomically.
-
-    With `here`, only the build that this processor would load.
-    Raises OSError without a compiler, and CalledProcessError, with the compiler's message, if it fails.
-    """
+    """Compile the C files of `folder`, without onnxruntime/ and server/, into one library per build, replaced
+    atomically; with `here`, only the one for this processor. Raises OSError without a compiler, CalledProcessError with
+    its message if it fails."""
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
     builds = _for_this_processor(builds, folder) if here else builds
@@ -107,10 +102,8 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
 
 
 def build_operators(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
-    """Like `build`, for the onnxruntime operators in `folder`/onnxruntime, after the kernels have been built.
-
-    Raises OSError also if onnxruntime's header is not found.
-    """
+    """Like `build`, for the onnxruntime operators in `folder`/onnxruntime, after the kernels. Raises OSError also if
+    onnxruntime's header is not found."""
     include = headers()
     if include is None:
         raise OSError(f"{HEADER} is missing: install libonnxruntime-dev.")
@@ -143,10 +136,8 @@ def build_server(folder: Path = FOLDER) -> tuple[Path, ...]:
 
 
 def missing() -> list[str]:
-    """The packages that this machine lacks to build the whole native transport, by Debian's names.
-
-    It only looks for files, so that a server can say it when it starts.
-    """
+    """The packages, by Debian's names, that this machine lacks to build the whole native transport. Only looks for
+    files, so it is fast enough for a server's start."""
     folders = [Path(name) for name in os.environ.get("CPATH", "").split(":") if name]
     folders += [Path(name) for name in INCLUDES]
     found = {

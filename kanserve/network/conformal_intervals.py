@@ -37,11 +37,9 @@ _LEAST = 1e-3  # of the largest factor: where all errors at hand are 0, the widt
 
 @dataclass(frozen=True)
 class ConformalInterval:
-    """The probability that a new value is within answer ± half width, and the half width of each output.
-
-    With `scales`, one for each output, the half width at an answer is multiplied by a factor (`Scale`); one without
-    places is 1 everywhere. The factors are 1 on average over the rows that they come from.
-    """
+    """The `level`, the probability that a new value is within answer ± half width, and each output's half width. With
+    `scales`, one per output, the half width is multiplied by a factor that depends on the answer, with mean 1 over its
+    rows."""
 
     level: float
     half_widths: tuple[float, ...]

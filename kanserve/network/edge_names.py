@@ -50,10 +50,8 @@ def edge_names(kan: Kan) -> Mapping[EdgeIndex, str]:
 
 
 def place_of(kan: Kan, edge: str) -> EdgeIndex:
-    """The place of the edge with this name. NotFoundError with similar names, InputError if the name is ambiguous.
-
-    Spaces around the arrow do not matter, and → is an arrow too.
-    """
+    """The place of the edge with this name; spaces around the arrow are ignored, and → is accepted. Raises
+    NotFoundError with similar names, InputError if the name is ambiguous."""
     if not isinstance(edge, str):
         raise InputError(f"An edge is called by a text such as 'x->h1', got {edge!r:.80}.")
     if position := _POSITION.fullmatch(edge):

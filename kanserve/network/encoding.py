@@ -67,10 +67,8 @@ def is_category(variable: Variable, raw: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def is_outside(variable: Variable, raw: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
-    """Which raw values (N,) of an input are outside its range.
-
-    So are codes that are no category, and NaN unless the input has a fill value.
-    """
+    """Mask of the raw values (N,) outside the range of an input. Codes of no category count as outside, and so does NaN
+    unless the input has a fill value."""
     within = is_category(variable, raw) if variable.categories else (raw >= low) & (raw <= high)
     if variable.fill_value is not None:
         within |= np.isnan(raw)
@@ -92,10 +90,8 @@ def without_encoding(kan: Kan) -> Kan:
 
 
 def encode_variable(variable: Variable) -> Variable:
-    """The variable of the numbers that the network sees; their range is that of the categories' numbers, or as it was.
-
-    A fill value may lie outside a range of numbers, but not outside that of categories.
-    """
+    """The variable of the encoded numbers: its range is that of the categories' numbers, or unchanged. A fill value may
+    lie outside the range of a number, but not of categories."""
     if not variable.categories:
         return replace(variable, fill_value=None)
     numbers = [*variable.category_values, *([] if variable.fill_value is None else [variable.fill_value])]

@@ -130,10 +130,8 @@ def edges(layer: Layer, v: Array) -> Array:
 
 
 def _designs(layer: Layer, v: Array, derivative: int = 0) -> Iterator[tuple[int, Array]]:
-    """Each input that has splines, with the matrix (N, G+k) from coefficients to values at v (N, I) or to slopes.
-
-    Inputs with equal knots are computed together, some thousand values at once.
-    """
+    """Each input that has splines, with the matrix (N, G+k) from coefficients to values (or slopes) at v (N, I). Inputs
+    with equal knots are computed together, some thousand values at once."""
     used = np.flatnonzero(layer.spline_mask.any(axis=0))
     alike: dict[bytes, list[int]] = {}
     for i in used.tolist():
@@ -260,10 +258,8 @@ def input_slopes(kan: Kan, rows: Array) -> Array:
 
 
 def as_rows(kan: Kan, x: Rows) -> Array:
-    """x as float64 (N, inputs); DataError if it is not such an array. Columns of a table count by their names.
-
-    Of samples, which are a Dataset or a pair (x, y), the inputs count.
-    """
+    """x as float64 (N, inputs): columns of a table by name, the inputs of samples (a Dataset or a pair (x, y)), or an
+    array. Raises DataError otherwise."""
     require_kan(kan)
     if isinstance(x, Dataset):
         return as_rows(kan, in_codes_of(kan, x).x)

@@ -167,13 +167,10 @@ def call(name: str, *operands: Any) -> Expr:
 
 @dataclass(frozen=True)
 class Primitive:
-    """A function that expressions call.
-
-    `numpy` computes it, `slope` is its derivative at an expression, and `definition` says it by others, for languages
-    without a spelling of it. One of `slope` and `definition` is enough for its derivative. `numpy_slope` computes the
-    derivative if no expression is to. `parity` is 1 if f(-x) is f(x) and -1 if it is -f(x). `shape` is "rising",
-    "falling" or, falling up to 0 and rising from there, "valley". `bounds` are those of its values.
-    """
+    """A function that expressions call. `numpy` computes it; `slope` is its derivative as an expression, and
+    `definition` expresses it by others, for languages without it (one of both is enough). `numpy_slope` replaces the
+    derivative's expression. `parity`: 1 even, -1 odd. `shape`: "rising", "falling" or "valley" (falling to 0, then
+    rising). `bounds` limit its values."""
 
     name: str
     numpy: Callable[..., Any]
@@ -456,11 +453,9 @@ def _raise_to(base: str, exponent: Exponent) -> str:
 
 
 def steps(expression: Expr, spelled: Collection[str]) -> tuple[Step, ...]:
-    """The expression as the steps of a formula in one input, with roots and the primitives in `spelled` for calls.
-
-    Other primitives are written by their definitions. Products and sums are as long as they go, and a power with a
-    real exponent has a base ≥ 0.
-    """
+    """The expression as the steps of a formula in one input, calling only roots and the primitives in `spelled`;
+    others are replaced by their definitions. Sums and products are flattened, and a power with a real exponent has a
+    base ≥ 0."""
     return _steps(expression, frozenset(spelled))
 
 

@@ -45,11 +45,9 @@ def record_rows(kan: Kan, *tables: Hashes) -> Kan:
 
 
 def share_of_fitted_rows(kan: Kan, data: Dataset) -> float | None:
-    """The share of the rows that the network was fitted to, from 0 to 1; None if its record cannot tell.
-
-    It is exact up to `MOST_FITTED_ROWS` fitted rows. Beyond, it is an estimate by those rows whose hash is as small as
-    the ones that are kept: of 60 rows there may be none, where a million were fitted.
-    """
+    """The share of the rows that the network was fitted to, from 0 to 1; None if its record cannot tell. Exact up to
+    `MOST_FITTED_ROWS` fitted rows; beyond, estimated from rows with small hashes, of which a small table may have
+    none."""
     kept = kan.fitted_rows
     if len(kept) == 0:
         return None

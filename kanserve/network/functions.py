@@ -34,11 +34,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Function:
-    """One row: f as an expression in X, its complexity, and a condition on x, "" where f is finite everywhere.
-
-    `slope` is the derivative where the one by the rules is slower or less exact, and `bounds` are those of f where they
-    are closer than interval arithmetic finds them.
-    """
+    """A row of the table: f as an expression in X, its complexity, and its domain as a condition on x, "" if
+    everywhere. `slope` replaces the derivative if the rules give a slower or less exact one; `bounds` if they are
+    closer than interval arithmetic finds."""
 
     name: str
     expression: Expr

@@ -28,11 +28,9 @@ ROUNDING = 1e-14  # relative to the largest output: with a smaller deviation an 
 
 
 def input_importances(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> Array:
-    """The importances (inputs,) on the rows x (N, inputs), with optional weights (N,).
-
-    They add up to 1, and are all 0 for a network that is constant on the rows. Several outputs count equally, each
-    relative to its variance; a classifier's are its probabilities. Rows on which the network is NaN do not count.
-    """
+    """The importances (inputs,) on rows x (N, inputs), with optional weights (N,). They sum to 1, or are all 0 for a
+    constant network. Outputs count equally, relative to their variance (for a classifier the probabilities); rows with
+    NaN do not count."""
     inputs = np.flatnonzero(find_used_inputs(kan))
     pairs = _pair_count(kan, len(inputs))
     rows = as_rows(kan, x)

@@ -77,10 +77,8 @@ OWN: dict[str, OwnFunction] = {}
 
 
 class Elementwise:
-    """A user's function of arrays, called with finite numbers of its domain on one axis; NaN elsewhere.
-
-    An object that takes the place of an array, as a dual number, is asked by NumPy's protocol `__array_function__`.
-    """
+    """A user's function of arrays, called with finite numbers in its domain on one axis; NaN elsewhere. Array-like
+    objects such as dual numbers are handled by NumPy's protocol `__array_function__`."""
 
     def __init__(self, name: str, function: Callable[[Array], Array], domain: str) -> None:
         self.name = name

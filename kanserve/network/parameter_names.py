@@ -52,10 +52,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 
 
 def names_parameters(**elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: a TypeError for an unknown parameter has the name that the caller means.
-
-    `elsewhere` has, for a parameter that belongs into another argument or call, the sentence that says where.
-    """
+    """A decorator that adds the parameter that was probably meant to the TypeError for an unknown one. `elsewhere` maps
+    parameters that belong to another call to a sentence saying so."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         names = [

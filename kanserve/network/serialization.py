@@ -54,10 +54,8 @@ _AFFINES = ("input_shift", "input_scale", "output_shift", "output_scale")
 
 
 def dumps(kan: Kan, *, compact: bool = False) -> bytes:
-    """The network's bytes; equal networks that were fitted to the same rows give equal bytes.
-
-    `compact`: without neutral affines, a third of a network of splines; earlier versions of kanserve cannot read them.
-    """
+    """The network's bytes; equal networks fitted to the same rows give equal bytes. `compact` leaves out neutral
+    affines, a third of a network of splines; earlier versions of kanserve cannot read that."""
     tensors: dict[str, np.ndarray[Any, Any]] = {name: getattr(kan, name) for name in _AFFINES}
     layers = []
     for number, layer in enumerate(kan.layers):

@@ -29,10 +29,8 @@ class SignalShares:
 
 
 def signal_shares(kan: Kan, x: ArrayLike) -> SignalShares:
-    """The shares on the rows x (N, inputs).
-
-    Rows on which the network is NaN do not count. `nodes[0]` are the shares of the inputs.
-    """
+    """The shares on rows x (N, inputs), without rows on which the network is NaN. `nodes[0]` are the shares of the
+    inputs."""
     values = activations(kan, x)
     counted = np.isfinite(values[-1]).all(axis=1)
     if not counted.any():

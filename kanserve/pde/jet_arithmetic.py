@@ -85,10 +85,8 @@ def _dot(phi: Array, v: Array) -> Array:
 
 
 def pull_back(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
-    """The factors (O, I, N) of ψ, ψ' and ψ'' in the functional Σ_s bar[s, o]·(ψ(v_i))_s.
-
-    They give the row of a Jacobian for any parameter, with ψ the derivative of the edge by it.
-    """
+    """The factors (O, I, N) of ψ, ψ' and ψ'' in the functional Σ_s bar[s, o]·(ψ(v_i))_s. With ψ the derivative of an
+    edge with respect to a parameter, they give a row of the Jacobian."""
     inputs = v.shape[1]
     result = [np.broadcast_to(bar[0][:, None], (bar.shape[1], inputs, bar.shape[2]))]
     if which.order >= 1:
@@ -100,10 +98,8 @@ def pull_back(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
 
 
 def adjoint(which: Slots, bar: Array, factors: tuple[Array, ...], phi: tuple[Array, ...], v: Array) -> Array:
-    """Pull the functional `bar` (S, O, N) of the sums back to the jets v (S, I, N); φ has one order more than carried.
-
-    `factors` are those of `pull_back`.
-    """
+    """Pull the functional `bar` (S, O, N) of the sums back to the jets v (S, I, N). φ has derivatives of one order more
+    than carried; `factors` are those of `pull_back`."""
     result = np.empty_like(v)
     result[0] = sum_of(
         [np.einsum("oin,oin->in", factor, slope) for factor, slope in zip(factors, phi[1:], strict=True)]

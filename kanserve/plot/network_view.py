@@ -24,12 +24,9 @@ ROWS = 10_000  # of given samples
 
 @dataclass(frozen=True, eq=False)
 class EdgeView:
-    """An edge: its names, its state, and its curve and data in a unit square whose sides are the ranges of both.
-
-    `function` is "" for a free spline. `curve` (2, P) has NaN where the edge is not finite; `density` (B,) is how many
-    samples there are along the axis, at most 1; `knots` are positions. Between `trained` positions there were training
-    samples; they are 0 and 1 if all of the axis is inside, or if the range is unknown.
-    """
+    """An edge for a picture: its names, state, curve and data in a unit square. `function`: "" for a free spline.
+    `curve` (2, P): NaN if not finite. `density` (B,): samples along the axis, at most 1. `knots`: positions. `trained`:
+    where training samples were, (0, 1) if everywhere or unknown."""
 
     layer: int
     subnode: int

@@ -33,10 +33,8 @@ Role = Literal[
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours as #RRGGBB. `paper` is the ground, "" without one; `caution` is the text beside `outside`.
-
-    The others are text: `ink`, `second` and `third`; frames: `line`, and `ghost` for pruned edges; and states.
-    """
+    """Colours as #RRGGBB: `paper` is the background ("" for none); `ink`, `second`, `third` are text, `caution` text
+    next to `outside`; `line` frames, `ghost` pruned edges; the others states."""
 
     paper: str
     ink: str

@@ -18,11 +18,9 @@ _CLASS = "kanserve-picture"
 
 
 class Picture(Figure):
-    """A matplotlib Figure that pyplot does not know, so that it need not be closed.
-
-    `savefig` keeps the text of an SVG as text. The colours of theme="auto" become those of the light or the dark theme
-    in an SVG, by the reader's prefers-color-scheme. In a notebook, the Axes as the last line of a cell show it.
-    """
+    """A matplotlib Figure that pyplot does not know, so it need not be closed. `savefig` keeps SVG text as text, and
+    theme="auto" follows the reader's prefers-color-scheme in SVG. Notebooks show it for Axes on the last line of a
+    cell."""
 
     def __init__(self, palette: Palette, size: tuple[float, float]) -> None:
         super().__init__(figsize=size, dpi=RESOLUTION, facecolor=palette.paper or "none")
@@ -70,10 +68,8 @@ class PictureAxes(Axes):
 
 
 def adaptive(svg: str, *, notebook: bool = False) -> str:
-    """An SVG of `AUTO` with rules that replace its colours by those of `LIGHT` and `DARK`.
-
-    In a notebook its own theme comes before the reader's setting, and the rules are for this picture alone.
-    """
+    """Add rules to an SVG of `AUTO` that replace its colours by those of `LIGHT` or `DARK`. In a notebook, its theme
+    overrides the reader's setting, and the rules apply only to this picture."""
     scope = f".{_CLASS} " if notebook else ""
     rules = "".join(
         f"@media (prefers-color-scheme: {scheme}){{{_rules(palette, (scope,))}}}"

@@ -33,11 +33,8 @@ def draw_matrix(
     tints: Array | None = None,
     framed: NDArray[np.bool_] | None = None,
 ) -> "Axes":
-    """A matrix of cells with their numbers; NaN cells are empty.
-
-    Cells are tinted by `tints`, or by the square roots of their values, from 0 to 1. `framed` cells have a solid frame
-    and bold numbers.
-    """
+    """A matrix of cells with their numbers, empty for NaN, tinted by `tints` or by the square roots of the values, from
+    0 to 1. `framed` cells have a solid frame and bold numbers."""
     from matplotlib.colors import to_hex, to_rgb
     from matplotlib.patches import Rectangle
 

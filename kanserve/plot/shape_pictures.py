@@ -22,14 +22,10 @@ SPREAD, MEMBERS = 0.18, 0.4  # opacities of bands: of eight in ten rows, and of 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What an input does to one output, on average over the rows: the effect (P,) at values (P,), and its spread.
-
-    With `categories` the values are these, else numbers from low to high. `spread` (2, P) are the effects that a tenth
-    of the rows are below and above; they differ where other inputs change the effect. `seen` (3, B) are places of the
-    answers, in the numbers of the axis, their means there as effects, and the standard errors of these. `density` is
-    the distribution of the rows, at most 1. `members` (2, P) are the least and the largest effect among the networks
-    whose mean this is, None of one network.
-    """
+    """The effect (P,) of an input on one output at values (P,), averaged over the rows (codes if it has `categories`).
+    `spread` (2, P): its 10 % and 90 % quantiles over rows. `seen` (3, B): places on the axis, mean targets there as
+    effects, and standard errors. `density`: of the rows, at most 1. `members` (2, P): the smallest and largest effect
+    among averaged networks, or None."""
 
     name: str
     share: float

@@ -77,10 +77,8 @@ def is_remote(repository: object) -> bool:
 
 
 def model_in(url: str) -> tuple[str, str, int | None] | None:
-    """The repository, the name and the version of a URL that leads to a model or a version; None if it cannot.
-
-    What the URL leads to is not looked at: s3://bucket/models/2 may also be a repository.
-    """
+    """Split a URL into repository, model name and version (None if it has no version). Returns None if the URL cannot
+    be that of a model. Only the text is parsed, nothing is opened: s3://bucket/models/2 may also be a repository."""
     root, _, last = url.rstrip("/").rpartition("/")
     if source.is_version(last) and is_name((parts := root.rpartition("/"))[2]):
         root, last, version = parts[0], parts[2], int(last)
@@ -219,10 +217,8 @@ class Remote(Source):
     def _ask(
         self, method: Callable[..., Any], key: str, *arguments: Any, size: int = 0, timed: bool = True, **options: Any
     ) -> Any:
-        """Call the store for a key, with a timeout; its errors become ours.
-
-        The text of a store's error may contain secrets such as addresses and keys: only its class is passed on.
-        """
+        """Call the store for a key, with a timeout, and convert its errors. Only the class of a store's error is passed
+        on, since its text may contain secrets."""
         if self._files.async_impl and timed:
             options["timeout"] = SECONDS + size / BYTES_PER_SECOND
         try:

@@ -14,10 +14,8 @@ STRIPPED = (*SHARED, "-s")  # ziglang adds debug information of its own
 
 @dataclass(frozen=True)
 class Target:
-    """ziglang's name of a machine, the file name of its library, and the linker options.
-
-    A library for Linux needs the machine's libm, and those of glibc and musl are not compatible.
-    """
+    """A compilation target: ziglang's name, the file name of its library, and linker options. A Linux library needs the
+    machine's libm, and those of glibc and musl are incompatible."""
 
     triple: str
     library: str

@@ -50,10 +50,8 @@ def listening(make: Callable[[], T]) -> tuple[T, list[Kernel]]:
 
 
 class Chain:
-    """The kernels of a session in the order of their operators; thread-safe.
-
-    ValueError if they do not match the operators, or the shapes of two neighbours do not match.
-    """
+    """The kernels of a session in the order of their operators; thread-safe. Raises ValueError if they do not match the
+    operators, or their shapes do not fit."""
 
     def __init__(
         self, session: Any, kernels: Sequence[Kernel], operators: Sequence[bytes], dtype: np.dtype[Any]

@@ -29,10 +29,8 @@ class StoppedError(ExportError):
 
 
 def own(given: str | None = None) -> list[str]:
-    """The command of this machine's compiler, with its full path: the given one, else $CC, else cc, gcc or clang.
-
-    NotFoundError without one; InputError for invalid shell syntax.
-    """
+    """This machine's compiler command with its full path: the given one, else $CC, else cc, gcc or clang. Raises
+    NotFoundError without one, InputError for invalid shell syntax."""
     wanted = given or os.environ.get("CC")
     try:
         candidates = [shlex.split(wanted)] if wanted else [["cc"], ["gcc"], ["clang"]]
@@ -54,10 +52,8 @@ def foreign(target: str) -> list[str]:
 
 
 def foreign_environment() -> Mapping[str, str]:
-    """The environment of `foreign`, which keeps ziglang's compiled C libraries in the user's cache folder.
-
-    ExportError if that folder is not writable: ziglang would retry forever.
-    """
+    """The environment of `foreign`, which caches ziglang's compiled C libraries in the user's cache folder. Raises
+    ExportError if that is not writable, since ziglang would retry forever."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = os.path.abspath(Path(cache, "kanserve", "zig"))
     try:
@@ -92,10 +88,8 @@ def run(
     environment: Mapping[str, str] | None = None,
     longest: float | None = None,
 ) -> str | None:
-    """Run all commands in parallel in a folder: None if all succeed, else the message of the first that fails.
-
-    StoppedError if they take longer than `longest` seconds (LONGEST) in all; running ones are killed.
-    """
+    """Run all commands in parallel in a folder. Returns None if all succeed, else the message of the first that fails.
+    Raises StoppedError, and kills them, after `longest` seconds in all."""
     limit = LONGEST if longest is None else longest
     with ExitStack() as stack:
         # Files, not pipes: a surviving child process of a compiler would keep a pipe open.

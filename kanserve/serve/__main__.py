@@ -43,10 +43,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(found: Settings) -> int:
-    """Serve by one process, or by several, until SIGTERM or SIGINT, then drain; the exit code.
-
-    A second signal kills it. Once ready, it logs on standard error what is served and what cannot be.
-    """
+    """Serve with one or several processes until SIGTERM or SIGINT, then drain; a second signal kills. Returns the exit
+    code. Logs what is served and what cannot be once ready."""
     from kanserve.serve.scheduling import cpus, switch_interval
 
     if (workers := found.workers or cpus.available()) > 1:

@@ -80,10 +80,8 @@ TARGETS = {
 
 
 def edge_target(name: str | None) -> EdgeTarget:
-    """The target of this name, or of the processor alone, as in "aarch64"; that of any machine's own compiler for None.
-
-    InputError with the known names.
-    """
+    """The target with this name or processor, such as "aarch64"; None means any machine's own compiler. Raises
+    InputError with the known names."""
     if name is None:
         return HERE
     found = TARGETS.get(name) or TARGETS.get(f"{name}-linux-gnu")

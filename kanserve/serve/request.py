@@ -25,10 +25,8 @@ class Unpacked:
 
 
 class Request:
-    """What a call came with, and whether its caller still waits; each transport has a class of its own.
-
-    `messages` arrive as they are read, and end with GoneError if the call is over.
-    """
+    """A call and whether its caller still waits; each transport has its own subclass. `messages` arrive as they are
+    read, and raise GoneError if the call is over."""
 
     metadata: Pairs
     messages: Iterator[bytes | Unpacked]

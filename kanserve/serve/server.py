@@ -60,11 +60,8 @@ class ServingRuntime:
 
 
 class Server:
-    """A running server of loaded models; `stop` drains it.
-
-    ConflictError when the port is in use, InputError for a host of another machine or unusable TLS files.
-    `shared`: other processes listen on the same port.
-    """
+    """A running server; `stop` drains it. `shared`: other processes listen on the same port. Raises ConflictError if
+    the port is in use, InputError for another machine's host or unusable TLS files."""
 
     def __init__(
         self,
@@ -207,10 +204,9 @@ def start(
     threads: int = Settings.threads,
     backend: str | None = None,
 ) -> Server:
-    """Load every model of a repository and serve them on a port (0: a free one) until `stop`; or as Settings say.
-
-    NotFoundError without a repository, ConflictError when the port is in use, InputError for a host of another machine.
-    """
+    """Load every model of a repository and serve them on a port (0: a free one) until `stop`; or as the Settings say.
+    Raises NotFoundError without a repository, ConflictError if the port is in use, InputError for another machine's
+    host."""
     settings = settings_of(repository, host, port, threads, backend)
     check_free(settings)  # to fail before a large repository is loaded
     return Server(settings)

@@ -155,11 +155,8 @@ def dumps(settings: Settings) -> str:
 
 
 def loads(text: str) -> Settings:
-    """Settings that `dumps` wrote.
-
-    `kanserve serve` passes them on by execv of `python -m kanserve.serve NUMBER`: an inherited file descriptor,
-    positioned at its start, that holds only this JSON. The new process reads it to its end and closes it.
-    """
+    """Settings from `dumps`. `kanserve serve` passes them by execv to `python -m kanserve.serve NUMBER`, in an
+    inherited file descriptor that contains only this JSON, which the new process reads and closes."""
     values = json.loads(text)
     values["models"] = {name: _make(ModelSettings, value) for name, value in values["models"].items()}
     values["access"] = tuple(_make(Grant, value) for value in values["access"])

@@ -90,10 +90,9 @@ class Access(Protocol):
     """Access rules."""
 
     def check(self, method: str, request: Request) -> Callable[[str], None] | None:
-        """Check a call by its full path, "/inference.GRPCInferenceService/ModelInfer": UnauthenticatedError or
-        AccessError. Unless it is None, call the result with the model's name once that is known; it may refuse too.
-        Its `identity` attribute is the name of the grant.
-        """
+        """Check a call by its full path, such as "/inference.GRPCInferenceService/ModelInfer". Raises
+        UnauthenticatedError or AccessError. Returns None, or a function to call with the model's name, which may refuse
+        too and whose `identity` is the name of the grant."""
 
 
 class Control(Protocol):

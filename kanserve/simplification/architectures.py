@@ -45,12 +45,9 @@ DEEP = (3, 5)
 
 @dataclass(frozen=True, eq=False)
 class Rung:
-    """A trained network of one architecture, and its losses on the held-out rows.
-
-    `falling`: whether its training error still fell on the finest grid tried. The training error is used because a
-    network with fewer parameters than half the rows cannot memorise noise, while the error on a few held-out rows may
-    depend on one or two outliers in a corner.
-    """
+    """A trained network of one architecture, and its held-out losses. `falling`: its training error still fell on the
+    finest grid. (A network with fewer parameters than half the rows cannot memorise noise, while a few held-out rows
+    may depend on outliers.)"""
 
     kan: Kan
     losses: Array

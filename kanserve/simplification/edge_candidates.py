@@ -38,10 +38,8 @@ LIBRARY = (
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """An edge as points: z (M,) ascending, its values, their weights, and the range [low, high] of z.
-
-    `natural` is the z at which the raw feature is 0, a likely centre of a power or position of a pole.
-    """
+    """An edge as points: z (M,) ascending, its values, their weights, and the range [low, high] of z. `natural` is the
+    z where the raw feature is 0, a likely centre of a power or position of a pole."""
 
     z: Array
     values: Array
@@ -73,21 +71,17 @@ class Candidate:
 
 
 def candidates(samples: Samples, floor: float, library: Sequence[str] = LIBRARY) -> tuple[Candidate, ...]:
-    """Functions that fit the samples, best rank first: log10 of the error plus the price of complexity.
-
-    Errors below `floor` count as equal, so that among functions within the noise the simplest comes first. Functions
-    that leave their domain somewhere in [low, high] are left out.
-    """
+    """Functions that fit the samples, best rank first (log10 of the error plus the price of complexity). Errors below
+    `floor` count as equal, so that the simplest comes first. Functions that leave their domain in [low, high] are left
+    out."""
     return candidates_of_each(samples, samples.values[None], samples.weights[None], floor, library)[0]
 
 
 def candidates_of_each(
     samples: Samples, values: Array, weights: Array, floor: float, library: Sequence[str] = LIBRARY
 ) -> tuple[tuple[Candidate, ...], ...]:
-    """The candidates for each of several curves over the same z, by values and weights (K, M) instead of the samples'.
-
-    A degenerate curve has no candidates: over a single point, not finite, or without any weight.
-    """
+    """The candidates for each of several curves over the same z, with values and weights (K, M). A degenerate curve (a
+    single point, not finite, or without weight) has none."""
     offered: list[dict[str, Candidate]] = [{} for _ in values]
     if not 0 < samples.half < np.inf:
         return tuple(() for _ in values)
@@ -145,9 +139,7 @@ class _Start:
 
 def _begin(samples: Samples, values: Array, weights: Array, floor: Array, library: Sequence[str]) -> list[_Start]:
     """The two best points of each function's coarse grid for each curve, without hopeless ones, in library order.
-
-    `floor` (K,) has the floors of the curves. Functions without a grid are always kept, and do not affect the others.
-    """
+    `floor` (K,) are the curves' floors. Functions without a grid are always kept."""
     found: list[list[tuple[float, _Start]]] = [[] for _ in values]
     kept = []
     for name in library:
@@ -204,10 +196,8 @@ _SOLVED = {"x^2": _parabola, "sin": _waves}
 
 
 def _project(shapes: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """For shapes (S, M) and curves (K, M): the best c and d (K, S) and the weighted mean square errors.
-
-    It uses sums of squares, which are accurate to about eight digits: enough to choose starts.
-    """
+    """The best c and d (K, S) and weighted mean square errors for shapes (S, M) and curves (K, M), from sums of
+    squares, which are accurate enough to choose starts."""
     total = weights.sum(axis=1, keepdims=True)
     shares = weights / total
     mean = shares @ shapes.T
@@ -222,11 +212,8 @@ def _project(shapes: Array, values: Array, weights: Array) -> tuple[Array, Array
 
 
 def _polish(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -> tuple[Array, Array]:
-    """c, d, a, b (S, 4) after damped Gauss-Newton steps on the parameters that are not redundant, and the losses (S,).
-
-    All take the first steps together; then those continue that still improve and are not far behind the best of their
-    curve.
-    """
+    """Damped Gauss-Newton steps on the non-redundant parameters. Returns c, d, a, b (S, 4) and losses (S,). After the
+    first steps, only starts that still improve and are not far behind the best of their curve go on."""
     theta = np.array([start.theta for start in starts]).reshape(-1, 4)
     losses = np.full(len(starts), np.inf)
     damping = np.full(len(starts), 1e-3)
@@ -323,10 +310,8 @@ def _free(name: str) -> tuple[bool, bool]:
 
 
 def homogeneous(name: str) -> Callable[[float], tuple[float, float]] | None:
-    """Factor and offset of f(s·t) = factor·f(t) + offset for s > 0, as powers have; None for other functions.
-
-    The size of a is redundant for these functions, so it is always 1.
-    """
+    """Factor and offset of f(s·t) = factor·f(t) + offset for s > 0, which powers have; None for other functions. The
+    size of a is then redundant and set to 1."""
     exponent = 1.0 if name == "abs" else exponent_of(name)
     if exponent is not None:
         return lambda s: (s**exponent, 0.0)

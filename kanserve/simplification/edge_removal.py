@@ -16,10 +16,8 @@ NEUTRAL = np.array([1.0, 0.0, 1.0, 0.0])
 
 
 def without_edges(kan: Kan, gone: tuple[Mask, ...], x: Array) -> Kan:
-    """The network without the edges marked in `gone` (O, I) for each layer, each replaced by its mean on the rows x.
-
-    The mean is added to the bias of the subnode, so that later layers see values in the same range.
-    """
+    """Remove the edges in the masks `gone` (O, I), one per layer, replacing each by its mean on rows x. The mean is
+    added to the subnode's bias, so that later layers see the same range."""
     return empty(kan, gone, signals(kan, x).means)
 
 
@@ -48,10 +46,8 @@ def _empty(layer: Layer, mask: Mask, constants: Array) -> Layer:
 
 
 def without_dead_nodes(kan: Kan) -> Kan:
-    """The same function without hidden nodes that are constant or have no outgoing edge.
-
-    A hidden layer keeps at least one node. A constant factor of a multiplication node becomes part of its scale.
-    """
+    """Remove hidden nodes that are constant or have no outgoing edge, without changing the function. A layer keeps at
+    least one node; a constant factor of a product becomes part of its scale."""
     layers = list(kan.layers)
     for depth in range(len(layers)):
         layers[depth] = _fold_constant_factors(layers[depth])

@@ -17,10 +17,8 @@ _NEUTRAL = (1.0, 0.0, 1.0, 0.0)
 
 
 def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symbolic, ...]) -> tuple[Kan, EdgeIndex, bool]:
-    """The network with outer(Π inner(z)) as an edge, the new place of the outer edge, and whether a layer was inserted.
-
-    A layer is inserted before that of the edge, unless the layer before just carries the edge's input.
-    """
+    """Insert outer(Π inner(z)) as an edge. Returns the network, the new place of the outer edge, and whether a layer
+    was inserted, which is not needed if the previous layer just passes the input on."""
     depth, j, i = place
     source = _carry(kan.layers[depth - 1], i) if depth > 0 else None
     layers = list(kan.layers)

@@ -60,10 +60,8 @@ def power_of(samples: Samples) -> tuple[float, float, float] | None:
 
 
 def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float, values: Sequence[Array]) -> Kan | None:
-    """The network whose factor at `place`, k·|z - natural|^p, becomes z - natural, on the values of its layers (N, I).
-
-    None if a power is not finite.
-    """
+    """The network whose factor k·|z - natural|^p at `place` becomes z - natural, using the values (N, I) of its layers.
+    None if a power is not finite."""
     depth, j, i = place
     layers = list(without_base(kan).layers)
     node, group = next((q, group) for q, group in enumerate(layers[depth].groups) if j in group)

@@ -14,11 +14,9 @@ LEAST_WEIGHT = 1e-6  # least weight of a point, relative to the largest weight o
 def samples(
     kan: Kan, x: Array, spread: Array, only: tuple[int, int, int] | None = None
 ) -> dict[tuple[int, int, int], Samples]:
-    """Up to 160 points that represent each edge (layer, subnode, input) with a spline on the rows x, or `only` one.
-
-    The weight of a point is the mean square derivative of the outputs, in units of `spread`, so that a weighted
-    error of an edge is an error of the outputs.
-    """
+    """Up to 160 points that represent each spline edge (layer, subnode, input) on rows x, or `only` one. A point's
+    weight is the mean square derivative of the outputs in units of `spread`, so that weighted edge errors are output
+    errors."""
     values = activations(kan, x)
     keep = np.isfinite(values[-1]).all(axis=1)
     found = {}

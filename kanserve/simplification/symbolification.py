@@ -186,10 +186,8 @@ def _as_good(chosen: _State, error: float, judge: Judge) -> bool:
 
 
 def _name_all(search: _Search, start: _State) -> _State:
-    """The network with all edges named, each by what is best after a refit.
-
-    Intermediate errors are not tested strictly: a remaining spline may be too coarse for what the named edges need.
-    """
+    """Name all edges, each by what is best after a refit. Intermediate errors are not tested strictly, since remaining
+    splines may be too coarse for the named edges."""
     state = start
     while not state.done:
         state = min(_children(search, state), key=lambda child: child.score)
@@ -259,10 +257,8 @@ def _choice(search: _Search, state: _State) -> _Choice:
 
 
 def _together(choice: _Choice, deep: bool) -> list[Offer]:
-    """Names that need no search: straight lines within the fit's accuracy and, with very many edges, the most certain.
-
-    In a deep search, a line whose constant may belong to another term is searched too.
-    """
+    """Names that need no search: straight lines within the fit's accuracy and, with very many edges, the most certain
+    names. In a deep search, a line whose constant may belong to another term is searched too."""
     best = [choice.offers[place][0] for place in choice.surest if choice.offers[place]]
     lines = [
         offer

@@ -30,11 +30,9 @@ JITTER = 1e-13  # added to the diagonal, relative to its largest element, so tha
 
 
 def loo_factor(kan: Kan, data: Dataset, goal: Array, smooth: float, ridge: float) -> Array:
-    """1 / (1 - h) of each row and output, (N, outputs), for a network fitted to the goal (N, outputs) on these rows.
-
-    With few rows, a held-out set is too small to show whether an edge is needed. For least squares, the leave-one-out
-    residual is r / (1 - h) with h = J_n (JᵀJ + R)⁻¹ J_nᵀ, where J_n is the row of the Jacobian. For a network this
-    holds to first order. So all rows are used both for training and for validation."""
+    """1 / (1 - h) for each row and output (N, outputs) of a network fitted to the goal (N, outputs), with h = J_n (JᵀJ
+    + R)⁻¹ J_nᵀ. The leave-one-out residual is r / (1 - h), to first order, so that few rows serve both for training and
+    for validation."""
     free = free_parameters(kan)
     if sum(group.size for group in free) == 0:
         return np.ones(goal.shape)
@@ -109,13 +107,9 @@ SimplifyReport = Callable[[SimplifyStep], None]
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """The training rows, the held-out rows, and the criterion for what is good enough.
-
-    Without held-out rows (None), leave-one-out losses of the training rows are used (`leaving_out`). `smooth` is the
-    strength with which refits smooth splines. `goal` (N, outputs) is the target of a simpler network on the training
-    rows: the outputs, or for a classifier the scores of the original network, which least squares can fit. `spread`
-    (outputs,) is its standard deviation.
-    """
+    """The training rows, the held-out rows, and the criterion for what is good enough. If `held` is None, leave-one-out
+    losses of the training rows are used. `smooth`: smoothing strength of refits. `goal` (N, outputs): the training
+    target, for a classifier the original network's scores; `spread` (outputs,): its standard deviation."""
 
     learn: Dataset
     held: Dataset | None
@@ -136,10 +130,8 @@ class Judge:
         return max(LEAST_RIDGE, RIDGE_PER_SMOOTHING * self.smooth)
 
     def losses(self, kan: Kan) -> Array:
-        """The loss of each validation row (N,), infinite where the network is not finite.
-
-        Weights of rows are included, so that the plain mean of the losses is the weighted mean.
-        """
+        """The loss of each validation row (N,), infinite if the network is not finite. Row weights are included, so
+        that the plain mean is the weighted mean."""
         if self.held is not None:
             return self.losses_of(answers(kan, self.held.x), bool(kan.classes))
         given = answers(kan, self.learn.x)
@@ -188,10 +180,8 @@ def _count(losses: Array, rows: Dataset) -> Array:
 
 
 def no_worse(losses: Array, best: Array) -> bool:
-    """Whether losses (N,) exceed the best by at most one standard error, and by at most a fifth.
-
-    The limit of a fifth is for few rows or outliers, where a standard error is unreliable.
-    """
+    """Whether losses (N,) exceed the best by at most one standard error and a fifth; the fifth is for few rows or
+    outliers, where a standard error is unreliable."""
     if not np.isfinite(losses).all():
         return False
     if not np.isfinite(best).all():

@@ -96,10 +96,8 @@ class Checkpoint:
 
 
 def resume_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[str, str]) -> Checkpoint:
-    """The checkpoint in the file, or a new one; with the path None nothing is written.
-
-    FormatError for a file that is damaged or no checkpoint, ConflictError for the checkpoint of another fit.
-    """
+    """The checkpoint in the file, or a new one; nothing is written if the path is None. Raises FormatError for an
+    invalid file, ConflictError for another fit's checkpoint."""
     if path is None:
         return Checkpoint()
     name, target = os.fspath(path), Path(path)

@@ -118,10 +118,8 @@ def _pair(entry: object) -> tuple[int, int]:
 
 
 def random_init(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0, own_knots: bool = False) -> Kan:
-    """The same structure with random splines on grids over [-1, 1]; pruned and named edges stay as they are.
-
-    `hidden` is the half-width of the grids of all layers but the first. With `own_knots` the first has its own.
-    """
+    """The same structure with random splines on grids over [-1, 1]; pruned and named edges stay. `hidden` is the
+    half-width of all grids but the first layer's, which keeps its own with `own_knots`."""
     generator = np.random.default_rng(seed)
     widths = (1.0, *[hidden] * (len(kan.layers) - 1))
     layers = zip(kan.layers, widths, strict=True)

@@ -24,10 +24,8 @@ def samples_for(kan: Kan, data: TrainingData, target: Target = None) -> Dataset:
 
 
 def in_numbers(kan: Kan, data: Dataset) -> tuple[Kan, Dataset]:
-    """The network that takes the numbers which `kan` sees, and the samples in these numbers.
-
-    DataError where a value is missing, or no known category, and the network has no number for it.
-    """
+    """The network without its encoding, and the encoded samples. Raises DataError if a value is missing or an unknown
+    category, and the network has no number for it."""
     rows = in_codes_of(kan, data)
     numbers = replace(rows, x=encode(kan, rows.x), categories={})
     numbers.check_numbers()

@@ -42,11 +42,8 @@ def improve(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFuncti
 
 
 class EditedInputs:
-    """The losses of a network on samples whose inputs change one at a time.
-
-    The sums of the first layer are kept, so that a new number of one input costs that input's edges and the later
-    layers.
-    """
+    """The losses of a network on samples whose inputs change one at a time. The first layer's sums are kept, so that a
+    change only costs that input's edges and the later layers."""
 
     def __init__(self, kan: Kan, numbers: Dataset, loss: LossFunction) -> None:
         self._kan, self._data, self._loss = kan, numbers, loss

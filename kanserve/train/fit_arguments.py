@@ -127,10 +127,8 @@ def training_rows(data: Dataset, out: Places | None, most: int, seed: int) -> Da
 
 
 def _with_repeats(data: Dataset, count: int, seed: int) -> Places:
-    """The places of about so many random rows; where most rows have equal inputs, those of equal ones stay together.
-
-    Otherwise the error on them would show how well the others are learnt by heart.
-    """
+    """The indices of about `count` random rows. If most rows have equal inputs, rows with equal inputs stay together,
+    since the error would otherwise show memorisation."""
     if len(data) > FITTING_MANY_ROWS:
         return some(len(data), count, seed)
     of_values, of_missing = np.random.default_rng(seed).normal(size=(2, data.x.shape[1]))

@@ -13,10 +13,8 @@ Method = Literal["lm", "lbfgs", "adam"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a fit; `fit` describes each. Equal settings, networks and data give equal results.
-
-    TrainingError for numbers out of range.
-    """
+    """The settings of a fit, documented in `fit`. Equal settings, networks and data give equal results. Raises
+    TrainingError for numbers out of range."""
 
     method: Method
     loss: LossName

@@ -253,10 +253,8 @@ def _too_few(fitted: Fitted, own: Array, constant: Array, judges: Dataset) -> li
 
 
 def _errors_on_left_out(fitted: Fitted) -> tuple[Array, Array] | None:
-    """The errors of each row of a network and of a constant that have not seen it, nor its repetitions.
-
-    None if too few rows are left for that.
-    """
+    """The errors of each row for a network and for a constant fitted without the row and its repetitions; None if too
+    few rows remain."""
     rows = fitted.train
     groups = np.unique(rows.x, axis=0, return_inverse=True)[1].ravel()
     if fitted.refit is None or groups.max() < 2:
@@ -294,10 +292,8 @@ def _mean(values: Array, rows: Dataset) -> float:
 
 
 def _clearly_less(low: Array, high: Array, shares: Array, certain: float, fewest: int = FEWEST_ROWS) -> bool:
-    """Whether the mean of `low` is below that of `high` by so many standard errors of the difference.
-
-    Of fewer than `fewest` rows no standard error is asked for.
-    """
+    """Whether the mean of `low` is below that of `high` by more than `certain` standard errors of the difference, or at
+    all if there are fewer than `fewest` rows."""
     if not np.isfinite(low).all():
         return False
     gain, error = mean_difference(high, low, shares)

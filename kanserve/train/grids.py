@@ -40,21 +40,15 @@ SHARE = 0.9  # of the quantiles in the knots; the rest is an even grid, which ke
 
 
 def set_ranges(kan: Kan, x: ArrayLike, keep_first: bool = False) -> Kan:
-    """The network with every grid set to the range of its input on the rows x (N, inputs), raw features.
-
-    With `keep_first` those of the first layer stay as they are: in a fit, they have the range of all rows. Hidden
-    ranges get 2 % more on either side. A constant input gets a range around it of half-width 1, or of a millionth of
-    its value if that is more.
-    """
+    """Set every grid to the range of its input on raw rows x (N, inputs), except, with `keep_first`, the first layer's.
+    Hidden ranges get 2 % more on either side; a constant input a half-width of 1, or a millionth of its value if that
+    is more."""
     return _along(kan, x, None, keep_first)
 
 
 def regrid(kan: Kan, x: ArrayLike | None, intervals: int, keep_first: bool = False) -> Kan:
-    """The network on grids of so many intervals, with ranges set to the rows x, or unchanged if x is None.
-
-    With `keep_first` the ranges of the first layer are unchanged in any case. An uneven grid stays as uneven as before.
-    Fewer intervals than before lose detail.
-    """
+    """Move the network to grids with this many intervals; ranges are set to rows x, or kept if x is None, and with
+    `keep_first` kept for the first layer. Uneven grids stay as uneven; fewer intervals lose detail."""
     if intervals < 1:
         raise NetworkError(f"A grid needs at least one interval, got {intervals}.")
     if x is None:
@@ -63,10 +57,8 @@ def regrid(kan: Kan, x: ArrayLike | None, intervals: int, keep_first: bool = Fal
 
 
 def with_interior_knots(layer: Layer, interiors: Sequence[Array], intervals: int) -> Layer:
-    """The layer, the same function, on grids of so many intervals with these interior knots, which contain its own.
-
-    Of fewer knots the widest intervals are halved.
-    """
+    """The same function on grids with these interior knots, which contain the old ones, and this many intervals: if
+    there are fewer, the widest are halved."""
     grids, coefficients = [], np.empty((layer.subnodes, layer.inputs, intervals + layer.order))
     for i, given in enumerate(interiors):
         interior = given.tolist()
@@ -152,12 +144,10 @@ def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Ar
 
 
 def insert(layer: Layer, i: int, knots: Array) -> Array:
-    """Knot insertion: the coefficients (O, G+k) of the splines of input i on knots that contain all old ones.
-
-    Each is the blossom of the local polynomial of an interval under the basis function, at the function's inner knots
-    (de Boor, A Practical Guide to Splines, 2001, chapter IX): Σ_r a_r·e_r(u_1, .., u_k) / C(k, r), where a_r are the
-    polynomial's coefficients and e_r the elementary symmetric functions.
-    """
+    """Knot insertion: the coefficients (O, G+k) of input i's splines on knots that contain all old ones. Each is the
+    blossom of an interval's local polynomial at the function's inner knots (de Boor, A Practical Guide to Splines,
+    2001, chapter IX): Σ_r a_r·e_r(u_1, .., u_k) / C(k, r), with coefficients a_r and elementary symmetric functions
+    e_r."""
     order = layer.order
     count = len(knots) - order - 1
     low, high = span(layer.knots[i], order)

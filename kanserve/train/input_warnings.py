@@ -22,11 +22,8 @@ SHOWN = 5
 
 
 def describe_inputs(data: Dataset) -> list[str]:
-    """A sentence and a remedy for each kind of these inputs, with their names, given categories as numbers.
-
-    Copies are exact: a column in other units says nothing new either, but tables that people learn from have such pairs
-    (a length and its half), and their networks are right.
-    """
+    """A sentence and a remedy for each kind of suspicious input, naming them and their encoded categories. Only exact
+    copies are reported: learning tables often have a column and its multiple."""
     if len(data) < FEWEST_ROWS:
         return []
     rows = data.sample(ROWS, 0)
@@ -63,11 +60,8 @@ def describe_inputs(data: Dataset) -> list[str]:
 
 
 def missing_codes(rows: Dataset) -> dict[str, tuple[float, int]]:
-    """The inputs with a code such as -9999 or 999, with it and the number of its rows.
-
-    A code is written with nines alone, is the least or the largest value, and is further from all others than these are
-    from one another.
-    """
+    """The inputs with a code for missing values such as -9999 or 999, with the code and its number of rows. A code
+    consists of nines, is the smallest or largest value, and is further from all others than these from each other."""
     found = {}
     for name, column in zip(rows.inputs, rows.x.T, strict=True):
         values, counts = np.unique(column[np.isfinite(column)], return_counts=True)

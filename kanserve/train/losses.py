@@ -143,10 +143,8 @@ class LossFunction:
 
 
 def robust_spread(values: Array, weights: Array | None = None) -> tuple[float, float]:
-    """The median, and the standard deviation that a normal distribution with the same middle half would have.
-
-    0 where more than half of the values are equal.
-    """
+    """The median, and the standard deviation of a normal distribution with the same middle half; 0 if more than half of
+    the values are equal."""
     low, middle, high = quantiles(values, weights, (0.25, 0.5, 0.75)).tolist()
     return middle, (high - low) / MIDDLE_HALF
 

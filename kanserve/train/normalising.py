@@ -23,11 +23,8 @@ CONSTANT = 1e-12  # a smaller spread, relative to the largest absolute value, is
 
 
 def normalise(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan:
-    """The network with the shifts, scales, names and ranges of these data; its layers stay as they are.
-
-    Outputs have mean 0 and standard deviation 1; for a robust loss median 0 and the spread of the middle half; for one
-    with a log link they are the logarithm of the answer divided by the mean.
-    """
+    """Set the shifts, scales, names and ranges for these data; layers stay. Outputs get mean 0 and standard deviation 1
+    (robust losses: median and middle half; log links: the logarithm of target / mean)."""
     if (data.x.shape[1], data.y.shape[1]) != (len(kan.inputs), len(kan.outputs)):
         raise DataError(
             f"A network from {len(kan.inputs)} inputs to {len(kan.outputs)} outputs cannot learn data with "

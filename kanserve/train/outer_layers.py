@@ -95,11 +95,8 @@ def without_clipped_inputs(kan: Kan) -> Kan:
 
 
 def with_arcsinh_inputs(kan: Kan, scales: Sequence[float]) -> Kan:
-    """The network that takes x where this one takes arcsinh(x/scale), of each input whose scale is not 0.
-
-    The function is a line up to about the scale and a logarithm beyond it, also below 0. Names and ranges of the inputs
-    stay as they are.
-    """
+    """Replace x by arcsinh(x/scale) for each input whose scale is not 0: a line up to about the scale and a logarithm
+    beyond it, also below 0. Names and ranges stay."""
     chosen = np.array(scales) > 0
     first = _arcsinh_layer(chosen, 1 / kan.input_scale, -kan.input_shift / kan.input_scale)
     return replace(

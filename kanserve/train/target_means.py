@@ -41,10 +41,8 @@ def check_inputs(data: Dataset) -> None:
 
 
 def first_encoding(data: Dataset, filled: NDArray[np.bool_], ranks: bool) -> tuple[Variable, ...]:
-    """The inputs with the first numbers, a fill value for those `filled` (I,) and for categorical ones.
-
-    With `ranks`, answers count by their ranks, so that outliers do not.
-    """
+    """The inputs with initial numbers: a fill value for those `filled` (I,) and for categorical ones. With `ranks`,
+    targets count by their ranks, so that outliers do not matter."""
     t, weights = _component(data, ranks), len(data) * data.shares
     return tuple(_first(data, i, name, bool(filled[i]), t, weights) for i, name in enumerate(data.inputs))
 

@@ -48,10 +48,8 @@ class Uneven:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The splines of a layer: I inputs, F = G + k basis functions, O subnodes.
-
-    The row of input i and function m is table[front + i·each + m]; its base weights are at m = F.
-    """
+    """The splines of a layer: I inputs, F = G + k basis functions, O subnodes. The row of input i and function m is
+    table[front + i·each + m]; its base weights are at m = F."""
 
     order: int
     extrapolation: Extrapolation
@@ -123,10 +121,8 @@ def _even(knots: Array, order: int, extrapolation: Extrapolation, precision: Pre
 
 
 def _per_step(low: Array, high: Array, step: Array, intervals: int, precision: Precision, behind: bool) -> Array | None:
-    """1 / step, or a little less, so that its product with high - low is less than `intervals`; None if not finite.
-
-    A little more if the last knot is to be `behind` the last interval.
-    """
+    """1 / step, reduced a little so that its product with high - low is less than `intervals` (or, if `behind`,
+    increased so that the last knot is after the last interval); None if not finite."""
     away = 1 if behind else -1
     type = np.float32 if precision == "float" else np.float64
     with np.errstate(all="ignore"):

@@ -158,10 +158,8 @@ def is_counted(rows: Rows) -> bool:
 
 
 def weights(order: int, dialect: Dialect, whole: bool = False) -> list[str]:
-    """The basis functions of an interval in t and s = 1 - t; `whole`: times k!, so that their factors are integers.
-
-    The outermost are exactly 0 at one end. The second half is the first half with s instead of t.
-    """
+    """The basis functions of an interval in t and s = 1 - t; if `whole`, times k!, so that their factors are integers.
+    The outermost are exactly 0 at one end; the second half is the first with s for t."""
     scale = 1 / factorial(order) if whole else Fraction(1)
     letters = [("t", m) if 2 * m <= order else ("s", order - m) for m in range(1, order)]
     inner = [

@@ -410,10 +410,8 @@ def _back_through_products(layer: Layer, sums: tuple[Scale, ...], counts: Array)
 def _integers(
     layer: Layer, inputs: tuple[_Input, ...], scales: tuple[Scale, ...], word: Word, weights: float
 ) -> tuple[IntegerLayer, Array]:
-    """A layer in integers, and all errors of rounding in each sum (O,), in real units.
-
-    Coefficients become integers: those into one sum have one quantum, the least with which all fit into the word.
-    """
+    """A layer in integers, and the total rounding error (O,) of each sum in real units. All coefficients of one sum are
+    integer multiples of the same quantum, the smallest for which they fit the word."""
     largest = LARGEST_CODE[word]
     steps, lows = np.array([one.step for one in scales]), np.array([one.low for one in scales])
     least = np.stack([one.fitted.min(axis=0) for one in inputs])  # (I, O)

@@ -133,11 +133,8 @@ def _spread_is_faster(layer: Layer, splines: Splines) -> bool:
 
 def _even_tables(layer: Layer, splines: Splines) -> tuple[Table, ...]:
     """First knot and reciprocal step of each input, all knots, the last interval, the basis, the matrix, and whether
-    extrapolation is linear.
-
-    Splines with zero extrapolation fall to 0 on k more intervals on either side, where missing basis functions have
-    rows of zeros; two adjacent inputs share those between them.
-    """
+    extrapolation is linear. With zero extrapolation, splines fall to 0 on k more intervals on either side, where
+    missing basis functions have rows of zeros, which adjacent inputs share."""
     order, straight = layer.order, layer.extrapolation == "linear"
     knots = layer.knots[splines.inputs]
     knots = knots[:, order:-order] if straight else knots

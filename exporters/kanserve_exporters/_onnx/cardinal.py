@@ -64,11 +64,9 @@ class Grids:
 
 @dataclass(frozen=True)
 class Bumps:
-    """All bumps, or all their parts: values for a product, features for extrapolation, and the factors of the table.
-
-    Coefficients times `factor` are `spline_weights`. With `parts`, the values (batch, I, parts, G+k) are those of the
-    parts, each with its factor; else (batch, I, G+k) those of the bumps divided by a.
-    """
+    """All bumps, or all their parts: values for a product, features for extrapolation, and the factors of the table
+    (`spline_weights` are coefficients times `factor`). The values are (batch, I, parts, G+k) with `parts`, else (batch,
+    I, G+k), the bumps divided by a."""
 
     basis: str
     beyond: tuple[str, ...]

@@ -18,11 +18,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Splines:
-    """The splines of a layer, dense, for the inputs and subnodes that have any: I inputs, O subnodes, P pieces.
-
-    Input i at x lies in piece p, the number of breaks[i] that are ≤ x; there subnode j gets
-    Σ_r coefficients[i, p, r, j]·(x - origins[i, p])^r + base_weight[i, j]·base(x).
-    """
+    """The splines of a layer, dense, for the inputs and subnodes that have any: I inputs, O subnodes, P pieces. Input i
+    at x lies in piece p, the number of breaks[i] ≤ x; subnode j then gets Σ_r coefficients[i, p, r, j]·(x - origins[i,
+    p])^r + base_weight[i, j]·base(x)."""
 
     inputs: NDArray[np.int64]  # (I,) of the layer's inputs
     subnodes: NDArray[np.int64]  # (O,) of the layer's subnodes
@@ -104,10 +102,8 @@ def _splines(layer: Layer, largest: float) -> Splines | None:
 
 
 def refuse_underflow(kan: Kan, precision: Precision) -> None:
-    """ExportError when all numbers of one table of a layer, or of the inputs or outputs, become 0 in float.
-
-    Single numbers may: beside numbers of ordinary size they are negligible.
-    """
+    """Raise ExportError if all numbers of one table of a layer, or of the inputs or outputs, become 0 in float. (Single
+    ones are negligible next to numbers of ordinary size.)"""
     if precision == "double":
         return
     for name, values in _tables(kan):

@@ -89,10 +89,8 @@ def agreement(given: Sample, got: NDArray[Any]) -> Agreement:
 
 
 def check(kan: Kan, files: Mapping[str, bytes], formats: Sequence[str], precision: Precision) -> list[dict[str, Any]]:
-    """A row for each format: bytes, errors, rows per second of CPU time; `agrees` is None if nothing here can run it.
-
-    The bytes count all exported files, libraries included.
-    """
+    """A row for each format: bytes of all files (libraries included), errors, rows per second of CPU time; `agrees` is
+    None if nothing here can run it."""
     given = sample_of(kan, precision)
     rows = []
     for name in formats:

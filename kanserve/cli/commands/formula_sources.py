@@ -76,11 +76,9 @@ def of_model(
     access: ServerAccess,
     decimal: Decimal | None,
 ) -> list[Shown]:
-    """The formulas of a network's file, of a published version, or of a model of a server.
-
-    With `strict`, a formula of a file or folder that is not finite on 1000 rows of its range and its corners is
-    refused; else it is shown with its conditions. A served model has no network to check that with.
-    """
+    """The formulas of a network's file, a published version, or a served model. With `strict`, a formula of a file or
+    folder that is not finite on 1000 rows of its range and its corners is refused, else shown with its conditions; a
+    served model has no network to check."""
     path = Path(source)
     if path.is_dir():
         access.refuse(source)

@@ -192,10 +192,9 @@ class Algebra:
         return {product: coefficient} if coefficient else {}
 
     def term(self, polynomial: Polynomial) -> tuple[float, Product]:
-        """The polynomial as a coefficient, which may be 0, and a product.
-
-        Several terms become their common factors times a bracket. The bracket is positive where its sign does not
-        change, and is scaled so that its most frequent coefficient is ±1."""
+        """The polynomial as coefficient·product; the coefficient may be 0. Several terms become their common factors
+        times a bracket, which is positive if its sign does not change, and scaled so that its most frequent coefficient
+        is ±1."""
         if len(polynomial) > 1:
             flat = self.expand(polynomial)
             if len(flat) <= 1 or len(flat) < len(polynomial):

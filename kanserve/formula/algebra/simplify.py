@@ -30,13 +30,9 @@ DIFFERS = 1e-9  # relative to the root mean square of the values
 
 
 def simplify_tree(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
-    """The formula in the simplest form that is found and has the same values at rows x (N, inputs).
-
-    This is for closed forms of up to 300 steps. A longer one, or one that is finite on no row, is only folded
-    (`linear_forms`); one with a spline is returned unchanged. The result is at most half an operation more complex than
-    the tree, as it is or folded, and has no divisor that the tree does not have. DataError for rows that do not fit the
-    tree.
-    """
+    """The simplest form found with the same values at rows x (N, inputs), for closed forms of up to 300 steps. A longer
+    one, or one finite on no row, is only folded; one with a spline is unchanged. The result is at most half an
+    operation more complex, and adds no divisor. Raises DataError for rows that do not fit the tree."""
     if any(step[0] == "spline" for step in tree):
         return tuple(tuple(step) for step in tree)
     given = check_tree(tree, {})

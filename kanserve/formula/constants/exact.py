@@ -26,12 +26,9 @@ def recognise_constants(
     *,
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The tree with its constants replaced by simple numbers within this relative distance, where y is exact.
-
-    A replacement is kept if the error stays at rounding level after the other constants are refitted. Constants of
-    which only a combination matters become 0 or ±1 where possible. A formula that does not fit y to 1e-8 of its size
-    is returned with its constants fitted and nothing replaced.
-    """
+    """Replace constants by simple numbers within this relative distance, for exact y. A replacement is kept if the
+    error stays at rounding level after a refit. Constants of which only a combination matters become 0 or ±1 if
+    possible. If the formula does not fit y to 1e-8, it is only refitted."""
     data = check_data(x, y, weights)
     state = all_fitted(Constants(tree).tree, data)
     large = size(data.weight_rows(data.y))

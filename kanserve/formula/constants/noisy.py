@@ -54,15 +54,11 @@ def recognise_noisy_constants(
     names: bool = True,
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The tree with constants replaced by simple numbers where the data support it, and the others fitted.
-
-    Terms compatible with 0 are tried first, then factors compatible with ±1, then repeatedly the constant whose most
-    probable number within 3.5 standard errors saves the most bits over those that the data provide. A replacement is
-    kept if chi-squared rises by less than its saved bits are worth (6 to 12), and by less than 8 + 3·k for all k
-    replacements; with fewer than 1000 rows by less, as a constant then costs fewer bits. A constant stays if another
-    simple number, or none, is about as probable. Without `names`, only terms compatible with 0 are left out, and
-    constants that the data do not determine become ±1.
-    """
+    """Replace constants by simple numbers where noisy data support it, and refit the others. Terms compatible with 0
+    come first, then factors compatible with ±1, then the constant whose most probable number within 3.5 standard errors
+    saves most bits. A replacement is kept if chi-squared rises by less than its saved bits are worth (6 to 12), and by
+    less than 8 + 3·k for all k (less with fewer than 1000 rows). A constant stays if another number, or none, is about
+    as probable. Without `names`, only terms compatible with 0 are dropped, and undetermined constants become ±1."""
     data = check_data(x, y, weights)
     state = all_fitted(Constants(tree).tree, data)
     found = _find(state, data)

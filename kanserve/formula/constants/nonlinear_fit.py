@@ -32,10 +32,8 @@ SETTLED = 1e-15  # relative to the size of y: an error at rounding level
 
 
 class Constants:
-    """The constants of a tree. `places` are their steps in `tree`, which is the given tree with no number shared.
-
-    `fixed` are positions in the given tree whose numbers are known and must not change.
-    """
+    """The constants of a tree. `places` are their steps in `tree`, in which no number is shared; `fixed` are positions
+    in the original tree of numbers that must not change."""
 
     def __init__(self, tree: Sequence[Sequence[Any]], fixed: Collection[int] = ()) -> None:
         if any(step[0] == "spline" for step in tree):
@@ -137,12 +135,9 @@ def refit(
     fixed: Collection[int] = (),
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The tree with the constants that fit y (N,) at rows x (N, inputs) best by least squares, weighted or not.
-
-    Damped Gauss-Newton from the current constants; on exact data to the last digits. Constants of which only a
-    combination matters move as little as possible. Numbers at the positions `fixed` stay. A tree that is not finite
-    on some row is returned with its constants unchanged.
-    """
+    """Fit the constants to y (N,) at rows x (N, inputs) by (weighted) least squares, with damped Gauss-Newton steps.
+    Constants of which only a combination matters move as little as possible; those at positions `fixed` stay. A tree
+    that is not finite on some row is returned unchanged."""
     constants = Constants(tree, fixed)
     return constants.with_values(fit_constants(constants, check_data(x, y, weights)).values)
 

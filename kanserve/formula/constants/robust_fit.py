@@ -78,11 +78,9 @@ def robust_refit(
     fixed: Collection[int] = (),
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The tree with the constants that fit y (N,) at rows x (N, inputs) best by a loss, from the current ones.
-
-    Numbers at the positions `fixed` stay. With weights (N,), the errors of a row of weight w have the scale of all
-    others over the root of w. A tree that is not finite on some row is returned as it is.
-    """
+    """Fit the constants to y (N,) at rows x (N, inputs) with a loss, from their current values; those at positions
+    `fixed` stay. With weights (N,), a row of weight w has errors 1/sqrt(w) as large. A tree that is not finite on some
+    row is returned unchanged."""
     data = check_data(x, y, weights)
     constants = Constants(tree, fixed)
     settled = frozenset(range(len(constants.tree))) - set(constants.places)
@@ -104,10 +102,8 @@ def robust_refit(
 
 
 def noise_of(residuals: Array, loss: FitLoss, large: float = 0.0) -> Noise:
-    """The distribution by a loss of residuals (N,), times the roots of weights; `large` is the size of the outputs.
-
-    It is that of some of them if they are many.
-    """
+    """The distribution of (weighted) residuals (N,) for a loss, from a sample if they are many; `large` is the size of
+    the outputs."""
     residuals = residuals[:: -(-len(residuals) // MOST_ROWS)]
     least = LEAST_SCALE * max(large, float(np.abs(residuals).max())) or 1.0
     if loss == "squared":
@@ -136,10 +132,8 @@ def log_likelihood(residuals: Array, noise: Noise) -> float:
 
 
 def tail_evidence(residuals: Array) -> float:
-    """Twice the logarithm of how much more likely residuals (N,) are under a t than under a normal distribution.
-
-    For normal residuals it is above 10.8 once in two thousand times (half a chi-squared of one degree of freedom).
-    """
+    """Twice the log-likelihood ratio of residuals (N,) between a t and a normal distribution. For normal residuals it
+    exceeds 10.8 once in two thousand times (half a chi-squared with one degree of freedom)."""
     if not residuals.any():
         return 0.0
     student, normal = noise_of(residuals, "student_t"), noise_of(residuals, "squared")
@@ -149,10 +143,8 @@ def tail_evidence(residuals: Array) -> float:
 def pseudo_values(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, loss: FitLoss, weights: ArrayLike | None = None
 ) -> Array:
-    """The outputs (N,) of which a formula, fitted to y (N,) at rows x (N, inputs) by a loss, is that of least squares.
-
-    With weights, which are above 0, this is weighted least squares.
-    """
+    """Outputs (N,) for which (weighted) least squares gives the same formula as fitting y (N,) at rows x (N, inputs)
+    with this loss."""
     data = check_data(x, y, weights)
     got = evaluate_tree(tree, {}, data.x)
     residuals = data.weight_rows(data.y - got)

@@ -30,10 +30,8 @@ MOST_VALUES = 10_000_000  # edges × outputs × rows; a very wide network is com
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """Rows x (N, inputs) of the training range, and the network's finite outputs there, `wanted` (N, outputs).
-
-    `undefined` (M, inputs) are further rows of the range, on which the network is not finite.
-    """
+    """Rows x (N, inputs) of the training range with finite network outputs `wanted` (N, outputs), and rows `undefined`
+    (M, inputs) on which the network is not finite."""
 
     kan: Kan
     x: Array
@@ -95,9 +93,7 @@ def verify(kan: Kan, formulas: Sequence[Formula]) -> None:
 
 def expect(kan: Kan) -> Expected:
     """The rows and outputs to compare with: 1000 rows of the training range and its corners, fewer for a wide network.
-
-    FormulaError when the network is finite on none of them, since nothing could then be compared.
-    """
+    Raises FormulaError if the network is finite on none of them."""
     numbers = len(kan.outputs) * sum(layer.subnodes * layer.inputs for layer in kan.layers)
     count = min(MOST_ROWS, max(MOST_VALUES // numbers, FEWEST_ROWS))
     x = np.concatenate([sample(kan, count), corners(kan)[:count]])
@@ -148,10 +144,8 @@ def require(wanted: Expected, q: int, name: str, got: Array) -> None:
 
 
 def run(formula: Formula, x: Array) -> Array:
-    """The values (N,) of the Python code of a formula at rows x. Only for code that was just generated, never read.
-
-    NaN everywhere when its constants, which are Python numbers, divide by zero or overflow.
-    """
+    """The values (N,) of a formula's Python code at rows x. Only for code that was just generated, never for code that
+    was read. NaN everywhere if its constants divide by zero or overflow."""
     names = (
         {"np": np, "__builtins__": {}}
         | dict(formula.tables)

@@ -22,10 +22,8 @@ ANYTHING: Interval = (-math.inf, math.inf)
 
 
 def intervals(tree: Tree, tables: Mapping[str, Table], spans: Sequence[Interval]) -> list[Interval]:
-    """(low, high) of each step, infinite where nothing is known; `spans` are the ranges of the columns.
-
-    A bound holds where the step is defined: log of (-1, e) is in (-inf, 1).
-    """
+    """(low, high) for each step, infinite if unknown; `spans` are the ranges of the columns. A bound holds where the
+    step is defined: log of (-1, e) is in (-inf, 1)."""
     found: list[Interval] = []
     with np.errstate(all="ignore"):
         for step in tree:

@@ -40,10 +40,8 @@ class Form:
 
 
 class Steps:
-    """The steps of a network's formulas as they are built, each stored once; `total` says if it is always defined.
-
-    Without `fold`, sums and products are never taken apart, so that constants do not merge.
-    """
+    """The steps of a network's formulas during construction, each stored once; `total` says whether it is always
+    defined. Without `fold`, sums and products are never taken apart, so that constants do not merge."""
 
     def __init__(self, *, fold: bool = True) -> None:
         self.fold = fold

@@ -47,11 +47,9 @@ def reserve(word: str) -> None:
 
 
 def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, ...]:
-    """A unique ASCII identifier for each name, valid in Python and in C99.
-
-    A valid name is kept; of any other, the letters, digits and underscores are. `also` has reserved words of further
-    languages, in lower case: they are avoided in any case, and then no two identifiers differ only by case.
-    """
+    """A unique ASCII identifier for each name, valid in Python and C99. Valid names are kept; of others, letters,
+    digits and underscores are. `also` are further reserved words in lower case; with these, no two identifiers differ
+    only in case."""
     fold = str.lower if also else str
     kept: list[str] = []
     for position, name in enumerate(names, start=1):

@@ -53,10 +53,8 @@ _BASES = (
 
 @dataclass(frozen=True)
 class Named:
-    """A number, its cost in bits, and its size as a quotient of products: 3/(4*pi) is (3) over (4, pi).
-
-    The factors are texts that the formula parser reads; `below` is empty for an integer or a decimal.
-    """
+    """A number, its cost in bits, and its size as a quotient of products: 3/(4*pi) is (3) over (4, pi). The factors are
+    texts for the formula parser; `below` is empty for an integer or a decimal."""
 
     value: float
     bits: float

@@ -70,10 +70,8 @@ def form_of_expression(steps: Steps, expression: Expression, values: Mapping[str
 
 
 def form_of_tree(steps: Steps, tree: Tree) -> Form:
-    """The tree of a closed form as a linear form over these steps.
-
-    FormulaError for a spline, which is not a named function, and for constants that a double cannot hold.
-    """
+    """Convert a closed form to a linear form over these steps. Raises FormulaError for splines, and constants that a
+    double cannot represent."""
     forms: list[Form] = []
     for position, step in enumerate(tree):
         arguments = [forms[reference] for reference in references(step)]

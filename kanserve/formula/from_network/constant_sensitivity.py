@@ -22,10 +22,8 @@ def to_digits(value: float, digits: int) -> float:
 
 
 class Sensitivity:
-    """The change of y, to first order, that rounding the constants makes; `slopes` (N, P) are derivatives of y.
-
-    They may be in units that differ from row to row.
-    """
+    """The first-order change of y when constants are rounded; `slopes` (N, P) are derivatives of y, in units that may
+    differ between rows."""
 
     def __init__(self, values: list[float], slopes: Array, fewest: int) -> None:
         self._slopes = np.where(np.isfinite(slopes), slopes, 0.0)  # others are left to the evaluation

@@ -43,9 +43,7 @@ class Trees:
 
 def trees(kan: Kan, *, fold: bool = True, x: Array | None = None) -> Trees:
     """The outputs' trees in raw features: in canonical form, or (`fold=False`) step by step as the network computes.
-
-    With rows x (N, inputs), rounding noise in the network's constants is removed from the canonical form.
-    """
+    With rows x (N, inputs), rounding noise in the network's constants is removed from the canonical form."""
     if fold:
         try:
             return _trees(kan, fold=True, x=x)

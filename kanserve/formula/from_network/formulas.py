@@ -135,10 +135,8 @@ def _readable(kan: Kan, tree: Tree, tables: Mapping[str, Table], limit: int, nam
 
 
 def _require_finite(wanted: Expected, formula: Formula, text: Tree) -> None:
-    """Raise FormulaError if a formula is not finite on the rows of the training range that are checked.
-
-    `text` is its tree with rounded constants, for the message.
-    """
+    """Raise FormulaError if a formula is not finite on the checked rows of the training range. `text` is its tree with
+    rounded constants, for the message."""
     kan = wanted.kan
     if not has_range(kan)[list(formula.columns)].all():
         return

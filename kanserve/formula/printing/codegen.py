@@ -138,10 +138,8 @@ class Language(Dialect):
         """The source text of the function."""
 
     def read(self, law: Law, statement: str, raw: str, indent: str = "    ") -> list[str]:
-        """The statements that read the inputs, with their notes.
-
-        In `statement` {declared}, {word} and {raw} are replaced, and in `raw`, the raw value, {column}.
-        """
+        """The statements that read the inputs, with their comments. In `statement`, {declared}, {word} and {raw} are
+        replaced, and in `raw`, the raw value, {column}."""
         lines = []
         for entry in law.inputs:
             place = raw.format(column=entry.column + self.first_index)

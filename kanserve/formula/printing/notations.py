@@ -27,10 +27,8 @@ _NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
 
 
 class Text(Dialect):
-    """Text for reading: powers as x^2, names quoted unless they are one word, numbers as in the tree.
-
-    With `named`, a number that has a name and more than six digits is shown by its name: pi/2, 1/3.
-    """
+    """Text for reading: powers as x^2, names quoted unless they are one word. With `named`, numbers with a name and
+    more than six digits are shown by name: pi/2, 1/3."""
 
     spellings = SPELLINGS["text"]
 
@@ -134,11 +132,8 @@ class Latex(Dialect):
 
 
 class Python(Dialect):
-    """A NumPy expression over arrays named by `identifiers`; constants are exact.
-
-    Splines are functions that the caller must supply, and so are erf, j0 and gamma, as in scipy.special, and functions
-    that were registered by their values.
-    """
+    """A NumPy expression over arrays named by `identifiers`, with exact constants. The caller must supply splines, erf,
+    j0 and gamma (as in scipy.special), and functions registered by their values."""
 
     spellings = SPELLINGS["python expression"]
 
@@ -174,10 +169,8 @@ class Python(Dialect):
 
 
 class C99(Dialect):
-    """A C99 expression over doubles named by `identifiers`, with libm's functions (and POSIX's j0); exact constants.
-
-    Functions that were registered by their values must be supplied by the caller.
-    """
+    """A C99 expression over doubles named by `identifiers`, with libm's functions (and POSIX's j0) and exact constants.
+    The caller must supply functions registered by their values."""
 
     spellings = SPELLINGS["c expression"]
 

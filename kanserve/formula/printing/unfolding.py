@@ -40,12 +40,9 @@ class Unfolded:
 
 @dataclass(frozen=True)
 class Printed:
-    """A printed expression without its sign.
-
-    `under` is the denominator if it is a reciprocal; `quotient` has the factors above and below in a number like
-    3/(4*pi); `terms` are those of a sum; `turned` is a negative product that is written without its sign by negating a
-    sum in it: w/(1 - v).
-    """
+    """A printed expression without its sign. `under`: the denominator of a reciprocal; `quotient`: the factors above
+    and below in a number like 3/(4*pi); `terms`: those of a sum; `turned`: a negative product written without a sign by
+    negating a sum in it, w/(1 - v)."""
 
     text: str
     precedence: Precedence = Precedence.ATOM

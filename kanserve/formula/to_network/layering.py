@@ -49,10 +49,8 @@ class _Node:
 
 
 def layers(steps: Steps, inputs: Sequence[int], outputs: Sequence[Form]) -> tuple[Layer, ...]:
-    """The layers of a network from the steps that are its inputs to the forms of its outputs.
-
-    FormulaError if they would have more than MAX_EDGES edges.
-    """
+    """Layers that compute the forms of the outputs from the steps that are inputs. Raises FormulaError if that takes
+    more than MAX_EDGES edges."""
     return _Layering(steps, inputs).layers(outputs)
 
 
@@ -109,10 +107,8 @@ class _Layering:
                 return _Node(tuple(self._subnode(form_of(self._steps, factor)) for factor in self._factors(atom)))
 
     def _factors(self, atom: int) -> list[int]:
-        """The factors of an atom, each a named function: x^7 is x^4·x^3.
-
-        In a product, sin(x)^2 is sin(x)·sin(x), since the square of a node would need another layer.
-        """
+        """The factors of an atom, each a named function: x^7 is x^4·x^3. In a product, sin(x)^2 is sin(x)·sin(x), since
+        the square of a node would need another layer."""
         result: list[int] = []
         factors = self._steps.factors(atom)
         for factor in factors:

@@ -92,10 +92,8 @@ def _bend(i: int, knot: float, scale: float) -> Node:
 
 
 def _growing(rows: SearchSamples, design: Array, terms: Sequence[Callable[[float], Node]]) -> Iterator[Node]:
-    """Sums of the first of the terms, a constant, and of those that explain most, one after the other.
-
-    `design` (N, terms) has their values, and each is made of its coefficient.
-    """
+    """Greedy selection: sums of a constant, the first term, and the terms that explain most, one after the other.
+    `design` (N, terms) has the terms' values; each term is built from its coefficient."""
     centred: Array = weight_rows(design - np.average(design, axis=0, weights=rows.weights), rows.weights)
     sizes = np.sqrt(np.sum(centred**2, axis=0))
     usable = sizes > GROWING_ROUNDING * np.sqrt(np.sum(weight_rows(design, rows.weights) ** 2, axis=0))

@@ -26,12 +26,9 @@ _WAVES = frozenset({"sin", "cos"})
 
 @dataclass(frozen=True)
 class Constraints:
-    """What every formula keeps to.
-
-    `functions` are those that may be applied to expressions of each input. Powers are always allowed: they belong to
-    the form of a law. Sines and cosines, which are one function at different phases, allow each other. `nested` maps
-    a function to others and how often, at most, they may be nested in it.
-    """
+    """Constraints for every formula. `functions`: those allowed for expressions of each input; powers are always
+    allowed, and sines and cosines allow each other. `nested` maps a function to how often others may be nested in
+    it."""
 
     library: tuple[str, ...] = LIBRARY
     functions: tuple[frozenset[str], ...] | None = None

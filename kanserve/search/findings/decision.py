@@ -167,12 +167,9 @@ def evidence(found: ScoredFormula) -> float:
 
 
 def numbers_of_form(found: ScoredFormula) -> int:
-    """The numbers that a fit of the form of a formula estimates: also those that were recognised, exponents among them,
-    and those that are 1 and so not written, as factors of a term and as scales of what a function is applied to.
-
-    A power of a polynomial is no such number, but 2 in tanh(x^2) and -1 in log(x)/x are: forms with other exponents
-    were compared too. Of three wrong formulas of pairs of near forms that were believed without them, one is with them.
-    """
+    """How many numbers a fit of the formula's form estimates: also recognised ones, exponents, and unwritten factors of
+    1, since other values were compared too. Powers in polynomials do not count, but 2 in tanh(x^2) and -1 in log(x)/x
+    do. Without this, three of the wrong formulas in the pairs benchmark were believed; with it, one."""
     tree = found.formula.tree
     numbers = len(Constants(tree).places)
     terms = tree[-1][1:] if tree[-1][0] == "add" else (len(tree) - 1,)

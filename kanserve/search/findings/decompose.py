@@ -76,10 +76,8 @@ ADDITIVE_INPUTS = 10  # inputs up to which an additive model is named
 
 
 def solve(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law of a problem: the first that settles it, else the best one found.
-
-    After one that is not sure, the search goes on for some fits, and the better of the two is taken.
-    """
+    """The law of a problem: the first that solves it, else the best found. After a law that is not sure, the search
+    goes on for some fits, and the better of two is taken."""
     if search.over():
         return None
     if np.ptp(problem.y) <= CONSTANT_RANGE * np.abs(problem.y).max():

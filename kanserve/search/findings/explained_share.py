@@ -34,10 +34,8 @@ class Explained:
         return cls(squares[0], min(squares), rows)
 
     def more(self, error: float, than: float) -> bool:
-        """Whether a formula with the first error explains a larger share than one with the second, and not by chance.
-
-        By chance the squared error falls by about one part in `rows`; EXPLAINED_EVIDENCE such parts are asked for.
-        """
+        """Whether a formula with error `error` explains significantly more than one with `than`. By chance the squared
+        error falls by one part in `rows`; EXPLAINED_EVIDENCE such parts are required."""
         gain = than**2 - error**2
         enough = gain > EXPLAINED_SHARE * (self.mean - self.least)
         return enough and self.rows * gain > EXPLAINED_EVIDENCE * error**2

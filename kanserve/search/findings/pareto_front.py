@@ -20,11 +20,9 @@ T = TypeVar("T")
 
 
 def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
-    """The Pareto front, and its best formula: the exact one; if a law with noise settled the search, the one that
-    describes all samples best for its length; else the simplest within BEST_ERROR_RATIO of the least error.
-
-    DataError without any formula, as when no error fits in a double.
-    """
+    """The Pareto front and its best formula: an exact one; for a noisy law that ended the search, the one with the best
+    description length; else the simplest within BEST_ERROR_RATIO of the least error. Raises DataError without any
+    formula."""
     if not found:
         raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
     ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
@@ -66,11 +64,8 @@ def front(
     ratio: float,
     explains_more: Callable[[T, T], bool],
 ) -> list[T]:
-    """Those, in order of size, whose error is below `ratio` times that of all smaller ones, or that explain more.
-
-    Between two of which the second is over GAP_RATIO times as large, also some that are a little better than the
-    first, so that the gap is as small as possible.
-    """
+    """Those, in order of size, whose error is below `ratio` times that of all smaller ones, or that explain more. If
+    the next one is over GAP_RATIO times as large, ones with a smaller improvement fill the gap."""
     kept: list[T] = []
     for formula in ordered:
         if not kept or error(formula) < ratio * error(kept[-1]) or explains_more(formula, kept[-1]):

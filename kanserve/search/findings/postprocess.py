@@ -85,12 +85,9 @@ class Finisher:
         return time.perf_counter() > self.deadline + LISTING_SECONDS
 
     def finish(self, node: Node, *, law: bool = False) -> ScoredFormula | None:
-        """The tree in its simplest form with its constants recognised; unchanged if no time is left.
-
-        On exact data, a constant must agree with the recognised number to seven digits, on noisy data within its error.
-        A formula that the samples refute keeps its fitted constants, unless it is the `law` that settled the search.
-        None for a formula that a double cannot hold, that is finite on no row, or that has too many constants.
-        """
+        """Simplify the tree and recognise its constants; unchanged if no time is left. On exact data recognised numbers
+        must agree to seven digits, on noisy data within the error. A refuted formula keeps its fitted constants, unless
+        it is the `law` that ended the search. None if it overflows, is finite on no row, or has too many constants."""
         try:
             (tree,) = trees(network(node, len(self.inputs)).kan).trees
         except FormulaError:

@@ -18,11 +18,8 @@ LARGEST_SCALE = 1e4  # largest root mean square of a column, and 1 over it the s
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """x (N, inputs) and y (N,), scaled by powers of two, which is exact, and the informative columns.
-
-    `every` leaves out constant columns and those that follow from earlier ones; `columns`, of these, are those that
-    the outputs depend on as far as a screening shows.
-    """
+    """x (N, inputs) and y (N,), scaled exactly by powers of two, and the informative columns. `every` leaves out
+    constant and dependent columns; `columns` are those of them that the outputs depend on, by a screening."""
 
     x: Array
     y: Array

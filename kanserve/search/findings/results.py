@@ -158,11 +158,8 @@ class Findings(Sequence[ScoredFormula]):
 
     @property
     def gaps(self) -> tuple[tuple[ScoredFormula, ScoredFormula], ...]:
-        """Neighbours in the list of which the second is over twice as complex as the first.
-
-        Of the formulas that were tried, baselines and shorter forms of the second among them, none in between was
-        better than the first by 1%, as between the mean and x1*x2.
-        """
+        """Neighbours in the list of which the second is over twice as complex as the first. None of the formulas tried
+        in between was better than the first by 1%, as between the mean and x1*x2."""
         ratio = GAP_RATIO
         return tuple(pair for pair in pairwise(self.candidates) if pair[1].complexity > ratio * pair[0].complexity)
 

@@ -25,10 +25,8 @@ INFORMATIVE_ROWS = 100  # samples that these are, at least
 
 @dataclass(frozen=True, eq=False)
 class SearchRows:
-    """Samples to learn from and to validate on, and the outliers.
-
-    Of few samples none is held out: `held` is then `learn`, and formulas are validated by leave-one-out errors.
-    """
+    """The training and validation samples, and the outliers. If there are few samples, `held` is `learn`, and formulas
+    are validated by leave-one-out errors."""
 
     learn: Dataset
     held: Dataset

@@ -200,10 +200,8 @@ def by_output(
     seconds: float | None,
     max_fits: int | None,
 ) -> FindingsByOutput:
-    """The findings of each output by `search`, which has the arguments of `find_formulas`.
-
-    Each search has an equal share of the fits, and of the time that is left.
-    """
+    """Run `search` (with the arguments of `find_formulas`) for each output, with equal shares of the fits and of the
+    remaining time."""
     began = time.perf_counter()
     if not (start is None or isinstance(start, Mapping)) or {*(start or ())} - {*rows.outputs}:
         names = ", ".join(rows.outputs)

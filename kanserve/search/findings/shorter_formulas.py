@@ -69,10 +69,8 @@ def without_gaps(
 
 
 def _shortest_unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
-    """The longest shorter form that fits the few samples as well and that all samples do not refute, if there is one.
-
-    A law with a part too much may be the right one only in a limit, as c*(x - sin(x)/c) is for small c.
-    """
+    """The longest shorter form that fits the few samples as well and is not refuted by all samples, in a list. A law
+    with a superfluous part may only be right in a limit, as c*(x - sin(x)/c) is for small c."""
     most = SHORTER_ERROR * tree_error(law.formula.tree, finisher.few)[0]
     for tree in shorter_formulas(law.formula.tree, finisher.few, 0.0, largest=1.0):
         if finisher.over():

@@ -64,10 +64,8 @@ class Template:
         return np.column_stack([x, parts, np.broadcast_to(constants, (len(x), len(constants)))])
 
     def solve(self, unknown: int, x: Array, y: Array, parts: Array, constants: Array) -> Array:
-        """The values (N,) of an unknown function with which the template gives y (N,), given those of the others.
-
-        NaN without one. InputError if the template does not determine it.
-        """
+        """The values (N,) of an unknown function for which the template gives y (N,), with the other ones fixed; NaN if
+        there are none. Raises InputError if the template does not determine it."""
         column = self.inputs + unknown
         with np.errstate(all="ignore"):
             if sum(step == ("var", column) for step in self.tree) == 1 and self._uses(column) == 1:

@@ -38,11 +38,8 @@ def by_template(
     seconds: float,
     max_fits: int | None,
 ) -> Findings:
-    """The formulas of the template's form.
-
-    `search` has the arguments of `find_formulas`, for the unknown functions. `finisher` must have no time left: a
-    template's formulas keep its form.
-    """
+    """The formulas that have the template's form. `search` (with the arguments of `find_formulas`) finds the unknown
+    functions. `finisher` must have no time left, so that it does not change the form."""
     template = read_template(text, finisher.few.inputs, finisher.few.outputs[0])
     return _TemplateSearch(template, finisher, search, functions, time.perf_counter() + seconds, max_fits).run()
 

@@ -28,11 +28,8 @@ class Units:
 
 
 def check_units(units: Any, rows: Dataset) -> Units | None:
-    """InputError if it is not a mapping, a name is not a column, a column has no unit, or no law can relate the units.
-
-    Every column needs a unit, "1" for a dimensionless number: a missing one was more likely forgotten, and a wrong unit
-    would give a wrong law.
-    """
+    """Validate the units; every column needs one, "1" if dimensionless, since a missing one was probably forgotten.
+    Raises InputError if a name or unit is wrong, or no law can relate the units."""
     if units is None:
         return None
     if not isinstance(units, Mapping) or not all(isinstance(unit, str) for unit in units.values()):

@@ -22,11 +22,8 @@ from kanserve.search.fit.residual_test import adequate
 
 
 def starting_trees(start: Any, inputs: Sequence[str]) -> list[Tree]:
-    """The trees, over these inputs, of the formulas to start from; InputError for one that cannot be used.
-
-    `start` is None, findings, a formula of them, a network of named functions, a text, a sympy expression, or a
-    sequence of these.
-    """
+    """The trees of the starting formulas over these inputs. `start` is None, findings, a formula of them, a network of
+    named functions, a text, a sympy expression, or a sequence of these. Raises InputError for an unusable one."""
     if start is None:
         return []
     if isinstance(start, Sequence) and not isinstance(start, str):

@@ -42,11 +42,9 @@ class BeamState:
 def name_curves(
     start: FittedNetwork, rows: SearchSamples, library: tuple[str, ...] = LIBRARY, *, noisy: bool = False
 ) -> list[FittedNetwork]:
-    """The tree with a name on every curve: the best few that a beam search finds, best first, or the exact one.
-
-    `noisy`: whether the error of the splines is the noise of the rows, not that of their grids, so that they are closer
-    to the law than to the rows.
-    """
+    """Name every curve of a tree by beam search: the best few results, best first, or the exact one. `noisy`: the
+    splines' error is noise in the rows rather than a coarse grid, so the splines are closer to the law than the rows
+    are."""
     states = [BeamState(start, 0.0)]
     done: list[BeamState] = []
     while states:

@@ -67,11 +67,8 @@ INVERSES = {
 
 
 def by_shapes(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The first law that settles the problem, else the best one.
-
-    An exact law ends the search at once. A law that leaves only noise ends it after its level, so that the best of the
-    level by the information criterion is taken.
-    """
+    """The first law that solves the problem, else the best one. An exact law ends the search at once; one that leaves
+    only noise after its level, whose best law by the information criterion is taken."""
     rows = search.rows(problem)
     known = problem.surrogates
     least = known[0].error * float(np.sqrt(np.mean(problem.y**2))) / rows.spread
@@ -204,10 +201,8 @@ def _promising(
 def _fit_shape(
     shape: Shape, rows: SearchSamples, grid: Grid, promising: float, place: tuple[int, ...]
 ) -> _Fitted | None:
-    """A shape with splines fitted to the rows; None if a finer grid is not worth while.
-
-    Its place in the search seeds its random starts, which so do not depend on what is fitted before it.
-    """
+    """Fit a shape's splines to the rows; None if a finer grid is not worth while. The random starts are seeded by the
+    shape's `place`, so they do not depend on earlier fits."""
     coarse = train_tree(tree(shape), rows, grid[0], _starts(shape), promising, np.random.default_rng(place))
     if not _worth_refining(coarse, rows, promising):
         return None
@@ -241,10 +236,8 @@ def _names(
 
 
 def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNetwork:
-    """The law of the outputs from the law of their link, refitted unless it is exact.
-
-    The errors use the link's own inverse, since rounding may take arcsin(n·sin t) out of range, at 1 + 1e-16.
-    """
+    """Convert a law of the linked outputs to one of the outputs, refitted unless exact. Errors are computed with the
+    link's own inverse, since rounding may take arcsin(n·sin t) out of its domain."""
     net = network(apply_inverse_link(law.tree, link), rows.x.shape[1])
 
     def error(x: Array, y: Array, weights: Array | None) -> float:

@@ -52,13 +52,9 @@ def offers(
     deep: bool = False,
     noisy: bool = False,
 ) -> list[Offer]:
-    """The offers for a curve, best first.
-
-    `factor`: the curve is a factor of a product on its own. `traded`: that product is a term of a sum, where
-    f(a) + g(a)·h(b) equals f(a) - k·g(a) + g(a)·(h(b) + k), so that h is also offered without its constant. `deep`:
-    also try the slowest candidates, as for an only curve. `noisy`: a curve may be off only by about the floor, a tenth
-    of the network's error; otherwise by about all of that error.
-    """
+    """The offers for a curve, best first. `factor`: it is a lone factor of a product. `traded`: that product is a term
+    of a sum, so the constant may belong to another term, and is also left out. `deep`: also try the slowest candidates.
+    `noisy`: the curve's error is about a tenth of the network's error, else about all of it."""
     found = [_offer(curve, candidate) for candidate in candidates(samples, floor, library)]
     if factor:
         found += _without_constant(curve, samples, floor, library)

@@ -24,11 +24,8 @@ BY_SHAPE_COMPLEXITY_PENALTY = 2.0  # penalty for a unit of complexity in the inf
 
 
 def information_criterion(found: FittedNetwork, x: Array, y: Array, weights: Array | None = None) -> float:
-    """The Bayesian information criterion of a law in its simplest form, plus a penalty for its complexity; lower is
-    better.
-
-    Recognised constants do not count as estimates.
-    """
+    """The Bayesian information criterion of a simplified law, plus a penalty for its complexity; lower is better.
+    Recognised constants do not count as estimates."""
     try:
         tree = _simplest(found, x, y, weights)
     except FormulaError:

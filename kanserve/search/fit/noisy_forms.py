@@ -49,10 +49,8 @@ def sparse_polynomial_law(problem: SearchProblem, search: Search) -> FittedNetwo
 
 
 def fit_linked_quotient(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a quotient of low polynomials under a link function, if that leaves only noise; or the best of these.
-
-    Nothing is tried where a polynomial shows that the outputs have no noise.
-    """
+    """A quotient of low-degree polynomials under a link function that leaves only noise, else the best of these.
+    Nothing is tried if a polynomial shows that the outputs have no noise."""
     if not problem.noisy:
         return None
     (smooth,) = (known.value(problem.x) for known in problem.surrogates if known.link.name == IDENTITY.name)

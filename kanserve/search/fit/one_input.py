@@ -66,10 +66,8 @@ class Described:
 
 
 def one_input_law(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The form of one input that describes noisy samples best, a polynomial or a quotient of low ones among them.
-
-    It is sure if it leaves only noise and no other curve is within SURE_MARGIN.
-    """
+    """The form of one input that describes noisy samples best, including polynomials and quotients of low degree. It is
+    sure if it leaves only noise and no other curve is within SURE_MARGIN."""
     if len(problem.x) < FEWEST_ROWS or few_values(problem.x):
         return polynomial_or_quotient(problem, search)
     form, margin = _best_form(problem, search)
@@ -87,10 +85,8 @@ def one_input_law(problem: SearchProblem, search: Search) -> FittedNetwork | Non
 
 
 def function_times_line(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a sum of a parabola and a function times a line, if it is one, such as x*exp(-x/3) + x**2.
-
-    Without it one of twenty made laws is lost, of which a part is atanh(a/x)/x.
-    """
+    """The law as a parabola plus a function times a line, such as x*exp(-x/3) + x**2, if it is exact. Without it, one
+    of twenty synthetic laws is lost."""
     x, spread = problem.x[:, 0], problem.spread
     if len(x) < FEWEST_ROWS or few_values(problem.x):
         return None

@@ -25,11 +25,8 @@ def few_values(x: Array) -> dict[int, int]:
 
 
 def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
-    """Whether some part of a closed form in one input alone has as many estimated constants as the input has values,
-    minus one, or a step tells the values of an input apart.
-
-    Recognised constants are not estimated. The missing one is a factor of the whole.
-    """
+    """Whether a part of a closed form in one input has at least as many estimated (not recognised) constants as the
+    input has values, minus one for its factor, or a step separates the values."""
     few = few_values(x)
     if not few:
         return False

@@ -41,11 +41,9 @@ def anything(node: Node) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class SearchProblem:
-    """Inputs x (N, d) and outputs y (N,) whose law is wanted, and the relative error below which it counts as exact.
-
-    `measured` is False for the values of a part, which come from a fit: residuals are then not noise. `more` are
-    further samples, on which a law that leaves only noise must do so too.
-    """
+    """Find the law of outputs y (N,) at inputs x (N, d), exact below the relative error `exact`. `measured` is False
+    for a part's values, which come from a fit, so that residuals are not noise. `more` are further samples that a noisy
+    law must fit too."""
 
     x: Array
     y: Array
@@ -100,10 +98,8 @@ class SearchProblem:
         return SearchProblem(x, y, exact, self.measured and measured, self.depth + 1, self.weights)
 
     def divide(self, x: Array, divisor: Array, usable: NDArray[np.bool_]) -> "SearchProblem":
-        """The problem of y / divisor (N,) at x (N, k), one level deeper, on the rows that are `usable`.
-
-        If y has noise, that of a row is divided too, so that its weight is multiplied by the square of the divisor.
-        """
+        """The problem of y / divisor (N,) at x (N, k), one level deeper, on the `usable` rows. Noise is divided too, so
+        weights are multiplied by the square of the divisor."""
         y, weights, divisor = self.y[usable] / divisor[usable], self.weights, divisor[usable]
         weights = None if weights is None else weights[usable]
         if self.noisy:

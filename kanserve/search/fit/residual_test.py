@@ -33,10 +33,8 @@ DEGREES = {1: 12, 2: 6, 3: 4, 4: 3}
 
 
 def adequate(residuals: Array, x: Array, spread: float) -> bool:
-    """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation.
-
-    Here and below, residuals of rows with weights are times the square roots of these, so that their noise is equal.
-    """
+    """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation. With weights,
+    residuals must be multiplied by their square roots, so that their noise is equal."""
     error = float(np.sqrt(np.mean(residuals**2))) / spread
     if not LEAST_ERROR < error < RESIDUAL_TEST_LARGEST_ERROR:
         return False
@@ -104,12 +102,9 @@ def _likeness(residuals: Array, x: Array) -> float:
 
 
 def deviation_of_bins(residuals: Array, x: Array) -> float:
-    """The largest deviation of residuals (N,), binned by one or two inputs of rows x (N, d), from those of noise.
-
-    The means of the bins of an input, or of a pair, are compared with 0, each by the deviations within its bin, so that
-    noise of unequal size refutes nothing. The result is in standard deviations of noise. Any number of
-    rows is looked at, in time and memory in proportion to it.
-    """
+    """The largest deviation from noise of residuals (N,), binned by one or two inputs of rows x (N, d), in standard
+    deviations. Bin means are compared with 0 by the deviations within the bin, so that unequal noise does not matter.
+    Time and memory are proportional to the rows."""
     bins = min(BINS, len(x) // ROWS_PER_BIN)
     if bins < 2:
         return 0.0

@@ -143,10 +143,8 @@ def refine_network(net: Network, rows: SearchSamples, steps: int, smooth: float 
 def train_tree(
     tree: Node, rows: SearchSamples, intervals: int, starts: int, promising: float, generator: np.random.Generator
 ) -> FittedNetwork:
-    """The tree with splines fitted to the rows, from the best of several random starts.
-
-    If even the best start is far above a promising error, the errors are infinite and the fit stops there.
-    """
+    """Fit the splines of a tree to the rows, and return the best of several random starts. If even the best start is
+    far above a promising error, it stops with infinite errors."""
     net = network(tree, rows.x.shape[1], intervals, rows.scale)
     count = max(START_ROWS, TRAINING_ROWS_PER_COEFFICIENT * (intervals + ORDER) * len(net.places))
     few = rows.first(count)

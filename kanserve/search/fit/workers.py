@@ -40,11 +40,8 @@ class Outcome(Generic[T]):
 
 
 def worker_count(n_jobs: int | None) -> int:
-    """The number of workers for `n_jobs`, with scikit-learn's meaning: None is 1, unless within joblib's
-    `parallel_config`; -1 is all cores, -2 all but one.
-
-    InputError for 0 and for anything but a whole number, MissingDependencyError without joblib.
-    """
+    """The number of workers for `n_jobs`, as in scikit-learn: None is 1 (or joblib's `parallel_config`), -1 all cores,
+    -2 all but one. Raises InputError for 0 and non-integers, MissingDependencyError without joblib."""
     if n_jobs is not None and (isinstance(n_jobs, bool) or not whole(n_jobs, -sys.maxsize) or n_jobs == 0):
         raise InputError(f"n_jobs must be a whole number of 1 or more, or -1 for all cores; got {n_jobs!r}.")
     if n_jobs == 1 or (n_jobs is None and "joblib" not in sys.modules):

@@ -25,11 +25,8 @@ class _Count:
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """Time until `deadline`, of `time.perf_counter`, and up to `max_fits` fits.
-
-    One fit is one least-squares fit: of a polynomial, of a network from one random start, or of all constants after a
-    curve was named, a grid refined or parts joined.
-    """
+    """A budget of time until `deadline` (of `time.perf_counter`) and `max_fits` fits. A fit is one least-squares fit:
+    of a polynomial, of a network from one start, or of all constants after a change."""
 
     deadline: float = math.inf
     max_fits: float = math.inf

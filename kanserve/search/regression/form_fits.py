@@ -80,10 +80,8 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class FittedForm:
-    """A form with its constants, the factors of its columns and the constant beside, and its error.
-
-    `criterion` is Schwarz's without a price for length: N·log(error) + log(N)/2 for each number; lower is better.
-    """
+    """A form with its constants, factors, additive constant and error. `criterion` is the Bayesian information
+    criterion N·log(error) + log(N)/2 per number, without a price for length; lower is better."""
 
     form: Form
     constants: tuple[float, ...]
@@ -111,10 +109,8 @@ def free(form: Form, constant: bool) -> float:
 def fit_forms(
     forms: Iterable[Form], x: Array, y: Array, weights: Array | None = None, price: Price = free
 ) -> list[FittedForm]:
-    """The forms that fit y (N,) at x (N,) best, with and without a constant beside, best first by their criterion.
-
-    Those are fitted to all rows that are best by it and their price, or near the best by it alone.
-    """
+    """The forms that fit y (N,) at x (N,) best, with and without an additive constant, best first. Only forms that are
+    best by criterion plus price, or near the best by the criterion, are fitted to all rows."""
     shares = np.ones(len(x)) if weights is None else weights / weights.mean()
     rows = Curve(x, y, shares)
     applicable = [form for form in forms if x.min() > 0 or not form.positive]

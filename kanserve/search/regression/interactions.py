@@ -35,10 +35,8 @@ def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
 
 
 def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
-    """Four-point differences v(both) + v(none) - v(i) - v(j), with i, j exchanged between rows: (d, d), relative to y.
-
-    Multiplicative: v(both)·v(none) - v(i)·v(j), relative to the mean square.
-    """
+    """Four-point differences v(both) + v(none) - v(i) - v(j) after exchanging i, j between rows: (d, d), relative to y.
+    Multiplicative: v(both)·v(none) - v(i)·v(j), relative to the mean square."""
     inputs = x.shape[1]
     rows = np.linspace(0, len(x) - 1, min(ROW_PAIRS, len(x))).astype(int)
     base, other = x[rows], x[np.roll(rows, len(rows) // 2 + 1)]
@@ -87,11 +85,9 @@ def weak(full: Surrogate) -> float:
 
 
 def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
-    """The dependence of link(y) on input i: nodes (nodes,), the main shape's values there, and the size of the rest.
-
-    By a singular value decomposition of the changes along lines in x_i: if there is only one shape g, then
-    link(y) = P + g(x_i)·Q. The last number is the remainder relative to y, about the surrogate's error in that case.
-    """
+    """How link(y) depends on input i: nodes, the main shape g at the nodes, and the size of the remainder relative to
+    y. From a singular value decomposition of changes along x_i: if g is the only shape, link(y) = P + g(x_i)·Q, and the
+    remainder is about the surrogate's error."""
     low, high = float(x[:, i].min()), float(x[:, i].max())
     nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(LINE_POINTS) + 0.5) / LINE_POINTS)
     rows = x[np.linspace(0, len(x) - 1, min(LINES, len(x))).astype(int)]

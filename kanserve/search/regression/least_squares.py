@@ -51,10 +51,8 @@ def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
 
 
 def lack_of_fit(residuals: Array, design: Array, block: Array) -> float:
-    """The F statistic of adding the columns `block` to a fit with `residuals` (N,).
-
-    It is scaled so that 1 is the 4-sigma limit of chance for a block of any width.
-    """
+    """The F statistic of adding the columns `block` to a fit with `residuals` (N,), scaled so that 1 is the 4-sigma
+    limit of chance for any width."""
     count, terms = design.shape
     joined = np.concatenate([design, block], axis=1)
     width = block.shape[1]

@@ -43,10 +43,9 @@ GROWING_SIZES = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of terms of the sums that 
 
 @dataclass(frozen=True, eq=False)
 class LinkedQuotient:
-    """link⁻¹(P/Q), under a logarithm times powers of the inputs; and its information criterion, lower is better.
-
-    `doubt` is the largest standard error of a number relative to it. `simpler` have fewer terms, and larger errors.
-    """
+    """The model link⁻¹(P/Q), inside a logarithm plus powers of the inputs, and its information criterion (lower is
+    better). `doubt` is the largest relative standard error of a number; `simpler` have fewer terms and larger
+    errors."""
 
     link: Link
     quotient: Rational
@@ -57,10 +56,8 @@ class LinkedQuotient:
 
 
 def noisy_quotients(x: Array, y: Array, smooth: Array, weights: Array | None = None) -> list[LinkedQuotient]:
-    """The best quotient for each link that y (N,) at rows x (N, d) may have, best first.
-
-    `smooth` (N,) are values near y without most of its noise, such as those of a polynomial that follows it.
-    """
+    """The best quotient for each possible link of y (N,) at rows x (N, d), best first. `smooth` (N,) are values near y
+    with less noise, such as a polynomial fit."""
     found = [noisy_quotient(x, y, link, near, weights) for link, near in possible_links(smooth)]
     return best_first(found)
 
@@ -230,10 +227,8 @@ def _fewer_and_fewer(
 
 
 def _starts(model: _Model, smooth: Array) -> Iterator[Array]:
-    """Constants from the linear problem: of a polynomial, and of two iterations of a quotient.
-
-    The link of y is not finite everywhere, or far off: it is that of the smooth values, with the rest along its slope.
-    """
+    """Starting constants from linear problems: a polynomial, and two iterations of a quotient. Since the link of noisy
+    y may be undefined, that of the smooth values is used, with the residual along its slope."""
     linked = model.link.forward(smooth)
     weight = _slope(model.link, smooth)
     target = linked + (model.y - smooth) / weight
@@ -354,10 +349,8 @@ def _criterion(model: _Model, state: _State, kept: Sequence[int]) -> float:
 
 
 def _with_simple_numbers(model: _Model, state: _State, kept: Sequence[int]) -> tuple[_State, float, float]:
-    """The same with halves for its numbers, or only for its exponents, where these do as well: they cost no constant.
-
-    Also its information criterion and the largest relative error of its numbers.
-    """
+    """Round the numbers, or only the exponents, to halves if the fit stays as good, since these cost no constant. Also
+    returns the criterion and the largest relative error."""
     _, below, logs = model.parts
     units = np.concatenate([model.sizes(model.above), model.sizes(model.below), np.ones(len(logs))])
     largest = max((k for k in kept if k in below), key=lambda k: abs(state.constants[k] / units[k]))

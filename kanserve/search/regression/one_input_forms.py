@@ -34,10 +34,8 @@ Columns = Callable[..., tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Form:
-    """Columns as functions of an input and of constants, one role each; their sum with free factors is the curve.
-
-    `positive` forms are for inputs above 0.
-    """
+    """Columns as functions of an input and of constants (one role each); their weighted sum is the curve. `positive`
+    forms need positive inputs."""
 
     name: str
     roles: str

@@ -78,10 +78,8 @@ def monomials(x: Array, powers: Sequence[Powers]) -> Array:
 
 
 def near_polynomial(x: Array, y: Array, units: Array, degree: int, worst: float) -> Polynomial | None:
-    """The polynomial of a total degree with the fewest terms that is within `worst` of y (N,), and has few at all.
-
-    The error is the root mean square of the residuals times `units` (N,).
-    """
+    """The sparsest polynomial of a total degree whose root mean square error, times `units` (N,), is at most `worst`;
+    None if it has many terms."""
     powers = powers_of(x.shape[1], degree)
     columns, targets = monomials(x, powers) * units[:, None], y * units
     if not (np.isfinite(columns).all() and np.isfinite(targets).all()):
@@ -100,10 +98,8 @@ def near_polynomial(x: Array, y: Array, units: Array, degree: int, worst: float)
 
 
 def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynomial | None:
-    """The polynomial that y (N,) is at rows x (N, d), but for rounding; None for others.
-
-    `highest` is the highest total degree that is tried; that of the settings if left out.
-    """
+    """The polynomial that equals y (N,) at rows x (N, d) up to rounding, with total degree at most `highest`, else
+    None."""
     scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     if not scale:
         return None
@@ -174,10 +170,8 @@ class Rational:
 
 
 def rational_function(x: Array, y: Array, highest: int | None = None) -> Rational | None:
-    """The quotient of polynomials that y (N,) is at rows x (N, d), but for rounding; degrees in order of their sum.
-
-    `highest` is the largest sum of the two degrees that is tried; that of the settings if left out.
-    """
+    """The quotient of polynomials that equals y (N,) at rows x (N, d) up to rounding, with the sum of degrees as small
+    as possible and at most `highest`, else None."""
     scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     if not scale:
         return None

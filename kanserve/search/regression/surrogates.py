@@ -202,10 +202,8 @@ def _flip_logarithms(x: Array, targets: _Targets, best: list[_Choice]) -> list[_
 
 
 def sharpen(x: Array, y: Array, known: Surrogate) -> Surrogate:
-    """The same surrogate, or a more accurate one of high degree in few inputs and straight lines in the others.
-
-    An input is straight if its higher powers can go without loss, as it is or as its logarithm.
-    """
+    """A more accurate surrogate, with high degrees in few inputs and straight lines in the others if their higher
+    powers (plain or logarithmic) do not matter; else the same one."""
     if known.error < SURROGATES_EXACT_ERROR:
         return known
     targets, worst = _Targets.of(y, (known.link,)), AFFINE_NO_WORSE_RATIO * known.error

@@ -133,10 +133,8 @@ def _polynomial(x: Array, degree: int) -> Array:
 
 @lru_cache(maxsize=2)
 def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
-    """The simplest terms that are finite, not constant and not equal on the rows, and their values (N, M).
-
-    Kept for the last rows, which are those of a law under each of its links.
-    """
+    """The simplest terms that are finite, not constant and distinct on the rows, and their values (N, M); cached for
+    the last rows, since each link of a law uses the same."""
     x = np.frombuffer(rows).reshape(-1, inputs if inputs != 2 else 4)
     every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
     every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]

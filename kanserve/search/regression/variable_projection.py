@@ -26,10 +26,8 @@ SCALED_LEAST_GAIN = 1e-4  # relative: a smaller gain of a step ends the fit
 
 @dataclass(frozen=True)
 class Scaled:
-    """f(factor·x_i + shift)·exp(rate·x_i), and which of the constants are fitted.
-
-    The shift of a wave is not: it follows from the coefficients of its sine and cosine.
-    """
+    """A term f(factor·x_i + shift)·exp(rate·x_i), and which of its constants are fitted. A wave's shift is not: it
+    follows from the coefficients of its sine and cosine."""
 
     i: int
     function: str
@@ -42,10 +40,8 @@ class Scaled:
 def fit_terms(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, weights: Array | None = None
 ) -> tuple[Sequence[Scaled], Array, float]:
-    """The terms with their free constants fitted, all coefficients, those of `beside` (N, k) first, and the error.
-
-    With weights (N,) the squares of the residuals count by these, in the error too.
-    """
+    """Fit the free constants of the terms. Returns the terms, all coefficients, those of `beside` (N, k) first, and the
+    error. With weights (N,), squared residuals are weighted."""
     roots = None if weights is None else square_roots(weights)[:, None]
     with np.errstate(all="ignore"):
         return _fit_by_projection(terms, x, y, beside, roots)

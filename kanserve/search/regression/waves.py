@@ -34,10 +34,8 @@ class Wave:
 
 
 def waves(x: Array, y: Array) -> Iterator[Wave]:
-    """Products of a sine of one input and a sine of another that are close to y (N,), the closest first.
-
-    The products of all frequencies of a pair of inputs are correlated with y by one multiplication of matrices.
-    """
+    """Products of sines of two inputs that are close to y (N,), closest first. For each pair of inputs, a matrix
+    multiplication correlates y with all frequencies."""
     some = np.linspace(0, len(x) - 1, min(2 * TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some] - y[some].mean()
     frequencies = np.arange(1, SCALED_WAVES + 1) * SCALED_WAVE_STEP

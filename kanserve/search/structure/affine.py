@@ -52,11 +52,9 @@ INNER: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, eq=False)
 class AffineIn:
-    """link(y) = P + g(x_i)·Q with g = INNER[inner]. `values` (N, 2): P and Q at the rows.
-
-    `P_inputs`, `Q_inputs`: the inputs of each. `error`: leave-one-out, in y, relative to y's root mean square.
-    `errors`: what that means for P and for Q, relative to their deviations.
-    """
+    """The form link(y) = P + g(x_i)·Q with g = INNER[inner]. `values` (N, 2): P and Q at the rows. `error`:
+    leave-one-out, in y, relative to y's root mean square; `errors`: the resulting ones of P and Q, relative to their
+    deviations."""
 
     i: int
     inner: str
@@ -69,10 +67,8 @@ class AffineIn:
 
 
 def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[AffineIn, ...]:
-    """The affine forms that the rows x (N, d), y (N,) do not refute: fewest inputs in P and Q first, then least error.
-
-    `known`: surrogates of the rows, to save time.
-    """
+    """The affine forms that rows x (N, d), y (N,) do not refute: fewest inputs in P and Q first, then by error. `known`
+    are surrogates of the rows, if already computed."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)

@@ -37,10 +37,8 @@ _TOKEN = re.compile(r"\s*(\*\*|[\^*/()·]|[-+]?\d+(?:\.\d+)?|[A-Za-zµΩ%]+)")
 
 @dataclass(frozen=True)
 class Dimensionless:
-    """y = scale · F(groups). `scales`: exponents of the inputs that give the unit of y, simplest first; any will do.
-
-    `groups`: integer exponents of independent dimensionless products, the simplest ones.
-    """
+    """The form y = scale · F(groups). `scales`: exponents of the inputs that give the unit of y, simplest first (any
+    will do). `groups`: integer exponents of the simplest independent dimensionless products."""
 
     scales: tuple[tuple[Fraction, ...], ...]
     groups: tuple[tuple[int, ...], ...]
@@ -56,10 +54,8 @@ class Dimensionless:
 
 
 def dimensionless(inputs: Sequence[str], output: str) -> Dimensionless:
-    """The analysis of units like "m/s^2", "kg*m^2/s", "J/(mol*K)", and "" or "1" for a dimensionless number.
-
-    Raises InputError for an unknown unit, and if no product of powers of the inputs has the output's unit.
-    """
+    """Dimensional analysis of units like "m/s^2", "kg*m^2/s", "J/(mol*K)", and "" or "1" for dimensionless numbers.
+    Raises InputError for an unknown unit, or if no product of powers has the output's unit."""
     dimensions = [dimension(unit) for unit in inputs]
     wanted = dimension(output)
     scales = scales_of(dimensions, wanted)
@@ -175,10 +171,8 @@ def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple
 
 
 def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
-    """The simplest independent dimensionless products, out of those that need each of their inputs.
-
-    The greedy choice, the simplest product that is independent of those taken, is optimal: they form a matroid.
-    """
+    """The simplest independent dimensionless products, each of which needs all of its inputs. The greedy choice is
+    optimal, since they form a matroid."""
     count = len(dimensions)
     circuits = []
     for size in range(1, min(_rank(dimensions) + 1, count) + 1):

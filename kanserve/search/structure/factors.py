@@ -50,11 +50,8 @@ class PowerFactor:
 
 
 def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[int, ...]:
-    """Inputs that y does not depend on, as far as the rows show; the least needed one is dropped first, then the next.
-
-    An input is kept if any of its low powers or products with others explains some of the residuals, or if the
-    surrogate is too inaccurate to tell. `known`: surrogates of the rows, to save time.
-    """
+    """Inputs that y does not depend on, least needed first. An input is kept if its low powers or products explain some
+    of the residuals, or if the surrogate is too inaccurate. `known` are surrogates of the rows, if already computed."""
     if y.min() == y.max():
         return tuple(range(x.shape[1]))
     constant = [i for i in range(x.shape[1]) if x[:, i].min() == x[:, i].max()]
@@ -107,10 +104,9 @@ def _is_missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int)
 
 
 def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[PowerFactor, ...]:
-    """Powers of inputs that are factors of the whole law: any power for an input of one sign, else an integer ≥ 1.
-
-    They hold jointly: y / (x_i^p · x_j^q ...) depends on none of x_i, x_j ... `known`: surrogates of the rows.
-    """
+    """Powers of inputs that jointly are factors of the law, so that y / (x_i^p · x_j^q ...) depends on none of these
+    inputs: any power for an input of one sign, else an integer ≥ 1. `known` are surrogates of the rows, if already
+    computed."""
     found: list[PowerFactor] = []
     if y.min() == y.max():
         return ()
@@ -211,11 +207,8 @@ def _refine_power(values: Array, power: float, form_of: Callable[[float, int], H
 
 
 def round_to_fraction(value: float, tolerance: float, sharp: float = 0.0) -> float:
-    """The nearest fraction of the smallest denominator within the tolerance; the value itself without one.
-
-    `sharp`: the distance within which longer numbers are taken, if so few are that near that it is not by chance: 0.7,
-    2/7, 0.425.
-    """
+    """The fraction with the smallest denominator within the tolerance, else the value. `sharp`: longer numbers such as
+    0.7, 2/7 and 0.425 are accepted within this distance, where they are rare enough not to match by chance."""
     for denominator in _DENOMINATORS:
         candidate = round(value * denominator) / denominator
         if abs(candidate - value) <= min(tolerance, 0.2 / denominator):

@@ -35,10 +35,8 @@ _BUDGETS = (8, 20, 40, 80, 130, 220)  # terms of all blocks together, tried in t
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """weight(row) · an unknown function of some inputs; the weight None is 1.
-
-    `straight`: those inputs in which the function is a straight line, `together` of which are multiplied at most.
-    """
+    """A term weight(row) · an unknown function of some inputs; the weight None means 1. The function is linear in the
+    inputs `straight`, at most `together` of which are multiplied."""
 
     inputs: tuple[int, ...]
     coordinates: tuple[Coordinate, ...]

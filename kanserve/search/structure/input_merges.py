@@ -49,11 +49,9 @@ LARGEST_POWER = 8.0  # upper bound of |beta| in z = x_i·x_j^beta
 
 @dataclass(frozen=True, eq=False)
 class Merge:
-    """`inputs` enter only through z: x_i + beta·x_j, x_i·x_j^beta, or any function; `values` (N,) are z at the rows.
-
-    A general z is known up to any function of it. `error`: leave-one-out, relative to y's root mean square, of a
-    surrogate in z and the other inputs.
-    """
+    """Inputs that enter only through z: x_i + beta·x_j, x_i·x_j^beta, or any function (known up to a function of it);
+    `values` (N,) are z at the rows. `error`: leave-one-out of a surrogate in z and the other inputs, relative to y's
+    root mean square."""
 
     inputs: tuple[int, ...]
     kind: Kind
@@ -71,10 +69,8 @@ class Merge:
 
 
 def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Merge, ...]:
-    """The merges that the rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by error.
-
-    `known`: surrogates of the rows, to save time.
-    """
+    """The merges that rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by error. `known`
+    are surrogates of the rows, if already computed."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -153,10 +149,8 @@ def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
 
 
 def _blind(x: Array) -> list[_Guess]:
-    """The simplest sums and products of two inputs, for a surrogate that is too inaccurate to guide the choice.
-
-    A law with several periods often becomes simple in fewer inputs: cos(k·x - w·t).
-    """
+    """The simplest sums and products of two inputs, for when a surrogate is too inaccurate to guide the choice. A law
+    with several periods often becomes simple with fewer inputs: cos(k·x - w·t)."""
     found = []
     for i, j in combinations(range(x.shape[1]) if x.shape[1] <= MOST_UNGUIDED_INPUTS else (), 2):
         first, second = x[:, i], x[:, j]

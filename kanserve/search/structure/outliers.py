@@ -34,11 +34,8 @@ TOGETHER = 0.4  # share of the outliers that may have another one for a neighbou
 
 
 def outliers(x: Array, y: Array, seed: int = 0, weights: Array | None = None) -> Mask:
-    """Which of the samples x (N, d), y (N,) are outliers; none if they are many, or lie together.
-
-    They are looked for among some thousands of the samples. If there are any, the others are compared with these. A
-    sample of little weight may be further off.
-    """
+    """Mask of the outliers among samples x (N, d), y (N,). All False if there are too many or they are clustered, since
+    they may then be real. For large data a subset is searched first. Samples with a small weight may deviate more."""
     off = np.zeros(len(y), np.bool_)
     varying = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
     if not varying or len(y) < OUTLIER_ROWS or y.min() == y.max():

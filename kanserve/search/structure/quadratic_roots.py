@@ -51,10 +51,8 @@ class QuadraticRoot:
 
 
 def quadratic_root(x: Array, y: Array) -> QuadraticRoot | None:
-    """The root that y (N,) is at rows x (N, d) but for rounding, or None.
-
-    Without it one of twenty made laws is lost, the side of a triangle by two sides and an angle.
-    """
+    """The root of a quadratic equation that equals y (N,) at rows x (N, d) up to rounding, or None. Without it, one of
+    twenty synthetic laws is lost: the side of a triangle from two sides and an angle."""
     some = np.linspace(0, len(x) - 1, min(ROOT_ROWS, len(x))).astype(int)
     spread = float(y.std())
     if not spread:

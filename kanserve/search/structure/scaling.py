@@ -36,10 +36,8 @@ _POWERS = {"log": 0.0, "identity": 1.0, "square": 2.0, "sqrt": 0.5, "reciprocal"
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """y = Π x_i^powers_i · F(groups), where `groups` are exponents of the inputs, with fewer groups than inputs.
-
-    `values` (N, groups): the groups at the rows. `error`: leave-one-out, relative to y's root mean square.
-    """
+    """The form y = Π x_i^powers_i · F(groups), with exponents `groups` and fewer groups than inputs. `values` (N,
+    groups) are the groups at the rows; `error` is leave-one-out, relative to y's root mean square."""
 
     powers: tuple[Fraction, ...]
     groups: tuple[tuple[int, ...], ...]
@@ -48,10 +46,8 @@ class Scaling:
 
 
 def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Scaling, ...]:
-    """The largest group of scaling symmetries that the rows x (N, d), y (N,) do not refute; empty if there are none.
-
-    `known`: surrogates of the rows, to save time.
-    """
+    """The scaling symmetries that rows x (N, d), y (N,) do not refute, as the largest group; empty if there are none.
+    `known` are surrogates of the rows, if already computed."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)

@@ -25,10 +25,8 @@ DEPENDENT_ERROR = 1e-9  # what is left of a column that follows from others, rel
 
 
 def independent_columns(x: Array) -> tuple[int, ...]:
-    """The columns of x (N, d) that are no linear combination of earlier ones, and no product of powers of them.
-
-    With as many columns as half the rows, further ones are kept: any column is near a combination of so many.
-    """
+    """The columns of x (N, d) that are not linear combinations, or products of powers, of earlier ones. With as many
+    columns as half the rows, further ones are kept, since any is near a combination."""
     left = _independent(x - x.mean(axis=0))
     if left and (x[:, left] > 0).all():
         logarithms = np.log(x[:, left])
@@ -56,10 +54,8 @@ def _independent(centred: Array) -> list[int]:
 
 
 def influential(x: Array, y: Array) -> tuple[int, ...]:
-    """The inputs of rows x (N, d) that y (N,) depends on beyond chance, as far as polynomials and pairs of them show.
-
-    All of them if there are few, or none is found.
-    """
+    """The inputs of rows x (N, d) that y (N,) depends on beyond chance, judged by polynomials and pairs of them; all of
+    them if there are few, or none is found."""
     inputs = x.shape[1]
     if inputs <= FEWEST_INPUTS:
         return tuple(range(inputs))
@@ -142,9 +138,7 @@ def _legendre(x: Array, degree: int) -> Array:
 
 
 def _excess(statistic: Array, freedom: int) -> Array:
-    """How far χ² statistics of so many degrees of freedom are beyond their mean, in normal deviations.
-
-    By the cube root of Wilson and Hilferty (1931).
-    """
+    """How far χ² statistics with these degrees of freedom are above their mean, in normal deviations (Wilson and
+    Hilferty's cube root, 1931)."""
     spread = 2 / (9 * freedom)
     return np.asarray(((statistic / freedom) ** (1 / 3) - (1 - spread)) / np.sqrt(spread))

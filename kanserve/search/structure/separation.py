@@ -38,11 +38,8 @@ _KEEP_PRODUCTS = ("square", "sqrt", "reciprocal", "reciprocal square")  # links 
 
 @dataclass(frozen=True, eq=False)
 class Separation:
-    """link(y) = the sum, or the product, of the columns of `values` (N, parts); column k depends on parts[k] only.
-
-    There are two parts or more. In a product, the scale of each part is arbitrary; in a sum, the constant of each part.
-    `error`: leave-one-out, in y, relative to y's root mean square.
-    """
+    """link(y) as the sum, or product, of two or more columns of `values` (N, parts); column k depends only on parts[k],
+    up to a constant (sum) or scale (product). `error`: leave-one-out, in y, relative to y's root mean square."""
 
     link: Link
     kind: Literal["sum", "product"]

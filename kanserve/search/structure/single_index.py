@@ -77,10 +77,8 @@ def _candidates(x: Array) -> Iterator[tuple[str, tuple[float, ...], Array]]:
 
 
 def merge_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
-    """Pairs of inputs that merge into one, found by trial: a surrogate with one input less must be far better.
-
-    For laws that a surrogate of all inputs cannot follow, so that its gradient is useless.
-    """
+    """Pairs of inputs that merge into one, by trial: a surrogate with one input less must be far better. For laws that
+    no surrogate of all inputs can follow, so that its gradient is useless."""
     found = []
     for i, j in pairs(range(x.shape[1]), 2):
         others = [k for k in range(x.shape[1]) if k not in (i, j)]

@@ -37,10 +37,8 @@ class Network:
 
 
 def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> Network:
-    """The network of a tree with this number of inputs; splines without coefficients are 1 on [-1, 1] for now.
-
-    They have `intervals` intervals, or as many as those that have coefficients. `scale` is the unit of the output.
-    """
+    """The network of a tree with this number of inputs. Splines without coefficients start as 1 on [-1, 1], with
+    `intervals` intervals or as many as the fitted ones. `scale` is the unit of the output."""
     tree = _apart(tree)
     found = [len(curve.coefficients) - ORDER for curve in curves(tree) if curve.coefficients is not None]
     intervals = found[0] if found else intervals

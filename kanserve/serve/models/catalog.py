@@ -52,11 +52,8 @@ MOST_BYTES = 2**22
 
 
 class LazyFormulas:
-    """The formulas of a network's outputs, and the evidence for them, parsed on demand; the file is kept compressed.
-
-    FormatError, at once, when formula.json is not JSON, is of other outputs, or has an invalid expression. A file of
-    more than MOST_BYTES is not looked at.
-    """
+    """The formulas of a network's outputs and their evidence, stored compressed and parsed on demand. Raises
+    FormatError at once if formula.json is invalid or of other outputs. A file over MOST_BYTES is ignored."""
 
     def __init__(self, artifact: Artifact, kan: Kan) -> None:
         data = artifact.files[FORMULA]
@@ -246,11 +243,8 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """The models by name and version, oldest first, and for each version that could not be loaded the reason, even if
-    an earlier load of that version is still served.
-
-    `changing` are the versions that are loading, or unloading until their last call ends; `states` has all versions.
-    """
+    """The models by name and version, oldest first, and the reason for each version that could not be loaded, even if
+    an earlier load is still served. `changing`: versions being loaded or unloaded; `states`: all versions."""
 
     models: Mapping[str, Mapping[int, Model]]
     reasons: Mapping[Key, str]
@@ -316,10 +310,8 @@ class Catalog:
 
 
 def read(artifact: Artifact, name: str, version: int, backend: str = "", limits: Limits | None = None) -> Model:
-    """The model of a verified artifact, on the given backend or the first that runs here, checked on its golden rows.
-
-    Of the artifact's bytes, only the formulas are kept.
-    """
+    """Make the model of a verified artifact on the given backend, or the first that runs here, checked on its golden
+    rows. Of the artifact's bytes, only the formulas are kept."""
     kan = artifact.kan()
     words = LazyFormulas(artifact, kan)
     kind, loaded = (backend, load_backend(artifact, backend)) if backend else load_preferred(artifact)

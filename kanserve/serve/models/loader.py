@@ -125,11 +125,9 @@ class Loads(Protocol):
 
 
 class Models:
-    """The table of loaded models of one process; empty until the first `refresh`.
-
-    `refused` are versions that must not be loaded, with the reasons; `loading` is called with each before it is loaded.
-    InputError for a repository behind a URL without a required signature or explicit trust.
-    """
+    """The table of loaded models of one process; empty until the first `refresh`. `refused` maps versions that must not
+    be loaded to reasons; `loading` is called before each load. Raises InputError for a URL without a required signature
+    or explicit trust."""
 
     def __init__(
         self,

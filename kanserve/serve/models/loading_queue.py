@@ -54,11 +54,8 @@ class LoadingQueue:
         self._attends: threading.Thread | None = None
 
     def begin(self, job: Job, model: str = "", shared: str = "") -> Future[Any]:
-        """Queue a job and return its future; DrainingError after `close`.
-
-        A job with the same `shared` text as the last one queued for that model, if that has not begun, is not queued
-        again: the caller gets its future.
-        """
+        """Queue a job and return its future. If the last job queued for that model has the same `shared` text and has
+        not begun, its future is returned instead. Raises DrainingError after `close`."""
         with self._changed:
             if self.closing:
                 raise _stopping()

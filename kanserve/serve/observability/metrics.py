@@ -93,13 +93,9 @@ class _Loads:
 
 
 class Metrics:
-    """Metrics since the start of this process, worker number `worker`; thread-safe.
-
-    Functions that the server sets return current values: `gauges` those of the thread pool and of the table of models,
-    by the names of their metrics, `computing` the number of requests that each model computes. The native transport
-    counts the inferences that it answers: `native` returns them by version, with the rows outside of each input, and
-    `refusals` the calls that it refused, by code.
-    """
+    """Metrics since the start of this process; thread-safe. The server sets functions for current values: `gauges` (by
+    metric name), `computing` (requests in progress by model), `native` (inferences answered by the native transport,
+    with rows outside the range) and `refusals` (calls it refused, by code)."""
 
     def __init__(self, worker: int = 0) -> None:
         self.gauges: Callable[[], Mapping[str, float]] = dict
@@ -290,10 +286,8 @@ def _refuse_calls(code: str, number: int) -> dict[str, Any]:
 
 
 def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
-    """Merge the snapshots of several processes: counts are added, of times the latest counts.
-
-    Of snapshots that have `ended`, only versions that a running process still knows are kept.
-    """
+    """Merge the snapshots of several processes: counts are added, the latest time is kept. Snapshots that have `ended`
+    keep only versions that a running process still has."""
     all_of = _without_gone(list(snapshots))
     gauges: dict[str, float] = {}
     for snapshot in all_of:
@@ -345,10 +339,8 @@ def keep_counters(snapshot: "Snapshot") -> "Snapshot":
 def statistics(
     snapshot: "Snapshot", catalog: "Catalog", request: "pb.ModelStatisticsRequest"
 ) -> "pb.ModelStatisticsResponse":
-    """Statistics of one version, of all versions of a model, or of all models; NotFoundError for one not loaded.
-
-    Inferences only: ModelInfer and each request of a ModelStreamInfer.
-    """
+    """Inference statistics (ModelInfer, and each request of a ModelStreamInfer) of one version, all versions of a
+    model, or all models. Raises NotFoundError for one that is not loaded."""
     from kanserve.inference import grpc_service_pb2 as pb
     from kanserve.serve.methods import METHODS, Turn
 

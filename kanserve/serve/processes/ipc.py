@@ -99,10 +99,8 @@ class SupervisorEnd:
 
 
 class WorkerEnd:
-    """A worker's end of a channel; thread-safe.
-
-    `heard` is called with each tell or ask, on the reading thread; `ended` when the supervisor is gone.
-    """
+    """A worker's end of a channel; thread-safe. `heard` is called for each message on the reading thread, `ended` when
+    the supervisor is gone."""
 
     def __init__(self, end: socket.socket, heard: Callable[[Message], None], ended: Callable[[], None]) -> None:
         self._end = end

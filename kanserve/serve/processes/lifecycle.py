@@ -82,10 +82,8 @@ def announce(
     transport: str,
     processes: int = 1,
 ) -> None:
-    """Log what is served, where and by which transport, and what cannot be served.
-
-    `address` is gRPC's, which programs read as the last word.
-    """
+    """Log what is served, where and by which transport, and what cannot be served. gRPC's `address` comes last, where
+    programs read it."""
     served = {name for name, _ in summary["loaded"]}
     for name, version, reason in summary["reasons"]:
         if reason in (NOT_ASKED, UNLOADED):  # deliberately not loaded

@@ -23,11 +23,8 @@ def how(status: int) -> str:
 
 
 class Breaker:
-    """The restart back-off of one worker slot: no pause, or a growing one during a crash loop.
-
-    In a crash loop, workers repeatedly end before they are ready, or often end by themselves. A ready worker that is
-    killed does not count.
-    """
+    """The restart back-off of a worker slot: no pause, or a growing one in a crash loop, when workers repeatedly end
+    before they are ready, or often end by themselves. Killing a ready worker does not count."""
 
     def __init__(self) -> None:
         self._unready = 0
@@ -62,10 +59,8 @@ class Breaker:
 
 
 class Quarantine:
-    """The versions that crashed workers while they were loading, each with the reason to refuse it.
-
-    A version that any worker has loaded is never refused, unless it was replaced since.
-    """
+    """The versions that crashed workers while loading, each with the reason to refuse it. A version that any worker has
+    loaded is never refused, unless it was replaced since."""
 
     def __init__(self) -> None:
         self.reasons: dict[Version, str] = {}

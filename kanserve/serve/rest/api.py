@@ -88,11 +88,9 @@ def _pattern(parts: list[str]) -> tuple[str, dict[str, str]]:
 
 
 class CrossOrigin:
-    """Cross-origin resource sharing: the `origins` whose pages may call, * for all; empty for nobody's.
-
-    A browser lets a page call another server only if that names the page's origin. Before a call with a JSON body it
-    asks by OPTIONS, without credentials. Other clients than browsers take no notice.
-    """
+    """Cross-origin resource sharing: `origins` whose pages may call ("*" for all). A browser allows a page to call
+    another server only if that names the page's origin, and first sends OPTIONS, without credentials, before a JSON
+    body. Other clients ignore this."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origins)
@@ -145,10 +143,8 @@ class _Call(Request):
 
 
 class RestApi:
-    """Answers HTTP requests by the handlers of the gRPC calls; thread-safe.
-
-    `ready`: whether the server takes calls now.
-    """
+    """Answers HTTP requests with the handlers of the gRPC calls; thread-safe. `ready`: whether the server accepts calls
+    now."""
 
     def __init__(self, state: ServerState, handlers: Handlers, ready: Callable[[], bool]) -> None:
         self._state, self._handlers, self._ready = state, handlers, ready

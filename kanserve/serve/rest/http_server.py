@@ -44,10 +44,8 @@ _logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, api: RestApi, submit: Callable[..., Any], reuse_port: bool = False) -> "Http":
-    """Listen on the HTTP host and port of the settings; `submit` runs calls on the server's thread pool.
-
-    ConflictError when the port is in use, InputError when the host or port cannot be used.
-    """
+    """Listen on the HTTP host and port of the settings; `submit` runs calls on the thread pool. Raises ConflictError if
+    the port is in use, InputError if host or port cannot be used."""
     return Http(_listen(settings.host_of_http(), settings.http_port, reuse_port), api, submit)
 
 

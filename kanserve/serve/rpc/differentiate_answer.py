@@ -30,10 +30,8 @@ _OUTPUTS, _JACOBIAN, _HESSIAN = b"\x1a", b"\x22", b"\x32"  # of DifferentiateRes
 
 
 def differentiate_answer(model: Model, message: pb.Float64Array, call: Call, *, hessian: bool = False) -> bytes:
-    """A DifferentiateResponse: the outputs, the Jacobian and perhaps the Hessian at each row, in float64.
-
-    TensorError for other values than rows; DeadlineError when the caller has left before all rows are differentiated.
-    """
+    """A DifferentiateResponse: outputs, Jacobian and, if asked, Hessian at each row, in float64. Raises TensorError for
+    invalid rows, DeadlineError if the caller leaves before all rows are done."""
     inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
     if hessian and model.max_hessian_rows == 0:
         raise TensorError(

@@ -64,11 +64,8 @@ def get_formula(state: ServerState, request: pb.GetFormulaRequest, call: Call) -
 
 
 def formula_answer(model: Model, formats: Iterable[str], most: int) -> bytes:
-    """A GetFormulaResponse of at most so many bytes, with one formula per output in the requested formats.
-
-    FormulaError when it would be larger or cannot be written in a language; that it is too large for a message is seen
-    by the size of its file, before anything is built.
-    """
+    """A GetFormulaResponse of at most `most` bytes, with one formula per output in the requested formats. Raises
+    FormulaError if it would be larger (judged by its file's size first) or cannot be written in a language."""
     wanted = frozenset(map(_check_format, formats))
     answer = b""
     if model.words.size <= most:
@@ -159,13 +156,9 @@ def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Ca
 
 
 def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Call) -> Iterator[pb.ExportSourceResponse]:
-    """ExportSource: the published source files of a model, by path, in parts that fit into messages; compiled libraries
-    only on request.
-
-    They are read from the repository again, verified as for loading, and must be those of the loaded version. Refused
-    before the first part: InputError for a format that is not a source, NotFoundError for one that the model does not
-    have, IntegrityError if the repository no longer holds the loaded version.
-    """
+    """ExportSource: stream the published source files of a model in parts; compiled libraries only on request. They are
+    read and verified again, and must be those of the loaded version. Raises InputError for a format that is not a
+    source, NotFoundError if the model lacks it, IntegrityError if the repository has changed."""
     if request.format not in SOURCES:
         raise InputError(f"A source is one of {', '.join(SOURCES)}; got {request.format!r:.60}.")
     model = state.catalog.find(request.model_name, request.model_version)
@@ -203,14 +196,9 @@ def _parts(
 
 
 def watch(state: ServerState, request: pb.WatchRequest, call: Call) -> Iterator[pb.WatchResponse]:
-    """Watch: the state of every version of a model, or of all models, then changes, until the client leaves.
-
-    For each client only the last sent state is kept. When the client is ready for more, it gets the differences between
-    that and the current catalog: a slow client misses intermediate states, and costs no memory.
-
-    InvalidNameError for an invalid name. A stopping server ends the stream with DrainingError, so that the client tries
-    another server.
-    """
+    """Watch: stream the state of every version (of one or all models), then changes, until the client leaves. Each
+    client is sent the difference between the last sent state and the current one, so a slow client costs no memory.
+    Raises InvalidNameError; a stopping server raises DrainingError, so that clients go elsewhere."""
     if request.model_name:
         check_name(request.model_name)
         call.model = request.model_name if request.model_name in state.catalog.models else ""

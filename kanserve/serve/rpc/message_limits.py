@@ -64,10 +64,8 @@ def _split(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview]
 
 
 def _subtract_bytes(data: bytes, at: int, end: int, arrays: Arrays, left: int) -> int:
-    """What is left of a budget of `left` bytes after all bytes from `at` to `end` outside arrays; negative: too many.
-
-    ValueError and IndexError for invalid protobuf. Stops at the first field beyond the budget.
-    """
+    """What is left of a budget of `left` bytes after all bytes from `at` to `end` outside arrays; negative means too
+    many. Stops at the first field beyond it. Raises ValueError or IndexError for invalid protobuf."""
     for number, begun, start, after in _fields(data, at, end):
         inside = arrays.get(number)
         left -= (after if inside is None else start) - begun

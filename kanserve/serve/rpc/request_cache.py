@@ -114,10 +114,8 @@ _kept: WeakKeyDictionary[Catalog, RequestCache] = WeakKeyDictionary()
 def decode_request(
     catalog: Catalog, data: bytes | Unpacked, call: Call, allowed: Callable[[str], None] | None
 ) -> tuple[DecodedRequest, NDArray[Any]]:
-    """A decoded message and its rows (N, inputs) in float32 or float64; for a large message, a view of its bytes.
-
-    InputError, TensorError, NotFoundError, and AccessError if the caller may not use the model.
-    """
+    """The decoded request and its rows (N, inputs) in float32 or float64; a view of a large message. Raises InputError,
+    TensorError, NotFoundError, or AccessError if the caller may not use the model."""
     kept = _kept.get(catalog)
     if kept is None:
         kept = _kept.setdefault(catalog, RequestCache())

@@ -74,10 +74,8 @@ class TensorRows:
 def decode(
     request: ModelInferRequest, buffers: Sequence[bytes | memoryview], name: str, inputs: Sequence[Variable], most: int
 ) -> TensorRows:
-    """The input tensor of a request, with at most `most` rows of a number an input; TensorError for anything else.
-
-    `buffers`: the contents of raw_input_contents.
-    """
+    """The input tensor of a request, with at most `most` rows and a number per input; `buffers` are its
+    raw_input_contents. Raises TensorError if it is not valid."""
     tensor = _only_input(request, name)
     datatype = tensor.datatype
     dtype = FLOATS.get(datatype)
@@ -127,10 +125,8 @@ def raw_texts(texts: Sequence[bytes]) -> bytes:
 
 
 def as_datatype(values: NDArray[Any], datatype: str) -> NDArray[Any]:
-    """Values (N, n), float32 or float64, in a wire type: BF16 as its bits.
-
-    A row that overflows in it becomes all NaN, as does any row with a non-finite value.
-    """
+    """Convert values (N, n), float32 or float64, to a wire type (BF16 as bits). A row that overflows, or has a
+    non-finite value, becomes all NaN."""
     dtype = FLOATS[datatype]
     if values.dtype == dtype:
         return values

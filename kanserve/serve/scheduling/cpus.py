@@ -39,10 +39,8 @@ def pin(worker: int) -> None:
 
 
 def read_queued_time() -> int:
-    """Total nanoseconds that this thread has spent in the kernel's run queue; 0 where the kernel does not report it.
-
-    On a busy machine, a low-priority thread may wait ten times as long as it computes.
-    """
+    """Nanoseconds that this thread has spent in the kernel's run queue; 0 if the kernel does not report it. On a busy
+    machine, a low-priority thread may wait ten times as long as it computes."""
     try:
         file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -91,10 +91,8 @@ BRIEF = 1_000_000_000  # nanoseconds, while no other thread is free, and for mes
 
 
 class MessageWaits:
-    """The calls that wait for their message; thread-safe.
-
-    Without a timeout, clients that open calls and send nothing would soon occupy all threads.
-    """
+    """The calls that wait for their message; thread-safe. Without a timeout, clients that open calls and send nothing
+    would soon occupy all threads."""
 
     def __init__(self) -> None:
         self._waits: dict[int, _Wait] = {}
@@ -218,11 +216,8 @@ class ThreadPool(Executor):
                 self._count_ended(arrival)
 
     def computing(self, model: str, most: int, kind: str = "", rows: int = 1, requests: int = 1) -> "_Computing":
-        """A context in which a model computes; BusyError above its concurrency limit `most`, for this kind of call.
-
-        It yields None, or a function that runs the work on the low-priority pool. Only for names of existing models,
-        since each name is remembered.
-        """
+        """A context in which a model computes; yields None, or a function that runs the work on the low-priority pool.
+        Raises BusyError above the concurrency limit `most`. Only for existing models, since each name is remembered."""
         return _Computing(self, self._models[model, kind], most, rows, requests)
 
     def refuse(self, models: Iterable[str]) -> bool:

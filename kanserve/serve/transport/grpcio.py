@@ -69,11 +69,9 @@ class GrpcioTransport:
         return self._threads.drain(grace)
 
     def hang_up(self, seconds: float, last: bool) -> None:
-        """Send what is to be sent, and end the connections.
-
-        `last`: the process ends next, and its end closes the port. If grpc closed it, new calls would get CANCELLED;
-        when the connection breaks, they get UNAVAILABLE, after which a client tries another server.
-        """
+        """Send pending data, and end the connections. With `last`, the process ends next and that closes the port: when
+        a connection breaks, new calls get UNAVAILABLE and clients try another server, while grpc's close would give
+        CANCELLED."""
         path = self._settings.unix_socket
         unsent, deadline = self._open_calls(), time.monotonic() + seconds
         while unsent and time.monotonic() < deadline:

@@ -194,10 +194,8 @@ def _load() -> tuple[Any, str]:
 
 
 def running(transport: str = "auto", *, rest: bool = False) -> str:
-    """Which transport serves under a setting, and what is missing: "native", or "grpcio" and the reason.
-
-    With `rest`, "native" too is followed by a reason if Python answers REST because the install had not all libraries.
-    """
+    """Which transport serves under a setting: "native", or "grpcio" with the reason. With `rest`, "native" has a reason
+    too if Python answers REST because libraries were missing at the install."""
     if reason := why_not_native(transport):
         return f"grpcio; {reason}"
     if rest and not library().serves_http:

@@ -19,10 +19,8 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class ActiveBasis:
-    """The basis of each input of a layer as local polynomials, also outside its range.
-
-    On piece p of input i (flat index i·P + p), function `first[p] + r` is Σ_s polynomials[s, r, p]·(v - origins[p])^s.
-    """
+    """The basis of each input of a layer as local polynomials, also outside its range. On piece p of input i (flat
+    index i·P + p), function `first[p] + r` is Σ_s polynomials[s, r, p]·(v - origins[p])^s."""
 
     breaks: tuple[Array, ...]
     origins: Array  # (I·P,)
@@ -80,9 +78,7 @@ def _protect(*arrays: NDArray[np.generic]) -> None:
 @lru_cache(maxsize=4096)
 def _table(knots_bytes: bytes, order: int, extrapolation: Extrapolation) -> tuple[Array, Array, Indices, Array]:
     """For one input: breaks (P-1,), origins (P,), first active function (P,), polynomials (P, k+1 functions, k+1).
-
-    The same as `splines.pieces` of unit coefficients, without computing the zeros.
-    """
+    Equals `splines.pieces` of unit coefficients, without computing the zeros."""
     knots = np.frombuffer(knots_bytes)
     count = len(knots) - order - 1
     inside = np.arange(order, count) if extrapolation == "linear" else np.arange(len(knots) - 1)
@@ -112,11 +108,9 @@ def _table(knots_bytes: bytes, order: int, extrapolation: Extrapolation) -> tupl
 
 
 def _active_polynomials(knots: Array, order: int, intervals: Indices) -> Array:
-    """The k + 1 functions that are not zero on each interval j, as polynomials in x - knots[j]: (J, k+1, k+1).
-
-    By the recursion of Cox and de Boor. Function r of degree d on interval j is B_(j-d+r); the entries of functions
-    beyond the knots have no meaning.
-    """
+    """The k + 1 functions that are nonzero on each interval j, as polynomials in x - knots[j] (J, k+1, k+1), by the
+    Cox-de Boor recursion. Function r of degree d on interval j is B_(j-d+r); entries beyond the knots are
+    meaningless."""
     step = knots[-1] - knots[0]
     beyond = np.arange(1, order + 1) * step
     every = np.concatenate([knots[0] - beyond[::-1], knots, knots[-1] + beyond])
@@ -141,11 +135,9 @@ def _active_polynomials(knots: Array, order: int, intervals: Indices) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The active basis for the compiled kernels, which compute a power of all functions at once; padded over inputs.
-
-    `guesses` are the first break of an input and 1/step if its breaks are uniform, else 0. `polynomials` have their
-    k + 1 functions on the last axis, padded with zeros to a multiple of 4.
-    """
+    """The active basis for the compiled kernels, which compute one power of all functions at once; padded over inputs.
+    `guesses`: an input's first break and 1/step if uniform, else 0. `polynomials`: k + 1 functions on the last axis,
+    padded to a multiple of 4."""
 
     breaks: Array  # (I, P-1), infinite where an input has fewer
     guesses: Array  # (I, 2)

@@ -18,10 +18,8 @@ WORTH_A_THREAD = 1e8  # multiply-adds of a pass of the compiled kernels: a few h
 
 
 def threads_worth(work: float) -> int:
-    """How many threads the compiled kernels take for a pass of so many multiply-adds.
-
-    At most the cores of this process, or OMP_NUM_THREADS. Results do not depend on it.
-    """
+    """How many threads the compiled kernels use for a pass of `work` multiply-adds: at most the cores of this process,
+    or OMP_NUM_THREADS. The results do not depend on the number."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -31,10 +29,8 @@ def threads_worth(work: float) -> int:
 
 @contextmanager
 def threads_for(work: float) -> Iterator[None]:
-    """Run NumPy's linear algebra on one thread, unless products of `work` multiply-adds are worth sharing.
-
-    Without the package threadpoolctl nothing changes; OMP_NUM_THREADS=1 then has the same effect.
-    """
+    """Run NumPy's linear algebra on one thread, unless products of `work` multiply-adds are worth sharing. Needs
+    threadpoolctl; without it, OMP_NUM_THREADS=1 has the same effect."""
     controller = _controller()
     if controller is None or work >= WORTH_SHARING:
         yield

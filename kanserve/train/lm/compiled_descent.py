@@ -68,10 +68,8 @@ class Compiled:
         threads: int | None = None,
         predicted: Array | None = None,
     ) -> None:
-        """Raw features x (N, inputs), answers y (N, outputs), weights (N,); by default `threads_worth` threads.
-
-        `predicted` (N, outputs) receives the scores of each pass.
-        """
+        """Features x (N, inputs), targets y (N, outputs), weights (N,); by default `threads_worth` threads. `predicted`
+        (N, outputs) receives the scores of each pass."""
         self._kernels = _kernels(native.library())
         every = layouts_of(kan)
         order = parts(free, every)

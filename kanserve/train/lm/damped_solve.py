@@ -22,10 +22,8 @@ def by_residuals(residuals: int, parameters: int) -> bool:
 
 
 def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
-    """The solution x of (matrix + diag(added))·x = right, NaN without one.
-
-    Only the lower triangle of the symmetric matrix is read; the matrix is not changed.
-    """
+    """The solution x of (matrix + diag(added))·x = right, NaN if singular. Only the lower triangle of the matrix is
+    read, and it is not changed."""
     library = native.library()
     if library is not None:
         return _compile(library, matrix, added, right)

@@ -21,12 +21,9 @@ EXTREME_SHARE = 0.1  # of a hidden range, by how much extreme rows may be outsid
 
 
 def extreme_rows(kan: Kan, x: Array) -> Array:
-    """For each hidden node two rows, at which its value is highest and lowest, (2·nodes, inputs); x are the rows
-    (N, inputs) of the data.
-
-    From the row with the highest value, one input after the other is set to the best of its values in the data. Where
-    the node would leave its range on the data by too much, the row is on the way there.
-    """
+    """For each hidden node the two rows (2·nodes, inputs) where its value is highest and lowest: starting from the
+    extreme row of x (N, inputs), each input in turn is set to its best value in the data, but only as far as the node's
+    range allows."""
     x = x[np.isfinite(_evaluate_hidden(kan, x)).all(axis=1)]
     if len(x) == 0:
         return x
@@ -57,11 +54,9 @@ def extreme_rows(kan: Kan, x: Array) -> Array:
 
 
 def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
-    """By which share the extreme rows raise the squared error on new rows of a network that was fitted to these rows.
-
-    A leverage is the variance of a prediction, relative to that of the residuals, as in linear regression. Of N new
-    rows about one is as far out as each extreme row.
-    """
+    """By which share extreme rows raise the expected squared error on new rows. A leverage is the variance of a
+    prediction relative to that of the residuals, as in linear regression; of N new rows, about one is as far out as
+    each extreme row."""
     extremes = extreme_rows(kan, rows.x)
     free = free_parameters(kan)
     vector = gather(kan, free)

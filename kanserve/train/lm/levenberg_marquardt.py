@@ -243,10 +243,7 @@ class Descent(Protocol):
 
     def linearise(self, floor: float) -> bool:
         """Compute the normal equations at the vector; `floor` bounds the damped diagonal from below, relative to its
-        maximum.
-
-        False if no step can help: they are not finite, or the gradient is 0.
-        """
+        maximum. Returns False if no step can help: they are not finite, or the gradient is 0."""
 
     def attempt(self, damping: float) -> tuple[float, float]:
         """Try a damped step. Returns the new value (infinite if not finite) and the decrease that the quadratic model

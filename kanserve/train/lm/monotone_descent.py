@@ -33,10 +33,8 @@ SOLVES = 4  # of one step: between them the steps between coefficients that beca
 
 
 def edge_signs(kan: Kan, monotonic: Sequence[int]) -> Signs:
-    """The signs of all edges for these signs of the inputs; TrainingError where no signs keep the outputs monotone.
-
-    The two scores of a classifier go opposite ways, so that the probability of the second class follows the sign.
-    """
+    """The signs of all edges that make the outputs follow the inputs' signs. A classifier's two scores go opposite
+    ways, so that the second class's probability follows. Raises TrainingError if no signs do."""
     carried = np.array(monotonic, np.int64)
     found = []
     for index, layer in enumerate(kan.layers):
@@ -87,10 +85,8 @@ def _monotone(layer: Layer, signs: NDArray[np.int64]) -> Layer:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The map between parameters θ (P,) and numbers u (P,) in which the constraints are u ≥ 0.
-
-    Of an edge with a sign s, u are its first coefficient, which is free, and s times the steps between coefficients.
-    """
+    """Maps parameters θ (P,) to variables u (P,) with constraints u ≥ 0. For an edge with sign s, u are its first
+    coefficient (free) and s times the steps between coefficients."""
 
     places: NDArray[np.intp]  # (E, G + k), of each such edge; edges of several layers are padded with -1
     signs: Array  # (E, 1)

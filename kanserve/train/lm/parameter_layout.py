@@ -212,11 +212,9 @@ def layer_record(layer_layout: LayerLayout, weights: Array, keep: list[NDArray[n
 
 
 def groups(every: list[ParameterBlock], outputs: int) -> list[list[ParameterBlock]]:
-    """The blocks that share a window of the Jacobian's row; the residual is the last one.
-
-    The splines of an input share one, and everything else shares one if there is a single output. With several, the
-    hidden layers, each output and the residual have their own, so that other outputs' parameters are left out.
-    """
+    """Groups of blocks that share a window of the Jacobian's row; the residual is last. The splines of an input share
+    one. With a single output so does everything else; with several, each output, the hidden layers and the residual
+    have their own."""
     found: list[list[ParameterBlock]] = []
     for part in (*every, ParameterBlock(RESIDUAL, -1, 0, 0, -1, _one(0), _one(0)[:0], _one(0)[:0])):
         before = found[-1][-1] if found else part

@@ -78,10 +78,8 @@ Constant = tuple[int, int, int, int]
 
 
 def free_parameters(kan: Kan, fixed: frozenset[Constant] = frozenset()) -> tuple[Free, ...]:
-    """The free parameters of each layer without those in `fixed`; none where the outputs do not depend on the layer.
-
-    If the d of one edge is fixed, its subnode has no free constant at all.
-    """
+    """The free parameters of each layer without those in `fixed`; none for layers that the outputs do not depend on. If
+    an edge's d is fixed, its subnode has no free constant."""
     used = np.ones(len(kan.outputs), bool)
     found = []
     for index, layer in reversed(list(enumerate(kan.layers))):
@@ -255,12 +253,9 @@ def penalty(
 
 
 def bending(layer: Layer, i: int) -> Array:
-    """The matrix D'D (G+k, G+k) of the second differences of coefficients on the grid of input i.
-
-    On a uniform grid they are c[m+1] - 2·c[m] + c[m-1]. On others they are differences of slopes between the Greville
-    abscissae, so that a straight line has no penalty, times a length between the lesser of the two steps and the mean
-    step: with the mean, splines could hardly bend where values are crowded; with the lesser, they would be wild there.
-    """
+    """The matrix D'D (G+k, G+k) of second differences of coefficients for input i. On a uniform grid they are c[m+1] -
+    2·c[m] + c[m-1]; on others, differences of slopes between Greville abscissae (0 for a straight line), times a length
+    between the smaller step and the mean step: the mean would make crowded splines too stiff, the smaller too loose."""
     k = layer.order
     knots = layer.knots[i]
     count = len(knots) - k - 1
@@ -276,10 +271,8 @@ def bending(layer: Layer, i: int) -> Array:
 
 
 def jumping(layer: Layer) -> Array:
-    """The matrix D'D (G+k, G+k) of differences of order k + 1, at most 4, of the coefficients of a spline.
-
-    On a uniform grid they are the jumps of its k-th derivative at the knots: 0 for a polynomial.
-    """
+    """The matrix D'D (G+k, G+k) of the coefficients' differences of order k + 1, at most 4. On a uniform grid they are
+    the jumps of the k-th derivative at the knots, 0 for a polynomial."""
     jumps = np.diff(np.eye(layer.coefficients.shape[2]), min(layer.order + 1, 4), axis=0)
     result: Array = jumps.T @ jumps
     return result

@@ -82,10 +82,8 @@ MOST_PARAMETERS = 1500  # each step solves a dense system of this size
 
 
 def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
-    """Fit a normalised network from new random weights; the last `steps` are on all rows of `data`.
-
-    The second network is the one before these, which has not seen the validation rows.
-    """
+    """Fit a normalised network from random weights; the last `steps` use all rows of `data`. Returns the result, and
+    the network before these steps, which has not seen the validation rows."""
     now = Run(plan, _whole_work(kan, data, plan))
     first, *others = _compare(_finalists_of(kan, now), now)
     best, stalled = _grow(first, now)
@@ -139,11 +137,9 @@ def _finalists(kan: Kan, plan: Schedule) -> int:
 
 
 def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
-    """The best of several random starts, best first, each with its smoothing strength: short runs on few rows, then
-    longer ones of the finalists on more rows. Further starts, after so many `before`, are not smoothed.
-
-    Of a network with many parameters, most starts are given up after a few steps.
-    """
+    """The best of several random starts, best first, with their smoothing strengths: short runs on few rows, then
+    longer ones on more rows; further starts, after `before`, are not smoothed. With many parameters, most starts are
+    given up early."""
     plan = now.plan
     few = plan.train.sample(START_ROWS, plan.settings.seed)
     count, smooth = plan.settings.starts, plan.settings.strengths[0]
@@ -210,11 +206,8 @@ def _falls_off(tried: list[Candidate]) -> bool:
 
 
 def _compare(finalists: list[Candidate], now: Run) -> list[Candidate]:
-    """The finalists of a deep network on exact data, best first: the first three on the second grid, two of them on the
-    third. On the first grid the error of all splines hides how good a start is, and that they need not be smoothed.
-
-    If the error falls too slowly, further starts are tried.
-    """
+    """Rank the finalists of a deep network on exact data: three on the second grid, two on the third, since the spline
+    error on the first grid hides which start is good. If the error falls too slowly, further starts are tried."""
     plan = now.plan
     if not is_deep(finalists[0].kan) or plan.settings.strengths[0] > 0 or not is_good(finalists[0], plan):
         return finalists

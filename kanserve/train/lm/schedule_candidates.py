@@ -61,11 +61,7 @@ def _strength(candidate: Candidate) -> float:
 
 def as_good(candidate: Candidate, best: Candidate) -> bool:
     """Whether a candidate is not clearly worse than the best: by less than a share of the standard error of the
-    row-by-row difference.
-
-    On exact data errors differ by orders of magnitude and only the best qualifies; on noisy data the smoother one is
-    safer.
-    """
+    row-by-row difference. On exact data only the best qualifies; on noisy data the smoother one is safer."""
     if candidate is best:
         return True
     if not np.isfinite(candidate.error):

@@ -44,11 +44,9 @@ def judging_rows(count: int, settings: Settings) -> int:
 
 
 def batch_positions(count: int, settings: Settings) -> Callable[[int], Places | None]:
-    """The positions of a step's rows, None for all. Each epoch takes every row once, without a last short batch.
-
-    Of very many rows the positions are drawn at random, so that no permutation of all is kept. They depend only on the
-    seed and the step, so that a run can resume at any step.
-    """
+    """A function that maps a step to its row positions, None for all. Each epoch takes every row once, without a short
+    last batch; for very many rows, positions are random. They depend only on seed and step, so that a run can resume
+    anywhere."""
     size = batch_size(count, settings)
     if size == count:
         return lambda step: None

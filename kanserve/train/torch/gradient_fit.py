@@ -102,24 +102,14 @@ def descend(
     watch: Watch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Kan:
-    """Train a network from its present weights, in float64; the free parameters are those of `refine`.
-
-    The loss is ½·mean ‖(prediction - y)/output_scale‖², or the mean cross-entropy of the softmax, plus the penalties
-    (`penalties`), on the rows of `train` except those at the places `without`. The validation loss is the same on the
-    held-out rows, or on the training rows if there are none, 2,000 to 20,000 of them. The network with the lowest
-    validation loss is the result: by that measure it is never worse than `kan`, and it is finite if `kan` is. Training
-    ends after `steps`, or by early stopping when `patience` validations in a row have together gained less than a
-    thousandth.
-
-    LBFGS takes all rows at every step and is validated after each; `batch` is then how many are computed at once, and
-    `learning_rate` the first trial of its line search (1). Adam takes `batch` rows per step (all up to 512, else 256)
-    with a `learning_rate` (0.01) that falls to 0 along a cosine, and is validated 50 times. Early in the run, the grids
-    of hidden layers are updated where the data have left them. Of several `grids` each gets its share of the steps, and
-    starts from the best network so far with the full learning rate. A grid that is not better than the ones before by
-    two standard errors on the held-out rows is given up; more than `look_ahead` of them in a row end the run. Where the
-    residuals jump and `finer` asks for it, a grid with knots at the jumps is tried in the same way (`jumps`). Equal
-    arguments give equal networks; torch's global generator is neither used nor set.
-    """
+    """Train a network from its present weights, in float64. The loss is ½·mean ‖(prediction - y)/output_scale‖², or the
+    softmax cross-entropy, plus `penalties`, on the rows of `train` except those at `without`. The result is the network
+    with the lowest validation loss, on the held-out rows or 2,000 to 20,000 training rows; never worse than `kan`.
+    Stops after `steps`, or when `patience` validations together gain less than a thousandth. LBFGS takes all rows per
+    step (`batch`: rows computed at once; `learning_rate`: first trial of the line search); Adam takes `batch` rows (all
+    up to 512, else 256) with a cosine `learning_rate` (0.01) and 50 validations. Each of `grids` gets a share of the
+    steps; one that is not better by two standard errors is given up, more than `look_ahead` in a row end the run, and
+    where residuals jump, knots are added there. Deterministic; torch's global generator is not used."""
     _check(kan, (train, held), settings)
     rows = Batches(train, settings.device, without)
     judging = rows if held is None else Batches(held, settings.device)
@@ -324,10 +314,8 @@ class _Run:
             self.watch.best = best.loss, best.kan
 
     def _follow(self, vector: Tensor) -> None:
-        """Update hidden grids to the range of their data, where needed and if the loss barely rises.
-
-        The first layer's grids already have the range of the data.
-        """
+        """Update hidden grids to the range of their data, if needed and the loss barely rises. The first layer's grids
+        already have that range."""
         sample = self.rows.sample(RANGE_ROWS)
         few = Batches(sample, self.settings.device)
 

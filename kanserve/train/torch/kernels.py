@@ -78,10 +78,8 @@ def run(
 
 
 def check(coefficients: Tensor, x: Tensor, table: Tensor, *others: tuple[Tensor | None, int]) -> None:
-    """InputError unless all tensors have x's precision and are on the CPU, and `others` have the given sizes.
-
-    A kernel reads as many numbers as the shapes of x and the coefficients say, without any check.
-    """
+    """Raise InputError unless all tensors have x's precision, are on the CPU, and `others` have the given sizes: a
+    kernel reads as many numbers as the shapes say, unchecked."""
     inputs, dtype = coefficients.shape[1], x.dtype
     if not len(table) == x.shape[-1] == inputs:
         raise InputError(f"A layer of {inputs} inputs got rows of {x.shape[-1]} and {len(table)} grids.")

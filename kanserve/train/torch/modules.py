@@ -53,11 +53,9 @@ def _register(expression: Expr) -> Callable[[Tensor], Tensor]:
 
 
 class KanModule(nn.Module):
-    """A whole network: from raw features (..., inputs) to raw outputs (..., outputs); a classifier's are scores.
-
-    A row in which anything is not finite is NaN in all outputs. The parameters can be trained; grids, functions, names,
-    shifts and scales are those of `structure`, the network it was made from.
-    """
+    """A whole network from raw features (..., inputs) to raw outputs (..., outputs), for a classifier scores. A row
+    with anything not finite is NaN in all outputs. Parameters can be trained; grids, functions, names, shifts and
+    scales are those of `structure`."""
 
     input_shift: Tensor
     input_scale: Tensor
@@ -83,10 +81,8 @@ class KanModule(nn.Module):
         return self._through(x, None)
 
     def with_edges(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The outputs, and the values of every edge of each layer, (O, I, N), with all leading axes of x as N.
-
-        In rows that are not finite, the values that are not finite count as 0 in the next layer.
-        """
+        """The outputs, and the values (O, I, N) of every edge of each layer, with all leading axes of x as N.
+        Non-finite values count as 0 in the next layer."""
         edges: list[Tensor] = []
         outputs = self._through(x, edges)
         return outputs, tuple(edges)
@@ -133,10 +129,8 @@ class KanModule(nn.Module):
 
 
 class KanLayer(nn.Module):
-    """One layer: from inputs (N, I) to its nodes (N, Q); a row in which anything is not finite becomes NaN.
-
-    Parameters have the shapes of `kan.Layer`. Masks keep pruned edges pruned, and a base weight of 0 at 0.
-    """
+    """One layer: inputs (N, I) to nodes (N, Q); a row with anything not finite becomes NaN. Parameters have the shapes
+    of `kan.Layer`. Masks keep pruned edges pruned, and base weights of 0 at 0."""
 
     coefficients: nn.Parameter
     base_weight: nn.Parameter
@@ -363,9 +357,7 @@ def to_module(kan: Kan, *, dtype: torch.dtype = torch.float64, device: torch.dev
 
 
 def from_module(module: KanModule) -> Kan:
-    """The network with the module's present parameters; equal to the original if none has changed.
-
-    NaN or infinite parameters raise NetworkError.
-    """
+    """The network with the module's present parameters; equal to the original if none has changed. NaN or infinite
+    parameters raise NetworkError."""
     layers = tuple(layer.layer() for layer in module.each())
     return replace(module.structure, layers=layers)

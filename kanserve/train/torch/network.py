@@ -178,10 +178,8 @@ class KanNetwork(nn.Module):
 
 
 def encode(x: Tensor, encodings: Mapping[int, tuple[Any, ...]]) -> Tensor:
-    """Raw rows (N, inputs) in which the codes of categories are their numbers, and fill values stand for NaN.
-
-    `encodings` has for some inputs the fill value, or None, the categories and their numbers. No gradient goes through.
-    """
+    """Replace category codes and NaN in raw rows (N, inputs) by their numbers. `encodings` has the fill value (or
+    None), the categories and their numbers for some inputs. No gradient goes through."""
     if not encodings:
         return x
     columns = list(x.unbind(dim=1))

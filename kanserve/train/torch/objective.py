@@ -66,12 +66,9 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network's module, whose parameters are read and written as one vector (P,).
-
-    Parameters without any free number are left out. Of the others, `free` is 1 where a number is free and 0 where it is
-    fixed, or None if all are free. `shrinks` is 1 for free coefficients and base weights, and 0 for constants, which
-    weight decay would only harm.
-    """
+    """A module whose trainable parameters are read and written as one vector (P,). `free` is 1 for free and 0 for fixed
+    numbers, or None if all are free. `shrinks` is 1 for free coefficients and base weights; weight decay would only
+    harm constants."""
 
     module: KanModule
     parameters: tuple[nn.Parameter, ...]

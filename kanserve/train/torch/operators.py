@@ -30,10 +30,8 @@ _TENSORS = 7  # how many of them are tensors
 
 
 def chain(x: Tensor, layers: Sequence[Arguments]) -> Tensor:
-    """Layers of sum nodes in a row: from (..., I) of the first to (..., O) of the last.
-
-    Each computes node_scale·(subnode_scale·sums + subnode_bias) + node_bias, or only its sums if the four are None.
-    """
+    """A chain of layers of sum nodes, (..., I) of the first to (..., O) of the last. Each computes
+    node_scale·(subnode_scale·sums + subnode_bias) + node_bias, or only its sums if the four are None."""
     if watch(x):
         for own in layers:
             x = layer(x, *own)

@@ -43,10 +43,8 @@ class Lbfgs:
 
 @dataclass(eq=False)
 class Adam:
-    """The state of AdamW: the vector, the running means of gradients and their squares, the steps and the last loss.
-
-    A step changes the tensors in place: large networks are limited by memory bandwidth.
-    """
+    """The state of AdamW: the vector, running means of gradients and squares, the step count and the last loss. A step
+    works in place: large networks are limited by memory bandwidth."""
 
     vector: Tensor
     mean: Tensor
@@ -73,9 +71,7 @@ def lbfgs(function: Function, start: Tensor) -> Lbfgs | None:
 
 def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | None:
     """The next state, with a lower loss (Nocedal, Wright, Numerical Optimization, 2006, algorithm 7.5), or None.
-
-    `length` is the first trial step, in units of the quasi-Newton step.
-    """
+    `length` is the first trial step, in units of the quasi-Newton step."""
     pairs = now.pairs
     while True:
         direction = _quasi_newton(now.gradient, pairs)
@@ -100,10 +96,8 @@ def adam(start: Tensor) -> Adam:
 
 
 def adam_step(function: Function, now: Adam, rate: float, decay: Tensor | float = 0.0) -> bool:
-    """A step of AdamW (arXiv:1711.05101), in place; False if the loss or the gradient before it was not finite.
-
-    `function` may return the loss of another batch each time. `decay` (P,) is the weight decay.
-    """
+    """An AdamW step (arXiv:1711.05101) in place; False if the loss or gradient before it was not finite. `function` may
+    use another batch each time. `decay` (P,) is the weight decay."""
     loss, gradient = function(now.vector)
     if not _finite(loss, gradient):
         return False
@@ -137,11 +131,9 @@ def _quasi_newton(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> T
 
 
 def _line_search(function: Function, vector: Tensor, direction: Tensor, start: Point, t: float) -> Point | None:
-    """A point that meets the strong Wolfe conditions, or the lowest one found if the trials run out; None if none is.
-
-    `low` is the lowest point with a sufficient decrease; a minimum lies between it and `high`, once there is a `high`.
-    A point that is not finite is too far away.
-    """
+    """A point that meets the strong Wolfe conditions, or the lowest one if the trials run out; None if none is lower.
+    `low` is the lowest point with sufficient decrease; a minimum lies between it and `high`. A point that is not finite
+    is too far."""
     low, high = start, None
     for _ in range(MOST_TRIALS):
         loss, gradient = function(vector + t * direction)
