@@ -1,7 +1,5 @@
 """What a hidden unit computes: its formula, the inputs and rows that drive it, and simple approximate expressions.
-
-The next layer can rescale a unit: a·h + b is as good as h, so expressions are compared up to a scale and a shift.
-"""
+Expressions are compared up to a scale and a shift, which the next layer can undo."""
 
 import itertools
 from collections.abc import Callable

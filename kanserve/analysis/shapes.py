@@ -1,12 +1,8 @@
-"""What each input does to the outputs on average over rows, and what two do together: the panels of a report.
-
-The effect of a value of an input is the mean prediction if all background rows had it, minus their mean prediction
-(partial dependence: Friedman, Annals of Statistics 29, 2001). In an additive network it is the input's curve minus its
-mean, the contribution that `explain` gives. Answers are shown beside it as the effect plus the mean residual of the
-rows near a value: where they leave the curve, the network has missed something. Of a mean of networks the effect is
-computed of each of them too: how far they lie apart says how much of a curve comes from random starts and the choice of
-held-out rows. All are fitted to the same table, so it is less than what another table would change.
-"""
+"""What each input does to the outputs on average over rows, and what two do together: the panels of a report. The
+effect of an input's value is the mean prediction with that value in all background rows, minus their mean prediction
+(partial dependence: Friedman, Annals of Statistics 29, 2001). The targets are shown beside it as the effect plus the
+mean residual of the rows near a value: a gap shows what the network has missed. For a mean of networks the effects of
+its members are shown too; their spread comes from random starts and held-out rows, not from sampling another table."""
 
 from collections.abc import Iterator
 from itertools import combinations

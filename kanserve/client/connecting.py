@@ -1,8 +1,5 @@
-"""Connections to a server: addresses, the connection pool, TLS, tokens, and the available calls.
-
-A connection stays with one worker of a server. The kernel spreads `channels` connections over the workers, and calls
-use them in turn.
-"""
+"""Connections to a server: addresses, the connection pool, TLS, tokens, and the available calls. Each of the `channels`
+connections stays with one worker process of the server; calls use them in turn."""
 
 import ipaddress
 import itertools

@@ -1,8 +1,5 @@
-"""Suggestions of named functions for an edge: R² to the edge, and the effect on the held-out loss.
-
-The two may disagree: a tanh with an R² of 0.994 may raise the loss by 4 %, because other edges depend on the part that
-it misses; a function with a poor R² may cost nothing, because other edges compensate.
-"""
+"""Suggestions of named functions for an edge: R² to the edge, and the effect on the held-out loss. Both are shown since
+they may disagree: other edges compensate for a poor fit, or depend on the part that a good fit misses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
-"""The outputs of a network for the rows that an estimator predicts: few rows by the network's NumPy module.
-
-`evaluate` is written to be read; for one row nearly all of its time is Python's. The exported module does the same in a
-few microseconds and with equal results up to rounding.
-"""
+"""The outputs of a network for the rows that an estimator predicts: few rows by the network's exported NumPy module.
+For one row, `evaluate` spends nearly all of its time in Python's overhead; the exported module takes a few microseconds
+and gives equal results up to rounding."""
 
 from collections.abc import Callable
 from weakref import WeakKeyDictionary

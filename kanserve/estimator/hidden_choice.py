@@ -1,11 +1,8 @@
-"""The hidden nodes of hidden="auto": the fewest that predict unseen rows not clearly worse than the best number does.
-
-Each number is tried by short fits on three thirds of the rows in turn, or on a part of many rows. Few rows or much
-noise are often predicted best without hidden nodes, by a curve for each input. The predictions also say whether there
-is noise, against which the mean of several networks is better than one, and by how much a classifier is too sure: its
-scores move to those of the class frequencies by as much. Before all that, skewed inputs are taken on a logarithmic
-scale if that predicts unseen rows better.
-"""
+"""The choice of the hidden nodes for hidden="auto": the fewest that predict unseen rows not clearly worse than the best
+number. Each number is tried by short fits on three thirds of the rows in turn, or on a part of many rows. The
+predictions also say whether y is noisy, in which case several networks are averaged, and by how much a classifier is
+too confident: its scores are moved towards the class frequencies by as much. Before that, skewed inputs are taken on a
+logarithmic scale if that predicts unseen rows better."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence

@@ -1,10 +1,7 @@
-"""A pipeline of scikit-learn as one network: scalers, encoders and imputers become parts of it.
-
-A scaler moves into the network's shifts and scales, an imputer's value into the fill value of the input, and the
-numbers of categories into those of a categorical input. The columns that a one-hot encoder makes of one raw column
-become one categorical input, whose splines go through the sums of their edges. What the steps do to a column is asked
-of the steps themselves, on rows in which one raw column changes.
-"""
+"""A scikit-learn pipeline as one network: scalers, encoders and imputers become parts of it. A scaler becomes shifts
+and scales of the network, an imputer's value the fill value of the input, an encoder's numbers those of a categorical
+input. The columns that a one-hot encoder makes of one raw column become one categorical input, with the sum of their
+edges. What the steps do to a column is found by transforming rows in which one raw column changes."""
 
 import os
 import warnings

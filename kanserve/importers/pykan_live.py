@@ -1,8 +1,6 @@
-"""A live pykan model as a checkpoint: what its `forward` reads, from any device and in its precision.
-
-This is not always what pykan would save. Functions are checked by what they compute, because pykan's `swap` moves names
-without functions. Scales of layers made by `expand_depth` are in lists only. `input_id` says which inputs are left.
-"""
+"""A live pykan model as a checkpoint: what its `forward` reads, from any device and in its precision. This may differ
+from what pykan would save: functions are identified by their values, since pykan's `swap` moves names without
+functions; scales of layers made by `expand_depth` are in lists only; `input_id` says which inputs are left."""
 
 from collections.abc import Callable
 from typing import Any

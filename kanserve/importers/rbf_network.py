@@ -1,8 +1,6 @@
-"""Refit networks of radial basis functions (RBF) as splines, with outputs within a tolerance.
-
-Later layers may amplify the refit error of earlier ones. So both networks are evaluated on the same rows, and the
-edges are refitted more closely until the outputs agree within the tolerance.
-"""
+"""Refit networks of radial basis functions (RBF) as splines, with outputs within a tolerance. Both networks are
+evaluated on the same rows, and the edges are refitted more closely until the outputs agree, since later layers may
+amplify errors."""
 
 import math
 from collections.abc import Sequence

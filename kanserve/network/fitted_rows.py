@@ -1,9 +1,6 @@
-"""Which rows a network was fitted to: hashes of them travel with the network.
-
-The errors of a network on these rows are smaller than on new ones, so they say too little about new ones. A table of
-any size is kept as its smallest hashes (a bottom-k sketch, Broder 1997): these are a random sample of its rows, and
-another table that shares rows with it has the same share of them among its own smallest hashes.
-"""
+"""Hashes of the rows that a network was fitted to; they travel with the network. The errors on these rows are too small
+to be those on new ones. A table is kept as its smallest hashes (a bottom-k sketch, Broder 1997), a random sample of its
+rows; another table has about the same share of these rows among its own smallest hashes as in all of its rows."""
 
 from dataclasses import replace
 from typing import TypeGuard

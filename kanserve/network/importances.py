@@ -1,13 +1,7 @@
-"""The importance of each input: how much the outputs change when its values are shuffled among the rows.
-
-Shuffling input i turns the rows x into x'. Its importance is in proportion to E[(f(x) - f(x'))²], the numerator of
-Sobol's total index (Jansen, 1999), with the other inputs as they are in the data. The R² of unbiased predictions falls
-by as much, so scikit-learn's `permutation_importance` on the training rows has the same shares. This needs no answers
-and takes many more shuffles in the same time, since the first layer is not computed again.
-
-Inputs that depend on each other share their importance, and shuffling makes rows that the data do not have, as in every
-permutation importance. Missing values and categories are shuffled as they are.
-"""
+"""The importance of each input: how much the outputs change when its values are shuffled among the rows. If shuffling
+input i turns the rows x into x', its importance is proportional to E[(f(x) - f(x'))²], the numerator of Sobol's total
+index (Jansen, 1999), with the other inputs as in the data. scikit-learn's `permutation_importance` on the training rows
+has the same shares, but needs targets and more time. Inputs that depend on each other share their importance."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

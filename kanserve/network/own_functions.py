@@ -1,8 +1,5 @@
-"""Functions that a user has added to the table of functions, in this process.
-
-A function is added as a formula of those that are there, and then is a row like any other; or by its values, as a
-callable over arrays, with its spelling in each language that is to write it (`by_values`).
-"""
+"""Functions that a user has added to the table of functions, in this process: given by a formula of known functions, or
+by values (a callable over arrays) with a spelling in each language that is to write them (`by_values`)."""
 
 import re
 import textwrap

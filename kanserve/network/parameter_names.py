@@ -1,8 +1,5 @@
-"""Which parameter a caller means who gives it another name: the error has the name that kanserve uses.
-
-One idea has one name in the whole public API. `SYNONYMS` has, for a name, what other libraries call the same idea; no
-public function has a parameter of such a name.
-"""
+"""The names that other libraries use for kanserve's parameters: an error about such a name suggests kanserve's own. No
+public function has a parameter named by one of `SYNONYMS`."""
 
 import difflib
 import inspect

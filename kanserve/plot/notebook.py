@@ -1,7 +1,4 @@
-"""The pages that notebooks show of networks, data, formulas, findings and artifacts: formulas first, then pictures.
-
-Those of packages below this one look it up when they are shown; others import it.
-"""
+"""The HTML that notebooks show for networks, data, formulas, findings and artifacts: formulas first, then pictures."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any

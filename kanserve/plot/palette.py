@@ -1,12 +1,9 @@
-"""The colours of all pictures, one for each role, on light ground, on dark ground, and on a ground that is unknown.
-
-Colour carries state only, and each state is said twice: a snapped edge is blue and has a name and a solid frame; a free
-spline is ink and has s(x) and ticks at its knots; a candidate is vermilion and dashed; a pruned edge is dotted; what is
-outside the training range is hatched. Width and tint are the share of the signal, by its square root.
-
-No colour has a contrast of 4.5 with both white and the dark ground: their own contrast is 17.7, the square of 4.2. The
-colours of "auto" have 4.2 with both. Where a picture can know its ground (SVG, HTML), "auto" becomes light or dark.
-"""
+"""The colours of all pictures, one for each role, on a light, a dark, and an unknown background. Colour carries state
+only, and each state is shown twice: a snapped edge is blue and has a name and a solid frame; a free spline is ink and
+has s(x) and ticks at its knots; a candidate is vermilion and dashed; a pruned edge is dotted; what is outside the
+training range is hatched. Width and tint are the share of the signal, by its square root. The colours for an unknown
+background have a contrast of 4.2 with white and with the dark background. Where a picture can know its background (SVG,
+HTML), "auto" becomes light or dark."""
 
 from dataclasses import dataclass, fields
 from typing import Literal, get_args

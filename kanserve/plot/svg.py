@@ -1,8 +1,6 @@
-"""Scenes as inline SVG, small and without matplotlib: parts that look alike share a group and one path.
-
-Each group has the colours of `AUTO`, which show on any ground, and a class by which a style sheet of the page
-(`page_style`) replaces them by the light or the dark ones.
-"""
+"""Scenes as inline SVG, small and without matplotlib: parts that look alike share a group and one path. Each group has
+the colours of `AUTO`, which show on any background, and a class by which a page's style sheet (`page_style`) replaces
+them."""
 
 import base64
 import struct

@@ -1,9 +1,7 @@
-"""Run the compiled operators of an ONNX file directly, without onnxruntime, if it has no other nodes.
-
-Called only now and then, as in a server, onnxruntime takes ten times as long as the computation of a small network,
-because its code and data have left the processor's caches. The kernels are the ones that onnxruntime prepared for a
-session, so the results are equal to the last bit.
-"""
+"""Run the compiled operators of an ONNX file directly, without onnxruntime, if it has no other nodes. Between rare
+calls onnxruntime's code leaves the processor's caches, and a call then takes ten times as long as the computation of
+a small network. The kernels are those that onnxruntime prepared for a session, so the results are equal to the last
+bit."""
 
 import ctypes
 from collections.abc import Callable, Sequence

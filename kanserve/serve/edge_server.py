@@ -1,8 +1,6 @@
-"""An edge server: the C source of a server for one model, which builds into one static binary without Python.
-
-It is the server's native transport (kanserve/native/server) with the C source of the model and the answers to calls
-that do not depend on rows, written down as bytes.
-"""
+"""An edge server: the C source of a server for one model, which builds into one static binary without Python. It
+consists of the server's native transport (kanserve/native/server), the model's C source, and the constant answers as
+bytes."""
 
 import hashlib
 import re

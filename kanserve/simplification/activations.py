@@ -1,9 +1,5 @@
-"""Activations of a network on some rows in one pass: a faster `evaluate.activations`, with statistics of each edge.
-
-A search evaluates hundreds of small networks, and the reference would take longer than the fits: it computes every
-basis function for every edge. Here the basis of an input is computed once for all of its edges, from the local
-polynomials that training has.
-"""
+"""Activations of a network on some rows in one pass: a faster `evaluate.activations`, with statistics of each edge. The
+basis functions of an input are computed once for all of its edges, from training's local polynomials."""
 
 from dataclasses import dataclass
 

@@ -1,9 +1,6 @@
-"""Gauge fixing: among networks that compute the same function, take the one whose splines bend least.
-
-A network has redundant splines: what one layer bends, the next can bend back, and a fit stops at any of these
-solutions. x·y, for instance, may become sines of arcsines as well as squares. The edges of such a fit match no named
-function, so they are straightened first, as far as the data allow.
-"""
+"""Gauge fixing: among networks that compute the same function, take the one whose splines bend least. What one layer
+bends, the next can bend back: x·y may become sines of arcsines as well as squares. Such edges match no named function,
+so they are straightened as far as the data allow."""
 
 from dataclasses import replace
 

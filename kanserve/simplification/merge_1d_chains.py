@@ -1,7 +1,5 @@
-"""Merging chains: a spline of a spline of one variable is one function, so the second spline can become a line.
-
-How a fit divides the function between the two is arbitrary, and neither then matches a named function.
-"""
+"""Merge chains: a spline of a spline of one variable is one function, so the second spline can become a line. A fit
+divides the function between the two arbitrarily, and neither then matches a named function."""
 
 from dataclasses import replace
 

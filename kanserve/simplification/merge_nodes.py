@@ -1,9 +1,6 @@
-"""Merging two hidden nodes that share the work of one.
-
-Greedy removal stops when neither of two nodes can be removed, although one of them, which has all inputs of the other,
-could replace both: their splines have divided the work. Then one node is removed and the other restarted as a sum of
-random lines of its inputs, while the rest of the network stays. A few such starts are tried.
-"""
+"""Merge two hidden nodes that share the work of one. Removal stops where two nodes have divided the work of one and
+neither can go alone. So one node is removed and the other, which has all of its inputs, restarted as a sum of random
+lines, a few times, while the rest of the network stays."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,8 +1,6 @@
-"""F(f(a)·g(b)): under a curve, the factors of a product are determined only up to a power, which the curve can undo.
-
-So a factor may be just the feature although its spline is a root of it, or its inverse. Then all factors are raised to
-the power that makes it the feature, and the curve that follows undoes that.
-"""
+"""F(f(a)·g(b)): under a curve F, the factors of a product are determined only up to a power, which F can undo. So a
+factor may be a root of the sought feature, or its inverse. Then all factors are raised to the power that makes it the
+feature, and F undoes that."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,10 +1,7 @@
-"""Possible replacements of a spline: named functions, functions of functions, and variants that a product allows.
-
-A spline is determined only up to changes that the rest of the network can undo. The constant of a factor may belong to
-another term, since f(a) + g(a)·h(b) equals f(a) - k·g(a) + g(a)·(h(b) + k); and under a curve, the factors of a product
-are determined up to a power. So the candidates are functions that match the spline, and functions that match it after
-such a change.
-"""
+"""Possible replacements of a spline: named functions, functions of functions, and variants that a product allows. A
+spline is determined only up to changes that the rest of the network can undo: f(a) + g(a)·h(b) equals f(a) - k·g(a) +
+g(a)·(h(b) + k), and under a curve the factors of a product are determined up to a power. So candidates match the spline
+before or after such a change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,11 +1,7 @@
-"""Replace splines by named functions, the most certain edge first, with a joint refit after each.
-
-Several functions of the two most certain edges are tried, each with a joint refit, since functions may look alike on an
-edge until the others have followed; the one with the least error for its complexity is kept.
-
-Single functions are tried first. If the result is not as good as the splines, a second search goes deeper
-(`replacements.further_offers`).
-"""
+"""Replace splines by named functions, the most certain edge first, with a joint refit after each. Several functions of
+the two most certain edges are tried, since functions may look alike on an edge until the others have followed; the one
+with the least error for its complexity is kept. If the result is not as good as the splines, a second search goes
+deeper (`replacements.further_offers`)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,9 +1,6 @@
-"""Better numbers for categories and missing values, for a network that is fitted: a line search for each number.
-
-The loss of a category's rows is computed at some numbers over the range that the network was fitted on, with a penalty
-for leaving the present number, and a parabola through the best three gives the new one. This needs no derivatives, so
-it serves every loss, and goes over valleys.
-"""
+"""Better numbers for categories and missing values of a fitted network: a line search for each number. The loss of a
+category's rows is computed at some numbers over the fitted range, with a penalty for leaving the present number, and a
+parabola through the best three gives the new one. This needs no derivatives, so it serves every loss."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,10 +1,8 @@
-"""Choose the inputs of a regression that has many rows, or few per parameter; the others' edges are pruned.
-
-An input is kept if the mean answer differs between eight groups of its values by more than chance. Then the same is
-asked of the residuals of an additive fit to the inputs kept, and of their squares, and whether the residuals follow a
-product of two inputs: where inputs act only together, such as in x·y, no mean need change with either. If polynomials
-of all inputs predict better than those of the inputs kept, or if no input tells anything, all are kept.
-"""
+"""Choose the inputs of a regression that has many rows, or few per parameter; the edges of the others are pruned. An
+input is kept if the mean target differs between eight groups of its values by more than chance. The same is tested on
+the residuals of an additive fit to the kept inputs, and on their squares, and pairs of inputs are tested by whether
+residuals follow their product. If polynomials of all inputs predict better than those of the kept ones, or no input
+passes, all are kept."""
 
 from dataclasses import replace
 

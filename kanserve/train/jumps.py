@@ -1,9 +1,7 @@
-"""Knots close together where the answers jump along an input: even grids smooth a jump over a whole interval.
-
-Beside a jump the mean residuals of the rows on its left and on its right differ, in narrow windows by as much as in
-wide ones; of a smooth curve that a grid is too coarse for, the difference shrinks with the window. A spline of order k
-may jump where k + 1 knots are close together.
-"""
+"""Close knots where the targets jump along an input: even grids smooth a jump over a whole interval. At a jump the
+mean residuals to the left and to the right differ as much in narrow windows as in wide ones; where a smooth curve is
+underfitted, the difference shrinks with the window. A spline of order k may jump where k + 1 knots are close
+together."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,10 +1,8 @@
-"""The losses of a fit: values, first derivatives and curvatures by the scores, for every optimizer.
-
-A score u is a network's output less its shift, divided by its scale; an answer t is in the same unit. With a log link
-(Poisson, Tweedie) the score is the logarithm of the prediction divided by the mean answer, and t the answer divided by
-that mean. Curvatures are at least the second derivative, or a bound of it that makes a step of reweighted least squares
-a descent (Huber and quantile: ψ(r)/r; cross-entropy: the probabilities, since diag(p) - pp' ≤ diag(p)).
-"""
+"""The losses of a fit: values, first derivatives and curvatures by the scores, for every optimizer. A score u is a
+network's output less its shift, divided by its scale, and t the target in the same unit. With a log link (Poisson,
+Tweedie) u is the logarithm of the prediction divided by the mean target, and t the target divided by that mean.
+Curvatures are at least the second derivative, or a bound that makes a step of reweighted least squares a descent (Huber
+and quantile: ψ(r)/r; cross-entropy: the probabilities)."""
 
 from dataclasses import dataclass
 from math import inf, nan

@@ -1,9 +1,6 @@
-"""Normalisation of inputs and answers, stored in the network's shifts and scales; it keeps a fit free of NaN.
-
-Inputs are scaled to [-1, 1] by their minimum and maximum, answers to mean 0 and standard deviation 1, with weighted
-rows. A constant input gets half-width 1. A constant answer gets scale 1 and an output without edges, which is right
-from the start.
-"""
+"""Normalisation of inputs and targets, stored in the network's shifts and scales. Inputs are scaled to [-1, 1] by their
+minimum and maximum, targets to mean 0 and standard deviation 1, with weighted rows. A constant input gets half-width 1;
+a constant target gets scale 1 and an output without edges."""
 
 from collections.abc import Callable
 from dataclasses import replace

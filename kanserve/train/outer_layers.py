@@ -1,9 +1,5 @@
-"""Layers around a trained network: the exponential of a log link behind it, and before it inputs on a logarithmic
-scale, and then clipped to their range.
-
-All are ordinary symbolic edges, so every exporter, the formula and the derivatives have them without a word about
-links, clipping or scales. Training sees the network between them.
-"""
+"""Layers around a trained network: the exponential of a log link after it; logarithmic scales and clipping of inputs
+before it. All are ordinary symbolic edges, so that exporters, formulas and derivatives need no special cases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

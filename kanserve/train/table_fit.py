@@ -1,9 +1,7 @@
-"""A fit on samples with categories and missing values: it learns a number for each, and then the network on numbers.
-
-The numbers begin as means of the answers (`target_means`). A network that is fitted on them without the held-out rows
-says where other numbers would fit better (`encoding_search`), and another is fitted on those. Those with the least loss
-on the held-out rows are taken. The last fit is on all rows.
-"""
+"""Fit samples with categories and missing values: learn a number for each, and the network on these numbers. The first
+numbers are means of the targets (`target_means`). A network fitted to them without the held-out rows says where other
+numbers would fit better (`encoding_search`), and another network is fitted to those. The numbers with the least
+held-out loss are kept, and the last fit is on all rows."""
 
 from dataclasses import replace
 from typing import Protocol

@@ -1,12 +1,9 @@
-"""The first numbers for categories and missing values, from the means of the answers: what a fit starts from.
-
-A category's number is, up to a factor, the mean answer of its rows, shrunk towards that of all rows by an empirical
-Bayes estimate (as scikit-learn's TargetEncoder has it): m / (n + m) of the way, where m is the variance within the
-categories divided by that between them. Of several answers, or classes, the mean is that of their first principal
-component. Missing values of a categorical input are a category more. A missing number gets the value of the input at
-which the mean answer is most like that of the rows where it is missing; where no value has such an answer, a value
-outside the range.
-"""
+"""The first numbers for categories and missing values, from the means of the targets. A category's number is, up to a
+factor, the mean target of its rows, shrunk towards the overall mean by m/(n + m) for n rows, where m is the variance
+within categories divided by that between them (empirical Bayes, as scikit-learn's TargetEncoder). With several targets
+or classes, the first principal component is used. A missing categorical value is one more category. A missing number
+gets the input value at which the mean target is most like that of the rows with missing values, or a value outside the
+range if there is none."""
 
 import numpy as np
 from numpy.typing import NDArray

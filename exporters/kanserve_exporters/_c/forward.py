@@ -1,7 +1,5 @@
-"""A row in C, from raw inputs to the values of all nodes, as `@predict` and the derivatives compute it.
-
-First comes the encoding, the numbers of categories and what stands in for a missing value; `@` is the prefix.
-"""
+"""A row in C, from raw inputs to the values of all nodes, as `@predict` and the derivatives compute it. Categories and
+missing values are encoded first; `@` is the model's prefix."""
 
 from collections.abc import Sequence
 

@@ -1,10 +1,7 @@
-"""The splines of a layer as tables for C: the coefficients, and how an input finds its rows.
-
-The contribution of an input at x is a sum of k + 1 rows of coefficients, those of the basis functions that are not 0
-there, each times the function's value. On equidistant knots the values are polynomials of the position t between two
-knots, the same for all inputs; on other knots each piece has its own. Rows of coefficients are stored instead of local
-polynomials, because these would take (k + 1)·G numbers per edge, and the coefficients only G + k.
-"""
+"""The splines of a layer as tables for C: the coefficients, and how an input finds its rows of coefficients. The
+contribution of an input x is a sum of k + 1 rows of coefficients, those of the basis functions that are not 0 at x,
+each times the function's value. On equidistant knots the values are polynomials of the position t between two knots,
+the same for all inputs; on other knots each interval has its own polynomials."""
 
 import math
 from dataclasses import dataclass

@@ -1,10 +1,7 @@
 """The C functions that find an input's rows of coefficients and their weights, and the tables that they read.
-
-`@even_3(x, count, grid, inputs, row, w)` gives the numbers of the first rows of a block of inputs and the k + 1 weights
-w of each; `@even_3_slopes` the weights for the slope of one input, `@even_3_second` those for its second derivative.
-They serve all layers with such a grid. Blocks of inputs are processed without branches, so that compilers vectorize the
-loop and latencies of different inputs overlap.
-"""
+`@even_3(x, count, grid, inputs, row, w)` gives the first row number and the k + 1 weights w for each input of a block;
+`@even_3_slopes` and `@even_3_second` give the weights for one input's first and second derivative. Loops over inputs
+have no branches, so that compilers vectorize them."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,9 +1,6 @@
 """The fixed text of the fast form, which `@FAST` switches on: the compiler's vector types, and functions of them.
-
-No function here needs fast math: infinities and NaN only affect their own row, which is refused afterwards. Vectors are
-as wide as the target's registers, which the compiler's macros tell; with a compiler other than gcc and clang, the plain
-form is compiled instead.
-"""
+Vectors are as wide as the target's registers. Infinities and NaN only affect their own row, which is refused
+afterwards. Compilers other than gcc and clang compile the plain form instead."""
 
 from fractions import Fraction
 from math import factorial

@@ -1,9 +1,6 @@
-"""The body of a layer's function as plain data, so that only onnx_graph.py needs the package onnx.
-
-A body is built call by call: `body("Mul", a, b)` appends an operation and returns the name of its result; an equal
-operation is not repeated. Tables are the function's parameters, so that layers which differ only in their numbers share
-one function; scalars are constants inside it.
-"""
+"""The body of a layer's function as plain data, so that only onnx_graph.py needs the package onnx. `body("Mul", a, b)`
+appends an operation, unless an equal one is there, and returns the name of its result. Tables are parameters of the
+function, so that layers that differ only in their numbers share one function."""
 
 from dataclasses import dataclass, replace
 

@@ -1,8 +1,5 @@
-"""`kanserve serve`: reads and checks the settings, then replaces itself by the serving process (execv).
-
-So the serving process does not hold pydantic and the flag parser in memory. execv keeps the PID, the standard streams
-and the parent, so that a service manager sees a single process.
-"""
+"""`kanserve serve`: reads and checks the settings, then replaces itself with the serving process (execv). The serving
+process then does not hold pydantic and the flag parser in memory, and keeps the PID and the standard streams."""
 
 import dataclasses
 import json

@@ -1,8 +1,6 @@
-"""From a polynomial of the algebra to the simplest expression found for it.
-
-`Shaper.best` tries several ways to write a polynomial (as it is, expanded, factored, over a common denominator, by
-identities) and takes the one of the smallest complexity; among equals, the one with the simplest numbers.
-"""
+"""Convert a polynomial of the algebra to the simplest expression found for it. `Shaper.best` writes a polynomial in
+several ways (as it is, expanded, factored, over a common denominator, by identities) and takes the least complex; among
+equals, the one with the simplest numbers."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

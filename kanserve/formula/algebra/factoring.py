@@ -1,8 +1,5 @@
-"""Polynomials as products: factoring with real coefficients.
-
-Everything here takes expanded polynomials and returns other ways to write them, or None; the simplest is chosen
-elsewhere. Coefficients agree when they differ by at most 1e-9 of the largest.
-"""
+"""Polynomials as products: factoring with real coefficients. Each function takes an expanded polynomial and returns
+another form, or None. Coefficients are equal if they differ by at most 1e-9 of the largest."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
-"""Steps: tanh(a·u + b) whose argument is large on nearly all rows is sign(u - t), with t the shortest number that fits.
-
-A fit approaches a step by an ever larger a. The rows tell only between which of them the step is.
-"""
+"""Steps: tanh(a·u + b) whose argument is large on nearly all rows becomes sign(u - t). The rows only tell between which
+of them the step t is; it is the shortest number there."""
 
 import math
 

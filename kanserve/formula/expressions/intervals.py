@@ -1,8 +1,6 @@
-"""Interval arithmetic: bounds of each step of a tree while its variables stay in their ranges.
-
-The ends are computed just as `evaluate_tree` computes values. Rounding is monotonic, so the bounds hold for evaluated
-values too. They may be wide: in x^2 - x the two x are treated as independent.
-"""
+"""Interval arithmetic: bounds of each step of a tree while its variables stay in their ranges. The ends are computed as
+`evaluate_tree` computes values; rounding is monotonic, so the bounds hold for evaluated values too. In x^2 - x the two
+x are treated as independent, so bounds may be wide."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,6 @@
-"""Powers as people write and count them: x^1.37 for exp(1.37*log(x)), x^(3/2) for x*sqrt(x) or sqrt(x^3).
-
-Other languages than text and LaTeX keep exponentials of logarithms, as the network computes them, and products of
-roots, which are faster and more accurate than pow.
-"""
+"""Powers as people write and count them: x^1.37 for exp(1.37*log(x)), x^(3/2) for x*sqrt(x) or sqrt(x^3). Only text and
+LaTeX have them: other languages keep exponentials of logarithms and products of roots, which are faster and more
+accurate than pow."""
 
 import math
 

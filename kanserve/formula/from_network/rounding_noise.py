@@ -1,8 +1,6 @@
-"""Removing rounding noise from the constants of a fitted network: negligible terms, and 0.9999999999999 for 1.
-
-A fit stops within rounding of its optimum: where that has 0 or 1, the fit has 1e-17 or 1 - 1e-12. Folding adds more:
-a shift by the mean and an offset that undoes it leave 3e-17. The size of such terms is measured on rows.
-"""
+"""Remove rounding noise from the constants of a fitted network: negligible terms such as 1e-17, and 0.9999999999999 for
+1. A fit stops within rounding of its optimum, and folding constants adds more. The size of such terms is measured on
+rows."""
 
 import math
 from collections.abc import Mapping

@@ -1,8 +1,5 @@
-"""From formulas to the statements of one function, in any language.
-
-A step that is used twice, or whose text would be long, gets a variable. Nothing is nested deep or written twice, so the
-text grows with the tree and not with the unfolded formula. The statements are straight-line code, without branches.
-"""
+"""From formulas to the statements of one function, in any language. A step that is used twice, or whose text would be
+long, gets a variable, so that the text grows with the tree and not with the unfolded formula."""
 
 import re
 import textwrap

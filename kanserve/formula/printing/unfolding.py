@@ -1,8 +1,6 @@
-"""From an expression tree to a string, without recursion: unfold the tree, then print it from the leaves to the root.
-
-A tree shares steps and a printed formula repeats them, so that a wide network's formula is far longer than its tree.
-Unfolding therefore stops at a limit and leaves "…" for the rest.
-"""
+"""From an expression tree to a string, without recursion: unfold the tree, then print it from the leaves to the root. A
+printed formula repeats shared steps and may be far longer than its tree, so unfolding stops at a limit and leaves "…"
+for the rest."""
 
 import re
 from abc import ABC, abstractmethod

@@ -1,10 +1,7 @@
-"""Which of the formulas that leave only noise describes the samples best for its length, and whether that is decided.
-
-Formulas with noise are compared by their description length in nats: N·log(error), half of log(N) for each number that
-was estimated, and a price for their complexity. A difference of 5 is odds of 150 to 1. The best one is decided if what
-the samples alone say is ahead by as much too: of 40 pairs of near forms 8 wrong ones were believed without that and
-without the forms that are compared at last, and one at most with it.
-"""
+"""Decide which of the formulas that leave only noise describes the samples best for its length, and whether it is far
+enough ahead. Formulas are compared by their description length in nats: N·log(error), half of log(N) for each estimated
+number, and a price for complexity. The best one is decided if it leads by 5 nats (odds of 150 to 1), also without the
+price of complexity."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

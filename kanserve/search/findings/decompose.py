@@ -1,9 +1,7 @@
-"""The search for the law of a problem: a list of stages, each of which proposes attempts.
-
-`STAGES`, at the end of the file, is their order. An attempt is a closed form, found at once, or a hypothesis read off
-polynomial least-squares fits (`surrogates`), which gives one or two smaller problems: it is accepted if their
-solutions, joined and refitted to the rows, settle the problem. Shapes are tried at last.
-"""
+"""The search for the law of a problem: a list of stages (`STAGES`), each of which proposes attempts. An attempt is a
+closed form, or a hypothesis read off polynomial least-squares fits (`surrogates`), which gives one or two smaller
+problems: it is accepted if their solutions, joined and refitted to the rows, settle the problem. Shapes are tried
+last."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack

@@ -1,8 +1,6 @@
-"""Whether a formula explains more than a simpler one, where most of what varies is noise.
-
-Elsewhere the ratio of two errors says that. But where the best formula has an error of .95 times that of the mean,
-nothing can be a tenth better than the mean. What counts there is the share of what can be explained at all.
-"""
+"""Whether a formula explains more than a simpler one when most of the variance is noise. The ratio of two errors does
+not tell then: if the best formula has an error of .95 times that of the mean, nothing is a tenth better than the mean.
+So the share of the explainable variance is compared."""
 
 import math
 from collections.abc import Callable, Iterable

@@ -1,9 +1,6 @@
-"""Heavy tails: noise with large errors here and there, which are cut off before the structure of a law is looked for.
-
-A polynomial is fitted as for outliers. If what it leaves has heavy tails, and is noise but for these, it follows the
-law, and residuals beyond some deviations are cut off there (Winsorised). Near a pole or a jump, which it does not
-follow, its residuals are no noise, and nothing is cut off.
-"""
+"""Heavy-tailed noise: cut off the large errors before the search looks for the structure of a law. A polynomial is
+fitted robustly. If its residuals are noise but for heavy tails, it follows the law, and residuals beyond some
+deviations are cut off (Winsorised). Near a pole or a jump its residuals are not noise, and nothing is cut off."""
 
 from dataclasses import replace
 

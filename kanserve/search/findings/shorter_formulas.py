@@ -1,8 +1,5 @@
-"""Shorter forms of a formula: without the part that the samples need least, again and again.
-
-A search that finds a long law at once has little between it and the simplest formulas. What is left of the law without
-its least terms, factors or functions, with its constants fitted again, is a real formula in between.
-"""
+"""Shorter forms of a formula: remove its least important part, refit the constants, and repeat. They fill the gap
+between a long law that was found at once and the simplest formulas."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,5 @@
-"""The formula of `fit` and `simplify`: a curve for each input, named, where a search has not found the law.
-
-Many tables follow no short law. There the additive model that `fit` and `simplify` make is often the best formula, and
-a search should not be worse than these two.
-"""
+"""The formula of `fit` and `simplify`, an additive model with named curves, as a candidate beside those of the search.
+For many tables that follow no short law it is the best formula."""
 
 import logging
 import warnings

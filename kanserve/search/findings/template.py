@@ -1,9 +1,7 @@
-"""A template: a formula with unknown functions and unknown constants, as in `f(a)*exp(-b*t)`.
-
-A name before a bracket that is not a known function is an unknown function of the inputs in the bracket. Any other name
-that is not an input is an unknown constant. The template is kept as the tree of a formula whose columns are the inputs,
-then the values of the unknown functions, then the constants.
-"""
+"""A template: a formula with unknown functions and unknown constants, such as `f(a)*exp(-b*t)`. A name before a bracket
+that is not a known function is an unknown function of the inputs in the bracket; any other name that is not an input is
+an unknown constant. The template is a formula tree whose columns are the inputs, the values of the unknown functions,
+and the constants."""
 
 import math
 import re

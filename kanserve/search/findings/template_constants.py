@@ -1,8 +1,6 @@
-"""The unknown constants of a template, and first values of its unknown functions, before any formula is known.
-
-Unknown functions are polynomials here, fitted by linear least squares for each trial of the constants (variable
-projection), so that the constants alone are fitted by Levenberg-Marquardt.
-"""
+"""Fit the unknown constants of a template, with polynomials for its unknown functions. The polynomials follow by linear
+least squares for each trial of the constants (variable projection), so only the constants are fitted by
+Levenberg-Marquardt."""
 
 from itertools import islice, product
 

@@ -1,9 +1,7 @@
-"""A sum of functions of one input each, for samples with noise: an additive model, then a name for each of its splines.
-
-Least squares gives each spline its own part of the law. A name is chosen by how well it explains what the other splines
-leave of the samples, not the spline, by Schwarz's information criterion. The names of all inputs are then fitted
-together, and each is tried against its next best ones for as long as the criterion falls.
-"""
+"""A sum of functions of one input each, for samples with noise: an additive model, then a named function for each
+spline. A function is chosen by how well it explains the samples less the other splines, by Schwarz's information
+criterion. All functions are then fitted together, and each is exchanged for its next best ones while the criterion
+falls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
-"""Replace the curves of a fitted tree by named functions, the most certain first, with a joint refit after each.
-
-This is a small beam search: each state has a few names for its two most certain curves. A greedy choice would fail
-where two functions look alike on one curve and only the joint refit distinguishes them.
-"""
+"""Replace the curves of a fitted tree by named functions, the most certain first, with a joint refit after each. It is
+a small beam search over a few functions for the two most certain curves, since two functions may look alike on one
+curve until the joint refit."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

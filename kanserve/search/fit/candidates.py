@@ -1,9 +1,7 @@
-"""Candidates for a spline of a tree: named functions, functions of functions, and variants that a product allows.
-
-A spline is known only up to changes that the tree around it can undo. In a product, the constant of a factor may belong
-to another term; under a curve, the power of a factor is free. So the candidates are functions that match the spline,
-and functions that match it after such a change.
-"""
+"""Candidates for a spline of a tree: named functions, functions of functions, and variants that a product allows. A
+spline is known only up to changes that the tree around it can undo: in a product, the constant of a factor may belong
+to another term; under a curve, the power of a factor is free. So candidates match the spline before or after such a
+change."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

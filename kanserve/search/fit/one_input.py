@@ -1,14 +1,7 @@
-"""Laws of one input with noise: every form that people fit to curves, compared by description length.
-
-The first form that leaves only noise need not be the law: a longer one does so too. So all forms are fitted
-(`regression.form_fits`), those that other functions of the library would need are left out, and the one is taken that
-describes the samples best for its length, if it leaves only noise.
-
-The search had the right form of 13 of 20 curves that users fit (300 rows, 1% or 5% of noise) and of 14 of 25 others
-(1000 rows, 1%); with this stage and the choice among its forms by description length it has 20, 19 and 23. Left out
-alone, of 14 laws of one input with 1% (`benchmarks/noisy_formulas.py --every 3`) 5 are right instead of 12, and 3 wrong
-ones are believed instead of none.
-"""
+"""Laws of one input with noise: fit every form that people fit to curves, and compare them by description length. The
+first form that leaves only noise need not be the law, since longer ones do so too. So all forms that the library of
+functions allows are fitted (`regression.form_fits`), and of those that leave only noise the one with the least
+description length is taken."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

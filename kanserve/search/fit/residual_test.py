@@ -1,8 +1,6 @@
-"""Residual test: whether the residuals of a formula are only noise. For noisy rows it replaces the test for exactness.
-
-It has two parts: whether a polynomial explains some of the residuals (lack of fit), and whether the residuals of
-neighbours are correlated. A wrong formula leaves smooth residuals, which fail one or the other.
-"""
+"""Test whether the residuals of a formula are only noise; it replaces the test for exactness on noisy rows. A wrong
+formula leaves smooth residuals: either a polynomial explains some of them (lack of fit), or neighbouring residuals are
+correlated."""
 
 from itertools import combinations
 

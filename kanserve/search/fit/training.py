@@ -1,8 +1,6 @@
 """Fit the splines of a shape: several random starts on a few rows, the best of them on all rows, then on a finer grid.
-
-The right shape fits noise-free data ten to a thousand times better than a wrong one, provided that one start
-converges. A start costs a millisecond or two, so there are several.
-"""
+On noise-free data the right shape has an error ten to a thousand times smaller than a wrong one, if one of the starts
+converges."""
 
 from dataclasses import dataclass, replace
 

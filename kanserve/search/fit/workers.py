@@ -1,10 +1,7 @@
-"""Steps of a search that do not depend on one another, run ahead in joblib's workers and taken in their order.
-
-A step is a function of its arguments and of the settings in force, so its result does not depend on who computes it.
-Its fits count when it is taken. A step that fails in a worker, or in which a limit of fits would have been reached, is
-run again where it is taken. So a search gives the same formulas for any number of workers. Where a step has steps of
-its own, the workers turn to these: the search waits for them.
-"""
+"""Run steps of a search that do not depend on one another ahead in joblib's workers, and take their results in order.
+The result of a step does not depend on who computes it, and its fits count when it is taken; a step that fails or would
+exceed the limit of fits is run again in the main process. So a search gives the same formulas for any number of
+workers."""
 
 import logging
 import sys

@@ -1,7 +1,5 @@
-"""The budget of a search: wall-clock time, fits, or both. Everything that may take long checks it.
-
-`Search.over` checks it between the steps of a search, but a single step may take a minute with twenty inputs.
-"""
+"""The budget of a search: wall-clock time, fits, or both. Long computations check it inside too, since a single step
+may take a minute with twenty inputs."""
 
 import math
 import time

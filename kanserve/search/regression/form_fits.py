@@ -1,11 +1,8 @@
-"""Fits of many forms with free constants at once, by variable projection from several starts.
-
-The factors of a form's columns are those of least squares for each choice of the constants inside, so that only these
-are searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975). Forms with equal numbers of columns and
-of constants are fitted together: their normal equations are small matrices that NumPy solves in one call. Fits begin on
-means over bins of the input, which hold what all rows say of a smooth curve; fast waves are fitted to the rows. The
-starts that get nowhere are left out, then the forms, and the best are fitted to all rows.
-"""
+"""Fits of many forms with free constants at once, by variable projection from several starts. The constants inside a
+form are fitted by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975), its factors by least squares. Forms
+with equal numbers of columns and constants are fitted together: their small normal equations are solved in one call.
+Fits begin on means over bins of the input, except for fast waves; the best starts and forms continue, at last on all
+rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,10 +1,6 @@
-"""Whether a form is exact because the law has it, or because any smooth law is close to a form of so many constants.
-
-On a short range every smooth function is a polynomial of a low degree but for rounding, and a quotient, or a sum of
-functions with free constants, still sooner. The errors of polynomials in Chebyshev's basis, which lose no digits, show
-it: those of an approximation shrink from degree to degree by a factor of 10 to 1000, that of the law falls to rounding
-at once.
-"""
+"""Whether a form is exact because it is the law, or because any smooth law is close to a form with so many constants.
+It is told by the errors of polynomials of rising degree (in Chebyshev's basis): those of an approximation shrink by a
+factor of 10 to 1000 per degree, that of the law falls to rounding at once."""
 
 from collections.abc import Iterator
 

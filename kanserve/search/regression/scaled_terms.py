@@ -1,9 +1,6 @@
-"""Sums of two functions f(a·x_i + b) and a low polynomial, with all constants.
-
-As for `term_sums`, the residual of every pair is read off one Gram matrix over a grid of factors a. The grid comes only
-close to those of a law, so a and b of the best pairs are fitted by variable projection: the coefficients are those of
-least squares for each a and b, so only these few are searched for. A wave also gets a rate, exp(r·x)·sin(a·x + b).
-"""
+"""Sums of two functions f(a·x_i + b) and a low polynomial, with all constants. As in `term_sums`, one Gram matrix gives
+the residual of every pair over a grid of factors a; a and b of the best pairs are then refined by variable projection.
+A sine may have a rate: exp(r·x)·sin(a·x + b)."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

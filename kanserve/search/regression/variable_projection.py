@@ -1,9 +1,6 @@
-"""Variable projection: sums Σ c_k·f_k(a_k·x + b_k) whose c are those of least squares for each a and b.
-
-So only a and b are searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975): that of the residuals
-for fixed coefficients, less its part in the space of the columns. A wave is a sine and a cosine, which gives it any
-phase, and may grow: exp(r·x)·sin(a·x + b).
-"""
+"""Variable projection: fit sums Σ c_k·f_k(a_k·x + b_k), with the c by least squares for each a and b. Only a and b are
+searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975). A wave is a sine and a cosine, which gives
+it any phase, and may have a rate: exp(r·x)·sin(a·x + b)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,8 +1,5 @@
-"""Waves: a product of sines of two inputs, or a sine of a bilinear form of them, with frequencies read off a grid.
-
-The correlations of y with the waves of all frequencies are products of matrices, so a whole grid takes milliseconds. It
-comes only close to the frequencies of a law: a fit of all constants begins there.
-"""
+"""Waves: a product of sines of two inputs, or a sine of a bilinear form of them. Their frequencies come from the
+correlation of y with waves over a grid of frequencies (matrix products), then a fit of all constants."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

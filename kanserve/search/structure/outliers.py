@@ -1,9 +1,7 @@
-"""Outliers: samples whose output is far from what all others around them say.
-
-A polynomial is fitted by Tukey's biweight, which gives far samples no weight. What it leaves of a sample, less the
-median of what it leaves of the neighbours, shows whether that sample alone is off: where the polynomial does not follow
-the law, as at a pole or a jump, the neighbours are off too. Outliers are set apart from all others by a gap.
-"""
+"""Outliers: samples whose output is far from those of all their neighbours. A polynomial is fitted with Tukey's
+biweight, which ignores far samples. A sample is off if its residual is far from the median residual of its neighbours;
+near a pole or a jump, which the polynomial does not follow, the neighbours are off too. Outliers must be separated from
+all other samples by a gap."""
 
 import numpy as np
 from numpy.typing import NDArray

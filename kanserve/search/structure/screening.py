@@ -1,10 +1,7 @@
 """Screening: which of many inputs matter, and which columns follow from others, before any fit in several variables.
-
-Each input is tried through its Legendre polynomials: what they explain of y alone, what they explain of the size of y,
-which shows an input that only scales the others, and what products of the lowest of two inputs explain of y. All pairs
-are one matrix product. An input is kept if any of these is beyond chance. A polynomial in those kept is then fitted,
-and the others are tried on what it leaves, for as long as one explains some of it.
-"""
+Each input is tested through its Legendre polynomials, by what they explain of y and of |y| (an input that only scales
+the others), and through products with those of other inputs. It is kept if any of these is beyond chance. The other
+inputs are then tested on the residuals of a polynomial in the kept ones, repeatedly."""
 
 from collections.abc import Sequence
 

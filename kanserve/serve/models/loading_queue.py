@@ -1,8 +1,6 @@
 """Low-priority threads for slow changes of the table of models, such as loading, so that calls do not wait for them.
-
-One job at a time, since each load takes memory and, now and then, the GIL; but while a job takes longer than SLOW,
-another may run beside it. The jobs of one model run in the order in which they were requested.
-"""
+Jobs run one at a time, those of one model in the order of their requests; while a job takes longer than SLOW, another
+may run beside it."""
 
 import ctypes
 import gc

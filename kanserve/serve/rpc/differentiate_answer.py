@@ -1,8 +1,5 @@
-"""Differentiate: the outputs of a model and their exact derivatives at given rows.
-
-They come from the C of the model, if it has derivatives (a row then takes microseconds), else from the reference; so do
-second derivatives, which C has only if they were asked for when it was compiled.
-"""
+"""Differentiate: the outputs of a model and their exact derivatives at given rows. They come from the model's C library
+if it has them (microseconds per row), else from the reference evaluation."""
 
 import math
 from functools import lru_cache

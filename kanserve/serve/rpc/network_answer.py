@@ -1,8 +1,5 @@
-"""GetNetwork: the nodes and edges of a model, and for each edge its curve.
-
-A large network has tens of thousands of edges. Their curves are numbers that NumPy holds in the encoding of the message
-already, so the edges are joined from bytes; the rest is left to protobuf.
-"""
+"""GetNetwork: the nodes and edges of a model, and for each edge its curve. The edges of large networks are joined from
+bytes, since NumPy already holds the curves in the message's encoding."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,10 +1,6 @@
-"""The GIL switch interval (`sys.setswitchinterval`): how long a thread may keep the GIL while others wait for it.
-
-A call needs the GIL several times. While another call computes in Python, or a model is being loaded, it waits up to
-one interval each time; otherwise a short interval only costs.
-
-Only a process of the server itself changes it: a server inside a user's process leaves it alone.
-"""
+"""The GIL switch interval (`sys.setswitchinterval`): how long a thread may keep the GIL while others wait for it. A
+short interval shortens the wait of calls while other calls compute in Python or a model is being loaded, and otherwise
+only costs. Only a process of the server itself changes it."""
 
 import sys
 import threading

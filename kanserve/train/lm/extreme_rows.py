@@ -1,8 +1,6 @@
 """Rows at which a hidden value is lower or higher than in all rows of the data, and how uncertain a network is there.
-
-Such rows are in corners of the inputs' ranges, where the data have few rows. New rows come nearer, and beyond a hidden
-grid a spline goes on as a line: of an exact fit, one new row in 10,000 may have a larger error than all the others.
-"""
+They are in corners of the inputs' ranges with few data. Beyond a hidden grid splines continue as lines, which may give
+a rare new row a far larger error than all others."""
 
 import numpy as np
 from numpy.typing import NDArray

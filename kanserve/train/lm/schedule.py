@@ -1,9 +1,6 @@
 """The schedule of a least-squares fit: several starts on a coarse grid, then finer grids while validation improves.
-
-Training on a fine grid from the start ends in poor minima, and settings for exact data fail on noisy data (R² -4.8
-where 0.5 is possible). So the grid is refined step by step, and held-out rows choose the start, the grid and the
-smoothness of the splines.
-"""
+Training on a fine grid from the start ends in poor minima or overfits noise. Held-out rows choose the start, the grid
+and the smoothness of the splines."""
 
 from collections.abc import Iterable
 from dataclasses import replace
