@@ -120,7 +120,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 
 
 def _command() -> str:
-    """The command on the command line, for parser errors that do not name it."""
+    """The command that the user typed, such as "kanserve fit", for parser errors that do not name it."""
     words = itertools.takewhile(str.isalpha, sys.argv[1:3] if sys.argv[1:2] == ["session"] else sys.argv[1:2])
     return " ".join(["kanserve", *words])
 

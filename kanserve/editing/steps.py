@@ -69,9 +69,9 @@ MOST_DIGITS = 17
 
 
 class Step(Protocol):
-    """One edit of a session: a network from a network, the same for equal rows.
+    """One edit of a session: `apply` makes the edited network, the same for equal networks and rows.
 
-    A step is made by a method of `Session`; `kanserve.editing.KINDS` has the class of each by the method's name.
+    The methods of `Session` make steps; `kanserve.editing.KINDS` has the class of each by the method's name.
 
     Examples
     --------

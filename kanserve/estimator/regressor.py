@@ -424,7 +424,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         return (low[:, 0], high[:, 0]) if found.shape[1] == 1 else (low, high)
 
     def _ends(self, answers: Sequence[NDArray[np.float64]], q: int, level: float) -> tuple[Any, Any] | None:
-        """The ends of the prediction intervals of output q, given the answers of the folds' networks."""
+        """The ends of the prediction intervals of output q, from the predictions of the folds' networks."""
         errors, folds, known = self.unseen_errors_[:, q], self.unseen_folds_, self.unseen_answers_[:, q]
         scales = width_scales(known, np.abs(errors), folds, level)
         factors = None

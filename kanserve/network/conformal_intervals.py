@@ -37,9 +37,9 @@ _LEAST = 1e-3  # of the largest factor: where all errors at hand are 0, the widt
 
 @dataclass(frozen=True)
 class ConformalInterval:
-    """The `level`, the probability that a new value is within answer ± half width, and each output's half width. With
-    `scales`, one per output, the half width is multiplied by a factor that depends on the answer, with mean 1 over its
-    rows."""
+    """A prediction interval for each output: with probability `level`, a new value is within prediction ± half
+    width. With `scales`, one per output, the half width is multiplied by a factor that depends on the prediction,
+    with mean 1."""
 
     level: float
     half_widths: tuple[float, ...]
@@ -58,13 +58,13 @@ class ConformalInterval:
             _check_scale(scale)
 
     def around(self, answers: ArrayLike) -> tuple[Array, Array]:
-        """The ends (low, high) of the intervals around answers (N, outputs)."""
+        """The ends (low, high) of the intervals around predictions (N, outputs)."""
         values = np.asarray(answers, np.float64)
         widths = self.half_widths_at(values)
         return values - widths, values + widths
 
     def half_widths_at(self, answers: Array) -> Array:
-        """The half widths at answers (..., outputs), or (outputs,) if they are constant."""
+        """The half widths at predictions (..., outputs), or (outputs,) if they are constant."""
         widths = np.array(self.half_widths)
         if not self.scales:
             return widths
@@ -89,7 +89,7 @@ class ConformalInterval:
 
 
 def _check_scale(scale: Scale) -> None:
-    """Raise InputError unless the answers ascend and the factors are positive."""
+    """Raise InputError unless the predictions ascend and the factors are positive."""
     numbers: tuple[object, ...] = tuple(number for place in scale for number in place)
     if not all(isinstance(number, float) and math.isfinite(number) for number in numbers):
         raise InputError(f"A scale is pairs of numbers, got {scale!r:.80}.")
@@ -153,7 +153,8 @@ def _quantile_losses(sizes: Array, quantiles: Array, level: float) -> Array:
 
 
 def _scale(answers: Array, sizes: Array, count: int, share: float | None) -> Scale:
-    """A scale with `count` answers: near each, the quantile `share` of the sizes, or their mean if that is None."""
+    """A scale at `count` predictions: near each, the quantile `share` of the sizes of the residuals, or their mean if
+    `share` is None."""
     places = np.unique(np.quantile(answers, (np.arange(count) + 0.5) / count))
     position = np.interp(answers, places, np.arange(len(places)))
     near = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(len(places))))
@@ -241,7 +242,8 @@ def cross_conformal(
 
 
 def _rank(sizes: Sequence[Array], answers: Sequence[Array], factors: Sequence[Array], rank: int) -> Array:
-    """The numbers (N,) with this rank among each network's answer plus its scaled sizes, by bisection."""
+    """The numbers (N,) with this rank among all sums of a network's prediction and a scaled size of its residuals, by
+    bisection."""
     low: Array = np.min(answers, axis=0)
     largest = max(part[np.isfinite(part)].max(initial=0.0) for part in sizes)
     high: Array = np.max(answers, axis=0) + largest * np.max(factors, axis=0)

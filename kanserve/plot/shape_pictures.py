@@ -44,7 +44,8 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The joint effects (H, W) of two inputs beyond their separate ones, over the values of `names`, low end first."""
+    """The joint effects (H, W) of two inputs, less their separate effects, on a grid over the values of `names`; both
+    axes ascend."""
 
     names: tuple[str, str]
     share: float

@@ -279,7 +279,7 @@ def tolerance(kan: Kan, x: Array, y: Array, precision: Precision) -> Array:
 def _compare(
     who: str, got: NDArray[Any], kan: Kan, golden: tuple[Array, Array], precision: Precision, first: int = 0
 ) -> None:
-    """Raise GoldenError for a wrong answer; the rows are counted from `first`."""
+    """Raise GoldenError for a wrong output; the rows are counted from `first`."""
     x, wanted = golden
     if got.shape != wanted.shape:
         raise GoldenError(f"{who} must answer the golden rows with shape {wanted.shape}, got {got.shape}.")

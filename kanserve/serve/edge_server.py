@@ -120,7 +120,7 @@ def _server_source() -> dict[str, bytes]:
 
 
 def _answers(model: Model) -> list[tuple[str, str, bytes]]:
-    """Path, format (or "") and bytes of each answer that never changes."""
+    """The path, format (or "") and bytes of each response that is the same for every request."""
     found = Catalog(MappingProxyType({model.name: {model.version: model}}), MappingProxyType({}))
     state = cast(ServerState, SimpleNamespace(catalog=found, settings=Settings()))
     call, service = Call(wire.SERVICE_NAME, "", 0), f"/{wire.SERVICE_NAME}"

@@ -314,7 +314,7 @@ def _accept(run: _Run, state: _State, smaller: Kan, losses: Array, action: str, 
 
 
 def _loosely(run: _Run, state: _State) -> _State:
-    """The loose rule: accept everything that the search accepts."""
+    """The acceptance rule of the first search, on a coarse grid: no further test."""
     return state
 
 

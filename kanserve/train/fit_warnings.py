@@ -292,8 +292,8 @@ def _mean(values: Array, rows: Dataset) -> float:
 
 
 def _clearly_less(low: Array, high: Array, shares: Array, certain: float, fewest: int = FEWEST_ROWS) -> bool:
-    """Whether the mean of `low` is below that of `high` by more than `certain` standard errors of the difference, or at
-    all if there are fewer than `fewest` rows."""
+    """Whether the mean of `low` is below that of `high` by more than `certain` standard errors of the difference; with
+    fewer than `fewest` rows, whether it is below at all."""
     if not np.isfinite(low).all():
         return False
     gain, error = mean_difference(high, low, shares)

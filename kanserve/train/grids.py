@@ -144,10 +144,10 @@ def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Ar
 
 
 def insert(layer: Layer, i: int, knots: Array) -> Array:
-    """Knot insertion: the coefficients (O, G+k) of input i's splines on knots that contain all old ones. Each is the
-    blossom of an interval's local polynomial at the function's inner knots (de Boor, A Practical Guide to Splines,
-    2001, chapter IX): Σ_r a_r·e_r(u_1, .., u_k) / C(k, r), with coefficients a_r and elementary symmetric functions
-    e_r."""
+    """Insert knots: the coefficients (O, G+k) of input i's splines on a knot vector that contains all old knots. Each
+    new coefficient is the blossom of a local polynomial (de Boor, A Practical Guide to Splines, 2001, chapter IX) at
+    the inner knots of its basis function: Σ_r a_r·e_r(u_1, .., u_k) / C(k, r), with the polynomial's coefficients a_r
+    and the elementary symmetric functions e_r."""
     order = layer.order
     count = len(knots) - order - 1
     low, high = span(layer.knots[i], order)

@@ -154,12 +154,12 @@ class Functions:
 
     @property
     def at_start(self) -> tuple[Fraction, ...]:
-        """The slopes at t = 0."""
+        """The derivatives of the basis functions at t = 0."""
         return tuple(polynomial[1] for polynomial in self.polynomials)
 
     @property
     def at_end(self) -> tuple[Fraction, ...]:
-        """The slopes at t = 1."""
+        """The derivatives of the basis functions at t = 1."""
         return tuple(
             sum((n * factor for n, factor in enumerate(polynomial)), Fraction(0)) for polynomial in self.polynomials
         )

@@ -33,7 +33,8 @@ class Shape:
     order: int
 
     def terms(self, how: How, rows: int) -> tuple[float, ...]:
-        """The factors of the cost constants for this form; 0 for terms that it lacks."""
+        """The numbers that the cost constants of this form are multiplied by, for a batch of `rows`; 0 where a constant
+        does not apply."""
         functions = self.inputs * (self.intervals + self.order)
         parts = self.order // 2 + 1
         cells = {"bumps": functions * parts, "parts": functions * parts, "basis": functions * (self.order + 1)}

@@ -97,7 +97,7 @@ def _cardinal(
 
 
 def _slope(weights: Array, order: int, end: int) -> Array:
-    """The slopes (I, columns), per step, at one end of the range."""
+    """The derivative (I, columns) of the splines per grid step, at the lower or upper end of the range (`end`)."""
     knots = np.arange(-float(order), weights.shape[1] + 1)
     at = np.array([[0.0], [weights.shape[1] - float(order)]])[end]
     slope: Array = np.einsum("m,imj->ij", basis(at, knots, order, 1)[0], weights)

@@ -55,7 +55,8 @@ class Products:
         return found
 
     def _absorb(self, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product, Node]]:
-        """coefficient·product with the bracket scaled, or divided by one of its terms."""
+        """Equivalent forms of coefficient·product: one of its bracketed factors (atom `number`) is divided by a
+        constant or by one of its terms, which moves in front."""
         algebra = self._algebra
         polynomial, exponent = algebra.atoms[number].polynomial, dict(product)[number]
         rest = tuple(power for power in product if power[0] != number)

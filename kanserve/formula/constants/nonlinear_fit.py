@@ -213,8 +213,8 @@ class Fitted:
 
 
 def all_fitted(tree: Sequence[Sequence[Any]], data: FitData, settled: frozenset[int] = frozenset()) -> Fitted:
-    """Like `refit`, for checked data, returning its state; `settled` are places whose numbers are not shared with
-    others."""
+    """Fit the constants, except those at the places `settled`, which stay. Returns the fitted tree, these places and
+    the error."""
     constants = Constants(tree, settled)
     fit = fit_constants(constants, data)
     return Fitted(constants.with_values(fit.values), settled, fit.error)

@@ -40,8 +40,8 @@ _CENTRED = (*sorted(compose.POWERS - {"x"}), "log", "abs")
 
 @dataclass(frozen=True, eq=False)
 class _Named:
-    """A named function for one input. `price` is half the logarithm of the row count per constant, plus a price for its
-    complexity."""
+    """A named function for one input. `price` is its cost in the information criterion: half the logarithm of the row
+    count for each constant, plus its complexity's price."""
 
     term: Scaled
     criterion: float

@@ -314,7 +314,8 @@ def _find_closed_form(problem: SearchProblem, search: Search, link: Link) -> Ite
 
 
 def near_low_polynomial(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a function of a low-degree polynomial. Values are compared up to `problem.exact`, so parts qualify."""
+    """The law as a function of a low-degree polynomial, or None. The error may be up to `problem.exact`, so that
+    imprecise values of a part of a law suffice."""
     known = {*search.library, *compose.POWERS}
     degree = NEAR_DEGREES[min(problem.inputs, 2) - 1]
     for link in applicable(problem.y):

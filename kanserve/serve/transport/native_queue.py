@@ -159,8 +159,8 @@ def is_open(method: Method, settings: Settings) -> bool:
 
 
 def _path(method: Method, settings: Settings) -> native.Path:
-    """How the loop treats a call. With grants, all but public calls are handed over before their message arrives, so
-    that nothing is received from callers without access."""
+    """The record that tells the event loop how to handle a call. With grants, all but public calls are handed over
+    before their message arrives, so that nothing is received from callers without access."""
     return native.Path(
         kind=native.PATH_STREAM if method.reads_stream or (settings.access and method.roles) else native.PATH_UNARY,
         answers=method.native if is_open(method, settings) else 0,
