@@ -65,8 +65,8 @@ MANY_CLASSES = 20
 
 
 def check_learnable(classes: Sequence[str], rows: int, what: str = "y") -> None:
-    """Raise DataError for text that differs in nearly every row, unless declared to be classes: with more classes than
-    half of the rows, most occur once and cannot be learned and checked. Such text is names or unrecognised numbers."""
+    """Raise DataError for a target of text that differs in nearly every row, such as names or unrecognised numbers,
+    unless it is declared to be classes: most classes would occur once, and could neither be learned nor checked."""
     if len(classes) > max(MANY_CLASSES, rows / 2):
         raise DataError(
             f"{what} has {len(classes)} different texts in {rows} rows, as {classes[0]!r:.40} and {classes[1]!r:.40}: "

@@ -166,7 +166,7 @@ def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
 
 @dataclass(frozen=True)
 class _Written:
-    """The parts of a written number; `leading`: the currency comes first."""
+    """The parts of a written number; `leading` says whether the currency comes before the digits."""
 
     digits: str
     negative: bool

@@ -1,4 +1,4 @@
-"""Arrays by name from NumPy, torch, jax or bytes; nested or flat, in any precision."""
+"""Read arrays by name from NumPy, torch, jax or bytes; nested or flat, in any precision."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

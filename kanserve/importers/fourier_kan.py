@@ -42,7 +42,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def live(model: Any) -> Checkpoint:
-    """A checkpoint of a live model that consists only of such layers."""
+    """A checkpoint of a live model whose layers are all of this kind."""
     arrays, _ = live_parts(model, _WANTED + _OTHERS, LIBRARY)
     return Checkpoint(arrays, name=f"the {type(model).__name__}")
 

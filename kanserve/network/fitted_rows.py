@@ -1,6 +1,7 @@
-"""Hashes of the rows that a network was fitted to; they travel with the network. The errors on these rows are too small
-to be those on new ones. A table is kept as its smallest hashes (a bottom-k sketch, Broder 1997), a random sample of its
-rows; another table has about the same share of these rows among its own smallest hashes as in all of its rows."""
+"""Hashes of the rows that a network was fitted to; they travel with the network, since its errors on these rows say too
+little about new ones. Only the smallest hashes of a table are kept (a bottom-k sketch, Broder 1997), which are a random
+sample of its rows. The share of known rows among the smallest hashes of another table estimates that among all of its
+rows."""
 
 from dataclasses import replace
 from typing import TypeGuard
@@ -42,9 +43,9 @@ def record_rows(kan: Kan, *tables: Hashes) -> Kan:
 
 
 def share_of_fitted_rows(kan: Kan, data: Dataset) -> float | None:
-    """The share of the rows that the network was fitted to, from 0 to 1; None if its record cannot tell. Exact up to
-    `MOST_FITTED_ROWS` fitted rows; beyond, estimated from rows with small hashes, of which a small table may have
-    none."""
+    """The share of the rows of `data` that the network was fitted to, from 0 to 1; None if that is not recorded. With
+    `MOST_FITTED_ROWS` recorded rows, the most that are kept, it is an estimate, and None if the table is too small for
+    one."""
     kept = kan.fitted_rows
     if len(kept) == 0:
         return None

@@ -49,8 +49,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 
 
 def names_parameters(**elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator that adds the parameter that was probably meant to the TypeError for an unknown one. `elsewhere` maps
-    parameters that belong to another call to a sentence saying so."""
+    """Decorator: when a function is called with an unknown parameter, its TypeError names the parameter that was
+    probably meant. `elsewhere` maps parameters of other functions to a sentence that says where they belong."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         names = [

@@ -91,8 +91,8 @@ class Differentiating(Backend, Protocol):
     differentiates: bool
 
     def differentiate(self, x: bytes, rows: int) -> tuple[bool, bytes, bytes]:
-        """Whether all are finite, then outputs (rows, outputs) and derivatives (rows, outputs, inputs) as float64
-        bytes, for rows (rows, inputs). Thread-safe."""
+        """Whether all results are finite, the outputs (rows, outputs), and the derivatives (rows, outputs, inputs),
+        both as float64 bytes, at the given rows (rows, inputs). Thread-safe."""
 
 
 @runtime_checkable

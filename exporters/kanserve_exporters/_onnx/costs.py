@@ -74,6 +74,6 @@ def cheapest(shape: Shape, bumps: bool, fine: bool = False) -> How:
 
 
 def plain(shape: Shape, rows: int) -> float:
-    """The predicted cost of a call of PLAIN."""
+    """The predicted cost of a call of PLAIN, torch's graph."""
     cells = shape.inputs * (shape.intervals + shape.order)
     return sum(a * b for a, b in zip(PLAIN, (1, cells * shape.columns, rows * cells), strict=True))

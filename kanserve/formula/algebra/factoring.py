@@ -171,8 +171,8 @@ def quotient(algebra: Algebra, polynomial: Polynomial, divisor: Polynomial) -> P
 
 
 def collections(polynomial: Polynomial) -> Iterator[tuple[Product, Polynomial, Polynomial]]:
-    """(f, p, r) such that the polynomial is f·p + r, where f is a power of an atom that several terms share; most
-    frequent first."""
+    """Ways to write the polynomial as f·p + r, where f is a power of an atom that several terms share: tuples (f, p,
+    r), most frequent f first."""
     counts: dict[tuple[int, bool], list[Product]] = {}
     for product in polynomial:
         for atom, exponent in product:

@@ -173,7 +173,8 @@ def _replace_part(tree: Tree, part: Part, form: Tree) -> Tree:
 
 
 def _splice(tree: Tree, part: Part, steps: Sequence[Step]) -> Tree:
-    """Insert steps before the sum or product that contains the part, and let their last one take the part's place."""
+    """Replace the part: insert `steps` before the sum or product that contains it, which then uses the last of these
+    steps."""
     by = len(steps)
     number = {n: n if n < part.place else n + by for n in range(len(tree))}
     operation, *operands = tree[part.place]

@@ -128,7 +128,8 @@ def answer_units(link: Link, y: Array) -> Array:
 
 
 class _Grown:
-    """The growing design matrix of successive index sets. Each column and each inner product is computed once."""
+    """A design matrix for index sets that grow one after the other; each column and each inner product is computed
+    once."""
 
     def __init__(self, x: Array, coordinates: tuple[Coordinate, ...]) -> None:
         self.x, self.coordinates = x, coordinates

@@ -48,8 +48,8 @@ MEANINGLESS = (
 
 @dataclass(frozen=True)
 class Given:
-    """The parsed flags: values, and the flags as they were written in `names`. `as_kserve`: some have underscores, as
-    KServe writes them."""
+    """The parsed flags: their values, and in `names` how each was written. `as_kserve`: those that KServe writes, with
+    underscores."""
 
     values: Mapping[str, Any]
     names: Mapping[str, str]

@@ -356,7 +356,7 @@ class _Supervisor:
         self._quarantine.loaded((name, version) for name, version in summary["loaded"])
 
     def _announce_at_last(self) -> None:
-        """Announce what is served once all slots are ready or in a crash loop; stop if none is ready."""
+        """Announce the served models once each worker is ready or keeps crashing; stop the server if none is ready."""
         if self._announced or not all(
             slot.breaker.open or (slot.worker and slot.worker.since) for slot in self._places
         ):

@@ -212,9 +212,9 @@ def layer_record(layer_layout: LayerLayout, weights: Array, keep: list[NDArray[n
 
 
 def groups(every: list[ParameterBlock], outputs: int) -> list[list[ParameterBlock]]:
-    """Groups of blocks that share a window of the Jacobian's row; the residual is last. The splines of an input share
-    one. With a single output so does everything else; with several, each output, the hidden layers and the residual
-    have their own."""
+    """Groups of parameter blocks with a common window of the Jacobian's row, the residual last: the splines of an input
+    are one group. With a single output, all other parameters are one group; with several, each output, the hidden
+    layers and the residual have their own."""
     found: list[list[ParameterBlock]] = []
     for part in (*every, ParameterBlock(RESIDUAL, -1, 0, 0, -1, _one(0), _one(0)[:0], _one(0)[:0])):
         before = found[-1][-1] if found else part
