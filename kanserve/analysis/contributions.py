@@ -217,13 +217,13 @@ def explain(kan: Kan, x: Rows, data: Data = None) -> Contributions:
     return Contributions(kan.inputs, output_names(kan), rows, base, values, errors)
 
 
-def bars(found: Contributions, row: int, output: int, most: int = SHOWN_INPUTS) -> list[Bar]:
-    """The contributions to one prediction, largest first; those after the first `most` are summed in one bar."""
+def bars(found: Contributions, row: int, output: int) -> list[Bar]:
+    """The contributions to one prediction, largest first; those after the first SHOWN_INPUTS are summed in one bar."""
     values, errors = found.values[row, output], found.errors[row, output]
     order = np.argsort(-np.abs(values), kind="stable").tolist()
     names = [f"{v.name} = {format_value(v, float(value))}" for v, value in zip(found.inputs, found.x[row], strict=True)]
-    made = [Bar(names[i], float(values[i]), float(errors[i])) for i in order[:most]]
-    if rest := order[most:]:
+    made = [Bar(names[i], float(values[i]), float(errors[i])) for i in order[:SHOWN_INPUTS]]
+    if rest := order[SHOWN_INPUTS:]:
         made.append(Bar(f"{len(rest)} more inputs", float(values[rest].sum()), float(np.hypot.reduce(errors[rest]))))
     return made
 

@@ -109,13 +109,14 @@ def plot_pareto(findings: Front, ax: "Axes | None" = None, *, theme: Theme = "au
     axes.plot(complexity, shown, "o", markersize=6, markerfacecolor=tones.paper or "none", linestyle="", **ring)
     axes.plot(complexity[best], shown[best], "o", markersize=7, color=tones.of("snapped"), zorder=5)
     for n, candidate in enumerate(findings.candidates[-NAMED:], start=max(0, len(findings.candidates) - NAMED)):
+        # Right of the middle there is room below the stairs, at the left of the point.
+        place, ha, va = ((-6, -6), "right", "top") if complexity[n] > 0.55 * last else ((5, 5), "left", "bottom")
         axes.annotate(
             word(candidate.formula.text, 30),
             (complexity[n], shown[n]),
-            # Right of the middle there is room below the stairs, at the left of the point.
-            (-6, -6) if complexity[n] > 0.55 * last else (5, 5),
-            ha="right" if complexity[n] > 0.55 * last else "left",
-            va="top" if complexity[n] > 0.55 * last else "bottom",
+            place,
+            ha=ha,
+            va=va,
             textcoords="offset points",
             fontsize=8,
             color=tones.of("ink" if n == best else "second"),
@@ -289,10 +290,11 @@ def plot_losses(
         color=tones.of("good"),
     )
     named = [str(getattr(done, "step", "")) for done in history]
-    if len(steps) <= 12 and all(named):
+    labelled = len(steps) <= 12 and all(named)
+    if labelled:
         labels = [word(named[step - 1], 24) for step in steps.tolist()]
         axes.set_xticks(steps, labels=labels, rotation=35, ha="right", parse_math=False)
-    axes.set_xlabel("" if len(steps) <= 12 and all(named) else "step")
+    axes.set_xlabel("" if labelled else "step")
     axes.set_ylabel("loss")
     axes.set_title(f"{len(history)} steps, loss {losses[0]:.3g} to {losses[-1]:.3g}", fontsize=10)
     return axes

@@ -51,11 +51,8 @@ def colours(theme: Theme, ax: "Axes | None") -> Palette:
         return palette(theme)
     from matplotlib.colors import to_hex, to_rgba
 
-    for ground in (ax.get_facecolor(), ax.figure.get_facecolor()):
-        if to_rgba(ground)[3] > 0.5 and ax.axison:
-            return palette(theme, to_hex(ground))
-    ground = ax.figure.get_facecolor()
-    return palette(theme, to_hex(ground) if to_rgba(ground)[3] > 0.5 else "")
+    grounds = (*([ax.get_facecolor()] if ax.axison else []), ax.figure.get_facecolor())
+    return palette(theme, next((to_hex(ground) for ground in grounds if to_rgba(ground)[3] > 0.5), ""))
 
 
 def new_axes(ax: "Axes | None", size: tuple[float, float], tones: Palette, *, whole: bool = False) -> "Axes":

@@ -170,9 +170,9 @@ def controls(start: tuple[float, float], end: tuple[float, float]) -> Array:
     return np.array([start, (middle, start[1]), (middle, end[1]), end], np.float64)
 
 
-def bezier(start: tuple[float, float], end: tuple[float, float], count: int = 97) -> Array:
-    """Points (count, 2) on the curve with the control points of `controls`."""
-    return _on_curve(controls(start, end), count)
+def bezier(start: tuple[float, float], end: tuple[float, float]) -> Array:
+    """Points (97, 2) on the curve with the control points of `controls`."""
+    return _on_curve(controls(start, end), 97)
 
 
 def _on_curve(four: Array, count: int) -> Array:

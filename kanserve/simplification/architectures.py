@@ -59,12 +59,15 @@ class Rung:
         return float(np.sqrt(self.losses.mean()))
 
     @property
+    def negligible(self) -> bool:
+        """Whether the error is negligible."""
+        return self.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR
+
+    @property
     def explains(self) -> bool:
         """Whether only the grid limits this network: its error is negligible, or small and still falling with finer
         grids."""
-        return self.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR or (
-            self.error <= GRID_REFINEMENT_EXPLAINED_ERROR and self.falling
-        )
+        return self.negligible or (self.error <= GRID_REFINEMENT_EXPLAINED_ERROR and self.falling)
 
 
 def shapes(inputs: int, outputs: int) -> tuple[tuple[int, ...], ...]:
@@ -115,7 +118,7 @@ def _grow(rung: Rung, judge: Judge) -> Rung:
         losses = judge.losses(finer.kan)
         if losses.mean() < rung.losses.mean():
             rung = replace(rung, kan=finer.kan, losses=losses)
-        if rung.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR:
+        if rung.negligible:
             break
     return replace(rung, falling=falling)
 

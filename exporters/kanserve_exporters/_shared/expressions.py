@@ -28,6 +28,8 @@ from kanserve.network.spellings import SPELLINGS
 
 Array = NDArray[np.float64]
 
+WIDTH = 110  # characters per line of generated code
+
 
 @dataclass(frozen=True)
 class Dialect:
@@ -80,12 +82,12 @@ def term(edge: Symbolic, variable: str, dialect: Dialect) -> str:
     return value if edge.c == 1 else f"{dialect.literal(edge.c)}*{value}"
 
 
-def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
-    """Join terms to a sum, in lines of about `width`; `tight`: new lines start with the sign, without spaces."""
+def total(terms: list[str], *, tight: bool = False) -> str:
+    """Join terms to a sum, in lines of about WIDTH; `tight`: new lines start with the sign, without spaces."""
     lines = [terms[0]]
     for addend in terms[1:]:
         text = _sign(addend)
-        if len(lines[-1]) + len(text) + 1 > width:
+        if len(lines[-1]) + len(text) + 1 > WIDTH:
             lines.append(text.replace(" ", "", 1) if tight else f" {text}")
         else:
             lines[-1] += f" {text}"
@@ -219,11 +221,11 @@ def inner(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
-def wrap(words: list[str], width: int = 110) -> str:
-    """Join words by commas, in lines of about `width`."""
+def wrap(words: list[str]) -> str:
+    """Join words by commas, in lines of about WIDTH."""
     lines, line = [], ""
     for word in words:
-        if len(line) + len(word) + 2 > width:
+        if len(line) + len(word) + 2 > WIDTH:
             lines.append(line)
             line = ""
         line += f"{word}, " if line else f" {word}, "

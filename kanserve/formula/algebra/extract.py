@@ -43,6 +43,10 @@ class Shaper:
         self._open: set[object] = set()
         self._tried = 0
 
+    @property
+    def _exhausted(self) -> bool:
+        return self._tried > MOST_TRIED
+
     def tree(self, polynomial: Polynomial) -> Tree:
         """The simplest expression for a polynomial, as the steps of a formula."""
         return self._nodes.tree(self.best(polynomial))
@@ -63,7 +67,7 @@ class Shaper:
             found = simplest(list(self._candidates(polynomial)))
         finally:
             self._open.discard(key)
-        if not self._open or self._tried <= MOST_TRIED:
+        if not self._open or not self._exhausted:
             found = self._sum_of_powers(polynomial, found)
         self._best[key] = found
         return found
@@ -82,7 +86,7 @@ class Shaper:
         return plain if plain.cost <= SUM_OF_POWERS * found.cost else found
 
     def _candidates(self, polynomial: Polynomial) -> Iterator[Node]:
-        if self._tried > MOST_TRIED or len(self._open) > DEEPEST:
+        if self._exhausted or len(self._open) > DEEPEST:
             yield self._plain(polynomial)
             return
         for variant in self._variants(polynomial):
@@ -224,7 +228,7 @@ class Shaper:
         key = (frozenset(polynomial.items()), "parts")
         if key not in self._best:
             shapes = [self._plain(polynomial)]
-            if self._tried <= MOST_TRIED and len(polynomial) <= LONGEST_SCALED:
+            if not self._exhausted and len(polynomial) <= LONGEST_SCALED:
                 shapes += self._divisions(polynomial)
             self._best[key] = simplest(shapes)
         return self._best[key]

@@ -16,10 +16,14 @@ MOST_TERMS = 30  # of a polynomial that is split; longer ones stay sums
 MOST_STEPS = 40  # of a polynomial division or square root
 
 
+def _has_few_terms(polynomial: Polynomial) -> bool:
+    return 3 <= len(polynomial) <= MOST_TERMS
+
+
 def splits(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[Polynomial, Polynomial, float]]:
     """(p, q, c) such that the polynomial is p·q + c and p and q share no atom; c is 0 if possible."""
     atoms = atoms_of(polynomial)
-    if not 2 <= len(atoms) <= MOST_ATOMS or not 3 <= len(polynomial) <= MOST_TERMS:
+    if not 2 <= len(atoms) <= MOST_ATOMS or not _has_few_terms(polynomial):
         return
     for mask in range(1, 2 ** (len(atoms) - 1)):
         first = {atom for n, atom in enumerate(atoms) if mask >> n & 1}
@@ -75,7 +79,7 @@ def _without_corner(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.
 
 def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, Polynomial, Polynomial]]:
     """Complete the square: (c, s, r) such that the polynomial is c·s² + r, with r at least two terms shorter."""
-    if not 3 <= len(polynomial) <= MOST_TERMS:
+    if not _has_few_terms(polynomial):
         return
     for square, coefficient in polynomial.items():
         if square == ONE or any(not (exponent / 2).is_integer() for _, exponent in square):
@@ -98,7 +102,7 @@ def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, P
 
 def quadratic(algebra: Algebra, polynomial: Polynomial) -> tuple[Polynomial, Polynomial] | None:
     """Two factors, if the polynomial is quadratic in an atom and its discriminant is a square."""
-    if not 3 <= len(polynomial) <= MOST_TERMS:
+    if not _has_few_terms(polynomial):
         return None
     for atom in atoms_of(polynomial):
         parts = by_exponent(polynomial, atom)

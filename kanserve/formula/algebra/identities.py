@@ -7,10 +7,10 @@ import numpy as np
 
 from kanserve.errors import FormulaError
 from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, is_number, number_of, sum_of, times
+from kanserve.formula.expressions.linear_forms import PHASE, reduce_phase
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.powers import exponent_of
 
-PHASE = 1e-12  # a phase this close to a multiple of pi/2 is rounded to it
 LARGEST_EXPONENT = 600.0  # of exp as a factor; larger ones could overflow
 
 
@@ -132,15 +132,7 @@ def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
             square = times(algebra.power(inner[1], 2.0), -1.0)
             return algebra.power(sum_of([{ONE: 1.0}, square]), 0.5)
         phase = argument.get(ONE, 0.0)
-        turns = round(phase / math.pi)
-        rest = phase - turns * math.pi
-        sign = -1.0 if turns % 2 else 1.0
-        kind = name
-        if abs(rest) <= PHASE * max(1.0, abs(phase)):
-            rest = 0.0
-        elif abs(abs(rest) - math.pi / 2) <= PHASE * max(1.0, abs(phase)):
-            sign *= math.copysign(1.0, rest if name == "sin" else -rest)
-            kind, rest = ("cos" if name == "sin" else "sin"), 0.0
+        kind, rest, sign = reduce_phase(name, phase, PHASE * max(1.0, abs(phase)))
         others = {product: c for product, c in argument.items() if product != ONE}
         moved = sum_of([others, {ONE: rest}]) if rest else others
         return times(_plain(algebra, kind, moved), sign)

@@ -341,18 +341,24 @@ def _three_halves(steps: Steps, _: str, form: Form) -> Form:
 
 def _wave(steps: Steps, name: str, form: Form) -> Form:
     """sin and cos with the phase reduced modulo pi; a phase of pi/2 swaps sin and cos."""
-    turns = round(form.constant / math.pi)
-    phase = form.constant - turns * math.pi
-    if abs(form.constant) > 100 or (turns == 0 and PHASE < abs(phase) < math.pi / 2 - PHASE):
+    if abs(form.constant) > 100:
         return call(steps, name, form)
-    sign = -1.0 if turns % 2 else 1.0
-    if abs(phase) <= PHASE:
-        phase = 0.0
-    elif abs(abs(phase) - math.pi / 2) <= PHASE:
-        # sin(u ± pi/2) = ± cos(u), cos(u ± pi/2) = ∓ sin(u)
-        sign *= math.copysign(1.0, phase if name == "sin" else -phase)
-        name, phase = ("cos" if name == "sin" else "sin"), 0.0
+    name, phase, sign = reduce_phase(name, form.constant, PHASE)
     return scale(steps, call(steps, name, Form(phase, form.terms)), sign)
+
+
+def reduce_phase(name: str, phase: float, tolerance: float) -> tuple[str, float, float]:
+    """Write sin or cos of u + phase as sign·f(u + rest), with the rest within pi/2. Returns f, the rest and the sign.
+    Rests up to `tolerance` away from 0 and pi/2 become 0."""
+    turns = round(phase / math.pi)
+    rest = phase - turns * math.pi
+    sign = -1.0 if turns % 2 else 1.0
+    if abs(rest) <= tolerance:
+        return name, 0.0, sign
+    if abs(abs(rest) - math.pi / 2) <= tolerance:
+        # sin(u ± pi/2) = ± cos(u), cos(u ± pi/2) = ∓ sin(u)
+        return "cos" if name == "sin" else "sin", 0.0, sign * math.copysign(1.0, rest if name == "sin" else -rest)
+    return name, rest, sign
 
 
 _IDENTITIES = {

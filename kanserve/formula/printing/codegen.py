@@ -5,7 +5,7 @@ import re
 import textwrap
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -241,12 +241,19 @@ class Language(Dialect):
 
     def assign(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
         """An assignment, wrapped at about WIDTH characters, after operators and opening brackets."""
-        lines = [f"{indent}{target} = "]
-        for piece in re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression):
-            if len(lines[-1]) + len(piece) > CODEGEN_WIDTH and lines[-1].strip():
-                lines.append(f"{indent}    ")
-            lines[-1] += piece
+        pieces = re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression)
+        lines = wrapped(pieces, f"{indent}{target} = ", f"{indent}    ")
         return [f"{line.rstrip()}{self.continued}" for line in lines[:-1]] + [lines[-1] + end]
+
+
+def wrapped(pieces: Iterable[str], first: str, further: str) -> list[str]:
+    """Join pieces to lines of at most about CODEGEN_WIDTH characters, which begin with `first` or `further`."""
+    lines = [first]
+    for piece in pieces:
+        if len(lines[-1]) + len(piece) > CODEGEN_WIDTH and lines[-1].strip():
+            lines.append(further)
+        lines[-1] += piece
+    return lines
 
 
 def write_statements(

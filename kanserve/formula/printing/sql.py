@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from kanserve.errors import FormulaError
-from kanserve.formula.printing.codegen import CODEGEN_WIDTH, Input, Language, Law, Value
+from kanserve.formula.printing.codegen import Input, Language, Law, Value, wrapped
 from kanserve.formula.printing.unfolding import Precedence, Printed
 from kanserve.network.encoding import is_encoded
 from kanserve.network.spellings import SPELLINGS
@@ -109,11 +109,7 @@ class Sql(Language):
 
     def _wrap(self, expression: str, word: str = "") -> str:
         """Wrap an expression in lines of at most about WIDTH characters."""
-        lines = [" " * 8]
-        for piece in self._PIECE.findall(expression):
-            if len(lines[-1]) + len(piece) > CODEGEN_WIDTH and lines[-1].strip():
-                lines.append(" " * 12)
-            lines[-1] += piece
+        lines = wrapped(self._PIECE.findall(expression), " " * 8, " " * 12)
         return "\n".join(map(str.rstrip, lines)) + (f" AS {word}" if word else "")
 
     def _read(self, entry: Input) -> str:

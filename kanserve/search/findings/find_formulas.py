@@ -41,7 +41,7 @@ from kanserve.search.findings.template_search import FIND_FORMULAS_FEWEST_ROWS, 
 from kanserve.search.findings.units import Units, check_units
 from kanserve.search.findings.warm_start import refit_starts, starting_trees
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
-from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, SearchProblem, anything, settles
+from kanserve.search.fit.problem import SearchProblem, anything, is_exact, settles
 from kanserve.search.fit.workers import Workers, worker_count
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
 from kanserve.search.trees.nodes import Node, price
@@ -382,7 +382,7 @@ def _constraint_of(search: ProgressSearch) -> Callable[[Node], bool]:
 def _close_rivals(settled: Hit | None, kept: Sequence[Hit], rows: int, inputs: int) -> list[Hit]:
     """The candidates that may describe the samples about as well as a noisy law: the MOST_RIVALS best by description
     length, then those preferred by the samples alone."""
-    if settled is None or settled.found.error < TRAINING_EXACT_ERROR:
+    if settled is None or is_exact(settled.found):
         return []
 
     def rough(hit: Hit) -> float:

@@ -5,6 +5,7 @@ deviations are cut off (Winsorised). Near a pole or a jump its residuals are not
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import deviation, square_roots
@@ -12,10 +13,17 @@ from kanserve.formula.constants.robust_fit import noise_of, tail_evidence
 from kanserve.search.fit.residual_test import DEVIATION_LIMIT, adequate, lack_of_fit
 from kanserve.search.structure.outliers import OUTLIER_ROWS, RobustFit
 
+Array = NDArray[np.float64]
+
 # Twice the logarithm of how much more likely the residuals are under a t than normal, from which their tails are
 # heavy: for normal residuals once in twenty thousand searches.
 TAIL_EVIDENCE = 15.0
 TAIL_DEVIATIONS = 2.0  # deviations beyond which errors with heavy tails are cut off while structure is looked for
+
+
+def has_heavy_tails(residuals: Array) -> bool:
+    """Whether residuals are clearly not normal but have heavy tails."""
+    return tail_evidence(residuals) > TAIL_EVIDENCE
 
 
 def winsorise(rows: Dataset) -> Dataset:
@@ -27,7 +35,7 @@ def winsorise(rows: Dataset) -> Dataset:
     x = rows.x[:, varying]
     roots = np.ones(len(y)) if rows.weights is None else square_roots(rows.weights)
     residuals = roots * RobustFit(x, y, roots).residuals
-    if tail_evidence(residuals) <= TAIL_EVIDENCE:
+    if not has_heavy_tails(residuals):
         return rows
     limit = TAIL_DEVIATIONS * noise_of(residuals, "huber").scale
     large = np.where(np.abs(residuals) > limit, 1.0, 0.0)

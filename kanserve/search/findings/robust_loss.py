@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from kanserve.data.row_weights import weight_rows
-from kanserve.formula.constants.robust_fit import FitLoss, tail_evidence
-from kanserve.search.findings.heavy_tails import TAIL_EVIDENCE
+from kanserve.formula.constants.robust_fit import FitLoss
+from kanserve.search.findings.heavy_tails import has_heavy_tails
 from kanserve.search.findings.pareto_front import pareto_front
 from kanserve.search.findings.postprocess import POSTPROCESS_RECOGNITION_ROWS, Finisher
 from kanserve.search.findings.results import Findings
@@ -30,5 +30,4 @@ def _choose_loss(found: Findings, finisher: Finisher) -> FitLoss:
         return "squared"
     rows = finisher.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0)
     residuals = weight_rows(rows.y[:, 0] - best(rows.x), rows.weights)
-    heavy = tail_evidence(residuals[np.isfinite(residuals)]) > TAIL_EVIDENCE
-    return "student_t" if heavy else "squared"
+    return "student_t" if has_heavy_tails(residuals[np.isfinite(residuals)]) else "squared"

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from kanserve.search.fit.candidates import Offer, offers
-from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
+from kanserve.search.fit.problem import is_exact
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judge, refine_network
 from kanserve.search.fit.workers import ahead
 from kanserve.search.trees.nodes import Curve, Node, Product, Sum, exchange, is_symbolic, price, text
@@ -58,7 +58,7 @@ def name_curves(
                 key = text(child.fitted.tree)
                 if key not in children or child.score < children[key].score:
                     children[key] = child
-                if is_symbolic(child.fitted.tree) and child.fitted.error < TRAINING_EXACT_ERROR:
+                if is_symbolic(child.fitted.tree) and is_exact(child.fitted):
                     return [child.fitted]
         fittest = sorted(children.values(), key=lambda state: state.score)[:BEAM_WIDTH]
         done += [state for state in fittest if is_symbolic(state.fitted.tree)]

@@ -11,7 +11,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Symbolic
 from kanserve.search.fit.beam import BEAM_WIDTH, name_curves
 from kanserve.search.fit.description_length import most_informative
-from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, Search, SearchProblem, noise_alone, settles
+from kanserve.search.fit.problem import Search, SearchProblem, is_exact, noise_alone, settles
 from kanserve.search.fit.training import (
     OF_ONE_INPUT,
     SMOOTH_LAW,
@@ -246,7 +246,7 @@ def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNe
     with np.errstate(all="ignore"):
         held = error(rows.held_x, rows.held_y, rows.held_weights)
         found = FittedNetwork(net, error(rows.x, rows.y, rows.weights), held)
-    if found.error < TRAINING_EXACT_ERROR:
+    if is_exact(found):
         return found
     return min(found, judge(refine_network(net, rows, 40), rows), key=lambda candidate: candidate.error)
 

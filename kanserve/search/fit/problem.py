@@ -225,6 +225,11 @@ def _attempt_ahead(attempt: ProblemAttempt, problem: SearchProblem, seed: int, l
     return _MadeAhead(found, search.found, search.reached)
 
 
+def is_exact(found: FittedNetwork) -> bool:
+    """Whether a law is exact up to rounding on the training rows."""
+    return found.error < TRAINING_EXACT_ERROR
+
+
 def settles(found: FittedNetwork | None, problem: SearchProblem) -> bool:
     """Whether the law solves the problem: it is allowed, and exact or with residuals that are only noise."""
     return found is not None and _explains(found, problem) and problem.allowed(found.tree)

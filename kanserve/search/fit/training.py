@@ -131,10 +131,10 @@ def _refine_kan(
     return refine(kan, rows.x, rows.y, weights=weights, steps=steps, smooth=smooth, ridge=ridge, fixed=fixed)
 
 
-def refine_network(net: Network, rows: SearchSamples, steps: int, smooth: float = 0.0) -> Network:
+def refine_network(net: Network, rows: SearchSamples, steps: int) -> Network:
     """Take `steps` least-squares steps on the training rows."""
     budget.count_fit()
-    kan = _refine_kan(net.kan, rows, steps, smooth, 1e-14, net.fixed)
+    kan = _refine_kan(net.kan, rows, steps, 0.0, 1e-14, net.fixed)
     return take_back(net, kan)
 
 

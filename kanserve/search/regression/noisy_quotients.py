@@ -55,13 +55,6 @@ class LinkedQuotient:
     simpler: tuple["LinkedQuotient", ...] = ()
 
 
-def noisy_quotients(x: Array, y: Array, smooth: Array, weights: Array | None = None) -> list[LinkedQuotient]:
-    """The best quotient for each possible link of y (N,) at rows x (N, d), best first. `smooth` (N,) are values near y
-    with less noise, such as a polynomial fit."""
-    found = [noisy_quotient(x, y, link, near, weights) for link, near in possible_links(smooth)]
-    return best_first(found)
-
-
 def possible_links(smooth: Array) -> list[tuple[Link, Array]]:
     """The links that suit outputs near `smooth` (N,), each with these values moved into its domain."""
     return [(IDENTITY, smooth), *of_smooth_values(smooth)]
@@ -73,7 +66,7 @@ def best_first(found: Iterable[LinkedQuotient | None]) -> list[LinkedQuotient]:
 
 
 def noisy_quotient(x: Array, y: Array, link: Link, near: Array, weights: Array | None) -> LinkedQuotient | None:
-    """The best quotient for a link, or None."""
+    """The best quotient for a link of y (N,) at rows x (N, d), or None. `near` (N,): values near y with less noise."""
     found: list[LinkedQuotient] = []
     for top, bottom in NOISY_DEGREES.get(x.shape[1], NOISY_OTHER_DEGREES):
         model = _Model.of(x, y, link, top, bottom, weights)

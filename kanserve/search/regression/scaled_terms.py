@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.search.regression.rivals import outdoes_polynomials
-from kanserve.search.regression.term_sums import TERM_EXACT_ERROR, TERM_LARGEST_VALUE, TERM_ROUNDING, TERM_ROWS
+from kanserve.search.regression.term_sums import TERM_EXACT_ERROR, TERM_ROUNDING, TERM_ROWS, is_usable
 from kanserve.search.regression.variable_projection import Constant, Scaled, fit_terms
 from kanserve.search.regression.waves import SCALED_CANDIDATES, SCALED_WAVE_STEP, SCALED_WAVES
 
@@ -102,7 +102,7 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
                 for factor in (size, -size) if name == "exp" else (size,):
                     with np.errstate(all="ignore"):
                         column = FUNCTIONS[name].numpy(factor * x[:, i])
-                    if np.isfinite(column).all() and np.abs(column).max() < TERM_LARGEST_VALUE:
+                    if is_usable(column):
                         groups.append((Scaled(i, name, float(factor), free=_FREE[name]), (len(columns),)))
                         columns.append(column)
     return groups, np.stack(columns, axis=1)

@@ -114,11 +114,16 @@ def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynom
         if not np.isfinite(columns).all():
             return None
         coefficients, error = _least_squares(columns, y)
-        if error < POLYNOMIAL_EXACT_ERROR * scale:
+        if equals(error, scale):
             if not falls_at_once(x, y, degree):
                 return None
             return _eliminate(columns, y, powers, coefficients, scale)
     return None
+
+
+def equals(error: float, scale: float) -> bool:
+    """Whether a polynomial, or a function of some, with this error has values of this scale up to rounding."""
+    return error < POLYNOMIAL_EXACT_ERROR * scale
 
 
 def has_enough_rows(terms: int, rows: int) -> bool:
@@ -264,6 +269,6 @@ def _null_vector(
     with np.errstate(all="ignore"):
         divisor = denominator(x)
         error = float(np.sqrt(np.mean((numerator(x) / divisor - y) ** 2)))
-    if not error < POLYNOMIAL_EXACT_ERROR * scale:
+    if not equals(error, scale):
         return None
     return Rational(numerator, denominator)

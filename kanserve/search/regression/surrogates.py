@@ -34,6 +34,16 @@ EARLY_STOPPING_ERROR = 0.1
 AFFINE_NO_WORSE_RATIO = 1.1  # an input is left out of P or Q if the error stays below this times the error before
 
 
+def is_exact(error: float) -> bool:
+    """Whether a fit with this error, relative to the outputs' root mean square, is exact up to rounding."""
+    return error < SURROGATES_EXACT_ERROR
+
+
+def is_gain(error: float, before: float) -> bool:
+    """Whether an error is so much lower than before that more terms or steps are worth trying."""
+    return error < 0.9 * before
+
+
 @dataclass(frozen=True, eq=False)
 class Surrogate:
     """A polynomial fitted to link(y). `error` is leave-one-out, converted to y, relative to y's root mean square."""
@@ -166,11 +176,11 @@ def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> 
     for indices in ladder(x.shape[1], most_terms(len(x))):
         step_fit = fit(*grown.to(indices, targets.values))
         step = _choices(Basis(coordinates, indices), step_fit, targets)
-        gained = not best or any(new.error < 0.9 * old.error for new, old in zip(step, best, strict=True))
+        gained = not best or any(is_gain(new.error, old.error) for new, old in zip(step, best, strict=True))
         best = _better(best, step) if best else step
         idle = 0 if gained else idle + 1
         least = min(choice.error for choice in best)
-        if (idle >= PATIENCE and least < EARLY_STOPPING_ERROR) or least < SURROGATES_EXACT_ERROR:
+        if (idle >= PATIENCE and least < EARLY_STOPPING_ERROR) or is_exact(least):
             break
     return best
 
@@ -191,7 +201,7 @@ def _flip_logarithms(x: Array, targets: _Targets, best: list[_Choice]) -> list[_
     """Switch inputs to or from their logarithms where that improves the best link."""
     for i in range(x.shape[1]):
         leader = min(best, key=lambda choice: choice.error)
-        if not has_logarithm(x[:, i]) or leader.error < SURROGATES_EXACT_ERROR:
+        if not has_logarithm(x[:, i]) or is_exact(leader.error):
             continue
         other = coordinate(x[:, i], not leader.basis.coordinates[i].logarithmic)
         coordinates = (*leader.basis.coordinates[:i], other, *leader.basis.coordinates[i + 1 :])
@@ -205,7 +215,7 @@ def _flip_logarithms(x: Array, targets: _Targets, best: list[_Choice]) -> list[_
 def sharpen(x: Array, y: Array, known: Surrogate) -> Surrogate:
     """A more accurate surrogate, with high degrees in few inputs and straight lines in the others if their higher
     powers (plain or logarithmic) do not matter; else the same one."""
-    if known.error < SURROGATES_EXACT_ERROR:
+    if is_exact(known.error):
         return known
     targets, worst = _Targets.of(y, (known.link,)), AFFINE_NO_WORSE_RATIO * known.error
     axes, straight = list(known.coordinates), []
@@ -223,7 +233,7 @@ def sharpen(x: Array, y: Array, known: Surrogate) -> Surrogate:
     for together in (1, 2)[: len(straight)]:
         for indices in ladder_in_others(x.shape[1], tuple(straight), together, most_terms(len(x))):
             (best,) = _better([best], [_fit_basis(x, targets, Basis(tuple(axes), indices))])
-            if best.error < SURROGATES_EXACT_ERROR:
+            if is_exact(best.error):
                 break
     return Surrogate(known.link, best.basis, best.coefficients, best.error)
 

@@ -127,6 +127,11 @@ def term_sums(x: Array, y: Array, pairs: bool = True) -> Iterator[TermSum]:
             return
 
 
+def is_usable(values: Array) -> bool:
+    """Whether a term's values are finite and not so large that the other terms would be lost to rounding."""
+    return bool(np.isfinite(values).all() and np.abs(values).max() < TERM_LARGEST_VALUE)
+
+
 def _polynomial(x: Array, degree: int) -> Array:
     return np.concatenate([np.ones((len(x), 1)), *(x**power for power in range(1, degree + 1))], axis=1)
 
@@ -142,7 +147,7 @@ def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
     with np.errstate(all="ignore"):
         for factor in every:
             values = factor(x)
-            if np.isfinite(values).all() and np.abs(values).max() < TERM_LARGEST_VALUE:
+            if is_usable(values):
                 usable.append(factor)
     usable.sort(key=lambda factor: factor.price)
     single = [Term((factor,)) for factor in usable]

@@ -29,7 +29,6 @@ PREFERENCE_RATIO = 2.0  # factor by which a function later in the table must be 
 ERROR_OF_PARTS = 3.0
 NEGLIGIBLE_CONSTANT = 1e-3  # root mean square, relative to link(y), below which a constant P counts as 0
 LARGEST_TOLERANCE = 1e-8  # problems whose law may be off by more than this are skipped: their values are not exact
-DEGREE = 20  # degree of P and Q in y = P(x_j) + g(x_i)*Q(x_j), where every function g is tried
 ERROR = 1e-11  # largest error of such a form, relative to the root mean square of y
 
 _OF_POSITIVE = ("sqrt", "log")

@@ -43,9 +43,9 @@ class Dimensionless:
     scales: tuple[tuple[Fraction, ...], ...]
     groups: tuple[tuple[int, ...], ...]
 
-    def multiply_powers(self, x: Array, scale: int = 0) -> Array:
+    def multiply_powers(self, x: Array) -> Array:
         """The product of powers (N,) that has the unit of y, at rows x (N, d)."""
-        return _product(x, self.scales[scale])
+        return _product(x, self.scales[0])
 
     def group_inputs(self, x: Array) -> Array:
         """The dimensionless groups (N, groups) at rows x (N, d)."""

@@ -141,11 +141,13 @@ def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[t
         scaled = x[:, i] * slopes[:, i]
         power = float(scaled @ answers) / size
         spread = root_mean_square(scaled - power * answers) / np.sqrt(size / len(y))
-        if LEAST_POWER < abs(power) < LARGEST_POWER and spread < max(FACTORS_LARGEST_ERROR, 30 * full.error) * max(
-            1, abs(power)
-        ):
+        if _in_range(power) and spread < max(FACTORS_LARGEST_ERROR, 30 * full.error) * max(1, abs(power)):
             guesses.append((spread, i, power))
     return [(i, power) for _, i, power in sorted(guesses)]
+
+
+def _in_range(power: float) -> bool:
+    return LEAST_POWER < abs(power) < LARGEST_POWER
 
 
 def _with_power(
@@ -166,7 +168,7 @@ def _with_power(
         return fit_blocks(x, y, [Block(tuple(others), coordinates, joint)], units, most)
 
     for candidate in (power,) if signed else _refine_power(x[:, i], power, form_of):
-        if LEAST_POWER < abs(candidate) < LARGEST_POWER:
+        if _in_range(candidate):
             form = form_of(candidate, len(y))
             missing = of_input(x, full.coordinates, i, others) * (weight * raise_to(x[:, i], candidate))[:, None]
             if holds(form, full.error, missing):

@@ -16,7 +16,7 @@ from kanserve.search.regression.bases import (
     total_degree,
 )
 from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit
-from kanserve.search.regression.surrogates import SURROGATES_EXACT_ERROR, most_terms
+from kanserve.search.regression.surrogates import SURROGATES_EXACT_ERROR, is_exact, is_gain, most_terms
 
 Array = NDArray[np.float64]
 
@@ -79,9 +79,9 @@ def fit_blocks(x: Array, targets: Array, blocks: Sequence[Block], units: Array, 
     idle = 0
     for budget in budgets(len(x), limit):
         step = of_size(x, targets, blocks, units, budget)
-        idle = 0 if best is None or step.error < 0.9 * best.error else idle + 1
+        idle = 0 if best is None or is_gain(step.error, best.error) else idle + 1
         best = step if best is None or step.error < best.error else best
-        if best.error < SURROGATES_EXACT_ERROR or (idle > 1 and best.error < FORM_TEST_LARGEST_ERROR):
+        if is_exact(best.error) or (idle > 1 and best.error < FORM_TEST_LARGEST_ERROR):
             break
     assert best is not None
     return best

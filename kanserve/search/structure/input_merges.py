@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kanserve.search.regression.bases import Basis, Indices, coordinate, has_logarithm, separate, total_degree
 from kanserve.search.regression.interactions import interior
 from kanserve.search.regression.least_squares import fit, root_mean_square
-from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.regression.surrogates import Surrogate, answer_units, is_gain, surrogates
 from kanserve.search.structure.factors import raise_to, round_to_fraction
 from kanserve.search.structure.form_test import FORM_TEST_LARGEST_ERROR, is_unrefuted, of_input
 from kanserve.search.structure.separation import candidates
@@ -265,7 +265,7 @@ def _settle(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
         trial = _trial(x, y, full, guess, coefficients + step, others, best.surrogate)
         if not trial.error < best.error:
             break
-        gained = trial.error < 0.9 * best.error
+        gained = is_gain(trial.error, best.error)
         best, coefficients = trial, coefficients + step
         if not gained:
             break

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.rivals import RIVALS_FALL
 from kanserve.search.regression.sparse_polynomial import (
-    POLYNOMIAL_EXACT_ERROR,
     QUOTIENT_EXACT_ERROR,
     Polynomial,
     Powers,
+    equals,
     has_enough_rows,
     monomials,
     powers_of,
@@ -59,7 +59,7 @@ def quadratic_root(x: Array, y: Array) -> QuadraticRoot | None:
         return None
     for functions, degrees in product(_choices(x), DEGREES):
         found = _of_equation(functions, degrees, x[some], y[some])
-        if found is not None and root_mean_square(found(x) - y) < POLYNOMIAL_EXACT_ERROR * spread:
+        if found is not None and equals(root_mean_square(found(x) - y), spread):
             return found
     return None
 

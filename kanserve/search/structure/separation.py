@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from kanserve.search.regression.interactions import Parts, partitions
 from kanserve.search.regression.link_functions import IDENTITY, Link
 from kanserve.search.regression.surrogates import (
-    SURROGATES_EXACT_ERROR,
     Surrogate,
     answer_units,
+    is_exact,
+    is_gain,
     most_terms,
     surrogates,
 )
@@ -140,11 +141,11 @@ def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) 
         if budget < LEAST_TERMS * len(parts) and budget < most_terms(len(x)):
             continue
         form, refined = _alternate(x, y, full, parts, values, budget)
-        better = best is None or form.error < 0.9 * best[0].error
+        better = best is None or is_gain(form.error, best[0].error)
         idle = 0 if better else idle + 1
         if better:
             best, values = (form, refined), refined
-        if form.error < SURROGATES_EXACT_ERROR or idle > 1:
+        if is_exact(form.error) or idle > 1:
             break
     assert best is not None
     return best

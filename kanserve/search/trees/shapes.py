@@ -18,7 +18,6 @@ from kanserve.search.trees.nodes import IDENTITY, Curve, Node, Product, Sum
 # Most inputs for which all shapes are listed; with more, only sums and products of all, and curves of these.
 MOST_INPUTS = 4
 
-MOST_SHAPES = {2: 400, 3: 500, 4: 700}
 REPEATS = {2: 2, 3: 1}
 """How many times inputs may be repeated in a shape; more would give thousands of shapes."""
 
