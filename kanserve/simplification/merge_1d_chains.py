@@ -10,11 +10,11 @@ from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.network.splines import fit_coefficients, span
 from kanserve.simplification.activations import values
 from kanserve.simplification.gauge_fixing import spline, unscale, without_base
+from kanserve.simplification.product_powers import POINTS_PER_COEFFICIENT
 from kanserve.simplification.symbolic_edges import name_edges
 from kanserve.simplification.validation import Judge, refit
 
 REFIT_STEPS = 20  # steps of the refit after all chains are merged
-POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted anew
 
 
 def without_chains(kan: Kan, judge: Judge) -> Kan:

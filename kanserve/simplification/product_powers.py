@@ -12,8 +12,8 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import fit_coefficients, span, uniform_knots
 from kanserve.simplification.edge_candidates import Array, Samples
 from kanserve.simplification.gauge_fixing import spline, unscale, without_base
+from kanserve.simplification.validation import GRID_MARGIN
 
-GRID_MARGIN = 0.02  # width by which the grid exceeds a product's values on each side, relative to their range
 LEAST_POWER = 0.05  # lower bound of |p|: below it, the factor is not a power but some other curve
 LARGEST_POWER = 20.0  # upper bound of |p|, for the same reason
 POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted anew

@@ -16,10 +16,10 @@ from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.fit.training import FittedNetwork
+from kanserve.search.regression.rivals import SMALLEST_ERROR
 
 Array = NDArray[np.float64]
 
-SMALLEST_ERROR = 1e-300  # whose logarithm is finite: a law may be exact to the last bit
 BY_SHAPE_COMPLEXITY_PENALTY = 2.0  # penalty for a unit of complexity in the information criterion, in nats
 
 

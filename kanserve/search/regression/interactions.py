@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units
 
 Array = NDArray[np.float64]
@@ -14,7 +14,6 @@ Parts = tuple[tuple[int, ...], ...]
 
 ROW_PAIRS = 120  # pairs of rows, at most, whose coordinates are exchanged
 WEAK_RATIO = 30.0  # difference, relative to the surrogate's error, up to which that error may be its cause
-ROUNDING = 1e-9  # lower bound of that error, relative to the outputs' root mean square
 INTERIOR_SHARE = 0.9  # share of each input's range, around its middle, where gradients are used
 LINE_POINTS = 12  # values of one input along a line, at Chebyshev nodes
 LINES = 50  # rows, at most, through which lines are taken

@@ -9,6 +9,8 @@ from kanserve.search.regression import budget
 
 Array = NDArray[np.float64]
 
+# Relative error below which the parts of a law cannot be told from rounding.
+ROUNDING = 1e-9
 # Ridge per column, relative to the column's square: allows equal columns; the refinement removes its bias.
 RIDGE = 1e-13
 # Upper bound of leverages: above it, a row determines its own fit, and its leave-one-out error nears 0/0.

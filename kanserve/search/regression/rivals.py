@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 RIVALS_FALL = 1e-5  # ratio of the error of a law to that of the polynomials that are its rivals, at most
 ROUNDING = 1e-15  # errors relative to the largest output that are rounding
 QUOTIENT_STEPS = 8  # linear fits of a quotient
-SMALLEST_ERROR = 1e-300  # whose logarithm is finite
+SMALLEST_ERROR = 1e-300  # whose logarithm is finite: a law may be exact to the last bit
 
 
 def chebyshev_columns(x: Array, indices: Indices) -> Array:

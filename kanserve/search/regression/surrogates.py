@@ -31,7 +31,7 @@ LOGARITHM_ERROR_RATIO = 0.8
 PATIENCE = 2  # index sets without improvement before early stopping
 # Relative error from which nothing stops early: many periods need many terms before any gain.
 EARLY_STOPPING_ERROR = 0.1
-AFFINE_NO_WORSE_RATIO = 1.1  # an input is left out of P or Q if the error stays below this times the error before
+NO_WORSE_RATIO = 1.1  # a simpler form is no worse if its error stays below this times the error before
 
 
 def is_exact(error: float) -> bool:
@@ -217,7 +217,7 @@ def sharpen(x: Array, y: Array, known: Surrogate) -> Surrogate:
     powers (plain or logarithmic) do not matter; else the same one."""
     if is_exact(known.error):
         return known
-    targets, worst = _Targets.of(y, (known.link,)), AFFINE_NO_WORSE_RATIO * known.error
+    targets, worst = _Targets.of(y, (known.link,)), NO_WORSE_RATIO * known.error
     axes, straight = list(known.coordinates), []
     for i in range(x.shape[1]):
         indices = known.basis.indices[known.basis.indices[:, i] <= 1]

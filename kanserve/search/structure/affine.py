@@ -11,16 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.interactions import along, four_point, weak
-from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, root_mean_square
 from kanserve.search.regression.link_functions import Link
-from kanserve.search.regression.surrogates import AFFINE_NO_WORSE_RATIO, Surrogate, answer_units, sharpen, surrogates
+from kanserve.search.regression.surrogates import NO_WORSE_RATIO, Surrogate, answer_units, sharpen, surrogates
 from kanserve.search.structure.form_test import Block, Hypothesis, fit_blocks, holds, of_input, of_size
 
 Array = NDArray[np.float64]
 
 LARGEST_EXPONENT = 20.0  # largest exponent with which exp(x) and exp(-x) of an input are tried
-# Relative size of rounding: a function that varies less is left out, and a smaller error counts as this.
-ROUNDING = 1e-9
 SHAPE_DISTANCE = 1e-5  # largest distance of a function from the shape along an input, as 1 - correlation
 # The same limit relative to the square of the surrogate's error; the larger limit counts.
 SHAPE_DISTANCE_PER_ERROR = 10.0
@@ -188,7 +186,7 @@ def _narrow(
             if fewer == (p_inputs, q_inputs) or not fewer[1]:
                 continue
             leaner = question.form(*fewer, terms)
-            worst = AFFINE_NO_WORSE_RATIO * max(form.error, ROUNDING)
+            worst = NO_WORSE_RATIO * max(form.error, ROUNDING)
             if leaner.error < worst and holds(leaner, full.error, question.missing(*fewer)):
                 (p_inputs, q_inputs), form = fewer, leaner
     if not p_inputs and root_mean_square(form.values(0)) < NEGLIGIBLE_CONSTANT * root_mean_square(

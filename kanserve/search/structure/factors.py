@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from kanserve.network.powers import LARGEST_DENOMINATOR, real_power, takes_negative
 from kanserve.search.regression.bases import coordinate
-from kanserve.search.regression.least_squares import fit, lack_of_fit, root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, fit, lack_of_fit, root_mean_square
 from kanserve.search.regression.link_functions import IDENTITY
-from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.regression.surrogates import Surrogate, answer_units, is_exact, surrogates
 from kanserve.search.structure.form_test import (
     FORM_TEST_LARGEST_ERROR,
     Block,
@@ -27,12 +27,10 @@ Array = NDArray[np.float64]
 
 LARGEST_POWER = 6.5  # upper bound of |p| for a power x^p that is a factor
 LEAST_POWER = 0.1  # lower bound of |p| for a power x^p that is a factor
-FACTORS_SNAP_STANDARD_ERRORS = 4.0  # standard errors within which a power is rounded to a simple fraction
+SNAP_STANDARD_ERRORS = 4.0  # standard errors within which a power is rounded to a simple fraction
 SNAP_DISTANCE = 1.5e-2  # distance within which a power of one input is rounded in any case, if the form still holds
 FACTORS_LARGEST_ERROR = 0.3  # relative error above which a power law, or the estimate of one power, is rejected
-POWER_LAW_ROUNDING = 1e-9  # distance from a number with few digits up to which an exponent equals it in any case
 REFINEMENT_TERMS = 80  # terms, at most, of the fits by which a power is refined
-ROUNDING = 1e-11  # relative error below which no structure is left to test
 POWER_LAW_DIGITS = 3  # decimals of an exponent, at most, to which it is rounded within its error
 # Distance from such a number over that between two of them, at most: a larger one may be by chance.
 POWER_LAW_CHANCE = 0.05
@@ -81,7 +79,7 @@ def _find_least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
         design = every[:, full.basis.indices[:, i] == 0]
         reduced = fit(design, targets[:, None])
         error = root_mean_square(reduced.left_out[:, 0] * units)
-        if error < ROUNDING:
+        if is_exact(error):
             needs.append((0.0, i))
         elif plausible(error, full.error):
             missing = of_input(x, full.coordinates, i, others)
@@ -94,7 +92,7 @@ def _find_least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
 
 def _is_missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
     """Whether input i explains part of the residuals of a fit that uses only the kept inputs."""
-    if full.error < ROUNDING:
+    if is_exact(full.error):
         return False
     columns = [*kept, i]
     design = full.basis.design(x[:, list(kept)])
@@ -199,8 +197,8 @@ def _refine_power(values: Array, power: float, form_of: Callable[[float, int], H
             (
                 round_to_fraction(
                     power,
-                    max(FACTORS_SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
-                    FACTORS_SNAP_STANDARD_ERRORS * spread + POWER_LAW_ROUNDING,
+                    max(SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
+                    SNAP_STANDARD_ERRORS * spread + ROUNDING,
                 ),
                 power,
             )

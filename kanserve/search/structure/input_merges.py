@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.bases import Basis, Indices, coordinate, has_logarithm, separate, total_degree
 from kanserve.search.regression.interactions import interior
-from kanserve.search.regression.least_squares import fit, root_mean_square
-from kanserve.search.regression.surrogates import Surrogate, answer_units, is_gain, surrogates
-from kanserve.search.structure.factors import raise_to, round_to_fraction
+from kanserve.search.regression.least_squares import ROUNDING, fit, root_mean_square
+from kanserve.search.regression.surrogates import NO_WORSE_RATIO, Surrogate, answer_units, is_gain, surrogates
+from kanserve.search.structure.factors import SNAP_DISTANCE, SNAP_STANDARD_ERRORS, raise_to, round_to_fraction
 from kanserve.search.structure.form_test import FORM_TEST_LARGEST_ERROR, is_unrefuted, of_input
 from kanserve.search.structure.separation import candidates
 
@@ -39,10 +39,6 @@ UNGUIDED_RATIO = 0.3  # largest error of a merge that is tried without a gradien
 MOST_UNGUIDED_INPUTS = 4  # most inputs for which merges are tried without a gradient: 4 have up to 24 such merges
 GAUSS_NEWTON_STEPS = 4  # Gauss-Newton steps of the coefficients of z
 HOPELESS_ERROR_RATIO = 100.0  # error, relative to the full surrogate's, above which z is not refined
-ROUNDING = 1e-9  # relative error below which z is not refined; also the lower bound of the surrogate's error there
-SNAP_STANDARD_ERRORS = 4.0  # standard errors within which beta is rounded to a simple fraction
-SNAP_DISTANCE = 1.5e-2  # distance within which beta is rounded in any case, if the fit is no worse for it
-NO_WORSE_RATIO = 1.1  # a rounded beta is kept if the error stays below this times the error before
 LEAST_POWER = 0.1  # lower bound of |beta| in z = x_i·x_j^beta
 LARGEST_POWER = 8.0  # upper bound of |beta| in z = x_i·x_j^beta
 

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.powers import takes_negative
-from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit, root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, Fit, fit, lack_of_fit, root_mean_square
 from kanserve.search.structure.factors import (
     FACTORS_LARGEST_ERROR,
-    FACTORS_SNAP_STANDARD_ERRORS,
-    POWER_LAW_ROUNDING,
+    SNAP_STANDARD_ERRORS,
     raise_to,
     round_to_fraction,
 )
@@ -24,7 +23,6 @@ Mask = NDArray[np.bool_]
 
 # Distance within which the powers of a power law of all inputs are rounded in any case.
 POWER_SNAP_DISTANCE = 1e-3
-EXACT_ERROR = 1e-9  # relative error below which a power law is exact and is not tested further
 POWER_LAW_ROWS = 0.5  # share of the rows, at least, on which no input and no output is 0, so that they have logarithms
 POWER_LAW_ZERO_ERRORS = 5.0  # residual of a row with a 0, at most, in standard deviations of those of the other rows
 
@@ -66,7 +64,7 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
     if found is None or len(found[0].coefficients) != 1 + 2 * inputs:
         return None
     values, deviations = found[0].coefficients[1:, 0], found[2]
-    negligible = np.abs(values) <= POWER_LAW_ROUNDING
+    negligible = np.abs(values) <= ROUNDING
     values = np.where(negligible, 0.0, values)
     if negligible[inputs:].all():
         return None
@@ -77,7 +75,7 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
         product = _product(x, powers) * np.exp(x @ rates)
         scale = float(product @ y / (product @ product))
         error = root_mean_square(y - scale * product)
-    if not error < POWER_LAW_ROUNDING * root_mean_square(y):
+    if not error < ROUNDING * root_mean_square(y):
         return None
     return PowerLaw(_without_rounding(scale), tuple(powers), tuple(_without_rounding(rate) for rate in rates.tolist()))
 
@@ -108,8 +106,8 @@ def _fit_logarithms(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
 
 
 def _round_exponent(value: float, deviation: float) -> float:
-    error = FACTORS_SNAP_STANDARD_ERRORS * deviation
-    return round_to_fraction(value, max(error, POWER_SNAP_DISTANCE), error + POWER_LAW_ROUNDING)
+    error = SNAP_STANDARD_ERRORS * deviation
+    return round_to_fraction(value, max(error, POWER_SNAP_DISTANCE), error + ROUNDING)
 
 
 def _product(x: Array, powers: Array | list[float]) -> Array:
@@ -127,7 +125,7 @@ def _check_law(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, 
         residuals = y - coefficient * product
         error = root_mean_square(residuals)
     found = coefficient, tuple(float(power) for power in powers)
-    if error < EXACT_ERROR * root_mean_square(y):
+    if error < ROUNDING * root_mean_square(y):
         return found
     if not error <= FACTORS_LARGEST_ERROR * root_mean_square(y):
         return None

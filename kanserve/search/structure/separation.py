@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.interactions import Parts, partitions
+from kanserve.search.regression.least_squares import ROUNDING
 from kanserve.search.regression.link_functions import IDENTITY, Link
 from kanserve.search.regression.surrogates import (
     Surrogate,
@@ -28,7 +29,6 @@ Array = NDArray[np.float64]
 MOST_LINKS = 3  # links to try, at most, besides the identity
 LINK_ERROR_RATIO = 3.0  # links whose surrogate's error reaches this times the least are not tried
 SUM_ERROR_RATIO = 10.0  # largest error of a sum, relative to the error of the best link's surrogate
-ROUNDING = 1e-9  # lower bound of the least error in these comparisons, relative to the outputs' root mean square
 SWEEPS = 3  # sweeps of alternating least squares for each number of terms
 GAUSS_NEWTON_STEPS = 2  # Gauss-Newton steps after these sweeps
 LEAST_TERMS = 4  # fewest terms per factor

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, root_mean_square
 from kanserve.search.regression.term_sums import TERM_ROWS
-from kanserve.search.structure.factors import POWER_LAW_ROUNDING, round_to_fraction
+from kanserve.search.structure.factors import round_to_fraction
 
 Array = NDArray[np.float64]
 
@@ -20,7 +20,6 @@ PLACES = 14  # zeros of the base of c·(x + b)^p + d on the grid, on either side
 EXPONENTS = (-3.4, -2.4, -1.6, -0.8, -0.3, 0.3, 0.7, 1.4, 1.7, 2.4, 3.3, 4.6)  # exponents on the grid
 STARTS = 4  # points of the grid from which the constants are fitted
 STEPS = 60  # steps of such a fit
-EXACT_ERROR = 1e-9  # relative error up to which it is exact
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
     """y (N,) as a power of shifted x (N,) with a non-integer exponent, if that is exact, else None."""
     if len(y) < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    limit = EXACT_ERROR * float(y.std())
+    limit = ROUNDING * float(y.std())
     starts = sorted(_starts(x, y))[:STARTS]
     for _, sign, shift, exponent in starts:
         with np.errstate(all="ignore"):
@@ -48,7 +47,7 @@ def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
             shift, exponent, error = found
             if not error < limit:
                 continue
-            exponent = round_to_fraction(exponent, POWER_LAW_ROUNDING, POWER_LAW_ROUNDING)
+            exponent = round_to_fraction(exponent, ROUNDING, ROUNDING)
             if exponent == round(exponent):
                 continue
             c, d, _ = _linear(sign * x + shift, y, exponent)
