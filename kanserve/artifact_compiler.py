@@ -126,7 +126,7 @@ def compile(
 
 
 def _list(formats: Sequence[str]) -> list[str]:
-    """The formats as a list; InputError for what is not a list of names."""
+    """The formats as a list. Raises InputError if they are not names."""
     names = [formats] if isinstance(formats, str) else list(formats)
     if not all(isinstance(name, str) for name in names):
         raise InputError("formats are names such as 'onnx_graph'; give samples as data=.")
@@ -143,7 +143,7 @@ def _compile(
     candidates: Candidates | Sequence[Candidate] = (),
     provenance: Mapping[str, str] | None = None,
 ) -> Artifact:
-    """As `compile`; with `derivatives`, C has them although the options do not ask for them, where they cost little."""
+    """Like `compile`. With `derivatives`, C gets them even if the options do not ask, provided they are cheap."""
     intervals, origin = (options.intervals, {}) if rows is None or options.intervals else _intervals(kan, rows)
     options = replace(options, intervals=intervals)
     others = list_candidates(candidates)
@@ -168,7 +168,7 @@ def _compile(
 def _export(
     kan: Kan, formats: Sequence[str], options: ExportOptions, derivatives: bool, processors: Sequence[str]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """As `export_files`, with derivatives in C if they are asked for, or wanted, cheap and possible."""
+    """Like `export_files`; C gets derivatives if they are requested, or wanted, cheap and possible."""
     added = derivatives and not options.gradient and "c_source" in formats and c_source.has_cheap_gradient(kan)
     if added and options.precision == "double":
         try:
@@ -185,7 +185,7 @@ def _evidence(
     candidates: Sequence[Candidate],
     golden: tuple[Array, Array],
 ) -> list[Any]:
-    """The evidence for each output's formula as JSON data, empty without one."""
+    """The evidence for each output's formula as JSON data; empty if there is none."""
     if candidates and len(written) > 1:
         raise InputError(f"Candidates are formulas of one output; this network has {len(written)}.")
     if candidates and not any(agrees(candidate.formula, golden[0], golden[1][:, 0]) for candidate in candidates):
@@ -199,12 +199,8 @@ def _evidence(
 
 
 def golden_rows(kan: Kan) -> tuple[Array, Array]:
-    """The golden rows x and outputs y: GOLDEN_ROWS rows of the training range, one just outside and one with a NaN,
-    and where inputs may be missing, one without any of these.
-
-    The rows inside are chosen by `steady_rows`. The one outside is left out if rounding changes it much or decides
-    whether it is finite.
-    """
+    """The golden rows x and outputs y: GOLDEN_ROWS rows in the training range (chosen by `steady_rows`), one just
+    outside it (unless rounding changes it much), one with a NaN and, if inputs may be missing, one without any."""
     x = steady_rows(kan, GOLDEN_ROWS)
     if len(x) == 0:
         raise ExportError(f"The network is finite nowhere in its training range. {breaking_point(kan)}")
@@ -226,7 +222,7 @@ def golden_rows(kan: Kan) -> tuple[Array, Array]:
 
 
 def metrics(kan: Kan, data: Dataset) -> Metrics:
-    """How well the network fits the rows, per output; for a classifier, of its probabilities, with the accuracy."""
+    """How well the network fits the rows, per output; for a classifier, its probabilities, with the accuracy."""
     fit = score(kan, data)
     answers = evaluate(kan, data.x)
     answers = softmax(answers) if kan.classes else answers
@@ -242,10 +238,8 @@ def metrics(kan: Kan, data: Dataset) -> Metrics:
 
 
 def _intervals(kan: Kan, data: Dataset) -> tuple[tuple[ConformalInterval, ...], dict[str, str]]:
-    """Prediction intervals by unseen samples, and the note that says where they come from, or why there are none.
-
-    None for a classifier or weighted rows, where they have no meaning, and none if the network was fitted to the rows.
-    """
+    """Prediction intervals from unseen samples, and a note on their origin, or on why there are none. None for
+    classifiers and weighted rows, for which they are undefined, or if the network was fitted to the rows."""
     if kan.classes or data.weights is not None:
         return (), {}
     seen = share_of_fitted_rows(kan, data)
@@ -274,7 +268,7 @@ def _percent(share: float) -> str:
 
 
 def _options(options: ExportOptions, name: str | None, precision: ExportPrecision | None) -> ExportOptions:
-    """The options of an artifact; InputError for those it cannot have."""
+    """The options of an artifact. Raises InputError for options that it cannot have."""
     options = replace(options, name=name or options.name, precision=precision or options.precision)
     check_name(options.name)
     if options.c_form != "files":
@@ -361,7 +355,8 @@ def export(
 def check_files(
     kan: Kan, formats: Sequence[str], options: ExportOptions, processors: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files of the formats, checked against the golden rows where they run here; and why others were not run."""
+    """The files of the formats, checked against golden rows if they run here, and the reasons why others were not
+    run."""
     check_name(options.name)
     alone = [name for name in formats if name == "c_source" and (options.c_form != "files" or options.in_integers)]
     files, notes = export_files(kan, alone, options, processors) if alone else ({}, {})
@@ -386,11 +381,9 @@ def not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> list[str]:
 def export_files(
     kan: Kan, formats: Sequence[str], options: ExportOptions, processors: Sequence[str] = ()
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """The files of all formats, each in its folder, with libraries of the C source; and notes.
-
-    Without a compiler the library for this machine is left out with a note; without the tools for `processors` this is
-    MissingDependencyError.
-    """
+    """The files of all formats, each in its folder, with libraries of the C source; and notes. Without a compiler, the
+    library for this machine is left out with a note; without the tools for `processors`, MissingDependencyError is
+    raised."""
     if processors and ("c_source" not in formats or options.c_form != "files" or options.in_integers):
         raise InputError(
             'Libraries for other processors are built from the format c_source in the form "files", in double or float.'
@@ -417,7 +410,7 @@ def export_files(
 
 
 def _check(artifact: Artifact, formats: Sequence[str]) -> Artifact:
-    """The artifact, after every backend that runs here was checked against the golden rows; GoldenError on failure."""
+    """Check every backend that runs here against the golden rows. Raises GoldenError on failure."""
     notes = {}
     for kind in formats:
         try:

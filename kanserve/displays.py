@@ -11,12 +11,12 @@ _HOMES: dict[str, str] = {}
 
 
 def register(homes: Mapping[str, str]) -> None:
-    """Say where functions are, each by its name as "module:function"; they are imported when first used."""
+    """Register display functions as "module:function"; they are imported when first used."""
     _HOMES.update(homes)
 
 
 def display(name: str) -> Callable[..., Any]:
-    """The function that is registered by this name (Any: each has its own type)."""
+    """The display function with this name."""
     module, _, function = _HOMES[name].partition(":")
     found: Callable[..., Any] = getattr(import_module(module), function)
     return found

@@ -30,7 +30,7 @@ The domain knows nothing of gRPC or of exit codes: `serve/status.py` and `cli.py
 
 
 def reason(said: object) -> str:
-    """The message of another package's error, on one line without the full stop."""
+    """The message of another package's error, on one line without its full stop."""
     lines = [line.strip() for line in str(said).splitlines() if line.strip()]
     text = (lines[0] if lines else type(said).__name__)[:200].rstrip(".:")
     return f"it has no entry {text}" if isinstance(said, KeyError) else text

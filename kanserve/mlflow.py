@@ -307,12 +307,12 @@ def default_pip_requirements() -> list[str]:
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
-    """Read by MLflow: the model in a folder, for `mlflow.pyfunc`."""
+    """Entry point for `mlflow.pyfunc`: load the model in a folder."""
     return PyfuncModel(LoadedModel(_read(Path(path), None)))
 
 
 def _artifact(model: Any) -> Artifact:
-    """What is logged of a model in any of its forms."""
+    """The artifact to log for a model in any of its forms."""
     if isinstance(model, str | os.PathLike):
         return read_artifact(model)
     model = getattr(model, "kan_", model)
@@ -341,7 +341,7 @@ def _version() -> str:
 
 
 def _mlflow() -> Any:
-    """The package (Any: it is optional)."""
+    """The package mlflow. Raises MissingDependencyError without it."""
     try:
         import mlflow.artifacts
         import mlflow.pyfunc

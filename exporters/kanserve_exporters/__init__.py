@@ -23,7 +23,8 @@ class Exporter(Protocol):
     """The interface of an exporter module."""
 
     def export(self, kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
-        """The network as files; ExportError when the format cannot express it. Equal networks give equal bytes."""
+        """Export the network as files. Raises ExportError if the format cannot express it. Equal networks give equal
+        bytes."""
         ...
 
 
@@ -33,7 +34,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Exporter:
-    """The exporter called `name`; NotFoundError with the existing names."""
+    """The exporter called `name`. Raises NotFoundError with the existing names."""
     if name in _ours():
         return cast(Exporter, import_module(f"{__name__}.{name}"))  # a module is an object with a function
     for point in entry_points(group=GROUP, name=name):

@@ -136,11 +136,9 @@ _END = """
 
 
 def arrange_files(files: Mapping[str, str], prefix: str, form: CForm) -> dict[str, str]:
-    """The files of a form, by path. "files" leaves everything as it is; in the others one file has both P.h and P.c.
-
-    "single_file" is P.c, to be compiled or included once. "header_only" is P.h, with the definitions behind
-    `#ifdef P_IMPLEMENTATION`. P_test.c and README.md are kept; build files, which name the missing file, are not.
-    """
+    """Arrange the files by form. "files" changes nothing; "single_file" puts P.h and P.c into P.c; "header_only" puts
+    them into P.h, with the definitions after `#ifdef P_IMPLEMENTATION`. The last two keep P_test.c and README.md, but
+    not the build files."""
     if form == "files":
         return dict(files)
     header, code, test = files[f"{prefix}.h"], files[f"{prefix}.c"], files[f"{prefix}_test.c"]
@@ -185,10 +183,8 @@ _WITHOUT_BOTH = "- `-D@NO_GRADIENT` leaves out `@gradient`, `@hessian` and their
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
-    """The network as C source; ExportError when a constant does not fit into the precision.
-
-    The single-file forms are for other programs: kanserve's own runtime loads libraries that are built from "files".
-    """
+    """The network as C source. Raises ExportError if a constant does not fit the precision. kanserve's own runtime
+    needs the form "files"."""
     if options.in_integers:
         texts = arrange_files(integer_files(kan, options), c_identifier(options.name), options.c_form)
         return {path: text.encode("ascii") for path, text in texts.items()}
@@ -231,7 +227,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
 
 def has_cheap_gradient(kan: Kan) -> bool:
-    """Whether the derivatives of the outputs cost little: to compile, in bytes, and on the stack."""
+    """Whether the derivatives are cheap: in compile time, in bytes, and on the stack."""
     symbolic = sum(int(layer.symbolic_mask.sum()) for layer in kan.layers)
     return symbolic <= _MOST_SYMBOLIC and c_gradient.stack_numbers(kan) <= _MOST_ON_STACK
 
@@ -278,7 +274,7 @@ def _code(kan: Kan, layers: list[Parts], dialect: Dialect, derivatives: int, col
 
 
 def _functions(layers: list[Parts], dialect: Dialect, derivatives: int) -> list[str]:
-    """The functions of edges that libm does not have, or that must report leaving their domain."""
+    """The edge functions that libm lacks, or that must report leaving their domain."""
     used, blocks = functions_of(layers), []
     for own in c_derivatives.functions_by_values(used, derivatives):
         text = OWN[own].c_function(own_name(own, dialect), ExportError)
@@ -326,12 +322,9 @@ def _predict(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
 
 
 def _selftest(kan: Kan, dialect: Dialect) -> list[str]:
-    """Golden rows: samples of the training ranges, rounded to the type, with the reference outputs, and the self-test.
-
-    Each output has an error scale and an allowed error, as a fraction of that scale: far above the rounding errors of
-    most networks and far below those of a faulty compiler, processor or flash memory, or more where rounding errors may
-    be larger.
-    """
+    """Golden rows and the self-test: samples of the training ranges, rounded to the type, with reference outputs. The
+    allowed error of each output is far above rounding errors and far below those of a faulty compiler, processor or
+    flash memory, and larger where rounding errors may be."""
     most = max(2, min(_GOLDEN_ROWS, _GOLDEN_NUMBERS // max(kan.shape[0], kan.shape[-1])))
     x = steady_rows(kan, most).astype(_dtype(dialect)).astype(np.float64)
     y = evaluate(kan, x)
@@ -385,14 +378,9 @@ def _dtype(dialect: Dialect) -> type[np.floating]:
 def _package(
     prefix: str, words: Mapping[str, object], formula: list[str], form: CForm, derivatives: int
 ) -> dict[str, str]:
-    """The texts of CMakeLists.txt, P.pc.in and README.md, by path; for the single-file forms only the README.
-
-    Most of them are in the folder `_c/package_files`. In them `@` is the prefix with an underscore and `@@` the bare
-    prefix, as in `_c/template.py`; `$AT$` is a plain @.
-
-    `words` are the network's shape, inputs, outputs, meaning of the outputs and type; `formula` has its lines;
-    `derivatives` is the order up to which the source has them.
-    """
+    """The texts of CMakeLists.txt, P.pc.in and README.md by path, mostly from `_c/package_files`; only the README for
+    single-file forms. `@` and `@@` are placeholders as in `_c/template.py`; `$AT$` is a plain @. `words`: the network's
+    shape, inputs, outputs, meaning of outputs, and type; `derivatives`: their highest order."""
     readme = template.fill(
         _package_text("README.md").format(
             build=_package_text(f"build_{form}.md"),

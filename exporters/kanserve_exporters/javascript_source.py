@@ -80,7 +80,7 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
 
 def _information(kan: Kan, name: str) -> str:
-    """What the network is, as JSON, in which no text can end the script of a page either."""
+    """The network's description as JSON, in which no text can end the script of a page."""
 
     values = {
         "name": name,
@@ -97,7 +97,7 @@ def _information(kan: Kan, name: str) -> str:
 
 
 def _row(kan: Kan) -> str:
-    """The function of one row, and the tables of the ends of the network."""
+    """The function of one row, and the tables for inputs and outputs."""
     tables, first, last = [], "", ""
     if encodes(kan):
         tables.append(_encoding(kan))
@@ -114,7 +114,7 @@ def _row(kan: Kan) -> str:
 
 
 def _encoding(kan: Kan) -> str:
-    """The function of what stands in for a missing value, and of the numbers of categories."""
+    """The function that replaces missing values and category codes."""
     fills = ", ".join("NaN" if variable.fill_value is None else _number(variable.fill_value) for variable in kan.inputs)
     numbers = ", ".join(f"[{', '.join(map(_number, variable.category_values))}]" for variable in kan.inputs)
     return f"const fills = [{fills}], categoryValues = [{numbers}];\n{_ENCODED}"
@@ -125,7 +125,7 @@ def _number(value: float) -> str:
 
 
 def _functions(layers: list[Parts]) -> list[str]:
-    """The functions that Math has not; only those that are used."""
+    """The helpers for used functions that JavaScript's Math lacks."""
     used = {edge.function for part in layers for _, _, edge in part.terms} - {"x"}
     used |= {"silu"} if any(part.splines and part.splines.base == "silu" for part in layers) else set()
     return [

@@ -38,7 +38,7 @@ _FEWEST_ROWS = 16
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
-    """The network as a module; ExportError when a constant does not fit into the precision."""
+    """The network as a module. Raises ExportError if a constant does not fit the precision."""
     refuse_underflow(kan, options.floating)
     dialect = Dialect("numpy", options.floating, "_")
     dtype = np.float32 if dialect.single else np.float64
@@ -110,7 +110,7 @@ def _imports(row: str) -> str:
 
 
 def _modules(layers: list[Parts], row: str) -> list[str]:
-    """The modules of functions that were registered by their values."""
+    """The modules that functions registered by their values need."""
     own = [by_values(name) for name in {edge.function for part in layers for _, _, edge in part.terms}]
     languages = ("numpy", "python") if row else ("numpy",)
     return modules(

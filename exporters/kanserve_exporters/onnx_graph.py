@@ -46,10 +46,8 @@ _INT64, _FLOAT, _DOUBLE = 7, 1, 11  # numbers of the types in ONNX
 
 
 def encode(body: Body, x: str, inputs: tuple[Variable, ...]) -> str:
-    """The numbers (batch, inputs) that the network sees for the raw values x.
-
-    What no number stands in for becomes NaN; infinities stay.
-    """
+    """Encode raw values x: returns the numbers (batch, inputs) that the network uses. Values without a number become
+    NaN; infinities stay."""
     fills = body.table(
         "fill_values", np.array([np.nan if variable.fill_value is None else variable.fill_value for variable in inputs])
     )
@@ -87,7 +85,8 @@ def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
 
 
 def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes:
-    """The file with all splines computed in one way (`how`), for benchmarks; None: the best way for each layer."""
+    """The file with all splines computed in one way (`how`), for benchmarks; None chooses the best way for each
+    layer."""
     try:
         import onnx
     except ImportError:
@@ -130,7 +129,7 @@ def export_as(kan: Kan, options: ExportOptions, how: How | None = None) -> bytes
 
 
 def _check_versions(options: ExportOptions) -> None:
-    """ExportError unless the installed onnx knows these versions, and they have what the bodies need."""
+    """Raise ExportError unless the installed onnx supports these versions, and they have what the bodies need."""
     import onnx
 
     for name, asked, oldest, newest in (
@@ -153,7 +152,7 @@ def _layers(kan: Kan, precision: Precision, how: How | None) -> list[LayerBody]:
 
 
 def _with_output_affine(kan: Kan) -> tuple[Layer, ...]:
-    """The layers, with the scale and shift of the outputs folded into the nodes of the last."""
+    """The layers, with the scale and shift of the outputs folded into the last one's nodes."""
     last = kan.layers[-1]
     with np.errstate(all="ignore"):
         scale = kan.output_scale * last.node_scale
@@ -184,7 +183,7 @@ def _network(kan: Kan, layers: list[LayerBody], names: list[str], options: Expor
 
 
 def _function_names(layers: list[LayerBody]) -> list[str]:
-    """The name of each layer's function: its kind, with a number from the second distinct program of that kind on."""
+    """The name of each layer's function: its kind, numbered from the second distinct program of that kind on."""
     known: dict[object, str] = {}
     count: dict[str, int] = {}
     for layer in layers:

@@ -26,10 +26,8 @@ FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-s", "-mexec-model=reactor")
 
 
 def export(kan: Kan, options: ExportOptions) -> Mapping[str, bytes]:
-    """The network as a WebAssembly module with its loader; MissingDependencyError without ziglang.
-
-    Equal networks give equal bytes with the same version of ziglang. ExportError as for the C source.
-    """
+    """The network as a WebAssembly module with its loader. Equal networks give equal bytes with the same version of
+    ziglang. Raises MissingDependencyError without ziglang, and ExportError like the C source."""
     prefix = c_identifier(options.name)
     files = c_source.export(kan, replace(options, gradient=False, hessian=False, c_form="files"))
     names = ["predict_batch", "info", *(["predict_proba"] if kan.classes else [])]

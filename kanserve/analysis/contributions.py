@@ -217,33 +217,33 @@ def explain(kan: Kan, x: Rows, data: Data = None) -> Contributions:
     return Contributions(kan.inputs, output_names(kan), rows, base, values, errors)
 
 
-def bars(found: Contributions, row: int, output: int, most: int = SHOWN_INPUTS) -> list[Bar]:
-    """The contributions to one prediction, the largest first; of many inputs those after `most` in one."""
+def bars(found: Contributions, row: int, output: int) -> list[Bar]:
+    """The contributions to one prediction, largest first; those after the first SHOWN_INPUTS are summed in one bar."""
     values, errors = found.values[row, output], found.errors[row, output]
     order = np.argsort(-np.abs(values), kind="stable").tolist()
     names = [f"{v.name} = {format_value(v, float(value))}" for v, value in zip(found.inputs, found.x[row], strict=True)]
-    made = [Bar(names[i], float(values[i]), float(errors[i])) for i in order[:most]]
-    if rest := order[most:]:
+    made = [Bar(names[i], float(values[i]), float(errors[i])) for i in order[:SHOWN_INPUTS]]
+    if rest := order[SHOWN_INPUTS:]:
         made.append(Bar(f"{len(rest)} more inputs", float(values[rest].sum()), float(np.hypot.reduce(errors[rest]))))
     return made
 
 
 def output_names(kan: Kan) -> tuple[str, ...]:
-    """The names of what is explained."""
+    """The names of the explained quantities: outputs, or scores of classes."""
     if len(kan.classes) == 2:
         return (f"log-odds of {kan.classes[1]}",)
     return tuple(f"score of {name}" for name in kan.classes) or tuple(variable.name for variable in kan.outputs)
 
 
 def center_scores(kan: Kan, outputs: Array) -> Array:
-    """What is explained of outputs (N, Q): themselves, or of classes the scores without what all have in common."""
+    """The explained quantities for outputs (N, Q): the outputs themselves; for classes, the scores minus their mean."""
     if len(kan.classes) == 2:
         return outputs[:, 1:] - outputs[:, :1]
     return outputs - outputs.mean(axis=1, keepdims=True) if kan.classes else outputs
 
 
 def format_value(variable: Variable, value: float) -> str:
-    """A raw value of an input as text: a category by its name."""
+    """A raw value of an input as text; a category by its name."""
     if np.isnan(value):
         return "missing"
     if variable.categories:
@@ -252,7 +252,7 @@ def format_value(variable: Variable, value: float) -> str:
 
 
 def meeting_inputs(kan: Kan) -> Groups:
-    """The inputs that the outputs depend on, in groups: the outputs are sums of functions of one group each."""
+    """Group the inputs that interact: the outputs are sums of functions of one group each."""
     terms: list[Terms] = [{frozenset([i])} for i in range(len(kan.inputs))]
     for layer in kan.layers:
         sums = [_terms_of_sum(layer, j, terms) for j in range(layer.subnodes)]
@@ -265,7 +265,8 @@ def meeting_inputs(kan: Kan) -> Groups:
 
 
 def _terms_of_sum(layer: Layer, j: int, terms: Sequence[Terms]) -> Terms:
-    """The terms of a subnode, by those of the layer's inputs: they meet in each function that is no straight line."""
+    """The sets of inputs that interact in a subnode, from those of the layer's inputs: they interact in each function
+    that is not linear."""
     own: Terms = set()
     for i in np.flatnonzero(layer.alive[j]).tolist():
         straight = layer.functions[j, i] == "x" and not layer.spline_mask[j, i]
@@ -274,13 +275,14 @@ def _terms_of_sum(layer: Layer, j: int, terms: Sequence[Terms]) -> Terms:
 
 
 def _unite_inputs(parts: Iterable[Terms]) -> Terms:
-    """One term of all the inputs of these; none if they have none."""
+    """One set with all inputs of these; empty if they have none."""
     together = frozenset[int]().union(*(term for part in parts for term in part))
     return {together} if together else set()
 
 
 class Players:
-    """The part of a network from the layer on in which inputs meet: its values by the sums of the inputs' edges."""
+    """The part of a network from the layer in which inputs first interact, as a function of the sums of the inputs'
+    edges."""
 
     def __init__(self, kan: Kan) -> None:
         self.kan, self.depth, each = kan, 0, np.eye(len(kan.inputs))
@@ -301,7 +303,7 @@ class Players:
         return np.ascontiguousarray(np.moveaxis(found, 2, 1))
 
     def outputs(self, sums: Array) -> Array:
-        """What is explained (..., Q), by the sums of edges (..., O)."""
+        """The explained quantities (..., Q), from the sums of edges (..., O)."""
         flat = sums.reshape(-1, sums.shape[-1])
         rest = self.kan.layers[self.depth + 1 :]
         size = max([self.layer.subnodes, *(layer.subnodes * layer.inputs for layer in rest)])
@@ -318,7 +320,7 @@ class Players:
 
 
 def _is_exact(group: tuple[int, ...]) -> bool:
-    """Whether all sets of a group's inputs are evaluated."""
+    """Whether all subsets of a group's inputs are evaluated."""
     return len(group) <= MOST_EXACT
 
 
@@ -329,7 +331,7 @@ def _evaluations(group: tuple[int, ...]) -> int:
 
 
 def background_rows(kan: Kan, data: Data, evaluations: int) -> Array:
-    """The background rows (B, I), on which the network is finite."""
+    """The background rows (B, I), on all of which the network is finite."""
     rows = finite_rows(kan, ROWS) if data is None else as_rows(kan, data)
     weights = data.weights if isinstance(data, Dataset) else None
     counted = row_shares(weights, len(rows)) * np.isfinite(activations(kan, rows)[-1]).all(axis=1)
@@ -341,7 +343,8 @@ def background_rows(kan: Kan, data: Data, evaluations: int) -> Array:
 
 
 def _exact(behind: Players, start: Array, change: Array, group: list[int]) -> tuple[Array, float]:
-    """The contributions (Q, G) of a group, by all of its sets, as `change` (B, I, O) from the edges of `start`."""
+    """The contributions (Q, G) of a group from all of its subsets; `change` (B, I, O) is relative to the edges of
+    `start`."""
     count = len(group)
     sets = (np.arange(2**count)[:, None] >> np.arange(count) & 1).astype(np.float64)
     sums = start.sum(axis=1)[:, None] + np.einsum("sg,bgo->bso", sets, change[:, group])
@@ -353,7 +356,7 @@ def _exact(behind: Players, start: Array, change: Array, group: list[int]) -> tu
 
 
 def _sample_orders(behind: Players, start: Array, change: Array, group: list[int]) -> tuple[Array, Array]:
-    """The contributions (Q, G) of a group and their standard errors, by random orders and their reverses."""
+    """The contributions (Q, G) of a group and their standard errors, from random orders and their reverses."""
     random, count = np.random.default_rng(0), len(group)
     own, bottom = change[:, group], start.sum(axis=1)[:, None]
     found = []
@@ -367,7 +370,7 @@ def _sample_orders(behind: Players, start: Array, change: Array, group: list[int
 
 
 def _along(behind: Players, bottom: Array, change: Array, order: NDArray[np.int64]) -> Array:
-    """The change (B, G, Q) with each input of a group, if they come in an order (B, G)."""
+    """The change (B, G, Q) caused by each input of a group, when they are changed in an order (B, G)."""
     steps = np.take_along_axis(change, order[:, :, None], axis=1).cumsum(axis=1)
     values = behind.outputs(np.concatenate([bottom, bottom + steps], axis=1))
     result = np.empty((*order.shape, values.shape[-1]))

@@ -1,7 +1,5 @@
 """What a hidden unit computes: its formula, the inputs and rows that drive it, and simple approximate expressions.
-
-The next layer can rescale a unit: a·h + b is as good as h, so expressions are compared up to a scale and a shift.
-"""
+Expressions are compared up to a scale and a shift, which the next layer can undo."""
 
 import itertools
 from collections.abc import Callable
@@ -204,7 +202,7 @@ def _formula(part: Kan, q: int) -> Formula | None:
 
 
 def _expressions(question: Asked, names: tuple[str, ...]) -> tuple[Expression, ...]:
-    """The best simple expressions in the inputs that drive the unit; of similar ones the simpler first."""
+    """The best simple expressions in the inputs that drive the unit; among similar ones, the simpler first."""
     driving = np.flatnonzero(question.shares >= DRIVING).tolist()
     if not driving or question.y.std() == 0:
         return ()
@@ -240,7 +238,7 @@ def _candidates(x: Array, names: tuple[str, ...], driving: list[int]) -> list[tu
 
 
 def _fit(question: Asked, text: str, columns: Array) -> Expression:
-    """The expression fitted by least squares: a scale and a shift, or coefficients of columns (N, K)."""
+    """Fit the expression by least squares: a scale and a shift, or coefficients of columns (N, K)."""
     design = np.column_stack([columns, np.ones(len(question.y))])
     sizes = np.abs(design).max(axis=0)
     design = design / np.where(sizes > 0, sizes, 1.0)
@@ -257,7 +255,7 @@ def _squares(question: Asked, names: tuple[str, ...], driving: list[int]) -> Exp
 
 
 def _weigh(question: Asked, columns: Array, texts: list[str]) -> Expression | None:
-    """The best weighted sum of the columns, with the largest weight 1."""
+    """The best weighted sum of the columns, normalised so that the largest weight is 1."""
     if len(texts) < 2:
         return None
     design = np.column_stack([columns - columns.mean(axis=0), np.ones(len(question.y))])
@@ -268,7 +266,7 @@ def _weigh(question: Asked, columns: Array, texts: list[str]) -> Expression | No
 
 
 def _powers(question: Asked, names: tuple[str, ...], driving: list[int]) -> Expression | None:
-    """The best product of powers, if the inputs and the unit do not change sign."""
+    """The best product of powers, if neither the inputs nor the unit change sign."""
     x = question.x[:, driving]
     signed = np.concatenate([x, question.y[:, None]], axis=1)
     if not ((signed > 0).all(axis=0) | (signed < 0).all(axis=0)).all() or len(driving) < 2:

@@ -1,4 +1,4 @@
-"""`report`: a page that says what a network does, on samples: how good it is, and what its predictions come from."""
+"""`report`: a page about a network on samples: how good it is, and what its predictions are based on."""
 
 from collections.abc import Iterator
 from html import escape
@@ -100,7 +100,7 @@ def _facts(kan: Kan, data: Dataset) -> str:
 
 
 def _describe_rows(kan: Kan, data: Dataset) -> Iterator[Html]:
-    """What a reader should know of the rows before the figures."""
+    """What a reader should know about the rows before seeing the figures."""
     seen = share_of_fitted_rows(kan, data)
     if seen is None:
         yield text("Whether the network was fitted to these rows is unknown: of such rows the scores are too good.")
@@ -114,7 +114,7 @@ def _describe_rows(kan: Kan, data: Dataset) -> Iterator[Html]:
 
 
 def _scores(kan: Kan, data: Dataset, found: train.Score) -> Iterator[str]:
-    """The scores, and the answers beside the predictions."""
+    """The scores, and targets compared with predictions."""
     yield "<h2>How good its predictions are</h2>"
     if found.accuracy is not None:
         frequencies = data.mean(data.y)
@@ -187,8 +187,8 @@ def _effects(kan: Kan, data: Dataset) -> Iterator[str]:
 
 
 def _single(kan: Kan, data: Dataset) -> Iterator[str]:
-    """The contributions to three predictions of the first output: the lowest, the highest, and the most wrong one; of
-    more than two classes the least and the most certain one instead of the first two."""
+    """The contributions to three predictions of the first output: the lowest, the highest, and the most wrong one. With
+    more than two classes, the least and the most certain one replace the first two."""
     outputs = evaluate(kan, data.x)
     low, high, first, wrong = "lowest", "highest", outputs[:, 0], np.abs(outputs - data.y)[:, 0]
     if kan.classes:

@@ -25,7 +25,8 @@ JUMPS = 1e-4  # share of the variance above which it does, even if its slopes ar
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Output q at rows x (N, I): values y (N,), and derivatives relative to the inputs' standard deviations."""
+    """One output of the network at rows x (N, I): its values y (N,) and its derivatives, scaled by the inputs' standard
+    deviations."""
 
     kan: Kan
     q: int
@@ -44,28 +45,28 @@ class Asked:
 
     @cached_property
     def slopes(self) -> Array:
-        """dy/dx_i, (N, I)."""
+        """The scaled derivatives dy/dx_i (N, I)."""
         return np.asarray(derivatives(self.kan, self.x, 1)[:, self.q] * self.spreads)
 
     @cached_property
     def bends(self) -> Array:
-        """d²y/dx_i dx_j, (N, I, I)."""
+        """The scaled second derivatives d²y/dx_i dx_j (N, I, I)."""
         return np.asarray(derivatives(self.kan, self.x, 2)[:, self.q] * self.spreads * self.spreads[:, None])
 
     @cached_property
     def shares(self) -> Array:
-        """The share of each input in the squared slopes, (I,); all 0 for a constant."""
+        """The share of each input (I,) in the squared slopes; all 0 for a constant."""
         energy = (self.slopes**2).mean(axis=0)
         return np.asarray(energy / total if (total := energy.sum()) > 0 else energy)
 
     @property
     def used(self) -> NDArray[np.bool_]:
-        """Which inputs the output depends on, (I,)."""
+        """Mask (I,) of the inputs that the output depends on."""
         return np.asarray(self.shares > RELEVANT)
 
     @cached_property
     def piecewise(self) -> NDArray[np.bool_]:
-        """(I,): which inputs change the output although its slopes by them are 0, like y in abs(x)*sign(y)."""
+        """Mask (I,) of the inputs that change the output although its derivatives are 0, like y in abs(x)*sign(y)."""
         return np.array([not used and self._moves(i) for i, used in enumerate(self.used)], dtype=np.bool_)
 
     def _moves(self, i: int) -> bool:
@@ -78,10 +79,8 @@ class Asked:
 
 
 def ask(kan: Kan, data: Data, output: int | str = 0) -> Asked:
-    """The output at the rows of the data, or at 1000 of the training range, where its derivatives are finite.
-
-    InputError for an unknown output, DataError if fewer than 10 rows are left.
-    """
+    """The output at the rows of the data, or at 1000 random rows of the training range, where its derivatives are
+    finite. Raises InputError for an unknown output, DataError if fewer than 10 rows are left."""
     q = output_of(kan, output)
     x = encode(kan, rows_of(kan, data))
     kan = without_encoding(kan)  # a category has a slope only by its number
@@ -94,10 +93,8 @@ def ask(kan: Kan, data: Data, output: int | str = 0) -> Asked:
 
 
 def rows_of(kan: Kan, data: Data, count: int = ROWS) -> Array:
-    """The rows (N, inputs) of the data, or `count` rows of the training range, on which the network is finite.
-
-    DataError for rows of another width.
-    """
+    """The rows (N, inputs) of the data, or `count` rows of the training range, on which the network is finite. Raises
+    DataError for rows of another width."""
     if data is None:
         return finite_rows(kan, count)
     given = data.x if isinstance(data, Dataset) else data
@@ -119,7 +116,7 @@ def output_of(kan: Kan, output: int | str) -> int:
 
 
 def check_tolerance(tolerance: Any) -> float:
-    """InputError unless it is a number between 0 and 1."""
+    """Return the tolerance. Raises InputError unless it is a number between 0 and 1."""
     if not isinstance(tolerance, int | float | np.number) or not 0 < tolerance < 1:
         raise InputError(f"A tolerance is a number between 0 and 1, got {tolerance!r}.")
     return float(tolerance)

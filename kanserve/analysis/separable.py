@@ -137,7 +137,7 @@ class Separability:
         return page(lines, tint_table(values, self.inputs, self.inputs, framed), text(what, second=True))
 
     def _form(self) -> str:
-        """The sum or the product that was found, as an equation; or that there is neither."""
+        """The sum or product that was found, as an equation; or a sentence that there is neither."""
         for parts, sign in ((self.terms, " + "), (self.factors, "·")):
             if len(parts) > 1:
                 return f"{self.output} = " + sign.join(

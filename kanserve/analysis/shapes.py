@@ -1,12 +1,8 @@
-"""What each input does to the outputs on average over rows, and what two do together: the panels of a report.
-
-The effect of a value of an input is the mean prediction if all background rows had it, minus their mean prediction
-(partial dependence: Friedman, Annals of Statistics 29, 2001). In an additive network it is the input's curve minus its
-mean, the contribution that `explain` gives. Answers are shown beside it as the effect plus the mean residual of the
-rows near a value: where they leave the curve, the network has missed something. Of a mean of networks the effect is
-computed of each of them too: how far they lie apart says how much of a curve comes from random starts and the choice of
-held-out rows. All are fitted to the same table, so it is less than what another table would change.
-"""
+"""What each input does to the outputs on average over rows, and what two do together: the panels of a report. The
+effect of an input's value is the mean prediction with that value in all background rows, minus their mean prediction
+(partial dependence: Friedman, Annals of Statistics 29, 2001). The targets are shown beside it as the effect plus the
+mean residual of the rows near a value: a gap shows what the network has missed. For a mean of networks the effects of
+its members are shown too; their spread comes from random starts and held-out rows, not from sampling another table."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -36,7 +32,7 @@ TENTHS = (0.1, 0.9)
 
 
 class Moved:
-    """The predictions of a network for background rows (B, I) if some of their inputs had other values."""
+    """The predictions of a network for background rows (B, I) after changing some of their inputs."""
 
     def __init__(self, kan: Kan, rows: Array) -> None:
         self.behind, self.rows = Players(kan), rows
@@ -46,7 +42,7 @@ class Moved:
         self.base, self.variance = predictions.mean(axis=0), predictions.var(axis=0)
 
     def to(self, values: dict[int, Array]) -> Array:
-        """What is explained (B, P, Q) of the rows with these values (P,) of some inputs."""
+        """The explained quantities (B, P, Q) of the rows with these values (P,) of some inputs."""
         inputs = list(values)
         probes = np.repeat(self.rows[:1], len(values[inputs[0]]), axis=0)
         probes[:, inputs] = np.column_stack([values[i] for i in inputs])
@@ -55,7 +51,7 @@ class Moved:
 
 
 class Shapes:
-    """The effects of the inputs of a network on samples, for each of what is explained (`Contributions.outputs`)."""
+    """The effects of a network's inputs on samples, for each explained quantity (`Contributions.outputs`)."""
 
     def __init__(self, kan: Kan, data: Dataset) -> None:
         self.kan, self.data = kan, data
@@ -94,7 +90,7 @@ class Shapes:
         )
 
     def pairs(self, importances: Array, output: int, most: int, least: float) -> list[Pair]:
-        """What two of the most important inputs do together, the pairs with the largest shares of the variance."""
+        """The joint effects of pairs among the most important inputs, those with the largest shares of the variance."""
         chosen = [int(i) for i in np.argsort(-importances, kind="stable")[:PAIRED] if importances[i] > 0]
         groups = meeting_inputs(self.kan)
         found = []
@@ -116,13 +112,13 @@ class Shapes:
         return Pair((self.kan.inputs[i].name, self.kan.inputs[j].name), share, effects, (ends[0], ends[1]))
 
     def _joint(self, i: int, j: int, first: Array, second: Array, output: int) -> Array:
-        """The effect (H, W) of values of two inputs together, without those of each."""
+        """The joint effect (H, W) of two inputs, minus their separate effects."""
         side, other = (part.ravel() for part in np.meshgrid(first, second, indexing="ij"))
         both = self.moved.to({i: side, j: other})[..., output].mean(axis=0).reshape(len(first), len(second))
         return np.asarray(both - both.mean(axis=1, keepdims=True) - both.mean(axis=0) + both.mean())
 
     def _values(self, i: int, count: int) -> Array:
-        """The most frequent categories of an input, in the order of their codes, or so many values of a number."""
+        """The most frequent categories of an input, in the order of their codes, or `count` values of a number."""
         values = self._finite(i)
         if self.kan.inputs[i].categories:
             codes, counts = np.unique(values, return_counts=True)
@@ -133,13 +129,13 @@ class Shapes:
         return np.linspace(low, high, count)
 
     def _quantiles(self, i: int) -> Array:
-        """Values of an input by which its effect is weighted as the rows are: quantiles, of categories codes."""
+        """Values of an input that represent the rows: quantiles, or codes of categories."""
         if self.kan.inputs[i].categories:
             return self._values(i, CATEGORIES)
         return np.asarray(np.quantile(self._finite(i), (np.arange(PLACES) + 0.5) / PLACES))
 
     def _finite(self, i: int) -> Array:
-        """The values of an input, or if all are missing the ends of its training range."""
+        """The finite values of an input, or the ends of its training range if all are missing."""
         column = self.data.x[:, i]
         values = column[np.isfinite(column)]
         return values if len(values) else ranges(self.kan)[i]
@@ -147,7 +143,8 @@ class Shapes:
     def _effect_at(
         self, place: float, rows: NDArray[np.bool_], i: int, values: Array, effect: Array, output: int
     ) -> tuple[float, float, float]:
-        """A place of an input, the effect that the answers of rows have there on average, and its standard error."""
+        """A place on an input's axis, the average effect there according to the targets of the rows, and its standard
+        error."""
         curve = effect[int(place)] if self.kan.inputs[i].categories else np.interp(self.data.x[rows, i], values, effect)
         weights = self.precisions[rows, output]
         left = self.residuals[rows, output]
@@ -158,7 +155,7 @@ class Shapes:
 
 
 def _residuals(kan: Kan, data: Dataset) -> tuple[Array, Array]:
-    """The residuals (N, Q) of what is explained; of classes those of the probabilities, and their variances."""
+    """The residuals (N, Q) of the explained quantities; for classes those of the probabilities, and their variances."""
     outputs = evaluate(kan, data.x)
     if not kan.classes:
         left = data.y - outputs
@@ -169,7 +166,8 @@ def _residuals(kan: Kan, data: Dataset) -> tuple[Array, Array]:
 
 
 def _parts(column: Array, low: float, high: float) -> Iterator[tuple[float, NDArray[np.bool_]]]:
-    """Parts of the rows with about equally many: the mean of an input in each, and which rows these are."""
+    """Split the rows into parts of about equal size; yields the mean of the input in each part, and the mask of its
+    rows."""
     inside = (column >= low) & (column <= high)
     if not inside.any():
         return

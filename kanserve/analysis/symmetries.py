@@ -75,7 +75,7 @@ class Symmetry:
 
     @property
     def found(self) -> tuple[tuple[str, float], ...]:
-        """The simplest symmetry of each pair that has one, and its score: ("x - y", 0.9999)."""
+        """The simplest symmetry of each pair that has one, and its score, such as ("x - y", 0.9999)."""
         pairs = [(i, j) for i in range(len(self.inputs)) for j in range(i + 1, len(self.inputs))]
         best = [(i, j, self._simplest(i, j)) for i, j in pairs]
         return tuple((self.text(kind, i, j), float(self.scores[kind][i, j])) for i, j, kind in best if kind)
@@ -162,7 +162,7 @@ class Symmetry:
 
 
 def _by_column(values: Array) -> Array:
-    """Each column scaled to 0 at its least score and 1 at its largest; 0 where all are equal."""
+    """Scale each column to 0 at its smallest score and 1 at its largest; 0 if all are equal."""
     low = np.fmin.reduce(values, initial=1.0)
     extent = np.fmax.reduce(values, initial=0.0) - low
     result: Array = np.divide(values - low, extent, out=np.zeros_like(values), where=extent > 1e-9)
@@ -239,10 +239,8 @@ def _constant_ratio(a: Array, b: Array) -> tuple[float, float]:
 
 
 def _independent(question: Asked, i: int, j: int) -> float:
-    """1 if the ratio of the slopes by i and j does not depend on the other inputs; NaN if there are none.
-
-    The score is 1/(1 + the mean squared change of the ratio's logarithm per standard deviation of the others).
-    """
+    """1 if the ratio of the slopes by i and j does not depend on the other inputs: 1/(1 + the mean squared change of
+    the ratio's logarithm per standard deviation of the others); NaN if there are no others."""
     others = [k for k in np.flatnonzero(question.used).tolist() if k not in (i, j)]
     if not others:
         return float("nan")

@@ -1,4 +1,4 @@
-"""Artifacts: the files of one trained model. `format` defines them, `directory` reads and writes them."""
+"""Artifacts: the files of a trained model. `format` defines them, `directory` reads and writes them."""
 
 from kanserve.artifact.directory import read, write
 from kanserve.artifact.format import Artifact, Entry, Manifest, Metrics, assemble

@@ -75,7 +75,7 @@ def write(path: str | os.PathLike[str], artifact: Artifact) -> None:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files as a new folder, atomically: into a temporary folder beside it, which is then renamed."""
+    """Write files as a new folder, atomically: into a temporary folder next to it, which is then renamed."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -91,10 +91,8 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def stage(parent: Path, artifact: Artifact, *, shared: bool = False) -> Iterator[Path]:
-    """The artifact in a hidden folder of `parent`, complete and synced; removed at the end unless `place` moved it.
-
-    `shared`: whoever may read `parent` may read the artifact, whatever this process's umask is.
-    """
+    """Write the artifact to a hidden folder in `parent`, complete and synced; removed at the end unless `place` moved
+    it. `shared`: everybody who may read `parent` may read the artifact, whatever this process's umask."""
     folder = parent / f".{secrets.token_hex(8)}{PART}"
     below = sorted({parent for path in artifact.files for parent in folders_of(path)})
     try:
@@ -117,8 +115,8 @@ def stage(parent: Path, artifact: Artifact, *, shared: bool = False) -> Iterator
 
 
 def share(path: Path, like: Path) -> None:
-    """Let the group and others read a file or folder as far as they may read the folder `like`; its group becomes that
-    of `like` where this user and the file system allow that."""
+    """Give group and others the read permission that they have on the folder `like`, and its group if this user and the
+    file system allow that."""
     if os.name != "posix":
         return
     wanted, there = like.stat(), path.stat()
@@ -132,7 +130,8 @@ def share(path: Path, like: Path) -> None:
 
 
 def place(folder: Path, target: Path) -> None:
-    """Rename a staged folder to its target; ConflictError if the target exists, even if it was made just now."""
+    """Rename a staged folder to its target. Raises ConflictError if the target exists, even if it was only just
+    created."""
     _refuse_existing(target)
     try:
         # Renaming onto a folder with files fails, so of two writers one wins and the other gets ConflictError.
@@ -145,11 +144,8 @@ def place(folder: Path, target: Path) -> None:
 
 
 def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bool = False) -> None:
-    """Put a signature into a version's folder, atomically; ConflictError if there is one, unless `replace`.
-
-    The temporary file is beside the folder: inside, concurrent readers would find a file that the manifest does not
-    list.
-    """
+    """Put a signature into a version's folder, atomically. Raises ConflictError if there is one, unless `replace`. The
+    temporary file is next to the folder: inside, readers would find a file that is not in the manifest."""
     folder = Path(path)
     if not replace and os.path.lexists(folder / SIGNATURE):
         raise ConflictError(f"{os.fspath(folder)!r} is signed already. Replace the signature with --force.")
@@ -157,7 +153,8 @@ def add_signature(path: str | os.PathLike[str], signature: bytes, *, replace: bo
 
 
 def put_files(folder: Path, files: Mapping[str, bytes], staging: Path) -> None:
-    """Put files into a folder, each atomically and in place of one of that name, by a temporary folder in `staging`."""
+    """Put files into a folder, replacing files of the same name, each atomically; `staging` holds the temporary
+    folder."""
     part = staging / f".{secrets.token_hex(8)}{PART}"
     try:
         part.mkdir()
@@ -222,17 +219,15 @@ def read(
 
 
 def unreadable(what: str, error: OSError) -> str:
-    """Why something cannot be read, in words for clients: without the path."""
+    """Describe for clients why something cannot be read, without the path."""
     words = f"{what} cannot be read: {error.strerror or type(error).__name__}."
     return f"{words} Its permissions exclude the user that reads it." if isinstance(error, PermissionError) else words
 
 
 def read_at(root: int, trusted: Verifier | None = None, place: signing.ModelVersion | None = None) -> Artifact:
-    """The artifact of an open folder. The manifest is read first, then the listing, then each listed file, once.
-
-    With `trusted`, one of its keys must have signed the manifest for this place or for every place (SignatureError);
-    this is checked before the manifest is parsed. UnreachableError for an error of the file system, which may pass.
-    """
+    """Read the artifact in an open folder: the manifest, then the listing, then each listed file once. With `trusted`,
+    one of its keys must have signed the manifest for this or every place (SignatureError), which is checked before
+    parsing. File system errors, which may be temporary, raise UnreachableError."""
     data = _read_file(root, MANIFEST, MAX_MANIFEST_BYTES)
     signature = _read_signature(root)
     if trusted is not None:
@@ -245,12 +240,12 @@ def read_at(root: int, trusted: Verifier | None = None, place: signing.ModelVers
 
 
 def open_folder(parent: int, name: str) -> int:
-    """Open a folder in an open folder without following links; OSError as `os.open`."""
+    """Open a folder inside an open folder without following links. Raises OSError like `os.open`."""
     return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
 
 
 def _check_listing(root: int, files: set[str], folders: set[str]) -> None:
-    """FormatError if the folder holds anything but these files and folders."""
+    """Raise FormatError if the folder contains anything but these files and folders."""
     for folder in ["", *sorted(folders)]:
         handle = _open_below(root, folder)
         try:
@@ -273,7 +268,7 @@ def _read_signature(root: int) -> bytes | None:
 
 
 def _read_file(root: int, path: str, limit: int) -> bytes:
-    """The bytes of a regular file below `root`, at most `limit`."""
+    """Read a regular file below `root`, of at most `limit` bytes."""
     *folders, name = path.split("/")
     folder = _open_below(root, "/".join(folders))
     try:
@@ -307,7 +302,7 @@ def _read_up_to(handle: int, left: int) -> bytes:
 
 
 def _open_below(root: int, path: str) -> int:
-    """An open handle of a folder below `root`; every name on the path must be a folder, not a link to one."""
+    """Open a folder below `root`; every part of the path must be a folder, not a link."""
     handle = os.dup(root)
     for name in path.split("/") if path else ():
         try:
@@ -323,7 +318,7 @@ def _open_below(root: int, path: str) -> int:
 
 
 def _fault(path: str, must_be: str, error: OSError) -> FormatError | UnreachableError:
-    """What an error of opening says: it is something else, as a link or a socket, or it cannot be read now."""
+    """The error for a failed open: either it is something else (such as a link or socket), or it is unreadable now."""
     if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
         return FormatError(f"{path} must be {must_be}: {error.strerror}.")
     return UnreachableError(unreadable(path, error))
@@ -331,7 +326,7 @@ def _fault(path: str, must_be: str, error: OSError) -> FormatError | Unreachable
 
 @contextmanager
 def _readable(what: str) -> Iterator[None]:
-    """UnreachableError in place of an error of the file system; FileNotFoundError stays."""
+    """Convert file system errors to UnreachableError; FileNotFoundError stays."""
     try:
         yield
     except FileNotFoundError:
@@ -357,7 +352,7 @@ def _write_file(path: Path, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Sync a folder: wait until files made or renamed in it are on disk."""
+    """Wait until files created or renamed in a folder are on disk."""
     handle = os.open(path, _FOLDER)
     try:
         os.fsync(handle)

@@ -161,7 +161,7 @@ class Artifact:
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """The kinds of files that it has: "c_source", "onnx_graph", ..."""
+        """The formats that it contains: "c_source", "onnx_graph", ..."""
         return tuple(sorted({path.split("/")[0] for path in self.files if "/" in path}))
 
     def part(self, kind: str) -> Mapping[str, bytes]:
@@ -228,7 +228,7 @@ class Artifact:
 
     @cached_property
     def formulas(self) -> Any:
-        """The formulas as data, with one for each output in "formulas": `formula.from_json` makes formulas of them."""
+        """The formulas as data, one per output in "formulas"; `formula.from_json` reads them."""
         return self._formula["formulas"]
 
     @property
@@ -299,7 +299,8 @@ def assemble(
     provenance: Mapping[str, str] | None = None,
     intervals: Sequence[ConformalInterval] = (),
 ) -> Artifact:
-    """The artifact of a network; `parts` are the exporters' files, with paths that begin with the kind's folder."""
+    """Assemble the artifact of a network; `parts` are the exporters' files, with paths that start with the format's
+    folder."""
     written = {"formulas": formulas, "metrics": metrics_out(metrics), "evidence": evidence}
     x, y = (np.ascontiguousarray(array, np.float64) for array in golden)
     # Earlier servers cannot read compact networks, so only large ones are written so.

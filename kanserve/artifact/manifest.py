@@ -1,4 +1,4 @@
-"""manifest.json: the description of a model, and the checksum and size of each file; format.py has the rules."""
+"""manifest.json: the description of a model, and the checksum and size of each file; format.py defines the rules."""
 
 import hashlib
 import json
@@ -148,7 +148,7 @@ def dumps(manifest: Manifest) -> bytes:
 
 
 def loads(data: bytes) -> Manifest:
-    """The manifest of these bytes; IntegrityError if they are damaged, FormatError for other bytes."""
+    """Read a manifest. Raises IntegrityError if the bytes are damaged, FormatError if they are something else."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise FormatError(f"{MANIFEST} may have {MAX_MANIFEST_BYTES} bytes, got more.")
     head = _HEAD.match(data)
@@ -170,7 +170,7 @@ def loads(data: bytes) -> Manifest:
 
 
 def read_json(data: bytes, what: str) -> Any:
-    """JSON without NaN, infinity or repeated keys; FormatError otherwise."""
+    """Parse JSON without NaN, infinity or repeated keys. Raises FormatError otherwise."""
 
     def constant(text: str) -> NoReturn:
         raise FormatError(f"{what} must not contain {text}.")
@@ -187,9 +187,8 @@ def read_json(data: bytes, what: str) -> Any:
 
 
 def checksum(data: bytes) -> str:
-    """SHA-256 in hexadecimal digits, computed in parts: without OpenSSL, Python holds the GIL while it hashes, and a
-    large file would delay every call of a server that loads it.
-    """
+    """The SHA-256 in hexadecimal, computed in parts: without OpenSSL, Python holds the GIL while hashing, and a large
+    file would block all calls of a server that loads it."""
     digest, whole = hashlib.sha256(), memoryview(data)
     for start in range(0, len(data), _HASHED_AT_ONCE):
         digest.update(whole[start : start + _HASHED_AT_ONCE])
@@ -197,7 +196,7 @@ def checksum(data: bytes) -> str:
 
 
 def check_file(path: str, data: bytes, entry: Entry) -> None:
-    """IntegrityError if a file's bytes do not match the manifest."""
+    """Raise IntegrityError if a file's bytes do not match the manifest."""
     if len(data) != entry.size:
         raise IntegrityError(f"{path} must have {entry.size} bytes, got {len(data)}. Publish the model again.")
     if checksum(data) != entry.sha256:
@@ -255,7 +254,7 @@ def _check_files(files: Mapping[str, Entry]) -> None:
 
 
 def canonical(value: Any, what: str, indent: int | None = 1) -> bytes:
-    """A value as JSON, always in the same bytes; without an indent, all on one line."""
+    """Serialize a value as JSON deterministically; without an indent, on one line."""
     separators = None if indent else (",", ":")
     try:
         text = json.dumps(value, sort_keys=True, indent=indent, separators=separators, allow_nan=False)
@@ -283,7 +282,8 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
 
 
 def _from_json(value: dict[str, Any]) -> Manifest:
-    """Reads the known keys without converting values: `loads` compares the canonical bytes, which finds the rest."""
+    """Read the known keys without conversion: `loads` then compares the canonical bytes, which detects everything
+    else."""
     metrics = value["metrics"]
     return Manifest(
         name=value["name"],

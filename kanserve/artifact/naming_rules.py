@@ -1,4 +1,4 @@
-"""The allowed names of models, versions and files of an artifact; format.py has the reasons."""
+"""The allowed names of models, versions and files of an artifact; format.py gives the reasons."""
 
 import re
 
@@ -16,7 +16,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: object) -> str:
-    """The name of a model, if it is allowed; InvalidNameError if it is not."""
+    """Return the name of a model. Raises InvalidNameError if it is not allowed."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidNameError(
             f"A model's name is 1 to 63 of a-z, 0-9, _ and -, starting with a letter or digit; got {ascii(name)[:80]}."
@@ -25,7 +25,7 @@ def check_name(name: object) -> str:
 
 
 def check_version(version: int | str) -> int:
-    """A version from a number or its text, if it is allowed; InvalidNameError if it is not."""
+    """Parse a version, a number or its text. Raises InvalidNameError if it is not allowed."""
     if isinstance(version, bool) or not _VERSION.fullmatch(str(version)):
         raise InvalidNameError(
             f"A version is an integer from 1 to {MAX_VERSION} without leading zeros; got {ascii(version)[:80]}."
@@ -34,7 +34,7 @@ def check_version(version: int | str) -> int:
 
 
 def check_path(path: str) -> str:
-    """The path of a file inside an artifact, if it is allowed; InvalidNameError if it is not."""
+    """Return the path of a file inside an artifact. Raises InvalidNameError if it is not allowed."""
     folder, *names = path.split("/")
     allowed = path in REQUIRED if not names else bool(_KIND.fullmatch(folder))
     if not allowed or len(names) > 3 or not all(_SEGMENT.fullmatch(name) for name in names):

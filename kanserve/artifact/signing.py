@@ -249,12 +249,12 @@ def signed(artifact: "Artifact", key: "Ed25519PrivateKey", place: ModelVersion |
 
 
 def statement(manifest: bytes, place: ModelVersion | None) -> bytes:
-    """The signed bytes. No manifest begins like the first line of a place, so the two forms cannot be confused."""
+    """The bytes to sign. No manifest starts like the first line of a place, so the two forms cannot be confused."""
     return manifest if place is None else f"kanserve model {place[0]} version {place[1]}\n".encode() + manifest
 
 
 def place_of(folder: Path) -> ModelVersion | None:
-    """The place of a version's folder in a repository, from NAME/VERSION; None if the path has another form."""
+    """The place NAME/VERSION of a version's folder in a repository; None if the path has another form."""
     parts = os.path.abspath(folder).split(os.sep)
     with suppress(InvalidNameError):
         return check_name(parts[-2]), check_version(parts[-1])
@@ -272,7 +272,7 @@ def _public_key(path: Path) -> "Ed25519PublicKey":
 
 
 def _serialization() -> Any:
-    """The serialization module of cryptography (Any, as a module is)."""
+    """The serialization module of cryptography."""
     try:
         from cryptography.hazmat.primitives import serialization
     except ImportError:
@@ -281,7 +281,7 @@ def _serialization() -> Any:
 
 
 def _load(path: Path, load: Callable[[bytes], Any], kind: str) -> Any:
-    """The key of a file, of any algorithm (Any: the package has a class for each)."""
+    """Load a key from a file, of any algorithm."""
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""Arrow tables in, Arrow tables out, read where they are in memory."""
+"""Predict Arrow tables, without copying them where possible."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +46,13 @@ def schema(predictor: "BatchPredictor", kept: "pyarrow.Schema | None" = None) ->
 
 
 def input_columns(predictor: "BatchPredictor", batch: "pyarrow.RecordBatch", before: int = 0) -> dict[str, Column]:
-    """The inputs that a batch has, as numbers; `before` is the number of rows before it, for errors."""
+    """The inputs present in a batch, as numbers; `before` is the number of rows before it, for errors."""
     present = set(batch.schema.names)
     return {name: numbers(batch.column(name), name, before) for name in predictor.inputs if name in present}
 
 
 def to_arrow(predictor: "BatchPredictor", results: dict[str, Column]) -> "list[pyarrow.Array]":
-    """Computed columns as Arrow arrays; a row without a class has a null."""
+    """Computed columns as Arrow arrays; a row without a class becomes null."""
     import pyarrow as pa
 
     kinds = predictor.schema
@@ -76,7 +76,7 @@ def _array(values: Column) -> "pyarrow.Array":
 
 
 def numbers(column: "pyarrow.Array | pyarrow.ChunkedArray", name: str, before: int = 0) -> Column:
-    """A column as numbers, nulls as NaN; without a copy if it has no nulls and a type of NumPy's."""
+    """A column as numbers, nulls as NaN; not copied if it has no nulls and a NumPy type."""
     import pyarrow as pa
 
     if isinstance(column, pa.ChunkedArray):
@@ -99,12 +99,12 @@ def numbers(column: "pyarrow.Array | pyarrow.ChunkedArray", name: str, before: i
 
 
 def _share(column: "pyarrow.Array") -> Column:
-    """A column of numbers without nulls where it is in memory. pyarrow's own to_numpy would import pandas."""
+    """View a column without nulls as NumPy, without a copy. pyarrow's own to_numpy would import pandas."""
     return np.from_dlpack(column) if len(column) else np.empty(0)
 
 
 def _first(column: "pyarrow.Array", before: int) -> str:
-    """Where the first value of a column of another type is."""
+    """Describe where the first value of a column of another type is."""
     for row, value in enumerate(column[:1000], start=before + 1):
         if value.is_valid:
             return f"; row {row} is {value.as_py()!r:.80}"
@@ -112,7 +112,7 @@ def _first(column: "pyarrow.Array", before: int) -> str:
 
 
 def arrow() -> Any:
-    """The package pyarrow (Any: it has no types); MissingDependencyError without it."""
+    """The package pyarrow. Raises MissingDependencyError without it."""
     try:
         import pyarrow
     except ImportError:

@@ -1,4 +1,4 @@
-"""Batch inference in polars, pandas and DuckDB: a few lines each around a `BatchPredictor`."""
+"""Batch inference in polars, pandas and DuckDB: thin wrappers around a `BatchPredictor`."""
 
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any

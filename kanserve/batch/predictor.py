@@ -1,4 +1,4 @@
-"""One object that predicts arrays, tables and DataFrames in any process."""
+"""An object that predicts arrays, tables and DataFrames in any process."""
 
 import hashlib
 import os
@@ -109,7 +109,7 @@ class BatchPredictor:
 
     @property
     def model(self) -> BatchModel:
-        """The model and its backend, loaded now if no predictor of this process has done so."""
+        """The model and its backend, loaded now if no predictor of this process has loaded it."""
         if self._loaded is None:
             with _LOADING:
                 self._loaded = self._load()
@@ -279,7 +279,7 @@ class BatchPredictor:
 
     @property
     def labels(self) -> NDArray[np.str_]:
-        """The classes of a classifier by their numbers, and last "", for a row that has none."""
+        """The classes of a classifier by number, followed by "" for a row without a class."""
         return np.array([*self.model.artifact.manifest.classes, ""])
 
     def kept(self, names: Sequence[str]) -> list[str]:
@@ -362,5 +362,5 @@ class BatchPredictor:
 
 
 def _checksum(artifact: Artifact) -> str:
-    """The SHA-256 of the manifest, which has those of all files."""
+    """The SHA-256 of the manifest, which contains those of all files."""
     return hashlib.sha256(dumps(artifact.manifest)).hexdigest()

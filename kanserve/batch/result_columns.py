@@ -1,4 +1,4 @@
-"""The columns of a batch's result: what a loaded model says about rows whose inputs are columns of memory."""
+"""The result columns of a batch, computed from input columns."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _ROWS = 64  # at least, so that a call from Python costs little beside a block
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """Which columns a result has beside the outputs, or beside the class and the probabilities of a classifier."""
+    """Which columns a result has in addition to the outputs, or to the class and probabilities of a classifier."""
 
     outside: bool = False
     gradient: bool = False
@@ -56,7 +56,7 @@ class BatchModel:
 
     @cached_property
     def absent(self) -> Mapping[str, float]:
-        """The inputs on which no output depends, which a table need not have: each with a value in the range."""
+        """The inputs that no output depends on, which a table may lack, each with a value in the range."""
         kan = self.artifact.kan()
         low, high = self.limits
         middle = low / 2 + high / 2
@@ -66,7 +66,7 @@ class BatchModel:
         return {self.inputs[i]: float(values[i]) for i in np.flatnonzero(~find_used_inputs(kan))}
 
     def check_inputs(self, names: Sequence[str], table: str = "The table") -> None:
-        """DataError if a table with these columns lacks an input, or has one twice."""
+        """Raise DataError if a table with these columns lacks an input, or has one twice."""
         for name in self.inputs:
             if name in names or name in self.absent:
                 continue
@@ -80,7 +80,7 @@ class BatchModel:
                 raise DataError(f"{table} has {count} columns called {name!r}; rename them.")
 
     def schema(self, options: ResultOptions) -> dict[str, np.dtype[Any]]:
-        """The name and the type of each column of a result; classes are text. DataError if two have the same name."""
+        """The name and the type of each result column; classes are text. Raises DataError if two have the same name."""
         classes = self.artifact.manifest.classes
         outputs = classes or tuple(output.name for output in self.artifact.manifest.outputs)
         if options.interval is not None:
@@ -101,10 +101,8 @@ class BatchModel:
         return {options.prefix + name: np.dtype(kind) for name, kind in fields}
 
     def compute(self, columns: Sequence[Column | None], rows: int, options: ResultOptions) -> list[Column]:
-        """The columns of `schema` for rows whose inputs are these columns, None for one that is absent.
-
-        A class is given by its number, -1 for a row in which anything is not finite.
-        """
+        """Compute the columns of `schema` from these input columns, None for an absent one. A class is given by its
+        number, -1 for a row with a value that is not finite."""
         inputs, outputs = self.backend.inputs, self.backend.outputs
         block = max(_ROWS, _VALUES // max(inputs, outputs))
         scratch = np.empty((min(block, rows), inputs), np.float64 if options.gradient else self.backend.dtype)
@@ -134,7 +132,7 @@ class BatchModel:
         return [*self._answers(values), *ends, *beyond, *slopes]
 
     def interval(self, level: float) -> ConformalInterval:
-        """The prediction interval of this level; NotFoundError if the model has none."""
+        """The prediction interval of this level. Raises NotFoundError if the model has none."""
         manifest = self.artifact.manifest
         return interval_of(manifest.intervals, level, f"The model {manifest.name!r}")
 
@@ -149,7 +147,7 @@ class BatchModel:
         return y.T, slopes.T
 
     def outside(self, columns: Sequence[Column | None], rows: int) -> NDArray[np.bool_]:
-        """Which rows have an input outside the training range; see `encoding.is_outside`."""
+        """Mask of the rows with an input outside the training range; see `encoding.is_outside`."""
         beyond = np.zeros(rows, np.bool_)
         for variable, column, low, high in zip(self.artifact.manifest.inputs, columns, *self.limits, strict=True):
             if column is not None:
@@ -157,7 +155,7 @@ class BatchModel:
         return beyond
 
     def _answers(self, values: Column) -> list[Column]:
-        """The outputs; of a classifier the number of the likeliest class, and the probabilities."""
+        """The outputs; for a classifier the number of the predicted class, and the probabilities."""
         if not self.artifact.manifest.classes:
             return list(values)
         finite = np.isfinite(values).all(axis=0)
@@ -165,7 +163,7 @@ class BatchModel:
 
 
 def to_numbers(values: Any, name: str) -> Column:
-    """A column as numbers, copied only if its type needs it; DataError names the first value that cannot be one."""
+    """A column as numbers, copied only if its type requires it. Raises DataError that names the first invalid value."""
     column = np.asarray(values)
     if column.dtype.kind in "fiub":
         return column
@@ -183,7 +181,8 @@ def to_numbers(values: Any, name: str) -> Column:
 
 
 def keep_columns(names: Sequence[str], results: Sequence[str], keep: bool | Sequence[str]) -> list[str]:
-    """Which columns of a table stay beside the results; DataError if one is missing, or has the name of a result."""
+    """The columns of a table to keep next to the results. Raises DataError if one is missing, or has the name of a
+    result."""
     kept = [name for name in names if keep] if isinstance(keep, bool) else list(keep)
     for name in kept:
         if name not in names:

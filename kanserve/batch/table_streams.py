@@ -1,4 +1,4 @@
-"""Tables that are larger than memory: Parquet and CSV files, and streams of Arrow batches."""
+"""Predict tables that are larger than memory: Parquet and CSV files, and streams of Arrow batches."""
 
 import os
 import re
@@ -198,8 +198,8 @@ def _writer(out: str | os.PathLike[str] | BinaryIO, schema: "pyarrow.Schema") ->
 def _open(
     predictor: "BatchPredictor", path: Path, *, as_text: bool
 ) -> "Iterator[tuple[pyarrow.Schema, Iterator[tuple[float, pyarrow.RecordBatch]]]]":
-    """The schema of a file, and its batches, each with the share of the file up to its end. Of a CSV file that becomes
-    another, the kept columns are read `as_text`, which does not change them."""
+    """The schema of a file, and its batches, each with the share of the file read so far. For CSV to CSV, kept columns
+    are read `as_text`, which leaves them unchanged."""
     import pyarrow
 
     with pyarrow.OSFile(str(path)) as file:
@@ -262,7 +262,7 @@ def _csv(predictor: "BatchPredictor", path: Path, file: Any, as_text: bool) -> t
 
 
 def _csv_reader(file: Any, separator: str, wanted: list[str], types: dict[str, Any]) -> Any:
-    """A reader of these columns, or of all. On one thread, since only then do errors have row numbers."""
+    """A reader of these columns, or of all. On one thread, since only then errors have row numbers."""
     import pyarrow.csv as csv
 
     convert = csv.ConvertOptions(column_types=types, include_columns=wanted)
@@ -283,7 +283,7 @@ def _csv_error(path: Path, names: list[str], error: Exception) -> DataError:
 
 
 def _columns_to_read(predictor: "BatchPredictor", path: Path, names: list[str]) -> list[str]:
-    """The columns to read: inputs and what is kept."""
+    """The columns to read: inputs and kept columns."""
     predictor.model.check_inputs(names, str(path))
     kept = predictor.kept(names)
     return list(dict.fromkeys([*(name for name in predictor.inputs if name in names), *kept]))

@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def _of_a_file(error: OSError) -> str:
-    """What a file or the output refuses, as a line."""
+    """The line to show for an error of a file or of the output."""
     if isinstance(error, FileNotFoundError):
         return f"There is no file or folder {str(error.filename)!r}." if error.filename else str(error)
     if error.filename is not None:
@@ -115,18 +115,18 @@ def _of_a_file(error: OSError) -> str:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """A warning as one line; whose code it comes from tells the user of a command nothing."""
+    """Show a warning as one line, without its source code, which tells the user of a command nothing."""
     warn(str(message))
 
 
 def _command() -> str:
-    """The command that was asked for, where the parser's error does not have it."""
+    """The command that the user typed, such as "kanserve fit", for parser errors that do not name it."""
     words = itertools.takewhile(str.isalpha, sys.argv[1:3] if sys.argv[1:2] == ["session"] else sys.argv[1:2])
     return " ".join(["kanserve", *words])
 
 
 def _end_unread() -> NoReturn:
-    """End as a program that SIGPIPE ends."""
+    """Exit like a program that SIGPIPE ends."""
     standard_streams.drop_output()
     sys.exit(128 + signal.SIGPIPE)
 

@@ -1,4 +1,4 @@
-"""Parsing of command-line arguments: names of formats, shapes, tables and models."""
+"""Parse command-line arguments: names of formats, shapes, tables and models."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -34,21 +34,21 @@ Array = NDArray[np.float64]
 
 
 def require(target: list[str] | None) -> list[str]:
-    """The columns to learn, which have no default."""
+    """The target columns, which have no default. Raises InputError if there are none."""
     if not target:
         raise InputError("Say which column to learn with --target.")
     return target
 
 
 def one_of(what: str, value: str, allowed: tuple[str, ...]) -> Any:
-    """The value, if it is one of those allowed (Any: the callers' types are Literals)."""
+    """Return the value if it is allowed. Raises InputError otherwise."""
     if value not in allowed:
         raise InputError(f"{what} is one of {', '.join(allowed)}; got {value!r}.")
     return value
 
 
 def names(formats: str) -> tuple[str, ...]:
-    """The formats in "c_source,onnx_graph"."""
+    """Parse formats such as "c_source,onnx_graph"."""
     wanted = tuple(name.strip() for name in formats.split(",") if name.strip())
     for name in wanted:
         one_of("--formats", name, kanserve_exporters.names())
@@ -58,7 +58,7 @@ def names(formats: str) -> tuple[str, ...]:
 
 
 def pairs(option: str, text: str, example: str) -> dict[str, str]:
-    """The names and their values in a text such as "m=kg,v=m/s"."""
+    """Parse names and values such as "m=kg,v=m/s"."""
     words = [word.partition("=") for word in text.split(",") if word.strip()]
     if any(not equals or not name.strip() for name, equals, _ in words):
         raise InputError(f"{option} are pairs name=value, as in {example!r}; got {text!r}.")
@@ -66,7 +66,7 @@ def pairs(option: str, text: str, example: str) -> dict[str, str]:
 
 
 def parse_hidden(text: str) -> list[int]:
-    """The sizes of the hidden layers in a text such as "4,2"."""
+    """Parse the sizes of the hidden layers, such as "4,2"."""
     try:
         nodes = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -77,7 +77,7 @@ def parse_hidden(text: str) -> list[int]:
 
 
 def network(path: Path) -> Kan:
-    """The network of a file; an error says which file it is, since a command may have several."""
+    """Load a network. An error names the file, since a command may have several."""
     try:
         return serialization.load(path)
     except FormatError as error:
@@ -85,7 +85,7 @@ def network(path: Path) -> Kan:
 
 
 def data_of(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
-    """The columns of a table that a network was trained on; those of a classifier's target are found by its classes."""
+    """Read the columns of a table that a network was trained on. A classifier's target is found by its classes."""
     names = [variable.name for variable in kan.inputs]
     if not kan.classes:
         return read_table(table, target or [output.name for output in kan.outputs], names, decimal=decimal)
@@ -96,7 +96,7 @@ def data_of(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | 
 
 
 def read_held_out(kan: Kan, table: Path, target: list[str] | None, decimal: Decimal | None = None) -> Dataset:
-    """Samples to score a network on: unused columns may be missing, and so may classes."""
+    """Read samples to score a network on; unused columns and classes may be missing."""
     columns = target or [output.name for output in kan.outputs]
     if kan.classes and not target:
         columns = [class_column(kan, table, decimal)]
@@ -106,7 +106,7 @@ def read_held_out(kan: Kan, table: Path, target: list[str] | None, decimal: Deci
 
 
 def class_column(kan: Kan, table: Path, decimal: Decimal | None = None) -> str:
-    """The one column of a table that is not an input of a classifier and has only its classes."""
+    """The only column of a table that is not an input of the classifier and contains only its classes."""
     inputs = {variable.name for variable in kan.inputs}
     others = [name for name in column_names(table) if name not in inputs]
     fitting = [name for name in others if _has_classes(kan, table, name, decimal)]
@@ -146,7 +146,7 @@ def split_fit_rows(data: Dataset, hold_out: float) -> Dataset:
 
 
 def unseen_rows(data: Dataset, hold_out: float) -> Dataset:
-    """The rows that `--hold-out` kept out of the fit of the same table; all of a table without it."""
+    """The rows that `--hold-out` kept out of the fit of the same table; all rows without it."""
     return data.split(hold_out)[1] if hold_out else data
 
 
@@ -167,12 +167,9 @@ def target_options(kan: Kan, target: list[str] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model that predicts: the names of its inputs, and a function of rows (N, inputs) that returns the columns of
-    the result and what to say of rows outside the training range.
-
-    `unused` has the inputs on which no output depends, each with a value in the training range; `categories` those of
-    each categorical input.
-    """
+    """A model that predicts: the names of its inputs, and a function of rows (N, inputs) that returns the result
+    columns and a note on rows outside the training range. `unused`: inputs without effect, each with a value in the
+    range."""
 
     inputs: list[str]
     unused: dict[str, float]
@@ -181,7 +178,7 @@ class Predictor:
 
 
 def predictor(model: str, access: "ServerAccess") -> Predictor:
-    """The predictor of a network's file, a folder as `read_version` takes it, or host:port/name[/version]."""
+    """The predictor of a network's file, a folder as for `read_version`, or host:port/name[/version]."""
     path = Path(model)
     if path.is_dir():
         access.refuse(model)
@@ -198,7 +195,7 @@ def predictor(model: str, access: "ServerAccess") -> Predictor:
 
 
 def parse_served(model: str) -> tuple[str, str, str]:
-    """Address, name and version ("" for the newest) of "host:port/name/version" or "unix:path/name/version"."""
+    """Parse address, name and version ("" for the newest) from "host:port/name/version" or "unix:path/name/version"."""
     if model.startswith("unix:"):
         return _on_socket(model)
     if model.startswith(("https://", "grpcs://")):
@@ -278,7 +275,7 @@ def _remote(access: "ServerAccess", address: str, name: str, version: str) -> Pr
 
 
 def find_unused_inputs(kan: Kan) -> dict[str, float]:
-    """The inputs on which no output depends, each with a value in the training range."""
+    """The inputs that no output depends on, each with a value in the training range."""
     return {
         variable.name: _inside(variable, low, high, float(shift))
         for variable, (low, high), shift, used in zip(
@@ -289,7 +286,7 @@ def find_unused_inputs(kan: Kan) -> dict[str, float]:
 
 
 def _inside(variable: Variable, low: float, high: float, otherwise: float) -> float:
-    """The middle of a range if it is finite, else `otherwise`; a code of a categorical input."""
+    """The middle of a range if it is finite, else `otherwise`; for a categorical input, a code."""
     middle = low / 2 + high / 2
     middle = float(np.floor(middle)) if variable.categories else middle
     return middle if np.isfinite(middle) else otherwise

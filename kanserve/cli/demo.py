@@ -52,7 +52,7 @@ PRODUCT = (0, 1)
 
 
 def run(folder: Path, *, keep_serving: bool = False, port: int = 0, count: int = FOLDS) -> None:
-    """Train, simplify, draw, state the formula, export, publish, serve and call; everything is left in `folder`."""
+    """Train, simplify, draw, print the formula, export, publish, serve and call; all files stay in `folder`."""
     _check_extras()
     console = Console(highlight=False)
     _fresh(folder)
@@ -111,7 +111,7 @@ def cross_validate(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator
 
 
 def predict_folds(data: Dataset, count: int = FOLDS, seed: int = 0) -> Iterator[tuple[Array, Dataset]]:
-    """For each fold, the predictions (N,) of the formula that the whole procedure finds on the other folds; and it."""
+    """For each fold, the predictions (N,) of the formula found on the other folds, and the fold itself."""
     for rest, held in folds(data, count, seed):
         kan = simplify(fit([len(data.inputs), PRODUCT], rest, seed=seed), rest, all_edges=True, seed=seed)
         law = formulas(kan)[0]
@@ -132,14 +132,14 @@ def r_squared(got: Array, data: Dataset) -> float:
 
 
 def _check_extras() -> None:
-    """MissingDependencyError before the work starts, not halfway through."""
+    """Raise MissingDependencyError before the work starts, not halfway through."""
     for package in ("matplotlib", "onnx", "onnxruntime", "tritonclient"):
         if find_spec(package) is None:
             raise MissingDependencyError(package, "demo")
 
 
 def _fresh(folder: Path) -> None:
-    """Make an empty folder; the output of an earlier demo is replaced, other files are not."""
+    """Create an empty folder. The output of an earlier demo is replaced, other files are not."""
     if folder.exists() and not folder.is_dir():
         raise ConflictError(f"{folder} is a file; choose a folder with --folder.")
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
@@ -166,7 +166,7 @@ def _picture(kan: Kan, data: Dataset, path: Path) -> None:
 
 @contextmanager
 def _server(models: Path, port: int) -> Iterator[str]:
-    """A server process, ready on entry and stopped cleanly on exit."""
+    """A server process, ready when the context is entered and stopped cleanly at its end."""
     command = [sys.executable, "-m", "kanserve", "serve", str(models), "--port", str(port)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -192,7 +192,7 @@ def _address(lines: Iterable[str]) -> str:
 
 @contextmanager
 def _interrupt_by_sigterm() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the block normally."""
+    """Let Ctrl-C and SIGTERM end the block normally."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -203,7 +203,7 @@ def _interrupt_by_sigterm() -> Iterator[None]:
 
 
 def _compare(console: Console, address: str, kan: Kan, data: Dataset) -> None:
-    """A dozen knots: the true signature beside the prediction of each form of the model."""
+    """Print a table for a dozen knots: the true signature next to the prediction of each form of the model."""
     import tritonclient.grpc as triton
 
     rows = np.linspace(0, len(data) - 1, 12).astype(int)

@@ -1,4 +1,4 @@
-"""Standard input, output and error where they are closed, or where nobody reads them."""
+"""Handle standard input, output and error that are closed, or that nobody reads."""
 
 import errno
 import os
@@ -9,7 +9,8 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # errors of wri
 
 
 def open_closed() -> None:
-    """Open /dev/null for closed standard streams: else another file would get their descriptor, and their output."""
+    """Open /dev/null for closed standard streams; otherwise another file would get their descriptor and their
+    output."""
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(number, True)
     os.close(number)
@@ -19,7 +20,7 @@ def open_closed() -> None:
 
 
 def drop_output() -> None:
-    """Send what standard output still holds to nowhere: else the interpreter fails to write it, at its exit."""
+    """Discard what standard output still holds; otherwise the interpreter fails to write it at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError, ValueError):  # a stream without a descriptor
         os.dup2(nowhere, sys.stdout.fileno())

@@ -26,7 +26,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> None:
-    """Print facts as a table, or as JSON; `after` is the command line to try next. Plain text when piped."""
+    """Print facts as a table or as JSON; `after` is the command line to try next. Plain text if piped."""
     if as_json:
         print(json.dumps(finite(facts), ensure_ascii=False))
         return
@@ -36,7 +36,7 @@ def show(facts: Mapping[str, Any], as_json: bool, after: Sequence[str] = ()) -> 
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
-    """Names and values; a long value is continued on the next line, and never cut."""
+    """A table of names and values; a long value continues on the next line and is never cut."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -46,17 +46,14 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> Table:
 
 
 def _next(console: Console, after: Sequence[str]) -> None:
-    """The command to try next."""
+    """Print the command to try next."""
     if after:
         console.print(f"next: {plain(shlex.join(after))}", style="dim", soft_wrap=True)
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence[str] = ()) -> None:
-    """Print rows with the same keys as a table with a header, or as JSON; tab-separated when piped.
-
-    Nothing is cut: where the table is wider than the terminal, its last column is continued on the next line, or each
-    row is printed by itself.
-    """
+    """Print rows with the same keys as a table with a header, or as JSON; tab-separated if piped. Nothing is cut: if
+    the table is too wide, its last column continues on the next line, or each row is printed as a block."""
     if as_json:
         print(json.dumps(finite(rows), ensure_ascii=False))
         return
@@ -71,7 +68,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, after: Sequence
 
 
 def _table(lines: Sequence[Sequence[str]], width: int) -> Table:
-    """The header and the rows below it; each row by itself if they do not fit into this width."""
+    """The header and the rows below it; if they do not fit this width, each row as a block of its own."""
     header, *rows = lines
     *widths, last = (max(map(cell_len, column)) for column in zip(*lines, strict=True))
     if sum(widths) + 2 * len(widths) + min(last, LEAST) > width:
@@ -94,7 +91,7 @@ def sparkline(values: Sequence[float | None], width: int = 16) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that the console prints literally: without markup and control characters."""
+    """Escape markup and remove control characters, so that the console prints the text literally."""
     return printable(text).replace("[", r"\[")
 
 
@@ -103,7 +100,7 @@ def printable(text: str) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The same data with null for NaN and infinity, which JSON does not have."""
+    """Replace NaN and infinity by null, since JSON does not have them."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -127,12 +124,8 @@ def _text(value: Any) -> str:
 
 
 def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
-    """Refuse an output file that exists or cannot be written, before the work starts.
-
-    Call it after all other checks of the command line, so that it hides no other mistake.
-
-    `reads` are the input files of the command, which are never replaced.
-    """
+    """Refuse an output file that exists or cannot be written, before the work starts. Call it after all other checks,
+    so that it hides no other mistake. `reads` are the command's input files, which are never replaced."""
     if any(path.exists() and read.exists() and path.samefile(read) for read in reads):
         raise ConflictError(f"{path} is an input of this command; choose another name for its output.")
     if path.is_dir():
@@ -145,7 +138,7 @@ def free(path: Path, force: bool, reads: Sequence[Path] = ()) -> None:
 
 
 def _check_writable(path: Path) -> None:
-    """InputError if a file cannot be written. Tries an empty file, since permissions do not tell all."""
+    """Raise InputError if a file cannot be written. Tries an empty file, since permissions alone do not decide."""
     target = path.resolve()
     if target.exists() and not target.is_file():  # a pipe or a device, which is written in place
         if not os.access(target, os.W_OK):
@@ -167,10 +160,8 @@ def _not_writable(path: Path, error: OSError) -> InputError:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file atomically: to a temporary file beside it, which is then renamed.
-
-    A link is followed; a pipe or a device is written in place.
-    """
+    """Write a file atomically: to a temporary file in the same folder, which is then renamed. A link is followed; a
+    pipe or device is written directly."""
     target = path.resolve()
     if target.exists() and not target.is_file():
         try:
@@ -191,11 +182,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def tell(step: "SimplifyStep") -> None:
-    """One line of a simplification's progress on standard error, shortened to WIDTH characters."""
+    """Print one line about a simplification's progress to standard error, shortened to WIDTH characters."""
     line = f"{step.edges:>4} edges, held-out loss {step.loss:.4g}: {printable(step.stage)}"
     print(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…", file=sys.stderr)
 
 
 def warn(text: str) -> None:
-    """One line on standard error, without the control characters that a file's contents may have."""
+    """Print one line to standard error, without the control characters that a file's contents may have."""
     print(f"kanserve: {printable(' '.join(text.split()))}", file=sys.stderr)

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def _document(client: type[C]) -> type[C]:
-    """The class, each method without a text with that of `Client`, in whose examples calls are awaited."""
+    """Copy missing docstrings of a client's methods from `Client`, with `await` added in the examples."""
     for name, method in vars(client).items():
         if not name.startswith("_") and inspect.isfunction(method) and not method.__doc__:
             text = inspect.getdoc(getattr(Client, name)) or ""
@@ -275,7 +275,7 @@ class AsyncClient:
         return await describing.run_async(steps, self._call)
 
     async def _call(self, call: str, request: Any) -> Any:
-        """The response, after as many attempts as it takes within the timeout."""
+        """Send a request and return the response, after as many attempts as the timeout allows."""
         if self._closed.is_set():
             raise InputError("The client is closed. Make another.")
         name, metadata = self._names.next()

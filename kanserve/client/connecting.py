@@ -1,8 +1,5 @@
-"""Connections to a server: addresses, the connection pool, TLS, tokens, and the available calls.
-
-A connection stays with one worker of a server. The kernel spreads `channels` connections over the workers, and calls
-use them in turn.
-"""
+"""Connections to a server: addresses, the connection pool, TLS, tokens, and the available calls. Each of the `channels`
+connections stays with one worker process of the server; calls use them in turn."""
 
 import ipaddress
 import itertools
@@ -59,17 +56,15 @@ class Target:
         return [grpc.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
 
     def open_in_loop(self) -> list[grpc.aio.Channel]:
-        """The same for asyncio; the channels belong to the running event loop."""
+        """Like `open`, for asyncio; the channels belong to the running event loop."""
         if self.credentials is None:
             return [grpc.aio.insecure_channel(self.address, self.options) for _ in range(self.channels)]
         return [grpc.aio.secure_channel(self.address, self.credentials, self.options) for _ in range(self.channels)]
 
     def cause(self, error: Any) -> Any:
-        """The error to report of a call without a connection: `error`, or that of another address of the same name.
-
-        gRPC names one of the addresses of localhost: mostly ::1, where nothing listens and which the machine may not
-        have, and not 127.0.0.1, where the server may want TLS. An address that does not answer takes three seconds.
-        """
+        """The error to report for a call without a connection: `error`, or that of another address with the same name.
+        For localhost gRPC mostly names ::1, where nothing listens, and not 127.0.0.1, where the server may require TLS.
+        An address that does not answer takes three seconds."""
         if error.code() is not grpc.StatusCode.UNAVAILABLE or "Connection refused" not in (error.details() or ""):
             return error
         host, _, port = self.address.removeprefix("dns:").rpartition("/")[-1].rpartition(":")
@@ -104,10 +99,8 @@ def target(
     server_name: str = "",
     token: str | Callable[[], str] | None = None,
 ) -> Target:
-    """A server by its address; InputError for inconsistent options.
-
-    A token is a secret: without TLS it is only sent to this machine.
-    """
+    """A server's address with options. Raises InputError if they contradict each other. A token is secret: without TLS
+    it is only sent to this machine."""
     if channels < 1:
         raise InputError(f"A client has 1 or more channels, got {channels}.")
     if (certificate is None) != (key is None):
@@ -150,7 +143,8 @@ def is_local(address: str) -> bool:
 
 
 def _pem(given: Pem, what: str, kind: str) -> bytes:
-    """The PEM itself, which has a block of this kind: InputError, since gRPC's own error names no file."""
+    """Read a PEM file, or take its contents. Raises InputError if it has no block of this kind, since gRPC's own error
+    names no file."""
     if isinstance(given, bytes) or (isinstance(given, str) and given.lstrip().startswith("-----BEGIN ")):
         pem = given if isinstance(given, bytes) else given.encode()
     else:
@@ -165,7 +159,8 @@ def _pem(given: Pem, what: str, kind: str) -> bytes:
 
 
 def _check_token(token: str) -> str:
-    """The token; InputError if HTTP/2 cannot carry it, since grpc's own error would not say what is wrong."""
+    """Return the token. Raises InputError if HTTP/2 cannot carry it, since grpc's own error would not say what is
+    wrong."""
     if not (_TEXT.fullmatch(token) and token.strip()):
         raise InputError("A token must be printable ASCII on one line, and not empty.")
     return token
@@ -209,10 +204,8 @@ def calls(channel: grpc.Channel | grpc.aio.Channel) -> Calls:
 
 
 class Names:
-    """Generates request ids, a prefix for each client and a number, which the server's log has too; and the metadata.
-
-    InputError for invalid metadata.
-    """
+    """Generates request ids (a prefix per client and a number), which the server logs too, and the metadata. Raises
+    InputError for invalid metadata."""
 
     def __init__(self, token: str | Callable[[], str] | None, metadata: Metadata = ()) -> None:
         self._token = token

@@ -1,4 +1,4 @@
-"""pandas and polars DataFrames as rows, and answers as DataFrames. Neither is imported here: the caller has done so."""
+"""Convert pandas and polars DataFrames to rows, and answers to DataFrames. Neither package is imported here."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _SHOWN = 12  # names listed in an error
 
 
 class Frame(Protocol):
-    """A DataFrame of pandas or polars."""
+    """A pandas or polars DataFrame."""
 
     @property
     def columns(self) -> Any: ...
@@ -27,12 +27,12 @@ class Frame(Protocol):
 
 
 def is_frame(x: object) -> bool:
-    """Whether its columns have names: a DataFrame, or a dict of columns as `data.frames.as_table` makes one."""
+    """Whether x has named columns: a DataFrame, or a dict of columns as made by `data.frames.as_table`."""
     return isinstance(x, Columns) or _package(x) is not None
 
 
 def _package(x: object) -> Any:
-    """The package whose DataFrame this is, or None (Any: it has no types, or is not installed)."""
+    """The package (pandas or polars) whose DataFrame this is, or None."""
     for name in ("pandas", "polars"):
         package = sys.modules.get(name)
         if package is not None and isinstance(x, getattr(package, "DataFrame", ())):
@@ -43,8 +43,8 @@ def _package(x: object) -> Any:
 def select(
     frame: Any, names: Sequence[str], dtype: type[Any] = np.float64, categories: Categories = NONE
 ) -> NDArray[Any]:
-    """The columns with these names as rows (N, names), in this order; missing values become NaN, the `categories` of an
-    input their codes, and others the code behind the last."""
+    """The columns with these names as an array (N, names), in this order. Missing values become NaN, categories their
+    codes, and unknown categories the code after the last."""
     columns = list(frame.columns)
     missing = [name for name in names if name not in columns]
     if missing:
@@ -77,8 +77,8 @@ def _column(column: Any) -> NDArray[Any]:
 
 
 def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
-    """A DataFrame of values (N, names), of the frame's package and with its index, if it has one; the values themselves
-    for a dict of columns."""
+    """A DataFrame of values (N, names), of the same package and with the same index as `frame`; for a dict of columns
+    the values themselves."""
     if isinstance(frame, Columns):
         return values
     package = _package(frame)
@@ -88,7 +88,8 @@ def like(frame: Any, values: NDArray[Any], names: Sequence[str]) -> Any:
 
 
 def series(frame: Any, values: NDArray[Any], name: str) -> Any:
-    """A Series of values (N,), likewise."""
+    """A Series of values (N,), of the same package and with the same index as `frame`; for a dict of columns the values
+    themselves."""
     if isinstance(frame, Columns):
         return values
     package = _package(frame)

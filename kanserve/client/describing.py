@@ -1,4 +1,4 @@
-"""Calls about a server and its models, written once for both clients as generators, as in `predicting`."""
+"""Calls about a server and its models, written once for both clients as generators, like those in `predicting`."""
 
 import json
 from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -29,7 +29,7 @@ Version = int | str
 
 
 def run(steps: Steps[T], call: Callable[[str, Any], Any]) -> T:
-    """The result of steps, each of whose requests `call` answers."""
+    """Run the generator `steps`, answering each request with `call`; returns its result."""
     try:
         name, request = next(steps)
         while True:

@@ -1,4 +1,4 @@
-"""Exported sources from a server: received in parts, checked, and written to a folder atomically."""
+"""Receive exported sources from a server in parts, check them, and write them to a folder atomically."""
 
 import hashlib
 import os
@@ -25,7 +25,8 @@ class Received:
         self._bytes = 0
 
     def add(self, part: pb.ExportSourceResponse) -> None:
-        """Add the next part: FormatError for a forbidden path or too much data, IntegrityError for a wrong checksum."""
+        """Add the next part. Raises FormatError for a forbidden path or too much data, IntegrityError for a wrong
+        checksum."""
         if not self._parts:
             self._begin(part.path)
         elif part.path != self._path:
@@ -44,7 +45,7 @@ class Received:
             self._parts = []
 
     def files(self) -> Mapping[str, bytes]:
-        """All files by path; IntegrityError if the last one is incomplete."""
+        """All files by path. Raises IntegrityError if the last one is incomplete."""
         if self._parts:
             raise IntegrityError(f"The source is incomplete: {self._path!r} ends before its last part.")
         return self._files
@@ -63,7 +64,7 @@ class Received:
 
 
 def receive(stream: Any, kind: str) -> Mapping[str, bytes]:
-    """The files of a stream of responses, which ends then; errors as `Received.add`."""
+    """Receive all files of a stream of responses, and end it. Raises the errors of `Received.add`."""
     made = Received(kind)
     try:
         for part in stream:
@@ -84,7 +85,7 @@ async def receive_async(stream: Any, kind: str) -> Mapping[str, bytes]:
 
 
 def write(files: Mapping[str, bytes], folder: str | os.PathLike[str]) -> None:
-    """Write files to a new or empty folder, atomically; ConflictError if the folder has files."""
+    """Write files to a new or empty folder, atomically. Raises ConflictError if the folder contains files."""
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.parent / f".{target.name}.{os.urandom(8).hex()}.part"

@@ -47,7 +47,7 @@ class Memory:
 
 
 def predict(memory: Memory, name: str, x: Rows | Frame, version: str, output: Output, dtype: DTypeLike) -> Steps[Any]:
-    """One output: an array for an array, a DataFrame for a DataFrame."""
+    """Predict one output: an array for an array, a DataFrame for a DataFrame."""
     x = as_table(x)
     if not dataframes.is_frame(x):
         rows = _rows(x, dtype)
@@ -90,7 +90,7 @@ def _answer(memory: Memory, name: str, rows: NDArray[Any], version: str) -> Step
 
 
 def infer(memory: Memory, name: str, x: Rows | Frame, version: str, dtype: DTypeLike) -> Steps[Prediction]:
-    """All outputs, as arrays, and which rows are outside the training range."""
+    """Predict all outputs as arrays, and which rows are outside the training range."""
     x = as_table(x)
     if not dataframes.is_frame(x):
         prediction, _ = yield from _infer(memory, name, _rows(x, dtype), version)
@@ -104,7 +104,7 @@ def infer(memory: Memory, name: str, x: Rows | Frame, version: str, dtype: DType
 def differentiate(
     memory: Memory, name: str, x: Rows | Frame, version: str, hessian: bool = False
 ) -> Steps[tuple[Array, ...]]:
-    """The outputs (N, outputs), their derivatives (N, outputs, inputs) and perhaps the second derivatives."""
+    """The outputs (N, outputs), their derivatives (N, outputs, inputs) and, if asked, the second derivatives."""
     x = as_table(x)
     if not dataframes.is_frame(x):
         arrays, _ = yield from _differentiate(name, _rows(x, np.float64), version, hessian)
@@ -123,11 +123,8 @@ def _for_frame(
     dtype: DTypeLike,
     ask: Callable[[Any, str], Steps[tuple[T, int]]],
 ) -> Steps[tuple[ModelInfo, T]]:
-    """Call `ask` with the DataFrame's columns that the model takes, in its order; returns its result.
-
-    If another version answers than the one whose metadata is cached, its inputs are looked up, and if they differ the
-    request is repeated.
-    """
+    """Call `ask` with the columns of the DataFrame that the model takes, in its order; returns its result. If the
+    answer is from another version than the cached metadata and its inputs differ, the request is repeated."""
     info = memory.infos.get((name, version))
     if info is None:
         info = yield from _ask(memory, name, version)

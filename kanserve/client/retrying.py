@@ -1,4 +1,4 @@
-"""Which calls are retried, and when (exponential back-off); and the exception for a failed call."""
+"""Which calls are retried, and when (exponential back-off); and the exceptions for failed calls."""
 
 import random
 import re
@@ -39,7 +39,7 @@ class Attempts:
         self.left, self.failures = timeout, 0
 
     def failed(self, error: Any) -> float | None:
-        """The seconds until the next attempt, None without one."""
+        """Record a failure. Returns the seconds until the next attempt, or None if there is none."""
         self.failures += 1
         pause = delay(self.failures)
         self.left = self._timeout - (time.monotonic() - self._begun) - pause
@@ -47,10 +47,8 @@ class Attempts:
 
 
 def is_passing(error: Any) -> bool:
-    """Whether a retry may succeed, on another server or a moment later. Busy servers are not retried.
-
-    CANCELLED is the status of calls that an ending server cuts off; this client cancels none itself.
-    """
+    """Whether a retry may succeed, on another server or a moment later. Busy servers are not retried. CANCELLED is the
+    status of calls cut off by an ending server; this client cancels none."""
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -99,7 +97,7 @@ _FAILURES: dict[str, Callable[[str, str, float], KanserveError]] = {
 
 
 def hint(error: Any) -> str:
-    """What to do about a connection that could not be made; empty where that is not known."""
+    """What to do about a connection that could not be made; "" if unknown."""
     return _hint(error.details() or "")
 
 

@@ -576,7 +576,7 @@ class Client:
         return describing.run(steps, self._call)
 
     def _call(self, call: str, request: Any) -> Any:
-        """The response, after as many attempts as it takes within the timeout."""
+        """Send a request and return the response, after as many attempts as the timeout allows."""
         if self._closed.is_set():
             raise InputError("The client is closed. Make another.")
         name, metadata = self._names.next()

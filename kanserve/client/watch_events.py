@@ -45,7 +45,7 @@ class Known:
         self.heard = False
 
     def events(self, response: pb.WatchResponse) -> Iterator[ModelEvent]:
-        """The new events of a response. The first response of a connection has all versions that still exist."""
+        """The new events in a response. The first response of a connection has all versions that still exist."""
         self.heard = True
         received = [_event(version) for version in response.versions]
         if response.whole:

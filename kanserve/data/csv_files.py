@@ -1,4 +1,4 @@
-"""Read CSV and Parquet files as tables whose texts may be numbers; look for the separator and the decimal mark."""
+"""Read CSV and Parquet files as tables whose texts may be numbers; detect the separator and the decimal mark."""
 
 import csv
 import io
@@ -36,7 +36,7 @@ _OTHER_FILES = {
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A file's columns as pyarrow reads them, and beside them the numbers of those of text."""
+    """The columns of a file as pyarrow reads them, and the numbers in its columns of text."""
 
     path: Path
     columns: "pyarrow.Table"
@@ -59,12 +59,13 @@ class Table:
         return is_text(self.columns, name) and self.number_texts.get(name) is None
 
     def values(self, name: str) -> list[Any]:
-        """A column as Python's values, None where missing."""
+        """A column as Python values, None if missing."""
         values: list[Any] = self.columns.column(name).to_pylist()
         return values
 
     def numbers(self, name: str) -> tuple[Array, str] | None:
-        """A column of numbers that are written as text, and what is to be said of it; None of other columns."""
+        """The numbers of a column that are written as text, and a note on how they were read; None for other
+        columns."""
         found = self.number_texts.get(name)
         if found is None:
             return None
@@ -78,7 +79,7 @@ class Table:
         return numbers, found.describe(texts, numbers)
 
     def marks(self, name: str) -> list[str]:
-        """What stands for missing values in a column of numbers, apart from empty fields."""
+        """The texts that stand for missing values in a column of numbers, apart from empty fields."""
         if not self.separator or not self.columns.column(name).null_count:
             return []
         import pyarrow.compute
@@ -88,7 +89,7 @@ class Table:
 
     @cached_property
     def number_texts(self) -> dict[str, NumberTexts]:
-        """The columns of text that are numbers, and the numbers whose points may be marks of thousands."""
+        """The columns of text that contain numbers, and the numbers whose points may be thousands separators."""
         doubtful = {name: number_texts(texts) for name, texts in self._doubtful.items()}
         return self._of_text | {name: found for name, found in doubtful.items() if found is not None}
 
@@ -103,7 +104,7 @@ class Table:
 
     @cached_property
     def _doubtful(self) -> dict[str, Sequence[str | None]]:
-        """The texts of columns whose points pyarrow took for decimal points, where all may be marks of thousands."""
+        """The texts of columns whose points pyarrow read as decimal points, if all may be thousands separators."""
         if not self._commas:
             return {}
         import pyarrow.compute
@@ -117,7 +118,7 @@ class Table:
 
     @cached_property
     def _commas(self) -> bool:
-        """Whether the file may have decimal commas: it shows them, or has semicolons, which often go with them."""
+        """Whether the file may have decimal commas: it contains some, or semicolons, which often go with them."""
         if not self.separator or self.decimal == ".":
             return False
         if self.separator == ";" or self.decimal == ",":
@@ -140,7 +141,7 @@ class Table:
 
     @cached_property
     def _mark(self) -> Decimal | None:
-        """The decimal mark of all columns that have a certain one; None if none has, or if they differ."""
+        """The decimal mark on which all columns agree; None if none is certain, or if they differ."""
         marks = {numbers.certain for numbers in self.number_texts.values()} - {None}
         if self._commas and len(self._floats) > len(self._doubtful):
             marks.add(".")
@@ -158,7 +159,7 @@ def is_text(columns: "pyarrow.Table", name: str) -> bool:
 
 
 def write_rows(table: Table, rows: "NDArray[np.int64]", path: Path) -> None:
-    """Write some rows of a table, as a CSV or Parquet file by the ending of its name."""
+    """Write some rows of a table, as CSV or Parquet by the file's extension."""
     import pyarrow.csv
     import pyarrow.parquet
 
@@ -170,7 +171,7 @@ def write_rows(table: Table, rows: "NDArray[np.int64]", path: Path) -> None:
 
 
 def read_file(path: str | os.PathLike[str], decimal: Decimal | None = None) -> Table:
-    """The table of a CSV or Parquet file; NotFoundError, or DataError for any other file."""
+    """Read a CSV or Parquet file. Raises NotFoundError, or DataError for any other file."""
     path = Path(path)
     if decimal not in (None, ".", ","):
         raise DataError(f"decimal is '.' or ','; got {decimal!r}.")
@@ -218,7 +219,7 @@ def _csv(path: Path, separator: str, types: dict[str, Any]) -> "pyarrow.Table":
 
 
 def check_start(path: object, start: bytes) -> None:
-    """DataError, with the next step, if a file that begins so is not a CSV file."""
+    """Raise DataError, with the next step, if a file that starts like this is not a CSV file."""
     for magic, kind in _OTHER_FILES.items():
         if start.startswith(magic):
             raise DataError(f"{path} is not a CSV file: it is {kind}.")
@@ -229,7 +230,8 @@ def check_start(path: object, start: bytes) -> None:
 
 
 def separator_of(start: bytes) -> str:
-    """The separator of a CSV file that begins so: what parts each line into as many fields as the header."""
+    """Guess the separator of a CSV file from its start: the one that splits each line into as many fields as the
+    header."""
     text = start.decode("utf-8-sig", "replace")
     if len(start) == LOOKED_AT and "\n" in text:
         text = text[: text.rindex("\n")]

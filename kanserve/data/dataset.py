@@ -148,7 +148,7 @@ class Dataset:
 
     @property
     def shares(self) -> Array:
-        """The weights of the rows (N,), normalised to the sum 1."""
+        """The weights of the rows (N,), normalised to sum 1."""
         if self.weights is None:
             return np.full(len(self), 1 / len(self))
         relative = self.weights / self.weights.max()  # so that a sum of huge weights does not overflow
@@ -306,7 +306,7 @@ def _number_names(letter: str, count: int) -> tuple[str, ...]:
 
 
 def _answers(y: Any, classes: str | Sequence[object]) -> tuple[object, tuple[str, ...]]:
-    """The answers, as columns (N, classes) if they are labels, and the names of the classes."""
+    """The targets, one-hot (N, classes) if they are labels, and the class names."""
     labels = label_column(y)
     if labels is not None and (isinstance(classes, str) or len(classes) > 1 or is_text(labels)):
         values, names = one_hot(labels, () if isinstance(classes, str) else classes)
@@ -324,7 +324,7 @@ learn."""
 
 
 def some(of: int, count: int, seed: int) -> NDArray[np.int64]:
-    """The sorted positions of `count` random rows among `of`."""
+    """The sorted positions of `count` random rows out of `of`."""
     generator = np.random.default_rng(seed)
     if of <= MANY:
         return np.sort(generator.permutation(of)[:count])
@@ -332,7 +332,7 @@ def some(of: int, count: int, seed: int) -> NDArray[np.int64]:
 
 
 def past(held: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The positions in all rows, given positions among the rows that are not `held` (in ascending order)."""
+    """Convert positions among the rows that are not `held` (ascending) to positions in all rows."""
     return positions + np.searchsorted(held - np.arange(len(held)), positions, side="right")
 
 
@@ -347,13 +347,9 @@ def dataset(
     known: Categories = NONE,
     wanted: Sequence[str] = (),
 ) -> Dataset:
-    """A Dataset from a caller's data: a Dataset, (x, y), or a DataFrame and its `target` columns.
-
-    A single column of text holds class labels. So does a single column of integers if `labels` is true, or if several
-    `outputs` are expected. `classes` are those of the network that the data are for.
-    Only with `tables` inputs may be categorical or missing; a DataFrame's columns in `known` have these categories, and
-    its inputs are the columns `wanted`.
-    """
+    """Convert a caller's data to a Dataset: a Dataset, (x, y), or a DataFrame and its `target` columns. A single column
+    of text holds labels; so does one of integers if `labels`, or if several `outputs` are expected. Only with `tables`
+    inputs may be categorical or missing; `known` are their categories, `wanted` the input columns."""
     made = _dataset(as_table(data), target, classes, outputs, labels, known, wanted)
     if not tables:
         made.check_numbers()
@@ -399,7 +395,7 @@ def _dataset(
 def _one_hot(
     y: Any, column: NDArray[Any], classes: Sequence[str], outputs: int | None, labels: bool, name: str
 ) -> tuple[Array, tuple[str, ...]] | None:
-    """The column as columns of classes, and their names; None if it holds numbers to predict."""
+    """The column one-hot encoded, and the class names; None if it holds numbers to predict."""
     several = outputs is not None and outputs > 1 and is_whole(column)
     if not (len(classes) > 1 or labels or several or is_text(column) or is_categorical(y)):
         return None
@@ -424,7 +420,7 @@ def _inputs(x: object, known: Categories, wanted: Sequence[str]) -> tuple[Array,
 
 
 def _describe(data: object) -> str:
-    """The type and size of the given data, for messages."""
+    """The type and size of data, for messages."""
     kind = type(data).__name__
     if isinstance(data, tuple | list):
         return f"a {kind} of length {len(data)}"

@@ -1,4 +1,4 @@
-"""What a `Dataset` checks: numbers, names, categories and weights."""
+"""The checks of a `Dataset`: numbers, names, categories and weights."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ CHECKED_AT_ONCE = 2**16  # rows
 
 
 def as_numbers(values: object, name: str) -> Array:
-    """An array of float64; DataError for what is not numbers."""
+    """Convert to an array of float64. Raises DataError if the values are not numbers."""
     try:
         given = np.asarray(values)
         if given.dtype.kind == "c":  # NumPy would drop the imaginary parts
@@ -27,13 +27,13 @@ def as_numbers(values: object, name: str) -> Array:
 
 
 def check_names(kind: str, names: Sequence[str]) -> None:
-    """DataError, with the message of the network's own check, for names that no network can have."""
+    """Raise DataError for names that no network can have, with the message of the network's own check."""
     if len(set(names)) != len(names) or not all(names):
         raise DataError(f"The names of the {kind} must differ and not be empty, got {list(names)}.")
 
 
 def check_categories(given: Categories, x: Array, names: Sequence[str]) -> Categories:
-    """The categories as texts; DataError unless their inputs hold codes of theirs."""
+    """The categories as texts. Raises DataError unless their inputs contain valid codes."""
     for name, known in given.items():
         if name not in names:
             raise DataError(f"Categories name {name!r}, which is not an input; the inputs are {', '.join(names)}.")
@@ -46,7 +46,8 @@ def check_categories(given: Categories, x: Array, names: Sequence[str]) -> Categ
 
 
 def check_finite(values: Array, kind: str, labels: Sequence[str], missing: bool = False) -> None:
-    """DataError for the first number that is not finite; checked in blocks, since a file of rows may exceed memory."""
+    """Raise DataError for the first number that is not finite; checks in blocks, since a file of rows may exceed
+    memory."""
     found, first = 0, (0, 0)
     for start in range(0, len(values), CHECKED_AT_ONCE):
         block = values[start : start + CHECKED_AT_ONCE]
@@ -63,7 +64,7 @@ def check_finite(values: Array, kind: str, labels: Sequence[str], missing: bool 
 
 
 def row_weights(values: object, rows: int) -> Array:
-    """The weights (rows,); DataError unless they are finite numbers from 0 on, and one is above 0."""
+    """Validate the weights (rows,): finite, at least 0, and not all 0. Raises DataError."""
     weights = as_numbers(values, "weights")
     if weights.shape != (rows,):
         raise DataError(f"Weights are one number a row, ({rows},); got {weights.shape}.")

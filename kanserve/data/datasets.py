@@ -143,7 +143,7 @@ def load_equations(
 
 
 def _ranges(text: str) -> dict[str, tuple[float, float]]:
-    """The ranges of text such as "x:0:1 y:2:3"."""
+    """Parse ranges such as "x:0:1 y:2:3"."""
     fields = (word.split(":") for word in text.split())
     return {name: (float(low), float(high)) for name, low, high in fields}
 

@@ -35,7 +35,7 @@ class DataFrame(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """A dict of columns as a table with named columns; DataError unless they are equally long."""
+    """A dict of columns as a table. Raises DataError unless they have equal lengths."""
 
     given: Mapping[Any, Any]
 
@@ -63,17 +63,17 @@ class Columns:
 
 
 def _kind(column: Sequence[Any]) -> Any:
-    """object for a list with text, whose numbers NumPy would turn into text."""
+    """The dtype `object` for a list that contains text (NumPy would turn its numbers into text), else None."""
     return object if any(isinstance(value, str) or value is None for value in column) else None
 
 
 def is_columns(data: object) -> TypeGuard[Mapping[Any, Any]]:
-    """Whether this is a dict of columns; a sparse matrix of SciPy's may be a dict too."""
+    """Whether this is a dict of columns. (Some SciPy sparse matrices are dicts too.)"""
     return isinstance(data, Mapping) and not hasattr(data, "shape")
 
 
 def as_table(data: Any) -> Any:
-    """A dict of columns as a table; anything else as it is."""
+    """A dict of columns as a table; anything else unchanged."""
     return Columns(data) if is_columns(data) else data
 
 
@@ -85,11 +85,9 @@ def is_frame(data: object) -> TypeGuard[DataFrame]:
 def split_frame(
     frame: DataFrame, target: str | Sequence[str] | None, known: Categories = NONE, wanted: Sequence[str] = ()
 ) -> tuple[Array, tuple[str, ...], tuple[str, ...], Any, Categories]:
-    """x, the names of inputs and targets, y: numbers (N, targets) or a column of labels, and the inputs' categories.
-
-    Those of the inputs in `known` are the ones there. Of the columns that are no targets, those `wanted` are the
-    inputs, in this order, unless none of them is there.
-    """
+    """x, the names of inputs and targets, y (numbers (N, targets) or a column of labels), and the inputs' categories,
+    those in `known` if present. The inputs are the columns `wanted`, in this order, or all non-targets if none of these
+    exists."""
     names = list(getattr(frame, "column_names", frame.columns))
     targets = _targets(names, target)
     inputs = [name for name in names if name not in targets]
@@ -109,7 +107,7 @@ def split_frame(
 
 
 def _targets(names: list[Any], target: str | Sequence[str] | None) -> list[Any]:
-    """The columns to learn; DataError unless they are among the names of a frame, which differ."""
+    """The target columns. Raises DataError unless they are columns of the frame."""
     shown = ", ".join(str(name) for name in names[:30])
     if target is None:
         raise DataError(f"Say which column of the DataFrame to learn, as target='name'. Its columns: {shown}.")
@@ -125,11 +123,9 @@ def _targets(names: list[Any], target: str | Sequence[str] | None) -> list[Any]:
 
 
 def encode_columns(frame: DataFrame, names: Sequence[Any], known: Categories = NONE) -> tuple[Array, Categories]:
-    """The columns of these names as numbers (N, names), NaN where missing, and the categories of categorical ones.
-
-    A categorical column has the codes of its categories: those in `known`, else its own. A category that is not in
-    `known` has the code behind the last one. A column of text is categorical; one of truth values is 0 and 1.
-    """
+    """Columns as numbers (N, names), NaN if missing, and the categories of categorical ones. Categories are those in
+    `known`, else the column's own; an unknown one gets the code after the last. Text is categorical, truth values are 0
+    and 1."""
     columns, found = [], dict[str, tuple[str, ...]]()
     for name in names:
         column, own = _encode_column(frame[name], name, known.get(str(name)))
@@ -140,7 +136,7 @@ def encode_columns(frame: DataFrame, names: Sequence[Any], known: Categories = N
 
 
 def frame_numbers(frame: DataFrame, known: Categories = NONE) -> tuple[Array, Categories]:
-    """All columns of a frame, as `encode_columns` has them."""
+    """All columns of a frame, in the format of `encode_columns`."""
     names = list(getattr(frame, "column_names", frame.columns))
     if len(set(names)) == len(names):
         return encode_columns(frame, names, known)
@@ -148,7 +144,7 @@ def frame_numbers(frame: DataFrame, known: Categories = NONE) -> tuple[Array, Ca
 
 
 def _encode_column(column: Any, name: object, known: tuple[str, ...] | None) -> tuple[Array, tuple[str, ...]]:
-    """A column as numbers, and its categories, none if it is not categorical."""
+    """A column as numbers, and its categories (none if it is not categorical)."""
     own = _own_categories(column)
     if known is not None or own is not None:
         return _categorical(_texts(column), name, known, own)
@@ -180,7 +176,7 @@ def _categorical(
 
 
 def _parse_texts(texts: Sequence[str | None], name: object) -> Array | None:
-    """The numbers of a column of text, with a warning of what was read; None if other text is among them."""
+    """The numbers in a column of text, with a warning about how they were read; None if there is other text."""
     found = number_texts(texts)
     if found is None:
         return None
@@ -196,7 +192,8 @@ def _parse_texts(texts: Sequence[str | None], name: object) -> Array | None:
 
 
 def _is_label(column: Any, name: object) -> bool:
-    """Whether a target holds class labels: categories, or text that is not of numbers, but for whole ones."""
+    """Whether a target holds class labels: categories, or text other than numbers (texts of integers count as
+    labels)."""
     if not is_categorical(column) or _own_categories(column) is not None:
         return is_categorical(column)
     texts = _texts(column)
@@ -205,14 +202,15 @@ def _is_label(column: Any, name: object) -> bool:
 
 
 def codes(texts: Iterable[str | None], known: Sequence[str]) -> Array:
-    """Encode strings as category codes (N,): the place in `known`, len(known) for an unknown string, NaN for None."""
+    """Encode strings as category codes (N,): the position in `known`, len(known) for an unknown string, NaN for
+    None."""
     found: dict[str | None, float] = {text: float(code) for code, text in enumerate(known)}
     found[None] = np.nan
     return np.array([found.get(text, float(len(known))) for text in texts], np.float64)
 
 
 def strangers(name: object, texts: Iterable[str | None], known: Sequence[str]) -> list[str]:
-    """What is to be said of texts that are no category of the network: a misspelt one is predicted all the same."""
+    """Warnings about texts that are not categories of the network; misspelt ones are predicted all the same."""
     found = sorted({text for text in texts if text is not None}.difference(known))
     if not found:
         return []
@@ -222,7 +220,7 @@ def strangers(name: object, texts: Iterable[str | None], known: Sequence[str]) -
 
 
 def _own_categories(column: Any) -> tuple[str, ...] | None:
-    """The categories of a column's type, none if it does not list them; None if its type is not categorical."""
+    """The categories of a column's type, () if it does not list them; None if the type is not categorical."""
     kind: Any = getattr(column, "dtype", getattr(column, "type", None))
     if getattr(kind, "name", "") == "category" or str(kind).startswith("Enum"):  # pandas, polars
         return tuple(map(category_text, kind.categories))
@@ -230,33 +228,30 @@ def _own_categories(column: Any) -> tuple[str, ...] | None:
 
 
 def _texts(column: Any) -> list[str | None]:
-    """The values of a column as texts, None where missing."""
+    """The values of a column as texts, None if missing."""
     reader = getattr(column, "to_pylist", getattr(column, "to_list", None))
     listed = np.asarray(column).tolist() if reader is None else reader()
     return [None if value is None or value != value else category_text(value) for value in map(_plain, listed)]
 
 
 def category_text(value: object) -> str:
-    """The text of a category; a whole number has the same in every type: "1" for 1.0."""
+    """The text of a category. An integer has the same text in every type: "1" for 1.0."""
     return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
 
 
 def _plain(value: Any) -> Any:
-    """None for pandas' missing value, whose comparison with itself gives no truth value."""
+    """None for pandas' missing values, whose comparison with themselves has no truth value."""
     return None if type(value).__name__ in ("NAType", "NaTType") else value
 
 
 def is_categorical(column: Any) -> bool:
-    """Whether a column holds text or is of the type category."""
+    """Whether a column holds text, or has the type category."""
     return getattr(getattr(column, "dtype", None), "name", "") == "category" or is_text(np.asarray(column))
 
 
 def column_names(table: object, count: int) -> tuple[str, ...]:
-    """The names of a frame's or a series' `count` columns, numbers as their texts; empty if it has none.
-
-    Columns that are numbered 0, 1, .., as pandas numbers those of an array, have no names. DataError for two columns of
-    one name.
-    """
+    """The names of a frame's or series' `count` columns as texts. Empty for columns numbered 0, 1, .., as pandas
+    numbers those of an array. Raises DataError for two columns with one name."""
     found = getattr(table, "column_names", getattr(table, "columns", None))
     if found is None:
         name = getattr(table, "name", None)
@@ -290,17 +285,15 @@ def _numbers(column: Any, name: object) -> Array:
 
 
 def select_columns(frame: DataFrame, names: Sequence[str]) -> Array:
-    """The columns with these names as rows (N, names), in this order; DataError for a column that is not there."""
+    """The columns with these names as an array (N, names), in this order. Raises DataError for a missing column."""
     check_columns([str(name) for name in getattr(frame, "column_names", frame.columns)], names)
     return np.column_stack([_numbers(frame[name], name) for name in names])
 
 
 def input_columns(frame: DataFrame, inputs: Categories) -> Array:
-    """The columns of a network's inputs (N, inputs), by their names and with these categories, () for a number.
-
-    Other columns of the frame are left out. Where none of the names is there and the frame has as many columns as there
-    are inputs, they count by position, since a network that was trained on an array has no names of columns.
-    """
+    """The input columns (N, inputs) of a network, by name and with its categories, () for a number; other columns are
+    ignored. If no name occurs and the count is right, columns are taken by position, since a network trained on an
+    array has no names."""
     columns = list(getattr(frame, "column_names", frame.columns))
     texts = [str(name) for name in columns]
     names = list(inputs)
@@ -318,7 +311,7 @@ def input_columns(frame: DataFrame, inputs: Categories) -> Array:
 
 
 def check_columns(columns: Sequence[str], names: Iterable[str]) -> None:
-    """DataError unless each of the names is that of one column."""
+    """Raise DataError unless each name is that of exactly one column."""
     missing = [name for name in names if name not in columns]
     if missing:
         hint = near(missing[0], columns)

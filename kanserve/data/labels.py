@@ -1,4 +1,4 @@
-"""One-hot encoding of class labels, integers or text: one column per class, 0 or 1."""
+"""One-hot encoding of class labels, integers or text: a column per class, 0 or 1."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def label_column(values: object) -> NDArray[Any] | None:
-    """The values as one column (N,) if they are a single column that may hold labels; else None."""
+    """The values as one column (N,) if they are a single column that may hold labels, else None."""
     try:
         column = np.asarray(values)
     except ValueError:  # rows of different lengths
@@ -23,7 +23,7 @@ def label_column(values: object) -> NDArray[Any] | None:
 
 
 def is_text(column: NDArray[Any]) -> bool:
-    """Whether a column holds text, which can only be class labels."""
+    """Whether a column contains text, which can only be class labels."""
     kind: str = column.dtype.kind
     return kind in "UST" or (kind == "O" and any(isinstance(value, str) for value in column))
 
@@ -36,11 +36,8 @@ def is_whole(column: NDArray[Any]) -> bool:
 
 
 def one_hot(column: NDArray[Any], classes: Sequence[object] = (), what: str = "y") -> tuple[Array, tuple[str, ...]]:
-    """The columns (N, classes) and the names of the classes; DataError for a label that is not a class.
-
-    Without `classes` they are the sorted distinct labels. With them a label is the name of a class or, if no label is a
-    name, its index.
-    """
+    """One-hot columns (N, classes), and the class names: by default the sorted distinct labels. With `classes`, a label
+    is a class name or, if no label is one, an index. Raises DataError for other labels."""
     column = _check_labels(column, what)
     given = column.tolist()
     if len(classes) == 0:
@@ -68,11 +65,8 @@ MANY_CLASSES = 20
 
 
 def check_learnable(classes: Sequence[str], rows: int, what: str = "y") -> None:
-    """DataError for text that is different in nearly every row, if nobody has said that it is of classes.
-
-    With more classes than half of the rows, most are there once: held out, they were never learned, and learned, they
-    are never checked. Such text is names, or numbers that were not recognised.
-    """
+    """Raise DataError for a target of text that differs in nearly every row, such as names or unrecognised numbers,
+    unless it is declared to be classes: most classes would occur once, and could neither be learned nor checked."""
     if len(classes) > max(MANY_CLASSES, rows / 2):
         raise DataError(
             f"{what} has {len(classes)} different texts in {rows} rows, as {classes[0]!r:.40} and {classes[1]!r:.40}: "

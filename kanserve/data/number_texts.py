@@ -1,4 +1,5 @@
-"""Numbers as people write them: "$175,349", "12 %", "1.234,5", "1 234", and marks for missing values such as "?"."""
+"""Parse numbers as people write them: "$175,349", "12 %", "1.234,5", "1 234", and marks for missing values such as
+"?"."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -17,12 +18,12 @@ _DATE = re.compile(
 
 
 def is_dates(texts: Collection[str]) -> bool:
-    """Whether there are texts, and all are dates, with a time or without."""
+    """Whether all texts are dates, with or without a time; False if there are none."""
     return bool(texts) and all(_DATE.fullmatch(text) for text in texts)
 
 
 def date_refusal(name: object, what: str = "Column") -> DataError:
-    """The error of a column of dates, with the ways out."""
+    """The error for a column of dates, with what to do about it."""
     return DataError(
         f"{what} {name!r} holds dates or times, which are no numbers. Leave it out by choosing the inputs (inputs=[..] "
         "or --input on the command line), or replace it by numbers, such as the year and the day of the year."
@@ -73,7 +74,7 @@ class TableWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class NumberTexts:
-    """The numbers that a column of texts may stand for, NaN where missing."""
+    """The numbers that a column of texts may represent, NaN if missing."""
 
     readings: Mapping[Decimal, Array]
     """By the decimal mark; both if every text allows both."""
@@ -86,7 +87,7 @@ class NumberTexts:
 
     @property
     def same(self) -> bool:
-        """Whether both decimal marks fit and give the same numbers, as of whole numbers."""
+        """Whether both decimal marks are possible and give the same numbers, as for integers."""
         return self.certain is None and np.array_equal(self.readings["."], self.readings[","], equal_nan=True)
 
     @property
@@ -95,10 +96,8 @@ class NumberTexts:
         return next(iter(self.readings)) if len(self.readings) == 1 else None
 
     def chosen(self, decimal: Decimal | None, points: bool = True) -> Array | None:
-        """The numbers: of the only reading, or with this decimal mark; None if in doubt.
-
-        Plain numbers are in doubt only if they need not have decimal `points`.
-        """
+        """The numbers with this decimal mark, or from the only reading; None if in doubt. Plain numbers are in doubt
+        only if their points need not be decimal `points`."""
         if self.certain or self.same:
             return next(iter(self.readings.values()))
         if decimal is None and not (self.plain and points):
@@ -106,7 +105,8 @@ class NumberTexts:
         return self.readings[decimal or "."]
 
     def describe(self, texts: Sequence[str | None], numbers: Array) -> str:
-        """What was read, with an example: "'12 %' is read as 0.12"; empty for plain numbers as Python reads them."""
+        """How the texts were read, with an example: "'12 %' is read as 0.12"; "" for plain numbers in Python's
+        notation."""
         said, row = [], self.example
         if row < 0 and "." in self.readings and numbers is not self.readings["."] and not self.same:
             row = self._difference()
@@ -118,7 +118,7 @@ class NumberTexts:
         return ", ".join(said)
 
     def doubt(self, texts: Sequence[str | None]) -> str:
-        """An example with both of its numbers."""
+        """An example text with both numbers that it may represent."""
         row = self._difference()
         values = " or ".join(f"{numbers[row]:.15g}" for numbers in self.readings.values())
         return f"{texts[row]!r:.80} may be {values}"
@@ -129,11 +129,8 @@ class NumberTexts:
 
 
 def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
-    """The numbers in a column of texts; None if a text is not a number, or if all are empty.
-
-    One convention must fit all texts: one decimal mark, one mark of thousands, one currency, and a per cent sign behind
-    each or none. A column of marks for missing values has no number.
-    """
+    """The numbers in a column of texts; None if a text is not a number, or if all are empty. All texts must use one
+    decimal mark, one thousands separator and one currency, and either all or none a per cent sign."""
     readings: dict[Decimal, Array] = {".": np.full(len(texts), np.nan), ",": np.full(len(texts), np.nan)}
     thousands: dict[Decimal, set[str]] = {".": set(), ",": set()}
     units, marks, written = set[tuple[str, bool]](), dict[str, None](), list[int]()
@@ -169,7 +166,7 @@ def number_texts(texts: Sequence[str | None]) -> NumberTexts | None:
 
 @dataclass(frozen=True)
 class _Written:
-    """A number as it is written; `leading` says whether its currency is before it."""
+    """The parts of a written number; `leading` says whether the currency comes before the digits."""
 
     digits: str
     negative: bool
@@ -179,7 +176,7 @@ class _Written:
 
 
 def _parse_number(text: str) -> _Written | None:
-    """The parts of a number; None if the text is not a number."""
+    """Parse a number into its parts; None if the text is not a number."""
     found = _TEXT.fullmatch(text)
     if found is None or (found["sign"] and found["sign2"]) or (found["before"] and found["after"]):
         return None
@@ -189,7 +186,7 @@ def _parse_number(text: str) -> _Written | None:
 
 
 def _value(digits: str, decimal: Decimal, thousands: set[str]) -> float | None:
-    """The number that digits and marks stand for; None if they do not fit. The mark of thousands is added."""
+    """The value of digits with this decimal mark, or None. The thousands separator found is added to `thousands`."""
     found = _DIGITS[decimal].fullmatch(digits)
     if found is None or not (found["whole"] or found["fraction"]):
         return None
@@ -201,7 +198,7 @@ def _value(digits: str, decimal: Decimal, thousands: set[str]) -> float | None:
 
 
 def is_number(text: str | None) -> bool:
-    """Whether a text is a number as Python writes it."""
+    """Whether a text is a number in Python's notation."""
     try:
         float(text or "")
     except ValueError:
@@ -210,10 +207,11 @@ def is_number(text: str | None) -> bool:
 
 
 def looks_numeric(text: str) -> bool:
-    """Whether a text is a number in some convention."""
+    """Whether a text is a number in some notation."""
     return is_number(text) or number_texts([text]) is not None
 
 
 def mostly_numbers(texts: Collection[str]) -> bool:
-    """Whether different texts are numbers with mistakes rather than categories: one is plain, or over half are some."""
+    """Whether these distinct texts are numbers with typing mistakes rather than categories: one is a plain number, or
+    over half are numbers in some notation."""
     return any(map(is_number, texts)) or 2 * sum(map(looks_numeric, texts)) > len(texts)

@@ -1,4 +1,4 @@
-"""Weights of rows in least squares: only their ratios matter, so each of these is for a mean weight of 1."""
+"""Row weights for least squares. Only their ratios matter, so the functions here scale them to mean 1."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,19 +7,20 @@ Array = NDArray[np.float64]
 
 
 def square_roots(weights: Array) -> Array:
-    """The square roots (N,) of the weights (N,), scaled to a mean weight of 1."""
+    """The square roots (N,) of the weights (N,), after scaling these to mean 1."""
     relative = weights / weights.max()  # so that a sum of huge weights does not overflow
     roots: Array = np.sqrt(relative / relative.mean())
     return roots
 
 
 def weight_rows(values: Array, weights: Array | None) -> Array:
-    """Values (N, ...) times the square roots of the weights: least squares of these is weighted least squares."""
+    """Multiply values (N, ...) by the square roots of the weights; ordinary least squares then gives weighted least
+    squares."""
     return values if weights is None else (values.T * square_roots(weights)).T
 
 
 def root_mean_square(values: Array, weights: Array | None = None) -> float:
-    """The root of the weighted mean of the squares of values (N,)."""
+    """The root of the weighted mean square of values (N,)."""
     return float(np.sqrt(np.average(values**2, weights=weights)))
 
 
@@ -33,13 +34,14 @@ def deviation(values: Array, weights: Array | None = None) -> float:
 
 
 def join_weights(*weights: Array | None) -> Array | None:
-    """The weights of several parts of the same rows, one after another; None if they have none."""
+    """Concatenate the weights of several parts; None if no part has weights."""
     given = [part for part in weights if part is not None]
     return np.concatenate(given) if given else None
 
 
 def scale_weights(weights: Array) -> Array:
-    """The weights scaled by a power of two, so that the largest is from ½ to 1: a sum of huge ones would overflow."""
+    """Scale the weights by a power of two so that the largest is between ½ and 1: a sum of huge weights would
+    overflow."""
     result: Array = np.ldexp(weights, -np.frexp(weights.max())[1])
     return result
 
@@ -54,11 +56,8 @@ def quantiles(values: Array, weights: Array | None, at: tuple[float, ...]) -> Ar
 
 
 def mean_difference(losses: Array, others: Array, shares: Array | None = None) -> tuple[float, float]:
-    """By how much the mean of losses (N,) exceeds that of others on the same rows, and the standard error of that.
-
-    The error is that of the differences row by row, since rows that are hard for one network are hard for the other.
-    The `shares` (N,) of the rows sum to 1.
-    """
+    """The mean difference between losses (N,) and others on the same rows, and its standard error, from the row-by-row
+    differences: rows that are hard for one network are hard for the other. The `shares` (N,) sum to 1."""
     worse = losses - others
     if shares is None:
         return float(worse.mean()), float(worse.std() / np.sqrt(len(worse)))

@@ -100,10 +100,8 @@ def read_rows(
     *,
     decimal: Decimal | None = None,
 ) -> Array:
-    """Read rows (N, inputs) for prediction from a CSV or Parquet file; missing values become NaN.
-
-    A missing column gets its value in `absent` in every row; the `categories` of an input become their codes.
-    """
+    """Read rows (N, inputs) for prediction from a CSV or Parquet file; missing values become NaN, a missing column its
+    value in `absent`, and categories their codes."""
     said: list[str] = []
     x = _inputs(read_file(path, decimal), inputs, absent, categories, said)
     _say(said)
@@ -124,7 +122,7 @@ def read_samples(
     *,
     decimal: Decimal | None = None,
 ) -> Dataset:
-    """Read samples to score a network on; the target's labels must be among its `classes`."""
+    """Read samples to score a network on; labels of the target must be among `classes`."""
     table, said = read_file(path, decimal), list[str]()
     _check_columns(table, target)
     x = _inputs(table, inputs, absent, categories, said)
@@ -140,7 +138,7 @@ def read_samples(
 
 
 def _say(said: Sequence[str]) -> None:
-    """One warning of what was read, with the first columns."""
+    """Give one warning with the first notes about how columns were read."""
     if said:
         more = f"; and {len(said) - MOST_SAID} more columns" if len(said) > MOST_SAID else ""
         warnings.warn("; ".join(said[:MOST_SAID]) + more, TableWarning, stacklevel=3)
@@ -149,7 +147,7 @@ def _say(said: Sequence[str]) -> None:
 def _inputs(
     table: Table, inputs: Sequence[str], absent: Mapping[str, float], categories: Categories, said: list[str]
 ) -> Array:
-    """The columns (N, inputs); missing ones have their values in `absent`."""
+    """The input columns (N, inputs); absent ones are filled with their value in `absent`."""
     present = set(table.names)
     _check_columns(table, [name for name in inputs if name in present or name not in absent])
     columns = [
@@ -166,10 +164,8 @@ def _inputs(
 def _encode_columns(
     table: Table, names: Sequence[str], said: list[str], known: Categories = NONE
 ) -> tuple[Array, Categories]:
-    """The columns (N, names), and the categories of those that are categorical: in `known`, or else all text.
-
-    Text of which some is a number is not categorical, but an error.
-    """
+    """Columns as numbers (N, names), and the categories of categorical ones: those in `known`, else of columns that are
+    all text. Raises an error if only some texts are numbers."""
     columns, found = [], dict[str, tuple[str, ...]]()
     for name in names:
         texts = _texts(table, name, known.get(name, ())) if name in known or table.is_text(name) else []
@@ -186,19 +182,20 @@ def _encode_columns(
 
 
 def _texts(table: Table, name: str, known: Sequence[str]) -> list[str | None]:
-    """The texts of a column's categories, None where missing."""
+    """The texts of a categorical column, None if missing."""
     listed = [_spelt(value, known) for value in table.values(name)]
     return [None if value is None or value == "" else category_text(value) for value in listed]
 
 
 def _spelt(value: object, known: Sequence[str]) -> object:
-    """A truth value as the network's categories spell it: a file's words true and false are read as truth values."""
+    """Spell a truth value like the network's categories do: the words true and false in a file are read as truth
+    values."""
     small = str(value).lower()
     return small if isinstance(value, bool) and str(value) not in known and small in known else value
 
 
 def _check_choice(table: Table, target: Sequence[str], inputs: Sequence[str]) -> None:
-    """DataError unless the table has rows, and these columns, each of which is either an input or a target."""
+    """Raise DataError unless the table has rows and all these columns, and no column is both input and target."""
     _check_columns(table, [*target, *inputs])
     if not target or not inputs:
         raise DataError("Choose at least one target column and leave at least one input column.")
@@ -209,7 +206,7 @@ def _check_choice(table: Table, target: Sequence[str], inputs: Sequence[str]) ->
 
 
 def _check_columns(table: Table, wanted: Sequence[str]) -> None:
-    """DataError for the first column that the table lacks."""
+    """Raise DataError for the first column that the table lacks."""
     for name in wanted:
         if name not in table.names:
             raise DataError(
@@ -244,7 +241,7 @@ def _column(table: Table, name: str, said: list[str]) -> Array:
 
 
 def _check_empty(column: str, texts: Sequence[str | None]) -> None:
-    """DataError for a text in a column, empty or not, that is not a number."""
+    """Raise DataError for a text that is not a number in a column that should hold numbers."""
     for row, text in enumerate(texts):
         if text and not looks_numeric(text):
             raise DataError(f"{column} must be numbers; row {row + 1} is {text!r:.80}.")
@@ -258,7 +255,7 @@ def _examples(values: Sequence[str | None]) -> str:
 
 
 def _one_hot(table: Table, target: Sequence[str], classes: Sequence[str] = ()) -> tuple[Array, tuple[str, ...]]:
-    """The class of each row as columns (N, classes), and the names of the classes."""
+    """The class of each row one-hot (N, classes), and the class names."""
     if len(target) != 1:
         raise DataError(f"A classifier has one target column, got {len(target)}.")
     labels = np.array([_spelt(value, classes) for value in table.values(target[0])], dtype=object)

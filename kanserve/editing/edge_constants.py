@@ -26,14 +26,14 @@ NAMES = ("a", "b", "c", "d")
 
 @dataclass(frozen=True)
 class Units:
-    """The edge's input is (x - shift)/scale, and its value is multiplied by `factor` in raw units."""
+    """The units of an edge: its input is (x - shift)/scale, and its value is multiplied by `factor` for raw units."""
 
     shift: float = 0.0
     scale: float = 1.0
     factor: float = 1.0
 
     def to_user_units(self, symbolic: Symbolic) -> Symbolic:
-        """The constants in the user's units."""
+        """Convert the constants to the user's units."""
         a = symbolic.a / self.scale
         return neutral(
             Symbolic(
@@ -42,7 +42,7 @@ class Units:
         )
 
     def to_network_units(self, symbolic: Symbolic) -> Symbolic:
-        """The constants as the network has them."""
+        """Convert the constants to the network's units."""
         a, b = symbolic.a * self.scale, symbolic.b + symbolic.a * self.shift
         return neutral(Symbolic(symbolic.function, a, b, symbolic.c / self.factor, symbolic.d / self.factor))
 
@@ -93,7 +93,7 @@ def named_function(kan: Kan, place: EdgeIndex) -> Symbolic | None:
 
 
 def with_constants(kan: Kan, place: EdgeIndex, given: dict[str, float]) -> Kan:
-    """The network with the given ones of a, b, c, d, in the user's units; the others stay as shown."""
+    """Set some of a, b, c, d in the user's units; the others stay as shown."""
     edge = kan.layers[place[0]].edge(*place[1:])
     if isinstance(edge, Sum):
         raise InputError(f"The edge {edge_names(kan)[place]} has a spline beside its function; snap or free it first.")

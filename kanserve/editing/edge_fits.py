@@ -1,4 +1,4 @@
-"""Fits of one edge: the closest named function, and the closest spline to a named function."""
+"""Fit one edge: the closest named function, and the closest spline to a named function."""
 
 from dataclasses import dataclass, replace
 
@@ -29,7 +29,7 @@ FEWEST_ROWS = 200  # of such a sample, whatever MOST_NUMBERS says
 
 @dataclass(frozen=True)
 class Fit:
-    """The closest fit of one named function to an edge, its R², and its rank: lower is better."""
+    """The closest fit of one named function to an edge, its R², and its rank (lower is better)."""
 
     symbolic: Symbolic
     r2: float
@@ -37,7 +37,7 @@ class Fit:
 
 
 def require_alive(kan: Kan, place: EdgeIndex) -> None:
-    """InputError for an edge that is zero."""
+    """Raise InputError if the edge is zero."""
     depth, j, i = place
     if isinstance(kan.layers[depth].edge(j, i), Zero):
         raise InputError(f"The edge {edge_names(kan)[place]} is zero: it was never there, or was taken out.")
@@ -61,9 +61,7 @@ def points(kan: Kan, place: EdgeIndex, rows: SessionData) -> Samples:
 
 def closest(found: Samples, function: str, error: float) -> Fit | None:
     """The closest c·f(a·u + b) + d to the points; None if all fits leave the domain of f, or all points coincide.
-
-    `error` is the network's: fits with less than a tenth of it rank by the simplicity of the function.
-    """
+    `error` is the network's: fits with less than a tenth of it rank by the simplicity of the function."""
     row_of(function)
     if found.low == found.high:
         return None
@@ -80,12 +78,9 @@ def _r2(symbolic: Symbolic, found: Samples) -> float:
 
 
 def freed(kan: Kan, place: EdgeIndex, rows: SessionData, intervals: int | None = None) -> Kan:
-    """The network with a spline in place of an edge's named function, within a ten-thousandth of its range of values.
-
-    The layer's intervals are halved until the grid is fine enough, or has `intervals` of them, or 64; the layer's other
-    splines stay the same functions. The spline has the range of the data, unless the input has other splines, whose
-    range it then shares.
-    """
+    """Replace an edge's named function by a spline, accurate to a ten-thousandth of its range of values. The layer's
+    intervals are halved until the grid is fine enough, or reaches `intervals` or 64; its other splines stay the same
+    functions. The range is that of the data, or of the input's other splines."""
     depth, j, i = place
     layer = kan.layers[depth]
     if isinstance(layer.edge(j, i), Spline):
@@ -124,7 +119,7 @@ def _reach(kan: Kan, place: EdgeIndex, rows: SessionData) -> tuple[float, float]
 
 
 def _with_spline(layer: Layer, j: int, i: int, knots: Array, coefficients: Array) -> Layer:
-    """The layer in which the edge is this spline and nothing else."""
+    """The layer with this edge replaced by a spline."""
     every, own, weights = np.array(layer.knots), np.array(layer.coefficients), np.array(layer.base_weight)
     functions, affine = np.array(layer.functions), np.array(layer.affine)
     every[i], own[j, i], weights[j, i] = knots, coefficients, 0.0

@@ -23,7 +23,7 @@ TABLE_BYTES = 24_000  # of the table of edges, so that the page has less than 60
 
 
 def html(snapshot: "Snapshot", formulas: str = "", network: str = "") -> str:
-    """The page, with at most 60 edges, those with the largest share first."""
+    """The page of a snapshot, with at most 60 edges, those with the largest share first."""
     written = formulas or formula_list((view.name, "", view.text or view.trouble) for view in snapshot.formulas)
     shown = sorted(snapshot.edges, key=lambda edge: -edge.share)[:MOST_EDGES]
     r2 = ", ".join(f"{value:.6g}" for value in snapshot.r2[:12])

@@ -1,4 +1,4 @@
-"""Interactive editing of a network in steps that can be undone, saved and replayed."""
+"""Edit a network interactively in steps that can be undone, saved and replayed."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

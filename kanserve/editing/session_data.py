@@ -21,11 +21,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class SessionData:
-    """All rows of a session's data, and the `Judge` with the training and the held-out rows.
-
-    `data` and `judge` have the numbers that the network sees; `given` has the codes of categories and missing values.
-    `loss` and `error` take a network of either, everything else that computes on these rows one of the numbers.
-    """
+    """All rows of a session's data, and the `Judge` with the training and held-out rows. `data` and `judge` have
+    encoded numbers, `given` raw codes and missing values. `loss` and `error` accept networks with or without encoding,
+    everything else only those without."""
 
     data: Dataset
     judge: Judge
@@ -40,7 +38,7 @@ class SessionData:
 
     @property
     def held_as_given(self) -> Dataset:
-        """The held-out rows with the codes of categories and missing values."""
+        """The held-out rows with raw category codes and missing values."""
         if self.given is self.data:
             return self.held
         if self.judge.held is self.judge.learn:
@@ -63,12 +61,12 @@ class SessionData:
 
 
 def of_numbers(kan: Kan) -> Kan:
-    """The network that takes the numbers which `kan` sees of its inputs; `kan` itself without categories and fills."""
+    """The network without its encoding, which takes encoded numbers; `kan` itself if nothing is encoded."""
     return without_encoding(kan) if encodes(kan) else kan
 
 
 def restore_encoding(edited: Kan, before: Kan) -> Kan:
-    """The edit of a network of numbers, with the categories and fill values that the network before it has."""
+    """Restore the encoding (categories and fill values) of `before` in an edited network of encoded numbers."""
     if not encodes(before):
         return edited
     inputs = zip(before.inputs, edited.inputs, strict=True)
@@ -76,11 +74,9 @@ def restore_encoding(edited: Kan, before: Kan) -> Kan:
 
 
 def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
-    """The data of a session that begins at this network. DataError for data of another network.
-
-    A fifth is held out, the same rows as in `prune` and `symbolify`. Without `held_out`, with fewer than 10 rows, and
-    for a classifier with up to 1000, the training rows also serve as held-out rows.
-    """
+    """The data of a session. A fifth is held out, as in `prune` and `symbolify`; without `held_out`, with fewer than 10
+    rows, and for classifiers with up to 1000, the training rows are used again. Raises DataError for data of another
+    network."""
     mixed_up = sorted(data.inputs) == sorted(variable.name for variable in kan.inputs)
     if mixed_up and data.inputs != tuple(variable.name for variable in kan.inputs):
         raise DataError(
@@ -102,7 +98,8 @@ def rows_for(kan: Kan, data: Dataset, seed: int, held_out: bool) -> SessionData:
 
 
 def require_sound(before: Kan, after: Kan, rows: SessionData) -> Kan:
-    """The network after an edit; InputError if a function leaves its domain, or fewer rows are finite than before."""
+    """Return the network after an edit. Raises InputError if a function leaves its domain, or fewer rows are finite
+    than before."""
     found = values(after, rows.judge.x)
     trouble = _outside_domain(after, found)
     if trouble and not _outside_domain(before, values(before, rows.judge.x)):
@@ -118,8 +115,7 @@ def _finite(outputs: Array) -> int:
 
 
 def _outside_domain(kan: Kan, found: Sequence[Array]) -> str:
-    """An error message for a named function that leaves its domain at these inputs of each layer; "" if all stay
-    inside."""
+    """An error text for a named function that leaves its domain at these inputs of each layer; "" if none does."""
     for depth, (layer, v) in enumerate(zip(kan.layers, found, strict=False)):
         v = v[np.isfinite(v).all(axis=1)]
         for j, i in np.argwhere(layer.symbolic_mask) if len(v) else ():

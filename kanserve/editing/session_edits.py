@@ -1,4 +1,4 @@
-"""The edits of a session as methods, each of which takes a step."""
+"""The edits of a session as methods; each takes a step."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -12,7 +12,7 @@ from kanserve.network.parameter_names import names_parameters
 
 
 class SessionEdits(SessionHistory):
-    """The edits; any of them that fails raises and changes nothing."""
+    """The edits. An edit that fails raises and changes nothing."""
 
     def snap(self, edge: str, function: str, refit: int = STEPS_SHORT) -> Self:
         """Replace an edge by the closest c·f(a·x + b) + d, then refit everything.

@@ -30,7 +30,7 @@ class _State:
 
 
 class SessionHistory:
-    """A network and the steps that changed it; `Session` describes the parameters."""
+    """A network and the steps that changed it; `Session` documents the parameters."""
 
     def __init__(
         self, kan: Kan, data: Dataset | tuple[ArrayLike, ArrayLike], *, seed: int = 0, held_out: bool = True
@@ -47,7 +47,7 @@ class SessionHistory:
 
     @property
     def kan(self) -> Kan:
-        """The network after all steps that are done."""
+        """The network after all steps."""
         return self._done[-1].kan if self._done else self._first
 
     @property

@@ -58,7 +58,7 @@ def dumps(stored: Stored) -> str:
 
 
 def loads(text: str) -> Stored:
-    """The session of this JSON; FormatError, with the place, if it is invalid."""
+    """Read a session from JSON. Raises FormatError, with the place, if it is invalid."""
     if not isinstance(text, str):
         _refuse("a session", "is the text that to_json gave", text)
     data = text.encode("utf-8", "surrogatepass")
@@ -82,7 +82,7 @@ def loads(text: str) -> Stored:
 
 
 def script(stored: Stored) -> str:
-    """A Python module whose `replay(kan, data)` repeats the steps and gives the equal network."""
+    """A Python module whose `replay(kan, data)` repeats the steps and returns an equal network."""
     more = "" if stored.held_out else ", held_out=False"
     lines = [
         '"""The steps of a kanserve session: replay(kan, data) gives the network that it ended with."""',
@@ -100,7 +100,7 @@ def script(stored: Stored) -> str:
 
 
 def _own_functions(steps: Sequence[Step]) -> list[str]:
-    """The arguments that register the functions of the user's that the steps name; those by their values are left."""
+    """The arguments that register the user's functions used in the steps, except those registered by their values."""
     named = [getattr(step, "function", "") for step in steps] + [n for s in steps for n in getattr(s, "functions", ())]
     return [
         f"{own.name!r}, {own.formula!r}" + (f", domain={own.domain!r}" if own.domain else "")
@@ -110,7 +110,7 @@ def _own_functions(steps: Sequence[Step]) -> list[str]:
 
 
 def call(step: Step) -> str:
-    """A step as the method call that takes it: snap('x->h1', 'sin')."""
+    """The method call that takes a step: snap('x->h1', 'sin')."""
     words = []
     for field in fields(step):  # type: ignore[arg-type]  # every step is a dataclass
         value = getattr(step, field.name)
@@ -135,7 +135,7 @@ def network_checksum(kan: Kan) -> str:
 
 
 def data_checksum(data: Dataset) -> str:
-    """The SHA-256 of the numbers of a data set and of its classes; column names do not matter."""
+    """The SHA-256 of the numbers and classes of a data set; column names do not matter."""
     digest = hashlib.sha256(json.dumps(data.classes).encode())
     for array in (data.x, data.y, data.weights):
         if array is not None:
@@ -151,7 +151,7 @@ def _steps_in(name: str, value: Any) -> tuple[Step, ...]:
 
 
 def step_in(place: str, value: Any) -> Step:
-    """The step of JSON data; FormatError, with its place, if it is not one."""
+    """Read a step from JSON data. Raises FormatError, with its place, if it is invalid."""
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
         _refuse(place, "must be an object with the key 'kind'", value)
     if value["kind"] not in KINDS:

@@ -209,7 +209,7 @@ def snapshot(
     most_edges: int | None = None,
     shares: tuple[Array, ...] | None = None,
 ) -> Snapshot:
-    """The snapshot of a network, with all edges or the `most_edges` of the largest share."""
+    """The snapshot of a network, with all edges, or the `most_edges` with the largest share."""
     kan = of_numbers(kan)
     return Snapshot(
         shape=kan.shape,
@@ -270,7 +270,7 @@ def _edge(
 
 
 def shares_of(kan: Kan, x: Array) -> tuple[Array, ...]:
-    """The share of each edge (O, I) on the rows, or on some of them for a large network; 0 if it is finite on none."""
+    """The share of each edge (O, I) on the rows, or on a sample for a large network; 0 if it is finite on none."""
     return propagate_back(kan, signals(kan, x).spreads).edges
 
 

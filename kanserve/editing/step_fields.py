@@ -1,4 +1,4 @@
-"""The fields of steps: values of a caller or a file are converted to plain Python values, or raise InputError."""
+"""Convert the fields of steps, from a caller or a file, to plain Python values. Raises InputError if that fails."""
 
 from collections.abc import Sequence
 from math import inf, isfinite
@@ -21,7 +21,7 @@ def to(step: object, **values: Any) -> None:
 
 
 def text(value: Any, what: str) -> str:
-    """Unicode text."""
+    """Validate Unicode text."""
     if not isinstance(value, str) or len(value) > LONGEST:
         raise InputError(f"{what} is a text of at most {LONGEST} characters, got {value!r:.80}.")
     try:
@@ -32,14 +32,14 @@ def text(value: Any, what: str) -> str:
 
 
 def texts(value: Any, what: str) -> tuple[str, ...]:
-    """A sequence of strings; a single string is refused."""
+    """Validate a sequence of strings; a single string is refused."""
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MOST_TEXTS:
         raise InputError(f"{what} are texts in a tuple or a list, {MOST_TEXTS} at most, got {value!r:.80}.")
     return tuple(text(item, what) for item in value)
 
 
 def number(value: Any, what: str, least: float = -inf) -> float:
-    """A finite number, of Python or NumPy."""
+    """Validate a finite number, of Python or NumPy."""
     plain = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.complexfloating)
     try:
         result = float(value) if plain else inf
@@ -52,7 +52,7 @@ def number(value: Any, what: str, least: float = -inf) -> float:
 
 
 def whole_number(value: Any, what: str, least: int, most: int) -> int:
-    """A whole number from `least` to `most`."""
+    """Validate an integer from `least` to `most`."""
     plain = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not plain or not least <= value <= most:
         raise InputError(f"{what} is a whole number from {least} to {most}, got {value!r:.80}.")
@@ -60,12 +60,12 @@ def whole_number(value: Any, what: str, least: int, most: int) -> int:
 
 
 def truth(value: Any, what: str) -> bool:
-    """True or False."""
+    """Validate a truth value."""
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{what} is True or False, got {value!r:.80}.")
     return bool(value)
 
 
 def tolerance(value: Any) -> Tolerance:
-    """The tolerance of a simplification: a number of 0 or more, or "auto"."""
+    """Validate the tolerance of a simplification: a number of at least 0, or "auto"."""
     return "auto" if isinstance(value, str) and value == "auto" else number(value, "tolerance (unless 'auto')", 0.0)

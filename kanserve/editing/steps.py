@@ -37,7 +37,7 @@ _LONGEST, _OPERATIONS = 30_000, 5_000
 
 
 class _Exact(Text):
-    """Numbers with the shortest digits that give the same double."""
+    """Prints numbers with the shortest digits that give the same double."""
 
     def number(self, value: float) -> str:
         return repr(value)
@@ -52,8 +52,8 @@ def exact_text(formula: Formula, names: Sequence[str]) -> str:
 
 
 def network_of(text: str, kan: Kan) -> Kan:
-    """The network of a formula, with the inputs, ranges and output of `kan`. InputError, with the position, if it is
-    none."""
+    """The network of a formula, with the inputs, ranges and output of `kan`. Raises InputError, with the position, if
+    it is not valid."""
     if len(kan.outputs) != 1 or kan.classes:
         raise InputError(f"A formula replaces a network of one output; this one has {len(kan.outputs)}.")
     names = [variable.name for variable in kan.inputs]
@@ -69,9 +69,9 @@ MOST_DIGITS = 17
 
 
 class Step(Protocol):
-    """One edit of a session: a network from a network, the same for equal rows.
+    """One edit of a session: `apply` makes the edited network, the same for equal networks and rows.
 
-    A step is made by a method of `Session`; `kanserve.editing.KINDS` has the class of each by the method's name.
+    The methods of `Session` make steps; `kanserve.editing.KINDS` has the class of each by the method's name.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class Step(Protocol):
 
 @np.errstate(all="ignore")
 def take(step: Step, kan: Kan, rows: SessionData) -> Kan:
-    """The network after a step. InputError if a function leaves its domain, or fewer rows are finite."""
+    """Apply a step. Raises InputError if a function leaves its domain, or fewer rows are finite."""
     numbers = of_numbers(kan)
     return restore_encoding(require_sound(numbers, step.apply(numbers, rows), rows), kan)
 
@@ -116,7 +116,7 @@ class Snap:
 
 
 def put_in(kan: Kan, place: EdgeIndex, symbolic: Symbolic, rows: SessionData, steps: int) -> Kan:
-    """The network with a function on an edge, refitted unless it has more than 1500 parameters."""
+    """Put a function on an edge, and refit unless the network has more than 1500 parameters."""
     changed = name_edges(kan, {place: symbolic})
     return refit(changed, rows.judge, steps) if steps else changed
 
@@ -156,10 +156,8 @@ class Zero:
 
 @dataclass(frozen=True)
 class Keep:
-    """Keep the `edges` edges with the largest share of the signal, then refit everything for `refit` iterations.
-
-    The others are removed as by `Zero`, the smallest first.
-    """
+    """Keep the `edges` edges with the largest share of the signal, remove the others like `Zero`, smallest first, then
+    refit everything for `refit` iterations."""
 
     edges: int
     refit: int = STEPS_SHORT
@@ -175,7 +173,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Take:
-    """Replace the whole network, which has one output, by a formula of its inputs."""
+    """Replace the whole network, which must have one output, by a formula of its inputs."""
 
     formula: str
 
@@ -214,7 +212,7 @@ class SetConstant:
 
 @dataclass(frozen=True)
 class RoundConstants:
-    """Round the constants of named functions, in the user's units, to significant digits, on these edges or on all."""
+    """Round the constants of named functions (in the user's units) to significant digits, on these edges or on all."""
 
     digits: int = 3
     edges: tuple[str, ...] = ()
@@ -285,7 +283,7 @@ class Refit:
 
 @dataclass(frozen=True)
 class Prune:
-    """`kanserve.prune`: remove edges and nodes that the data do not need."""
+    """Apply `kanserve.prune`: remove edges and nodes that the data do not need."""
 
     tolerance: Tolerance = "auto"
 
@@ -298,7 +296,7 @@ class Prune:
 
 @dataclass(frozen=True)
 class Symbolify:
-    """`kanserve.symbolify`: replace edges by named functions, of these or of the library, as far as the data allow."""
+    """Apply `kanserve.symbolify`: replace edges by named functions, as far as the data allow."""
 
     functions: tuple[str, ...] = ()
     all_edges: bool = False
@@ -346,11 +344,9 @@ _AT_ONCE = 0.05  # of the edges that are to go: the shares are measured anew aft
 
 
 def keep_edges(kan: Kan, count: int, x: Array) -> Kan:
-    """The network with at most `count` edges, on the rows x (N, inputs); the others are replaced by their means.
-
-    Those with the smallest share go first. Shares are measured again as edges go, so that an edge which nothing
-    reads any more goes before one that something reads. Nodes stay, so names do not change.
-    """
+    """Keep at most `count` edges, by their shares on rows x (N, inputs), and replace the others by their means. Shares
+    are measured again as edges go, so that edges that nothing reads any more go first. Nodes stay, so names do not
+    change."""
     while (surplus := kan.edges - count) > 0:
         seen = signals(kan, x)
         gone, shares = no_edges(kan), propagate_back(kan, seen.spreads).edges

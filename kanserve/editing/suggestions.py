@@ -1,8 +1,5 @@
-"""Suggestions of named functions for an edge: R² to the edge, and the effect on the held-out loss.
-
-The two may disagree: a tanh with an R² of 0.994 may raise the loss by 4 %, because other edges depend on the part that
-it misses; a function with a poor R² may cost nothing, because other edges compensate.
-"""
+"""Suggestions of named functions for an edge: R² to the edge, and the effect on the held-out loss. Both are shown since
+they may disagree: other edges compensate for a poor fit, or depend on the part that a good fit misses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,11 +56,8 @@ class Suggestion:
 def suggestions(
     kan: Kan, place: EdgeIndex, rows: SessionData, functions: Sequence[str], top: int
 ) -> tuple[Suggestion, ...]:
-    """Suggestions for the `top` functions that fit the edge best for their complexity.
-
-    They are sorted by the loss after the refit and by complexity, weighed as in `edge_candidates.candidates`. Functions
-    that leave their domain, or make another function leave its domain, are not suggested.
-    """
+    """Suggestions for the `top` functions that fit the edge best for their complexity, sorted by the loss after a refit
+    and by complexity. Functions that leave their domain, or make another function leave its domain, are left out."""
     kan = of_numbers(kan)
     with threads_for(rows.work(kan)):
         found, error, now = points(kan, place, rows), rows.error(kan), rows.loss(kan)

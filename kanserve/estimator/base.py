@@ -1,4 +1,4 @@
-"""The base class of both estimators: training, simplification, formula and export."""
+"""The base class of both estimators: training, simplification, formulas and export."""
 
 import os
 import warnings
@@ -40,11 +40,9 @@ SEEDS = 2**31
 
 
 def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapping[str, Any]) -> Kan:
-    """The mean of so many fits of this structure; all have the numbers for categories that the first has learned.
-
-    Each has its own held-out rows: it is said that the network is poor if more than half of them say so, and not if the
-    first alone does.
-    """
+    """Fit the network `count` times with different seeds and return the average. All fits use the category encoding
+    learned by the first. Each has its own held-out rows; a warning of a poor fit is given only if more than half of the
+    fits give one."""
     if count == 1:
         alone: Kan = fit(begin, data, seed=seed, **options)
         return alone
@@ -69,7 +67,8 @@ def mean_of_fits(begin: Kan, data: Dataset, count: int, seed: int, options: Mapp
 
 
 def _judgement(said: warnings.WarningMessage) -> str:
-    """The text of a warning that the network is poor, which its held-out rows may have by chance; else empty."""
+    """The text of a warning that the network is poor (which may be by chance of its held-out rows); "" for other
+    warnings."""
     text = str(said.message)
     return text if issubclass(said.category, TrainingWarning) and text.startswith("The network ") else ""
 
@@ -79,7 +78,7 @@ PAGE_BYTES = 12_000  # of the picture below the diagram of scikit-learn, which h
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn carries no types
-    """The base class; KANRegressor and KANClassifier describe the parameters."""
+    """The common base of KANRegressor and KANClassifier, which document the parameters."""
 
     options: ClassVar[tuple[str, ...]] = ()
     """The parameters that are passed to `kanserve.fit` under the same name."""
@@ -97,7 +96,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
     feature_importances_: Array
 
     def _learn(self, data: Dataset) -> None:
-        """Train, or with symbolic=True find formulas; sets the fitted attributes."""
+        """Train, or find formulas if symbolic=True; sets the fitted attributes."""
         seed = seed_of(self.random_state)
         if self.monotonic_cst is not None and (self.symbolic or _is(self.hidden, "fewest")):
             raise InputError(
@@ -116,15 +115,15 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         self.feature_importances_ = input_importances(kan, data.x, data.weights)
 
     def _symbolic(self, data: Dataset, seed: int) -> Kan:
-        """A network without splines, as far as the data allow."""
+        """Train and simplify; the result has splines only where the data require them."""
         kan = self._network(data, seed, self._plan(data, seed))
         return simplify(kan, data, tolerance=self.tolerance, seed=seed, progress=self.progress)
 
     def _after_fit(self, data: Dataset, seed: int, plan: Plan) -> None:
-        """What an estimator does with the samples beside the network."""
+        """A hook for further computations on the samples after the fit."""
 
     def _network(self, data: Dataset, seed: int, plan: Plan) -> Kan:
-        """The mean of networks of these hidden nodes, as many as the plan says."""
+        """Fit `plan.networks` networks with the hidden layers of `plan.hidden`, and return their average."""
         if _is(plan.hidden, "fewest"):
             # Classes as answers 0 and 1: least squares finds the width they need, but not the edges.
             rows = replace(data, classes=())
@@ -151,7 +150,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return {name: getattr(self, name) for name in self.options}
 
     def _plan(self, data: Dataset, seed: int) -> Plan:
-        """The nodes of each hidden layer, and of how many networks the mean is taken."""
+        """The nodes of each hidden layer, and the number of networks to average."""
         if not _is(self.hidden, "auto"):
             return Plan(self.hidden, networks_of(self.n_networks, 1))
         plan = automatic_plan(data, self.order, self._fit_arguments(), seed, formulas=self.symbolic)
@@ -164,7 +163,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return outputs(self.kan_, x)
 
     def _check_rows(self, X: ArrayLike) -> Array:
-        """The rows (N, inputs) in the network's codes."""
+        """Validate the rows, and convert them to the network's codes (N, inputs)."""
         check_is_fitted(self)
         if self._is_plain(X):
             warn_of_extrapolation(self.kan_, X)
@@ -176,8 +175,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         return x
 
     def _is_plain(self, X: Any) -> TypeGuard[Array]:
-        """Whether X has nothing to convert, name or refuse: of one row, checking takes ten times longer than predicting
-        it."""
+        """Whether X needs no conversion, naming or checks. For a single row, checking takes ten times as long as
+        predicting."""
         return (
             type(X) is np.ndarray
             and X.dtype == np.float64
@@ -189,7 +188,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
         )
 
     def _repr_html_inner(self) -> str:
-        """scikit-learn's diagram of the parameters; below it the fitted network."""
+        """scikit-learn's diagram of the parameters, with the fitted network below."""
         return f"{super()._repr_html_inner()}{self._network_page()}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
@@ -297,7 +296,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
     @classmethod
     def _of(cls, kan: Kan) -> Self:
-        """A fitted estimator around the network."""
+        """Make a fitted estimator from a network."""
         result = cls()
         core, _ = without_outer_layers(kan)
         result.set_params(
@@ -315,5 +314,5 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn car
 
 
 def _is(hidden: Any, word: str) -> bool:
-    """Whether `hidden` is this word; it may be an array, whose comparison with a text is no truth value."""
+    """Whether `hidden` is this word; it may also be an array, whose comparison with a text has no truth value."""
     return isinstance(hidden, str) and hidden == word

@@ -1,4 +1,4 @@
-"""Warn of predictions for rows far outside the training range, once for each network."""
+"""Warn of predictions far outside the training range, once per network."""
 
 import warnings
 from weakref import WeakKeyDictionary
@@ -39,7 +39,7 @@ _far_ends: WeakKeyDictionary[Kan, tuple[Array, Array] | None] = WeakKeyDictionar
 
 
 def warn_of_extrapolation(kan: Kan, x: Array) -> None:
-    """An ExtrapolationWarning if a number of the rows x (N, inputs) is far outside, unless this network had one."""
+    """Give an ExtrapolationWarning if a value of x (N, inputs) is far outside the training range, once per network."""
     if kan not in _far_ends:
         _far_ends[kan] = _ends_of(kan)
     ends = _far_ends[kan]
@@ -55,7 +55,7 @@ def warn_of_extrapolation(kan: Kan, x: Array) -> None:
 
 
 def _ends_of(kan: Kan) -> tuple[Array, Array] | None:
-    """The ends beyond which a number is far outside, infinite where none is known; None if inputs are clipped."""
+    """The limits beyond which a value is far outside, infinite if unknown; None if the inputs are clipped."""
     if without_outer_layers(kan)[1].clips:
         return None
     low, high = ranges(kan).T

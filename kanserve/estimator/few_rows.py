@@ -1,8 +1,6 @@
-"""The outputs of a network for the rows that an estimator predicts: few rows by the network's NumPy module.
-
-`evaluate` is written to be read; for one row nearly all of its time is Python's. The exported module does the same in a
-few microseconds and with equal results up to rounding.
-"""
+"""The outputs of a network for the rows that an estimator predicts: few rows by the network's exported NumPy module.
+For one row, `evaluate` spends nearly all of its time in Python's overhead; the exported module takes a few microseconds
+and gives equal results up to rounding."""
 
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
@@ -35,13 +33,14 @@ def outputs(kan: Kan, x: Array) -> Array:
 
 
 def in_blocks(kan: Kan, x: Array) -> Array:
-    """The outputs (N, outputs) of a network, computed in blocks of rows."""
+    """Like `outputs`, computed in blocks of rows."""
     rows = max(1, MOST_NUMBERS // max(layer.subnodes * layer.inputs for layer in kan.layers))
     return np.concatenate([evaluate(kan, x[start : start + rows]) for start in range(0, len(x), rows)])
 
 
 def _module(kan: Kan) -> Callable[[Array], Array]:
-    """The function of the network's NumPy module; `evaluate` where there is none, or the network is large."""
+    """The predict function of the network's exported NumPy module; `evaluate` if that is impossible or the network is
+    large."""
     if sum(layer.coefficients.size for layer in kan.layers) <= MOST_COEFFICIENTS:
         try:
             files = numpy_source.export(kan, ExportOptions())

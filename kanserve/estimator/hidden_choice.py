@@ -1,11 +1,8 @@
-"""The hidden nodes of hidden="auto": the fewest that predict unseen rows not clearly worse than the best number does.
-
-Each number is tried by short fits on three thirds of the rows in turn, or on a part of many rows. Few rows or much
-noise are often predicted best without hidden nodes, by a curve for each input. The predictions also say whether there
-is noise, against which the mean of several networks is better than one, and by how much a classifier is too sure: its
-scores move to those of the class frequencies by as much. Before all that, skewed inputs are taken on a logarithmic
-scale if that predicts unseen rows better.
-"""
+"""The choice of the hidden nodes for hidden="auto": the fewest that predict unseen rows not clearly worse than the best
+number. Each number is tried by short fits on three thirds of the rows in turn, or on a part of many rows. The
+predictions also say whether y is noisy, in which case several networks are averaged, and by how much a classifier is
+too confident: its scores are moved towards the class frequencies by as much. Before that, skewed inputs are taken on a
+logarithmic scale if that predicts unseen rows better."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +77,7 @@ DEFAULTS = {"loss": "auto", "quantile": 0.5, "power": 1.5, "optimizer": "auto", 
 
 
 class Plan(NamedTuple):
-    """What is fitted: the hidden nodes, and the number of networks to average."""
+    """What to fit: the hidden nodes, and the number of networks to average."""
 
     hidden: Hidden
     networks: int = 1
@@ -92,16 +89,14 @@ class Plan(NamedTuple):
     """Of each input that is taken on a logarithmic scale, 0 of others; () of none (`skewed_inputs`)."""
 
     def structure(self, inputs: int, outputs: int, grid: int, order: int, seed: int) -> Kan:
-        """The network to fit, with so many inputs and outputs."""
+        """The untrained network for this plan."""
         kan = create([inputs, *layers_of(self.hidden), outputs], grid=grid, order=order, seed=seed)
         return with_arcsinh_inputs(kan, self.log_scales) if self.log_scales else kan
 
 
 def automatic_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int, *, formulas: bool = False) -> Plan:
-    """What hidden="auto" fits, of estimators and of `kanserve fit`.
-
-    `options` are arguments of `fit`. With `formulas` a classifier has few nodes, since its scores become formulas.
-    """
+    """What hidden="auto" means, for estimators and `kanserve fit`. `options` are arguments of `fit`. With `formulas`, a
+    classifier gets few nodes, since its scores become formulas."""
     if data.classes and formulas:
         return Plan(NODES_OF_FORMULAS)
     x, y, weights = distinct(data.x, data.y, data.weights)  # so that the order of the rows does not matter
@@ -109,7 +104,7 @@ def automatic_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: 
 
 
 def choose_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int) -> Plan:
-    """The hidden nodes for these samples and options of `fit`, and how many networks the mean is best taken of."""
+    """Choose the hidden widths and the ensemble size by cross-validation on these samples."""
     options = {**DEFAULTS, **options}
     candidates = _candidates(data, options["monotonic_cst"] is not None)
     names, scales = data.inputs, log_scales(data)
@@ -146,8 +141,8 @@ def choose_plan(data: Dataset, order: int, options: Mapping[str, Any], seed: int
 def _left_after(
     folds: list[Fold], left: dict[Widths, "Unseen"], additive: "list[Unseen]", ask: "Callable[[Widths, Fold], Unseen]"
 ) -> tuple[list[Fold], dict[Widths, "Unseen"]]:
-    """The folds that it took to choose, and the numbers of nodes that are left after them; what additive networks
-    predict may be known."""
+    """Compare numbers of nodes fold by fold, dropping those that fall behind. Returns the folds used, and the numbers
+    left with their predictions. Predictions of additive networks may be passed in."""
     for count, fold in enumerate(folds, start=1):
         for nodes, before in left.items():
             known = additive and not nodes
@@ -159,7 +154,7 @@ def _left_after(
 
 
 def _mean_of(plan: Plan, data: Dataset) -> Plan:
-    """The plan with the mean of several networks, for noisy answers."""
+    """Change the plan to average several networks, for noisy targets."""
     if not data.classes:
         return plan._replace(networks=NETWORKS, starts=STARTS_OF_MEAN if plan.hidden else None)
     if plan.hidden == WIDE:
@@ -171,8 +166,8 @@ def _mean_of(plan: Plan, data: Dataset) -> Plan:
 def _with_logarithms(
     folds: list[Fold], scales: tuple[float, ...], ask: "Callable[[Widths, Fold], Unseen]"
 ) -> tuple[list[Fold], "list[Unseen]"]:
-    """The folds with logarithms of these scales if additive networks predict their unseen rows better, else none; and
-    what the better ones predict, if they were asked."""
+    """The folds with logarithms of the inputs if additive networks then predict better, else none; and the predictions,
+    if computed."""
     if not any(scales) or not folds:
         return [], []
     logs = [(with_log_scales(train, scales), with_log_scales(judges, scales)) for train, judges in folds]
@@ -183,7 +178,7 @@ def _with_logarithms(
 
 
 def _candidates(data: Dataset, monotone: bool) -> tuple[Widths, ...]:
-    """The numbers of hidden nodes to try, the fewest first."""
+    """The numbers of hidden nodes to try, fewest first."""
     if monotone or not data.classes:
         return NODES_OF_MANY if len(data) >= MANY_ROWS else NODES
     narrow = len(data) < FEW_ROWS and len(data.classes) <= sum(NODES_OF_CLASSES[-1])
@@ -191,7 +186,7 @@ def _candidates(data: Dataset, monotone: bool) -> tuple[Widths, ...]:
 
 
 def _telling_share(data: Dataset, judges: Sequence[Dataset], outputs: Array) -> float:
-    """The share (`Plan.share`) with the least loss on the rows that judge, which the networks have not seen."""
+    """The value of `Plan.share` with the lowest loss on unseen rows."""
     if not np.isfinite(outputs).all() or len(outputs) == 0:
         return 1.0
     plain = scores_of_shares(data)
@@ -202,7 +197,7 @@ def _telling_share(data: Dataset, judges: Sequence[Dataset], outputs: Array) -> 
 
 
 def _narrow(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
-    """The samples with the inputs alone that tell something about the answers of a part."""
+    """Restrict the samples to the inputs that explain something about the targets of a sample."""
     rows = data.sample(2 * SAMPLE_ROWS, seed)
     of = choose_loss(options["loss"], options["quantile"], options["power"], data)
     template = normalise(create([data.x.shape[1], data.y.shape[1]]), rows, of)
@@ -210,7 +205,7 @@ def _narrow(data: Dataset, options: Mapping[str, Any], seed: int) -> Dataset:
 
 
 def _folds(data: Dataset, seed: int) -> list[Fold]:
-    """The parts of the rows on which numbers of nodes are tried."""
+    """The pairs of training and validation rows on which numbers of nodes are compared."""
     if len(data) > 2 * SAMPLE_ROWS:
         data = data.sample(2 * SAMPLE_ROWS, seed)
     count = FOLDS if len(data) <= FEW_ROWS and data.x.shape[1] <= MOST_INPUTS else 1
@@ -230,21 +225,21 @@ def _folds(data: Dataset, seed: int) -> list[Fold]:
 
 @dataclass(frozen=True, eq=False)
 class Unseen:
-    """The outputs (N, Q) of networks for rows that they have not seen, and the losses (N,)."""
+    """The outputs (N, Q) of networks on unseen rows, and the losses (N,)."""
 
     outputs: Array
     losses: Array
 
 
 def _joined(parts: Sequence[Unseen]) -> Unseen:
-    """The rows of all, one after another."""
+    """Concatenate the rows of all parts."""
     return Unseen(np.concatenate([part.outputs for part in parts]), np.concatenate([part.losses for part in parts]))
 
 
 def _unseen(
     data: Dataset, train: Dataset, judges: Dataset, nodes: Widths, order: int, options: Mapping[str, Any], seed: int
 ) -> Unseen:
-    """What a network of so many hidden nodes predicts of the rows of `judges`, which it has not seen."""
+    """Fit a network with these hidden nodes to `train`, and predict the unseen rows `judges`."""
     of = choose_loss(options["loss"], options["quantile"], options["power"], data)
     begin = create([data.x.shape[1], *nodes, data.y.shape[1]], grid=GRID[0], order=order, seed=seed)
     with warnings.catch_warnings():
@@ -267,7 +262,7 @@ def _of_constants(data: Dataset, folds: Sequence[Fold], options: Mapping[str, An
 
 
 def _not_far_behind(found: Mapping[Widths, Unseen]) -> dict[Widths, Unseen]:
-    """Those numbers of nodes that further folds may still choose."""
+    """The numbers of nodes that further folds could still choose."""
     best = found[_best(found)].losses
     if len(best) < CLEAR_ROWS or not np.isfinite(best).all():
         return {**found}
@@ -275,7 +270,7 @@ def _not_far_behind(found: Mapping[Widths, Unseen]) -> dict[Widths, Unseen]:
 
 
 def _best(found: Mapping[Widths, Unseen]) -> Widths:
-    """The number of nodes with the least mean loss."""
+    """The number of nodes with the lowest mean loss."""
 
     def loss(nodes: Widths) -> float:
         losses = found[nodes].losses
@@ -285,7 +280,7 @@ def _best(found: Mapping[Widths, Unseen]) -> Widths:
 
 
 def _is_worse(losses: Array, best: Array, times: float) -> bool:
-    """Whether losses are not finite, or on average above the best by so many standard errors of the difference."""
+    """Whether losses are not finite, or exceed the best by more than `times` standard errors of the mean difference."""
     if not np.isfinite(losses).all():
         return True
     worse, error = mean_difference(losses, best)
@@ -293,7 +288,7 @@ def _is_worse(losses: Array, best: Array, times: float) -> bool:
 
 
 def _simplest(found: Mapping[Widths, Unseen]) -> Widths:
-    """The first whose losses are not clearly worse, row by row, than those of the best."""
+    """The simplest candidate whose losses are not clearly worse, row by row, than the best."""
     first, *_ = found
     if len(found[first].losses) == 0:
         return first

@@ -1,4 +1,4 @@
-"""A network with other inputs: some of its own become one categorical input."""
+"""Replace inputs of a network: several of them become one categorical input."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Merged:
-    """An input of the new network, the inputs that it stands for, and its shift and scale."""
+    """An input of the new network, the old inputs that it replaces, and its shift and scale."""
 
     variable: Variable
     places: Sequence[int]
@@ -30,7 +30,8 @@ class Merged:
     def categorical(
         cls, kan: Kan, name: str, categories: tuple[str, ...], places: list[int], values: Array
     ) -> "Merged":
-        """For an input whose categories have these values (K, places) in the old ones, the last for what is missing."""
+        """A categorical input. `values` (K, places) are the old inputs' values for each category, the last row for
+        missing."""
         count, missing = len(categories), len(values) > len(categories)
         if len(places) == 1:
             numbers = values[:, 0].tolist()
@@ -46,7 +47,7 @@ class Merged:
 
 
 def with_inputs(kan: Kan, inputs: Sequence[Merged]) -> Kan:
-    """The network with these inputs, which stand for all of its own."""
+    """Replace all inputs of the network by these."""
     first = kan.layers[0]
     if any(len(merged.places) > 1 for merged in inputs) and first.extrapolation != "linear":
         raise InputError("Splines that fall to 0 outside their grid cannot take the place of a one-hot encoder.")
@@ -73,7 +74,7 @@ def with_inputs(kan: Kan, inputs: Sequence[Merged]) -> Kan:
 
 
 def _own(layer: Layer, i: int, intervals: int) -> Layer:
-    """The edges of one input, on a grid of so many intervals that has all of its knots."""
+    """The edges of one input, on a grid of this many intervals that contains all of its knots."""
     part = replace(
         layer,
         knots=layer.knots[i : i + 1],

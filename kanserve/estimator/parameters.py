@@ -1,4 +1,4 @@
-"""Convert the estimators' parameters to arguments of `kanserve.fit`; ValueError for invalid ones."""
+"""Convert the estimators' parameters to arguments of `kanserve.fit`. Invalid ones raise ValueError."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -14,13 +14,13 @@ Hidden = int | Sequence[int | tuple[int, int]] | Literal["auto", "fewest"]
 
 
 def seed_of(random_state: Any) -> int:
-    """The seed: an integer is the seed itself, as in `kanserve.fit`; from anything else one is drawn."""
+    """The seed: an integer is used directly, as in `kanserve.fit`; from anything else a seed is drawn."""
     generator = check_random_state(random_state)
     return int(random_state) if isinstance(random_state, int | np.integer) else int(generator.randint(2**31 - 1))
 
 
 def layers_of(hidden: Any) -> list[Any]:
-    """The hidden layers of a shape; `create` checks them."""
+    """The hidden layers of a shape; `create` validates them."""
     if isinstance(hidden, int | np.integer):
         return [int(hidden)]
     if isinstance(hidden, str) or not isinstance(hidden, Iterable):
@@ -29,7 +29,7 @@ def layers_of(hidden: Any) -> list[Any]:
 
 
 def grids_of(grid: Any) -> tuple[int, ...]:
-    """The grids up to the finest one; a sequence is taken as it is."""
+    """The sequence of grids up to the finest one; a sequence is returned unchanged."""
     grid = grid_sequence(grid)
     grids = tuple(grid) if isinstance(grid, Iterable) else ()
     if not grids or not all(isinstance(grid, int | np.integer) for grid in grids):
@@ -38,7 +38,7 @@ def grids_of(grid: Any) -> tuple[int, ...]:
 
 
 def networks_of(given: Any, automatic: int) -> int:
-    """The number of networks of which the mean is taken."""
+    """The number of networks to average."""
     if isinstance(given, str) and given == "auto":
         return automatic
     if not whole(given, 1):
@@ -47,7 +47,7 @@ def networks_of(given: Any, automatic: int) -> int:
 
 
 def read_hidden(kan: Kan) -> tuple[int | tuple[int, int], ...]:
-    """The network's hidden nodes as the parameter `hidden`; products come last and have two subnodes each."""
+    """The network's hidden nodes as the parameter `hidden`; product nodes come last and have two factors each."""
     products = [int((layer.arity > 1).sum()) for layer in kan.layers[:-1]]
     return tuple(
         (layer.nodes - many, many) if many else layer.nodes for layer, many in zip(kan.layers, products, strict=False)

@@ -28,7 +28,7 @@ from kanserve.errors import InputError
 
 @dataclass(frozen=True)
 class Column:
-    """A column between steps: the raw column that it comes from, and whether nothing has changed it."""
+    """A column between pipeline steps: the raw column that it comes from, and whether it is unchanged."""
 
     source: str
     plain: bool = True
@@ -42,12 +42,12 @@ Columns = list[Column]
 
 @dataclass
 class Walk:
-    """The way through a pipeline's steps; it collects the categories of raw columns."""
+    """A walk through the steps of a pipeline, which collects the categories of raw columns."""
 
     categories: dict[str, list[Any]] = field(default_factory=dict)
 
     def through(self, step: Any, columns: Columns, name: str) -> Columns:
-        """The columns behind a step; InputError if it is not one that is followed."""
+        """The columns after a step. Raises InputError for an unsupported step."""
         for kind, follow in FOLLOWED.items():
             if isinstance(step, kind):
                 return follow(self, step, columns, name)

@@ -1,10 +1,7 @@
-"""A pipeline of scikit-learn as one network: scalers, encoders and imputers become parts of it.
-
-A scaler moves into the network's shifts and scales, an imputer's value into the fill value of the input, and the
-numbers of categories into those of a categorical input. The columns that a one-hot encoder makes of one raw column
-become one categorical input, whose splines go through the sums of their edges. What the steps do to a column is asked
-of the steps themselves, on rows in which one raw column changes.
-"""
+"""A scikit-learn pipeline as one network: scalers, encoders and imputers become parts of it. A scaler becomes shifts
+and scales of the network, an imputer's value the fill value of the input, an encoder's numbers those of a categorical
+input. The columns that a one-hot encoder makes of one raw column become one categorical input, with the sum of their
+edges. What the steps do to a column is found by transforming rows in which one raw column changes."""
 
 import os
 import warnings
@@ -137,7 +134,7 @@ def export_pipeline(
 
 @dataclass
 class _Raw:
-    """The steps before the network, on raw rows in which one column changes."""
+    """The steps before the network, applied to raw rows in which one column changes."""
 
     steps: Any
     names: list[str]
@@ -145,7 +142,7 @@ class _Raw:
     categories: dict[str, list[Any]]
 
     def transform(self, name: str, values: Sequence[Any]) -> list[list[Any] | None]:
-        """The columns that the steps make of these values of a raw column; None where they refuse a value."""
+        """The output columns of the steps for these values of a raw column; None for values that they refuse."""
         return [self._transform_value(name, value) for value in values]
 
     def _transform_value(self, name: str, value: Any) -> list[Any] | None:
@@ -175,7 +172,7 @@ class _Raw:
 
 
 def _input(raw: _Raw, kan: Kan, columns: Sequence[Column], name: str, unknown: Unknown) -> Merged:
-    """A raw column as an input of the network."""
+    """Convert a raw column to an input of the network."""
     places = [i for i, one in enumerate(columns) if one.source == name]
     if name in raw.categories:
         return _categorical(raw, kan, places, name, unknown)
@@ -193,7 +190,7 @@ def _input(raw: _Raw, kan: Kan, columns: Sequence[Column], name: str, unknown: U
 
 
 def _line(raw: _Raw, place: int, name: str) -> tuple[float, float, float | None]:
-    """Slope and constant of the number that the steps make of a raw one, and the number for a missing one."""
+    """Slope and intercept of the linear map that the steps apply to a raw number, and the number for a missing one."""
 
     def at(values: Sequence[float]) -> list[float]:
         found = raw.transform(name, values)
@@ -215,7 +212,7 @@ def _line(raw: _Raw, place: int, name: str) -> tuple[float, float, float | None]
 
 
 def _categorical(raw: _Raw, kan: Kan, places: list[int], name: str, unknown: Unknown) -> Merged:
-    """A raw column of categories: the numbers that the network sees for each of them."""
+    """Convert a raw column of categories: find the numbers that the network gets for each category."""
     known = raw.categories[name]
     texts = [category_text(value) for value in known]
     number = all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in known)
@@ -238,12 +235,12 @@ def _categorical(raw: _Raw, kan: Kan, places: list[int], name: str, unknown: Unk
 
 
 def _first_layer_inputs(kan: Kan, places: list[int], row: list[Any]) -> Array:
-    """The numbers of these inputs that the network's first layer sees."""
+    """The numbers of these inputs that the network's first layer gets."""
     return np.array([encode_column(kan.inputs[i], np.array([float(row[i])]))[0] for i in places])
 
 
 def _with_scaled_answers(kan: Kan, transformer: Any) -> Kan:
-    """The network behind the inverse of a scaler of answers."""
+    """Append the inverse of a target scaler to the network."""
     if not isinstance(transformer, StandardScaler | MinMaxScaler | MaxAbsScaler | RobustScaler):
         raise InputError(
             f"Answers are transformed by {type(transformer).__name__}, which cannot be made part of a network; scalers "

@@ -291,7 +291,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         return self
 
     def _check(self, weighted: bool) -> None:
-        """InputError for parameters that do not go together."""
+        """Raise InputError for parameters that contradict each other."""
         if self.seconds is not None and not self.symbolic:
             raise InputError("seconds limits the search for a formula: it needs symbolic=True.")
         if self.intervals and self.symbolic:
@@ -302,7 +302,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
             raise InputError("intervals=True takes no sample_weight: the intervals hold for rows that count alike.")
 
     def _after_fit(self, data: Dataset, seed: int, plan: Plan) -> None:
-        """With `intervals`, the errors (N, outputs) on rows that networks of the same plan have not seen."""
+        """With `intervals`, compute the errors (N, outputs) of cross-validated networks with the same plan."""
         for name in ("unseen_answers_", "unseen_errors_", "unseen_folds_", "unseen_kans_"):
             self.__dict__.pop(name, None)
         if not self.intervals:
@@ -424,7 +424,7 @@ class KANRegressor(MultiOutputMixin, RegressorMixin, NetworkEstimator):  # type:
         return (low[:, 0], high[:, 0]) if found.shape[1] == 1 else (low, high)
 
     def _ends(self, answers: Sequence[NDArray[np.float64]], q: int, level: float) -> tuple[Any, Any] | None:
-        """The ends of the intervals of output q where the networks of the folds have these answers."""
+        """The ends of the prediction intervals of output q, from the predictions of the folds' networks."""
         errors, folds, known = self.unseen_errors_[:, q], self.unseen_folds_, self.unseen_answers_[:, q]
         scales = width_scales(known, np.abs(errors), folds, level)
         factors = None

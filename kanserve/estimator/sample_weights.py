@@ -1,4 +1,4 @@
-"""Sample weights: equal rows are merged and sorted; and names of classes."""
+"""Sample weights: merge and sort equal rows; and class names."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def check_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
-    """One finite weight of 0 or more for each row of x; ValueError for anything else, or if all are 0."""
+    """Validate one finite weight of at least 0 per row of x. Raises ValueError if that fails, or if all are 0."""
     if sample_weight is None:
         return None
     weights: Array = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
@@ -22,11 +22,9 @@ def check_weights(sample_weight: ArrayLike | None, x: Array) -> Array | None:
 
 
 def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, Array | None]:
-    """The distinct rows of x (N, inputs) and y (N, outputs) in ascending order, and the sums of their weights.
-
-    So a weight of 2 is the same as a repeated row and a weight of 0 the same as no row, bit for bit; the order of the
-    rows does not matter; and equal rows are never on both sides of a split. If all weights are equal, they are None.
-    """
+    """The distinct rows of x (N, inputs) and y (N, outputs) in ascending order, with the sums of their weights (None if
+    all are equal). So a weight of 2 equals a repeated row bit for bit, the order does not matter, and equal rows are on
+    the same side of a split."""
     weights = np.ones(len(x)) if weights is None else weights
     kept = weights > 0
     rows = np.column_stack([x, y])[kept] + 0.0  # + 0.0 turns -0.0 into 0.0
@@ -43,7 +41,7 @@ def distinct(x: Array, y: Array, weights: Array | None) -> tuple[Array, Array, A
 
 
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:
-    """The labels as text, all different and none empty, as a network needs them."""
+    """The labels as distinct, non-empty texts, as a network needs them."""
     names = tuple(str(class_name) for class_name in classes)
     if all(names) and len(set(names)) == len(names):
         return names

@@ -17,7 +17,7 @@ SCALE = 0.1  # quantile of the sizes of an input, without zeros: nine tenths are
 
 
 def log_scales(data: Dataset) -> tuple[float, ...]:
-    """The scale of each input that is skewed, 0 of the others; () if none is."""
+    """The scale of each skewed input, 0 for the others; () if none is skewed."""
     found = [
         0.0 if name in data.categories else _scale(column, data.weights)
         for name, column in zip(data.inputs, data.x.T, strict=True)

@@ -1,4 +1,4 @@
-"""Columns of DataFrames with categories and missing values as the numbers that scikit-learn checks."""
+"""Convert DataFrame columns with categories and missing values to numbers that scikit-learn can check."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,12 +24,9 @@ Array = NDArray[np.float64]
 
 
 def encode_table(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]:
-    """X, a frame's categories as codes: those of a fitted network, or else X's own; and the categories of each column.
-
-    Another frame of the same package is returned if there are any, or numbers that are written as text; of a dict of
-    columns one of pandas or polars, whose names scikit-learn reads. Rows of text for a network with categories become
-    its codes. Anything else stays as it is.
-    """
+    """Encode a table's categories, as a fitted network does or by X's own; also returns the categories of each column.
+    If anything changes, a frame of the same package is returned (pandas or polars for a dict of columns); anything else
+    is returned unchanged."""
     if is_columns(X):
         X = _frame(X)
     elif kan is not None and any(column.categories for column in kan.inputs):
@@ -53,7 +50,7 @@ def encode_table(X: ArrayLike, kan: Kan | None = None) -> tuple[Any, Categories]
 
 
 def _frame(columns: Mapping[Any, Any]) -> Any:
-    """A dict of columns as a DataFrame of pandas or polars; as an array, without names, where neither is installed."""
+    """A dict of columns as a pandas or polars DataFrame, or as an array without names if neither is installed."""
     Columns(columns)  # which checks it
     for package in ("pandas", "polars"):
         try:
@@ -64,7 +61,7 @@ def _frame(columns: Mapping[Any, Any]) -> Any:
 
 
 def _rows_by_position(X: Any, kan: Kan) -> Any:
-    """Rows that hold text, in the codes of the categories at their positions; anything else as it is."""
+    """Encode rows that contain text as category codes, by position; anything else is returned unchanged."""
     if is_frame(X):
         return X
     try:
@@ -82,7 +79,7 @@ def _rows_by_position(X: Any, kan: Kan) -> Any:
 
 
 def check_missing(kan: Kan, x: Array) -> None:
-    """DataError for a missing value that the network has no number for."""
+    """Raise DataError for a missing value that the network has no number for."""
     for i, column in enumerate(kan.inputs):
         if column.fill_value is None and (bad := np.flatnonzero(np.isnan(x[:, i]))).size:
             raise DataError(

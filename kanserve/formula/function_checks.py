@@ -1,4 +1,4 @@
-"""What is asked of a function before it comes into the table of functions."""
+"""Validate a function before it is added to the table of functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ DOMAINS = {
 
 
 def check_finite(row: Function, shown: str) -> None:
-    """InputError where a function is not finite in its domain, or constant."""
+    """Raise InputError if a function is constant, or not finite somewhere in its domain."""
     x = np.linspace(*DOMAINS[row.domain], 101)
     with np.errstate(all="ignore"):
         values = row.numpy(x) + 0 * x
@@ -45,7 +45,7 @@ def check_finite(row: Function, shown: str) -> None:
 
 
 def check_values(own: OwnFunction) -> None:
-    """InputError unless the callables take float64 arrays, and give arrays of the same shape, number by number."""
+    """Raise InputError unless the callables map float64 arrays elementwise to arrays of the same shape."""
     for argument, function in (("numpy", own.numpy), ("derivative", own.derivative)):
         if function is None or isinstance(function, str):
             continue
@@ -60,7 +60,7 @@ def check_values(own: OwnFunction) -> None:
 
 
 def check_slope(own: OwnFunction, slope: Callable[[Array], Array]) -> None:
-    """InputError where a derivative differs from central differences of the values, kinks aside."""
+    """Raise InputError if a derivative differs from central differences of the values, except at kinks."""
     assert own.numpy is not None
     x = _inside(own.domain)
     step = STEP * np.maximum(1.0, np.abs(x))
@@ -91,7 +91,7 @@ def same_values(function: OwnFunction, other: OwnFunction) -> bool:
 
 
 def _inside(domain: str) -> Array:
-    """Numbers within the domain, at no round ones, where piecewise functions have their kinks."""
+    """Points in the domain that avoid round numbers, where piecewise functions have their kinks."""
     low, high = DOMAINS[domain]
     count = ROWS
     return low + (high - low) * (np.arange(count) + 0.41421) / count

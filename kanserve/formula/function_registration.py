@@ -140,7 +140,7 @@ def _check_new(name: str) -> None:
 
 
 def _check_spellings(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
-    """The spellings by the names of `LANGUAGES`."""
+    """The spellings, with the language names of `LANGUAGES`."""
     found = {("matlab" if language == "octave" else language): text for language, text in spellings.items()}
     for language, text in found.items():
         if language not in LANGUAGES:
@@ -154,7 +154,7 @@ def _check_spellings(name: str, spellings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _same(function: OwnFunction, other: OwnFunction) -> bool:
-    """Whether a function is registered again: callables may be new objects, as in a notebook, but agree."""
+    """Whether the same function is registered again. Callables may be new objects, as in a notebook, but must agree."""
     if function == other:
         return True
     if function.numpy is None or other.numpy is None:
@@ -202,14 +202,14 @@ def _register_values(own: OwnFunction) -> None:
 
 
 def _formula_in_x(formula: str) -> Expr:
-    """The derivative that is given as a formula or as the name of a function."""
+    """The derivative, given as a formula or as the name of a function."""
     whole = f"{formula}(x)" if formula in parsing.FUNCTION_NAMES else formula
     (tree,) = trees(from_formula(whole, inputs=["x"])).trees
     return expression_of(tree)
 
 
 def expression_of(tree: Tree) -> Expr:
-    """The formula of one input as an expression over the primitives."""
+    """Convert the formula of one input to an expression over the primitives."""
     values: list[Expr] = []
     for step in tree:
         match step:

@@ -1,4 +1,4 @@
-"""Arrays by name from NumPy, torch, jax or bytes; nested or flat, in any precision."""
+"""Read arrays by name from NumPy, torch, jax or bytes; nested or flat, in any precision."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,10 +17,8 @@ DEEPEST, MOST_ENTRIES = 8, 100_000
 
 
 def arrays_of(given: Mapping[Any, Any], name: str, most: int | None = None) -> dict[str, NDArray[Any]]:
-    """The arrays of a state_dict, or of one nested in a training script's checkpoint, without wrappers' prefixes.
-
-    Together they may have `most` bytes. CheckpointError, naming the entry, for what is not a dense array of numbers.
-    """
+    """The arrays of a state_dict, or of one nested in a training script's checkpoint, without wrappers' prefixes; at
+    most `most` bytes. Raises CheckpointError, naming the entry, for anything but a dense array of numbers."""
     state = _state(given)
     if not state:
         raise CheckpointError(f"{name} holds no arrays.")
@@ -36,7 +34,6 @@ def arrays_of(given: Mapping[Any, Any], name: str, most: int | None = None) -> d
 
 
 def is_array(value: Any) -> bool:
-    """Whether this is an array of NumPy, torch or jax."""
     # Looked up on the class: reading a nested tensor's shape raises.
     return hasattr(type(value), "shape") and hasattr(type(value), "dtype")
 
@@ -55,7 +52,7 @@ def _state(given: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def _flat(given: Mapping[Any, Any], name: str) -> dict[str, Any]:
-    """Nested mappings flattened into one, with names joined by dots."""
+    """Flatten nested mappings; names are joined by dots."""
     found: dict[str, Any] = {}
     for count, (path, value) in enumerate(_entries(given, name)):
         if count > MOST_ENTRIES:  # repeats of one shared mapping count too
@@ -98,7 +95,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _check_kind(tensor: Any, key: str, name: str) -> None:
-    """CheckpointError for a tensor that is quantized, nested, sparse or without data."""
+    """Raise CheckpointError for a tensor that is quantized, nested, sparse or without data."""
     if not _is_tensor(tensor):
         return
     import torch
@@ -126,7 +123,7 @@ def _of_tensor(tensor: Any, key: str, name: str) -> NDArray[Any]:
 
 
 def _bytes(value: Any) -> int:
-    """The bytes of a value as an array of its own, even if its storage is shared."""
+    """The size in bytes of a value as a separate array, even if its storage is shared."""
     if not is_array(value):
         return 0
     count = 1
@@ -146,7 +143,7 @@ def _without_prefixes(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]
 
 
 def clip_key(key: object) -> str:
-    """An array's name for a message: at most 60 characters, on one line."""
+    """Shorten an array's name for a message: at most 60 characters, on one line."""
     text = str(key)
     return repr(text if len(text) <= 60 else text[:59] + "…")
 

@@ -1,4 +1,4 @@
-"""Read a checkpoint from its files: pykan's settings and state, or one file of arrays."""
+"""Read a checkpoint from its files: pykan's settings and state, or a single file of arrays."""
 
 import os
 import stat
@@ -14,10 +14,8 @@ SETTINGS, STATE, CACHE = "_config.yml", "_state", "_cache_data"
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint at a path: a file of arrays, or a pykan checkpoint by its `saveckpt` name or either of its files.
-
-    CheckpointError where a file is not one of those, is damaged or is a folder; OSError where it cannot be opened.
-    """
+    """Read a checkpoint: a file of arrays, or a pykan checkpoint by its `saveckpt` name or either of its files. Raises
+    CheckpointError if a file is something else, damaged or a folder; OSError if it cannot be opened."""
     path = Path(path)
     prefix = pykan_prefix(path)
     if prefix is not None:
@@ -26,7 +24,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def pykan_prefix(path: Path) -> Path | None:
-    """The name passed to pykan's `saveckpt`, if the path is that name or one of its files; else None."""
+    """The name passed to pykan's `saveckpt`, if the path is that name or one of its files, else None."""
     for ending in (SETTINGS, STATE, CACHE):
         if path.name.endswith(ending) and path.name != ending:
             return path.with_name(path.name.removesuffix(ending))
@@ -49,7 +47,7 @@ def _file(prefix: Path, ending: str) -> Path:
 
 
 def contents(path: Path, largest: int) -> bytes:
-    """The bytes of a regular file; CheckpointError if it has more than `largest`."""
+    """Read a regular file. Raises CheckpointError if it has more than `largest` bytes."""
     # Non-blocking: opening a pipe without a writer would wait forever.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

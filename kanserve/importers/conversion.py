@@ -1,4 +1,4 @@
-"""An importer's input and output: a checkpoint as arrays, the options, and the resulting network."""
+"""The input and output of importers: a checkpoint as arrays, the options, and the resulting network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ Squash = Literal["tanh", "clamp"]
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained network as its library stored it: arrays by its names, in its precision, and plain settings."""
+    """A trained network as its library stored it: arrays with the library's names and precision, and plain settings."""
 
     arrays: Mapping[str, NDArray[Any]]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -42,13 +42,9 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Options:
-    """Options for what a checkpoint does not store.
-
-    `base`: the activation beside the splines. `denominator`: of radial functions, if not the default. `tolerance`:
-    where edges are refitted, the largest error of the outputs relative to the largest output, and of each edge
-    relative to its largest value. `basis`, `parameters` and `squash`: the polynomials of a polynomial KAN, their
-    constants, and how inputs are brought into [-1, 1].
-    """
+    """Options for what a checkpoint does not store: the activation `base` next to the splines, the `denominator` of
+    radial functions, and a polynomial KAN's `basis`, `parameters` and `squash` (the map to [-1, 1]). `tolerance` limits
+    the relative error of refitted edges and of the outputs."""
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
@@ -62,10 +58,8 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """The network, and notes on what was left out, and what was refitted and how well.
-
-    `refitted`: whether the network is approximate, within the tolerance, rather than exact.
-    """
+    """The network, with notes on what was left out or refitted. `refitted`: it is approximate within the tolerance, not
+    exact."""
 
     kan: Kan
     library: str

@@ -1,4 +1,4 @@
-"""Which library a checkpoint is of, and the conversion by that library's importer."""
+"""Detect which library a checkpoint belongs to, and convert it with that library's importer."""
 
 import os
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Source = str | os.PathLike[str] | Mapping[str, Any] | object
 
 
 def checkpoint_of(source: Source) -> Checkpoint:
-    """What a path, a mapping or a live model holds."""
+    """The checkpoint in a path, a mapping or a live model."""
     match source:
         case Checkpoint():
             return source
@@ -34,7 +34,7 @@ def checkpoint_of(source: Source) -> Checkpoint:
 
 
 def convert(checkpoint: Checkpoint, library: str, options: Options) -> Conversion:
-    """The network of a checkpoint of the named library, or of the library whose arrays it has."""
+    """Convert a checkpoint to a network. If `library` is empty, it is detected from the names of the arrays."""
     found = _matching(checkpoint)
     if not found and {"layers.0.coefficients", "input_shift"} <= set(checkpoint.arrays):
         how = "kanserve.from_torch reads it" if "structure" in checkpoint.arrays else "use it as it is"
@@ -52,7 +52,7 @@ def convert(checkpoint: Checkpoint, library: str, options: Options) -> Conversio
 
 
 def importer(library: str) -> ModuleType:
-    """The importer module of a library: `matches`, `convert` and perhaps `live`."""
+    """The importer module of a library, with `matches`, `convert` and possibly `live`."""
     return import_module(f"kanserve.importers.{library.replace('-', '_')}")
 
 
@@ -77,7 +77,7 @@ def _live(model: Any) -> Checkpoint:
 
 
 def _ask(library: str, model: Any) -> Checkpoint:
-    """The checkpoint of a live model, which knows more than its arrays."""
+    """The checkpoint of a live model, which has more information than its arrays."""
     found: Checkpoint = importer(library).live(model)
     return found
 

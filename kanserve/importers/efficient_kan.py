@@ -51,7 +51,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def live(model: Any) -> Checkpoint:
-    """A model in memory, which knows its activations."""
+    """A checkpoint of a live model, including its activations."""
     arrays, layers = live_parts(model, _WANTED + _OTHERS, LIBRARY)
     activations = [
         activation_name(getattr(layer, "base_activation", None)) for layer in layers
@@ -60,7 +60,7 @@ def live(model: Any) -> Checkpoint:
 
 
 def _check_scalers(stored: list[Stored]) -> None:
-    """CheckpointError where some layers have a scaler and others do not: a lost one must not go unnoticed."""
+    """Raise CheckpointError if only some layers have a scaler: a lost one must not go unnoticed."""
     having = [layer.number for layer in stored if "spline_scaler" in layer]
     if having and len(having) < len(stored):
         without = next(layer for layer in stored if "spline_scaler" not in layer)

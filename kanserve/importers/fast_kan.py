@@ -47,7 +47,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The same network, within the tolerance of the options."""
+    """Convert the checkpoint; the outputs are equal within the tolerance of the options."""
     stored = stack(checkpoint, LIBRARY, _WANTED, _OTHERS)
     for layer in stored:
         _check_arrays(layer)
@@ -76,7 +76,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 def _guesses(
     stored: Sequence[Stored], denominators: Sequence[tuple[float, bool]], bases: Sequence[tuple[str, bool]]
 ) -> Iterator[str]:
-    """Notes on what is not stored and was taken to be the library's default."""
+    """Notes about values that are not stored and were assumed to be the library's defaults."""
     if any(guessed for _, guessed in denominators):
         taken = ", ".join(dict.fromkeys(f"{denominator:.6g}" for denominator, _ in denominators))
         yield f"The denominator is not stored: taken to be the distance of the centres, {taken}."
@@ -85,7 +85,7 @@ def _guesses(
 
 
 def live(model: Any) -> Checkpoint:
-    """A model in memory, which knows its denominators and activations."""
+    """A checkpoint of a live model, including its denominators and activations."""
     arrays, layers = live_parts(model, _WANTED + _OTHERS, LIBRARY)
     settings = {
         "denominators": [float(layer.rbf.denominator) for layer in layers],
@@ -103,7 +103,7 @@ def _check_arrays(stored: Stored) -> None:
 
 
 def _weights(stored: Stored) -> Array:
-    """The weights W, (O, I, N)."""
+    """The weights W (O, I, N)."""
     count = len(stored.array("rbf.grid", "centre"))
     flat = stored.array("spline_linear.weight", "node", "input and centre")
     if flat.shape[1] % count:
@@ -145,7 +145,7 @@ def _check_size(stored: Stored, places: int, inputs: int) -> None:
 
 
 def _denominator(stored: Stored, checkpoint: Checkpoint, options: Options) -> tuple[float, bool]:
-    """The denominator, and whether it had to be guessed."""
+    """The denominator, and whether it was assumed."""
     known = checkpoint.settings.get("denominators", ())
     given = options.denominator if options.denominator is not None else known[stored.number - 1] if known else None
     if given is not None:

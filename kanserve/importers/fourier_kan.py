@@ -25,12 +25,12 @@ _WANTED, _OTHERS = ("fouriercoeffs",), ("bias",)
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """Whether there is an array of FourierKAN's name."""
+    """Whether the arrays have FourierKAN's names."""
     return holds(checkpoint, *_WANTED)
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The same network."""
+    """Convert the checkpoint; the outputs are equal."""
     layers: list[Layer] = []
     shapes = []
     for stored in stack(checkpoint, LIBRARY, _WANTED, _OTHERS):
@@ -42,7 +42,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def live(model: Any) -> Checkpoint:
-    """A model in memory, of nothing but such layers."""
+    """A checkpoint of a live model whose layers are all of this kind."""
     arrays, _ = live_parts(model, _WANTED + _OTHERS, LIBRARY)
     return Checkpoint(arrays, name=f"the {type(model).__name__}")
 

@@ -1,4 +1,4 @@
-"""Layers of named functions alone, from which importers build what a layer of splines cannot hold."""
+"""Layers with named functions only, for what a spline layer cannot represent in imported networks."""
 
 from typing import Any
 
@@ -16,22 +16,20 @@ LARGEST = 1_050_000  # edges of a layer: 1,024 inputs, one function for each; ab
 
 
 def weigh(weights: Array) -> dict[str, Any]:
-    """Weights (O, I) as the functions and affine constants of a layer; a weight of 0 is not an edge."""
+    """Weights (O, I) as the functions and affine constants of a layer; a weight of 0 means no edge."""
     affine = np.tile([1.0, 0.0, 1.0, 0.0], (*weights.shape, 1))
     affine[:, :, 2] = np.where(weights != 0, weights, 1.0)
     return {"functions": np.where(weights != 0, "x", "").astype(_NAMES), "affine": affine}
 
 
 def make_weighted_sums(weights: Array, bias: Array | None = None) -> Layer:
-    """The layer weights (O, I) · x + bias."""
+    """A layer that computes weights (O, I) · x + bias."""
     return make_layer(**weigh(weights), subnode_bias=bias, order=1, base="zero")
 
 
 def each_input(functions: list[tuple[str, float]], inputs: int, low: float, high: float) -> Layer:
-    """A node for each function f(factor·x) of each input, inputs first: node i·F + n is the n-th of input i.
-
-    `low` and `high` are the usual range of the inputs, which says only where they are shown and tried.
-    """
+    """A layer with a node for each function f(factor·x) of each input, inputs first: node i·F + n is the n-th of input
+    i. `low` and `high` are the usual input range, used only for pictures and tests."""
     count = len(functions)
     names = np.full((inputs, count, inputs), "", _NAMES)
     affine = np.tile([1.0, 0.0, 1.0, 0.0], (inputs, count, inputs, 1))
@@ -49,7 +47,7 @@ def each_input(functions: list[tuple[str, float]], inputs: int, low: float, high
 
 
 def check_size(place: str, inputs: int, edges: int) -> None:
-    """CheckpointError where the largest of the layers that a layer becomes would have too many places for edges."""
+    """Raise CheckpointError if the largest layer that this one is converted to would have too many edges."""
     if edges > LARGEST:
         raise CheckpointError(
             f"{place} has {inputs} inputs and needs a layer with places for {edges:,} edges here, of which {LARGEST:,}"

@@ -1,4 +1,4 @@
-"""The options of an import: what a checkpoint does not store, as given, and checked."""
+"""The options of an import, for what a checkpoint does not store, and their validation."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Choices(TypedDict, total=False):
 
 
 def check_options(options: Choices) -> Options:
-    """The choices as options; InputError for a wrong type or range."""
+    """Validate the options. Raises InputError for a wrong type or range."""
     known = Choices.__optional_keys__
     if unknown := sorted(set(options) - known):
         raise InputError(f"The options of an import are {', '.join(sorted(known))}; got {', '.join(unknown)}.")

@@ -42,12 +42,13 @@ _NAMES = ("weight", "grid_starts")
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """Whether there is a layer's `grid_starts` with the packed `weight` beside it."""
+    """Whether a layer has `grid_starts` and the packed `weight`."""
     return holds(checkpoint, *_NAMES)
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The network; CheckpointError for a tensor-product layer and others that kanserve cannot represent."""
+    """Convert the checkpoint. Raises CheckpointError for layers that kanserve cannot represent, such as tensor
+    products."""
     layers: list[Layer] = []
     notes = []
     guessed, steps = False, checkpoint.settings.get("steps", ())
@@ -68,7 +69,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def live(model: Any) -> Checkpoint:
-    """A KANNetwork, a KANLayer or a torch Sequential of KANLayers as a checkpoint that knows step and activation."""
+    """A checkpoint of a KANNetwork, a KANLayer or a torch Sequential of KANLayers, including step and activation."""
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     arrays: dict[str, NDArray[Any]] = {}
     steps, activations = [], []
@@ -132,11 +133,8 @@ def _layer(stored: Stored, activation: str, step: float) -> Layer:
 
 
 def _step(stored: Stored) -> tuple[float, float]:
-    """The step h, and its precision (0 if exact).
-
-    The starts are a + (m - 3)·h with h = (b - a)/G, rounded. If a range (a, b) with at most four decimals gives exactly
-    these starts, its h is exact; otherwise h is the slope of the starts.
-    """
+    """The step h, and its precision (0 if exact). The starts are a + (m - 3)·h with h = (b - a)/G, rounded; if a range
+    (a, b) with at most four decimals reproduces them, h is exact, else it is their slope."""
     starts = stored.array("grid_starts", "basis function")
     count = len(starts)
     if count <= _ORDER:

@@ -83,7 +83,8 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The network; CheckpointError for kinds of layers that cannot be represented, and for a state without grids."""
+    """Convert the checkpoint. Raises CheckpointError for layers that cannot be represented, and for a state without
+    grids."""
     checkpoint, residuals = _sort(checkpoint)
     _refuse_others(checkpoint)
     layers: list[Layer] = []
@@ -115,7 +116,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def _refuse_others(checkpoint: Checkpoint) -> None:
-    """CheckpointError for an array of a layer that is not imported."""
+    """Raise CheckpointError for an array of a layer type that is not supported."""
     for key in checkpoint.arrays:
         prefix, _, name = key.rpartition(".")
         kind = _BY_ARRAY.get(name)
@@ -124,7 +125,7 @@ def _refuse_others(checkpoint: Checkpoint) -> None:
 
 
 def _sort(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
-    """The arrays without the random states of the training, and the names of the residual functions by prefix."""
+    """The arrays without the random states of training, and the names of the residual functions by prefix."""
     arrays, residuals = {}, {}
     for key, array in checkpoint.arrays.items():
         residual = re.fullmatch(r"((?:.*\.)?)residual\.(.+)", key)
@@ -136,7 +137,7 @@ def _sort(checkpoint: Checkpoint) -> tuple[Checkpoint, dict[str, str]]:
 
 
 def live(model: Any) -> Checkpoint:
-    """A KAN or one of its layers as a checkpoint that knows its grids, residual functions and widths of Gaussians."""
+    """A checkpoint of a KAN or one of its layers, including grids, residual functions and widths of Gaussians."""
     arrays: dict[str, NDArray[Any]] = {}
     activations = []
     for prefix, layer in _live_layers(model):
@@ -176,8 +177,8 @@ def _other_layer(subject: str, kind: str) -> CheckpointError:
 
 
 def _name(function: Any) -> str:
-    """The residual's name if it is a function of jax or flax; others get their module's name too, since a user's
-    function named silu may be a different one."""
+    """The residual's name if it is a function of jax or flax. Others are prefixed with their module: a user's silu may
+    be a different function."""
     if function is None:
         return "zero"
     module, name = getattr(function, "__module__", "") or "", getattr(function, "__name__", "") or "unknown"
@@ -185,7 +186,7 @@ def _name(function: Any) -> str:
 
 
 def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
-    """The layer; `before` is its number of inputs, if known from the layer before or the options."""
+    """Convert a layer; `before` is its number of inputs, if known from the previous layer or the options."""
     if "grid" not in stored:
         raise CheckpointError(
             f"{stored.place}: it has no grid, which jaxkan keeps outside its state (and polynomial layers do not have);"
@@ -227,7 +228,7 @@ def _layer(stored: Stored, activation: str, before: int | None) -> Layer:
 
 
 def _is_radial(stored: Stored) -> bool:
-    """Whether the layer is an RBFLayer: as many grid points as coefficients."""
+    """Whether the layer is an RBFLayer: it has as many grid points as coefficients."""
     shapes = [stored.arrays[name].shape for name in ("c_basis", "grid") if name in stored]
     return len(shapes) == 2 and len(shapes[0]) == 3 and shapes[0][1:] == shapes[1]
 
@@ -253,7 +254,7 @@ def _radial(stored: Stored, activation: str, options: Options) -> Radial:
 
 
 def _size(stored: Stored, rows: int, before: int | None) -> tuple[int, int]:
-    """The outputs and inputs of a BaseLayer, whose coefficients have one row for each pair."""
+    """The outputs and inputs of a BaseLayer, whose coefficients have a row for each pair."""
     for name in ("c_res", "c_spl"):
         if name in stored:
             outputs, inputs = stored.array(name, "node", "input").shape
@@ -275,7 +276,8 @@ def _size(stored: Stored, rows: int, before: int | None) -> tuple[int, int]:
 
 
 def _share(stored: Stored, knots: Array, outputs: int) -> Array:
-    """The grids (I, T) of a BaseLayer, which stores one for each edge (O·I, T), equal for all edges of an input."""
+    """The grids (I, T) of a BaseLayer. It stores one per edge (O·I, T), which must be equal for all edges of an
+    input."""
     each = knots.reshape(outputs, -1, knots.shape[1])
     differs = np.argwhere((each != each[0]).any(axis=2))
     if len(differs):

@@ -25,14 +25,14 @@ LARGEST = 400_000  # edges of a layer; absent ones take up memory too
 
 
 def size(inputs: int, beside: int) -> int:
-    """The number of edges of the largest of the layers, absent ones included."""
+    """The number of edges, absent ones included, of the largest layer needed."""
     return (2 * inputs + beside) * (inputs + 1 + beside)
 
 
 def normalising(
     scale: Array, shift: Array, epsilon: float, beside: Mapping[str, Any] | None, low: float, high: float
 ) -> tuple[Layer, ...]:
-    """The layers from x (n) to s and r; `beside`: r as arguments of a layer; `low`, `high`: the range of x."""
+    """The layers from x (n) to s and r. `beside` is r as arguments of a layer; `low` and `high` are the range of x."""
     n = len(scale)
     others = 0 if beside is None else len(beside["base_weight"])
     i, r = np.arange(n), np.arange(others)
@@ -69,5 +69,5 @@ def normalising(
 
 
 def add(nodes: int, inputs: int, others: int) -> Layer:
-    """The layer of s and r that gives r, without splines yet."""
+    """A layer that passes r on from (s, r), to which splines can be added."""
     return make_layer(**weigh(np.eye(nodes, inputs + others, inputs)), base="zero")

@@ -59,12 +59,12 @@ _USUAL_RANGE = 3.0  # of inputs that are squashed
 
 
 def matches(checkpoint: Checkpoint) -> bool:
-    """Whether there are coefficients (I, O, degree + 1) by the name of polynomials, or just "coeffs"."""
+    """Whether there are coefficients (I, O, degree + 1) named after polynomials, or just "coeffs"."""
     return bool(_names(checkpoint))
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The same network, up to rounding; CheckpointError where it is not clear which polynomials these are."""
+    """Convert the checkpoint, exactly up to rounding. Raises CheckpointError if the kind of polynomials is unclear."""
     name = _names(checkpoint)[0]
     basis = _basis(checkpoint, name, options)
     notes = []
@@ -105,7 +105,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def live(model: Any) -> Checkpoint:
-    """A model in memory, which knows the constants of its polynomials."""
+    """A checkpoint of a live model, including the constants of its polynomials."""
     names = _names(Checkpoint(dict(model.state_dict())))
     arrays, layers = live_parts(model, (*names, *_OTHERS), LIBRARY)
     attributes = _ATTRIBUTES.get(_NAMES.get(names[0], ""), ())
@@ -119,7 +119,7 @@ def _attribute(layer: Any, names: tuple[str, ...]) -> float | None:
 
 
 def _names(checkpoint: Checkpoint) -> list[str]:
-    """The names of arrays of coefficients, without the prefixes of layers."""
+    """The names of coefficient arrays, without the prefixes of layers."""
     found = (
         key.rpartition(".")[2]
         for key, array in checkpoint.arrays.items()
@@ -150,7 +150,7 @@ def _basis(checkpoint: Checkpoint, name: str, options: Options) -> Basis:
 def _constants(
     stored: Stored, basis: Basis, checkpoint: Checkpoint, options: Options
 ) -> tuple[tuple[float, ...], bool]:
-    """The constants of the polynomials, and whether they had to be guessed."""
+    """The constants of the polynomials, and whether they were assumed."""
     family = FAMILIES[basis]
     names = ", ".join(family.constants)
     if options.parameters:
@@ -170,7 +170,7 @@ def _constants(
 
 
 def _squashing(squash: str, inputs: int) -> Layer:
-    """A layer that brings each input into [-1, 1]."""
+    """A layer that maps each input to [-1, 1]."""
     if squash == "tanh":
         return each_input([("tanh", 1.0)], inputs, -_USUAL_RANGE, _USUAL_RANGE)
     # Far outside, evaluation keeps the level only to a rounding of x: 1e-12 for |x| up to 4,000.

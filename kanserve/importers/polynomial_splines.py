@@ -32,7 +32,8 @@ Step = Callable[[int, tuple[Fraction, ...]], tuple[Fraction | int, Fraction | in
 
 @dataclass(frozen=True)
 class Family:
-    """A family: its recurrence, the names of its constants, their usual values, and p_0 and p_1 where they differ."""
+    """A family of polynomials: its recurrence, the names and usual values of its constants, and p_0 and p_1 if they are
+    special."""
 
     step: Step
     constants: tuple[str, ...] = ()
@@ -70,7 +71,7 @@ FAMILIES: Mapping[Basis, Family] = {
 
 
 def polynomials(basis: Basis, degree: int, constants: tuple[float, ...]) -> list[Polynomial]:
-    """p_0 to p_degree; ZeroDivisionError for constants at which the recurrence divides by zero."""
+    """p_0 to p_degree. Raises ZeroDivisionError for constants for which the recurrence divides by zero."""
     family, exact = FAMILIES[basis], tuple(map(Fraction, constants))
     found: list[Polynomial] = [[Fraction(value) for value in start] for start in family.first or ((1,),)]
     for n in range(len(found), degree + 1):

@@ -53,7 +53,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The network of a checkpoint; CheckpointError, with the place, if it is damaged or cannot be represented."""
+    """Convert the checkpoint. Raises CheckpointError, with the place, if it is damaged or cannot be represented."""
     own = parts(checkpoint)
     with np.errstate(all="ignore"):  # products that overflow are refused as infinite
         return _convert(checkpoint, options, own)
@@ -120,7 +120,7 @@ def _layer(
 def _knots(
     checkpoint: Checkpoint, number: int, part: Part, coefficients: Array, notes: list[str]
 ) -> tuple[Array, Array]:
-    """Increasing knots and their coefficients; adds a note where they had to be changed."""
+    """Make the knots increasing, and adapt the coefficients; adds a note if something had to be changed."""
     knots = part.grid.copy()
     idle = ~coefficients.any(axis=(0, 2))  # inputs without a spline: any grid will do
     knots[idle & (np.diff(knots, axis=1) <= 0).any(axis=1)] = uniform_knots(-1, 1, part.intervals, part.order)
@@ -154,7 +154,7 @@ def _knots(
 
 
 def _inputs(checkpoint: Checkpoint, options: Options, count: int) -> tuple[Variable, ...]:
-    """The names in the options; else x and pykan's column numbers."""
+    """The input names in the options, else x with pykan's column numbers."""
     if options.inputs:
         return tuple(map(Variable, options.inputs))
     return tuple(Variable(f"x{column + 1}") for column in keep_columns(checkpoint, count) or ())
@@ -196,7 +196,7 @@ def _notes(checkpoint: Checkpoint, own: Sequence[Part], functions: Sequence[Sequ
 
 
 def _mask(checkpoint: Checkpoint, own: Sequence[Part]) -> list[str]:
-    """A note on functions with the mask 0: left out here, while in pykan 0·log(-1) gives NaN."""
+    """A note on functions with mask 0, which are dropped here, while pykan's 0·log(-1) is NaN."""
     for number, part in enumerate(own):
         names = checkpoint.settings.get(f"symbolic.funs_name.{number}")
         if names is None:

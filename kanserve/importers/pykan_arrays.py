@@ -60,17 +60,17 @@ class Part:
 
 
 def refusal(checkpoint: Checkpoint, reason: str) -> CheckpointError:
-    """A CheckpointError that begins with the checkpoint's name."""
+    """A CheckpointError that starts with the checkpoint's name."""
     return CheckpointError(f"{checkpoint.name}: {reason}")
 
 
 def edge_at(number: int, i: int, j: int, *, products: bool) -> str:
-    """An edge in words, counted from 1: "layer 2, edge from input 3 to node 1"; "subnode" in layers with products."""
+    """Describe an edge, counting from 1: "layer 2, edge from input 3 to node 1"; "subnode" in layers with products."""
     return f"layer {number + 1}, edge from input {i + 1} to {'subnode' if products else 'node'} {j + 1}"
 
 
 def parts(checkpoint: Checkpoint) -> tuple[Part, ...]:
-    """The layers in order; CheckpointError for arrays that are missing, misshapen or not finite."""
+    """The layers in order. Raises CheckpointError for arrays that are missing, misshapen or not finite."""
     numbers = sorted(int(found[1]) for found in map(_COEFFICIENTS.fullmatch, checkpoint.arrays) if found)
     _require_current(checkpoint)
     if numbers != list(range(len(numbers))):
@@ -94,7 +94,7 @@ def unread(checkpoint: Checkpoint, count: int) -> list[str]:
 
 
 def _require_current(checkpoint: Checkpoint) -> None:
-    """CheckpointError, with the version, for a checkpoint of pykan before 0.2."""
+    """Raise CheckpointError, with the version, for a checkpoint of pykan before 0.2."""
     if "node_bias_0" in checkpoint.arrays or not any(array.startswith("biases.") for array in checkpoint.arrays):
         return
     flat = any(_COEFFICIENTS.fullmatch(name) and array.ndim == 2 for name, array in checkpoint.arrays.items())

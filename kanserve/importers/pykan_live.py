@@ -1,8 +1,6 @@
-"""A live pykan model as a checkpoint: what its `forward` reads, from any device and in its precision.
-
-This is not always what pykan would save. Functions are checked by what they compute, because pykan's `swap` moves names
-without functions. Scales of layers made by `expand_depth` are in lists only. `input_id` says which inputs are left.
-"""
+"""A live pykan model as a checkpoint: what its `forward` reads, from any device and in its precision. This may differ
+from what pykan would save: functions are identified by their values, since pykan's `swap` moves names without
+functions; scales of layers made by `expand_depth` are in lists only; `input_id` says which inputs are left."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,8 +26,8 @@ _EQUAL = 1e-12
 
 
 def live(model: Any) -> Checkpoint:
-    """The arrays and settings of a MultKAN; CheckpointError for another object, and for a function that does not
-    compute what its name says."""
+    """A checkpoint of a live MultKAN. Raises CheckpointError for another object, and for functions that do not compute
+    what their name says."""
     try:
         import torch
     except ImportError:
@@ -63,7 +61,7 @@ def live(model: Any) -> Checkpoint:
 
 
 def _arrays(model: Any, number: int) -> dict[str, NDArray[Any]]:
-    """The arrays of a layer, as its file has them."""
+    """The arrays of a layer, named as in its file."""
     parts = {"act_fun": _NUMERIC, "symbolic_fun": ("mask", "affine")}
     arrays = {
         f"{part}.{number}.{name}": numbers(getattr(getattr(model, part)[number], name))
@@ -74,7 +72,7 @@ def _arrays(model: Any, number: int) -> dict[str, NDArray[Any]]:
 
 
 def numbers(tensor: Any) -> NDArray[Any]:
-    """A tensor on any device as an array of its precision; half precision becomes float32, exactly."""
+    """Convert a tensor on any device to an array of its precision; half precision becomes float32, exactly."""
     found = tensor.detach().cpu()
     if found.is_floating_point() and found.element_size() < 4:
         found = found.float()
@@ -83,7 +81,7 @@ def numbers(tensor: Any) -> NDArray[Any]:
 
 
 def _base(function: Any, torch: Any) -> str:
-    """silu, identity or zero, by what the function computes; else its name."""
+    """ "silu", "identity" or "zero" if the function computes that, else its name."""
     for name, row in (("silu", "silu"), ("identity", "x"), ("zero", NO_FUNCTION)):
         if callable(function) and _computes(function, row, torch):
             return name
@@ -102,7 +100,7 @@ def _require_named(function: Any, name: str, place: str, torch: Any) -> None:
 
 
 def _computes(function: Callable[[Any], Any], name: str, torch: Any) -> bool:
-    """Whether the function agrees with the one in our table, including where it is undefined."""
+    """Whether the function agrees with kanserve's function of this name, including where it is undefined."""
     with torch.no_grad(), np.errstate(all="ignore"):
         try:
             got = numbers(function(torch.tensor(_TRIED)))
@@ -115,7 +113,7 @@ def _computes(function: Callable[[Any], Any], name: str, torch: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors, arrays and tuples as lists of numbers."""
+    """Convert tensors, arrays and tuples to lists of numbers."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, list | tuple):

@@ -35,7 +35,7 @@ _OBJECTS: tuple[tuple[str, Base], ...] = (
 
 
 def require_agreement(checkpoint: Checkpoint, layers: Sequence[Part]) -> None:
-    """CheckpointError where the settings contradict the arrays on width, order or grid."""
+    """Raise CheckpointError if the settings contradict the arrays on width, order or grid."""
     for where, setting, stated, got in _statements(checkpoint, layers):
         if stated != got:
             raise refusal(
@@ -102,7 +102,7 @@ def arity(checkpoint: Checkpoint, layers: Sequence[Part], number: int) -> list[i
 
 
 def bases(checkpoint: Checkpoint, options: Options, layers: Sequence[Part]) -> tuple[tuple[Base, ...], str]:
-    """The base function of each layer, and a note where it was guessed."""
+    """The base function of each layer, and a note if it was assumed."""
     said = checkpoint.settings.get("base_fun_name")
     each = said if isinstance(said, list) and len(said) == len(layers) else [said] * len(layers)
     if said is None and options.base is None and any(_has_base(layer) for layer in layers):
@@ -137,10 +137,8 @@ def _has_base(layer: Part) -> bool:
 
 
 def functions_of(checkpoint: Checkpoint, number: int, part: Part) -> list[list[str]]:
-    """[out][in]: the function's name in our table where the symbolic mask is not 0 ("0" for pykan's zero); else "".
-
-    CheckpointError for a function without a name, or with an unknown one.
-    """
+    """[out][in]: kanserve's name of the function if the symbolic mask is not 0 ("0" for pykan's zero), else "". Raises
+    CheckpointError for a function without a name, or with an unknown one."""
     name = f"symbolic.funs_name.{number}"
     names = checkpoint.settings.get(name)
     if not part.symbolic_mask.any() and names is None:
@@ -170,14 +168,14 @@ def functions_of(checkpoint: Checkpoint, number: int, part: Part) -> list[list[s
 
 
 def ours(name: Any) -> str | None:
-    """The name in our table for pykan's name of a function, "0" for pykan's zero; None if unknown."""
+    """kanserve's name for a function of pykan, "0" for pykan's zero; None if unknown."""
     if name in (NO_FUNCTION, 0):
         return NO_FUNCTION
     return _OURS.get(name, name if name in FUNCTIONS else None) if isinstance(name, str) else None
 
 
 def guess_functions(checkpoint: Checkpoint, layers: Sequence[Part]) -> list[str]:
-    """Functions that pykan does not have, taken to be the ones of the same name in our table."""
+    """Functions that pykan does not have, assumed to be kanserve's functions of the same name."""
     found = set()
     for number, part in enumerate(layers):
         names = checkpoint.settings.get(f"symbolic.funs_name.{number}")
@@ -209,6 +207,6 @@ def keep_columns(checkpoint: Checkpoint, count: int) -> list[int] | None:
 
 
 def _whole_numbers(values: Any) -> list[int] | None:
-    """The list if all its values are whole numbers; else None."""
+    """The list if all its values are integers, else None."""
     plain = isinstance(values, list) and all(type(value) is int for value in values)
     return list(values) if plain else None

@@ -21,14 +21,15 @@ _LISTS = (_CORE + "seq", _CORE + "python/tuple")
 
 @dataclass(frozen=True)
 class Opaque:
-    """Stands for a Python object that was not constructed; holds its tag, "python/object:torch.nn.modules.…SiLU"."""
+    """A placeholder for a Python object that was not constructed, with its tag,
+    "python/object:torch.nn.modules.…SiLU"."""
 
     tag: str
 
 
 @dataclass
 class _Open:
-    """A collection being read, and how many values it holds so far."""
+    """A collection being read, and how many values it contains so far."""
 
     value: Any
     anchor: str | None
@@ -38,7 +39,7 @@ class _Open:
 
 
 def parse(data: bytes, name: str) -> dict[str, Any]:
-    """The settings in the bytes of a YAML file; CheckpointError, with the file's `name`, if it holds none."""
+    """Parse the settings in a YAML file. Raises CheckpointError, with the file's `name`, if there are none."""
     try:
         import yaml
     except ImportError:
@@ -59,7 +60,7 @@ def parse(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _build(events: Iterator[Any], yaml: Any, name: str) -> Any:
-    """The value of the only document among the events."""
+    """Build the value of the only document among the events."""
     builder = _Builder(yaml, name)
     for event in events:
         builder.take(event)
@@ -68,7 +69,7 @@ def _build(events: Iterator[Any], yaml: Any, name: str) -> Any:
 
 
 class _Builder:
-    """The collections that are open, the outermost first, and the values that have an anchor."""
+    """The open collections, outermost first, and the values with anchors."""
 
     def __init__(self, yaml: Any, name: str) -> None:
         self.stack = [_Open([], None)]
@@ -109,7 +110,7 @@ class _Builder:
 
 
 def _add(holder: _Open, value: Any, count: int, name: str) -> None:
-    """Add a value, which counts as `count` values, to its collection."""
+    """Add a value to its collection; it counts as `count` values."""
     holder.count += count
     if holder.count > MOST_VALUES:
         raise CheckpointError(f"{name} stands for more than {MOST_VALUES} values.")
@@ -127,7 +128,7 @@ def _add(holder: _Open, value: Any, count: int, name: str) -> None:
 
 
 def _scalar(event: Any, resolver: Any, constructor: Any, yaml: Any, name: str) -> Any:
-    """A number, string, boolean or null; a value with another tag is opaque."""
+    """A number, string, boolean or null. A value with another tag becomes opaque."""
     if len(event.value) > LONGEST_SCALAR:
         raise CheckpointError(f"{name} holds a value of {len(event.value)} characters; {LONGEST_SCALAR} are enough.")
     tag = event.tag

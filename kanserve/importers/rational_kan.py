@@ -40,7 +40,7 @@ def matches(checkpoint: Checkpoint) -> bool:
 
 
 def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
-    """The same network."""
+    """Convert the checkpoint; the outputs are equal."""
     layers: list[Layer] = []
     shapes = []
     for stored in stack(_merge(checkpoint), LIBRARY, _WANTED, _OTHERS):
@@ -56,7 +56,7 @@ def convert(checkpoint: Checkpoint, options: Options) -> Conversion:
 
 
 def live(model: Any) -> Checkpoint:
-    """A model in memory, of nothing but such layers."""
+    """A checkpoint of a live model that consists only of such layers."""
     arrays = arrays_of(model.state_dict(), f"the {type(model).__name__}")
     owners = {key.rpartition(".")[0] for key in arrays}
     for name, module in model.named_modules():
@@ -66,7 +66,7 @@ def live(model: Any) -> Checkpoint:
 
 
 def _merge(checkpoint: Checkpoint) -> Checkpoint:
-    """The arrays with one prefix for each layer: "act1." and "fc1." are both "layer1."."""
+    """Give all arrays of a layer one prefix: "act1." and "fc1." both become "layer1."."""
     arrays = {}
     for key, array in checkpoint.arrays.items():
         part = _PART.fullmatch(key)

@@ -1,8 +1,6 @@
-"""Refit networks of radial basis functions (RBF) as splines, with outputs within a tolerance.
-
-Later layers may amplify the refit error of earlier ones. So both networks are evaluated on the same rows, and the
-edges are refitted more closely until the outputs agree within the tolerance.
-"""
+"""Refit networks of radial basis functions (RBF) as splines, with outputs within a tolerance. Both networks are
+evaluated on the same rows, and the edges are refitted more closely until the outputs agree, since later layers may
+amplify errors."""
 
 import math
 from collections.abc import Sequence
@@ -27,11 +25,9 @@ _SURE, _AIM = 3, 4  # safety factors on the measured error, since other rows may
 
 @dataclass(frozen=True, eq=False)
 class Radial:
-    """y_j = Σ_i Σ_g weights[j,i,g]·exp(-((v_i - centres[i,g])/denominator)²) + rest(v)_j.
-
-    `rest` is a layer with base functions and named functions c·f(v_i). It may have more inputs than the Gaussians,
-    which take the first ones. The layers `before` compute v from the layer's inputs.
-    """
+    """A radial layer y_j = Σ_i Σ_g weights[j,i,g]·exp(-((v_i - centres[i,g])/denominator)²) + rest(v)_j. `rest` is a
+    layer of base functions and named functions c·f(v_i); it uses all inputs of v, the Gaussians the first ones. The
+    layers `before` compute v from the inputs."""
 
     place: str
     weights: Array  # (O, I, N)
@@ -41,7 +37,7 @@ class Radial:
     before: tuple[Layer, ...] = ()
 
     def with_splines(self, splines: Refit) -> Layer:
-        """The layer with splines in place of its Gaussians; CheckpointError where they overflow."""
+        """The layer with splines instead of Gaussians. Raises CheckpointError if they overflow."""
         more = self.rest.inputs - self.weights.shape[1]
         knots = np.broadcast_to(splines.knots, (self.weights.shape[1], splines.knots.shape[-1]))
         try:
@@ -60,13 +56,13 @@ class Radial:
         return v[:, : self.weights.shape[1]]
 
     def gaussians(self, v: Array) -> Array:
-        """The sums of the Gaussians at v, (R, O)."""
+        """The sums of the Gaussians at v (R, O)."""
         values = np.exp(-np.square((self.own(v)[:, :, None] - self.centres) / self.denominator)).reshape(len(v), -1)
         result: Array = values @ self.weights.reshape(len(self.weights), -1).T
         return result
 
     def others(self, v: Array) -> Array:
-        """The values of `rest` at v, (R, O)."""
+        """The values of `rest` at v (R, O)."""
         total: Array = evaluate.base(self.rest, v) @ self.rest.base_weight.T + self.rest.subnode_bias
         for name in set(self.rest.functions.ravel().tolist()) - {""}:
             factors = np.where(self.rest.functions == name, self.rest.affine[:, :, 2], 0.0)
@@ -76,10 +72,8 @@ class Radial:
 
 @dataclass(frozen=True, eq=False)
 class Refitted:
-    """The layers, the refit of each radial layer, and the error of the outputs.
-
-    `difference` is the largest absolute error of any output on `rows` rows, relative to the largest output.
-    """
+    """The layers, the refit of each radial layer, and the largest absolute error `difference` of any output on `rows`
+    rows, relative to the largest output."""
 
     layers: tuple[Layer, ...]
     refits: tuple[Refit, ...]
@@ -88,7 +82,8 @@ class Refitted:
 
 
 def refit_network(network: Sequence[Radial], tolerance: float) -> Refitted:
-    """The network with splines on the fewest intervals that keep each edge and all outputs within the tolerance."""
+    """Replace the Gaussians by splines, with the fewest intervals that keep each edge and all outputs within the
+    tolerance."""
     within, best = tolerance, math.inf
     while True:
         try:
@@ -171,7 +166,7 @@ def _difference(network: Sequence[Radial], refits: Sequence[Refit], rows: Array)
 
 
 def _apart(network: Sequence[Radial], refits: Sequence[Refit], rows: Array) -> tuple[Array, float]:
-    """The difference of the two networks in each row (R,), 0 where one overflows; and the largest output."""
+    """The difference between both networks on each row (R,), 0 if one overflows; and the largest output."""
     ours = theirs = rows
     with np.errstate(all="ignore"):
         for radial, splines in zip(network, refits, strict=True):

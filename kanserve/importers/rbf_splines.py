@@ -25,10 +25,8 @@ _LOCAL = np.arange(-ORDER, ORDER + 2, dtype=np.float64)  # the knots around an i
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """A layer's edges as splines that are zero outside, and a bound on the error of any edge.
-
-    `error` is relative to the largest absolute value of the edge, and holds between the measured points too.
-    """
+    """A layer's edges as splines that are zero outside their range, and a bound on the error of any edge, relative to
+    its largest absolute value; the bound also holds between the measured points."""
 
     knots: Array  # (G + 11,), or (I, G + 11) where inputs have centres of their own
     coefficients: Array  # (O, I, G + 5)
@@ -56,10 +54,8 @@ class Refit:
 
 
 def refit(weights: Array, centres: Array, denominator: float, tolerance: float) -> Refit:
-    """The splines on the fewest intervals that are within the tolerance, for weights (O, I, N).
-
-    Centres are (N,), or (I, N) if each input has its own.
-    """
+    """The splines with the fewest intervals that are within the tolerance, for weights (O, I, N). Centres are (N,), or
+    (I, N) if each input has its own."""
     if not 0 < tolerance <= 1:
         raise CheckpointError(f"the tolerance of a refit must be above 0 and at most 1, got {tolerance}.")
     distinct, which = np.unique(np.atleast_2d(centres), axis=0, return_inverse=True)
@@ -80,7 +76,8 @@ def refit(weights: Array, centres: Array, denominator: float, tolerance: float) 
 
 
 def _problem(weights: Array, centres: Array, denominator: float, tolerance: float) -> tuple["_Problem", Array]:
-    """The range of the splines of edges that share their centres (N,), and the relative weights (E, N) of the edges."""
+    """The range of the splines for edges that share their centres (N,), and the relative weights (E, N) of the
+    edges."""
     first, last = float(centres.min()), float(centres.max())
     # In units of the denominator: too wide a range is refused before its arrays are made.
     if not ((last - first) / denominator <= MOST_INTERVALS and math.isfinite(100 * denominator + last - first)):
@@ -96,7 +93,7 @@ def _problem(weights: Array, centres: Array, denominator: float, tolerance: floa
 
 
 def _relative(weights: Array, centres: Array, denominator: float) -> Array:
-    """The weights (E, N) of all edges that are not zero, each divided by the largest absolute value of its edge."""
+    """The weights (E, N) of all nonzero edges, each divided by the largest absolute value of its edge."""
     rows: Array = weights.reshape(-1, len(centres))
     rows = rows[(rows != 0).any(axis=1)]
     rows /= np.abs(rows).max(axis=1, keepdims=True)  # first, so that tiny weights do not underflow
@@ -111,20 +108,20 @@ def _relative(weights: Array, centres: Array, denominator: float) -> Array:
 
 
 def _gaussians(x: Array, centres: Array, denominator: float) -> Array:
-    """(N, P) at points x (P,)."""
+    """The Gaussians (N, P) at points x (P,)."""
     result: Array = np.exp(-np.square((x - centres[:, None]) / denominator))
     return result
 
 
 def _largest(rows: Array, functions: Array) -> Array:
-    """The largest absolute value (E,) of each combination rows (E, N) of functions (N, P)."""
+    """The largest absolute value (E,) of each linear combination, rows (E, N), of functions (N, P)."""
     parts = np.array_split(rows, 1 + len(rows) * functions.shape[1] // _BLOCK)
     return np.concatenate([np.abs(part @ functions).max(axis=1, initial=0.0) for part in parts])
 
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The Gaussians of a layer and the range on which they become splines."""
+    """The Gaussians of a layer, and the range on which they become splines."""
 
     centres: Array
     denominator: float
@@ -132,11 +129,8 @@ class _Problem:
     high: float
 
     def coefficients(self, intervals: int) -> Array:
-        """Each Gaussian (N,) as a spline (N, G+5): least squares at the points of all intervals.
-
-        On equal intervals with periodic ends, so far out that the Gaussians have vanished there, the normal equations
-        are a convolution, which a Fourier transform solves.
-        """
+        """Each Gaussian (N,) as a spline (N, G+5), by least squares at the points of all intervals. With periodic ends,
+        so far out that the Gaussians vanish, the normal equations are a convolution, solved by a Fourier transform."""
         around = intervals + 2 * ORDER
         kernel = np.zeros((_POINTS, around))
         kernel[:, np.arange(ORDER, -1, -1)] = _local_basis()
@@ -151,12 +145,10 @@ class _Problem:
         return np.concatenate(fitted)
 
     def errors(self, intervals: int, rows: Array) -> Array:
-        """Bounds (E,) on the error of each combination (E, N) of the splines, compared with that of the Gaussians.
-
-        Within an interval a Gaussian is a polynomial of degree 6 and a remainder, which is bounded by its seventh
-        derivative (Cramér's inequality for Hermite polynomials). A polynomial of degree n, measured at m Chebyshev
-        points, is nowhere larger than the largest measurement / cos(nπ/2m) (Ehlich and Zeller, 1964).
-        """
+        """Bounds (E,) on the error of each combination (E, N) of the splines. Within an interval a Gaussian is a
+        polynomial of degree 6 plus a remainder, bounded by its seventh derivative (Cramér's inequality); a polynomial
+        of degree n, measured at m Chebyshev points, is at most the largest measurement / cos(nπ/2m) (Ehlich and Zeller,
+        1964)."""
         padded = np.pad(self.coefficients(intervals), ((0, 0), (ORDER, ORDER)))
         pieces = np.lib.stride_tricks.sliding_window_view(padded, ORDER + 1, axis=1)
         measured = np.zeros(len(rows))
@@ -175,7 +167,7 @@ class _Problem:
         return bound
 
     def _points(self, intervals: int, start: int, stop: int) -> Array:
-        """The Chebyshev points of the intervals from `start` to `stop` of the extended knots."""
+        """The Chebyshev points of the intervals `start` to `stop` of the extended knots."""
         width = (self.high - self.low) / intervals
         steps = (np.arange(start, stop) - ORDER)[:, None] + _chebyshev()
         points: Array = (self.low + width * steps).ravel()
@@ -183,13 +175,13 @@ class _Problem:
 
 
 def _chebyshev() -> Array:
-    """The Chebyshev points of the interval from 0 to 1."""
+    """The Chebyshev points on [0, 1]."""
     points: Array = (1 - np.cos(math.pi * (np.arange(_POINTS) + 0.5) / _POINTS)) / 2
     return points
 
 
 def _local_basis() -> Array:
-    """The six basis functions that are not zero on an interval, at its points: (16, 6)."""
+    """The six basis functions that are nonzero on an interval, at its points (16, 6)."""
     return basis(_chebyshev(), _LOCAL, ORDER)
 
 
@@ -201,7 +193,7 @@ def _remainder(width: float) -> float:
 
 
 def _fewest(problem: _Problem, rows: Array, tolerance: float) -> tuple[int, float]:
-    """The smallest number of intervals with which every edge is within the tolerance, and the largest error."""
+    """The fewest intervals with which every edge is within the tolerance, and the largest error."""
     if not len(rows):
         return 1, 0.0
     widths = (problem.high - problem.low) / problem.denominator

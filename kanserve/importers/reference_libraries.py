@@ -1,4 +1,4 @@
-"""Run the original libraries on a checkpoint that was read already; they never open the user's file."""
+"""Run the original libraries on a checkpoint that was already read; they never open the user's file."""
 
 import contextlib
 import re
@@ -52,8 +52,8 @@ def runner(checkpoint: Checkpoint, conversion: Conversion, options: Options) -> 
 
 
 def import_library(library: str) -> Any:
-    """The library's package; MissingDependencyError where it, or what it needs, is not installed, and InputError where
-    no index has it, or a usable version of it."""
+    """Import the library. Raises MissingDependencyError if it or a dependency is missing; InputError if no usable
+    version is published."""
     if library not in _PACKAGES:
         raise InputError(
             f"{library} is a kind of layer, of no package: there is nothing to verify with. Compare the network with"
@@ -90,7 +90,7 @@ def _torch_runner(model: Any, single: bool) -> Runner:
 
 
 def _pykan(kan: Any, checkpoint: Checkpoint, conversion: Conversion, single: bool) -> Any:
-    """The model that pykan's loader makes from files written here: plain settings, plain arrays, no cache."""
+    """The model that pykan loads from files written here: plain settings, plain arrays, no cache."""
     import torch
     import yaml
 
@@ -208,7 +208,7 @@ def _activation_of(checkpoint: Checkpoint, number: int) -> str:
 
 
 def _end(value: np.floating[Any]) -> float:
-    """An end of a grid as the decimal it was given as: float32's -1.1 is another number in double."""
+    """An end of a grid as the decimal that was intended: float32's -1.1 differs from -1.1 in double."""
     return float(str(np.float32(value))) if np.float32(value) == value else float(value)
 
 
@@ -225,7 +225,7 @@ def _sequence(layers: Iterator[tuple[Any, Arrays]], single: bool) -> Any:
 
 
 def group(arrays: Arrays, marker: str) -> list[dict[str, NDArray[Any]]]:
-    """The arrays of each layer, in order, without the layer's prefix; each array named `marker` marks a layer."""
+    """The arrays of each layer, in order, without the layer's prefix. Each array named `marker` marks a layer."""
     prefixes = [key.removesuffix(marker) for key in arrays if key == marker or key.endswith(f".{marker}")]
     prefixes.sort(key=lambda prefix: [int(number) for number in re.findall(r"\d+", prefix)])
     return [
@@ -285,7 +285,7 @@ def _jaxkan(checkpoint: Checkpoint, options: Options) -> Iterator[Any]:
 
 
 def _jaxkan_size(state: Mapping[str, Any], before: int) -> tuple[int, int]:
-    """The inputs and outputs of a layer, of which `before` is the number of inputs if its arrays do not tell."""
+    """The inputs and outputs of a layer. `before` is the number of inputs if its arrays do not tell."""
     basis = state["c_basis"]
     if basis.ndim == 3:
         return basis.shape[1], basis.shape[0]

@@ -20,17 +20,14 @@ FEWEST = 3  # intervals: the first and the last lie outside the new spline's ran
 
 
 def coincide(knots: Array) -> NDArray[np.bool_]:
-    """(I,): whether two knots of an input are equal, for knots (I, T)."""
+    """Mask (I,) of the inputs with two equal knots, for knots (I, T)."""
     result: NDArray[np.bool_] = (np.diff(knots, axis=1) == 0).any(axis=1)
     return result
 
 
 def rewritten(knots: Array, coefficients: Array, order: int) -> tuple[Array, Array, float]:
-    """The new knots (I, T'), the coefficients (O, I, n') and the largest error, relative to the largest value.
-
-    All inputs of a layer have the same number of knots: an input with fewer distinct knots gets more after its last,
-    where the spline is 0. The error is rounding, measured between the interpolation points.
-    """
+    """The new knots (I, T'), coefficients (O, I, n') and the largest relative error, which is only rounding. Inputs
+    with fewer distinct knots get further ones after their last, where the spline is 0."""
     distinct = [np.unique(row) for row in knots]
     intervals = max(FEWEST, *(len(row) - 1 for row in distinct))
     new_knots, columns = [], []
@@ -52,14 +49,14 @@ def rewritten(knots: Array, coefficients: Array, order: int) -> tuple[Array, Arr
 
 
 def _lengthen(distinct: Array, intervals: int) -> Array:
-    """The distinct knots (P,), continued to intervals + 1 knots."""
+    """Extend the distinct knots (P,) to intervals + 1 knots."""
     step = (distinct[-1] - distinct[0]) / (len(distinct) - 1) if len(distinct) > 1 else max(1.0, abs(distinct[0]))
     more = np.arange(1, intervals + 2 - len(distinct))
     return np.concatenate([distinct, distinct[-1] + step * more])
 
 
 def _as_pykan(x: Array, knots: Array, order: int) -> Array:
-    """All basis functions at x (N,) by pykan's recursion: (N, n)."""
+    """All basis functions (N, n) at x (N,) by pykan's recursion."""
     values = ((knots[:-1] <= x[:, None]) & (x[:, None] < knots[1:])).astype(np.float64)
     for degree in range(1, order + 1):
         width = knots[degree:] - knots[:-degree]

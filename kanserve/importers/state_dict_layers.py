@@ -33,7 +33,7 @@ _WITHOUT_EFFECT = ("Dropout", "Identity", "Flatten")  # in evaluation mode
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """One layer of the file: its number from 1, its prefix, and its arrays by their names without the prefix."""
+    """One layer of the file: its number from 1, its prefix, and its arrays by name without the prefix."""
 
     number: int
     prefix: str
@@ -47,7 +47,7 @@ class Stored:
         return name in self.arrays
 
     def array(self, name: str, *axes: str) -> Array:
-        """The array in float64, with one dimension for each of the axes ("input", "node", ...); it must be finite."""
+        """The array in float64. It must be finite, with one dimension for each of the axes ("input", "node", ...)."""
         given = self.arrays[name]
         if given.dtype.kind != "f" or given.ndim != len(axes) or given.size == 0:
             wanted = f"floats ({', '.join(axes)})"
@@ -60,7 +60,7 @@ class Stored:
         return array
 
     def of_shape(self, name: str, shape: tuple[int, ...], *axes: str) -> Array:
-        """`array`, whose shape must be the one that follows from the layer's other arrays; -1 is any size."""
+        """Like `array`, for an array whose shape follows from the layer's other arrays; -1 means any size."""
         array = self.array(name, *axes)
         if any(wanted not in (-1, size) for wanted, size in zip(shape, array.shape, strict=True)):
             wanted_shape = ", ".join("any" if size == -1 else str(size) for size in shape)
@@ -77,7 +77,7 @@ def holds(checkpoint: Checkpoint, *names: str) -> bool:
 
 
 def stack(checkpoint: Checkpoint, library: str, wanted: tuple[str, ...], others: tuple[str, ...]) -> list[Stored]:
-    """The layers in order; CheckpointError where arrays are missing or unknown, or the order is unclear."""
+    """The layers in order. Raises CheckpointError if arrays are missing or unknown, or the order is unclear."""
     layers: dict[str, dict[str, NDArray[Any]]] = {}
     for key, array in checkpoint.arrays.items():
         prefix = _prefix(key, wanted + others)
@@ -104,7 +104,7 @@ def _prefix(key: str, names: tuple[str, ...]) -> str | None:
 
 
 def _order(prefixes: list[str], library: str) -> list[str]:
-    """Sorted by number. Gaps are refused: a skipped number may be an activation, which has no arrays."""
+    """Sort by number. Gaps are refused: a skipped number may be an activation, which has no arrays."""
     if len(prefixes) == 1:
         return prefixes
     parts = [_NUMBERED.fullmatch(prefix) for prefix in prefixes]
@@ -122,7 +122,7 @@ def _order(prefixes: list[str], library: str) -> list[str]:
 
 
 def check_chain(shapes: list[tuple[int, int]]) -> None:
-    """CheckpointError unless each layer (nodes, inputs) has as many inputs as the one before has nodes."""
+    """Raise CheckpointError unless each layer (nodes, inputs) has as many inputs as the previous one has nodes."""
     for number, (before, after) in enumerate(pairwise(shapes), start=2):
         if before[0] != after[1]:
             raise CheckpointError(
@@ -131,7 +131,7 @@ def check_chain(shapes: list[tuple[int, int]]) -> None:
 
 
 def base_of(stored: Stored, checkpoint: Checkpoint, options: Options) -> tuple[str, bool]:
-    """The layer's base activation, and whether it had to be guessed."""
+    """The layer's base activation, and whether it was assumed."""
     if options.base is not None:
         return options.base, False
     known = checkpoint.settings.get("activations", ())
@@ -156,7 +156,7 @@ def base_parts(activation: str, weight: Array, place: str) -> dict[str, Any]:
 
 
 def build_layer(stored: Stored, coefficients: Array | None, **parts: Any) -> Layer:
-    """The layer of kanserve; CheckpointError, with the place, where the arrays do not make a valid one."""
+    """Make a layer of kanserve. Raises CheckpointError, with the place, if the arrays are not valid."""
     try:
         return make_layer(coefficients, **parts)
     except NetworkError as error:
@@ -164,10 +164,8 @@ def build_layer(stored: Stored, coefficients: Array | None, **parts: Any) -> Lay
 
 
 def live_parts(model: Any, names: tuple[str, ...], library: str) -> tuple[dict[str, NDArray[Any]], list[Any]]:
-    """The arrays of a live torch module, named layers.0, layers.1 and so on, and the modules of these layers.
-
-    Other modules beside the layers must have no effect.
-    """
+    """The arrays of a live torch module, named layers.0, layers.1 and so on, and the modules of these layers. Other
+    modules must have no effect."""
     state = {key: (_prefix(key, names), tensor) for key, tensor in model.state_dict().items()}
     found = {prefix for prefix, _ in state.values() if prefix is not None}
     for name, module in model.named_modules():
@@ -183,7 +181,7 @@ def live_parts(model: Any, names: tuple[str, ...], library: str) -> tuple[dict[s
 
 
 def check_idle(name: str, module: Any) -> None:
-    """CheckpointError for a module beside the layers of a model, unless it holds others or has no effect."""
+    """Raise CheckpointError for a module that is not a layer, unless it contains others or has no effect."""
     kind = type(module).__name__
     if next(module.children(), None) is None and not kind.startswith(_WITHOUT_EFFECT):
         raise CheckpointError(
@@ -193,7 +191,7 @@ def check_idle(name: str, module: Any) -> None:
 
 
 def _number(prefixes: list[str]) -> list[str]:
-    """Sorted by number, with gaps; empty where the prefixes differ in more than the number."""
+    """Sort by number, allowing gaps; empty if the prefixes differ in more than the number."""
     parts = [_NUMBERED.fullmatch(prefix) for prefix in prefixes]
     stems = {part and part[1] for part in parts}
     if len(stems) > 1 or None in stems:

@@ -31,7 +31,7 @@ _SAVE_THE_STATE = "save the numbers alone, torch.save(model.state_dict(), path),
 
 
 def parse(data: bytes, name: str) -> dict[str, NDArray[Any]]:
-    """The arrays in the bytes of a file; CheckpointError, with the file's `name`, for an unknown format."""
+    """The arrays in a file's bytes. Raises CheckpointError, with the file's `name`, for an unknown format."""
     if not data:
         raise CheckpointError(f"{name} is empty.")
     if data[:4] == b"PK\x03\x04":
@@ -60,7 +60,7 @@ def parse(data: bytes, name: str) -> dict[str, NDArray[Any]]:
 
 
 def _entries(data: bytes, name: str) -> list[zipfile.ZipInfo]:
-    """The entries of an archive, whose unpacked size must be plausible for the file."""
+    """The entries of an archive. Their unpacked size must be plausible for the file."""
     # The directory must end the file, as torch and NumPy write it, so that every reader sees the same one.
     if data[-22:-18] != _END_OF_ARCHIVE or data[-2:] != b"\0\0":
         raise CheckpointError(f"{name} is cut off or damaged: its archive has no end. Copy or save it again.")
@@ -156,7 +156,7 @@ def _torch(data: bytes, name: str, entries: list[zipfile.ZipInfo] | None = None)
 
 
 def _refusal(text: str, name: str) -> str:
-    """Our message for torch's error."""
+    """kanserve's message for an error of torch."""
     if "TorchScript" in text:
         return f"{name} is a compiled program (TorchScript), which is never loaded; {_SAVE_THE_STATE}."
     if found := re.search(r"GLOBAL ([A-Za-z_][\w.]{0,100})", text):

@@ -27,12 +27,9 @@ _ROUNDINGS = 16  # roundings between an input and an output that a library may d
 
 @dataclass(frozen=True)
 class Agreement:
-    """How closely a network agrees with its library's outputs.
-
-    `difference` is the largest of any output, relative to the largest output among rows of the same kind; `random` and
-    `edge` rows were compared. `only_one` counts rows on which only one of the two is finite. `unsteady` counts rows
-    left out because they are so near a pole or a jump that rounding alone explains the difference.
-    """
+    """How closely a network agrees with its library. `difference`: the largest of any output, relative to the largest
+    output among rows of the same kind (`random` or `edge`). `only_one`: rows on which only one is finite. `unsteady`:
+    rows left out because rounding near a pole or jump explains the difference."""
 
     library: str
     version: str
@@ -55,10 +52,8 @@ class Agreement:
 def compare(
     checkpoint: Checkpoint, conversion: Conversion, options: Options | None = None, rows: ArrayLike | None = None
 ) -> Agreement:
-    """Compare the network of a conversion with the library of its checkpoint, on random and on edge rows.
-
-    MissingDependencyError where the library is not installed, CheckpointError where it cannot run the checkpoint.
-    """
+    """Compare a converted network with the library of its checkpoint, on random and edge rows. Raises
+    MissingDependencyError if the library is not installed, CheckpointError if it cannot run the checkpoint."""
     options, kan = options or Options(), conversion.kan
     single = checkpoint.single
     random = random_rows(kan) if rows is None else as_rows(kan, rows)
@@ -73,7 +68,7 @@ def compare(
 
 
 def require(found: Agreement) -> Agreement:
-    """The agreement itself; CheckpointError, with the figure, if the difference exceeds the bound."""
+    """Return the agreement. Raises CheckpointError, with the figure, if the difference exceeds the bound."""
     if not found.agrees:
         raise CheckpointError(
             f"The network differs from what it was made of by {found}; at most {found.bound:.2g} is rounding."
@@ -83,20 +78,20 @@ def require(found: Agreement) -> Agreement:
 
 
 def difference_bound(conversion: Conversion, single: bool, options: Options) -> float:
-    """The largest allowed difference: rounding, plus the tolerance where edges were refitted."""
+    """The largest allowed difference: rounding, plus the tolerance if edges were refitted."""
     rounding = SINGLE if single else DOUBLE
     return rounding + options.tolerance if conversion.refitted else rounding
 
 
 def random_rows(kan: Kan) -> Array:
-    """Random rows inside the first layer's grid and up to a quarter of its width outside."""
+    """Random rows inside the first layer's grid, and up to a quarter of its width outside."""
     low, high = _spans(kan)
     room = 0.25 * (high - low)
     return np.random.default_rng(0).uniform(low - room, high + room, (_RANDOM, len(low)))
 
 
 def edge_rows(kan: Kan, single: bool = False) -> Array:
-    """Rows on the first layer's knots, one float beside them, and a whole width outside the grid."""
+    """Rows on the first layer's knots, on the adjacent floats, and a whole width outside the grid."""
     rng = np.random.default_rng(1)
     kind: Any = np.float32 if single else np.float64
     first = kan.layers[0]
@@ -149,7 +144,7 @@ def _evaluate(kan: Kan, rows: Array) -> Array:
 
 
 def _rounding(kan: Kan, rows: Array, ours: Array, theirs: Array, single: bool, bound: float) -> NDArray[np.bool_]:
-    """(N,): where the two differ by more than the bound, but rounding the inputs changes ours by as much."""
+    """Mask (N,) of the rows that differ by more than the bound, although rounding the inputs has as large an effect."""
     low, high = _spans(kan)
     step = float(np.finfo(np.float32 if single else np.float64).eps) * np.maximum(np.abs(rows), (high - low) / 2)
     # All inputs to one side, and neighbours to opposite ones: a LayerNorm cancels the former.
@@ -164,7 +159,7 @@ def _rounding(kan: Kan, rows: Array, ours: Array, theirs: Array, single: bool, b
 
 @contextlib.contextmanager
 def _quietly(library: str) -> Iterator[None]:
-    """Silence the library's prints and warnings, and turn its exceptions into a CheckpointError."""
+    """Silence the library's prints and warnings, and convert its exceptions to CheckpointError."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
         warnings.simplefilter("ignore")

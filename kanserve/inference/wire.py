@@ -50,7 +50,7 @@ _, FORMULA_SERVICE_NAME, HEALTH_SERVICE_NAME, REFLECTION_SERVICE_NAME = SERVICE_
 
 @dataclass(frozen=True)
 class Method:
-    """One call of the protocol."""
+    """A call of the protocol."""
 
     name: str
     request: type[Message]
@@ -65,7 +65,7 @@ class Method:
 
     @property
     def kind(self) -> str:
-        """In grpc's words: "unary_unary", "stream_stream" and so on."""
+        """The call's type in grpc's terms: "unary_unary", "stream_stream" and so on."""
         return "_".join("stream" if streams else "unary" for streams in (self.client_streaming, self.server_streaming))
 
 
@@ -127,7 +127,7 @@ def stub(channel: grpc.Channel | grpc.aio.Channel) -> grpc_service_pb2_grpc.GRPC
 def get_requested_model(
     request: grpc_service_pb2.RepositoryModelLoadRequest | grpc_service_pb2.RepositoryModelUnloadRequest,
 ) -> str:
-    """The model to load or unload: field 2 for Triton and MLServer, field 1, which they call repository, for KServe."""
+    """The model to load or unload: field 2 for Triton and MLServer, or field 1 (called repository) for KServe."""
     return request.model_name or request.repository_name
 
 

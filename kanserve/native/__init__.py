@@ -27,7 +27,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def operators() -> Path | None:
-    """The library of onnxruntime operators for this processor, or None if it is missing or they are turned off."""
+    """The path of the onnxruntime operators for this processor, or None if they are missing or turned off."""
     return None if library() is None else _best("onnx-")
 
 
@@ -65,7 +65,7 @@ def _load() -> ctypes.CDLL | None:
 
 
 def _best(kind: str = "") -> Path | None:
-    """The best existing library that this processor can run; OSError if none was built."""
+    """The best existing library that this processor can run. Raises OSError if none was built."""
     level = int(ctypes.CDLL(str(file("processor"))).kanserve_x86_level())
     builds = [*(name for needed, name in LEVELS.items() if needed <= level), "generic"]
     return next((path for name in builds if (path := file(kind + name)).exists()), None)

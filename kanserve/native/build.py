@@ -76,10 +76,8 @@ X86_BUILDS = {3: "x86-64-v3", 4: "x86-64-v4"}  # by the level of x86-64 that a p
 
 
 def get_platform() -> str | None:
-    """The platform tag in the environment variable KANSERVE_PLATFORM, or None for this machine.
-
-    Raises ValueError for an unknown tag.
-    """
+    """The platform tag in the environment variable KANSERVE_PLATFORM, or None for this machine. Raises ValueError for
+    an unknown tag."""
     wanted = os.environ.get("KANSERVE_PLATFORM") or None
     if wanted and not PLATFORM.fullmatch(wanted):
         raise ValueError(f"KANSERVE_PLATFORM is a tag such as manylinux_2_17_x86_64 (or _aarch64), got {wanted!r}.")
@@ -93,12 +91,9 @@ def compiler() -> str | None:
 
 
 def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
-    """Compile the C files of `folder`, without onnxruntime/ and server/, into one library per build, each replaced
-    atomically.
-
-    With `here`, only the build that this processor would load.
-    Raises OSError without a compiler, and CalledProcessError, with the compiler's message, if it fails.
-    """
+    """Compile the C files of `folder`, without onnxruntime/ and server/, into one library per build, replaced
+    atomically; with `here`, only the one for this processor. Raises OSError without a compiler, CalledProcessError with
+    its message if it fails."""
     command, builds = _toolchain()
     made = _compile_all(command, {"processor": ()}, [folder / "processor.c"], folder, "libkanserve")
     builds = _for_this_processor(builds, folder) if here else builds
@@ -107,10 +102,8 @@ def build(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
 
 
 def build_operators(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path, ...]:
-    """Like `build`, for the onnxruntime operators in `folder`/onnxruntime, after the kernels have been built.
-
-    Raises OSError also if onnxruntime's header is not found.
-    """
+    """Like `build`, for the onnxruntime operators in `folder`/onnxruntime, after the kernels. Raises OSError also if
+    onnxruntime's header is not found."""
     include = headers()
     if include is None:
         raise OSError(f"{HEADER} is missing: install libonnxruntime-dev.")
@@ -121,7 +114,7 @@ def build_operators(folder: Path = FOLDER, *, here: bool = False) -> tuple[Path,
 
 
 def build_server(folder: Path = FOLDER) -> tuple[Path, ...]:
-    """Compile the server's native transport, folder/server; OSError where its libraries' headers are missing."""
+    """Compile the server's native transport in folder/server. Raises OSError if its libraries' headers are missing."""
     if not server_headers():
         raise OSError(
             f"The headers {', '.join(SERVER_HEADERS)} of nghttp2 (1.62 or newer), OpenSSL and zlib are missing."
@@ -143,10 +136,8 @@ def build_server(folder: Path = FOLDER) -> tuple[Path, ...]:
 
 
 def missing() -> list[str]:
-    """The packages that this machine lacks to build the whole native transport, by Debian's names.
-
-    It only looks for files, so that a server can say it when it starts.
-    """
+    """The packages, by Debian's names, that this machine lacks to build the whole native transport. Only looks for
+    files, so it is fast enough for a server's start."""
     folders = [Path(name) for name in os.environ.get("CPATH", "").split(":") if name]
     folders += [Path(name) for name in INCLUDES]
     found = {
@@ -159,7 +150,7 @@ def missing() -> list[str]:
 
 
 def missing_for_wheel(wanted: str) -> list[str]:
-    """Like `missing`, what a wheel for a platform tag is to carry: packages of that processor, with the archives."""
+    """Like `missing`, for a wheel of a platform: the packages of that processor, with their archives."""
     machine, usr = _machine(wanted), _debian() / "usr"
     debian = {"x86_64": "amd64", "aarch64": "arm64"}[machine]
 
@@ -176,7 +167,7 @@ def missing_for_wheel(wanted: str) -> list[str]:
 
 
 def _too_old(folder: Path | None, processor: str = "") -> list[str]:
-    """nghttp2 with the version that is needed, if the one in this folder of headers is older."""
+    """nghttp2 with the required version, if these headers are of an older one."""
     header = folder / "nghttp2" / "nghttp2ver.h" if folder else None
     version = re.search(r'NGHTTP2_VERSION "(\d+)\.(\d+)', header.read_text()) if header and header.is_file() else None
     if version is None or (int(version[1]), int(version[2])) >= NGHTTP2:
@@ -193,13 +184,13 @@ def server_headers() -> bool:
 
 
 def http1_headers() -> bool:
-    """Whether those can that server/http1 needs besides."""
+    """Like `server_headers`, for the further libraries of server/http1."""
     calls = "!llhttp_execute || !yyjson_read_opts"
     return _has_carried(CARRIED_FOR_HTTP1) and _links(HTTP1_HEADERS, calls, lambda tools: tools.http1_libraries)
 
 
 def _has_carried(packages: Mapping[str, str]) -> bool:
-    """Whether what a wheel is to carry is there, if one is built for a platform."""
+    """Whether the packages that a wheel bundles are there, if a wheel is being built."""
     return get_platform() is None or all(license.is_file() for license in _licenses(packages).values())
 
 
@@ -246,7 +237,7 @@ def headers() -> Path | None:
 
 
 class _ServerTools(NamedTuple):
-    """The compiler's command for server/, and the libraries for what speaks HTTP/2, for TLS, and for HTTP/1.1."""
+    """The compiler's command for server/, and the libraries for HTTP/2, TLS and HTTP/1.1."""
 
     command: list[str]
     libraries: tuple[str, ...]
@@ -255,7 +246,7 @@ class _ServerTools(NamedTuple):
 
 
 def _server_tools(temporary: Path) -> _ServerTools:
-    """With the wanted platform's archives, by a folder for files that the compiler reads; else with this machine's."""
+    """The tools with the wanted platform's archives, using a temporary folder, or with this machine's libraries."""
     wanted = get_platform()
     if wanted is None:
         return _ServerTools((compiler() or "cc").split(), SERVER_LIBRARIES, TLS_LIBRARIES, HTTP1_LIBRARIES)
@@ -281,7 +272,7 @@ def _server_tools(temporary: Path) -> _ServerTools:
 
 
 def _yyjson(archive: str, temporary: Path) -> str:
-    """Debian's archive of yyjson if there is one, else a copy of its shared library under our name in this folder."""
+    """Debian's archive of yyjson if it exists, else a copy of its shared library, renamed, in this folder."""
     shared = Path(archive).with_suffix(".so")
     if Path(archive).is_file() or not shared.is_file():
         return archive
@@ -301,8 +292,7 @@ def _compile_all(
     stem: str,
     libraries: Sequence[str] = ("-lm",),
 ) -> tuple[Path, ...]:
-    """One library STEM-NAME.so in `folder` for each of the builds; as many files are compiled at once as there are
-    processors."""
+    """Compile a library STEM-NAME.so in `folder` for each of the builds, with one thread per processor."""
     paths = sorted(sources)
     with tempfile.TemporaryDirectory(dir=folder) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = {name: [Path(temporary) / f"{name}-{number}.o" for number in range(len(paths))] for name in builds}
@@ -356,7 +346,7 @@ def _debian() -> Path:
 
 
 def _cross_compiler(wanted: str) -> list[str]:
-    """ziglang's, for a platform tag. Unlike gcc it adds debug information, which -s leaves out."""
+    """The command of ziglang's compiler for a platform tag. Unlike gcc it adds debug information, which -s drops."""
     _, major, minor, machine = wanted.split("_", 3)
     return [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu.{major}.{minor}", "-s"]
 

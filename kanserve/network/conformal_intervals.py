@@ -37,11 +37,9 @@ _LEAST = 1e-3  # of the largest factor: where all errors at hand are 0, the widt
 
 @dataclass(frozen=True)
 class ConformalInterval:
-    """The probability that a new value is within answer ± half width, and the half width of each output.
-
-    With `scales`, one for each output, the half width at an answer is multiplied by a factor (`Scale`); one without
-    places is 1 everywhere. The factors are 1 on average over the rows that they come from.
-    """
+    """A prediction interval for each output: with probability `level`, a new value is within prediction ± half
+    width. With `scales`, one per output, the half width is multiplied by a factor that depends on the prediction,
+    with mean 1."""
 
     level: float
     half_widths: tuple[float, ...]
@@ -60,13 +58,13 @@ class ConformalInterval:
             _check_scale(scale)
 
     def around(self, answers: ArrayLike) -> tuple[Array, Array]:
-        """The ends (low, high) of the intervals around answers (N, outputs)."""
+        """The ends (low, high) of the intervals around predictions (N, outputs)."""
         values = np.asarray(answers, np.float64)
         widths = self.half_widths_at(values)
         return values - widths, values + widths
 
     def half_widths_at(self, answers: Array) -> Array:
-        """The half widths at answers (..., outputs), or of all answers (outputs,) if they are the same everywhere."""
+        """The half widths at predictions (..., outputs), or (outputs,) if they are constant."""
         widths = np.array(self.half_widths)
         if not self.scales:
             return widths
@@ -74,13 +72,13 @@ class ConformalInterval:
         return widths * np.stack(factors, axis=-1)
 
     def to_json(self) -> dict[str, Any]:
-        """The interval as JSON data: of a manifest, of ModelMetadata and of an ONNX file."""
+        """The interval as JSON data, for a manifest, ModelMetadata and ONNX files."""
         plain: dict[str, Any] = {"level": self.level, "half_widths": list(self.half_widths)}
         return {**plain, "scales": [list(map(list, scale)) for scale in self.scales]} if self.scales else plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The interval of such data; InputError, KeyError or TypeError for anything else."""
+        """Read an interval from JSON data. Raises InputError, KeyError or TypeError if it is invalid."""
         scales = tuple(tuple((at, factor) for at, factor in scale) for scale in value.get("scales", ()))
         return cls(value["level"], tuple(value["half_widths"]), scales)
 
@@ -91,7 +89,7 @@ class ConformalInterval:
 
 
 def _check_scale(scale: Scale) -> None:
-    """InputError unless answers ascend and factors are above 0."""
+    """Raise InputError unless the predictions ascend and the factors are positive."""
     numbers: tuple[object, ...] = tuple(number for place in scale for number in place)
     if not all(isinstance(number, float) and math.isfinite(number) for number in numbers):
         raise InputError(f"A scale is pairs of numbers, got {scale!r:.80}.")
@@ -149,13 +147,14 @@ def width_scales(answers: Array, sizes: Array, parts: NDArray[np.intp], level: f
 
 
 def _quantile_losses(sizes: Array, quantiles: Array, level: float) -> Array:
-    """The loss (N,) that is least on average at the quantile `level` of the sizes."""
+    """The quantile (pinball) loss (N,), whose mean is lowest at the quantile `level` of the sizes."""
     beyond = sizes - quantiles
     return np.maximum(level * beyond, (level - 1) * beyond)
 
 
 def _scale(answers: Array, sizes: Array, count: int, share: float | None) -> Scale:
-    """The scale by so many answers: the quantile `share` of the sizes near each, or without it their mean."""
+    """A scale at `count` predictions: near each, the quantile `share` of the sizes of the residuals, or their mean if
+    `share` is None."""
     places = np.unique(np.quantile(answers, (np.arange(count) + 0.5) / count))
     position = np.interp(answers, places, np.arange(len(places)))
     near = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(len(places))))
@@ -204,7 +203,7 @@ def conformal_intervals(
 
 
 def _half_width(answers: Array, sizes: Array, level: float, rank: int) -> tuple[float, Scale]:
-    """The half width of one output, the number with this rank among the sizes, and its scale."""
+    """The half width of one output (the size with this rank), and its scale."""
     # By their order, so that each part has small and large answers, and the order of the rows does not matter.
     parts = np.argsort(np.argsort(answers, kind="stable"), kind="stable") % _PARTS
     scales = width_scales(answers, sizes, parts, level)
@@ -243,7 +242,8 @@ def cross_conformal(
 
 
 def _rank(sizes: Sequence[Array], answers: Sequence[Array], factors: Sequence[Array], rank: int) -> Array:
-    """The numbers (N,) with this rank among each network's answer plus its sizes times its factor, by bisection."""
+    """The numbers (N,) with this rank among all sums of a network's prediction and a scaled size of its residuals, by
+    bisection."""
     low: Array = np.min(answers, axis=0)
     largest = max(part[np.isfinite(part)].max(initial=0.0) for part in sizes)
     high: Array = np.max(answers, axis=0) + largest * np.max(factors, axis=0)
@@ -258,7 +258,7 @@ def _rank(sizes: Sequence[Array], answers: Sequence[Array], factors: Sequence[Ar
 
 
 def interval_of(intervals: Sequence[ConformalInterval], level: float, of: str) -> ConformalInterval:
-    """The interval of this level; NotFoundError without one, with `of` as what lacks it."""
+    """The interval with this level. Raises NotFoundError if there is none, naming `of`."""
     for interval in intervals:
         if math.isclose(interval.level, level, abs_tol=1e-9):
             return interval

@@ -90,7 +90,7 @@ def _highest(kan: Kan, rows: Array, order: int) -> Array:
 
 
 def _edge_derivatives(layer: Layer, v: Array, order: int) -> tuple[Array, ...]:
-    """All edges at the layer's inputs v (N, I), and their derivatives up to this order: (N, O, I) each."""
+    """All edges at the layer's inputs v (N, I), and their derivatives up to this order, each (N, O, I)."""
     result = [evaluate.edges(layer, v), evaluate.edge_slopes(layer, v)][: order + 1]
     result += [np.zeros_like(result[0]) for _ in range(2, order + 1)]
     with np.errstate(all="ignore"):
@@ -109,7 +109,7 @@ def _edge_derivatives(layer: Layer, v: Array, order: int) -> tuple[Array, ...]:
 
 
 def _base_derivatives(layer: Layer, v: Array, order: int) -> tuple[Array, ...]:
-    """The layer's base function at v and its derivatives up to this order, each of the shape of v."""
+    """The layer's base function at v and its derivatives up to this order, each with the shape of v."""
     if layer.base == "zero":
         return (np.zeros_like(v),) * (order + 1)
     return dual_numbers.derivatives(FUNCTIONS["silu" if layer.base == "silu" else "x"], v, order)
@@ -139,7 +139,7 @@ def _subnodes(layer: Layer, jet: Jet) -> Jet:
 
 
 def _nodes(layer: Layer, jet: Jet) -> Jet:
-    """The jets of the nodes (n = Q): those of the subnodes multiplied in their groups, scaled and shifted."""
+    """The jets of the nodes (n = Q): products of subnodes in their groups, scaled and shifted."""
     products = []
     for group in layer.groups:
         product = tuple(tensor[:, group[0]] for tensor in jet)

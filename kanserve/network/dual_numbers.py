@@ -63,7 +63,7 @@ _PLAIN = (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not
 
 @dataclass(frozen=True, eq=False)
 class Dual(np.lib.mixins.NDArrayOperatorsMixin):
-    """`primal`, a value, and its derivative by each seed that it depends on."""
+    """A dual number: the value `primal`, and its derivative with respect to each seed."""
 
     primal: Any  # an array, a number or a Dual
     partials: Mapping[Hashable, Any]
@@ -111,7 +111,7 @@ def _unknown(name: str) -> str:
 
 
 def derivatives(row: Function, x: Array, order: int) -> tuple[Array, ...]:
-    """f(x), f'(x), .. of a function of the table, up to the derivative of this order."""
+    """f(x), f'(x), .. up to this order, for a function of the table."""
     if order == 0:
         return (row.numpy(x),)
     if row.expression.step[0] == "pow":  # as products of roots it would have no second derivative at 0

@@ -34,7 +34,7 @@ def node_name(kan: Kan, depth: int, q: int) -> str:
 
 
 def subnode_names(kan: Kan, layer: int) -> tuple[str, ...]:
-    """The names of a layer's sums: the node's name, with the number of the factor if the node is a product."""
+    """The names of a layer's subnodes: the node's name, plus the number of the factor if the node is a product."""
     return tuple(
         node_name(kan, layer + 1, q) + (f":{n + 1}" if len(group) > 1 else "")
         for q, group in enumerate(kan.layers[layer].groups)
@@ -50,10 +50,8 @@ def edge_names(kan: Kan) -> Mapping[EdgeIndex, str]:
 
 
 def place_of(kan: Kan, edge: str) -> EdgeIndex:
-    """The place of the edge with this name. NotFoundError with similar names, InputError if the name is ambiguous.
-
-    Spaces around the arrow do not matter, and → is an arrow too.
-    """
+    """The place of the edge with this name; spaces around the arrow are ignored, and → is accepted. Raises
+    NotFoundError with similar names, InputError if the name is ambiguous."""
     if not isinstance(edge, str):
         raise InputError(f"An edge is called by a text such as 'x->h1', got {edge!r:.80}.")
     if position := _POSITION.fullmatch(edge):

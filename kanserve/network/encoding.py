@@ -34,14 +34,14 @@ def is_encoded(variable: Variable) -> bool:
 
 
 def encode(kan: Kan, x: Array) -> Array:
-    """The numbers (N, inputs) that the network sees for raw rows x (N, inputs); x itself if nothing is encoded."""
+    """Convert raw rows x (N, inputs) to the numbers that the network uses; x itself if nothing is encoded."""
     if not encodes(kan):
         return x
     return encode_columns(x, kan.inputs, range(len(kan.inputs)))
 
 
 def encode_columns(x: Array, variables: Sequence[Variable], columns: Iterable[int]) -> Array:
-    """Rows x (N, inputs) in which the columns of these variables, some of the inputs, are encoded."""
+    """Rows x (N, inputs) with the given columns encoded."""
     result = x.copy()
     for variable, i in zip(variables, columns, strict=True):
         if is_encoded(variable):
@@ -50,7 +50,7 @@ def encode_columns(x: Array, variables: Sequence[Variable], columns: Iterable[in
 
 
 def encode_column(variable: Variable, raw: Array) -> Array:
-    """The numbers (N,) that the network sees for raw values (N,) of this input."""
+    """Convert raw values (N,) of this input to the numbers that the network uses."""
     fill = np.nan if variable.fill_value is None else variable.fill_value
     if not variable.categories:
         return np.where(np.isnan(raw), fill, raw)
@@ -60,17 +60,15 @@ def encode_column(variable: Variable, raw: Array) -> Array:
 
 
 def is_category(variable: Variable, raw: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which raw values (N,) of a categorical input are codes of its categories."""
+    """Mask of the raw values (N,) of a categorical input that are codes of its categories."""
     with np.errstate(invalid="ignore"):
         found: NDArray[np.bool_] = (raw >= 0) & (raw < len(variable.categories)) & (raw == np.floor(raw))
     return found
 
 
 def is_outside(variable: Variable, raw: NDArray[Any], low: float, high: float) -> NDArray[np.bool_]:
-    """Which raw values (N,) of an input are outside its range.
-
-    So are codes that are no category, and NaN unless the input has a fill value.
-    """
+    """Mask of the raw values (N,) outside the range of an input. Codes of no category count as outside, and so does NaN
+    unless the input has a fill value."""
     within = is_category(variable, raw) if variable.categories else (raw >= low) & (raw <= high)
     if variable.fill_value is not None:
         within |= np.isnan(raw)
@@ -79,7 +77,7 @@ def is_outside(variable: Variable, raw: NDArray[Any], low: float, high: float) -
 
 
 def has_no_slope(kan: Kan, x: Array) -> NDArray[np.bool_]:
-    """(N, inputs): where derivatives with respect to the raw input are 0: categories, and values that are missing."""
+    """Mask (N, inputs) of where derivatives with respect to the raw input are 0: categories and missing values."""
     categorical = np.array([bool(variable.categories) for variable in kan.inputs])
     fills = np.array([variable.fill_value is not None for variable in kan.inputs])
     result: NDArray[np.bool_] = categorical | (fills & np.isnan(x))
@@ -87,15 +85,13 @@ def has_no_slope(kan: Kan, x: Array) -> NDArray[np.bool_]:
 
 
 def without_encoding(kan: Kan) -> Kan:
-    """The network that takes the numbers which `kan` sees: of a categorical input, the number of the category."""
+    """The network without its encoding: it takes already encoded numbers."""
     return replace(kan, inputs=tuple(map(encode_variable, kan.inputs)))
 
 
 def encode_variable(variable: Variable) -> Variable:
-    """The variable of the numbers that the network sees; their range is that of the categories' numbers, or as it was.
-
-    A fill value may lie outside a range of numbers, but not outside that of categories.
-    """
+    """The variable of the encoded numbers: its range is that of the categories' numbers, or unchanged. A fill value may
+    lie outside the range of a number, but not of categories."""
     if not variable.categories:
         return replace(variable, fill_value=None)
     numbers = [*variable.category_values, *([] if variable.fill_value is None else [variable.fill_value])]
@@ -103,7 +99,7 @@ def encode_variable(variable: Variable) -> Variable:
 
 
 def in_codes_of(kan: Kan, data: Dataset) -> Dataset:
-    """The samples with the codes of the network's categories; a category that it does not know has the next code."""
+    """Recode the samples to the network's category codes; an unknown category gets the next code."""
     if len(data.inputs) != len(kan.inputs):
         return data
     known = {name: variable.categories for name, variable in zip(data.inputs, kan.inputs, strict=True)}
@@ -114,7 +110,7 @@ def in_codes_of(kan: Kan, data: Dataset) -> Dataset:
 
 
 def recode(data: Dataset, known: Categories) -> Dataset:
-    """The samples with the codes of these categories instead of their own."""
+    """Recode the samples from their own categories to these."""
     changed = {name: own for name, own in data.categories.items() if own != known[name]}
     if not changed:
         return data

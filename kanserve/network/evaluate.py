@@ -102,7 +102,7 @@ def softmax(scores: Array) -> Array:
 
 
 def activations(kan: Kan, x: Rows) -> tuple[Array, ...]:
-    """All intermediate values: the normalised inputs, the nodes of each layer but the last, the raw outputs."""
+    """All intermediate values: normalised inputs, nodes of each layer except the last, raw outputs."""
     rows = encode(kan, as_rows(kan, x))
     with np.errstate(all="ignore"):
         values = [(rows - kan.input_shift) / kan.input_scale]
@@ -117,7 +117,7 @@ def activations(kan: Kan, x: Rows) -> tuple[Array, ...]:
 
 
 def edges(layer: Layer, v: Array) -> Array:
-    """The values of every edge, (N, O, I), at the layer's inputs v (N, I)."""
+    """The values (N, O, I) of every edge at the layer's inputs v (N, I)."""
     total = np.zeros((len(v), layer.subnodes, layer.inputs))
     with np.errstate(all="ignore"):
         beside = base(layer, v)
@@ -130,10 +130,8 @@ def edges(layer: Layer, v: Array) -> Array:
 
 
 def _designs(layer: Layer, v: Array, derivative: int = 0) -> Iterator[tuple[int, Array]]:
-    """Each input that has splines, with the matrix (N, G+k) from coefficients to values at v (N, I) or to slopes.
-
-    Inputs with equal knots are computed together, some thousand values at once.
-    """
+    """Each input that has splines, with the matrix (N, G+k) from coefficients to values (or slopes) at v (N, I). Inputs
+    with equal knots are computed together, some thousand values at once."""
     used = np.flatnonzero(layer.spline_mask.any(axis=0))
     alike: dict[bytes, list[int]] = {}
     for i in used.tolist():
@@ -147,13 +145,13 @@ def _designs(layer: Layer, v: Array, derivative: int = 0) -> Iterator[tuple[int,
 
 
 def edge(layer: Layer, j: int, i: int, u: Array) -> Array:
-    """The values of the edge to subnode j from input i, (N,), at values u (N,) of that input."""
+    """The values (N,) of the edge from input i to subnode j, at values u (N,) of that input."""
     result: Array = edges(single_input(layer, i), u[:, None])[:, j, 0]
     return result
 
 
 def single_input(layer: Layer, i: int) -> Layer:
-    """The layer with input i alone: of 784 inputs, the edges of one take 300 times longer with the others."""
+    """The layer restricted to input i. With all of 784 inputs, the edges of one would take 300 times as long."""
     return replace(
         layer,
         knots=layer.knots[[i]],
@@ -165,7 +163,7 @@ def single_input(layer: Layer, i: int) -> Layer:
 
 
 def edge_slopes(layer: Layer, v: Array) -> Array:
-    """The derivative of every edge with respect to its input, (N, O, I)."""
+    """The derivative (N, O, I) of every edge with respect to its input."""
     total = np.zeros((len(v), layer.subnodes, layer.inputs))
     with np.errstate(all="ignore"):
         beside = base(layer, v, derivative=1)
@@ -186,13 +184,13 @@ def base(layer: Layer, v: Array, derivative: int = 0) -> Array:
 
 
 def subnodes(layer: Layer, edge_values: Array) -> Array:
-    """z (N, O): the edges (N, O, I) summed, scaled and shifted."""
+    """z (N, O): the sums of edges (N, O, I), scaled and shifted."""
     result: Array = layer.subnode_scale * edge_values.sum(axis=2) + layer.subnode_bias
     return result
 
 
 def nodes(layer: Layer, z: Array) -> Array:
-    """The nodes (N, Q): subnodes z (N, O) multiplied in their groups, scaled and shifted."""
+    """The nodes (N, Q): products of subnodes z (N, O) in their groups, scaled and shifted."""
     products = np.multiply.reduceat(z, np.cumsum(layer.arity) - layer.arity, axis=1)
     result: Array = layer.node_scale * products + layer.node_bias
     return result
@@ -252,7 +250,7 @@ def jacobian(kan: Kan, x: Rows) -> Array:
 
 
 def input_slopes(kan: Kan, rows: Array) -> Array:
-    """The derivatives (N, inputs, inputs) of the normalised inputs by the raw ones."""
+    """The derivatives (N, inputs, inputs) of the normalised inputs with respect to the raw ones."""
     if not encodes(kan):
         return np.broadcast_to(np.diag(1 / kan.input_scale), (len(rows), *[len(kan.inputs)] * 2))
     slopes = np.where(has_no_slope(kan, rows), 0.0, 1 / kan.input_scale)
@@ -260,10 +258,8 @@ def input_slopes(kan: Kan, rows: Array) -> Array:
 
 
 def as_rows(kan: Kan, x: Rows) -> Array:
-    """x as float64 (N, inputs); DataError if it is not such an array. Columns of a table count by their names.
-
-    Of samples, which are a Dataset or a pair (x, y), the inputs count.
-    """
+    """x as float64 (N, inputs): columns of a table by name, the inputs of samples (a Dataset or a pair (x, y)), or an
+    array. Raises DataError otherwise."""
     require_kan(kan)
     if isinstance(x, Dataset):
         return as_rows(kan, in_codes_of(kan, x).x)

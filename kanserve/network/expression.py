@@ -38,8 +38,8 @@ _LARGEST_PRODUCT = 8  # whole powers up to this are products, in the order in wh
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Expr(np.lib.mixins.NDArrayOperatorsMixin):
-    """An operation and what it is applied to: ("x",), ("number", 2.0), ("add", a, b), ("mul", a, b), ("pow", a, 3),
-    ("call", "sin", a)."""
+    """An operation and its operands: ("x",), ("number", 2.0), ("add", a, b), ("mul", a, b), ("pow", a, 3), ("call",
+    "sin", a)."""
 
     step: Step
 
@@ -60,7 +60,7 @@ class Expr(np.lib.mixins.NDArrayOperatorsMixin):
         return f"Expr{self.step!r}"
 
     def at(self, x: "Expr") -> "Expr":
-        """The expression with another in place of X."""
+        """Substitute an expression for X."""
         return self if x is X else fold(self, lambda node, parts: x if node is X else rebuilt(node, parts))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *arguments: Any, **options: Any) -> Any:
@@ -125,7 +125,7 @@ def _mul(a: Any, b: Any) -> Expr:
 
 
 def _scale(a: Expr, number: float, b: Expr) -> Expr:
-    """A number, which `a` is, times an expression."""
+    """Multiply an expression by `a`, which is a number."""
     if b.number is not None:
         return _expr(number * b.number)
     if a is _ZERO or a is _ONE:  # slopes are only asked for where all values are finite
@@ -158,7 +158,7 @@ def _pow(base: Any, exponent: Any) -> Expr:
 
 
 def call(name: str, *operands: Any) -> Expr:
-    """A primitive of expressions or numbers."""
+    """Apply a primitive to expressions or numbers."""
     nodes = tuple(map(_expr, operands))
     if name == "where" and nodes[1] is nodes[2]:
         return nodes[1]
@@ -167,13 +167,10 @@ def call(name: str, *operands: Any) -> Expr:
 
 @dataclass(frozen=True)
 class Primitive:
-    """A function that expressions call.
-
-    `numpy` computes it, `slope` is its derivative at an expression, and `definition` says it by others, for languages
-    without a spelling of it. One of `slope` and `definition` is enough for its derivative. `numpy_slope` computes the
-    derivative if no expression is to. `parity` is 1 if f(-x) is f(x) and -1 if it is -f(x). `shape` is "rising",
-    "falling" or, falling up to 0 and rising from there, "valley". `bounds` are those of its values.
-    """
+    """A function that expressions call. `numpy` computes it; `slope` is its derivative as an expression, and
+    `definition` expresses it by others, for languages without it (one of both is enough). `numpy_slope` replaces the
+    derivative's expression. `parity`: 1 even, -1 odd. `shape`: "rising", "falling" or "valley" (falling to 0, then
+    rising). `bounds` limit its values."""
 
     name: str
     numpy: Callable[..., Any]
@@ -202,7 +199,7 @@ def _sigmoid(x: Any) -> Any:
 
 
 def decay(x: Any) -> Any:
-    """exp(-|x|), whose derivative at 0 is that from the right, so that those of sigmoid and silu are smooth there."""
+    """exp(-|x|), with the derivative at 0 taken from the right, so that those of sigmoid and silu are smooth there."""
     return np.exp(np.where(x < 0, x, -x))
 
 
@@ -246,7 +243,7 @@ PRIMITIVES: dict[str, Primitive] = {row.name: row for row in _ROWS}
 
 
 def set_primitive(name: str, primitive: Primitive | None) -> None:
-    """Adds a primitive for this process, or takes it away."""
+    """Add a primitive for this process, or remove it."""
     if primitive is None:
         PRIMITIVES.pop(name, None)
     else:
@@ -275,7 +272,7 @@ _OF_UFUNCS: dict[np.ufunc, Callable[..., Expr]] = {
 
 
 def list_parts(expression: Expr) -> list[Expr]:
-    """The parts of an expression, each once and after what it is applied to. Not by recursion: sums may be long."""
+    """The parts of an expression, each once and after its operands. Not recursive, since sums may be long."""
     found: dict[Expr, None] = {}
     waiting = [expression]
     while waiting:
@@ -288,7 +285,7 @@ def list_parts(expression: Expr) -> list[Expr]:
 
 
 def fold(expression: Expr, visit: Callable[[Expr, list[T]], T]) -> T:
-    """The value of an expression when `visit` gives that of a part from those of its operands."""
+    """Evaluate an expression bottom-up: `visit` computes the value of a part from those of its operands."""
     values: dict[Expr, T] = {}
     for node in list_parts(expression):
         values[node] = visit(node, [values[part] for part in node.operands])
@@ -296,7 +293,7 @@ def fold(expression: Expr, visit: Callable[[Expr, list[T]], T]) -> T:
 
 
 def rebuilt(node: Expr, parts: list[Expr]) -> Expr:
-    """A part of an expression with these operands."""
+    """A part of an expression with new operands."""
     match node.step:
         case ("x",) | ("number", _):
             return node
@@ -373,7 +370,8 @@ def _parity(node: Expr, parts: list[int]) -> int:
 
 
 def compile_expression(expression: Expr) -> Callable[[Any], Any]:
-    """The expression as a function of an array, or of a dual number; of a primitive of x, the primitive's own."""
+    """Compile the expression to a function of an array or a dual number; for a primitive of x, the primitive's own
+    function."""
     if expression.step[0] == "call" and expression.operands == (X,):
         return PRIMITIVES[expression.step[1]].numpy
     nodes = list_parts(expression)
@@ -388,7 +386,7 @@ def compile_expression(expression: Expr) -> Callable[[Any], Any]:
 
 
 def _statements(expression: Expr, nodes: Sequence[Expr]) -> tuple[list[str], str]:
-    """Statements for the parts that are used twice or nested deep, and the value of the expression."""
+    """Statements for the parts that are used twice or nested deeply, and the value of the expression."""
     uses = Counter(part for node in nodes for part in node.operands)
     uses.update(node.step[1] for node in nodes if node.step[0] == "pow" and node.step[2] not in _ONCE)
     names: dict[Expr, str] = {}
@@ -433,12 +431,12 @@ def _python(node: Expr, names: Mapping[Expr, str]) -> str:
 
 
 def is_real(exponent: Exponent) -> bool:
-    """Whether a power is neither a product nor one with a root, as x^1.5 is."""
+    """Whether a power is neither a product nor a root, as x^1.5 is."""
     return not isinstance(exponent, int) and abs(exponent) not in _ROOTS
 
 
 def _raise_to(base: str, exponent: Exponent) -> str:
-    """A power of a variable, with brackets around it."""
+    """The code for a power of a variable, in brackets."""
     if isinstance(exponent, int):
         if not 0 < exponent <= _LARGEST_PRODUCT:
             return f"power({base}, {exponent})"
@@ -455,11 +453,9 @@ def _raise_to(base: str, exponent: Exponent) -> str:
 
 
 def steps(expression: Expr, spelled: Collection[str]) -> tuple[Step, ...]:
-    """The expression as the steps of a formula in one input, with roots and the primitives in `spelled` for calls.
-
-    Other primitives are written by their definitions. Products and sums are as long as they go, and a power with a
-    real exponent has a base ≥ 0.
-    """
+    """The expression as the steps of a formula in one input, calling only roots and the primitives in `spelled`;
+    others are replaced by their definitions. Sums and products are flattened, and a power with a real exponent has a
+    base ≥ 0."""
     return _steps(expression, frozenset(spelled))
 
 
@@ -506,7 +502,7 @@ def _steps(expression: Expr, spelled: frozenset[str]) -> tuple[Step, ...]:
 
 
 def expand_unspelled(expression: Expr, spelled: Collection[str]) -> Expr:
-    """The expression with the definitions of the primitives that are not spelled."""
+    """Replace the primitives that a language cannot spell by their definitions."""
 
     def visit(node: Expr, parts: list[Expr]) -> Expr:
         if node.step[0] != "call" or node.step[1] in spelled:

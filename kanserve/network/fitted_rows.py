@@ -1,9 +1,7 @@
-"""Which rows a network was fitted to: hashes of them travel with the network.
-
-The errors of a network on these rows are smaller than on new ones, so they say too little about new ones. A table of
-any size is kept as its smallest hashes (a bottom-k sketch, Broder 1997): these are a random sample of its rows, and
-another table that shares rows with it has the same share of them among its own smallest hashes.
-"""
+"""Hashes of the rows that a network was fitted to; they travel with the network, since its errors on these rows say too
+little about new ones. Only the smallest hashes of a table are kept (a bottom-k sketch, Broder 1997), which are a random
+sample of its rows. The share of known rows among the smallest hashes of another table estimates that among all of its
+rows."""
 
 from dataclasses import replace
 from typing import TypeGuard
@@ -25,7 +23,7 @@ _ROWS_AT_ONCE = 2**16  # so that the hashes of a table larger than memory fit in
 
 
 def hash_rows(data: Dataset) -> Hashes:
-    """A hash of each row, inputs and targets, (N,). Equal numbers give equal hashes on every machine."""
+    """A hash (N,) of each row's inputs and targets. Equal numbers give equal hashes on every machine."""
     result = np.zeros(len(data), np.uint64)
     for start in range(0, len(data), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
@@ -35,21 +33,19 @@ def hash_rows(data: Dataset) -> Hashes:
 
 
 def smallest_hashes(*tables: Hashes) -> Hashes:
-    """The smallest hashes of all tables together, sorted and without repeats: what a network keeps."""
+    """The smallest distinct hashes of all tables, sorted, which is what a network stores."""
     return np.unique(np.concatenate(tables))[:MOST_FITTED_ROWS]
 
 
 def record_rows(kan: Kan, *tables: Hashes) -> Kan:
-    """The network, fitted to the rows of these hashes and to no others; it no longer is a mean of others."""
+    """Record that the network was fitted to the rows with these hashes; it is then no longer a mean of others."""
     return replace(kan, fitted_rows=smallest_hashes(*tables), members=())
 
 
 def share_of_fitted_rows(kan: Kan, data: Dataset) -> float | None:
-    """The share of the rows that the network was fitted to, from 0 to 1; None if its record cannot tell.
-
-    It is exact up to `MOST_FITTED_ROWS` fitted rows. Beyond, it is an estimate by those rows whose hash is as small as
-    the ones that are kept: of 60 rows there may be none, where a million were fitted.
-    """
+    """The share of the rows of `data` that the network was fitted to, from 0 to 1; None if that is not recorded. With
+    `MOST_FITTED_ROWS` recorded rows, the most that are kept, it is an estimate, and None if the table is too small for
+    one."""
     kept = kan.fitted_rows
     if len(kept) == 0:
         return None
@@ -60,7 +56,8 @@ def share_of_fitted_rows(kan: Kan, data: Dataset) -> float | None:
 
 
 def too_many_seen(share: float | None) -> TypeGuard[float]:
-    """Whether errors on rows, to this share of which the network was fitted, say too little about those on new ones."""
+    """Whether this share of the rows was used for fitting, which is too large for their errors to predict those on new
+    rows."""
     return share is not None and share > MOST_SEEN
 
 

@@ -34,11 +34,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Function:
-    """One row: f as an expression in X, its complexity, and a condition on x, "" where f is finite everywhere.
-
-    `slope` is the derivative where the one by the rules is slower or less exact, and `bounds` are those of f where they
-    are closer than interval arithmetic finds them.
-    """
+    """A row of the table: f as an expression in X, its complexity, and its domain as a condition on x, "" if
+    everywhere. `slope` replaces the derivative if the rules give a slower or less exact one; `bounds` if they are
+    closer than interval arithmetic finds."""
 
     name: str
     expression: Expr
@@ -63,7 +61,7 @@ class Function:
         return compile_expression(self.slope_expression())
 
     def slope_expression(self, order: int = 1) -> Expr:
-        """The derivative of this order."""
+        """The derivative of this order, as an expression."""
         slope = self.slope if self.slope is not None else derivative(self.expression)
         for _ in range(order - 1):
             slope = derivative(slope)
@@ -119,7 +117,7 @@ _FRACTION, _DECIMAL, _RECIPROCAL = 3.0, 3.4, 0.6  # complexities of other powers
 
 @lru_cache(maxsize=1024)
 def _power(name: str) -> Function | None:
-    """The row of the power of this name; None if it is not one, or is listed in the table itself."""
+    """The row of a power, by its name; None if it is not a power, or is listed in the table."""
     exponent = exponent_of(name) if name not in EXPONENTS else None
     if exponent is None:
         return None
@@ -130,7 +128,7 @@ def _power(name: str) -> Function | None:
 
 
 class _Table(dict[str, Function]):
-    """The rows by name; powers with a real exponent are made as they are asked for, and not listed."""
+    """The rows by name. Powers with a real exponent are created on request and not listed."""
 
     def __missing__(self, name: str) -> Function:
         row = _power(str(name))
@@ -166,15 +164,15 @@ def function(name: str) -> Function:
 
 
 def finite_slope(name: str, x: Array) -> Array:
-    """The derivative of a function for a fit: 0 where it is infinite, as of a root at 0, so that one row does not end
-    the fit."""
+    """The derivative of a function, with infinite values (such as of a root at 0) replaced by 0, so that a single row
+    does not stop a fit."""
     slope = FUNCTIONS[name].derivative(x)
     result: Array = np.where(np.isinf(slope), 0.0, slope)
     return result
 
 
 def unknown_function(name: str) -> str:
-    """What to say about a name that no function has: the nearest ones, and all that there are."""
+    """An error text for an unknown function name: the nearest names, and all that exist."""
     wanted = str(name)[:_LONGEST_SHOWN]
     exponent = parse_exponent(wanted)
     canonical = power_name(exponent) if exponent is not None else None

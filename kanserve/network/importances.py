@@ -1,13 +1,7 @@
-"""The importance of each input: how much the outputs change when its values are shuffled among the rows.
-
-Shuffling input i turns the rows x into x'. Its importance is in proportion to E[(f(x) - f(x'))²], the numerator of
-Sobol's total index (Jansen, 1999), with the other inputs as they are in the data. The R² of unbiased predictions falls
-by as much, so scikit-learn's `permutation_importance` on the training rows has the same shares. This needs no answers
-and takes many more shuffles in the same time, since the first layer is not computed again.
-
-Inputs that depend on each other share their importance, and shuffling makes rows that the data do not have, as in every
-permutation importance. Missing values and categories are shuffled as they are.
-"""
+"""The importance of each input: how much the outputs change when its values are shuffled among the rows. If shuffling
+input i turns the rows x into x', its importance is proportional to E[(f(x) - f(x'))²], the numerator of Sobol's total
+index (Jansen, 1999), with the other inputs as in the data. scikit-learn's `permutation_importance` on the training rows
+has the same shares, but needs targets and more time. Inputs that depend on each other share their importance."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,11 +22,9 @@ ROUNDING = 1e-14  # relative to the largest output: with a smaller deviation an 
 
 
 def input_importances(kan: Kan, x: ArrayLike, weights: ArrayLike | None = None) -> Array:
-    """The importances (inputs,) on the rows x (N, inputs), with optional weights (N,).
-
-    They add up to 1, and are all 0 for a network that is constant on the rows. Several outputs count equally, each
-    relative to its variance; a classifier's are its probabilities. Rows on which the network is NaN do not count.
-    """
+    """The importances (inputs,) on rows x (N, inputs), with optional weights (N,). They sum to 1, or are all 0 for a
+    constant network. Outputs count equally, relative to their variance (for a classifier the probabilities); rows with
+    NaN do not count."""
     inputs = np.flatnonzero(find_used_inputs(kan))
     pairs = _pair_count(kan, len(inputs))
     rows = as_rows(kan, x)
@@ -68,7 +60,7 @@ def _pair_count(kan: Kan, inputs: int) -> int:
 
 
 def representative_rows(counted: Array, pairs: int) -> NDArray[np.int64]:
-    """The positions of at most `pairs` of the rows that count, each as often as its weight asks."""
+    """The positions of at most `pairs` rows, each repeated in proportion to its weight."""
     there = np.flatnonzero(counted)
     if not len(there):
         return there
@@ -80,7 +72,7 @@ def representative_rows(counted: Array, pairs: int) -> NDArray[np.int64]:
 
 
 def _shuffle_pairs(rows: int, pairs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """About so many pairs of a row and the one whose value it gets: whole shuffles, in which no row keeps its own."""
+    """About this many pairs of a row and the one whose value it gets: whole shuffles in which no row keeps its own."""
     order = np.random.default_rng(0).permutation(rows)
     shifts = range(1, min(-(-pairs // rows), rows - 1) + 1)
     donors = [np.roll(order, shift) for shift in shifts]
@@ -88,7 +80,8 @@ def _shuffle_pairs(rows: int, pairs: int) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _first_sums(kan: Kan, v: Array) -> Array:
-    """The sums of the edges to each subnode of the first layer (N, O), input by input, as all edges may not fit."""
+    """The sums (N, O) of the edges into each subnode of the first layer, input by input, since all edges may not fit in
+    memory."""
     sums = np.zeros((len(v), kan.layers[0].subnodes))
     for i in range(len(kan.inputs)):
         sums += edges(single_input(kan.layers[0], i), v[:, [i]])[:, :, 0]
@@ -96,7 +89,7 @@ def _first_sums(kan: Kan, v: Array) -> Array:
 
 
 def _answers(kan: Kan, first_sums: Array) -> Array:
-    """The outputs (N, Q) in units of their scales, or a classifier's probabilities; NaN if they are not finite."""
+    """The outputs (N, Q) in units of their scales, or a classifier's probabilities; NaN if not finite."""
     first = kan.layers[0]
     with np.errstate(all="ignore"):
         values = nodes(first, first.subnode_scale * first_sums + first.subnode_bias)

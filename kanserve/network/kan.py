@@ -185,14 +185,14 @@ class Kan(KanMethods):
 
 
 def require_kan(kan: object) -> None:
-    """InputError, with the way to a network, for anything else."""
+    """Raise InputError, with a hint how to get a network, unless `kan` is one."""
     if isinstance(kan, Kan):
         return
     raise InputError(f"This takes a network, a Kan, and got {type(kan).__name__} {kan!r:.60}.{way_to_kan(kan)}")
 
 
 def way_to_kan(value: object) -> str:
-    """For an error, a sentence that says how to get the network of a file or an estimator; else empty."""
+    """A sentence for errors that says how to get the network of a file or an estimator; else ""."""
     if isinstance(value, str | os.PathLike):
         return " kanserve.load reads one from a file."
     return " The network of an estimator is its kan_." if hasattr(value, "get_params") else ""

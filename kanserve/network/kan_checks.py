@@ -1,4 +1,4 @@
-"""Consistency checks of layers and networks; they raise NetworkError."""
+"""Consistency checks of layers and networks. They raise NetworkError."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, get_args
@@ -21,7 +21,7 @@ MOST_CATEGORIES = 2**16  # of an input: codes that every type of number holds ex
 
 
 def check_layer(layer: "Layer") -> None:
-    """NetworkError unless the arrays of a layer fit together."""
+    """Raise NetworkError unless the arrays of a layer are consistent."""
     if layer.coefficients.ndim != 3 or 0 in layer.coefficients.shape:
         raise NetworkError(f"coefficients must have shape (O, I, G+k), got {layer.coefficients.shape}.")
     o, i, count = layer.coefficients.shape
@@ -75,7 +75,7 @@ def _check_knots(layer: "Layer") -> None:
 
 
 def check_kan(kan: "Kan") -> None:
-    """NetworkError unless the layers, variables and classes of a network fit together."""
+    """Raise NetworkError unless the layers, variables and classes of a network are consistent."""
     for before, after in zip(kan.layers, kan.layers[1:], strict=False):
         if before.nodes != after.inputs:
             raise NetworkError(f"A layer of {before.nodes} nodes is followed by one of {after.inputs} inputs.")
@@ -113,7 +113,7 @@ def _check_variables(kind: str, variables: "Iterable[Variable]", count: int) -> 
 
 
 def _check_encoding(kind: str, variable: "Variable") -> None:
-    """NetworkError unless a fill value and categories fit together."""
+    """Raise NetworkError unless the fill value and the categories are consistent."""
     fills = () if variable.fill_value is None else (variable.fill_value,)
     numbers = (*variable.category_values, *fills)
     if not (numbers or variable.categories):

@@ -309,5 +309,5 @@ def likeliest(classes: Sequence[str], scores: NDArray[Any]) -> NDArray[np.str_]:
 
 
 def _public(name: str) -> Any:
-    """A public function of kanserve (Any: each has its own type)."""
+    """Import a public function of kanserve by name."""
     return getattr(import_module("kanserve"), name)

@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Spline:
-    """base_weight·base(x) + Σ_m coefficients[m]·B_m(x; knots)."""
+    """A spline edge: base_weight·base(x) + Σ_m coefficients[m]·B_m(x; knots)."""
 
     knots: Array
     coefficients: Array
@@ -40,7 +40,7 @@ class Spline:
 
 @dataclass(frozen=True)
 class Symbolic:
-    """c·f(a·x + b) + d, with f named in the table of functions."""
+    """A symbolic edge c·f(a·x + b) + d, where f is a name in the table of functions."""
 
     function: str
     a: float
@@ -168,19 +168,19 @@ class Layer:
 
     @property
     def spline_mask(self) -> NDArray[np.bool_]:
-        """(O, I): which edges have a spline part, that is, basis functions or a base function."""
+        """Mask (O, I) of the edges with a spline part: basis functions or a base function."""
         mask: NDArray[np.bool_] = (self.coefficients != 0).any(axis=2)
         return mask | (self.base_weight != 0) if self.base != "zero" else mask
 
     @property
     def symbolic_mask(self) -> NDArray[np.bool_]:
-        """(O, I): which edges have a named function."""
+        """Mask (O, I) of the edges with a named function."""
         mask: NDArray[np.bool_] = self.functions != ""
         return mask
 
     @property
     def alive(self) -> NDArray[np.bool_]:
-        """(O, I): which edges are not zero."""
+        """Mask (O, I) of the edges that are not zero."""
         return self.spline_mask | self.symbolic_mask
 
     def edge(self, j: int, i: int) -> Edge:
@@ -305,7 +305,7 @@ def make_layer(
 
 
 def neutral_affine(outputs: int, inputs: int) -> Array:
-    """The numbers of c·f(a·x + b) + d that change nothing, for each edge."""
+    """For each edge, the a, b, c, d for which c·f(a·x + b) + d is just f(x)."""
     return np.tile([1.0, 0.0, 1.0, 0.0], (outputs, inputs, 1))
 
 
@@ -317,7 +317,8 @@ def _array(given: ArrayLike | None, name: str, neutral: Array) -> Array:
 
 
 def freeze(owner: object, name: str, dtype: Any) -> None:
-    """Replace a field of a frozen dataclass by a read-only copy of it; NetworkError unless it is such an array."""
+    """Replace a field of a frozen dataclass by a read-only copy. Raises NetworkError unless it is an array of this
+    type."""
     # A copy, so that changing the caller's array does not change the network; in C order, so that equal networks give
     # equal bits: the rounding of a product depends on the layout of its factors.
     try:

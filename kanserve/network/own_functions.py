@@ -1,8 +1,5 @@
-"""Functions that a user has added to the table of functions, in this process.
-
-A function is added as a formula of those that are there, and then is a row like any other; or by its values, as a
-callable over arrays, with its spelling in each language that is to write it (`by_values`).
-"""
+"""Functions that a user has added to the table of functions, in this process: given by a formula of known functions, or
+by values (a callable over arrays) with a spelling in each language that is to write them (`by_values`)."""
 
 import re
 import textwrap
@@ -34,7 +31,7 @@ _WITHIN: Mapping[str, Callable[[Array], NDArray[np.bool_]]] = {
 
 @dataclass(frozen=True)
 class OwnFunction:
-    """What `kanserve.register_function` was given: a formula, or `numpy` with what belongs to it."""
+    """The arguments of `kanserve.register_function`: a formula, or `numpy` with its companions."""
 
     name: str
     formula: str | None = None
@@ -47,11 +44,11 @@ class OwnFunction:
     complexity: float = 3.0
 
     def arguments(self) -> dict[str, Any]:
-        """Those of `kanserve.register_function`, for another process."""
+        """The arguments of `kanserve.register_function`, to repeat the call in another process."""
         return dict(vars(self))
 
     def spelling(self, language: str, error: type[KanserveError]) -> str:
-        """The function in a language, in x; the error says what to give where it has none."""
+        """The function in a language, as an expression in x. Without one, raises `error` with what to supply."""
         if language not in self.spellings:
             wanted = 'c="..."' if language == "c" else f'spellings={{"{language}": "..."}}'
             what = "an expression in x or the statements of a C function" if language == "c" else "an expression in x"
@@ -63,7 +60,7 @@ class OwnFunction:
         return self.spellings[language]
 
     def c_function(self, name: str, error: type[KanserveError]) -> str:
-        """The definition of a C function of doubles with this name: NaN outside the domain."""
+        """The definition of a C function of doubles with this name; NaN outside the domain."""
         spelling = textwrap.dedent(self.spelling("c", error)).strip()
         body = spelling if re.search(r"\breturn\b", spelling) else f"return {spelling};"
         if self.domain:
@@ -77,10 +74,8 @@ OWN: dict[str, OwnFunction] = {}
 
 
 class Elementwise:
-    """A user's function of arrays, called with finite numbers of its domain on one axis; NaN elsewhere.
-
-    An object that takes the place of an array, as a dual number, is asked by NumPy's protocol `__array_function__`.
-    """
+    """A user's function of arrays, called with finite numbers in its domain on one axis; NaN elsewhere. Array-like
+    objects such as dual numbers are handled by NumPy's protocol `__array_function__`."""
 
     def __init__(self, name: str, function: Callable[[Array], Array], domain: str) -> None:
         self.name = name
@@ -104,7 +99,7 @@ class Elementwise:
 
 
 class Slope(Elementwise):
-    """The derivative of a function as a callable. Its own derivative is known if NumPy's operations are all it has."""
+    """The derivative as a callable. It can be differentiated again if it consists of NumPy operations only."""
 
     def __call__(self, x: Any) -> Any:
         if isinstance(x, np.ndarray) or not hasattr(x, "__array_function__"):
@@ -120,33 +115,32 @@ class Slope(Elementwise):
 
 
 def add_row(row: Function, own: OwnFunction, primitive: Primitive | None = None) -> None:
-    """Adds a row to the table, with its primitive if it was registered by its values."""
+    """Add a row to the table, with its primitive if it was registered by its values."""
     set_primitive(row.name, primitive)
     FUNCTIONS[row.name] = row
     OWN[row.name] = own
 
 
 def remove_row(name: str) -> None:
-    """Takes such a row out of the table."""
+    """Remove a registered row from the table."""
     del FUNCTIONS[name], OWN[name]
     set_primitive(name, None)
 
 
 def by_values(name: str) -> OwnFunction | None:
-    """The function of this name if it was added by its values; None for all others."""
+    """The function of this name if it was registered by its values, else None."""
     own = OWN.get(name) if OWN else None
     return own if own is not None and own.numpy is not None else None
 
 
 def modules(spellings: Iterable[str]) -> list[str]:
-    """The modules whose functions the spellings call, beside those that are there anyway: scipy.special of
-    scipy.special.dawsn(x)."""
+    """The modules that the spellings import, other than math and numpy: scipy.special for scipy.special.dawsn(x)."""
     found = {module for text in spellings for module in re.findall(r"([A-Za-z_][\w.]*)\.[A-Za-z_]\w*\(", text)}
     return sorted(found - {"math", "numpy", "x"})
 
 
 def own_functions(kan: Kan) -> list[str]:
-    """The names of such functions on edges of a network: compiled kernels and other libraries do not have them."""
+    """The names of registered functions on a network's edges, which compiled kernels and other libraries lack."""
     if not OWN:
         return []
     return sorted({name for layer in kan.layers for name in layer.functions.ravel().tolist() if name in OWN})

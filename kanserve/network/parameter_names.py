@@ -1,8 +1,5 @@
-"""Which parameter a caller means who gives it another name: the error has the name that kanserve uses.
-
-One idea has one name in the whole public API. `SYNONYMS` has, for a name, what other libraries call the same idea; no
-public function has a parameter of such a name.
-"""
+"""The names that other libraries use for kanserve's parameters: an error about such a name suggests kanserve's own. No
+public function has a parameter named by one of `SYNONYMS`."""
 
 import difflib
 import inspect
@@ -52,10 +49,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 
 
 def names_parameters(**elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: a TypeError for an unknown parameter has the name that the caller means.
-
-    `elsewhere` has, for a parameter that belongs into another argument or call, the sentence that says where.
-    """
+    """Decorator: when a function is called with an unknown parameter, its TypeError names the parameter that was
+    probably meant. `elsewhere` maps parameters of other functions to a sentence that says where they belong."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         names = [
@@ -78,7 +73,7 @@ def names_parameters(**elsewhere: str) -> Callable[[Callable[P, R]], Callable[P,
 
 
 def _hint(name: str, names: list[str]) -> str:
-    """The sentence that names the parameter that is meant, or "" if it cannot be told."""
+    """A sentence with the parameter that was probably meant; "" if there is none."""
     same = [own for own in names if name in SYNONYMS.get(own, ())]
     return f"It is called {same[0]!r} here." if same else _nearest(name, names)
 

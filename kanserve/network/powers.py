@@ -52,7 +52,7 @@ def power_name(exponent: float) -> str | None:
 
 
 def exponent_of(name: str) -> float | None:
-    """The exponent of the power of this name; None for another function, or a power by another than its name."""
+    """The exponent of a power by its name; None if `name` is not (exactly) the name of a power."""
     if name in EXPONENTS:
         return EXPONENTS[name]
     written = parse_exponent(name)
@@ -60,7 +60,7 @@ def exponent_of(name: str) -> float | None:
 
 
 def parse_exponent(name: str) -> float | None:
-    """The exponent of a text like a power's name, such as `x^(10/6)`, whose name is `x^(5/3)`."""
+    """The exponent in a text that looks like a power's name: 5/3 for `x^(10/6)`."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None
@@ -70,7 +70,7 @@ def parse_exponent(name: str) -> float | None:
 
 
 def as_fraction(exponent: float) -> Fraction | None:
-    """The fraction of a small denominator that the exponent is; None for any other exponent."""
+    """The exponent as a fraction with a small denominator, or None."""
     if not SMALLEST_EXPONENT <= abs(exponent) <= LARGEST_EXPONENT:
         return None
     fraction = Fraction(exponent).limit_denominator(LARGEST_DENOMINATOR)
@@ -78,7 +78,7 @@ def as_fraction(exponent: float) -> Fraction | None:
 
 
 def is_short(exponent: float) -> bool:
-    """Whether an exponent is a number that one would write: a simple fraction, or a decimal of a few digits."""
+    """Whether an exponent is one that people would write: a simple fraction, or a decimal with few digits."""
     return as_fraction(exponent) is not None or round(exponent, _SHORT) == exponent
 
 

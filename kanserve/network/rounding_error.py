@@ -29,21 +29,16 @@ _MOST_ROWS = 4096  # evaluated at once
 
 
 def allow(kan: Kan, x: Array, y: Array, precision: Precision, part: float) -> Array:
-    """The tolerance (N, outputs) for each output around y, the network's outputs at x.
-
-    It is `part` of the output's scale, or 64 times the effect of rounding in this row, whichever is larger. Each row
-    has its own tolerance, so a row next to a pole does not affect the others. Where rounding may leave the domain, as
-    of acos at 1, only the changes inside count.
-    """
+    """The tolerance (N, outputs) around y, the network's outputs at x: `part` of the output's scale, or 64 times the
+    effect of rounding on that row, whichever is larger. Rows are independent, so one next to a pole does not affect
+    others. If rounding may leave the domain, as of acos at 1, only changes inside count."""
     change, _ = _changes(kan, x, precision)
     return np.maximum(part * scale(y), _MARGIN * change)
 
 
 def scale(y: Array) -> Array:
-    """The scale of an error, (N, outputs): the value itself or its output's median, whichever is larger.
-
-    The median, because a sum near 0 keeps the errors of its terms; values that are not finite count as 0.
-    """
+    """The scale (N, outputs) of an error: the value itself or its output's median, whichever is larger (a sum near 0
+    keeps the errors of its terms). Values that are not finite count as 0."""
     size = np.where(np.isfinite(y), np.abs(y), 0.0)
     fine = size[np.isfinite(y).all(axis=1)]
     if not len(fine):
@@ -55,18 +50,15 @@ def scale(y: Array) -> Array:
 
 
 def rounding(kan: Kan, x: Array, precision: Precision) -> Array:
-    """How much the outputs (N, outputs) change if every intermediate value is rounded once; NaN where not finite.
-
-    Each value is perturbed by a random part of the precision's rounding error, a few times in both directions, since a
-    domain may end on either side. The largest change is taken. All rows get the same perturbations, so that none
-    depends on the others.
-    """
+    """How much the outputs (N, outputs) change if every intermediate value is rounded; NaN if not finite. Values are
+    perturbed by random parts of the rounding error, a few times in both directions, and the largest change counts. All
+    rows get the same perturbations, so they are independent."""
     change, broken = _changes(kan, x, precision)
     return np.where(broken, np.nan, change)
 
 
 def _changes(kan: Kan, x: Array, precision: Precision) -> tuple[Array, NDArray[np.bool_]]:
-    """The largest finite change of each output (N, outputs), and where a perturbation makes it not finite."""
+    """The largest finite change of each output (N, outputs), and a mask of where a perturbation makes it not finite."""
     wanted = evaluate.evaluate(kan, x)
     change, broken = np.zeros_like(wanted), ~np.isfinite(wanted)
     moves = list(itertools.product(_MEASURED[precision], range(_DRAWS), (1, -1)))
@@ -83,15 +75,13 @@ def _changes(kan: Kan, x: Array, precision: Precision) -> tuple[Array, NDArray[n
 
 
 def _move(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int, int]]) -> Array:
-    """The outputs (moves, N, outputs) with every intermediate value perturbed at random.
-
-    A move is the relative size of the perturbation, the seed of its draws, and its sign; all rows get the same draws.
-    """
+    """The outputs (moves, N, outputs) with every intermediate value perturbed at random. A move is the relative size,
+    the seed and the sign; all rows get the same draws."""
     generators = [np.random.default_rng(draw) for _, draw, _ in moves]
     largest = np.finfo(np.float64 if precision == "double" else np.float32).max
 
     def move_values(values: Array) -> Array:
-        """`values` of all moves, one after another (moves * rows, ...)."""
+        """Perturbed copies of `values` for all moves, one after another (moves * rows, ...)."""
         shape = values.shape[1:]
         parts = [
             side * generator.uniform(-grain, grain, shape)
@@ -113,7 +103,7 @@ def _move(kan: Kan, x: Array, precision: Precision, moves: list[tuple[float, int
 
 
 def _parts(layer: Layer) -> tuple[Layer, ...]:
-    """The layer; if edges are sums, whose parts may cancel, its splines and its functions as separate layers."""
+    """The layer; if edges are sums whose parts may cancel, its splines and its functions as separate layers."""
     if not (layer.spline_mask & layer.symbolic_mask).any():
         return (layer,)
     splines = replace(layer, functions=np.full_like(layer.functions, ""))
@@ -122,11 +112,9 @@ def _parts(layer: Layer) -> tuple[Layer, ...]:
 
 
 def steady_rows(kan: Kan, count: int) -> Array:
-    """Up to `count` rows of the training range on which the network is finite and rounding has little effect.
-
-    Of twice as many candidates, those are kept whose outputs change least when rounded to float: next to a pole or a
-    jump two correct evaluations may differ arbitrarily. Rows that rounding makes not finite stay only if all are so.
-    """
+    """Up to `count` rows of the training range on which the network is finite and least affected by rounding to float,
+    out of twice as many: next to a pole or jump, correct evaluations may differ arbitrarily. Rows that rounding makes
+    not finite are only used if all are."""
     x = finite_rows(kan, 2 * count)
     change = unsteadiness(kan, x)
     steadiest = np.argsort(change, kind="stable")[: max(1, len(x) // 2)]
@@ -135,7 +123,7 @@ def steady_rows(kan: Kan, count: int) -> Array:
 
 
 def unsteadiness(kan: Kan, x: Array) -> Array:
-    """The change of each row (N,) by rounding to float, relative to the largest outputs; infinite if not finite."""
+    """The change of each row (N,) when rounding to float, relative to the largest outputs; infinite if not finite."""
     if not len(x):
         return np.zeros(0)
     y = np.abs(evaluate.evaluate(kan, x))

@@ -54,10 +54,8 @@ _AFFINES = ("input_shift", "input_scale", "output_shift", "output_scale")
 
 
 def dumps(kan: Kan, *, compact: bool = False) -> bytes:
-    """The network's bytes; equal networks that were fitted to the same rows give equal bytes.
-
-    `compact`: without neutral affines, a third of a network of splines; earlier versions of kanserve cannot read them.
-    """
+    """The network's bytes; equal networks fitted to the same rows give equal bytes. `compact` leaves out neutral
+    affines, a third of a network of splines; earlier versions of kanserve cannot read that."""
     tensors: dict[str, np.ndarray[Any, Any]] = {name: getattr(kan, name) for name in _AFFINES}
     layers = []
     for number, layer in enumerate(kan.layers):
@@ -93,7 +91,7 @@ def dumps(kan: Kan, *, compact: bool = False) -> bytes:
 
 
 def checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """The SHA-256, in hexadecimal, of the JSON and of every tensor's name, type, shape and bytes."""
+    """The SHA-256 in hexadecimal of the JSON, and of every tensor's name, type, shape and bytes."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -103,7 +101,7 @@ def checksum(text: str, tensors: Mapping[str, np.ndarray[Any, Any]]) -> str:
 
 
 def loads(data: bytes) -> Kan:
-    """The network of these bytes; FormatError if they are not a valid network."""
+    """Read a network from bytes. Raises FormatError if they are not a valid network."""
     try:
         header, tensors = _unpack(data)
         version = header["version"]
@@ -150,7 +148,7 @@ def loads(data: bytes) -> Kan:
 
 
 def _unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    """The header and the arrays; FormatError if they differ from their checksum."""
+    """The header and the arrays. Raises FormatError if they do not match their checksum."""
     tensors = _load_tensors(data)
     (size,) = struct.unpack("<Q", data[:8])
     metadata = json.loads(data[8 : 8 + size])["__metadata__"]
@@ -188,7 +186,7 @@ def save(kan: Kan, path: str | os.PathLike[str]) -> None:
 
 
 def write_atomically(target: Path, data: bytes) -> None:
-    """Write a file to a temporary one beside it, which then takes its name."""
+    """Write to a temporary file in the same folder, then rename it."""
     if not target.parent.is_dir():
         raise NotFoundError(f"The folder {str(target.parent)!r} does not exist. Make it first, or choose another.")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -269,7 +267,7 @@ def _members_in(tensors: Mapping[str, np.ndarray[Any, Any]]) -> tuple[Kan, ...]:
 
 
 def variable_out(variable: Variable) -> dict[str, Any]:
-    """A variable as JSON data, here and in the other files of an artifact; infinite ends of its range are null."""
+    """A variable as JSON data, here and in the other files of an artifact; infinite ends of its range become null."""
     low, high = (float(end) if math.isfinite(end) else None for end in (variable.low, variable.high))
     entry: dict[str, Any] = {"name": variable.name, "unit": variable.unit, "low": low, "high": high}
     if variable.fill_value is not None:
@@ -283,7 +281,7 @@ def variable_out(variable: Variable) -> dict[str, Any]:
 
 
 def variable_in(entry: Any) -> Variable:
-    """The variable from the JSON of `variable_out`; FormatError, KeyError or TypeError if it is invalid."""
+    """Read a variable from the JSON of `variable_out`. Raises FormatError, KeyError or TypeError if it is invalid."""
     name, unit = entry["name"], entry["unit"]
     if not (isinstance(name, str) and isinstance(unit, str) and len(name) + len(unit) <= _LONGEST_NAME):
         raise FormatError(f"The name and unit of a variable are texts of at most {_LONGEST_NAME} characters together.")

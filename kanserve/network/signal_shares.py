@@ -29,10 +29,8 @@ class SignalShares:
 
 
 def signal_shares(kan: Kan, x: ArrayLike) -> SignalShares:
-    """The shares on the rows x (N, inputs).
-
-    Rows on which the network is NaN do not count. `nodes[0]` are the shares of the inputs.
-    """
+    """The shares on rows x (N, inputs), without rows on which the network is NaN. `nodes[0]` are the shares of the
+    inputs."""
     values = activations(kan, x)
     counted = np.isfinite(values[-1]).all(axis=1)
     if not counted.any():
@@ -47,7 +45,7 @@ def signal_shares(kan: Kan, x: ArrayLike) -> SignalShares:
 
 
 def propagate_back(kan: Kan, spreads: Sequence[Array]) -> SignalShares:
-    """The shares, from the standard deviations (O, I) of the edges' values in each layer."""
+    """The shares, from the standard deviations (O, I) of the edge values in each layer."""
     nodes = [np.full(len(kan.outputs), 1 / len(kan.outputs))]
     subnodes, shares = [], []
     for layer, spread in reversed(list(zip(kan.layers, spreads, strict=True))):
@@ -60,7 +58,7 @@ def propagate_back(kan: Kan, spreads: Sequence[Array]) -> SignalShares:
 
 
 def find_used_inputs(kan: Kan) -> NDArray[np.bool_]:
-    """(inputs,): which inputs the outputs depend on through edges that are not pruned."""
+    """Mask (inputs,) of the inputs that the outputs depend on through unpruned edges."""
     used: NDArray[np.bool_] = np.ones(len(kan.outputs), np.bool_)
     for layer in reversed(kan.layers):
         used = np.array((layer.alive & np.repeat(used, layer.arity)[:, None]).any(axis=0))
@@ -68,7 +66,7 @@ def find_used_inputs(kan: Kan) -> NDArray[np.bool_]:
 
 
 def row_shares(weights: ArrayLike | None, rows: int) -> Array:
-    """The weights (rows,) divided by the largest, 1 without weights; DataError for what are no weights."""
+    """The weights (rows,) divided by the largest; all 1 without weights. Raises DataError if they are not valid."""
     if weights is None:
         return np.full(rows, 1.0)
     try:

@@ -16,17 +16,17 @@ SPECIAL = ("erf", "j0", "gamma")
 
 
 def c_name(name: str) -> str:
-    """C's name of a function, which most languages have too: asin of arcsin."""
+    """C's name of a function, which most languages share: asin for arcsin."""
     return name.replace("arc", "a", 1)
 
 
 def _each(template: str, names: Iterable[str] = _SIMPLE) -> dict[str, str]:
-    """The template with C's name of each function for %, in capitals for %%."""
+    """The template for each function, with C's name for % and in capitals for %%."""
     return {name: template.replace("%%", c_name(name).upper()).replace("%", c_name(name)) for name in names}
 
 
 def _name(template: str, names: Iterable[str]) -> dict[str, str]:
-    """The template with our name of each function for %."""
+    """The template for each function, with kanserve's name for %."""
     return {name: template.replace("%", name) for name in names}
 
 

@@ -24,7 +24,7 @@ def uniform_knots(low: float, high: float, intervals: int, order: int) -> Array:
 
 
 def extend_knots(interior: Array, order: int) -> Array:
-    """Interior knots (G+1,), extended by `order` knots on either side, spaced like the outermost intervals."""
+    """Extend interior knots (G+1,) by `order` knots on either side, spaced like the outermost intervals."""
     steps = np.arange(1, order + 1)
     left = interior[0] - steps[::-1] * (interior[1] - interior[0])
     right = interior[-1] + steps * (interior[-1] - interior[-2])
@@ -32,11 +32,8 @@ def extend_knots(interior: Array, order: int) -> Array:
 
 
 def basis(x: Array, knots: Array, order: int, derivative: int = 0) -> Array:
-    """All basis functions at x (N,), or their derivative of the given order: (N, G+k).
-
-    Zero outside the first and the last knot. Intervals are half-open, so that a point on a knot belongs to one
-    piece; the end of the range belongs to the last interval of the range.
-    """
+    """All basis functions at x (N,), or a derivative of them: (N, G+k). Zero outside the knots. Intervals are
+    half-open, so that a point on a knot belongs to one piece; the end of the range belongs to the last interval."""
     count = len(knots) - order - 1
     if derivative > order:
         return np.zeros((len(x), count))
@@ -58,19 +55,16 @@ def basis(x: Array, knots: Array, order: int, derivative: int = 0) -> Array:
 
 
 def _reciprocal_widths(knots: Array, degree: int) -> tuple[Array, Array]:
-    """1/(t_(m+d) - t_m) and 1/(t_(m+d+1) - t_(m+1)) for every m, zero where the knots coincide."""
+    """1/(t_(m+d) - t_m) and 1/(t_(m+d+1) - t_(m+1)) for every m, 0 if the knots coincide."""
     width = knots[degree:] - knots[:-degree]
     inverse = np.divide(1.0, width, out=np.zeros_like(width), where=width > 0)
     return inverse[:-1], inverse[1:]
 
 
 def design(x: Array, knots: Array, order: int, extrapolation: Extrapolation, derivative: int = 0) -> Array:
-    """The matrix (N, G+k) that maps coefficients to the spline's values at x, also outside its range.
-
-    "linear" extrapolates with the slope at the end of the range; with "zero" the basis falls to zero on the extended
-    knots. `derivative` 1 gives the slope, 2 and more the higher derivatives, which are 0 on a straight line. Rows for
-    NaN and infinity are meaningless, but raise no warnings.
-    """
+    """The matrix (N, G+k) that maps coefficients to the spline's values at x, also outside its range: "linear"
+    extrapolates with the slope at the end, with "zero" the basis falls to zero on the extended knots. `derivative` 1
+    gives slopes, 2 and more higher derivatives. Rows for NaN and infinity are meaningless."""
     if extrapolation == "zero":
         inside = (knots[0] <= x) & (x <= knots[-1])
         # Points outside are moved to a knot: far away the recursion would give 0·infinity.
@@ -94,11 +88,8 @@ def span(knots: Array, order: int) -> tuple[float, float]:
 
 
 def fit_coefficients(x: Array, y: Array, knots: Array, order: int, ridge: float = 1e-12) -> Array:
-    """The coefficients (G+k, ...) of the spline closest to y (N, ...) at x (N,) in least squares.
-
-    The ridge is relative to the mean diagonal of the normal matrix: basis functions without points get zero, and
-    duplicate points do no harm.
-    """
+    """The coefficients (G+k, ...) of the least-squares spline for y (N, ...) at x (N,). The ridge is relative to the
+    mean diagonal of the normal matrix: basis functions without points get zero, and duplicate points do no harm."""
     matrix = design(x, knots, order, "linear")
     normal = matrix.T @ matrix
     strength = max(ridge * float(np.trace(normal)) / len(normal), np.finfo(np.float64).tiny)
@@ -110,13 +101,9 @@ def fit_coefficients(x: Array, y: Array, knots: Array, order: int, ridge: float 
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """A layer's splines as local polynomials, which exporters and formulas use.
-
-    Input i at x lies in piece p = the number of breaks[i] that are ≤ x, from 0 to P - 1. There the spline of edge
-    (j, i) is Σ_r coefficients[j, i, p, r]·(x - origins[i, p])^r. The first and the last piece lie outside the range.
-    Inputs of one layer may have different numbers of distinct knots: spare breaks are +infinity and spare pieces
-    repeat the last one.
-    """
+    """A layer's splines as local polynomials. Input i at x lies in piece p, the number of breaks[i] ≤ x; there the
+    spline of edge (j, i) is Σ_r coefficients[j, i, p, r]·(x - origins[i, p])^r. The first and last piece lie outside
+    the range. Inputs with fewer knots have spare breaks at +infinity and repeat the last piece."""
 
     breaks: Array  # (I, P-1), non-decreasing
     origins: Array  # (I, P)
@@ -140,10 +127,8 @@ def pieces(knots: Array, coefficients: Array, order: int, extrapolation: Extrapo
 
 
 def about(polynomials: Array, by: Array) -> Array:
-    """The polynomials (O, I, P, k+1) re-expanded about origins moved by (I, P).
-
-    If origins are rounded to float32, this keeps the spline unchanged; rounding them alone would shift it.
-    """
+    """Re-expand polynomials (O, I, P, k+1) about origins moved by (I, P). After rounding origins to float32, this keeps
+    the spline unchanged."""
     moved = np.zeros_like(polynomials)
     for power in range(polynomials.shape[-1]):
         for r in range(power + 1):

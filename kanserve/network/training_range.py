@@ -17,7 +17,7 @@ SHOWN = 5  # inputs in a message: more are not read
 
 
 def ranges(kan: Kan) -> Array:
-    """The training range of each input, (inputs, 2); if unknown, the range of the first layer's splines."""
+    """The training range (inputs, 2) of each input; if unknown, the range of the first layer's splines."""
     first = kan.layers[0]
     known = np.array([(variable.low, variable.high) for variable in kan.inputs])
     spans = np.array([span(first.knots[i], first.order) for i in range(first.inputs)])
@@ -26,14 +26,14 @@ def ranges(kan: Kan) -> Array:
 
 
 def has_range(kan: Kan) -> NDArray[np.bool_]:
-    """(inputs,): which ranges are known, from the variable or from the input's splines."""
+    """Mask (inputs,) of the inputs with a known range, from the variable or from its splines."""
     told = np.array([np.isfinite((variable.low, variable.high)).all() for variable in kan.inputs])
     result: NDArray[np.bool_] = told | kan.layers[0].spline_mask.any(axis=0)
     return result
 
 
 def corners(kan: Kan, most: int = 256) -> Array:
-    """Rows at the corners of the ranges: all 2^inputs; if more than `most`, the two extremes and random ones."""
+    """Rows at the corners of the ranges: all 2^inputs, or if that exceeds `most`, the two extremes and random ones."""
     spans = ranges(kan)
     count = len(spans)
     if 2**count <= most:
@@ -46,7 +46,7 @@ def corners(kan: Kan, most: int = 256) -> Array:
 
 
 def sample(kan: Kan, count: int, seed: int = 0) -> Array:
-    """`count` raw feature rows, uniform in the ranges and among the categories."""
+    """`count` random raw rows, uniform in the ranges and among the categories."""
     low, high = ranges(kan).T
     rows = np.random.default_rng(seed).uniform(low, high, (count, len(low)))
     for i, variable in enumerate(kan.inputs):
@@ -57,13 +57,13 @@ def sample(kan: Kan, count: int, seed: int = 0) -> Array:
 
 
 def finite_rows(kan: Kan, count: int, seed: int = 0) -> Array:
-    """Up to `count` rows from the ranges on which the network is finite, for golden rows and self-tests."""
+    """Up to `count` random rows in the ranges on which the network is finite, for golden rows and self-tests."""
     rows = sample(kan, 4 * count, seed)
     return rows[np.isfinite(evaluate(kan, rows)).all(axis=1)][:count]
 
 
 def breaking_point(kan: Kan) -> str:
-    """An error message for a network that is finite nowhere in its training range: where, and what to do."""
+    """An error text for a network that is finite nowhere in its training range: where it breaks, and what to do."""
     advice = "Give the inputs the ranges they were trained on (low, high), or another function or constants there."
     values = activations(kan, sample(kan, 100))
     if not np.isfinite(values[0]).all(axis=1).any():
@@ -87,12 +87,12 @@ def breaking_point(kan: Kan) -> str:
 
 
 def outside(kan: Kan, x: Array) -> NDArray[np.bool_]:
-    """Which rows (N,) have an input outside the training range; see `encoding.is_outside`."""
+    """Mask (N,) of the rows with an input outside the training range; see `encoding.is_outside`."""
     return np.asarray(_outside_values(kan, x).any(axis=1))
 
 
 def describe_outside(kan: Kan, x: Array) -> str:
-    """How many of these rows are outside the training range, and the inputs with the most: "" if none is."""
+    """Describe how many rows are outside the training range, and the inputs concerned most; "" if none is."""
     values = _outside_values(kan, x)
     count = int(values.any(axis=1).sum())
     if count == 0:
@@ -104,13 +104,13 @@ def describe_outside(kan: Kan, x: Array) -> str:
 
 
 def _outside_values(kan: Kan, x: Array) -> NDArray[np.bool_]:
-    """Which values of the rows x (N, inputs) are outside the range of their input."""
+    """Mask (N, inputs) of the values that are outside the range of their input."""
     columns = zip(kan.inputs, x.T, *ranges(kan).T, strict=True)
     return np.column_stack([is_outside(variable, column, low, high) for variable, column, low, high in columns])
 
 
 def _describe_column(kan: Kan, i: int, values: Array) -> str:
-    """An input, how far its values outside are, and its training range."""
+    """Describe an input: how far its values are outside, and its training range."""
     variable, (low, high) = kan.inputs[i], ranges(kan)[i]
     numbers = values[~np.isnan(values)]
     if variable.categories or len(numbers) == 0:

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Slots:
-    """The directions and pairs of a jet."""
+    """The layout of a jet: the directions and pairs of its derivatives."""
 
     directions: tuple[int, ...]
     pairs: tuple[tuple[int, int], ...]
@@ -30,17 +30,17 @@ class Slots:
 
     @property
     def order(self) -> int:
-        """The highest derivative that is carried."""
+        """The highest order of the derivatives."""
         return 2 if self.pairs else 1 if self.directions else 0
 
     @property
     def second(self) -> tuple[tuple[int, int, int], ...]:
-        """For each pair its slot and those of its two directions."""
+        """For each pair, its slot and those of its two directions."""
         start = 1 + len(self.directions)
         return tuple((start + n, 1 + a, 1 + b) for n, (a, b) in enumerate(self.pairs))
 
     def of(self, derivative: Derivative) -> int:
-        """The slot that holds a derivative; DataError where it is not carried."""
+        """The slot of a derivative. Raises DataError if the jet does not contain it."""
         match tuple(self.directions.index(i) if i in self.directions else -1 for i in derivative):
             case ():
                 return 0
@@ -54,7 +54,7 @@ class Slots:
         )
 
     def numbers(self, kan: Kan) -> int:
-        """How many numbers the passes through a network keep for one point."""
+        """How many numbers the passes through a network store per point."""
         edges = sum(layer.subnodes * layer.inputs for layer in kan.layers)
         nodes = sum(layer.subnodes + layer.inputs for layer in kan.layers)
         return (self.order + 2) * edges + self.count * nodes
@@ -69,7 +69,7 @@ def slots(derivatives: Iterable[Derivative]) -> Slots:
 
 
 def compose(which: Slots, phi: tuple[Array, ...], v: Array) -> Array:
-    """Σ_i φ_oi(v_i) as a jet (S, O, N): φ and its derivatives, (O, I, N) each, at the jets v (S, I, N)."""
+    """Σ_i φ_oi(v_i) as a jet (S, O, N), from φ and its derivatives, (O, I, N) each, at the jets v (S, I, N)."""
     result = np.empty((which.count, len(phi[0]), v.shape[2]))
     result[0] = phi[0].sum(axis=1)
     for s in range(1, 1 + len(which.directions)):
@@ -85,10 +85,8 @@ def _dot(phi: Array, v: Array) -> Array:
 
 
 def pull_back(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
-    """The factors (O, I, N) of ψ, ψ' and ψ'' in the functional Σ_s bar[s, o]·(ψ(v_i))_s.
-
-    They give the row of a Jacobian for any parameter, with ψ the derivative of the edge by it.
-    """
+    """The factors (O, I, N) of ψ, ψ' and ψ'' in the functional Σ_s bar[s, o]·(ψ(v_i))_s. With ψ the derivative of an
+    edge with respect to a parameter, they give a row of the Jacobian."""
     inputs = v.shape[1]
     result = [np.broadcast_to(bar[0][:, None], (bar.shape[1], inputs, bar.shape[2]))]
     if which.order >= 1:
@@ -100,10 +98,8 @@ def pull_back(which: Slots, bar: Array, v: Array) -> tuple[Array, ...]:
 
 
 def adjoint(which: Slots, bar: Array, factors: tuple[Array, ...], phi: tuple[Array, ...], v: Array) -> Array:
-    """Pull the functional `bar` (S, O, N) of the sums back to the jets v (S, I, N); φ has one order more than carried.
-
-    `factors` are those of `pull_back`.
-    """
+    """Pull the functional `bar` (S, O, N) of the sums back to the jets v (S, I, N). φ has derivatives of one order more
+    than carried; `factors` are those of `pull_back`."""
     result = np.empty_like(v)
     result[0] = sum_of(
         [np.einsum("oin,oin->in", factor, slope) for factor, slope in zip(factors, phi[1:], strict=True)]

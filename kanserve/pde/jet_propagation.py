@@ -25,7 +25,7 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One layer of the problem, and where its parameters begin in the vector."""
+    """One layer of the problem, and where its parameters start in the vector."""
 
     layer: Layer
     basis: bases.ActiveBasis | None
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What the forward pass of a layer keeps for the Jacobian."""
+    """What the forward pass of a layer stores for the Jacobian."""
 
     v: Array  # (S, I, N)
     active: bases.Active | None
@@ -49,7 +49,7 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """The derivatives of one functional at each of N points by the parameters of each layer."""
+    """The derivatives of a functional at each of N points with respect to the parameters of each layer."""
 
     windows: tuple[tuple[Array, ...], ...]  # by the coefficients of the k + 1 active functions, (O, I, N) each
     first: tuple[Indices, ...]  # (I, N), the number of the first of them
@@ -81,7 +81,7 @@ def input_jet(kan: Kan, which: Slots, points: Array) -> Array:
 
 
 def forward(which: Slots, every: tuple[Part, ...], weights: tuple[Weights, ...], v: Array) -> tuple[list[Pass], Array]:
-    """The passes of all layers and the jets of the last nodes."""
+    """The forward passes of all layers, and the jets of the last nodes."""
     passes: list[Pass] = []
     for part, own in zip(every, weights, strict=True):
         # No parameters come before the first layer, so it needs no adjoint and no extra order.
@@ -110,7 +110,7 @@ def backward(
 
 
 def dense(every: tuple[Part, ...], row: Row) -> Array:
-    """A row in the order of the vector of parameters, (P, N)."""
+    """A row in the order of the parameter vector (P, N)."""
     count = row.rest[0].shape[1]
     result = np.zeros((sum(part.free.size for part in every), count))
     for part, windows, first, rest in zip(every, row.windows, row.first, row.rest, strict=True):
@@ -241,7 +241,8 @@ def _sums_adjoint(which: Slots, layer: Layer, z: Array, bar: Array) -> Array:
 
 
 def _windows(part: Part, done: Pass, factors: tuple[Array, ...]) -> tuple[Array, ...]:
-    """The derivatives by the coefficients of the active functions of every edge, (O, I, N) for each of the k + 1."""
+    """The derivatives with respect to the coefficients of every edge's active functions, (O, I, N) for each of the k +
+    1."""
     if part.basis is None or done.active is None:
         return ()
     table = part.basis.polynomials.take(done.active.piece, axis=2)  # (powers, functions, I, N)
@@ -256,7 +257,7 @@ def _windows(part: Part, done: Pass, factors: tuple[Array, ...]) -> tuple[Array,
 
 
 def _rest(part: Part, own: Weights, done: Pass, bar: Array, factors: tuple[Array, ...]) -> Array:
-    """The derivatives by a layer's base weights, constants of named functions and biases."""
+    """The derivatives with respect to a layer's base weights, constants of named functions and biases."""
     free = part.free
     rows = np.empty((free.size - free.splines, done.v.shape[2]))
     at = len(free.base)
@@ -272,7 +273,8 @@ def _rest(part: Part, own: Weights, done: Pass, bar: Array, factors: tuple[Array
 
 
 def _affine_derivatives(affine: Array, v: Array, named: tuple[Array, ...], slot: int) -> list[Array]:
-    """The derivative of c·f(a·v + b) + d by a, b, c or d, and the derivatives of that by v."""
+    """The derivative of c·f(a·v + b) + d with respect to a, b, c or d, and the derivatives of that with respect to
+    v."""
     a, _, c, _ = affine
     match slot:
         case 3:

@@ -21,7 +21,7 @@ VECTOR = 8  # numbers; windows are padded to whole vectors, and the matrix has a
 
 
 class Source(ctypes.Structure):
-    """`kanserve_source` of windows.h."""
+    """The C structure `kanserve_source` of windows.h."""
 
     _fields_ = (
         ("values", ctypes.c_void_p),
@@ -32,7 +32,7 @@ class Source(ctypes.Structure):
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The columns of the matrix: first for all possible spline coefficients of the layers, then for the rest."""
+    """The columns of the matrix: all possible spline coefficients of the layers, then the rest."""
 
     starts: tuple[int, ...]  # of each layer's sources
     rest: int  # the column of the first parameter that is not a coefficient
@@ -61,7 +61,7 @@ def plan(parts: tuple[Part, ...]) -> Plan:
 
 
 def empty(scheme: Plan) -> Array:
-    """A zero matrix (size, size) for the products of columns, with the padding that the kernel needs after its end."""
+    """A zero matrix (size, size) for the products of columns, with the padding that the kernel needs at its end."""
     return np.zeros(scheme.size**2 + VECTOR)
 
 

@@ -37,7 +37,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """What the loss keeps of a term for its Jacobian; no passes if they would take too much memory."""
+    """What the loss stores of a term for its Jacobian; no passes if they would take too much memory."""
 
     passes: tuple[list[Pass], ...]
     linear: Linearised
@@ -48,7 +48,7 @@ State = list[Done]
 
 @dataclass(frozen=True, eq=False)
 class ResidualProblem:
-    """½·Σ_k mean(weight_k·residual_k²) as a function of a vector of parameters."""
+    """The loss ½·Σ_k mean(weight_k·residual_k²) as a function of a vector of parameters."""
 
     kan: Kan
     free: tuple[Free, ...]
@@ -86,7 +86,7 @@ class ResidualProblem:
             return tuple(self._linearise(term, own).linear.values for term in self.terms)
 
     def normal_equations(self, vector: Array, state: State) -> tuple[Array, Array]:
-        """J'J (P, P) and J'r (P,) at the vector of which `loss` returned `state`."""
+        """J'J (P, P) and J'r (P,) at the vector for which `loss` returned `state`."""
         library = native.library()
         if library is not None:
             sums = normal_equations_c.empty(self.plan)
@@ -121,7 +121,7 @@ class ResidualProblem:
                         yield row, values[part] * term.root[part]
 
     def _functional(self, term: Term, slopes: dict[Seed, Array], part: slice) -> Array:
-        """An equation's weighted derivatives (S, Q, ·) by the jets of the last nodes."""
+        """An equation's weighted derivatives (S, Q, ·) with respect to the jets of the last nodes."""
         bar = np.zeros((term.which.count, len(self.kan.outputs), part.stop - part.start))
         for (q, derivative), slope in slopes.items():
             bar[term.which.of(derivative), q] = self.kan.output_scale[q] * slope[part] * term.root[part]
@@ -149,7 +149,7 @@ class ResidualProblem:
 
 
 def problem(kan: Kan, residuals: tuple[Residual, ...], most: int | None = None, seed: int = 0) -> ResidualProblem:
-    """The problem of these residuals, each at all of its points or at `most` of them, drawn at random."""
+    """The problem of these residuals, each at all of its points, or at a random sample of `most` of them."""
     free = free_parameters(kan)
     terms = [_term(kan, residual, most, seed) for residual in residuals]
     numbers = sum(len(term.chosen) * term.which.numbers(kan) for term in terms)

@@ -1,4 +1,4 @@
-"""Residuals: functions to make zero, their points and weights; for differential equations, boundaries and data."""
+"""Residuals: functions to make zero, with points and weights; for differential equations, boundaries and data."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -70,19 +70,19 @@ class Residual:
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
-    """Equations at N points: values (E, N), and the derivatives (N,) of each by the values and derivatives of u."""
+    """Equations at N points: values (E, N), and the derivatives (N,) of each with respect to u and its derivatives."""
 
     values: Array
     slopes: tuple[dict[Seed, Array], ...]
 
     def at(self, chosen: NDArray[np.intp]) -> "Linearised":
-        """The equations at some of the points."""
+        """The values and derivatives at a subset of the points; `chosen` are their indices."""
         slopes = tuple({seed: slope[chosen] for seed, slope in layer_slopes.items()} for layer_slopes in self.slopes)
         return Linearised(self.values[:, chosen], slopes)
 
 
 def linearise(residual: Residual, outputs: int, names: tuple[str, ...], read: Read) -> Linearised:
-    """The linearised residual; `read(q, derivative)` gives the network's values and derivatives at its points."""
+    """Linearise a residual; `read(q, derivative)` gives the network's values and derivatives at its points."""
     points = np.asarray(residual.points)
     given = residual.function(points, fields(outputs, names, read))
     equations = tuple(given) if isinstance(given, Sequence) else (given,)
@@ -126,7 +126,8 @@ def find_derivatives(residual: Residual, outputs: int, names: tuple[str, ...]) -
 
 
 def check(residuals: Residual | Iterable[Residual], inputs: int) -> tuple[Residual, ...]:
-    """The residuals as a tuple; DataError for an empty one, other objects, and points of another dimension."""
+    """The residuals as a tuple. Raises DataError if there are none, for other objects, and for points of another
+    dimension."""
     every = (residuals,) if isinstance(residuals, Residual) else tuple(residuals)
     if not every or not all(isinstance(residual, Residual) for residual in every):
         raise DataError("Give at least one Residual(function, points), e.g. for the inside and for the boundary.")

@@ -244,7 +244,7 @@ def _refine(
 
 
 def _on_domain(kan: Kan, points: Array, inputs: Sequence[str], outputs: Sequence[str], scale: ArrayLike) -> Kan:
-    """The network with inputs normalised to the box of the points, which its first grids span exactly."""
+    """Normalise the inputs to the box of the points, which the first grids span exactly."""
     low, high = points.min(axis=0), points.max(axis=0)
     constant = high <= low
     shift = low / 2 + high / 2
@@ -281,7 +281,7 @@ def _at(stage: str, report: Report | None) -> Report | None:
 
 
 def _not_finite(residual_problem: ResidualProblem, kan: Kan) -> str:
-    """An error message that says where a residual is not finite."""
+    """An error text that says where a residual is not finite."""
     for number, (term, values) in enumerate(
         zip(residual_problem.terms, residual_problem.values(gather(kan, residual_problem.free)), strict=True), start=1
     ):

@@ -183,7 +183,7 @@ class Fields(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def fields(outputs: int, names: tuple[str, ...], read: Read) -> Field | Fields:
-    """The u that a residual is called with; `read(q, derivative)` gives the values (N,) of output q."""
+    """The argument u of a residual; `read(q, derivative)` gives the values (N,) of output q."""
     each = []
     for q in range(outputs):
         values = read(q, ())

@@ -1,4 +1,4 @@
-"""Pictures of networks and results, by matplotlib, and the pages that notebooks show of them, without it."""
+"""Pictures of networks and results with matplotlib, and HTML pages for notebooks without it."""
 
 from kanserve.plot.charts import plot_losses as plot_losses
 from kanserve.plot.charts import plot_pareto as plot_pareto

@@ -1,4 +1,4 @@
-"""Pictures of results: formulas by complexity and error, residuals, and losses along the way."""
+"""Charts of results: formulas by complexity and error, residuals, and losses over time."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,7 +47,7 @@ class Scored(Protocol):
 
 
 class Front(Protocol):
-    """What `kanserve.find_formulas` returns."""
+    """The interface of a result of `kanserve.find_formulas`."""
 
     @property
     def candidates(self) -> Sequence[Scored]: ...
@@ -56,7 +56,7 @@ class Front(Protocol):
 
 
 class Done(Protocol):
-    """A step of a session, or an event of a long call: something with a loss."""
+    """The interface of a step of a session, or an event of a long call: it has a loss."""
 
     @property
     def loss(self) -> float: ...
@@ -109,13 +109,14 @@ def plot_pareto(findings: Front, ax: "Axes | None" = None, *, theme: Theme = "au
     axes.plot(complexity, shown, "o", markersize=6, markerfacecolor=tones.paper or "none", linestyle="", **ring)
     axes.plot(complexity[best], shown[best], "o", markersize=7, color=tones.of("snapped"), zorder=5)
     for n, candidate in enumerate(findings.candidates[-NAMED:], start=max(0, len(findings.candidates) - NAMED)):
+        # Right of the middle there is room below the stairs, at the left of the point.
+        place, ha, va = ((-6, -6), "right", "top") if complexity[n] > 0.55 * last else ((5, 5), "left", "bottom")
         axes.annotate(
             word(candidate.formula.text, 30),
             (complexity[n], shown[n]),
-            # Right of the middle there is room below the stairs, at the left of the point.
-            (-6, -6) if complexity[n] > 0.55 * last else (5, 5),
-            ha="right" if complexity[n] > 0.55 * last else "left",
-            va="top" if complexity[n] > 0.55 * last else "bottom",
+            place,
+            ha=ha,
+            va=va,
             textcoords="offset points",
             fontsize=8,
             color=tones.of("ink" if n == best else "second"),
@@ -289,17 +290,18 @@ def plot_losses(
         color=tones.of("good"),
     )
     named = [str(getattr(done, "step", "")) for done in history]
-    if len(steps) <= 12 and all(named):
+    labelled = len(steps) <= 12 and all(named)
+    if labelled:
         labels = [word(named[step - 1], 24) for step in steps.tolist()]
         axes.set_xticks(steps, labels=labels, rotation=35, ha="right", parse_math=False)
-    axes.set_xlabel("" if len(steps) <= 12 and all(named) else "step")
+    axes.set_xlabel("" if labelled else "step")
     axes.set_ylabel("loss")
     axes.set_title(f"{len(history)} steps, loss {losses[0]:.3g} to {losses[-1]:.3g}", fontsize=10)
     return axes
 
 
 def _samples(kan: Kan, data: TrainingData, target: Target) -> Dataset:
-    """The samples in the codes of the network's categories; DataError where it has no number for a value."""
+    """The samples in the network's category codes. Raises DataError if it has no number for a value."""
     known = {variable.name: variable.categories for variable in kan.inputs if variable.categories}
     wanted = [variable.name for variable in kan.inputs]
     rows = dataset(data, target, classes=kan.classes, tables=True, known=known, wanted=wanted)
@@ -316,6 +318,6 @@ def _samples(kan: Kan, data: TrainingData, target: Target) -> Dataset:
 
 
 def _outside(kan: Kan, x: ArrayLike) -> NDArray[np.bool_]:
-    """(N,): which rows are outside the training range of an input."""
+    """Mask (N,) of the rows outside the training range of an input."""
     spans, rows = ranges(kan)[has_range(kan)], np.asarray(x)[:, has_range(kan)]
     return np.array(((rows < spans[:, 0]) | (rows > spans[:, 1])).any(axis=1))

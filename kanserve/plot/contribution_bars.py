@@ -1,4 +1,4 @@
-"""The contributions of inputs to one prediction, as bars from its base to the prediction."""
+"""The contributions of inputs to one prediction, as bars from its base value to the prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ VALUE = 112.0  # room beside a bar for its number and its error, 15 characters
 
 @dataclass(frozen=True)
 class Bar:
-    """A contribution: what it is of, its value, and its standard error."""
+    """A contribution: its label, value and standard error."""
 
     label: str
     value: float
@@ -29,7 +29,7 @@ class Bar:
 
 
 def contribution_bars(name: str, base: float, bars: Sequence[Bar], width: float | None = None) -> Scene:
-    """Bars one below the other, each from where the one above ends; the last ends at the prediction."""
+    """Bars below each other, each starting where the one above ends; the last ends at the prediction."""
     wide = width or WIDTH
     ends = base + np.concatenate([[0.0], np.cumsum([bar.value for bar in bars])])
     scene = Scene(f"{short(name, 300)}: contributions of {len(bars)} inputs", wide, (len(bars) + 2) * LINE + 8)

@@ -119,7 +119,7 @@ def plot_edge(
 
 
 class _Edge:
-    """One edge on Axes: `units` are the shift and the scale from its input to the horizontal axis."""
+    """Draws one edge on Axes; `units` are the shift and scale from its input to the horizontal axis."""
 
     def __init__(
         self, axes: "Axes", palette: Palette, layer: Layer, j: int, i: int, v: Array, units: tuple[float, float]
@@ -144,7 +144,7 @@ class _Edge:
         self.low, self.high = low - margin, high + margin
 
     def raw(self, u: Array) -> Array:
-        """Values of the edge's input in the units of the axis."""
+        """Convert values of the edge's input to the units of the axis."""
         return u * self.scale + self.shift
 
     def curve(self) -> None:
@@ -168,7 +168,7 @@ class _Edge:
             )
 
     def beyond(self, fits: Mapping[str, Symbolic]) -> None:
-        """The edge on hatched ground beyond the data, and the fitted functions there and in the data's range."""
+        """Draw the edge on hatched ground outside the data, and the fitted functions there and in the data's range."""
         j, i = self.place
         reach = BEYOND * (self.x[-1] - self.x[0])
         for u in (np.linspace(self.x[0] - reach, self.x[0], 20), np.linspace(self.x[-1], self.x[-1] + reach, 20)):
@@ -185,7 +185,7 @@ class _Edge:
             self.axes.plot(self.raw(wide), self._near(y), linewidth=1.6, label=label, zorder=3, **style)
 
     def density(self) -> None:
-        """The density of the samples, along the bottom."""
+        """Draw the density of the samples at the bottom."""
         floor = self.low - 0.06 * (self.high - self.low)
         if len(self.v):
             counts, ends = np.histogram(self.v, BINS, (self.x[0], self.x[-1]))
@@ -203,7 +203,7 @@ class _Edge:
             self.axes.axvline(end, color=self.one.of("outside"), linewidth=1.0, zorder=1)
 
     def _near(self, y: Array) -> Array:
-        """NaN where a curve is far outside the axis limits, so that no line joins the two sides of a pole."""
+        """Replace values far outside the axis limits by NaN, so that no line joins the two sides of a pole."""
         far = 3 * (self.high - self.low)
         with np.errstate(invalid="ignore"):
             return np.where((y > self.low - far) & (y < self.high + far), y, np.nan)

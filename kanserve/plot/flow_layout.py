@@ -1,4 +1,4 @@
-"""A network as a graph from left to right: inputs with their data, a tile for each edge, nodes, outputs."""
+"""Draw a network as a graph from left to right: inputs with their data, a tile for each edge, nodes, outputs."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ WIDEST_GAP = 120.0
 
 
 def flow(view: NetworkView, width: float | None = None) -> Scene:
-    """The graph. With a width in pixels the gaps are stretched or shrunk towards it, not the rest."""
+    """Lay out the graph. If a width in pixels is given, only the gaps are stretched or shrunk towards it."""
     sizes = COMPACT if width is not None and width < 440 else ROOMY
     kan = view.kan
     fixed = 2 * MARGIN + sizes.input + _output_width(view, sizes)
@@ -67,7 +67,7 @@ def _output_width(view: NetworkView, sizes: Sizes) -> float:
 
 
 class _Flow:
-    """The scene, and where its parts are: `nodes` and `subnodes` (y of each layer's nodes, inputs first; NaN: none)."""
+    """The scene, and the y of each layer's nodes and subnodes, inputs first; NaN for those not drawn."""
 
     def __init__(self, view: NetworkView, sizes: Sizes, gap: float, width: float) -> None:
         self.view, self.sizes, self.gap = view, sizes, gap
@@ -91,7 +91,7 @@ class _Flow:
         self._draw_unused()
 
     def _node_rows(self, shown: list[NDArray[np.int64]]) -> list[Array]:
-        """The y of every node that is drawn: of those that an edge leaves or that have one, and of all outputs."""
+        """The y of every node that is drawn: those with an edge, and all outputs."""
         layers, found = self.view.kan.layers, []
         for depth in range(len(layers) + 1):
             count = layers[depth].inputs if depth < len(layers) else layers[-1].nodes
@@ -114,7 +114,7 @@ class _Flow:
         return np.asarray(self.top + self.body / 2 + (np.arange(count) - (count - 1) / 2) * step, np.float64)
 
     def _inputs(self, x: float, shown: NDArray[np.int64]) -> float:
-        """Draw names, shares, data and training ranges of the inputs; returns where their lines begin."""
+        """Draw names, shares, data and training ranges of the inputs. Returns where their lines start."""
         scene, sizes, view = self.scene, self.sizes, self.view
         kan, right = view.kan, x + sizes.input
         for i in shown.tolist():
@@ -134,7 +134,7 @@ class _Flow:
         return right
 
     def _strip(self, i: int, x: float, y: float, width: float) -> None:
-        """The density of an input along its axis, and its training range below."""
+        """Draw the density of an input along its axis, and its training range below."""
         scene, view = self.scene, self.view
         density = view.densities[0][:, i]
         if density.any():
@@ -150,7 +150,7 @@ class _Flow:
             scene.label(end, y + 10, number(value), size=11.0, role="third", anchor=anchor)
 
     def _layer(self, depth: int, x: float) -> float:
-        """Draw the edges and nodes of a layer whose lines begin at x; returns where the next ones begin."""
+        """Draw the edges and nodes of a layer whose lines start at x. Returns where the next ones start."""
         scene, view, sizes = self.scene, self.view, self.sizes
         layer, (tile_width, tile_height) = view.kan.layers[depth], sizes.tile
         left = x + self.gap
@@ -179,7 +179,7 @@ class _Flow:
         return node_x + NODE
 
     def _subnodes(self, depth: int) -> Array:
-        """The y of each sum: of its node, or around it in a product."""
+        """The y of each sum: that of its node, or around it in a product."""
         layer, nodes = self.view.kan.layers[depth], self.nodes[depth + 1]
         found = []
         for q, group in enumerate(layer.groups):
@@ -188,7 +188,7 @@ class _Flow:
         return np.concatenate(found)
 
     def _draw_pruned(self, depth: int, x: float, end: float, sums: Array, rows: Array) -> None:
-        """Draw dotted lines for edges that are gone between nodes that are still there."""
+        """Draw dotted lines for pruned edges between nodes that still exist."""
         gone = np.argwhere(~self.view.alive[depth])
         ends = [(float(self.nodes[depth][i]), float(sums[j])) for j, i in gone.tolist()]
         ends = [pair for pair in ends if np.isfinite(pair).all()]
@@ -250,19 +250,19 @@ class _Flow:
 
 
 def line_of(share: float, role: Role) -> tuple[float, float]:
-    """Width and opacity of the line of an edge, by its share of the signal."""
+    """Width and opacity of an edge's line, by its share of the signal."""
     root = float(np.sqrt(share))
     return 1.0 + 8.5 * root, (0.5 if role == "snapped" else 0.28 + 0.25 * root)
 
 
 def node(scene: Scene, x: float, y: float, radius: float, sign: str) -> None:
-    """A circle with the sign of what it does: Σ or Π."""
+    """Draw a circle with the sign of the node's operation: Σ or Π."""
     scene.circles.append(Circle(x, y, radius, "paper", "ink"))
     scene.label(x, y, sign, size=1.15 * radius, anchor="middle")
 
 
 def legend(scene: Scene, snapped: bool, free: bool, gone: bool, said: str = "") -> None:
-    """The states in the picture, from the left above it, and what width or tint mean; it widens a narrow picture."""
+    """Draw the legend above the picture: the states in it, and what width or tint mean. Widens a narrow picture."""
     x, y = MARGIN, 12.0
     entries: list[tuple[str, Role, bool]] = []
     if snapped:

@@ -1,4 +1,4 @@
-"""A network with too many edges to see: a heat map of each layer's shares, and its largest edges as tiles."""
+"""Draw a network with too many edges for a graph: a heat map of each layer's shares, and its largest edges as tiles."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ MOST_CELLS = (320, 100)  # across and down; more are shown by the largest of eac
 def heat_maps(
     view: NetworkView, width: float | None = None, tiles: int = TILES_SHOWN, cells: tuple[int, int] = MOST_CELLS
 ) -> Scene:
-    """Inputs across, sums down, tinted by the square root of an edge's share; below, the largest edges."""
+    """Heat maps with inputs across and sums down, tinted by the square root of an edge's share; below, the largest
+    edges."""
     kan = view.kan
     wide = max(width or WIDTH, 420.0)
     scene = Scene(f"Shares of the signal of {kan.edges:,} edges", wide)
@@ -43,7 +44,7 @@ def heat_maps(
 
 
 def _tiles(scene: Scene, view: NetworkView, places: list[tuple[int, int, int]], y: float, width: float) -> float:
-    """Draw a layer's largest edges; returns where they end."""
+    """Draw a layer's largest edges. Returns where they end."""
     across = max(1, int((width - 2 * MARGIN + GAP) / (TILE[0] + GAP)))
     step = (width - 2 * MARGIN + GAP) / across
     peak = max((float(view.shares.edges[depth][j, i]) for depth, j, i in places), default=1.0) or 1.0
@@ -57,7 +58,7 @@ def _tiles(scene: Scene, view: NetworkView, places: list[tuple[int, int, int]], 
 
 
 def _map(scene: Scene, view: NetworkView, depth: int, y: float, width: float, most: tuple[int, int]) -> float:
-    """Draw one layer; returns where it ends."""
+    """Draw the heat map of one layer. Returns where it ends."""
     kan, layer = view.kan, view.kan.layers[depth]
     shares = view.shares.edges[depth]
     sources, targets = (f"{layer.inputs} inputs" if depth == 0 else _range(kan, depth)), subnode_names(kan, depth)
@@ -84,7 +85,7 @@ def _range(kan: Kan, depth: int) -> str:
 
 
 def _largest_of_each(values: Array, most: tuple[int, int]) -> Array:
-    """The values (H, W), or of each few neighbours the largest if there are more than `most`."""
+    """The values (H, W), reduced to maxima of neighbouring cells if there are more than `most`."""
     for axis in (0, 1):
         if values.shape[axis] > most[axis]:
             starts = np.unique(np.linspace(0, values.shape[axis], most[axis], endpoint=False).astype(int))

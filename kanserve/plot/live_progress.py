@@ -12,7 +12,7 @@ from kanserve.plot.progress_layout import Trace, progress_page
 
 
 def shell() -> Any:
-    """IPython's shell if it has a kernel, as notebooks have; otherwise None."""
+    """IPython's shell if it has a kernel, as in notebooks, else None."""
     ipython = sys.modules.get("IPython")
     found = ipython.get_ipython() if ipython is not None else None
     return found if hasattr(found, "kernel") else None
@@ -24,7 +24,7 @@ def in_notebook() -> bool:
 
 
 class Shown:
-    """HTML that a notebook shows, with the text that is kept where it cannot."""
+    """HTML for notebooks, and a text for places that cannot show it."""
 
     def __init__(self, html: str, text: str = "") -> None:
         self.html, self.text = html, text
@@ -37,12 +37,12 @@ class Shown:
 
 
 def show_html(html: str, text: str = "") -> Any:
-    """Show HTML in the cell that runs; what it returns has `update(Shown(...))`."""
+    """Display HTML in the running cell. The result's `update(Shown(...))` replaces it."""
     return display(Shown(html, text), display_id=True)
 
 
 def display(shown: Any, **options: Any) -> Any:
-    """IPython's display, which a notebook has."""
+    """IPython's display function, which notebooks have."""
     return sys.modules["IPython"].display.display(shown, **options)
 
 
@@ -55,7 +55,7 @@ COST = 0.01
 
 
 class Reported(Protocol):
-    """An event, as `kanserve.train.fit_progress.Event`."""
+    """The interface of an event, such as `kanserve.train.fit_progress.Event`."""
 
     @property
     def stage(self) -> str: ...
@@ -65,13 +65,13 @@ class Reported(Protocol):
 
 
 def live_in_notebook() -> "LiveProgress | None":
-    """One in a notebook, elsewhere None: a fit and a search have lines of their own."""
+    """A live display in a notebook, else None: fits and searches print their own lines."""
     return LiveProgress() if in_notebook() else None
 
 
 @contextmanager
 def live_report() -> "Iterator[LiveProgress]":
-    """What shows the progress of a call, until it ends."""
+    """Show the progress of a call until the context ends."""
     live = LiveProgress()
     try:
         yield live
@@ -149,7 +149,7 @@ class LiveProgress:
         self._next = now + max(EVERY, (now - begun) / COST)
 
     def _say(self, now: float) -> None:
-        """A line of a new stage, or of a stage that lasts."""
+        """Print a line for a new stage, or for a stage that takes long."""
         event = self._trace.last
         about = getattr(event, "text", event.stage)
         if about != self._said[0] or now - self._said[1] >= LINE_EVERY:

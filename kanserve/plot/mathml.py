@@ -20,7 +20,7 @@ _SIGNS = {"+": "+", "-": "−", "=": "=", ",": ",", "/": "/", "(": "(", ")": ")"
 
 
 def mathml(latex: str, name: str = "") -> str:
-    """The formula as a <math> element; `name` = formula with the name of its output."""
+    """The formula as a <math> element, preceded by the output's `name` if given."""
     left = f"{_word(name)}<mo>=</mo>" if name else ""
     return f"<math displaystyle='true'><mrow>{left}{_Reader(latex).row()}</mrow></math>"
 
@@ -30,13 +30,13 @@ def _word(name: str) -> str:
 
 
 class _Reader:
-    """Reads LaTeX from left to right; what follows is in `rest`."""
+    """Reads LaTeX from left to right."""
 
     def __init__(self, latex: str) -> None:
         self.latex, self.at = latex, 0
 
     def row(self) -> str:
-        """All until a closing brace or bracket, or the end; it is consumed."""
+        """Read and consume everything up to a closing brace or bracket, or the end."""
         parts: list[str] = []
         while self.at < len(self.latex):
             token = self._next()
@@ -57,12 +57,12 @@ class _Reader:
         return found[0]
 
     def _group(self) -> str:
-        """What is in the braces that come next."""
+        """Read the contents of the next braces."""
         token = self._next()
         return f"<mrow>{self.row()}</mrow>" if token == "{" else self._part(token, [])
 
     def _raw(self) -> str:
-        """The text in the braces that come next, without LaTeX's escapes."""
+        """Read the text in the next braces, without LaTeX's escapes."""
         found = _TEXT.match(self.latex, self.at)
         if found is None:
             return ""

@@ -1,4 +1,4 @@
-"""Scenes on matplotlib's Axes, by a few collections for each level, so that 50,000 edges are drawn in seconds."""
+"""Draw scenes on matplotlib's Axes with a few collections per level, so that 50,000 edges take seconds."""
 
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ Width = float | str | None
 
 
 def inches(width: Width) -> float | None:
-    """A width of "column", "page" or in inches."""
+    """A width in inches: "column", "page" or a number."""
     if width is None:
         return None
     known = WIDTHS.get(width) if isinstance(width, str) else width
@@ -40,26 +40,24 @@ def inches(width: Width) -> float | None:
 
 
 def pixels(width: Width) -> float | None:
-    """The same in CSS pixels."""
+    """Like `inches`, in CSS pixels."""
     found = inches(width)
     return None if found is None else found * PIXELS
 
 
 def colours(theme: Theme, ax: "Axes | None") -> Palette:
-    """The palette; on the user's own Axes, "auto" is what their ground needs."""
+    """The palette; on the user's own Axes, "auto" adapts to their background."""
     if ax is None:
         return palette(theme)
     from matplotlib.colors import to_hex, to_rgba
 
-    for ground in (ax.get_facecolor(), ax.figure.get_facecolor()):
-        if to_rgba(ground)[3] > 0.5 and ax.axison:
-            return palette(theme, to_hex(ground))
-    ground = ax.figure.get_facecolor()
-    return palette(theme, to_hex(ground) if to_rgba(ground)[3] > 0.5 else "")
+    grounds = (*([ax.get_facecolor()] if ax.axison else []), ax.figure.get_facecolor())
+    return palette(theme, next((to_hex(ground) for ground in grounds if to_rgba(ground)[3] > 0.5), ""))
 
 
 def new_axes(ax: "Axes | None", size: tuple[float, float], tones: Palette, *, whole: bool = False) -> "Axes":
-    """The given Axes, or those of a new figure of this size in inches on the palette's ground; `whole`: no margins."""
+    """The Axes passed in, or those of a new figure of this size in inches on the palette's background; `whole`: no
+    margins."""
     if ax is not None:
         return ax
     try:
@@ -74,7 +72,7 @@ def new_axes(ax: "Axes | None", size: tuple[float, float], tones: Palette, *, wh
 
 
 def draw(scene: Scene, tones: Palette, ax: "Axes | None", width: Width = None) -> "Axes":
-    """Draw a scene, in its own size, scaled to a width, or into Axes of any size."""
+    """Draw a scene in its own size, scaled to a width, or into Axes of any size."""
     wide = inches(width) or scene.width / PIXELS
     axes = new_axes(ax, (wide, wide * scene.height / scene.width), tones, whole=True)
     axes.set_axis_off()
@@ -108,7 +106,7 @@ def draw(scene: Scene, tones: Palette, ax: "Axes | None", width: Width = None) -
 
 
 def shade(tones: Palette, role: Role, opacity: float = 1.0) -> Any:
-    """The colour of an area; (0, 0, 0, 0) for the ground of a picture that has none."""
+    """The colour of an area; transparent for the background of a picture without one."""
     from matplotlib.colors import to_rgba
 
     colour = tones.of(role)
@@ -201,7 +199,7 @@ def plain_axes(axes: "Axes", palette: Palette, *, grid: bool = True) -> None:
 
 
 def log_scale(axes: "Axes", low: float, high: float) -> None:
-    """A logarithmic vertical scale with plain numbers, at 1, 2 and 5 if it is short."""
+    """Set a logarithmic vertical scale with plain numbers, at 1, 2 and 5 if it is short."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
@@ -211,6 +209,6 @@ def log_scale(axes: "Axes", low: float, high: float) -> None:
 
 
 def word(name: str, longest: int = 28) -> str:
-    """A name on one line, not too long. Texts with names take parse_math=False, so that $ stays $."""
+    """A name on one line, shortened if it is long. Use parse_math=False for texts with names, so that $ stays $."""
     text = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     return text if len(text) <= longest else text[: longest - 1] + "…"

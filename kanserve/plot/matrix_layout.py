@@ -1,4 +1,4 @@
-"""A network as tables of tiles, one for each layer: a row for each input, a column for each sum."""
+"""Draw a network as tables of tiles, one per layer, with a row per input and a column per sum."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ WIDEST = 1500.0
 
 
 def matrix(view: NetworkView, width: float | None = None) -> Scene:
-    """The tables beside one another, in several lines if they are wide."""
+    """Lay out the tables next to each other, in several lines if they are wide."""
     kan = view.kan
     scene = Scene(f"Edges of a network of {kan.edges} edges, as tables")
     cells = [layer.subnodes * layer.inputs for layer in kan.layers]
@@ -41,7 +41,7 @@ def matrix(view: NetworkView, width: float | None = None) -> Scene:
 
 
 def _rows(view: NetworkView, depth: int) -> list[int]:
-    """The inputs of a layer by their shares, largest first."""
+    """The inputs of a layer in order of their shares, largest first."""
     return [int(i) for i in np.argsort(-view.shares.nodes[depth], kind="stable")]
 
 

@@ -1,4 +1,4 @@
-"""`plot_network`: a network as a graph, as tables of tiles, or as heat maps, whichever can be read."""
+"""`plot_network`: draw a network as a graph, as tables of tiles, or as heat maps, depending on its size."""
 
 from typing import TYPE_CHECKING, Literal, get_args
 

@@ -1,4 +1,4 @@
-"""What pictures show of a network: shares of the signal, and for each edge its curve, its data and its knots."""
+"""The data for pictures of a network: shares of the signal, and for each edge its curve, its data and its knots."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,12 +24,9 @@ ROWS = 10_000  # of given samples
 
 @dataclass(frozen=True, eq=False)
 class EdgeView:
-    """An edge: its names, its state, and its curve and data in a unit square whose sides are the ranges of both.
-
-    `function` is "" for a free spline. `curve` (2, P) has NaN where the edge is not finite; `density` (B,) is how many
-    samples there are along the axis, at most 1; `knots` are positions. Between `trained` positions there were training
-    samples; they are 0 and 1 if all of the axis is inside, or if the range is unknown.
-    """
+    """An edge for a picture: its names, state, curve and data in a unit square. `function`: "" for a free spline.
+    `curve` (2, P): NaN if not finite. `density` (B,): samples along the axis, at most 1. `knots`: positions. `trained`:
+    where training samples were, (0, 1) if everywhere or unknown."""
 
     layer: int
     subnode: int
@@ -49,7 +46,7 @@ class EdgeView:
 
 
 class NetworkView:
-    """A network on samples: `shares` are those of the signal, `values` the inputs (N, I) of each layer."""
+    """A network evaluated on samples. `values` are the inputs (N, I) of each layer, `shares` those of the signal."""
 
     def __init__(self, kan: Kan, data: Rows | None = None) -> None:
         self.kan = kan
@@ -68,12 +65,12 @@ class NetworkView:
 
     @cached_property
     def limits(self) -> tuple[Array, ...]:
-        """The least and the largest value of each layer's inputs, (2, I) each; never equal."""
+        """The smallest and largest value of each layer's inputs (2, I); never equal."""
         return tuple(limits_of(v) for v in self.values)
 
     @cached_property
     def curves(self) -> tuple[Array, ...]:
-        """The curves of all edges of each layer, (P, O, I): from 0 to 1 over the range of their input."""
+        """The curves of all edges of each layer (P, O, I), scaled to 0 to 1, over the range of their input."""
         made = []
         for layer, limits in zip(self.kan.layers, self.limits, strict=True):
             y = edges(layer, np.linspace(limits[0], limits[1], CURVE_POINTS))
@@ -86,12 +83,12 @@ class NetworkView:
 
     @cached_property
     def densities(self) -> tuple[Array, ...]:
-        """How many samples each layer's inputs have along their range, (B, I): at most 1."""
+        """The densities (B, I) of each layer's inputs along their range, at most 1."""
         return tuple(_density(v, limits) for v, limits in zip(self.values, self.limits, strict=True))
 
     @cached_property
     def trained(self) -> tuple[Array, NDArray[np.bool_]]:
-        """The training range of each input, (I, 2), and whether it is known: in the numbers that the network sees."""
+        """The training range (I, 2) of each encoded input, and whether it is known."""
         kan = without_encoding(self.kan)
         return ranges(kan), has_range(kan)
 
@@ -116,7 +113,7 @@ class NetworkView:
         )
 
     def largest(self, count: int) -> list[list[tuple[int, int, int]]]:
-        """The places of up to `count` edges, as many of each layer if it has them: those with the largest shares."""
+        """The places of up to `count` edges with the largest shares, equally many of each layer if possible."""
         sizes = [int(alive.sum()) for alive in self.alive]
         quota, left = [0] * len(sizes), count
         for position, layer in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
@@ -129,7 +126,7 @@ class NetworkView:
         return found
 
     def signal(self, places: list[tuple[int, int, int]]) -> float:
-        """The share of the signal that goes through these edges, averaged over the layers."""
+        """The share of the signal that passes through these edges, averaged over the layers."""
         return sum(float(self.shares.edges[layer][j, i]) for layer, j, i in places) / len(self.kan.layers)
 
     def input_range(self, i: int) -> tuple[float, float] | None:
@@ -152,13 +149,13 @@ class NetworkView:
 
 
 def sample_size(kan: Kan) -> int:
-    """How many samples of its training range tell the shares of a network; fewer of a large one, which are as good."""
+    """How many samples to compute the shares with; fewer for a large network, where they suffice."""
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
     return int(min(MOST_ROWS, max(FEWEST_ROWS, MOST_VALUES // 4 // largest)))
 
 
 def limits_of(values: Array) -> Array:
-    """The least and the largest of values (N, I), (2, I); never equal up to rounding."""
+    """The minimum and maximum (2, I) of values (N, I), moved apart if equal up to rounding."""
     if not len(values):
         return np.tile([[-1.0], [1.0]], (1, values.shape[1]))
     low, high = values.min(axis=0), values.max(axis=0)

@@ -1,7 +1,4 @@
-"""The pages that notebooks show of networks, data, formulas, findings and artifacts: formulas first, then pictures.
-
-Those of packages below this one look it up when they are shown; others import it.
-"""
+"""The HTML that notebooks show for networks, data, formulas, findings and artifacts: formulas first, then pictures."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -49,7 +46,7 @@ FILES = 12
 
 
 def network_page(kan: Kan, most: int = PICTURE_BYTES) -> str:
-    """A network: its formulas, its picture of `most` bytes, its shape and its variables."""
+    """The page of a network: its formulas, its picture of at most `most` bytes, its shape and its variables."""
     return page(
         network_formulas(kan),
         network_part(kan, most=most),
@@ -58,7 +55,7 @@ def network_page(kan: Kan, most: int = PICTURE_BYTES) -> str:
 
 
 def network_formulas(kan: Kan) -> Html:
-    """The formulas of a network that is not large, or a sentence that says why there are none."""
+    """The formulas of a network that is not too large, or a sentence that says why there are none."""
     if kan.edges > FORMULA_EDGES:
         return Html("")
     try:
@@ -69,13 +66,13 @@ def network_formulas(kan: Kan) -> Html:
 
 
 def definitions(found: Iterable[Formula]) -> Html:
-    """What the variables of categorical inputs, and of those that may be missing, are."""
+    """The definitions of categorical inputs, and of those that may be missing."""
     lines = list(dict.fromkeys(line for law in found for line in law.definitions))
     return Html("".join(text("where " + cut(line, 300), second=True) for line in lines[:NAMES]))
 
 
 def network_part(kan: Kan, data: ArrayLike | None = None, most: int = PICTURE_BYTES) -> Html:
-    """The facts and the picture of a network, of `most` bytes; a sentence if it is not finite anywhere."""
+    """The facts and the picture of a network, of at most `most` bytes; a sentence if it is finite nowhere."""
     shape = "-".join(map(str, kan.shape))
     kinds = sum(int((layer.symbolic_mask & ~layer.spline_mask).sum()) for layer in kan.layers)
     facts = f"Kan {shape}: {kan.edges:,} edges, {kinds:,} snapped to a function"
@@ -94,7 +91,7 @@ def network_part(kan: Kan, data: ArrayLike | None = None, most: int = PICTURE_BY
 
 
 def _scenes(view: NetworkView) -> Iterator[Scene]:
-    """Pictures of a network, the most telling first, then smaller ones."""
+    """Pictures of a network, the most informative first, then smaller ones."""
     if flows(view.kan):
         yield scene_of(view, "flow", WIDTH)
     if sum(layer.subnodes * layer.inputs for layer in view.kan.layers) <= TABLE_EDGES:
@@ -104,7 +101,7 @@ def _scenes(view: NetworkView) -> Iterator[Scene]:
 
 
 def variables(inputs: Sequence[Variable], outputs: Sequence[Variable] = ()) -> Html:
-    """Names, units and training ranges."""
+    """A table of names, units and training ranges."""
     rows = [("input", variable) for variable in inputs] + [("output", variable) for variable in outputs]
     kept = rows[:COLUMNS] + rows[max(COLUMNS, len(inputs)) :][:NAMES]
     shown = table(
@@ -120,7 +117,7 @@ def variables(inputs: Sequence[Variable], outputs: Sequence[Variable] = ()) -> H
 
 
 def dataset_page(data: Dataset) -> str:
-    """Data: how many rows, and of each column its range and its distribution; targets first."""
+    """The page of a data set: the number of rows, and each column's range and distribution, targets first."""
     facts = f"Dataset: {len(data):,} rows, {len(data.inputs):,} inputs, outputs {_list(data.outputs)}"
     if data.weights is not None:
         facts += ", weighted"
@@ -139,7 +136,7 @@ def dataset_page(data: Dataset) -> str:
 
 
 def formula_page(shown: Formula) -> str:
-    """A formula: typeset, its conditions, its variables and its Python code."""
+    """The page of a formula: typeset, with its conditions, variables and Python code."""
     parts = [formula(shown.name, shown.latex, shown.text), definitions([shown])]
     if shown.shortened:
         parts.append(text("shortened: the tree is complete", second=True))
@@ -153,7 +150,7 @@ def formula_page(shown: Formula) -> str:
 
 
 def score_page(found: Any) -> str:
-    """A score (`kanserve.train.Score`): R² and the error of each output, and a classifier's accuracy."""
+    """The page of a score (`kanserve.train.Score`): R² and error of each output, and a classifier's accuracy."""
     rows = [
         ("" if len(found.r2) == 1 else str(n), _figure(r2), _figure(rmse))
         for n, (r2, rmse) in enumerate(zip(found.r2, found.rmse, strict=True), start=1)
@@ -163,7 +160,8 @@ def score_page(found: Any) -> str:
 
 
 def artifact_page(manifest: Any, files: Mapping[str, bytes], kan: Kan) -> str:
-    """An artifact by its manifest (`kanserve.artifact.manifest.Manifest`): formulas, network, metrics and files."""
+    """The page of an artifact, by its manifest (`kanserve.artifact.manifest.Manifest`): formulas, network, metrics,
+    files."""
     size = sum(len(data) for data in files.values())
     facts = f"Artifact {cut(manifest.name, 100)}: {len(files)} files, {size / 1000:,.0f} kB, {manifest.precision}"
     parts = [text(facts), network_formulas(kan), network_part(kan)]

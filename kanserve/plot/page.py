@@ -30,7 +30,7 @@ _ON_LIGHT, _ON_DARK = (",".join(f"{theme} .kanserve" for theme in forced) for fo
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """A text that is HTML already."""
 
 
 def _variables(palette: Palette) -> str:
@@ -67,12 +67,12 @@ STYLE = _style()
 
 
 def page(*parts: str) -> str:
-    """A whole page of parts that are HTML."""
+    """A whole page of HTML parts."""
     return f'<div class="kanserve">{STYLE}{"".join(parts)}</div>'
 
 
 def document(title: str, *parts: str) -> str:
-    """A whole file of parts that are HTML, on the ground of the reader's theme."""
+    """A whole HTML file, with the background of the reader's theme."""
     ground = (
         f"<style>body{{margin:0;background:{LIGHT.paper}}}"
         f"@media (prefers-color-scheme:dark){{body{{background:{DARK.paper}}}}}"
@@ -91,18 +91,18 @@ def text(said: str, *, second: bool = False) -> Html:
 
 
 def fold(summary: str, inside: str) -> Html:
-    """Something that a click opens."""
+    """A section that a click opens."""
     return Html(f"<details><summary>{escape(summary)}</summary>{inside}</details>")
 
 
 def code(said: str) -> Html:
-    """Text in the face of code, cut if it is long."""
+    """Text in a code font, shortened if it is long."""
     shown = said if len(said) <= SHOWN else said[:SHOWN] + "…"
     return Html(f"<code>{escape(shown)}</code>")
 
 
 def formula(name: str, latex: str, said: str) -> Html:
-    """A formula: typeset if it is short; of a longer one the text, which wraps, and folded what is typeset."""
+    """A formula, typeset if it is short; else as text, which wraps, with the typeset form folded."""
     typeset = latex and len(latex) <= TYPESET
     written = Html(f'<p class="formula">{mathml(latex, name)}</p>') if typeset else code(f"{name} = {said}")
     if len(latex or said) <= FOLDED:
@@ -111,7 +111,7 @@ def formula(name: str, latex: str, said: str) -> Html:
 
 
 def formula_list(found: Iterable[tuple[str, str, str]]) -> Html:
-    """Formulas as (name, LaTeX, text), of many the first."""
+    """Formulas from (name, LaTeX, text); only the first ones if there are many."""
     every = list(found)
     shown = ""
     for name, latex, said in every[:FORMULAS]:
@@ -126,7 +126,7 @@ def formula_list(found: Iterable[tuple[str, str, str]]) -> Html:
 def table(
     titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[int] = (), best: int | None = None
 ) -> Html:
-    """A table; cells of class `Html` are HTML. The columns `numbers` are right-aligned, and one row may be the best."""
+    """A table. Cells of class `Html` are HTML, columns in `numbers` are right-aligned, and row `best` is marked."""
 
     def cell(tag: str, column: int, value: str) -> str:
         kind = ' class="number"' if column in numbers else ""
@@ -140,7 +140,8 @@ def table(
 
 
 def tint_table(values: Array, rows: Sequence[str], columns: Sequence[str], framed: NDArray[np.bool_]) -> Html:
-    """A table of values from 0 to 1 with tinted cells; empty for NaN. Of many rows and columns the first are shown."""
+    """A table with cells tinted by values from 0 to 1, empty for NaN; only the first rows and columns if there are
+    many."""
     red, green, blue = (int(AUTO.snapped[at : at + 2], 16) for at in (1, 3, 5))
     lines = ["<tr><th></th>" + "".join(f"<th>{escape(cut(name, 24))}</th>" for name in columns[:TINTED]) + "</tr>"]
     for name, given, kept in zip(rows[:TINTED], values, framed, strict=False):
@@ -177,5 +178,5 @@ def histogram(values: Array, name: str, width: float = 90.0) -> Html:
 
 
 def cut(said: str, longest: int) -> str:
-    """Text of at most so many characters."""
+    """Shorten text to at most `longest` characters."""
     return said if len(said) <= longest else said[: longest - 1] + "…"

@@ -1,12 +1,9 @@
-"""The colours of all pictures, one for each role, on light ground, on dark ground, and on a ground that is unknown.
-
-Colour carries state only, and each state is said twice: a snapped edge is blue and has a name and a solid frame; a free
-spline is ink and has s(x) and ticks at its knots; a candidate is vermilion and dashed; a pruned edge is dotted; what is
-outside the training range is hatched. Width and tint are the share of the signal, by its square root.
-
-No colour has a contrast of 4.5 with both white and the dark ground: their own contrast is 17.7, the square of 4.2. The
-colours of "auto" have 4.2 with both. Where a picture can know its ground (SVG, HTML), "auto" becomes light or dark.
-"""
+"""The colours of all pictures, one for each role, on a light, a dark, and an unknown background. Colour carries state
+only, and each state is shown twice: a snapped edge is blue and has a name and a solid frame; a free spline is ink and
+has s(x) and ticks at its knots; a candidate is vermilion and dashed; a pruned edge is dotted; what is outside the
+training range is hatched. Width and tint are the share of the signal, by its square root. The colours for an unknown
+background have a contrast of 4.2 with white and with the dark background. Where a picture can know its background (SVG,
+HTML), "auto" becomes light or dark."""
 
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -33,10 +30,8 @@ Role = Literal[
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours as #RRGGBB. `paper` is the ground, "" without one; `caution` is the text beside `outside`.
-
-    The others are text: `ink`, `second` and `third`; frames: `line`, and `ghost` for pruned edges; and states.
-    """
+    """Colours as #RRGGBB: `paper` is the background ("" for none); `ink`, `second`, `third` are text, `caution` text
+    next to `outside`; `line` frames, `ghost` pruned edges; the others states."""
 
     paper: str
     ink: str
@@ -115,7 +110,7 @@ SHADE_ON_AUTO = 0.3
 
 
 def palette(theme: Theme, ground: str = "") -> Palette:
-    """The palette of a theme; "auto" on a ground that is known is the light or the dark one."""
+    """The palette of a theme; "auto" on a known background is the light or the dark one."""
     if theme not in get_args(Theme):
         raise InputError(f"theme is 'auto', 'light' or 'dark', got {theme!r:.60}.")
     if theme == "light" or (theme == "auto" and ground and luminance(ground) > 0.18):

@@ -1,4 +1,5 @@
-"""The figures of new pictures: text stays text in SVG, and without a ground SVG follows the reader's light or dark."""
+"""The figures of new pictures. In SVG, text stays text; without a background, SVG follows the reader's light or dark
+theme."""
 
 import io
 import re
@@ -17,11 +18,9 @@ _CLASS = "kanserve-picture"
 
 
 class Picture(Figure):
-    """A matplotlib Figure that pyplot does not know, so that it need not be closed.
-
-    `savefig` keeps the text of an SVG as text. The colours of theme="auto" become those of the light or the dark theme
-    in an SVG, by the reader's prefers-color-scheme. In a notebook, the Axes as the last line of a cell show it.
-    """
+    """A matplotlib Figure that pyplot does not know, so it need not be closed. `savefig` keeps SVG text as text, and
+    theme="auto" follows the reader's prefers-color-scheme in SVG. Notebooks show it for Axes on the last line of a
+    cell."""
 
     def __init__(self, palette: Palette, size: tuple[float, float]) -> None:
         super().__init__(figsize=size, dpi=RESOLUTION, facecolor=palette.paper or "none")
@@ -29,7 +28,7 @@ class Picture(Figure):
         self._palette = palette
 
     def savefig(self, fname: Any, *, transparent: bool | None = None, **kwargs: Any) -> None:
-        """As matplotlib's."""
+        """Like matplotlib's."""
         ending = kwargs.get("format") or str(fname).rpartition(".")[2]
         if str(ending).lower() == "png":
             kwargs["pil_kwargs"] = {"compress_level": PNG_LEVEL, **(kwargs.get("pil_kwargs") or {})}
@@ -60,7 +59,7 @@ class Picture(Figure):
 
 
 class PictureAxes(Axes):
-    """The Axes of a `Picture`, which a notebook shows as that picture."""
+    """The Axes of a `Picture`; notebooks show them as that picture."""
 
     def _repr_html_(self) -> str:
         whole = self.get_figure()
@@ -69,10 +68,8 @@ class PictureAxes(Axes):
 
 
 def adaptive(svg: str, *, notebook: bool = False) -> str:
-    """An SVG of `AUTO` with rules that replace its colours by those of `LIGHT` and `DARK`.
-
-    In a notebook its own theme comes before the reader's setting, and the rules are for this picture alone.
-    """
+    """Add rules to an SVG of `AUTO` that replace its colours by those of `LIGHT` or `DARK`. In a notebook, its theme
+    overrides the reader's setting, and the rules apply only to this picture."""
     scope = f".{_CLASS} " if notebook else ""
     rules = "".join(
         f"@media (prefers-color-scheme: {scheme}){{{_rules(palette, (scope,))}}}"

@@ -1,4 +1,4 @@
-"""How far a long call is, as a small page: its loss so far as a curve, or a search's formulas as they get better."""
+"""The progress of a long call as a small page: the curve of its loss, or a search's formulas as they improve."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ LEFT, BOTTOM = 46.0, 34.0
 
 
 def staircase(complexity: Sequence[float], errors: Sequence[float], best: int) -> Scene:
-    """The scene; the error has a logarithmic scale, and the recommended point is filled."""
+    """The errors of formulas by complexity, on a logarithmic scale; the recommended point is filled."""
     scene = Scene(f"Errors of {len(errors)} formulas by their complexity", WIDTH, HEIGHT)
     given = np.asarray(errors, np.float64)
     least = float(given[given > 0].min(initial=1.0))
@@ -63,7 +63,7 @@ SHOWN = 200
 
 @dataclass
 class Trace:
-    """What a call has reported: times in seconds, losses, errors on held-out rows; of a search, its Pareto front."""
+    """What a call has reported: times in seconds, losses, errors on held-out rows; for a search, its Pareto front."""
 
     every: int = 1
     count: int = 0
@@ -78,7 +78,7 @@ class Trace:
     last: Any = None
 
     def add(self, event: Any, seconds: float) -> None:
-        """Take an event; any that has a stage and a loss."""
+        """Add an event, which needs a stage and a loss."""
         self.last = event
         if not self.stages or self.stages[-1] != event.stage:
             self.stages = [*self.stages[1 - STAGES :], event.stage]
@@ -97,7 +97,7 @@ class Trace:
 
 
 def _better(found: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """The Pareto front of formulas: sizes, errors and texts."""
+    """The Pareto front of formulas, as (size, error, text)."""
     front: list[tuple[float, float, str]] = []
     for formula in sorted(found):
         if not front or formula[1] < front[-1][1]:
@@ -106,7 +106,7 @@ def _better(found: list[tuple[float, float, str]]) -> list[tuple[float, float, s
 
 
 def progress_page(trace: Trace) -> str:
-    """The page; "" before the first event."""
+    """The progress page; "" before the first event."""
     last = trace.last
     if last is None:
         return ""
@@ -124,7 +124,7 @@ def _path(trace: Trace) -> str:
 
 
 def _bar(event: Any) -> Html:
-    """The share that is done, as a bar and in words."""
+    """The finished share, as a bar and in words."""
     share = min(max(float(event.share), 0.0), 1.0)
     left = event.seconds_left
     words = [f"{share:.0%}"] + ([f"{left:.0f} s left"] if math.isfinite(left) and share < 1 else [])
@@ -137,7 +137,7 @@ def _bar(event: Any) -> Html:
 
 
 def curves(trace: Trace) -> Scene:
-    """The loss over time, and the error on held-out rows where it is known; by logarithms where they are positive."""
+    """The loss over time, and the error on held-out rows if known; on logarithmic scales if positive."""
     scene = Scene(f"The loss of {trace.count} steps, now {number(trace.losses[-1])}", WIDTH, HEIGHT)
     x = np.array(trace.seconds)
     lines: list[tuple[str, Role, Array]] = [

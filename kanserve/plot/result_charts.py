@@ -33,11 +33,8 @@ def draw_matrix(
     tints: Array | None = None,
     framed: NDArray[np.bool_] | None = None,
 ) -> "Axes":
-    """A matrix of cells with their numbers; NaN cells are empty.
-
-    Cells are tinted by `tints`, or by the square roots of their values, from 0 to 1. `framed` cells have a solid frame
-    and bold numbers.
-    """
+    """A matrix of cells with their numbers, empty for NaN, tinted by `tints` or by the square roots of the values, from
+    0 to 1. `framed` cells have a solid frame and bold numbers."""
     from matplotlib.colors import to_hex, to_rgb
     from matplotlib.patches import Rectangle
 
@@ -90,7 +87,7 @@ def draw_against(
     theme: Theme = "auto",
     width: Width = None,
 ) -> "Axes":
-    """Values plotted against a prediction, with the diagonal on which they lie if it is right."""
+    """Plot values against a prediction, with the diagonal where they are equal."""
     tones = colours(theme, ax)
     wide = inches(width) or 4.4
     axes = new_axes(ax, (wide, 0.82 * wide), tones)

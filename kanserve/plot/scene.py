@@ -23,7 +23,7 @@ BEZIER_POINTS = 25
 
 @dataclass(frozen=True, eq=False)
 class Stroke:
-    """A line through points (N, 2); with `bezier`, the cubic curve of its four control points."""
+    """A line through points (N, 2), or with `bezier` the cubic curve of its four control points."""
 
     points: Array
     role: Role
@@ -43,7 +43,7 @@ class Stroke:
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """A polygon with points (N, 2), filled and perhaps with a frame; the role "" is for none."""
+    """A polygon with points (N, 2), with a fill and a frame; the role "" means none."""
 
     points: Array
     fill: Role | Literal[""]
@@ -69,7 +69,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Circle:
-    """A node."""
+    """A circle, for a node."""
 
     x: float
     y: float
@@ -107,7 +107,7 @@ class Grid:
 
 @dataclass
 class Scene:
-    """The parts of a picture; `title` is what a screen reader says."""
+    """The parts of a picture; `title` is for screen readers."""
 
     title: str
     width: float = 0.0
@@ -170,9 +170,9 @@ def controls(start: tuple[float, float], end: tuple[float, float]) -> Array:
     return np.array([start, (middle, start[1]), (middle, end[1]), end], np.float64)
 
 
-def bezier(start: tuple[float, float], end: tuple[float, float], count: int = 97) -> Array:
-    """Points (count, 2) on that curve."""
-    return _on_curve(controls(start, end), count)
+def bezier(start: tuple[float, float], end: tuple[float, float]) -> Array:
+    """Points (97, 2) on the curve with the control points of `controls`."""
+    return _on_curve(controls(start, end), 97)
 
 
 def _on_curve(four: Array, count: int) -> Array:
@@ -183,20 +183,20 @@ def _on_curve(four: Array, count: int) -> Array:
 
 
 def short(name: str, width: float, size: float = 11.0) -> str:
-    """A name on one line, cut to about a width in pixels."""
+    """A name on one line, shortened to about a width in pixels."""
     text = " ".join("".join(c if c.isprintable() else " " for c in name).split())
     most = max(int(width / (0.55 * size)), 2)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def percent(share: float) -> str:
-    """A share as a percentage of two digits: 68%, 3.6%, 0.2%."""
+    """A share as a percentage with two digits: 68%, 3.6%, 0.2%."""
     if share >= 0.0995 or share == 0:
         return f"{share:.0%}"
     return f"{share:.1%}" if share >= 0.0005 else "<0.1%"
 
 
 def number(value: float) -> str:
-    """A number of at most four digits, for the ends of an axis."""
+    """A number with at most four digits, for the ends of an axis."""
     text = f"{value:.3g}"
     return text.replace("e+0", "e").replace("e-0", "e-").replace("e+", "e").replace("-", "−")

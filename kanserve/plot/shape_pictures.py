@@ -1,4 +1,4 @@
-"""Panels that say what one input, or two together, do to an output: all with one scale, so that sizes compare."""
+"""Panels of the effect of one input, or of two together, on an output, all with one scale so that sizes compare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,14 +22,10 @@ SPREAD, MEMBERS = 0.18, 0.4  # opacities of bands: of eight in ten rows, and of 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What an input does to one output, on average over the rows: the effect (P,) at values (P,), and its spread.
-
-    With `categories` the values are these, else numbers from low to high. `spread` (2, P) are the effects that a tenth
-    of the rows are below and above; they differ where other inputs change the effect. `seen` (3, B) are places of the
-    answers, in the numbers of the axis, their means there as effects, and the standard errors of these. `density` is
-    the distribution of the rows, at most 1. `members` (2, P) are the least and the largest effect among the networks
-    whose mean this is, None of one network.
-    """
+    """The effect (P,) of an input on one output at values (P,), averaged over the rows (codes if it has `categories`).
+    `spread` (2, P): its 10 % and 90 % quantiles over rows. `seen` (3, B): places on the axis, mean targets there as
+    effects, and standard errors. `density`: of the rows, at most 1. `members` (2, P): the smallest and largest effect
+    among averaged networks, or None."""
 
     name: str
     share: float
@@ -48,7 +44,8 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """What two inputs do together beyond what each does: effects (H, W) over the values of `names`, low end first."""
+    """The joint effects (H, W) of two inputs, less their separate effects, on a grid over the values of `names`; both
+    axes ascend."""
 
     names: tuple[str, str]
     share: float
@@ -57,7 +54,7 @@ class Pair:
 
 
 def common_scale(shapes: Sequence[Shape]) -> tuple[float, float]:
-    """The least and the largest effect of all panels."""
+    """The smallest and the largest effect of all panels."""
     parts = [part for shape in shapes for part in (shape.effect, shape.spread, shape.members) if part is not None]
     values = np.concatenate([[0.0], *(part.ravel() for part in parts)])
     values = values[np.isfinite(values)]
@@ -67,7 +64,7 @@ def common_scale(shapes: Sequence[Shape]) -> tuple[float, float]:
 
 
 def shape_panels(shapes: Sequence[Shape], width: float) -> Scene:
-    """A panel for each input, the first ones at the top."""
+    """A panel for each input, in order from the top."""
     scale = common_scale(shapes)
     scene = Scene(f"Effects of {len(shapes)} inputs", width)
     wide = (width - GAP * (COLUMNS - 1)) / COLUMNS
@@ -155,7 +152,7 @@ def _categories(scene: Scene, shape: Shape, x: float, y: float, wide: float, sca
 
 
 def pair_maps(pairs: Sequence[Pair], width: float) -> Scene:
-    """A map for each pair: blue where the two together raise the output, orange where they lower it."""
+    """A map for each pair: blue where both together raise the output, orange where they lower it."""
     wide = (width - GAP * (COLUMNS - 1)) / COLUMNS
     side = wide - SCALE
     scene = Scene(f"Joint effects of {len(pairs)} pairs of inputs", width)
@@ -183,7 +180,7 @@ def pair_maps(pairs: Sequence[Pair], width: float) -> Scene:
 
 
 def answers_beside_predictions(guess: Array, answers: Array, title: str, bins: int) -> Scene:
-    """The mean answers of rows by their predictions, with standard errors, on the line where they are equal."""
+    """The mean targets of rows against their predictions, with standard errors, and the line where both are equal."""
     wide, tall, left, top = 420.0, 240.0, 60.0, 24.0
     scene = Scene(f"{title} by prediction", left + wide + 10, top + tall + 34)
     order = np.argsort(guess, kind="stable")

@@ -1,8 +1,6 @@
-"""Scenes as inline SVG, small and without matplotlib: parts that look alike share a group and one path.
-
-Each group has the colours of `AUTO`, which show on any ground, and a class by which a style sheet of the page
-(`page_style`) replaces them by the light or the dark ones.
-"""
+"""Scenes as inline SVG, small and without matplotlib: parts that look alike share a group and one path. Each group has
+the colours of `AUTO`, which show on any background, and a class by which a page's style sheet (`page_style`) replaces
+them."""
 
 import base64
 import struct
@@ -25,7 +23,7 @@ TINTS = 16
 
 
 def svg(scene: Scene) -> str:
-    """The scene as an <svg> element, in its own size, and no wider than the page."""
+    """The scene as an <svg> element in its own size, at most as wide as the page."""
     parts = [_grid(grid) for grid in scene.grids]
     for level in LEVELS:
         parts += _areas(area for area in scene.areas if area.level == level)
@@ -38,7 +36,7 @@ def svg(scene: Scene) -> str:
 
 
 def svg_file(scene: Scene, palette: Palette) -> str:
-    """The scene as a whole SVG file on the ground of a palette, with its colours and text as text."""
+    """The scene as a whole SVG file with a palette's background and colours, and text as text."""
     margin = 12.0
     wide, tall = scene.width + 2 * margin, scene.height + 2 * margin
     rules = "".join(
@@ -90,7 +88,7 @@ def _areas(areas: Iterable[Area]) -> list[str]:
 
 
 def _paint(fill: str, frame: str, width: float, opacity: float = 1.0) -> str:
-    """The attributes of a shape with this fill and this frame; "" means without fill, or frame."""
+    """The attributes of a shape with this fill and frame; "" means none."""
     kinds = " ".join([*([f"f-{fill}"] if fill else []), *([f"s-{frame}"] if frame else [])])
     text = f'class="{kinds}" fill="{AUTO.of(fill) if fill else "none"}"'  # type: ignore[arg-type]  # a role
     text += f' fill-opacity="{opacity:g}"' if fill and opacity < 1 else ""
@@ -127,7 +125,7 @@ def _labels(labels: Iterable[Label]) -> list[str]:
 
 
 def _path(points: Array, *, bezier: bool = False) -> str:
-    """Path data: where it begins, then the steps between the points, with one decimal."""
+    """Path data: the first point, then the steps between the points, with one decimal."""
     tenths = np.rint((points if bezier else simplify(points)) * 10).astype(int)
     steps = (tenths[1:] - tenths[:1]) if bezier else np.diff(tenths, axis=0)
     start = f"M{_join(tenths[0].tolist())}"
@@ -135,7 +133,7 @@ def _path(points: Array, *, bezier: bool = False) -> str:
 
 
 def simplify(points: Array, tolerance: float = 0.15) -> Array:
-    """The points without those that are nearly on the line between others (Ramer, Douglas and Peucker)."""
+    """Drop points that are nearly on the line between others (Ramer, Douglas and Peucker)."""
     kept = np.zeros(len(points), bool)
     kept[[0, -1]] = True
     left = [(0, len(points) - 1)]
@@ -163,7 +161,7 @@ def _join(tenths: list[int]) -> str:
 
 
 def _short(value: float) -> str:
-    """A number with at most one decimal, and no zero before its point."""
+    """A number with at most one decimal, and no zero before the point."""
     text = f"{value:.1f}".removesuffix(".0")
     if text in ("-0", "0"):
         return "0"
@@ -180,7 +178,7 @@ def _grid(grid: Grid) -> str:
 
 
 def _png(grid: Grid) -> bytes:
-    """The cells as a picture of one colour, in 16 degrees of opacity."""
+    """The cells as a PNG of one colour with 16 levels of opacity."""
     height, width = grid.values.shape
     levels = np.rint(np.clip(grid.values, 0, 1) * (TINTS - 1)).astype(np.uint8)
     padded = np.pad(levels, ((0, 0), (0, width % 2)))

@@ -1,4 +1,4 @@
-"""The small picture of an edge: its curve, the density of the data, its state and its share of the signal."""
+"""Draw the tile of an edge: its curve, the density of the data, its state and its share of the signal."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ HATCH = 5.0  # between two lines
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Of a tile: its corners, the room above, beside and below the curve, and the curve's width."""
+    """Sizes of a tile: its corners, the space above, next to and below the curve, and the curve's width."""
 
     corner: float
     head: float
@@ -45,7 +45,7 @@ def tile(
     words: bool = True,
     peak: float = 1.0,
 ) -> None:
-    """Draw an edge into a box, tinted by its share of `peak`, with its name and share above the curve if `words`."""
+    """Draw an edge into a box, tinted by its share of `peak`; with `words`, its name and share are above the curve."""
     state, snapped, size = state_of(edge.function), bool(edge.function), _WITH_WORDS if words else _BARE
     scene.box(x, y, width, height, "paper", radius=size.corner)
     tint = (0.2 if snapped else 0.1) * float(np.sqrt(edge.share / peak))
@@ -74,7 +74,7 @@ def tile(
 def curve(
     scene: Scene, points: Array, x: float, y: float, width: float, height: float, role: Role, line: float
 ) -> None:
-    """Draw a curve of the unit square, in pieces where it has gaps."""
+    """Draw a curve of the unit square, in pieces if it has gaps."""
     across, up = points
     placed = np.stack([x + across * width, y + (1 - up) * height], axis=1)
     gone = np.flatnonzero(np.isnan(up))
@@ -95,7 +95,7 @@ def _density(scene: Scene, density: Array, x: float, bottom: float, width: float
 
 
 def hatch(scene: Scene, x: float, y: float, width: float, height: float) -> None:
-    """Draw diagonal lines over a part of an axis without training samples, and a line where it begins."""
+    """Draw diagonal lines over a part of an axis without training samples, and a line where it starts."""
     if width < 1.0:
         return
     for start in np.arange(-height, width, HATCH).tolist():
@@ -106,6 +106,6 @@ def hatch(scene: Scene, x: float, y: float, width: float, height: float) -> None
 
 
 def draw_pruned(scene: Scene, x: float, y: float, width: float, height: float) -> None:
-    """A dotted frame, for an edge that was pruned."""
+    """Draw a dotted line for a pruned edge."""
     middle = y + height / 2
     scene.line([(x + width * 0.36, middle), (x + width * 0.64, middle)], "ghost", 1.2, dash="dotted", level=TILES)

@@ -115,7 +115,7 @@ def publish(
 
 
 def _write_card(place: "Remote | Path", name: str, artifact: Artifact, version: int, *, signed: bool) -> None:
-    """Write the card of a version that is published, which it stays if the card cannot be written."""
+    """Write the card of a published version. If that fails, the version stays published."""
     from kanserve.repository.model_cards import card_of  # formulas and pictures: a server needs neither
 
     try:

@@ -57,7 +57,7 @@ class Folder(Source):
 
 
 class OneModel(Source):
-    """A folder of the numbered versions of one model, as a platform mounts it, or inside a larger repository."""
+    """A folder with the numbered versions of one model, as a platform mounts it, or inside a larger repository."""
 
     def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
         self._root = root
@@ -82,7 +82,7 @@ class OneModel(Source):
 
 
 class OneVersion(Source):
-    """A folder that is itself an artifact, as a platform mounts it for one model: version 1 of it."""
+    """A folder that is itself an artifact, as a platform mounts it for one model: its version 1."""
 
     def __init__(self, root: Path, name: str = "", trusted: Verifier | None = None) -> None:
         self._root = root
@@ -119,20 +119,20 @@ def path(root: str | os.PathLike[str]) -> Path:
 
 
 def is_version(root: Path) -> bool:
-    """Whether a folder is itself an artifact; UnreachableError if that cannot be seen."""
+    """Whether a folder is itself an artifact. Raises UnreachableError if that cannot be read."""
     with _readable(f"The folder {os.fspath(root)!r}"):
         return bool(_look(root / MANIFEST))
 
 
 def is_model(root: Path) -> bool:
-    """Whether a folder holds versions, and no models."""
+    """Whether a folder contains versions, and no models."""
     with suppress(NotFoundError), _readable(f"The folder {os.fspath(root)!r}"):
         return bool(_numbers(root)) and not Folder(root).index()
     return False
 
 
 def publish(root: Path, name: str, artifact: Artifact, version: int | None, key: "Key | None") -> int:
-    """`repository.publish` into a folder."""
+    """`repository.publish` for a folder."""
     model, begun = root / name, not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
@@ -159,7 +159,7 @@ def publish(root: Path, name: str, artifact: Artifact, version: int | None, key:
 
 
 def clean(root: Path, older_than: float) -> int:
-    """`repository.clean` of a folder."""
+    """`repository.clean` for a folder."""
     removed = 0
     for name in filter(is_name, _folders(root)):
         with suppress(OSError):  # of another user, or removed in the meantime
@@ -173,7 +173,7 @@ def clean(root: Path, older_than: float) -> int:
 
 @contextmanager
 def _readable(what: str) -> Iterator[None]:
-    """UnreachableError in place of an OSError."""
+    """Convert OSError to UnreachableError."""
     try:
         yield
     except OSError as error:
@@ -182,7 +182,7 @@ def _readable(what: str) -> Iterator[None]:
 
 @contextmanager
 def _open(root: Path, *names: str) -> Iterator[int]:
-    """An open handle of a folder below a root; only the root may be a link. FileNotFoundError."""
+    """Open a folder below a root; only the root may be a link. Raises FileNotFoundError."""
     handles: list[int] = []
     try:
         handles.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -197,8 +197,8 @@ def _open(root: Path, *names: str) -> Iterator[int]:
 
 
 def _warn_of_private(root: Path, model: Path, begun: bool) -> None:
-    """Warn if only this user can read a new version, unless that is so of a repository that was there (`begun`: it was
-    not)."""
+    """Warn if only this user can read a new version, unless the repository already existed and is private too (`begun`:
+    it is new)."""
     if os.name != "posix":
         return
     open_to_others = [any(folder.stat().st_mode & bits == bits for bits in _SHARED) for folder in (root, model)]
@@ -212,7 +212,7 @@ def _warn_of_private(root: Path, model: Path, begun: bool) -> None:
 
 
 def _read(root: Path, names: tuple[str, ...], trusted: Verifier | None, place: signing.ModelVersion) -> Artifact:
-    """The artifact in a folder below a root; NotFoundError, ArtifactError or UnreachableError."""
+    """Read the artifact in a folder below a root. Raises NotFoundError, ArtifactError or UnreachableError."""
     with _readable("Its folder"):
         try:
             with _open(root, *names) as folder:
@@ -240,7 +240,7 @@ def _numbers(model: Path) -> dict[int, str]:
 
 
 def _folders(place: Path) -> list[str]:
-    """The names of the folders in a folder, without links; NotFoundError, or OSError if it cannot be listed."""
+    """The names of the folders in a folder, without links. Raises NotFoundError, or OSError if it cannot be listed."""
     try:
         with os.scandir(place) as entries:
             return [entry.name for entry in entries if _is_folder(entry)]
@@ -249,7 +249,7 @@ def _folders(place: Path) -> list[str]:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a folder, or may be one: whoever looks into it finds out why that cannot be told."""
+    """Whether it is a folder; also True if that cannot be determined, since reading it then gives the reason."""
     try:
         return entry.is_dir(follow_symlinks=False)
     except OSError:
@@ -265,9 +265,8 @@ def _mark(place: Path) -> str:
 
 
 def _look(place: Path) -> str:
-    """A text that changes when a regular file is replaced; empty for anything else. The inode is not part of it, since
-    some network file systems change it without a reason.
-    """
+    """A text that changes when a regular file is replaced; "" for anything else. The inode is left out, since some
+    network file systems change it for no reason."""
     try:
         status = place.lstat()
     except (FileNotFoundError, NotADirectoryError):

@@ -115,7 +115,7 @@ class ModelCard:
 
 
 def card_of(artifact: Artifact, name: str = "", version: int | None = None, *, signed: bool = False) -> ModelCard:
-    """The card of an artifact, published under this name (by default its own) as this version, and signed there."""
+    """The card of an artifact as published under this name (by default its own) and version."""
     stem = "card" if version is None else f"card-{version}"
     picture = _picture(artifact.kan())
     signed = signed or artifact.signature is not None
@@ -128,7 +128,7 @@ def _show(stem: str) -> str:
 
 
 def _picture(kan: Kan) -> str:
-    """The network as SVG; empty if it is finite nowhere."""
+    """The network as SVG; "" if it is finite nowhere."""
     try:
         return svg(scene_of(NetworkView(kan), width=_WIDTH)) + "\n"
     except KanserveError:
@@ -199,7 +199,7 @@ def _formulas(artifact: Artifact) -> Iterator[str]:
 
 
 def _constants(written: Sequence[Formula], artifact: Artifact) -> Iterator[str]:
-    """The standard errors of the constants, where the rows determined them."""
+    """The standard errors of the constants, if the rows determined them."""
     found = [uncertainty_report.from_json(report) for report in artifact.evidence]
     rows = [
         (_plain(law.name), _plain(constant.text), _figure(constant.standard_error, "not determined"))
@@ -286,7 +286,7 @@ def _indent(text: str) -> str:
 
 
 def _plain(text: str, longest: int = _CHARACTERS) -> str:
-    """Text of others on one line, with every character that Markdown or HTML would read escaped."""
+    """Untrusted text on one line, with every character escaped that Markdown or HTML would interpret."""
     line = _cut(" ".join(text.split()), longest)
     return _SPECIAL.sub(_escape, line)
 

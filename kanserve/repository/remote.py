@@ -77,10 +77,8 @@ def is_remote(repository: object) -> bool:
 
 
 def model_in(url: str) -> tuple[str, str, int | None] | None:
-    """The repository, the name and the version of a URL that leads to a model or a version; None if it cannot.
-
-    What the URL leads to is not looked at: s3://bucket/models/2 may also be a repository.
-    """
+    """Split a URL into repository, model name and version (None if it has no version). Returns None if the URL cannot
+    be that of a model. Only the text is parsed, nothing is opened: s3://bucket/models/2 may also be a repository."""
     root, _, last = url.rstrip("/").rpartition("/")
     if source.is_version(last) and is_name((parts := root.rpartition("/"))[2]):
         root, last, version = parts[0], parts[2], int(last)
@@ -90,7 +88,7 @@ def model_in(url: str) -> tuple[str, str, int | None] | None:
 
 
 class Remote(Source):
-    """A repository behind a URL. `options` are passed to its file system; others come from the environment."""
+    """A repository at a URL. `options` are passed to its file system; others come from the environment."""
 
     def __init__(self, url: str, trusted: Verifier | None = None, options: Mapping[str, Any] | None = None) -> None:
         self._trusted = trusted
@@ -122,7 +120,7 @@ class Remote(Source):
             raise source.no_version(name, version) from None
 
     def publish(self, name: str, artifact: Artifact, version: int | None = None, key: "Key | None" = None) -> int:
-        """Add a version: files first, then the manifest; ConflictError when the number is taken."""
+        """Add a version: files first, then the manifest. Raises ConflictError if the number is taken."""
         check_name(name)
         taken = {parts[0] for parts in (key.split("/") for key in self._listing(name))}
         for _ in range(ATTEMPTS):
@@ -143,12 +141,12 @@ class Remote(Source):
         raise source.too_many(name)
 
     def add_card(self, name: str, files: Mapping[str, bytes]) -> None:
-        """Put the files of a model card beside the versions, in place of those of that name."""
+        """Write the files of a model card next to the versions, replacing older ones."""
         for file, data in files.items():
             self._ask(self._files.pipe_file, f"{check_name(name)}/{file}", data, size=len(data))
 
     def clean(self, older_than: float) -> int:
-        """Remove versions without a manifest that are untouched for `older_than` seconds; returns how many."""
+        """Remove versions without a manifest that are untouched for `older_than` seconds. Returns how many."""
         begun: dict[tuple[str, str], list[str]] = {}
         for key in self._listing():
             name, _, rest = key.partition("/")
@@ -187,7 +185,7 @@ class Remote(Source):
         return {key.removeprefix(start): details for key, details in found.items() if key.startswith(start)}
 
     def _get(self, folder: str, path: str, sizes: Mapping[str, int | None], limit: int) -> bytes:
-        """The bytes of a file; IntegrityError, without fetching all, when there are more than `limit`."""
+        """Download a file. Raises IntegrityError, without downloading all, if it has more than `limit` bytes."""
         size = sizes[path]
         if size == 0:
             return b""  # stores refuse range requests of empty files
@@ -200,7 +198,7 @@ class Remote(Source):
         raise IntegrityError(f"{path} may have {limit} bytes, it has {size}. Publish the model again.")
 
     def _put(self, key: str, data: bytes) -> bool:
-        """Create a file; False if it exists, on stores that support such a check."""
+        """Create a file. Returns False if it exists, on stores that support such a check."""
         put = self._files._pipe_file if self._files.async_impl else self._files.pipe_file
         how: dict[str, Any] = {"mode": "create"} if "mode" in inspect.signature(put).parameters else {}
         try:
@@ -219,10 +217,8 @@ class Remote(Source):
     def _ask(
         self, method: Callable[..., Any], key: str, *arguments: Any, size: int = 0, timed: bool = True, **options: Any
     ) -> Any:
-        """Call the store for a key, with a timeout; its errors become ours.
-
-        The text of a store's error may contain secrets such as addresses and keys: only its class is passed on.
-        """
+        """Call the store for a key, with a timeout, and convert its errors. Only the class of a store's error is passed
+        on, since its text may contain secrets."""
         if self._files.async_impl and timed:
             options["timeout"] = SECONDS + size / BYTES_PER_SECOND
         try:
@@ -242,7 +238,7 @@ class Remote(Source):
 
 
 def _open(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The file system of a URL and the path in it (Any: fsspec carries no types)."""
+    """The file system of a URL, and the path in it."""
     try:
         import fsspec
     except ImportError:
@@ -274,7 +270,7 @@ def _package(scheme: str) -> str:
 
 
 def _check_listing(there: Iterable[str], files: Iterable[str]) -> None:
-    """FormatError when there is an extra file, or one is missing."""
+    """Raise FormatError if there is an extra file, or one is missing."""
     # Some tools create an empty file for a folder, with a slash at the end of its key.
     folders = {f"{folder}/" for path in files for folder in folders_of(path)} | {""}
     for path in sorted(set(there) - {MANIFEST, SIGNATURE, *files, *folders}):
@@ -284,6 +280,6 @@ def _check_listing(there: Iterable[str], files: Iterable[str]) -> None:
 
 
 def _mark(details: Mapping[str, Any]) -> str:
-    """A text that changes when a file is replaced, from the store's listing; empty if that has no such field."""
+    """A text that changes when a file is replaced, from the store's listing; "" if the listing lacks such a field."""
     known = {name.lower(): value for name, value in details.items()}
     return " ".join(str(known[name]) for name in (*_MARKS, "size") if known.get(name) is not None)

@@ -1,4 +1,4 @@
-"""The interface from which a server reads models, and which names in a listing are models and versions."""
+"""The interface through which a server reads models, and which names in a listing are models and versions."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -13,7 +13,7 @@ ALL_VERSIONS = 0  # in a listing, stands for the versions of a model whose folde
 
 
 class Fault(str):
-    """In place of the mark of a version: why it, or the folder of its model, cannot be read now."""
+    """Replaces the mark of a version: the reason why it, or its model's folder, cannot be read now."""
 
     __slots__ = ()
 
@@ -202,7 +202,7 @@ def is_version(text: str) -> bool:
 
 
 def next_version(taken: Iterable[str]) -> int:
-    """One more than the largest number that is taken, by a version or any other entry."""
+    """The largest number that is taken, by a version or any other entry, plus one."""
     return check_version(max((int(text) for text in taken if is_version(text)), default=0) + 1)
 
 

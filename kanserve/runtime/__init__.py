@@ -1,4 +1,4 @@
-"""Runs artifacts: chooses a backend, loads it from verified bytes and checks it against the golden rows."""
+"""Run artifacts: choose a backend, load it from verified bytes, and check it against the golden rows."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Builds the C source of an artifact as a shared library, for this machine or another."""
+"""Build the C source of an artifact as a shared library, for this machine or another."""
 
 import platform
 import re
@@ -33,7 +33,7 @@ class _Job:
     macros: tuple[str, ...]  # of the fast form
 
     def run(self, *commands: list[str]) -> str | None:
-        """Run the compiler with each list of arguments, in parallel; its message if one fails, else None."""
+        """Run the compiler with each list of arguments, in parallel. Returns its message if one fails, else None."""
         return c_compilers.run(
             [[*self.command, *arguments] for arguments in commands],
             self.folder,
@@ -53,19 +53,12 @@ def build(
     target: str | None = None,
     vector_math: bool = False,
 ) -> Mapping[str, bytes]:
-    """The shared library for this machine, or for a target of `TARGETS`, by its file name.
-
-    The library holds the fast form of the source: on x86-64 once for each level of the instruction set, with dispatch
-    to the best one at run time. If the compiler cannot build that, it gets the plain source. `vector_math` lets a
-    network of functions call the vector functions of the machine's C library (glibc's libmvec), which are accurate to
-    four units in the last place; the source must have been exported with that option. It has no effect if they are
-    missing, and on other networks.
-
-    The compiler is the given one, else $CC, else the first of cc, gcc and clang; NotFoundError without any. ExportError
-    with the compiler's message if it fails, or if it takes longer than two minutes; after that only the plain source is
-    tried. For a target it is ziglang's, of the extra `cross` (MissingDependencyError); at the first use of a target it
-    compiles the target's C library, which takes a minute and is cached in the user's cache folder.
-    """
+    """The shared library for this machine, or for a target of `TARGETS`, by its file name. It contains the fast form,
+    on x86-64 for each instruction-set level with dispatch at run time; the plain source if the compiler cannot build
+    that. `vector_math` allows libmvec's vector functions (four units in the last place), for which the source must be
+    exported. The compiler is the given one, else $CC, cc, gcc or clang (NotFoundError without any), for targets
+    ziglang's (MissingDependencyError), which caches each target's C library at first use. Raises ExportError if
+    compiling fails or takes over two minutes, after which the plain source is tried."""
     prefix = prefix_of(files)
     if target is not None and compiler is not None:
         raise InputError("A target is compiled by ziglang: give either a compiler or a target.")
@@ -94,10 +87,8 @@ def build(
 
 
 def _build(job: _Job, processor: str) -> str | None:
-    """Build the library in the best way that works; the compiler's last message if none does, else None.
-
-    After a timeout only the plain source is tried, which is the fastest to compile.
-    """
+    """Build the library in the best way that works. Returns the compiler's last message if none does, else None. After
+    a timeout only the plain source, which compiles fastest, is tried."""
     words, slow = "", False
     for way, macros in _ways(processor, job.macros):
         if slow and way is not _plain:

@@ -56,7 +56,7 @@ _TABLE = r"^static (P_TABLE const \w+ P_\w+\[[^\]]+\]) = \{[^{}]{%d,}\};"
 
 
 def public(header: str, prefix: str) -> list[tuple[str, str, str]]:
-    """The functions that a header declares: the type of each, its name without the prefix, and its parameters."""
+    """The functions that a header declares: return type, name without the prefix, and parameters."""
     return re.findall(_add_prefix(_PROTOTYPE, prefix), header, re.MULTILINE)
 
 
@@ -105,5 +105,5 @@ def _add_prefix(pattern: str, prefix: str) -> str:
 
 
 def _name(parameter: str) -> str:
-    """The name in "const P_real x[P_N_IN]"."""
+    """The name in a parameter such as "const P_real x[P_N_IN]"."""
     return str(re.findall(r"\w+", parameter.split("[")[0])[-1])

@@ -14,10 +14,8 @@ STRIPPED = (*SHARED, "-s")  # ziglang adds debug information of its own
 
 @dataclass(frozen=True)
 class Target:
-    """ziglang's name of a machine, the file name of its library, and the linker options.
-
-    A library for Linux needs the machine's libm, and those of glibc and musl are not compatible.
-    """
+    """A compilation target: ziglang's name, the file name of its library, and linker options. A Linux library needs the
+    machine's libm, and those of glibc and musl are incompatible."""
 
     triple: str
     library: str
@@ -43,18 +41,18 @@ TARGETS = {
 
 
 def get(name: str) -> Target:
-    """The target of this name; NotFoundError with the known names."""
+    """The target of this name. Raises NotFoundError with the known names."""
     if name not in TARGETS:
         raise NotFoundError(f"Unknown target {name!r:.80}; there are: {', '.join(TARGETS)}.")
     return TARGETS[name]
 
 
 def library_name() -> str:
-    """The file name of a library for this machine, as in `linux-x86_64.so`, or `linux-x86_64-musl.so` with musl."""
+    """The file name of a library for this machine, such as `linux-x86_64.so`, or `linux-x86_64-musl.so` with musl."""
     kind = "-musl" if any("musl" in suffix for suffix in EXTENSION_SUFFIXES) else ""
     return f"{sys.platform}-{platform.machine().lower()}{kind}{'.dll' if sys.platform == 'win32' else '.so'}"
 
 
 def command(target: Target) -> list[str]:
-    """The command of ziglang's compiler for a target; MissingDependencyError without ziglang."""
+    """The command of ziglang's compiler for a target. Raises MissingDependencyError without ziglang."""
     return c_compilers.foreign(target.triple)

@@ -1,9 +1,7 @@
-"""Run the compiled operators of an ONNX file directly, without onnxruntime, if it has no other nodes.
-
-Called only now and then, as in a server, onnxruntime takes ten times as long as the computation of a small network,
-because its code and data have left the processor's caches. The kernels are the ones that onnxruntime prepared for a
-session, so the results are equal to the last bit.
-"""
+"""Run the compiled operators of an ONNX file directly, without onnxruntime, if it has no other nodes. Between rare
+calls onnxruntime's code leaves the processor's caches, and a call then takes ten times as long as the computation of
+a small network. The kernels are those that onnxruntime prepared for a session, so the results are equal to the last
+bit."""
 
 import ctypes
 from collections.abc import Callable, Sequence
@@ -28,14 +26,15 @@ Kernel = int  # its address
 
 @dataclass(frozen=True)
 class _Library:
-    """The library of the operators twice: with functions that keep the GIL, and that release it."""
+    """The operators' library loaded twice: with functions that keep the GIL, and with functions that release it."""
 
     keeping: Any  # ctypes has no types
     giving: Any
 
 
 def listening(make: Callable[[], T]) -> tuple[T, list[Kernel]]:
-    """The result of a function that makes a session on this thread, and the session's kernels; none if unknown."""
+    """Call `make`, which creates a session on this thread. Returns its result, and the session's kernels (none if
+    unknown)."""
     library = _library()
     if library is None:
         return make(), []
@@ -49,10 +48,8 @@ def listening(make: Callable[[], T]) -> tuple[T, list[Kernel]]:
 
 
 class Chain:
-    """The kernels of a session in the order of their operators; thread-safe.
-
-    ValueError if they do not match the operators, or the shapes of two neighbours do not match.
-    """
+    """The kernels of a session in the order of their operators; thread-safe. Raises ValueError if they do not match the
+    operators, or their shapes do not fit."""
 
     def __init__(
         self, session: Any, kernels: Sequence[Kernel], operators: Sequence[bytes], dtype: np.dtype[Any]
@@ -108,7 +105,8 @@ class Chain:
         return y
 
     def _answer(self) -> tuple[ctypes.c_void_p, Callable[[], NDArray[Any]]]:
-        """The address of a buffer for the outputs of one row, and a function that copies it."""
+        """Allocate an output buffer for one row. Returns its address, and a function that returns a copy of its
+        contents."""
         y = np.empty((1, self._outputs), self._dtype)
         return ctypes.c_void_p(y.ctypes.data), y.copy
 

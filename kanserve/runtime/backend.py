@@ -59,7 +59,7 @@ class Backend(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """float32 or float64: the type it computes in and returns."""
+        """The type it computes in and returns: float32 or float64."""
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
         """The outputs of rows of raw features. Thread-safe.
@@ -91,8 +91,8 @@ class Differentiating(Backend, Protocol):
     differentiates: bool
 
     def differentiate(self, x: bytes, rows: int) -> tuple[bool, bytes, bytes]:
-        """Outputs (rows, outputs) and derivatives (rows, outputs, inputs) of rows (rows, inputs), float64 in bytes; and
-        whether all are finite. Thread-safe."""
+        """Whether all results are finite, the outputs (rows, outputs), and the derivatives (rows, outputs, inputs),
+        both as float64 bytes, at the given rows (rows, inputs). Thread-safe."""
 
 
 @runtime_checkable
@@ -102,12 +102,12 @@ class TwiceDifferentiating(Differentiating, Protocol):
     differentiates_twice: bool
 
     def differentiate_twice(self, x: bytes, rows: int) -> tuple[bool, bytes]:
-        """Second derivatives (rows, outputs, inputs, inputs) of rows (rows, inputs), float64 in bytes; and whether all
-        are finite. Thread-safe."""
+        """Whether all are finite, then second derivatives (rows, outputs, inputs, inputs) as float64 bytes, for rows
+        (rows, inputs). Thread-safe."""
 
 
 class Portable:
-    """A backend that can be pickled: the pickle holds its files, from which it is loaded again."""
+    """A backend that can be pickled: the pickle contains its files, from which it is loaded again."""
 
     _loaded_from: tuple[str, Mapping[str, bytes], int] | None = None
 
@@ -123,7 +123,7 @@ def keep_files(backend: Portable, name: str, files: Mapping[str, bytes], threads
 
 
 def forget_files(backend: Backend) -> None:
-    """Free the files that a backend was loaded from; it can no longer be pickled."""
+    """Free the files that a backend was loaded from; it can then no longer be pickled."""
     if isinstance(backend, Portable):
         object.__setattr__(backend, "_loaded_from", None)
 
@@ -195,7 +195,7 @@ def get(name: str) -> BackendModule:
 
 
 def check(backend: Backend, kan: Kan, golden: tuple[Array, Array], precision: Precision) -> None:
-    """GoldenError if the backend or the network itself disagrees with the golden rows, or they are too many."""
+    """Raise GoldenError if the backend or the network itself disagrees with the golden rows, or there are too many."""
     x, y = golden
     if len(x) > MAX_GOLDEN_ROWS:
         raise GoldenError(f"At most {MAX_GOLDEN_ROWS} golden rows are compared, got {len(x)}. Compile the model again.")
@@ -211,9 +211,9 @@ def check(backend: Backend, kan: Kan, golden: tuple[Array, Array], precision: Pr
 
 
 def check_derivatives(backend: Differentiating, kan: Kan, x: Array) -> None:
-    """GoldenError if the backend's derivatives at rows x are not how its predictions change, or its outputs with them
-    not its predictions. Those were compared with the network, whose own derivatives of a large one would take longer
-    than the rest of loading."""
+    """Raise GoldenError unless the backend's derivatives at rows x match differences of its predictions, and its
+    outputs with derivatives match its predictions. These were compared with the network before; comparing the
+    derivatives of a large network would take longer than the rest of loading."""
     step = _steps(kan, x)
     y, slopes = _differentiate(backend, kan, x)
     wanted, after, before = (backend.predict(rows) for rows in (x, x + step, x - step))
@@ -224,8 +224,8 @@ def check_derivatives(backend: Differentiating, kan: Kan, x: Array) -> None:
 
 
 def check_second_derivatives(backend: TwiceDifferentiating, kan: Kan, x: Array) -> None:
-    """GoldenError if the backend's second derivatives at rows x are not how its derivatives change, which were
-    compared before."""
+    """Raise GoldenError unless the backend's second derivatives at rows x match differences of its (already checked)
+    derivatives."""
     step = _steps(kan, x)
     inputs, outputs = len(kan.inputs), len(kan.outputs)
     second = np.frombuffer(backend.differentiate_twice(_bytes(x), len(x))[1], "<f8")
@@ -248,7 +248,7 @@ def _differentiate(backend: Differentiating, kan: Kan, x: Array) -> tuple[Array,
 
 
 def _steps(kan: Kan, x: Array) -> Array:
-    """Small steps for differences, another direction for each row."""
+    """Small steps for finite differences, in another direction for each row."""
     low, high = ranges(kan).T
     signs = np.sign(np.cos(1.0 + np.arange(x.size))).reshape(x.shape)
     signs[has_no_slope(kan, x)] = 0.0
@@ -261,8 +261,8 @@ def _size(values: Array) -> Array:
 
 
 def _is_change(slopes: Array, values: Array, difference: Array, step: Array) -> bool:
-    """Whether slopes (N, M, inputs) say how values (N, M) change in a step back and forth, and rows of values with NaN
-    have none."""
+    """Whether slopes (N, M, inputs) match the change of values (N, M) in a step back and forth, and are NaN on rows of
+    values with NaN."""
     with np.errstate(all="ignore"):
         change = np.einsum("noi,ni->no", slopes, step)
         most = np.nan_to_num(np.einsum("noi,ni->no", np.abs(slopes), np.abs(step)), posinf=0.0).max(axis=0)
@@ -271,16 +271,15 @@ def _is_change(slopes: Array, values: Array, difference: Array, step: Array) -> 
 
 
 def tolerance(kan: Kan, x: Array, y: Array, precision: Precision) -> Array:
-    """The tolerance (N, outputs) around the golden rows: 1e-12 of the output's scale for double, 1e-5 for float, or 64
-    times the effect of rounding in that row, whichever is larger.
-    """
+    """The tolerance (N, outputs) around the golden rows: 1e-12 (double) or 1e-5 (float) of the output's scale, or 64
+    times the effect of rounding on that row, whichever is larger."""
     return rounding_error.allow(kan, x, y, precision, _PART[precision])
 
 
 def _compare(
     who: str, got: NDArray[Any], kan: Kan, golden: tuple[Array, Array], precision: Precision, first: int = 0
 ) -> None:
-    """GoldenError for a wrong answer; the rows are counted from `first`."""
+    """Raise GoldenError for a wrong output; the rows are counted from `first`."""
     x, wanted = golden
     if got.shape != wanted.shape:
         raise GoldenError(f"{who} must answer the golden rows with shape {wanted.shape}, got {got.shape}.")

@@ -72,7 +72,7 @@ class CLibrary(Portable):
 
     @property
     def gradient_address(self) -> int | None:
-        """The address of the library's P_gradient_batch, as `predict_address`; only if `differentiates`."""
+        """The address of the library's P_gradient_batch, like `predict_address`; only if `differentiates`."""
         return ctypes.cast(self._gradient, ctypes.c_void_p).value
 
     def predict(self, x: NDArray[Any]) -> NDArray[Any]:
@@ -104,11 +104,9 @@ class CLibrary(Portable):
         return y
 
     def differentiate(self, x: bytes, rows: int) -> tuple[bool, bytes, bytes]:
-        """The outputs (rows, outputs) and their derivatives (rows, outputs, inputs) at raw feature rows, all as float64
-        in bytes; and whether all of them are finite. Only if `differentiates`; releases the GIL except for a short row.
-
-        A row in which anything is not finite has derivatives that are all NaN, and outputs as from `predict`.
-        """
+        """Whether all are finite, then outputs (rows, outputs) and derivatives (rows, outputs, inputs) of raw rows as
+        float64 bytes. Only if `differentiates`; releases the GIL except for a short row. A row with anything not finite
+        has NaN derivatives, and outputs as from `predict`."""
         self._check_size(x, rows)
         each, split = self.outputs * self.inputs, 8 * rows * self.outputs
         room = bytearray(split + 8 * rows * each)
@@ -120,11 +118,8 @@ class CLibrary(Portable):
         return code == 0, bytes(room[:split]), bytes(room[split:])
 
     def differentiate_twice(self, x: bytes, rows: int) -> tuple[bool, bytes]:
-        """The second derivatives (rows, outputs, inputs, inputs) at raw feature rows, as float64 in bytes; and whether
-        all are finite. Only if `differentiates_twice`; releases the GIL.
-
-        A row in which anything is not finite, its derivatives among it, has second derivatives that are all NaN.
-        """
+        """Whether all are finite, then second derivatives (rows, outputs, inputs, inputs) of raw rows as float64 bytes.
+        Only if `differentiates_twice`; releases the GIL. A row with anything not finite is all NaN."""
         self._check_size(x, rows)
         each = self.outputs * self.inputs**2
         if rows == 0:
@@ -146,10 +141,8 @@ class CLibrary(Portable):
 
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
-    """The backend of verified files: NotFoundError without a library for this machine, FormatError for a broken one.
-
-    It computes on the caller's thread and ignores `threads`; calls of several threads run in parallel.
-    """
+    """Load the backend from verified files. Raises NotFoundError without a library for this machine, FormatError for a
+    broken one. It computes on the caller's thread and ignores `threads`; several threads run in parallel."""
     prefix = prefix_of(files)
     name = library_name()
     if name not in files:
@@ -172,7 +165,8 @@ def load(files: Mapping[str, bytes], *, threads: int = 1) -> CLibrary:
 
 
 def _whole(data: bytes) -> bool:
-    """Whether a library is as long as its header says. The loader does not check, and a cut one crashes the process."""
+    """Whether a library is as long as its header says. The loader does not check, and a truncated one crashes the
+    process."""
     if sys.platform != "linux":
         return bool(data)
     if len(data) < 64 or data[:4] != b"\x7fELF":

@@ -29,10 +29,8 @@ class StoppedError(ExportError):
 
 
 def own(given: str | None = None) -> list[str]:
-    """The command of this machine's compiler, with its full path: the given one, else $CC, else cc, gcc or clang.
-
-    NotFoundError without one; InputError for invalid shell syntax.
-    """
+    """This machine's compiler command with its full path: the given one, else $CC, else cc, gcc or clang. Raises
+    NotFoundError without one, InputError for invalid shell syntax."""
     wanted = given or os.environ.get("CC")
     try:
         candidates = [shlex.split(wanted)] if wanted else [["cc"], ["gcc"], ["clang"]]
@@ -47,17 +45,15 @@ def own(given: str | None = None) -> list[str]:
 
 
 def foreign(target: str) -> list[str]:
-    """The command of a compiler for one of ziglang's targets, as in "aarch64-linux-musl"."""
+    """The command of a compiler for one of ziglang's targets, such as "aarch64-linux-musl"."""
     if find_spec("ziglang") is None:
         raise MissingDependencyError("ziglang", "cross")
     return [sys.executable, "-m", "ziglang", "cc", "-target", target]
 
 
 def foreign_environment() -> Mapping[str, str]:
-    """The environment of `foreign`, which keeps ziglang's compiled C libraries in the user's cache folder.
-
-    ExportError if that folder is not writable: ziglang would retry forever.
-    """
+    """The environment of `foreign`, which caches ziglang's compiled C libraries in the user's cache folder. Raises
+    ExportError if that is not writable, since ziglang would retry forever."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = os.path.abspath(Path(cache, "kanserve", "zig"))
     try:
@@ -74,7 +70,7 @@ def foreign_environment() -> Mapping[str, str]:
 
 @contextmanager
 def workplace() -> Iterator[str]:
-    """A temporary folder for a compiler's files; ExportError, with its path, if it cannot be written."""
+    """A temporary folder for a compiler's files. Raises ExportError, with its path, if it cannot be written."""
     try:
         with tempfile.TemporaryDirectory(prefix="kanserve-") as folder:
             yield folder
@@ -92,10 +88,8 @@ def run(
     environment: Mapping[str, str] | None = None,
     longest: float | None = None,
 ) -> str | None:
-    """Run all commands in parallel in a folder: None if all succeed, else the message of the first that fails.
-
-    StoppedError if they take longer than `longest` seconds (LONGEST) in all; running ones are killed.
-    """
+    """Run all commands in parallel in a folder. Returns None if all succeed, else the message of the first that fails.
+    Raises StoppedError, and kills them, after `longest` seconds in all."""
     limit = LONGEST if longest is None else longest
     with ExitStack() as stack:
         # Files, not pipes: a surviving child process of a compiler would keep a pipe open.

@@ -289,14 +289,14 @@ def model_card(
 def read_artifact(
     path: str | os.PathLike[str], name: str | None = None, version: int | None = None, trusted: Verifier | None = None
 ) -> Artifact:
-    """The verified files of a published model, which `load_model` loads; errors as there."""
+    """Read and verify the files of a published model that `load_model` loads; raises the same errors."""
     return _read(path, name, version, trusted)[0]
 
 
 def _read(
     path: str | os.PathLike[str], name: str | None, version: int | None, trusted: Verifier | None
 ) -> tuple[Artifact, ModelVersion | None]:
-    """The verified files of a published model, and its name and version where they are known."""
+    """The verified files of a published model, and its name and version if known."""
     if not repository.is_remote(path):
         place = local.path(path)
         if place.is_file():

@@ -1,4 +1,4 @@
-"""Runs the NumPy module of an artifact. The module is code and has all rights of this process."""
+"""Run the NumPy module of an artifact. The module is code and has all rights of this process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,8 @@ class NumpyModule(Portable):
 
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> NumpyModule:
-    """The backend of verified files; FormatError if they are no such module. `threads` is left to NumPy."""
+    """Load the backend from verified files. Raises FormatError if they are not such a module. `threads` is left to
+    NumPy."""
     paths = [path for path in files if path.endswith(".py")]
     if len(paths) != 1:
         raise FormatError(f"A NumPy artifact has one Python file, got {len(paths)}.")

@@ -38,7 +38,7 @@ def all_compiled(functions: AbstractSet[bytes]) -> bool:
 
 
 def register_compiled(options: Any) -> bool:
-    """Register the operators in `options`, a SessionOptions of onnxruntime; False if there are none."""
+    """Register the operators in `options`, a SessionOptions of onnxruntime. Returns False if there are none."""
     path = native.operators()
     if path is None:
         return False
@@ -103,7 +103,7 @@ class OnnxBackend(Portable):
 
 
 def load(files: Mapping[str, bytes], *, threads: int = 1) -> OnnxBackend:
-    """The backend of {"model.onnx": bytes}; FormatError if they are not a network exported by kanserve."""
+    """Load the backend from {"model.onnx": bytes}. Raises FormatError if it is not a network exported by kanserve."""
     backend = _load(files, threads)
     keep_files(backend, "onnx_graph", files, threads)
     return backend
@@ -148,7 +148,7 @@ def _session(onnxruntime: Any, data: bytes, options: Any) -> Any:
 
 
 def _native_session(onnxruntime: Any, data: bytes, threads: int) -> Any:
-    """A session with the compiled operators; None if there are none, or they do not know a layer of the file."""
+    """A session with the compiled operators; None if there are none, or they lack a layer of the file."""
     options = _options(onnxruntime, threads)
     if not register_compiled(options):
         return None
@@ -177,7 +177,7 @@ def _backend(session: Any, options: Any, native: bool) -> OnnxBackend:
 
 
 def _chain(backend: OnnxBackend, kernels: Sequence[Kernel], data: bytes, threads: int) -> OnnxBackend:
-    """The backend with a chain of the session's kernels, if that gives the same results; else unchanged."""
+    """The backend with a chain of the session's kernels if that gives the same results, else unchanged."""
     try:
         chain = Chain(backend.session, kernels, _operators(data), backend.dtype)
     except ValueError:
@@ -189,7 +189,7 @@ def _chain(backend: OnnxBackend, kernels: Sequence[Kernel], data: bytes, threads
 
 
 def _operators(data: bytes) -> list[bytes]:
-    """The file's functions from x to y if each one's input is the output of the one before; else an empty list."""
+    """The file's functions from x to y, if each one's input is the previous one's output, else an empty list."""
     found, last = list[bytes](), b"x"
     for node in (
         message for field, graph in _messages(data) if field == 7 for number, message in _messages(graph) if number == 1
@@ -207,7 +207,7 @@ def _operators(data: bytes) -> list[bytes]:
 
 
 def _check_model(data: bytes) -> set[bytes]:
-    """The functions that the model calls; FormatError if it could do anything but compute."""
+    """The functions that the model calls. Raises FormatError if it could do anything but compute."""
     called, held = set[bytes](), set[bytes]()
     try:
         for field, value in _messages(data):
@@ -310,7 +310,7 @@ def _messages(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The numbered fields of a message, in order; ValueError or IndexError for invalid bytes."""
+    """The numbered fields of a message, in order. Raises ValueError or IndexError for invalid bytes."""
     view = memoryview(data)
     position = 0
     while position < len(view):
@@ -338,7 +338,7 @@ def _fields(data: bytes | memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(view: memoryview, position: int) -> tuple[int, int]:
-    """A number in groups of seven bits, the lowest first, and the position after it."""
+    """A varint (groups of seven bits, lowest first), and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = view[position]

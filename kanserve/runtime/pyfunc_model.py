@@ -1,4 +1,4 @@
-"""A model as MLflow's `pyfunc` calls it: DataFrames in and out."""
+"""A model for MLflow's `pyfunc` interface: DataFrames in and out."""
 
 from collections.abc import Mapping
 from typing import Any

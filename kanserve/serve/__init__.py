@@ -1,4 +1,5 @@
-"""The gRPC server: wiring in `server`, and the logic of every call as a plain function that knows nothing of grpc."""
+"""The gRPC server. `server` wires the parts together; the logic of each call is a plain function that does not import
+grpc."""
 
 from importlib.util import find_spec
 

@@ -43,10 +43,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(found: Settings) -> int:
-    """Serve by one process, or by several, until SIGTERM or SIGINT, then drain; the exit code.
-
-    A second signal kills it. Once ready, it logs on standard error what is served and what cannot be.
-    """
+    """Serve with one or several processes until SIGTERM or SIGINT, then drain; a second signal kills. Returns the exit
+    code. Logs what is served and what cannot be once ready."""
     from kanserve.serve.scheduling import cpus, switch_interval
 
     if (workers := found.workers or cpus.available()) > 1:
@@ -60,14 +58,14 @@ def _serve(found: Settings) -> int:
 
 
 def _hold_little() -> None:
-    """Limit malloc's arenas, before threads exist: one arena per thread would hold freed memory, 2 to 4 MB in all."""
+    """Limit malloc's arenas before threads exist: one arena per thread would keep 2 to 4 MB of freed memory in all."""
     if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError):  # another C library than glibc
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def _import_little(found: Settings) -> None:
-    """Keep unneeded libraries from being imported, and set BLAS threads, before anything large is imported."""
+    """Set BLAS threads, and keep unneeded libraries from being imported, before anything large is imported."""
     # A process answers several requests at once: with a BLAS thread per core, they would slow each other down.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")

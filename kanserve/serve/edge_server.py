@@ -1,8 +1,6 @@
-"""An edge server: the C source of a server for one model, which builds into one static binary without Python.
-
-It is the server's native transport (kanserve/native/server) with the C source of the model and the answers to calls
-that do not depend on rows, written down as bytes.
-"""
+"""An edge server: the C source of a server for one model, which builds into one static binary without Python. It
+consists of the server's native transport (kanserve/native/server), the model's C source, and the constant answers as
+bytes."""
 
 import hashlib
 import re
@@ -122,7 +120,7 @@ def _server_source() -> dict[str, bytes]:
 
 
 def _answers(model: Model) -> list[tuple[str, str, bytes]]:
-    """Path, format or "", and bytes of each answer that is always the same."""
+    """The path, format (or "") and bytes of each response that is the same for every request."""
     found = Catalog(MappingProxyType({model.name: {model.version: model}}), MappingProxyType({}))
     state = cast(ServerState, SimpleNamespace(catalog=found, settings=Settings()))
     call, service = Call(wire.SERVICE_NAME, "", 0), f"/{wire.SERVICE_NAME}"
@@ -178,23 +176,24 @@ def _edge_model(model: Model, prefix: str, gradient: bool) -> str:
 
 
 def _write(path: str, words: Mapping[str, str]) -> str:
-    """A file of the folder `edge_files`, with its @words@."""
+    """A file of the folder `edge_files`, with its @words@ replaced."""
     return _fill((_FILES / f"{path}.in").read_text("utf-8"), words)
 
 
 def _fill(text: str, words: Mapping[str, str]) -> str:
-    """A text with its @words@; those in a value, such as the name of a class, stay as they are."""
+    """Replace the @words@ of a text. Values are not expanded again, even if they contain @words@, such as class
+    names."""
     return re.sub(r"@(\w+)@", lambda found: words[found[1]], text)
 
 
 def _numbers(values: list[float]) -> str:
-    """Numbers as C has them; an infinite end of a range is HUGE_VAL."""
+    """Numbers as C source; infinite ends of ranges become HUGE_VAL."""
     texts = {float("inf"): "HUGE_VAL", float("-inf"): "-HUGE_VAL"}
     return ", ".join(texts.get(value) or repr(float(value)) for value in values)
 
 
 def _string(data: bytes) -> str:
-    """A string of C: what is not plain is written in octal, which ends after three digits."""
+    """A C string literal. Special characters are written as octal escapes, which end after three digits."""
     plain = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-.,:;()[]{}+*/<>=!#%&'|~^$@")
     return '"' + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in data) + '"'
 

@@ -1,4 +1,4 @@
-"""The processors that an exported edge server is built for: the compiler, its options, and where its libraries are."""
+"""The processors that edge servers can be exported for: the compiler, its options, and where its libraries are."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from kanserve.errors import InputError
 
 @dataclass(frozen=True)
 class EdgeTarget:
-    """What the README and CMake's files of an edge server say about a processor."""
+    """What the README and the CMake files of an edge server say about a processor."""
 
     name: str
     compiler: str = "cc"
@@ -19,7 +19,7 @@ class EdgeTarget:
         return self.name.split("-", 1)[0]
 
     def packages(self, *names: str) -> str:
-        """Packages of Debian for this processor, as `apt-get install` takes them."""
+        """Debian packages for this processor, as arguments of `apt-get install`."""
         return " ".join(f"{name}:{self.debian}" if self.debian else name for name in names)
 
     @property
@@ -39,7 +39,7 @@ names to the compiler and `-DCMAKE_PREFIX_PATH=FOLDER` to CMake. Then one line:"
 
     @property
     def trial(self) -> str:
-        """How the binary is run here, for the README."""
+        """How to run the binary on this machine, for the README."""
         return (
             f"    qemu-{self.machine} ./@name@ --check        # the same on another processor\n" if self.debian else ""
         )
@@ -51,7 +51,7 @@ names to the compiler and `-DCMAKE_PREFIX_PATH=FOLDER` to CMake. Then one line:"
 
     @property
     def toolchain(self) -> str:
-        """The toolchain file of CMake, for another processor than this machine's."""
+        """The CMake toolchain file, if the processor differs from this machine's."""
         return _TOOLCHAIN.format(name=self.name, machine=self.machine, compiler=self.compiler)
 
 
@@ -80,10 +80,8 @@ TARGETS = {
 
 
 def edge_target(name: str | None) -> EdgeTarget:
-    """The target of this name, or of the processor alone, as in "aarch64"; that of any machine's own compiler for None.
-
-    InputError with the known names.
-    """
+    """The target with this name or processor, such as "aarch64"; None means any machine's own compiler. Raises
+    InputError with the known names."""
     if name is None:
         return HERE
     found = TARGETS.get(name) or TARGETS.get(f"{name}-linux-gnu")

@@ -30,7 +30,7 @@ TENSORS: Arrays = {5: {5: {6: {}, 7: {}}}, 7: {}}  # inputs.contents.fp32_conten
 
 
 class Turn(Enum):
-    """When a call gets its turn, and what refuses it."""
+    """Scheduling classes of calls: where they run, and what refuses them."""
 
     QUEUED = auto()  # on a thread of the pool; refused while the queue is full, and while the server stops
     ALWAYS = auto()  # like those, but answered while the server stops, and after the caller's deadline
@@ -43,7 +43,7 @@ class Turn(Enum):
 
 @dataclass(frozen=True)
 class Rest:
-    """A path over REST, and what the OpenAPI document says of it; a path of a model has a variant with a version."""
+    """A REST path, and its entry in the OpenAPI document. A path of a model has a variant with a version."""
 
     verb: str  # the method of HTTP
     path: str
@@ -63,7 +63,7 @@ class Rest:
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """One call: `roles` are those of which a caller needs one; none: anybody may call."""
+    """A call. The caller needs one of `roles`; with no roles, anybody may call."""
 
     service: str
     name: str
@@ -76,12 +76,12 @@ class Method:
 
     @cached_property
     def path(self) -> str:
-        """In the HTTP/2 request."""
+        """The path of the call in the HTTP/2 request."""
         return f"/{self.service}/{self.name}"
 
     @cached_property
     def function(self) -> str:
-        """The name of the function that answers it."""
+        """The name of the function that answers the call."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", self.name).lower()
 
     @cached_property
@@ -94,22 +94,22 @@ class Method:
 
     @cached_property
     def reads_stream(self) -> bool:
-        """Whether it takes several messages."""
+        """Whether the request is a stream of messages."""
         return bool(self._descriptor.client_streaming)
 
     @cached_property
     def streams(self) -> bool:
-        """Whether it answers with several messages."""
+        """Whether the response is a stream of messages."""
         return bool(self._descriptor.server_streaming)
 
     @property
     def is_ours(self) -> bool:
-        """Whether its service is one of our two."""
+        """Whether the call belongs to one of kanserve's two services."""
         return self.service in (INFERENCE, FORMULA)
 
     @property
     def patience(self) -> int:
-        """The nanoseconds in which its first message must be there."""
+        """The time limit for its first message, in nanoseconds."""
         return PATIENCE if self.arrays else BRIEF
 
     @property

@@ -1,4 +1,5 @@
-"""A call as its transport hands it over: a transport turns its wire into a `Request`, and the answer back."""
+"""The transport-independent form of a call. A transport turns its wire format into a `Request`, and sends the
+answer."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,7 @@ class GoneError(Exception):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Unpacked:
-    """A message that REST made of JSON, and beside it the numbers that would be its raw_input_contents: they are an
-    array already."""
+    """A message that REST made from JSON, with the numbers of its raw_input_contents kept apart as arrays."""
 
     message: Any  # of the call's own type
     buffers: Sequence[bytes | memoryview] = ()
@@ -25,10 +25,8 @@ class Unpacked:
 
 
 class Request:
-    """What a call came with, and whether its caller still waits; each transport has a class of its own.
-
-    `messages` arrive as they are read, and end with GoneError if the call is over.
-    """
+    """A call and whether its caller still waits; each transport has its own subclass. `messages` arrive as they are
+    read, and raise GoneError if the call is over."""
 
     metadata: Pairs
     messages: Iterator[bytes | Unpacked]
@@ -40,11 +38,11 @@ class Request:
 
     @property
     def identity(self) -> Mapping[str, Sequence[bytes]]:
-        """The names in the client's certificate, by x509_common_name, peer_dns and peer_uri, which grpc calls them."""
+        """The names in the client's certificate, under grpc's keys x509_common_name, peer_dns and peer_uri."""
         return MappingProxyType({})
 
     def alive(self) -> bool:
-        """Whether the caller still waits; called from any thread."""
+        """Whether the caller still waits; may be called from any thread."""
         return True
 
     def time_left(self) -> float | None:
@@ -52,8 +50,8 @@ class Request:
         return None
 
     def cancel(self) -> None:
-        """End the call, whose messages come no more; called from any thread."""
+        """End the call, so that no further messages arrive; may be called from any thread."""
 
     def when_left(self, callback: Callable[[], None]) -> bool:
-        """Call `callback` when the caller leaves; False if it has left."""
+        """Call `callback` when the caller leaves. Returns False if it already has."""
         return True

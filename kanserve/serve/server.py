@@ -46,9 +46,8 @@ class Transport(Protocol):
 
 
 class ServingRuntime:
-    """The thread pool and the metrics. They are created before the models, whose loading is counted too.
-
-    InputError if the settings want the native transport, and it was not built."""
+    """The thread pool and the metrics, created before the models so that their loading is counted. Raises InputError if
+    the settings require the native transport and it was not built."""
 
     def __init__(self, settings: Settings, worker: int = 0, spare: int | None = None) -> None:
         held = max(MAX_INFLIGHT_BYTES, 4 * settings.max_message_bytes)
@@ -61,11 +60,8 @@ class ServingRuntime:
 
 
 class Server:
-    """A running server of loaded models; `stop` drains it.
-
-    ConflictError when the port is in use, InputError for a host of another machine or unusable TLS files.
-    `shared`: other processes listen on the same port.
-    """
+    """A running server; `stop` drains it. `shared`: other processes listen on the same port. Raises ConflictError if
+    the port is in use, InputError for another machine's host or unusable TLS files."""
 
     def __init__(
         self,
@@ -124,19 +120,19 @@ class Server:
 
     @property
     def address(self) -> str:
-        """What a client connects to."""
+        """The address that clients connect to."""
         if self.settings.unix_socket:
             return f"unix:{self.settings.unix_socket}"
         return sockets.address(self.host, self.port)
 
     @property
     def http_address(self) -> str:
-        """The address of REST, metrics and health; empty without an HTTP port."""
+        """The address of REST, metrics and health; "" without an HTTP port."""
         return sockets.address(self.settings.host_of_http(), self._http.port) if self._http is not None else ""
 
     @property
     def urls(self) -> dict[str, str]:
-        """What the HTTP port serves, and its URL; empty without an HTTP port."""
+        """The services of the HTTP port with their URLs; empty without an HTTP port."""
         if self._http is None:
             return {}
         metrics = {"metrics": f"http://{self.http_address}/metrics"}  # with TLS too, for Prometheus
@@ -146,16 +142,16 @@ class Server:
 
     @property
     def transport(self) -> str:
-        """Which transport serves, and what is missing if it is grpcio: see `native_library.running`."""
+        """The transport that serves, and what is missing if it is grpcio: see `native_library.running`."""
         return running(self.settings.transport, rest=self._http is not None)
 
     def turns(self) -> int | None:
-        """How often the native transport's loop has turned; None for grpcio, which has none."""
+        """How many times the native transport's loop has run; None for grpcio, which has none."""
         return self._transport.turns() if isinstance(self._transport, NativeTransport) else None
 
     @property
     def stuck(self) -> bool:
-        """Whether it could not be stopped, since a model computes without end: then only the process's end ends it."""
+        """Whether it could not be stopped, because a model computes without end: only ending the process helps."""
         return isinstance(self._transport, NativeTransport) and self._transport.stuck
 
     def reopen(self) -> None:
@@ -165,7 +161,7 @@ class Server:
                 observer.reopen()
 
     def stop(self, grace: float | None = None, *, last: bool = False) -> bool:
-        """Finish accepted calls and stop; whether all were finished within `grace` seconds. `last`: the process ends
+        """Finish accepted calls and stop. Returns whether all finished within `grace` seconds. `last`: the process ends
         next."""
         self._transport.announce_end()  # before health changes, so that what it reports is true
         self._health.stop()
@@ -194,7 +190,7 @@ class Server:
 
 
 def load_models(settings: Settings, counted: ServingRuntime) -> Models:
-    """The models that the settings ask for; returns once all that can be loaded are."""
+    """Load the models of the settings; returns once all that can be loaded are."""
     models = Models(settings, counted.meters)
     models.subscribe(counted.meters.changed)
     models.refresh()
@@ -208,17 +204,16 @@ def start(
     threads: int = Settings.threads,
     backend: str | None = None,
 ) -> Server:
-    """Load every model of a repository and serve them on a port (0: a free one) until `stop`; or as Settings say.
-
-    NotFoundError without a repository, ConflictError when the port is in use, InputError for a host of another machine.
-    """
+    """Load every model of a repository and serve them on a port (0: a free one) until `stop`; or as the Settings say.
+    Raises NotFoundError without a repository, ConflictError if the port is in use, InputError for another machine's
+    host."""
     settings = settings_of(repository, host, port, threads, backend)
     check_free(settings)  # to fail before a large repository is loaded
     return Server(settings)
 
 
 def check_free(settings: Settings) -> None:
-    """ConflictError or InputError if the server could not listen."""
+    """Raise ConflictError or InputError if the server could not listen."""
     if settings.unix_socket:
         sockets.check_file(settings.unix_socket)
     else:
@@ -234,7 +229,7 @@ def settings_of(
 
 
 def _observers(settings: Settings) -> tuple[Any, ...]:
-    """The callbacks for ended calls: the access log, and traces."""
+    """The observers of finished calls: the access log, and traces."""
     observers: list[Any] = []
     if settings.access_log:
         from kanserve.serve.observability import logs

@@ -29,7 +29,7 @@ def _table(says: str, make: Any = tuple) -> Any:
 
 @dataclass(frozen=True)
 class Grant:
-    """What a caller may do who presents this token, or the client certificate of this name."""
+    """The roles of a caller who presents this token, or the client certificate with this name."""
 
     roles: tuple[Role, ...]
     name: str = _set("", "Who it is, for the log.")
@@ -41,7 +41,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Settings of one model; those that are not set are the server's."""
+    """Settings of one model; the server's are the defaults."""
 
     versions: str = _set("", "all, latest, latest:N, or numbers as in 1,3.")
     backend: str = _set("", "c_source, onnx_graph or numpy_source.")
@@ -52,7 +52,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of a server."""
+    """All settings of a server."""
 
     repository: str = _set("models", "A folder of models, or an fsspec URL such as s3://bucket/models.")
     model_name: str = _set("", "The model's name where the repository is the folder of one model, or of one version.")
@@ -135,7 +135,7 @@ class Settings:
         return self.http_host or self.host
 
     def reached_at(self) -> tuple[str, ...]:
-        """The addresses at which other machines may reach the server, by gRPC or by HTTP."""
+        """The addresses at which other machines may reach the server, by gRPC or HTTP."""
         hosts = [] if self.unix_socket else [self.host]
         if self.http_port >= 0:
             hosts.append(self.host_of_http())
@@ -150,16 +150,13 @@ def _is_loopback(host: str) -> bool:
 
 
 def dumps(settings: Settings) -> str:
-    """As JSON, for `loads`."""
+    """Settings as JSON, for `loads`."""
     return json.dumps(asdict(settings))
 
 
 def loads(text: str) -> Settings:
-    """Settings that `dumps` wrote.
-
-    `kanserve serve` passes them on by execv of `python -m kanserve.serve NUMBER`: an inherited file descriptor,
-    positioned at its start, that holds only this JSON. The new process reads it to its end and closes it.
-    """
+    """Settings from `dumps`. `kanserve serve` passes them by execv to `python -m kanserve.serve NUMBER`, in an
+    inherited file descriptor that contains only this JSON, which the new process reads and closes."""
     values = json.loads(text)
     values["models"] = {name: _make(ModelSettings, value) for name, value in values["models"].items()}
     values["access"] = tuple(_make(Grant, value) for value in values["access"])
@@ -168,7 +165,7 @@ def loads(text: str) -> Settings:
 
 
 def _make(kind: type[Any], values: dict[str, Any]) -> Any:
-    """A dataclass from JSON, which has lists instead of tuples (Any: an instance of `kind`)."""
+    """Rebuild a dataclass from JSON, which has lists instead of tuples (Any: an instance of `kind`)."""
     known = {setting.name for setting in fields(kind)}
     return kind(
         **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known}

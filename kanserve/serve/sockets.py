@@ -15,12 +15,12 @@ from kanserve.serve.settings import LONGEST_SOCKET_PATH
 
 
 def address(host: str, port: int) -> str:
-    """As clients write it."""
+    """The address in the form that clients use."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_free(host: str, port: int) -> None:
-    """ConflictError when the port is in use, InputError when the port or host cannot be used."""
+    """Raise ConflictError if the port is in use, InputError if the port or host cannot be used."""
     reasons = [_why_not(family, address) for family, address in _places(host, port)]
     if errno.EADDRINUSE in reasons:
         raise ConflictError(f"Port {port} of {host} is in use. Choose another port, or stop what listens there.")
@@ -29,7 +29,7 @@ def check_free(host: str, port: int) -> None:
 
 
 def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
-    """A socket bound to each address of a host, all on one port, which is `shared` with other processes or not.
+    """Bind a socket to each address of a host, all on one port, which may be `shared` with other processes. Raises
     ConflictError if it is taken."""
     made: list[socket.socket] = []
     try:
@@ -59,7 +59,7 @@ def bind(host: str, port: int, shared: bool) -> list[socket.socket]:
 
 
 def bind_file(path: str) -> socket.socket:
-    """A socket bound to a file that only this user may open: ConflictError, InputError."""
+    """Bind a socket file that only this user may open. Raises ConflictError or InputError."""
     check_file(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # a chmod afterwards would leave it open to others for a moment
@@ -74,7 +74,8 @@ def bind_file(path: str) -> socket.socket:
 
 
 def check_file(path: str) -> None:
-    """Remove the socket file of a server that has ended; ConflictError if one still listens, or it is not a socket."""
+    """Remove the socket file of a server that has ended. Raises ConflictError if a server still listens, or it is not a
+    socket."""
     if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
         raise InputError(f"The path of a socket file may have {LONGEST_SOCKET_PATH} bytes; {path!r:.80} has more.")
     try:
@@ -100,7 +101,7 @@ def check_file(path: str) -> None:
 
 @contextmanager
 def reserve_port(host: str, port: int) -> Iterator[int]:
-    """Hold a port, so that no other server takes it, while processes that share it come and go."""
+    """Hold a port, so that no other server takes it while processes that share it come and go."""
     check_free(host, port)
     held: list[socket.socket] = []
     try:
@@ -119,9 +120,8 @@ def reserve_port(host: str, port: int) -> Iterator[int]:
 
 
 def hang_up(port: int, path: str = "") -> None:
-    """Shut down every connection accepted on a port, or on a socket file: what was sent still arrives, and clients that
-    wait for more see at once that the connection is closed.
-    """
+    """Shut down every connection accepted on a port or a socket file. What was sent still arrives, and waiting clients
+    see at once that the connection is closed."""
     for number in _descriptors():
         try:
             if not stat.S_ISSOCK(os.fstat(number).st_mode):
@@ -145,7 +145,7 @@ def _descriptors() -> list[int]:
 
 
 def _places(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
-    """The address families and addresses that a host and a port resolve to, as sockets bind them: InputError."""
+    """Resolve a host and a port to address families and addresses for binding. Raises InputError if there are none."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, OverflowError, UnicodeError):
@@ -154,7 +154,7 @@ def _places(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
 
 
 def _why_not(family: int, place: tuple[str, int]) -> int:
-    """The errno with which binding an address fails; 0 when it works."""
+    """The errno with which binding an address fails; 0 if it works."""
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             # As grpc does: an address whose last connections are in TIME_WAIT counts as free.

@@ -21,7 +21,7 @@ Snapshot = Mapping[str, Any]  # the metrics of one process or of several merged,
 
 
 class Call:
-    """One call, filled in on its way through the server; times are in nanoseconds of perf_counter_ns."""
+    """A call, filled in on its way through the server; times are in nanoseconds of perf_counter_ns."""
 
     __slots__ = (
         "alive",
@@ -77,40 +77,40 @@ class Meters(Protocol):
     """Collects metrics; thread-safe."""
 
     def ended(self, call: Call) -> None:
-        """A call of our two services, or a request within a stream, has ended."""
+        """Record a finished call of kanserve's two services, or a finished request within a stream."""
 
     def loaded(self, model: str, version: int, seconds: float, reason: str) -> None:
-        """A version was loaded, or failed to load: then `reason` says why."""
+        """Record that a version was loaded, or failed to load for this `reason`."""
 
     def snapshot(self) -> Snapshot:
-        """The metrics of this process until now."""
+        """The current metrics of this process."""
 
 
 class Access(Protocol):
-    """Who may do what."""
+    """Access rules."""
 
     def check(self, method: str, request: Request) -> Callable[[str], None] | None:
-        """Check a call by its full path, "/inference.GRPCInferenceService/ModelInfer": UnauthenticatedError or
-        AccessError. Unless it is None, call the result with the model's name once that is known; it may refuse too.
-        Its `identity` attribute is the name of the grant.
-        """
+        """Check a call by its full path, such as "/inference.GRPCInferenceService/ModelInfer". Raises
+        UnauthenticatedError or AccessError. Returns None, or a function to call with the model's name, which may refuse
+        too and whose `identity` is the name of the grant."""
 
 
 class Control(Protocol):
     """Changes that reach every process of this server."""
 
     def load(self, name: str) -> None:
-        """Load a model as the repository now has it, newest versions included: NotFoundError, ArtifactError."""
+        """Load a model as it is now in the repository, including newest versions. Raises NotFoundError or
+        ArtifactError."""
 
     def unload(self, name: str) -> None:
-        """Unload all versions of a model until it is loaded again: NotFoundError."""
+        """Unload all versions of a model until it is loaded again. Raises NotFoundError."""
 
     def snapshot(self) -> Snapshot:
-        """The merged metrics of all processes, those that have ended included."""
+        """The merged metrics of all processes, including ended ones."""
 
 
 class _Changing(Protocol):
-    """The table of loaded models, as `loader.Models` is."""
+    """A table of loaded models, like `loader.Models`."""
 
     def load(self, name: str) -> object: ...
     def unload(self, name: str) -> object: ...
@@ -136,7 +136,7 @@ class Source(Protocol):
     """An open repository."""
 
     def read(self, name: str, version: int) -> Artifact:
-        """A verified version."""
+        """Read and verify a version."""
 
 
 class Table(Protocol):
@@ -144,14 +144,14 @@ class Table(Protocol):
 
     @property
     def source(self) -> Source:
-        """Where the models come from."""
+        """The repository that the models come from."""
 
     @property
     def catalog(self) -> Catalog:
-        """What is loaded now; a call reads it once and uses that to its end."""
+        """The models loaded now. A call reads it once and uses that until its end."""
 
     def subscribe(self, changed: Callable[[Catalog], None]) -> Callable[[], None]:
-        """Call `changed` after each change, on the thread that made it; the returned function unsubscribes."""
+        """Call `changed` after each change, on the thread that made it. Returns a function that unsubscribes."""
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ INTERNAL = Failure(Code.INTERNAL, "internal error")
 
 
 def failure(error: BaseException) -> Failure:
-    """The status for an error: with its own text if it was raised on purpose, else only "internal error"."""
+    """The status for an error: with its text if it was raised on purpose, else only "internal error"."""
     kind = next((ancestor for ancestor in type(error).__mro__ if ancestor in CODES), None)
     if kind is None or CODES[kind] is Code.INTERNAL:
         return INTERNAL
@@ -87,7 +87,7 @@ def failure(error: BaseException) -> Failure:
 
 
 class AbortedError(Exception):
-    """Ends a call with a failure, which its transport tells the caller."""
+    """Ends a call with a failure, which the transport sends to the caller."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)

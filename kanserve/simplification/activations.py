@@ -1,9 +1,5 @@
-"""Activations of a network on some rows in one pass: a faster `evaluate.activations`, with statistics of each edge.
-
-A search evaluates hundreds of small networks, and the reference would take longer than the fits: it computes every
-basis function for every edge. Here the basis of an input is computed once for all of its edges, from the local
-polynomials that training has.
-"""
+"""Activations of a network on some rows in one pass: a faster `evaluate.activations`, with statistics of each edge. The
+basis functions of an input are computed once for all of its edges, from training's local polynomials."""
 
 from dataclasses import dataclass
 
@@ -25,7 +21,8 @@ FEWEST_ROWS = 200  # rows that are used even for larger layers, if there are as 
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """The inputs of each layer (N, I), the outputs (N, outputs), and each edge's mean and standard deviation (O, I)."""
+    """The inputs (N, I) of each layer, the outputs (N, outputs), and the mean and standard deviation (O, I) of each
+    edge."""
 
     values: tuple[Array, ...]
     answers: Array
@@ -34,12 +31,12 @@ class Signals:
 
 
 def answers(kan: Kan, x: Array) -> Array:
-    """As `network.evaluate.evaluate`, for rows x (N, inputs) of finite numbers, up to rounding."""
+    """Like `network.evaluate.evaluate`, up to rounding, for rows x (N, inputs) of finite numbers."""
     return values(kan, x)[-1]
 
 
 def values(kan: Kan, x: Array) -> tuple[Array, ...]:
-    """As `network.evaluate.activations`, for rows x (N, inputs) of finite numbers, up to rounding."""
+    """Like `network.evaluate.activations`, up to rounding, for rows x (N, inputs) of finite numbers."""
     found = [((encode(kan, x) - kan.input_shift) / kan.input_scale).T]
     with np.errstate(all="ignore"):
         for layer in kan.layers:
@@ -51,7 +48,8 @@ def values(kan: Kan, x: Array) -> tuple[Array, ...]:
 
 
 def signals(kan: Kan, x: Array, shares: Array | None = None) -> Signals:
-    """The signals on the rows x (N, inputs), weighted by `shares` (N,); means and deviations are over finite rows."""
+    """Compute the signals on rows x (N, inputs) with weights `shares` (N,). Means and deviations use only finite
+    rows."""
     every = values(kan, x)
     finite = np.flatnonzero(np.isfinite(every[-1]).all(axis=1))
     largest = max(layer.subnodes * layer.inputs for layer in kan.layers)
@@ -72,7 +70,7 @@ def signals(kan: Kan, x: Array, shares: Array | None = None) -> Signals:
 
 
 def _sums(layer: Layer, v: Array) -> Array:
-    """The sum of the edges into each subnode, (O, N), for v (I, N)."""
+    """The sum of the edges into each subnode (O, N), for v (I, N)."""
     total = np.zeros((layer.subnodes, v.shape[1]))
     if layer.spline_mask.any():
         splines = _splines(layer, v)
@@ -85,7 +83,7 @@ def _sums(layer: Layer, v: Array) -> Array:
 
 
 def _edges(layer: Layer, v: Array) -> Array:
-    """The value of every edge, (I, O, N)."""
+    """The value of every edge (I, O, N)."""
     if layer.spline_mask.any():
         given = layer.coefficients.transpose(1, 0, 2) @ _splines(layer, v)
         if layer.base != "zero":
@@ -98,7 +96,6 @@ def _edges(layer: Layer, v: Array) -> Array:
 
 
 def _splines(layer: Layer, v: Array) -> Array:
-    """All basis functions (I, G+k, N)."""
     basis = bases.active_basis(layer)
     return bases.values(basis, bases.locate(basis, v))
 

@@ -1,4 +1,4 @@
-"""Architecture search: the smallest network that explains the data, when its shape is not given."""
+"""Architecture search: find the smallest network that explains the data when no shape is given."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -110,13 +110,14 @@ def _discover(rows: Dataset, tolerance: float | Literal["auto"], seed: int, repo
 
 
 def _of_few(judge: Judge, seed: int) -> Judge:
-    """The judge on at most ROWS rows, enough for the search."""
+    """The judge on a sample of at most ROWS rows, which is enough for the search."""
     learn = judge.learn.sample(ROWS, seed)
     return replace(judge, learn=learn, goal=learn.y, held=(judge.held or learn).sample(ROWS, seed))
 
 
 def _climb(data: Dataset, judge: Judge, enough: float | None, seed: int, report: SimplifyReport | None) -> Rung:
-    """The first architecture that explains the data, or the smallest that is as good as the best."""
+    """Try architectures from small to large. Returns the first that explains the data, or the smallest as good as the
+    best."""
     rungs: list[Rung] = []
     spent, stale = 0.0, 0
     for shape in architectures.shapes(data.x.shape[1], data.y.shape[1]):

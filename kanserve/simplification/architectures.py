@@ -45,12 +45,9 @@ DEEP = (3, 5)
 
 @dataclass(frozen=True, eq=False)
 class Rung:
-    """A trained network of one architecture, and its losses on the held-out rows.
-
-    `falling`: whether its training error still fell on the finest grid tried. The training error is used because a
-    network with fewer parameters than half the rows cannot memorise noise, while the error on a few held-out rows may
-    depend on one or two outliers in a corner.
-    """
+    """A trained network of one architecture, and its held-out losses. `falling`: its training error still fell on the
+    finest grid. (A network with fewer parameters than half the rows cannot memorise noise, while a few held-out rows
+    may depend on outliers.)"""
 
     kan: Kan
     losses: Array
@@ -62,15 +59,19 @@ class Rung:
         return float(np.sqrt(self.losses.mean()))
 
     @property
+    def negligible(self) -> bool:
+        """Whether the error is negligible."""
+        return self.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR
+
+    @property
     def explains(self) -> bool:
-        """Whether only the grid limits this network: its error is negligible, or small and still falling."""
-        return self.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR or (
-            self.error <= GRID_REFINEMENT_EXPLAINED_ERROR and self.falling
-        )
+        """Whether only the grid limits this network: its error is negligible, or small and still falling with finer
+        grids."""
+        return self.negligible or (self.error <= GRID_REFINEMENT_EXPLAINED_ERROR and self.falling)
 
 
 def shapes(inputs: int, outputs: int) -> tuple[tuple[int, ...], ...]:
-    """The shapes in order: no hidden layer, one of 1, 2, 3 and 5 nodes per output, then two hidden layers."""
+    """The shapes to try, in order: no hidden layer; one with 1, 2, 3 and 5 nodes per output; then two hidden layers."""
     shallow = [(inputs, width * outputs, outputs) for width in WIDTHS]
     first = int(np.clip(inputs, *DEEP)) * outputs
     return ((inputs, outputs), *shallow, (inputs, first, 2 * outputs, outputs))
@@ -83,12 +84,12 @@ def work(shape: tuple[int, ...], rows: int) -> float:
 
 
 def parameters(shape: tuple[int, ...]) -> int:
-    """The number of parameters of a network on the coarsest grid."""
     return (ARCHITECTURES_COARSEST_GRID + 4) * sum(a * b for a, b in pairwise(shape))
 
 
 def train(shape: tuple[int, ...], data: Dataset, judge: Judge, seed: int) -> Rung:
-    """The best of a few starts of a shape on the rows of `judge`, on the grids that are best for the held-out rows."""
+    """Train a shape from a few starts on the rows of `judge`, choosing the grid by the held-out rows. Returns the
+    best."""
     begin = normalise(create(shape, grid=ARCHITECTURES_COARSEST_GRID), data)
     starts = int(
         np.clip(
@@ -109,7 +110,7 @@ def _start(begin: Kan, judge: Judge, seed: tuple[int, ...]) -> Kan:
 
 
 def _grow(rung: Rung, judge: Judge) -> Rung:
-    """The network on the best of the finer grids."""
+    """Refit the network on finer grids, and return the best."""
     most = int(min(judge.goal.size / ROWS_PER_PARAMETER, VALIDATION_MOST_PARAMETERS))
     falling = False
     for finer in refine_grids(rung.kan, judge, FINER_GRIDS, most):
@@ -117,11 +118,11 @@ def _grow(rung: Rung, judge: Judge) -> Rung:
         losses = judge.losses(finer.kan)
         if losses.mean() < rung.losses.mean():
             rung = replace(rung, kan=finer.kan, losses=losses)
-        if rung.error <= GRID_REFINEMENT_NEGLIGIBLE_ERROR:
+        if rung.negligible:
             break
     return replace(rung, falling=falling)
 
 
 def clearly_better(rung: Rung, than: Rung) -> bool:
-    """Whether a network is significantly better than another on the held-out rows."""
+    """Whether `rung` is significantly better than `than` on the held-out rows."""
     return not no_worse(than.losses, rung.losses)

@@ -48,11 +48,8 @@ _POSITIVE = ("sqrt", "1/sqrt")
 
 @dataclass(frozen=True)
 class Composite:
-    """A named function of a product of named functions, its weighted root mean square error and its rank.
-
-    Error and rank are as in `Candidate`. `held` lists which of a, b, c, d of the outer function are redundant and stay
-    fixed, `inner_held` which of each inner function.
-    """
+    """A named function of a product of named functions, with error and rank as in `Candidate`. `held` lists which of a,
+    b, c, d of the outer function are redundant and fixed, `inner_held` those of each inner function."""
 
     outer: Symbolic
     inner: tuple[Symbolic, ...]
@@ -65,11 +62,8 @@ class Composite:
 def composites(
     samples: Samples, floor: float, library: Sequence[str], *, level: float = 0.0, rates: Sequence[float] = ()
 ) -> list[Composite]:
-    """Composites of the allowed functions that fit the samples, best rank first.
-
-    `level` is the constant d of the outer function. For `rates` r, where the input is a logarithm, e^(r·z) is a simple
-    power.
-    """
+    """Composites of the allowed functions that fit the samples, best rank first. `level` is the outer constant d. For
+    `rates` r, where the input is a logarithm, e^(r·z) is a simple power."""
     if not (0 < samples.half < np.inf and np.isfinite(samples.values).all() and np.isfinite(samples.weights).all()):
         return []
     found = [

@@ -38,10 +38,8 @@ LIBRARY = (
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """An edge as points: z (M,) ascending, its values, their weights, and the range [low, high] of z.
-
-    `natural` is the z at which the raw feature is 0, a likely centre of a power or position of a pole.
-    """
+    """An edge as points: z (M,) ascending, its values, their weights, and the range [low, high] of z. `natural` is the
+    z where the raw feature is 0, a likely centre of a power or position of a pole."""
 
     z: Array
     values: Array
@@ -60,13 +58,12 @@ class Samples:
 
     @property
     def u(self) -> Array:
-        """z scaled to [-1, 1]."""
         return (self.z - self.middle) / self.half
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A named function for an edge, its weighted root mean square error and its rank (lower is better)."""
+    """A named function for an edge, its weighted root mean square error, and its rank (lower is better)."""
 
     symbolic: Symbolic
     error: float
@@ -74,21 +71,17 @@ class Candidate:
 
 
 def candidates(samples: Samples, floor: float, library: Sequence[str] = LIBRARY) -> tuple[Candidate, ...]:
-    """Functions that fit the samples, best rank first: log10 of the error plus the price of complexity.
-
-    Errors below `floor` count as equal, so that among functions within the noise the simplest comes first. Functions
-    that leave their domain somewhere in [low, high] are left out.
-    """
+    """Functions that fit the samples, best rank first (log10 of the error plus the price of complexity). Errors below
+    `floor` count as equal, so that the simplest comes first. Functions that leave their domain in [low, high] are left
+    out."""
     return candidates_of_each(samples, samples.values[None], samples.weights[None], floor, library)[0]
 
 
 def candidates_of_each(
     samples: Samples, values: Array, weights: Array, floor: float, library: Sequence[str] = LIBRARY
 ) -> tuple[tuple[Candidate, ...], ...]:
-    """The candidates for each of several curves over the same z, by values and weights (K, M) instead of the samples'.
-
-    A degenerate curve has no candidates: over a single point, not finite, or without any weight.
-    """
+    """The candidates for each of several curves over the same z, with values and weights (K, M). A degenerate curve (a
+    single point, not finite, or without weight) has none."""
     offered: list[dict[str, Candidate]] = [{} for _ in values]
     if not 0 < samples.half < np.inf:
         return tuple(() for _ in values)
@@ -119,7 +112,7 @@ def candidates_of_each(
 
 
 def within_domain(function: str, first: Array, last: Array) -> Mask:
-    """Whether a function is finite on whole intervals with ends `first` (K,) and `last` (K,), in any order."""
+    """Whether a function is finite on the whole interval between `first` (K,) and `last` (K,), given in any order."""
     low, high = np.minimum(first, last), np.maximum(first, last)
     return _DOMAINS[FUNCTIONS[function].domain](low, high)
 
@@ -137,7 +130,7 @@ _DOMAINS: dict[str, Callable[[Array, Array], Mask]] = {
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """The start of a fit of c·f(a·u + b) + d to one of the curves, with u in [-1, 1]: c, d, a, b."""
+    """Starting values c, d, a, b for fitting c·f(a·u + b) + d to one of the curves, with u in [-1, 1]."""
 
     name: str
     curve: int
@@ -146,9 +139,7 @@ class _Start:
 
 def _begin(samples: Samples, values: Array, weights: Array, floor: Array, library: Sequence[str]) -> list[_Start]:
     """The two best points of each function's coarse grid for each curve, without hopeless ones, in library order.
-
-    `floor` (K,) has the floors of the curves. Functions without a grid are always kept, and do not affect the others.
-    """
+    `floor` (K,) are the curves' floors. Functions without a grid are always kept."""
     found: list[list[tuple[float, _Start]]] = [[] for _ in values]
     kept = []
     for name in library:
@@ -174,7 +165,7 @@ def _begin(samples: Samples, values: Array, weights: Array, floor: Array, librar
 
 
 def _parabola(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
-    """c·(u + b)² + d by least squares on powers; empty for a straight line."""
+    """c·(u + b)² + d by linear least squares; empty for a straight line."""
     root = np.sqrt(weights)
     columns = np.stack([np.ones_like(u), u, u * u], axis=1)
     constant, slope, bend = np.linalg.lstsq(root[:, None] * columns, root * values, rcond=None)[0]
@@ -184,7 +175,7 @@ def _parabola(u: Array, values: Array, weights: Array, curve: int) -> list[_Star
 
 
 def _waves(u: Array, values: Array, weights: Array, curve: int) -> list[_Start]:
-    """The two best rates of c·sin(a·u + b) + d by least squares on a constant, a sine and a cosine (any phase)."""
+    """The two best rates of c·sin(a·u + b) + d, by linear least squares on a constant, a sine and a cosine."""
     columns = np.stack(
         [np.broadcast_to(np.ones_like(u), (len(_RATES), len(u))), np.sin(_RATES * u), np.cos(_RATES * u)], 1
     )
@@ -205,10 +196,8 @@ _SOLVED = {"x^2": _parabola, "sin": _waves}
 
 
 def _project(shapes: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """For shapes (S, M) and curves (K, M): the best c and d (K, S) and the weighted mean square errors.
-
-    It uses sums of squares, which are accurate to about eight digits: enough to choose starts.
-    """
+    """The best c and d (K, S) and weighted mean square errors for shapes (S, M) and curves (K, M), from sums of
+    squares, which are accurate enough to choose starts."""
     total = weights.sum(axis=1, keepdims=True)
     shares = weights / total
     mean = shares @ shapes.T
@@ -223,11 +212,8 @@ def _project(shapes: Array, values: Array, weights: Array) -> tuple[Array, Array
 
 
 def _polish(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -> tuple[Array, Array]:
-    """c, d, a, b (S, 4) after damped Gauss-Newton steps on the parameters that are not redundant, and the losses (S,).
-
-    All take the first steps together; then those continue that still improve and are not far behind the best of their
-    curve.
-    """
+    """Damped Gauss-Newton steps on the non-redundant parameters. Returns c, d, a, b (S, 4) and losses (S,). After the
+    first steps, only starts that still improve and are not far behind the best of their curve go on."""
     theta = np.array([start.theta for start in starts]).reshape(-1, 4)
     losses = np.full(len(starts), np.inf)
     damping = np.full(len(starts), 1e-3)
@@ -249,7 +235,8 @@ def _polish(starts: Sequence[_Start], u: Array, values: Array, weights: Array) -
 def _descend(
     names: Sequence[str], theta: Array, damping: Array, u: Array, values: Array, root: Array
 ) -> tuple[Array, Array, Array, Mask]:
-    """c, d, a, b (S, 4) after a few steps, their losses (S,), their damping, and which still improve."""
+    """Take a few Levenberg-Marquardt steps. Returns c, d, a, b (S, 4), losses (S,), damping, and which still
+    improve."""
     free = np.array([[True, True, *_free(name)] for name in names])
     groups = [(name, slice(names.index(name), names.index(name) + names.count(name))) for name in dict.fromkeys(names)]
     with np.errstate(all="ignore"):
@@ -272,7 +259,7 @@ def _descend(
 
 
 def _residuals(groups: list[tuple[str, slice]], theta: Array, u: Array, values: Array, root: Array) -> Array:
-    """Weighted residuals (S, M); infinite where a function leaves its domain on [-1, 1]."""
+    """Weighted residuals (S, M); infinite if a function leaves its domain on [-1, 1]."""
     result = np.empty_like(values)
     for name, own in groups:
         a, b = theta[own, 2], theta[own, 3]
@@ -323,10 +310,8 @@ def _free(name: str) -> tuple[bool, bool]:
 
 
 def homogeneous(name: str) -> Callable[[float], tuple[float, float]] | None:
-    """Factor and offset of f(s·t) = factor·f(t) + offset for s > 0, as powers have; None for other functions.
-
-    The size of a is redundant for these functions, so it is always 1.
-    """
+    """Factor and offset of f(s·t) = factor·f(t) + offset for s > 0, which powers have; None for other functions. The
+    size of a is then redundant and set to 1."""
     exponent = 1.0 if name == "abs" else exponent_of(name)
     if exponent is not None:
         return lambda s: (s**exponent, 0.0)
@@ -334,7 +319,8 @@ def homogeneous(name: str) -> Callable[[float], tuple[float, float]] | None:
 
 
 def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
-    """The same function in terms of z, with redundant constants neutral; None for |x| where it is a line."""
+    """The function in terms of z, with redundant constants set to neutral values; None if |x| has no kink in the
+    range."""
     c, d, a_of_u, b_of_u = theta  # NumPy numbers, whose powers overflow to infinity
     if name == "abs" and abs(b_of_u) >= 0.98 * abs(a_of_u):
         return None
@@ -351,7 +337,7 @@ def _canonical(name: str, theta: Array, samples: Samples) -> Symbolic | None:
 
 
 def _starts(name: str, natural: float) -> Array:
-    """The coarse grid of (a, b), (K, 2), for u in [-1, 1] and the natural centre in units of u."""
+    """A coarse grid of (a, b), (K, 2), for u in [-1, 1]; `natural` is the natural centre in units of u."""
     match name:
         case "x":
             return np.array([[1.0, 0.0]])
@@ -375,6 +361,6 @@ def _starts(name: str, natural: float) -> Array:
 
 
 def _pairs(rates: Array, centres: Array) -> Array:
-    """Every a with every b that puts the centre of the function at one of the centres."""
+    """Combine every a with every b that puts the function's centre at one of the centres."""
     a, centre = np.meshgrid(rates, centres)
     return np.stack([a.ravel(), (-a * centre).ravel()], axis=1)

@@ -1,4 +1,4 @@
-"""Removing edges and nodes from a network. Inputs and outputs keep their positions, and so do raw features."""
+"""Remove edges and nodes from a network. Inputs and outputs keep their positions."""
 
 from dataclasses import replace
 
@@ -16,15 +16,13 @@ NEUTRAL = np.array([1.0, 0.0, 1.0, 0.0])
 
 
 def without_edges(kan: Kan, gone: tuple[Mask, ...], x: Array) -> Kan:
-    """The network without the edges marked in `gone` (O, I) for each layer, each replaced by its mean on the rows x.
-
-    The mean is added to the bias of the subnode, so that later layers see values in the same range.
-    """
+    """Remove the edges in the masks `gone` (O, I), one per layer, replacing each by its mean on rows x. The mean is
+    added to the subnode's bias, so that later layers see the same range."""
     return empty(kan, gone, signals(kan, x).means)
 
 
 def empty(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
-    """As `without_edges`, with known means (O, I) of each layer's edges."""
+    """Like `without_edges`, with known means (O, I) of each layer's edges."""
     layers = (
         _empty(layer, mask, np.where(np.isfinite(mean), mean, 0.0)) if mask.any() else layer
         for layer, mask, mean in zip(kan.layers, gone, means, strict=True)
@@ -33,7 +31,6 @@ def empty(kan: Kan, gone: tuple[Mask, ...], means: tuple[Array, ...]) -> Kan:
 
 
 def no_edges(kan: Kan) -> tuple[Mask, ...]:
-    """An empty mask for each layer."""
     return tuple(np.zeros((layer.subnodes, layer.inputs), np.bool_) for layer in kan.layers)
 
 
@@ -49,10 +46,8 @@ def _empty(layer: Layer, mask: Mask, constants: Array) -> Layer:
 
 
 def without_dead_nodes(kan: Kan) -> Kan:
-    """The same function without hidden nodes that are constant or have no outgoing edge.
-
-    A hidden layer keeps at least one node. A constant factor of a multiplication node becomes part of its scale.
-    """
+    """Remove hidden nodes that are constant or have no outgoing edge, without changing the function. A layer keeps at
+    least one node; a constant factor of a product becomes part of its scale."""
     layers = list(kan.layers)
     for depth in range(len(layers)):
         layers[depth] = _fold_constant_factors(layers[depth])
@@ -68,7 +63,7 @@ def without_dead_nodes(kan: Kan) -> Kan:
 
 
 def _fold_constant_factors(layer: Layer) -> Layer:
-    """Moves subnodes without edges into the scale of their nodes, if the nodes have other subnodes with edges."""
+    """Move subnodes without edges into the scale of their node, if the node has other subnodes with edges."""
     live: Mask = np.array(layer.alive.any(axis=1))
     keep = np.ones(layer.subnodes, np.bool_)
     scale = np.array(layer.node_scale)
@@ -83,7 +78,7 @@ def _fold_constant_factors(layer: Layer) -> Layer:
 
 
 def _fold_constants(before: Layer, after: Layer) -> Layer:
-    """The layer `after` without the edges from constant nodes of `before`; their values are added to its biases."""
+    """Remove the edges of `after` that come from constant nodes of `before`, and add their values to its biases."""
     factors = before.subnode_bias
     constant = np.array([not before.alive[list(group)].any() for group in before.groups])
     node = before.node_scale * [np.prod(factors[list(group)]) for group in before.groups] + before.node_bias
@@ -113,7 +108,7 @@ def _with_nodes(layer: Layer, keep: Mask) -> Layer:
 
 
 def with_inputs(layer: Layer, keep: Mask | list[int]) -> Layer:
-    """The layer with only these inputs, whose edges are the same."""
+    """Restrict the layer to these inputs."""
     return replace(
         layer,
         knots=layer.knots[keep],

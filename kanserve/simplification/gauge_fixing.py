@@ -1,9 +1,6 @@
-"""Gauge fixing: among networks that compute the same function, take the one whose splines bend least.
-
-A network has redundant splines: what one layer bends, the next can bend back, and a fit stops at any of these
-solutions. x·y, for instance, may become sines of arcsines as well as squares. The edges of such a fit match no named
-function, so they are straightened first, as far as the data allow.
-"""
+"""Gauge fixing: among networks that compute the same function, take the one whose splines bend least. What one layer
+bends, the next can bend back: x·y may become sines of arcsines as well as squares. Such edges match no named function,
+so they are straightened as far as the data allow."""
 
 from dataclasses import replace
 
@@ -20,7 +17,7 @@ STRENGTHS = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def straighten(kan: Kan, judge: Judge) -> Kan:
-    """The network with straightened splines, or unchanged if that costs more than `judge` accepts."""
+    """Straighten the splines; unchanged if `judge` does not accept the loss."""
     if kan.symbolic or too_large(kan):
         return kan
     best = judge.losses(kan)
@@ -37,18 +34,18 @@ def straighten(kan: Kan, judge: Judge) -> Kan:
 
 
 def without_base(kan: Kan) -> Kan:
-    """The network with its base functions absorbed into the splines, so that bending is measured for whole edges."""
+    """Absorb the base functions into the splines, so that bending is measured for whole edges."""
     return replace(kan, layers=tuple(_without_base(layer) for layer in kan.layers))
 
 
 def spline(layer: Layer, j: int, i: int, u: Array) -> Array:
-    """The spline of the edge (j, i) at u (N,), without the base function."""
+    """The spline of edge (j, i) at u (N,), without the base function."""
     result: Array = design(u, layer.knots[i], layer.order, layer.extrapolation) @ layer.coefficients[j, i]
     return result
 
 
 def unscale(layer: Layer, node: int, coefficients: Array) -> Layer:
-    """The layer with new spline coefficients, and neutral scale and bias on a node and on its sums."""
+    """The layer with new spline coefficients, and with neutral scale and bias for a node and its sums."""
     this = np.arange(layer.nodes) == node
     own = np.repeat(this, layer.arity)
     return replace(

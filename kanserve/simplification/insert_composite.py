@@ -17,10 +17,8 @@ _NEUTRAL = (1.0, 0.0, 1.0, 0.0)
 
 
 def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symbolic, ...]) -> tuple[Kan, EdgeIndex, bool]:
-    """The network with outer(Π inner(z)) as an edge, the new place of the outer edge, and whether a layer was inserted.
-
-    A layer is inserted before that of the edge, unless the layer before just carries the edge's input.
-    """
+    """Insert outer(Π inner(z)) as an edge. Returns the network, the new place of the outer edge, and whether a layer
+    was inserted, which is not needed if the previous layer just passes the input on."""
     depth, j, i = place
     source = _carry(kan.layers[depth - 1], i) if depth > 0 else None
     layers = list(kan.layers)
@@ -40,7 +38,7 @@ def with_inner(kan: Kan, place: EdgeIndex, outer: Symbolic, inner: tuple[Symboli
 
 
 def _carry(before: Layer, node: int) -> int | None:
-    """The input that a node carries unchanged; None if it computes something else."""
+    """The input that a node passes on unchanged; None if it computes something else."""
     j = before.groups[node].start
     return int(np.flatnonzero(before.alive[j])[0]) if carriers(before)[j] else None
 
@@ -53,7 +51,7 @@ def _carrying(count: int) -> Layer:
 
 
 def _with_node(layer: Layer, source: int, factors: tuple[Symbolic, ...]) -> Layer:
-    """The layer with another node, the product of named functions of one of its inputs."""
+    """Add a node that is a product of named functions of one input."""
     count = len(factors)
     functions = np.full((count, layer.inputs), "", dtype=NAMES)
     affine = np.tile(_NEUTRAL, (count, layer.inputs, 1))
@@ -74,7 +72,7 @@ def _with_node(layer: Layer, source: int, factors: tuple[Symbolic, ...]) -> Laye
 
 
 def _with_input(layer: Layer) -> Layer:
-    """The layer with another, unused input, on the grid of the first."""
+    """Add an unused input, on the grid of the first."""
     rows = layer.subnodes, 1
     return replace(
         layer,

@@ -1,7 +1,5 @@
-"""Merging chains: a spline of a spline of one variable is one function, so the second spline can become a line.
-
-How a fit divides the function between the two is arbitrary, and neither then matches a named function.
-"""
+"""Merge chains: a spline of a spline of one variable is one function, so the second spline can become a line. A fit
+divides the function between the two arbitrarily, and neither then matches a named function."""
 
 from dataclasses import replace
 
@@ -12,15 +10,16 @@ from kanserve.network.kan import Kan, Layer, Symbolic
 from kanserve.network.splines import fit_coefficients, span
 from kanserve.simplification.activations import values
 from kanserve.simplification.gauge_fixing import spline, unscale, without_base
+from kanserve.simplification.product_powers import POINTS_PER_COEFFICIENT
 from kanserve.simplification.symbolic_edges import name_edges
 from kanserve.simplification.validation import Judge, refit
 
 REFIT_STEPS = 20  # steps of the refit after all chains are merged
-POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted anew
 
 
 def without_chains(kan: Kan, judge: Judge) -> Kan:
-    """The network with lines for the second splines of such pairs, or unchanged if `judge` does not accept that."""
+    """Merge each pair of splines in a chain: the second becomes a straight line. Unchanged if `judge` does not accept
+    that."""
     pairs = _pairs(kan)
     if not pairs:
         return kan
@@ -34,7 +33,7 @@ def without_chains(kan: Kan, judge: Judge) -> Kan:
 
 
 def _pairs(kan: Kan) -> list[tuple[EdgeIndex, EdgeIndex]]:
-    """Pairs of a spline that is the only input of a sum node and the spline that is its only output; none in two."""
+    """Disjoint pairs of a spline that is the only input of a sum node, and the spline that is its only output."""
     found: list[tuple[EdgeIndex, EdgeIndex]] = []
     taken: set[EdgeIndex] = set()
     for depth, (layer, after) in enumerate(zip(kan.layers, kan.layers[1:], strict=False)):
@@ -55,7 +54,7 @@ def _is_spline(layer: Layer, place: EdgeIndex) -> bool:
 
 
 def _join(kan: Kan, first: EdgeIndex, second: EdgeIndex) -> Kan | None:
-    """The network in which the first spline does the work of both and the second is x; None if that is not finite."""
+    """Compose both splines in the first, and make the second the identity x; None if the result is not finite."""
     (depth, j, i), (_, o, q) = first, second
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     u = np.linspace(

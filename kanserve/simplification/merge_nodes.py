@@ -1,9 +1,6 @@
-"""Merging two hidden nodes that share the work of one.
-
-Greedy removal stops when neither of two nodes can be removed, although one of them, which has all inputs of the other,
-could replace both: their splines have divided the work. Then one node is removed and the other restarted as a sum of
-random lines of its inputs, while the rest of the network stays. A few such starts are tried.
-"""
+"""Merge two hidden nodes that share the work of one. Removal stops where two nodes have divided the work of one and
+neither can go alone. So one node is removed and the other, which has all of its inputs, restarted as a sum of random
+lines, a few times, while the rest of the network stays."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,8 +31,8 @@ def propose_merges(kan: Kan, judge: Judge, seed: int) -> Iterator[Kan]:
 
 
 def _mergeable(layer: Layer) -> list[tuple[int, int]]:
-    """Pairs (kept, dropped) of sum nodes of splines, where all inputs of `dropped` are inputs of `kept`; of two nodes
-    with equal inputs the first is kept."""
+    """Pairs (kept, dropped) of sum nodes of splines, where `kept` has all inputs of `dropped`; for equal inputs the
+    first is kept."""
     if (layer.arity > 1).any() or layer.symbolic_mask.any():
         return []
     alive = layer.alive
@@ -49,7 +46,7 @@ def _mergeable(layer: Layer) -> list[tuple[int, int]]:
 
 
 def _begin_again(kan: Kan, depth: int, node: int, generator: np.random.Generator) -> Kan:
-    """The network with one node restarted as a sum of random lines, on [-1, 1], with small random outgoing edges."""
+    """Restart one node as a sum of random lines on [-1, 1], with small random outgoing edges."""
     layer, after = kan.layers[depth], kan.layers[depth + 1]
     coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)
     inputs = np.flatnonzero(layer.alive[node])

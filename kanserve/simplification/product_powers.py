@@ -1,8 +1,6 @@
-"""F(f(a)·g(b)): under a curve, the factors of a product are determined only up to a power, which the curve can undo.
-
-So a factor may be just the feature although its spline is a root of it, or its inverse. Then all factors are raised to
-the power that makes it the feature, and the curve that follows undoes that.
-"""
+"""F(f(a)·g(b)): under a curve F, the factors of a product are determined only up to a power, which F can undo. So a
+factor may be a root of the sought feature, or its inverse. Then all factors are raised to the power that makes it the
+feature, and F undoes that."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,15 +12,16 @@ from kanserve.network.kan import Kan, Layer
 from kanserve.network.splines import fit_coefficients, span, uniform_knots
 from kanserve.simplification.edge_candidates import Array, Samples
 from kanserve.simplification.gauge_fixing import spline, unscale, without_base
+from kanserve.simplification.validation import GRID_MARGIN
 
-GRID_MARGIN = 0.02  # width by which the grid exceeds a product's values on each side, relative to their range
 LEAST_POWER = 0.05  # lower bound of |p|: below it, the factor is not a power but some other curve
 LARGEST_POWER = 20.0  # upper bound of |p|, for the same reason
 POINTS_PER_COEFFICIENT = 8  # points per coefficient of a spline that is fitted anew
 
 
 def may_take_powers(kan: Kan, place: EdgeIndex) -> bool:
-    """Whether an edge is a factor on its own of a product of such splines, and the product has only spline outputs."""
+    """Whether an edge belongs to a product node in which every factor is a single spline edge, and no edge that leaves
+    the node is symbolic."""
     depth, j, _ = place
     layer = kan.layers[depth]
     node, group = next((q, group) for q, group in enumerate(layer.groups) if j in group)
@@ -35,15 +34,15 @@ def may_take_powers(kan: Kan, place: EdgeIndex) -> bool:
 
 
 def as_factor(kan: Kan, place: EdgeIndex, samples: Samples) -> Samples:
-    """The factor that a single edge makes: the edge with the scale and the bias of its sum."""
+    """The samples of the factor that a single edge forms: the edge with the scale and bias of its sum."""
     layer = kan.layers[place[0]]
     scale, bias = layer.subnode_scale[place[1]], layer.subnode_bias[place[1]]
     return replace(samples, values=scale * samples.values + bias, weights=samples.weights / scale**2)
 
 
 def power_of(samples: Samples) -> tuple[float, float, float] | None:
-    """k, p and the weighted error of the best k·|z - natural|^p; None if z - natural or the values change sign, or p is
-    out of bounds."""
+    """k, p and the weighted error of the best fit k·|z - natural|^p; None if z - natural or the values change sign, or
+    p is out of bounds."""
     t, s = samples.z - samples.natural, samples.values
     if not (samples.low > samples.natural or samples.high < samples.natural) or not (s.min() > 0 or s.max() < 0):
         return None
@@ -59,10 +58,8 @@ def power_of(samples: Samples) -> tuple[float, float, float] | None:
 
 
 def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float, values: Sequence[Array]) -> Kan | None:
-    """The network whose factor at `place`, k·|z - natural|^p, becomes z - natural, on the values of its layers (N, I).
-
-    None if a power is not finite.
-    """
+    """The network whose factor k·|z - natural|^p at `place` becomes z - natural, using the values (N, I) of its layers.
+    None if a power is not finite."""
     depth, j, i = place
     layers = list(without_base(kan).layers)
     node, group = next((q, group) for q, group in enumerate(layers[depth].groups) if j in group)
@@ -87,7 +84,7 @@ def with_power(kan: Kan, place: EdgeIndex, samples: Samples, k: float, p: float,
 
 
 def _neutral(layer: Layer, group: range, node: int) -> Layer:
-    """The layer with the scales and biases of a product's sums absorbed into their splines, and none on the product."""
+    """Absorb the scales and biases of a product's sums into their splines, and remove them from the product."""
     rows = list(group)
     coefficients = np.array(layer.coefficients)
     # The basis functions add up to 1.
@@ -97,7 +94,8 @@ def _neutral(layer: Layer, group: range, node: int) -> Layer:
 
 
 def _following(after: Layer, node: int, product: Array, before: Callable[[Array], Array]) -> Layer | None:
-    """The layer with the splines of one node refitted to take the `product` (N,), of which the node was `before`."""
+    """Refit the splines that follow a node, so that they take the new `product` (N,) instead of its former value; None
+    if it is constant or not finite."""
     low, high = float(product.min()), float(product.max())
     if not np.isfinite([low, high]).all() or low == high:
         return None
@@ -115,7 +113,7 @@ def _following(after: Layer, node: int, product: Array, before: Callable[[Array]
 
 
 def _raise_to_spline(layer: Layer, j: int, i: int, p: float) -> Array:
-    """The coefficients of a power of a spline of the layer, on the same grid; NaN if it is not finite."""
+    """Refit a spline to its p-th power on the same grid. Returns the coefficients, NaN if the power is not finite."""
     points = np.linspace(
         *span(layer.knots[i], layer.order),
         POINTS_PER_COEFFICIENT * layer.coefficients.shape[2],

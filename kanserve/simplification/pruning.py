@@ -163,7 +163,7 @@ def prune(
 
 
 def prune_by(kan: Kan, judge: Judge, *, found: bool, seed: int, report: SimplifyReport | None) -> tuple[Kan, Judge]:
-    """As `prune`, by a judge, whose tolerance is found from the data if `found`; also returns the updated judge."""
+    """Like `prune`, with a judge. If `found`, the tolerance comes from the data; also returns the updated judge."""
     # Refitted first without the held-out rows, which its training may have seen, for a fair comparison.
     whole, judge = smooth(kan, _judging_best(kan, judge))
     losses = judge.losses(whole)
@@ -187,7 +187,7 @@ def prune_by(kan: Kan, judge: Judge, *, found: bool, seed: int, report: Simplify
 
 
 def _judging_best(kan: Kan, judge: Judge) -> Judge:
-    """The judge with leave-one-out validation if the data are noisy, so that chance matters least."""
+    """Use leave-one-out validation if the data are noisy, to reduce the effect of chance."""
     few = count_free_parameters(kan) <= min(
         VALIDATION_MOST_PARAMETERS, judge.x.shape[0] * len(kan.outputs) / ROWS_PER_PARAMETER
     )
@@ -196,7 +196,7 @@ def _judging_best(kan: Kan, judge: Judge) -> Judge:
 
 
 def _coarser(kan: Kan, judge: Judge, intervals: int) -> Kan | None:
-    """The network refitted on coarser grids; None if its grids are the coarsest, or it is too large for refits."""
+    """Refit the network on coarser grids; None if its grids are the coarsest already, or it is too large."""
     if kan.symbolic or not 1 <= intervals < min(layer.intervals for layer in kan.layers):
         return None
     moved = regrid(kan, judge.x, intervals)
@@ -204,7 +204,7 @@ def _coarser(kan: Kan, judge: Judge, intervals: int) -> Kan | None:
 
 
 def _allowance(losses: Array, coarse: Kan | None, judge: Judge) -> float:
-    """The root mean square error that the network would gain on a grid half as fine, at most 1 %."""
+    """The root mean square error that halving the grid would add, at most 1 %."""
     if coarse is None:
         return VALIDATION_DEFAULT_TOLERANCE
     lost = float(judge.losses(coarse).mean() - losses.mean())
@@ -212,7 +212,7 @@ def _allowance(losses: Array, coarse: Kan | None, judge: Judge) -> float:
 
 
 def _settle(run: _Run, start: _State) -> _State | None:
-    """The smallest state found by the search for which the strict rule holds, None without one."""
+    """The smallest state of the search that satisfies the strict rule, or None."""
     path = [start, *_search(run, start, _loosely)]
     if (last := _hold(run, path[-1])) is not None:
         return last
@@ -231,7 +231,7 @@ def _settle(run: _Run, start: _State) -> _State | None:
 
 
 def _search(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
-    """Ever smaller states."""
+    """Yield smaller and smaller states."""
     while True:
         edges_left = state.kan.edges
         for candidates in (removal_order.nodes, removal_order.inputs, removal_order.edges):
@@ -245,7 +245,7 @@ def _search(run: _Run, state: _State, accepted: Rule) -> Iterator[_State]:
 def _eliminate(
     run: _Run, state: _State, candidates: Callable[[Kan, Signals], list[Removal]], accepted: Rule
 ) -> Iterator[_State]:
-    """Remove as many of the candidates as possible, the least important first."""
+    """Remove as many candidates as possible, least important first."""
     handful = max(1, len(candidates(state.kan, state.seen)) // 4)
     while True:
         found = candidates(state.kan, state.seen)
@@ -261,7 +261,7 @@ def _eliminate(
 
 
 def _without(run: _Run, state: _State, attempt: Sequence[Removal], accepted: Rule) -> _State | None:
-    """The refitted state without these, or None if the held-out rows reject it."""
+    """Remove these and refit; None if the held-out rows reject the result."""
     if not attempt:
         return None
     smaller = removal_order.without(state.kan, attempt, state.seen.means)
@@ -271,7 +271,7 @@ def _without(run: _Run, state: _State, attempt: Sequence[Removal], accepted: Rul
 
 
 def _merge(run: _Run, state: _State, seed: int) -> _State | None:
-    """The state with two nodes merged, and with what can then be removed; None if no two can be merged."""
+    """Merge two nodes, then remove what has become removable; None if no two nodes can be merged."""
     for smaller in propose_merges(state.kan, run.strict, seed):
         after = _refit(run, state, smaller, "merged two nodes", _loosely, MERGE_STEPS)
         if after is not None and (settled := _settle(run, after)) is not None:
@@ -282,7 +282,7 @@ def _merge(run: _Run, state: _State, seed: int) -> _State | None:
 def _refit(
     run: _Run, state: _State, smaller: Kan, action: str, accepted: Rule, steps: tuple[int, ...] = STEPS
 ) -> _State | None:
-    """The state with the smaller network refitted, if it is accepted on its grids or on finer ones."""
+    """Refit the smaller network; None unless it is accepted, on its own grids or on finer ones."""
     judge = run.loose
     large = too_large(smaller)
     best = float(np.sqrt(state.best.mean()))
@@ -314,12 +314,12 @@ def _accept(run: _Run, state: _State, smaller: Kan, losses: Array, action: str, 
 
 
 def _loosely(run: _Run, state: _State) -> _State:
-    """The loose rule: accept everything that the search accepts."""
+    """The acceptance rule of the first search, on a coarse grid: no further test."""
     return state
 
 
 def _hold(run: _Run, state: _State) -> _State | None:
-    """The strict rule: the state with its network on the coarsest grids on which it holds; None if it holds on none."""
+    """The strict rule: refit on the coarsest grid that is accepted; None if no grid is."""
     judge, kan = run.strict, state.kan
     best = min(run.losses, state.best, key=lambda losses: float(losses.mean()))
     intervals = max(layer.intervals for layer in kan.layers)
@@ -338,7 +338,7 @@ def _hold(run: _Run, state: _State) -> _State | None:
 
 
 def _finer_than(intervals: int, least: int) -> Iterator[int]:
-    """Numbers of intervals: `least` if that is more, else twice as many; then doubled again and again."""
+    """Ever larger numbers of intervals: `least` or twice the present number, whichever comes first, then doubling."""
     intervals = least if intervals < least else 2 * intervals
     while True:
         yield intervals

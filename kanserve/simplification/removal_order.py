@@ -1,4 +1,4 @@
-"""Candidates for removal from a network: hidden nodes, inputs and edges, the least share of the signal first."""
+"""Candidates for removal from a network: hidden nodes, inputs and edges, least share of the signal first."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from kanserve.simplification.edge_removal import empty, no_edges, without_dead_n
 
 @dataclass(frozen=True)
 class Removal:
-    """The edges from node `source` of a layer (0 is the inputs): to one subnode of the next, or to all of them."""
+    """The edges from node `source` of a layer (layer 0: the inputs) to one subnode of the next layer, or to all."""
 
     share: float
     name: str
@@ -21,7 +21,7 @@ class Removal:
 
 
 def nodes(kan: Kan, seen: Signals) -> list[Removal]:
-    """Hidden nodes, unless they are the only one of their layer."""
+    """Hidden nodes, except the only one of a layer."""
     shares = propagate_back(kan, seen.spreads).nodes
     return _ascending(
         Removal(float(shares[depth][q]), f"node {q + 1} of layer {depth}", depth, q)
@@ -31,7 +31,7 @@ def nodes(kan: Kan, seen: Signals) -> list[Removal]:
 
 
 def inputs(kan: Kan, seen: Signals) -> list[Removal]:
-    """Inputs with several edges; an input with a single edge is covered by that edge."""
+    """Inputs with several edges. (An input with one edge is covered by that edge.)"""
     shares = propagate_back(kan, seen.spreads).nodes[0]
     edges = kan.layers[0].alive.sum(axis=0)
     return _ascending(
@@ -51,7 +51,7 @@ def edges(kan: Kan, seen: Signals) -> list[Removal]:
 
 
 def without(kan: Kan, removals: Sequence[Removal], means: tuple[Array, ...]) -> Kan:
-    """The network without these edges, each replaced by its mean, and without nodes that are then dead."""
+    """Replace these edges by their means, and remove the nodes that are then dead."""
     gone = no_edges(kan)
     for removal in removals:
         subnodes = slice(None) if removal.subnode is None else removal.subnode

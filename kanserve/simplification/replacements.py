@@ -1,10 +1,7 @@
-"""Possible replacements of a spline: named functions, functions of functions, and variants that a product allows.
-
-A spline is determined only up to changes that the rest of the network can undo. The constant of a factor may belong to
-another term, since f(a) + g(a)·h(b) equals f(a) - k·g(a) + g(a)·(h(b) + k); and under a curve, the factors of a product
-are determined up to a power. So the candidates are functions that match the spline, and functions that match it after
-such a change.
-"""
+"""Possible replacements of a spline: named functions, functions of functions, and variants that a product allows. A
+spline is determined only up to changes that the rest of the network can undo: f(a) + g(a)·h(b) equals f(a) - k·g(a) +
+g(a)·(h(b) + k), and under a curve the factors of a product are determined up to a power. So candidates match the spline
+before or after such a change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +27,7 @@ from kanserve.train.lm.parameter_vector import Constant
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """A network, and the constants of its named edges that a fit does not change."""
+    """A network, and the constants of its named edges that fits must not change."""
 
     kan: Kan
     fixed: frozenset[Constant] = frozenset()
@@ -38,7 +35,8 @@ class Named:
 
 @dataclass(frozen=True)
 class Offer:
-    """A named function for an edge, perhaps of inner functions, its error in units of the outputs, and its rank."""
+    """A named function for an edge, possibly of inner functions, with its error in units of the outputs and its
+    rank."""
 
     place: EdgeIndex
     symbolic: Symbolic
@@ -59,7 +57,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Role:
-    """An edge, and its role in the network."""
+    """An edge and its role in the network."""
 
     place: EdgeIndex
     alone: bool = False
@@ -73,7 +71,7 @@ class Role:
 
 
 def offers(place: EdgeIndex, samples: Samples, floor: float, library: Sequence[str]) -> tuple[Offer, ...]:
-    """Single named functions, best first."""
+    """Single named functions for an edge, best first."""
     return tuple(
         Offer(place, candidate.symbolic, candidate.error, candidate.rank)
         for candidate in candidates(samples, floor, library)
@@ -89,7 +87,8 @@ def further_offers(
     floor: float,
     library: Sequence[str],
 ) -> tuple[Offer, ...]:
-    """All replacements, the single functions `plain` included, best first; `values` are the layers' inputs (N, I)."""
+    """All replacements for an edge, including the single functions `plain`, best first; `values` are the layers' inputs
+    (N, I)."""
     place = role.place
     found = [] if role.traded else list(plain)
     if role.alone:
@@ -101,7 +100,7 @@ def further_offers(
 
 
 def put_in(net: Named, offer: Offer) -> Named:
-    """The network with the offer applied to its edge."""
+    """Apply the offer to its edge."""
     if not offer.inner:
         kan = name_edges(net.kan, {offer.place: offer.symbolic}) if offer.changed is None else offer.changed
         return Named(kan, net.fixed | {(*offer.place, slot) for slot in offer.held})
@@ -116,7 +115,7 @@ def put_in(net: Named, offer: Offer) -> Named:
 
 
 def _drop(offer: Offer, level: float, natural: float) -> Offer:
-    """The offer with its constant left to another term; a line becomes the feature itself."""
+    """Leave the constant of an offer to another term; a straight line becomes the input itself."""
     symbolic = replace(offer.symbolic, d=level, b=-natural if offer.symbolic.function == "x" else offer.symbolic.b)
     return replace(
         offer,
@@ -132,7 +131,7 @@ def _of_two(place: EdgeIndex, composite: Composite, traded: bool) -> Offer:
 
 
 def _powers(kan: Kan, place: EdgeIndex, samples: Samples, values: Sequence[Array], floor: float) -> Iterator[Offer]:
-    """The feature itself as a factor, if the factor is a power of it."""
+    """Offer the input itself as a factor, if the factor is a power of it."""
     if not may_take_powers(kan, place) or (power := power_of(as_factor(kan, place, samples))) is None:
         return
     k, p, error = power
@@ -178,7 +177,7 @@ def _level(kan: Kan, depth: int, node: int, j: int, i: int) -> float:
 
 
 def _trade(layer: Layer, after: Layer, node: int, j: int) -> bool:
-    """Whether some sum has, beside the node of factor j, another node that takes all inputs of its other factors."""
+    """Whether another node, added to the node of factor j in some sum, takes all inputs of j's other factors."""
     others = layer.alive[[m for m in layer.groups[node] if m != j]].any(axis=0)
     sums = after.alive[after.alive[:, node]]
     beside = set(np.flatnonzero(sums.any(axis=0)).tolist()) - {node}
@@ -186,7 +185,7 @@ def _trade(layer: Layer, after: Layer, node: int, j: int) -> bool:
 
 
 def _rates(before: Layer, node: int) -> tuple[float, ...]:
-    """The rates r at which e^(r·z) has x, 1/x or x² as a factor, for a node z = .. + c·log(x) + .."""
+    """The rates r for which e^(r·z) has x, 1/x or x² as a factor, for a node z = .. + c·log(x) + .."""
     group = before.groups[node]
     if len(group) > 1:
         return ()

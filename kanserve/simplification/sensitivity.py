@@ -1,4 +1,4 @@
-"""Edges as weighted points: the weights are the sensitivities of the outputs to the edge's values."""
+"""Represent edges as weighted points; the weights are the outputs' sensitivities to the edge's value."""
 
 import numpy as np
 
@@ -14,11 +14,9 @@ LEAST_WEIGHT = 1e-6  # least weight of a point, relative to the largest weight o
 def samples(
     kan: Kan, x: Array, spread: Array, only: tuple[int, int, int] | None = None
 ) -> dict[tuple[int, int, int], Samples]:
-    """Up to 160 points that represent each edge (layer, subnode, input) with a spline on the rows x, or `only` one.
-
-    The weight of a point is the mean square derivative of the outputs, in units of `spread`, so that a weighted
-    error of an edge is an error of the outputs.
-    """
+    """Up to 160 points that represent each spline edge (layer, subnode, input) on rows x, or `only` one. A point's
+    weight is the mean square derivative of the outputs in units of `spread`, so that weighted edge errors are output
+    errors."""
     values = activations(kan, x)
     keep = np.isfinite(values[-1]).all(axis=1)
     found = {}
@@ -47,7 +45,7 @@ def samples(
 
 
 def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """The points sorted by z and reduced to 160: the middle point of each group, with the group's mean weight."""
+    """Sort the points by z and reduce them to 160: the middle point of each group, with the group's mean weight."""
     order = np.argsort(z, kind="stable")
     groups = [group for group in np.array_split(order, min(EDGE_CANDIDATES_POINTS, max(len(order), 1))) if len(group)]
     middle = np.array([group[len(group) // 2] for group in groups], np.int64)
@@ -59,7 +57,7 @@ def _quantiles(z: Array, values: Array, weights: Array) -> tuple[Array, Array, A
 
 
 def _square_sensitivities(kan: Kan, values: list[Array], spread: Array, first: int) -> list[Array]:
-    """Σ over the outputs of (dy/dedge / spread)² for each layer from `first` on, (N, O): equal for all edges into a
+    """Σ over the outputs of (dy/dedge / spread)² for each layer from `first` on (N, O); equal for all edges into a
     subnode."""
     rows = len(values[0])
     # (N, outputs, nodes): the derivatives of the outputs with respect to the nodes of the current layer.

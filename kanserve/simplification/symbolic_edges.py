@@ -1,4 +1,4 @@
-"""Named functions on edges: setting them, listing the remaining splines, checking domains, adding up complexity."""
+"""Named functions on edges: set them, list the remaining splines, check domains, add up complexity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ SYMBOLIC_EDGES_SPLINE_COMPLEXITY = 5.0  # complexity of a spline, in units of th
 
 
 def name_edges(kan: Kan, names: Mapping[EdgeIndex, Symbolic]) -> Kan:
-    """The network with these edges replaced by named functions."""
+    """Replace these edges by named functions."""
     layers = []
     for depth, layer in enumerate(kan.layers):
         coefficients, base_weight = np.array(layer.coefficients), np.array(layer.base_weight)
@@ -43,7 +43,7 @@ def splines(kan: Kan) -> list[EdgeIndex]:
 
 
 def domains_hold(kan: Kan, values: Sequence[Array]) -> bool:
-    """Whether every named function is finite on the whole range of its input, given the `activations` of all rows."""
+    """Whether every named function is finite on the range of its input, given the `activations` of all rows."""
     for layer, v in zip(kan.layers, values, strict=False):
         low, high = v.min(axis=0), v.max(axis=0)
         for j, i in np.argwhere(layer.symbolic_mask):
@@ -54,7 +54,7 @@ def domains_hold(kan: Kan, values: Sequence[Array]) -> bool:
 
 
 def price(kan: Kan) -> float:
-    """The complexity of all edges together, except those that only carry a value from layer to layer."""
+    """The total complexity of all edges, except those that only pass a value on to the next layer."""
     total = 0.0
     for depth, layer in enumerate(kan.layers):
         total += SYMBOLIC_EDGES_SPLINE_COMPLEXITY * float(layer.spline_mask.sum())

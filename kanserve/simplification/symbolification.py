@@ -1,11 +1,7 @@
-"""Replace splines by named functions, the most certain edge first, with a joint refit after each.
-
-Several functions of the two most certain edges are tried, each with a joint refit, since functions may look alike on an
-edge until the others have followed; the one with the least error for its complexity is kept.
-
-Single functions are tried first. If the result is not as good as the splines, a second search goes deeper
-(`replacements.further_offers`).
-"""
+"""Replace splines by named functions, the most certain edge first, with a joint refit after each. Several functions of
+the two most certain edges are tried, since functions may look alike on an edge until the others have followed; the one
+with the least error for its complexity is kept. If the result is not as good as the splines, a second search goes
+deeper (`replacements.further_offers`)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,7 +67,7 @@ class _State:
 
 @dataclass(frozen=True, eq=False)
 class _Choice:
-    """The offers for each spline of a state, the splines from the most certain on, and the state's error."""
+    """The offers for each spline of a state, the splines in order of certainty, and the state's error."""
 
     offers: dict[EdgeIndex, tuple[Offer, ...]]
     roles: Mapping[EdgeIndex, Role]
@@ -81,7 +77,7 @@ class _Choice:
 
 @dataclass(frozen=True, eq=False)
 class _Search:
-    """The constant settings of one search."""
+    """The constant settings of a search."""
 
     judge: Judge
     functions: tuple[str, ...]
@@ -186,10 +182,8 @@ def _as_good(chosen: _State, error: float, judge: Judge) -> bool:
 
 
 def _name_all(search: _Search, start: _State) -> _State:
-    """The network with all edges named, each by what is best after a refit.
-
-    Intermediate errors are not tested strictly: a remaining spline may be too coarse for what the named edges need.
-    """
+    """Name all edges, each by what is best after a refit. Intermediate errors are not tested strictly, since remaining
+    splines may be too coarse for the named edges."""
     state = start
     while not state.done:
         state = min(_children(search, state), key=lambda child: child.score)
@@ -198,7 +192,7 @@ def _name_all(search: _Search, start: _State) -> _State:
 
 
 def _name_some(search: _Search, start: _State) -> _State:
-    """The network in which each edge is named, unless the held-out rows accept no name for it."""
+    """Name each edge for which the held-out rows accept a name."""
     judge = search.judge
     state, best, progress = start, start.losses, True
     while progress:
@@ -223,7 +217,7 @@ def _name_some(search: _Search, start: _State) -> _State:
 
 
 def _children(search: _Search, state: _State) -> list[_State]:
-    """The next states, with one more edge named, or with several that need no search."""
+    """The next states: with one more edge named, or with several that need no search."""
     choice = _choice(search, state)
     together = _together(choice, search.deep)
     if len(together) > 1:
@@ -259,10 +253,8 @@ def _choice(search: _Search, state: _State) -> _Choice:
 
 
 def _together(choice: _Choice, deep: bool) -> list[Offer]:
-    """Names that need no search: straight lines within the fit's accuracy and, with very many edges, the most certain.
-
-    In a deep search, a line whose constant may belong to another term is searched too.
-    """
+    """Names that need no search: straight lines within the fit's accuracy and, with very many edges, the most certain
+    names. In a deep search, a line whose constant may belong to another term is searched too."""
     best = [choice.offers[place][0] for place in choice.surest if choice.offers[place]]
     lines = [
         offer
@@ -278,7 +270,8 @@ def _together(choice: _Choice, deep: bool) -> list[Offer]:
 
 
 def _offers_to_try(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer, ...]]) -> list[Offer]:
-    """The offers to try on the most certain edges. A straight line is always tried: another edge may undo a bend."""
+    """The offers to try on the most certain edges. A straight line is always tried, since another edge may
+    compensate."""
     chosen: list[Offer] = []
     for place, count in zip(surest, OFFERS, strict=False):
         plain = [offer for offer in offered[place] if offer.plain]
@@ -289,7 +282,7 @@ def _offers_to_try(surest: list[EdgeIndex], offered: dict[EdgeIndex, tuple[Offer
 
 
 def _judge_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offer]]) -> list[_State]:
-    """The states after each of these attempts and a joint refit, without those that failed."""
+    """The states after each attempt and a joint refit; failed attempts are left out."""
     children = []
     for attempt in attempts:
         net = state.net
@@ -300,7 +293,7 @@ def _judge_all(search: _Search, state: _State, attempts: Iterable[Sequence[Offer
 
 
 def _judge(search: _Search, net: Named, floor: float, steps: int | None = None) -> _State | None:
-    """The network after a joint refit; None if it is not finite on every row or leaves a domain."""
+    """Refit the network jointly; None if it is not finite on every row, or leaves a function's domain."""
     judge = search.judge
     steps = REFIT_STEPS if steps is None else steps
     refitted = refit(net.kan, judge, steps, net.fixed)
@@ -315,7 +308,7 @@ def _judge(search: _Search, net: Named, floor: float, steps: int | None = None) 
 
 
 def _finish(search: _Search, state: _State) -> _State:
-    """The state after a long refit, unless that leaves a domain."""
+    """Refit for many steps; unchanged if that leaves a function's domain."""
     return _judge(search, state.net, 0.0, VALIDATION_LAST_STEPS) or state
 
 

@@ -1,4 +1,4 @@
-"""Validation of a simpler network: its loss on held-out rows, and whether that is significantly worse."""
+"""Validate a simpler network: its loss on held-out rows, and whether that is significantly worse."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -30,11 +30,9 @@ JITTER = 1e-13  # added to the diagonal, relative to its largest element, so tha
 
 
 def loo_factor(kan: Kan, data: Dataset, goal: Array, smooth: float, ridge: float) -> Array:
-    """1 / (1 - h) of each row and output, (N, outputs), for a network fitted to the goal (N, outputs) on these rows.
-
-    With few rows, a held-out set is too small to show whether an edge is needed. For least squares, the leave-one-out
-    residual is r / (1 - h) with h = J_n (JᵀJ + R)⁻¹ J_nᵀ, where J_n is the row of the Jacobian. For a network this
-    holds to first order. So all rows are used both for training and for validation."""
+    """1 / (1 - h) for each row and output (N, outputs) of a network fitted to the goal (N, outputs), with h = J_n (JᵀJ
+    + R)⁻¹ J_nᵀ. The leave-one-out residual is r / (1 - h), to first order, so that few rows serve both for training and
+    for validation."""
     free = free_parameters(kan)
     if sum(group.size for group in free) == 0:
         return np.ones(goal.shape)
@@ -109,13 +107,9 @@ SimplifyReport = Callable[[SimplifyStep], None]
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """The training rows, the held-out rows, and the criterion for what is good enough.
-
-    Without held-out rows (None), leave-one-out losses of the training rows are used (`leaving_out`). `smooth` is the
-    strength with which refits smooth splines. `goal` (N, outputs) is the target of a simpler network on the training
-    rows: the outputs, or for a classifier the scores of the original network, which least squares can fit. `spread`
-    (outputs,) is its standard deviation.
-    """
+    """The training rows, the held-out rows, and the criterion for what is good enough. If `held` is None, leave-one-out
+    losses of the training rows are used. `smooth`: smoothing strength of refits. `goal` (N, outputs): the training
+    target, for a classifier the original network's scores; `spread` (outputs,): its standard deviation."""
 
     learn: Dataset
     held: Dataset | None
@@ -126,7 +120,7 @@ class Judge:
 
     @property
     def x(self) -> Array:
-        """All rows (N, inputs): grids must cover them, held out or not."""
+        """All rows (N, inputs), held-out ones included: grids must cover them."""
         alone = self.held is None or self.held is self.learn
         return self.learn.x if self.held is None or alone else np.concatenate([self.learn.x, self.held.x])
 
@@ -136,10 +130,8 @@ class Judge:
         return max(LEAST_RIDGE, RIDGE_PER_SMOOTHING * self.smooth)
 
     def losses(self, kan: Kan) -> Array:
-        """The loss of each validation row (N,), infinite where the network is not finite.
-
-        Weights of rows are included, so that the plain mean of the losses is the weighted mean.
-        """
+        """The loss of each validation row (N,), infinite if the network is not finite. Row weights are included, so
+        that the plain mean is the weighted mean."""
         if self.held is not None:
             return self.losses_of(answers(kan, self.held.x), bool(kan.classes))
         given = answers(kan, self.learn.x)
@@ -149,7 +141,7 @@ class Judge:
         return _count((residuals**2).mean(axis=1), self.learn)
 
     def losses_of(self, given: Array, classifier: bool) -> Array:
-        """The same from the network's outputs (N, outputs) on the held-out rows."""
+        """Like `losses`, from the network's outputs (N, outputs) on the held-out rows."""
         assert self.held is not None
         if classifier:
             losses = cross_entropies(given, self.held.y)
@@ -158,12 +150,12 @@ class Judge:
         return _count(np.where(np.isfinite(losses), losses, np.inf), self.held)
 
     def losses_at(self, kan: Kan, given: Array) -> Array:
-        """As `losses`, from the network's outputs on the rows `x`."""
+        """Like `losses`, from the network's outputs on the rows `x`."""
         alone = self.held is None or self.held is self.learn
         return self.losses_of(given if alone else given[len(self.learn) :], bool(kan.classes))
 
     def leaving_out(self) -> "Judge":
-        """The judge that trains on all rows and validates by leave-one-out; not for classifiers."""
+        """A judge that trains on all rows and validates by leave-one-out; not for classifiers."""
         if self.held is None or self.held is self.learn:
             return replace(self, held=None)
         x, goal = np.concatenate([self.learn.x, self.held.x]), np.concatenate([self.goal, self.held.y])
@@ -175,11 +167,11 @@ class Judge:
         return replace(self, learn=replace(self.learn, x=x, y=goal, weights=weights), held=None, goal=goal)
 
     def error_of(self, given: Array) -> float:
-        """The root mean square training error, from the outputs on the training rows, in units of `spread`."""
+        """The root mean square training error in units of `spread`, from the outputs on the training rows."""
         return float(np.sqrt(self.learn.mean((((given - self.goal) / self.spread) ** 2).mean(axis=1))))
 
     def accepts(self, losses: Array, best: Array) -> bool:
-        """Whether the mean of losses (N,) exceeds the best by at most the square of the tolerance, or `no_worse`."""
+        """Whether the mean of losses (N,) exceeds the best by at most tolerance², or `no_worse` holds."""
         return bool(losses.mean() <= best.mean() + self.tolerance**2) or no_worse(losses, best)
 
 
@@ -188,10 +180,8 @@ def _count(losses: Array, rows: Dataset) -> Array:
 
 
 def no_worse(losses: Array, best: Array) -> bool:
-    """Whether losses (N,) exceed the best by at most one standard error, and by at most a fifth.
-
-    The limit of a fifth is for few rows or outliers, where a standard error is unreliable.
-    """
+    """Whether losses (N,) exceed the best by at most one standard error and a fifth; the fifth is for few rows or
+    outliers, where a standard error is unreliable."""
     if not np.isfinite(losses).all():
         return False
     if not np.isfinite(best).all():
@@ -201,14 +191,15 @@ def no_worse(losses: Array, best: Array) -> bool:
 
 
 def split_rows(data: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """The rows to learn from and the held-out fifth, the same for the same seed; fewer than ten rows are both."""
+    """The training rows, and a held-out fifth that depends only on the seed. With fewer than ten rows both are all
+    rows."""
     out, held = hold_out(data, HELD_OUT_SHARE, MOST_ROWS, seed)
     learn = training_rows(data, out, MOST_ROWS, seed)
     return learn, learn if held is None else held
 
 
 def judge_of(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: int) -> Judge:
-    """Hold out a fifth of the rows, the same for the same seed. DataError for rows of another network."""
+    """Hold out a fifth of the rows, depending only on the seed. Raises DataError if the rows do not fit the network."""
     _check(kan, data, tolerance, seed)
     data = data.counted()
     learn, held = split_rows(data, seed)
@@ -241,7 +232,7 @@ def _check(kan: Kan, data: Dataset, tolerance: float | Literal["auto"], seed: in
 
 
 def refit(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = frozenset()) -> Kan:
-    """The network refitted from its current parameters; unchanged if it has too many parameters for that."""
+    """Refit the network from its current parameters; unchanged if it has too many."""
     if too_large(kan):
         return kan
     return _refine(_follow_signals(kan, judge), judge, steps, fixed)
@@ -261,7 +252,7 @@ def _refine(kan: Kan, judge: Judge, steps: int, fixed: frozenset[Constant] = fro
 
 
 def _follow_signals(kan: Kan, judge: Judge) -> Kan:
-    """The network with its grids moved to the signals; unchanged if they fit already or the move costs too much."""
+    """Move the grids to the signals; unchanged if they fit already, or if the move costs too much accuracy."""
     if kan.symbolic:
         return kan
     every = values(kan, judge.x)
@@ -274,7 +265,7 @@ def _follow_signals(kan: Kan, judge: Judge) -> Kan:
 
 
 def _fits(layer: Layer, v: Array) -> bool:
-    """Whether the grids of a layer fit the values v (N, I) of its inputs, for inputs with splines."""
+    """Whether a layer's grids fit its inputs v (N, I), for inputs with splines."""
     low, high = layer.knots[:, layer.order], layer.knots[:, -layer.order - 1]
     least, most = v.min(axis=0), v.max(axis=0)
     margin = GRID_MARGIN * (high - low)
@@ -292,12 +283,11 @@ def count_free_parameters(kan: Kan) -> int:
 
 
 def too_large(kan: Kan) -> bool:
-    """Whether a network has too many parameters to be refitted."""
     return count_free_parameters(kan) > VALIDATION_MOST_PARAMETERS
 
 
 def smooth(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
-    """The network after a short refit, and the judge with the strongest smoothing that is as good as the best."""
+    """Refit briefly, and choose the strongest smoothing that is as good as the best."""
     if kan.symbolic or too_large(kan):
         return refit(kan, judge, SMOOTHING_STEPS), judge
     tried: list[tuple[Kan, Judge, Array]] = []
@@ -314,7 +304,8 @@ def smooth(kan: Kan, judge: Judge) -> tuple[Kan, Judge]:
 
 
 def refit_on_all_rows(kan: Kan, data: Dataset, seed: int) -> Kan:
-    """The network refitted to all rows, with the smoothing chosen on held-out rows; unchanged if it leaves a domain."""
+    """Refit to all rows, with the smoothing chosen on held-out rows; unchanged if the result leaves a function's
+    domain."""
     judge = judge_of(kan, data, "auto", seed)
     data = data.counted()
     goal = answers(kan, data.x) if kan.classes else data.y
@@ -333,7 +324,7 @@ FALLING_RATIO = 0.7
 
 @dataclass(frozen=True, eq=False)
 class Finer:
-    """A network refitted on a finer grid, its training error, and whether that fell."""
+    """A network refitted on a finer grid, its training error, and whether that error fell."""
 
     kan: Kan
     error: float
@@ -341,7 +332,7 @@ class Finer:
 
 
 def refine_grids(kan: Kan, judge: Judge, grids: Iterable[int], most: int) -> Iterator[Finer]:
-    """The network on each of ever finer grids, while the error falls and it has at most `most` parameters."""
+    """Refit on finer and finer grids, while the error falls and the network has at most `most` parameters."""
     error = judge.error_of(answers(kan, judge.learn.x))
     for intervals in grids:
         moved = regrid(kan, judge.x, intervals)

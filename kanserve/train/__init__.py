@@ -1,4 +1,4 @@
-"""Training: networks from data. NumPy alone fits by least squares; LBFGS and Adam need torch, and import it late."""
+"""Training: fit networks to data. Least squares needs only NumPy; torch is imported when LBFGS or Adam is used."""
 
 from kanserve.train.averaging import average
 from kanserve.train.creation import create

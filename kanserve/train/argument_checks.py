@@ -11,26 +11,27 @@ GRIDS = (3, 5, 10, 20, 50, 100, 200)
 
 
 def whole(value: Any, least: int) -> bool:
-    """Whether this is a whole number, of Python or NumPy, of at least `least`."""
+    """Whether `value` is an integer, of Python or NumPy, of at least `least`."""
     return isinstance(value, int | np.integer) and bool(value >= least)
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a number, of Python or NumPy."""
+    """Whether `value` is a number, of Python or NumPy, and not a bool."""
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def not_negative(value: Any) -> bool:
-    """Whether this is a finite number of 0 or more, of Python or NumPy."""
+    """Whether `value` is a finite number of at least 0."""
     return isinstance(value, int | float | np.number) and bool(0 <= value < inf)
 
 
 def grid_sequence(grid: Any) -> Any:
-    """The intervals of all grids up to the finest one; anything but a number is returned as it is."""
+    """The sequence of grid sizes that ends with this number of intervals. Anything but an integer is returned
+    unchanged."""
     return (*(size for size in GRIDS if size < grid), int(grid)) if whole(grid, 1) else grid
 
 
 def increasing(grids: Any) -> bool:
-    """Whether these are numbers of intervals, each greater than the one before."""
+    """Whether these are numbers of intervals in ascending order."""
     sizes = list(grids) if isinstance(grids, Iterable) else []
     return bool(sizes) and all(whole(size, 1) for size in sizes) and sizes == sorted(set(sizes))

@@ -77,7 +77,8 @@ def average(kans: Sequence[Kan]) -> Kan:
 
 
 def members_of_mean(kan: Kan, rows: Array) -> tuple[Kan, ...]:
-    """The networks whose mean this is, with its inputs; none if it is no mean, or on these rows no longer theirs."""
+    """The networks of which `kan` is the mean, with its inputs. Empty if it is not a mean, or no longer computes theirs
+    on these rows."""
     members = tuple(replace(member, inputs=kan.inputs) for member in kan.members)
     if len(members) < 2:
         return ()
@@ -140,7 +141,7 @@ def _spanning(every: Sequence[tuple[Variable, ...]]) -> tuple[Variable, ...]:
 
 
 def _beside(layers: Sequence[Layer], shared: bool) -> Layer:
-    """One layer with the nodes of all; their inputs are the same, or stand side by side too."""
+    """Stack the nodes of several layers in one layer. Their inputs are shared, or stacked too."""
     rows = _places([layer.subnodes for layer in layers])
     combined = _combine(layers, rows, [np.ones(layer.subnodes) for layer in layers], shared)
     return replace(
@@ -154,12 +155,13 @@ def _beside(layers: Sequence[Layer], shared: bool) -> Layer:
 
 
 def _add(layers: Sequence[Layer], shares: Sequence[Array], shared: bool) -> Layer:
-    """One layer whose nodes are the sums of `shares` (O,) of those of each; biases do not count."""
+    """One layer whose nodes are weighted sums of the layers' nodes, with weights `shares` (O,); biases are ignored."""
     return _combine(layers, [slice(0, layer.subnodes) for layer in layers], shares, shared)
 
 
 def _combine(layers: Sequence[Layer], rows: Sequence[slice], shares: Sequence[Array], shared: bool) -> Layer:
-    """One layer with the edges of all, times `shares` (O,), in these rows; those in one place are added."""
+    """One layer with the edges of all layers, times `shares` (O,), in the given rows; edges at the same place are
+    added."""
     first, grids = layers[0], _on_one_grid(layers, shared)
     columns = [slice(0, first.inputs)] * len(layers) if shared else _places([layer.inputs for layer in layers])
     knots = grids[0].knots if shared else np.concatenate([grid.knots for grid in grids])
@@ -192,7 +194,7 @@ def _combine(layers: Sequence[Layer], rows: Sequence[slice], shares: Sequence[Ar
 
 
 def _on_one_grid(layers: Sequence[Layer], shared: bool) -> list[Layer]:
-    """The layers on grids of as many intervals; those of shared inputs are the same."""
+    """Refine the layers' grids to the same number of intervals; for shared inputs to the same knots."""
     interiors = [[row[layer.order : -layer.order] for row in layer.knots] for layer in layers]
     if shared:
         together = [_union(rows) for rows in zip(*interiors, strict=True)]
@@ -202,7 +204,7 @@ def _on_one_grid(layers: Sequence[Layer], shared: bool) -> list[Layer]:
 
 
 def _union(rows: Sequence[Array]) -> Array:
-    """All of these interior knots, of which those that are equal but for rounding count once."""
+    """Merge interior knots; knots that are equal up to rounding count once."""
     low, high = rows[0][0], rows[0][-1]
     rounding = SAME_KNOT * (high - low)
     if any(abs(row[0] - low) > rounding or abs(row[-1] - high) > rounding for row in rows):
@@ -214,6 +216,6 @@ def _union(rows: Sequence[Array]) -> Array:
 
 
 def _places(counts: Sequence[int]) -> list[slice]:
-    """The places of parts of these sizes that stand side by side."""
+    """Consecutive slices of these sizes."""
     stops = np.cumsum(counts).tolist()
     return [slice(stop - count, stop) for stop, count in zip(stops, counts, strict=True)]

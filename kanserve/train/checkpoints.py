@@ -44,7 +44,7 @@ _KAN, _ARRAY = "kan.", "array."
 
 @dataclass(eq=False)
 class Checkpoint:
-    """A fit's results so far, by name; nothing is written without a path."""
+    """The results of a fit so far, by name. Nothing is written if `path` is None."""
 
     path: Path | None = None
     fingerprint: Mapping[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write again."""
+        """Whether enough time has passed to write the file again."""
         return self.path is not None and time.monotonic() - self.written >= self.took / SHARE
 
     def holds(self, name: str) -> bool:
@@ -66,7 +66,7 @@ class Checkpoint:
         return loads(self.kans[name])
 
     def recall(self, name: str, make: Callable[[], Kan]) -> Kan:
-        """The network of this name from the checkpoint; if missing, it is made and kept."""
+        """Read the network of this name from the checkpoint, or make it with `make` and store it."""
         if self.path is None:
             return make()
         if not self.holds(name):
@@ -76,13 +76,13 @@ class Checkpoint:
         return self.kan(name)
 
     def keep(self, kans: Mapping[str, Kan], arrays: Mapping[str, Array]) -> None:
-        """Write these in place of everything kept before."""
+        """Write these, in place of everything stored before."""
         self.kans = {name: dumps(kan) for name, kan in kans.items()}
         self.arrays = dict(arrays)
         self.write()
 
     def finish(self, kan: Kan) -> None:
-        """Write the result: repeating the same fit returns it at once."""
+        """Store the result, so that repeating the same fit returns it at once."""
         if self.path is not None:
             self.finished = True
             self.keep({"result": kan}, {})
@@ -96,10 +96,8 @@ class Checkpoint:
 
 
 def resume_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[str, str]) -> Checkpoint:
-    """The checkpoint in the file, or a new one; with the path None nothing is written.
-
-    FormatError for a file that is damaged or no checkpoint, ConflictError for the checkpoint of another fit.
-    """
+    """The checkpoint in the file, or a new one; nothing is written if the path is None. Raises FormatError for an
+    invalid file, ConflictError for another fit's checkpoint."""
     if path is None:
         return Checkpoint()
     name, target = os.fspath(path), Path(path)
@@ -122,7 +120,7 @@ def resume_or_begin(path: str | os.PathLike[str] | None, fingerprint: Mapping[st
 
 
 def fingerprint(kan: Kan, data: Dataset, validation: float | Dataset, settings: Settings) -> dict[str, str]:
-    """Everything that a fit's result depends on, as text and checksums."""
+    """Everything on which the result of a fit depends, as text and checksums."""
     return {
         "the version of kanserve": __version__,
         "the network": hashlib.sha256(dumps(kan)).hexdigest(),
@@ -186,7 +184,6 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write the file atomically."""
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:

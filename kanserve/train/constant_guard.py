@@ -1,4 +1,5 @@
-"""Errors of a network row by row, beside those of the best constant; and a network that is no worse than it."""
+"""Errors of a network row by row, compared with the best constant; and a network that is no worse than that
+constant."""
 
 from dataclasses import replace
 
@@ -16,21 +17,21 @@ Array = NDArray[np.float64]
 
 
 def scores(kan: Kan, x: Array) -> Array:
-    """The outputs (N, Q) less their shifts, in units of their scales."""
+    """The normalised outputs (N, Q): (output - shift) / scale."""
     with np.errstate(all="ignore"):
         found: Array = (evaluate(kan, x) - kan.output_shift) / kan.output_scale
     return found
 
 
 def errors(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Array:
-    """The loss of each row (N,), infinite where it is not finite: by default the squared error relative to the output
+    """The loss of each row (N,), infinite if it is not finite; by default the squared error relative to the output
     scales."""
     with np.errstate(all="ignore"):
         return errors_of_outputs(kan, evaluate(kan, data.x), data, loss)
 
 
 def errors_of_outputs(kan: Kan, outputs: Array, data: Dataset, loss: LossFunction | None = None) -> Array:
-    """The losses (N,), as of `errors`, of these outputs (N, Q)."""
+    """The losses (N,) of these outputs (N, Q), as in `errors`."""
     with np.errstate(all="ignore"):
         if loss is not None and loss.name != "squared":
             return loss.values((outputs - kan.output_shift) / kan.output_scale, loss.answers(kan, data.y))
@@ -39,7 +40,7 @@ def errors_of_outputs(kan: Kan, outputs: Array, data: Dataset, loss: LossFunctio
 
 
 def errors_of_constant(kan: Kan, train: Dataset, judges: Dataset, loss: LossFunction) -> Array:
-    """The losses (N,), as of `errors`, of the constants that are best for the training rows."""
+    """The losses (N,) of the constants that are best on the training rows, as in `errors`."""
     constant = loss.constant(loss.answers(kan, train.y), train.weights)
     u = np.broadcast_to(constant, judges.y.shape)
     t = loss.answers(kan, judges.y)
@@ -50,7 +51,8 @@ def errors_of_constant(kan: Kan, train: Dataset, judges: Dataset, loss: LossFunc
 
 
 def no_worse_than_a_constant(kan: Kan, data: Dataset, loss: LossFunction) -> Kan:
-    """The network, or a constant one if that has a lower loss; of a regression by squares each output for itself."""
+    """The network, or a constant one if that has a lower loss. With squared loss, each output is replaced
+    separately."""
     if loss.name == "squared":
         return no_worse_than_the_mean(kan, data)
     if loss.name == "cross_entropy":
@@ -64,7 +66,7 @@ def no_worse_than_a_constant(kan: Kan, data: Dataset, loss: LossFunction) -> Kan
 
 
 def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
-    """The network, with each output that is worse than the mean of its answers replaced by that mean."""
+    """Replace each output that predicts worse than its mean by that mean."""
     with np.errstate(all="ignore"):
         squares = data.mean(((evaluate(kan, data.x) - data.y) / kan.output_scale) ** 2)
         mean = data.mean(((data.y - kan.output_shift) / kan.output_scale) ** 2)
@@ -72,7 +74,7 @@ def no_worse_than_the_mean(kan: Kan, data: Dataset) -> Kan:
 
 
 def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
-    """The classifier, or a constant one that gives the class frequencies if their cross-entropy is lower."""
+    """The classifier, or a constant one that predicts the class frequencies if that has a lower cross-entropy."""
     scores = scores_of_shares(data)
     constant = data.mean(cross_entropies(np.broadcast_to(scores, data.y.shape), data.y))
     with np.errstate(all="ignore"):
@@ -84,13 +86,14 @@ def no_worse_than_the_shares(kan: Kan, data: Dataset) -> Kan:
 
 
 def scores_of_shares(data: Dataset) -> Array:
-    """The scores (classes,) whose probabilities are the class frequencies."""
+    """The scores (classes,) whose softmax gives the class frequencies."""
     result: Array = np.log(np.maximum(data.mean(data.y), LEAST_SHARE))
     return result
 
 
 def shrunk_to_the_shares(kan: Kan, data: Dataset, share: float) -> Kan:
-    """The classifier whose scores are this share of the old ones, and for the rest those of the class frequencies."""
+    """Shrink the scores of a classifier towards those of the class frequencies: `share` of the old scores, the rest
+    constant."""
     if share == 1:
         return kan
     rest = (1 - share) * scores_of_shares(data)

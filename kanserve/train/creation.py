@@ -1,4 +1,4 @@
-"""Initial networks: a shape and random weights."""
+"""Create untrained networks: a shape and random weights."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -91,7 +91,7 @@ def _random(
 
 
 def _nodes(shape: Any) -> tuple[list[int], list[int]]:
-    """Sum and multiplication nodes of each layer, inputs first, of what a caller gives as a shape."""
+    """The numbers of sum and of multiplication nodes in each layer, inputs first, from a user's `shape`."""
     if not isinstance(shape, Iterable) or isinstance(shape, str):
         raise NetworkError(f"A shape is [inputs, nodes, .., outputs], at least two numbers; got {shape!r}.")
     sums, products = [], []
@@ -107,7 +107,7 @@ def _nodes(shape: Any) -> tuple[list[int], list[int]]:
 
 
 def _pair(entry: object) -> tuple[int, int]:
-    """(sums, products), or (0, 0) for what is not a description of a layer."""
+    """(sums, products) for one entry of a shape, or (0, 0) if the entry is not valid."""
     match entry:
         case int() | np.integer():
             return int(entry), 0
@@ -118,10 +118,8 @@ def _pair(entry: object) -> tuple[int, int]:
 
 
 def random_init(kan: Kan, intervals: int, seed: tuple[int, ...], hidden: float = 1.0, own_knots: bool = False) -> Kan:
-    """The same structure with random splines on grids over [-1, 1]; pruned and named edges stay as they are.
-
-    `hidden` is the half-width of the grids of all layers but the first. With `own_knots` the first has its own.
-    """
+    """The same structure with random splines on grids over [-1, 1]; pruned and named edges stay. `hidden` is the
+    half-width of all grids but the first layer's, which keeps its own with `own_knots`."""
     generator = np.random.default_rng(seed)
     widths = (1.0, *[hidden] * (len(kan.layers) - 1))
     layers = zip(kan.layers, widths, strict=True)

@@ -1,4 +1,4 @@
-"""Samples with categories and missing values in the numbers that a network sees of them."""
+"""Convert samples with categories and missing values to the numbers that a network uses for them."""
 
 from dataclasses import replace
 
@@ -12,22 +12,20 @@ __all__ = ["in_codes_of", "in_numbers", "is_encoded", "recode", "samples_for", "
 
 
 def is_encoded(data: Dataset) -> bool:
-    """Whether an input of the samples is categorical, or missing in some row."""
+    """Whether an input is categorical, or has missing values."""
     return bool(data.categories) or bool(np.isnan(data.x.min()))  # without an array of all rows
 
 
 def samples_for(kan: Kan, data: TrainingData, target: Target = None) -> Dataset:
-    """The samples of a caller for a network; a DataFrame's categories by their names, whatever the column's type."""
+    """The user's data as samples for a network. Categories in a DataFrame are matched by name."""
     known = {variable.name: variable.categories for variable in kan.inputs if variable.categories}
     wanted = [variable.name for variable in kan.inputs]
     return in_codes_of(kan, dataset(data, target, classes=kan.classes, tables=True, known=known, wanted=wanted))
 
 
 def in_numbers(kan: Kan, data: Dataset) -> tuple[Kan, Dataset]:
-    """The network that takes the numbers which `kan` sees, and the samples in these numbers.
-
-    DataError where a value is missing, or no known category, and the network has no number for it.
-    """
+    """The network without its encoding, and the encoded samples. Raises DataError if a value is missing or an unknown
+    category, and the network has no number for it."""
     rows = in_codes_of(kan, data)
     numbers = replace(rows, x=encode(kan, rows.x), categories={})
     numbers.check_numbers()
@@ -35,7 +33,7 @@ def in_numbers(kan: Kan, data: Dataset) -> tuple[Kan, Dataset]:
 
 
 def with_categories(data: Dataset, kan: Kan) -> Dataset:
-    """The samples with the categories of the network's inputs, where the data do not say theirs."""
+    """Add the network's categories for inputs whose categories the data do not define."""
     if len(data.inputs) != len(kan.inputs):
         return data
     known = {

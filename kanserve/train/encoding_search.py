@@ -1,9 +1,6 @@
-"""Better numbers for categories and missing values, for a network that is fitted: a line search for each number.
-
-The loss of a category's rows is computed at some numbers over the range that the network was fitted on, with a penalty
-for leaving the present number, and a parabola through the best three gives the new one. This needs no derivatives, so
-it serves every loss, and goes over valleys.
-"""
+"""Better numbers for categories and missing values of a fitted network: a line search for each number. The loss of a
+category's rows is computed at some numbers over the fitted range, with a penalty for leaving the present number, and a
+parabola through the best three gives the new one. This needs no derivatives, so it serves every loss."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +25,7 @@ OF_EDGES = ("coefficients", "base_weight", "functions", "affine")  # arrays (O, 
 
 
 def improve(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFunction, seed: int) -> tuple[Variable, ...]:
-    """The inputs with better numbers for a fitted network, by raw samples."""
+    """Improve the numbers that stand for categories and missing values in a fitted network, using raw samples."""
     raw = raw.sample(ROWS, seed)
     found = list(inputs)
     numbers = in_numbers(raw, found)
@@ -42,11 +39,8 @@ def improve(kan: Kan, raw: Dataset, inputs: Sequence[Variable], loss: LossFuncti
 
 
 class EditedInputs:
-    """The losses of a network on samples whose inputs change one at a time.
-
-    The sums of the first layer are kept, so that a new number of one input costs that input's edges and the later
-    layers.
-    """
+    """The losses of a network on samples whose inputs change one at a time. The first layer's sums are kept, so that a
+    change only costs that input's edges and the later layers."""
 
     def __init__(self, kan: Kan, numbers: Dataset, loss: LossFunction) -> None:
         self._kan, self._data, self._loss = kan, numbers, loss
@@ -56,13 +50,13 @@ class EditedInputs:
         self._sums: Array = np.sum(columns, axis=0)
 
     def set_input(self, i: int, numbers: Array) -> None:
-        """Give input i these numbers (N,)."""
+        """Replace the values (N,) of input i."""
         new = self._edges(i, numbers)
         self._sums += new - self._columns[i]
         self._columns[i] = new
 
     def losses(self, rows: NDArray[np.intp], i: int, number: float) -> Array:
-        """The losses of these rows if input i had this number in all of them."""
+        """The losses of these rows if input i had this value in all of them."""
         kan, first = self._kan, self._kan.layers[0]
         with np.errstate(all="ignore"):
             sums = self._sums[rows] - self._columns[i][rows] + self._edges(i, np.array([number]))
@@ -86,7 +80,7 @@ class EditedInputs:
 
 
 def in_numbers(raw: Dataset, inputs: Sequence[Variable]) -> Dataset:
-    """The samples in the numbers of these inputs."""
+    """Encode the samples with the numbers that these inputs define."""
     return replace(raw, x=encode_columns(raw.x, inputs, range(len(inputs))), categories={})
 
 
@@ -117,7 +111,7 @@ def _improve(edited_inputs: EditedInputs, raw: Array, column: Array, i: int, var
 
 
 def _lowest(grid: Array, total: Array) -> float:
-    """The vertex of the parabola through the lowest point and its neighbours, or an end of the grid."""
+    """The minimum of the parabola through the lowest point and its neighbours, or an end of the grid."""
     n = int(np.argmin(total))
     if not 0 < n < len(grid) - 1 or not np.isfinite(total[n - 1 : n + 2]).all():
         return float(grid[n])

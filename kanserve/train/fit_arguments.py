@@ -1,4 +1,4 @@
-"""The arguments of a fit: checked, and "auto" decided."""
+"""The arguments of a fit: check them, and decide what "auto" means."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast, get_args
@@ -39,7 +39,7 @@ FITTING_MANY_ROWS = 50_000  # from here on Adam: LBFGS would take all rows at ev
 
 
 def check_order(shape: object, data: object) -> None:
-    """TrainingError where the data are given before the shape."""
+    """Raise TrainingError if the data come before the shape."""
     if not _is_shape(shape) and (_is_shape(data) or isinstance(shape, Dataset) or is_frame(shape)):
         raise TrainingError("The shape comes first, then the data: fit([2, 5, 1], data).")
 
@@ -57,7 +57,7 @@ def _is_shape(value: object) -> bool:
 
 
 def samples(data: object, y: object) -> object:
-    """The samples of the arguments `data` and `y`: the pair of them where `data` are the inputs alone."""
+    """Combine the arguments `data` and `y`: a pair if `y` is given, else `data`."""
     if y is None:
         return data
     if isinstance(data, Dataset | tuple):
@@ -66,7 +66,7 @@ def samples(data: object, y: object) -> object:
 
 
 def output_count(shape: Sequence[int | tuple[int, int]]) -> int | None:
-    """How many outputs a network of this shape has; None where `create` refuses it."""
+    """The number of outputs of a network of this shape; None if the shape is not valid."""
     last = shape[-1] if hasattr(shape, "__len__") and len(shape) else None
     return int(last) if isinstance(last, int | np.integer) else None
 
@@ -74,7 +74,7 @@ def output_count(shape: Sequence[int | tuple[int, int]]) -> int | None:
 def smoothing_strengths(
     smooth: float | Literal["auto"], few: bool, exact: bool, choosing: bool, loss: LossName
 ) -> tuple[float, ...]:
-    """The smoothing strengths; of several, one is chosen on the held-out rows."""
+    """The smoothing strengths to try. If there are several, the held-out rows decide."""
     if smooth != "auto":
         return (float(smooth),)
     if few:
@@ -87,7 +87,7 @@ def smoothing_strengths(
 
 
 def validation_rows(given: float | TrainingData, target: Target, data: Dataset) -> float | Dataset:
-    """The share to hold out, or the validation rows as a Dataset."""
+    """The share to hold out, or the user's validation rows as a Dataset."""
     given = as_table(given)
     if not isinstance(given, Dataset | tuple) and not is_frame(given):
         return cast(float, given)  # `_check` refuses what is not a share
@@ -104,7 +104,7 @@ def validation_rows(given: float | TrainingData, target: Target, data: Dataset) 
 
 
 def hold_out(data: Dataset, validation: float | Dataset, most: int, seed: int) -> tuple[Places | None, Dataset | None]:
-    """The places of the rows to hold out (None: none), and the validation rows."""
+    """Choose the rows to hold out. Returns their indices (None: none) and the validation rows."""
     if isinstance(validation, Dataset):
         return None, validation.counted()
     count = min(round(validation * len(data)), most)
@@ -127,10 +127,8 @@ def training_rows(data: Dataset, out: Places | None, most: int, seed: int) -> Da
 
 
 def _with_repeats(data: Dataset, count: int, seed: int) -> Places:
-    """The places of about so many random rows; where most rows have equal inputs, those of equal ones stay together.
-
-    Otherwise the error on them would show how well the others are learnt by heart.
-    """
+    """The indices of about `count` random rows. If most rows have equal inputs, rows with equal inputs stay together,
+    since the error would otherwise show memorisation."""
     if len(data) > FITTING_MANY_ROWS:
         return some(len(data), count, seed)
     of_values, of_missing = np.random.default_rng(seed).normal(size=(2, data.x.shape[1]))
@@ -145,7 +143,8 @@ def _with_repeats(data: Dataset, count: int, seed: int) -> Places:
 
 
 def choose_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> LossFunction:
-    """The loss, "auto" decided; TrainingError or DataError if it does not fit the data."""
+    """The loss, with "auto" decided. Raises TrainingError or DataError if it does not suit the arguments or the
+    data."""
     if not (is_number(quantile) and 0 < quantile < 1):
         raise TrainingError(f"quantile is a number between 0 and 1, got {quantile!r}.")
     if not (is_number(power) and 1 < power <= 2):
@@ -169,7 +168,7 @@ def choose_loss(loss: Loss, quantile: float, power: float, data: Dataset) -> Los
 def choose_method(
     optimizer: Optimizer, loss: str, penalised: bool, few_rows: bool, kan: Kan, monotonic: Sequence[int]
 ) -> Method:
-    """The optimizer, "auto" decided."""
+    """The optimizer, with "auto" decided."""
     if optimizer == "lm" and penalised:
         raise TrainingError(
             "Levenberg-Marquardt takes no l1 or entropy penalty, which are not smooth. Choose lbfgs or adam."
@@ -191,7 +190,7 @@ def choose_method(
 def list_unused_arguments(
     method: Method, device: str, learning_rate: float | None, batch: int | None
 ) -> tuple[str, ...]:
-    """What to say of arguments that Levenberg-Marquardt does not use."""
+    """Warnings about arguments that Levenberg-Marquardt ignores."""
     given = {"device": device if device != "cpu" else None, "learning_rate": learning_rate, "batch": batch}
     names = [f"{name}={value!r}" for name, value in given.items() if value is not None]
     if method != "lm" or not names:
@@ -203,7 +202,7 @@ def list_unused_arguments(
 
 
 def start_count(method: str, loss: str, penalised: bool, kan: Kan) -> int:
-    """The number of random starts, by default: without hidden nodes there is one optimum, which all of them find."""
+    """The default number of random starts. Without hidden nodes one is enough, since there is only one optimum."""
     if len(kan.layers) == 1 and not penalised and (kan.layers[0].arity == 1).all():
         return 1
     if method == "lm":
@@ -215,7 +214,8 @@ Monotonic = Mapping[str, int] | Sequence[int] | None
 
 
 def monotonic_signs(given: Monotonic, data: Dataset) -> tuple[int, ...]:
-    """The sign of each input, () without any; TrainingError for anything else, or if it cannot be kept."""
+    """The sign of each input, or () if none is monotonic. Raises TrainingError if the argument is not valid or cannot
+    be satisfied."""
     if given is None:
         return ()
     names, signs = data.inputs, _signs(given, data.inputs)

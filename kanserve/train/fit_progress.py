@@ -1,4 +1,4 @@
-"""Progress of a running fit: callbacks, a progress line, and the best network so far in case of an interrupt."""
+"""Progress of a running fit: callbacks, a progress line, and the best network so far for an interrupt."""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ Report = Callable[[Event], None]
 
 @contextmanager
 def reporting(progress: "bool | Callback") -> "Iterator[Callback | None]":
-    """What a call with this `progress` reports its events to: for True, to a picture in a notebook or lines of text."""
+    """The callback for a call's `progress` argument: True means a picture in a notebook, or lines of text."""
     if not isinstance(progress, bool):
         yield progress
     elif progress:
@@ -113,7 +113,8 @@ Best = tuple[float, Callable[[], Kan]]
 
 @dataclass
 class Watch:
-    """Reports a fit's progress to `report`, and with `show` as a picture in a notebook, elsewhere as a line."""
+    """Reports the progress of a fit to the callback `report` and, with `show`, as a picture in a notebook or a line in
+    a terminal."""
 
     show: bool = False
     report: FitReport | None = None
@@ -134,7 +135,7 @@ class Watch:
             self.show = self.live is None
 
     def tell(self, stage: str, error: float, loss: float, share: float) -> None:
-        """Call `report`; show a line at each new stage, and from time to time during a long one."""
+        """Call `report`, and show a line at each new stage and from time to time during a long one."""
         if not self.show and self.report is None and self.live is None:
             return
         clock = time.monotonic()
@@ -159,7 +160,7 @@ class Watch:
             self.report(now)
 
     def finish(self) -> None:
-        """End the progress line in a terminal, or show the end in a notebook."""
+        """End the progress line, or show the final picture in a notebook."""
         if self.live is not None:
             self.live.close()
         if self.stage and _rewrites():
@@ -167,7 +168,7 @@ class Watch:
 
 
 def _rewrites() -> bool:
-    """Whether standard error is a terminal that can rewrite a line."""
+    """Whether standard error is a terminal in which a line can be rewritten."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 

@@ -1,4 +1,4 @@
-"""The settings of a fit, once decided: plain data, so that choosing LBFGS does not load torch yet."""
+"""The settings of a fit after all choices are made. Plain data, so that choosing LBFGS does not load torch yet."""
 
 from dataclasses import dataclass
 from math import nan
@@ -13,10 +13,8 @@ Method = Literal["lm", "lbfgs", "adam"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a fit; `fit` describes each. Equal settings, networks and data give equal results.
-
-    TrainingError for numbers out of range.
-    """
+    """The settings of a fit, documented in `fit`. Equal settings, networks and data give equal results. Raises
+    TrainingError for numbers out of range."""
 
     method: Method
     loss: LossName
@@ -62,5 +60,5 @@ class Settings:
 
     @property
     def penalised(self) -> bool:
-        """Whether there is an l1 or entropy penalty, which are not smooth."""
+        """Whether there is an l1 or entropy penalty; these are not smooth."""
         return self.l1 > 0 or self.entropy > 0

@@ -1,4 +1,4 @@
-"""Warn of a fit that predicts no better than something simpler, and of data that let few rows decide it."""
+"""Warn of a fit that predicts no better than a simpler model, and of data in which few rows decide the result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +67,8 @@ class TrainingWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A network that has not seen the validation rows (None: there are none), and what it was fitted to."""
+    """A network fitted without the validation rows, and the data it was fitted to. `held` is None without validation
+    rows."""
 
     kan: Kan
     train: Dataset
@@ -87,7 +88,7 @@ class Fitted:
 
 
 def warning_texts(fitted: Fitted) -> tuple[str, ...]:
-    """What to warn of; nothing after a good fit."""
+    """The warnings to give; none after a good fit."""
     # Heavy tails are the cause of structure that is missed, and have another remedy.
     judged = [*_tails(fitted), *_no_better(fitted)] or _misses_structure(fitted)
     return (*fitted.unused, *describe_inputs(fitted.raw), *judged)
@@ -117,7 +118,7 @@ def _tails(fitted: Fitted) -> list[str]:
 
 
 def find_heavy_tails(values: Array, variables: tuple[object, ...]) -> list[str]:
-    """The names of the columns whose range is many times that of their middle nine tenths."""
+    """The names of the columns whose range is many times the range of the middle 90 %."""
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
     with np.errstate(over="ignore"):
         width, whole = high - low, values.max(axis=0) - values.min(axis=0)
@@ -160,7 +161,7 @@ def _no_better(fitted: Fitted) -> list[str]:
 
 
 def _warn_unfitted(fitted: Fitted, train: Dataset) -> list[str]:
-    """What to say if the last steps, on all rows, have ended in a network that does not even fit these."""
+    """A warning if the final network, fitted to all rows, does not fit even these."""
     if fitted.final is None or fitted.held is None or len(train) < FEWEST_ROWS:
         return []
     own, constant = (
@@ -177,8 +178,8 @@ def _warn_unfitted(fitted: Fitted, train: Dataset) -> list[str]:
 
 
 def _misses_structure(fitted: Fitted) -> list[str]:
-    """What to say if the mean errors of near training rows explain much of those on validation rows; nothing of classes
-    and of other losses, and where it may be chance."""
+    """A warning if errors on validation rows can be predicted from those of nearby training rows, beyond chance. Only
+    for regression with squared loss."""
     if fitted.held is None or fitted.loss.name != "squared" or fitted.train.classes:
         return []
     train, judges = fitted.train.sample(NEIGHBOUR_ROWS, 0), fitted.held.sample(NEIGHBOUR_JUDGES, 0)
@@ -205,7 +206,8 @@ def _misses_structure(fitted: Fitted) -> list[str]:
 
 
 def _times(train: Dataset) -> str:
-    """A sentence about inputs that are times in a small unit, whose periods no grid shows; empty if there are none."""
+    """A sentence about inputs that are times in a small unit, whose periods no grid can resolve; "" if there are
+    none."""
     names = [
         f"{name!r} is a time in {unit}"
         for name, column in zip(train.inputs, train.x.T, strict=True)
@@ -218,7 +220,7 @@ def _times(train: Dataset) -> str:
 
 
 def _too_few(fitted: Fitted, own: Array, constant: Array, judges: Dataset) -> list[str]:
-    """What to say if the rows cannot tell whether the network predicts others; nothing with validation=0."""
+    """A warning if there are too few rows to tell whether the network predicts new ones; none with validation=0."""
     rows, shape = len(fitted.train), [len(fitted.kan.inputs), len(fitted.kan.outputs)]
     simpler = ["fewer inputs"] * (shape[0] > 1) + [f"no hidden nodes ({shape})"] * (len(fitted.kan.layers) > 1)
     advice = (
@@ -251,10 +253,8 @@ def _too_few(fitted: Fitted, own: Array, constant: Array, judges: Dataset) -> li
 
 
 def _errors_on_left_out(fitted: Fitted) -> tuple[Array, Array] | None:
-    """The errors of each row of a network and of a constant that have not seen it, nor its repetitions.
-
-    None if too few rows are left for that.
-    """
+    """The errors of each row for a network and for a constant fitted without the row and its repetitions; None if too
+    few rows remain."""
     rows = fitted.train
     groups = np.unique(rows.x, axis=0, return_inverse=True)[1].ravel()
     if fitted.refit is None or groups.max() < 2:
@@ -272,7 +272,7 @@ def _errors_on_left_out(fitted: Fitted) -> tuple[Array, Array] | None:
 
 
 def _line(fitted: Fitted, train: Dataset, judges: Dataset) -> Array | None:
-    """The errors of the least-squares line or plane, on the judging rows; None where they do not exist."""
+    """The errors of linear regression on the judging rows; None if it does not apply."""
     if fitted.held is None or fitted.loss.log_link or fitted.loss.name == "cross_entropy":
         return None
     if len(judges) < FEWEST_FOR_LINE or train.x.shape[1] * ROWS_PER_INPUT > len(train):
@@ -292,10 +292,8 @@ def _mean(values: Array, rows: Dataset) -> float:
 
 
 def _clearly_less(low: Array, high: Array, shares: Array, certain: float, fewest: int = FEWEST_ROWS) -> bool:
-    """Whether the mean of `low` is below that of `high` by so many standard errors of the difference.
-
-    Of fewer than `fewest` rows no standard error is asked for.
-    """
+    """Whether the mean of `low` is below that of `high` by more than `certain` standard errors of the difference; with
+    fewer than `fewest` rows, whether it is below at all."""
     if not np.isfinite(low).all():
         return False
     gain, error = mean_difference(high, low, shares)

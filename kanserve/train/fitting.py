@@ -1,4 +1,4 @@
-"""fit(shape, data) -> Kan: a chain of stages around the optimizer; and `kanserve.train.refine`."""
+"""`fit(shape, data)` as a chain of stages around the optimizer; and `kanserve.train.refine`."""
 
 import os
 import warnings
@@ -215,11 +215,8 @@ def fit(
 
 
 def _recording(refit: Refit) -> Refit:
-    """The refit, which also records the rows that it took.
-
-    The fits inside a search or a simplification call `levenberg_marquardt.refine` itself: their rows are in the
-    numbers that a network sees, and hashing them would cost a tenth of the shortest fits.
-    """
+    """Wrap `refit` to record its rows. Fits inside a search or simplification bypass it: their rows are encoded, and
+    hashing would cost a tenth of the shortest fits."""
 
     @wraps(refit)
     def refit_and_record(kan: Kan, x: ArrayLike, y: ArrayLike, **options: Any) -> Kan:

@@ -40,21 +40,15 @@ SHARE = 0.9  # of the quantiles in the knots; the rest is an even grid, which ke
 
 
 def set_ranges(kan: Kan, x: ArrayLike, keep_first: bool = False) -> Kan:
-    """The network with every grid set to the range of its input on the rows x (N, inputs), raw features.
-
-    With `keep_first` those of the first layer stay as they are: in a fit, they have the range of all rows. Hidden
-    ranges get 2 % more on either side. A constant input gets a range around it of half-width 1, or of a millionth of
-    its value if that is more.
-    """
+    """Set every grid to the range of its input on raw rows x (N, inputs), except, with `keep_first`, the first layer's.
+    Hidden ranges get 2 % more on either side; a constant input a half-width of 1, or a millionth of its value if that
+    is more."""
     return _along(kan, x, None, keep_first)
 
 
 def regrid(kan: Kan, x: ArrayLike | None, intervals: int, keep_first: bool = False) -> Kan:
-    """The network on grids of so many intervals, with ranges set to the rows x, or unchanged if x is None.
-
-    With `keep_first` the ranges of the first layer are unchanged in any case. An uneven grid stays as uneven as before.
-    Fewer intervals than before lose detail.
-    """
+    """Move the network to grids with this many intervals; ranges are set to rows x, or kept if x is None, and with
+    `keep_first` kept for the first layer. Uneven grids stay as uneven; fewer intervals lose detail."""
     if intervals < 1:
         raise NetworkError(f"A grid needs at least one interval, got {intervals}.")
     if x is None:
@@ -63,10 +57,8 @@ def regrid(kan: Kan, x: ArrayLike | None, intervals: int, keep_first: bool = Fal
 
 
 def with_interior_knots(layer: Layer, interiors: Sequence[Array], intervals: int) -> Layer:
-    """The layer, the same function, on grids of so many intervals with these interior knots, which contain its own.
-
-    Of fewer knots the widest intervals are halved.
-    """
+    """The same function on grids with these interior knots, which contain the old ones, and this many intervals: if
+    there are fewer, the widest are halved."""
     grids, coefficients = [], np.empty((layer.subnodes, layer.inputs, intervals + layer.order))
     for i, given in enumerate(interiors):
         interior = given.tolist()
@@ -107,7 +99,7 @@ def _after(layer: Layer, v: Array) -> Array:
 
 
 def _ranges(v: Array, pad: float) -> Array:
-    """Low and high (I, 2) of values v (N, I)."""
+    """The range (I, 2) of each column of v (N, I): its minimum and maximum, widened by the fraction `pad`."""
     low, high = v.min(axis=0), v.max(axis=0)
     constant = high - low <= NARROW * np.maximum(np.abs(low), np.abs(high)) + np.finfo(np.float64).tiny
     margin = np.where(constant, np.maximum(1.0, WIDE * np.abs(low)), pad * (high - low))
@@ -119,7 +111,7 @@ def _spans(layer: Layer) -> Array:
 
 
 def _move(layer: Layer, ranges: Array, intervals: int) -> Layer:
-    """The layer on grids over these ranges (I, 2)."""
+    """Refit the layer on grids over these ranges (I, 2)."""
     spans = _spans(layer)
     if intervals == layer.intervals and np.allclose(ranges, spans, rtol=1e-12, atol=0):
         return layer
@@ -131,7 +123,8 @@ def _move(layer: Layer, ranges: Array, intervals: int) -> Layer:
 
 
 def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Array, Array]:
-    """The knots of input i on the range `wanted` (2,), and the coefficients (O, intervals + k) of its splines."""
+    """Knots of input i over the range `wanted` (2,), and the refitted coefficients (O, intervals + k) of its
+    splines."""
     old, order = layer.knots[i], layer.order
     low, high = span(old, order)
     start, end = float(wanted[0]), float(wanted[1])
@@ -151,12 +144,10 @@ def _move_input(layer: Layer, i: int, wanted: Array, intervals: int) -> tuple[Ar
 
 
 def insert(layer: Layer, i: int, knots: Array) -> Array:
-    """Knot insertion: the coefficients (O, G+k) of the splines of input i on knots that contain all old ones.
-
-    Each is the blossom of the local polynomial of an interval under the basis function, at the function's inner knots
-    (de Boor, A Practical Guide to Splines, 2001, chapter IX): Σ_r a_r·e_r(u_1, .., u_k) / C(k, r), where a_r are the
-    polynomial's coefficients and e_r the elementary symmetric functions.
-    """
+    """Insert knots: the coefficients (O, G+k) of input i's splines on a knot vector that contains all old knots. Each
+    new coefficient is the blossom of a local polynomial (de Boor, A Practical Guide to Splines, 2001, chapter IX) at
+    the inner knots of its basis function: Σ_r a_r·e_r(u_1, .., u_k) / C(k, r), with the polynomial's coefficients a_r
+    and the elementary symmetric functions e_r."""
     order = layer.order
     count = len(knots) - order - 1
     low, high = span(layer.knots[i], order)
@@ -180,8 +171,8 @@ def insert(layer: Layer, i: int, knots: Array) -> Array:
 
 
 def with_first_knots(kan: Kan, data: Dataset, intervals: int, seed: int) -> Kan:
-    """A normalised network whose first layer has grids of so many intervals for these samples; its coefficients, which
-    are to be drawn anew, are 1 or 0."""
+    """Set the first layer's grids of a normalised network for these samples. The coefficients are only placeholders, 1
+    or 0."""
     first = kan.layers[0]
     rows = data.sample(FIRST_ROWS, seed)
     even = uniform_knots(-1, 1, intervals, first.order)
@@ -195,7 +186,7 @@ def with_first_knots(kan: Kan, data: Dataset, intervals: int, seed: int) -> Kan:
 
 
 def is_crowded(values: Array) -> bool:
-    """Whether the middle nine tenths of different values lie in a small part of their range."""
+    """Whether the middle 90 % of the distinct values lie in a small part of their range."""
     low, high = np.quantile(values, [0.05, 0.95])
     return bool(np.ptp(values) > CROWDED * (high - low))
 

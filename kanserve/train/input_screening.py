@@ -1,10 +1,8 @@
-"""Choose the inputs of a regression that has many rows, or few per parameter; the others' edges are pruned.
-
-An input is kept if the mean answer differs between eight groups of its values by more than chance. Then the same is
-asked of the residuals of an additive fit to the inputs kept, and of their squares, and whether the residuals follow a
-product of two inputs: where inputs act only together, such as in x·y, no mean need change with either. If polynomials
-of all inputs predict better than those of the inputs kept, or if no input tells anything, all are kept.
-"""
+"""Choose the inputs of a regression that has many rows, or few per parameter; the edges of the others are pruned. An
+input is kept if the mean target differs between eight groups of its values by more than chance. The same is tested on
+the residuals of an additive fit to the kept inputs, and on their squares, and pairs of inputs are tested by whether
+residuals follow their product. If polynomials of all inputs predict better than those of the kept ones, or no input
+passes, all are kept."""
 
 from dataclasses import replace
 
@@ -34,12 +32,12 @@ BATCHES_KEPT = 2**23  # numbers, 64 MiB: up to here all rows are kept as tensors
 
 
 def screenable(kan: Kan) -> bool:
-    """Whether inputs may be pruned: there are many, and none is pruned already."""
+    """Whether inputs may be pruned: there are many, and none is pruned yet."""
     return kan.layers[0].inputs >= INPUTS and bool(kan.layers[0].alive.all())
 
 
 def worth_of(x: Array, t: Array) -> Array:
-    """By how many standard deviations the inputs (I,) tell more about the values t (N, Q) than chance does."""
+    """How much each input (I,) explains of t (N, Q) beyond chance, in standard deviations."""
     found = np.zeros(x.shape[1])
     bins = GROUPS
     chance, spread = bins - 1, np.sqrt(2.0 * (bins - 1))
@@ -57,8 +55,8 @@ def worth_of(x: Array, t: Array) -> Array:
 
 
 def rate_pairs(x: Array, r: Array) -> Array:
-    """How much the inputs (I,) tell about the values r (N, Q) by a product with another input, in the unit of
-    `worth_of`: above SCREENING_CERTAIN such a product tells more than the best of all by chance."""
+    """How much each input (I,) explains of r (N, Q) through a product with another input, in the unit of `worth_of`.
+    Above SCREENING_CERTAIN, the product explains more than the best of all pairs would by chance."""
     count, inputs = x.shape
     z = np.sqrt(3) * (2 * _ranks(x) / count - 1)
     spread = np.sqrt((z**2).T @ z**2 / count - (z.T @ z / count) ** 2)
@@ -73,8 +71,8 @@ def rate_pairs(x: Array, r: Array) -> Array:
 
 
 def all_predict_better(x: Array, t: Array, chosen: NDArray[np.bool_], seed: int) -> bool:
-    """Whether cubic polynomials of all inputs (N, I), fitted to four fifths of the rows, clearly predict the values
-    t (N, Q) of the other rows better than those of the chosen inputs (I,) do."""
+    """Whether cubic polynomials of all inputs (N, I), fitted to four fifths of the rows, predict t (N, Q) on the other
+    rows clearly better than those of the chosen inputs (I,)."""
     order = np.random.default_rng(seed).permutation(len(x))[:POLYNOMIAL_ROWS]
     x, t = x[order], t[order]
     z = 2 * _ranks(x) / len(x) - 1
@@ -85,8 +83,8 @@ def all_predict_better(x: Array, t: Array, chosen: NDArray[np.bool_], seed: int)
 
 
 def _errors_on_held_out(features: Array, t: Array) -> Array:
-    """The squared errors of ridge regression on the first fifth of the rows, fitted to the others: those of the
-    strength with the least."""
+    """The squared errors on the first fifth of the rows of ridge regression fitted to the rest, at the best ridge
+    strength."""
     judged = len(t) // 5
     mean, middle = t[judged:].mean(axis=0), features[judged:].mean(axis=0)
     u, size, v = np.linalg.svd(features[judged:] - middle, full_matrices=False)
@@ -105,7 +103,7 @@ def _ranks(x: Array) -> Array:
 
 
 def narrow(kan: Kan, kept: NDArray[np.bool_]) -> Kan:
-    """The network of the inputs kept (I,) alone."""
+    """Restrict the network to the inputs in the mask `kept` (I,)."""
     first = kan.layers[0]
     layer = replace(
         first,
@@ -125,13 +123,13 @@ def narrow(kan: Kan, kept: NDArray[np.bool_]) -> Kan:
 
 
 def narrow_data(data: Dataset, kept: NDArray[np.bool_]) -> Dataset:
-    """The samples with the inputs kept alone."""
+    """Restrict the samples to the inputs in the mask `kept`."""
     names = tuple(name for name, keep in zip(data.inputs, kept, strict=True) if keep)
     return replace(data, x=data.x[:, kept], inputs=names)
 
 
 def widen(kan: Kan, whole: Kan, kept: NDArray[np.bool_]) -> Kan:
-    """The opposite of `narrow`: with the other inputs of `whole` again, whose edges are pruned."""
+    """Undo `narrow`: add the other inputs of `whole` back, with pruned edges."""
     first, old = kan.layers[0], whole.layers[0]
     count = len(kept)
     coefficients = np.zeros((first.subnodes, count, first.coefficients.shape[2]))
@@ -160,7 +158,7 @@ def widen(kan: Kan, whole: Kan, kept: NDArray[np.bool_]) -> Kan:
 
 
 def robust_answers(kan: Kan, data: Dataset, loss: LossFunction) -> Array:
-    """The answers in the unit of the scores, limited to a few standard deviations around their median."""
+    """The targets in the unit of the scores, clipped to a few robust standard deviations around their median."""
     t = loss.answers(kan, data.y)
     middle = np.median(t, axis=0)
     reach = REACH * np.maximum(np.median(np.abs(t - middle), axis=0), np.finfo(np.float64).tiny)
@@ -168,5 +166,5 @@ def robust_answers(kan: Kan, data: Dataset, loss: LossFunction) -> Array:
 
 
 def residuals(kan: Kan, x: Array, t: Array) -> Array:
-    """What a network's scores leave of the values t (N, Q)."""
+    """The residuals (N, Q): t minus the network's scores."""
     return t - scores(kan, x)

@@ -1,4 +1,4 @@
-"""Inputs that deserve a word: codes for missing values, copies of one another or of the answers, numbers of rows."""
+"""Find inputs that deserve a warning: codes for missing values, copies of each other or of the target, row numbers."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,8 @@ SHOWN = 5
 
 
 def describe_inputs(data: Dataset) -> list[str]:
-    """A sentence and a remedy for each kind of these inputs, with their names, given categories as numbers.
-
-    Copies are exact: a column in other units says nothing new either, but tables that people learn from have such pairs
-    (a length and its half), and their networks are right.
-    """
+    """A sentence and a remedy for each kind of suspicious input, naming them and their encoded categories. Only exact
+    copies are reported: learning tables often have a column and its multiple."""
     if len(data) < FEWEST_ROWS:
         return []
     rows = data.sample(ROWS, 0)
@@ -63,11 +60,8 @@ def describe_inputs(data: Dataset) -> list[str]:
 
 
 def missing_codes(rows: Dataset) -> dict[str, tuple[float, int]]:
-    """The inputs with a code such as -9999 or 999, with it and the number of its rows.
-
-    A code is written with nines alone, is the least or the largest value, and is further from all others than these are
-    from one another.
-    """
+    """The inputs with a code for missing values such as -9999 or 999, with the code and its number of rows. A code
+    consists of nines, is the smallest or largest value, and is further from all others than these from each other."""
     found = {}
     for name, column in zip(rows.inputs, rows.x.T, strict=True):
         values, counts = np.unique(column[np.isfinite(column)], return_counts=True)
@@ -82,7 +76,7 @@ def missing_codes(rows: Dataset) -> dict[str, tuple[float, int]]:
 
 
 def _copies(rows: Dataset) -> list[str]:
-    """The pairs of inputs that are equal in every row, and not constant."""
+    """The pairs of inputs that are equal in every row and not constant."""
     first, found = dict[bytes, str](), []
     for name, column in zip(rows.inputs, rows.x.T, strict=True):
         if np.ptp(column) > 0:
@@ -92,7 +86,7 @@ def _copies(rows: Dataset) -> list[str]:
 
 
 def _leaks(rows: Dataset) -> list[str]:
-    """The inputs that equal an answer in every row, or have one number for each class."""
+    """The inputs that equal a target in every row, or have one value for each class."""
     if rows.classes:
         labels = rows.y.argmax(axis=1)
         most = len(np.unique(labels))
@@ -108,14 +102,14 @@ def _leaks(rows: Dataset) -> list[str]:
 
 
 def _renames(column: Array, labels: NDArray[np.int64], most: int) -> bool:
-    """Whether each value of the column is there with one label only, and each label with one value."""
+    """Whether the column's values and the labels correspond one to one."""
     if len(np.unique(column)) != most:
         return False
     return len(np.unique(np.column_stack([column, labels]), axis=0)) == most
 
 
 def _numbers_rows(column: Array) -> bool:
-    """Whether the values are whole numbers that differ, with few left out."""
+    """Whether the values look like row numbers: distinct integers with few gaps."""
     if not (np.isfinite(column).all() and (column == np.floor(column)).all()):
         return False
     return bool(np.ptp(column) < SPAN * len(column) and len(np.unique(column)) == len(column))

@@ -1,9 +1,7 @@
-"""Knots close together where the answers jump along an input: even grids smooth a jump over a whole interval.
-
-Beside a jump the mean residuals of the rows on its left and on its right differ, in narrow windows by as much as in
-wide ones; of a smooth curve that a grid is too coarse for, the difference shrinks with the window. A spline of order k
-may jump where k + 1 knots are close together.
-"""
+"""Close knots where the targets jump along an input: even grids smooth a jump over a whole interval. At a jump the
+mean residuals to the left and to the right differ as much in narrow windows as in wide ones; where a smooth curve is
+underfitted, the difference shrinks with the window. A spline of order k may jump where k + 1 knots are close
+together."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,7 +31,7 @@ MOST_WIDTH = 1e-3
 
 
 def with_jumps(kan: Kan, rows: Dataset, loss: LossFunction) -> Kan | None:
-    """The network, the same function, with knots where its residuals on these rows jump; None if they do nowhere."""
+    """Insert knots where the residuals on these rows jump, without changing the function; None if they do not jump."""
     first = kan.layers[0]
     slopes, _ = loss.slopes(scores(kan, rows.x), loss.answers(kan, rows.y))
     if not np.isfinite(slopes).all():
@@ -51,8 +49,8 @@ def with_jumps(kan: Kan, rows: Dataset, loss: LossFunction) -> Kan | None:
 
 
 def regrid_with_jumps(kan: Kan, intervals: int, more: int, x: Array | None = None) -> Kan:
-    """The network on grids of so many intervals, as of `regrid` with the ranges of the first layer kept; that layer has
-    `more`, and none of its knots moves if it has."""
+    """Refine the grids with `regrid`, keeping the range of the first layer. That layer gets `more` extra intervals; if
+    `more` is not 0, its knots do not move."""
     finer = regrid(kan, x, intervals, keep_first=True)
     if more == 0:
         return finer
@@ -61,8 +59,8 @@ def regrid_with_jumps(kan: Kan, intervals: int, more: int, x: Array | None = Non
 
 
 def jumps_of(values: Array, slopes: Array) -> Iterator[tuple[float, float]]:
-    """Where residuals (N, Q) jump along the values (N,) of an input, and the width of the gap between the nearest rows
-    on both sides; the surest first."""
+    """Find where residuals (N, Q) jump along the values (N,) of an input. Yields the place and the width of the gap
+    between the nearest rows, most certain first."""
     order = np.argsort(values, kind="stable")
     v, r = values[order], slopes[order] / np.maximum(np.abs(slopes).max(axis=0), np.finfo(np.float64).tiny)
     # Sums and sums of squares (N+1, Q) of the rows before each place
@@ -90,7 +88,7 @@ def jumps_of(values: Array, slopes: Array) -> Iterator[tuple[float, float]]:
 
 
 def _standard_errors(sums: Array, squares: Array, window: int) -> Array:
-    """By how many standard errors (.., Q) the means of the rows before and after each place differ."""
+    """The difference between the means of the rows before and after each place, in standard errors (.., Q)."""
     parts = sums[window:] - sums[:-window]
     within = squares[2 * window :] - squares[: -2 * window] - (parts[window:] ** 2 + parts[:-window] ** 2) / window
     least = np.maximum(ROUNDING * squares[-1], np.finfo(np.float64).tiny)
@@ -98,7 +96,7 @@ def _standard_errors(sums: Array, squares: Array, window: int) -> Array:
 
 
 def _differences(sums: Array, window: int) -> Array:
-    """The sum (.., Q) of the `window` values after each place less that of those before it."""
+    """The sum (.., Q) of the `window` values after each place, minus the sum of those before it."""
     return np.asarray(sums[2 * window :] - 2 * sums[window : len(sums) - window] + sums[: -2 * window])
 
 
@@ -113,7 +111,7 @@ def _is_sharp(sums: Array) -> bool:
 
 
 def _with_close_knots(interior: Array, jump: tuple[float, float], order: int) -> Array:
-    """The interior knots with order + 1 more close together at a jump."""
+    """Add order + 1 close knots at a jump to the interior knots."""
     place, gap = jump
     low, high = interior[0], interior[-1]
     width = float(np.clip(gap, LEAST_WIDTH * (high - low), MOST_WIDTH * (high - low)))

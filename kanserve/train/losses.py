@@ -1,10 +1,8 @@
-"""The losses of a fit: values, first derivatives and curvatures by the scores, for every optimizer.
-
-A score u is a network's output less its shift, divided by its scale; an answer t is in the same unit. With a log link
-(Poisson, Tweedie) the score is the logarithm of the prediction divided by the mean answer, and t the answer divided by
-that mean. Curvatures are at least the second derivative, or a bound of it that makes a step of reweighted least squares
-a descent (Huber and quantile: ψ(r)/r; cross-entropy: the probabilities, since diag(p) - pp' ≤ diag(p)).
-"""
+"""The losses of a fit: values, first derivatives and curvatures by the scores, for every optimizer. A score u is a
+network's output less its shift, divided by its scale, and t the target in the same unit. With a log link (Poisson,
+Tweedie) u is the logarithm of the prediction divided by the mean target, and t the target divided by that mean.
+Curvatures are at least the second derivative, or a bound that makes a step of reweighted least squares a descent (Huber
+and quantile: ψ(r)/r; cross-entropy: the probabilities)."""
 
 from dataclasses import dataclass
 from math import inf, nan
@@ -35,7 +33,7 @@ LEAST_SHARE = 1e-12  # frequency of a class without rows, so that its logarithm 
 
 @dataclass(frozen=True)
 class LossFunction:
-    """A loss by its name, and the number that shapes it, if it has one."""
+    """A loss by its name, and its shape parameter if it has one."""
 
     name: LossName = "squared"
     shape: float = nan
@@ -48,11 +46,11 @@ class LossFunction:
 
     @property
     def robust(self) -> bool:
-        """Whether single answers must not set the scale."""
+        """Whether the loss is robust, so that single targets must not set the scale."""
         return self.name in ("huber", "quantile")
 
     def answers(self, kan: Kan, y: Array) -> Array:
-        """The answers (N, Q) in the unit of the scores."""
+        """The targets (N, Q) in the unit of the scores."""
         if self.name == "cross_entropy":
             return y
         if self.log_link:
@@ -63,7 +61,7 @@ class LossFunction:
         return result
 
     def values(self, u: Array, t: Array) -> Array:
-        """The loss of each row (N,): half the deviance of Poisson and Tweedie; infinite where it is not finite."""
+        """The loss of each row (N,), infinite if it is not finite; for Poisson and Tweedie half the deviance."""
         with np.errstate(all="ignore"):
             if self.name == "cross_entropy":
                 found = cross_entropies(u, t)
@@ -72,7 +70,7 @@ class LossFunction:
         return np.where(np.isfinite(found), found, np.inf)
 
     def of_residuals(self, r: Any, numbers: Any = np) -> Any:
-        """Squared, Huber and quantile losses of residuals u - t, which are arrays of `numbers`: numpy or torch."""
+        """Squared, Huber or quantile loss of residuals u - t, which are arrays of `numbers`: numpy or torch."""
         if self.name == "squared":
             return 0.5 * r * r
         size = numbers.abs(r)
@@ -84,7 +82,7 @@ class LossFunction:
         return 0.5 * (rounded - tilt * r) + tilt * tilt * sharp / 4
 
     def deviances(self, u: Any, t: Any, numbers: Any = np) -> Any:
-        """Half the deviance of Poisson or Tweedie for each score and answer, arrays of `numbers`."""
+        """Half the Poisson or Tweedie deviance for each score and target, arrays of `numbers`."""
         logarithm = numbers.log(numbers.where(t > 0, t, 1.0))
         if self.name == "poisson":
             return t * (logarithm - u) - t + numbers.exp(u)
@@ -95,7 +93,7 @@ class LossFunction:
         return first - t * numbers.exp((1 - p) * u) / (1 - p) + numbers.exp((2 - p) * u) / (2 - p)
 
     def slopes(self, u: Array, t: Array) -> tuple[Array, Array]:
-        """The first derivatives and the curvatures (N, Q), which are positive."""
+        """The first derivatives and the (positive) curvatures (N, Q)."""
         with np.errstate(all="ignore"):
             if self.name == "cross_entropy":
                 chances = softmax(u)
@@ -117,7 +115,7 @@ class LossFunction:
             return up - down, np.maximum(curvature, LEAST_CURVATURE)
 
     def constant(self, t: Array, weights: Array | None) -> Array:
-        """The constant scores (Q,) of the least loss."""
+        """The constant scores (Q,) with the lowest loss."""
         share = np.ones(len(t)) if weights is None else scale_weights(weights)
         if self.name == "cross_entropy":
             means = share @ t / share.sum()
@@ -130,7 +128,7 @@ class LossFunction:
         return np.asarray(share @ t / share.sum())
 
     def check(self, data: Dataset) -> None:
-        """DataError for answers that this loss has no value at."""
+        """Raise DataError if this loss is undefined for some target."""
         if not self.log_link:
             return
         least = float(data.y.min())
@@ -143,22 +141,20 @@ class LossFunction:
 
 
 def robust_spread(values: Array, weights: Array | None = None) -> tuple[float, float]:
-    """The median, and the standard deviation that a normal distribution with the same middle half would have.
-
-    0 where more than half of the values are equal.
-    """
+    """The median, and the standard deviation of a normal distribution with the same middle half; 0 if more than half of
+    the values are equal."""
     low, middle, high = quantiles(values, weights, (0.25, 0.5, 0.75)).tolist()
     return middle, (high - low) / MIDDLE_HALF
 
 
 def loss_function(name: LossName, quantile: float, power: float) -> LossFunction:
-    """The loss of the arguments of `fit`; Huber's threshold is in robust standard deviations of the answers."""
+    """The loss for the arguments of `fit`. Huber's threshold is in robust standard deviations of the targets."""
     shape = {"huber": HUBER, "quantile": quantile, "tweedie": power}.get(name, nan)
     return LossFunction(name, float(shape))
 
 
 def sharper(loss: LossFunction, u: Array, t: Array) -> LossFunction:
-    """Huber's loss with the threshold that the residuals at these scores ask for; another loss unchanged."""
+    """Huber's loss with a threshold that suits the residuals at these scores; any other loss unchanged."""
     if loss.name != "huber":
         return loss
     sizes = np.abs(u - t)

@@ -1,9 +1,6 @@
-"""Normalisation of inputs and answers, stored in the network's shifts and scales; it keeps a fit free of NaN.
-
-Inputs are scaled to [-1, 1] by their minimum and maximum, answers to mean 0 and standard deviation 1, with weighted
-rows. A constant input gets half-width 1. A constant answer gets scale 1 and an output without edges, which is right
-from the start.
-"""
+"""Normalisation of inputs and targets, stored in the network's shifts and scales. Inputs are scaled to [-1, 1] by their
+minimum and maximum, targets to mean 0 and standard deviation 1, with weighted rows. A constant input gets half-width 1;
+a constant target gets scale 1 and an output without edges."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,11 +20,8 @@ CONSTANT = 1e-12  # a smaller spread, relative to the largest absolute value, is
 
 
 def normalise(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan:
-    """The network with the shifts, scales, names and ranges of these data; its layers stay as they are.
-
-    Outputs have mean 0 and standard deviation 1; for a robust loss median 0 and the spread of the middle half; for one
-    with a log link they are the logarithm of the answer divided by the mean.
-    """
+    """Set the shifts, scales, names and ranges for these data; layers stay. Outputs get mean 0 and standard deviation 1
+    (robust losses: median and middle half; log links: the logarithm of target / mean)."""
     if (data.x.shape[1], data.y.shape[1]) != (len(kan.inputs), len(kan.outputs)):
         raise DataError(
             f"A network from {len(kan.inputs)} inputs to {len(kan.outputs)} outputs cannot learn data with "
@@ -60,7 +54,7 @@ def normalise(kan: Kan, data: Dataset, loss: LossFunction | None = None) -> Kan:
 
 
 def without_edges(kan: Kan, outputs: NDArray[np.bool_]) -> Kan:
-    """The network in which these outputs (Q,) are constant: equal to their shift, the mean."""
+    """Make these outputs (Q,) constant, equal to their shift (the mean)."""
     if not outputs.any():
         return kan
     last = kan.layers[-1]
@@ -82,14 +76,14 @@ def _centre(low: Array, high: Array) -> tuple[Array, Array]:
 
 
 def _are_same(low: Array, high: Array) -> NDArray[np.bool_]:
-    """Whether ends of ranges differ by rounding alone."""
+    """Whether the ends of ranges differ only by rounding."""
     largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
     same: NDArray[np.bool_] = high / largest - low / largest <= CONSTANT
     return same
 
 
 def _spread(data: Dataset) -> tuple[Array, Array, NDArray[np.bool_]]:
-    """The mean and the standard deviation of each column of answers, and whether it is constant."""
+    """The mean and standard deviation of each target column, and whether it is constant."""
     low, high = data.y.min(axis=0), data.y.max(axis=0)
     largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(np.float64).tiny)
     same = _are_same(low, high)
@@ -100,7 +94,7 @@ def _spread(data: Dataset) -> tuple[Array, Array, NDArray[np.bool_]]:
 
 
 def _mean(data: Dataset, of: Callable[[Array], Array]) -> Array:
-    """The weighted mean of a function of the answers, block by block, since a file of rows may exceed memory."""
+    """The weighted mean of a function of the targets, computed in blocks, since a file of rows may exceed memory."""
     total, weight = np.zeros(data.y.shape[1]), 0.0
     largest = 1.0 if data.weights is None else data.weights.max()  # so that a sum of huge weights does not overflow
     for start in range(0, len(data), AT_ONCE):

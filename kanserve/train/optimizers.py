@@ -1,4 +1,4 @@
-"""The optimizers: Levenberg-Marquardt, and LBFGS or Adam."""
+"""The optimizers: Levenberg-Marquardt, LBFGS and Adam."""
 
 import logging
 from dataclasses import replace
@@ -25,7 +25,7 @@ MOST_ROWS = 200_000  # of a least-squares fit, whose few parameters gain nothing
 
 
 def climb(problem: Problem) -> Kan:
-    """The trained network of splines; after Ctrl-C the best so far. A fit that its checkpoint has finished is read."""
+    """Train the network; after Ctrl-C it is the best so far. A fit that its checkpoint has finished is only read."""
     plan, outcome = problem.plan, problem.outcome
     assert plan is not None
     checkpoint = Checkpoint()
@@ -58,7 +58,7 @@ def train(
     watch: Watch,
     kept: Checkpoint,
 ) -> tuple[Kan, Kan]:
-    """The trained network, and the one that has not seen the rows that are held out."""
+    """Returns the trained network, and the one fitted without the held-out rows."""
     method = _least_squares if settings.method == "lm" else _descent
     return method(template, data, out, held, settings, watch, kept)
 
@@ -72,7 +72,7 @@ def _least_squares(
     watch: Watch,
     kept: Checkpoint,
 ) -> tuple[Kan, Kan]:
-    """The network, and the one that has not seen the validation rows."""
+    """Like `train`, by Levenberg-Marquardt."""
     every = data.sample(MOST_ROWS, settings.seed)
     train = training_rows(data, out, MOST_ROWS, settings.seed)
     return schedule.run(template, every, Schedule(train, held, settings, watch, kept))
@@ -87,7 +87,7 @@ def _descent(
     watch: Watch,
     kept: Checkpoint,
 ) -> tuple[Kan, Kan]:
-    """The network trained by LBFGS or Adam, and the one that has not seen the validation rows; this imports torch."""
+    """Like `train`, by LBFGS or Adam; imports torch."""
     from kanserve.train.torch.gradient_fit import best_start, descend
 
     if kept.holds("chosen"):

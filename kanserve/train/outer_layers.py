@@ -1,9 +1,5 @@
-"""Layers around a trained network: the exponential of a log link behind it, and before it inputs on a logarithmic
-scale, and then clipped to their range.
-
-All are ordinary symbolic edges, so every exporter, the formula and the derivatives have them without a word about
-links, clipping or scales. Training sees the network between them.
-"""
+"""Layers around a trained network: the exponential of a log link after it; logarithmic scales and clipping of inputs
+before it. All are ordinary symbolic edges, so that exporters, formulas and derivatives need no special cases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +15,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OuterLayers:
-    """Which layers are around a network."""
+    """Which outer layers a network has."""
 
     arcsinh_scales: tuple[float, ...] = ()
     """The scale of each input (`with_arcsinh_inputs`); () without such a layer."""
@@ -27,14 +23,15 @@ class OuterLayers:
     exponential: bool = False
 
     def around(self, kan: Kan) -> Kan:
-        """The network with these layers around it."""
+        """Add these layers to the network."""
         kan = with_exponential(kan) if self.exponential else kan
         kan = with_clipped_inputs(kan) if self.clips else kan
         return with_arcsinh_inputs(kan, self.arcsinh_scales) if self.arcsinh_scales else kan
 
 
 def without_outer_layers(kan: Kan) -> tuple[Kan, OuterLayers]:
-    """The network between its outer layers, and which these are."""
+    """Strip the outer layers (arcsinh inputs, clipped inputs, exponential output). Returns the inner network and a
+    record of what was removed."""
     scales, inner = arcsinh_scales(kan), without_arcsinh_inputs(kan)
     unclipped = without_clipped_inputs(inner)
     core = without_exponential(unclipped)
@@ -42,7 +39,7 @@ def without_outer_layers(kan: Kan) -> tuple[Kan, OuterLayers]:
 
 
 def with_exponential(kan: Kan) -> Kan:
-    """The network whose outputs are the exponentials of this one's."""
+    """Append a layer that takes the exponential of each output."""
     count = len(kan.outputs)
     diagonal = np.eye(count, dtype=bool)
     affine = np.zeros((count, count, 4))
@@ -54,7 +51,7 @@ def with_exponential(kan: Kan) -> Kan:
 
 
 def without_exponential(kan: Kan) -> Kan:
-    """The network of splines before its last layer, if that only takes exponentials, else the network itself."""
+    """Remove a last layer that only takes exponentials, if there is one."""
     last = kan.layers[-1]
     if len(kan.layers) < 2 or not kan.layers[-2].spline_mask.any() or not _diagonal(last, "exp"):
         return kan
@@ -63,7 +60,7 @@ def without_exponential(kan: Kan) -> Kan:
 
 
 def with_clipped_inputs(kan: Kan) -> Kan:
-    """The network of inputs clipped to the range [-1, 1] of its first grids: z becomes (|z + 1| - |z - 1|)/2."""
+    """Clip the inputs to the range [-1, 1] of the first grids: z becomes (|z + 1| - |z - 1|)/2."""
     count = kan.layers[0].inputs
     diagonal = np.eye(count, dtype=bool)
     sides = []
@@ -82,7 +79,7 @@ def with_clipped_inputs(kan: Kan) -> Kan:
 
 
 def without_clipped_inputs(kan: Kan) -> Kan:
-    """The network behind the layers of `with_clipped_inputs`, if it has them, else the network itself."""
+    """Remove the layers of `with_clipped_inputs`, if there are any."""
     count = kan.layers[0].inputs
     if len(kan.layers) < 3 or kan.layers[0].subnodes != 2 * count or kan.layers[1].subnodes != count:
         return kan
@@ -94,11 +91,8 @@ def without_clipped_inputs(kan: Kan) -> Kan:
 
 
 def with_arcsinh_inputs(kan: Kan, scales: Sequence[float]) -> Kan:
-    """The network that takes x where this one takes arcsinh(x/scale), of each input whose scale is not 0.
-
-    The function is a line up to about the scale and a logarithm beyond it, also below 0. Names and ranges of the inputs
-    stay as they are.
-    """
+    """Replace x by arcsinh(x/scale) for each input whose scale is not 0: a line up to about the scale and a logarithm
+    beyond it, also below 0. Names and ranges stay."""
     chosen = np.array(scales) > 0
     first = _arcsinh_layer(chosen, 1 / kan.input_scale, -kan.input_shift / kan.input_scale)
     return replace(
@@ -110,7 +104,7 @@ def with_arcsinh_inputs(kan: Kan, scales: Sequence[float]) -> Kan:
 
 
 def without_arcsinh_inputs(kan: Kan) -> Kan:
-    """The network behind the layer of `with_arcsinh_inputs`, if it has one, else the network itself."""
+    """Remove the layer of `with_arcsinh_inputs`, if there is one."""
     scales = arcsinh_scales(kan)
     if not scales:
         return kan
@@ -124,7 +118,7 @@ def without_arcsinh_inputs(kan: Kan) -> Kan:
 
 
 def arcsinh_scales(kan: Kan) -> tuple[float, ...]:
-    """The scales that `with_arcsinh_inputs` gave the inputs, 0 of the others; () if the network has no such layer."""
+    """The scales that `with_arcsinh_inputs` used, 0 for unchanged inputs; () if the network has no such layer."""
     layer = kan.layers[0]
     chosen = (layer.functions == "arcsinh").any(axis=0)
     if len(kan.layers) == 1 or layer.subnodes != layer.inputs or not chosen.any():
@@ -138,7 +132,7 @@ def arcsinh_scales(kan: Kan) -> tuple[float, ...]:
 
 
 def _arcsinh_layer(chosen: NDArray[np.bool_], times: Array, plus: Array) -> Layer:
-    """The layer of times·arcsinh(u) + plus for the inputs that are chosen, and of u for the others."""
+    """A layer that maps chosen inputs to times·arcsinh(u) + plus, and leaves the others unchanged."""
     diagonal = np.eye(len(chosen), dtype=bool)
     affine = np.zeros((*diagonal.shape, 4))
     affine[diagonal, 0] = 1.0
@@ -148,12 +142,12 @@ def _arcsinh_layer(chosen: NDArray[np.bool_], times: Array, plus: Array) -> Laye
 
 
 def _outside(layer: Layer) -> tuple[Array, Array]:
-    """The factors and the terms outside the functions of a diagonal layer."""
+    """The outer factors c and offsets d of a diagonal layer's functions."""
     return np.diagonal(layer.affine[..., 2]), np.diagonal(layer.affine[..., 3])
 
 
 def _diagonal(layer: Layer, name: str) -> bool:
-    """Whether each node is this function of one input, in their order."""
+    """Whether node i is this function of input i alone, for every i."""
     wanted = np.where(np.eye(layer.inputs, dtype=bool), name, "")
     return (
         layer.functions.shape == wanted.shape

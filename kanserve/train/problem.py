@@ -1,4 +1,4 @@
-"""What a fit is given, as data: the network's structure, the samples, the loss, and the caller's options."""
+"""The input of a fit as data: the network's structure, the samples, the loss, and the user's options."""
 
 import os
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ GRIDS, FINER = (3, 5, 10), (20, 50, 100)  # of grid="auto": always, and where th
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The options of `fit`, which describes each."""
+    """The options of `fit`, which documents each of them."""
 
     target: Target
     loss: Loss
@@ -68,7 +68,7 @@ class FitOptions:
 
     @property
     def penalised(self) -> bool:
-        """Whether the sizes of edges are penalised, which leaves kinks in the loss."""
+        """Whether edges are penalised by size, which makes the loss not smooth."""
         return self.l1 != 0 or self.entropy != 0
 
     @property
@@ -78,13 +78,13 @@ class FitOptions:
 
     @property
     def finer(self) -> tuple[int, ...]:
-        """Grids to go on to where the residuals ask for them."""
+        """Grids to continue with if the residuals call for them."""
         return FINER if self.grid == "auto" else ()
 
 
 @dataclass
 class Outcome:
-    """What a fit leaves beside its network: progress as it runs, and what to warn of once it has ended."""
+    """What a fit produces besides its network: progress while it runs, and warnings at its end."""
 
     watch: Watch
     checkpoint: str | os.PathLike[str] | None = None
@@ -94,14 +94,14 @@ class Outcome:
 
     @staticmethod
     def of(options: FitOptions, *, resumes: bool = True) -> "Outcome":
-        """An empty one; without `resumes` no checkpoint is read or written."""
+        """An empty outcome; with `resumes` False, no checkpoint is read or written."""
         report = options.progress if callable(options.progress) else None
         return Outcome(Watch(options.progress is True, report), options.checkpoint if resumes else None)
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What the fit of a network of splines on numbers has decided: its settings and its rows."""
+    """What was decided for a fit: its settings and its rows."""
 
     settings: Settings
     out: Places | None
@@ -114,7 +114,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A fit: each stage hands another one to the next stage, and changes the network that comes back."""
+    """A fit. Each stage passes a modified one to the next stage, and changes the network that comes back."""
 
     kan: Kan
     """Its structure is trained."""
@@ -139,7 +139,7 @@ class Problem:
 
     @staticmethod
     def of(shape: Kan | Sequence[int | tuple[int, int]], samples: Any, options: FitOptions) -> "Problem":
-        """The checked problem; DataError or TrainingError if it cannot be fitted."""
+        """Check the arguments, and set up the problem. Raises DataError or TrainingError if it cannot be fitted."""
         kan, scales = shape, tuple[float, ...]()
         if isinstance(kan, Kan):
             scales, kan = arcsinh_scales(kan), without_clipped_inputs(without_arcsinh_inputs(kan))

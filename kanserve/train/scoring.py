@@ -111,7 +111,7 @@ def score(kan: Kan, data: TrainingData, *, target: Target = None) -> Score:
 
 
 def cross_entropies(scores: Array, y: Array) -> Array:
-    """The cross-entropy of each row, -Σ y·log softmax(scores), for scores and y (N, classes)."""
+    """The cross-entropy -Σ y·log softmax(scores) of each row, for scores and y (N, classes)."""
     with np.errstate(all="ignore"):
         shifted = scores - scores.max(axis=1, keepdims=True)
         chances = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -120,7 +120,8 @@ def cross_entropies(scores: Array, y: Array) -> Array:
 
 
 def _r2(error: float, variance: float, spread: float) -> float:
-    """R² of an output from its squared error and the variance and range of its answers, relative to the largest."""
+    """R² of an output, from its squared error and the variance and range of its targets, all relative to the largest
+    target."""
     if spread > 1e-12 and variance > 0:
         return 1.0 - error / variance
     # A constant answer has no variance: 1 if it is predicted, else 0.

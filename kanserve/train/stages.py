@@ -56,8 +56,8 @@ Stage = Callable[[Problem, Inner], Kan]
 
 
 def through(stages: Sequence[Stage], problem: Problem, last: Inner) -> Kan:
-    """Run the training stages nested inside each other: each stage gets a function that runs the remaining ones, and
-    the innermost is `last`. Returns the trained network."""
+    """Run the stages nested inside each other: each stage gets a function that runs the remaining ones, and the
+    innermost is `last`. Returns the trained network."""
     if not stages:
         return last(problem)
     first, *others = stages
@@ -65,13 +65,13 @@ def through(stages: Sequence[Stage], problem: Problem, last: Inner) -> Kan:
 
 
 def recorded(problem: Problem, inner: Inner) -> Kan:
-    """The network knows which rows it was fitted to and judged by."""
+    """Record in the network which rows it was fitted to and judged by."""
     seen = [hash_rows(rows) for rows in (problem.data, problem.validation) if isinstance(rows, Dataset)]
     return record_rows(inner(problem), *seen)
 
 
 def encoded(problem: Problem, inner: Inner) -> Kan:
-    """Categories and missing values become numbers, which pilot fits choose."""
+    """Replace categories and missing values by numbers, which pilot fits choose."""
     if not is_encoded(problem.data):
         return inner(problem)
 
@@ -87,7 +87,7 @@ def encoded(problem: Problem, inner: Inner) -> Kan:
 
 
 def log_scaled(problem: Problem, inner: Inner) -> Kan:
-    """Inputs on a logarithmic scale are changed, and the network begins with a layer that changes them."""
+    """Transform the inputs with a logarithmic scale, and prepend a layer to the network that does so."""
     if not problem.scales:
         return inner(problem)
     data, judges = problem.data, problem.validation
@@ -100,28 +100,28 @@ def log_scaled(problem: Problem, inner: Inner) -> Kan:
 
 
 def with_log_scales(data: Dataset, scales: Sequence[float]) -> Dataset:
-    """The samples with arcsinh(x/scale) in place of x, of each input whose scale is not 0."""
+    """Replace x by arcsinh(x/scale) for each input whose scale is not 0."""
     chosen, x = np.array(scales) > 0, data.x.copy()
     x[:, chosen] = np.arcsinh(x[:, chosen] / np.array(scales)[chosen])
     return replace(data, x=x)
 
 
 def normalised(problem: Problem, inner: Inner) -> Kan:
-    """The network takes and gives raw values, the layers see normalised ones."""
+    """Set the scales and shifts, so that the layers see normalised values."""
     if isinstance(problem.validation, Dataset):
         problem.validation.check_numbers()
     return inner(replace(problem, kan=with_scales(problem.kan, problem.data, problem.loss)))
 
 
 def clipped(problem: Problem, inner: Inner) -> Kan:
-    """extrapolation="clip": two layers keep each input in the range of the training data."""
+    """For extrapolation="clip", add two layers that keep each input in the range of the training data."""
     kan = inner(problem)
     return with_clipped_inputs(kan) if problem.options.extrapolation == "clip" else kan
 
 
 def screened(problem: Problem, inner: Inner) -> Kan:
-    """Inputs that tell nothing about the answers are left out where there are many rows, or more parameters than
-    answers; the network gets them back with pruned edges."""
+    """Drop inputs that explain nothing, if there are many rows or more parameters than targets. The network gets them
+    back with pruned edges."""
     kan, data, options = problem.kan, problem.data, problem.options
     many = len(data) >= SCREENING_MANY_ROWS and data.x.size <= BATCHES_KEPT
     problem = replace(problem, sizing=kan if many else None)
@@ -151,12 +151,12 @@ def screened(problem: Problem, inner: Inner) -> Kan:
 
 
 def _answers(kan: Kan, data: Dataset, seed: int) -> int:
-    """How many different answers there are, among enough rows for this network: all may not fit in memory."""
+    """The number of distinct targets, in a sample large enough for this network (all rows may not fit in memory)."""
     return different_answers(data.sample(SCREENING_SAMPLES + 4 * parameters(kan), seed))
 
 
 def planned(problem: Problem, inner: Inner) -> Kan:
-    """The optimizer, the grids, the smoothing and the rows that judge are chosen."""
+    """Choose the optimizer, the grids, the smoothing and the validation rows."""
     data, options, loss = problem.data, problem.options, problem.loss
     grids, finer, seed = options.grids, options.finer, options.seed
     kan = with_first_knots(problem.kan, data, grids[0], seed)
@@ -194,7 +194,7 @@ def planned(problem: Problem, inner: Inner) -> Kan:
 
 
 def _on_narrow_class_grid(problem: Problem, kan: Kan) -> Kan | None:
-    """The network of a narrow classifier on the grid to begin with; None for others, and where the rows are too few."""
+    """The starting grid for a narrow classifier; None for other networks, or with too few rows."""
     if problem.loss.name != "cross_entropy" or not is_narrow(kan):
         return None
     seed = problem.options.seed
@@ -204,20 +204,20 @@ def _on_narrow_class_grid(problem: Problem, kan: Kan) -> Kan | None:
 
 
 def log_linked(problem: Problem, inner: Inner) -> Kan:
-    """A loss with a log link: the last layer takes the exponential of what was trained."""
+    """For a loss with a log link, append a layer that takes the exponential."""
     kan = inner(problem)
     return with_exponential(kan) if problem.loss.log_link else kan
 
 
 def guarded(problem: Problem, inner: Inner) -> Kan:
-    """No output is worse than a constant."""
+    """Replace outputs that are worse than a constant."""
     plan = _plan(problem)
     rows = problem.data.sample(JUDGED_BY[plan.settings.method], plan.settings.seed)
     return no_worse_than_a_constant(inner(problem), rows, problem.loss)
 
 
 def warned(problem: Problem, inner: Inner) -> Kan:
-    """Where the result is of no use, or the data let few rows decide, the outcome says so."""
+    """Add a warning if the result is of no use, or if few rows decide it."""
     kan = inner(problem)
     if problem.outcome.judged is None:
         return kan

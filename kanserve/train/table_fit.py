@@ -1,9 +1,7 @@
-"""A fit on samples with categories and missing values: it learns a number for each, and then the network on numbers.
-
-The numbers begin as means of the answers (`target_means`). A network that is fitted on them without the held-out rows
-says where other numbers would fit better (`encoding_search`), and another is fitted on those. Those with the least loss
-on the held-out rows are taken. The last fit is on all rows.
-"""
+"""Fit samples with categories and missing values: learn a number for each, and the network on these numbers. The first
+numbers are means of the targets (`target_means`). A network fitted to them without the held-out rows says where other
+numbers would fit better (`encoding_search`), and another network is fitted to those. The numbers with the least
+held-out loss are kept, and the last fit is on all rows."""
 
 from dataclasses import replace
 from typing import Protocol
@@ -27,13 +25,14 @@ ROUNDS = 2
 
 
 class Fit(Protocol):
-    """A fit on numbers; `last` says whether its result is the one that is wanted."""
+    """A fit on encoded samples; `last` is True for the fit whose result is kept."""
 
     def __call__(self, rows: Dataset, judges: float | Dataset, *, last: bool) -> Kan: ...
 
 
 def fit_table(fit: Fit, data: Dataset, validation: float | Dataset, loss: LossFunction, most: int, seed: int) -> Kan:
-    """The network on raw samples, which has the numbers; `most` rows are held out, at most."""
+    """Fit a network to raw samples, and store the numbers for its categories in it. At most `most` rows are held
+    out."""
     inputs = _choose(fit, data, validation, loss, most, seed)
     judges = in_numbers(validation, inputs) if isinstance(validation, Dataset) else validation
     kan = fit(in_numbers(data, inputs), judges, last=True)
@@ -44,7 +43,7 @@ def fit_table(fit: Fit, data: Dataset, validation: float | Dataset, loss: LossFu
 def _choose(
     fit: Fit, data: Dataset, validation: float | Dataset, loss: LossFunction, most: int, seed: int
 ) -> tuple[Variable, ...]:
-    """The inputs with their numbers: the best of those that were tried, by the loss on the held-out rows."""
+    """Try several numbers for the categories, and choose the best by the loss on the held-out rows."""
     check_inputs(data)
     filled: NDArray[np.bool_] = np.asarray(np.isnan(data.x).any(axis=0))
     out, held = hold_out(data, validation, most, seed)
@@ -66,7 +65,7 @@ def _choose(
 
 
 def _describe(variable: Variable, fitted: Variable, raw: Array) -> Variable:
-    """The input with its unit, and the range of all rows."""
+    """The input with its unit, and with the range of all rows."""
     if variable.categories:
         return replace(variable, unit=fitted.unit)
     there = raw[~np.isnan(raw)]

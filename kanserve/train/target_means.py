@@ -1,12 +1,9 @@
-"""The first numbers for categories and missing values, from the means of the answers: what a fit starts from.
-
-A category's number is, up to a factor, the mean answer of its rows, shrunk towards that of all rows by an empirical
-Bayes estimate (as scikit-learn's TargetEncoder has it): m / (n + m) of the way, where m is the variance within the
-categories divided by that between them. Of several answers, or classes, the mean is that of their first principal
-component. Missing values of a categorical input are a category more. A missing number gets the value of the input at
-which the mean answer is most like that of the rows where it is missing; where no value has such an answer, a value
-outside the range.
-"""
+"""The first numbers for categories and missing values, from the means of the targets. A category's number is, up to a
+factor, the mean target of its rows, shrunk towards the overall mean by m/(n + m) for n rows, where m is the variance
+within categories divided by that between them (empirical Bayes, as scikit-learn's TargetEncoder). With several targets
+or classes, the first principal component is used. A missing categorical value is one more category. A missing number
+gets the input value at which the mean target is most like that of the rows with missing values, or a value outside the
+range if there is none."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +27,7 @@ FEWEST_NAMES = 20  # categories that are no names, however few rows there are
 
 
 def check_inputs(data: Dataset) -> None:
-    """DataError for an input that is missing in all rows, or whose categories are nearly as many as the rows."""
+    """Raise DataError if an input is missing in all rows, or has nearly as many categories as rows."""
     for i, name in enumerate(data.inputs):
         there = data.x[~np.isnan(data.x[:, i]), i]
         if not len(there):
@@ -41,16 +38,14 @@ def check_inputs(data: Dataset) -> None:
 
 
 def first_encoding(data: Dataset, filled: NDArray[np.bool_], ranks: bool) -> tuple[Variable, ...]:
-    """The inputs with the first numbers, a fill value for those `filled` (I,) and for categorical ones.
-
-    With `ranks`, answers count by their ranks, so that outliers do not.
-    """
+    """The inputs with initial numbers: a fill value for those `filled` (I,) and for categorical ones. With `ranks`,
+    targets count by their ranks, so that outliers do not matter."""
     t, weights = _component(data, ranks), len(data) * data.shares
     return tuple(_first(data, i, name, bool(filled[i]), t, weights) for i, name in enumerate(data.inputs))
 
 
 def _component(data: Dataset, ranks: bool) -> Array:
-    """The first principal component (N,) of the answers, with mean 0 and variance 1."""
+    """The first principal component (N,) of the targets, standardised."""
     y = data.y
     if ranks:
         y = np.argsort(np.argsort(y, axis=0, kind="stable"), axis=0, kind="stable").astype(np.float64)
@@ -84,7 +79,7 @@ def _first(data: Dataset, i: int, name: str, filled: bool, t: Array, weights: Ar
 
 
 def _shrunk(group: NDArray[np.intp], count: int, t: Array, weights: Array) -> Array:
-    """The means (count,) of t in each group, shrunk towards 0, which is that of all rows."""
+    """The mean of t in each group (count,), shrunk towards the overall mean, 0."""
     rows = np.bincount(group, weights, count)
     means = np.bincount(group, weights * t, count) / np.where(rows > 0, rows, 1.0)
     groups, total = int((rows > 0).sum()), rows.sum()
@@ -97,7 +92,7 @@ def _shrunk(group: NDArray[np.intp], count: int, t: Array, weights: Array) -> Ar
 
 
 def _fill_value(x: Array, missing: NDArray[np.bool_], t: Array, weights: Array) -> float:
-    """The number that stands for a missing one at first."""
+    """The first guess of the number that stands for a missing value."""
     known, own = x[~missing], t[~missing]
     if not len(known) or not missing.any():
         return float(np.median(known)) if len(known) else 0.0

@@ -91,7 +91,7 @@ def _widest(kan: Kan) -> int:
 
 
 def declarations(dialect: Dialect) -> str:
-    """Declarations of the vector math functions; they must come before the first call of any."""
+    """Declarations of the vector math functions, which must precede the first call of any of them."""
     real, suffix = "float" if dialect.single else "double", dialect.suffix
     lines = [f"@SIMD {real} {name}{suffix}({real});\n" for name in _UNARY]
     lines.append(f"@SIMD {real} pow{suffix}({real}, {real});\n")
@@ -99,7 +99,7 @@ def declarations(dialect: Dialect) -> str:
 
 
 def columns(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """The definitions of `@tile`, which computes up to @TILE rows as `@predict` does, and of what it calls."""
+    """The definition of `@tile`, which computes up to @TILE rows like `@predict`, and of the functions it calls."""
     rows = next(count for width, count in ROWS.items() if _widest(kan) <= width)
     blocks, steps, source, target = [_TOGETHER.format(rows=rows)], [], "a", "b"
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):

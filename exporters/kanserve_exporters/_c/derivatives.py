@@ -27,8 +27,7 @@ def _slope(name: str, order: int) -> Expr:
 
 
 def functions_by_values(names: Collection[str], order: int) -> list[str]:
-    """Of these functions, and those that occur in their derivatives up to this order, the ones that were registered by
-    their values."""
+    """Which of these functions, and of those in their derivatives up to this order, were registered by their values."""
     found = {name for name in names if by_values(name)}
     if order and OWN:
         for slope in (_slope(name, n) for name in names for n in range(1, order + 1)):
@@ -42,7 +41,7 @@ def is_flat(name: str, order: int = 1) -> bool:
 
 
 def derivative_call(name: str, argument: str, dialect: Dialect, order: int = 1) -> str:
-    """The derivative of the named function at `argument`."""
+    """The code for the derivative of a named function at `argument`."""
     statements, (value,) = write_expression(_slope(name, order), dialect)
     library = re.fullmatch(r"([a-z]\w*)\(x\)", value.expression)
     if library and not statements and not library[1].startswith(dialect.prefix):
@@ -51,7 +50,7 @@ def derivative_call(name: str, argument: str, dialect: Dialect, order: int = 1) 
 
 
 def derivative_helper(name: str, dialect: Dialect, order: int = 1) -> str:
-    """The definition of the function that `derivative_call` calls; "" if that is in libm."""
+    """The definition of the function that `derivative_call` calls; "" if libm has it."""
     if not derivative_call(name, "", dialect, order).startswith(dialect.prefix):
         return ""
     statements, (value,) = write_expression(_slope(name, order), dialect)

@@ -1,7 +1,5 @@
-"""A row in C, from raw inputs to the values of all nodes, as `@predict` and the derivatives compute it.
-
-First comes the encoding, the numbers of categories and what stands in for a missing value; `@` is the prefix.
-"""
+"""A row in C, from raw inputs to the values of all nodes, as `@predict` and the derivatives compute it. Categories and
+missing values are encoded first; `@` is the model's prefix."""
 
 from collections.abc import Sequence
 
@@ -43,7 +41,7 @@ static int @has_no_slope(int i, @real x)
 
 
 def encoding(kan: Kan, dialect: Dialect, gradient: bool) -> list[str]:
-    """The tables and functions of the encoding; nothing without one."""
+    """The tables and functions of the encoding; empty if nothing is encoded."""
     if not encodes(kan):
         return []
     fills = [variable.fill_value for variable in kan.inputs]
@@ -69,12 +67,12 @@ def prepares(kan: Kan) -> bool:
 
 
 def encode(kan: Kan, value: str) -> str:
-    """The expression of the number that the network sees, for a raw value of input i."""
+    """The expression of the number that the network uses for a raw value of input i."""
     return f"@encoded(i, {value})" if encodes(kan) else value
 
 
 def flatten_derivatives(kan: Kan, array: str, order: int) -> list[str]:
-    """Statements that set derivatives of this order to 0 where inputs have no slope."""
+    """Statements that set derivatives of this order to 0 for inputs without a slope."""
     if not encodes(kan):
         return []
     size = "*".join(["@N_OUT", *["@N_IN"] * order])
@@ -84,8 +82,8 @@ def flatten_derivatives(kan: Kan, array: str, order: int) -> list[str]:
 
 
 def values(kan: Kan, layers: Sequence[Parts], places: Sequence[str], dialect: Dialect, fail: str) -> list[str]:
-    """Statements that compute the values of the nodes of each layer, those of the inputs first, at these places from
-    the row x; `fail` is the call for a code, with the placeholder {}."""
+    """Statements that compute the nodes of each layer, inputs first, into `places`, from the row x. `fail` is the call
+    for an error code, with the placeholder {}."""
 
     def check(place: str, count: int | str, code: str) -> str:
         return f"if (!@finite({place}, {count})) return {fail.format(code)};"

@@ -32,19 +32,19 @@ _INLINED = 100  # symbolic edges; with more, compilers would copy a loop so ofte
 
 @dataclass(frozen=True)
 class _Way:
-    """Forward or reverse mode: the layers in order, and how many derivatives go through each."""
+    """Forward or reverse mode: the order of the layers, and how many derivatives pass through each."""
 
     layers: tuple[int, ...]
     forward: bool
     count: int
 
     def steps(self, layer: Layer) -> tuple[int, int]:
-        """The strides of the derivatives of one node, in what the layer writes and in what it reads."""
+        """The strides of one node's derivatives, in what the layer writes and in what it reads."""
         return (1, 1) if self.forward else (layer.inputs, layer.subnodes)
 
 
 def gradient(kan: Kan, layers: list[Parts], dialect: Dialect, hessian: str = "") -> str:
-    """The definitions of `@gradient`, `@gradient_batch` and of what they and the code of the Hessian call."""
+    """The definitions of `@gradient` and `@gradient_batch`, and of what they and the Hessian call."""
     way = _way(kan)
     blocks = []
     for number, (layer, part) in enumerate(zip(kan.layers, layers, strict=True)):
@@ -60,7 +60,7 @@ def gradient(kan: Kan, layers: list[Parts], dialect: Dialect, hessian: str = "")
 
 
 def stack_numbers(kan: Kan) -> int:
-    """How many numbers `@gradient` holds on the stack, those of a single layer aside."""
+    """How many numbers `@gradient` keeps on the stack, apart from those of a single layer."""
     starts = np.cumsum([0, *kan.shape]).tolist()
     return int(starts[-1]) + sum(_products(kan, _way(kan), starts)[1].values())
 
@@ -74,18 +74,19 @@ def _way(kan: Kan) -> _Way:
 
 
 def derivative_helpers(layers: list[Parts], dialect: Dialect, order: int) -> list[str]:
-    """The definitions of the derivatives of this order of all functions of the network."""
+    """The definitions of the derivatives of this order of all functions in the network."""
     sloped = [name for name in sorted(functions_of(layers)) if not derivatives.is_flat(name, order)]
     return [derivatives.derivative_helper(name, dialect, order) for name in sloped]
 
 
 def is_shaped(layer: Layer) -> bool:
-    """Whether the layer's nodes are not just its sums: they are products, or scaled."""
+    """Whether the layer's nodes differ from its sums: they are products, or scaled."""
     return bool((layer.arity > 1).any() or (layer.subnode_scale != 1).any() or (layer.node_scale != 1).any())
 
 
 def _slopes(number: int, layer: Layer, part: Parts, way: _Way, dialect: Dialect) -> list[str]:
-    """`@slopes_<number>(v, to[, from])`, and the functions for the symbolic edges that it calls."""
+    """The C source of `@slopes_<number>(v, to[, from])`, which writes a layer's derivatives to `to`, and of its helpers
+    for symbolic edges. `from` holds the derivatives of the layer computed before it."""
     first = number == way.layers[0]
     source = "" if first else ", const @real *from"
     given = "" if first else ", from"
@@ -148,7 +149,7 @@ def _edges(
 
 
 def slope_of(edge: Symbolic, variable: str, dialect: Dialect, order: int = 1) -> str:
-    """c·a·f'(a·x + b) at x = `variable`, or with order 2 c·a²·f''(a·x + b)."""
+    """c·a·f'(a·x + b) at x = `variable`, or for order 2 c·a²·f''(a·x + b)."""
     # If the type cannot hold c·a, both factors are written: their product with f' may be of normal size.
     kind = np.finfo(np.float32 if dialect.single else np.float64)
     factors = [edge.c, *[edge.a] * order]
@@ -168,7 +169,8 @@ def slope_of(edge: Symbolic, variable: str, dialect: Dialect, order: int = 1) ->
 
 
 def _factors(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
-    """The derivatives of nodes by their subnodes: a table or, for products, a function; nothing for plain sums."""
+    """The derivatives of nodes with respect to their subnodes: a table, a function for products, nothing for plain
+    sums."""
     if not is_shaped(layer):
         return []
     nodes = np.repeat(np.arange(layer.nodes), layer.arity)
@@ -185,7 +187,7 @@ def _factors(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[s
 
 
 def subnode_sums(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
-    """Declarations, and statements that compute the sums z of a layer's subnodes at v."""
+    """Declarations and statements that compute the sums z of a layer's subnodes at v."""
     outside = ["int bad = 0;"] if has_domain(part, dialect) else []
     begin = f"@constants_{number}[j]" if part.constants.any() else "0"
     lines = [f"@real z[{layer.subnodes}];", "int j;", *outside]
@@ -202,7 +204,7 @@ def subnode(j: int, layer: Layer, dialect: Dialect) -> str:
 
 
 def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
-    """`@gradient_row(x, y, dy_dx)`: the outputs of one row, unless y is null, and their derivatives."""
+    """`@gradient_row(x, y, dy_dx)`: the derivatives of one row, and its outputs unless y is null."""
     starts = np.cumsum([0, *kan.shape]).tolist()
     steps, rooms = _products(kan, way, starts)
     products = [layer.subnodes for layer in kan.layers if (layer.arity > 1).any()]
@@ -225,8 +227,8 @@ def _row(kan: Kan, layers: list[Parts], way: _Way, dialect: Dialect) -> str:
 
 
 def node_values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Dialect, fail: str) -> list[str]:
-    """Statements for the values v of all nodes, outputs included, with the checks of `@predict`; `fail` is the call for
-    a code."""
+    """Statements for the values v of all nodes, outputs included, with the checks of `@predict`. `fail` is the call for
+    an error code."""
     lines = values(kan, layers, [at("v", start) for start in starts[:-1]], dialect, fail)
     if is_affine(kan.output_shift, kan.output_scale):
         last = f"v[{starts[-2]} + i]"
@@ -239,7 +241,7 @@ def node_values(kan: Kan, layers: list[Parts], starts: list[int], dialect: Diale
 
 @dataclass(frozen=True)
 class _Step:
-    """A call, with placeholders for its target and its source, and how many numbers it writes to the target."""
+    """A call with placeholders for target and source, and how many numbers it writes."""
 
     call: str
     size: int = 0
@@ -263,7 +265,7 @@ def _products(kan: Kan, way: _Way, starts: list[int]) -> tuple[list[str], dict[s
 
 
 def _steps(number: int, layer: Layer, way: _Way, here: str) -> list[_Step]:
-    """The calls that multiply the Jacobian of a layer, whose inputs are `here`."""
+    """The calls that multiply by the Jacobian of a layer, whose inputs are `here`."""
     first = number == way.layers[0]
     by_subnode = first or way.forward
     rows = layer.subnodes if by_subnode else way.count

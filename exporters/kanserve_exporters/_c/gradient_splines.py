@@ -1,4 +1,4 @@
-"""The derivatives of a layer's splines in C, from the tables that `@predict` reads; `@` is the prefix."""
+"""The derivatives of a layer's splines in C, from the tables that `@predict` uses; `@` is the prefix."""
 
 from kanserve.network.kan import Layer
 from kanserve_exporters._c.derivatives import derivative_call
@@ -10,8 +10,8 @@ from kanserve_exporters._shared.layer_tables import Splines
 
 
 def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, dialect: Dialect) -> list[str]:
-    """Statements that for each input i compute the slopes s[j] of its edges to subnodes j and then do `added`; n is
-    declared."""
+    """Statements that compute for each input i the slopes s[j] of its edges to subnodes j, and then run `added`; n must
+    be declared."""
     found = rows(layer, splines, dialect.precision)
     outputs = len(splines.subnodes)
     every_output = outputs == layer.subnodes
@@ -41,8 +41,8 @@ def spline_slopes(number: int, layer: Layer, splines: Splines, added: str, diale
 
 
 def spline_derivatives(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:
-    """Statements that write the first and second derivatives of all edges with splines, of which the one from input i
-    to subnode j is at [i*O + j]; n is declared."""
+    """Statements that write the first and second derivatives of all spline edges; that from input i to subnode j is at
+    [i*O + j]. n must be declared."""
     found = rows(layer, splines, dialect.precision)
     outputs = len(splines.subnodes)
     chosen = "n" if len(splines.inputs) == layer.inputs else f"@in_{number}[n]"
@@ -72,7 +72,7 @@ def spline_derivatives(number: int, layer: Layer, splines: Splines, dialect: Dia
 
 
 def spline_sums(number: int, layer: Layer, splines: Splines, dialect: Dialect) -> list[str]:
-    """Statements that add the splines to z, which product nodes need; j is declared."""
+    """Statements that add the splines to z, as product nodes need; j must be declared."""
     return spline_loop(number, layer, splines, rows(layer, splines, dialect.precision), dialect)
 
 

@@ -1,10 +1,7 @@
-"""The splines of a layer as tables for C: the coefficients, and how an input finds its rows.
-
-The contribution of an input at x is a sum of k + 1 rows of coefficients, those of the basis functions that are not 0
-there, each times the function's value. On equidistant knots the values are polynomials of the position t between two
-knots, the same for all inputs; on other knots each piece has its own. Rows of coefficients are stored instead of local
-polynomials, because these would take (k + 1)·G numbers per edge, and the coefficients only G + k.
-"""
+"""The splines of a layer as tables for C: the coefficients, and how an input finds its rows of coefficients. The
+contribution of an input x is a sum of k + 1 rows of coefficients, those of the basis functions that are not 0 at x,
+each times the function's value. On equidistant knots the values are polynomials of the position t between two knots,
+the same for all inputs; on other knots each interval has its own polynomials."""
 
 import math
 from dataclasses import dataclass
@@ -27,7 +24,7 @@ EQUAL = 1e-13  # of a step: the allowed deviation of a knot from an equidistant 
 
 @dataclass(frozen=True, eq=False)
 class Even:
-    """Equidistant knots, with linear or zero extrapolation."""
+    """Equally spaced knots, with linear or zero extrapolation."""
 
     # (4 or 5, I): the first and the last knot; 1 / step, rounded such that the last knot is in the last interval or,
     # for zero extrapolation, behind it; then in double 1 / step unchanged, in float a step's leading bits and its rest.
@@ -37,7 +34,7 @@ class Even:
 
 @dataclass(frozen=True, eq=False)
 class Uneven:
-    """Any knots: P pieces per input, those beyond the ends included."""
+    """Arbitrary knots: P pieces per input, including those beyond the ends."""
 
     breaks: Array  # (P - 1, I): the number of x's piece is the number of breaks ≤ x
     origins: Array  # (I, P)
@@ -48,10 +45,8 @@ class Uneven:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The splines of a layer: I inputs, F = G + k basis functions, O subnodes.
-
-    The row of input i and function m is table[front + i·each + m]; its base weights are at m = F.
-    """
+    """The splines of a layer: I inputs, F = G + k basis functions, O subnodes. The row of input i and function m is
+    table[front + i·each + m]; its base weights are at m = F."""
 
     order: int
     extrapolation: Extrapolation
@@ -68,7 +63,7 @@ class Rows:
 
     @property
     def runs_out(self) -> bool:
-        """Whether rows before the first and behind the last of an input may be read, with weight 0."""
+        """Whether rows before the first and after the last of an input may be read, with weight 0."""
         return isinstance(self.grid, Even) and self.extrapolation == "zero"
 
     @property
@@ -80,7 +75,7 @@ class Rows:
 
 
 def rows(layer: Layer, splines: Splines, precision: Precision) -> Rows:
-    """The splines of a layer in rows."""
+    """Arrange the splines of a layer in rows."""
     knots, order = layer.knots[splines.inputs], layer.order
     coefficients = layer.coefficients[np.ix_(splines.subnodes, splines.inputs)].transpose(1, 2, 0)
     _, functions, outputs = coefficients.shape
@@ -97,7 +92,7 @@ def rows(layer: Layer, splines: Splines, precision: Precision) -> Rows:
 
 
 def _even(knots: Array, order: int, extrapolation: Extrapolation, precision: Precision) -> Even | None:
-    """The grids if all are equidistant, up to rounding of the knots to the precision, else None."""
+    """The grids if all are equally spaced, up to rounding of the knots to the precision, else None."""
     count = knots.shape[1] - 1
     low, step = knots[:, 0], (knots[:, -1] - knots[:, 0]) / count
     places = low[:, None] + step[:, None] * np.arange(count + 1)
@@ -123,10 +118,8 @@ def _even(knots: Array, order: int, extrapolation: Extrapolation, precision: Pre
 
 
 def _per_step(low: Array, high: Array, step: Array, intervals: int, precision: Precision, behind: bool) -> Array | None:
-    """1 / step, or a little less, so that its product with high - low is less than `intervals`; None if not finite.
-
-    A little more if the last knot is to be `behind` the last interval.
-    """
+    """1 / step, reduced a little so that its product with high - low is less than `intervals` (or, if `behind`,
+    increased so that the last knot is after the last interval); None if not finite."""
     away = 1 if behind else -1
     type = np.float32 if precision == "float" else np.float64
     with np.errstate(all="ignore"):
@@ -155,18 +148,18 @@ def _uneven(knots: Array, order: int, functions: int, extrapolation: Extrapolati
 
 @dataclass(frozen=True)
 class Functions:
-    """The k + 1 basis functions on an interval of an equidistant grid, as polynomials of t in [0, 1], rising powers."""
+    """The k + 1 basis functions on an interval of an even grid, as polynomials of t in [0, 1] in rising powers."""
 
     polynomials: tuple[tuple[Fraction, ...], ...]
 
     @property
     def at_start(self) -> tuple[Fraction, ...]:
-        """Their slopes at t = 0."""
+        """The derivatives of the basis functions at t = 0."""
         return tuple(polynomial[1] for polynomial in self.polynomials)
 
     @property
     def at_end(self) -> tuple[Fraction, ...]:
-        """Their slopes at t = 1."""
+        """The derivatives of the basis functions at t = 1."""
         return tuple(
             sum((n * factor for n, factor in enumerate(polynomial)), Fraction(0)) for polynomial in self.polynomials
         )
@@ -179,7 +172,7 @@ class Functions:
 
 
 def functions(order: int) -> Functions:
-    """By the Cox-de Boor recursion: B_m = ((t + d - m)·B_(m-1) + (m + 1 - t)·B_m) / d, exactly."""
+    """The basis functions by the Cox-de Boor recursion B_m = ((t + d - m)·B_(m-1) + (m + 1 - t)·B_m) / d, exactly."""
     current = [[Fraction(1)]]
     for degree in range(1, order + 1):
         none = [Fraction(0)] * degree
@@ -199,5 +192,5 @@ def _at(polynomial: list[Fraction], power: int) -> Fraction:
 
 
 def factorial(order: int) -> Fraction:
-    """1 / k!, the factor of the outermost functions: (1 - t)^k / k! and t^k / k!."""
+    """1 / k!, the factor of the outermost functions (1 - t)^k / k! and t^k / k!."""
     return Fraction(1, math.factorial(order))

@@ -48,8 +48,8 @@ _MOST_ON_STACK = 2**15  # numbers, which are 256 KiB in double
 
 
 def hessian(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """The definitions of `@hessian`, `@hessian_batch` and of what only they call; ExportError if they would need too
-    much of the stack."""
+    """The definitions of `@hessian`, `@hessian_batch` and their helpers. Raises ExportError if they would need too much
+    stack."""
     numbers = sum(_rooms(kan).values())
     if numbers > _MOST_ON_STACK:
         raise ExportError(
@@ -111,7 +111,8 @@ def _pairs(layer: Layer) -> list[tuple[int, int, int]]:
 
 
 def _crosses(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[str]:
-    """The pairs, and the second derivatives of the nodes by them: a table or, for more than two factors, a function."""
+    """The pairs, and the second derivatives of nodes with respect to them: a table, or a function for more than two
+    factors."""
     pairs = _pairs(layer)
     if not pairs:
         return []
@@ -128,12 +129,12 @@ def _crosses(number: int, layer: Layer, part: Parts, dialect: Dialect) -> list[s
 
 
 def _are_constant(layer: Layer) -> bool:
-    """Whether the second derivatives of the nodes by their subnodes are constants."""
+    """Whether the second derivatives of the nodes with respect to their subnodes are constants."""
     return bool((layer.arity <= 2).all())
 
 
 class _Part:
-    """A layer, and how many numbers each array of `@hessian_row` has for it."""
+    """A layer, and the sizes of its parts of the arrays of `@hessian_row`."""
 
     def __init__(self, layer: Layer, last: bool) -> None:
         self.layer = layer
@@ -150,7 +151,7 @@ def _parts(kan: Kan) -> list[_Part]:
 
 
 def _rooms(kan: Kan) -> dict[str, int]:
-    """The arrays on the stack of `@hessian_row` and how many numbers each has."""
+    """The stack arrays of `@hessian_row` and their sizes."""
     parts, inputs, outputs = _parts(kan), kan.shape[0], kan.shape[-1]
     widest = max(max(layer.inputs, layer.subnodes, layer.nodes) for layer in kan.layers)
     onward = [part.layer.subnodes for part in parts if part.onward]
@@ -172,7 +173,8 @@ def _rooms(kan: Kan) -> dict[str, int]:
 
 
 def _row(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
-    """`@hessian_row(x, y, dy_dx, d2y_dx2)`: the second derivatives of one row, and the rest unless it is null."""
+    """`@hessian_row(x, y, dy_dx, d2y_dx2)`: the second derivatives of one row, and the other results unless they are
+    null."""
     starts = np.cumsum([0, *kan.shape]).tolist()
     outside = any(has_domain(part, dialect) for part in layers)
     back, source = _back(kan, starts)
@@ -198,7 +200,7 @@ def _row(kan: Kan, layers: list[Parts], dialect: Dialect) -> str:
 
 
 class _Offsets:
-    """Where each layer's part of the arrays begins."""
+    """Where each layer's part of the arrays starts."""
 
     def __init__(self, kan: Kan) -> None:
         parts, outputs = _parts(kan), kan.shape[-1]
@@ -213,13 +215,13 @@ def _starts(sizes: list[int]) -> list[int]:
 
 
 def _factors(number: int, layer: Layer, offsets: _Offsets) -> str:
-    """The arguments of `@join` and `@part` for the slopes of the nodes by their subnodes."""
+    """The arguments of `@join` and `@part` for the slopes of the nodes with respect to their subnodes."""
     factors = at("f", offsets.f[number]) if _pairs(layer) else f"@factors_{number}"
     return f"{factors}, @node_{number}, {layer.subnodes}"
 
 
 def _back(kan: Kan, starts: list[int]) -> tuple[list[str], str]:
-    """Statements that go back through the layers to the Jacobian, and the array that has it."""
+    """Statements that go back through the layers to the Jacobian, and the array that contains it."""
     offsets = _Offsets(kan)
     outputs = kan.shape[-1]
     lines = [f"for (i = 0; i < @N_OUT*@N_OUT; i++) a[i] = i % {outputs + 1} ? 0 : 1;"]

@@ -198,7 +198,7 @@ SEARCHING = """\
 
 
 def kernels(kinds: Mapping[str, Sequence[tuple[Rows, str]]], dialect: Dialect) -> list[str]:
-    """The functions of the fast form for these kinds of layers, by `kernel_name`: their rows and base functions."""
+    """The functions of the fast form for these kinds of layers, keyed by `kernel_name`."""
     every = [pair for some in kinds.values() for pair in some]
     sums = {_sums_name(rows, base): (rows, base) for rows, base in every}
     blocks = [FETCH, *([COUNT] if any(is_counted(rows) for rows, _ in every) else [])]
@@ -223,7 +223,7 @@ def kernels(kinds: Mapping[str, Sequence[tuple[Rows, str]]], dialect: Dialect) -
 
 
 def kernel_name(rows: Rows, base: str) -> str:
-    """The suffix of `@add_` for such a layer."""
+    """The suffix of `@add_` for this kind of layer."""
     return f"{rows.kind}_{base}"
 
 

@@ -1,4 +1,4 @@
-"""A layer in C: its tables, the functions for its symbolic edges and the one that calls them; `@` is the prefix."""
+"""A layer in C: its tables, functions for its symbolic edges, and a function that calls them; `@` is the prefix."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ _EDGES_OF_A_FUNCTION = 200  # compilers take more than linear time: 12 s for 3,0
 def layer_code(
     number: int, layer: Layer, part: Parts, found: Rows | None, dialect: Dialect, fast: str, gradient: bool
 ) -> list[str]:
-    """The tables and functions of one layer: `@layer_<number>(v, u[, bad])`, which the fast form only has if it has no
-    tile function for the layer, or if the gradient needs it."""
+    """The tables and functions of one layer: `@layer_<number>(v, u[, bad])`. The fast form has it only if the layer has
+    no tile function, or if the gradient needs it."""
     subnodes = layer.subnodes
     title = f"\n/* Layer {number + 1}: {layer.inputs} inputs, {layer.nodes} nodes. */\n"
     functions = _symbolic(number, part, dialect)
@@ -43,12 +43,12 @@ def layer_code(
 
 
 def chunks(part: Parts) -> list[tuple[tuple[int, int, Symbolic], ...]]:
-    """The symbolic edges of each function that is written for them."""
+    """The symbolic edges in chunks, one for each function written for them."""
     return [part.terms[at : at + _EDGES_OF_A_FUNCTION] for at in range(0, len(part.terms), _EDGES_OF_A_FUNCTION)]
 
 
 def _symbolic(number: int, part: Parts, dialect: Dialect) -> list[str]:
-    """Functions that add the symbolic edges to z, each a sum per subnode."""
+    """Functions that add the symbolic edges to z, with a sum per subnode."""
     outside = has_domain(part, dialect)
     functions: list[str] = []
     for chunk in chunks(part):
@@ -83,7 +83,7 @@ def _spline_tables(number: int, layer: Layer, splines: Splines, rows: Rows, dial
 
 
 def _there(number: int, rows: Rows, dialect: Dialect) -> list[str]:
-    """The factors of the `whole` weights: 1 / k!, or 0 for functions before the first and behind the last."""
+    """The factors of the `whole` weights: 1 / k!, or 0 for functions before the first and after the last."""
     if not rows.runs_out:
         return []
     factor = np.full(rows.functions, float(factorial(rows.order)))
@@ -91,7 +91,7 @@ def _there(number: int, rows: Rows, dialect: Dialect) -> list[str]:
 
 
 def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect: Dialect) -> list[str]:
-    """Statements that add the splines to z; j is declared. `Rows` describes the tables."""
+    """Statements that add the splines to z; j must be declared. `Rows` describes the tables."""
     inputs, outputs = len(splines.inputs), len(splines.subnodes)
     every_output = outputs == layer.subnodes
     each, silu = "for (n = 0; n < count; n++)", splines.base == "silu"
@@ -118,7 +118,7 @@ def spline_loop(number: int, layer: Layer, splines: Splines, rows: Rows, dialect
 
 
 def add_input_splines(number: int, splines: Splines, rows: Rows, target: str) -> list[str]:
-    """Statements that add the splines of input i + n, of which w has the weights and row the first row."""
+    """Statements that add the splines of input i + n, given its weights w and the first row in `row`."""
     outputs, active = len(splines.subnodes), rows.order + 1
     own = {"silu": "b[n]", "identity": "x[n]"}.get(splines.base)
     rows_of_input = f"@splines_{number} + (size_t)((i + n)*{rows.each} + "
@@ -140,13 +140,13 @@ def add_input_splines(number: int, splines: Splines, rows: Rows, target: str) ->
 
 
 def _in_pairs(terms: list[str]) -> str:
-    """The sum of the terms, in pairs that are independent of each other."""
+    """The sum of the terms, grouped in independent pairs."""
     pairs = [f"({' + '.join(terms[n : n + 2])})" if n + 1 < len(terms) else terms[n] for n in range(0, len(terms), 2)]
     return " + ".join(pairs)
 
 
 def nodes(layer: Layer, dialect: Dialect) -> list[str]:
-    """Statements that compute the nodes u from the subnodes z, in order; none if they are the same."""
+    """Statements that compute the nodes u from the subnodes z, in order; empty if they are equal."""
     lines = []
     for j, (scale, bias) in enumerate(zip(layer.subnode_scale.tolist(), layer.subnode_bias.tolist(), strict=True)):
         if scale != 1 or bias != 0:
@@ -176,12 +176,12 @@ def is_affine(shift: Array, scale: Array) -> bool:
 
 
 def _short(decimal: str) -> str:
-    """The number without a zero before the point: a large network has half a million."""
+    """The number without a zero before the point; a large network has half a million."""
     return decimal.replace("0.", ".", 1) if decimal.lstrip("-").startswith("0.") else decimal
 
 
 def table(name: str, values: Array, dialect: Dialect, slack: str = "") -> str:
-    """A constant table, with room for `slack` more numbers behind it."""
+    """A constant table, with room for `slack` more numbers at its end."""
     size = f"{values.size}{slack and ' + ' + slack}"
     return f"static @TABLE const @real @{name}[{size}] = {{{decimal_list(values, dialect)}}};\n"
 

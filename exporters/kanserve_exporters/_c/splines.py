@@ -1,10 +1,7 @@
 """The C functions that find an input's rows of coefficients and their weights, and the tables that they read.
-
-`@even_3(x, count, grid, inputs, row, w)` gives the numbers of the first rows of a block of inputs and the k + 1 weights
-w of each; `@even_3_slopes` the weights for the slope of one input, `@even_3_second` those for its second derivative.
-They serve all layers with such a grid. Blocks of inputs are processed without branches, so that compilers vectorize the
-loop and latencies of different inputs overlap.
-"""
+`@even_3(x, count, grid, inputs, row, w)` gives the first row number and the k + 1 weights w for each input of a block;
+`@even_3_slopes` and `@even_3_second` give the weights for one input's first and second derivative. Loops over inputs
+have no branches, so that compilers vectorize them."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -122,8 +119,8 @@ static int @uneven_{order}_{suffix}(const @real *breaks, int inputs,{end} const 
 
 
 def spline_functions(every: Sequence[Rows], dialect: Dialect, *, derivatives: int) -> list[str]:
-    """The functions for all kinds of grids of the layers; also those for the gradient (`derivatives` 1 or 2) and those
-    for the second derivatives (2)."""
+    """The functions for all kinds of grids of the layers, including those for the gradient (`derivatives` 1 or 2) and
+    the second derivatives (2)."""
     kinds = {rows.kind: rows for rows in every}.values()
     uneven = [kind for kind in kinds if isinstance(kind.grid, Uneven)]
     even = [kind for kind in kinds if kind not in uneven]
@@ -142,7 +139,7 @@ def spline_functions(every: Sequence[Rows], dialect: Dialect, *, derivatives: in
 
 
 def _functions(kinds: Sequence[Rows], derivative: int, dialect: Dialect) -> list[str]:
-    """The function of each kind of grid for the value, the slope or the second derivative, where it is not 0."""
+    """The function of each kind of grid for the value, slope or second derivative, unless that is 0."""
     functions = []
     for kind in kinds:
         if isinstance(kind.grid, Uneven) and kind.order >= derivative:
@@ -153,15 +150,13 @@ def _functions(kinds: Sequence[Rows], derivative: int, dialect: Dialect) -> list
 
 
 def is_counted(rows: Rows) -> bool:
-    """Whether all breaks of an input are compared with x; else a binary search is used."""
+    """Whether x is compared with all breaks of an input, instead of by binary search."""
     return isinstance(rows.grid, Uneven) and len(rows.grid.breaks) <= COUNTED
 
 
 def weights(order: int, dialect: Dialect, whole: bool = False) -> list[str]:
-    """The basis functions of an interval in t and s = 1 - t; `whole`: times k!, so that their factors are integers.
-
-    The outermost are exactly 0 at one end. The second half is the first half with s instead of t.
-    """
+    """The basis functions of an interval in t and s = 1 - t; if `whole`, times k!, so that their factors are integers.
+    The outermost are exactly 0 at one end; the second half is the first with s for t."""
     scale = 1 / factorial(order) if whole else Fraction(1)
     letters = [("t", m) if 2 * m <= order else ("s", order - m) for m in range(1, order)]
     inner = [
@@ -176,7 +171,7 @@ def weights(order: int, dialect: Dialect, whole: bool = False) -> list[str]:
 
 
 def place(dialect: Dialect) -> str:
-    """The position t between two knots: in double from the number of steps, in float from the knot, for accuracy."""
+    """The position t between two knots; for accuracy, in double from the number of steps, in float from the knot."""
     if dialect.single:
         return "((inside - (low + steps*grid[3*inputs + n])) - steps*grid[4*inputs + n])*per_step"
     return "(inside - low)*grid[3*inputs + n] - steps"
@@ -222,7 +217,7 @@ def _even(rows: Rows, dialect: Dialect) -> str:
 
 
 def _even_slopes(rows: Rows, derivative: int, dialect: Dialect) -> str:
-    """The function for the slope, or the second derivative, on equidistant knots."""
+    """The function for the slope, or the second derivative, on equally spaced knots."""
     polynomials = functions(rows.order).derivatives(derivative)
     texts = [horner([float(factor) for factor in polynomial], dialect) for polynomial in polynomials]
     factor = "*".join(["per_step" if dialect.single else "grid[3*inputs]"] * derivative)
@@ -259,7 +254,7 @@ def _ends(order: int) -> str:
 
 
 def present(m: int, order: int, steps: str, most: str) -> list[str]:
-    """The conditions under which the m-th row of an interval of extended knots, numbered from 0 to `most`, exists."""
+    """The conditions under which the m-th row of an interval of extended knots, numbered 0 to `most`, exists."""
     low = [f"{steps} >= {order - m}"] if m < order else []
     return [*low, f"{steps} <= {most} - {m}" if m else f"{steps} <= {most}"]
 
@@ -296,7 +291,7 @@ def _lines(lines: list[str], depth: int = 1) -> str:
 
 
 def locate(number: int, rows: Rows) -> list[str]:
-    """Statements that find the first rows and the weights of inputs from the i-th on, x[0] to x[count - 1]."""
+    """Statements that find the first rows and the weights of inputs i, i + 1, ... at x[0] to x[count - 1]."""
     if isinstance(rows.grid, Even):
         return [f"@{rows.kind}(x, count, &@grid_{number}[i], {rows.grid.steps.shape[1]}, row, w);"]
     inputs, pieces = rows.grid.origins.shape
@@ -311,8 +306,8 @@ def locate(number: int, rows: Rows) -> list[str]:
 
 
 def locate_slopes(number: int, rows: Rows, derivative: int = 1) -> str:
-    """The call that returns the first row of the n-th input with splines at x, and the weights w of the slope, or of
-    the second derivative."""
+    """The call that returns the first row of the n-th spline input at x, and the weights w of the slope or second
+    derivative."""
     name = f"@{rows.kind}_{_SUFFIX[derivative]}"
     if isinstance(rows.grid, Even):
         return f"{name}(@grid_{number} + n, {rows.grid.steps.shape[1]}, {rows.grid.last}, &x, w)"

@@ -10,17 +10,18 @@ from kanserve_exporters._shared.expressions import wrap
 
 
 def fill(text: str, prefix: str) -> str:
-    """The text with the placeholders replaced by the prefix."""
+    """Replace the placeholders by the prefix."""
     return text.replace("@@", prefix).replace("@", f"{prefix}_")
 
 
 def select_called(helpers: Mapping[str, str], text: str) -> list[str]:
-    """Of the helpers, by name, those that the text calls."""
+    """The helpers that the text calls."""
     return [code for name, code in helpers.items() if f"@{name}(" in text]
 
 
 def where_plain(gradient: bool) -> str:
-    """The preprocessor condition of the plain form of the splines, which the gradient needs beside the fast one."""
+    """The preprocessor condition for the plain form of the splines, which the gradient needs in addition to the fast
+    one."""
     return "\n#if !defined @FAST || !defined @NO_GRADIENT" if gradient else "\n#ifndef @FAST"
 
 

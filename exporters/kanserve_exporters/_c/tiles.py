@@ -1,4 +1,4 @@
-"""The fast form of a network: layers that process a tile of rows at once, and the handling of bad rows in it."""
+"""The fast form of a network: layers that process a tile of rows at once, and the handling of bad rows."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ int @predict(const @real x[@N_IN], @real y[@N_OUT])
 
 
 def begin(kan: Kan, every: Sequence[Rows | None], dialect: Dialect) -> str:
-    """The types of the fast form; must come before everything that tests @FAST."""
+    """The types of the fast form; must precede everything that tests @FAST."""
     return vectors.begin(dialect, _tile_rows(kan.layers, every, prepares(kan), dialect))
 
 
@@ -107,7 +107,7 @@ def tile(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> str:
 
 
 def _inputs(kan: Kan) -> list[str]:
-    """Statements that check the rows of x; if they are encoded, shifted or scaled, they are in b then."""
+    """Statements that check the rows of x. If these are encoded, shifted or scaled, the result is in b."""
     encoded, affine = encodes(kan), is_affine(kan.input_shift, kan.input_scale)
     padded = f"@PADDED({kan.shape[0]})"
     source, stride, value = ("b", padded, f"b[n*{padded} + q]") if encoded else ("x", "x_stride", "x[q]")
@@ -135,7 +135,7 @@ def _inputs(kan: Kan) -> list[str]:
 
 
 def _layers(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> tuple[list[str], str, str]:
-    """Statements that compute the rows of each layer, then the array with those of the last one, and their stride."""
+    """Statements that compute the rows of each layer, the array with the last layer's rows, and their stride."""
     lines: list[str] = []
     source, stride = ("b", f"@PADDED({kan.shape[0]})") if prepares(kan) else ("x", "x_stride")
     last = len(parts) - 1
@@ -160,7 +160,7 @@ def _layers(kan: Kan, parts: Sequence[Parts], dialect: Dialect) -> tuple[list[st
 
 
 def _outputs(kan: Kan, source: str, stride: str, outside: bool) -> list[str]:
-    """Statements that write the outputs, those of bad rows NaN, and return the first code that is not OK."""
+    """Statements that write the outputs, NaN for bad rows, and return the first error code."""
     code = "outside[n] ? @ERROR_DOMAIN : @ERROR_RESULT" if outside else "@ERROR_RESULT"
     result = f"{source}[n*{stride} + q]"
     affine = is_affine(kan.output_shift, kan.output_scale)

@@ -1,9 +1,6 @@
 """The fixed text of the fast form, which `@FAST` switches on: the compiler's vector types, and functions of them.
-
-No function here needs fast math: infinities and NaN only affect their own row, which is refused afterwards. Vectors are
-as wide as the target's registers, which the compiler's macros tell; with a compiler other than gcc and clang, the plain
-form is compiled instead.
-"""
+Vectors are as wide as the target's registers. Infinities and NaN only affect their own row, which is refused
+afterwards. Compilers other than gcc and clang compile the plain form instead."""
 
 from fractions import Fraction
 from math import factorial
@@ -213,7 +210,7 @@ _EXPONENT = {
 
 
 def begin(dialect: Dialect, tile: int) -> str:
-    """The types and functions for vectors of the precision."""
+    """The types and functions for vectors of this precision."""
     size = 4 if dialect.single else 8
     terms = 7 if dialect.single else 13
     return BEGIN.format(
@@ -232,7 +229,7 @@ def begin(dialect: Dialect, tile: int) -> str:
 
 
 def _series(terms: int, dialect: Dialect) -> str:
-    """The Taylor series of exp in f, by Estrin's scheme: the halves of each polynomial are independent."""
+    """The Taylor series of exp in f by Estrin's scheme: the halves of each polynomial are independent."""
 
     def part(low: int, count: int) -> str:
         if count == 1:

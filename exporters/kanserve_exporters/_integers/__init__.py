@@ -1,1 +1,1 @@
-"""Parts of the C exporter for processors without floating point: tables of integers, and the proven bound."""
+"""Parts of the C exporter for processors without floating point: tables of integers, and the proven error bound."""

@@ -32,7 +32,7 @@ CHOICES = ("where", "less", "less_equal", "minimum", "maximum")  # nor do these,
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The edges to O subnodes on C cells."""
+    """The edges to O subnodes on C cells of the input range."""
 
     centres: Array  # (C,)
     radii: Array  # (C,)
@@ -45,14 +45,14 @@ class Cells:
 
     @cached_property
     def steepest(self) -> Array:
-        """(O,): bounds on the absolute slope."""
+        """Bounds (O,) on the absolute slope."""
         bend = self.bends + _bend(self.polynomials, self.radii).T
         with np.errstate(invalid="ignore"):
             found = np.nan_to_num(np.abs(self.slopes) + self.radii[:, None] * bend, nan=np.inf, posinf=np.inf)
         return np.asarray(found.max(axis=0))
 
     def change(self, by: float) -> Array:
-        """(O,): how far two values can lie apart whose inputs, both in the range, differ by at most `by`."""
+        """How far two values (O,) can be apart whose inputs, both in the range, differ by at most `by`."""
         by_slope = by * self.steepest
         if np.isfinite(by_slope).all():
             return np.asarray(np.minimum(by_slope, self.high.max(axis=0) - self.low.min(axis=0)))
@@ -64,7 +64,8 @@ class Cells:
         return np.asarray(np.minimum(by_slope, (highest - lowest).max(axis=0)))
 
     def error(self, polynomials: Array) -> Array:
-        """(O,): bounds on the error of a spline instead, cubic, given as polynomials (O, C, 4) about the centres."""
+        """Bounds (O,) on the error of cubic splines that replace the edges, given as polynomials (O, C, 4) about the
+        centres."""
         apart = self.polynomials - np.pad(polynomials, ((0, 0), (0, 0), (0, self.polynomials.shape[2] - 4)))
         powers = self.radii[:, None] ** np.arange(apart.shape[2])  # (C, k+1)
         rest = (
@@ -126,14 +127,14 @@ def cells_of(layer: Layer, i: int, factors: Array, ends: Sequence[float] | Array
 
 
 def _bend(polynomials: Array, radii: Array) -> Array:
-    """(O, C): bounds on the second derivatives of polynomials (O, C, k+1) about the centres of cells."""
+    """Bounds (O, C) on the second derivatives of polynomials (O, C, k+1) about the centres of cells."""
     powers = np.arange(2, polynomials.shape[2])
     weights = powers * (powers - 1) * radii[:, None] ** (powers - 2)
     return np.asarray(np.einsum("ocm,cm->oc", np.abs(polynomials[..., 2:]), weights))
 
 
 def _function_bends(layer: Layer, bounds: Array) -> Array:
-    """(C, O): bounds on the second derivative of the base and of the named functions of a layer of one input."""
+    """Bounds (C, O) on the second derivative of the base and the named functions of a layer with one input."""
     parts = np.linspace(bounds[0], bounds[-1], PARTS + 1)
     centres = (bounds[1:] + bounds[:-1]) / 2
     part = np.clip(np.searchsorted(parts, centres, side="right") - 1, 0, PARTS - 1)
@@ -155,7 +156,7 @@ def _function_bends(layer: Layer, bounds: Array) -> Array:
 
 
 def _bend_of_function(name: str, span: Interval) -> float:
-    """A bound on the absolute second derivative of a named function; infinite where none is known."""
+    """A bound on the absolute second derivative of a named function; infinite if none is known."""
     calls = [step for step in _steps(name, 0) if step[0] == "call"]
     if any(step[1] in CHOICES for step in calls):
         return float("inf")
@@ -175,7 +176,7 @@ def _steps(name: str, order: int) -> Any:
 
 
 def _values(layer: Layer, j: int, low: float, high: float) -> Interval:
-    """Bounds on the values of the edge to subnode j of a layer of one input, by intervals alone."""
+    """Bounds on the values of the edge to subnode j of a layer with one input, by interval arithmetic alone."""
     name, (a, b, c, d) = str(layer.functions[j, 0]), layer.affine[j, 0]
     bottom, top = intervals(_steps(name, 0), {}, [(min(a * low, a * high) + b, max(a * low, a * high) + b)])[-1]
     ends = sorted((c * bottom + d, c * top + d))

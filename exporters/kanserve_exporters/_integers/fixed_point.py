@@ -45,7 +45,7 @@ LEAST_SHARE = 0.02
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What codes stand for: low + u·step, in the units of the network."""
+    """What integer codes stand for: low + u·step, in the units of the network."""
 
     low: float
     step: float
@@ -57,7 +57,7 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class IntegerLayer:
-    """The integers of a layer, as they stand in the source."""
+    """The integers of a layer as they appear in the source."""
 
     intervals: tuple[int, ...]  # of each input
     coefficients: tuple[Integers, ...]  # of each input, (G+3, O)
@@ -88,7 +88,7 @@ class IntegerLayer:
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
-    """A network in integers, what its codes stand for, and the proven bound of its errors."""
+    """A network in integers, the meaning of its codes, and the proven bound of its errors."""
 
     word: Word
     layers: tuple[IntegerLayer, ...]
@@ -104,14 +104,14 @@ class FixedPoint:
 
     @property
     def table_bytes(self) -> int:
-        """The bytes of all tables."""
+        """The size of all tables in bytes."""
         coefficients = sum(part.size for layer in self.layers for part in layer.coefficients)
         others = sum(len(layer.intervals) + 7 * len(layer.offsets) + len(layer.arity) for layer in self.layers)
         return others + coefficients * (1 if self.word == "int8" else 2)
 
 
 def weights_of(place: Integers) -> tuple[Integers, Integers, Integers, Integers]:
-    """The weights of four coefficients, which add up to 65536, at a place of 16 bits in an interval."""
+    """The weights of four coefficients, which sum to 65536, at a 16-bit position in an interval."""
     square = (place * place) >> 16
     cube = (square * place) >> 16
     last = (cube * 10923) >> 16  # a sixth, without a division
@@ -121,7 +121,7 @@ def weights_of(place: Integers) -> tuple[Integers, Integers, Integers, Integers]
 
 
 def weight_error() -> float:
-    """The largest sum of the absolute errors of the four weights, at any place."""
+    """The largest sum of the absolute errors of the four weights, over all positions."""
     place = np.arange(CODES)
     t = place / CODES
     exact = ((1 - t) ** 3 / 6, 2 / 3 - t**2 + t**3 / 2, (1 + 3 * t + 3 * t**2 - 3 * t**3) / 6, t**3 / 6)
@@ -179,13 +179,13 @@ class _Input:
         return cls(scale, intervals, cells, fitted, cells.error(moved), finest)
 
     def doubled(self) -> "_Input":
-        """The same with twice the intervals."""
+        """The input on a grid with twice the intervals."""
         return self.on_grid(self.scale, 2 * self.intervals, self.cells, self.finest)
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """The grids of all inputs of all layers; what follows from them is computed when it is asked for."""
+    """The grids of all inputs of all layers; everything derived from them is computed on demand."""
 
     kan: Kan
     word: Word
@@ -218,16 +218,16 @@ class _Plan:
         return cls(kan, word, tuple(inputs), tuple(ranges), weight_error())
 
     def integers(self, number: int) -> tuple[IntegerLayer, Array]:
-        """A layer in integers, and (O,) all errors of rounding in its sums."""
+        """A layer in integers, and the total rounding error (O,) of its sums."""
         return _integers(self.kan.layers[number], self.inputs[number], self.ranges[number], self.word, self.weights)
 
     def total(self, share: float = 1.0) -> Array:
-        """The bound of each output's error, in its units; of the errors of fitted splines this share counts."""
+        """The error bound of each output in its units; errors of fitted splines count with weight `share`."""
         *_, (outputs, _) = self.steps(share)
         return np.asarray(np.abs(self.kan.output_scale) * outputs)
 
     def steps(self, share: float = 1.0) -> Iterator[tuple[Array, Array]]:
-        """For each layer the bounds of its nodes' errors, and (I, O) how much an input's error counts in each sum."""
+        """For each layer, the error bounds of its nodes, and how much each input's error counts in each sum (I, O)."""
         errors = np.array([one.scale.step for one in self.inputs[0]])  # the highest code is one step below the range
         for number, layer in enumerate(self.kan.layers):
             _, rounding = self.integers(number)
@@ -240,7 +240,7 @@ class _Plan:
             yield errors * (1 + 1e-9), gains
 
     def refined(self) -> "_Plan | None":
-        """With finer grids for the inputs whose splines add most to the error; None if none can be finer."""
+        """Refine the grids of the inputs whose splines add most to the error; None if none can be refined."""
         gains = [gain for _, gain in self.steps()]
         total = float(self.total().sum())
         counts = np.abs(self.kan.output_scale)  # how much an error of each node counts, in all outputs
@@ -283,14 +283,15 @@ def _groups(arity: tuple[int, ...]) -> list[range]:
 
 
 def _factors(layer: Layer) -> Array:
-    """What the edges into each subnode are multiplied by: its scale, and of a node's first one the node's as well."""
+    """The factors of the sums of edges into each subnode: its scale, times the node's scale for a node's first
+    subnode."""
     factors = layer.subnode_scale.copy()
     factors[np.cumsum(layer.arity) - layer.arity] *= layer.node_scale
     return factors
 
 
 def _constants(layer: Layer) -> Array:
-    """What is added to the sum of the edges of each subnode; a node's own number too, where it is no product."""
+    """The constants added to the sums of each subnode, including a node's own bias unless it is a product."""
     constants = layer.subnode_bias.copy()
     firsts = np.cumsum(layer.arity) - layer.arity
     constants[firsts] *= layer.node_scale
@@ -320,7 +321,7 @@ def training_range(kan: Kan, i: int) -> tuple[float, float]:
 
 
 def _input_scale(kan: Kan, i: int) -> Scale:
-    """The range of what the network sees of an input, normalised."""
+    """The range of the normalised, encoded values of an input."""
     variable = kan.inputs[i]
     seen = variable.category_values if variable.categories else training_range(kan, i)
     seen = seen if variable.fill_value is None else (*seen, variable.fill_value)
@@ -335,7 +336,8 @@ def _scale(low: float, high: float) -> Scale:
 
 
 def _grid(layer: Layer, i: int, scale: Scale) -> tuple[Scale, int]:
-    """The range of codes, widened to whole intervals of the input's even grid if it has one, and its intervals."""
+    """The range of codes, widened to whole intervals of the input's even grid if it has one, and the number of
+    intervals."""
     if not layer.spline_mask[:, i].any():
         return scale, FIRST_INTERVALS
     knots = layer.knots[i, layer.order : len(layer.knots[i]) - layer.order]
@@ -351,7 +353,7 @@ def _grid(layer: Layer, i: int, scale: Scale) -> tuple[Scale, int]:
 
 
 def _sum_ranges(layer: Layer, inputs: tuple[_Input, ...], following: Layer | None) -> tuple[Scale, ...]:
-    """The range of each subnode within the ranges of the inputs, and for a product one around 0."""
+    """The range of each subnode within the ranges of the inputs; symmetric around 0 for factors of products."""
     low = _constants(layer) + sum(one.cells.low.min(axis=0) for one in inputs)
     high = _constants(layer) + sum(one.cells.high.max(axis=0) for one in inputs)
     scales: list[Scale] = []
@@ -367,7 +369,7 @@ def _sum_ranges(layer: Layer, inputs: tuple[_Input, ...], following: Layer | Non
 
 
 def _same_for_classes(kan: Kan, sums: tuple[Scale, ...]) -> tuple[Scale, ...]:
-    """One scale for the scores of all classes, so that the largest code is the likeliest class."""
+    """One scale for the scores of all classes, so that the largest code is the predicted class."""
     if not kan.classes or kan.layers[-1].subnodes != kan.layers[-1].nodes:
         return sums
     if (kan.output_scale != kan.output_scale[0]).any() or (kan.output_shift != kan.output_shift[0]).any():
@@ -384,7 +386,7 @@ def _node_scale(layer: Layer, q: int, sums: tuple[Scale, ...]) -> Scale:
 
 
 def _through_products(layer: Layer, sums: tuple[Scale, ...], errors: Array) -> Array:
-    """The errors of nodes (Q,) from those of subnodes (O,), with the rounding of products."""
+    """The errors of nodes (Q,) from those of subnodes (O,), including the rounding of products."""
     nodes = []
     for group in layer.groups:
         most, error = -sums[group[0]].low, float(errors[group[0]])
@@ -397,7 +399,7 @@ def _through_products(layer: Layer, sums: tuple[Scale, ...], errors: Array) -> A
 
 
 def _back_through_products(layer: Layer, sums: tuple[Scale, ...], counts: Array) -> Array:
-    """How much an error of each subnode counts, from how much one of each node does."""
+    """How much an error of each subnode counts, from how much an error of each node does."""
     of_sums = np.zeros(layer.subnodes)
     for q, group in enumerate(layer.groups):
         for j in group:
@@ -408,10 +410,8 @@ def _back_through_products(layer: Layer, sums: tuple[Scale, ...], counts: Array)
 def _integers(
     layer: Layer, inputs: tuple[_Input, ...], scales: tuple[Scale, ...], word: Word, weights: float
 ) -> tuple[IntegerLayer, Array]:
-    """A layer in integers, and all errors of rounding in each sum (O,), in real units.
-
-    Coefficients become integers: those into one sum have one quantum, the least with which all fit into the word.
-    """
+    """A layer in integers, and the total rounding error (O,) of each sum in real units. All coefficients of one sum are
+    integer multiples of the same quantum, the smallest for which they fit the word."""
     largest = LARGEST_CODE[word]
     steps, lows = np.array([one.step for one in scales]), np.array([one.low for one in scales])
     least = np.stack([one.fitted.min(axis=0) for one in inputs])  # (I, O)

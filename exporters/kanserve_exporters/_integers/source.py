@@ -1,4 +1,4 @@
-"""A network as C99 in integers alone: P.h, P.c, P_test.c and README.md, for processors without floating point."""
+"""A network as C99 in integers only: P.h, P.c, P_test.c and README.md, for processors without floating point."""
 
 import re
 
@@ -64,7 +64,7 @@ def integer_files(kan: Kan, options: ExportOptions) -> dict[str, str]:
 
 
 def _within(kan: Kan, options: ExportOptions, size: Array) -> FixedPoint:
-    """The network in the word that was asked for, or, with a tolerance alone, in the smallest that is within it."""
+    """The network in the requested word size, or with only a tolerance, in the smallest word size that meets it."""
     words: tuple[Word, ...] = ("int8", "int16")
     words = tuple(word for word in words if options.precision == word) or words
     tolerance = None if options.tolerance is None else options.tolerance * size
@@ -80,7 +80,7 @@ def _within(kan: Kan, options: ExportOptions, size: Array) -> FixedPoint:
 
 
 def _sample(kan: Kan) -> tuple[Array, Array]:
-    """Random rows within the training ranges, and the numbers that the network sees for them."""
+    """Random rows in the training ranges, raw and encoded."""
     rng = np.random.default_rng(0)
     columns = []
     for i, variable in enumerate(kan.inputs):

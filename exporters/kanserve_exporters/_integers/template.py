@@ -1,4 +1,4 @@
-"""The fixed text of C in integers. `@` stands for the model's prefix and an underscore, `@@` for the bare one."""
+"""The fixed text of C in integers. `@` stands for the model's prefix and an underscore, `@@` for the prefix alone."""
 
 HEADER = """\
 /* A Kolmogorov-Arnold network of shape {shape} in integers, written by kanserve. C99, no library; usable from C++.

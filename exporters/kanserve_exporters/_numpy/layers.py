@@ -1,4 +1,4 @@
-"""A layer as a NumPy function: its subnodes z from the values v (I, N) of its inputs, then its nodes."""
+"""A layer as a NumPy function: its subnodes z from its inputs v (I, N), then its nodes."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _FULL = 0.25  # the density of a matrix from which its product is faster than su
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The edges of one function, in the order of their subnodes."""
+    """The edges that share a function, in the order of their subnodes."""
 
     function: str
     subnodes: list[int]
@@ -52,7 +52,7 @@ def row_size(part: Parts) -> int:
 
 
 def groups(part: Parts) -> list[Group]:
-    """The symbolic edges by their functions."""
+    """Group the symbolic edges by function."""
     found: dict[str, Group] = {}
     for j, i, edge in part.terms:
         group = found.setdefault(edge.function, Group(edge.function, [], [], []))
@@ -65,7 +65,7 @@ def groups(part: Parts) -> list[Group]:
 def _spline_lines(
     number: int, layer: Layer, splines: Splines, chosen: Plan, tables: list[str], dialect: Dialect, *, begun: bool
 ) -> list[str]:
-    """Statements that add the splines to z, or create it if it is not there yet."""
+    """Statements that add the splines to z, or create it if it does not exist yet."""
     some_inputs, some_subnodes = len(splines.inputs) < layer.inputs, len(splines.subnodes) < layer.subnodes
     target = f"z[{splines.subnodes.tolist()}]" if some_subnodes else "z"
     lines = [f"x = v[{splines.inputs.tolist()}]" if some_inputs else "x = v"]

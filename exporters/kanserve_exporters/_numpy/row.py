@@ -33,7 +33,7 @@ def _category(x, values, fill):
 
 
 def encoding(kan: Kan, dialect: Dialect) -> str:
-    """The function `_encoded(v)` of raw values (inputs, N), and its tables."""
+    """The function `_encoded(v)` for raw values (inputs, N), and its tables."""
     tables, lines = [], ["def _encoded(v):", "    v = v.copy()"]
     for i, variable in enumerate(kan.inputs):
         fill = _fill(variable, dialect)
@@ -51,7 +51,8 @@ def _fill(variable: Variable, dialect: Dialect) -> str:
 
 
 def row_encoding(kan: Kan, dialect: Dialect) -> list[str]:
-    """Statements that encode the values x0, x1, .. of one row, Python floats; None where no number stands in."""
+    """Statements that encode the values x0, x1, .. of one row, Python floats; they return None where no number is
+    defined."""
     lines = []
     for i, variable in enumerate(kan.inputs):
         x = f"x{i}"
@@ -127,7 +128,8 @@ def _layer(number: int, layer: Layer, part: Parts, chosen: Plan | None, dialect:
 
 
 def _spline(number: int, place: int, splines: Splines, chosen: Plan, dialect: Dialect) -> list[str]:
-    """Statements that add the splines of one input to the subnodes: the polynomials of its piece, by Horner's rule."""
+    """Statements that add the splines of one input to the subnodes, by Horner's rule on the polynomials of its
+    piece."""
     _, _, width, outputs = splines.coefficients.shape
     x = f"x{splines.inputs[place]}"
     names = [[f"c{r}_{j}" for j in range(outputs)] for r in range(width)]

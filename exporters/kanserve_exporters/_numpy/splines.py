@@ -37,7 +37,7 @@ _LARGEST_UNIT = {"double": 1000, "float": 120}  # as a power of 2
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The code for a layer's splines: the form, its tables, and how many numbers a row needs at a time."""
+    """How a layer's splines are coded: the form, its tables, and how many numbers a row needs at a time."""
 
     form: Form
     tables: tuple[Table, ...]
@@ -81,7 +81,7 @@ def _round(splines: Splines, dtype: type[np.floating]) -> Splines:
 
 
 def plan(layer: Layer, splines: Splines, unit: Array | None, *, small: bool) -> Plan:
-    """The plan for a layer's splines; in a small network the form is sparse, whatever the grid."""
+    """The plan for a layer's splines; in a small network the form is always sparse."""
     unit = None if unit is None else unit[splines.inputs]
     inputs, count, width, outputs = splines.coefficients.shape
     even = is_even(layer.knots[splines.inputs])
@@ -111,7 +111,7 @@ def write_tables(number: int, chosen: Plan, dialect: Dialect) -> str:
 
 
 def array(values: Array, dialect: Dialect) -> str:
-    """An array of the module's type."""
+    """The code of an array in the module's type."""
     numbers = ", ".join(decimals(values, dialect.precision))
     return f"numpy.array([{numbers}], DTYPE).reshape({values.shape})"
 
@@ -133,11 +133,8 @@ def _spread_is_faster(layer: Layer, splines: Splines) -> bool:
 
 def _even_tables(layer: Layer, splines: Splines) -> tuple[Table, ...]:
     """First knot and reciprocal step of each input, all knots, the last interval, the basis, the matrix, and whether
-    extrapolation is linear.
-
-    Splines with zero extrapolation fall to 0 on k more intervals on either side, where missing basis functions have
-    rows of zeros; two adjacent inputs share those between them.
-    """
+    extrapolation is linear. With zero extrapolation, splines fall to 0 on k more intervals on either side, where
+    missing basis functions have rows of zeros, which adjacent inputs share."""
     order, straight = layer.order, layer.extrapolation == "linear"
     knots = layer.knots[splines.inputs]
     knots = knots[:, order:-order] if straight else knots

@@ -1,9 +1,6 @@
-"""The body of a layer's function as plain data, so that only onnx_graph.py needs the package onnx.
-
-A body is built call by call: `body("Mul", a, b)` appends an operation and returns the name of its result; an equal
-operation is not repeated. Tables are the function's parameters, so that layers which differ only in their numbers share
-one function; scalars are constants inside it.
-"""
+"""The body of a layer's function as plain data, so that only onnx_graph.py needs the package onnx. `body("Mul", a, b)`
+appends an operation, unless an equal one is there, and returns the name of its result. Tables are parameters of the
+function, so that layers that differ only in their numbers share one function."""
 
 from dataclasses import dataclass, replace
 
@@ -37,7 +34,7 @@ class Constant:
 
 
 class Body:
-    """The body of a function with an input named "v" (batch, inputs) and tables; or a whole graph."""
+    """The body of a function with an input "v" (batch, inputs) and tables; or a whole graph."""
 
     def __init__(self, precision: Precision, last: bool = False) -> None:
         self.precision = precision
@@ -48,15 +45,15 @@ class Body:
         self._known: dict[object, tuple[str, ...]] = {}
 
     def __call__(self, kind: str, *inputs: str, **attributes: Attribute) -> str:
-        """The result of an operator with one output."""
+        """Append an operator with one output, and return the name of its result."""
         return self._append(kind, inputs, 1, attributes)[0]
 
     def split(self, value: str, sizes: list[int], axis: int) -> tuple[str, ...]:
-        """The parts of a value along an axis."""
+        """Split a value along an axis, and return the names of the parts."""
         return self._append("Split", (value, self.integers(*sizes)), len(sizes), {"axis": axis})
 
     def call(self, domain: str, kind: str, *inputs: str, doc: str, **attributes: Attribute) -> str:
-        """The result of a function in a domain of ours."""
+        """Append a call of a function in one of our domains, and return the name of its result."""
         name = self._name(0)
         self.steps.append(Operation(kind, inputs, (name,), tuple(sorted(attributes.items())), domain, doc))
         return name
@@ -75,7 +72,7 @@ class Body:
         return prefix + output
 
     def give(self, output: str, value: str) -> None:
-        """Rename a value, the result of the last operation so far, to the name of an output."""
+        """Rename the result of the last operation to the name of an output."""
         made = self.steps.pop()
         assert isinstance(made, Operation) and made.outputs == (value,), value
         self.steps.append(replace(made, outputs=(output,)))
@@ -93,7 +90,7 @@ class Body:
         return self._constant(np.asarray(values, np.int64))
 
     def table(self, name: str, values: ArrayLike) -> str:
-        """A parameter of the function; integers stay int64, floats take the body's type. Names are unique."""
+        """Add a parameter of the function; integers stay int64, floats get the body's type. Names must be unique."""
         given = np.asarray(values)
         with np.errstate(over="ignore"):
             array = given.astype(np.int64 if given.dtype.kind == "i" else self.dtype)

@@ -56,7 +56,7 @@ class Grids:
 
     @property
     def offsets(self) -> Array:
-        """The centers of the bumps (G+k,) in steps from the center of the range."""
+        """The centers (G+k,) of the bumps, in steps from the center of the range."""
         bumps = self.intervals + self.order
         offsets: Array = np.arange(bumps, dtype=np.float64) - (bumps - 1) / 2
         return offsets
@@ -64,11 +64,9 @@ class Grids:
 
 @dataclass(frozen=True)
 class Bumps:
-    """All bumps, or all their parts: values for a product, features for extrapolation, and the factors of the table.
-
-    Coefficients times `factor` are `spline_weights`. With `parts`, the values (batch, I, parts, G+k) are those of the
-    parts, each with its factor; else (batch, I, G+k) those of the bumps divided by a.
-    """
+    """All bumps, or all their parts: values for a product, features for extrapolation, and the factors of the table
+    (`spline_weights` are coefficients times `factor`). The values are (batch, I, parts, G+k) with `parts`, else (batch,
+    I, G+k), the bumps divided by a."""
 
     basis: str
     beyond: tuple[str, ...]
@@ -77,7 +75,7 @@ class Bumps:
 
 
 def grids(knots: Array, order: int, precision: Precision) -> Grids | None:
-    """The grids of inputs with the knots (I, G+2k+1) if all are uniform within the precision, else None."""
+    """The grids of inputs with knots (I, G+2k+1) if all are uniform within the precision, else None."""
     steps = np.linspace(0.0, 1.0, knots.shape[1])
     width = knots[:, -1:] - knots[:, :1]
     allowed = UNIFORM[precision] * width
@@ -98,7 +96,7 @@ def suits(grid: Grids, precision: Precision) -> bool:
 
 
 def bumps(body: Body, v: str, grid: Grids, linear: bool, apart: bool = False) -> Bumps:
-    """Append all bumps at the values v (batch, I); with `apart` their parts, which the product then adds up."""
+    """Append all bumps at values v (batch, I); with `apart`, their parts, which the product then adds up."""
     half = grid.intervals / 2
     # A native operator needs all of these tables, even if this body does not.
     middle, step = _halve(body, "middles", (grid.low + grid.high) / 2), _halve(body, "steps", grid.step)
@@ -134,7 +132,7 @@ def bumps(body: Body, v: str, grid: Grids, linear: bool, apart: bool = False) ->
 
 
 def _halve(body: Body, name: str, values: Array) -> str:
-    """A table, and in float also one of its rounding errors: 50 steps away, these are a large part of a step."""
+    """Add a table, and in float also one of its rounding errors: 50 steps away, these are a large part of a step."""
     body.table(name, values)
     if body.precision == "float":
         body.table(f"{name}_rest", values - values.astype(np.float32))
@@ -142,17 +140,17 @@ def _halve(body: Body, name: str, values: Array) -> str:
 
 
 def factor(order: int) -> float:
-    """The factor on the coefficients in `spline_weights`: a/2."""
+    """The factor a/2 on the coefficients in `spline_weights`."""
     return _first(order) / 2
 
 
 def _outer(offsets: Array, halves: Array) -> Array:
-    """Offsets in steps for each part, in units of the part's half width."""
+    """Offsets in steps, converted for each part to units of its half width."""
     return (offsets / halves[:, None]).ravel()
 
 
 def _clamp(body: Body, value: str, ends: tuple[str, str] | None) -> tuple[str, str]:
-    """A value clamped to the ends, and the excess."""
+    """Clamp a value to the ends. Returns it, and the excess."""
     if ends is None:
         return value, ""
     inside = body("Clip", value, *ends)
@@ -172,7 +170,7 @@ def _distances_on_one_grid(body: Body, v: str, grid: Grids, halves: Array) -> st
 
 
 def _exact(body: Body, v: str, grid: Grids, halves: Array) -> str:
-    """The same where values in steps would lose too much precision: ((v - leading part) - rest) / step."""
+    """Like `_distances_on_one_grid` where steps would lose too much precision: ((v - leading part) - rest) / step."""
     inputs, step = len(grid.low), grid.step[0]
     middles = np.tile((grid.low + grid.high)[0] / 2 + grid.offsets * step, len(halves))
     leading = middles.astype(body.dtype).astype(np.float64)
@@ -212,7 +210,8 @@ def _part(body: Body, distance: str, order: int, r: int) -> str:
 
 
 def _fading(body: Body, distance: str, half: float) -> str:
-    """max(0, 1 - distance/half). By HardSigmoid only in float: for double, runtimes lack it or round its attributes."""
+    """max(0, 1 - distance/half). HardSigmoid is used only in float: for double, runtimes lack it or round its
+    attributes."""
     if body.precision == "float":
         return body("HardSigmoid", distance, alpha=-1 / half, beta=1.0)
     near = distance if half == 1 else body("Mul", distance, body.number(1 / half))
@@ -226,7 +225,7 @@ def _share(order: int, r: int) -> float:
 
 
 def _first(order: int) -> float:
-    """a, see the module's docstring."""
+    """The constant a of the module's docstring."""
     return float(((order + 1) / 2) ** order / math.factorial(order))
 
 

@@ -25,7 +25,7 @@ LARGE = 2**20  # numbers in a table
 
 @dataclass(frozen=True)
 class Shape:
-    """Inputs with splines, columns of the product, intervals, order."""
+    """The size of a layer's splines: inputs with splines, columns of the product, intervals, order."""
 
     inputs: int
     columns: int
@@ -33,7 +33,8 @@ class Shape:
     order: int
 
     def terms(self, how: How, rows: int) -> tuple[float, ...]:
-        """The factors of a body's constants; 0 for terms that it does not have."""
+        """The numbers that the cost constants of this form are multiplied by, for a batch of `rows`; 0 where a constant
+        does not apply."""
         functions = self.inputs * (self.intervals + self.order)
         parts = self.order // 2 + 1
         cells = {"bumps": functions * parts, "parts": functions * parts, "basis": functions * (self.order + 1)}
@@ -59,7 +60,7 @@ def microseconds(shape: Shape, how: How, rows: int) -> float:
 
 
 def cheapest(shape: Shape, bumps: bool, fine: bool = False) -> How:
-    """The body for a layer; `bumps`: whether its grid allows them, `fine`: whether they need extra precision."""
+    """The fastest form for a layer. `bumps`: its grid allows them; `fine`: they need extra precision."""
     large = shape.inputs * (shape.intervals + 2) * (shape.order + 1) * shape.columns > LARGE
     ways: tuple[How, ...] = ("polynomials", "basis")
     if bumps:
@@ -73,6 +74,6 @@ def cheapest(shape: Shape, bumps: bool, fine: bool = False) -> How:
 
 
 def plain(shape: Shape, rows: int) -> float:
-    """The predicted cost of a call of PLAIN."""
+    """The predicted cost of a call of PLAIN, torch's graph."""
     cells = shape.inputs * (shape.intervals + shape.order)
     return sum(a * b for a, b in zip(PLAIN, (1, cells * shape.columns, rows * cells), strict=True))

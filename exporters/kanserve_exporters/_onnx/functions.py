@@ -62,7 +62,7 @@ def apply(body: Body, name: str, x: str) -> str:
 
 
 def _node(body: Body, node: Expr, parts: list[str], x: str) -> str:
-    """The value of a part; "-v" and "/v" are not computed yet, so that Sub and Div take them."""
+    """The value of a part; "-v" and "/v" are left for Sub and Div to compute."""
     match node.step:
         case ("x",):
             return x
@@ -209,7 +209,7 @@ def _acos(body: Body, x: str) -> str:
 
 
 def _angle(body: Body, p: str, q: str) -> str:
-    """The angle of the point (p, q), p ≥ 0: see the module's docstring."""
+    """The angle of the point (p, q) for p ≥ 0; see the module's docstring."""
     start = body("Cast", body("Atan", body("Cast", body("Div", q, p), to=_FLOAT)), to=_DOUBLE)
     cosine, sine = body("Cos", start), body("Sin", start)
     across = body("Sub", body("Mul", q, cosine), body("Mul", p, sine))

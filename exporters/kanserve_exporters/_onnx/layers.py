@@ -56,10 +56,8 @@ def layer_body(
     affine: tuple[Array, Array] | None = None,
     last: bool = False,
 ) -> LayerBody:
-    """The body of a layer, with its splines computed in the cheapest way, or as `how` says.
-
-    `affine`: the shift (I,) that is subtracted from the inputs first, and the scale by which they are then divided.
-    """
+    """The body of a layer, with its splines computed in the cheapest way, or in the way `how`. `affine` is the shift
+    (I,) subtracted from the inputs first, and the scale they are then divided by."""
     body = Body(precision, last)
     v = "v"
     if affine is not None:
@@ -162,11 +160,9 @@ def _name(body: Body, v: str, layer: Layer, columns: _Columns) -> tuple[list[tup
 
 
 def _sums(body: Body, v: str, layer: Layer, columns: _Columns, number: int, name: str) -> str:
-    """All edges of one function in a layer with many edges, summed by subnode: (batch, columns).
-
-    Each subnode has as many slots as the one with most edges; a spare slot holds one of the layer's edges at weight 0,
-    so that it leaves its domain only on rows on which that edge does.
-    """
+    """All edges of one function in a layer with many edges, summed by subnode (batch, columns). Each subnode has as
+    many slots as the largest; a spare slot repeats an edge with weight 0, so that it leaves its domain only on rows on
+    which that edge does."""
     edges = [np.flatnonzero(layer.functions[j] == name) for j in range(layer.subnodes)]
     slots = max(len(edge) for edge in edges)
     spare_j = next(j for j, edge in enumerate(edges) if len(edge))

@@ -97,7 +97,7 @@ def _cardinal(
 
 
 def _slope(weights: Array, order: int, end: int) -> Array:
-    """The slopes (I, columns), per step, at one end of the range."""
+    """The derivative (I, columns) of the splines per grid step, at the lower or upper end of the range (`end`)."""
     knots = np.arange(-float(order), weights.shape[1] + 1)
     at = np.array([[0.0], [weights.shape[1] - float(order)]])[end]
     slope: Array = np.einsum("m,imj->ij", basis(at, knots, order, 1)[0], weights)
@@ -106,7 +106,7 @@ def _slope(weights: Array, order: int, end: int) -> Array:
 
 @dataclass(frozen=True)
 class _Pieces:
-    """The basis functions of each input as local polynomials: local (I, P, k+1, G+k)."""
+    """The basis functions of each input as local polynomials (I, P, k+1, G+k)."""
 
     breaks: Array  # (I, P-1)
     origins: Array  # (I, P)
@@ -126,7 +126,7 @@ def _pieces(layer: Layer, knots: Array, dtype: np.dtype[np.generic]) -> _Pieces:
 
 @dataclass(frozen=True)
 class _Place:
-    """The location of values: rows (batch, I) of tables with a row per input and piece, distances (batch, I, 1)."""
+    """The location of values: rows (batch, I) of tables with a row per input and piece, and distances (batch, I, 1)."""
 
     row: str
     distance: str

@@ -28,10 +28,12 @@ from kanserve.network.spellings import SPELLINGS
 
 Array = NDArray[np.float64]
 
+WIDTH = 110  # characters per line of generated code
+
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a language writes numbers and calls. The names of our helper functions begin with `prefix`."""
+    """How a language writes numbers and calls. The names of generated helper functions start with `prefix`."""
 
     language: Literal["c", "numpy", "python", "javascript"]
     precision: Precision
@@ -46,7 +48,7 @@ class Dialect:
         return self.precision == "float"
 
     def literal(self, value: float) -> str:
-        """The shortest decimal that reads back as this number; ExportError when the type cannot hold it."""
+        """The shortest decimal that reads back as this number. Raises ExportError if the type cannot represent it."""
         text = decimals(np.array([value]), self.precision)[0]
         return text.replace("0.", ".", 1) + self.suffix if re.match(r"-?0\.\d*[1-9]", text) else text + self.suffix
 
@@ -56,7 +58,8 @@ class Dialect:
 
 
 def decimals(values: Array, precision: Precision) -> list[str]:
-    """Shortest decimals that read back as these numbers, flattened; ExportError when the type cannot hold one."""
+    """The shortest decimals that read back as these numbers, flattened. Raises ExportError if the type cannot represent
+    one."""
     flat = np.asarray(values, np.float64).ravel()
     with np.errstate(over="ignore"):
         held = flat if precision == "double" else flat.astype(np.float32)
@@ -79,12 +82,12 @@ def term(edge: Symbolic, variable: str, dialect: Dialect) -> str:
     return value if edge.c == 1 else f"{dialect.literal(edge.c)}*{value}"
 
 
-def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
-    """Terms joined to a sum, in lines of about `width`; `tight`: new lines begin with the sign, without spaces."""
+def total(terms: list[str], *, tight: bool = False) -> str:
+    """Join terms to a sum, in lines of about WIDTH; `tight`: new lines start with the sign, without spaces."""
     lines = [terms[0]]
     for addend in terms[1:]:
         text = _sign(addend)
-        if len(lines[-1]) + len(text) + 1 > width:
+        if len(lines[-1]) + len(text) + 1 > WIDTH:
             lines.append(text.replace(" ", "", 1) if tight else f" {text}")
         else:
             lines[-1] += f" {text}"
@@ -92,14 +95,14 @@ def total(terms: list[str], width: int = 110, *, tight: bool = False) -> str:
 
 
 def call(name: str, argument: str, dialect: Dialect) -> str:
-    """A call of the named function: of the library's function if it has one, else of our helper."""
+    """A call of the named function: the library's function if it exists, else a helper."""
     if not dialect.reports_domain(name) and (library := _library_function(name, dialect)):
         return f"{library}({argument})"
     return f"{helper(name, dialect)}({argument}{',e' if dialect.reports_domain(name) else ''})"
 
 
 def helper(name: str, dialect: Dialect) -> str:
-    """The identifier of our helper for a named function."""
+    """The identifier of the helper for a named function."""
     words = re.sub(r"\W+", "_", re.sub("^1/", "per_", name).replace("^", "")).strip("_")
     # Short names, since a large formula has many calls.
     return dialect.prefix + ("f" if dialect.language == "c" else "f_") + words
@@ -111,7 +114,7 @@ def needs_helper(name: str, dialect: Dialect) -> bool:
 
 
 def python_helpers(names: Iterable[str], dialect: Dialect) -> list[str]:
-    """The definitions of those of these functions for which NumPy or Python has none."""
+    """The helpers for those of these functions that NumPy or Python lacks."""
     return [
         f"def {helper(name, dialect)}(x):\n    " + "\n    ".join(body(name, dialect))
         for name in sorted(names)
@@ -121,7 +124,7 @@ def python_helpers(names: Iterable[str], dialect: Dialect) -> list[str]:
 
 @cache
 def body(name: str, dialect: Dialect) -> tuple[str, ...]:
-    """The statements of the named function of the variable x, of which the last one returns its value."""
+    """The statements of the named function of x; the last one returns its value."""
     declared = {"c": f"const {dialect.prefix}real ", "javascript": "const "}.get(dialect.language, "")
     end = ";" if declared else ""
     if (own := by_values(name)) and dialect.language != "c":
@@ -139,7 +142,7 @@ def write_expression(expression: Expr, dialect: Dialect) -> tuple[list[tuple[str
 
 
 class _Edge(Notation):
-    """The body of a function of an edge, of the variable x."""
+    """The body of an edge's function of the variable x."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
@@ -173,12 +176,12 @@ def primitives(names: Iterable[str]) -> set[str]:
 
 
 def own_name(name: str, dialect: Dialect) -> str:
-    """The identifier, in C, of a function that was registered by its values."""
+    """The C identifier of a function that was registered by its values."""
     return f"{dialect.prefix}own_{name}"
 
 
 def domain(name: str) -> str:
-    """Where the function is real and finite, as a condition on x in C; "" where floating point cannot leave it."""
+    """Where the function is real and finite, as a C condition on x; "" if floating point cannot leave the domain."""
     words = function(name).domain.split()
     if not all(re.fullmatch(r"x|-?\d+(\.\d+)?|[<>]=?|!=", word) for word in words):
         return ""  # tan's poles, which no floating-point number hits exactly
@@ -189,7 +192,7 @@ def domain(name: str) -> str:
 
 
 def constants(rows: list[list[Symbolic]]) -> Array:
-    """The constant of each subnode: the exact sum of the d of its edges; ExportError when that overflows."""
+    """The constant of each subnode: the exact sum of the d of its edges. Raises ExportError if that overflows."""
     try:
         return np.array([math.fsum(edge.d for edge in row) for row in rows])
     except OverflowError:
@@ -218,11 +221,11 @@ def inner(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
-def wrap(words: list[str], width: int = 110) -> str:
-    """Words joined by commas, in lines of about `width`."""
+def wrap(words: list[str]) -> str:
+    """Join words by commas, in lines of about WIDTH."""
     lines, line = [], ""
     for word in words:
-        if len(line) + len(word) + 2 > width:
+        if len(line) + len(word) + 2 > WIDTH:
             lines.append(line)
             line = ""
         line += f"{word}, " if line else f" {word}, "

@@ -18,11 +18,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Splines:
-    """The splines of a layer, dense, for the inputs and subnodes that have any: I inputs, O subnodes, P pieces.
-
-    Input i at x lies in piece p, the number of breaks[i] that are ≤ x; there subnode j gets
-    Σ_r coefficients[i, p, r, j]·(x - origins[i, p])^r + base_weight[i, j]·base(x).
-    """
+    """The splines of a layer, dense, for the inputs and subnodes that have any: I inputs, O subnodes, P pieces. Input i
+    at x lies in piece p, the number of breaks[i] ≤ x; subnode j then gets Σ_r coefficients[i, p, r, j]·(x - origins[i,
+    p])^r + base_weight[i, j]·base(x)."""
 
     inputs: NDArray[np.int64]  # (I,) of the layer's inputs
     subnodes: NDArray[np.int64]  # (O,) of the layer's subnodes
@@ -35,7 +33,7 @@ class Splines:
 
     @property
     def steps(self) -> Array | None:
-        """1 / h of each input whose breaks are equally spaced, (I,); None when those of any input are not."""
+        """1 / h (I,) for inputs with equally spaced breaks; None if those of any input are not."""
         first, last = self.breaks[:, :1], self.breaks[:, -1:]
         even = first + (last - first) * np.linspace(0, 1, self.breaks.shape[1])
         step = (last - first) / (self.breaks.shape[1] - 1)
@@ -55,7 +53,7 @@ class Parts:
 
 
 def parts(layer: Layer, largest: float) -> Parts:
-    """The layer in parts; `largest` is the largest finite number of the type it will be written in."""
+    """Split a layer into parts; `largest` is the largest finite number of the type it will be written in."""
     terms = tuple(
         (int(j), int(i), _plain(Symbolic(str(layer.functions[j, i]), *layer.affine[j, i].tolist())))
         for j, i in np.argwhere(layer.symbolic_mask)
@@ -104,10 +102,8 @@ def _splines(layer: Layer, largest: float) -> Splines | None:
 
 
 def refuse_underflow(kan: Kan, precision: Precision) -> None:
-    """ExportError when all numbers of one table of a layer, or of the inputs or outputs, become 0 in float.
-
-    Single numbers may: beside numbers of ordinary size they are negligible.
-    """
+    """Raise ExportError if all numbers of one table of a layer, or of the inputs or outputs, become 0 in float. (Single
+    ones are negligible next to numbers of ordinary size.)"""
     if precision == "double":
         return
     for name, values in _tables(kan):

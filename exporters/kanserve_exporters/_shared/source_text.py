@@ -1,4 +1,4 @@
-"""What generated source says of a network: ASCII identifiers without conflicts, and its formulas as comments."""
+"""What generated source says about a network: ASCII identifiers without conflicts, and its formulas as comments."""
 
 import keyword
 import re
@@ -39,7 +39,7 @@ def c_identifier(name: str) -> str:
 
 
 def module_name(name: str) -> str:
-    """The name of a Python module that resembles `name`."""
+    """A Python module name that resembles `name`."""
     return _identifier(name, _PYTHON_RESERVED)
 
 
@@ -57,7 +57,7 @@ MOST_CHARACTERS = 4000  # so do more than two screens
 
 
 def formula_lines(kan: Kan) -> list[str]:
-    """One line per output, numbers rounded to 6 digits; names are escaped as in a Python string."""
+    """One line per output, with numbers rounded to 6 digits; names are escaped as in a Python string."""
     if kan.edges > MOST_EDGES:
         return [f"(a formula of {kan.edges} edges: 'kanserve formula' prints it)"]
     try:

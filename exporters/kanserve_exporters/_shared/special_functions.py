@@ -56,7 +56,7 @@ def _numbers(values: tuple[float, ...], dialect: Dialect) -> list[str]:
 
 
 def numpy_module(names: Collection[str]) -> str:
-    """The source text of these functions, and of what they use, for a module that has imported numpy."""
+    """The source text of these functions and their dependencies, for a module that has imported numpy."""
     source = inspect.getsource(special)
     parts: dict[str, ast.stmt] = {}
     for part in ast.parse(source).body:

@@ -1,4 +1,4 @@
-"""`kanserve explain`: how much each input contributes to the predictions of a table's rows."""
+"""The `kanserve explain` command: how much each input contributes to the predictions of a table's rows."""
 
 import json
 from pathlib import Path

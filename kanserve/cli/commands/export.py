@@ -1,4 +1,5 @@
-"""kanserve export: a network as files of several formats, each checked where it runs; or its formula as a function."""
+"""The `kanserve export` command: write a network in several formats, each checked if it runs here, or its formula as a
+function."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -200,7 +201,7 @@ def _write_edge_server(
 
 
 def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:
-    """A warning for each format that was not compared, with the reason from the notes."""
+    """Warn of each format that was not compared, with the reason from the notes."""
     from kanserve.artifact_compiler import not_compared
 
     for line in not_compared(formats, notes):
@@ -208,7 +209,7 @@ def warn_not_compared(formats: Sequence[str], notes: Mapping[str, str]) -> None:
 
 
 def refuse_unused(options: ExportOptions, formats: Sequence[str]) -> None:
-    """InputError for an option of a format that was not chosen."""
+    """Raise InputError for an option of a format that was not chosen."""
     for name, needed in _OF_ONE_FORMAT.items():
         if needed not in formats and getattr(options, name) != getattr(ExportOptions, name):
             raise InputError(f"--{name.replace('_', '-')} is for {needed}, which is not among the formats.")
@@ -223,7 +224,7 @@ def _write_law(
     force: bool,
     cells: Mapping[str, str],
 ) -> None:
-    """Write the formulas as a function to a file or to standard output."""
+    """Write the formulas as a function, to a file or standard output."""
     from kanserve import formula
     from kanserve.artifact.naming_rules import check_name
 

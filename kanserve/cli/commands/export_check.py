@@ -1,4 +1,4 @@
-"""kanserve export --check: size, agreement with the reference and speed of each exported format, measured here."""
+"""`kanserve export --check`: measure size, agreement with the reference and speed of each exported format."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ _TICK = 1e-3  # seconds of a timed group of calls: far above the clock's resolut
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of the training ranges and their corners, some with NaN, the last without a finite output; the reference
-    outputs; the allowed errors."""
+    """Test rows from the training ranges and their corners, some with NaN, the last with no finite output; with
+    reference outputs and allowed errors."""
 
     x: Array
     y: Array
@@ -40,7 +40,8 @@ class Sample:
 
     @property
     def judged(self) -> NDArray[np.bool_]:
-        """The rows (N,) whose outputs stay finite under rounding: elsewhere two correct evaluations may differ."""
+        """Mask (N,) of the rows whose outputs stay finite under rounding; elsewhere two correct evaluations may
+        differ."""
         fine: NDArray[np.bool_] = np.isfinite(np.concatenate([self.y, self.allowed], axis=1)).all(axis=1)
         return fine
 
@@ -71,7 +72,7 @@ def sample_of(kan: Kan, precision: Precision) -> Sample:
 
 
 def agreement(given: Sample, got: NDArray[Any]) -> Agreement:
-    """How far outputs (N, outputs) are from the reference's."""
+    """Compare outputs (N, outputs) with the reference."""
     rows = given.judged
     # Of the rows without a finite output, only the last, with its NaN or infinity, certainly has none.
     agrees = got.shape == given.y.shape and bool(np.isnan(got[-1]).all())
@@ -88,10 +89,8 @@ def agreement(given: Sample, got: NDArray[Any]) -> Agreement:
 
 
 def check(kan: Kan, files: Mapping[str, bytes], formats: Sequence[str], precision: Precision) -> list[dict[str, Any]]:
-    """A row for each format: bytes, errors, rows per second of CPU time; `agrees` is None if nothing here can run it.
-
-    The bytes count all exported files, libraries included.
-    """
+    """A row for each format: bytes of all files (libraries included), errors, rows per second of CPU time; `agrees` is
+    None if nothing here can run it."""
     given = sample_of(kan, precision)
     rows = []
     for name in formats:

@@ -1,4 +1,5 @@
-"""kanserve formula: the formula of a network, or of a published or served model; or a search for one in a table."""
+"""The `kanserve formula` command: the formula of a network, or of a published or served model; or a search for one in a
+table."""
 
 import json
 import math
@@ -105,7 +106,7 @@ def show_formula(
 
 @dataclass(frozen=True)
 class _View:
-    """How formulas are shown, and the file for the network of the chosen one."""
+    """How formulas are shown, and the file for the chosen one's network."""
 
     style: str
     as_json: bool
@@ -131,7 +132,7 @@ def _show_laws(laws: Sequence[Shown], view: _View) -> None:
 
 
 def _give(found: "Findings", pick: int | None, view: _View) -> None:
-    """Write the chosen formula's network, if there is a file for it, and show the formula."""
+    """Write the chosen formula's network if requested, and show the formula."""
     chosen = _pick(found, pick)
     if pick is not None and found.ended == "seconds":
         warn("the search ended by its time, so its list may differ from run to run; --max-fits ends it by its work")
@@ -193,7 +194,7 @@ def _give_several(found: "FindingsByOutput", view: _View) -> None:
 
 
 def _list(found: "Findings", chosen: int, view: _View) -> list[dict[str, Any]]:
-    """The facts of each formula, or of the chosen one alone."""
+    """The facts of all formulas, or of the chosen one only."""
     rows: list[dict[str, Any]] = [
         {
             "number": place + 1,

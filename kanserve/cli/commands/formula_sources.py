@@ -21,7 +21,7 @@ from kanserve.network.kan import Kan
 
 @dataclass(frozen=True)
 class Other:
-    """An alternative formula: text and LaTeX, complexity, and its RMSE on training rows and on held-out rows."""
+    """An alternative formula: text and LaTeX, complexity, and its RMSE on training and held-out rows."""
 
     styles: Mapping[str, str]
     complexity: float
@@ -52,7 +52,7 @@ class Shown:
         return cls(formula.name, styles, formula.closed_form, formula.domain, formula.definitions, *known_of)
 
     def facts(self, style: str) -> dict[str, Any]:
-        """As a dictionary for JSON, with the formula in one style."""
+        """The facts as a dictionary for JSON, with the formula in one notation."""
         return {
             "output": self.name,
             "formula": self.styles[style],
@@ -76,11 +76,9 @@ def of_model(
     access: ServerAccess,
     decimal: Decimal | None,
 ) -> list[Shown]:
-    """The formulas of a network's file, of a published version, or of a model of a server.
-
-    With `strict`, a formula of a file or folder that is not finite on 1000 rows of its range and its corners is
-    refused; else it is shown with its conditions. A served model has no network to check that with.
-    """
+    """The formulas of a network's file, a published version, or a served model. With `strict`, a formula of a file or
+    folder that is not finite on 1000 rows of its range and its corners is refused, else shown with its conditions; a
+    served model has no network to check."""
     path = Path(source)
     if path.is_dir():
         access.refuse(source)
@@ -108,7 +106,7 @@ def of_model(
 
 
 def alternatives(law: Shown, style: str) -> list[dict[str, Any]]:
-    """The rows of an output's list of alternative formulas; NotFoundError when it has none."""
+    """The list of alternatives for an output's formula. Raises NotFoundError if there are none."""
     if not law.others:
         raise NotFoundError(
             f"{law.name} has no alternative formulas: search its table, 'kanserve formula data.csv --target {law.name} "
@@ -163,5 +161,5 @@ def _other(alternative: Alternative) -> Other:
 
 
 def _styles(formula: Any) -> dict[str, str]:
-    """A formula in each notation; local or served."""
+    """A local or served formula in each notation."""
     return {style: getattr(formula, style) for style in ("text", "latex", "python", "c")}

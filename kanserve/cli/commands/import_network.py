@@ -1,4 +1,4 @@
-"""kanserve import: converts a network that another library trained."""
+"""The `kanserve import` command: convert a network that another library trained."""
 
 from pathlib import Path
 from typing import Annotated, Any

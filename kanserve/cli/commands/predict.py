@@ -1,4 +1,4 @@
-"""kanserve predict: the rows of a table, by a network, a published model or a running server."""
+"""The `kanserve predict` command: predict the rows of a table with a network, a published model or a running server."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`kanserve publish`, `sign` and `card`: a version of a model in a repository, its signature, its model card."""
+"""The commands `kanserve publish`, `sign` and `card`: publish a version of a model, sign it, write its model card."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,14 +98,14 @@ def publish_network(
 
 
 def _version_again(folder: Path, plain: bool) -> "Artifact":
-    """The version in a folder, to be published as it is; InputError unless its options are `plain`."""
+    """The version in a folder, to be published unchanged. Raises InputError unless its options are `plain`."""
     if not plain:
         raise InputError(f"{folder} is a version, published again as it is: only --name, --sign and --card apply.")
     return directory.read(folder)
 
 
 def notes(given: list[str] | None) -> dict[str, str]:
-    """The notes in texts such as "intended use=prices of houses"."""
+    """Parse notes such as "intended use=prices of houses"."""
     pairs = [text.partition("=") for text in given or ()]
     for key, mark, text in pairs:
         if not (key.strip() and mark and text.strip()):

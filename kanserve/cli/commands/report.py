@@ -1,4 +1,4 @@
-"""`kanserve report`: a page about a network, on samples."""
+"""The `kanserve report` command: an HTML page about a network, evaluated on samples."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,5 @@
-"""kanserve score: how good a network is on held-out samples; or a model's answers for a file of any size."""
+"""The `kanserve score` command: evaluate a network on held-out samples, or write a model's predictions for a file of
+any size."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +151,7 @@ def _predict(
 
 @contextmanager
 def _progress(quiet: bool) -> "Iterator[Callable[[float, FilePredictions], None] | None]":
-    """What `predict_file` reports to: a bar on standard error, if that is a terminal."""
+    """The progress callback for `predict_file`: a bar on standard error if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 

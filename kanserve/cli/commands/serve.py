@@ -1,8 +1,5 @@
-"""`kanserve serve`: reads and checks the settings, then replaces itself by the serving process (execv).
-
-So the serving process does not hold pydantic and the flag parser in memory. execv keeps the PID, the standard streams
-and the parent, so that a service manager sees a single process.
-"""
+"""`kanserve serve`: reads and checks the settings, then replaces itself with the serving process (execv). The serving
+process then does not hold pydantic and the flag parser in memory, and keeps the PID and the standard streams."""
 
 import dataclasses
 import json
@@ -24,7 +21,8 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve, which does not return; else the exit code."""
+    """Entry point of `kanserve serve`. Does not return once the server starts; otherwise (--help, --check-config, an
+    error) returns the exit code."""
     if flags.asks(arguments, "--help", "-h"):
         return _print(flags.text())
     try:
@@ -61,7 +59,7 @@ def become(found: Settings) -> NoReturn:
 
 
 def hand_over(found: Settings) -> int:
-    """A descriptor from which the next process, and no other, can read the settings."""
+    """A file descriptor from which only the next process can read the settings."""
     text = settings.dumps(found).encode()
     try:
         number = os.memfd_create("settings", 0)
@@ -77,7 +75,7 @@ def hand_over(found: Settings) -> int:
 
 
 def check_free(found: Settings) -> None:
-    """ConflictError or InputError if a port is not available, before anything is loaded."""
+    """Raise ConflictError or InputError if a port is not available, before anything is loaded."""
     addresses = [(found.host_of_http(), found.http_port)]
     if not found.unix_socket:
         addresses.append((found.host, found.port))
@@ -108,14 +106,14 @@ def _table(kind: Any) -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML; texts, numbers, booleans and lists of them are the same in JSON."""
+    """A value as TOML; texts, numbers, booleans and lists of them are written as in JSON."""
     if isinstance(value, str):
         value = _CREDENTIALS.sub("(not shown)@", value)
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
 def _print(text: str) -> int:
-    """Print a text; the exit code."""
+    """Print a text. Returns the exit code."""
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader has closed the pipe, as `head` does

@@ -1,4 +1,4 @@
-"""How a command reaches a server: with TLS, certificates and a token. The token is never on the command line, which
+"""How a command connects to a server: TLS, certificates and a token. The token is never on the command line, which
 other users of the machine can read."""
 
 import os
@@ -31,7 +31,7 @@ TokenFile = Annotated[
 
 @dataclass(frozen=True)
 class ServerAccess:
-    """The options of a command."""
+    """The connection options of a command."""
 
     tls: bool = False
     tls_ca: Path | None = None
@@ -41,13 +41,13 @@ class ServerAccess:
     token_file: Path | None = None
 
     def refuse(self, source: str) -> None:
-        """InputError if there are options for a server: this source is something else."""
+        """Raise InputError if there are server options although `source` is not a server."""
         for name, value in vars(self).items():
             if value:
                 raise InputError(f"{_option(name)} is for a server, host:port/name; {source} is none.")
 
     def client(self, address: str) -> "Client":
-        """A client of the server at an address; InputError for options that do not fit together."""
+        """Connect to the server at an address. Raises InputError for options that contradict each other."""
         # gRPC would report a failed connection on standard error too, in lines of its own.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from kanserve.client import Client
@@ -72,7 +72,7 @@ class ServerAccess:
         )
 
     def _token(self) -> str:
-        """The token of the file, else of the environment, or an empty text."""
+        """The token from the file, else from the environment, or ""."""
         if self.token_file is None:
             return os.environ.get(VARIABLE, "").strip()
         try:

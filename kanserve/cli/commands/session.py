@@ -1,4 +1,5 @@
-"""kanserve session: edit a network step by step. The file has the steps; each command replays and rewrites it."""
+"""The `kanserve session` command: edit a network step by step. The file stores the steps; each command replays and
+rewrites it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -302,7 +303,7 @@ def _read(file: Path) -> "Opened":
 
 
 def _edit(file: Path, edit: "Callable[[Session], Session]", as_json: bool) -> None:
-    """Read a session, edit it, write it and show the change of the loss."""
+    """Read a session, edit it, write it, and show the change of the loss."""
     opened = _read(file)
     before = opened.session.loss
     after = edit(opened.session)

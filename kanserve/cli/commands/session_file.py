@@ -44,13 +44,13 @@ class Opened:
 
 
 def begin(file: Path, kan: Path, table: Path, target: list[str] | None, seed: int) -> Opened:
-    """A new session, not yet written."""
+    """Start a session, which is not yet written."""
     network, data = _load(kan, table, target)
     return Opened(file, kan, table, tuple(target or ()), Session(network, data, seed=seed))
 
 
 def read(file: Path) -> Opened:
-    """The session of a file, replayed; NotFoundError or FormatError."""
+    """Read a session from its file and replay it. Raises NotFoundError or FormatError."""
     if not file.is_file():
         raise NotFoundError(f"There is no file {str(file)!r}; begin one with 'kanserve session new'.")
     if file.stat().st_size > MOST_BYTES:
@@ -71,7 +71,7 @@ def read(file: Path) -> Opened:
 
 
 def script(opened: Opened) -> str:
-    """A program that reads the two files, replays the steps and writes the network."""
+    """A Python program that reads both files, replays the steps and writes the network."""
     kan = network_of(opened.kan)
     targets, kind = ([output.name for output in kan.outputs], "auto") if not kan.classes else ([], "classification")
     arguments = f"{list(opened.target) or targets!r}, {[variable.name for variable in kan.inputs]!r}, {kind!r}"

@@ -1,4 +1,4 @@
-"""kanserve share: a network as one HTML file, to look at and to move its sliders, without a server."""
+"""The `kanserve share` command: a network as one HTML file with sliders, which needs no server."""
 
 from pathlib import Path
 from typing import Annotated

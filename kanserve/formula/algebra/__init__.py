@@ -1,1 +1,1 @@
-"""Rewriting an expression: factoring, quotients, identities, and choosing the simplest form."""
+"""Rewrite expressions: factoring, quotients, identities, and choosing the simplest form."""

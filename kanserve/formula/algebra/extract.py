@@ -1,8 +1,6 @@
-"""From a polynomial of the algebra to the simplest expression found for it.
-
-`Shaper.best` tries several ways to write a polynomial (as it is, expanded, factored, over a common denominator, by
-identities) and takes the one of the smallest complexity; among equals, the one with the simplest numbers.
-"""
+"""Convert a polynomial of the algebra to the simplest expression found for it. `Shaper.best` writes a polynomial in
+several ways (as it is, expanded, factored, over a common denominator, by identities) and takes the least complex; among
+equals, the one with the simplest numbers."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +33,7 @@ LARGEST_LOGARITHM = 600.0  # of a factor; a double overflows above 709
 
 
 class Shaper:
-    """Simplest expressions for the polynomials of an algebra, cached."""
+    """Finds the simplest expressions for the polynomials of an algebra; results are cached."""
 
     def __init__(self, algebra: Algebra) -> None:
         self._algebra = algebra
@@ -44,6 +42,10 @@ class Shaper:
         self._best: dict[object, Node] = {}
         self._open: set[object] = set()
         self._tried = 0
+
+    @property
+    def _exhausted(self) -> bool:
+        return self._tried > MOST_TRIED
 
     def tree(self, polynomial: Polynomial) -> Tree:
         """The simplest expression for a polynomial, as the steps of a formula."""
@@ -65,13 +67,14 @@ class Shaper:
             found = simplest(list(self._candidates(polynomial)))
         finally:
             self._open.discard(key)
-        if not self._open or self._tried <= MOST_TRIED:
+        if not self._open or not self._exhausted:
             found = self._sum_of_powers(polynomial, found)
         self._best[key] = found
         return found
 
     def _sum_of_powers(self, polynomial: Polynomial, found: Node) -> Node:
-        """A polynomial in one input as a sum of powers, unless what was found is much simpler, as x*(x + 1)^2 is."""
+        """Write a polynomial in one input as a sum of powers, unless the other form is much simpler, as x*(x + 1)^2
+        is."""
         expanded = self._algebra.expand(polynomial)
         atoms = factoring.atoms_of(expanded)
         powers = [exponent for product in expanded for _, exponent in product]
@@ -83,7 +86,7 @@ class Shaper:
         return plain if plain.cost <= SUM_OF_POWERS * found.cost else found
 
     def _candidates(self, polynomial: Polynomial) -> Iterator[Node]:
-        if self._tried > MOST_TRIED or len(self._open) > DEEPEST:
+        if self._exhausted or len(self._open) > DEEPEST:
             yield self._plain(polynomial)
             return
         for variant in self._variants(polynomial):
@@ -120,7 +123,7 @@ class Shaper:
         return result
 
     def _factor_forms(self, polynomial: Polynomial) -> Iterator[Node]:
-        """A sum of several terms in other forms, each part of which has fewer terms."""
+        """Other forms of a sum of several terms, each with parts of fewer terms."""
         algebra = self._algebra
         coefficient, product = algebra.term(polynomial)
         if len(product) != 1 or abs(coefficient) != 1 or product[0][1] != 1:
@@ -177,7 +180,7 @@ class Shaper:
         return [self._products.best(polynomial[product], product) for product in ordered]
 
     def _logarithms(self, polynomial: Polynomial) -> tuple[Polynomial, list[tuple[float, Product, Product]]]:
-        """The terms without a logarithm; and (c, rest, u) for each c·rest·log(u) into which terms merge."""
+        """The terms without a logarithm, and (c, rest, u) for each c·rest·log(u) into which the others merge."""
         groups: dict[Product, dict[int, float]] = {}
         for product, coefficient in polynomial.items():
             logs = [n for n, e in product if self._algebra.atoms[n].name == "log" and e == 1]
@@ -200,7 +203,7 @@ class Shaper:
         return kept, result
 
     def _logarithm_argument(self, ratios: dict[int, float]) -> tuple[float, Product]:
-        """scale and u with Σ ratio·log = log(scale·u); scale is 0 if the ratios are not small whole numbers."""
+        """scale and u with Σ ratio·log = log(scale·u). The scale is 0 if the ratios are not small integers."""
         scale, inside = 1.0, ONE
         for ratio in ratios.values():
             if abs(ratio - round(ratio)) > REWRITES_SAME or abs(ratio) > LARGEST_RATIO:
@@ -219,13 +222,13 @@ class Shaper:
         return self._nodes.times(1.0, [self._products.best(coefficient, rest), self._nodes.call("log", argument)])
 
     def bracket(self, polynomial: Polynomial) -> Node:
-        """The simplest form of a bracket as a sum: no common factor is taken out."""
+        """The simplest form of a bracket as a sum, without taking out a common factor."""
         if len(polynomial) < 3:
             return self._plain(polynomial)
         key = (frozenset(polynomial.items()), "parts")
         if key not in self._best:
             shapes = [self._plain(polynomial)]
-            if self._tried <= MOST_TRIED and len(polynomial) <= LONGEST_SCALED:
+            if not self._exhausted and len(polynomial) <= LONGEST_SCALED:
                 shapes += self._divisions(polynomial)
             self._best[key] = simplest(shapes)
         return self._best[key]

@@ -1,8 +1,5 @@
-"""Polynomials as products: factoring with real coefficients.
-
-Everything here takes expanded polynomials and returns other ways to write them, or None; the simplest is chosen
-elsewhere. Coefficients agree when they differ by at most 1e-9 of the largest.
-"""
+"""Polynomials as products: factoring with real coefficients. Each function takes an expanded polynomial and returns
+another form, or None. Coefficients are equal if they differ by at most 1e-9 of the largest."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,10 +16,14 @@ MOST_TERMS = 30  # of a polynomial that is split; longer ones stay sums
 MOST_STEPS = 40  # of a polynomial division or square root
 
 
+def _has_few_terms(polynomial: Polynomial) -> bool:
+    return 3 <= len(polynomial) <= MOST_TERMS
+
+
 def splits(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[Polynomial, Polynomial, float]]:
-    """(p, q, c) with p·q + c the polynomial, p and q in different atoms; c is 0 where that is possible."""
+    """(p, q, c) such that the polynomial is p·q + c and p and q share no atom; c is 0 if possible."""
     atoms = atoms_of(polynomial)
-    if not 2 <= len(atoms) <= MOST_ATOMS or not 3 <= len(polynomial) <= MOST_TERMS:
+    if not 2 <= len(atoms) <= MOST_ATOMS or not _has_few_terms(polynomial):
         return
     for mask in range(1, 2 ** (len(atoms) - 1)):
         first = {atom for n, atom in enumerate(atoms) if mask >> n & 1}
@@ -69,7 +70,7 @@ def _split(polynomial: Polynomial, first: set[int]) -> tuple[Polynomial, Polynom
 
 
 def _without_corner(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Array:
-    """The matrix of possible pivots: zero in the row and the column of the constant, if it has both."""
+    """The matrix of possible pivots: the row and the column of the constant are zeroed, if it has both."""
     result = matrix.copy()
     if rows[0] == 0 and columns[0] == 0:
         result[0], result[:, 0] = 0.0, 0.0
@@ -77,8 +78,8 @@ def _without_corner(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.
 
 
 def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, Polynomial, Polynomial]]:
-    """Completing the square: (c, s, r) with c·s² + r the polynomial and r at least two terms shorter."""
-    if not 3 <= len(polynomial) <= MOST_TERMS:
+    """Complete the square: (c, s, r) such that the polynomial is c·s² + r, with r at least two terms shorter."""
+    if not _has_few_terms(polynomial):
         return
     for square, coefficient in polynomial.items():
         if square == ONE or any(not (exponent / 2).is_integer() for _, exponent in square):
@@ -100,8 +101,8 @@ def squares(algebra: Algebra, polynomial: Polynomial) -> Iterator[tuple[float, P
 
 
 def quadratic(algebra: Algebra, polynomial: Polynomial) -> tuple[Polynomial, Polynomial] | None:
-    """Two factors, where the polynomial is quadratic in an atom and its discriminant is a square."""
-    if not 3 <= len(polynomial) <= MOST_TERMS:
+    """Two factors, if the polynomial is quadratic in an atom and its discriminant is a square."""
+    if not _has_few_terms(polynomial):
         return None
     for atom in atoms_of(polynomial):
         parts = by_exponent(polynomial, atom)
@@ -124,7 +125,7 @@ def quadratic(algebra: Algebra, polynomial: Polynomial) -> tuple[Polynomial, Pol
 
 
 def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
-    """The polynomial whose square this is."""
+    """The polynomial whose square this is, or None."""
     if not polynomial or len(polynomial) > MOST_TERMS:
         return None
     atoms = atoms_of(polynomial)
@@ -152,7 +153,7 @@ def square_root(algebra: Algebra, polynomial: Polynomial) -> Polynomial | None:
 
 
 def quotient(algebra: Algebra, polynomial: Polynomial, divisor: Polynomial) -> Polynomial | None:
-    """The polynomial divided by one of several terms, if the remainder is 0."""
+    """Divide by a polynomial of several terms; None if there is a remainder."""
     if len(divisor) < 2 or max(len(polynomial), len(divisor)) > MOST_TERMS:
         return None
     atoms = atoms_of({**polynomial, **divisor})
@@ -174,7 +175,8 @@ def quotient(algebra: Algebra, polynomial: Polynomial, divisor: Polynomial) -> P
 
 
 def collections(polynomial: Polynomial) -> Iterator[tuple[Product, Polynomial, Polynomial]]:
-    """(f, p, r) with f·p + r the polynomial, f a power of an atom that several terms share, the most frequent first."""
+    """Ways to write the polynomial as f·p + r, where f is a power of an atom that several terms share: tuples (f, p,
+    r), most frequent f first."""
     counts: dict[tuple[int, bool], list[Product]] = {}
     for product in polynomial:
         for atom, exponent in product:
@@ -190,7 +192,7 @@ def collections(polynomial: Polynomial) -> Iterator[tuple[Product, Polynomial, P
 
 
 def components(polynomial: Polynomial) -> list[Polynomial]:
-    """The polynomial in parts that share no atom; the constant is a part of its own."""
+    """Split the polynomial into parts that share no atom; the constant is a part of its own."""
     groups: list[tuple[set[int], Polynomial]] = []
     for product, coefficient in polynomial.items():
         mine = {atom for atom, _ in product}
@@ -205,7 +207,7 @@ def components(polynomial: Polynomial) -> list[Polynomial]:
 
 
 def by_exponent(polynomial: Polynomial, atom: int) -> dict[float, Polynomial]:
-    """The polynomial as coefficients of the powers of an atom."""
+    """The coefficients of the powers of an atom."""
     result: dict[float, Polynomial] = {}
     for product, coefficient in polynomial.items():
         exponent = dict(product).get(atom, 0.0)
@@ -234,6 +236,6 @@ def _degrees(product: Product, atoms: Sequence[int]) -> tuple[float, ...]:
 
 
 def _clean(polynomial: Polynomial, original: Polynomial) -> Polynomial:
-    """Without terms that only rounding left."""
+    """Drop terms that are only rounding errors."""
     size = max(abs(c) for c in original.values())
     return {product: c for product, c in polynomial.items() if abs(c) > AGREES * size}

@@ -1,4 +1,4 @@
-"""Identities of the named functions, by which a function of a polynomial becomes simpler."""
+"""Identities of the named functions, which simplify a function of a polynomial."""
 
 import math
 from collections.abc import Callable
@@ -7,10 +7,10 @@ import numpy as np
 
 from kanserve.errors import FormulaError
 from kanserve.formula.algebra.polynomials import ONE, Algebra, Polynomial, Product, is_number, number_of, sum_of, times
+from kanserve.formula.expressions.linear_forms import PHASE, reduce_phase
 from kanserve.network.functions import FUNCTIONS
 from kanserve.network.powers import exponent_of
 
-PHASE = 1e-12  # a phase this close to a multiple of pi/2 is rounded to it
 LARGEST_EXPONENT = 600.0  # of exp as a factor; larger ones could overflow
 
 
@@ -29,7 +29,7 @@ _INVERSES: dict[tuple[str, str], float] = {
 
 
 def apply_identities(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
-    """The function `name` of a polynomial, on the rows of the algebra."""
+    """Apply the function `name` to a polynomial, using identities that hold on the rows of the algebra."""
     exponent = exponent_of(name)
     if exponent is not None:
         return algebra.power(argument, exponent)
@@ -45,7 +45,7 @@ def apply_identities(algebra: Algebra, name: str, argument: Polynomial) -> Polyn
 
 
 def _plain(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
-    """Cancels inverse functions; makes the first term positive in the argument of an odd or even function."""
+    """Cancel inverse functions; make the first term positive in the argument of an odd or even function."""
     inner = _only_call(algebra, argument)
     if inner is not None:
         limit = _INVERSES.get((name, inner[0]), 0.0)
@@ -59,7 +59,7 @@ def _plain(algebra: Algebra, name: str, argument: Polynomial) -> Polynomial:
 
 
 def _only_call(algebra: Algebra, argument: Polynomial) -> tuple[str, Polynomial] | None:
-    """The function and its argument, when a polynomial is a single function with coefficient 1."""
+    """The function and its argument, if the polynomial is a single function with coefficient 1."""
     if len(argument) != 1:
         return None
     ((product, coefficient),) = argument.items()
@@ -70,7 +70,7 @@ def _only_call(algebra: Algebra, argument: Polynomial) -> tuple[str, Polynomial]
 
 
 def _exponential(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    """exp(a + b·P + c·log(u)) as a factor e^a, the atom exp(P) to the power b, and u^c."""
+    """exp(a + b·P + c·log(u)) as the factor e^a, the atom exp(P) to the power b, and u^c."""
     constant = argument.get(ONE, 0.0)
     if abs(constant) > LARGEST_EXPONENT:
         raise FormulaError("A constant factor is outside the range of a double.")
@@ -89,7 +89,7 @@ def _exponential(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 
 def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    """log of a product as a sum of logarithms, where all factors are positive; log(u + sqrt(u² + 1)) as arcsinh(u)."""
+    """log of a product as a sum of logarithms, if all factors are positive; log(u + sqrt(u² + 1)) as arcsinh(u)."""
     inverse = _inverse_hyperbolic_sine(algebra, argument)
     if inverse is not None:
         return inverse
@@ -107,7 +107,7 @@ def _logarithm(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 
 def _inverse_hyperbolic_sine(algebra: Algebra, argument: Polynomial) -> Polynomial | None:
-    """log(u + sqrt(u² + d²)) = arcsinh(u/d) + log(d); None for any other sum."""
+    """log(u + sqrt(u² + d²)) as arcsinh(u/d) + log(d); None for any other sum."""
     if len(argument) < 2:
         return None
     for product, coefficient in argument.items():
@@ -124,7 +124,7 @@ def _inverse_hyperbolic_sine(algebra: Algebra, argument: Polynomial) -> Polynomi
 
 
 def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
-    """sin and cos: the phase is reduced modulo pi; pi/2 swaps sin and cos; sin(arccos(u)) becomes sqrt(1 - u²)."""
+    """The rule for sin and cos: reduce the phase modulo pi, swap sin and cos at pi/2, sin(arccos(u)) = sqrt(1 - u²)."""
 
     def rule(algebra: Algebra, argument: Polynomial) -> Polynomial:
         inner = _only_call(algebra, argument)
@@ -132,15 +132,7 @@ def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
             square = times(algebra.power(inner[1], 2.0), -1.0)
             return algebra.power(sum_of([{ONE: 1.0}, square]), 0.5)
         phase = argument.get(ONE, 0.0)
-        turns = round(phase / math.pi)
-        rest = phase - turns * math.pi
-        sign = -1.0 if turns % 2 else 1.0
-        kind = name
-        if abs(rest) <= PHASE * max(1.0, abs(phase)):
-            rest = 0.0
-        elif abs(abs(rest) - math.pi / 2) <= PHASE * max(1.0, abs(phase)):
-            sign *= math.copysign(1.0, rest if name == "sin" else -rest)
-            kind, rest = ("cos" if name == "sin" else "sin"), 0.0
+        kind, rest, sign = reduce_phase(name, phase, PHASE * max(1.0, abs(phase)))
         others = {product: c for product, c in argument.items() if product != ONE}
         moved = sum_of([others, {ONE: rest}]) if rest else others
         return times(_plain(algebra, kind, moved), sign)
@@ -149,7 +141,7 @@ def _wave(name: str) -> Callable[[Algebra, Polynomial], Polynomial]:
 
 
 def _tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    """tan as sin/cos; of a sum of arctangents by the addition theorem."""
+    """tan as sin/cos; for a sum of arctangents by the addition theorem."""
     tan = _add_arcs(algebra, argument, "arctan", -1.0)
     if tan is not None:
         return tan
@@ -163,7 +155,7 @@ def _hyperbolic_tangent(algebra: Algebra, argument: Polynomial) -> Polynomial:
 
 
 def _add_arcs(algebra: Algebra, argument: Polynomial, arc: str, sign: float) -> Polynomial | None:
-    """tan(arctan(a) + arctan(b)) = (a + b)/(1 - a·b), and likewise tanh; None if the sum has any other term."""
+    """tan(arctan(a) + arctan(b)) = (a + b)/(1 - a·b), and the same for tanh; None if the sum has any other term."""
     total: Polynomial = {}
     for product, coefficient in argument.items():
         inner = _only_call(algebra, {product: 1.0})
@@ -176,7 +168,7 @@ def _add_arcs(algebra: Algebra, argument: Polynomial, arc: str, sign: float) -> 
 
 
 def _size(algebra: Algebra, argument: Polynomial) -> Polynomial:
-    """abs, factor by factor; a factor of constant sign is itself or its negative."""
+    """abs, factor by factor; a factor of constant sign becomes itself or its negative."""
     coefficient, product = algebra.term(argument)
     result: Polynomial = {ONE: abs(coefficient)}
     for number, exponent in product:

@@ -37,13 +37,13 @@ ONE: Product = ()
 
 
 class TooLargeError(FormulaError):
-    """Simplifying would take too long; the formula stays as it is."""
+    """Simplifying would take too long; the formula stays unchanged."""
 
 
 @dataclass(frozen=True, eq=False)
 class Atom:
-    """`kind` is "var", "call" or "sum". `value` (R,) has its values on the rows, `sign` their common sign: 1, -1, or 0
-    when signs differ or a value is 0. `flat` is the polynomial expanded. `exponential`: exp of a single product."""
+    """`kind` is "var", "call" or "sum". `value` (R,) are its values on the rows and `sign` their common sign: 1, -1, or
+    0 if signs differ or a value is 0. `flat` is the expanded polynomial. `exponential`: exp of a single product."""
 
     kind: str
     name: str
@@ -56,7 +56,7 @@ class Atom:
 
 
 class Algebra:
-    """Polynomials over the atoms seen so far, with the rows (R, inputs) on which they are compared."""
+    """Polynomials over the atoms seen so far, and the rows (R, inputs) on which they are compared."""
 
     def __init__(self, rows: Array) -> None:
         self.rows = rows
@@ -80,7 +80,7 @@ class Algebra:
         return {((self._numbers[key], 1.0),): 1.0}
 
     def call(self, name: str, argument: Polynomial) -> Polynomial:
-        """A named function as an atom; no identity is applied."""
+        """A named function as an atom, without applying identities."""
         flat = self.expand(argument)
         key = ("call", name, _key(flat))
         if key not in self._numbers:
@@ -96,7 +96,7 @@ class Algebra:
         return _key(self.expand(left)) == _key(self.expand(right))
 
     def bracket(self, polynomial: Polynomial) -> int:
-        """The atom for a polynomial in brackets, which should be normalised as `term` does."""
+        """The atom for a polynomial in brackets, which should be normalised as by `term`."""
         flat = self.expand(polynomial)
         key = ("sum", _key(flat))
         if key not in self._numbers:
@@ -112,7 +112,7 @@ class Algebra:
         return all(self.atoms[number].sign > 0 for number, _ in product)
 
     def note_divisors(self, polynomial: Polynomial) -> None:
-        """Records the atoms that a formula divides by."""
+        """Record the atoms that a formula divides by."""
         for product in polynomial:
             for number, exponent in product:
                 if exponent < 0:
@@ -131,7 +131,7 @@ class Algebra:
         return total
 
     def product_value(self, product: Product) -> Array:
-        """The values (R,) of a product: cached, not to be modified."""
+        """The values (R,) of a product, cached: do not modify."""
         if product not in self._values:
             value = np.ones(len(self.rows))
             with np.errstate(all="ignore"):
@@ -145,7 +145,7 @@ class Algebra:
         return self._values[product]
 
     def _peak(self, product: Product) -> float:
-        """The largest size of a product on the rows; it may not be finite."""
+        """The largest absolute value of a product on the rows; it may not be finite."""
         if product not in self._peaks:
             self._peaks[product] = float(np.abs(self.product_value(product)).max())
         return self._peaks[product]
@@ -192,10 +192,9 @@ class Algebra:
         return {product: coefficient} if coefficient else {}
 
     def term(self, polynomial: Polynomial) -> tuple[float, Product]:
-        """The polynomial as a coefficient, which may be 0, and a product.
-
-        Several terms become their common factors times a bracket. The bracket is positive where its sign does not
-        change, and is scaled so that its most frequent coefficient is ±1."""
+        """The polynomial as coefficient·product; the coefficient may be 0. Several terms become their common factors
+        times a bracket, which is positive if its sign does not change, and scaled so that its most frequent coefficient
+        is ±1."""
         if len(polynomial) > 1:
             flat = self.expand(polynomial)
             if len(flat) <= 1 or len(flat) < len(polynomial):
@@ -232,7 +231,8 @@ class Algebra:
         return tuple(result)
 
     def power(self, polynomial: Polynomial, exponent: float) -> Polynomial:
-        """The polynomial to a power. ZeroDivisionError for 0 to a negative power; FormulaError where it is not real."""
+        """Raise the polynomial to a power. Raises ZeroDivisionError for 0 to a negative power, FormulaError if it is
+        not real."""
         exponent = self._exponent(-1, exponent)
         if exponent == 0:
             return {ONE: 1.0}
@@ -254,7 +254,7 @@ class Algebra:
         return atom.sign > 0 or atom.exponential or takes_negative(exponent)
 
     def _root(self, coefficient: float, product: Product, exponent: float) -> Polynomial:
-        """A fractional power: of each positive factor on its own, of the rest in one bracket."""
+        """A fractional power: separately of each positive factor, jointly of the remaining ones."""
         taken: Product = ONE
         left: list[tuple[int, float]] = []
         for number, e in product:
@@ -275,7 +275,8 @@ class Algebra:
         return self.single(_real(abs(coefficient) ** exponent), taken)
 
     def _positive_base(self, number: int, e: float, exponent: float) -> int | None:
-        """The atom whose power e·exponent is the size of (atom^e)^exponent; None if the sign of atom^e may change."""
+        """The atom whose power e·exponent is the absolute value of (atom^e)^exponent; None if atom^e may change
+        sign."""
         atom = self.atoms[number]
         if atom.sign > 0 or atom.exponential:
             return number
@@ -289,7 +290,7 @@ class Algebra:
         return size
 
     def expand(self, polynomial: Polynomial) -> Polynomial:
-        """Brackets to positive integer powers expanded; squares of cos and cosh written by those of sin and sinh."""
+        """Expand brackets with positive integer powers; write squares of cos and cosh by those of sin and sinh."""
         result: Polynomial = {}
         parts: list[Polynomial] = []
         for product, coefficient in polynomial.items():
@@ -319,7 +320,8 @@ class Algebra:
         return result
 
     def _sum_power(self, number: int, exponent: float) -> tuple[Polynomial, int, float]:
-        """A power of an atom as a sum, how often that is a factor (0: never), and the exponent that is left."""
+        """A power of an atom as a sum, how many times it occurs as a factor (0: not at all), and the remaining
+        exponent."""
         atom = self.atoms[number]
         if exponent < 1 or not exponent.is_integer():
             return {}, 0, exponent
@@ -335,11 +337,11 @@ class Algebra:
         return tuple((n, self._exponent(n, e * exponent)) for n, e in product)
 
     def distribute(self, left: Polynomial, right: Polynomial) -> Polynomial:
-        """The product, term by term."""
+        """Multiply term by term."""
         return sum_of(self.single(c * d, self.merge(p, q)) for p, c in left.items() for q, d in right.items())
 
     def trim(self, polynomial: Polynomial) -> Polynomial:
-        """Without the terms that are negligible beside the median size of the sum."""
+        """Drop the terms that are negligible compared with the median size of the sum."""
         if len(polynomial) < 2:
             return polynomial
         largest = [abs(c) * self._peak(product) for product, c in polynomial.items()]
@@ -391,7 +393,7 @@ def number_of(polynomial: Polynomial) -> float:
 
 
 def _lead(polynomial: Polynomial) -> float:
-    """The coefficient to divide by: the most frequent size among the non-constant terms, as first met."""
+    """The coefficient to divide by: the most frequent absolute value among the non-constant terms."""
     terms = [polynomial[product] for product in sorted(polynomial) if product != ONE]
     counts = Counter(f"{abs(c):.{KEY_DIGITS - 1}e}" for c in terms)
     most = max(counts.values())

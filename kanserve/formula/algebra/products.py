@@ -12,7 +12,7 @@ from kanserve.network.powers import is_short, power_name
 
 
 class Products:
-    """`total` writes a polynomial; `bracket` writes one that is a factor, without taking anything out of it."""
+    """Writes products. `total` writes a polynomial; `bracket` writes one that is a factor, without factoring it."""
 
     def __init__(
         self,
@@ -55,7 +55,8 @@ class Products:
         return found
 
     def _absorb(self, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product, Node]]:
-        """coefficient·product with the bracket scaled, or divided by one of its terms."""
+        """Equivalent forms of coefficient·product: one of its bracketed factors (atom `number`) is divided by a
+        constant or by one of its terms, which moves in front."""
         algebra = self._algebra
         polynomial, exponent = algebra.atoms[number].polynomial, dict(product)[number]
         rest = tuple(power for power in product if power[0] != number)
@@ -77,7 +78,7 @@ class Products:
     def _scales(
         self, coefficient: float, rest: Product, polynomial: Polynomial, exponent: float
     ) -> Iterator[tuple[float, Product]]:
-        """Divisors to try for a bracket: its coefficients and terms, the factors beside it, the coefficient."""
+        """Divisors to try for a bracket: its coefficients and terms, the other factors, and the overall coefficient."""
         for term, c in polynomial.items():
             yield c, ONE
             if term:
@@ -92,7 +93,8 @@ class Products:
                 yield 1.0, raised
 
     def _write(self, coefficient: float, product: Product, inside: dict[int, Node]) -> Node:
-        """coefficient·product, with brackets as in `inside`, or in their simplest form."""
+        """Build coefficient·product. Bracketed factors are taken from `inside` if given; otherwise the simplest
+        equivalent form is chosen."""
         # `inside` has brackets in other forms than the atoms of the algebra.
         others = () if inside else in_other_words(self._algebra, coefficient, product)
         return simplest([self._group(c, p, inside) for c, p in ((coefficient, product), *others)])
@@ -139,7 +141,8 @@ class Products:
         return simplest([outside, within])
 
     def _fractional(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> list[Node]:
-        """Factors to powers such as 5/3; equal powers of positive factors as the power of a quotient."""
+        """Factors with fractional exponents such as 5/3; positive factors with equal exponents become one power of a
+        quotient."""
         made: list[Node] = []
         for size in sorted({abs(exponent) for _, exponent in factors}):
             own = [(n, exponent) for n, exponent in factors if abs(exponent) == size]
@@ -155,7 +158,7 @@ class Products:
     def _atoms_by_sign(
         self, factors: Sequence[tuple[int, float]], size: float, inside: dict[int, Node]
     ) -> tuple[list[Node], list[Node]]:
-        """The factors with the exponent size, and those with -size, without their exponents."""
+        """The factors with exponent `size` and those with -`size`, without their exponents."""
         above, under = ([self._atom(n, inside) for n, e in factors if e == exponent] for exponent in (size, -size))
         return above, under
 
@@ -170,7 +173,8 @@ class Products:
         roots: Sequence[tuple[int, float]],
         inside: dict[int, Node],
     ) -> Node:
-        """The product with its roots under one sign: with integer powers and the coefficient inside it or outside."""
+        """The product with its roots under one root sign, with integer powers and the coefficient inside or outside,
+        whichever is simpler."""
         if not roots:
             return self._nodes.times(coefficient, above, under)
         made: list[Node] = []
@@ -185,14 +189,15 @@ class Products:
         return simplest(made)
 
     def _root(self, factor: float, within: list[tuple[int, float]], inside: dict[int, Node]) -> Node:
-        """sqrt(factor·within), as 1/sqrt where all exponents are negative."""
+        """sqrt(factor·within), or 1/sqrt if all exponents are negative."""
         if all(exponent < 0 for _, exponent in within):
             upside = [(n, -exponent) for n, exponent in within]
             return self._nodes.call("1/sqrt", self._group(1 / factor, tuple(upside), inside))
         return self._nodes.call("sqrt", self._group(factor, tuple(within), inside))
 
     def _whole(self, factors: Sequence[tuple[int, float]], inside: dict[int, Node]) -> tuple[list[Node], list[Node]]:
-        """Factors to integer powers, in numerator and denominator; equal powers as the power of a quotient."""
+        """Factors with integer exponents, in numerator and denominator; equal exponents become one power of a
+        quotient."""
         above: list[Node] = []
         under: list[Node] = []
         sizes = sorted({abs(exponent) for _, exponent in factors})

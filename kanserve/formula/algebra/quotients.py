@@ -10,7 +10,7 @@ _QUOTIENTS = (("sin", "cos", "tan"), ("sinh", "cosh", "tanh"))
 
 
 def quotients(algebra: Algebra, product: Product) -> tuple[list[tuple[str, Polynomial, int]], Product]:
-    """sin/cos as tan and sinh/cosh as tanh: (name, argument, exponent) of each, and the remaining factors."""
+    """Replace sin/cos by tan and sinh/cosh by tanh: (name, argument, exponent) of each, and the remaining factors."""
     left = dict(product)
     made: list[tuple[str, Polynomial, int]] = []
     for sine, cosine, name in _QUOTIENTS:
@@ -24,7 +24,7 @@ def quotients(algebra: Algebra, product: Product) -> tuple[list[tuple[str, Polyn
 
 
 def in_other_words(algebra: Algebra, coefficient: float, product: Product) -> Iterator[tuple[float, Product]]:
-    """Forms of coefficient·product by one identity each, as (coefficient, product)."""
+    """Equivalent forms (coefficient, product), each by one identity."""
     powers = dict(product)
     for number, partner in _of_one_argument(algebra, powers, "sin", "cos"):
         if powers[number] == powers[partner] and powers[number].is_integer():
@@ -44,14 +44,14 @@ def in_other_words(algebra: Algebra, coefficient: float, product: Product) -> It
 def _with_power(
     algebra: Algebra, coefficient: float, rest: Product, factor: Polynomial, exponent: float
 ) -> Iterator[tuple[float, Product]]:
-    """coefficient·rest·factor^exponent, where the factor is a single term."""
+    """coefficient·rest·factor^exponent, if the factor is a single term."""
     if len(factor) == 1:
         ((wave, c),) = factor.items()
         yield coefficient * c**exponent, algebra.merge(rest, algebra.to_power(wave, exponent))
 
 
 def _half(algebra: Algebra, coefficient: float, product: Product, number: int) -> Iterator[tuple[float, Product]]:
-    """sin²(u) = (1 - cos(2·u))/2, and cos²(u) = (1 + cos(2·u))/2."""
+    """sin²(u) as (1 - cos(2·u))/2, and cos²(u) as (1 + cos(2·u))/2."""
     sign = -1.0 if algebra.atoms[number].name == "sin" else 1.0
     double = apply_identities(algebra, "cos", times(algebra.atoms[number].polynomial, 2.0))
     c, bracket = algebra.term(sum_of([{ONE: 1.0}, times(double, sign)]))
@@ -65,7 +65,7 @@ def _opposite_brackets(algebra: Algebra, powers: dict[int, float]) -> list[tuple
 
 
 def _tangent(algebra: Algebra, above: Polynomial, below: Polynomial) -> Polynomial | None:
-    """(exp(u) - exp(v))/(exp(u) + exp(v)) = tanh((u - v)/2)."""
+    """(exp(u) - exp(v))/(exp(u) + exp(v)) as tanh((u - v)/2), or None."""
     if set(above) != set(below) or any(not algebra.atoms[n].exponential for product in above for n, _ in product):
         return None
     first, second = above

@@ -22,7 +22,7 @@ _SQUARES = (
 
 
 def together(algebra: Algebra, polynomial: Polynomial) -> Polynomial:
-    """The polynomial over a common denominator, with the numerator expanded and common factors cancelled."""
+    """Bring the polynomial over a common denominator, expand the numerator and cancel common factors."""
     opened = sum_of(_open(algebra, product, c) for product, c in polynomial.items())
     below: dict[int, float] = {}
     for product in opened:
@@ -45,7 +45,7 @@ def together(algebra: Algebra, polynomial: Polynomial) -> Polynomial:
 
 
 def _open(algebra: Algebra, product: Product, coefficient: float) -> Polynomial:
-    """The term with nested brackets over a common denominator, and single brackets expanded."""
+    """Bring nested brackets of a term over a common denominator, and expand single brackets."""
     result: Polynomial = {ONE: coefficient}
     for number, exponent in product:
         atom = algebra.atoms[number]
@@ -57,14 +57,14 @@ def _open(algebra: Algebra, product: Product, coefficient: float) -> Polynomial:
 
 
 def in_other_words(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
-    """Forms of the polynomial by one identity of sines, cosines or exponentials each."""
+    """Equivalent forms of the polynomial, each by one identity of sines, cosines or exponentials."""
     if len(polynomial) > 1:
         yield from _squares_of(algebra, polynomial)
         yield from _pairs(algebra, polynomial)
 
 
 def _squares_of(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
-    """With sin² as 1 - cos², sinh² as cosh² - 1, and the reverse."""
+    """Write sin² as 1 - cos², sinh² as cosh² - 1, and the reverse."""
     for name, partner, constant, factor in _SQUARES:
         result: list[Polynomial] = []
         for product, coefficient in polynomial.items():
@@ -85,7 +85,7 @@ def _squares_of(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial
 
 
 def _pairs(algebra: Algebra, polynomial: Polynomial) -> Iterator[Polynomial]:
-    """Two terms merged: a·sin + b·cos with a phase, sines of sums, exponentials as cosh and sinh."""
+    """Merge two terms: a·sin + b·cos with a phase, sines of sums, exponentials as cosh and sinh."""
     products = list(polynomial)
     for n, first in enumerate(products):
         for second in products[n + 1 :]:
@@ -120,7 +120,7 @@ def _waves(algebra: Algebra, product: Product) -> dict[str, Polynomial] | None:
 
 
 def _with_phase(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
-    """a·sin(u) + b·cos(u) = r·sin(u + phase)."""
+    """a·sin(u) + b·cos(u) as r·sin(u + phase)."""
     sine, cosine = _waves(algebra, p), _waves(algebra, q)
     if sine is None or cosine is None or len(sine) != 1 or len(cosine) != 1 or set(sine) == set(cosine):
         return
@@ -133,7 +133,8 @@ def _with_phase(algebra: Algebra, p: Product, a: float, q: Product, b: float) ->
 
 
 def _of_sums(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
-    """sin(u)·cos(v) ± cos(u)·sin(v) and cos(u)·cos(v) ∓ sin(u)·sin(v); a and b are equal but for the sign."""
+    """sin(u)·cos(v) ± cos(u)·sin(v) and cos(u)·cos(v) ∓ sin(u)·sin(v) as one function; a and b differ at most in
+    sign."""
     left, right = _waves(algebra, p), _waves(algebra, q)
     if not left or not right or len(left) != 2 or len(right) != 2:
         pass
@@ -157,7 +158,7 @@ def _two(algebra: Algebra, product: Product, name: str) -> tuple[Polynomial, Pol
 
 
 def _half_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
-    """a ± a·cos(u) = 2·a·cos²(u/2) or sin²(u/2)."""
+    """a ± a·cos(u) as 2·a·cos²(u/2) or 2·a·sin²(u/2)."""
     if p != ONE:
         p, a, q, b = q, b, p, a
     waves = _waves(algebra, q)
@@ -167,7 +168,7 @@ def _half_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) ->
 
 
 def _double_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
-    """a - 2·a·sin²(u) = a·cos(2·u), and a - 2·a·cos²(u) = -a·cos(2·u)."""
+    """a - 2·a·sin²(u) as a·cos(2·u), and a - 2·a·cos²(u) as -a·cos(2·u)."""
     if p != ONE:
         p, a, q, b = q, b, p, a
     if p != ONE or len(q) != 1 or q[0][1] != 2 or abs(b + 2 * a) > SAME * abs(b):
@@ -179,7 +180,7 @@ def _double_angle(algebra: Algebra, p: Product, a: float, q: Product, b: float) 
 
 
 def _hyperbolic(algebra: Algebra, p: Product, a: float, q: Product, b: float) -> Iterator[Polynomial]:
-    """exp(u) ± exp(v) = 2·exp((u + v)/2)·cosh or sinh((u - v)/2)."""
+    """exp(u) ± exp(v) as 2·exp((u + v)/2) times cosh or sinh of (u - v)/2."""
     if not all(algebra.atoms[n].exponential for n, _ in (*p, *q)):
         return
     half = algebra.merge(algebra.to_power(p, 0.5), algebra.to_power(q, -0.5))

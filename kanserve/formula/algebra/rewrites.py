@@ -20,8 +20,8 @@ SIGN = 0.005  # cost of a sign, where an operation costs 1: b - a is simpler tha
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An expression: a step without its references, its operands, and its cost, which is the complexity plus a small
-    tie-breaker for its numbers, smaller for simpler ones."""
+    """An expression: a step without its references, its operands, and its cost: the complexity, plus a small
+    tie-breaker that prefers simpler numbers."""
 
     head: Step
     below: tuple["Node", ...]
@@ -29,8 +29,6 @@ class Node:
 
 
 class Nodes:
-    """Builds expressions and computes their costs."""
-
     def __init__(self) -> None:
         self._bits: dict[float, float] = {}
 
@@ -68,7 +66,7 @@ class Nodes:
         return Node(whole.head, whole.below, whole.cost - SIGN * (negative - 2 * (negative == len(parts))))
 
     def times(self, coefficient: float, above: Sequence[Node], under: Sequence[Node] = ()) -> Node:
-        """coefficient·above/under, with one number in front."""
+        """coefficient·above/under, with a single number in front."""
         parts = [part for node in above for part in _factors(node)]
         parts += [part for node in under for part in self._under(node)]
         factors = [part for part in parts if part.head[0] != "const"]

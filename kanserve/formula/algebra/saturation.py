@@ -1,7 +1,5 @@
-"""Steps: tanh(a·u + b) whose argument is large on nearly all rows is sign(u - t), with t the shortest number that fits.
-
-A fit approaches a step by an ever larger a. The rows tell only between which of them the step is.
-"""
+"""Steps: tanh(a·u + b) whose argument is large on nearly all rows becomes sign(u - t). The rows only tell between which
+of them the step t is; it is the shortest number there."""
 
 import math
 
@@ -19,7 +17,7 @@ SHARE = 0.98  # share of the rows with such an argument for which it is a step
 
 
 def without_saturation(tree: Tree, x: Array) -> Tree:
-    """The tree with each tanh that is a step on the rows x (N, inputs) as a sign."""
+    """Replace each tanh that is a step on rows x (N, inputs) by a sign."""
     steps: list[Step] = []
     places: dict[int, int] = {}  # of the given steps among the new ones
 
@@ -68,6 +66,6 @@ def _linear(tree: Tree, place: int) -> tuple[float, int, float]:
 
 
 def _gap(values: Array, at: float) -> tuple[float, float]:
-    """The neighbours of a number among values, from the last below it to the first that is not."""
+    """The neighbours of a number among `values`: the last below it and the first not below it."""
     below, above = values[values < at], values[values >= at]
     return float(below.max(initial=-np.inf)), float(above.min(initial=np.inf))

@@ -30,13 +30,9 @@ DIFFERS = 1e-9  # relative to the root mean square of the values
 
 
 def simplify_tree(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
-    """The formula in the simplest form that is found and has the same values at rows x (N, inputs).
-
-    This is for closed forms of up to 300 steps. A longer one, or one that is finite on no row, is only folded
-    (`linear_forms`); one with a spline is returned unchanged. The result is at most half an operation more complex than
-    the tree, as it is or folded, and has no divisor that the tree does not have. DataError for rows that do not fit the
-    tree.
-    """
+    """The simplest form found with the same values at rows x (N, inputs), for closed forms of up to 300 steps. A longer
+    one, or one finite on no row, is only folded; one with a spline is unchanged. The result is at most half an
+    operation more complex, and adds no divisor. Raises DataError for rows that do not fit the tree."""
     if any(step[0] == "spline" for step in tree):
         return tuple(tuple(step) for step in tree)
     given = check_tree(tree, {})
@@ -53,7 +49,7 @@ def simplify_tree(tree: Sequence[Sequence[Any]], x: ArrayLike) -> Tree:
 
 
 def _fold(tree: Tree) -> list[Tree]:
-    """The tree after the identities that hold everywhere; empty where its constants become too large."""
+    """Apply the identities that hold everywhere; empty if constants become too large."""
     steps = Steps()
     try:
         return [steps.tree(step_of(steps, form_of_tree(steps, tree)))]
@@ -62,7 +58,7 @@ def _fold(tree: Tree) -> list[Tree]:
 
 
 def _shape(tree: Tree, rows: Array) -> list[Tree]:
-    """The tree simplified on these rows; empty where that takes too long or a constant is not a finite real number."""
+    """Simplify the tree on these rows; empty if that takes too long, or a constant is not finite and real."""
     algebra = Algebra(rows)
     try:
         return [Shaper(algebra).tree(_polynomial(algebra, tree))]
@@ -100,7 +96,7 @@ def _combine(algebra: Algebra, step: Step, values: list[Polynomial]) -> Polynomi
 
 
 def _agrees(tree: Tree, rows: Array, wanted: Array) -> bool:
-    """Whether a tree has these values wherever they are finite."""
+    """Whether the tree has the values `wanted` on all rows where these are finite."""
     got = evaluate_tree(tree, {}, rows)
     finite = np.isfinite(wanted)
     if not finite.any():

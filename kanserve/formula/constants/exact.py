@@ -1,4 +1,4 @@
-"""Recognising simple numbers among the constants of a formula that fits data without noise."""
+"""Recognise simple numbers among the constants of a formula that fits data without noise."""
 
 import math
 from collections.abc import Sequence
@@ -27,12 +27,9 @@ def recognise_constants(
     *,
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The tree with its constants replaced by simple numbers within this relative distance, where y is exact.
-
-    A replacement is kept if the error stays at rounding level after the other constants are refitted. Constants of
-    which only a combination matters become 0 or ±1 where possible. A formula that does not fit y to 1e-8 of its size
-    is returned with its constants fitted and nothing replaced.
-    """
+    """Replace constants by simple numbers within this relative distance, for exact y. A replacement is kept if the
+    error stays at rounding level after a refit. Constants of which only a combination matters become 0 or ±1 if
+    possible. If the formula does not fit y to 1e-8, it is only refitted."""
     data = check_data(x, y, weights)
     state = all_fitted(Constants(tree).tree, data)
     large = size(data.weight_rows(data.y))
@@ -54,7 +51,7 @@ def recognise_constants(
 
 
 def _simplest(state: Fitted, tolerance: float) -> dict[int, float]:
-    """The simplest number near each constant, where there is one."""
+    """The simplest number near each constant, if there is one."""
     constants = Constants(state.tree)
     return {
         place: numbers[0][0]
@@ -72,7 +69,7 @@ def _numbers(value: float, tolerance: float, most: int) -> list[tuple[float, flo
 def _choices(
     state: Fitted, tolerance: float, data: FitData, refused: set[tuple[int, float]]
 ) -> list[tuple[float, int, float]]:
-    """(bits, place, number) of the next candidates: for each free constant, the simplest number not yet refused."""
+    """The next candidates (bits, place, number): for each free constant, the simplest number not yet rejected."""
     constants = Constants(state.tree, state.settled)
     free = _find_undetermined(state, data)
     result: list[tuple[float, int, float]] = []
@@ -87,7 +84,7 @@ def _choices(
 
 
 def _find_undetermined(state: Fitted, data: FitData) -> set[int]:
-    """The places of the constants that the data do not determine on their own."""
+    """The places of the constants that the data do not determine individually."""
     try:
         found = uncertainty_of(Constants(state.tree, state.settled), data)
     except DataError:

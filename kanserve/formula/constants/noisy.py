@@ -38,7 +38,7 @@ _UNUSUAL = re.compile(r"(?<!/)log|sqrt\((?:[2-9]|pi)\)|^sqrt\(2\*pi\)$|pi\^|\be\
 
 @dataclass(frozen=True, order=True)
 class _Choice:
-    """A number to try in a place, smallest rank first. `limit` is the allowed rise of chi-squared."""
+    """A number to try at a place, smallest rank first. `limit` is the allowed increase of chi-squared."""
 
     rank: float
     place: int
@@ -54,15 +54,11 @@ def recognise_noisy_constants(
     names: bool = True,
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The tree with constants replaced by simple numbers where the data support it, and the others fitted.
-
-    Terms compatible with 0 are tried first, then factors compatible with ±1, then repeatedly the constant whose most
-    probable number within 3.5 standard errors saves the most bits over those that the data provide. A replacement is
-    kept if chi-squared rises by less than its saved bits are worth (6 to 12), and by less than 8 + 3·k for all k
-    replacements; with fewer than 1000 rows by less, as a constant then costs fewer bits. A constant stays if another
-    simple number, or none, is about as probable. Without `names`, only terms compatible with 0 are left out, and
-    constants that the data do not determine become ±1.
-    """
+    """Replace constants by simple numbers where noisy data support it, and refit the others. Terms compatible with 0
+    come first, then factors compatible with ±1, then the constant whose most probable number within 3.5 standard errors
+    saves most bits. A replacement is kept if chi-squared rises by less than its saved bits are worth (6 to 12), and by
+    less than 8 + 3·k for all k (less with fewer than 1000 rows). A constant stays if another number, or none, is about
+    as probable. Without `names`, only terms compatible with 0 are dropped, and undetermined constants become ±1."""
     data = check_data(x, y, weights)
     state = all_fitted(Constants(tree).tree, data)
     found = _find(state, data)
@@ -114,13 +110,15 @@ def _propose_named(place: int, value: float, error: float) -> Iterator[_Choice]:
 
 
 def probabilities(value: float, error: float) -> Iterator[tuple[Named, float]]:
-    """The simple numbers near an estimate with this standard error, and the probability that it is each of them."""
+    """The simple numbers near an estimate with this standard error, each with its probability of being the true
+    value."""
     for number, _, share in _weigh(value, error):
         yield number, share
 
 
 def _weigh(value: float, error: float) -> list[tuple[Named, float, float]]:
-    """The simple numbers near an estimate, their weights, and their shares of these and that of one without a name."""
+    """The simple numbers near an estimate, their weights, and these normalised together with the weight of "no simple
+    number"."""
     given = math.log2(abs(value) / error)
     numbers = [_add_rarity(simple) for simple in near(value, DEVIATIONS * error, MOST_COMPARED)]
     misfits = [((number.value - value) / error) ** 2 for number in numbers]
@@ -130,12 +128,12 @@ def _weigh(value: float, error: float) -> list[tuple[Named, float, float]]:
 
 
 def _add_rarity(number: Named) -> Named:
-    """The number with extra bits if it is rare in laws: in noisy data a value may be near log(10) by chance."""
+    """Add bits to numbers that are rare in laws: in noisy data a value may be near log(10) by chance."""
     return replace(number, bits=number.bits + RARE * bool(_UNUSUAL.search(number.text)))
 
 
 def _find(state: Fitted, data: FitData) -> Uncertainty | None:
-    """The uncertainty of the free constants; None without free constants, or if the data do not allow an estimate."""
+    """The uncertainty of the free constants; None if there are none, or if the data do not allow an estimate."""
     try:
         found = uncertainty_of(Constants(state.tree, state.settled), data)
     except DataError:

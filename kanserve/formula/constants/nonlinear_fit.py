@@ -32,10 +32,8 @@ SETTLED = 1e-15  # relative to the size of y: an error at rounding level
 
 
 class Constants:
-    """The constants of a tree. `places` are their steps in `tree`, which is the given tree with no number shared.
-
-    `fixed` are positions in the given tree whose numbers are known and must not change.
-    """
+    """The constants of a tree. `places` are their steps in `tree`, in which no number is shared; `fixed` are positions
+    in the original tree of numbers that must not change."""
 
     def __init__(self, tree: Sequence[Sequence[Any]], fixed: Collection[int] = ()) -> None:
         if any(step[0] == "spline" for step in tree):
@@ -55,7 +53,7 @@ class Constants:
         return np.array([self.tree[place][1] for place in self.places], dtype=np.float64)
 
     def with_values(self, values: ArrayLike) -> Tree:
-        """The tree with these numbers (P,) for its constants."""
+        """The tree with these values (P,) for its constants."""
         numbers = dict(zip(self.places, np.asarray(values, dtype=np.float64).tolist(), strict=True))
         return tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self.tree))
 
@@ -65,7 +63,7 @@ class Constants:
         return got
 
     def derivatives(self, values: Array, x: Array) -> tuple[Array, Array]:
-        """The formula's values (N,) and exact derivatives with respect to the constants (N, P), in reverse mode."""
+        """The formula's values (N,), and exact derivatives with respect to the constants (N, P), in reverse mode."""
         with np.errstate(all="ignore"):
             steps = self._forward(values, x)
             slopes: list[Any] = [0.0] * len(steps)
@@ -79,7 +77,7 @@ class Constants:
         return steps[-1] + np.zeros(len(x)), jacobian
 
     def _forward(self, values: Array, x: Array) -> list[Any]:
-        """The value of each step: a number for a constant."""
+        """The value of each step; a number if it is a constant."""
         numbers = dict(zip(self.places, values.tolist(), strict=True))
         steps: list[Any] = []
         with np.errstate(all="ignore"):
@@ -88,7 +86,7 @@ class Constants:
         return steps
 
     def _backward(self, place: int, steps: list[Any], slopes: list[Any]) -> None:
-        """Propagates the derivative of a step to its operands."""
+        """Propagate the derivative of a step to its operands."""
         slope = slopes[place]
         match self.tree[place]:
             case ("add", *arguments):
@@ -118,14 +116,15 @@ class Fit:
 
 @dataclass(frozen=True, eq=False)
 class FitData:
-    """Samples x (N, inputs), y (N,) and the roots (N,) of their weights, of mean 1; None if all are equal."""
+    """Samples x (N, inputs), y (N,), and square roots (N,) of weights with mean 1; None if all are equal."""
 
     x: Array
     y: Array
     roots: Array | None = None
 
     def weight_rows(self, values: Array) -> Array:
-        """Values (N, ...) times the square roots of the weights: least squares of these is weighted least squares."""
+        """Multiply values (N, ...) by the square roots of the weights; ordinary least squares then gives weighted least
+        squares."""
         return values if self.roots is None else (values.T * self.roots).T
 
 
@@ -136,18 +135,15 @@ def refit(
     fixed: Collection[int] = (),
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The tree with the constants that fit y (N,) at rows x (N, inputs) best by least squares, weighted or not.
-
-    Damped Gauss-Newton from the current constants; on exact data to the last digits. Constants of which only a
-    combination matters move as little as possible. Numbers at the positions `fixed` stay. A tree that is not finite
-    on some row is returned with its constants unchanged.
-    """
+    """Fit the constants to y (N,) at rows x (N, inputs) by (weighted) least squares, with damped Gauss-Newton steps.
+    Constants of which only a combination matters move as little as possible; those at positions `fixed` stay. A tree
+    that is not finite on some row is returned unchanged."""
     constants = Constants(tree, fixed)
     return constants.with_values(fit_constants(constants, check_data(x, y, weights)).values)
 
 
 def check_data(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> FitData:
-    """Rows (N, inputs), values (N,) and weights (N,), finite; DataError otherwise."""
+    """Validate rows (N, inputs), values (N,) and weights (N,). Raises DataError unless all are finite."""
     rows, wanted = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     wanted = wanted[:, 0] if wanted.ndim == 2 and wanted.shape[1] == 1 else wanted
     if rows.ndim != 2 or wanted.shape != (len(rows),) or not len(rows):
@@ -164,7 +160,7 @@ def check_data(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None) -> 
 
 
 def fit_constants(constants: Constants, data: FitData) -> Fit:
-    """As `refit`, on checked data."""
+    """Like `refit`, for checked data."""
     x, y = data.x, data.y
     values = constants.values
     got, jacobian = constants.derivatives(values, x)
@@ -204,27 +200,28 @@ def fit_constants(constants: Constants, data: FitData) -> Fit:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A tree with separate, fitted constants, the places of those that are settled, and its error (RMSE)."""
+    """A tree with its constants fitted, the places of those that are settled, and its error (RMSE)."""
 
     tree: Tree
     settled: frozenset[int]
     error: float
 
     def settle(self, numbers: Mapping[int, float], data: FitData) -> "Fitted":
-        """Fixes these numbers in their places and refits the constants that are not settled."""
+        """Fix these numbers at their places, and refit the constants that are not settled."""
         tree = tuple(("const", numbers[n]) if n in numbers else step for n, step in enumerate(self.tree))
         return all_fitted(tree, data, self.settled | set(numbers))
 
 
 def all_fitted(tree: Sequence[Sequence[Any]], data: FitData, settled: frozenset[int] = frozenset()) -> Fitted:
-    """As `refit`, on checked data, with its state; `settled` are places in a tree whose numbers are not shared."""
+    """Fit the constants, except those at the places `settled`, which stay. Returns the fitted tree, these places and
+    the error."""
     constants = Constants(tree, settled)
     fit = fit_constants(constants, data)
     return Fitted(constants.with_values(fit.values), settled, fit.error)
 
 
 class _Directions:
-    """Steps of a linear least-squares problem with scaled columns, for any damping, from one QR and SVD."""
+    """Solves a linear least-squares problem with scaled columns for any damping, from a single QR and SVD."""
 
     def __init__(self, jacobian: Array, residual: Array) -> None:
         sizes = np.sqrt(np.einsum("np,np->p", jacobian, jacobian))
@@ -270,7 +267,7 @@ def _value(step: Step, steps: list[Any], x: Array) -> Any:
 
 
 def _apart(tree: Tree) -> tuple[Tree, tuple[int, ...]]:
-    """The tree with a step of its own for each use of a number, and the original position of each step."""
+    """Give each use of a number its own step. Returns the tree, and the original position of each step."""
     steps: list[Step] = []
     sources: list[int] = []
     moved: dict[int, int] = {}

@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 
 
 def find_named_constants(tree: Sequence[Sequence[Any]]) -> frozenset[int]:
-    """The positions in a tree of the numbers that have a name, which need not be estimated."""
+    """The positions of the numbers in a tree that have a name and need not be estimated."""
     return frozenset(n for n, step in enumerate(tree) if step[0] == "const" and name_number(step[1]) is not None)
 
 
@@ -38,7 +38,7 @@ def uncertainty_beside_recognised(
     weights: ArrayLike | None = None,
     errors: Array | None = None,
 ) -> Uncertainty:
-    """The uncertainty of the constants without a name, which allows for those with a name that may be wrong."""
+    """The uncertainty of the unnamed constants, allowing for the possibility that named ones are wrong."""
     found = uncertainty(tree, x, y, find_named_constants(tree), weights, errors)
     if not found.places or found.sigma == 0:
         return found
@@ -54,8 +54,8 @@ def uncertainty_beside_recognised(
 def errors_of_recognised(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
 ) -> dict[int, float]:
-    """The standard errors that numbers with a name had as estimates, by their positions in the tree: 0 for those that
-    exact samples determine, and for those that the other constants can make up for."""
+    """The standard errors that named numbers had as estimates, by position: 0 if exact samples determine them, or if
+    the other constants can compensate for them."""
     known = find_named_constants(tree)
     errors = dict.fromkeys(known, 0.0)
     found = uncertainty(tree, x, y, known, weights)
@@ -70,7 +70,7 @@ def errors_of_recognised(
 def believable_constants(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
 ) -> frozenset[int]:
-    """The constants with a name, without those that are as surely wrong by these samples as others are right."""
+    """The named constants, except those that are as clearly wrong on these samples as others are right."""
     constants, known = Constants(tree), find_named_constants(tree)
     data = check_data(x, y, weights)
     found = uncertainty(tree, x, y, known, weights)
@@ -84,8 +84,8 @@ def believable_constants(
 
 @dataclass(frozen=True, eq=False)
 class _Recognised:
-    """A recognised number: its place, the probability that it is wrong, its distance from its own estimate with the
-    standard error of this, and the moves (P,) of the other constants for each unit by which it is off."""
+    """A recognised number: its place, the probability `doubt` that it is wrong, its `distance` from its own estimate,
+    the standard error of that, and how the other constants shift (P,) per unit by which it is off."""
 
     place: int
     doubt: float
@@ -95,7 +95,7 @@ class _Recognised:
 
 
 def _recognise(found: Uncertainty, data: FitData) -> Iterator[_Recognised]:
-    """The recognised numbers that the data determine beside the constants that were estimated."""
+    """The recognised numbers that the data determine together with the estimated constants."""
     every = Constants(found.tree)
     got, jacobian = every.derivatives(every.values, data.x)
     if not np.isfinite(jacobian).all():

@@ -47,12 +47,9 @@ __all__ = [
 def constants_of(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None
 ) -> tuple[Constant, ...]:
-    """The constants of a closed form that was fitted to y (N,) at x (N, inputs), in the order of its steps.
-
-    A constant that equals a simple number up to rounding, as recognised ones do, counts as known; in samples with noise
-    its standard error is that which it would have as an estimate. The others are estimates, with an infinite standard
-    error where the data do not determine them; their errors allow for recognised numbers that may be wrong.
-    """
+    """The constants of a closed form fitted to y (N,) at x (N, inputs), in the order of its steps. One that equals a
+    simple number up to rounding counts as known, with the standard error of its estimate. The others are estimates,
+    with errors that allow for wrongly recognised numbers, infinite if undetermined."""
     constants = Constants(tree)
     values = constants.values.tolist()
     names = [name_number(value) for value in values]
@@ -76,10 +73,8 @@ def exact_form(
     over: Callable[[], bool] = lambda: False,
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The simplest form of a closed form that fits y exactly, with its constants recognised.
-
-    `over` is asked before each of up to ten steps; when it returns True, the result so far is returned.
-    """
+    """The simplest form of a closed form that fits y exactly, with its constants recognised. If `over()` returns True
+    before one of up to ten steps, the result so far is returned."""
     return _form(tree, x, y, partial(recognise_constants, weights=weights), over, weights, noisy=False)
 
 
@@ -90,7 +85,8 @@ def noisy_form(
     over: Callable[[], bool] = lambda: False,
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The simplest form of a closed form that fits noisy y, with those constants recognised that the data allow."""
+    """Simplify a formula that was fitted to noisy y, replacing constants by recognised ones (such as pi or 1/2) where
+    the data agree."""
     return _form(tree, x, y, partial(recognise_noisy_constants, weights=weights), over, weights, noisy=True)
 
 
@@ -104,7 +100,8 @@ def _form(
     *,
     noisy: bool,
 ) -> Tree:
-    """Recognises and simplifies in turn, since a recognised number enables more identities: sin(u + pi/2) is cos(u)."""
+    """Recognise constants and simplify in turn: a recognised number enables more identities, as sin(u + pi/2) =
+    cos(u)."""
     found = refit(tree, x, y, weights=weights)
     found = found if over() else simplify_tree(found, x)
     for _ in range(MOST_ROUNDS):
@@ -120,7 +117,7 @@ def _form(
 
 
 def _new_numbers(fitted: Tree, before: Tree) -> bool:
-    """Whether a rule left out a step or recognised a number, and did not only fit constants again."""
+    """Whether a rule dropped a step or recognised a number, rather than only refitting constants."""
     if len(fitted) != len(before):
         return True
     changed = [(new, old) for new, old in zip(fitted, before, strict=True) if new != old]

@@ -38,14 +38,15 @@ LEAST_SLOPE = 0.1  # least mean derivative of the influence of a residual, by wh
 
 @dataclass(frozen=True)
 class Noise:
-    """The distribution of residuals by a loss: their scale, and the degrees of freedom of a t; infinite for others."""
+    """The distribution of residuals for a loss: its scale, and the degrees of freedom of a t (infinite for other
+    losses)."""
 
     loss: FitLoss
     scale: float
     degrees: float = math.inf
 
     def influence(self, residuals: Array) -> Array:
-        """s·ψ(r/s): the residuals (N,), but large ones cut off by Huber's loss, and little by little by a t."""
+        """s·ψ(r/s): the residuals (N,) with large ones cut off (Huber) or gradually reduced (t)."""
         if self.loss == "squared":
             return residuals
         return residuals * self.shares(residuals)
@@ -58,7 +59,7 @@ class Noise:
         return np.asarray((self.degrees + 1) / (self.degrees + z**2))
 
     def pseudo_residuals(self, residuals: Array) -> Array:
-        """s·ψ(r/s) / mean(ψ'), whose variance is that which least squares needs for the errors of a robust fit."""
+        """s·ψ(r/s) / mean(ψ'): least squares with these gives the standard errors of the robust fit."""
         if self.loss == "squared":
             return residuals
         z = residuals / self.scale
@@ -77,11 +78,9 @@ def robust_refit(
     fixed: Collection[int] = (),
     weights: ArrayLike | None = None,
 ) -> Tree:
-    """The tree with the constants that fit y (N,) at rows x (N, inputs) best by a loss, from the current ones.
-
-    Numbers at the positions `fixed` stay. With weights (N,), the errors of a row of weight w have the scale of all
-    others over the root of w. A tree that is not finite on some row is returned as it is.
-    """
+    """Fit the constants to y (N,) at rows x (N, inputs) with a loss, from their current values; those at positions
+    `fixed` stay. With weights (N,), a row of weight w has errors 1/sqrt(w) as large. A tree that is not finite on some
+    row is returned unchanged."""
     data = check_data(x, y, weights)
     constants = Constants(tree, fixed)
     settled = frozenset(range(len(constants.tree))) - set(constants.places)
@@ -103,10 +102,8 @@ def robust_refit(
 
 
 def noise_of(residuals: Array, loss: FitLoss, large: float = 0.0) -> Noise:
-    """The distribution by a loss of residuals (N,), times the roots of weights; `large` is the size of the outputs.
-
-    It is that of some of them if they are many.
-    """
+    """The distribution of (weighted) residuals (N,) for a loss, from a sample if they are many; `large` is the size of
+    the outputs."""
     residuals = residuals[:: -(-len(residuals) // MOST_ROWS)]
     least = LEAST_SCALE * max(large, float(np.abs(residuals).max())) or 1.0
     if loss == "squared":
@@ -125,7 +122,7 @@ def noise_of(residuals: Array, loss: FitLoss, large: float = 0.0) -> Noise:
 
 
 def log_likelihood(residuals: Array, noise: Noise) -> float:
-    """Of residuals (N,) under a t, or under a normal distribution for other losses."""
+    """The log-likelihood of residuals (N,) under a t distribution, or a normal one for other losses."""
     z = residuals / noise.scale
     nu = noise.degrees
     if math.isinf(nu):
@@ -135,10 +132,8 @@ def log_likelihood(residuals: Array, noise: Noise) -> float:
 
 
 def tail_evidence(residuals: Array) -> float:
-    """Twice the logarithm of how much more likely residuals (N,) are under a t than under a normal distribution.
-
-    For normal residuals it is above 10.8 once in two thousand times (half a chi-squared of one degree of freedom).
-    """
+    """Twice the log-likelihood ratio of residuals (N,) between a t and a normal distribution. For normal residuals it
+    exceeds 10.8 once in two thousand times (half a chi-squared with one degree of freedom)."""
     if not residuals.any():
         return 0.0
     student, normal = noise_of(residuals, "student_t"), noise_of(residuals, "squared")
@@ -148,10 +143,8 @@ def tail_evidence(residuals: Array) -> float:
 def pseudo_values(
     tree: Sequence[Sequence[Any]], x: ArrayLike, y: ArrayLike, loss: FitLoss, weights: ArrayLike | None = None
 ) -> Array:
-    """The outputs (N,) of which a formula, fitted to y (N,) at rows x (N, inputs) by a loss, is that of least squares.
-
-    With weights, which are above 0, this is weighted least squares.
-    """
+    """Outputs (N,) for which (weighted) least squares gives the same formula as fitting y (N,) at rows x (N, inputs)
+    with this loss."""
     data = check_data(x, y, weights)
     got = evaluate_tree(tree, {}, data.x)
     residuals = data.weight_rows(data.y - got)
@@ -160,7 +153,7 @@ def pseudo_values(
 
 
 def _student(residuals: Array, degrees: float, scale: float, least: float) -> Noise:
-    """The t with these degrees of freedom and the scale of maximum likelihood, by iteration from another scale."""
+    """The t distribution with these degrees of freedom and the maximum-likelihood scale, found by iteration."""
     squares, variance = residuals**2, scale**2
     for _ in range(SCALE_STEPS):
         # By the sum of the weights, not by their number: the solution is the same, and is reached sooner.

@@ -10,10 +10,8 @@ _NORMAL = 1e8  # degrees of freedom from which t is normal up to rounding
 
 
 def student_quantile(probability: float, degrees: float) -> float:
-    """The t (of any sign) below which Student's t with these degrees of freedom lies with this probability.
-
-    By bisection, to the last digits; InputError unless 0 < probability < 1 and degrees > 0.
-    """
+    """The quantile of Student's t distribution with these degrees of freedom, by bisection to the last digits. Raises
+    InputError unless 0 < probability < 1 and degrees > 0."""
     if not (0 < probability < 1 and degrees > 0):
         raise InputError(
             f"A probability between 0 and 1 and degrees of freedom > 0 are needed, got {probability}, {degrees}."

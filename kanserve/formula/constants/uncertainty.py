@@ -51,7 +51,7 @@ class Uncertainty:
     errors: Array | None = field(default=None, repr=False)
 
     def interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-        """Prediction interval (low, high), (N,) each: for a new measurement at each row of x."""
+        """The prediction interval (low, high), each (N,), for a new measurement at each row of x."""
         if self.errors is None or not 0 < level < 1:
             return self._around(x, level, self.sigma**2)
         low, high = self._around(x, level, 0.0)
@@ -59,7 +59,7 @@ class Uncertainty:
         return middle - half, middle + half
 
     def mean_interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Array, Array]:
-        """Confidence interval (low, high), (N,) each: for the formula with the true constants at each row of x."""
+        """The confidence interval (low, high), each (N,), for the true formula at each row of x."""
         return self._around(x, level, 0.0)
 
     def _around(self, x: ArrayLike, level: float, noise: float) -> tuple[Array, Array]:

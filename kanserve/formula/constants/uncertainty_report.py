@@ -28,7 +28,7 @@ AGREEMENT = 1e-6  # relative to the outputs: far above rounding, far below the d
 
 @runtime_checkable
 class Candidate(Protocol):
-    """A formula that a search found, its complexity, and its errors (RMSE) on the training and the validation rows."""
+    """A formula that a search found, its complexity, and its errors (RMSE) on training and validation rows."""
 
     @property
     def formula(self) -> Formula: ...
@@ -50,8 +50,8 @@ class Candidates(Protocol):
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another formula of the same output: its complexity and its errors (RMSE) on the training rows and on the
-    validation rows; None where there were none."""
+    """Another formula for the same output, its complexity, and its errors (RMSE) on training and validation rows (None
+    without any)."""
 
     formula: Formula
     complexity: float
@@ -115,7 +115,7 @@ def evidence(
 
 
 def list_candidates(candidates: object) -> tuple[Candidate, ...]:
-    """The candidates of a search, or of a list; InputError for anything else."""
+    """The candidates of a search result or a list. Raises InputError for anything else."""
     found = candidates.candidates if isinstance(candidates, Candidates) else candidates
     if not isinstance(found, Sequence) or not all(isinstance(candidate, Candidate) for candidate in found):
         raise InputError(
@@ -125,7 +125,8 @@ def list_candidates(candidates: object) -> tuple[Candidate, ...]:
 
 
 def agrees(formula: Formula, x: Array, y: Array) -> bool:
-    """Whether a formula gives y (N,) at rows x (N, inputs), on the rows where both are finite; False without any."""
+    """Whether a formula equals y (N,) at rows x (N, inputs) on all rows where both are finite; False if there are
+    none."""
     if any(step[0] == "var" and step[1] >= x.shape[1] for step in formula.tree):
         return False
     with np.errstate(all="ignore"):
@@ -135,7 +136,7 @@ def agrees(formula: Formula, x: Array, y: Array) -> bool:
 
 
 def to_json(evidence: Evidence) -> dict[str, Any]:
-    """Data for `json.dumps`. An infinite standard error, of a constant that the data do not determine, is null."""
+    """The evidence as data for `json.dumps`. The infinite standard error of an undetermined constant becomes null."""
     return {
         "constants": [
             {"value": constant.value, "standard_error": _finite_or_none(constant.standard_error), "text": constant.text}
@@ -156,7 +157,7 @@ def to_json(evidence: Evidence) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> Evidence:
-    """The evidence in parsed JSON, validated; FormatError if it is invalid. Unknown entries are ignored."""
+    """Read evidence from parsed JSON. Raises FormatError if it is invalid; unknown entries are ignored."""
     try:
         constants = _list(data["constants"], TREE_MAX_STEPS)
         alternatives = _list(data["alternatives"], MOST_ALTERNATIVES)

@@ -1,4 +1,4 @@
-"""Check a formula against its network on rows of the training range, before anyone gets to see it."""
+"""Compare a formula with its network on rows of the training range before it is shown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,10 +30,8 @@ MOST_VALUES = 10_000_000  # edges × outputs × rows; a very wide network is com
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """Rows x (N, inputs) of the training range, and the network's finite outputs there, `wanted` (N, outputs).
-
-    `undefined` (M, inputs) are further rows of the range, on which the network is not finite.
-    """
+    """Rows x (N, inputs) of the training range with finite network outputs `wanted` (N, outputs), and rows `undefined`
+    (M, inputs) on which the network is not finite."""
 
     kan: Kan
     x: Array
@@ -42,22 +40,22 @@ class Expected:
 
     @cached_property
     def close(self) -> Array:
-        """1e-9 of the outputs' scale, (N, outputs)."""
+        """The tolerance (N, outputs): 1e-9 of the outputs' scale."""
         return CHECKING_TOLERANCE * scale(self.wanted)
 
     @cached_property
     def allowed(self) -> Array:
-        """How far a formula may be from the network: `close`, or the bound of the rounding error on that row."""
+        """How far a formula may be from the network (N, outputs): `close`, or the bound of the rounding error."""
         return allow(self.kan, self.x, self.wanted, "double", CHECKING_TOLERANCE)
 
     @cached_property
     def noise(self) -> NDArray[np.bool_]:
-        """(N, outputs): where rounding leaves no correct digit, as in tan(1e20·x), so that any value is allowed."""
+        """Mask (N, outputs): rounding leaves no correct digit, as in tan(1e20·x), so any value is allowed."""
         return self.allowed >= scale(self.wanted)
 
     @cached_property
     def fragile(self) -> NDArray[np.bool_]:
-        """(N, outputs): where rounding alone may push the network out of its domain, as of sqrt(x - 1) at 1."""
+        """Mask (N, outputs): rounding alone may push the network out of its domain, as for sqrt(x - 1) at 1."""
         return ~np.isfinite(rounding(self.kan, self.x, "double"))
 
 
@@ -95,9 +93,7 @@ def verify(kan: Kan, formulas: Sequence[Formula]) -> None:
 
 def expect(kan: Kan) -> Expected:
     """The rows and outputs to compare with: 1000 rows of the training range and its corners, fewer for a wide network.
-
-    FormulaError when the network is finite on none of them, since nothing could then be compared.
-    """
+    Raises FormulaError if the network is finite on none of them."""
     numbers = len(kan.outputs) * sum(layer.subnodes * layer.inputs for layer in kan.layers)
     count = min(MOST_ROWS, max(MOST_VALUES // numbers, FEWEST_ROWS))
     x = np.concatenate([sample(kan, count), corners(kan)[:count]])
@@ -118,14 +114,15 @@ def expect(kan: Kan) -> Expected:
 
 
 def _comparable(values: Sequence[Array]) -> NDArray[np.bool_]:
-    """Rows on which a network's values are finite and far from overflow; near it, the order of factors matters."""
+    """Mask of the rows on which all values are finite and far from overflow, where the order of factors would
+    matter."""
     fine: NDArray[np.bool_] = np.all([(np.abs(value) < OVERFLOWING).all(axis=1) for value in values], axis=0)
     return fine
 
 
 def differs(wanted: Expected, q: int, got: Array, *, forgiving: bool = True) -> NDArray[np.bool_]:
-    """Which rows of output q differ from the network, NaN included: by more than `allowed`, or than `close` if not
-    `forgiving`."""
+    """Mask of the rows on which output q differs from the network (NaN counts as different): by more than `allowed`, or
+    than `close` if not `forgiving`."""
     error = np.abs(got - wanted.wanted[:, q])
     different: NDArray[np.bool_] = ~(error <= wanted.close[:, q])
     if forgiving and different.any():  # the rounding bound takes several evaluations
@@ -147,10 +144,8 @@ def require(wanted: Expected, q: int, name: str, got: Array) -> None:
 
 
 def run(formula: Formula, x: Array) -> Array:
-    """The values (N,) of the Python code of a formula at rows x. Only for code that was just generated, never read.
-
-    NaN everywhere when its constants, which are Python numbers, divide by zero or overflow.
-    """
+    """The values (N,) of a formula's Python code at rows x. Only for code that was just generated, never for code that
+    was read. NaN everywhere if its constants divide by zero or overflow."""
     names = (
         {"np": np, "__builtins__": {}}
         | dict(formula.tables)

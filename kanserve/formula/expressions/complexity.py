@@ -39,7 +39,7 @@ def complexity(tree: Sequence[Sequence[Any]]) -> float:
 
 
 def weight(step: Step, operands: Sequence[Step]) -> float:
-    """What a step adds to the complexity of its operands, of which only the operation and its number matter."""
+    """What a step adds to the complexity of its operands. Of these, only the operation and its number matter."""
     match step[0]:
         case "const" | "var":
             return 1.0

@@ -1,4 +1,4 @@
-"""A formula, and a constant of it."""
+"""A formula, and its constants."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from kanserve.network.kan import Variable
 
 
 class FormulaList(tuple["Formula", ...]):
-    """The formulas of a network, one an output; they show themselves as text and in notebooks."""
+    """The formulas of a network, one per output; displayed as text, and typeset in notebooks."""
 
     __slots__ = ()
 
@@ -113,17 +113,17 @@ class Formula:
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """The column of each variable in the rows x."""
+        """The columns of x that the variables stand for."""
         return tuple(sorted({int(step[1]) for step in self.tree if step[0] == "var"}))
 
     @property
     def definitions(self) -> tuple[str, ...]:
-        """What the variables of categorical inputs, and of those that may be missing, are: a line for each."""
+        """For each categorical input and each that may be missing, a line that explains its numbers."""
         return tuple(map(definition, filter(is_encoded, self.variables)))
 
 
 def definition(variable: Variable) -> str:
-    """The numbers that stand for the categories of an input and for a missing value, to read."""
+    """Describe an input in words: which number stands for each category and for a missing value."""
     parts = [
         f"{number:.6g} for {name!r}" for name, number in zip(variable.categories, variable.category_values, strict=True)
     ]

@@ -1,8 +1,6 @@
-"""Interval arithmetic: bounds of each step of a tree while its variables stay in their ranges.
-
-The ends are computed just as `evaluate_tree` computes values. Rounding is monotonic, so the bounds hold for evaluated
-values too. They may be wide: in x^2 - x the two x are treated as independent.
-"""
+"""Interval arithmetic: bounds of each step of a tree while its variables stay in their ranges. The ends are computed as
+`evaluate_tree` computes values; rounding is monotonic, so the bounds hold for evaluated values too. In x^2 - x the two
+x are treated as independent, so bounds may be wide."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +20,8 @@ ANYTHING: Interval = (-math.inf, math.inf)
 
 
 def intervals(tree: Tree, tables: Mapping[str, Table], spans: Sequence[Interval]) -> list[Interval]:
-    """(low, high) of each step, infinite where nothing is known; `spans` are the ranges of the columns.
-
-    A bound holds where the step is defined: log of (-1, e) is in (-inf, 1).
-    """
+    """(low, high) for each step, infinite if unknown; `spans` are the ranges of the columns. A bound holds where the
+    step is defined: log of (-1, e) is in (-inf, 1)."""
     found: list[Interval] = []
     with np.errstate(all="ignore"):
         for step in tree:
@@ -58,7 +54,7 @@ def _interval(step: Step, found: list[Interval], tables: Mapping[str, Table], sp
 
 
 def _replace_nan(low: float, high: float) -> Interval:
-    """The interval, with infinity for an end that is NaN."""
+    """Replace an end that is NaN by infinity."""
     return (-math.inf if math.isnan(low) else low), (math.inf if math.isnan(high) else high)
 
 
@@ -87,7 +83,7 @@ def _power(base: Interval, exponent: float) -> Interval:
 
 
 def _choice(name: str, parts: list[Interval]) -> Interval:
-    """The bounds of a comparison, 0 to 1, and of a choice by one."""
+    """The bounds of a comparison (0 to 1), or of a conditional."""
     if name == "less":
         (low, high), (bottom, top) = parts
         return float(high < bottom), float(low < top)
@@ -137,7 +133,7 @@ def _real_power(values: Callable[[Array], Array], base: Interval, exponent: floa
 
 
 def _spline(table: Table, argument: Interval) -> Interval:
-    """The union over the pieces, each by Horner's rule in intervals."""
+    """The bounds of a spline: the union over its pieces, each by Horner's rule in intervals."""
     low, high = argument
     first, last = (int(np.searchsorted(table.breaks, end, side="right")) for end in argument)
     bottom, top = math.inf, -math.inf

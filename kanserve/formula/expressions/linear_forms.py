@@ -25,7 +25,7 @@ _POWERS = {name: int(exponent) for name, exponent in EXPONENTS.items() if expone
 
 
 class UnfoldableError(FormulaError):
-    """Merged constants overflow; the formula has to stay as the network computes it."""
+    """Merged constants overflow, so the formula has to stay as the network computes it."""
 
     def __init__(self) -> None:
         super().__init__("The constants of this network add up or multiply to more than a double can hold.")
@@ -33,17 +33,15 @@ class UnfoldableError(FormulaError):
 
 @dataclass(frozen=True)
 class Form:
-    """constant + Σ coefficient·atom; `terms` are (atom, coefficient)."""
+    """A linear form constant + Σ coefficient·atom; `terms` are (atom, coefficient)."""
 
     constant: float = 0.0
     terms: tuple[tuple[int, float], ...] = ()
 
 
 class Steps:
-    """The steps of a network's formulas as they are built, each stored once; `total` says if it is always defined.
-
-    Without `fold`, sums and products are never taken apart, so that constants do not merge.
-    """
+    """The steps of a network's formulas during construction, each stored once; `total` says whether it is always
+    defined. Without `fold`, sums and products are never taken apart, so that constants do not merge."""
 
     def __init__(self, *, fold: bool = True) -> None:
         self.fold = fold
@@ -52,7 +50,7 @@ class Steps:
         self._positions: dict[Step, int] = {}
 
     def add(self, *step: object) -> int:
-        """The position of the step, which is added if it is new."""
+        """Append the step if it is new, and return its position."""
         if step not in self._positions:
             match step:
                 case ("pow", _, int(exponent)) if exponent < 0:
@@ -76,7 +74,8 @@ class Steps:
         return step[1:] if self.fold and step[0] == "mul" else (atom,)
 
     def summands(self, atom: int) -> tuple[int, ...]:
-        """The summands of an atom, if few and without a constant that a larger term would absorb; else itself."""
+        """The summands of an atom if they are few and have no constant (which a larger term could absorb); else the
+        atom itself."""
         step = self.steps[atom]
         if not self.fold or step[0] != "add" or len(step) > LINEAR_FORMS_LONGEST_SPLICED:
             return (atom,)
@@ -94,7 +93,7 @@ class Steps:
 
 
 def renumber(step: Step, number: Mapping[int, int]) -> Step:
-    """The step with the positions of its operands exchanged for others."""
+    """Replace the positions of a step's operands."""
     match step:
         case ("add" | "mul" as operation, *arguments):
             return (operation, *(number[operand] for operand in arguments))
@@ -111,7 +110,7 @@ def one_atom(atom: int) -> Form:
 
 
 def sum_forms(steps: Steps, forms: Iterable[Form]) -> Form:
-    """The sum, with like terms merged. A term of coefficient 0 stays if its atom is not always defined."""
+    """Add forms and merge like terms. A term with coefficient 0 is kept if its atom is not always defined."""
     constant = 0.0
     terms: dict[int, float] = {}
     for form in forms:
@@ -130,7 +129,7 @@ def scale(steps: Steps, form: Form, scale: float, shift: float = 0.0) -> Form:
 
 
 def step_of(steps: Steps, form: Form) -> int:
-    """The position of the form as a single step."""
+    """The position of a single step that computes the form."""
     parts: list[int] = []
     for atom, coefficient in form.terms:
         if coefficient == 1:
@@ -143,7 +142,7 @@ def step_of(steps: Steps, form: Form) -> int:
 
 
 def form_of(steps: Steps, position: int) -> Form:
-    """The step as a form, with sums taken apart and constant factors in front. The inverse of `step_of`."""
+    """The step as a form, with sums expanded and constant factors in front. The inverse of `step_of`."""
     match steps.steps[position]:
         case ("const", value):
             return Form(value)
@@ -157,7 +156,7 @@ def form_of(steps: Steps, position: int) -> Form:
 
 
 def flatten(steps: Steps, form: Form) -> Form:
-    """The form with those atoms that are sums taken apart."""
+    """Expand those atoms of a form that are sums."""
     if all(steps.steps[atom][0] != "add" for atom, _ in form.terms):
         return form
     inner = [scale(steps, form_of(steps, atom), coefficient) for atom, coefficient in form.terms]
@@ -165,7 +164,7 @@ def flatten(steps: Steps, form: Form) -> Form:
 
 
 def power_form(steps: Steps, form: Form, exponent: int) -> Form:
-    """form^exponent, for 1 ≤ exponent ≤ MAX_POWER; OverflowError when its factor becomes 0 or infinite."""
+    """form^exponent, for 1 ≤ exponent ≤ MAX_POWER. Raises OverflowError if its factor becomes 0 or infinite."""
     lead, rest = leading(form)
     whole = step_of(steps, rest)
     base, inner = _base(steps, whole)
@@ -178,7 +177,7 @@ def power_form(steps: Steps, form: Form, exponent: int) -> Form:
 
 
 def multiply(steps: Steps, forms: Iterable[Form]) -> Form:
-    """The product, with constants and leading coefficients in front and equal factors as powers."""
+    """The product, with constants and leading coefficients in front, and equal factors as powers."""
     coefficient = 1.0
     exponents: dict[tuple[int, bool], int] = {}
     for form in forms:
@@ -225,7 +224,7 @@ def apply(steps: Steps, name: str, form: Form) -> Form:
 
 
 def call(steps: Steps, name: str, form: Form) -> Form:
-    """The function of a form, without any identity."""
+    """The function of a form, without applying identities."""
     if name == "x":
         return form
     argument = step_of(steps, form)
@@ -237,7 +236,7 @@ def call(steps: Steps, name: str, form: Form) -> Form:
 
 
 def leading(form: Form) -> tuple[float, Form]:
-    """A leading factor and the rest: 3·x is (3, x), 2·x - 2·y + 2 is (2, x - y + 1), 1 - x is (-1, x - 1)."""
+    """The leading factor and the rest: 3·x is (3, x), 2·x - 2·y + 2 is (2, x - y + 1), 1 - x is (-1, x - 1)."""
     first = form.terms[0][1]
     sizes = [abs(c) for _, c in form.terms] + ([abs(form.constant)] if form.constant else [])
     if first == 0 or not math.isfinite(1 / first):
@@ -281,7 +280,7 @@ def _power_step(steps: Steps, base: int, exponent: int) -> int:
 
 
 def _merge(steps: Steps, name: str, form: Form) -> Form | None:
-    """A power or logarithm of c·exp(u), and a logarithm of a root, as one function: sqrt(exp(u)) is exp(u/2),
+    """Merge a power or logarithm of c·exp(u), or a logarithm of a root, into one function: sqrt(exp(u)) is exp(u/2),
     log(sqrt(u)) is log(u)/2. None for all others."""
     if form.constant != 0 or len(form.terms) != 1 or not form.terms[0][1] > 0:
         return None
@@ -302,7 +301,7 @@ def _merge(steps: Steps, name: str, form: Form) -> Form | None:
 
 
 def _homogeneous(steps: Steps, name: str, form: Form) -> Form:
-    """sqrt(4·x) = 2·sqrt(x), likewise 1/sqrt and abs; a sign stays under the root."""
+    """sqrt(4·x) as 2·sqrt(x), and the same for 1/sqrt and abs; a sign stays under the root."""
     lead, rest = leading(form)
     if name != "abs":
         rest = scale(steps, rest, math.copysign(1.0, lead))
@@ -311,7 +310,7 @@ def _homogeneous(steps: Steps, name: str, form: Form) -> Form:
 
 
 def _real_power(steps: Steps, name: str, form: Form) -> Form:
-    """(8·x)^(1/3) = 2·x^(1/3); a sign is taken out of the base where the power of a negative number is real."""
+    """(8·x)^(1/3) as 2·x^(1/3). A sign is taken out of the base if powers of negative numbers are real."""
     exponent = exponent_of(name)
     assert exponent is not None, "only powers come here"
     lead, rest = leading(form)
@@ -342,18 +341,24 @@ def _three_halves(steps: Steps, _: str, form: Form) -> Form:
 
 def _wave(steps: Steps, name: str, form: Form) -> Form:
     """sin and cos with the phase reduced modulo pi; a phase of pi/2 swaps sin and cos."""
-    turns = round(form.constant / math.pi)
-    phase = form.constant - turns * math.pi
-    if abs(form.constant) > 100 or (turns == 0 and PHASE < abs(phase) < math.pi / 2 - PHASE):
+    if abs(form.constant) > 100:
         return call(steps, name, form)
-    sign = -1.0 if turns % 2 else 1.0
-    if abs(phase) <= PHASE:
-        phase = 0.0
-    elif abs(abs(phase) - math.pi / 2) <= PHASE:
-        # sin(u ± pi/2) = ± cos(u), cos(u ± pi/2) = ∓ sin(u)
-        sign *= math.copysign(1.0, phase if name == "sin" else -phase)
-        name, phase = ("cos" if name == "sin" else "sin"), 0.0
+    name, phase, sign = reduce_phase(name, form.constant, PHASE)
     return scale(steps, call(steps, name, Form(phase, form.terms)), sign)
+
+
+def reduce_phase(name: str, phase: float, tolerance: float) -> tuple[str, float, float]:
+    """Write sin or cos of u + phase as sign·f(u + rest), with the rest within pi/2. Returns f, the rest and the sign.
+    Rests up to `tolerance` away from 0 and pi/2 become 0."""
+    turns = round(phase / math.pi)
+    rest = phase - turns * math.pi
+    sign = -1.0 if turns % 2 else 1.0
+    if abs(rest) <= tolerance:
+        return name, 0.0, sign
+    if abs(abs(rest) - math.pi / 2) <= tolerance:
+        # sin(u ± pi/2) = ± cos(u), cos(u ± pi/2) = ∓ sin(u)
+        return "cos" if name == "sin" else "sin", 0.0, sign * math.copysign(1.0, rest if name == "sin" else -rest)
+    return name, rest, sign
 
 
 _IDENTITIES = {

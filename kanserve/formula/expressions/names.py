@@ -1,4 +1,4 @@
-"""The names of variables in text, in LaTeX and in code. Names are untrusted data that never become code."""
+"""The names of variables in text, LaTeX and code. Names are untrusted data and never become code."""
 
 import json
 import keyword
@@ -41,17 +41,15 @@ _CODE_RESERVED = _CALLED | {*keyword.kwlist, *keyword.softkwlist, "np", *_C_RESE
 
 
 def reserve(word: str) -> None:
-    """Keep variables from being called like a function that was added to the table."""
+    """Forbid variable names that equal the name of a function added to the table."""
     _TEXT_RESERVED.add(word)
     _CODE_RESERVED.add(word)
 
 
 def identifiers(names: Iterable[str], also: Collection[str] = ()) -> tuple[str, ...]:
-    """A unique ASCII identifier for each name, valid in Python and in C99.
-
-    A valid name is kept; of any other, the letters, digits and underscores are. `also` has reserved words of further
-    languages, in lower case: they are avoided in any case, and then no two identifiers differ only by case.
-    """
+    """A unique ASCII identifier for each name, valid in Python and C99. Valid names are kept; of others, letters,
+    digits and underscores are. `also` are further reserved words in lower case; with these, no two identifiers differ
+    only in case."""
     fold = str.lower if also else str
     kept: list[str] = []
     for position, name in enumerate(names, start=1):
@@ -81,7 +79,8 @@ def text_name(name: str) -> str:
 
 
 def latex_name(name: str) -> str:
-    """A letter, a Greek letter or a word, with trailing digits as its index; anything else as escaped text."""
+    """LaTeX for a name: a letter, a Greek letter or a word, with trailing digits as its index; anything else as escaped
+    text."""
     parts = re.fullmatch(r"([A-Za-z]+)_?([0-9]*)", name)
     if parts is None or len(name) > LONGEST:
         return latex_text(name)
@@ -91,7 +90,7 @@ def latex_name(name: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Any text as LaTeX's text, escaped, and cut where it is long."""
+    """Escape any text for LaTeX, and cut it if it is long."""
     shown = (character if character.isprintable() else " " for character in _show(text))
     return r"\text{" + "".join(_LATEX.get(character, character) for character in shown) + "}"
 

@@ -53,10 +53,8 @@ _BASES = (
 
 @dataclass(frozen=True)
 class Named:
-    """A number, its cost in bits, and its size as a quotient of products: 3/(4*pi) is (3) over (4, pi).
-
-    The factors are texts that the formula parser reads; `below` is empty for an integer or a decimal.
-    """
+    """A number, its cost in bits, and its size as a quotient of products: 3/(4*pi) is (3) over (4, pi). The factors are
+    texts for the formula parser; `below` is empty for an integer or a decimal."""
 
     value: float
     bits: float
@@ -65,7 +63,7 @@ class Named:
 
     @property
     def text(self) -> str:
-        """The number by its name, as the formula parser reads it."""
+        """The number by its name, in the syntax of the formula parser."""
         above, below = ("*".join(factors) for factors in (self.above, self.below))
         sign = "-" if self.value < 0 else ""
         if not below:
@@ -74,7 +72,7 @@ class Named:
 
 
 def near(value: float, distance: float, most: int = 6) -> list[Named]:
-    """Up to `most` simple numbers within this distance of a value and of the same sign, the simplest first."""
+    """Up to `most` simple numbers with the same sign within this distance of a value, simplest first."""
     size = abs(value)
     if not (size > 0 and math.isfinite(size) and distance >= 0):
         return []
@@ -102,7 +100,7 @@ def shortest_between(low: float, high: float) -> float:
 
 
 def name_number(value: float) -> Named | None:
-    """The simple number that equals this one up to rounding; None if every such number is long."""
+    """The simple number that equals this one up to rounding; None if every such number is too long."""
     if value == 0:
         return Named(0.0, 0.0, ("0",))
     found = near(value, SAME * abs(value), most=1)
@@ -111,7 +109,7 @@ def name_number(value: float) -> Named | None:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """All products of a fraction and a base, sorted by value."""
+    """All products of a fraction and a base constant, sorted by value."""
 
     values: Array
     bits: Array
@@ -149,7 +147,7 @@ def _bits(n: int) -> float:
 
 
 def _quotient(p: int, q: int, above: str, below: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """p·above over q·below, a short decimal where it is one."""
+    """p·above over q·below, as a short decimal if possible."""
     if not above and not below and 10**3 % q == 0:
         return (f"{p / q:g}",), ()
     numerator = (*([str(p)] if p > 1 or not above else []), *([above] if above else []))
@@ -157,7 +155,7 @@ def _quotient(p: int, q: int, above: str, below: str) -> tuple[tuple[str, ...], 
 
 
 def _least(bits: Array, most: int) -> NDArray[np.int64]:
-    """The places of so many of the least, in order, the first among equals; without sorting all of them."""
+    """The positions of the `most` smallest values in order, the first among equals, without sorting all."""
     if len(bits) <= most:
         return np.argsort(bits, kind="stable")
     candidates = np.flatnonzero(bits <= np.partition(bits, most - 1)[most - 1])

@@ -96,7 +96,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Call:
-    """A function of FUNCTION_NAMES."""
+    """A call of a function in FUNCTION_NAMES."""
 
     function: str
     argument: "Expression"
@@ -105,7 +105,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Extreme:
-    """The largest of two or more expressions, for the name max, or the smallest, for min."""
+    """The maximum (`function` "max") or minimum ("min") of two or more expressions."""
 
     function: str
     arguments: tuple["Expression", ...]
@@ -124,14 +124,14 @@ class _Token:
 
 
 def parse(text: str) -> Expression:
-    """Parse a text of this module's grammar; InputError with the position otherwise."""
+    """Parse a formula in this module's grammar. Raises InputError with the position of the first mistake."""
     if len(text) > MAX_LENGTH:
         raise InputError(f"A formula may have at most {MAX_LENGTH} characters, got {len(text)}.")
     return _Parser(text).whole()
 
 
 def mistake(text: str, at: int, message: str) -> InputError:
-    """An error that shows the position: the line of the text, and a caret below the character."""
+    """An error that shows the line of the text, with a caret below the character."""
     start = text.rfind("\n", 0, at) + 1
     line, column = text[start:].partition("\n")[0], at - start
     cut = max(0, column - SHOWN // 2)
@@ -186,7 +186,7 @@ class _Parser:
         return mistake(self._text, self._token.at if at is None else at, message)
 
     def _take(self, *texts: str) -> _Token | None:
-        """Consumes and returns the next token if it is one of these operators."""
+        """Consume and return the next token if it is one of these operators."""
         token = self._token
         if token.kind != "operator" or token.text not in texts:
             return None
@@ -304,5 +304,5 @@ def _negative(expression: Expression, at: int) -> Expression:
 
 
 def function_list() -> str:
-    """A sentence for error messages."""
+    """A sentence for error messages that lists the functions."""
     return f"There are: {', '.join(sorted({*FUNCTION_NAMES, *EXTREMES}))}."

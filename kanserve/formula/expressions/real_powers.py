@@ -1,8 +1,6 @@
-"""Powers as people write and count them: x^1.37 for exp(1.37*log(x)), x^(3/2) for x*sqrt(x) or sqrt(x^3).
-
-Other languages than text and LaTeX keep exponentials of logarithms, as the network computes them, and products of
-roots, which are faster and more accurate than pow.
-"""
+"""Powers as people write and count them: x^1.37 for exp(1.37*log(x)), x^(3/2) for x*sqrt(x) or sqrt(x^3). Only text and
+LaTeX have them: other languages keep exponentials of logarithms and products of roots, which are faster and more
+accurate than pow."""
 
 import math
 
@@ -14,7 +12,8 @@ _ROOTS = {"sqrt": 0.5, "1/sqrt": -0.5}
 
 
 def with_half_powers(tree: Tree) -> Tree:
-    """The tree with a step ("pow", base, 1.5) for each half-integer power beyond 1; only printing knows such steps."""
+    """Replace half-integer powers beyond 1 by a step ("pow", base, 1.5) and similar, which only printing
+    understands."""
     steps: list[Step] = []
     moved: dict[int, int] = {}
 
@@ -47,7 +46,8 @@ def _as_power(tree: Tree, step: Step) -> Step:
 
 
 def _merge(tree: Tree, factors: Step) -> list[int | Step]:
-    """The factors of a product, with a root and a whole power of one base, both above or both below, as one step."""
+    """Merge a root and an integer power of the same base in a product into one step, if both are above or both
+    below."""
     result: list[int | Step] = list(factors)
     for n, factor in enumerate(factors):
         match tree[factor]:
@@ -67,7 +67,7 @@ EXPONENT_DIGITS = 6  # as other numbers have in texts
 
 
 def with_real_powers(tree: Tree) -> Tree:
-    """The tree with x^a*exp(u) for exp(a*log(x) + u), unless a is whole: x^2 is defined for x < 0, log(x) is not."""
+    """Replace exp(a*log(x) + u) by x^a*exp(u), unless a is an integer: x^2 is defined for x < 0, log(x) is not."""
     steps: list[Step] = []
     moved: dict[int, int] = {}
 
@@ -89,7 +89,7 @@ def with_real_powers(tree: Tree) -> Tree:
 
 
 def _powers(tree: Tree, exponent: int) -> tuple[list[tuple[str, int]], list[tuple[int, float]]]:
-    """The powers, by name and base, whose product is exp of this step; and other terms with their factors."""
+    """The powers (name, base) whose product is exp of this step, and the remaining terms with their factors."""
     powers: list[tuple[str, int]] = []
     others: list[tuple[int, float]] = []
     left = [(exponent, 1.0)]
@@ -113,5 +113,5 @@ def _powers(tree: Tree, exponent: int) -> tuple[list[tuple[str, int]], list[tupl
 
 
 def _round(exponent: float) -> float:
-    """An exponent with the digits of a text; a fraction keeps its own."""
+    """Round an exponent to the digits of the text; a fraction is kept."""
     return exponent if is_short(exponent) else float(f"{exponent:.{EXPONENT_DIGITS}g}")

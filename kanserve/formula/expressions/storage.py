@@ -1,4 +1,4 @@
-"""Formulas to JSON and back. Reading validates everything and executes nothing."""
+"""Convert formulas to JSON and back. Reading validates everything and executes nothing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -101,7 +101,7 @@ def _formula_out(formula: Formula) -> dict[str, Any]:
 
 
 def formula_from_json(entry: Any, tables: Mapping[str, Table]) -> Formula:
-    """One formula; FormatError, or the KeyError, TypeError, ... of a missing entry or one of a wrong type."""
+    """Read one formula. Raises FormatError, or the KeyError or TypeError of a missing or mistyped entry."""
     variables = tuple(variable_in(variable) for variable in list(entry["variables"]))
     identifiers = tuple(_text(identifier) for identifier in list(entry["identifiers"]))
     if not isinstance(entry["shortened"], bool) or not isinstance(entry["closed_form"], bool):

@@ -171,7 +171,7 @@ def references(step: Step) -> Step:
 
 
 def check_tree(tree: Sequence[Sequence[Any]], tables: Mapping[str, Table]) -> Tree:
-    """The tree as tuples, validated; FormatError says which step is not allowed and why."""
+    """Validate a tree, and return it as tuples. Raises FormatError that says which step is not allowed and why."""
     if not isinstance(tree, list | tuple) or not 1 <= len(tree) <= TREE_MAX_STEPS:
         raise FormatError(f"A tree is a list of 1 to {TREE_MAX_STEPS} steps.")
     depths: list[int] = []
@@ -241,7 +241,7 @@ def value_of(step: Step, arguments: Sequence[Array], tables: Mapping[str, Table]
 
 
 def _check(position: int, step: Sequence[Any], tables: Mapping[str, Table]) -> Step:
-    """The step as a tuple; its references are checked by the caller."""
+    """Validate a step and return it as a tuple; the caller checks its references."""
     match list(step):
         case ["const", value]:
             return ("const", _number(position, value))

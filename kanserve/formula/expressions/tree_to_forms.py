@@ -50,7 +50,8 @@ Mistake = Callable[[int, str], InputError]  # from a position in the formula and
 
 
 def form_of_expression(steps: Steps, expression: Expression, values: Mapping[str, Form], mistake: Mistake) -> Form:
-    """The form of an expression whose names have these values; InputError if a constant in it is not finite."""
+    """Convert an expression to a form, with these values for its names. Raises InputError if a constant is not
+    finite."""
     operands: list[Form] = []
     for part in parts(expression):
         operands.append(form_of_expression(steps, part, values, mistake))
@@ -69,10 +70,8 @@ def form_of_expression(steps: Steps, expression: Expression, values: Mapping[str
 
 
 def form_of_tree(steps: Steps, tree: Tree) -> Form:
-    """The tree of a closed form as a linear form over these steps.
-
-    FormulaError for a spline, which is not a named function, and for constants that a double cannot hold.
-    """
+    """Convert a closed form to a linear form over these steps. Raises FormulaError for splines, and constants that a
+    double cannot represent."""
     forms: list[Form] = []
     for position, step in enumerate(tree):
         arguments = [forms[reference] for reference in references(step)]
@@ -175,7 +174,7 @@ def _not_vanished(result: Form, factors: Sequence[Form]) -> Form:
 
 
 def _order(steps: Steps, product: Form) -> Form:
-    """The product with its factors sorted by step, so that x·y and y·x are the same step."""
+    """Sort the factors of a product, so that x·y and y·x are the same step."""
     ((atom, coefficient),) = product.terms
     factors = steps.factors(atom)
     if len(factors) == 1:
@@ -198,7 +197,7 @@ def _call(steps: Steps, function: str, argument: Form, at: int, mistake: Mistake
 
 
 def _extreme(steps: Steps, sign: float, forms: Sequence[Form]) -> Form:
-    """The largest of the forms for sign 1, the smallest for sign -1: (a + b ± |a - b|)/2 of two, pair by pair."""
+    """The maximum (sign 1) or minimum (sign -1) of the forms: pairwise (a + b ± |a - b|)/2."""
     if len(forms) == 1:
         return forms[0]
     middle = len(forms) // 2
@@ -240,7 +239,7 @@ def _power(steps: Steps, base: Form, exponent: Form, at: int, mistake: Mistake) 
 
 
 def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
-    """base^exponent; of a product, the product of the powers, which needs one layer less."""
+    """base^exponent. For a product it is the product of the powers, which needs one layer less."""
     if exponent == 0:
         return sum_forms(steps, [Form(1.0), scale(steps, base, 0.0)])  # 1 where the base is defined
     if _is_zero(base) and exponent < 0:
@@ -256,13 +255,13 @@ def _whole_power(steps: Steps, base: Form, exponent: int) -> Form:
 
 
 def _inverse(name: str) -> str | None:
-    """The power with the opposite exponent of a power, as 1/sqrt of sqrt; None for another function."""
+    """The power with the opposite exponent, such as 1/sqrt for sqrt; None if `name` is not a power."""
     exponent = exponent_of(name)
     return power_name(-exponent) if exponent is not None and exponent > 0 else None
 
 
 def _factor_power(steps: Steps, base: Form, exponent: int) -> Form:
-    """base^exponent; exp, sqrt and reciprocals absorb the exponent where a named function allows it."""
+    """base^exponent; exp, sqrt and reciprocals absorb the exponent if a named function allows it."""
     step = steps.steps[base.terms[0][0]] if base.terms and base == one_atom(base.terms[0][0]) else None
     match step:
         case ("call", "exp", argument):

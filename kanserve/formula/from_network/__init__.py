@@ -1,1 +1,1 @@
-"""From a network to the formula of each output."""
+"""Convert a network to a formula for each output."""

@@ -1,4 +1,4 @@
-"""How much the value of a formula changes when its constants are rounded, by its derivatives."""
+"""How much a formula's value changes when its constants are rounded, by its derivatives."""
 
 from collections.abc import Sequence
 
@@ -22,10 +22,8 @@ def to_digits(value: float, digits: int) -> float:
 
 
 class Sensitivity:
-    """The change of y, to first order, that rounding the constants makes; `slopes` (N, P) are derivatives of y.
-
-    They may be in units that differ from row to row.
-    """
+    """The first-order change of y when constants are rounded; `slopes` (N, P) are derivatives of y, in units that may
+    differ between rows."""
 
     def __init__(self, values: list[float], slopes: Array, fewest: int) -> None:
         self._slopes = np.where(np.isfinite(slopes), slopes, 0.0)  # others are left to the evaluation
@@ -37,12 +35,12 @@ class Sensitivity:
         )
 
     def steepest_rows(self) -> NDArray[np.int64]:
-        """For each constant, the row on which it matters most; of the first constants, if there are many."""
+        """For each constant, the row on which it matters most; only for the first constants if there are many."""
         rows: NDArray[np.int64] = np.abs(self._slopes[:, :READABLE_DIGITS_MOST_STARTS]).argmax(axis=0)
         return rows
 
     def digits(self, tolerance: float) -> NDArray[np.int64]:
-        """(P,): the digits with which y changes by at most `tolerance` on each row."""
+        """The number of digits of each constant (P,) with which y changes by at most `tolerance` on each row."""
         enough = np.abs(self._changes) * self._steepest[:, None] <= tolerance
         enough[:, : self._fewest] = False
         enough[:, -1] = True
@@ -55,7 +53,8 @@ class Sensitivity:
         return digits
 
     def _add_digits(self, digits: NDArray[np.int64], total: Array, tolerance: float) -> None:
-        """Adds digits to the constant with the largest part in the worst row until all rows are within tolerance."""
+        """Add digits, each time to the constant that contributes most in the worst row, until all rows are within
+        tolerance."""
         constants = np.arange(len(digits))
         while True:
             row = int(np.abs(total).argmax()) if len(total) else 0
@@ -70,7 +69,7 @@ class Sensitivity:
             self._set(digits, total, worst, int(better.argmax()))
 
     def _drop_digits(self, digits: NDArray[np.int64], total: Array, tolerance: float) -> None:
-        """Takes digits from the constants that have the most, where all rows stay within tolerance."""
+        """Remove digits, starting with the constants that have the most, as long as all rows stay within tolerance."""
         for constant in np.argsort(-digits, kind="stable").tolist():
             if self._steepest[constant] == 0:
                 continue
@@ -88,7 +87,7 @@ class Sensitivity:
 
 
 def slopes_of(tree: Tree, x: Array, places: Sequence[int]) -> Array:
-    """The derivatives of y with respect to the constants at these places, (N, P)."""
+    """The derivatives (N, P) of y with respect to the constants at these places."""
     numbers = {n for n, step in enumerate(tree) if step[0] == "const"}
     constants = Constants(tree, numbers.difference(places))
     _, jacobian = constants.derivatives(constants.values, x)

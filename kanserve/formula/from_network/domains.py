@@ -23,12 +23,9 @@ CHARACTERS = 2000  # of a printed condition
 def domain(
     tree: Tree, tables: Mapping[str, Table], names: Sequence[str], spans: Sequence[Interval] = (), text: Tree = ()
 ) -> tuple[str, ...]:
-    """The conditions on raw features under which the formula is real and finite, overflow aside: "log: 3*x + 1 > 0".
-
-    Conditions that interval arithmetic proves over `spans`, the ranges of the columns, are left out; without spans,
-    those that always hold. A listed condition may still hold on the ranges, but no other condition can fail there.
-    `text` is the tree with the constants that the conditions show; without it, they show all digits.
-    """
+    """The conditions on raw features under which the formula is real and finite (overflow aside), such as "log: 3*x + 1
+    > 0". Those proven by interval arithmetic over the ranges `spans`, or always true, are left out. `text` is the tree
+    with the constants to show in the conditions, by default all digits."""
     bounds = intervals(tree, tables, spans or [(-math.inf, math.inf)] * len(names))
     found: dict[str, None] = {}
     for step in tree:

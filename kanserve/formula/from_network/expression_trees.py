@@ -1,4 +1,4 @@
-"""From the edges of a network to the steps of its formulas, with the same edges, scales and biases as evaluation."""
+"""Convert the edges of a network to the steps of its formulas, with the same scales and biases as in evaluation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -43,9 +43,7 @@ class Trees:
 
 def trees(kan: Kan, *, fold: bool = True, x: Array | None = None) -> Trees:
     """The outputs' trees in raw features: in canonical form, or (`fold=False`) step by step as the network computes.
-
-    With rows x (N, inputs), rounding noise in the network's constants is removed from the canonical form.
-    """
+    With rows x (N, inputs), rounding noise in the network's constants is removed from the canonical form."""
     if fold:
         try:
             return _trees(kan, fold=True, x=x)
@@ -70,7 +68,7 @@ def _trees(kan: Kan, *, fold: bool, x: Array | None) -> Trees:
 
 
 def _input(kan: Kan, steps: Steps, i: int) -> Form:
-    """(x - shift) / scale."""
+    """The normalised input (x - shift) / scale."""
     shift, divisor = float(kan.input_shift[i]), float(kan.input_scale[i])
     column = steps.add("var", i)
     factor = 1 / divisor
@@ -84,7 +82,7 @@ def _input(kan: Kan, steps: Steps, i: int) -> Form:
 
 
 def _find_needed_nodes(kan: Kan) -> list[NDArray[np.bool_]]:
-    """Which nodes of each layer an output depends on."""
+    """Masks of the nodes of each layer that an output depends on."""
     needed = [np.ones(kan.layers[-1].nodes, np.bool_)]
     for layer in reversed(kan.layers[1:]):
         needed.insert(0, layer.alive[np.repeat(needed[0], layer.arity)].sum(axis=0) > 0)
@@ -124,7 +122,7 @@ def _layer(
 
 
 def _argument(steps: Steps, form: Form, uses: int) -> Form:
-    """A node as the argument of edges: expanded into each if that is short, else one shared atom."""
+    """A node as the argument of edges: expanded in each edge if it is short, else one shared atom."""
     if not steps.fold or not form.terms:
         return _compute(steps, form)
     if len(form.terms) <= (LONGEST_FOLDED if uses == 1 else 2):
@@ -135,7 +133,7 @@ def _argument(steps: Steps, form: Form, uses: int) -> Form:
 
 
 def _compute(steps: Steps, form: Form) -> Form:
-    """Without folding, a computed value is a single atom, so that no constant moves out of it."""
+    """Without folding, make a computed value a single atom, so that no constant moves out of it."""
     return form if steps.fold or not form.terms else one_atom(step_of(steps, form))
 
 
@@ -158,7 +156,7 @@ def _edge(
     argument: Form,
     named: Mapping[tuple[int, int], tuple[str, Table]],
 ) -> Form:
-    """base_weight·base(u) + s(u) + c·f(a·u + b) + d, as far as the edge has these parts."""
+    """base_weight·base(u) + s(u) + c·f(a·u + b) + d, with the parts that the edge has."""
     parts = []
     if layer.base != "zero" and layer.base_weight[j, i] != 0:
         base = "silu" if layer.base == "silu" else "x"

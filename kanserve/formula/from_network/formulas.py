@@ -1,4 +1,4 @@
-"""From a network to its formulas: build trees, compare them with the network, print them, compare the Python code."""
+"""Convert a network to formulas: build trees, compare them with the network, print them, compare the Python code."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -123,7 +123,8 @@ def _compute(kan: Kan, limit: int, strict: bool, named: bool) -> FormulaList:
 
 
 def _readable(kan: Kan, tree: Tree, tables: Mapping[str, Table], limit: int, named: bool) -> Tree:
-    """The tree with the digits of its text: few where the training range is known, at least six where it is a guess."""
+    """Round the constants to the digits of the text: few if the training range is known, at least six if it is a
+    guess."""
     if not unfold(tree, limit).whole:
         return round_constants(tree, NOTATIONS_DIGITS)  # its text is shortened, and cannot be evaluated
     columns = [int(step[1]) for step in tree if step[0] == "var"]
@@ -134,10 +135,8 @@ def _readable(kan: Kan, tree: Tree, tables: Mapping[str, Table], limit: int, nam
 
 
 def _require_finite(wanted: Expected, formula: Formula, text: Tree) -> None:
-    """Raise FormulaError if a formula is not finite on the rows of the training range that are checked.
-
-    `text` is its tree with rounded constants, for the message.
-    """
+    """Raise FormulaError if a formula is not finite on the checked rows of the training range. `text` is its tree with
+    rounded constants, for the message."""
     kan = wanted.kan
     if not has_range(kan)[list(formula.columns)].all():
         return
@@ -155,7 +154,7 @@ def _require_finite(wanted: Expected, formula: Formula, text: Tree) -> None:
 
 
 def _agreeing(kan: Kan, wanted: Expected) -> Trees:
-    """The trees in canonical form, or step by step as the network computes where the canonical form loses digits."""
+    """The trees in canonical form, or step by step as the network computes if the canonical form loses digits."""
     canonical = _settle(kan, wanted)
     # Not forgiving: rounding does not excuse an identity, and x + 1e13 - 1e13 stays as it is.
     lossy = [
@@ -174,7 +173,7 @@ def _agreeing(kan: Kan, wanted: Expected) -> Trees:
 
 
 def _settle(kan: Kan, wanted: Expected) -> Trees:
-    """The trees in canonical form, with rounding noise of a fitted network removed where that changes nothing."""
+    """The trees in canonical form. Rounding noise of a fitted network is removed if that does not change the values."""
     plain = trees(kan)
     rows = wanted.x[:: -(-len(wanted.x) // SETTLED_ON)]
     if (
@@ -191,7 +190,7 @@ def _settle(kan: Kan, wanted: Expected) -> Trees:
 
 
 def _same(kan: Kan, x: Array, before: Tree, after: Tree, tables: Mapping[str, Table]) -> bool:
-    """Whether two trees agree on these rows, and further out in the inputs whose range is unknown."""
+    """Whether two trees agree on these rows, and further out for inputs whose range is unknown."""
     told = has_range(kan)
     middle = ranges(kan).mean(axis=1)
     for factor in _FURTHER_OUT[:1] if told.all() else _FURTHER_OUT:
@@ -239,7 +238,7 @@ def _formula(
 
 
 def _with_encoding(formula: Formula, inputs: Sequence[Variable]) -> Formula:
-    """The formula whose variables have the fill values and categories of the network's inputs."""
+    """Copy the fill values and categories of the network's inputs to the formula's variables."""
     encoding = ("fill_value", "categories", "category_values")
     variables = [
         replace(variable, **{name: getattr(inputs[column], name) for name in encoding})
@@ -249,7 +248,7 @@ def _with_encoding(formula: Formula, inputs: Sequence[Variable]) -> Formula:
 
 
 def _show(tree: Tree, limit: int, dialect: Dialect, longest: int) -> tuple[str, bool]:
-    """The text with as many operations as fit, at most `limit`, and whether it is complete."""
+    """Print as many operations as fit, at most `limit`. Returns the text, and whether it is complete."""
     while True:
         unfolded = unfold(tree, limit)
         text = print_tree(unfolded, dialect, longest)
@@ -259,13 +258,13 @@ def _show(tree: Tree, limit: int, dialect: Dialect, longest: int) -> tuple[str, 
 
 
 def _code(unfolded: Unfolded, dialect: Dialect, longest: int) -> str:
-    """The complete expression, or an empty text: shortened code would be wrong."""
+    """The complete expression, or "": shortened code would be wrong."""
     text = print_tree(unfolded, dialect, longest) if unfolded.whole else None
     return text if text is not None and _depth(text) <= DEEPEST else ""
 
 
 def _python(text: str) -> str:
-    """The expression if Python's compiler accepts it, else an empty text: its limits differ between versions."""
+    """The expression if Python's compiler accepts it, else "". Its limits differ between versions."""
     try:
         compile(text or "0", "<formula>", "eval")
     except (SyntaxError, MemoryError, RecursionError):
@@ -274,7 +273,7 @@ def _python(text: str) -> str:
 
 
 def _depth(text: str) -> int:
-    """The largest number of open brackets."""
+    """The maximum nesting depth of brackets."""
     depth = deepest = 0
     for character in text:
         depth += (character == "(") - (character == ")")

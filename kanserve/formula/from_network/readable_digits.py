@@ -29,12 +29,9 @@ READABLE_DIGITS_BISECTIONS = 25  # to a row where the argument of a function is 
 
 
 def turning_rows(tree: Tree, x: Array) -> tuple[Array, Array]:
-    """Rows where the argument of a function or power is about 0, between rows of x where it has other signs.
-
-    There tanh is steepest, abs and exp(-u^2) turn, and 1/u has its pole; random rows are rarely as close. The first
-    array has two places of each argument. The second has further places, and the rows on the way to all of them, each
-    half as far away as the one before: exp(1/u) is finite and large only on some of these.
-    """
+    """Rows where the argument of a function or power is about 0, between rows of x where it has different signs: there
+    tanh is steepest, abs turns, and 1/u has its pole. The first array has two such rows per argument, the second
+    further ones, and rows at halving distances from all of them."""
     pairs, inputs = READABLE_DIGITS_TURNING_PAIRS, x.shape[1]
     below: list[Array] = []
     above: list[Array] = []
@@ -61,7 +58,7 @@ def turning_rows(tree: Tree, x: Array) -> tuple[Array, Array]:
 
 
 def _arguments(tree: Tree, x: Array) -> dict[int, Array]:
-    """What the functions and powers of a tree are of, by step; of tan the cosine, which is 0 at its poles."""
+    """The arguments of the functions and powers of a tree, by step; for tan the cosine, which is 0 at its poles."""
     values: list[Array] = []
     with np.errstate(all="ignore"):
         for step in tree:
@@ -99,15 +96,10 @@ def readable(
     fewest: int = 1,
     exact: Collection[int] = (),
 ) -> Tree:
-    """The tree with the constants of its text.
-
-    The rows x (N, inputs) are uniform in the training range, and say how much y varies; the rows `ends` (M, inputs) are
-    at its corners.
-
-    Constants at the positions `exact` stay, and so do decimals of up to six digits. The others get at least `fewest`
-    digits; where y has no deviation, or the formula has splines or is too large for its derivatives, they all get the
-    same number of digits, at least six.
-    """
+    """Round the constants to the digits of the text. Rows x (N, inputs) are uniform in the training range and show how
+    much y varies; `ends` (M, inputs) are its corners. Constants at positions `exact` and decimals of up to six digits
+    stay. Others get at least `fewest` digits; all get the same number, at least six, if y does not vary or derivatives
+    are impossible."""
     places = [
         n for n, step in enumerate(tree) if step[0] == "const" and n not in exact and not _is_short_decimal(step[1])
     ]
@@ -148,12 +140,12 @@ def round_constants(tree: Tree, digits: int) -> Tree:
 
 
 class _Target:
-    """What a rounded tree must meet: the values of the exact one at the rows x and `ends` where these are finite."""
+    """The test for a rounded tree: it must match the exact one at rows x and at the `ends`, where these are finite."""
 
     def __init__(
         self, tree: Tree, tables: Mapping[str, Table], places: Sequence[int], inside: Array, ends: Array, further: Array
     ) -> None:
-        """`inside` and `further` are uniform in the range; a text is compared on the latter only once it is found."""
+        """`inside` and `further` are uniform in the range; a text is compared on `further` only after it has passed."""
         self._tree, self._tables, self._places = tree, tables, places
         self._values = [float(tree[place][1]) for place in places]
         x = np.concatenate([inside, ends])
@@ -172,7 +164,7 @@ class _Target:
         self._median = float(np.median(self._y)) if len(self._y) else 0.0
 
     def try_on(self, rows: Array) -> None:
-        """Compare a text on these further rows too."""
+        """Compare a text on these rows too."""
         self._further = np.concatenate([self._further, rows])
         self._further_y = np.concatenate([self._further_y, evaluate_tree(self._tree, self._tables, rows)])
 
@@ -190,29 +182,21 @@ class _Target:
         return bool((self._errors(tree, self._x, self._y) <= 1).all())
 
     def _allow(self, y: Array) -> Array:
-        """What the error may be on rows with these values: more on those close to a pole, where y has no bound.
-
-        No value of 10,000 is more than 100 standard deviations from the mean.
-        """
+        """The error allowed on rows with these values; larger close to a pole, where y is unbounded."""
         far = TOLERANCE * np.abs(y - self._median) / FARTHEST
         return np.maximum(self._tolerance, SHARE * far)
 
     def _errors(self, tree: Tree, x: Array, y: Array | None = None) -> Array:
-        """How far a tree is from the exact one, in units of what it may be.
-
-        Infinite where the tree alone is not finite, 0 where the exact one is not.
-        """
+        """The error of a tree relative to the allowed one: infinite if only the tree is not finite, 0 if the exact one
+        is not."""
         y = evaluate_tree(self._tree, self._tables, x) if y is None else y
         errors = np.abs(evaluate_tree(tree, self._tables, x) - y)
         errors = np.where(errors > 0, errors / self._allow(y), errors)
         return np.where(np.isfinite(y), np.where(np.isnan(errors), np.inf, errors), 0.0)
 
     def worse(self, tree: Tree, starts: NDArray[np.int64]) -> Array:
-        """Rows between the known ones on which the tree is not within tolerance, such as those close to a pole.
-
-        A local search for the largest error, from these rows, from those with the largest errors and from the further
-        rows with the largest, in ever smaller boxes around them.
-        """
+        """Rows between the known ones on which the tree is not within tolerance, for example close to a pole; found by
+        local search from these rows and those with the largest errors, in shrinking boxes."""
         count, trials = SEARCHED_FROM, TRIALS
         errors, further = self._errors(tree, self._x, self._y), self._errors(tree, self._further, self._further_y)
         starts = np.unique(np.concatenate([starts, np.argsort(errors)[-count:]]))
@@ -231,7 +215,7 @@ class _Target:
         return best[largest > 1]
 
     def add(self, x: Array) -> None:
-        """Further rows, on which the exact tree is finite."""
+        """Add rows on which the exact tree is finite."""
         self._x = np.concatenate([self._x, x])
         self._y = np.concatenate([self._y, evaluate_tree(self._tree, self._tables, x)])
 
@@ -245,21 +229,19 @@ class _Target:
 
 
 def _draw(ends: Array, count: int) -> Array:
-    """So many rows of the range, others than a network's samples."""
+    """`count` random rows in the range, different from a network's samples."""
     return np.random.default_rng(1).uniform(ends.min(axis=0), ends.max(axis=0), (count, ends.shape[1]))
 
 
 def _deviation(y: Array) -> float:
-    """The least standard deviation of parts of the values: where a few large ones make it, other rows may have none.
-
-    Parts that are constant do not count; 0 if all are.
-    """
+    """The smallest standard deviation among parts of the values, ignoring constant parts (0 if all are constant): a few
+    large values could otherwise dominate."""
     parts = [y, *np.array_split(y, PARTS)]
     return min((deviation for part in parts if (deviation := _varying(part))), default=0.0)
 
 
 def _varying(y: Array) -> float:
-    """The standard deviation; 0 if it is but rounding."""
+    """The standard deviation; 0 if it is only rounding."""
     size = float(np.abs(y).max(initial=0.0))
     deviation = float((y / size).std()) if size else 0.0  # the squares of y could overflow
     return deviation * size if deviation > ROUNDING else 0.0

@@ -1,8 +1,6 @@
-"""Removing rounding noise from the constants of a fitted network: negligible terms, and 0.9999999999999 for 1.
-
-A fit stops within rounding of its optimum: where that has 0 or 1, the fit has 1e-17 or 1 - 1e-12. Folding adds more:
-a shift by the mean and an offset that undoes it leave 3e-17. The size of such terms is measured on rows.
-"""
+"""Remove rounding noise from the constants of a fitted network: negligible terms such as 1e-17, and 0.9999999999999 for
+1. A fit stops within rounding of its optimum, and folding constants adds more. The size of such terms is measured on
+rows."""
 
 import math
 from collections.abc import Mapping
@@ -22,18 +20,14 @@ SHORT = 6  # digits of a decimal to round to, as many as are shown: a value with
 
 
 def has_fitted_grids(kan: Kan) -> bool:
-    """Whether a network has grids on which splines were fitted, and not only the placeholder of every layer.
-
-    A network made from a formula has no such grid, and all its constants count: 6.6e-34 is Planck's.
-    """
+    """Whether splines were fitted on the network's grids. A network made from a formula has only placeholders, and all
+    its constants count: 6.6e-34 is Planck's."""
     return any(layer.intervals > 1 or layer.extrapolation == "zero" for layer in kan.layers)
 
 
 class RoundingNoise:
-    """Removes rounding noise from linear forms, by the values of a network's steps on rows x (N, inputs).
-
-    `tables` may grow later.
-    """
+    """Removes rounding noise from linear forms, judging by the values of a network's steps on rows x (N, inputs).
+    `tables` may grow later."""
 
     def __init__(self, steps: Steps, tables: Mapping[str, Table], x: Array) -> None:
         self._steps = steps
@@ -42,10 +36,8 @@ class RoundingNoise:
         self._values: list[Array] = []
 
     def drop_noise(self, form: Form) -> Form:
-        """The form without terms below 1e-11 of its size, and with numbers rounded to 6 digits if within 1e-11.
-
-        Terms that are not always defined stay, and so do numbers of up to 12 digits, which a person has set.
-        """
+        """Drop terms below 1e-11 of the form's size, and round numbers to 6 digits if that changes them by less than
+        1e-11. Terms that are not always defined, and numbers of up to 12 digits, which a person has set, stay."""
         whole = np.full(len(self._x), form.constant)
         sizes: list[float] = []
         with np.errstate(all="ignore"):
@@ -76,13 +68,13 @@ def _is_short_decimal(number: float) -> bool:
 
 
 def _simple(number: float) -> float:
-    """The nearest short decimal, if it is within 1e-11 (relative); else the number."""
+    """The nearest short decimal if it is within 1e-11 (relative), else the number."""
     short = float(f"{number:.{SHORT - 1}e}")
     return short if abs(short - number) <= ALGEBRA_VANISHES * abs(number) else number
 
 
 def _alike(form: Form) -> Form:
-    """The form with numbers made equal in size that differ by up to 1e-11, so that they factor out."""
+    """Make numbers of a form equal in size that differ by up to 1e-11, so that they factor out."""
     if not form.terms:
         return form
     size = abs(form.terms[0][1])

@@ -101,7 +101,7 @@ def law(
     precision: Precision = "double",
     cells: Mapping[str, str] | None = None,
 ) -> str:
-    """As `source`, from the formulas of all outputs, and the inputs and outputs of the network."""
+    """Like `source`, from the formulas of all outputs and the network's inputs and outputs."""
     language = _check_language(language)
     if cells and language != "excel":
         raise InputError(f"Only a formula of Excel has cells; got {language!r}.")
@@ -131,7 +131,8 @@ def law(
 
 
 def _lower(found: Sequence[Formula]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
-    """The steps of all formulas, and the place of each result; FormulaError where they are too many to compile."""
+    """The steps of all formulas, and the position of each result. Raises FormulaError if there are too many to
+    compile."""
     if sum(len(formula.tree) for formula in found) > 20 * MOST_STEPS:  # before each step is processed
         raise _too_large(f"more than {20 * MOST_STEPS} steps", MOST_STEPS)
     steps, roots = lower_trees([formula.tree for formula in found])
@@ -169,7 +170,7 @@ def _notes(found: Sequence[Formula], takes: str) -> tuple[str, ...]:
 
 
 def _describe(variable: Variable, word: str = "") -> str:
-    """Name and unit; empty if they say no more than the identifier `word`."""
+    """Name and unit; "" if they add nothing to the identifier `word`."""
     if variable.name == word and not variable.unit:
         return ""
     return _cut(f'"{variable.name}"' + (f', "{variable.unit}"' if variable.unit else ""))
@@ -189,7 +190,7 @@ def _latex(found: Sequence[Formula]) -> str:
 
 
 def _latex_cases(variable: Variable) -> str:
-    """The numbers that stand for the categories of an input and for a missing value."""
+    """LaTeX for the numbers that stand for an input's categories and for a missing value."""
     cases = [
         (value, latex_text(name)) for name, value in zip(variable.categories, variable.category_values, strict=True)
     ]

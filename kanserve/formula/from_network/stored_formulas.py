@@ -1,4 +1,4 @@
-"""The formulas that an artifact holds: those of a network that is small enough for anybody to read them."""
+"""The formulas stored in an artifact, if the network is small enough for them to be readable."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,8 @@ BYTES_A_NUMBER = 20  # of a spline's table
 
 
 def formulas_to_store(kan: Kan) -> tuple[Formula, ...]:
-    """One formula per output, as `formulas(kan, strict=False)`; of a network that is too large only the name, and
-    whether it is in closed form: then the tree and all texts are empty, and `shortened` is true.
-    """
+    """One formula per output, like `formulas(kan, strict=False)`. If the network is too large: only the name and
+    whether it is in closed form, with an empty tree and texts and `shortened` true."""
     if estimate_bytes(kan) <= MOST_BYTES:
         return formulas(kan, strict=False)
     return tuple(
@@ -27,8 +26,7 @@ def formulas_to_store(kan: Kan) -> tuple[Formula, ...]:
 
 
 def estimate_bytes(kan: Kan) -> int:
-    """Estimate the memory in bytes of the formulas of all outputs. An edge that leads to several outputs is counted
-    once for each."""
+    """Estimate the memory in bytes of all formulas. An edge that leads to several outputs is counted once for each."""
     edges = sum(
         int((after[:, _nodes(layer)] @ layer.alive.sum(axis=1)).sum())
         for layer, after in zip(kan.layers, _reach(kan)[1:], strict=True)
@@ -40,7 +38,7 @@ def estimate_bytes(kan: Kan) -> int:
 
 
 def _reach(kan: Kan) -> list[Reached]:
-    """Which inputs each output depends on, and then, for each layer, which nodes."""
+    """Which inputs, and then which nodes of each layer, each output depends on."""
     reached = [np.eye(len(kan.outputs), dtype=np.bool_)]
     for layer in reversed(kan.layers):
         reached.insert(0, (reached[0][:, _nodes(layer)].astype(np.int64) @ layer.alive) > 0)

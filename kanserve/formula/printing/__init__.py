@@ -1,1 +1,1 @@
-"""An expression as text, LaTeX, sympy or code."""
+"""Print an expression as text, LaTeX, sympy or code."""

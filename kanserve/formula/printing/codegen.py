@@ -1,14 +1,11 @@
-"""From formulas to the statements of one function, in any language.
-
-A step that is used twice, or whose text would be long, gets a variable. Nothing is nested deep or written twice, so the
-text grows with the tree and not with the unfolded formula. The statements are straight-line code, without branches.
-"""
+"""From formulas to the statements of one function, in any language. A step that is used twice, or whose text would be
+long, gets a variable, so that the text grows with the tree and not with the unfolded formula."""
 
 import re
 import textwrap
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,7 +54,7 @@ _FUNCTIONS_OF_C = frozenset(_OF_C.split())
 
 @dataclass(frozen=True)
 class Input:
-    """An input that the outputs depend on: its identifier, its column, a note, and what it is."""
+    """An input that the outputs depend on: its identifier, column, comment and variable."""
 
     word: str
     column: int
@@ -67,7 +64,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Value:
-    """An expression, and the identifiers of inputs and statements in it."""
+    """An expression, and the identifiers of the inputs and statements it uses."""
 
     expression: str
     words: frozenset[str]
@@ -75,7 +72,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Law:
-    """A function to be written: outputs[q] from inputs[column], by statements in order."""
+    """A function to write as code: outputs[q] from inputs[column], by statements in order."""
 
     name: str
     columns: int
@@ -126,7 +123,7 @@ class Language(Dialect):
 
     @classmethod
     def words_of(cls, names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
-        """The identifiers of the inputs and of the function."""
+        """Valid identifiers for the inputs and for the function."""
         (called,) = identifiers([name], RESERVED)
         if {called.lower(), called.lower()[:-1]} & _FUNCTIONS_OF_C:  # also as powf and powl
             called = f"{called}_law"
@@ -135,13 +132,11 @@ class Language(Dialect):
 
     @abstractmethod
     def write(self, law: Law) -> str:
-        """The text of the function."""
+        """The source text of the function."""
 
     def read(self, law: Law, statement: str, raw: str, indent: str = "    ") -> list[str]:
-        """The statements that read the inputs, with their notes.
-
-        In `statement` {declared}, {word} and {raw} are replaced, and in `raw`, the raw value, {column}.
-        """
+        """The statements that read the inputs, with their comments. In `statement`, {declared}, {word} and {raw} are
+        replaced, and in `raw`, the raw value, {column}."""
         lines = []
         for entry in law.inputs:
             place = raw.format(column=entry.column + self.first_index)
@@ -152,7 +147,7 @@ class Language(Dialect):
         return lines
 
     def encode_input(self, entry: Input, raw: str, indent: str) -> list[str]:
-        """The statements that put the numbers which the network sees in place of codes and missing values."""
+        """Statements that replace category codes and missing values by the numbers that the network uses for them."""
         variable = entry.variable
         if not is_encoded(variable):
             return []
@@ -174,7 +169,7 @@ class Language(Dialect):
         return lines
 
     def add_note(self, line: str, note: str, indent: str) -> list[str]:
-        """A line with a comment behind it, or above it where both are too long for a line."""
+        """A line with a comment at its end, or above it if both together are too long."""
         notes = self.notes(note)
         if len(notes) == 1 and len(line) + len(notes[0]) < CODEGEN_WIDTH:
             return [f"{line} {notes[0]}"]
@@ -184,7 +179,8 @@ class Language(Dialect):
         return self.decimal(value)
 
     def decimal(self, value: float) -> str:
-        """The shortest decimal that reads back as this number ≥ 0; FormulaError if the type cannot hold it."""
+        """The shortest decimal that reads back as this number ≥ 0. Raises FormulaError if the type cannot represent
+        it."""
         if self.single and self.only_double:
             raise FormulaError(f"{self.only_double}'s numbers are doubles. Use numpy for the precision float.")
         with np.errstate(over="ignore"):
@@ -208,14 +204,14 @@ class Language(Dialect):
         return super().call(name, *arguments)
 
     def own_call(self, name: str, argument: Printed) -> Printed:
-        """A function that was registered by its values: its expression, with the argument for x."""
+        """A call of a function that was registered by its values: its expression, with the argument for x."""
         text = OWN[name].spelling(self.spelled_as, FormulaError)
         inner = {"(x)": f"({print_signed(argument)})", "x": self.wrap(argument, Precedence.ATOM)}
         filled = re.sub(r"\(x\)|\bx\b", lambda found: inner[found[0]], text)
         return Printed(filled if re.fullmatch(r"[\w.:]+\([^()]*\)", text) else self.bracket(filled))
 
     def modules(self) -> list[str]:
-        """The modules of functions that were registered by their values."""
+        """The modules that functions registered by their values need."""
         return modules(OWN[name].spelling(self.spelled_as, FormulaError) for name in self.used if name in OWN)
 
     def power(self, base: Printed, exponent: int) -> Printed:
@@ -245,12 +241,19 @@ class Language(Dialect):
 
     def assign(self, target: str, expression: str, indent: str = "    ", end: str = "") -> list[str]:
         """An assignment, wrapped at about WIDTH characters, after operators and opening brackets."""
-        lines = [f"{indent}{target} = "]
-        for piece in re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression):
-            if len(lines[-1]) + len(piece) > CODEGEN_WIDTH and lines[-1].strip():
-                lines.append(f"{indent}    ")
-            lines[-1] += piece
+        pieces = re.findall(r".+?(?:[*/](?!\.)|\(| [-+] |$)", expression)
+        lines = wrapped(pieces, f"{indent}{target} = ", f"{indent}    ")
         return [f"{line.rstrip()}{self.continued}" for line in lines[:-1]] + [lines[-1] + end]
+
+
+def wrapped(pieces: Iterable[str], first: str, further: str) -> list[str]:
+    """Join pieces to lines of at most about CODEGEN_WIDTH characters, which begin with `first` or `further`."""
+    lines = [first]
+    for piece in pieces:
+        if len(lines[-1]) + len(piece) > CODEGEN_WIDTH and lines[-1].strip():
+            lines.append(further)
+        lines[-1] += piece
+    return lines
 
 
 def write_statements(
@@ -286,7 +289,7 @@ def write_statements(
 
 
 def _uses(steps: Sequence[Step], roots: Sequence[int]) -> Counter[int]:
-    """How often each step's text would stand in the code: in a power as often as it is multiplied."""
+    """How often each step's text would appear in the code; in a power as often as it is multiplied."""
     uses = Counter(roots)
     for step in steps:
         for reference in references(step):
@@ -312,7 +315,7 @@ class _Printed:
 
 
 def free_names(taken: Sequence[str], prefix: str) -> Iterator[str]:
-    """t1, t2, ... with the prefix t, without names that are taken, in upper or lower case."""
+    """t1, t2, ... (for prefix t), skipping names that are taken in upper or lower case."""
     folded = {name.lower() for name in taken}
     number = 0
     while True:

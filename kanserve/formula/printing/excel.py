@@ -1,4 +1,4 @@
-"""A formula as a formula of Excel's cells, by LET, which Excel has since 2021 and LibreOffice since 24.8."""
+"""A formula as an Excel formula over cells, by LET, which Excel has since 2021 and LibreOffice since 24.8."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _REFERENCE = re.compile(
 
 
 class Excel(Language):
-    """Excel: a formula for each output, one a line."""
+    """Excel: one line with a formula for each output."""
 
     spelled_as = "excel"
     spellings = SPELLINGS["excel"]
@@ -58,7 +58,7 @@ class Excel(Language):
         return text
 
     def _read(self, entry: Input) -> str:
-        """An input's number; #N/A for an empty cell, which Excel would take for 0, and for text."""
+        """Read an input's cell: #N/A for an empty cell, which Excel would take for 0, and for text."""
         variable, cell = entry.variable, self.cells.get(entry.variable.name, default_cell(entry.column))
         fill = "NA()" if variable.fill_value is None else self.print_number(variable.fill_value)
         if variable.categories:
@@ -76,7 +76,7 @@ class Excel(Language):
 
 
 def default_cell(column: int) -> str:
-    """The cell of a column of row 2: A2, B2, ..."""
+    """The cell of a column in row 2: A2, B2, ..."""
     letters, rest = "", column + 1
     while rest:
         rest, place = divmod(rest - 1, 26)
@@ -85,7 +85,7 @@ def default_cell(column: int) -> str:
 
 
 def check_cells(names: Sequence[str], cells: Mapping[str, str]) -> None:
-    """InputError for a name that is not an input, or a cell that is not a reference."""
+    """Raise InputError for a name that is not an input, or a cell that is not a reference."""
     for name, cell in cells.items():
         if name not in names:
             raise InputError(f"No input is called {name!r:.80}; the inputs are {', '.join(names):.400}.")
@@ -94,5 +94,4 @@ def check_cells(names: Sequence[str], cells: Mapping[str, str]) -> None:
 
 
 def _tight(expression: str) -> str:
-    """Without spaces, which count."""
     return expression.replace(" ", "")

@@ -22,7 +22,7 @@ _OUTSIDE = {"sqrt": "x < 0", "log": "x < 0", "arcsin": "abs(x) > 1", "arccos": "
 
 
 class C(Language):
-    """C99 over libm, and POSIX's j0."""
+    """C99 with libm, and POSIX's j0."""
 
     spelled_as = "c"
     spellings = SPELLINGS["c"]
@@ -192,7 +192,7 @@ class Julia(Language):
 
 
 class Matlab(Language):
-    """MATLAB and Octave, from rows (N, inputs) to rows (N, outputs)."""
+    """MATLAB and Octave; maps rows (N, inputs) to rows (N, outputs)."""
 
     spelled_as = "matlab"
     spellings = SPELLINGS["matlab"]
@@ -242,7 +242,7 @@ class _InPython(Language):
 
 
 class Numpy(_InPython):
-    """Python with NumPy, from rows (N, inputs) to rows (N, outputs). erf, gamma and j0 are SciPy's."""
+    """Python with NumPy; maps rows (N, inputs) to rows (N, outputs). erf, gamma and j0 come from SciPy."""
 
     spelled_as = "numpy"
     spellings = SPELLINGS["numpy"]
@@ -276,7 +276,7 @@ class Numpy(_InPython):
 
 
 class Python(_InPython):
-    """Python with its standard library, which has no j0; from one row to a list. Its numbers are doubles."""
+    """Python with its standard library, which has no j0; maps one row to a list. Its numbers are doubles."""
 
     spelled_as = "python"
     spellings = SPELLINGS["python"]

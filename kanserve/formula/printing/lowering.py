@@ -31,7 +31,7 @@ class Lowering:
         self._known: dict[Step, int] = {}
 
     def tree(self, tree: Tree) -> int:
-        """The position of a tree's value among the steps."""
+        """Add a tree's steps, and return the position of its value."""
         places: list[int] = []
         for step in tree:
             places.append(self._step(step, places))
@@ -113,7 +113,8 @@ class Lowering:
 
 
 def lower_trees(trees: Sequence[Tree]) -> tuple[tuple[Step, ...], tuple[int, ...]]:
-    """The steps, and the position of each tree's value; FormulaError for splines and constants that are not finite."""
+    """The steps, and the position of each tree's value. Raises FormulaError for splines, and constants that are not
+    finite."""
     lowering = Lowering()
     roots = tuple(lowering.tree(tree) for tree in trees)
     return tuple(lowering.steps), roots

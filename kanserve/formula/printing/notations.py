@@ -27,10 +27,8 @@ _NAMES_OF_NUMBERS = {"pi", "e"}  # an input may have such a name
 
 
 class Text(Dialect):
-    """Text for reading: powers as x^2, names quoted unless they are one word, numbers as in the tree.
-
-    With `named`, a number that has a name and more than six digits is shown by its name: pi/2, 1/3.
-    """
+    """Text for reading: powers as x^2, names quoted unless they are one word. With `named`, numbers with a name and
+    more than six digits are shown by name: pi/2, 1/3."""
 
     spellings = SPELLINGS["text"]
 
@@ -134,11 +132,8 @@ class Latex(Dialect):
 
 
 class Python(Dialect):
-    """A NumPy expression over arrays named by `identifiers`; constants are exact.
-
-    Splines are functions that the caller must supply, and so are erf, j0 and gamma, as in scipy.special, and functions
-    that were registered by their values.
-    """
+    """A NumPy expression over arrays named by `identifiers`, with exact constants. The caller must supply splines, erf,
+    j0 and gamma (as in scipy.special), and functions registered by their values."""
 
     spellings = SPELLINGS["python expression"]
 
@@ -174,10 +169,8 @@ class Python(Dialect):
 
 
 class C99(Dialect):
-    """A C99 expression over doubles named by `identifiers`, with libm's functions (and POSIX's j0); exact constants.
-
-    Functions that were registered by their values must be supplied by the caller.
-    """
+    """A C99 expression over doubles named by `identifiers`, with libm's functions (and POSIX's j0) and exact constants.
+    The caller must supply functions registered by their values."""
 
     spellings = SPELLINGS["c expression"]
 
@@ -202,29 +195,29 @@ class C99(Dialect):
 
 @lru_cache
 def _uses(name: str) -> int:
-    """How often the text of a function has its argument."""
+    """How often a function's text contains its argument."""
     written = steps(FUNCTIONS[name].expression, ELEMENTARY)
     return sum(references(step).count(written.index(("var", 0))) for step in written)
 
 
 def _read_unlisted_power(name: str) -> float | None:
-    """The exponent of a power that is not a row of the table itself, as x^(5/3)."""
+    """The exponent of a power that is not a row of the table, such as x^(5/3); else None."""
     return None if name in EXPONENTS else exponent_of(name)
 
 
 def _exponent_to_write(name: str) -> float | None:
-    """The exponent of a power that text and LaTeX write as one: those that are not listed, and x^(3/2)."""
+    """The exponent of a function that text and LaTeX write as a power: unlisted powers, and x^(3/2)."""
     return EXPONENTS[name] if name == "x^1.5" else _read_unlisted_power(name)
 
 
 def _decimal(value: float) -> str:
-    """The shortest decimal that reads back as this number, without an exponent from 0.0001 to a million."""
+    """The shortest decimal that reads back as this number, without an exponent between 0.0001 and a million."""
     digits = len(f"{value!r}".partition("e")[0].replace(".", "").strip("0"))
     return f"{value:.{max(digits, NOTATIONS_DIGITS)}g}"
 
 
 def name_of(value: float) -> Named | None:
-    """The name of a number, if six digits are not exact and the name is not just a decimal."""
+    """The name of a number, unless six digits are exact or the name is just a decimal."""
     found = name_number(value) if float(f"{value:.{NOTATIONS_DIGITS}g}") != value else None
     if found is None or (not found.below and found.above[0][0].isdigit() and len(found.above) == 1):
         return None
@@ -250,7 +243,7 @@ def _number_factor(text: str) -> Printed:
 
 
 def _latex_of_number(text: str) -> str:
-    """sqrt(2*pi) as \\sqrt{2 \\pi}."""
+    r"""LaTeX for a number's name: sqrt(2*pi) becomes \sqrt{2 \pi}."""
     text = re.sub(r"sqrt\((.*)\)", r"\\sqrt{\1}", text)
     text = re.sub(r"log\((.*)\)", r"\\log\\left(\1\\right)", text)
     return re.sub(r"\^(\d)", r"^{\1}", text).replace("*", " ").replace("pi", r"\pi")

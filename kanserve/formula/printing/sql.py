@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from kanserve.errors import FormulaError
-from kanserve.formula.printing.codegen import CODEGEN_WIDTH, Input, Language, Law, Value
+from kanserve.formula.printing.codegen import Input, Language, Law, Value, wrapped
 from kanserve.formula.printing.unfolding import Precedence, Printed
 from kanserve.network.encoding import is_encoded
 from kanserve.network.spellings import SPELLINGS
@@ -22,7 +22,7 @@ _MOST_DECIMAL_DIGITS = 15
 
 
 class Sql(Language):
-    """ANSI SQL:2016, which has no infinity: EXP above 700 is 1E304."""
+    """ANSI SQL:2016. It has no infinity, so EXP above 700 is 1E304."""
 
     spelled_as = "sql"
     spellings = SPELLINGS["sql"]
@@ -39,7 +39,7 @@ class Sql(Language):
 
     @classmethod
     def words_of(cls, names: Sequence[str], name: str) -> tuple[tuple[str, ...], str]:
-        """The names themselves, quoted; FormulaError if no table can have them all as columns."""
+        """The quoted names themselves. Raises FormulaError if a table cannot have all of them as columns."""
         folded = [name.lower() if cls.folds_case else name for name in names]
         if twice := [name for place, name in enumerate(folded) if name in folded[:place]]:
             raise FormulaError(
@@ -50,11 +50,11 @@ class Sql(Language):
 
     @classmethod
     def quote(cls, name: str) -> str:
-        """The name of a column or table."""
+        """Quote the name of a column or table."""
         return '"' + name.replace('"', '""') + '"'
 
     def literal(self, text: str) -> str:
-        """A text."""
+        """A string literal."""
         return "'" + text.replace("'", "''") + "'"
 
     def number(self, value: float) -> str:
@@ -108,16 +108,12 @@ class Sql(Language):
         return f"(SELECT\n{self._wrap(value.expression)}\n    FROM ({source}) AS {name}{fence})"
 
     def _wrap(self, expression: str, word: str = "") -> str:
-        """An expression in lines of at most about WIDTH characters."""
-        lines = [" " * 8]
-        for piece in self._PIECE.findall(expression):
-            if len(lines[-1]) + len(piece) > CODEGEN_WIDTH and lines[-1].strip():
-                lines.append(" " * 12)
-            lines[-1] += piece
+        """Wrap an expression in lines of at most about WIDTH characters."""
+        lines = wrapped(self._PIECE.findall(expression), " " * 8, " " * 12)
         return "\n".join(map(str.rstrip, lines)) + (f" AS {word}" if word else "")
 
     def _read(self, entry: Input) -> str:
-        """An input as a number, with the numbers of categories and missing values."""
+        """Read an input as a number, replacing categories and missing values."""
         variable, column = entry.variable, f"samples.{entry.word}"
         if not variable.categories:
             number = f"CAST({column} AS {self.double})"
@@ -138,7 +134,7 @@ class Sql(Language):
 
 
 class PostgreSql(Sql):
-    """PostgreSQL, whose numbers may overflow and underflow only by an error. erf from version 16 on, gamma from 18."""
+    """PostgreSQL, which raises an error on overflow and underflow. erf needs version 16, gamma version 18."""
 
     only_double = "PostgreSQL"
     spellings = SPELLINGS["postgresql"]
@@ -148,7 +144,7 @@ class PostgreSql(Sql):
 
 
 class Sqlite(Sql):
-    """SQLite with its mathematical functions, which some builds lack. What is not defined is NULL by itself."""
+    """SQLite with its mathematical functions, which some builds lack. Undefined values are NULL."""
 
     only_double = "SQLite"
     spellings = SPELLINGS["sqlite"]
@@ -159,7 +155,7 @@ class Sqlite(Sql):
 
 
 class DuckDb(Sql):
-    """DuckDB."""
+    """The dialect of DuckDB."""
 
     only_double = "DuckDB"
     spellings = SPELLINGS["duckdb"]
@@ -170,7 +166,7 @@ class DuckDb(Sql):
 
 
 class BigQuery(Sql):
-    """BigQuery, where a function under SAFE gives NULL in place of an error."""
+    """The dialect of BigQuery, where a function under SAFE returns NULL instead of an error."""
 
     only_double = "BigQuery"
     spellings = SPELLINGS["bigquery"]
@@ -188,7 +184,7 @@ class BigQuery(Sql):
 
 
 def _escape(text: str, quote: str) -> str:
-    """A text within quotes of BigQuery, which have escapes as in C."""
+    """Escape a text for BigQuery's quotes, as in C."""
     escapes = {"\\": "\\\\", quote: f"\\{quote}", "\n": "\\n", "\r": "\\r"}
     return "".join(escapes.get(character, character) for character in text)
 

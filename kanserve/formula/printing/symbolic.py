@@ -91,7 +91,7 @@ def _call(sympy: Any, name: str, argument: Any) -> Any:
 
 
 def as_sympy(sympy: Any, expression: Expr, argument: Any) -> Any:
-    """An expression of the table of functions, with a sympy expression for its variable."""
+    """Convert an expression of the table of functions to sympy, with a sympy expression for its variable."""
     values: list[Any] = []
     for step in steps(expression, SPELLINGS["sympy"]):
         match step:
@@ -111,7 +111,8 @@ def as_sympy(sympy: Any, expression: Expr, argument: Any) -> Any:
 
 
 def _own_call(sympy: Any, own: OwnFunction, argument: Any) -> Any:
-    """A function that a user registered by its values: in the form that was given, else undefined."""
+    """A function that a user registered by its values, in its sympy form if one was given, else as an undefined
+    function."""
     if own.sympy is None:
         return sympy.Function(own.name)(argument)
     if not isinstance(own.sympy, str):

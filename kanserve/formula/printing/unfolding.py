@@ -1,8 +1,6 @@
-"""From an expression tree to a string, without recursion: unfold the tree, then print it from the leaves to the root.
-
-A tree shares steps and a printed formula repeats them, so that a wide network's formula is far longer than its tree.
-Unfolding therefore stops at a limit and leaves "…" for the rest.
-"""
+"""From an expression tree to a string, without recursion: unfold the tree, then print it from the leaves to the root. A
+printed formula repeats shared steps and may be far longer than its tree, so unfolding stops at a limit and leaves "…"
+for the rest."""
 
 import re
 from abc import ABC, abstractmethod
@@ -40,12 +38,9 @@ class Unfolded:
 
 @dataclass(frozen=True)
 class Printed:
-    """A printed expression without its sign.
-
-    `under` is the denominator if it is a reciprocal; `quotient` has the factors above and below in a number like
-    3/(4*pi); `terms` are those of a sum; `turned` is a negative product that is written without its sign by negating a
-    sum in it: w/(1 - v).
-    """
+    """A printed expression without its sign. `under`: the denominator of a reciprocal; `quotient`: the factors above
+    and below in a number like 3/(4*pi); `terms`: those of a sum; `turned`: a negative product written without a sign by
+    negating a sum in it, w/(1 - v)."""
 
     text: str
     precedence: Precedence = Precedence.ATOM
@@ -65,15 +60,15 @@ class Dialect(ABC):
 
     @abstractmethod
     def number(self, value: float) -> str:
-        """A number ≥ 0."""
+        """Print a number ≥ 0."""
 
     def print_named(self, value: float) -> Printed | None:
-        """A number > 0 by its name: pi/2 instead of 1.5708. None if it is shown by its digits."""
+        """Print a number > 0 by its name, such as pi/2 for 1.5708; None if it is printed as digits."""
         return None
 
     @abstractmethod
     def variable(self, column: int) -> str:
-        """The input in this column."""
+        """The name of the input in this column."""
 
     def spline(self, name: str, argument: Printed) -> Printed:
         return Printed(f"{name}({print_signed(argument)})")
@@ -84,13 +79,13 @@ class Dialect(ABC):
     suffix = ""  # of C's functions of floats
 
     def call(self, name: str, *arguments: Printed) -> Printed:
-        """A function of the table, or a primitive."""
+        """Print a call of a function of the table, or of a primitive."""
         if name in self.spellings:
             return self.fill(self.spellings[name], *arguments)
         return print_expression(FUNCTIONS[name].expression, arguments[0], self)
 
     def repeats(self, step: Step) -> bool:
-        """Whether a step's text has an operand more than once, so that the operand needs a name."""
+        """Whether a step's text repeats an operand, so that the operand needs a name."""
         match step:
             case ("call", name, *operands):
                 return self.spellings.get(name, "").count("@") > len(operands)
@@ -99,7 +94,7 @@ class Dialect(ABC):
         return False
 
     def fill(self, template: str, *arguments: Printed) -> Printed:
-        """A spelling with its operands, in brackets where it has none around them."""
+        """Insert the operands into a spelling, in brackets where the spelling has none around them."""
 
         def print_argument(found: re.Match[str]) -> str:
             if found[0] in "$~":
@@ -113,14 +108,14 @@ class Dialect(ABC):
 
     @abstractmethod
     def power(self, base: Printed, exponent: int) -> Printed:
-        """base^exponent for an exponent > 0."""
+        """Print base^exponent for an exponent > 0."""
 
     def real_power(self, base: Printed, exponent: float) -> Printed:
-        """base^exponent for a real exponent; NaN for a base < 0."""
+        """Print base^exponent for a real exponent; NaN for a base < 0."""
         return self.fill(self.spellings["pow"].replace("#", self.print_number(exponent)), base)
 
     def print_number(self, value: float) -> str:
-        """A number of either sign."""
+        """Print a number of either sign."""
         return f"-{self.number(-value)}" if value < 0 else self.number(value)
 
     def bracket(self, text: str) -> str:
@@ -150,7 +145,7 @@ def print_signed(printed: Printed) -> str:
 
 
 def unfold(tree: Tree, limit: int) -> Unfolded:
-    """The tree from its root down, up to `limit` operations and a few times as many operands."""
+    """Expand the tree from its root, up to `limit` operations and a few times as many operands."""
     steps = [tree[-1]]
     children: list[tuple[int, ...]] = []
     whole, operations = True, 0
@@ -169,7 +164,7 @@ def unfold(tree: Tree, limit: int) -> Unfolded:
 
 
 def in_descending_powers(tree: Tree) -> Tree:
-    """The tree with the terms of each polynomial in one input in order, the highest power first: x^2 + x + 1."""
+    """Sort the terms of each polynomial in one input, highest power first: x^2 + x + 1."""
     steps: list[Step] = []
     for step in tree:
         if step[0] == "add":
@@ -183,7 +178,8 @@ def in_descending_powers(tree: Tree) -> Tree:
 
 
 def _power_of_input(tree: Tree, position: int) -> tuple[int | None, int | None]:
-    """(column, exponent) of a number times a power of an input; (None, 0) of a number, (None, None) of others."""
+    """(column, exponent) for a number times a power of an input; (None, 0) for a number, (None, None) for anything
+    else."""
     match tree[position]:
         case ("const", _):
             return None, 0
@@ -199,7 +195,7 @@ def _power_of_input(tree: Tree, position: int) -> tuple[int | None, int | None]:
 
 
 def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None:
-    """The expression in a dialect; None if a part of it is longer than `longest` characters."""
+    """Print the expression in a dialect; None if a part of it is longer than `longest` characters."""
     printed: dict[int, Printed] = {ELISION: Printed(dialect.elision)}
     for position in range(len(unfolded.steps) - 1, -1, -1):
         below = [printed[child] for child in unfolded.children[position]]
@@ -214,7 +210,7 @@ def print_tree(unfolded: Unfolded, dialect: Dialect, longest: int) -> str | None
 
 
 def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
-    """One step, given its printed operands."""
+    """Print one step, given its printed operands."""
     match step[0]:
         case "const":
             value = float(step[1])
@@ -240,13 +236,13 @@ def print_step(step: Step, below: list[Printed], dialect: Dialect) -> Printed:
 
 
 def squares(factor: str, exponent: int) -> str:
-    """A whole power as a product of squares, in the order in which the reference multiplies."""
+    """An integer power as a product of squares, in the order in which the reference multiplies."""
     factors = [f"({factor}*{factor})"] * (exponent // 2) + [factor] * (exponent % 2)
     return "*".join([factor] * exponent if exponent in (2, 3) else factors)
 
 
 def print_expression(expression: Expr, argument: Printed, dialect: Dialect) -> Printed:
-    """An expression with the argument for its variable, by the spellings of a dialect."""
+    """Print an expression with the argument for its variable, by the spellings of a dialect."""
     printed: list[Printed] = []
     argument = replace(argument, terms=())  # as it is: -(a - b) and not b - a
     for step in steps(expression, dialect.spellings):
@@ -256,7 +252,7 @@ def print_expression(expression: Expr, argument: Printed, dialect: Dialect) -> P
 
 
 def reciprocal(printed: Printed, dialect: Dialect) -> Printed:
-    """1/one, with the sign in front."""
+    """1/printed, with the sign in front."""
     positive = Printed(printed.text, printed.precedence, terms=printed.terms)
     text = dialect.quotient([Printed(dialect.number(1.0))], [positive])
     return Printed(text, Precedence.PRODUCT, printed.negative, under=positive)
@@ -288,7 +284,7 @@ def _without_ones(below: list[Printed], dialect: Dialect) -> list[Printed]:
 
 
 def _turn(below: list[Printed], dialect: Dialect) -> str:
-    """Minus the product of the factors, by negating the first sum with a negative term; empty without such a sum."""
+    """Minus the product of the factors, by negating the first sum that has a negative term; "" if there is none."""
     for n, factor in enumerate(below):
         terms = (factor.under or factor).terms
         if any(term.negative for term in terms):
@@ -313,7 +309,7 @@ def _positive_product(below: list[Printed], dialect: Dialect) -> Printed:
 
 
 def _apart(printed: Printed) -> list[Printed]:
-    """The factor, or the factors of a number that is a quotient: x/3, not 1/3*x."""
+    """Split a factor that is a numeric quotient, to print x/3 and not 1/3*x."""
     if printed.quotient is None:
         return [printed]
     above, below = printed.quotient
@@ -321,14 +317,15 @@ def _apart(printed: Printed) -> list[Printed]:
 
 
 def _factor(printed: Printed, dialect: Dialect, *, first: bool) -> Printed:
-    """A factor without its sign; a product that starts with a digit is in brackets unless it is the first factor."""
+    """A factor without its sign, in brackets if it is a product that starts with a digit and is not the first
+    factor."""
     if not first and printed.precedence == Precedence.PRODUCT and printed.text[0].isdigit():
         return Printed(dialect.bracket(printed.text))
     return Printed(printed.text, printed.precedence)
 
 
 class _InX(Dialect):
-    """An expression of the variable x."""
+    """Prints an expression in the variable x."""
 
     def __init__(self, spellings: Mapping[str, str]) -> None:
         self.spellings = spellings

@@ -1,1 +1,1 @@
-"""From a formula to a network."""
+"""Convert a formula to a network."""

@@ -1,4 +1,5 @@
-"""`from_formula` and `kan_of`: a known formula as a network of named edges, to export, serve or train further."""
+"""`from_formula` and `kan_of`: convert a known formula to a network of named edges, to export, serve or train
+further."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -111,11 +112,8 @@ def from_formula(
 def kan_of(
     trees: Tree | Sequence[Tree], inputs: Sequence[str | Variable], outputs: Sequence[str | Variable] = ("y",)
 ) -> Kan:
-    """The network that computes a closed form exactly, with one output per tree.
-
-    `inputs` are all columns of the rows, whether they occur or not. FormulaError if the network would be too large,
-    FormatError if a tree has a spline.
-    """
+    """A network that computes closed forms exactly, one output per tree. `inputs` are all columns of the rows, used or
+    not. Raises FormulaError if the network would be too large, FormatError if a tree has a spline."""
     several = [trees] if trees and isinstance(trees[0][0], str) else list(trees)
     checked = [check_tree(tree, {}) for tree in several]
     needed = 1 + max((int(step[1]) for tree in checked for step in tree if step[0] == "var"), default=0)
@@ -175,7 +173,7 @@ def _read(formula: Any) -> Expression:
 
 
 def _marker(formula: Any) -> Mistake:
-    """How to report an error in this formula: in a text, with its position."""
+    """A function that creates errors about this formula, with the position if it is a text."""
     if isinstance(formula, str):
         return lambda at, message: mistake(formula, at, message)
     return lambda at, message: InputError(message)

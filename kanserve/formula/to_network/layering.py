@@ -22,7 +22,7 @@ _POWER_NAMES = {1: "x", 2: "x^2", 3: "x^3", 4: "x^4", -1: "1/x", -2: "1/x^2"}
 
 @dataclass(frozen=True)
 class _Edge:
-    """c·f(a·source + b); the source is a step that is a node."""
+    """An edge c·f(a·source + b); the source is a step that is a node."""
 
     source: int
     function: str = "x"
@@ -49,15 +49,13 @@ class _Node:
 
 
 def layers(steps: Steps, inputs: Sequence[int], outputs: Sequence[Form]) -> tuple[Layer, ...]:
-    """The layers of a network from the steps that are its inputs to the forms of its outputs.
-
-    FormulaError if they would have more than MAX_EDGES edges.
-    """
+    """Layers that compute the forms of the outputs from the steps that are inputs. Raises FormulaError if that takes
+    more than MAX_EDGES edges."""
     return _Layering(steps, inputs).layers(outputs)
 
 
 class _Layering:
-    """`_nodes` has the node of each step that is needed as one, and `_depth` its layer; inputs are in layer 0."""
+    """Assigns steps to layers. `_nodes` maps steps to their nodes, `_depth` to their layers; inputs are in layer 0."""
 
     def __init__(self, steps: Steps, inputs: Sequence[int]) -> None:
         self._steps = steps
@@ -87,7 +85,7 @@ class _Layering:
         return tuple(_layer(sources, nodes) for sources, nodes in zip(held, made, strict=True))
 
     def _output(self, form: Form) -> _Node:
-        """The node of an output; the affine part around a product or a nested sum is the node's scale and bias."""
+        """The node of an output. The affine part around a product or a nested sum becomes the node's scale and bias."""
         if len(form.terms) == 1 and self._steps.steps[form.terms[0][0]][0] in ("add", "mul", "pow"):
             made = self._node_of(form.terms[0][0])
             if len(made.subnodes) > 1 or len(made.subnodes[0].edges) > 1:
@@ -101,7 +99,7 @@ class _Layering:
         return _Node((_Subnode((_Edge(source, c=a),), b),))
 
     def _node_of(self, atom: int) -> _Node:
-        """How a step becomes a node."""
+        """Convert a step to a node."""
         match self._steps.steps[atom]:
             case ("add", *_):
                 return _Node((self._subnode(form_of(self._steps, atom)),))
@@ -109,10 +107,8 @@ class _Layering:
                 return _Node(tuple(self._subnode(form_of(self._steps, factor)) for factor in self._factors(atom)))
 
     def _factors(self, atom: int) -> list[int]:
-        """The factors of an atom, each a named function: x^7 is x^4·x^3.
-
-        In a product, sin(x)^2 is sin(x)·sin(x), since the square of a node would need another layer.
-        """
+        """The factors of an atom, each a named function: x^7 is x^4·x^3. In a product, sin(x)^2 is sin(x)·sin(x), since
+        the square of a node would need another layer."""
         result: list[int] = []
         factors = self._steps.factors(atom)
         for factor in factors:
@@ -131,7 +127,8 @@ class _Layering:
         return result
 
     def _subnode(self, form: Form) -> _Subnode:
-        """The sum; several functions of the same source become nodes of the layer before, since an edge has one."""
+        """Convert a form to a sum of edges. Several functions of one source become nodes of the previous layer, since a
+        source has only one edge."""
         edges = [self._edge(atom, coefficient) for atom, coefficient in form.terms]
         atoms = [atom for atom, _ in form.terms]
         while True:
@@ -156,7 +153,7 @@ class _Layering:
         return source, name, a, b
 
     def _argument(self, form: Form) -> tuple[int, float, float]:
-        """The source of an edge, and a and b; sums that are equal up to a factor share a source."""
+        """The source, a and b of an edge; sums that are equal up to a factor share a source."""
         assert form.terms, "a function of a constant has been folded, or refused"
         if len(form.terms) > 1:
             lead, rest = leading(Form(0.0, tuple(sorted(form.terms))))
@@ -168,7 +165,7 @@ class _Layering:
         return source, coefficient * a, coefficient * b + form.constant
 
     def _deepest(self, needed: set[int]) -> int:
-        """The largest depth of the needed steps, which become nodes together with their operands; 0 for none."""
+        """Make nodes of the needed steps and their operands, and return the largest depth, 0 for none."""
         waiting = list(needed)
         while waiting:
             step = waiting[-1]
@@ -184,7 +181,7 @@ class _Layering:
         return max((self._depth[step] for step in needed), default=0)
 
     def _hold(self, last: Sequence[_Node], count: int) -> list[list[int]]:
-        """The steps that are nodes of each layer, from the inputs to the last but one."""
+        """For each layer except the last, the steps that it has nodes for."""
         last_use: dict[int, int] = {}
         waiting = [(source, count - 1) for node in last for source in sorted(node.sources)]
         while waiting:

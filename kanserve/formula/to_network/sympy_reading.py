@@ -1,4 +1,4 @@
-"""From a sympy expression to ours, by its tree: its text is not parsed, and sympy is not imported."""
+"""Convert a sympy expression by its tree: its text is not parsed, and sympy is not imported."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def is_sympy(value: object) -> bool:
 
 
 def read(expression: Any) -> Expression:
-    """The `sympy.Expr` as an expression of ours; InputError names a part that is not supported."""
+    """Convert a `sympy.Expr`. Raises InputError that names an unsupported part."""
     return _Reader().read(expression, 0)
 
 
@@ -54,7 +54,7 @@ class _Reader:
 
 
 def _operation(expression: Any) -> tuple[Callable[..., Expression], Sequence[Any]]:
-    """What an operation becomes, called with its operands; and those."""
+    """The constructor that an operation is converted with, and its operands."""
     name, arguments = type(expression).__name__, expression.args
     if expression.is_Add:
         return lambda *terms: Add(terms), arguments
@@ -72,7 +72,7 @@ def _operation(expression: Any) -> tuple[Callable[..., Expression], Sequence[Any
 
 
 def _number(number: Any) -> Number:
-    """The double nearest to a sympy number: 1/3, pi."""
+    """The double nearest to a sympy number such as 1/3 or pi."""
     try:
         value = float(number)
     except (TypeError, ValueError, OverflowError):

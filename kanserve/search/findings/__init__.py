@@ -1,1 +1,1 @@
-"""find_formulas from samples to results: preprocess, decompose, search, postprocess."""
+"""The stages of find_formulas: preprocess, decompose, search, postprocess."""

@@ -1,4 +1,4 @@
-"""The last fit of the constants: to all samples, those held out too, once the formulas are judged by these."""
+"""Refit the constants to all samples, including the held-out ones, after the formulas were ranked on these."""
 
 import math
 from dataclasses import replace
@@ -25,12 +25,9 @@ BESIDE_ONE = 1e-9  # what a factor of -1 is more than that, from which it is fit
 
 
 def refit_on_all_samples(found: Findings, finisher: Finisher) -> Findings:
-    """The findings with their constants fitted to both parts of the samples, but for recognised ones, if both parts
-    still agree with these. `validation` stays that of the fit to the first part, which had not seen the others.
-
-    The constants of a law that leaves only noise are compared with simple numbers anew, and those stay that both the
-    first part and all samples agree with.
-    """
+    """Refit the constants to all samples, keeping recognised numbers if both parts still agree with them; `validation`
+    stays that of the first fit. Constants of a law that leaves only noise are compared with simple numbers again: those
+    stay that the first part and all samples agree with."""
     learn, held = finisher.learn, finisher.held
     if held is learn:
         return found
@@ -54,10 +51,8 @@ def refit_on_all_samples(found: Findings, finisher: Finisher) -> Findings:
 
 
 def _recognise_again(formula: ScoredFormula, every: Dataset, finisher: Finisher) -> ScoredFormula:
-    """The law without those simple numbers that would not be recognised on all samples, and with no others, but for 1.
-
-    A factor of 1, which is not a constant of the formula any more, is one again, if it is that of a term.
-    """
+    """Drop the recognised numbers of a law that all samples would not give, and add none, except that a term's factor
+    may become 1 again."""
     if finisher.over():
         return formula
     many = finite_rows(formula.formula.tree, every.sample(POSTPROCESS_RECOGNITION_ROWS, 0))
@@ -81,7 +76,7 @@ def _recognise_again(formula: ScoredFormula, every: Dataset, finisher: Finisher)
 
 
 def _with_factors(tree: Tree) -> Tree:
-    """The tree of a sum with a number in each term that has none, not even in a product, or only the sign of one."""
+    """Give every term of a sum that has no coefficient, or only a sign, an explicit numeric factor."""
     steps: list[Step] = list(tree[:-1])
     kind, *operands = tree[-1]
     if kind != "add":
@@ -103,7 +98,7 @@ def _with_factors(tree: Tree) -> Tree:
 
 
 def _product(steps: list[Step], factors: list[int]) -> int:
-    """The place of the product of these steps, which is added to them."""
+    """Append the product of these factors to `steps`, and return its index."""
     if len(factors) > 1:
         steps.append(("mul", *factors))
         return len(steps) - 1

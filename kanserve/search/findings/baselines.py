@@ -1,5 +1,5 @@
-"""Baseline formulas: the mean, sums of the terms that explain most, linear, bilinear, quadratic and cubic models, sums
-of piecewise linear functions of the inputs, functions of one input, a power law."""
+"""Baseline formulas: the mean; sums of the terms that explain most; linear, bilinear, quadratic and cubic models; sums
+of piecewise linear functions; functions of one input; a power law."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -34,7 +34,7 @@ GROWING_ROUNDING = 1e-10  # relative: less of a term beside the others is roundi
 
 
 def baselines(ready: Prepared, seed: int, library: Sequence[str]) -> list[FittedNetwork]:
-    """Trees over all columns of the prepared rows, fitted to the training rows of the search; the mean first."""
+    """Baseline formulas over all columns of the prepared rows, fitted to the training rows; the mean comes first."""
     rows = split(ready.x, ready.y, seed, ready.weights)
     plain = (
         *_linear(rows, ready.columns),
@@ -58,13 +58,13 @@ def _linear(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
 
 
 def _least_squares(design: Array, rows: SearchSamples) -> Array:
-    """The coefficients of the columns (N, k) that fit the outputs best."""
+    """The least-squares coefficients of the columns (N, k)."""
     found = np.linalg.lstsq(weight_rows(design, rows.weights), weight_rows(rows.y, rows.weights), rcond=1e-12)[0]
     return np.asarray(found, np.float64)
 
 
 def _growing_products(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
-    """Sums of a constant and the products of up to two inputs that explain most, one after the other."""
+    """Greedy forward selection among products of up to two inputs: sums with a constant and 1, 2, ... terms."""
     x, powers = rows.x[:, columns], powers_of(len(columns), 2)
     if not columns or len(powers) > GROWING_TERMS:
         return
@@ -73,7 +73,7 @@ def _growing_products(rows: SearchSamples, columns: Sequence[int]) -> Iterator[N
 
 
 def _growing_splines(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
-    """The same of lines and bends |x_i - k|, whose sum is an additive model of splines of degree 1."""
+    """Greedy forward selection among lines and kinks |x_i - k|; their sum is an additive model of linear splines."""
     design, terms = [np.ones(len(rows.x))], [partial(compose.monomial, columns, [0.0] * len(columns))]
     for i in columns:
         z = rows.x[:, i]
@@ -92,10 +92,8 @@ def _bend(i: int, knot: float, scale: float) -> Node:
 
 
 def _growing(rows: SearchSamples, design: Array, terms: Sequence[Callable[[float], Node]]) -> Iterator[Node]:
-    """Sums of the first of the terms, a constant, and of those that explain most, one after the other.
-
-    `design` (N, terms) has their values, and each is made of its coefficient.
-    """
+    """Greedy selection: sums of a constant, the first term, and the terms that explain most, one after the other.
+    `design` (N, terms) has the terms' values; each term is built from its coefficient."""
     centred: Array = weight_rows(design - np.average(design, axis=0, weights=rows.weights), rows.weights)
     sizes = np.sqrt(np.sum(centred**2, axis=0))
     usable = sizes > GROWING_ROUNDING * np.sqrt(np.sum(weight_rows(design, rows.weights) ** 2, axis=0))
@@ -117,7 +115,7 @@ def _growing(rows: SearchSamples, design: Array, terms: Sequence[Callable[[float
 
 
 def _polynomials(rows: SearchSamples, columns: Sequence[int]) -> Iterator[Node]:
-    """The bilinear model and polynomials of degree 2 and 3, each with the terms that are significant."""
+    """The bilinear, quadratic and cubic models, each with its significant terms only."""
     x = rows.x[:, columns]
     for degree, highest in ((2, 1), (2, 2), (3, 3)):
         powers = tuple(own for own in powers_of(len(columns), degree) if max(own, default=0) <= highest)
@@ -163,7 +161,7 @@ def _of_one_input(rows: SearchSamples, columns: Sequence[int], library: Sequence
 
 
 def _powers(rows: SearchSamples, columns: Sequence[int]) -> list[Node]:
-    """c·Π x_i^p_i with integer and half-integer powers, for positive inputs and outputs of one sign."""
+    """Power laws c·Π x_i^p_i with integer and half-integer exponents, for positive inputs and outputs of one sign."""
     x = rows.x[:, columns]
     y = np.sign(rows.y[0]) * rows.y
     if not columns or not (x > 0).all() or not (y > 0).all():

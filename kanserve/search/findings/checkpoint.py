@@ -1,4 +1,4 @@
-"""A checkpoint of a search: findings in a file, written at each improvement, so that a killed search loses nothing."""
+"""Save the findings to a file at each improvement, so that a killed search loses nothing."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,27 +14,28 @@ from kanserve.search.findings.scored_formula import ScoredFormula
 
 
 class SearchCheckpoint:
-    """Writes the formulas so far to a file, or nothing without a path."""
+    """Writes the formulas found so far to a file; does nothing if `path` is None."""
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.path: Path | None = None if path is None else check_path(path)
         self._kept: list[ScoredFormula] = []
 
     def add_saved_start(self, start: Any) -> Any:
-        """What to start from: also the formulas of an earlier, killed search in the file."""
+        """Add the formulas that an earlier, killed search left in the file to the starting formulas."""
         if self.path is None or not self.path.exists():
             return start
         earlier = Findings.load(self.path)
         return earlier if start is None else [start, earlier]
 
     def keep(self, found: Sequence[ScoredFormula]) -> None:
-        """Write these beside what was kept before."""
+        """Add formulas to the file."""
         self._kept += found
         if self.path is not None and self._kept:
             pareto_front(self._kept, None, "interrupted").save(self.path)
 
     def improving(self, finisher: Finisher) -> Callable[[Hit], None] | None:
-        """What a search calls with each better formula; the finisher has no time, so that it leaves it as it is."""
+        """A callback that saves each better formula, or None without a path. `finisher` should have no time left, so
+        that it does not simplify."""
 
         def save(hit: Hit) -> None:
             found = finisher.finish(hit.node)
@@ -44,7 +45,7 @@ class SearchCheckpoint:
         return None if self.path is None else save
 
     def finish(self, found: Findings, selection: Selection) -> Findings:
-        """The result of a search with the best formula by a rule, which is written too."""
+        """Choose the best formula by `selection`, write the findings to the file, and return them."""
         found = found.chosen(selection)
         if self.path is not None:
             found.save(self.path)

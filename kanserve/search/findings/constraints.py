@@ -1,4 +1,4 @@
-"""Constraints of a search: which functions on which inputs, functions nested in functions, and the complexity."""
+"""Constraints of a search: the functions allowed on each input, nested functions, and the complexity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,9 @@ _WAVES = frozenset({"sin", "cos"})
 
 @dataclass(frozen=True)
 class Constraints:
-    """What every formula keeps to.
-
-    `functions` are those that may be applied to expressions of each input. Powers are always allowed: they belong to
-    the form of a law. Sines and cosines, which are one function at different phases, allow each other. `nested` maps
-    a function to others and how often, at most, they may be nested in it.
-    """
+    """Constraints for every formula. `functions`: those allowed for expressions of each input; powers are always
+    allowed, and sines and cosines allow each other. `nested` maps a function to how often others may be nested in
+    it."""
 
     library: tuple[str, ...] = LIBRARY
     functions: tuple[frozenset[str], ...] | None = None
@@ -43,20 +40,20 @@ class Constraints:
         return self.functions is not None or bool(self.nested) or np.isfinite(self.max_complexity)
 
     def of_complexity(self) -> "Constraints":
-        """The limit of complexity alone."""
+        """A copy that limits only the complexity."""
         return Constraints(max_complexity=self.max_complexity)
 
     def allow(self, tree: Tree) -> bool:
-        """Whether a finished formula keeps to all constraints."""
+        """Whether a finished formula satisfies all constraints."""
         return self.allow_functions(tree) and complexity(tree) <= self.max_complexity
 
     def may_allow(self, tree: Tree) -> bool:
-        """Whether a candidate may become an allowed formula once it is simplified."""
+        """Whether a candidate could satisfy the constraints once it is simplified."""
         ratio = UNSIMPLIFIED_COMPLEXITY_RATIO
         return self.allow_functions(tree) and complexity(tree) <= ratio * self.max_complexity
 
     def allow_law(self, tree: Tree, x: Array, y: Array) -> bool:
-        """Whether a law that would settle the search is allowed, in its simplest form for rows x and y."""
+        """Whether a law that would end the search is allowed, after simplification for rows x and y."""
         if not self.allow_functions(tree):
             return False
         try:
@@ -65,7 +62,7 @@ class Constraints:
             return False
 
     def allow_functions(self, tree: Tree) -> bool:
-        """Whether the functions of a tree are allowed where they are."""
+        """Whether the tree uses only functions that are allowed for their inputs and nesting."""
         if self.functions is None and not self.nested:
             return True
         inside: list[frozenset[int]] = []
@@ -94,7 +91,7 @@ class Constraints:
 
 
 def check_constraints(functions: Any, nested: Any, max_complexity: Any, inputs: Sequence[str]) -> Constraints:
-    """The constraints that the arguments of `find_formulas` say; InputError or NotFoundError if they say none."""
+    """Validate the constraint arguments of `find_formulas`. Raises InputError or NotFoundError if one is not valid."""
     by_input = functions if isinstance(functions, Mapping) else dict.fromkeys(inputs, functions)
     unknown = [name for name in by_input if name not in inputs]
     if unknown:
@@ -141,14 +138,14 @@ def _operands(tree: Tree, number: int) -> tuple[int, ...]:
 
 
 def _is_power(tree: Tree, number: int) -> bool:
-    """Whether a step is a power: u^(5/3), or exp(p*log(u)) where the exponent has no name."""
+    """Whether a step is a power: u^(5/3), or exp(p*log(u)) with any exponent p."""
     if tree[number][0] == "call" and exponent_of(tree[number][1]) is not None:
         return True
     return tree[number][:2] == ("call", "exp") and _logarithm(tree, tree[number][2]) is not None
 
 
 def _logarithm(tree: Tree, number: int) -> int | None:
-    """The step log(u) of p*log(u), or None for another step."""
+    """The step log(u) if this step is p*log(u), else None."""
     step = tree[number]
     operands = step[1:] if step[0] == "mul" else (number,)
     others = [operand for operand in operands if tree[operand][0] != "const"]
@@ -156,7 +153,7 @@ def _logarithm(tree: Tree, number: int) -> int | None:
 
 
 def _only_in_powers(tree: Tree, number: int) -> bool:
-    """Whether a logarithm occurs only in powers exp(p*log(u))."""
+    """Whether a logarithm is used only in powers exp(p*log(u))."""
     if tree[number][1] != "log":
         return False
     powers = [_logarithm(tree, step[2]) for step in tree if step[:2] == ("call", "exp")]

@@ -1,10 +1,7 @@
-"""Which of the formulas that leave only noise describes the samples best for its length, and whether that is decided.
-
-Formulas with noise are compared by their description length in nats: N·log(error), half of log(N) for each number that
-was estimated, and a price for their complexity. A difference of 5 is odds of 150 to 1. The best one is decided if what
-the samples alone say is ahead by as much too: of 40 pairs of near forms 8 wrong ones were believed without that and
-without the forms that are compared at last, and one at most with it.
-"""
+"""Decide which of the formulas that leave only noise describes the samples best for its length, and whether it is far
+enough ahead. Formulas are compared by their description length in nats: N·log(error), half of log(N) for each estimated
+number, and a price for complexity. The best one is decided if it leads by 5 nats (odds of 150 to 1), also without the
+price of complexity."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -54,7 +51,8 @@ APPROXIMATED_ROWS = 5000  # samples on which a formula is compared with approxim
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The formula that describes the samples best, those that are as good, and the margin to the next in nats."""
+    """The formula that describes the samples best, the rivals that describe them as well, and the lead over the next in
+    nats."""
 
     best: ScoredFormula
     rivals: tuple[ScoredFormula, ...]
@@ -64,8 +62,8 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class _Other:
-    """Another formula: by how many nats it is behind the best, for its length and by what the samples alone say; and
-    the numbers that it has more."""
+    """A formula compared with the best one. `gap`: nats behind by description length; `by_samples`: nats behind by the
+    samples alone; `more`: how many more numbers it has."""
 
     found: ScoredFormula
     gap: float
@@ -79,13 +77,14 @@ class _Other:
 
     @property
     def lead(self) -> float:
-        """By how much it is nearer than what is listed is at least: forms with many numbers more fit noise too."""
+        """How far the formula is inside the margin within which rivals are listed; a wider margin if it has several
+        numbers more, since such forms also fit noise."""
         margin = DECIDED_MARGIN if self.more > 1 else LISTED_MARGIN
         return max(DECIDED_MARGIN - self.gap, margin - self.by_samples)
 
 
 def decision(found: Sequence[ScoredFormula]) -> Decision | None:
-    """The decision among the formulas that leave only noise; None without any."""
+    """Choose among the formulas whose residuals are only noise. None if there is no such formula."""
     lengths = {
         formula: description_length(formula) for formula in found if not formula.refuted and formula.defined == 1
     }
@@ -110,13 +109,13 @@ def _near(others: Sequence[_Other], best: ScoredFormula) -> tuple[ScoredFormula,
 
 
 def _equalled(others: Sequence[_Other]) -> bool:
-    """Whether the samples alone do not tell a formula from the best one. Those with more numbers come close to any that
-    they contain, so that only their whole length speaks against the best."""
+    """Whether the samples alone cannot separate some formula from the best. Formulas with more numbers are ignored:
+    they can approximate any simpler one, so only their length counts against them."""
     return any(other.by_samples < DECIDED_MARGIN for other in others if other.more <= 0)
 
 
 def _is_idle_extension(other: _Other, best: ScoredFormula) -> bool:
-    """Whether a formula is the best one with constants more, for which the samples do not ask."""
+    """Whether a formula is only the best one with extra constants that the samples do not support."""
     if other.by_samples < LEAST_DOUBT or count_estimates(other.found) <= count_estimates(best):
         return False
     x, limit = best.data.sample(COMPARED_ROWS, 0).x, SAME_CASE * overall_error(best)
@@ -124,7 +123,7 @@ def _is_idle_extension(other: _Other, best: ScoredFormula) -> bool:
 
 
 def _is_decided(best: ScoredFormula, margin: float) -> bool:
-    """Whether the best formula is far enough ahead of the next for the constants that it has, and not too long."""
+    """Whether the best formula is short enough, and far enough ahead of the next for its number of constants."""
     extra = max(0, count_estimates(best) - FREE_CONSTANTS)
     longest = LONGEST_DECIDED if np.isfinite(margin) else LONGEST_UNRIVALLED
     ahead = margin >= DECIDED_MARGIN + CONSTANT_MARGIN * extra and best.complexity <= longest
@@ -132,8 +131,8 @@ def _is_decided(best: ScoredFormula, margin: float) -> bool:
 
 
 def _outdoes_approximations(found: ScoredFormula) -> bool:
-    """Whether a formula that is no polynomial describes the samples better, by the margin, than polynomials and their
-    quotients with no more numbers, which come close to any smooth curve: few of them are forms that were compared."""
+    """Whether a formula that is not a polynomial beats, by the margin, the polynomials and quotients with as many
+    numbers. These approximate any smooth curve, but the search compares few of them."""
     tree = found.formula.tree
     if not any(step[0] == "call" or (step[0] == "pow" and step[2] < 0) for step in tree):
         return True
@@ -146,7 +145,7 @@ def _outdoes_approximations(found: ScoredFormula) -> bool:
 
 
 def description_length(found: ScoredFormula) -> float:
-    """The description length of the samples by a formula, in nats; infinite for one that is not finite on them."""
+    """The description length of the samples under a formula, in nats; infinite if the formula is not finite on them."""
     rows = len(found.data) + count_held_rows(len(found.data))
     estimated = count_estimates(found)
     error = max(overall_error(found), SMALLEST_ERROR)
@@ -154,9 +153,9 @@ def description_length(found: ScoredFormula) -> float:
 
 
 def evidence(found: ScoredFormula) -> float:
-    """The same without the price of complexity, and with each number of the form as an estimate, recognised or not:
-    what the samples alone say. They speak neither against a form for being longer to write, nor for one of which some
-    number is close to a simple one: where noise is large, one of many is."""
+    """The description length by the samples alone: without the price of complexity, and with every number counted as an
+    estimate, recognised or not. A formula should not lose for being long to write, nor win because one of its numbers
+    happens to be near a simple one."""
     fitted, held = len(found.data), count_held_rows(len(found.data))
     rows, numbers = fitted + held, numbers_of_form(found)
     squares = fitted * found.error**2 * (1 + 2 * numbers / fitted) + held * found.validation**2
@@ -165,12 +164,9 @@ def evidence(found: ScoredFormula) -> float:
 
 
 def numbers_of_form(found: ScoredFormula) -> int:
-    """The numbers that a fit of the form of a formula estimates: also those that were recognised, exponents among them,
-    and those that are 1 and so not written, as factors of a term and as scales of what a function is applied to.
-
-    A power of a polynomial is no such number, but 2 in tanh(x^2) and -1 in log(x)/x are: forms with other exponents
-    were compared too. Of three wrong formulas of pairs of near forms that were believed without them, one is with them.
-    """
+    """How many numbers a fit of the formula's form estimates: also recognised ones, exponents, and unwritten factors of
+    1, since other values were compared too. Powers in polynomials do not count, but 2 in tanh(x^2) and -1 in log(x)/x
+    do. Without this, three of the wrong formulas in the pairs benchmark were believed; with it, one."""
     tree = found.formula.tree
     numbers = len(Constants(tree).places)
     terms = tree[-1][1:] if tree[-1][0] == "add" else (len(tree) - 1,)
@@ -187,7 +183,7 @@ def numbers_of_form(found: ScoredFormula) -> int:
 
 
 def _count_simple_exponents(tree: Tree) -> int:
-    """The simple exponents of an input that no polynomial has, or that stand inside a function or beside one."""
+    """Count the simple exponents of inputs that are not polynomial, or that are inside a function or multiply one."""
     beside: set[int] = set()
     for step in tree:
         if _is_function(step):
@@ -207,28 +203,27 @@ def _is_function(step: Step) -> bool:
 
 
 def _exponent_of_input(tree: Tree, step: Step) -> float | None:
-    """The simple exponent of a power of an input, or None."""
+    """The exponent if the step is a simple power of an input, else None."""
     if step[0] == "pow" and tree[step[1]][0] == "var":
         return float(step[2])
     return EXPONENTS.get(str(step[1])) if step[0] == "call" and tree[step[2]][0] == "var" else None
 
 
 def _has_number(tree: Tree, n: int) -> bool:
-    """Whether a step is a number or a product with one."""
+    """Whether a step is a number, or a product with a numeric factor."""
     factors = [tree[int(operand)] for operand in tree[n][1:]] if tree[n][0] == "mul" else []
     return tree[n][0] == "const" or any(factor[0] == "const" and factor[1] != -1 for factor in factors)
 
 
 def count_estimates(found: ScoredFormula) -> int:
-    """The numbers of a formula that are estimates: neither recognised nor exponents."""
+    """How many numbers of a formula are estimates: neither recognised nor exponents."""
     tree = found.formula.tree
     return len(Constants(tree, find_named_constants(tree)).places)
 
 
 def same_function(formula: ScoredFormula, other: ScoredFormula) -> bool:
-    """Whether two formulas have the same values, also far beyond the samples: but for rounding; or but for a small part
-    of the noise if one is a case of the other, or the noise if they are one form, fitted twice. Different forms may be
-    as close, and the samples do not decide then."""
+    """Whether two formulas have the same values, also far outside the samples. Allowed differences: rounding; a small
+    part of the noise if one formula is a special case of the other; the noise itself if both have the same form."""
     noise = 0.0 if formula.exact or other.exact else min(overall_error(formula), overall_error(other))
     x = formula.data.sample(COMPARED_ROWS, 0).x
     middle = (x.max(axis=0) + x.min(axis=0)) / 2
@@ -247,7 +242,7 @@ def same_function(formula: ScoredFormula, other: ScoredFormula) -> bool:
 
 
 def _is_case(less: ScoredFormula, more: ScoredFormula, x: Array, limit: float) -> bool:
-    """Whether the second formula has the values of the first at rows x with other constants, but for an error."""
+    """Whether the second formula, with other constants, equals the first at rows x within `limit`."""
     values = evaluate_tree(less.formula.tree, {}, x)
     try:
         fitted = refit(more.formula.tree, x, values)
@@ -257,7 +252,7 @@ def _is_case(less: ScoredFormula, more: ScoredFormula, x: Array, limit: float) -
 
 
 def distinct(found: Iterable[ScoredFormula], beside: ScoredFormula) -> tuple[ScoredFormula, ...]:
-    """The first of those that are the same function, without those that are the one beside."""
+    """Drop the formulas that are the same function as `beside` or as an earlier one."""
     kept = [beside]
     for formula in found:
         if not any(same_function(formula, other) for other in kept):

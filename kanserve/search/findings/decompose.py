@@ -1,9 +1,7 @@
-"""The search for the law of a problem: a list of stages, each of which proposes attempts.
-
-`STAGES`, at the end of the file, is their order. An attempt is a closed form, found at once, or a hypothesis read off
-polynomial least-squares fits (`surrogates`), which gives one or two smaller problems: it is accepted if their
-solutions, joined and refitted to the rows, settle the problem. Shapes are tried at last.
-"""
+"""The search for the law of a problem: a list of stages (`STAGES`), each of which proposes attempts. An attempt is a
+closed form, or a hypothesis read off polynomial least-squares fits (`surrogates`), which gives one or two smaller
+problems: it is accepted if their solutions, joined and refitted to the rows, settle the problem. Shapes are tried
+last."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -44,7 +42,7 @@ Proposals = Iterable[tuple[str, Attempt]]
 
 @dataclass(frozen=True)
 class Stage:
-    """A way to find laws: when it is taken, and the attempts that it proposes, with names for the log."""
+    """A way to find laws: its condition, and the attempts that it proposes, with their names for the log."""
 
     name: str
     applies: Callable[[SearchProblem], bool]
@@ -76,10 +74,8 @@ ADDITIVE_INPUTS = 10  # inputs up to which an additive model is named
 
 
 def solve(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law of a problem: the first that settles it, else the best one found.
-
-    After one that is not sure, the search goes on for some fits, and the better of the two is taken.
-    """
+    """The law of a problem: the first that solves it, else the best found. After a law that is not sure, the search
+    goes on for some fits, and the better of two is taken."""
     if search.over():
         return None
     if np.ptp(problem.y) <= CONSTANT_RANGE * np.abs(problem.y).max():
@@ -111,7 +107,7 @@ def solve(problem: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def attempts(problem: SearchProblem, search: Search) -> Proposals:
-    """What the stages propose, in their order; each looks at the problem only once those before have failed."""
+    """The proposals of all stages in order. A stage examines the problem only after all earlier ones have failed."""
     for stage in STAGES:
         if stage.applies(problem):
             yield from stage.propose(problem, search)
@@ -183,12 +179,12 @@ def _several_inputs(problem: SearchProblem) -> bool:
 
 
 def _single_attempt(name: str, solve: ProblemAttempt) -> Callable[[SearchProblem, Search], Proposals]:
-    """A proposal of one attempt, which is a function of the problem and the search."""
+    """A `propose` function for a stage that makes a single attempt."""
     return lambda problem, search: [(name, partial(solve, problem, search))]
 
 
 def _on_nonzero_rows(problem: SearchProblem, search: Search) -> Proposals:
-    """The law found without the few rows where an input is 0 at the end of its range: logarithms need that."""
+    """Propose to solve without the few rows where an input is 0 at the end of its range, since logarithms need that."""
     at_end = (problem.x == 0) & ((problem.x.min(axis=0) == 0) | (problem.x.max(axis=0) == 0))
     usable = ~at_end.any(axis=1)
     if 0 < np.count_nonzero(~usable) <= POWER_LAW_MOST_ZEROS * len(usable):
@@ -289,7 +285,8 @@ def _affine_forms(problem: SearchProblem, search: Search, forms: Iterable[Affine
 def _join(
     found: FittedNetwork, join: Callable[[Node], Node], problem: SearchProblem, search: Search, steps: int | None = None
 ) -> FittedNetwork:
-    """The law that the law of a part gives, or the most informative of those that its rivals give; as sure as that."""
+    """Build the law from the law of a part, or from the most informative of the part's rivals. It is `sure` if the part
+    is."""
     laws = [search.judge(join(tree), problem, steps) for tree in (found.tree, *found.rivals)]
     settled = [law for law in laws if settles(law, problem)]
     best = most_informative(settled, problem, search) if found.rivals else None
@@ -298,7 +295,7 @@ def _join(
 
 
 def _power_law(problem: SearchProblem, search: Search, scale: float, powers: Sequence[float]) -> FittedNetwork:
-    """The power law; of one input with noise it is not sure, since other forms may be as good."""
+    """Judge the power law. For noisy data with one input it is not `sure`, since other forms may fit as well."""
     found = search.judge(compose.monomial(range(problem.inputs), powers, scale), problem)
     alone = found.error < problem.exact or problem.inputs > 1 or not problem.noisy
     return replace(found, sure=found.sure and alone)
@@ -337,7 +334,7 @@ def _divide_by_powers(problem: SearchProblem, search: Search, powers: dict[int, 
 
 
 def _solve_scaled(problem: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwork | None:
-    """Π x_i^p_i · F(groups)."""
+    """Solve y = Π x_i^p_i · F(groups) for F."""
     powers = [float(p) for p in scaling.powers]
     weight = np.prod(
         [np.ones(len(problem.x)), *(raise_to(problem.x[:, i], p) for i, p in enumerate(powers) if p)], axis=0
@@ -363,7 +360,8 @@ def _solve_scaled(problem: SearchProblem, search: Search, scaling: Scaling) -> F
 
 
 def _choose_signs(values: Array, y: Array, which: Sequence[int]) -> list[float]:
-    """The exponent of each column of values (N, k): 1, or -1 for columns in `which` if a cubic in 1/z fits y better."""
+    """The exponent for each column of values (N, k): -1 for columns in `which` where a cubic in 1/z fits y better, else
+    1."""
     signs = [1.0] * values.shape[1]
     least = far_from_polynomial(values, y, 3)
     for k in which:
@@ -378,7 +376,7 @@ def _choose_signs(values: Array, y: Array, which: Sequence[int]) -> list[float]:
 
 
 def solve_with(problem: SearchProblem, search: Search, scaling: Scaling) -> FittedNetwork | None:
-    """The law of a problem by a scaling that is known in advance, as from units."""
+    """Solve a problem whose scaling is known in advance, for example from units."""
     if scaling.groups:
         return _solve_scaled(problem, search, scaling)
     powers = [float(p) for p in scaling.powers]
@@ -428,7 +426,8 @@ def _solve_separately(problem: SearchProblem, search: Search, separation: Separa
 
 
 def _solve_merged(problem: SearchProblem, search: Search, merge: Merge) -> FittedNetwork | None:
-    """Replaces the inputs of a merge by one variable z; a general z is solved first, as a problem of its own."""
+    """Replace the inputs of a merge by one variable z. If z is not linear in a known form, its own formula is found
+    first."""
     i, *others = merge.inputs
     exact = problem.exact
     if merge.kind == "general" or merge.beta is None:
@@ -462,7 +461,7 @@ def _solve_merged(problem: SearchProblem, search: Search, merge: Merge) -> Fitte
 
 
 def _affine(problem: SearchProblem, search: Search, affine: AffineIn) -> FittedNetwork | None:
-    """P + g(x_i)·Q; Q is solved first, since it usually has fewer inputs."""
+    """Solve y = P + g(x_i)·Q. Q comes first, since it usually has fewer inputs."""
     terms: list[Node] = []
     with search.within(BUDGET_SHARE):
         slope = _part(problem, search, affine.values[:, 1], affine.Q_inputs, affine.errors[1])
@@ -477,7 +476,7 @@ def _affine(problem: SearchProblem, search: Search, affine: AffineIn) -> FittedN
 
 
 def _part(problem: SearchProblem, search: Search, values: Array, columns: Sequence[int], error: float) -> Node | None:
-    """The tree of a part whose values are known up to an error."""
+    """Find the tree of a part whose values are known up to an error."""
     if not np.isfinite(values).all():
         return None
     tolerance = max(PART_TOLERANCE * error, LEAST_PART_TOLERANCE)

@@ -1,9 +1,7 @@
-"""Laws with noise that have another form in a part that depends on one input alone.
-
-A law that leaves only noise tells the values of such a part u(x_i), whatever its form: to first order, the samples say
-u + (y - law)/slope, with the weights slope², where the slope is that of the law by the part. So the forms of one input
-are compared for it as for a law of one input, and those take its place, with all constants fitted again, that describe
-it best or that the samples do not tell from the best.
+"""For laws with noise: try other forms of a part that depends on one input only. To first order, the samples give the
+values of such a part u(x_i) as u + (y - law)/slope with weights slope², where slope is the derivative of the law by the
+part. Forms of one input are fitted to these values; those that describe them best, or not clearly worse, replace the
+part, and all constants are fitted again.
 Of 72 laws with 1 % of noise it finds 2 more (55 instead of 53), in a tenth more time.
 """
 
@@ -43,14 +41,14 @@ LEAST_SLOPE = 1e-3  # slope by a part, relative to the largest, without which a 
 
 @dataclass(frozen=True)
 class Part:
-    """The operands of a sum or product of a tree that depend on one input alone, while others depend on more."""
+    """The operands of a sum or product that depend only on input i, while the other operands depend on others too."""
 
     place: int
     operands: tuple[int, ...]
     i: int
 
     def tree(self, law: Tree) -> Tree:
-        """The part alone."""
+        """The part as a tree of its own."""
         if len(self.operands) == 1:
             return with_step(law, self.place, self.operands[0], last=self.place)
         return with_step(law, self.place, (law[self.place][0], *self.operands), last=self.place)
@@ -59,8 +57,8 @@ class Part:
 def with_other_parts(
     law: ScoredFormula, finisher: Finisher, known: Sequence[ScoredFormula] = ()
 ) -> list[ScoredFormula]:
-    """The laws that other forms of the parts of a law with noise give, part by part, each in the best law so far,
-    without those that are known."""
+    """Try other forms for the parts of a noisy law, one part after the other, each in the best law so far. Returns the
+    new laws that are not in `known`."""
     found: list[ScoredFormula] = []
     done: set[Tree] = set()
     best = law
@@ -78,7 +76,8 @@ def with_other_parts(
 
 
 def parts_of(tree: Tree) -> list[Part]:
-    """The parts of one input that have a function, such as a fitted power, or are longer than a multiple of it."""
+    """The parts of one input for which another form may exist: those with a function (such as a fitted power), or with
+    more than a multiple of the input."""
     inputs: list[frozenset[int]] = []
     found = []
     for place, step in enumerate(tree):
@@ -100,7 +99,8 @@ def _may_be_another(part: Tree) -> bool:
 def _exchange_part(
     law: ScoredFormula, part: Part, finisher: Finisher, known: Sequence[ScoredFormula]
 ) -> Iterator[ScoredFormula]:
-    """The laws with the forms that describe the part best in its place, of which the samples refute none."""
+    """The laws in which this part is replaced by another form, for the forms that fit best and are not refuted by the
+    samples."""
     few, limit = finisher.few, SAME_FIT * law.error
     values = [evaluate_tree(candidate.formula.tree, {}, few.x) for candidate in (law, *known)]
     for form in _forms(law.formula.tree, part, finisher):
@@ -120,8 +120,8 @@ def _exchange_part(
 
 
 def _forms(tree: Tree, part: Part, finisher: Finisher) -> list[Tree]:
-    """The forms of one input that describe a part best, and those that are as good by the samples alone, as trees over
-    its input, the best first."""
+    """The forms of one input that describe a part best, and those that fit as well, as trees over that input, best
+    first."""
     few = finisher.few
     values = evaluate_tree(part.tree(tree), {}, few.x)
     slope = _slope(tree, part, few.x)
@@ -151,7 +151,7 @@ def _forms(tree: Tree, part: Part, finisher: Finisher) -> list[Tree]:
 
 
 def _slope(tree: Tree, part: Part, x: Array) -> Array:
-    """The derivative (N,) of a law by a part: by a number that is added to it."""
+    """The derivative (N,) of a law with respect to the value of a part."""
     steps: list[Step] = []
     last = part.operands[0]
     if len(part.operands) > 1:
@@ -168,14 +168,15 @@ def _slope(tree: Tree, part: Part, x: Array) -> Array:
 
 
 def _replace_part(tree: Tree, part: Part, form: Tree) -> Tree:
-    """The law with a form in place of a part."""
+    """The law with this part replaced by another form."""
     number = {n: part.place + n for n in range(len(form))}
     new = _splice(tree, part, [renumber(step, number) for step in form])
     return with_step(new, len(new) - 1, new[-1])
 
 
 def _splice(tree: Tree, part: Part, steps: Sequence[Step]) -> Tree:
-    """The tree with these steps before the sum or product of a part, the last of them in place of the part."""
+    """Replace the part: insert `steps` before the sum or product that contains it, which then uses the last of these
+    steps."""
     by = len(steps)
     number = {n: n if n < part.place else n + by for n in range(len(tree))}
     operation, *operands = tree[part.place]
@@ -186,5 +187,5 @@ def _splice(tree: Tree, part: Part, steps: Sequence[Step]) -> Tree:
 
 
 def _without_numbers(tree: Tree) -> Tree:
-    """What two formulas of one form have in common."""
+    """The tree with every number set to 0, to compare the forms of two formulas."""
     return tuple(("const", 0.0) if step[0] == "const" else step for step in tree)

@@ -1,8 +1,6 @@
-"""Whether a formula explains more than a simpler one, where most of what varies is noise.
-
-Elsewhere the ratio of two errors says that. But where the best formula has an error of .95 times that of the mean,
-nothing can be a tenth better than the mean. What counts there is the share of what can be explained at all.
-"""
+"""Whether a formula explains more than a simpler one when most of the variance is noise. The ratio of two errors does
+not tell then: if the best formula has an error of .95 times that of the mean, nothing is a tenth better than the mean.
+So the share of the explainable variance is compared."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -21,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Explained:
-    """The mean squared errors of the mean and of the best formula on so many samples."""
+    """The mean squared errors of the mean and of the best formula, on `rows` samples."""
 
     mean: float
     least: float
@@ -29,33 +27,31 @@ class Explained:
 
     @classmethod
     def of(cls, errors: Iterable[float], rows: int) -> "Explained":
-        """By the errors of formulas, the mean first."""
+        """Make it from the errors of formulas, of which the first is the mean's."""
         squares = [error**2 for error in errors]
         return cls(squares[0], min(squares), rows)
 
     def more(self, error: float, than: float) -> bool:
-        """Whether a formula with the first error explains a larger share than one with the second, and not by chance.
-
-        By chance the squared error falls by about one part in `rows`; EXPLAINED_EVIDENCE such parts are asked for.
-        """
+        """Whether a formula with error `error` explains significantly more than one with `than`. By chance the squared
+        error falls by one part in `rows`; EXPLAINED_EVIDENCE such parts are required."""
         gain = than**2 - error**2
         enough = gain > EXPLAINED_SHARE * (self.mean - self.least)
         return enough and self.rows * gain > EXPLAINED_EVIDENCE * error**2
 
     def more_by(self, error: Callable[[T], float]) -> Callable[[T, T], bool]:
-        """The same of two formulas by their errors."""
+        """A comparison of two formulas: whether the first explains more than the second, by `error`."""
         return lambda formula, than: self.more(error(formula), error(than))
 
 
 def overall_error(found: ScoredFormula) -> float:
-    """The root mean square error that a formula would have on new samples, by all: the error on those that it was
-    fitted to, corrected by Akaike for the parts that it may have fitted to noise, and that on those held out."""
+    """The root mean square error expected on new samples: from the error on the fitted rows, corrected for overfitting
+    as by Akaike, and the error on the held-out rows."""
     rows, held = len(found.data), count_held_rows(len(found.data))
     fitted = found.error**2 * (1 + 2 * found.complexity / rows)
     return math.sqrt((rows * fitted + held * found.validation**2) / (rows + held))
 
 
 def count_held_rows(learnt: int) -> int:
-    """How many samples are held out beside so many that are learnt from."""
+    """How many samples are held out when `learnt` samples are used for fitting."""
     share = FIND_FORMULAS_HELD_OUT_SHARE
     return round(learnt * share / (1 - share))

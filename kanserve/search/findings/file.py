@@ -33,7 +33,7 @@ _DAMAGED = SafetensorError, ValueError, KeyError, TypeError, AttributeError, Inp
 
 @dataclass(frozen=True, eq=False)
 class StoredFindings:
-    """What a file holds: facts of the search, and for each formula its facts and its network."""
+    """The content of a findings file: facts of the search, and the facts and the network of each formula."""
 
     facts: Mapping[str, Any]
     formulas: Sequence[Mapping[str, Any]]
@@ -42,12 +42,13 @@ class StoredFindings:
 
 
 def write_findings(path: str | os.PathLike[str], stored: StoredFindings) -> None:
-    """Writes the file atomically; NotFoundError without its folder, ConflictError if it is a folder."""
+    """Write the file atomically. Raises NotFoundError if the folder is missing, ConflictError if the path is a
+    folder."""
     write_atomically(check_path(path), _bytes_of(stored))
 
 
 def write_findings_by_output(path: str | os.PathLike[str], stored: Mapping[str, StoredFindings], rows: Hashes) -> None:
-    """As `write_findings` for several outputs, with the hashes of the rows that all were fitted to."""
+    """Like `write_findings`, for several outputs. `rows` are the hashes of the rows that all were fitted to."""
     tensors: dict[str, NDArray[Any]] = {"rows": rows.view(np.int64)}
     for number, findings in enumerate(stored.values()):
         tensors[f"findings.{number}"] = np.frombuffer(_bytes_of(findings), np.uint8)
@@ -73,12 +74,13 @@ def _bytes_of(stored: StoredFindings) -> bytes:
 
 
 def read_findings(path: str | os.PathLike[str]) -> StoredFindings:
-    """NotFoundError without the file; FormatError if it is damaged, of another version, or holds no findings."""
+    """Read a findings file. Raises NotFoundError if it is missing; FormatError if it is damaged, of another version, or
+    not a findings file."""
     return _read_stored(_content(path), os.fspath(path))
 
 
 def read_findings_by_output(path: str | os.PathLike[str]) -> tuple[dict[str, StoredFindings], Hashes]:
-    """As `read_findings` for several outputs, with the hashes of the rows that all were fitted to."""
+    """Like `read_findings`, for several outputs; also returns the hashes of the rows that all were fitted to."""
     name, content = os.fspath(path), _content(path)
     try:
         tensors = _load_tensors(content)
@@ -133,7 +135,7 @@ def _read_stored(content: bytes, name: str) -> StoredFindings:
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a file that can be written."""
+    """Check that a file can be written at this path."""
     target = Path(path)
     if not target.parent.is_dir():
         raise NotFoundError(f"There is no folder {os.fspath(target.parent)!r} to write {target.name!r} into.")

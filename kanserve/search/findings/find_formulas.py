@@ -1,4 +1,4 @@
-"""`find_formulas`: symbolic regression by a search over small networks with named functions on their edges."""
+"""`find_formulas`: symbolic regression by searching small networks with named functions on their edges."""
 
 import logging
 import math
@@ -41,7 +41,7 @@ from kanserve.search.findings.template_search import FIND_FORMULAS_FEWEST_ROWS, 
 from kanserve.search.findings.units import Units, check_units
 from kanserve.search.findings.warm_start import refit_starts, starting_trees
 from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
-from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, SearchProblem, anything, settles
+from kanserve.search.fit.problem import SearchProblem, anything, is_exact, settles
 from kanserve.search.fit.workers import Workers, worker_count
 from kanserve.search.regression.budget import Budget, OutOfBudgetError
 from kanserve.search.trees.nodes import Node, price
@@ -236,7 +236,7 @@ def find_formulas(
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What all rounds of a search have in common: each looks at more rows than the one before."""
+    """What all rounds of a search share. Each round looks at more rows than the one before."""
 
     learn: Dataset
     held: Dataset
@@ -255,7 +255,8 @@ class _Plan:
         return time.perf_counter() > self.began + self.seconds
 
     def _more(self, few: Dataset) -> Dataset | None:
-        """The samples on which a law that settles the search is tested again, if there are more than it looks at."""
+        """Further samples on which a law that would end the search is tested again, or None if there are no more than
+        in `few`."""
         more = self.learn.sample(MORE_ROWS, self.seed + 1)
         return more if len(more) > len(few) else None
 
@@ -263,7 +264,7 @@ class _Plan:
         return Finisher(learn, held, few, self.known, deadline, self.constraints)
 
     def search(self, few: Dataset, most_fits: float) -> tuple[Findings, int]:
-        """The formulas of a search on a few rows, and the fits that it took."""
+        """Search on a few rows. Returns the formulas and the number of fits."""
         ready = prepare(few, self._more(few))
         share = POSTPROCESS_SHARE * self.seconds
         deadline = self.began + self.seconds - reserve_seconds(self.seconds)
@@ -324,7 +325,8 @@ def _check_rows(
 
 
 def _search(search: ProgressSearch, ready: Prepared, units: Units | None) -> tuple[Hit | None, Ending]:
-    """The law that settles the search, by units first, or None; and why the search ended."""
+    """Run the search: first by dimensional analysis (`units`), then on the rows. Returns the law that was found with
+    certainty, or None, and the reason the search ended."""
     whole_budget = search.budget
     try:
         with whole_budget.enforce():
@@ -373,14 +375,14 @@ def _in_columns(search: ProgressSearch, ready: Prepared, columns: tuple[int, ...
 
 
 def _constraint_of(search: ProgressSearch) -> Callable[[Node], bool]:
-    """What `search.allowed` says; without constraints a function that workers take too."""
+    """The search's test for allowed trees; without constraints a plain function, which can be sent to workers."""
     return search.allowed if search.constraints.any else anything
 
 
 def _close_rivals(settled: Hit | None, kept: Sequence[Hit], rows: int, inputs: int) -> list[Hit]:
-    """The candidates that may describe the samples about as well as a law with noise: MOST_RIVALS for their length, the
-    best first, then those that the samples alone speak for."""
-    if settled is None or settled.found.error < TRAINING_EXACT_ERROR:
+    """The candidates that may describe the samples about as well as a noisy law: the MOST_RIVALS best by description
+    length, then those preferred by the samples alone."""
+    if settled is None or is_exact(settled.found):
         return []
 
     def rough(hit: Hit) -> float:
@@ -416,9 +418,9 @@ def _tree(node: Node, inputs: int) -> Tree | None:
 def _finish(
     settled: Hit | None, ended: Ending, kept: Sequence[Hit], rivals: int, finisher: Finisher, workers: Workers
 ) -> Findings:
-    """Postprocesses the law that settled the search, its rivals, which are the first of those kept, then the mean, the
-    best of the others, and the rest, the simplest first, while time is left. A law with noise is not decided if there
-    was no time for all rivals."""
+    """Postprocess the hits while time is left: the law that ended the search, its rivals (the first `rivals` of
+    `kept`), the mean, the best of the others, then the rest, simplest first. A noisy law is not `decided` if time ran
+    out before all rivals were done."""
     close, (mean, *others) = list(kept[:rivals]), kept[rivals:]
     done = {id(hit.found) for hit in ([] if settled is None else [settled, *close])}
     others = [hit for hit in others if id(hit.found) not in done]
@@ -452,13 +454,13 @@ def _finish(
 
 
 def _listed(node: Node, finisher: Finisher) -> ScoredFormula | None:
-    """A formula as it was fitted, which takes a tenth of the time of its simplest form."""
+    """Score a formula as it was fitted; simplifying it would take ten times as long."""
     tree = _tree(node, len(finisher.inputs))
     return None if tree is None else finisher.fit_tree(tree)
 
 
 def _promising(mean: Hit, kept: Sequence[Hit], rows: int) -> list[Hit]:
-    """The Pareto front, without the mean: the last MOST_POSTPROCESSED."""
+    """The last MOST_POSTPROCESSED hits of the Pareto front, without the mean."""
     ordered = [mean, *sorted(kept, key=lambda hit: (price(hit.node), hit.found.held))]
     ratio = PARETO_ERROR_RATIO
     explained = Explained.of(map(_error_on_held, ordered), rows)

@@ -1,13 +1,11 @@
-"""Heavy tails: noise with large errors here and there, which are cut off before the structure of a law is looked for.
-
-A polynomial is fitted as for outliers. If what it leaves has heavy tails, and is noise but for these, it follows the
-law, and residuals beyond some deviations are cut off there (Winsorised). Near a pole or a jump, which it does not
-follow, its residuals are no noise, and nothing is cut off.
-"""
+"""Heavy-tailed noise: cut off the large errors before the search looks for the structure of a law. A polynomial is
+fitted robustly. If its residuals are noise but for heavy tails, it follows the law, and residuals beyond some
+deviations are cut off (Winsorised). Near a pole or a jump its residuals are not noise, and nothing is cut off."""
 
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import deviation, square_roots
@@ -15,14 +13,21 @@ from kanserve.formula.constants.robust_fit import noise_of, tail_evidence
 from kanserve.search.fit.residual_test import DEVIATION_LIMIT, adequate, lack_of_fit
 from kanserve.search.structure.outliers import OUTLIER_ROWS, RobustFit
 
+Array = NDArray[np.float64]
+
 # Twice the logarithm of how much more likely the residuals are under a t than normal, from which their tails are
 # heavy: for normal residuals once in twenty thousand searches.
 TAIL_EVIDENCE = 15.0
 TAIL_DEVIATIONS = 2.0  # deviations beyond which errors with heavy tails are cut off while structure is looked for
 
 
+def has_heavy_tails(residuals: Array) -> bool:
+    """Whether residuals are clearly not normal but have heavy tails."""
+    return tail_evidence(residuals) > TAIL_EVIDENCE
+
+
 def winsorise(rows: Dataset) -> Dataset:
-    """The samples of one output with the large errors cut off, if their noise has heavy tails; else as they are."""
+    """Cut off the large errors of one output if its noise has heavy tails; otherwise return the samples unchanged."""
     y = rows.y[:, 0]
     varying = np.ptp(rows.x, axis=0) > 0
     if not varying.any() or len(rows) < OUTLIER_ROWS or y.min() == y.max():
@@ -30,7 +35,7 @@ def winsorise(rows: Dataset) -> Dataset:
     x = rows.x[:, varying]
     roots = np.ones(len(y)) if rows.weights is None else square_roots(rows.weights)
     residuals = roots * RobustFit(x, y, roots).residuals
-    if tail_evidence(residuals) <= TAIL_EVIDENCE:
+    if not has_heavy_tails(residuals):
         return rows
     limit = TAIL_DEVIATIONS * noise_of(residuals, "huber").scale
     large = np.where(np.abs(residuals) > limit, 1.0, 0.0)

@@ -1,4 +1,5 @@
-"""The page that a notebook shows of findings: the recommended formula, the front as a picture, and all formulas."""
+"""The HTML page of findings for notebooks: the recommended formula, a picture of the front, and a table of all
+formulas."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ _MOST = 30  # formulas of the table
 
 
 def findings_page(found: "Findings") -> str:
-    """The recommended formula first, then what the status means."""
+    """Render the recommended formula, the meaning of the status, the picture and the table."""
     best = found.best.formula
     place = [candidate is found.best for candidate in found.candidates].index(True)
     first = max(0, min(place, len(found.candidates) - _MOST))
@@ -48,7 +49,7 @@ def findings_page(found: "Findings") -> str:
 
 
 def _formula(scored: "Formula") -> Html:
-    """Typeset if it is short."""
+    """The formula as MathML, or as plain text if it is long."""
     if len(scored.latex) > _TYPESET:
         return code(cut(scored.text, 300))
     return Html(mathml(scored.latex))

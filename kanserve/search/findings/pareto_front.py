@@ -1,4 +1,4 @@
-"""The Pareto front of the formulas that a search has found, with as few gaps as they allow, and the best of them."""
+"""The Pareto front of the formulas of a search, and the choice of the best one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,11 +20,9 @@ T = TypeVar("T")
 
 
 def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending = "settled") -> Findings:
-    """The Pareto front, and its best formula: the exact one; if a law with noise settled the search, the one that
-    describes all samples best for its length; else the simplest within BEST_ERROR_RATIO of the least error.
-
-    DataError without any formula, as when no error fits in a double.
-    """
+    """The Pareto front and its best formula: an exact one; for a noisy law that ended the search, the one with the best
+    description length; else the simplest within BEST_ERROR_RATIO of the least error. Raises DataError without any
+    formula."""
     if not found:
         raise DataError("No formula of these rows can be computed in doubles: give the columns in other units.")
     ordered = sorted(found, key=lambda candidate: (candidate.complexity, candidate.validation))
@@ -48,7 +46,8 @@ def pareto_front(found: Sequence[ScoredFormula], settled: ScoredFormula | None, 
 
 
 def _with_decision(found: Findings, decided: Decision | None) -> Findings:
-    """The findings with what the comparison with others says of their best formula, if that leaves only noise."""
+    """Add the rivals and the margin of `decided` to the findings, if the residuals of the best formula are only
+    noise."""
     best = found.best
     if decided is None or best.exact or best.refuted:
         return found
@@ -65,11 +64,8 @@ def front(
     ratio: float,
     explains_more: Callable[[T, T], bool],
 ) -> list[T]:
-    """Those, in order of size, whose error is below `ratio` times that of all smaller ones, or that explain more.
-
-    Between two of which the second is over GAP_RATIO times as large, also some that are a little better than the
-    first, so that the gap is as small as possible.
-    """
+    """Those, in order of size, whose error is below `ratio` times that of all smaller ones, or that explain more. If
+    the next one is over GAP_RATIO times as large, ones with a smaller improvement fill the gap."""
     kept: list[T] = []
     for formula in ordered:
         if not kept or error(formula) < ratio * error(kept[-1]) or explains_more(formula, kept[-1]):
@@ -89,7 +85,8 @@ def front(
 
 
 def _shorten(listed: Sequence[ScoredFormula], best: ScoredFormula) -> list[ScoredFormula]:
-    """At most MOST_LISTED formulas: drops those that improve least on the one before, and open no gap."""
+    """Keep at most MOST_LISTED formulas: drop those that improve least on their predecessor, unless that opens a
+    gap."""
     kept = list(listed)
     while len(kept) > MOST_LISTED:
         gains = [(after.validation / before.validation, n) for n, (before, after) in enumerate(pairwise(kept), 1)]

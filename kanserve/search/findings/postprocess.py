@@ -1,4 +1,4 @@
-"""From the hits of a search to formulas: simplified, with recognised constants and errors on held-out rows."""
+"""Postprocess the hits of a search: simplify, recognise constants, compute the errors on held-out rows."""
 
 import math
 import time
@@ -54,7 +54,8 @@ LISTING_SECONDS = 0.5  # seconds beyond the limit of time in which simple formul
 
 
 class Finisher:
-    """Makes formulas of trees on the rows `few` of `learn`, validated on `held`, until a time of `perf_counter`."""
+    """Turns trees into scored formulas. Constants are recognised on the rows `few` of `learn`, errors computed on
+    `held`; `deadline` is a value of `time.perf_counter`."""
 
     def __init__(
         self,
@@ -80,16 +81,13 @@ class Finisher:
         return time.perf_counter() > self.deadline
 
     def listing_over(self) -> bool:
-        """Whether there is not even time to list a formula as it is."""
+        """Whether there is no time even to list a formula without simplifying it."""
         return time.perf_counter() > self.deadline + LISTING_SECONDS
 
     def finish(self, node: Node, *, law: bool = False) -> ScoredFormula | None:
-        """The tree in its simplest form with its constants recognised; unchanged if no time is left.
-
-        On exact data, a constant must agree with the recognised number to seven digits, on noisy data within its error.
-        A formula that the samples refute keeps its fitted constants, unless it is the `law` that settled the search.
-        None for a formula that a double cannot hold, that is finite on no row, or that has too many constants.
-        """
+        """Simplify the tree and recognise its constants; unchanged if no time is left. On exact data recognised numbers
+        must agree to seven digits, on noisy data within the error. A refuted formula keeps its fitted constants, unless
+        it is the `law` that ended the search. None if it overflows, is finite on no row, or has too many constants."""
         try:
             (tree,) = trees(network(node, len(self.inputs)).kan).trees
         except FormulaError:
@@ -97,7 +95,7 @@ class Finisher:
         return self.finish_tree(tree, law=law)
 
     def finish_tree(self, tree: Tree, *, law: bool = False) -> ScoredFormula | None:
-        """Likewise for the tree of a formula."""
+        """Simplify and score a tree. Returns None if the result is not finite or not allowed."""
         try:
             settled = tree if self.over() else self._with_steps(self._settle(self._with_steps(tree), law))
             found = self._score(settled)
@@ -118,7 +116,7 @@ class Finisher:
             return None
 
     def _with_steps(self, tree: Tree) -> Tree:
-        """The tree with a sign for each tanh that is as steep as one, if it fits as well."""
+        """Replace each tanh that is as steep as a step by a sign, if that fits as well."""
         few = self.few
         stepped = without_saturation(tree, few.x)
         if stepped == tree:
@@ -149,7 +147,8 @@ class Finisher:
         return found if self.few is self.learn else self._on_all(found, recognise)
 
     def _on_all(self, tree: Tree, recognise: Recognise) -> Tree:
-        """The constants refitted to all rows, which may no longer support a number that few rows allowed."""
+        """Refit the constants on all rows; numbers that were recognised on few rows may no longer be supported
+        there."""
         if self.over():
             return tree
         many = self.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0)
@@ -169,7 +168,7 @@ class Finisher:
         return tree if self.few is self.learn else self._refit_on_all(tree)
 
     def by_loss(self, found: ScoredFormula, loss: FitLoss) -> ScoredFormula:
-        """The formula with its constants fitted to all rows by a loss, and compared with simple numbers anew."""
+        """Refit the constants to all rows with another loss, and recognise them again."""
         try:
             made = None if found.exact else self._by_loss(found.formula.tree, loss)
         except (DataError, FormulaError):
@@ -208,7 +207,7 @@ class Finisher:
         return ScoredFormula(kan, complexity(tree), error, validation, exact, learn, defined, refuted, loss=loss)
 
     def _is_refuted(self, tree: Tree, loss: FitLoss = "squared") -> bool:
-        """Whether the residuals of all rows, those held out too, depend on the inputs."""
+        """Whether the residuals on all rows, including the held-out ones, depend on the inputs."""
         x = np.concatenate([self.learn.x, self.held.x])
         y = np.concatenate([self.learn.y[:, 0], self.held.y[:, 0]])
         with np.errstate(all="ignore"):
@@ -222,7 +221,7 @@ class Finisher:
 
 
 def leave_one_out_error(tree: Tree, rows: Dataset) -> float:
-    """The root mean square of the leave-one-out residuals, r / (1 - h), of the constants without a name."""
+    """The root mean square of the leave-one-out residuals r / (1 - h), where the unnamed constants count as fitted."""
     constants = Constants(tree, find_named_constants(tree))
     y = rows.y[:, 0]
     got, jacobian = constants.derivatives(constants.values, rows.x)
@@ -237,20 +236,20 @@ def leave_one_out_error(tree: Tree, rows: Dataset) -> float:
 
 
 def finite_rows(tree: Tree, rows: Dataset, share: float = 0.0) -> Dataset:
-    """The rows where a formula is finite, if more than this share are; otherwise all."""
+    """The rows where a formula is finite, if they are more than `share` of all; otherwise all rows."""
     finite = np.isfinite(evaluate_tree(tree, {}, rows.x))
     return rows.take(np.flatnonzero(finite)) if share < finite.mean() < 1 else rows
 
 
 def _count_estimates(tree: Tree) -> int:
-    """The number of constants that have neither a name nor up to six digits."""
+    """How many constants are neither named nor round to six digits."""
     constants = Constants(tree)
     unnamed = set(constants.places) - find_named_constants(constants.tree)
     return sum(float(f"{constants.tree[place][1]:.6g}") != constants.tree[place][1] for place in unnamed)
 
 
 def _exact(y: Array, weights: Array | None) -> float:
-    """The error up to which a formula of these outputs is exact."""
+    """The error below which a formula counts as exact for these outputs."""
     return max(
         TRAINING_EXACT_ERROR * deviation(y, weights),
         ROUNDING * float(np.abs(y).max()),
@@ -258,7 +257,7 @@ def _exact(y: Array, weights: Array | None) -> float:
 
 
 def tree_error(tree: Tree, rows: Dataset) -> tuple[float, float]:
-    """The root mean square error on the rows where the tree is finite, or infinity without any; and their share."""
+    """The root mean square error on the rows where the tree is finite (infinite if there are none), and their share."""
     with np.errstate(all="ignore"):
         got = evaluate_tree(tree, {}, rows.x)
         finite = np.isfinite(got)

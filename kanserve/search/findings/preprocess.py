@@ -1,4 +1,4 @@
-"""Preprocess rows for a search: distinct columns, scaled so that their squares and cubes can be computed."""
+"""Preprocess rows for a search: distinct columns, scaled so that squares and cubes neither overflow nor vanish."""
 
 from dataclasses import dataclass, replace
 
@@ -18,11 +18,8 @@ LARGEST_SCALE = 1e4  # largest root mean square of a column, and 1 over it the s
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """x (N, inputs) and y (N,), scaled by powers of two, which is exact, and the informative columns.
-
-    `every` leaves out constant columns and those that follow from earlier ones; `columns`, of these, are those that
-    the outputs depend on as far as a screening shows.
-    """
+    """x (N, inputs) and y (N,), scaled exactly by powers of two, and the informative columns. `every` leaves out
+    constant and dependent columns; `columns` are those of them that the outputs depend on, by a screening."""
 
     x: Array
     y: Array
@@ -35,7 +32,7 @@ class Prepared:
     weights: Array | None = None
 
     def more_in(self, columns: tuple[int, ...]) -> SearchSamples | None:
-        """The further samples in these columns, scaled."""
+        """The further samples, restricted to these columns and scaled."""
         if self.more is None:
             return None
         x, y = self.more.x[:, columns] / np.array(self.scales)[list(columns)], self.more.y[:, 0] / self.scale
@@ -43,11 +40,12 @@ class Prepared:
 
     @property
     def given(self) -> tuple[Array, Array]:
-        """The user's x and y."""
+        """x and y in the user's units."""
         return self.x * np.array(self.scales), self.y * self.scale
 
     def raw(self, node: Node, columns: tuple[int, ...]) -> Node:
-        """A tree over these columns of `x` as a tree over the user's inputs, in units of the user's output."""
+        """Convert a tree over these columns of the scaled `x` to one over the user's inputs, in the units of the user's
+        output."""
 
         def change(curve: Curve) -> Curve:
             if not isinstance(curve.of, int):

@@ -1,4 +1,4 @@
-"""Progress of a search: a callback for each better formula, and an optional progress line."""
+"""Progress of a search: a callback for each better formula, and a progress line."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ class Hit:
 
 @dataclass(eq=False)
 class ProgressSearch(Search):
-    """A search on preprocessed rows, in some of their columns, that reports its progress."""
+    """A search on some columns of preprocessed rows that reports its progress."""
 
     ready: Prepared = field(kw_only=True)
     constraints: Constraints = field(default_factory=Constraints)
@@ -110,21 +110,21 @@ class ProgressSearch(Search):
         return super().keep(found, problem)
 
     def allowed(self, node: Node) -> bool:
-        """Whether a law that would settle the search keeps to its constraints."""
+        """Whether a law that would end the search satisfies the constraints."""
         if not self.constraints.any:
             return True
         tree = self._formula(node)
         return tree is not None and self.constraints.allow_law(tree, *self.ready.given)
 
     def may_allow(self, node: Node) -> bool:
-        """Whether a candidate may become an allowed formula."""
+        """Whether a candidate could still become an allowed formula."""
         if not self.constraints.any:
             return True
         tree = self._formula(node)
         return tree is not None and self.constraints.may_allow(tree)
 
     def _formula(self, node: Node) -> Tree | None:
-        """The tree of the formula in the user's inputs."""
+        """The formula's tree in the user's inputs, or None if it cannot be written."""
         try:
             return trees(network(self.ready.raw(node, self.columns), self.ready.x.shape[1]).kan).trees[0]
         except FormulaError:
@@ -146,7 +146,7 @@ class ProgressSearch(Search):
                 report(Improvement("better formula", error, seconds, self.tried, text, size))
 
     def _text(self, node: Node) -> tuple[str, float]:
-        """The formula as text, and its complexity."""
+        """The formula's text and complexity."""
         variables = tuple(Variable(name) for name in self.names)
         kan = network(self.ready.raw(node, self.columns), len(self.names)).kan
         try:

@@ -1,4 +1,4 @@
-"""The results of a search, a Pareto front: formulas from the simplest to the most exact, with their errors."""
+"""The results of a search: a Pareto front of formulas, from the simplest to the most accurate, with their errors."""
 
 import math
 import os
@@ -111,7 +111,7 @@ class Findings(Sequence[ScoredFormula]):
 
     @property
     def status(self) -> Status:
-        """What the samples tell of `best`, in a word or three."""
+        """One of "exact", "within noise", "not decided", "refuted" and "out of time", for `best`."""
         if self.best.exact:
             return "exact"
         if not self.best.refuted:
@@ -120,18 +120,19 @@ class Findings(Sequence[ScoredFormula]):
 
     @property
     def loss(self) -> FitLoss:
-        """What the constants of the best formula minimise: "squared", "huber" or "student_t"."""
+        """The loss that the constants of the best formula minimise: "squared", "huber" or "student_t"."""
         return self.best.loss
 
     @property
     def meaning(self) -> str:
-        """The status, and what it says."""
+        """The status and its explanation as text."""
         but = f" But for {self.outliers} outlier{'s' * (self.outliers > 1)}." if self.outliers else ""
         return f"{self.status}: {_MEANING[self.status]}{self._rivalry}{_FITTED[self.loss]}{but}"
 
     @property
     def _rivalry(self) -> str:
-        """How many forms were compared, and how far behind the next is."""
+        """A sentence on how many forms were compared and how far behind the next one is; "" if the status does not
+        depend on that."""
         if self.best.exact or self.best.refuted or not self.compared:
             return ""
         others = f" Of {self.compared} forms compared, "
@@ -147,8 +148,8 @@ class Findings(Sequence[ScoredFormula]):
 
     @property
     def scores(self) -> tuple[float, ...]:
-        """The score of each formula: how much the logarithm of the mean squared validation error falls for each unit
-        of complexity that the formula has more than the one before; 0 for the first."""
+        """The score of each formula: the drop in the logarithm of the mean squared validation error per unit of added
+        complexity, compared with the formula before; 0 for the first."""
         found = [0.0]
         for before, after in pairwise(self.candidates):
             fall = math.log(before.validation / after.validation) if after.validation > 0 else math.inf
@@ -157,11 +158,8 @@ class Findings(Sequence[ScoredFormula]):
 
     @property
     def gaps(self) -> tuple[tuple[ScoredFormula, ScoredFormula], ...]:
-        """Neighbours in the list of which the second is over twice as complex as the first.
-
-        Of the formulas that were tried, baselines and shorter forms of the second among them, none in between was
-        better than the first by 1%, as between the mean and x1*x2.
-        """
+        """Neighbours in the list of which the second is over twice as complex as the first. None of the formulas tried
+        in between was better than the first by 1%, as between the mean and x1*x2."""
         ratio = GAP_RATIO
         return tuple(pair for pair in pairwise(self.candidates) if pair[1].complexity > ratio * pair[0].complexity)
 
@@ -417,7 +415,8 @@ def check_selection(selection: str) -> None:
 
 
 def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
-    """The simplest within BEST_ERROR_RATIO of the least error than which the best does not explain more."""
+    """The simplest formula whose validation error is within BEST_ERROR_RATIO of the least, and which explains as much
+    as the best."""
     least = min(candidate.validation for candidate in listed)
     limit = BEST_ERROR_RATIO * least
     errors = {candidate: overall_error(candidate) for candidate in listed}
@@ -428,7 +427,7 @@ def simplest_good(listed: Sequence[ScoredFormula]) -> ScoredFormula:
 
 
 def to_stored(found: Findings) -> StoredFindings:
-    """What a file has of findings."""
+    """Convert findings to the content of a file."""
     best = [candidate is found.best for candidate in found.candidates].index(True)
     facts: dict[str, Any] = {
         "ended": found.ended,
@@ -445,7 +444,7 @@ def to_stored(found: Findings) -> StoredFindings:
 
 
 def findings_of(stored: StoredFindings, path: str | os.PathLike[str]) -> Findings:
-    """The findings that a file has; FormatError if they are incomplete."""
+    """Rebuild findings from the content of a file. Raises FormatError if something is missing."""
     facts = stored.facts
     try:
         made = [

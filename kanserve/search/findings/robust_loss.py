@@ -1,12 +1,12 @@
-"""The loss of the last fits: given, or chosen by the tails of the residuals."""
+"""The loss of the final fits: chosen by the user, or by the tails of the residuals."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from kanserve.data.row_weights import weight_rows
-from kanserve.formula.constants.robust_fit import FitLoss, tail_evidence
-from kanserve.search.findings.heavy_tails import TAIL_EVIDENCE
+from kanserve.formula.constants.robust_fit import FitLoss
+from kanserve.search.findings.heavy_tails import has_heavy_tails
 from kanserve.search.findings.pareto_front import pareto_front
 from kanserve.search.findings.postprocess import POSTPROCESS_RECOGNITION_ROWS, Finisher
 from kanserve.search.findings.results import Findings
@@ -14,8 +14,8 @@ from kanserve.search.findings.rows import Loss
 
 
 def refit_with_loss(found: Findings, finisher: Finisher, loss: Loss) -> Findings:
-    """The findings with the constants of all formulas fitted by a loss; of "auto", by that of Student's t where the
-    residuals of the best formula are noise with heavy tails."""
+    """Refit the constants of all formulas with a loss. "auto" means Student's t if the residuals of the best formula
+    are noise with heavy tails, else no change."""
     chosen = _choose_loss(found, finisher) if loss == "auto" else loss
     if chosen == "squared" or found.best.exact:
         return found
@@ -30,5 +30,4 @@ def _choose_loss(found: Findings, finisher: Finisher) -> FitLoss:
         return "squared"
     rows = finisher.learn.sample(POSTPROCESS_RECOGNITION_ROWS, 0)
     residuals = weight_rows(rows.y[:, 0] - best(rows.x), rows.weights)
-    heavy = tail_evidence(residuals[np.isfinite(residuals)]) > TAIL_EVIDENCE
-    return "student_t" if heavy else "squared"
+    return "student_t" if has_heavy_tails(residuals[np.isfinite(residuals)]) else "squared"

@@ -1,4 +1,4 @@
-"""The samples of a search: those that it learns from, those held out, and the outliers that it leaves out."""
+"""The samples of a search: those to learn from, the held-out ones, and the outliers that were removed."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -25,17 +25,15 @@ INFORMATIVE_ROWS = 100  # samples that these are, at least
 
 @dataclass(frozen=True, eq=False)
 class SearchRows:
-    """Samples to learn from and to validate on, and the outliers.
-
-    Of few samples none is held out: `held` is then `learn`, and formulas are validated by leave-one-out errors.
-    """
+    """The training and validation samples, and the outliers. If there are few samples, `held` is `learn`, and formulas
+    are validated by leave-one-out errors."""
 
     learn: Dataset
     held: Dataset
     left_out: Dataset | None
 
     def judge(self, found: Findings) -> Findings:
-        """The findings with the number of outliers: the samples left out that the best formula does not explain."""
+        """Count the removed samples that the best formula does not explain, and record them as outliers."""
         if self.left_out is None:
             return found
         best = found.best
@@ -50,7 +48,7 @@ class SearchRows:
 
 
 def record_search_rows(found: Findings, rows: Dataset) -> Findings:
-    """The findings, whose networks say that they were fitted to these rows."""
+    """Record in every network which rows it was fitted to."""
     hashes = hash_rows(rows)
     recorded = {id(formula): replace(formula, kan=record_rows(formula.kan, hashes)) for formula in _all_of(found)}
     candidates, rivals = (tuple(recorded[id(formula)] for formula in some) for some in (found.candidates, found.rivals))
@@ -85,7 +83,7 @@ def search_rows(rows: Dataset, seed: int, loss: Loss) -> SearchRows:
 
 
 def informative(rows: Dataset) -> Dataset:
-    """The samples without those of little weight, which would hide the law where all count alike."""
+    """Drop the samples with little weight: they would hide the law in tests that weight all rows equally."""
     if rows.weights is None:
         return rows
     order = np.argsort(-rows.weights, kind="stable")

@@ -1,4 +1,4 @@
-"""A formula that a search found, with its errors."""
+"""A formula found by a search, with its errors."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -92,13 +92,13 @@ class ScoredFormula:
 
     @cached_property
     def formula(self) -> Formula:
-        """The formula in its notations, with its tree."""
+        """The formula with its texts and its tree."""
         return formulas(self.kan, strict=False, named=True)[0]
 
     @cached_property
     def constants(self) -> tuple[Constant, ...]:
-        """The constants of the formula with their standard errors: those of their estimates for recognised
-        ones, which is 0 if the samples are exact; NaN if the formula is refuted."""
+        """The constants with their standard errors. A recognised constant has the error of its estimate, 0 if the
+        samples are exact; all errors are NaN if the formula is refuted."""
         found = constants_of(self.formula.tree, *self._rows)
         return tuple(replace(constant, standard_error=math.nan) for constant in found) if self.refuted else found
 
@@ -199,12 +199,13 @@ class ScoredFormula:
 
     @cached_property
     def _finite(self) -> Dataset:
-        """The rows that the formula was fitted to, where it is finite."""
+        """The rows of `data` where the formula is finite."""
         return self.data.take(np.flatnonzero(np.isfinite(evaluate_tree(self.formula.tree, {}, self.data.x))))
 
     @property
     def _rows(self) -> tuple[Array, Array, Array | None]:
-        """Inputs, the outputs of which the formula is the least-squares fit, and weights."""
+        """Inputs, outputs (pseudo-values if the loss is not squared, so that least squares gives this formula) and
+        weights."""
         rows = self._finite
         y = rows.y[:, 0]
         if self.loss != "squared":

@@ -1,4 +1,4 @@
-"""Searches for several outputs, one after another, which share the limits of time and of fits."""
+"""Search formulas for several outputs one after another, within shared limits of time and fits."""
 
 import os
 import time
@@ -62,7 +62,7 @@ class FindingsByOutput(Mapping[str, Findings]):
 
     @property
     def kan(self) -> Kan:
-        """One network that computes the best formula of each output."""
+        """One network that computes the best formula of every output."""
         best = [findings.best for findings in self.found.values()]
         outputs = [formula.kan.outputs[0] for formula in best]
         kan = kan_of([formula.formula.tree for formula in best], best[0].kan.inputs, outputs)
@@ -200,10 +200,8 @@ def by_output(
     seconds: float | None,
     max_fits: int | None,
 ) -> FindingsByOutput:
-    """The findings of each output by `search`, which has the arguments of `find_formulas`.
-
-    Each search has an equal share of the fits, and of the time that is left.
-    """
+    """Run `search` (with the arguments of `find_formulas`) for each output, with equal shares of the fits and of the
+    remaining time."""
     began = time.perf_counter()
     if not (start is None or isinstance(start, Mapping)) or {*(start or ())} - {*rows.outputs}:
         names = ", ".join(rows.outputs)

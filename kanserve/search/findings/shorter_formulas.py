@@ -1,8 +1,5 @@
-"""Shorter forms of a formula: without the part that the samples need least, again and again.
-
-A search that finds a long law at once has little between it and the simplest formulas. What is left of the law without
-its least terms, factors or functions, with its constants fitted again, is a real formula in between.
-"""
+"""Shorter forms of a formula: remove its least important part, refit the constants, and repeat. They fill the gap
+between a long law that was found at once and the simplest formulas."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -37,8 +34,7 @@ SHORTER_TRIED = 3  # shorter forms, at most, of which the first that is still sh
 
 @dataclass(frozen=True, eq=False)
 class _Shorter:
-    """A form, or a multiple of it, before its constants are fitted; its complexity, its error, and whether it is in its
-    simplest form."""
+    """A shorter form before its constants are fitted: complexity, error, and whether it is already in simplest form."""
 
     tree: Tree
     size: float
@@ -49,8 +45,8 @@ class _Shorter:
 def without_gaps(
     found: Sequence[ScoredFormula], settled: ScoredFormula | None, ended: Ending, finisher: Finisher
 ) -> Findings:
-    """The front of what was found and, where it has gaps, of shorter forms of its last formula, then of those after a
-    gap that is left. Where all samples refute the law that settled the search on few, a shorter form may be the law."""
+    """The Pareto front, with its gaps filled by shorter forms of longer formulas. If all samples refute the law that
+    ended a search on few rows, a shorter form may take its place."""
     every = list(found)
     if settled is not None and settled.refuted:
         every += _shortest_unrefuted(settled, finisher)
@@ -70,10 +66,8 @@ def without_gaps(
 
 
 def _shortest_unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFormula]:
-    """The longest shorter form that fits the few samples as well and that all samples do not refute, if there is one.
-
-    A law with a part too much may be the right one only in a limit, as c*(x - sin(x)/c) is for small c.
-    """
+    """The longest shorter form that fits the few samples as well and is not refuted by all samples, in a list. A law
+    with a superfluous part may only be right in a limit, as c*(x - sin(x)/c) is for small c."""
     most = SHORTER_ERROR * tree_error(law.formula.tree, finisher.few)[0]
     for tree in shorter_formulas(law.formula.tree, finisher.few, 0.0, largest=1.0):
         if finisher.over():
@@ -85,7 +79,7 @@ def _shortest_unrefuted(law: ScoredFormula, finisher: Finisher) -> list[ScoredFo
 
 
 def propose_shorter(law: ScoredFormula, finisher: Finisher) -> Iterator[ScoredFormula]:
-    """Forms of a law with noise that have a term, a factor or a function less, for as long as they leave only noise."""
+    """Forms of a noisy law with one term, factor or function less, repeated as long as the residuals are only noise."""
     if law.exact or law.refuted or law.complexity > SHORTER_MOST_COMPLEXITY:
         return
     for tree in shorter_formulas(law.formula.tree, finisher.few, 0.0, largest=1.0):
@@ -96,7 +90,7 @@ def propose_shorter(law: ScoredFormula, finisher: Finisher) -> Iterator[ScoredFo
 
 
 def _unit_lines(rows: Dataset) -> list[Tree]:
-    """The input that comes closest to the outputs when it is added to a constant or taken from one."""
+    """The best model c ± x_i, with one input."""
     found = []
     for i, values in enumerate(rows.x.T):
         for sign in (1.0, -1.0):
@@ -111,7 +105,7 @@ def _unit_lines(rows: Dataset) -> list[Tree]:
 def _shorter_than(
     formula: ScoredFormula, least: float, listed: Findings, finisher: Finisher
 ) -> Iterator[ScoredFormula]:
-    """The shorter forms of a formula that may be listed too."""
+    """The shorter forms of a formula that may join the list."""
     if formula.complexity > SHORTER_MOST_COMPLEXITY:
         return
     largest = SHORTER_STEP  # steps of a few per cent would fill no gap, and each costs a fit
@@ -126,8 +120,8 @@ def _shorter_than(
 
 
 def shorter_formulas(tree: Tree, rows: Dataset, least: float, largest: float) -> Iterator[Tree]:
-    """Shorter and shorter forms of a formula, each fitted to the rows, for as long as their complexity is above
-    `least`; each, where there is such a form, at most `largest` times as complex as the one before."""
+    """Repeatedly drop the part of a formula that costs least accuracy, and refit. Each form is, if possible, at most
+    `largest` times as complex as the one before; stops at complexity `least`."""
     few = rows.sample(SHORTER_ROWS, 0)
     own = complexity(tree)
     while True:
@@ -145,7 +139,7 @@ def shorter_formulas(tree: Tree, rows: Dataset, least: float, largest: float) ->
 
 
 def _fit_form(form: _Shorter, rows: Dataset) -> Tree | None:
-    """The form with its constants fitted, in its simplest form."""
+    """Fit the constants of a form and simplify it; None if that fails."""
     try:
         tree = refit(form.tree, rows.x, rows.y[:, 0], weights=rows.weights)
         return tree if form.simple else simplify_tree(tree, rows.x)
@@ -173,7 +167,7 @@ def _shorter(tree: Tree, rows: Dataset, own: float) -> Iterator[_Shorter]:
 
 
 def _has_factor(tree: Tree) -> bool:
-    """Whether the constants of a form can do what a factor does."""
+    """Whether the constants of a form already include an overall factor."""
     terms = [tree[operand] for operand in tree[-1][1:]] if tree[-1][0] == "add" else [tree[-1]]
     return all(step[0] == "const" or (step[0] == "mul" and _numbers(tree, step)) for step in terms)
 
@@ -183,8 +177,8 @@ def _numbers(tree: Tree, product: Step) -> bool:
 
 
 def _without_one(tree: Tree) -> Iterator[tuple[Tree, bool]]:
-    """The tree without one term of a sum, one factor of a product, one function or one power; and whether it stays in
-    its simplest form, as the sum does of which it is a term."""
+    """The trees that lack one term, one factor, one function or one power, each with whether it is still in simplest
+    form."""
     for place, step in enumerate(tree):
         operands = references(step)
         if step[0] in ("add", "mul"):
@@ -202,8 +196,8 @@ def _without_one(tree: Tree) -> Iterator[tuple[Tree, bool]]:
 
 
 def with_step(tree: Tree, place: int, new: Step | int, last: int | None = None) -> Tree:
-    """The tree with another step in a place, or another step's value there, up to its last step or an earlier one;
-    without steps that are not used."""
+    """Replace a step by another step, or by a reference to another one's value. The result ends at `last` and has no
+    unused steps."""
     used: set[int] = set()
     alias = {place: new} if isinstance(new, int) else {}
     steps = [new if n == place and not isinstance(new, int) else step for n, step in enumerate(tree)]

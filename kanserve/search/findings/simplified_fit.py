@@ -1,8 +1,5 @@
-"""The formula of `fit` and `simplify`: a curve for each input, named, where a search has not found the law.
-
-Many tables follow no short law. There the additive model that `fit` and `simplify` make is often the best formula, and
-a search should not be worse than these two.
-"""
+"""The formula of `fit` and `simplify`, an additive model with named curves, as a candidate beside those of the search.
+For many tables that follow no short law it is the best formula."""
 
 import logging
 import warnings
@@ -29,13 +26,13 @@ class _OutOfTimeError(Exception):
 
 
 def reserve_seconds(seconds: float) -> float:
-    """How much of a limit of time is left for it."""
+    """The part of the time limit that is reserved for this fit."""
     return min(SHARE * seconds, SECONDS)
 
 
 def add_simplified_fit(found: Findings, rows: Dataset, finisher: Finisher, seed: int) -> Findings:
-    """The front of the findings and of the formula that `fit` and `simplify` make of the rows; the findings alone if
-    they have a law or were interrupted, if there are many inputs, and without time."""
+    """Add the formula that `fit` and `simplify` find on the rows to the front. Returns the findings unchanged if they
+    hold a law, were interrupted, have many inputs, or if time is short."""
     few_inputs = len(rows.inputs) <= INPUTS
     if found.status in ("exact", "within noise", "not decided") or found.ended == "interrupted" or not few_inputs:
         return found
@@ -43,7 +40,7 @@ def add_simplified_fit(found: Findings, rows: Dataset, finisher: Finisher, seed:
 
 
 def _simplify_additive(rows: Dataset, finisher: Finisher, seed: int) -> list[Tree]:
-    """The tree of the simplified additive network of these rows, if there is one in time."""
+    """Fit and simplify an additive network. Returns its tree in a list, empty if time runs out."""
 
     def in_time(_: object) -> None:
         if finisher.over():

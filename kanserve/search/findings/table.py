@@ -1,4 +1,4 @@
-"""Tables of the formulas that a search found: for LaTeX."""
+"""LaTeX tables of the formulas found."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ COLUMNS = {
 
 
 def latex_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], digits: int) -> str:
-    """A table for the LaTeX package booktabs."""
+    """A LaTeX table in the style of the package booktabs."""
     if isinstance(columns, str) or not columns or not {*columns} <= {*COLUMNS}:
         raise InputError(f"columns is a list of {', '.join(COLUMNS)}; got {columns!r}.")
     if digits < 1:

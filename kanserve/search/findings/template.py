@@ -1,9 +1,7 @@
-"""A template: a formula with unknown functions and unknown constants, as in `f(a)*exp(-b*t)`.
-
-A name before a bracket that is not a known function is an unknown function of the inputs in the bracket. Any other name
-that is not an input is an unknown constant. The template is kept as the tree of a formula whose columns are the inputs,
-then the values of the unknown functions, then the constants.
-"""
+"""A template: a formula with unknown functions and unknown constants, such as `f(a)*exp(-b*t)`. A name before a bracket
+that is not a known function is an unknown function of the inputs in the bracket; any other name that is not an input is
+an unknown constant. The template is a formula tree whose columns are the inputs, the values of the unknown functions,
+and the constants."""
 
 import math
 import re
@@ -47,7 +45,8 @@ _INVERSES: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """`unknowns` maps the text of each unknown function, such as f(a, b), to the columns of its inputs."""
+    """A formula with unknown functions. `unknowns` maps the text of each one, such as f(a, b), to the columns of its
+    inputs."""
 
     text: str
     tree: Tree
@@ -56,17 +55,15 @@ class Template:
     constants: tuple[str, ...]
 
     def values(self, x: Array, parts: Array, constants: Array) -> Array:
-        """The values (N,) at rows x (N, inputs), given those of the unknown functions (N, U) and the constants (C,)."""
+        """Evaluate at rows x (N, inputs), with the unknown functions' values (N, U) and the constants (C,)."""
         return evaluate_tree(self.tree, {}, self._columns(x, parts, constants))
 
     def _columns(self, x: Array, parts: Array, constants: Array) -> Array:
         return np.column_stack([x, parts, np.broadcast_to(constants, (len(x), len(constants)))])
 
     def solve(self, unknown: int, x: Array, y: Array, parts: Array, constants: Array) -> Array:
-        """The values (N,) of an unknown function with which the template gives y (N,), given those of the others.
-
-        NaN without one. InputError if the template does not determine it.
-        """
+        """The values (N,) of an unknown function for which the template gives y (N,), with the other ones fixed; NaN if
+        there are none. Raises InputError if the template does not determine it."""
         column = self.inputs + unknown
         with np.errstate(all="ignore"):
             if sum(step == ("var", column) for step in self.tree) == 1 and self._uses(column) == 1:
@@ -74,7 +71,7 @@ class Template:
             return self._linear(unknown, x, y, parts, constants)
 
     def sensitivity(self, unknown: int, x: Array, parts: Array, constants: Array) -> Array:
-        """The slope (N,) of the template by an unknown function, as a difference quotient."""
+        """The absolute derivative (N,) of the template with respect to an unknown function, by finite differences."""
         step = TEMPLATE_DIFFERENCE * np.maximum(np.abs(parts[:, unknown]), 1e-3)
         above, below = parts.copy(), parts.copy()
         above[:, unknown] += step
@@ -84,7 +81,7 @@ class Template:
         return np.abs(slope)
 
     def linear(self, x: Array, constants: Array) -> bool:
-        """Whether the template is a linear function of its unknown functions, at these rows."""
+        """Whether the template is linear in its unknown functions, at these rows."""
         generator = np.random.default_rng(0)
         first, second = generator.uniform(0.5, 2, (2, len(x), len(self.unknowns)))
         level = self.values(x, 0 * first, constants)
@@ -93,7 +90,7 @@ class Template:
         return bool(np.allclose(both, added, rtol=1e-9, atol=1e-9 * float(np.nanmax(np.abs(both))), equal_nan=True))
 
     def fill(self, parts: Sequence[Tree], constants: Array) -> "Filled":
-        """The whole formula, given the tree of each unknown function in its own inputs, and the constants."""
+        """Insert a tree for each unknown function, and the constants. Returns the whole formula."""
         steps: list[Step] = []
         number: dict[int, int] = {}
         starts: dict[int, int] = {}
@@ -115,7 +112,7 @@ class Template:
         return Filled(self, tuple(steps), starts, tuple(parts), constants)
 
     def _uses(self, column: int) -> int:
-        """How many steps refer to the step of a column, directly or not, times; 1 if a single path leads to it."""
+        """How many paths lead from a column to the result; 1 if the template can be inverted step by step."""
         paths = [0] * len(self.tree)
         for position, step in enumerate(self.tree):
             own = step == ("var", column)
@@ -123,7 +120,7 @@ class Template:
         return paths[-1]
 
     def _undone(self, column: int, columns: Array, y: Array) -> Array:
-        """Undoes the operations from the last to that on the column."""
+        """Invert the template step by step, from y to the values of the column."""
         position = len(self.tree) - 1
         holds = [step == ("var", column) for step in self.tree]
         for place, step in enumerate(self.tree):
@@ -154,7 +151,7 @@ class Template:
         )
 
     def _linear(self, unknown: int, x: Array, y: Array, parts: Array, constants: Array) -> Array:
-        """Solves for an unknown function that occurs several times, where the template is linear in it."""
+        """Solve for an unknown function that occurs several times; needs a template that is linear in it."""
         if not self.linear(x, constants):
             raise InputError(
                 f"The template {self.text!r} has an unknown function more than once, and is not linear in it. Write "
@@ -164,7 +161,7 @@ class Template:
         return (y - level) / slope
 
     def linear_parts(self, x: Array, constants: Array, parts: Array, unknown: int) -> tuple[Array, Array]:
-        """Level and slope (N,) of the template as a linear function of one unknown function."""
+        """The intercept and slope (N,) of a template that is linear in one unknown function."""
         without, with_one = parts.copy(), parts.copy()
         without[:, unknown], with_one[:, unknown] = 0.0, 1.0
         level = self.values(x, without, constants)
@@ -173,7 +170,7 @@ class Template:
 
 @dataclass(frozen=True, eq=False)
 class Filled:
-    """A template with trees in place of its unknown functions; `starts` are the first steps of these, by column."""
+    """A template with trees in place of its unknown functions. `starts` is the first step of each tree, by column."""
 
     template: Template
     tree: Tree
@@ -182,7 +179,7 @@ class Filled:
     constants: Array
 
     def refit(self, rows: Dataset) -> "Filled":
-        """With all constants, also those of the unknown functions, fitted to the rows."""
+        """Refit all constants to the rows, including those inside the unknown functions."""
         known = [n for n, step in enumerate(self.tree) if step[0] == "const" and not self._is_unknown(n)]
         numbers = Constants(self.tree, known)
         values = fit_constants(numbers, check_data(rows.x, rows.y, rows.weights)).values
@@ -202,13 +199,13 @@ class Filled:
         return self.template.fill(parts, np.array(constants))
 
     def _is_unknown(self, position: int) -> bool:
-        """Whether a number is a constant of the template, or in an unknown function: the others are known."""
+        """Whether the step belongs to an unknown function or is one of the template's free constants."""
         sizes = [len(part) for part in self.parts] + [1] * len(self.constants)
         return any(start <= position < start + sizes[column] for column, start in self.starts.items())
 
 
 def read_template(text: str, inputs: Sequence[str], output: str) -> Template:
-    """The template of a text; InputError if it has no unknown function, or one of something else than inputs."""
+    """Parse a template. Raises InputError if it has no unknown function, or one whose arguments are not inputs."""
     if not isinstance(text, str):
         raise InputError(f"template is a text such as 'f(a)*exp(-b*t)', got {text!r:.60}.")
     left, equals, right = text.partition("=")

@@ -1,8 +1,6 @@
-"""The unknown constants of a template, and first values of its unknown functions, before any formula is known.
-
-Unknown functions are polynomials here, fitted by linear least squares for each trial of the constants (variable
-projection), so that the constants alone are fitted by Levenberg-Marquardt.
-"""
+"""Fit the unknown constants of a template, with polynomials for its unknown functions. The polynomials follow by linear
+least squares for each trial of the constants (variable projection), so only the constants are fitted by
+Levenberg-Marquardt."""
 
 from itertools import islice, product
 
@@ -23,14 +21,14 @@ TEMPLATE_STEPS = 40  # steps of Levenberg-Marquardt of the unknown constants
 
 
 class Smooth:
-    """A template whose unknown functions are polynomials, for given rows."""
+    """A template whose unknown functions are modelled by polynomials, on given rows."""
 
     def __init__(self, template: Template, x: Array, y: Array) -> None:
         self.template, self.x, self.y = template, x, y
         self.designs = [self._design(columns) for columns in template.unknowns.values()]
 
     def fit(self) -> tuple[Array, Array]:
-        """The constants (C,), and the values (N, U) of the unknown functions."""
+        """Fit it. Returns the constants (C,) and the values (N, U) of the unknown functions."""
         count = len(self.template.constants)
         starts = islice(product(TEMPLATE_STARTS, repeat=count), TEMPLATE_MOST_STARTS)
         scored = sorted(((self._error(np.array(start)), start) for start in starts), key=lambda trial: trial[0])
@@ -47,7 +45,7 @@ class Smooth:
         return basis.design(given)
 
     def _parts(self, constants: Array) -> tuple[Array, Array]:
-        """The values (N, U) of the polynomials that fit best with these constants, and the residuals (N,)."""
+        """The values (N, U) of the best-fitting polynomials for these constants, and the residuals (N,)."""
         template, x, y = self.template, self.x, self.y
         parts = np.zeros((len(x), len(self.designs)))
         if len(self.designs) == 1:
@@ -84,7 +82,7 @@ class Smooth:
         return error if np.isfinite(error) else np.inf
 
     def _descend(self, constants: Array) -> Array:
-        """Levenberg-Marquardt with difference quotients."""
+        """Levenberg-Marquardt with finite differences."""
         error, damping = self._error(constants), 1e-3
         step = TEMPLATE_DIFFERENCE
         for _ in range(TEMPLATE_STEPS if len(constants) else 0):

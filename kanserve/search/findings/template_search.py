@@ -1,4 +1,4 @@
-"""A search for the unknown functions of a template: each is solved for on the rows, and searched on its own."""
+"""Search for the unknown functions of a template: solve for the values of each on the rows, then search its formula."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,11 +38,8 @@ def by_template(
     seconds: float,
     max_fits: int | None,
 ) -> Findings:
-    """The formulas of the template's form.
-
-    `search` has the arguments of `find_formulas`, for the unknown functions. `finisher` must have no time left: a
-    template's formulas keep its form.
-    """
+    """The formulas that have the template's form. `search` (with the arguments of `find_formulas`) finds the unknown
+    functions. `finisher` must have no time left, so that it does not change the form."""
     template = read_template(text, finisher.few.inputs, finisher.few.outputs[0])
     return _TemplateSearch(template, finisher, search, functions, time.perf_counter() + seconds, max_fits).run()
 
@@ -101,7 +98,7 @@ class _TemplateSearch:
         return [formula for formula in self.made if not (formula.exact or formula.refuted)]
 
     def _search_unknown(self, unknown: int) -> None:
-        """Searches for one unknown function, given the others."""
+        """Search for one unknown function while the others are fixed."""
         template = self.template
         wanted = template.solve(unknown, self.x, self.y, self.parts, self.constants)
         solved = self.parts.copy()
@@ -137,7 +134,7 @@ class _TemplateSearch:
         self._compose(unknown, found)
 
     def _compose(self, unknown: int, found: Findings) -> None:
-        """Puts what was found for one unknown function, and the others' best formulas, into the template."""
+        """Insert the formulas found for one unknown function, and the others' best ones, into the template."""
         best: Filled | None = None
         for candidate in found:
             trees: Sequence[Tree | None] = [
@@ -165,7 +162,7 @@ class _TemplateSearch:
             self.parts[:, k] = evaluate_tree(tree, {}, self.x[:, columns])
 
     def _texts(self, parts: Sequence[Tree]) -> dict[str, str]:
-        """The text of each unknown function's formula."""
+        """The formula of each unknown function as text."""
         return {
             label: formulas(kan_of(tree, [self.names[column] for column in columns]), strict=False, named=True)[0].text
             for (label, columns), tree in zip(self.template.unknowns.items(), parts, strict=True)

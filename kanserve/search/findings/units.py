@@ -1,4 +1,4 @@
-"""Units of the inputs and of the output: validated, and turned into scalings with which a search begins."""
+"""Units of the inputs and the output: validated, and turned into the scalings that a search tries first."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from kanserve.search.structure.scaling import Scaling, possible
 
 @dataclass(frozen=True)
 class Units:
-    """The units of each input and of the output, and their dimensional analysis."""
+    """The units of the inputs and the output, and their dimensional analysis."""
 
     inputs: tuple[str, ...]
     output: str
     analysis: Dimensionless
 
     def scalings(self, x: Array) -> tuple[Scaling, ...]:
-        """y = Π x_i^p_i · F(groups), for each product of powers that these rows x (N, inputs) allow."""
+        """The scalings y = Π x_i^p_i · F(groups) that the units allow at rows x (N, inputs)."""
         groups = self.analysis.groups
         if not all(possible(x, group) for group in groups):
             return ()
@@ -28,11 +28,8 @@ class Units:
 
 
 def check_units(units: Any, rows: Dataset) -> Units | None:
-    """InputError if it is not a mapping, a name is not a column, a column has no unit, or no law can relate the units.
-
-    Every column needs a unit, "1" for a dimensionless number: a missing one was more likely forgotten, and a wrong unit
-    would give a wrong law.
-    """
+    """Validate the units; every column needs one, "1" if dimensionless, since a missing one was probably forgotten.
+    Raises InputError if a name or unit is wrong, or no law can relate the units."""
     if units is None:
         return None
     if not isinstance(units, Mapping) or not all(isinstance(unit, str) for unit in units.values()):

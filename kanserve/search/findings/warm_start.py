@@ -1,4 +1,4 @@
-"""Warm start: formulas that are known before a search are fitted to its rows and compete with what it finds."""
+"""Warm start: known formulas are refitted to the rows of a search and compete with what it finds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,11 +22,8 @@ from kanserve.search.fit.residual_test import adequate
 
 
 def starting_trees(start: Any, inputs: Sequence[str]) -> list[Tree]:
-    """The trees, over these inputs, of the formulas to start from; InputError for one that cannot be used.
-
-    `start` is None, findings, a formula of them, a network of named functions, a text, a sympy expression, or a
-    sequence of these.
-    """
+    """The trees of the starting formulas over these inputs. `start` is None, findings, a formula of them, a network of
+    named functions, a text, a sympy expression, or a sequence of these. Raises InputError for an unusable one."""
     if start is None:
         return []
     if isinstance(start, Sequence) and not isinstance(start, str):
@@ -51,7 +48,8 @@ def starting_trees(start: Any, inputs: Sequence[str]) -> list[Tree]:
 
 @dataclass(frozen=True, eq=False)
 class StartingFormulas:
-    """The formulas that a search starts from, fitted to its rows, and the one that settles it at once, if any does."""
+    """The formulas that a search starts from, fitted to its rows, and the one that makes a search unnecessary, if
+    any."""
 
     formulas: tuple[ScoredFormula, ...]
     settled: ScoredFormula | None
@@ -63,7 +61,7 @@ class StartingFormulas:
         return pareto_front(found, self.settled)
 
     def join(self, found: Findings) -> Findings:
-        """The Pareto front of what a search found and of these formulas."""
+        """The Pareto front of these formulas and those of a search."""
         settled = found.best if found.ended == "settled" else None
         if not self.formulas:
             return found
@@ -72,7 +70,7 @@ class StartingFormulas:
 
 
 def refit_starts(start: Sequence[Tree], finisher: Finisher) -> StartingFormulas:
-    """The formulas with their constants fitted to the rows; without those that are finite on none of them."""
+    """Refit the constants of the formulas to the rows. Formulas that are finite on no row are dropped."""
     few = finisher.few
     found = [finisher.finish_tree(_refit_or_keep(tree, few)) for tree in dict.fromkeys(start)]
     formulas = tuple(formula for formula in found if formula is not None)
@@ -89,7 +87,7 @@ def _refit_or_keep(tree: Tree, rows: Dataset) -> Tree:
 
 
 def _settles(formula: ScoredFormula, rows: Dataset) -> bool:
-    """Whether a formula settles a search on these rows: it is exact, or leaves only noise."""
+    """Whether a formula makes a search on these rows unnecessary: it is exact, or its residuals are only noise."""
     if formula.exact or formula.refuted:
         return formula.exact
     residuals = rows.y[:, 0] - formula(rows.x)

@@ -1,1 +1,1 @@
-"""Fitting candidates: training shapes, a beam search for names, and tests of the residuals."""
+"""Fit candidates: train shapes, name curves by beam search, and test residuals."""

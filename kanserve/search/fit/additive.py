@@ -1,9 +1,7 @@
-"""A sum of functions of one input each, for samples with noise: an additive model, then a name for each of its splines.
-
-Least squares gives each spline its own part of the law. A name is chosen by how well it explains what the other splines
-leave of the samples, not the spline, by Schwarz's information criterion. The names of all inputs are then fitted
-together, and each is tried against its next best ones for as long as the criterion falls.
-"""
+"""A sum of functions of one input each, for samples with noise: an additive model, then a named function for each
+spline. A function is chosen by how well it explains the samples less the other splines, by Schwarz's information
+criterion. All functions are then fitted together, and each is exchanged for its next best ones while the criterion
+falls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +40,8 @@ _CENTRED = (*sorted(compose.POWERS - {"x"}), "log", "abs")
 
 @dataclass(frozen=True, eq=False)
 class _Named:
-    """A function for one input, and its price: half the logarithm of the samples per constant, and its complexity."""
+    """A named function for one input. `price` is its cost in the information criterion: half the logarithm of the row
+    count for each constant, plus its complexity's price."""
 
     term: Scaled
     criterion: float
@@ -50,8 +49,8 @@ class _Named:
 
 
 def additive(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The best sum of functions of one input each, if one spline of each input leaves only noise: of forms with several
-    constants, of few inputs, or of named functions."""
+    """The best sum of functions of one input each, tried if such a sum of splines leaves only noise. The functions are
+    forms with several constants (few inputs only), or named functions."""
     rows = SearchSamples(problem.x, problem.y, problem.x, problem.y, problem.weights, problem.weights)
     budget.count_fit()
     parts = _parts(rows)
@@ -66,7 +65,7 @@ def additive(problem: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def _of_names(problem: SearchProblem, search: Search, rows: SearchSamples, parts: Array) -> FittedNetwork | None:
-    """The sum of named functions, each chosen by what the other splines leave of the samples."""
+    """The sum of named functions. Each is chosen to fit what the splines of the other inputs leave."""
     residuals = rows.y - np.average(rows.y, weights=rows.weights) - parts.sum(axis=1)
     offered = [_offer_functions(rows, i, residuals + parts[:, i], search.library) for i in range(problem.inputs)]
     if not all(offered):
@@ -86,7 +85,7 @@ def _of_names(problem: SearchProblem, search: Search, rows: SearchSamples, parts
 
 
 def _of_forms(problem: SearchProblem, search: Search, parts: Array) -> FittedNetwork | None:
-    """The sum of the forms that describe each input's part best, each without what the others explain."""
+    """The sum of forms, one per input. Each is chosen to fit what the other parts leave."""
     level = float(np.average(problem.y, weights=problem.weights))
     values = [part - np.average(part, weights=problem.weights) for part in parts.T]
     nodes: list[Node | None] = [None] * problem.inputs
@@ -108,12 +107,12 @@ def _of_forms(problem: SearchProblem, search: Search, parts: Array) -> FittedNet
 
 
 def _fit_terms(terms: Sequence[Scaled], rows: SearchSamples, y: Array) -> tuple[Sequence[Scaled], Array, float]:
-    """The terms and a constant, fitted to values (N,) at the training rows."""
+    """Fit the terms and a constant to values (N,) at the training rows."""
     return fit_terms(terms, rows.x, y, np.ones((len(rows.x), 1)), rows.weights)
 
 
 def _parts(rows: SearchSamples) -> Array | None:
-    """The splines (N, d) of the inputs that together leave only noise of y, the fewest intervals first, or None."""
+    """The additive spline model (N, d) with the fewest intervals whose residuals are only noise, or None."""
     x, centred = rows.x, rows.y - np.average(rows.y, weights=rows.weights)
     for intervals in INTERVALS:
         columns = []
@@ -134,7 +133,7 @@ def _parts(rows: SearchSamples) -> Array | None:
 
 
 def _offer_functions(rows: SearchSamples, i: int, values: Array, library: Sequence[str]) -> list[_Named]:
-    """The functions for a part by its samples (N,), best first."""
+    """The functions that fit one input's part of the samples, best first."""
     x = rows.x
     order = np.argsort(x[:, i], kind="stable")
     z, sorted_values = x[order, i], values[order]
@@ -161,7 +160,7 @@ def _offer_functions(rows: SearchSamples, i: int, values: Array, library: Sequen
 
 
 def _term(i: int, symbolic: Symbolic) -> Scaled:
-    """The term of a named function, without what its coefficient or the constant of the sum can do as well."""
+    """A term for a named function; factors and shifts that other coefficients can express are left out."""
     name, a, b = symbolic.function, symbolic.a, symbolic.b
     if name == "x":
         return Scaled(i, name, 1.0)
@@ -172,7 +171,7 @@ def _term(i: int, symbolic: Symbolic) -> Scaled:
 
 
 def _criterion(names: Sequence[_Named], rows: SearchSamples) -> float:
-    """Schwarz's information criterion of the sum, with the price of complexity."""
+    """The Bayesian information criterion of the sum, plus the price of complexity."""
     _, _, error = _fit_terms([name.term for name in names], rows, rows.y)
     return len(rows.x) * _logarithm(error) + sum(name.price for name in names)
 

@@ -1,8 +1,6 @@
-"""Replace the curves of a fitted tree by named functions, the most certain first, with a joint refit after each.
-
-This is a small beam search: each state has a few names for its two most certain curves. A greedy choice would fail
-where two functions look alike on one curve and only the joint refit distinguishes them.
-"""
+"""Replace the curves of a fitted tree by named functions, the most certain first, with a joint refit after each. It is
+a small beam search over a few functions for the two most certain curves, since two functions may look alike on one
+curve until the joint refit."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from kanserve.search.fit.candidates import Offer, offers
-from kanserve.search.fit.problem import TRAINING_EXACT_ERROR
+from kanserve.search.fit.problem import is_exact
 from kanserve.search.fit.training import FittedNetwork, SearchSamples, judge, refine_network
 from kanserve.search.fit.workers import ahead
 from kanserve.search.trees.nodes import Curve, Node, Product, Sum, exchange, is_symbolic, price, text
@@ -42,11 +40,9 @@ class BeamState:
 def name_curves(
     start: FittedNetwork, rows: SearchSamples, library: tuple[str, ...] = LIBRARY, *, noisy: bool = False
 ) -> list[FittedNetwork]:
-    """The tree with a name on every curve: the best few that a beam search finds, best first, or the exact one.
-
-    `noisy`: whether the error of the splines is the noise of the rows, not that of their grids, so that they are closer
-    to the law than to the rows.
-    """
+    """Name every curve of a tree by beam search: the best few results, best first, or the exact one. `noisy`: the
+    splines' error is noise in the rows rather than a coarse grid, so the splines are closer to the law than the rows
+    are."""
     states = [BeamState(start, 0.0)]
     done: list[BeamState] = []
     while states:
@@ -62,7 +58,7 @@ def name_curves(
                 key = text(child.fitted.tree)
                 if key not in children or child.score < children[key].score:
                     children[key] = child
-                if is_symbolic(child.fitted.tree) and child.fitted.error < TRAINING_EXACT_ERROR:
+                if is_symbolic(child.fitted.tree) and is_exact(child.fitted):
                     return [child.fitted]
         fittest = sorted(children.values(), key=lambda state: state.score)[:BEAM_WIDTH]
         done += [state for state in fittest if is_symbolic(state.fitted.tree)]
@@ -87,7 +83,7 @@ def _fit_state(tree: Node, rows: SearchSamples, steps: int) -> BeamState | None:
 def _splines(
     fitted: FittedNetwork, rows: SearchSamples, library: tuple[str, ...], noisy: bool
 ) -> dict[Curve, Callable[[], list[Offer]]]:
-    """The curves without a name, with what gives the offers for each."""
+    """For each curve without a name, a function that computes the offers for it."""
     found = {place: sample for place, sample in samples(fitted.net.kan, rows.x, np.array([rows.spread])).items()}
     floor = 1e-9 + 0.1 * fitted.error
     factors, traded = _lone_factors(fitted.tree)
@@ -109,7 +105,7 @@ def _splines(
 
 
 def _children(fitted: FittedNetwork, offered: Mapping[Curve, list[Offer]]) -> Iterator[Node]:
-    """The trees with one more name: a few for the most certain curve, fewer for the second."""
+    """Replace one curve by a named function: a few offers for the most certain curve, fewer for the second."""
     ranked = sorted((pair for pair in offered.items() if pair[1]), key=lambda pair: pair[1][0].rank)
     for (curve, curve_offers), count in zip(ranked, OFFERS, strict=False):
         best = curve_offers[0].rank
@@ -119,7 +115,7 @@ def _children(fitted: FittedNetwork, offered: Mapping[Curve, list[Offer]]) -> It
 
 
 def _lone_factors(tree: Node) -> tuple[set[Curve], set[Curve]]:
-    """The curves that are factors of a product on their own, and those of them whose product is a term of a sum."""
+    """The curves that stand alone as a factor of a product, and those of them whose product is a term of a sum."""
     factors: set[Curve] = set()
     traded: set[Curve] = set()
     waiting: list[tuple[Node, bool]] = [(tree, False)]

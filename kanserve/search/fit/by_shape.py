@@ -1,4 +1,4 @@
-"""Find a law by its shape: try shapes in order of size until one with a name on every curve settles the problem."""
+"""Find a law by its shape: try network shapes from small to large until one with a name on every curve is the law."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Symbolic
 from kanserve.search.fit.beam import BEAM_WIDTH, name_curves
 from kanserve.search.fit.description_length import most_informative
-from kanserve.search.fit.problem import TRAINING_EXACT_ERROR, Search, SearchProblem, noise_alone, settles
+from kanserve.search.fit.problem import Search, SearchProblem, is_exact, noise_alone, settles
 from kanserve.search.fit.training import (
     OF_ONE_INPUT,
     SMOOTH_LAW,
@@ -67,11 +67,8 @@ INVERSES = {
 
 
 def by_shapes(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The first law that settles the problem, else the best one.
-
-    An exact law ends the search at once. A law that leaves only noise ends it after its level, so that the best of the
-    level by the information criterion is taken.
-    """
+    """The first law that solves the problem, else the best one. An exact law ends the search at once; one that leaves
+    only noise after its level, whose best law by the information criterion is taken."""
     rows = search.rows(problem)
     known = problem.surrogates
     least = known[0].error * float(np.sqrt(np.mean(problem.y**2))) / rows.spread
@@ -98,7 +95,7 @@ def by_shapes(problem: SearchProblem, search: Search) -> FittedNetwork | None:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Rows, link functions to try, and the error below which a shape is worth a finer grid."""
+    """Rows, the link functions to try, and the error below which a shape is fitted on a finer grid."""
 
     rows: SearchSamples
     links: Sequence[Link]
@@ -106,7 +103,8 @@ class _Plan:
     search: Search
 
     def name_level(self, number: int, level: Sequence[Shape]) -> Iterator[FittedNetwork]:
-        """The fitting shapes of a level, with names: the certain ones at once, then the most promising."""
+        """Name the curves of the shapes that fit well: certain shapes at once, the others afterwards, most promising
+        first."""
         waiting: list[_Promising] = []
         for shape in self._fitting(number, level):
             if shape.names is not None:
@@ -120,7 +118,8 @@ class _Plan:
         yield from self._name_shapes(waiting[:TRIED_AFTER_LEVEL])
 
     def _fitting(self, number: int, level: Sequence[Shape]) -> Iterator["_Promising"]:
-        """Shapes with fitted splines that may be right, for each link function; those of one input with names."""
+        """The shapes whose fitted splines may be right, for each link function. With one input they are already
+        named."""
         steps = []
         for place, link in enumerate(self.links):
             linked = self._apply_link(link)
@@ -140,7 +139,7 @@ class _Plan:
                 yield promising
 
     def _name_shapes(self, shapes: Sequence["_Promising"]) -> Iterator[FittedNetwork]:
-        """The trees with names, for the outputs themselves; empty if no names are found."""
+        """Named trees for these shapes, as laws of the outputs themselves."""
         steps = [
             partial(_names, shape, self.rows, self._apply_link(shape.link), self.search.library) for shape in shapes
         ]
@@ -162,8 +161,8 @@ class _Plan:
 
 @dataclass(frozen=True, eq=False)
 class _Promising:
-    """A shape with splines fitted to the linked outputs, whether its residuals are only noise, and its trees with names
-    if they have been looked for."""
+    """A shape with splines fitted to the linked outputs. `noisy`: its residuals are only noise; `names`: its named
+    trees, if they were looked for."""
 
     fitted: FittedNetwork
     link: Link
@@ -177,7 +176,7 @@ class _Promising:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """A shape fitted on both grids, which of these fits may be right, and whether its residuals are only noise."""
+    """A shape fitted on both grids, the fit that may be right, and whether its residuals are only noise."""
 
     coarse: FittedNetwork
     fine: FittedNetwork
@@ -188,7 +187,8 @@ class _Fitted:
 def _promising(
     fit: Callable[[], _Fitted | None], link: Link, rows: SearchSamples, linked: SearchSamples, library: tuple[str, ...]
 ) -> tuple[_Fitted | None, _Promising | None]:
-    """A fit, and what it gives if it may be right. A certain one of one input, of one curve, is named at once."""
+    """Run a fit, and describe its shape if it may be right. A certain shape of one curve and one input is named at
+    once."""
     fitted = fit()
     if fitted is None or fitted.chosen is None:
         return fitted, None
@@ -201,10 +201,8 @@ def _promising(
 def _fit_shape(
     shape: Shape, rows: SearchSamples, grid: Grid, promising: float, place: tuple[int, ...]
 ) -> _Fitted | None:
-    """A shape with splines fitted to the rows; None if a finer grid is not worth while.
-
-    Its place in the search seeds its random starts, which so do not depend on what is fitted before it.
-    """
+    """Fit a shape's splines to the rows; None if a finer grid is not worth while. The random starts are seeded by the
+    shape's `place`, so they do not depend on earlier fits."""
     coarse = train_tree(tree(shape), rows, grid[0], _starts(shape), promising, np.random.default_rng(place))
     if not _worth_refining(coarse, rows, promising):
         return None
@@ -218,7 +216,8 @@ def _fit_shape(
 
 
 def _worth_refining(coarse: FittedNetwork, rows: SearchSamples, promising: float) -> bool:
-    """With one input, also if only the training error is small (held-out waves missed), or only noise remains."""
+    """Whether to fit on a finer grid. With one input, a small training error or noisy residuals are enough: the
+    held-out rows may miss waves."""
     if coarse.held <= promising:
         return True
     return rows.x.shape[1] == 1 and (coarse.error < LEARNED_ERROR or noise_alone(coarse, rows.x, rows.y, rows.weights))
@@ -227,7 +226,7 @@ def _worth_refining(coarse: FittedNetwork, rows: SearchSamples, promising: float
 def _names(
     shape: _Promising, rows: SearchSamples, linked: SearchSamples, library: tuple[str, ...]
 ) -> list[FittedNetwork]:
-    """The trees with names for a shape that is fitted to linked outputs, as laws of the outputs themselves."""
+    """Name the curves of a shape. Returns laws of the outputs themselves, without the link."""
     laws = []
     every = name_curves(shape.fitted, linked, library, noisy=shape.noisy)
     for found in every[: BEAM_WIDTH if shape.noisy else 1]:
@@ -237,10 +236,8 @@ def _names(
 
 
 def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNetwork:
-    """The law of the outputs from the law of their link, refitted unless it is exact.
-
-    The errors use the link's own inverse, since rounding may take arcsin(n·sin t) out of range, at 1 + 1e-16.
-    """
+    """Convert a law of the linked outputs to one of the outputs, refitted unless exact. Errors are computed with the
+    link's own inverse, since rounding may take arcsin(n·sin t) out of its domain."""
     net = network(apply_inverse_link(law.tree, link), rows.x.shape[1])
 
     def error(x: Array, y: Array, weights: Array | None) -> float:
@@ -249,25 +246,25 @@ def _of_outputs(law: FittedNetwork, link: Link, rows: SearchSamples) -> FittedNe
     with np.errstate(all="ignore"):
         held = error(rows.held_x, rows.held_y, rows.held_weights)
         found = FittedNetwork(net, error(rows.x, rows.y, rows.weights), held)
-    if found.error < TRAINING_EXACT_ERROR:
+    if is_exact(found):
         return found
     return min(found, judge(refine_network(net, rows, 40), rows), key=lambda candidate: candidate.error)
 
 
 def apply_inverse_link(node: Node, link: Link) -> Node:
-    """link⁻¹ of a tree."""
+    """Wrap a tree in the inverse of a link."""
     if link.name == "identity":
         return node
     return Sum((Curve(node, Symbolic(INVERSES[link.name], 1.0, 0.0, float(link.sign), 0.0)),))
 
 
 def _starts(shape: Shape) -> int:
-    """More starts for a curve of a node, which has local minima."""
+    """Curves of curves have local minima, so they get more random starts."""
     return CURVE_STARTS if "curve" in repr(shape) else STARTS
 
 
 def _grid(rows: SearchSamples) -> Grid:
-    """Finer grids for a law with waves or sharp bends."""
+    """Use finer grids if the law has waves or sharp bends."""
     inputs = rows.x.shape[1]
     wavy = far_from_polynomial(rows.x, rows.y, LOW_DEGREES.get(inputs, 4)) > WAVY_ERROR * rows.spread
     if inputs == 1:
@@ -276,7 +273,7 @@ def _grid(rows: SearchSamples) -> Grid:
 
 
 def _links(known: Sequence[Surrogate], inputs: int) -> list[Link]:
-    """The identity and the two other links with the best polynomial fits; all links for one input."""
+    """The identity, and the two other links with the best polynomial fit; with one input, all links."""
     plain = next(surrogate for surrogate in known if surrogate.link.name == "identity")
     if inputs == 1:
         return [plain.link, *(surrogate.link for surrogate in known if surrogate.link.name != "identity")]

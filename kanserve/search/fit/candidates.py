@@ -1,9 +1,7 @@
-"""Candidates for a spline of a tree: named functions, functions of functions, and variants that a product allows.
-
-A spline is known only up to changes that the tree around it can undo. In a product, the constant of a factor may belong
-to another term; under a curve, the power of a factor is free. So the candidates are functions that match the spline,
-and functions that match it after such a change.
-"""
+"""Candidates for a spline of a tree: named functions, functions of functions, and variants that a product allows. A
+spline is known only up to changes that the tree around it can undo: in a product, the constant of a factor may belong
+to another term; under a curve, the power of a factor is free. So candidates match the spline before or after such a
+change."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,7 +31,8 @@ POWER_OF_SPLINE_SNAP = (2e-2, 5e-3)
 
 @dataclass(frozen=True, eq=False)
 class Offer:
-    """A curve that could replace a spline, its error in units of the outputs' spread, and its rank."""
+    """A curve that could replace a spline, its error in units of the outputs' spread, and its rank (lower is
+    better)."""
 
     curve: Curve
     error: float
@@ -51,13 +50,9 @@ def offers(
     deep: bool = False,
     noisy: bool = False,
 ) -> list[Offer]:
-    """The offers for a curve, best first.
-
-    `factor`: the curve is a factor of a product on its own. `traded`: that product is a term of a sum, where
-    f(a) + g(a)·h(b) equals f(a) - k·g(a) + g(a)·(h(b) + k), so that h is also offered without its constant. `deep`:
-    also try the slowest candidates, as for an only curve. `noisy`: a curve may be off only by about the floor, a tenth
-    of the network's error; otherwise by about all of that error.
-    """
+    """The offers for a curve, best first. `factor`: it is a lone factor of a product. `traded`: that product is a term
+    of a sum, so the constant may belong to another term, and is also left out. `deep`: also try the slowest candidates.
+    `noisy`: the curve's error is about a tenth of the network's error, else about all of it."""
     found = [_offer(curve, candidate) for candidate in candidates(samples, floor, library)]
     if factor:
         found += _without_constant(curve, samples, floor, library)
@@ -89,7 +84,7 @@ def _drop_constant(offer: Offer) -> Offer:
 
 
 def _without_constant(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
-    """c·f(z + b) with d = 0: each function at its natural place, fitted without a constant."""
+    """Offers c·f(z + b) without a constant d, for the natural places b of each function."""
     for name in library:
         for b in _natural_places(name, samples):
             with np.errstate(all="ignore"):
@@ -114,7 +109,8 @@ def _without_constant(curve: Curve, samples: Samples, floor: float, library: tup
 
 
 def _powers(curve: Curve, samples: Samples, floor: float, *, constant: bool) -> Iterator[Offer]:
-    """c·t^p + d with a real exponent, where t is the distance from the natural place, on one side of it."""
+    """Offers c·t^p + d with a real exponent, where t is the distance from the natural place; only if all samples are on
+    one side of it."""
     sign = 1.0 if samples.low >= samples.natural else -1.0
     if samples.low < samples.natural < samples.high:
         return
@@ -153,7 +149,7 @@ def _compose(curve: Curve, composite: Composite) -> Offer:
 
 
 def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> Iterator[Offer]:
-    """z^p·f(g(z)), as in x^3/(e^x - 1)."""
+    """Offers z^p·f(g(z)), as in x^3/(e^x - 1)."""
     t = samples.z - samples.natural
     for name in POWERS:
         if name not in library or (t == 0).any():
@@ -171,7 +167,7 @@ def _times_a_power(curve: Curve, samples: Samples, floor: float, library: tuple[
 
 
 def _plus_a_line(curve: Curve, samples: Samples, floor: float, library: tuple[str, ...]) -> list[Offer]:
-    """g(z) + s·z: the residual of the curve's best line, by functions that are then fitted together with the line."""
+    """Offers g(z) + s·z: functions that fit the residual of the best line are refitted together with the line."""
     shares = samples.weights / samples.weights.sum()
     u = samples.u - shares @ samples.u
     line = samples.values @ (shares * u) / (shares @ u**2)

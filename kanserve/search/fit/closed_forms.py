@@ -1,4 +1,4 @@
-"""Laws that linear algebra finds at once, as trees: polynomials, rational functions, sums of known terms."""
+"""Laws that linear algebra finds directly, as trees: polynomials, rational functions, sums of known terms."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -52,14 +52,14 @@ _OUTER = {"exp(-x)": ("exp", -1.0, 0.0), "log(1+x)": ("log", 1.0, 1.0)}
 
 
 def polynomial(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a polynomial with few terms, if it is one."""
+    """The law as a sparse polynomial, or None."""
     budget.count_fit()
     found = sparse_polynomial(problem.x, problem.y)
     return None if found is None else search.judge(_of_polynomial(found), problem)
 
 
 def powers_times_exponential(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a product of powers of the inputs and an exponential of a linear form, if it is exactly one."""
+    """The law as a product of powers and an exponential of a linear form, if it is exact, else None."""
     budget.count_fit()
     found = power_laws.times_exponential(problem.x, problem.y) if "exp" in search.library else None
     if found is None:
@@ -72,14 +72,14 @@ def powers_times_exponential(problem: SearchProblem, search: Search) -> FittedNe
 
 
 def fit_shifted_power(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as c·(a·x + b)^p + d, if it is exactly one."""
+    """The law as c·(a·x + b)^p + d, if it is exact, else None."""
     budget.count_fit()
     node = _of_shifted_power(problem.x, problem.y)
     return None if node is None else search.judge(node, problem)
 
 
 def _of_powers(x: Array, y: Array) -> Iterator[Node]:
-    """A power law as a tree, and a power of a sum of one input."""
+    """Candidate trees: a power law, and with one input a power of a·x + b."""
     found = monomial(x, y)
     if found is not None:
         yield compose.monomial(range(x.shape[1]), found[1], found[0])
@@ -97,14 +97,14 @@ def _of_shifted_power(x: Array, y: Array) -> Node | None:
 
 
 def rational(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a quotient of polynomials, if it is one."""
+    """The law as a quotient of polynomials, or None."""
     budget.count_fit()
     found = rational_function(problem.x, problem.y)
     return None if found is None else search.judge(_of_quotient(found), problem)
 
 
 def root_of_quadratic(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a root of a quadratic equation with low polynomials as coefficients, if it is one."""
+    """The law as a root of a quadratic equation whose coefficients are low-degree polynomials, or None."""
     budget.count_fit()
     found = quadratic_root(problem.x, problem.y)
     if found is None:
@@ -131,7 +131,7 @@ def _of_quotient(found: Rational) -> Node:
 
 
 def sum_of_terms(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a sum of two terms without constants inside and a low polynomial, if it is one."""
+    """The law as a sum of two terms without inner constants and a low-degree polynomial, or None."""
     budget.count_fit()
     for found in term_sums(problem.x, problem.y):
         if not _allows_terms(_terms(found), search):
@@ -143,7 +143,7 @@ def sum_of_terms(problem: SearchProblem, search: Search) -> FittedNetwork | None
 
 
 def sums_of_scaled_terms() -> dict[str, ProblemAttempt]:
-    """Attempts, by name, at the law as a sum of one or two functions f(a·x + b) and a low polynomial."""
+    """Attempts, by name, to fit one or two functions f(a·x + b) and a low-degree polynomial."""
     return {
         f"sum of {count} scaled terms and degree {degree}": partial(_sum_of_scaled_terms, count=count, degree=degree)
         for count, degree in product((1, 2), SCALED_DEGREES)
@@ -151,7 +151,7 @@ def sums_of_scaled_terms() -> dict[str, ProblemAttempt]:
 
 
 def _sum_of_scaled_terms(problem: SearchProblem, search: Search, *, count: int, degree: int) -> FittedNetwork | None:
-    """The law as a sum of so many functions f(a·x + b) and a polynomial, if it is exactly one."""
+    """The law as a sum of `count` functions f(a·x + b) and a polynomial, if it is exact, else None."""
     found = fit_scaled_sum(problem.x, problem.y, count, degree)
     if found is None or not _allows_terms(terms_to_trees(found), search):
         return None
@@ -160,7 +160,7 @@ def _sum_of_scaled_terms(problem: SearchProblem, search: Search, *, count: int, 
 
 
 def piecewise(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law of one input as a piecewise polynomial, if it is one: with kinks |x - b| and steps sign(x - b)."""
+    """The law of one input as a piecewise polynomial with kinks |x - b| and steps sign(x - b), or None."""
     budget.count_fit()
     if "abs" not in search.library:
         return None
@@ -178,7 +178,7 @@ def piecewise(problem: SearchProblem, search: Search) -> FittedNetwork | None:
 
 
 def power_of_size(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law of one input as c·|x|^p or c·sign(x)·|x|^p, if it is one."""
+    """The law of one input as c·|x|^p or c·sign(x)·|x|^p, or None."""
     if "abs" not in search.library:
         return None
     x = problem.x[:, 0]
@@ -201,7 +201,8 @@ def power_of_size(problem: SearchProblem, search: Search) -> FittedNetwork | Non
 
 
 def inputs_as_exponents(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as exp(P) or exp(±exp(P)) with P a polynomial in the inputs and their logarithms: x^y, exp(-(t/l)^k)."""
+    """The law as exp(P) or exp(±exp(P)), where P is a polynomial in the inputs and their logarithms: x^y,
+    exp(-(t/l)^k)."""
     if not ((problem.x > 0).all() and {"exp", "log"} <= {*search.library}) or (problem.y == 0).any():
         return None
     budget.count_fit()
@@ -225,7 +226,8 @@ def inputs_as_exponents(problem: SearchProblem, search: Search) -> FittedNetwork
 
 
 def _exponential(found: Polynomial, sign: float) -> Node:
-    """±exp(P) of the inputs and, after them, their logarithms: constants and lone logarithms are factors."""
+    """Build ±exp(P), where P is a polynomial in the inputs and then their logarithms. Constants and single logarithms
+    become factors."""
     inputs = len(found.powers[0]) // 2
     scale, exponents, rest = sign, [0.0] * inputs, []
     for powers, coefficient in zip(found.powers, found.coefficients, strict=True):
@@ -243,7 +245,7 @@ def _exponential(found: Polynomial, sign: float) -> Node:
 
 
 def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:
-    """A product of powers of the inputs and, after them, of their logarithms."""
+    """Build a product of powers of the inputs and then of their logarithms."""
     inputs = len(powers) // 2
     logarithms = [_apply_function(i, "log") for i in range(inputs) for _ in range(powers[inputs + i])]
     rest = compose.monomial(range(inputs), [float(power) for power in powers[:inputs]], coefficient)
@@ -255,15 +257,16 @@ def _of_logarithms(powers: Sequence[int], coefficient: float) -> Node:
 
 
 def find_linked(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a function of a closed form, if it is exactly one, from `functions_of_a_closed_form`."""
+    """The first exact law that is a function of a closed form, from `functions_of_a_closed_form`, or None."""
     attempts = functions_of_a_closed_form(problem, search).values()
     found = (attempt() for attempt in search.attempts_ahead(list(attempts), problem) if not search.over())
     return next((law for law in found if law is not None), None)
 
 
 def functions_of_a_closed_form(problem: SearchProblem, search: Search) -> dict[str, ProblemAttempt]:
-    """Attempts, by name, at the law as a function of a polynomial, a power law, a quotient of low polynomials or, of
-    one input, a sum of terms; and as 1/(exp(a·x) - 1), 1/cosh(a·x) and the like. There is one for each link."""
+    """Attempts, one per link and by name, at a law that is a function of a closed form: of a polynomial, a power
+    law, a quotient of low-degree polynomials, with one input a sum of terms; also 1/(exp(a·x) - 1), 1/cosh(a·x) and
+    similar."""
     links = {link.name: link for link in applicable(problem.y)[1:]}
     if (problem.y != 0).all():  # exact values lose nothing near 0, unlike those with noise
         links["reciprocal"] = RECIPROCAL
@@ -285,7 +288,7 @@ def _try_link(problem: SearchProblem, search: Search, *, link: Link) -> FittedNe
 
 
 def _find_closed_form(problem: SearchProblem, search: Search, link: Link) -> Iterator[Node]:
-    """What the linked outputs are, the first of the forms of `find_linked` that they have."""
+    """The closed forms that equal the linked outputs."""
     values = link.forward(problem.y)
     found = sparse_polynomial(problem.x, values, LINKED_DEGREE)
     if found is not None:
@@ -311,7 +314,8 @@ def _find_closed_form(problem: SearchProblem, search: Search, link: Link) -> Ite
 
 
 def near_low_polynomial(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a function of a low polynomial: its values are known up to `problem.exact`, like those of a part."""
+    """The law as a function of a low-degree polynomial, or None. The error may be up to `problem.exact`, so that
+    imprecise values of a part of a law suffice."""
     known = {*search.library, *compose.POWERS}
     degree = NEAR_DEGREES[min(problem.inputs, 2) - 1]
     for link in applicable(problem.y):
@@ -327,7 +331,7 @@ def near_low_polynomial(problem: SearchProblem, search: Search) -> FittedNetwork
 
 
 def _fewer_terms(terms: list[Node], judged: FittedNetwork, problem: SearchProblem, search: Search) -> FittedNetwork:
-    """The sum without terms that an exact one does not need."""
+    """Drop the terms that an exact sum does not need."""
     for term in reversed(list(terms)):  # the constant first
         rest = [other for other in terms if other is not term]
         found = search.judge(compose.total(rest), problem)
@@ -337,7 +341,7 @@ def _fewer_terms(terms: list[Node], judged: FittedNetwork, problem: SearchProble
 
 
 def _powers(coefficients: Sequence[float]) -> Node:
-    """A polynomial of the first input, its coefficients from the constant on."""
+    """A polynomial in the first input; the coefficients start with the constant."""
     terms = [compose.monomial([0], [float(power)], value) for power, value in enumerate(coefficients) if value]
     return compose.total(terms or [compose.constant(0.0, 0)])
 
@@ -364,7 +368,7 @@ def _term_to_tree(coefficient: float, term: Scaled) -> Node:
 
 
 def _allows_terms(terms: Iterable[Node], search: Search) -> bool:
-    """Whether the search may name edges after all functions of the terms; powers belong to the form of a law."""
+    """Whether the library has all functions of the terms; powers are always allowed."""
     named = {curve.symbolic.function for term in terms for curve in curves(term) if curve.symbolic is not None}
     waves = {"sin", "cos"} if "sin" in search.library else set()  # a cosine is a sine of another phase
     return named <= {*search.library, *compose.POWERS, *waves}
@@ -391,7 +395,7 @@ def _terms(found: TermSum) -> Iterator[Node]:
 
 
 def _of_factor(factor: Factor) -> Node:
-    """outer(inner(x_i)) as a tree."""
+    """Build outer(inner(x_i))."""
     inside: int | Node = factor.i if factor.i < 2 else compose.linear((0, 1), (1.0, -1.0 if factor.i == 2 else 1.0))
     if factor.inner == "x + x^2":
         inside = compose.total([compose.monomial([factor.i], [power]) for power in (1.0, 2.0)])

@@ -1,4 +1,4 @@
-"""How well a law describes noisy samples for its length: the information criterion by which rival laws are compared."""
+"""The information criterion by which rival laws for noisy samples are compared: fit against length."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,19 +16,16 @@ from kanserve.formula.expressions.tree import Tree
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.search.fit.problem import Search, SearchProblem
 from kanserve.search.fit.training import FittedNetwork
+from kanserve.search.regression.rivals import SMALLEST_ERROR
 
 Array = NDArray[np.float64]
 
-SMALLEST_ERROR = 1e-300  # whose logarithm is finite: a law may be exact to the last bit
 BY_SHAPE_COMPLEXITY_PENALTY = 2.0  # penalty for a unit of complexity in the information criterion, in nats
 
 
 def information_criterion(found: FittedNetwork, x: Array, y: Array, weights: Array | None = None) -> float:
-    """The Bayesian information criterion of a law in its simplest form, plus a penalty for its complexity; lower is
-    better.
-
-    Recognised constants do not count as estimates.
-    """
+    """The Bayesian information criterion of a simplified law, plus a penalty for its complexity; lower is better.
+    Recognised constants do not count as estimates."""
     try:
         tree = _simplest(found, x, y, weights)
     except FormulaError:
@@ -44,7 +41,7 @@ def information_criterion(found: FittedNetwork, x: Array, y: Array, weights: Arr
 
 
 def all_recognised(found: FittedNetwork, x: Array, y: Array, weights: Array | None = None) -> bool:
-    """Whether all constants of a law in its simplest form are simple numbers."""
+    """Whether all constants of the simplified law are simple numbers."""
     try:
         return not _estimates(_simplest(found, x, y, weights))
     except FormulaError:
@@ -61,7 +58,7 @@ def _estimates(tree: Tree) -> int:
 
 
 def most_informative(laws: Sequence[FittedNetwork], problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law with the lowest information criterion; None of none."""
+    """The law with the lowest information criterion, or None if there are no laws."""
     steps = [partial(information_criterion, found, problem.x, problem.y, problem.weights) for found in laws]
     criteria = [taken() for taken in search.ahead(steps)]
     return min(zip(criteria, laws, strict=True), key=lambda pair: pair[0], default=(np.inf, None))[1]

@@ -1,4 +1,4 @@
-"""Closed forms of outputs with noise: polynomials, and quotients of low ones under a link function, as trees."""
+"""Closed forms for noisy outputs: polynomials, and quotients of low-degree ones under a link function."""
 
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,7 @@ NOISY_SURE_ERROR = 0.1
 
 
 def polynomial_or_quotient(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The polynomial with few terms or the quotient of low ones that leaves only noise, the more informative of two."""
+    """A sparse polynomial or a quotient of low-degree ones that leaves only noise, whichever is more informative."""
     found = [
         law for law in (sparse_polynomial_law(problem, search), fit_linked_quotient(problem, search)) if law is not None
     ]
@@ -36,7 +36,7 @@ def polynomial_or_quotient(problem: SearchProblem, search: Search) -> FittedNetw
 
 
 def sparse_polynomial_law(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The polynomial with few terms that describes noisy samples best; sure if its coefficients are simple numbers."""
+    """The sparse polynomial that describes noisy samples best. It is `sure` if its coefficients are simple numbers."""
     if not problem.noisy:
         return None
     budget.count_fit()
@@ -49,10 +49,8 @@ def sparse_polynomial_law(problem: SearchProblem, search: Search) -> FittedNetwo
 
 
 def fit_linked_quotient(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a quotient of low polynomials under a link function, if that leaves only noise; or the best of these.
-
-    Nothing is tried where a polynomial shows that the outputs have no noise.
-    """
+    """A quotient of low-degree polynomials under a link function that leaves only noise, else the best of these.
+    Nothing is tried if a polynomial shows that the outputs have no noise."""
     if not problem.noisy:
         return None
     (smooth,) = (known.value(problem.x) for known in problem.surrogates if known.link.name == IDENTITY.name)
@@ -103,7 +101,8 @@ def _divide(numerator: Polynomial, denominator: Polynomial) -> Node:
 
 
 def _of_polynomial(polynomial: Polynomial) -> Node | None:
-    """The sum of the terms, the constant in one of them, where a fit gives it no slope; None for only a constant."""
+    """Build the sum of the terms. The constant is moved into a term where the fit can adjust it; None if there is only
+    a constant."""
     terms = list(zip(polynomial.powers, polynomial.coefficients, strict=True))
     constant = sum(coefficient for powers, coefficient in terms if not any(powers))
     nodes = [

@@ -58,8 +58,7 @@ SAMPLE_FACTOR = 0.57  # of its columns
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """A fitted form as a tree, its values (N,) at the rows, and how well it describes the samples for its length, in
-    nats; lower is better."""
+    """A fitted form: its tree, its values (N,) at the rows, and its description length in nats (lower is better)."""
 
     fit: FittedForm
     node: Node
@@ -68,10 +67,8 @@ class Described:
 
 
 def one_input_law(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The form of one input that describes noisy samples best, a polynomial or a quotient of low ones among them.
-
-    It is sure if it leaves only noise and no other curve is within SURE_MARGIN.
-    """
+    """The form of one input that describes noisy samples best, including polynomials and quotients of low degree. It is
+    sure if it leaves only noise and no other curve is within SURE_MARGIN."""
     if len(problem.x) < FEWEST_ROWS or few_values(problem.x):
         return polynomial_or_quotient(problem, search)
     form, margin = _best_form(problem, search)
@@ -89,10 +86,8 @@ def one_input_law(problem: SearchProblem, search: Search) -> FittedNetwork | Non
 
 
 def function_times_line(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a sum of a parabola and a function times a line, if it is one, such as x*exp(-x/3) + x**2.
-
-    Without it one of twenty made laws is lost, of which a part is atanh(a/x)/x.
-    """
+    """The law as a parabola plus a function times a line, such as x*exp(-x/3) + x**2, if it is exact. Without it, one
+    of twenty synthetic laws is lost."""
     x, spread = problem.x[:, 0], problem.spread
     if len(x) < FEWEST_ROWS or few_values(problem.x):
         return None
@@ -107,8 +102,8 @@ def function_times_line(problem: SearchProblem, search: Search) -> FittedNetwork
 
 
 def _best_form(problem: SearchProblem, search: Search) -> tuple[FittedNetwork | None, float]:
-    """The first form that leaves only noise, by description length, and the margin to the next curve; else the closest
-    form."""
+    """The form with the least description length whose residuals are only noise, and its margin to the next curve;
+    otherwise the closest form."""
     x = problem.x[:, 0]
     forms = library_forms(tuple(search.library))
     described = forms_of(x, problem.y, problem.weights, forms)
@@ -128,7 +123,7 @@ def _best_form(problem: SearchProblem, search: Search) -> tuple[FittedNetwork | 
 
 
 def _rivals(form: Described, others: Sequence[Described], problem: SearchProblem, search: Search) -> tuple[Node, ...]:
-    """The forms that are near in description length, judged too, for the comparison on all samples."""
+    """The forms with nearly the same description length, judged too, for comparison on all samples."""
     limits = form.criterion + RIVAL_MARGIN, form.fit.criterion + RIVAL_MARGIN
     near = [other for other in others if other.criterion < limits[0] or other.fit.criterion < limits[1]]
     near = near[: MOST_RIVALS_OF_PART if problem.depth else MOST_RIVALS]
@@ -139,8 +134,7 @@ def _rivals(form: Described, others: Sequence[Described], problem: SearchProblem
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A term of a sum as a tree without a constant, its values (N,) at the rows, its criterion, and the forms that are
-    near."""
+    """A term of a sum: its tree without a constant, its values (N,) at the rows, its criterion, and similar forms."""
 
     node: Node
     values: Array
@@ -149,7 +143,8 @@ class Part:
 
 
 def part_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -> Part | None:
-    """The form or polynomial, beside a constant, that describes y (N,) at x (N,) best; None if that is a constant."""
+    """The form or polynomial that, plus a constant, best describes y (N,) at x (N,); None if a constant alone is
+    best."""
     spread = deviation(y, weights) or 1.0
     found: list[Part] = []
     described = [form for form in forms_of(x, y, weights, forms) if form.fit.constant is not None]
@@ -166,7 +161,8 @@ def part_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) ->
 
 
 def _polynomial_part(x: Array, y: Array, weights: Array | None, near: tuple[Form, ...]) -> list[Part]:
-    """The polynomial, beside a constant, that describes y (N,) at x (N,) best; none if it has no slope."""
+    """The polynomial that, plus a constant, best describes y (N,) at x (N,), in a list; empty if it is only a
+    constant."""
     polynomial = noisy_polynomial(x[:, None], y, weights)
     terms = [] if polynomial is None else list(zip(polynomial.powers, polynomial.coefficients, strict=True))
     sloped = [(power, coefficient) for (power,), coefficient in terms if power]
@@ -184,7 +180,7 @@ def _polynomial_part(x: Array, y: Array, weights: Array | None, near: tuple[Form
 
 
 def forms_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -> list[Described]:
-    """Those of the forms that fit y (N,) at x (N,) best, as trees, best first."""
+    """The forms that fit y (N,) at x (N,) best, as trees, best first."""
     spread = deviation(y, weights) or 1.0
     found = []
     for fit in fit_forms(forms, x, y / spread, weights, price_of):
@@ -199,7 +195,7 @@ def forms_of(x: Array, y: Array, weights: Array | None, forms: Sequence[Form]) -
 
 @cache
 def price_of(form: Form, constant: bool) -> float:
-    """The price in nats of the complexity of a form whose numbers are not simple."""
+    """The price in nats for the complexity of a form, assuming that none of its numbers is simple."""
     constants = tuple(SAMPLE_CONSTANTS[role] for role in form.roles)
     factors = (SAMPLE_FACTOR,) * len(form(np.array([1.0]), constants))
     node = _node(FittedForm(form, constants, factors, SAMPLE_FACTOR if constant else None, 1.0, 0.0), 1.0)
@@ -209,13 +205,13 @@ def price_of(form: Form, constant: bool) -> float:
 
 @cache
 def library_forms(library: tuple[str, ...]) -> tuple[Form, ...]:
-    """The forms of functions of a library; powers belong to every one, and RARE to the default one."""
+    """The forms made of functions in the library. Powers are in every library, RARE forms only in the default one."""
     return _of_library(one_input_forms(), library)
 
 
 @cache
 def nested_forms(library: tuple[str, ...]) -> tuple[Form, ...]:
-    """Likewise the functions that exact values are compared with."""
+    """The nested functions of the library that exact values are compared with."""
     return _of_library(NESTED.values(), library)
 
 
@@ -227,7 +223,7 @@ def _of_library(forms: Iterable[Form], library: tuple[str, ...]) -> tuple[Form, 
 
 @cache
 def functions_of(form: Form) -> frozenset[str]:
-    """The functions that a form needs, but for powers."""
+    """The functions that a form uses, without powers."""
     constants = [SAMPLE_CONSTANTS[role] for role in form.roles]
     names = {
         curve.symbolic.function
@@ -239,7 +235,7 @@ def functions_of(form: Form) -> frozenset[str]:
 
 
 def _node(fit: FittedForm, scale: float) -> Node | None:
-    """The tree of a fitted form, None if a double cannot hold it; a sine and a cosine of one frequency are one wave."""
+    """The tree of a fitted form, or None if it overflows. A sine and a cosine of one frequency become one wave."""
     try:
         columns = [column.node for column in fit.form(Written(0), fit.constants)]
     except OverflowError:  # a power of a scale that a double cannot hold
@@ -288,12 +284,12 @@ def _complexity(node: Node) -> float | None:
 
 
 def _differ(described: Described, other: Described) -> bool:
-    """Whether two fitted forms are different curves, so that the samples have to decide between them."""
+    """Whether two fitted forms are visibly different curves, so that the samples have to decide between them."""
     apart = described.values - other.values
     return bool(np.sqrt(np.mean(apart**2)) > SAME_CURVE * described.fit.error * (float(described.values.std()) or 1.0))
 
 
 def _of_reciprocal(form: Described) -> Described:
-    """The form of 1/x as one of x, whose text is longer if the law is not of 1/x."""
+    """Rewrite a form of 1/x as one of x, which makes its text longer."""
     node = compose.substitute(rename_inputs(form.node, (1,)), 1, compose.monomial([0], [-1.0]))
     return replace(form, node=node, criterion=form.criterion + BY_SHAPE_COMPLEXITY_PENALTY)

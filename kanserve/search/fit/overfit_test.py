@@ -18,17 +18,15 @@ MOST_VALUES = 12  # most distinct values of an input that a formula could memori
 
 
 def few_values(x: Array) -> dict[int, int]:
-    """The inputs of rows x (N, d) with few distinct values, and how many; with one or two, nothing can be tested."""
+    """Inputs of x (N, d) with few distinct values, mapped to their number. Fewer than FEWEST_VALUES cannot be
+    tested."""
     counts = {i: len(np.unique(column)) for i, column in enumerate(x.T)}
     return {i: count for i, count in counts.items() if FEWEST_VALUES <= count <= MOST_VALUES}
 
 
 def memorises(tree: Sequence[Sequence[Any]], x: Array) -> bool:
-    """Whether some part of a closed form in one input alone has as many estimated constants as the input has values,
-    minus one, or a step tells the values of an input apart.
-
-    Recognised constants are not estimated. The missing one is a factor of the whole.
-    """
+    """Whether a part of a closed form in one input has at least as many estimated (not recognised) constants as the
+    input has values, minus one for its factor, or a step separates the values."""
     few = few_values(x)
     if not few:
         return False

@@ -1,4 +1,4 @@
-"""A problem of a search, and the state of the whole search: its budget and its results."""
+"""The problem that a search solves, and the state of the search: its budget and its results."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,17 +36,14 @@ T = TypeVar("T")
 
 
 def anything(node: Node) -> bool:
-    """Allow every law."""
     return True
 
 
 @dataclass(frozen=True, eq=False)
 class SearchProblem:
-    """Inputs x (N, d) and outputs y (N,) whose law is wanted, and the relative error below which it counts as exact.
-
-    `measured` is False for the values of a part, which come from a fit: residuals are then not noise. `more` are
-    further samples, on which a law that leaves only noise must do so too.
-    """
+    """Find the law of outputs y (N,) at inputs x (N, d), exact below the relative error `exact`. `measured` is False
+    for a part's values, which come from a fit, so that residuals are not noise. `more` are further samples that a noisy
+    law must fit too."""
 
     x: Array
     y: Array
@@ -60,7 +57,7 @@ class SearchProblem:
     """Whether a law keeps to the constraints of the search; only the whole law is asked for."""
 
     def __post_init__(self) -> None:
-        """Contiguous arrays, as those that workers get: sums over others round differently."""
+        """Make the arrays contiguous, as workers receive them: sums over other layouts round differently."""
         if not (self.x.flags.c_contiguous or self.x.flags.f_contiguous):
             object.__setattr__(self, "x", np.ascontiguousarray(self.x))
         object.__setattr__(self, "y", np.ascontiguousarray(self.y))
@@ -75,12 +72,12 @@ class SearchProblem:
 
     @cached_property
     def surrogates(self) -> tuple[Surrogate, ...]:
-        """A surrogate for each link that applies, best first; they are fitted once."""
+        """A polynomial surrogate for each link that applies, best first; fitted once."""
         return surrogates(self.x, self.y)
 
     @cached_property
     def noisy(self) -> bool:
-        """Whether the outputs may have noise: a polynomial leaves only noise, or too much to tell."""
+        """Whether the outputs may be noisy: a polynomial leaves only noise, or an error too large to tell."""
         if not self.measured:
             return False
         (smooth,) = (known.value(self.x) for known in self.surrogates if known.link.name == "identity")
@@ -101,10 +98,8 @@ class SearchProblem:
         return SearchProblem(x, y, exact, self.measured and measured, self.depth + 1, self.weights)
 
     def divide(self, x: Array, divisor: Array, usable: NDArray[np.bool_]) -> "SearchProblem":
-        """The problem of y / divisor (N,) at x (N, k), one level deeper, on the rows that are `usable`.
-
-        If y has noise, that of a row is divided too, so that its weight is multiplied by the square of the divisor.
-        """
+        """The problem of y / divisor (N,) at x (N, k), one level deeper, on the `usable` rows. Noise is divided too, so
+        weights are multiplied by the square of the divisor."""
         y, weights, divisor = self.y[usable] / divisor[usable], self.weights, divisor[usable]
         weights = None if weights is None else weights[usable]
         if self.noisy:
@@ -113,7 +108,7 @@ class SearchProblem:
         return SearchProblem(x[usable], y, self.exact, self.measured, self.depth + 1, weights)
 
     def on(self, usable: NDArray[np.bool_]) -> "SearchProblem":
-        """The same problem on some of its rows."""
+        """The same problem, restricted to some rows."""
         weights = None if self.weights is None else self.weights[usable]
         return replace(self, x=self.x[usable], y=self.y[usable], weights=weights)
 
@@ -140,7 +135,7 @@ class Search:
 
     @contextmanager
     def within(self, share: float) -> Iterator[None]:
-        """Spend at most this share of the remaining time and fits."""
+        """Limit the block to this share of the remaining time and fits."""
         whole = self.budget
         self.budget = whole.part(share)
         try:
@@ -150,7 +145,7 @@ class Search:
 
     @contextmanager
     def within_fits(self, most: int) -> Iterator[None]:
-        """Take at most so many fits more."""
+        """Limit the block to this many more fits."""
         whole = self.budget
         self.budget = whole.of_fits(most)
         try:
@@ -167,7 +162,7 @@ class Search:
         return found
 
     def judge(self, tree: Node, problem: SearchProblem, steps: int | None = None) -> FittedNetwork:
-        """A tree of named functions with its errors on a problem's rows, refitted to them unless it is exact."""
+        """Compute the errors of a tree on a problem's rows, after refitting its constants unless it is exact."""
         rows = self.rows(problem)
         steps = PROBLEM_REFIT_STEPS if steps is None else steps
         found = judge(network(tree, problem.inputs), rows)
@@ -178,13 +173,13 @@ class Search:
         return self.keep(found, problem)
 
     def ahead(self, steps: Sequence[Callable[[], T]]) -> Iterator[Taken[T]]:
-        """Independent steps in order, which workers may run ahead."""
+        """Run independent steps in order; workers may run some of them ahead."""
         return self.workers.ahead(steps, self.budget)
 
     def attempts_ahead(
         self, attempts: Sequence["ProblemAttempt"], problem: SearchProblem
     ) -> Iterator[Callable[[], FittedNetwork | None]]:
-        """Attempts at a problem in order, which workers may make ahead, unless constraints of this search decide."""
+        """Run attempts at a problem in order; workers may run some ahead, unless the search has constraints."""
         if problem.allowed is not anything:
             yield from (partial(alone, partial(attempt, problem, self)) for attempt in attempts)
             return
@@ -209,7 +204,7 @@ ProblemAttempt = Callable[[SearchProblem, Search], FittedNetwork | None]
 
 @dataclass(frozen=True, eq=False)
 class _MadeAhead:
-    """What an attempt found in a worker, all that it would have kept, and the limit that it met."""
+    """The result of an attempt that a worker made ahead: the law, all laws it kept, and the limit that stopped it."""
 
     found: FittedNetwork | None
     kept: list[FittedNetwork]
@@ -217,7 +212,7 @@ class _MadeAhead:
 
 
 class _SearchAhead(Search):
-    """The search of an attempt in a worker."""
+    """The search that an attempt in a worker uses."""
 
     def keep(self, found: FittedNetwork, problem: SearchProblem) -> FittedNetwork:
         self.found.append(found)
@@ -230,8 +225,13 @@ def _attempt_ahead(attempt: ProblemAttempt, problem: SearchProblem, seed: int, l
     return _MadeAhead(found, search.found, search.reached)
 
 
+def is_exact(found: FittedNetwork) -> bool:
+    """Whether a law is exact up to rounding on the training rows."""
+    return found.error < TRAINING_EXACT_ERROR
+
+
 def settles(found: FittedNetwork | None, problem: SearchProblem) -> bool:
-    """Whether the law settles the problem: it is exact or leaves only noise, and is allowed."""
+    """Whether the law solves the problem: it is allowed, and exact or with residuals that are only noise."""
     return found is not None and _explains(found, problem) and problem.allowed(found.tree)
 
 
@@ -248,7 +248,7 @@ def _explains(found: FittedNetwork, problem: SearchProblem) -> bool:
 
 
 def _noise_on_more(found: FittedNetwork, more: SearchSamples) -> bool:
-    """Whether the law leaves only noise of further samples, with its constants fitted to them."""
+    """Whether the law, with refitted constants, leaves only noise on further samples."""
     net = refine_network(network(found.tree, more.x.shape[1]), more, REFIT_STEPS)
     with np.errstate(all="ignore"):
         residuals = more.y - evaluate(net.kan, more.x)[:, 0]
@@ -256,7 +256,7 @@ def _noise_on_more(found: FittedNetwork, more: SearchSamples) -> bool:
 
 
 def _by_heart(found: FittedNetwork, problem: SearchProblem) -> bool:
-    """Whether an exact law memorises the few values of an input, once its constants are recognised."""
+    """Whether an exact law, once its constants are recognised, memorises the few values of an input."""
     (tree,) = trees(found.net.kan).trees
     try:
         return memorises(exact_form(tree, problem.x, problem.y, weights=problem.weights), problem.x)

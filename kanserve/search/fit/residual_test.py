@@ -1,8 +1,6 @@
-"""Residual test: whether the residuals of a formula are only noise. For noisy rows it replaces the test for exactness.
-
-It has two parts: whether a polynomial explains some of the residuals (lack of fit), and whether the residuals of
-neighbours are correlated. A wrong formula leaves smooth residuals, which fail one or the other.
-"""
+"""Test whether the residuals of a formula are only noise; it replaces the test for exactness on noisy rows. A wrong
+formula leaves smooth residuals: either a polynomial explains some of them (lack of fit), or neighbouring residuals are
+correlated."""
 
 from itertools import combinations
 
@@ -33,10 +31,8 @@ DEGREES = {1: 12, 2: 6, 3: 4, 4: 3}
 
 
 def adequate(residuals: Array, x: Array, spread: float) -> bool:
-    """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation.
-
-    Here and below, residuals of rows with weights are times the square roots of these, so that their noise is equal.
-    """
+    """Whether residuals (N,) at rows x (N, d) are only noise, for outputs with this standard deviation. With weights,
+    residuals must be multiplied by their square roots, so that their noise is equal."""
     error = float(np.sqrt(np.mean(residuals**2))) / spread
     if not LEAST_ERROR < error < RESIDUAL_TEST_LARGEST_ERROR:
         return False
@@ -46,14 +42,15 @@ def adequate(residuals: Array, x: Array, spread: float) -> bool:
 
 
 def is_scattered(x: Array, y: Array) -> bool:
-    """Whether outputs y (N,) at x (N,) scatter about a curve: exact ones are nearer to a line between close samples."""
+    """Whether outputs y (N,) at x (N,) scatter about a curve. Exact values get closer to a line as samples get
+    closer."""
     order = np.argsort(x, kind="stable")
     near, far = (_from_line(x[order], y[order], apart) for apart in (1, 2))
     return not far >= NOISE_GROWTH * near  # without a number, too: all samples are at few places
 
 
 def _from_line(x: Array, y: Array, apart: int) -> float:
-    """The median distance of samples from the line through those that are so many places before and behind."""
+    """The median distance of samples from the line through their `apart`-th neighbours on both sides."""
     with np.errstate(all="ignore"):
         share = (x[apart:-apart] - x[: -2 * apart]) / (x[2 * apart :] - x[: -2 * apart])
         off = y[apart:-apart] - (1 - share) * y[: -2 * apart] - share * y[2 * apart :]
@@ -63,7 +60,7 @@ def _from_line(x: Array, y: Array, apart: int) -> float:
 
 
 def refutes(residuals: Array, x: Array) -> bool:
-    """Whether residuals (N,) at all rows x (N, d) depend on the inputs beyond chance."""
+    """Whether residuals (N,) at rows x (N, d) depend on the inputs more than by chance."""
     limit = DEVIATION_LIMIT
     if not residuals.any():
         return False
@@ -91,7 +88,7 @@ def lack_of_fit(residuals: Array, x: Array) -> float:
 
 
 def _likeness(residuals: Array, x: Array) -> float:
-    """The correlation between the residuals of nearest neighbours, of some of the rows if there are many."""
+    """The correlation between the residuals of nearest neighbours; on a subset if there are many rows."""
     most = NEIGHBOUR_ROWS
     if len(x) > most:
         some = np.linspace(0, len(x) - 1, most).astype(int)
@@ -103,12 +100,9 @@ def _likeness(residuals: Array, x: Array) -> float:
 
 
 def deviation_of_bins(residuals: Array, x: Array) -> float:
-    """The largest deviation of residuals (N,), binned by one or two inputs of rows x (N, d), from those of noise.
-
-    The means of the bins of an input, or of a pair, are compared with 0, each by the deviations within its bin, so that
-    noise of unequal size refutes nothing. The result is in standard deviations of noise. Any number of
-    rows is looked at, in time and memory in proportion to it.
-    """
+    """The largest deviation from noise of residuals (N,), binned by one or two inputs of rows x (N, d), in standard
+    deviations. Bin means are compared with 0 by the deviations within the bin, so that unequal noise does not matter.
+    Time and memory are proportional to the rows."""
     bins = min(BINS, len(x) // ROWS_PER_BIN)
     if bins < 2:
         return 0.0
@@ -125,7 +119,7 @@ def deviation_of_bins(residuals: Array, x: Array) -> float:
 
 
 def _bins(values: Array, count: int) -> NDArray[np.int64]:
-    """The bin of each value, of so many with equal numbers of values; equal values are in one bin."""
+    """Assign each value to one of `count` bins of about equal size; equal values share a bin."""
     edges = np.unique(np.quantile(values, np.linspace(0, 1, count + 1)[1:-1]))
     return np.searchsorted(edges, values, side="right").astype(np.int64)
 

@@ -1,8 +1,6 @@
 """Fit the splines of a shape: several random starts on a few rows, the best of them on all rows, then on a finer grid.
-
-The right shape fits noise-free data ten to a thousand times better than a wrong one, provided that one start
-converges. A start costs a millisecond or two, so there are several.
-"""
+On noise-free data the right shape has an error ten to a thousand times smaller than a wrong one, if one of the starts
+converges."""
 
 from dataclasses import dataclass, replace
 
@@ -49,8 +47,7 @@ not so far that this is by chance."""
 
 @dataclass(frozen=True, eq=False)
 class SearchSamples:
-    """Inputs (N, d) and outputs (N,) of one problem, split into training rows and held-out rows, with their weights;
-    None if all are equal."""
+    """Inputs (N, d) and outputs (N,), split into training and held-out rows. Weights are None if all are equal."""
 
     x: Array
     y: Array
@@ -68,13 +65,13 @@ class SearchSamples:
         return deviation(self.y, self.weights) or 1.0
 
     def first(self, count: int) -> "SearchSamples":
-        """Only the first training rows, and all held-out rows."""
+        """The first `count` training rows, and all held-out rows."""
         weights = None if self.weights is None else self.weights[:count]
         return replace(self, x=self.x[:count], y=self.y[:count], weights=weights)
 
 
 def split(x: Array, y: Array, seed: int, weights: Array | None = None) -> SearchSamples:
-    """Hold out a fifth of the rows, chosen by the seed; of few rows none."""
+    """Hold out a fifth of the rows at random, or none if there are few."""
     if len(x) < HELD_OUT_ROWS:
         return SearchSamples(x, y, x, y, weights, weights)
     order = np.random.default_rng(seed).permutation(len(x))
@@ -85,7 +82,7 @@ def split(x: Array, y: Array, seed: int, weights: Array | None = None) -> Search
 
 @dataclass(frozen=True, eq=False)
 class FittedNetwork:
-    """A network fitted to rows, and its root mean square errors relative to the outputs' spread."""
+    """A network fitted to rows, and its root mean square errors relative to the spread of the outputs."""
 
     net: Network
     error: float
@@ -101,7 +98,8 @@ class FittedNetwork:
 
 
 def judge(net: Network, rows: SearchSamples) -> FittedNetwork:
-    """The errors of a network. The held-out error omits the worst few rows, which measure how splines extrapolate."""
+    """Compute the errors of a network. The held-out error omits the few worst rows, which measure how splines
+    extrapolate."""
     error = _error(net.kan, rows)
     squares = _squares(net.kan, rows.held_x, rows.held_y)
     least = np.argsort(squares, kind="stable")[: max(1, int(len(squares) * TRUSTED_SHARE))]
@@ -115,7 +113,7 @@ def _error(kan: Kan, rows: SearchSamples) -> float:
 
 
 def _squares(kan: Kan, x: Array, y: Array) -> Array:
-    """The squared errors (N,), infinity where they are not finite."""
+    """The squared errors (N,), infinite where the network's output is not finite."""
     with np.errstate(all="ignore"):
         squares = (evaluate(kan, x)[:, 0] - y) ** 2
     return np.where(np.isfinite(squares), squares, np.inf)
@@ -133,20 +131,18 @@ def _refine_kan(
     return refine(kan, rows.x, rows.y, weights=weights, steps=steps, smooth=smooth, ridge=ridge, fixed=fixed)
 
 
-def refine_network(net: Network, rows: SearchSamples, steps: int, smooth: float = 0.0) -> Network:
-    """The network after `steps` least-squares steps on the training rows."""
+def refine_network(net: Network, rows: SearchSamples, steps: int) -> Network:
+    """Take `steps` least-squares steps on the training rows."""
     budget.count_fit()
-    kan = _refine_kan(net.kan, rows, steps, smooth, 1e-14, net.fixed)
+    kan = _refine_kan(net.kan, rows, steps, 0.0, 1e-14, net.fixed)
     return take_back(net, kan)
 
 
 def train_tree(
     tree: Node, rows: SearchSamples, intervals: int, starts: int, promising: float, generator: np.random.Generator
 ) -> FittedNetwork:
-    """The tree with splines fitted to the rows, from the best of several random starts.
-
-    If even the best start is far above a promising error, the errors are infinite and the fit stops there.
-    """
+    """Fit the splines of a tree to the rows, and return the best of several random starts. If even the best start is
+    far above a promising error, it stops with infinite errors."""
     net = network(tree, rows.x.shape[1], intervals, rows.scale)
     count = max(START_ROWS, TRAINING_ROWS_PER_COEFFICIENT * (intervals + ORDER) * len(net.places))
     few = rows.first(count)
@@ -167,7 +163,7 @@ def train_tree(
 
 
 def finer(fitted: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedNetwork:
-    """The network refitted on a finer grid, with its parameters put back into the tree."""
+    """Refit on a finer grid, and write the parameters back into the tree."""
     budget.count_fit()
     kan = regrid(fitted.net.kan, rows.x, intervals)
     kan = _refine_kan(kan, rows, FINE_STEPS, FINE_SMOOTHING, ridge=1e-14, fixed=fitted.net.fixed)
@@ -175,8 +171,8 @@ def finer(fitted: FittedNetwork, rows: SearchSamples, intervals: int) -> FittedN
 
 
 def _random_start(net: Network, x: Array, generator: np.random.Generator) -> Kan:
-    """Random initial splines, on grids over the ranges of their inputs: lines, parabolas and mixtures; in products,
-    plus a constant."""
+    """Random initial splines on grids over their inputs' ranges: lines, parabolas and mixtures, plus a constant in
+    products."""
     layers = []
     v = x
     products = {place[:2] for place in _in_products(net)}
@@ -200,8 +196,8 @@ def _random_start(net: Network, x: Array, generator: np.random.Generator) -> Kan
 
 
 def _knots(values: Array, intervals: int) -> Array:
-    """Even knots, averaged with the quantiles of values that crowd at one end, as ratios do, or with geometric knots if
-    values reach far towards 0, where 1/x bends most."""
+    """Uniform knots. They are averaged with quantiles if the values crowd at one end, as ratios do, or with geometric
+    knots if they reach far towards 0, where 1/x bends most."""
     even = np.linspace(values.min(), values.max(), intervals + 1)
     width = even[-1] - even[0]
     if not width > 0:

@@ -1,4 +1,4 @@
-"""Laws with waves of several inputs that linear algebra finds at once, as trees."""
+"""Laws with waves of several inputs that linear algebra finds directly, as trees."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from kanserve.search.trees.nodes import Curve, Node, Sum
 
 
 def product_of_waves(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a constant and a product of a sine of one input and a sine of another, if it is exactly one."""
+    """The law as a constant plus a product of two sines of different inputs, if it is exact, else None."""
     budget.count_fit()
     if "sin" not in search.library:
         return None
@@ -33,7 +33,7 @@ def product_of_waves(problem: SearchProblem, search: Search) -> FittedNetwork | 
 
 
 def sine_of_bilinear_form(problem: SearchProblem, search: Search) -> FittedNetwork | None:
-    """The law as a bilinear form of two inputs and a sine of another, if it is exactly that."""
+    """The law as a bilinear form of two inputs plus a sine of another bilinear form, if it is exact, else None."""
     budget.count_fit()
     if "sin" not in search.library:
         return None

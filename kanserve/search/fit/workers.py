@@ -1,10 +1,7 @@
-"""Steps of a search that do not depend on one another, run ahead in joblib's workers and taken in their order.
-
-A step is a function of its arguments and of the settings in force, so its result does not depend on who computes it.
-Its fits count when it is taken. A step that fails in a worker, or in which a limit of fits would have been reached, is
-run again where it is taken. So a search gives the same formulas for any number of workers. Where a step has steps of
-its own, the workers turn to these: the search waits for them.
-"""
+"""Run steps of a search that do not depend on one another ahead in joblib's workers, and take their results in order.
+The result of a step does not depend on who computes it, and its fits count when it is taken; a step that fails or would
+exceed the limit of fits is run again in the main process. So a search gives the same formulas for any number of
+workers."""
 
 import logging
 import sys
@@ -33,18 +30,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What a step gave in a worker, and the fits that it took."""
+    """The result of a step that ran in a worker, and the number of fits it took."""
 
     value: T
     fits: int
 
 
 def worker_count(n_jobs: int | None) -> int:
-    """The number of workers for `n_jobs`, with scikit-learn's meaning: None is 1, unless within joblib's
-    `parallel_config`; -1 is all cores, -2 all but one.
-
-    InputError for 0 and for anything but a whole number, MissingDependencyError without joblib.
-    """
+    """The number of workers for `n_jobs`, as in scikit-learn: None is 1 (or joblib's `parallel_config`), -1 all cores,
+    -2 all but one. Raises InputError for 0 and non-integers, MissingDependencyError without joblib."""
     if n_jobs is not None and (isinstance(n_jobs, bool) or not whole(n_jobs, -sys.maxsize) or n_jobs == 0):
         raise InputError(f"n_jobs must be a whole number of 1 or more, or -1 for all cores; got {n_jobs!r}.")
     if n_jobs == 1 or (n_jobs is None and "joblib" not in sys.modules):
@@ -63,20 +57,21 @@ def worker_count(n_jobs: int | None) -> int:
 
 
 def ahead(steps: Sequence[Callable[[], T]]) -> Iterator[Callable[[], T]]:
-    """Independent steps in order, within a step or not, which the workers of this search may run ahead."""
+    """Run independent steps in order. The workers of the current search, if any, may run them ahead."""
     workers = _workers.get()
     return iter(steps) if workers is None else workers.ahead(steps, current_budget())
 
 
 def alone(step: Callable[[], T]) -> T:
-    """The result of a step, with linear algebra on one thread, here as in workers: sums round alike."""
+    """Run a step with linear algebra on one thread, as workers do, so that sums round the same."""
     with threads_for(0):
         return step()
 
 
 @dataclass(eq=False)
 class Workers:
-    """The workers of one search. With one job, and until they have started, every step is run where it is taken."""
+    """The worker processes of one search. With one job, or until they have started, steps run in the calling
+    process."""
 
     jobs: int = 1
     _began: float = field(default_factory=time.perf_counter)
@@ -86,7 +81,8 @@ class Workers:
     _token: "Token[Workers | None]" = field(init=False)
 
     def ahead(self, steps: Sequence[Callable[[], T]], budget: Budget) -> "Iterator[Taken[T]]":
-        """The steps in order, to be taken or passed over. They are run ahead until this iterator ends or is closed."""
+        """Yield the steps in order, for the caller to run or skip. Workers run them ahead until the iterator is
+        closed."""
         batch: _Batch[T] | None = None
         first = 0
         try:
@@ -105,14 +101,14 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the steps that are still running, and run no more ahead."""
+        """Stop the steps that are still running."""
         _workers.reset(self._token)
         self.jobs = 1
         while self._batches:
             self._batches.pop().close()
 
     def _ready(self) -> bool:
-        """Whether there are workers. They start in the background, a while after the search."""
+        """Whether workers are available. They start in the background, some time after the search."""
         if self.jobs == 1 or self._started:
             return self._started
         if not _gives_results_one_by_one():
@@ -133,7 +129,7 @@ class Workers:
         return self._started
 
     def _begin(self, steps: Sequence[Callable[[], T]], budget: Budget) -> "_Batch[T]":
-        """A batch in place of the earlier ones, whose steps that are running go on."""
+        """Stop the earlier batches and start a new one; steps that are already running finish."""
         for earlier in self._batches:
             earlier.stopped = True
         self._batches = [batch for batch in self._batches if not batch.ended()]
@@ -153,7 +149,7 @@ _workers: ContextVar[Workers | None] = ContextVar("workers", default=None)
 
 @dataclass(frozen=True, eq=False)
 class Taken(Generic[T]):
-    """A step of a batch; a call gives its result."""
+    """A step of a batch; calling it returns its result."""
 
     step: Callable[[], T]
     budget: Budget
@@ -165,7 +161,7 @@ class Taken(Generic[T]):
         return alone(self.step) if outcome is None else outcome.value
 
     def outcome(self) -> Outcome[T] | None:
-        """What a worker gave, with its fits counted; None if the step is to be run here."""
+        """The worker's result, with its fits counted in the budget; None if the step has to run here."""
         outcome = self.batch.outcome(self.place) if self.batch is not None and self.batch.gives(self.place) else None
         if outcome is None or self.budget.fits + outcome.fits >= self.budget.max_fits:
             return None
@@ -174,7 +170,7 @@ class Taken(Generic[T]):
 
 
 class _Batch(Generic[T]):
-    """A list of steps that the workers and, while it waits for one, the search itself run, the first of them first."""
+    """A list of steps that the workers run in order. While the search waits for a result it runs steps itself."""
 
     def __init__(self, steps: Sequence[Callable[[], T]], jobs: int, budget: Budget) -> None:
         from joblib import Parallel
@@ -200,7 +196,7 @@ class _Batch(Generic[T]):
             yield delayed(_run_at)(place, self._steps[place], self._scene)
 
     def _claim(self) -> int | None:
-        """The next step, which nobody else then runs."""
+        """Reserve the next step, so that nobody else runs it."""
         with self._lock:
             if self.stopped or self._next == len(self._steps):
                 return None
@@ -208,7 +204,7 @@ class _Batch(Generic[T]):
             return self._next - 1
 
     def gives(self, place: int) -> bool:
-        """Whether a step has been run here, or is or will be."""
+        """Whether a step has already been started, or still will be."""
         return place < self._next or not self.stopped
 
     @property
@@ -216,7 +212,7 @@ class _Batch(Generic[T]):
         return bool(self._parallel.n_completed_tasks > self._received)
 
     def outcome(self, place: int) -> Outcome[T] | None:
-        """The outcome of a step, which is waited for; None if it failed."""
+        """Wait for the outcome of a step; None if it failed."""
         try:
             while place not in self._outcomes:
                 if self.any_done:
@@ -231,13 +227,13 @@ class _Batch(Generic[T]):
         return self._outcomes.pop(place)
 
     def receive(self) -> None:
-        """Wait for the outcome of any step that was sent."""
+        """Wait for the outcome of any running step."""
         place, outcome = next(self._results)
         self._received += 1
         self._outcomes[place] = outcome
 
     def ended(self) -> bool:
-        """Whether nobody takes its steps any more and none is running, so that joblib may forget it."""
+        """Whether the batch is stopped and no step is running, so that joblib can release it."""
         if not self.stopped or self._parallel.n_completed_tasks < self._parallel.n_dispatched_tasks:
             return False
         while self._received < self._parallel.n_dispatched_tasks:
@@ -247,7 +243,7 @@ class _Batch(Generic[T]):
         return True
 
     def close(self) -> None:
-        """End the steps that are still running, with their workers."""
+        """Cancel the steps that are still running."""
         self.stopped = True
         if not self.ended():
             with warnings.catch_warnings():  # joblib's, that steps were lost
@@ -257,7 +253,7 @@ class _Batch(Generic[T]):
 
 @dataclass(frozen=True)
 class _Scene:
-    """What a step finds around it: the limits of the search, and the user's functions."""
+    """The context of a step in a worker: the limits of the search and the user's functions."""
 
     deadline: float
     """In seconds of `time.time`, which all processes share."""
@@ -278,7 +274,8 @@ def _run_at(place: int, step: Callable[[], T], scene: _Scene) -> tuple[int, Outc
 
 
 def _run(step: Callable[[], T], scene: _Scene) -> Outcome[T] | None:
-    """Run a step ahead; None if it fails, as for want of time: it will fail alike where it is taken."""
+    """Run a step in a worker; None if it fails, for example by lack of time. It then fails again when the search runs
+    it."""
     return copy_context().run(_run_in, step, scene)
 
 
@@ -294,4 +291,4 @@ def _run_in(step: Callable[[], T], scene: _Scene) -> Outcome[T] | None:
 
 
 def _nothing() -> None:
-    """A first step, with which a worker imports what the others need."""
+    """A first step that makes a worker import its modules."""

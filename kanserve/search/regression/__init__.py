@@ -1,1 +1,1 @@
-"""The regressions behind the search: bases, least squares, link functions, surrogates, interactions; and its budget."""
+"""The numerical tools of the search: bases, least squares, link functions, surrogates, interactions; and its budget."""

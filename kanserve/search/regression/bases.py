@@ -24,7 +24,7 @@ _HIGHEST_DEGREES = (40, 18, 14)  # for one input, two, and more
 
 @dataclass(frozen=True)
 class Coordinate:
-    """u = (t(x) - centre) / width in [-1, 1] on the data, t the identity or log|x|."""
+    """A coordinate u = (t(x) - centre) / width, in [-1, 1] on the data, where t is the identity or log|x|."""
 
     logarithmic: bool
     centre: float
@@ -35,7 +35,7 @@ class Coordinate:
         return (t - self.centre) / self.width
 
     def slope(self, x: Array) -> Array:
-        """du/dx."""
+        """The derivative du/dx."""
         return 1 / (self.width * x) if self.logarithmic else np.full_like(x, 1 / self.width)
 
 
@@ -46,7 +46,8 @@ def coordinate(values: Array, logarithmic: bool = False) -> Coordinate:
 
 
 def has_logarithm(values: Array) -> bool:
-    """Whether an input has one sign and a large enough ratio, so that its logarithm is useful: log x^p = p·log x."""
+    """Whether the logarithm of an input is useful: its values have one sign, and the largest magnitude is many times
+    the smallest. Then log(x^p) = p·log(x) makes powers linear."""
     low, high = float(values.min()), float(values.max())
     if low <= 0 <= high:
         return False
@@ -56,13 +57,13 @@ def has_logarithm(values: Array) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """Columns T_a(u_1)·T_b(u_2)·..., one for each row (a, b, ...) of `indices` (P, d)."""
+    """Products T_a(u_1)·T_b(u_2)·... of Chebyshev polynomials, one for each row (a, b, ...) of `indices` (P, d)."""
 
     coordinates: tuple[Coordinate, ...]
     indices: Indices
 
     def design(self, x: Array) -> Array:
-        """The columns at the rows x (N, d): (N, P)."""
+        """The design matrix (N, P) at rows x (N, d)."""
         columns = np.ones((len(x), len(self.indices)))
         for i, values in enumerate(self._polynomials(x)):
             used = self.indices[:, i] > 0
@@ -70,7 +71,7 @@ class Basis:
         return columns
 
     def slopes(self, x: Array, i: int) -> Array:
-        """The derivatives of the columns by input i: (N, P)."""
+        """The derivatives (N, P) of the columns with respect to input i."""
         columns = np.zeros((len(x), len(self.indices)))
         used = self.indices[:, i] > 0
         part = np.ones((len(x), int(used.sum())))
@@ -82,7 +83,7 @@ class Basis:
         return columns
 
     def _polynomials(self, x: Array) -> list[Array]:
-        """T_0 .. T_degree (N, degree + 1) of each input."""
+        """T_0 .. T_degree of each input, each (N, degree + 1)."""
         degrees = self.indices.max(axis=0, initial=0)
         pairs = zip(self.coordinates, degrees, strict=True)
         return [
@@ -92,7 +93,7 @@ class Basis:
 
 
 def chebyshev(u: Array, degree: int) -> Array:
-    """T_0 .. T_degree at u (N,): (N, degree + 1)."""
+    """The Chebyshev polynomials T_0 .. T_degree at u (N,): (N, degree + 1)."""
     columns = np.ones((len(u), degree + 1))
     if degree > 0:
         columns[:, 1] = u
@@ -102,7 +103,7 @@ def chebyshev(u: Array, degree: int) -> Array:
 
 
 def _derivatives(columns: Array) -> Array:
-    """The derivatives of T_0 .. T_degree by u: T_n' = 2n·T_(n-1) + n/(n-2)·T_(n-2)'."""
+    """The derivatives of T_0 .. T_degree: T_n' = 2n·T_(n-1) + n/(n-2)·T_(n-2)'."""
     slopes = np.zeros_like(columns)
     for n in range(1, columns.shape[1]):
         slopes[:, n] = n * columns[:, 0] if n == 1 else 2 * n * columns[:, n - 1]
@@ -112,13 +113,13 @@ def _derivatives(columns: Array) -> Array:
 
 
 def terms_up_to(inputs: int, degree: int) -> int:
-    """The number of products of at most this total degree."""
+    """The number of monomials up to this total degree."""
     return math.comb(inputs + degree, degree)
 
 
 @lru_cache(maxsize=256)
 def total_degree(inputs: int, degree: int) -> Indices:
-    """The exponents of all products of at most this total degree, sorted by degree: (P, inputs)."""
+    """The exponents (P, inputs) of all monomials up to this total degree, sorted by degree."""
     budget.check()
     parts = [np.zeros((1, inputs), np.int64)]
     for own in range(1, degree + 1):
@@ -132,7 +133,8 @@ def total_degree(inputs: int, degree: int) -> Indices:
 
 @lru_cache(maxsize=256)
 def hyperbolic_cross(inputs: int, limit: int) -> Indices:
-    """The exponents of all products with (a + 1)·(b + 1)·... ≤ limit: high powers alone, low powers together."""
+    """The exponents of all monomials with (a + 1)·(b + 1)·... ≤ limit: high powers of one input, low powers of
+    several."""
     budget.check()
     if inputs == 0:
         return np.zeros((1, 0), np.int64)
@@ -144,7 +146,8 @@ def hyperbolic_cross(inputs: int, limit: int) -> Indices:
 
 @lru_cache(maxsize=256)
 def straight_in(inputs: int, straight: tuple[int, ...], together: int, degree: int) -> Indices:
-    """Products of a total degree in the other inputs, times at most `together` of the straight ones: (P, inputs)."""
+    """Monomials up to a total degree in the other inputs, times products of at most `together` straight inputs: (P,
+    inputs)."""
     others = [i for i in range(inputs) if i not in straight]
     lines = [row for row in product((0, 1), repeat=len(straight)) if sum(row) <= together]
     powers = total_degree(len(others), degree)
@@ -156,7 +159,8 @@ def straight_in(inputs: int, straight: tuple[int, ...], together: int, degree: i
 
 @lru_cache(maxsize=256)
 def ladder(inputs: int, terms: int) -> tuple[Indices, ...]:
-    """Index sets of at most `terms` terms, smallest first: total degrees and, for two inputs or more, crosses."""
+    """Index sets with at most `terms` terms, smallest first: total degrees and, for two or more inputs, hyperbolic
+    crosses."""
     sets = []
     highest = _HIGHEST_DEGREES[min(inputs, 3) - 1]
     for degree in range(1, highest + 1):
@@ -172,7 +176,7 @@ def ladder(inputs: int, terms: int) -> tuple[Indices, ...]:
 
 
 def ladder_in_others(inputs: int, straight: tuple[int, ...], together: int, terms: int) -> Iterator[Indices]:
-    """The sets of `straight_in` of at most `terms` terms, smallest first."""
+    """The sets of `straight_in` with at most `terms` terms, smallest first."""
     for degree in range(1, _HIGHEST_DEGREES[min(inputs - len(straight), 3) - 1] + 1):
         indices = straight_in(inputs, straight, together, degree)
         if len(indices) > terms:
@@ -181,7 +185,7 @@ def ladder_in_others(inputs: int, straight: tuple[int, ...], together: int, term
 
 
 def separate(parts: Sequence[Sequence[int]], inputs: int, sets: Sequence[Indices]) -> Indices:
-    """The constant, and the terms of each part's own index set, as indices over all inputs."""
+    """The constant, and the terms of each part's index set, as indices over all inputs."""
     rows = [np.zeros((1, inputs), np.int64)]
     for part, indices in zip(parts, sets, strict=True):
         own = indices[indices.sum(axis=1) > 0]

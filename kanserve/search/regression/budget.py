@@ -1,7 +1,5 @@
-"""The budget of a search: wall-clock time, fits, or both. Everything that may take long checks it.
-
-`Search.over` checks it between the steps of a search, but a single step may take a minute with twenty inputs.
-"""
+"""The budget of a search: wall-clock time, fits, or both. Long computations check it inside too, since a single step
+may take a minute with twenty inputs."""
 
 import math
 import time
@@ -15,7 +13,7 @@ Limit = Literal["seconds", "max_fits"]
 
 
 class OutOfBudgetError(Exception):
-    """The time or the fits of the search are used up; `find_formulas` continues with its results so far."""
+    """The time or the fits of the search are used up; `find_formulas` goes on with the results so far."""
 
 
 @dataclass
@@ -25,11 +23,8 @@ class _Count:
 
 @dataclass(frozen=True, eq=False)
 class Budget:
-    """Time until `deadline`, of `time.perf_counter`, and up to `max_fits` fits.
-
-    One fit is one least-squares fit: of a polynomial, of a network from one random start, or of all constants after a
-    curve was named, a grid refined or parts joined.
-    """
+    """A budget of time until `deadline` (of `time.perf_counter`) and `max_fits` fits. A fit is one least-squares fit:
+    of a polynomial, of a network from one start, or of all constants after a change."""
 
     deadline: float = math.inf
     max_fits: float = math.inf
@@ -41,13 +36,13 @@ class Budget:
         return self._count.fits
 
     def limit_reached(self) -> Limit | None:
-        """The limit that has been reached, if any."""
+        """The limit that has been reached, or None."""
         if self.fits >= self.max_fits:
             return "max_fits"
         return "seconds" if self.deadline < math.inf and time.perf_counter() > self.deadline else None
 
     def part(self, share: float) -> "Budget":
-        """This share of the remaining time and fits; what is spent of it also counts for the whole budget."""
+        """A budget of this share of the remaining time and fits. What it spends also counts for the whole."""
         now = time.perf_counter()
         return Budget(
             now + share * max(self.deadline - now, 0.0),
@@ -56,12 +51,12 @@ class Budget:
         )
 
     def of_fits(self, most: int) -> "Budget":
-        """At most so many fits more, and no more than are left; what is spent also counts for the whole budget."""
+        """A budget of at most `most` further fits. What it spends also counts for the whole."""
         return Budget(self.deadline, min(self.max_fits, self.fits + most), self._count)
 
     @contextmanager
     def enforce(self) -> Iterator[None]:
-        """Within this context, `check` and `count_fit` raise once the budget is spent."""
+        """Make `check` and `count_fit` raise inside this context once the budget is spent."""
         before = _enforced.set(self)
         try:
             yield
@@ -73,7 +68,7 @@ class Budget:
 
 
 def current_budget() -> Budget:
-    """The budget that is enforced; an unlimited one if none is."""
+    """The budget of the current context, or an unlimited one."""
     return _enforced.get() or Budget()
 
 
@@ -88,7 +83,7 @@ def check() -> None:
 
 
 def count_fit() -> None:
-    """Count a fit, before it starts; OutOfBudgetError if the budget is spent."""
+    """Count a fit that is about to start. Raises OutOfBudgetError if the budget is spent."""
     check()
     budget = _enforced.get()
     if budget is not None:

@@ -1,11 +1,8 @@
-"""Fits of many forms with free constants at once, by variable projection from several starts.
-
-The factors of a form's columns are those of least squares for each choice of the constants inside, so that only these
-are searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975). Forms with equal numbers of columns and
-of constants are fitted together: their normal equations are small matrices that NumPy solves in one call. Fits begin on
-means over bins of the input, which hold what all rows say of a smooth curve; fast waves are fitted to the rows. The
-starts that get nowhere are left out, then the forms, and the best are fitted to all rows.
-"""
+"""Fits of many forms with free constants at once, by variable projection from several starts. The constants inside a
+form are fitted by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975), its factors by least squares. Forms
+with equal numbers of columns and constants are fitted together: their small normal equations are solved in one call.
+Fits begin on means over bins of the input, except for fast waves; the best starts and forms continue, at last on all
+rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -57,14 +54,14 @@ Price = Callable[[Form, bool], float]
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Rows of one input: x (N,), y (N,) and weights (N,) of mean 1."""
+    """Samples of one input: x (N,), y (N,) and weights (N,) with mean 1."""
 
     x: Array
     y: Array
     weights: Array
 
     def bin_rows(self, most: int) -> "Curve":
-        """The means over bins with equal numbers of rows, each with the sum of their weights."""
+        """Average the samples in bins of about equal size; each bin gets the sum of its weights."""
         if len(self.x) <= most:
             return self
         order = np.argsort(self.x, kind="stable")
@@ -107,10 +104,8 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class FittedForm:
-    """A form with its constants, the factors of its columns and the constant beside, and its error.
-
-    `criterion` is Schwarz's without a price for length: N·log(error) + log(N)/2 for each number; lower is better.
-    """
+    """A form with its constants, factors, additive constant and error. `criterion` is the Bayesian information
+    criterion N·log(error) + log(N)/2 per number, without a price for length; lower is better."""
 
     form: Form
     constants: tuple[float, ...]
@@ -131,17 +126,15 @@ class FittedForm:
 
 
 def free(form: Form, constant: bool) -> float:
-    """No price for the length of a form."""
+    """A price function for `fit_forms` under which longer forms cost nothing."""
     return 0.0
 
 
 def fit_forms(
     forms: Iterable[Form], x: Array, y: Array, weights: Array | None = None, price: Price = free
 ) -> list[FittedForm]:
-    """The forms that fit y (N,) at x (N,) best, with and without a constant beside, best first by their criterion.
-
-    Those are fitted to all rows that are best by it and their price, or near the best by it alone.
-    """
+    """The forms that fit y (N,) at x (N,) best, with and without an additive constant, best first. Only forms that are
+    best by criterion plus price, or near the best by the criterion, are fitted to all rows."""
     shares = np.ones(len(x)) if weights is None else weights / weights.mean()
     rows = Curve(x, y, shares)
     applicable = [form for form in forms if rows.can_be(form)]
@@ -160,8 +153,8 @@ def fit_forms(
 
 
 def fit_exactly(forms: Iterable[Form], x: Array, y: Array, limit: float) -> Iterator[FittedForm]:
-    """The sums that y (N,) is at x (N,), but for errors up to a limit: of a form, by itself and times the input, and of
-    a parabola; without the terms that are not needed."""
+    """The sums that equal y (N,) at x (N,) up to `limit`: of a form, alone and times the input, and a parabola. Terms
+    that are not needed are dropped."""
     rows = Curve(x, y, np.ones(len(x))).some(EXACT_ROWS)
     frequencies = peaks(rows)
     applicable = [form for form in forms if rows.can_be(form)]
@@ -214,7 +207,7 @@ def _first_fits(forms: Sequence[Form], rows: Curve, frequencies: Array) -> Itera
 
 
 def _shape(form: Form) -> tuple[int, int]:
-    """The numbers of constants and of columns: forms that agree in these are fitted together."""
+    """The numbers of constants and columns of a form; forms that agree in both are fitted together."""
     return len(form.roles), len(form(np.array([1.0]), np.ones(len(form.roles))))
 
 
@@ -236,8 +229,8 @@ def _on_all_rows(fits: Sequence[FittedForm], rows: Curve) -> Iterator[FittedForm
 
 @dataclass(eq=False)
 class _State:
-    """Of F forms and S starts: constants (F, S, q), factors (F, S, m), squares (F, S), and the reduced normal matrix
-    and gradient of the constants."""
+    """The state for F forms and S starts: constants (F, S, q), factors (F, S, m), squares (F, S), and the reduced
+    normal matrix and gradient of the constants."""
 
     constants: Array
     factors: Array
@@ -247,8 +240,8 @@ class _State:
 
 
 class _Fits:
-    """Levenberg-Marquardt for forms with as many constants and columns, from as many starts each; with an orthogonal
-    basis of the columns, which takes longer and keeps all digits, if the values are `exact`."""
+    """Levenberg-Marquardt for several forms of equal shape from several starts at once. `exact` orthogonalises the
+    columns, which is slower but keeps all digits."""
 
     def __init__(self, forms: Sequence[Form], rows: Curve, constant: bool, *, exact: bool = False) -> None:
         self.forms, self.rows, self.constant, self.exact = forms, rows, constant, exact
@@ -334,7 +327,8 @@ class _Fits:
         return _State(constants, factors, squares, normal, (moves @ residuals[..., None])[..., 0])
 
     def _columns(self, constants: Array) -> tuple[Array, Array]:
-        """The columns (F, S, m, N) times the roots of the weights, and their slopes (F, S, q, m, N)."""
+        """The columns (F, S, m, N) and their derivatives (F, S, q, m, N), both times the square roots of the
+        weights."""
         forms, starts, inside = constants.shape
         x, count = self.rows.x, len(self.rows.x)
         width = _shape(self.forms[0])[1] + self.constant
@@ -364,7 +358,8 @@ def _inverse(gram: Array) -> Array:
 
 
 def _step(state: _State, damping: Array) -> Array:
-    """The steps of the constants; one that changes nothing stays as it is, and rounding makes no matrix singular."""
+    """Damped Newton steps for the constants. Constants without effect do not move, and scaling prevents singular
+    matrices."""
     normal = np.where(np.isfinite(state.normal), state.normal, 0.0)
     diagonal = np.diagonal(normal, axis1=-2, axis2=-1)
     sizes = np.where(diagonal > LEAST_SQUARE, np.sqrt(np.abs(diagonal)), np.inf)
@@ -376,8 +371,8 @@ def _step(state: _State, damping: Array) -> Array:
 
 
 def peaks(rows: Curve) -> Array:
-    """The frequencies from which waves start: the highest peaks of the periodogram beside a parabola, one after another
-    without those before, as long as they are above what noise has; then low ones, which curves without waves have."""
+    """Starting frequencies for waves: the highest peaks of the periodogram after subtracting a parabola, found one by
+    one while they rise above the noise; then some low frequencies."""
     width = float(np.ptp(rows.x)) or 1.0
     u, roots = (rows.x - rows.x.min()) / width, np.sqrt(rows.weights)
     periods = np.arange(0.5, max(len(u) / ROWS_PER_PERIOD, 4.0), 1 / OVERSAMPLING)
@@ -406,7 +401,7 @@ def _geometric(low: float, high: float, u: Array) -> Array:
 
 
 def _rates(low: float, high: float, u: Array) -> Array:
-    """Falling ones twice as often as rising ones."""
+    """Exponential rates for starts; falling ones twice as often as rising ones."""
     return np.where(3 * u < 2, -1.0, 1.0) * _geometric(0.3, 12.0, (3 * u) % 1) / (high - low)
 
 
@@ -426,7 +421,7 @@ _STARTS: dict[str, Callable[[float, float, Array], Array]] = {
 
 
 def _starts(roles: str, x: Array, count: int, frequencies: Array) -> Array:
-    """The starts (count, constants) of a form: evenly spread, each constant within what its role allows."""
+    """Starting values (count, constants) of a form, evenly spread in the range that each constant's role allows."""
     low, high = float(x.min()), float(x.max())
     high = high if high > low else low + 1.0
     places = np.arange(count)
@@ -447,7 +442,7 @@ _BASES = (2, 3, 5, 7, 11, 13)
 
 
 def _spread(count: int, dimension: int) -> Array:
-    """Halton's sequence: evenly spread in all dimensions together."""
+    """Halton's low-discrepancy sequence for one dimension."""
     base = _BASES[dimension % len(_BASES)]
     found = np.zeros(count)
     for n in range(count):

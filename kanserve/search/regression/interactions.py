@@ -1,4 +1,4 @@
-"""Interactions of inputs in a surrogate, measured by exchanging coordinates between rows."""
+"""Interactions between inputs of a surrogate, measured by exchanging coordinates between rows."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, root_mean_square
 from kanserve.search.regression.surrogates import Surrogate, answer_units
 
 Array = NDArray[np.float64]
@@ -14,14 +14,13 @@ Parts = tuple[tuple[int, ...], ...]
 
 ROW_PAIRS = 120  # pairs of rows, at most, whose coordinates are exchanged
 WEAK_RATIO = 30.0  # difference, relative to the surrogate's error, up to which that error may be its cause
-ROUNDING = 1e-9  # lower bound of that error, relative to the outputs' root mean square
 INTERIOR_SHARE = 0.9  # share of each input's range, around its middle, where gradients are used
 LINE_POINTS = 12  # values of one input along a line, at Chebyshev nodes
 LINES = 50  # rows, at most, through which lines are taken
 
 
 def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
-    """Partitions of the inputs, from the finest that the four-point differences allow to two parts."""
+    """Partitions of the inputs into non-interacting parts, by four-point differences, from the finest to two parts."""
     strengths = four_point(x, full, multiplicative)
     bonds = _strongest_tree(strengths)
     limit = weak(full)
@@ -35,10 +34,8 @@ def partitions(x: Array, full: Surrogate, multiplicative: bool) -> list[Parts]:
 
 
 def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
-    """Four-point differences v(both) + v(none) - v(i) - v(j), with i, j exchanged between rows: (d, d), relative to y.
-
-    Multiplicative: v(both)·v(none) - v(i)·v(j), relative to the mean square.
-    """
+    """Four-point differences v(both) + v(none) - v(i) - v(j) after exchanging i, j between rows: (d, d), relative to y.
+    Multiplicative: v(both)·v(none) - v(i)·v(j), relative to the mean square."""
     inputs = x.shape[1]
     rows = np.linspace(0, len(x) - 1, min(ROW_PAIRS, len(x))).astype(int)
     base, other = x[rows], x[np.roll(rows, len(rows) // 2 + 1)]
@@ -60,7 +57,7 @@ def four_point(x: Array, full: Surrogate, multiplicative: bool) -> Array:
 
 
 def _strongest_tree(strengths: Array) -> list[tuple[float, tuple[int, int]]]:
-    """The maximum spanning tree of the interactions, strongest first."""
+    """The maximum spanning tree of the interactions, strongest edge first."""
     inputs = len(strengths)
     group = list(range(inputs))
     tree = []
@@ -82,16 +79,14 @@ def _components(inputs: int, bonds: Sequence[tuple[int, int]]) -> Parts:
 
 
 def weak(full: Surrogate) -> float:
-    """The difference of exchanged values up to which it may be just the surrogate's error."""
+    """The threshold below which a difference may be only the surrogate's error."""
     return WEAK_RATIO * max(full.error, ROUNDING)
 
 
 def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
-    """The dependence of link(y) on input i: nodes (nodes,), the main shape's values there, and the size of the rest.
-
-    By a singular value decomposition of the changes along lines in x_i: if there is only one shape g, then
-    link(y) = P + g(x_i)·Q. The last number is the remainder relative to y, about the surrogate's error in that case.
-    """
+    """How link(y) depends on input i: nodes, the main shape g at the nodes, and the size of the remainder relative to
+    y. From a singular value decomposition of changes along x_i: if g is the only shape, link(y) = P + g(x_i)·Q, and the
+    remainder is about the surrogate's error."""
     low, high = float(x[:, i].min()), float(x[:, i].max())
     nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(LINE_POINTS) + 0.5) / LINE_POINTS)
     rows = x[np.linspace(0, len(x) - 1, min(LINES, len(x))).astype(int)]
@@ -105,7 +100,7 @@ def along(x: Array, full: Surrogate, i: int) -> tuple[Array, Array, float]:
 
 
 def interior(x: Array, full: Surrogate) -> NDArray[np.bool_]:
-    """Rows away from the ends of every input's range, where a polynomial's gradient is least accurate."""
+    """Mask of the rows away from the ends of every input's range, where a polynomial's gradient is inaccurate."""
     scaled = np.stack([coordinate.of(x[:, i]) for i, coordinate in enumerate(full.coordinates)], axis=1)
     inner = np.all(np.abs(scaled) < INTERIOR_SHARE, axis=1)
     return inner if inner.mean() > 0.2 else np.ones(len(x), np.bool_)

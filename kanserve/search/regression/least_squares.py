@@ -1,4 +1,4 @@
-"""Linear least squares with leave-one-out errors, on which every test of the search is based."""
+"""Linear least squares with leave-one-out errors, on which all tests of the search are based."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,8 @@ from kanserve.search.regression import budget
 
 Array = NDArray[np.float64]
 
+# Relative error below which the parts of a law cannot be told from rounding.
+ROUNDING = 1e-9
 # Ridge per column, relative to the column's square: allows equal columns; the refinement removes its bias.
 RIDGE = 1e-13
 # Upper bound of leverages: above it, a row determines its own fit, and its leave-one-out error nears 0/0.
@@ -18,7 +20,8 @@ REFINEMENTS = 2  # steps of iterative refinement, which restores the digits that
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A fit of targets (N, K) by a design (N, P): coefficients (P, K), residuals (N, K), leverages (N,)."""
+    """A least-squares fit of targets (N, K) to a design (N, P): coefficients (P, K), residuals (N, K), leverages
+    (N,)."""
 
     coefficients: Array
     residuals: Array
@@ -26,12 +29,12 @@ class Fit:
 
     @property
     def left_out(self) -> Array:
-        """Leave-one-out residuals, r / (1 - h): (N, K)."""
+        """The leave-one-out residuals r / (1 - h): (N, K)."""
         return self.residuals / (1 - self.leverages)[:, None]
 
 
 def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
-    """Fit by normal equations; `gram` is designᵀ·design, if it is known already."""
+    """Solve the normal equations; `gram` is designᵀ·design, if already computed."""
     budget.count_fit()
     gram = design.T @ design if gram is None else gram
     scale = np.sqrt(np.diagonal(gram))
@@ -50,10 +53,8 @@ def fit(design: Array, targets: Array, gram: Array | None = None) -> Fit:
 
 
 def lack_of_fit(residuals: Array, design: Array, block: Array) -> float:
-    """The F statistic of adding the columns `block` to a fit with `residuals` (N,).
-
-    It is scaled so that 1 is the 4-sigma limit of chance for a block of any width.
-    """
+    """The F statistic of adding the columns `block` to a fit with `residuals` (N,), scaled so that 1 is the 4-sigma
+    limit of chance for any width."""
     count, terms = design.shape
     joined = np.concatenate([design, block], axis=1)
     width = block.shape[1]

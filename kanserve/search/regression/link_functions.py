@@ -28,7 +28,8 @@ _HALF_TURN = math.pi / 2
 
 @dataclass(frozen=True)
 class Link:
-    """g with its inverse on the outputs' branch and its slope dg/dy; `sign` -1: it is g(-y), for negative outputs."""
+    """A link function g, its inverse on the branch of the outputs, and its derivative. With sign -1 the link is g(-y),
+    for negative outputs."""
 
     name: str
     forward: Elementwise
@@ -38,15 +39,13 @@ class Link:
     sign: int = 1
 
     def __reduce__(self) -> tuple[Callable[[str, int], "Link"], tuple[str, int]]:
-        """Pickled by its name, since lambdas are not."""
+        """Pickle a link by its name, since lambdas cannot be pickled."""
         return _by_name, (self.name, self.sign)
 
 
 def applicable(y: Array) -> tuple[Link, ...]:
-    """The identity, then every link that is defined on all of y and not nearly linear there.
-
-    If y is nowhere above 0, links that need one sign are functions of -y, with sign -1.
-    """
+    """The identity, then every link that is defined on all of y and not nearly linear there. If y is nowhere positive,
+    links that need one sign are functions of -y (sign -1)."""
     kept = [IDENTITY]
     if y.max() == y.min():
         return tuple(kept)
@@ -59,10 +58,8 @@ def applicable(y: Array) -> tuple[Link, ...]:
 
 
 def of_smooth_values(values: Array) -> Iterator[tuple[Link, Array]]:
-    """The links that outputs may have which are near these values (N,), with the values moved into their domain.
-
-    Noise takes a few values out of it, as below 0. Those of 1/y and 1/y² are left out: quotients have them.
-    """
+    """The possible links of outputs near these values (N,), with the values moved into their domain (noise may take a
+    few out of it). 1/y and 1/y² are left out, since quotients cover them."""
     few, spread = NOISY_OUTSIDE_SHARE, float(values.std())
     low, high = np.quantile(values, (few, 1 - few))
     for link in _LINKS:

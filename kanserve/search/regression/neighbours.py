@@ -1,4 +1,4 @@
-"""Nearest neighbours by all distances, in blocks of rows so that memory stays small."""
+"""Nearest neighbours by brute force, in blocks of rows to save memory."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ _BLOCK = 2_000_000  # distances at once
 
 
 def nearest(x: Array, among: Array, count: int) -> NDArray[np.int64]:
-    """The `count` rows of `among` (M, d) that are nearest to each row of x (N, d), in no order: (N, count)."""
+    """Indices of the `count` rows of `among` (M, d) nearest to each row of x (N, d), unordered: (N, count)."""
     squares = (among**2).sum(axis=1)
     size = max(1, _BLOCK // len(among))
     found = [
@@ -20,7 +20,7 @@ def nearest(x: Array, among: Array, count: int) -> NDArray[np.int64]:
 
 
 def neighbours(x: Array, count: int) -> NDArray[np.int64]:
-    """The `count` other rows that are nearest to each row of x (N, d), in no order: (N, count)."""
+    """Indices of the `count` other rows nearest to each row of x (N, d), unordered: (N, count)."""
     near = nearest(x, x, count + 1)
     others = np.argsort(near == np.arange(len(x))[:, None], axis=1, kind="stable")[:, :count]
     return np.take_along_axis(near, others, axis=1)

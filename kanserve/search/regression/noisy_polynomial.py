@@ -1,4 +1,4 @@
-"""Polynomials with few terms for outputs with noise, by leaving out one term after another."""
+"""Sparse polynomials for noisy outputs, by backward elimination."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ TERM_PRICE = 8.0
 
 @dataclass(frozen=True, eq=False)
 class NoisyPolynomial:
-    """A polynomial, and N·log(error) plus the price of its terms; lower is better."""
+    """A polynomial and its criterion, N·log(error) plus the price of its terms; lower is better."""
 
     polynomial: Polynomial
     criterion: float
 
 
 def noisy_polynomial(x: Array, y: Array, weights: Array | None = None) -> Polynomial | None:
-    """The polynomial with few terms that describes y (N,) at x (N, d) best; None with too few rows or many inputs."""
+    """The sparse polynomial that describes y (N,) at x (N, d) best; None with too few rows or too many inputs."""
     found = list(_of_each_degree(x, y, weights))
     return min(found, key=lambda candidate: candidate.criterion).polynomial if found else None
 
@@ -51,7 +51,8 @@ def _of_each_degree(x: Array, y: Array, weights: Array | None) -> Iterator[Noisy
 
 
 def _eliminate(design: Array, y: Array) -> tuple[NDArray[np.int64], Array, float]:
-    """The columns that pay for themselves, their coefficients, and the criterion."""
+    """Backward elimination. Returns the columns whose gain exceeds their price, their coefficients and the
+    criterion."""
     kept = np.arange(design.shape[1])
     rows, price = len(y), 0.5 * np.log(len(y)) + TERM_PRICE
     while True:

@@ -43,10 +43,9 @@ GROWING_SIZES = (1, 2, 3, 4, 6, 8, 12, 16)  # numbers of terms of the sums that 
 
 @dataclass(frozen=True, eq=False)
 class LinkedQuotient:
-    """link⁻¹(P/Q), under a logarithm times powers of the inputs; and its information criterion, lower is better.
-
-    `doubt` is the largest standard error of a number relative to it. `simpler` have fewer terms, and larger errors.
-    """
+    """The model link⁻¹(P/Q), inside a logarithm plus powers of the inputs, and its information criterion (lower is
+    better). `doubt` is the largest relative standard error of a number; `simpler` have fewer terms and larger
+    errors."""
 
     link: Link
     quotient: Rational
@@ -56,27 +55,18 @@ class LinkedQuotient:
     simpler: tuple["LinkedQuotient", ...] = ()
 
 
-def noisy_quotients(x: Array, y: Array, smooth: Array, weights: Array | None = None) -> list[LinkedQuotient]:
-    """The best quotient for each link that y (N,) at rows x (N, d) may have, best first.
-
-    `smooth` (N,) are values near y without most of its noise, such as those of a polynomial that follows it.
-    """
-    found = [noisy_quotient(x, y, link, near, weights) for link, near in possible_links(smooth)]
-    return best_first(found)
-
-
 def possible_links(smooth: Array) -> list[tuple[Link, Array]]:
-    """The links of outputs near these values (N,), and the values in the domain of each."""
+    """The links that suit outputs near `smooth` (N,), each with these values moved into its domain."""
     return [(IDENTITY, smooth), *of_smooth_values(smooth)]
 
 
 def best_first(found: Iterable[LinkedQuotient | None]) -> list[LinkedQuotient]:
-    """The quotients that there are, by their information criterion."""
+    """Sort the quotients by their information criterion, without the None entries."""
     return sorted((quotient for quotient in found if quotient is not None), key=lambda quotient: quotient.criterion)
 
 
 def noisy_quotient(x: Array, y: Array, link: Link, near: Array, weights: Array | None) -> LinkedQuotient | None:
-    """The best quotient for a link."""
+    """The best quotient for a link of y (N,) at rows x (N, d), or None. `near` (N,): values near y with less noise."""
     found: list[LinkedQuotient] = []
     for top, bottom in NOISY_DEGREES.get(x.shape[1], NOISY_OTHER_DEGREES):
         model = _Model.of(x, y, link, top, bottom, weights)
@@ -89,7 +79,7 @@ def noisy_quotient(x: Array, y: Array, link: Link, near: Array, weights: Array |
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """y as link⁻¹(top·p / bottom·q + logs·e), its constants p, q and e one after another."""
+    """The model y = link⁻¹(top·p / bottom·q + logs·e), with the constants p, q and e in one vector."""
 
     link: Link
     y: Array
@@ -119,12 +109,13 @@ class _Model:
 
     @property
     def parts(self) -> tuple[range, range, range]:
-        """The places of p, q and e."""
+        """The index ranges of p, q and e."""
         first, second = len(self.above), len(self.above) + len(self.below)
         return range(first), range(first, second), range(second, self.terms)
 
     def residuals(self, constants: Array) -> tuple[Array, Array]:
-        """The weighted residuals (N,) and slopes of y (N, terms); infinite where Q passes through 0."""
+        """The weighted residuals (N,), and the derivatives of y (N, terms). Residuals are infinite if Q passes through
+        0."""
         first, second = len(self.above), len(self.above) + len(self.below)
         p, q = self.top @ constants[:first], self.bottom @ constants[first:second]
         if q.min() <= 0 <= q.max():
@@ -152,7 +143,7 @@ class _Model:
         return LinkedQuotient(self.link, quotient, tuple(exponents), criterion, doubt)
 
     def sizes(self, powers: Sequence[Powers]) -> Array:
-        """What the columns of these terms were divided by."""
+        """The factors by which the columns of these terms were divided."""
         return np.asarray(np.prod(self.scales ** np.array(powers, np.float64).reshape(-1, len(self.scales)), axis=1))
 
     def _polynomial(self, terms: Sequence[tuple[Powers, float]]) -> Polynomial:
@@ -163,14 +154,14 @@ class _Model:
 
 
 def _slope(link: Link, values: Array) -> Array:
-    """The slope of link⁻¹ where it has these values (N,), bounded where it is infinite."""
+    """The derivative of link⁻¹ at the points where it has these values (N,), bounded where it is infinite."""
     slopes = link.slope(values)
     least = NOISY_LEAST_SLOPE * float(np.median(np.abs(slopes)))
     return np.asarray(np.where(slopes < 0, -1.0, 1.0) / np.maximum(np.abs(slopes), least or 1e-300))
 
 
 def _plus(polynomial: Polynomial, other: Polynomial, factor: float) -> Polynomial:
-    """one + factor·other."""
+    """The sum polynomial + factor·other."""
     terms = dict(zip(polynomial.powers, polynomial.coefficients, strict=True))
     for powers, coefficient in zip(other.powers, other.coefficients, strict=True):
         terms[powers] = terms.get(powers, 0.0) + factor * coefficient
@@ -183,7 +174,7 @@ def _over(polynomial: Polynomial, unit: float) -> Polynomial:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Constants, the sum of the squared residuals, and the slopes there."""
+    """Constants, the sum of squared residuals, and the derivatives at these constants."""
 
     constants: Array
     squares: float
@@ -191,7 +182,8 @@ class _State:
 
 
 def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
-    """The quotient with the least information criterion among those with more and more terms left out."""
+    """Backward elimination: the quotient with the lowest information criterion among those with fewer and fewer
+    terms."""
     every = list(range(model.terms))
     fits = [_descend(model, start, every) for start in _starts(model, smooth)]
     usable = [state for state in fits if state is not None]
@@ -220,7 +212,7 @@ def _sparse(model: _Model, smooth: Array) -> Iterator[LinkedQuotient]:
 def _fewer_and_fewer(
     model: _Model, state: _State, kept: Sequence[int]
 ) -> Iterator[tuple[float, _State, Sequence[int]]]:
-    """The information criterion, the constants and the terms, one term fewer each time."""
+    """Drop one term after another; yields the criterion, the state and the remaining terms each time."""
     yield _criterion(model, state, kept), state, kept
     while (fewer := _without_one(model, state, kept)) is not None:
         state, kept = fewer
@@ -228,10 +220,8 @@ def _fewer_and_fewer(
 
 
 def _starts(model: _Model, smooth: Array) -> Iterator[Array]:
-    """Constants from the linear problem: of a polynomial, and of two iterations of a quotient.
-
-    The link of y is not finite everywhere, or far off: it is that of the smooth values, with the rest along its slope.
-    """
+    """Starting constants from linear problems: a polynomial, and two iterations of a quotient. Since the link of noisy
+    y may be undefined, that of the smooth values is used, with the residual along its slope."""
     linked = model.link.forward(smooth)
     weight = _slope(model.link, smooth)
     target = linked + (model.y - smooth) / weight
@@ -258,7 +248,7 @@ def _starts(model: _Model, smooth: Array) -> Iterator[Array]:
 
 
 def _least_squares(design: Array, target: Array) -> Array:
-    """The coefficients, with a little ridge: P and Q with a common factor are many."""
+    """Least-squares coefficients with a small ridge, since P and Q may share any common factor."""
     sizes = np.sqrt(np.sum(design**2, axis=0))
     sizes = np.where(sizes > 0, sizes, 1.0)
     scaled = design / sizes
@@ -268,7 +258,7 @@ def _least_squares(design: Array, target: Array) -> Array:
 
 
 def _descend(model: _Model, start: Array, kept: Sequence[int]) -> _State | None:
-    """Levenberg-Marquardt of the constants that are kept; the others stay. None where the start is not finite."""
+    """Levenberg-Marquardt for the constants in `kept`; the others are fixed. None if the start is not finite."""
     constants = start
     residuals, slopes = model.residuals(constants)
     squares = _squares(residuals)
@@ -299,7 +289,7 @@ def _descend(model: _Model, start: Array, kept: Sequence[int]) -> _State | None:
 
 
 def _usable(slopes: Array) -> bool:
-    """Whether the squares of the slopes have a finite sum."""
+    """Whether the squares of the derivatives have a finite sum."""
     return math.isfinite(float(np.vdot(slopes, slopes)))
 
 
@@ -309,7 +299,7 @@ def _squares(residuals: Array) -> float:
 
 
 def _without_one(model: _Model, state: _State, kept: Sequence[int]) -> tuple[_State, list[int]] | None:
-    """The quotient without the term that the data need least, fitted again; None if none can be left out."""
+    """Drop the term that the data need least, and refit. None if no term can be dropped."""
     below = model.parts[1]
     sizes = np.sqrt(np.mean(model.bottom**2, axis=0)) * np.abs(state.constants[below.start : below.stop])
     # P and Q may be multiplied by any number: the largest term of Q stays, while it is not the one to leave out.
@@ -352,10 +342,8 @@ def _criterion(model: _Model, state: _State, kept: Sequence[int]) -> float:
 
 
 def _with_simple_numbers(model: _Model, state: _State, kept: Sequence[int]) -> tuple[_State, float, float]:
-    """The same with halves for its numbers, or only for its exponents, where these do as well: they cost no constant.
-
-    Also its information criterion and the largest relative error of its numbers.
-    """
+    """Round the numbers, or only the exponents, to halves if the fit stays as good, since these cost no constant. Also
+    returns the criterion and the largest relative error."""
     _, below, logs = model.parts
     units = np.concatenate([model.sizes(model.above), model.sizes(model.below), np.ones(len(logs))])
     largest = max((k for k in kept if k in below), key=lambda k: abs(state.constants[k] / units[k]))

@@ -34,10 +34,8 @@ Columns = Callable[..., tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Form:
-    """Columns as functions of an input and of constants, one role each; their sum with free factors is the curve.
-
-    `positive` forms are for inputs above 0, those with a `parity` for curves that are "even" or "odd" about 0.
-    """
+    """Columns as functions of an input and of constants (one role each); their weighted sum is the curve. `positive`
+    forms need positive inputs; those with a `parity` are for curves that are "even" or "odd" about 0."""
 
     name: str
     roles: str
@@ -221,7 +219,7 @@ TRIPLES = (
 
 
 def one_input_forms() -> Iterator[Form]:
-    """All forms, the sums of two terms and some of three among them."""
+    """All forms: single functions, the sums of two terms, and some sums of three."""
     yield from TERMS.values()
     yield from SINGLE.values()
     for pair in combinations_with_replacement(TERMS, 2):
@@ -261,7 +259,7 @@ def _is_even(form: Form) -> bool:
 
 
 def beside_powers(form: Form, powers: Sequence[int] = (1, 2), factors: Sequence[int] = (0, 1)) -> Form:
-    """The sums of powers of the input and of a form times powers of it, each with a factor."""
+    """A form times each of `factors` powers of the input, plus powers of the input, with one coefficient each."""
 
     def columns(x: Any, *constants: Any) -> tuple[Any, ...]:
         own = form(x, constants)

@@ -26,7 +26,8 @@ PIECE_ROUNDING = 1e-14  # relative error of a polynomial at the ends of the rows
 
 @dataclass(frozen=True)
 class Break:
-    """factor·|x - at|, or factor·sign(x - at); the factor is a polynomial, its coefficients from the constant on."""
+    """A term factor·|x - at| or factor·sign(x - at). `factor` is a polynomial; its coefficients start with the
+    constant."""
 
     at: float
     function: str
@@ -35,14 +36,15 @@ class Break:
 
 @dataclass(frozen=True)
 class Piecewise:
-    """A polynomial, its coefficients from the constant on, and the terms that change it at each break."""
+    """A polynomial (coefficients from the constant on), and the terms that change it at each break."""
 
     polynomial: tuple[float, ...]
     breaks: tuple[Break, ...]
 
 
 def piecewise_polynomial(x: Array, y: Array) -> Piecewise | None:
-    """The piecewise polynomial that y (N,) is at x (N,), but for rounding; None where it is none, or a single one."""
+    """The piecewise polynomial that equals y (N,) at x (N,) up to rounding; None if there is none, or only one
+    piece."""
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
     limit = POLYNOMIAL_EXACT_ERROR * float(np.abs(y - y.mean()).max())
@@ -70,7 +72,7 @@ def piecewise_polynomial(x: Array, y: Array) -> Piecewise | None:
 
 
 def _piece(x: Array, y: Array, fewest: int, limit: float) -> tuple[Polynomial, int] | None:
-    """The polynomial of the lowest degree that fits the first rows exactly, and how many rows it fits."""
+    """The lowest-degree polynomial that fits the first rows exactly, and how many rows it fits."""
     for degree in range(PIECE_DEGREE + 1):
         polynomial = _fit_polynomial(x[:fewest], y[:fewest], degree)
         if np.abs(polynomial(x[:fewest]) - y[:fewest]).max() > limit:
@@ -94,7 +96,8 @@ def _fit_polynomial(x: Array, y: Array, degree: int) -> Polynomial:
 
 
 def _rounding(polynomial: Polynomial, x: Array) -> Array:
-    """The error of a polynomial beyond the rows of its fit, which grows with the powers of its own variable."""
+    """The rounding error of a polynomial outside the rows of its fit, where it grows with the powers of the
+    variable."""
     low, high = polynomial.domain
     t = np.abs(2 * (x - low) / (high - low) - 1) if high > low else np.ones_like(x)
     size = float(np.abs(polynomial.coef).sum())
@@ -103,7 +106,8 @@ def _rounding(polynomial: Polynomial, x: Array) -> Array:
 
 
 def _break(change: Polynomial, low: float, high: float, limit: float) -> tuple[Polynomial, Break]:
-    """What two pieces differ by, as a term at a number in (low, high], and what it adds to the first polynomial."""
+    """The term that turns one piece into the next, with its break in (low, high], and the part of it that belongs to
+    the first polynomial."""
     margin = 1e-6 * (high - low)
     roots = np.asarray(change.trim(limit).roots(), complex)
     near = roots.real[(roots.imag == 0) & (low - margin <= roots.real) & (roots.real <= high + margin)]
@@ -115,5 +119,5 @@ def _break(change: Polynomial, low: float, high: float, limit: float) -> tuple[P
 
 
 def _coefficients(polynomial: Polynomial, limit: float) -> tuple[float, ...]:
-    """From the constant on, 0 for those that are only rounding."""
+    """The coefficients from the constant on; those within rounding of 0 become 0."""
     return tuple(value if abs(value) > limit else 0.0 for value in polynomial.coef.tolist())

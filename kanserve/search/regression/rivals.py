@@ -1,10 +1,6 @@
-"""Whether a form is exact because the law has it, or because any smooth law is close to a form of so many constants.
-
-On a short range every smooth function is a polynomial of a low degree but for rounding, and a quotient, or a sum of
-functions with free constants, still sooner. The errors of polynomials in Chebyshev's basis, which lose no digits, show
-it: those of an approximation shrink from degree to degree by a factor of 10 to 1000, that of the law falls to rounding
-at once.
-"""
+"""Whether a form is exact because it is the law, or because any smooth law is close to a form with so many constants.
+It is told by the errors of polynomials of rising degree (in Chebyshev's basis): those of an approximation shrink by a
+factor of 10 to 1000 per degree, that of the law falls to rounding at once."""
 
 from collections.abc import Iterator
 
@@ -19,16 +15,16 @@ Array = NDArray[np.float64]
 RIVALS_FALL = 1e-5  # ratio of the error of a law to that of the polynomials that are its rivals, at most
 ROUNDING = 1e-15  # errors relative to the largest output that are rounding
 QUOTIENT_STEPS = 8  # linear fits of a quotient
-SMALLEST_ERROR = 1e-300  # whose logarithm is finite
+SMALLEST_ERROR = 1e-300  # whose logarithm is finite: a law may be exact to the last bit
 
 
 def chebyshev_columns(x: Array, indices: Indices) -> Array:
-    """Products of Chebyshev polynomials (N, terms) at rows x (N, d), in coordinates from -1 to 1."""
+    """Products of Chebyshev polynomials (N, terms) at rows x (N, d), with each input scaled to [-1, 1]."""
     return Basis(tuple(coordinate(column) for column in x.T), indices).design(x)
 
 
 def falls_at_once(x: Array, y: Array, degree: int) -> bool:
-    """Whether polynomials of this total degree fit y (N,) to rounding, and those of one degree less not nearly."""
+    """Whether polynomials of this total degree fit y (N,) to rounding while one degree less is far worse."""
     if degree < 1:
         return True
     here = _error(x, y, total_degree(x.shape[1], degree))
@@ -38,7 +34,7 @@ def falls_at_once(x: Array, y: Array, degree: int) -> bool:
 
 
 def outdoes_polynomials(x: Array, y: Array, constants: int, error: float) -> bool:
-    """Whether the root mean square error of a form is far below that of a polynomial with as many constants."""
+    """Whether a form's root mean square error is far below that of a polynomial with as many constants."""
     inputs, degree = x.shape[1], 0
     while terms_up_to(inputs, degree + 1) <= constants:
         degree += 1
@@ -48,9 +44,8 @@ def outdoes_polynomials(x: Array, y: Array, constants: int, error: float) -> boo
 
 
 def ahead_of_approximations(x: Array, y: Array, numbers: int, error: float, weights: Array | None = None) -> float:
-    """By how many nats a form with so many fitted numbers and this root mean square error describes samples better than
-    the best of what comes close to any smooth function with no more numbers: polynomials of full degree, and quotients
-    of such polynomials of one input."""
+    """By how many nats a form with `numbers` fitted numbers and this root mean square error beats the best general
+    approximation with no more numbers: polynomials of full degree and, with one input, quotients of polynomials."""
     roots = np.ones(len(y)) if weights is None else square_roots(weights)
     most, price = min(numbers, len(y) // 2), 0.5 * float(np.log(len(y)))
     found = [*_polynomial_errors(x, y, roots, most), *(_quotient_errors(x, y, roots, most) if x.shape[1] == 1 else ())]
@@ -59,7 +54,7 @@ def ahead_of_approximations(x: Array, y: Array, numbers: int, error: float, weig
 
 
 def _polynomial_errors(x: Array, y: Array, roots: Array, most: int) -> Iterator[tuple[int, float]]:
-    """The numbers of coefficients, at most so many, of polynomials, and their errors."""
+    """For each total degree with at most `most` coefficients: their number and the error of the fit."""
     degree = 0
     while terms_up_to(x.shape[1], degree) <= most:
         design = chebyshev_columns(x, total_degree(x.shape[1], degree)) * roots[:, None]
@@ -69,8 +64,8 @@ def _polynomial_errors(x: Array, y: Array, roots: Array, most: int) -> Iterator[
 
 
 def _quotient_errors(x: Array, y: Array, roots: Array, most: int) -> Iterator[tuple[int, float]]:
-    """The same of quotients of polynomials without a pole within the samples, by linear fits again and again, each
-    weighted with the divisor before (Sanathanan and Koerner, IEEE Transactions on Automatic Control 8, 1963)."""
+    """Like `_polynomial_errors`, for quotients of polynomials without a pole among the samples: repeated linear fits,
+    each weighted by the previous divisor (Sanathanan and Koerner, IEEE Transactions on Automatic Control 8, 1963)."""
     columns = chebyshev_columns(x, total_degree(1, most))
     for low in range(1, most // 2 + 1):
         high = most - low

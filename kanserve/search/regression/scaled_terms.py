@@ -1,9 +1,6 @@
-"""Sums of two functions f(a·x_i + b) and a low polynomial, with all constants.
-
-As for `term_sums`, the residual of every pair is read off one Gram matrix over a grid of factors a. The grid comes only
-close to those of a law, so a and b of the best pairs are fitted by variable projection: the coefficients are those of
-least squares for each a and b, so only these few are searched for. A wave also gets a rate, exp(r·x)·sin(a·x + b).
-"""
+"""Sums of two functions f(a·x_i + b) and a low polynomial, with all constants. As in `term_sums`, one Gram matrix gives
+the residual of every pair over a grid of factors a; a and b of the best pairs are then refined by variable projection.
+A sine may have a rate: exp(r·x)·sin(a·x + b)."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +12,7 @@ from numpy.typing import NDArray
 
 from kanserve.network.functions import FUNCTIONS
 from kanserve.search.regression.rivals import outdoes_polynomials
-from kanserve.search.regression.term_sums import TERM_EXACT_ERROR, TERM_LARGEST_VALUE, TERM_ROUNDING, TERM_ROWS
+from kanserve.search.regression.term_sums import TERM_EXACT_ERROR, TERM_ROUNDING, TERM_ROWS, is_usable
 from kanserve.search.regression.variable_projection import Constant, Scaled, fit_terms
 from kanserve.search.regression.waves import SCALED_CANDIDATES, SCALED_WAVE_STEP, SCALED_WAVES
 
@@ -38,7 +35,7 @@ _FREE: Mapping[str, tuple[Constant, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ScaledSum:
-    """constant + Σ coefficient·f(a·x_i) + Σ coefficient·x_i^power."""
+    """A sum constant + Σ coefficient·f(a·x_i) + Σ coefficient·x_i^power."""
 
     constant: float
     terms: tuple[tuple[float, Scaled], ...]
@@ -50,7 +47,7 @@ Group = tuple[Scaled, tuple[int, ...]]
 
 
 def fit_scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | None:
-    """The sum of one or two terms and a polynomial of a degree that y (N,) is at rows x (N, d), or None."""
+    """The sum of `count` terms and a polynomial of this degree that equals y (N,) at rows x (N, d), or None."""
     some = np.linspace(0, len(x) - 1, min(TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some]
     groups, values = _columns(x)
@@ -71,13 +68,13 @@ def fit_scaled_sum(x: Array, y: Array, count: int, degree: int) -> ScaledSum | N
 
 
 def _without_rate(term: Scaled, x: Array) -> Scaled:
-    """The term with a rate of 0 where it is 0 but for rounding."""
+    """Set a rate to 0 if it is 0 up to rounding."""
     rounding = TERM_ROUNDING
     return replace(term, rate=0.0) if abs(term.rate) * float(np.ptp(x[:, term.i])) < rounding else term
 
 
 def to_scaled_sum(terms: Sequence[Scaled], coefficients: Array, powers: Sequence[tuple[int, int]]) -> ScaledSum:
-    """The sum by its coefficients as `fit_terms` gives them."""
+    """Build the sum from the coefficients that `fit_terms` returns."""
     constant, *rest = coefficients.tolist()
     slopes, own = rest[: len(powers)], iter(rest[len(powers) :])
     found: list[tuple[float, Scaled]] = []
@@ -105,7 +102,7 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
                 for factor in (size, -size) if name == "exp" else (size,):
                     with np.errstate(all="ignore"):
                         column = FUNCTIONS[name].numpy(factor * x[:, i])
-                    if np.isfinite(column).all() and np.abs(column).max() < TERM_LARGEST_VALUE:
+                    if is_usable(column):
                         groups.append((Scaled(i, name, float(factor), free=_FREE[name]), (len(columns),)))
                         columns.append(column)
     return groups, np.stack(columns, axis=1)
@@ -114,7 +111,7 @@ def _columns(x: Array) -> tuple[list[Group], Array]:
 def _rank_terms(
     groups: list[Group], values: Array, y: Array, beside: Array, count: int
 ) -> Iterator[tuple[Scaled, ...]]:
-    """The single terms, or the pairs, that leave least of y, a few of each kind and neighbourhood of the grid."""
+    """The single terms, or pairs, that explain most of y; only a few of each kind and of neighbouring grid points."""
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
     centred /= np.sqrt(np.sum(values**2, axis=0)) + 1e-300
@@ -136,7 +133,7 @@ def _rank_terms(
 
 
 def _explain(groups: list[Group], columns: Array, target: Array) -> Array:
-    """What each term explains of the target's square: one column, or a sine and a cosine together."""
+    """How much of the target's sum of squares each term explains: one column, or a sine and a cosine together."""
     sizes, dots = np.sum(columns**2, axis=0), columns.T @ target
     first = np.array([own[0] for _, own in groups])
     last = np.array([own[-1] for _, own in groups])

@@ -42,7 +42,7 @@ QUOTIENT_LEAST_TERM = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Polynomial:
-    """Σ coefficient · Π x_i^power_i."""
+    """A polynomial Σ coefficient · Π x_i^power_i."""
 
     powers: tuple[Powers, ...]
     coefficients: tuple[float, ...]
@@ -53,12 +53,13 @@ class Polynomial:
 
 
 def powers_of(inputs: int, degree: int) -> tuple[Powers, ...]:
-    """The powers of every monomial up to a total degree, 1 first."""
+    """The exponents of every monomial up to a total degree, the constant first."""
     return tuple(tuple(powers) for powers in total_degree(inputs, degree).tolist())
 
 
 def _freedom(x: Array) -> list[int]:
-    """The highest power of each input that its distinct values can refute: more powers pass through any of them."""
+    """The highest power of each input that its distinct values can test: a polynomial of higher degree passes through
+    all of them."""
     return [max(1, len(np.unique(column)) - 2) for column in x.T]
 
 
@@ -77,10 +78,8 @@ def monomials(x: Array, powers: Sequence[Powers]) -> Array:
 
 
 def near_polynomial(x: Array, y: Array, units: Array, degree: int, worst: float) -> Polynomial | None:
-    """The polynomial of a total degree with the fewest terms that is within `worst` of y (N,), and has few at all.
-
-    The error is the root mean square of the residuals times `units` (N,).
-    """
+    """The sparsest polynomial of a total degree whose root mean square error, times `units` (N,), is at most `worst`;
+    None if it has many terms."""
     powers = powers_of(x.shape[1], degree)
     columns, targets = monomials(x, powers) * units[:, None], y * units
     if not (np.isfinite(columns).all() and np.isfinite(targets).all()):
@@ -99,10 +98,8 @@ def near_polynomial(x: Array, y: Array, units: Array, degree: int, worst: float)
 
 
 def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynomial | None:
-    """The polynomial that y (N,) is at rows x (N, d), but for rounding; None for others.
-
-    `highest` is the highest total degree that is tried; that of the settings if left out.
-    """
+    """The polynomial that equals y (N,) at rows x (N, d) up to rounding, with total degree at most `highest`, else
+    None."""
     scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     if not scale:
         return None
@@ -117,20 +114,26 @@ def sparse_polynomial(x: Array, y: Array, highest: int | None = None) -> Polynom
         if not np.isfinite(columns).all():
             return None
         coefficients, error = _least_squares(columns, y)
-        if error < POLYNOMIAL_EXACT_ERROR * scale:
+        if equals(error, scale):
             if not falls_at_once(x, y, degree):
                 return None
             return _eliminate(columns, y, powers, coefficients, scale)
     return None
 
 
+def equals(error: float, scale: float) -> bool:
+    """Whether a polynomial, or a function of some, with this error has values of this scale up to rounding."""
+    return error < POLYNOMIAL_EXACT_ERROR * scale
+
+
 def has_enough_rows(terms: int, rows: int) -> bool:
-    """Whether there are rows for so many terms, and the terms are not too many."""
+    """Whether there are enough rows for this many terms, and not too many terms."""
     return terms <= POLYNOMIAL_TERMS and POLYNOMIAL_ROWS_PER_TERM * terms <= rows
 
 
 def _least_squares(columns: Array, y: Array) -> tuple[Array, float]:
-    """Coefficients and root mean square error, with columns of equal length and one refinement."""
+    """Least-squares coefficients and root mean square error, with columns scaled and one step of iterative
+    refinement."""
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     sizes[sizes == 0] = 1.0
     scaled = columns / sizes
@@ -143,7 +146,7 @@ def _least_squares(columns: Array, y: Array) -> tuple[Array, float]:
 def _eliminate(
     columns: Array, y: Array, powers: Sequence[Powers], coefficients: Array, scale: float
 ) -> Polynomial | None:
-    """Terms left out from the smallest on, for as long as the error stays that of an exact polynomial."""
+    """Drop the smallest terms one by one while the error stays that of an exact polynomial."""
     kept = list(range(len(powers)))
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     limit = POLYNOMIAL_EXACT_ERROR * scale
@@ -165,17 +168,15 @@ def _eliminate(
 
 @dataclass(frozen=True, eq=False)
 class Rational:
-    """A quotient of two polynomials, the denominator's largest coefficient 1."""
+    """A quotient of two polynomials; the denominator's largest coefficient is 1."""
 
     numerator: Polynomial
     denominator: Polynomial
 
 
 def rational_function(x: Array, y: Array, highest: int | None = None) -> Rational | None:
-    """The quotient of polynomials that y (N,) is at rows x (N, d), but for rounding; degrees in order of their sum.
-
-    `highest` is the largest sum of the two degrees that is tried; that of the settings if left out.
-    """
+    """The quotient of polynomials that equals y (N,) at rows x (N, d) up to rounding, with the sum of degrees as small
+    as possible and at most `highest`, else None."""
     scale = float(np.sqrt(np.mean((y - y.mean()) ** 2)))
     if not scale:
         return None
@@ -204,7 +205,8 @@ def _degrees(inputs: int, rows: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers]) -> bool:
-    """Whether P - y·Q vanishes for one choice of P and Q and not nearly for others, in a basis that loses no digits."""
+    """Whether P - y·Q = 0 has one solution up to scale, and nothing else comes close; tested in a well-conditioned
+    basis."""
     top, bottom = (chebyshev_columns(x, np.array(powers, np.int64)) for powers in (above, below))
     columns = np.concatenate([top, -y[:, None] * bottom], axis=1)
     columns = columns / np.sqrt(np.sum(columns**2, axis=0))
@@ -215,8 +217,8 @@ def _stands_alone(x: Array, y: Array, above: Sequence[Powers], below: Sequence[P
 def sparse_null_vector(
     columns: Array, allowed: Callable[[Sequence[int]], bool], unique: Callable[[], bool]
 ) -> tuple[list[int], Array] | None:
-    """The columns (N, m), by number, of which a sum with few factors is 0 but for rounding, and these factors; None
-    without one, or if there are such sums that are not `unique`, or with terms far smaller than the others."""
+    """A sparse null vector of the columns (N, m): the indices of the columns it uses, and its entries. None if there is
+    none up to rounding, if it is not `unique`, or if it needs terms far smaller than the others."""
     exact = QUOTIENT_EXACT_ERROR
     sizes = np.sqrt(np.mean(columns**2, axis=0))
     sizes[sizes == 0] = 1.0
@@ -248,7 +250,7 @@ def sparse_null_vector(
 def _null_vector(
     columns: Array, split: int, x: Array, y: Array, above: Sequence[Powers], below: Sequence[Powers], scale: float
 ) -> Rational | None:
-    """The sparsest null vector by elimination; None without one, or where the quotient is not y."""
+    """The sparsest null vector as a quotient; None if there is none, or if the quotient does not equal y."""
 
     def allowed(kept: Sequence[int]) -> bool:
         return any(term < split for term in kept) and any(term >= split for term in kept)
@@ -267,6 +269,6 @@ def _null_vector(
     with np.errstate(all="ignore"):
         divisor = denominator(x)
         error = float(np.sqrt(np.mean((numerator(x) / divisor - y) ** 2)))
-    if not error < POLYNOMIAL_EXACT_ERROR * scale:
+    if not equals(error, scale):
         return None
     return Rational(numerator, denominator)

@@ -1,4 +1,4 @@
-"""Surrogates: polynomial fits of an unknown law, one least squares for all links, with leave-one-out errors."""
+"""Surrogates: polynomial fits of an unknown law, for all links by one least-squares fit, with leave-one-out errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,12 +31,22 @@ LOGARITHM_ERROR_RATIO = 0.8
 PATIENCE = 2  # index sets without improvement before early stopping
 # Relative error from which nothing stops early: many periods need many terms before any gain.
 EARLY_STOPPING_ERROR = 0.1
-AFFINE_NO_WORSE_RATIO = 1.1  # an input is left out of P or Q if the error stays below this times the error before
+NO_WORSE_RATIO = 1.1  # a simpler form is no worse if its error stays below this times the error before
+
+
+def is_exact(error: float) -> bool:
+    """Whether a fit with this error, relative to the outputs' root mean square, is exact up to rounding."""
+    return error < SURROGATES_EXACT_ERROR
+
+
+def is_gain(error: float, before: float) -> bool:
+    """Whether an error is so much lower than before that more terms or steps are worth trying."""
+    return error < 0.9 * before
 
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """link(y) as a polynomial. `error`: leave-one-out, converted to y and relative to y's root mean square."""
+    """A polynomial fitted to link(y). `error` is leave-one-out, converted to y, relative to y's root mean square."""
 
     link: Link
     basis: Basis
@@ -53,25 +63,25 @@ class Surrogate:
 
     @property
     def straight(self) -> tuple[int, ...]:
-        """The inputs in which link(y) is a straight line, at most, for each value of the others."""
+        """The inputs in which link(y) is linear while the others are fixed."""
         return tuple(np.flatnonzero(self.basis.indices.max(axis=0) <= 1).tolist())
 
     @property
     def together(self) -> int:
-        """The most straight inputs in one term."""
+        """The largest number of straight inputs multiplied in one term."""
         return int(self.basis.indices[:, self.straight].sum(axis=1).max())
 
     def link_values(self, x: Array) -> Array:
-        """link(y) at the rows x (N, d)."""
+        """link(y) at rows x (N, d)."""
         return self.basis.design(x) @ self.coefficients
 
     def gradient_of_link(self, x: Array) -> Array:
-        """The gradient of link(y), which is parallel to that of y: (N, d)."""
+        """The gradient (N, d) of link(y), which is parallel to that of y."""
         slopes = [self.basis.slopes(x, i) @ self.coefficients for i in range(x.shape[1])]
         return np.stack(slopes, axis=1)
 
     def value(self, x: Array) -> Array:
-        """y at the rows x (N, d)."""
+        """y at rows x (N, d)."""
         return self.link.inverse(self.link_values(x))
 
     def gradient(self, x: Array) -> Array:
@@ -81,7 +91,7 @@ class Surrogate:
 
 
 def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple[Surrogate, ...]:
-    """A surrogate for each link that applies to y (N,), best first; x (N, d)."""
+    """A surrogate for each link that applies to y (N,), given x (N, d); best first."""
     chosen = tuple(links) if links is not None else applicable(y)
     targets = _Targets.of(y, chosen)
     inputs = x.shape[1]
@@ -100,7 +110,7 @@ def surrogates(x: Array, y: Array, links: Sequence[Link] | None = None) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class _Targets:
-    """link(y), centred and scaled, (N, K), and the factors that convert its errors to errors of y."""
+    """link(y) centred and scaled (N, K), and the factors that convert its errors to errors of y."""
 
     values: Array
     centres: Array
@@ -120,14 +130,16 @@ class _Targets:
 
 
 def answer_units(link: Link, y: Array) -> Array:
-    """The error in y, relative to its root mean square, that an error of 1 in link(y) means on each row: (N,)."""
+    """For each row (N,): the error in y, relative to its root mean square, that corresponds to an error of 1 in
+    link(y)."""
     size = root_mean_square(y) or 1.0
     slope = np.abs(link.slope(y))
     return 1 / (np.maximum(slope, LEAST_SLOPE * float(np.median(slope)) or 1.0) * size)
 
 
 class _Grown:
-    """The growing design matrix of successive index sets; each column and each product of two is computed once."""
+    """A design matrix for index sets that grow one after the other; each column and each inner product is computed
+    once."""
 
     def __init__(self, x: Array, coordinates: tuple[Coordinate, ...]) -> None:
         self.x, self.coordinates = x, coordinates
@@ -136,7 +148,7 @@ class _Grown:
         self.gram = np.zeros((0, 0))
 
     def to(self, indices: Indices, targets: Array) -> tuple[Array, Array, Array]:
-        """The arguments of `fit`."""
+        """Extend the design to an index set. Returns the arguments of `fit`."""
         rows = [tuple(row) for row in indices.tolist()]
         new = [row for row in rows if row not in self.places]
         if new:
@@ -157,18 +169,18 @@ class _Choice:
 
 
 def _climb(x: Array, targets: _Targets, coordinates: tuple[Coordinate, ...]) -> list[_Choice]:
-    """The best index set for each link."""
+    """Choose the best index set for each link."""
     grown = _Grown(x, coordinates)
     best: list[_Choice] = []
     idle = 0
     for indices in ladder(x.shape[1], most_terms(len(x))):
         step_fit = fit(*grown.to(indices, targets.values))
         step = _choices(Basis(coordinates, indices), step_fit, targets)
-        gained = not best or any(new.error < 0.9 * old.error for new, old in zip(step, best, strict=True))
+        gained = not best or any(is_gain(new.error, old.error) for new, old in zip(step, best, strict=True))
         best = _better(best, step) if best else step
         idle = 0 if gained else idle + 1
         least = min(choice.error for choice in best)
-        if (idle >= PATIENCE and least < EARLY_STOPPING_ERROR) or least < SURROGATES_EXACT_ERROR:
+        if (idle >= PATIENCE and least < EARLY_STOPPING_ERROR) or is_exact(least):
             break
     return best
 
@@ -186,10 +198,10 @@ def _better(ones: list[_Choice], others: list[_Choice]) -> list[_Choice]:
 
 
 def _flip_logarithms(x: Array, targets: _Targets, best: list[_Choice]) -> list[_Choice]:
-    """Switches inputs to or from their logarithms, where the best link improves by it."""
+    """Switch inputs to or from their logarithms where that improves the best link."""
     for i in range(x.shape[1]):
         leader = min(best, key=lambda choice: choice.error)
-        if not has_logarithm(x[:, i]) or leader.error < SURROGATES_EXACT_ERROR:
+        if not has_logarithm(x[:, i]) or is_exact(leader.error):
             continue
         other = coordinate(x[:, i], not leader.basis.coordinates[i].logarithmic)
         coordinates = (*leader.basis.coordinates[:i], other, *leader.basis.coordinates[i + 1 :])
@@ -201,13 +213,11 @@ def _flip_logarithms(x: Array, targets: _Targets, best: list[_Choice]) -> list[_
 
 
 def sharpen(x: Array, y: Array, known: Surrogate) -> Surrogate:
-    """The same surrogate, or a more accurate one of high degree in few inputs and straight lines in the others.
-
-    An input is straight if its higher powers can go without loss, as it is or as its logarithm.
-    """
-    if known.error < SURROGATES_EXACT_ERROR:
+    """A more accurate surrogate, with high degrees in few inputs and straight lines in the others if their higher
+    powers (plain or logarithmic) do not matter; else the same one."""
+    if is_exact(known.error):
         return known
-    targets, worst = _Targets.of(y, (known.link,)), AFFINE_NO_WORSE_RATIO * known.error
+    targets, worst = _Targets.of(y, (known.link,)), NO_WORSE_RATIO * known.error
     axes, straight = list(known.coordinates), []
     for i in range(x.shape[1]):
         indices = known.basis.indices[known.basis.indices[:, i] <= 1]
@@ -223,7 +233,7 @@ def sharpen(x: Array, y: Array, known: Surrogate) -> Surrogate:
     for together in (1, 2)[: len(straight)]:
         for indices in ladder_in_others(x.shape[1], tuple(straight), together, most_terms(len(x))):
             (best,) = _better([best], [_fit_basis(x, targets, Basis(tuple(axes), indices))])
-            if best.error < SURROGATES_EXACT_ERROR:
+            if is_exact(best.error):
                 break
     return Surrogate(known.link, best.basis, best.coefficients, best.error)
 
@@ -234,7 +244,7 @@ def _fit_basis(x: Array, targets: _Targets, basis: Basis) -> _Choice:
 
 
 def far_from_polynomial(x: Array, y: Array, degree: int) -> float:
-    """The leave-one-out error of the polynomial of this total degree in x (N, d) that fits y (N,) best."""
+    """The leave-one-out error of the best polynomial of this total degree in x (N, d) for y (N,)."""
     basis = Basis(tuple(coordinate(column) for column in x.T), total_degree(x.shape[1], degree))
     return root_mean_square(fit(basis.design(x), y[:, None]).left_out)
 

@@ -62,7 +62,7 @@ OUTER: Mapping[str, tuple[float, Function]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Factor:
-    """outer(inner(x_i)). Of two inputs, x_2 is their difference and x_3 their sum."""
+    """The function outer(inner(x_i)). With two inputs, x_2 is their difference and x_3 their sum."""
 
     i: int
     inner: str
@@ -93,7 +93,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class TermSum:
-    """constant + Σ coefficient·term + Σ coefficient·x_i^power."""
+    """A sum constant + Σ coefficient·term + Σ coefficient·x_i^power."""
 
     constant: float
     terms: tuple[tuple[float, Term], ...]
@@ -106,7 +106,7 @@ class TermSum:
 
 
 def term_sums(x: Array, y: Array, pairs: bool = True) -> Iterator[TermSum]:
-    """Sums that y (N,) is at rows x (N, d) but for rounding, the simplest first: of one or two terms, then with a
+    """Sums that equal y (N,) at rows x (N, d) up to rounding, simplest first: of one or two terms, then with a
     polynomial. Without `pairs`, of one term."""
     scale = float(y.std())
     if not scale:
@@ -127,16 +127,19 @@ def term_sums(x: Array, y: Array, pairs: bool = True) -> Iterator[TermSum]:
             return
 
 
+def is_usable(values: Array) -> bool:
+    """Whether a term's values are finite and not so large that the other terms would be lost to rounding."""
+    return bool(np.isfinite(values).all() and np.abs(values).max() < TERM_LARGEST_VALUE)
+
+
 def _polynomial(x: Array, degree: int) -> Array:
     return np.concatenate([np.ones((len(x), 1)), *(x**power for power in range(1, degree + 1))], axis=1)
 
 
 @lru_cache(maxsize=2)
 def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
-    """The simplest terms that are finite, not constant and not equal on the rows, and their values (N, M).
-
-    Kept for the last rows, which are those of a law under each of its links.
-    """
+    """The simplest terms that are finite, not constant and distinct on the rows, and their values (N, M); cached for
+    the last rows, since each link of a law uses the same."""
     x = np.frombuffer(rows).reshape(-1, inputs if inputs != 2 else 4)
     every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
     every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]
@@ -144,7 +147,7 @@ def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
     with np.errstate(all="ignore"):
         for factor in every:
             values = factor(x)
-            if np.isfinite(values).all() and np.abs(values).max() < TERM_LARGEST_VALUE:
+            if is_usable(values):
                 usable.append(factor)
     usable.sort(key=lambda factor: factor.price)
     single = [Term((factor,)) for factor in usable]
@@ -173,7 +176,7 @@ def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
 
 
 def _explaining(values: Array, y: Array, beside: Array, pairs: bool) -> Iterator[tuple[int, ...]]:
-    """The terms and pairs of terms that explain all of y beside a polynomial, but for what a fit on all rows tells."""
+    """The terms and pairs of terms that, with a polynomial, may explain all of y; a fit on all rows decides."""
     q = np.linalg.qr(beside)[0]
     centred = values - q @ (q.T @ values)
     target = y - q @ (q.T @ y)
@@ -204,7 +207,7 @@ def _explaining(values: Array, y: Array, beside: Array, pairs: bool) -> Iterator
 
 
 def _exact(x: Array, y: Array, terms: list[Term], inputs: int, degree: int, limit: float) -> TermSum | None:
-    """Least squares on all rows, without what adds nothing; None where it is not exact."""
+    """Fit the terms on all rows and drop those that add nothing; None if the fit is not exact."""
     powers = [(i, power) for power in range(1, degree + 1) for i in range(inputs)]
     with np.errstate(all="ignore"):
         columns = [np.ones(len(x)), *(term(x) for term in terms), *(x[:, i] ** power for i, power in powers)]

@@ -1,9 +1,6 @@
-"""Variable projection: sums Σ c_k·f_k(a_k·x + b_k) whose c are those of least squares for each a and b.
-
-So only a and b are searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975): that of the residuals
-for fixed coefficients, less its part in the space of the columns. A wave is a sine and a cosine, which gives it any
-phase, and may grow: exp(r·x)·sin(a·x + b).
-"""
+"""Variable projection: fit sums Σ c_k·f_k(a_k·x + b_k), with the c by least squares for each a and b. Only a and b are
+searched for, by Levenberg-Marquardt with Kaufman's Jacobian (BIT 15, 1975). A wave is a sine and a cosine, which gives
+it any phase, and may have a rate: exp(r·x)·sin(a·x + b)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,10 +23,8 @@ SCALED_LEAST_GAIN = 1e-4  # relative: a smaller gain of a step ends the fit
 
 @dataclass(frozen=True)
 class Scaled:
-    """f(factor·x_i + shift)·exp(rate·x_i), and which of the constants are fitted.
-
-    The shift of a wave is not: it follows from the coefficients of its sine and cosine.
-    """
+    """A term f(factor·x_i + shift)·exp(rate·x_i), and which of its constants are fitted. A wave's shift is not: it
+    follows from the coefficients of its sine and cosine."""
 
     i: int
     function: str
@@ -42,10 +37,8 @@ class Scaled:
 def fit_terms(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, weights: Array | None = None
 ) -> tuple[Sequence[Scaled], Array, float]:
-    """The terms with their free constants fitted, all coefficients, those of `beside` (N, k) first, and the error.
-
-    With weights (N,) the squares of the residuals count by these, in the error too.
-    """
+    """Fit the free constants of the terms. Returns the terms, all coefficients, those of `beside` (N, k) first, and the
+    error. With weights (N,), squared residuals are weighted."""
     roots = None if weights is None else square_roots(weights)[:, None]
     with np.errstate(all="ignore"):
         return _fit_by_projection(terms, x, y, beside, roots)
@@ -84,7 +77,8 @@ def _fit_by_projection(
 def _solve_linear(
     terms: Sequence[Scaled], x: Array, y: Array, beside: Array, roots: Array | None
 ) -> tuple[Array, Array, Array]:
-    """Coefficients of least squares, residuals, and an orthonormal basis of the columns; both times the roots."""
+    """Least-squares coefficients, residuals, and an orthonormal basis of the columns; the last two are multiplied by
+    `roots`."""
     design = np.column_stack([beside, *(column for term in terms for column in _values(term, x))])
     if roots is not None:
         design, y = design * roots, y * roots[:, 0]
@@ -108,7 +102,7 @@ def _values(term: Scaled, x: Array) -> tuple[Array, ...]:
 
 
 def _slopes(terms: Sequence[Scaled], x: Array, coefficients: Array) -> Array:
-    """The slopes (N, constants) of the sum by the constants of its terms, in the order of `_move_terms`."""
+    """The derivatives (N, constants) of the sum with respect to its terms' constants, in the order of `_move_terms`."""
     columns: list[Array] = []
     own = iter(coefficients.tolist())
     for term in terms:

@@ -1,8 +1,5 @@
-"""Waves: a product of sines of two inputs, or a sine of a bilinear form of them, with frequencies read off a grid.
-
-The correlations of y with the waves of all frequencies are products of matrices, so a whole grid takes milliseconds. It
-comes only close to the frequencies of a law: a fit of all constants begins there.
-"""
+"""Waves: a product of sines of two inputs, or a sine of a bilinear form of them. Their frequencies come from the
+correlation of y with waves over a grid of frequencies (matrix products), then a fit of all constants."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +23,7 @@ SCALED_CANDIDATES = 20  # terms alone, and pairs, whose constants are fitted
 
 @dataclass(frozen=True)
 class Wave:
-    """coefficient·sin(first.factor·x_i + first.shift)·sin(second.factor·x_j + second.shift)."""
+    """A product coefficient·sin(first.factor·x_i + first.shift)·sin(second.factor·x_j + second.shift)."""
 
     coefficient: float
     first: Scaled
@@ -34,10 +31,8 @@ class Wave:
 
 
 def waves(x: Array, y: Array) -> Iterator[Wave]:
-    """Products of a sine of one input and a sine of another that are close to y (N,), the closest first.
-
-    The products of all frequencies of a pair of inputs are correlated with y by one multiplication of matrices.
-    """
+    """Products of sines of two inputs that are close to y (N,), closest first. For each pair of inputs, a matrix
+    multiplication correlates y with all frequencies."""
     some = np.linspace(0, len(x) - 1, min(2 * TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some] - y[some].mean()
     frequencies = np.arange(1, SCALED_WAVES + 1) * SCALED_WAVE_STEP
@@ -67,7 +62,7 @@ def waves(x: Array, y: Array) -> Iterator[Wave]:
 
 @dataclass(frozen=True)
 class BilinearWave:
-    """level + slopes·(x_i, x_j) + product·x_i·x_j + size·sin(phase + rates·(x_i, x_j) + rate·x_i·x_j)."""
+    """A sum level + slopes·(x_i, x_j) + product·x_i·x_j + size·sin(phase + rates·(x_i, x_j) + rate·x_i·x_j)."""
 
     i: int
     j: int
@@ -81,7 +76,7 @@ class BilinearWave:
 
 
 def bilinear_waves(x: Array, y: Array) -> Iterator[BilinearWave]:
-    """Sines of a bilinear form of two inputs, beside another bilinear form, that are close to y (N,)."""
+    """Sums of a bilinear form of two inputs and a sine of another, that are close to y (N,)."""
     some = np.linspace(0, len(x) - 1, min(2 * TERM_ROWS, len(x))).astype(int)
     x, y = x[some], y[some]
     steps = np.arange(-BILINEAR_WAVES, BILINEAR_WAVES + 1) * SCALED_WAVE_STEP

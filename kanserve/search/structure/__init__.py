@@ -1,1 +1,1 @@
-"""The structure of a law before it is known: separable parts, merged inputs, scalings and units."""
+"""Find the structure of an unknown law: separable parts, merged inputs, scalings and units."""

@@ -11,16 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.interactions import along, four_point, weak
-from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, root_mean_square
 from kanserve.search.regression.link_functions import Link
-from kanserve.search.regression.surrogates import AFFINE_NO_WORSE_RATIO, Surrogate, answer_units, sharpen, surrogates
+from kanserve.search.regression.surrogates import NO_WORSE_RATIO, Surrogate, answer_units, sharpen, surrogates
 from kanserve.search.structure.form_test import Block, Hypothesis, fit_blocks, holds, of_input, of_size
 
 Array = NDArray[np.float64]
 
 LARGEST_EXPONENT = 20.0  # largest exponent with which exp(x) and exp(-x) of an input are tried
-# Relative size of rounding: a function that varies less is left out, and a smaller error counts as this.
-ROUNDING = 1e-9
 SHAPE_DISTANCE = 1e-5  # largest distance of a function from the shape along an input, as 1 - correlation
 # The same limit relative to the square of the surrogate's error; the larger limit counts.
 SHAPE_DISTANCE_PER_ERROR = 10.0
@@ -29,7 +27,6 @@ PREFERENCE_RATIO = 2.0  # factor by which a function later in the table must be 
 ERROR_OF_PARTS = 3.0
 NEGLIGIBLE_CONSTANT = 1e-3  # root mean square, relative to link(y), below which a constant P counts as 0
 LARGEST_TOLERANCE = 1e-8  # problems whose law may be off by more than this are skipped: their values are not exact
-DEGREE = 20  # degree of P and Q in y = P(x_j) + g(x_i)*Q(x_j), where every function g is tried
 ERROR = 1e-11  # largest error of such a form, relative to the root mean square of y
 
 _OF_POSITIVE = ("sqrt", "log")
@@ -52,11 +49,9 @@ INNER: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, eq=False)
 class AffineIn:
-    """link(y) = P + g(x_i)·Q with g = INNER[inner]. `values` (N, 2): P and Q at the rows.
-
-    `P_inputs`, `Q_inputs`: the inputs of each. `error`: leave-one-out, in y, relative to y's root mean square.
-    `errors`: what that means for P and for Q, relative to their deviations.
-    """
+    """The form link(y) = P + g(x_i)·Q with g = INNER[inner]. `values` (N, 2): P and Q at the rows. `error`:
+    leave-one-out, in y, relative to y's root mean square; `errors`: the resulting ones of P and Q, relative to their
+    deviations."""
 
     i: int
     inner: str
@@ -69,10 +64,8 @@ class AffineIn:
 
 
 def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[AffineIn, ...]:
-    """The affine forms that the rows x (N, d), y (N,) do not refute: fewest inputs in P and Q first, then least error.
-
-    `known`: surrogates of the rows, to save time.
-    """
+    """The affine forms that rows x (N, d), y (N,) do not refute: fewest inputs in P and Q first, then by error. `known`
+    are surrogates of the rows, if already computed."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -87,7 +80,7 @@ def affine_inputs(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
 
 
 def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> AffineIn | None:
-    """The form affine in the function of x_i that matches the surrogate along x_i, if there is one."""
+    """The form affine in some function of x_i that matches the surrogate along x_i, or None."""
     nodes, shape, beyond = along(x, full, i)
     if beyond > weak(full):
         return None
@@ -107,7 +100,8 @@ def _affine(x: Array, y: Array, full: Surrogate, i: int, strengths: Array) -> Af
 
 
 def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | None:
-    """The function that is most similar to a shape at the nodes; among equally similar ones, the simplest."""
+    """The function most similar to `shape` at the nodes; the simplest of several equally similar ones; None if all
+    differ."""
     best, least = (
         None,
         PREFERENCE_RATIO * max(SHAPE_DISTANCE, SHAPE_DISTANCE_PER_ERROR * doubt),
@@ -129,7 +123,7 @@ def _alike(nodes: Array, shape: Array, values: Array, doubt: float) -> str | Non
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """The test of whether link(y) is P + Q·inner, with `inner` (N,) the values of a function of x_i."""
+    """Tests whether link(y) = P + Q·inner, where `inner` (N,) are the values of a function of x_i."""
 
     x: Array
     y: Array
@@ -138,7 +132,7 @@ class _Question:
     inner: Array
 
     def form(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...], most: int | None = None) -> Hypothesis:
-        """The fitted form, with `inner` scaled to root mean square 1, and about `most` terms, or the best number."""
+        """Fit the form, with `inner` scaled to root mean square 1; with about `most` terms, or as many as are best."""
         blocks = [self._block(p_inputs), self._block(q_inputs, self._scale_inner)]
         targets, units = self.full.link.forward(self.y), answer_units(self.full.link, self.y)
         if most is not None:
@@ -154,7 +148,7 @@ class _Question:
         return self.inner / root_mean_square(self.inner)
 
     def missing(self, p_inputs: tuple[int, ...], q_inputs: tuple[int, ...]) -> Array:
-        """Columns that the form lacks: x_i in other ways, and in P and Q the inputs that they leave out, (N, m)."""
+        """Columns (N, m) that the form lacks: other functions of x_i, and the inputs missing in P and Q."""
         coordinates, inputs = self.full.coordinates, range(self.x.shape[1])
         others = [j for j in inputs if j != self.i]
         columns = [of_input(self.x, coordinates, self.i, others)]
@@ -170,7 +164,8 @@ class _Question:
         return np.stack([form.values(0), form.values(1) / root_mean_square(self.inner)], axis=1)
 
     def errors(self, error: float, parts: Array) -> tuple[float, float]:
-        """The errors of P and Q: the line's slope is as exact as `inner` varies, its level is where `inner` is 0."""
+        """The errors of P and Q. The error of Q depends on how much `inner` varies, that of P on how far `inner` is
+        from 0."""
         size, deviation = root_mean_square(self.full.link.forward(self.y)), float(self.inner.std())
         slope = ERROR_OF_PARTS * error * size / deviation
         level = slope * root_mean_square(self.inner)
@@ -181,7 +176,8 @@ class _Question:
 def _narrow(
     question: _Question, name: str, form: Hypothesis, others: tuple[int, ...], q_inputs: tuple[int, ...]
 ) -> AffineIn | None:
-    """P and Q on the inputs that they need: each input is dropped if the fit is no worse without. None if P is 0."""
+    """Restrict P and Q to the inputs that they need: drop each input without which the fit is no worse. None if P is
+    0."""
     full, terms = question.full, form.design.shape[1]
     p_inputs = others
     for which in ("Q", "P"):
@@ -190,7 +186,7 @@ def _narrow(
             if fewer == (p_inputs, q_inputs) or not fewer[1]:
                 continue
             leaner = question.form(*fewer, terms)
-            worst = AFFINE_NO_WORSE_RATIO * max(form.error, ROUNDING)
+            worst = NO_WORSE_RATIO * max(form.error, ROUNDING)
             if leaner.error < worst and holds(leaner, full.error, question.missing(*fewer)):
                 (p_inputs, q_inputs), form = fewer, leaner
     if not p_inputs and root_mean_square(form.values(0)) < NEGLIGIBLE_CONSTANT * root_mean_square(

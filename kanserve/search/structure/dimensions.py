@@ -37,29 +37,25 @@ _TOKEN = re.compile(r"\s*(\*\*|[\^*/()·]|[-+]?\d+(?:\.\d+)?|[A-Za-zµΩ%]+)")
 
 @dataclass(frozen=True)
 class Dimensionless:
-    """y = scale · F(groups). `scales`: exponents of the inputs that give the unit of y, simplest first; any will do.
-
-    `groups`: integer exponents of independent dimensionless products, the simplest ones.
-    """
+    """The form y = scale · F(groups). `scales`: exponents of the inputs that give the unit of y, simplest first (any
+    will do). `groups`: integer exponents of the simplest independent dimensionless products."""
 
     scales: tuple[tuple[Fraction, ...], ...]
     groups: tuple[tuple[int, ...], ...]
 
-    def multiply_powers(self, x: Array, scale: int = 0) -> Array:
-        """The product of powers that has the unit of y, at the rows x (N, d): (N,)."""
-        return _product(x, self.scales[scale])
+    def multiply_powers(self, x: Array) -> Array:
+        """The product of powers (N,) that has the unit of y, at rows x (N, d)."""
+        return _product(x, self.scales[0])
 
     def group_inputs(self, x: Array) -> Array:
-        """The groups at the rows x (N, d): (N, groups)."""
+        """The dimensionless groups (N, groups) at rows x (N, d)."""
         columns = [_product(x, group) for group in self.groups]
         return np.stack(columns, axis=1) if columns else np.zeros((len(x), 0))
 
 
 def dimensionless(inputs: Sequence[str], output: str) -> Dimensionless:
-    """The analysis of units like "m/s^2", "kg*m^2/s", "J/(mol*K)", and "" or "1" for a dimensionless number.
-
-    Raises InputError for an unknown unit, and if no product of powers of the inputs has the output's unit.
-    """
+    """Dimensional analysis of units like "m/s^2", "kg*m^2/s", "J/(mol*K)", and "" or "1" for dimensionless numbers.
+    Raises InputError for an unknown unit, or if no product of powers has the output's unit."""
     dimensions = [dimension(unit) for unit in inputs]
     wanted = dimension(output)
     scales = scales_of(dimensions, wanted)
@@ -73,7 +69,7 @@ def dimensionless(inputs: Sequence[str], output: str) -> Dimensionless:
 
 
 def dimension(unit: str) -> Dimension:
-    """The dimension of a unit written with *, /, ^ and parentheses. Prefixes do not matter: "km" is "m"."""
+    """The dimension of a unit written with *, /, ^ and parentheses. Prefixes are ignored: "km" equals "m"."""
     tokens = _tokens(unit)
     if not tokens:
         return (Fraction(0),) * len(_BASE)
@@ -96,7 +92,7 @@ def _tokens(unit: str) -> list[str]:
 
 
 def _quotient(tokens: list[str], at: int, unit: str) -> tuple[Dimension, int]:
-    """Factors up to the end or a closing parenthesis; a space multiplies, like *."""
+    """Parse factors up to the end or a closing parenthesis; a space multiplies, like *."""
     total, at = _power(tokens, at, unit)
     while at < len(tokens) and tokens[at] != ")":
         sign = -1 if tokens[at] == "/" else 1
@@ -122,7 +118,7 @@ def _power(tokens: list[str], at: int, unit: str) -> tuple[Dimension, int]:
 
 
 def _exponent(tokens: list[str], at: int, unit: str) -> tuple[Fraction, int]:
-    """A number, or a number or fraction in parentheses."""
+    """Parse a number, or a number or fraction in parentheses."""
     opened = at < len(tokens) and tokens[at] == "("
     at += opened
     try:
@@ -161,7 +157,7 @@ def _unreadable(unit: str) -> InputError:
 
 
 def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple[Fraction, ...], ...]:
-    """Exponents of products in the wanted unit with the fewest inputs, smallest exponents first."""
+    """The exponents of products that have the wanted dimension and use the fewest inputs, smallest exponents first."""
     count = len(dimensions)
     for size in range(_rank(dimensions) + 1):
         found = []
@@ -175,10 +171,8 @@ def scales_of(dimensions: Sequence[Dimension], wanted: Dimension) -> tuple[tuple
 
 
 def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
-    """The simplest independent dimensionless products, out of those that need each of their inputs.
-
-    The greedy choice, the simplest product that is independent of those taken, is optimal: they form a matroid.
-    """
+    """The simplest independent dimensionless products, each of which needs all of its inputs. The greedy choice is
+    optimal, since they form a matroid."""
     count = len(dimensions)
     circuits = []
     for size in range(1, min(_rank(dimensions) + 1, count) + 1):
@@ -196,12 +190,12 @@ def groups_of(dimensions: Sequence[Dimension]) -> tuple[tuple[int, ...], ...]:
 
 
 def _rank(dimensions: Sequence[Dimension]) -> int:
-    """The number of independent dimensions: no product needs more inputs."""
+    """The number of independent dimensions, which is the most inputs a product needs."""
     return int(np.linalg.matrix_rank(np.array(dimensions, np.float64))) if len(dimensions) else 0
 
 
 def _solve_powers(columns: Sequence[Dimension], wanted: Dimension) -> tuple[Fraction, ...] | None:
-    """The powers of independent columns that give the wanted dimension; None if there are none or several."""
+    """The exponents with which independent columns give the wanted dimension; None if there are none or several."""
     count = len(columns)
     rows = [[column[k] for column in columns] + [wanted[k]] for k in range(len(wanted))]
     for k in range(count):
@@ -228,7 +222,8 @@ def _place_powers(count: int, subset: Sequence[int], powers: Sequence[Fraction])
 
 
 def _whole(powers: Sequence[Fraction]) -> tuple[int, ...]:
-    """The smallest integers in these proportions; most of them positive, or the first if equally many are negative."""
+    """The smallest integers in these proportions, with the sign that makes most of them positive (in a tie, the
+    first)."""
     denominator = np.lcm.reduce([power.denominator for power in powers])
     numbers = [int(power * int(denominator)) for power in powers]
     divisor = int(np.gcd.reduce(numbers))
@@ -238,7 +233,7 @@ def _whole(powers: Sequence[Fraction]) -> tuple[int, ...]:
 
 
 def _cost(powers: Sequence[Fraction | int]) -> tuple[int, Fraction, int]:
-    """The sort key of products: few inputs, then small integer exponents, then few divisions."""
+    """A sort key for products: few inputs, then small integer exponents, then few divisions."""
     used = [Fraction(power) for power in powers if power != 0]
     size = sum((abs(power) + power.denominator - 1 for power in used), Fraction(0))
     return len(used), size, sum(power < 0 for power in used)

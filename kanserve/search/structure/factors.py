@@ -1,4 +1,4 @@
-"""What can be factored out of a law before any network is tried: irrelevant inputs, and powers of inputs."""
+"""Simplify a law before any network is tried: irrelevant inputs, and inputs that enter as a factor x^p."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from kanserve.network.powers import LARGEST_DENOMINATOR, real_power, takes_negative
 from kanserve.search.regression.bases import coordinate
-from kanserve.search.regression.least_squares import fit, lack_of_fit, root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, fit, lack_of_fit, root_mean_square
 from kanserve.search.regression.link_functions import IDENTITY
-from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
+from kanserve.search.regression.surrogates import Surrogate, answer_units, is_exact, surrogates
 from kanserve.search.structure.form_test import (
     FORM_TEST_LARGEST_ERROR,
     Block,
@@ -27,12 +27,10 @@ Array = NDArray[np.float64]
 
 LARGEST_POWER = 6.5  # upper bound of |p| for a power x^p that is a factor
 LEAST_POWER = 0.1  # lower bound of |p| for a power x^p that is a factor
-FACTORS_SNAP_STANDARD_ERRORS = 4.0  # standard errors within which a power is rounded to a simple fraction
+SNAP_STANDARD_ERRORS = 4.0  # standard errors within which a power is rounded to a simple fraction
 SNAP_DISTANCE = 1.5e-2  # distance within which a power of one input is rounded in any case, if the form still holds
 FACTORS_LARGEST_ERROR = 0.3  # relative error above which a power law, or the estimate of one power, is rejected
-POWER_LAW_ROUNDING = 1e-9  # distance from a number with few digits up to which an exponent equals it in any case
 REFINEMENT_TERMS = 80  # terms, at most, of the fits by which a power is refined
-ROUNDING = 1e-11  # relative error below which no structure is left to test
 POWER_LAW_DIGITS = 3  # decimals of an exponent, at most, to which it is rounded within its error
 # Distance from such a number over that between two of them, at most: a larger one may be by chance.
 POWER_LAW_CHANCE = 0.05
@@ -42,7 +40,7 @@ _DENOMINATORS = (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class PowerFactor:
-    """y = x_i^power · (a function of the other inputs). `error`: leave-one-out, relative to y's root mean square."""
+    """y = x_i^power · (a function of the other inputs). `error` is leave-one-out, relative to y's root mean square."""
 
     i: int
     power: float
@@ -50,11 +48,8 @@ class PowerFactor:
 
 
 def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[int, ...]:
-    """Inputs that y does not depend on, as far as the rows show; the least needed one is dropped first, then the next.
-
-    An input is kept if any of its low powers or products with others explains some of the residuals, or if the
-    surrogate is too inaccurate to tell. `known`: surrogates of the rows, to save time.
-    """
+    """Inputs that y does not depend on, least needed first. An input is kept if its low powers or products explain some
+    of the residuals, or if the surrogate is too inaccurate. `known` are surrogates of the rows, if already computed."""
     if y.min() == y.max():
         return tuple(range(x.shape[1]))
     constant = [i for i in range(x.shape[1]) if x[:, i].min() == x[:, i].max()]
@@ -73,7 +68,7 @@ def irrelevant(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> 
 
 
 def _find_least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
-    """The input whose removal matters least, if it does not matter significantly."""
+    """The input whose removal harms the fit least, or None if every removal is significant."""
     if full.error > FORM_TEST_LARGEST_ERROR:
         return None
     needs = []
@@ -84,7 +79,7 @@ def _find_least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
         design = every[:, full.basis.indices[:, i] == 0]
         reduced = fit(design, targets[:, None])
         error = root_mean_square(reduced.left_out[:, 0] * units)
-        if error < ROUNDING:
+        if is_exact(error):
             needs.append((0.0, i))
         elif plausible(error, full.error):
             missing = of_input(x, full.coordinates, i, others)
@@ -96,8 +91,8 @@ def _find_least_needed(x: Array, y: Array, full: Surrogate) -> int | None:
 
 
 def _is_missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int) -> bool:
-    """Whether input i explains some of the residuals of the fit by the kept inputs."""
-    if full.error < ROUNDING:
+    """Whether input i explains part of the residuals of a fit that uses only the kept inputs."""
+    if is_exact(full.error):
         return False
     columns = [*kept, i]
     design = full.basis.design(x[:, list(kept)])
@@ -107,10 +102,9 @@ def _is_missed(x: Array, y: Array, full: Surrogate, kept: Sequence[int], i: int)
 
 
 def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[PowerFactor, ...]:
-    """Powers of inputs that are factors of the whole law: any power for an input of one sign, else an integer ≥ 1.
-
-    They hold jointly: y / (x_i^p · x_j^q ...) depends on none of x_i, x_j ... `known`: surrogates of the rows.
-    """
+    """Powers of inputs that jointly are factors of the law, so that y / (x_i^p · x_j^q ...) depends on none of these
+    inputs: any power for an input of one sign, else an integer ≥ 1. `known` are surrogates of the rows, if already
+    computed."""
     found: list[PowerFactor] = []
     if y.min() == y.max():
         return ()
@@ -129,14 +123,14 @@ def power_factors(x: Array, y: Array, known: Sequence[Surrogate] | None = None) 
 
 
 def raise_to(values: Array, power: float) -> Array:
-    """x^p, with real roots of negative numbers where the denominator of p is odd; |x|^p otherwise."""
+    """x^p, with real roots of negative numbers if the denominator of p is odd; otherwise |x|^p."""
     if power == round(power):
         return values ** int(power) if power > 0 else 1 / values ** int(-power)
     return real_power(values if takes_negative(power) else np.abs(values), power)
 
 
 def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[tuple[int, float]]:
-    """Powers from x·dy/dx = p·y, best supported first."""
+    """Estimate powers from x·dy/dx = p·y; best supported first."""
     slopes = full.gradient_of_link(x)
     answers = full.link_values(x)
     size = float(answers @ answers)
@@ -145,11 +139,13 @@ def _guesses(x: Array, y: Array, full: Surrogate, kept: Sequence[int]) -> list[t
         scaled = x[:, i] * slopes[:, i]
         power = float(scaled @ answers) / size
         spread = root_mean_square(scaled - power * answers) / np.sqrt(size / len(y))
-        if LEAST_POWER < abs(power) < LARGEST_POWER and spread < max(FACTORS_LARGEST_ERROR, 30 * full.error) * max(
-            1, abs(power)
-        ):
+        if _in_range(power) and spread < max(FACTORS_LARGEST_ERROR, 30 * full.error) * max(1, abs(power)):
             guesses.append((spread, i, power))
     return [(i, power) for _, i, power in sorted(guesses)]
+
+
+def _in_range(power: float) -> bool:
+    return LEAST_POWER < abs(power) < LARGEST_POWER
 
 
 def _with_power(
@@ -170,7 +166,7 @@ def _with_power(
         return fit_blocks(x, y, [Block(tuple(others), coordinates, joint)], units, most)
 
     for candidate in (power,) if signed else _refine_power(x[:, i], power, form_of):
-        if LEAST_POWER < abs(candidate) < LARGEST_POWER:
+        if _in_range(candidate):
             form = form_of(candidate, len(y))
             missing = of_input(x, full.coordinates, i, others) * (weight * raise_to(x[:, i], candidate))[:, None]
             if holds(form, full.error, missing):
@@ -179,7 +175,7 @@ def _with_power(
 
 
 def _refine_power(values: Array, power: float, form_of: Callable[[float, int], Hypothesis]) -> tuple[float, ...]:
-    """The simple number that the power may be, then the power itself, by Gauss-Newton."""
+    """Refine the power by Gauss-Newton. Returns the simple number it may be, then the refined value."""
     logarithms = np.log(np.maximum(np.abs(values), 1e-300))
     spread = 0.0
     for _ in range(5):
@@ -201,8 +197,8 @@ def _refine_power(values: Array, power: float, form_of: Callable[[float, int], H
             (
                 round_to_fraction(
                     power,
-                    max(FACTORS_SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
-                    FACTORS_SNAP_STANDARD_ERRORS * spread + POWER_LAW_ROUNDING,
+                    max(SNAP_STANDARD_ERRORS * spread, SNAP_DISTANCE),
+                    SNAP_STANDARD_ERRORS * spread + ROUNDING,
                 ),
                 power,
             )
@@ -211,11 +207,8 @@ def _refine_power(values: Array, power: float, form_of: Callable[[float, int], H
 
 
 def round_to_fraction(value: float, tolerance: float, sharp: float = 0.0) -> float:
-    """The nearest fraction of the smallest denominator within the tolerance; the value itself without one.
-
-    `sharp`: the distance within which longer numbers are taken, if so few are that near that it is not by chance: 0.7,
-    2/7, 0.425.
-    """
+    """The fraction with the smallest denominator within the tolerance, else the value. `sharp`: longer numbers such as
+    0.7, 2/7 and 0.425 are accepted within this distance, where they are rare enough not to match by chance."""
     for denominator in _DENOMINATORS:
         candidate = round(value * denominator) / denominator
         if abs(candidate - value) <= min(tolerance, 0.2 / denominator):

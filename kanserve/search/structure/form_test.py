@@ -1,4 +1,4 @@
-"""Tests whether a law has a form that is linear in unknown functions, by its leave-one-out error and lack of fit."""
+"""Test whether a law has a form that is linear in unknown functions, by leave-one-out error and lack of fit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from kanserve.search.regression.bases import (
     total_degree,
 )
 from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit
-from kanserve.search.regression.surrogates import SURROGATES_EXACT_ERROR, most_terms
+from kanserve.search.regression.surrogates import SURROGATES_EXACT_ERROR, is_exact, is_gain, most_terms
 
 Array = NDArray[np.float64]
 
@@ -35,10 +35,8 @@ _BUDGETS = (8, 20, 40, 80, 130, 220)  # terms of all blocks together, tried in t
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """weight(row) · an unknown function of some inputs; the weight None is 1.
-
-    `straight`: those inputs in which the function is a straight line, `together` of which are multiplied at most.
-    """
+    """A term weight(row) · an unknown function of some inputs; the weight None means 1. The function is linear in the
+    inputs `straight`, at most `together` of which are multiplied."""
 
     inputs: tuple[int, ...]
     coordinates: tuple[Coordinate, ...]
@@ -47,7 +45,7 @@ class Block:
     together: int = 1
 
     def columns(self, x: Array, terms: int, cross: bool) -> Array:
-        """The columns of the function, without the weight: (N, P)."""
+        """The columns (N, P) of the unknown function, without its weight."""
         straight = tuple(k for k, i in enumerate(self.inputs) if i in self.straight)
         basis = Basis(self.coordinates, _widest(len(self.inputs), terms, cross, straight, self.together))
         return basis.design(x[:, list(self.inputs)])
@@ -55,7 +53,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
-    """A sum of blocks fitted to targets (N,). `error` is leave-one-out, in the given units."""
+    """A sum of blocks fitted to targets (N,). `error` is leave-one-out, in the units passed to the fit."""
 
     error: float
     columns: tuple[Array, ...]
@@ -67,34 +65,36 @@ class Hypothesis:
         return self.fit.residuals[:, 0]
 
     def values(self, block: int) -> Array:
-        """The function of a block at the rows, without its weight: (N,)."""
+        """The values (N,) of a block's function, without its weight."""
         start = sum(part.shape[1] for part in self.columns[:block])
         own = self.columns[block]
         return np.asarray(own @ self.fit.coefficients[start : start + own.shape[1], 0])
 
 
 def fit_blocks(x: Array, targets: Array, blocks: Sequence[Block], units: Array, most: int | None = None) -> Hypothesis:
-    """The form with the best number of terms by leave-one-out; `units` (N,) convert errors of targets to those of y."""
+    """Fit the form with the best number of terms by leave-one-out error; `units` (N,) convert errors of the targets to
+    those of y."""
     limit = min(most or len(x), most_terms(len(x)))
     best: Hypothesis | None = None
     idle = 0
     for budget in budgets(len(x), limit):
         step = of_size(x, targets, blocks, units, budget)
-        idle = 0 if best is None or step.error < 0.9 * best.error else idle + 1
+        idle = 0 if best is None or is_gain(step.error, best.error) else idle + 1
         best = step if best is None or step.error < best.error else best
-        if best.error < SURROGATES_EXACT_ERROR or (idle > 1 and best.error < FORM_TEST_LARGEST_ERROR):
+        if is_exact(best.error) or (idle > 1 and best.error < FORM_TEST_LARGEST_ERROR):
             break
     assert best is not None
     return best
 
 
 def holds(form: Hypothesis, full_error: float, missing: Array) -> bool:
-    """Whether a form is as good as the full surrogate, and the columns `missing` (N, m) explain no residuals."""
+    """Whether the form is as good as the full surrogate, and the columns `missing` (N, m) do not explain its
+    residuals."""
     return is_unrefuted(form.error, form.residuals, form.design, full_error, missing)
 
 
 def is_unrefuted(error: float, residuals: Array, design: Array, full_error: float, missing: Array) -> bool:
-    """As `holds`, for any fit."""
+    """Like `holds`, for any fit."""
     if error < NEGLIGIBLE_ERROR:
         return True
     if error > AS_GOOD_RATIO * full_error or error > FORM_TEST_LARGEST_ERROR:
@@ -111,14 +111,14 @@ def plausible(error: float, full_error: float) -> bool:
 
 
 def of_input(x: Array, coordinates: Sequence[Coordinate], i: int, others: Sequence[int]) -> Array:
-    """Columns that test whether input i is missing: its powers, and its products with the others, (N, m)."""
+    """Columns (N, m) to test whether input i is missing: its powers, and its products with the other inputs."""
     own = chebyshev(coordinates[i].of(x[:, i]), DEGREE)
     crossed = [own[:, 1] * coordinates[j].of(x[:, j]) for j in others]
     return np.stack([*own[:, 1:].T, *crossed], axis=1)
 
 
 def across(x: Array, coordinates: Sequence[Coordinate], parts: Sequence[Sequence[int]]) -> Array:
-    """Products of two inputs of different parts, (N, m), which a sum over the parts lacks."""
+    """Products (N, m) of two inputs from different parts, which a sum over the parts lacks."""
     scaled = [coordinate.of(x[:, i]) for i, coordinate in enumerate(coordinates)]
     columns = []
     for k, part in enumerate(parts):
@@ -130,13 +130,14 @@ def across(x: Array, coordinates: Sequence[Coordinate], parts: Sequence[Sequence
 
 
 def budgets(rows: int, most: int | None = None) -> list[int]:
-    """Numbers of terms to try, in this order, for this number of rows."""
+    """The numbers of terms to try, in order, for this number of rows."""
     limit = most_terms(rows) if most is None else most
     return [*(budget for budget in _BUDGETS if budget < limit), limit]
 
 
 def of_size(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budget: int) -> Hypothesis:
-    """The form with about `budget` terms in all: total degrees, or also crosses if a block has three inputs or more."""
+    """Fit the form with about `budget` terms in total: by total degree, and also by hyperbolic crosses if a block has
+    three inputs or more."""
     forms = [_form(x, targets, blocks, units, budget, False)]
     if any(len(block.inputs) > 2 for block in blocks) and forms[0].error > SURROGATES_EXACT_ERROR:
         forms.append(_form(x, targets, blocks, units, budget, True))
@@ -156,7 +157,7 @@ def _form(x: Array, targets: Array, blocks: Sequence[Block], units: Array, budge
 
 
 def _widest(inputs: int, terms: int, cross: bool, straight: tuple[int, ...], together: int) -> Indices:
-    """The largest index set of a kind with at most `terms` terms; else only the constant."""
+    """The largest index set of a kind with at most `terms` terms, or only the constant."""
     best = total_degree(inputs, 0)
     if straight and inputs == len(straight):
         return straight_in(inputs, straight, together, 0)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from kanserve.search.regression.bases import Basis, Indices, coordinate, has_logarithm, separate, total_degree
 from kanserve.search.regression.interactions import interior
-from kanserve.search.regression.least_squares import fit, root_mean_square
-from kanserve.search.regression.surrogates import Surrogate, answer_units, surrogates
-from kanserve.search.structure.factors import raise_to, round_to_fraction
+from kanserve.search.regression.least_squares import ROUNDING, fit, root_mean_square
+from kanserve.search.regression.surrogates import NO_WORSE_RATIO, Surrogate, answer_units, is_gain, surrogates
+from kanserve.search.structure.factors import SNAP_DISTANCE, SNAP_STANDARD_ERRORS, raise_to, round_to_fraction
 from kanserve.search.structure.form_test import FORM_TEST_LARGEST_ERROR, is_unrefuted, of_input
 from kanserve.search.structure.separation import candidates
 
@@ -39,21 +39,15 @@ UNGUIDED_RATIO = 0.3  # largest error of a merge that is tried without a gradien
 MOST_UNGUIDED_INPUTS = 4  # most inputs for which merges are tried without a gradient: 4 have up to 24 such merges
 GAUSS_NEWTON_STEPS = 4  # Gauss-Newton steps of the coefficients of z
 HOPELESS_ERROR_RATIO = 100.0  # error, relative to the full surrogate's, above which z is not refined
-ROUNDING = 1e-9  # relative error below which z is not refined; also the lower bound of the surrogate's error there
-SNAP_STANDARD_ERRORS = 4.0  # standard errors within which beta is rounded to a simple fraction
-SNAP_DISTANCE = 1.5e-2  # distance within which beta is rounded in any case, if the fit is no worse for it
-NO_WORSE_RATIO = 1.1  # a rounded beta is kept if the error stays below this times the error before
 LEAST_POWER = 0.1  # lower bound of |beta| in z = x_i·x_j^beta
 LARGEST_POWER = 8.0  # upper bound of |beta| in z = x_i·x_j^beta
 
 
 @dataclass(frozen=True, eq=False)
 class Merge:
-    """`inputs` enter only through z: x_i + beta·x_j, x_i·x_j^beta, or any function; `values` (N,) are z at the rows.
-
-    A general z is known up to any function of it. `error`: leave-one-out, relative to y's root mean square, of a
-    surrogate in z and the other inputs.
-    """
+    """Inputs that enter only through z: x_i + beta·x_j, x_i·x_j^beta, or any function (known up to a function of it);
+    `values` (N,) are z at the rows. `error`: leave-one-out of a surrogate in z and the other inputs, relative to y's
+    root mean square."""
 
     inputs: tuple[int, ...]
     kind: Kind
@@ -71,10 +65,8 @@ class Merge:
 
 
 def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Merge, ...]:
-    """The merges that the rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by error.
-
-    `known`: surrogates of the rows, to save time.
-    """
+    """The merges that rows x (N, d), y (N,) do not refute: sums, products, then general ones, each by error. `known`
+    are surrogates of the rows, if already computed."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -98,7 +90,7 @@ def merges(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tupl
 
 
 def _follows(guess: "_Guess", found: Mapping[tuple[int, ...], Merge]) -> bool:
-    """Whether a guess follows from the merges found: a + b and b + c imply a + c, and a general merge of these."""
+    """Whether earlier merges imply this one: a + b and b + c imply a + c, and a general merge of the three."""
     if guess.inputs in found:
         return True
     for kind in ("sum", "product") if guess.kind == "general" else (guess.kind,):
@@ -114,7 +106,7 @@ def _follows(guess: "_Guess", found: Mapping[tuple[int, ...], Merge]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Guess:
-    """A candidate z, parametrised: `at` gives z (N,) and its derivatives by the coefficients (N, K)."""
+    """A candidate variable z. `at` maps its coefficients to z (N,) and the derivatives (N, K)."""
 
     inputs: tuple[int, ...]
     kind: Kind
@@ -125,7 +117,8 @@ class _Guess:
 
 
 def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
-    """Sums and products, sorted by the angle of their gradient to that of y; and separately the general ones."""
+    """Candidate sums and products, sorted by the angle between their gradient and that of y; and a list of general
+    ones."""
     slopes = full.gradient_of_link(x)
     limit = min(
         LARGEST_ANGLE,
@@ -152,10 +145,8 @@ def _guesses(x: Array, full: Surrogate) -> list[list[_Guess]]:
 
 
 def _blind(x: Array) -> list[_Guess]:
-    """The simplest sums and products of two inputs, for a surrogate that is too inaccurate to guide the choice.
-
-    A law with several periods often becomes simple in fewer inputs: cos(k·x - w·t).
-    """
+    """The simplest sums and products of two inputs, for when a surrogate is too inaccurate to guide the choice. A law
+    with several periods often becomes simple with fewer inputs: cos(k·x - w·t)."""
     found = []
     for i, j in combinations(range(x.shape[1]) if x.shape[1] <= MOST_UNGUIDED_INPUTS else (), 2):
         first, second = x[:, i], x[:, j]
@@ -168,7 +159,7 @@ def _blind(x: Array) -> list[_Guess]:
 
 
 def _merge_unguided(x: Array, y: Array, ranked: Sequence[Surrogate], guess: _Guess) -> Merge | None:
-    """The merge with the best link for the merged inputs, which surrogates without the merge cannot show."""
+    """Merge inputs with the best link after the merge; surrogates without the merge may prefer another link."""
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     merged = np.concatenate([guess.at(guess.start)[0][:, None], x[:, others]], axis=1)
     best = surrogates(merged, y, links=[surrogate.link for surrogate in ranked])[0]
@@ -204,7 +195,7 @@ def _simple(x: Array, slopes: Array, inner: NDArray[np.bool_], i: int, j: int) -
 
 
 def _angle(first: Array, second: Array) -> tuple[float, float]:
-    """The tangent of half the angle between two columns, 0 if they are proportional, and their ratio."""
+    """The tangent of half the angle between two columns (0 if proportional), and their ratio."""
     sizes = float(first @ first), float(second @ second)
     if min(sizes) == 0:
         return 1.0, 0.0
@@ -216,7 +207,8 @@ def _angle(first: Array, second: Array) -> tuple[float, float]:
 def _general(
     x: Array, full: Surrogate, slopes: Array, inner: NDArray[np.bool_], inputs: tuple[int, ...], additive: bool
 ) -> _Guess:
-    """The polynomial of some inputs whose gradient is most parallel to that of y, by a generalised eigenproblem."""
+    """The polynomial of some inputs whose gradient is most parallel to that of y, by a generalised eigenvalue
+    problem."""
     basis = Basis(tuple(full.coordinates[i] for i in inputs), _terms(len(inputs), additive))
     own = x[:, list(inputs)]
     scale = own.std(axis=0)
@@ -239,7 +231,7 @@ def _general(
 
 
 def _terms(inputs: int, additive: bool) -> Indices:
-    """The index set of z, without the constant."""
+    """The index set of the polynomial z, without the constant."""
     if additive:
         return separate([(k,) for k in range(inputs)], inputs, [total_degree(1, SUM_DEGREE)] * inputs)[1:]
     return total_degree(inputs, TOTAL_DEGREE if inputs == 2 else TOTAL_DEGREE - 1)[1:]
@@ -247,7 +239,7 @@ def _terms(inputs: int, additive: bool) -> Indices:
 
 @dataclass(frozen=True, eq=False)
 class _Trial:
-    """F(z, others) fitted to link(y) with z fixed."""
+    """F(z, others) fitted to link(y) for a fixed z."""
 
     surrogate: Surrogate
     merged: Array
@@ -257,7 +249,7 @@ class _Trial:
 
 
 def _settle(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
-    """z and F fitted together, if the rows do not refute the result."""
+    """Fit z and F together; None if the rows refute the result."""
     others = [k for k in range(x.shape[1]) if k not in guess.inputs]
     coefficients = guess.start
     best = _trial(x, y, full, guess, coefficients, others, None)
@@ -269,7 +261,7 @@ def _settle(x: Array, y: Array, full: Surrogate, guess: _Guess) -> Merge | None:
         trial = _trial(x, y, full, guess, coefficients + step, others, best.surrogate)
         if not trial.error < best.error:
             break
-        gained = trial.error < 0.9 * best.error
+        gained = is_gain(trial.error, best.error)
         best, coefficients = trial, coefficients + step
         if not gained:
             break
@@ -293,7 +285,7 @@ def _fresh(
     best: _Trial,
     spread: float,
 ) -> tuple[_Trial, Array]:
-    """The surrogate chosen again for the final z, with beta rounded to a simple number within its standard errors."""
+    """Choose the surrogate again for the final z, and round beta to a simple number within its standard error."""
     again = _trial(x, y, full, guess, coefficients, others, None)
     best = again if again.error < best.error else best
     if guess.kind == "general":
@@ -321,7 +313,7 @@ def _trial(
     others: list[int],
     like: Surrogate | None,
 ) -> _Trial:
-    """A trial with the terms of the surrogate `like`, or with the best ones for this z."""
+    """Fit F for fixed coefficients of z, with the terms of the surrogate `like`, or the best terms if that is None."""
     z = guess.at(coefficients)[0]
     merged = np.concatenate([z[:, None], x[:, others]], axis=1)
     link = full.link
@@ -337,7 +329,8 @@ def _trial(
 
 
 def _step(trial: _Trial, derivatives: Array) -> tuple[Array, float]:
-    """The Gauss-Newton step of the coefficients of z, jointly with F, and the standard error of the last of them."""
+    """The Gauss-Newton step for the coefficients of z, jointly with F, and the standard error of the last
+    coefficient."""
     surrogate = trial.surrogate
     slope = surrogate.basis.slopes(trial.merged, 0) @ surrogate.coefficients
     trends = slope[:, None] * derivatives

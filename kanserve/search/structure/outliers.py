@@ -1,9 +1,7 @@
-"""Outliers: samples whose output is far from what all others around them say.
-
-A polynomial is fitted by Tukey's biweight, which gives far samples no weight. What it leaves of a sample, less the
-median of what it leaves of the neighbours, shows whether that sample alone is off: where the polynomial does not follow
-the law, as at a pole or a jump, the neighbours are off too. Outliers are set apart from all others by a gap.
-"""
+"""Outliers: samples whose output is far from those of all their neighbours. A polynomial is fitted with Tukey's
+biweight, which ignores far samples. A sample is off if its residual is far from the median residual of its neighbours;
+near a pole or a jump, which the polynomial does not follow, the neighbours are off too. Outliers must be separated from
+all other samples by a gap."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +32,8 @@ TOGETHER = 0.4  # share of the outliers that may have another one for a neighbou
 
 
 def outliers(x: Array, y: Array, seed: int = 0, weights: Array | None = None) -> Mask:
-    """Which of the samples x (N, d), y (N,) are outliers; none if they are many, or lie together.
-
-    They are looked for among some thousands of the samples. If there are any, the others are compared with these. A
-    sample of little weight may be further off.
-    """
+    """Mask of the outliers among samples x (N, d), y (N,). All False if there are too many or they are clustered, since
+    they may then be real. For large data a subset is searched first. Samples with a small weight may deviate more."""
     off = np.zeros(len(y), np.bool_)
     varying = [i for i in range(x.shape[1]) if x[:, i].min() < x[:, i].max()]
     if not varying or len(y) < OUTLIER_ROWS or y.min() == y.max():
@@ -72,7 +67,8 @@ def outliers(x: Array, y: Array, seed: int = 0, weights: Array | None = None) ->
 
 
 def _gap(sizes: Array) -> float:
-    """The lower end of the widest gap, as a ratio, among the largest sizes; infinity if it is no wider than chance."""
+    """The lower end of the widest gap (as a ratio) between the largest values; infinity if the gap is no wider than
+    chance."""
     largest = np.sort(sizes)[::-1][: int(OUTLIER_SHARE * len(sizes)) + 1]
     with np.errstate(over="ignore"):
         ratios = largest[:-1] / np.maximum(largest[1:], 1e-300)
@@ -80,7 +76,7 @@ def _gap(sizes: Array) -> float:
 
 
 class RobustFit:
-    """A polynomial fitted to samples by Tukey's biweight, and their neighbours by rank."""
+    """A polynomial fitted with Tukey's biweight, and each sample's nearest neighbours by rank."""
 
     def __init__(self, x: Array, y: Array, roots: Array) -> None:
         inputs, terms = x.shape[1], min(OUTLIER_TERMS, len(y) // OUTLIER_ROWS_PER_TERM)
@@ -102,11 +98,11 @@ class RobustFit:
             self.residuals = y - matrix @ self.coefficients
 
     def left(self, x: Array, y: Array) -> Array:
-        """What the polynomial leaves of samples (N,)."""
+        """The residuals (N,) of the polynomial."""
         return np.asarray(y - self.basis.design(x) @ self.coefficients)
 
     def alone(self, x: Array, y: Array) -> Array:
-        """What the polynomial leaves of further samples, less the median of what it leaves of their neighbours."""
+        """The residuals of further samples, minus the median residual of their neighbours."""
         near = nearest(self._ranks(x), self.ranks, OUTLIER_NEIGHBOURS)
         return self.left(x, y) - np.median(self.residuals[near], axis=1)
 
@@ -115,5 +111,5 @@ class RobustFit:
 
 
 def _deviation(values: Array) -> float:
-    """The standard deviation that normal values of this median absolute deviation have."""
+    """Robust standard deviation, from the median absolute deviation."""
     return 1.4826 * float(np.median(np.abs(values)))

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.network.powers import takes_negative
-from kanserve.search.regression.least_squares import Fit, fit, lack_of_fit, root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, Fit, fit, lack_of_fit, root_mean_square
 from kanserve.search.structure.factors import (
     FACTORS_LARGEST_ERROR,
-    FACTORS_SNAP_STANDARD_ERRORS,
-    POWER_LAW_ROUNDING,
+    SNAP_STANDARD_ERRORS,
     raise_to,
     round_to_fraction,
 )
@@ -24,14 +23,13 @@ Mask = NDArray[np.bool_]
 
 # Distance within which the powers of a power law of all inputs are rounded in any case.
 POWER_SNAP_DISTANCE = 1e-3
-EXACT_ERROR = 1e-9  # relative error below which a power law is exact and is not tested further
 POWER_LAW_ROWS = 0.5  # share of the rows, at least, on which no input and no output is 0, so that they have logarithms
 POWER_LAW_ZERO_ERRORS = 5.0  # residual of a row with a 0, at most, in standard deviations of those of the other rows
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y = scale · Π x_i^powers_i · exp(Σ rates_i·x_i)."""
+    """The law y = scale · Π x_i^powers_i · exp(Σ rates_i·x_i)."""
 
     scale: float
     powers: tuple[float, ...]
@@ -39,7 +37,7 @@ class PowerLaw:
 
 
 def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
-    """c and the powers p of y = c · x_1^p_1 · x_2^p_2 ..., if y is a power law, with signs; else None."""
+    """c and the exponents p if y = c · x_1^p_1 · x_2^p_2 ..., else None."""
     usable = _with_logarithms(x, y)
     if usable is None:
         return None
@@ -56,7 +54,7 @@ def monomial(x: Array, y: Array) -> tuple[float, tuple[float, ...]] | None:
 
 
 def times_exponential(x: Array, y: Array) -> PowerLaw | None:
-    """y as powers of the inputs times an exponential, if it is exactly one; None without any rate that matters."""
+    """y as powers of the inputs times an exponential, if that is exact; None also if no rate matters."""
     usable = _with_logarithms(x, y)
     if usable is None or (x.min(axis=0) < 0).any():
         return None
@@ -66,7 +64,7 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
     if found is None or len(found[0].coefficients) != 1 + 2 * inputs:
         return None
     values, deviations = found[0].coefficients[1:, 0], found[2]
-    negligible = np.abs(values) <= POWER_LAW_ROUNDING
+    negligible = np.abs(values) <= ROUNDING
     values = np.where(negligible, 0.0, values)
     if negligible[inputs:].all():
         return None
@@ -77,24 +75,25 @@ def times_exponential(x: Array, y: Array) -> PowerLaw | None:
         product = _product(x, powers) * np.exp(x @ rates)
         scale = float(product @ y / (product @ product))
         error = root_mean_square(y - scale * product)
-    if not error < POWER_LAW_ROUNDING * root_mean_square(y):
+    if not error < ROUNDING * root_mean_square(y):
         return None
     return PowerLaw(_without_rounding(scale), tuple(powers), tuple(_without_rounding(rate) for rate in rates.tolist()))
 
 
 def _without_rounding(value: float) -> float:
-    """The value with 14 digits: the others of a fit are rounding, and hide that it is a short number."""
+    """Round to 14 digits: the last digits of a fit are rounding errors and hide short numbers."""
     return float(f"{value:.14g}")
 
 
 def _with_logarithms(x: Array, y: Array) -> Mask | None:
-    """The rows without a 0; None if they are too few."""
+    """Mask of the rows without zeros; None if too few rows remain."""
     usable: Mask = (x != 0).all(axis=1) & (y != 0)
     return usable if usable.mean() >= POWER_LAW_ROWS else None
 
 
 def _fit_logarithms(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
-    """log |y| by a constant and those terms that vary, which these are, and standard errors; None for a bad fit."""
+    """Fit log|y| by a constant and the terms that vary. Returns the fit, the mask of these terms and standard errors;
+    None if the fit is bad."""
     weight = np.abs(y) / root_mean_square(y)
     varying: Mask = terms.max(axis=0) > terms.min(axis=0)
     design = np.concatenate([np.ones((len(y), 1)), terms[:, varying]], axis=1) * weight[:, None]
@@ -107,8 +106,8 @@ def _fit_logarithms(terms: Array, y: Array) -> tuple[Fit, Mask, Array] | None:
 
 
 def _round_exponent(value: float, deviation: float) -> float:
-    error = FACTORS_SNAP_STANDARD_ERRORS * deviation
-    return round_to_fraction(value, max(error, POWER_SNAP_DISTANCE), error + POWER_LAW_ROUNDING)
+    error = SNAP_STANDARD_ERRORS * deviation
+    return round_to_fraction(value, max(error, POWER_SNAP_DISTANCE), error + ROUNDING)
 
 
 def _product(x: Array, powers: Array | list[float]) -> Array:
@@ -117,7 +116,7 @@ def _product(x: Array, powers: Array | list[float]) -> Array:
 
 
 def _check_law(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, tuple[float, ...]] | None:
-    """The law if it holds on all rows."""
+    """The coefficient and the powers, if the law holds on all rows, else None."""
     if not all(takes_negative(float(power)) for power in powers[x.min(axis=0) < 0]):
         return None
     with np.errstate(all="ignore"):
@@ -126,7 +125,7 @@ def _check_law(x: Array, y: Array, powers: Array, usable: Mask) -> tuple[float, 
         residuals = y - coefficient * product
         error = root_mean_square(residuals)
     found = coefficient, tuple(float(power) for power in powers)
-    if error < EXACT_ERROR * root_mean_square(y):
+    if error < ROUNDING * root_mean_square(y):
         return found
     if not error <= FACTORS_LARGEST_ERROR * root_mean_square(y):
         return None

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from kanserve.search.regression.least_squares import root_mean_square
 from kanserve.search.regression.rivals import RIVALS_FALL
 from kanserve.search.regression.sparse_polynomial import (
-    POLYNOMIAL_EXACT_ERROR,
     QUOTIENT_EXACT_ERROR,
     Polynomial,
     Powers,
+    equals,
     has_enough_rows,
     monomials,
     powers_of,
@@ -35,8 +35,8 @@ NEGLIGIBLE_TERM = 1e-9  # of the discriminant, relative to its largest, that is 
 
 @dataclass(frozen=True, eq=False)
 class QuadraticRoot:
-    """level + sign·sqrt(discriminant), both divided by the divisor: polynomials of functions of the inputs, which are
-    those of `INNER` with these names."""
+    """(level + sign·sqrt(discriminant)) / divisor. The three are polynomials of the functions of `INNER` with these
+    names, one for each input."""
 
     functions: tuple[str, ...]
     level: Polynomial
@@ -51,23 +51,22 @@ class QuadraticRoot:
 
 
 def quadratic_root(x: Array, y: Array) -> QuadraticRoot | None:
-    """The root that y (N,) is at rows x (N, d) but for rounding, or None.
-
-    Without it one of twenty made laws is lost, the side of a triangle by two sides and an angle.
-    """
+    """The root of a quadratic equation that equals y (N,) at rows x (N, d) up to rounding, or None. Without it, one of
+    twenty synthetic laws is lost: the side of a triangle from two sides and an angle."""
     some = np.linspace(0, len(x) - 1, min(ROOT_ROWS, len(x))).astype(int)
     spread = float(y.std())
     if not spread:
         return None
     for functions, degrees in product(_choices(x), DEGREES):
         found = _of_equation(functions, degrees, x[some], y[some])
-        if found is not None and root_mean_square(found(x) - y) < POLYNOMIAL_EXACT_ERROR * spread:
+        if found is not None and equals(root_mean_square(found(x) - y), spread):
             return found
     return None
 
 
 def _choices(x: Array) -> list[tuple[str, ...]]:
-    """The functions by which the inputs may enter, those with fewest other than the straight line first."""
+    """Every choice of one function for each input (such as x, x² or log x), those with the fewest nonlinear functions
+    first."""
     usable: list[list[str]] = []
     with np.errstate(all="ignore"):
         for column in x.T:
@@ -113,8 +112,8 @@ def _of_equation(functions: tuple[str, ...], degrees: Sequence[int], x: Array, y
 
 
 def _is_unique(columns: Array) -> bool:
-    """Whether the null space of the columns is one-dimensional: one linear combination of them is zero, and no other
-    is close to zero."""
+    """Whether the null space of the columns is one-dimensional: one linear combination is zero, and no other is close
+    to it."""
     values = np.linalg.svd(np.linalg.qr(columns / np.sqrt(np.sum(columns**2, axis=0)), mode="r"), compute_uv=False)
     return bool(values[-1] < max(RIVALS_FALL * values[-2], QUOTIENT_EXACT_ERROR) < values[-2])
 
@@ -123,7 +122,7 @@ Terms = Mapping[Powers, float]
 
 
 def _solve(functions: tuple[str, ...], z: Array, y: Array, a: Terms, b: Terms, c: Terms) -> QuadraticRoot | None:
-    """The root that is y of the equation: (-b ± sqrt(b² - 4·a·c)) / (2·a), with both halved and a's largest term 1."""
+    """The root (-b ± sqrt(b² - 4·a·c)) / (2·a) that equals y, normalised so that the largest coefficient of a is 1."""
     unit = max(a.values(), key=abs)
     a, b, c = ({powers: value / unit for powers, value in terms.items()} for terms in (a, b, c))
     half = {powers: value / 2 for powers, value in b.items()}

@@ -36,10 +36,8 @@ _POWERS = {"log": 0.0, "identity": 1.0, "square": 2.0, "sqrt": 0.5, "reciprocal"
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """y = Π x_i^powers_i · F(groups), where `groups` are exponents of the inputs, with fewer groups than inputs.
-
-    `values` (N, groups): the groups at the rows. `error`: leave-one-out, relative to y's root mean square.
-    """
+    """The form y = Π x_i^powers_i · F(groups), with exponents `groups` and fewer groups than inputs. `values` (N,
+    groups) are the groups at the rows; `error` is leave-one-out, relative to y's root mean square."""
 
     powers: tuple[Fraction, ...]
     groups: tuple[tuple[int, ...], ...]
@@ -48,10 +46,8 @@ class Scaling:
 
 
 def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Scaling, ...]:
-    """The largest group of scaling symmetries that the rows x (N, d), y (N,) do not refute; empty if there are none.
-
-    `known`: surrogates of the rows, to save time.
-    """
+    """The scaling symmetries that rows x (N, d), y (N,) do not refute, as the largest group; empty if there are none.
+    `known` are surrogates of the rows, if already computed."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -72,7 +68,7 @@ def scalings(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tu
 
 
 def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
-    """Singular values, smallest first, and vectors of the scaled matrix of x_k·dy/dx_k and y, or of y^q for a link."""
+    """Singular values, smallest first, and vectors of the scaled matrix of x_k·dy/dx_k and y (for a link: y^q)."""
     inner = interior(x, plain)
     slopes = x[inner] * plain.gradient_of_link(x[inner])
     # Where y scales with c^p, y^q scales with c^(p·q), and log y increases by p·log c.
@@ -86,7 +82,7 @@ def _null(x: Array, y: Array, plain: Surrogate) -> tuple[Array, Array]:
 
 
 def _simple(vectors: Array) -> list[tuple[Fraction, ...]] | None:
-    """A basis of the null vectors in fractions: the exponents of each input, and of -y; None if they are not simple."""
+    """A basis of the null space with fractions: the exponents of each input and of -y. None if they are not simple."""
     rows = vectors.T.copy()
     pivots: list[int] = []
     for k in range(len(rows)):
@@ -132,7 +128,7 @@ def _verify(x: Array, y: Array, plain: Surrogate, dimensions: list[tuple[Fractio
 
 
 def possible(x: Array, exponents: Sequence[Fraction | int]) -> bool:
-    """Whether the powers need no root of a negative number and no division by a number that may be 0."""
+    """Whether the powers avoid roots of negative numbers and division by zero."""
     signed = x.min(axis=0) <= 0
     return all(
         not signed[i] or (power >= 0 and power == int(power)) or (x[:, i].max() < 0 and power == int(power))

@@ -1,10 +1,7 @@
 """Screening: which of many inputs matter, and which columns follow from others, before any fit in several variables.
-
-Each input is tried through its Legendre polynomials: what they explain of y alone, what they explain of the size of y,
-which shows an input that only scales the others, and what products of the lowest of two inputs explain of y. All pairs
-are one matrix product. An input is kept if any of these is beyond chance. A polynomial in those kept is then fitted,
-and the others are tried on what it leaves, for as long as one explains some of it.
-"""
+Each input is tested through its Legendre polynomials, by what they explain of y and of |y| (an input that only scales
+the others), and through products with those of other inputs. It is kept if any of these is beyond chance. The other
+inputs are then tested on the residuals of a polynomial in the kept ones, repeatedly."""
 
 from collections.abc import Sequence
 
@@ -25,10 +22,8 @@ DEPENDENT_ERROR = 1e-9  # what is left of a column that follows from others, rel
 
 
 def independent_columns(x: Array) -> tuple[int, ...]:
-    """The columns of x (N, d) that are no linear combination of earlier ones, and no product of powers of them.
-
-    With as many columns as half the rows, further ones are kept: any column is near a combination of so many.
-    """
+    """The columns of x (N, d) that are not linear combinations, or products of powers, of earlier ones. With as many
+    columns as half the rows, further ones are kept, since any is near a combination."""
     left = _independent(x - x.mean(axis=0))
     if left and (x[:, left] > 0).all():
         logarithms = np.log(x[:, left])
@@ -37,7 +32,7 @@ def independent_columns(x: Array) -> tuple[int, ...]:
 
 
 def _independent(centred: Array) -> list[int]:
-    """Gram-Schmidt, twice for rounding: the columns of which something is left beside the earlier ones."""
+    """The linearly independent columns, by Gram-Schmidt applied twice against rounding."""
     basis = np.zeros((len(centred), 0))
     kept: list[int] = []
     for i, column in enumerate(centred.T):
@@ -56,10 +51,8 @@ def _independent(centred: Array) -> list[int]:
 
 
 def influential(x: Array, y: Array) -> tuple[int, ...]:
-    """The inputs of rows x (N, d) that y (N,) depends on beyond chance, as far as polynomials and pairs of them show.
-
-    All of them if there are few, or none is found.
-    """
+    """The inputs of rows x (N, d) that y (N,) depends on beyond chance, judged by polynomials and pairs of them; all of
+    them if there are few, or none is found."""
     inputs = x.shape[1]
     if inputs <= FEWEST_INPUTS:
         return tuple(range(inputs))
@@ -83,7 +76,7 @@ def influential(x: Array, y: Array) -> tuple[int, ...]:
 
 
 def _further(features: Array, x: Array, y: Array, found: list[int]) -> list[int]:
-    """The inputs that explain, alone or with those found, what a polynomial in these leaves of y."""
+    """Further inputs that, alone or together with those found, explain the residuals of a polynomial in those found."""
     surrogate = surrogates(x[:, found], y)[0]
     left = y - surrogate.value(x[:, found])
     if not np.isfinite(left).all():
@@ -101,7 +94,7 @@ def _further(features: Array, x: Array, y: Array, found: list[int]) -> list[int]
 
 
 def _pairs(features: Array, targets: Sequence[Array], known: Sequence[int]) -> list[int]:
-    """The inputs of pairs whose products explain one of the targets (N,); without the known inputs."""
+    """The inputs of pairs whose products explain one of the targets (N,), without the known inputs."""
     count, inputs, degree = features.shape
     flat = features.reshape(count, -1)
     found: set[int] = set()
@@ -116,7 +109,7 @@ def _pairs(features: Array, targets: Sequence[Array], known: Sequence[int]) -> l
 
 
 def _scores(values: Array) -> Array:
-    """The ranks of the values, with mean 0 and variance 1: a few large values do not hide the others."""
+    """The ranks of the values, standardised, so that a few large values do not hide the others."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - 0.5 * (counts + 1))[place.ravel()]  # equal values share their mean rank
     centred: Array = ranks - ranks.mean()
@@ -132,7 +125,7 @@ def _residuals_of(columns: Array, y: Array) -> Array:
 
 
 def _legendre(x: Array, degree: int) -> Array:
-    """Legendre polynomials of the ranks of each input, which are uniform: mean 0 and variance 1, (N, d, degree)."""
+    """Legendre polynomials of each input's ranks, with mean 0 and variance 1: (N, d, degree)."""
     ranks = np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0, kind="stable")
     u = 2 * (ranks + 0.5) / len(x) - 1
     table = np.stack(
@@ -142,9 +135,7 @@ def _legendre(x: Array, degree: int) -> Array:
 
 
 def _excess(statistic: Array, freedom: int) -> Array:
-    """How far χ² statistics of so many degrees of freedom are beyond their mean, in normal deviations.
-
-    By the cube root of Wilson and Hilferty (1931).
-    """
+    """How far χ² statistics with these degrees of freedom are above their mean, in normal deviations (Wilson and
+    Hilferty's cube root, 1931)."""
     spread = 2 / (9 * freedom)
     return np.asarray(((statistic / freedom) ** (1 / 3) - (1 - spread)) / np.sqrt(spread))

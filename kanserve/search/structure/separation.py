@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.search.regression.interactions import Parts, partitions
+from kanserve.search.regression.least_squares import ROUNDING
 from kanserve.search.regression.link_functions import IDENTITY, Link
 from kanserve.search.regression.surrogates import (
-    SURROGATES_EXACT_ERROR,
     Surrogate,
     answer_units,
+    is_exact,
+    is_gain,
     most_terms,
     surrogates,
 )
@@ -27,7 +29,6 @@ Array = NDArray[np.float64]
 MOST_LINKS = 3  # links to try, at most, besides the identity
 LINK_ERROR_RATIO = 3.0  # links whose surrogate's error reaches this times the least are not tried
 SUM_ERROR_RATIO = 10.0  # largest error of a sum, relative to the error of the best link's surrogate
-ROUNDING = 1e-9  # lower bound of the least error in these comparisons, relative to the outputs' root mean square
 SWEEPS = 3  # sweeps of alternating least squares for each number of terms
 GAUSS_NEWTON_STEPS = 2  # Gauss-Newton steps after these sweeps
 LEAST_TERMS = 4  # fewest terms per factor
@@ -38,11 +39,8 @@ _KEEP_PRODUCTS = ("square", "sqrt", "reciprocal", "reciprocal square")  # links 
 
 @dataclass(frozen=True, eq=False)
 class Separation:
-    """link(y) = the sum, or the product, of the columns of `values` (N, parts); column k depends on parts[k] only.
-
-    There are two parts or more. In a product, the scale of each part is arbitrary; in a sum, the constant of each part.
-    `error`: leave-one-out, in y, relative to y's root mean square.
-    """
+    """link(y) as the sum, or product, of two or more columns of `values` (N, parts); column k depends only on parts[k],
+    up to a constant (sum) or scale (product). `error`: leave-one-out, in y, relative to y's root mean square."""
 
     link: Link
     kind: Literal["sum", "product"]
@@ -52,7 +50,8 @@ class Separation:
 
 
 def separations(x: Array, y: Array, known: Sequence[Surrogate] | None = None) -> tuple[Separation, ...]:
-    """The separations that the rows x (N, d), y (N,) do not refute, best first; `known`: their surrogates."""
+    """The separations that rows x (N, d), y (N,) do not refute, best first; `known` are their surrogates, if
+    computed."""
     if x.shape[1] < 2 or y.min() == y.max():
         return ()
     ranked = known if known is not None else surrogates(x, y)
@@ -97,7 +96,8 @@ def _fit_sum(x: Array, y: Array, full: Surrogate, parts: Parts) -> tuple[Hypothe
 
 
 def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
-    """y as a product, from the surrogate of log(y): its sum is the product, or at least the start of a fit."""
+    """y as a product, from the surrogate of log(y): exponentiating its sum gives the factors, or a start for fitting
+    them."""
     for parts in claimed:
         form, logarithms = _fit_sum(x, y, full, parts)
         values = np.exp(np.clip(logarithms, -300, 300))
@@ -112,7 +112,7 @@ def _product_by_logarithms(x: Array, y: Array, full: Surrogate, claimed: Sequenc
 
 
 def _product(x: Array, y: Array, full: Surrogate, claimed: Sequence[Parts]) -> Separation | None:
-    """link(y) as a product, from slices of its surrogate."""
+    """link(y) as a product of functions of the parts, started from slices of its surrogate."""
     for parts in claimed:
         separation = _product_from(x, y, full, parts, _slices(x, y, full, parts))
         if separation is not None:
@@ -134,18 +134,18 @@ def _all_vary(values: Array) -> bool:
 
 
 def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) -> tuple[Hypothesis, Array]:
-    """link(y) as a product of functions of the parts, from a first guess of their values (N, parts)."""
+    """Fit link(y) as a product of functions of the parts, from initial values (N, parts)."""
     best: tuple[Hypothesis, Array] | None = None
     idle = 0
     for budget in budgets(len(x)):
         if budget < LEAST_TERMS * len(parts) and budget < most_terms(len(x)):
             continue
         form, refined = _alternate(x, y, full, parts, values, budget)
-        better = best is None or form.error < 0.9 * best[0].error
+        better = best is None or is_gain(form.error, best[0].error)
         idle = 0 if better else idle + 1
         if better:
             best, values = (form, refined), refined
-        if form.error < SURROGATES_EXACT_ERROR or idle > 1:
+        if is_exact(form.error) or idle > 1:
             break
     assert best is not None
     return best
@@ -154,7 +154,7 @@ def _rank_one(x: Array, y: Array, full: Surrogate, parts: Parts, values: Array) 
 def _alternate(
     x: Array, y: Array, full: Surrogate, parts: Parts, values: Array, budget: int
 ) -> tuple[Hypothesis, Array]:
-    """Alternating least squares for each factor with the others fixed; then Gauss-Newton for all together."""
+    """Fit each factor by least squares while the others are fixed, in turn; then all together by Gauss-Newton."""
     targets, units = full.link.forward(y), answer_units(full.link, y)
     coordinates = [tuple(full.coordinates[i] for i in part) for part in parts]
     for _ in range(SWEEPS):
@@ -174,8 +174,8 @@ def _alternate(
 
 
 def _slices(x: Array, y: Array, full: Surrogate, parts: Parts) -> Array:
-    """The surrogate along each part, with the others fixed at a row where it is large; their product is the surrogate
-    if it is separable: (N, parts)."""
+    """The surrogate along each part (N, parts), with the others fixed at a row where it is large. If it is separable,
+    it is proportional to the product of these."""
     row = int(np.argsort(np.abs(full.link.forward(y)))[int(0.8 * len(y))])
     columns = []
     for part in parts:

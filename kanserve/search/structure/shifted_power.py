@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kanserve.search.regression.least_squares import root_mean_square
+from kanserve.search.regression.least_squares import ROUNDING, root_mean_square
 from kanserve.search.regression.term_sums import TERM_ROWS
-from kanserve.search.structure.factors import POWER_LAW_ROUNDING, round_to_fraction
+from kanserve.search.structure.factors import round_to_fraction
 
 Array = NDArray[np.float64]
 
@@ -20,12 +20,11 @@ PLACES = 14  # zeros of the base of c·(x + b)^p + d on the grid, on either side
 EXPONENTS = (-3.4, -2.4, -1.6, -0.8, -0.3, 0.3, 0.7, 1.4, 1.7, 2.4, 3.3, 4.6)  # exponents on the grid
 STARTS = 4  # points of the grid from which the constants are fitted
 STEPS = 60  # steps of such a fit
-EXACT_ERROR = 1e-9  # relative error up to which it is exact
 
 
 @dataclass(frozen=True)
 class ShiftedPower:
-    """y = factor·(sign·x + shift)^exponent + constant."""
+    """The law y = factor·(sign·x + shift)^exponent + constant."""
 
     sign: float
     shift: float
@@ -35,10 +34,10 @@ class ShiftedPower:
 
 
 def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
-    """y (N,) as a power of a shifted x (N,) with an exponent that is not whole, if it is exactly one."""
+    """y (N,) as a power of shifted x (N,) with a non-integer exponent, if that is exact, else None."""
     if len(y) < 6 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    limit = EXACT_ERROR * float(y.std())
+    limit = ROUNDING * float(y.std())
     starts = sorted(_starts(x, y))[:STARTS]
     for _, sign, shift, exponent in starts:
         with np.errstate(all="ignore"):
@@ -48,7 +47,7 @@ def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
             shift, exponent, error = found
             if not error < limit:
                 continue
-            exponent = round_to_fraction(exponent, POWER_LAW_ROUNDING, POWER_LAW_ROUNDING)
+            exponent = round_to_fraction(exponent, ROUNDING, ROUNDING)
             if exponent == round(exponent):
                 continue
             c, d, _ = _linear(sign * x + shift, y, exponent)
@@ -57,7 +56,7 @@ def power_of_a_sum(x: Array, y: Array) -> ShiftedPower | None:
 
 
 def _starts(x: Array, y: Array) -> Iterator[tuple[float, float, float, float]]:
-    """Error, sign, shift and exponent of the points of the grid."""
+    """The error, sign, shift and exponent at each grid point."""
     step = max(1, len(x) // TERM_ROWS)
     x, y = x[::step], y[::step]
     half = float(np.ptp(x)) / 2
@@ -73,7 +72,7 @@ def _starts(x: Array, y: Array) -> Iterator[tuple[float, float, float, float]]:
 
 
 def power_and_constant(t: Array, y: Array, constant: bool = True) -> tuple[float, float] | None:
-    """The exponent p of the best c·t^p + d for t ≥ 0, or of c·t^p, and the error; None without one."""
+    """The exponent p of the best fit c·t^p + d (or c·t^p) for t ≥ 0, and its error; None if there is none."""
     with np.errstate(all="ignore"):
         started = [(_linear(t, y, exponent, constant)[2], exponent) for exponent in EXPONENTS]
         _, exponent = min(started)
@@ -82,7 +81,7 @@ def power_and_constant(t: Array, y: Array, constant: bool = True) -> tuple[float
 
 
 def _linear(base: Array, y: Array, exponent: float, constant: bool = True) -> tuple[float, float, float]:
-    """c and d of c·base^exponent + d, and the error."""
+    """c and d of the best fit c·base^exponent + d, and its error."""
     values = np.power(np.maximum(base, 0.0), exponent)
     centred = values - values.mean() if constant else values
     size = float(centred @ centred)
@@ -96,7 +95,7 @@ def _linear(base: Array, y: Array, exponent: float, constant: bool = True) -> tu
 def _refine(
     x: Array, y: Array, shift: float, exponent: float, *, moves: bool = True, constant: bool = True
 ) -> tuple[float, float, float] | None:
-    """Shift and exponent after damped Gauss-Newton steps, and the error; the shift stays where the base is ≥ 0."""
+    """Refine shift and exponent by damped Gauss-Newton steps that keep the base ≥ 0; also returns the error."""
     least = float(x.min())
     error, damping = _linear(x + shift, y, exponent, constant)[2], 1e-3
     for _ in range(STEPS):

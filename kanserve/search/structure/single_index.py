@@ -29,7 +29,7 @@ MULTIPLES = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 
 @dataclass(frozen=True, eq=False)
 class Single:
-    """y is a function of z alone: Π x_i^w_i ("product") or Σ w_i·x_i ("sum"); `values` (N,) are z at the rows."""
+    """y depends only on z = Π x_i^w_i ("product") or Σ w_i·x_i ("sum"); `values` (N,) are z at the rows."""
 
     kind: str
     weights: tuple[float, ...]
@@ -38,7 +38,7 @@ class Single:
 
 
 def singles(x: Array, y: Array) -> tuple[Single, ...]:
-    """The variables, smoothest first and up to three, in which y (N,) is a smooth curve."""
+    """Up to three variables z of which y (N,) is a smooth function, smoothest first."""
     if not 2 <= x.shape[1] <= MOST_INPUTS or y.min() == y.max():
         return ()
     found = []
@@ -51,7 +51,7 @@ def singles(x: Array, y: Array) -> tuple[Single, ...]:
 
 
 def roughness(z: Array, y: Array) -> float:
-    """The mean squared distance of y from the line between its neighbours in z, scaled so that it is 1 for noise."""
+    """The mean squared distance of y from the line between its neighbours in z, scaled to be 1 for pure noise."""
     order = np.argsort(z, kind="stable")
     u, v = z[order], y[order]
     width = u[2:] - u[:-2]
@@ -77,10 +77,8 @@ def _candidates(x: Array) -> Iterator[tuple[str, tuple[float, ...], Array]]:
 
 
 def merge_by_trial(x: Array, y: Array, error: float) -> tuple[Merge, ...]:
-    """Pairs of inputs that merge into one, found by trial: a surrogate with one input less must be far better.
-
-    For laws that a surrogate of all inputs cannot follow, so that its gradient is useless.
-    """
+    """Pairs of inputs that merge into one, by trial: a surrogate with one input less must be far better. For laws that
+    no surrogate of all inputs can follow, so that its gradient is useless."""
     found = []
     for i, j in pairs(range(x.shape[1]), 2):
         others = [k for k in range(x.shape[1]) if k not in (i, j)]

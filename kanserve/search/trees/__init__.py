@@ -1,1 +1,1 @@
-"""Expression trees of candidate networks: enumerating shapes, composing trees, and converting them to networks."""
+"""Expression trees of candidate networks: enumerate shapes, compose trees, convert them to networks."""

@@ -1,4 +1,4 @@
-"""Composing trees: powers, sums and products of trees, and substitution of a tree for an input."""
+"""Compose trees: powers, sums and products of trees, and substitution of a tree for an input."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,8 @@ POWERS = frozenset(_POWERS.values())
 
 
 def power(of: "int | Node", exponent: float) -> tuple[Sum, ...]:
-    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x), x^(5/3) is one, x^0 none; e^(p·log x) where it has no name."""
+    """x^p as factors: x^5 is x^4·x, x^1.5 is x·sqrt(x), x^(5/3) a single factor, x^0 none; other powers are exp(p·log
+    x)."""
     if exponent == 0:
         return ()
     if exponent in _POWERS:
@@ -35,7 +36,7 @@ def _curve(of: "int | Node", function: str) -> Sum:
 
 
 def monomial(columns: Sequence[int], powers: Sequence[float], scale: float = 1.0) -> Node:
-    """scale · Π x_i^p_i."""
+    """The tree scale · Π x_i^p_i."""
     factors = [factor for i, p in zip(columns, powers, strict=True) if p != 0 for factor in power(i, p)]
     if not factors:
         return constant(scale, columns[0] if columns else 0)
@@ -43,7 +44,7 @@ def monomial(columns: Sequence[int], powers: Sequence[float], scale: float = 1.0
 
 
 def scale(node: Node, scale: float) -> Node:
-    """The tree times a number; its curves must be symbolic."""
+    """Multiply a tree by a number; its outer curves must be symbolic."""
     if isinstance(node, Product):
         first, *others = node.factors
         return Product((_scale_sum(first, scale), *others), node.bias * scale)
@@ -60,12 +61,12 @@ def _scale_sum(summed: Sum, scale: float) -> Sum:
 
 
 def constant(value: float, column: int) -> Node:
-    """A constant, as 0 times an input plus the value."""
+    """A constant, as 0·x_column + value."""
     return Sum((Curve(column, Symbolic("x", 1.0, 0.0, 0.0, value)),))
 
 
 def product(parts: Sequence[Node]) -> Node:
-    """The product of trees, with their factors joined."""
+    """The product of trees; factors of products are joined."""
     factors: list[Sum] = []
     for part in parts:
         inner = part.parts[0].of if isinstance(part, Sum) and is_plain(part) else part
@@ -77,7 +78,7 @@ def product(parts: Sequence[Node]) -> Node:
 
 
 def total(parts: Sequence[Node]) -> Node:
-    """The sum of trees, with their terms joined."""
+    """The sum of trees; terms of sums are joined."""
     terms: list[Curve] = []
     for part in parts:
         if isinstance(part, Sum):
@@ -92,12 +93,12 @@ def _term(node: Product) -> Curve:
 
 
 def linear(columns: Sequence[int], weights: Sequence[float]) -> Node:
-    """Σ w_i·x_i."""
+    """The tree Σ w_i·x_i."""
     return total([monomial([i], [1.0], weight) for i, weight in zip(columns, weights, strict=True)])
 
 
 def substitute(node: Node, column: int, by: Node) -> Node:
-    """The tree with a node substituted for an input."""
+    """Substitute a node for an input."""
     if isinstance(node, Product):
         return replace(node, factors=tuple(_substitute_in_sum(factor, column, by) for factor in node.factors))
     return _substitute_in_sum(node, column, by)
@@ -129,7 +130,7 @@ _INNER = {
 
 
 def inner(column: int, name: str) -> Node:
-    """A function of `affine.INNER` of an input."""
+    """A function of `affine.INNER`, applied to an input."""
     if name == "exp(-x)":
         return Sum((Curve(column, Symbolic("exp", -1.0, 0.0, 1.0, 0.0), without_constant=True),))
     return _curve(column, _INNER[name])

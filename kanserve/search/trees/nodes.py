@@ -23,8 +23,8 @@ IDENTITY = Symbolic("x", 1.0, 0.0, 1.0, 0.0)
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A function of one variable. Without a `symbolic` it is a spline: knots (G+2k+1,) and coefficients (G+k,),
-    or none yet."""
+    """A function of one variable. If `symbolic` is None it is a spline: knots (G+2k+1,) and coefficients (G+k,), None
+    before a fit."""
 
     of: "int | Sum | Product"
     symbolic: Symbolic | None = None
@@ -49,7 +49,7 @@ Node = Sum | Product
 
 
 def curves(node: Node) -> Iterator[Curve]:
-    """Every curve of a tree, in pre-order: each before the curves inside it."""
+    """Every curve of a tree in pre-order: a curve comes before those inside it."""
     sums = (node,) if isinstance(node, Sum) else node.factors
     for total in sums:
         for curve in total.parts:
@@ -59,7 +59,7 @@ def curves(node: Node) -> Iterator[Curve]:
 
 
 def map_curves(node: Node, change: Callable[[Curve], Curve]) -> Node:
-    """The tree with each curve changed, in the order of `curves`, including the curves inside changed ones."""
+    """Apply `change` to every curve, including those inside changed ones, in the order of `curves`."""
     if isinstance(node, Sum):
         return _map_sum(node, change)
     return replace(node, factors=tuple(_map_sum(factor, change) for factor in node.factors))
@@ -76,7 +76,7 @@ def _map_sum(total: Sum, change: Callable[[Curve], Curve]) -> Sum:
 
 
 def exchange(node: Node, old: Curve, new: Curve) -> Node:
-    """The tree with one curve replaced by another."""
+    """Replace one curve of a tree by another."""
     return map_curves(node, lambda curve: new if curve is old else curve)
 
 
@@ -85,12 +85,12 @@ def inputs(node: Node) -> set[int]:
 
 
 def rename_inputs(node: Node, columns: tuple[int, ...]) -> Node:
-    """The tree with input i renamed to column `columns[i]`."""
+    """Rename input i to `columns[i]`."""
     return map_curves(node, lambda curve: replace(curve, of=columns[curve.of]) if isinstance(curve.of, int) else curve)
 
 
 def price(node: Node) -> float:
-    """The complexity of the named functions, with their offsets, and of the splines."""
+    """The complexity of a tree's named functions, with their offsets, and of its splines."""
     total = 0.0
     for curve in curves(node):
         if curve.symbolic is None:

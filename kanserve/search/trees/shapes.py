@@ -18,7 +18,6 @@ from kanserve.search.trees.nodes import IDENTITY, Curve, Node, Product, Sum
 # Most inputs for which all shapes are listed; with more, only sums and products of all, and curves of these.
 MOST_INPUTS = 4
 
-MOST_SHAPES = {2: 400, 3: 500, 4: 700}
 REPEATS = {2: 2, 3: 1}
 """How many times inputs may be repeated in a shape; more would give thousands of shapes."""
 
@@ -79,13 +78,13 @@ def _members(kind: str, inputs: tuple[int, ...]) -> list[Shape]:
 
 
 def _sensible(parts: tuple[Shape, ...]) -> bool:
-    """Whether no input has two curves side by side, which would be a single one."""
+    """Whether no input appears in two curves of the same sum or product, where one curve would do."""
     single = [part for part in parts if part[0] == "in"]
     return len(set(single)) == len(single)
 
 
 def _partitions(items: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
-    """All partitions of the items; equal items give duplicates, which the caller merges."""
+    """All partitions of the items; equal items lead to duplicates, which the caller removes."""
     if not items:
         yield []
         return
@@ -97,7 +96,7 @@ def _partitions(items: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
 
 
 def tree(shape: Shape, lines: frozenset[int] = frozenset()) -> Node:
-    """The shape as a tree of splines; inputs in `lines` enter by straight lines instead."""
+    """Convert a shape to a tree of splines; inputs in `lines` enter as straight lines."""
     kind, *parts = shape
     match kind:
         case "sum":
@@ -127,7 +126,7 @@ def _factor(shape: Shape, lines: frozenset[int]) -> Sum:
 
 
 def levels(inputs: int) -> Iterator[list[Shape]]:
-    """Shapes of this number of inputs, level by level, in order of size."""
+    """The shapes of this number of inputs, grouped by size, smallest first."""
     if inputs == 1:
         yield [("in", 0)]
         return
@@ -153,7 +152,7 @@ def _list_inputs(inputs: int) -> list[tuple[int, ...]]:
 
 
 def _simple(inputs: int) -> list[Shape]:
-    """The sum and the product of all inputs, and curves of these."""
+    """The sum and the product of all inputs, and a curve of each."""
     leaves = tuple(("in", i) for i in range(inputs))
     nodes: list[Shape] = [("sum", *leaves), ("mul", *leaves)]
     return [*nodes, *(("curve", node) for node in nodes)]

@@ -24,7 +24,7 @@ ORDER = 3
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A tree as a network of one output, and the edge of each of its curves: layer, subnode, input."""
+    """A tree as a network with one output, and the edge (layer, subnode, input) of each of its curves."""
 
     tree: Node
     kan: Kan
@@ -32,15 +32,13 @@ class Network:
 
     @property
     def fixed(self) -> frozenset[tuple[int, int, int, int]]:
-        """The constants that a fit does not change, as (layer, subnode, input, index among a, b, c, d)."""
+        """The constants that a fit must not change, as (layer, subnode, input, index among a, b, c, d)."""
         return frozenset((*place, 3) for curve, place in self.places.items() if curve.without_constant)
 
 
 def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> Network:
-    """The network of a tree with this number of inputs; splines without coefficients are 1 on [-1, 1] for now.
-
-    They have `intervals` intervals, or as many as those that have coefficients. `scale` is the unit of the output.
-    """
+    """The network of a tree with this number of inputs. Splines without coefficients start as 1 on [-1, 1], with
+    `intervals` intervals or as many as the fitted ones. `scale` is the unit of the output."""
     tree = _apart(tree)
     found = [len(curve.coefficients) - ORDER for curve in curves(tree) if curve.coefficients is not None]
     intervals = found[0] if found else intervals
@@ -58,7 +56,8 @@ def network(tree: Node, inputs: int, intervals: int = 1, scale: float = 1.0) -> 
 
 
 def _apart(node: Node) -> Node:
-    """The tree without two curves of the same variable in a sum: a network has one edge there, so others go deeper."""
+    """Separate two curves of the same variable in a sum by moving them a layer deeper: a network has only one edge
+    there."""
     if isinstance(node, Sum):
         return _apart_sum(node)
     factors = tuple(_apart_sum(factor) for factor in node.factors)
@@ -79,7 +78,7 @@ def _of(curve: Curve, node: Node) -> Curve:
 
 
 def take_back(net: Network, kan: Kan) -> Network:
-    """The tree and its network with the parameters of a network of the same shape."""
+    """Copy the parameters of a network of the same shape back into the tree and its network."""
     changed: dict[Curve, Curve] = {}
 
     def change(curve: Curve) -> Curve:
@@ -99,7 +98,7 @@ def take_back(net: Network, kan: Kan) -> Network:
 
 
 def _deepen(node: Node, depths: dict[object, int]) -> int:
-    """The layer of a node and of all nodes in it; inputs are in layer 0."""
+    """Record the layer of a node and of all nodes in it, and return it; inputs are in layer 0."""
     deepest = 0
     for total in _sums(node):
         for curve in total.parts:
@@ -114,7 +113,7 @@ def _sums(node: Node) -> tuple[Sum, ...]:
 
 
 def _layer_values(tree: Node, depths: dict[object, int], inputs: int, count: int) -> "list[list[int | Node]]":
-    """The values in each layer: inputs, nodes computed there, and values carried through."""
+    """The values in each layer: inputs, nodes computed there, and values passed through to later layers."""
     last_use: dict[int | Node, int] = {tree: count}
     waiting: list[Node] = [tree]
     while waiting:

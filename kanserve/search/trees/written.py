@@ -35,7 +35,7 @@ _FUNCTIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Written(np.lib.mixins.NDArrayOperatorsMixin):
-    """factor·of + offset, of an input or a node."""
+    """An input or a node, with a factor and an offset: factor·of + offset."""
 
     of: int | Node
     factor: float = 1.0
@@ -43,7 +43,7 @@ class Written(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def node(self) -> Node:
-        """The tree; a factor and an offset are those of its curves, so that a fit does not find them twice."""
+        """The tree, with factor and offset merged into its curves, so that a fit does not see them twice."""
         if isinstance(self.of, int):
             return Sum((Curve(self.of, Symbolic("x", 1.0, 0.0, self.factor, self.offset)),))
         node = self.of if self.factor == 1 else compose.scale(self.of, self.factor)
@@ -118,7 +118,7 @@ def _apply(function: str, written: Written) -> Written:
 
 
 def _power(written: Written, exponent: float) -> Written:
-    """(factor·u + offset)^exponent: without an offset the factor goes outside, where a fit finds it once."""
+    """(factor·u + offset)^exponent. Without an offset the factor is moved outside, where a fit sees it once."""
     if exponent == 1:
         return written
     factor = written.factor if written.offset == 0 and written.factor > 0 else 1.0
@@ -137,7 +137,7 @@ def _power(written: Written, exponent: float) -> Written:
 
 
 def _reaches_zero(written: Written) -> bool:
-    """Whether it is 0 at many rows, as max(x, 0) is, where a power has no logarithm."""
+    """Whether the value is 0 on many rows, as max(x, 0) is, so that its logarithm cannot be used for powers."""
     if isinstance(written.of, int):
         return False
     return any(curve.symbolic is not None and curve.symbolic.function == "abs" for curve in curves(written.of))

@@ -38,8 +38,8 @@ _GUESSED = 16  # characters; a shorter token can be guessed by brute force
 
 
 class Tokens:
-    """The bearer tokens of grants, given as a SHA-256 or in a file that is reloaded when it changes; grants without one
-    are skipped. InputError for an unusable file."""
+    """The bearer tokens of grants, given as SHA-256 or in files that are reloaded when they change. Grants without a
+    token are skipped. Raises InputError if a file cannot be used."""
 
     def __init__(self, grants: Sequence[Grant]) -> None:
         self._fixed = [(grant, bytes.fromhex(grant.token_sha256)) for grant in grants if grant.token_sha256]
@@ -53,7 +53,7 @@ class Tokens:
         self._next = time.monotonic() + LOOK
 
     def matching(self, token: str) -> list[Grant]:
-        """The grants of a token. All are compared, in constant time, so that the time reveals nothing about them."""
+        """The grants of a token. All are compared, in constant time, so that timing reveals nothing."""
         if self._filed and time.monotonic() >= self._next:
             self._look()
         shown = sha256(token.encode(errors="surrogateescape")).digest()
@@ -63,7 +63,7 @@ class Tokens:
         return [grant for (grant, _), equal in zip(known, same, strict=True) if equal]
 
     def _look(self) -> None:
-        """Reload changed files. A file that cannot be read grants no access: removing it revokes the token."""
+        """Reload changed files. A file that cannot be read grants no access, so removing it revokes the token."""
         with self._lock:
             self._next = time.monotonic() + LOOK
             digests = dict(self._digests)
@@ -81,7 +81,7 @@ class Tokens:
 
 
 def _read(path: str) -> bytes:
-    """The digest of a file's token."""
+    """Read a token file, and return the token's digest."""
     token = rotation.read(path, "The token file").split(b"\n", 1)[0].strip()
     if not token:
         raise InputError(f"The token file {path!r} must have a token in its first line.")
@@ -92,19 +92,20 @@ def _read(path: str) -> bytes:
 
 @dataclass(frozen=True)
 class Allowed:
-    """A caller who may make the call; calling the object with a model's name checks access to that model."""
+    """A caller who may make the call. Call the object with a model's name to check access to that model."""
 
     identity: str
     models: frozenset[str] | None  # None: all
 
     def __call__(self, model: str) -> None:
-        """AccessError for a model outside the grant, whether or not it exists: that must not be revealed."""
+        """Raise AccessError for a model outside the grant, whether or not it exists: that must not be revealed."""
         if self.models is not None and model not in self.models:
             raise AccessError("The caller may not use this model.")
 
 
 def table(settings: Settings) -> "Access":
-    """The access rules of a server; InputError for a grant that cannot work. Logs warnings about risky settings."""
+    """The access rules of a server. Raises InputError for a grant that cannot work; logs warnings about risky
+    settings."""
     for grant in settings.access:
         _check(grant, settings)
     anonymous = anonymous_roles(settings)
@@ -113,14 +114,14 @@ def table(settings: Settings) -> "Access":
 
 
 def anonymous_roles(settings: Settings) -> tuple[Role, ...]:
-    """What a caller without credentials may do."""
+    """The roles of a caller without credentials."""
     if settings.anonymous is not None:
         return settings.anonymous
     return () if settings.access else ("predict", "read")
 
 
 class _Anonymous:
-    """No grants are configured: credentials are ignored."""
+    """The access rules without any grants: credentials are ignored."""
 
     def __init__(self, roles: Sequence[Role]) -> None:
         self._open = frozenset(path for path, needs in NEEDS.items() if not needs or set(needs) & set(roles))
@@ -131,7 +132,7 @@ class _Anonymous:
 
 
 class _Rules:
-    """Grants, by token and by certificate."""
+    """The access rules with grants, by token and by certificate."""
 
     def __init__(self, anonymous: Sequence[Role], grants: Sequence[Grant]) -> None:
         self._public = frozenset(path for path, needs in NEEDS.items() if not needs)

@@ -1,4 +1,4 @@
-"""Files that are replaced under a running server: certificates and tokens."""
+"""Watch files that are replaced while a server runs: certificates and tokens."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def stamp(path: str) -> Stamp | None:
 
 
 def read(path: str, what: str) -> bytes:
-    """The bytes of a file; `what` names it in the InputError raised when it cannot be read."""
+    """Read a file. Raises InputError if that fails; `what` names the file in its text."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(_MAX_BYTES + 1)

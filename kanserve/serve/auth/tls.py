@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Pem(NamedTuple):
-    """The checked contents of the files."""
+    """The checked contents of the TLS files."""
 
     chain: bytes
     key: bytes
@@ -31,7 +31,7 @@ class Pem(NamedTuple):
 
 
 def files(settings: Settings) -> "Files | None":
-    """The files of a secure port; None without TLS. InputError for unusable ones."""
+    """The TLS files of the settings; None without TLS. Raises InputError if they cannot be used."""
     certificate, key, authorities = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if not (certificate or key or authorities):
         return None
@@ -40,14 +40,14 @@ def files(settings: Settings) -> "Files | None":
 
 
 def check(settings: Settings) -> None:
-    """InputError for TLS files that cannot be used."""
+    """Raise InputError for TLS files that cannot be used."""
     if not (settings.tls_certificate and settings.tls_key):
         raise InputError("TLS needs both tls_certificate and tls_key; tls_client_ca is only used with them.")
     _read(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
 class Files:
-    """The last consistent contents of the files: `current`."""
+    """TLS files that are read again when they change. `current` holds their last consistent contents."""
 
     def __init__(self, certificate: str, key: str, authorities: str) -> None:
         self._files = certificate, key, authorities
@@ -59,7 +59,7 @@ class Files:
         self.current = _read(*self._files)
 
     def read_changed(self) -> Pem | None:
-        """The new contents; None if nothing changed. grpc calls this at each handshake, on any of its threads."""
+        """The new contents, or None if nothing changed. grpc calls this at each handshake, on any of its threads."""
         if not self._lock.acquire(blocking=False):  # another handshake is reading them; this one uses the old ones
             return None
         try:
@@ -92,7 +92,7 @@ class Files:
 
 
 def _read(certificate: str, key: str, authorities: str) -> Pem:
-    """The checked contents of the files; InputError when they are not consistent."""
+    """Read and check the files. Raises InputError if they do not belong together."""
     import ssl  # a few MB with its libraries, which a server without TLS does not need
 
     chain, secret = rotation.read(certificate, "The certificate"), rotation.read(key, "The key")

@@ -1,1 +1,1 @@
-"""Reads settings from flags, environment and file, in a process that is then replaced by the server (exec)."""
+"""Read settings from flags, environment and file, in a process that the server then replaces (exec)."""

@@ -1,4 +1,4 @@
-"""Checks of settings that are each valid: whether they are consistent, and whether the files that they name exist."""
+"""Checks across settings: whether they are consistent, and whether the files that they name exist."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def complaints(settings: Settings, named: Named) -> list[str]:
 
 
 def warnings(settings: Settings) -> list[str]:
-    """Settings that are risky, but may be intended."""
+    """Warnings about settings that are risky but may be intended."""
     risks: list[str] = []
     if not settings.reached_at():
         return risks
@@ -172,7 +172,7 @@ def _token(grant: Grant, where: str) -> Iterator[str]:
 
 
 def _digest(path: str) -> str:
-    """The SHA-256 of the token in a file; empty without one."""
+    """The SHA-256 of the token in a file; "" if there is none."""
     try:
         with open(path, "rb") as file:
             token = file.readline().strip()

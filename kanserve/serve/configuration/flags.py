@@ -1,4 +1,4 @@
-"""The flags of `kanserve serve`, made from the fields of Settings; `settings_sources` converts their values."""
+"""The flags of `kanserve serve`, generated from the fields of Settings. `settings_sources` converts their values."""
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,8 +48,8 @@ MEANINGLESS = (
 
 @dataclass(frozen=True)
 class Given:
-    """The values of the flags, texts and booleans; `names` are the flags as they were written; `as_kserve`: some have
-    underscores, which only KServe writes."""
+    """The parsed flags: their values, and in `names` how each was written. `as_kserve`: those that KServe writes, with
+    underscores."""
 
     values: Mapping[str, Any]
     names: Mapping[str, str]
@@ -59,12 +59,12 @@ class Given:
 
 
 def flag(name: str) -> str:
-    """How a setting is written as a flag; the repository needs none."""
+    """The flag for a setting; the repository is positional."""
     return "REPOSITORY" if name == "repository" else "--" + name.replace("_", "-")
 
 
 def parse(arguments: Sequence[str]) -> Given:
-    """The values of the flags; InputError when a flag lacks its value."""
+    """Parse the flags. Raises InputError if a flag lacks its value."""
     known, unknown = _parser().parse_known_args([_dash(argument) for argument in arguments])
     values, names, warnings = dict(vars(known)), {}, []
     for name in ("help", "check_config"):
@@ -82,12 +82,11 @@ def parse(arguments: Sequence[str]) -> Given:
 
 
 def text() -> str:
-    """The output of --help."""
     return _parser().format_help()
 
 
 def asks(arguments: Sequence[str], *names: str) -> bool:
-    """Whether one of these flags of the command itself, such as --help, is among the arguments."""
+    """Whether one of these flags, such as --help, is among the arguments."""
     return any(_dash(argument) in names for argument in arguments)
 
 
@@ -148,7 +147,7 @@ def _says(setting: Field[Any]) -> str:
 
 
 def _dash(argument: str) -> str:
-    """A flag with dashes: KServe writes --model_name instead of --model-name."""
+    """Write a flag with dashes: KServe writes --model_name instead of --model-name."""
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument.partition("=")

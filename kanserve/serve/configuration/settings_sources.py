@@ -45,7 +45,7 @@ SettingKey = tuple[str | int, ...]  # ("models", "houses", "max_rows")
 
 @dataclass(frozen=True)
 class Configuration:
-    """Settings, the origin of each that is not a default, and warnings about ignored flags."""
+    """Settings, the origin of each one that is not a default, and warnings about ignored flags."""
 
     settings: Settings
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -53,12 +53,12 @@ class Configuration:
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """The settings of `kanserve serve ARGUMENTS`; InputError with one line for each mistake."""
+    """The settings of `kanserve serve ARGUMENTS`. Raises InputError with one line for each mistake."""
     return configuration(arguments, environ).settings
 
 
 def configuration(arguments: Sequence[str], environ: Mapping[str, str]) -> Configuration:
-    """As `read`, with origins. The caller handles `--help` and `--check-config`."""
+    """Like `read`, with the origin of each setting. The caller handles `--help` and `--check-config`."""
     given = flags.parse(arguments)
     path = given.values.get("config") or environ.get("KANSERVE_CONFIG", "")
     wrong = [*given.wrong]
@@ -81,14 +81,14 @@ def configuration(arguments: Sequence[str], environ: Mapping[str, str]) -> Confi
 
 @dataclass(frozen=True)
 class _Source:
-    """Where values come from: "flag", "variable", or the path of the file."""
+    """A source of settings: "flag", "variable", or the path of the file."""
 
     kind: str
     values: Values
     names: Mapping[str, str] = field(default_factory=dict)  # as they were written, where that differs
 
     def origin(self, place: SettingKey) -> str:
-        """Where a value of this source is written, for messages."""
+        """Where a value of this source was written, for messages."""
         name = str(place[0])
         match self.kind:
             case "flag":
@@ -139,7 +139,7 @@ def _file(path: str, wrong: list[str]) -> _Source:
 
 
 def _read(sources: Sequence[_Source], wrong: list[str]) -> Settings | None:
-    """The settings of all sources; earlier sources override later ones."""
+    """Merge the settings of all sources; earlier sources override later ones. Mistakes are appended to `wrong`."""
     given = {name: value for source in reversed(sources) for name, value in source.values.items()}
     try:
         read = SchemaValidator(_table(Settings)).validate_python(given)
@@ -152,7 +152,7 @@ def _read(sources: Sequence[_Source], wrong: list[str]) -> Settings | None:
 
 
 def _table(kind: type[Any]) -> core_schema.CoreSchema:
-    """How the fields of a dataclass of settings are read; unknown keys are refused."""
+    """The schema for reading a dataclass of settings; unknown keys are refused."""
     hints = get_type_hints(kind)
     known = {setting.name: _field(hints[setting.name], setting) for setting in fields(kind)}
     return core_schema.typed_dict_schema(known, extra_behavior="forbid")
@@ -170,7 +170,7 @@ def _field(hint: Any, setting: Field[Any]) -> core_schema.TypedDictField:
 
 
 def _value(hint: Any, least: Any = None, most: Any = None) -> core_schema.CoreSchema:
-    """How a value of a type is read: lists also from comma-separated texts, and no booleans as numbers."""
+    """The schema for a value of a type. Lists may be comma-separated texts; booleans are not numbers."""
     part = _list_of(hint)
     if part is not None:
         many: core_schema.CoreSchema = core_schema.tuple_schema([_value(part)], variadic_item_index=0)
@@ -210,7 +210,7 @@ def _list_of(hint: Any) -> Any:
 
 
 def _complaint(error: Mapping[str, Any], sources: Sequence[_Source]) -> str:
-    """One line: where, what was wanted, what was got."""
+    """A line for one validation error: where, what is expected, and what was found."""
     key: SettingKey = error["loc"]
     source = next((candidate for candidate in sources if key[0] in candidate.values), sources[-1])
     origin = source.origin(key)
@@ -236,7 +236,7 @@ def _nearest(name: str, names: Sequence[str], written: Any = str) -> str:
 
 
 def describe_values(setting: Field[Any], kind: type[Any] = Settings) -> str:
-    """What values a setting takes, in words."""
+    """Describe in words which values a setting takes."""
     hint = get_type_hints(kind)[setting.name]
     part = _list_of(hint)
     if part is not None:

@@ -52,11 +52,8 @@ MOST_BYTES = 2**22
 
 
 class LazyFormulas:
-    """The formulas of a network's outputs, and the evidence for them, parsed on demand; the file is kept compressed.
-
-    FormatError, at once, when formula.json is not JSON, is of other outputs, or has an invalid expression. A file of
-    more than MOST_BYTES is not looked at.
-    """
+    """The formulas of a network's outputs and their evidence, stored compressed and parsed on demand. Raises
+    FormatError at once if formula.json is invalid or of other outputs. A file over MOST_BYTES is ignored."""
 
     def __init__(self, artifact: Artifact, kan: Kan) -> None:
         data = artifact.files[FORMULA]
@@ -79,7 +76,8 @@ class LazyFormulas:
             self._packed = zlib.compress(data, 1)
 
     def read(self) -> "tuple[tuple[Formula, ...], tuple[Evidence, ...]]":
-        """The formulas, and the evidence for each, or none; FormulaError if the network is too large to have any."""
+        """The formulas and the evidence for each (possibly none). Raises FormulaError if the network is too large to
+        have any."""
         if not self._packed:
             raise FormulaError(
                 f"The network has {self.edges} edges: its formulas are too large to be read. Simplify it first."
@@ -101,8 +99,8 @@ def _evidence(value: dict[str, Any]) -> "tuple[Evidence, ...]":
 
 
 class PreparedAnswers:
-    """The answers of one version of a model that depend on no rows, by what was asked; each is built once, however many
-    callers wait for it. Thread-safe."""
+    """Cached answers of one model version that do not depend on input rows, by request. Each is built once, however
+    many callers wait for it. Thread-safe."""
 
     def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
         self._most = most_bytes
@@ -111,7 +109,8 @@ class PreparedAnswers:
         self._building: dict[Hashable, Future[bytes]] = {}
 
     def get(self, asked: Hashable, build: Callable[[], bytes]) -> bytes:
-        """The answer, built by the first caller while others wait for it; an error of `build` goes to all of them."""
+        """The answer to `asked`. The first caller builds it while others wait; an error of `build` is raised in all of
+        them."""
         with self._lock:
             if (answer := self._kept.get(asked)) is not None:
                 self._kept.move_to_end(asked)
@@ -167,12 +166,12 @@ class Model:
 
     @property
     def concurrency(self) -> int:
-        """The most requests that are computed at once."""
+        """The maximum number of requests computed at once."""
         return self.limits.concurrency
 
     @cached_property
     def max_rows(self) -> int:
-        """The most rows of one request, such that neither the request nor the answer exceeds the message limit."""
+        """The maximum rows of a request, such that neither request nor answer exceeds the message limit."""
         outputs = len(self.kan.outputs)
         row = 8 * max(len(self.kan.inputs), outputs)
         if self.kan.classes:  # scores, probabilities, and a label with its length
@@ -181,15 +180,15 @@ class Model:
 
     @cached_property
     def max_differentiated_rows(self) -> int:
-        """The most rows of one request for derivatives, by the same rule."""
+        """Like `max_rows`, for requests of derivatives."""
         inputs, outputs = len(self.kan.inputs), len(self.kan.outputs)
         most = min(self.limits.max_rows, MAX_DIFFERENTIATED_ROWS)
         return max(1, min(most, (self.limits.max_message_bytes - 2**16) // (8 * (inputs + 1) * outputs)))
 
     @cached_property
     def max_hessian_rows(self) -> int:
-        """The most rows of one request for second derivatives; 0 if one row of the answer, or of a layer on the way
-        there, would not fit into a message."""
+        """Like `max_rows`, for requests of second derivatives; 0 if a single row of the answer, or of a layer on the
+        way, is too large for a message."""
         inputs = len(self.kan.inputs)
         widest = max(len(self.kan.outputs), *(layer.subnodes for layer in self.kan.layers))
         row = 8 * widest * (inputs * inputs + inputs + 1)
@@ -197,17 +196,17 @@ class Model:
 
     @cached_property
     def labels(self) -> tuple[bytes, ...]:
-        """The names of the classes, then the empty label of a row without a class."""
+        """The class names as bytes, followed by the empty label of a row without a class."""
         return (*(class_name.encode() for class_name in self.kan.classes), b"")
 
     @cached_property
     def datatype(self) -> str:
-        """The floating-point type of the model, by its name in the inference protocol."""
+        """The model's floating-point type, as named in the inference protocol."""
         return "FP32" if self.manifest.precision == "float" else "FP64"
 
     @cached_property
     def rows_at_a_time(self) -> int:
-        """How many rows the reference evaluation may take at once."""
+        """How many rows the reference evaluation may process at once."""
         inputs = len(self.kan.inputs)
         widest = max(layer.subnodes * max(layer.inputs, inputs) for layer in self.kan.layers)
         return max(1, VALUES_AT_A_TIME // widest)
@@ -228,7 +227,7 @@ class Model:
 
     @cached_property
     def spans(self) -> tuple[Array, ...]:
-        """For each layer, the range (inputs, 2) of its inputs for rows in the training range."""
+        """For each layer, the range (inputs, 2) of its inputs when the rows are in the training range."""
         from kanserve.network.encoding import without_encoding
         from kanserve.network.evaluate import activations
         from kanserve.network.training_range import finite_rows, ranges
@@ -244,11 +243,8 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """The models by name and version, oldest first, and for each version that could not be loaded the reason, even if
-    an earlier load of that version is still served.
-
-    `changing` are the versions that are loading, or unloading until their last call ends; `states` has all versions.
-    """
+    """The models by name and version, oldest first, and the reason for each version that could not be loaded, even if
+    an earlier load is still served. `changing`: versions being loaded or unloaded; `states`: all versions."""
 
     models: Mapping[str, Mapping[int, Model]]
     reasons: Mapping[Key, str]
@@ -264,7 +260,7 @@ class Catalog:
 
     @cached_property
     def contents(self) -> Mapping[Key, int]:
-        """The load number of each version: it changes when the version is reloaded."""
+        """The load number of each version, which changes when the version is reloaded."""
         return {
             (name, version): model.number
             for name, versions in self.models.items()
@@ -274,7 +270,8 @@ class Catalog:
     def changed(
         self, news: Mapping[str, tuple[Mapping[int, Model], Mapping[Key, str]]], changing: Mapping[Key, State]
     ) -> "Catalog":
-        """A copy with other versions and reasons for some models; the rest is shared, as there may be thousands."""
+        """A copy with new versions and reasons for some models. The rest is shared, since there may be thousands of
+        models."""
         models = dict(self.models)
         reasons = {key: reason for key, reason in self.reasons.items() if key[0] not in news}
         for name, (versions, why) in news.items():
@@ -288,7 +285,8 @@ class Catalog:
         return Catalog(MappingProxyType(models), MappingProxyType(reasons), MappingProxyType(changing))
 
     def find(self, name: str, version: str = "") -> Model:
-        """A version of a model, by default the newest; NotFoundError, or InvalidNameError for an invalid version."""
+        """Find a version of a model, by default the newest. Raises NotFoundError, or InvalidNameError for an invalid
+        version."""
         versions = self.models.get(name)
         if not version:
             if versions:
@@ -312,10 +310,8 @@ class Catalog:
 
 
 def read(artifact: Artifact, name: str, version: int, backend: str = "", limits: Limits | None = None) -> Model:
-    """The model of a verified artifact, on the given backend or the first that runs here, checked on its golden rows.
-
-    Of the artifact's bytes, only the formulas are kept.
-    """
+    """Make the model of a verified artifact on the given backend, or the first that runs here, checked on its golden
+    rows. Of the artifact's bytes, only the formulas are kept."""
     kan = artifact.kan()
     words = LazyFormulas(artifact, kan)
     kind, loaded = (backend, load_backend(artifact, backend)) if backend else load_preferred(artifact)

@@ -43,18 +43,18 @@ _NEWEST = re.compile(r"latest(?::([1-9][0-9]{0,8}))?")
 
 @dataclass(frozen=True)
 class Policy:
-    """`newest`: this many of the newest versions that can be loaded; `numbers`: these versions; neither: all."""
+    """Which versions to serve: the `newest` ones that load, the `numbers` listed, or all if neither is set."""
 
     newest: int | None = None
     numbers: frozenset[int] | None = None
 
     def candidates(self, there: Iterable[int]) -> Iterator[int]:
-        """The versions to try, the newest first; of those that load, the first `newest` are served."""
+        """The versions to try, newest first. Of those that load, the first `newest` are served."""
         yield from (v for v in sorted(there, reverse=True) if self.numbers is None or v in self.numbers)
 
 
 def policy(text: str) -> Policy:
-    """The policy for a text such as "all", "latest", "latest:2" or "1,3"; InputError for an invalid one."""
+    """Parse a policy such as "all", "latest", "latest:2" or "1,3". Raises InputError if it is not valid."""
     if text == "all":
         return Policy()
     if found := _NEWEST.fullmatch(text):
@@ -84,21 +84,22 @@ _PATH = re.compile(r"(?<![\w.])(?:/[\w.+~-]+){2,}/?")
 
 
 class Failure:
-    """Why a version could not be loaded, and when to retry; `mark` identifies its content at that time."""
+    """Why a version could not be loaded, and when to retry. `mark` identifies the content that failed."""
 
     def __init__(self, kind: type[BaseException], reason: str, mark: str, pause: float) -> None:
         self.kind, self.reason, self.mark, self.pause = kind, reason, mark, pause
         self.until = time.monotonic() + pause
 
     def to_error(self, name: str, version: int, kept: bool) -> KanserveError:
-        """The error for the caller that asked for that version; `kept`: its previous content is still served."""
+        """The error for a caller that asked for this version; `kept`: its previous content is still served."""
         kind = self.kind if issubclass(self.kind, ArtifactError | UnreachableError) else ArtifactError
         what = f"What replaced version {version}" if kept else f"Version {version}"
         return kind(f"{what} of {name!r} is not loaded: {self.reason}")
 
 
 def failure_of(error: BaseException, mark: str, before: Failure | None, pause: float) -> Failure:
-    """A failure to retry after `pause` seconds, or after twice the pause of an earlier failure of the same content."""
+    """Record a failure, to be retried after `pause` seconds, or twice the previous pause if the same content failed
+    before."""
     if before is not None and before.mark == mark:
         passing = isinstance(error, UnreachableError | OSError)
         pause = max(pause, min(LONGEST_FAULT if passing else LONGEST_PAUSE, 2 * before.pause))
@@ -106,7 +107,7 @@ def failure_of(error: BaseException, mark: str, before: Failure | None, pause: f
 
 
 def reason(error: BaseException) -> str:
-    """The reason that clients get: the text of errors raised on purpose, without paths of this machine."""
+    """The reason shown to clients: the text of errors raised on purpose, without paths of this machine."""
     match error:
         case KanserveError():
             return _PATH.sub("...", str(error))
@@ -118,17 +119,15 @@ def reason(error: BaseException) -> str:
 
 
 class Loads(Protocol):
-    """Counts loads, as `state.Meters` does."""
+    """Counts loads, like `state.Meters`."""
 
     def loaded(self, model: str, version: int, seconds: float, reason: str) -> None: ...
 
 
 class Models:
-    """The table of loaded models of one process; empty until the first `refresh`.
-
-    `refused` are versions that must not be loaded, with the reasons; `loading` is called with each before it is loaded.
-    InputError for a repository behind a URL without a required signature or explicit trust.
-    """
+    """The table of loaded models of one process; empty until the first `refresh`. `refused` maps versions that must not
+    be loaded to reasons; `loading` is called before each load. Raises InputError for a URL without a required signature
+    or explicit trust."""
 
     def __init__(
         self,
@@ -160,29 +159,31 @@ class Models:
         self._stale = set[str]()  # models of which the catalog may not say all that is known
 
     def refresh(self, retry: bool = True) -> None:
-        """Look for new, replaced and removed versions, and return once all are loaded; NotFoundError or
-        UnreachableError, with nothing changed, when the repository cannot be read. `retry`: try at once what could not
-        be loaded, however long its pause."""
+        """Look for new, replaced and removed versions, and return once all are loaded. Raises NotFoundError or
+        UnreachableError, and changes nothing, if the repository cannot be read. With `retry`, versions that failed are
+        tried at once, however long their pause."""
         for change in self.look(retry).result():
             change.result()
         self._begin()
 
     def look(self, retry: bool = True) -> "Future[list[Future[None]]]":
-        """As `refresh`, without waiting: the result is a future of each change that was started, one per model."""
+        """Like `refresh`, without waiting. The result holds a future for each change that was started, one per
+        model."""
         return self._background.begin(partial(self._look, retry), shared=f"look {retry}")
 
     def load(self, name: str) -> None:
-        """Load the versions of a model that the policy asks for, and retry failed ones. NotFoundError without any;
-        ArtifactError when one of them cannot be loaded, while the others are served."""
+        """Load the versions of a model that its policy asks for, and retry failed ones. Raises NotFoundError if there
+        are none; ArtifactError if one cannot be loaded, while the others are served."""
         self._background.begin(partial(self._load, check_name(name)), name, "load").result()
 
     def unload(self, name: str) -> None:
-        """Unload all versions of a model until `load`; calls under way keep theirs. NotFoundError for no model."""
+        """Unload all versions of a model; it stays unloaded until `load` is called. Calls in progress finish with the
+        version they have. Raises NotFoundError if there is no such model."""
         with self._background.turn(check_name(name)):
             self._unload(name)
 
     def subscribe(self, changed: Callable[[Catalog], None]) -> Callable[[], None]:
-        """Call `changed` after each change, on the thread that made it; the returned function unsubscribes."""
+        """Call `changed` after each change, on the thread that made it. Returns a function that unsubscribes."""
         entry = partial(changed)  # a distinct object, so that one function can subscribe twice
         with self._lock:
             self._subscribers += (entry,)
@@ -194,11 +195,11 @@ class Models:
         return end
 
     def gauges(self) -> dict[str, float]:
-        """Current values, by the names of the metrics."""
+        """Current values, keyed by metric name."""
         return {"model_changes_waiting": self._background.waiting}
 
     def close(self) -> None:
-        """Load nothing more. Loaded models continue to serve."""
+        """Stop loading. Loaded models continue to serve."""
         self._background.close()
 
     def __enter__(self) -> Self:
@@ -227,7 +228,7 @@ class Models:
         return begun
 
     def _note(self, there: Mapping[str, Mapping[int, str]], when: float) -> None:
-        """Note what the repository held at this time, but of models that were looked at later."""
+        """Record what the repository contained at time `when`, except for models that were looked at later."""
         later = {name: self._there[name] for name, then in self._looked_at.items() if then > when}
         for name, versions in there.items():
             if ALL_VERSIONS in versions:  # its folder cannot be listed: what is known of it stays
@@ -236,7 +237,7 @@ class Models:
         self._looked, self._looked_at = when, {}
 
     def _begin(self) -> None:
-        """The initial load is complete."""
+        """Mark the initial load as complete."""
         if not self._begun:
             self._begun = True
             self._background.give_way()
@@ -281,7 +282,7 @@ class Models:
         return name in self._asked or self._settings.model_control != "explicit"
 
     def _bring(self, name: str, again: bool) -> dict[int, Failure]:
-        """Load what the policy asks for and is not loaded, then serve it; returns what could not be loaded."""
+        """Load the wanted versions that are not loaded, then serve them. Returns the failures."""
         with self._table:
             there = self._there.get(name, {}) if self._is_wanted(name) else {}
             had, marks = self._models.get(name, {}), self._marks.get(name, {})
@@ -303,8 +304,8 @@ class Models:
     def _load_wanted(
         self, name: str, there: Mapping[int, str], had: dict[int, Model], marks: dict[int, str], again: bool
     ) -> tuple[dict[int, Model], dict[int, str], dict[int, Failure]]:
-        """Load the versions that the policy asks for, and keep those that are loaded (`had`, with their `marks`).
-        Returns the versions to serve, their marks, and the failures."""
+        """Load the versions that the policy asks for, keeping those already loaded (`had`, with their `marks`). Returns
+        the versions to serve, their marks, and the failures."""
         wanted = self._policies.get(name, self._policy)
         chosen: dict[int, Model] = {}
         seen: dict[int, str] = {}
@@ -328,9 +329,8 @@ class Models:
         return chosen, seen, failed
 
     def _try(self, name: str, version: int, mark: str, had: Model | None, again: bool) -> "Model | Failure":
-        """A newly loaded version, or why it failed; the last failure if it is too early to retry. `had` is the version
-        as loaded before, which is returned if the repository still holds the same.
-        """
+        """Load a version. Returns it, or the failure; the previous failure if it is too early to retry; or `had`, the
+        version as loaded before, if the repository still holds the same content."""
         key = name, version
         failure = self._failures.get(name, {}).get(version)
         if failure is not None and not again and failure.mark == mark and time.monotonic() < failure.until:
@@ -358,7 +358,7 @@ class Models:
                 self._meters.loaded(name, version, time.perf_counter() - begun, why)
 
     def _end_loading(self, key: Key) -> None:
-        """A version has ended loading."""
+        """Record that a version has finished loading."""
         self._loading.remove(key)
         if self._tell is not None and self._loading:  # if the process dies, the last version reported is blamed
             self._tell(*self._loading[0])
@@ -381,7 +381,7 @@ class Models:
         return model
 
     def _put(self, name: str, chosen: Mapping[int, Model], marks: dict[int, str]) -> None:
-        """Serve exactly these versions of a model; a replaced version is freed after its last call."""
+        """Serve exactly these versions of a model. A replaced version is freed after its last call."""
         had = self._models.pop(name, {})
         self._marks.pop(name, None)
         if chosen:
@@ -396,7 +396,7 @@ class Models:
                 ).atexit = False
 
     def _forget_version(self, key: Key, kind: str) -> None:
-        """The last call of an unloaded version has ended."""
+        """Called when the last call of an unloaded version has ended."""
         with self._table:
             self._code |= kind not in _NO_CODE
             self._ending -= Counter([key])
@@ -405,7 +405,7 @@ class Models:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Return unused memory to the system after loads and unloads; the last of several jobs does it for all."""
+        """Return unused memory to the system after loads and unloads; when several jobs end, only the last does it."""
         with self._table:
             collect = self._code
             if not self._churned or not self._background.idle:
@@ -414,7 +414,7 @@ class Models:
         return_memory(collect)
 
     def _publish(self, names: Iterable[str] = ()) -> None:
-        """Show what has become of these models, and which versions are loading or unloading."""
+        """Publish a new catalog with the state of these models and the versions being loaded or unloaded."""
         changing: dict[Key, VersionState] = dict.fromkeys(self._ending, "UNLOADING")
         changing |= dict.fromkeys(self._loading, "LOADING")
         news = {name: (self._models.get(name, {}), self._reasons(name)) for name in {*names, *self._stale}}
@@ -427,7 +427,7 @@ class Models:
                 _logger.exception("a subscriber to changes of the models failed")
 
     def _reasons(self, name: str) -> dict[Key, str]:
-        """For each version of a model in the repository that is not loaded, the reason."""
+        """For each version of a model that is in the repository but not loaded, the reason."""
         versions, loaded = self._there.get(name, {}), self._models.get(name, {})
         reasons: dict[Key, str] = {}
         if not self._is_wanted(name):
@@ -446,7 +446,7 @@ class Models:
 
 
 def _warm_up(model: Model, artifact: Artifact, counts: Iterable[int]) -> None:
-    """Predict batches of these sizes, so that a backend sets up for them before the first request."""
+    """Predict batches of these sizes, so that a backend is set up for them before the first request."""
     rows = artifact.golden()[0].astype(model.backend.dtype)
     for count in counts:
         model.backend.predict(np.resize(rows, (min(count, model.max_rows), rows.shape[1])))

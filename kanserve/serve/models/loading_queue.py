@@ -1,8 +1,6 @@
 """Low-priority threads for slow changes of the table of models, such as loading, so that calls do not wait for them.
-
-One job at a time, since each load takes memory and, now and then, the GIL; but while a job takes longer than SLOW,
-another may run beside it. The jobs of one model run in the order in which they were requested.
-"""
+Jobs run one at a time, those of one model in the order of their requests; while a job takes longer than SLOW, another
+may run beside it."""
 
 import ctypes
 import gc
@@ -31,7 +29,7 @@ Job = Callable[[], object]
 
 @dataclass(eq=False)
 class _Turn:
-    """A job for a model, or for none (""); without a job, the thread that asked does the work itself."""
+    """A job for a model, or for none (""). Without a job, the calling thread does the work itself."""
 
     model: str
     job: Job | None = None
@@ -40,7 +38,7 @@ class _Turn:
 
 
 class LoadingQueue:
-    """The threads, each started when it is needed. Any thread may add jobs, these threads included."""
+    """Background threads for loading, started when needed. Any thread may add jobs, including these."""
 
     def __init__(self) -> None:
         self.closing = False
@@ -54,11 +52,8 @@ class LoadingQueue:
         self._attends: threading.Thread | None = None
 
     def begin(self, job: Job, model: str = "", shared: str = "") -> Future[Any]:
-        """Queue a job and return its future; DrainingError after `close`.
-
-        A job with the same `shared` text as the last one queued for that model, if that has not begun, is not queued
-        again: the caller gets its future.
-        """
+        """Queue a job and return its future. If the last job queued for that model has the same `shared` text and has
+        not begun, its future is returned instead. Raises DrainingError after `close`."""
         with self._changed:
             if self.closing:
                 raise _stopping()
@@ -75,7 +70,7 @@ class LoadingQueue:
 
     @contextmanager
     def turn(self, model: str) -> Iterator[None]:
-        """A model's turn on the calling thread, for quick changes; waits for earlier jobs of that model."""
+        """Wait for earlier jobs of a model, then hold its turn on the calling thread, for quick changes."""
         turn = _Turn(model)
         with self._changed:
             if self.closing:
@@ -101,18 +96,17 @@ class LoadingQueue:
                 self._attends.start()
 
     def soon(self, job: Job) -> None:
-        """Queue a short job, without blocking; it does not wait for jobs that are loading."""
+        """Queue a short job without blocking. It does not wait for running loads."""
         self._short.put(job)
 
     def give_way(self) -> None:
-        """Serving begins: from now on the threads have low priority, and a slow job lets others run beside it. Until
-        then jobs run one by one, so that if the process dies it is known which load it was.
-        """
+        """Called when serving begins: from now on the threads have low priority, and other jobs may run beside a slow
+        one. Until then jobs run one by one, so that if the process dies it is known which load did it."""
         self._alone = False
 
     @property
     def waiting(self) -> int:
-        """How many jobs and turns have been asked for and have not begun; those of `soon` do not count."""
+        """How many jobs and turns are waiting to start; those of `soon` do not count."""
         with self._changed:
             return sum(map(len, self._waiting.values()))
 
@@ -161,7 +155,7 @@ class LoadingQueue:
         return None
 
     def _until_room(self) -> float | None:
-        """Seconds until a job may start beside the running ones; None: not before one of those has ended."""
+        """Seconds until a job may start beside the running ones; None if one of those has to end first."""
         if not self._busy:
             return 0
         if self._alone or len(self._busy) >= AT_ONCE:
@@ -209,7 +203,7 @@ class LoadingQueue:
 
 
 def when_done(futures: Iterable[Future[Any]], then: Job) -> None:
-    """Call `then` once all futures are done, on the thread that completed the last one."""
+    """Call `then` once all futures are done, on the thread that completes the last one."""
     remaining = iter(futures)
 
     def go_on(_: object) -> None:
@@ -223,7 +217,7 @@ def when_done(futures: Iterable[Future[Any]], then: Job) -> None:
 
 
 def return_memory(collect: bool) -> None:
-    """Return unused memory to the system; `collect`: collect reference cycles first."""
+    """Return unused memory to the system. With `collect`, reference cycles are collected first."""
     if collect:
         gc.collect()
     if sys.platform == "linux":

@@ -1,1 +1,1 @@
-"""What is told of the calls: metrics, logs, traces."""
+"""Metrics, logs and traces of calls."""

@@ -56,12 +56,12 @@ def configure(settings: Settings) -> None:
 
 
 def of(call: "Call") -> dict[str, Any]:
-    """The `extra` of a log record about a call, by which its line can be found."""
+    """The `extra` fields of a log record about a call, by which its line can be found."""
     return {"request_id": call.request_id, "model": call.model}
 
 
 def access_log(settings: Settings) -> "AccessLog | None":
-    """The access log of the settings: InputError if it cannot be opened."""
+    """The access log of the settings, or None. Raises InputError if it cannot be opened."""
     return AccessLog(settings.access_log) if settings.access_log else None
 
 
@@ -69,9 +69,8 @@ _PART = 1024  # characters: a pipe that is writable takes 4096 bytes
 
 
 class StandardError(logging.Handler):
-    """Writes a line at once to the current standard error, and never raises or blocks. If its reader does not read, the
-    line is lost: calls that waited for the reader would soon occupy all threads.
-    """
+    """A log handler that writes at once to standard error, and never raises or blocks. If nobody reads, lines are lost:
+    calls that waited for the reader would soon occupy all threads."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -99,7 +98,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One JSON object per line; an exception is one field with the traceback."""
+    """Formats a record as one line of JSON; an exception becomes a field with the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -128,13 +127,14 @@ def _has_error(record: logging.LogRecord) -> bool:
 
 
 def _time(seconds: float) -> str:
-    """RFC 3339, in UTC and with milliseconds."""
+    """The time in RFC 3339, in UTC with milliseconds."""
     whole, milliseconds = divmod(int(seconds * 1000), 1000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{milliseconds:03}Z"
 
 
 class AccessLog:
-    """One JSON line per call, appended by one write: processes may share the file. `reopen` follows a rotation."""
+    """Appends one JSON line per call with a single write, so processes may share the file. `reopen` follows a
+    rotation."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -151,7 +151,7 @@ class AccessLog:
         self._write(_line(call))
 
     def reopen(self) -> None:
-        """Continue in the file that now has the path; if it cannot be opened, in the old one."""
+        """Continue in the file that now has the path, or in the old one if it cannot be opened."""
         try:
             opened = _open(self._path)
         except OSError as error:
@@ -212,7 +212,7 @@ def _is_read(stream: TextIO) -> bool:
 
 
 def _takes(file: int) -> bool:
-    """Whether a pipe, a socket or a terminal takes a line without blocking."""
+    """Whether a pipe, socket or terminal accepts a line without blocking."""
     waiting = select.poll()
     waiting.register(file, select.POLLOUT)
     return bool(waiting.poll(0))

@@ -41,7 +41,8 @@ _DESCRIPTORS = "/proc/self/fd"
 
 
 def usage() -> dict[str, Any]:
-    """CPU and start time in seconds, memory in bytes, threads, descriptors; off Linux only what Python knows."""
+    """CPU and start time in seconds, memory in bytes, threads, descriptors; on other systems than Linux only what
+    Python knows."""
     times = os.times()
     known: dict[str, Any] = {"pid": os.getpid(), "cpu_seconds": times.user + times.system, "threads": threads()}
     try:
@@ -58,7 +59,7 @@ def usage() -> dict[str, Any]:
 
 
 def threads() -> int:
-    """The number of threads, those of C libraries included where the system reports them."""
+    """The number of threads, including those of C libraries if the system reports them."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
@@ -72,7 +73,7 @@ def _read_boot_time() -> int:
 
 
 class _Series:
-    """The calls with the same labels, status code included."""
+    """Counters of the calls with equal labels, including the status code."""
 
     __slots__ = ("buckets", "last", "nanoseconds", "rows")
 
@@ -92,13 +93,9 @@ class _Loads:
 
 
 class Metrics:
-    """Metrics since the start of this process, worker number `worker`; thread-safe.
-
-    Functions that the server sets return current values: `gauges` those of the thread pool and of the table of models,
-    by the names of their metrics, `computing` the number of requests that each model computes. The native transport
-    counts the inferences that it answers: `native` returns them by version, with the rows outside of each input, and
-    `refusals` the calls that it refused, by code.
-    """
+    """Metrics since the start of this process; thread-safe. The server sets functions for current values: `gauges` (by
+    metric name), `computing` (requests in progress by model), `native` (inferences answered by the native transport,
+    with rows outside the range) and `refusals` (calls it refused, by code)."""
 
     def __init__(self, worker: int = 0) -> None:
         self.gauges: Callable[[], Mapping[str, float]] = dict
@@ -117,7 +114,7 @@ class Metrics:
         self._gone: dict[tuple[str, int], float] = {}
 
     def ended(self, call: "Call") -> None:
-        """Record a finished call, or a finished request within a stream, in the metrics."""
+        """Record a finished call, or a finished request within a stream."""
         key = (call.service, call.method, call.model, call.version, call.code)
         queued, decoded, computed, encoded = call.queued, call.decoded, call.computed, call.encoded
         whole = call.ended - call.arrived
@@ -142,7 +139,7 @@ class Metrics:
                 self._add_outside((call.model, call.version), call.outside)
 
     def loaded(self, model: str, version: int, seconds: float, reason: str) -> None:
-        """A version was loaded, or failed to load: then `reason` says why."""
+        """Record that a version was loaded, or failed to load for this `reason`."""
         with self._lock:
             if model not in self._loads and len(self._loads) >= MOST_SERIES:
                 return
@@ -155,7 +152,7 @@ class Metrics:
                 loads.loaded += 1
 
     def changed(self, catalog: "Catalog") -> None:
-        """To be subscribed to the table of models: removed versions are forgotten after KEPT_SECONDS."""
+        """A subscriber to the table of models: metrics of removed versions are dropped after KEPT_SECONDS."""
         from kanserve.serve.models.loader import NOT_ASKED, UNLOADED
 
         with self._lock:
@@ -171,7 +168,7 @@ class Metrics:
             self._forget()
 
     def snapshot(self) -> "Snapshot":
-        """The metrics of this process until now."""
+        """The current metrics of this process."""
         here = {"worker": self._worker, **usage()}
         gauges, computing = dict(self.gauges()), self.computing()
         native, refusals = list(self.native()), self.refusals()
@@ -245,7 +242,8 @@ class Metrics:
             self._outside[key] = counts.copy()
 
     def _features(self, model: str, version: int, count: int) -> list[str]:
-        """The names of a version's inputs; none if it is gone, or replaced by one with another number of inputs."""
+        """The names of a version's inputs; empty if it is gone, or was replaced by one with another number of
+        inputs."""
         loaded = self._catalog.models.get(model, {}).get(version) if self._catalog else None
         names = [variable.name for variable in loaded.kan.inputs] if loaded else []
         return names if len(names) == count else []
@@ -260,7 +258,8 @@ class Metrics:
         ]
 
     def _computing(self, now: Mapping[str, int]) -> list[dict[str, Any]]:
-        """The requests that compute, of loaded models and of unloaded ones whose last requests do."""
+        """The number of requests being computed, for each loaded model, and for unloaded models with requests in
+        progress."""
         names = dict.fromkeys((*(self._catalog.models if self._catalog else ()), *now))
         return [{"of": [name], "requests": now.get(name, 0)} for name in names]
 
@@ -280,17 +279,15 @@ class Metrics:
 
 
 def _refuse_calls(code: str, number: int) -> dict[str, Any]:
-    """Calls that the native transport refused before it knew their model; they take microseconds."""
+    """A series for calls that the native transport refused before their model was known; they take microseconds."""
     buckets = [[number, *[0] * (_BUCKETS - 1)] for _ in STAGES]
     of = [_INFERENCE_SERVICE, "ModelInfer", "", 0, code]
     return {"of": of, "rows": 0, "last": 0, "nanoseconds": [0] * len(STAGES), "buckets": buckets}
 
 
 def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
-    """Merge the snapshots of several processes: counts are added, of times the latest counts.
-
-    Of snapshots that have `ended`, only versions that a running process still knows are kept.
-    """
+    """Merge the snapshots of several processes: counts are added, the latest time is kept. Snapshots that have `ended`
+    keep only versions that a running process still has."""
     all_of = _without_gone(list(snapshots))
     gauges: dict[str, float] = {}
     for snapshot in all_of:
@@ -311,13 +308,13 @@ _OF_VERSIONS = ("calls", "outside", "models")
 
 
 def _version(entry: Mapping[str, Any]) -> tuple[str, int]:
-    """The model and the version of an entry of a snapshot."""
+    """The model and version of an entry of a snapshot."""
     of = entry["of"]
     return (of[2], of[3]) if "buckets" in entry else (of[0], of[1])
 
 
 def _without_gone(snapshots: "list[Snapshot]") -> "list[Snapshot]":
-    """The snapshots, those of ended processes reduced to the versions that a running process still knows."""
+    """The snapshots; those of ended processes keep only versions that a running process still has."""
     running = [snapshot for snapshot in snapshots if snapshot["processes"]]
     if not running:
         return snapshots
@@ -327,7 +324,7 @@ def _without_gone(snapshots: "list[Snapshot]") -> "list[Snapshot]":
 
 
 def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":
-    """A snapshot reduced to these versions."""
+    """Restrict a snapshot to these versions."""
     return {
         **snapshot,
         **{of: [entry for entry in snapshot[of] if _version(entry) in known] for of in ("calls", "outside")},
@@ -335,17 +332,15 @@ def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":
 
 
 def keep_counters(snapshot: "Snapshot") -> "Snapshot":
-    """What to keep of an ended process: its counters, but no gauges or states."""
+    """What is kept of an ended process: its counters, but not gauges or states."""
     return {**snapshot, "processes": [], "gauges": {}, "models": [], "computing": [], "refused": []}
 
 
 def statistics(
     snapshot: "Snapshot", catalog: "Catalog", request: "pb.ModelStatisticsRequest"
 ) -> "pb.ModelStatisticsResponse":
-    """Statistics of one version, of all versions of a model, or of all models; NotFoundError for one not loaded.
-
-    Inferences only: ModelInfer and each request of a ModelStreamInfer.
-    """
+    """Inference statistics (ModelInfer, and each request of a ModelStreamInfer) of one version, all versions of a
+    model, or all models. Raises NotFoundError for one that is not loaded."""
     from kanserve.inference import grpc_service_pb2 as pb
     from kanserve.serve.methods import METHODS, Turn
 

@@ -1,4 +1,4 @@
-"""A metrics snapshot as a page for Prometheus, written by its client library. TABLE lists all metrics."""
+"""Render a metrics snapshot as a Prometheus page, with Prometheus's client library. TABLE lists all metrics."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ TABLE = (
 
 
 def text(snapshot: Snapshot) -> bytes:
-    """In the text format of Prometheus."""
+    """The snapshot in Prometheus's text format."""
     return page(snapshot, "")[0]
 
 
@@ -174,7 +174,7 @@ def _family(row: Row, points: Iterable[_Point]) -> Metric:
 
 
 def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
-    """The points of each metric, by its name."""
+    """The points of each metric, by name."""
     models, processes = snapshot["models"], snapshot["processes"]
     made: dict[str, Sequence[_Point]] = {
         "kanserve_requests_total": [(_labels(call), count(call)) for call in snapshot["calls"]],
@@ -205,7 +205,7 @@ def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
 
 
 def _durations(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
-    """In total for all calls, and by stage for successful ones: refused calls went through some stages only."""
+    """The total duration of all calls, and durations by stage for successful ones only: refused calls skip stages."""
     for call in calls:
         stages = STAGES if call["of"][-1] == "OK" else STAGES[-1:]
         for stage, buckets, nanoseconds in zip(STAGES, call["buckets"], call["nanoseconds"], strict=True):
@@ -214,7 +214,7 @@ def _durations(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
 
 
 def _rows(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
-    """Rows by version over all methods, as rows outside the training range are counted."""
+    """Rows by version, summed over all methods, as for rows outside the training range."""
     rows: dict[tuple[str, str], int] = {}
     for call in calls:
         _, _, model, version, code = _labels(call)
@@ -235,7 +235,7 @@ def _outside(entries: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
 
 
 def _ready(models: Iterable[Mapping[str, Any]], processes: int) -> Iterator[_Point]:
-    """Readiness by version, whichever backend each process has chosen."""
+    """Readiness by version, whichever backend each process uses."""
     ready: dict[tuple[str, str], int] = {}
     for model in models:
         name, version, _ = _labels(model)
@@ -244,7 +244,7 @@ def _ready(models: Iterable[Mapping[str, Any]], processes: int) -> Iterator[_Poi
 
 
 def _accumulate(buckets: Sequence[int]) -> list[tuple[str, float]]:
-    """Cumulative buckets, as Prometheus wants them."""
+    """Cumulative buckets, as Prometheus expects them."""
     made: list[tuple[str, float]] = []
     below = 0
     for bound, number in zip(_LE, buckets, strict=True):
@@ -261,5 +261,5 @@ def _labels(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _label(value: object) -> str:
-    """A value as valid UTF-8 of limited length; version 0, which stands for none, becomes empty."""
+    """A label value as valid UTF-8 of limited length; version 0, which means none, becomes ""."""
     return str(value or "")[:_LONGEST].encode("utf-8", "replace").decode()

@@ -38,14 +38,14 @@ _logger = logging.getLogger(__name__)
 
 
 def traces(settings: Settings) -> "Traces | None":
-    """The observer for traces, if the settings name a collector."""
+    """The trace exporter, if the settings name a collector."""
     if not settings.traces:
         return None
     return Traces(_Patient(OTLPSpanExporter(settings.traces, timeout=EXPORT_SECONDS), settings.traces))
 
 
 class Traces:
-    """Exports a span of each call, in batches; `close` sends the last one."""
+    """Exports a span for each call, in batches; `close` sends the last batch."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -87,7 +87,7 @@ class Traces:
             closing.join(FAREWELL_SECONDS)
 
     def _stage(self, name: str, parent: SpanContext, begun: int, ended: int) -> ReadableSpan:
-        """A child span, made by hand: a tracer would take six times as long."""
+        """Create a child span directly, since a tracer would take six times as long."""
         mine = self._provider.id_generator.generate_span_id()
         return ReadableSpan(
             name,
@@ -105,7 +105,7 @@ class Traces:
 
 
 def _name_by_the_environment() -> Resource:
-    """The resource that the environment describes, without OpenTelemetry's placeholder for a missing name."""
+    """The resource described by the environment, without OpenTelemetry's placeholder for a missing name."""
     found = dict(Resource.create().attributes)
     if str(found.get("service.name", "")).startswith("unknown_service"):
         del found["service.name"]
@@ -134,7 +134,8 @@ def _stages(call: Call) -> Sequence[tuple[str, int]]:
 
 
 class _Patient(SpanExporter):
-    """Logs once that the collector cannot be reached, and once that it can again; the library logs each attempt."""
+    """An exporter that logs once when the collector becomes unreachable and once when it is back, instead of each
+    attempt."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         self._exporter, self._endpoint = exporter, endpoint

@@ -1,1 +1,1 @@
-"""The processes that serve: one alone, or a supervisor and its workers."""
+"""The serving processes: a single one, or a supervisor with its workers."""

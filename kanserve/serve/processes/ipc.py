@@ -30,21 +30,21 @@ class ProtocolError(Exception):
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Both ends: the supervisor's, which never blocks, and a worker's."""
+    """Create a channel: the supervisor's end, which never blocks, and the worker's end."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     return ours, theirs
 
 
 def encode_error(error: Exception) -> list[str]:
-    """An error as a message: the text of an unexpected one is not sent."""
+    """Encode an error as a message. The text of an unexpected error is not sent."""
     if isinstance(error, KanserveError):
         return [type(error).__name__, str(error)]
     return [KanserveError.__name__, "internal error"]
 
 
 def decode_error(error: list[str]) -> KanserveError:
-    """The error that `encode_error` wrote."""
+    """The error that `encode_error` encoded."""
     name, text = error
     kind = getattr(errors, name, KanserveError)
     # MissingDependencyError composes its own text, so it cannot be made from one.
@@ -64,7 +64,7 @@ class SupervisorEnd:
 
     @property
     def unsent(self) -> int:
-        """The number of bytes that the other side has not yet taken."""
+        """The number of bytes not yet accepted by the other side."""
         return len(self._unsent)
 
     def send(self, message: Message) -> None:
@@ -83,7 +83,7 @@ class SupervisorEnd:
             self._unsent.clear()
 
     def receive(self) -> Iterator[Message]:
-        """The messages that have arrived, or some of them. ProtocolError at the end, after the last message."""
+        """The messages that have arrived, or some of them. Raises ProtocolError after the last message."""
         try:
             data = self.end.recv(_PIECE)
         except BlockingIOError:
@@ -99,10 +99,8 @@ class SupervisorEnd:
 
 
 class WorkerEnd:
-    """A worker's end of a channel; thread-safe.
-
-    `heard` is called with each tell or ask, on the reading thread; `ended` when the supervisor is gone.
-    """
+    """A worker's end of a channel; thread-safe. `heard` is called for each message on the reading thread, `ended` when
+    the supervisor is gone."""
 
     def __init__(self, end: socket.socket, heard: Callable[[Message], None], ended: Callable[[], None]) -> None:
         self._end = end
@@ -116,14 +114,15 @@ class WorkerEnd:
         threading.Thread(target=self._read, name="kanserve-channel", daemon=True).start()
 
     def tell(self, what: str, **fields: Any) -> None:
-        """DrainingError when the supervisor is gone."""
+        """Send a notification. Raises DrainingError if the supervisor is gone."""
         self._send({"tell": what, **fields})
 
     def answer(self, question: Message, value: Any) -> None:
         self._send({"answer": question["id"], "value": value})
 
     def ask(self, what: str, timeout: float, **fields: Any) -> Any:
-        """The value of the answer; raises its error, or DeadlineError if none comes in time."""
+        """Send a request to the other process and wait for its reply. Returns the reply's value and re-raises its
+        error; DeadlineError after `timeout` seconds."""
         number = next(self._numbers)
         answer = self._waiting[number] = _Answer()
         try:

@@ -42,9 +42,8 @@ def heard(came: Callable[[int], object], *numbers: signal.Signals) -> Iterator[N
 
 
 def wait(events: SimpleQueue[T], seconds: float = math.inf) -> T:
-    """The next event; Empty without one in time. An event from a signal handler is seen within a second: a signal
-    just before the wait begins, or one delivered to another thread, does not wake it.
-    """
+    """Wait for the next event; raises Empty after `seconds`. An event from a signal handler is seen within a second: a
+    signal just before the wait, or on another thread, does not interrupt it."""
     deadline = time.monotonic() + seconds
     while True:
         left = deadline - time.monotonic()
@@ -56,7 +55,7 @@ def wait(events: SimpleQueue[T], seconds: float = math.inf) -> T:
 
 
 def summary(catalog: Catalog) -> dict[str, Any]:
-    """What is loaded and what is not, as JSON can hold it."""
+    """The loaded versions, and those not loaded with their reasons, as JSON data."""
     return {
         "loaded": sorted([name, version] for name, versions in catalog.models.items() for version in versions),
         "reasons": sorted([name, version, reason] for (name, version), reason in catalog.reasons.items()),
@@ -83,10 +82,8 @@ def announce(
     transport: str,
     processes: int = 1,
 ) -> None:
-    """Log what is served, where and by which transport, and what cannot be served.
-
-    `address` is gRPC's, which programs read as the last word.
-    """
+    """Log what is served, where and by which transport, and what cannot be served. gRPC's `address` comes last, where
+    programs read it."""
     served = {name for name, _ in summary["loaded"]}
     for name, version, reason in summary["reasons"]:
         if reason in (NOT_ASKED, UNLOADED):  # deliberately not loaded
@@ -108,7 +105,7 @@ def announce(
 
 
 def tell_systemd(state: str) -> None:
-    """Notify the service manager, as sd_notify(3) describes; does nothing without NOTIFY_SOCKET."""
+    """Notify the service manager, as in sd_notify(3); does nothing without NOTIFY_SOCKET."""
     if path := os.environ.get("NOTIFY_SOCKET"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, suppress(OSError):  # nobody listens
             channel.connect(path.replace("@", "\0", 1) if path.startswith("@") else path)

@@ -1,4 +1,5 @@
-"""What to do after a worker dies: how soon the next one starts (back-off), and which versions it must not load."""
+"""What to do after a worker dies: the delay before the next one starts (back-off), and the versions it must not
+load."""
 
 import signal
 from collections import deque
@@ -12,7 +13,7 @@ Version = tuple[str, int]
 
 
 def how(status: int) -> str:
-    """How a process ended, in words, by its exit code from `os.waitstatus_to_exitcode`."""
+    """Describe how a process ended, by its exit code from `os.waitstatus_to_exitcode`."""
     if status >= 0:
         return f"ended with exit code {status}"
     try:
@@ -22,11 +23,8 @@ def how(status: int) -> str:
 
 
 class Breaker:
-    """The restart back-off of one worker slot: no pause, or a growing one during a crash loop.
-
-    In a crash loop, workers repeatedly end before they are ready, or often end by themselves. A ready worker that is
-    killed does not count.
-    """
+    """The restart back-off of a worker slot: no pause, or a growing one in a crash loop, when workers repeatedly end
+    before they are ready, or often end by themselves. Killing a ready worker does not count."""
 
     def __init__(self) -> None:
         self._unready = 0
@@ -34,11 +32,12 @@ class Breaker:
         self._pause = 0.0
 
     def ready(self) -> None:
-        """A worker has loaded its models."""
+        """Record that a worker has loaded its models."""
         self._unready = 0
 
     def ended(self, now: float, status: int, lived: float | None) -> float:
-        """Seconds until the next worker may start; `lived` is how long the last one was ready, or None."""
+        """Record a worker's end. Returns the seconds until the next one may start; `lived` is how long it was ready, or
+        None."""
         if lived is not None and lived > WITHIN:
             self._pause = 0.0
         if lived is None:
@@ -60,10 +59,8 @@ class Breaker:
 
 
 class Quarantine:
-    """The versions that crashed workers while they were loading, each with the reason to refuse it.
-
-    A version that any worker has loaded is never refused, unless it was replaced since.
-    """
+    """The versions that crashed workers while loading, each with the reason to refuse it. A version that any worker has
+    loaded is never refused, unless it was replaced since."""
 
     def __init__(self) -> None:
         self.reasons: dict[Version, str] = {}
@@ -74,11 +71,11 @@ class Quarantine:
         self._good.update(versions)
 
     def replaced(self, version: Version) -> None:
-        """A worker reloads a version that it has: its new content is unproven."""
+        """Called when a worker reloads a version: its new content is unproven."""
         self._good.discard(version)
 
     def ended(self, version: Version, status: int) -> bool:
-        """A worker ended while loading a version; whether that version is refused from now on."""
+        """Record that a worker died while loading a version. Returns whether that version is refused from now on."""
         if version in self._good or version in self.reasons:
             return False
         self._ended[version] = self._ended.get(version, 0) + 1

@@ -1,6 +1,5 @@
-"""Rollout of model changes to all workers: each is made by one worker first, then by the rest. Changes run one after
-the other, but a slow one does not delay changes of other models.
-"""
+"""Roll out model changes to all workers: one worker makes each change first, then the others. Changes run one after the
+other, but a slow one does not delay changes of other models."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ _COUNT_SECONDS = 5.0
 
 
 class WorkerControl:
-    """The control in a worker: the supervisor tells all workers, this one too, and answers when the last is done."""
+    """A worker's control: the supervisor tells all workers, including this one, and answers when the last is done."""
 
     def __init__(self, line: WorkerEnd) -> None:
         self._line = line
@@ -45,7 +44,7 @@ class Worker(Protocol):
 
 @dataclass(eq=False)
 class Change:
-    """A change for all workers, and its outcome; `asker` is the worker that waits for it, and the question number."""
+    """A change for all workers and its outcome; `asker` is the worker waiting for it, with its question number."""
 
     what: What
     name: str = ""
@@ -67,7 +66,7 @@ class Counting:
 
 @dataclass(eq=False)
 class _Stage:
-    """The progress of a change in rollout."""
+    """The progress of a change during rollout."""
 
     change: Change
     number: int  # of the question that the workers answer
@@ -84,7 +83,7 @@ class _Stage:
 
 
 class Changing:
-    """The queue of changes, and their sum: which models were loaded and unloaded by hand."""
+    """The queue of changes, and their result: which models were loaded and unloaded by hand."""
 
     def __init__(self, refused: Mapping[tuple[str, int], str]) -> None:
         self.loaded: set[str] = set()
@@ -115,7 +114,7 @@ class Changing:
             self._queue.append(change)
 
     def go_on(self, ready: Sequence[Worker], numbers: Iterator[int], now: float) -> None:
-        """Start the next change if it may start, and tell the remaining workers of changes whose answers are in."""
+        """Start the next change if possible, and tell the remaining workers of changes whose answers are in."""
         if ready and now >= self._slow_at and (change := self._next()) is not None:
             self._queue.remove(change)
             self._begin(change, ready, next(numbers), now)
@@ -137,7 +136,7 @@ class Changing:
         return max((stage.since + SLOW for stage in self._now.values()), default=float("-inf"))
 
     def _next(self) -> Change | None:
-        """The change that has waited longest, of a model that is not being changed."""
+        """The change that has waited longest, among models that are not being changed."""
         return next((change for change in self._queue if change.name not in self._now), None)
 
     def answered(self, pid: int, number: int, error: list[str] | None, changed: bool) -> None:
@@ -150,20 +149,20 @@ class Changing:
         stage.change.changed |= changed
 
     def forget_worker(self, pid: int, place: int) -> None:
-        """A worker has ended."""
+        """Called when a worker has ended."""
         for stage in self._now.values():
             stage.waiting.discard(pid)
             if stage.first == pid:
                 stage.first, stage.empty = None, place
 
     def add_worker(self, worker: Worker, place: int) -> None:
-        """A worker is ready. It may have started before a change did, so it is told of that too."""
+        """Called when a worker is ready. It may have started before a change did, so it is told of that too."""
         for stage in self._now.values():
             stage.left.append(worker)
         self.gave_up(place)
 
     def gave_up(self, place: int) -> None:
-        """A slot will stay without a worker for some time."""
+        """Called when a slot will stay empty for some time."""
         for stage in self._now.values():
             if stage.empty == place:
                 stage.empty = None

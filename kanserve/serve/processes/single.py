@@ -1,4 +1,4 @@
-"""A server that is one process, from start to drain."""
+"""A single-process server, from start to drain."""
 
 import math
 import os
@@ -26,7 +26,7 @@ Came = int | Looked  # what the main thread waits for: a signal, or the result o
 
 
 def run(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, then drain; SIGHUP looks for new versions. The exit code."""
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP looks for new versions. Returns the exit code."""
     check_free(settings)  # to fail before a large repository is loaded
     events: SimpleQueue[Came] = SimpleQueue()  # reentrant, so that signal handlers may put into it
     counted = ServingRuntime(settings)
@@ -61,7 +61,7 @@ class _Alone:
         self._again = False  # look again after the initial load, since SIGHUP came during it
 
     def until_told(self) -> Server | None:
-        """Serve until a signal; returns the server, or None if the signal came before there was one."""
+        """Serve until a signal. Returns the server, or None if the signal came before it was created."""
         self._look(quiet=False)
         while True:
             polls = self._settings.model_control == "poll" and self._server is not None and not self._polling
@@ -83,7 +83,7 @@ class _Alone:
                 self._again = True
 
     def _take(self, came: Looked) -> None:
-        """Announce what a look has found; the first starts the server."""
+        """Announce what a look at the repository found; the first look starts the server."""
         error, quiet = came
         if quiet:
             self._polling = False
@@ -103,7 +103,8 @@ class _Alone:
             self._unread = str(error)
 
     def _look(self, quiet: bool) -> None:
-        """Look at the repository; `quiet`: for a poll, else for a signal, which reports once all loads are done."""
+        """Look at the repository: for a poll if `quiet`, else for a signal, which is reported once all loads are
+        done."""
 
         def put_looked(look: Future[list[Future[None]]]) -> None:
             error = look.exception()

@@ -63,7 +63,7 @@ class WorkerSlot:
 
 
 def fork(start: worker.Start, others: Iterable[Worker], selector: selectors.BaseSelector) -> Worker:
-    """Fork a worker; `others` are the running ones. OSError if the system has no resources for it."""
+    """Fork a worker. `others` are the running ones. Raises OSError if the system lacks resources."""
     ours, theirs = ipc.pair()
     # A signal right after the fork would run this process's handlers in the child.
     signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
@@ -189,7 +189,7 @@ class _Supervisor:
             self._change(now)
 
     def _look(self, now: float) -> None:
-        """Kill workers that have been silent for long: they hang, and so do their connections and every rollout."""
+        """Kill workers that have been silent for long: they hang, and block their connections and every rollout."""
         if self._next_look > now:
             return
         self._next_look = now + LOOK_SECONDS
@@ -216,7 +216,7 @@ class _Supervisor:
             self._changing.go_on(self._ready(), self._numbers, now)
 
     def _compare(self) -> None:
-        """A newly started worker may have found newer versions than the rest: then all look for them."""
+        """Make all workers look for versions if a new worker has found newer ones than the rest."""
         first, *rest = [ready.summary["loaded"] for ready in self._ready()] or [None]
         if any(loaded != first for loaded in rest):
             self._changing.add(Change("refresh", quiet=True))
@@ -254,7 +254,7 @@ class _Supervisor:
         self._selector.register(place.worker.ears.end, selectors.EVENT_READ, place)
 
     def _reap(self) -> None:
-        """Reap ended processes; as PID 1 of a container, those of others too."""
+        """Reap ended processes; as PID 1 of a container, also orphans."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -312,7 +312,7 @@ class _Supervisor:
             os.kill(place.worker.pid, signal.SIGKILL)
 
     def _hear(self, place: WorkerSlot, child: Worker) -> bool:
-        """Handle the messages that have arrived; whether more may come."""
+        """Handle the messages that have arrived. Returns False once the worker is gone."""
         try:
             for message in child.ears.receive():
                 child.silent = 0
@@ -356,7 +356,7 @@ class _Supervisor:
         self._quarantine.loaded((name, version) for name, version in summary["loaded"])
 
     def _announce_at_last(self) -> None:
-        """Announce what is served once all slots are ready or in a crash loop; stop if none is ready."""
+        """Announce the served models once each worker is ready or keeps crashing; stop the server if none is ready."""
         if self._announced or not all(
             slot.breaker.open or (slot.worker and slot.worker.since) for slot in self._places
         ):

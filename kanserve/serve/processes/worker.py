@@ -40,7 +40,7 @@ class Start:
 
 
 def main(start: Start, end: socket) -> int:
-    """Serve until SIGTERM, or until the supervisor is gone; the exit code."""
+    """Serve until SIGTERM, or until the supervisor is gone. Returns the exit code."""
     ended: SimpleQueue[int] = SimpleQueue()
     for ignored in (
         signal.SIGINT,
@@ -103,7 +103,7 @@ class _Worker:
         threading.Thread(target=self._push, name="kanserve-counts", daemon=True).start()
 
     def _serving(self) -> Server:
-        """A listening server, once the models of the first start and those loaded by hand since then are loaded."""
+        """A listening server, after loading the models of the first start and those loaded by hand since."""
         start, counted = self._start, self._counted
         models = self._models
         models.subscribe(counted.meters.changed)
@@ -132,7 +132,7 @@ class _Worker:
         self._tell("loading", model=model, version=version)
 
     def _hear(self, message: Message) -> None:
-        """Called on the reading thread: slow changes run on others."""
+        """Called on the reading thread; slow changes run on other threads."""
         if message["ask"] == "snapshot":
             self._answer(message, self._meters.snapshot())
         else:

@@ -58,7 +58,7 @@ class Route:
 
 
 def find_route(verb: str, target: str) -> Route:
-    """The route of a request line. HttpError 404 for a path that is not there, 405 for another method."""
+    """Find the route of a request. Raises HttpError 404 for an unknown path, 405 for another method."""
     path = target.partition("?")[0].partition("#")[0]
     if not path.startswith("/"):  # as a proxy is asked: http://host/path
         path = "/" + path.partition("://")[2].partition("/")[2]
@@ -73,7 +73,7 @@ def find_route(verb: str, target: str) -> Route:
 
 
 def _pattern(parts: list[str]) -> tuple[str, dict[str, str]]:
-    """The path with placeholders in place of the model and the version, and what these are."""
+    """The path with placeholders for the model and the version, and their values."""
     at = {}
     if parts[:2] == ["v2", "models"] and len(parts) > 2 and parts[2:] != ["stats"]:
         at[MODEL] = 2
@@ -88,17 +88,15 @@ def _pattern(parts: list[str]) -> tuple[str, dict[str, str]]:
 
 
 class CrossOrigin:
-    """Cross-origin resource sharing: the `origins` whose pages may call, * for all; empty for nobody's.
-
-    A browser lets a page call another server only if that names the page's origin. Before a call with a JSON body it
-    asks by OPTIONS, without credentials. Other clients than browsers take no notice.
-    """
+    """Cross-origin resource sharing: `origins` whose pages may call ("*" for all). A browser allows a page to call
+    another server only if that names the page's origin, and first sends OPTIONS, without credentials, before a JSON
+    body. Other clients ignore this."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self._origins = frozenset(origins)
 
     def headers(self, request: RestRequest) -> list[tuple[str, str]]:
-        """What lets the page that sent a request read its answer; nothing for pages that may not."""
+        """The CORS headers that let the page read the answer; empty for pages that may not."""
         origin = request.header("origin")
         if not self._origins or not origin:
             return []
@@ -111,7 +109,7 @@ class CrossOrigin:
         ]
 
     def preflight(self, request: RestRequest) -> RestResponse | None:
-        """The answer to a browser that asks whether a page may call a path; None for another request."""
+        """The answer to a CORS preflight request; None for another request."""
         wanted = request.header("access-control-request-method")
         if request.method != "OPTIONS" or not wanted or len(self.headers(request)) < 2:
             return None
@@ -125,7 +123,7 @@ class CrossOrigin:
 
 
 class _Call(Request):
-    """The call that a request makes; it has no deadline."""
+    """The call that an HTTP request makes; it has no deadline."""
 
     def __init__(self, request: RestRequest) -> None:
         self._request = request
@@ -145,10 +143,8 @@ class _Call(Request):
 
 
 class RestApi:
-    """Answers HTTP requests by the handlers of the gRPC calls; thread-safe.
-
-    `ready`: whether the server takes calls now.
-    """
+    """Answers HTTP requests with the handlers of the gRPC calls; thread-safe. `ready`: whether the server accepts calls
+    now."""
 
     def __init__(self, state: ServerState, handlers: Handlers, ready: Callable[[], bool]) -> None:
         self._state, self._handlers, self._ready = state, handlers, ready
@@ -158,7 +154,8 @@ class RestApi:
         self._cross_origin = CrossOrigin(state.settings.cors_origin)
 
     def answer(self, request: RestRequest) -> RestResponse:
-        """Answer a request; it may block, and never raises. On a thread of the server's pool, unless it is `aside`."""
+        """Answer a request; it may block, but never raises. Runs on the server's thread pool, unless the request is
+        `aside`."""
         response = self._cross_origin.preflight(request) or self._answer(request)
         response.headers.extend(self._cross_origin.headers(request))
         return response
@@ -176,9 +173,9 @@ class RestApi:
             return refusal(500, "internal error")
 
     def early(self, request: RestRequest) -> bool:
-        """Whether a request will be refused whatever its body (left empty here) is: for its path, its method, its
-        length, its content type or its caller. Then call `answer` with the empty body at once, and close the connection
-        after that. A framing asks when a head is complete and the body is not."""
+        """Whether a request will be refused whatever its body is: for its path, method, length, content type or caller.
+        Asked when the head is complete and the body is not. Then call `answer` with an empty body at once, and close
+        the connection."""
         if self._cross_origin.preflight(request) is not None:
             return True
         try:
@@ -191,15 +188,15 @@ class RestApi:
 
     @staticmethod
     def aside(target: str) -> bool:
-        """Whether a request needs no thread of the pool, so that it is answered while all are busy and while the server
-        stops: health, metrics, the OpenAPI document, and what is not there."""
+        """Whether a request needs no pool thread, so that it is answered while all are busy and while the server stops:
+        health, metrics, the OpenAPI document, and unknown paths."""
         try:
             return bool(find_route("GET", target).rest.aside)
         except HttpError as error:
             return error.status == 404
 
     def _route(self, request: RestRequest) -> Route:
-        """The route of a request that has a right head; HttpError for another."""
+        """The route of a request with a valid head. Raises HttpError otherwise."""
         route = find_route(request.method, request.target)
         if self._needs_tls and not request.secure and route.rest.aside in ("", "openapi"):
             raise HttpError(
@@ -294,14 +291,14 @@ def _codec(method: Method, route: Route) -> Codec:
 
 
 class _Pages:
-    """The pages of metrics: written once for all requests that wait for them."""
+    """Metrics pages, rendered once for all requests that wait for them."""
 
     def __init__(self, state: ServerState) -> None:
         self._state, self._lock = state, Lock()
         self._written: dict[str, tuple[int, tuple[bytes, str]]] = {}  # by format, when it was begun, and the page
 
     def page(self, request: RestRequest) -> tuple[bytes, str]:
-        """The page, and its content type; OpenMetrics or the older format, by the Accept header."""
+        """The page and its content type; OpenMetrics or the older format, by the Accept header."""
         kind = _OPEN_METRICS if _OPEN_METRICS in request.header("accept") else ""
         with self._lock:
             begun, page = self._written.get(kind, (0, (b"", "")))
@@ -317,7 +314,7 @@ def _json(status: int, body: dict[str, Any]) -> RestResponse:
 
 
 def _inflate(body: bytes | memoryview, most: int) -> bytes | None:
-    """A body without its gzip or deflate coding; None if it has more bytes than `most`. InputError for a broken one."""
+    """Decompress a gzip or deflate body; None if it has more than `most` bytes. Raises InputError if it is corrupt."""
     inflater = zlib.decompressobj(_EITHER)
     try:
         made = inflater.decompress(body, most + 1)

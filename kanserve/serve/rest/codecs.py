@@ -25,14 +25,14 @@ from kanserve.v1 import formula_pb2
 
 
 class Codec(Protocol):
-    """One call between HTTP and gRPC: `decode` its body, then `encode` the answer."""
+    """Translates a call between HTTP and gRPC: `decode` its body, then `encode` the answer."""
 
     def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked: ...
     def encode(self, answer: bytes) -> RestResponse: ...
 
 
 class MessageCodec:
-    """A call whose fields come from the path, the query and the body, each by its name in the request message."""
+    """A call whose fields come from path, query and body, each by its name in the request message."""
 
     def __init__(self, method: Method, rest: Rest, model: str, version: str) -> None:
         self._method, self._rest, fields = method, rest, method.request.DESCRIPTOR.fields_by_name
@@ -40,8 +40,8 @@ class MessageCodec:
         self._request: Any = method.request(**{name: value for name, value in named.items() if name in fields})
 
     def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked:
-        """The request message; `coded` puts codes in the place of the names of categories. InputError for
-        another body."""
+        """Parse an HTTP request into its protobuf message. `coded` replaces category names with their codes. Raises
+        InputError if the body is not valid."""
         try:
             if self._rest.query:
                 self._read_query(request.target)
@@ -66,7 +66,7 @@ class MessageCodec:
                 getattr(self._request, name).extend(filter(None, value.split(",")))
 
     def _read_body(self, body: bytes | memoryview, coded: Coded | None) -> None:
-        """Rows, flags and parameters; a body without rows may be empty, and must be small."""
+        """Read rows, flags and parameters. A body without rows may be empty, and must be small."""
         if not self._method.arrays and len(body) > MAX_DESCRIPTION_BYTES:
             raise InputError(f"The body of this call may have {MAX_DESCRIPTION_BYTES} bytes; it has {len(body)}.")
         parsed = Body(body if self._method.arrays or len(body) else b"{}")
@@ -104,7 +104,7 @@ def as_json(message: Message) -> dict[str, Any]:
 
 
 def _value(descriptor: Any, value: Any) -> Any:
-    """A value as JSON has it (`descriptor`: that of its field, of which protobuf has two classes)."""
+    """A protobuf value as JSON data; `descriptor` is that of its field."""
     if descriptor.message_type is formula_pb2.Float64Array.DESCRIPTOR:
         return as_numbers(np.frombuffer(value.values, "<f8").reshape(tuple(value.shape)))
     if descriptor.message_type is not None:

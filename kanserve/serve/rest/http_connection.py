@@ -9,7 +9,7 @@ from kanserve.serve.rest.messages import RestRequest, RestResponse
 
 
 class Connection:
-    """One client: what was received of its next request, or the rest of the answer to send."""
+    """A client connection: what was received of its next request, or the rest of the answer to send."""
 
     def __init__(self, accepted: socket.socket, address: Any, deadline: float) -> None:
         self.socket = accepted
@@ -65,11 +65,11 @@ class Connection:
         )
 
     def next_request(self) -> None:
-        """Forget the request whose answer is sent now."""
+        """Forget the request whose answer is being sent."""
         self.head, self.chunks, self.asked, self.taken = None, None, False, 0
 
     def is_connected(self) -> bool:
-        """Whether the client has not closed its side; called from any thread."""
+        """Whether the client has not closed its side; may be called from any thread."""
         try:
             return self.socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
         except BlockingIOError:

@@ -21,7 +21,7 @@ _LONGEST_LINE = 1024  # bytes of a chunk's size line, and of its trailers
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a request: `length` is None for a chunked body, and 0 without one."""
+    """The head of a request: `length` is None for a chunked body, and 0 without a body."""
 
     method: str
     target: str
@@ -32,7 +32,7 @@ class Head:
 
 
 def parse_head(data: bytes) -> Head:
-    """The head in bytes up to its empty line. HttpError for anything else."""
+    """Parse the bytes up to the empty line. Raises HttpError if they are not a valid head."""
     first, *lines = data.split(b"\r\n")
     line = _REQUEST.fullmatch(first)
     if line is None:
@@ -79,15 +79,15 @@ def _length(headers: list[tuple[str, str]]) -> int | None:
 
 
 class Chunks:
-    """A chunked body, taken apart as it arrives."""
+    """A decoder of a chunked body, as it arrives."""
 
     def __init__(self, most: int) -> None:
         self._most, self._left, self._ends = most, -1, False  # what is left of a chunk; -1: its size line is next
         self.body = bytearray()
 
     def take(self, received: bytearray) -> bool:
-        """Move what has arrived of the body out of `received`; whether the body is complete. HttpError for a body that
-        is invalid or too large."""
+        """Move the received part of the body out of `received`. Returns whether the body is complete. Raises HttpError
+        if it is invalid or too large."""
         while True:
             if self._left > 0:
                 part = received[: self._left]

@@ -44,15 +44,13 @@ _logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, api: RestApi, submit: Callable[..., Any], reuse_port: bool = False) -> "Http":
-    """Listen on the HTTP host and port of the settings; `submit` runs calls on the server's thread pool.
-
-    ConflictError when the port is in use, InputError when the host or port cannot be used.
-    """
+    """Listen on the HTTP host and port of the settings; `submit` runs calls on the thread pool. Raises ConflictError if
+    the port is in use, InputError if host or port cannot be used."""
     return Http(_listen(settings.host_of_http(), settings.http_port, reuse_port), api, submit)
 
 
 class Http:
-    """A running port; `close` ends it."""
+    """A running HTTP port; `close` ends it."""
 
     takes_tls = False
 
@@ -178,7 +176,7 @@ class Http:
             raise HttpError(503, "The requests under way take too much memory. Try again later.")
 
     def _receive(self, connection: Connection) -> None:
-        """Answer the request, once it is complete."""
+        """Answer the request once it is complete."""
         if connection.head is None:
             end = connection.received.find(END)
             if end > LONGEST_HEAD or (end < 0 and len(connection.received) >= LONGEST_HEAD):
@@ -204,7 +202,7 @@ class Http:
         self._ask(connection, connection.request(connection.take_body()))
 
     def _ask(self, connection: Connection, request: RestRequest) -> None:
-        """Answer at once what does not block, and hand the rest to a thread."""
+        """Answer at once if that does not block, else on a thread of the pool."""
         assert connection.head is not None
         connection.last |= not connection.head.keep_alive
         path = request.target.partition("?")[0]
@@ -227,7 +225,7 @@ class Http:
             self._answer(*asked)
 
     def _deliver(self) -> None:
-        """Send the answers of other threads."""
+        """Send the answers that other threads have finished."""
         while not self._answered.empty():
             connection, response = self._answered.get()
             if self._connections.get(connection.descriptor) is connection:  # else it timed out

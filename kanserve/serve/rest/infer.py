@@ -33,7 +33,7 @@ _write = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class InferCodec:
-    """One ModelInfer: `decode` its body, then `encode` the answer as the body asked for it."""
+    """Translates a ModelInfer call: `decode` its body, then `encode` the answer as the body asked for it."""
 
     def __init__(self, model: str, version: str) -> None:
         self._model, self._version = model, version
@@ -41,7 +41,7 @@ class InferCodec:
         self._all_binary = False
 
     def decode(self, request: RestRequest, body: bytes | memoryview, coded: Coded | None = None) -> Unpacked:
-        """The ModelInferRequest. InputError, TensorError for anything else."""
+        """The ModelInferRequest in the body. Raises InputError or TensorError if it is not valid."""
         head, binary = _split(request, body)
         parsed = Body(head)
         try:
@@ -104,7 +104,7 @@ class InferCodec:
 
 
 def _split(request: RestRequest, body: bytes | memoryview) -> tuple[memoryview, memoryview]:
-    """The JSON of a body, and the binary data that follow it."""
+    """Split a body into its JSON and the binary data after it."""
     view, text = memoryview(body), request.header(HEADER_LENGTH)
     if not text:
         return view, view[:0]
@@ -121,7 +121,7 @@ def _split(request: RestRequest, body: bytes | memoryview) -> tuple[memoryview, 
 def _add_input(
     message: pb.ModelInferRequest, tensor: Any, parsed: Body, binary: memoryview, coded: Coded | None
 ) -> tuple[bytes | memoryview, memoryview]:
-    """Add an input without its numbers; returns these, raw, and the binary data that are left."""
+    """Add an input without its numbers. Returns the raw numbers, and the remaining binary data."""
     if type(tensor) is not dict:
         raise InputError('Each of "inputs" must be an object with name, datatype, shape and data.')
     name = field(tensor, "name", str, "An input's ", "")
@@ -150,7 +150,7 @@ def _add_input(
 def _json_data(
     tensor: dict[str, Any], datatype: str, shape: Sequence[int], parsed: Body, where: str, coded: Coded | None
 ) -> bytes | memoryview:
-    """The numbers of an input as they are in a message."""
+    """The numbers of an input, in the byte format of a message."""
     if datatype in _BINARY_TYPES:
         raise TensorError(f"{where}{datatype} has no JSON. Send FP64 or FP32, or its bytes by the binary extension.")
     if datatype not in _JSON_TYPES or len(shape) != 2 or min(shape) < 0:
@@ -170,7 +170,7 @@ def _json_data(
 
 
 def _values(datatype: str, data: bytes) -> Iterator[str]:
-    """The elements of an output as JSON, without the brackets around them."""
+    """The elements of an output as JSON, without the surrounding brackets."""
     if datatype == "BYTES":
         yield _write(_texts(data))[1:-1]
         return
@@ -184,7 +184,7 @@ def _values(datatype: str, data: bytes) -> Iterator[str]:
 
 
 def as_numbers(values: NDArray[Any]) -> Any:
-    """Numbers for JSON, nested as the array is; null for those that JSON lacks."""
+    """An array as nested lists for JSON; null for numbers that JSON cannot represent."""
     if np.isfinite(values).all():
         return values.tolist()
     made = values.astype(object)
@@ -202,7 +202,7 @@ def _texts(data: bytes) -> list[str]:
 
 
 def set_parameters(message: Any, parameters: Mapping[str, Any], but: Sequence[str] = ()) -> None:
-    """Set a message's map of parameters from JSON (Any: the map of either kind of parameter)."""
+    """Set a message's map of parameters from JSON, except the names in `but`."""
     for name, value in parameters.items():
         if name in but:
             continue

@@ -1,4 +1,4 @@
-"""An HTTP request and its response, as a framing hands them to `api.RestApi` and gets them back, and errors as HTTP."""
+"""HTTP requests and responses as exchanged between a framing and `api.RestApi`, and errors as HTTP."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ def _alive() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RestRequest:
-    """A request that has arrived completely. The framing has taken the transfer coding off its body."""
+    """A completely received request. The framing has removed the transfer coding from its body."""
 
     method: str  # as it came: "GET"
     target: str  # as it came, percent-encoded and with its query: "/v2/models/M?x=1"
@@ -29,7 +29,7 @@ class RestRequest:
     arrived: int = field(default_factory=perf_counter_ns)  # when its head was complete
 
     def header(self, name: str) -> str:
-        """The first value of a header, whose name is given in lower case; empty without it."""
+        """The first value of a header, whose name is in lower case; "" without it."""
         for key, value in self.headers:
             if key == name:
                 return value
@@ -38,8 +38,7 @@ class RestRequest:
 
 @dataclass(frozen=True, slots=True)
 class RestResponse:
-    """A response. The framing adds Content-Length, Connection and what else is its own; to HEAD it sends the head of
-    this response without the body."""
+    """A response. The framing adds Content-Length and Connection; for HEAD it sends only the head."""
 
     status: int
     headers: list[tuple[str, str]]

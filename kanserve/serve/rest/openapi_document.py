@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the REST calls, as /openapi.json has it."""
+"""The OpenAPI 3.1 document of the REST calls, served at /openapi.json."""
 
 import json
 from functools import cache
@@ -241,7 +241,7 @@ def _content(schema: str) -> _Json:
 
 
 def _item(path: str, rest: Rest) -> _Json:
-    """A path, with the one operation that it has."""
+    """The path item of a path, with its single operation."""
     tag = next((tag for tag in ("models", "repository") if path.startswith(f"/v2/{tag}")), "server")
     made: _Json = {"summary": rest.about, "tags": [tag]}
     if rest.body:
@@ -263,7 +263,7 @@ def _item(path: str, rest: Rest) -> _Json:
 
 
 def _place(path: str) -> tuple[bool, bool, int]:
-    """The server, its models, their versions, the repository, pages."""
+    """The sort key of paths: the server, its models, their versions, the repository, pages."""
     return not path.startswith("/v2"), path.startswith("/v2/repository"), path.count("{")
 
 

@@ -35,7 +35,7 @@ _SHOWN = 30  # categories: more are not read
 
 
 def coder(catalog: Catalog, name: str, version: str) -> Coded:
-    """The function that puts codes in the place of texts, for a model that is looked up when there are texts."""
+    """A function that replaces category names of a model by codes; the model is looked up only if there are texts."""
     return partial(_encode_categories, lambda: catalog.find(name, version).kan.inputs)
 
 
@@ -64,12 +64,12 @@ def _code(text: str, variable: Variable, row: int, what: str) -> float:
 
 
 class Body:
-    """A JSON object, and the arrays that were cut out of it: a text in `fields` stands for each."""
+    """A JSON object. Long arrays are cut out first; a placeholder text in `fields` stands for each."""
 
     __slots__ = ("_arrays", "fields")
 
     def __init__(self, data: bytes | memoryview) -> None:
-        """InputError for what is not a JSON object."""
+        """Raises InputError if `data` is not a JSON object."""
         self._arrays: dict[str, bytes | memoryview] = {}
         if len(data) > MAX_DESCRIPTION_BYTES:
             data = self._cut(data)
@@ -88,8 +88,8 @@ class Body:
         self.fields: dict[str, Any] = fields
 
     def numbers(self, value: Any, what: str, coded: Coded | None = None) -> tuple[Array, int | None]:
-        """An array of numbers, flat or as rows of equal length: its numbers in order, NaN for null, and the length of a
-        row (None: flat). `coded` puts numbers in the place of texts. TensorError for anything else."""
+        """Read an array of numbers, flat or as rows of equal length. Returns its numbers in order, NaN for null, and
+        the row length (None: flat). `coded` replaces texts by numbers. Raises TensorError if it is not valid."""
         if type(value) is str and value in self._arrays:
             text = self._arrays[value]
             pieces = [_flat(values, what) for values in _pieces(text, what)]
@@ -107,7 +107,7 @@ class Body:
         return made, lengths.pop()
 
     def _cut(self, data: bytes | memoryview) -> bytes:
-        """The body with a text in the place of each long array of numbers."""
+        """Replace each long array of numbers in the body by a placeholder text."""
         rest: list[bytes | memoryview] = []
         view, kept = memoryview(data), 0
         for found in _LONG.finditer(view):
@@ -130,7 +130,7 @@ class Body:
 
 
 def _pieces(text: bytes | memoryview, what: str) -> Iterator[list[Any]]:
-    """The elements of an array, some at a time; TensorError for anything else."""
+    """The elements of an array, in pieces. Raises TensorError if it is not valid."""
     data = bytes(text)
     nested, start, end = _NESTED.match(data) is not None, 1, len(data) - 1
     while True:
@@ -202,7 +202,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number
 
 
 def field(fields: dict[str, Any], name: str, kind: type, where: str, missing: Any = None) -> Any:
-    """A field of a JSON object, checked for its type; `missing` where it is absent. InputError for another type."""
+    """A field of a JSON object, or `missing` if it is absent. Raises InputError if it has another type."""
     value = fields.get(name, missing)
     if type(value) is not kind and value is not missing:
         wanted = {str: "a string", list: "an array", dict: "an object", bool: "true or false", int: "a whole number"}

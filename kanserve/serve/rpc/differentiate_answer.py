@@ -1,8 +1,5 @@
-"""Differentiate: the outputs of a model and their exact derivatives at given rows.
-
-They come from the C of the model, if it has derivatives (a row then takes microseconds), else from the reference; so do
-second derivatives, which C has only if they were asked for when it was compiled.
-"""
+"""Differentiate: the outputs of a model and their exact derivatives at given rows. They come from the model's C library
+if it has them (microseconds per row), else from the reference evaluation."""
 
 import math
 from functools import lru_cache
@@ -30,10 +27,8 @@ _OUTPUTS, _JACOBIAN, _HESSIAN = b"\x1a", b"\x22", b"\x32"  # of DifferentiateRes
 
 
 def differentiate_answer(model: Model, message: pb.Float64Array, call: Call, *, hessian: bool = False) -> bytes:
-    """A DifferentiateResponse: the outputs, the Jacobian and perhaps the Hessian at each row, in float64.
-
-    TensorError for other values than rows; DeadlineError when the caller has left before all rows are differentiated.
-    """
+    """A DifferentiateResponse: outputs, Jacobian and, if asked, Hessian at each row, in float64. Raises TensorError for
+    invalid rows, DeadlineError if the caller leaves before all rows are done."""
     inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
     if hessian and model.max_hessian_rows == 0:
         raise TensorError(
@@ -53,7 +48,7 @@ def differentiate_answer(model: Model, message: pb.Float64Array, call: Call, *, 
 
 
 def _second(model: Model, rows: Array, call: Call) -> bytes:
-    """The field of the second derivatives."""
+    """Encode the field of the second derivatives."""
     inputs = len(model.kan.inputs)
     at_once = max(1, model.rows_at_a_time // inputs**2)
     in_c = getattr(model.backend, "differentiates_twice", False)
@@ -68,7 +63,7 @@ def _second(model: Model, rows: Array, call: Call) -> bytes:
 
 
 def _second_in_c(model: Model, backend: TwiceDifferentiating, rows: Array) -> Array:
-    """The second derivatives (N, outputs, inputs, inputs)."""
+    """The second derivatives (N, outputs, inputs, inputs), from the compiled backend."""
     inputs, outputs = len(model.kan.inputs), len(model.kan.outputs)
     whole, data = backend.differentiate_twice(rows.astype("<f8", copy=False).tobytes(), len(rows))
     second: Array = np.frombuffer(data, "<f8").reshape(len(rows), outputs, inputs, inputs)
@@ -85,7 +80,7 @@ def _check_alive(call: Call) -> None:
 
 
 def _differentiate(model: Model, rows: Array, data: bytes, call: Call) -> tuple[bytes, bytes]:
-    """The outputs and the derivatives of rows, which are also given as they came."""
+    """Outputs and derivatives of the rows, as bytes; `data` are the same rows as received."""
     at_once = model.rows_at_a_time
     # The type is not looked at: that takes longer than a row.
     backend = cast(Differentiating, model.backend) if getattr(model.backend, "differentiates", False) else None
@@ -118,7 +113,7 @@ def _in_c(model: Model, backend: Differentiating, rows: Array, data: bytes) -> t
 
 @lru_cache(1024)
 def _frame(name: str, version: int, count: int, outputs: int, inputs: int) -> tuple[bytes, bytes]:
-    """What precedes the outputs in the message, and what follows them and precedes the derivatives."""
+    """The bytes of the message before the outputs, and between the outputs and the derivatives."""
     head = b"\x0a%b\x12%b" % (_text(name), _text(str(version)))
     between = _array(_JACOBIAN, (count, outputs, inputs))
     return head + _array(_OUTPUTS, (count, outputs)), between
@@ -132,7 +127,7 @@ def _array(tag: bytes, shape: tuple[int, ...]) -> bytes:
 
 
 def _numbers(tag: bytes, numbers: list[int] | tuple[int, ...]) -> bytes:
-    """A field of packed whole numbers."""
+    """A field of packed integers."""
     packed = b"".join(map(varint, numbers))
     return tag + varint(len(packed)) + packed
 

@@ -40,7 +40,7 @@ _States = Mapping[tuple[str, int], pb.VersionState]
 
 
 class Encoded:
-    """A response that is encoded already, for whoever encodes responses."""
+    """A response that is already serialized."""
 
     __slots__ = ("_data",)
 
@@ -52,7 +52,7 @@ class Encoded:
 
 
 def find(state: ServerState, request: Any, call: Call) -> Model:
-    """The model that a request names, recorded in the call (Any: each message has its own type)."""
+    """The model that a request names; also recorded in the call."""
     model = state.catalog.find(request.model_name, request.model_version)
     call.model, call.version = model.name, model.version
     return model
@@ -64,11 +64,8 @@ def get_formula(state: ServerState, request: pb.GetFormulaRequest, call: Call) -
 
 
 def formula_answer(model: Model, formats: Iterable[str], most: int) -> bytes:
-    """A GetFormulaResponse of at most so many bytes, with one formula per output in the requested formats.
-
-    FormulaError when it would be larger or cannot be written in a language; that it is too large for a message is seen
-    by the size of its file, before anything is built.
-    """
+    """A GetFormulaResponse of at most `most` bytes, with one formula per output in the requested formats. Raises
+    FormulaError if it would be larger (judged by its file's size first) or cannot be written in a language."""
     wanted = frozenset(map(_check_format, formats))
     answer = b""
     if model.words.size <= most:
@@ -142,7 +139,7 @@ def _texts(formula: Formula, texts: Set[str]) -> dict[str, Any]:
 
 
 def _tree(formula: Formula) -> dict[str, Any]:
-    """The fields of a message for the expression and its splines, as JSON texts."""
+    """The message fields for the expression and its splines, as JSON texts."""
     data = to_json([formula])
     return {"expression_json": json.dumps(data["formulas"][0]["tree"]), "tables_json": json.dumps(data["tables"])}
 
@@ -159,13 +156,9 @@ def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Ca
 
 
 def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Call) -> Iterator[pb.ExportSourceResponse]:
-    """ExportSource: the published source files of a model, by path, in parts that fit into messages; compiled libraries
-    only on request.
-
-    They are read from the repository again, verified as for loading, and must be those of the loaded version. Refused
-    before the first part: InputError for a format that is not a source, NotFoundError for one that the model does not
-    have, IntegrityError if the repository no longer holds the loaded version.
-    """
+    """ExportSource: stream the published source files of a model in parts; compiled libraries only on request. They are
+    read and verified again, and must be those of the loaded version. Raises InputError for a format that is not a
+    source, NotFoundError if the model lacks it, IntegrityError if the repository has changed."""
     if request.format not in SOURCES:
         raise InputError(f"A source is one of {', '.join(SOURCES)}; got {request.format!r:.60}.")
     model = state.catalog.find(request.model_name, request.model_version)
@@ -184,7 +177,8 @@ def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Cal
 def _parts(
     name: str, version: str, files: dict[str, tuple[bytes, str]], call: Call
 ) -> Iterator[pb.ExportSourceResponse]:
-    """The messages. No reference to the model is held: a slow stream would keep an unloaded version in memory."""
+    """The messages of the stream. They hold no reference to the model: a slow stream would keep an unloaded version in
+    memory."""
     for path, (data, sha256) in files.items():
         for start in range(0, max(1, len(data)), PART_BYTES):
             if not call.alive():
@@ -202,14 +196,9 @@ def _parts(
 
 
 def watch(state: ServerState, request: pb.WatchRequest, call: Call) -> Iterator[pb.WatchResponse]:
-    """Watch: the state of every version of a model, or of all models, then changes, until the client leaves.
-
-    For each client only the last sent state is kept. When the client is ready for more, it gets the differences between
-    that and the current catalog: a slow client misses intermediate states, and costs no memory.
-
-    InvalidNameError for an invalid name. A stopping server ends the stream with DrainingError, so that the client tries
-    another server.
-    """
+    """Watch: stream the state of every version (of one or all models), then changes, until the client leaves. Each
+    client is sent the difference between the last sent state and the current one, so a slow client costs no memory.
+    Raises InvalidNameError; a stopping server raises DrainingError, so that clients go elsewhere."""
     if request.model_name:
         check_name(request.model_name)
         call.model = request.model_name if request.model_name in state.catalog.models else ""
@@ -217,7 +206,7 @@ def watch(state: ServerState, request: pb.WatchRequest, call: Call) -> Iterator[
 
 
 def states(catalog: Catalog, name: str = "") -> dict[tuple[str, int], pb.VersionState]:
-    """The state of each version in a catalog, of one model or of all."""
+    """The state of each version in a catalog, for one model or for all."""
     return {
         (model, version): pb.VersionState(
             model_name=model,
@@ -253,7 +242,7 @@ def _tell(state: ServerState, name: str, call: Call) -> Iterator[pb.WatchRespons
 
 
 def _wait(changed: Event, state: ServerState, call: Call) -> bool:
-    """Wait until something changes: True; False once the client has left."""
+    """Wait until something changes. Returns False once the client has left."""
     while call.alive():
         if state.threads.draining:
             raise DrainingError("The server is stopping. Watch another, or this one when it is back.")
@@ -263,7 +252,7 @@ def _wait(changed: Event, state: ServerState, call: Call) -> bool:
 
 
 def _differences(told: _States, now: _States, anew: set[tuple[str, int]]) -> Iterator[pb.VersionState]:
-    """The versions whose state differs from the one sent, or whose content was replaced under the same state."""
+    """The versions whose state differs from the one last sent, or whose content was replaced under the same state."""
     for name, version in told:
         if (name, version) not in now:
             yield pb.VersionState(model_name=name, model_version=str(version), state=pb.MODEL_STATE_REMOVED)

@@ -153,7 +153,7 @@ def repository_model_unload(
 def infer(
     state: ServerState, data: bytes | Unpacked, call: Call, allowed: Callable[[str], None] | None = None
 ) -> bytes:
-    """ModelInfer from bytes to bytes; `allowed` is the result of `state.Access.check`."""
+    """Answer ModelInfer, from bytes to bytes; `allowed` is the result of `state.Access.check`."""
     begun = perf_counter_ns()
     asked, x = decode_request(state.catalog, data, call, allowed)
     model = asked.model
@@ -174,7 +174,7 @@ def infer(
 
 
 def _in_turn(call: Call, asked: DecodedRequest, x: NDArray[Any]) -> tuple[NDArray[Any], RangeViolations | None]:
-    """Compute on a low-priority thread, where the call may have waited for those of other slow models."""
+    """Compute on a low-priority thread, after calls of other slow models."""
     if not call.alive():
         raise DeadlineError("The deadline passed, or the caller left, before the call could be computed.")
     if not x.flags.aligned:
@@ -212,8 +212,8 @@ def _raw(asked: DecodedRequest, values: NDArray[Any], beyond: RangeViolations | 
 
 
 def _head(asked: DecodedRequest, beyond: RangeViolations | None) -> bytes:
-    """A raw answer without its id and numbers. A protobuf message may be concatenated from parts, so this part is
-    cached."""
+    """The serialized response without its id and output values. It is cached and joined with them later, since
+    serialized protobuf parts can be concatenated."""
     if beyond is not None:
         return _message(asked, beyond).SerializeToString()
     if not asked.head:

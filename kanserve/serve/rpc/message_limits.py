@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 def read(parse: Callable[[bytes], T], arrays: Arrays, data: bytes) -> T:
-    """Parse a request; InputError if it is too large apart from its arrays, or invalid."""
+    """Parse a request. Raises InputError if it is invalid, or too large apart from its arrays."""
     return _read(parse, arrays, data, whole=True)[0]
 
 
 def read_apart(parse: Callable[[bytes], T], arrays: Arrays, data: bytes) -> tuple[T, list[memoryview]]:
-    """Parse a request with its top-level arrays emptied, and return these as views of the message: the parser would
-    copy each, holding the GIL. InputError as `read`."""
+    """Like `read`, but returns the top-level arrays as views and leaves them empty in the message: the parser would
+    copy each while holding the GIL."""
     return _read(parse, arrays, data, whole=False)
 
 
@@ -49,7 +49,7 @@ def _read(parse: Callable[[bytes], T], arrays: Arrays, data: bytes, whole: bool)
 
 
 def _split(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview]]:
-    """A message with the fields of these numbers emptied, and their contents. ValueError for an invalid message."""
+    """Empty the fields of these numbers, and return their contents. Raises ValueError for an invalid message."""
     view, kept = memoryview(data), 0
     rest: list[memoryview | bytes] = []
     apart = []
@@ -64,10 +64,8 @@ def _split(data: bytes, numbers: Sequence[int]) -> tuple[bytes, list[memoryview]
 
 
 def _subtract_bytes(data: bytes, at: int, end: int, arrays: Arrays, left: int) -> int:
-    """What is left of a budget of `left` bytes after all bytes from `at` to `end` outside arrays; negative: too many.
-
-    ValueError and IndexError for invalid protobuf. Stops at the first field beyond the budget.
-    """
+    """What is left of a budget of `left` bytes after all bytes from `at` to `end` outside arrays; negative means too
+    many. Stops at the first field beyond it. Raises ValueError or IndexError for invalid protobuf."""
     for number, begun, start, after in _fields(data, at, end):
         inside = arrays.get(number)
         left -= (after if inside is None else start) - begun
@@ -79,8 +77,8 @@ def _subtract_bytes(data: bytes, at: int, end: int, arrays: Arrays, left: int) -
 
 
 def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """For each field that begins between `at` and `end`: its field number, or 0 unless it is length-delimited; where
-    the field, its content and the next field begin. ValueError and IndexError for invalid protobuf."""
+    """For each field between `at` and `end`: its number (0 unless it is length-delimited), and where the field, its
+    content and the next field begin. Raises ValueError or IndexError for invalid protobuf."""
     while at < end:
         begun, number = at, 0
         tag, at = _varint(data, at)

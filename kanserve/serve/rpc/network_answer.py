@@ -1,8 +1,5 @@
-"""GetNetwork: the nodes and edges of a model, and for each edge its curve.
-
-A large network has tens of thousands of edges. Their curves are numbers that NumPy holds in the encoding of the message
-already, so the edges are joined from bytes; the rest is left to protobuf.
-"""
+"""GetNetwork: the nodes and edges of a model, and for each edge its curve. The edges of large networks are joined from
+bytes, since NumPy already holds the curves in the message's encoding."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +21,8 @@ _LAYERS, _EDGES, _X, _Y = b"\x32", b"\x1a", b"\x52", b"\x5a"  # the tags of thes
 
 
 def network_answer(model: Model, points: int | None, most: int) -> bytes:
-    """A GetNetworkResponse of at most `most` bytes: nodes and edges, and for each edge its curve over the range of its
-    input for rows in the training range. InputError, before anything is built, if that is too large."""
+    """A GetNetworkResponse of at most `most` bytes: nodes, edges, and the curve of each edge over its input's range in
+    the training data. Raises InputError, before building anything, if it would be too large."""
     points = _curve_points(model, points, most)
     answer = model.answers.get((pb.GetNetworkResponse, points), lambda: _network(model, points))
     if len(answer) > most:  # for very long names
@@ -103,7 +100,7 @@ def _layer(model: Model, number: int, points: int) -> bytes:
 
 
 def _edges(model: Model, number: int, points: int) -> list[bytes]:
-    """The edges of a layer, as the parts of a message."""
+    """The edges of a layer, as parts of the message."""
     layer = model.kan.layers[number]
     low, high = model.spans[number].T
     x = np.linspace(low, np.where(high > low, high, low + 1), points)

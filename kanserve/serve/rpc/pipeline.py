@@ -49,7 +49,8 @@ Work = Callable[[bytes | Unpacked, Call, Allowed | None], bytes]
 
 @dataclass(frozen=True, eq=False)
 class Handler:
-    """How a call is answered: its message, or an iterator of messages if it `streams`. AbortedError for a failure."""
+    """How a call is answered: with a message, or with an iterator of messages if it `streams`. A failure raises
+    AbortedError."""
 
     answer: Callable[..., Any]  # of a Request; of one that is held, also of a function that sends a message or None
     streams: bool = False
@@ -61,8 +62,8 @@ _CHANGES = 16  # concurrent loads and unloads
 
 
 class InlineExecutor(ThreadPoolExecutor):
-    """Runs calls at once on the transport's own thread: for calls that do not block and cost less than a thread switch.
-    It never starts a thread; it is a ThreadPoolExecutor only because grpc ignores anything else."""
+    """Runs calls at once on the transport's own thread, for calls that do not block and cost less than a thread switch.
+    It starts no thread; it is a ThreadPoolExecutor only because grpc ignores anything else."""
 
     # Of a future, grpc only uses `add_done_callback`.
     def submit(self, call: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> "_Done":  # type: ignore[override]
@@ -71,7 +72,7 @@ class InlineExecutor(ThreadPoolExecutor):
 
 
 class _Done:
-    """The future of a call that is done."""
+    """The future of a finished call."""
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         callback(self)
@@ -81,7 +82,7 @@ _DONE = _Done()
 
 
 class Pipeline:
-    """Makes handlers of methods and their logic."""
+    """Makes handlers from methods and their logic."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
@@ -134,14 +135,13 @@ class Pipeline:
         return answer
 
     def infer(self, data: bytes | Unpacked, call: Call, allowed: Allowed | None) -> bytes:
-        """The `Work` of ModelInfer."""
         return inference_service.infer(self._state, data, call, allowed)
 
     def predict(
         self, model: Model | None, data: Any, dtype: np.dtype[Any], rows: int, requests: int = 1
     ) -> tuple[NDArray[Any], int]:
-        """The predictions of rows that the native transport has decoded, of so many requests, of the model's type, and
-        how many nanoseconds they took."""
+        """Predict rows that the native transport has decoded (of `requests` requests, in the model's type). Returns the
+        predictions and the nanoseconds they took."""
         arrival, threads, settings = self._state.threads.arrival, self._state.threads, self._state.settings
         if arrival.late:
             raise _stopping()
@@ -168,7 +168,7 @@ class Pipeline:
         return failed
 
     def change(self, method: Method, logic: Logic) -> Handler:
-        """A handler of loads and unloads, on threads of their own, so that a slow one delays neither inferences nor
+        """A handler for loads and unloads, on threads of their own, so that a slow one delays neither inferences nor
         other changes."""
         threads, unary = self._state.threads, self.unary(method, self.work(method, logic))
 
@@ -179,9 +179,8 @@ class Pipeline:
         return Handler(answer, threads=ThreadPoolExecutor(_CHANGES))
 
     def infer_stream(self, method: Method) -> Handler:
-        """A handler that answers each request of a stream in order, as ModelInfer does. A failed request is answered
-        with its error, and the stream continues; it ends when the server stops, or on an invalid message.
-        """
+        """A handler that answers each request of a stream in order, like ModelInfer. A failed request is answered with
+        its error and the stream continues; it ends on an invalid message, or when the server stops."""
         threads = self._state.threads
 
         def stream(request: Request) -> Iterator[bytes]:
@@ -211,7 +210,7 @@ class Pipeline:
     def _stream(
         self, method: Method, data: bytes, arrival: Arrival, allowed: Allowed | None, request: Request
     ) -> bytes:
-        """The answer; AbortedError for a failure that ends the stream."""
+        """Answer one request of a stream. Raises AbortedError for a failure that ends the stream."""
         call = Call(method.service, method.name, arrival.at)
         try:
             self._enter(call, request, allowed)
@@ -285,7 +284,7 @@ class Pipeline:
         return Handler(refuse, threads=threads)
 
     def _enter(self, call: Call, request: Request, allowed: Any) -> Allowed | None:
-        """Record the caller, and if there are observers, the metadata, peer and request id."""
+        """Record the caller and, if there are observers, the metadata, peer and request id."""
         call.alive = request.alive
         if allowed is not None:
             call.identity = allowed.identity
@@ -309,8 +308,7 @@ class Pipeline:
 
     def _log(self, call: Call, error: BaseException) -> None:
         """Log an error, with a traceback at most once per _LOGGED_AGAIN: a model that always fails must not cost more
-        than one that works.
-        """
+        than one that works."""
         now, cause = perf_counter_ns(), (call.method, call.model)
         whole = now - self._logged.get(cause, -_LOGGED_AGAIN) >= _LOGGED_AGAIN
         if whole:
@@ -347,7 +345,7 @@ def _stopping() -> DrainingError:
 
 
 def _check_model(allowed: Allowed, request: Any) -> None:
-    """AccessError if the request names a model that the caller may not use."""
+    """Raise AccessError if the request names a model that the caller may not use."""
     if isinstance(request, pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest):
         name = wire.get_requested_model(request)
     else:
@@ -357,7 +355,7 @@ def _check_model(allowed: Allowed, request: Any) -> None:
 
 
 def _hide(method: Method, response: Any, allowed: Allowed) -> bool:
-    """Remove from a list what the caller may not see; whether something is left, or nothing had to be hidden."""
+    """Remove the entries of a list that the caller may not see. Returns False if that leaves nothing."""
     field, name = method.lists
     if not field:
         return True

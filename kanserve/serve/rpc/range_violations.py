@@ -1,4 +1,5 @@
-"""Which rows lie outside a model's training range, and in which features. Usually none do, and that check is fast."""
+"""Find the rows outside a model's training range, and the features concerned. Usually there are none, and that check is
+fast."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ _FEW = 32  # numbers; comparing up to this many in a Python loop is faster than 
 
 @dataclass(frozen=True, eq=False)
 class RangeViolations:
-    """The rows outside, ascending, and for each feature the number of rows outside; see `is_outside`."""
+    """The rows outside, in ascending order, and for each feature the number of rows outside; see `is_outside`."""
 
     rows: NDArray[np.intp]
     features: NDArray[np.intp]
@@ -26,7 +27,7 @@ class RangeViolations:
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """The ends of the training range of each feature, in the type of the rows that the model gets."""
+    """The ends of each feature's training range, in the type of the rows that the model gets."""
 
     low: NDArray[Any]
     high: NDArray[Any]
@@ -69,7 +70,7 @@ def _all_inside(rows: list[list[float]], bounds: list[tuple[float, float]]) -> b
 
 
 def _round(model: Model, datatype: str) -> Bounds:
-    """Bounds rounded to the type of the rows, so that the smallest training value, rounded too, is not outside."""
+    """Round the bounds to the type of the rows, so that the smallest training value, rounded too, is not outside."""
     from kanserve.network.training_range import ranges  # imported at the first request
 
     low, high = (_in(end[None], datatype)[0] for end in ranges(model.kan).T)
@@ -78,15 +79,16 @@ def _round(model: Model, datatype: str) -> Bounds:
 
 
 def encodings(model: Model) -> bytes | None:
-    """For the server in C: a byte for each feature, 1 if it may be missing plus 2 if it is categorical; None if none
-    is either."""
+    """For the server in C: a byte per feature, 1 if it may be missing plus 2 if it is categorical; None if all are
+    0."""
     inputs = model.kan.inputs
     known = bytes((variable.fill_value is not None) + 2 * bool(variable.categories) for variable in inputs)
     return known if any(known) else None
 
 
 def _in(values: NDArray[np.float64], datatype: str) -> NDArray[Any]:
-    """Values as rows of that type reach the model; those that overflow it become infinite, so that all is inside."""
+    """Values converted as rows of that type reach the model. Values that overflow become infinite, so that nothing is
+    outside."""
     if datatype == "BF16":
         with np.errstate(all="ignore"):
             whole = tensors.to_float32(tensors.to_bfloat16(values.T).T)

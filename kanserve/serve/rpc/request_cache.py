@@ -49,7 +49,7 @@ class DecodedRequest:
 
 
 class RequestCache:
-    """The decoded requests of one catalog, by their bytes without the numbers."""
+    """The decoded requests of one catalog, keyed by their bytes without the numbers."""
 
     def __init__(self) -> None:
         self._asked: dict[bytes, DecodedRequest] = {}
@@ -94,8 +94,8 @@ class RequestCache:
 
 
 def _has_numbers_last(before: bytes, request: pb.ModelInferRequest) -> bool:
-    """Whether a message is these bytes and then its raw numbers, and nothing else in it depends on them. The numbers in
-    `request` are changed."""
+    """Whether a message is these bytes followed by its raw numbers, and nothing else in it depends on them. Overwrites
+    the numbers in `request`."""
     (numbers,) = request.raw_input_contents
     if not before.endswith(_RAW + wire.varint(len(numbers))):
         return False
@@ -114,10 +114,8 @@ _kept: WeakKeyDictionary[Catalog, RequestCache] = WeakKeyDictionary()
 def decode_request(
     catalog: Catalog, data: bytes | Unpacked, call: Call, allowed: Callable[[str], None] | None
 ) -> tuple[DecodedRequest, NDArray[Any]]:
-    """A decoded message and its rows (N, inputs) in float32 or float64; for a large message, a view of its bytes.
-
-    InputError, TensorError, NotFoundError, and AccessError if the caller may not use the model.
-    """
+    """The decoded request and its rows (N, inputs) in float32 or float64; a view of a large message. Raises InputError,
+    TensorError, NotFoundError, or AccessError if the caller may not use the model."""
     kept = _kept.get(catalog)
     if kept is None:
         kept = _kept.setdefault(catalog, RequestCache())
@@ -186,7 +184,7 @@ _CLASSIFIER: dict[str, Writer] = {OUTPUT: _scores, PROBABILITIES: _probabilities
 
 
 def _outputs(model: Model, request: pb.ModelInferRequest) -> dict[str, Writer]:
-    """The writers of the requested outputs, by default all; TensorError for an unknown one."""
+    """The writers of the requested outputs, by default all. Raises TensorError for an unknown output."""
     known = outputs_of(model)
     asked = request.outputs
     if not asked:

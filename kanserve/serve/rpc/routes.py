@@ -29,12 +29,12 @@ _MODULES = {INFERENCE: "kanserve.serve.rpc.inference_service", FORMULA: "kanserv
 
 
 def most_calls(settings: Settings) -> int:
-    """The most open calls, for `grpc.server(maximum_concurrent_rpcs=)`."""
+    """The maximum number of open calls, for `grpc.server(maximum_concurrent_rpcs=)`."""
     return settings.threads + settings.queue + settings.streams + REFLECTIONS + _ASIDE
 
 
 class Handlers:
-    """Every call of every service."""
+    """The handlers of all calls of all services."""
 
     def __init__(self, state: ServerState, health: Health) -> None:
         self._state, self._threads, self._most = state, state.threads, state.settings.threads + state.settings.queue
@@ -58,7 +58,7 @@ class Handlers:
         }
 
     def find(self, path: str, metadata: Pairs) -> Handler | None:
-        """What answers a call now; None for an unknown call."""
+        """The handler that answers or refuses a call now; None for an unknown call."""
         if len(metadata) > _FEW and sum(len(key) + len(value) for key, value in metadata) > METADATA_BYTES:
             return self._large.get(path)
         if self._threads.accepted >= self._most and path in self._refusals:
@@ -80,13 +80,14 @@ def _handler(method: Method, pipeline: Pipeline) -> Handler:
 
 @cache
 def function(method: Method) -> Logic:
-    """The function that answers a call; its module is imported with the first call, since most need few of them."""
+    """The function that answers a call. Its module is imported at the first call, since most servers need few of
+    them."""
     made: Logic = getattr(import_module(_MODULES[method.service]), method.function)
     return made
 
 
 def _logic(method: Method) -> Logic:
-    """What answers a call, within the concurrency limit of its model if it computes."""
+    """The function that answers a call, within the concurrency limit of its model if it computes."""
     if method.turn is not Turn.COMPUTES:
         return lambda state, request, call: function(method)(state, request, call)
 

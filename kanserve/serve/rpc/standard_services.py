@@ -1,4 +1,4 @@
-"""gRPC's standard services: health, and reflection, for clients that ask which services there are."""
+"""gRPC's standard services: health, and reflection, which lists the services."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ class Health:
         self._free = BoundedSemaphore(WATCHES)
 
     def stop(self) -> None:
-        """From now on no service is serving; those who watch are told."""
+        """Report all services as not serving, also to those who watch."""
         with self._lock:
             self._serving = False
             for service, send in [*self._watching]:
@@ -65,7 +65,7 @@ class Health:
         return self._answer(asked.service)
 
     def _watch(self, asked: HealthCheckRequest, request: Request, send: Send) -> None:
-        """Tell the state now, and each change until the caller leaves. It returns at once: a watch holds no thread."""
+        """Send the state now, and each change until the caller leaves. Returns at once: a watch holds no thread."""
         if not self._free.acquire(blocking=False):
             raise BusyError(f"{WATCHES} health watches are open. Try again later.")
 
@@ -83,7 +83,7 @@ class Health:
 
 
 def _check_access(path: str, state: ServerState, answer: Callable[..., Any]) -> Callable[..., Any]:
-    """The answer to a message, once access is granted and the message is there."""
+    """Check access and read the message, then answer."""
 
     def check_and_answer(request: Request, *more: Any) -> Any:
         try:
@@ -98,7 +98,7 @@ def _check_access(path: str, state: ServerState, answer: Callable[..., Any]) -> 
 
 
 def reflection(state: ServerState) -> dict[str, Handler]:
-    """The handler of reflection, whose stream has a thread while it is open."""
+    """The handler of reflection; an open stream occupies a thread."""
     path, free = f"/{REFLECTION}/ServerReflectionInfo", BoundedSemaphore(REFLECTIONS)
     servicer: Any = ReflectionServicer(wire.SERVICE_NAMES, wire.reflection_pool())
     parse = partial(read, ServerReflectionRequest.FromString, {})

@@ -25,7 +25,7 @@ _NAN = 0x7FC0
 
 
 def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    """float16, or the bits of BF16 (the upper half of a float32, which NumPy lacks) as uint16, as float32, exactly."""
+    """Convert float16, or BF16 bits as uint16 (the upper half of a float32; NumPy has no BF16), exactly to float32."""
     if values.dtype.kind == "f":
         with np.errstate(invalid="ignore"):  # a signaling NaN would warn
             return values.astype(np.float32)
@@ -33,7 +33,7 @@ def to_float32(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def to_bfloat16(values: NDArray[Any]) -> NDArray[np.uint16]:
-    """The bits of values (N, n) in BF16, rounded once, half to even; a row with a non-finite value is all NaN."""
+    """The BF16 bits of values (N, n), rounded once, half to even; a row with a non-finite value is all NaN."""
     with np.errstate(all="ignore"):
         single = values.astype(np.float32)
         bits = single.view(np.uint32)
@@ -74,10 +74,8 @@ class TensorRows:
 def decode(
     request: ModelInferRequest, buffers: Sequence[bytes | memoryview], name: str, inputs: Sequence[Variable], most: int
 ) -> TensorRows:
-    """The input tensor of a request, with at most `most` rows of a number an input; TensorError for anything else.
-
-    `buffers`: the contents of raw_input_contents.
-    """
+    """The input tensor of a request, with at most `most` rows and a number per input; `buffers` are its
+    raw_input_contents. Raises TensorError if it is not valid."""
     tensor = _only_input(request, name)
     datatype = tensor.datatype
     dtype = FLOATS.get(datatype)
@@ -96,13 +94,13 @@ def decode(
 
 
 def decode_rows(message: Float64Array, inputs: Sequence[Variable], most: int) -> Array:
-    """At most `most` rows of a number an input; TensorError for anything else."""
+    """At most `most` rows with one number per input. Raises TensorError if the message is not valid."""
     rows = _rows(message.shape, "rows", inputs, most)
     return floats(message.values, "FP64", (rows, len(inputs)), "rows")
 
 
 def floats(data: bytes | memoryview, datatype: str, shape: tuple[int, int], what: str = "rows") -> NDArray[Any]:
-    """Raw numbers as an array (N, n) of float32 or float64; TensorError for a wrong number of bytes."""
+    """Raw numbers as an array (N, n) of float32 or float64. Raises TensorError for a wrong number of bytes."""
     dtype = FLOATS[datatype]
     wanted = shape[0] * shape[1] * dtype.itemsize
     if len(data) != wanted:
@@ -117,20 +115,18 @@ def encode_array(values: Array) -> Float64Array:
 
 
 def add_typed(output: ModelInferResponse.InferOutputTensor, numbers: NDArray[Any]) -> None:
-    """Numbers in FP64 or FP32 as the contents of an output."""
+    """Add FP64 or FP32 numbers to the contents of an output."""
     getattr(output.contents, _TYPED[output.datatype]).extend(numbers.ravel().tolist())
 
 
 def raw_texts(texts: Sequence[bytes]) -> bytes:
-    """BYTES in the raw encoding: each text is preceded by its length."""
+    """Texts in the raw encoding of BYTES: each is preceded by its length."""
     return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 def as_datatype(values: NDArray[Any], datatype: str) -> NDArray[Any]:
-    """Values (N, n), float32 or float64, in a wire type: BF16 as its bits.
-
-    A row that overflows in it becomes all NaN, as does any row with a non-finite value.
-    """
+    """Convert values (N, n), float32 or float64, to a wire type (BF16 as bits). A row that overflows, or has a
+    non-finite value, becomes all NaN."""
     dtype = FLOATS[datatype]
     if values.dtype == dtype:
         return values
@@ -152,7 +148,7 @@ def _only_input(request: ModelInferRequest, name: str) -> Tensor:
 
 
 def _rows(shape: Sequence[int], what: str, inputs: Sequence[Variable], most: int) -> int:
-    """The number of rows in a shape; TensorError unless it is (rows, inputs) with 0 to `most` rows."""
+    """The number of rows in a shape. Raises TensorError unless it is (rows, inputs) with 0 to `most` rows."""
     if len(shape) != 2 or shape[1] != len(inputs) or shape[0] < 0:
         names, got = _list([f"{variable.name:.40}" for variable in inputs]), _list(list(map(str, shape)))
         raise TensorError(f"{what} must have shape [rows, {len(inputs)}], got [{got}]. A row is {names}.")

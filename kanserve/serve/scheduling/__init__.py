@@ -1,1 +1,1 @@
-"""Which thread computes what, and when."""
+"""Scheduling: which thread computes what, and when."""

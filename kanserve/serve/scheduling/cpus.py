@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 def available(root: Path = Path("/")) -> int:
-    """How many cores the process can keep busy, at least one; a fraction of a core counts as one. `root` is where the
-    file systems are mounted that say so."""
+    """How many cores the process can keep busy, at least one; a fraction counts as one. `root` is where the file
+    systems with this information are mounted."""
     quota = _quota(root)
     count = len(cores())
     return max(1, count if quota is None else min(count, math.ceil(quota)))
@@ -25,24 +25,22 @@ def cores() -> tuple[int, ...]:
 
 
 def lower_priority(nice: int) -> None:
-    """Lower the priority of this thread. Only on Linux; elsewhere it would be that of the whole process."""
+    """Lower the priority of this thread. Only on Linux; elsewhere the whole process would be affected."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
 
 
 def pin(worker: int) -> None:
-    """Pin the process to one core, its own if there are at least as many cores as workers."""
+    """Pin the process to one core; its own, if there are at least as many cores as workers."""
     if hasattr(os, "sched_setaffinity"):
         allowed = cores()
         os.sched_setaffinity(0, {allowed[worker % len(allowed)]})
 
 
 def read_queued_time() -> int:
-    """Total nanoseconds that this thread has spent in the kernel's run queue; 0 where the kernel does not report it.
-
-    On a busy machine, a low-priority thread may wait ten times as long as it computes.
-    """
+    """Nanoseconds that this thread has spent in the kernel's run queue; 0 if the kernel does not report it. On a busy
+    machine, a low-priority thread may wait ten times as long as it computes."""
     try:
         file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

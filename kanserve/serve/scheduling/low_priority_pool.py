@@ -24,9 +24,8 @@ _WAITS = 4  # a call whose wall time is more than this many times its CPU time w
 
 
 class Cost:
-    """The cost of one kind of call: moving averages of wall and CPU time in nanoseconds, and whether it is heavy, or
-    enough to be felt when other models are called too.
-    """
+    """The cost of one kind of call: moving averages of wall and CPU time in nanoseconds, whether it is `heavy`, and
+    whether it is `felt` when other models are called too."""
 
     __slots__ = ("felt", "heavy", "most", "processor", "wall")
 
@@ -36,7 +35,8 @@ class Cost:
         self.heavy = self.felt = False
 
     def note(self, wall: int, processor: int, share: float) -> None:
-        """Record a call; `wall` without the time in the run queue, `share` of a core is what it could have had."""
+        """Record a call. `wall` excludes time in the run queue; `share` is the share of a core that it could have
+        had."""
         self.wall += _WEIGHT * (wall - self.wall)
         self.processor += _WEIGHT * (processor - self.processor)
         self.most += _WEIGHT * (wall * share - self.most)
@@ -44,14 +44,14 @@ class Cost:
         self.felt = self._beyond(FELT, self.felt)
 
     def _beyond(self, limit: int, before: bool) -> bool:
-        """Whether it costs more than the limit, and mostly does not wait. With hysteresis: if it did before, half of
-        the limit suffices."""
+        """Whether the call costs more CPU time than the limit and does not mostly wait. With hysteresis: once it does,
+        half of the limit suffices."""
         times = 2 if before else 1
         return self.processor * times > limit and self.processor * _WAITS * times >= self.most
 
 
 class LowPriorityPool:
-    """The threads, started when needed. Calls are computed in order of arrival."""
+    """Low-priority threads, started when needed, that compute calls in order of arrival."""
 
     def __init__(self) -> None:
         self._cores = 0  # determined late, since the process may be pinned after its start

@@ -1,10 +1,6 @@
-"""The GIL switch interval (`sys.setswitchinterval`): how long a thread may keep the GIL while others wait for it.
-
-A call needs the GIL several times. While another call computes in Python, or a model is being loaded, it waits up to
-one interval each time; otherwise a short interval only costs.
-
-Only a process of the server itself changes it: a server inside a user's process leaves it alone.
-"""
+"""The GIL switch interval (`sys.setswitchinterval`): how long a thread may keep the GIL while others wait for it. A
+short interval shortens the wait of calls while other calls compute in Python or a model is being loaded, and otherwise
+only costs. Only a process of the server itself changes it."""
 
 import sys
 import threading
@@ -21,7 +17,7 @@ _usual: float | None = None  # the original interval, in a process of the server
 
 @contextmanager
 def own_process() -> Iterator[None]:
-    """Inside, the interval follows `shorten` and `relax`; at the end it is restored."""
+    """Let the interval follow `shorten` and `relax` inside this context, and restore it at the end."""
     global _usual
     before = sys.getswitchinterval()
     with _lock:
@@ -36,7 +32,7 @@ def own_process() -> Iterator[None]:
 
 
 def shorten(who: str, seconds: float) -> None:
-    """Limit the interval to `seconds`, until `relax` with the same `who`."""
+    """Limit the interval to `seconds`, until `relax` is called with the same `who`."""
     with _lock:
         _wanted[who] = seconds
         _set()

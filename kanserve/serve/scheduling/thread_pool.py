@@ -63,7 +63,7 @@ class Job(Arrival):
 
 
 class JobQueue(Protocol):
-    """Where threads wait for jobs; None ends one of them."""
+    """A queue of jobs for threads; None tells a thread to end."""
 
     def get(self) -> Job | None: ...
     def put(self, job: Job | None, /) -> None: ...
@@ -91,10 +91,8 @@ BRIEF = 1_000_000_000  # nanoseconds, while no other thread is free, and for mes
 
 
 class MessageWaits:
-    """The calls that wait for their message; thread-safe.
-
-    Without a timeout, clients that open calls and send nothing would soon occupy all threads.
-    """
+    """The calls that wait for their message; thread-safe. Without a timeout, clients that open calls and send nothing
+    would soon occupy all threads."""
 
     def __init__(self) -> None:
         self._waits: dict[int, _Wait] = {}
@@ -103,7 +101,8 @@ class MessageWaits:
         return len(self._waits)
 
     def message(self, wait: "_Wait") -> bytes | Unpacked:
-        """The first message: DeadlineError if it does not arrive in time, InputError without one."""
+        """Wait for the first message. Raises DeadlineError if it does not arrive in time, InputError if there is
+        none."""
         try:
             for data in wait.request.messages:
                 return data
@@ -121,7 +120,7 @@ class MessageWaits:
         return wait
 
     def expire(self, hurried: bool) -> None:
-        """Cancel the calls whose timeout has passed; `hurried`: a timeout of BRIEF for all."""
+        """Cancel the calls whose timeout has passed; with `hurried`, all have the timeout BRIEF."""
         now = perf_counter_ns()
         for wait in list(self._waits.values()):
             if now - wait.begun > (BRIEF if hurried else wait.patience) and not wait.over:
@@ -139,9 +138,8 @@ class _Wait:
 
 
 class ThreadPool(Executor):
-    """An executor for grpc, which submits every call as soon as it arrives; calls are counted from then on.
-
-    `jobs` is where its threads wait for work; the native transport has a queue of its own."""
+    """Thread pool for the gRPC server. gRPC submits each call as soon as it arrives, so calls that are still queued
+    count as accepted. `jobs` is the queue that the threads take work from; the native transport passes its own."""
 
     def __init__(
         self,
@@ -188,7 +186,7 @@ class ThreadPool(Executor):
         return job
 
     def accept(self, late: bool) -> None:
-        """Count a call that a thread of this pool has taken from its queue, and is about to answer."""
+        """Count a call that a thread of this pool has taken from its queue."""
         with self._lock:
             self._accepted += not late
 
@@ -218,23 +216,20 @@ class ThreadPool(Executor):
                 self._count_ended(arrival)
 
     def computing(self, model: str, most: int, kind: str = "", rows: int = 1, requests: int = 1) -> "_Computing":
-        """A context in which a model computes; BusyError above its concurrency limit `most`, for this kind of call.
-
-        It yields None, or a function that runs the work on the low-priority pool. Only for names of existing models,
-        since each name is remembered.
-        """
+        """A context in which a model computes; yields None, or a function that runs the work on the low-priority pool.
+        Raises BusyError above the concurrency limit `most`. Only for existing models, since each name is remembered."""
         return _Computing(self, self._models[model, kind], most, rows, requests)
 
     def refuse(self, models: Iterable[str]) -> bool:
         """Whether an inference of any of these models would be refused once it had a thread: all are at their limits,
-        and none of their calls has a place, which the next call could inherit when that one ends."""
+        and no place will be freed for the next call when one ends."""
         return bool(self._full) and all(
             (model := self._models[name, ""]) in self._full and model.displaced >= model.running for name in models
         )
 
     def message(self, request: Request, patience: int = PATIENCE) -> bytes | Unpacked:
-        """The message of a unary call: DeadlineError after `patience` nanoseconds, or after BRIEF if no other thread is
-        free, InputError without one; BusyError if the messages in flight take too much memory."""
+        """The message of a unary call. Raises DeadlineError after `patience` nanoseconds (after BRIEF if no other
+        thread is free), InputError if there is none, BusyError if the messages in flight take too much memory."""
         wait = self._arriving.begin(request, patience)
         if not self._watching:
             self._wake.set()
@@ -244,14 +239,15 @@ class ThreadPool(Executor):
         return data
 
     def first_message(self, request: Request) -> list[bytes | Unpacked]:
-        """The first message of a stream, or none if it has ended: DeadlineError after PATIENCE."""
+        """The first message of a stream in a list, empty if it has ended. Raises DeadlineError after PATIENCE."""
         try:
             return [self.message(request)]
         except InputError:
             return []
 
     def _hold(self, size: int) -> None:
-        """Count a large message until the call of this thread ends; messages of streams, which are few, are not."""
+        """Count a large message against the memory limit until this thread's call ends. Messages of the few streams are
+        not counted."""
         if (worker := getattr(self._here, "worker", None)) is None:
             return
         with self._lock:
@@ -261,8 +257,8 @@ class ThreadPool(Executor):
             worker.holds += size
 
     def open_stream(self, most: int, peer: str) -> None:
-        """Count a new stream; BusyError if `most` are open, or if its connection, `peer`, has as many as are left for
-        others: one alone has half. Connections to a socket file have one name, so they share all of them."""
+        """Count a new stream. Raises BusyError if `most` are open, or if its connection `peer` has used its share: a
+        connection alone may have half. Connections to a socket file have one name, and share all."""
         share = "" if peer.startswith("unix:") else peer
         with self._lock:
             left = most - self._streams.total()
@@ -277,7 +273,7 @@ class ThreadPool(Executor):
             self._streams -= Counter(["" if peer.startswith("unix:") else peer])
 
     def gauges(self) -> dict[str, float]:
-        """Current values, by the names of the metrics."""
+        """Current values, keyed by metric name."""
         workers = list(self._workers)
         return {
             "threads": len(workers),
@@ -304,12 +300,12 @@ class ThreadPool(Executor):
                 self._idle.set()
 
     def drain(self, timeout: float) -> bool:
-        """Close, then wait for the accepted calls; whether they ended in time."""
+        """Close, then wait for the accepted calls. Returns whether they ended in time."""
         self.close()
         return self._idle.wait(timeout)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads once all queued calls are answered; `wait` for that."""
+        """End the threads once all queued calls are answered; with `wait`, return after that."""
         with self._lock:
             if not self._ended:
                 self._ended = True
@@ -360,7 +356,7 @@ class ThreadPool(Executor):
         job.done()
 
     def _wait_for_a_place(self, me: "_Worker") -> bool:
-        """Park until a place is free: True; False if enough threads are parked, or the pool ends."""
+        """Park until a place is free. Returns False if enough threads are parked, or the pool ends."""
         with self._lock:
             if self._ended or len(self._parked) >= self._places:
                 return False
@@ -369,7 +365,7 @@ class ThreadPool(Executor):
         return me.placed  # False: the pool ends
 
     def _count_ended(self, arrival: Arrival) -> None:
-        """Count a call as ended; with the lock held."""
+        """Count a call as ended; the lock must be held."""
         self._accepted -= not arrival.late
         if self.draining and self._accepted == 0:
             self._idle.set()
@@ -433,7 +429,7 @@ class _Worker:
 
 
 class _Model:
-    """The running calls of a model, how many of them are displaced, and its costs by the size of the request."""
+    """The running calls of a model, how many of them are displaced, and its costs by request size."""
 
     __slots__ = ("costs", "displaced", "key", "running")
 

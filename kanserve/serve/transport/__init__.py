@@ -1,1 +1,1 @@
-"""How calls reach the server: our own event loop in C, or grpcio."""
+"""How calls reach the server: kanserve's own event loop in C, or grpcio."""

@@ -32,7 +32,8 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 
 class GrpcioTransport:
-    """Listens, and answers calls by the handlers of `routes`: ConflictError, InputError as `sockets.listen`."""
+    """Listens, and answers calls with the handlers of `routes`. Raises ConflictError and InputError like
+    `sockets.listen`."""
 
     def __init__(self, state: ServerState, handlers: routes.Handlers, shared: bool) -> None:
         self._settings, self._shared = state.settings, shared
@@ -46,7 +47,7 @@ class GrpcioTransport:
         self._server.add_generic_rpc_handlers((_Handlers(handlers),))
 
     def listen(self) -> int:
-        """Bind the port, or the socket file, of the settings; returns the port."""
+        """Bind the port, or the socket file, of the settings. Returns the port."""
         settings, secrets = self._settings, credentials(self._settings)
         if settings.unix_socket:
             _listen_on_file(self._server, settings.unix_socket, secrets)
@@ -60,19 +61,17 @@ class GrpcioTransport:
         self._server.start()
 
     def announce_end(self) -> None:
-        """Refuse new work: grpc can tell its clients to go elsewhere only when it ends."""
+        """Refuse new work: grpc can send its clients elsewhere only when it ends."""
         self._threads.close()
 
     def drain(self, grace: float) -> bool:
-        """Refuse new work, and wait for what was accepted; whether that ended in time."""
+        """Refuse new work, and wait for accepted calls. Returns whether they ended in time."""
         return self._threads.drain(grace)
 
     def hang_up(self, seconds: float, last: bool) -> None:
-        """Send what is to be sent, and end the connections.
-
-        `last`: the process ends next, and its end closes the port. If grpc closed it, new calls would get CANCELLED;
-        when the connection breaks, they get UNAVAILABLE, after which a client tries another server.
-        """
+        """Send pending data, and end the connections. With `last`, the process ends next and that closes the port: when
+        a connection breaks, new calls get UNAVAILABLE and clients try another server, while grpc's close would give
+        CANCELLED."""
         path = self._settings.unix_socket
         unsent, deadline = self._open_calls(), time.monotonic() + seconds
         while unsent and time.monotonic() < deadline:
@@ -88,15 +87,15 @@ class GrpcioTransport:
                 os.unlink(path)
 
     def close(self) -> None:
-        """Nothing is left to end after `hang_up`."""
+        """Nothing is left to close after `hang_up`."""
 
     def _open_calls(self) -> set[Any]:
-        """Calls whose answer is not fully sent; from grpc's private state, since it has no public API for that."""
+        """Calls whose answer is not fully sent, from grpc's private state, since there is no public API."""
         return set(getattr(getattr(self._server, "_state", None), "rpc_states", ()))
 
 
 class _Request(Request):
-    """A call as grpc has it."""
+    """A call of grpc."""
 
     def __init__(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> None:
         self._context = context
@@ -135,7 +134,7 @@ def _messages(requests: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic only in its stubs
-    """The handlers of calls as grpc takes them."""
+    """The handlers in the form that grpc takes."""
 
     def __init__(self, handlers: routes.Handlers) -> None:
         self._handlers = handlers
@@ -185,7 +184,7 @@ def _abort(context: grpc.ServicerContext, error: AbortedError) -> None:
 
 
 def credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """The credentials of a secure port; None without TLS. InputError for unusable files."""
+    """The credentials of a secure port; None without TLS. Raises InputError if the files cannot be used."""
     files = tls.files(settings)
     if files is None:
         return None
@@ -206,7 +205,7 @@ def _configuration(pem: tls.Pem) -> grpc.ServerCertificateConfiguration:
 
 
 def _listen(server: grpc.Server, host: str, port: int, secrets: grpc.ServerCredentials | None) -> int:
-    """Bind a server to a port and return the port: ConflictError."""
+    """Bind a server to a port, and return the port. Raises ConflictError."""
     where = sockets.address(host, port)
     try:
         bound = _add(server, where, secrets)
@@ -218,7 +217,7 @@ def _listen(server: grpc.Server, host: str, port: int, secrets: grpc.ServerCrede
 
 
 def _listen_on_file(server: grpc.Server, path: str, secrets: grpc.ServerCredentials | None) -> None:
-    """Bind a server to a socket file that only this user may open: ConflictError, InputError."""
+    """Bind a server to a socket file that only this user may open. Raises ConflictError or InputError."""
     sockets.check_file(path)
     mask = os.umask(0o177)  # a chmod afterwards would leave it open to others for a moment
     try:

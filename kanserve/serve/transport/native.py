@@ -60,7 +60,7 @@ MEANINGS = {
 
 
 class GivingWay:
-    """Looks at the counts of `gauges` on a thread of its own, from `start` to `end`."""
+    """Watches the counts of `gauges` on a thread of its own, and logs increases."""
 
     def __init__(self, gauges: Callable[[], Mapping[str, float]], seconds: float = SECONDS) -> None:
         self._gauges, self._seconds = gauges, seconds
@@ -72,14 +72,14 @@ class GivingWay:
         self._thread.start()
 
     def end(self) -> None:
-        """Look once more, and end; the counts are not read afterwards."""
+        """Look once more, and stop watching."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
         self.look()
 
     def look(self) -> None:
-        """Say what has given way since the last look."""
+        """Log the increases since the last look."""
         now = self._gauges()
         for name, meaning in MEANINGS.items():
             more = now[name] - self._before[name]
@@ -93,7 +93,8 @@ class GivingWay:
 
 
 class NativeTransport:
-    """Listens, and answers calls by the handlers of `routes`: ConflictError, InputError as `sockets.listen`."""
+    """Listens, and answers calls with the handlers of `routes`. Raises ConflictError and InputError like
+    `sockets.listen`."""
 
     def __init__(
         self, queue: NativeQueue, state: ServerState, meters: Metrics, handlers: routes.Handlers, shared: bool
@@ -113,7 +114,7 @@ class NativeTransport:
         queue.dispatch = self._job
 
     def listen(self) -> int:
-        """Bind the port, or the socket file, of the settings; returns the port."""
+        """Bind the port, or the socket file, of the settings. Returns the port."""
         settings = self._state.settings
         self._use_tls(settings)
         if settings.unix_socket:
@@ -127,7 +128,7 @@ class NativeTransport:
         return port
 
     def serve_http(self, api: "RestApi") -> "NativeHttp | None":
-        """Bind the HTTP port of the settings, which the loop serves; None where it was not built for that."""
+        """Bind the HTTP port, to be served by the loop; None if the library was built without HTTP."""
         if not self._library.serves_http:
             return None
         from kanserve.serve.transport.native_http import NativeHttp
@@ -148,15 +149,15 @@ class NativeTransport:
         self._giving_way.start()
 
     def turns(self) -> int:
-        """How often the loop has turned; the number grows from one call to a later one, unless a model never ends."""
+        """How many times the loop has run. It keeps growing, unless a model never ends."""
         return int(self._library.turns(self._server))
 
     def announce_end(self) -> None:
-        """Let readiness say no. Work is still taken, until `drain` has told the clients."""
+        """Report not ready. Work is still accepted until `drain` has told the clients."""
         self._threads.ready = False
 
     def drain(self, grace: float) -> bool:
-        """Tell the clients to go elsewhere, then refuse new work, and wait for what was accepted; whether that ended in
+        """Tell the clients to go elsewhere, refuse new work, and wait for accepted calls. Returns whether they ended in
         time."""
         until = time.monotonic() + grace
         self._library.drain(self._server, round(grace * 1e9))
@@ -169,11 +170,11 @@ class NativeTransport:
             time.sleep(_LOOK)
 
     def hang_up(self, seconds: float, last: bool) -> None:
-        """Send what is to be sent, and end the connections."""
+        """Send pending data, and end the connections."""
         self._library.hang_up(self._server, round(seconds * 1e9))
 
     def close(self) -> None:
-        """End the loop; after the thread pool's threads have ended."""
+        """End the loop, after the pool's threads have ended."""
         self._unsubscribe()
         self._models.end()
         self._giving_way.end()
@@ -202,7 +203,7 @@ class NativeTransport:
         self._library.listen(self._server, listener.detach())
 
     def _job(self, event: native.Event) -> Job | None:
-        """The job of a call that was taken from the main queue, counted by the thread pool; None if it is done."""
+        """The job for an event of the main queue, counted by the thread pool; None if the event is handled already."""
         late = bool(event.late)
         if self._http is not None and event.kind in (native.EVENT_HTTP, native.EVENT_HTTP_EARLY):
             self._threads.accept(late)
@@ -225,7 +226,7 @@ class NativeTransport:
         return Job(event.arrived, late, _answer, found, {})
 
     def _work_aside(self) -> None:
-        """Begin the calls of the other queue, which have threads of their own."""
+        """Start the calls of the other queue, which run on threads of their own."""
         event = native.Event()
         while self._library.next(self._server, native.QUEUE_ASIDE, ctypes.byref(event)) != native.EVENT_END:
             try:
@@ -246,7 +247,7 @@ class NativeTransport:
         self._library.finish(event.call, Code.INTERNAL, text, len(text), b"", 0)
 
     def _find_handler(self, event: native.Event) -> tuple[Handler, NativeRequest] | None:
-        """A call and its handler, None without one, which the caller is told."""
+        """The handler of a call and its request. Without a handler, tells the caller and returns None."""
         request, path = NativeRequest(self._library, event, self._watched), self._queue.paths[event.path]
         handler = self._handlers.find(path, request.metadata)
         if handler is None:
@@ -262,7 +263,7 @@ class NativeTransport:
         return handler, request
 
     def _keep_formula(self, message: bytes, answer: bytes) -> None:
-        """Let the loop answer such a call from now on."""
+        """Let the loop answer this GetFormula request itself from now on."""
         request, catalog = formula_pb2.GetFormulaRequest.FromString(message), self._state.catalog
         with suppress(KanserveError):
             if not request.formats:
@@ -270,7 +271,7 @@ class NativeTransport:
                 self._models.keep_formula(catalog, model, answer)
 
     def _predict(self, event: native.Event, model: Model | None) -> None:
-        """Answer rows that the loop has decoded, and with them those that wait behind them for the same model."""
+        """Answer rows that the loop has decoded, together with waiting rows for the same model."""
         self._models.forget_replaced()
         # A call of onnxruntime costs about as much for sixteen rows as for one, and no row can hold up another: a graph
         # has no loops. NumPy modules are code, which may take long for one row.
@@ -293,7 +294,7 @@ class NativeTransport:
         return found
 
     def _predict_together(self, events: list[native.Event], model: Model | None) -> bool:
-        """Whether these requests were answered; False if one is faulty, or they are over the concurrency limit."""
+        """Answer these requests together. Returns False if one is faulty, or they exceed the concurrency limit."""
         try:
             data = b"".join([ctypes.string_at(event.message, event.length) for event in events])
             rows = sum([event.rows for event in events])
@@ -322,7 +323,8 @@ class NativeTransport:
         library.answer_rows(call, y.tobytes() if size <= _SMALL else y.ctypes.data, size, computed)
 
     def _counts(self) -> Iterator[tuple[tuple[str, str, str, int], dict[str, Any], Any]]:
-        """What the loop has counted: call and version, series, and the rows outside of each input or None."""
+        """What the loop has counted: call and version, series, and the rows outside the range of each input, or
+        None."""
         names = {key: 0 for key in self._state.catalog.contents}
         for key, counters, current in self._models.counts(names):
             outside = counters[native.COUNT_OUTSIDE :]

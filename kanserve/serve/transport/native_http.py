@@ -1,4 +1,4 @@
-"""The HTTP port that the native transport serves: what its loop does not answer itself goes to `rest`."""
+"""The HTTP port of the native transport: requests that its loop does not answer itself go to `rest`."""
 
 import logging
 import socket
@@ -22,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 class NativeHttp:
-    """Answers the requests that the loop hands out."""
+    """Answers the HTTP requests that the loop hands out."""
 
     takes_tls = True
 
@@ -33,7 +33,7 @@ class NativeHttp:
         self.port = 0
 
     def listen(self, server: int, shared: bool) -> None:
-        """Bind the port; ConflictError, InputError as `sockets.check_free`."""
+        """Bind the port. Raises ConflictError and InputError like `sockets.check_free`."""
         settings = self._state.settings
         host, self.port = settings.host_of_http(), settings.http_port
         try:
@@ -49,7 +49,7 @@ class NativeHttp:
             self._library.listen_http(server, listener.detach(), http_paths(settings))
 
     def request(self, event: native.Event) -> tuple[RestRequest, NativeRequest, bool]:
-        """What `answer` takes: a request, its call, and whether its body is under way."""
+        """The arguments of `answer`: a request, its call, and whether its body is still arriving."""
         call = NativeRequest(self._library, event, self._watched)
         line: dict[str, str] = {}
         headers: list[tuple[str, str]] = []
@@ -84,12 +84,12 @@ class NativeHttp:
         call.respond(response.status, response.headers, response.body)
 
     def answer_aside(self, event: native.Event) -> None:
-        """Answer on a thread of its own."""
+        """Answer on a thread outside the pool."""
         request, call, early = self.request(event)
         threads = self._aside if self._api.aside(request.target) else self._changes
         threads.submit(self.answer, request, call, early)
 
     def close(self) -> None:
-        """After the loop has ended."""
+        """End the threads, after the loop has ended."""
         self._aside.shutdown(wait=False)
         self._changes.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""The C library of the native transport (kanserve/native/server/server_api.h), as ctypes sees it."""
+"""ctypes bindings of the native transport's C library (kanserve/native/server/server_api.h)."""
 
 import ctypes
 import logging
@@ -26,7 +26,7 @@ NO_MORE, GONE = -1, -2  # of `kanserve_receive`
 
 
 class RowTime(Structure):
-    """How long a row takes: a guess of ours, which the loop then corrects."""
+    """How long a row takes: an initial guess, which the loop corrects."""
 
     _fields_ = (
         ("nanoseconds", c_double),
@@ -174,7 +174,7 @@ _logger = logging.getLogger(__name__)
 
 @cache
 def library() -> Any:
-    """Its functions by their names without the prefix; None where it was not built."""
+    """The library's functions by name, without their prefix; None if it was not built."""
     loaded, error = _load()
     if error:
         _logger.warning("The native transport cannot be loaded, grpcio serves: %s", error)
@@ -183,7 +183,7 @@ def library() -> Any:
 
 @cache
 def _load() -> tuple[Any, str]:
-    """The library, and why it cannot be loaded if it is there; one of them at most."""
+    """The library, and the reason if it exists but cannot be loaded."""
     path = native.FOLDER / "libkanserve-server.so"
     if not path.exists():
         return None, ""
@@ -194,10 +194,8 @@ def _load() -> tuple[Any, str]:
 
 
 def running(transport: str = "auto", *, rest: bool = False) -> str:
-    """Which transport serves under a setting, and what is missing: "native", or "grpcio" and the reason.
-
-    With `rest`, "native" too is followed by a reason if Python answers REST because the install had not all libraries.
-    """
+    """Which transport serves under a setting: "native", or "grpcio" with the reason. With `rest`, "native" has a reason
+    too if Python answers REST because libraries were missing at the install."""
     if reason := why_not_native(transport):
         return f"grpcio; {reason}"
     if rest and not library().serves_http:
@@ -206,7 +204,7 @@ def running(transport: str = "auto", *, rest: bool = False) -> str:
 
 
 def why_not_native(transport: str = "auto") -> str:
-    """Why grpcio serves under this setting, as the end of a sentence; empty if the native transport does."""
+    """Why grpcio serves under this setting, as the end of a sentence; "" if the native transport does."""
     if transport == "grpcio":
         return "the setting 'transport' chose it"
     if transport == "auto" and os.environ.get("KANSERVE_NATIVE") == "0":
@@ -221,7 +219,7 @@ def why_not_native(transport: str = "auto") -> str:
 
 
 def _not_built(what: str, rest: bool = False) -> str:
-    """Which packages the install needs to build it, or that all of them are here now; `rest`: those of REST alone."""
+    """Which packages the installation needs to build it, or that all are here now; with `rest`, only those of REST."""
     from kanserve.native import build  # not in servers that have all
 
     packages = [name for name in build.missing() if not rest or name.split()[0] not in build.SERVER_PACKAGES]
@@ -231,7 +229,7 @@ def _not_built(what: str, rest: bool = False) -> str:
 
 
 def versions() -> str:
-    """The names and versions of the libraries that the transport is made of; empty where it was not built."""
+    """The names and versions of the libraries in the transport; "" if it was not built."""
     if (loaded := library()) is None:
         return ""
     tls = _tls_library().kanserve_tls_version
@@ -245,7 +243,7 @@ def _tls_library() -> ctypes.CDLL:
 
 
 def tls_functions() -> int:
-    """The address of what `use_tls` needs, in a library of its own: OpenSSL takes memory."""
+    """The address of the functions that `use_tls` needs. They are in a separate library, since OpenSSL takes memory."""
     function = _tls_library().kanserve_tls
     function.restype = c_void_p
     found: int = function()
@@ -264,7 +262,7 @@ class _Library:
 
 
 def pairs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Key and value pairs as the library writes them."""
+    """Decode the key-value pairs of the library."""
     at = 0
     while at < len(data):
         key, value = struct.unpack_from("=II", data, at)
@@ -274,7 +272,7 @@ def pairs(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def as_pairs(given: Iterable[tuple[str, str | bytes]]) -> bytes:
-    """Metadata for the library."""
+    """Encode metadata for the library."""
     made = []
     for key, value in given:
         name, content = key.encode(), value.encode() if isinstance(value, str) else value

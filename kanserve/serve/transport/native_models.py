@@ -1,4 +1,4 @@
-"""The loaded models as the native transport has them: which it answers for itself, and what it has counted."""
+"""The loaded models of the native transport: which ones it answers for itself, and what it has counted."""
 
 import gzip
 import time
@@ -35,7 +35,7 @@ Key = tuple[str, int]
 
 @dataclass
 class _Counted:
-    """The counters of one load of a version, which the loop writes."""
+    """The counters of one loaded version, written by the loop."""
 
     key: Key
     counters: Counters
@@ -65,7 +65,7 @@ class NativeModels:
         return self._by_number.get(number) or self._replaced.get(number)
 
     def forget_replaced(self) -> None:
-        """Let go of models that were replaced, once none of their rows is in the queue."""
+        """Release replaced models once none of their rows is in the queue."""
         if self._replaced and self._library.queued(self._server) == 0 and self._lock.acquire(blocking=False):
             try:  # nothing was replaced meanwhile, as the lock is ours
                 if self._library.queued(self._server) == 0:
@@ -98,7 +98,7 @@ class NativeModels:
             self._retire({number: counted for number, counted in self._counted.items() if number not in by_number})
 
     def _retire(self, gone: dict[int, _Counted]) -> None:
-        """Give up the counters of these loads once nothing uses them any more."""
+        """Release the counters of these loads once nothing uses them any more."""
         now = time.monotonic()
         for number, counted in gone.items():
             counted.retired = counted.retired or now
@@ -107,7 +107,7 @@ class NativeModels:
                 self._add(counted)
 
     def keep_formula(self, catalog: Catalog, model: Model, answer: bytes) -> None:
-        """Let the loop give this answer to GetFormula from now on, if the model is still the one of this catalog."""
+        """Let the loop answer GetFormula with this from now on, if the model is still current."""
         smaller = gzip.compress(answer, mtime=0) if len(answer) >= _GZIP_FROM else None
         with self._lock:
             if model.number in self._formulas or self._by_number.get(model.number) is not model:
@@ -117,13 +117,13 @@ class NativeModels:
         self.publish(catalog)
 
     def end(self) -> None:
-        """Publish no more: the loop is about to end."""
+        """Stop publishing: the loop is about to end."""
         with self._lock:
             self._ended = True
 
     def counts(self, names: dict[Key, int]) -> Iterator[tuple[Key, Counters, bool]]:
-        """The counters of each load, and whether it is the current one of its version; of gone versions as long as
-        they are in `names`."""
+        """The counters of each load, and whether it is the current one of its version. Counters of gone versions are
+        kept while they are in `names`."""
         with self._lock:
             for number, counted in self._counted.items():
                 yield counted.key, counted.counters.copy(), number in self._by_number
@@ -145,7 +145,7 @@ class NativeModels:
         before[lasts] = latest
 
     def _entry(self, model: Model, newest: bool) -> ServedModel:
-        """What the loop has to know of a model."""
+        """The record of a model for the loop."""
         if model.number not in self._entries:
             described = ServedModel()
             self._entries[model.number] = described, self._describe(described, model)
@@ -159,7 +159,7 @@ class NativeModels:
         return entry
 
     def _describe(self, entry: ServedModel, model: Model) -> tuple[Any, ...]:
-        """Fill in an entry; returns what must stay alive as long as it is copied."""
+        """Fill in the record. Returns the objects that must stay alive until it is copied."""
         inputs = len(model.kan.inputs)
         counted = self._counted.get(model.number)
         if counted is None:
@@ -206,12 +206,12 @@ def _show(catalog: Catalog) -> Iterator[tuple[Model, bool]]:
 
 
 def _first_guess(model: Model) -> float:
-    """Nanoseconds for a row, until it is measured: a nanosecond for each edge, which is more than most take."""
+    """Nanoseconds per row until measured: one per edge, which is more than most models take."""
     return float(sum(layer.subnodes * layer.inputs for layer in model.kan.layers)) + 100.0
 
 
 def as_series(counters: Counters) -> dict[str, Any]:
-    """The counters of one kind of call as an entry of a metrics snapshot has them, without its labels."""
+    """Counters of one kind of call as an entry of a metrics snapshot, without labels."""
     buckets = counters[COUNT_BUCKETS:COUNT_BLOCK].reshape(STAGES, BUCKETS)
     return {
         "rows": int(counters[COUNT_ROWS]),

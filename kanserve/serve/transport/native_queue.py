@@ -1,4 +1,4 @@
-"""The queue of the native transport: what the thread pool takes its work from, and what the loop answers by itself."""
+"""The work queue of the native transport, and the calls that its loop answers itself."""
 
 import ctypes
 import resource
@@ -30,7 +30,7 @@ FEWEST = 8  # connections
 
 
 class NativeQueue:
-    """The queue from which the thread pool takes its work: calls that the loop hands over, and jobs of Python."""
+    """The queue from which the thread pool takes its work: calls handed over by the loop, and Python jobs."""
 
     def __init__(self, library: Any, settings: Settings, held: int) -> None:
         self.library = library
@@ -62,7 +62,7 @@ class NativeQueue:
         self._here = threading.local()
 
     def get(self) -> Job | None:
-        """The next job, or None for a thread that is to end; waits for it."""
+        """Wait for the next job; None tells the thread to end."""
         try:
             event, reference = self._here.event
         except AttributeError:
@@ -94,7 +94,7 @@ class NativeQueue:
         return int(self.library.queued(self.server))
 
     def gauges(self) -> dict[str, float]:
-        """Current values, by the names of the metrics."""
+        """Current values, keyed by metric name."""
         return {
             "connections": int(self.library.connections(self.server)),
             "connections_crowded_out_total": self._count_closed(native.CLOSED_CROWDED),
@@ -107,18 +107,19 @@ class NativeQueue:
         return int(self.library.closed(self.server, why))
 
     def computed(self) -> int:
-        """When a model last computed on the loop's thread, in nanoseconds of the clock of `perf_counter_ns`."""
+        """When a model last computed on the loop's thread, as of `perf_counter_ns`."""
         return int(self.library.computed(self.server))
 
 
 def most_connections(wanted: int) -> int:
-    """The connections that the process has descriptors for, at most as many as wanted: some stay for files."""
+    """The connections that the process has descriptors for, at most `wanted`; some descriptors are left for files."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return wanted if most == resource.RLIM_INFINITY else max(FEWEST, min(wanted, most - KEPT_DESCRIPTORS))
 
 
 def native_queue(settings: Settings, held: int) -> NativeQueue | None:
-    """The queue of the native transport, if the settings want it; InputError if it is wanted and was not built."""
+    """The queue of the native transport, or None if grpcio serves. Raises InputError if the native one is required but
+    not built."""
     if reason := native.why_not_native(settings.transport):
         if settings.transport == "native":
             raise InputError(
@@ -129,7 +130,7 @@ def native_queue(settings: Settings, held: int) -> NativeQueue | None:
 
 
 def http_paths(settings: Settings) -> Any:
-    """How the loop treats requests of HTTP/1.1: what computes, and what is answered while all threads compute."""
+    """How the loop treats HTTP/1.1 requests: those that compute, and those answered while all threads compute."""
     early = bool(settings.access or settings.tls_certificate)  # some are refused before their body comes
     kind = native.PATH_STREAM if early else native.PATH_UNARY
     infers = INFER.native if is_open(INFER, settings) else 0
@@ -140,7 +141,7 @@ def http_paths(settings: Settings) -> Any:
 
 
 def count_refusals(queue: NativeQueue, meters: Metrics) -> None:
-    """Let the metrics know of the calls that the loop refuses."""
+    """Report the calls that the loop refuses as metrics."""
     meters.refusals = lambda: {
         code: sum(int(queue.library.refused(queue.server, why)) for why in reasons)
         for code, *reasons in (
@@ -152,14 +153,14 @@ def count_refusals(queue: NativeQueue, meters: Metrics) -> None:
 
 
 def is_open(method: Method, settings: Settings) -> bool:
-    """Whether anybody may make this call, and nothing in Python has to see it: no grants, no log, no traces."""
+    """Whether anybody may make this call without Python having to see it: no grants, no log, no traces."""
     watched = settings.access or settings.access_log or settings.traces
     return not watched and not {*method.roles}.isdisjoint(anonymous_roles(settings))
 
 
 def _path(method: Method, settings: Settings) -> native.Path:
-    """How the loop treats a call. With grants all but public calls are handed over before their message comes, so that
-    nothing is received from those who may not call."""
+    """The record that tells the event loop how to handle a call. With grants, all but public calls are handed over
+    before their message arrives, so that nothing is received from callers without access."""
     return native.Path(
         kind=native.PATH_STREAM if method.reads_stream or (settings.access and method.roles) else native.PATH_UNARY,
         answers=method.native if is_open(method, settings) else 0,

@@ -1,4 +1,4 @@
-"""A call of the native transport: what it came with, and how it is answered."""
+"""A call of the native transport: its data, and how it is answered."""
 
 import base64
 import binascii
@@ -42,7 +42,7 @@ class NativeRequest(Request):
         return tuple(_decode(key, value) for key, value in pairs(self._metadata_bytes))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        """The metadata as HTTP/1.1 has it: text alone."""
+        """The metadata as text, as HTTP/1.1 has it."""
         return ((key.decode("latin-1"), value.decode("latin-1")) for key, value in pairs(self._metadata_bytes))
 
     @property
@@ -80,7 +80,7 @@ class NativeRequest(Request):
         return False
 
     def leave(self) -> None:
-        """The caller has left: run the callbacks."""
+        """Run the callbacks, because the caller has left."""
         with _CALLBACKS:
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
@@ -98,14 +98,14 @@ class NativeRequest(Request):
             self.answered(message)
 
     def respond(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        """End a request of HTTP/1.1."""
+        """End an HTTP/1.1 request."""
         if not self._ended:
             self._ended = True
             packed = as_pairs(headers)
             self._library.respond(self._call, status, packed, len(packed), body, len(body))
 
     def send(self, message: bytes) -> bool:
-        """Send a message of a stream; False once the caller has left."""
+        """Send a message of a stream. Returns False once the caller has left."""
         return not self._ended and self._library.send(self._call, message, len(message)) == 0
 
     def finish(self, code: Code = Code.OK, text: str = "", trailing: Pairs = ()) -> None:
@@ -143,7 +143,7 @@ _copy.restype, _copy.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_void
 
 
 def message_bytes(address: int, length: int) -> bytes:
-    """A copy of memory of the library."""
+    """Copy memory of the library."""
     if length <= _LARGE:
         return ctypes.string_at(address, length) if length else b""
     made: bytes = _new_bytes(None, length)

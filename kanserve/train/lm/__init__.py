@@ -1,1 +1,1 @@
-"""Levenberg-Marquardt, in NumPy and in compiled kernels; torch is not needed."""
+"""Levenberg-Marquardt, in NumPy and in compiled kernels, without torch."""

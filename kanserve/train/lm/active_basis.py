@@ -19,10 +19,8 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class ActiveBasis:
-    """The basis of each input of a layer as local polynomials, also outside its range.
-
-    On piece p of input i (flat index i·P + p), function `first[p] + r` is Σ_s polynomials[s, r, p]·(v - origins[p])^s.
-    """
+    """The basis of each input of a layer as local polynomials, also outside its range. On piece p of input i (flat
+    index i·P + p), function `first[p] + r` is Σ_s polynomials[s, r, p]·(v - origins[p])^s."""
 
     breaks: tuple[Array, ...]
     origins: Array  # (I·P,)
@@ -37,7 +35,8 @@ class ActiveBasis:
 
 @dataclass(frozen=True, eq=False)
 class Active:
-    """The active functions at values v (I, N): their places in a flat (I, G+k, N) array, pieces and offsets."""
+    """The active basis functions at values v (I, N): their positions in a flat (I, G+k, N) array, pieces and
+    offsets."""
 
     places: Indices  # (I, N), of the first active function
     piece: Indices  # (I, N)
@@ -45,7 +44,6 @@ class Active:
 
 
 def active_basis(layer: Layer) -> ActiveBasis:
-    """The active basis of a layer's grids."""
     return _basis(layer.knots.tobytes(), layer.inputs, layer.order, layer.extrapolation, layer.coefficients.shape[2])
 
 
@@ -72,7 +70,7 @@ def _basis(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapola
 
 
 def _protect(*arrays: NDArray[np.generic]) -> None:
-    """Make the arrays of a cached table read-only."""
+    """Make cached arrays read-only."""
     for array in arrays:
         array.setflags(write=False)
 
@@ -80,9 +78,7 @@ def _protect(*arrays: NDArray[np.generic]) -> None:
 @lru_cache(maxsize=4096)
 def _table(knots_bytes: bytes, order: int, extrapolation: Extrapolation) -> tuple[Array, Array, Indices, Array]:
     """For one input: breaks (P-1,), origins (P,), first active function (P,), polynomials (P, k+1 functions, k+1).
-
-    The same as `splines.pieces` of unit coefficients, without computing the zeros.
-    """
+    Equals `splines.pieces` of unit coefficients, without computing the zeros."""
     knots = np.frombuffer(knots_bytes)
     count = len(knots) - order - 1
     inside = np.arange(order, count) if extrapolation == "linear" else np.arange(len(knots) - 1)
@@ -112,11 +108,9 @@ def _table(knots_bytes: bytes, order: int, extrapolation: Extrapolation) -> tupl
 
 
 def _active_polynomials(knots: Array, order: int, intervals: Indices) -> Array:
-    """The k + 1 functions that are not zero on each interval j, as polynomials in x - knots[j]: (J, k+1, k+1).
-
-    By the recursion of Cox and de Boor. Function r of degree d on interval j is B_(j-d+r); the entries of functions
-    beyond the knots have no meaning.
-    """
+    """The k + 1 functions that are nonzero on each interval j, as polynomials in x - knots[j] (J, k+1, k+1), by the
+    Cox-de Boor recursion. Function r of degree d on interval j is B_(j-d+r); entries beyond the knots are
+    meaningless."""
     step = knots[-1] - knots[0]
     beyond = np.arange(1, order + 1) * step
     every = np.concatenate([knots[0] - beyond[::-1], knots, knots[-1] + beyond])
@@ -141,11 +135,9 @@ def _active_polynomials(knots: Array, order: int, intervals: Indices) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The active basis for the compiled kernels, which compute a power of all functions at once; padded over inputs.
-
-    `guesses` are the first break of an input and 1/step if its breaks are uniform, else 0. `polynomials` have their
-    k + 1 functions on the last axis, padded with zeros to a multiple of 4.
-    """
+    """The active basis for the compiled kernels, which compute one power of all functions at once; padded over inputs.
+    `guesses`: an input's first break and 1/step if uniform, else 0. `polynomials`: k + 1 functions on the last axis,
+    padded to a multiple of 4."""
 
     breaks: Array  # (I, P-1), infinite where an input has fewer
     guesses: Array  # (I, 2)
@@ -155,7 +147,7 @@ class Tables:
 
 
 def tables(layer: Layer) -> Tables:
-    """The active basis of a layer's grids for the compiled kernels."""
+    """The active basis of a layer's grids, for the compiled kernels."""
     return _tables(layer.knots.tobytes(), layer.inputs, layer.order, layer.extrapolation)
 
 
@@ -188,7 +180,7 @@ def _tables(knots_bytes: bytes, inputs: int, order: int, extrapolation: Extrapol
 
 
 def locate(basis: ActiveBasis, v: Array) -> Active:
-    """The functions that are active at v (I, N); a value that is not finite gets some piece and stays not finite."""
+    """Find the functions that are active at v (I, N). A value that is not finite gets an arbitrary piece."""
     inputs, rows = v.shape
     piece = np.empty(v.shape, np.intp)
     per_input = len(basis.origins) // inputs
@@ -203,7 +195,7 @@ def locate(basis: ActiveBasis, v: Array) -> Active:
 
 
 def values(basis: ActiveBasis, active: Active) -> Array:
-    """All functions at the located values, (I, G+k, N); only the active ones are not zero."""
+    """All basis functions at the located values (I, G+k, N); zero except for the active ones."""
     table = basis.polynomials.take(active.piece, axis=2)
     result = table[-1]
     for lower in table[-2::-1]:
@@ -213,7 +205,7 @@ def values(basis: ActiveBasis, active: Active) -> Array:
 
 
 def slopes(basis: ActiveBasis, active: Active) -> Array:
-    """The derivatives of all functions at the located values, (I, G+k, N)."""
+    """The derivatives of all basis functions at the located values (I, G+k, N)."""
     table = basis.polynomials[1:].take(active.piece, axis=2)
     order = len(table)
     result = table[-1]
@@ -225,7 +217,7 @@ def slopes(basis: ActiveBasis, active: Active) -> Array:
 
 
 def _dense(basis: ActiveBasis, active: Active, local: Array) -> Array:
-    """Active values (k+1, I, N) scattered into zeros (I, G+k, N)."""
+    """Scatter active values (k+1, I, N) into an array of zeros (I, G+k, N)."""
     inputs, rows = active.offset.shape
     dense = np.zeros(inputs * basis.functions * rows)
     for r, values in enumerate(local):

@@ -1,8 +1,5 @@
-"""Limit BLAS to one thread where products are too small to share.
-
-A fit is thousands of small matrix products. On busy cores, threads that wait for one another at each product made a
-half-second fit take 15 seconds. Only products that are long compared with a time slice gain from a second thread.
-"""
+"""Limit BLAS to one thread where products are too small to share. A fit is thousands of small matrix products; on busy
+cores, threads that wait for one another at each of them slow it down thirtyfold."""
 
 import os
 from collections.abc import Iterator
@@ -18,10 +15,8 @@ WORTH_A_THREAD = 1e8  # multiply-adds of a pass of the compiled kernels: a few h
 
 
 def threads_worth(work: float) -> int:
-    """How many threads the compiled kernels take for a pass of so many multiply-adds.
-
-    At most the cores of this process, or OMP_NUM_THREADS. Results do not depend on it.
-    """
+    """How many threads the compiled kernels use for a pass of `work` multiply-adds: at most the cores of this process,
+    or OMP_NUM_THREADS. The results do not depend on the number."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     affinity = getattr(os, "sched_getaffinity", None)  # not everywhere
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -31,10 +26,8 @@ def threads_worth(work: float) -> int:
 
 @contextmanager
 def threads_for(work: float) -> Iterator[None]:
-    """Run NumPy's linear algebra on one thread, unless products of `work` multiply-adds are worth sharing.
-
-    Without the package threadpoolctl nothing changes; OMP_NUM_THREADS=1 then has the same effect.
-    """
+    """Run NumPy's linear algebra on one thread, unless products of `work` multiply-adds are worth sharing. Needs
+    threadpoolctl; without it, OMP_NUM_THREADS=1 has the same effect."""
     controller = _controller()
     if controller is None or work >= WORTH_SHARING:
         yield
@@ -47,7 +40,7 @@ def threads_for(work: float) -> Iterator[None]:
 
 
 class _Narrow:
-    """One limit shared by all running fits: they may end in any order, and the last one lifts it."""
+    """One thread limit shared by all running fits. They may end in any order; the last one lifts it."""
 
     def __init__(self) -> None:
         self._lock = Lock()

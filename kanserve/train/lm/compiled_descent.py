@@ -40,7 +40,7 @@ _INT, _ADDRESS, _DOUBLE = ctypes.c_int64, ctypes.c_void_p, ctypes.c_double
 
 
 class _Problem(ctypes.Structure):
-    """kanserve_problem of native/lm/least_squares.h."""
+    """The C structure `kanserve_problem` of native/lm/least_squares.h."""
 
     _fields_ = (
         *((name, _INT) for name in ("rows", "layers", "outputs", "size", "groups", "threads", "block")),
@@ -55,7 +55,7 @@ class _Problem(ctypes.Structure):
 
 
 class Compiled:
-    """A `levenberg_marquardt.Descent` of a network's free parameters, from their present values."""
+    """A compiled `levenberg_marquardt.Descent` over a network's free parameters, starting from their present values."""
 
     def __init__(
         self,
@@ -68,10 +68,8 @@ class Compiled:
         threads: int | None = None,
         predicted: Array | None = None,
     ) -> None:
-        """Raw features x (N, inputs), answers y (N, outputs), weights (N,); by default `threads_worth` threads.
-
-        `predicted` (N, outputs) receives the scores of each pass.
-        """
+        """Features x (N, inputs), targets y (N, outputs), weights (N,); by default `threads_worth` threads. `predicted`
+        (N, outputs) receives the scores of each pass."""
         self._kernels = _kernels(native.library())
         every = layouts_of(kan)
         order = parts(free, every)
@@ -113,7 +111,7 @@ class Compiled:
         return result
 
     def normal_equations(self) -> tuple[Array, Array]:
-        """J'J (P, P) and J'r (P,) without the penalty, at `vector` and in its order."""
+        """J'J (P, P) and J'r (P,) without the penalty, at `vector`."""
         size = len(self._public)
         matrix = np.empty(self._matrix_shape())
         self._kernels.kanserve_squares_normal(self._one, self._vectors[0], _address(matrix))
@@ -162,8 +160,8 @@ def _problem(
     threads: int | None,
     keep: Kept,
 ) -> tuple[_Problem, Array, Array]:
-    """The structure, and its answers and roots of weights (N, outputs); all arrays that it points to are added to
-    `keep`."""
+    """The C structure, the targets, and the square roots of the weights (N, outputs). Arrays that it points to are
+    appended to `keep`."""
     x, y, row_weights = data
     joined = groups(order, len(kan.outputs))
     group, part = group_records(joined, kan)
@@ -221,7 +219,7 @@ def _problem(
 
 
 def _bends(order: list[ParameterBlock], penalty: Penalty, keep: Kept) -> list[list[int]]:
-    """kanserve_bend of native/lm/least_squares.h: one smoothness matrix for all splines of an input."""
+    """The C records `kanserve_bend` of native/lm/least_squares.h: one smoothness matrix for all splines of an input."""
     matrices = {(bend.layer, bend.i): np.ascontiguousarray(bend.matrix) for bend in penalty.bends}
     keep += matrices.values()
     found = []
@@ -240,7 +238,7 @@ def _address(array: NDArray[np.generic]) -> ctypes.c_void_p:
 
 @cache
 def _kernels(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library, with the argument types of its functions set."""
+    """Set the argument types of the library's functions."""
     take = {
         "work": (_INT, [_ADDRESS]),
         "prepare": (None, [_ADDRESS]),

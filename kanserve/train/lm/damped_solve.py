@@ -1,4 +1,4 @@
-"""Solve the damped linear systems of a least-squares step, by Cholesky factorisation where available."""
+"""Solve the damped linear systems of least-squares steps, by Cholesky factorisation if possible."""
 
 import ctypes
 from collections.abc import Callable
@@ -17,15 +17,13 @@ SMALL = 150  # up to this size NumPy is as fast as SciPy, which is slow to load
 
 
 def by_residuals(residuals: int, parameters: int) -> bool:
-    """Whether parameters outnumber residuals so much that a step solves a system of the size of the residuals."""
+    """Whether parameters outnumber residuals so much that a step should solve a system of the size of the residuals."""
     return residuals * MANY_PARAMETERS < parameters
 
 
 def solve_damped(matrix: Array, added: Array, right: Array) -> Array:
-    """The solution x of (matrix + diag(added))·x = right, NaN without one.
-
-    Only the lower triangle of the symmetric matrix is read; the matrix is not changed.
-    """
+    """The solution x of (matrix + diag(added))·x = right, NaN if singular. Only the lower triangle of the matrix is
+    read, and it is not changed."""
     library = native.library()
     if library is not None:
         return _compile(library, matrix, added, right)

@@ -1,8 +1,6 @@
 """Rows at which a hidden value is lower or higher than in all rows of the data, and how uncertain a network is there.
-
-Such rows are in corners of the inputs' ranges, where the data have few rows. New rows come nearer, and beyond a hidden
-grid a spline goes on as a line: of an exact fit, one new row in 10,000 may have a larger error than all the others.
-"""
+They are in corners of the inputs' ranges with few data. Beyond a hidden grid splines continue as lines, which may give
+a rare new row a far larger error than all others."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +19,9 @@ EXTREME_SHARE = 0.1  # of a hidden range, by how much extreme rows may be outsid
 
 
 def extreme_rows(kan: Kan, x: Array) -> Array:
-    """For each hidden node two rows, at which its value is highest and lowest, (2·nodes, inputs); x are the rows
-    (N, inputs) of the data.
-
-    From the row with the highest value, one input after the other is set to the best of its values in the data. Where
-    the node would leave its range on the data by too much, the row is on the way there.
-    """
+    """For each hidden node the two rows (2·nodes, inputs) where its value is highest and lowest: starting from the
+    extreme row of x (N, inputs), each input in turn is set to its best value in the data, but only as far as the node's
+    range allows."""
     x = x[np.isfinite(_evaluate_hidden(kan, x)).all(axis=1)]
     if len(x) == 0:
         return x
@@ -35,7 +30,7 @@ def extreme_rows(kan: Kan, x: Array) -> Array:
     node, sign = np.tile(np.arange(nodes), 2), np.repeat([1.0, -1.0], nodes)
 
     def heights(rows: Array) -> Array:
-        """How high the values (2·nodes, T) of each node are in its T rows, (2·nodes, T, inputs)."""
+        """How high each node's values are at its T rows: (2·nodes, T, inputs) to (2·nodes, T)."""
         values = _evaluate_hidden(kan, rows.reshape(-1, rows.shape[2])).reshape(len(node), -1, nodes)
         own = values[np.arange(len(node)), :, node] * sign[:, None]
         return np.where(np.isfinite(own), own, -np.inf)
@@ -57,11 +52,9 @@ def extreme_rows(kan: Kan, x: Array) -> Array:
 
 
 def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
-    """By which share the extreme rows raise the squared error on new rows of a network that was fitted to these rows.
-
-    A leverage is the variance of a prediction, relative to that of the residuals, as in linear regression. Of N new
-    rows about one is as far out as each extreme row.
-    """
+    """By which share extreme rows raise the expected squared error on new rows. A leverage is the variance of a
+    prediction relative to that of the residuals, as in linear regression; of N new rows, about one is as far out as
+    each extreme row."""
     extremes = extreme_rows(kan, rows.x)
     free = free_parameters(kan)
     vector = gather(kan, free)
@@ -82,5 +75,5 @@ def excess(kan: Kan, rows: Dataset, ridge: float, jumps: float) -> float:
 
 
 def _evaluate_hidden(kan: Kan, x: Array) -> Array:
-    """The values of all hidden nodes, (N, nodes)."""
+    """The values (N, nodes) of all hidden nodes."""
     return np.concatenate(activations(kan, x)[1:-1], axis=1)

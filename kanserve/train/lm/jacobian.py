@@ -27,7 +27,7 @@ MEMORY = 3e7  # numbers that may be kept between the loss and the Jacobian
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What the forward pass of a layer keeps for the Jacobian; arrays are (.., rows)."""
+    """What the forward pass of a layer stores for the Jacobian; the last axis of each array is rows."""
 
     v: Array  # (I, N)
     active: bases.Active | None
@@ -39,7 +39,7 @@ class Pass:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One layer of the problem, and where its parameters begin in the vector."""
+    """One layer of the problem, and where its parameters start in the vector."""
 
     layer: Layer
     basis: bases.ActiveBasis | None
@@ -50,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A block of rows: inputs (I, N), target values of the nodes and square roots of the weights (Q, N)."""
+    """A block of rows: inputs (I, N), targets and square roots of the weights (Q, N)."""
 
     v: Array
     wanted: Array
@@ -87,8 +87,8 @@ class LeastSquaresProblem:
 def problem(
     kan: Kan, x: Array, y: Array, row_weights: Array | None = None, free: tuple[Free, ...] | None = None
 ) -> LeastSquaresProblem:
-    """The problem of raw features x (N, inputs) and answers y (N, outputs); `free` defaults to all parameters that
-    can be free."""
+    """Set up the problem for features x (N, inputs) and targets y (N, outputs). By default all parameters are free that
+    can be."""
     free = free_parameters(kan) if free is None else free
     starts = np.cumsum([0, *(layer.size for layer in free)])
     parts = tuple(
@@ -119,7 +119,7 @@ def problem(
 
 
 def _bases(part: Part, v: Array) -> Pass:
-    """The part of a pass that does not depend on the weights: basis functions and base function."""
+    """The part of a forward pass that does not depend on the weights: basis functions and base function."""
     active = splines = base = None
     if part.basis is not None:
         active = bases.locate(part.basis, v)
@@ -153,7 +153,7 @@ def _nodes(layer: Layer, own: Weights, z: Array) -> Array:
 def _forward(
     least_squares_problem: LeastSquaresProblem, block: Block, every: tuple[Weights, ...]
 ) -> tuple[list[Pass], Array]:
-    """The passes of all layers and the residuals (Q, N) times the roots of the weights."""
+    """The forward passes of all layers, and the weighted residuals (Q, N)."""
     passes = []
     v = block.v
     for part, own in zip(least_squares_problem.parts, every, strict=True):
@@ -169,7 +169,7 @@ State = list[tuple[list[Pass], Array]]
 
 
 def loss(least_squares_problem: LeastSquaresProblem, vector: Array) -> tuple[float, State]:
-    """½·Σ w‖r‖², infinite where the network is not finite, and the state that `normal_equations` needs."""
+    """½·Σ w‖r‖², infinite if the network is not finite, and the state that `normal_equations` needs."""
     every = least_squares_problem.weights(vector)
     total = 0.0
     state: State = []
@@ -185,7 +185,7 @@ def loss(least_squares_problem: LeastSquaresProblem, vector: Array) -> tuple[flo
 
 
 def scores(least_squares_problem: LeastSquaresProblem, vector: Array) -> Array:
-    """The scaled outputs (N, Q) where the answers are 0 and the weights 1; NaN where the network is not finite."""
+    """The scaled outputs (N, Q), for a problem with targets 0 and weights 1; NaN if the network is not finite."""
     every = least_squares_problem.weights(vector)
     with np.errstate(all="ignore"):
         return np.concatenate(
@@ -194,7 +194,7 @@ def scores(least_squares_problem: LeastSquaresProblem, vector: Array) -> Array:
 
 
 def normal_equations(least_squares_problem: LeastSquaresProblem, vector: Array, state: State) -> tuple[Array, Array]:
-    """J'J (P, P) and J'r (P,) at the vector of which `loss` returned `state`."""
+    """J'J (P, P) and J'r (P,) at the vector for which `loss` returned `state`."""
     every = least_squares_problem.weights(vector)
     matrix = np.zeros((least_squares_problem.size, least_squares_problem.size))
     gradient = np.zeros(least_squares_problem.size)
@@ -213,7 +213,7 @@ def normal_equations(least_squares_problem: LeastSquaresProblem, vector: Array, 
 
 
 def jacobian(least_squares_problem: LeastSquaresProblem, vector: Array) -> Array:
-    """dr/dθ of all residuals, (rows · outputs, P), times the square roots of the weights."""
+    """The Jacobian dr/dθ (rows · outputs, P) of all weighted residuals."""
     return linearise(least_squares_problem, vector)[0]
 
 
@@ -239,7 +239,8 @@ def _jacobians(
     passes: list[Pass],
     residuals: Array,
 ) -> Iterator[tuple[Array, Indices, Array]]:
-    """For each output: the transposed Jacobian (p, N), the positions of its p parameters, and the residual (N,)."""
+    """Yield for each output the transposed Jacobian (p, N), the positions of its p parameters, and the residual
+    (N,)."""
     slopes = [
         None,
         *(
@@ -269,7 +270,7 @@ def _jacobians(
 
 
 def _slopes(part: Part, own: Weights, done: Pass) -> Array:
-    """The derivative of every edge by its input, (I, O, N)."""
+    """The derivative of every edge with respect to its input (I, O, N)."""
     layer, v = part.layer, done.v
     if part.basis is not None and done.active is not None:
         total = own.coefficients.transpose(1, 0, 2) @ bases.slopes(part.basis, done.active)
@@ -284,7 +285,7 @@ def _slopes(part: Part, own: Weights, done: Pass) -> Array:
 
 
 def _subnode_adjoint(layer: Layer, z: Array, nodes: Array) -> Array:
-    """d/d(sum of edges) (O, N) from d/d(node) (Q, N)."""
+    """Backpropagate through the nodes: d/d(sum of edges) (O, N) from d/d(node) (Q, N)."""
     scaled = layer.node_scale[:, None] * nodes
     if layer.nodes < layer.subnodes:
         others = np.ones_like(z)
@@ -299,7 +300,8 @@ def _subnode_adjoint(layer: Layer, z: Array, nodes: Array) -> Array:
 
 
 def _fill(rows: Array, part: Part, free: Free, own: Weights, done: Pass, nodes: Array, subnodes: Array) -> None:
-    """Write the derivatives by a layer's free parameters into `rows` (p, N), from d/d(node) and d/d(sum of edges)."""
+    """Write the derivatives with respect to a layer's free parameters into `rows` (p, N), from d/d(node) and d/d(sum of
+    edges)."""
     at = 0
     if done.splines is not None:
         for j, i in free.edges.tolist():
@@ -316,7 +318,7 @@ def _fill(rows: Array, part: Part, free: Free, own: Weights, done: Pass, nodes: 
 
 
 def _affine_derivative(part: Part, own: Weights, done: Pass, j: int, i: int, slot: int) -> Array | float:
-    """The derivative of c·f(a·v + b) + d by a, b, c or d."""
+    """The derivative of c·f(a·v + b) + d with respect to a, b, c or d (slot 0 to 3)."""
     if slot == 3:
         return 1.0
     if slot == 2:

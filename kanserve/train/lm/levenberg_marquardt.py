@@ -41,7 +41,7 @@ MOST_PARAMETERS = 8000  # a step holds three square matrices of this size: 1.5 G
 
 
 class Problem(Protocol):
-    """A least-squares problem: `loss` gives ½·Σr² and a state, from which `normal_equations` gives J'J and J'r."""
+    """A least-squares problem. `loss` returns ½·Σr² and a state, from which `normal_equations` computes J'J and J'r."""
 
     @property
     def size(self) -> int: ...
@@ -194,14 +194,14 @@ def _start(
 def minimise(
     problem: Problem, start: Array, penalty: Penalty, steps: int, patience: int, report: Report | None = None
 ) -> Array:
-    """The vector with the lowest loss plus penalty that `steps` iterations find from `start`."""
+    """Minimise the loss plus penalty in at most `steps` iterations from `start`. Returns the best vector."""
     point = Point(problem, penalty, start)
     descend(point, steps, patience, report)
     return point.vector
 
 
 def descend(point: "Descent", steps: int, patience: int, report: Report | None) -> None:
-    """Minimise in at most `steps` iterations, with early stopping after `patience` small gains in a row."""
+    """Minimise in at most `steps` iterations; stop early after `patience` small gains in a row."""
     damping, growth, small_gains = 1e-2, 2.0, 0
     moved = True
     for step in range(steps):
@@ -239,17 +239,15 @@ class Descent(Protocol):
 
     @property
     def value(self) -> float:
-        """The loss and the penalty."""
+        """The loss plus the penalty."""
 
     def linearise(self, floor: float) -> bool:
         """Compute the normal equations at the vector; `floor` bounds the damped diagonal from below, relative to its
-        maximum.
-
-        False if no step can help: they are not finite, or the gradient is 0.
-        """
+        maximum. Returns False if no step can help: they are not finite, or the gradient is 0."""
 
     def attempt(self, damping: float) -> tuple[float, float]:
-        """The value after a step, infinite if it is not finite, and the decrease that the quadratic model predicts."""
+        """Try a damped step. Returns the new value (infinite if not finite) and the decrease that the quadratic model
+        predicts."""
 
     def accept(self) -> None:
         """Take the step that was attempted last."""
@@ -292,8 +290,8 @@ class Point:
 
 
 class FewResiduals(Point):
-    """`Point` for far more parameters than residuals: it solves systems of the size of the residuals, as
-    native/lm/dual.c does."""
+    """`Point` for problems with far more parameters than residuals: its linear systems have the size of the residuals,
+    as in native/lm/dual.c."""
 
     def __init__(self, problem: jacobian.LeastSquaresProblem, penalty: Penalty, vector: Array) -> None:
         super().__init__(problem, penalty, vector)

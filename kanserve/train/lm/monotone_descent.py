@@ -33,10 +33,8 @@ SOLVES = 4  # of one step: between them the steps between coefficients that beca
 
 
 def edge_signs(kan: Kan, monotonic: Sequence[int]) -> Signs:
-    """The signs of all edges for these signs of the inputs; TrainingError where no signs keep the outputs monotone.
-
-    The two scores of a classifier go opposite ways, so that the probability of the second class follows the sign.
-    """
+    """The signs of all edges that make the outputs follow the inputs' signs. A classifier's two scores go opposite
+    ways, so that the second class's probability follows. Raises TrainingError if no signs do."""
     carried = np.array(monotonic, np.int64)
     found = []
     for index, layer in enumerate(kan.layers):
@@ -67,7 +65,8 @@ def _check(kan: Kan, index: int, signs: NDArray[np.int64]) -> None:
 
 
 def monotone(kan: Kan, signs: Signs) -> Kan:
-    """The network with the nearest coefficients that keep the signs, about, and no base function on these edges."""
+    """Replace the coefficients by the nearest ones (approximately) that satisfy the signs; these edges lose their base
+    function."""
     return replace(kan, layers=tuple(map(_monotone, kan.layers, signs)))
 
 
@@ -86,10 +85,8 @@ def _monotone(layer: Layer, signs: NDArray[np.int64]) -> Layer:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The map between parameters θ (P,) and numbers u (P,) in which the constraints are u ≥ 0.
-
-    Of an edge with a sign s, u are its first coefficient, which is free, and s times the steps between coefficients.
-    """
+    """Maps parameters θ (P,) to variables u (P,) with constraints u ≥ 0. For an edge with sign s, u are its first
+    coefficient (free) and s times the steps between coefficients."""
 
     places: NDArray[np.intp]  # (E, G + k), of each such edge; edges of several layers are padded with -1
     signs: Array  # (E, 1)
@@ -110,7 +107,7 @@ class Steps:
 
     @property
     def bounded(self) -> NDArray[np.intp]:
-        """The places of the numbers that are at least 0."""
+        """The indices of the variables that must not be negative."""
         inner = self.places[:, 1:]
         return inner[inner >= 0]
 
@@ -127,7 +124,7 @@ class Steps:
         return result
 
     def slopes(self, rows: Array) -> Array:
-        """The derivatives (.., P) by the numbers, from those by the parameters."""
+        """Convert derivatives (.., P) with respect to the parameters to those with respect to the steps."""
         result = rows.copy()
         for places, sign in self._edges():
             sums = np.cumsum(rows[..., places[::-1]], axis=-1)[..., ::-1]
@@ -141,7 +138,7 @@ class Steps:
 
 
 class MonotonePoint:
-    """A `levenberg_marquardt.Descent` in which the coefficients of edges with signs rise or fall."""
+    """A `levenberg_marquardt.Descent` in which the coefficients of edges with signs rise or fall monotonically."""
 
     def __init__(
         self, problem: LeastSquaresProblem | ReweightedProblem, penalty: Penalty, vector: Array, steps: Steps
@@ -182,7 +179,7 @@ class MonotonePoint:
         return value, predicted
 
     def _change(self, added: Array) -> Array:
-        """The damped step; numbers that would become negative go to 0, and the others are solved again."""
+        """The damped step. Variables that would become negative are set to 0, and the others are solved for again."""
         change = np.zeros(len(self._numbers))
         held = self._bounded & (self._numbers <= 0) & (self._gradient > 0)
         for _ in range(SOLVES):

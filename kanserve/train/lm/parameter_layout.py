@@ -32,7 +32,7 @@ SPLINES, BASE_WEIGHTS, AFFINE, BIAS, RESIDUAL = range(5)
 
 @dataclass(frozen=True, eq=False)
 class LayerLayout:
-    """One layer, and where its arrays begin in the array of all weights."""
+    """One layer, and where its arrays start in the array of all weights."""
 
     layer: Layer
     tables: Tables | None  # None without splines
@@ -47,7 +47,7 @@ class LayerLayout:
 
 @dataclass(frozen=True, eq=False)
 class ParameterBlock:
-    """Consecutive numbers of the vector: those of one input, one named edge or one node."""
+    """Consecutive entries of the parameter vector that belong to one input, one named edge or one node."""
 
     kind: int
     layer: int
@@ -60,7 +60,8 @@ class ParameterBlock:
 
 
 def function_number(name: str) -> tuple[int, float]:
-    """The number of a function in native/lm/functions.c, and the exponent of a power that has no number of its own."""
+    """The number of a function in native/lm/functions.c, and the exponent if it is a power without a number of its
+    own."""
     if name in _NUMBERS:
         return _NUMBERS[name], 0.0
     exponent = exponent_of(name)
@@ -71,7 +72,6 @@ def function_number(name: str) -> tuple[int, float]:
 
 
 def layouts_of(kan: Kan) -> tuple[LayerLayout, ...]:
-    """The layout of each layer."""
     found = []
     start = 0
     for layer in kan.layers:
@@ -91,7 +91,7 @@ def layouts_of(kan: Kan) -> tuple[LayerLayout, ...]:
 
 
 def weights(every: tuple[LayerLayout, ...]) -> Array:
-    """The array of all weights."""
+    """All weights in one array."""
     result = np.zeros(every[-1].stop)
     for layout in every:
         layer, o = layout.layer, layout.layer.subnodes
@@ -106,7 +106,7 @@ def weights(every: tuple[LayerLayout, ...]) -> Array:
 
 
 def parts(free: tuple[Free, ...], every: tuple[LayerLayout, ...]) -> list[ParameterBlock]:
-    """The blocks of the vector in the order of the kernels."""
+    """The blocks of the parameter vector, in the order of the kernels."""
     splines: list[ParameterBlock] = []
     scalars: list[ParameterBlock] = []
     start = 0
@@ -153,7 +153,7 @@ def _scalars(
 
 
 def _by_input(edges: Integers, group: range) -> Iterator[tuple[int, Integers]]:
-    """Each input i, with the positions of its edges among `edges` (E, 2: j, i) whose subnode j is in the group."""
+    """For each input i: the positions in `edges` (E, 2: j, i) of its edges to a subnode j of the group."""
     inside = np.flatnonzero((edges[:, 0] >= group.start) & (edges[:, 0] < group.stop))
     if len(inside) == 0:
         return
@@ -172,7 +172,7 @@ def _one(value: int) -> Integers:
 
 
 def layer_record(layer_layout: LayerLayout, weights: Array, keep: list[NDArray[np.generic]]) -> list[int]:
-    """kanserve_layer of native/lm/network.h; arrays that it points to are added to `keep`."""
+    """The C record `kanserve_layer` of native/lm/network.h. Arrays that it points to are appended to `keep`."""
     layer, own = layer_layout.layer, layer_layout.tables
     numbers = [function_number(str(layer.functions[j, i])) for j, i in layer_layout.named]
     edges = np.array(
@@ -212,11 +212,9 @@ def layer_record(layer_layout: LayerLayout, weights: Array, keep: list[NDArray[n
 
 
 def groups(every: list[ParameterBlock], outputs: int) -> list[list[ParameterBlock]]:
-    """The blocks that share a window of the Jacobian's row; the residual is the last one.
-
-    The splines of an input share one, and everything else shares one if there is a single output. With several, the
-    hidden layers, each output and the residual have their own, so that other outputs' parameters are left out.
-    """
+    """Groups of parameter blocks with a common window of the Jacobian's row, the residual last: the splines of an input
+    are one group. With a single output, all other parameters are one group; with several, each output, the hidden
+    layers and the residual have their own."""
     found: list[list[ParameterBlock]] = []
     for part in (*every, ParameterBlock(RESIDUAL, -1, 0, 0, -1, _one(0), _one(0)[:0], _one(0)[:0])):
         before = found[-1][-1] if found else part
@@ -229,7 +227,7 @@ def groups(every: list[ParameterBlock], outputs: int) -> list[list[ParameterBloc
 
 
 def group_records(every: list[list[ParameterBlock]], kan: Kan) -> tuple[list[list[int]], list[list[int]]]:
-    """kanserve_group of native/lm/least_squares.h and kanserve_part of native/lm/network.h."""
+    """The C records `kanserve_group` (native/lm/least_squares.h) and `kanserve_part` (native/lm/network.h)."""
     records: list[list[int]] = []
     parts: list[list[int]] = []
     offset = 0

@@ -49,11 +49,11 @@ class Free:
 
     @property
     def splines(self) -> int:
-        """How many of the parameters are coefficients of splines; they come first."""
+        """The number of spline coefficients among the parameters; they come first."""
         return len(self.edges) * self.functions
 
     def of_subnodes(self, subnodes: range, node: int) -> tuple["Free", Indices]:
-        """The parameters of these subnodes, which make `node`, and their positions among the layer's parameters."""
+        """The parameters of these subnodes, which form `node`, and their positions among the layer's parameters."""
         inside = [np.isin(rows[:, 0], subnodes) for rows in (self.edges, self.base, self.affine)]
         inside.append(self.bias == node)
         mask = np.concatenate([np.repeat(inside[0], self.functions), *inside[1:]])
@@ -65,7 +65,7 @@ class Free:
 
 @dataclass
 class Weights:
-    """Writable copies of the arrays of one layer that a fit changes."""
+    """Writable copies of the arrays of a layer that a fit changes."""
 
     coefficients: Array
     base_weight: Array
@@ -78,10 +78,8 @@ Constant = tuple[int, int, int, int]
 
 
 def free_parameters(kan: Kan, fixed: frozenset[Constant] = frozenset()) -> tuple[Free, ...]:
-    """The free parameters of each layer without those in `fixed`; none where the outputs do not depend on the layer.
-
-    If the d of one edge is fixed, its subnode has no free constant at all.
-    """
+    """The free parameters of each layer without those in `fixed`; none for layers that the outputs do not depend on. If
+    an edge's d is fixed, its subnode has no free constant."""
     used = np.ones(len(kan.outputs), bool)
     found = []
     for index, layer in reversed(list(enumerate(kan.layers))):
@@ -122,7 +120,7 @@ def _free(layer: Layer, listens: NDArray[np.bool_], fixed: set[tuple[int, int, i
 
 
 def carriers(layer: Layer) -> NDArray[np.bool_]:
-    """(O,): which subnodes are sum nodes that only carry a value of the layer before to the next one, unchanged."""
+    """Mask (O,) of the subnodes that only pass a value of the previous layer on unchanged."""
     identity = (layer.functions == "x") & (layer.affine == (1.0, 0.0, 1.0, 0.0)).all(axis=2) & ~layer.spline_mask
     plain = (layer.node_scale == 1) & (layer.node_bias == 0) & (layer.arity == 1)
     neutral = (layer.subnode_scale == 1) & (layer.subnode_bias == 0) & (layer.alive.sum(axis=1) == 1)
@@ -131,7 +129,7 @@ def carriers(layer: Layer) -> NDArray[np.bool_]:
 
 
 def gather(kan: Kan, free: tuple[Free, ...]) -> Array:
-    """The vector of the free parameters."""
+    """Collect the free parameters into one vector."""
     parts = []
     for layer, free_layer in zip(kan.layers, free, strict=True):
         parts.append(layer.coefficients[tuple(free_layer.edges.T)].ravel())
@@ -142,7 +140,7 @@ def gather(kan: Kan, free: tuple[Free, ...]) -> Array:
 
 
 def weights(kan: Kan, free: tuple[Free, ...], vector: Array) -> tuple[Weights, ...]:
-    """The numbers of each layer, with the free parameters taken from the vector."""
+    """The weights of each layer, with the free parameters taken from the vector."""
     result = []
     start = 0
     for layer, free_layer in zip(kan.layers, free, strict=True):
@@ -160,7 +158,7 @@ def weights(kan: Kan, free: tuple[Free, ...], vector: Array) -> tuple[Weights, .
 
 
 def scatter(kan: Kan, free: tuple[Free, ...], vector: Array) -> Kan:
-    """The network with these values of its free parameters."""
+    """Write the vector back into the network."""
     layers = [
         replace(
             layer,
@@ -176,7 +174,7 @@ def scatter(kan: Kan, free: tuple[Free, ...], vector: Array) -> Kan:
 
 @dataclass(frozen=True, eq=False)
 class Bend:
-    """The smoothness penalty of an edge's spline: ½·c'·matrix·c of its coefficients, vector[start : start + G+k]."""
+    """The smoothness penalty ½·c'·matrix·c of one spline, where c = vector[start : start + G+k]."""
 
     layer: int
     j: int
@@ -187,7 +185,7 @@ class Bend:
 
 @dataclass(frozen=True, eq=False)
 class Penalty:
-    """½·Σ ridge·θ² + ½·proximal·‖θ - center‖² + the smoothness penalties of the splines."""
+    """The penalty ½·Σ ridge·θ² + ½·proximal·‖θ - center‖² + the smoothness penalties of the splines."""
 
     ridge: Array  # (P,)
     proximal: float
@@ -204,7 +202,7 @@ class Penalty:
         return 0.5 * total
 
     def slope(self, vector: Array) -> Array:
-        """The first derivatives at a vector."""
+        """The gradient at a vector."""
         result: Array = self.ridge * vector + self.proximal * (vector - self.center)
         for bend in self.bends:
             own = slice(bend.start, bend.start + len(bend.matrix))
@@ -212,14 +210,14 @@ class Penalty:
         return result
 
     def diagonal(self) -> Array:
-        """The diagonal of the second derivatives."""
+        """The diagonal of the Hessian."""
         result: Array = self.ridge + self.proximal
         for bend in self.bends:
             result[bend.start : bend.start + len(bend.matrix)] += bend.matrix.diagonal()
         return result
 
     def solve(self, added: Array, right: Array) -> Array:
-        """The solution x (P, n) of (second derivatives + diag(added))·x = right, for right (P, n)."""
+        """Solve (Hessian + diag(added))·x = right, for right (P, n)."""
         diagonal = self.ridge + self.proximal + added
         result: Array = right / diagonal[:, None]
         for bend in self.bends:
@@ -228,7 +226,7 @@ class Penalty:
         return result
 
     def add_to(self, matrix: Array, gradient: Array, vector: Array) -> None:
-        """Add the second derivatives to a matrix (P, P), and the first ones at `vector` to a gradient (P,)."""
+        """Add the Hessian to a matrix (P, P), and the gradient at `vector` to a gradient (P,)."""
         matrix.flat[:: len(gradient) + 1] += self.ridge + self.proximal
         gradient += self.slope(vector)
         for bend in self.bends:
@@ -239,7 +237,7 @@ class Penalty:
 def penalty(
     kan: Kan, free: tuple[Free, ...], ridge: float, smooth: float, proximal: float = 0.0, jumps: float = 0.0
 ) -> Penalty:
-    """The penalty of a fit that begins at `kan`; the ridge is on coefficients and base weights, not on constants."""
+    """The penalty of a fit that starts at `kan`. The ridge applies to coefficients and base weights only."""
     strengths = np.zeros(sum(layer.size for layer in free))
     bends = []
     start = 0
@@ -255,12 +253,9 @@ def penalty(
 
 
 def bending(layer: Layer, i: int) -> Array:
-    """The matrix D'D (G+k, G+k) of the second differences of coefficients on the grid of input i.
-
-    On a uniform grid they are c[m+1] - 2·c[m] + c[m-1]. On others they are differences of slopes between the Greville
-    abscissae, so that a straight line has no penalty, times a length between the lesser of the two steps and the mean
-    step: with the mean, splines could hardly bend where values are crowded; with the lesser, they would be wild there.
-    """
+    """The matrix D'D (G+k, G+k) of second differences of coefficients for input i. On a uniform grid they are c[m+1] -
+    2·c[m] + c[m-1]; on others, differences of slopes between Greville abscissae (0 for a straight line), times a length
+    between the smaller step and the mean step: the mean would make crowded splines too stiff, the smaller too loose."""
     k = layer.order
     knots = layer.knots[i]
     count = len(knots) - k - 1
@@ -276,10 +271,8 @@ def bending(layer: Layer, i: int) -> Array:
 
 
 def jumping(layer: Layer) -> Array:
-    """The matrix D'D (G+k, G+k) of differences of order k + 1, at most 4, of the coefficients of a spline.
-
-    On a uniform grid they are the jumps of its k-th derivative at the knots: 0 for a polynomial.
-    """
+    """The matrix D'D (G+k, G+k) of the coefficients' differences of order k + 1, at most 4. On a uniform grid they are
+    the jumps of the k-th derivative at the knots, 0 for a polynomial."""
     jumps = np.diff(np.eye(layer.coefficients.shape[2]), min(layer.order + 1, 4), axis=0)
     result: Array = jumps.T @ jumps
     return result

@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 
 
 class CompiledReweighted(Compiled):
-    """A `levenberg_marquardt.Descent` of another loss by the compiled kernels."""
+    """A compiled `levenberg_marquardt.Descent` for a loss other than squares, by iteratively reweighted least
+    squares."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class CompiledReweighted(Compiled):
 
 
 class ReweightedProblem:
-    """A `levenberg_marquardt.Problem` of another loss, in NumPy."""
+    """A `levenberg_marquardt.Problem` for a loss other than squares, in NumPy."""
 
     def __init__(
         self, loss: LossFunction, kan: Kan, free: tuple[Free, ...], x: Array, y: Array, row_weights: Array | None
@@ -91,7 +92,7 @@ def _shares(y: Array, row_weights: Array | None) -> Array:
 
 
 def _squares(loss: LossFunction, scores: Array, answers: Array, shares: Array) -> tuple[Array, Array]:
-    """The roots of the weights and the working answers (N, Q) of the least squares that touch the loss at the
-    scores."""
+    """The weighted least-squares problem that has the loss's gradient and curvature at these scores: square roots of
+    the weights, and working targets (N, Q)."""
     slope, curvature = loss.slopes(scores, answers)
     return np.sqrt(shares[:, None] * curvature), scores - slope / curvature

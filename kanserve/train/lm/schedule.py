@@ -1,9 +1,6 @@
 """The schedule of a least-squares fit: several starts on a coarse grid, then finer grids while validation improves.
-
-Training on a fine grid from the start ends in poor minima, and settings for exact data fail on noisy data (R² -4.8
-where 0.5 is possible). So the grid is refined step by step, and held-out rows choose the start, the grid and the
-smoothness of the splines.
-"""
+Training on a fine grid from the start ends in poor minima or overfits noise. Held-out rows choose the start, the grid
+and the smoothness of the splines."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -43,7 +40,8 @@ ROWS_PER_BIN = 8  # at least; with fewer rows there are fewer bins
 
 
 def share_explained_by_bins(train: Dataset, held: Dataset, learned: Array, judged: Array) -> float:
-    """The largest share of the validation rows' residuals that their means in narrow bins of one input explain."""
+    """The largest share of the variance of the validation residuals that their means in narrow bins of one input
+    explain."""
     bins = min(BINS, len(train) // ROWS_PER_BIN)
     found = 0.0
     if bins < 2:
@@ -81,10 +79,8 @@ MOST_PARAMETERS = 1500  # each step solves a dense system of this size
 
 
 def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
-    """Fit a normalised network from new random weights; the last `steps` are on all rows of `data`.
-
-    The second network is the one before these, which has not seen the validation rows.
-    """
+    """Fit a normalised network from random weights; the last `steps` use all rows of `data`. Returns the result, and
+    the network before these steps, which has not seen the validation rows."""
     now = Run(plan, _whole_work(kan, data, plan))
     first, *others = _compare(_finalists_of(kan, now), now)
     best, stalled = _grow(first, now)
@@ -108,13 +104,13 @@ def run(kan: Kan, data: Dataset, plan: Schedule) -> tuple[Kan, Kan]:
 
 
 def _sharper(kan: Kan, plan: Schedule) -> Settings:
-    """The settings with Huber's threshold for the residuals of this network on the validation rows."""
+    """The settings with Huber's threshold adjusted to this network's residuals on the validation rows."""
     u, t = scores(kan, plan.judges.x), plan.loss.answers(kan, plan.judges.y)
     return replace(plan.settings, shape=sharper(plan.loss, u, t).shape)
 
 
 def _whole_work(kan: Kan, data: Dataset, plan: Schedule) -> float:
-    """The work of all stages if none ends early."""
+    """The work of all stages, if none ends early."""
     first = random_init(kan, plan.settings.grids[0], (plan.settings.seed,))
     few = plan.train.sample(START_ROWS, plan.settings.seed)
     total = plan.settings.starts * work_of(first, few, START_STEPS)
@@ -138,11 +134,9 @@ def _finalists(kan: Kan, plan: Schedule) -> int:
 
 
 def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
-    """The best of several random starts, best first, each with its smoothing strength: short runs on few rows, then
-    longer ones of the finalists on more rows. Further starts, after so many `before`, are not smoothed.
-
-    Of a network with many parameters, most starts are given up after a few steps.
-    """
+    """The best of several random starts, best first, with their smoothing strengths: short runs on few rows, then
+    longer ones on more rows; further starts, after `before`, are not smoothed. With many parameters, most starts are
+    given up early."""
     plan = now.plan
     few = plan.train.sample(START_ROWS, plan.settings.seed)
     count, smooth = plan.settings.starts, plan.settings.strengths[0]
@@ -166,23 +160,23 @@ def _finalists_of(kan: Kan, now: Run, before: int = 0) -> list[Candidate]:
 
 
 def _is_wide(kan: Kan, now: Run) -> bool:
-    """Whether choices about this network are made by short runs: with more parameters than answers these would not
-    show how much noise a long run fits, and never which start of a narrow classifier is good."""
+    """Whether choices about this network are made by short runs. They mislead for networks with more parameters than
+    targets (noise shows only in long runs) and for narrow classifiers (good starts show late)."""
     if now.plan.loss.name == "cross_entropy" and is_narrow(kan):
         return False
     return WIDE < parameters(kan) <= len(now.plan.train) * len(kan.outputs)
 
 
 def _settle(begun: Candidate, now: Run) -> Candidate:
-    """The candidate of many parameters on more rows: a few steps of each strength, all from the same network, choose
-    one; longer runs might fit noise before a strength that prevents it is tried."""
+    """Fit a large network to more rows: first a few steps at each smoothing strength to choose one, then more. Longer
+    runs might fit noise before a strength that prevents it is tried."""
     enough, steps = enough_rows(now.plan.train, begun.kan, now.plan), AHEAD_STEPS
     chosen = _smooth(now.fit_rows(begun.kan, enough, begun.smooth, steps), begun.kan, steps, now)
     return now.fit_rows(chosen.kan, enough, chosen.smooth, START_STEPS)
 
 
 def _smooth(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
-    """The candidate with the smoothing strength that the validation rows choose, of so many steps from `begin` each."""
+    """Choose the smoothing strength by the validation rows, after `steps` steps from `begin` with each."""
     plan = now.plan
     enough, wide = enough_rows(plan.train, best.kan, plan), _is_wide(best.kan, now)
     tried = [best]
@@ -196,24 +190,21 @@ def _smooth(best: Candidate, begin: Kan, steps: int, now: Run) -> Candidate:
 
 
 def _weakest(best: Candidate, now: Run) -> int:
-    """The place of the weakest smoothing strength to take: of noisy data not 0, without which splines are wild in gaps
-    between the rows, which no held-out row may show."""
+    """The index of the weakest smoothing strength to allow. It is not 0 for noisy data: splines would oscillate in gaps
+    between the rows, which held-out rows may not show."""
     strengths = now.plan.settings.strengths
     return 1 if len(strengths) > 1 and strengths[0] == 0 and not is_good(best, now.plan) else 0
 
 
 def _falls_off(tried: list[Candidate]) -> bool:
-    """Whether the last two strengths are both clearly worse than the best: stronger smoothing will not gain."""
+    """Whether the last two strengths are both clearly worse than the best, so that stronger smoothing will not help."""
     best = best_of(tried)
     return len(tried) > 2 and not any(as_good(candidate, best) for candidate in tried[-2:])
 
 
 def _compare(finalists: list[Candidate], now: Run) -> list[Candidate]:
-    """The finalists of a deep network on exact data, best first: the first three on the second grid, two of them on the
-    third. On the first grid the error of all splines hides how good a start is, and that they need not be smoothed.
-
-    If the error falls too slowly, further starts are tried.
-    """
+    """Rank the finalists of a deep network on exact data: three on the second grid, two on the third, since the spline
+    error on the first grid hides which start is good. If the error falls too slowly, further starts are tried."""
     plan = now.plan
     if not is_deep(finalists[0].kan) or plan.settings.strengths[0] > 0 or not is_good(finalists[0], plan):
         return finalists
@@ -238,7 +229,7 @@ def _compare(finalists: list[Candidate], now: Run) -> list[Candidate]:
 
 
 def _on_finer_grid(finalists: list[Candidate], intervals: int, now: Run) -> list[Candidate]:
-    """The finalists of a deep network on a finer grid, best first; none if it has too many parameters there."""
+    """Refit the finalists of a deep network on a finer grid, best first; empty if that needs too many parameters."""
     plan = now.plan
     moved = [
         regrid(finalist.kan, _with_extremes(finalist, plan.train.x, plan), intervals, keep_first=True)
@@ -251,8 +242,8 @@ def _on_finer_grid(finalists: list[Candidate], intervals: int, now: Run) -> list
 
 
 def _is_slow(finer: Candidate, coarse: Candidate) -> bool:
-    """Whether the error falls more slowly to a finer grid than that of splines which approximate a smooth function: its
-    square with the eighth power of the step."""
+    """Whether refining the grid lowered the error less than the theory for smooth functions predicts: squared error ∝
+    step^8."""
     ratio = finer.kan.layers[-1].intervals / coarse.kan.layers[-1].intervals
     return bool(finer.error >= coarse.error / max(ratio, 1.0) ** RATE)
 
@@ -263,12 +254,13 @@ def _is_exact(candidate: Candidate, plan: Schedule) -> bool:
 
 
 def _with_extremes(candidate: Candidate, x: Array, plan: Schedule) -> Array:
-    """The rows to set hidden ranges by: of exact data also those at which hidden values are lowest and highest."""
+    """The rows that set the hidden ranges. For exact data they include those with the lowest and highest hidden
+    values."""
     return np.concatenate([x, extreme_rows(candidate.kan, x)]) if _is_exact(candidate, plan) else x
 
 
 def _with_excess(candidate: Candidate, plan: Schedule) -> Candidate:
-    """The candidate, with what is expected of new rows if it fits exact data."""
+    """Add the error expected on new rows, if the candidate fits exact data."""
     if not _is_exact(candidate, plan):
         return candidate
     rows = enough_rows(plan.train, candidate.kan, plan)
@@ -276,8 +268,8 @@ def _with_excess(candidate: Candidate, plan: Schedule) -> Candidate:
 
 
 def _grow(best: Candidate, now: Run) -> tuple[Candidate, bool]:
-    """The candidate on finer grids, until several in a row gain nothing or there are more parameters than answers, and
-    with knots at jumps; and whether it is stuck: see `_stuck`."""
+    """Refine the grids until several in a row bring no gain or parameters outnumber targets, and add knots at jumps.
+    Returns the candidate, and whether it is stuck (see `_stuck`)."""
     plan, before = now.plan, best
     most = different_answers(plan.train)
     grids = _above(best.kan.layers[0].intervals, plan.settings.grids)
@@ -312,14 +304,15 @@ def _above(least: int, sizes: Iterable[int]) -> list[int]:
 
 
 def _try(moved: Kan, best: Candidate, unsure: bool, now: Run) -> Candidate:
-    """The network fitted on its new grid; only a few steps if these gain nothing on an unsure one."""
+    """Fit the network on its new grid. If the grid is `unsure`, take a few steps first, and stop if they bring no
+    gain."""
     finer = _ahead(moved, best, now) if unsure else None
     return _on_finer(moved, best.smooth, now) if finer is None or finer.error < best.error else finer
 
 
 def _with_jumps(best: Candidate, now: Run) -> tuple[Candidate, int]:
-    """The candidate with knots where its residuals jump, if there are such places and the validation rows gain; and how
-    many intervals these knots add."""
+    """Add knots where the residuals jump, if that helps on the validation rows. Returns the candidate, and how many
+    intervals were added."""
     if is_good(best, now.plan):
         return best, 0
     moved = with_jumps(best.kan, now.plan.train.sample(JUMPS_ROWS, now.plan.settings.seed), now.plan.loss)
@@ -332,15 +325,15 @@ def _with_jumps(best: Candidate, now: Run) -> tuple[Candidate, int]:
 
 
 def _stuck(best: Candidate, before: Candidate, plan: Schedule) -> bool:
-    """Whether a deep network on exact data is in a poor minimum: the last finer grid has gained too little."""
+    """Whether a deep network on exact data is in a poor minimum: the last finer grid brought too little."""
     if not is_deep(best.kan) or plan.held is None or best.smooth > 0 or best.error < CONVERGED:
         return False
     return _is_slow(best, before)
 
 
 def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
-    """The network fitted on its new grid, as smooth as the validation rows choose: a finer grid may need to be
-    smoother, or less smooth."""
+    """Fit the network on its new grid, and choose the smoothing by the validation rows: a finer grid may need more or
+    less."""
     plan, enough = now.plan, enough_rows(now.plan.train, moved, now.plan)
     strengths = plan.settings.strengths
     at = strengths.index(smooth)
@@ -359,14 +352,14 @@ def _on_finer(moved: Kan, smooth: float, now: Run) -> Candidate:
 
 
 def _ahead(moved: Kan, best: Candidate, now: Run) -> Candidate:
-    """A few steps on a grid after one that gained nothing: whether it deserves the others."""
+    """A few steps on a grid, after one without gain, to see whether it deserves more."""
     enough = enough_rows(now.plan.train, moved, now.plan)
     strengths = dict.fromkeys((best.smooth, now.plan.settings.strengths[_weakest(best, now)]))
     return best_of([now.fit_rows(moved, enough, strength, AHEAD_STEPS) for strength in strengths])
 
 
 def _finer(best: Candidate, plan: Schedule) -> list[int]:
-    """The grids to go on to, if the residuals have structure in an input that this grid is too coarse for."""
+    """Finer grids to continue with, if the residuals show structure that the present grid is too coarse for."""
     beyond = [size for size in plan.settings.finer if size > best.kan.layers[0].intervals]
     if plan.held is None or not beyond:
         return []

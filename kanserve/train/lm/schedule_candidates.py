@@ -1,4 +1,4 @@
-"""The networks of a schedule and how they are compared."""
+"""The candidate networks of a schedule, and how they are compared."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Candidate:
 
     @property
     def expected_error(self) -> float:
-        """On new rows."""
+        """The error expected on new rows."""
         return self.error * (1 + self.excess)
 
 
@@ -39,7 +39,7 @@ def best_of(candidates: list[Candidate]) -> Candidate:
 
 
 def smoothest(candidates: list[Candidate]) -> Candidate:
-    """The smoothest candidate whose validation error is not clearly worse than the best one's."""
+    """The smoothest candidate whose validation error is not clearly worse than the lowest."""
     best = best_of(candidates)
     return max(
         [best, *(candidate for candidate in candidates if candidate.smooth > best.smooth and as_good(candidate, best))],
@@ -61,11 +61,7 @@ def _strength(candidate: Candidate) -> float:
 
 def as_good(candidate: Candidate, best: Candidate) -> bool:
     """Whether a candidate is not clearly worse than the best: by less than a share of the standard error of the
-    row-by-row difference.
-
-    On exact data errors differ by orders of magnitude and only the best qualifies; on noisy data the smoother one is
-    safer.
-    """
+    row-by-row difference. On exact data only the best qualifies; on noisy data the smoother one is safer."""
     if candidate is best:
         return True
     if not np.isfinite(candidate.error):

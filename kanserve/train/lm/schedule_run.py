@@ -1,4 +1,5 @@
-"""The plan of a least-squares fit, its state, and what its choices ask: how many rows are enough, which fit is good."""
+"""The plan and the state of a least-squares fit, and the questions its choices ask: how many rows are enough, which fit
+is good."""
 
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ EXACT = ("squared", "huber", "quantile")  # losses with a best network on every 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Training rows, validation rows (None: the same), and settings."""
+    """Training rows, validation rows (None: the training rows are used), and settings."""
 
     train: Dataset
     held: Dataset | None
@@ -51,7 +52,7 @@ class Schedule:
 
 @dataclass
 class Run:
-    """The state of a schedule: how much of the work is done; it writes the checkpoint and reports progress."""
+    """The progress of a schedule. It writes the checkpoint and reports progress."""
 
     plan: Schedule
     work: float
@@ -61,7 +62,7 @@ class Run:
     loss: float = np.nan
 
     def fit_rows(self, kan: Kan, rows: Dataset, smooth: float, steps: int) -> Candidate:
-        """The network fitted to these rows, from the checkpoint if it is there; else it is fitted and kept."""
+        """Fit the network to these rows, or read the result from the checkpoint."""
         plan = self.plan
         name, effort = f"unit {self.units}", work_of(kan, rows, steps)
         if plan.checkpoint.holds(name):
@@ -76,7 +77,7 @@ class Run:
         return candidate
 
     def tell(self, stage: str, error: float, share: float | None = None) -> None:
-        """Report that a stage has ended with this error on the validation rows."""
+        """Report the end of a stage and its error on the validation rows."""
         if self.plan.loss.name == "squared":
             error = float(np.sqrt(error))
         self.plan.watch.tell(stage, error, self.loss, self.done / self.work if share is None else share)
@@ -105,14 +106,14 @@ class Run:
 
 
 def enough_rows(rows: Dataset, kan: Kan, plan: Schedule) -> Dataset:
-    """A sample of the rows, large enough for choices about this network, and small enough for quick steps."""
+    """A sample of the rows: large enough for choices about this network, small enough for quick steps."""
     size = parameters(kan)
     enough = min(ENOUGH_EACH * size, int(ENOUGH_WORK / max(size, 1) ** 2))
     return rows.sample(max(ENOUGH_ROWS, enough), plan.settings.seed)
 
 
 def work_of(kan: Kan, rows: Dataset, steps: int) -> float:
-    """The approximate multiply-adds of so many steps: J'J and its factorisation."""
+    """The approximate number of multiply-adds of these steps: J'J and its factorisation."""
     size = parameters(kan)
     return steps * (rows.y.size * size * (size + 20.0) + size**3 / 3)
 
@@ -123,7 +124,6 @@ def is_good(best: Candidate, plan: Schedule) -> bool:
 
 
 def is_narrow(kan: Kan) -> bool:
-    """Whether a hidden layer has few nodes."""
     return len(kan.layers) > 1 and min(layer.nodes for layer in kan.layers[:-1]) <= FITTING_NARROW
 
 
@@ -132,5 +132,5 @@ def is_deep(kan: Kan) -> bool:
 
 
 def different_answers(data: Dataset) -> int:
-    """The number of answers at distinct inputs: a repeated row determines no more parameters."""
+    """The number of targets at distinct inputs; a repeated row determines no further parameters."""
     return len(np.unique(data.x, axis=0)) * int(data.y.shape[1])

@@ -1,4 +1,4 @@
-"""Prune the inputs that tell nothing, before a regression of many rows, or with few per parameter."""
+"""Prune uninformative inputs before a regression with many rows, or with few rows per parameter."""
 
 import logging
 from dataclasses import replace
@@ -31,7 +31,7 @@ SCREENING_RIDGE = 1e-3  # of the same fit
 
 
 def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> NDArray[np.bool_]:
-    """Which inputs (I,) tell something about the answers of these rows; all of them where none may be left out."""
+    """Mask (I,) of the inputs that explain something about these targets; all True if none may be dropped."""
     every = np.ones(len(kan.inputs), bool)
     if data.classes or not screenable(kan):
         return every
@@ -46,12 +46,12 @@ def telling_inputs(kan: Kan, data: Dataset, loss: LossFunction, seed: int) -> ND
 
 
 def _tell(worth: Array) -> NDArray[np.bool_]:
-    """Whether inputs (I,) tell more than chance does."""
+    """Mask (I,) of the inputs that explain more than chance."""
     return np.asarray(worth > SCREENING_CERTAIN)
 
 
 def tell_of_inputs(kan: Kan, kept: NDArray[np.bool_], watch: Watch) -> None:
-    """Say which inputs are left out."""
+    """Report and log which inputs are dropped."""
     names = [", ".join(kan.inputs[i].name for i in np.flatnonzero(some)) for some in (kept, ~kept)]
     watch.tell(f"{int(kept.sum())} of {len(kept)} inputs", nan, nan, 0.0)
     logging.getLogger("kanserve").info(
@@ -64,7 +64,7 @@ def tell_of_inputs(kan: Kan, kept: NDArray[np.bool_], watch: Watch) -> None:
 
 
 def _residuals(kan: Kan, rows: Dataset, t: Array, chosen: NDArray[np.bool_], seed: int) -> Array:
-    """What an additive fit to the chosen inputs leaves of the values t (N, Q)."""
+    """The residuals of an additive fit of the chosen inputs to t (N, Q)."""
     if not chosen.any():
         return np.asarray(t - t.mean(axis=0))
     additive = create([int(chosen.sum()), t.shape[1]], seed=seed)

@@ -1,4 +1,4 @@
-"""A layer's grids as one tensor for the operators, and the basis functions in plain torch from it."""
+"""The grids of a layer as one tensor for the operators, and its basis functions in plain torch."""
 
 from math import frexp, ldexp, perm
 
@@ -23,7 +23,7 @@ HEAD = 4  # low, step, rest and 1/step of an input's grid
 
 
 def table_of(layer: Layer) -> NDArray[np.float64]:
-    """The layer's grids as a table (I, R), laid out as native/layer/layer_basis.h says."""
+    """The layer's grids as a table (I, R) in the layout of native/layer/layer_basis.h."""
     basis = active_basis(layer)
     inputs, active = layer.inputs, layer.order + 1
     pieces = len(basis.origins) // inputs
@@ -37,8 +37,8 @@ def table_of(layer: Layer) -> NDArray[np.float64]:
 
 
 def _steps(layer: Layer, i: int) -> tuple[float, float, float, float]:
-    """The first knot of the range, the leading bits and the rest of the step, and 1/step, if the closed form of
-    `layer_basis.h` applies; else zeros."""
+    """For evenly spaced knots, to which the closed form of `layer_basis.h` applies: the first knot, the step in two
+    parts (leading bits and rest), and 1/step; else zeros."""
     low, high = span(layer.knots[i], layer.order)
     step = (high - low) / layer.intervals
     places = low + step * np.arange(-layer.order, layer.intervals + layer.order + 1)
@@ -69,5 +69,5 @@ def basis(x: Tensor, table: Tensor, order: int, functions: int, derivative: int 
 
 
 def pieces(record: int, order: int) -> int:
-    """The number of pieces of an input, from the length of its row of the table."""
+    """The number of polynomial pieces per input, from the length of a row of the table."""
     return (record - HEAD + 1) // (3 + (order + 1) ** 2)

@@ -1,4 +1,4 @@
-"""How many rows each step of LBFGS and Adam takes, which, and how many a validation takes."""
+"""Batch sizes and batch rows of LBFGS and Adam steps, and of validation."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -24,7 +24,7 @@ def validation_interval(settings: Settings) -> int:
 
 
 def batch_size(count: int, settings: Settings) -> int:
-    """The batch size of a step, for so many rows."""
+    """The batch size of a step, for `count` rows."""
     if settings.method == "lbfgs":
         return count
     return min(
@@ -38,17 +38,15 @@ def batch_size(count: int, settings: Settings) -> int:
 
 
 def judging_rows(count: int, settings: Settings) -> int:
-    """How many rows to validate on: validating three rows costs as much as one row of a step."""
+    """How many rows to validate on. Validating three rows costs as much as training on one."""
     least, most = JUDGED_BY
     return min(max(least, 3 * validation_interval(settings) * batch_size(count, settings)), most)
 
 
 def batch_positions(count: int, settings: Settings) -> Callable[[int], Places | None]:
-    """The positions of a step's rows, None for all. Each epoch takes every row once, without a last short batch.
-
-    Of very many rows the positions are drawn at random, so that no permutation of all is kept. They depend only on the
-    seed and the step, so that a run can resume at any step.
-    """
+    """A function that maps a step to its row positions, None for all. Each epoch takes every row once, without a short
+    last batch; for very many rows, positions are random. They depend only on seed and step, so that a run can resume
+    anywhere."""
     size = batch_size(count, settings)
     if size == count:
         return lambda step: None
@@ -68,7 +66,7 @@ def batch_positions(count: int, settings: Settings) -> Callable[[int], Places | 
 
 
 def rows_at_once(kan: Kan, penalised: bool) -> int:
-    """How many rows to compute at once: the largest arrays are the basis and, with penalties, the edges' values."""
+    """How many rows to compute at once; the largest arrays are the basis and, with penalties, the edge values."""
     largest: int = max(
         layer.inputs * (layer.coefficients.shape[2] + penalised * layer.subnodes) for layer in kan.layers
     )

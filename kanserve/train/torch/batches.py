@@ -1,4 +1,4 @@
-"""Batches of rows as torch tensors: a small data set is converted once, a large one part by part."""
+"""Batches of rows as torch tensors. A small data set is converted once, a large one part by part."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Raw features x (N, inputs), answers y (N, outputs) and weights (N,), None for all 1, on a device."""
+    """Features x (N, inputs), targets y (N, outputs) and weights (N,) on a device; weights are None if all are 1."""
 
     x: Tensor
     y: Tensor
@@ -34,7 +34,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """The rows of `data` without the `held` ones (in ascending order); their weights have mean 1."""
+    """The rows of `data` without the `held` ones (indices in ascending order), with weights of mean 1."""
 
     data: Dataset
     device: str
@@ -56,7 +56,7 @@ class Batches:
         return len(self.data) - (0 if self.held is None else len(self.held))
 
     def parts(self, size: int, positions: Places | None = None) -> Iterator[Batch]:
-        """All rows in order, or those at `positions` among them, at most `size` at a time."""
+        """All rows, or those at `positions`, in batches of at most `size`."""
         count = len(self) if positions is None else len(positions)
         if self.kept is not None and positions is None and count <= size:
             yield self.kept
@@ -71,7 +71,7 @@ class Batches:
         return self.data.take(self.places(positions))
 
     def places(self, positions: Places) -> Places:
-        """The positions in `data` of the rows at these positions."""
+        """Convert positions among these rows to row numbers in `data`."""
         return positions if self.held is None else past(self.held, positions)
 
     def _at(self, positions: Places | slice) -> Batch:

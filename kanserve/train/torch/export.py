@@ -1,4 +1,4 @@
-"""Export a network to a torch module whose code, one file, needs only torch; and import it again."""
+"""Export a network as a torch module in one file that needs only torch; and import it again."""
 
 import json
 from collections.abc import Mapping
@@ -139,7 +139,7 @@ def from_torch(network: "KanNetwork | Mapping[str, Tensor]") -> Kan:
 
 
 def _slopes(layer: Layer) -> Array:
-    """The slopes of all basis functions at the first and the last point of each input's range: (I, 2, G+k)."""
+    """The derivatives of all basis functions at both ends of each input's range: (I, 2, G+k)."""
     k = layer.order
     return np.stack([basis(knots[[k, -k - 1]], knots, k, derivative=1) for knots in layer.knots])
 

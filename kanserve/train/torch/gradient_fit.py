@@ -1,4 +1,4 @@
-"""Training by LBFGS or Adam: for classifiers, sparsity penalties and networks too large for least squares."""
+"""Training by LBFGS or Adam: for classifiers, sparsity penalties, and networks too large for least squares."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ def best_start(
     watch: Watch,
     without: Places | None = None,
 ) -> Kan:
-    """The start to go on from: each takes a few steps, and the one of the lowest validation loss is the result."""
+    """Take a few steps from each start, and return the network with the lowest validation loss."""
     longer = 1 if settings.method == "lbfgs" else FITTING_ADAM_START_FACTOR
     steps = min(settings.steps, longer * FITTING_DESCENT_START_STEPS)
     short = replace(settings, steps=steps, grids=settings.grids[:1], finer=())
@@ -102,24 +102,14 @@ def descend(
     watch: Watch | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Kan:
-    """Train a network from its present weights, in float64; the free parameters are those of `refine`.
-
-    The loss is ½·mean ‖(prediction - y)/output_scale‖², or the mean cross-entropy of the softmax, plus the penalties
-    (`penalties`), on the rows of `train` except those at the places `without`. The validation loss is the same on the
-    held-out rows, or on the training rows if there are none, 2,000 to 20,000 of them. The network with the lowest
-    validation loss is the result: by that measure it is never worse than `kan`, and it is finite if `kan` is. Training
-    ends after `steps`, or by early stopping when `patience` validations in a row have together gained less than a
-    thousandth.
-
-    LBFGS takes all rows at every step and is validated after each; `batch` is then how many are computed at once, and
-    `learning_rate` the first trial of its line search (1). Adam takes `batch` rows per step (all up to 512, else 256)
-    with a `learning_rate` (0.01) that falls to 0 along a cosine, and is validated 50 times. Early in the run, the grids
-    of hidden layers are updated where the data have left them. Of several `grids` each gets its share of the steps, and
-    starts from the best network so far with the full learning rate. A grid that is not better than the ones before by
-    two standard errors on the held-out rows is given up; more than `look_ahead` of them in a row end the run. Where the
-    residuals jump and `finer` asks for it, a grid with knots at the jumps is tried in the same way (`jumps`). Equal
-    arguments give equal networks; torch's global generator is neither used nor set.
-    """
+    """Train a network from its present weights, in float64. The loss is ½·mean ‖(prediction - y)/output_scale‖², or the
+    softmax cross-entropy, plus `penalties`, on the rows of `train` except those at `without`. The result is the network
+    with the lowest validation loss, on the held-out rows or 2,000 to 20,000 training rows; never worse than `kan`.
+    Stops after `steps`, or when `patience` validations together gain less than a thousandth. LBFGS takes all rows per
+    step (`batch`: rows computed at once; `learning_rate`: first trial of the line search); Adam takes `batch` rows (all
+    up to 512, else 256) with a cosine `learning_rate` (0.01) and 50 validations. Each of `grids` gets a share of the
+    steps; one that is not better by two standard errors is given up, more than `look_ahead` in a row end the run, and
+    where residuals jump, knots are added there. Deterministic; torch's global generator is not used."""
     _check(kan, (train, held), settings)
     rows = Batches(train, settings.device, without)
     judging = rows if held is None else Batches(held, settings.device)
@@ -145,7 +135,7 @@ class _Best:
 
 
 class _Run:
-    """A training loop; a checkpoint holds all of its state."""
+    """A training loop. All of its state is stored in a checkpoint."""
 
     begun: int
     """The first step on this grid; `end` is the last."""
@@ -200,11 +190,11 @@ class _Run:
 
     @property
     def early_stopping(self) -> bool:
-        """Whether held-out samples, or the loss where there are none, have not gained for `patience` steps."""
+        """Whether the validation loss has not improved for `patience` steps."""
         return self.waited >= self.settings.patience
 
     def to_the_end(self) -> None:
-        """Take all steps, on each grid until early stopping or failure."""
+        """Run all steps, on each grid until early stopping or failure."""
         while self.step < self.settings.steps:
             over = self.step >= self.end or self.early_stopping or self.failures > MOST_FAILURES
             if over and not self._start_next_grid():
@@ -231,7 +221,7 @@ class _Run:
             self._keep_best(self.coarser)
 
     def _begin(self, kan: Kan) -> None:
-        """Start on this network, with its share of the remaining steps."""
+        """Start training this network, with its share of the remaining steps."""
         settings = self.settings
         self.failures = self.waited = 0
         self.mark = inf
@@ -241,8 +231,8 @@ class _Run:
         self._structure(kan)
 
     def _start_next_grid(self) -> bool:
-        """Start on the next grid with the best network: once on one with knots at jumps, if there are any, else on a
-        finer one; not if too many in a row have gained nothing."""
+        """Move the best network to the next grid: once to one with knots at jumps, if there are any, else to a finer
+        one. Returns False after too many grids without gain."""
         last = self.grid + 1 == len(self.settings.grids)
         if last and self.looked:
             return False
@@ -267,7 +257,7 @@ class _Run:
         return True
 
     def _structure(self, kan: Kan) -> None:
-        """Go on with this network and a new optimizer state."""
+        """Continue with this network and a new optimizer state."""
         self.kan, self.model = kan, model(kan, self.settings.device)
         # So that a curve has the same penalty on each grid: squared second differences fall with the third power.
         finer = kan.layers[-1].intervals / self.settings.grids[0]
@@ -276,7 +266,7 @@ class _Run:
         self.state = None
 
     def _has_gained(self) -> bool:
-        """Whether this grid is better than the one before, by more than chance on the held-out rows."""
+        """Whether this grid beats the previous one by more than chance on the held-out rows."""
         if isinf(self.coarser.loss):
             return True
         if not self.best.loss < self.coarser.loss:
@@ -291,7 +281,7 @@ class _Run:
         return gain > CERTAIN * error
 
     def _next(self) -> Lbfgs | Adam | None:
-        """The state after a step; None if no step is possible."""
+        """Take a step. Returns the new optimizer state, or None if no step is possible."""
         if self.settings.method == "lbfgs":
             whole = function(self.goal, self.model, self.rows)
             now = lbfgs(whole, self.model.vector()) if self.state is None else self.state
@@ -324,10 +314,8 @@ class _Run:
             self.watch.best = best.loss, best.kan
 
     def _follow(self, vector: Tensor) -> None:
-        """Update hidden grids to the range of their data, where needed and if the loss barely rises.
-
-        The first layer's grids already have the range of the data.
-        """
+        """Update hidden grids to the range of their data, if needed and the loss barely rises. The first layer's grids
+        already have that range."""
         sample = self.rows.sample(RANGE_ROWS)
         few = Batches(sample, self.settings.device)
 
@@ -345,7 +333,7 @@ class _Run:
                 self._structure(moved)
 
     def _write(self) -> None:
-        """Write everything that the run needs to resume exactly."""
+        """Write everything that is needed to resume exactly."""
         whole = (self.step, self.failures, self.waited, self.grid, self.ahead, self.begun, self.end)
         jumps = (self.looked, self.more, self.coarser.more, self.best.more)
         numbers = (*whole, *jumps, self.rate, self.mark, self.coarser.loss, self.best.loss)
@@ -383,8 +371,8 @@ class _Run:
 
 @contextmanager
 def _threads_for(kan: Kan, rows: int) -> Iterator[None]:
-    """Limit torch to one thread where a pass is too small to share: on busy cores, threads that wait for one another
-    at each of a thousand small operations took 150 times as long."""
+    """Limit torch to one thread for small batches. On busy cores, threads waiting for each other in a thousand small
+    operations took 150 times as long."""
     before = torch.get_num_threads()
     work = rows * sum(layer.coefficients.size for layer in kan.layers)
     torch.set_num_threads(1 if work < WORTH_SHARING else before)

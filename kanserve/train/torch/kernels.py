@@ -38,13 +38,13 @@ _watchers: Callable[[], int] = getattr(torch._C, "_len_torch_dispatch_stack", la
 
 
 def watch(x: Tensor) -> bool:
-    """Whether something traces or counts operator calls. If not, bypassing torch's dispatcher halves the cost of a
+    """Whether operator calls are being traced or counted. If not, bypassing torch's dispatcher halves the cost of a
     small layer."""
     return type(x) is not Tensor or torch.compiler.is_compiling() or _watchers() > 0
 
 
 def kernel(name: str, x: Tensor) -> Callable[..., int] | None:
-    """The compiled function for tensors like x, None without one."""
+    """The compiled function for tensors like x, or None."""
     library = native.library()
     if library is None or x.device.type != "cpu" or x.dtype not in _TYPES:
         return None
@@ -68,7 +68,7 @@ def run(
     table: Tensor,
     *tensors: Tensor | None,
 ) -> None:
-    """Call a kernel on the rows of x and its other arguments; the tensors it writes to must be contiguous."""
+    """Call a kernel on the rows of x and its other arguments. Tensors it writes to must be contiguous."""
     shape = _shape(coefficients, order, table.shape[1], base)
     held = [x.contiguous(), table, *(None if tensor is None else tensor.contiguous() for tensor in tensors)]
     first, *pointers = [None if tensor is None else tensor.data_ptr() for tensor in held]
@@ -78,10 +78,8 @@ def run(
 
 
 def check(coefficients: Tensor, x: Tensor, table: Tensor, *others: tuple[Tensor | None, int]) -> None:
-    """InputError unless all tensors have x's precision and are on the CPU, and `others` have the given sizes.
-
-    A kernel reads as many numbers as the shapes of x and the coefficients say, without any check.
-    """
+    """Raise InputError unless all tensors have x's precision, are on the CPU, and `others` have the given sizes: a
+    kernel reads as many numbers as the shapes say, unchecked."""
     inputs, dtype = coefficients.shape[1], x.dtype
     if not len(table) == x.shape[-1] == inputs:
         raise InputError(f"A layer of {inputs} inputs got rows of {x.shape[-1]} and {len(table)} grids.")
@@ -100,13 +98,13 @@ def check(coefficients: Tensor, x: Tensor, table: Tensor, *others: tuple[Tensor 
 
 
 class _Shape(ctypes.Structure):
-    """`kanserve_spline_layer` of kanserve/native/layer/layer.h."""
+    """The C structure `kanserve_spline_layer` of kanserve/native/layer/layer.h."""
 
     _fields_ = [(name, ctypes.c_int64) for name in ("inputs", "outputs", "functions", "order", "pieces", "base")]
 
 
 @lru_cache(maxsize=1024)
 def _shape(coefficients: torch.Size, order: int, record: int, base: int) -> _Shape:
-    """The shape of a layer for the kernels, from that of its coefficients (O, I, G+k)."""
+    """The shape record of a layer, from the shape (O, I, G+k) of its coefficients."""
     outputs, inputs, functions = coefficients
     return _Shape(inputs, outputs, functions, order, basis_tensor.pieces(record, order), base)

@@ -53,11 +53,9 @@ def _register(expression: Expr) -> Callable[[Tensor], Tensor]:
 
 
 class KanModule(nn.Module):
-    """A whole network: from raw features (..., inputs) to raw outputs (..., outputs); a classifier's are scores.
-
-    A row in which anything is not finite is NaN in all outputs. The parameters can be trained; grids, functions, names,
-    shifts and scales are those of `structure`, the network it was made from.
-    """
+    """A whole network from raw features (..., inputs) to raw outputs (..., outputs), for a classifier scores. A row
+    with anything not finite is NaN in all outputs. Parameters can be trained; grids, functions, names, shifts and
+    scales are those of `structure`."""
 
     input_shift: Tensor
     input_scale: Tensor
@@ -83,16 +81,14 @@ class KanModule(nn.Module):
         return self._through(x, None)
 
     def with_edges(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The outputs, and the values of every edge of each layer, (O, I, N), with all leading axes of x as N.
-
-        In rows that are not finite, the values that are not finite count as 0 in the next layer.
-        """
+        """The outputs, and the values (O, I, N) of every edge of each layer, with all leading axes of x as N.
+        Non-finite values count as 0 in the next layer."""
         edges: list[Tensor] = []
         outputs = self._through(x, edges)
         return outputs, tuple(edges)
 
     def each(self) -> list["KanLayer"]:
-        """The layers, by their own type."""
+        """The layers as a list of KanLayer."""
         return [layer for layer in self.layers if isinstance(layer, KanLayer)]
 
     def _through(self, x: Tensor, edges: list[Tensor] | None) -> Tensor:
@@ -117,7 +113,8 @@ class KanModule(nn.Module):
         return v.reshape(*x.shape[:-1], v.shape[1])
 
     def _plainly(self, v: Tensor, edges: list[Tensor] | None) -> Tensor:
-        """The last layer's nodes from the first layer's inputs, both with rows as the last axis."""
+        """Compute the last layer's nodes from the first layer's inputs in plain torch; rows are the last axis of input
+        and output."""
         fine = torch.isfinite(v).all(dim=0)
         for layer in self.each():
             # 0 in place of values that are not finite, so that no gradient of such a row is 0·infinity.
@@ -132,10 +129,8 @@ class KanModule(nn.Module):
 
 
 class KanLayer(nn.Module):
-    """One layer: from inputs (N, I) to its nodes (N, Q); a row in which anything is not finite becomes NaN.
-
-    Parameters have the shapes of `kan.Layer`. Masks keep pruned edges pruned, and a base weight of 0 at 0.
-    """
+    """One layer: inputs (N, I) to nodes (N, Q); a row with anything not finite becomes NaN. Parameters have the shapes
+    of `kan.Layer`. Masks keep pruned edges pruned, and base weights of 0 at 0."""
 
     coefficients: nn.Parameter
     base_weight: nn.Parameter
@@ -200,7 +195,7 @@ class KanLayer(nn.Module):
         return torch.where(fine & torch.isfinite(y).all(dim=1, keepdim=True), y, torch.nan)
 
     def arguments(self, sums: bool = False) -> operators.Arguments:
-        """The arguments of `operators.chain` for the nodes of a fused layer, or for the sums of its spline edges."""
+        """The arguments of `operators.chain`, for the nodes of a fused layer or for the sums of its spline edges."""
         own: dict[str, Any] = self._parameters  # attribute look-up takes as long as a small kernel
         if len(own) < len(PARAMETERS):  # torch.nn.utils.parametrize turns them into attributes
             own = {name: getattr(self, name) for name in PARAMETERS}
@@ -215,7 +210,7 @@ class KanLayer(nn.Module):
         return coefficients, base_weight, self.table, *scales, self.structure.order, self._base
 
     def sums(self, v: Tensor) -> Tensor:
-        """The sums of the edges into each subnode, (O, N), from values (I, N), in plain torch."""
+        """The sums (O, N) of the edges into each subnode, from values (I, N), in plain torch."""
         z = v.new_zeros(self.structure.subnodes, v.shape[1])
         if self._has_splines:
             coefficients = self.coefficients * self.spline_mask
@@ -227,7 +222,7 @@ class KanLayer(nn.Module):
         return z
 
     def edges(self, v: Tensor) -> Tensor:
-        """The values of every edge, (O, I, N)."""
+        """The values (O, I, N) of every edge."""
         outputs, inputs = self.structure.base_weight.shape
         total = v.new_zeros(outputs, inputs, v.shape[1])
         if self._has_splines:
@@ -240,15 +235,14 @@ class KanLayer(nn.Module):
         return total
 
     def basis(self, v: Tensor) -> Tensor:
-        """All basis functions at v (I, N), also outside the range: (I, G+k, N)."""
+        """All basis functions (I, G+k, N) at v (I, N), also outside the range."""
         return basis_tensor.basis(v, self.table, self.structure.order, self.structure.coefficients.shape[2])
 
     def base(self, v: Tensor) -> Tensor:
-        """The base function at v."""
         return nn.functional.silu(v) if self.structure.base == "silu" else v
 
     def symbolic(self, v: Tensor) -> Tensor:
-        """c·f(a·x + b) + d of each symbolic edge, (E, N), in the order of `targets` and `sources`."""
+        """The values c·f(a·x + b) + d (E, N) of the symbolic edges, in the order of `targets` and `sources`."""
         a, b, c, d = self.affine[self.targets, self.sources].T[:, :, None]
         arguments = a * v[self.sources] + b
         runs = [_safely(_function(name), arguments[start : start + count]) for name, start, count in self._runs]
@@ -286,7 +280,7 @@ class KanLayer(nn.Module):
 
 
 class _FiniteGradient(torch.autograd.Function):
-    """The identity; in the backward pass a gradient that is not finite becomes 0."""
+    """The identity, except that a non-finite gradient becomes 0 in the backward pass."""
 
     generate_vmap_rule = True
 
@@ -296,7 +290,7 @@ class _FiniteGradient(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: object, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Saves nothing. torch calls it by these names, and function transforms require it."""
+        """Saves nothing; torch's function transforms require this method."""
 
     @staticmethod
     def backward(_context: object, gradient: Tensor) -> Tensor:
@@ -308,7 +302,7 @@ class _FiniteGradient(torch.autograd.Function):
 
 
 def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """function(x), and where it is finite; elsewhere the value is arbitrary and has no gradient."""
+    """function(x), and a mask of where it is finite. Elsewhere the value is arbitrary and has no gradient."""
     fine = torch.isfinite(function(x.detach()))
     # The branch not taken must be finite too: torch multiplies its gradient by 0 instead of leaving it out.
     inside = torch.where(fine, x, INSIDE_EVERY_DOMAIN)
@@ -330,7 +324,7 @@ def _members(layer: Layer) -> NDArray[np.int64]:
 
 
 def values_of(name: str) -> Callable[[Tensor], Tensor]:
-    """The function of this name; its derivatives are those of the table of functions."""
+    """A torch function that takes values and derivatives from the table of functions."""
 
     def values(x: Tensor) -> Tensor:
         result: Tensor = _Derivative.apply(x, name, 0)
@@ -340,7 +334,7 @@ def values_of(name: str) -> Callable[[Tensor], Tensor]:
 
 
 class _Derivative(torch.autograd.Function):
-    """A derivative of a function, of the order that is given; the gradient is the next derivative."""
+    """The derivative of a function, of a given order; its gradient is the next derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, name: str, order: int) -> Tensor:
@@ -358,14 +352,12 @@ class _Derivative(torch.autograd.Function):
 
 
 def to_module(kan: Kan, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> KanModule:
-    """The network as a module on `device`; it takes rows with any leading shape."""
+    """The network as a module on `device`, for rows with any leading shape."""
     return KanModule(kan, dtype, device)
 
 
 def from_module(module: KanModule) -> Kan:
-    """The network with the module's present parameters; equal to the original if none has changed.
-
-    NaN or infinite parameters raise NetworkError.
-    """
+    """The network with the module's present parameters; equal to the original if none has changed. NaN or infinite
+    parameters raise NetworkError."""
     layers = tuple(layer.layer() for layer in module.each())
     return replace(module.structure, layers=layers)

@@ -55,7 +55,7 @@ def _chebyshev(series: tuple[float, ...], t: Tensor) -> Tensor:
 
 
 def _j0(x: Tensor) -> Tensor:
-    """The Bessel function J0: torch's own is off by 4e-7 beyond 5, and has no derivative."""
+    """The Bessel function J0. torch's own is off by 4e-7 beyond 5, and has no derivative."""
     inside = x.abs() < 8
     near, far = torch.where(inside, x.abs(), 8.0), torch.where(inside, 8.0, x.abs())
     t = 128 / far**2 - 1
@@ -65,7 +65,7 @@ def _j0(x: Tensor) -> Tensor:
 
 
 def _flat_at(place: float, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The function without a gradient at ± this place, where its slope is infinite."""
+    """Block the gradient at ±place, where it would be infinite."""
     return lambda x: function(torch.where(x.abs() == place, x.detach(), x))
 
 
@@ -118,12 +118,12 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def function(name: str) -> Callable[[Tensor], Tensor]:
-    """The function of a name: of the table, or a power such as x^(5/3) and 1/x^1.37."""
+    """Look up a function by name: one from FUNCTIONS, or a power such as x^(5/3) or 1/x^1.37."""
     return FUNCTIONS.get(name) or _power(name)
 
 
 def _power(name: str) -> Callable[[Tensor], Tensor]:
-    """A power with a real exponent: the real root of a negative number if the denominator is odd, else NaN."""
+    """A power with a real exponent. For negative numbers the real root if the denominator is odd, else NaN."""
     above, _, below = name.rpartition("^")[2].strip("()").partition("/")
     sign = -1 if name.startswith("1/") else 1
     if not below:
@@ -144,7 +144,7 @@ BASES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class KanNetwork(nn.Module):
-    """A whole network from its state_dict, in the precision and on the device of its tensors."""
+    """A whole network from its state_dict, with the precision and the device of its tensors."""
 
     structure: Tensor  # JSON as bytes: names, and the layers without their arrays
 
@@ -178,10 +178,8 @@ class KanNetwork(nn.Module):
 
 
 def encode(x: Tensor, encodings: Mapping[int, tuple[Any, ...]]) -> Tensor:
-    """Raw rows (N, inputs) in which the codes of categories are their numbers, and fill values stand for NaN.
-
-    `encodings` has for some inputs the fill value, or None, the categories and their numbers. No gradient goes through.
-    """
+    """Replace category codes and NaN in raw rows (N, inputs) by their numbers. `encodings` has the fill value (or
+    None), the categories and their numbers for some inputs. No gradient goes through."""
     if not encodings:
         return x
     columns = list(x.unbind(dim=1))
@@ -198,7 +196,7 @@ def encode(x: Tensor, encodings: Mapping[int, tuple[Any, ...]]) -> Tensor:
 
 
 class KanLayer(nn.Module):
-    """One layer: from finite values (N, I) to its nodes (N, Q), and which of these rows are valid (N, 1)."""
+    """One layer: maps finite values (N, I) to nodes (N, Q), with a mask of the valid rows (N, 1)."""
 
     knots: Tensor  # (I, G+2k+1), already extended
     coefficients: nn.Parameter  # (O, I, G+k)
@@ -262,7 +260,7 @@ class KanLayer(nn.Module):
         return total + self.base(v) @ (self.base_weight * self.base_mask).T
 
     def basis(self, v: Tensor) -> Tensor:
-        """All basis functions at v (N, I): (N, I, G+k), extrapolated linearly outside the range, or by zero."""
+        """All basis functions (N, I, G+k) at v (N, I). Outside the range they are extrapolated linearly or are zero."""
         knots, order = self.knots, self.order
         count = knots.shape[1] - order - 1
         first, end = knots[:, order], knots[:, count]
@@ -287,7 +285,7 @@ class KanLayer(nn.Module):
         return values + (v - clamped)[:, :, None] * slopes
 
     def functions(self, v: Tensor) -> Tensor:
-        """c·f(a·x + b) + d of each named edge, (N, E)."""
+        """The values c·f(a·x + b) + d (N, E) of the named edges."""
         a, b, c, d = self.affine[self.targets, self.sources].unbind(dim=1)
         arguments = torch.split(a * v[:, self.sources] + b, [count for _, count in self.runs], dim=1)
         parts = [_safely(function, x) for (function, _), x in zip(self.runs, arguments, strict=True)]
@@ -296,7 +294,7 @@ class KanLayer(nn.Module):
 
 
 def _safely(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """function(x), and where it is finite; elsewhere the value is arbitrary and has no gradient."""
+    """function(x), and a mask of where it is finite. Elsewhere the value is arbitrary and has no gradient."""
     fine = torch.isfinite(function(x.detach()))
     inside = torch.where(fine, x, INSIDE_EVERY_DOMAIN)
     return function(inside), fine
@@ -315,7 +313,7 @@ def _members(arity: list[int]) -> list[list[int]]:
 
 
 def _refuse_another_structure(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *rest: Any) -> None:
-    """Refuse another network's state: functions, orders and names are fixed when a module is made."""
+    """Refuse another network's state: functions, orders and names are fixed when a module is created."""
     given = state.get(f"{prefix}structure")
     if given is not None and given.tolist() != module.get_buffer("structure").tolist():
         raise ValueError("This state is another network's: make that one with KanNetwork(state).")

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def sizes(edges: "Tensor", weights: "Tensor | None" = None) -> "Tensor":
-    """|φ|₁ (O, I) of the edges of a layer, from their values (O, I, N) and weights (N,) of mean 1."""
+    """The mean size |φ|₁ (O, I) of each edge, from edge values (O, I, N) and weights (N,) with mean 1."""
     return (edges.abs() if weights is None else weights * edges.abs()).mean(dim=2)
 
 
 def entropy(size: "Tensor") -> "Tensor":
-    """S of edges with sizes (O, I), in nats: 0 for a single edge or none, log(O·I) for equal ones."""
+    """The entropy of edge sizes (O, I) in nats: 0 for a single edge or none, log(O·I) for equal sizes."""
     total = size.sum()
     # An edge of size 0 has p·log p = 0; the smallest normal number keeps the gradient of log finite.
     tiny = size.new_tensor(1e-300 if size.element_size() == 8 else 1e-30)
@@ -35,7 +35,7 @@ def entropy(size: "Tensor") -> "Tensor":
 
 
 def penalty(edges: Iterable["Tensor"], l1: float, entropies: float, weights: "Tensor | None" = None) -> "Tensor":
-    """l1·Σ|Φ|₁ + entropies·ΣS(Φ) over the layers, from the values of their edges."""
+    """The penalty l1·Σ|Φ|₁ + entropies·ΣS(Φ), summed over the layers, from the edge values of each."""
     every = [sizes(edge, weights) for edge in edges]
     terms = [l1 * size.sum() + entropies * entropy(size) for size in every]
     return sum(terms[1:], terms[0])
@@ -66,12 +66,9 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network's module, whose parameters are read and written as one vector (P,).
-
-    Parameters without any free number are left out. Of the others, `free` is 1 where a number is free and 0 where it is
-    fixed, or None if all are free. `shrinks` is 1 for free coefficients and base weights, and 0 for constants, which
-    weight decay would only harm.
-    """
+    """A module whose trainable parameters are read and written as one vector (P,). `free` is 1 for free and 0 for fixed
+    numbers, or None if all are free. `shrinks` is 1 for free coefficients and base weights; weight decay would only
+    harm constants."""
 
     module: KanModule
     parameters: tuple[nn.Parameter, ...]
@@ -87,19 +84,20 @@ class Model:
         return self.flat.clone()
 
     def write(self, vector: Tensor) -> KanModule:
-        """The module with these values of its parameters."""
+        """Copy the vector into the module's parameters, and return the module."""
         self.flat.copy_(vector)
         return self.module
 
     def gradient(self, loss: Tensor) -> Tensor:
-        """The gradient of a loss by the vector; 0 for numbers that are fixed or that the loss does not depend on."""
+        """The gradient with respect to the vector; 0 for parameters that are fixed or that the loss does not depend
+        on."""
         parts = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         gradient = torch.cat([part.flatten() for part in parts])
         return gradient if self.free is None else gradient * self.free
 
 
 def model(kan: Kan, device: str) -> Model:
-    """The network as a module; what is free follows from `parameter_vector.free_parameters`."""
+    """The network as a trainable module; `parameter_vector.free_parameters` decides what is free."""
     module = to_module(kan, device=device)
     masks: list[NDArray[np.bool_]] = []
     shrinks: list[NDArray[np.bool_]] = []
@@ -141,7 +139,8 @@ def model(kan: Kan, device: str) -> Model:
 
 
 def value(goal: Goal, trained: Model, vector: Tensor, rows: Batches) -> float:
-    """The loss with l1 and entropy on these rows, without the shrinkage; infinite if the network is not finite."""
+    """The loss with l1 and entropy penalties on these rows, without the shrinkage; infinite if the network is not
+    finite."""
     module = trained.write(vector)
     with torch.no_grad():
         total = sum(_mean(goal, module, part).item() * len(part) for part in rows.parts(goal.at_once))
@@ -157,8 +156,8 @@ def by_row(goal: Goal, trained: Model, vector: Tensor, rows: Batches) -> Tensor:
 
 
 def shrinkage(goal: Goal, trained: Model, vector: Tensor) -> tuple[float, Tensor]:
-    """½·ridge·‖coefficients and base weights‖² + ½·smooth·‖second differences of the first layer's coefficients‖², and
-    its gradient."""
+    """The penalty ½·ridge·‖coefficients and base weights‖² + ½·smooth·‖second differences of the first layer's
+    coefficients‖², and its gradient."""
     gradient = goal.ridge * trained.shrinks * vector
     if goal.smooth > 0 and trained.bend is not None:
         count = trained.parameters[0].numel()
@@ -168,7 +167,7 @@ def shrinkage(goal: Goal, trained: Model, vector: Tensor) -> tuple[float, Tensor
 
 
 def function(goal: Goal, trained: Model, rows: Batches, positions: Places | None = None) -> Function:
-    """The loss plus all penalties, and the gradient, as a function of the vector: on all rows, or on those at
+    """A function of the vector that returns the loss plus all penalties, and the gradient; on all rows, or those at
     `positions`."""
     count = len(rows) if positions is None else len(positions)
 
@@ -187,7 +186,7 @@ def function(goal: Goal, trained: Model, rows: Batches, positions: Places | None
 
 
 def _mean(goal: Goal, module: KanModule, rows: Batch) -> Tensor:
-    """The mean loss of these rows plus their l1 and entropy penalties."""
+    """The mean loss of these rows, plus their l1 and entropy penalties."""
     if goal.l1 == goal.entropy == 0:
         return _weigh(_losses(goal, module, module(rows.x), rows.y), rows.weights)
     outputs, edges = module.with_edges(rows.x)
@@ -200,7 +199,7 @@ def _weigh(losses: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _losses(goal: Goal, module: KanModule, outputs: Tensor, y: Tensor) -> Tensor:
-    """The loss of each row (N,), as `LossFunction.values`."""
+    """The loss of each row (N,), like `LossFunction.values`."""
     loss = LossFunction(goal.loss, goal.shape)
     if loss.name == "cross_entropy":
         return -(y * torch.log_softmax(outputs, dim=1)).sum(dim=1)

@@ -30,10 +30,8 @@ _TENSORS = 7  # how many of them are tensors
 
 
 def chain(x: Tensor, layers: Sequence[Arguments]) -> Tensor:
-    """Layers of sum nodes in a row: from (..., I) of the first to (..., O) of the last.
-
-    Each computes node_scale·(subnode_scale·sums + subnode_bias) + node_bias, or only its sums if the four are None.
-    """
+    """A chain of layers of sum nodes, (..., I) of the first to (..., O) of the last. Each computes
+    node_scale·(subnode_scale·sums + subnode_bias) + node_bias, or only its sums if the four are None."""
     if watch(x):
         for own in layers:
             x = layer(x, *own)
@@ -48,7 +46,7 @@ def _chain(*arguments: Any) -> Tensor:
 
 
 class _Chain(torch.autograd.Function):
-    """Layers in a row. `forward` and `backward` are called for each layer: functions, or the operators of them."""
+    """A chain of layers. `forward` and `backward` are called for each layer; they are functions or operators."""
 
     @staticmethod
     def forward(context: Any, forward: Any, backward: Any, numbers: Any, x: Tensor, *tensors: Tensor | None) -> Tensor:
@@ -94,7 +92,7 @@ def _layer_forward(
 
 
 def _layer_backward(gradient: Tensor, y: Tensor, *arguments: Any) -> list[Tensor]:
-    """The gradients of those tensors among the arguments of `layer` that need one, in order; scales need none."""
+    """The gradients of the tensors of `layer` that need one, in order; the scales do not."""
     compiled = kernel("layer_backward", y)
     if compiled is None:
         return _plain_backward(gradient, y, *arguments)
@@ -139,7 +137,7 @@ def _layer_backward_shapes(gradient: Tensor, y: Tensor, *arguments: Any) -> list
 
 
 def _parts(x: Tensor, coefficients: Tensor, base_weight: Tensor | None, table: Tensor, *rest: Any) -> Tensor:
-    """`layer`, composed of operators that can be differentiated any number of times."""
+    """`layer`, composed of operators that can be differentiated repeatedly."""
     subnode_scale, subnode_bias, node_scale, node_bias, order, base = rest
     fine = torch.isfinite(x).all(dim=-1, keepdim=True)
     v = torch.where(fine, x, 0.0)

@@ -33,7 +33,7 @@ ADAM_MEANS = (0.9, 0.999)
 
 @dataclass(frozen=True, eq=False)
 class Lbfgs:
-    """The state of LBFGS: the vector, its loss and gradient, and the last pairs of steps and gradient changes."""
+    """The state of LBFGS: the vector, its loss and gradient, and recent pairs of step and gradient change."""
 
     vector: Tensor
     loss: float
@@ -43,10 +43,8 @@ class Lbfgs:
 
 @dataclass(eq=False)
 class Adam:
-    """The state of AdamW: the vector, the running means of gradients and their squares, the steps and the last loss.
-
-    A step changes the tensors in place: large networks are limited by memory bandwidth.
-    """
+    """The state of AdamW: the vector, running means of gradients and squares, the step count and the last loss. A step
+    works in place: large networks are limited by memory bandwidth."""
 
     vector: Tensor
     mean: Tensor
@@ -73,9 +71,7 @@ def lbfgs(function: Function, start: Tensor) -> Lbfgs | None:
 
 def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | None:
     """The next state, with a lower loss (Nocedal, Wright, Numerical Optimization, 2006, algorithm 7.5), or None.
-
-    `length` is the first trial step, in units of the quasi-Newton step.
-    """
+    `length` is the first trial step, in units of the quasi-Newton step."""
     pairs = now.pairs
     while True:
         direction = _quasi_newton(now.gradient, pairs)
@@ -96,15 +92,12 @@ def lbfgs_step(function: Function, now: Lbfgs, length: float = 1.0) -> Lbfgs | N
 
 
 def adam(start: Tensor) -> Adam:
-    """The initial state of AdamW."""
     return Adam(start.clone(), torch.zeros_like(start), torch.zeros_like(start))
 
 
 def adam_step(function: Function, now: Adam, rate: float, decay: Tensor | float = 0.0) -> bool:
-    """A step of AdamW (arXiv:1711.05101), in place; False if the loss or the gradient before it was not finite.
-
-    `function` may return the loss of another batch each time. `decay` (P,) is the weight decay.
-    """
+    """An AdamW step (arXiv:1711.05101) in place; False if the loss or gradient before it was not finite. `function` may
+    use another batch each time. `decay` (P,) is the weight decay."""
     loss, gradient = function(now.vector)
     if not _finite(loss, gradient):
         return False
@@ -138,11 +131,9 @@ def _quasi_newton(gradient: Tensor, pairs: Sequence[tuple[Tensor, Tensor]]) -> T
 
 
 def _line_search(function: Function, vector: Tensor, direction: Tensor, start: Point, t: float) -> Point | None:
-    """A point that meets the strong Wolfe conditions, or the lowest one found if the trials run out; None if none is.
-
-    `low` is the lowest point with a sufficient decrease; a minimum lies between it and `high`, once there is a `high`.
-    A point that is not finite is too far away.
-    """
+    """A point that meets the strong Wolfe conditions, or the lowest one if the trials run out; None if none is lower.
+    `low` is the lowest point with sufficient decrease; a minimum lies between it and `high`. A point that is not finite
+    is too far."""
     low, high = start, None
     for _ in range(MOST_TRIALS):
         loss, gradient = function(vector + t * direction)
@@ -164,7 +155,7 @@ def _line_search(function: Function, vector: Tensor, direction: Tensor, start: P
 
 
 def _between(low: Point, high: Point) -> float:
-    """The minimum of the cubic through both points (3.59), kept away from them by a tenth of the way."""
+    """The minimum of the cubic interpolant (3.59), at least a tenth of the interval away from both ends."""
     width = high.t - low.t
     if not isfinite(high.loss):
         return low.t + 0.1 * width

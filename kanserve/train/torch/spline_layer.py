@@ -182,22 +182,22 @@ class KANLayer(nn.Module):
 
     @property
     def in_features(self) -> int:
-        """The inputs."""
+        """The number of inputs."""
         return int(self.base_weight.shape[1])
 
     @property
     def out_features(self) -> int:
-        """The outputs."""
+        """The number of outputs."""
         return int(self.base_weight.shape[0])
 
     @property
     def knots(self) -> Tensor:
-        """A copy of the grid, of shape (in_features, grid + 2*order + 1), in double on the CPU."""
+        """A copy of the knots (in_features, grid + 2*order + 1), in double precision on the CPU."""
         return torch.tensor(self._knots)
 
     @property
     def grid(self) -> int:
-        """The intervals of each spline."""
+        """The number of intervals of each spline."""
         return int(self.coefficients.shape[2]) - self.order
 
     def reset_parameters(self) -> None:

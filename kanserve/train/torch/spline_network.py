@@ -1,4 +1,4 @@
-"""`KAN`: a network of `KANLayer`s for torch's own training loops, and the network of `kanserve` that it is."""
+"""`KAN`: a network of `KANLayer`s for torch's own training loops, convertible to a `kanserve` network."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise

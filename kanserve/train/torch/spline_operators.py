@@ -33,7 +33,7 @@ LIBRARY: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untype
 def define(
     name: str, arguments: str, implementation: Callable[..., Any], shape: Callable[..., Any], result: str = "Tensor"
 ) -> Any:
-    """Define an operator for every device; `shape` returns an empty tensor of the result's shape, for tracing."""
+    """Define an operator for every device; `shape` returns an empty tensor with the result's shape, for tracing."""
     LIBRARY.define(f"{name}({arguments}) -> {result}")
     LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
     torch.library.register_fake(f"{NAMESPACE}::{name}", shape, lib=LIBRARY)
@@ -91,7 +91,7 @@ def _coefficients_of(
 
 
 def _fine(x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """x (I, B) and the gradient (O, B), both 0 in rows that are not finite."""
+    """x (I, B) and the gradient (O, B), with rows that are not finite set to 0."""
     rows, g = x.reshape(-1, x.shape[-1]).T, gradient.reshape(-1, gradient.shape[-1]).T
     fine = torch.isfinite(rows).all(dim=0)
     return torch.where(fine, rows, 0.0), torch.where(fine, g, 0.0)

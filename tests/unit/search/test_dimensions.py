@@ -103,5 +103,5 @@ def test_scale_and_groups_are_computed_at_the_rows():
     x = np.array([[2.0, 3.0, 6.0], [1.0, 1.0, 4.0]])
     assert np.allclose(found.group_inputs(x)[:, 0], x[:, 1] / x[:, 2])
     powers = np.array([[float(power) for power in scale] for scale in found.scales])
-    assert np.allclose(found.multiply_powers(x, 1), np.prod(x ** powers[1], axis=1))
+    assert np.allclose(found.multiply_powers(x), np.prod(x ** powers[0], axis=1))
     assert dimensionless(["m"], "m").group_inputs(x[:, :1]).shape == (2, 0)

@@ -10,7 +10,7 @@ from kanserve.formula.expressions.tree import evaluate_tree
 from kanserve.search.fit.noisy_forms import fit_linked_quotient
 from kanserve.search.fit.problem import Search, SearchProblem, settles
 from kanserve.search.regression.budget import Budget
-from kanserve.search.regression.noisy_quotients import noisy_quotients
+from kanserve.search.regression.noisy_quotients import best_first, noisy_quotient, possible_links
 
 X = np.random.default_rng(0).uniform(0.5, 2, (800, 2))
 NOISE = np.random.default_rng(1).normal(size=800)
@@ -22,6 +22,10 @@ LAWS = {
     "sin": np.arcsin(0.5 * A / B / 2),
     "exp": np.log(1 + A * B),
 }
+
+
+def noisy_quotients(x, y, smooth, weights=None):
+    return best_first(noisy_quotient(x, y, link, near, weights) for link, near in possible_links(smooth))
 
 
 def best_of(y, weights=None):

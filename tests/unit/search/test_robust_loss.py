@@ -46,7 +46,7 @@ def test_normal_noise_is_fitted_by_squares_unless_a_loss_is_given():
 
 
 def test_without_enough_evidence_of_heavy_tails_errors_are_squared(monkeypatch):
-    monkeypatch.setattr("kanserve.search.findings.robust_loss.TAIL_EVIDENCE", np.inf)
+    monkeypatch.setattr("kanserve.search.findings.heavy_tails.TAIL_EVIDENCE", np.inf)
     assert found_of(HEAVY).loss == "squared"
 
 
