@@ -80,6 +80,8 @@ export function Flow() {
   );
 }
 
+const LONGEST_BIG = 8; // characters of the prediction that are large: the others would be cut off
+
 const offsetsOf = (arity: number[]) => arity.reduce<number[]>((sums, count) => [...sums, sums[sums.length - 1] + count], [0]);
 export const nodeOf = (arity: number[], j: number) => offsetsOf(arity).findIndex((_, q, all) => j >= all[q] && j < (all[q + 1] ?? Infinity));
 
@@ -218,8 +220,8 @@ function Input({ i, left, y, height, width }: { i: number; left?: number; y?: nu
       aria-label={`Input ${node.name}, ${dead ? "pruned, without effect" : `${percent(node.share)} of the signal`}`}
       style={placed}
     >
-      <span class="name" title={node.name}>
-        <Tex tex={node.latex || "x"} />
+      <span class={`name ${isWord(node) ? "spelled" : ""}`} title={node.name}>
+        {isWord(node) ? node.name : <Tex tex={node.latex || "x"} />}
       </span>
       {compact && height >= 26 && (node.categories.length ? <Categories node={node} value={at} change={change} /> : <Slider node={node} value={at} width={SHORT_SLIDER} change={change} />)}
       {!(compact && node.categories.length) && (
@@ -255,6 +257,8 @@ function Input({ i, left, y, height, width }: { i: number; left?: number; y?: nu
 }
 
 const SHORT_SLIDER = 70;
+/** Whether a name is typeset as it is spelled, so that it can be cut with an ellipsis. */
+const isWord = (node: Node) => /^\\(text|mathrm)\{/.test(node.latex) && node.latex.endsWith("}") && !node.latex.includes("}_");
 
 /** A value to read, and to type: a click makes it a field. */
 function Value({ node, value, change }: { node: Node; value: number; change: (value: number) => void }) {
@@ -290,8 +294,11 @@ function Value({ node, value, change }: { node: Node; value: number; change: (va
 /** The value of an input as it is given: a category by its name. */
 function given(node: Node, value: number) {
   if (value === node.missing) return "missing";
-  return node.categories.length ? nearest(node, value)[0] : number(value);
+  if (node.categories.length) return nearest(node, value)[0];
+  return number(Math.abs(value) < ROUNDING * (node.high - node.low) ? 0 : value);
 }
+
+const ROUNDING = 1e-9; // of an input's range: a value that near to 0 is 0
 
 const nearest = (node: Node, value: number) =>
   node.categories.reduce((best, one) => (Math.abs(one[1] - value) < Math.abs(best[1] - value) ? one : best));
@@ -350,24 +357,19 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
       </div>
     );
   const width = plan.outputWidth - 30;
-  // digits of the prediction and of the interval are some 15 and 7 pixels wide
-  const beside = 15 * number(value).length + 7 * number(interval, 2).length < width - 20;
   const within = interval > 0 && !model.value!.drawn && (
-    <small title={`19 of 20 ${judged.value === "training" ? "training" : "held-out"} rows are within this of their prediction`}>
-      ± {number(interval, 2)}
-      {(!beside || number(value).length + number(interval, 2).length < 11) && " (95%)"}
-    </small>
+    <small title={`19 of 20 ${judged.value === "training" ? "training" : "held-out"} rows are within this of their prediction`}>± {number(interval, 2)} (95%)</small>
   );
+  const long = number(value).length + node.unit.length > LONGEST_BIG;
   const scale = linear([node.low, node.high], [0, width]);
   const mark = value === null ? null : clamp(scale(value), 0, width);
   return (
     <>
       <div class="output" style={box} role="group" aria-label={`Prediction of ${node.name}`}>
-        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">{beside || !within ? "at this point" : within}</span>
-        <div class={`big ${waiting ? "waiting" : ""}`} data-testid="prediction">
+        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">{within || "at this point"}</span>
+        <div class={`big ${long ? "long" : ""} ${waiting ? "waiting" : ""}`} data-testid="prediction">
           {number(value)}
           {node.unit && <small>{node.unit}</small>}
-          {beside && within}
         </div>
         <svg width={width} height="26" aria-hidden="true">
           <path d={area(node.density, width, 17)} fill="var(--density)" />

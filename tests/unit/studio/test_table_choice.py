@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kanserve.cli.commands.studio import _opened_table
 from kanserve.errors import DataError, InputError
 from kanserve.studio.opened_model import choose_table
 from kanserve.studio.table_choice import copies_of, example, look_at_table, read_choice, save_upload
@@ -56,6 +57,17 @@ def test_columns_are_described_and_those_that_say_nothing_are_left_out(table: Pa
 def test_a_column_that_is_a_line_through_the_target_looks_like_a_copy_of_it(table: Path):
     assert copies_of(table, "price_eur") == ["price"]
     assert copies_of(table, "energy") == []
+
+
+@pytest.mark.parametrize(("classify", "classes"), [(None, ("0", "1", "2")), (True, ("0", "1", "2")), (False, ())])
+def test_on_the_command_line_whole_labels_are_classes_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], classify: bool | None, classes: tuple[str, ...]
+):
+    path = tmp_path / "labels.csv"
+    path.write_text("a,label\n" + "".join(f"{n / 7},{n % 3}\n" for n in range(60)))
+    opened = _opened_table(path, ["label"], None, classify, "2", None, None)
+    assert opened.data is not None and opened.data.classes == classes
+    assert ("--no-classify learns them as numbers" in capsys.readouterr().err) == (classify is None)
 
 
 def test_rows_without_a_target_are_left_out_and_counted(table: Path):
