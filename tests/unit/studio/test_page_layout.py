@@ -189,7 +189,7 @@ def test_values_and_long_names_are_read_whole_and_rounding_is_0(browser: Any, tm
     )
     data = Dataset(x, kan.predict(x) + rng.normal(size=(301, 1)), names, ("signature",))
     with running(Opened(kan, "knots", data), None) as studio:
-        page = browser.new_page(viewport={"width": 1800, "height": 900})
+        page = browser.new_page(viewport={"width": 1800, "height": 1200})
         page.set_default_timeout(PATIENCE_SECONDS * 1000)
         page.goto(studio.studio.address)
         page.wait_for_selector(".output .big")
