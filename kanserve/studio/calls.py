@@ -72,6 +72,7 @@ class Calls:
                 ("POST", "table/copies", self._copies),
                 ("POST", "table/fit", self._choose),
                 ("POST", "table/again", self._choose_again),
+                ("POST", "resume", self._resume),
                 ("POST", "simplify", self._simplify),
                 ("POST", "simplify/cancel", self._cancel_simplify),
                 ("POST", "predict", self._predict),
@@ -128,6 +129,7 @@ class Calls:
             "unsaved": space.unsaved,
             "simplifying": space.simplifying.running,
             "own_functions": own_functions(space.session.kan),
+            "saved": space.saved(),
             "view": space.view(),
         }
         return {"phase": "ready", "model": model, **ready}
@@ -185,7 +187,7 @@ class Calls:
         return {}
 
     def _table(self, given: Given) -> Any:
-        return {"table": self._space.table()}
+        return {"table": self._space.table(), "saved": self._space.saved(), "recent": self._space.kept.recent()}
 
     def _open_table(self, given: Given) -> Any:
         """A table by its text, by its path on this machine, or an example."""
@@ -195,7 +197,7 @@ class Calls:
             path = example(self._space.folder, _text(given, "example"))
         else:
             path = local_table(_text(given, "path"))
-        return {"table": self._space.open_table(path)}
+        return {"table": self._space.open_table(path), "saved": self._space.saved()}
 
     def _copies(self, given: Given) -> Any:
         return {"copies": self._space.copies(_text(given, "target"))}
@@ -212,6 +214,10 @@ class Calls:
 
     def _choose_again(self, given: Given) -> Any:
         self._space.choose_again()
+        return {}
+
+    def _resume(self, given: Given) -> Any:
+        self._space.resume()
         return {}
 
     def _simplify(self, given: Given) -> Any:

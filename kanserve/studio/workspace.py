@@ -31,6 +31,7 @@ from kanserve.plot.network_view import NetworkView
 from kanserve.plot.palette import palette
 from kanserve.plot.svg import svg_file
 from kanserve.studio import jobs
+from kanserve.studio.autosave import Autosave, network_key, table_key
 from kanserve.studio.background_job import BackgroundJob
 from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.events import Events
@@ -94,8 +95,13 @@ class Workspace:
     computed is refused with a BusyError.
     """
 
-    def __init__(self, opened: Opened, seed: int = 0, session: Session | None = None) -> None:
+    def __init__(
+        self, opened: Opened, seed: int = 0, session: Session | None = None, state: Path | None = None
+    ) -> None:
+        """`state` is the folder in which what was done is kept, to go on with it; without it nothing is."""
         self.opened = opened.with_rows()
+        self._choice = self._choice_of(self.opened)
+        self.kept = Autosave(state)
         self.events = Events()
         self._seed = seed
         self._turn = threading.Lock()
@@ -119,6 +125,10 @@ class Workspace:
             self._begin(session)
         elif self.opened.kan is not None:
             self._begin(self._session_of(self.opened.kan))
+        if state is not None and self.opened.table is not None:
+            self.kept = self.kept.of(table_key(self.opened.table))
+        elif state is not None and self._session is not None:
+            self.kept = self.kept.of(network_key(self._session.first, self._session.rows.given))
 
     def _session_of(self, kan: Kan) -> Session:
         assert self.opened.data is not None
@@ -134,6 +144,7 @@ class Workspace:
             self.revision += 1
             self._seen.clear()
         self._workers["ruler"].end()  # it measures a network that was replaced
+        self._keep()
         self.events.tell("changed", revision=self.revision)
 
     @property
@@ -157,6 +168,51 @@ class Workspace:
         if self._uploads is not None:
             self._uploads.cleanup()
 
+    # Keeping what was done, and going on with it.
+
+    def _keep(self) -> None:
+        """Keep the network and its steps; without a step it replaces nothing that was done before."""
+        session, table = self.session, self.opened.table
+        if not session.history and (table is None or self.kept.about()):
+            return
+        if table is not None and not self._choice:  # of several targets
+            return
+        brought = table is None or (self._uploads is not None and table.is_relative_to(self._uploads.name))
+        path = "" if brought or table is None else str(table.absolute())
+        self.kept.keep(session, {"title": self.opened.title, "path": path, **self._choice})
+
+    def saved(self) -> dict[str, Any] | None:
+        """What was done before with this table or network, until something is done now; None if nothing is kept."""
+        if self._session is not None and (self._session.history or self._session.undone):
+            return None
+        about = self.kept.about()
+        return None if about and self._session is not None and not about["steps"] else about
+
+    def resume(self) -> None:
+        """Go on with what was done before. NotFoundError if nothing is kept, ConflictError after a step."""
+        about = self.saved()
+        if about is None:
+            raise NotFoundError("Nothing was kept of this table or network.")
+        first, states = self.kept.recall()
+        if self._session is None:
+            self._require_no_network()
+            assert self.opened.table is not None
+            choice = {key: about[key] for key in ("target", "inputs", "classes", "hidden")}
+            self._read(**choice)
+            session = self._session_of(first)
+            for step, kan in states:
+                session.accept(step, kan)
+            self._begin(session)
+            self.revision += 1
+            self.events.tell("changed", revision=self.revision)
+            return
+        session = self._in_turn(self.revision)
+        try:
+            for step, kan in states:
+                session.accept(step, kan)
+        finally:
+            self._turn.release()
+
     # Choosing a table and its columns.
 
     @property
@@ -176,6 +232,7 @@ class Workspace:
         self._require_no_network()
         found = look_at_table(path)
         self.opened = replace(self.opened, title=found.title, table=path, data=None)
+        self.kept = self.kept.of(table_key(path))
         self._trouble = ""
         return found
 
@@ -192,10 +249,27 @@ class Workspace:
         self._require_no_network()
         if self.opened.table is None:
             raise InputError("Choose a table first.")
-        data, gone = read_choice(self.opened.table, target, inputs, kind)
-        self.opened = replace(self.opened, data=data, hidden=tuple(hidden))
+        gone = self._read(target, inputs, kind == "classification", hidden, kind)
         threading.Thread(target=self.fit, daemon=True).start()
         return gone
+
+    def _read(
+        self, target: str, inputs: Sequence[str], classes: bool, hidden: Sequence[int], kind: Kind = "auto"
+    ) -> int:
+        assert self.opened.table is not None
+        kind = "classification" if classes else kind
+        data, gone = read_choice(self.opened.table, target, inputs, kind)
+        self.opened = replace(self.opened, data=data, hidden=tuple(hidden), target=target)
+        self._choice = self._choice_of(self.opened)
+        return gone
+
+    @staticmethod
+    def _choice_of(opened: Opened) -> dict[str, Any]:
+        """The target and the inputs that were chosen of a table, as `_read` takes them."""
+        if opened.data is None or not opened.target:
+            return {}
+        inputs, classes = list(opened.data.inputs), bool(opened.data.classes)
+        return {"target": opened.target, "inputs": inputs, "classes": classes, "hidden": list(opened.hidden)}
 
     def choose_again(self) -> None:
         """Go back to the columns of the table from a fit that has failed."""
@@ -234,6 +308,7 @@ class Workspace:
         finally:
             worker.end()
         self._begin(session)
+        self._keep()
         self.revision += 1
         self.events.tell("changed", revision=self.revision)
 

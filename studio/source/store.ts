@@ -410,6 +410,17 @@ export async function chooseAgain() {
   await call("table/again", {}).catch(fail);
   await refresh();
 }
+/** Go on with what is kept of this table or network. */
+export async function resume() {
+  trouble.value = "";
+  try {
+    await call("resume", {});
+    await refresh();
+    say("This is where you left it.");
+  } catch (error) {
+    fail(error);
+  }
+}
 export const cancelFit = () => call("fit/cancel", {}).catch(fail);
 
 async function formulasFound() {

@@ -47,6 +47,9 @@ def open_studio(
     tls_certificate: Annotated[Path | None, typer.Option(help="A PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, a PEM file.")] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    autosave: Annotated[
+        bool, typer.Option("--autosave/--no-autosave", help="Keep networks and steps, not rows, to go on with them.")
+    ] = True,
     decimal: Decimal = None,
     seed: Seed = 0,
 ) -> None:
@@ -57,12 +60,13 @@ def open_studio(
     from dataclasses import replace
 
     from kanserve.artifact.naming_rules import check_name
+    from kanserve.studio.autosave import state_folder
     from kanserve.studio.opened_model import choose_table
     from kanserve.studio.process import Studio, StudioSettings
 
-    settings = StudioSettings(
-        allow_host or "127.0.0.1", port, tls_certificate, tls_key, server=server, browser=browser, seed=seed
-    )
+    access = (allow_host or "127.0.0.1", port, tls_certificate, tls_key)
+    state = state_folder() if autosave else None
+    settings = StudioSettings(*access, server=server, browser=browser, seed=seed, state=state)
     if name:
         check_name(name)
     if Path(model).suffix.lower() in _TABLES and target:
@@ -105,7 +109,8 @@ def _opened_table(
     if labels:
         warn(f"{target[0]!r} has {labels} different whole values: classes. --no-classify learns them as numbers")
         rows = tables.read_table(table, target, inputs or (), "classification", decimal=decimal)
-    opened = replace(open_table(rows, table.stem, arguments.parse_hidden(hidden)), table=table)
+    alone = target[0] if len(target) == 1 else ""
+    opened = replace(open_table(rows, table.stem, arguments.parse_hidden(hidden)), table=table, target=alone)
     if unseen is None:
         return opened
     known = opened.data
