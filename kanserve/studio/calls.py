@@ -84,6 +84,7 @@ class Calls:
                 ("GET", "export/([^/]+)", self._export),
                 ("GET", "share", self._share),
                 ("POST", "publish", self._publish),
+                ("POST", "ask", self._ask),
             )
         )
 
@@ -263,6 +264,12 @@ class Calls:
     def _publish(self, given: Given) -> Any:
         root, name = (_text(given, key) if key in given else "" for key in ("repository", "name"))
         return {"version": self._space.publish(_whole(given, "base"), root, name)}
+
+    def _ask(self, given: Given) -> Any:
+        row = given.get("row")
+        if not isinstance(row, dict) or not all(isinstance(v, str | int | float | None) for v in row.values()):
+            raise InputError("row must be an object with a number, a text or null for each input.")
+        return self._space.ask_server(_text(given, "server"), row)
 
 
 def _row(given: Given) -> list[float]:

@@ -1,7 +1,8 @@
 """What the page's calls do: a session whose steps are computed by worker processes, one step at a time."""
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,7 @@ MOST_OWN_FUNCTIONS = 50  # that a user may write in one run
 STEP_SECONDS = 120.0  # for a step, with its refit
 LOOK_SECONDS = 60.0  # for what a look computes: candidates, the ruler, an export
 PUBLISH_SECONDS = 300.0  # for compiling, checking and writing a version
+ASK_SECONDS = 5.0  # for an answer of a server
 FIT_SECONDS = 24 * 3600.0  # for the first fit of a table, which can be cancelled
 SIMPLIFY_SECONDS = 24 * 3600.0  # for simplifying the network, which can be cancelled
 # Between an interrupt, after which a fit or a search gives its best so far, and the end of its process.
@@ -85,6 +87,15 @@ class Tried:
 
     measure: Measure
     prediction: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a server has answered to one row: its version, the outputs or probabilities, the time of a second call."""
+
+    version: int
+    values: tuple[float, ...]
+    milliseconds: float
 
 
 class Workspace:
@@ -580,6 +591,19 @@ class Workspace:
         self.opened = replace(self.opened, repository=root, name=name)
         self.events.tell("published", version=version)
         return version
+
+    def ask_server(self, address: str, row: Mapping[str, Any]) -> Asked:
+        """What a server answers to a row, given as its clients give it; an error of it is told."""
+        from kanserve.client import Client
+
+        columns = {name: [value] for name, value in row.items()}
+        with Client(address, timeout=ASK_SECONDS) as client:
+            answer = client.infer(self.model_name, columns)
+            begun = time.perf_counter()
+            client.infer(self.model_name, columns)
+            milliseconds = 1000 * (time.perf_counter() - begun)
+        values = answer.values if answer.probabilities is None else answer.probabilities
+        return Asked(answer.version, tuple(values[0].tolist()), milliseconds)
 
     def next_version(self) -> int:
         """The version that publishing would make."""

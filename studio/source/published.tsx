@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { model, say, view, x } from "./store";
+import { TryIt } from "./try_it";
 
 /** The values of the sliders as a client gives them: categories by name, missing values as null. */
 function row(): (number | string | null)[] {
@@ -29,9 +30,11 @@ function ways(folder: string, name: string, version: number | null): [string, st
   ];
 }
 
+const TRY = "Try it";
+
 export function Published({ close }: { close: () => void }) {
   const source = model.value!;
-  const all = ways(source.repository, source.name, source.published);
+  const all = [...ways(source.repository, source.name, source.published), [TRY, ""]];
   const [chosen, setChosen] = useState(0);
   const [copied, setCopied] = useState(false);
   const copy = async () => {
@@ -52,13 +55,19 @@ export function Published({ close }: { close: () => void }) {
           </button>
         ))}
       </div>
-      <pre class="code wrapped mono" tabIndex={0} aria-label={all[chosen][0]}>
-        {all[chosen][1]}
-      </pre>
+      {all[chosen][0] === TRY ? (
+        <TryIt row={Object.fromEntries(row().map((value, i) => [view.value!.nodes[0][i].name, value]))} />
+      ) : (
+        <pre class="code wrapped mono" tabIndex={0} aria-label={all[chosen][0]}>
+          {all[chosen][1]}
+        </pre>
+      )}
       <div class="row">
-        <button type="button" class="button" onClick={() => void copy()}>
-          {copied ? "Copied" : "Copy"}
-        </button>
+        {all[chosen][0] !== TRY && (
+          <button type="button" class="button" onClick={() => void copy()}>
+            {copied ? "Copied" : "Copy"}
+          </button>
+        )}
         <button type="button" class="button main" onClick={close}>
           Done
         </button>

@@ -39,7 +39,7 @@ export const searching = signal("");
 export const simplifying = signal<Simplifying | null>(null);
 export const fitting = signal<{ line: string; share: number; trace: number[] } | null>(null);
 export const served = signal<{ version: number; server: string; error?: string } | null>(null);
-export const dialog = signal<"" | "publish" | "own" | "keys">("");
+export const dialog = signal<"" | "publish" | "own" | "keys" | "export">("");
 export const theme = signal(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 
 export const view = computed(() => (snapshot.value?.phase === "ready" ? snapshot.value.view : null));

@@ -340,6 +340,12 @@ def test_publishing_writes_the_next_version_of_the_model_that_was_opened(tmp_pat
 
 
 @pytest.mark.extended
+def test_a_server_that_is_not_there_and_a_row_that_is_none_are_sentences(studio: Running):
+    refused = studio.ask("/api/ask", {"server": "localhost:9", "row": {"x": 1.0}})
+    assert refused.status == 422 and "No server answers at localhost:9" in refused.data["error"]
+    assert studio.ask("/api/ask", {"server": "localhost:9", "row": [1.0]}).status == 422
+
+
 def test_a_network_that_no_repository_has_is_published_in_the_folder_that_the_page_says(tmp_path):
     with running(opened_law()) as studio:
         assert studio.get("snapshot")["model"]["repository"] == ""
