@@ -4,6 +4,7 @@ Each function is the whole of a call of `Worker.run`: its first argument is the 
 any).
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ Report = Callable[[Any], None]
 RULER_POINTS = 60  # numbers of edges whose loss is measured for the prune ruler
 CANDIDATES = 8  # functions that are tried for an edge
 _TIMED_ROWS = 1000
+LOWEST_PRIORITY = 19  # of a process
 ROUNDING = 1e-12  # change of outputs that rounding explains, relative to the largest
 
 
@@ -144,13 +146,23 @@ def _alive_edges(kan: Kan) -> set[EdgeIndex]:
     return {(depth, j, i) for depth, layer in enumerate(kan.layers) for j, i in np.argwhere(layer.alive).tolist()}
 
 
-def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> tuple[FoundFormula, ...]:
-    """Formulas for the data, from the simplest to the most exact; each better one is reported as it is found."""
+def search(
+    rows: SessionData, data: Dataset, seconds: float, gives_way: bool, report: Report
+) -> tuple[FoundFormula, ...]:
+    """Formulas for the data, from the simplest to the most exact; each better one is reported as it is found.
+
+    One that gives way computes when nothing else does. Interrupted, those that were found; none before there is one.
+    """
+    if gives_way:
+        os.nice(LOWEST_PRIORITY)
 
     def better(now: Improvement) -> None:
         report({"line": str(now), "text": now.text, "complexity": now.complexity, "rmse": now.loss})
 
-    found = find_formulas(data, seconds=seconds, progress=better)
+    try:
+        found = find_formulas(data, seconds=seconds, progress=better)
+    except KeyboardInterrupt:
+        return ()
     every = []
     for candidate in found:
         try:

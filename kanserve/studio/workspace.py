@@ -62,6 +62,7 @@ MOST_OWN_FUNCTIONS = 50  # that a user may write in one run
 STEP_SECONDS = 120.0  # for a step, with its refit
 LOOK_SECONDS = 60.0  # for what a look computes: candidates, the ruler, an export
 PUBLISH_SECONDS = 300.0  # for compiling, checking and writing a version
+OWN_SEARCH_SECONDS = 60.0  # of the search that begins by itself after a fit
 ASK_SECONDS = 5.0  # for an answer of a server
 FIT_SECONDS = 24 * 3600.0  # for the first fit of a table, which can be cancelled
 SIMPLIFY_SECONDS = 24 * 3600.0  # for simplifying the network, which can be cancelled
@@ -122,7 +123,7 @@ class Workspace:
         self._view: PageView | None = None
         self._seen: dict[tuple[str, str], Any] = {}
         self._trouble = ""
-        self._fit_has_one = self._fit_is_to_end = False
+        self._fit_has_one = self._fit_is_to_end = self._search_gives_way = False
         self.revision = 0
         self.published = self.opened.version
         self.served = 0
@@ -322,6 +323,8 @@ class Workspace:
         self._keep()
         self.revision += 1
         self.events.tell("changed", revision=self.revision)
+        with suppress(InputError):  # of several outputs, or of classes
+            self.search(OWN_SEARCH_SECONDS, gives_way=True)
 
     def cancel_fit(self) -> None:
         """End the fit now with the best network so far, or as soon as there is one."""
@@ -489,6 +492,8 @@ class Workspace:
     def _in_turn(self, base: int) -> Session:
         """The session for whoever changes it now and then releases the turn; BusyError or ConflictError if none may."""
         session = self.session
+        if self._search_gives_way:
+            self.searching.cancel()
         if not self._turn.acquire(blocking=False):
             if self.simplifying.running:
                 raise BusyError("The network is being simplified. Wait until it is done, or stop it.")
@@ -533,10 +538,11 @@ class Workspace:
 
     # Searching for formulas.
 
-    def search(self, seconds: float) -> None:
+    def search(self, seconds: float, gives_way: bool = False) -> None:
         """Begin a search for simpler formulas, which tells each improvement and keeps them at its end.
 
-        BusyError while one runs, InputError where none is possible.
+        One that gives way computes when nothing else does, and ends with the first step. BusyError while one runs,
+        InputError where none is possible.
         """
         kan = self.session.kan
         if kan.classes or len(kan.outputs) > 1:
@@ -548,8 +554,14 @@ class Workspace:
             return {}
 
         longest = 2 * seconds + GRACE_SECONDS
-        data, worker = self.session.rows.data, self._workers["search"]
-        self.searching.begin(worker, jobs.search, data, seconds, seconds=longest, take=take)
+        worker, more = self._workers["search"], (self.session.rows.data, seconds, gives_way)
+
+        def after() -> None:
+            if gives_way:  # the process keeps its low priority
+                worker.end()
+
+        self.searching.begin(worker, jobs.search, *more, seconds=longest, take=take, after=after)
+        self._search_gives_way = gives_way
 
     # Exporting and publishing.
 

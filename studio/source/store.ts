@@ -361,7 +361,10 @@ export async function search(seconds: number) {
     fail(error);
   }
 }
-export const cancelSearch = () => call("search/cancel", {}).catch(fail);
+export const cancelSearch = () => {
+  searching.value = "stopping; what it has found stays";
+  return call("search/cancel", {}).catch(fail);
+};
 const nothingYet: Simplifying = { line: "", edges: 0, named: 0, losses: [] };
 
 /** Prune and name the edges; the steps are taken when it has ended. */
