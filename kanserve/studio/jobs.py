@@ -151,7 +151,7 @@ def search(
 ) -> tuple[FoundFormula, ...]:
     """Formulas for the data, from the simplest to the most exact; each better one is reported as it is found.
 
-    One that gives way computes when nothing else does. Interrupted, those that were found; none before there is one.
+    One that gives way computes when nothing else does. Interrupted, those that were found.
     """
     if gives_way:
         os.nice(LOWEST_PRIORITY)
@@ -159,10 +159,7 @@ def search(
     def better(now: Improvement) -> None:
         report({"line": str(now), "text": now.text, "complexity": now.complexity, "rmse": now.loss})
 
-    try:
-        found = find_formulas(data, seconds=seconds, progress=better)
-    except KeyboardInterrupt:
-        return ()
+    found = find_formulas(data, seconds=seconds, progress=better)
     every = []
     for candidate in found:
         try:
