@@ -77,6 +77,7 @@ class Calls:
                 ("POST", "simplify/cancel", self._cancel_simplify),
                 ("POST", "predict", self._predict),
                 ("POST", "responses", self._responses),
+                ("POST", "map", self._map),
                 ("POST", "explain", self._explain),
                 ("GET", "rows", self._rows),
                 ("GET", "tiles", self._tiles),
@@ -234,6 +235,9 @@ class Calls:
 
     def _responses(self, given: Given) -> Any:
         return self._space.responses(_row(given))
+
+    def _map(self, given: Given) -> Any:
+        return self._space.map(_row(given), _whole(given, "across"), _whole(given, "down"))
 
     def _explain(self, given: Given) -> Any:
         return self._space.explain(_row(given))

@@ -47,6 +47,7 @@ from kanserve.studio.page_views import (
     Rows,
     edge_curve,
     explain_row,
+    map_at,
     measure,
     page_view,
     predict_row,
@@ -388,6 +389,14 @@ class Workspace:
         """The predictions over each input with the others as in this row; InputError unless each is finite."""
         kan, row = self._row_of(x)
         return responses_at(kan, row, self.view().nodes[0])
+
+    def map(self, x: Sequence[float], across: int, down: int) -> dict[str, Any]:
+        """The predictions over two inputs with the others as in this row. InputError for an input that is not there."""
+        kan, row = self._row_of(x)
+        if not (across != down and max(across, down) < len(row)):
+            raise InputError(f"across and down are two of the {len(row)} inputs, got {across} and {down}.")
+        u, v, values = map_at(kan, row, self.view().nodes[0], across, down)
+        return {"u": u.tolist(), "v": v.tolist(), "values": values.tolist()}
 
     def explain(self, x: Sequence[float]) -> Explained:
         """How much each input contributes to the prediction at a row, as `predict` takes it."""

@@ -1,12 +1,13 @@
 /** The network as a flow from the inputs, which are sliders, through the edges to the prediction. */
 
 import { signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { number, percent, plural, state, whole } from "./format";
 import { BARS, layout, type Layout } from "./layout";
 import { area, clamp, linear, link } from "./shapes";
 import { Slider } from "./slider";
-import { byShare, explained, fading, judged, model, most, predicted, predicting, selected, setInput, setRow, view, x } from "./store";
+import { byShare, chosenClass, copyRow, explained, fading, isShared, judged, model, most, predicted, predicting, selected, setInput, setRow, shownOutput, view, x } from "./store";
 import { Tex } from "./tex";
 import { Tile } from "./tile";
 import type { Edge, Node, View } from "./types";
@@ -151,7 +152,7 @@ export function Prediction() {
   const depth = now.arity.length;
   const classes = model.value!.classes;
   const all = predicted.value?.value ?? [];
-  const best = classes.length ? all.reduce<number>((top, value, q) => ((value ?? 0) > (all[top] ?? 0) ? q : top), 0) : 0;
+  const best = shownOutput.value;
   const node = now.nodes[depth][best];
   const value = all[best] ?? null;
   const interval = now.interval[best];
@@ -180,6 +181,11 @@ export function Prediction() {
           pin
         </button>
       )}
+      {!isShared.value && (
+        <button type="button" class="linked" title="Copy the row at the sliders and its prediction as JSON" onClick={() => void copyRow()}>
+          copy
+        </button>
+      )}
     </span>
   );
 }
@@ -206,8 +212,8 @@ function Input({ i, left, y, height, width }: { i: number; left?: number; y?: nu
   const now = view.value!;
   const node = now.nodes[0][i];
   const dead = !now.snapshot.edges.some((edge) => edge.place[0] === 0 && edge.place[2] === i);
-  const slope = predicted.value?.gradient[0]?.[i];
-  const output = now.nodes[now.arity.length][0].name;
+  const slope = predicted.value?.gradient[shownOutput.value]?.[i];
+  const output = now.nodes[now.arity.length][shownOutput.value].name;
   const bar = (height - 8) * Math.sqrt(node.share);
   const at = x.value[i] ?? node.middle;
   const change = (to: number) => setInput(i, to);
@@ -339,6 +345,29 @@ function Hidden({ depth, q, x: left, y, view: now }: { depth: number; q: number;
   );
 }
 
+interface SmallProps {
+  class: string;
+  style: Record<string, string>;
+  choose: (() => void) | null;
+  pressed: boolean;
+  children: ComponentChildren;
+}
+
+/** One of several outputs; a class is chosen by a click, to see its slopes and contributions. */
+function Small({ class: kind, style, choose, pressed, children }: SmallProps) {
+  if (!choose)
+    return (
+      <div class={kind} style={style}>
+        {children}
+      </div>
+    );
+  return (
+    <button type="button" class={kind} style={style} aria-pressed={pressed} title="Show the slopes of this class, and what contributes to it" onClick={choose}>
+      {children}
+    </button>
+  );
+}
+
 function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; height: number }) {
   const now = view.value!;
   const node = now.nodes[now.arity.length][q];
@@ -350,11 +379,11 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
   const box = { left: `${plan.outputX}px`, top: `${y - height / 2}px`, width: `${plan.outputWidth}px`, height: `${height}px` };
   if (plan.outputs.length > 1)
     return (
-      <div class="output small" style={box}>
+      <Small class={`output small ${classes.length && shownOutput.value === q ? "shown" : ""}`} style={box} choose={classes.length ? () => (chosenClass.value = chosenClass.value === q ? null : q) : null} pressed={chosenClass.value === q}>
         <Tex tex={node.latex} label={node.name} />
         {classes.length > 0 && <i class="chance" style={{ width: `${100 * (value ?? 0)}%` }} />}
         <b class={waiting ? "waiting" : ""}>{classes.length ? percent(value ?? 0) : number(value)}</b>
-      </div>
+      </Small>
     );
   const width = plan.outputWidth - 30;
   const within = interval > 0 && !model.value!.drawn && (
@@ -400,8 +429,7 @@ function Contributions({ plan }: { plan: Layout }) {
   const found = explained.value;
   const last = plan.outputs[plan.outputs.length - 1];
   const top = last.y + last.height / 2 + (plan.outputs.length > 1 ? 8 : 42);
-  const chances = predicted.value?.value ?? [];
-  const k = found && found.outputs.length > 1 ? chances.indexOf(Math.max(...chances.map((chance) => chance ?? 0) as number[])) : 0;
+  const k = found && found.outputs.length > 1 ? shownOutput.value : 0;
   const values = found?.values[k] ?? [];
   const room = Math.min(BARS.most, Math.floor((plan.height - top - BARS.head) / BARS.height));
   const order = values.map((_, i) => i).filter((i) => values[i]).sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!));

@@ -1,23 +1,13 @@
 /** What to do with a published version: serve it, and ask it for the prediction at the sliders. */
 
 import { useState } from "preact/hooks";
-import { model, say, view, x } from "./store";
+import { clientRow, model, say, view } from "./store";
 import { TryIt } from "./try_it";
-
-/** The values of the sliders as a client gives them: categories by name, missing values as null. */
-function row(): (number | string | null)[] {
-  return view.value!.nodes[0].map((node, i) => {
-    const at = x.value[i];
-    if (node.missing !== null && at === node.missing) return null;
-    if (!node.categories.length) return Number(at.toPrecision(6));
-    return node.categories.reduce((best, one) => (Math.abs(one[1] - at) < Math.abs(best[1] - at) ? one : best))[0];
-  });
-}
 
 const quoted = (text: string) => `'${text.replace(/'/g, "'\\''")}'`;
 
 function ways(folder: string, name: string, version: number | null): [string, string][] {
-  const values = row();
+  const values = clientRow();
   const body = JSON.stringify({ inputs: [{ name: "x", datatype: "FP64", shape: [1, values.length], data: [values] }] });
   const names = JSON.stringify(view.value!.nodes[0].map((node) => node.name));
   const rows = `rows = pd.DataFrame([${JSON.stringify(values).replace(/null/g, "None")}], columns=${names})`;
@@ -56,7 +46,7 @@ export function Published({ close }: { close: () => void }) {
         ))}
       </div>
       {all[chosen][0] === TRY ? (
-        <TryIt row={Object.fromEntries(row().map((value, i) => [view.value!.nodes[0][i].name, value]))} />
+        <TryIt row={Object.fromEntries(clientRow().map((value, i) => [view.value!.nodes[0][i].name, value]))} />
       ) : (
         <pre class="code wrapped mono" tabIndex={0} aria-label={all[chosen][0]}>
           {all[chosen][1]}

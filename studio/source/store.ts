@@ -36,6 +36,8 @@ export const constants = signal<Constant[] | null>(null);
 export const rows = signal<Rows | null>(null);
 export const found = signal<Found[]>([]);
 export const searching = signal("");
+/** The changes of the last simplification, while the network is as it made it. */
+export const changes = signal<(Simplifying & { at: number }) | null>(null);
 export const simplifying = signal<Simplifying | null>(null);
 export const fitting = signal<{ line: string; share: number; trace: number[] } | null>(null);
 export const served = signal<{ version: number; server: string; error?: string } | null>(null);
@@ -351,6 +353,38 @@ export function setRow(row: number[]) {
   void predict();
 }
 
+/** The values of the sliders as a client gives them: categories by name, missing values as null. */
+export function clientRow(): (number | string | null)[] {
+  return view.value!.nodes[0].map((node, i) => {
+    const at = x.value[i];
+    if (node.missing !== null && at === node.missing) return null;
+    if (!node.categories.length) return Number(at.toPrecision(6));
+    return node.categories.reduce((best, one) => (Math.abs(one[1] - at) < Math.abs(best[1] - at) ? one : best))[0];
+  });
+}
+
+/** Copy the row at the sliders and what is predicted for it. */
+export async function copyRow() {
+  const now = view.value!;
+  const names = model.value!.classes.length ? model.value!.classes : now.snapshot.outputs;
+  const inputs = Object.fromEntries(clientRow().map((value, i) => [now.nodes[0][i].name, value]));
+  const prediction = Object.fromEntries((predicted.value?.value ?? []).map((value, q) => [names[q], value]));
+  try {
+    await navigator.clipboard.writeText(JSON.stringify({ inputs, prediction }, null, 1));
+    say("The row and its prediction are copied as JSON.");
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/** The class whose slopes and contributions are shown: the chosen one, otherwise the most probable. */
+export const chosenClass = signal<number | null>(null);
+export const shownOutput = computed(() => {
+  const all = predicted.value?.value ?? [];
+  if (!model.value?.classes.length) return 0;
+  return chosenClass.value !== null && chosenClass.value < all.length ? chosenClass.value : all.reduce<number>((top, value, q) => ((value ?? 0) > (all[top] ?? 0) ? q : top), 0);
+});
+
 export async function search(seconds: number) {
   try {
     searching.value = "starting";
@@ -365,7 +399,7 @@ export const cancelSearch = () => {
   searching.value = "stopping; what it has found stays";
   return call("search/cancel", {}).catch(fail);
 };
-const nothingYet: Simplifying = { line: "", edges: 0, named: 0, losses: [] };
+const nothingYet: Simplifying = { line: "", edges: 0, named: 0, losses: [], lines: [] };
 
 /** Prune and name the edges; the steps are taken when it has ended. */
 export async function simplify() {
@@ -390,6 +424,7 @@ export const cancelSimplify = () => {
 };
 
 function simplified() {
+  fading.value = new Set();
   simplifying.value = null;
   busy.value = "";
 }
@@ -398,8 +433,10 @@ async function takeSimplified(steps: number, error: string) {
   const stopped = stopping;
   stopping = false;
   const before = snapshot.value;
+  const seen = simplifying.value;
   await refresh();
   simplified();
+  if (steps && seen?.lines.length) changes.value = { ...seen, at: view.value!.revision };
   const now = snapshot.value;
   if (error) fail(new Error(error));
   else if (!steps) trouble.value = stopped
@@ -480,7 +517,9 @@ function hear(event: StudioEvent | null) {
       if (!event.running) void takeSimplified(Number(event.steps ?? 0), String(event.error ?? ""));
       else if (typeof event.line === "string") {
         const losses = [...(simplifying.value?.losses ?? []), Number(event.loss)];
-        simplifying.value = { line: event.line, edges: Number(event.edges), named: Number(event.named), losses };
+        const lines = [...(simplifying.value?.lines ?? []), event.line];
+        simplifying.value = { line: event.line, edges: Number(event.edges), named: Number(event.named), losses, lines };
+        fading.value = new Set((event.gone ?? []) as string[]);
       }
       break;
     case "served":

@@ -258,6 +258,8 @@ export interface Simplifying {
   edges: number;
   named: number;
   losses: number[];
+  /** What each change was, for whoever looks back. */
+  lines: string[];
 }
 
 export interface StudioEvent {
