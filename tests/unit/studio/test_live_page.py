@@ -12,6 +12,7 @@ import pytest
 import kanserve
 from kanserve import repository
 from kanserve.artifact_compiler import compile
+from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import equal
 from kanserve.studio.opened_model import Opened, open_table

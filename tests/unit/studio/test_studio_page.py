@@ -363,7 +363,7 @@ def test_the_front_of_a_search_grows_while_it_runs(browser: Any, root: Path):
 def test_the_built_page_is_small_and_carries_the_licenses_of_what_is_in_it():
     needs_browser()
     sizes = {path.name: path.stat().st_size for path in STATIC.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) <= 1_500_000
+    assert sum(sizes.values()) <= 900_000
     notes = (STATIC / "THIRD_PARTY_LICENSES.txt").read_text("utf-8")
     for name in ("preact", "@preact/signals", "katex", "inter", "jetbrains-mono"):
         assert name in notes
