@@ -20,7 +20,7 @@ from kanserve.editing import steps
 from kanserve.editing.session_data import SessionData, of_numbers, require_sound, restore_encoding
 from kanserve.editing.steps import Keep, Prune, Step, Symbolify, exact_text
 from kanserve.editing.suggestions import Suggestion, suggestions
-from kanserve.errors import ExportError, InputError, KanserveError
+from kanserve.errors import ExportError, GoldenError, InputError, KanserveError
 from kanserve.network.edge_names import EdgeIndex, edge_names, place_of
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import ExportOptions
@@ -218,4 +218,10 @@ def publish_network(
         artifact = compile(kan, formats, name=name, data=data)
     except ExportError as error:
         raise ExportError(f"{error} Publish with other formats, or undo the step that made it so.") from None
+    except GoldenError as error:
+        reason = str(error).removesuffix(" Compile the model again.")
+        raise ExportError(
+            f"{reason} Constants that are large and cancel are rounded so: see their table, and snap that edge to "
+            "another function, or undo the step that made it so."
+        ) from None
     return repository.publish(root, name, artifact)

@@ -143,13 +143,27 @@ let looking: AbortController | null = null;
 /** One standard error of an RMSE of so many rows, as a share of it: a smaller change may be chance. */
 export const noise = computed(() => 1 / Math.sqrt(2 * Math.max(model.value?.held_out ?? 1, 1)));
 
-/** Whether a candidate is as good as the curve it replaces, as far as the rows can tell. */
-export const isWorth = (one: Candidate | null) => one !== null && (one.change === null || one.change <= noise.value);
+/** Whether a candidate is as good as the curve it replaces, as far as the rows can tell, and no difference of large numbers. */
+export const isWorth = (one: Candidate | null) => one !== null && !cancels(one) && (one.change === null || one.change <= noise.value);
+
+// Of a function's values, over the spread of the curve: two digits are lost. 0.001(x - 3000)^2 - 11000 is a line in disguise,
+// and exports that add in another order would differ from the network by more than their check allows.
+const MOST_CANCELLING = 100;
+
+/** Whether the values c·f(a·x + b) are far larger than the curve, so that d takes nearly all of them away again. */
+function cancels(one: Candidate): boolean {
+  const values = one.curve.filter((value): value is number => value !== null);
+  const factor = curve.value?.factor ?? 1;
+  const spread = Math.abs(factor) * (Math.max(...values) - Math.min(...values));
+  const d = one.suggestion.constants[3];
+  return values.length > 1 && values.every((value) => Math.abs(value * factor - d) > MOST_CANCELLING * spread);
+}
 
 /** Of the candidates that are worth it the smallest, otherwise that which costs least: its place. */
 function recommended(all: Candidate[]): number {
   const now = edge.value?.spline ? "" : edge.value?.function;
-  const others = all.filter((one) => one.suggestion.function !== now);
+  const apart = all.filter((one) => one.suggestion.function !== now);
+  const others = apart.some((one) => !cancels(one)) ? apart.filter((one) => !cancels(one)) : apart;
   const cost = (one: Candidate) => one.change ?? one.suggestion.loss;
   const size = (one: Candidate) => (isWorth(one) ? one.complexity : Infinity);
   const best = others.sort((a, b) => (isWorth(a) || isWorth(b) ? size(a) - size(b) : 0) || cost(a) - cost(b))[0];

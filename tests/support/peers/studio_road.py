@@ -1,9 +1,10 @@
 """The road from a table to a published model that a client asks, in the studio's page, by pointer or by keys alone.
 
-python -m tests.support.peers.studio_road    # five tables, and how long their first view, sliders and candidates take
+python -m tests.support.peers.studio_road [TABLE..]    # how long the first view, sliders and candidates take
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -134,7 +135,7 @@ def simplified(page: Any, keys: bool) -> None:
         page.evaluate("document.activeElement.blur()")
         page.keyboard.press("Enter")
     else:
-        page.dblclick(".choice >> nth=0")
+        page.dblclick(".choice.on")
     until(page, f"{steps} === 2")
     until(page, "!document.querySelector('.top .pill[role=status]')")
 
@@ -156,7 +157,8 @@ def published(page: Any, folder: Path, name: str, keys: bool) -> None:
         page.fill("dialog input >> nth=0", str(folder))
         page.fill("dialog input >> nth=1", name)
         page.click("dialog .button.main")
-    page.wait_for_selector("dialog .segments")
+    page.wait_for_selector("dialog .segments, dialog .fault:not(:empty)")
+    assert page.locator("dialog .segments").count(), page.inner_text("dialog")
 
 
 def asked(page: Any, address: str, keys: bool) -> str:
@@ -173,7 +175,7 @@ def asked(page: Any, address: str, keys: bool) -> str:
         page.fill("dialog .try input", address)
         page.click("dialog >> text=Ask the server")
     page.wait_for_selector("[data-testid=asked], dialog .fault:not(:empty)")
-    return str(page.inner_text("[data-testid=asked]"))
+    return str(page.inner_text("dialog .try"))
 
 
 SLIDER = """async () => {
@@ -255,8 +257,9 @@ def road(browser: Any, table: Callable[[Path], tuple[Path, str]], keys: bool, fo
 
 
 def main() -> None:
+    wanted = sys.argv[1:] or [table.__name__ for table in TABLES]
     with chromium() as browser:
-        for table in TABLES:
+        for table in (table for table in TABLES if table.__name__ in wanted):
             for keys in (False, True):
                 with TemporaryDirectory() as folder:
                     now = road(browser, table, keys, Path(folder))
