@@ -91,13 +91,13 @@ def simplify_steps(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[S
 
     def tell(now: SimplifyStep) -> None:
         named = sum(int(layer.symbolic_mask.sum()) for layer in now.kan.layers)
-        gone = [names[place] for place in sorted(there - _alive_edges(now.kan))]
+        gone = [name_of[place] for place in sorted(there - _alive_edges(now.kan))]
         report({"line": str(now), "edges": now.edges, "loss": now.loss, "named": named, "gone": gone})
 
     negligible = SIMPLIFY_NEGLIGIBLE_ERROR
     found: list[tuple[Step, Kan]] = []
     first, kan = kan, of_numbers(kan)
-    names, there = edge_names(kan), _alive_edges(kan)
+    name_of, there = edge_names(kan), _alive_edges(kan)
     with suppress(KeyboardInterrupt):
         for step in (Prune(), Symbolify(), Prune(negligible)):
             if step.tolerance == negligible and not kan.symbolic:

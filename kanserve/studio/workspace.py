@@ -140,8 +140,8 @@ class Workspace:
             self._begin(self._session_of(self.opened.kan))
         if state is not None and self.opened.table is not None:
             self.kept = self.kept.of(table_key(self.opened.table))
-        elif state is not None and self._session is not None:
-            self.kept = self.kept.of(network_key(self._session.first, self._session.rows.given))
+        elif state is not None and not self.fitting:
+            self.kept = self.kept.of(network_key(self.session.first, self.session.rows.given))
 
     def _session_of(self, kan: Kan) -> Session:
         assert self.opened.data is not None
