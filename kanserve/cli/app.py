@@ -12,8 +12,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-import numpy as np
-
 from kanserve import __version__
 from kanserve.errors import InputError, KanserveError, MissingDependencyError
 
@@ -196,8 +194,11 @@ def fit(
     kind: tables.Kind = "classification" if classify else "auto"
     table_rows = tables.read_table(table, arguments.require(target), inputs or (), kind, decimal=decimal)
     data = arguments.split_fit_rows(table_rows, hold_out)
-    if not data.classes and set(np.unique(data.y)) == {0.0, 1.0}:
-        warn(f"{' and '.join(map(repr, data.outputs))}: all values are 0 or 1; --classify learns them as classes")
+    if not data.classes and len(data.outputs) == 1 and (labels := tables.count_labels(data.y)):
+        warn(
+            f"{data.outputs[0]!r} has {labels} different whole values, which are learned as numbers; "
+            "--classify learns them as classes"
+        )
     free(out, force, reads=[table])
     if hidden == "fewest":
         kan = discover(data, seed=seed, progress=False if quiet else tell)
