@@ -25,6 +25,7 @@ except ImportError:  # the base installation has no command line
 
 from kanserve.cli import arguments, standard_streams
 from kanserve.cli.commands import session as session_command
+from kanserve.cli.commands.drift import show_drift
 from kanserve.cli.commands.explain import explain_rows
 from kanserve.cli.commands.export import export_network
 from kanserve.cli.commands.flag_types import (
@@ -325,6 +326,7 @@ app.command("predict", short_help="Predict the rows of a table.")(predict_rows)
 app.command("explain", short_help="Say how much each input contributes to predictions.")(explain_rows)
 app.command("report", short_help="Write a page with scores, effects of inputs and single rows.")(write_report)
 app.command("score", short_help="Score a network on new samples, or predict a large file.")(score_network)
+app.command("drift", short_help="Compare the rows that a served model answers with its training rows.")(show_drift)
 app.command("formula", short_help="Print the formulas of a network, or search a table for one.")(show_formula)
 app.command("sign", short_help="Sign a published version.")(sign_version)
 app.command("card", short_help="Write the model card of a published model.")(write_card)

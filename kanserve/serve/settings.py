@@ -102,6 +102,12 @@ class Settings:
     versions: str = _set("all", "Which versions of a model are served: all, latest, latest:N, or numbers as in 1,3.")
     backend: str = _set("", "c_source, onnx_graph or numpy_source; default: the fastest that a model has.")
     concurrency: int = _set(64, "The most requests of one model that are computed at once; more are refused.", 1)
+    drift_rows: int = _set(
+        2000,
+        "Drift of a model's inputs is measured on its last so many rows, at most four of each request; 0: not at all.",
+        0,
+        10_000_000,
+    )
     warm_up: tuple[int, ...] = _set((1,), "Row counts to predict before a version is ready, as in 1,256.")
 
     tls_certificate: str = _set("", "A PEM file with the certificate chain; read again when it changes.")

@@ -9,6 +9,7 @@
 enum {
     MOST_NAMED = 100,         /* rows outside the training range */
     MOST_DESCRIPTION = 65536, /* bytes of a message without its numbers, as in message_limits.py */
+    MOST_COUNTED = 4,         /* rows of a request, as in input_counts.py */
 };
 
 const char *const OUTPUT_NAMES[OUTPUT_KINDS] = {"y", "probabilities", "label"};
@@ -194,17 +195,21 @@ const void *infer_rows(const infer_request *request, byte_buffer *scratch)
     return to;
 }
 
-static int is_inside(const infer_request *request, const uint8_t *at, int input)
+static double number_at(const infer_request *request, const uint8_t *at)
+{
+    double value;
+    float narrow;
+    memcpy(request->single ? (void *)&narrow : &value, at, request->single ? sizeof narrow : sizeof value);
+    return request->single ? (double)narrow : value;
+}
+
+static int is_inside(const infer_request *request, double value, int input)
 {
     const served_model *model = request->model;
     if (request->single) {
-        float value;
-        memcpy(&value, at, sizeof value);
         const float *low = model->low[1], *high = model->high[1];
-        return input_is_inside(model, input, (double)value, (double)low[input], (double)high[input]);
+        return input_is_inside(model, input, value, (double)low[input], (double)high[input]);
     }
-    double value;
-    memcpy(&value, at, sizeof value);
     const double *low = model->low[0], *high = model->high[0];
     return input_is_inside(model, input, value, low[input], high[input]);
 }
@@ -219,7 +224,7 @@ int64_t infer_outside(const infer_request *request, byte_buffer *indices, int64_
     for (int64_t row = 0; row < request->rows; row++) {
         int beyond = 0;
         for (int i = 0; i < inputs; i++, at += size) {
-            if (is_inside(request, at, i)) continue;
+            if (is_inside(request, number_at(request, at), i)) continue;
             beyond = 1;
             if (outside) outside[i]++;
         }
@@ -230,6 +235,32 @@ int64_t infer_outside(const infer_request *request, byte_buffer *indices, int64_
         }
     }
     return rows;
+}
+
+void infer_count_inputs(const infer_request *request)
+{
+    const served_model *model = request->model;
+    if (!model->block_rows) return;
+    size_t inputs = (size_t)model->inputs, block_size = 1 + inputs * INPUT_COUNTS;
+    size_t size = request->single ? sizeof(float) : sizeof(double);
+    int64_t *filling = model->input_blocks, *block = filling + 1 + (size_t)*filling * block_size;
+    if (*block >= model->block_rows) {
+        *filling = (*filling + 1) % INPUT_BLOCKS;
+        block = memset(model->input_blocks + 1 + (size_t)*filling * block_size, 0, block_size * sizeof *block);
+    }
+    int64_t step = (request->rows + MOST_COUNTED - 1) / MOST_COUNTED;
+    for (int64_t row = 0; row < request->rows; row += step, ++*block) {
+        const uint8_t *at = request->values + (size_t)row * inputs * size;
+        const double *edges = model->edges;
+        int64_t *counts = block + 1;
+        for (int i = 0; i < model->inputs; i++, at += size, edges += INPUT_EDGES, counts += INPUT_COUNTS) {
+            double value = number_at(request, at);
+            int bin = 0;
+            for (int edge = 0; edge < INPUT_EDGES; edge++) bin += value >= edges[edge];
+            counts[isnan(value) ? INPUT_MISSING : bin]++;
+            counts[INPUT_OUTSIDE] += !is_inside(request, value, i);
+        }
+    }
 }
 
 static double at_row(const served_model *model, const void *y, int64_t row, int output)

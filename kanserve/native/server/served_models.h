@@ -16,6 +16,11 @@ enum { COUNT_BLOCK = COUNT_BUCKETS + STAGES * BUCKETS }; /* of one kind of call 
 enum { COUNTED_INFER, COUNTED_DIFFERENTIATE, COUNTED_FORMULA, COUNTED };
 enum { COUNT_OUTSIDE = COUNTED * COUNT_BLOCK }; /* then one for each input */
 
+/* Counts of the latest rows in the bins of the training rows, as models/input_counts.py has them: the number of the block
+ * that is being filled, then the blocks, each with its rows and COUNTS numbers for every input: one for each bin, how many
+ * values are missing, and how many outside the training range. */
+enum { INPUT_EDGES = 9, INPUT_MISSING = INPUT_EDGES + 1, INPUT_OUTSIDE, INPUT_COUNTS, INPUT_BLOCKS = 4 };
+
 typedef int (*predict_function)(const void *x, size_t rows, size_t x_stride, void *y, size_t y_stride);
 /* Outputs and derivatives in double, as P_gradient_batch of the exported source: 0 if all of them are finite. */
 typedef int (*gradient_function)(const double *x, size_t rows, size_t x_stride, double *y, size_t y_stride, double *slopes,
@@ -46,6 +51,9 @@ typedef struct {
     const void *low[2], *high[2]; /* the training range of each input, for rows of double [0] and float [1] */
     const uint8_t *encodings;  /* of each input, INPUT_MAY_BE_MISSING and INPUT_IS_CATEGORICAL; NULL: none has any */
     int64_t *counters;         /* of answered requests */
+    const double *edges;       /* of each input INPUT_EDGES, ascending, between the bins of its training rows */
+    int64_t *input_blocks;     /* of the loop alone; they and the edges belong to the caller */
+    int64_t block_rows;        /* 0: inputs are not counted */
     int64_t *computing;        /* how many handed out requests of models of this name compute, which only the library
                                 * changes; and how many may: more are refused */
     int64_t concurrency;

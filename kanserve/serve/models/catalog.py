@@ -24,6 +24,7 @@ from kanserve.errors import DataError, FormatError, FormulaError, NotFoundError
 from kanserve.network.kan import Kan
 from kanserve.runtime import Backend, load_backend, load_preferred
 from kanserve.runtime.backend import forget_files
+from kanserve.serve.models.input_counts import InputCounts
 from kanserve.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class Limits:
     max_rows: int = Settings.max_rows
     max_message_bytes: int = Settings.max_message_bytes
     concurrency: int = Settings.concurrency
+    drift_rows: int = Settings.drift_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +166,10 @@ class Model:
     limits: Limits = Limits()
     number: int = field(default_factory=itertools.count().__next__)  # unique for each load
     answers: PreparedAnswers = field(default_factory=PreparedAnswers, init=False)  # to what does not depend on rows
+    inputs: InputCounts = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", InputCounts(self.kan.inputs, self.limits.drift_rows))
 
     @property
     def concurrency(self) -> int:

@@ -371,7 +371,10 @@ class Models:
         settings = self._settings
         own = settings.models.get(name) or ModelSettings()
         limits = Limits(
-            own.max_rows or settings.max_rows, settings.max_message_bytes, own.concurrency or settings.concurrency
+            own.max_rows or settings.max_rows,
+            settings.max_message_bytes,
+            own.concurrency or settings.concurrency,
+            settings.drift_rows,
         )
         artifact = self.source.read(name, version)
         if had is not None and artifact.manifest == had.manifest:

@@ -170,6 +170,7 @@ def infer(
     call.decoded, call.computed = read - begun, computed - read
     if beyond is not None:
         call.outside = beyond.features
+    model.inputs.add(x, asked.bounds)
     return _raw(asked, values, beyond) if asked.raw else _encode_typed(asked, values, beyond)
 
 

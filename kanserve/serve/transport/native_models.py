@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.serve.models.catalog import Catalog, Model
+from kanserve.serve.models.input_counts import InputCounts
 from kanserve.serve.rpc.inference_service import at_once
 from kanserve.serve.rpc.range_violations import bounds, encodings
 from kanserve.serve.settings import Settings
@@ -39,6 +40,7 @@ class _Counted:
 
     key: Key
     counters: Counters
+    inputs: InputCounts
     retired: float = 0.0  # when it was replaced; 0: it is current
 
 
@@ -164,7 +166,7 @@ class NativeModels:
         counted = self._counted.get(model.number)
         if counted is None:
             counters = np.zeros(COUNT_OUTSIDE + inputs, np.int64)
-            counted = self._counted[model.number] = _Counted((model.name, model.version), counters)
+            counted = self._counted[model.number] = _Counted((model.name, model.version), counters, model.inputs)
         entry.name, entry.version = model.name.encode(), model.version
         entry.number = model.number
         entry.predict = getattr(model.backend, "predict_address", None)
@@ -187,6 +189,8 @@ class NativeModels:
                 field[place] = array.ctypes.data
         entry.encodings = known = encodings(model)
         entry.counters = counted.counters.ctypes.data
+        entry.edges, entry.input_blocks = model.inputs.edges.ctypes.data, model.inputs.loop_blocks.ctypes.data
+        entry.block_rows = model.inputs.block_rows
         entry.computing = self._computing.setdefault(model.name, np.zeros(1, np.int64)).ctypes.data
         entry.concurrency = at_once(self._settings, model.name)
         entry.cost.nanoseconds = _first_guess(model)
