@@ -873,7 +873,7 @@ class InputStatistics(_message.Message):
     OUTSIDE_SHARE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     rows: _builtins.int
-    """Rows that were counted: at most four of each request."""
+    """Rows that were counted: one of each request."""
     psi: _builtins.float
     """The population stability index; by custom 0.1 is a moderate change and 0.25 a large one."""
     psi_above_chance: _builtins.float

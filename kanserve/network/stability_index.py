@@ -31,7 +31,7 @@ class InputDrift:
     name : str
         The input.
     rows : int
-        The rows that were counted: at most four of each request.
+        The rows that were counted: one of each request.
     psi : float
         The population stability index; by custom 0.1 is a moderate change and 0.25 a large one.
     psi_above_chance : float

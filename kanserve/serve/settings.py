@@ -104,7 +104,7 @@ class Settings:
     concurrency: int = _set(64, "The most requests of one model that are computed at once; more are refused.", 1)
     drift_rows: int = _set(
         2000,
-        "Drift of a model's inputs is measured on its last so many rows, at most four of each request; 0: not at all.",
+        "Drift of a model's inputs is measured on a row of each of its last so many requests; 0: not at all.",
         0,
         10_000_000,
     )

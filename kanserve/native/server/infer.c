@@ -9,7 +9,6 @@
 enum {
     MOST_NAMED = 100,         /* rows outside the training range */
     MOST_DESCRIPTION = 65536, /* bytes of a message without its numbers, as in message_limits.py */
-    MOST_COUNTED = 4,         /* rows of a request, as in input_counts.py */
 };
 
 const char *const OUTPUT_NAMES[OUTPUT_KINDS] = {"y", "probabilities", "label"};
@@ -248,19 +247,17 @@ void infer_count_inputs(const infer_request *request)
         *filling = (*filling + 1) % INPUT_BLOCKS;
         block = memset(model->input_blocks + 1 + (size_t)*filling * block_size, 0, block_size * sizeof *block);
     }
-    int64_t step = (request->rows + MOST_COUNTED - 1) / MOST_COUNTED;
-    for (int64_t row = 0; row < request->rows; row += step, ++*block) {
-        const uint8_t *at = request->values + (size_t)row * inputs * size;
-        const double *edges = model->edges;
-        int64_t *counts = block + 1;
-        for (int i = 0; i < model->inputs; i++, at += size, edges += INPUT_EDGES, counts += INPUT_COUNTS) {
-            double value = number_at(request, at);
-            int bin = 0;
-            for (int edge = 0; edge < INPUT_EDGES; edge++) bin += value >= edges[edge];
-            counts[isnan(value) ? INPUT_MISSING : bin]++;
-            counts[INPUT_OUTSIDE] += !is_inside(request, value, i);
-        }
+    const uint8_t *at = request->values + (size_t)(*block % request->rows) * inputs * size;
+    const double *edges = model->edges;
+    int64_t *counts = block + 1;
+    for (int i = 0; i < model->inputs; i++, at += size, edges += INPUT_EDGES, counts += INPUT_COUNTS) {
+        double value = number_at(request, at);
+        int bin = 0;
+        for (int edge = 0; edge < INPUT_EDGES; edge++) bin += value >= edges[edge];
+        counts[isnan(value) ? INPUT_MISSING : bin]++;
+        counts[INPUT_OUTSIDE] += !is_inside(request, value, i);
     }
+    ++*block;
 }
 
 static double at_row(const served_model *model, const void *y, int64_t row, int output)

@@ -36,7 +36,7 @@ const void *infer_rows(const infer_request *request, byte_buffer *scratch);
  * outside[i], unless it is NULL, how many are outside in input i. */
 int64_t infer_outside(const infer_request *request, byte_buffer *indices, int64_t *outside);
 
-/* Count the values of some of the rows in the bins of the training rows; on the loop's thread. */
+/* Count the values of one of the rows, another each time, in the bins of the training rows; on the loop's thread. */
 void infer_count_inputs(const infer_request *request);
 
 /* The numbers of an output, and the label of a row. */
