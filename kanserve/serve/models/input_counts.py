@@ -71,8 +71,6 @@ class InputCounts:
                 self._count(np.concatenate([x for of, x in waiting if of is bounds]), bounds)
 
     def _count(self, x: NDArray[Any], bounds: "Bounds") -> None:
-        from kanserve.serve.rpc.range_violations import find_violations
-
         blocks = self._blocks[1:].reshape(BLOCKS, -1)
         if blocks[self._blocks[0], 0] >= self.block_rows:
             self._blocks[0] = (self._blocks[0] + 1) % BLOCKS
@@ -83,6 +81,6 @@ class InputCounts:
         bins = np.where(np.isnan(x), MISSING, (x[:, :, None] >= self.edges).sum(axis=2))
         flat = bins + COUNTS * np.arange(len(counts))
         counts += np.bincount(flat.ravel(), minlength=counts.size).reshape(counts.shape)
-        outside = find_violations(bounds, x)
+        outside = bounds.find_violations(x)
         if outside is not None:
             counts[:, OUTSIDE] += outside.features

@@ -29,7 +29,7 @@ def network() -> ks.Kan:
 
 
 @pytest.fixture(scope="module")
-def repository_of_one(tmp_path_factory) -> Path:
+def repository_of_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     repository.publish(root, "sum", ks.compile(network(), ["c_source", "numpy_source"]))
     bare = replace(network(), inputs=tuple(ks.Variable(f"x{i}", low=-4, high=4) for i in range(INPUTS)))
@@ -38,7 +38,7 @@ def repository_of_one(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(params=["auto", "grpcio"])
-def server(request, repository_of_one):
+def either_server(request, repository_of_one):
     with start(Settings(str(repository_of_one), port=0, transport=request.param)) as running:
         yield running
 
@@ -61,7 +61,8 @@ def counts() -> InputCounts:
 def bounds() -> Bounds:
     inputs = network().inputs
     pairs = [(variable.low, variable.high) for variable in inputs]
-    return Bounds(*np.array(pairs).T, pairs)
+    low, high = np.array(pairs).T
+    return Bounds(low, high, pairs)
 
 
 def above_chance(counted: InputCounts) -> list[float]:
@@ -76,6 +77,7 @@ def above_chance(counted: InputCounts) -> list[float]:
     return [found.psi_above_chance for found in measure_drift(entry)]
 
 
+@pytest.mark.slow
 def test_no_alarm_in_100_000_unshifted_requests_and_one_within_2_000_shifted_ones():
     counted, limits = counts(), bounds()
     for row in range(100_000):
@@ -83,9 +85,9 @@ def test_no_alarm_in_100_000_unshifted_requests_and_one_within_2_000_shifted_one
         if row % 1000 == 999:
             assert max(above_chance(counted)) <= DRIFTED
     for _ in range(2000):
-        row = RNG.normal(size=(1, INPUTS))
-        row[0, 2] += 0.5
-        counted.add(row, limits)
+        shifted = RNG.normal(size=(1, INPUTS))
+        shifted[0, 2] += 0.5
+        counted.add(shifted, limits)
     found = above_chance(counted)
     assert found[2] > DRIFTED and max(found[:2] + found[3:]) <= DRIFTED
 
@@ -116,7 +118,9 @@ def test_no_rows_are_counted_where_the_setting_or_the_model_does_not_allow_it():
         assert not counted.block_rows and len(counted.loop_blocks) == 0
 
 
-def test_half_a_standard_deviation_in_one_input_is_told_by_statistics_metrics_and_the_command(server, kanserve):
+@pytest.mark.slow
+def test_half_a_standard_deviation_in_one_input_is_told_by_statistics_metrics_and_the_command(either_server, kanserve):
+    server = either_server
     predict(server, RNG.normal(size=(2000, INPUTS)))
     assert max(found.psi_above_chance for found in drift(server)) <= DRIFTED
     shifted = RNG.normal(size=(2000, INPUTS))
@@ -127,11 +131,11 @@ def test_half_a_standard_deviation_in_one_input_is_told_by_statistics_metrics_an
     assert code == 0 and "x3" in error and len(out.splitlines()) == 1 + INPUTS
 
 
-def test_values_that_are_missing_infinite_or_outside_are_counted_in_every_type(server):
+def test_values_that_are_missing_infinite_or_outside_are_counted_in_every_type(either_server):
     odd = np.array([[np.nan, np.inf, -np.inf, 9.0, 0.0, 0.0], [0.0] * INPUTS], np.float64)
     for rows in (odd, odd.astype(np.float32)):
-        predict(server, rows)
-    assert [(found.rows, found.outside) for found in drift(server)] == [(4, 0.5)] * 4 + [(4, 0.0)] * 2
+        predict(either_server, rows)
+    assert [(found.rows, found.outside) for found in drift(either_server)] == [(4, 0.5)] * 4 + [(4, 0.0)] * 2
 
 
 def test_both_transports_count_alike(repository_of_one):
@@ -145,11 +149,11 @@ def test_both_transports_count_alike(repository_of_one):
     assert found[0] == found[1] and found[0][0].rows == 301
 
 
-def test_a_model_without_bins_has_no_drift(server, kanserve):
-    with Client(server.address) as client:
+def test_a_model_without_bins_has_no_drift(either_server, kanserve):
+    with Client(either_server.address) as client:
         client.predict("bare", np.zeros((1, INPUTS)))
         assert client.statistics("bare")[0].inputs == ()
-    code, _, error = kanserve("drift", f"{server.address}/bare")
+    code, _, error = kanserve("drift", f"{either_server.address}/bare")
     assert code == 2 and "does not know its training rows" in error
 
 
