@@ -45,6 +45,7 @@ from kanserve.cli.commands.import_network import import_network
 from kanserve.cli.commands.predict import predict_rows
 from kanserve.cli.commands.publish import publish_network, sign_version, write_card
 from kanserve.cli.commands.report import write_report
+from kanserve.cli.commands.route import change_route
 from kanserve.cli.commands.score import score_network
 from kanserve.cli.commands.share import share_network
 from kanserve.cli.commands.studio import open_studio
@@ -328,6 +329,7 @@ app.command("report", short_help="Write a page with scores, effects of inputs an
 app.command("score", short_help="Score a network on new samples, or predict a large file.")(score_network)
 app.command("drift", short_help="Compare the rows that a served model answers with its training rows.")(show_drift)
 app.command("formula", short_help="Print the formulas of a network, or search a table for one.")(show_formula)
+app.command("route", short_help="Name versions of a served model, and split its requests among them.")(change_route)
 app.command("sign", short_help="Sign a published version.")(sign_version)
 app.command("card", short_help="Write the model card of a published model.")(write_card)
 app.command("share", short_help="Write a network as one HTML file that needs no server.")(share_network)

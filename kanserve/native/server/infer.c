@@ -107,7 +107,7 @@ int infer_outputs(infer_request *request)
     return 1;
 }
 
-int infer_read(const model_table *table, const uint8_t *message, size_t length, infer_request *request)
+int infer_read(model_table *table, const uint8_t *message, size_t length, infer_request *request)
 {
     proto_cursor cursor = {message, length ? message + length : message};
     proto_field field, name = {0}, raw = {0};
@@ -147,7 +147,7 @@ int infer_read(const model_table *table, const uint8_t *message, size_t length, 
         }
     }
     if (!cursor.at || seen != 1 || inputs != 1) return 0;
-    served_model *model = table_find(table, name.data, name.length, version);
+    served_model *model = table_find(table, name.data, name.length, version, table_draw(table, request->id, request->id_length));
     if (!model) return 0;
     if (raw.data) {
         if (input.typed) return 0;

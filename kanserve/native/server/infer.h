@@ -27,7 +27,7 @@ typedef struct {
 } infer_request;
 
 /* Read a request for one of the models: 1, or 0 if it is for the general path. */
-int infer_read(const model_table *table, const uint8_t *message, size_t length, infer_request *request);
+int infer_read(model_table *table, const uint8_t *message, size_t length, infer_request *request);
 
 /* The rows as the model's type, in `scratch` if they must be converted; NULL without memory. */
 const void *infer_rows(const infer_request *request, byte_buffer *scratch);

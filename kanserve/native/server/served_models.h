@@ -31,7 +31,10 @@ typedef int (*chain_function)(void **kernels, int count, int64_t rows, const voi
 typedef struct {
     const char *name;
     int64_t version;
-    int32_t newest;            /* whether a request without a version means this one */
+    int64_t draws_below;       /* a request without a version means the first model of the name whose number this is above
+                                * what `table_draw` gives; 0: never, ALL_DRAWS: always */
+    const char *aliases;       /* further names of this version, one after another, each ended by 0; or NULL */
+    int32_t alias_count;
     int32_t number;            /* of the model, for whoever predicts outside the loop */
     predict_function predict;  /* without it and a chain, rows are handed out, to be predicted by another thread */
     chain_function chain;
@@ -76,7 +79,12 @@ void table_release(model_table *table);
 /* Read a version, 1 to 999999999 without leading zeros, or none, which is 0: whether it is one. */
 int table_version(const uint8_t *text, size_t length, int64_t *version);
 
-/* The model of a name, by version or, with version 0, the newest; NULL if there is none. */
-served_model *table_find(const model_table *table, const uint8_t *name, size_t length, int64_t version);
+/* A number from 0 to ALL_DRAWS - 1, always the same for an id of some length, as `draw` of models/routes.py; without one
+ * the next of a sequence that is spread evenly. */
+#define ALL_DRAWS ((int64_t)1 << 32)
+int64_t table_draw(model_table *table, const uint8_t *id, size_t length);
+
+/* The model of a name, by version or, with version 0, by a draw, of which 0 gives the main one; NULL if there is none. */
+served_model *table_find(const model_table *table, const uint8_t *name, size_t length, int64_t version, int64_t drawn);
 
 #endif

@@ -371,7 +371,7 @@ def statistics(
     from kanserve.serve.methods import METHODS, Turn
 
     predicting = {method.name for method in METHODS if method.turn is Turn.PREDICTS}
-    if request.version:
+    if request.version or "@" in request.name:
         models = [catalog.find(request.name, request.version)]
     elif request.name:
         models = list(catalog.models[catalog.find(request.name).name].values())

@@ -40,7 +40,9 @@ class ServedModel(Structure):
     _fields_ = (
         ("name", c_char_p),
         ("version", c_int64),
-        ("newest", c_int32),
+        ("draws_below", c_int64),
+        ("aliases", c_char_p),
+        ("alias_count", c_int32),
         ("number", c_int32),
         ("predict", c_void_p),
         ("chain", c_void_p),
