@@ -23,6 +23,7 @@ except ImportError:  # the base installation has no command line
 
 from kanserve.cli import arguments, standard_streams
 from kanserve.cli.commands import session as session_command
+from kanserve.cli.commands.drift import show_drift
 from kanserve.cli.commands.explain import explain_rows
 from kanserve.cli.commands.export import export_network
 from kanserve.cli.commands.flag_types import (
@@ -42,6 +43,7 @@ from kanserve.cli.commands.import_network import import_network
 from kanserve.cli.commands.predict import predict_rows
 from kanserve.cli.commands.publish import publish_network, sign_version, write_card
 from kanserve.cli.commands.report import write_report
+from kanserve.cli.commands.route import change_route
 from kanserve.cli.commands.score import score_network
 from kanserve.cli.commands.share import share_network
 from kanserve.cli.commands.studio import open_studio
@@ -326,7 +328,9 @@ app.command("predict", short_help="Predict the rows of a table.")(predict_rows)
 app.command("explain", short_help="Say how much each input contributes to predictions.")(explain_rows)
 app.command("report", short_help="Write a page with scores, effects of inputs and single rows.")(write_report)
 app.command("score", short_help="Score a network on new samples, or predict a large file.")(score_network)
+app.command("drift", short_help="Compare the rows that a served model answers with its training rows.")(show_drift)
 app.command("formula", short_help="Print the formulas of a network, or search a table for one.")(show_formula)
+app.command("route", short_help="Name versions of a served model, and split its requests among them.")(change_route)
 app.command("sign", short_help="Sign a published version.")(sign_version)
 app.command("card", short_help="Write the model card of a published model.")(write_card)
 app.command("share", short_help="Write a network as one HTML file that needs no server.")(share_network)

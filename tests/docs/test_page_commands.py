@@ -73,6 +73,7 @@ EXCEPTIONS = {
         "kanserve publish law.safetensors s3://",
     ): "an account of S3; test_cli.py has a local one",
     ("docs/serving.md", "curl localhost:8002"): "the port of a server that runs; the same call runs here",
+    ("docs/serving.md", "kanserve drift"): "the port of a server that runs; tests/unit/serve/test_drift.py runs it",
     ("docs/c.md", "gcc -std=c99 -DP_VECTOR_MATH"): "wants source of another option, which tests/unit/exporters build",
     ("docs/start/five-minutes.md", "pip install"): "a package index",
     ("docs/installation.md", "mkdir libraries"): "packages of Debian; test_package.py builds a wheel where they are",
