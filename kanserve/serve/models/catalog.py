@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from kanserve.artifact.format import Artifact, Manifest, read_json
 from kanserve.artifact.naming_rules import FORMULA, check_version
-from kanserve.errors import DataError, FormatError, FormulaError, InvalidNameError, NotFoundError
+from kanserve.errors import DataError, FormatError, FormulaError, NotFoundError
 from kanserve.network.kan import Kan
 from kanserve.runtime import Backend, load_backend, load_preferred
 from kanserve.runtime.backend import forget_files
@@ -306,8 +306,8 @@ class Catalog:
         be empty, the one that is drawn for it.
         """
         name, at, alias = name.partition("@")
-        if at:
-            version = self._aliased(name, alias, version)
+        if at and not version:  # clients pin a version for the parts of a long request, whatever an alias means by then
+            version = self._find_alias(name, alias)
         versions = self.models.get(name)
         if not version:
             if not versions:
@@ -326,10 +326,8 @@ class Catalog:
             raise NotFoundError(f"There is no version {number} of {name!r}; loaded: {loaded}.")
         raise NotFoundError(self._unloaded_text(name))
 
-    def _aliased(self, name: str, alias: str, version: str) -> str:
+    def _find_alias(self, name: str, alias: str) -> str:
         """The version that an alias stands for, as text."""
-        if version:
-            raise InvalidNameError(f"'{name:.80}@{alias:.80}' means a version already. Leave out {version!r:.40}.")
         aliases = self.routes[name].aliases if name in self.routes else {}
         if alias not in aliases:
             known = ", ".join(aliases) or "none"
