@@ -24,6 +24,7 @@ from kanserve.errors import DataError, FormatError, FormulaError, NotFoundError
 from kanserve.network.kan import Kan
 from kanserve.runtime import Backend, load_backend, load_preferred
 from kanserve.runtime.backend import forget_files
+from kanserve.serve.models.coverage_counts import CoverageCounts
 from kanserve.serve.models.input_counts import InputCounts
 from kanserve.serve.models.routes import Routes, draw, shares
 from kanserve.serve.settings import Settings
@@ -167,6 +168,7 @@ class Model:
     number: int = field(default_factory=itertools.count().__next__)  # unique for each load
     answers: PreparedAnswers = field(default_factory=PreparedAnswers, init=False)  # to what does not depend on rows
     inputs: InputCounts = field(init=False)
+    coverage: CoverageCounts = field(default_factory=CoverageCounts, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", InputCounts(self.kan.inputs, self.limits.drift_rows))

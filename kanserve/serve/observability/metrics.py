@@ -207,6 +207,7 @@ class Metrics:
                 ],
                 "models": self._models(),
                 "inputs": self._inputs(),
+                "coverage": self._coverage(),
                 "computing": self._computing(computing),
                 "refused": list(self._refused),
                 "restarts": 0,
@@ -278,6 +279,15 @@ class Metrics:
                     )
         return counted
 
+    def _coverage(self) -> list[dict[str, Any]]:
+        """For each version and interval, the measured values that came back, and how many of them are within it."""
+        return [
+            {"of": [name, version, level], "values": values, "covered": covered}
+            for name, versions in (self._catalog.models.items() if self._catalog is not None else ())
+            for version, model in versions.items()
+            for level, (values, covered) in model.coverage.total().items()
+        ]
+
     def _computing(self, now: Mapping[str, int]) -> list[dict[str, Any]]:
         """The number of requests being computed, for each loaded model, and for unloaded models with requests in
         progress."""
@@ -324,7 +334,7 @@ def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
     }
 
 
-_ADDED = ("calls", "outside", "loads", "models", "inputs", "computing")
+_ADDED = ("calls", "outside", "loads", "models", "inputs", "coverage", "computing")
 _OF_VERSIONS = ("calls", "outside", "models")
 
 
@@ -354,7 +364,8 @@ def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":
 
 def keep_counters(snapshot: "Snapshot") -> "Snapshot":
     """What is kept of an ended process: its counters, but not gauges or states."""
-    return {**snapshot, "processes": [], "gauges": {}, "models": [], "inputs": [], "computing": [], "refused": []}
+    states: tuple[str, ...] = ("processes", "models", "inputs", "coverage", "computing", "refused")
+    return {**snapshot, "gauges": {}, **{name: [] for name in states}}
 
 
 def statistics(

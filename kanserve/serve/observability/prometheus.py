@@ -75,6 +75,13 @@ TABLE = (
         "Share of the latest rows in which this feature was outside its training range.",
     ),
     Row("kanserve_input_rows", "gauge", _VERSION, "The latest rows, in which features are compared."),
+    Row(
+        "kanserve_interval_values_total",
+        "counter",
+        (*_VERSION, "level"),
+        "Measured values that came back, by the level of the prediction interval that they were compared with.",
+    ),
+    Row("kanserve_interval_covered_total", "counter", (*_VERSION, "level"), "Those of them that are in the interval."),
     Row("kanserve_model_loads_total", "counter", ("model", "result"), "Versions loaded: success or failure."),
     Row("kanserve_model_load_seconds_total", "counter", ("model",), "Time that loading took, failures included."),
     Row(
@@ -201,6 +208,8 @@ def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
         "kanserve_rows_total": list(_rows(snapshot["calls"])),
         "kanserve_rows_outside_training_range_total": list(_outside(snapshot["outside"])),
         **_drift(snapshot["inputs"]),
+        "kanserve_interval_values_total": [(_labels(entry), entry["values"]) for entry in snapshot["coverage"]],
+        "kanserve_interval_covered_total": [(_labels(entry), entry["covered"]) for entry in snapshot["coverage"]],
         "kanserve_model_loads_total": [
             ((*_labels(load), result), load[field])
             for load in snapshot["loads"]

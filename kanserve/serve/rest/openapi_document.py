@@ -155,6 +155,31 @@ _SCHEMAS: _Json = {
         },
         ("rows",),
     ),
+    "FeedbackRequest": _object(
+        {
+            "rows": _array(
+                _array({"type": "number"}, minItems=1), minItems=1, description="Raw features, as many in each row."
+            ),
+            "measured": _array(
+                _array({"type": "number"}, minItems=1), minItems=1, description="[row][output]: what was measured."
+            ),
+        },
+        ("rows", "measured"),
+    ),
+    "FeedbackResponse": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "coverage": _array(
+                _object(
+                    {"level": _NUMBER, "values": _COUNT, "covered": _COUNT},
+                    ("level", "values", "covered"),
+                    description="Of a prediction interval: the values compared with it, and those of them within it.",
+                )
+            ),
+        },
+        ("model_name", "model_version", "coverage"),
+    ),
     "GradientResponse": _object(
         {
             "model_name": _TEXT,

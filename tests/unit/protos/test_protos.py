@@ -235,6 +235,9 @@ class Echoing(formula_pb2_grpc.FormulaServiceServicer):
     def Differentiate(self, request: formula.DifferentiateRequest, context: object) -> formula.DifferentiateResponse:
         return formula.DifferentiateResponse(values=request.rows)
 
+    def Feedback(self, request: formula.FeedbackRequest, context: object) -> formula.FeedbackResponse:
+        return formula.FeedbackResponse(coverage=[formula.IntervalCoverage(level=0.9, values=2, covered=1)])
+
     def ExportSource(
         self, request: formula.ExportSourceRequest, context: object
     ) -> Iterator[formula.ExportSourceResponse]:

@@ -1,7 +1,11 @@
 """The server sees that inputs drift, says so in every place, and raises no alarm where they do not."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from kanserve.client import Client
 from kanserve.network.stability_index import DRIFTED
 from kanserve.network.training_bins import with_training_bins
 from kanserve.serve.models.input_counts import BLOCKS, OUTSIDE, InputCounts
+from kanserve.serve.observability import prometheus
 from kanserve.serve.observability.metrics import measure_drift, merge
 from kanserve.serve.rpc.range_violations import Bounds
 from kanserve.serve.server import Server, start
@@ -166,3 +171,35 @@ def test_processes_add_up_their_counts(repository_of_one):
     assert together["rows"] == 2 * alone["rows"] == 80 and together["expected"] == alone["expected"]
     assert np.array_equal(together["counts"], 2 * np.array(alone["counts"]))
     assert np.array(alone["counts"]).shape == (INPUTS, OUTSIDE + 1)
+
+
+def feedback(server: Server, rows: list[list[float]], measured: list[list[float | None]], model: str = "line") -> Any:
+    body = json.dumps({"rows": rows, "measured": measured}).encode()
+    address = f"http://{server.http_address}/v2/models/{model}/feedback"
+    try:
+        with urlopen(Request(address, body, {"Content-Type": "application/json"})) as answer:
+            return json.load(answer)
+    except HTTPError as error:
+        return json.load(error)["error"]
+
+
+def test_measured_values_are_compared_with_the_intervals_and_counted(tmp_path):
+    rows = RNG.uniform(-1, 1, (200, 1))
+    noisy = rows + RNG.normal(0, 0.1, rows.shape)
+    line = ks.compile(ks.from_formula("x", ranges={"x": (-1, 1)}), ["numpy_source"], data=(rows, noisy))
+    repository.publish(tmp_path, "line", line)
+    repository.publish(tmp_path, "bare", ks.compile(ks.from_formula("x", ranges={"x": (-1, 1)}), ["numpy_source"]))
+    with start(Settings(str(tmp_path), port=0, http_port=0)) as running:
+        new = RNG.uniform(-1, 1, (1000, 1))
+        said = feedback(running, new.tolist(), (new + RNG.normal(0, 0.1, new.shape)).tolist())
+        for entry in said["coverage"]:  # four standard errors, of the rows here and of those of the interval
+            assert entry["values"] == 1000 and entry["covered"] / 1000 == pytest.approx(entry["level"], abs=0.12)
+        assert feedback(running, [[0.0], [0.5]], [[9.0], [None]])["coverage"][0] == {
+            "level": 0.8,
+            "values": 1,
+            "covered": 0,
+        }
+        page = prometheus.text(running.state.meters.snapshot()).decode()
+        assert 'kanserve_interval_values_total{level="0.8",model="line",version="1"} 1001.0' in page
+        assert "no prediction intervals" in feedback(running, [[0.0]], [[0.0]], "bare")
+        assert "measured must have shape [1, 1]" in feedback(running, [[0.0]], [[0.0, 1.0]])
