@@ -119,12 +119,16 @@ def statistics(name: str, version: str) -> Steps[tuple[ModelStatistics, ...]]:
             decoded=_count(model.inference_stats.compute_input),
             computed=_count(model.inference_stats.compute_infer),
             encoded=_count(model.inference_stats.compute_output),
-            inputs=tuple(
-                InputDrift(drift.name, drift.rows, drift.psi, drift.psi_above_chance, drift.outside_share)
-                for drift in model.input_stats
-            ),
         )
         for model in response.model_stats
+    )
+
+
+def drift(name: str, version: str) -> Steps[tuple[InputDrift, ...]]:
+    response = yield "GetDrift", formula_pb2.GetDriftRequest(model_name=name, model_version=version)
+    return tuple(
+        InputDrift(drift.name, drift.rows, drift.psi, drift.psi_above_chance, drift.outside_share)
+        for drift in response.inputs
     )
 
 

@@ -12,7 +12,6 @@ from kanserve.formula.expressions.tree import Table, evaluate_tree
 from kanserve.network.conformal_intervals import ConformalInterval
 from kanserve.network.encoding import encode_columns, is_encoded
 from kanserve.network.kan import Variable
-from kanserve.network.stability_index import InputDrift
 
 Array = NDArray[np.float64]
 
@@ -172,8 +171,6 @@ class ModelStatistics:
         Requests.
     queued, decoded, computed, encoded : Counted
         The stages of the requests.
-    inputs : tuple of InputDrift
-        The drift of each input whose training rows are known.
 
     Examples
     --------
@@ -195,7 +192,6 @@ class ModelStatistics:
     decoded: Counted
     computed: Counted
     encoded: Counted
-    inputs: tuple[InputDrift, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -861,43 +861,6 @@ class InferBatchStatistics(_message.Message):
 Global___InferBatchStatistics: _TypeAlias = InferBatchStatistics  # noqa: Y015
 
 @_typing.final
-class InputStatistics(_message.Message):
-    """The latest rows that a version has answered, beside its training rows. Ours, not of the protocol."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NAME_FIELD_NUMBER: _builtins.int
-    ROWS_FIELD_NUMBER: _builtins.int
-    PSI_FIELD_NUMBER: _builtins.int
-    PSI_ABOVE_CHANCE_FIELD_NUMBER: _builtins.int
-    OUTSIDE_SHARE_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    rows: _builtins.int
-    """Rows that were counted: one of each request."""
-    psi: _builtins.float
-    """The population stability index; by custom 0.1 is a moderate change and 0.25 a large one."""
-    psi_above_chance: _builtins.float
-    """The index less what unchanged inputs exceed once in a million, for so many rows; at least 0."""
-    outside_share: _builtins.float
-    """The share of the rows in which the input was outside its training range."""
-    def __init__(
-        self,
-        *,
-        name: _builtins.str = ...,
-        rows: _builtins.int = ...,
-        psi: _builtins.float = ...,
-        psi_above_chance: _builtins.float = ...,
-        outside_share: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "outside_share", b"outside_share", "psi", b"psi", "psi_above_chance", b"psi_above_chance", "rows", b"rows"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___InputStatistics: _TypeAlias = InputStatistics  # noqa: Y015
-
-@_typing.final
 class ModelStatistics(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -908,7 +871,6 @@ class ModelStatistics(_message.Message):
     EXECUTION_COUNT_FIELD_NUMBER: _builtins.int
     INFERENCE_STATS_FIELD_NUMBER: _builtins.int
     BATCH_STATS_FIELD_NUMBER: _builtins.int
-    INPUT_STATS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     last_inference: _builtins.int
@@ -921,10 +883,6 @@ class ModelStatistics(_message.Message):
     def inference_stats(self) -> Global___InferStatistics: ...
     @_builtins.property
     def batch_stats(self) -> _containers.RepeatedCompositeFieldContainer[Global___InferBatchStatistics]: ...
-    @_builtins.property
-    def input_stats(self) -> _containers.RepeatedCompositeFieldContainer[Global___InputStatistics]:
-        """Of each input whose training rows are known. Ours, not of the protocol."""
-
     def __init__(
         self,
         *,
@@ -935,11 +893,10 @@ class ModelStatistics(_message.Message):
         execution_count: _builtins.int = ...,
         inference_stats: Global___InferStatistics | None = ...,
         batch_stats: _abc.Iterable[Global___InferBatchStatistics] | None = ...,
-        input_stats: _abc.Iterable[Global___InputStatistics] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["inference_stats", b"inference_stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_stats", b"batch_stats", "execution_count", b"execution_count", "inference_count", b"inference_count", "inference_stats", b"inference_stats", "input_stats", b"input_stats", "last_inference", b"last_inference", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_stats", b"batch_stats", "execution_count", b"execution_count", "inference_count", b"inference_count", "inference_stats", b"inference_stats", "last_inference", b"last_inference", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _PRIOR = 0.5  # rows added to each bin, so that an empty bin has a finite share;
 
 @dataclass(frozen=True)
 class InputDrift:
-    """How the latest rows that a version answered are spread over an input, beside its training rows.
+    """How the latest rows that a version answered are spread over an input, as `Client.drift` returns it.
 
     Parameters
     ----------

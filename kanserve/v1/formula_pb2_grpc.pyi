@@ -41,6 +41,8 @@ class FormulaServiceStub:
     """The network as nodes and edges, with a curve for each edge: enough to draw it."""
     Differentiate: _grpc.UnaryUnaryMultiCallable[_formula_pb2.DifferentiateRequest, _formula_pb2.DifferentiateResponse]
     """The outputs and their exact derivatives at given rows."""
+    GetDrift: _grpc.UnaryUnaryMultiCallable[_formula_pb2.GetDriftRequest, _formula_pb2.GetDriftResponse]
+    """How the latest rows that a version answered are spread over its inputs, beside its training rows."""
     Feedback: _grpc.UnaryUnaryMultiCallable[_formula_pb2.FeedbackRequest, _formula_pb2.FeedbackResponse]
     """Measured values for rows, which the prediction intervals are compared with; NOT_FOUND without
     intervals.
@@ -63,6 +65,8 @@ class FormulaServiceAsyncStub(FormulaServiceStub):
     """The network as nodes and edges, with a curve for each edge: enough to draw it."""
     Differentiate: _aio.UnaryUnaryMultiCallable[_formula_pb2.DifferentiateRequest, _formula_pb2.DifferentiateResponse]  # type: ignore[assignment]
     """The outputs and their exact derivatives at given rows."""
+    GetDrift: _aio.UnaryUnaryMultiCallable[_formula_pb2.GetDriftRequest, _formula_pb2.GetDriftResponse]  # type: ignore[assignment]
+    """How the latest rows that a version answered are spread over its inputs, beside its training rows."""
     Feedback: _aio.UnaryUnaryMultiCallable[_formula_pb2.FeedbackRequest, _formula_pb2.FeedbackResponse]  # type: ignore[assignment]
     """Measured values for rows, which the prediction intervals are compared with; NOT_FOUND without
     intervals.
@@ -100,6 +104,14 @@ class FormulaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_formula_pb2.DifferentiateResponse, _abc.Awaitable[_formula_pb2.DifferentiateResponse]]:
         """The outputs and their exact derivatives at given rows."""
+
+    @_abc_1.abstractmethod
+    def GetDrift(
+        self,
+        request: _formula_pb2.GetDriftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_formula_pb2.GetDriftResponse, _abc.Awaitable[_formula_pb2.GetDriftResponse]]:
+        """How the latest rows that a version answered are spread over its inputs, beside its training rows."""
 
     @_abc_1.abstractmethod
     def Feedback(

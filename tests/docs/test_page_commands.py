@@ -74,8 +74,6 @@ EXCEPTIONS = {
     ): "an account of S3; test_cli.py has a local one",
     ("docs/serving.md", "curl localhost:8002"): "the port of a server that runs; the same call runs here",
     ("docs/serving.md", "kanserve route"): "the file of a server that runs; tests/unit/serve/test_routes.py runs it",
-    ("docs/runbook.md", "kanserve route"): "the file of a server that runs; tests/unit/serve/test_routes.py runs it",
-    ("docs/runbook.md", "kanserve drift"): "the port of a server that runs; tests/unit/serve/test_drift.py runs it",
     ("docs/serving.md", "curl localhost:8002/v2/models/houses/feedback"): "tests/unit/serve/test_drift.py calls it",
     ("docs/serving.md", "kanserve drift"): "the port of a server that runs; tests/unit/serve/test_drift.py runs it",
     ("docs/c.md", "gcc -std=c99 -DP_VECTOR_MATH"): "wants source of another option, which tests/unit/exporters build",

@@ -32,12 +32,11 @@ def show_drift(
     address, name, version = arguments.parse_served(model)
     access = ServerAccess(tls, tls_ca, tls_certificate, tls_key, server_name, token_file)
     with access.client(address) as client:
-        versions = client.statistics(name, version)
-    newest = max(versions, key=lambda statistics: statistics.version)
-    if not newest.inputs:
+        inputs = client.drift(name, version)
+    if not inputs:
         raise NotFoundError(
-            f"Version {newest.version} of {name!r} does not know its training rows, or the server has --drift-rows 0. "
-            "Compile the network with samples, data=, and publish it again."
+            f"{name!r} does not know its training rows, or the server has --drift-rows 0. Compile the network with "
+            "samples, data=, and publish it again."
         )
     lines = [
         {
@@ -48,8 +47,8 @@ def show_drift(
             "outside": drift.outside,
             "drifted": drift.drifted,
         }
-        for drift in newest.inputs
+        for drift in inputs
     ]
     print_rows(lines, as_json)
-    if drifted := [drift.name for drift in newest.inputs if drift.drifted]:
+    if drifted := [drift.name for drift in inputs if drift.drifted]:
         warn(f"drifted: {', '.join(drifted)}")

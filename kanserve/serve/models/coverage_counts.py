@@ -18,8 +18,8 @@ class CoverageCounts:
         self._total: dict[float, tuple[int, int]] = {}
 
     def add(self, interval: ConformalInterval, answers: Array, measured: Array) -> tuple[int, int]:
-        """Compare measured values (N, outputs) with the intervals around answers; returns how many were compared, and how
-        many of them the intervals have. A value that is NaN, or whose answer is, is not compared."""
+        """Compare measured values (N, outputs) with the intervals around answers; returns how many were compared, and
+        how many of them the intervals have. A value that is NaN, or whose answer is, is not compared."""
         low, high = interval.around(answers)
         compared = int((~np.isnan(measured) & ~np.isnan(answers)).sum())
         covered = int(((measured >= low) & (measured <= high)).sum())

@@ -387,20 +387,7 @@ def statistics(
     for series in snapshot["calls"]:
         if series["of"][1] in predicting:
             inferences.setdefault((series["of"][2], series["of"][3]), []).append(series)
-    inputs = {_version(entry): entry for entry in snapshot["inputs"]}
     made = [_statistics(model.name, model.version, inferences.get((model.name, model.version), [])) for model in models]
-    for model, stats in zip(models, made, strict=True):
-        if entry := inputs.get((model.name, model.version)):
-            stats.input_stats.extend(
-                pb.InputStatistics(
-                    name=drift.name,
-                    rows=drift.rows,
-                    psi=drift.psi,
-                    psi_above_chance=drift.psi_above_chance,
-                    outside_share=drift.outside,
-                )
-                for drift in measure_drift(entry)
-            )
     return pb.ModelStatisticsResponse(model_stats=made)
 
 

@@ -155,6 +155,26 @@ _SCHEMAS: _Json = {
         },
         ("rows",),
     ),
+    "Drift": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "inputs": _array(
+                _object(
+                    {
+                        "name": _TEXT,
+                        "rows": _COUNT,
+                        "psi": _NUMBER,
+                        "psi_above_chance": _NUMBER,
+                        "outside_share": _NUMBER,
+                    },
+                    ("name", "rows", "psi", "psi_above_chance", "outside_share"),
+                    description="The population stability index, and the share outside the training range.",
+                )
+            ),
+        },
+        ("model_name", "model_version", "inputs"),
+    ),
     "FeedbackRequest": _object(
         {
             "rows": _array(

@@ -16,6 +16,7 @@ from kanserve.errors import DrainingError, FormulaError, InputError, IntegrityEr
 from kanserve.formula import Formula, to_json
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence
 from kanserve.serve.models.catalog import Catalog, Model
+from kanserve.serve.observability.metrics import measure_drift
 from kanserve.serve.rpc.differentiate_answer import differentiate_answer
 from kanserve.serve.rpc.network_answer import network_answer, variable
 from kanserve.serve.rpc.tensors import decode_measured, decode_rows
@@ -157,6 +158,25 @@ def get_network(state: ServerState, request: pb.GetNetworkRequest, call: Call) -
 def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Call) -> Encoded:
     """Differentiate: see `differentiate_answer`."""
     return Encoded(differentiate_answer(find(state, request, call), request.rows, call, hessian=request.hessian))
+
+
+def get_drift(state: ServerState, request: pb.GetDriftRequest, call: Call) -> pb.GetDriftResponse:
+    """GetDrift: the drift of each input, of all processes of the server together."""
+    model = find(state, request, call)
+    response = pb.GetDriftResponse(model_name=model.name, model_version=str(model.version))
+    for entry in state.control.snapshot()["inputs"]:
+        if entry["of"][:2] == [model.name, model.version]:
+            response.inputs.extend(
+                pb.InputDrift(
+                    name=drift.name,
+                    rows=drift.rows,
+                    psi=drift.psi,
+                    psi_above_chance=drift.psi_above_chance,
+                    outside_share=drift.outside,
+                )
+                for drift in measure_drift(entry)
+            )
+    return response
 
 
 def feedback(state: ServerState, request: pb.FeedbackRequest, call: Call) -> pb.FeedbackResponse:

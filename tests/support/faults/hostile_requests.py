@@ -72,6 +72,9 @@ class Maker:
                 curve_points=self._rng.choice((0, 1, 2, 33, 1000, 10**6, 2**32 - 1)),
             ),
             f"{_FORMULAS}Differentiate": self._differentiate,
+            f"{_FORMULAS}GetDrift": lambda: formula_pb2.GetDriftRequest(
+                model_name=self._model(), model_version=self._version()
+            ),
             f"{_FORMULAS}Feedback": self._feedback,
             f"{_FORMULAS}ExportSource": lambda: formula_pb2.ExportSourceRequest(
                 model_name=self._model(),

@@ -50,7 +50,7 @@ def either_server(request, repository_of_one):
 
 def drift(server: Server) -> list[ks.client.InputDrift]:
     with Client(server.address) as client:
-        return list(client.statistics("sum")[0].inputs)
+        return list(client.drift("sum"))
 
 
 def predict(server: Server, rows: np.ndarray, at_once: int = 1) -> None:
@@ -124,7 +124,7 @@ def test_no_rows_are_counted_where_the_setting_or_the_model_does_not_allow_it():
 
 
 @pytest.mark.slow
-def test_half_a_standard_deviation_in_one_input_is_told_by_statistics_metrics_and_the_command(either_server, kanserve):
+def test_half_a_standard_deviation_in_one_input_is_told_by_the_client_metrics_and_the_command(either_server, kanserve):
     server = either_server
     predict(server, RNG.normal(size=(2000, INPUTS)))
     assert max(found.psi_above_chance for found in drift(server)) <= DRIFTED
@@ -157,7 +157,7 @@ def test_both_transports_count_alike(repository_of_one):
 def test_a_model_without_bins_has_no_drift(either_server, kanserve):
     with Client(either_server.address) as client:
         client.predict("bare", np.zeros((1, INPUTS)))
-        assert client.statistics("bare")[0].inputs == ()
+        assert client.drift("bare") == ()
     code, _, error = kanserve("drift", f"{either_server.address}/bare")
     assert code == 2 and "does not know its training rows" in error
 
