@@ -517,8 +517,8 @@ class Client:
 
         Examples
         --------
-        >>> client.drift("line")  # a formula, of which no training rows are known
-        ()
+        >>> client.drift("line")[0].name
+        'x'
         """
         return self._run(describing.drift(name, str(version)))
 

@@ -208,6 +208,7 @@ OF_TWO_IDEAS = {"artifact", "intervals", "kan", "layers", "random_state", "seed"
 # Options of the command line that no Python call has: files, access to servers, how results are shown.
 OPTIONS = {
     *(
+        "alias",
         "allow_host",
         "anywhere",
         "as",

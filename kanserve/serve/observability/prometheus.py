@@ -208,8 +208,7 @@ def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
         "kanserve_rows_total": list(_rows(snapshot["calls"])),
         "kanserve_rows_outside_training_range_total": list(_outside(snapshot["outside"])),
         **_drift(snapshot["inputs"]),
-        "kanserve_interval_values_total": [(_labels(entry), entry["values"]) for entry in snapshot["coverage"]],
-        "kanserve_interval_covered_total": [(_labels(entry), entry["covered"]) for entry in snapshot["coverage"]],
+        **_coverage(snapshot["coverage"]),
         "kanserve_model_loads_total": [
             ((*_labels(load), result), load[field])
             for load in snapshot["loads"]
@@ -250,6 +249,13 @@ def _rows(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
         if model and code == "OK":
             rows[model, version] = rows.get((model, version), 0) + call["rows"]
     return iter(rows.items())
+
+
+def _coverage(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[_Point]]:
+    return {
+        f"kanserve_interval_{part}_total": [(_labels(entry), entry[part]) for entry in entries]
+        for part in ("values", "covered")
+    }
 
 
 def _drift(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[_Point]]:
