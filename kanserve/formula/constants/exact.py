@@ -16,6 +16,7 @@ EXACT = 1e-8  # relative to the size of y: a larger error is not an exact fit
 RISE = 3.0  # times the previous error: the rise that rounding may cause in an exact fit
 ROUNDING = 1e-14  # relative to the size of y: an error that is always allowed
 MOST_TRIED = 4  # names per constant
+RESIDUE = 1e-6  # size of constants that may be 0: where two cancel, as in |x + b|*(x - b), only b² shows
 
 
 def recognise_constants(
@@ -53,10 +54,16 @@ def _simplest(state: Fitted, tolerance: float) -> dict[int, float]:
     """The simplest number near each constant, if there is one."""
     constants = Constants(state.tree)
     return {
-        place: found[0].value
+        place: numbers[0][0]
         for place, value in zip(constants.places, constants.values.tolist(), strict=True)
-        if (found := near(value, tolerance * abs(value), most=1))
+        if (numbers := _numbers(value, tolerance, most=1))
     }
+
+
+def _numbers(value: float, tolerance: float, most: int) -> list[tuple[float, float]]:
+    """The simplest numbers near a constant with their bits: 0, if it may be a residue, and at most so many others."""
+    residue = [(0.0, -1.0)] if 0 < abs(value) < RESIDUE else []
+    return residue + [(simple.value, simple.bits) for simple in near(value, tolerance * abs(value), most)]
 
 
 def _choices(
@@ -71,7 +78,7 @@ def _choices(
             # 0 before ±1: it removes a summand that another constant can absorb, as b in c + b.
             numbers = [(-1.0, place, 0.0), (0.0, place, math.copysign(1.0, value))]
         else:
-            numbers = [(simple.bits, place, simple.value) for simple in near(value, tolerance * abs(value), MOST_TRIED)]
+            numbers = [(bits, place, number) for number, bits in _numbers(value, tolerance, MOST_TRIED)]
         result += [number for number in numbers if (place, number[2]) not in refused][:1]
     return result
 

@@ -1,7 +1,7 @@
 """Laws of one input with noise: fit every form that people fit to curves, and compare them by description length. The
 first form that leaves only noise need not be the law, since longer ones do so too. So all forms that the library of
 functions allows are fitted (`regression.form_fits`), and of those that leave only noise the one with the least
-description length is taken."""
+description length is taken. Forms of |x| are among them, for curves with a kink at 0."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.powers import exponent_of
-from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, SMALLEST_ERROR, information_criterion
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, information_criterion
 from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
@@ -22,7 +22,7 @@ from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.form_fits import FittedForm, fit_exactly, fit_forms
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import NESTED, Form, one_input_forms
-from kanserve.search.regression.rivals import outdoes_polynomials
+from kanserve.search.regression.rivals import SMALLEST_ERROR, outdoes_polynomials
 from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, curves, map_curves, rename_inputs
 from kanserve.search.trees.to_network import network

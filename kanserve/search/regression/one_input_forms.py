@@ -35,12 +35,13 @@ Columns = Callable[..., tuple[Any, ...]]
 @dataclass(frozen=True)
 class Form:
     """Columns as functions of an input and of constants (one role each); their weighted sum is the curve. `positive`
-    forms need positive inputs."""
+    forms need positive inputs; those with a `parity` are for curves that are "even" or "odd" about 0."""
 
     name: str
     roles: str
     columns: Columns
     positive: bool = False
+    parity: str = ""
 
     def __call__(self, x: Any, constants: Any) -> tuple[Any, ...]:
         return self.columns(x, *constants)
@@ -228,6 +229,33 @@ def one_input_forms() -> Iterator[Form]:
     for name in ("damped_wave", "line_times_exponential", "wave_times_line", "wave_of_the_square"):
         for other in ("line", "exponential", "bell"):
             yield _sum(SINGLE[name], TERMS[other])
+    for form in (*TERMS.values(), *SINGLE.values()):
+        yield odd_form(form)
+        if not _is_even(form):
+            yield even_form(form)
+
+
+def even_form(form: Form) -> Form:
+    """The form of the absolute value of the input, such as exp(-|x|)."""
+    return Form(f"{form.name} of |x|", form.roles, lambda x, *constants: form(np.abs(x), constants), parity="even")
+
+
+def odd_form(form: Form) -> Form:
+    """The input times the form of its absolute value, such as x*|x| or x*exp(-|x|)."""
+    size = (lambda x: x) if _is_even(form) else np.abs
+
+    def columns(x: Any, *constants: Any) -> tuple[Any, ...]:
+        return tuple(x * column for column in form(size(x), constants))
+
+    return Form(f"x times {form.name} of |x|", form.roles, columns, parity="odd")
+
+
+def _is_even(form: Form) -> bool:
+    if form.positive:
+        return False
+    constants = [1.7 + 0.1 * n for n in range(len(form.roles))]
+    with np.errstate(all="ignore"):
+        return bool(np.array_equal(form(np.array([-0.9]), constants), form(np.array([0.9]), constants)))
 
 
 def beside_powers(form: Form, powers: Sequence[int] = (1, 2), factors: Sequence[int] = (0, 1)) -> Form:

@@ -45,6 +45,15 @@ def _exact(tree, x, y):
     return error < 1e-12 and all(name_number(value) for value in Constants(tree).values.tolist())
 
 
+def test_residues_that_cancel_are_0_and_small_constants_stay():
+    x = np.random.default_rng(0).uniform(-2, 2, (300, 1))
+    residues = tree_of("0.7*abs(x + 0.00000002)*(x - 0.00000002)", ["x"])
+    found = exact_form(residues, x, 0.7 * x[:, 0] * np.abs(x[:, 0]))
+    assert complexity(found) == complexity(tree_of("0.7*abs(x)*x", ["x"]))
+    small = tree_of("3e-7*x^2", ["x"])
+    assert 3e-7 in Constants(recognise_constants(small, x, 3e-7 * x[:, 0] ** 2)).values
+
+
 @pytest.mark.slow
 @pytest.mark.extended
 @pytest.mark.parametrize("table", TABLES)

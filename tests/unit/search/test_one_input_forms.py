@@ -16,6 +16,7 @@ from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import NESTED, SINGLE, TERMS, beside_powers, one_input_forms
 from kanserve.search.trees.to_network import network
 from kanserve.search.trees.written import Written
+from kanserve.simplification.edge_candidates import LIBRARY
 
 GENERATOR = np.random.default_rng(5)
 T = GENERATOR.uniform(0.1, 8, 300)
@@ -145,3 +146,34 @@ def test_of_near_forms_those_that_are_shortest_are_fitted_to_all_rows(monkeypatc
         fit.form.name for fit in fit_forms(forms, T, y, price=lambda form, constant: 100.0 * (form.name != "line"))
     }
     assert "line" in named
+
+
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        ("x times line of |x|", lambda x: 0.7 * x * np.abs(x) + 0.2),
+        ("exponential of |x|", lambda x: 0.8 * np.exp(-1.3 * np.abs(x))),
+        ("x times exponential of |x|", lambda x: -1.2 * x * np.exp(-np.abs(x))),
+        ("sine of |x|", lambda x: np.sin(2.1 * np.abs(x))),
+        ("x times power of |x|", lambda x: np.sign(x) * np.abs(x) ** 0.6),
+    ],
+)
+def test_curves_with_a_kink_at_0_are_forms_of_the_absolute_value(name, law):
+    x = GENERATOR.uniform(-2, 2, 600)
+    y = law(x) + 0.02 * law(x).std() * GENERATOR.normal(size=600)
+    best = forms_of(x, y, None, library_forms(tuple(LIBRARY)))[0]
+    assert best.fit.form.name == name
+    assert np.sqrt(np.mean((best.values - law(x)) ** 2)) < 0.01 * y.std()
+
+
+def test_forms_of_the_absolute_value_are_for_even_and_odd_curves_alone():
+    x = GENERATOR.uniform(-2, 2, 600)
+    noise = 0.02 * GENERATOR.normal(size=600)
+    for y, parities in (
+        (np.cos(x) + 3, ("even",)),
+        (x**3 + 5, ("odd",)),
+        (np.exp(x), ()),
+        (np.abs(x - 0.3), ()),
+    ):
+        assert Curve(x, y + noise, np.ones(600)).parities == parities
+    assert not Curve(np.abs(x), np.abs(x), np.ones(600)).parities
