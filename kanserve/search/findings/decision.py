@@ -19,8 +19,8 @@ from kanserve.network.powers import EXPONENTS, exponent_of
 from kanserve.search.findings.explained_share import count_held_rows, overall_error
 from kanserve.search.findings.results import DECIDED_MARGIN
 from kanserve.search.findings.scored_formula import ScoredFormula
-from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, SMALLEST_ERROR
-from kanserve.search.regression.rivals import ahead_of_approximations
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY
+from kanserve.search.regression.rivals import SMALLEST_ERROR, ahead_of_approximations
 
 Array = NDArray[np.float64]
 

@@ -1,8 +1,8 @@
-"""Laws of one input with noise: every form that people fit to curves, compared by description length.
+"""Laws of one input with noise: fit every form that people fit to curves, and compare them by description length.
 
-The first form that leaves only noise need not be the law: a longer one does so too. So all forms are fitted
-(`regression.form_fits`), those that other functions of the library would need are left out, and the one is taken that
-describes the samples best for its length, if it leaves only noise.
+The first form that leaves only noise need not be the law, since longer ones do so too. So all forms that the library of
+functions allows are fitted (`regression.form_fits`), and of those that leave only noise the one with the least
+description length is taken.
 
 The search had the right form of 13 of 20 curves that users fit (300 rows, 1% or 5% of noise) and of 14 of 25 others
 (1000 rows, 1%); with this stage and the choice among its forms by description length it has 20, 19 and 23. Left out
@@ -22,7 +22,7 @@ from kanserve.errors import FormulaError
 from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.from_network.expression_trees import trees
 from kanserve.network.powers import exponent_of
-from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, SMALLEST_ERROR, information_criterion
+from kanserve.search.fit.description_length import BY_SHAPE_COMPLEXITY_PENALTY, information_criterion
 from kanserve.search.fit.noisy_forms import polynomial_or_quotient
 from kanserve.search.fit.overfit_test import few_values
 from kanserve.search.fit.problem import Search, SearchProblem, settles
@@ -30,7 +30,7 @@ from kanserve.search.fit.training import Array, FittedNetwork
 from kanserve.search.regression.form_fits import FittedForm, fit_exactly, fit_forms
 from kanserve.search.regression.noisy_polynomial import noisy_polynomial
 from kanserve.search.regression.one_input_forms import NESTED, Form, one_input_forms
-from kanserve.search.regression.rivals import outdoes_polynomials
+from kanserve.search.regression.rivals import SMALLEST_ERROR, outdoes_polynomials
 from kanserve.search.trees import compose
 from kanserve.search.trees.nodes import Curve, Node, curves, map_curves, rename_inputs
 from kanserve.search.trees.to_network import network
