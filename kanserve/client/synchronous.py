@@ -104,12 +104,10 @@ class Client:
         self._memory = Memory()
         self._closed = Event()
         self._retried = itertools.count()
-        self.retried = 0  # the number of retries
+        self.retried = 0
 
     def close(self) -> None:
-        """Close the connections. Later calls end with InputError, and `watch` ends.
-
-        `with` does it at its end.
+        """Close the connections, as `with` does at its end. Later calls end with InputError, and `watch` ends.
 
         Examples
         --------
@@ -293,8 +291,6 @@ class Client:
 
         Raises
         ------
-        NotFoundError
-            Unknown model or version.
         InputError
             Unknown format.
         FormulaError
@@ -324,8 +320,6 @@ class Client:
 
         Raises
         ------
-        NotFoundError
-            Unknown model or version.
         InputError
             The points are more than the server can send.
 
@@ -367,10 +361,8 @@ class Client:
         ------
         NotFoundError
             The model lacks that format.
-        IntegrityError
-            A checksum is wrong.
-        FormatError, InvalidNameError
-            A path leads out of the folder.
+        IntegrityError, FormatError, InvalidNameError
+            A checksum is wrong, or a path leads out of the folder.
         ConflictError
             The folder is not empty.
 
@@ -388,9 +380,7 @@ class Client:
         return files
 
     def watch(self, name: str = "") -> Iterator[ModelEvent]:
-        """Yield each version of a model, or of all models, and then each change, without end.
-
-        A lost connection is made again, and only changes in between are yielded.
+        """Yield each version of a model, or of all models, and then each change, also where a connection was lost.
 
         Parameters
         ----------
@@ -442,11 +432,6 @@ class Client:
         ModelInfo
             With `inputs`, `outputs`, `classes`, `versions` and `intervals`.
 
-        Raises
-        ------
-        NotFoundError
-            Unknown model or version.
-
         Examples
         --------
         >>> info = client.metadata("line")
@@ -483,11 +468,6 @@ class Client:
         tuple of ModelStatistics
             One for each version.
 
-        Raises
-        ------
-        NotFoundError
-            Unknown model or version.
-
         Examples
         --------
         >>> client.statistics("line")[0].name
@@ -500,20 +480,13 @@ class Client:
 
         Parameters
         ----------
-        name : str
-            The model.
-        version : str, optional
-            By default the newest.
+        name, version
+            As in `predict`.
 
         Returns
         -------
         tuple of InputDrift
             One for each input whose training rows are known.
-
-        Raises
-        ------
-        NotFoundError
-            Unknown model or version.
 
         Examples
         --------

@@ -75,11 +75,7 @@ class Autosave:
                 if not (self._place / name).exists():
                     _write(self._place / name, network)
             _write(self._place / STATE, json.dumps(state).encode())
-            for old in self._place.glob("*.safetensors"):
-                if old.name not in names:
-                    old.unlink()
-            for path in _newest_first(self._place.parent)[MOST_KEPT:]:
-                shutil.rmtree(path, ignore_errors=True)
+            _remove_old(self._place, names)
 
     def about(self) -> dict[str, Any] | None:
         """What is kept, without the networks: what it was told, when, and how many steps and edges; None if nothing."""
@@ -112,6 +108,15 @@ def _about(place: Path) -> dict[str, Any] | None:
         return {**state, "steps": len(state["steps"]), "networks": None, "functions": None}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _remove_old(place: Path, used: Sequence[str]) -> None:
+    """Remove the networks of a session that it no longer has, and the sessions that were used longest ago."""
+    for old in place.glob("*.safetensors"):
+        if old.name not in used:
+            old.unlink()
+    for path in _newest_first(place.parent)[MOST_KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _newest_first(root: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kanserve.analysis.contributions import explain
 from kanserve.data.dataset import Dataset
-from kanserve.editing import Session, Snapshot
+from kanserve.editing import Session, Snapshot, Suggestion
 from kanserve.editing.edge_constants import units
 from kanserve.editing.session_data import of_numbers
 from kanserve.editing.snapshot import shares_of
@@ -20,7 +20,9 @@ from kanserve.formula.expressions.complexity import complexity
 from kanserve.formula.expressions.names import latex_name
 from kanserve.network.edge_names import node_name, place_of, subnode_names
 from kanserve.network.evaluate import activations, edge, jacobian, softmax
+from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan, Spline, Sum, Variable
+from kanserve.network.own_functions import OWN
 from kanserve.network.splines import span
 from kanserve.network.training_range import outside, ranges
 from kanserve.simplification.activations import values
@@ -41,6 +43,7 @@ MOST_RESPONSES = 12  # inputs whose curves of response are drawn
 RESPONSE_POINTS = 41  # of each
 MAP_POINTS = 33  # of each of two inputs
 BEYOND = 0.15  # how far an edge is drawn beyond its range on either side, as a share of the range
+LEAST_LOSS = 1e-20  # a loss below it is rounding: what changes it by a factor says nothing
 COVERAGE = 0.95  # of the interval around a prediction: this share of the held-out rows is within it
 
 
@@ -117,6 +120,26 @@ def affine_of(kan: Kan, depth: int) -> AffineView:
         sums += several
         products.append((float(scale), float(offset)))
     return AffineView(tuple(sums), tuple(products))
+
+
+@dataclass(frozen=True)
+class CandidateView:
+    """A suggestion with its complexity, its values along the curve of the edge (in the network's own unit), and the
+    relative change of the held-out RMSE, or of a classifier's cross-entropy; None where that is rounding."""
+
+    suggestion: Suggestion
+    complexity: float
+    change: float | None
+    curve: tuple[float, ...]
+    formula: str = ""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How well a network fits, and what it predicts for the rows of the page."""
+
+    measure: Measure
+    prediction: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -463,3 +486,18 @@ def _plain_list(values: Sequence[Any]) -> list[Any]:
     if values and type(values[0]) is float and all(map(math.isfinite, filter(None, values))):
         return list(values)
     return [plain(item) for item in values]
+
+
+def candidate_views(session: Session, name: str, found: Sequence[Suggestion]) -> tuple[CandidateView, ...]:
+    """The suggestions for an edge, in the same order."""
+    curve, now = edge_curve(session, name), session.loss
+    views = []
+    for suggestion in found:
+        (a, b, c, d), row = suggestion.constants, FUNCTIONS[suggestion.function]
+        with np.errstate(all="ignore"):
+            values = (c * row.numpy(a * np.array(curve.u) + b) + d) / curve.factor
+            root = 1.0 if session.kan.classes else 0.5
+            change = float((suggestion.loss / now) ** root - 1) if now > LEAST_LOSS else None
+        formula = OWN[suggestion.function].formula if suggestion.function in OWN else ""
+        views.append(CandidateView(suggestion, row.complexity, change, tuple(values.tolist()), formula or ""))
+    return tuple(views)

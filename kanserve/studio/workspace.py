@@ -1,10 +1,9 @@
 """What the page's calls do: a session whose steps are computed by worker processes, one step at a time."""
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +23,6 @@ from kanserve.errors import BusyError, ConflictError, InputError, KanserveError,
 from kanserve.formula import formulas, register_function
 from kanserve.network import serialization
 from kanserve.network.edge_names import place_of
-from kanserve.network.functions import FUNCTIONS
 from kanserve.network.kan import Kan
 from kanserve.network.own_functions import OWN
 from kanserve.plot.network_picture import scene_of
@@ -38,13 +36,15 @@ from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.events import Events
 from kanserve.studio.opened_model import Opened
 from kanserve.studio.page_views import (
+    CandidateView,
     EdgeCurve,
     Explained,
-    Measure,
     PageView,
     Predicted,
     Responses,
     Rows,
+    Tried,
+    candidate_views,
     edge_curve,
     explain_row,
     map_at,
@@ -69,35 +69,6 @@ FIT_SECONDS = 24 * 3600.0  # for the first fit of a table, which can be cancelle
 SIMPLIFY_SECONDS = 24 * 3600.0  # for simplifying the network, which can be cancelled
 # Between an interrupt, after which a fit or a search gives its best so far, and the end of its process.
 GRACE_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class CandidateView:
-    """A suggestion with its complexity, its values along the curve of the edge (in the network's own unit), and the
-    relative change of the held-out RMSE, or of a classifier's cross-entropy; None where that is rounding."""
-
-    suggestion: Suggestion
-    complexity: float
-    change: float | None
-    curve: tuple[float, ...]
-    formula: str = ""
-
-
-@dataclass(frozen=True)
-class Tried:
-    """How well a network fits, and what it predicts for the rows of the page."""
-
-    measure: Measure
-    prediction: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a server has answered to one row: its version, the outputs or probabilities, the time of a second call."""
-
-    version: int
-    values: tuple[float, ...]
-    milliseconds: float
 
 
 class Workspace:
@@ -613,18 +584,9 @@ class Workspace:
         self.events.tell("published", version=version)
         return version
 
-    def ask_server(self, address: str, row: Mapping[str, Any]) -> Asked:
+    def ask_server(self, address: str, row: Mapping[str, Any]) -> jobs.Asked:
         """What a server answers to a row, given as its clients give it; an error of it is told."""
-        from kanserve.client import Client
-
-        columns = {name: [value] for name, value in row.items()}
-        with Client(address, timeout=ASK_SECONDS) as client:
-            answer = client.infer(self.model_name, columns)
-            begun = time.perf_counter()
-            client.infer(self.model_name, columns)
-            milliseconds = 1000 * (time.perf_counter() - begun)
-        values = answer.values if answer.probabilities is None else answer.probabilities
-        return Asked(answer.version, tuple(values[0].tolist()), milliseconds)
+        return jobs.ask_server(address, self.model_name, row, ASK_SECONDS)
 
     def next_version(self) -> int:
         """The version that publishing would make."""
@@ -634,21 +596,3 @@ class Workspace:
             return repository.versions(self.opened.repository, self.model_name)[-1] + 1
         except NotFoundError:
             return 1
-
-
-LEAST_LOSS = 1e-20  # a loss below it is rounding: what changes it by a factor says nothing
-
-
-def candidate_views(session: Session, name: str, found: Sequence[Suggestion]) -> tuple[CandidateView, ...]:
-    """The suggestions for an edge, in the same order."""
-    curve, now = edge_curve(session, name), session.loss
-    views = []
-    for suggestion in found:
-        (a, b, c, d), row = suggestion.constants, FUNCTIONS[suggestion.function]
-        with np.errstate(all="ignore"):
-            values = (c * row.numpy(a * np.array(curve.u) + b) + d) / curve.factor
-            root = 1.0 if session.kan.classes else 0.5
-            change = float((suggestion.loss / now) ** root - 1) if now > LEAST_LOSS else None
-        formula = OWN[suggestion.function].formula if suggestion.function in OWN else ""
-        views.append(CandidateView(suggestion, row.complexity, change, tuple(values.tolist()), formula or ""))
-    return tuple(views)
