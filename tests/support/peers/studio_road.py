@@ -121,7 +121,7 @@ TRIED = "!document.body.innerText.includes('≈ trying functions')"
 
 
 def simplified(page: Any, keys: bool) -> None:
-    """Remove the least edge, and replace the largest by the function that is proposed, if there is one within a minute."""
+    """Remove the least edge, and replace the largest by the function that is proposed, if there is one."""
     steps = "document.querySelectorAll('.steps li:not(.first):not(.now) code').length"
     page.wait_for_selector(".choice, .choices, .side .empty")
     if keys:
