@@ -143,7 +143,6 @@ void call_rows(kanserve_call *call, const int64_t *outside, int64_t computed)
     if (!send_message(one, 0) || !counts) return;
     count_call(call->server, one, model, COUNTED_INFER, request->rows, begun, decoded, now);
     for (int i = 0; i < model->inputs; i++) model->counters[COUNT_OUTSIDE + i] += outside[i];
-    infer_count_inputs(request);
 }
 
 /* Answer Differentiate on this thread: whether that was done. */

@@ -154,6 +154,14 @@ def test_both_transports_count_alike(repository_of_one):
     assert found[0] == found[1] and found[0][0].rows == 301
 
 
+def test_rows_that_the_loop_hands_out_are_counted_once(tmp_path):
+    repository.publish(tmp_path, "sum", ks.compile(network(), ["numpy_source"]))
+    with start(Settings(str(tmp_path), port=0)) as running:
+        predict(running, RNG.normal(size=(40, INPUTS)))
+        predict(running, RNG.normal(size=(40, INPUTS)), at_once=20)
+        assert drift(running)[0].rows == 42
+
+
 def test_a_model_without_bins_has_no_drift(either_server, kanserve):
     with Client(either_server.address) as client:
         client.predict("bare", np.zeros((1, INPUTS)))
