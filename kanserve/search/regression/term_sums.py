@@ -1,9 +1,6 @@
-"""Sums of two terms without free constants inside, and of a low polynomial, from one Gram matrix.
-
-A term is a function of one input, outer(inner(x_i)), or a product of two of these. What least squares on a constant, a
-polynomial and any two terms leave of y is a formula in the elements of the Gram matrix, so that all pairs of several
-hundred terms take milliseconds.
-"""
+"""Sums of two terms without free constants inside, and of a low polynomial, from one Gram matrix. A term is a function
+of one input, outer(inner(x_i)), or a product of two of these. The residuals of all pairs of several hundred terms
+follow from the elements of the Gram matrix, in milliseconds."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
