@@ -1,6 +1,10 @@
 """A network in integers: codes of 16 bits between the layers, cubic splines on even grids, sums of 32 bits.
 
-A code u stands for low + u·step. u·G/65536 is an interval of an input's grid and a 16-bit place in it, from which follow four 16-bit weights, the same for all edges; an edge is the sum of four coefficients times these weights. All edges into one sum have one quantum, so the sum is an integer, and becomes the next code by an offset, one multiplication and a shift. Splines on even grids are used as they are; anything else, such as the base function, is fitted by splines on a grid that is refined until its error is small beside that of rounding.
+A code u stands for low + u·step. u·G/65536 is an interval of an input's grid and a 16-bit place in it, from which
+follow four 16-bit weights, the same for all edges; an edge is the sum of four coefficients times these weights. All
+edges into one sum have one quantum, so the sum is an integer, and becomes the next code by an offset, one
+multiplication and a shift. Splines on even grids are used as they are; anything else, such as the base function, is
+fitted by splines on a grid that is refined until its error is small beside that of rounding.
 """
 
 import math
