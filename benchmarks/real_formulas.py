@@ -4,8 +4,9 @@
 
 The ten tables come with scikit-learn and statsmodels and were chosen before any was searched. A quarter of the rows is
 held out. "wild" counts predictions that are not finite, or further from the answers than three times their range, for
-20,000 rows within a tenth of the range of the data: a formula with a pole there has some. Every formula is printed, for
-the first split, and whether it is sensible is for a reader to say. Seconds are CPU seconds of this process.
+20,000 rows within a tenth of the range of the data: a formula with a pole there has some. Every formula of the first
+split is printed, and each with wild predictions: whether it is sensible is for a reader to say. Seconds are CPU seconds
+of this process.
 """
 
 import argparse
@@ -98,6 +99,9 @@ def main(arguments: Sequence[str]) -> None:
     print(table(("table", "R² of the formula", "of KANRegressor", "complexity", "wild", "status"), _rows(results)))
     for name, found in results.items():
         print(f"{name}: {found[0].found.best.formula.text}")
+        for n, one in enumerate(found):
+            if one.wild:
+                print(f"{name}, split {n}, {one.wild} wild: {one.found.best.formula.text}")
 
 
 def measured(data: Dataset, seed: int, seconds: float) -> Result:

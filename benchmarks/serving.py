@@ -56,6 +56,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.inference import wire
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Kan
+from kanserve.network.training_bins import with_training_bins
 from kanserve.serve.transport import native_library
 from kanserve.train import create
 from kanserve.v1 import formula_pb2
@@ -76,8 +77,9 @@ def main(arguments: list[str]) -> None:
 
 
 def network() -> Kan:
-    """A network of the size of a small production model."""
-    return create([4, 5, 1], grid=5, seed=0)
+    """A network of the size of a small production model, whose inputs the server counts."""
+    kan = create([4, 5, 1], grid=5, seed=0)
+    return with_training_bins(kan, np.random.default_rng(0).uniform(-1, 1, (5000, 4)))
 
 
 def large_network() -> Kan:

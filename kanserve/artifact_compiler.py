@@ -40,6 +40,7 @@ from kanserve.network.fitted_rows import share_of_fitted_rows, too_many_seen
 from kanserve.network.kan import Kan, require_kan
 from kanserve.network.parameter_names import names_parameters
 from kanserve.network.rounding_error import rounding, scale, steady_rows
+from kanserve.network.training_bins import with_missing_bins
 from kanserve.network.training_range import breaking_point, ranges
 from kanserve.runtime import c_backend, load_backend
 from kanserve.train.encoded_data import samples_for
@@ -122,6 +123,7 @@ def compile(
     kan = replace(kan, members=()) if kan.members else kan  # which a server does not need
     options = _options(options or ExportOptions(), name, precision)
     rows = None if data is None else samples_for(kan, data, target)
+    kan = kan if rows is None else with_missing_bins(kan, rows.x)
     return _compile(kan, _list(formats), options, True, processors, rows, candidates, provenance)
 
 

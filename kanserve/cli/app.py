@@ -10,8 +10,6 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-import numpy as np
-
 from kanserve import __version__
 from kanserve.errors import InputError, KanserveError, MissingDependencyError
 
@@ -23,6 +21,7 @@ except ImportError:  # the base installation has no command line
 
 from kanserve.cli import arguments, standard_streams
 from kanserve.cli.commands import session as session_command
+from kanserve.cli.commands.drift import show_drift
 from kanserve.cli.commands.explain import explain_rows
 from kanserve.cli.commands.export import export_network
 from kanserve.cli.commands.flag_types import (
@@ -42,6 +41,7 @@ from kanserve.cli.commands.import_network import import_network
 from kanserve.cli.commands.predict import predict_rows
 from kanserve.cli.commands.publish import publish_network, sign_version, write_card
 from kanserve.cli.commands.report import write_report
+from kanserve.cli.commands.route import change_route
 from kanserve.cli.commands.score import score_network
 from kanserve.cli.commands.share import share_network
 from kanserve.cli.commands.studio import open_studio
@@ -194,8 +194,11 @@ def fit(
     kind: tables.Kind = "classification" if classify else "auto"
     table_rows = tables.read_table(table, arguments.require(target), inputs or (), kind, decimal=decimal)
     data = arguments.split_fit_rows(table_rows, hold_out)
-    if not data.classes and set(np.unique(data.y)) == {0.0, 1.0}:
-        warn(f"{' and '.join(map(repr, data.outputs))}: all values are 0 or 1; --classify learns them as classes")
+    if not data.classes and len(data.outputs) == 1 and (labels := tables.count_labels(data.y)):
+        warn(
+            f"{data.outputs[0]!r} has {labels} different whole values, which are learned as numbers; "
+            "--classify learns them as classes"
+        )
     free(out, force, reads=[table])
     if hidden == "fewest":
         kan = discover(data, seed=seed, progress=False if quiet else tell)
@@ -323,7 +326,9 @@ app.command("predict", short_help="Predict the rows of a table.")(predict_rows)
 app.command("explain", short_help="Say how much each input contributes to predictions.")(explain_rows)
 app.command("report", short_help="Write a page with scores, effects of inputs and single rows.")(write_report)
 app.command("score", short_help="Score a network on new samples, or predict a large file.")(score_network)
+app.command("drift", short_help="Compare the rows that a served model answers with its training rows.")(show_drift)
 app.command("formula", short_help="Print the formulas of a network, or search a table for one.")(show_formula)
+app.command("route", short_help="Name versions of a served model, and split its requests among them.")(change_route)
 app.command("sign", short_help="Sign a published version.")(sign_version)
 app.command("card", short_help="Write the model card of a published model.")(write_card)
 app.command("share", short_help="Write a network as one HTML file that needs no server.")(share_network)

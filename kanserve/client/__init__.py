@@ -33,12 +33,14 @@ from kanserve.client.responses import (
 )
 from kanserve.client.synchronous import Client
 from kanserve.client.watch_events import ModelEvent
+from kanserve.network.stability_index import InputDrift
 
 __all__ = [
     "AsyncClient",
     "Client",
     "Counted",
     "Edge",
+    "InputDrift",
     "ModelEvent",
     "ModelInfo",
     "ModelStatistics",

@@ -26,6 +26,7 @@ from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, P
 from kanserve.client.synchronous import Client
 from kanserve.client.watch_events import Known, ModelEvent
 from kanserve.errors import InputError, KanserveError
+from kanserve.network.stability_index import InputDrift
 from kanserve.v1 import formula_pb2
 
 _CALL = re.compile(r"client\.\w+\([^()]*\)")  # in an example
@@ -252,6 +253,9 @@ class AsyncClient:
 
     async def statistics(self, name: str = "", version: Version = "") -> tuple[ModelStatistics, ...]:
         return await self._run(describing.statistics(name, str(version)))
+
+    async def drift(self, name: str, version: Version = "") -> tuple[InputDrift, ...]:
+        return await self._run(describing.drift(name, str(version)))
 
     async def load(self, name: str) -> None:
         await self._run(describing.load(name))

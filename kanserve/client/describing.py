@@ -21,6 +21,7 @@ from kanserve.formula.expressions.tree import Table
 from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.network.conformal_intervals import ConformalInterval
 from kanserve.network.kan import Variable
+from kanserve.network.stability_index import InputDrift
 from kanserve.v1 import formula_pb2
 
 T = TypeVar("T")
@@ -120,6 +121,14 @@ def statistics(name: str, version: str) -> Steps[tuple[ModelStatistics, ...]]:
             encoded=_count(model.inference_stats.compute_output),
         )
         for model in response.model_stats
+    )
+
+
+def drift(name: str, version: str) -> Steps[tuple[InputDrift, ...]]:
+    response = yield "GetDrift", formula_pb2.GetDriftRequest(model_name=name, model_version=version)
+    return tuple(
+        InputDrift(drift.name, drift.rows, drift.psi, drift.psi_above_chance, drift.outside_share)
+        for drift in response.inputs
     )
 
 

@@ -21,6 +21,7 @@ from kanserve.client.predicting import Array, Memory, Output
 from kanserve.client.responses import ModelInfo, ModelStatistics, ModelStatus, Prediction, ServedFormula
 from kanserve.client.watch_events import Known, ModelEvent
 from kanserve.errors import InputError, KanserveError
+from kanserve.network.stability_index import InputDrift
 from kanserve.v1 import formula_pb2
 
 T = TypeVar("T")
@@ -493,6 +494,33 @@ class Client:
         'line'
         """
         return self._run(describing.statistics(name, str(version)))
+
+    def drift(self, name: str, version: Version = "") -> tuple[InputDrift, ...]:
+        """How the latest rows that a version answered are spread over its inputs, beside its training rows.
+
+        Parameters
+        ----------
+        name : str
+            The model.
+        version : str, optional
+            By default the newest.
+
+        Returns
+        -------
+        tuple of InputDrift
+            One for each input whose training rows are known.
+
+        Raises
+        ------
+        NotFoundError
+            Unknown model or version.
+
+        Examples
+        --------
+        >>> client.drift("line")[0].name
+        'x'
+        """
+        return self._run(describing.drift(name, str(version)))
 
     def load(self, name: str) -> None:
         """Make the server load a model's versions from its repository; never retried.

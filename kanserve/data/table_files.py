@@ -20,6 +20,7 @@ from kanserve.errors import DataError
 Array = NDArray[np.float64]
 Kind = Literal["auto", "regression", "classification"]
 MOST_SAID = 5  # columns in a warning: more are not read
+MOST_LABELS = 10  # different whole numbers that may be labels of classes: the ten digits; grades and counts have more
 
 
 def read_table(
@@ -106,6 +107,13 @@ def read_rows(
     x = _inputs(read_file(path, decimal), inputs, absent, categories, said)
     _say(said)
     return x
+
+
+def count_labels(values: Array) -> int:
+    """How many different numbers there are, if they may be the labels of classes: few and whole. 0 otherwise."""
+    different = np.unique(values[np.isfinite(values)])
+    whole = bool((different == np.trunc(different)).all())
+    return len(different) if whole and 2 <= len(different) <= MOST_LABELS else 0
 
 
 def column_names(path: str | os.PathLike[str]) -> list[str]:

@@ -72,6 +72,11 @@ class SessionHistory:
         return tuple(Done(session_storage.call(done.step), done.kan.edges, done.loss) for done in self._done)
 
     @property
+    def states(self) -> tuple[tuple[Step, Kan], ...]:
+        """The steps so far, each with the network after it."""
+        return tuple((done.step, done.kan) for done in self._done)
+
+    @property
     def undone(self) -> tuple[Step, ...]:
         """The steps that can be redone, the next one last."""
         return tuple(self._undone)

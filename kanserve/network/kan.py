@@ -54,6 +54,13 @@ class Variable:
         The categories of a categorical input. Its raw value is the code of a category: 0, 1, and so on.
     category_values : sequence of float, optional
         The number that the network sees for each category, learned in training.
+    bin_edges : sequence of float, optional
+        The edges between up to ten bins of the raw values, which hold about equally many training rows. A value equal
+        to an edge is in the bin above it.
+    bin_counts : sequence of int, optional
+        The training rows in each bin, and last those in which the value is missing; of at most 10,000 rows. A server
+        compares the rows that it answers with them. They are no part of what the network computes, and `equal` passes
+        them over.
 
     Examples
     --------
@@ -71,11 +78,13 @@ class Variable:
     fill_value: float | None = None
     categories: tuple[str, ...] = ()
     category_values: tuple[float, ...] = ()
+    bin_edges: tuple[float, ...] = field(default=(), compare=False)
+    bin_counts: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for part in fields(self):
             object.__setattr__(self, part.name, _plain(getattr(self, part.name)))
-        for name in ("categories", "category_values"):
+        for name in ("categories", "category_values", "bin_edges", "bin_counts"):
             object.__setattr__(self, name, tuple(map(_plain, getattr(self, name))))
         if self.categories and (self.low, self.high) == (-np.inf, np.inf):
             object.__setattr__(self, "low", 0.0)
@@ -83,7 +92,8 @@ class Variable:
 
     def __repr__(self) -> str:
         optional = ("fill_value", "categories", "category_values")
-        parts = [part for part in fields(self) if part.name not in optional or getattr(self, part.name) != part.default]
+        compared = [part for part in fields(self) if part.compare]
+        parts = [part for part in compared if part.name not in optional or getattr(self, part.name) != part.default]
         return f"Variable({', '.join(f'{part.name}={getattr(self, part.name)!r}' for part in parts)})"
 
 

@@ -16,6 +16,7 @@ Base = Literal["silu", "identity", "zero"]
 
 # Hashes of the rows that a network was fitted to: 32 kB of its file. All rows of a table up to this size, and of a
 # million rows still 4 of 1000: fewer would let more calibration rows of large tables pass as new ones.
+MOST_BINS = 10  # of the training rows of an input: as many as the usual tables of the index use
 MOST_FITTED_ROWS = 2**12
 MOST_CATEGORIES = 2**16  # of an input: codes that every type of number holds exactly, but for half precision
 
@@ -110,6 +111,7 @@ def _check_variables(kind: str, variables: "Iterable[Variable]", count: int) -> 
                 f"The range of {variable.name!r} must have low ≤ high, got {variable.low} and {variable.high}."
             )
         _check_encoding(kind, variable)
+        _check_bins(kind, variable)
 
 
 def _check_encoding(kind: str, variable: "Variable") -> None:
@@ -136,4 +138,20 @@ def _check_encoding(kind: str, variable: "Variable") -> None:
         raise NetworkError(
             f"{name} has {count} categories, so its range is 0 to {count - 1}, the range of their codes; got "
             f"{variable.low} to {variable.high}."
+        )
+
+
+def _check_bins(kind: str, variable: "Variable") -> None:
+    """NetworkError unless the bins of the training rows fit together."""
+    edges, counts = variable.bin_edges, variable.bin_counts
+    if not (edges or counts):
+        return
+    name = f"The {kind} {variable.name!r:.80}"
+    if kind != "input":
+        raise NetworkError(f"{name} has bins of training rows, which only inputs can have.")
+    if len(edges) >= MOST_BINS or not np.isfinite(edges).all() or (np.diff(edges) <= 0).any():
+        raise NetworkError(f"{name} may have at most {MOST_BINS - 1} bin_edges, finite and ascending.")
+    if len(counts) != len(edges) + 2 or min(counts) < 0:
+        raise NetworkError(
+            f"{name} needs bin_counts of {len(edges) + 1} bins and of missing values, none negative, got {len(counts)}."
         )

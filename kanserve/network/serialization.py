@@ -9,8 +9,9 @@ damaged file from loading as another network.
 Version 1 has every tensor. In version 2 layers lack `affine` where it is `neutral_affine`, as it is without functions.
 In version 3, which only networks with them have, inputs may have a `fill_value`, `categories` and `category_values`,
 and layers may lack `affine` too. A network that knows which rows it was fitted to has their hashes in the tensor
-`fitted_rows`, in every version, and a mean of networks has the file of each in a tensor `members.{number}`. Readers
-that do not know these tensors pass them over. A member has no members itself, so that a file cannot nest deeply.
+`fitted_rows`, in every version, and a mean of networks has the file of each in a tensor `members.{number}`. Inputs may
+have `bin_edges` and `bin_counts` in every version. Readers that do not know these tensors and keys pass them over. A
+member has no members itself, so that a file cannot nest deeply.
 """
 
 import hashlib
@@ -80,7 +81,7 @@ def dumps(kan: Kan, *, compact: bool = False) -> bytes:
     whole = all(f"layers.{number}.affine" in tensors for number in range(len(layers)))
     header = {
         "version": ENCODED if encodes(kan) else VERSION if whole else COMPACT,
-        "inputs": [variable_out(variable) for variable in kan.inputs],
+        "inputs": [variable_out(variable) | _bins_out(variable) for variable in kan.inputs],
         "outputs": [variable_out(output) for output in kan.outputs],
         "classes": list(kan.classes),
         "layers": layers,
@@ -293,7 +294,25 @@ def variable_in(entry: Any) -> Variable:
         -math.inf if entry["low"] is None else float(entry["low"]),
         math.inf if entry["high"] is None else float(entry["high"]),
         *_encoding_in(entry),
+        *_bins_in(entry),
     )
+
+
+def _bins_out(variable: Variable) -> dict[str, Any]:
+    """The bins of the training rows, which only the network's own file has: readers that do not know them pass them
+    over."""
+    if not variable.bin_counts:
+        return {}
+    return {"bin_edges": list(map(float, variable.bin_edges)), "bin_counts": list(map(int, variable.bin_counts))}
+
+
+def _bins_in(entry: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    edges, counts = entry.get("bin_edges", []), entry.get("bin_counts", [])
+    if not (isinstance(edges, list) and isinstance(counts, list) and all(map(_is_number, edges))):
+        raise FormatError("The bin_edges of a variable must be a list of finite numbers.")
+    if not all(type(count) is int for count in counts):
+        raise FormatError("The bin_counts of a variable must be a list of whole numbers.")
+    return tuple(map(float, edges)), tuple(counts)
 
 
 def _encoding_in(entry: Any) -> tuple[float | None, tuple[str, ...], tuple[float, ...]]:

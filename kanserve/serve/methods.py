@@ -165,6 +165,12 @@ METHODS: tuple[Method, ...] = (
         Rest("POST", f"{_MODEL}/gradient", "The outputs and their exact derivatives", "GradientResponse",
              "GradientRequest"),),
         arrays={3: {2: {}}}, native=2),
+    Method(FORMULA, "GetDrift", ROLES, Turn.QUEUED, (
+        Rest("GET", f"{_MODEL}/drift", "How the latest rows are spread, beside the training rows", "Drift"),)),
+    Method(FORMULA, "Feedback", _PREDICT, Turn.COMPUTES, (
+        Rest("POST", f"{_MODEL}/feedback", "Compare measured values with the prediction intervals", "FeedbackResponse",
+             "FeedbackRequest"),),
+        arrays={3: {2: {}}, 4: {2: {}}}),
     # Health probes have no credentials. They learn whether the server and its services run, and nothing of models.
     Method(HEALTH, "Check", _ANYBODY, Turn.STANDARD),
     Method(HEALTH, "Watch", _ANYBODY, Turn.STANDARD),

@@ -100,8 +100,15 @@ class Settings:
     poll_seconds: float = _set(5.0, "How often to look for new versions, with poll.", 0.05)
     load: tuple[str, ...] = _set((), "The models to load at the start, with explicit.")
     versions: str = _set("all", "Which versions of a model are served: all, latest, latest:N, or numbers as in 1,3.")
+    routes: str = _set("", "A JSON file with aliases of versions and weights of requests; read again when it changes.")
     backend: str = _set("", "c_source, onnx_graph or numpy_source; default: the fastest that a model has.")
     concurrency: int = _set(64, "The most requests of one model that are computed at once; more are refused.", 1)
+    drift_rows: int = _set(
+        2000,
+        "Drift of a model's inputs is measured on a row of each of its last so many requests; 0: not at all.",
+        0,
+        10_000_000,
+    )
     warm_up: tuple[int, ...] = _set((1,), "Row counts to predict before a version is ready, as in 1,256.")
 
     tls_certificate: str = _set("", "A PEM file with the certificate chain; read again when it changes.")

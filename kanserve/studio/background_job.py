@@ -44,7 +44,7 @@ class BackgroundJob:
             try:
                 told = take(worker.run(job, *arguments, seconds=seconds, report=self._report))
             except KanserveError as error:
-                told = {"error": str(error)}
+                told = {} if self._is_to_end else {"error": str(error)}  # who ends it knows why there is nothing
             finally:
                 self.running = False
                 after()

@@ -72,10 +72,12 @@ class Calls:
                 ("POST", "table/copies", self._copies),
                 ("POST", "table/fit", self._choose),
                 ("POST", "table/again", self._choose_again),
+                ("POST", "resume", self._resume),
                 ("POST", "simplify", self._simplify),
                 ("POST", "simplify/cancel", self._cancel_simplify),
                 ("POST", "predict", self._predict),
                 ("POST", "responses", self._responses),
+                ("POST", "map", self._map),
                 ("POST", "explain", self._explain),
                 ("GET", "rows", self._rows),
                 ("GET", "tiles", self._tiles),
@@ -83,6 +85,7 @@ class Calls:
                 ("GET", "export/([^/]+)", self._export),
                 ("GET", "share", self._share),
                 ("POST", "publish", self._publish),
+                ("POST", "ask", self._ask),
             )
         )
 
@@ -128,6 +131,7 @@ class Calls:
             "unsaved": space.unsaved,
             "simplifying": space.simplifying.running,
             "own_functions": own_functions(space.session.kan),
+            "saved": space.saved(),
             "view": space.view(),
         }
         return {"phase": "ready", "model": model, **ready}
@@ -185,7 +189,7 @@ class Calls:
         return {}
 
     def _table(self, given: Given) -> Any:
-        return {"table": self._space.table()}
+        return {"table": self._space.table(), "saved": self._space.saved(), "recent": self._space.kept.recent()}
 
     def _open_table(self, given: Given) -> Any:
         """A table by its text, by its path on this machine, or an example."""
@@ -195,7 +199,7 @@ class Calls:
             path = example(self._space.folder, _text(given, "example"))
         else:
             path = local_table(_text(given, "path"))
-        return {"table": self._space.open_table(path)}
+        return {"table": self._space.open_table(path), "saved": self._space.saved()}
 
     def _copies(self, given: Given) -> Any:
         return {"copies": self._space.copies(_text(given, "target"))}
@@ -214,6 +218,10 @@ class Calls:
         self._space.choose_again()
         return {}
 
+    def _resume(self, given: Given) -> Any:
+        self._space.resume()
+        return {}
+
     def _simplify(self, given: Given) -> Any:
         self._space.simplify(_whole(given, "base"))
         return {}
@@ -227,6 +235,9 @@ class Calls:
 
     def _responses(self, given: Given) -> Any:
         return self._space.responses(_row(given))
+
+    def _map(self, given: Given) -> Any:
+        return self._space.map(_row(given), _whole(given, "across"), _whole(given, "down"))
 
     def _explain(self, given: Given) -> Any:
         return self._space.explain(_row(given))
@@ -257,6 +268,12 @@ class Calls:
     def _publish(self, given: Given) -> Any:
         root, name = (_text(given, key) if key in given else "" for key in ("repository", "name"))
         return {"version": self._space.publish(_whole(given, "base"), root, name)}
+
+    def _ask(self, given: Given) -> Any:
+        row = given.get("row")
+        if not isinstance(row, dict) or not all(isinstance(v, str | int | float | None) for v in row.values()):
+            raise InputError("row must be an object with a number, a text or null for each input.")
+        return self._space.ask_server(_text(given, "server"), row)
 
 
 def _row(given: Given) -> list[float]:

@@ -4,6 +4,7 @@ Each function is the whole of a call of `Worker.run`: its first argument is the 
 any).
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from kanserve.editing import steps
 from kanserve.editing.session_data import SessionData, of_numbers, require_sound, restore_encoding
 from kanserve.editing.steps import Keep, Prune, Step, Symbolify, exact_text
 from kanserve.editing.suggestions import Suggestion, suggestions
-from kanserve.errors import ExportError, InputError, KanserveError
+from kanserve.errors import ExportError, GoldenError, InputError, KanserveError
 from kanserve.network.edge_names import EdgeIndex, edge_names, place_of
 from kanserve.network.evaluate import evaluate
 from kanserve.network.export_options import ExportOptions
@@ -34,6 +35,7 @@ Report = Callable[[Any], None]
 RULER_POINTS = 60  # numbers of edges whose loss is measured for the prune ruler
 CANDIDATES = 8  # functions that are tried for an edge
 _TIMED_ROWS = 1000
+LOWEST_PRIORITY = 19  # of a process
 ROUNDING = 1e-12  # change of outputs that rounding explains, relative to the largest
 
 
@@ -89,11 +91,13 @@ def simplify_steps(rows: SessionData, kan: Kan, report: Report) -> tuple[tuple[S
 
     def tell(now: SimplifyStep) -> None:
         named = sum(int(layer.symbolic_mask.sum()) for layer in now.kan.layers)
-        report({"line": str(now), "edges": now.edges, "loss": now.loss, "named": named})
+        gone = [name_of[place] for place in sorted(there - _alive_edges(now.kan))]
+        report({"line": str(now), "edges": now.edges, "loss": now.loss, "named": named, "gone": gone})
 
     negligible = SIMPLIFY_NEGLIGIBLE_ERROR
     found: list[tuple[Step, Kan]] = []
     first, kan = kan, of_numbers(kan)
+    name_of, there = edge_names(kan), _alive_edges(kan)
     with suppress(KeyboardInterrupt):
         for step in (Prune(), Symbolify(), Prune(negligible)):
             if step.tolerance == negligible and not kan.symbolic:
@@ -144,8 +148,15 @@ def _alive_edges(kan: Kan) -> set[EdgeIndex]:
     return {(depth, j, i) for depth, layer in enumerate(kan.layers) for j, i in np.argwhere(layer.alive).tolist()}
 
 
-def search(rows: SessionData, data: Dataset, seconds: float, report: Report) -> tuple[FoundFormula, ...]:
-    """Formulas for the data, from the simplest to the most exact; each better one is reported as it is found."""
+def search(
+    rows: SessionData, data: Dataset, seconds: float, gives_way: bool, report: Report
+) -> tuple[FoundFormula, ...]:
+    """Formulas for the data, from the simplest to the most exact; each better one is reported as it is found.
+
+    One that gives way computes when nothing else does. Interrupted, those that were found.
+    """
+    if gives_way:
+        os.nice(LOWEST_PRIORITY)
 
     def better(now: Improvement) -> None:
         report({"line": str(now), "text": now.text, "complexity": now.complexity, "rmse": now.loss})
@@ -207,4 +218,10 @@ def publish_network(
         artifact = compile(kan, formats, name=name, data=data)
     except ExportError as error:
         raise ExportError(f"{error} Publish with other formats, or undo the step that made it so.") from None
+    except GoldenError as error:
+        reason = str(error).removesuffix(" Compile the model again.")
+        raise ExportError(
+            f"{reason} Constants that are large and cancel are rounded so: see their table, and snap that edge to "
+            "another function, or undo the step that made it so."
+        ) from None
     return repository.publish(root, name, artifact)

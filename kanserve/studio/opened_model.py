@@ -40,6 +40,8 @@ class Opened:
     name: str = ""
     version: int = 0
     hidden: tuple[int, ...] = ()
+    target: str = ""
+    """The column of the table that is learned, if it is one."""
     table: Path | None = None
     """The file of the table, whose columns the page can choose again."""
     load: str = ""

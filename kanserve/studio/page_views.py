@@ -39,6 +39,7 @@ MOST_ROWS = 2000  # rows that are sent, sampled by ROWS_SEED
 ROWS_SEED = 0
 MOST_RESPONSES = 12  # inputs whose curves of response are drawn
 RESPONSE_POINTS = 41  # of each
+MAP_POINTS = 33  # of each of two inputs
 BEYOND = 0.15  # how far an edge is drawn beyond its range on either side, as a share of the range
 COVERAGE = 0.95  # of the interval around a prediction: this share of the held-out rows is within it
 
@@ -385,6 +386,17 @@ def responses_at(kan: Kan, x: Array, nodes: Sequence[NodeView]) -> Responses:
     return Responses(
         tuple(chosen), tuple(tuple(one.tolist()) for one in u), tuple(tuple(map(tuple, c)) for c in curves)
     )
+
+
+def map_at(kan: Kan, x: Array, nodes: Sequence[NodeView], across: int, down: int) -> tuple[Array, ...]:
+    """The predictions over two inputs around one row (inputs,): the values of each of them, and the outputs (down,
+    across, outputs)."""
+    u, v = (np.linspace(nodes[i].low, nodes[i].high, MAP_POINTS) for i in (across, down))
+    rows = np.tile(x, (MAP_POINTS, MAP_POINTS, 1))
+    rows[:, :, across], rows[:, :, down] = u[None, :], v[:, None]
+    found = activations(kan, rows.reshape(-1, len(x)))[-1]
+    found = softmax(found) if kan.classes else found
+    return u, v, found.reshape(MAP_POINTS, MAP_POINTS, -1)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class StudioSettings:
     server: str = ""
     browser: bool = True
     seed: int = 0
+    state: Path | None = None
+    """The folder in which what was done is kept."""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -69,7 +71,7 @@ class Studio:
         self.token = secrets.token_hex(_TOKEN_BYTES)
         self.origin = f"{settings.scheme}://{authority}"
         self.address = f"{self.origin}/#token={self.token}"
-        self.workspace: Workspace = Workspace(opened, settings.seed)
+        self.workspace: Workspace = Workspace(opened, settings.seed, state=settings.state)
         config = uvicorn.Config(
             application(self.workspace, pages, authority, self.token, settings.scheme),
             access_log=False,

@@ -14,14 +14,14 @@ from kanserve.data.csv_files import Table, read_file, write_rows
 from kanserve.data.dataset import Dataset
 from kanserve.data.frames import category_text
 from kanserve.data.number_texts import is_dates
-from kanserve.data.table_files import Kind, read_table
+from kanserve.data.table_files import Kind, count_labels, read_table
 from kanserve.errors import DataError, InputError, KanserveError
 
 Array = NDArray[np.float64]
 
 MOST_COLUMNS = 200  # that are described: a page of more is not read
 DENSITY_BINS = 24
-FEW_VALUES = 10  # so many different whole numbers may be the labels of classes
+FEW_VALUES = 10  # texts that are categories of a table with few rows, all of them different
 SAMPLES = 3  # values of a column that are shown
 COPY = 0.9999  # correlation from which a column looks like a copy of the target
 DATES = ("date", "time", "duration")
@@ -76,7 +76,7 @@ def _look_at_column(table: Table, name: str) -> ColumnView:
         return _look_at_texts(table, name, values)
     finite = numbers[np.isfinite(numbers)]
     different = len(np.unique(finite))
-    whole = bool(len(finite)) and bool((finite == np.trunc(finite)).all())
+    whole = bool((finite == np.trunc(finite)).all())
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     counts = np.histogram(finite, DENSITY_BINS, (low, high if high > low else low + 1))[0]
     density = tuple((counts / max(int(counts.max()), 1)).round(3).tolist()) if len(finite) else ()
@@ -87,7 +87,7 @@ def _look_at_column(table: Table, name: str) -> ColumnView:
     elif whole and different == len(finite) and rows > FEW_VALUES and (np.diff(finite) == 1).all():
         note, use = "looks like an id: it counts the rows", False
     samples = tuple(f"{value:g}" for value in finite[:SAMPLES])
-    classes = whole and 2 <= different <= FEW_VALUES
+    classes = count_labels(finite) > 0
     return ColumnView(name, kind, rows - len(finite), different, samples, density, low, high, note, use, classes)
 
 

@@ -49,7 +49,12 @@ class Worker:
             asked, self._asks = context.Pipe(duplex=False)
             given = (theirs, asked, self._given)
             self._process = context.Process(target=_work, args=given, daemon=True, name="kanserve studio worker")
-            self._process.start()
+            # An interrupt waits until the process can hear it; before, it would end the process.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
             asked.close()
 
@@ -157,6 +162,7 @@ class _Interrupts:
         self._sending = False
         self._waits = False
         signal.signal(signal.SIGINT, self._came)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def begin(self, call: int) -> None:
         """A call begins, which ends at once if that was asked for before."""

@@ -1,7 +1,8 @@
 """What the page's calls do: a session whose steps are computed by worker processes, one step at a time."""
 
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from kanserve.plot.network_view import NetworkView
 from kanserve.plot.palette import palette
 from kanserve.plot.svg import svg_file
 from kanserve.studio import jobs
+from kanserve.studio.autosave import Autosave, network_key, table_key
 from kanserve.studio.background_job import BackgroundJob
 from kanserve.studio.constants_view import ConstantView, constants_view
 from kanserve.studio.events import Events
@@ -45,6 +47,7 @@ from kanserve.studio.page_views import (
     Rows,
     edge_curve,
     explain_row,
+    map_at,
     measure,
     page_view,
     predict_row,
@@ -60,6 +63,8 @@ MOST_OWN_FUNCTIONS = 50  # that a user may write in one run
 STEP_SECONDS = 120.0  # for a step, with its refit
 LOOK_SECONDS = 60.0  # for what a look computes: candidates, the ruler, an export
 PUBLISH_SECONDS = 300.0  # for compiling, checking and writing a version
+OWN_SEARCH_SECONDS = 60.0  # of the search that begins by itself after a fit
+ASK_SECONDS = 5.0  # for an answer of a server
 FIT_SECONDS = 24 * 3600.0  # for the first fit of a table, which can be cancelled
 SIMPLIFY_SECONDS = 24 * 3600.0  # for simplifying the network, which can be cancelled
 # Between an interrupt, after which a fit or a search gives its best so far, and the end of its process.
@@ -86,6 +91,15 @@ class Tried:
     prediction: tuple[tuple[float, ...], ...]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a server has answered to one row: its version, the outputs or probabilities, the time of a second call."""
+
+    version: int
+    values: tuple[float, ...]
+    milliseconds: float
+
+
 class Workspace:
     """The state of one studio, on a session of its own or on `session`. Methods may be called from several threads.
 
@@ -94,8 +108,13 @@ class Workspace:
     computed is refused with a BusyError.
     """
 
-    def __init__(self, opened: Opened, seed: int = 0, session: Session | None = None) -> None:
+    def __init__(
+        self, opened: Opened, seed: int = 0, session: Session | None = None, state: Path | None = None
+    ) -> None:
+        """`state` is the folder in which what was done is kept, to go on with it; without it nothing is."""
         self.opened = opened.with_rows()
+        self._choice = self._choice_of(self.opened)
+        self.kept = Autosave(state)
         self.events = Events()
         self._seed = seed
         self._turn = threading.Lock()
@@ -105,7 +124,7 @@ class Workspace:
         self._view: PageView | None = None
         self._seen: dict[tuple[str, str], Any] = {}
         self._trouble = ""
-        self._fit_has_one = self._fit_is_to_end = False
+        self._fit_has_one = self._fit_is_to_end = self._search_gives_way = False
         self.revision = 0
         self.published = self.opened.version
         self.served = 0
@@ -119,6 +138,10 @@ class Workspace:
             self._begin(session)
         elif self.opened.kan is not None:
             self._begin(self._session_of(self.opened.kan))
+        if state is not None and self.opened.table is not None:
+            self.kept = self.kept.of(table_key(self.opened.table))
+        elif state is not None and not self.fitting:
+            self.kept = self.kept.of(network_key(self.session.first, self.session.rows.given))
 
     def _session_of(self, kan: Kan) -> Session:
         assert self.opened.data is not None
@@ -134,6 +157,7 @@ class Workspace:
             self.revision += 1
             self._seen.clear()
         self._workers["ruler"].end()  # it measures a network that was replaced
+        self._keep()
         self.events.tell("changed", revision=self.revision)
 
     @property
@@ -157,6 +181,51 @@ class Workspace:
         if self._uploads is not None:
             self._uploads.cleanup()
 
+    # Keeping what was done, and going on with it.
+
+    def _keep(self) -> None:
+        """Keep the network and its steps; without a step it replaces nothing that was done before."""
+        session, table = self.session, self.opened.table
+        if not session.history and (table is None or self.kept.about()):
+            return
+        if table is not None and not self._choice:  # of several targets
+            return
+        brought = table is None or (self._uploads is not None and table.is_relative_to(self._uploads.name))
+        path = "" if brought or table is None else str(table.absolute())
+        self.kept.keep(session, {"title": self.opened.title, "path": path, **self._choice})
+
+    def saved(self) -> dict[str, Any] | None:
+        """What was done before with this table or network, until something is done now; None if nothing is kept."""
+        if self._session is not None and (self._session.history or self._session.undone):
+            return None
+        about = self.kept.about()
+        return None if about and self._session is not None and not about["steps"] else about
+
+    def resume(self) -> None:
+        """Go on with what was done before. NotFoundError if nothing is kept, ConflictError after a step."""
+        about = self.saved()
+        if about is None:
+            raise NotFoundError("Nothing was kept of this table or network.")
+        first, states = self.kept.recall()
+        if self._session is None:
+            self._require_no_network()
+            assert self.opened.table is not None
+            choice = {key: about[key] for key in ("target", "inputs", "classes", "hidden")}
+            self._read(**choice)
+            session = self._session_of(first)
+            for step, kan in states:
+                session.accept(step, kan)
+            self._begin(session)
+            self.revision += 1
+            self.events.tell("changed", revision=self.revision)
+            return
+        session = self._in_turn(self.revision)
+        try:
+            for step, kan in states:
+                session.accept(step, kan)
+        finally:
+            self._turn.release()
+
     # Choosing a table and its columns.
 
     @property
@@ -176,6 +245,7 @@ class Workspace:
         self._require_no_network()
         found = look_at_table(path)
         self.opened = replace(self.opened, title=found.title, table=path, data=None)
+        self.kept = self.kept.of(table_key(path))
         self._trouble = ""
         return found
 
@@ -192,10 +262,27 @@ class Workspace:
         self._require_no_network()
         if self.opened.table is None:
             raise InputError("Choose a table first.")
-        data, gone = read_choice(self.opened.table, target, inputs, kind)
-        self.opened = replace(self.opened, data=data, hidden=tuple(hidden))
+        gone = self._read(target, inputs, kind == "classification", hidden, kind)
         threading.Thread(target=self.fit, daemon=True).start()
         return gone
+
+    def _read(
+        self, target: str, inputs: Sequence[str], classes: bool, hidden: Sequence[int], kind: Kind = "auto"
+    ) -> int:
+        assert self.opened.table is not None
+        kind = "classification" if classes else kind
+        data, gone = read_choice(self.opened.table, target, inputs, kind)
+        self.opened = replace(self.opened, data=data, hidden=tuple(hidden), target=target)
+        self._choice = self._choice_of(self.opened)
+        return gone
+
+    @staticmethod
+    def _choice_of(opened: Opened) -> dict[str, Any]:
+        """The target and the inputs that were chosen of a table, as `_read` takes them."""
+        if opened.data is None or not opened.target:
+            return {}
+        inputs, classes = list(opened.data.inputs), bool(opened.data.classes)
+        return {"target": opened.target, "inputs": inputs, "classes": classes, "hidden": list(opened.hidden)}
 
     def choose_again(self) -> None:
         """Go back to the columns of the table from a fit that has failed."""
@@ -234,8 +321,11 @@ class Workspace:
         finally:
             worker.end()
         self._begin(session)
+        self._keep()
         self.revision += 1
         self.events.tell("changed", revision=self.revision)
+        with suppress(InputError):  # of several outputs, or of classes
+            self.search(OWN_SEARCH_SECONDS, gives_way=True)
 
     def cancel_fit(self) -> None:
         """End the fit now with the best network so far, or as soon as there is one."""
@@ -299,6 +389,14 @@ class Workspace:
         """The predictions over each input with the others as in this row; InputError unless each is finite."""
         kan, row = self._row_of(x)
         return responses_at(kan, row, self.view().nodes[0])
+
+    def map(self, x: Sequence[float], across: int, down: int) -> dict[str, Any]:
+        """The predictions over two inputs with the others as in this row. InputError for an input that is not there."""
+        kan, row = self._row_of(x)
+        if not (across != down and max(across, down) < len(row)):
+            raise InputError(f"across and down are two of the {len(row)} inputs, got {across} and {down}.")
+        u, v, values = map_at(kan, row, self.view().nodes[0], across, down)
+        return {"u": u.tolist(), "v": v.tolist(), "values": values.tolist()}
 
     def explain(self, x: Sequence[float]) -> Explained:
         """How much each input contributes to the prediction at a row, as `predict` takes it."""
@@ -403,6 +501,8 @@ class Workspace:
     def _in_turn(self, base: int) -> Session:
         """The session for whoever changes it now and then releases the turn; BusyError or ConflictError if none may."""
         session = self.session
+        if self._search_gives_way:
+            self.searching.cancel()
         if not self._turn.acquire(blocking=False):
             if self.simplifying.running:
                 raise BusyError("The network is being simplified. Wait until it is done, or stop it.")
@@ -447,10 +547,11 @@ class Workspace:
 
     # Searching for formulas.
 
-    def search(self, seconds: float) -> None:
+    def search(self, seconds: float, gives_way: bool = False) -> None:
         """Begin a search for simpler formulas, which tells each improvement and keeps them at its end.
 
-        BusyError while one runs, InputError where none is possible.
+        One that gives way computes when nothing else does, and ends with the first step. BusyError while one runs,
+        InputError where none is possible.
         """
         kan = self.session.kan
         if kan.classes or len(kan.outputs) > 1:
@@ -462,8 +563,14 @@ class Workspace:
             return {}
 
         longest = 2 * seconds + GRACE_SECONDS
-        data, worker = self.session.rows.data, self._workers["search"]
-        self.searching.begin(worker, jobs.search, data, seconds, seconds=longest, take=take)
+        worker, more = self._workers["search"], (self.session.rows.data, seconds, gives_way)
+
+        def after() -> None:
+            if gives_way:  # the process keeps its low priority
+                worker.end()
+
+        self.searching.begin(worker, jobs.search, *more, seconds=longest, take=take, after=after)
+        self._search_gives_way = gives_way
 
     # Exporting and publishing.
 
@@ -505,6 +612,19 @@ class Workspace:
         self.opened = replace(self.opened, repository=root, name=name)
         self.events.tell("published", version=version)
         return version
+
+    def ask_server(self, address: str, row: Mapping[str, Any]) -> Asked:
+        """What a server answers to a row, given as its clients give it; an error of it is told."""
+        from kanserve.client import Client
+
+        columns = {name: [value] for name, value in row.items()}
+        with Client(address, timeout=ASK_SECONDS) as client:
+            answer = client.infer(self.model_name, columns)
+            begun = time.perf_counter()
+            client.infer(self.model_name, columns)
+            milliseconds = 1000 * (time.perf_counter() - begun)
+        values = answer.values if answer.probabilities is None else answer.probabilities
+        return Asked(answer.version, tuple(values[0].tolist()), milliseconds)
 
     def next_version(self) -> int:
         """The version that publishing would make."""

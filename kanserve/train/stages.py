@@ -9,6 +9,7 @@ import numpy as np
 from kanserve.data.dataset import Dataset
 from kanserve.network.fitted_rows import hash_rows, record_rows
 from kanserve.network.kan import Kan
+from kanserve.network.training_bins import with_training_bins
 from kanserve.train.checkpoints import Checkpoint
 from kanserve.train.constant_guard import no_worse_than_a_constant
 from kanserve.train.creation import random_init
@@ -63,9 +64,9 @@ def through(stages: Sequence[Stage], problem: Problem, last: Inner) -> Kan:
 
 
 def recorded(problem: Problem, inner: Inner) -> Kan:
-    """Record in the network which rows it was fitted to and judged by."""
+    """Record in the network which rows it was fitted to and judged by, and how they are spread over its inputs."""
     seen = [hash_rows(rows) for rows in (problem.data, problem.validation) if isinstance(rows, Dataset)]
-    return record_rows(inner(problem), *seen)
+    return with_training_bins(record_rows(inner(problem), *seen), problem.data.x)
 
 
 def encoded(problem: Problem, inner: Inner) -> Kan:

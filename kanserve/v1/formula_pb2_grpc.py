@@ -50,6 +50,16 @@ class FormulaServiceStub(object):
                 request_serializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.SerializeToString,
                 response_deserializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.FromString,
                 _registered_method=True)
+        self.GetDrift = channel.unary_unary(
+                '/kanserve.v1.FormulaService/GetDrift',
+                request_serializer=kanserve_dot_v1_dot_formula__pb2.GetDriftRequest.SerializeToString,
+                response_deserializer=kanserve_dot_v1_dot_formula__pb2.GetDriftResponse.FromString,
+                _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/kanserve.v1.FormulaService/Feedback',
+                request_serializer=kanserve_dot_v1_dot_formula__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=kanserve_dot_v1_dot_formula__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
         self.ExportSource = channel.unary_stream(
                 '/kanserve.v1.FormulaService/ExportSource',
                 request_serializer=kanserve_dot_v1_dot_formula__pb2.ExportSourceRequest.SerializeToString,
@@ -87,6 +97,21 @@ class FormulaServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDrift(self, request, context):
+        """How the latest rows that a version answered are spread over its inputs, beside its training rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Feedback(self, request, context):
+        """Measured values for rows, which the prediction intervals are compared with; NOT_FOUND without
+        intervals.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExportSource(self, request, context):
         """The files of an exported source, in parts.
         """
@@ -119,6 +144,16 @@ def add_FormulaServiceServicer_to_server(servicer, server):
                     servicer.Differentiate,
                     request_deserializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.FromString,
                     response_serializer=kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.SerializeToString,
+            ),
+            'GetDrift': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDrift,
+                    request_deserializer=kanserve_dot_v1_dot_formula__pb2.GetDriftRequest.FromString,
+                    response_serializer=kanserve_dot_v1_dot_formula__pb2.GetDriftResponse.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=kanserve_dot_v1_dot_formula__pb2.FeedbackRequest.FromString,
+                    response_serializer=kanserve_dot_v1_dot_formula__pb2.FeedbackResponse.SerializeToString,
             ),
             'ExportSource': grpc.unary_stream_rpc_method_handler(
                     servicer.ExportSource,
@@ -213,6 +248,60 @@ class FormulaService(object):
             '/kanserve.v1.FormulaService/Differentiate',
             kanserve_dot_v1_dot_formula__pb2.DifferentiateRequest.SerializeToString,
             kanserve_dot_v1_dot_formula__pb2.DifferentiateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDrift(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kanserve.v1.FormulaService/GetDrift',
+            kanserve_dot_v1_dot_formula__pb2.GetDriftRequest.SerializeToString,
+            kanserve_dot_v1_dot_formula__pb2.GetDriftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kanserve.v1.FormulaService/Feedback',
+            kanserve_dot_v1_dot_formula__pb2.FeedbackRequest.SerializeToString,
+            kanserve_dot_v1_dot_formula__pb2.FeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

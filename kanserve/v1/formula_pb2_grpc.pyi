@@ -41,6 +41,12 @@ class FormulaServiceStub:
     """The network as nodes and edges, with a curve for each edge: enough to draw it."""
     Differentiate: _grpc.UnaryUnaryMultiCallable[_formula_pb2.DifferentiateRequest, _formula_pb2.DifferentiateResponse]
     """The outputs and their exact derivatives at given rows."""
+    GetDrift: _grpc.UnaryUnaryMultiCallable[_formula_pb2.GetDriftRequest, _formula_pb2.GetDriftResponse]
+    """How the latest rows that a version answered are spread over its inputs, beside its training rows."""
+    Feedback: _grpc.UnaryUnaryMultiCallable[_formula_pb2.FeedbackRequest, _formula_pb2.FeedbackResponse]
+    """Measured values for rows, which the prediction intervals are compared with; NOT_FOUND without
+    intervals.
+    """
     ExportSource: _grpc.UnaryStreamMultiCallable[_formula_pb2.ExportSourceRequest, _formula_pb2.ExportSourceResponse]
     """The files of an exported source, in parts."""
     Watch: _grpc.UnaryStreamMultiCallable[_formula_pb2.WatchRequest, _formula_pb2.WatchResponse]
@@ -59,6 +65,12 @@ class FormulaServiceAsyncStub(FormulaServiceStub):
     """The network as nodes and edges, with a curve for each edge: enough to draw it."""
     Differentiate: _aio.UnaryUnaryMultiCallable[_formula_pb2.DifferentiateRequest, _formula_pb2.DifferentiateResponse]  # type: ignore[assignment]
     """The outputs and their exact derivatives at given rows."""
+    GetDrift: _aio.UnaryUnaryMultiCallable[_formula_pb2.GetDriftRequest, _formula_pb2.GetDriftResponse]  # type: ignore[assignment]
+    """How the latest rows that a version answered are spread over its inputs, beside its training rows."""
+    Feedback: _aio.UnaryUnaryMultiCallable[_formula_pb2.FeedbackRequest, _formula_pb2.FeedbackResponse]  # type: ignore[assignment]
+    """Measured values for rows, which the prediction intervals are compared with; NOT_FOUND without
+    intervals.
+    """
     ExportSource: _aio.UnaryStreamMultiCallable[_formula_pb2.ExportSourceRequest, _formula_pb2.ExportSourceResponse]  # type: ignore[assignment]
     """The files of an exported source, in parts."""
     Watch: _aio.UnaryStreamMultiCallable[_formula_pb2.WatchRequest, _formula_pb2.WatchResponse]  # type: ignore[assignment]
@@ -92,6 +104,24 @@ class FormulaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_formula_pb2.DifferentiateResponse, _abc.Awaitable[_formula_pb2.DifferentiateResponse]]:
         """The outputs and their exact derivatives at given rows."""
+
+    @_abc_1.abstractmethod
+    def GetDrift(
+        self,
+        request: _formula_pb2.GetDriftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_formula_pb2.GetDriftResponse, _abc.Awaitable[_formula_pb2.GetDriftResponse]]:
+        """How the latest rows that a version answered are spread over its inputs, beside its training rows."""
+
+    @_abc_1.abstractmethod
+    def Feedback(
+        self,
+        request: _formula_pb2.FeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_formula_pb2.FeedbackResponse, _abc.Awaitable[_formula_pb2.FeedbackResponse]]:
+        """Measured values for rows, which the prediction intervals are compared with; NOT_FOUND without
+        intervals.
+        """
 
     @_abc_1.abstractmethod
     def ExportSource(

@@ -5,10 +5,12 @@ import { useEffect, useState } from "preact/hooks";
 import { call } from "./api";
 import { number, plural, whole } from "./format";
 import { area } from "./shapes";
-import { fail, model, refresh, say, snapshot } from "./store";
-import type { Column, Table } from "./types";
+import { fail, refresh, resume, say, snapshot } from "./store";
+import type { Column, Saved, Table } from "./types";
 
 const table = signal<Table | null>(null);
+const saved = signal<Saved | null>(null);
+const recent = signal<Saved[]>([]);
 const fault = signal("");
 const opening = signal(false);
 const MOST_BYTES = 120e6;
@@ -23,7 +25,8 @@ async function open(body: object) {
   opening.value = true;
   fault.value = "";
   try {
-    table.value = (await call<{ table: Table }>("table", body)).table;
+    const got = await call<{ table: Table; saved: Saved | null }>("table", body);
+    [table.value, saved.value] = [got.table, got.saved];
     say(`${table.value.title} has ${plural(table.value.rows, "row")} and ${plural(table.value.columns.length, "column")}.`);
   } catch (error) {
     fault.value = error instanceof Error ? error.message : String(error);
@@ -41,7 +44,10 @@ async function openFile(file: File | undefined) {
 
 export function ChooseTable() {
   useEffect(() => {
-    if (model.value?.has_table) void call<{ table: Table | null }>("table").then((got) => (table.value = got.table), (error) => (fault.value = String(error.message)));
+    void call<{ table: Table | null; saved: Saved | null; recent: Saved[] }>("table").then(
+      (got) => ([table.value, saved.value, recent.value] = [got.table, got.saved, got.recent]),
+      (error) => (fault.value = String(error.message)),
+    );
   }, []);
   return (
     <main class="choose" id="main">
@@ -90,6 +96,19 @@ function Drop() {
           Open
         </button>
       </form>
+      {recent.value.length > 0 && (
+        <>
+          <h3>or go on with</h3>
+          <div class="examples">
+            {recent.value.map((one) => (
+              <button type="button" key={one.path} class="example" title={one.path} disabled={opening.value} onClick={() => void open({ path: one.path }).then(() => (fault.value ? undefined : resume()))}>
+                <b>{one.title}</b>
+                <span class="quiet">{told(one)}</span>
+              </button>
+            ))}
+          </div>
+        </>
+      )}
       <h3>or try one</h3>
       <div class="examples">
         {EXAMPLES.map(([key, name, about]) => (
@@ -102,6 +121,10 @@ function Drop() {
     </>
   );
 }
+
+/** What is kept, in words. */
+export const told = (one: Saved) =>
+  `${one.target ? `${one.target} from ${plural(one.inputs?.length ?? 0, "input")}, ` : ""}${plural(one.edges, "edge")}, ${plural(one.steps, "step")}, ${new Date(1000 * one.when).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })}`;
 
 const SIZES: [value: string, text: string][] = [
   ["", "no hidden nodes: a sum of curves"],
@@ -157,6 +180,14 @@ function Columns({ table: now }: { table: Table }) {
           Another table
         </button>
       </div>
+      {saved.value && (
+        <p class="kept-bar">
+          <span>Kept from before: {told(saved.value)}</span>
+          <button type="button" class="button small" onClick={() => void resume()}>
+            Resume
+          </button>
+        </p>
+      )}
       <div class="choose-row">
         <label>
           learn

@@ -4,10 +4,11 @@ import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { number, plural, spoken } from "./format";
 import { busy, dialog, judged, model, publish, selected, snapshot, view, writeOwn } from "./store";
+import { ExportMenu } from "./export_menu";
 import { Published } from "./published";
 import { focused } from "./surroundings";
 
-function Dialog({ title, children }: { title: string; children: ComponentChildren }) {
+function Dialog({ title, children, wide }: { title: string; children: ComponentChildren; wide?: boolean }) {
   const place = useRef<HTMLDialogElement>(null);
   useLayoutEffect(() => {
     const before = focused();
@@ -15,7 +16,7 @@ function Dialog({ title, children }: { title: string; children: ComponentChildre
     return () => before?.focus();
   }, []);
   return (
-    <dialog ref={place} aria-labelledby="dialog-title" onClose={() => (dialog.value = "")} onKeyDown={(event) => event.stopPropagation()}>
+    <dialog ref={place} class={wide ? "wide" : ""} aria-labelledby="dialog-title" onClose={() => (dialog.value = "")} onKeyDown={(event) => event.stopPropagation()}>
       <h2 id="dialog-title">{title}</h2>
       {children}
     </dialog>
@@ -28,6 +29,17 @@ export function Dialogs() {
   switch (dialog.value) {
     case "publish":
       return <Publish />;
+    case "export":
+      return (
+        <Dialog title="Export" wide>
+          <ExportMenu />
+          <div class="row">
+            <button type="button" class="button main" autoFocus onClick={close}>
+              Done
+            </button>
+          </div>
+        </Dialog>
+      );
     case "own":
       return <Own />;
     case "keys":

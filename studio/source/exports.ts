@@ -13,6 +13,18 @@ export const FORMS: [format: string, name: string][] = [
 ];
 export const CHECKED: typeof FORMS = [...FORMS.slice(0, 3), ["javascript_source", "JavaScript"]];
 
+/** All forms, with what they are for. */
+export const ALL: [format: string, name: string, about: string][] = [
+  ["network", "Network", ".safetensors, to open again and to train on"],
+  ["numpy_source", "NumPy", "one Python file"],
+  ["c_source", "C", "no library"],
+  ["onnx_graph", "ONNX", "for ONNX Runtime"],
+  ["javascript_source", "JavaScript", "for a browser"],
+  ["wasm_module", "WebAssembly", ""],
+  ["latex", "LaTeX", "the formula"],
+  ["python", "Steps", "Python that repeats them"],
+];
+
 export type Kept = Exported | { format: string; error: string } | "waiting";
 export const exported = signal<Record<string, Kept>>({});
 export const tab = signal("formula");

@@ -1,12 +1,13 @@
 /** The network as a flow from the inputs, which are sliders, through the edges to the prediction. */
 
 import { signal } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { number, percent, plural, state, whole } from "./format";
 import { BARS, layout, type Layout } from "./layout";
 import { area, clamp, linear, link } from "./shapes";
 import { Slider } from "./slider";
-import { byShare, explained, fading, judged, model, most, predicted, predicting, selected, setInput, setRow, view, x } from "./store";
+import { byShare, chosenClass, copyRow, explained, fading, isShared, judged, model, most, predicted, predicting, selected, setInput, setRow, shownOutput, view, x } from "./store";
 import { Tex } from "./tex";
 import { Tile } from "./tile";
 import type { Edge, Node, View } from "./types";
@@ -80,6 +81,8 @@ export function Flow() {
   );
 }
 
+const LONGEST_BIG = 8; // characters of the prediction that are large: the others would be cut off
+
 const offsetsOf = (arity: number[]) => arity.reduce<number[]>((sums, count) => [...sums, sums[sums.length - 1] + count], [0]);
 export const nodeOf = (arity: number[], j: number) => offsetsOf(arity).findIndex((_, q, all) => j >= all[q] && j < (all[q + 1] ?? Infinity));
 
@@ -149,7 +152,7 @@ export function Prediction() {
   const depth = now.arity.length;
   const classes = model.value!.classes;
   const all = predicted.value?.value ?? [];
-  const best = classes.length ? all.reduce<number>((top, value, q) => ((value ?? 0) > (all[top] ?? 0) ? q : top), 0) : 0;
+  const best = shownOutput.value;
   const node = now.nodes[depth][best];
   const value = all[best] ?? null;
   const interval = now.interval[best];
@@ -178,6 +181,11 @@ export function Prediction() {
           pin
         </button>
       )}
+      {!isShared.value && (
+        <button type="button" class="linked" title="Copy the row at the sliders and its prediction as JSON" onClick={() => void copyRow()}>
+          copy
+        </button>
+      )}
     </span>
   );
 }
@@ -204,8 +212,8 @@ function Input({ i, left, y, height, width }: { i: number; left?: number; y?: nu
   const now = view.value!;
   const node = now.nodes[0][i];
   const dead = !now.snapshot.edges.some((edge) => edge.place[0] === 0 && edge.place[2] === i);
-  const slope = predicted.value?.gradient[0]?.[i];
-  const output = now.nodes[now.arity.length][0].name;
+  const slope = predicted.value?.gradient[shownOutput.value]?.[i];
+  const output = now.nodes[now.arity.length][shownOutput.value].name;
   const bar = (height - 8) * Math.sqrt(node.share);
   const at = x.value[i] ?? node.middle;
   const change = (to: number) => setInput(i, to);
@@ -218,8 +226,8 @@ function Input({ i, left, y, height, width }: { i: number; left?: number; y?: nu
       aria-label={`Input ${node.name}, ${dead ? "pruned, without effect" : `${percent(node.share)} of the signal`}`}
       style={placed}
     >
-      <span class="name" title={node.name}>
-        <Tex tex={node.latex || "x"} />
+      <span class={`name ${isWord(node) ? "spelled" : ""}`} title={node.name}>
+        {isWord(node) ? node.name : <Tex tex={node.latex || "x"} />}
       </span>
       {compact && height >= 26 && (node.categories.length ? <Categories node={node} value={at} change={change} /> : <Slider node={node} value={at} width={SHORT_SLIDER} change={change} />)}
       {!(compact && node.categories.length) && (
@@ -255,6 +263,8 @@ function Input({ i, left, y, height, width }: { i: number; left?: number; y?: nu
 }
 
 const SHORT_SLIDER = 70;
+/** Whether a name is typeset as it is spelled, so that it can be cut with an ellipsis. */
+const isWord = (node: Node) => /^\\(text|mathrm)\{/.test(node.latex) && node.latex.endsWith("}") && !node.latex.includes("}_");
 
 /** A value to read, and to type: a click makes it a field. */
 function Value({ node, value, change }: { node: Node; value: number; change: (value: number) => void }) {
@@ -290,8 +300,11 @@ function Value({ node, value, change }: { node: Node; value: number; change: (va
 /** The value of an input as it is given: a category by its name. */
 function given(node: Node, value: number) {
   if (value === node.missing) return "missing";
-  return node.categories.length ? nearest(node, value)[0] : number(value);
+  if (node.categories.length) return nearest(node, value)[0];
+  return number(Math.abs(value) < ROUNDING * (node.high - node.low) ? 0 : value);
 }
+
+const ROUNDING = 1e-9; // of an input's range: a value that near to 0 is 0
 
 const nearest = (node: Node, value: number) =>
   node.categories.reduce((best, one) => (Math.abs(one[1] - value) < Math.abs(best[1] - value) ? one : best));
@@ -332,6 +345,29 @@ function Hidden({ depth, q, x: left, y, view: now }: { depth: number; q: number;
   );
 }
 
+interface SmallProps {
+  class: string;
+  style: Record<string, string>;
+  choose: (() => void) | null;
+  pressed: boolean;
+  children: ComponentChildren;
+}
+
+/** One of several outputs; a class is chosen by a click, to see its slopes and contributions. */
+function Small({ class: kind, style, choose, pressed, children }: SmallProps) {
+  if (!choose)
+    return (
+      <div class={kind} style={style}>
+        {children}
+      </div>
+    );
+  return (
+    <button type="button" class={kind} style={style} aria-pressed={pressed} title="Show the slopes of this class, and what contributes to it" onClick={choose}>
+      {children}
+    </button>
+  );
+}
+
 function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; height: number }) {
   const now = view.value!;
   const node = now.nodes[now.arity.length][q];
@@ -343,31 +379,26 @@ function Output({ plan, q, y, height }: { plan: Layout; q: number; y: number; he
   const box = { left: `${plan.outputX}px`, top: `${y - height / 2}px`, width: `${plan.outputWidth}px`, height: `${height}px` };
   if (plan.outputs.length > 1)
     return (
-      <div class="output small" style={box}>
+      <Small class={`output small ${classes.length && shownOutput.value === q ? "shown" : ""}`} style={box} choose={classes.length ? () => (chosenClass.value = chosenClass.value === q ? null : q) : null} pressed={chosenClass.value === q}>
         <Tex tex={node.latex} label={node.name} />
         {classes.length > 0 && <i class="chance" style={{ width: `${100 * (value ?? 0)}%` }} />}
         <b class={waiting ? "waiting" : ""}>{classes.length ? percent(value ?? 0) : number(value)}</b>
-      </div>
+      </Small>
     );
   const width = plan.outputWidth - 30;
-  // digits of the prediction and of the interval are some 15 and 7 pixels wide
-  const beside = 15 * number(value).length + 7 * number(interval, 2).length < width - 20;
   const within = interval > 0 && !model.value!.drawn && (
-    <small title={`19 of 20 ${judged.value === "training" ? "training" : "held-out"} rows are within this of their prediction`}>
-      ± {number(interval, 2)}
-      {(!beside || number(value).length + number(interval, 2).length < 11) && " (95%)"}
-    </small>
+    <small title={`19 of 20 ${judged.value === "training" ? "training" : "held-out"} rows are within this of their prediction`}>± {number(interval, 2)} (95%)</small>
   );
+  const long = number(value).length + node.unit.length > LONGEST_BIG;
   const scale = linear([node.low, node.high], [0, width]);
   const mark = value === null ? null : clamp(scale(value), 0, width);
   return (
     <>
       <div class="output" style={box} role="group" aria-label={`Prediction of ${node.name}`}>
-        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">{beside || !within ? "at this point" : within}</span>
-        <div class={`big ${waiting ? "waiting" : ""}`} data-testid="prediction">
+        <Tex tex={`\\widehat{${node.latex}}`} label={node.name} /> <span class="quiet">{within || "at this point"}</span>
+        <div class={`big ${long ? "long" : ""} ${waiting ? "waiting" : ""}`} data-testid="prediction">
           {number(value)}
           {node.unit && <small>{node.unit}</small>}
-          {beside && within}
         </div>
         <svg width={width} height="26" aria-hidden="true">
           <path d={area(node.density, width, 17)} fill="var(--density)" />
@@ -398,8 +429,7 @@ function Contributions({ plan }: { plan: Layout }) {
   const found = explained.value;
   const last = plan.outputs[plan.outputs.length - 1];
   const top = last.y + last.height / 2 + (plan.outputs.length > 1 ? 8 : 42);
-  const chances = predicted.value?.value ?? [];
-  const k = found && found.outputs.length > 1 ? chances.indexOf(Math.max(...chances.map((chance) => chance ?? 0) as number[])) : 0;
+  const k = found && found.outputs.length > 1 ? shownOutput.value : 0;
   const values = found?.values[k] ?? [];
   const room = Math.min(BARS.most, Math.floor((plan.height - top - BARS.head) / BARS.height));
   const order = values.map((_, i) => i).filter((i) => values[i]).sort((a, b) => Math.abs(values[b]!) - Math.abs(values[a]!));

@@ -25,6 +25,9 @@ export interface Layout {
 const PAD = 16;
 const NODE = 28;
 const LEAST_ROW = 32; // of an input: more of them scroll
+const BESIDE_NAME = 92; // pixels of an input's card that its name has not
+const LETTER = 8;
+const WIDEST = 300; // an input's card, for a long name
 const FOLD = 30; // of the line that says how many inputs are not used
 /** Below a prediction: its note on the trained range, and the contributions of up to six inputs. */
 const BELOW = 40;
@@ -50,7 +53,6 @@ export function layout(view: View, edges: Edge[], width: number, height: number,
   const all = unfolded || !sources.size;
   const single = view.arity.filter((_, depth) => edges.some((edge) => edge.place[0] === depth)).length === 1;
   const shown = view.nodes[0].map((_, i) => i).filter((i) => all || sources.has(i));
-  const inputWidth = shown.length ? (width < 860 ? 164 : 206) : 0;
   const layers = view.arity.map((_, depth) => edges.filter((edge) => edge.place[0] === depth));
   const outputs = view.nodes[depths].map((_, q) => q).slice(0, 24);
   const columns = layers.map((own) => Math.min(single && width > 860 ? 6 : 3, Math.max(1, Math.ceil((own.length * 54) / Math.max(height, 1)))));
@@ -68,6 +70,9 @@ export function layout(view: View, edges: Edge[], width: number, height: number,
   const drawn = layers.map((own, depth) => own.length > 0 || few(depth)); // a layer with nothing to show takes no room
   const layersDrawn = drawn.filter(Boolean).length;
   const needed = columns.reduce((sum, count, depth) => sum + (drawn[depth] ? count * (tileWidth + 10) + (depth + 1 < depths ? NODE : 0) : 0), 0) + layersDrawn * 2 * least;
+  const longest = Math.max(0, ...shown.map((i) => view.nodes[0][i].name.length));
+  const room = Math.min(WIDEST, width - outputWidth - 2 * PAD - needed);
+  const inputWidth = !shown.length ? 0 : narrow ? 164 : Math.max(206, Math.min(room, BESIDE_NAME + LETTER * longest));
   const wide = Math.max(width, inputWidth + outputWidth + 2 * PAD + needed);
   const left = PAD + inputWidth;
   const free = wide - left - outputWidth - PAD;

@@ -1,8 +1,9 @@
 /** The page: one screen, made of panes that each show the same state. */
 
+import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { Classes } from "./classes_pane";
-import { ChooseTable } from "./choose_table";
+import { ChooseTable, told } from "./choose_table";
 import { Dialogs } from "./dialogs";
 import { ExportCheck } from "./export_check";
 import { FirstFit } from "./first_fit";
@@ -17,7 +18,7 @@ import { Says } from "./says";
 import { Staircase } from "./staircase";
 import { Steps } from "./steps";
 import { savePicture } from "./pictures";
-import { chosenMode, isShared, mode, model, said, snapshot, trouble, view } from "./store";
+import { chosenMode, isShared, mode, model, resume, said, snapshot, trouble, view } from "./store";
 import { first, inNotebook } from "./surroundings";
 import { TopBar } from "./top_bar";
 
@@ -64,6 +65,25 @@ function Network() {
       {shown !== "flow" && <Sliders />}
       {shown === "flow" ? <Flow /> : shown === "matrix" ? <Matrix /> : <NetworkTable />}
     </section>
+  );
+}
+
+const dismissed = signal(false);
+
+/** What was done before with this network, offered until a step is made. */
+function Kept() {
+  const saved = snapshot.value!.saved;
+  if (!saved || dismissed.value || trouble.value || isShared.value) return null;
+  return (
+    <div class="notice plain" role="group" aria-label="Kept from before">
+      <span>Kept from before: {told(saved)}</span>
+      <button type="button" class="button small" onClick={() => void resume()}>
+        Resume
+      </button>
+      <button type="button" class="button small" onClick={() => (dismissed.value = true)}>
+        Close
+      </button>
+    </div>
   );
 }
 
@@ -122,6 +142,7 @@ export function Page() {
           </button>
         </div>
       )}
+      {ready && <Kept />}
       {ready && <Dialogs />}
     </>
   );

@@ -16,52 +16,74 @@ export function Matrix() {
   const now = view.value!;
   const [place, [width]] = useSize<HTMLDivElement>();
   const all = now.snapshot.edges.length === now.edges;
+  const grids = all && now.edges <= 250 && width ? now.arity.map((_, depth) => arranged(now, depth, width)) : [];
+  const wide = Math.floor(Math.min(grids.some((grid) => grid.turned) ? WORDED : LARGEST, ...grids.map((grid) => Math.max(LEAST, room(grid, width))))); // one width for all layers
   return (
     <div class="canvas" tabIndex={-1} ref={place}>
-      {all && now.edges <= 250 ? now.arity.map((_, depth) => <Grid key={depth} view={now} depth={depth} room={width} />) : <Wall view={now} />}
+      {all && now.edges <= 250 ? grids.map((grid, depth) => <Grid key={depth} view={now} depth={depth} grid={grid} wide={wide} />) : <Wall view={now} />}
     </div>
   );
 }
 
 /** Tiles as wide as the pane allows, within limits. */
-const LEAST = 96;
+const LEAST = 44;
+const WORDED = 96; // on which the function is read
 const LARGEST = 152;
+const HEADS = { sums: 64, inputs: 132 }; // pixels of the names at the left
 
-function Grid({ view: now, depth, room }: { view: View; depth: number; room: number }) {
+/** A layer as a grid, inputs across; or sums across where so many inputs would be too narrow. */
+interface Arranged {
+  edges: Edge[];
+  inputs: number[];
+  sums: number[];
+  turned: boolean;
+}
+
+const room = ({ inputs, sums, turned }: Arranged, width: number) =>
+  (width - 36 - (turned ? HEADS.inputs : HEADS.sums)) / Math.max(turned ? sums.length : inputs.length, 1) - 4;
+
+function arranged(now: View, depth: number, width: number): Arranged {
   const edges = now.snapshot.edges.filter((edge) => edge.place[0] === depth);
-  const byPlace = new Map(edges.map((edge) => [`${edge.place[1]}.${edge.place[2]}`, edge]));
-  const total = (key: (edge: Edge) => number) => {
-    const sums = new Map<number, number>();
-    for (const edge of edges) sums.set(key(edge), (sums.get(key(edge)) ?? 0) + edge.share);
-    return [...sums].sort((a, b) => b[1] - a[1]).map(([n]) => n);
+  const total = (end: 1 | 2) => {
+    const shares = new Map<number, number>();
+    for (const { place, share } of edges) shares.set(place[end], (shares.get(place[end]) ?? 0) + share);
+    return [...shares].sort((a, b) => b[1] - a[1]).map(([n]) => n);
   };
-  const columns = total((edge) => edge.place[2]);
-  const rows = total((edge) => edge.place[1]);
-  const most = Math.max(...now.nodes.slice(0, -1).map((nodes) => nodes.length)); // one width for all layers
-  const wide = Math.floor(Math.min(LARGEST, Math.max(LEAST, (room - 100) / most - 4)));
+  const grid = { edges, inputs: total(2), sums: total(1), turned: false };
+  return { ...grid, turned: room(grid, width) < WORDED && grid.sums.length < grid.inputs.length };
+}
+
+function Grid({ view: now, depth, grid, wide }: { view: View; depth: number; grid: Arranged; wide: number }) {
+  const { edges, turned } = grid;
+  const byPlace = new Map(edges.map((edge) => [`${edge.place[1]}.${edge.place[2]}`, edge]));
   const size = { width: wide, height: Math.round(wide / 2) };
-  const sums = now.arity[depth].flatMap((count, q) => {
-    const name = now.nodes[depth + 1][q].name;
-    return count === 1 ? [name] : Array.from({ length: count }, (_, n) => `${name}:${n + 1}`);
-  });
+  const named = {
+    inputs: now.nodes[depth].map((node) => node.name),
+    sums: now.arity[depth].flatMap((count, q) => {
+      const name = now.nodes[depth + 1][q].name;
+      return count === 1 ? [name] : Array.from({ length: count }, (_, n) => `${name}:${n + 1}`);
+    }),
+  };
+  const [across, down] = turned ? (["sums", "inputs"] as const) : (["inputs", "sums"] as const);
   return (
     <div role="group" aria-label={`Layer ${depth + 1}`}>
       <p class="note">
-        Layer {depth + 1}: {edges.length} edges, inputs across, sums down, the largest share first
+        Layer {depth + 1}: {edges.length} edges, {across} across, {down} down, the largest share first
       </p>
-      <div class="matrix" style={{ gridTemplateColumns: `64px repeat(${columns.length}, ${wide}px)` }}>
+      <div class="matrix" style={{ gridTemplateColumns: `${HEADS[down]}px repeat(${grid[across].length}, ${wide}px)` }}>
         <span />
-        {columns.map((i) => (
-          <span class="colhead" title={now.nodes[depth][i].name}>
-            {now.nodes[depth][i].name}
+        {grid[across].map((n) => (
+          <span class="colhead" title={named[across][n]}>
+            {named[across][n]}
           </span>
         ))}
-        {rows.map((j) => (
+        {grid[down].map((row) => (
           <>
-            <span class="rowhead" title={sums[j]}>
-              {sums[j]}
+            <span class="rowhead" title={named[down][row]}>
+              {named[down][row]}
             </span>
-            {columns.map((i) => {
+            {grid[across].map((column) => {
+              const [j, i] = turned ? [column, row] : [row, column];
               const edge = byPlace.get(`${j}.${i}`);
               return edge ? (
                 <Tile key={edge.name} edge={edge} source={now.nodes[depth][i]} {...size} />

@@ -1,22 +1,13 @@
 /** What to do with a published version: serve it, and ask it for the prediction at the sliders. */
 
 import { useState } from "preact/hooks";
-import { model, say, view, x } from "./store";
-
-/** The values of the sliders as a client gives them: categories by name, missing values as null. */
-function row(): (number | string | null)[] {
-  return view.value!.nodes[0].map((node, i) => {
-    const at = x.value[i];
-    if (node.missing !== null && at === node.missing) return null;
-    if (!node.categories.length) return Number(at.toPrecision(6));
-    return node.categories.reduce((best, one) => (Math.abs(one[1] - at) < Math.abs(best[1] - at) ? one : best))[0];
-  });
-}
+import { clientRow, model, say, view } from "./store";
+import { TryIt } from "./try_it";
 
 const quoted = (text: string) => `'${text.replace(/'/g, "'\\''")}'`;
 
 function ways(folder: string, name: string, version: number | null): [string, string][] {
-  const values = row();
+  const values = clientRow();
   const body = JSON.stringify({ inputs: [{ name: "x", datatype: "FP64", shape: [1, values.length], data: [values] }] });
   const names = JSON.stringify(view.value!.nodes[0].map((node) => node.name));
   const rows = `rows = pd.DataFrame([${JSON.stringify(values).replace(/null/g, "None")}], columns=${names})`;
@@ -29,9 +20,11 @@ function ways(folder: string, name: string, version: number | null): [string, st
   ];
 }
 
+const TRY = "Try it";
+
 export function Published({ close }: { close: () => void }) {
   const source = model.value!;
-  const all = ways(source.repository, source.name, source.published);
+  const all = [...ways(source.repository, source.name, source.published), [TRY, ""]];
   const [chosen, setChosen] = useState(0);
   const [copied, setCopied] = useState(false);
   const copy = async () => {
@@ -52,13 +45,19 @@ export function Published({ close }: { close: () => void }) {
           </button>
         ))}
       </div>
-      <pre class="code wrapped mono" tabIndex={0} aria-label={all[chosen][0]}>
-        {all[chosen][1]}
-      </pre>
+      {all[chosen][0] === TRY ? (
+        <TryIt row={Object.fromEntries(clientRow().map((value, i) => [view.value!.nodes[0][i].name, value]))} />
+      ) : (
+        <pre class="code wrapped mono" tabIndex={0} aria-label={all[chosen][0]}>
+          {all[chosen][1]}
+        </pre>
+      )}
       <div class="row">
-        <button type="button" class="button" onClick={() => void copy()}>
-          {copied ? "Copied" : "Copy"}
-        </button>
+        {all[chosen][0] !== TRY && (
+          <button type="button" class="button" onClick={() => void copy()}>
+            {copied ? "Copied" : "Copy"}
+          </button>
+        )}
         <button type="button" class="button main" onClick={close}>
           Done
         </button>

@@ -6,7 +6,7 @@ import { useSize } from "./flow";
 import { number, plural, tick, whole } from "./format";
 import { linear, ticks } from "./shapes";
 import { model, rows, say, setRow, theme, trial, view } from "./store";
-import { ResponseCurves, wanted } from "./responses";
+import { ResponsePane, wanted } from "./responses";
 import type { Rows } from "./types";
 import { colour } from "./surroundings";
 
@@ -62,7 +62,7 @@ export function Residuals() {
       </div>
       {wanted.value && (
         <div class="scroll" tabIndex={0} role="group" aria-label="Responses">
-          <ResponseCurves q={q} />
+          <ResponsePane q={q} />
         </div>
       )}
       {same && !wanted.value && <p class="empty">There are no rows to compare with, so residuals are against the network as it was opened: they appear with the first step.</p>}

@@ -39,10 +39,10 @@ export function Says() {
   };
   const light = (i: number) => (hovered.value = byShare.value.find((one) => one.place[0] === 0 && one.place[2] === i)?.name ?? "");
   const listed = (names: string[]) => (names.length > 4 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}` : names[0]);
-  if (!named.length) return <p class="says">{target} depends on none of the inputs.</p>;
+  if (!named.length) return <p class="says">{target} {target === "The outputs" ? "depend" : "depends"} on none of the inputs.</p>;
   return (
     <p class="says" data-testid="says">
-      {target} depends on{" "}
+      {target} {target === "The outputs" ? "depend" : "depends"} on{" "}
       {named.map((node, n) => (
         <>
           {n > 0 && (n === named.length - 1 && used.length === named.length ? " and " : ", ")}

@@ -2,7 +2,24 @@
 
 import { useState } from "preact/hooks";
 import { number } from "./format";
-import { busy, edge, model, previewed, redo, say, undo, view } from "./store";
+import { busy, changes, edge, model, previewed, redo, say, undo, view } from "./store";
+
+/** What simplifying has changed, one change after another. */
+function Changes() {
+  const { lines } = changes.value!;
+  const [at, setAt] = useState(lines.length);
+  return (
+    <div class="changes">
+      <label>
+        <span class="quiet">
+          change {at} of {lines.length}
+        </span>
+        <input type="range" min={1} max={lines.length} value={at} aria-valuetext={`change ${at} of ${lines.length}: ${lines[at - 1]}`} onInput={(event) => setAt(Number(event.currentTarget.value))} />
+      </label>
+      <p>{lines[at - 1]}</p>
+    </div>
+  );
+}
 
 export function Steps() {
   const now = view.value!;
@@ -71,6 +88,7 @@ export function Steps() {
           </li>
         )}
       </ol>
+      {changes.value?.at === now.revision && <Changes />}
     </section>
   );
 }

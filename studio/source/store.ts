@@ -36,10 +36,12 @@ export const constants = signal<Constant[] | null>(null);
 export const rows = signal<Rows | null>(null);
 export const found = signal<Found[]>([]);
 export const searching = signal("");
+/** The changes of the last simplification, while the network is as it made it. */
+export const changes = signal<(Simplifying & { at: number }) | null>(null);
 export const simplifying = signal<Simplifying | null>(null);
 export const fitting = signal<{ line: string; share: number; trace: number[] } | null>(null);
 export const served = signal<{ version: number; server: string; error?: string } | null>(null);
-export const dialog = signal<"" | "publish" | "own" | "keys">("");
+export const dialog = signal<"" | "publish" | "own" | "keys" | "export">("");
 export const theme = signal(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 
 export const view = computed(() => (snapshot.value?.phase === "ready" ? snapshot.value.view : null));
@@ -141,13 +143,27 @@ let looking: AbortController | null = null;
 /** One standard error of an RMSE of so many rows, as a share of it: a smaller change may be chance. */
 export const noise = computed(() => 1 / Math.sqrt(2 * Math.max(model.value?.held_out ?? 1, 1)));
 
-/** Whether a candidate is as good as the curve it replaces, as far as the rows can tell. */
-export const isWorth = (one: Candidate | null) => one !== null && (one.change === null || one.change <= noise.value);
+/** Whether a candidate is as good as the curve it replaces, as far as the rows can tell, and no difference of large numbers. */
+export const isWorth = (one: Candidate | null) => one !== null && !cancels(one) && (one.change === null || one.change <= noise.value);
+
+// Of a function's values, over the spread of the curve: two digits are lost. 0.001(x - 3000)^2 - 11000 is a line in disguise,
+// and exports that add in another order would differ from the network by more than their check allows.
+const MOST_CANCELLING = 100;
+
+/** Whether the values c·f(a·x + b) are far larger than the curve, so that d takes nearly all of them away again. */
+function cancels(one: Candidate): boolean {
+  const values = one.curve.filter((value): value is number => value !== null);
+  const factor = curve.value?.factor ?? 1;
+  const spread = Math.abs(factor) * (Math.max(...values) - Math.min(...values));
+  const d = one.suggestion.constants[3];
+  return values.length > 1 && values.every((value) => Math.abs(value * factor - d) > MOST_CANCELLING * spread);
+}
 
 /** Of the candidates that are worth it the smallest, otherwise that which costs least: its place. */
 function recommended(all: Candidate[]): number {
   const now = edge.value?.spline ? "" : edge.value?.function;
-  const others = all.filter((one) => one.suggestion.function !== now);
+  const apart = all.filter((one) => one.suggestion.function !== now);
+  const others = apart.some((one) => !cancels(one)) ? apart.filter((one) => !cancels(one)) : apart;
   const cost = (one: Candidate) => one.change ?? one.suggestion.loss;
   const size = (one: Candidate) => (isWorth(one) ? one.complexity : Infinity);
   const best = others.sort((a, b) => (isWorth(a) || isWorth(b) ? size(a) - size(b) : 0) || cost(a) - cost(b))[0];
@@ -351,6 +367,38 @@ export function setRow(row: number[]) {
   void predict();
 }
 
+/** The values of the sliders as a client gives them: categories by name, missing values as null. */
+export function clientRow(): (number | string | null)[] {
+  return view.value!.nodes[0].map((node, i) => {
+    const at = x.value[i];
+    if (node.missing !== null && at === node.missing) return null;
+    if (!node.categories.length) return Number(at.toPrecision(6));
+    return node.categories.reduce((best, one) => (Math.abs(one[1] - at) < Math.abs(best[1] - at) ? one : best))[0];
+  });
+}
+
+/** Copy the row at the sliders and what is predicted for it. */
+export async function copyRow() {
+  const now = view.value!;
+  const names = model.value!.classes.length ? model.value!.classes : now.snapshot.outputs;
+  const inputs = Object.fromEntries(clientRow().map((value, i) => [now.nodes[0][i].name, value]));
+  const prediction = Object.fromEntries((predicted.value?.value ?? []).map((value, q) => [names[q], value]));
+  try {
+    await navigator.clipboard.writeText(JSON.stringify({ inputs, prediction }, null, 1));
+    say("The row and its prediction are copied as JSON.");
+  } catch (error) {
+    fail(error);
+  }
+}
+
+/** The class whose slopes and contributions are shown: the chosen one, otherwise the most probable. */
+export const chosenClass = signal<number | null>(null);
+export const shownOutput = computed(() => {
+  const all = predicted.value?.value ?? [];
+  if (!model.value?.classes.length) return 0;
+  return chosenClass.value !== null && chosenClass.value < all.length ? chosenClass.value : all.reduce<number>((top, value, q) => ((value ?? 0) > (all[top] ?? 0) ? q : top), 0);
+});
+
 export async function search(seconds: number) {
   try {
     searching.value = "starting";
@@ -361,8 +409,11 @@ export async function search(seconds: number) {
     fail(error);
   }
 }
-export const cancelSearch = () => call("search/cancel", {}).catch(fail);
-const nothingYet: Simplifying = { line: "", edges: 0, named: 0, losses: [] };
+export const cancelSearch = () => {
+  searching.value = "stopping; what it has found stays";
+  return call("search/cancel", {}).catch(fail);
+};
+const nothingYet: Simplifying = { line: "", edges: 0, named: 0, losses: [], lines: [] };
 
 /** Prune and name the edges; the steps are taken when it has ended. */
 export async function simplify() {
@@ -387,6 +438,7 @@ export const cancelSimplify = () => {
 };
 
 function simplified() {
+  fading.value = new Set();
   simplifying.value = null;
   busy.value = "";
 }
@@ -395,8 +447,10 @@ async function takeSimplified(steps: number, error: string) {
   const stopped = stopping;
   stopping = false;
   const before = snapshot.value;
+  const seen = simplifying.value;
   await refresh();
   simplified();
+  if (steps && seen?.lines.length) changes.value = { ...seen, at: view.value!.revision };
   const now = snapshot.value;
   if (error) fail(new Error(error));
   else if (!steps) trouble.value = stopped
@@ -409,6 +463,17 @@ export async function chooseAgain() {
   trouble.value = "";
   await call("table/again", {}).catch(fail);
   await refresh();
+}
+/** Go on with what is kept of this table or network. */
+export async function resume() {
+  trouble.value = "";
+  try {
+    await call("resume", {});
+    await refresh();
+    say("This is where you left it.");
+  } catch (error) {
+    fail(error);
+  }
 }
 export const cancelFit = () => call("fit/cancel", {}).catch(fail);
 
@@ -466,7 +531,9 @@ function hear(event: StudioEvent | null) {
       if (!event.running) void takeSimplified(Number(event.steps ?? 0), String(event.error ?? ""));
       else if (typeof event.line === "string") {
         const losses = [...(simplifying.value?.losses ?? []), Number(event.loss)];
-        simplifying.value = { line: event.line, edges: Number(event.edges), named: Number(event.named), losses };
+        const lines = [...(simplifying.value?.lines ?? []), event.line];
+        simplifying.value = { line: event.line, edges: Number(event.edges), named: Number(event.named), losses, lines };
+        fading.value = new Set((event.gone ?? []) as string[]);
       }
       break;
     case "served":

@@ -1,10 +1,9 @@
 /** The top bar: which model this is, what is unsaved, what is served, how good it is; undo, redo, export, publish. */
 
-import { share, tab } from "./exports";
+import { share } from "./exports";
 import { number, plural } from "./format";
 import { busy, connected, dialog, judged, isShared, model, redo, served, snapshot, theme, toggleTheme, undo, view } from "./store";
 import { Road } from "./says";
-import { byId } from "./surroundings";
 
 const icon = (path: string) => (
   <svg width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.6" aria-hidden="true">
@@ -85,14 +84,7 @@ export function TopBar() {
       {isShared.value && <span class="quiet">kanserve {source.kanserve}</span>}
       {now && !isShared.value && (
         <>
-          <button
-            type="button"
-            class="button"
-            onClick={() => {
-              tab.value = "numpy_source";
-              byId("tab-numpy_source")?.focus();
-            }}
-          >
+          <button type="button" class="button" onClick={() => (dialog.value = "export")}>
             Export
           </button>
           <button type="button" class="button" title="One HTML file to mail: the network, its sliders and its formula; it works offline" onClick={() => void share()}>

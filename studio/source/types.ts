@@ -112,6 +112,7 @@ export interface Snapshot {
   unsaved: number;
   simplifying: boolean;
   own_functions: string[];
+  saved?: Saved | null;
   trouble?: string;
   view: View;
 }
@@ -136,6 +137,17 @@ export interface Table {
   columns: Column[];
   more_columns: number;
   target: string;
+}
+
+/** What was done before with a table or a network, and is kept. */
+export interface Saved {
+  title: string;
+  path: string;
+  target?: string;
+  inputs?: string[];
+  when: number;
+  steps: number;
+  edges: number;
 }
 
 export interface Curve {
@@ -246,6 +258,8 @@ export interface Simplifying {
   edges: number;
   named: number;
   losses: number[];
+  /** What each change was, for whoever looks back. */
+  lines: string[];
 }
 
 export interface StudioEvent {

@@ -207,8 +207,33 @@ TERMS = {
 OF_TWO_IDEAS = {"artifact", "intervals", "kan", "layers", "random_state", "seed", "weights", "width"}
 # Options of the command line that no Python call has: files, access to servers, how results are shown.
 OPTIONS = {
-    *("allow_host", "anywhere", "as", "browser", "check", "classify", "data", "folds", "force", "formula_only", "from"),
-    *("hold_out", "input", "json", "keep_all", "keep_serving", "no_browser", "no_card", "no_classify", "no_strict"),
+    *(
+        "alias",
+        "allow_host",
+        "anywhere",
+        "as",
+        "autosave",
+        "browser",
+        "check",
+        "classify",
+        "data",
+        "folds",
+        "force",
+        "formula_only",
+        "from",
+    ),
+    *(
+        "hold_out",
+        "input",
+        "json",
+        "keep_all",
+        "keep_serving",
+        "no_autosave",
+        "no_browser",
+        "no_card",
+        "no_classify",
+        "no_strict",
+    ),
     *("note", "parameter", "pareto", "pick", "port", "quiet", "server", "sign", "tls_ca", "tls_certificate", "tls_key"),
     *("to", "token_file", "verify", "output", "of"),
 }

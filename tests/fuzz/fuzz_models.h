@@ -49,13 +49,13 @@ static model_table *fuzz_table(void)
     static const double low[MOST_INPUTS] = {-1, -1, -1}, high[MOST_INPUTS] = {1, 1, 1};
     static const float low_single[MOST_INPUTS] = {-1, -1, -1}, high_single[MOST_INPUTS] = {1, 1, 1};
     served_model models[MODELS] = {
-        {.name = "raw", .version = 1, .newest = 1, .predict = predict_double, .inputs = 2, .outputs = 1},
-        {.name = "iris", .version = 12, .newest = 1, .predict = predict_double, .inputs = 3, .outputs = 3, .classes = 3,
+        {.name = "raw", .version = 1, .draws_below = ALL_DRAWS, .predict = predict_double, .inputs = 2, .outputs = 1},
+        {.name = "iris", .version = 12, .draws_below = ALL_DRAWS, .predict = predict_double, .inputs = 3, .outputs = 3, .classes = 3,
          .labels = "setosa\0versicolor\0\0"},
-        {.name = "single", .version = 2, .newest = 1, .predict = predict_float, .inputs = 2, .outputs = 2, .single = 1},
+        {.name = "single", .version = 2, .draws_below = ALL_DRAWS, .predict = predict_float, .inputs = 2, .outputs = 2, .single = 1},
         {.name = "single", .version = 1, .predict = predict_float, .inputs = 1, .outputs = 2, .single = 1, .classes = 2,
          .labels = "no\0yes\0"},
-        {.name = "aside", .version = 1, .newest = 1, .inputs = 2, .outputs = 1},
+        {.name = "aside", .version = 1, .draws_below = ALL_DRAWS, .inputs = 2, .outputs = 1},
     };
     for (int i = 0; i < MODELS; i++) {
         models[i].number = i;

@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 3) return 0;
     const char *name = NAMES[data[0] % 4];
     int64_t json = data[0] & 128 ? data[1] | data[2] << 8 : -1;
-    served_model *model = table_find(table, (const uint8_t *)name, strlen(name), 0);
+    served_model *model = table_find(table, (const uint8_t *)name, strlen(name), 0, 0);
     /* Where it lies it has an end, which reading must not pass. */
     uint8_t *body = malloc(size - 3);
     memcpy(body, data + 3, size - 3);

@@ -60,7 +60,7 @@ static void publish(int version)
     char *formula = strdup(version == 1 ? "\12\4here\22\0011" : "\12\4here\22\0012");
     served_model models[2];
     for (int i = 0; i < 2; i++)
-        models[i] = (served_model){.name = i ? "aside" : "here", .version = version, .newest = 1, .number = 2 * i + version,
+        models[i] = (served_model){.name = i ? "aside" : "here", .version = version, .draws_below = ALL_DRAWS, .number = 2 * i + version,
                                    .inputs = INPUTS, .outputs = 1, .max_rows = 64, .max_gradient_rows = 64,
                                    .predict = i ? NULL : version == 1 ? ones : twos, .gradient = slopes,
                                    .formula = formula, .formula_length = 9, .counters = counters[i][version - 1],

@@ -8,6 +8,7 @@ import typer
 
 from kanserve.cli import arguments
 from kanserve.cli.commands.flag_types import Decimal, Inputs, Seed, Target
+from kanserve.cli.terminal import warn
 from kanserve.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ def open_studio(
     ] = None,
     name: Annotated[str, typer.Option(help="The model of a repository, or what is published is called.")] = "",
     repository: Annotated[str, typer.Option(help="Where to publish; default: the repository that was opened.")] = "",
+    classify: Annotated[
+        bool | None,
+        typer.Option(
+            "--classify/--no-classify", help="Whether --target has classes; default: text, or up to 10 whole values."
+        ),
+    ] = None,
     server: Annotated[str, typer.Option(help="host:port of a server whose versions of the model are shown.")] = "",
     hidden: Annotated[str, typer.Option(help="For a table: nodes of the hidden layers, as in '5' or '4,2'.")] = "5",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
@@ -40,6 +47,9 @@ def open_studio(
     tls_certificate: Annotated[Path | None, typer.Option(help="A PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, a PEM file.")] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    autosave: Annotated[
+        bool, typer.Option("--autosave/--no-autosave", help="Keep networks and steps, not rows, to go on with them.")
+    ] = True,
     decimal: Decimal = None,
     seed: Seed = 0,
 ) -> None:
@@ -50,24 +60,27 @@ def open_studio(
     from dataclasses import replace
 
     from kanserve.artifact.naming_rules import check_name
+    from kanserve.studio.autosave import state_folder
     from kanserve.studio.opened_model import choose_table
     from kanserve.studio.process import Studio, StudioSettings
 
-    settings = StudioSettings(
-        allow_host or "127.0.0.1", port, tls_certificate, tls_key, server=server, browser=browser, seed=seed
-    )
+    access = (allow_host or "127.0.0.1", port, tls_certificate, tls_key)
+    state = state_folder() if autosave else None
+    settings = StudioSettings(*access, server=server, browser=browser, seed=seed, state=state)
     if name:
         check_name(name)
     if Path(model).suffix.lower() in _TABLES and target:
-        opened = _opened_table(Path(model), target, inputs, hidden, data, decimal)
+        opened = _opened_table(Path(model), target, inputs, classify, hidden, data, decimal)
     elif not model or Path(model).suffix.lower() in _TABLES:
         if model and not Path(model).is_file():
             raise NotFoundError(f"The file {model!r} does not exist.")
-        if inputs or data is not None:
-            raise InputError("--input and --data beside a table need --target.")
+        if inputs or data is not None or classify is not None:
+            raise InputError("--input, --data and --classify beside a table need --target.")
         opened = choose_table(Path(model) if model else None)
     elif inputs:
         raise InputError("--input is for a table; a network has its inputs.")
+    elif classify is not None:
+        raise InputError("--classify is for a table; a network has its classes, or none.")
     else:
         opened = opened_network(model, name, data, target, decimal)
     if repository:
@@ -79,18 +92,25 @@ def _opened_table(
     table: Path,
     target: list[str],
     inputs: list[str] | None,
+    classify: bool | None,
     hidden: str,
     unseen: Path | None,
     decimal: "DecimalMark | None",
 ) -> "Opened":
-    """A table to fit, with rows that the fit does not see."""
+    """A table to fit, with rows that the fit does not see. Labels of classes are chosen as on the page."""
     from dataclasses import replace
 
     from kanserve.data import table_files as tables
     from kanserve.studio.opened_model import open_table
 
-    rows = tables.read_table(table, target, inputs or (), decimal=decimal)
-    opened = replace(open_table(rows, table.stem, arguments.parse_hidden(hidden)), table=table)
+    kind: tables.Kind = "auto" if classify is None else "classification" if classify else "regression"
+    rows = tables.read_table(table, target, inputs or (), kind, decimal=decimal)
+    labels = tables.count_labels(rows.y) if classify is None and not rows.classes and len(target) == 1 else 0
+    if labels:
+        warn(f"{target[0]!r} has {labels} different whole values: classes. --no-classify learns them as numbers")
+        rows = tables.read_table(table, target, inputs or (), "classification", decimal=decimal)
+    alone = target[0] if len(target) == 1 else ""
+    opened = replace(open_table(rows, table.stem, arguments.parse_hidden(hidden)), table=table, target=alone)
     if unseen is None:
         return opened
     known = opened.data

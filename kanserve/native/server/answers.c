@@ -60,6 +60,7 @@ static void answer_rows(stream *one, const infer_request *request, const void *y
 {
     kanserve_server *server = one->owner->server;
     int64_t outside = infer_outside(request, &server->indices, request->model->counters + COUNT_OUTSIDE);
+    infer_count_inputs(request);
     one->owner->protocol->write_rows(request, y, outside, &server->indices, &one->out);
     if (send_message(one, 0))
         count_call(server, one, request->model, COUNTED_INFER, request->rows, begun, decoded, computed);
@@ -142,6 +143,7 @@ void call_rows(kanserve_call *call, const int64_t *outside, int64_t computed)
     if (!send_message(one, 0) || !counts) return;
     count_call(call->server, one, model, COUNTED_INFER, request->rows, begun, decoded, now);
     for (int i = 0; i < model->inputs; i++) model->counters[COUNT_OUTSIDE + i] += outside[i];
+    infer_count_inputs(request);
 }
 
 /* Answer Differentiate on this thread: whether that was done. */

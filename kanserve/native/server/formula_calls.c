@@ -28,7 +28,7 @@ served_model *read_model(const model_table *table, const uint8_t *message, size_
         }
     }
     if (!cursor.at || names != 1 || versions > 1 || !table_version(text.data, text.length, &version)) return NULL;
-    return table_find(table, name.data, name.length, version);
+    return table_find(table, name.data, name.length, version, 0);
 }
 
 int gradient_read(const model_table *table, const uint8_t *message, size_t length, gradient_request *request)

@@ -107,7 +107,7 @@ int infer_outputs(infer_request *request)
     return 1;
 }
 
-int infer_read(const model_table *table, const uint8_t *message, size_t length, infer_request *request)
+int infer_read(model_table *table, const uint8_t *message, size_t length, infer_request *request)
 {
     proto_cursor cursor = {message, length ? message + length : message};
     proto_field field, name = {0}, raw = {0};
@@ -147,7 +147,7 @@ int infer_read(const model_table *table, const uint8_t *message, size_t length, 
         }
     }
     if (!cursor.at || seen != 1 || inputs != 1) return 0;
-    served_model *model = table_find(table, name.data, name.length, version);
+    served_model *model = table_find(table, name.data, name.length, version, table_draw(table, request->id, request->id_length));
     if (!model) return 0;
     if (raw.data) {
         if (input.typed) return 0;
@@ -194,17 +194,21 @@ const void *infer_rows(const infer_request *request, byte_buffer *scratch)
     return to;
 }
 
-static int is_inside(const infer_request *request, const uint8_t *at, int input)
+static double number_at(const infer_request *request, const uint8_t *at)
+{
+    double value;
+    float narrow;
+    memcpy(request->single ? (void *)&narrow : &value, at, request->single ? sizeof narrow : sizeof value);
+    return request->single ? (double)narrow : value;
+}
+
+static int is_inside(const infer_request *request, double value, int input)
 {
     const served_model *model = request->model;
     if (request->single) {
-        float value;
-        memcpy(&value, at, sizeof value);
         const float *low = model->low[1], *high = model->high[1];
-        return input_is_inside(model, input, (double)value, (double)low[input], (double)high[input]);
+        return input_is_inside(model, input, value, (double)low[input], (double)high[input]);
     }
-    double value;
-    memcpy(&value, at, sizeof value);
     const double *low = model->low[0], *high = model->high[0];
     return input_is_inside(model, input, value, low[input], high[input]);
 }
@@ -219,7 +223,7 @@ int64_t infer_outside(const infer_request *request, byte_buffer *indices, int64_
     for (int64_t row = 0; row < request->rows; row++) {
         int beyond = 0;
         for (int i = 0; i < inputs; i++, at += size) {
-            if (is_inside(request, at, i)) continue;
+            if (is_inside(request, number_at(request, at), i)) continue;
             beyond = 1;
             if (outside) outside[i]++;
         }
@@ -230,6 +234,30 @@ int64_t infer_outside(const infer_request *request, byte_buffer *indices, int64_
         }
     }
     return rows;
+}
+
+void infer_count_inputs(const infer_request *request)
+{
+    const served_model *model = request->model;
+    if (!model->block_rows) return;
+    size_t inputs = (size_t)model->inputs, block_size = 1 + inputs * INPUT_COUNTS;
+    size_t size = request->single ? sizeof(float) : sizeof(double);
+    int64_t *filling = model->input_blocks, *block = filling + 1 + (size_t)*filling * block_size;
+    if (*block >= model->block_rows) {
+        *filling = (*filling + 1) % INPUT_BLOCKS;
+        block = memset(model->input_blocks + 1 + (size_t)*filling * block_size, 0, block_size * sizeof *block);
+    }
+    const uint8_t *at = request->values + (size_t)(*block % request->rows) * inputs * size;
+    const double *edges = model->edges;
+    int64_t *counts = block + 1;
+    for (int i = 0; i < model->inputs; i++, at += size, edges += INPUT_EDGES, counts += INPUT_COUNTS) {
+        double value = number_at(request, at);
+        int bin = 0;
+        for (int edge = 0; edge < INPUT_EDGES; edge++) bin += value >= edges[edge];
+        counts[isnan(value) ? INPUT_MISSING : bin]++;
+        counts[INPUT_OUTSIDE] += !is_inside(request, value, i);
+    }
+    ++*block;
 }
 
 static double at_row(const served_model *model, const void *y, int64_t row, int output)

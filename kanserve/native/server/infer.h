@@ -27,7 +27,7 @@ typedef struct {
 } infer_request;
 
 /* Read a request for one of the models: 1, or 0 if it is for the general path. */
-int infer_read(const model_table *table, const uint8_t *message, size_t length, infer_request *request);
+int infer_read(model_table *table, const uint8_t *message, size_t length, infer_request *request);
 
 /* The rows as the model's type, in `scratch` if they must be converted; NULL without memory. */
 const void *infer_rows(const infer_request *request, byte_buffer *scratch);
@@ -35,6 +35,9 @@ const void *infer_rows(const infer_request *request, byte_buffer *scratch);
 /* How many rows are outside the training range. If any are, `indices` gets the first of them as text, "0,3,17", and
  * outside[i], unless it is NULL, how many are outside in input i. */
 int64_t infer_outside(const infer_request *request, byte_buffer *indices, int64_t *outside);
+
+/* Count the values of one of the rows, another each time, in the bins of the training rows; on the loop's thread. */
+void infer_count_inputs(const infer_request *request);
 
 /* The numbers of an output, and the label of a row. */
 void infer_numbers(const infer_request *request, const void *y, int kind, byte_buffer *to);

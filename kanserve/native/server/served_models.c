@@ -7,8 +7,10 @@
 
 typedef struct {
     served_model *model; /* NULL: free */
-    uint32_t length;     /* of its name */
-    int64_t version;     /* 0: whichever is the newest */
+    const char *name;    /* or an alias */
+    size_t length;
+    int64_t version;     /* 0: for requests without one */
+    int64_t draws_below; /* those that it answers */
 } entry;
 
 struct model_table {
@@ -19,6 +21,7 @@ struct model_table {
     double *ranges;
     entry *entries;
     size_t mask; /* one less than the number of entries, a power of two */
+    uint32_t draws;
 };
 
 static size_t hash(const uint8_t *name, size_t length, int64_t version)
@@ -28,19 +31,20 @@ static size_t hash(const uint8_t *name, size_t length, int64_t version)
     return (size_t)(value ^ value >> 29);
 }
 
-static size_t labels_length(const served_model *model)
+/* The length of texts one after another, each ended by 0. */
+static size_t texts_length(const char *texts, int count)
 {
     size_t length = 0;
-    for (int i = 0; i < model->classes; i++) length += strlen(model->labels + length) + 1;
+    for (int i = 0; i < count; i++) length += strlen(texts + length) + 1;
     return length;
 }
 
-static void insert(model_table *table, served_model *model, int64_t version)
+static void insert(model_table *table, const char *name, served_model *model, int64_t version, int64_t draws_below)
 {
-    size_t length = strlen(model->name);
-    size_t at = hash((const uint8_t *)model->name, length, version) & table->mask;
+    size_t length = strlen(name);
+    size_t at = hash((const uint8_t *)name, length, version) & table->mask;
     while (table->entries[at].model) at = (at + 1) & table->mask;
-    table->entries[at] = (entry){model, (uint32_t)length, version};
+    table->entries[at] = (entry){model, name, length, version, draws_below};
 }
 
 int input_is_inside(const served_model *model, int input, double value, double low, double high)
@@ -68,10 +72,12 @@ model_table *table_new(const served_model *models, size_t count)
 {
     model_table *table = calloc(1, sizeof *table);
     if (!table) return NULL;
-    size_t entries = 8, texts = 1, ranges = 1;
-    while (entries < 4 * count) entries *= 2; /* two for each model, half of them free */
+    size_t entries = 8, names = 0, texts = 1, ranges = 1;
+    for (size_t i = 0; i < count; i++) names += 2 + (size_t)models[i].alias_count;
+    while (entries < 2 * names) entries *= 2; /* half of them free */
     for (size_t i = 0; i < count; i++) {
-        texts += strlen(models[i].name) + 1 + labels_length(&models[i]);
+        texts += strlen(models[i].name) + 1 + texts_length(models[i].labels, models[i].classes);
+        texts += texts_length(models[i].aliases, models[i].alias_count);
         texts += models[i].encodings ? (size_t)models[i].inputs : 0;
         ranges += 4 * (size_t)models[i].inputs;
     }
@@ -91,18 +97,23 @@ model_table *table_new(const served_model *models, size_t count)
     for (size_t i = 0; i < count; i++) {
         served_model *model = &table->models[i];
         *model = models[i];
-        size_t name = strlen(models[i].name) + 1, labels = labels_length(&models[i]);
+        size_t name = strlen(models[i].name) + 1, labels = texts_length(models[i].labels, models[i].classes);
         model->name = memcpy(text, models[i].name, name);
         text += name;
         if (labels) model->labels = memcpy(text, models[i].labels, labels);
         text += labels;
+        size_t aliases = texts_length(models[i].aliases, models[i].alias_count);
+        if (aliases) memcpy(text, models[i].aliases, aliases);
+        for (char *alias = text; alias < text + aliases; alias += strlen(alias) + 1)
+            insert(table, alias, model, 0, ALL_DRAWS);
+        text += aliases;
         if (model->encodings) {
             model->encodings = memcpy(text, models[i].encodings, (size_t)model->inputs);
             text += model->inputs;
         }
         range = copy_ranges(model, range);
-        insert(table, model, model->version);
-        if (model->newest) insert(table, model, 0);
+        insert(table, model->name, model, model->version, ALL_DRAWS);
+        if (model->draws_below) insert(table, model->name, model, 0, model->draws_below);
     }
     return table;
 }
@@ -135,13 +146,24 @@ int table_version(const uint8_t *text, size_t length, int64_t *version)
     return 1;
 }
 
-served_model *table_find(const model_table *table, const uint8_t *name, size_t length, int64_t version)
+int64_t table_draw(model_table *table, const uint8_t *id, size_t length)
+{
+    if (!length) return table ? table->draws += 0x9E3779B9u : 0; /* the golden ratio */
+    uint32_t value = 2166136261u;                               /* FNV-1a, and the last steps of MurmurHash 3 */
+    for (size_t i = 0; i < length; i++) value = (value ^ id[i]) * 16777619u;
+    value = (value ^ value >> 16) * 0x85EBCA6Bu;
+    value = (value ^ value >> 13) * 0xC2B2AE35u;
+    return value ^ value >> 16;
+}
+
+served_model *table_find(const model_table *table, const uint8_t *name, size_t length, int64_t version, int64_t drawn)
 {
     if (!table) return NULL;
     for (size_t at = hash(name, length, version) & table->mask;; at = (at + 1) & table->mask) {
         const entry *found = &table->entries[at];
         if (!found->model) return NULL;
-        if (found->version == version && found->length == length && memcmp(found->model->name, name, length) == 0)
+        if (found->version == version && found->length == length && drawn < found->draws_below &&
+            memcmp(found->name, name, length) == 0)
             return found->model;
     }
 }

@@ -9,6 +9,8 @@ from kanserve.data.dataset import Dataset
 from kanserve.data.row_weights import deviation
 from kanserve.errors import InputError
 from kanserve.network.fitted_rows import hash_rows, record_rows
+from kanserve.network.kan import Kan
+from kanserve.network.training_bins import with_training_bins
 from kanserve.search.findings.explained_share import FIND_FORMULAS_HELD_OUT_SHARE
 from kanserve.search.findings.results import Findings
 from kanserve.search.findings.scored_formula import ScoredFormula
@@ -48,9 +50,13 @@ class SearchRows:
 
 
 def record_search_rows(found: Findings, rows: Dataset) -> Findings:
-    """Record in every network which rows it was fitted to."""
+    """Record in every network which rows it was fitted to, and how these are spread over the inputs."""
     hashes = hash_rows(rows)
-    recorded = {id(formula): replace(formula, kan=record_rows(formula.kan, hashes)) for formula in _all_of(found)}
+
+    def record(kan: Kan) -> Kan:
+        return with_training_bins(record_rows(kan, hashes), rows.x)
+
+    recorded = {id(formula): replace(formula, kan=record(formula.kan)) for formula in _all_of(found)}
     candidates, rivals = (tuple(recorded[id(formula)] for formula in some) for some in (found.candidates, found.rivals))
     return replace(found, candidates=candidates, best=recorded[id(found.best)], rivals=rivals)
 

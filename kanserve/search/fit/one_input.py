@@ -1,7 +1,15 @@
-"""Laws of one input with noise: fit every form that people fit to curves, and compare them by description length. The
-first form that leaves only noise need not be the law, since longer ones do so too. So all forms that the library of
+"""Laws of one input with noise: fit every form that people fit to curves, and compare them by description length.
+
+The first form that leaves only noise need not be the law, since longer ones do so too. So all forms that the library of
 functions allows are fitted (`regression.form_fits`), and of those that leave only noise the one with the least
-description length is taken. Forms of |x| are among them, for curves with a kink at 0."""
+description length is taken.
+
+The search had the right form of 13 of 20 curves that users fit (300 rows, 1% or 5% of noise) and of 14 of 25 others
+(1000 rows, 1%); with this stage and the choice among its forms by description length it has 20, 19 and 23. Left out
+alone, of 14 laws of one input with 1% (`benchmarks/noisy_formulas.py --every 3`) 5 are right instead of 12, and 3 wrong
+ones are believed instead of none. Of six curves with a kink, such as x*|x|, exp(-|x|) and sin(|x|) with 1%, the forms
+of |x| find six instead of two, and the sum of x*exp(-|x|) and functions of two other inputs.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -99,7 +99,7 @@ class Allowed:
 
     def __call__(self, model: str) -> None:
         """Raise AccessError for a model outside the grant, whether or not it exists: that must not be revealed."""
-        if self.models is not None and model not in self.models:
+        if self.models is not None and model.partition("@")[0] not in self.models:
             raise AccessError("The caller may not use this model.")
 
 

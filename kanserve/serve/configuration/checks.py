@@ -21,6 +21,7 @@ def complaints(settings: Settings, named: Named) -> list[str]:
         *_addresses(settings, named),
         *_origins_logs_and_traces(settings, named),
         *_models(settings, named),
+        *_routes(settings, named),
         *_tls(settings, named),
         *_access(settings, named),
     ]
@@ -55,6 +56,17 @@ def _repository(settings: Settings, named: Named) -> Iterator[str]:
         )
     if settings.model_name:
         yield from _name(settings.model_name, named("model_name"))
+
+
+def _routes(settings: Settings, named: Named) -> Iterator[str]:
+    if not settings.routes:
+        return
+    from kanserve.serve.models.routes import read_routes  # imported late: rarely needed
+
+    try:
+        read_routes(settings.routes)
+    except InputError as error:
+        yield f"{named('routes')}: {error}"
 
 
 def _addresses(settings: Settings, named: Named) -> Iterator[str]:

@@ -24,6 +24,9 @@ from kanserve.errors import DataError, FormatError, FormulaError, NotFoundError
 from kanserve.network.kan import Kan
 from kanserve.runtime import Backend, load_backend, load_preferred
 from kanserve.runtime.backend import forget_files
+from kanserve.serve.models.coverage_counts import CoverageCounts
+from kanserve.serve.models.input_counts import InputCounts
+from kanserve.serve.models.routes import Routes, draw, shares
 from kanserve.serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -147,6 +150,7 @@ class Limits:
     max_rows: int = Settings.max_rows
     max_message_bytes: int = Settings.max_message_bytes
     concurrency: int = Settings.concurrency
+    drift_rows: int = Settings.drift_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +167,11 @@ class Model:
     limits: Limits = Limits()
     number: int = field(default_factory=itertools.count().__next__)  # unique for each load
     answers: PreparedAnswers = field(default_factory=PreparedAnswers, init=False)  # to what does not depend on rows
+    inputs: InputCounts = field(init=False)
+    coverage: CoverageCounts = field(default_factory=CoverageCounts, init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", InputCounts(self.kan.inputs, self.limits.drift_rows))
 
     @property
     def concurrency(self) -> int:
@@ -249,6 +258,13 @@ class Catalog:
     models: Mapping[str, Mapping[int, Model]]
     reasons: Mapping[Key, str]
     changing: Mapping[Key, State] = field(default_factory=dict)
+    routes: Routes = field(default_factory=dict)
+
+    @cached_property
+    def shares(self) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """By the models of which several versions answer, the draws below which each does (`routes.shares`)."""
+        found = {name: shares(route, self.models.get(name, {})) for name, route in self.routes.items()}
+        return {name: ends for name, ends in found.items() if ends}
 
     @cached_property
     def states(self) -> Mapping[Key, State]:
@@ -282,16 +298,26 @@ class Catalog:
                 models.pop(name, None)
         if models.keys() != self.models.keys():
             models = dict(sorted(models.items()))
-        return Catalog(MappingProxyType(models), MappingProxyType(reasons), MappingProxyType(changing))
+        return Catalog(MappingProxyType(models), MappingProxyType(reasons), MappingProxyType(changing), self.routes)
 
-    def find(self, name: str, version: str = "") -> Model:
-        """Find a version of a model, by default the newest. Raises NotFoundError, or InvalidNameError for an invalid
-        version."""
+    def find(self, name: str, version: str = "", request_id: str | None = None) -> Model:
+        """Find a version of a model, by its number or as NAME@ALIAS. Raises NotFoundError, or InvalidNameError for an
+        invalid version.
+
+        By default the newest, or where there are weights the one with the largest; with the id of a request, which may
+        be empty, the one that is drawn for it.
+        """
+        name, at, alias = name.partition("@")
+        if at and not version:  # clients pin a version for the parts of a long request, whatever an alias means by then
+            version = self._find_alias(name, alias)
         versions = self.models.get(name)
         if not version:
-            if versions:
-                return versions[max(versions)]
-            raise NotFoundError(self._unloaded_text(name))
+            if not versions:
+                raise NotFoundError(self._unloaded_text(name))
+            if ends := self.shares.get(name):
+                drawn = 0 if request_id is None else draw(request_id)
+                return versions[next(answers for end, answers in ends if drawn < end)]
+            return versions[max(versions)]
         number = check_version(version)
         if versions and number in versions:
             return versions[number]
@@ -301,6 +327,14 @@ class Catalog:
             loaded = ", ".join(map(str, list(versions)[-8:]))
             raise NotFoundError(f"There is no version {number} of {name!r}; loaded: {loaded}.")
         raise NotFoundError(self._unloaded_text(name))
+
+    def _find_alias(self, name: str, alias: str) -> str:
+        """The version that an alias stands for, as text."""
+        aliases = self.routes[name].aliases if name in self.routes else {}
+        if alias not in aliases:
+            known = ", ".join(aliases) or "none"
+            raise NotFoundError(f"There is no alias {alias!r:.80} of {name!r:.80}; there are: {known}.")
+        return str(aliases[alias])
 
     def _unloaded_text(self, name: str) -> str:
         reasons = [reason for (failed, _), reason in sorted(self.reasons.items()) if failed == name]

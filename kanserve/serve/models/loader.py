@@ -16,7 +16,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock, RLock
 from types import MappingProxyType, TracebackType
@@ -36,6 +36,7 @@ from kanserve.serve.models import catalog as models
 from kanserve.serve.models.catalog import Catalog, Key, Limits, Model
 from kanserve.serve.models.catalog import State as VersionState
 from kanserve.serve.models.loading_queue import LoadingQueue, return_memory, when_done
+from kanserve.serve.models.routes import Routes, RoutesFile
 from kanserve.serve.settings import ModelSettings, Settings
 
 _NEWEST = re.compile(r"latest(?::([1-9][0-9]{0,8}))?")
@@ -157,6 +158,7 @@ class Models:
         self._loading: list[Key] = []
         self._ending: Counter[Key] = Counter()
         self._stale = set[str]()  # models of which the catalog may not say all that is known
+        self._routes = RoutesFile(settings.routes, self._route) if settings.routes else None
 
     def refresh(self, retry: bool = True) -> None:
         """Look for new, replaced and removed versions, and return once all are loaded. Raises NotFoundError or
@@ -201,12 +203,19 @@ class Models:
     def close(self) -> None:
         """Stop loading. Loaded models continue to serve."""
         self._background.close()
+        if self._routes is not None:
+            self._routes.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _route(self, routes: Routes) -> None:
+        with self._table:
+            self.catalog = replace(self.catalog, routes=routes)
+            self._publish()
 
     # On the background threads
 
@@ -371,7 +380,10 @@ class Models:
         settings = self._settings
         own = settings.models.get(name) or ModelSettings()
         limits = Limits(
-            own.max_rows or settings.max_rows, settings.max_message_bytes, own.concurrency or settings.concurrency
+            own.max_rows or settings.max_rows,
+            settings.max_message_bytes,
+            own.concurrency or settings.concurrency,
+            settings.drift_rows,
         )
         artifact = self.source.read(name, version)
         if had is not None and artifact.manifest == had.manifest:

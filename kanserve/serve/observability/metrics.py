@@ -9,8 +9,10 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from kanserve.network.stability_index import InputDrift, stability_index
 
 if TYPE_CHECKING:  # so that a supervisor can merge without importing numpy, grpc and protobuf
     import numpy as np
@@ -204,6 +206,8 @@ class Metrics:
                     for model, load in self._loads.items()
                 ],
                 "models": self._models(),
+                "inputs": self._inputs(),
+                "coverage": self._coverage(),
                 "computing": self._computing(computing),
                 "refused": list(self._refused),
                 "restarts": 0,
@@ -257,6 +261,33 @@ class Metrics:
             for version, model in versions.items()
         ]
 
+    def _inputs(self) -> list[dict[str, Any]]:
+        """For each version, the latest rows in the bins of its training rows (`drift.measure_drift`)."""
+        counted = []
+        for name, versions in self._catalog.models.items() if self._catalog is not None else ():
+            for version, model in versions.items():
+                if model.inputs.block_rows:
+                    rows, counts = model.inputs.total()
+                    counted.append(
+                        {
+                            "of": [name, version, len(counts)],
+                            "features": [variable.name for variable in model.kan.inputs],
+                            "expected": [list(variable.bin_counts) for variable in model.kan.inputs],
+                            "rows": rows,
+                            "counts": counts.tolist(),
+                        }
+                    )
+        return counted
+
+    def _coverage(self) -> list[dict[str, Any]]:
+        """For each version and interval, the measured values that came back, and how many of them are within it."""
+        return [
+            {"of": [name, version, level], "values": values, "covered": covered}
+            for name, versions in (self._catalog.models.items() if self._catalog is not None else ())
+            for version, model in versions.items()
+            for level, (values, covered) in model.coverage.total().items()
+        ]
+
     def _computing(self, now: Mapping[str, int]) -> list[dict[str, Any]]:
         """The number of requests being computed, for each loaded model, and for unloaded models with requests in
         progress."""
@@ -303,7 +334,7 @@ def merge(snapshots: "Iterable[Snapshot]") -> "Snapshot":
     }
 
 
-_ADDED = ("calls", "outside", "loads", "models", "computing")
+_ADDED = ("calls", "outside", "loads", "models", "inputs", "coverage", "computing")
 _OF_VERSIONS = ("calls", "outside", "models")
 
 
@@ -333,7 +364,8 @@ def _only(snapshot: "Snapshot", known: set[tuple[str, int]]) -> "Snapshot":
 
 def keep_counters(snapshot: "Snapshot") -> "Snapshot":
     """What is kept of an ended process: its counters, but not gauges or states."""
-    return {**snapshot, "processes": [], "gauges": {}, "models": [], "computing": [], "refused": []}
+    states: tuple[str, ...] = ("processes", "models", "inputs", "coverage", "computing", "refused")
+    return {**snapshot, "gauges": {}, **{name: [] for name in states}}
 
 
 def statistics(
@@ -345,7 +377,7 @@ def statistics(
     from kanserve.serve.methods import METHODS, Turn
 
     predicting = {method.name for method in METHODS if method.turn is Turn.PREDICTS}
-    if request.version:
+    if request.version or "@" in request.name:
         models = [catalog.find(request.name, request.version)]
     elif request.name:
         models = list(catalog.models[catalog.find(request.name).name].values())
@@ -357,6 +389,17 @@ def statistics(
             inferences.setdefault((series["of"][2], series["of"][3]), []).append(series)
     made = [_statistics(model.name, model.version, inferences.get((model.name, model.version), [])) for model in models]
     return pb.ModelStatisticsResponse(model_stats=made)
+
+
+def measure_drift(entry: Mapping[str, Any]) -> Iterator[InputDrift]:
+    """The drift of each input of a version, from its entry in a snapshot; those without bins of training rows have
+    none."""
+    rows = entry["rows"]
+    for name, expected, counts in zip(entry["features"], entry["expected"], entry["counts"], strict=True):
+        if expected:
+            *bins, missing, outside = counts
+            now = [*bins[: len(expected) - 1], missing]  # as the last of the expected counts
+            yield InputDrift(name, rows, *stability_index(expected, now), outside / rows if rows else 0.0)
 
 
 _DURATIONS = {  # the protocol's names; cache_hit and cache_miss stay empty: nothing is cached
@@ -396,7 +439,7 @@ def count(series: Mapping[str, Any]) -> int:
 
 
 _LATEST = ("last",)
-_SAME = ("of", "features")
+_SAME = ("of", "features", "expected")
 
 
 def _add(lists: Iterable[Iterable[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:

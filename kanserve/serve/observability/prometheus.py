@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kanserve.errors import MissingDependencyError
-from kanserve.serve.observability.metrics import BOUNDS, STAGES, count
+from kanserve.serve.observability.metrics import BOUNDS, STAGES, count, measure_drift
 from kanserve.serve.state import Snapshot
 
 try:
@@ -56,6 +56,32 @@ TABLE = (
         "Rows in which this feature was outside its training range: also NaN, unless it may be missing, and unknown "
         "categories.",
     ),
+    Row(
+        "kanserve_input_psi",
+        "gauge",
+        (*_VERSION, "feature"),
+        "Population stability index of this feature in the latest rows, beside the training rows.",
+    ),
+    Row(
+        "kanserve_input_psi_above_chance",
+        "gauge",
+        (*_VERSION, "feature"),
+        "The same less what unchanged features exceed once in a million, for so many rows; at least 0.",
+    ),
+    Row(
+        "kanserve_input_outside_share",
+        "gauge",
+        (*_VERSION, "feature"),
+        "Share of the latest rows in which this feature was outside its training range.",
+    ),
+    Row("kanserve_input_rows", "gauge", _VERSION, "The latest rows, in which features are compared."),
+    Row(
+        "kanserve_interval_values_total",
+        "counter",
+        (*_VERSION, "level"),
+        "Measured values that came back, by the level of the prediction interval that they were compared with.",
+    ),
+    Row("kanserve_interval_covered_total", "counter", (*_VERSION, "level"), "Those of them that are in the interval."),
     Row("kanserve_model_loads_total", "counter", ("model", "result"), "Versions loaded: success or failure."),
     Row("kanserve_model_load_seconds_total", "counter", ("model",), "Time that loading took, failures included."),
     Row(
@@ -181,6 +207,8 @@ def _points(snapshot: Snapshot) -> Mapping[str, Sequence[_Point]]:
         "kanserve_request_duration_seconds": list(_durations(snapshot["calls"])),
         "kanserve_rows_total": list(_rows(snapshot["calls"])),
         "kanserve_rows_outside_training_range_total": list(_outside(snapshot["outside"])),
+        **_drift(snapshot["inputs"]),
+        **_coverage(snapshot["coverage"]),
         "kanserve_model_loads_total": [
             ((*_labels(load), result), load[field])
             for load in snapshot["loads"]
@@ -223,15 +251,42 @@ def _rows(calls: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
     return iter(rows.items())
 
 
+def _coverage(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[_Point]]:
+    return {
+        f"kanserve_interval_{part}_total": [(_labels(entry), entry[part]) for entry in entries]
+        for part in ("values", "covered")
+    }
+
+
+def _drift(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[_Point]]:
+    made: dict[str, list[_Point]] = {
+        name: [] for name in ("kanserve_input_psi", "kanserve_input_psi_above_chance", "kanserve_input_outside_share")
+    }
+    rows = made["kanserve_input_rows"] = []
+    for entry in entries:
+        version = _labels(entry)[:2]
+        rows.append((version, entry["rows"]))
+        measured = list(measure_drift(entry))
+        for feature, drift in zip(_unique(drift.name for drift in measured), measured, strict=True):
+            for points, value in zip(made.values(), (drift.psi, drift.psi_above_chance, drift.outside), strict=False):
+                points.append(((*version, feature), value))
+    return made
+
+
 def _outside(entries: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
     for entry in entries:
         names = entry["features"] or list(map(str, range(len(entry["rows"]))))
-        seen: set[str] = set()
-        for i, (name, rows) in enumerate(zip(map(_label, names), entry["rows"], strict=True)):
-            # Names may coincide once they are cut, and scrapers reject a page with duplicate series.
-            unique = name if name not in seen else f"{name}#{i}"
-            seen.add(unique)
-            yield (*_labels(entry), unique), rows
+        for name, rows in zip(_unique(names), entry["rows"], strict=True):
+            yield (*_labels(entry), name), rows
+
+
+def _unique(names: Iterable[str]) -> Iterator[str]:
+    """Names as labels. They may coincide once they are cut, and scrapers reject a page with duplicate series."""
+    seen: set[str] = set()
+    for i, name in enumerate(map(_label, names)):
+        unique = name if name not in seen else f"{name}#{i}"
+        seen.add(unique)
+        yield unique
 
 
 def _ready(models: Iterable[Mapping[str, Any]], processes: int) -> Iterator[_Point]:

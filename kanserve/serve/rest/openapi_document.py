@@ -155,6 +155,51 @@ _SCHEMAS: _Json = {
         },
         ("rows",),
     ),
+    "Drift": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "inputs": _array(
+                _object(
+                    {
+                        "name": _TEXT,
+                        "rows": _COUNT,
+                        "psi": _NUMBER,
+                        "psi_above_chance": _NUMBER,
+                        "outside_share": _NUMBER,
+                    },
+                    ("name", "rows", "psi", "psi_above_chance", "outside_share"),
+                    description="The population stability index, and the share outside the training range.",
+                )
+            ),
+        },
+        ("model_name", "model_version", "inputs"),
+    ),
+    "FeedbackRequest": _object(
+        {
+            "rows": _array(
+                _array({"type": "number"}, minItems=1), minItems=1, description="Raw features, as many in each row."
+            ),
+            "measured": _array(
+                _array({"type": "number"}, minItems=1), minItems=1, description="[row][output]: what was measured."
+            ),
+        },
+        ("rows", "measured"),
+    ),
+    "FeedbackResponse": _object(
+        {
+            "model_name": _TEXT,
+            "model_version": _TEXT,
+            "coverage": _array(
+                _object(
+                    {"level": _NUMBER, "values": _COUNT, "covered": _COUNT},
+                    ("level", "values", "covered"),
+                    description="Of a prediction interval: the values compared with it, and those of them within it.",
+                )
+            ),
+        },
+        ("model_name", "model_version", "coverage"),
+    ),
     "GradientResponse": _object(
         {
             "model_name": _TEXT,

@@ -15,7 +15,7 @@ from kanserve.network.derivatives import derivatives
 from kanserve.network.evaluate import evaluate, jacobian
 from kanserve.runtime.backend import Differentiating, TwiceDifferentiating
 from kanserve.serve.models.catalog import Model
-from kanserve.serve.rpc.range_violations import bounds, find_violations
+from kanserve.serve.rpc.range_violations import bounds
 from kanserve.serve.rpc.tensors import decode_rows
 from kanserve.serve.state import Call
 from kanserve.v1 import formula_pb2 as pb
@@ -41,7 +41,7 @@ def differentiate_answer(model: Model, message: pb.Float64Array, call: Call, *, 
     values, slopes = _differentiate(model, rows, message.values, call)
     second = _second(model, rows, call) if hessian else b""
     call.computed = perf_counter_ns() - begun
-    beyond = find_violations(bounds(model, "FP64"), rows)
+    beyond = bounds(model, "FP64").find_violations(rows)
     head, between = _frame(model.name, model.version, count, outputs, inputs)
     outside = b"" if beyond is None else _numbers(b"\x2a", beyond.rows.tolist())
     return b"".join((head, values, between, slopes, outside, second))

@@ -6,15 +6,20 @@ Streaming calls return iterators and do not evaluate the network.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Set
 from threading import Event
+from time import perf_counter_ns
 from typing import Any
 
+import numpy as np
+
 from kanserve.artifact.naming_rules import check_name
-from kanserve.errors import DrainingError, FormulaError, InputError, IntegrityError
+from kanserve.errors import DrainingError, FormulaError, InputError, IntegrityError, NotFoundError
 from kanserve.formula import Formula, to_json
 from kanserve.formula.constants.uncertainty_report import Alternative, Evidence
 from kanserve.serve.models.catalog import Catalog, Model
+from kanserve.serve.observability.metrics import measure_drift
 from kanserve.serve.rpc.differentiate_answer import differentiate_answer
 from kanserve.serve.rpc.network_answer import network_answer, variable
+from kanserve.serve.rpc.tensors import decode_measured, decode_rows
 from kanserve.serve.state import Call, ServerState
 from kanserve.v1 import formula_pb2 as pb
 
@@ -153,6 +158,49 @@ def get_network(state: ServerState, request: pb.GetNetworkRequest, call: Call) -
 def differentiate(state: ServerState, request: pb.DifferentiateRequest, call: Call) -> Encoded:
     """Differentiate: see `differentiate_answer`."""
     return Encoded(differentiate_answer(find(state, request, call), request.rows, call, hessian=request.hessian))
+
+
+def get_drift(state: ServerState, request: pb.GetDriftRequest, call: Call) -> pb.GetDriftResponse:
+    """GetDrift: the drift of each input, of all processes of the server together."""
+    model = find(state, request, call)
+    response = pb.GetDriftResponse(model_name=model.name, model_version=str(model.version))
+    for entry in state.control.snapshot()["inputs"]:
+        if entry["of"][:2] == [model.name, model.version]:
+            response.inputs.extend(
+                pb.InputDrift(
+                    name=drift.name,
+                    rows=drift.rows,
+                    psi=drift.psi,
+                    psi_above_chance=drift.psi_above_chance,
+                    outside_share=drift.outside,
+                )
+                for drift in measure_drift(entry)
+            )
+    return response
+
+
+def feedback(state: ServerState, request: pb.FeedbackRequest, call: Call) -> pb.FeedbackResponse:
+    """Feedback: count how many measured values lie in the prediction intervals of a version.
+
+    NotFoundError if it has none; TensorError for other arrays than rows and a value for each output. At most as many
+    rows as of Differentiate.
+    """
+    model = find(state, request, call)
+    if not model.manifest.intervals:
+        raise NotFoundError(
+            f"Version {model.version} of {model.name!r} has no prediction intervals, which measured values could be "
+            "compared with. Compile it with samples that it was not trained on: data=."
+        )
+    rows = decode_rows(request.rows, model.kan.inputs, model.max_differentiated_rows)
+    measured = decode_measured(request.measured, len(rows), len(model.kan.outputs))
+    call.rows, begun = len(rows), perf_counter_ns()
+    answers = model.backend.predict(rows.astype(model.backend.dtype)).astype(np.float64)
+    call.computed = perf_counter_ns() - begun
+    response = pb.FeedbackResponse(model_name=model.name, model_version=str(model.version))
+    for interval in model.manifest.intervals:
+        values, covered = model.coverage.add(interval, answers, measured)
+        response.coverage.add(level=interval.level, values=values, covered=covered)
+    return response
 
 
 def export_source(state: ServerState, request: pb.ExportSourceRequest, call: Call) -> Iterator[pb.ExportSourceResponse]:

@@ -26,7 +26,7 @@ from kanserve.serve.models.catalog import Model
 from kanserve.serve.observability import metrics
 from kanserve.serve.request import Unpacked
 from kanserve.serve.rpc import tensors
-from kanserve.serve.rpc.range_violations import RangeViolations, find_violations
+from kanserve.serve.rpc.range_violations import RangeViolations
 from kanserve.serve.rpc.request_cache import INPUT, LABEL, OUTPUT, PROBABILITIES, DecodedRequest, decode_request
 from kanserve.serve.settings import Settings
 from kanserve.serve.state import Call, ServerState
@@ -163,13 +163,14 @@ def infer(
         if aside is None:
             values = predict(x if x.flags.aligned else x.copy())
             computed = perf_counter_ns()
-            beyond = find_violations(asked.bounds, x)
+            beyond = asked.bounds.find_violations(x)
         else:
             values, beyond = aside(_in_turn, call, asked, x)
             computed = perf_counter_ns()
     call.decoded, call.computed = read - begun, computed - read
     if beyond is not None:
         call.outside = beyond.features
+    model.inputs.add(x, asked.bounds)
     return _raw(asked, values, beyond) if asked.raw else _encode_typed(asked, values, beyond)
 
 
@@ -179,7 +180,7 @@ def _in_turn(call: Call, asked: DecodedRequest, x: NDArray[Any]) -> tuple[NDArra
         raise DeadlineError("The deadline passed, or the caller left, before the call could be computed.")
     if not x.flags.aligned:
         x = x.copy()
-    return asked.model.backend.predict(x), find_violations(asked.bounds, x)
+    return asked.model.backend.predict(x), asked.bounds.find_violations(x)
 
 
 def at_once(settings: Settings, model: str) -> int:

@@ -34,20 +34,19 @@ class Bounds:
     pairs: list[tuple[float, float]]
     encoded: tuple[tuple[int, Variable], ...] = ()  # the features with a fill value or categories
 
+    def find_violations(self, x: NDArray[Any]) -> RangeViolations | None:
+        """The violations by rows (N, inputs); None if all are inside."""
+        if not self.encoded and x.size <= _FEW and _all_inside(x.tolist(), self.pairs):
+            return None
+        within = (x >= self.low) & (x <= self.high)
+        for i, variable in self.encoded:
+            within[:, i] = ~is_outside(variable, x[:, i], self.low[i], self.high[i])
+        if within.all():
+            return None
+        return RangeViolations(np.flatnonzero(~within.all(axis=1)), len(x) - within.sum(axis=0))
+
 
 _bounds: WeakKeyDictionary[Model, dict[str, Bounds]] = WeakKeyDictionary()
-
-
-def find_violations(bounds: Bounds, x: NDArray[Any]) -> RangeViolations | None:
-    """The violations of `bounds` by rows (N, inputs); None if all are inside."""
-    if not bounds.encoded and x.size <= _FEW and _all_inside(x.tolist(), bounds.pairs):
-        return None
-    within = (x >= bounds.low) & (x <= bounds.high)
-    for i, variable in bounds.encoded:
-        within[:, i] = ~is_outside(variable, x[:, i], bounds.low[i], bounds.high[i])
-    if within.all():
-        return None
-    return RangeViolations(np.flatnonzero(~within.all(axis=1)), len(x) - within.sum(axis=0))
 
 
 def bounds(model: Model, datatype: str) -> Bounds:

@@ -135,7 +135,8 @@ def decode_request(
         request = read(pb.ModelInferRequest.FromString, TENSORS, data)
         buffers = request.raw_input_contents
     asked, x = _decode(catalog, request, buffers, call, allowed)
-    kept.keep(data, asked, request)
+    if request.model_version or request.model_name not in catalog.shares:  # else the next one may get another version
+        kept.keep(data, asked, request)
     return asked, x
 
 
@@ -148,7 +149,7 @@ def _decode(
 ) -> tuple[DecodedRequest, NDArray[Any]]:
     if allowed is not None:
         allowed(request.model_name)
-    model = catalog.find(request.model_name, request.model_version)
+    model = catalog.find(request.model_name, request.model_version, request.id)
     call.model, call.version = model.name, model.version
     outputs = _outputs(model, request)
     rows = tensors.decode(request, buffers, INPUT, model.kan.inputs, model.max_rows)

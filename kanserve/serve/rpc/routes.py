@@ -92,7 +92,7 @@ def _logic(method: Method) -> Logic:
         return lambda state, request, call: function(method)(state, request, call)
 
     def answer(state: ServerState, request: Any, call: Call) -> Any:
-        logic, model = function(method), request.model_name
+        logic, model = function(method), request.model_name.partition("@")[0]  # without an alias
         if model not in state.catalog.models:
             return logic(state, request, call)
         most = inference_service.at_once(state.settings, model)

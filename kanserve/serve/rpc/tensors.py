@@ -99,6 +99,13 @@ def decode_rows(message: Float64Array, inputs: Sequence[Variable], most: int) ->
     return floats(message.values, "FP64", (rows, len(inputs)), "rows")
 
 
+def decode_measured(message: Float64Array, rows: int, outputs: int) -> Array:
+    """A number for each row and output; TensorError for anything else."""
+    if list(message.shape) != [rows, outputs]:
+        raise TensorError(f"measured must have shape {[rows, outputs]}, rows and outputs; got {list(message.shape)}.")
+    return floats(message.values, "FP64", (rows, outputs), "measured")
+
+
 def floats(data: bytes | memoryview, datatype: str, shape: tuple[int, int], what: str = "rows") -> NDArray[Any]:
     """Raw numbers as an array (N, n) of float32 or float64. Raises TensorError for a wrong number of bytes."""
     dtype = FLOATS[datatype]

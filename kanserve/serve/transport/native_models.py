@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kanserve.serve.models.catalog import Catalog, Model
+from kanserve.serve.models.input_counts import InputCounts
+from kanserve.serve.models.routes import DRAWS
 from kanserve.serve.rpc.inference_service import at_once
 from kanserve.serve.rpc.range_violations import bounds, encodings
 from kanserve.serve.settings import Settings
@@ -39,6 +41,7 @@ class _Counted:
 
     key: Key
     counters: Counters
+    inputs: InputCounts
     retired: float = 0.0  # when it was replaced; 0: it is current
 
 
@@ -56,8 +59,8 @@ class NativeModels:
         self._formulas: dict[int, tuple[bytes, bytes | None]] = {}
         self._before: dict[Key, Counters] = {}  # of loads that nothing uses any more
         self._entries: dict[int, tuple[ServedModel, Any]] = {}  # by the number of a load; what must live as long
-        # The loads in the loop's table, each with whether its version is the newest; None: it needs another.
-        self._show: list[tuple[int, bool]] | None = None
+        # The loads in the loop's table, each with the draws that it answers and its aliases; None: it needs another.
+        self._show: list[tuple[int, int, bytes]] | None = None
         self._ended = False
 
     def find(self, number: int) -> Model | None:
@@ -77,13 +80,13 @@ class NativeModels:
         """Let the loop answer for these models; returns once it uses no others."""
         with self._lock:
             models = list(_show(catalog))
-            shown = [(model.number, newest) for model, newest in models]
+            shown = [(model.number, draws, aliases) for model, draws, aliases in models]
             if self._ended or shown == self._show:
                 return
-            by_number = {model.number: model for model, _ in models}
+            by_number = {model.number: model for model, _, _ in models}
             table = (ServedModel * max(len(models), 1))()
-            for place, (model, newest) in enumerate(models):
-                table[place] = self._entry(model, newest)
+            for place, (model, draws, aliases) in enumerate(models):
+                table[place] = self._entry(model, draws, aliases)
             self._by_number = {**self._by_number, **by_number}
             formulas = self._formulas
             self._formulas = {number: formula for number, formula in formulas.items() if number in by_number}
@@ -144,13 +147,13 @@ class NativeModels:
         before += calls
         before[lasts] = latest
 
-    def _entry(self, model: Model, newest: bool) -> ServedModel:
+    def _entry(self, model: Model, draws: int, aliases: bytes) -> ServedModel:
         """The record of a model for the loop."""
         if model.number not in self._entries:
             described = ServedModel()
             self._entries[model.number] = described, self._describe(described, model)
         entry, _ = self._entries[model.number]
-        entry.newest = newest
+        entry.draws_below, entry.aliases, entry.alias_count = draws, aliases, aliases.count(b"\0")
         if model.number in self._formulas:
             formula, smaller = self._formulas[model.number]
             entry.formula, entry.formula_length = formula, len(formula)
@@ -164,7 +167,7 @@ class NativeModels:
         counted = self._counted.get(model.number)
         if counted is None:
             counters = np.zeros(COUNT_OUTSIDE + inputs, np.int64)
-            counted = self._counted[model.number] = _Counted((model.name, model.version), counters)
+            counted = self._counted[model.number] = _Counted((model.name, model.version), counters, model.inputs)
         entry.name, entry.version = model.name.encode(), model.version
         entry.number = model.number
         entry.predict = getattr(model.backend, "predict_address", None)
@@ -187,6 +190,8 @@ class NativeModels:
                 field[place] = array.ctypes.data
         entry.encodings = known = encodings(model)
         entry.counters = counted.counters.ctypes.data
+        entry.edges, entry.input_blocks = model.inputs.edges.ctypes.data, model.inputs.loop_blocks.ctypes.data
+        entry.block_rows = model.inputs.block_rows
         entry.computing = self._computing.setdefault(model.name, np.zeros(1, np.int64)).ctypes.data
         entry.concurrency = at_once(self._settings, model.name)
         entry.cost.nanoseconds = _first_guess(model)
@@ -197,12 +202,22 @@ class NativeModels:
         return labels, arrays, known
 
 
-def _show(catalog: Catalog) -> Iterator[tuple[Model, bool]]:
-    """The models that the loop answers for, and whether each is the newest version."""
-    for versions in catalog.models.values():
-        for version, model in versions.items():
-            if not any(b"\0" in label for label in model.labels):  # C takes it for the end of the text
-                yield model, version == max(versions)
+def _show(catalog: Catalog) -> Iterator[tuple[Model, int, bytes]]:
+    """The models that the loop answers for: each with the draws below which it answers requests without a version, by
+    which those of a name are in order, and with its aliases as C reads them."""
+    for name, versions in catalog.models.items():
+        ends = {version: end for end, version in catalog.shares.get(name) or [(DRAWS, max(versions))]}
+        named = catalog.routes[name].aliases if name in catalog.routes else {}
+        shown = [
+            version
+            for version in sorted(versions, key=lambda version: ends.get(version, 0))
+            if not any(b"\0" in label for label in versions[version].labels)  # C takes it for the end of the text
+        ]
+        if not all(version in shown for version in ends):  # Python draws, of all versions
+            ends = {}
+        for version in shown:
+            aliases = b"".join(f"{name}@{alias}\0".encode() for alias, means in named.items() if means == version)
+            yield versions[version], ends.get(version, 0), aliases
 
 
 def _first_guess(model: Model) -> float:

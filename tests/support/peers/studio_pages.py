@@ -104,7 +104,6 @@ def main() -> None:
         page.keyboard.press("Escape")
         page.mouse.move(track["x"] + 13, track["y"] + 30, steps=5)
         page.mouse.up()
-        page.click("text=Search")
         page.click(".ruler >> text=Simplify")
         page.wait_for_selector(".simplifying")
         until(page, "!document.querySelector('.simplifying')")

@@ -379,9 +379,9 @@ def test_the_decimal_mark_of_numbers_in_doubt_is_an_option_of_each_command(folde
 
 
 @pytest.mark.slow
-def test_answers_of_0_and_1_get_a_hint_of_classify(folder, kanserve):
+def test_few_whole_answers_get_a_hint_of_classify(folder, kanserve):
     (folder / "bits.csv").write_text("x,y\n" + "".join(f"{n},{int(n > 20)}\n" for n in range(40)))
     code, _, err = kanserve("fit", "bits.csv", "-t", "y", "--hidden", "", "-o", "bits.safetensors", "-q")
-    assert code == 0 and "'y': all values are 0 or 1; --classify learns them as classes" in err
+    assert code == 0 and "2 different whole values, which are learned as numbers; --classify learns them" in err
     code, _, err = kanserve("fit", "bits.csv", "-t", "y", "--hidden", "", "-o", "c.safetensors", "-q", "--classify")
     assert code == 0 and "--classify" not in err

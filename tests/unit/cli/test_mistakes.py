@@ -42,6 +42,7 @@ BAD = {
         "no column 'y'",
     ),
     "open a studio on inputs of a network": (("studio", "law.safetensors", "-i", "x"), "--input is for a table"),
+    "open a studio on classes of a network": (("studio", "law.safetensors", "--classify"), "--classify is for a table"),
     "open a studio on a column that is not there": (("studio", "good.csv", "-t", "z", "-i", "w"), "no column 'w'"),
     "plot a missing file over a file": (("plot", "none", "-o", "good.svg"), "does not exist"),
     "plot a missing file": (("plot", "none"), "does not exist"),

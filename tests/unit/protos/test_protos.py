@@ -235,6 +235,12 @@ class Echoing(formula_pb2_grpc.FormulaServiceServicer):
     def Differentiate(self, request: formula.DifferentiateRequest, context: object) -> formula.DifferentiateResponse:
         return formula.DifferentiateResponse(values=request.rows)
 
+    def GetDrift(self, request: formula.GetDriftRequest, context: object) -> formula.GetDriftResponse:
+        return formula.GetDriftResponse(inputs=[formula.InputDrift(name="x", rows=3, psi=0.5)])
+
+    def Feedback(self, request: formula.FeedbackRequest, context: object) -> formula.FeedbackResponse:
+        return formula.FeedbackResponse(coverage=[formula.IntervalCoverage(level=0.9, values=2, covered=1)])
+
     def ExportSource(
         self, request: formula.ExportSourceRequest, context: object
     ) -> Iterator[formula.ExportSourceResponse]:

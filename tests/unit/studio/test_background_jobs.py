@@ -110,6 +110,23 @@ def test_a_table_is_fitted_first_and_a_cancelled_fit_keeps_its_best():
         assert studio.get("snapshot")["view"]["snapshot"]["shape"] == [3, 8, 1]
 
 
+@pytest.mark.extended
+def test_a_search_begins_by_itself_after_a_fit_and_gives_way_to_the_first_step():
+    x = np.random.default_rng(3).uniform(1, 2, (300, 2))
+    noise = np.random.default_rng(4).normal(0, 0.05, 300)
+    with running(open_table(Dataset(x, np.sin(4 * x[:, 0]) * x[:, 1] ** 1.3 + noise), "rows", [])) as studio:
+        pause = threading.Event()
+        while studio.get("snapshot")["phase"] == "fitting":
+            pause.wait(0.2)
+        while not studio.get("pareto")["running"]:
+            pause.wait(0.05)
+        heard, ended = told_of(studio, "search")
+        studio.step("keep", edges=1)
+        assert ended.wait(120)
+        assert "error" not in heard[-1], "who did not ask for it is not told that it was stopped"
+        assert not studio.get("pareto")["running"]
+
+
 def test_a_fit_that_fails_in_any_way_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch):
     def failing(worker: Worker, *given: object, **options: object) -> None:
         raise ZeroDivisionError("no rows")

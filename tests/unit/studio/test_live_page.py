@@ -1,5 +1,6 @@
 """The studio's page in Chromium: large networks on a canvas, by mouse, keys and touch, and simplifying, seen live."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import kanserve
 from kanserve import repository
 from kanserve.artifact_compiler import compile
+from kanserve.data.dataset import Dataset
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import equal
 from kanserve.studio.opened_model import Opened, open_table
@@ -176,12 +178,45 @@ def test_simplifying_is_seen_live_and_ends_with_its_steps(browser: Any, root: Pa
         drawn = page.locator(".simplifying circle").count()
         until(page, "!document.querySelector('.simplifying')")
         assert drawn >= 1 and not equal(saved(studio), before)
+        assert "change" in page.inner_text(".changes") and page.locator(".tile.fading").count() == 0
+        page.locator(".changes input").press("Home")
+        assert page.inner_text(".changes").startswith("change 1 of")
         steps = page.locator(".steps li:not(.first):not(.now) code").all_inner_texts()
         assert steps[-1].startswith("session.symbolify(") and "Simplified." in page.inner_text("[data-testid=said]")
         page.wait_for_selector(".ruler-track:visible")
         page.click(".steps .first button")  # all of it is undone
         settled(page, 0)
         assert equal(saved(studio), before)
+
+
+def test_a_class_is_chosen_for_its_slopes_and_a_row_is_copied(browser: Any):
+    x = np.random.default_rng(2).normal(size=(120, 2))
+    data = Dataset(x, np.where(x[:, 0] > 0, "high", "low"), ("pressure", "flow"))
+    kan = kanserve.fit([2, 2], data, grid=(3,), starts=1)
+    with running(Opened(kan, "classes", data), None) as studio:
+        context = browser.new_context(viewport={"width": 1400, "height": 900})
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".output.small.shown")
+        slopes = []
+        for n in (0, 1):
+            page.click(f".output.small >> nth={n}")
+            page.wait_for_selector(f".output.small:nth-of-type({n + 1}).shown, .output.shown[aria-pressed=true]")
+            slopes.append(page.inner_text(".input .slope >> nth=0"))
+        assert slopes[0].replace("−", "") == slopes[1].replace("−", "") and slopes[0] != slopes[1]
+        page.click("[data-testid=pinned] >> text=copy")
+        copied = json.loads(page.evaluate("navigator.clipboard.readText()"))
+        assert set(copied["inputs"]) == {"pressure", "flow"}
+        assert sum(copied["prediction"].values()) == pytest.approx(1)
+        page.click("text=Responses")
+        page.click("text=Two inputs")
+        page.wait_for_selector(".value-map canvas")
+        before = page.inner_text("[data-testid=pinned]")
+        page.click(".value-map canvas", position={"x": 5, "y": 5})
+        until(page, f"document.querySelector('[data-testid=pinned]').innerText !== {json.dumps(before)}")
+        assert violations(page) == []
+        context.close()
 
 
 def test_simplifying_is_stopped_and_the_page_goes_on(browser: Any):

@@ -161,3 +161,45 @@ def test_texts_are_apart_and_large_enough_and_the_prediction_is_seen_at_once(
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0
     page.close()
+
+
+@pytest.mark.parametrize("width", [1600, 1100, 760])
+def test_a_matrix_of_many_inputs_is_as_wide_as_its_pane(browser: Any, width: int):
+    kan = kanserve.create([30, 5, 2], seed=3)
+    with running(Opened(kan, "wide"), None) as studio:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(PATIENCE_SECONDS * 1000)
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".matrix .tile")
+        sides = page.evaluate(
+            "[...document.querySelectorAll('.net .canvas')].map((e) => [e.scrollWidth, e.clientWidth])"
+        )
+        assert all(whole <= seen for whole, seen in sides)
+        assert page.locator(".matrix .tile").count() == kan.edges
+        page.close()
+
+
+def test_values_and_long_names_are_read_whole_and_rounding_is_0(browser: Any, tmp_path: Any):
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(301, 6))
+    x[:, 0] -= np.median(x[:, 0]) - 2.29e-16
+    names = ("meridinal_translation_real", "short_geodesic_imag_part", *(f"longitudinal_{n}" for n in range(4)))
+    kan = kanserve.from_formula(
+        {"signature": f"-2.955*sin(1.3*{names[0]})*(0.02*{names[1]} + {' + '.join(names[2:])})"}, inputs=names
+    )
+    data = Dataset(x, kan.predict(x) + rng.normal(size=(301, 1)), names, ("signature",))
+    with running(Opened(kan, "knots", data), None) as studio:
+        page = browser.new_page(viewport={"width": 1800, "height": 1200})
+        page.set_default_timeout(PATIENCE_SECONDS * 1000)
+        page.goto(studio.studio.address)
+        page.wait_for_selector(".output .big")
+        page.evaluate("document.fonts.ready.then(() => true)")
+        cut = page.evaluate(
+            "[...document.querySelectorAll('.input .name, .input .typed, .output .big, .output .quiet')]"
+            ".filter((e) => e.scrollWidth > e.clientWidth + 1 || !e.matches('.name')"
+            " && e.scrollHeight > e.clientHeight + 1).map((e) => [e.textContent, e.scrollWidth, e.clientWidth])"
+        )
+        assert cut == []
+        assert page.inner_text(".input .typed >> nth=0").endswith("0")
+        assert "(95%)" in page.inner_text(".output .quiet >> nth=0")
+        page.close()

@@ -133,11 +133,36 @@ def test_a_published_version_is_what_a_running_server_answers_with(browser: Any,
         settled(page, 1)
         page.click("text=Publish v2 >> nth=0")
         page.click("dialog .button.main")
-        page.click("dialog >> text=Done")
         page.wait_for_selector("text=serving v2")
+        page.click("dialog >> text=Try it")
+        assert page.input_value("dialog .try input") == address
+        page.click("dialog >> text=Ask the server")
+        page.wait_for_selector("[data-testid=asked]")
+        assert "the server, v2" in page.inner_text("[data-testid=asked]")
+        assert "the same" in page.inner_text("[data-testid=asked]")
+        page.click("dialog >> text=Done")
         until(page, "!document.querySelector('.top').innerText.includes('unsaved')")  # in an event of its own
         rows = law()[1].x[:20]
         np.testing.assert_allclose(client.infer("law", rows).values, evaluate(saved(studio), rows), rtol=1e-9)
+
+
+def test_every_form_is_checked_and_downloaded_from_the_menu_of_exports(browser: Any, root: Path):
+    with page_of(browser, root) as (page, studio):
+        page.click(".top >> text=Export")
+        with page.expect_download() as got:
+            page.click(".exports tr:nth-child(1) .button:not(:disabled)")
+        assert got.value.suggested_filename == "law.safetensors"
+        assert equal(kanserve.load(got.value.path()), saved(studio))
+        until(
+            page, "document.querySelectorAll('.exports .button:disabled').length === 0"
+        )  # WebAssembly needs a compiler
+        forms = page.inner_text(".exports")
+        for name in ("NumPy", "C", "ONNX", "JavaScript", "LaTeX", "Steps"):
+            assert name in forms
+        assert forms.count("✓") >= 3 and "µs" in forms
+        assert violations(page) == []
+        page.keyboard.press("Escape")
+        page.wait_for_selector("dialog", state="detached")
 
 
 def test_the_page_asks_nobody_but_its_own_server(browser: Any, root: Path):
@@ -338,7 +363,7 @@ def test_the_front_of_a_search_grows_while_it_runs(browser: Any, root: Path):
 def test_the_built_page_is_small_and_carries_the_licenses_of_what_is_in_it():
     needs_browser()
     sizes = {path.name: path.stat().st_size for path in STATIC.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) <= 1_500_000
+    assert sum(sizes.values()) <= 900_000
     notes = (STATIC / "THIRD_PARTY_LICENSES.txt").read_text("utf-8")
     for name in ("preact", "@preact/signals", "katex", "inter", "jetbrains-mono"):
         assert name in notes

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kanserve.cli.commands.studio import _opened_table
 from kanserve.errors import DataError, InputError
 from kanserve.studio.opened_model import choose_table
 from kanserve.studio.table_choice import copies_of, example, look_at_table, read_choice, save_upload
@@ -58,6 +59,17 @@ def test_a_column_that_is_a_line_through_the_target_looks_like_a_copy_of_it(tabl
     assert copies_of(table, "energy") == []
 
 
+@pytest.mark.parametrize(("classify", "classes"), [(None, ("0", "1", "2")), (True, ("0", "1", "2")), (False, ())])
+def test_on_the_command_line_whole_labels_are_classes_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], classify: bool | None, classes: tuple[str, ...]
+):
+    path = tmp_path / "labels.csv"
+    path.write_text("a,label\n" + "".join(f"{n / 7},{n % 3}\n" for n in range(60)))
+    opened = _opened_table(path, ["label"], None, classify, "2", None, None)
+    assert opened.data is not None and opened.data.classes == classes
+    assert ("--no-classify learns them as numbers" in capsys.readouterr().err) == (classify is None)
+
+
 def test_rows_without_a_target_are_left_out_and_counted(table: Path):
     data, gone = read_choice(table, "price", ["area", "energy"], "auto")
     assert gone == 1 and len(data) == 10 and data.categories == {"energy": ("A", "B", "C")}
@@ -103,7 +115,7 @@ def test_a_table_is_dropped_its_columns_chosen_and_fitted(tmp_path: Path):
     x = np.random.default_rng(0).uniform(0, 1, (60, 2))
     text = "a,b,label\n" + "\n".join(f"{a:.3f},{b:.3f},{int(a > b)}" for a, b in x)
     with running(choose_table()) as studio:
-        assert studio.get("snapshot")["phase"] == "choosing" and studio.get("table") == {"table": None}
+        assert studio.get("snapshot")["phase"] == "choosing" and studio.get("table")["table"] is None
         assert studio.ask("/api/table/fit", {"target": "a", "inputs": ["b"]}).status == 422
         assert studio.ask("/api/table", {"path": str(tmp_path / "none.csv")}).status == 422
         found = studio.post("table", {"name": "rows.csv", "text": text})["table"]

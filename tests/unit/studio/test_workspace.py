@@ -275,6 +275,16 @@ def test_responses_are_the_predictions_over_each_input(studio: Running):
     assert sorted(found["inputs"]) == [0, 1] and studio.ask("/api/responses", {"x": [1.0]}).status == 422
 
 
+def test_a_map_is_the_predictions_over_two_inputs(studio: Running):
+    kan, _ = law()
+    found = studio.post("map", {"x": [0.25, 0.5], "across": 1, "down": 0})
+    u, v = np.meshgrid(found["u"], found["v"])
+    given = evaluate(kan, np.column_stack([v.ravel(), u.ravel()])).reshape(*u.shape, -1)
+    np.testing.assert_allclose(found["values"], given, rtol=1e-6, atol=1e-9)
+    for wrong in ({"down": 1}, {"across": 2}, {"across": "x"}):
+        assert studio.ask("/api/map", {"x": [0.25, 0.5], "across": 1, "down": 0} | wrong).status == 422
+
+
 @pytest.mark.extended
 def test_constants_have_errors_and_the_price_of_a_simpler_number(studio: Running):
     kan, data = law()
@@ -340,6 +350,12 @@ def test_publishing_writes_the_next_version_of_the_model_that_was_opened(tmp_pat
 
 
 @pytest.mark.extended
+def test_a_server_that_is_not_there_and_a_row_that_is_none_are_sentences(studio: Running):
+    refused = studio.ask("/api/ask", {"server": "localhost:9", "row": {"x": 1.0}})
+    assert refused.status == 422 and "No server answers at localhost:9" in refused.data["error"]
+    assert studio.ask("/api/ask", {"server": "localhost:9", "row": [1.0]}).status == 422
+
+
 def test_a_network_that_no_repository_has_is_published_in_the_folder_that_the_page_says(tmp_path):
     with running(opened_law()) as studio:
         assert studio.get("snapshot")["model"]["repository"] == ""

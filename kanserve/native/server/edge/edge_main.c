@@ -146,7 +146,7 @@ static int64_t *describe(served_model *to)
 {
     const edge_model *model = &kanserve_edge_model;
     int64_t *counters = calloc((size_t)(COUNT_OUTSIDE + model->inputs), sizeof *counters);
-    *to = (served_model){.name = model->name, .version = atoll(model->version), .newest = 1, .predict = model->predict,
+    *to = (served_model){.name = model->name, .version = atoll(model->version), .draws_below = ALL_DRAWS, .predict = model->predict,
                          .inputs = model->inputs, .outputs = model->outputs, .single = model->single,
                          .classes = model->classes, .max_rows = model->max_rows, .gradient = model->gradient,
                          .max_gradient_rows = model->max_gradient_rows, .labels = model->labels,

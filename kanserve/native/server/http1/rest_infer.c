@@ -249,6 +249,11 @@ int rest_read_rows(stream *one, const uint8_t *message, size_t length, infer_req
     const model_path *path = &state->model;
     int64_t version = 0;
     if (!state->infers || (path->version && !table_version(path->version, path->version_length, &version))) return 0;
-    served_model *model = table_find(server->table, path->name, path->name_length, version);
-    return model && rest_read(server->http1, model, message, length, state->json_length, request);
+    model_table *table = server->table;
+    served_model *model = table_find(table, path->name, path->name_length, version, table_draw(table, NULL, 0));
+    if (!model || !rest_read(server->http1, model, message, length, state->json_length, request)) return 0;
+    if (!request->id_length) return 1;
+    int64_t drawn = table_draw(table, request->id, request->id_length); /* by the id, which the JSON had */
+    served_model *other = table_find(table, path->name, path->name_length, version, drawn);
+    return other == model || rest_read(server->http1, other, message, length, state->json_length, request);
 }

@@ -9,6 +9,8 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 
+from kanserve.network.conformal_intervals import ConformalInterval
+from kanserve.network.training_bins import with_training_bins
 from kanserve.serve.models.catalog import Catalog, Model
 from kanserve.serve.observability import metrics, prometheus
 from kanserve.serve.observability.metrics import BOUNDS, Metrics
@@ -38,7 +40,9 @@ def catalog(*features: str, versions: tuple[int, ...] = (1,)) -> Catalog:
     names = [*features, *(f"x{i}" for i in range(len(features), len(wide.inputs)))]
     inputs = tuple(replace(variable, name=name) for variable, name in zip(wide.inputs, names, strict=True))
     nothing: Any = None  # of a model, the meters look at its inputs and its kind
-    made = Model("plant", 1, nothing, replace(wide, inputs=inputs), nothing, nothing, "c_source")
+    named = with_training_bins(replace(wide, inputs=inputs), np.eye(20))
+    made = Model("plant", 1, nothing, named, nothing, nothing, "c_source")
+    made.coverage.add(ConformalInterval(0.9, (1.0,)), np.zeros((4, 1)), np.array([[0.5], [1.5], [np.nan], [-1.0]]))
     return Catalog({"plant": dict.fromkeys(versions, made)}, {("plant", 9): "A checksum differs."})
 
 

@@ -11,7 +11,7 @@ from kanserve.inference import grpc_service_pb2 as pb
 from kanserve.network.evaluate import evaluate
 from kanserve.network.kan import Variable
 from kanserve.network.training_range import sample
-from kanserve.serve.rpc.range_violations import bounds, find_violations
+from kanserve.serve.rpc.range_violations import bounds
 from kanserve.serve.rpc.tensors import as_datatype, floats, to_bfloat16, to_float32
 from kanserve.serve.server import start
 from tests.support.networks import kans
@@ -94,9 +94,9 @@ def test_the_ends_of_the_training_range_are_inside_it_in_every_type(tmp_path, da
         model = server.catalog.find("ends")
         for count in 1, 100:  # one by one, and together
             x = np.tile([[-0.1], [0.1]], (count, 1))
-            assert find_violations(bounds(model, datatype), came(x, datatype)) is None
+            assert bounds(model, datatype).find_violations(came(x, datatype)) is None
             x[0], x[1] = 0.11, np.nan
-            found = find_violations(bounds(model, datatype), came(x, datatype))
+            found = bounds(model, datatype).find_violations(came(x, datatype))
             assert found is not None and found.rows.tolist() == [0, 1] and found.features.tolist() == [2]
 
 

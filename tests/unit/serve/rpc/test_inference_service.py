@@ -20,7 +20,7 @@ from kanserve.network.evaluate import evaluate, probabilities
 from kanserve.network.kan import Variable
 from kanserve.network.training_range import sample
 from kanserve.serve.models import loader
-from kanserve.serve.rpc.range_violations import bounds, find_violations
+from kanserve.serve.rpc.range_violations import bounds
 from kanserve.serve.rpc.tensors import as_datatype
 from kanserve.serve.server import Server
 from tests.support.agreement import assert_agrees
@@ -179,7 +179,7 @@ def test_the_ends_of_the_training_range_are_inside_it_in_float_too(tmp_path):
     model = loader.load(tmp_path).find("ends")
     ends = np.array([[-0.1], [0.1], [0.1000001], [np.nan]])
     for datatype, x in (("FP64", ends), ("FP32", ends.astype(np.float32))):
-        found = find_violations(bounds(model, datatype), x)
+        found = bounds(model, datatype).find_violations(x)
         assert found is not None and found.rows.tolist() == [2, 3]
 
 

@@ -45,7 +45,7 @@ class Timed:
         self.served = native.ServedModel(
             name=b"timed",
             version=1,
-            newest=1,
+            draws_below=2**32,
             predict=ctypes.cast(self._functions[0], ctypes.c_void_p),
             gradient=ctypes.cast(self._functions[1], ctypes.c_void_p),
             inputs=2,
