@@ -220,11 +220,6 @@ class Client:
         Prediction
             With `values`, of a classifier `probabilities` and `labels`, and `outside`: how many rows, and which.
 
-        Raises
-        ------
-        NotFoundError, DataError, TensorError
-            As in `predict`.
-
         Examples
         --------
         >>> answer = client.infer("line", [[0.5], [7.0]])
@@ -442,11 +437,6 @@ class Client:
         ModelInfo
             With `inputs`, `outputs`, `classes`, `versions` and `intervals`.
 
-        Raises
-        ------
-        NotFoundError
-            Unknown model or version.
-
         Examples
         --------
         >>> info = client.metadata("line")
@@ -483,11 +473,6 @@ class Client:
         tuple of ModelStatistics
             One for each version.
 
-        Raises
-        ------
-        NotFoundError
-            Unknown model or version.
-
         Examples
         --------
         >>> client.statistics("line")[0].name
@@ -500,20 +485,13 @@ class Client:
 
         Parameters
         ----------
-        name : str
-            The model.
-        version : str, optional
-            By default the newest.
+        name, version
+            As in `predict`.
 
         Returns
         -------
         tuple of InputDrift
             One for each input whose training rows are known.
-
-        Raises
-        ------
-        NotFoundError
-            Unknown model or version.
 
         Examples
         --------
@@ -550,11 +528,6 @@ class Client:
         ----------
         name : str
             The model.
-
-        Raises
-        ------
-        AccessError
-            The caller may not.
 
         Examples
         --------

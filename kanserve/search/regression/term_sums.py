@@ -133,20 +133,20 @@ def _polynomial(x: Array, degree: int) -> Array:
     return np.concatenate([np.ones((len(x), 1)), *(x**power for power in range(1, degree + 1))], axis=1)
 
 
+def _usable_factors(x: Array, inputs: int) -> list[Factor]:
+    """The factors of the terms that are usable at rows x, simplest first; columns after the inputs only as absolute values."""
+    every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
+    every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]
+    with np.errstate(all="ignore"):
+        return sorted((factor for factor in every if is_usable(factor(x))), key=lambda factor: factor.price)
+
+
 @lru_cache(maxsize=2)
 def _terms(rows: bytes, inputs: int) -> tuple[list[Term], Array]:
     """The simplest terms that are finite, not constant and distinct on the rows, and their values (N, M); cached for
     the last rows, since each link of a law uses the same."""
     x = np.frombuffer(rows).reshape(-1, inputs if inputs != 2 else 4)
-    every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
-    every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]
-    usable = []
-    with np.errstate(all="ignore"):
-        for factor in every:
-            values = factor(x)
-            if is_usable(values):
-                usable.append(factor)
-    usable.sort(key=lambda factor: factor.price)
+    usable = _usable_factors(x, inputs)
     single = [Term((factor,)) for factor in usable]
     double = [Term(pair) for pair in combinations(usable, 2)]
     ordered = sorted([*single, *double], key=lambda term: term.price)
