@@ -134,7 +134,7 @@ def _polynomial(x: Array, degree: int) -> Array:
 
 
 def _usable_factors(x: Array, inputs: int) -> list[Factor]:
-    """The factors of the terms that are usable at rows x, simplest first; columns after the inputs only as absolute values."""
+    """The usable factors of terms at rows x, simplest first; columns after the inputs only as absolute values."""
     every = [Factor(i, inner, outer) for i in range(inputs) for inner in INNER for outer in OUTER]
     every += [Factor(i, "x", "abs") for i in range(inputs, x.shape[1])]
     with np.errstate(all="ignore"):
